@@ -1,0 +1,19 @@
+//! rrapper: record a program once, spin live copies of it off at any event,
+//! and drive them through system calls that are answered as you like.
+//!
+//! The modules follow the way data flows; none knows what is downstream of it:
+//!
+//! - [`syscall`]: what a system call is (one declarative table)
+//! - [`trace`]: observed calls, wherever they came from
+//! - [`strace`]: strace's text to and from [`trace`]
+//! - [`tracee`]: safe ptrace
+//! - [`image`]: a process as data
+//! - [`recording`]: the directory on disk
+//! - [`record`]: the recorder
+//! - [`replay`]: going to an event, spinning off
+//! - [`inject`]: driving a process through a trace
+//! - [`lua`]: bindings for scripts
+//! - [`cli`]: the command line
+
+pub mod syscall;
+pub mod trace;

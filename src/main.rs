@@ -1,0 +1,3 @@
+//! The `rrapper` command.
+
+fn main() {}

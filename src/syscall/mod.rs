@@ -1,0 +1,49 @@
+//! What a system call is: numbers, names, arguments, and how replay treats each.
+//!
+//! ONE declarative table; everything else is derived from it. Knows nothing of processes:
+//! memory is whatever implements [`Memory`].
+
+pub mod consts;
+
+use crate::trace::Value;
+
+/// Memory that arguments point into: a live process's, or the part of it that was recorded.
+pub trait Memory {
+    /// Reads bytes from `addr` on, and returns how many could be read (0 where nothing is there).
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize;
+}
+
+/// How replay treats a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Answered from the recording: return value and outputs.
+    Emulate,
+    /// Made for real, since it only touches the process itself (mmap, brk, rt_sigaction, …).
+    Run,
+    /// Answered with this errno when recording, too (rseq, io_uring_setup: ENOSYS).
+    Refuse(i32),
+    /// Recording cannot do it yet; it stops with an error that names the call.
+    Unsupported,
+}
+
+/// A range of the process's memory that belongs to an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Which argument, from 0.
+    pub arg: usize,
+    /// Where.
+    pub addr: u64,
+    /// How many bytes.
+    pub len: usize,
+}
+
+/// The first argument in which a call differs from what was expected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mismatch {
+    /// Which argument, from 0.
+    pub arg: usize,
+    /// As in the trace.
+    pub expected: Value,
+    /// As the process made it.
+    pub actual: Value,
+}
