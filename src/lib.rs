@@ -9,11 +9,10 @@
 //! - [`tracee`]: safe ptrace
 //! - [`image`]: a process as data
 //! - [`recording`]: the directory on disk
-//! - [`record`]: the recorder
-//! - [`replay`]: going to an event, spinning off
-//! - [`inject`]: driving a process through a trace
-//! - [`lua`]: bindings for scripts
-//! - [`cli`]: the command line
 
+pub mod image;
+pub mod recording;
+pub mod strace;
 pub mod syscall;
 pub mod trace;
+pub mod tracee;

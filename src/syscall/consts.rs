@@ -1,1 +1,235 @@
-//! Names of constants.
+//! Names of constants: values, expressions as strace writes them, errnos and signals.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
+
+use super::sets;
+
+struct Errno {
+    name: &'static str,
+    number: i32,
+    text: &'static str,
+}
+
+static ERRNOS: LazyLock<Vec<Errno>> = LazyLock::new(|| {
+    rows(include_str!("errno.tbl"))
+        .filter_map(|row| {
+            let (name, rest) = row.split_once(' ')?;
+            let (number, text) = rest.split_once(' ')?;
+            let number = number.parse().ok()?;
+            Some(Errno { name, number, text })
+        })
+        .collect()
+});
+
+static SIGNALS: LazyLock<Vec<(&'static str, i32)>> = LazyLock::new(|| {
+    rows(include_str!("signals.tbl"))
+        .filter_map(|row| {
+            let (name, number) = row.split_once(' ')?;
+            Some((name, number.parse().ok()?))
+        })
+        .collect()
+});
+
+static VALUES: LazyLock<HashMap<&'static str, i64>> = LazyLock::new(|| {
+    let mut values = HashMap::new();
+    values.extend(SIGNALS.iter().map(|&(name, n)| (name, i64::from(n))));
+    values.extend(ERRNOS.iter().map(|e| (e.name, i64::from(e.number))));
+    let names = sets::all().flat_map(|set| &set.names);
+    values.extend(names.map(|name| (name.text, name.value)));
+    values.insert("NULL", 0);
+    values
+});
+
+fn rows(text: &'static str) -> impl Iterator<Item = &'static str> {
+    let lines = text.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// The value of a constant by its full name: `O_CLOEXEC`, `EIO`, `SIGINT`, `AT_FDCWD`.
+pub fn value(name: &str) -> Option<i64> {
+    VALUES.get(name).copied().or_else(|| {
+        let real_time = name.starts_with("SIGRT").then(|| signal(name));
+        real_time.flatten().map(i64::from)
+    })
+}
+
+/// The value of an expression as strace writes it: `O_RDONLY|O_CLOEXEC`, `S_IFREG|0644`,
+/// `makedev(0x8, 0x1)`, `htons(80)`, `inet_addr("127.0.0.1")`, `8192*1024`, `1<<CAP_KILL`, `-1`.
+/// A comment (`/* … */`) may follow. `None` where a name in it is unknown.
+pub fn eval(expr: &str) -> Option<i64> {
+    let expr = match expr.find("/*") {
+        Some(at) => expr.get(..at)?,
+        None => expr,
+    };
+    if expr.len() > 4096 {
+        return None;
+    }
+    // Where a number has several names, strace gives them all: `BTRFS_IOC_CLONE or FICLONE`.
+    if expr.contains(" or ") {
+        return expr.split(" or ").find_map(|name| value(name.trim()));
+    }
+    let mut or = 0i64;
+    for term in split_outside(expr, '|') {
+        or |= term_value(term.trim())?;
+    }
+    Some(or)
+}
+
+/// Splits where no parenthesis is open.
+fn split_outside(text: &str, at: char) -> impl Iterator<Item = &str> {
+    let mut depth = 0i32;
+    text.split(move |c| {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        c == at && depth == 0
+    })
+}
+
+fn term_value(term: &str) -> Option<i64> {
+    if let Some((left, right)) = term.split_once("<<") {
+        let shift = u32::try_from(term_value(right.trim())?).ok()?;
+        return term_value(left.trim())?.checked_shl(shift);
+    }
+    if let Some(rest) = term.strip_prefix('~') {
+        return Some(!term_value(rest.trim())?);
+    }
+    if let Some((name, rest)) = term.split_once('(') {
+        let inner = rest.strip_suffix(')')?;
+        if name.is_empty() {
+            return eval(inner);
+        }
+        return call_value(name.trim(), inner.trim());
+    }
+    if let Some((left, right)) = term.split_once('*') {
+        return Some(term_value(left.trim())?.wrapping_mul(term_value(right.trim())?));
+    }
+    if term.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        return sets::number(term);
+    }
+    value(term)
+}
+
+fn call_value(name: &str, inner: &str) -> Option<i64> {
+    match name {
+        "makedev" => {
+            let (major, minor) = inner.split_once(',')?;
+            let (major, minor) = (eval(major)? as u64, eval(minor)? as u64);
+            Some(makedev(major, minor) as i64)
+        }
+        "_IOC" => {
+            let mut parts = inner.split(',').map(|part| eval(part.trim()));
+            let mut part = || parts.next().flatten();
+            let (direction, kind, nr, size) = (part()?, part()?, part()?, part()?);
+            Some((direction & 3) << 30 | (size & 0x3fff) << 16 | (kind & 0xff) << 8 | (nr & 0xff))
+        }
+        "htons" => Some(i64::from((eval(inner)? as u16).to_be())),
+        "htonl" => Some(i64::from((eval(inner)? as u32).to_be())),
+        "inet_addr" => {
+            let address: Ipv4Addr = inner.trim_matches('"').parse().ok()?;
+            Some(i64::from(u32::from_ne_bytes(address.octets())))
+        }
+        _ => None,
+    }
+}
+
+/// A device number from its parts, as the kernel's `new_encode_dev` and glibc's `makedev` make it.
+pub(crate) fn makedev(major: u64, minor: u64) -> u64 {
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32)
+}
+
+/// The errno of this name: `EIO` is 5.
+pub fn errno(name: &str) -> Option<i32> {
+    let found = ERRNOS.iter().find(|e| e.name == name);
+    found.map(|e| e.number)
+}
+
+/// The name of an errno: 5 is `EIO`. Where there are several, the first in `errno.h`.
+pub fn errno_name(n: i32) -> Option<&'static str> {
+    ERRNOS.iter().find(|e| e.number == n).map(|e| e.name)
+}
+
+/// What strerror says about an errno: 5 is `Input/output error`.
+pub fn errno_text(n: i32) -> &'static str {
+    let found = ERRNOS.iter().find(|e| e.number == n);
+    found.map_or("Unknown error", |e| e.text)
+}
+
+/// All errnos that a program can see, by number, without the aliases.
+pub fn errnos() -> impl Iterator<Item = (&'static str, i32)> {
+    let visible = ERRNOS.iter().filter(|e| e.number < 512);
+    let first = visible.filter(|e| errno_name(e.number) == Some(e.name));
+    first.map(|e| (e.name, e.number))
+}
+
+/// The number of a signal: `SIGINT`, `INT`, `SIGRTMIN` (32, the kernel's), `SIGRT_3` (35), `RT_3`.
+pub fn signal(name: &str) -> Option<i32> {
+    let short = name.strip_prefix("SIG").unwrap_or(name);
+    match short {
+        "RTMIN" => return Some(32),
+        "RTMAX" => return Some(64),
+        _ => {}
+    }
+    if let Some(number) = short.strip_prefix("RT_").or(short.strip_prefix("RTMIN+")) {
+        let number: i32 = number.parse().ok()?;
+        return (0..=32).contains(&number).then_some(32 + number);
+    }
+    let found = SIGNALS
+        .iter()
+        .find(|(full, _)| full.strip_prefix("SIG") == Some(short));
+    found.map(|&(_, number)| number)
+}
+
+/// The name of a signal as strace has it: `SIGINT`, `SIGRT_5`; the number where there is none.
+pub fn signal_name(n: i32) -> String {
+    match n {
+        32 => "SIGRTMIN".to_owned(),
+        33..=64 => format!("SIGRT_{}", n - 32),
+        _ => match SIGNALS.iter().find(|&&(_, number)| number == n) {
+            Some((name, _)) => (*name).to_owned(),
+            None => n.to_string(),
+        },
+    }
+}
+
+/// Names of constants that are close to this one, best first, at most three.
+pub fn suggest(name: &str) -> Vec<&'static str> {
+    nearest(name, VALUES.keys().copied())
+}
+
+/// Names of errnos that are close to this one, best first, at most three.
+pub fn suggest_errno(name: &str) -> Vec<&'static str> {
+    nearest(&name.to_ascii_uppercase(), errnos().map(|(name, _)| name))
+}
+
+/// The at most three candidates nearest to `name`, best first.
+pub(crate) fn nearest(
+    name: &str,
+    candidates: impl Iterator<Item = &'static str>,
+) -> Vec<&'static str> {
+    if name.len() > 256 {
+        return Vec::new();
+    }
+    let limit = name.len() / 3 + 1;
+    let mut near: Vec<_> = candidates
+        .map(|c| (strsim::damerau_levenshtein(name, c), c))
+        .filter(|&(distance, _)| distance <= limit)
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(3).map(|(_, c)| c).collect()
+}
+
+/// A number as strace writes it with the names of the set `list` (`open`, `mmap`, …; see `flags.tbl`):
+/// `O_RDONLY|O_CLOEXEC`, what has no name in hexadecimal, `0` where nothing is set.
+pub fn flags_text(list: &str, value: u64) -> String {
+    match sets::set(list).and_then(|set| set.flags(value)) {
+        Some(text) => text,
+        None if value == 0 => "0".to_owned(),
+        None => format!("{value:#x}"),
+    }
+}

@@ -1,9 +1,34 @@
 //! What a system call is: numbers, names, arguments, and how replay treats each.
 //!
-//! ONE declarative table; everything else is derived from it. Knows nothing of processes:
+//! ONE declarative table (`x86_64.tbl`, with `structs.tbl`, `flags.tbl` and their kin beside it);
+//! everything else is derived from it. To add a call is to add a line. Knows nothing of processes:
 //! memory is whatever implements [`Memory`].
 
+mod compare;
 pub mod consts;
+mod decode;
+mod dirents;
+mod encode;
+mod frame;
+mod ioctl;
+mod kind;
+mod layout;
+mod message;
+mod message_value;
+mod number;
+mod ready;
+mod regions;
+mod sets;
+mod sockaddr;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use encode::EncodeError;
+pub use kind::{Dir, Extent, Format, Kind, Len, Num};
+pub use layout::{Layout, Member};
+pub use sets::Set;
+pub use table::{Arg, Syscall, by_name, by_nr, names, suggest};
 
 use crate::trace::Value;
 
@@ -24,6 +49,15 @@ pub enum Replay {
     Refuse(i32),
     /// Recording cannot do it yet; it stops with an error that names the call.
     Unsupported,
+}
+
+/// Which way a call moves data: the payload that hooks like to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// From the program to the kernel: write and send, and kin.
+    In,
+    /// From the kernel to the program: read and recv, getrandom, readlink, getdents, and kin.
+    Out,
 }
 
 /// A range of the process's memory that belongs to an argument.

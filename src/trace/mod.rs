@@ -4,10 +4,12 @@
 //! This module knows neither strace's syntax (see [`crate::strace`]) nor
 //! processes. Constants are looked up in [`crate::syscall::consts`].
 
+mod paths;
 mod value;
 
 pub use value::{Field, Value};
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Where an entry came from, for messages.
@@ -72,8 +74,44 @@ pub struct Call {
     pub args: Vec<Value>,
     /// How it ended.
     pub answer: Answer,
+    /// What strace says about the result in parentheses behind it: outputs that have no argument to stand in.
+    /// `(in [3], left {tv_sec=0, …})` is a member `in` and a member `left`; `([{fd=3, revents=POLLIN}])`
+    /// and `(Timeout)` are one without a name; `(flags FD_CLOEXEC)` is a member `flags`.
+    /// A first one without a name that is a [`Value::Fd`] is the result with its path: `= 3</etc/passwd>`.
+    pub notes: Vec<Field>,
     /// Where it came from.
     pub origin: Origin,
+    /// Its registers and memory, where they were recorded.
+    pub exact: Option<Arc<crate::recording::CallEvent>>,
+}
+
+impl Call {
+    /// A call of an unknown task, made by a script or a test.
+    pub fn new(name: impl Into<String>, args: Vec<Value>, answer: Answer) -> Call {
+        Call {
+            tid: 0,
+            name: name.into(),
+            args,
+            answer,
+            notes: Vec::new(),
+            origin: Origin::Made,
+            exact: None,
+        }
+    }
+
+    /// The same with long strings and arrays cut: for messages.
+    #[must_use]
+    pub fn brief(&self) -> Call {
+        Call {
+            args: self.args.iter().map(Value::brief).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// What was said about the result under this name; the empty name is that of what has none.
+    pub fn note(&self, name: &str) -> Option<&Value> {
+        self.notes.iter().find(|f| f.name == name).map(|f| &f.value)
+    }
 }
 
 /// One line of a trace.
@@ -103,6 +141,33 @@ pub enum Entry {
     },
 }
 
+impl Entry {
+    /// The task that it is about; 0 where unknown.
+    pub fn tid(&self) -> i32 {
+        match self {
+            Entry::Call(call) => call.tid,
+            Entry::Signal { tid, .. } | Entry::Exit { tid, .. } => *tid,
+        }
+    }
+
+    /// Where it came from.
+    pub fn origin(&self) -> &Origin {
+        match self {
+            Entry::Call(call) => &call.origin,
+            Entry::Signal { origin, .. } | Entry::Exit { origin, .. } => origin,
+        }
+    }
+
+    /// The same, said to have come from elsewhere.
+    pub fn with_origin(mut self, from: Origin) -> Entry {
+        match &mut self {
+            Entry::Call(call) => call.origin = from,
+            Entry::Signal { origin, .. } | Entry::Exit { origin, .. } => *origin = from,
+        }
+        self
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Exit {
@@ -118,6 +183,20 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// How it ended, in words: `exit status 1`, `killed by SIGSEGV`.
+    pub fn in_words(self) -> String {
+        match self {
+            Exit::Code(code) => format!("exit status {code}"),
+            Exit::Signal { signal, core } => {
+                let core = if core { ", core dumped" } else { "" };
+                format!(
+                    "killed by {}{core}",
+                    crate::syscall::consts::signal_name(signal)
+                )
+            }
+        }
+    }
+
     /// The exit status that a shell reports: the code, or 128 plus the signal.
     pub fn shell_status(self) -> i32 {
         match self {
@@ -166,8 +245,67 @@ impl Trace {
         }
     }
 
+    /// What lies between the call with index `index - 1` and the one with index `index`.
+    pub fn before_call(&self, index: usize) -> impl Iterator<Item = &Entry> {
+        let before = index.checked_sub(1).and_then(|i| self.calls.get(i));
+        let first = before.map_or(0, |&at| at + 1);
+        let end = self.calls.get(index).map_or(self.entries.len(), |&at| at);
+        self.entries.get(first..end).unwrap_or_default().iter()
+    }
+
     /// The calls, in order.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
         (0..self.len()).filter_map(|i| self.call(i))
+    }
+
+    /// The calls from index `first` to index `last`, both included, with the signals and exits between them.
+    /// `None` where there are no such calls, or `last` precedes `first`.
+    pub fn slice(&self, first: usize, last: usize) -> Option<Trace> {
+        if last < first {
+            return None;
+        }
+        let (first, last) = (*self.calls.get(first)?, *self.calls.get(last)?);
+        Some(Trace::new(self.entries[first..=last].to_vec()))
+    }
+
+    /// The index of the first call that is like this.
+    pub fn find(&self, like: impl FnMut(&Call) -> bool) -> Option<usize> {
+        self.find_from(0, like)
+    }
+
+    /// The index of the first call that is like this, from index `start` on.
+    pub fn find_from(&self, start: usize, mut like: impl FnMut(&Call) -> bool) -> Option<usize> {
+        (start..self.len()).find(|&i| self.call(i).is_some_and(&mut like))
+    }
+
+    /// The entries that are like this.
+    pub fn filter(&self, mut like: impl FnMut(&Entry) -> bool) -> Trace {
+        Trace::new(self.entries.iter().filter(|e| like(e)).cloned().collect())
+    }
+
+    /// What this task did and met.
+    pub fn of_tid(&self, tid: i32) -> Trace {
+        self.filter(|entry| entry.tid() == tid)
+    }
+
+    /// The tasks in it, by pid or tid as written, in the order in which they first appear.
+    pub fn pids(&self) -> Vec<i32> {
+        let mut seen = HashSet::new();
+        let tids = self.entries.iter().map(Entry::tid);
+        tids.filter(|&tid| seen.insert(tid)).collect()
+    }
+
+    /// The signals that were delivered, in order: all of them are [`Entry::Signal`].
+    pub fn signals(&self) -> impl Iterator<Item = &Entry> {
+        self.entries
+            .iter()
+            .filter(|e| matches!(e, Entry::Signal { .. }))
+    }
+
+    /// The same, said to have come from elsewhere.
+    pub fn with_origin(mut self, from: &Origin) -> Trace {
+        let entries = self.entries.into_iter();
+        self.entries = entries.map(|e| e.with_origin(from.clone())).collect();
+        self
     }
 }

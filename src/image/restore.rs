@@ -1,0 +1,173 @@
+//! Making a process out of an image.
+
+use super::{Backing, FileId, Image, Mapping};
+use crate::tracee::{Error, Regs, Remote, Result, Stopped, agent, spawn};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+
+/// How much a stack may grow: the usual limit.
+const STACK_ROOM: u64 = 8 << 20;
+
+/// Makes a process that holds this image, in an empty process of its own; `file` says where
+/// the kept copy of a mapped file is. It stands where the image was taken.
+///
+/// # Errors
+/// If the image is not one that a process can have (it is untrusted), or the kernel refuses.
+pub fn restore(image: &Image, file: &dyn Fn(FileId) -> PathBuf) -> Result<Stopped> {
+    let mut task = spawn::start_empty()?;
+    let regs = check(image, task.tid())?;
+    let mut remote = task.remote_at_boundary()?;
+    unmap_all(&mut remote)?;
+    let mut free_from = agent::END;
+    for mapping in &image.mappings {
+        map(&mut remote, mapping, free_from, file)?;
+        free_from = mapping.end;
+    }
+    set_layout(&mut remote, image)?;
+    set_name(&mut remote, &image.exe)?;
+    ignore_signals(&mut remote, image.ignored)?;
+    remote.finish()?;
+    for chunk in &image.pages {
+        task.memory().write(chunk.addr, &chunk.data)?;
+    }
+    task.set_regs(&regs)?;
+    task.set_sigmask(image.sigmask)?;
+    Ok(task)
+}
+
+fn invalid(tid: i32, what: &str) -> Error {
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+    Error::os("restore the recorded image", tid, source)
+}
+
+fn check(image: &Image, tid: i32) -> Result<Regs> {
+    for m in &image.mappings {
+        let aligned = m.start % 0x1000 == 0 && m.end % 0x1000 == 0;
+        if !aligned || m.start >= m.end || m.end > TASK_SIZE || agent::overlaps(m.start, m.end) {
+            return Err(invalid(tid, "it has an impossible mapping"));
+        }
+    }
+    let words = image
+        .regs
+        .as_slice()
+        .try_into()
+        .map_err(|_| invalid(tid, "its registers are incomplete"))?;
+    Ok(Regs::from_words(words))
+}
+
+fn unmap_all(remote: &mut Remote<'_>) -> Result<()> {
+    for (start, end) in [(0x1000, agent::START), (agent::END, TASK_SIZE)] {
+        remote.must(
+            "clear its memory",
+            libc::SYS_munmap,
+            [start, end - start, 0, 0, 0, 0],
+        )?;
+    }
+    Ok(())
+}
+
+/// `free_from` is where the mapping below ends.
+fn map(
+    remote: &mut Remote<'_>,
+    mapping: &Mapping,
+    free_from: u64,
+    file: &dyn Fn(FileId) -> PathBuf,
+) -> Result<()> {
+    let start = match mapping.backing {
+        // The room that the recorded process kept free for its stack to grow into: the new process would not,
+        // since it thinks that its own stack is elsewhere.
+        Backing::Stack => mapping
+            .end
+            .saturating_sub(STACK_ROOM)
+            .clamp(free_from.min(mapping.start), mapping.start),
+        _ => mapping.start,
+    };
+    let len = mapping.end - start;
+    let fixed = libc::MAP_PRIVATE | libc::MAP_FIXED;
+    let what = "map its memory";
+    let (flags, fd, offset) = match mapping.backing {
+        Backing::Anonymous => (fixed | libc::MAP_ANONYMOUS, u64::MAX, 0),
+        Backing::Stack => (
+            fixed | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN,
+            u64::MAX,
+            0,
+        ),
+        Backing::File { file: id, offset } => (fixed, open(remote, &file(id))?, offset),
+    };
+    let args = [start, len, mapping.prot as u64, flags as u64, fd, offset];
+    remote.must(what, libc::SYS_mmap, args)?;
+    if fd != u64::MAX {
+        remote.must("close a file in it", libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+    }
+    Ok(())
+}
+
+/// How a kept copy is opened: what is not a regular file neither blocks nor leads elsewhere.
+pub const KEPT_FILE: i32 =
+    libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+
+/// Opens a file in the process, for reading.
+fn open(remote: &mut Remote<'_>, path: &Path) -> Result<u64> {
+    remote.reset_scratch();
+    let name = remote.put_str(path.as_os_str().as_bytes())?;
+    let flags = KEPT_FILE as u64;
+    let args = [libc::AT_FDCWD as u64, name, flags, 0, 0, 0];
+    remote.must(&format!("open {}", path.display()), libc::SYS_openat, args)
+}
+
+/// `prctl(PR_SET_MM, PR_SET_MM_MAP)`: gives brk its place. Needs no privilege.
+fn set_layout(remote: &mut Remote<'_>, image: &Image) -> Result<()> {
+    let l = &image.layout;
+    let words = [
+        l.start_code,
+        l.end_code,
+        l.start_data,
+        l.end_data,
+        l.start_brk,
+        image.brk,
+        l.start_stack,
+        l.arg_start,
+        l.arg_end,
+        l.env_start,
+        l.env_end,
+        0,
+        // auxv_size = 0, exe_fd = -1
+        0xffff_ffff_0000_0000,
+    ];
+    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    remote.reset_scratch();
+    let at = remote.put(&bytes)?;
+    let option = libc::PR_SET_MM as u64;
+    let args = [
+        option,
+        libc::PR_SET_MM_MAP as u64,
+        at,
+        bytes.len() as u64,
+        0,
+        0,
+    ];
+    remote.must("set its memory layout", libc::SYS_prctl, args)?;
+    Ok(())
+}
+
+fn set_name(remote: &mut Remote<'_>, exe: &[u8]) -> Result<()> {
+    let name = exe.rsplit(|&b| b == b'/').next().unwrap_or(exe);
+    remote.reset_scratch();
+    let at = remote.put_str(&name[..name.len().min(15)])?;
+    remote.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, at, 0, 0, 0, 0])?;
+    Ok(())
+}
+
+fn ignore_signals(remote: &mut Remote<'_>, ignored: u64) -> Result<()> {
+    // struct sigaction of the kernel: handler, flags, restorer, mask.
+    let ignore = [libc::SIG_IGN as u64, 0, 0, 0];
+    let bytes: Vec<u8> = ignore.iter().flat_map(|w| w.to_le_bytes()).collect();
+    remote.reset_scratch();
+    let at = remote.put(&bytes)?;
+    for signal in (1..=64).filter(|n| ignored & (1 << (n - 1)) != 0) {
+        remote.call(libc::SYS_rt_sigaction, [signal, at, 0, 8, 0, 0])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Where recordings are kept when nobody says: `$XDG_DATA_HOME/rrapper/NAME-N`, and `latest`.
+
+use super::{Error, Result, io};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// `$XDG_DATA_HOME/rrapper`, or `~/.local/share/rrapper`.
+fn root() -> Result<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("rrapper"))
+        .ok_or_else(|| Error::Io {
+            what: "find a place for recordings: set HOME or XDG_DATA_HOME, or name a directory; not",
+            path: PathBuf::from("~"),
+            source: std::io::ErrorKind::NotFound.into(),
+        })
+}
+
+/// A directory for a new recording of the program of this name. It is made, and empty.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn default_dir(program: &str) -> Result<PathBuf> {
+    let root = root()?;
+    fs::create_dir_all(&root).map_err(io("create the directory", &root))?;
+    let name: String = program
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() || "._+-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    let mut n = 0u64;
+    loop {
+        let dir = root.join(format!("{name}-{n}"));
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => n += 1,
+            Err(e) => return Err(io("create the directory", dir)(e)),
+        }
+    }
+}
+
+/// Makes `latest` point to this recording, if it lies in the default place.
+pub fn mark_latest(dir: &Path) {
+    let Ok(root) = root() else { return };
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
+        return;
+    };
+    if fs::canonicalize(&root).ok().as_deref() != Some(parent) {
+        return;
+    }
+    let link = root.join("latest");
+    let fresh = root.join(format!(".latest-{}", std::process::id()));
+    let made = std::os::unix::fs::symlink(name, &fresh).and_then(|()| fs::rename(&fresh, &link));
+    if let Err(error) = made {
+        tracing::warn!(
+            "cannot make {} point to {}: {error}",
+            link.display(),
+            dir.display()
+        );
+    }
+}
+
+/// The recording made last in the default place.
+///
+/// # Errors
+/// If the default place cannot be told.
+pub fn latest() -> Result<PathBuf> {
+    Ok(root()?.join("latest"))
+}
+
+/// The directory that a user means: a path, or a bare name (`latest`, `cat-0`) in the default place
+/// where there is no such path.
+pub fn resolve(name: &Path) -> PathBuf {
+    let bare = name.components().count() == 1;
+    if bare
+        && !name.exists()
+        && let Ok(root) = root()
+        && root.join(name).exists()
+    {
+        return root.join(name);
+    }
+    name.to_path_buf()
+}

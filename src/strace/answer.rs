@@ -1,0 +1,179 @@
+//! The grammar of results: what follows a call's closing parenthesis.
+
+use super::lex::*;
+use super::symbol::Symbols;
+use super::value::{decimal, text, value};
+use crate::syscall::consts;
+use crate::trace::{Answer, Field, Value};
+use memchr::memchr;
+use nom::Parser;
+use nom::bytes::complete::{tag, take_while1};
+use nom::character::complete::{digit1, hex_digit1};
+use nom::combinator::recognize;
+use nom::sequence::preceded;
+
+/// The kernel's numbers of the results that strace writes as `? ERESTART…`, with strace's explanations.
+pub(super) const RESTARTS: [(i32, &str, &str); 4] = [
+    (512, "ERESTARTSYS", "To be restarted if SA_RESTART is set"),
+    (513, "ERESTARTNOINTR", "To be restarted"),
+    (514, "ERESTARTNOHAND", "To be restarted if no handler"),
+    (516, "ERESTART_RESTARTBLOCK", "Interrupted by signal"),
+];
+
+/// ` = 3</etc/passwd> (flags …) (INJECTED) <0.000012>`, up to the end of the line.
+pub(super) fn answer<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (Answer, Vec<Field>)> {
+    let Some(rest) = blanks(i).strip_prefix(b"=") else {
+        return expected(blanks(i), "`=` and a result");
+    };
+    let i = blanks(rest);
+    let mut notes = Vec::new();
+    let (rest, answer) = match i {
+        [b'?', rest @ ..] => unknown(blanks(rest))?,
+        [b'-', b'1', b' ', rest @ ..] if matches!(rest.first(), Some(b'E')) => failed(rest)?,
+        [b'-', b'1', b' ', rest @ ..] if rest.starts_with(b"(errno ") => {
+            let (rest, number) = digit1.parse(&rest[b"(errno ".len()..])?;
+            match (rest.strip_prefix(b")"), number_of(number)) {
+                (Some(rest), Some(errno)) => (rest, Answer::from_raw(-errno)),
+                _ => return expected(rest, "`)` behind an errno"),
+            }
+        }
+        _ => {
+            let (rest, value) = returned(i)?;
+            match rest {
+                [b'<', ..] => {
+                    let (rest, path) = path(rest)?;
+                    if let Ok(fd) = i32::try_from(value) {
+                        let path = Some(path);
+                        notes.push(Field::new("", Value::Fd { fd, path }));
+                    }
+                    (rest, Answer::Value(value))
+                }
+                // The 32-bit -1 that a few calls return: `4294967258 ENOSYS (…)`.
+                [b' ', errno @ ..] if errno.first() == Some(&b'E') => failed(errno)?,
+                _ => (rest, Answer::Value(value)),
+            }
+        }
+    };
+    let rest = tail(symbols, rest, &mut notes)?.0;
+    Ok((rest, (answer, notes)))
+}
+
+fn number_of(digits: &[u8]) -> Option<i64> {
+    let errno = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    (1..=4095).contains(&errno).then_some(errno)
+}
+
+/// What follows `?`: an `ERESTART…`, `<unavailable>`, or nothing.
+fn unknown(i: &[u8]) -> Res<'_, Answer> {
+    if let Some(rest) = i.strip_prefix(b"<unavailable>") {
+        return Ok((rest, Answer::Never));
+    }
+    let (rest, name) = word(i)?;
+    if name.is_empty() {
+        return Ok((rest, Answer::Never));
+    }
+    match RESTARTS.iter().find(|r| r.1.as_bytes() == name) {
+        Some(restart) => Ok((explained(rest), Answer::Restart(restart.0))),
+        None => expected(i, "the name of a restart"),
+    }
+}
+
+/// What follows `-1 `: an errno's name, and the text for it.
+fn failed(i: &[u8]) -> Res<'_, Answer> {
+    let (rest, name) = word(i)?;
+    let after = explained(rest);
+    // Numbers without a name in the C library, such as ENOTSUPP, are given in the text.
+    let number = || {
+        until(rest, after)
+            .strip_prefix(b" (Unknown error ")?
+            .strip_suffix(b")")
+            .and_then(number_of)
+    };
+    let known = std::str::from_utf8(name).ok().and_then(consts::errno);
+    match known.map(i64::from).or_else(number) {
+        Some(errno) => Ok((after, Answer::from_raw(-errno))),
+        None => expected(i, "the name of an errno"),
+    }
+}
+
+/// What follows an explanation in parentheses.
+fn explained(i: &[u8]) -> &[u8] {
+    match i.strip_prefix(b" (") {
+        Some(text) => memchr(b')', text).map_or(i, |n| &text[n + 1..]),
+        None => i,
+    }
+}
+
+/// A number that was returned, in any base.
+fn returned(i: &[u8]) -> Res<'_, i64> {
+    if let Some(rest) = i.strip_prefix(b"NULL") {
+        return Ok((rest, 0));
+    }
+    let (rest, digits) = match i {
+        [b'0', b'x', ..] => recognize(preceded(tag("0x"), hex_digit1)).parse(i)?,
+        _ => match decimal(i) {
+            Ok(found) => found,
+            Err(_) => return expected(i, "a result"),
+        },
+    };
+    let number = std::str::from_utf8(digits)
+        .ok()
+        .and_then(|text| match digits {
+            [b'0', b'x', ..] => u64::from_str_radix(&text[2..], 16).ok().map(|v| v as i64),
+            [b'0', _, ..] => u64::from_str_radix(text, 8).ok().map(|v| v as i64),
+            _ => text
+                .parse()
+                .ok()
+                .or_else(|| text.parse::<u64>().ok().map(|v| v as i64)),
+        });
+    match number {
+        Some(number) => Ok((rest, number)),
+        None => expected(i, "a number of 64 bits"),
+    }
+}
+
+/// What may follow a result: notes, marks of tampering (not kept), comments, the time spent (not kept).
+fn tail<'a>(symbols: &mut Symbols, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, ()> {
+    let mut i = gap(i)?.0;
+    loop {
+        i = match i {
+            [] => return Ok((i, ())),
+            [b'(', rest @ ..] if rest.starts_with(b"INJECTED") || rest.starts_with(b"DELAYED") => {
+                bracketed(i)?.0
+            }
+            [b'(', rest @ ..] => noted(symbols, rest, notes)?.0,
+            [b'<', rest @ ..] if rest.first().is_some_and(u8::is_ascii_digit) => {
+                let (after, _) =
+                    take_while1(|b: u8| b.is_ascii_digit() || b == b'.').parse(rest)?;
+                match after.strip_prefix(b">") {
+                    Some(rest) => rest,
+                    None => return expected(after, "`>`"),
+                }
+            }
+            _ => return expected(i, "the end of the line"),
+        };
+        i = gap(i)?.0;
+    }
+}
+
+/// Notes up to the closing parenthesis.
+fn noted<'a>(symbols: &mut Symbols, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, ()> {
+    let mut rest = i;
+    loop {
+        rest = blanks(rest);
+        let (after, name) = take_while1(|b: u8| b.is_ascii_lowercase() || b == b'_')
+            .parse(rest)
+            .unwrap_or_else(|_: nom::Err<Expected<'_>>| (rest, b"".as_slice()));
+        let (after, name) = match after {
+            [b' ' | b':' | b'=', after @ ..] if !name.is_empty() && !at_end(after) => (after, name),
+            _ => (rest, b"".as_slice()),
+        };
+        let (after, value) = value(symbols, after)?;
+        notes.push(Field::new(text(name), value));
+        rest = match after {
+            [b',', after @ ..] => after,
+            [b')', after @ ..] => return Ok((after, ())),
+            _ => return expected(after, "`)`"),
+        };
+    }
+}

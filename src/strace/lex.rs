@@ -1,0 +1,260 @@
+//! The smallest pieces of strace's text: gaps and comments, quoted bytes, bracketed text,
+//! what `-y` writes behind a descriptor.
+//!
+//! Everything here is a single pass without recursion. What can never be completed (a quote, a bracket,
+//! a comment without its end) is a nom `Failure`: no caller tries the same bytes again, which keeps
+//! hostile lines linear.
+
+use memchr::{memchr, memchr2, memmem};
+use nom::bytes::complete::take_while;
+use nom::error::{ErrorKind, ParseError};
+use nom::{Err, IResult, Parser};
+
+/// What was expected where.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Expected<'a> {
+    /// What is left of the line from there.
+    pub at: &'a [u8],
+    /// What should have stood there.
+    pub what: &'static str,
+}
+
+impl<'a> ParseError<&'a [u8]> for Expected<'a> {
+    fn from_error_kind(at: &'a [u8], kind: ErrorKind) -> Self {
+        let what = match kind {
+            ErrorKind::Digit => "a decimal number",
+            ErrorKind::HexDigit => "a hexadecimal number",
+            _ => "a name",
+        };
+        Expected { at, what }
+    }
+
+    fn append(_: &'a [u8], _: ErrorKind, other: Self) -> Self {
+        other
+    }
+}
+
+/// What a parser here returns.
+pub(super) type Res<'a, T> = IResult<&'a [u8], T, Expected<'a>>;
+
+/// An error that another way of reading may still avoid.
+pub(super) fn expected<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
+    Err(Err::Error(Expected { at, what }))
+}
+
+/// An error that no other way of reading can avoid.
+pub(super) fn hopeless<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
+    Err(Err::Failure(Expected { at, what }))
+}
+
+/// Whether this byte can be part of a name.
+pub(super) fn is_word(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'_'
+}
+
+/// A name, possibly empty.
+pub(super) fn word(i: &[u8]) -> Res<'_, &[u8]> {
+    take_while(is_word).parse(i)
+}
+
+/// What follows the blanks.
+pub(super) fn blanks(i: &[u8]) -> &[u8] {
+    let n = i.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
+    &i[n..]
+}
+
+/// Blanks and `/* comments */`.
+pub(super) fn gap(i: &[u8]) -> Res<'_, ()> {
+    let mut i = blanks(i);
+    while i.starts_with(b"/*") {
+        i = blanks(comment(i)?.0);
+    }
+    Ok((i, ()))
+}
+
+fn comment(i: &[u8]) -> Res<'_, ()> {
+    match memmem::find(&i[2..], b"*/") {
+        Some(n) => Ok((&i[n + 4..], ())),
+        None => hopeless(i, "`*/` to end this comment"),
+    }
+}
+
+/// Whether a value may end here.
+pub(super) fn at_end(i: &[u8]) -> bool {
+    matches!(i.first(), None | Some(b',' | b')' | b']' | b'}'))
+}
+
+/// The part of `from` that precedes `rest`, which is its tail.
+pub(super) fn until<'a>(from: &'a [u8], rest: &[u8]) -> &'a [u8] {
+    &from[..from.len() - rest.len()]
+}
+
+/// Goes from inside `depth` brackets to the `,` or the closing bracket that ends a value outside them
+/// (not consumed). Which kind of bracket closes which is not looked at.
+pub(super) fn to_end(mut i: &[u8], mut depth: usize) -> Res<'_, ()> {
+    let start = i;
+    loop {
+        match i.first() {
+            None if depth == 0 => return Ok((i, ())),
+            None => return hopeless(start, "a closing bracket"),
+            Some(b',') if depth == 0 => return Ok((i, ())),
+            Some(b')' | b']' | b'}') => {
+                if depth == 0 {
+                    return Ok((i, ()));
+                }
+                depth -= 1;
+            }
+            Some(b'(' | b'[' | b'{') => depth += 1,
+            Some(b'"') => {
+                i = skip_string(i)?.0;
+                continue;
+            }
+            Some(b'/') if i.starts_with(b"/*") => {
+                i = comment(i)?.0;
+                continue;
+            }
+            Some(_) => {}
+        }
+        i = &i[1..];
+    }
+}
+
+/// Goes from an opening bracket to behind the one that closes it.
+pub(super) fn bracketed(i: &[u8]) -> Res<'_, &[u8]> {
+    let mut rest = i.get(1..).unwrap_or_default();
+    loop {
+        rest = to_end(rest, 0)?.0;
+        match rest.first() {
+            Some(b',') => rest = &rest[1..],
+            Some(_) => return Ok((&rest[1..], until(i, &rest[1..]))),
+            None => return hopeless(i, "a closing bracket"),
+        }
+    }
+}
+
+fn skip_string(i: &[u8]) -> Res<'_, ()> {
+    let mut rest = i.get(1..).unwrap_or_default();
+    loop {
+        match memchr2(b'"', b'\\', rest) {
+            Some(n) if rest[n] == b'"' => return Ok((&rest[n + 1..], ())),
+            Some(n) => rest = rest.get(n + 2..).unwrap_or_default(),
+            None => return hopeless(i, "a closing quote"),
+        }
+    }
+}
+
+/// A quoted string, unescaped.
+pub(super) fn string(i: &[u8]) -> Res<'_, Vec<u8>> {
+    let mut rest = i.get(1..).unwrap_or_default();
+    let mut bytes = Vec::new();
+    loop {
+        match memchr2(b'"', b'\\', rest) {
+            Some(n) if rest[n] == b'"' => {
+                bytes.extend_from_slice(&rest[..n]);
+                return Ok((&rest[n + 1..], bytes));
+            }
+            Some(n) => {
+                bytes.extend_from_slice(&rest[..n]);
+                rest = &rest[n..];
+                // Binary data is mostly escapes: no search in between.
+                while rest.first() == Some(&b'\\') {
+                    rest = escape(&rest[1..], &mut bytes);
+                }
+            }
+            None => return hopeless(i, "a closing quote"),
+        }
+    }
+}
+
+/// Appends what the escape behind a backslash stands for, and returns what follows it.
+fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    let Some((&first, rest)) = i.split_first() else {
+        return i;
+    };
+    let plain = match first {
+        b'0'..=b'7' => {
+            let mut value = u32::from(first - b'0');
+            let mut used = 1;
+            while used < 3 {
+                match i.get(used) {
+                    Some(&d @ b'0'..=b'7') if value * 8 + u32::from(d - b'0') < 256 => {
+                        value = value * 8 + u32::from(d - b'0');
+                        used += 1;
+                    }
+                    _ => break,
+                }
+            }
+            out.push(value as u8);
+            return &i[used..];
+        }
+        b'x' => {
+            let digits = rest.iter().take(2);
+            let mut value = 0;
+            let mut used = 0;
+            for digit in digits.map_while(|&b| char::from(b).to_digit(16)) {
+                value = value * 16 + digit;
+                used += 1;
+            }
+            if used > 0 {
+                out.push(value as u8);
+                return &rest[used..];
+            }
+            b'x'
+        }
+        b'n' => b'\n',
+        b't' => b'\t',
+        b'r' => b'\r',
+        b'v' => 0x0b,
+        b'f' => 0x0c,
+        b'a' => 0x07,
+        b'b' => 0x08,
+        b'e' => 0x1b,
+        other => other,
+    };
+    out.push(plain);
+    rest
+}
+
+/// What `-y` writes behind a descriptor, from `<` to the `>` that closes it, unescaped:
+/// `</etc/passwd>`, `<TCP:[a->b]>`, `</dev/null<char 1:3>>`. A `(deleted)` that follows becomes part of it.
+pub(super) fn path(i: &[u8]) -> Res<'_, Vec<u8>> {
+    let rest = close_path(i)?.0;
+    let inside = &until(i, rest)[1..];
+    let inside = &inside[..inside.len() - 1];
+    let mut bytes = Vec::with_capacity(inside.len());
+    let mut left = inside;
+    while let Some(n) = memchr(b'\\', left) {
+        bytes.extend_from_slice(&left[..n]);
+        left = escape(&left[n + 1..], &mut bytes);
+    }
+    bytes.extend_from_slice(left);
+    match rest.strip_prefix(b"(deleted)") {
+        Some(rest) => {
+            bytes.extend_from_slice(b" (deleted)");
+            Ok((rest, bytes))
+        }
+        None => Ok((rest, bytes)),
+    }
+}
+
+/// From `<` to behind the `>` that closes it; an arrow's `>` closes nothing.
+pub(super) fn close_path(i: &[u8]) -> Res<'_, ()> {
+    let mut depth = 0usize;
+    let mut at = 0;
+    while let Some(&b) = i.get(at) {
+        match b {
+            b'\\' => at += 1,
+            b'<' => depth += 1,
+            b'>' if i[at - 1] == b'-' => {}
+            b'>' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Ok((&i[at + 1..], ()));
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    hopeless(i, "`>` to end this path")
+}

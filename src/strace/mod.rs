@@ -1,0 +1,170 @@
+//! strace's text to a [`Trace`], and a [`Trace`] to strace's text.
+//!
+//! Reads what `strace -f -s 65535 -vvvvv -o FILE` of versions 4 to 6 writes, with or without columns of pids
+//! and times, byte by byte: UTF-8 is not assumed. Times, and comments in arguments, are not kept. What is not
+//! understood inside an argument is kept as [`Value::Raw`]; a line that is not
+//! understood as a whole is a [`Problem`] and does not stop the rest. Time and memory are linear in the text,
+//! whatever it holds.
+//!
+//! This module knows nothing of processes, nor of what arguments mean to a call.
+
+mod answer;
+mod escape;
+mod frame;
+mod lex;
+mod print;
+mod reader;
+mod symbol;
+mod value;
+
+pub use print::write;
+pub use reader::Reader;
+
+use crate::trace::{Entry, Trace, Value};
+use memchr::memchr;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The longest line that [`load`] takes, in bytes.
+pub const LONGEST_LINE: u64 = 64 << 20;
+
+/// A place in a text that was not understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file's name.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: u32,
+    /// The byte in that line, from 1.
+    pub column: u32,
+    /// What was expected there.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem {
+            file,
+            line,
+            column,
+            message,
+        } = self;
+        write!(f, "{file}:{line}:{column}: {message}")
+    }
+}
+
+/// What a text says, and where it was not understood.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parsed {
+    /// What was understood.
+    pub trace: Trace,
+    /// What was not, in the order of reading. Of more than 10,000, the last one says how many there are.
+    pub problems: Vec<Problem>,
+}
+
+/// Why a trace could not be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be opened or read.
+    #[error("cannot read the trace {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A line is longer than [`LONGEST_LINE`].
+    #[error("{}:{line}: this line is longer than 64 MiB", path.display())]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u32,
+    },
+}
+
+/// Reads a text that is in memory; `file` is its name in messages.
+pub fn parse(text: &[u8], file: &str) -> Parsed {
+    let mut reader = Reader::new(file);
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = memchr(b'\n', rest).unwrap_or(rest.len());
+        reader.line(&rest[..end]);
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+    reader.finish()
+}
+
+/// Reads a file, line by line.
+///
+/// # Errors
+///
+/// Where it cannot be opened or read, or has a line longer than [`LONGEST_LINE`].
+pub fn load(path: &Path) -> Result<Parsed, Error> {
+    let failed = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
+    let mut reader = Reader::new(&path.display().to_string());
+    let mut buffer = Vec::new();
+    let mut line = 0u32;
+    loop {
+        buffer.clear();
+        line = line.saturating_add(1);
+        let n = (&mut text)
+            .take(LONGEST_LINE + 1)
+            .read_until(b'\n', &mut buffer);
+        if n.map_err(failed)? == 0 {
+            return Ok(reader.finish());
+        }
+        if buffer.len() as u64 > LONGEST_LINE {
+            return Err(Error::LongLine {
+                path: path.to_owned(),
+                line,
+            });
+        }
+        reader.line(&buffer);
+    }
+}
+
+/// Reads a single line: `None` where it says nothing about what the program did (an empty line, a message of
+/// strace's).
+///
+/// # Errors
+///
+/// What was not understood, with the column.
+pub fn line(text: &[u8]) -> Result<Option<Entry>, Problem> {
+    let mut reader = Reader::new("<line>");
+    reader.line(text);
+    let mut parsed = reader.finish();
+    match parsed.problems.pop() {
+        Some(problem) => Err(problem),
+        None => Ok(parsed.trace.entries().first().cloned()),
+    }
+}
+
+/// Reads a single value in strace's syntax: `S_IFIFO|0644`, `{tv_sec=1, tv_nsec=0}`, `"abc\0"`.
+///
+/// # Errors
+///
+/// Where it is not understood, or something follows it.
+pub fn value_from_text(text: &str) -> Result<Value, String> {
+    let wrong =
+        |at: usize, what: &str| format!("`{text}` is no value: at byte {at}, expected {what}");
+    match value::value(&mut symbol::Symbols::default(), text.as_bytes()) {
+        Ok(([], Value::Raw(_))) => Err(wrong(
+            1,
+            "a number, a constant, a string, an array or a structure",
+        )),
+        Ok(([], value)) => Ok(value),
+        Ok((rest, _)) => Err(wrong(text.len() - rest.len() + 1, "the end")),
+        Err(nom::Err::Error(e) | nom::Err::Failure(e)) => {
+            Err(wrong(text.len() - e.at.len() + 1, e.what))
+        }
+        Err(nom::Err::Incomplete(_)) => Err(wrong(text.len() + 1, "more")),
+    }
+}

@@ -1,0 +1,159 @@
+//! What symbolic expressions stand for: constants (through [`consts`]), alternatives, products and shifts,
+//! wait statuses, dates.
+//!
+//! A trace has few different expressions, so what they stand for is remembered. No syntax here beyond that
+//! of a single expression.
+
+use crate::syscall::consts;
+use std::collections::HashMap;
+
+/// More different expressions than this are not remembered.
+const REMEMBERED: usize = 4096;
+/// Longer ones neither.
+const LONGEST: usize = 128;
+
+/// Looks expressions up.
+#[derive(Debug, Default)]
+pub(super) struct Symbols {
+    known: HashMap<String, Option<i64>>,
+}
+
+impl Symbols {
+    /// What this expression stands for, if that is known.
+    pub(super) fn eval(&mut self, text: &str) -> Option<i64> {
+        if let Some(&value) = self.known.get(text) {
+            return value;
+        }
+        let value = eval(text);
+        if text.len() <= LONGEST && self.known.len() < REMEMBERED {
+            self.known.insert(text.to_owned(), value);
+        }
+        value
+    }
+}
+
+fn eval(text: &str) -> Option<i64> {
+    if text.starts_with('{') {
+        return wait_status(text);
+    }
+    consts::eval(text).or_else(|| {
+        if text.contains(" or ") {
+            text.split(" or ").find_map(consts::eval)
+        } else if text.contains("<<") {
+            text.split('|')
+                .try_fold(0, |sum, term| Some(sum | shift(term)?))
+        } else if text.contains('*') {
+            text.split('*')
+                .try_fold(1i64, |product, factor| product.checked_mul(term(factor)?))
+        } else {
+            date(text)
+        }
+    })
+}
+
+fn term(text: &str) -> Option<i64> {
+    text.parse().ok().or_else(|| consts::value(text))
+}
+
+fn shift(text: &str) -> Option<i64> {
+    let (left, right) = text.split_once("<<")?;
+    term(left)?.checked_shl(u32::try_from(term(right)?).ok()?)
+}
+
+/// The number of a signal by its full name, with strace's names for the real-time ones
+/// (`SIGRTMIN` is 32 there, `SIGRT_1` is 33).
+pub(super) fn signal(name: &str) -> Option<i32> {
+    consts::signal(name).or_else(|| match name.strip_prefix("SIGRT")? {
+        "MIN" => Some(32),
+        "MAX" => Some(64),
+        rest => rest
+            .strip_prefix('_')?
+            .parse()
+            .ok()
+            .filter(|n| (0..=32).contains(n))
+            .map(|n: i32| n + 32),
+    })
+}
+
+/// `{WIFEXITED(s) && WEXITSTATUS(s) == 0}` and kin, as wait(2)'s status word.
+fn wait_status(text: &str) -> Option<i64> {
+    let text = text.strip_prefix('{')?.strip_suffix('}')?;
+    let mut status = 0;
+    for part in text.split(" && ") {
+        status |= match part.split_once(" == ") {
+            Some(("WEXITSTATUS(s)", code)) => code.parse::<i64>().ok()? << 8,
+            Some(("WTERMSIG(s)", name)) => i64::from(signal(name)?),
+            Some(("WSTOPSIG(s)", name)) => wait_signal(name)? << 8 | 0x7f,
+            None => match part {
+                "WIFEXITED(s)" | "WIFSIGNALED(s)" | "WIFSTOPPED(s)" => 0,
+                "WCOREDUMP(s)" => 0x80,
+                "WIFCONTINUED(s)" => 0xffff,
+                _ => return None,
+            },
+            Some(_) => return None,
+        };
+    }
+    Some(status)
+}
+
+/// A stop signal; with PTRACE_O_TRACESYSGOOD it can be `SIGTRAP | 0x80`.
+fn wait_signal(text: &str) -> Option<i64> {
+    match text.split_once(" | ") {
+        Some((name, _)) => Some(i64::from(signal(name)?) | 0x80),
+        None => signal(text).map(i64::from),
+    }
+}
+
+/// `2018/04/29-13:30:53.769404451`, as strace before 4.20 writes file times, in seconds since 1970.
+/// Such dates are in the recording machine's zone, which is not written down: they are read as UTC.
+fn date(text: &str) -> Option<i64> {
+    let (day, time) = text.split_once('-')?;
+    let mut day = day.splitn(3, '/').map(|part| part.parse::<i64>().ok());
+    let (y, m, d) = (day.next()??, day.next()??, day.next()??);
+    let time = time.split_once('.').map_or(time, |(whole, _)| whole);
+    let mut time = time.splitn(3, ':').map(|part| part.parse::<i64>().ok());
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    let fits = (1..=9999).contains(&y)
+        && (1..=12).contains(&m)
+        && (1..=31).contains(&d)
+        && (0..24).contains(&hour)
+        && (0..60).contains(&minute)
+        && (0..=60).contains(&second);
+    if !fits {
+        return None;
+    }
+    // Days since 1970, counting years from March so that the leap day is the last one.
+    let (year, month) = if m > 2 { (y, m - 3) } else { (y - 1, m + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + d - 1;
+    Some((days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_dates_are_seconds() {
+        assert_eq!(date("1970/01/01-00:00:00"), Some(0));
+        assert_eq!(date("2018/04/29-13:30:53.769404451"), Some(1_525_008_653));
+        assert_eq!(date("2018/13/29-13:30:53"), None);
+    }
+
+    #[test]
+    fn wait_statuses_are_numbers() {
+        assert_eq!(
+            wait_status("{WIFEXITED(s) && WEXITSTATUS(s) == 3}"),
+            Some(0x300)
+        );
+        assert_eq!(
+            wait_status("{WIFSIGNALED(s) && WTERMSIG(s) == SIGSEGV && WCOREDUMP(s)}"),
+            Some(0x8b)
+        );
+        assert_eq!(
+            wait_status("{WIFSTOPPED(s) && WSTOPSIG(s) == SIGSTOP}"),
+            Some(0x137f)
+        );
+        assert_eq!(wait_status("{WIFCONTINUED(s)}"), Some(0xffff));
+        assert_eq!(wait_status("{WHAT(s)}"), None);
+    }
+}

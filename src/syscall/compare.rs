@@ -1,0 +1,241 @@
+//! Whether a call that a process makes is the one that was observed.
+
+use super::encode::option;
+use super::kind::{Dir, Format, Kind, Num};
+use super::number::value_of;
+use super::table::Syscall;
+use super::{Memory, Mismatch, Moved};
+use crate::trace::Value;
+
+impl Syscall {
+    /// Whether the call that the process is making (it is at entry) is the observed one: paths, strings and input
+    /// buffers by content, flags, modes, sizes and commands by value, descriptors by number, structures by member.
+    /// Addresses only count as null or not; out-arguments are ignored. A string that the trace cut is compared as
+    /// far as it goes. `values` may be fewer than the arguments, or those of an older form of the call.
+    ///
+    /// # Errors
+    /// The first argument that differs.
+    pub fn compare(
+        &self,
+        args: &[u64; 6],
+        entry: &dyn Memory,
+        values: &[Value],
+    ) -> Result<(), Mismatch> {
+        let order = self.old_layout(values.len());
+        for (position, expected) in values.iter().enumerate() {
+            let label = label(expected).map(|name| self.labelled(name));
+            let index = match order {
+                _ if label.is_some() => label.flatten(),
+                Some(order) => order.get(position).copied().flatten(),
+                None => Some(position),
+            };
+            let Some((arg, formal)) = index.and_then(|i| Some((i, self.args.get(i)?))) else {
+                continue;
+            };
+            let raw = args.get(arg).copied().unwrap_or(0);
+            let same = match &formal.kind {
+                Kind::Num(num) => numbers_agree(num, expected, raw),
+                Kind::Ptr(dir, to) if is_out(*dir, to) => out_agrees(expected, raw),
+                Kind::Ptr(_, to) if matches!(**to, Kind::Option(..)) => {
+                    option_agrees(expected, &self.decode_arg(arg, args, entry))
+                }
+                _ => agrees(expected, &self.decode_arg(arg, args, entry)),
+            };
+            if !same {
+                return Err(Mismatch {
+                    arg,
+                    expected: expected.clone(),
+                    actual: self.decode_arg(arg, args, entry),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Syscall {
+    /// The argument that strace labels so: it writes clone's in an order of its own.
+    fn labelled(&self, label: &str) -> Option<usize> {
+        self.arg(match label {
+            "child_stack" => "stack",
+            "child_tidptr" => "child_tid",
+            "parent_tidptr" => "parent_tid",
+            other => other,
+        })
+    }
+}
+
+/// `flags` of `flags=CLONE_VM|SIGCHLD`.
+fn label(value: &Value) -> Option<&str> {
+    let Value::Sym { text, .. } = value else {
+        return None;
+    };
+    let (label, _) = text.split_once('=')?;
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    (!label.is_empty() && label.chars().all(is_name)).then_some(label)
+}
+
+fn is_out(dir: Dir, to: &Kind) -> bool {
+    match to {
+        Kind::Iovec(Moved::Out, _) | Kind::Message(Moved::Out) | Kind::Messages(Moved::Out, _) => {
+            true
+        }
+        _ => matches!(dir, Dir::Out | Dir::OutSome | Dir::Interrupted | Dir::Word),
+    }
+}
+
+/// Out-arguments only have to be null where they were, and to be there where something was stored.
+fn out_agrees(expected: &Value, raw: u64) -> bool {
+    match expected {
+        Value::Addr(addr) => (*addr == 0) == (raw == 0),
+        Value::Struct { .. } | Value::Array { .. } => raw != 0,
+        _ => true,
+    }
+}
+
+fn numbers_agree(num: &Num, expected: &Value, raw: u64) -> bool {
+    if matches!(num.format, Format::Addr | Format::Handler) {
+        return match value_of(before(expected)) {
+            Some(value) => (value == 0) == (raw == 0),
+            None => raw != 0 || matches!(expected, Value::Raw(_)),
+        };
+    }
+    match value_of(before(expected)) {
+        Some(value) => (value as u64 ^ raw) & num.mask() == 0,
+        // Text that means nothing to us says nothing; a pointee where a number is expected is another call.
+        None => match expected {
+            Value::Raw(_) => true,
+            Value::Sym { text, .. } => match num.decode(raw) {
+                Value::Sym { text: actual, .. } => *text == actual,
+                _ => false,
+            },
+            _ => false,
+        },
+    }
+}
+
+/// A socket option by its bytes where it was shown in another way than we would.
+fn option_agrees(expected: &Value, actual: &Value) -> bool {
+    if agrees(expected, actual) {
+        return true;
+    }
+    match (option(expected), option(actual), actual) {
+        (Some(expected), _, Value::Str { bytes, .. }) => bytes.starts_with(&expected),
+        (Some(expected), Some(actual), _) => expected == actual,
+        _ => matches!(expected, Value::Raw(_)),
+    }
+}
+
+fn before(value: &Value) -> &Value {
+    match value {
+        Value::Change { before, .. } => before,
+        other => other,
+    }
+}
+
+fn single(value: &Value) -> &Value {
+    match value {
+        Value::Array { items, .. } => match items.as_slice() {
+            [one @ (Value::Int(_) | Value::Sym { .. } | Value::Change { .. })] => before(one),
+            _ => value,
+        },
+        other => other,
+    }
+}
+
+/// Whether what was observed at entry is what is there now.
+fn agrees(expected: &Value, actual: &Value) -> bool {
+    let expected = before(expected);
+    match (expected, actual) {
+        (Value::Raw(text), Value::Raw(other)) => text == other,
+        (Value::Raw(_), _) => true,
+        (
+            Value::Str { bytes, cut },
+            Value::Str {
+                bytes: actual,
+                cut: actual_cut,
+            },
+        ) => match (cut, actual_cut) {
+            (true, _) => actual.starts_with(bytes),
+            (false, true) => bytes.starts_with(actual),
+            (false, false) => bytes == actual,
+        },
+        // What a program gives to get back may be an address: epoll's data, a timer's value.
+        (Value::Struct { .. }, Value::Struct { .. })
+            if is_cookie(expected) && is_cookie(actual) =>
+        {
+            true
+        }
+        (
+            Value::Sym {
+                value: Some(special),
+                ..
+            },
+            Value::Struct { .. },
+        ) => actual.field("tv_nsec").and_then(value_of) == Some(*special),
+        (Value::Struct { fields, .. }, Value::Struct { .. }) => fields.iter().all(|f| {
+            let actual = actual.field(&f.name);
+            actual.is_none_or(|actual| agrees(&f.value, actual))
+        }),
+        (
+            Value::Set { .. } | Value::Array { .. },
+            Value::Set {
+                negated,
+                items: actual,
+            },
+        ) => match set_of(expected) {
+            Some((expected_negated, mut expected)) => {
+                let mut actual = actual.clone();
+                expected.sort_unstable();
+                actual.sort_unstable();
+                expected_negated == *negated && expected == actual
+            }
+            None => true,
+        },
+        (Value::Array { items, cut }, Value::Array { items: actual, .. }) => {
+            let enough = *cut || items.len() == actual.len();
+            enough
+                && items.len() <= actual.len()
+                && items.iter().zip(actual).all(|(e, a)| agrees(e, a))
+        }
+        (Value::Addr(expected), Value::Addr(actual)) => (*expected == 0) == (*actual == 0),
+        // What strace shows as an address may be readable here; it says no more than that it is not null.
+        (Value::Addr(0), _) => value_of(actual) == Some(0),
+        (
+            Value::Addr(_),
+            Value::Str { .. } | Value::Struct { .. } | Value::Array { .. } | Value::Set { .. },
+        ) => true,
+        _ => match (value_of(single(expected)), value_of(single(actual))) {
+            (Some(expected), Some(actual)) => expected == actual,
+            (None, _) if matches!(expected, Value::Sym { .. }) => match (expected, actual) {
+                (Value::Sym { text, .. }, Value::Sym { text: actual, .. }) => text == actual,
+                _ => true,
+            },
+            _ => false,
+        },
+    }
+}
+
+/// Whether this is an opaque number that is as large as an address.
+fn is_cookie(value: &Value) -> bool {
+    let whole = value.field("u64").or(value.field("sival_ptr"));
+    let whole = whole.or(value.field("ptr")).and_then(value_of);
+    whole.is_some_and(|n| n as u64 > u64::from(u32::MAX))
+}
+
+/// The members of a set, however it was parsed: `[3]` may be an array.
+fn set_of(value: &Value) -> Option<(bool, Vec<String>)> {
+    match value {
+        Value::Set { negated, items } => Some((*negated, items.clone())),
+        Value::Array { items, .. } => {
+            let names = items.iter().map(|item| match item {
+                Value::Sym { text, .. } | Value::Raw(text) => {
+                    Some(text.strip_prefix("SIG").unwrap_or(text).to_owned())
+                }
+                other => other.as_i64().map(|n| n.to_string()),
+            });
+            Some((false, names.collect::<Option<_>>()?))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,242 @@
+//! What lengths, conditions and pointers of a call mean: its arguments, its return value, its memory.
+
+use super::Memory;
+use super::kind::{Condition, Extent, Kind, Len};
+use super::layout::Layout;
+use super::table::Arg;
+
+/// No region is longer than this, whatever a hostile recording says.
+pub(crate) const MOST_BYTES: u64 = 1 << 30;
+/// `IOV_MAX`: the kernel takes no more iovecs, nor messages.
+pub(crate) const MOST_VECTORS: u64 = 1024;
+/// Elements of an array, pointers of an argv.
+pub(crate) const MOST_ELEMENTS: u64 = 1 << 16;
+/// All strings of an argv together: the kernel takes at most three quarters of an 8 MiB stack.
+pub(crate) const MOST_STRINGS: usize = 8 << 20;
+/// `PATH_MAX`.
+pub(crate) const MOST_PATH: usize = 4096;
+/// `MAX_ARG_STRLEN`.
+pub(crate) const MOST_STRING: usize = 128 * 1024;
+
+const PAGE: u64 = 4096;
+
+/// Which side of the call is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// What the kernel reads, and the room that it may fill.
+    Entry,
+    /// What it filled.
+    Exit,
+}
+
+/// Whose members lengths speak of.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    Args(&'a [Arg], &'a [u64; 6]),
+    Struct(&'static Layout, &'a [u8]),
+}
+
+/// The context in which kinds are evaluated.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    owner: Owner<'a>,
+    pub(crate) ret: i64,
+    pub(crate) entry: &'a dyn Memory,
+    pub(crate) exit: &'a dyn Memory,
+}
+
+impl<'a> Frame<'a> {
+    pub(crate) fn new(
+        formal: &'a [Arg],
+        args: &'a [u64; 6],
+        ret: i64,
+        entry: &'a dyn Memory,
+        exit: &'a dyn Memory,
+    ) -> Frame<'a> {
+        Frame {
+            owner: Owner::Args(formal, args),
+            ret,
+            entry,
+            exit,
+        }
+    }
+
+    /// The same, inside a structure.
+    pub(crate) fn inside(&self, layout: &'static Layout, bytes: &'a [u8]) -> Frame<'a> {
+        Frame {
+            owner: Owner::Struct(layout, bytes),
+            ..*self
+        }
+    }
+
+    pub(crate) fn memory(&self, side: Side) -> &'a dyn Memory {
+        match side {
+            Side::Entry => self.entry,
+            Side::Exit => self.exit,
+        }
+    }
+
+    /// The number that is the argument or member with this index.
+    pub(crate) fn number(&self, index: usize) -> u64 {
+        match self.owner {
+            Owner::Args(formal, args) => {
+                let value = args.get(index).copied().unwrap_or(0);
+                // The kernel looks at the lower half only where the argument is an int.
+                match formal.get(index).map(|a| &a.kind) {
+                    Some(Kind::Num(num)) if num.size == 4 => value & 0xffff_ffff,
+                    _ => value,
+                }
+            }
+            Owner::Struct(layout, bytes) => {
+                let member = layout.members.get(index);
+                let slice = member.and_then(|m| m.slice(bytes));
+                slice.map_or(0, |s| unsigned(s.get(..s.len().min(8)).unwrap_or(s)))
+            }
+        }
+    }
+
+    pub(crate) fn holds(&self, condition: &Option<Condition>) -> bool {
+        condition
+            .as_ref()
+            .is_none_or(|c| c.holds(self.number(c.on)))
+    }
+
+    fn len(&self, len: Len, side: Side) -> u64 {
+        match len {
+            Len::Fixed(n) => n,
+            Len::Of(index) => self.number(index),
+            Len::At(index) => {
+                let read = read_u32(self.memory(side), self.number(index));
+                read.map_or(0, u64::from)
+            }
+            Len::Counted {
+                of,
+                offset,
+                each,
+                more,
+            } => {
+                let at = self.number(of).wrapping_add(offset);
+                let count = read_u32(self.entry, at).map_or(0, u64::from);
+                count.saturating_mul(each).saturating_add(more)
+            }
+            Len::Pages(index) => self.number(index).div_ceil(PAGE),
+            Len::Ret => u64::try_from(self.ret).unwrap_or(0),
+        }
+    }
+
+    /// Bytes or elements, as the side asks, unlimited.
+    pub(crate) fn extent(&self, extent: Extent, side: Side) -> u64 {
+        let room = self.len(extent.room, Side::Entry);
+        match side {
+            Side::Entry => room,
+            Side::Exit => room.min(self.len(extent.filled, Side::Exit)),
+        }
+    }
+
+    /// A count of elements, limited.
+    pub(crate) fn count(&self, extent: Extent, side: Side, most: u64) -> usize {
+        self.extent(extent, side).min(most) as usize
+    }
+
+    /// The bytes that a kind takes in memory, where it is in one piece whose size can be told without looking.
+    pub(crate) fn size(&self, kind: &Kind, side: Side) -> Option<usize> {
+        if let Kind::Array(of, extent) = kind {
+            let each = of.fixed_size()? as u64;
+            let all = self.extent(*extent, side).saturating_mul(each);
+            return Some(all.min(MOST_BYTES) as usize);
+        }
+        let extent = match kind {
+            Kind::Bytes(e) | Kind::Text(e) | Kind::Sockaddr(e) | Kind::Option(e, _) => *e,
+            Kind::Sigset(e) | Kind::CpuSet(e) | Kind::Dirents(e, _) => *e,
+            Kind::FdSet(len) => {
+                // The kernel moves whole longs (FDS_BYTES in fs/select.c); a negative count is refused.
+                let bits = self.len(*len, side) as u32;
+                let bits = if bits > i32::MAX as u32 { 0 } else { bits };
+                return Some(bits.min(1 << 20).div_ceil(64) as usize * 8);
+            }
+            _ => return kind.fixed_size(),
+        };
+        Some(self.extent(extent, side).min(MOST_BYTES) as usize)
+    }
+}
+
+/// At most eight bytes as a number.
+pub(crate) fn unsigned(bytes: &[u8]) -> u64 {
+    let mut raw = [0u8; 8];
+    for (to, from) in raw.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    u64::from_le_bytes(raw)
+}
+
+/// The number at an offset; what is not there is zero.
+pub(crate) fn field(bytes: &[u8], offset: usize, size: usize) -> u64 {
+    let rest = bytes.get(offset..).unwrap_or(&[]);
+    unsigned(rest.get(..size.min(8)).unwrap_or(rest))
+}
+
+pub(crate) fn read_u32(memory: &dyn Memory, addr: u64) -> Option<u32> {
+    let mut raw = [0u8; 4];
+    (addr != 0 && memory.read(addr, &mut raw) == 4).then_some(u32::from_le_bytes(raw))
+}
+
+pub(crate) fn read_u64(memory: &dyn Memory, addr: u64) -> Option<u64> {
+    let mut raw = [0u8; 8];
+    (addr != 0 && memory.read(addr, &mut raw) == 8).then_some(u64::from_le_bytes(raw))
+}
+
+/// As many of these bytes as there are. Grows with what is really there, not with what is asked for.
+pub(crate) fn read_some(memory: &dyn Memory, addr: u64, len: usize) -> Vec<u8> {
+    let len = (len as u64).min(MOST_BYTES) as usize;
+    let mut bytes = Vec::new();
+    let mut step = 64 * 1024;
+    while bytes.len() < len {
+        let from = bytes.len();
+        let want = step.min(len - from);
+        bytes.resize(from + want, 0);
+        let at = addr.wrapping_add(from as u64);
+        let rest = bytes.get_mut(from..).unwrap_or(&mut []);
+        let got = memory.read(at, rest).min(want);
+        bytes.truncate(from + got);
+        if got < want {
+            break;
+        }
+        step = step.saturating_mul(2);
+    }
+    bytes
+}
+
+/// Exactly these bytes, or none.
+pub(crate) fn read_exact(memory: &dyn Memory, addr: u64, len: usize) -> Option<Vec<u8>> {
+    if addr == 0 {
+        return None;
+    }
+    let bytes = read_some(memory, addr, len);
+    (bytes.len() == len).then_some(bytes)
+}
+
+/// Text up to a zero byte, which is not included; whether there was one. `None` where nothing can be read.
+pub(crate) fn read_text(memory: &dyn Memory, addr: u64, most: usize) -> Option<(Vec<u8>, bool)> {
+    if addr == 0 {
+        return None;
+    }
+    let mut text = Vec::new();
+    let mut chunk = [0u8; 256];
+    while text.len() < most {
+        let at = addr.wrapping_add(text.len() as u64);
+        let to_page = (PAGE - at % PAGE) as usize;
+        let want = chunk.len().min(most - text.len()).min(to_page);
+        let buffer = chunk.get_mut(..want)?;
+        let got = memory.read(at, buffer).min(want);
+        let read = buffer.get(..got)?;
+        if let Some(end) = memchr::memchr(0, read) {
+            text.extend_from_slice(read.get(..end)?);
+            return Some((text, true));
+        }
+        text.extend_from_slice(read);
+        if got < want {
+            break;
+        }
+    }
+    (!text.is_empty()).then_some((text, false))
+}

@@ -1,0 +1,339 @@
+//! Vectors and messages as strace shows them, and back.
+
+use super::decode::{array, field, structure};
+use super::encode::Refusal;
+use super::frame::{self, Frame, MOST_BYTES, MOST_VECTORS, Side, read_exact, read_some, read_u32};
+use super::kind::{Format, Kind, Num};
+use super::message::{Header, MMSGHDR, MSGHDR, vectors};
+use super::number::value_of;
+use super::{Moved, sets, sockaddr};
+use crate::trace::Value;
+
+/// Length, level and type; the data follows, and the next header at a multiple of eight.
+const CMSGHDR: usize = 16;
+const SOL_SOCKET: u64 = 1;
+const SCM_RIGHTS: u64 = 1;
+
+pub(crate) fn decode(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> Option<Value> {
+    let moved_len = |moved: &Moved| match moved {
+        Moved::In => MOST_BYTES,
+        Moved::Out => u64::try_from(frame.ret).unwrap_or(0),
+    };
+    match kind {
+        Kind::Iovec(moved, extent) => {
+            let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
+            Some(decode_vectors(addr, count, moved_len(moved), frame, side))
+        }
+        Kind::Message(moved) => decode_header(*moved, addr, moved_len(moved), frame, side),
+        Kind::Messages(moved, extent) => {
+            let count = match side {
+                Side::Entry => frame.count(*extent, Side::Entry, MOST_VECTORS) as u64,
+                Side::Exit => {
+                    let room = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
+                    room.min(u64::try_from(frame.ret).unwrap_or(0))
+                }
+            };
+            let message = |i: u64| {
+                let at = addr.wrapping_add(i * MMSGHDR as u64);
+                let len_at = at.wrapping_add(MSGHDR as u64);
+                let len = (side == Side::Exit).then(|| read_u32(frame.exit, len_at));
+                let len = len.flatten();
+                let most = match moved {
+                    Moved::In => MOST_BYTES / MOST_VECTORS,
+                    Moved::Out => u64::from(len.unwrap_or(0)),
+                };
+                let header = decode_header(*moved, at, most, frame, side)?;
+                let mut fields = vec![field("msg_hdr", header)];
+                fields.extend(len.map(|len| field("msg_len", Value::Int(i64::from(len)))));
+                Some(structure(fields))
+            };
+            (0..count)
+                .map(message)
+                .collect::<Option<Vec<_>>>()
+                .map(array)
+        }
+        _ => None,
+    }
+}
+
+fn decode_vectors(addr: u64, count: u64, len: u64, frame: &Frame<'_>, side: Side) -> Value {
+    let mut left = len;
+    let vectors = vectors(frame.entry, addr, count);
+    let items = vectors.into_iter().map(|(base, room)| {
+        let here = room.min(left).min(MOST_BYTES);
+        left -= here;
+        let bytes = match here {
+            0 => Some(Vec::new()),
+            _ => read_exact(frame.memory(side), base, here as usize),
+        };
+        let base = match bytes {
+            Some(_) if base == 0 => Value::Addr(0),
+            Some(bytes) => Value::str(bytes),
+            None => Value::Addr(base),
+        };
+        structure(vec![
+            field("iov_base", base),
+            field("iov_len", Value::Int(room as i64)),
+        ])
+    });
+    array(items.collect())
+}
+
+fn decode_header(
+    moved: Moved,
+    addr: u64,
+    len: u64,
+    frame: &Frame<'_>,
+    side: Side,
+) -> Option<Value> {
+    let before = Header::read(frame.entry, addr)?;
+    let after = match (moved, side) {
+        (Moved::Out, Side::Exit) => Header::read(frame.exit, addr)?,
+        _ => Header::read(frame.entry, addr)?,
+    };
+    let memory = frame.memory(side);
+    let name_len = before.namelen.min(after.namelen).min(128) as usize;
+    let name = match (before.name, name_len) {
+        (at, 0) | (at @ 0, _) => Value::Addr(at),
+        (at, len) => match read_exact(memory, at, len) {
+            Some(bytes) => sockaddr::decode(&bytes),
+            None => Value::Addr(at),
+        },
+    };
+    let mut fields = vec![
+        field("msg_name", name),
+        field(
+            "msg_namelen",
+            changed(before.namelen.into(), after.namelen.into()),
+        ),
+        field(
+            "msg_iov",
+            decode_vectors(before.iov, before.iovlen, len, frame, side),
+        ),
+        field("msg_iovlen", Value::Int(before.iovlen as i64)),
+    ];
+    let control_len = before.controllen.min(after.controllen).min(MOST_BYTES);
+    if before.control != 0 && control_len > 0 {
+        let bytes = read_some(memory, before.control, control_len as usize);
+        fields.push(field("msg_control", decode_control(&bytes)));
+    }
+    fields.push(field("msg_controllen", Value::Int(after.controllen as i64)));
+    if let Some(set) = sets::set("msg") {
+        fields.push(field(
+            "msg_flags",
+            number(Format::Flags(set), after.flags.into()),
+        ));
+    }
+    Some(structure(fields))
+}
+
+fn number(format: Format, raw: u64) -> Value {
+    let num = Num {
+        size: 4,
+        signed: true,
+        format,
+    };
+    num.decode(raw)
+}
+
+fn changed(before: i64, after: i64) -> Value {
+    match before == after {
+        true => Value::Int(after),
+        false => Value::Change {
+            before: Box::new(Value::Int(before)),
+            after: Box::new(Value::Int(after)),
+        },
+    }
+}
+
+fn decode_control(bytes: &[u8]) -> Value {
+    let mut items = Vec::new();
+    let mut rest = bytes;
+    while rest.len() >= CMSGHDR {
+        let len = frame::field(rest, 0, 8) as usize;
+        let (level, kind) = (frame::field(rest, 8, 4), frame::field(rest, 12, 4));
+        if len < CMSGHDR {
+            break;
+        }
+        let data = rest.get(CMSGHDR..len.min(rest.len())).unwrap_or(&[]);
+        let level_value = match sets::set("sockopt_level") {
+            Some(set) => number(Format::Enum(set), level),
+            None => Value::Int(level as i64),
+        };
+        let kind_value = match sets::set("scm") {
+            Some(set) if level == SOL_SOCKET => number(Format::Enum(set), kind),
+            _ => Value::Addr(kind),
+        };
+        let data = match (level, kind) {
+            (SOL_SOCKET, SCM_RIGHTS) => {
+                let descriptors = data.chunks_exact(4).map(|fd| Value::Fd {
+                    fd: frame::unsigned(fd) as i32,
+                    path: None,
+                });
+                array(descriptors.collect())
+            }
+            _ => Value::str(data),
+        };
+        items.push(structure(vec![
+            field("cmsg_len", Value::Int(len as i64)),
+            field("cmsg_level", level_value),
+            field("cmsg_type", kind_value),
+            field("cmsg_data", data),
+        ]));
+        let next = len.saturating_add(7) & !7;
+        rest = rest.get(next..).unwrap_or(&[]);
+    }
+    array(items)
+}
+
+fn encode_control(value: &Value, room: usize) -> Result<Vec<u8>, Refusal> {
+    let items = match value {
+        Value::Array { items, .. } => items,
+        Value::Str { bytes, .. } => return Ok(bytes.iter().take(room).copied().collect()),
+        _ => return Err(Refusal::NotDecoded),
+    };
+    let mut bytes = Vec::new();
+    for item in items {
+        let number = |name: &str| item.field(name).and_then(value_of).unwrap_or(0);
+        let data: Vec<u8> = match item.field("cmsg_data") {
+            Some(Value::Str { bytes, .. }) => bytes.clone(),
+            Some(Value::Array { items, .. }) => {
+                let descriptors = items.iter().filter_map(value_of);
+                descriptors
+                    .flat_map(|fd| (fd as i32).to_le_bytes())
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        let len = CMSGHDR + data.len();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        if bytes.len() + len > room {
+            break;
+        }
+        bytes.extend((len as u64).to_le_bytes());
+        bytes.extend((number("cmsg_level") as u32).to_le_bytes());
+        bytes.extend((number("cmsg_type") as u32).to_le_bytes());
+        bytes.extend(data);
+    }
+    Ok(bytes)
+}
+
+/// What to write where, for the parts of a vector or message that the kernel fills.
+pub(crate) fn encode(
+    kind: &Kind,
+    value: &Value,
+    addr: u64,
+    frame: &Frame<'_>,
+) -> Result<Vec<(u64, Vec<u8>)>, Refusal> {
+    let ret = u64::try_from(frame.ret).unwrap_or(0);
+    let mut writes = Vec::new();
+    match kind {
+        Kind::Iovec(Moved::Out, extent) => {
+            let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
+            encode_vectors(value, (addr, count), ret, frame, &mut writes)?;
+        }
+        Kind::Message(Moved::Out) => encode_header(value, addr, ret, frame, &mut writes)?,
+        Kind::Messages(moved, extent) => {
+            let Value::Array { items, .. } = value else {
+                return Err(Refusal::NotDecoded);
+            };
+            let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
+            for (i, item) in (0..count.min(ret)).zip(items) {
+                let at = addr.wrapping_add(i * MMSGHDR as u64);
+                let len = item.field("msg_len").and_then(value_of).unwrap_or(0) as u32;
+                if *moved == Moved::Out {
+                    let header = item.field("msg_hdr").ok_or(Refusal::NotDecoded)?;
+                    encode_header(header, at, u64::from(len), frame, &mut writes)?;
+                }
+                writes.push((at.wrapping_add(MSGHDR as u64), len.to_le_bytes().to_vec()));
+            }
+        }
+        _ => {}
+    }
+    Ok(writes)
+}
+
+fn encode_vectors(
+    value: &Value,
+    (addr, count): (u64, u64),
+    len: u64,
+    frame: &Frame<'_>,
+    writes: &mut Vec<(u64, Vec<u8>)>,
+) -> Result<(), Refusal> {
+    let Value::Array { items, cut } = value else {
+        return Err(Refusal::NotDecoded);
+    };
+    let mut data = Vec::new();
+    for item in items {
+        match item.field("iov_base") {
+            Some(Value::Str { bytes, cut: false }) => data.extend_from_slice(bytes),
+            Some(Value::Str { bytes, cut: true }) => {
+                data.extend_from_slice(bytes);
+                if (data.len() as u64) < len {
+                    return Err(Refusal::Cut {
+                        have: data.len(),
+                        need: len,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    if *cut && (data.len() as u64) < len {
+        return Err(Refusal::Cut {
+            have: data.len(),
+            need: len,
+        });
+    }
+    data.truncate(len.min(MOST_BYTES) as usize);
+    let mut rest = data.as_slice();
+    for (base, room) in vectors(frame.entry, addr, count) {
+        let here = (rest.len() as u64).min(room) as usize;
+        let (now, later) = rest.split_at_checked(here).unwrap_or((rest, &[]));
+        if !now.is_empty() {
+            writes.push((base, now.to_vec()));
+        }
+        rest = later;
+    }
+    Ok(())
+}
+
+fn encode_header(
+    value: &Value,
+    addr: u64,
+    len: u64,
+    frame: &Frame<'_>,
+    writes: &mut Vec<(u64, Vec<u8>)>,
+) -> Result<(), Refusal> {
+    if !matches!(value, Value::Struct { .. }) {
+        return Err(Refusal::NotDecoded);
+    }
+    let own = Header::read(frame.entry, addr).ok_or(Refusal::Unreadable(addr))?;
+    let number = |name: &str| value.field(name).and_then(value_of).unwrap_or(0);
+    if own.name != 0 {
+        let name = value.field("msg_name");
+        if let Some(mut bytes) = name.and_then(sockaddr::encode) {
+            bytes.truncate(own.namelen.min(128) as usize);
+            if !bytes.is_empty() {
+                writes.push((own.name, bytes));
+            }
+        }
+        let len = number("msg_namelen") as u32;
+        writes.push((addr.wrapping_add(8), len.to_le_bytes().to_vec()));
+    }
+    if let Some(iov) = value.field("msg_iov") {
+        encode_vectors(iov, (own.iov, own.iovlen), len, frame, writes)?;
+    }
+    let mut control_len = 0u64;
+    if let (Some(control), true) = (value.field("msg_control"), own.control != 0) {
+        let bytes = encode_control(control, own.controllen.min(MOST_BYTES) as usize)?;
+        control_len = (number("msg_controllen").max(0) as u64).min(own.controllen);
+        if !bytes.is_empty() {
+            writes.push((own.control, bytes));
+        }
+    }
+    let mut tail = control_len.to_le_bytes().to_vec();
+    tail.extend((number("msg_flags") as u32).to_le_bytes());
+    writes.push((addr.wrapping_add(40), tail));
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Where a call's arguments point: what the kernel reads, and what it wrote.
+
+use super::frame::{
+    Frame, MOST_BYTES, MOST_ELEMENTS, MOST_PATH, MOST_STRING, MOST_STRINGS, Side, read_exact,
+    read_text, read_u64,
+};
+use super::kind::{Dir, Kind};
+use super::message;
+use super::table::Syscall;
+use super::{Memory, Moved, Region};
+
+/// `-EINTR`, and the kernel's own `-ERESTARTSYS` to `-ERESTART_RESTARTBLOCK` that become it.
+pub(crate) fn is_interrupted(ret: i64) -> bool {
+    ret == -4 || (-516..=-512).contains(&ret)
+}
+
+/// Whether a raw return value is an error.
+pub(crate) fn is_error(ret: i64) -> bool {
+    (-4095..0).contains(&ret)
+}
+
+impl Dir {
+    /// Whether the kernel reads what is pointed to.
+    pub(crate) fn reads(self) -> bool {
+        matches!(self, Dir::In | Dir::InOut | Dir::Update | Dir::Word)
+    }
+
+    /// Whether the kernel wrote what is pointed to, when it returned this.
+    pub(crate) fn written(self, ret: i64) -> bool {
+        match self {
+            Dir::In => false,
+            Dir::Out | Dir::InOut | Dir::Word => !is_error(ret),
+            Dir::OutSome => !is_error(ret) && ret != 0,
+            Dir::Update => true,
+            Dir::Interrupted => is_interrupted(ret),
+        }
+    }
+}
+
+impl Syscall {
+    /// Memory that the kernel reads for this call, in the order of the arguments and depth first: paths, write
+    /// buffers, structures, argv and the strings that it points to, iovecs and what they point to. To be asked at
+    /// entry.
+    pub fn inputs(&self, args: &[u64; 6], mem: &dyn Memory) -> Vec<Region> {
+        let mut regions = Vec::new();
+        let frame = Frame::new(&self.args, args, 0, mem, mem);
+        for ((index, arg), &addr) in self.args.iter().enumerate().zip(args) {
+            if let Kind::Ptr(dir, to) = &arg.kind
+                && dir.reads()
+                && addr != 0
+                && frame.holds(&arg.condition)
+            {
+                read(to, index, addr, &frame, &mut regions);
+            }
+        }
+        regions
+    }
+
+    /// Memory that the kernel wrote, given its raw return value (negative is -errno). To be asked at exit: `entry`
+    /// is memory as it was at entry, which says how much room there was, `exit` as it is now, which says how much
+    /// was filled. Never more than what the kernel may write.
+    pub fn outputs(
+        &self,
+        args: &[u64; 6],
+        ret: i64,
+        entry: &dyn Memory,
+        exit: &dyn Memory,
+    ) -> Vec<Region> {
+        let mut regions = Vec::new();
+        let frame = Frame::new(&self.args, args, ret, entry, exit);
+        for ((index, arg), &addr) in self.args.iter().enumerate().zip(args) {
+            let Kind::Ptr(dir, to) = &arg.kind else {
+                continue;
+            };
+            if addr == 0 || !frame.holds(&arg.condition) {
+                continue;
+            }
+            match &**to {
+                Kind::Iovec(Moved::Out, _) | Kind::Message(Moved::Out) | Kind::Messages(..)
+                    if !is_error(ret) =>
+                {
+                    message::written(to, index, addr, &frame, &mut regions);
+                }
+                _ if dir.written(ret) => write(to, index, addr, &frame, &mut regions),
+                _ => {}
+            }
+        }
+        regions
+    }
+}
+
+pub(crate) fn push(arg: usize, addr: u64, len: usize, regions: &mut Vec<Region>) {
+    if addr != 0 && len > 0 {
+        let len = (len as u64).min(MOST_BYTES) as usize;
+        regions.push(Region { arg, addr, len });
+    }
+}
+
+/// What the kernel reads from `addr` on.
+pub(crate) fn read(
+    kind: &Kind,
+    arg: usize,
+    addr: u64,
+    frame: &Frame<'_>,
+    regions: &mut Vec<Region>,
+) {
+    match kind {
+        Kind::Path => text(MOST_PATH, arg, addr, frame, regions),
+        Kind::Str => text(MOST_STRING, arg, addr, frame, regions),
+        Kind::Strings => strings(arg, addr, frame, regions),
+        Kind::Iovec(..) | Kind::Message(_) | Kind::Messages(..) => {
+            message::read(kind, arg, addr, frame, regions);
+        }
+        _ => {
+            push(
+                arg,
+                addr,
+                frame.size(kind, Side::Entry).unwrap_or(0),
+                regions,
+            );
+            if let Kind::Struct(layout) = kind
+                && layout
+                    .members
+                    .iter()
+                    .any(|m| matches!(m.kind, Kind::Ptr(..)))
+            {
+                members(layout, arg, addr, frame, regions);
+            }
+        }
+    }
+}
+
+fn text(most: usize, arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) {
+    if let Some((text, ended)) = read_text(frame.entry, addr, most) {
+        push(arg, addr, text.len() + usize::from(ended), regions);
+    }
+}
+
+fn strings(arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) {
+    let mut pointers = Vec::new();
+    while (pointers.len() as u64) < MOST_ELEMENTS {
+        let at = addr.wrapping_add(pointers.len() as u64 * 8);
+        let Some(pointer) = read_u64(frame.entry, at) else {
+            break;
+        };
+        pointers.push(pointer);
+        if pointer == 0 {
+            break;
+        }
+    }
+    push(arg, addr, pointers.len() * 8, regions);
+    let mut left = MOST_STRINGS;
+    for pointer in pointers {
+        let before = regions.len();
+        text(MOST_STRING.min(left), arg, pointer, frame, regions);
+        let new = regions.get(before..).unwrap_or(&[]);
+        left = left.saturating_sub(new.iter().map(|r| r.len).sum());
+    }
+}
+
+fn members(
+    layout: &'static super::Layout,
+    arg: usize,
+    addr: u64,
+    frame: &Frame<'_>,
+    regions: &mut Vec<Region>,
+) {
+    let Some(bytes) = read_exact(frame.entry, addr, layout.size) else {
+        return;
+    };
+    let inner = frame.inside(layout, &bytes);
+    for (index, member) in layout.members.iter().enumerate() {
+        if let Kind::Ptr(dir, to) = &member.kind
+            && dir.reads()
+            && inner.holds(&member.condition)
+        {
+            let pointer = inner.number(index);
+            // A structure whose members point to structures is as deep as the table goes.
+            if pointer != 0 && !matches!(**to, Kind::Struct(_)) {
+                read(to, arg, pointer, &inner, regions);
+            } else if let (false, Kind::Struct(to)) = (pointer == 0, &**to) {
+                push(arg, pointer, to.size, regions);
+            }
+        }
+    }
+}
+
+/// What the kernel wrote from `addr` on.
+fn write(kind: &Kind, arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) {
+    push(
+        arg,
+        addr,
+        frame.size(kind, Side::Exit).unwrap_or(0),
+        regions,
+    );
+}

@@ -1,0 +1,78 @@
+//! The agent: a few pages at a fixed address of every traced process, from which rrapper makes
+//! calls on its behalf.
+//!
+//! The first page holds `syscall; int3`: a remote call costs two resumptions, one to its entry and one
+//! to the trap behind it. Behind it are writable pages for what such calls point to.
+//! The recorder maps it into each recorded program, so that the kernel never gives out the
+//! range and replay finds it free.
+
+/// Where the agent lies. Below every randomised mapping, above where fixed-address
+/// programs keep their code; rr reserves the same place for the same purpose.
+pub const START: u64 = 0x7000_0000;
+
+/// One past its last byte.
+pub const END: u64 = START + CODE_LEN + SCRATCH_LEN;
+
+/// The size of the code page.
+pub const CODE_LEN: u64 = 0x1000;
+
+/// The address of the `syscall` instruction.
+pub const SYSCALL: u64 = START + CODE_OFFSET as u64;
+
+/// Where the `int3` behind it leaves the instruction pointer.
+pub const AFTER_TRAP: u64 = SYSCALL + CODE.len() as u64;
+
+/// Writable memory for the arguments of remote calls.
+pub const SCRATCH: u64 = START + CODE_LEN;
+
+/// How much there is of it, in bytes.
+pub const SCRATCH_LEN: u64 = 0x4000;
+
+/// `syscall; int3`.
+pub const CODE: [u8; 3] = [0x0f, 0x05, 0xcc];
+
+const CODE_OFFSET: usize = 0x200;
+
+/// Whether a range touches the agent.
+pub fn overlaps(start: u64, end: u64) -> bool {
+    start < END && end > START
+}
+
+/// A static ELF program that consists of the agent alone: what an image is restored into.
+pub fn elf() -> Vec<u8> {
+    const EHDR: usize = 64;
+    const PHDR: usize = 56;
+    let mut elf = vec![0u8; CODE_LEN as usize];
+    let mut put = |at: usize, bytes: &[u8]| elf[at..at + bytes.len()].copy_from_slice(bytes);
+    // ELF header, elf(5): 64-bit, little-endian, ET_EXEC, EM_X86_64.
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &2u16.to_le_bytes());
+    put(18, &62u16.to_le_bytes());
+    put(20, &1u32.to_le_bytes());
+    put(24, &SYSCALL.to_le_bytes());
+    put(32, &(EHDR as u64).to_le_bytes());
+    put(52, &(EHDR as u16).to_le_bytes());
+    put(54, &(PHDR as u16).to_le_bytes());
+    put(56, &3u16.to_le_bytes());
+    // Program headers: type, flags, offset, vaddr, paddr, filesz, memsz, align.
+    let mut segment = |i: usize, kind: u32, flags: u32, addr: u64, filesz: u64, memsz: u64| {
+        let at = EHDR + i * PHDR;
+        put(at, &kind.to_le_bytes());
+        put(at + 4, &flags.to_le_bytes());
+        put(at + 16, &addr.to_le_bytes());
+        put(at + 24, &addr.to_le_bytes());
+        put(at + 32, &filesz.to_le_bytes());
+        put(at + 40, &memsz.to_le_bytes());
+        put(at + 48, &0x1000u64.to_le_bytes());
+    };
+    const PT_LOAD: u32 = 1;
+    const PT_GNU_STACK: u32 = 0x6474_e551;
+    const X: u32 = 1;
+    const W: u32 = 2;
+    const R: u32 = 4;
+    segment(0, PT_LOAD, R | X, START, CODE_LEN, CODE_LEN);
+    segment(1, PT_LOAD, R | W, SCRATCH, 0, SCRATCH_LEN);
+    segment(2, PT_GNU_STACK, R | W, 0, 0, 0);
+    put(CODE_OFFSET, &CODE);
+    elf
+}

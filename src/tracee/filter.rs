@@ -1,0 +1,71 @@
+//! The seccomp filter of every traced process: each call stops at its entry (`SECCOMP_RET_TRACE`).
+//!
+//! One stop answers a call, and one or two let it through; where another filter is in force
+//! around us (a container's), record, replay and injection see its answers alike.
+//! Nothing is exempt, not even the agent's page: a recording may come from a stranger, and
+//! the code in it must not find a place from which its calls go unseen.
+
+use libc::{sock_filter, sock_fprog};
+
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+
+/// The offset of `arch` in struct seccomp_data (seccomp(2)).
+const ARCH: u32 = 4;
+
+/// What the tracer finds in the event message (`PTRACE_GETEVENTMSG`) of a call of the 64-bit ABI.
+pub const NATIVE: u16 = 0;
+
+/// The same, of a call of another ABI (`int 0x80`).
+pub const FOREIGN: u16 = 1;
+
+const fn stmt(code: u32, k: u32) -> sock_filter {
+    sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
+}
+
+const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    }
+}
+
+const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const EQ: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const RET: u32 = libc::BPF_RET | libc::BPF_K;
+
+static PROGRAM: [sock_filter; 4] = [
+    stmt(LOAD, ARCH),
+    jump(EQ, AUDIT_ARCH_X86_64, 1, 0),
+    stmt(RET, libc::SECCOMP_RET_TRACE | FOREIGN as u32),
+    stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32),
+];
+
+/// Puts the filter into force for the calling thread. Only makes system calls, so that a
+/// forked child may use it. Returns 0 or -1 with errno set.
+///
+/// Needs no privilege, since it first sets `no_new_privs`: set-user-ID programs
+/// therefore run without their owner's rights.
+pub(super) fn install() -> i32 {
+    let program = sock_fprog {
+        len: PROGRAM.len() as u16,
+        filter: PROGRAM.as_ptr().cast_mut(),
+    };
+    // SAFETY: plain prctl calls; the kernel copies the program, which is static.
+    unsafe {
+        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
+            return -1;
+        }
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    }
+}

@@ -1,0 +1,138 @@
+//! A traced process's memory.
+
+use super::{Error, Result};
+use crate::syscall::Memory;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use nix::unistd::Pid;
+use std::fs::OpenOptions;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::unix::fs::FileExt;
+
+const PAGE: u64 = 0x1000;
+
+/// The memory of one task's address space, by its tid. A cheap handle; what it reads is
+/// only steady while the task is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskMemory {
+    tid: i32,
+}
+
+/// Whether this call takes the process's memory from a tracer without privilege:
+/// `prctl(PR_SET_DUMPABLE, 0)`.
+pub fn is_hidden_by(nr: u32, args: &[u64; 6]) -> bool {
+    i64::from(nr) == libc::SYS_prctl && args[0] as i32 == libc::PR_SET_DUMPABLE && args[1] == 0
+}
+
+impl TaskMemory {
+    /// The memory of this task.
+    pub fn new(tid: i32) -> TaskMemory {
+        TaskMemory { tid }
+    }
+
+    /// The task.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Fills `buf` from `addr`.
+    ///
+    /// # Errors
+    /// If any byte of the range cannot be read.
+    pub fn read_exact(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        if self.read(addr, buf) == buf.len() {
+            return Ok(());
+        }
+        self.open(false)?.read_exact_at(buf, addr).map_err(|e| {
+            Error::os(
+                format!("read {} bytes at {addr:#x}", buf.len()),
+                self.tid,
+                e,
+            )
+        })
+    }
+
+    /// The bytes of a range, or as many from its start as can be read.
+    pub fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
+        let mut buf = vec![0; len];
+        let n = self.read(addr, &mut buf);
+        buf.truncate(n);
+        buf
+    }
+
+    /// Reads a word.
+    ///
+    /// # Errors
+    /// If nothing is mapped there.
+    pub fn word(&self, addr: u64) -> Result<u64> {
+        let mut word = [0; 8];
+        self.read_exact(addr, &mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+
+    /// Writes bytes. Pages that the program may not write are written all the same
+    /// (as a debugger would, by `/proc/PID/mem`), and a stack grows where it must.
+    ///
+    /// # Errors
+    /// If something in the range is not mapped, or mapped shared and read-only.
+    pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let local = [IoSlice::new(bytes)];
+        let remote = [RemoteIoVec {
+            base: addr as usize,
+            len: bytes.len(),
+        }];
+        if process_vm_writev(Pid::from_raw(self.tid), &local, &remote) == Ok(bytes.len()) {
+            return Ok(());
+        }
+        self.open(true)?.write_all_at(bytes, addr).map_err(|e| {
+            Error::os(
+                format!("write {} bytes at {addr:#x}", bytes.len()),
+                self.tid,
+                e,
+            )
+        })
+    }
+
+    fn open(&self, write: bool) -> Result<std::fs::File> {
+        OpenOptions::new()
+            .read(true)
+            .write(write)
+            .open(format!("/proc/{}/mem", self.tid))
+            .map_err(|e| Error::os("open its memory", self.tid, e))
+    }
+
+    fn read_once(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let len = buf.len();
+        let mut local = [IoSliceMut::new(buf)];
+        let remote = [RemoteIoVec {
+            base: addr as usize,
+            len,
+        }];
+        process_vm_readv(Pid::from_raw(self.tid), &mut local, &remote).unwrap_or(0)
+    }
+}
+
+impl Memory for TaskMemory {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let n = self.read_once(addr, buf);
+        if n == buf.len() || buf.is_empty() {
+            return n;
+        }
+        // One remote range is read whole or, depending on the kernel, not at all:
+        // go on page by page up to the first that is missing.
+        let mut done = n;
+        while done < buf.len() {
+            let at = addr.wrapping_add(done as u64);
+            let page = (PAGE - at % PAGE) as usize;
+            let end = buf.len().min(done + page);
+            let n = self.read_once(at, &mut buf[done..end]);
+            done += n;
+            if n == 0 || done < end {
+                break;
+            }
+        }
+        done
+    }
+}

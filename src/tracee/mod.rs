@@ -1,0 +1,34 @@
+//! Safe ptrace: the only place with raw ptrace calls.
+//!
+//! A task is [`Stopped`] or [`Running`] in the type: resuming consumes the one and
+//! gives the other, so asking a running task for its registers does not compile.
+//! Whoever drops either kills the process and reaps it; nothing is left behind.
+//!
+//! Every traced process runs under one seccomp filter (see [`filter`]) that stops it at
+//! the entry of each call. Calls on a stopped task's behalf are made from the agent's page (see [`agent`] and
+//! [`remote`]).
+//!
+//! This module knows neither recordings nor Lua.
+
+pub mod agent;
+mod error;
+pub mod filter;
+pub mod memory;
+pub mod pin;
+pub mod proc;
+pub mod quiet;
+pub mod regs;
+pub mod remote;
+pub mod spawn;
+mod sys;
+mod task;
+pub mod tsc;
+pub mod watchdog;
+
+pub use error::{Error, Result};
+pub use memory::TaskMemory;
+pub use regs::Regs;
+pub use remote::Remote;
+pub use spawn::{Command, Stdin};
+pub use sys::SigInfo;
+pub use task::{Running, Stop, Stopped, Waited};

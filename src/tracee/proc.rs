@@ -1,0 +1,300 @@
+//! What `/proc` says about a task: proc(5).
+
+use super::{Error, Result};
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+
+/// A line of `/proc/PID/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// `PROT_*` bits.
+    pub prot: i32,
+    /// Whether it is `MAP_SHARED`.
+    pub shared: bool,
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// The file's inode; 0 where there is no file.
+    pub inode: u64,
+    /// The file's path, or a name in brackets; empty where there is none.
+    pub name: Vec<u8>,
+}
+
+fn read(tid: i32, file: &str) -> Result<Vec<u8>> {
+    std::fs::read(format!("/proc/{tid}/{file}"))
+        .map_err(|e| Error::os(format!("read /proc/{tid}/{file}"), tid, e))
+}
+
+fn odd(tid: i32, file: &str) -> Error {
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, "unknown format");
+    Error::os(format!("read /proc/{tid}/{file}"), tid, source)
+}
+
+/// The mappings of a task, by rising address.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn maps(tid: i32) -> Result<Vec<Map>> {
+    read(tid, "maps")?
+        .split(|&b| b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| parse_map(line).ok_or_else(|| odd(tid, "maps")))
+        .collect()
+}
+
+fn parse_map(line: &[u8]) -> Option<Map> {
+    let mut rest = line;
+    let mut word = || {
+        let start = rest.iter().position(|&b| b != b' ')?;
+        let len = rest[start..].iter().position(|&b| b == b' ');
+        let end = len.map_or(rest.len(), |len| start + len);
+        let word = std::str::from_utf8(&rest[start..end]).ok();
+        rest = &rest[end..];
+        word
+    };
+    let (start, end) = word()?.split_once('-')?;
+    let (start, end) = (hex(start)?, hex(end)?);
+    let perms = word()?.as_bytes();
+    let offset = hex(word()?)?;
+    word()?;
+    let inode = word()?.parse().ok()?;
+    let bits = [libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC];
+    let prot = bits
+        .iter()
+        .zip(perms)
+        .filter(|&(_, &p)| p != b'-')
+        .fold(0, |acc, (bit, _)| acc | bit);
+    Some(Map {
+        start,
+        end,
+        prot,
+        shared: perms.get(3) == Some(&b's'),
+        offset,
+        inode,
+        name: rest.trim_ascii_start().to_vec(),
+    })
+}
+
+fn hex(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// The addresses that the kernel keeps about a process's layout, as `prctl(PR_SET_MM_MAP)` takes them
+/// (`struct prctl_mm_map`), without `brk` itself, the auxiliary vector and the executable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[allow(missing_docs)]
+pub struct Layout {
+    pub start_code: u64,
+    pub end_code: u64,
+    pub start_data: u64,
+    pub end_data: u64,
+    pub start_brk: u64,
+    pub start_stack: u64,
+    pub arg_start: u64,
+    pub arg_end: u64,
+    pub env_start: u64,
+    pub env_end: u64,
+}
+
+/// A task's layout.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn layout(tid: i32) -> Result<Layout> {
+    let fields = stat_fields(tid)?;
+    // proc(5) counts from 1 and includes pid and comm.
+    let field = |n: usize| fields.get(n - 3).copied().ok_or_else(|| odd(tid, "stat"));
+    Ok(Layout {
+        start_code: field(26)?,
+        end_code: field(27)?,
+        start_stack: field(28)?,
+        start_data: field(45)?,
+        end_data: field(46)?,
+        start_brk: field(47)?,
+        arg_start: field(48)?,
+        arg_end: field(49)?,
+        env_start: field(50)?,
+        env_end: field(51)?,
+    })
+}
+
+/// The parent's pid.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn parent(tid: i32) -> Result<i32> {
+    let fields = stat_fields(tid)?;
+    fields
+        .get(1)
+        .map(|&ppid| ppid as i32)
+        .ok_or_else(|| odd(tid, "stat"))
+}
+
+/// The fields of `/proc/PID/stat` from the third (the state) on; what is no number counts 0.
+fn stat_fields(tid: i32) -> Result<Vec<u64>> {
+    let stat = read(tid, "stat")?;
+    let after_comm = stat
+        .iter()
+        .rposition(|&b| b == b')')
+        .ok_or_else(|| odd(tid, "stat"))?;
+    Ok(String::from_utf8_lossy(&stat[after_comm + 1..])
+        .split_ascii_whitespace()
+        .map(|field| field.parse().unwrap_or(0))
+        .collect())
+}
+
+/// The pages of a private mapping that differ from what backs it, because the
+/// task (or the kernel for it) wrote to them: `/proc/PID/pagemap`, whose flags need no privilege.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn private_pages(tid: i32, start: u64, end: u64) -> Result<Vec<u64>> {
+    const PAGE: u64 = 0x1000;
+    const PRESENT: u64 = 1 << 63;
+    const SWAPPED: u64 = 1 << 62;
+    const FILE_OR_SHARED: u64 = 1 << 61;
+    const CHUNK: usize = 0x8000;
+    let file = File::open(format!("/proc/{tid}/pagemap"))
+        .map_err(|e| Error::os("read its page map", tid, e))?;
+    let mut pages = Vec::new();
+    let mut buf = vec![0u8; CHUNK];
+    let mut at = start;
+    while at < end {
+        let want = (((end - at) / PAGE) as usize * 8).min(CHUNK);
+        let n = file
+            .read_at(&mut buf[..want], at / PAGE * 8)
+            .map_err(|e| Error::os("read its page map", tid, e))?;
+        if n < 8 {
+            break;
+        }
+        for entry in buf[..n].as_chunks::<8>().0 {
+            let bits = u64::from_le_bytes(*entry);
+            if bits & (PRESENT | SWAPPED) != 0 && bits & FILE_OR_SHARED == 0 {
+                pages.push(at);
+            }
+            at += PAGE;
+        }
+    }
+    Ok(pages)
+}
+
+/// A descriptor of a task, as `/proc/PID/fd` and `fdinfo` show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Its number.
+    pub fd: i32,
+    /// What the link points to: a path, or `pipe:[…]` and kin.
+    pub path: Vec<u8>,
+    /// The file offset.
+    pub offset: u64,
+    /// The open flags, with `O_CLOEXEC`.
+    pub flags: i32,
+}
+
+/// The path that a descriptor's link shows.
+///
+/// # Errors
+/// If there is no such descriptor.
+pub fn fd_path(tid: i32, fd: i32) -> Result<Vec<u8>> {
+    std::fs::read_link(format!("/proc/{tid}/fd/{fd}"))
+        .map(|path| path.into_os_string().into_vec())
+        .map_err(|e| Error::os(format!("look at its descriptor {fd}"), tid, e))
+}
+
+/// All descriptors of a task, by number.
+///
+/// # Errors
+/// If they cannot be listed.
+pub fn descriptors(tid: i32) -> Result<Vec<Descriptor>> {
+    let dir = std::fs::read_dir(format!("/proc/{tid}/fd"))
+        .map_err(|e| Error::os("list its descriptors", tid, e))?;
+    let mut list = Vec::new();
+    for entry in dir {
+        let entry = entry.map_err(|e| Error::os("list its descriptors", tid, e))?;
+        let name = entry.file_name();
+        let Some(fd) = std::str::from_utf8(name.as_bytes())
+            .ok()
+            .and_then(|s| s.parse().ok())
+        else {
+            continue;
+        };
+        let info = String::from_utf8_lossy(&read(tid, &format!("fdinfo/{fd}"))?).into_owned();
+        let value = |key: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(key))
+                .map(str::trim)
+                .unwrap_or("0")
+        };
+        list.push(Descriptor {
+            fd,
+            path: fd_path(tid, fd)?,
+            offset: value("pos:").parse().unwrap_or(0),
+            flags: i32::from_str_radix(value("flags:"), 8).unwrap_or(0),
+        });
+    }
+    list.sort_by_key(|d| d.fd);
+    Ok(list)
+}
+
+/// The current directory of a task.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn cwd(tid: i32) -> Result<Vec<u8>> {
+    link(tid, "cwd", "look up its directory")
+}
+
+/// The executable of a task.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn exe(tid: i32) -> Result<Vec<u8>> {
+    link(tid, "exe", "look up its executable")
+}
+
+fn link(tid: i32, name: &str, what: &str) -> Result<Vec<u8>> {
+    std::fs::read_link(format!("/proc/{tid}/{name}"))
+        .map(|path| path.into_os_string().into_vec())
+        .map_err(|e| Error::os(what, tid, e))
+}
+
+/// Whether the task has a handler for this signal (`SigCgt` of `/proc/PID/status`).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn catches(tid: i32, signal: i32) -> Result<bool> {
+    in_mask(tid, "SigCgt:", signal)
+}
+
+/// Whether the task ignores this signal (`SigIgn`).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn ignores(tid: i32, signal: i32) -> Result<bool> {
+    in_mask(tid, "SigIgn:", signal)
+}
+
+/// The signals that the task ignores: bit n-1 for signal n.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn ignored(tid: i32) -> Result<u64> {
+    mask(tid, "SigIgn:")
+}
+
+fn in_mask(tid: i32, key: &str, signal: i32) -> Result<bool> {
+    Ok(signal > 0 && mask(tid, key)? & (1 << (signal - 1)) != 0)
+}
+
+fn mask(tid: i32, key: &str) -> Result<u64> {
+    let status = String::from_utf8_lossy(&read(tid, "status")?).into_owned();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|mask| hex(mask.trim()))
+        .ok_or_else(|| odd(tid, "status"))
+}

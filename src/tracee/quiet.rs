@@ -1,0 +1,152 @@
+//! Cheap switches between tracer and tracee.
+//!
+//! Tracees cannot read the time stamp counter (see [`super::tsc`]), which is a bit in a control register; where two
+//! tasks differ in it, each switch between them writes that register, and in a virtual machine that
+//! may cost several microseconds: more than the stop itself. So the tracing thread
+//! gives the counter up, too, for as long as it traces.
+//!
+//! Whatever reads the counter meanwhile all the same (the vdso's clocks) gets a SIGSEGV, upon which our
+//! handler takes the counter back for the thread and the instruction is tried again.
+
+use super::tsc::Instruction;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What was done at a SIGSEGV before; set before the handler is.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// While one of these lives, the calling thread does without the time stamp counter.
+/// Processes that the thread starts meanwhile (but for tracees) cannot read it either:
+/// see [`suspended`].
+pub struct Quiet {
+    /// It belongs to its thread.
+    thread: PhantomData<*const ()>,
+}
+
+impl Quiet {
+    /// Gives the counter up until this is dropped.
+    pub fn new() -> Quiet {
+        install_handler();
+        if DEPTH.replace(DEPTH.get() + 1) == 0 {
+            set(libc::PR_TSC_SIGSEGV);
+        }
+        Quiet {
+            thread: PhantomData,
+        }
+    }
+}
+
+impl Default for Quiet {
+    fn default() -> Quiet {
+        Quiet::new()
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            set(libc::PR_TSC_ENABLE);
+        }
+    }
+}
+
+/// Runs `f` with the counter: for what reads it, and for starting other programs.
+pub fn suspended<T>(f: impl FnOnce() -> T) -> T {
+    /// Gives the counter up again, even if `f` panics.
+    struct Again;
+    impl Drop for Again {
+        fn drop(&mut self) {
+            set(libc::PR_TSC_SIGSEGV);
+        }
+    }
+    if DEPTH.get() == 0 {
+        return f();
+    }
+    set(libc::PR_TSC_ENABLE);
+    let _again = Again;
+    f()
+}
+
+fn set(mode: libc::c_int) {
+    // SAFETY: prctl(2) with numbers. It cannot fail on x86; if it did, tracing would only be slower.
+    unsafe { libc::prctl(libc::PR_SET_TSC, mode, 0, 0, 0) };
+}
+
+fn install_handler() {
+    PREVIOUS.get_or_init(|| {
+        let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: sigaction(2) with valid pointers. The handler only makes system calls, and looks at
+        // PREVIOUS, which is set when another thread's fault could first reach it, or the
+        // fault is not ours and is met again. A zeroed sigaction is a valid one.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_fault as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+            libc::sigaction(libc::SIGSEGV, &raw const action, previous.as_mut_ptr());
+            previous.assume_init()
+        }
+    });
+}
+
+/// The handler: takes the counter back if the fault was an attempt to read it, else puts the handler
+/// back that was there before, which meets the fault as the instruction is tried again.
+extern "C" fn on_fault(
+    _signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    const SI_KERNEL: libc::c_int = 0x80;
+    // SAFETY: the kernel passes valid pointers to a SA_SIGINFO handler. With SI_KERNEL the fault is a
+    // general protection fault of an instruction that was fetched, so its bytes are
+    // readable; three of them might not be at a page's end, hence two first.
+    unsafe {
+        if (*info).si_code == SI_KERNEL {
+            let context = context.cast::<libc::ucontext_t>();
+            let ip = (*context).uc_mcontext.gregs[libc::REG_RIP as usize] as *const u8;
+            let two = [*ip, *ip.add(1)];
+            let is_read = Instruction::of(&two).is_some()
+                || (two == [0x0f, 0x01] && Instruction::of(&[0x0f, 0x01, *ip.add(2)]).is_some());
+            if is_read {
+                set(libc::PR_TSC_ENABLE);
+                return;
+            }
+        }
+        match PREVIOUS.get() {
+            Some(previous) => libc::sigaction(libc::SIGSEGV, previous, std::ptr::null_mut()),
+            None => {
+                libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+                0
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracee::tsc;
+
+    #[test]
+    fn counter_can_be_read_while_given_up() {
+        let _quiet = Quiet::new();
+        let first = tsc::now();
+        // The vdso reads it without asking.
+        let clock = std::time::Instant::now();
+        assert!(tsc::now() > first);
+        assert!(clock.elapsed().as_secs() < 60);
+    }
+
+    #[test]
+    fn programs_started_in_suspension_can_read_it() {
+        let _quiet = Quiet::new();
+        let status = suspended(|| std::process::Command::new("true").status()).unwrap();
+        assert!(status.success());
+    }
+}

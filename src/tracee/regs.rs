@@ -1,0 +1,176 @@
+//! A task's general registers, in the terms of the x86-64 system call interface.
+
+/// All general registers of a stopped task.
+#[derive(Clone, Copy)]
+pub struct Regs(pub(super) libc::user_regs_struct);
+
+/// The number of words in [`Regs`].
+pub const WORDS: usize = size_of::<libc::user_regs_struct>() / 8;
+
+/// The length of the `syscall` instruction, in bytes.
+pub const SYSCALL_LEN: u64 = 2;
+
+impl Regs {
+    /// The call that is being entered, or -1 where there is none.
+    pub fn nr(&self) -> i64 {
+        self.0.orig_rax as i64
+    }
+
+    /// The six arguments of a call: rdi, rsi, rdx, r10, r8, r9.
+    pub fn args(&self) -> [u64; 6] {
+        let r = &self.0;
+        [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9]
+    }
+
+    /// Sets the six arguments.
+    pub fn set_args(&mut self, args: [u64; 6]) {
+        let r = &mut self.0;
+        [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] = args;
+    }
+
+    /// The return value: negative is -errno.
+    pub fn ret(&self) -> i64 {
+        self.0.rax as i64
+    }
+
+    /// Sets the return value.
+    pub fn set_ret(&mut self, ret: i64) {
+        self.0.rax = ret as u64;
+    }
+
+    /// At a call's entry: the kernel makes no call, and the task sees `ret` as its result.
+    pub fn answer(&mut self, ret: i64) {
+        self.0.orig_rax = u64::MAX;
+        self.0.rax = ret as u64;
+    }
+
+    /// At a call's entry: makes another call instead.
+    pub fn set_nr(&mut self, nr: u64) {
+        self.0.orig_rax = nr;
+    }
+
+    /// Goes back to just before the `syscall` instruction, so that call `nr` is made again.
+    pub fn rewind(&mut self, nr: u64) {
+        self.0.rip = self.0.rip.wrapping_sub(SYSCALL_LEN);
+        self.0.rax = nr;
+        self.0.orig_rax = u64::MAX;
+    }
+
+    /// At a call's exit: what the call was and its result, so that the kernel, if it is one of
+    /// its own codes (-512 to -516), restarts the call or lets a signal interrupt it.
+    pub fn interrupt(&mut self, nr: u64, code: i64) {
+        self.0.orig_rax = nr;
+        self.0.rax = code as u64;
+    }
+
+    /// The instruction pointer.
+    pub fn ip(&self) -> u64 {
+        self.0.rip
+    }
+
+    /// Sets the instruction pointer, outside of any call.
+    pub fn set_ip(&mut self, ip: u64) {
+        self.0.rip = ip;
+        self.0.orig_rax = u64::MAX;
+    }
+
+    /// Sets the base of the fs segment (thread-local storage).
+    pub fn set_fs_base(&mut self, base: u64) {
+        self.0.fs_base = base;
+    }
+
+    /// Sets the base of the gs segment.
+    pub fn set_gs_base(&mut self, base: u64) {
+        self.0.gs_base = base;
+    }
+
+    /// The stack pointer.
+    pub fn sp(&self) -> u64 {
+        self.0.rsp
+    }
+
+    /// Sets the result of an `rdtsc` or `rdtscp` (edx:eax, and ecx for the latter).
+    pub fn set_tsc(&mut self, tsc: u64, aux: Option<u32>) {
+        self.0.rax = tsc & 0xffff_ffff;
+        self.0.rdx = tsc >> 32;
+        if let Some(aux) = aux {
+            self.0.rcx = u64::from(aux);
+        }
+    }
+
+    /// The registers as words, in the order of the kernel's `struct user_regs_struct`.
+    pub fn to_words(&self) -> [u64; WORDS] {
+        let r = &self.0;
+        [
+            r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx,
+            r.rdx, r.rsi, r.rdi, r.orig_rax, r.rip, r.cs, r.eflags, r.rsp, r.ss, r.fs_base,
+            r.gs_base, r.ds, r.es, r.fs, r.gs,
+        ]
+    }
+
+    /// The inverse of [`Regs::to_words`].
+    pub fn from_words(w: [u64; WORDS]) -> Regs {
+        Regs(libc::user_regs_struct {
+            r15: w[0],
+            r14: w[1],
+            r13: w[2],
+            r12: w[3],
+            rbp: w[4],
+            rbx: w[5],
+            r11: w[6],
+            r10: w[7],
+            r9: w[8],
+            r8: w[9],
+            rax: w[10],
+            rcx: w[11],
+            rdx: w[12],
+            rsi: w[13],
+            rdi: w[14],
+            orig_rax: w[15],
+            rip: w[16],
+            cs: w[17],
+            eflags: w[18],
+            rsp: w[19],
+            ss: w[20],
+            fs_base: w[21],
+            gs_base: w[22],
+            ds: w[23],
+            es: w[24],
+            fs: w[25],
+            gs: w[26],
+        })
+    }
+
+    /// The registers by their names, for messages and scripts.
+    pub fn named(&self) -> [(&'static str, u64); 18] {
+        let r = &self.0;
+        [
+            ("rax", r.rax),
+            ("rbx", r.rbx),
+            ("rcx", r.rcx),
+            ("rdx", r.rdx),
+            ("rsi", r.rsi),
+            ("rdi", r.rdi),
+            ("rbp", r.rbp),
+            ("rsp", r.rsp),
+            ("r8", r.r8),
+            ("r9", r.r9),
+            ("r10", r.r10),
+            ("r11", r.r11),
+            ("r12", r.r12),
+            ("r13", r.r13),
+            ("r14", r.r14),
+            ("r15", r.r15),
+            ("rip", r.rip),
+            ("eflags", r.eflags),
+        ]
+    }
+}
+
+impl std::fmt::Debug for Regs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map()
+            .entries(self.named().map(|(n, v)| (n, format!("{v:#x}"))))
+            .finish()
+    }
+}

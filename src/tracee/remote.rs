@@ -1,0 +1,307 @@
+//! Calls made in a stopped task on rrapper's behalf.
+//!
+//! A [`Remote`] borrows a task; its calls are made from the agent's page.
+//! [`Remote::finish`] puts the registers back and, where the task stood at a call's entry, has it make
+//! that call again, so that it stands there as before.
+
+use super::regs::SYSCALL_LEN;
+use super::task::{Running, Stop, Stopped, Waited};
+use super::{Error, Regs, Result, TaskMemory, agent, sys};
+use crate::trace::Exit;
+
+/// Where a task stood when it was borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// At the entry of this call.
+    Entry(u64),
+    /// Between calls: registers alone say where.
+    Boundary,
+}
+
+/// A task, borrowed for making calls in it.
+pub struct Remote<'a> {
+    task: &'a mut Stopped,
+    saved: Regs,
+    at: At,
+    scratch: u64,
+    children: Vec<i32>,
+    signals: Vec<i32>,
+}
+
+impl Stopped {
+    /// Borrows a task that stands at a call's entry.
+    ///
+    /// # Errors
+    /// If its registers cannot be read.
+    pub fn remote_at_entry(&mut self) -> Result<Remote<'_>> {
+        let saved = self.regs()?;
+        Ok(Remote::new(self, saved, At::Entry(saved.nr() as u64)))
+    }
+
+    /// Borrows a task that stands anywhere but inside a call: at a call's exit, at an exec or a signal.
+    /// After [`Remote::finish`] it is between calls, with the same registers.
+    ///
+    /// # Errors
+    /// If its registers cannot be read.
+    pub fn remote_at_boundary(&mut self) -> Result<Remote<'_>> {
+        let mut saved = self.regs()?;
+        saved.set_ip(saved.ip());
+        Ok(Remote::new(self, saved, At::Boundary))
+    }
+
+    /// Makes one call from a place where no agent is mapped yet, by writing `syscall; int3` over the
+    /// code that is about to run, and putting that back. Registers are restored.
+    ///
+    /// # Errors
+    /// If the task ends or stops for another reason.
+    pub fn bootstrap_call(&mut self, nr: i64, args: [u64; 6]) -> Result<i64> {
+        let saved = self.regs()?;
+        let memory = self.memory();
+        let mut code = [0; agent::CODE.len()];
+        memory.read_exact(saved.ip(), &mut code)?;
+        memory.write(saved.ip(), &agent::CODE)?;
+        let mut regs = saved;
+        regs.set_ip(saved.ip());
+        regs.set_ret(nr);
+        regs.set_args(args);
+        self.set_regs(&regs)?;
+        // The first stop is the filter's, since the call does not come from the agent.
+        let mut signals = Vec::new();
+        loop {
+            match self.resume_in_place()? {
+                Stop::Entry => {}
+                Stop::Signal(libc::SIGTRAP) => break,
+                // Not ours to lose: it comes again afterwards.
+                Stop::Signal(signal) => signals.push(signal),
+                other => return Err(unexpected(self, "make a call in it", other)),
+            }
+        }
+        let ret = self.regs()?.ret();
+        memory.write(saved.ip(), &code)?;
+        let mut back = saved;
+        back.set_ip(saved.ip());
+        self.set_regs(&back)?;
+        for signal in signals {
+            self.send(signal);
+        }
+        Ok(ret)
+    }
+
+    /// From a call's entry: makes the call and waits for its exit.
+    ///
+    /// # Errors
+    /// If the task ends instead.
+    pub fn to_exit(&mut self) -> Result<Stop> {
+        self.resume_by(libc::PTRACE_SYSCALL)
+    }
+
+    fn resume_in_place(&mut self) -> Result<Stop> {
+        self.resume_by(libc::PTRACE_CONT)
+    }
+
+    /// Resumes it and waits for the next stop, staying the owner.
+    fn resume_by(&mut self, request: libc::c_uint) -> Result<Stop> {
+        let tid = self.tid_for_resume();
+        sys::resume(request, tid, 0)?;
+        // `Running` would own the task a second time: keep it from ending it.
+        let waited = Running::adopt(tid).wait()?;
+        match waited {
+            Waited::Stopped(task, stop) => {
+                std::mem::forget(task);
+                Ok(stop)
+            }
+            Waited::Ended(exit) => {
+                self.mark_reaped();
+                Err(Error::Ended {
+                    what: "make a call in it",
+                    tid,
+                    exit,
+                })
+            }
+        }
+    }
+}
+
+fn unexpected(task: &Stopped, what: &'static str, stop: Stop) -> Error {
+    let place = task
+        .regs()
+        .map(|r| format!(" at {:#x}", r.ip()))
+        .unwrap_or_default();
+    Error::Unexpected {
+        what,
+        tid: task.tid(),
+        stop: format!("{stop:?}{place}"),
+    }
+}
+
+impl<'a> Remote<'a> {
+    fn new(task: &'a mut Stopped, saved: Regs, at: At) -> Remote<'a> {
+        Remote {
+            task,
+            saved,
+            at,
+            scratch: agent::SCRATCH,
+            children: Vec::new(),
+            signals: Vec::new(),
+        }
+    }
+
+    /// The task's memory.
+    pub fn memory(&self) -> TaskMemory {
+        self.task.memory()
+    }
+
+    /// The registers with which the task was borrowed.
+    pub fn saved(&self) -> &Regs {
+        &self.saved
+    }
+
+    /// Makes a call; the result is the kernel's, negative is -errno.
+    ///
+    /// # Errors
+    /// If the task ends or stops for another reason.
+    pub fn call(&mut self, nr: i64, args: [u64; 6]) -> Result<i64> {
+        let mut regs = self.saved;
+        regs.set_ip(agent::SYSCALL);
+        regs.set_ret(nr);
+        regs.set_args(args);
+        self.task.set_regs(&regs)?;
+        loop {
+            match self.task.resume_in_place()? {
+                Stop::Entry => {}
+                Stop::Signal(libc::SIGTRAP) => {
+                    let regs = self.task.regs()?;
+                    if regs.ip() == agent::AFTER_TRAP {
+                        return Ok(regs.ret());
+                    }
+                    return Err(unexpected(
+                        self.task,
+                        "make a call in it",
+                        Stop::Signal(libc::SIGTRAP),
+                    ));
+                }
+                Stop::Clone(child) => self.children.push(child),
+                // Not ours to lose: it comes again after the task has been given back.
+                Stop::Signal(signal) => self.signals.push(signal),
+                other => return Err(unexpected(self.task, "make a call in it", other)),
+            }
+        }
+    }
+
+    /// Makes a call that must succeed.
+    ///
+    /// # Errors
+    /// As for [`Remote::call`], and if the kernel refuses; `what` completes "cannot …".
+    pub fn must(&mut self, what: &str, nr: i64, args: [u64; 6]) -> Result<u64> {
+        let ret = self.call(nr, args)?;
+        if (-4095..0).contains(&ret) {
+            let source = std::io::Error::from_raw_os_error(-ret as i32);
+            return Err(Error::os(what, self.task.tid(), source));
+        }
+        Ok(ret as u64)
+    }
+
+    /// Puts bytes into the scratch memory and returns their address there. What was put
+    /// before stays until [`Remote::reset_scratch`].
+    ///
+    /// # Errors
+    /// If there is no room left, or the agent's pages are gone.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<u64> {
+        let at = self.scratch;
+        let end = at + (bytes.len() as u64).next_multiple_of(16);
+        if end > agent::END {
+            return Err(Error::os(
+                format!("pass {} bytes to it", bytes.len()),
+                self.task.tid(),
+                std::io::Error::from_raw_os_error(libc::ENAMETOOLONG),
+            ));
+        }
+        self.task.memory().write(at, bytes)?;
+        self.scratch = end;
+        Ok(at)
+    }
+
+    /// Puts a NUL-terminated string into the scratch memory.
+    ///
+    /// # Errors
+    /// As for [`Remote::put`].
+    pub fn put_str(&mut self, text: &[u8]) -> Result<u64> {
+        let mut bytes = text.to_vec();
+        bytes.push(0);
+        self.put(&bytes)
+    }
+
+    /// Forgets what was put into the scratch memory.
+    pub fn reset_scratch(&mut self) {
+        self.scratch = agent::SCRATCH;
+    }
+
+    /// A copy of the task: a fork whose parent is rrapper, standing where the task
+    /// stands, with the same registers. Shared mappings stay shared.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the copy dies at once.
+    pub fn fork(&mut self) -> Result<Stopped> {
+        let flags = (libc::CLONE_PARENT | libc::SIGCHLD) as u64;
+        self.must("copy it", libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
+        let Some(child) = self.children.pop() else {
+            return Err(Error::Unexpected {
+                what: "copy it",
+                tid: self.task.tid(),
+                stop: "no new task was reported".into(),
+            });
+        };
+        let (mut copy, stop) = Running::adopt(child)
+            .wait()?
+            .stopped("take charge of the copy", child)?;
+        if stop != Stop::Attached {
+            return Err(unexpected(&copy, "take charge of the copy", stop));
+        }
+        give_back(&mut copy, &self.saved, self.at)?;
+        Ok(copy)
+    }
+
+    /// Gives the task back as it was.
+    ///
+    /// # Errors
+    /// If it ends before it stands there again.
+    pub fn finish(self) -> Result<()> {
+        give_back(self.task, &self.saved, self.at)?;
+        for signal in self.signals {
+            self.task.send(signal);
+        }
+        Ok(())
+    }
+}
+
+fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
+    let mut regs = *saved;
+    let At::Entry(nr) = at else {
+        return task.set_regs(&regs);
+    };
+    regs.rewind(nr);
+    task.set_regs(&regs)?;
+    let mut signals = Vec::new();
+    loop {
+        match task.resume_in_place()? {
+            Stop::Entry => {
+                debug_assert_eq!(task.regs()?.ip(), regs.ip().wrapping_add(SYSCALL_LEN));
+                break;
+            }
+            Stop::Signal(signal) => signals.push(signal),
+            other => return Err(unexpected(task, "return to its call", other)),
+        }
+    }
+    for signal in signals {
+        task.send(signal);
+    }
+    Ok(())
+}
+
+/// How a process ended, where an error says so.
+pub fn ended(error: &Error) -> Option<Exit> {
+    match error {
+        Error::Ended { exit, .. } => Some(*exit),
+        _ => None,
+    }
+}

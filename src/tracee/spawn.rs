@@ -1,0 +1,315 @@
+//! Starting a program under trace.
+
+use super::task::{Running, Stop, Stopped};
+use super::{Error, Result, agent, filter, pin, sys};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, PipeWriter, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Where a program's standard input comes from.
+#[derive(Debug, Default)]
+pub enum Stdin {
+    /// rrapper's own.
+    #[default]
+    Inherit,
+    /// This file.
+    File(File),
+    /// These bytes.
+    Bytes(Vec<u8>),
+}
+
+/// A program to start: what execve(2) is given, and what is set up before.
+#[derive(Debug, Default)]
+pub struct Command {
+    /// The program's file.
+    pub exe: PathBuf,
+    /// Its arguments, with its name first.
+    pub argv: Vec<Vec<u8>>,
+    /// Its environment, each as `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+    /// The directory to start in; rrapper's own where there is none.
+    pub cwd: Option<PathBuf>,
+    /// Standard input.
+    pub stdin: Stdin,
+}
+
+/// What the child needs, allocated before the fork: afterwards it may only make system calls.
+struct Child {
+    exe: Executable,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    cwd: Option<CString>,
+    stdin: Option<OwnedFd>,
+    detached: bool,
+}
+
+enum Executable {
+    Path(CString),
+    Image(OwnedFd),
+}
+
+/// Exit status of a child that could not even get to its execve.
+const SETUP_FAILED: i32 = 125;
+
+fn c_string(what: &str, bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "it has a NUL byte in it");
+        Error::os(format!("pass {what} to the program"), 0, source)
+    })
+}
+
+fn c_strings(what: &str, list: &[Vec<u8>]) -> Result<Vec<CString>> {
+    list.iter().map(|bytes| c_string(what, bytes)).collect()
+}
+
+fn memfd(name: &str, content: &[u8]) -> Result<OwnedFd> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    // A kernel before 6.3 does not know MFD_EXEC, and needs none.
+    let fd = memfd_create(
+        name,
+        MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC),
+    )
+    .or_else(|_| memfd_create(name, MFdFlags::MFD_CLOEXEC))
+    .map_err(|e| Error::os("make an anonymous file", 0, e))?;
+    let mut file = File::from(fd);
+    file.write_all(content)
+        .and_then(|()| file.rewind())
+        .map_err(|e| Error::os("fill an anonymous file", 0, e))?;
+    Ok(file.into())
+}
+
+/// Starts a program; it stands at the entry of its first execve(2).
+///
+/// # Errors
+/// If the process cannot be made or traced.
+pub fn start(command: Command) -> Result<Stopped> {
+    let stdin = match command.stdin {
+        Stdin::Inherit => None,
+        Stdin::File(file) => Some(file.into()),
+        Stdin::Bytes(bytes) => Some(memfd("stdin", &bytes)?),
+    };
+    let cwd = command
+        .cwd
+        .as_deref()
+        .map(|dir: &Path| c_string("its directory", dir.as_os_str().as_bytes()))
+        .transpose()?;
+    launch(&Child {
+        exe: Executable::Path(c_string("its path", command.exe.as_os_str().as_bytes())?),
+        argv: c_strings("an argument", &command.argv)?,
+        env: c_strings("an environment variable", &command.env)?,
+        cwd,
+        stdin,
+        detached: false,
+    })
+}
+
+/// Starts a process that holds nothing but the agent: no files, no other memory
+/// than the kernel's own mappings, a session of its own. It stands at the exit of its execve(2).
+///
+/// # Errors
+/// If the process cannot be made or traced.
+pub fn start_empty() -> Result<Stopped> {
+    let task = launch(&Child {
+        exe: Executable::Image(memfd("rrapper", &agent::elf())?),
+        argv: vec![c_string("its name", b"rrapper-replay")?],
+        env: Vec::new(),
+        cwd: None,
+        stdin: None,
+        detached: true,
+    })?;
+    let tid = task.tid();
+    let what = "start an empty process";
+    let (mut task, stop) = task.resume()?.wait()?.stopped(what, tid)?;
+    // The exec stop is inside the call: go on to its exit.
+    let stop = match stop {
+        Stop::Exec => task.to_exit()?,
+        other => other,
+    };
+    match stop {
+        Stop::Syscall => Ok(task),
+        other => Err(Error::Unexpected {
+            what,
+            tid,
+            stop: format!("{other:?}"),
+        }),
+    }
+}
+
+fn launch(child: &Child) -> Result<Stopped> {
+    pin::this_thread()?;
+    let (gate, opener) = io::pipe().map_err(|e| Error::os("make a pipe", 0, e))?;
+    let argv = pointers(&child.argv);
+    let env = pointers(&child.env);
+    // Until the child has its own, it has our signal handlers, which would take a signal for one to us.
+    let mask = SigSet::all()
+        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+        .map_err(|e| Error::os("block signals", 0, e))?;
+    // SAFETY: the child only makes system calls on memory prepared before the fork
+    // (see `run_child`), so it does not matter which locks other threads held.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        run_child(
+            child,
+            &argv,
+            &env,
+            &mask,
+            gate.as_raw_fd(),
+            opener.as_raw_fd(),
+        );
+    }
+    let failed = (pid < 0).then(|| Error::last("make a process", 0));
+    mask.thread_set_mask()
+        .map_err(|e| Error::os("unblock signals", 0, e))?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    drop(gate);
+    let (task, came) = seize(pid, opener)?;
+    // What came before the program was there is for the program; a process of ours has nobody to write to it.
+    for signal in came.into_iter().filter(|_| !child.detached) {
+        task.send(signal);
+    }
+    Ok(task)
+}
+
+/// Also returns the signals that came meanwhile, as those that a terminal sends to all of its group.
+fn seize(pid: i32, mut gate: PipeWriter) -> Result<(Stopped, Vec<i32>)> {
+    let task = Running::adopt(pid);
+    sys::seize(pid)?;
+    gate.write_all(b"!")
+        .map_err(|e| Error::os("start the traced process", pid, e))?;
+    drop(gate);
+    let what = "start the program";
+    let (mut task, mut stop) = task.wait()?.stopped(what, pid)?;
+    let mut came = Vec::new();
+    while let Stop::Signal(signal) = stop
+        && !task.siginfo()?.is_fault()
+    {
+        came.push(signal);
+        (task, stop) = task.resume()?.wait()?.stopped(what, pid)?;
+    }
+    match stop {
+        Stop::Entry => Ok((task, came)),
+        other => Err(Error::Unexpected {
+            what,
+            tid: pid,
+            stop: format!("{other:?}"),
+        }),
+    }
+}
+
+fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
+    let mut pointers: Vec<_> = list.iter().map(|s| s.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    pointers
+}
+
+/// What the child does between fork and exec: system calls only, no allocation, no locks, no panics.
+fn run_child(
+    child: &Child,
+    argv: &[*const libc::c_char],
+    env: &[*const libc::c_char],
+    mask: &SigSet,
+    gate: RawFd,
+    opener: RawFd,
+) -> ! {
+    // SAFETY: every pointer passed below is to memory that was made before the fork and is alive;
+    // the calls are async-signal-safe.
+    unsafe {
+        default_signals(mask);
+        libc::close(opener);
+        let mut byte = 0u8;
+        // The tracer opens the gate; if it died, the pipe ends and so do we.
+        if libc::read(gate, (&raw mut byte).cast(), 1) != 1 {
+            libc::_exit(SETUP_FAILED);
+        }
+        if let Some(dir) = &child.cwd
+            && libc::chdir(dir.as_ptr()) != 0
+        {
+            libc::_exit(SETUP_FAILED);
+        }
+        if let Some(stdin) = &child.stdin
+            && libc::dup2(stdin.as_raw_fd(), 0) != 0
+        {
+            libc::_exit(SETUP_FAILED);
+        }
+        if child.detached {
+            libc::setsid();
+            libc::syscall(
+                libc::SYS_close_range,
+                0,
+                u32::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            );
+        }
+        if libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0) != 0
+            || filter::install() != 0
+        {
+            libc::_exit(SETUP_FAILED);
+        }
+        match &child.exe {
+            Executable::Path(path) => {
+                libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr());
+            }
+            Executable::Image(fd) => {
+                libc::syscall(
+                    libc::SYS_execveat,
+                    fd.as_raw_fd(),
+                    c"".as_ptr(),
+                    argv.as_ptr(),
+                    env.as_ptr(),
+                    libc::AT_EMPTY_PATH,
+                );
+            }
+        }
+        libc::_exit(SETUP_FAILED);
+    }
+}
+
+/// Undoes what the Rust runtime and rrapper set for themselves: handlers (exec resets them, but signals may come
+/// before), SIGPIPE, which Rust ignores, and the mask.
+///
+/// # Safety
+/// Only between fork and exec.
+unsafe fn default_signals(mask: &SigSet) {
+    const LAST: libc::c_int = 64;
+    // SAFETY: sigaction(2) and sigprocmask(2) with valid arguments; a zeroed sigaction is a valid one.
+    unsafe {
+        for signal in 1..=LAST {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+                && action.sa_sigaction != libc::SIG_IGN
+                && action.sa_sigaction != libc::SIG_DFL
+            {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::sigprocmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut());
+    }
+}
+
+/// A descriptor of another process, as a file of ours (pidfd_getfd(2)).
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn borrow_fd(pid: i32, fd: i32) -> Result<File> {
+    // SAFETY: both calls only take numbers; the descriptors that they return are owned at once.
+    let file = unsafe {
+        let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as RawFd;
+        if pidfd < 0 {
+            return Err(Error::last("open a descriptor for it", pid));
+        }
+        let pidfd = OwnedFd::from_raw_fd(pidfd);
+        let got = libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) as RawFd;
+        if got < 0 {
+            return Err(Error::last(format!("borrow its descriptor {fd}"), pid));
+        }
+        File::from_raw_fd(got)
+    };
+    Ok(file)
+}

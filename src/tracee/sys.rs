@@ -1,0 +1,183 @@
+//! The raw calls: ptrace(2) and wait(2), each wrapped once.
+
+use super::{Error, Result};
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+
+/// Set in the stop signal of a syscall stop (`PTRACE_O_TRACESYSGOOD`).
+pub const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
+
+pub const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACESECCOMP
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_EXITKILL;
+
+/// The kernel's `siginfo_t` of a signal-delivery stop, as bytes.
+#[derive(Clone, Copy)]
+pub struct SigInfo(pub [u8; 128]);
+
+impl SigInfo {
+    fn int(&self, at: usize) -> i32 {
+        i32::from_ne_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    /// `si_signo`.
+    pub fn signal(&self) -> i32 {
+        self.int(0)
+    }
+
+    /// `si_code`: positive where the kernel raised it because of what the task itself did.
+    pub fn code(&self) -> i32 {
+        self.int(8)
+    }
+
+    /// `si_addr`, of a fault.
+    pub fn address(&self) -> u64 {
+        let mut word = [0; 8];
+        word.copy_from_slice(&self.0[16..24]);
+        u64::from_ne_bytes(word)
+    }
+
+    /// Whether the task raised it by its own instruction: a fault, not a message.
+    pub fn is_fault(&self) -> bool {
+        matches!(
+            self.signal(),
+            libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
+        ) && self.code() > 0
+    }
+}
+
+impl std::fmt::Debug for SigInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigInfo(signal {}, code {})", self.signal(), self.code())
+    }
+}
+
+fn request(
+    what: &'static str,
+    request: libc::c_uint,
+    tid: i32,
+    addr: usize,
+    data: *mut c_void,
+) -> Result<()> {
+    // SAFETY: each caller passes as `data` either a number or a pointer to memory of the
+    // size that this request reads or writes, alive for the call.
+    let r = unsafe { libc::ptrace(request, tid, addr as *mut c_void, data) };
+    if r < 0 {
+        return Err(Error::last(what, tid));
+    }
+    Ok(())
+}
+
+pub fn seize(tid: i32) -> Result<()> {
+    let options = OPTIONS as usize as *mut c_void;
+    request("trace it", libc::PTRACE_SEIZE, tid, 0, options)
+}
+
+pub fn resume(request_nr: libc::c_uint, tid: i32, signal: i32) -> Result<()> {
+    request(
+        "resume it",
+        request_nr,
+        tid,
+        0,
+        signal as usize as *mut c_void,
+    )
+}
+
+pub fn getregs(tid: i32) -> Result<libc::user_regs_struct> {
+    let mut regs = MaybeUninit::<libc::user_regs_struct>::uninit();
+    request(
+        "read its registers",
+        libc::PTRACE_GETREGS,
+        tid,
+        0,
+        regs.as_mut_ptr().cast(),
+    )?;
+    // SAFETY: PTRACE_GETREGS succeeded, so the kernel filled the structure.
+    Ok(unsafe { regs.assume_init() })
+}
+
+pub fn setregs(tid: i32, regs: &libc::user_regs_struct) -> Result<()> {
+    let data = std::ptr::from_ref(regs).cast_mut().cast();
+    request("set its registers", libc::PTRACE_SETREGS, tid, 0, data)
+}
+
+pub fn event_message(tid: i32) -> Result<u64> {
+    let mut message: libc::c_ulong = 0;
+    let data = (&raw mut message).cast();
+    request(
+        "read its event message",
+        libc::PTRACE_GETEVENTMSG,
+        tid,
+        0,
+        data,
+    )?;
+    Ok(message)
+}
+
+pub fn siginfo(tid: i32) -> Result<SigInfo> {
+    let mut info = SigInfo([0; 128]);
+    let data = info.0.as_mut_ptr().cast();
+    request("read its signal", libc::PTRACE_GETSIGINFO, tid, 0, data)?;
+    Ok(info)
+}
+
+pub fn set_siginfo(tid: i32, info: &SigInfo) -> Result<()> {
+    let data = info.0.as_ptr().cast_mut().cast();
+    request("set its signal", libc::PTRACE_SETSIGINFO, tid, 0, data)
+}
+
+pub fn sigmask(tid: i32) -> Result<u64> {
+    let mut mask = 0u64;
+    let data = (&raw mut mask).cast();
+    request(
+        "read its signal mask",
+        libc::PTRACE_GETSIGMASK,
+        tid,
+        size_of::<u64>(),
+        data,
+    )?;
+    Ok(mask)
+}
+
+pub fn set_sigmask(tid: i32, mask: u64) -> Result<()> {
+    let mut mask = mask;
+    let data = (&raw mut mask).cast();
+    request(
+        "set its signal mask",
+        libc::PTRACE_SETSIGMASK,
+        tid,
+        size_of::<u64>(),
+        data,
+    )
+}
+
+/// waitpid(2) for one task, restarted where a signal of our own interrupts it.
+pub fn wait(tid: i32) -> Result<i32> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` lives for the call.
+        let r = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) };
+        if r == tid {
+            return Ok(status);
+        }
+        let error = std::io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINTR) {
+            return Err(Error::os("wait for it", tid, error));
+        }
+    }
+}
+
+pub fn kill(tid: i32, signal: i32) {
+    // SAFETY: kill(2) touches no memory of ours. The task is our child and not yet reaped, so
+    // its number cannot belong to another. An error means that it is a zombie already.
+    unsafe { libc::kill(tid, signal) };
+}
+
+pub fn tgkill(pid: i32, tid: i32, signal: i32) {
+    // SAFETY: as for `kill`.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
+}

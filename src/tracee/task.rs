@@ -1,0 +1,272 @@
+//! The life of a traced task: [`Running`] → wait → [`Stopped`] → resume → [`Running`].
+
+use super::sys::{self, SigInfo};
+use super::{Error, Regs, Result, TaskMemory};
+use crate::trace::Exit;
+
+/// A traced process that is ours to end. Killed and reaped when dropped.
+#[derive(Debug)]
+struct Owned {
+    tid: i32,
+    reaped: bool,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        sys::kill(self.tid, libc::SIGKILL);
+        // A killed tracee may still report a stop that was under way before it reports its end.
+        while let Ok(status) = sys::wait(self.tid) {
+            if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
+                break;
+            }
+        }
+    }
+}
+
+/// Why a task stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// At the entry of a call (`PTRACE_EVENT_SECCOMP`): made and not yet answered.
+    Entry,
+    /// At the exit of a call that was resumed with [`Stopped::resume_to_exit`], or at its entry
+    /// where no filter is in force yet.
+    Syscall,
+    /// A new program has taken the place of the old one (`PTRACE_EVENT_EXEC`).
+    Exec,
+    /// The task made another one, with this tid.
+    Clone(i32),
+    /// A signal is about to be delivered (signal-delivery-stop).
+    Signal(i32),
+    /// Job control stopped it (group-stop), with this signal.
+    Group(i32),
+    /// The initial stop of an automatically attached task, or another `PTRACE_EVENT_STOP`.
+    Attached,
+    /// Another ptrace event.
+    Other(i32),
+}
+
+/// A task that stands still.
+#[derive(Debug)]
+pub struct Stopped {
+    owned: Owned,
+}
+
+/// A task that runs.
+#[derive(Debug)]
+pub struct Running {
+    owned: Owned,
+}
+
+/// What waiting brought.
+#[derive(Debug)]
+pub enum Waited {
+    /// It stopped.
+    Stopped(Stopped, Stop),
+    /// It ended and has been reaped.
+    Ended(Exit),
+}
+
+impl Waited {
+    /// The stopped task and the reason.
+    ///
+    /// # Errors
+    /// If it ended instead; `what` says what was about to be done to it.
+    pub fn stopped(self, what: &'static str, tid: i32) -> Result<(Stopped, Stop)> {
+        match self {
+            Waited::Stopped(task, stop) => Ok((task, stop)),
+            Waited::Ended(exit) => Err(Error::Ended { what, tid, exit }),
+        }
+    }
+}
+
+impl Running {
+    /// Takes charge of a task that was just made our tracee and runs.
+    pub(super) fn adopt(tid: i32) -> Running {
+        Running {
+            owned: Owned { tid, reaped: false },
+        }
+    }
+
+    /// Its real tid.
+    pub fn tid(&self) -> i32 {
+        self.owned.tid
+    }
+
+    /// Waits until it stops or ends.
+    ///
+    /// # Errors
+    /// If the kernel refuses, which for our own child means a bug.
+    pub fn wait(mut self) -> Result<Waited> {
+        let tid = self.owned.tid;
+        let status = sys::wait(tid)?;
+        if libc::WIFEXITED(status) {
+            self.owned.reaped = true;
+            return Ok(Waited::Ended(Exit::Code(libc::WEXITSTATUS(status))));
+        }
+        if libc::WIFSIGNALED(status) {
+            self.owned.reaped = true;
+            return Ok(Waited::Ended(Exit::Signal {
+                signal: libc::WTERMSIG(status),
+                core: libc::WCOREDUMP(status),
+            }));
+        }
+        let task = Stopped { owned: self.owned };
+        let signal = libc::WSTOPSIG(status);
+        let stop = match status >> 16 {
+            0 if signal == sys::SYSCALL_STOP => Stop::Syscall,
+            0 => Stop::Signal(signal),
+            libc::PTRACE_EVENT_SECCOMP => Stop::Entry,
+            libc::PTRACE_EVENT_EXEC => Stop::Exec,
+            libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
+                Stop::Clone(sys::event_message(tid)? as i32)
+            }
+            libc::PTRACE_EVENT_STOP if is_stopping(signal) => Stop::Group(signal),
+            libc::PTRACE_EVENT_STOP => Stop::Attached,
+            other => Stop::Other(other),
+        };
+        Ok(Waited::Stopped(task, stop))
+    }
+}
+
+fn is_stopping(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
+    )
+}
+
+impl Stopped {
+    /// Its real tid.
+    pub fn tid(&self) -> i32 {
+        self.owned.tid
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> TaskMemory {
+        TaskMemory::new(self.owned.tid)
+    }
+
+    /// Its registers.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn regs(&self) -> Result<Regs> {
+        sys::getregs(self.owned.tid).map(Regs)
+    }
+
+    /// Sets its registers.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile, or a register's value is not allowed.
+    pub fn set_regs(&mut self, regs: &Regs) -> Result<()> {
+        sys::setregs(self.owned.tid, &regs.0)
+    }
+
+    /// Resumes it until its next stop: a call's entry, a signal, or its end.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn resume(self) -> Result<Running> {
+        self.resume_with(0)
+    }
+
+    /// Resumes it and delivers the signal that it stopped for (0: none).
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn resume_with(self, signal: i32) -> Result<Running> {
+        sys::resume(libc::PTRACE_CONT, self.owned.tid, signal)?;
+        Ok(Running { owned: self.owned })
+    }
+
+    /// From a call's entry: resumes it until the call's exit.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn resume_to_exit(self) -> Result<Running> {
+        sys::resume(libc::PTRACE_SYSCALL, self.owned.tid, 0)?;
+        Ok(Running { owned: self.owned })
+    }
+
+    /// Resumes it for one instruction, delivering this signal first (0: none): with a handler,
+    /// it then stands at the handler's first instruction.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn step_with(self, signal: i32) -> Result<Running> {
+        sys::resume(libc::PTRACE_SINGLESTEP, self.owned.tid, signal)?;
+        Ok(Running { owned: self.owned })
+    }
+
+    /// From a group-stop: leaves it stopped, as job control wants it, until it is continued.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn listen(self) -> Result<Running> {
+        sys::resume(libc::PTRACE_LISTEN, self.owned.tid, 0)?;
+        Ok(Running { owned: self.owned })
+    }
+
+    /// The signal that it stopped for.
+    ///
+    /// # Errors
+    /// If it is not in a signal-delivery stop.
+    pub fn siginfo(&self) -> Result<SigInfo> {
+        sys::siginfo(self.owned.tid)
+    }
+
+    /// Changes the signal that it stopped for.
+    ///
+    /// # Errors
+    /// If it is not in a signal-delivery stop.
+    pub fn set_siginfo(&mut self, info: &SigInfo) -> Result<()> {
+        sys::set_siginfo(self.owned.tid, info)
+    }
+
+    /// Its signal mask: bit n-1 for signal n.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn sigmask(&self) -> Result<u64> {
+        sys::sigmask(self.owned.tid)
+    }
+
+    /// Sets its signal mask.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn set_sigmask(&mut self, mask: u64) -> Result<()> {
+        sys::set_sigmask(self.owned.tid, mask)
+    }
+
+    /// At a call's entry: which ABI the call is of (see [`super::filter`]).
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn is_foreign_call(&self) -> Result<bool> {
+        Ok(sys::event_message(self.owned.tid)? == u64::from(super::filter::FOREIGN))
+    }
+
+    /// Sends it a signal, which it will meet when it is resumed.
+    pub fn send(&self, signal: i32) {
+        sys::tgkill(self.owned.tid, self.owned.tid, signal);
+    }
+
+    /// Kills it and waits for its end.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Splits off the ownership for a resumption that happens behind a mutable reference.
+    pub(super) fn tid_for_resume(&mut self) -> i32 {
+        self.owned.tid
+    }
+
+    /// Marks it as reaped, where a wait behind a mutable reference saw its end.
+    pub(super) fn mark_reaped(&mut self) {
+        self.owned.reaped = true;
+    }
+}

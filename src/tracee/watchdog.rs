@@ -1,0 +1,151 @@
+//! Time limits for tracees.
+//!
+//! Waiting for a tracee has no time limit of its own. Instead a thread sends the tracee a SIGSTOP
+//! when its time is up; the tracer, which sees every signal first, finds the
+//! limit [`Limit::expired`] and the task stopped, wherever it was.
+
+use super::{Error, Result};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+struct Armed {
+    target: OwnedFd,
+    expired: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct State {
+    armed: BTreeMap<(Instant, u64), Armed>,
+    next: u64,
+}
+
+struct Watchdog {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Watchdog {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            while let Some(entry) = state.armed.first_entry() {
+                if entry.key().0 > now {
+                    break;
+                }
+                let armed = entry.remove();
+                armed.expired.store(true, Ordering::SeqCst);
+                stop(&armed.target);
+            }
+            let next = state.armed.first_key_value().map(|(&(at, _), _)| at);
+            state = match next {
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let wait = at.saturating_duration_since(Instant::now());
+                    self.changed
+                        .wait_timeout(state, wait)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+}
+
+static WATCHDOG: LazyLock<Arc<Watchdog>> = LazyLock::new(|| {
+    let dog = Arc::new(Watchdog {
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    });
+    let runner = Arc::clone(&dog);
+    let started = std::thread::Builder::new()
+        .name("watchdog".into())
+        .spawn(move || runner.run());
+    if let Err(error) = started {
+        tracing::warn!("cannot start the watchdog, so time limits are not kept: {error}");
+    }
+    dog
+});
+
+fn stop(target: &OwnedFd) {
+    // SAFETY: pidfd_send_signal(2) with a descriptor that we own and no siginfo.
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            target.as_raw_fd(),
+            libc::SIGSTOP,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        );
+    }
+}
+
+/// A time limit that is in force until it is dropped.
+pub struct Limit {
+    key: (Instant, u64),
+    expired: Arc<AtomicBool>,
+}
+
+impl Limit {
+    /// Gives the process `pid` this long. When it is over, the process gets a SIGSTOP.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn new(pid: i32, after: Duration) -> Result<Limit> {
+        // SAFETY: pidfd_open(2) takes numbers; the descriptor is owned at once.
+        let target = unsafe {
+            let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as RawFd;
+            if fd < 0 {
+                return Err(Error::last("set a time limit for it", pid));
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        let at = Instant::now()
+            .checked_add(after)
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
+        let expired = Arc::new(AtomicBool::new(false));
+        let mut state = WATCHDOG.lock();
+        let key = (at, state.next);
+        state.next += 1;
+        let earliest = state
+            .armed
+            .first_key_value()
+            .is_none_or(|(first, _)| key < *first);
+        let armed = Armed {
+            target,
+            expired: Arc::clone(&expired),
+        };
+        state.armed.insert(key, armed);
+        drop(state);
+        if earliest {
+            WATCHDOG.changed.notify_one();
+        }
+        Ok(Limit { key, expired })
+    }
+
+    /// Whether the time is up.
+    pub fn expired(&self) -> bool {
+        self.expired.load(Ordering::SeqCst)
+    }
+
+    /// How much time is left.
+    pub fn left(&self) -> Duration {
+        self.key.0.saturating_duration_since(Instant::now())
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        WATCHDOG.lock().armed.remove(&self.key);
+    }
+}
