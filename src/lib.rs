@@ -9,9 +9,13 @@
 //! - [`tracee`]: safe ptrace
 //! - [`image`]: a process as data
 //! - [`recording`]: the directory on disk
+//! - [`record`]: the recorder
+//! - [`replay`]: going to an event, spinning off
 
 pub mod image;
+pub mod record;
 pub mod recording;
+pub mod replay;
 pub mod strace;
 pub mod syscall;
 pub mod trace;

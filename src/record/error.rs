@@ -1,0 +1,62 @@
+//! What can go wrong while recording.
+
+use crate::{recording, tracee};
+use std::path::PathBuf;
+
+/// Shorthand for this module's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a recording could not be made, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The recording cannot be written.
+    #[error(transparent)]
+    Recording(#[from] recording::Error),
+    /// The program cannot be traced.
+    #[error(transparent)]
+    Tracee(#[from] tracee::Error),
+    /// The kernel does not execute it.
+    #[error("cannot execute {}: {source}", exe.display())]
+    Execute {
+        /// The program's file.
+        exe: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// It ended before it was executed.
+    #[error("cannot start {}: it could not be set up (is its directory there?)", exe.display())]
+    NotStarted {
+        /// The program's file.
+        exe: PathBuf,
+    },
+    /// A mapped file cannot be copied into the recording.
+    #[error("cannot keep a copy of {path}, which the program maps at event {event}: {source}")]
+    Keep {
+        /// The file.
+        path: String,
+        /// At which event.
+        event: u64,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The program did something that cannot be recorded yet.
+    #[error("cannot record {what} at event {event}{}; the recording up to there is in {}", reason(.why), dir.display())]
+    Unsupported {
+        /// What it did.
+        what: String,
+        /// Why that is a problem; may be empty.
+        why: String,
+        /// The number that the event would have had.
+        event: u64,
+        /// The recording's directory.
+        dir: PathBuf,
+    },
+}
+
+fn reason(why: &str) -> String {
+    if why.is_empty() {
+        String::from(" yet")
+    } else {
+        format!(": {why}")
+    }
+}

@@ -1,0 +1,200 @@
+//! Signals, and the time stamp counter, whose reading arrives as one.
+//!
+//! A signal is delivered where replay can find the place again: as a call returns, or before one is made.
+//! One that arrives between calls is held until the next, unless it ends the process anyway.
+//! Faults happen where they happen, and will again.
+
+use super::{Recorder, Result};
+use crate::image::Chunk;
+use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
+use crate::syscall::consts::signal_name;
+use crate::tracee::watchdog::Limit;
+use crate::tracee::{Error, Regs, Running, SigInfo, Stop, Stopped, proc, tsc};
+use std::time::Duration;
+
+/// How long a signal may wait for the program's next call.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `si_code` of a signal that the kernel sends on its own account; what a trapped `rdtsc` gives.
+const SI_KERNEL: i32 = 0x80;
+
+impl Recorder {
+    pub(super) fn on_signal(&mut self, mut task: Stopped) -> Result<Running> {
+        let info = task.siginfo()?;
+        let mut regs = task.regs()?;
+        if info.signal() == libc::SIGSEGV
+            && info.code() == SI_KERNEL
+            && let Some(instruction) = tsc::Instruction::at(&regs, &task.memory())
+        {
+            let now = tsc::now();
+            self.note_tsc(now)?;
+            instruction.execute(&mut regs, now);
+            task.set_regs(&regs)?;
+            return Ok(task.resume()?);
+        }
+        let signal = info.signal();
+        if signal == libc::SIGSTOP && self.patience.as_ref().is_some_and(Limit::expired) {
+            let name = signal_name(self.held.first().map_or(0, SigInfo::signal));
+            return Err(self.unsupported(
+                &format!("{name} for a handler"),
+                "rrapper delivers it with the program's next call, and the program makes none",
+            ));
+        }
+        if matches!(
+            signal,
+            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGCONT
+        ) && !proc::catches(task.tid(), signal)?
+        {
+            return Ok(task.resume_with(signal)?);
+        }
+        let fault = info.is_fault();
+        let caught = proc::catches(task.tid(), signal)?;
+        let ignored = !caught && (proc::ignores(task.tid(), signal)? || ignored_by_default(signal));
+        let at_boundary = self.boundary.is_some_and(|b| same_place(&b, &regs));
+        if fault || at_boundary {
+            return self.deliver(task, info, fault, caught, ignored);
+        }
+        if ignored {
+            return Ok(task.resume_with(signal)?);
+        }
+        if caught {
+            self.held.push(info);
+            // It may never make another call: then the recording ends with an error.
+            if self.patience.is_none() {
+                self.patience = Some(Limit::new(task.tid(), PATIENCE)?);
+            }
+            return Ok(task.resume()?);
+        }
+        // It ends the process, wherever that stands.
+        self.write_signal(&info, false, Delivery::Fatal)?;
+        Ok(task.resume_with(signal)?)
+    }
+
+    /// At the entry of a call, with signals waiting: the call is put off, and they are delivered first.
+    pub(super) fn interrupt_entry(&mut self, mut task: Stopped, mut regs: Regs) -> Result<Running> {
+        let info = self.held.remove(0);
+        regs.rewind(regs.nr() as u64);
+        task.set_regs(&regs)?;
+        self.boundary = Some(regs);
+        task.send(info.signal());
+        let what = "deliver a signal to it";
+        let tid = task.tid();
+        let (mut task, stop) = task.resume()?.wait()?.stopped(what, tid)?;
+        match stop {
+            Stop::Signal(signal) if signal == info.signal() => {
+                task.set_siginfo(&info)?;
+                let caught = proc::catches(tid, signal)?;
+                self.deliver(task, info, false, caught, !caught)
+            }
+            // Blocked meanwhile, or another came first: it will be seen again.
+            Stop::Signal(_) => self.on_signal(task),
+            Stop::Entry => self.on_entry(task),
+            other => Err(Error::Unexpected {
+                what,
+                tid,
+                stop: format!("{other:?}"),
+            }
+            .into()),
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        task: Stopped,
+        info: SigInfo,
+        fault: bool,
+        caught: bool,
+        ignored: bool,
+    ) -> Result<Running> {
+        let signal = info.signal();
+        if !caught {
+            let delivery = if ignored && !fault {
+                Delivery::Ignored
+            } else {
+                Delivery::Fatal
+            };
+            self.write_signal(&info, fault, delivery)?;
+            return Ok(task.resume_with(signal)?);
+        }
+        let tid = task.tid();
+        let what = "enter its signal handler";
+        let (task, stop) = task.step_with(signal)?.wait()?.stopped(what, tid)?;
+        if stop == Stop::Signal(libc::SIGSEGV) {
+            // There is no room for the handler's frame: the kernel ends the process instead.
+            let reason = if fault { info } else { task.siginfo()? };
+            self.write_signal(&reason, fault, Delivery::Fatal)?;
+            return Ok(task.resume_with(libc::SIGSEGV)?);
+        }
+        if stop != Stop::Signal(libc::SIGTRAP) {
+            return Err(Error::Unexpected {
+                what,
+                tid,
+                stop: format!("{stop:?}"),
+            }
+            .into());
+        }
+        let regs = task.regs()?;
+        let delivery = Delivery::Handler {
+            regs: regs.to_words().to_vec(),
+            sigmask: task.sigmask()?,
+            frame: frame(&task, regs.sp())?,
+        };
+        self.write_signal(&info, fault, delivery)?;
+        self.boundary = Some(regs);
+        Ok(task.resume()?)
+    }
+
+    fn write_signal(&mut self, info: &SigInfo, fault: bool, delivery: Delivery) -> Result<()> {
+        self.write_tsc()?;
+        self.writer.write(&Frame::Event(Event {
+            tid: self.pid,
+            kind: EventKind::Signal(SignalEvent {
+                signal: info.signal(),
+                info: info.0.to_vec(),
+                fault,
+                delivery,
+            }),
+        }))?;
+        Ok(())
+    }
+}
+
+/// Whether the task has executed nothing since it had the registers `then`.
+fn same_place(then: &Regs, now: &Regs) -> bool {
+    let without_call = |regs: &Regs| {
+        let mut regs = *regs;
+        regs.set_ip(regs.ip());
+        regs.to_words()
+    };
+    without_call(then) == without_call(now)
+}
+
+/// signal(7): the signals whose default is to be ignored.
+fn ignored_by_default(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT
+    )
+}
+
+/// The frame that the kernel built for a handler: from the stack pointer up to the end of the
+/// saved vector state, as `struct rt_sigframe` and its `sw_reserved.extended_size` say.
+fn frame(task: &Stopped, sp: u64) -> Result<Chunk> {
+    // The return address, then struct ucontext, whose mcontext has the pointer to the vector
+    // state behind 23 words; behind that, siginfo.
+    const FPSTATE: u64 = 8 + 40 + 23 * 8;
+    const SMALLEST: u64 = 8 + 304 + 128;
+    const LEGACY_STATE: u64 = 512;
+    const EXTENDED_SIZE: u64 = 464 + 4;
+    const LARGEST: u64 = 64 << 10;
+    let memory = task.memory();
+    let state = memory.word(sp + FPSTATE)?;
+    let mut end = sp + SMALLEST;
+    if state > sp && state - sp < LARGEST {
+        let extended = memory.word(state + EXTENDED_SIZE)? & 0xffff_ffff;
+        end = state + extended.clamp(LEGACY_STATE, LARGEST);
+    }
+    let mut data = vec![0; (end - sp) as usize];
+    memory.read_exact(sp, &mut data)?;
+    Ok(Chunk { addr: sp, data })
+}

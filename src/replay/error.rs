@@ -1,0 +1,48 @@
+//! What can go wrong while replaying.
+
+use crate::{recording, tracee};
+
+/// Shorthand for this module's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a replay could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The recording cannot be read.
+    #[error(transparent)]
+    Recording(#[from] recording::Error),
+    /// The process cannot be traced.
+    #[error(transparent)]
+    Tracee(#[from] tracee::Error),
+    /// The process did something else than was recorded.
+    #[error("the replay left the recording at event {event}: expected {expected}, got {actual}")]
+    Diverged {
+        /// At which event.
+        event: u64,
+        /// What was recorded, in strace's syntax.
+        expected: String,
+        /// What the process did.
+        actual: String,
+    },
+    /// The recording does not begin with a program's start.
+    #[error(
+        "the recording {recording} does not begin with a program's start: it cannot be replayed"
+    )]
+    NoProgram {
+        /// The recording.
+        recording: String,
+    },
+    /// No process with this pid.
+    #[error("there is no process {pid} at event {event} of the recording; there is {there}")]
+    NoSuchProcess {
+        /// The pid asked for.
+        pid: i32,
+        /// The event.
+        event: u64,
+        /// Which there are.
+        there: i32,
+    },
+    /// The replay is behind the last event, where no process is left.
+    #[error("the replay is at the end of the recording: no process is left to spin off")]
+    AtEnd,
+}

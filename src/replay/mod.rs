@@ -1,0 +1,37 @@
+//! Going to an event of a recording, and spinning live copies of a process off there.
+//!
+//! [`Replay`] is what an engine can do; [`Replayer`] is the embedded one.
+
+mod embedded;
+mod error;
+mod execute;
+mod process;
+
+pub use embedded::{Output, Replayer};
+pub use error::{Error, Result};
+pub use process::{Place, Process};
+
+use crate::recording::{Event, Recording};
+use std::sync::Arc;
+
+/// An engine that can go to the events of a recording.
+pub trait Replay {
+    /// The recording that it goes through.
+    fn recording(&self) -> &Arc<Recording>;
+
+    /// Goes to an event: its call has been made and not yet answered. Forwards or backwards.
+    ///
+    /// # Errors
+    /// If there is no such event, or the replay leaves the recording on the way.
+    fn replay_to(&mut self, event: u64) -> Result<()>;
+
+    /// Where it stands: the event that has not been answered yet; `None` behind the last.
+    fn position(&self) -> Option<(u64, &Event)>;
+
+    /// A live copy of a recorded process as it is now; the replay can go on afterwards.
+    /// `pid` is as recorded, and the process at the event where there is none.
+    ///
+    /// # Errors
+    /// If there is no such process at this event.
+    fn spin_off(&mut self, pid: Option<i32>) -> Result<Process>;
+}
