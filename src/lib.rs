@@ -11,8 +11,10 @@
 //! - [`recording`]: the directory on disk
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
+//! - [`inject`]: driving a process through a trace
 
 pub mod image;
+pub mod inject;
 pub mod record;
 pub mod recording;
 pub mod replay;

@@ -1,0 +1,268 @@
+//! Giving a process the answer that the trace has: the bytes that the kernel would have written.
+
+use super::hook::HookCall;
+use super::script::Step;
+use super::{Error, Result};
+use crate::recording::{CallEvent, ChunkMemory};
+use crate::syscall::{Memory, Moved, Syscall};
+use crate::trace::{Answer, Value};
+
+/// How an expected call was answered.
+pub struct Answered {
+    /// The return value.
+    pub ret: i64,
+    /// Whether the trace's call is used up; otherwise the same call, made again, gets the rest.
+    pub done: bool,
+}
+
+/// The data that a call of the trace moved, where it moved any.
+pub fn data(step: &Step) -> Option<Vec<u8>> {
+    let call = step.call?;
+    call.moves_data()?;
+    let ret = match step.answer {
+        Answer::Value(ret) if ret > 0 => ret as u64,
+        _ => return None,
+    };
+    if let Some(event) = &step.exact {
+        return exact_data(call, event, ret);
+    }
+    let mut data = Vec::new();
+    strings(step.values().get(call.data_arg()?)?, &mut data)?;
+    data.truncate(usize::try_from(ret).ok()?);
+    Some(data)
+}
+
+fn exact_data(call: &Syscall, event: &CallEvent, ret: u64) -> Option<Vec<u8>> {
+    let (ins, outs) = (ChunkMemory(&event.ins), ChunkMemory(&event.outs));
+    let mut data = Vec::new();
+    for region in call.data_regions(&event.args, ret, &ins) {
+        let mut part = vec![0; region.len];
+        let source = match call.moves_data()? {
+            Moved::In => &ins,
+            Moved::Out => &outs,
+        };
+        if source.read(region.addr, &mut part) != part.len() {
+            return None;
+        }
+        data.extend(part);
+    }
+    Some(data)
+}
+
+/// The bytes of a string, or of all `iov_base` members below a value, in order. `None` where one was cut.
+fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
+    match value {
+        Value::Str { bytes, cut: false } => out.extend_from_slice(bytes),
+        Value::Str { .. } => return None,
+        Value::Array { items, .. } => {
+            for item in items {
+                strings(item, out)?;
+            }
+        }
+        Value::Struct { .. } => {
+            for name in ["iov_base", "msg_iov"] {
+                if let Some(inner) = value.field(name) {
+                    strings(inner, out)?;
+                }
+            }
+        }
+        Value::Change { after, .. } => strings(after, out)?,
+        _ => {}
+    }
+    Some(())
+}
+
+/// A number among the arguments.
+fn number(step: &Step, arg: usize) -> Option<i64> {
+    match &step.exact {
+        Some(event) => event.args.get(arg).map(|&arg| arg as i64),
+        None => step.values().get(arg).and_then(Value::as_i64),
+    }
+}
+
+/// The descriptor that the call is about.
+pub fn descriptor(step: &Step) -> Option<i32> {
+    number(step, step.call?.fd_arg()?).map(|fd| fd as i32)
+}
+
+/// Whether a call that the process makes again after it was given less than the trace has is the
+/// same: the same call on the same descriptor, and what it writes is the rest.
+pub fn continues(step: &Step, call: &HookCall) -> bool {
+    let Some(described) = step.call.filter(|described| described.nr == call.nr()) else {
+        return false;
+    };
+    let same_fd = described
+        .fd_arg()
+        .is_none_or(|arg| descriptor(step).is_none_or(|fd| fd == call.args[arg] as i32));
+    // What says itself where it reads or writes is made again for the place where the first ended.
+    let same_place = described.arg("offset").is_none_or(|arg| {
+        number(step, arg)
+            .is_none_or(|first| first.wrapping_add(step.used as i64) == call.args[arg] as i64)
+    });
+    if !same_fd || !same_place {
+        return false;
+    }
+    if described.moves_data() != Some(Moved::In) {
+        return true;
+    }
+    let (Some(all), Some(now)) = (data(step), call.data()) else {
+        return true;
+    };
+    let rest = all.get(step.used as usize..).unwrap_or_default();
+    rest.starts_with(&now) || now.starts_with(rest)
+}
+
+/// Answers a call with what the trace has for it, at most `limit` bytes of its data.
+///
+/// # Errors
+/// If the trace's outputs cannot be turned into bytes, or not be written.
+pub fn from_step(step: &mut Step, call: &mut HookCall, limit: Option<u64>) -> Result<Answered> {
+    let ret = step.answer.raw().unwrap_or(0);
+    if ret > 0
+        && (limit.is_some() || step.used > 0)
+        && let Some(data) = data(step)
+    {
+        return partial(step, call, &data, limit);
+    }
+    let ret = match limit {
+        Some(limit) if call.call.moves_data().is_some() && ret > 0 => ret.min(limit as i64),
+        _ => ret,
+    };
+    write_outputs(step, call, ret)?;
+    Ok(Answered { ret, done: true })
+}
+
+/// Answers with a part of the data: from where the last part ended, as much as is asked for and allowed.
+fn partial(
+    step: &mut Step,
+    call: &mut HookCall,
+    data: &[u8],
+    limit: Option<u64>,
+) -> Result<Answered> {
+    let rest = data.get(step.used as usize..).unwrap_or_default();
+    let regions = call.call.data_regions(&call.args, u64::MAX, &call.memory);
+    let asked: u64 = regions.iter().map(|region| region.len as u64).sum();
+    let n = (rest.len() as u64)
+        .min(asked)
+        .min(limit.unwrap_or(u64::MAX));
+    let n = match call.name() {
+        "getdents" | "getdents64" => whole_entries(rest, n as usize) as u64,
+        _ => n,
+    };
+    if call.moves_data() == Some(Moved::Out) {
+        let mut now = &rest[..n as usize];
+        for region in regions {
+            let (here, later) = now.split_at(region.len.min(now.len()));
+            call.overwrite(region.addr, here)?;
+            now = later;
+        }
+    }
+    step.used += n;
+    let done = step.used >= data.len() as u64;
+    Ok(Answered {
+        ret: n as i64,
+        done,
+    })
+}
+
+/// The length of the directory entries that fit into `most` bytes; that of the first where none does.
+fn whole_entries(entries: &[u8], most: usize) -> usize {
+    // d_reclen, in struct linux_dirent and linux_dirent64 alike.
+    const LEN_AT: usize = 16;
+    let mut end = 0;
+    while let Some(&[a, b]) = entries.get(end + LEN_AT..end + LEN_AT + 2) {
+        let next = end + usize::from(u16::from_le_bytes([a, b]));
+        if next == end || next > entries.len() || (end > 0 && next > most) {
+            break;
+        }
+        end = next;
+    }
+    end
+}
+
+fn write_outputs(step: &Step, call: &mut HookCall, ret: i64) -> Result<()> {
+    for (addr, bytes) in outputs(step, call, ret)? {
+        call.overwrite(addr, &bytes)?;
+    }
+    Ok(())
+}
+
+fn outputs(step: &Step, call: &HookCall, ret: i64) -> Result<Vec<(u64, Vec<u8>)>> {
+    let effect = |reason: String| Error::Effect {
+        place: step.place(),
+        call: step.to_call().brief().to_string(),
+        reason,
+    };
+    match &step.exact {
+        Some(event) => Ok(exact_outputs(call, event, ret)),
+        None => call
+            .call
+            .encode_outputs(
+                &call.args,
+                &call.call.with_notes(step.values(), &step.notes),
+                ret,
+                &call.memory,
+            )
+            .map_err(|e| effect(e.to_string())),
+    }
+}
+
+/// The recorded outputs, moved to where this process has its buffers.
+fn exact_outputs(call: &HookCall, event: &CallEvent, ret: i64) -> Vec<(u64, Vec<u8>)> {
+    let recorded_args = event.args;
+    let same_pointers = recorded_args == call.args && same_memory(call, event);
+    let whole = || {
+        event
+            .outs
+            .iter()
+            .map(|chunk| (chunk.addr, chunk.data.clone()))
+    };
+    if same_pointers {
+        // A write to a mapped file comes out in the mapping, which this process need not have.
+        let there = |addr| call.memory.read(addr, &mut [0]) == 1;
+        return whole().filter(|&(addr, _)| there(addr)).collect();
+    }
+    let described = call.call;
+    let mut list = Vec::new();
+    let mut data = None;
+    if described.moves_data() == Some(Moved::Out) && ret > 0 {
+        data = exact_data(described, event, ret as u64);
+    }
+    if let Some(data) = &data {
+        let mut rest = data.as_slice();
+        for region in described.data_regions(&call.args, ret as u64, &call.memory) {
+            let (now, later) = rest.split_at(region.len.min(rest.len()));
+            list.push((region.addr, now.to_vec()));
+            rest = later;
+        }
+    }
+    let (ins, outs) = (ChunkMemory(&event.ins), ChunkMemory(&event.outs));
+    let moved: Vec<u64> = match data {
+        Some(_) => described
+            .data_regions(&recorded_args, ret as u64, &ins)
+            .iter()
+            .map(|region| region.addr)
+            .collect(),
+        None => Vec::new(),
+    };
+    for region in described.outputs(&recorded_args, ret, &ins, &outs) {
+        if moved.contains(&region.addr) {
+            continue;
+        }
+        let mut bytes = vec![0; region.len];
+        let n = outs.read(region.addr, &mut bytes);
+        bytes.truncate(n);
+        let offset = region.addr.wrapping_sub(recorded_args[region.arg]);
+        list.push((call.args[region.arg].wrapping_add(offset), bytes));
+    }
+    list
+}
+
+/// Whether everything that went into the recorded call is in the process's memory, too, at the same place.
+pub fn same_memory(call: &HookCall, event: &CallEvent) -> bool {
+    let mut buf = Vec::new();
+    event.ins.iter().all(|chunk| {
+        buf.resize(chunk.data.len(), 0);
+        call.memory.read(chunk.addr, &mut buf) == buf.len() && buf == chunk.data
+    })
+}

@@ -1,0 +1,143 @@
+//! What is kept of each call: what hooks see of it, what it wrote, which descriptors it left.
+
+use super::driver::Driver;
+use super::hook::{Decision, HookCall, Phase};
+use super::{Error, Result};
+use crate::image;
+use crate::syscall::{Moved, Syscall};
+use crate::tracee::{Stopped, proc};
+
+impl Driver<'_> {
+    /// Describes the call for hooks.
+    pub(super) fn see(
+        &mut self,
+        task: &Stopped,
+        call: &'static Syscall,
+        args: [u64; 6],
+    ) -> HookCall {
+        let fd = call.fd_arg().map(|arg| args[arg] as i32);
+        let fd_path = fd
+            .and_then(|fd| self.descriptors.get(fd))
+            .map(|file| file.path.clone());
+        let fd_below = fd_path.as_ref().and_then(|path| {
+            let rest = path.strip_prefix(self.descriptors.cwd())?;
+            rest.starts_with(b"/").then(|| path.len() - rest.len() + 1)
+        });
+        HookCall {
+            call,
+            args,
+            memory: task.memory(),
+            index: None,
+            count: self.log.count(call.nr),
+            event: None,
+            pid: self.pid,
+            phase: Phase::Enter,
+            ret: None,
+            fd_path,
+            fd_below,
+            opened: None,
+            decision: Decision::Default,
+            stop: None,
+            signal: None,
+            rules: Vec::new(),
+            before: Vec::new(),
+        }
+    }
+
+    /// Runs the exit hooks, makes memory agree with what they decided, and returns the final answer.
+    pub(super) fn settle(&mut self, seen: &mut HookCall) -> Result<i64> {
+        let given = seen.ret.unwrap_or(0);
+        self.hooks.exit(seen).map_err(Error::Hook)?;
+        let ret = seen.ret.unwrap_or(0);
+        if ret < 0 && given >= 0 {
+            // A call that fails has written nothing.
+            seen.undo()?;
+        }
+        Ok(ret)
+    }
+
+    /// Keeps the books on a call that has been answered.
+    pub(super) fn note(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
+        if ret > 0 {
+            self.note_output(seen, ret, moved);
+        }
+        self.log.call(seen, Some(ret));
+        let path = self.opened_path(seen, ret);
+        let outs = seen
+            .call
+            .outputs(&seen.args, ret, &seen.memory, &seen.memory)
+            .into_iter()
+            .map(|region| image::Chunk {
+                addr: region.addr,
+                data: seen.memory.bytes(region.addr, region.len),
+            });
+        // Only calls about descriptors have outputs that the table looks at.
+        let outs: Vec<image::Chunk> = match seen.call.name {
+            "pipe" | "pipe2" | "socketpair" | "getdents64" => outs.collect(),
+            _ => Vec::new(),
+        };
+        self.descriptors.follow(
+            u64::from(seen.call.nr),
+            seen.args,
+            ret,
+            path.as_deref(),
+            &[],
+            &outs,
+        );
+    }
+
+    pub(super) fn note_output(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
+        let target = match seen.call.name {
+            "copy_file_range" | "splice" => Some(seen.args[2] as i32),
+            _ => seen.fd(),
+        };
+        let Some(stream) = target.and_then(|fd| self.descriptors.output_stream(fd)) else {
+            return;
+        };
+        if let Some(moved) = moved {
+            self.log
+                .output(stream, &moved[..moved.len().min(ret as usize)]);
+        } else if seen.call.moves_data() == Some(Moved::In) {
+            for region in seen.call.data_regions(&seen.args, ret as u64, &seen.memory) {
+                let data = seen.memory.bytes(region.addr, region.len);
+                self.log.output(stream, &data);
+            }
+        }
+    }
+
+    /// The path behind a descriptor that a call made: in live the kernel's, else the recorded or the asked-for.
+    pub(super) fn opened_path(&self, seen: &HookCall, ret: i64) -> Option<Vec<u8>> {
+        if ret < 0 {
+            return None;
+        }
+        let moves_dir = matches!(seen.call.name, "chdir" | "fchdir");
+        if !seen.call.returns_fd() && !moves_dir {
+            return None;
+        }
+        let tid = seen.memory.tid();
+        if self.live {
+            return match moves_dir {
+                true => proc::cwd(tid).ok(),
+                false => proc::fd_path(tid, ret as i32).ok(),
+            };
+        }
+        if let Some(path) = &seen.opened {
+            return Some(path.clone());
+        }
+        let path = seen.path()?;
+        if path.starts_with(b"/") {
+            return Some(path);
+        }
+        let base = match seen.call.name {
+            "openat" | "openat2" => self
+                .descriptors
+                .get(seen.args[0] as i32)
+                .map(|dir| dir.path.as_slice()),
+            _ => None,
+        };
+        let mut whole = base.unwrap_or(self.descriptors.cwd()).to_vec();
+        whole.push(b'/');
+        whole.extend(path);
+        Some(whole)
+    }
+}

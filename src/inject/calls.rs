@@ -1,0 +1,83 @@
+//! What an injected process did, collected for its outcome.
+
+use super::hook::HookCall;
+use super::outcome::Injected;
+use crate::recording::Stream;
+use crate::trace::{Answer, Call, Entry, Origin, Trace};
+
+/// Calls kept in an outcome; a process that goes on for long makes more than anybody reads.
+const MAX_CALLS: usize = 100_000;
+
+/// Output kept per stream, in bytes.
+const MAX_OUTPUT: usize = 64 << 20;
+
+/// The calls and the output of a process so far.
+#[derive(Default)]
+pub struct Log {
+    calls: Vec<Entry>,
+    pub injected: Vec<Injected>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    counts: std::collections::HashMap<u32, u64>,
+}
+
+impl Log {
+    /// Counts a call of this number and says how many there have been.
+    pub fn count(&mut self, nr: u32) -> u64 {
+        let count = self.counts.entry(nr).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Keeps what was written to a standard stream, up to a limit.
+    pub fn output(&mut self, stream: Stream, data: &[u8]) {
+        let sink = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+            Stream::Stdin => return,
+        };
+        let room = MAX_OUTPUT.saturating_sub(sink.len());
+        sink.extend_from_slice(&data[..data.len().min(room)]);
+    }
+
+    /// Keeps a call with its answer.
+    pub fn call(&mut self, call: &HookCall, ret: Option<i64>) {
+        let injected = !call.rules.is_empty();
+        if self.calls.len() >= MAX_CALLS && !injected {
+            return;
+        }
+        let observed = observe(call, ret);
+        if injected {
+            self.injected.push(Injected {
+                index: call.index,
+                event: call.event,
+                call: observed.brief().to_string(),
+                rule: call.rules.join(", "),
+            });
+        }
+        if self.calls.len() < MAX_CALLS {
+            self.calls.push(Entry::Call(observed));
+        }
+    }
+
+    /// The calls as a trace.
+    pub fn trace(&mut self) -> Trace {
+        Trace::new(std::mem::take(&mut self.calls))
+    }
+}
+
+/// A call that the process made, with its answer.
+pub fn observe(call: &HookCall, ret: Option<i64>) -> Call {
+    let memory = &call.memory;
+    Call {
+        tid: call.pid,
+        name: call.name().to_string(),
+        args: call.call.decode(&call.args, ret, memory, memory),
+        answer: ret.map_or(Answer::Never, Answer::from_raw),
+        notes: ret.map_or_else(Vec::new, |ret| {
+            call.call.notes(&call.args, ret, memory, memory)
+        }),
+        origin: call.event.map_or(Origin::Made, Origin::Event),
+        exact: None,
+    }
+}

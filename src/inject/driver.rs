@@ -1,0 +1,380 @@
+//! The loop that drives a process: what it asks, what it gets, and how it ends.
+
+use super::calls::Log;
+use super::hook::{Finally, HookCall, Hooks};
+use super::outcome::{Divergence, Outcome, Status};
+use super::script::{Due, Script, Step};
+use super::{Error, Result};
+use crate::recording::{DescriptorTable, Event, Recording};
+use crate::replay::{Place, Process};
+use crate::syscall;
+use crate::trace::Exit;
+use crate::tracee::quiet::Quiet;
+use crate::tracee::watchdog::Limit;
+use crate::tracee::{Stop, Stopped, Waited};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which part of the script to drive through, and for how long.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The index of the first call, from 0.
+    pub start: usize,
+    /// The index of the last call, itself included; the end of the trace where there is none.
+    pub end: Option<usize>,
+    /// What happens at the end of the trace.
+    pub finally: Finally,
+    /// How long the injection may take in all.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            start: 0,
+            end: None,
+            finally: Finally::Kill,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// An injection's result.
+#[derive(Debug)]
+pub struct Driven {
+    /// What became of the process.
+    pub outcome: Outcome,
+    /// The process itself, with [`Finally::Keep`] at the end of the trace.
+    pub process: Option<Process>,
+}
+
+/// Drives a process through a script.
+///
+/// # Errors
+/// If a hook fails, the script has no such calls, or the process cannot be traced. The
+/// process is then killed.
+pub fn inject(
+    process: Process,
+    mut script: Script,
+    hooks: &mut dyn Hooks,
+    options: &Options,
+) -> Result<Driven> {
+    script.start_at(options.start)?;
+    if let Some(end) = options.end {
+        if end < options.start {
+            return Err(Error::Reversed {
+                start: options.start,
+                end,
+            });
+        }
+        script.check_end(end)?;
+    }
+    Driver::new(process, Some(script), hooks, options)?.run()
+}
+
+/// Lets a process go on live, everything real from here.
+///
+/// # Errors
+/// If a hook fails, or the process cannot be traced. The process is then killed.
+pub fn live(process: Process, hooks: &mut dyn Hooks, timeout: Duration) -> Result<Driven> {
+    let options = Options {
+        timeout,
+        ..Options::default()
+    };
+    Driver::new(process, None, hooks, &options)?.run()
+}
+
+/// What comes next.
+pub(super) enum Next {
+    /// The task has been given its answer: resume it.
+    Resume(Stopped),
+    /// The task runs for real up to the exit of the call.
+    ToExit(Stopped, Box<HookCall>),
+    /// The task still stands at the entry of this call: the trace was moved on instead.
+    Again(Stopped, Box<HookCall>),
+    /// It is over.
+    End(Status, Option<Exit>, Option<Stopped>),
+}
+
+pub(super) struct Driver<'a> {
+    pub(super) hooks: &'a mut dyn Hooks,
+    pub(super) script: Option<Script>,
+    pub(super) step: Option<Step>,
+    pub(super) end: Option<usize>,
+    pub(super) finally: Finally,
+    pub(super) limit: Limit,
+    pub(super) live: bool,
+    pub(super) log: Log,
+    pub(super) divergence: Option<Divergence>,
+    pub(super) missing: Vec<String>,
+    pub(super) reason: Option<String>,
+    pub(super) descriptors: DescriptorTable,
+    pub(super) recording: Arc<Recording>,
+    pub(super) event: (u64, Event),
+    pub(super) pid: i32,
+    pub(super) ppid: i32,
+    /// Calls that were cut short and not made again at once: the process may come back to them.
+    pub(super) cut: Vec<Step>,
+    /// The call that is expected after one of those.
+    pub(super) parked: Option<Step>,
+    /// Signals of the trace that are to come before the next call, one at a time.
+    pub(super) due: VecDeque<Due>,
+    /// The signal mask of a task that waits in a call with another, which its handler gives back.
+    pub(super) waited_under: Option<u64>,
+    /// The event that was answered last, where the script is a recording.
+    pub(super) answered: Option<u64>,
+    /// Where a process that is kept stands.
+    pub(super) place: Place,
+    /// The task and where it stands, until the loop begins.
+    pub(super) begin: Option<(Stopped, Place)>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(
+        process: Process,
+        script: Option<Script>,
+        hooks: &'a mut dyn Hooks,
+        options: &Options,
+    ) -> Result<Driver<'a>> {
+        let limit = Limit::new(process.task.tid(), options.timeout)?;
+        let Process {
+            task,
+            place,
+            recording,
+            event,
+            pid,
+            ppid,
+            descriptors,
+        } = process;
+        Ok(Driver {
+            hooks,
+            live: script.is_none(),
+            script,
+            step: None,
+            end: options.end,
+            finally: options.finally,
+            limit,
+            log: Log::default(),
+            divergence: None,
+            missing: Vec::new(),
+            reason: None,
+            descriptors,
+            recording,
+            event,
+            pid,
+            ppid,
+            cut: Vec::new(),
+            parked: None,
+            due: VecDeque::new(),
+            waited_under: None,
+            answered: None,
+            place: Place::Between,
+            begin: Some((task, place)),
+        })
+    }
+
+    fn run(mut self) -> Result<Driven> {
+        let _quiet = Quiet::new();
+        let Some((mut task, place)) = self.begin.take() else {
+            return Ok(self.finish(Status::Stopped, None, None));
+        };
+        self.skip_first_exec(place)?;
+        if self.live {
+            // Everything real: the kernel gets its files before the process goes on.
+            self.recreate(&mut task, place)?;
+        }
+        let mut next = match place {
+            Place::Entry => self.on_entry(task)?,
+            Place::Between => {
+                self.collect_signals()?;
+                self.let_in(&mut task)?;
+                self.send_due(&task);
+                match self.is_past_end()? {
+                    true => self.at_end(task),
+                    false => Next::Resume(task),
+                }
+            }
+        };
+        loop {
+            let (waited, pending) = match next {
+                Next::Resume(task) => (task.resume()?.wait()?, None),
+                Next::ToExit(task, call) => (task.resume_to_exit()?.wait()?, Some(call)),
+                Next::Again(task, seen) => {
+                    next = self.meet(task, *seen)?;
+                    continue;
+                }
+                Next::End(status, exit, task) => return Ok(self.finish(status, exit, task)),
+            };
+            let (task, stop) = match waited {
+                Waited::Stopped(task, stop) => (task, stop),
+                Waited::Ended(exit) => {
+                    let status = match exit {
+                        Exit::Code(_) => Status::Exited,
+                        Exit::Signal { .. } => Status::Signaled,
+                    };
+                    return Ok(self.finish(status, Some(exit), None));
+                }
+            };
+            next = self.on_stop(task, stop, pending)?;
+        }
+    }
+
+    pub(super) fn on_stop(
+        &mut self,
+        task: Stopped,
+        stop: Stop,
+        pending: Option<Box<HookCall>>,
+    ) -> Result<Next> {
+        match stop {
+            Stop::Entry => self.on_entry(task),
+            Stop::Syscall => match pending {
+                Some(call) => self.on_exit(task, *call),
+                None => Ok(Next::Resume(task)),
+            },
+            // An exec under way: its exit comes after.
+            Stop::Exec => match pending {
+                Some(call) => Ok(Next::ToExit(task, call)),
+                None => Ok(Next::Resume(task)),
+            },
+            Stop::Signal(signal) => self.on_signal(task, signal),
+            Stop::Clone(_) | Stop::Group(_) | Stop::Attached | Stop::Other(_) => {
+                Ok(Next::Resume(task))
+            }
+        }
+    }
+
+    fn finish(mut self, status: Status, exit: Option<Exit>, task: Option<Stopped>) -> Driven {
+        let outcome = Outcome {
+            status,
+            divergence: self.divergence,
+            exit,
+            calls: self.log.trace(),
+            stdout: self.log.stdout,
+            stderr: self.log.stderr,
+            injected: self.log.injected,
+            unfired: self.hooks.unfired(),
+            missing: self.missing,
+            reason: self.reason,
+        };
+        if let Some(next) = self.answered.map(|event| event + 1)
+            && let Ok(event) = self.recording.event(next)
+        {
+            self.event = (next, event);
+        }
+        let process = task.map(|task| Process {
+            task,
+            place: self.place,
+            recording: self.recording,
+            event: self.event,
+            pid: self.pid,
+            ppid: self.ppid,
+            descriptors: self.descriptors,
+        });
+        Driven { outcome, process }
+    }
+
+    /// A process spun off at its program's start has its execve behind it.
+    fn skip_first_exec(&mut self, place: Place) -> Result<()> {
+        let is_exec = |name: &str| matches!(name, "execve" | "execveat");
+        let at_exec = place == Place::Between
+            && self
+                .event
+                .1
+                .call()
+                .is_some_and(|call| is_exec(&call.name()) && call.ip == 0);
+        if at_exec && self.peek()?.is_some_and(|step| is_exec(&step.name)) {
+            self.advance();
+        }
+        Ok(())
+    }
+
+    /// The call that is expected now.
+    pub(super) fn peek(&mut self) -> Result<Option<&mut Step>> {
+        if self.step.is_none() {
+            self.step = self.parked.take();
+        }
+        if self.step.is_none()
+            && let Some(script) = &mut self.script
+        {
+            self.step = script.next_step()?;
+            if self.step.is_none()
+                && let Some(end) = self.end
+            {
+                return Err(Error::Range {
+                    index: end,
+                    len: script.position(),
+                });
+            }
+        }
+        let end = self.end.unwrap_or(usize::MAX);
+        Ok(self.step.as_mut().filter(|step| step.index <= end))
+    }
+
+    pub(super) fn advance(&mut self) {
+        if let Some(step) = self.step.take() {
+            self.answered = step.event().or(self.answered);
+        }
+    }
+
+    /// Whether the last expected call has been answered.
+    pub(super) fn is_past_end(&mut self) -> Result<bool> {
+        if self.live {
+            return Ok(false);
+        }
+        // Without an end given, it takes the next call to know; the cheap check comes first.
+        match (&self.step, self.end) {
+            (None, Some(end)) => Ok(self.script.as_ref().is_some_and(|s| s.position() > end)),
+            _ => Ok(self.peek()?.is_none()),
+        }
+    }
+
+    /// The trace has been followed to its end.
+    pub(super) fn at_end(&mut self, task: Stopped) -> Next {
+        match self.finally {
+            Finally::Kill => Next::End(Status::Completed, None, None),
+            Finally::Keep => Next::End(Status::Completed, None, Some(task)),
+            // It goes live with its next call.
+            Finally::Live => Next::Resume(task),
+        }
+    }
+
+    /// The process has made a call.
+    pub(super) fn on_entry(&mut self, task: Stopped) -> Result<Next> {
+        if self.limit.expired() {
+            return Ok(Next::End(Status::Timeout, None, None));
+        }
+        let regs = task.regs()?;
+        if task.is_foreign_call()? {
+            return self.answer_now(task, regs, -i64::from(libc::ENOSYS));
+        }
+        let args = regs.args();
+        // Calls of other ABIs have other numbers; none of them can be recorded either.
+        let known = match task.is_foreign_call()? {
+            true => None,
+            false => syscall::by_nr(regs.nr() as u64),
+        };
+        let Some(call) = known else {
+            return self.answer_now(task, regs, -i64::from(libc::ENOSYS));
+        };
+        let call = call.resolve(&args);
+        let seen = self.see(&task, call, args);
+        if self.live {
+            return self.live_entry(task, regs, seen);
+        }
+        self.meet(task, seen)
+    }
+
+    /// A call in which the process of the trace ended: it sent itself a SIGKILL, or somebody else did.
+    pub(super) fn never_returns(&mut self, seen: &HookCall) -> Next {
+        self.log.call(seen, None);
+        let exit = self.recording.exit().unwrap_or(Exit::Signal {
+            signal: libc::SIGKILL,
+            core: false,
+        });
+        match exit {
+            Exit::Code(_) => Next::End(Status::Exited, Some(exit), None),
+            Exit::Signal { .. } => Next::End(Status::Signaled, Some(exit), None),
+        }
+    }
+}

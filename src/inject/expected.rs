@@ -1,0 +1,294 @@
+//! Calls that the trace answers: finding the expected one, answering it, and noticing that there is none.
+
+use super::answer::{self, Answered};
+use super::driver::{Driver, Next};
+use super::hook::{Decision, Finally, HookCall, OnDivergence, Phase};
+use super::noise::is_ignored;
+use super::outcome::{Divergence, Status};
+use super::script::Step;
+use super::{Error, Result};
+use crate::recording::Effect;
+use crate::replay::Place;
+use crate::syscall::Replay;
+use crate::trace::Answer;
+use crate::tracee::{Regs, Stopped};
+
+impl Driver<'_> {
+    /// Looks for the call in the trace.
+    pub(super) fn meet(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
+        if self.limit.expired() {
+            return Ok(Next::End(Status::Timeout, None, None));
+        }
+        let regs = task.regs()?;
+        let Some(matched) = self.find_step(&mut seen)? else {
+            if self.peek()?.is_none() {
+                // Behind the end of the trace.
+                return match self.finally {
+                    Finally::Live => {
+                        self.go_live(&mut task)?;
+                        self.live_entry(task, regs, seen)
+                    }
+                    Finally::Kill => Ok(Next::End(Status::Completed, None, None)),
+                    Finally::Keep => {
+                        self.place = Place::Entry;
+                        Ok(Next::End(Status::Completed, None, Some(task)))
+                    }
+                };
+            }
+            return self.diverge(task, regs, seen);
+        };
+        self.answer_expected(task, regs, seen, matched)
+    }
+
+    /// Whether the call is the expected one (true), or one that may be made besides (false).
+    /// `None` where it is neither. Expected calls that need not be made are passed over.
+    pub(super) fn find_step(&mut self, seen: &mut HookCall) -> Result<Option<bool>> {
+        // Elsewhere in the file, or in another one: the rest is not what it reads next.
+        let moved = match seen.call.name {
+            "close" | "lseek" => Some(seen.args[0] as i32),
+            "dup2" | "dup3" => Some(seen.args[1] as i32),
+            _ => None,
+        };
+        if let Some(fd) = moved {
+            self.cut.retain(|step| answer::descriptor(step) != Some(fd));
+        }
+        let again = |step: &Step| answer::continues(step, seen);
+        if self.parked.is_none()
+            && !self.cut.is_empty()
+            && self.peek()?.is_none_or(|step| step.used == 0)
+            && let Some(at) = self.cut.iter().position(again)
+        {
+            let rest = self.cut.remove(at);
+            seen.index = Some(rest.index);
+            seen.event = rest.event();
+            self.parked = self.step.replace(rest);
+            return Ok(Some(true));
+        }
+        loop {
+            let Some(step) = self.peek()? else {
+                return Ok(None);
+            };
+            if matches(step, seen) {
+                seen.index = Some(step.index);
+                seen.event = step.event();
+                return Ok(Some(true));
+            }
+            if is_ignored(seen.name()) {
+                return Ok(Some(false));
+            }
+            let skippable = step.call.is_some_and(|call| is_ignored(call.name)) || step.used > 0;
+            if !skippable {
+                return Ok(None);
+            }
+            if step.used > 0
+                && let Some(step) = self.step.take()
+            {
+                self.cut.push(step);
+            }
+            self.advance();
+        }
+    }
+
+    pub(super) fn diverge(
+        &mut self,
+        mut task: Stopped,
+        regs: Regs,
+        seen: HookCall,
+    ) -> Result<Next> {
+        let Some(step) = self.peek()? else {
+            return Ok(Next::End(Status::Completed, None, None));
+        };
+        let divergence = describe(step, &seen);
+        let decision = self.hooks.diverged(&divergence).map_err(Error::Hook)?;
+        self.divergence.get_or_insert(divergence);
+        match decision {
+            OnDivergence::Stop => {
+                self.log.call(&seen, None);
+                Ok(Next::End(Status::Diverged, None, None))
+            }
+            OnDivergence::Live => {
+                self.go_live(&mut task)?;
+                self.live_entry(task, regs, seen)
+            }
+            OnDivergence::Skip(n) => {
+                for _ in 0..n.max(1) {
+                    self.peek()?;
+                    self.advance();
+                }
+                Ok(Next::Again(task, Box::new(seen)))
+            }
+            // Who exits is not kept from it.
+            OnDivergence::Answer(_) if matches!(seen.call.name, "exit" | "exit_group") => {
+                self.log.call(&seen, None);
+                Ok(Next::Resume(task))
+            }
+            OnDivergence::Answer(ret) => {
+                self.log.call(&seen, Some(ret));
+                self.answer_now(task, regs, ret)
+            }
+        }
+    }
+
+    /// Answers a call with a value alone.
+    pub(super) fn answer_now(
+        &mut self,
+        mut task: Stopped,
+        mut regs: Regs,
+        ret: i64,
+    ) -> Result<Next> {
+        regs.answer(ret);
+        task.set_regs(&regs)?;
+        Ok(Next::Resume(task))
+    }
+
+    pub(super) fn answer_expected(
+        &mut self,
+        mut task: Stopped,
+        mut regs: Regs,
+        mut seen: HookCall,
+        expected: bool,
+    ) -> Result<Next> {
+        self.hooks.enter(&mut seen).map_err(Error::Hook)?;
+        if let Some(reason) = seen.stop.take() {
+            return Ok(self.stopped(&seen, reason));
+        }
+        let (answered, moved) = match seen.decision {
+            Decision::Live => {
+                self.go_live(&mut task)?;
+                return self.live_call(task, regs, seen);
+            }
+            Decision::Answer(ret) => (
+                Answered {
+                    ret,
+                    done: !is_retried(ret),
+                },
+                None,
+            ),
+            decision => {
+                let limit = match decision {
+                    Decision::Short(len) => Some(len),
+                    _ => None,
+                };
+                // What rt_sigreturn returns is the interrupted code's register, and no error.
+                let failed = expected
+                    && seen.call.name != "rt_sigreturn"
+                    && self
+                        .step
+                        .as_ref()
+                        .is_some_and(|step| matches!(step.answer, Answer::Errno(_)));
+                if !expected || (seen.call.replay == Replay::Run && !failed) {
+                    return self.run_natively(task, regs, seen, expected);
+                }
+                let Some(step) = &mut self.step else {
+                    return self.run_natively(task, regs, seen, expected);
+                };
+                if step.answer == Answer::Never {
+                    return Ok(self.never_returns(&seen));
+                }
+                let answered = answer::from_step(step, &mut seen, limit)?;
+                seen.opened = opened(step);
+                (answered, moved_data(step))
+            }
+        };
+        if expected && answered.done {
+            self.advance();
+            self.collect_signals()?;
+        }
+        seen.phase = Phase::Exit;
+        seen.ret = Some(answered.ret);
+        let ret = self.settle(&mut seen)?;
+        if let Some(reason) = seen.stop.take() {
+            return Ok(self.stopped(&seen, reason));
+        }
+        self.note(&seen, ret, moved.as_deref());
+        regs.answer(ret);
+        task.set_regs(&regs)?;
+        if (-516..=-512).contains(&ret) {
+            self.interrupt(&mut task, regs, seen.nr(), ret)?;
+        }
+        self.send_due(&task);
+        if let Some(signal) = seen.signal {
+            task.send(signal);
+        }
+        if expected && self.end.is_some() && self.is_past_end()? {
+            return Ok(self.at_end(task));
+        }
+        Ok(Next::Resume(task))
+    }
+
+    /// A hook ends the injection here.
+    pub(super) fn stopped(&mut self, seen: &HookCall, reason: String) -> Next {
+        self.log.call(seen, seen.ret());
+        self.reason = Some(reason);
+        Next::End(Status::Stopped, None, None)
+    }
+}
+
+/// Whether the process's call is the expected one.
+fn matches(step: &Step, seen: &HookCall) -> bool {
+    if step.call.is_none_or(|call| call.nr != seen.call.nr) {
+        return false;
+    }
+    if step.used > 0 {
+        return answer::continues(step, seen);
+    }
+    if let Some(event) = &step.exact {
+        let formal = seen.call.args.len().min(6);
+        if event.args[..formal] == seen.args[..formal] && answer::same_memory(seen, event) {
+            return true;
+        }
+    }
+    seen.call
+        .compare(&seen.args, &seen.memory, step.values())
+        .is_ok()
+}
+
+/// Where and how a call differs from the expected one.
+fn describe(step: &Step, seen: &HookCall) -> Divergence {
+    let mismatch = step
+        .call
+        .filter(|call| call.nr == seen.call.nr)
+        .and_then(|_| {
+            seen.call
+                .compare(&seen.args, &seen.memory, step.values())
+                .err()
+        });
+    let arg = mismatch.map(|mismatch| match seen.call.args.get(mismatch.arg) {
+        Some(arg) => arg.name.to_string(),
+        None => mismatch.arg.to_string(),
+    });
+    let values: Vec<String> = seen
+        .values()
+        .iter()
+        .map(|v| v.brief().to_string())
+        .collect();
+    Divergence {
+        index: step.index,
+        event: step.event(),
+        expected: step.to_call().brief().to_string(),
+        actual: format!("{}({})", seen.name(), values.join(", ")),
+        arg,
+        origin: step.origin.clone(),
+    }
+}
+
+/// What a recorded call moved inside the kernel.
+fn moved_data(step: &Step) -> Option<Vec<u8>> {
+    match &step.exact.as_ref()?.effect {
+        Effect::Moved(data) => Some(data.clone()),
+        _ => None,
+    }
+}
+
+/// What a recorded call opened.
+fn opened(step: &Step) -> Option<Vec<u8>> {
+    match &step.exact.as_ref()?.effect {
+        Effect::Path(path) => Some(path.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a program that gets this answer usually makes the call again.
+fn is_retried(ret: i64) -> bool {
+    ret == -i64::from(libc::EINTR) || ret == -i64::from(libc::EAGAIN)
+}

@@ -1,0 +1,71 @@
+//! Driving one process through a trace of system calls: match, answer, call hooks, notice where
+//! the process leaves the trace, and say what became of it.
+//!
+//! Knows neither Lua nor where the process came from.
+
+mod answer;
+mod books;
+mod calls;
+mod descriptors;
+mod driver;
+mod expected;
+mod hook;
+mod live;
+mod native;
+mod noise;
+mod outcome;
+mod rules;
+mod script;
+mod signals;
+
+pub use driver::{Driven, Options, inject, live};
+pub use hook::{Finally, HookCall, HookError, Hooks, NoHooks, OnDivergence, Phase};
+pub use noise::IGNORED;
+pub use outcome::{Divergence, Injected, Outcome, Status};
+pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet, Selector, When};
+pub use script::Script;
+
+use crate::{recording, tracee};
+
+/// Shorthand for this module's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an injection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The process cannot be traced.
+    #[error(transparent)]
+    Tracee(#[from] tracee::Error),
+    /// The recording that drives it cannot be read.
+    #[error(transparent)]
+    Recording(#[from] recording::Error),
+    /// An entry of the trace cannot be turned into what the kernel would have answered.
+    #[error("{place}: cannot answer {call} as the trace says: {reason}")]
+    Effect {
+        /// File and line, or event.
+        place: String,
+        /// The call.
+        call: String,
+        /// Why not.
+        reason: String,
+    },
+    /// `start` or `end` is outside of the trace.
+    #[error("the trace has {len} calls, numbered 0 to {}: there is no call {index}", len.saturating_sub(1))]
+    Range {
+        /// The index asked for.
+        index: usize,
+        /// How many calls there are.
+        len: usize,
+    },
+    /// `end` is before `start`.
+    #[error("the range {start} to {end} of the trace is empty: its end is before its start")]
+    Reversed {
+        /// The first index.
+        start: usize,
+        /// The last index.
+        end: usize,
+    },
+    /// A hook raised.
+    #[error("a hook failed: {0}")]
+    Hook(#[source] HookError),
+}

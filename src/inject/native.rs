@@ -1,0 +1,189 @@
+//! Calls that the kernel makes for the process: those that touch the process itself, and all of them in live.
+
+use super::Result;
+use super::driver::{Driver, Next};
+use super::hook::{HookCall, Phase};
+use super::outcome::Status;
+use super::script::Step;
+use crate::image;
+use crate::recording::Effect;
+use crate::syscall::{Replay, Syscall};
+use crate::tracee::watchdog::Limit;
+use crate::tracee::{Regs, Stopped};
+use std::sync::Arc;
+
+impl Driver<'_> {
+    /// Has the kernel make a call that touches the process itself.
+    pub(super) fn run_natively(
+        &mut self,
+        mut task: Stopped,
+        mut regs: Regs,
+        seen: HookCall,
+        expected: bool,
+    ) -> Result<Next> {
+        let step = if expected { self.step.take() } else { None };
+        self.answered = step.as_ref().and_then(Step::event).or(self.answered);
+        if expected {
+            self.collect_signals()?;
+        }
+        let exact = step.as_ref().and_then(|step| step.exact.clone());
+        match seen.call.name {
+            "exit" | "exit_group" => {
+                self.log.call(&seen, None);
+                return Ok(Next::Resume(task));
+            }
+            "execve" | "execveat" => {
+                let Some(Effect::Exec(image)) = exact.as_ref().map(|event| &event.effect) else {
+                    let reason =
+                        "the trace goes through an execve, which only a recording can follow";
+                    return Ok(self.stopped(&seen, reason.into()));
+                };
+                self.log.call(&seen, Some(0));
+                drop(task);
+                let recording = Arc::clone(&self.recording);
+                let task = image::restore(image, &|id| recording.file_path(id))?;
+                self.limit = Limit::new(task.tid(), self.limit.left())?;
+                self.descriptors
+                    .follow(u64::from(seen.call.nr), seen.args, 0, None, &[], &[]);
+                return Ok(Next::Resume(task));
+            }
+            "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {
+                let ret = self.map_file(&mut task, &seen, exact.as_deref())?;
+                return self.conclude(task, regs, seen, ret);
+            }
+            "mmap" => {
+                // Where it was, if that is free.
+                if let Some(at) = exact.and_then(|event| event.ret).filter(|&at| at > 0)
+                    && seen.args[0] == 0
+                {
+                    let mut args = seen.args;
+                    args[0] = at as u64;
+                    regs.set_args(args);
+                    task.set_regs(&regs)?;
+                }
+            }
+            "set_tid_address" | "gettid" | "getpid" | "getppid" => {}
+            _ if seen.call.replay != Replay::Run && refused(seen.call).is_some() => {
+                let ret = refused(seen.call).unwrap_or(0);
+                return self.conclude(task, regs, seen, ret);
+            }
+            _ => {}
+        }
+        Ok(Next::ToExit(task, Box::new(seen)))
+    }
+
+    /// Answers a call that rrapper made itself.
+    pub(super) fn conclude(
+        &mut self,
+        mut task: Stopped,
+        mut regs: Regs,
+        mut seen: HookCall,
+        ret: i64,
+    ) -> Result<Next> {
+        seen.phase = Phase::Exit;
+        seen.ret = Some(ret);
+        let ret = self.settle(&mut seen)?;
+        self.note(&seen, ret, None);
+        regs.answer(ret);
+        task.set_regs(&regs)?;
+        self.after(task, seen)
+    }
+
+    /// A call that the kernel made is about to return.
+    pub(super) fn on_exit(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
+        let mut regs = task.regs()?;
+        if seen.call.name == "rt_sigreturn" {
+            self.send_due(&task);
+            return Ok(Next::Resume(task));
+        }
+        // What the process asked for, whatever it was made into.
+        let args = regs.args();
+        let given = match seen.call.name {
+            "set_tid_address" => i64::from(self.pid),
+            _ => regs.ret(),
+        };
+        if (-516..=-512).contains(&given) {
+            // Interrupted: the kernel deals with the signal first, and makes it again.
+            return Ok(Next::Resume(task));
+        }
+        let executed = seen.call.name.starts_with("execve") && given == 0;
+        seen.phase = Phase::Exit;
+        seen.ret = Some(given);
+        let ret = self.settle(&mut seen)?;
+        self.note(&seen, ret, None);
+        if !executed && (ret != regs.ret() || args != seen.args) {
+            regs.set_args(seen.args);
+            regs.set_ret(ret);
+            task.set_regs(&regs)?;
+        }
+        self.after(task, seen)
+    }
+
+    pub(super) fn after(&mut self, task: Stopped, mut seen: HookCall) -> Result<Next> {
+        if let Some(reason) = seen.stop.take() {
+            self.reason = Some(reason);
+            return Ok(Next::End(Status::Stopped, None, None));
+        }
+        self.send_due(&task);
+        if let Some(signal) = seen.signal {
+            task.send(signal);
+        }
+        if self.end.is_some() && self.is_past_end()? {
+            return Ok(self.at_end(task));
+        }
+        Ok(Next::Resume(task))
+    }
+
+    /// Maps a file privately: the copy that was recorded, or what its path holds.
+    pub(super) fn map_file(
+        &mut self,
+        task: &mut Stopped,
+        seen: &HookCall,
+        exact: Option<&crate::recording::CallEvent>,
+    ) -> Result<i64> {
+        use std::os::unix::ffi::OsStrExt;
+        let [addr, len, prot, flags, fd, offset] = seen.args;
+        let path = match exact.map(|event| &event.effect) {
+            Some(Effect::Map(id)) => self
+                .recording
+                .file_path(*id)
+                .as_os_str()
+                .as_bytes()
+                .to_vec(),
+            _ => match self.descriptors.get(fd as i32) {
+                Some(file) => file.path.clone(),
+                None => return Ok(-i64::from(libc::EBADF)),
+            },
+        };
+        let private = flags as i32 & !libc::MAP_TYPE | libc::MAP_PRIVATE;
+        let hint = exact
+            .and_then(|event| event.ret)
+            .filter(|&at| at > 0 && addr == 0);
+        let addr = hint.map_or(addr, |at| at as u64);
+        let mut remote = task.remote_at_entry()?;
+        let name = remote.put_str(&path)?;
+        let how = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+        let mut ret = remote.call(
+            libc::SYS_openat,
+            [libc::AT_FDCWD as u64, name, how, 0, 0, 0],
+        )?;
+        if ret >= 0 {
+            let file = ret as u64;
+            ret = remote.call(
+                libc::SYS_mmap,
+                [addr, len, prot, private as u64, file, offset],
+            )?;
+            remote.call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
+        }
+        remote.finish()?;
+        Ok(ret)
+    }
+}
+
+/// What a call that traced programs must not make is answered with.
+pub(super) fn refused(call: &Syscall) -> Option<i64> {
+    match call.replay {
+        Replay::Refuse(errno) => Some(-i64::from(errno)),
+        _ => None,
+    }
+}

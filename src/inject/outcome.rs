@@ -1,0 +1,89 @@
+//! What became of an injected process.
+
+use crate::trace::{Exit, Origin, Trace};
+
+/// How the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It followed the trace to its end.
+    Completed,
+    /// It left the trace, and was stopped there.
+    Diverged,
+    /// It exited.
+    Exited,
+    /// A signal killed it.
+    Signaled,
+    /// Its time was up.
+    Timeout,
+    /// A hook stopped it.
+    Stopped,
+}
+
+impl Status {
+    /// The word that scripts see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Completed => "completed",
+            Status::Diverged => "diverged",
+            Status::Exited => "exited",
+            Status::Signaled => "signaled",
+            Status::Timeout => "timeout",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// The first place at which the process left the trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Divergence {
+    /// The index of the trace's call.
+    pub index: usize,
+    /// The event, where the trace is a recording's.
+    pub event: Option<u64>,
+    /// The call that the trace has there, in strace's syntax.
+    pub expected: String,
+    /// The call that the process made, or what it did instead.
+    pub actual: String,
+    /// The argument that differs, by name; `None` where it is another call.
+    pub arg: Option<String>,
+    /// Where the trace has it.
+    pub origin: Origin,
+}
+
+/// A call whose answer was not the trace's (or the kernel's).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Injected {
+    /// The index in the trace; `None` in live.
+    pub index: Option<usize>,
+    /// The event, where the trace is a recording's.
+    pub event: Option<u64>,
+    /// The call with the answer that it got, in strace's syntax.
+    pub call: String,
+    /// The rule or hook that did it.
+    pub rule: String,
+}
+
+/// What became of an injected process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// Where it left the trace, whatever came after.
+    pub divergence: Option<Divergence>,
+    /// Its exit status or signal, where it came to that.
+    pub exit: Option<Exit>,
+    /// What it wrote to its standard output since the spin-off.
+    pub stdout: Vec<u8>,
+    /// What it wrote to its standard error since the spin-off.
+    pub stderr: Vec<u8>,
+    /// The calls that it made, with the answers that it got.
+    pub calls: Trace,
+    /// The calls that were interfered with.
+    pub injected: Vec<Injected>,
+    /// Rules that never fired.
+    pub unfired: Vec<String>,
+    /// What could not be re-created when it went live, a sentence each.
+    pub missing: Vec<String>,
+    /// Why a hook stopped it.
+    pub reason: Option<String>,
+}

@@ -1,0 +1,140 @@
+//! Signals of an injected process: its own faults, those that the trace has between calls, and the time stamp
+//! counter, whose reading arrives as one.
+
+use super::Result;
+use super::driver::{Driver, Next};
+use super::outcome::Status;
+use crate::trace::Exit;
+use crate::tracee::{Regs, Stop, Stopped, Waited, proc, tsc};
+
+impl Driver<'_> {
+    /// Has the signals come that the trace has behind the call that was answered last.
+    pub(super) fn collect_signals(&mut self) -> Result<()> {
+        if self.parked.is_none()
+            && let Some(script) = &mut self.script
+            && !self.live
+            && self.end.is_none_or(|end| script.position() <= end)
+        {
+            self.due = script.signals()?.into();
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_due(&self, task: &Stopped) {
+        if let Some(due) = self.due.front() {
+            task.send(due.signal);
+        }
+    }
+
+    pub(super) fn on_signal(&mut self, mut task: Stopped, signal: i32) -> Result<Next> {
+        if signal == libc::SIGSTOP && self.limit.expired() {
+            return Ok(Next::End(Status::Timeout, None, None));
+        }
+        let tid = task.tid();
+        if signal == libc::SIGSEGV {
+            let mut regs = task.regs()?;
+            if let Some(instruction) = tsc::Instruction::at(&regs, &task.memory()) {
+                let recorded = match self.live {
+                    true => None,
+                    false => self.peek()?.and_then(|step| step.tsc.pop_front()),
+                };
+                instruction.execute(&mut regs, recorded.unwrap_or_else(tsc::now));
+                task.set_regs(&regs)?;
+                return Ok(Next::Resume(task));
+            }
+        }
+        if self.due.front().is_some_and(|due| due.signal == signal)
+            && let Some(due) = self.due.pop_front()
+        {
+            if let Some(info) = due.info {
+                task.set_siginfo(&info)?;
+            }
+            self.send_due(&task);
+        }
+        if is_stop(signal) {
+            return Ok(Next::Resume(task));
+        }
+        if proc::catches(tid, signal)? {
+            return self.deliver(task, signal);
+        }
+        let fault = task.siginfo()?.is_fault();
+        if !fault && (proc::ignores(tid, signal)? || is_harmless(signal)) {
+            if let Some(mask) = self.waited_under.take() {
+                task.set_sigmask(mask)?;
+            }
+            return Ok(Next::Resume(task));
+        }
+        // Not left to the kernel, whose core dump would run outside.
+        let exit = Exit::Signal {
+            signal,
+            core: false,
+        };
+        Ok(Next::End(Status::Signaled, Some(exit), None))
+    }
+
+    /// Has the handler run; the task stands at its first instruction.
+    pub(super) fn deliver(&mut self, task: Stopped, signal: i32) -> Result<Next> {
+        match task.step_with(signal)?.wait()? {
+            Waited::Stopped(mut task, Stop::Signal(libc::SIGTRAP)) => {
+                if let Some(mask) = self.waited_under.take() {
+                    // Behind the return address and the mcontext: uc_sigmask of struct rt_sigframe.
+                    const SAVED_MASK: u64 = 8 + 40 + 256;
+                    let at = task.regs()?.sp().wrapping_add(SAVED_MASK);
+                    task.memory().write(at, &mask.to_le_bytes())?;
+                    let now = task.sigmask()?;
+                    task.set_sigmask(now | mask)?;
+                }
+                Ok(Next::Resume(task))
+            }
+            Waited::Stopped(task, stop) => self.on_stop(task, stop, None),
+            Waited::Ended(exit) => Ok(Next::End(Status::Signaled, Some(exit), None)),
+        }
+    }
+
+    /// Has the kernel do what it does with a call that a signal interrupted: make it again, or let it fail
+    /// with EINTR, as the signal's action says.
+    pub(super) fn interrupt(
+        &mut self,
+        task: &mut Stopped,
+        mut regs: Regs,
+        nr: u32,
+        code: i64,
+    ) -> Result<()> {
+        task.to_exit()?;
+        regs.interrupt(nr.into(), code);
+        task.set_regs(&regs)?;
+        if self.due.is_empty() {
+            // The kernel looks only when there is a signal; this one is dropped when it comes.
+            task.send(libc::SIGSTOP);
+        }
+        self.let_in(task)
+    }
+
+    /// A call that waited under a mask of its own let the next signal in, whatever the mask is now.
+    pub(super) fn let_in(&mut self, task: &mut Stopped) -> Result<()> {
+        if let Some(due) = self.due.front() {
+            let mask = task.sigmask()?;
+            let without = mask & !(1 << (due.signal - 1));
+            if without != mask {
+                self.waited_under = Some(mask);
+                task.set_sigmask(without)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_stop(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
+    )
+}
+
+/// signal(7): the signals whose default is to be ignored.
+fn is_harmless(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT
+    )
+}
