@@ -12,9 +12,13 @@
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
 //! - [`inject`]: driving a process through a trace
+//! - [`lua`]: bindings for scripts
+//! - [`cli`]: the command line
 
+pub mod cli;
 pub mod image;
 pub mod inject;
+pub mod lua;
 pub mod record;
 pub mod recording;
 pub mod replay;

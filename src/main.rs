@@ -1,3 +1,5 @@
 //! The `rrapper` command.
 
-fn main() {}
+fn main() -> ! {
+    std::process::exit(rrapper::cli::run(std::env::args_os()))
+}

@@ -1,0 +1,355 @@
+---@meta
+-- Annotations for LuaLS: what a script that rrapper runs finds. Nothing of this is executed.
+
+---@alias Calls string|string[]|Regex  a name, a list, a class ("%file"), "!name", or re"…"
+---@alias Errno string|integer         "EIO" or 5
+---@alias SignalName string|integer    "SIGTERM" or 15
+
+---A regular expression in the syntax of Rust's `regex` crate; see `re`.
+---@class Regex
+---@field matches fun(self: Regex, text: string): boolean
+
+---@param pattern string
+---@return Regex
+function re(pattern) end
+
+---Constants by their full names: `C.O_TRUNC`. Unknown names raise.
+---@type table<string, integer>
+C = {}
+
+---Errnos by name (`errno.EIO`) or number (`errno[5]`). Unknown names raise.
+---@class errnolib
+---@field all fun(): string[]
+---@type errnolib|table<string, integer>|table<integer, string>
+errno = {}
+
+---Signals by name (`signal.SIGTERM`) or number (`signal[15]`). Unknown names raise.
+---@type table<string, integer>|table<integer, string>
+signal = {}
+
+---@class RecordOptions
+---@field [integer] string                the program and its arguments
+---@field cwd? string                     where to start it
+---@field env? table<string, string>      environment variables to add or replace
+---@field stdin? string|file*             what it reads: a text, or the rest of a file
+---@field out? string                     directory for the recording
+
+---@class EventFilter
+---@field pid? integer
+---@field syscall? Calls
+---@field path? string|Regex              exact, a shell pattern, or re"…"; also behind descriptors
+---@field fd? integer
+---@field from? integer|Event
+---@field to? integer|Event
+---@field failed? boolean|Errno
+---@field nth? integer                    of those that match, only the nth, from 1
+
+rr = {}
+
+---Records a program; its output passes through. The recording becomes the current one.
+---@param options RecordOptions
+---@return Recording
+function rr.record(options) end
+
+---Opens a recording: a directory, or a name such as "latest" in the default place. It becomes the current one.
+---@param dir string
+---@return Recording
+function rr.open(dir) end
+
+---Replays the current recording until the event's call has been made and not answered yet; forwards or backwards.
+---@param event integer|Event
+---@return Stop
+function rr.replay_to(event) end
+
+---Goes through the events of the current recording that match.
+---@param filter? EventFilter
+---@return fun(): Event?
+function rr.events(filter) end
+
+---The first event of the current recording that matches, or nil.
+---@param filter? EventFilter
+---@return Event?
+function rr.find(filter) end
+
+---A live copy of a recorded process where the replay of the current recording stands.
+---@param pid? integer  as recorded
+---@return Process
+function spin_off(pid) end
+
+---Drives the process spun off last through a trace: calls `first` to `last`, both included, counted from 0.
+---@overload fun(hooks: Hooks|fun(): Hooks): Outcome
+---@overload fun(trace: string|Trace|nil, hooks: Hooks|fun(): Hooks): Outcome
+---@param trace? string|Trace  a file of strace's, a trace, or nil: the process's own recording
+---@param first? integer|Entry
+---@param last? integer|Entry
+---@param hooks? Hooks|fun(): Hooks
+---@return Outcome
+function inject(trace, first, last, hooks) end
+
+trace = {}
+
+---Reads a file that strace wrote.
+---@param path string
+---@return Trace
+function trace.load(path) end
+
+---Reads text in strace's syntax.
+---@param text string
+---@return Trace
+function trace.parse(text) end
+
+---@class Event
+---@field event integer
+---@field pid integer
+---@field tid integer
+---@field kind "call"|"signal"
+---@field name string
+---@field args table    by position from 1, and by name
+---@field ret integer?  negative is -errno
+---@field errno integer?
+---@field path string?
+---@field paths string[]
+
+---@class ExitStatus
+---@field code integer?
+---@field signal string?
+---@field core boolean?
+
+---@class Recording
+---@field dir string
+---@field argv string[]
+---@field exit ExitStatus?  nil where the recording is incomplete
+---@field complete boolean
+local Recording = {}
+
+---@param filter? EventFilter
+---@return fun(): Event?
+function Recording:events(filter) end
+
+---@param filter? EventFilter
+---@return Event?
+function Recording:find(filter) end
+
+---@param number integer
+---@return Event
+function Recording:event(number) end
+
+---The events `first` to `last`, both included, as a trace.
+---@param first integer|Event
+---@param last integer|Event
+---@param pid? integer
+---@return Trace
+function Recording:segment(first, last, pid) end
+
+---@return { pid: integer, ppid: integer, argv: string[] }[]
+function Recording:processes() end
+
+---What the recorded program did, to compare others with.
+---@return Outcome
+function Recording:outcome() end
+
+---@param event integer|Event
+---@return Stop
+function Recording:replay_to(event) end
+
+---@class Stop
+---@field event integer
+---@field pid integer
+---@field tid integer
+---@field call string  in strace's syntax
+local Stop = {}
+
+---@param pid? integer  as recorded
+---@return Process
+function Stop:spin_off(pid) end
+
+---@class Process
+---@field pid integer       as recorded
+---@field real_pid integer
+---@field event integer     at which it was spun off
+---@field alive boolean
+local Process = {}
+
+---@overload fun(self: Process, hooks: Hooks|fun(): Hooks): Outcome
+---@overload fun(self: Process, trace: string|Trace|nil, hooks: Hooks|fun(): Hooks): Outcome
+---@param trace? string|Trace
+---@param first? integer|Entry
+---@param last? integer|Entry
+---@param hooks? Hooks|fun(): Hooks
+---@return Outcome
+function Process:inject(trace, first, last, hooks) end
+
+---Everything is real from here: the control run.
+---@param hooks? Hooks
+---@return Outcome
+function Process:live(hooks) end
+
+function Process:kill() end
+
+---A copy of the copy.
+---@return Process
+function Process:fork() end
+
+---@param addr integer
+---@param n integer
+---@return string
+function Process:read(addr, n) end
+
+---@param addr integer
+---@param bytes string
+function Process:write(addr, bytes) end
+
+---@return table<string, integer>
+function Process:regs() end
+
+---@return { first: integer, last: integer, size: integer, perms: string, offset: integer, name: string }[]
+function Process:maps() end
+
+---@return table<integer, { path: string, flags: integer, offset: integer, cloexec: boolean }>
+function Process:fds() end
+
+---@return integer[]  tids as recorded
+function Process:threads() end
+
+---@class Entry
+---@field index integer  from 0
+---@field pid integer
+---@field tid integer
+---@field name string
+---@field args table
+---@field ret integer?
+---@field errno integer?
+---@field event integer?
+---@field line integer?
+
+---@class Trace
+---@field [integer] Entry
+---@operator len: integer
+local Trace = {}
+
+---Calls i to j, both included, counted as in t[i].
+---@param i integer
+---@param j? integer
+---@return Trace
+function Trace:slice(i, j) end
+
+---@param filter { syscall?: Calls, path?: string|Regex, failed?: boolean|Errno, nth?: integer, pid?: integer }
+---@return Entry?
+function Trace:find(filter) end
+
+---@param fn fun(entry: Entry): nil|Entry|string|(Entry|string)[]  nil deletes, a list inserts
+---@return Trace
+function Trace:map(fn) end
+
+---@param path string
+function Trace:save(path) end
+
+---@return string[]
+function Trace:signals() end
+
+---@class Divergence
+---@field index integer
+---@field event integer?
+---@field expected string
+---@field actual string
+---@field arg string?
+---@field file string?
+---@field line integer?
+
+---@class Injected
+---@field index integer?
+---@field event integer?
+---@field call string
+---@field rule string
+
+---@class Outcome
+---@field status "completed"|"diverged"|"exited"|"signaled"|"timeout"|"stopped"
+---@field divergence Divergence?
+---@field exit_code integer?
+---@field signal string?
+---@field stdout string     since the spin-off
+---@field stderr string     since the spin-off
+---@field calls Trace
+---@field injected Injected[]
+---@field unfired string[]  rules that never fired
+---@field missing string[]  what could not be re-created when it went live
+---@field reason string?
+---@field error string?     what a hook raised, with on_error = "outcome"
+local Outcome = {}
+
+---The differences, a line each; pids, times and addresses do not count.
+---@param other Outcome
+---@return string[]
+function Outcome:diff(other) end
+
+---@class Call
+---@field name string
+---@field nr integer
+---@field index integer?  in the trace, from 0
+---@field count integer   of the calls of this name, since the injection began
+---@field event integer?
+---@field pid integer
+---@field tid integer
+---@field phase "enter"|"exit"
+---@field args table      by position from 1, and by name
+---@field raw integer[]
+---@field ret integer?    negative is -errno; can be set
+---@field errno integer?  can be set
+---@field fd integer?
+---@field path string?
+---@field paths string[]
+---@field size integer?
+local Call = {}
+
+---@param errno Errno
+function Call:fail(errno) end
+
+---@param ret? integer
+function Call:skip(ret) end
+
+---@param n integer
+function Call:short(n) end
+
+---@param signal SignalName
+function Call:signal(signal) end
+
+function Call:live() end
+
+---@param reason? string
+function Call:stop(reason) end
+
+---In strace's syntax: the call, or one argument.
+---@param arg? string|integer
+---@return string
+function Call:text(arg) end
+
+---The bytes moved, in or out; nil on failure. With an argument: sets what a read-like call brought.
+---@param bytes? string
+---@return string?
+function Call:data(bytes) end
+
+---@class Rule
+---@field on? Calls                    in the array part: on which calls
+---@field fail? Errno
+---@field ret? integer
+---@field short? integer
+---@field signal? SignalName
+---@field live? boolean
+---@field when? string|integer         strace's first[..last][+step]
+---@field path? string|Regex
+---@field fd? integer
+---@field tid? integer
+---@field where? fun(call: Call): boolean?
+---@field enter? fun(call: Call)
+---@field exit? fun(call: Call)
+
+---@alias OnDivergence "stop"|"live"|"kill"
+
+---@class Hooks
+---@field on_divergence? OnDivergence|fun(d: Divergence): OnDivergence|"skip"|"answer", integer?
+---@field finally? "kill"|"live"|"keep"
+---@field timeout? number              seconds; 10 if left out
+---@field on_error? "raise"|"outcome"
+---@field sandbox? "none"
+---@field [integer] Rule
+---@field [string] Rule|fun(call: Call)

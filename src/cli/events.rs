@@ -1,0 +1,114 @@
+//! `rrapper events`.
+
+use super::{Common, output};
+use crate::inject::Selector;
+use crate::recording::{Failed, Filter, Recording, resolve};
+use crate::syscall::consts;
+use anyhow::{Context, bail};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The recording: a directory, or a name such as `latest` or `cat-0` in the default place
+    recording: PathBuf,
+    /// Only these calls: a name, a list (read,write), a class (%file), or !name
+    #[arg(long, value_name = "CALLS")]
+    syscall: Option<String>,
+    /// Only calls about such a path, by name or by descriptor; a shell pattern
+    #[arg(long, value_name = "GLOB")]
+    path: Option<String>,
+    /// Only calls that failed, or that failed with this errno
+    #[arg(long, value_name = "ERRNO", num_args = 0..=1, require_equals = true)]
+    failed: Option<Option<String>>,
+    /// Only calls about this descriptor
+    #[arg(long, value_name = "N")]
+    fd: Option<i32>,
+    /// From this event on
+    #[arg(long, value_name = "EVENT")]
+    from: Option<u64>,
+    /// Up to this event
+    #[arg(long, value_name = "EVENT")]
+    to: Option<u64>,
+    /// Of those, only the nth, from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    nth: Option<u64>,
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
+    let recording = Arc::new(Recording::open(&resolve(&args.recording))?);
+    let printed = print(&recording, args)?;
+    let status = output::finish(printed)?;
+    if recording.exit().is_none() && !common.quiet {
+        let last = recording.len();
+        output::complain(format!(
+            "the recording is incomplete: it ends at event {last}"
+        ));
+    }
+    Ok(status)
+}
+
+fn filter(args: &Args) -> anyhow::Result<Filter> {
+    let mut filter = Filter {
+        fd: args.fd,
+        from: args.from,
+        to: args.to,
+        nth: args.nth,
+        ..Filter::default()
+    };
+    if let Some(text) = &args.syscall {
+        let selector = Selector::parse(text)?;
+        filter.calls = Some(Box::new(move |call| selector.matches(call)));
+    }
+    if let Some(text) = &args.path {
+        let glob =
+            glob::Pattern::new(text).with_context(|| format!("{text:?} is no shell pattern"))?;
+        filter.path = Some(Box::new(move |path| {
+            let path = String::from_utf8_lossy(path);
+            glob.as_str() == path || glob.matches(&path)
+        }));
+    }
+    filter.failed = match &args.failed {
+        None => None,
+        Some(None) => Some(Failed::Any),
+        Some(Some(name)) => match consts::errno(name).or_else(|| name.parse().ok()) {
+            Some(errno) => Some(Failed::With(errno)),
+            None => bail!(
+                "unknown errno {name:?}{}",
+                near(&consts::suggest_errno(name))
+            ),
+        },
+    };
+    Ok(filter)
+}
+
+fn near(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        names => format!("; did you mean {}?", names.join(" or ")),
+    }
+}
+
+/// Lines; what is wrong with the recording is the outer error, what is wrong with the output the inner.
+fn print(recording: &Arc<Recording>, args: &Args) -> anyhow::Result<io::Result<()>> {
+    let width = recording.len().to_string().len();
+    let mut out = BufWriter::new(io::stdout().lock());
+    for found in recording.find(filter(args)?)? {
+        let found = found?;
+        let entry = found.event.to_entry(found.number);
+        let line = writeln!(out, "{:width$} {} {entry}", found.number, found.event.tid);
+        if line.is_err() {
+            return Ok(line);
+        }
+    }
+    let selective = args.nth.is_some() || args.to.is_some_and(|to| to < recording.len());
+    if let Some(exit) = recording.exit().filter(|_| !selective) {
+        let line = writeln!(out, "{:width$} {} {exit}", "", recording.start().pid);
+        if line.is_err() {
+            return Ok(line);
+        }
+    }
+    Ok(out.flush())
+}

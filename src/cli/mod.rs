@@ -1,0 +1,146 @@
+//! The command line: one file a subcommand, each a thin caller of the library.
+
+mod events;
+mod interrupt;
+mod output;
+mod record;
+mod replay;
+mod script;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Parser, Subcommand};
+use std::ffi::OsString;
+use tracing_subscriber::EnvFilter;
+
+/// Exit status of usage errors, script errors, and everything else that rrapper itself cannot do.
+const FAILED: i32 = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "rrapper",
+    version,
+    about = "Record a program once; then let a Lua script go to any of its system calls, spin a live copy of the \
+             process off there, and answer the next calls as it likes: as recorded, edited, or with errors that the \
+             environment never produced.",
+    override_usage = "rrapper [OPTIONS] SCRIPT.lua [ARGS]...\n       rrapper [OPTIONS] COMMAND ...",
+    after_help = "A first argument that is no command is a script (`-` reads it from standard input):\n\n    \
+                  rrapper scripts/quickstart.lua\n\n\
+                  Exit status: 0 done, what the script gives os.exit, 2 usage or script error; `record` and `replay` \
+                  exit as the program did.\n\
+                  RRAPPER_LOG=rrapper=debug and the like say in detail what is logged.",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    allow_external_subcommands = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    /// Say more: Lua tracebacks, log messages; may be repeated
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Print no more than is asked for
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Record a program
+    Record(record::Args),
+    /// Replay a recording to its end: prints what the program printed, exits as it did
+    Replay(replay::Args),
+    /// List a recording's events in strace's syntax, with their numbers
+    Events(events::Args),
+    #[command(external_subcommand)]
+    Script(Vec<OsString>),
+}
+
+/// What all commands are told.
+struct Common {
+    verbose: bool,
+    quiet: bool,
+}
+
+/// Runs what the command line says; the exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    log(cli.verbose);
+    let common = Common {
+        verbose: cli.verbose > 0,
+        quiet: cli.quiet,
+    };
+    let result = match cli.command {
+        Command::Record(args) => record::run(args, &common),
+        Command::Replay(args) => replay::run(&args),
+        Command::Events(args) => events::run(&args, &common),
+        Command::Script(args) => script::run(args, &common),
+    };
+    result.unwrap_or_else(|error| {
+        output::complain(sentence(&error));
+        FAILED
+    })
+}
+
+/// An error with its causes, each said once: many say theirs themselves.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.as_str() {
+            "" => cause,
+            said if said.contains(&cause) => said.to_string(),
+            said => format!("{said}: {cause}"),
+        }
+    })
+}
+
+/// Help and versions as clap has them; errors as one sentence.
+fn usage(error: &clap::Error) -> i32 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::finish(output::print(error.to_string().as_bytes())).unwrap_or(FAILED)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            eprint!("{error}");
+            FAILED
+        }
+        _ => {
+            let text = error.to_string();
+            let first = text.split("\n\n").next().unwrap_or_default();
+            let words: Vec<&str> = first.split_whitespace().collect();
+            let sentence = words.join(" ");
+            output::complain(format!(
+                "{} (see rrapper --help)",
+                sentence.trim_start_matches("error: ")
+            ));
+            FAILED
+        }
+    }
+}
+
+fn log(verbose: u8) {
+    let filter = match std::env::var("RRAPPER_LOG") {
+        Ok(wanted) if !wanted.is_empty() => match EnvFilter::try_new(&wanted) {
+            Ok(filter) => filter,
+            Err(error) => {
+                output::complain(format!(
+                    "RRAPPER_LOG={wanted} is not understood, and ignored: {error}"
+                ));
+                return;
+            }
+        },
+        _ => EnvFilter::new(match verbose {
+            0 => return,
+            1 => "rrapper=info",
+            2 => "rrapper=debug",
+            _ => "rrapper=trace",
+        }),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

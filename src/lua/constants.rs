@@ -1,0 +1,68 @@
+//! `C`, `errno`, `signal`: constants by name; a name that there is not raises.
+
+use super::convert;
+use super::error::{did_you_mean, raise};
+use crate::syscall::consts;
+use mlua::{Lua, Table, Value};
+
+pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
+    let globals = lua.globals();
+    globals.set("C", looked_up(lua, lua.create_table()?, "C", constant)?)?;
+    globals.set(
+        "signal",
+        looked_up(lua, lua.create_table()?, "signal", signal)?,
+    )?;
+    let errnos = lua.create_table()?;
+    errnos.set("all", lua.create_function(|lua, (): ()| all_errnos(lua))?)?;
+    globals.set("errno", looked_up(lua, errnos, "errno", errno)?)
+}
+
+type Lookup = fn(&Lua, &Value) -> mlua::Result<Value>;
+
+/// A table that looks its members up when they are asked for.
+fn looked_up(lua: &Lua, table: Table, name: &'static str, get: Lookup) -> mlua::Result<Table> {
+    let meta = lua.create_table()?;
+    let index = lua.create_function(move |lua, (_, key): (Table, Value)| get(lua, &key))?;
+    meta.set("__index", index)?;
+    let set = lua.create_function(move |_, (_, key): (Table, Value)| -> mlua::Result<()> {
+        let key = convert::shown(&key);
+        Err(raise(format!(
+            "{name} holds constants: {key} cannot be set"
+        )))
+    })?;
+    meta.set("__newindex", set)?;
+    meta.set("__name", name)?;
+    table.set_metatable(Some(meta))?;
+    Ok(table)
+}
+
+fn constant(_: &Lua, key: &Value) -> mlua::Result<Value> {
+    let name = convert::text(key, "a constant's name")?;
+    consts::value(&name).map(Value::Integer).ok_or_else(|| {
+        let near = consts::suggest(&name);
+        raise(format!("unknown constant {name:?}{}", did_you_mean(&near)))
+    })
+}
+
+fn errno(lua: &Lua, key: &Value) -> mlua::Result<Value> {
+    if let Value::Integer(n) = key {
+        let name = i32::try_from(*n).ok().and_then(consts::errno_name);
+        return match name {
+            Some(name) => lua.create_string(name).map(Value::String),
+            None => Err(raise(format!("there is no errno {n}"))),
+        };
+    }
+    convert::errno(key).map(|n| Value::Integer(n.into()))
+}
+
+fn signal(lua: &Lua, key: &Value) -> mlua::Result<Value> {
+    let n = convert::signal(key)?;
+    match key {
+        Value::Integer(_) => lua.create_string(consts::signal_name(n)).map(Value::String),
+        _ => Ok(Value::Integer(n.into())),
+    }
+}
+
+fn all_errnos(lua: &Lua) -> mlua::Result<Table> {
+    lua.create_sequence_from(consts::errnos().map(|(name, _)| name))
+}

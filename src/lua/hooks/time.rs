@@ -1,0 +1,119 @@
+//! The end of a hook that never returns.
+//!
+//! Lua code is stopped by a count hook that looks at the clock. What hangs inside a C function of the standard
+//! library cannot be stopped; a thread then ends the whole process.
+
+use super::super::error::raise_at;
+use mlua::{HookTriggers, Lua, VmState};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Once};
+use std::time::{Duration, Instant};
+
+/// Lua instructions between two looks at the clock.
+const INSTRUCTIONS: u32 = 10_000;
+
+/// What a hook gets beyond its limit before the process is ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How often the thread looks at the clock.
+const TICK: Duration = Duration::from_millis(200);
+
+/// When the running hook must be over, and how long the injection was given.
+#[derive(Clone, Default)]
+struct Deadline(Rc<Cell<Option<(Instant, Duration)>>>);
+
+/// When the process ends itself, in milliseconds since [`BEGINNING`]; 0 for never.
+static LAST: AtomicU64 = AtomicU64::new(0);
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+static STARTED: Once = Once::new();
+
+/// Has Lua look at the clock while it runs.
+pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
+    let deadline = Deadline::default();
+    lua.set_app_data(deadline.clone());
+    let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
+    lua.set_global_hook(triggers, move |_, debug| {
+        let Some((at, limit)) = deadline.0.get() else {
+            return Ok(VmState::Continue);
+        };
+        if Instant::now() < at {
+            return Ok(VmState::Continue);
+        }
+        let source = debug
+            .source()
+            .short_src
+            .map_or_else(String::new, |source| source.into_owned());
+        let place = format!("{source}:{}", debug.current_line().unwrap_or(0));
+        Err(raise_at(place, too_long(limit)))
+    })
+}
+
+fn too_long(limit: Duration) -> String {
+    format!(
+        "a hook did not return within the injection's time limit of {} s",
+        limit.as_secs_f64()
+    )
+}
+
+/// A time limit for the function that is called next; in force until it is dropped.
+pub(super) struct Limit {
+    deadline: Option<Deadline>,
+    before: Option<(Instant, Duration)>,
+    last: u64,
+}
+
+impl Limit {
+    pub fn new(lua: &Lua, at: Instant, limit: Duration) -> Limit {
+        STARTED.call_once(watch);
+        let deadline = lua
+            .app_data_ref::<Deadline>()
+            .map(|deadline| deadline.clone());
+        let before = deadline
+            .as_ref()
+            .and_then(|deadline| deadline.0.replace(Some((at, limit))));
+        let last = at
+            .checked_add(GRACE)
+            .unwrap_or(at)
+            .saturating_duration_since(*BEGINNING)
+            .as_millis();
+        Limit {
+            deadline,
+            before,
+            last: LAST.swap(
+                u64::try_from(last).unwrap_or(u64::MAX).max(1),
+                Ordering::SeqCst,
+            ),
+        }
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        LAST.store(self.last, Ordering::SeqCst);
+        if let Some(deadline) = &self.deadline {
+            deadline.0.set(self.before);
+        }
+    }
+}
+
+fn watch() {
+    LazyLock::force(&BEGINNING);
+    let watching = std::thread::Builder::new().name("hooks".into()).spawn(|| {
+        loop {
+            std::thread::sleep(TICK);
+            let last = LAST.load(Ordering::SeqCst);
+            if last != 0 && BEGINNING.elapsed().as_millis() > u128::from(last) {
+                eprintln!("rrapper: a hook did not return within the injection's time limit, and cannot be stopped");
+                // Handlers that run at a usual exit might wait for what hangs.
+                signal_hook::low_level::exit(2);
+            }
+        }
+    });
+    if let Err(error) = watching {
+        tracing::warn!(
+            "cannot watch over hooks, so one that hangs in a C function is not ended: {error}"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! `rr.record{ … }`.
+
+use super::convert::{self, shown};
+use super::error::raise;
+use super::recording::RecordingHandle;
+use super::session;
+use crate::record::{self, Program};
+use crate::recording::{default_dir, mark_latest};
+use crate::tracee::Stdin;
+use mlua::{AnyUserData, Lua, ObjectLike, Table, Value};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+const OPTIONS: [&str; 4] = ["cwd", "env", "stdin", "out"];
+const LATER: [&str; 3] = ["engine", "ready", "during"];
+
+pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
+    for name in LATER {
+        if spec.contains_key(name)? {
+            return Err(raise(format!("rr.record cannot do {name:?} yet")));
+        }
+    }
+    convert::only_options(spec, &OPTIONS, "rr.record")?;
+    let program = program(spec)?;
+    let name = program.name();
+    let out = spec.get::<Option<Value>>("out")?;
+    let out = out.map(|dir| path(&dir, "out")).transpose()?;
+    let command = program.command().map_err(raise)?;
+    let dir = match &out {
+        Some(dir) => dir.clone(),
+        None => default_dir(&name).map_err(raise)?,
+    };
+    flush_output(lua)?;
+    let watch = session::watch(lua);
+    let (starting, there) = (Rc::clone(&watch), dir.clone());
+    let result = record::record(record::Options {
+        command,
+        dir,
+        on_start: Some(Box::new(move |pid| starting.started(pid, &there))),
+    });
+    watch.ended(result.as_ref().ok().map(|recorded| recorded.exit));
+    let recorded = result.map_err(raise)?;
+    if out.is_none() {
+        mark_latest(&recorded.dir);
+    }
+    let handle = RecordingHandle::open(&recorded.dir)?;
+    session::set_recording(lua, &handle);
+    lua.create_userdata(handle)
+}
+
+fn os(value: &Value, what: &str) -> mlua::Result<OsString> {
+    convert::bytes(value, what).map(OsString::from_vec)
+}
+
+fn path(value: &Value, what: &str) -> mlua::Result<PathBuf> {
+    os(value, what).map(PathBuf::from)
+}
+
+fn program(spec: &Table) -> mlua::Result<Program> {
+    let argv = spec.sequence_values::<Value>();
+    let argv = argv.map(|arg| os(&arg?, "an argument of the program"));
+    let mut env = Vec::new();
+    if let Some(changes) = spec.get::<Option<Table>>("env")? {
+        changes.for_each(|key: Value, value: Value| {
+            env.push((
+                os(&key, "an environment variable's name")?,
+                os(&value, "an environment variable")?,
+            ));
+            Ok(())
+        })?;
+    }
+    Ok(Program {
+        argv: argv.collect::<mlua::Result<_>>()?,
+        env,
+        cwd: spec
+            .get::<Option<Value>>("cwd")?
+            .map(|dir| path(&dir, "cwd"))
+            .transpose()?,
+        stdin: stdin(spec.get("stdin")?)?,
+    })
+}
+
+/// A string is what the program reads; a file is read from where it stands.
+fn stdin(value: Value) -> mlua::Result<Stdin> {
+    match value {
+        Value::Nil => Ok(Stdin::Inherit),
+        Value::String(text) => Ok(Stdin::Bytes(text.as_bytes().to_vec())),
+        Value::UserData(file) => {
+            let text: Value = file.call_method("read", "a")?;
+            convert::bytes(&text, "stdin").map(Stdin::Bytes)
+        }
+        other => Err(raise(format!(
+            "stdin is a string or a file, not {}",
+            shown(&other)
+        ))),
+    }
+}
+
+/// What the script printed comes before what the program prints.
+fn flush_output(lua: &Lua) -> mlua::Result<()> {
+    let io: Table = lua.globals().get("io")?;
+    let stdout: AnyUserData = io.get("stdout")?;
+    stdout.call_method::<Value>("flush", ())?;
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Bindings for scripts: userdata, argument conversion, errors. Nothing here that a Rust caller could want.
+//!
+//! [`run`] runs one script. The globals are those of the contract for scripts; what is "current" (the recording opened
+//! last, the stop reached last, the process spun off last) lives in [`session`].
+
+mod constants;
+mod convert;
+mod error;
+mod event;
+mod hooks;
+mod launch;
+mod outcome;
+mod pattern;
+mod process;
+mod recording;
+mod session;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod values;
+
+pub use error::ScriptError;
+pub use session::{Quiet, Watch};
+
+use crate::tracee::quiet;
+use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
+use session::Session;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+/// A script to run.
+pub struct Script {
+    /// Its text.
+    pub text: Vec<u8>,
+    /// Its name in messages, and `arg[0]`.
+    pub name: String,
+    /// What follows on the command line.
+    pub args: Vec<OsString>,
+}
+
+/// Runs a script to its end.
+///
+/// # Errors
+/// What is wrong with it: one message, and the traceback for who wants it.
+pub fn run(script: &Script, watch: Rc<dyn Watch>) -> Result<(), ScriptError> {
+    execute(script, watch).map_err(|error| ScriptError::of(&error))
+}
+
+fn execute(script: &Script, watch: Rc<dyn Watch>) -> mlua::Result<()> {
+    if script.text.starts_with(b"\x1bLua") {
+        return Err(error::raise_at(
+            format!("{}:1", script.name),
+            "this is a compiled chunk: a script is text",
+        ));
+    }
+    let lua = Lua::new_with(StdLib::ALL_SAFE, LuaOptions::default())?;
+    lua.set_app_data(Session::new(watch));
+    hooks::keep_time(&lua)?;
+    install(&lua)?;
+    let globals = lua.globals();
+    globals.set("arg", arguments(&lua, script)?)?;
+    find_modules_beside(&lua, &script.name)?;
+    let args = script
+        .args
+        .iter()
+        .map(|arg| lua.create_string(arg.as_bytes()).map(Value::String))
+        .collect::<mlua::Result<MultiValue>>()?;
+    lua.load(without_shebang(&script.text))
+        .set_name(error::chunk_name(&script.name))
+        .set_mode(mlua::chunk::ChunkMode::Text)
+        .call::<()>(args)
+}
+
+fn install(lua: &Lua) -> mlua::Result<()> {
+    error::install(lua)?;
+    constants::install(lua)?;
+    pattern::install(lua)?;
+    recording::install(lua)?;
+    process::install(lua)?;
+    trace::install(lua)?;
+    let_programs_run(lua)?;
+    modules(lua)
+}
+
+/// The modules that scripts can `require`.
+const MODULES: [(&str, &str); 1] = [(
+    "rrapper.report",
+    include_str!("../../lua-stdlib/rrapper/report.lua"),
+)];
+
+fn modules(lua: &Lua) -> mlua::Result<()> {
+    let preload: Table = lua.globals().get::<Table>("package")?.get("preload")?;
+    for (name, text) in MODULES {
+        let loader = lua.create_function(move |lua, (): ()| {
+            lua.load(text).set_name(format!("={name}")).eval::<Value>()
+        })?;
+        preload.set(name, loader)?;
+    }
+    Ok(())
+}
+
+/// Hooks run while the thread does without the time stamp counter; programs that they start must have it.
+fn let_programs_run(lua: &Lua) -> mlua::Result<()> {
+    for (library, name) in [("os", "execute"), ("io", "popen")] {
+        let library: Table = lua.globals().get(library)?;
+        let original: Function = library.get(name)?;
+        let wrapped = lua.create_function(move |_, args: MultiValue| {
+            quiet::suspended(|| original.call::<MultiValue>(args))
+        })?;
+        library.set(name, wrapped)?;
+    }
+    Ok(())
+}
+
+/// `require` also looks beside the script, wherever it is run from.
+fn find_modules_beside(lua: &Lua, script: &str) -> mlua::Result<()> {
+    let dir = Path::new(script)
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty());
+    let Some(dir) = dir.and_then(Path::to_str) else {
+        return Ok(());
+    };
+    let package: Table = lua.globals().get("package")?;
+    let path: String = package.get("path")?;
+    package.set("path", format!("{dir}/?.lua;{dir}/?/init.lua;{path}"))
+}
+
+fn arguments(lua: &Lua, script: &Script) -> mlua::Result<Table> {
+    let arg = lua.create_table()?;
+    arg.set(0, script.name.as_str())?;
+    for (i, value) in script.args.iter().enumerate() {
+        arg.set(i + 1, lua.create_string(value.as_bytes())?)?;
+    }
+    if let Some(program) = std::env::args_os().next() {
+        arg.set(-1, lua.create_string(program.as_bytes())?)?;
+    }
+    Ok(arg)
+}
+
+/// A first line that begins with `#` is for the shell; its newline stays, so that lines keep their numbers.
+fn without_shebang(text: &[u8]) -> &[u8] {
+    match text.first() {
+        Some(b'#') => {
+            let end = text.iter().position(|&b| b == b'\n').unwrap_or(text.len());
+            text.get(end..).unwrap_or_default()
+        }
+        _ => text,
+    }
+}

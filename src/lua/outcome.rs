@@ -1,0 +1,281 @@
+//! `Outcome`: what became of a process.
+
+use super::error::raise;
+use super::event::no_such;
+use super::trace::TraceData;
+use crate::inject::{Divergence, Outcome};
+use crate::recording::{Recording, Stream};
+use crate::replay::Replayer;
+use crate::syscall::consts;
+use crate::trace::{Exit, Origin, Trace};
+use mlua::{AnyUserData, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// An outcome, and the error of a hook where it is kept here.
+pub(super) struct OutcomeData {
+    outcome: Outcome,
+    status: &'static str,
+    error: Option<String>,
+    /// Made when it is first asked for.
+    calls: TraceData,
+}
+
+impl OutcomeData {
+    pub fn new(mut outcome: Outcome, error: Option<String>) -> OutcomeData {
+        let calls = std::mem::take(&mut outcome.calls);
+        OutcomeData {
+            status: outcome.status.name(),
+            calls: TraceData::new(calls),
+            outcome,
+            error,
+        }
+    }
+
+    fn code(&self) -> Option<i32> {
+        match self.outcome.exit {
+            Some(Exit::Code(code)) => Some(code),
+            _ => None,
+        }
+    }
+
+    fn signal(&self) -> Option<String> {
+        match self.outcome.exit {
+            Some(Exit::Signal { signal, .. }) => Some(consts::signal_name(signal)),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.status.to_string();
+        match self.outcome.exit {
+            Some(Exit::Code(code)) => text += &format!(" with {code}"),
+            Some(Exit::Signal { signal, .. }) => {
+                text += &format!(" by {}", consts::signal_name(signal))
+            }
+            None => {}
+        }
+        if let Some(reason) = &self.outcome.reason {
+            text += &format!(": {reason}");
+        }
+        if let Some(d) = &self.outcome.divergence {
+            text += &format!(
+                "; diverged at {}: expected {}, got {}",
+                place(d),
+                d.expected,
+                d.actual
+            );
+        }
+        text
+    }
+
+    /// The differences to another one, a line each; pids, times and addresses do not count.
+    fn diff(&self, other: &OutcomeData) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut compare = |what: &str, a: String, b: String| {
+            if a != b {
+                lines.push(format!("{what}: {a} / {b}"));
+            }
+        };
+        compare("status", self.status.into(), other.status.into());
+        compare("exit_code", shown(self.code()), shown(other.code()));
+        compare("signal", shown(self.signal()), shown(other.signal()));
+        let place = |d: &Option<Divergence>| d.as_ref().map_or_else(|| "nil".into(), place);
+        compare(
+            "divergence",
+            place(&self.outcome.divergence),
+            place(&other.outcome.divergence),
+        );
+        for (what, a, b) in [
+            ("stdout", &self.outcome.stdout, &other.outcome.stdout),
+            ("stderr", &self.outcome.stderr, &other.outcome.stderr),
+        ] {
+            if a != b {
+                let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+                let (a, b) = (a.len(), b.len());
+                lines.push(format!(
+                    "{what}: {a} bytes / {b} bytes, different from byte {at} on"
+                ));
+            }
+        }
+        lines
+    }
+}
+
+fn shown<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| String::from("nil"), |value| value.to_string())
+}
+
+fn place(d: &Divergence) -> String {
+    match (d.event, &d.origin) {
+        (Some(event), _) => format!("call {} (event {event})", d.index),
+        (None, Origin::Text { file, line }) => format!("call {} ({file}:{line})", d.index),
+        _ => format!("call {}", d.index),
+    }
+}
+
+/// A divergence as a table, for outcomes and for `on_divergence`.
+pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    table.set("index", d.index)?;
+    table.set("event", d.event)?;
+    table.set("expected", d.expected.as_str())?;
+    table.set("actual", d.actual.as_str())?;
+    table.set("arg", d.arg.as_deref())?;
+    if let Origin::Text { file, line } = &d.origin {
+        table.set("file", &**file)?;
+        table.set("line", *line)?;
+    }
+    let text = format!("at {}: expected {}, got {}", place(d), d.expected, d.actual);
+    let meta = lua.create_table()?;
+    meta.set(
+        "__tostring",
+        lua.create_function(move |_, _: Value| Ok(text.clone()))?,
+    )?;
+    meta.set("__name", "Divergence")?;
+    table.set_metatable(Some(meta))?;
+    Ok(table)
+}
+
+/// How a program ended, in words.
+pub(super) fn how(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exited with {code}"),
+        Exit::Signal { signal, .. } => format!("killed by {}", consts::signal_name(signal)),
+    }
+}
+
+/// How a recorded program ended.
+pub(super) fn exit_table(lua: &Lua, exit: Exit) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    match exit {
+        Exit::Code(code) => table.set("code", code)?,
+        Exit::Signal { signal, core } => {
+            table.set("signal", consts::signal_name(signal))?;
+            table.set("core", core)?;
+        }
+    }
+    let text = how(exit);
+    let meta = lua.create_table()?;
+    meta.set(
+        "__tostring",
+        lua.create_function(move |_, _: Value| Ok(text.clone()))?,
+    )?;
+    meta.set("__name", "Exit")?;
+    table.set_metatable(Some(meta))?;
+    Ok(table)
+}
+
+/// What the recorded program did, as an outcome to compare others with.
+pub(super) fn of_recording(lua: &Lua, recording: &Arc<Recording>) -> mlua::Result<AnyUserData> {
+    let mut replayer = Replayer::new(Arc::clone(recording)).map_err(raise)?;
+    let written: Rc<RefCell<(Vec<u8>, Vec<u8>)>> = Rc::default();
+    let sink = Rc::clone(&written);
+    replayer.set_output(Box::new(move |stream, bytes| {
+        let mut sink = sink.borrow_mut();
+        match stream {
+            Stream::Stderr => sink.1.extend(bytes),
+            _ => sink.0.extend(bytes),
+        }
+    }));
+    let exit = replayer.run_to_end().map_err(raise)?;
+    let (stdout, stderr) = written.take();
+    let calls = match recording.len() {
+        0 => Trace::default(),
+        last => recording.segment(1, last).map_err(raise)?,
+    };
+    let status = match exit {
+        Some(Exit::Code(_)) => crate::inject::Status::Exited,
+        Some(Exit::Signal { .. }) => crate::inject::Status::Signaled,
+        None => crate::inject::Status::Completed,
+    };
+    lua.create_userdata(OutcomeData::new(
+        Outcome {
+            status,
+            divergence: None,
+            exit,
+            stdout,
+            stderr,
+            calls,
+            injected: Vec::new(),
+            unfired: Vec::new(),
+            missing: Vec::new(),
+            reason: None,
+        },
+        None,
+    ))
+}
+
+const NAMES: [&str; 13] = [
+    "status",
+    "divergence",
+    "exit_code",
+    "signal",
+    "stdout",
+    "stderr",
+    "calls",
+    "injected",
+    "unfired",
+    "missing",
+    "reason",
+    "error",
+    "diff",
+];
+
+impl UserData for OutcomeData {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "Outcome");
+        fields.add_field_method_get("status", |_, this| Ok(this.status));
+        fields.add_field_method_get("divergence", |lua, this| {
+            this.outcome
+                .divergence
+                .as_ref()
+                .map(|d| divergence(lua, d))
+                .transpose()
+        });
+        fields.add_field_method_get("exit_code", |_, this| Ok(this.code()));
+        fields.add_field_method_get("signal", |_, this| Ok(this.signal()));
+        fields.add_field_method_get("stdout", |lua, this| {
+            lua.create_string(&this.outcome.stdout)
+        });
+        fields.add_field_method_get("stderr", |lua, this| {
+            lua.create_string(&this.outcome.stderr)
+        });
+        fields.add_field_method_get("calls", |_, this| Ok(this.calls.clone()));
+        fields.add_field_method_get("injected", |lua, this| {
+            let list = lua.create_table()?;
+            for injected in &this.outcome.injected {
+                let entry = lua.create_table()?;
+                entry.set("index", injected.index)?;
+                entry.set("event", injected.event)?;
+                entry.set("call", injected.call.as_str())?;
+                entry.set("rule", injected.rule.as_str())?;
+                list.raw_push(entry)?;
+            }
+            Ok(list)
+        });
+        fields.add_field_method_get("unfired", |lua, this| {
+            lua.create_sequence_from(this.outcome.unfired.iter().map(String::as_str))
+        });
+        fields.add_field_method_get("missing", |lua, this| {
+            lua.create_sequence_from(this.outcome.missing.iter().map(String::as_str))
+        });
+        fields.add_field_method_get("reason", |_, this| Ok(this.outcome.reason.clone()));
+        fields.add_field_method_get("error", |_, this| Ok(this.error.clone()));
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method(
+            "diff",
+            |lua, this, other: mlua::UserDataRef<OutcomeData>| {
+                lua.create_sequence_from(this.diff(&other))
+            },
+        );
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.text()));
+        methods.add_meta_method(
+            MetaMethod::Index,
+            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("an outcome", &key, &NAMES)) },
+        );
+    }
+}

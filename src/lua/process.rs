@@ -1,0 +1,348 @@
+//! `Process`, `spin_off`, `inject`.
+
+use super::convert;
+use super::error::raise;
+use super::event::no_such;
+use super::hooks::LuaHooks;
+use super::outcome::OutcomeData;
+use super::stop::spin_off;
+use super::trace::{self, TraceData};
+use super::{session, values};
+use crate::inject::{self, Driven, Script};
+use crate::replay::{Place, Process};
+use crate::tracee::proc;
+use mlua::{
+    AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods,
+    Value,
+};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Reads longer than this are a mistake.
+const LONGEST_READ: u64 = 1 << 30;
+
+enum State {
+    Alive(Box<Process>),
+    /// Being driven.
+    Busy,
+    /// Over, and why.
+    Ended(String),
+}
+
+/// A process that was spun off.
+#[derive(Clone)]
+pub(super) struct ProcessHandle {
+    state: Rc<RefCell<State>>,
+    pid: i32,
+    real_pid: i32,
+    event: u64,
+}
+
+impl ProcessHandle {
+    pub fn new(process: Process) -> ProcessHandle {
+        ProcessHandle {
+            pid: process.pid,
+            real_pid: process.real_pid(),
+            event: process.event.0,
+            state: Rc::new(RefCell::new(State::Alive(Box::new(process)))),
+        }
+    }
+
+    /// Does something with the stopped process.
+    fn with<R>(&self, then: impl FnOnce(&mut Process) -> mlua::Result<R>) -> mlua::Result<R> {
+        match &mut *self.state.borrow_mut() {
+            State::Alive(process) => then(process),
+            gone => Err(self.gone(gone)),
+        }
+    }
+
+    fn gone(&self, state: &State) -> mlua::Error {
+        match state {
+            State::Ended(why) => raise(format!("process {} has ended: {why}", self.pid)),
+            _ => raise(format!(
+                "process {} is being injected into: a hook cannot use it",
+                self.pid
+            )),
+        }
+    }
+
+    fn take(&self) -> mlua::Result<Box<Process>> {
+        let mut state = self.state.borrow_mut();
+        match std::mem::replace(&mut *state, State::Busy) {
+            State::Alive(process) => Ok(process),
+            other => {
+                let error = self.gone(&other);
+                *state = other;
+                Err(error)
+            }
+        }
+    }
+
+    fn end(&self, why: impl Into<String>) {
+        *self.state.borrow_mut() = State::Ended(why.into());
+    }
+
+    /// What became of the process after it was driven.
+    fn conclude(
+        &self,
+        lua: &Lua,
+        result: inject::Result<Driven>,
+        mut hooks: LuaHooks,
+    ) -> mlua::Result<OutcomeData> {
+        match result {
+            Ok(Driven { outcome, process }) => {
+                *self.state.borrow_mut() = match process {
+                    Some(process) => State::Alive(Box::new(process)),
+                    None => {
+                        State::Ended(format!("its injection is over ({})", outcome.status.name()))
+                    }
+                };
+                let watch = session::watch(lua);
+                for rule in &outcome.unfired {
+                    watch.warn(&format!("warning: the rule {rule} never fired"));
+                }
+                Ok(OutcomeData::new(outcome, hooks.take_error()))
+            }
+            Err(error) => {
+                self.end("its injection failed");
+                Err(hooks.take_raised().unwrap_or_else(|| raise(error)))
+            }
+        }
+    }
+
+    fn inject(&self, lua: &Lua, args: MultiValue) -> mlua::Result<OutcomeData> {
+        let request = Request::read(lua, args)?;
+        let mut hooks = LuaHooks::read(lua, &request.hooks)?;
+        let mut options = hooks.options();
+        options.start = request.start.unwrap_or(0);
+        options.end = request.end;
+        let process = self.take()?;
+        let script = match request.trace {
+            Some(trace) => Script::of_trace(trace),
+            None => match Script::of_recording(&process) {
+                Ok(script) => script,
+                Err(error) => {
+                    *self.state.borrow_mut() = State::Alive(process);
+                    return Err(raise(error));
+                }
+            },
+        };
+        hooks.begin();
+        let result = inject::inject(*process, script, &mut hooks, &options);
+        self.conclude(lua, result, hooks)
+    }
+
+    fn live(&self, lua: &Lua, table: &Value) -> mlua::Result<OutcomeData> {
+        let mut hooks = LuaHooks::read(lua, table)?;
+        let process = self.take()?;
+        hooks.begin();
+        let timeout = hooks.options().timeout;
+        let result = inject::live(*process, &mut hooks, timeout);
+        self.conclude(lua, result, hooks)
+    }
+}
+
+/// The arguments of `inject`.
+struct Request {
+    trace: Option<Arc<crate::trace::Trace>>,
+    start: Option<usize>,
+    end: Option<usize>,
+    hooks: Value,
+}
+
+impl Request {
+    /// `(trace, start, end, hooks)`, `(trace, hooks)`, `(hooks)`; trailing ones may be left out.
+    fn read(lua: &Lua, args: MultiValue) -> mlua::Result<Request> {
+        let mut args: VecDeque<Value> = args.into_iter().collect();
+        while matches!(args.back(), Some(Value::Nil)) {
+            args.pop_back();
+        }
+        let hooks = match args.back() {
+            Some(Value::Table(_) | Value::Function(_)) => args.pop_back().unwrap_or(Value::Nil),
+            _ => Value::Nil,
+        };
+        if args.len() > 3 {
+            return Err(raise(
+                "inject takes a trace, its first and last call, and hooks: hooks are a table",
+            ));
+        }
+        let trace = match args.pop_front() {
+            None | Some(Value::Nil) => None,
+            Some(Value::String(path)) => {
+                Some(trace::load(lua, Path::new(&*path.to_str()?))?.shared())
+            }
+            Some(Value::UserData(data)) if data.is::<TraceData>() => {
+                Some(data.borrow::<TraceData>()?.shared())
+            }
+            Some(Value::Integer(_)) => {
+                return Err(raise(
+                    "inject's first argument is the trace, or nil for the process's own recording",
+                ));
+            }
+            Some(other) => {
+                let other = convert::shown(&other);
+                return Err(raise(format!(
+                    "a trace is a path, a Trace or nil, not {other}"
+                )));
+            }
+        };
+        let mut index = |what: &str| match args.pop_front() {
+            None | Some(Value::Nil) => Ok(None),
+            Some(value) => trace::index(&value, what).map(Some),
+        };
+        let (start, end) = (index("the first call")?, index("the last call")?);
+        Ok(Request {
+            trace,
+            start,
+            end,
+            hooks,
+        })
+    }
+}
+
+const NAMES: [&str; 14] = [
+    "inject", "live", "kill", "fork", "read", "write", "regs", "maps", "fds", "threads", "pid",
+    "real_pid", "event", "alive",
+];
+
+impl UserData for ProcessHandle {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "Process");
+        fields.add_field_method_get("pid", |_, this| Ok(this.pid));
+        fields.add_field_method_get("real_pid", |_, this| Ok(this.real_pid));
+        fields.add_field_method_get("event", |_, this| Ok(this.event));
+        fields.add_field_method_get("alive", |_, this| {
+            Ok(!matches!(&*this.state.borrow(), State::Ended(_)))
+        });
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("inject", |lua, this, args: MultiValue| {
+            this.inject(lua, args)
+        });
+        methods.add_method("live", |lua, this, hooks: Value| this.live(lua, &hooks));
+        methods.add_method("kill", |_, this, ()| {
+            drop(this.take()?);
+            this.end("it was killed");
+            Ok(())
+        });
+        methods.add_method("fork", |_, this, ()| {
+            this.with(|process| process.fork().map(ProcessHandle::new).map_err(raise))
+        });
+        methods.add_method("read", |lua, this, (addr, len): (Value, Value)| {
+            let addr = convert::integer(&addr, "an address")? as u64;
+            let len = convert::count(&len, "a number of bytes")?;
+            if len > LONGEST_READ {
+                return Err(raise(format!("{len} bytes are too many to read at once")));
+            }
+            this.with(|process| {
+                let mut bytes = vec![0; len as usize];
+                process
+                    .memory()
+                    .read_exact(addr, &mut bytes)
+                    .map_err(raise)?;
+                lua.create_string(bytes)
+            })
+        });
+        methods.add_method("write", |_, this, (addr, bytes): (Value, Value)| {
+            let addr = convert::integer(&addr, "an address")? as u64;
+            let bytes = convert::bytes(&bytes, "what is written")?;
+            this.with(|process| process.memory().write(addr, &bytes).map_err(raise))
+        });
+        methods.add_method("regs", |lua, this, ()| {
+            this.with(|process| {
+                let regs = process.task.regs().map_err(raise)?;
+                lua.create_table_from(regs.named().map(|(name, value)| (name, value as i64)))
+            })
+        });
+        methods.add_method("maps", |lua, this, ()| {
+            this.with(|process| maps(lua, process))
+        });
+        methods.add_method("fds", |lua, this, ()| {
+            this.with(|process| descriptors(lua, process))
+        });
+        methods.add_method("threads", |lua, this, ()| {
+            this.with(|process| lua.create_sequence_from([process.pid]))
+        });
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
+            let ProcessHandle {
+                pid,
+                real_pid,
+                event,
+                ..
+            } = this;
+            Ok(match &*this.state.borrow() {
+                State::Alive(process) => {
+                    let place = match process.place {
+                        Place::Entry => "in a call",
+                        Place::Between => "between calls",
+                    };
+                    format!("Process {pid} (really {real_pid}) of event {event}, stopped {place}")
+                }
+                State::Busy => format!(
+                    "Process {pid} (really {real_pid}) of event {event}, being injected into"
+                ),
+                State::Ended(why) => format!("Process {pid} of event {event}, ended: {why}"),
+            })
+        });
+        methods.add_meta_method(MetaMethod::Close, |_, this, _: Value| {
+            if this.take().is_ok() {
+                this.end("it was closed");
+            }
+            Ok(())
+        });
+        methods.add_meta_method(
+            MetaMethod::Index,
+            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a process", &key, &NAMES)) },
+        );
+    }
+}
+
+fn maps(lua: &Lua, process: &Process) -> mlua::Result<Table> {
+    let list = lua.create_table()?;
+    for map in proc::maps(process.real_pid()).map_err(raise)? {
+        let entry = lua.create_table()?;
+        entry.set("first", map.start as i64)?;
+        entry.set("last", map.end.wrapping_sub(1) as i64)?;
+        entry.set("size", map.end.wrapping_sub(map.start) as i64)?;
+        let bit = |bit: i32, letter: &'static str| if map.prot & bit != 0 { letter } else { "-" };
+        let perms = [
+            bit(libc::PROT_READ, "r"),
+            bit(libc::PROT_WRITE, "w"),
+            bit(libc::PROT_EXEC, "x"),
+        ]
+        .concat();
+        entry.set("perms", perms + if map.shared { "s" } else { "p" })?;
+        entry.set("offset", map.offset as i64)?;
+        entry.set("name", lua.create_string(&map.name)?)?;
+        list.raw_push(entry)?;
+    }
+    Ok(list)
+}
+
+fn descriptors(lua: &Lua, process: &Process) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    for (fd, file, cloexec) in process.descriptors.iter() {
+        let entry = lua.create_table()?;
+        entry.set("path", lua.create_string(&file.path)?)?;
+        entry.set("flags", file.flags)?;
+        entry.set("offset", file.offset as i64)?;
+        entry.set("cloexec", cloexec)?;
+        table.set(fd, entry)?;
+    }
+    values::read_only(lua, &table, "a process's descriptors cannot be set")
+}
+
+pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
+    let globals = lua.globals();
+    let spin = lua.create_function(|lua, pid: Option<i32>| -> mlua::Result<AnyUserData> {
+        spin_off(lua, &session::recording(lua)?, None, pid)
+    })?;
+    globals.set("spin_off", spin)?;
+    let inject =
+        lua.create_function(|lua, args: MultiValue| session::process(lua)?.inject(lua, args))?;
+    globals.set("inject", inject)
+}

@@ -1,0 +1,253 @@
+//! `rr` and `Recording`.
+
+use super::error::raise;
+use super::event::{EventData, filter, no_such, number};
+use super::outcome::{exit_table, how};
+use super::stop::StopData;
+use super::trace::TraceData;
+use super::{launch, session};
+use crate::recording::{Found, Recording, resolve};
+use crate::replay::{Replay, Replayer};
+use mlua::{
+    AnyUserData, Function, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
+};
+use std::cell::RefCell;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// An open recording and the replay of it, which is begun when it is first needed.
+#[derive(Clone)]
+pub(super) struct RecordingHandle {
+    pub recording: Arc<Recording>,
+    replayer: Rc<RefCell<Option<Replayer>>>,
+}
+
+impl RecordingHandle {
+    /// Opens a recording.
+    pub fn open(dir: &std::path::Path) -> mlua::Result<RecordingHandle> {
+        let recording = Recording::open(dir).map_err(raise)?;
+        Ok(RecordingHandle {
+            recording: Arc::new(recording),
+            replayer: Rc::default(),
+        })
+    }
+
+    /// Does something with the replay at this event.
+    pub fn at<R>(
+        &self,
+        event: u64,
+        then: impl FnOnce(&mut Replayer) -> mlua::Result<R>,
+    ) -> mlua::Result<R> {
+        self.recording.event(event).map_err(raise)?;
+        let mut slot = self
+            .replayer
+            .try_borrow_mut()
+            .map_err(|_| raise("the replay is in use"))?;
+        let mut replayer = match slot.take() {
+            Some(replayer) => replayer,
+            None => Replayer::new(Arc::clone(&self.recording)).map_err(raise)?,
+        };
+        // After an error the replay stands nowhere; the next one begins anew.
+        replayer.replay_to(event).map_err(raise)?;
+        let result = then(&mut replayer);
+        *slot = Some(replayer);
+        result
+    }
+
+    /// Does something with the replay where it stands.
+    pub fn here<R>(&self, then: impl FnOnce(&mut Replayer) -> mlua::Result<R>) -> mlua::Result<R> {
+        let mut slot = self
+            .replayer
+            .try_borrow_mut()
+            .map_err(|_| raise("the replay is in use"))?;
+        match slot.as_mut() {
+            Some(replayer) => then(replayer),
+            None => Err(raise(
+                "the replay stands nowhere yet: call rr.replay_to first",
+            )),
+        }
+    }
+
+    fn event(&self, event: u64) -> mlua::Result<EventData> {
+        self.recording.found(event).map(EventData).map_err(raise)
+    }
+
+    fn find(
+        &self,
+        table: Option<&Table>,
+    ) -> mlua::Result<impl Iterator<Item = mlua::Result<Found>> + use<>> {
+        let found = self.recording.find(filter(table)?).map_err(raise)?;
+        Ok(found.map(|found| found.map_err(raise)))
+    }
+
+    fn iterate(&self, lua: &Lua, table: Option<&Table>) -> mlua::Result<Function> {
+        let mut events = self.find(table)?;
+        lua.create_function_mut(move |_, ()| {
+            events.next().transpose().map(|found| found.map(EventData))
+        })
+    }
+
+    fn replay_to(&self, event: &Value) -> mlua::Result<StopData> {
+        let event = number(event)?;
+        self.at(event, |_| Ok(()))?;
+        StopData::new(self.clone(), event)
+    }
+
+    fn segment(&self, first: &Value, last: &Value) -> mlua::Result<TraceData> {
+        let (first, last) = (number(first)?, number(last)?);
+        if last < first {
+            return Err(raise(format!(
+                "the segment {first} to {last} ends before it starts"
+            )));
+        }
+        self.recording
+            .segment(first, last)
+            .map(TraceData::new)
+            .map_err(raise)
+    }
+}
+
+const NAMES: [&str; 11] = [
+    "events",
+    "find",
+    "event",
+    "segment",
+    "processes",
+    "outcome",
+    "replay_to",
+    "dir",
+    "argv",
+    "exit",
+    "complete",
+];
+
+impl UserData for RecordingHandle {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "Recording");
+        fields.add_field_method_get("dir", |lua, this| {
+            lua.create_string(this.recording.dir().as_os_str().as_bytes())
+        });
+        fields.add_field_method_get("argv", |lua, this| {
+            let argv = this
+                .recording
+                .start()
+                .argv
+                .iter()
+                .map(|arg| lua.create_string(arg));
+            lua.create_sequence_from(argv.collect::<mlua::Result<Vec<_>>>()?)
+        });
+        fields.add_field_method_get("exit", |lua, this| {
+            this.recording
+                .exit()
+                .map(|exit| exit_table(lua, exit))
+                .transpose()
+        });
+        fields.add_field_method_get("complete", |_, this| Ok(this.recording.exit().is_some()));
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("events", |lua, this, table: Option<Table>| {
+            this.iterate(lua, table.as_ref())
+        });
+        methods.add_method("find", |_, this, table: Option<Table>| {
+            this.find(table.as_ref())?
+                .next()
+                .transpose()
+                .map(|found| found.map(EventData))
+        });
+        methods.add_method("event", |_, this, event: Value| this.event(number(&event)?));
+        methods.add_method(
+            "segment",
+            |_, this, (first, last, pid): (Value, Value, Option<i32>)| {
+                let trace = this.segment(&first, &last)?;
+                Ok(pid.map_or(trace.clone(), |pid| trace.of_tid(pid)))
+            },
+        );
+        methods.add_method("processes", |lua, this, ()| {
+            let start = this.recording.start();
+            let process = lua.create_table()?;
+            process.set("pid", start.pid)?;
+            process.set("ppid", start.ppid)?;
+            let argv = start.argv.iter().map(|arg| lua.create_string(arg));
+            process.set(
+                "argv",
+                lua.create_sequence_from(argv.collect::<mlua::Result<Vec<_>>>()?)?,
+            )?;
+            lua.create_sequence_from([process])
+        });
+        methods.add_method("outcome", |lua, this, ()| {
+            super::outcome::of_recording(lua, &this.recording)
+        });
+        methods.add_method("replay_to", |_, this, event: Value| this.replay_to(&event));
+        methods.add_meta_method(MetaMethod::Len, |_, this, ()| Ok(this.recording.len()));
+        methods.add_meta_method(
+            MetaMethod::Index,
+            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a recording", &key, &NAMES)) },
+        );
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
+            let recording = &this.recording;
+            let argv: Vec<_> = recording
+                .start()
+                .argv
+                .iter()
+                .map(|arg| String::from_utf8_lossy(arg))
+                .collect();
+            let end = match recording.exit() {
+                Some(exit) => how(exit),
+                None => String::from("incomplete"),
+            };
+            let (dir, len) = (recording.dir().display(), recording.len());
+            Ok(format!(
+                "Recording of \"{}\": {len} events, {end}, in {dir}",
+                argv.join(" ")
+            ))
+        });
+        methods.add_meta_method(MetaMethod::Close, |_, this, _: Value| {
+            if let Ok(mut replayer) = this.replayer.try_borrow_mut() {
+                *replayer = None;
+            }
+            Ok(())
+        });
+    }
+}
+
+pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
+    let rr = lua.create_table()?;
+    rr.set(
+        "record",
+        lua.create_function(|lua, spec: Table| launch::record(lua, &spec))?,
+    )?;
+    rr.set("open", lua.create_function(open)?)?;
+    let replay_to =
+        lua.create_function(|lua, event: Value| session::recording(lua)?.replay_to(&event))?;
+    rr.set("replay_to", replay_to)?;
+    let events = lua.create_function(|lua, table: Option<Table>| {
+        session::recording(lua)?.iterate(lua, table.as_ref())
+    })?;
+    rr.set("events", events)?;
+    let find = lua.create_function(|lua, table: Option<Table>| {
+        let found = session::recording(lua)?.find(table.as_ref())?.next();
+        found.transpose().map(|found| found.map(EventData))
+    })?;
+    rr.set("find", find)?;
+    let meta = lua.create_table()?;
+    let index = lua.create_function(|_, (_, key): (Table, Value)| -> mlua::Result<Value> {
+        Err(no_such(
+            "rr",
+            &key,
+            &["record", "open", "replay_to", "events", "find"],
+        ))
+    })?;
+    meta.set("__index", index)?;
+    rr.set_metatable(Some(meta))?;
+    lua.globals().set("rr", rr)
+}
+
+fn open(lua: &Lua, dir: mlua::LuaString) -> mlua::Result<AnyUserData> {
+    let dir = PathBuf::from(std::ffi::OsStr::from_bytes(&dir.as_bytes()));
+    let handle = RecordingHandle::open(&resolve(&dir))?;
+    session::set_recording(lua, &handle);
+    lua.create_userdata(handle)
+}

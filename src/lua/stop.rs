@@ -1,0 +1,80 @@
+//! `Stop`: where a replay stands.
+
+use super::error::raise;
+use super::event::no_such;
+use super::process::ProcessHandle;
+use super::recording::RecordingHandle;
+use super::session;
+use crate::replay::Replay;
+use mlua::{AnyUserData, Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
+
+/// An event that a replay was taken to.
+pub(super) struct StopData {
+    handle: RecordingHandle,
+    event: u64,
+    pid: i32,
+    call: String,
+}
+
+impl StopData {
+    pub fn new(handle: RecordingHandle, event: u64) -> mlua::Result<StopData> {
+        let recorded = handle.recording.event(event).map_err(raise)?;
+        Ok(StopData {
+            pid: recorded.tid,
+            call: recorded.to_entry(event).to_string(),
+            event,
+            handle,
+        })
+    }
+
+    fn spin_off(&self, lua: &Lua, pid: Option<i32>) -> mlua::Result<AnyUserData> {
+        spin_off(lua, &self.handle, Some(self.event), pid)
+    }
+}
+
+/// Spins a process off at an event, or where the replay stands.
+pub(super) fn spin_off(
+    lua: &Lua,
+    handle: &RecordingHandle,
+    event: Option<u64>,
+    pid: Option<i32>,
+) -> mlua::Result<AnyUserData> {
+    let process = match event {
+        Some(event) => handle.at(event, |replay| replay.spin_off(pid).map_err(raise))?,
+        None => handle.here(|replay| replay.spin_off(pid).map_err(raise))?,
+    };
+    session::set_process(lua, ProcessHandle::new(process))
+}
+
+impl UserData for StopData {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "Stop");
+        fields.add_field_method_get("event", |_, this| Ok(this.event));
+        fields.add_field_method_get("pid", |_, this| Ok(this.pid));
+        fields.add_field_method_get("tid", |_, this| Ok(this.pid));
+        fields.add_field_method_get("call", |_, this| Ok(this.call.clone()));
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("spin_off", |lua, this, pid: Option<i32>| {
+            this.spin_off(lua, pid)
+        });
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
+            Ok(format!(
+                "Stop at event {} of {}: {}",
+                this.event, this.pid, this.call
+            ))
+        });
+        methods.add_meta_method(
+            MetaMethod::Index,
+            |_, _, key: Value| -> mlua::Result<Value> {
+                Err(no_such(
+                    "a stop",
+                    &key,
+                    &["event", "pid", "tid", "call", "spin_off"],
+                ))
+            },
+        );
+        methods.add_meta_method(MetaMethod::Close, |_, _, _: Value| Ok(()));
+    }
+}

@@ -1,0 +1,73 @@
+//! What scripts get to hear of their mistakes.
+
+use super::{Quiet, Script, run};
+use std::rc::Rc;
+
+/// The message with which a script ends; empty where it does not fail.
+fn message(text: &str) -> String {
+    let script = Script {
+        text: text.as_bytes().to_vec(),
+        name: String::from("quick.lua"),
+        args: Vec::new(),
+    };
+    run(&script, Rc::new(Quiet)).map_or_else(|error| error.message, |()| String::new())
+}
+
+#[test]
+fn a_mistake_is_told_with_file_and_line() {
+    for (text, expected) in [
+        ("x = =", "quick.lua:1: unexpected symbol near '='"),
+        (
+            "#!/usr/bin/rrapper\nfoo()",
+            "quick.lua:2: attempt to call a nil value (global 'foo')",
+        ),
+        ("\nerror 'boom'", "quick.lua:2: boom"),
+        (
+            "\n\nspin_off()",
+            "quick.lua:3: no recording is open: call rr.open or rr.record first",
+        ),
+        (
+            "print(errno.EOI)",
+            "quick.lua:1: unknown errno \"EOI\"; did you mean \"EIO\" or \"EDOM\"?",
+        ),
+        (
+            "rr.opne 'x'",
+            "quick.lua:1: rr has no \"opne\"; did you mean \"open\"?",
+        ),
+        (
+            "rr.record{ 'true', cdw = '/' }",
+            "quick.lua:1: rr.record has no option \"cdw\"; did you mean \"cwd\"?",
+        ),
+        (
+            "require 'nothing.there'",
+            "quick.lua:1: module 'nothing.there' not found",
+        ),
+        ("error {}", "the script raised a table, not a message"),
+    ] {
+        assert_eq!(message(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn pcall_gets_messages_as_text() {
+    let text = "local ok, e = pcall(function() return C.NOPE_NOPE end)
+        assert(e == 'quick.lua:1: unknown constant \"NOPE_NOPE\"', e)";
+    assert_eq!(message(text), "");
+}
+
+#[test]
+fn constants_are_looked_up() {
+    let text = "assert(errno.EIO == 5 and errno[5] == 'EIO' and C.O_TRUNC == 512)
+        assert(signal.SIGTERM == 15 and #errno.all() > 100)";
+    assert_eq!(message(text), "");
+}
+
+#[test]
+fn traces_can_be_edited() {
+    let text = r#"local t = trace.parse 'read(3, "abc", 10) = 3\nclose(3) = 0\n'
+        assert(#t == 2 and t[1].index == 0 and t[1].args.buf == "abc" and t[1].args[3] == 10)
+        local map = t:map(function(c) if c.name == "read" then return { c, c } end end)
+        assert(#map == 2 and map[2].name == "read")
+        assert(t:find{ syscall = "close" }.index == 1)"#;
+    assert_eq!(message(text), "");
+}
