@@ -1,0 +1,582 @@
+//! What a killed recorder leaves behind, and recordings that are cut, damaged or made to do harm.
+
+mod common;
+
+use common::{Done, Folder, RRAPPER};
+use rrapper::image::{Backing, Chunk, Image, Mapping};
+use rrapper::recording::{
+    CallEvent, Effect, Event, EventKind, Frame, Recording, Start, StartFd, Writer,
+};
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const LATE: Duration = Duration::from_secs(20);
+
+/// Waits until something holds.
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < LATE, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether there is such a process, and it has not ended.
+fn is_alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| {
+            stat.rsplit_once(") ")
+                .map(|(_, rest)| !rest.starts_with(['Z', 'X']))
+        })
+        .unwrap_or(false)
+}
+
+/// A running recorder; a test that fails leaves it no more than one that does not.
+struct Recorder(Child);
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn record(folder: &Folder, name: &str, argv: &[&str]) -> Recorder {
+    let mut command = folder.command(RRAPPER);
+    command.args(["-q", "record", "-o", name, "--"]).args(argv);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    Recorder(command.spawn().expect("the binary starts"))
+}
+
+/// Kills the recorder; the program dies with it.
+fn kill(mut recorder: Recorder, recording: Option<&Recording>) {
+    recorder.0.kill().unwrap();
+    recorder.0.wait().unwrap();
+    if let Some(recording) = recording {
+        let pid = recording.start().pid;
+        eventually("the program dies with its recorder", || !is_alive(pid));
+    }
+}
+
+/// Runs the binary with a limit of its time and memory.
+fn limited(folder: &Folder, args: &[&str]) -> Done {
+    let mut child = folder
+        .command("sh")
+        .args(["-c", "ulimit -v 4000000; exec \"$@\"", "sh", RRAPPER])
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let begun = Instant::now();
+    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    fn read(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            from.read_to_end(&mut bytes).unwrap();
+            bytes
+        })
+    }
+    let (out, err) = (read(out), read(err));
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > LATE {
+            child.kill().unwrap();
+            panic!("{args:?} hangs");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let (stdout, stderr) = (out.join().unwrap(), err.join().unwrap());
+    std::process::Output {
+        status,
+        stdout,
+        stderr,
+    }
+    .into()
+}
+
+const SPIN_OFF_AT_THE_END: &str = r#"
+rr.open(arg and arg[1] or "rec")
+local last
+for event in rr.events{} do last = event.event end
+local stop = rr.replay_to(last)
+assert(stop.event == last)
+local o = stop:spin_off():inject(nil, { timeout = 20 })
+print(o.status, last)
+"#;
+
+/// Everything that must work with what a killed recorder left; returns what a replay prints.
+#[track_caller]
+fn is_usable(folder: &Folder, name: &str) -> Vec<u8> {
+    let recording = Recording::open(&folder.join(name)).unwrap();
+    assert_eq!(recording.exit(), None);
+    let last = recording.len();
+    let incomplete = format!("rrapper: the recording is incomplete: it ends at event {last}\n");
+    let listed = folder.rrapper(["events", name]).ok();
+    assert_eq!(listed.text().lines().count() as u64, last);
+    assert_eq!(listed.stderr, incomplete);
+    let replayed = limited(folder, &["replay", name]);
+    assert_eq!(replayed.stderr, incomplete);
+    assert_eq!(replayed.code, Some(2));
+    folder.write("end.lua", SPIN_OFF_AT_THE_END);
+    let spun = limited(folder, &["end.lua", name]).ok().text();
+    assert_eq!(spun, format!("completed\t{last}\n"));
+    replayed.stdout
+}
+
+#[test]
+fn a_busy_program_whose_recorder_is_killed() {
+    let folder = Folder::new();
+    let program = folder.compile("reads", &[]);
+    for (i, size) in [1, 300_000, 700_000, 2_000_000, 2_000_001]
+        .into_iter()
+        .enumerate()
+    {
+        let name = format!("rec{i}");
+        let recorder = record(&folder, &name, &[&program, "100000000"]);
+        let events = folder.join(&name).join("events");
+        let mut opened = None;
+        eventually("the recording grows", || {
+            opened = Recording::open(&folder.join(&name))
+                .ok()
+                .filter(|recording| !recording.is_empty());
+            opened.is_some() && fs::metadata(&events).is_ok_and(|meta| meta.len() >= size)
+        });
+        kill(recorder, opened.as_ref());
+        assert_eq!(is_usable(&folder, &name), b"");
+    }
+}
+
+#[test]
+fn a_recorder_that_is_killed_as_it_starts() {
+    let folder = Folder::new();
+    let program = folder.compile("reads", &[]);
+    for i in 0..20 {
+        let name = format!("rec{i}");
+        let recorder = record(&folder, &name, &[&program, "100000000"]);
+        let dir = folder.join(&name);
+        // A little later each time: nothing that can be waited for happens in between.
+        eventually("the directory is made", || dir.exists());
+        std::thread::sleep(Duration::from_millis(i * 2));
+        kill(recorder, None);
+        match Recording::open(&dir) {
+            Ok(recording) => {
+                let pid = recording.start().pid;
+                eventually("the program dies with its recorder", || !is_alive(pid));
+                if recording.is_empty() {
+                    limited(&folder, &["replay", &name]).complains(&[&name]);
+                } else {
+                    is_usable(&folder, &name);
+                }
+            }
+            Err(_) => {
+                limited(&folder, &["replay", &name]).complains(&[&name, "not a recording"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_blocked_program_whose_recorder_is_killed() {
+    let folder = Folder::new();
+    let mut recorder = record(&folder, "rec", &["cat"]);
+    recorder
+        .0
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(b"so far\n")
+        .unwrap();
+    let mut so_far = [0; 7];
+    recorder
+        .0
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut so_far)
+        .unwrap();
+    let mut opened = None;
+    eventually("the write is on disk although the program blocks", || {
+        opened = Recording::open(&folder.join("rec"))
+            .ok()
+            .filter(|recording| {
+                let last = recording
+                    .len()
+                    .checked_sub(1)
+                    .and_then(|_| recording.event(recording.len()).ok());
+                last.and_then(|event| event.call().map(|call| call.name() == "write"))
+                    .unwrap_or(false)
+            });
+        opened.is_some()
+    });
+    kill(recorder, opened.as_ref());
+    assert_eq!(is_usable(&folder, "rec"), b"so far\n");
+}
+
+/// A recording of a short program, what it printed, and the bytes of its `events`.
+fn short(folder: &Folder) -> (Vec<u8>, Vec<u8>) {
+    folder.write("data", "one\ntwo\n");
+    let printed = folder.record("rec", &["wc", "data"]).ok().stdout;
+    (printed, fs::read(folder.join("rec/events")).unwrap())
+}
+
+/// The offsets of frames, and of the end.
+fn borders(events: &[u8]) -> Vec<usize> {
+    let mut borders = vec![12];
+    let mut at = 12;
+    while at + 8 <= events.len() {
+        at += 8 + u32::from_le_bytes(events[at..at + 4].try_into().unwrap()) as usize;
+        borders.push(at);
+    }
+    assert_eq!(at, events.len());
+    borders
+}
+
+/// Opens it and reads it all: how many events there are.
+fn read_all(dir: &Path) -> Option<u64> {
+    let recording = std::sync::Arc::new(Recording::open(dir).ok()?);
+    let mut count = 0;
+    if !recording.is_empty() {
+        for event in recording.events_from(1).ok()? {
+            let Ok((number, event)) = event else { break };
+            count += 1;
+            assert_eq!(number, count);
+            // Printing decodes arguments and memory.
+            let _ = event.to_entry(number).to_string();
+        }
+    }
+    Some(recording.len())
+}
+
+#[test]
+fn a_recording_cut_anywhere_is_a_shorter_one_or_none() {
+    let folder = Folder::new();
+    let (printed, events) = short(&folder);
+    let dir = folder.join("rec");
+    let whole = read_all(&dir).unwrap();
+    let borders = borders(&events);
+    let spread = (0..200).map(|i| events.len() * i / 200);
+    let around = borders
+        .iter()
+        .flat_map(|&at| [at - 1, at, at + 1, at + 7, at + 8, at + 9]);
+    let mut cuts: Vec<usize> = (0..200)
+        .chain(around)
+        .chain(spread)
+        .filter(|&at| at < events.len())
+        .collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let mut before = 0;
+    for &cut in &cuts {
+        folder.write("rec/events", &events[..cut]);
+        let found = read_all(&dir);
+        assert_eq!(found.is_some(), cut >= borders[1], "cut at {cut}");
+        let found = found.unwrap_or(0);
+        assert!(found >= before && found <= whole, "cut at {cut}");
+        before = found;
+    }
+    assert_eq!(before, whole);
+    for cut in cuts.iter().step_by(cuts.len() / 24) {
+        folder.write("rec/events", &events[..*cut]);
+        let replayed = limited(&folder, &["replay", "rec"]);
+        assert!(printed.starts_with(&replayed.stdout), "cut at {cut}");
+        replayed.complains(&[]);
+        let listed = limited(&folder, &["events", "rec"]);
+        assert!(matches!(listed.code, Some(0 | 2)), "cut at {cut}");
+        assert!(
+            listed.stderr.starts_with("rrapper: "),
+            "cut at {cut}: {}",
+            listed.stderr
+        );
+    }
+}
+
+/// Numbers that are the same in each run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+/// It may say what is wrong or get through, but not break.
+#[track_caller]
+fn is_sane(done: &Done, what: &str) {
+    assert!(
+        done.code.is_some() && done.code != Some(101),
+        "{what}: {:?} {}",
+        done.output.status,
+        done.stderr
+    );
+    assert!(!done.stderr.contains("panicked"), "{what}: {}", done.stderr);
+}
+
+fn names(folder: &Folder) -> Vec<String> {
+    let entries = fs::read_dir(folder.path())
+        .unwrap()
+        .chain(fs::read_dir(folder.join("rec")).unwrap());
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn flipped_bits_are_noticed() {
+    let folder = Folder::new();
+    let (printed, events) = short(&folder);
+    let dir = folder.join("rec");
+    let before = names(&folder);
+    let whole = read_all(&dir).unwrap();
+    let mut chance = Chance(1);
+    for i in 0..400 {
+        let at = if i < 100 {
+            chance.below(200)
+        } else {
+            chance.below(events.len())
+        };
+        let mut damaged = events.clone();
+        damaged[at] ^= 1 << chance.below(8);
+        folder.write("rec/events", &damaged);
+        assert!(
+            read_all(&dir).is_none_or(|found| found <= whole),
+            "flipped at {at}"
+        );
+        if i % 20 == 0 {
+            let replayed = limited(&folder, &["replay", "rec"]);
+            is_sane(&replayed, &format!("flipped at {at}"));
+            assert!(printed.starts_with(&replayed.stdout), "flipped at {at}");
+        }
+    }
+    assert_eq!(names(&folder), before, "nothing was written");
+}
+
+#[test]
+fn damage_behind_a_right_checksum_breaks_nothing() {
+    let folder = Folder::new();
+    let (_, events) = short(&folder);
+    let dir = folder.join("rec");
+    let before = names(&folder);
+    let borders = borders(&events);
+    let mut chance = Chance(2);
+    // All but the end, which says what the exit status is.
+    let frames = borders.len() - 2;
+    for i in 0..400 {
+        // Where bytes are many and few: the image is the second frame.
+        let frame = if i % 4 == 0 { 1 } else { chance.below(frames) };
+        let (from, to) = (borders[frame] + 8, borders[frame + 1]);
+        // An image begins with what is most delicate.
+        let at = from + chance.below((to - from).min(2000));
+        let mut damaged = events.clone();
+        damaged[at] = chance.below(256) as u8;
+        let crc = crc32fast::hash(&damaged[from..to]);
+        damaged[from - 4..from].copy_from_slice(&crc.to_le_bytes());
+        folder.write("rec/events", &damaged);
+        let what = format!("frame {frame}, byte {} is {}", at - from, damaged[at]);
+        read_all(&dir);
+        if i % 8 == 0 {
+            is_sane(&limited(&folder, &["replay", "rec"]), &what);
+            is_sane(&limited(&folder, &["-q", "events", "rec"]), &what);
+        }
+    }
+    assert_eq!(names(&folder), before, "nothing was written");
+}
+
+#[test]
+fn kept_files_that_are_not_what_they_were() {
+    let folder = Folder::new();
+    short(&folder);
+    let file = folder.join("rec/files/1");
+    let content = fs::read(&file).unwrap();
+    fs::write(&file, &content[..content.len() / 2]).unwrap();
+    limited(&folder, &["replay", "rec"]).complains(&[]);
+    fs::write(&file, b"").unwrap();
+    limited(&folder, &["replay", "rec"]).complains(&[]);
+    fs::remove_file(&file).unwrap();
+    limited(&folder, &["replay", "rec"]).complains(&["files/1", "No such file"]);
+    fs::create_dir(&file).unwrap();
+    limited(&folder, &["replay", "rec"]).complains(&[]);
+    fs::remove_dir(&file).unwrap();
+    // What would wait for somebody to write.
+    let fifo = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    fifo(&file);
+    limited(&folder, &["replay", "rec"]).complains(&[]);
+    fs::remove_file(folder.join("rec/events")).unwrap();
+    fifo(&folder.join("rec/events"));
+    limited(&folder, &["replay", "rec"]).complains(&["not a recording"]);
+}
+
+fn an_image() -> Image {
+    Image {
+        exe: b"/bin/true".to_vec(),
+        mappings: vec![Mapping {
+            start: 0x40_0000,
+            end: 0x40_1000,
+            prot: libc::PROT_READ | libc::PROT_EXEC,
+            backing: Backing::Anonymous,
+            name: Vec::new(),
+        }],
+        pages: Vec::new(),
+        layout: Default::default(),
+        brk: 0,
+        regs: vec![0; 27],
+        sigmask: 0,
+        ignored: 0,
+    }
+}
+
+fn write(dir: &Path, image: Image) {
+    let mut writer = Writer::create(dir).unwrap();
+    writer
+        .write(&Frame::Start(Start {
+            argv: vec![b"true".to_vec()],
+            pid: 77,
+            ppid: 1,
+            cwd: b"/".to_vec(),
+            descriptors: vec![StartFd {
+                fd: 1,
+                path: b"/dev/null".to_vec(),
+                offset: u64::MAX,
+                flags: -1,
+            }],
+            cpu: u32::MAX,
+            time: u64::MAX,
+        }))
+        .unwrap();
+    let call = |nr: u32, effect: Effect| {
+        Frame::Event(Event {
+            tid: 77,
+            kind: EventKind::Call(CallEvent {
+                nr,
+                args: [0; 6],
+                ip: 0,
+                ret: Some(0),
+                ins: Vec::new(),
+                outs: Vec::new(),
+                effect,
+            }),
+        })
+    };
+    writer
+        .write(&call(
+            libc::SYS_execve as u32,
+            Effect::Exec(Box::new(image)),
+        ))
+        .unwrap();
+    writer
+        .write(&call(libc::SYS_getpid as u32, Effect::None))
+        .unwrap();
+}
+
+#[test]
+fn images_that_no_process_can_have_are_errors() {
+    let folder = Folder::new();
+    let top = 0x7fff_ffff_f000;
+    let mapping = |start: u64, end: u64| {
+        move |image: &mut Image| {
+            image.mappings[0].start = start;
+            image.mappings[0].end = end;
+        }
+    };
+    type Change = Box<dyn Fn(&mut Image)>;
+    let cases: Vec<(&str, Change)> = vec![
+        ("reversed", Box::new(mapping(0x40_1000, 0x40_0000))),
+        ("empty", Box::new(mapping(0x40_0000, 0x40_0000))),
+        ("unaligned", Box::new(mapping(0x40_0001, 0x40_1001))),
+        ("everything", Box::new(mapping(0, top))),
+        ("huge", Box::new(mapping(0x10_0000, top - 0x10_0000))),
+        (
+            "kernel",
+            Box::new(mapping(0xffff_8000_0000_0000, 0xffff_8000_0000_1000)),
+        ),
+        ("around", Box::new(mapping(u64::MAX - 0xfff, 0))),
+        ("no-registers", Box::new(|image| image.regs.clear())),
+        ("few-registers", Box::new(|image| image.regs.truncate(26))),
+        (
+            "wild-registers",
+            Box::new(|image| image.regs = vec![u64::MAX; 27]),
+        ),
+        ("no-code", Box::new(|image| image.mappings.clear())),
+        ("zero-code", Box::new(|_| {})),
+        ("wild-prot", Box::new(|image| image.mappings[0].prot = -1)),
+        (
+            "no-file",
+            Box::new(|image| {
+                image.mappings[0].backing = Backing::File {
+                    file: u32::MAX,
+                    offset: u64::MAX,
+                }
+            }),
+        ),
+        (
+            "page-nowhere",
+            Box::new(|image| {
+                image.pages.push(Chunk {
+                    addr: 0x1000,
+                    data: vec![1; 4096],
+                })
+            }),
+        ),
+        (
+            "page-in-kernel",
+            Box::new(|image| {
+                image.pages.push(Chunk {
+                    addr: u64::MAX - 10,
+                    data: vec![1; 4096],
+                })
+            }),
+        ),
+        ("wild-brk", Box::new(|image| image.brk = u64::MAX)),
+        (
+            "many",
+            Box::new(|image| {
+                let one = image.mappings[0].clone();
+                image.mappings = (0..70_000)
+                    .map(|i| Mapping {
+                        start: 0x40_0000 + i * 0x2000,
+                        end: 0x40_1000 + i * 0x2000,
+                        ..one.clone()
+                    })
+                    .collect();
+            }),
+        ),
+        (
+            "overlapping",
+            Box::new(|image| {
+                let one = image.mappings[0].clone();
+                image.mappings = vec![one; 3];
+            }),
+        ),
+        (
+            "wild-signals",
+            Box::new(|image| (image.sigmask, image.ignored) = (u64::MAX, u64::MAX)),
+        ),
+        (
+            "long-name",
+            Box::new(|image| image.exe = vec![b'x'; 1 << 20]),
+        ),
+    ];
+    for (name, change) in cases {
+        let mut image = an_image();
+        change(&mut image);
+        write(&folder.join(name), image);
+        let done = limited(&folder, &["replay", name]);
+        eprintln!("{name}: {}", done.stderr.trim_end());
+        done.complains(&[]);
+        let listed = limited(&folder, &["-q", "events", name]).ok();
+        assert_eq!(listed.text().lines().count(), 2, "{name}");
+    }
+}

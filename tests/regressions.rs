@@ -1,0 +1,151 @@
+//! What went wrong once.
+
+mod common;
+
+use common::Folder;
+
+/// Spins off at every third event, drives each copy through the recording, and says how the process
+/// ended where it left the recording, or otherwise than it was recorded.
+const SPIN: &str = r#"
+local rec = rr.open "rec"
+local last
+for event in rr.events{} do last = event.event end
+for n = 1, last, 3 do
+  local outcome = rr.replay_to(n):spin_off():inject(nil, { timeout = 60 })
+  if outcome.divergence then print(n, outcome.status, outcome.divergence) end
+  if n == 1 then print(outcome.status, outcome.exit_code or outcome.signal, outcome.stdout) end
+end
+"#;
+
+/// Records a part of `fixtures/signals.c`, replays it, and drives copies through it.
+#[track_caller]
+fn check(what: &str, ends: &str) {
+    let folder = Folder::new();
+    let program = folder.compile("nasty", &[]);
+    let recorded = folder.record("rec", &[&program, what]);
+    if what != "counter" {
+        let plain = folder.plain(&[&program, what]);
+        assert_eq!(recorded.text(), plain.text(), "{}", recorded.stderr);
+    }
+    let replayed = folder.rrapper(["replay", "rec"]);
+    assert_eq!(replayed.text(), recorded.text(), "{}", replayed.stderr);
+    assert_eq!(replayed.code, recorded.code);
+    let spun = folder.script(SPIN).ok().text();
+    assert_eq!(spun, format!("{ends}\t{}\n", recorded.text()));
+}
+
+#[test]
+fn a_handler_interrupts_a_call() {
+    check("pause", "exited\t0");
+}
+
+#[test]
+fn interrupted_calls_are_made_again() {
+    check("restart", "exited\t0");
+}
+
+#[test]
+fn a_signal_comes_under_a_temporary_mask() {
+    check("suspend", "exited\t0");
+}
+
+#[test]
+fn a_process_signals_and_kills_itself() {
+    check("raise", "signaled\tSIGKILL");
+}
+
+#[test]
+fn a_handler_has_no_stack_left() {
+    check("overflow", "signaled\tSIGSEGV");
+}
+
+#[test]
+fn a_mapped_file_is_written_to() {
+    check("mapped", "exited\t0");
+}
+
+#[test]
+fn a_process_hides_its_memory() {
+    check("hidden", "exited\t0");
+}
+
+#[test]
+fn the_counter_is_read_as_recorded() {
+    check("counter", "exited\t0");
+}
+
+/// Until threads can be recorded, programs see one CPU, and stay there whatever they ask for.
+#[test]
+fn a_program_stays_on_its_one_cpu() {
+    let folder = Folder::new();
+    let recorded = folder
+        .record("rec", &["taskset", "-c", "0-63", "nproc"])
+        .ok();
+    assert_eq!(recorded.text(), "1\n");
+    assert_eq!(folder.rrapper(["replay", "rec"]).ok().text(), "1\n");
+}
+
+#[test]
+fn programs_that_look_at_their_output_print_it_in_live() {
+    let folder = Folder::new();
+    let file = folder.numbers();
+    let plain = folder.plain(&["grep", "77", &file]);
+    folder.record("rec", &["grep", "77", &file]).ok();
+    let live =
+        folder.script(r#"rr.open "rec"; io.write(rr.replay_to(2):spin_off():live{}.stdout)"#);
+    assert!(live.ok().stdout == plain.stdout);
+}
+
+#[test]
+fn an_injection_ends_where_its_trace_does() {
+    let folder = Folder::new();
+    folder
+        .record("rec", &["cp", &folder.numbers(), "copy"])
+        .ok();
+    std::fs::remove_file(folder.join("copy")).unwrap();
+    let script = r#"
+        local trace = rr.open "rec":segment(2, 6)
+        local outcome = rr.replay_to(2):spin_off():inject(trace)
+        print(outcome.status, #outcome.calls)
+        local process = rr.replay_to(2):spin_off()
+        assert(process:inject(trace, { finally = "keep" }).status == "completed")
+        print(process:inject(nil, {}).status)
+    "#;
+    assert_eq!(folder.script(script).ok().text(), "completed\t5\nexited\n");
+    assert!(!folder.join("copy").exists(), "nothing went live");
+}
+
+#[test]
+fn skipping_a_long_trace_does_not_exhaust_the_stack() {
+    let folder = Folder::new();
+    folder.record("rec", &["true"]).ok();
+    let script = r#"
+        rr.open "rec"
+        local foreign = trace.parse(("close(77) = 0\n"):rep(100000))
+        local outcome = rr.replay_to(4):spin_off():inject(foreign, {
+          on_divergence = function() return "skip" end, timeout = 60,
+        })
+        print(outcome.status)
+    "#;
+    assert_eq!(folder.script(script).ok().text(), "completed\n");
+}
+
+#[test]
+fn short_directory_reads_end_between_entries() {
+    let folder = Folder::new();
+    folder.record("rec", &["ls", "-U", "/usr/lib"]).ok();
+    let script = r#"
+        rr.open "rec"
+        local outcome = rr.replay_to(rr.find{ syscall = "getdents64" }):spin_off():inject(nil, {
+          getdents64 = { short = 1, when = "1" },
+          on_divergence = "live", finally = "live", timeout = 60, sandbox = "none",
+        })
+        print(outcome.status, outcome.exit_code)
+        io.write(outcome.stdout)
+    "#;
+    let plain = folder.plain(&["ls", "-U", "/usr/lib"]).text();
+    assert_eq!(
+        folder.script(script).ok().text(),
+        format!("exited\t0\n{plain}")
+    );
+}

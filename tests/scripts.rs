@@ -1,0 +1,345 @@
+//! The scripts that come with rrapper, and what scripts can say.
+
+mod common;
+
+use common::Folder;
+use std::path::Path;
+
+fn shipped(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scripts")
+        .join(name);
+    path.to_str().unwrap().to_string()
+}
+
+#[test]
+fn quickstart_shows_the_three_outcomes() {
+    let folder = Folder::new();
+    let out = folder.rrapper([shipped("quickstart.lua")]).ok().text();
+    for (anomaly, ends) in [
+        ("fails with EIO", "exit 1"),
+        ("is cut short", "exit 0"),
+        ("is interrupted", "exit 0"),
+    ] {
+        let line = out
+            .lines()
+            .find(|line| line.contains(anomaly))
+            .expect(anomaly);
+        assert!(line.contains(ends), "{line}");
+    }
+    assert!(out.contains("Input/output error"), "{out}");
+}
+
+#[test]
+fn legacy_script_says_that_its_recording_is_not_there() {
+    let folder = Folder::new();
+    let done = folder.rrapper([shipped("legacy_flask.lua")]);
+    assert_eq!(done.code, Some(2));
+    assert_eq!(done.stderr.trim_end().lines().count(), 1, "{}", done.stderr);
+    assert!(done.stderr.contains("test/flask-1"), "{}", done.stderr);
+}
+
+#[test]
+fn legacy_script_injects_a_trace_at_an_event() {
+    let folder = Folder::new();
+    folder.numbers();
+    folder.record("rec", &["wc", "numbers"]).ok();
+    let (event, pid) = first_event(&folder, r#"syscall = "read", path = "*numbers""#);
+    let trace = strace(&folder, &["wc", "numbers"]);
+    let first = index_of(&trace, |line| {
+        line.contains(" read(3, \"") && line.contains("= 16384")
+    });
+    let done = folder
+        .rrapper([
+            shipped("legacy_flask.lua"),
+            "rec".into(),
+            event,
+            pid,
+            "run.strace".into(),
+            first.to_string(),
+            (first + 3).to_string(),
+        ])
+        .ok();
+    assert!(done.text().contains("completed"), "{}", done.text());
+}
+
+/// The number and pid of the first event that matches.
+fn first_event(folder: &Folder, filter: &str) -> (String, String) {
+    let text = folder
+        .script(&format!(
+            "rr.open 'rec' local e = assert(rr.find{{ {filter} }}) print(e.event, e.pid)"
+        ))
+        .ok()
+        .text();
+    let (event, pid) = text.trim().split_once('\t').unwrap();
+    (event.to_string(), pid.to_string())
+}
+
+/// Runs a program under strace; its trace is in `run.strace`, and its lines are returned.
+fn strace(folder: &Folder, argv: &[&str]) -> Vec<String> {
+    let options = [
+        "strace",
+        "-f",
+        "-s",
+        "1048576",
+        "-vvvvv",
+        "-o",
+        "run.strace",
+    ];
+    folder.plain(&[&options, argv].concat());
+    let text = std::fs::read(folder.join("run.strace")).unwrap();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .map(String::from)
+        .collect()
+}
+
+fn index_of(lines: &[String], which: impl Fn(&str) -> bool) -> usize {
+    lines
+        .iter()
+        .position(|line| which(line))
+        .expect("such a line in the trace")
+}
+
+#[test]
+fn traces_of_other_runs_drive_whole_programs() {
+    let folder = Folder::new();
+    folder.write("small", "two\nlines\n");
+    for argv in [
+        &["cat", "small"][..],
+        &["ls", "-l", "/usr/bin"],
+        &["sort", "small"],
+        &["wc", "small"],
+        &["sed", "s/two/2/", "small"],
+        &["sha256sum", "small"],
+        &["gzip", "-c", "small"],
+        &["date", "+%Y"],
+        &["sqlite3", ":memory:", "select 6 * 7;"],
+        &[
+            "/usr/bin/python3",
+            "-c",
+            "import json; print(json.dumps(len(open('small').read())))",
+        ],
+    ] {
+        let _ = std::fs::remove_dir_all(folder.join("rec"));
+        let recorded = folder.record("rec", argv).ok();
+        strace(&folder, argv);
+        let out = folder
+            .script(
+                r#"
+                rr.open "rec"
+                rr.replay_to(1)
+                local outcome = spin_off():inject "run.strace"
+                assert(outcome.status == "exited", tostring(outcome))
+                assert(outcome.divergence == nil, tostring(outcome))
+                io.write(outcome.stdout)
+                "#,
+            )
+            .ok();
+        assert_eq!(out.text(), recorded.text(), "{argv:?}");
+    }
+}
+
+#[test]
+fn a_part_of_a_trace_ends_completed_and_keep_goes_on() {
+    let folder = Folder::new();
+    folder.numbers();
+    let size = folder.record("rec", &["cat", "numbers"]).ok().stdout.len();
+    let text = folder
+        .script(
+            r#"
+            rr.open "rec"
+            local stop = rr.replay_to(rr.find{ syscall = "read", path = "*numbers" })
+            local copy = stop:spin_off()
+            local a = copy:inject(nil, 0, 1, { finally = "keep" })
+            local b = copy:inject { finally = "live", on_divergence = "live" }
+            print(a.status, #a.stdout, b.status, b.exit_code, #a.stdout + #b.stdout)
+            local c = stop:spin_off():inject(nil, 0, 0)
+            print(c.status, #c.stdout, #c.calls)
+            "#,
+        )
+        .ok()
+        .text();
+    assert_eq!(
+        text,
+        format!("completed\t131072\texited\t0\t{size}\ncompleted\t0\t1\n")
+    );
+}
+
+#[test]
+fn hooks_see_and_change_calls() {
+    let folder = Folder::new();
+    folder.write("greeting", "hello\n");
+    folder.record("rec", &["cat", "greeting"]).ok();
+    let text = folder
+        .script(
+            r#"
+            rr.open "rec"
+            rr.replay_to(rr.find{ syscall = "openat", path = "*greeting" })
+            local seen = {}
+            local outcome = spin_off():inject {
+              read = {
+                enter = function(call)
+                  assert(call.ret == nil and call.phase == "enter")
+                  seen[#seen + 1] = ("%s fd %d of %s, count %d"):format(call.name, call.fd, call.path, call.args.count)
+                end,
+                exit = function(call)
+                  if call.ret > 0 then
+                    assert(call:data() == "hello\n")
+                    call:data("HELLO, WORLD\n")
+                  end
+                end,
+              },
+              on_divergence = function(d)
+                seen[#seen + 1] = ("%s instead of %s: %s"):format(d.actual, d.expected, d.arg)
+                return "live"
+              end,
+            }
+            print(outcome.status, outcome.exit_code, outcome.stdout)
+            print(table.concat(seen, "\n"))
+            "#,
+        )
+        .ok()
+        .text();
+    let name = folder.path().canonicalize().unwrap().join("greeting");
+    let expected = format!(
+        "exited\t0\tHELLO, WORLD\n\n\
+         read fd 3 of {0}, count 131072\n\
+         write(1, \"HELLO, WORLD\\n\", 13) instead of write(1, \"hello\\n\", 6) = 6: buf\n\
+         read fd 3 of {0}, count 131072\n",
+        name.display()
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn a_copy_sees_its_recorded_pid_and_has_another() {
+    let folder = Folder::new();
+    let program = "import os\n\
+        open('small').read()\n\
+        print(os.getpid(), os.kill(os.getpid(), 0), os.getpid())";
+    folder.write("small", "x");
+    let recorded = folder
+        .record("rec", &["/usr/bin/python3", "-c", program])
+        .ok()
+        .text();
+    let text = folder
+        .script(
+            r#"
+            local rec = rr.open "rec"
+            local stop = rr.replay_to(rr.find{ syscall = "openat", path = "*small" })
+            local copy = stop:spin_off()
+            assert(copy.pid == rec:processes()[1].pid or copy.pid == rec:processes()[1])
+            assert(copy.real_pid ~= copy.pid)
+            io.write(copy:live({}).stdout)
+            io.write(stop:spin_off():inject().stdout)
+            "#,
+        )
+        .ok()
+        .text();
+    assert_eq!(text, recorded.repeat(2));
+}
+
+#[test]
+fn events_are_listed_in_straces_syntax_and_filtered() {
+    let folder = Folder::new();
+    folder.numbers();
+    folder.record("rec", &["cat", "numbers", "missing"]);
+    let all = folder.rrapper(["events", "rec"]).ok().text();
+    let first = all.lines().next().unwrap().trim_start();
+    assert!(
+        first.starts_with("1 ") && first.contains(" execve(\""),
+        "{first}"
+    );
+    assert!(
+        all.lines()
+            .last()
+            .unwrap()
+            .contains("+++ exited with 1 +++")
+    );
+    // What is printed is what strace's reader understands.
+    let lines: String = all
+        .lines()
+        .map(|line| {
+            line.trim_start()
+                .split_once(' ')
+                .map_or(line, |(_, rest)| rest)
+                .to_string()
+                + "\n"
+        })
+        .collect();
+    let parsed = rrapper::strace::parse(lines.as_bytes(), "events");
+    assert_eq!(parsed.problems, []);
+    let count = |args: &[&str]| {
+        let text = folder
+            .rrapper(["events", "rec"].iter().chain(args))
+            .ok()
+            .text();
+        text.lines().filter(|line| !line.contains("+++")).count()
+    };
+    assert_eq!(
+        count(&["--syscall", "openat", "--path", "missing", "--failed"]),
+        1
+    );
+    assert_eq!(count(&["--failed=ENOENT", "--path", "missing"]), 1);
+    assert_eq!(count(&["--syscall", "read", "--path", "*/numbers"]), 3);
+    assert_eq!(
+        count(&["--syscall", "read", "--path", "*/numbers", "--nth", "2"]),
+        1
+    );
+    assert!(count(&["--syscall", "!read"]) > 20);
+}
+
+#[test]
+fn hooks_can_start_programs() {
+    let folder = Folder::new();
+    folder.write("greeting", "hello\n");
+    folder.record("rec", &["cat", "greeting"]).ok();
+    let text = folder
+        .script(
+            r#"
+            rr.open "rec"
+            rr.replay_to(rr.find{ syscall = "read", path = "*greeting" })
+            local outcome = spin_off():inject {
+              read = { when = "1", exit = function(call)
+                local pipe <close> = io.popen "date +%Y"
+                print(os.execute "true", #pipe:read "a")
+              end },
+            }
+            print(outcome.status)
+            "#,
+        )
+        .ok()
+        .text();
+    assert_eq!(text, "true\t5\nexited\n");
+}
+
+#[test]
+fn going_back_and_forth_gives_the_same_process() {
+    let folder = Folder::new();
+    folder.numbers();
+    folder.record("rec", &["sort", "numbers"]).ok();
+    let text = folder
+        .script(
+            r#"
+            rr.open "rec"
+            local function state(event)
+              local stop = rr.replay_to(event)
+              local copy <close> = stop:spin_off()
+              local r = copy:regs()
+              return ("%d %s %x %x %x"):format(stop.event, stop.call, r.rip, r.rsp, r.rdi)
+            end
+            local last
+            for e in rr.events{} do last = e.event end
+            local forth, back = {}, {}
+            for n = 1, last, 7 do forth[#forth + 1] = state(n) end
+            for n = 1 + (last - 1) // 7 * 7, 1, -7 do table.insert(back, 1, state(n)) end
+            assert(#forth == #back and #forth > 10)
+            for i = 1, #forth do assert(forth[i] == back[i], forth[i] .. " / " .. back[i]) end
+            print(#forth)
+            "#,
+        )
+        .ok()
+        .text();
+    assert!(text.trim().parse::<u32>().unwrap() > 10);
+}

@@ -1,0 +1,142 @@
+//! Programs that get signals, with handlers and without, and programs that are not supported yet.
+
+mod common;
+
+use common::{Done, Folder};
+use std::os::unix::process::ExitStatusExt;
+
+/// Spins off at the last event and at some before it, and shows how the copies end.
+const LAST: &str = r#"
+local rec = rr.open "rec"
+local n = 0
+for _ in rec:events{} do n = n + 1 end
+local last = n
+while not pcall(rr.replay_to, last) do last = last - 1 end
+while pcall(rr.replay_to, last + 1) do last = last + 1 end
+local ends = {}
+for at = last, math.max(1, last - 3), -1 do
+  local o = rr.replay_to(at):spin_off():inject(nil, { timeout = 5, finally = "live" })
+  assert(o.divergence == nil, tostring(o))
+  ends[#ends + 1] = o.status .. " " .. tostring(o.exit_code or o.signal)
+end
+print(table.concat(ends, ", "))
+"#;
+
+fn signal(done: &Done) -> Option<i32> {
+    done.output.status.signal()
+}
+
+/// Records it, and replays it three times to the same output and end.
+#[track_caller]
+fn record_and_replay(folder: &Folder, argv: &[&str]) -> Done {
+    let recorded = folder.record("rec", argv);
+    for _ in 0..3 {
+        let replayed = folder.rrapper(["replay", "rec"]);
+        assert_eq!(replayed.text(), recorded.text(), "{}", replayed.stderr);
+        assert_eq!(replayed.stderr, recorded.stderr);
+        assert_eq!(
+            (replayed.code, signal(&replayed)),
+            (recorded.code, signal(&recorded))
+        );
+    }
+    recorded
+}
+
+#[test]
+fn handlers_run_where_they_ran() {
+    let folder = Folder::new();
+    let program = folder.compile("signals", &[]);
+    let recorded = record_and_replay(&folder, &[&program]);
+    assert_eq!(recorded.code, Some(5), "{}", recorded.stderr);
+    assert!(
+        recorded.text().contains(" alarms, 2 users, "),
+        "{}",
+        recorded.text()
+    );
+    let ends = folder.script(LAST).ok().text();
+    assert_eq!(ends, "exited 5, exited 5, exited 5, exited 5\n");
+}
+
+#[test]
+fn a_fault_ends_the_replay_too() {
+    let folder = Folder::new();
+    let program = folder.compile("signals", &[]);
+    let recorded = record_and_replay(&folder, &[&program, "segv"]);
+    assert_eq!(
+        signal(&recorded),
+        Some(libc::SIGSEGV),
+        "{}",
+        recorded.stderr
+    );
+    assert!(
+        recorded.text().contains(" alarms, 2 users, "),
+        "{}",
+        recorded.text()
+    );
+    let listed = folder.rrapper(["events", "rec"]).ok().text();
+    assert!(
+        listed
+            .lines()
+            .last()
+            .unwrap()
+            .contains("+++ killed by SIGSEGV"),
+        "{listed}"
+    );
+    let ends = folder.script(LAST).ok().text();
+    assert!(
+        ends.starts_with("signaled SIGSEGV, signaled SIGSEGV,") || ends.contains("SIGSEGV"),
+        "{ends}"
+    );
+}
+
+#[test]
+fn a_signal_that_kills_the_program_kills_its_recorder() {
+    let folder = Folder::new();
+    let program = folder.compile("signals", &[]);
+    for (how, number, name) in [
+        ("term", libc::SIGTERM, "SIGTERM"),
+        ("abort", libc::SIGABRT, "SIGABRT"),
+    ] {
+        let _ = std::fs::remove_dir_all(folder.join("rec"));
+        let recorded = record_and_replay(&folder, &[&program, how]);
+        assert_eq!(signal(&recorded), Some(number), "{}", recorded.stderr);
+        let listed = folder.rrapper(["events", "rec"]).ok().text();
+        assert!(
+            listed
+                .lines()
+                .last()
+                .unwrap()
+                .contains(&format!("+++ killed by {name}")),
+            "{listed}"
+        );
+    }
+}
+
+#[test]
+fn programs_that_are_not_supported() {
+    let folder = Folder::new();
+    let program = folder.compile("many", &["-pthread"]);
+    for (how, calls) in [
+        ("fork", ["clone", "fork"]),
+        ("vfork", ["vfork", "clone"]),
+        ("thread", ["clone3", "clone"]),
+    ] {
+        let done = folder.rrapper(["record", "-o", how, &program, how]);
+        let named = calls.iter().any(|call| done.stderr.contains(call));
+        assert!(named, "{}", done.stderr);
+        done.complains(&["cannot record", " at event ", how]);
+        // What was recorded up to there is a recording.
+        let listed = folder.rrapper(["-q", "events", how]).ok();
+        assert!(listed.text().contains("execve("), "{}", listed.text());
+        folder.rrapper(["replay", how]).complains(&["incomplete"]);
+    }
+}
+
+#[test]
+fn a_program_that_waits_for_a_signal_without_calls_does_not_hang_the_recorder() {
+    let folder = Folder::new();
+    let program = folder.compile("deaf", &[]);
+    folder
+        .record("rec", &[&program])
+        .complains(&["SIGALRM", "makes none"]);
+}
