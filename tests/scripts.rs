@@ -141,6 +141,34 @@ fn traces_of_other_runs_drive_whole_programs() {
 }
 
 #[test]
+fn a_segment_drives_a_copy_also_after_it_was_saved_as_text() {
+    let folder = Folder::new();
+    folder.numbers();
+    let recorded = folder.record("rec", &["sed", "-n", "77p", "numbers"]).ok();
+    let text = folder
+        .script(
+            r#"
+            local rec = rr.open "rec"
+            local last
+            for e in rr.events{} do last = e.event end
+            for _, first in ipairs{ 1, last // 2 } do
+              local stop = rr.replay_to(first)
+              local segment = rec:segment(first, last)
+              segment:save "segment.strace"
+              for _, trace in ipairs{ segment, "segment.strace" } do
+                local outcome = stop:spin_off():inject(trace)
+                assert(outcome.divergence == nil, tostring(outcome))
+                io.write(outcome.stdout)
+              end
+            end
+            "#,
+        )
+        .ok()
+        .text();
+    assert_eq!(text, recorded.text().repeat(4));
+}
+
+#[test]
 fn a_part_of_a_trace_ends_completed_and_keep_goes_on() {
     let folder = Folder::new();
     folder.numbers();

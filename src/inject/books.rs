@@ -3,7 +3,7 @@
 use super::driver::Driver;
 use super::hook::{Decision, HookCall, Phase};
 use super::{Error, Result};
-use crate::image;
+use crate::image::Chunk;
 use crate::syscall::{Moved, Syscall};
 use crate::tracee::{Stopped, proc};
 
@@ -63,17 +63,9 @@ impl Driver<'_> {
         }
         self.log.call(seen, Some(ret));
         let path = self.opened_path(seen, ret);
-        let outs = seen
-            .call
-            .outputs(&seen.args, ret, &seen.memory, &seen.memory)
-            .into_iter()
-            .map(|region| image::Chunk {
-                addr: region.addr,
-                data: seen.memory.bytes(region.addr, region.len),
-            });
-        // Only calls about descriptors have outputs that the table looks at.
-        let outs: Vec<image::Chunk> = match seen.call.name {
-            "pipe" | "pipe2" | "socketpair" | "getdents64" => outs.collect(),
+        let outs = match seen.call.name {
+            "pipe" | "pipe2" | "socketpair" | "getdents64" => self.outputs(seen, ret),
+            // No other call has outputs that the table looks at.
             _ => Vec::new(),
         };
         self.descriptors.follow(
@@ -86,7 +78,18 @@ impl Driver<'_> {
         );
     }
 
-    pub(super) fn note_output(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
+    fn outputs(&self, seen: &HookCall, ret: i64) -> Vec<Chunk> {
+        seen.call
+            .outputs(&seen.args, ret, &seen.memory, &seen.memory)
+            .into_iter()
+            .map(|region| Chunk {
+                addr: region.addr,
+                data: seen.memory.bytes(region.addr, region.len),
+            })
+            .collect()
+    }
+
+    fn note_output(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
         let target = match seen.call.name {
             "copy_file_range" | "splice" => Some(seen.args[2] as i32),
             _ => seen.fd(),
@@ -106,7 +109,7 @@ impl Driver<'_> {
     }
 
     /// The path behind a descriptor that a call made: in live the kernel's, else the recorded or the asked-for.
-    pub(super) fn opened_path(&self, seen: &HookCall, ret: i64) -> Option<Vec<u8>> {
+    fn opened_path(&self, seen: &HookCall, ret: i64) -> Option<Vec<u8>> {
         if ret < 0 {
             return None;
         }

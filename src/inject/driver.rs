@@ -345,9 +345,6 @@ impl<'a> Driver<'a> {
             return Ok(Next::End(Status::Timeout, None, None));
         }
         let regs = task.regs()?;
-        if task.is_foreign_call()? {
-            return self.answer_now(task, regs, -i64::from(libc::ENOSYS));
-        }
         let args = regs.args();
         // Calls of other ABIs have other numbers; none of them can be recorded either.
         let known = match task.is_foreign_call()? {

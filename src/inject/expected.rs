@@ -176,7 +176,13 @@ impl Driver<'_> {
                         .step
                         .as_ref()
                         .is_some_and(|step| matches!(step.answer, Answer::Errno(_)));
-                if !expected || (seen.call.replay == Replay::Run && !failed) {
+                // What is refused when recording is refused here, too, whatever another machine's trace says.
+                let real = match seen.call.replay {
+                    Replay::Run => !failed,
+                    Replay::Refuse(_) => true,
+                    Replay::Emulate | Replay::Unsupported => false,
+                };
+                if !expected || real {
                     return self.run_natively(task, regs, seen, expected);
                 }
                 let Some(step) = &mut self.step else {

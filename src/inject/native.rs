@@ -62,12 +62,11 @@ impl Driver<'_> {
                     task.set_regs(&regs)?;
                 }
             }
-            "set_tid_address" | "gettid" | "getpid" | "getppid" => {}
-            _ if seen.call.replay != Replay::Run && refused(seen.call).is_some() => {
-                let ret = refused(seen.call).unwrap_or(0);
-                return self.conclude(task, regs, seen, ret);
+            _ => {
+                if let Some(ret) = refused(seen.call) {
+                    return self.conclude(task, regs, seen, ret);
+                }
             }
-            _ => {}
         }
         Ok(Next::ToExit(task, Box::new(seen)))
     }
