@@ -149,3 +149,26 @@ fn short_directory_reads_end_between_entries() {
         format!("exited\t0\n{plain}")
     );
 }
+
+#[test]
+fn reading_the_counter_keeps_what_the_program_wants_of_sigsegv() {
+    let folder = Folder::new();
+    let program = folder.compile("counter", &[]);
+    let plain = folder.plain(&[&program]).ok().text();
+    assert_eq!(folder.record("rec", &[&program]).ok().text(), plain);
+    assert_eq!(folder.rrapper(["replay", "rec"]).ok().text(), plain);
+    let text = folder
+        .script(
+            r#"
+            rr.open "rec"
+            local write = rr.find{ syscall = "write" }
+            for _, event in ipairs{ 1, write.event } do
+              local stop = rr.replay_to(event)
+              io.write(stop:spin_off():inject().stdout, stop:spin_off():live{}.stdout)
+            end
+            "#,
+        )
+        .ok()
+        .text();
+    assert_eq!(text, plain.repeat(4));
+}

@@ -10,6 +10,7 @@ use crate::replay::{Place, Process};
 use crate::syscall;
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
+use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Stop, Stopped, Waited};
 use std::collections::VecDeque;
@@ -110,6 +111,7 @@ pub(super) struct Driver<'a> {
     pub(super) missing: Vec<String>,
     pub(super) reason: Option<String>,
     pub(super) descriptors: DescriptorTable,
+    pub(super) segv: SegvState,
     pub(super) recording: Arc<Recording>,
     pub(super) event: (u64, Event),
     pub(super) pid: i32,
@@ -146,6 +148,7 @@ impl<'a> Driver<'a> {
             pid,
             ppid,
             descriptors,
+            segv,
         } = process;
         Ok(Driver {
             hooks,
@@ -160,6 +163,7 @@ impl<'a> Driver<'a> {
             missing: Vec::new(),
             reason: None,
             descriptors,
+            segv,
             recording,
             event,
             pid,
@@ -270,6 +274,7 @@ impl<'a> Driver<'a> {
             pid: self.pid,
             ppid: self.ppid,
             descriptors: self.descriptors,
+            segv: self.segv,
         });
         Driven { outcome, process }
     }

@@ -73,7 +73,8 @@ impl Driver<'_> {
                 seen.event = step.event();
                 return Ok(Some(true));
             }
-            if is_ignored(seen.name()) {
+            // Limits of other processes are another matter.
+            if is_ignored(seen.name()) && (seen.name() != "prlimit64" || seen.args[0] == 0) {
                 return Ok(Some(false));
             }
             let skippable = step.call.is_some_and(|call| is_ignored(call.name)) || step.used > 0;

@@ -8,6 +8,7 @@ use super::script::Step;
 use crate::image;
 use crate::recording::Effect;
 use crate::syscall::{Replay, Syscall};
+use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Regs, Stopped};
 use std::sync::Arc;
@@ -42,6 +43,7 @@ impl Driver<'_> {
                 drop(task);
                 let recording = Arc::clone(&self.recording);
                 let task = image::restore(image, &|id| recording.file_path(id))?;
+                self.segv = SegvState::at_exec(image.sigmask, image.ignored);
                 self.limit = Limit::new(task.tid(), self.limit.left())?;
                 self.descriptors
                     .follow(u64::from(seen.call.nr), seen.args, 0, None, &[], &[]);
@@ -91,6 +93,10 @@ impl Driver<'_> {
     /// A call that the kernel made is about to return.
     pub(super) fn on_exit(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
         let mut regs = task.regs()?;
+        if !(-4095..0).contains(&regs.ret()) || seen.call.name == "rt_sigreturn" {
+            self.segv
+                .after_call(&task, seen.call.nr.into(), &seen.args)?;
+        }
         if seen.call.name == "rt_sigreturn" {
             self.send_due(&task);
             return Ok(Next::Resume(task));

@@ -40,6 +40,7 @@ impl Driver<'_> {
                 };
                 instruction.execute(&mut regs, recorded.unwrap_or_else(tsc::now));
                 task.set_regs(&regs)?;
+                self.segv.restore(&mut task)?;
                 return Ok(Next::Resume(task));
             }
         }
@@ -84,6 +85,7 @@ impl Driver<'_> {
                     let now = task.sigmask()?;
                     task.set_sigmask(now | mask)?;
                 }
+                self.segv.after_mask(&task)?;
                 Ok(Next::Resume(task))
             }
             Waited::Stopped(task, stop) => self.on_stop(task, stop, None),

@@ -22,6 +22,7 @@ use crate::recording::{
 use crate::syscall::{self, Region, Replay, Syscall};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
+use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{
     Command, Regs, Running, Stop, Stopped, TaskMemory, Waited, memory, pin, proc, spawn,
@@ -83,6 +84,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         table,
         tsc: Vec::new(),
         held: Vec::new(),
+        segv: SegvState::default(),
         patience: None,
         pending: None,
         boundary: None,
@@ -132,7 +134,9 @@ struct Recorder {
     tsc: Vec<u64>,
     /// Signals that came between calls and wait for the next one.
     held: Vec<crate::tracee::SigInfo>,
-    /// How long they wait.
+    /// What a trapped read of the time stamp counter must not undo.
+    segv: SegvState,
+    /// How long the held signals wait.
     patience: Option<Limit>,
     pending: Option<Pending>,
     /// The registers with which the task left its last call: while they have
@@ -280,6 +284,7 @@ impl Recorder {
             image::prepare(&mut task)?;
             let image = image::capture(&task, self.writer.files())?;
             self.executed = true;
+            self.segv = SegvState::at_exec(image.sigmask, image.ignored);
             event.effect = Effect::Exec(Box::new(image));
             regs = task.regs()?;
         } else {
@@ -290,6 +295,9 @@ impl Recorder {
                 .outs
                 .extend(self.written_through(&task, call, &event)?);
             event.effect = self.effect(&task, call, &event, moved)?;
+        }
+        if !(-4095..0).contains(&ret) || call.name == "rt_sigreturn" {
+            self.segv.after_call(&task, call.nr.into(), &event.args)?;
         }
         self.boundary = Some(regs);
         if !self.executed {

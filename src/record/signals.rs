@@ -30,6 +30,7 @@ impl Recorder {
             self.note_tsc(now)?;
             instruction.execute(&mut regs, now);
             task.set_regs(&regs)?;
+            self.segv.restore(&mut task)?;
             return Ok(task.resume()?);
         }
         let signal = info.signal();
@@ -140,6 +141,7 @@ impl Recorder {
             frame: frame(&task, regs.sp())?,
         };
         self.write_signal(&info, fault, delivery)?;
+        self.segv.after_mask(&task)?;
         self.boundary = Some(regs);
         Ok(task.resume()?)
     }

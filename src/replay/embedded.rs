@@ -10,6 +10,7 @@ use crate::recording::{
 use crate::syscall::{self, Memory, Moved};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
+use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, Stop, Stopped, TaskMemory, Waited, proc, tsc};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Replayer {
     place: Place,
     /// The last call was interrupted, and the kernel makes it again.
     restart: bool,
+    /// What a trapped read of the time stamp counter must not undo.
+    segv: SegvState,
     table: DescriptorTable,
     output: Option<Output>,
 }
@@ -56,6 +59,7 @@ impl Replayer {
             task: None,
             place: Place::Between,
             restart: false,
+            segv: SegvState::default(),
             table,
             output: None,
             recording,
@@ -65,7 +69,11 @@ impl Replayer {
             Some(CallEvent {
                 effect: Effect::Exec(image),
                 ..
-            }) => replay.task = Some(replay.restore(image)?),
+            }) => {
+                let (task, segv) = replay.restore(image)?;
+                replay.task = Some(task);
+                replay.segv = segv;
+            }
             _ => return Err(no_program(&replay.recording)),
         }
         Ok(replay)
@@ -94,9 +102,10 @@ impl Replayer {
         &self.table
     }
 
-    fn restore(&self, image: &image::Image) -> Result<Stopped> {
+    fn restore(&self, image: &image::Image) -> Result<(Stopped, SegvState)> {
         let file = |id| self.recording.file_path(id);
-        Ok(image::restore(image, &file)?)
+        let segv = SegvState::at_exec(image.sigmask, image.ignored);
+        Ok((image::restore(image, &file)?, segv))
     }
 
     /// Reads on to the next event.
@@ -156,13 +165,20 @@ impl Replayer {
             // The first was restored when the replay began.
             if self.number != 1 {
                 self.task = None;
-                self.task = Some(self.restore(image)?);
+                let (task, segv) = self.restore(image)?;
+                self.task = Some(task);
+                self.segv = segv;
             }
             self.place = Place::Between;
         } else if let Some(ret) = event.ret {
             let number = self.number;
             let recording = Arc::clone(&self.recording);
             super::execute::answer(self.task()?, event, ret, number, &recording)?;
+            if let Some(task) = &self.task
+                && (!(-4095..0).contains(&ret) || i64::from(event.nr) == libc::SYS_rt_sigreturn)
+            {
+                self.segv.after_call(task, event.nr.into(), &event.args)?;
+            }
             self.place = Place::Between;
             self.restart = (-516..=-512).contains(&ret);
         }
@@ -227,6 +243,9 @@ impl Replayer {
         regs.set_ip(regs.ip());
         task.set_regs(&regs)?;
         task.set_sigmask(*sigmask)?;
+        if let Some(task) = &self.task {
+            self.segv.after_mask(task)?;
+        }
         self.restart = false;
         self.place = Place::Between;
         Ok(())
@@ -299,6 +318,7 @@ impl Replayer {
                     };
                     instruction.execute(&mut regs, value);
                     stopped.set_regs(&regs)?;
+                    self.segv.restore(&mut stopped)?;
                 }
                 // Signals from outside mean nothing to a replayed process.
                 Stop::Signal(_) if !stopped.siginfo()?.is_fault() => {}
@@ -386,6 +406,7 @@ impl Replay for Replayer {
             pid: there,
             ppid: self.recording.start().ppid,
             descriptors: self.table.clone(),
+            segv: self.segv.clone(),
         })
     }
 }

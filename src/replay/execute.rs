@@ -33,7 +33,10 @@ pub fn answer(
                 ARCH_SET_GS => regs.set_gs_base(event.args[1]),
                 _ => {}
             },
-            _ => make(task, &mut regs, call.name, event, ret, number, recording)?,
+            "mmap" | "mremap" | "madvise" => {
+                make(task, &mut regs, call.name, event, ret, number, recording)?;
+            }
+            name => repeat(task, name, ret, number)?,
         }
     }
     let memory = task.memory();
@@ -55,7 +58,42 @@ fn sigreturn(task: &mut Stopped, number: u64) -> Result<()> {
     }
 }
 
-/// Makes the call in the process, so that it has the recorded result.
+/// Has the process make the very call at whose entry it stands.
+///
+/// Only what cannot reach beyond the process: a recording may be a stranger's, and claim that its execve
+/// has no new image.
+fn repeat(task: &mut Stopped, name: &str, ret: i64, number: u64) -> Result<()> {
+    const OWN: [&str; 8] = [
+        "brk",
+        "mprotect",
+        "munmap",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "set_robust_list",
+        "set_tid_address",
+        "sigaltstack",
+    ];
+    let diverged = |actual: String| Error::Diverged {
+        event: number,
+        expected: format!("{name} to return {ret:#x}"),
+        actual,
+    };
+    if !OWN.contains(&name) {
+        return Err(diverged("a call that replay does not make".into()));
+    }
+    match task.to_exit()? {
+        Stop::Syscall => {}
+        other => return Err(diverged(format!("{other:?}"))),
+    }
+    let made = task.regs()?.ret();
+    // The kernel answers with the tid, and the recorded one stands.
+    if made != ret && name != "set_tid_address" {
+        return Err(diverged(format!("{made:#x}")));
+    }
+    Ok(())
+}
+
+/// Makes the call in the process, at the recorded place.
 fn make(
     task: &mut Stopped,
     regs: &mut Regs,
@@ -72,13 +110,7 @@ fn make(
     let made = match name {
         "mmap" => Some(map(&mut remote, event, ret, recording)?),
         "mremap" => Some(remap(&mut remote, event.args, ret)?),
-        "madvise" => advise(&mut remote, event.args)?,
-        // The kernel's answer is the tid, and the recorded one stands.
-        "set_tid_address" | "set_robust_list" => {
-            remote.call(event.nr.into(), event.args)?;
-            None
-        }
-        _ => Some(remote.call(event.nr.into(), event.args)?),
+        _ => advise(&mut remote, event.args)?,
     };
     remote.finish()?;
     match made {

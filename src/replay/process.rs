@@ -1,6 +1,7 @@
 //! A live copy of a recorded process.
 
 use crate::recording::{DescriptorTable, Event, Recording};
+use crate::tracee::segv::SegvState;
 use crate::tracee::{Result, Stopped, TaskMemory};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct Process {
     pub ppid: i32,
     /// What its descriptors are; the kernel knows none of them before it goes live.
     pub descriptors: DescriptorTable,
+    /// What a trapped read of the time stamp counter must not undo.
+    pub segv: SegvState,
 }
 
 impl Process {
@@ -58,6 +61,7 @@ impl Process {
             pid: self.pid,
             ppid: self.ppid,
             descriptors: self.descriptors.clone(),
+            segv: self.segv.clone(),
         })
     }
 }

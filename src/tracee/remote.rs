@@ -26,6 +26,8 @@ pub struct Remote<'a> {
     scratch: u64,
     children: Vec<i32>,
     signals: Vec<i32>,
+    /// The signal mask, where the kernel unblocks SIGTRAP for the agent's trap.
+    mask: Option<u64>,
 }
 
 impl Stopped {
@@ -35,7 +37,7 @@ impl Stopped {
     /// If its registers cannot be read.
     pub fn remote_at_entry(&mut self) -> Result<Remote<'_>> {
         let saved = self.regs()?;
-        Ok(Remote::new(self, saved, At::Entry(saved.nr() as u64)))
+        Remote::new(self, saved, At::Entry(saved.nr() as u64))
     }
 
     /// Borrows a task that stands anywhere but inside a call: at a call's exit, at an exec or a signal.
@@ -46,7 +48,7 @@ impl Stopped {
     pub fn remote_at_boundary(&mut self) -> Result<Remote<'_>> {
         let mut saved = self.regs()?;
         saved.set_ip(saved.ip());
-        Ok(Remote::new(self, saved, At::Boundary))
+        Remote::new(self, saved, At::Boundary)
     }
 
     /// Makes one call from a place where no agent is mapped yet, by writing `syscall; int3` over the
@@ -135,15 +137,18 @@ fn unexpected(task: &Stopped, what: &'static str, stop: Stop) -> Error {
 }
 
 impl<'a> Remote<'a> {
-    fn new(task: &'a mut Stopped, saved: Regs, at: At) -> Remote<'a> {
-        Remote {
+    fn new(task: &'a mut Stopped, saved: Regs, at: At) -> Result<Remote<'a>> {
+        const TRAP: u64 = 1 << (libc::SIGTRAP - 1);
+        let mask = task.sigmask()?;
+        Ok(Remote {
             task,
             saved,
             at,
             scratch: agent::SCRATCH,
             children: Vec::new(),
             signals: Vec::new(),
-        }
+            mask: Some(mask).filter(|mask| mask & TRAP != 0),
+        })
     }
 
     /// The task's memory.
@@ -258,6 +263,9 @@ impl<'a> Remote<'a> {
             return Err(unexpected(&copy, "take charge of the copy", stop));
         }
         give_back(&mut copy, &self.saved, self.at)?;
+        if let Some(mask) = self.mask {
+            copy.set_sigmask(mask)?;
+        }
         Ok(copy)
     }
 
@@ -267,6 +275,9 @@ impl<'a> Remote<'a> {
     /// If it ends before it stands there again.
     pub fn finish(self) -> Result<()> {
         give_back(self.task, &self.saved, self.at)?;
+        if let Some(mask) = self.mask {
+            self.task.set_sigmask(mask)?;
+        }
         for signal in self.signals {
             self.task.send(signal);
         }

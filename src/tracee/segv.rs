@@ -1,0 +1,82 @@
+//! What a task has done about SIGSEGV, which the kernel forgets when it traps a read of the time stamp counter
+//! (see [`super::tsc`]): a task that blocks or ignores the signal is made to take it, by unblocking it and
+//! resetting its action. Whoever answers the read puts both back.
+
+use super::{Result, Stopped};
+
+const SIGSEGV: i32 = libc::SIGSEGV;
+const BIT: u64 = 1 << (SIGSEGV - 1);
+
+/// The size of the kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
+const ACTION: usize = 32;
+
+/// A task's mask and action for SIGSEGV, as they should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SegvState {
+    blocked: bool,
+    /// `None`: the default.
+    action: Option<[u8; ACTION]>,
+}
+
+impl SegvState {
+    /// That of a program which has just been executed with this mask and these ignored signals
+    /// (bit n-1 for signal n).
+    pub fn at_exec(sigmask: u64, ignored: u64) -> SegvState {
+        let mut ignore = [0; ACTION];
+        ignore[..8].copy_from_slice(&(libc::SIG_IGN as u64).to_le_bytes());
+        SegvState {
+            blocked: sigmask & BIT != 0,
+            action: (ignored & BIT != 0).then_some(ignore),
+        }
+    }
+
+    /// Follows a call that has been made, where it may have changed something.
+    ///
+    /// # Errors
+    /// If the task has been killed.
+    pub fn after_call(&mut self, task: &Stopped, nr: i64, args: &[u64; 6]) -> Result<()> {
+        match nr {
+            libc::SYS_rt_sigaction if args[0] == SIGSEGV as u64 && args[1] != 0 => {
+                let mut action = [0; ACTION];
+                task.memory().read_exact(args[1], &mut action)?;
+                self.action = (action[..8] != [0; 8]).then_some(action);
+                Ok(())
+            }
+            libc::SYS_rt_sigprocmask | libc::SYS_rt_sigreturn => self.after_mask(task),
+            _ => Ok(()),
+        }
+    }
+
+    /// Follows a change of the mask.
+    ///
+    /// # Errors
+    /// If the task has been killed.
+    pub fn after_mask(&mut self, task: &Stopped) -> Result<()> {
+        self.blocked = task.sigmask()? & BIT != 0;
+        Ok(())
+    }
+
+    /// Puts back what the trap has undone. The task stands at the signal, which is dropped.
+    ///
+    /// # Errors
+    /// If the task ends meanwhile.
+    pub fn restore(&self, task: &mut Stopped) -> Result<()> {
+        let ignored = self
+            .action
+            .is_some_and(|action| action[..8] == (libc::SIG_IGN as u64).to_le_bytes());
+        if !self.blocked && !ignored {
+            return Ok(());
+        }
+        if let Some(action) = &self.action {
+            let mut remote = task.remote_at_boundary()?;
+            let at = remote.put(action)?;
+            let args = [SIGSEGV as u64, at, 0, 8, 0, 0];
+            remote.must("restore its handler", libc::SYS_rt_sigaction, args)?;
+            remote.finish()?;
+        }
+        if self.blocked {
+            task.set_sigmask(task.sigmask()? | BIT)?;
+        }
+        Ok(())
+    }
+}
