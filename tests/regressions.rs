@@ -172,3 +172,45 @@ fn reading_the_counter_keeps_what_the_program_wants_of_sigsegv() {
         .text();
     assert_eq!(text, plain.repeat(4));
 }
+
+/// A stranger's recording says that an execve succeeded and has no program to go on with: replay must not
+/// execute what it names.
+#[test]
+fn a_forged_execve_executes_nothing() {
+    use rrapper::recording::{Effect, EventKind, Frame, Recording, Writer};
+    let folder = Folder::new();
+    folder.record("rec", &["env", "touch", "marker"]).ok();
+    std::fs::remove_file(folder.join("marker")).unwrap();
+    let honest = Recording::open(&folder.join("rec")).unwrap();
+    let mut writer = Writer::create(&folder.join("forged")).unwrap();
+    writer.write(&Frame::Start(honest.start().clone())).unwrap();
+    let mut frames = honest.frames_from(1).unwrap();
+    let (mut number, mut forged) = (0, 0);
+    while let Some(mut frame) = frames.next_frame().unwrap() {
+        if let Frame::Event(event) = &mut frame {
+            number += 1;
+            if let EventKind::Call(call) = &mut event.kind
+                && number > 1
+                && matches!(call.effect, Effect::Exec(_))
+            {
+                call.effect = Effect::None;
+                forged = number;
+            }
+        }
+        writer.write(&frame).unwrap();
+    }
+    drop(writer);
+    assert!(forged > 1);
+    for file in std::fs::read_dir(folder.join("rec/files")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(
+            file.path(),
+            folder.join("forged/files").join(file.file_name()),
+        )
+        .unwrap();
+    }
+    folder
+        .rrapper(["replay", "forged"])
+        .complains(&[&format!("event {forged}"), "execve"]);
+    assert!(!folder.join("marker").exists());
+}
