@@ -78,6 +78,6 @@ pub fn observe(call: &HookCall, ret: Option<i64>) -> Call {
             call.call.notes(&call.args, ret, memory, memory)
         }),
         origin: call.event.map_or(Origin::Made, Origin::Event),
-        exact: None,
+        attachment: None,
     }
 }

@@ -4,7 +4,7 @@ use super::{Error, Result};
 use crate::recording::{CallEvent, Event, EventKind, Frame, Frames, Recording};
 use crate::replay::Process;
 use crate::syscall::{self, Syscall};
-use crate::trace::{Answer, Call, Entry, Field, Origin, Trace, Value};
+use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Trace, Value};
 use crate::tracee::SigInfo;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -247,7 +247,7 @@ impl Step {
             call: syscall::by_name(&call.name),
             answer: call.answer.clone(),
             origin: call.origin.clone(),
-            exact: call.exact.clone(),
+            exact: call.attachment.as_ref().and_then(Attachment::get),
             values: OnceCell::from(call.args.clone()),
             notes: call.notes.clone(),
             used: 0,
@@ -291,7 +291,7 @@ impl Step {
             answer: self.answer.clone(),
             notes: self.notes.clone(),
             origin: self.origin.clone(),
-            exact: self.exact.clone(),
+            attachment: self.exact.clone().map(Attachment::new),
         }
     }
 

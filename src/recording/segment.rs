@@ -2,7 +2,7 @@
 
 use super::{CallEvent, ChunkMemory, Event, EventKind, Recording, Result};
 use crate::syscall;
-use crate::trace::{Answer, Call, Entry, Field, Origin, Trace, Value};
+use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Trace, Value};
 use std::sync::Arc;
 
 impl CallEvent {
@@ -49,7 +49,7 @@ impl Event {
                 answer: call.ret.map_or(Answer::Never, Answer::from_raw),
                 notes: call.notes(),
                 origin,
-                exact: Some(Arc::new(call.clone())),
+                attachment: Some(Attachment::new(Arc::new(call.clone()))),
             }),
             EventKind::Signal(signal) => Entry::Signal {
                 tid: self.tid,

@@ -256,7 +256,7 @@ fn whole_call(tid: i32, whole: frame::Whole, origin: Origin) -> Entry {
         answer: whole.answer,
         notes: whole.notes,
         origin,
-        exact: None,
+        attachment: None,
     })
 }
 

@@ -4,9 +4,11 @@
 //! This module knows neither strace's syntax (see [`crate::strace`]) nor
 //! processes. Constants are looked up in [`crate::syscall::consts`].
 
+mod attachment;
 mod paths;
 mod value;
 
+pub use attachment::Attachment;
 pub use value::{Field, Value};
 
 use std::collections::HashSet;
@@ -81,8 +83,8 @@ pub struct Call {
     pub notes: Vec<Field>,
     /// Where it came from.
     pub origin: Origin,
-    /// Its registers and memory, where they were recorded.
-    pub exact: Option<Arc<crate::recording::CallEvent>>,
+    /// What it was made from, where that says more: a recorded event.
+    pub attachment: Option<Attachment>,
 }
 
 impl Call {
@@ -95,7 +97,7 @@ impl Call {
             answer,
             notes: Vec::new(),
             origin: Origin::Made,
-            exact: None,
+            attachment: None,
         }
     }
 
