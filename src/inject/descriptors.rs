@@ -50,7 +50,7 @@ pub fn recreate(task: &mut Stopped, place: Place, table: &DescriptorTable) -> Re
         }
         match reopen(&mut remote, fd, file, cloexec)? {
             Ok(()) => opened.push(fd),
-            // What somebody else left open is no news, unless the program knows of it.
+            // What somebody else left open, and the program never asked for, is no news.
             Err(_) if file.inherited => {}
             Err(why) => missing.push(format!(
                 "descriptor {fd} ({}): {why}",

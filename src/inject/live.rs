@@ -94,6 +94,7 @@ impl Driver<'_> {
             {
                 Some(-i64::from(libc::ESRCH))
             }
+            "pidfd_send_signal" => Some(-i64::from(libc::ESRCH)),
             _ => None,
         }
     }

@@ -93,10 +93,8 @@ impl Driver<'_> {
     /// A call that the kernel made is about to return.
     pub(super) fn on_exit(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
         let mut regs = task.regs()?;
-        if !(-4095..0).contains(&regs.ret()) || seen.call.name == "rt_sigreturn" {
-            self.segv
-                .after_call(&task, seen.call.nr.into(), &seen.args)?;
-        }
+        self.segv
+            .after_call(&task, seen.call.nr, &seen.args, regs.ret())?;
         if seen.call.name == "rt_sigreturn" {
             self.send_due(&task);
             return Ok(Next::Resume(task));

@@ -296,9 +296,7 @@ impl Recorder {
                 .extend(self.written_through(&task, call, &event)?);
             event.effect = self.effect(&task, call, &event, moved)?;
         }
-        if !(-4095..0).contains(&ret) || call.name == "rt_sigreturn" {
-            self.segv.after_call(&task, call.nr.into(), &event.args)?;
-        }
+        self.segv.after_call(&task, call.nr, &event.args, ret)?;
         self.boundary = Some(regs);
         if !self.executed {
             // The program could not be executed at all, which is an error and no recording.

@@ -174,10 +174,8 @@ impl Replayer {
             let number = self.number;
             let recording = Arc::clone(&self.recording);
             super::execute::answer(self.task()?, event, ret, number, &recording)?;
-            if let Some(task) = &self.task
-                && (!(-4095..0).contains(&ret) || i64::from(event.nr) == libc::SYS_rt_sigreturn)
-            {
-                self.segv.after_call(task, event.nr.into(), &event.args)?;
+            if let Some(task) = &self.task {
+                self.segv.after_call(task, event.nr, &event.args, ret)?;
             }
             self.place = Place::Between;
             self.restart = (-516..=-512).contains(&ret);

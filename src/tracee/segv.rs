@@ -30,19 +30,22 @@ impl SegvState {
         }
     }
 
-    /// Follows a call that has been made, where it may have changed something.
+    /// Follows a call that the kernel has answered with `ret`, where it may have changed something.
     ///
     /// # Errors
     /// If the task has been killed.
-    pub fn after_call(&mut self, task: &Stopped, nr: i64, args: &[u64; 6]) -> Result<()> {
-        match nr {
+    pub fn after_call(&mut self, task: &Stopped, nr: u32, args: &[u64; 6], ret: i64) -> Result<()> {
+        match i64::from(nr) {
+            // What it returns is the interrupted code's register.
+            libc::SYS_rt_sigreturn => self.after_mask(task),
+            _ if ret < 0 => Ok(()),
             libc::SYS_rt_sigaction if args[0] == SIGSEGV as u64 && args[1] != 0 => {
                 let mut action = [0; ACTION];
                 task.memory().read_exact(args[1], &mut action)?;
                 self.action = (action[..8] != [0; 8]).then_some(action);
                 Ok(())
             }
-            libc::SYS_rt_sigprocmask | libc::SYS_rt_sigreturn => self.after_mask(task),
+            libc::SYS_rt_sigprocmask => self.after_mask(task),
             _ => Ok(()),
         }
     }

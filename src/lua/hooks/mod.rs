@@ -32,6 +32,23 @@ struct Hook {
     active: bool,
 }
 
+impl Hook {
+    /// One without conditions, which does nothing yet.
+    fn new(name: String, selector: Selector) -> Hook {
+        Hook {
+            name,
+            selector,
+            conditions: Conditions::default(),
+            tid: None,
+            where_: None,
+            actions: Vec::new(),
+            enter: None,
+            exit: None,
+            active: false,
+        }
+    }
+}
+
 /// What happens when the process leaves the trace.
 enum Diverged {
     Always(OnDivergence),
@@ -140,6 +157,19 @@ impl LuaHooks {
         }
         self.raised = Some(error);
         Err(Box::new(HookRaised(message)))
+    }
+
+    /// Ends the injection at this call if a hook has failed and its error is kept in the outcome.
+    fn stop_if_failed(
+        &mut self,
+        ran: mlua::Result<()>,
+        call: &mut HookCall,
+    ) -> Result<(), HookError> {
+        if let Err(error) = ran {
+            self.failed(error)?;
+            call.stop("a hook failed");
+        }
+        Ok(())
     }
 
     /// Runs all that applies to a call at its entry.
@@ -276,28 +306,16 @@ impl Hooks for LuaHooks {
         if self.hooks.is_empty() {
             return Ok(());
         }
-        match self.on_enter(call) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.failed(error)?;
-                call.stop("a hook failed");
-                Ok(())
-            }
-        }
+        let ran = self.on_enter(call);
+        self.stop_if_failed(ran, call)
     }
 
     fn exit(&mut self, call: &mut HookCall) -> Result<(), HookError> {
         if self.hooks.is_empty() {
             return Ok(());
         }
-        match self.on_exit(call) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.failed(error)?;
-                call.stop("a hook failed");
-                Ok(())
-            }
-        }
+        let ran = self.on_exit(call);
+        self.stop_if_failed(ran, call)
     }
 
     fn diverged(&mut self, divergence: &Divergence) -> Result<OnDivergence, HookError> {

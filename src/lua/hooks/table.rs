@@ -4,7 +4,7 @@ use super::super::convert::{self, shown};
 use super::super::error::{did_you_mean, near, raise};
 use super::super::pattern;
 use super::{Diverged, Hook, LuaHooks, answer_of};
-use crate::inject::{Action, Conditions, Finally, When};
+use crate::inject::{Action, Finally, When};
 use crate::syscall;
 use mlua::{Function, MultiValue, Table, Value};
 
@@ -67,17 +67,7 @@ impl LuaHooks {
             )));
         }
         let (selector, shown_name) = pattern::calls(key)?;
-        let mut hook = Hook {
-            name: shown_name,
-            selector,
-            conditions: Conditions::default(),
-            tid: None,
-            where_: None,
-            actions: Vec::new(),
-            enter: None,
-            exit: None,
-            active: false,
-        };
+        let mut hook = Hook::new(shown_name, selector);
         match value {
             Value::Function(exit) => hook.exit = Some(exit.clone()),
             Value::Table(rule) => read_rule(&mut hook, rule, &[])?,
@@ -163,17 +153,7 @@ fn element(value: &Value, number: usize) -> mlua::Result<Hook> {
         )));
     }
     let (selector, name) = pattern::calls(&on)?;
-    let mut hook = Hook {
-        name: format!("{number} ({name})"),
-        selector,
-        conditions: Conditions::default(),
-        tid: None,
-        where_: None,
-        actions: Vec::new(),
-        enter: None,
-        exit: None,
-        active: false,
-    };
+    let mut hook = Hook::new(format!("{number} ({name})"), selector);
     read_rule(&mut hook, rule, &["on"])?;
     Ok(hook)
 }
