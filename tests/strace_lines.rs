@@ -484,7 +484,6 @@ fn problems_have_places_and_stop_nothing() {
         "t.strace:2:1: expected a system call, a signal or an exit",
         "t.strace:3:11: expected `)`",
         "t.strace:4:10: expected a closing quote",
-        "t.strace:5:8: task 7 resumes a call whose beginning is not in this file",
         "t.strace:6:12: expected a result",
         "t.strace:8:24: expected a closing quote",
     ];

@@ -51,7 +51,7 @@ fn exact_data(call: &Syscall, event: &CallEvent, ret: u64) -> Option<Vec<u8>> {
 
 /// The bytes of a string, or of all `iov_base` members below a value, in order. `None` where one was cut.
 fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
-    match value {
+    match value.meaning() {
         Value::Str { bytes, cut: false } => out.extend_from_slice(bytes),
         Value::Str { .. } => return None,
         Value::Array { items, .. } => {

@@ -9,7 +9,7 @@ pub(super) fn to_lua(lua: &Lua, arg: &Arg) -> mlua::Result<Value> {
     if let Some(n) = arg.as_i64() {
         return Ok(Value::Integer(n));
     }
-    match arg {
+    match arg.meaning() {
         Arg::Str { bytes, .. } => lua.create_string(bytes).map(Value::String),
         Arg::Array { items, .. } => {
             let list = lua.create_table_with_capacity(items.len(), 0)?;
@@ -34,7 +34,9 @@ pub(super) fn to_lua(lua: &Lua, arg: &Arg) -> mlua::Result<Value> {
             .map(Value::Table),
         Arg::Change { after, .. } => to_lua(lua, after),
         Arg::Sym { text, .. } | Arg::Raw(text) => lua.create_string(text).map(Value::String),
-        Arg::Int(_) | Arg::Addr(_) | Arg::Octal(_) | Arg::Fd { .. } => Ok(Value::Nil),
+        Arg::Int(_) | Arg::Addr(_) | Arg::Octal(_) | Arg::Fd { .. } | Arg::Written { .. } => {
+            Ok(Value::Nil)
+        }
     }
 }
 

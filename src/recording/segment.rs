@@ -50,12 +50,14 @@ impl Event {
                 notes: call.notes(),
                 origin,
                 attachment: Some(Attachment::new(Arc::new(call.clone()))),
+                remarks: None,
             }),
             EventKind::Signal(signal) => Entry::Signal {
                 tid: self.tid,
                 signal: signal.signal,
                 info: signal_info(signal.signal, &signal.info),
                 origin,
+                remarks: None,
             },
         }
     }

@@ -1,16 +1,18 @@
 //! The grammar of results: what follows a call's closing parenthesis.
 
+use super::columns::fraction;
 use super::lex::*;
 use super::symbol::Symbols;
 use super::value::{decimal, text, value};
 use crate::syscall::consts;
-use crate::trace::{Answer, Field, Value};
+use crate::trace::{Answer, Field, Tampered, Value};
 use memchr::memchr;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_while1};
 use nom::character::complete::{digit1, hex_digit1};
 use nom::combinator::recognize;
 use nom::sequence::preceded;
+use std::time::Duration;
 
 /// The kernel's numbers of the results that strace writes as `? ERESTART…`, with strace's explanations.
 pub(super) const RESTARTS: [(i32, &str, &str); 4] = [
@@ -20,13 +22,27 @@ pub(super) const RESTARTS: [(i32, &str, &str); 4] = [
     (516, "ERESTART_RESTARTBLOCK", "Interrupted by signal"),
 ];
 
+/// What a result says.
+#[derive(Debug, PartialEq)]
+pub(super) struct Answered {
+    pub answer: Answer,
+    pub notes: Vec<Field>,
+    pub tampered: Tampered,
+    pub spent: Option<Duration>,
+}
+
 /// ` = 3</etc/passwd> (flags …) (INJECTED) <0.000012>`, up to the end of the line.
-pub(super) fn answer<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (Answer, Vec<Field>)> {
+pub(super) fn answer<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Answered> {
     let Some(rest) = blanks(i).strip_prefix(b"=") else {
         return expected(blanks(i), "`=` and a result");
     };
     let i = blanks(rest);
-    let mut notes = Vec::new();
+    let mut found = Answered {
+        answer: Answer::Never,
+        notes: Vec::new(),
+        tampered: Tampered::default(),
+        spent: None,
+    };
     let (rest, answer) = match i {
         [b'?', rest @ ..] => unknown(blanks(rest))?,
         [b'-', b'1', b' ', rest @ ..] if matches!(rest.first(), Some(b'E')) => failed(rest)?,
@@ -44,7 +60,7 @@ pub(super) fn answer<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (Answer,
                     let (rest, path) = path(rest)?;
                     if let Ok(fd) = i32::try_from(value) {
                         let path = Some(path);
-                        notes.push(Field::new("", Value::Fd { fd, path }));
+                        found.notes.push(Field::new("", Value::Fd { fd, path }));
                     }
                     (rest, Answer::Value(value))
                 }
@@ -54,8 +70,9 @@ pub(super) fn answer<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (Answer,
             }
         }
     };
-    let rest = tail(symbols, rest, &mut notes)?.0;
-    Ok((rest, (answer, notes)))
+    found.answer = answer;
+    let rest = tail(symbols, rest, &mut found)?.0;
+    Ok((rest, found))
 }
 
 fn number_of(digits: &[u8]) -> Option<i64> {
@@ -132,22 +149,36 @@ fn returned(i: &[u8]) -> Res<'_, i64> {
     }
 }
 
-/// What may follow a result: notes, marks of tampering (not kept), comments, the time spent (not kept).
-fn tail<'a>(symbols: &mut Symbols, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, ()> {
+/// What may follow a result: notes, marks of tampering, comments, the time spent.
+fn tail<'a>(symbols: &mut Symbols, i: &'a [u8], found: &mut Answered) -> Res<'a, ()> {
     let mut i = gap(i)?.0;
     loop {
         i = match i {
             [] => return Ok((i, ())),
             [b'(', rest @ ..] if rest.starts_with(b"INJECTED") || rest.starts_with(b"DELAYED") => {
-                bracketed(i)?.0
+                let (rest, mark) = bracketed(i)?;
+                let tampered = &mut found.tampered;
+                match mark {
+                    b"(INJECTED)" => tampered.answer = true,
+                    b"(INJECTED: args)" => tampered.args = true,
+                    b"(INJECTED: args, retval)" => (tampered.answer, tampered.args) = (true, true),
+                    b"(DELAYED)" => tampered.delayed = true,
+                    _ => return expected(i, "what was injected"),
+                }
+                rest
             }
-            [b'(', rest @ ..] => noted(symbols, rest, notes)?.0,
+            [b'(', rest @ ..] => noted(symbols, rest, &mut found.notes)?.0,
             [b'<', rest @ ..] if rest.first().is_some_and(u8::is_ascii_digit) => {
-                let (after, _) =
-                    take_while1(|b: u8| b.is_ascii_digit() || b == b'.').parse(rest)?;
-                match after.strip_prefix(b">") {
-                    Some(rest) => rest,
-                    None => return expected(after, "`>`"),
+                let (after, seconds) = digit1.parse(rest)?;
+                let seconds = std::str::from_utf8(seconds)
+                    .ok()
+                    .and_then(|t| t.parse().ok());
+                match (seconds, fraction(after)) {
+                    (Some(seconds), Some(([b'>', rest @ ..], nanoseconds))) => {
+                        found.spent = Some(Duration::new(seconds, nanoseconds));
+                        rest
+                    }
+                    _ => return expected(after, "`>`"),
                 }
             }
             _ => return expected(i, "the end of the line"),

@@ -1,22 +1,23 @@
-//! The grammar of lines: columns in front, and what kind of line it is. Calls' arguments and results are left
-//! to the other grammars.
+//! The grammar of lines: what kind of line it is. Columns, calls' arguments and results are left to the other
+//! grammars.
 
-use super::answer::answer;
+use super::answer::{Answered, answer};
+use super::columns::{Columns, columns};
 use super::lex::*;
+use super::stream::Aside;
 use super::symbol::{Symbols, signal};
 use super::value::{argument, text, value};
-use crate::trace::{Answer, Exit, Field, Value};
+use crate::trace::{Exit, Value};
 use memchr::memmem;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_while1};
-use nom::character::complete::digit1;
-use nom::sequence::delimited;
+use nom::sequence::preceded;
 
 /// What a line says.
 #[derive(Debug, PartialEq)]
 pub(super) enum Line<'a> {
-    /// Nothing about what the program did: a message of strace's, a stack, a dump, an empty line.
-    Nothing,
+    /// Nothing about what the program did.
+    Aside(Aside),
     /// A whole call.
     Call(&'a [u8]),
     /// The first part of a call, up to `<unfinished ...>`.
@@ -25,86 +26,41 @@ pub(super) enum Line<'a> {
     Abandoned(&'a [u8]),
     /// The rest of a call, behind `<... read resumed>`.
     Resumed { name: &'a [u8], rest: &'a [u8] },
-    /// `--- SIGCHLD {…} ---`.
-    Signal { signal: i32, info: Value },
+    /// `--- SIGCHLD {…} ---`: `front` begins with what is written of the values, `back` is what is behind them.
+    Signal {
+        signal: i32,
+        info: Value,
+        front: &'a [u8],
+        back: &'a [u8],
+    },
     /// `+++ exited with 0 +++`.
     Exit(Exit),
     /// `+++ superseded by execve in pid 12 +++`: that task goes on under this line's pid.
     Superseded(i32),
 }
 
-/// The task in front, and what the line says.
-pub(super) fn line<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (i32, Line<'a>)> {
+/// The columns in front, and what the line says.
+pub(super) fn line<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (Columns, Line<'a>)> {
     // The stacks of `-k` and the dumps of `-e read=` stand under their calls.
-    if i.starts_with(b" > ") || i.starts_with(b" | ") {
-        return Ok((&[], (0, Line::Nothing)));
+    let aside = match i {
+        [b' ', b'>', b' ', ..] => Some(Aside::Stack),
+        [b' ', b'|', b' ', ..] => Some(Aside::Dump),
+        _ => None,
+    };
+    if let Some(aside) = aside {
+        return Ok((&[], (Columns::default(), Line::Aside(aside))));
     }
-    let (i, tid) = columns(i)?;
-    let line = match i {
-        [] => Line::Nothing,
-        [b'-', b'-', b'-', b' ', rest @ ..] => delivered(symbols, rest)?.1,
+    let (i, found) = columns(i)?;
+    let line = match i.trim_ascii_end() {
+        [] => Line::Aside(Aside::Blank),
+        [b'-', b'-', b'-', b' ', ..] => delivered(symbols, i)?.1,
         [b'+', b'+', b'+', b' ', rest @ ..] => ended(rest)?.1,
-        [b'<', b'.', b'.', b'.', b' ', rest @ ..] => resumed(rest)?.1,
+        [b'<', b'.', b'.', b'.', b' ', ..] => resumed(i)?.1,
         _ if is_call(i) => begun(i),
-        _ if is_message(i) => Line::Nothing,
+        _ if is_message(i) => Line::Aside(Aside::Message),
         _ => return expected(i, "a system call, a signal or an exit"),
     };
-    Ok((&[], (tid, line)))
-}
-
-/// Pid, times, numbers and addresses of calls. A pid has at most seven digits; `-ttt` without fractions has ten.
-fn columns(i: &[u8]) -> Res<'_, i32> {
-    let mut rest = blanks(i);
-    let mut tid = 0;
-    if let Some(inside) = rest.strip_prefix(b"[pid ") {
-        let (after, found) = pid(blanks(inside))?;
-        match blanks(after).strip_prefix(b"]") {
-            Some(after) => (rest, tid) = (blanks(after), found),
-            None => return expected(after, "`]`"),
-        }
-    } else if let Ok((after, found)) = pid(rest)
-        && matches!(after.first(), Some(b' '))
-    {
-        (rest, tid) = (gap(after)?.0, found);
-    }
-    // `-r` may come with another kind.
-    for _ in 0..2 {
-        let time = rest.strip_prefix(b"(+").map_or(rest, blanks);
-        let Ok((after, time)) =
-            take_while1::<_, _, Expected<'_>>(|b: u8| b.is_ascii_digit() || b":.".contains(&b))
-                .parse(time)
-        else {
-            break;
-        };
-        let after = after.strip_prefix(b")").unwrap_or(after);
-        if time.len() < 8 || !matches!(after.first(), Some(b' ')) {
-            break;
-        }
-        rest = blanks(after);
-    }
-    while let Ok((after, _)) = column(rest) {
-        rest = blanks(after);
-    }
-    Ok((rest, tid))
-}
-
-/// The number of the call (`-n`: `[  59]`) or where it was made (`-i`: `[00007fc60956dad7]`).
-fn column(i: &[u8]) -> Res<'_, &[u8]> {
-    let inside = take_while1(|b: u8| b.is_ascii_hexdigit() || b" ?".contains(&b));
-    delimited(tag("["), inside, tag("] ")).parse(i)
-}
-
-/// A pid, with the command that `-Y` writes behind it.
-fn pid(i: &[u8]) -> Res<'_, i32> {
-    let (rest, digits) = digit1.parse(i)?;
-    if digits.len() > 7 {
-        return expected(i, "a pid");
-    }
-    let tid = digits.iter().fold(0, |n, d| n * 10 + i32::from(d - b'0'));
-    match rest.first() {
-        Some(b'<') => Ok((close_path(rest)?.0, tid)),
-        _ => Ok((rest, tid)),
-    }
+    Ok((&[], (found, line)))
 }
 
 /// A call's name, with the parenthesis behind it. `????` stands for one that strace could not read.
@@ -141,8 +97,8 @@ pub(super) fn interrupted(i: &[u8]) -> Option<&[u8]> {
 }
 
 /// Distinguishes whole calls from first parts, by their ends.
-fn begun(i: &[u8]) -> Line<'_> {
-    let i = i.trim_ascii_end();
+fn begun(whole: &[u8]) -> Line<'_> {
+    let i = whole.trim_ascii_end();
     if i.last() == Some(&b'>') {
         let end = &i[i.len().saturating_sub(64)..];
         // Or `<unfinished ... exit status 0>`.
@@ -153,7 +109,7 @@ fn begun(i: &[u8]) -> Line<'_> {
             return Line::Abandoned(without(i, b"<detached ...>".len()));
         }
     }
-    Line::Call(i)
+    Line::Call(whole)
 }
 
 /// All but the last bytes, and the blank before them.
@@ -162,20 +118,26 @@ fn without(i: &[u8], last: usize) -> &[u8] {
     i.strip_suffix(b" ").unwrap_or(i)
 }
 
-/// `read resumed>rest`; older versions have a blank behind it.
+/// `<... read resumed>rest`; older versions have a blank behind it, which is not part of the call.
 fn resumed(i: &[u8]) -> Res<'_, Line<'_>> {
-    let (rest, name) = take_while1(|b| is_word(b) || b == b'?').parse(i)?;
-    match rest.strip_prefix(b" resumed>") {
-        Some(rest) => Ok((&[], Line::Resumed { name, rest })),
-        None => expected(rest, "` resumed>`"),
-    }
+    let (rest, name) = preceded(tag("<... "), take_while1(|b| is_word(b) || b == b'?')).parse(i)?;
+    let Some(rest) = rest.strip_prefix(b" resumed>") else {
+        return expected(rest, "` resumed>`");
+    };
+    let rest = match rest {
+        [b' ', b'=', b'>', ..] => rest,
+        [b' ', rest @ ..] => rest,
+        _ => rest,
+    };
+    Ok((&[], Line::Resumed { name, rest }))
 }
 
 /// What follows `--- `.
 fn delivered<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Line<'a>> {
+    let i = i.get(b"--- ".len()..).unwrap_or_default();
     // The task has stopped; the signal that stopped it has a line of its own.
     if i.starts_with(b"stopped by ") {
-        return Ok((&[], Line::Nothing));
+        return Ok((&[], Line::Aside(Aside::Stopped)));
     }
     let (rest, name) = word(i)?;
     let Some(signal) = std::str::from_utf8(name).ok().and_then(signal_number) else {
@@ -184,13 +146,24 @@ fn delivered<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Line<'a>> {
     let Some(info) = rest.trim_ascii_end().strip_suffix(b"---") else {
         return expected(&rest[rest.len()..], "`---` at the end");
     };
-    let info = info.trim_ascii();
-    let info = match value(symbols, info) {
+    let front = rest.trim_ascii_start();
+    let written = info.trim_ascii();
+    let back = match written.is_empty() {
+        true => front,
+        false => front.get(written.len()..).unwrap_or_default(),
+    };
+    let info = match value(symbols, written) {
         Ok(([], info)) => info,
         // `(Child exited) @ 0 (0)`, before version 4.6.
-        _ => Value::Raw(text(info)),
+        _ => Value::Raw(text(written)),
     };
-    Ok((&[], Line::Signal { signal, info }))
+    let line = Line::Signal {
+        signal,
+        info,
+        front,
+        back,
+    };
+    Ok((&[], line))
 }
 
 /// A signal's name, or its number where strace has none.
@@ -228,25 +201,30 @@ fn ended(i: &[u8]) -> Res<'_, Line<'_>> {
 }
 
 /// A call in one piece.
-pub(super) struct Whole {
+pub(super) struct Whole<'a> {
     pub name: String,
     pub args: Vec<Value>,
-    pub answer: Answer,
-    pub notes: Vec<Field>,
+    pub result: Answered,
+    /// What is between the parentheses.
+    pub list: &'a [u8],
+    /// What is behind them.
+    pub back: &'a [u8],
 }
 
 /// `name(arguments) = result`.
-pub(super) fn call<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Whole> {
+pub(super) fn call<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Whole<'a>> {
     let (rest, name) = call_name(i)?;
-    let name = text(name);
     let mut args = Vec::new();
-    let rest = arguments(symbols, rest, &mut args)?.0;
-    let (rest, (answer, notes)) = answer(symbols, rest)?;
+    let back = arguments(symbols, rest, &mut args)?.0;
+    let list = until(rest, back);
+    let list = list.strip_suffix(b")").unwrap_or(list);
+    let (rest, result) = answer(symbols, back)?;
     let call = Whole {
-        name,
+        name: text(name),
         args,
-        answer,
-        notes,
+        result,
+        list,
+        back,
     };
     Ok((rest, call))
 }
@@ -265,7 +243,11 @@ pub(super) fn part(symbols: &mut Symbols, i: &[u8]) -> (String, Vec<Value>) {
 }
 
 /// Arguments up to the closing parenthesis.
-fn arguments<'a>(symbols: &mut Symbols, i: &'a [u8], args: &mut Vec<Value>) -> Res<'a, ()> {
+pub(super) fn arguments<'a>(
+    symbols: &mut Symbols,
+    i: &'a [u8],
+    args: &mut Vec<Value>,
+) -> Res<'a, ()> {
     let mut rest = gap(i)?.0;
     if let Some(rest) = rest.strip_prefix(b")") {
         return Ok((rest, ()));

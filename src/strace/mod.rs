@@ -9,22 +9,27 @@
 //! This module knows nothing of processes, nor of what arguments mean to a call.
 
 mod answer;
+mod assemble;
+mod columns;
 mod escape;
 mod frame;
 mod lex;
+mod margins;
 mod print;
 mod reader;
+mod stream;
 mod symbol;
 mod value;
 
+pub use margins::write_as_read;
 pub use print::write;
 pub use reader::Reader;
+pub use stream::{Aside, Piece, Says, Stream};
 
 use crate::trace::{Entry, Trace, Value};
-use memchr::memchr;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -88,14 +93,8 @@ pub enum Error {
 
 /// Reads a text that is in memory; `file` is its name in messages.
 pub fn parse(text: &[u8], file: &str) -> Parsed {
-    let mut reader = Reader::new(file);
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = memchr(b'\n', rest).unwrap_or(rest.len());
-        reader.line(&rest[..end]);
-        rest = rest.get(end + 1..).unwrap_or_default();
-    }
-    reader.finish()
+    // Reading from memory does not fail.
+    gather(Stream::new(text, file), file).unwrap_or_default()
 }
 
 /// Reads a file, line by line.
@@ -108,27 +107,31 @@ pub fn load(path: &Path) -> Result<Parsed, Error> {
         path: path.to_owned(),
         source,
     };
-    let mut text = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
-    let mut reader = Reader::new(&path.display().to_string());
-    let mut buffer = Vec::new();
-    let mut line = 0u32;
-    loop {
-        buffer.clear();
-        line = line.saturating_add(1);
-        let n = (&mut text)
-            .take(LONGEST_LINE + 1)
-            .read_until(b'\n', &mut buffer);
-        if n.map_err(failed)? == 0 {
-            return Ok(reader.finish());
-        }
-        if buffer.len() as u64 > LONGEST_LINE {
+    let text = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
+    let stream = Stream::new(text, &path.display().to_string());
+    gather(stream, &path.display().to_string()).map_err(|error| match error {
+        // A path that is no UTF-8 is not what the stream is called.
+        Error::Io { source, .. } => failed(source),
+        Error::LongLine { line, .. } => Error::LongLine {
+            path: path.to_owned(),
+            line,
+        },
+    })
+}
+
+fn gather(stream: Stream<impl BufRead>, file: &str) -> Result<Parsed, Error> {
+    let mut gathered = reader::Gathered::new(file);
+    for piece in stream {
+        let piece = piece?;
+        if piece.text.len() as u64 > LONGEST_LINE && matches!(piece.says, Says::Problem(_)) {
             return Err(Error::LongLine {
-                path: path.to_owned(),
-                line,
+                path: PathBuf::from(file),
+                line: u32::try_from(piece.line).unwrap_or(u32::MAX),
             });
         }
-        reader.line(&buffer);
+        gathered.take(piece);
     }
+    Ok(gathered.finish())
 }
 
 /// Reads a single line: `None` where it says nothing about what the program did (an empty line, a message of

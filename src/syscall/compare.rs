@@ -5,7 +5,7 @@ use super::kind::{Dir, Format, Kind, Num};
 use super::number::value_of;
 use super::table::Syscall;
 use super::{Memory, Mismatch, Moved};
-use crate::trace::Value;
+use crate::trace::{Value, plain};
 
 impl Syscall {
     /// Whether the call that the process is making (it is at entry) is the observed one: paths, strings and input
@@ -21,6 +21,7 @@ impl Syscall {
         entry: &dyn Memory,
         values: &[Value],
     ) -> Result<(), Mismatch> {
+        let values = &*plain(values);
         let order = self.old_layout(values.len());
         for (position, expected) in values.iter().enumerate() {
             let label = label(expected).map(|name| self.labelled(name));

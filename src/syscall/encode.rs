@@ -7,7 +7,7 @@ use super::number::value_of;
 use super::regions::is_error;
 use super::table::Syscall;
 use super::{Memory, Moved, consts, dirents, message_value, ready, sockaddr};
-use crate::trace::Value;
+use crate::trace::{Value, plain};
 
 /// Why an observed call cannot be answered from its text.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -116,6 +116,7 @@ impl Syscall {
         ret: i64,
         entry: &dyn Memory,
     ) -> Result<Vec<(u64, Vec<u8>)>, EncodeError> {
+        let values = &*plain(values);
         let frame = Frame::new(&self.args, args, ret, entry, entry);
         let order = self.old_layout(values.len());
         let mut writes = Vec::new();

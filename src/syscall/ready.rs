@@ -10,7 +10,7 @@ use super::number::{symbol, value_of};
 use super::regions::is_error;
 use super::table::Syscall;
 use super::{Memory, consts, sets};
-use crate::trace::{Field, Value};
+use crate::trace::{Field, Value, plain};
 
 /// `struct pollfd`: fd 0, events 4, revents 6.
 const POLLFD: usize = 8;
@@ -68,7 +68,7 @@ impl Syscall {
 
     /// An observed call's arguments with its notes in their places, for [`Syscall::encode_outputs`].
     pub fn with_notes(&self, values: &[Value], notes: &[Field]) -> Vec<Value> {
-        let mut values = values.to_vec();
+        let mut values = plain(values).into_owned();
         if notes.is_empty() {
             return values;
         }
@@ -83,7 +83,7 @@ impl Syscall {
                 continue;
             }
             let note = notes.iter().find(|note| note.name == name);
-            let after = match note.map(|note| &note.value) {
+            let after = match note.map(|note| note.value.meaning()) {
                 Some(found @ (Value::Array { .. } | Value::Set { .. } | Value::Struct { .. })) => {
                     found.clone()
                 }

@@ -6,10 +6,12 @@
 
 mod attachment;
 mod paths;
+mod remarks;
 mod value;
 
 pub use attachment::Attachment;
-pub use value::{Field, Value};
+pub use remarks::{Remarks, Tampered, When};
+pub use value::{Field, Value, plain};
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -65,8 +67,8 @@ impl Answer {
     }
 }
 
-/// One observed system call.
-#[derive(Clone, Debug, PartialEq)]
+/// One observed system call. Equality does not look at the remarks.
+#[derive(Clone, Debug)]
 pub struct Call {
     /// Pid or tid as written in the trace; 0 where the text has no such column.
     pub tid: i32,
@@ -85,6 +87,20 @@ pub struct Call {
     pub origin: Origin,
     /// What it was made from, where that says more: a recorded event.
     pub attachment: Option<Attachment>,
+    /// What the text says besides, where there was one.
+    pub remarks: Option<Box<Remarks>>,
+}
+
+impl PartialEq for Call {
+    fn eq(&self, other: &Call) -> bool {
+        self.tid == other.tid
+            && self.name == other.name
+            && self.args == other.args
+            && self.answer == other.answer
+            && self.notes == other.notes
+            && self.origin == other.origin
+            && self.attachment == other.attachment
+    }
 }
 
 impl Call {
@@ -98,6 +114,7 @@ impl Call {
             notes: Vec::new(),
             origin: Origin::Made,
             attachment: None,
+            remarks: None,
         }
     }
 
@@ -112,12 +129,15 @@ impl Call {
 
     /// What was said about the result under this name; the empty name is that of what has none.
     pub fn note(&self, name: &str) -> Option<&Value> {
-        self.notes.iter().find(|f| f.name == name).map(|f| &f.value)
+        self.notes
+            .iter()
+            .find(|f| f.name == name)
+            .map(|f| f.value.meaning())
     }
 }
 
-/// One line of a trace.
-#[derive(Clone, Debug, PartialEq)]
+/// One line of a trace. Equality does not look at the remarks.
+#[derive(Clone, Debug)]
 pub enum Entry {
     /// A system call.
     Call(Call),
@@ -131,6 +151,8 @@ pub enum Entry {
         info: Value,
         /// Where it came from.
         origin: Origin,
+        /// What the text says besides, where there was one.
+        remarks: Option<Box<Remarks>>,
     },
     /// The task ended (`+++ exited with 0 +++`, `+++ killed by SIGKILL +++`).
     Exit {
@@ -140,10 +162,41 @@ pub enum Entry {
         exit: Exit,
         /// Where it came from.
         origin: Origin,
+        /// What the text says besides, where there was one.
+        remarks: Option<Box<Remarks>>,
     },
 }
 
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        if self.tid() != other.tid() || self.origin() != other.origin() {
+            return false;
+        }
+        match (self, other) {
+            (Entry::Call(a), Entry::Call(b)) => a == b,
+            (
+                Entry::Signal {
+                    signal: a, info: i, ..
+                },
+                Entry::Signal {
+                    signal: b, info: j, ..
+                },
+            ) => a == b && i == j,
+            (Entry::Exit { exit: a, .. }, Entry::Exit { exit: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+}
+
 impl Entry {
+    /// What the text says besides the entry, where there was a text.
+    pub fn remarks(&self) -> Option<&Remarks> {
+        match self {
+            Entry::Call(call) => call.remarks.as_deref(),
+            Entry::Signal { remarks, .. } | Entry::Exit { remarks, .. } => remarks.as_deref(),
+        }
+    }
+
     /// The task that it is about; 0 where unknown.
     pub fn tid(&self) -> i32 {
         match self {

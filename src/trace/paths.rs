@@ -32,7 +32,7 @@ impl Open {
         // With strace's -y, the text says it itself.
         if let Value::Fd {
             path: Some(path), ..
-        } = fd
+        } = fd.meaning()
         {
             return vec![path.clone()];
         }
@@ -65,7 +65,7 @@ impl Open {
 fn is_duplicate(name: &str, call: &Call) -> bool {
     matches!(name, "dup" | "dup2" | "dup3")
         || (name == "fcntl"
-            && matches!(call.args.get(1), Some(Value::Sym { text, .. }) if text.starts_with("F_DUPFD")))
+            && matches!(call.args.get(1).map(Value::meaning), Some(Value::Sym { text, .. }) if text.starts_with("F_DUPFD")))
 }
 
 impl Trace {

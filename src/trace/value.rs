@@ -1,5 +1,7 @@
 //! What an argument of an observed call holds.
 
+use std::borrow::Cow;
+
 /// A named member of a structure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
@@ -21,9 +23,11 @@ impl Field {
     /// Whether this is its name, or what it is the address of.
     fn is(&self, name: &str) -> bool {
         if !self.name.is_empty() || name.is_empty() {
-            return self.name == name;
+            // strace 4 writes lengths behind names: `msg_iov(1)=[…]`.
+            let counted = || self.name.strip_prefix(name)?.strip_prefix('(');
+            return self.name == name || (!name.is_empty() && counted().is_some());
         }
-        match &self.value {
+        match self.value.meaning() {
             Value::Sym { text, .. } => text
                 .strip_suffix(')')
                 .and_then(|text| text.strip_suffix(name))
@@ -34,7 +38,9 @@ impl Field {
 }
 
 /// An argument, a member or an element, in the terms of strace's syntax.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Two are equal if they mean the same, however they are [written](Value::Written).
+#[derive(Clone, Debug)]
 pub enum Value {
     /// A number written in decimal: `3`, `-1`.
     Int(i64),
@@ -98,14 +104,101 @@ pub enum Value {
         /// What the kernel left there.
         after: Box<Value>,
     },
-    /// Text that is kept as it is, since it is not understood.
+    /// Text that is kept as it is, since it is not understood or says nothing (`/* 5 entries */`).
     Raw(String),
+    /// A value whose text is not what it would be printed as: with a comment (`0xf /* SIG_??? */`), a label
+    /// (`parent_tid=[7]`), strings all in hexadecimal, odd blanks, the `->` of older versions, bytes that are
+    /// no UTF-8. Readers of traces make these, and only where the text differs.
+    Written {
+        /// As written.
+        text: Box<[u8]>,
+        /// What it means; never itself [`Value::Written`].
+        value: Box<Value>,
+    },
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        use Value::*;
+        match (self.meaning(), other.meaning()) {
+            (Int(a), Int(b)) => a == b,
+            (Addr(a), Addr(b)) | (Octal(a), Octal(b)) => a == b,
+            (Fd { fd: a, path: p }, Fd { fd: b, path: q }) => a == b && p == q,
+            (Sym { text: a, value: v }, Sym { text: b, value: w }) => a == b && v == w,
+            (Str { bytes: a, cut: c }, Str { bytes: b, cut: d }) => a == b && c == d,
+            (Array { items: a, cut: c }, Array { items: b, cut: d }) => a == b && c == d,
+            (Struct { fields: a, cut: c }, Struct { fields: b, cut: d }) => a == b && c == d,
+            (
+                Set {
+                    negated: a,
+                    items: i,
+                },
+                Set {
+                    negated: b,
+                    items: j,
+                },
+            ) => a == b && i == j,
+            (
+                Change {
+                    before: a,
+                    after: b,
+                },
+                Change {
+                    before: c,
+                    after: d,
+                },
+            ) => a == c && b == d,
+            (Raw(a), Raw(b)) => a == b,
+            _ => false,
+        }
+    }
 }
 
 impl Value {
+    /// What it means, without how it is written. What is inside may still be [`Value::Written`]; see [`plain`].
+    pub fn meaning(&self) -> &Value {
+        let mut value = self;
+        while let Value::Written { value: inner, .. } = value {
+            value = inner;
+        }
+        value
+    }
+
+    /// Whether it says anywhere how it is written.
+    fn is_written(&self) -> bool {
+        match self {
+            Value::Written { .. } => true,
+            Value::Array { items, .. } => items.iter().any(Value::is_written),
+            Value::Struct { fields, .. } => fields.iter().any(|f| f.value.is_written()),
+            Value::Change { before, after } => before.is_written() || after.is_written(),
+            _ => false,
+        }
+    }
+
+    /// What it means, all the way down.
+    fn to_plain(&self) -> Value {
+        match self.meaning() {
+            Value::Array { items, cut } => Value::Array {
+                items: items.iter().map(Value::to_plain).collect(),
+                cut: *cut,
+            },
+            Value::Struct { fields, cut } => Value::Struct {
+                fields: fields
+                    .iter()
+                    .map(|f| Field::new(f.name.clone(), f.value.to_plain()))
+                    .collect(),
+                cut: *cut,
+            },
+            Value::Change { before, after } => Value::Change {
+                before: Box::new(before.to_plain()),
+                after: Box::new(after.to_plain()),
+            },
+            other => other.clone(),
+        }
+    }
     /// The number that this stands for, if it stands for one.
     pub fn as_i64(&self) -> Option<i64> {
-        match self {
+        match self.meaning() {
             Value::Int(v) => Some(*v),
             Value::Addr(v) | Value::Octal(v) => Some(*v as i64),
             Value::Fd { fd, .. } => Some(i64::from(*fd)),
@@ -117,7 +210,7 @@ impl Value {
 
     /// The bytes, where this is a string that was not cut.
     pub fn as_bytes(&self) -> Option<&[u8]> {
-        match self {
+        match self.meaning() {
             Value::Str { bytes, cut: false } => Some(bytes),
             _ => None,
         }
@@ -125,10 +218,13 @@ impl Value {
 
     /// The member of this name, where this is a structure; of an in-out one, the member that the kernel left,
     /// else the one that the program passed. `inet_pton(AF_INET6, "::1", &sin6_addr)`, which strace writes
-    /// without a name, is the member `sin6_addr`.
+    /// without a name, is the member `sin6_addr`. It is returned without how it is written.
     pub fn field(&self, name: &str) -> Option<&Value> {
-        match self {
-            Value::Struct { fields, .. } => fields.iter().find(|f| f.is(name)).map(|f| &f.value),
+        match self.meaning() {
+            Value::Struct { fields, .. } => {
+                let found = fields.iter().find(|f| f.is(name));
+                found.map(|f| f.value.meaning())
+            }
             Value::Change { before, after } => after.field(name).or_else(|| before.field(name)),
             _ => None,
         }
@@ -150,7 +246,7 @@ impl Value {
     /// The same with long strings and arrays cut, as strace cuts them without `-s` and `-v`: for messages.
     #[must_use]
     pub fn brief(&self) -> Value {
-        match self {
+        match self.meaning() {
             Value::Str { bytes, .. } if bytes.len() > BRIEF => Value::Str {
                 bytes: bytes[..BRIEF].to_vec(),
                 cut: true,
@@ -171,5 +267,14 @@ impl Value {
             },
             other => other.clone(),
         }
+    }
+}
+
+/// Values without how they were written, all the way down: for whoever looks at what they are.
+/// Borrowed where nothing says so, which is the rule.
+pub fn plain(values: &[Value]) -> Cow<'_, [Value]> {
+    match values.iter().any(Value::is_written) {
+        true => Cow::Owned(values.iter().map(Value::to_plain).collect()),
+        false => Cow::Borrowed(values),
     }
 }

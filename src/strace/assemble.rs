@@ -1,0 +1,412 @@
+//! From lines to pieces: columns and what is behind them, calls that were interrupted by others', lines that
+//! something foreign ran into. Holds what it must to do so, and no more than [`MOST_BEGUN`] and [`MOST_BYTES`].
+
+use super::frame::{self, Line};
+use super::lex::Expected;
+use super::print::{Spelling, list, value};
+use super::stream::{Aside, Piece, Place, Says, without_end};
+use super::symbol::Symbols;
+use super::{LONGEST_LINE, Problem, columns::Columns};
+use crate::trace::{Answer, Call, Entry, Origin};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Of calls that have begun and not ended, no more than this are remembered.
+const MOST_BEGUN: usize = 1 << 16;
+/// And no more than this of their text.
+const MOST_BYTES: usize = LONGEST_LINE as usize;
+
+/// Takes lines, gives pieces.
+#[derive(Debug)]
+pub(super) struct Assembler {
+    file: Arc<str>,
+    number: u64,
+    symbols: Symbols,
+    /// A line that a message ran into, up to the message.
+    held: Option<Held>,
+    /// Calls that have begun and not ended, by task.
+    begun: BTreeMap<i32, Begun>,
+    /// The tasks of those, by the order in which they began.
+    order: BTreeMap<u64, i32>,
+    /// The bytes of those.
+    bytes: usize,
+}
+
+/// A line, and what ran into it.
+#[derive(Debug, Default)]
+struct Held {
+    line: u64,
+    text: Vec<u8>,
+    /// The text without its end, and without what is foreign to it.
+    own: Vec<u8>,
+    foreign: Vec<(usize, Vec<u8>)>,
+}
+
+/// The first part of a call.
+#[derive(Debug)]
+struct Begun {
+    line: u64,
+    /// The column from which its text is.
+    column: usize,
+    columns: Columns,
+    /// What is in front of its name.
+    front: Vec<u8>,
+    text: Vec<u8>,
+    order: u64,
+}
+
+impl Held {
+    /// The line and the column of a byte of its own text.
+    fn place(&self, own_at: usize) -> (u64, usize) {
+        let before = self.foreign.iter().filter(|(at, _)| *at <= own_at);
+        let at = own_at + before.map(|(_, f)| f.len()).sum::<usize>();
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let lines = memchr::memchr_iter(b'\n', before).count();
+        let start = memchr::memrchr(b'\n', before).map_or(0, |n| n + 1);
+        (self.line + lines as u64, at - start + 1)
+    }
+
+    fn piece(self, says: Says, doubts: Vec<Problem>) -> Piece {
+        Piece {
+            line: self.line,
+            text: self.text,
+            says,
+            doubts,
+            place: Place {
+                foreign: self.foreign,
+                joined: None,
+            },
+        }
+    }
+}
+
+/// How far into `from` this part of it is.
+fn offset(from: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr() as usize)
+        .wrapping_sub(from.as_ptr() as usize)
+        .min(from.len())
+}
+
+impl Assembler {
+    /// One that has seen nothing; the file's name is for messages.
+    pub(super) fn new(file: &str) -> Assembler {
+        Assembler {
+            file: Arc::from(file),
+            number: 0,
+            symbols: Symbols::default(),
+            held: None,
+            begun: BTreeMap::new(),
+            order: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Takes the next line, with its end.
+    pub(super) fn line(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
+        self.number += 1;
+        let own = without_end(&text);
+        let cut = frame::interrupted(own).map(<[u8]>::len);
+        if cut.is_none() && self.held.is_none() {
+            let own = own.to_vec();
+            let held = Held {
+                line: self.number,
+                text,
+                own,
+                foreign: Vec::new(),
+            };
+            return self.whole(held, out);
+        }
+        let mut held = self.held.take().unwrap_or_else(|| Held {
+            line: self.number,
+            ..Held::default()
+        });
+        let end = cut.unwrap_or(own.len());
+        held.own.extend_from_slice(&own[..end]);
+        if cut.is_some() {
+            held.foreign.push((held.own.len(), text[end..].to_vec()));
+        }
+        held.text.extend_from_slice(&text);
+        if cut.is_some() && held.text.len() <= LONGEST_LINE as usize {
+            self.held = Some(held);
+        } else {
+            self.whole(held, out);
+        }
+    }
+
+    /// Takes the beginning of a line that is too long.
+    pub(super) fn too_long(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
+        self.release(out);
+        self.number += 1;
+        let message = "this line is longer than 64 MiB".to_owned();
+        let problem = self.problem(self.number, LONGEST_LINE as usize + 1, message);
+        let held = Held {
+            line: self.number,
+            text,
+            ..Held::default()
+        };
+        out.push_back(held.piece(Says::Problem(problem), Vec::new()));
+    }
+
+    /// Takes more of a line that is too long.
+    pub(super) fn overlong(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
+        let held = Held {
+            line: self.number,
+            text,
+            ..Held::default()
+        };
+        out.push_back(held.piece(Says::Aside(Aside::Overlong), Vec::new()));
+    }
+
+    /// Takes the end of the text: calls that are still under way never ended.
+    pub(super) fn finish(&mut self, out: &mut VecDeque<Piece>) {
+        self.release(out);
+        while let Some((_, &tid)) = self.order.first_key_value() {
+            self.give_up(tid, out);
+        }
+    }
+
+    fn release(&mut self, out: &mut VecDeque<Piece>) {
+        if let Some(held) = self.held.take() {
+            self.whole(held, out);
+        }
+    }
+
+    /// Takes a line without what ran into it.
+    fn whole(&mut self, held: Held, out: &mut VecDeque<Piece>) {
+        let own = held.own.as_slice();
+        let (columns, said) = match frame::line(&mut self.symbols, own) {
+            Ok((_, said)) => said,
+            Err(error) => {
+                let (at, message) = described(own, error);
+                return self.failed(held, at, message, out);
+            }
+        };
+        let tid = columns.tid;
+        match said {
+            Line::Aside(aside) => out.push_back(held.piece(Says::Aside(aside), Vec::new())),
+            Line::Call(text) => match frame::call(&mut self.symbols, text) {
+                Ok((_, whole)) => {
+                    let origin = self.origin(held.line);
+                    let front = &own[..offset(own, text)];
+                    let entry = whole_call(columns, front, whole, origin);
+                    out.push_back(held.piece(Says::Entry(entry), Vec::new()));
+                }
+                Err(error) => {
+                    let (at, message) = described(own, error);
+                    self.failed(held, at, message, out);
+                }
+            },
+            Line::Unfinished(text) | Line::Abandoned(text) => {
+                let abandoned = matches!(said, Line::Abandoned(_));
+                self.give_up(tid, out);
+                let (name, args) = frame::part(&mut self.symbols, text);
+                let at = offset(own, text);
+                let begun = Begun {
+                    line: held.line,
+                    column: at + 1,
+                    columns,
+                    front: own[..at].to_vec(),
+                    text: text.to_vec(),
+                    order: self.number,
+                };
+                out.push_back(held.piece(Says::Begun { tid, name, args }, Vec::new()));
+                self.remember(tid, begun, out);
+                if abandoned {
+                    self.give_up(tid, out);
+                }
+            }
+            Line::Resumed { name, rest } => {
+                let (name, rest) = (offset(own, name)..own.len(), offset(own, rest));
+                self.resume(tid, held, name.start, rest, out);
+            }
+            Line::Signal {
+                signal,
+                info,
+                front,
+                back,
+            } => {
+                let entry = Entry::Signal {
+                    tid,
+                    signal,
+                    info,
+                    origin: self.origin(held.line),
+                    remarks: Some(columns.remarks(&own[..offset(own, front)], back)),
+                };
+                out.push_back(held.piece(Says::Entry(entry), Vec::new()));
+            }
+            Line::Exit(exit) => {
+                self.give_up(tid, out);
+                let entry = Entry::Exit {
+                    tid,
+                    exit,
+                    origin: self.origin(held.line),
+                    remarks: Some(columns.remarks(own, b"")),
+                };
+                out.push_back(held.piece(Says::Entry(entry), Vec::new()));
+            }
+            Line::Superseded(by) => {
+                self.give_up(tid, out);
+                if let Some(begun) = self.begun.remove(&by) {
+                    self.order.insert(begun.order, tid);
+                    self.begun.insert(tid, begun);
+                }
+                out.push_back(held.piece(Says::Aside(Aside::Superseded), Vec::new()));
+            }
+        }
+    }
+
+    fn failed(&self, held: Held, at: usize, message: String, out: &mut VecDeque<Piece>) {
+        let (line, column) = held.place(at);
+        let problem = self.problem(line, column, message);
+        out.push_back(held.piece(Says::Problem(problem), Vec::new()));
+    }
+
+    fn origin(&self, line: u64) -> Origin {
+        Origin::Text {
+            file: self.file.clone(),
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn problem(&self, line: u64, column: usize, message: String) -> Problem {
+        Problem {
+            file: self.file.clone(),
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+            message,
+        }
+    }
+
+    /// Remembers the first part of a call; the oldest make room for it.
+    fn remember(&mut self, tid: i32, begun: Begun, out: &mut VecDeque<Piece>) {
+        while self.begun.len() >= MOST_BEGUN
+            || (self.bytes > 0 && self.bytes + begun.text.len() > MOST_BYTES)
+        {
+            let Some((_, &oldest)) = self.order.first_key_value() else {
+                break;
+            };
+            self.give_up(oldest, out);
+        }
+        self.bytes += begun.text.len();
+        self.order.insert(begun.order, tid);
+        self.begun.insert(tid, begun);
+    }
+
+    fn forget(&mut self, tid: i32) -> Option<Begun> {
+        let begun = self.begun.remove(&tid)?;
+        self.order.remove(&begun.order);
+        self.bytes -= begun.text.len();
+        Some(begun)
+    }
+
+    fn resume(
+        &mut self,
+        tid: i32,
+        held: Held,
+        name_at: usize,
+        rest_at: usize,
+        out: &mut VecDeque<Piece>,
+    ) {
+        let known = self.known_as(tid);
+        let Some(begun) = self.forget(known) else {
+            return out.push_back(held.piece(Says::Aside(Aside::Orphan), Vec::new()));
+        };
+        let own = held.own.as_slice();
+        let name = own[name_at..].split(|&b| b == b' ').next();
+        let name = name.unwrap_or_default();
+        let args = begun.text.strip_prefix(name);
+        if !args.is_some_and(|args| args.starts_with(b"(")) && !name.starts_with(b"?") {
+            let message = format!("task {tid} resumes another call than it began");
+            self.ended(known, begun, out);
+            return self.failed(held, name_at, message, out);
+        }
+        let first = begun.text.len();
+        let mut joined = begun.text;
+        joined.extend_from_slice(&own[rest_at..]);
+        match frame::call(&mut self.symbols, &joined) {
+            Ok((_, whole)) => {
+                let mut columns = begun.columns;
+                columns.tid = tid.max(known);
+                let entry = whole_call(columns, &begun.front, whole, self.origin(begun.line));
+                let mut piece = held.piece(Says::Rest(entry), Vec::new());
+                piece.place.joined = Some((joined, first));
+                out.push_back(piece);
+            }
+            Err(error) => {
+                let (at, message) = described(&joined, error);
+                if at < first {
+                    let problem = self.problem(begun.line, begun.column + at, message);
+                    out.push_back(held.piece(Says::Problem(problem), Vec::new()));
+                } else {
+                    self.failed(held, rest_at + at - first, message, out);
+                }
+            }
+        }
+    }
+
+    /// Under which pid this task's call began. Without `-o`, strace names tasks only while there are several.
+    fn known_as(&self, tid: i32) -> i32 {
+        if self.begun.contains_key(&tid) {
+            return tid;
+        }
+        match self.begun.first_key_value() {
+            Some((&only, _)) if tid == 0 && self.begun.len() == 1 => only,
+            _ if self.begun.contains_key(&0) => 0,
+            _ => tid,
+        }
+    }
+
+    /// The call that this task has under way, if any, never ends.
+    fn give_up(&mut self, tid: i32, out: &mut VecDeque<Piece>) {
+        if let Some(begun) = self.forget(tid) {
+            self.ended(tid, begun, out);
+        }
+    }
+
+    fn ended(&mut self, tid: i32, begun: Begun, out: &mut VecDeque<Piece>) {
+        let (name, args) = frame::part(&mut self.symbols, &begun.text);
+        let mut call = Call::new(name, args, Answer::Never);
+        call.tid = tid;
+        call.origin = self.origin(begun.line);
+        call.remarks = Some(begun.columns.remarks(&begun.front, b""));
+        let held = Held {
+            line: begun.line,
+            ..Held::default()
+        };
+        out.push_back(held.piece(Says::Ended(Entry::Call(call)), Vec::new()));
+    }
+}
+
+fn whole_call(columns: Columns, front: &[u8], whole: frame::Whole<'_>, origin: Origin) -> Entry {
+    let tid = columns.tid;
+    let mut remarks = columns.remarks(front, whole.back);
+    remarks.spent = whole.result.spent;
+    remarks.tampered = whole.result.tampered;
+    let mut printed = Vec::with_capacity(whole.list.len());
+    list(&mut printed, &whole.args, false, |out, v| {
+        value(out, v, Spelling::Text);
+    });
+    if printed != whole.list {
+        remarks.set_list(whole.list);
+    }
+    Entry::Call(Call {
+        tid,
+        name: whole.name,
+        args: whole.args,
+        answer: whole.result.answer,
+        notes: whole.result.notes,
+        origin,
+        attachment: None,
+        remarks: Some(remarks),
+    })
+}
+
+/// Where an error is in this text, and what it says.
+fn described(text: &[u8], error: nom::Err<Expected<'_>>) -> (usize, String) {
+    match error {
+        nom::Err::Error(e) | nom::Err::Failure(e) => {
+            (offset(text, e.at), format!("expected {}", e.what))
+        }
+        nom::Err::Incomplete(_) => (text.len(), "expected more".to_owned()),
+    }
+}

@@ -1,0 +1,117 @@
+//! Entries as they were written. What stands around an entry's values is printed as it was, as long as it still
+//! says what the entry says: it is read again to see that. Otherwise it is written as strace would.
+
+use super::answer::{Answered, answer};
+use super::columns::columns;
+use super::frame::{self, Line};
+use super::print::{Spelling, list, pid, push, result, value};
+use super::symbol::Symbols;
+use crate::trace::{Call, Entry, Remarks};
+use std::io;
+
+/// Writes an entry as it was written in the text that it was read from, without the line's end; what has changed
+/// since, or was not read from a text, as strace would. A call in two parts is written in one.
+///
+/// # Errors
+///
+/// Those of the writer.
+pub fn write_as_read(entry: &Entry, out: &mut impl io::Write) -> io::Result<()> {
+    let mut line = Vec::new();
+    as_written(&mut line, entry);
+    out.write_all(&line)
+}
+
+/// Appends an entry as it was written.
+pub(super) fn as_written(out: &mut Vec<u8>, entry: &Entry) {
+    match entry {
+        Entry::Call(call) => {
+            match call.remarks.as_deref().map(Remarks::front) {
+                Some(front) if front_says(front, call.tid) => out.extend_from_slice(front),
+                _ => pid(out, call.tid),
+            }
+            body_as_written(out, call);
+        }
+        Entry::Signal { info, remarks, .. } => {
+            let start = out.len();
+            if let Some(remarks) = remarks {
+                out.extend_from_slice(remarks.front());
+                value(out, info, Spelling::Text);
+                out.extend_from_slice(remarks.back());
+            }
+            unless_says(out, start, entry);
+        }
+        Entry::Exit { remarks, .. } => {
+            let start = out.len();
+            if let Some(remarks) = remarks {
+                out.extend_from_slice(remarks.front());
+            }
+            unless_says(out, start, entry);
+        }
+    }
+}
+
+/// Replaces what was appended from `start` on by the entry as strace would write it, if it says something else.
+fn unless_says(out: &mut Vec<u8>, start: usize, entry: &Entry) {
+    let line = out.get(start..).unwrap_or_default();
+    let says = match (frame::line(&mut Symbols::default(), line), entry) {
+        (
+            Ok((
+                _,
+                (
+                    columns,
+                    Line::Signal {
+                        signal: s, info: i, ..
+                    },
+                ),
+            )),
+            Entry::Signal {
+                tid, signal, info, ..
+            },
+        ) => columns.tid == *tid && s == *signal && i == *info,
+        (Ok((_, (columns, Line::Exit(e)))), Entry::Exit { tid, exit, .. }) => {
+            columns.tid == *tid && e == *exit
+        }
+        _ => false,
+    };
+    if !says {
+        out.truncate(start);
+        pid(out, entry.tid());
+        push(out, format_args!("{entry}"));
+    }
+}
+
+/// Appends a call as it was written, without the columns.
+pub(super) fn body_as_written(out: &mut Vec<u8>, call: &Call) {
+    out.extend_from_slice(call.name.as_bytes());
+    out.push(b'(');
+    let remarks = call.remarks.as_deref();
+    match remarks.and_then(Remarks::list) {
+        Some(text) if list_says(text, call) => out.extend_from_slice(text),
+        _ => list(out, &call.args, false, |out, v| {
+            value(out, v, Spelling::Text)
+        }),
+    }
+    out.push(b')');
+    match remarks.map(Remarks::back) {
+        Some(back) if back_says(back, call) => out.extend_from_slice(back),
+        _ => result(out, call),
+    }
+}
+
+fn front_says(front: &[u8], tid: i32) -> bool {
+    matches!(columns(front), Ok(([], found)) if found.tid == tid)
+}
+
+fn list_says(text: &[u8], call: &Call) -> bool {
+    let mut args = Vec::new();
+    let closed = [text, b")"].concat();
+    let read = frame::arguments(&mut Symbols::default(), &closed, &mut args);
+    matches!(read, Ok(([], ()))) && args == call.args
+}
+
+fn back_says(back: &[u8], call: &Call) -> bool {
+    match answer(&mut Symbols::default(), back) {
+        Ok(([], Answered { answer, notes, .. })) => answer == call.answer && notes == call.notes,
+        _ => false,
+    }
+}
