@@ -263,7 +263,6 @@ fn without_a_file_messages_run_into_lines_and_pids_come_and_go() {
 fn what_is_not_understood_is_kept() {
     for text in [
         "[0x1=\"a,b)\", x y]",
-        "{B38400 opost isig ...}",
         "a b (c, d) e",
         "1.5",
         "00:11:22",

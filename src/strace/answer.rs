@@ -1,9 +1,10 @@
 //! The grammar of results: what follows a call's closing parenthesis.
 
 use super::columns::fraction;
+use super::context::Context;
 use super::lex::*;
-use super::symbol::Symbols;
-use super::value::{decimal, text, value};
+use super::scalar::{decimal, text};
+use super::value::value;
 use crate::syscall::consts;
 use crate::trace::{Answer, Field, Tampered, Value};
 use memchr::memchr;
@@ -32,7 +33,7 @@ pub(super) struct Answered {
 }
 
 /// ` = 3</etc/passwd> (flags …) (INJECTED) <0.000012>`, up to the end of the line.
-pub(super) fn answer<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Answered> {
+pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Answered> {
     let Some(rest) = blanks(i).strip_prefix(b"=") else {
         return expected(blanks(i), "`=` and a result");
     };
@@ -71,7 +72,7 @@ pub(super) fn answer<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Answered
         }
     };
     found.answer = answer;
-    let rest = tail(symbols, rest, &mut found)?.0;
+    let rest = tail(cx, rest, &mut found)?.0;
     Ok((rest, found))
 }
 
@@ -150,7 +151,7 @@ fn returned(i: &[u8]) -> Res<'_, i64> {
 }
 
 /// What may follow a result: notes, marks of tampering, comments, the time spent.
-fn tail<'a>(symbols: &mut Symbols, i: &'a [u8], found: &mut Answered) -> Res<'a, ()> {
+fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut Answered) -> Res<'a, ()> {
     let mut i = gap(i)?.0;
     loop {
         i = match i {
@@ -167,7 +168,7 @@ fn tail<'a>(symbols: &mut Symbols, i: &'a [u8], found: &mut Answered) -> Res<'a,
                 }
                 rest
             }
-            [b'(', rest @ ..] => noted(symbols, rest, &mut found.notes)?.0,
+            [b'(', rest @ ..] => noted(cx, rest, &mut found.notes)?.0,
             [b'<', rest @ ..] if rest.first().is_some_and(u8::is_ascii_digit) => {
                 let (after, seconds) = digit1.parse(rest)?;
                 let seconds = std::str::from_utf8(seconds)
@@ -188,7 +189,7 @@ fn tail<'a>(symbols: &mut Symbols, i: &'a [u8], found: &mut Answered) -> Res<'a,
 }
 
 /// Notes up to the closing parenthesis.
-fn noted<'a>(symbols: &mut Symbols, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, ()> {
+fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, ()> {
     let mut rest = i;
     loop {
         rest = blanks(rest);
@@ -199,8 +200,8 @@ fn noted<'a>(symbols: &mut Symbols, i: &'a [u8], notes: &mut Vec<Field>) -> Res<
             [b' ' | b':' | b'=', after @ ..] if !name.is_empty() && !at_end(after) => (after, name),
             _ => (rest, b"".as_slice()),
         };
-        let (after, value) = value(symbols, after)?;
-        notes.push(Field::new(text(name), value));
+        let (after, value) = value(cx, after)?;
+        notes.push(Field::new(text(cx, name), value));
         rest = match after {
             [b',', after @ ..] => after,
             [b')', after @ ..] => return Ok((after, ())),

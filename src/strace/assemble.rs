@@ -1,11 +1,10 @@
 //! From lines to pieces: columns and what is behind them, calls that were interrupted by others', lines that
 //! something foreign ran into. Holds what it must to do so, and no more than [`MOST_BEGUN`] and [`MOST_BYTES`].
 
+use super::context::Context;
 use super::frame::{self, Line};
 use super::lex::Expected;
-use super::print::{Spelling, list, value};
 use super::stream::{Aside, Piece, Place, Says, without_end};
-use super::symbol::Symbols;
 use super::{LONGEST_LINE, Problem, columns::Columns};
 use crate::trace::{Answer, Call, Entry, Origin};
 use std::collections::{BTreeMap, VecDeque};
@@ -21,7 +20,7 @@ const MOST_BYTES: usize = LONGEST_LINE as usize;
 pub(super) struct Assembler {
     file: Arc<str>,
     number: u64,
-    symbols: Symbols,
+    cx: Context,
     /// A line that a message ran into, up to the message.
     held: Option<Held>,
     /// Calls that have begun and not ended, by task.
@@ -93,7 +92,7 @@ impl Assembler {
         Assembler {
             file: Arc::from(file),
             number: 0,
-            symbols: Symbols::default(),
+            cx: Context::default(),
             held: None,
             begun: BTreeMap::new(),
             order: BTreeMap::new(),
@@ -174,7 +173,7 @@ impl Assembler {
     /// Takes a line without what ran into it.
     fn whole(&mut self, held: Held, out: &mut VecDeque<Piece>) {
         let own = held.own.as_slice();
-        let (columns, said) = match frame::line(&mut self.symbols, own) {
+        let (columns, said) = match frame::line(&mut self.cx, own) {
             Ok((_, said)) => said,
             Err(error) => {
                 let (at, message) = described(own, error);
@@ -184,12 +183,12 @@ impl Assembler {
         let tid = columns.tid;
         match said {
             Line::Aside(aside) => out.push_back(held.piece(Says::Aside(aside), Vec::new())),
-            Line::Call(text) => match frame::call(&mut self.symbols, text) {
+            Line::Call(text) => match frame::call(&mut self.cx, text) {
                 Ok((_, whole)) => {
                     let origin = self.origin(held.line);
                     let front = &own[..offset(own, text)];
                     let entry = whole_call(columns, front, whole, origin);
-                    out.push_back(held.piece(Says::Entry(entry), Vec::new()));
+                    self.push_entry(held, entry, out);
                 }
                 Err(error) => {
                     let (at, message) = described(own, error);
@@ -199,7 +198,7 @@ impl Assembler {
             Line::Unfinished(text) | Line::Abandoned(text) => {
                 let abandoned = matches!(said, Line::Abandoned(_));
                 self.give_up(tid, out);
-                let (name, args) = frame::part(&mut self.symbols, text);
+                let (name, args) = frame::part(&mut self.cx, text);
                 let at = offset(own, text);
                 let begun = Begun {
                     line: held.line,
@@ -232,7 +231,7 @@ impl Assembler {
                     origin: self.origin(held.line),
                     remarks: Some(columns.remarks(&own[..offset(own, front)], back)),
                 };
-                out.push_back(held.piece(Says::Entry(entry), Vec::new()));
+                self.push_entry(held, entry, out);
             }
             Line::Exit(exit) => {
                 self.give_up(tid, out);
@@ -255,7 +254,19 @@ impl Assembler {
         }
     }
 
-    fn failed(&self, held: Held, at: usize, message: String, out: &mut VecDeque<Piece>) {
+    /// Gives an entry of one line, with the doubts about it.
+    fn push_entry(&mut self, held: Held, entry: Entry, out: &mut VecDeque<Piece>) {
+        let doubts = self.cx.take_doubts().into_iter().map(|doubt| {
+            let at = doubt.at.wrapping_sub(held.own.as_ptr() as usize);
+            let (line, column) = held.place(at.min(held.own.len()));
+            self.problem(line, column, format!("expected {}", doubt.what))
+        });
+        let doubts = doubts.collect();
+        out.push_back(held.piece(Says::Entry(entry), doubts));
+    }
+
+    fn failed(&mut self, held: Held, at: usize, message: String, out: &mut VecDeque<Piece>) {
+        self.cx.take_doubts();
         let (line, column) = held.place(at);
         let problem = self.problem(line, column, message);
         out.push_back(held.piece(Says::Problem(problem), Vec::new()));
@@ -323,18 +334,28 @@ impl Assembler {
         let first = begun.text.len();
         let mut joined = begun.text;
         joined.extend_from_slice(&own[rest_at..]);
-        match frame::call(&mut self.symbols, &joined) {
+        match frame::call(&mut self.cx, &joined) {
             Ok((_, whole)) => {
                 let mut columns = begun.columns;
                 columns.tid = tid.max(known);
                 let entry = whole_call(columns, &begun.front, whole, self.origin(begun.line));
-                let mut piece = held.piece(Says::Rest(entry), Vec::new());
+                let doubts = self.cx.take_doubts().into_iter().map(|doubt| {
+                    let at = doubt.at.wrapping_sub(joined.as_ptr() as usize);
+                    let (line, column) = match at.checked_sub(first) {
+                        Some(behind) => held.place((rest_at + behind).min(held.own.len())),
+                        None => (begun.line, begun.column + at),
+                    };
+                    self.problem(line, column, format!("expected {}", doubt.what))
+                });
+                let doubts = doubts.collect();
+                let mut piece = held.piece(Says::Rest(entry), doubts);
                 piece.place.joined = Some((joined, first));
                 out.push_back(piece);
             }
             Err(error) => {
                 let (at, message) = described(&joined, error);
                 if at < first {
+                    self.cx.take_doubts();
                     let problem = self.problem(begun.line, begun.column + at, message);
                     out.push_back(held.piece(Says::Problem(problem), Vec::new()));
                 } else {
@@ -364,7 +385,7 @@ impl Assembler {
     }
 
     fn ended(&mut self, tid: i32, begun: Begun, out: &mut VecDeque<Piece>) {
-        let (name, args) = frame::part(&mut self.symbols, &begun.text);
+        let (name, args) = frame::part(&mut self.cx, &begun.text);
         let mut call = Call::new(name, args, Answer::Never);
         call.tid = tid;
         call.origin = self.origin(begun.line);
@@ -382,12 +403,8 @@ fn whole_call(columns: Columns, front: &[u8], whole: frame::Whole<'_>, origin: O
     let mut remarks = columns.remarks(front, whole.back);
     remarks.spent = whole.result.spent;
     remarks.tampered = whole.result.tampered;
-    let mut printed = Vec::with_capacity(whole.list.len());
-    list(&mut printed, &whole.args, false, |out, v| {
-        value(out, v, Spelling::Text);
-    });
-    if printed != whole.list {
-        remarks.set_list(whole.list);
+    if let Some(list) = whole.list {
+        remarks.set_list(list);
     }
     Entry::Call(Call {
         tid,

@@ -3,10 +3,12 @@
 
 use super::answer::{Answered, answer};
 use super::columns::{Columns, columns};
+use super::context::Context;
 use super::lex::*;
+use super::scalar::text;
 use super::stream::Aside;
-use super::symbol::{Symbols, signal};
-use super::value::{argument, text, value};
+use super::symbol::signal;
+use super::value::{argument, value};
 use crate::trace::{Exit, Value};
 use memchr::memmem;
 use nom::Parser;
@@ -40,7 +42,7 @@ pub(super) enum Line<'a> {
 }
 
 /// The columns in front, and what the line says.
-pub(super) fn line<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (Columns, Line<'a>)> {
+pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<'a>)> {
     // The stacks of `-k` and the dumps of `-e read=` stand under their calls.
     let aside = match i {
         [b' ', b'>', b' ', ..] => Some(Aside::Stack),
@@ -53,7 +55,7 @@ pub(super) fn line<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (Columns, 
     let (i, found) = columns(i)?;
     let line = match i.trim_ascii_end() {
         [] => Line::Aside(Aside::Blank),
-        [b'-', b'-', b'-', b' ', ..] => delivered(symbols, i)?.1,
+        [b'-', b'-', b'-', b' ', ..] => delivered(cx, i)?.1,
         [b'+', b'+', b'+', b' ', rest @ ..] => ended(rest)?.1,
         [b'<', b'.', b'.', b'.', b' ', ..] => resumed(i)?.1,
         _ if is_call(i) => begun(i),
@@ -63,9 +65,10 @@ pub(super) fn line<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, (Columns, 
     Ok((&[], (found, line)))
 }
 
-/// A call's name, with the parenthesis behind it. `????` stands for one that strace could not read.
+/// A call's name, with the parenthesis behind it. `????` stands for one that strace could not read; those of
+/// the x32 ABI may end in `#64`.
 fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
-    let (rest, name) = take_while1(|b| is_word(b) || b == b'?').parse(i)?;
+    let (rest, name) = take_while1(|b| is_word(b) || b == b'?' || b == b'#').parse(i)?;
     match rest.strip_prefix(b"(") {
         Some(rest) => Ok((rest, name)),
         None => expected(rest, "`(`"),
@@ -120,7 +123,11 @@ fn without(i: &[u8], last: usize) -> &[u8] {
 
 /// `<... read resumed>rest`; older versions have a blank behind it, which is not part of the call.
 fn resumed(i: &[u8]) -> Res<'_, Line<'_>> {
-    let (rest, name) = preceded(tag("<... "), take_while1(|b| is_word(b) || b == b'?')).parse(i)?;
+    let (rest, name) = preceded(
+        tag("<... "),
+        take_while1(|b| is_word(b) || b == b'?' || b == b'#'),
+    )
+    .parse(i)?;
     let Some(rest) = rest.strip_prefix(b" resumed>") else {
         return expected(rest, "` resumed>`");
     };
@@ -133,7 +140,7 @@ fn resumed(i: &[u8]) -> Res<'_, Line<'_>> {
 }
 
 /// What follows `--- `.
-fn delivered<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Line<'a>> {
+fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
     let i = i.get(b"--- ".len()..).unwrap_or_default();
     // The task has stopped; the signal that stopped it has a line of its own.
     if i.starts_with(b"stopped by ") {
@@ -152,10 +159,10 @@ fn delivered<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Line<'a>> {
         true => front,
         false => front.get(written.len()..).unwrap_or_default(),
     };
-    let info = match value(symbols, written) {
+    let info = match value(cx, written) {
         Ok(([], info)) => info,
         // `(Child exited) @ 0 (0)`, before version 4.6.
-        _ => Value::Raw(text(written)),
+        _ => Value::Raw(text(cx, written)),
     };
     let line = Line::Signal {
         signal,
@@ -205,22 +212,23 @@ pub(super) struct Whole<'a> {
     pub name: String,
     pub args: Vec<Value>,
     pub result: Answered,
-    /// What is between the parentheses.
-    pub list: &'a [u8],
+    /// What is between the parentheses, where that has odd separators.
+    pub list: Option<&'a [u8]>,
     /// What is behind them.
     pub back: &'a [u8],
 }
 
 /// `name(arguments) = result`.
-pub(super) fn call<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Whole<'a>> {
+pub(super) fn call<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Whole<'a>> {
     let (rest, name) = call_name(i)?;
     let mut args = Vec::new();
-    let back = arguments(symbols, rest, &mut args)?.0;
+    cx.labels = has_labels(name);
+    let (back, odd) = arguments(cx, rest, &mut args)?;
     let list = until(rest, back);
-    let list = list.strip_suffix(b")").unwrap_or(list);
-    let (rest, result) = answer(symbols, back)?;
+    let list = odd.then(|| list.strip_suffix(b")").unwrap_or(list));
+    let (rest, result) = answer(cx, back)?;
     let call = Whole {
-        name: text(name),
+        name: text(cx, name),
         args,
         result,
         list,
@@ -229,35 +237,49 @@ pub(super) fn call<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Whole<'a>>
     Ok((rest, call))
 }
 
-/// The first part of a call that never ended: its name, and the arguments that were written in full.
-pub(super) fn part(symbols: &mut Symbols, i: &[u8]) -> (String, Vec<Value>) {
-    let mut args = Vec::new();
-    match call_name(i) {
-        Ok((rest, name)) => {
-            // It ends in an error, for want of a parenthesis; what was read before is all there is.
-            let _ = arguments(symbols, rest, &mut args);
-            (text(name), args)
-        }
-        Err(_) => (text(i), args),
-    }
+/// Whether strace always names this call's arguments, in an order of its own.
+pub(super) fn has_labels(name: &[u8]) -> bool {
+    matches!(name, b"clone" | b"clone2")
 }
 
-/// Arguments up to the closing parenthesis.
-pub(super) fn arguments<'a>(
-    symbols: &mut Symbols,
-    i: &'a [u8],
-    args: &mut Vec<Value>,
-) -> Res<'a, ()> {
-    let mut rest = gap(i)?.0;
-    if let Some(rest) = rest.strip_prefix(b")") {
-        return Ok((rest, ()));
+/// The first part of a call that never ended: its name, and the arguments that were written in full.
+pub(super) fn part(cx: &mut Context, i: &[u8]) -> (String, Vec<Value>) {
+    let mut args = Vec::new();
+    let name = match call_name(i) {
+        Ok((rest, name)) => {
+            cx.labels = has_labels(name);
+            // It ends in an error, for want of a parenthesis; what was read before is all there is.
+            let _ = arguments(cx, rest, &mut args);
+            name
+        }
+        Err(_) => i,
+    };
+    let name = text(cx, name);
+    // What is cut off is not understood, and need not be.
+    cx.take_doubts();
+    (name, args)
+}
+
+/// Arguments up to the closing parenthesis; whether there is anything odd between them.
+pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>) -> Res<'a, bool> {
+    if let Some(rest) = i.strip_prefix(b")") {
+        return Ok((rest, false));
     }
+    if let Some(rest) = blanks(i).strip_prefix(b")") {
+        return Ok((rest, true));
+    }
+    let mut odd = false;
+    let mut rest = i;
     while !rest.is_empty() {
-        let (after, arg) = argument(symbols, rest)?;
+        let (after, arg) = argument(cx, rest)?;
         args.push(arg);
         rest = match after {
-            [b',', after @ ..] => gap(after)?.0,
-            [b')', after @ ..] => return Ok((after, ())),
+            [b',', b' ', after @ ..] => after,
+            [b',', after @ ..] => {
+                odd = true;
+                after
+            }
+            [b')', after @ ..] => return Ok((after, odd)),
             [] => after,
             _ => return expected(after, "`,` or `)`"),
         };

@@ -113,6 +113,10 @@ pub(super) fn to_end(mut i: &[u8], mut depth: usize) -> Res<'_, ()> {
                 i = comment(i)?.0;
                 continue;
             }
+            Some(b'\'') => {
+                i = character(i).unwrap_or(&i[1..]);
+                continue;
+            }
             Some(_) => {}
         }
         i = &i[1..];
@@ -132,6 +136,19 @@ pub(super) fn bracketed(i: &[u8]) -> Res<'_, &[u8]> {
     }
 }
 
+/// What follows a character between quotes: `'a'`, `'\x01'`.
+pub(super) fn character(i: &[u8]) -> Option<&[u8]> {
+    match i {
+        [b'\'', b'\\', quoted @ ..] => {
+            // The longest one is octal or hexadecimal.
+            let end = quoted.iter().skip(1).take(3).position(|&b| b == b'\'')?;
+            quoted.get(end + 2..)
+        }
+        [b'\'', _, b'\'', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
 fn skip_string(i: &[u8]) -> Res<'_, ()> {
     let mut rest = i.get(1..).unwrap_or_default();
     loop {
@@ -143,22 +160,32 @@ fn skip_string(i: &[u8]) -> Res<'_, ()> {
     }
 }
 
-/// A quoted string, unescaped.
-pub(super) fn string(i: &[u8]) -> Res<'_, Vec<u8>> {
+/// Whether all of this is printable ASCII.
+fn is_printable(bytes: &[u8]) -> bool {
+    // Without an early end, this is done many bytes at a time.
+    let odd = |odd, b: &u8| odd | (b.wrapping_sub(b' ') > b'~' - b' ');
+    !bytes.iter().fold(false, odd)
+}
+
+/// A quoted string, unescaped; and whether it is written as we would write it.
+pub(super) fn string(i: &[u8]) -> Res<'_, (Vec<u8>, bool)> {
     let mut rest = i.get(1..).unwrap_or_default();
     let mut bytes = Vec::new();
+    let mut usual = true;
     loop {
         match memchr2(b'"', b'\\', rest) {
             Some(n) if rest[n] == b'"' => {
+                usual &= is_printable(&rest[..n]);
                 bytes.extend_from_slice(&rest[..n]);
-                return Ok((&rest[n + 1..], bytes));
+                return Ok((&rest[n + 1..], (bytes, usual)));
             }
             Some(n) => {
+                usual &= is_printable(&rest[..n]);
                 bytes.extend_from_slice(&rest[..n]);
                 rest = &rest[n..];
                 // Binary data is mostly escapes: no search in between.
                 while rest.first() == Some(&b'\\') {
-                    rest = escape(&rest[1..], &mut bytes);
+                    rest = escape(&rest[1..], &mut bytes, &mut usual);
                 }
             }
             None => return hopeless(i, "a closing quote"),
@@ -167,7 +194,7 @@ pub(super) fn string(i: &[u8]) -> Res<'_, Vec<u8>> {
 }
 
 /// Appends what the escape behind a backslash stands for, and returns what follows it.
-fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>, usual: &mut bool) -> &'a [u8] {
     let Some((&first, rest)) = i.split_first() else {
         return i;
     };
@@ -184,10 +211,20 @@ fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
                     _ => break,
                 }
             }
+            // As short as the next byte allows, and only what has no shorter escape.
+            let least = match (i.get(used), value) {
+                (Some(b'0'..=b'7'), _) => 3,
+                (_, 0..=7) => 1,
+                (_, 8..=0o77) => 2,
+                _ => 3,
+            };
+            let named = matches!(value, 9..=13 | 0x20..=0x7e);
+            *usual &= used == least && !named;
             out.push(value as u8);
             return &i[used..];
         }
         b'x' => {
+            *usual = false;
             let digits = rest.iter().take(2);
             let mut value = 0;
             let mut used = 0;
@@ -211,8 +248,21 @@ fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         b'e' => 0x1b,
         other => other,
     };
+    *usual &= matches!(first, b'n' | b't' | b'r' | b'v' | b'f' | b'"' | b'\\');
     out.push(plain);
     rest
+}
+
+/// Unescapes all of this.
+pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut left = text;
+    while let Some(n) = memchr(b'\\', left) {
+        bytes.extend_from_slice(&left[..n]);
+        left = escape(&left[n + 1..], &mut bytes, &mut true);
+    }
+    bytes.extend_from_slice(left);
+    bytes
 }
 
 /// What `-y` writes behind a descriptor, from `<` to the `>` that closes it, unescaped:
@@ -220,14 +270,7 @@ fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
 pub(super) fn path(i: &[u8]) -> Res<'_, Vec<u8>> {
     let rest = close_path(i)?.0;
     let inside = &until(i, rest)[1..];
-    let inside = &inside[..inside.len() - 1];
-    let mut bytes = Vec::with_capacity(inside.len());
-    let mut left = inside;
-    while let Some(n) = memchr(b'\\', left) {
-        bytes.extend_from_slice(&left[..n]);
-        left = escape(&left[n + 1..], &mut bytes);
-    }
-    bytes.extend_from_slice(left);
+    let mut bytes = unescaped(&inside[..inside.len() - 1]);
     match rest.strip_prefix(b"(deleted)") {
         Some(rest) => {
             bytes.extend_from_slice(b" (deleted)");
@@ -235,6 +278,16 @@ pub(super) fn path(i: &[u8]) -> Res<'_, Vec<u8>> {
         }
         None => Ok((rest, bytes)),
     }
+}
+
+/// Whether a path with its brackets is written as we would write it.
+pub(super) fn is_usual_path(written: &[u8], bytes: &[u8]) -> bool {
+    if is_printable(written) && memchr(b'\\', written).is_none() {
+        return written.ends_with(b">");
+    }
+    let mut printed = Vec::with_capacity(written.len());
+    super::escape::path(&mut printed, bytes);
+    printed == written
 }
 
 /// From `<` to behind the `>` that closes it; an arrow's `>` closes nothing.

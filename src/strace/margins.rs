@@ -3,9 +3,9 @@
 
 use super::answer::{Answered, answer};
 use super::columns::columns;
+use super::context::Context;
 use super::frame::{self, Line};
 use super::print::{Spelling, list, pid, push, result, value};
-use super::symbol::Symbols;
 use crate::trace::{Call, Entry, Remarks};
 use std::io;
 
@@ -53,7 +53,7 @@ pub(super) fn as_written(out: &mut Vec<u8>, entry: &Entry) {
 /// Replaces what was appended from `start` on by the entry as strace would write it, if it says something else.
 fn unless_says(out: &mut Vec<u8>, start: usize, entry: &Entry) {
     let line = out.get(start..).unwrap_or_default();
-    let says = match (frame::line(&mut Symbols::default(), line), entry) {
+    let says = match (frame::line(&mut Context::default(), line), entry) {
         (
             Ok((
                 _,
@@ -105,12 +105,14 @@ fn front_says(front: &[u8], tid: i32) -> bool {
 fn list_says(text: &[u8], call: &Call) -> bool {
     let mut args = Vec::new();
     let closed = [text, b")"].concat();
-    let read = frame::arguments(&mut Symbols::default(), &closed, &mut args);
-    matches!(read, Ok(([], ()))) && args == call.args
+    let mut cx = Context::default();
+    cx.labels = frame::has_labels(call.name.as_bytes());
+    let read = frame::arguments(&mut cx, &closed, &mut args);
+    matches!(read, Ok(([], _))) && args == call.args
 }
 
 fn back_says(back: &[u8], call: &Call) -> bool {
-    match answer(&mut Symbols::default(), back) {
+    match answer(&mut Context::default(), back) {
         Ok(([], Answered { answer, notes, .. })) => answer == call.answer && notes == call.notes,
         _ => false,
     }

@@ -11,12 +11,14 @@
 mod answer;
 mod assemble;
 mod columns;
+mod context;
 mod escape;
 mod frame;
 mod lex;
 mod margins;
 mod print;
 mod reader;
+mod scalar;
 mod stream;
 mod symbol;
 mod value;
@@ -158,8 +160,8 @@ pub fn line(text: &[u8]) -> Result<Option<Entry>, Problem> {
 pub fn value_from_text(text: &str) -> Result<Value, String> {
     let wrong =
         |at: usize, what: &str| format!("`{text}` is no value: at byte {at}, expected {what}");
-    match value::value(&mut symbol::Symbols::default(), text.as_bytes()) {
-        Ok(([], Value::Raw(_))) => Err(wrong(
+    match value::value(&mut context::Context::default(), text.as_bytes()) {
+        Ok(([], found)) if matches!(found.meaning(), Value::Raw(_)) => Err(wrong(
             1,
             "a number, a constant, a string, an array or a structure",
         )),

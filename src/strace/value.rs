@@ -2,55 +2,72 @@
 //!
 //! Every value ends before `,`, a closing bracket or the end of the text. What is not understood up to there
 //! becomes [`Value::Raw`]; reading it goes on from where understanding ended, never back, so the time is
-//! linear. Nesting beyond [`DEEPEST`] is raw, too.
+//! linear. Nesting beyond [`DEEPEST`] is raw, too. Single values are in [`super::scalar`].
+//!
+//! What a value's text has besides what it would be printed as (comments, odd blanks) is noticed on the way, and
+//! belongs to the smallest value that has it.
 
+use super::context::Context;
 use super::lex::*;
-use super::symbol::{Symbols, signal};
+use super::scalar::{bracketed_symbol, number, quoted, symbol, symbolic, text, unquoted};
+use super::symbol::signal;
 use crate::trace::{Field, Value};
 use memchr::memmem;
 use nom::Parser;
-use nom::bytes::complete::{tag, take_while, take_while1};
-use nom::character::complete::digit1;
-use nom::combinator::{opt, recognize};
-use nom::sequence::{delimited, preceded};
+use nom::bytes::complete::{tag, take_while1};
+use nom::sequence::delimited;
 
 /// How deeply structures and arrays may be nested.
 const DEEPEST: usize = 64;
-/// What `AT_FDCWD` stands for.
-const AT_FDCWD: i32 = -100;
-
-/// Text that need not be UTF-8, as a string.
-pub(super) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 /// One value, up to what ends it, with the gaps on both sides.
-pub(super) fn value<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Value> {
-    nested(symbols, i, 0)
+pub(super) fn value<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
+    nested(cx, i, 0)
 }
 
-fn nested<'a>(symbols: &mut Symbols, i: &'a [u8], depth: usize) -> Res<'a, Value> {
+fn nested<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
+    let around = cx.begin(i)?;
+    let (rest, found) = unsealed(cx, i, depth)?;
+    Ok((rest, cx.end(around, i, rest, found, depth)))
+}
+
+/// A value, whose oddness is left in the context.
+fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
     let start = gap(i)?.0;
-    let (seen, found) = atom(symbols, start, depth)?;
-    let rest = gap(seen)?.0;
+    cx.odd = start.len() != i.len();
+    if at_end(start) && memmem::find(until(i, start), b"/*").is_some() {
+        // `/* 5 entries */` is all that is said.
+        return Ok((start, Value::Raw(text(cx, until(i, start)))));
+    }
+    let (seen, found) = atom(cx, start, depth)?;
     let Some(found) = found else {
-        return raw(start, seen);
+        return raw(cx, start, seen);
     };
+    let rest = behind(seen, &found)?.0;
     if at_end(rest) {
+        cx.odd |= rest.len() != seen.len();
         return Ok((rest, found));
     }
-    let Ok((after, _)) = arrow(rest) else {
-        return raw(start, rest);
-    };
-    let after = gap(after)?.0;
-    let (seen, changed) = atom(symbols, after, depth)?;
-    let rest = gap(seen)?.0;
-    match changed {
-        Some(changed) if at_end(rest) => {
-            let (before, after) = (Box::new(found), Box::new(changed));
+    match arrow(rest) {
+        Ok((after, arrow)) if depth < DEEPEST => {
+            // What is odd about the first half belongs to that.
+            let between = until(seen, rest);
+            let (end, usual) = match between.split_last() {
+                Some((b' ', _)) => (&seen[between.len() - 1..], arrow == b"=>"),
+                _ => (rest, false),
+            };
+            cx.odd |= end.len() != seen.len();
+            let before = cx.end(!usual, i, end, found, depth);
+            let (after, usual) = match after.strip_prefix(b" ") {
+                Some(after) => (after, true),
+                None => (after, false),
+            };
+            cx.odd |= !usual;
+            let (rest, after) = nested(cx, after, depth + 1)?;
+            let (before, after) = (Box::new(before), Box::new(after));
             Ok((rest, Value::Change { before, after }))
         }
-        _ => raw(start, seen),
+        _ => raw(cx, start, rest),
     }
 }
 
@@ -59,95 +76,141 @@ fn arrow(i: &[u8]) -> Res<'_, &[u8]> {
     nom::branch::alt((tag("=>"), tag("->"))).parse(i)
 }
 
+/// What may follow a value before its end: a gap, and the security context of a descriptor or a path
+/// (`3</etc/passwd> [system_u:object_r:passwd_file_t:s0]`).
+fn behind<'a>(i: &'a [u8], found: &Value) -> Res<'a, ()> {
+    let rest = gap(i)?.0;
+    let Some(inside) = rest.strip_prefix(b"[") else {
+        return Ok((rest, ()));
+    };
+    if !matches!(found, Value::Fd { .. } | Value::Str { .. }) {
+        return Ok((rest, ()));
+    }
+    let end = inside.iter().position(|b| b"[]{}\"=,".contains(b));
+    match end.map(|end| inside.split_at(end)) {
+        Some((context, [b']', after @ ..])) if context.contains(&b':') => gap(after),
+        _ => Ok((rest, ())),
+    }
+}
+
 /// The text from `start` to the end of the value as it is, where what precedes `seen` is known not to end it.
-fn raw<'a>(start: &'a [u8], seen: &'a [u8]) -> Res<'a, Value> {
+fn raw<'a>(cx: &mut Context, start: &'a [u8], seen: &'a [u8]) -> Res<'a, Value> {
+    cx.doubt(start, "a value");
     let rest = to_end(seen, 0)?.0;
-    let text = text(until(start, rest).trim_ascii_end());
-    Ok((rest, Value::Raw(text)))
+    let written = until(start, rest).trim_ascii_end();
+    cx.odd |= written.len() != until(start, rest).len();
+    Ok((rest, Value::Raw(text(cx, written))))
 }
 
 /// What the first byte announces; `None` with how far it was looked at, where that is nothing known.
-fn atom<'a>(symbols: &mut Symbols, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
+fn atom<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
     match i.first() {
-        Some(b'"') => quoted(i),
+        Some(b'"') => quoted(cx, i),
         Some(b'@') if i.get(1) == Some(&b'"') => {
-            let (rest, mut bytes) = string(&i[1..])?;
-            bytes.insert(0, 0);
-            Ok((rest, Some(Value::str(bytes))))
+            // Usual in one place only; see `member`.
+            cx.odd = true;
+            let (rest, found) = quoted(cx, &i[1..])?;
+            let found = found.map(|found| match found {
+                Value::Str { mut bytes, cut } => {
+                    bytes.insert(0, 0);
+                    Value::Str { bytes, cut }
+                }
+                other => other,
+            });
+            Ok((rest, found))
         }
-        Some(b'{') if i.starts_with(b"{WIF") => {
-            let (rest, found) = bracketed(i)?;
-            Ok((rest, Some(symbol(symbols, found))))
-        }
+        // Wait statuses, and the terminal settings of version 4.
+        Some(b'{') if i.starts_with(b"{WIF") || is_terminal(i) => bracketed_symbol(cx, i),
         Some(b'{' | b'[') if depth >= DEEPEST => Ok((i, None)),
-        Some(b'{') => structure(symbols, i, depth + 1),
-        Some(b'[') => match set(&i[1..], false) {
+        Some(b'{') => structure(cx, i, depth + 1),
+        Some(b'[') => match set(cx, &i[1..], false) {
             Ok((rest, set)) => Ok((rest, Some(set))),
-            Err(_) => array(symbols, i, depth + 1),
+            Err(_) => array(cx, i, depth + 1),
         },
-        Some(b'~') if i.get(1) == Some(&b'[') => match set(&i[2..], true) {
+        Some(b'~') if i.get(1) == Some(&b'[') => match set(cx, &i[2..], true) {
             Ok((rest, set)) => Ok((rest, Some(set))),
             Err(_) => Ok((i, None)),
         },
-        Some(b'0'..=b'9' | b'-') => number(symbols, i),
-        Some(b) if is_word(*b) => symbolic(symbols, i),
+        Some(b'0'..=b'9' | b'-') => number(cx, i),
+        Some(b'<' | b'\\') => unquoted(cx, i),
+        Some(&b) if is_word(b) || b"?~(".contains(&b) => symbolic(cx, i),
         _ => Ok((i, None)),
     }
 }
 
-/// A string, and the ellipsis behind a cut one.
-fn quoted(i: &[u8]) -> Res<'_, Option<Value>> {
-    let (rest, bytes) = string(i)?;
-    let (rest, cut) = match rest.strip_prefix(b"...") {
-        Some(rest) => (rest, true),
-        None => (rest, false),
-    };
-    Ok((rest, Some(Value::Str { bytes, cut })))
+/// `{B38400 opost isig icanon echo ...}`.
+fn is_terminal(i: &[u8]) -> bool {
+    i.starts_with(b"{B")
+        && i.iter().skip(2).take_while(|b| b.is_ascii_digit()).count() > 0
+        && i.iter().skip(2).find(|b| !b.is_ascii_digit()) == Some(&b' ')
 }
 
 /// Members or elements up to `close`, each read by `item`; whether they end in an ellipsis.
 /// On a wrong bracket, `None`: the caller has its text.
-fn list<'a>(
+pub(super) fn list<'a>(
+    cx: &mut Context,
     i: &'a [u8],
     close: u8,
-    mut item: impl FnMut(&'a [u8]) -> Res<'a, ()>,
+    mut item: impl FnMut(&mut Context, &'a [u8]) -> Res<'a, ()>,
 ) -> Res<'a, Option<bool>> {
-    let mut rest = gap(i)?.0;
+    let mut rest = i;
+    if let [b' ' | b'/' | b'\t', ..] = rest {
+        let after = blanks(rest);
+        if after.first() == Some(&close) {
+            cx.odd = true;
+            rest = after;
+        }
+    }
     if rest.first() == Some(&close) {
         return Ok((&rest[1..], Some(false)));
     }
     loop {
-        if let Some(after) = rest.strip_prefix(b"...") {
-            let after = gap(after)?.0;
-            if after.first() == Some(&close) {
-                return Ok((&after[1..], Some(true)));
+        if let Some((after, usual)) = ellipsis(rest, close) {
+            cx.odd |= !usual;
+            return Ok((after, Some(true)));
+        }
+        rest = item(cx, rest)?.0;
+        rest = match rest {
+            [b',', b' ', after @ ..] => after,
+            [b',', after @ ..] => {
+                cx.odd = true;
+                after
             }
-        }
-        rest = item(rest)?.0;
-        match rest.first() {
-            Some(b',') => rest = gap(&rest[1..])?.0,
-            Some(&b) if b == close => return Ok((&rest[1..], Some(false))),
+            [b, after @ ..] if *b == close => return Ok((after, Some(false))),
             // Another kind of bracket closes it: `to_end` takes that for good.
-            Some(_) => return Ok((&rest[1..], None)),
-            None => return hopeless(i, "a closing bracket"),
-        }
+            [_, after @ ..] => return Ok((after, None)),
+            [] => return hopeless(i, "a closing bracket"),
+        };
     }
 }
 
-fn structure<'a>(symbols: &mut Symbols, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
+/// `...` and the closing bracket behind it, and whether there is nothing else. In between, strace
+/// may say where it could not read on: `[1, 2, ... /* 0x7f1000 */]`.
+fn ellipsis(i: &[u8], close: u8) -> Option<(&[u8], bool)> {
+    let start = match i.first() {
+        Some(b' ' | b'\t') => blanks(i),
+        _ => i,
+    };
+    let after = start.strip_prefix(b"...")?;
+    let end = gap(after).ok()?.0;
+    let rest = end.strip_prefix(&[close])?;
+    Some((rest, start.len() == i.len() && end.len() == after.len()))
+}
+
+fn structure<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
     let mut fields = Vec::new();
-    let (rest, cut) = list(&i[1..], b'}', |i| {
-        let (rest, field) = member(symbols, i, depth)?;
+    let (rest, cut) = list(cx, &i[1..], b'}', |cx, i| {
+        let (rest, field) = member(cx, i, depth)?;
         fields.push(field);
         Ok((rest, ()))
     })?;
     Ok((rest, cut.map(|cut| Value::Struct { fields, cut })))
 }
 
-fn array<'a>(symbols: &mut Symbols, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
+fn array<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
     let mut items = Vec::new();
-    let (rest, cut) = list(&i[1..], b']', |i| {
-        let (rest, item) = element(symbols, i, depth)?;
+    let (rest, cut) = list(cx, &i[1..], b']', |cx, i| {
+        let (rest, item) = element(cx, i, depth)?;
         items.push(item);
         Ok((rest, ()))
     })?;
@@ -155,16 +218,48 @@ fn array<'a>(symbols: &mut Symbols, i: &'a [u8], depth: usize) -> Res<'a, Option
 }
 
 /// `name=value`, the `name:value` of older versions, or a value without a name.
-fn member<'a>(symbols: &mut Symbols, i: &'a [u8], depth: usize) -> Res<'a, Field> {
-    let (rest, name) = match name(i) {
-        Ok((rest, name)) => (rest, text(name)),
-        Err(_) => (i, String::new()),
+fn member<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Field> {
+    let start = match i.first() {
+        Some(b' ' | b'\t' | b'/') => gap(i)?.0,
+        _ => i,
     };
-    let (rest, value) = nested(symbols, rest, depth)?;
+    let Ok((after, name)) = name(start) else {
+        let (rest, value) = nested(cx, i, depth)?;
+        let name = String::new();
+        return Ok((rest, Field { name, value }));
+    };
+    cx.odd |= start.len() != i.len() || until(start, after).last() != Some(&b'=');
+    let name = String::from_utf8_lossy(name).into_owned();
+    let (rest, value) = nested(cx, after, depth)?;
+    let value = match (name.as_str(), value) {
+        ("sun_path", value) => sun_path(until(after, rest), value),
+        (_, value) => value,
+    };
     Ok((rest, Field { name, value }))
 }
 
-/// A member's name with the sign behind it. `c_cc[VMIN]` and `ifr_ifru.x` are names.
+/// Abstract names begin with a NUL, for which there is an `@` in front of the quotes.
+fn sun_path(written: &[u8], value: Value) -> Value {
+    let is_abstract =
+        matches!(value.meaning(), Value::Str { bytes, .. } if bytes.first() == Some(&0));
+    match (value, written.first()) {
+        (Value::Written { text, value }, Some(b'@')) if is_abstract => {
+            let usual = string(&written[1..])
+                .is_ok_and(|(rest, (_, usual))| usual && (rest.is_empty() || rest == b"..."));
+            match usual {
+                true => *value,
+                false => Value::Written { text, value },
+            }
+        }
+        (value @ Value::Str { .. }, _) if is_abstract => Value::Written {
+            text: written.into(),
+            value: Box::new(value),
+        },
+        (value, _) => value,
+    }
+}
+
+/// A member's name with the sign behind it. `c_cc[VMIN]`, `ifr_ifru.x` and `msg_iov(1)` are names.
 pub(super) fn name(i: &[u8]) -> Res<'_, &[u8]> {
     if !i
         .first()
@@ -172,158 +267,97 @@ pub(super) fn name(i: &[u8]) -> Res<'_, &[u8]> {
     {
         return expected(i, "a name");
     }
-    let (rest, name) = take_while1(|b| is_word(b) || b".[]".contains(&b)).parse(i)?;
+    let (mut rest, _) = take_while1(|b| is_word(b) || b".[]".contains(&b)).parse(i)?;
+    if let Some(count) = rest.strip_prefix(b"(") {
+        let digits = count.iter().take_while(|b| b.is_ascii_digit()).count();
+        match count.get(digits..) {
+            Some([b')', after @ ..]) if digits > 0 => rest = after,
+            _ => return expected(rest, "`=`"),
+        }
+    }
     match rest {
         [b'=', b'=' | b'>', ..] => expected(rest, "`=`"),
-        [b'=', rest @ ..] => Ok((rest, name)),
-        [b':', rest @ ..] if !name.iter().any(u8::is_ascii_uppercase) => Ok((rest, name)),
+        [b'=', after @ ..] => Ok((after, until(i, rest))),
+        [b':', after @ ..] if is_old_name(until(i, rest), after) => Ok((after, until(i, rest))),
         _ => expected(rest, "`=`"),
     }
 }
 
-/// What follows the bracket of `[INT CHLD]`, `~[]`, `[3 4]`: names between blanks.
+/// Whether this is a name before a colon, and not part of a hardware address.
+fn is_old_name(name: &[u8], after: &[u8]) -> bool {
+    let lower = !name.iter().any(u8::is_ascii_uppercase);
+    let pair = |i: &[u8]| matches!(i, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    lower && !(name.len() == 2 && pair(name) && pair(after))
+}
+
+/// What follows the bracket of `[INT CHLD]`, `~[]`, `[3 4]`, `[3</dev/null> 4]`: names between blanks.
 /// A single name is a set only where it is negated or a signal's, since `[3]` is an array.
-fn set(i: &[u8], negated: bool) -> Res<'_, Value> {
+fn set<'a>(cx: &mut Context, i: &'a [u8], negated: bool) -> Res<'a, Value> {
     let mut items = Vec::new();
     let mut rest = i;
+    let mut usual = true;
     loop {
-        let (after, item) = word(blanks(rest))?;
+        let start = rest;
+        rest = blanks(rest);
+        usual &= start.len() - rest.len() == usize::from(!items.is_empty());
+        let (mut after, item) = word(rest)?;
+        if after.first() == Some(&b'<') && item.iter().all(u8::is_ascii_digit) {
+            after = close_path(after)?.0;
+            after = after.strip_prefix(b"(deleted)").unwrap_or(after);
+            usual = false;
+        }
+        if after.starts_with(b" /*") && !item.is_empty() {
+            after = gap(after)?.0;
+            // The blank that ends it is part of the gap.
+            usual = false;
+            if after.first() != Some(&b']') {
+                after = &i[i.len() - after.len() - 1..];
+            }
+        }
         rest = after;
         match (item.is_empty(), rest.first()) {
             (false, Some(b' ' | b']')) => items.push(item),
-            (true, Some(b']')) if negated => {}
+            (true, Some(b']')) if negated || items.len() > 1 => {
+                usual &= items.is_empty() && rest.len() == i.len();
+            }
             _ => return expected(rest, "a name"),
         }
         if rest.first() == Some(&b']') {
             break;
         }
     }
-    let items: Vec<String> = items.into_iter().map(text).collect();
+    let items: Vec<String> = items
+        .into_iter()
+        .map(|item| String::from_utf8_lossy(item).into_owned())
+        .collect();
     if !negated && items.len() == 1 && signal(&format!("SIG{}", items[0])).is_none() {
         return expected(i, "a set");
     }
+    cx.odd |= !usual;
     Ok((&rest[1..], Value::Set { negated, items }))
 }
 
-/// Anything that begins with a digit or a minus sign: a number, a descriptor with its path, a date,
-/// an expression (`8192*1024`, `1<<CAP_CHOWN`, `0x4|MSG_X`).
-fn number<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Option<Value>> {
-    let digits = preceded(opt(tag("-")), take_while(|b: u8| b.is_ascii_alphanumeric()));
-    let (rest, digits) = recognize(digits).parse(i)?;
-    match rest {
-        [b'<', b'<', ..] | [b'|' | b'*' | b'_', ..] => symbolic(symbols, i),
-        [b'<', ..] => match std::str::from_utf8(digits).map(str::parse) {
-            Ok(Ok(fd)) => {
-                let (rest, path) = path(rest)?;
-                let path = Some(path);
-                Ok((rest, Some(Value::Fd { fd, path })))
-            }
-            _ => Ok((rest, None)),
-        },
-        [b'/', next, ..] if next.is_ascii_digit() => {
-            let (rest, date) =
-                take_while(|b: u8| b.is_ascii_digit() || b"/-:.".contains(&b)).parse(i)?;
-            Ok((rest, Some(symbol(symbols, date))))
-        }
-        _ => Ok((rest, plain(digits))),
-    }
-}
-
-/// A number by itself.
-fn plain(digits: &[u8]) -> Option<Value> {
-    let text = std::str::from_utf8(digits).ok()?;
-    if let Some(hex) = text.strip_prefix("0x") {
-        return u64::from_str_radix(hex, 16).ok().map(Value::Addr);
-    }
-    match digits {
-        [b'0', octal @ ..] if !octal.is_empty() => {
-            let all = octal.iter().all(|b| (b'0'..=b'7').contains(b));
-            all.then(|| u64::from_str_radix(text, 8).ok().map(Value::Octal))?
-        }
-        _ => match text.parse::<i64>() {
-            Ok(value) => Some(Value::Int(value)),
-            // Above the largest signed number: kept as written, since it would print as a negative one.
-            Err(_) => {
-                let value = text.parse::<u64>().ok()? as i64;
-                Some(Value::Sym {
-                    text: text.to_owned(),
-                    value: Some(value),
-                })
-            }
-        },
-    }
-}
-
-/// A decimal number with its sign, as text.
-pub(super) fn decimal(i: &[u8]) -> Res<'_, &[u8]> {
-    recognize(preceded(opt(tag("-")), digit1)).parse(i)
-}
-
-/// Names joined by `|`, calls such as `makedev(0x8, 0x1)`, alternatives `A or B`.
-fn symbolic<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Option<Value>> {
-    let mut rest = i;
-    loop {
-        rest = take_while(|b: u8| is_word(b) || b"|*?.".contains(&b))
-            .parse(rest)?
-            .0;
-        rest = match rest {
-            [b'(', ..] => bracketed(rest)?.0,
-            [b'<', b'<', after @ ..] => after,
-            [b' ', b'o', b'r', b' ', after @ ..] => after,
-            _ => break,
-        };
-    }
-    match until(i, rest) {
-        b"NULL" => Ok((rest, Some(Value::Addr(0)))),
-        b"AT_FDCWD" => {
-            let (rest, path) = match rest.first() {
-                Some(b'<') => path(rest).map(|(rest, path)| (rest, Some(path)))?,
-                _ => (rest, None),
-            };
-            Ok((rest, Some(Value::Fd { fd: AT_FDCWD, path })))
-        }
-        found => Ok((rest, Some(symbol(symbols, found)))),
-    }
-}
-
-/// A symbol of this text, without the comments in it.
-fn symbol(symbols: &mut Symbols, written: &[u8]) -> Value {
-    let text = match memmem::find(written, b"/*") {
-        None => text(written),
-        Some(_) => text(&uncommented(written)),
+/// An argument: a value, or `name=value`, which `clone` has, and every call with `-N`.
+pub(super) fn argument<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
+    let start = match i.first() {
+        Some(b' ' | b'\t' | b'/') => gap(i)?.0,
+        _ => i,
     };
-    let value = symbols.eval(&text);
-    Value::Sym { text, value }
-}
-
-fn uncommented(mut written: &[u8]) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(written.len());
-    while let Some(start) = memmem::find(written, b"/*") {
-        let Some(n) = memmem::find(&written[start..], b"*/") else {
-            break;
-        };
-        kept.extend_from_slice(written[..start].trim_ascii_end());
-        written = &written[start + n + 2..];
-    }
-    kept.extend_from_slice(written);
-    kept
-}
-
-/// An argument: a value, or `name=value`, which only `clone` has.
-pub(super) fn argument<'a>(symbols: &mut Symbols, i: &'a [u8]) -> Res<'a, Value> {
-    let start = gap(i)?.0;
     match name(start) {
-        Ok((rest, _)) => labelled(symbols, start, rest, 0),
-        Err(_) => value(symbols, start),
+        Ok((after, _)) => labelled(cx, (i, start, after), 0, cx.labels),
+        Err(_) => value(cx, i),
     }
 }
 
 /// An element: a value, or `[VINTR]=0x3`.
-fn element<'a>(symbols: &mut Symbols, i: &'a [u8], depth: usize) -> Res<'a, Value> {
-    let start = gap(i)?.0;
+fn element<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
+    let start = match i.first() {
+        Some(b' ' | b'\t' | b'/') => gap(i)?.0,
+        _ => i,
+    };
     match designator(start) {
-        Ok((rest, _)) => labelled(symbols, start, rest, depth),
-        Err(_) => nested(symbols, start, depth),
+        Ok((after, _)) => labelled(cx, (i, start, after), depth, true),
+        Err(_) => nested(cx, i, depth),
     }
 }
 
@@ -331,34 +365,49 @@ fn element<'a>(symbols: &mut Symbols, i: &'a [u8], depth: usize) -> Res<'a, Valu
 fn designator(i: &[u8]) -> Res<'_, &[u8]> {
     delimited(
         tag("["),
-        take_while1(|b: u8| is_word(b) || b" -|/*?".contains(&b)),
+        take_while1(|b: u8| is_word(b) || b" +-|/*?".contains(&b)),
         tag("]="),
     )
     .parse(i)
 }
 
-/// A value behind a label that is no member's name. That is kept as a symbol (`flags=CLONE_VM|SIGCHLD`) which
-/// stands for what the value stands for, if it stands for a number.
+/// A value behind a label that is no member's name; the texts are from the gap, the label and the value on. If
+/// `symbols`, it is kept as a symbol (`flags=CLONE_VM|SIGCHLD`) which stands for what the value
+/// stands for, if it stands for a number. Else the label is no more than how it is written.
 fn labelled<'a>(
-    symbols: &mut Symbols,
-    start: &'a [u8],
-    after: &'a [u8],
+    cx: &mut Context,
+    (i, start, after): (&'a [u8], &'a [u8], &'a [u8]),
     depth: usize,
+    symbols: bool,
 ) -> Res<'a, Value> {
-    let label = until(start, after);
-    let (rest, found) = nested(symbols, after, depth)?;
-    let written = until(start, rest).trim_ascii_end();
-    let found = match found {
-        Value::Int(_) | Value::Addr(_) | Value::Octal(_) | Value::Fd { .. } | Value::Sym { .. } => {
+    let around = cx.begin(i)?;
+    let (rest, found) = nested(cx, after, depth)?;
+    let is_number = matches!(
+        found.meaning(),
+        Value::Int(_) | Value::Addr(_) | Value::Octal(_) | Value::Fd { .. } | Value::Sym { .. }
+    );
+    cx.odd = start.len() != i.len();
+    let found = match symbols && is_number {
+        true => {
             let value = found.as_i64();
             // Printed from the value where there are comments, which are not kept.
-            let text = match memmem::find(written, b"/*") {
-                None => text(written),
-                Some(_) => format!("{}{found}", text(&uncommented(label))),
+            let written = until(start, rest);
+            let trimmed = written.trim_ascii_end();
+            cx.odd |= trimmed.len() != written.len();
+            let text = match memmem::find(trimmed, b"/*") {
+                None => text(cx, trimmed),
+                Some(_) => {
+                    cx.odd = true;
+                    let label = symbol(cx, until(start, after));
+                    format!("{label}{found}")
+                }
             };
             Value::Sym { text, value }
         }
-        _ => Value::Raw(text(written)),
+        false => {
+            cx.odd = true;
+            found
+        }
     };
-    Ok((rest, found))
+    Ok((rest, cx.end(around, i, rest, found, depth)))
 }

@@ -1,0 +1,92 @@
+//! What reading a line needs besides its text, and what it notices on the way.
+
+use super::lex::{Expected, until};
+use super::symbol::Symbols;
+use crate::trace::Value;
+
+/// Of one line, no more doubts than this are told.
+const MOST_DOUBTS: usize = 100;
+/// No line has more values than this: 64 MiB of commas must not take gigabytes.
+const MOST_VALUES: usize = 1 << 21;
+/// Structures and arrays that are nested more deeply are not kept twice, as they would be if their text were.
+const DEEPEST_TEXT: usize = 8;
+
+/// Lent to all that reads.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    /// Constants.
+    pub symbols: Symbols,
+    /// Whether the value that is being read, apart from the values in it, is written otherwise than we would.
+    pub odd: bool,
+    /// Whether named arguments become symbols, as `clone`'s do.
+    pub labels: bool,
+    doubts: Vec<Doubt>,
+    values: usize,
+}
+
+/// Where something was not understood.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Doubt {
+    /// The address of the byte in the text.
+    pub at: usize,
+    /// What should have stood there.
+    pub what: &'static str,
+}
+
+impl Context {
+    /// Notes that what begins here is not understood.
+    pub(super) fn doubt(&mut self, at: &[u8], what: &'static str) {
+        if self.doubts.len() < MOST_DOUBTS {
+            let at = at.as_ptr() as usize;
+            self.doubts.push(Doubt { at, what });
+        }
+    }
+
+    /// The doubts about what was read since this was asked last; for the next line.
+    pub(super) fn take_doubts(&mut self) -> Vec<Doubt> {
+        self.values = 0;
+        self.labels = false;
+        self.odd = false;
+        std::mem::take(&mut self.doubts)
+    }
+
+    /// Begins a value: whether the one around it is odd so far. To be given back to [`Context::end`].
+    pub(super) fn begin<'a>(&mut self, i: &'a [u8]) -> Result<bool, nom::Err<Expected<'a>>> {
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            let what = "fewer than two million values in a line";
+            return Err(nom::Err::Failure(Expected { at: i, what }));
+        }
+        Ok(std::mem::replace(&mut self.odd, false))
+    }
+
+    /// Ends a value whose text goes from `start` to `rest`: keeps that text if it is odd.
+    pub(super) fn end(
+        &mut self,
+        around: bool,
+        start: &[u8],
+        rest: &[u8],
+        value: Value,
+        depth: usize,
+    ) -> Value {
+        let odd = std::mem::replace(&mut self.odd, around);
+        if !odd {
+            return value;
+        }
+        let text = until(start, rest);
+        let value = match value {
+            Value::Array { .. } | Value::Struct { .. } | Value::Change { .. }
+                if depth > DEEPEST_TEXT =>
+            {
+                self.doubt(start, "plain text so deeply inside");
+                Value::Raw(String::from_utf8_lossy(text).into_owned())
+            }
+            Value::Written { value, .. } => *value,
+            other => other,
+        };
+        Value::Written {
+            text: text.into(),
+            value: Box::new(value),
+        }
+    }
+}

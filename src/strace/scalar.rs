@@ -1,0 +1,283 @@
+//! Single values: numbers, strings, descriptors, symbolic expressions.
+//!
+//! Each notes in the context whether it is written otherwise than it would be printed.
+
+use super::context::Context;
+use super::lex::*;
+use crate::trace::Value;
+use memchr::memmem;
+use nom::Parser;
+use nom::bytes::complete::{tag, take_while};
+use nom::character::complete::digit1;
+use nom::combinator::{opt, recognize};
+use nom::sequence::preceded;
+
+/// What `AT_FDCWD` stands for.
+const AT_FDCWD: i32 = -100;
+/// What may stand between the terms of an expression, with or without blanks around it.
+const OPERATORS: [&[u8]; 9] = [
+    b"|", b"<<", b"*", b"+", b" or ", b" * ", b" + ", b" - ", b" | ",
+];
+/// And what only wait statuses have.
+const CONDITIONS: [&[u8]; 2] = [b" && ", b" == "];
+
+/// Text that need not be UTF-8, as a string.
+pub(super) fn text(cx: &mut Context, bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            cx.odd = true;
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+    }
+}
+
+/// A string, and the ellipsis behind a cut one.
+pub(super) fn quoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+    let (rest, (bytes, usual)) = string(i)?;
+    cx.odd |= !usual;
+    let (rest, cut) = match rest.strip_prefix(b"...") {
+        Some(rest) => (rest, true),
+        None => (rest, false),
+    };
+    Ok((rest, Some(Value::Str { bytes, cut })))
+}
+
+/// What strace could not or would not show (`<unavailable>`, `<... resuming interrupted read ...>`), and
+/// escaped bytes without quotes.
+pub(super) fn unquoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+    if i.first() == Some(&b'\\') {
+        let ends = |b: u8| b" ,)]}\"".contains(&b);
+        let (rest, written) = take_while(|b| !ends(b)).parse(i)?;
+        cx.odd = true;
+        return Ok((rest, Some(Value::str(unescaped(written)))));
+    }
+    let shown = |b: u8| is_word(b) || b" .?".contains(&b);
+    let (rest, _) = take_while(shown).parse(&i[1..])?;
+    match rest.strip_prefix(b">") {
+        Some(rest) => {
+            let found = Value::Raw(text(cx, until(i, rest)));
+            Ok((rest, Some(found)))
+        }
+        None => Ok((i, None)),
+    }
+}
+
+/// Anything that begins with a digit or a minus sign: a number, a descriptor with its path, a date,
+/// an expression (`8192*1024`, `1<<CAP_CHOWN`, `0x4|MSG_X`), a hardware address.
+pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+    let digits = preceded(opt(tag("-")), take_while(|b: u8| b.is_ascii_alphanumeric()));
+    let (rest, digits) = recognize(digits).parse(i)?;
+    match rest {
+        [] | [b',' | b')' | b']' | b'}', ..] => {}
+        [b'<', b'<', ..] | [b'|' | b'*' | b'_' | b'+' | b'?', ..] => return symbolic(cx, i),
+        [b'<', ..] => {
+            let Some(Ok(fd)) = std::str::from_utf8(digits).ok().map(str::parse) else {
+                return Ok((rest, None));
+            };
+            cx.odd |= is_odd_decimal(digits);
+            return descriptor(cx, rest, fd);
+        }
+        [b'/', next, ..] if next.is_ascii_digit() => {
+            let date = |b: u8| b.is_ascii_digit() || b"/-:.".contains(&b);
+            let (rest, date) = take_while(date).parse(i)?;
+            return Ok((rest, Some(symbol(cx, date))));
+        }
+        [b':', ..] => return address(cx, i, 4, b':'),
+        [b'-', next, ..] if *next != b'>' => return address(cx, i, 5, b'-'),
+        [b' ', ..] if goes_on(rest) => return symbolic(cx, i),
+        _ => {}
+    }
+    Ok(match plain(cx, digits) {
+        // `-EINVAL`.
+        None if digits.get(1).is_some_and(|b| b.is_ascii_uppercase()) => {
+            return symbolic(cx, i);
+        }
+        found => (rest, found),
+    })
+}
+
+/// A descriptor, from what `-y` says about it on; or a process with its command, as `-Y` says.
+fn descriptor<'a>(cx: &mut Context, i: &'a [u8], fd: i32) -> Res<'a, Option<Value>> {
+    let (rest, path) = path(i)?;
+    cx.odd |= !is_usual_path(until(i, rest), &path);
+    let path = Some(path);
+    Ok((rest, Some(Value::Fd { fd, path })))
+}
+
+/// Pairs of hexadecimal digits with colons between them, or a UUID: at least so many parts.
+fn address<'a>(cx: &mut Context, i: &'a [u8], parts: usize, between: u8) -> Res<'a, Option<Value>> {
+    let (rest, written) = take_while(|b: u8| b.is_ascii_hexdigit() || b == between).parse(i)?;
+    let found = written.split(|&b| b == between);
+    let (mut count, mut whole) = (0, true);
+    for part in found {
+        count += 1;
+        whole &= match between {
+            b':' => part.len() == 2,
+            _ => part.len() >= 4,
+        };
+    }
+    match whole && count >= parts {
+        true => {
+            let value = None;
+            let text = text(cx, written);
+            Ok((rest, Some(Value::Sym { text, value })))
+        }
+        false => Ok((rest, None)),
+    }
+}
+
+fn is_odd_decimal(digits: &[u8]) -> bool {
+    matches!(digits, [b'0', _, ..] | [b'-', b'0', ..])
+}
+
+/// A number by itself.
+fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
+    let text = std::str::from_utf8(digits).ok()?;
+    let beyond = || {
+        let text = text.to_owned();
+        Some(Value::Sym { text, value: None })
+    };
+    if let Some(hex) = text.strip_prefix("0x") {
+        let lower = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let usual = !hex.starts_with('0') && hex.as_bytes().iter().all(lower);
+        cx.odd |= !usual;
+        return match u64::from_str_radix(hex, 16) {
+            Ok(value) => Some(Value::Addr(value)),
+            Err(_) if !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit()) => beyond(),
+            Err(_) => None,
+        };
+    }
+    if let [b'0', octal @ ..] = digits
+        && !octal.is_empty()
+    {
+        let usual = match octal {
+            [_] => false,
+            [b'0', _] => true,
+            [first, ..] => *first != b'0',
+            [] => true,
+        };
+        cx.odd |= !usual;
+        let all = octal.iter().all(|b| (b'0'..=b'7').contains(b));
+        return all.then(|| u64::from_str_radix(text, 8).ok().map(Value::Octal))?;
+    }
+    match text.parse::<i64>() {
+        Ok(value) => {
+            cx.odd |= is_odd_decimal(digits);
+            Some(Value::Int(value))
+        }
+        // Above the largest signed number: kept as written, since it would print as a negative one.
+        Err(_) => match text.parse::<u64>() {
+            Ok(value) => Some(Value::Sym {
+                text: text.to_owned(),
+                value: Some(value as i64),
+            }),
+            Err(_) if digits.iter().all(u8::is_ascii_digit) && !digits.is_empty() => beyond(),
+            Err(_) => None,
+        },
+    }
+}
+
+/// A decimal number with its sign, as text.
+pub(super) fn decimal(i: &[u8]) -> Res<'_, &[u8]> {
+    recognize(preceded(opt(tag("-")), digit1)).parse(i)
+}
+
+/// Whether an expression goes on behind a term and the comment behind that.
+fn goes_on(i: &[u8]) -> bool {
+    let operator = |i: &[u8]| OPERATORS.iter().any(|o| i.starts_with(o));
+    match i {
+        [b' ', b'/', b'*', ..] => match gap(i) {
+            Ok((after, ())) => after.len() != i.len() && operator(after),
+            Err(_) => false,
+        },
+        _ => operator(i),
+    }
+}
+
+/// Names joined by `|`, calls such as `makedev(0x8, 0x1)`, alternatives `A or B`, products, shifts, and
+/// comments between them.
+pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+    let mut rest = i;
+    loop {
+        let start = rest;
+        rest = take_while(|b: u8| is_word(b) || b"|*?.+~-".contains(&b))
+            .parse(rest)?
+            .0;
+        // A condition's arrow is no minus sign.
+        if rest.first() == Some(&b'>') && until(start, rest).ends_with(b"-") {
+            rest = &start[rest_len_before(start, rest)..];
+        }
+        if rest.first() == Some(&b'(') {
+            rest = bracketed(rest)?.0;
+            continue;
+        }
+        let operators = OPERATORS.iter().chain(&CONDITIONS);
+        let operator = match rest.first() {
+            Some(b'<' | b' ') => operators.copied().find(|o| rest.starts_with(o)),
+            _ => None,
+        };
+        rest = match operator {
+            Some(operator) => &rest[operator.len()..],
+            None if rest.starts_with(b" /*") && goes_on(rest) => gap(rest)?.0,
+            None => break,
+        };
+    }
+    match until(i, rest) {
+        b"NULL" => Ok((rest, Some(Value::Addr(0)))),
+        b"AT_FDCWD" if rest.first() == Some(&b'<') => descriptor(cx, rest, AT_FDCWD),
+        b"AT_FDCWD" => {
+            let fd = AT_FDCWD;
+            Ok((rest, Some(Value::Fd { fd, path: None })))
+        }
+        b"" => Ok((i, None)),
+        [a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() && rest.first() == Some(&b':') => {
+            address(cx, i, 4, b':')
+        }
+        found => Ok((rest, Some(symbol(cx, found)))),
+    }
+}
+
+/// How much of `start` precedes the last byte before `rest`.
+fn rest_len_before(start: &[u8], rest: &[u8]) -> usize {
+    (start.len() - rest.len()).saturating_sub(1)
+}
+
+/// A symbol that is a pair of brackets with what is inside.
+pub(super) fn bracketed_symbol<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+    let (mut rest, _) = bracketed(i)?;
+    // `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP} | 3 << 16`.
+    if rest.starts_with(b" | ") {
+        rest = take_while(|b: u8| is_word(b) || b" |<".contains(&b))
+            .parse(rest)?
+            .0;
+    }
+    let found = symbol(cx, until(i, rest));
+    Ok((rest, Some(found)))
+}
+
+/// A symbol of this text, without the comments in it.
+pub(super) fn symbol(cx: &mut Context, written: &[u8]) -> Value {
+    let text = match memmem::find(written, b"/*") {
+        None => text(cx, written),
+        Some(_) => {
+            cx.odd = true;
+            text(cx, &uncommented(written))
+        }
+    };
+    let value = cx.symbols.eval(&text);
+    Value::Sym { text, value }
+}
+
+fn uncommented(mut written: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(written.len());
+    while let Some(start) = memmem::find(written, b"/*") {
+        let Some(n) = memmem::find(&written[start..], b"*/") else {
+            break;
+        };
+        kept.extend_from_slice(written[..start].trim_ascii_end());
+        written = &written[start + n + 2..];
+    }
+    kept.extend_from_slice(written);
+    kept
+}
