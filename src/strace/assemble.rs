@@ -1,10 +1,13 @@
 //! From lines to pieces: columns and what is behind them, calls that were interrupted by others', lines that
 //! something foreign ran into. Holds what it must to do so, and no more than [`MOST_BEGUN`] and [`MOST_BYTES`].
 
+use super::aside::{self, Summary};
 use super::context::Context;
 use super::frame::{self, Line};
+use super::held::{Added, Held};
 use super::lex::Expected;
-use super::stream::{Aside, Piece, Place, Says, without_end};
+use super::output;
+use super::stream::{Aside, Piece, Says};
 use super::{LONGEST_LINE, Problem, columns::Columns};
 use crate::trace::{Answer, Call, Entry, Origin};
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +24,7 @@ pub(super) struct Assembler {
     file: Arc<str>,
     number: u64,
     cx: Context,
+    summary: Summary,
     /// A line that a message ran into, up to the message.
     held: Option<Held>,
     /// Calls that have begun and not ended, by task.
@@ -29,16 +33,6 @@ pub(super) struct Assembler {
     order: BTreeMap<u64, i32>,
     /// The bytes of those.
     bytes: usize,
-}
-
-/// A line, and what ran into it.
-#[derive(Debug, Default)]
-struct Held {
-    line: u64,
-    text: Vec<u8>,
-    /// The text without its end, and without what is foreign to it.
-    own: Vec<u8>,
-    foreign: Vec<(usize, Vec<u8>)>,
 }
 
 /// The first part of a call.
@@ -52,31 +46,6 @@ struct Begun {
     front: Vec<u8>,
     text: Vec<u8>,
     order: u64,
-}
-
-impl Held {
-    /// The line and the column of a byte of its own text.
-    fn place(&self, own_at: usize) -> (u64, usize) {
-        let before = self.foreign.iter().filter(|(at, _)| *at <= own_at);
-        let at = own_at + before.map(|(_, f)| f.len()).sum::<usize>();
-        let before = self.text.get(..at).unwrap_or(&self.text);
-        let lines = memchr::memchr_iter(b'\n', before).count();
-        let start = memchr::memrchr(b'\n', before).map_or(0, |n| n + 1);
-        (self.line + lines as u64, at - start + 1)
-    }
-
-    fn piece(self, says: Says, doubts: Vec<Problem>) -> Piece {
-        Piece {
-            line: self.line,
-            text: self.text,
-            says,
-            doubts,
-            place: Place {
-                foreign: self.foreign,
-                joined: None,
-            },
-        }
-    }
 }
 
 /// How far into `from` this part of it is.
@@ -93,6 +62,7 @@ impl Assembler {
             file: Arc::from(file),
             number: 0,
             cx: Context::default(),
+            summary: Summary::default(),
             held: None,
             begun: BTreeMap::new(),
             order: BTreeMap::new(),
@@ -103,32 +73,38 @@ impl Assembler {
     /// Takes the next line, with its end.
     pub(super) fn line(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
         self.number += 1;
-        let own = without_end(&text);
-        let cut = frame::interrupted(own).map(<[u8]>::len);
-        if cut.is_none() && self.held.is_none() {
-            let own = own.to_vec();
-            let held = Held {
-                line: self.number,
-                text,
-                own,
-                foreign: Vec::new(),
-            };
-            return self.whole(held, out);
+        self.next(text, self.number, out);
+    }
+
+    fn next(&mut self, text: Vec<u8>, line: u64, out: &mut VecDeque<Piece>) {
+        let Some(mut held) = self.held.take() else {
+            let mut held = Held::new(line, text);
+            match aside::interrupted(held.own()) {
+                Some(at) => {
+                    held.without_message(at);
+                    self.held = Some(held);
+                }
+                None => self.whole(held, true, out),
+            }
+            return;
+        };
+        match held.add(&text) {
+            Added::More => self.held = Some(held),
+            Added::Whole => self.whole(held, true, out),
+            Added::Wrong => self.split(held, out),
         }
-        let mut held = self.held.take().unwrap_or_else(|| Held {
-            line: self.number,
-            ..Held::default()
-        });
-        let end = cut.unwrap_or(own.len());
-        held.own.extend_from_slice(&own[..end]);
-        if cut.is_some() {
-            held.foreign.push((held.own.len(), text[end..].to_vec()));
-        }
-        held.text.extend_from_slice(&text);
-        if cut.is_some() && held.text.len() <= LONGEST_LINE as usize {
-            self.held = Some(held);
-        } else {
-            self.whole(held, out);
+    }
+
+    /// Takes lines one by one that do not belong together. What followed the first is not looked at twice again.
+    fn split(&mut self, held: Held, out: &mut VecDeque<Piece>) {
+        let mut lines = held.text.split_inclusive(|&b| b == b'\n').peekable();
+        let mut number = held.line;
+        while let Some(line) = lines.next() {
+            match lines.peek() {
+                Some(_) => self.whole(Held::new(number, line.to_vec()), false, out),
+                None => self.next(line.to_vec(), number, out),
+            }
+            number += 1;
         }
     }
 
@@ -138,21 +114,13 @@ impl Assembler {
         self.number += 1;
         let message = "this line is longer than 64 MiB".to_owned();
         let problem = self.problem(self.number, LONGEST_LINE as usize + 1, message);
-        let held = Held {
-            line: self.number,
-            text,
-            ..Held::default()
-        };
+        let held = Held::new(self.number, text);
         out.push_back(held.piece(Says::Problem(problem), Vec::new()));
     }
 
     /// Takes more of a line that is too long.
     pub(super) fn overlong(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
-        let held = Held {
-            line: self.number,
-            text,
-            ..Held::default()
-        };
+        let held = Held::new(self.number, text);
         out.push_back(held.piece(Says::Aside(Aside::Overlong), Vec::new()));
     }
 
@@ -165,19 +133,25 @@ impl Assembler {
     }
 
     fn release(&mut self, out: &mut VecDeque<Piece>) {
-        if let Some(held) = self.held.take() {
-            self.whole(held, out);
+        while let Some(held) = self.held.take() {
+            match held.lines() {
+                1 => self.whole(held, false, out),
+                _ => self.split(held, out),
+            }
         }
     }
 
-    /// Takes a line without what ran into it.
-    fn whole(&mut self, held: Held, out: &mut VecDeque<Piece>) {
-        let own = held.own.as_slice();
+    /// Takes a line without what ran into it; if it may be `rescued`, what of that is not yet known is looked for.
+    fn whole(&mut self, held: Held, rescued: bool, out: &mut VecDeque<Piece>) {
+        let own = held.own();
+        if self.summary.takes(own) {
+            return out.push_back(held.piece(Says::Aside(Aside::Summary), Vec::new()));
+        }
         let (columns, said) = match frame::line(&mut self.cx, own) {
             Ok((_, said)) => said,
             Err(error) => {
-                let (at, message) = described(own, error);
-                return self.failed(held, at, message, out);
+                let error = described(own, error);
+                return self.rescue(held, rescued, None, error, out);
             }
         };
         let tid = columns.tid;
@@ -185,17 +159,33 @@ impl Assembler {
             Line::Aside(aside) => out.push_back(held.piece(Says::Aside(aside), Vec::new())),
             Line::Call(text) => match frame::call(&mut self.cx, text) {
                 Ok((_, whole)) => {
+                    let call_at = offset(own, text);
+                    let doubtful =
+                        self.cx.has_doubts() || output::is_doubtful(&whole.name, &whole.args);
+                    if doubtful && rescued {
+                        let mut held = held.clone();
+                        if let Some(added) = held.without_output(&mut self.cx, call_at) {
+                            return self.again(held, added, out);
+                        }
+                    }
                     let origin = self.origin(held.line);
                     let front = &own[..offset(own, text)];
                     let entry = whole_call(columns, front, whole, origin);
                     self.push_entry(held, entry, out);
                 }
                 Err(error) => {
-                    let (at, message) = described(own, error);
-                    self.failed(held, at, message, out);
+                    let (at, error) = (offset(own, text), described(own, error));
+                    self.rescue(held, rescued, Some(at), error, out);
                 }
             },
             Line::Unfinished(text) | Line::Abandoned(text) => {
+                if rescued && text.starts_with(b"write") {
+                    let call_at = offset(own, text);
+                    let mut held = held.clone();
+                    if let Some(added) = held.without_output(&mut self.cx, call_at) {
+                        return self.again(held, added, out);
+                    }
+                }
                 let abandoned = matches!(said, Line::Abandoned(_));
                 self.give_up(tid, out);
                 let (name, args) = frame::part(&mut self.cx, text);
@@ -206,7 +196,7 @@ impl Assembler {
                     columns,
                     front: own[..at].to_vec(),
                     text: text.to_vec(),
-                    order: self.number,
+                    order: held.line,
                 };
                 out.push_back(held.piece(Says::Begun { tid, name, args }, Vec::new()));
                 self.remember(tid, begun, out);
@@ -257,12 +247,48 @@ impl Assembler {
     /// Gives an entry of one line, with the doubts about it.
     fn push_entry(&mut self, held: Held, entry: Entry, out: &mut VecDeque<Piece>) {
         let doubts = self.cx.take_doubts().into_iter().map(|doubt| {
-            let at = doubt.at.wrapping_sub(held.own.as_ptr() as usize);
-            let (line, column) = held.place(at.min(held.own.len()));
+            let at = doubt.at.wrapping_sub(held.own().as_ptr() as usize);
+            let (line, column) = held.place(at.min(held.own().len()));
             self.problem(line, column, format!("expected {}", doubt.what))
         });
         let doubts = doubts.collect();
         out.push_back(held.piece(Says::Entry(entry), doubts));
+    }
+
+    /// Takes a line again that something was taken out of.
+    fn again(&mut self, held: Held, added: Added, out: &mut VecDeque<Piece>) {
+        self.cx.take_doubts();
+        match added {
+            Added::More => self.held = Some(held),
+            Added::Whole | Added::Wrong => self.whole(held, false, out),
+        }
+    }
+
+    /// Looks for what may have run into a line that is not understood; `call_at` is where the call in it begins.
+    fn rescue(
+        &mut self,
+        mut held: Held,
+        rescued: bool,
+        call_at: Option<usize>,
+        (at, message): (usize, String),
+        out: &mut VecDeque<Piece>,
+    ) {
+        if rescued && let Some(call_at) = call_at {
+            if let Some(added) = held.without_output(&mut self.cx, call_at) {
+                return self.again(held, added, out);
+            }
+            if held.lines() == 1
+                && let Some(found) = aside::any_message(held.own())
+                && found > call_at
+            {
+                held.without_message(found);
+                return self.again(held, Added::More, out);
+            }
+        }
+        match held.lines() {
+            0 | 1 => self.failed(held, at, message, out),
+            _ => self.split(held, out),
+        }
     }
 
     fn failed(&mut self, held: Held, at: usize, message: String, out: &mut VecDeque<Piece>) {
@@ -322,7 +348,7 @@ impl Assembler {
         let Some(begun) = self.forget(known) else {
             return out.push_back(held.piece(Says::Aside(Aside::Orphan), Vec::new()));
         };
-        let own = held.own.as_slice();
+        let own = held.own();
         let name = own[name_at..].split(|&b| b == b' ').next();
         let name = name.unwrap_or_default();
         let args = begun.text.strip_prefix(name);
@@ -342,7 +368,7 @@ impl Assembler {
                 let doubts = self.cx.take_doubts().into_iter().map(|doubt| {
                     let at = doubt.at.wrapping_sub(joined.as_ptr() as usize);
                     let (line, column) = match at.checked_sub(first) {
-                        Some(behind) => held.place((rest_at + behind).min(held.own.len())),
+                        Some(behind) => held.place((rest_at + behind).min(held.own().len())),
                         None => (begun.line, begun.column + at),
                     };
                     self.problem(line, column, format!("expected {}", doubt.what))
@@ -390,10 +416,7 @@ impl Assembler {
         call.tid = tid;
         call.origin = self.origin(begun.line);
         call.remarks = Some(begun.columns.remarks(&begun.front, b""));
-        let held = Held {
-            line: begun.line,
-            ..Held::default()
-        };
+        let held = Held::new(begun.line, Vec::new());
         out.push_back(held.piece(Says::Ended(Entry::Call(call)), Vec::new()));
     }
 }

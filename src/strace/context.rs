@@ -42,6 +42,11 @@ impl Context {
         }
     }
 
+    /// Whether there are doubts about what was read since they were taken last.
+    pub(super) fn has_doubts(&self) -> bool {
+        !self.doubts.is_empty()
+    }
+
     /// The doubts about what was read since this was asked last; for the next line.
     pub(super) fn take_doubts(&mut self) -> Vec<Doubt> {
         self.values = 0;

@@ -2,6 +2,7 @@
 //! grammars.
 
 use super::answer::{Answered, answer};
+use super::aside;
 use super::columns::{Columns, columns};
 use super::context::Context;
 use super::lex::*;
@@ -43,13 +44,7 @@ pub(super) enum Line<'a> {
 
 /// The columns in front, and what the line says.
 pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<'a>)> {
-    // The stacks of `-k` and the dumps of `-e read=` stand under their calls.
-    let aside = match i {
-        [b' ', b'>', b' ', ..] => Some(Aside::Stack),
-        [b' ', b'|', b' ', ..] => Some(Aside::Dump),
-        _ => None,
-    };
-    if let Some(aside) = aside {
+    if let Some(aside) = aside::indented(i) {
         return Ok((&[], (Columns::default(), Line::Aside(aside))));
     }
     let (i, found) = columns(i)?;
@@ -59,7 +54,7 @@ pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<
         [b'+', b'+', b'+', b' ', rest @ ..] => ended(rest)?.1,
         [b'<', b'.', b'.', b'.', b' ', ..] => resumed(i)?.1,
         _ if is_call(i) => begun(i),
-        _ if is_message(i) => Line::Aside(Aside::Message),
+        _ if aside::is_message(i) => Line::Aside(Aside::Message),
         _ => return expected(i, "a system call, a signal or an exit"),
     };
     Ok((&[], (found, line)))
@@ -67,7 +62,7 @@ pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<
 
 /// A call's name, with the parenthesis behind it. `????` stands for one that strace could not read; those of
 /// the x32 ABI may end in `#64`.
-fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
+pub(super) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
     let (rest, name) = take_while1(|b| is_word(b) || b == b'?' || b == b'#').parse(i)?;
     match rest.strip_prefix(b"(") {
         Some(rest) => Ok((rest, name)),
@@ -77,26 +72,6 @@ fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
 
 fn is_call(i: &[u8]) -> bool {
     call_name(i).is_ok()
-}
-
-fn is_message(i: &[u8]) -> bool {
-    i.starts_with(b"strace: ")
-        || i.starts_with(b"Process ")
-        || i.starts_with(b"[ Process ")
-        || memmem::find(&i[..i.len().min(256)], b"strace: ").is_some_and(|n| i[..n].ends_with(b"/"))
-}
-
-/// The first part of a line that a message runs into, which happens where strace writes to a terminal or a
-/// pipe: `clone(child_stack=NULLstrace: Process 12 attached`. The next line has the rest.
-pub(super) fn interrupted(i: &[u8]) -> Option<&[u8]> {
-    let start = i.strip_suffix(b" attached")?;
-    let digits = start
-        .iter()
-        .rev()
-        .take_while(|b| b.is_ascii_digit())
-        .count();
-    let start = start[..start.len() - digits].strip_suffix(b"strace: Process ")?;
-    (!start.is_empty() && start.last() != Some(&b'/')).then_some(start)
 }
 
 /// Distinguishes whole calls from first parts, by their ends.

@@ -9,13 +9,16 @@
 //! This module knows nothing of processes, nor of what arguments mean to a call.
 
 mod answer;
+mod aside;
 mod assemble;
 mod columns;
 mod context;
 mod escape;
 mod frame;
+mod held;
 mod lex;
 mod margins;
+mod output;
 mod print;
 mod reader;
 mod scalar;

@@ -133,7 +133,7 @@ fn atom<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value
         },
         Some(b'0'..=b'9' | b'-') => number(cx, i),
         Some(b'<' | b'\\') => unquoted(cx, i),
-        Some(&b) if is_word(b) || b"?~(".contains(&b) => symbolic(cx, i),
+        Some(&b) if is_word(b) || b"?~(|".contains(&b) => symbolic(cx, i),
         _ => Ok((i, None)),
     }
 }

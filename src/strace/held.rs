@@ -1,0 +1,165 @@
+//! A line, without what ran into it. That may make it several: what is foreign to a call can hold line ends.
+
+use super::context::Context;
+use super::output::{self, Output};
+use super::stream::{Piece, Place, Says, without_end};
+use super::{LONGEST_LINE, Problem, aside};
+
+/// A line, and what ran into it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub line: u64,
+    /// All of it, as it was read.
+    pub text: Vec<u8>,
+    /// The text without its end, and without what is foreign to it. Not filled before there is any such thing.
+    own: Vec<u8>,
+    /// What is foreign to it, each behind so many bytes of its own.
+    foreign: Vec<(usize, Vec<u8>)>,
+    /// What the program is still to write into it.
+    output: Option<Output>,
+    /// How many lines were looked at to see whether they belong to it.
+    lines: usize,
+}
+
+/// What became of a line that was added.
+pub(super) enum Added {
+    /// It needs the next one.
+    More,
+    /// It is whole.
+    Whole,
+    /// It is not what was waited for.
+    Wrong,
+}
+
+impl Held {
+    /// One that is whole.
+    pub(super) fn new(line: u64, text: Vec<u8>) -> Held {
+        Held {
+            line,
+            text,
+            lines: 1,
+            ..Held::default()
+        }
+    }
+
+    /// The text without its end, and without what is foreign to it.
+    pub(super) fn own(&self) -> &[u8] {
+        match self.is_plain() {
+            true => without_end(&self.text),
+            false => &self.own,
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.lines < 2 && self.foreign.is_empty()
+    }
+
+    /// Its own text, to be changed.
+    fn take_own(&mut self) -> Vec<u8> {
+        match self.is_plain() {
+            true => without_end(&self.text).to_vec(),
+            false => std::mem::take(&mut self.own),
+        }
+    }
+
+    /// How many lines it has.
+    pub(super) fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Adds the next line, with its end.
+    pub(super) fn add(&mut self, text: &[u8]) -> Added {
+        self.text.extend_from_slice(text);
+        self.lines += 1;
+        if self.text.len() > LONGEST_LINE as usize {
+            return Added::Wrong;
+        }
+        let mut rest = text;
+        if let Some(output) = &mut self.output {
+            let Some(len) = output.take(text) else {
+                return Added::Wrong;
+            };
+            if let Some((_, foreign)) = self.foreign.last_mut() {
+                foreign.extend_from_slice(&text[..len]);
+            }
+            if !output.is_whole() || (len == text.len() && text.ends_with(b"\n")) {
+                return Added::More;
+            }
+            rest = &text[len..];
+            self.output = None;
+        }
+        let own = without_end(rest);
+        match aside::interrupted(own) {
+            Some(at) => {
+                self.own.extend_from_slice(&own[..at]);
+                self.foreign.push((self.own.len(), rest[at..].to_vec()));
+                Added::More
+            }
+            None => {
+                self.own.extend_from_slice(own);
+                Added::Whole
+            }
+        }
+    }
+
+    /// Takes a message that begins at this byte of its own text out of it.
+    pub(super) fn without_message(&mut self, at: usize) {
+        self.own = self.take_own();
+        let mut message = self.own.split_off(at);
+        message.extend_from_slice(&self.text[without_end(&self.text).len()..]);
+        self.foreign.push((at, message));
+    }
+
+    /// Takes what the program wrote out of a call whose text begins at this byte. If there is any, whether
+    /// the call is whole then.
+    pub(super) fn without_output(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
+        let (at, mut output) = output::expected(cx, self.own().get(call..)?)?;
+        let at = call + at;
+        self.own = self.take_own();
+        let mut rest = self.own.split_off(at);
+        let own_end = rest.len();
+        rest.extend_from_slice(&self.text[without_end(&self.text).len()..]);
+        match output.take(&rest) {
+            Some(len) if len <= own_end && output.is_whole() && len > 0 => {
+                let own = rest[len..own_end].to_vec();
+                rest.truncate(len);
+                self.foreign.push((at, rest));
+                self.own.extend_from_slice(&own);
+                Some(Added::Whole)
+            }
+            Some(len) if len == rest.len() && len > 0 => {
+                self.foreign.push((at, rest));
+                self.output = Some(output);
+                Some(Added::More)
+            }
+            _ => {
+                self.own.extend_from_slice(&rest[..own_end]);
+                None
+            }
+        }
+    }
+
+    /// The line and the column of a byte of its own text.
+    pub(super) fn place(&self, own_at: usize) -> (u64, usize) {
+        let before = self.foreign.iter().filter(|(at, _)| *at <= own_at);
+        let at = own_at + before.map(|(_, f)| f.len()).sum::<usize>();
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let lines = memchr::memchr_iter(b'\n', before).count();
+        let start = memchr::memrchr(b'\n', before).map_or(0, |n| n + 1);
+        (self.line + lines as u64, before.len() - start + 1)
+    }
+
+    /// It as a piece of the text.
+    pub(super) fn piece(self, says: Says, doubts: Vec<Problem>) -> Piece {
+        Piece {
+            line: self.line,
+            text: self.text,
+            says,
+            doubts,
+            place: Place {
+                foreign: self.foreign,
+                joined: None,
+            },
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a program itself writes into the midst of a call, where strace's text goes to the same terminal or pipe:
+//! `write(2, "ls: ", 4ls: )  = 4`. The call says what it is, and how long.
+
+use super::context::Context;
+use super::frame::call_name;
+use super::lex::word;
+use super::value::argument;
+use crate::trace::Value;
+
+/// More than this is not looked for.
+const MOST: usize = 1 << 16;
+
+/// Bytes that should come, where they are known.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    bytes: Vec<Option<u8>>,
+    seen: usize,
+}
+
+impl Output {
+    /// Takes as much of it as this text begins with; how long that is. `None` where the text is something else.
+    pub(super) fn take(&mut self, text: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let (Some(wanted), Some(&found)) = (self.bytes.get(self.seen), text.get(at)) {
+            match *wanted {
+                // Terminals make two of it.
+                Some(b'\n') if text.get(at..at + 2) == Some(b"\r\n") => at += 1,
+                Some(wanted) if wanted != found => return None,
+                _ => {}
+            }
+            at += 1;
+            self.seen += 1;
+        }
+        Some(at)
+    }
+
+    /// Whether nothing more should come.
+    pub(super) fn is_whole(&self) -> bool {
+        self.seen == self.bytes.len()
+    }
+}
+
+/// What a call that has begun with this text writes, and where in the text that is to come.
+pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)> {
+    let (rest, name) = call_name(text).ok()?;
+    if !matches!(name, b"write" | b"writev") {
+        return None;
+    }
+    let (rest, _) = argument(cx, rest).ok()?;
+    let (rest, data) = argument(cx, rest.strip_prefix(b", ")?).ok()?;
+    let rest = rest.strip_prefix(b", ")?;
+    let mut bytes = Vec::new();
+    let whole = written(&data, &mut bytes)?;
+    let (_, number) = word(rest).ok()?;
+    let digits = number.iter().take_while(|b| b.is_ascii_digit()).count();
+    // The output may begin with digits, too: the number is what fits.
+    (1..=digits).rev().find_map(|digits| {
+        let (number, after) = rest.split_at_checked(digits)?;
+        let count: usize = std::str::from_utf8(number).ok()?.parse().ok()?;
+        let mut output = Output {
+            bytes: bytes.clone(),
+            seen: 0,
+        };
+        match (&data.meaning(), whole) {
+            (Value::Str { .. }, true) if count != bytes.len() => return None,
+            (Value::Str { .. }, false) if count < bytes.len() || count > MOST => return None,
+            (Value::Str { .. }, _) => output.bytes.resize(count, None),
+            (Value::Array { items, .. }, _) if count != items.len() => return None,
+            _ => {}
+        }
+        let first = output.bytes.first()?.as_ref()?;
+        let begins = after.first() == Some(first) || (after.is_empty() && *first == b'\n');
+        begins.then_some((text.len() - after.len(), output))
+    })
+}
+
+/// The bytes of a string, or of the vectors in an array, as far as they are known; whether that is all.
+fn written(data: &Value, bytes: &mut Vec<Option<u8>>) -> Option<bool> {
+    match data.meaning() {
+        Value::Str { bytes: known, cut } => {
+            bytes.extend(known.iter().copied().map(Some));
+            Some(!cut)
+        }
+        Value::Array { items, cut: false } => {
+            for item in items {
+                let start = bytes.len();
+                let whole = written(item.field("iov_base")?, bytes)?;
+                let len = usize::try_from(item.field("iov_len")?.as_i64()?).ok()?;
+                if (whole && bytes.len() != start + len) || start + len > MOST {
+                    return None;
+                }
+                bytes.resize(start + len, None);
+            }
+            Some(true)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a call says that it wrote another number of bytes than it shows: digits ran into its text.
+pub(super) fn is_doubtful(name: &str, args: &[Value]) -> bool {
+    let (Some(data), Some(count), "write") = (args.get(1), args.get(2), name) else {
+        return false;
+    };
+    match (data.as_bytes(), count.as_i64()) {
+        (Some(bytes), Some(count)) => i64::try_from(bytes.len()) != Ok(count),
+        _ => false,
+    }
+}
