@@ -168,6 +168,7 @@ fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut Answered) -> Res<'a, ()> 
                 }
                 rest
             }
+            [b'(', b')', rest @ ..] => rest,
             [b'(', rest @ ..] => noted(cx, rest, &mut found.notes)?.0,
             [b'<', rest @ ..] if rest.first().is_some_and(u8::is_ascii_digit) => {
                 let (after, seconds) = digit1.parse(rest)?;
@@ -200,7 +201,15 @@ fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, (
             [b' ' | b':' | b'=', after @ ..] if !name.is_empty() && !at_end(after) => (after, name),
             _ => (rest, b"".as_slice()),
         };
-        let (after, value) = value(cx, after)?;
+        // A date, which is all there is.
+        let date = after.iter().position(|&b| b == b')').unwrap_or(0);
+        let (after, value) = match after.split_at(date) {
+            (date, rest) if is_date(date) => {
+                let text = text(cx, date);
+                (rest, Value::Sym { text, value: None })
+            }
+            _ => value(cx, after)?,
+        };
         notes.push(Field::new(text(cx, name), value));
         rest = match after {
             [b',', after @ ..] => after,
@@ -208,4 +217,11 @@ fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, (
             _ => return expected(after, "`)`"),
         };
     }
+}
+
+/// `2026-11-23T15:33:30+0000`.
+fn is_date(i: &[u8]) -> bool {
+    i.first().is_some_and(u8::is_ascii_digit)
+        && i.get(10) == Some(&b'T')
+        && i.iter().all(|b| b.is_ascii_digit() || b"-T:.+".contains(b))
 }

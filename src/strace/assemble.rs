@@ -33,6 +33,8 @@ pub(super) struct Assembler {
     order: BTreeMap<u64, i32>,
     /// The bytes of those.
     bytes: usize,
+    /// Which task's call goes on as this one's.
+    moved: BTreeMap<i32, i32>,
 }
 
 /// The first part of a call.
@@ -67,6 +69,7 @@ impl Assembler {
             begun: BTreeMap::new(),
             order: BTreeMap::new(),
             bytes: 0,
+            moved: BTreeMap::new(),
         }
     }
 
@@ -178,7 +181,7 @@ impl Assembler {
                     self.rescue(held, rescued, Some(at), error, out);
                 }
             },
-            Line::Unfinished(text) | Line::Abandoned(text) => {
+            Line::Unfinished(text) | Line::Abandoned(text) | Line::Moved(text, _) => {
                 if rescued && text.starts_with(b"write") {
                     let call_at = offset(own, text);
                     let mut held = held.clone();
@@ -187,6 +190,10 @@ impl Assembler {
                     }
                 }
                 let abandoned = matches!(said, Line::Abandoned(_));
+                let to = match said {
+                    Line::Moved(_, to) => Some(to),
+                    _ => None,
+                };
                 self.give_up(tid, out);
                 let (name, args) = frame::part(&mut self.cx, text);
                 let at = offset(own, text);
@@ -203,11 +210,24 @@ impl Assembler {
                 if abandoned {
                     self.give_up(tid, out);
                 }
+                if let Some(to) = to
+                    && self.moved.len() < MOST_BEGUN
+                {
+                    self.moved.insert(to, tid);
+                }
             }
             Line::Resumed { name, rest } => {
-                let (name, rest) = (offset(own, name)..own.len(), offset(own, rest));
-                self.resume(tid, held, name.start, rest, out);
+                let (name, rest) = (offset(own, name), offset(own, rest));
+                let known = self.known_as(tid, out);
+                self.resume(tid, known, held, Some(name), rest, out);
             }
+            Line::Tail(rest) => match self.order.last_key_value() {
+                Some((_, &last)) => {
+                    let rest = offset(own, rest);
+                    self.resume(last, last, held, None, rest, out);
+                }
+                None => out.push_back(held.piece(Says::Aside(Aside::Orphan), Vec::new())),
+            },
             Line::Signal {
                 signal,
                 info,
@@ -235,6 +255,7 @@ impl Assembler {
             }
             Line::Superseded(by) => {
                 self.give_up(tid, out);
+                self.moved.remove(&tid);
                 if let Some(begun) = self.begun.remove(&by) {
                     self.order.insert(begun.order, tid);
                     self.begun.insert(tid, begun);
@@ -339,20 +360,21 @@ impl Assembler {
     fn resume(
         &mut self,
         tid: i32,
+        known: i32,
         held: Held,
-        name_at: usize,
+        name_at: Option<usize>,
         rest_at: usize,
         out: &mut VecDeque<Piece>,
     ) {
-        let known = self.known_as(tid);
         let Some(begun) = self.forget(known) else {
             return out.push_back(held.piece(Says::Aside(Aside::Orphan), Vec::new()));
         };
         let own = held.own();
-        let name = own[name_at..].split(|&b| b == b' ').next();
-        let name = name.unwrap_or_default();
+        let name = own.get(name_at.unwrap_or(own.len())..).unwrap_or_default();
+        let name = name.split(|&b| b == b' ').next().unwrap_or_default();
         let args = begun.text.strip_prefix(name);
-        if !args.is_some_and(|args| args.starts_with(b"(")) && !name.starts_with(b"?") {
+        let same = args.is_some_and(|args| args.starts_with(b"("));
+        if let (Some(name_at), false, false) = (name_at, same, name.starts_with(b"?")) {
             let message = format!("task {tid} resumes another call than it began");
             self.ended(known, begun, out);
             return self.failed(held, name_at, message, out);
@@ -363,7 +385,7 @@ impl Assembler {
         match frame::call(&mut self.cx, &joined) {
             Ok((_, whole)) => {
                 let mut columns = begun.columns;
-                columns.tid = tid.max(known);
+                columns.tid = if tid == 0 { known } else { tid };
                 let entry = whole_call(columns, &begun.front, whole, self.origin(begun.line));
                 let doubts = self.cx.take_doubts().into_iter().map(|doubt| {
                     let at = doubt.at.wrapping_sub(joined.as_ptr() as usize);
@@ -392,7 +414,14 @@ impl Assembler {
     }
 
     /// Under which pid this task's call began. Without `-o`, strace names tasks only while there are several.
-    fn known_as(&self, tid: i32) -> i32 {
+    fn known_as(&mut self, tid: i32, out: &mut VecDeque<Piece>) -> i32 {
+        if let Some(from) = self.moved.remove(&tid)
+            && self.begun.contains_key(&from)
+        {
+            // What the task did that this one replaces does not go on.
+            self.give_up(tid, out);
+            return from;
+        }
         if self.begun.contains_key(&tid) {
             return tid;
         }

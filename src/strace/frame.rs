@@ -27,6 +27,10 @@ pub(super) enum Line<'a> {
     Unfinished(&'a [u8]),
     /// A first part that nothing follows: `<detached ...>`.
     Abandoned(&'a [u8]),
+    /// A first part of a call that goes on as this task's: `<pid changed to 12 ...>`.
+    Moved(&'a [u8], i32),
+    /// The end of the call that the line before has the first part of, without saying so: `)  = ?`.
+    Tail(&'a [u8]),
     /// The rest of a call, behind `<... read resumed>`.
     Resumed { name: &'a [u8], rest: &'a [u8] },
     /// `--- SIGCHLD {…} ---`: `front` begins with what is written of the values, `back` is what is behind them.
@@ -53,6 +57,7 @@ pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<
         [b'-', b'-', b'-', b' ', ..] => delivered(cx, i)?.1,
         [b'+', b'+', b'+', b' ', rest @ ..] => ended(rest)?.1,
         [b'<', b'.', b'.', b'.', b' ', ..] => resumed(i)?.1,
+        [b')', b' ', ..] => Line::Tail(i),
         _ if is_call(i) => begun(i),
         _ if aside::is_message(i) => Line::Aside(Aside::Message),
         _ => return expected(i, "a system call, a signal or an exit"),
@@ -82,6 +87,13 @@ fn begun(whole: &[u8]) -> Line<'_> {
         // Or `<unfinished ... exit status 0>`.
         if let Some(n) = memmem::rfind(end, b"<unfinished ...") {
             return Line::Unfinished(without(i, end.len() - n));
+        }
+        if let Some(n) = memmem::rfind(end, b"<pid changed to ") {
+            let to = end[n + b"<pid changed to ".len()..].strip_suffix(b" ...>");
+            let to = to.and_then(|to| std::str::from_utf8(to).ok()?.parse().ok());
+            if let Some(to) = to {
+                return Line::Moved(without(i, end.len() - n), to);
+            }
         }
         if end.ends_with(b"<detached ...>") {
             return Line::Abandoned(without(i, b"<detached ...>".len()));
@@ -246,6 +258,10 @@ pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>
     let mut odd = false;
     let mut rest = i;
     while !rest.is_empty() {
+        // It did not end, and yet here is its end.
+        if let Some(rest) = rest.strip_prefix(b"<unfinished ...>)") {
+            return Ok((rest, true));
+        }
         let (after, arg) = argument(cx, rest)?;
         args.push(arg);
         rest = match after {

@@ -5,7 +5,7 @@
 //! a comment without its end) is a nom `Failure`: no caller tries the same bytes again, which keeps
 //! hostile lines linear.
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr2};
 use nom::bytes::complete::take_while;
 use nom::error::{ErrorKind, ParseError};
 use nom::{Err, IResult, Parser};
@@ -72,11 +72,24 @@ pub(super) fn gap(i: &[u8]) -> Res<'_, ()> {
     Ok((i, ()))
 }
 
-fn comment(i: &[u8]) -> Res<'_, ()> {
-    match memmem::find(&i[2..], b"*/") {
-        Some(n) => Ok((&i[n + 4..], ())),
-        None => hopeless(i, "`*/` to end this comment"),
+/// What follows a comment. strace writes comments in comments: `/* QCMD(0 /* Q_??? */, USRQUOTA) */`.
+pub(super) fn comment(i: &[u8]) -> Res<'_, ()> {
+    let mut depth = 1;
+    let mut at = 2;
+    while let Some(n) = i.get(at..).and_then(|rest| memchr(b'*', rest)) {
+        let star = at + n;
+        at = star + 1;
+        if i.get(star + 1) == Some(&b'/') {
+            depth -= 1;
+            at = star + 2;
+            if depth == 0 {
+                return Ok((&i[at..], ()));
+            }
+        } else if n > 0 && i.get(star - 1) == Some(&b'/') {
+            depth += 1;
+        }
     }
+    hopeless(i, "`*/` to end this comment")
 }
 
 /// Whether a value may end here.
@@ -114,7 +127,7 @@ pub(super) fn to_end(mut i: &[u8], mut depth: usize) -> Res<'_, ()> {
                 continue;
             }
             Some(b'\'') => {
-                i = character(i).unwrap_or(&i[1..]);
+                i = after_character(i).unwrap_or(&i[1..]);
                 continue;
             }
             Some(_) => {}
@@ -137,7 +150,7 @@ pub(super) fn bracketed(i: &[u8]) -> Res<'_, &[u8]> {
 }
 
 /// What follows a character between quotes: `'a'`, `'\x01'`.
-pub(super) fn character(i: &[u8]) -> Option<&[u8]> {
+pub(super) fn after_character(i: &[u8]) -> Option<&[u8]> {
     match i {
         [b'\'', b'\\', quoted @ ..] => {
             // The longest one is octal or hexadecimal.

@@ -43,9 +43,28 @@ pub(super) fn quoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>
     Ok((rest, Some(Value::Str { bytes, cut })))
 }
 
+/// A character: `'a'`, `'\'`.
+pub(super) fn character<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+    let Some(rest) = after_character(i) else {
+        return Ok((i, None));
+    };
+    let written = until(i, rest);
+    let inside = unescaped(&written[1..written.len() - 1]);
+    let value = match *inside {
+        [byte] => Some(i64::from(byte)),
+        _ => None,
+    };
+    let text = text(cx, written);
+    Ok((rest, Some(Value::Sym { text, value })))
+}
+
 /// What strace could not or would not show (`<unavailable>`, `<... resuming interrupted read ...>`), and
 /// escaped bytes without quotes.
 pub(super) fn unquoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+    if let Some(rest) = i.strip_prefix(b"...") {
+        // Members that are not shown, in the midst of others.
+        return Ok((rest, Some(Value::Raw("...".to_owned()))));
+    }
     if i.first() == Some(&b'\\') {
         let ends = |b: u8| b" ,)]}\"".contains(&b);
         let (rest, written) = take_while(|b| !ends(b)).parse(i)?;
@@ -83,9 +102,20 @@ pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>
             let (rest, date) = take_while(date).parse(i)?;
             return Ok((rest, Some(symbol(cx, date))));
         }
-        [b':', ..] => return address(cx, i, 4, b':'),
+        [b':', ..] => return address(cx, i, 2, b':'),
         [b'-', next, ..] if *next != b'>' => return address(cx, i, 5, b'-'),
         [b' ', ..] if goes_on(rest) => return symbolic(cx, i),
+        // `-100 /* AT_FDCWD */</root>`.
+        [b' ', b'/', b'*', ..] => {
+            let after = gap(rest)?.0;
+            let fd = std::str::from_utf8(digits).ok().map(str::parse);
+            if let (Some(Ok(fd)), [b'<', ..], true) =
+                (fd, after, until(rest, after).ends_with(b"/"))
+            {
+                cx.odd = true;
+                return descriptor(cx, after, fd);
+            }
+        }
         _ => {}
     }
     Ok(match plain(cx, digits) {
@@ -201,7 +231,7 @@ pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
     let mut rest = i;
     loop {
         let start = rest;
-        rest = take_while(|b: u8| is_word(b) || b"|*?.+~-".contains(&b))
+        rest = take_while(|b: u8| is_word(b) || b"|*?.+~!-".contains(&b))
             .parse(rest)?
             .0;
         // A condition's arrow is no minus sign.
@@ -232,7 +262,7 @@ pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
         }
         b"" => Ok((i, None)),
         [a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() && rest.first() == Some(&b':') => {
-            address(cx, i, 4, b':')
+            address(cx, i, 2, b':')
         }
         found => Ok((rest, Some(symbol(cx, found)))),
     }
@@ -272,11 +302,11 @@ pub(super) fn symbol(cx: &mut Context, written: &[u8]) -> Value {
 fn uncommented(mut written: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(written.len());
     while let Some(start) = memmem::find(written, b"/*") {
-        let Some(n) = memmem::find(&written[start..], b"*/") else {
+        let Ok((after, ())) = comment(&written[start..]) else {
             break;
         };
         kept.extend_from_slice(written[..start].trim_ascii_end());
-        written = &written[start + n + 2..];
+        written = after;
     }
     kept.extend_from_slice(written);
     kept

@@ -9,7 +9,9 @@
 
 use super::context::Context;
 use super::lex::*;
-use super::scalar::{bracketed_symbol, number, quoted, symbol, symbolic, text, unquoted};
+use super::scalar::{
+    bracketed_symbol, character, number, quoted, symbol, symbolic, text, unquoted,
+};
 use super::symbol::signal;
 use crate::trace::{Field, Value};
 use memchr::memmem;
@@ -63,7 +65,11 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
                 None => (after, false),
             };
             cx.odd |= !usual;
-            let (rest, after) = nested(cx, after, depth + 1)?;
+            // A member may be named once more: `features=0 => features=UFFD_FEATURE_SIGBUS`.
+            let (rest, after) = match name(after) {
+                Ok((inner, _)) => labelled(cx, (after, after, inner), depth + 1, false)?,
+                Err(_) => nested(cx, after, depth + 1)?,
+            };
             let (before, after) = (Box::new(before), Box::new(after));
             Ok((rest, Value::Change { before, after }))
         }
@@ -76,10 +82,13 @@ fn arrow(i: &[u8]) -> Res<'_, &[u8]> {
     nom::branch::alt((tag("=>"), tag("->"))).parse(i)
 }
 
-/// What may follow a value before its end: a gap, and the security context of a descriptor or a path
-/// (`3</etc/passwd> [system_u:object_r:passwd_file_t:s0]`).
+/// What may follow a value before its end: a gap, the security context of a descriptor or a path
+/// (`3</etc/passwd> [system_u:object_r:passwd_file_t:s0]`), and that the call never ended.
 fn behind<'a>(i: &'a [u8], found: &Value) -> Res<'a, ()> {
     let rest = gap(i)?.0;
+    if let Some(rest) = rest.strip_prefix(b"<unfinished ...>") {
+        return Ok((rest, ()));
+    }
     let Some(inside) = rest.strip_prefix(b"[") else {
         return Ok((rest, ()));
     };
@@ -132,8 +141,9 @@ fn atom<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value
             Err(_) => Ok((i, None)),
         },
         Some(b'0'..=b'9' | b'-') => number(cx, i),
-        Some(b'<' | b'\\') => unquoted(cx, i),
-        Some(&b) if is_word(b) || b"?~(|".contains(&b) => symbolic(cx, i),
+        Some(b'<' | b'\\' | b'.') => unquoted(cx, i),
+        Some(b'\'') => character(cx, i),
+        Some(&b) if is_word(b) || b"?~(|*!".contains(&b) => symbolic(cx, i),
         _ => Ok((i, None)),
     }
 }
