@@ -201,14 +201,12 @@ fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, (
             [b' ' | b':' | b'=', after @ ..] if !name.is_empty() && !at_end(after) => (after, name),
             _ => (rest, b"".as_slice()),
         };
-        // A date, which is all there is.
-        let date = after.iter().position(|&b| b == b')').unwrap_or(0);
-        let (after, value) = match after.split_at(date) {
-            (date, rest) if is_date(date) => {
+        let (after, value) = match date(after) {
+            Some((rest, date)) => {
                 let text = text(cx, date);
                 (rest, Value::Sym { text, value: None })
             }
-            _ => value(cx, after)?,
+            None => value(cx, after)?,
         };
         notes.push(Field::new(text(cx, name), value));
         rest = match after {
@@ -219,9 +217,11 @@ fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, (
     }
 }
 
-/// `2026-11-23T15:33:30+0000`.
-fn is_date(i: &[u8]) -> bool {
-    i.first().is_some_and(u8::is_ascii_digit)
-        && i.get(10) == Some(&b'T')
-        && i.iter().all(|b| b.is_ascii_digit() || b"-T:.+".contains(b))
+/// `2026-11-23T15:33:30+0000`, where that is all there is.
+fn date(i: &[u8]) -> Option<(&[u8], &[u8])> {
+    let in_date = |b: u8| b.is_ascii_digit() || b"-T:.+".contains(&b);
+    let taken: Res<'_, _> = take_while1(in_date).parse(i);
+    let (rest, date) = taken.ok()?;
+    let fits = date.first().is_some_and(u8::is_ascii_digit) && date.get(10) == Some(&b'T');
+    (fits && rest.first() == Some(&b')')).then_some((rest, date))
 }
