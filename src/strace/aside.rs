@@ -66,18 +66,36 @@ pub(super) fn interrupted(i: &[u8]) -> Option<usize> {
     let digits = start.iter().rev().take_while(|b| b.is_ascii_digit());
     let digits = digits.count();
     let start = start[..start.len() - digits].strip_suffix(b"Process ")?;
-    let start = start.strip_suffix(b"strace: ").unwrap_or(start);
-    let is_path = start.last() == Some(&b'/');
-    (digits > 0 && memchr::memchr(b'(', start).is_some() && !is_path).then_some(start.len())
+    let start = program_start(start);
+    (digits > 0 && memchr::memchr(b'(', start).is_some()).then_some(start.len())
+}
+
+/// What precedes `strace: `, which may be called by a path; all of it where it does not end so.
+fn program_start(i: &[u8]) -> &[u8] {
+    let Some(start) = i.strip_suffix(b"strace: ") else {
+        return i;
+    };
+    if start.last() != Some(&b'/') {
+        return start;
+    }
+    let in_path = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+~".contains(b);
+    let path = start.iter().rev().take_while(|b| in_path(b)).count();
+    let path = start.len() - path;
+    // What precedes the first slash belongs to the call, but for `./` and `../`; so does the end of a comment.
+    let path = path + usize::from(start[..path].ends_with(b"*") && start[path..].starts_with(b"/"));
+    let slash = memchr::memchr(b'/', &start[path..]).map_or(start.len(), |n| path + n);
+    let before = &start[..slash];
+    let dots = before.iter().rev().take_while(|&&b| b == b'.').count();
+    &before[..slash - dots]
 }
 
 /// Where any message begins in a line that is not understood.
 pub(super) fn any_message(i: &[u8]) -> Option<usize> {
-    let found = [&b"strace: "[..], b"Process "].into_iter();
-    found
-        .filter_map(|start| memmem::rfind(i, start))
-        .filter(|&n| n > 0)
-        .min()
+    let found = match memmem::rfind(i, b"strace: ") {
+        Some(n) => program_start(&i[..n + b"strace: ".len()]).len(),
+        None => memmem::rfind(i, b"Process ")?,
+    };
+    (found > 0).then_some(found)
 }
 
 /// Follows the table of `-c` from line to line.

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::frame::call_name;
 use super::lex::word;
-use super::value::argument;
+use super::value::{argument, name};
 use crate::trace::Value;
 
 /// More than this is not looked for.
@@ -42,13 +42,14 @@ impl Output {
 
 /// What a call that has begun with this text writes, and where in the text that is to come.
 pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)> {
-    let (rest, name) = call_name(text).ok()?;
-    if !matches!(name, b"write" | b"writev") {
+    let (rest, called) = call_name(text).ok()?;
+    if !matches!(called, b"write" | b"writev") {
         return None;
     }
     let (rest, _) = argument(cx, rest).ok()?;
     let (rest, data) = argument(cx, rest.strip_prefix(b", ")?).ok()?;
     let rest = rest.strip_prefix(b", ")?;
+    let rest = name(rest).map_or(rest, |(rest, _)| rest);
     let mut bytes = Vec::new();
     let whole = written(&data, &mut bytes)?;
     let (_, number) = word(rest).ok()?;
