@@ -130,6 +130,10 @@ fn returned(i: &[u8]) -> Res<'_, i64> {
     let (rest, digits) = match i {
         [b'0', b'x', ..] => recognize(preceded(tag("0x"), hex_digit1)).parse(i)?,
         _ => match decimal(i) {
+            Ok((rest, digits @ ([b'0'] | [b'1'..=b'9', ..]))) if digits.len() <= 18 => {
+                let value = digits.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0'));
+                return Ok((rest, value));
+            }
             Ok(found) => found,
             Err(_) => return expected(i, "a result"),
         },

@@ -397,7 +397,8 @@ impl Assembler {
                 });
                 let doubts = doubts.collect();
                 let mut piece = held.piece(Says::Rest(entry), doubts);
-                piece.place.joined = Some((joined, first));
+                let place = piece.place.get_or_insert_default();
+                place.joined = Some((joined, first));
                 out.push_back(piece);
             }
             Err(error) => {

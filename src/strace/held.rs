@@ -6,12 +6,19 @@ use super::stream::{Piece, Place, Says, without_end};
 use super::{LONGEST_LINE, Problem, aside};
 
 /// A line, and what ran into it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Held {
     pub line: u64,
     /// All of it, as it was read.
     pub text: Vec<u8>,
-    /// The text without its end, and without what is foreign to it. Not filled before there is any such thing.
+    /// Where something ran into it.
+    mixed: Option<Box<Mixed>>,
+}
+
+/// A line that something ran into.
+#[derive(Clone, Debug, Default)]
+struct Mixed {
+    /// The text without its end, and without what is foreign to it.
     own: Vec<u8>,
     /// What is foreign to it, each behind so many bytes of its own.
     foreign: Vec<(usize, Vec<u8>)>,
@@ -34,46 +41,114 @@ pub(super) enum Added {
 impl Held {
     /// One that is whole.
     pub(super) fn new(line: u64, text: Vec<u8>) -> Held {
-        Held {
-            line,
-            text,
-            lines: 1,
-            ..Held::default()
-        }
+        let mixed = None;
+        Held { line, text, mixed }
     }
 
     /// The text without its end, and without what is foreign to it.
     pub(super) fn own(&self) -> &[u8] {
-        match self.is_plain() {
-            true => without_end(&self.text),
-            false => &self.own,
-        }
-    }
-
-    fn is_plain(&self) -> bool {
-        self.lines < 2 && self.foreign.is_empty()
-    }
-
-    /// Its own text, to be changed.
-    fn take_own(&mut self) -> Vec<u8> {
-        match self.is_plain() {
-            true => without_end(&self.text).to_vec(),
-            false => std::mem::take(&mut self.own),
+        match &self.mixed {
+            Some(mixed) => &mixed.own,
+            None => without_end(&self.text),
         }
     }
 
     /// How many lines it has.
     pub(super) fn lines(&self) -> usize {
-        self.lines
+        self.mixed.as_ref().map_or(1, |mixed| mixed.lines)
+    }
+
+    fn mixed(&mut self) -> &mut Mixed {
+        self.mixed.get_or_insert_with(|| {
+            Box::new(Mixed {
+                own: without_end(&self.text).to_vec(),
+                lines: 1,
+                ..Mixed::default()
+            })
+        })
     }
 
     /// Adds the next line, with its end.
     pub(super) fn add(&mut self, text: &[u8]) -> Added {
+        let mixed = self.mixed();
+        mixed.lines += 1;
+        let added = mixed.add(text);
         self.text.extend_from_slice(text);
-        self.lines += 1;
-        if self.text.len() > LONGEST_LINE as usize {
-            return Added::Wrong;
+        match self.text.len() > LONGEST_LINE as usize {
+            true => Added::Wrong,
+            false => added,
         }
+    }
+
+    /// Takes a message that begins at this byte of its own text out of it.
+    pub(super) fn without_message(&mut self, at: usize) {
+        let end = self.text[without_end(&self.text).len()..].to_vec();
+        let mixed = self.mixed();
+        let mut message = mixed.own.split_off(at);
+        message.extend(end);
+        mixed.foreign.push((at, message));
+    }
+
+    /// Takes what the program wrote out of a call whose text begins at this byte. If there is any, whether
+    /// the call is whole then.
+    pub(super) fn without_output(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
+        let (at, mut output) = output::expected(cx, self.own().get(call..)?)?;
+        let at = call + at;
+        let end = self.text[without_end(&self.text).len()..].to_vec();
+        let mixed = self.mixed();
+        let mut rest = mixed.own.split_off(at);
+        let own_end = rest.len();
+        rest.extend(end);
+        match output.take(&rest) {
+            Some(len) if len <= own_end && output.is_whole() && len > 0 => {
+                let own = rest[len..own_end].to_vec();
+                rest.truncate(len);
+                mixed.foreign.push((at, rest));
+                mixed.own.extend_from_slice(&own);
+                Some(Added::Whole)
+            }
+            Some(len) if len == rest.len() && len > 0 => {
+                mixed.foreign.push((at, rest));
+                mixed.output = Some(output);
+                Some(Added::More)
+            }
+            _ => {
+                mixed.own.extend_from_slice(&rest[..own_end]);
+                None
+            }
+        }
+    }
+
+    /// The line and the column of a byte of its own text.
+    pub(super) fn place(&self, own_at: usize) -> (u64, usize) {
+        let foreign = self.mixed.iter().flat_map(|mixed| &mixed.foreign);
+        let before = foreign.filter(|(at, _)| *at <= own_at);
+        let at = own_at + before.map(|(_, f)| f.len()).sum::<usize>();
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let lines = memchr::memchr_iter(b'\n', before).count();
+        let start = memchr::memrchr(b'\n', before).map_or(0, |n| n + 1);
+        (self.line + lines as u64, before.len() - start + 1)
+    }
+
+    /// It as a piece of the text.
+    pub(super) fn piece(self, says: Says, doubts: Vec<Problem>) -> Piece {
+        Piece {
+            line: self.line,
+            text: self.text,
+            says,
+            doubts,
+            place: self.mixed.map(|mixed| {
+                Box::new(Place {
+                    foreign: mixed.foreign,
+                    joined: None,
+                })
+            }),
+        }
+    }
+}
+
+impl Mixed {
+    fn add(&mut self, text: &[u8]) -> Added {
         let mut rest = text;
         if let Some(output) = &mut self.output {
             let Some(len) = output.take(text) else {
@@ -99,67 +174,6 @@ impl Held {
                 self.own.extend_from_slice(own);
                 Added::Whole
             }
-        }
-    }
-
-    /// Takes a message that begins at this byte of its own text out of it.
-    pub(super) fn without_message(&mut self, at: usize) {
-        self.own = self.take_own();
-        let mut message = self.own.split_off(at);
-        message.extend_from_slice(&self.text[without_end(&self.text).len()..]);
-        self.foreign.push((at, message));
-    }
-
-    /// Takes what the program wrote out of a call whose text begins at this byte. If there is any, whether
-    /// the call is whole then.
-    pub(super) fn without_output(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
-        let (at, mut output) = output::expected(cx, self.own().get(call..)?)?;
-        let at = call + at;
-        self.own = self.take_own();
-        let mut rest = self.own.split_off(at);
-        let own_end = rest.len();
-        rest.extend_from_slice(&self.text[without_end(&self.text).len()..]);
-        match output.take(&rest) {
-            Some(len) if len <= own_end && output.is_whole() && len > 0 => {
-                let own = rest[len..own_end].to_vec();
-                rest.truncate(len);
-                self.foreign.push((at, rest));
-                self.own.extend_from_slice(&own);
-                Some(Added::Whole)
-            }
-            Some(len) if len == rest.len() && len > 0 => {
-                self.foreign.push((at, rest));
-                self.output = Some(output);
-                Some(Added::More)
-            }
-            _ => {
-                self.own.extend_from_slice(&rest[..own_end]);
-                None
-            }
-        }
-    }
-
-    /// The line and the column of a byte of its own text.
-    pub(super) fn place(&self, own_at: usize) -> (u64, usize) {
-        let before = self.foreign.iter().filter(|(at, _)| *at <= own_at);
-        let at = own_at + before.map(|(_, f)| f.len()).sum::<usize>();
-        let before = self.text.get(..at).unwrap_or(&self.text);
-        let lines = memchr::memchr_iter(b'\n', before).count();
-        let start = memchr::memrchr(b'\n', before).map_or(0, |n| n + 1);
-        (self.line + lines as u64, before.len() - start + 1)
-    }
-
-    /// It as a piece of the text.
-    pub(super) fn piece(self, says: Says, doubts: Vec<Problem>) -> Piece {
-        Piece {
-            line: self.line,
-            text: self.text,
-            says,
-            doubts,
-            place: Place {
-                foreign: self.foreign,
-                joined: None,
-            },
         }
     }
 }

@@ -163,6 +163,14 @@ fn is_odd_decimal(digits: &[u8]) -> bool {
 
 /// A number by itself.
 fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
+    // What most numbers are.
+    if let [b'1'..=b'9', ..] | [b'0'] = digits
+        && digits.len() <= 18
+        && digits.iter().all(u8::is_ascii_digit)
+    {
+        let value = digits.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0'));
+        return Some(Value::Int(value));
+    }
     let text = std::str::from_utf8(digits).ok()?;
     let beyond = || {
         let text = text.to_owned();
@@ -288,15 +296,20 @@ pub(super) fn bracketed_symbol<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Opt
 
 /// A symbol of this text, without the comments in it.
 pub(super) fn symbol(cx: &mut Context, written: &[u8]) -> Value {
-    let text = match memmem::find(written, b"/*") {
-        None => text(cx, written),
-        Some(_) => {
+    let text = match has_comment(written) {
+        false => text(cx, written),
+        true => {
             cx.odd = true;
             text(cx, &uncommented(written))
         }
     };
     let value = cx.symbols.eval(&text);
     Value::Sym { text, value }
+}
+
+/// Whether there is a comment in it. Most have not even what could begin one.
+fn has_comment(written: &[u8]) -> bool {
+    memchr::memchr(b'/', written).is_some() && memmem::find(written, b"/*").is_some()
 }
 
 fn uncommented(mut written: &[u8]) -> Vec<u8> {

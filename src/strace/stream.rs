@@ -4,7 +4,7 @@ use super::assemble::Assembler;
 use super::{Error, LONGEST_LINE, Problem, margins};
 use crate::trace::{Entry, Value};
 use std::collections::VecDeque;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 use std::path::PathBuf;
 
 /// What is left of a line that is too long comes in pieces of this many bytes.
@@ -38,8 +38,8 @@ pub struct Piece {
     pub says: Says,
     /// Arguments and constants in it that were not understood; they are kept as they are.
     pub doubts: Vec<Problem>,
-    /// How it goes into the text.
-    pub(super) place: Place,
+    /// How it goes into the text, where that is not plain.
+    pub(super) place: Option<Box<Place>>,
 }
 
 /// How an entry goes into its text.
@@ -111,17 +111,36 @@ impl<R: BufRead> Stream<R> {
         }
     }
 
+    /// The next line with its end, or as much of it as this. The standard library's way of doing so is slow.
+    fn read_line(&mut self, most: u64) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        loop {
+            let buffer = match self.reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            let room = usize::try_from(most).unwrap_or(usize::MAX) - text.len();
+            let part = buffer.get(..room).unwrap_or(buffer);
+            let end = memchr::memchr(b'\n', part);
+            let used = end.map_or(part.len(), |n| n + 1);
+            text.extend_from_slice(part.get(..used).unwrap_or_default());
+            self.reader.consume(used);
+            if end.is_some() || used == 0 || used == room {
+                return Ok(text);
+            }
+        }
+    }
+
     /// Takes the next line, or a part of one that is too long.
     fn take_line(&mut self) -> io::Result<()> {
-        let mut text = Vec::new();
         let most = if self.inside { CHUNK } else { LONGEST_LINE + 1 };
-        let n = (&mut self.reader).take(most).read_until(b'\n', &mut text)?;
-        if n == 0 {
+        let text = self.read_line(most)?;
+        if text.is_empty() {
             self.ended = true;
             self.assembler.finish(&mut self.ready);
             return Ok(());
         }
-        let goes_on = n as u64 == most && text.last() != Some(&b'\n');
+        let goes_on = text.len() as u64 == most && text.last() != Some(&b'\n');
         match (self.inside, goes_on) {
             (false, false) => self.assembler.line(text, &mut self.ready),
             (false, true) => self.assembler.too_long(text, &mut self.ready),
@@ -176,7 +195,7 @@ impl Piece {
         match &self.says {
             Says::Entry(entry) => margins::as_written(&mut out, entry),
             Says::Rest(Entry::Call(entry)) => {
-                let (joined, first) = self.place.joined.as_ref()?;
+                let (joined, first) = self.place.as_ref()?.joined.as_ref()?;
                 let mut call = Vec::with_capacity(joined.len());
                 margins::body_as_written(&mut call, entry);
                 // In front there are columns and `<... read resumed>`, which belong to the line, not the call.
@@ -192,18 +211,28 @@ impl Piece {
             }
             _ => return None,
         }
-        if !self.place.foreign.is_empty() {
-            out = self.woven(&out);
+        if let Some(place) = &self.place
+            && !place.foreign.is_empty()
+        {
+            out = place.woven(&out);
         }
         out.extend_from_slice(self.text.get(without_end(&self.text).len()..)?);
         Some(out)
     }
 
+    fn foreign_len(&self) -> usize {
+        let foreign = self.place.iter().flat_map(|place| &place.foreign);
+        foreign.map(|(_, f)| f.len()).sum()
+    }
+}
+
+impl Place {
     /// What is printed of the entry, with what is foreign to it in its places.
     fn woven(&self, own: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.text.len());
+        let foreign: usize = self.foreign.iter().map(|(_, f)| f.len()).sum();
+        let mut out = Vec::with_capacity(own.len() + foreign);
         let mut done = 0;
-        for (at, foreign) in &self.place.foreign {
+        for (at, foreign) in &self.foreign {
             let at = (*at).clamp(done, own.len());
             out.extend_from_slice(own.get(done..at).unwrap_or_default());
             out.extend_from_slice(foreign);
@@ -211,10 +240,6 @@ impl Piece {
         }
         out.extend_from_slice(own.get(done..).unwrap_or_default());
         out
-    }
-
-    fn foreign_len(&self) -> usize {
-        self.place.foreign.iter().map(|(_, f)| f.len()).sum()
     }
 }
 
