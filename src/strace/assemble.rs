@@ -267,6 +267,10 @@ impl Assembler {
 
     /// Gives an entry of one line, with the doubts about it.
     fn push_entry(&mut self, held: Held, entry: Entry, out: &mut VecDeque<Piece>) {
+        if !self.cx.has_doubts() {
+            self.cx.forget();
+            return out.push_back(held.piece(Says::Entry(entry), Vec::new()));
+        }
         let doubts = self.cx.take_doubts().into_iter().map(|doubt| {
             let at = doubt.at.wrapping_sub(held.own().as_ptr() as usize);
             let (line, column) = held.place(at.min(held.own().len()));

@@ -49,10 +49,15 @@ impl Context {
 
     /// The doubts about what was read since this was asked last; for the next line.
     pub(super) fn take_doubts(&mut self) -> Vec<Doubt> {
+        self.forget();
+        std::mem::take(&mut self.doubts)
+    }
+
+    /// Forgets all about the line but its doubts.
+    pub(super) fn forget(&mut self) {
         self.values = 0;
         self.labels = false;
         self.odd = false;
-        std::mem::take(&mut self.doubts)
     }
 
     /// Begins a value: whether the one around it is odd so far. To be given back to [`Context::end`].

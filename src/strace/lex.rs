@@ -6,9 +6,8 @@
 //! hostile lines linear.
 
 use memchr::{memchr, memchr2};
-use nom::bytes::complete::take_while;
 use nom::error::{ErrorKind, ParseError};
-use nom::{Err, IResult, Parser};
+use nom::{Err, IResult};
 
 /// What was expected where.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,14 +46,41 @@ pub(super) fn hopeless<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
     Err(Err::Failure(Expected { at, what }))
 }
 
+/// The bytes that can be part of a name.
+const WORD: [bool; 256] = table(b"_");
+/// The bytes that can be part of an expression, outside brackets.
+const TERM: [bool; 256] = table(b"_|*?.+~!-");
+
+/// A table of letters, digits and these bytes.
+const fn table(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = (b as u8).is_ascii_alphanumeric();
+        b += 1;
+    }
+    let mut i = 0;
+    while i < others.len() {
+        table[others[i] as usize] = true;
+        i += 1;
+    }
+    table
+}
+
 /// Whether this byte can be part of a name.
 pub(super) fn is_word(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'_'
+    WORD[usize::from(b)]
+}
+
+/// Splits what can be part of an expression off the front.
+pub(super) fn term(i: &[u8]) -> (&[u8], &[u8]) {
+    i.split_at(i.iter().take_while(|&&b| TERM[usize::from(b)]).count())
 }
 
 /// A name, possibly empty.
 pub(super) fn word(i: &[u8]) -> Res<'_, &[u8]> {
-    take_while(is_word).parse(i)
+    let (word, rest) = i.split_at(i.iter().take_while(|&&b| is_word(b)).count());
+    Ok((rest, word))
 }
 
 /// What follows the blanks.
@@ -64,7 +90,15 @@ pub(super) fn blanks(i: &[u8]) -> &[u8] {
 }
 
 /// Blanks and `/* comments */`.
+#[inline]
 pub(super) fn gap(i: &[u8]) -> Res<'_, ()> {
+    match i.first() {
+        Some(b' ' | b'\t' | b'/') => wide_gap(i),
+        _ => Ok((i, ())),
+    }
+}
+
+fn wide_gap(i: &[u8]) -> Res<'_, ()> {
     let mut i = blanks(i);
     while i.starts_with(b"/*") {
         i = blanks(comment(i)?.0);

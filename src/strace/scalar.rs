@@ -85,8 +85,12 @@ pub(super) fn unquoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
 /// Anything that begins with a digit or a minus sign: a number, a descriptor with its path, a date,
 /// an expression (`8192*1024`, `1<<CAP_CHOWN`, `0x4|MSG_X`), a hardware address.
 pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
-    let digits = preceded(opt(tag("-")), take_while(|b: u8| b.is_ascii_alphanumeric()));
-    let (rest, digits) = recognize(digits).parse(i)?;
+    let sign = usize::from(i.first() == Some(&b'-'));
+    let digits = i
+        .iter()
+        .skip(sign)
+        .take_while(|b| b.is_ascii_alphanumeric());
+    let (digits, rest) = i.split_at(sign + digits.count());
     match rest {
         [] | [b',' | b')' | b']' | b'}', ..] => {}
         [b'<', b'<', ..] | [b'|' | b'*' | b'_' | b'+' | b'?', ..] => return symbolic(cx, i),
@@ -239,9 +243,7 @@ pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
     let mut rest = i;
     loop {
         let start = rest;
-        rest = take_while(|b: u8| is_word(b) || b"|*?.+~!-".contains(&b))
-            .parse(rest)?
-            .0;
+        rest = term(rest).1;
         // A condition's arrow is no minus sign.
         if rest.first() == Some(&b'>') && until(start, rest).ends_with(b"-") {
             rest = &start[rest_len_before(start, rest)..];

@@ -6,6 +6,7 @@
 
 use crate::syscall::consts;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// More different expressions than this are not remembered.
 const REMEMBERED: usize = 4096;
@@ -15,7 +16,52 @@ const LONGEST: usize = 128;
 /// Looks expressions up.
 #[derive(Debug, Default)]
 pub(super) struct Symbols {
-    known: HashMap<String, Option<i64>>,
+    known: HashMap<Box<str>, Option<i64>, Seeded>,
+}
+
+/// Builds hashers of short texts. They are fast rather than strong: with a seed of its own for each reader,
+/// and no more than [`REMEMBERED`] texts, no file can make much of that.
+#[derive(Debug)]
+struct Seeded(u64);
+
+impl Default for Seeded {
+    fn default() -> Seeded {
+        Seeded(RandomState::new().hash_one(0))
+    }
+}
+
+impl BuildHasher for Seeded {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded(self.0)
+    }
+}
+
+struct Folded(u64);
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The golden ratio's digits: odd, and as many ones as zeros.
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Symbols {
@@ -26,7 +72,7 @@ impl Symbols {
         }
         let value = eval(text);
         if text.len() <= LONGEST && self.known.len() < REMEMBERED {
-            self.known.insert(text.to_owned(), value);
+            self.known.insert(text.into(), value);
         }
         value
     }

@@ -86,6 +86,9 @@ fn arrow(i: &[u8]) -> Res<'_, &[u8]> {
 /// (`3</etc/passwd> [system_u:object_r:passwd_file_t:s0]`), and that the call never ended.
 fn behind<'a>(i: &'a [u8], found: &Value) -> Res<'a, ()> {
     let rest = gap(i)?.0;
+    if at_end(rest) {
+        return Ok((rest, ()));
+    }
     if let Some(rest) = rest.strip_prefix(b"<unfinished ...>") {
         return Ok((rest, ()));
     }
@@ -229,10 +232,7 @@ fn array<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Valu
 
 /// `name=value`, the `name:value` of older versions, or a value without a name.
 fn member<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Field> {
-    let start = match i.first() {
-        Some(b' ' | b'\t' | b'/') => gap(i)?.0,
-        _ => i,
-    };
+    let start = gap(i)?.0;
     let Ok((after, name)) = name(start) else {
         let (rest, value) = nested(cx, i, depth)?;
         let name = String::new();
@@ -277,7 +277,12 @@ pub(super) fn name(i: &[u8]) -> Res<'_, &[u8]> {
     {
         return expected(i, "a name");
     }
-    let (mut rest, _) = take_while1(|b| is_word(b) || b".[]".contains(&b)).parse(i)?;
+    let mut rest = word(i)?.0;
+    if let Some(b'.' | b'[' | b']') = rest.first() {
+        rest = take_while1(|b| is_word(b) || b".[]".contains(&b))
+            .parse(rest)?
+            .0;
+    }
     if let Some(count) = rest.strip_prefix(b"(") {
         let digits = count.iter().take_while(|b| b.is_ascii_digit()).count();
         match count.get(digits..) {
@@ -349,10 +354,11 @@ fn set<'a>(cx: &mut Context, i: &'a [u8], negated: bool) -> Res<'a, Value> {
 
 /// An argument: a value, or `name=value`, which `clone` has, and every call with `-N`.
 pub(super) fn argument<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
-    let start = match i.first() {
-        Some(b' ' | b'\t' | b'/') => gap(i)?.0,
-        _ => i,
-    };
+    let start = gap(i)?.0;
+    // Those are in small letters, which few other values begin with.
+    if !matches!(start.first(), Some(b'a'..=b'z' | b'_')) {
+        return value(cx, i);
+    }
     match name(start) {
         Ok((after, _)) => labelled(cx, (i, start, after), 0, cx.labels),
         Err(_) => value(cx, i),
@@ -361,10 +367,7 @@ pub(super) fn argument<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
 
 /// An element: a value, or `[VINTR]=0x3`.
 fn element<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
-    let start = match i.first() {
-        Some(b' ' | b'\t' | b'/') => gap(i)?.0,
-        _ => i,
-    };
+    let start = gap(i)?.0;
     match designator(start) {
         Ok((after, _)) => labelled(cx, (i, start, after), depth, true),
         Err(_) => nested(cx, i, depth),
