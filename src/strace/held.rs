@@ -164,7 +164,8 @@ impl Mixed {
             self.output = None;
         }
         let own = without_end(rest);
-        match aside::interrupted(own) {
+        let message = aside::is_message(own).then_some(0);
+        match message.or_else(|| aside::interrupted(own)) {
             Some(at) => {
                 self.own.extend_from_slice(&own[..at]);
                 self.foreign.push((self.own.len(), rest[at..].to_vec()));

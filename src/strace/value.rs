@@ -50,6 +50,9 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
         cx.odd |= rest.len() != seen.len();
         return Ok((rest, found));
     }
+    if depth > 0 && rest.len() < seen.len() && is_next(rest, &found) {
+        return Ok((rest, found));
+    }
     match arrow(rest) {
         Ok((after, arrow)) if depth < DEEPEST => {
             // What is odd about the first half belongs to that.
@@ -74,6 +77,16 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
             Ok((rest, Value::Change { before, after }))
         }
         _ => raw(cx, start, rest),
+    }
+}
+
+/// Whether the next member or element begins here, of which some versions forget the comma in front:
+/// sysinfo's `loads=[1, 2, 3] totalram=4`, getdents' `{{d_ino=1} {d_ino=2}}`.
+fn is_next(i: &[u8], found: &Value) -> bool {
+    match i.first() {
+        Some(b'{') => matches!(found, Value::Struct { .. }),
+        Some(b'a'..=b'z') => name(i).is_ok(),
+        _ => false,
     }
 }
 
@@ -189,6 +202,11 @@ pub(super) fn list<'a>(
                 cx.odd = true;
                 after
             }
+            // The comma is missing; see `is_next`.
+            [b'{' | b'a'..=b'z', ..] => {
+                cx.odd = true;
+                rest
+            }
             [b, after @ ..] if *b == close => return Ok((after, Some(false))),
             // Another kind of bracket closes it: `to_end` takes that for good.
             [_, after @ ..] => return Ok((after, None)),
@@ -212,12 +230,22 @@ fn ellipsis(i: &[u8], close: u8) -> Option<(&[u8], bool)> {
 
 fn structure<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
     let mut fields = Vec::new();
-    let (rest, cut) = list(cx, &i[1..], b'}', |cx, i| {
-        let (rest, field) = member(cx, i, depth)?;
-        fields.push(field);
-        Ok((rest, ()))
-    })?;
-    Ok((rest, cut.map(|cut| Value::Struct { fields, cut })))
+    let mut rest = &i[1..];
+    loop {
+        let (after, cut) = list(cx, rest, b'}', |cx, i| {
+            let (rest, field) = member(cx, i, depth)?;
+            fields.push(field);
+            Ok((rest, ()))
+        })?;
+        // Version 4 closes sysinfo's too early: `{uptime=1, bufferram=2} totalswap=3}`.
+        rest = match after {
+            [b' ', b'a'..=b'z', ..] if cut == Some(false) && name(&after[1..]).is_ok() => {
+                cx.odd = true;
+                &after[1..]
+            }
+            _ => return Ok((after, cut.map(|cut| Value::Struct { fields, cut }))),
+        };
+    }
 }
 
 fn array<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
