@@ -55,6 +55,7 @@ pub(super) fn indented(i: &[u8]) -> Option<Aside> {
 pub(super) fn is_message(i: &[u8]) -> bool {
     MESSAGES.iter().any(|start| i.starts_with(start))
         || memmem::find(&i[..i.len().min(256)], b"strace: ").is_some_and(|n| i[..n].ends_with(b"/"))
+        || (i.ends_with(b"tached") && i.split(|&b| b == b' ').nth(1) == Some(b"Process"))
 }
 
 /// Where in a line a message begins that ran into it, as happens where strace writes to a terminal or a pipe:
@@ -70,23 +71,27 @@ pub(super) fn interrupted(i: &[u8]) -> Option<usize> {
     (digits > 0 && memchr::memchr(b'(', start).is_some()).then_some(start.len())
 }
 
-/// What precedes `strace: `, which may be called by a path; all of it where it does not end so.
+/// Whether this byte may be part of a program's path.
+fn in_path(b: &u8) -> bool {
+    b.is_ascii_alphanumeric() || b"/._-+~".contains(b)
+}
+
+/// What precedes `strace: `, which may be called by a path, and have another name there; all of it where it
+/// does not end so.
 fn program_start(i: &[u8]) -> &[u8] {
-    let Some(start) = i.strip_suffix(b"strace: ") else {
+    let Some(start) = i.strip_suffix(b": ") else {
         return i;
     };
-    if start.last() != Some(&b'/') {
-        return start;
-    }
-    let in_path = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+~".contains(b);
-    let path = start.iter().rev().take_while(|b| in_path(b)).count();
-    let path = start.len() - path;
-    // What precedes the first slash belongs to the call, but for `./` and `../`; so does the end of a comment.
+    let path = start.len() - start.iter().rev().take_while(|b| in_path(b)).count();
+    // Nor is the end of a comment part of it.
     let path = path + usize::from(start[..path].ends_with(b"*") && start[path..].starts_with(b"/"));
-    let slash = memchr::memchr(b'/', &start[path..]).map_or(start.len(), |n| path + n);
-    let before = &start[..slash];
+    let Some(slash) = memchr::memchr(b'/', &start[path..]) else {
+        return memmem::rfind(&start[path..], b"strace").map_or(i, |n| &start[..path + n]);
+    };
+    // What precedes the first slash belongs to the call, but for `./` and `../`.
+    let before = &start[..path + slash];
     let dots = before.iter().rev().take_while(|&&b| b == b'.').count();
-    &before[..slash - dots]
+    &before[..before.len() - dots]
 }
 
 /// Where any message begins in a line that is not understood.

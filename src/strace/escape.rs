@@ -21,7 +21,7 @@ pub(super) fn path(out: &mut Vec<u8>, bytes: &[u8]) {
     if !matches!(close_path(whole), Ok(([], ()))) {
         out.truncate(start);
         out.push(b'<');
-        escaped(out, bytes, |b| matches!(b, b'<' | b'>'));
+        escaped(out, bytes, |b| matches!(b, b'<' | b'>' | b'['));
         out.push(b'>');
     }
 }

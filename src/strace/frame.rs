@@ -271,6 +271,11 @@ pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>
                 after
             }
             [b')', after @ ..] => return Ok((after, odd)),
+            // The comma is missing; see `value::is_next`.
+            [b'{' | b'N', ..] if after.len() < rest.len() => {
+                odd = true;
+                after
+            }
             [] => after,
             _ => return expected(after, "`,` or `)`"),
         };

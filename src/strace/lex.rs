@@ -337,15 +337,18 @@ pub(super) fn is_usual_path(written: &[u8], bytes: &[u8]) -> bool {
     printed == written
 }
 
-/// From `<` to behind the `>` that closes it; an arrow's `>` closes nothing.
+/// From `<` to behind the `>` that closes it; an arrow's `>` closes nothing, but only sockets have arrows:
+/// `<TCP:[127.0.0.1:80->127.0.0.1:9]>`.
 pub(super) fn close_path(i: &[u8]) -> Res<'_, ()> {
     let mut depth = 0usize;
     let mut at = 0;
+    let mut in_socket = false;
     while let Some(&b) = i.get(at) {
         match b {
             b'\\' => at += 1,
             b'<' => depth += 1,
-            b'>' if i[at - 1] == b'-' => {}
+            b'[' if i[at - 1] == b':' => in_socket = true,
+            b'>' if in_socket && i[at - 1] == b'-' => {}
             b'>' => {
                 depth -= 1;
                 if depth == 0 {

@@ -106,6 +106,7 @@ pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>
             let (rest, date) = take_while(date).parse(i)?;
             return Ok((rest, Some(symbol(cx, date))));
         }
+        [b'.', ..] => return version(cx, i),
         [b':', ..] => return address(cx, i, 2, b':'),
         [b'-', next, ..] if *next != b'>' => return address(cx, i, 5, b'-'),
         [b' ', ..] if goes_on(rest) => return symbolic(cx, i),
@@ -129,6 +130,15 @@ pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>
         }
         found => (rest, found),
     })
+}
+
+/// `4.1.2`.
+fn version<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+    let (rest, written) = take_while(|b: u8| b.is_ascii_digit() || b == b'.').parse(i)?;
+    let parts = written.split(|&b| b == b'.');
+    let (text, value) = (text(cx, written), None);
+    let found = parts.clone().count() > 2 && parts.into_iter().all(|part| !part.is_empty());
+    Ok((rest, found.then_some(Value::Sym { text, value })))
 }
 
 /// A descriptor, from what `-y` says about it on; or a process with its command, as `-Y` says.
@@ -161,6 +171,11 @@ fn address<'a>(cx: &mut Context, i: &'a [u8], parts: usize, between: u8) -> Res<
     }
 }
 
+/// Pairs of hexadecimal digits, with a letter among them.
+fn is_hex_bytes(i: &[u8]) -> bool {
+    !i.is_empty() && i.len().is_multiple_of(2) && i.iter().all(u8::is_ascii_hexdigit)
+}
+
 fn is_odd_decimal(digits: &[u8]) -> bool {
     matches!(digits, [b'0', _, ..] | [b'-', b'0', ..])
 }
@@ -186,13 +201,14 @@ fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
         cx.odd |= !usual;
         return match u64::from_str_radix(hex, 16) {
             Ok(value) => Some(Value::Addr(value)),
-            Err(_) if !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit()) => beyond(),
+            Err(_) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => beyond(),
             Err(_) => None,
         };
     }
     if let [b'0', octal @ ..] = digits
         && !octal.is_empty()
     {
+        let around = cx.odd;
         let usual = match octal {
             [_] => false,
             [b'0', _] => true,
@@ -201,6 +217,10 @@ fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
         };
         cx.odd |= !usual;
         let all = octal.iter().all(|b| (b'0'..=b'7').contains(b));
+        if !all && is_hex_bytes(digits) {
+            cx.odd = around;
+            return beyond();
+        }
         return all.then(|| u64::from_str_radix(text, 8).ok().map(Value::Octal))?;
     }
     match text.parse::<i64>() {
@@ -215,6 +235,8 @@ fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
                 value: Some(value as i64),
             }),
             Err(_) if digits.iter().all(u8::is_ascii_digit) && !digits.is_empty() => beyond(),
+            // Bytes in hexadecimal: `scancode=[88, 89, 8a]`.
+            Err(_) if is_hex_bytes(digits) => beyond(),
             Err(_) => None,
         },
     }

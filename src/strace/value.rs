@@ -50,7 +50,7 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
         cx.odd |= rest.len() != seen.len();
         return Ok((rest, found));
     }
-    if depth > 0 && rest.len() < seen.len() && is_next(rest, &found) {
+    if is_next(rest, &found) && (depth > 0) == (rest.len() < seen.len()) {
         return Ok((rest, found));
     }
     match arrow(rest) {
@@ -81,10 +81,10 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
 }
 
 /// Whether the next member or element begins here, of which some versions forget the comma in front:
-/// sysinfo's `loads=[1, 2, 3] totalram=4`, getdents' `{{d_ino=1} {d_ino=2}}`.
+/// sysinfo's `loads=[1, 2, 3] totalram=4`, getdents' `{{d_ino=1} {d_ino=2}}`, io_getevents' `{...}NULL`.
 fn is_next(i: &[u8], found: &Value) -> bool {
     match i.first() {
-        Some(b'{') => matches!(found, Value::Struct { .. }),
+        Some(b'{' | b'N') => matches!(found, Value::Struct { .. }),
         Some(b'a'..=b'z') => name(i).is_ok(),
         _ => false,
     }
@@ -105,12 +105,18 @@ fn behind<'a>(i: &'a [u8], found: &Value) -> Res<'a, ()> {
     if let Some(rest) = rest.strip_prefix(b"<unfinished ...>") {
         return Ok((rest, ()));
     }
-    let Some(inside) = rest.strip_prefix(b"[") else {
-        return Ok((rest, ()));
+    let inside = match (rest.first(), found) {
+        (Some(b'['), Value::Fd { .. } | Value::Str { .. }) => &rest[1..],
+        // Version 4: what it could not read on from, `[{fd=5}, ?] 0x7f1000`, and the data of control messages,
+        // `cmsg_type=SCM_RIGHTS{4}`.
+        (Some(b'0'..=b'9'), Value::Array { .. } | Value::Struct { .. }) if rest.len() < i.len() => {
+            return word(rest).map(|(rest, _)| (rest, ()));
+        }
+        (Some(b'{'), Value::Sym { text, .. }) if text.starts_with("SCM_") => {
+            return bracketed(rest).map(|(rest, _)| (rest, ()));
+        }
+        _ => return Ok((rest, ())),
     };
-    if !matches!(found, Value::Fd { .. } | Value::Str { .. }) {
-        return Ok((rest, ()));
-    }
     let end = inside.iter().position(|b| b"[]{}\"=,".contains(b));
     match end.map(|end| inside.split_at(end)) {
         Some((context, [b']', after @ ..])) if context.contains(&b':') => gap(after),
@@ -131,6 +137,11 @@ fn raw<'a>(cx: &mut Context, start: &'a [u8], seen: &'a [u8]) -> Res<'a, Value> 
 fn atom<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
     match i.first() {
         Some(b'"') => quoted(cx, i),
+        // Where an abstract name could not be read.
+        Some(b'@') if i.starts_with(b"@0x") => {
+            let rest = word(&i[1..])?.0;
+            Ok((rest, Some(symbol(cx, until(i, rest)))))
+        }
         Some(b'@') if i.get(1) == Some(&b'"') => {
             // Usual in one place only; see `member`.
             cx.odd = true;
@@ -194,6 +205,11 @@ pub(super) fn list<'a>(
         if let Some((after, usual)) = ellipsis(rest, close) {
             cx.odd |= !usual;
             return Ok((after, Some(true)));
+        }
+        // `{ifr_name="lo", }`, in version 4.
+        if rest.first() == Some(&close) {
+            cx.odd = true;
+            return Ok((&rest[1..], Some(false)));
         }
         rest = item(cx, rest)?.0;
         rest = match rest {
@@ -402,12 +418,12 @@ fn element<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
     }
 }
 
-/// `[VINTR]=`, `[59 /* DEVCONF_??? */]=`, `[0x1]=`.
+/// `[VINTR]=`, `[59 /* DEVCONF_??? */]=`, `[0x1]=`; `[IFLA_X-1] = ` in older versions.
 fn designator(i: &[u8]) -> Res<'_, &[u8]> {
     delimited(
         tag("["),
         take_while1(|b: u8| is_word(b) || b" +-|/*?".contains(&b)),
-        tag("]="),
+        nom::branch::alt((tag("]="), tag("] = "))),
     )
     .parse(i)
 }
