@@ -1,5 +1,5 @@
 //! From lines to pieces: columns and what is behind them, calls that were interrupted by others', lines that
-//! something foreign ran into. Holds what it must to do so, and no more than [`MOST_BEGUN`] and [`MOST_BYTES`].
+//! something foreign ran into. Holds what it must to do so, and no more.
 
 use super::aside::{self, Summary};
 use super::context::Context;
@@ -8,15 +8,11 @@ use super::held::{Added, Held};
 use super::lex::Expected;
 use super::output;
 use super::stream::{Aside, Piece, Says};
+use super::underway::{Begun, Underway};
 use super::{LONGEST_LINE, Problem, columns::Columns};
 use crate::trace::{Answer, Call, Entry, Origin};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Of calls that have begun and not ended, no more than this are remembered.
-const MOST_BEGUN: usize = 1 << 16;
-/// And no more than this of their text.
-const MOST_BYTES: usize = LONGEST_LINE as usize;
 
 /// Takes lines, gives pieces.
 #[derive(Debug)]
@@ -27,27 +23,8 @@ pub(super) struct Assembler {
     summary: Summary,
     /// A line that a message ran into, up to the message.
     held: Option<Held>,
-    /// Calls that have begun and not ended, by task.
-    begun: BTreeMap<i32, Begun>,
-    /// The tasks of those, by the order in which they began.
-    order: BTreeMap<u64, i32>,
-    /// The bytes of those.
-    bytes: usize,
-    /// Which task's call goes on as this one's.
-    moved: BTreeMap<i32, i32>,
-}
-
-/// The first part of a call.
-#[derive(Debug)]
-struct Begun {
-    line: u64,
-    /// The column from which its text is.
-    column: usize,
-    columns: Columns,
-    /// What is in front of its name.
-    front: Vec<u8>,
-    text: Vec<u8>,
-    order: u64,
+    /// Calls that have begun and not ended.
+    underway: Underway,
 }
 
 /// How far into `from` this part of it is.
@@ -66,10 +43,7 @@ impl Assembler {
             cx: Context::default(),
             summary: Summary::default(),
             held: None,
-            begun: BTreeMap::new(),
-            order: BTreeMap::new(),
-            bytes: 0,
-            moved: BTreeMap::new(),
+            underway: Underway::default(),
         }
     }
 
@@ -130,7 +104,7 @@ impl Assembler {
     /// Takes the end of the text: calls that are still under way never ended.
     pub(super) fn finish(&mut self, out: &mut VecDeque<Piece>) {
         self.release(out);
-        while let Some((_, &tid)) = self.order.first_key_value() {
+        while let Some(tid) = self.underway.oldest() {
             self.give_up(tid, out);
         }
     }
@@ -206,23 +180,31 @@ impl Assembler {
                     order: held.line,
                 };
                 out.push_back(held.piece(Says::Begun { tid, name, args }, Vec::new()));
-                self.remember(tid, begun, out);
+                while let Some(oldest) = self.underway.without_room(&begun) {
+                    self.give_up(oldest, out);
+                }
+                self.underway.insert(tid, begun);
                 if abandoned {
                     self.give_up(tid, out);
                 }
-                if let Some(to) = to
-                    && self.moved.len() < MOST_BEGUN
-                {
-                    self.moved.insert(to, tid);
+                if let Some(to) = to {
+                    self.underway.moves(tid, to);
                 }
             }
             Line::Resumed { name, rest } => {
                 let (name, rest) = (offset(own, name), offset(own, rest));
-                let known = self.known_as(tid, out);
+                let known = match self.underway.moved_to(tid) {
+                    Some(from) => {
+                        // What the task did that this one replaces does not go on.
+                        self.give_up(tid, out);
+                        from
+                    }
+                    None => self.underway.known_as(tid),
+                };
                 self.resume(tid, known, held, Some(name), rest, out);
             }
-            Line::Tail(rest) => match self.order.last_key_value() {
-                Some((_, &last)) => {
+            Line::Tail(rest) => match self.underway.latest() {
+                Some(last) => {
                     let rest = offset(own, rest);
                     self.resume(last, last, held, None, rest, out);
                 }
@@ -255,11 +237,7 @@ impl Assembler {
             }
             Line::Superseded(by) => {
                 self.give_up(tid, out);
-                self.moved.remove(&tid);
-                if let Some(begun) = self.begun.remove(&by) {
-                    self.order.insert(begun.order, tid);
-                    self.begun.insert(tid, begun);
-                }
+                self.underway.supersede(by, tid);
                 out.push_back(held.piece(Says::Aside(Aside::Superseded), Vec::new()));
             }
         }
@@ -339,28 +317,6 @@ impl Assembler {
         }
     }
 
-    /// Remembers the first part of a call; the oldest make room for it.
-    fn remember(&mut self, tid: i32, begun: Begun, out: &mut VecDeque<Piece>) {
-        while self.begun.len() >= MOST_BEGUN
-            || (self.bytes > 0 && self.bytes + begun.text.len() > MOST_BYTES)
-        {
-            let Some((_, &oldest)) = self.order.first_key_value() else {
-                break;
-            };
-            self.give_up(oldest, out);
-        }
-        self.bytes += begun.text.len();
-        self.order.insert(begun.order, tid);
-        self.begun.insert(tid, begun);
-    }
-
-    fn forget(&mut self, tid: i32) -> Option<Begun> {
-        let begun = self.begun.remove(&tid)?;
-        self.order.remove(&begun.order);
-        self.bytes -= begun.text.len();
-        Some(begun)
-    }
-
     fn resume(
         &mut self,
         tid: i32,
@@ -370,7 +326,7 @@ impl Assembler {
         rest_at: usize,
         out: &mut VecDeque<Piece>,
     ) {
-        let Some(begun) = self.forget(known) else {
+        let Some(begun) = self.underway.remove(known) else {
             return out.push_back(held.piece(Says::Aside(Aside::Orphan), Vec::new()));
         };
         let own = held.own();
@@ -418,28 +374,9 @@ impl Assembler {
         }
     }
 
-    /// Under which pid this task's call began. Without `-o`, strace names tasks only while there are several.
-    fn known_as(&mut self, tid: i32, out: &mut VecDeque<Piece>) -> i32 {
-        if let Some(from) = self.moved.remove(&tid)
-            && self.begun.contains_key(&from)
-        {
-            // What the task did that this one replaces does not go on.
-            self.give_up(tid, out);
-            return from;
-        }
-        if self.begun.contains_key(&tid) {
-            return tid;
-        }
-        match self.begun.first_key_value() {
-            Some((&only, _)) if tid == 0 && self.begun.len() == 1 => only,
-            _ if self.begun.contains_key(&0) => 0,
-            _ => tid,
-        }
-    }
-
     /// The call that this task has under way, if any, never ends.
     fn give_up(&mut self, tid: i32, out: &mut VecDeque<Piece>) {
-        if let Some(begun) = self.forget(tid) {
+        if let Some(begun) = self.underway.remove(tid) {
             self.ended(tid, begun, out);
         }
     }

@@ -146,10 +146,13 @@ fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
         true => front,
         false => front.get(written.len()..).unwrap_or_default(),
     };
-    let info = match value(cx, written) {
-        Ok(([], info)) => info,
+    let info = match written.first() {
         // `(Child exited) @ 0 (0)`, before version 4.6.
-        _ => Value::Raw(text(cx, written)),
+        Some(b'(') | None => Value::Raw(text(cx, written)),
+        _ => match value(cx, written) {
+            Ok(([], info)) => info,
+            _ => return expected(written, "what came with the signal"),
+        },
     };
     let line = Line::Signal {
         signal,

@@ -22,8 +22,10 @@ mod output;
 mod print;
 mod reader;
 mod scalar;
+mod set;
 mod stream;
 mod symbol;
+mod underway;
 mod value;
 
 pub use margins::write_as_read;

@@ -1,0 +1,103 @@
+//! Calls that have begun and not ended: no more than [`MOST_BEGUN`], and [`MOST_BYTES`] of their text.
+
+use super::LONGEST_LINE;
+use super::columns::Columns;
+use std::collections::BTreeMap;
+
+/// Of calls that have begun and not ended, no more than this are remembered.
+const MOST_BEGUN: usize = 1 << 16;
+/// And no more than this of their text.
+const MOST_BYTES: usize = LONGEST_LINE as usize;
+
+/// The first part of a call.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub line: u64,
+    /// The column from which its text is.
+    pub column: usize,
+    pub columns: Columns,
+    /// What is in front of its name.
+    pub front: Vec<u8>,
+    pub text: Vec<u8>,
+    pub order: u64,
+}
+
+/// Calls that have begun and not ended.
+#[derive(Debug, Default)]
+pub(super) struct Underway {
+    /// They, by task.
+    begun: BTreeMap<i32, Begun>,
+    /// Their tasks, by the order in which they began.
+    order: BTreeMap<u64, i32>,
+    /// The bytes of them.
+    bytes: usize,
+    /// Which task's call goes on as this one's.
+    moved: BTreeMap<i32, i32>,
+}
+
+impl Underway {
+    /// The task whose call began first.
+    pub(super) fn oldest(&self) -> Option<i32> {
+        self.order.first_key_value().map(|(_, &tid)| tid)
+    }
+
+    /// The task whose call began last.
+    pub(super) fn latest(&self) -> Option<i32> {
+        self.order.last_key_value().map(|(_, &tid)| tid)
+    }
+
+    /// The task that must make room before this call can be remembered.
+    pub(super) fn without_room(&self, next: &Begun) -> Option<i32> {
+        let full = self.begun.len() >= MOST_BEGUN
+            || (self.bytes > 0 && self.bytes + next.text.len() > MOST_BYTES);
+        if full { self.oldest() } else { None }
+    }
+
+    /// Remembers the first part of a task's call. It has none yet.
+    pub(super) fn insert(&mut self, tid: i32, begun: Begun) {
+        self.bytes += begun.text.len();
+        self.order.insert(begun.order, tid);
+        self.begun.insert(tid, begun);
+    }
+
+    /// Takes the first part of this task's call.
+    pub(super) fn remove(&mut self, tid: i32) -> Option<Begun> {
+        let begun = self.begun.remove(&tid)?;
+        self.order.remove(&begun.order);
+        self.bytes -= begun.text.len();
+        Some(begun)
+    }
+
+    /// The call of a task goes on as another's.
+    pub(super) fn moves(&mut self, tid: i32, to: i32) {
+        if self.moved.len() < MOST_BEGUN {
+            self.moved.insert(to, tid);
+        }
+    }
+
+    /// Whose call goes on as this task's, if any.
+    pub(super) fn moved_to(&mut self, tid: i32) -> Option<i32> {
+        let from = self.moved.remove(&tid)?;
+        self.begun.contains_key(&from).then_some(from)
+    }
+
+    /// The call of a task goes on as that of this one, which has none any more.
+    pub(super) fn supersede(&mut self, tid: i32, by: i32) {
+        self.moved.remove(&by);
+        if let Some(begun) = self.remove(tid) {
+            self.insert(by, begun);
+        }
+    }
+
+    /// Under which pid this task's call began. Without `-o`, strace names tasks only while there are several.
+    pub(super) fn known_as(&self, tid: i32) -> i32 {
+        if self.begun.contains_key(&tid) {
+            return tid;
+        }
+        match self.begun.first_key_value() {
+            Some((&only, _)) if tid == 0 && self.begun.len() == 1 => only,
+            _ if self.begun.contains_key(&0) => 0,
+            _ => tid,
+        }
+    }
+}
