@@ -620,6 +620,10 @@ fn what_runs_into_a_call_is_not_part_of_it() {
             "writev(1, [{iov_base=\"a\", iov_len=1}, {iov_base=\"\\n\", iov_len=1}], 2) = 2",
         ),
         (
+            "read(0, hello\n\"hello\\n\", 1024)              = 6\n",
+            "read(0, \"hello\\n\", 1024) = 6",
+        ),
+        (
             "write(fd=1, buf=\"a\", count=1a) = 1\n",
             "write(1, \"a\", 1) = 1",
         ),

@@ -1,10 +1,18 @@
 //! strace's text to a [`Trace`], and a [`Trace`] to strace's text.
 //!
-//! Reads what `strace -f -s 65535 -vvvvv -o FILE` of versions 4 to 6 writes, with or without columns of pids
-//! and times, byte by byte: UTF-8 is not assumed. Times, and comments in arguments, are not kept. What is not
-//! understood inside an argument is kept as [`Value::Raw`]; a line that is not
-//! understood as a whole is a [`Problem`] and does not stop the rest. Time and memory are linear in the text,
-//! whatever it holds.
+//! Reads what strace of versions 4 to 7 writes, whatever its options, byte by byte: UTF-8 is not assumed. A
+//! [`Stream`] gives the text piece by piece, and each [`Piece`] prints back what was read, from what it was understood
+//! as: how a value is written is kept where it differs from how we would write it ([`Value::Written`]), and
+//! what is around the values is kept as [remarks](crate::trace::Remarks). [`parse`], [`load`] and [`Reader`] make a
+//! [`Trace`] of the pieces.
+//!
+//! What is not understood inside an argument is kept as [`Value::Raw`], and doubted; a line that is not
+//! understood as a whole is a [`Problem`] and does not stop the rest. Whoever wants to be strict stops at the first of
+//! either. Time and memory are linear in the text, and the memory of a stream is bounded, whatever it holds.
+//!
+//! From the outside in: `stream` reads lines; `assemble` makes pieces of them, with what
+//! `underway` remembers and what `held` takes apart; `frame`, `columns` and `answer` know
+//! lines; `value`, `scalar` and `set` values; `lex` the smallest pieces.
 //!
 //! This module knows nothing of processes, nor of what arguments mean to a call.
 

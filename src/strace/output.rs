@@ -1,5 +1,5 @@
 //! What a program itself writes into the midst of a call, where strace's text goes to the same terminal or pipe:
-//! `write(2, "ls: ", 4ls: )  = 4`. The call says what it is, and how long.
+//! `write(2, "ls: ", 4ls: )  = 4`. The call says what it is, and how long. And what the terminal shows of what is typed.
 
 use super::context::Context;
 use super::frame::call_name;
@@ -43,11 +43,15 @@ impl Output {
 /// What a call that has begun with this text writes, and where in the text that is to come.
 pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)> {
     let (rest, called) = call_name(text).ok()?;
-    if !matches!(called, b"write" | b"writev") {
+    if !matches!(called, b"read" | b"write" | b"writev") {
         return None;
     }
     let (rest, _) = argument(cx, rest).ok()?;
-    let (rest, data) = argument(cx, rest.strip_prefix(b", ")?).ok()?;
+    let rest = rest.strip_prefix(b", ")?;
+    if called == b"read" {
+        return echo(rest).map(|output| (text.len() - rest.len(), output));
+    }
+    let (rest, data) = argument(cx, rest).ok()?;
     let rest = rest.strip_prefix(b", ")?;
     let rest = name(rest).map_or(rest, |(rest, _)| rest);
     let mut bytes = Vec::new();
@@ -73,6 +77,16 @@ pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)>
         let begins = after.first() == Some(first) || (after.is_empty() && *first == b'\n');
         begins.then_some((text.len() - after.len(), output))
     })
+}
+
+/// A line that its user typed, which the terminal shows: `read(0, hello`, and `"hello\n", 1024) = 6` on the next line.
+fn echo(rest: &[u8]) -> Option<Output> {
+    if matches!(rest.first(), None | Some(b'"' | b'0'..=b'9' | b'N' | b'<')) {
+        return None;
+    }
+    let mut bytes = vec![None; rest.len().min(MOST)];
+    bytes.push(Some(b'\n'));
+    Some(Output { bytes, seen: 0 })
 }
 
 /// The bytes of a string, or of the vectors in an array, as far as they are known; whether that is all.
