@@ -172,6 +172,7 @@ const VALUES: &[&str] = &[
     "{msg_name(0)=NULL, msg_iov(1)=[{\"abc\", 3}], msg_flags=0}",
     "{d_ino=1587, d_off=5, d_reclen=32, d_type=DT_DIR, d_name=\".\"}",
     "/* 5 entries */",
+    ", {cmsg_type=, ...}, ",
     "0x7f00 /* 30 vars */",
     "[\"a\", \"b\"...], [/* 12 vars */]",
     "{sa_family=AF_UNIX, sun_path=@\"x\"}",

@@ -33,13 +33,14 @@ const TITLES: [&[u8]; 15] = [
 ];
 
 /// How strace's messages begin.
-const MESSAGES: [&[u8]; 6] = [
+const MESSAGES: [&[u8]; 7] = [
     b"strace: ",
     b"Process ",
     b"[ Process ",
     b"PANIC: ",
     b"****",
     b"<Cannot restart pid ",
+    b"Try '",
 ];
 
 /// What stands under a call.

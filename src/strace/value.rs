@@ -37,9 +37,13 @@ fn nested<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
 fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
     let start = gap(i)?.0;
     cx.odd = start.len() != i.len();
-    if at_end(start) && memmem::find(until(i, start), b"/*").is_some() {
-        // `/* 5 entries */` is all that is said.
-        return Ok((start, Value::Raw(text(cx, until(i, start)))));
+    if matches!(start.first(), Some(b',' | b')' | b']' | b'}')) {
+        // A comment such as `/* 5 entries */` is all that is said; or nothing, by some older versions.
+        let said = until(i, start);
+        let comment = said.contains(&b'*');
+        cx.odd &= !comment;
+        let said = if comment { said } else { b"" };
+        return Ok((start, Value::Raw(text(cx, said))));
     }
     let (seen, found) = atom(cx, start, depth)?;
     let Some(found) = found else {
