@@ -79,31 +79,48 @@ impl Symbols {
 }
 
 fn eval(text: &str) -> Option<i64> {
-    if text.starts_with('{') {
+    if text.starts_with('{') || text.starts_with("WIF") {
         return wait_status(text);
     }
-    consts::eval(text).or_else(|| {
-        if text.contains(" or ") {
-            text.split(" or ").find_map(consts::eval)
-        } else if text.contains("<<") {
-            text.split('|')
-                .try_fold(0, |sum, term| Some(sum | shift(term)?))
-        } else if text.contains('*') {
-            text.split('*')
-                .try_fold(1i64, |product, factor| product.checked_mul(term(factor)?))
-        } else {
-            date(text)
-        }
+    let found = consts::eval(text).or_else(|| expression(text));
+    found.or_else(|| date(text))
+}
+
+/// What [`consts::eval`] does not know: `-EPERM`, `~0x1f`, `INT_MAX+1`, `0x10<<28|0x5`, `2 * 8`.
+fn expression(text: &str) -> Option<i64> {
+    if let Some(name) = text.strip_prefix("-E") {
+        return consts::errno(&format!("E{name}")).map(|errno| -i64::from(errno));
+    }
+    if let Some(inverse) = text.strip_prefix('~') {
+        let inverse = inverse.strip_prefix('(').unwrap_or(inverse);
+        return expression(inverse.strip_suffix(')').unwrap_or(inverse)).map(|value| !value);
+    }
+    text.split('|')
+        .try_fold(0, |sum, part| Some(sum | shift(part)?))
+}
+
+fn shift(text: &str) -> Option<i64> {
+    let Some((left, right)) = text.split_once("<<") else {
+        return sum(text);
+    };
+    let places = u32::try_from(sum(right)?).ok()?;
+    sum(left)?.checked_shl(places)
+}
+
+fn sum(text: &str) -> Option<i64> {
+    text.split('+').try_fold(0i64, |sum, part| {
+        let product = |product: i64, factor| product.checked_mul(term(factor)?);
+        sum.checked_add(part.split('*').try_fold(1, product)?)
     })
 }
 
 fn term(text: &str) -> Option<i64> {
-    text.parse().ok().or_else(|| consts::value(text))
-}
-
-fn shift(text: &str) -> Option<i64> {
-    let (left, right) = text.split_once("<<")?;
-    term(left)?.checked_shl(u32::try_from(term(right)?).ok()?)
+    let text = text.trim();
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok().map(|n| n as i64),
+        None => text.parse().ok(),
+    };
+    number.or_else(|| consts::value(text))
 }
 
 /// The number of a signal by its full name, with strace's names for the real-time ones
@@ -123,7 +140,8 @@ pub(super) fn signal(name: &str) -> Option<i32> {
 
 /// `{WIFEXITED(s) && WEXITSTATUS(s) == 0}` and kin, as wait(2)'s status word.
 fn wait_status(text: &str) -> Option<i64> {
-    let text = text.strip_prefix('{')?.strip_suffix('}')?;
+    let inside = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
+    let text = inside.unwrap_or(text);
     let mut status = 0;
     for part in text.split(" && ") {
         status |= match part.split_once(" == ") {
@@ -186,6 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn expressions_have_values() {
+        assert_eq!(eval("-EPERM"), Some(-1));
+        assert_eq!(eval("~0x1f"), Some(!0x1f));
+        assert_eq!(eval("~(1<<4|1)"), Some(!0x11));
+        assert_eq!(eval("0x10<<4|2 * 8|1+1"), Some(0x112));
+        assert_eq!(eval("1<<99"), None);
+        assert_eq!(eval("A_NAME_THAT_IS_NONE|1"), None);
+        assert_eq!(eval("1.2.3"), None);
+    }
+
+    #[test]
     fn wait_statuses_are_numbers() {
         assert_eq!(
             wait_status("{WIFEXITED(s) && WEXITSTATUS(s) == 3}"),
@@ -200,6 +229,10 @@ mod tests {
             Some(0x137f)
         );
         assert_eq!(wait_status("{WIFCONTINUED(s)}"), Some(0xffff));
+        assert_eq!(
+            wait_status("WIFEXITED(s) && WEXITSTATUS(s) == 3"),
+            Some(0x300)
+        );
         assert_eq!(wait_status("{WHAT(s)}"), None);
     }
 }

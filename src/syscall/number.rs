@@ -93,6 +93,7 @@ impl Num {
 
 /// The number that a value stands for, also where only its text is known.
 pub(crate) fn value_of(value: &Value) -> Option<i64> {
+    let value = value.meaning();
     match value {
         Value::Sym { text, value: None } | Value::Raw(text) => match text.split_once("]=") {
             Some((_, indexed)) => consts::eval(indexed), // `[VINTR]=0x3`
