@@ -633,6 +633,9 @@ fn what_runs_into_a_call_is_not_part_of_it() {
     }
     let text = "[pid 5] write(1, \"a\\n\", 2a\n <unfinished ...>\n[pid 6] b() = 0\n[pid 5] <... write resumed>) = 2\n";
     assert_eq!(shown(text), ["6 b() = 0", "5 write(1, \"a\\n\", 2) = 2"]);
+    let text =
+        "1 exit_group(0 <Cannot restart pid 1 with ptrace(PTRACE_SYSCALL): No such process>\n";
+    assert_eq!(shown(text), ["1 exit_group(0) = ?"]);
     let text = "read(0, strace: Process 7 detached\n <detached ...>\n";
     assert_eq!(shown(text), ["0 read(0) = ?"]);
 }
@@ -657,6 +660,7 @@ fn bytes_of_any_kind_pass_through() {
     for text in [
         &b"1 read(3, \"\xff\xc3\", 2) = 2\r\n1 a(\xff, {b=\xc3}) = 0\n"[..],
         b"1 a() = 0",
+        b"1 --- SIGUSR1 (User\xff) @ 0 (0) ---\n",
         b"1 a() = 0\r\n\0\n1 b(\"\0\") = 0\n\xff\n",
         b"1 read(3</\xff>, \"a\") = 0 \t \n",
     ] {

@@ -25,7 +25,7 @@ pub(super) enum Line<'a> {
     Call(&'a [u8]),
     /// The first part of a call, up to `<unfinished ...>`.
     Unfinished(&'a [u8]),
-    /// A first part that nothing follows: `<detached ...>`.
+    /// A first part that nothing follows: `<detached ...>`, or the task could not be restarted.
     Abandoned(&'a [u8]),
     /// A first part of a call that goes on as this task's: `<pid changed to 12 ...>`.
     Moved(&'a [u8], i32),
@@ -83,7 +83,7 @@ fn is_call(i: &[u8]) -> bool {
 fn begun(whole: &[u8]) -> Line<'_> {
     let i = whole.trim_ascii_end();
     if i.last() == Some(&b'>') {
-        let end = &i[i.len().saturating_sub(64)..];
+        let end = &i[i.len().saturating_sub(160)..];
         // Or `<unfinished ... exit status 0>`.
         if let Some(n) = memmem::rfind(end, b"<unfinished ...") {
             return Line::Unfinished(without(i, end.len() - n));
@@ -95,8 +95,11 @@ fn begun(whole: &[u8]) -> Line<'_> {
                 return Line::Moved(without(i, end.len() - n), to);
             }
         }
-        if end.ends_with(b"<detached ...>") {
-            return Line::Abandoned(without(i, b"<detached ...>".len()));
+        // The task is gone: `<Cannot restart pid 12 with ptrace(PTRACE_SYSCALL): No such process>`.
+        let gone = [&b"<detached ...>"[..], b"<Cannot restart pid ", b"<ptrace("];
+        let gone = gone.iter().find_map(|mark| memmem::rfind(end, mark));
+        if let Some(n) = gone {
+            return Line::Abandoned(without(i, end.len() - n));
         }
     }
     Line::Call(whole)
@@ -148,7 +151,11 @@ fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
     };
     let info = match written.first() {
         // `(Child exited) @ 0 (0)`, before version 4.6.
-        Some(b'(') | None => Value::Raw(text(cx, written)),
+        Some(b'(') | None => {
+            let around = cx.begin(written)?;
+            let found = Value::Raw(text(cx, written));
+            cx.end(around, written, b"", found, 0)
+        }
         _ => match value(cx, written) {
             Ok(([], info)) => info,
             _ => return expected(written, "what came with the signal"),

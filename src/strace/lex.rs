@@ -343,20 +343,22 @@ pub(super) fn close_path(i: &[u8]) -> Res<'_, ()> {
     let mut depth = 0usize;
     let mut at = 0;
     let mut in_socket = false;
+    let mut last = 0;
     while let Some(&b) = i.get(at) {
         match b {
             b'\\' => at += 1,
             b'<' => depth += 1,
-            b'[' if i[at - 1] == b':' => in_socket = true,
-            b'>' if in_socket && i[at - 1] == b'-' => {}
+            b'[' if last == b':' => in_socket = true,
+            b'>' if in_socket && last == b'-' => {}
             b'>' => {
-                depth -= 1;
+                depth = depth.saturating_sub(1);
                 if depth == 0 {
                     return Ok((&i[at + 1..], ()));
                 }
             }
             _ => {}
         }
+        last = b;
         at += 1;
     }
     hopeless(i, "`>` to end this path")
