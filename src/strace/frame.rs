@@ -11,10 +11,13 @@ use super::stream::Aside;
 use super::symbol::signal;
 use super::value::{argument, value};
 use crate::trace::{Exit, Value};
-use memchr::memmem;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_while1};
 use nom::sequence::preceded;
+
+/// How the first part of a call ends that nothing follows: the task was let go, or is gone
+/// (`<Cannot restart pid 12 with ptrace(PTRACE_SYSCALL): No such process>`).
+const GONE: [&[u8]; 3] = [b"<detached ...>", b"<Cannot restart pid ", b"<ptrace("];
 
 /// What a line says.
 #[derive(Debug, PartialEq)]
@@ -82,25 +85,26 @@ fn is_call(i: &[u8]) -> bool {
 /// Distinguishes whole calls from first parts, by their ends.
 fn begun(whole: &[u8]) -> Line<'_> {
     let i = whole.trim_ascii_end();
-    if i.last() == Some(&b'>') {
-        let end = &i[i.len().saturating_sub(160)..];
-        // Or `<unfinished ... exit status 0>`.
-        if let Some(n) = memmem::rfind(end, b"<unfinished ...") {
-            return Line::Unfinished(without(i, end.len() - n));
-        }
-        if let Some(n) = memmem::rfind(end, b"<pid changed to ") {
-            let to = end[n + b"<pid changed to ".len()..].strip_suffix(b" ...>");
-            let to = to.and_then(|to| std::str::from_utf8(to).ok()?.parse().ok());
-            if let Some(to) = to {
-                return Line::Moved(without(i, end.len() - n), to);
-            }
-        }
-        // The task is gone: `<Cannot restart pid 12 with ptrace(PTRACE_SYSCALL): No such process>`.
-        let gone = [&b"<detached ...>"[..], b"<Cannot restart pid ", b"<ptrace("];
-        let gone = gone.iter().find_map(|mark| memmem::rfind(end, mark));
-        if let Some(n) = gone {
-            return Line::Abandoned(without(i, end.len() - n));
-        }
+    let end = &i[i.len().saturating_sub(160)..];
+    let mark = match i.last() {
+        Some(b'>') => memchr::memrchr(b'<', end).map(|n| &end[n..]),
+        _ => None,
+    };
+    let Some(mark) = mark else {
+        return Line::Call(whole);
+    };
+    let first = without(i, mark.len());
+    // Or `<unfinished ... exit status 0>`.
+    if mark.starts_with(b"<unfinished ...") {
+        return Line::Unfinished(first);
+    }
+    if let Some(to) = mark.strip_prefix(b"<pid changed to ") {
+        let to = to.strip_suffix(b" ...>");
+        let to = to.and_then(|to| std::str::from_utf8(to).ok()?.parse().ok());
+        return to.map_or(Line::Call(whole), |to| Line::Moved(first, to));
+    }
+    if GONE.iter().any(|gone| mark.starts_with(gone)) {
+        return Line::Abandoned(first);
     }
     Line::Call(whole)
 }
