@@ -74,8 +74,13 @@ const VALUES: &[&str] = &[
     "18446744073709551615",
     "-0",
     "340282366920938463463374607431768211455",
+    "-0x2",
+    "-0x2 /* TIPC_CLUSTER_SCOPE */",
     "00000000",
     "0xfffffffffffffffffffffffffffffff1",
+    // `-X raw -y`.
+    "-100</root>",
+    "{flags=0x1, timestamp = {1, 2}, ...}",
     // Constants.
     "O_RDONLY|O_CLOEXEC",
     "0x80000 /* O_CLOEXEC */",
@@ -403,6 +408,7 @@ fn results_print_back() {
         ("-1 ENOTSUPP (Unknown error 524)", Answer::Errno(524)),
         ("-1 ERRNO_524 (Unknown error 524)", Answer::Errno(524)),
         ("-1 (errno 524)", Answer::Errno(524)),
+        ("-1 (errno 18446744073709551554)", Answer::Value(62)),
         ("? ERESTARTSYS (To be restarted)", restart(512)),
         (
             "? ERESTARTSYS (To be restarted if SA_RESTART is set)",
@@ -675,7 +681,7 @@ fn bytes_of_any_kind_pass_through() {
 
 #[test]
 fn doubts_have_places() {
-    let text = b"1 a(1, {b=x y, c=1}) = 0\n2 b(1 <unfinished ...>\n2 <... b resumed>, x y) = 0\n";
+    let text = b"1 a(1, {b=x y, c=1}) = 0\n2 b(1 <unfinished ...>\n2 <... b resumed>, x y) = 0\n3 c(x: )  = 0\n";
     let doubts: Vec<String> = Stream::new(&text[..], "t")
         .flatten()
         .flat_map(|piece| piece.doubts)
@@ -683,7 +689,11 @@ fn doubts_have_places() {
         .collect();
     assert_eq!(
         doubts,
-        ["t:1:11: expected a value", "t:3:20: expected a value"]
+        [
+            "t:1:11: expected a value",
+            "t:3:20: expected a value",
+            "t:4:5: expected a value"
+        ]
     );
 }
 

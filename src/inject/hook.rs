@@ -238,9 +238,14 @@ impl HookCall {
             .decode(&self.args, self.ret(), &self.memory, &self.memory)
     }
 
-    /// The index of an argument by its name in the man page.
+    /// The names of [`HookCall::values`], as in the man page.
+    pub fn arg_names(&self) -> Vec<&'static str> {
+        self.call.shown_names(&self.args)
+    }
+
+    /// The index among [`HookCall::values`] of an argument by its name in the man page.
     pub fn arg_index(&self, name: &str) -> Option<usize> {
-        self.call.arg(name)
+        self.arg_names().iter().position(|&known| known == name)
     }
 
     /// The descriptor that the call is about.

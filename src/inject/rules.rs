@@ -100,6 +100,17 @@ impl Selector {
         wanted && !self.terms.iter().any(|term| term.negated && hit(term))
     }
 
+    /// Whether the call of this name is among them. One that is not known has no class, and no name that could be asked for.
+    pub fn matches_name(&self, name: &str) -> bool {
+        match syscall::by_name(name) {
+            Some(call) => self.matches(call),
+            None => self
+                .terms
+                .iter()
+                .all(|term| term.negated != (term.what == What::All)),
+        }
+    }
+
     /// How specific it is: all calls (0), classes (1), names (2).
     pub fn rank(&self) -> u8 {
         let rank = |term: &Term| match term.what {

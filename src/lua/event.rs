@@ -33,9 +33,7 @@ impl EventData {
             return Ok(None);
         };
         let known = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args));
-        let names: Vec<&'static str> = known.map_or_else(Vec::new, |known| {
-            known.args.iter().map(|arg| arg.name).collect()
-        });
+        let names = known.map_or_else(Vec::new, |known| known.shown_names(&call.args));
         values::arguments(lua, &call.values(), &names).map(Some)
     }
 }

@@ -196,7 +196,7 @@ impl DescriptorTable {
                 }
             }
             "open" => self.open(seen, seen.flags(1)),
-            "openat" => self.open(seen, seen.flags(2)),
+            "openat" | "open_by_handle_at" => self.open(seen, seen.flags(2)),
             "openat2" => {
                 let mut how = [0; 8];
                 ChunkMemory(seen.ins).read(seen.args[2], &mut how);

@@ -26,7 +26,7 @@ pub use event::{
 };
 pub use files::Files;
 pub use filter::{Failed, Filter, Found, Predicate};
-pub use memory::{ChunkMemory, NoMemory};
+pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use place::{default_dir, latest, mark_latest, resolve};
 pub use reader::{Frames, Recording};
 pub use writer::Writer;

@@ -1,6 +1,6 @@
 //! Recorded events as calls of a [`Trace`].
 
-use super::{CallEvent, ChunkMemory, Event, EventKind, Recording, Result};
+use super::{CallEvent, ChunkMemory, Event, EventKind, LeftMemory, Recording, Result};
 use crate::syscall;
 use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Trace, Value};
 use std::sync::Arc;
@@ -11,12 +11,15 @@ impl CallEvent {
         let Some(call) = syscall::by_nr(self.nr.into()) else {
             return self.args.iter().map(|&arg| Value::Addr(arg)).collect();
         };
-        call.resolve(&self.args).decode(
-            &self.args,
-            self.ret,
-            &ChunkMemory(&self.ins),
-            &ChunkMemory(&self.outs),
-        )
+        call.resolve(&self.args)
+            .decode(&self.args, self.ret, &ChunkMemory(&self.ins), &self.left())
+    }
+
+    fn left(&self) -> LeftMemory<'_> {
+        LeftMemory {
+            ins: &self.ins,
+            outs: &self.outs,
+        }
     }
 
     /// What strace says about the result besides.
@@ -24,8 +27,9 @@ impl CallEvent {
         let (Some(call), Some(ret)) = (syscall::by_nr(self.nr.into()), self.ret) else {
             return Vec::new();
         };
-        let (ins, outs) = (ChunkMemory(&self.ins), ChunkMemory(&self.outs));
-        call.resolve(&self.args).notes(&self.args, ret, &ins, &outs)
+        let ins = ChunkMemory(&self.ins);
+        call.resolve(&self.args)
+            .notes(&self.args, ret, &ins, &self.left())
     }
 
     /// The call's name.
@@ -55,53 +59,12 @@ impl Event {
             EventKind::Signal(signal) => Entry::Signal {
                 tid: self.tid,
                 signal: signal.signal,
-                info: signal_info(signal.signal, &signal.info),
+                info: syscall::signal_info(signal.signal, &signal.info),
                 origin,
                 remarks: None,
             },
         }
     }
-}
-
-/// `siginfo_t` as strace shows it: sigaction(2).
-fn signal_info(signal: i32, info: &[u8]) -> Value {
-    let int = |at: usize| {
-        info.get(at..at + 4)
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, i32::from_ne_bytes)
-    };
-    let code = int(8);
-    let sym = |text: String, value: i32| Value::Sym {
-        text,
-        value: Some(value.into()),
-    };
-    let field = |name: &str, value: Value| Field {
-        name: name.into(),
-        value,
-    };
-    let code_name = match code {
-        0 => Some("SI_USER"),
-        0x80 => Some("SI_KERNEL"),
-        -1 => Some("SI_QUEUE"),
-        -2 => Some("SI_TIMER"),
-        -6 => Some("SI_TKILL"),
-        _ => None,
-    };
-    let mut fields = vec![
-        field(
-            "si_signo",
-            sym(syscall::consts::signal_name(signal), signal),
-        ),
-        field(
-            "si_code",
-            code_name.map_or(Value::Int(code.into()), |name| sym(name.into(), code)),
-        ),
-    ];
-    if matches!(code, 0 | -6) {
-        fields.push(field("si_pid", Value::Int(int(16).into())));
-        fields.push(field("si_uid", Value::Int(int(20).into())));
-    }
-    Value::Struct { fields, cut: false }
 }
 
 impl Recording {

@@ -63,10 +63,11 @@ fn sigreturn(task: &mut Stopped, number: u64) -> Result<()> {
 /// Only what cannot reach beyond the process: a recording may be a stranger's, and claim that its execve
 /// has no new image.
 fn repeat(task: &mut Stopped, name: &str, ret: i64, number: u64) -> Result<()> {
-    const OWN: [&str; 8] = [
+    const OWN: [&str; 9] = [
         "brk",
         "mprotect",
         "munmap",
+        "pkey_mprotect",
         "rt_sigaction",
         "rt_sigprocmask",
         "set_robust_list",

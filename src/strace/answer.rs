@@ -49,8 +49,15 @@ pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Answered> {
         [b'-', b'1', b' ', rest @ ..] if matches!(rest.first(), Some(b'E')) => failed(rest)?,
         [b'-', b'1', b' ', rest @ ..] if rest.starts_with(b"(errno ") => {
             let (rest, number) = digit1.parse(&rest[b"(errno ".len()..])?;
-            match (rest.strip_prefix(b")"), number_of(number)) {
-                (Some(rest), Some(errno)) => (rest, Answer::from_raw(-errno)),
+            // What a task was told that is no errno is shown as one where strace loses its place:
+            // `(errno 18446744073709551554)` is 62.
+            let errno = std::str::from_utf8(number).ok();
+            let errno = errno.and_then(|text| text.parse::<u64>().ok());
+            match (rest.strip_prefix(b")"), errno) {
+                (Some(rest), Some(errno)) => {
+                    let raw = (errno as i64).wrapping_neg();
+                    (rest, Answer::from_raw(raw))
+                }
                 _ => return expected(rest, "`)` behind an errno"),
             }
         }
@@ -173,6 +180,11 @@ fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut Answered) -> Res<'a, ()> 
                 rest
             }
             [b'(', b')', rest @ ..] => rest,
+            // The security context of what a descriptor that was returned is of.
+            [b'[', rest @ ..] => match memchr(b']', rest).map(|n| rest.split_at(n)) {
+                Some((context, rest)) if context.contains(&b':') => &rest[1..],
+                _ => return expected(i, "the end of the line"),
+            },
             [b'(', rest @ ..] => noted(cx, rest, &mut found.notes)?.0,
             [b'<', rest @ ..] if rest.first().is_some_and(u8::is_ascii_digit) => {
                 let (after, seconds) = digit1.parse(rest)?;
@@ -202,6 +214,13 @@ fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, (
             .parse(rest)
             .unwrap_or_else(|_: nom::Err<Expected<'_>>| (rest, b"".as_slice()));
         let (after, name) = match after {
+            // The only names that are not one word.
+            [b' ', b'm', b'a', b's', b'k', b' ', after @ ..] if name == b"old" => {
+                (after, b"old mask".as_slice())
+            }
+            [b' ', b'n', b'o', b'w', b' ', after @ ..] if name == b"mask" => {
+                (after, b"mask now".as_slice())
+            }
             [b' ' | b':' | b'=', after @ ..] if !name.is_empty() && !at_end(after) => (after, name),
             _ => (rest, b"".as_slice()),
         };

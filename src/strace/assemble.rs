@@ -288,10 +288,24 @@ impl Assembler {
                 return self.again(held, Added::More, out);
             }
         }
-        match held.lines() {
-            0 | 1 => self.failed(held, at, message, out),
+        match (held.lines(), self.goes_on(&held)) {
+            (0 | 1, Some(tid)) => self.resume(tid, tid, held, None, 0, out),
+            (0 | 1, None) => self.failed(held, at, message, out),
             _ => self.split(held, out),
         }
+    }
+
+    /// The task of which the call that began on the line before goes on here: where strace is told to leave calls
+    /// out by their status, it forgets to say whose the rest is.
+    fn goes_on(&mut self, held: &Held) -> Option<i32> {
+        let (tid, begun) = self.underway.last()?;
+        if begun.line + 1 != held.line {
+            return None;
+        }
+        let joined = [&begun.text, held.own()].concat();
+        let fits = frame::call(&mut self.cx, &joined).is_ok() && !self.cx.has_doubts();
+        self.cx.take_doubts();
+        fits.then_some(tid)
     }
 
     fn failed(&mut self, held: Held, at: usize, message: String, out: &mut VecDeque<Piece>) {

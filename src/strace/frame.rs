@@ -11,6 +11,7 @@ use super::stream::Aside;
 use super::symbol::signal;
 use super::value::{argument, value};
 use crate::trace::{Exit, Value};
+use memchr::memmem;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_while1};
 use nom::sequence::preceded;
@@ -141,14 +142,20 @@ fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
         return Ok((&[], Line::Aside(Aside::Stopped)));
     }
     let (rest, name) = word(i)?;
-    let Some(signal) = std::str::from_utf8(name).ok().and_then(signal_number) else {
+    let named = std::str::from_utf8(name).ok().and_then(signal_number);
+    if named.is_none() && !i.starts_with(b"{") {
         return expected(i, "a signal");
-    };
+    }
     let Some(info) = rest.trim_ascii_end().strip_suffix(b"---") else {
         return expected(&rest[rest.len()..], "`---` at the end");
     };
     let front = rest.trim_ascii_start();
+    // Versions 4.6 and 4.7 say what the signal is behind it: `{…} (Interrupt)`.
     let written = info.trim_ascii();
+    let written = match memmem::rfind(written, b"} (") {
+        Some(end) if written.starts_with(b"{") => &written[..=end],
+        _ => written,
+    };
     let back = match written.is_empty() {
         true => front,
         false => front.get(written.len()..).unwrap_or_default(),
@@ -164,6 +171,11 @@ fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
             Ok(([], info)) => info,
             _ => return expected(written, "what came with the signal"),
         },
+    };
+    // Version 4.6 has its name in there only.
+    let told = || i32::try_from(info.field("si_signo")?.as_i64()?).ok();
+    let Some(signal) = named.or_else(told) else {
+        return expected(written, "a signal");
     };
     let line = Line::Signal {
         signal,
@@ -284,7 +296,14 @@ pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>
                 odd = true;
                 after
             }
-            [b')', after @ ..] => return Ok((after, odd)),
+            [b')', after @ ..] => {
+                // A name for nothing, as in `getpid(strace: )`, would be printed as no argument at all.
+                let nothing = |arg: &Value| matches!(arg.meaning(), Value::Sym { text, .. } if text.is_empty());
+                if args.len() == 1 && args.iter().all(nothing) {
+                    cx.doubt(i, "a value");
+                }
+                return Ok((after, odd));
+            }
             // The comma is missing; see `value::is_next`.
             [b'{' | b'N', ..] if after.len() < rest.len() => {
                 odd = true;

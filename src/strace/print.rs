@@ -11,7 +11,17 @@ use std::io::{self, Write};
 /// The column in which strace writes ` = `, where the arguments leave room.
 const RESULT_COLUMN: usize = 39;
 /// Calls whose results are addresses.
-const ADDRESSES: [&str; 5] = ["brk", "mmap", "mmap2", "mremap", "shmat"];
+const ADDRESSES: [&str; 9] = [
+    "brk",
+    "mmap",
+    "mmap2",
+    "mremap",
+    "shmat",
+    "membarrier",
+    "personality",
+    "sched_getscheduler",
+    "ioprio_get",
+];
 
 /// Whose spelling is to be printed.
 #[derive(Clone, Copy, PartialEq)]

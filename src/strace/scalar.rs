@@ -98,7 +98,8 @@ pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>
             let Some(Ok(fd)) = std::str::from_utf8(digits).ok().map(str::parse) else {
                 return Ok((rest, None));
             };
-            cx.odd |= is_odd_decimal(digits);
+            // We would write this one's name, which `-X raw` does not.
+            cx.odd |= is_odd_decimal(digits) || fd == AT_FDCWD;
             return descriptor(cx, rest, fd);
         }
         [b'/', next, ..] if next.is_ascii_digit() => {
@@ -191,6 +192,14 @@ fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
         return Some(Value::Int(value));
     }
     let text = std::str::from_utf8(digits).ok()?;
+    // `scope=-0x2`: a signed constant under `-X raw`.
+    if let Some(hex) = text.strip_prefix("-0x") {
+        let value = u64::from_str_radix(hex, 16).ok()?;
+        return Some(Value::Sym {
+            text: text.to_owned(),
+            value: Some((value as i64).wrapping_neg()),
+        });
+    }
     let beyond = || {
         let text = text.to_owned();
         Some(Value::Sym { text, value: None })
@@ -308,8 +317,8 @@ fn rest_len_before(start: &[u8], rest: &[u8]) -> usize {
 /// A symbol that is a pair of brackets with what is inside.
 pub(super) fn bracketed_symbol<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let (mut rest, _) = bracketed(i)?;
-    // `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP} | 3 << 16`.
-    if rest.starts_with(b" | ") {
+    // `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16`, or ` | 3 << 16`.
+    if rest.starts_with(b" | ") || rest.starts_with(b"|") {
         rest = take_while(|b: u8| is_word(b) || b" |<".contains(&b))
             .parse(rest)?
             .0;

@@ -15,6 +15,14 @@ pub(super) fn set<'a>(cx: &mut Context, i: &'a [u8], negated: bool) -> Res<'a, V
         let start = rest;
         rest = blanks(rest);
         usual &= start.len() - rest.len() == usize::from(!items.is_empty());
+        // What strace cut: no set that anything could be made of.
+        if let Some(after @ [b']', ..]) = rest.strip_prefix(b"...")
+            && !items.is_empty()
+        {
+            items.push(b"...".as_slice());
+            rest = after;
+            break;
+        }
         let (mut after, item) = word(rest)?;
         if after.first() == Some(&b'<') && item.iter().all(u8::is_ascii_digit) {
             after = close_path(after)?.0;

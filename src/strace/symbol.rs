@@ -78,7 +78,30 @@ impl Symbols {
     }
 }
 
+/// No expression has more parentheses than this, nor does one of its alternatives have more operators.
+const MOST_OPERATORS: usize = 32;
+
+/// Whether working this out would go on and on, into ever smaller parts: no expression of strace's is like that.
+fn is_endless(text: &str) -> bool {
+    let (mut parentheses, mut operators) = (0, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' => parentheses += 1,
+            b'~' | b'*' | b'+' | b'<' => operators += 1,
+            b'|' => operators = 0,
+            _ => {}
+        }
+        if parentheses > MOST_OPERATORS || operators > MOST_OPERATORS {
+            return true;
+        }
+    }
+    false
+}
+
 fn eval(text: &str) -> Option<i64> {
+    if is_endless(text) {
+        return None;
+    }
     if text.starts_with('{') || text.starts_with("WIF") {
         return wait_status(text);
     }
@@ -138,11 +161,18 @@ pub(super) fn signal(name: &str) -> Option<i32> {
     })
 }
 
-/// `{WIFEXITED(s) && WEXITSTATUS(s) == 0}` and kin, as wait(2)'s status word.
+/// `{WIFEXITED(s) && WEXITSTATUS(s) == 0}` and kin, as wait(2)'s status word; of a tracee's stop with its event:
+/// `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16`.
 fn wait_status(text: &str) -> Option<i64> {
-    let inside = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
-    let text = inside.unwrap_or(text);
-    let mut status = 0;
+    let (text, event) = match text.strip_prefix('{') {
+        Some(inside) => inside.rsplit_once('}')?,
+        None => (text, ""),
+    };
+    let mut status = match event.trim_start().strip_prefix('|') {
+        Some(event) => consts::eval(event)?,
+        None if event.is_empty() => 0,
+        None => return None,
+    };
     for part in text.split(" && ") {
         status |= match part.split_once(" == ") {
             Some(("WEXITSTATUS(s)", code)) => code.parse::<i64>().ok()? << 8,
@@ -215,6 +245,15 @@ mod tests {
     }
 
     #[test]
+    fn expressions_that_only_go_on_have_no_values() {
+        for part in ["~", "~(", "(", "1*", "1+", "1<<", "(1|", "-("] {
+            assert_eq!(eval(&part.repeat(1 << 20)), None, "{part}");
+        }
+        let capabilities = vec!["1<<3"; 41].join("|");
+        assert_eq!(eval(&capabilities), Some(8));
+    }
+
+    #[test]
     fn wait_statuses_are_numbers() {
         assert_eq!(
             wait_status("{WIFEXITED(s) && WEXITSTATUS(s) == 3}"),
@@ -227,6 +266,10 @@ mod tests {
         assert_eq!(
             wait_status("{WIFSTOPPED(s) && WSTOPSIG(s) == SIGSTOP}"),
             Some(0x137f)
+        );
+        assert_eq!(
+            wait_status("{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16"),
+            Some(0x4057f)
         );
         assert_eq!(wait_status("{WIFCONTINUED(s)}"), Some(0xffff));
         assert_eq!(

@@ -46,6 +46,12 @@ impl Underway {
         self.order.last_key_value().map(|(_, &tid)| tid)
     }
 
+    /// The call that began last, with its task.
+    pub(super) fn last(&self) -> Option<(i32, &Begun)> {
+        let tid = self.latest()?;
+        Some((tid, self.begun.get(&tid)?))
+    }
+
     /// The task that must make room before this call can be remembered.
     pub(super) fn without_room(&self, next: &Begun) -> Option<i32> {
         let full = self.begun.len() >= MOST_BEGUN

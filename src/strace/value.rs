@@ -42,8 +42,11 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
         let said = until(i, start);
         let comment = said.contains(&b'*');
         cx.odd &= !comment;
-        let said = if comment { said } else { b"" };
-        return Ok((start, Value::Raw(text(cx, said))));
+        let found = match comment {
+            true => Value::Raw(text(cx, said)),
+            false => nothing(),
+        };
+        return Ok((start, found));
     }
     let (seen, found) = atom(cx, start, depth)?;
     let Some(found) = found else {
@@ -239,7 +242,7 @@ pub(super) fn list<'a>(
 /// may say where it could not read on: `[1, 2, ... /* 0x7f1000 */]`.
 fn ellipsis(i: &[u8], close: u8) -> Option<(&[u8], bool)> {
     let start = match i.first() {
-        Some(b' ' | b'\t') => blanks(i),
+        Some(b' ' | b'\t' | b'/') => gap(i).ok()?.0,
         _ => i,
     };
     let after = start.strip_prefix(b"...")?;
@@ -296,6 +299,14 @@ fn member<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Field> {
     Ok((rest, Field { name, value }))
 }
 
+/// Flags of which none is set, where strace writes nothing at all: `c_iflag=,`, `statx(0, NULL, , 0, NULL)`.
+fn nothing() -> Value {
+    Value::Sym {
+        text: String::new(),
+        value: Some(0),
+    }
+}
+
 /// Abstract names begin with a NUL, for which there is an `@` in front of the quotes.
 fn sun_path(written: &[u8], value: Value) -> Value {
     let is_abstract =
@@ -341,6 +352,8 @@ pub(super) fn name(i: &[u8]) -> Res<'_, &[u8]> {
     match rest {
         [b'=', b'=' | b'>', ..] => expected(rest, "`=`"),
         [b'=', after @ ..] => Ok((after, until(i, rest))),
+        // `timestamp = {1, 2}`, before version 4.16.
+        [b' ', b'=', b' ', after @ ..] => Ok((after, until(i, rest))),
         [b':', after @ ..] if is_old_name(until(i, rest), after) => Ok((after, until(i, rest))),
         _ => expected(rest, "`=`"),
     }
@@ -361,8 +374,10 @@ pub(super) fn argument<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
         return value(cx, i);
     }
     match name(start) {
-        Ok((after, _)) => labelled(cx, (i, start, after), 0, cx.labels),
-        Err(_) => value(cx, i),
+        Ok((after, _)) if !matches!(after.first(), Some(b' ' | b',' | b')') | None) => {
+            labelled(cx, (i, start, after), 0, cx.labels)
+        }
+        _ => value(cx, i),
     }
 }
 

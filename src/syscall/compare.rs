@@ -2,9 +2,10 @@
 
 use super::encode::option;
 use super::kind::{Dir, Format, Kind, Num};
+use super::layout::Shown;
 use super::number::value_of;
 use super::table::Syscall;
-use super::{Memory, Mismatch, Moved};
+use super::{Abi, Memory, Mismatch, Moved};
 use crate::trace::{Value, plain};
 
 impl Syscall {
@@ -22,10 +23,11 @@ impl Syscall {
         values: &[Value],
     ) -> Result<(), Mismatch> {
         let values = &*plain(values);
-        let order = self.old_layout(values.len());
+        let own = &self.values(args, entry);
+        let order = self.order(args, values.len(), entry);
         for (position, expected) in values.iter().enumerate() {
             let label = label(expected).map(|name| self.labelled(name));
-            let index = match order {
+            let index = match &order {
                 _ if label.is_some() => label.flatten(),
                 Some(order) => order.get(position).copied().flatten(),
                 None => Some(position),
@@ -33,12 +35,15 @@ impl Syscall {
             let Some((arg, formal)) = index.and_then(|i| Some((i, self.args.get(i)?))) else {
                 continue;
             };
-            let raw = args.get(arg).copied().unwrap_or(0);
+            let raw = own.get(arg).copied().unwrap_or(0);
             let same = match &formal.kind {
                 Kind::Num(num) => numbers_agree(num, expected, raw),
                 Kind::Ptr(dir, to) if is_out(*dir, to) => out_agrees(expected, raw),
+                Kind::Ptr(_, to) if to.layout().is_some_and(|l| l.has_pointers()) => {
+                    agrees(&inputs_of(to, expected), &self.decode_arg(arg, args, entry))
+                }
                 Kind::Ptr(_, to) if matches!(**to, Kind::Option(..)) => {
-                    option_agrees(expected, &self.decode_arg(arg, args, entry))
+                    option_agrees(expected, &self.decode_arg(arg, args, entry), self.abi)
                 }
                 _ => agrees(expected, &self.decode_arg(arg, args, entry)),
             };
@@ -81,8 +86,25 @@ fn is_out(dir: Dir, to: &Kind) -> bool {
         Kind::Iovec(Moved::Out, _) | Kind::Message(Moved::Out) | Kind::Messages(Moved::Out, _) => {
             true
         }
-        _ => matches!(dir, Dir::Out | Dir::OutSome | Dir::Interrupted | Dir::Word),
+        Kind::Struct(layout) if dir == Dir::InOut && layout.is_all(Shown::After) => true,
+        _ => matches!(
+            dir,
+            Dir::Out | Dir::OutSome | Dir::OutAlways | Dir::Interrupted | Dir::Word
+        ),
     }
+}
+
+/// A structure without what the kernel stored where its members point.
+fn inputs_of(kind: &Kind, value: &Value) -> Value {
+    let mut value = before(value).clone();
+    if let (Value::Struct { fields, .. }, Some(layout)) = (&mut value, kind.layout()) {
+        let stored = |name: &str| {
+            let mut members = layout.members.iter().filter(|m| m.name == name);
+            members.any(|m| matches!(&m.kind, Kind::Ptr(dir, to) if is_out(*dir, to)))
+        };
+        fields.retain(|field| !stored(&field.name));
+    }
+    value
 }
 
 /// Out-arguments only have to be null where they were, and to be there where something was stored.
@@ -101,8 +123,16 @@ fn numbers_agree(num: &Num, expected: &Value, raw: u64) -> bool {
             None => raw != 0 || matches!(expected, Value::Raw(_)),
         };
     }
+    if matches!(num.format, Format::SignalMask) {
+        return agrees(expected, &num.decode(raw));
+    }
     match value_of(before(expected)) {
-        Some(value) => (value as u64 ^ raw) & num.mask() == 0,
+        Some(value) if (value as u64 ^ raw) & num.mask() == 0 => true,
+        // A request's name stands for another number on another ABI.
+        Some(_) => match (before(expected), num.decode(raw)) {
+            (Value::Sym { text, .. }, Value::Sym { text: actual, .. }) => *text == actual,
+            _ => false,
+        },
         // Text that means nothing to us says nothing; a pointee where a number is expected is another call.
         None => match expected {
             Value::Raw(_) => true,
@@ -116,11 +146,11 @@ fn numbers_agree(num: &Num, expected: &Value, raw: u64) -> bool {
 }
 
 /// A socket option by its bytes where it was shown in another way than we would.
-fn option_agrees(expected: &Value, actual: &Value) -> bool {
+fn option_agrees(expected: &Value, actual: &Value, abi: Abi) -> bool {
     if agrees(expected, actual) {
         return true;
     }
-    match (option(expected), option(actual), actual) {
+    match (option(expected, abi), option(actual, abi), actual) {
         (Some(expected), _, Value::Str { bytes, .. }) => bytes.starts_with(&expected),
         (Some(expected), Some(actual), _) => expected == actual,
         _ => matches!(expected, Value::Raw(_)),

@@ -1,10 +1,10 @@
 //! Names of constants: values, expressions as strace writes them, errnos and signals.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
-use super::sets;
+use super::{Abi, macros, sets};
 
 struct Errno {
     name: &'static str,
@@ -32,15 +32,29 @@ static SIGNALS: LazyLock<Vec<(&'static str, i32)>> = LazyLock::new(|| {
         .collect()
 });
 
-static VALUES: LazyLock<HashMap<&'static str, i64>> = LazyLock::new(|| {
-    let mut values = HashMap::new();
+type Values = HashMap<&'static str, i64>;
+
+static COMMON: LazyLock<Values> = LazyLock::new(|| {
+    let mut values = of_sets(sets::common());
     values.extend(SIGNALS.iter().map(|&(name, n)| (name, i64::from(n))));
     values.extend(ERRNOS.iter().map(|e| (e.name, i64::from(e.number))));
-    let names = sets::all().flat_map(|set| &set.names);
-    values.extend(names.map(|name| (name.text, name.value)));
     values.insert("NULL", 0);
     values
 });
+
+/// Requests of ioctl, of which the tables of calls name many.
+static REQUESTS: LazyLock<Values> = LazyLock::new(|| of_sets(sets::set("ioctl").into_iter()));
+
+/// Made when a name is neither.
+static RARE: LazyLock<Values> = LazyLock::new(|| of_sets(sets::rare()));
+
+fn of_sets(sets: impl Iterator<Item = &'static sets::Set>) -> Values {
+    let sets: Vec<_> = sets.collect();
+    let mut values = HashMap::with_capacity(sets.iter().map(|set| set.list().len()).sum());
+    let names = sets.iter().flat_map(|set| set.list());
+    values.extend(names.map(|name| (name.text, name.value)));
+    values
+}
 
 fn rows(text: &'static str) -> impl Iterator<Item = &'static str> {
     let lines = text.lines().map(str::trim);
@@ -49,32 +63,57 @@ fn rows(text: &'static str) -> impl Iterator<Item = &'static str> {
 
 /// The value of a constant by its full name: `O_CLOEXEC`, `EIO`, `SIGINT`, `AT_FDCWD`.
 pub fn value(name: &str) -> Option<i64> {
-    VALUES.get(name).copied().or_else(|| {
+    if let Some(call) = name.strip_prefix("__NR_") {
+        return super::by_name(call).map(|call| i64::from(call.nr));
+    }
+    let known = COMMON.get(name).or_else(|| REQUESTS.get(name));
+    let known = known.or_else(|| RARE.get(name));
+    known.copied().or_else(|| {
         let real_time = name.starts_with("SIGRT").then(|| signal(name));
-        real_time.flatten().map(i64::from)
+        let real_time = real_time.flatten().map(i64::from);
+        real_time.or_else(|| sets::own_value(Abi::I386, name))
     })
 }
 
 /// The value of an expression as strace writes it: `O_RDONLY|O_CLOEXEC`, `S_IFREG|0644`,
 /// `makedev(0x8, 0x1)`, `htons(80)`, `inet_addr("127.0.0.1")`, `8192*1024`, `1<<CAP_KILL`, `-1`.
-/// A comment (`/* … */`) may follow. `None` where a name in it is unknown.
+/// Comments (`/* … */`) do not count. `None` where a name in it is unknown.
 pub fn eval(expr: &str) -> Option<i64> {
-    let expr = match expr.find("/*") {
-        Some(at) => expr.get(..at)?,
-        None => expr,
-    };
     if expr.len() > 4096 {
         return None;
     }
+    if expr.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return match expr.as_bytes().first() {
+            Some(b'0'..=b'9') => sets::number(expr),
+            _ => value(expr),
+        };
+    }
+    let uncommented = uncommented(expr);
+    let expr = uncommented.trim();
     // Where a number has several names, strace gives them all: `BTRFS_IOC_CLONE or FICLONE`.
     if expr.contains(" or ") {
-        return expr.split(" or ").find_map(|name| value(name.trim()));
+        // A macro may not say the size (`MIXER_READ(1)`), a name does. Older versions listed all that agree in type and
+        // number, whatever their size; then it is the terminal's (0x54, without a size) that was meant:
+        // `SNDCTL_TMR_TIMEBASE or TCGETS`.
+        let values: Vec<(bool, i64)> = expr
+            .split(" or ")
+            .filter_map(|name| Some((name.contains('('), eval(name.trim())?)))
+            .collect();
+        let terminal = values.iter().find(|(_, value)| value >> 8 == 0x54);
+        let named = values.iter().find(|(from_macro, _)| !from_macro);
+        let best = terminal.or(named).or(values.first());
+        return best.map(|&(_, value)| value);
     }
     let mut or = 0i64;
     for term in split_outside(expr, '|') {
         or |= term_value(term.trim())?;
     }
     Some(or)
+}
+
+/// The value of an expression on an ABI: some requests of ioctl have other numbers on i386.
+pub(crate) fn eval_in(abi: Abi, expr: &str) -> Option<i64> {
+    sets::own_value(abi, expr).or_else(|| eval(expr))
 }
 
 /// Splits where no parenthesis is open.
@@ -91,6 +130,11 @@ fn split_outside(text: &str, at: char) -> impl Iterator<Item = &str> {
 }
 
 fn term_value(term: &str) -> Option<i64> {
+    if let Some(quoted) = term.strip_prefix('\'').and_then(|t| t.strip_suffix('\'')) {
+        let mut chars = quoted.chars();
+        let (first, rest) = (chars.next()?, chars.next());
+        return rest.is_none().then(|| i64::from(u32::from(first)));
+    }
     if let Some((left, right)) = term.split_once("<<") {
         let shift = u32::try_from(term_value(right.trim())?).ok()?;
         return term_value(left.trim())?.checked_shl(shift);
@@ -103,38 +147,45 @@ fn term_value(term: &str) -> Option<i64> {
         if name.is_empty() {
             return eval(inner);
         }
-        return call_value(name.trim(), inner.trim());
+        return macros::value(name.trim(), inner.trim());
     }
     if let Some((left, right)) = term.split_once('*') {
+        if let Some(&offset) = COMMON.get(term) {
+            return Some(offset); // of a register: `8*RAX`
+        }
         return Some(term_value(left.trim())?.wrapping_mul(term_value(right.trim())?));
+    }
+    if let Some(name) = term.strip_prefix('-')
+        && name.starts_with('E')
+    {
+        return value(name).map(i64::wrapping_neg); // `-ENOENT`
     }
     if term.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
         return sets::number(term);
     }
+    // `SKF_AD_OFF+SKF_AD_PROTOCOL`, `IPV4_DEVCONF_TAG-1`
+    if let Some((left, right)) = term.split_once('+') {
+        return Some(term_value(left.trim())?.wrapping_add(term_value(right.trim())?));
+    }
+    if let Some((left, right)) = term.split_once('-') {
+        return Some(term_value(left.trim())?.wrapping_sub(term_value(right.trim())?));
+    }
     value(term)
 }
 
-fn call_value(name: &str, inner: &str) -> Option<i64> {
-    match name {
-        "makedev" => {
-            let (major, minor) = inner.split_once(',')?;
-            let (major, minor) = (eval(major)? as u64, eval(minor)? as u64);
-            Some(makedev(major, minor) as i64)
-        }
-        "_IOC" => {
-            let mut parts = inner.split(',').map(|part| eval(part.trim()));
-            let mut part = || parts.next().flatten();
-            let (direction, kind, nr, size) = (part()?, part()?, part()?, part()?);
-            Some((direction & 3) << 30 | (size & 0x3fff) << 16 | (kind & 0xff) << 8 | (nr & 0xff))
-        }
-        "htons" => Some(i64::from((eval(inner)? as u16).to_be())),
-        "htonl" => Some(i64::from((eval(inner)? as u32).to_be())),
-        "inet_addr" => {
-            let address: Ipv4Addr = inner.trim_matches('"').parse().ok()?;
-            Some(i64::from(u32::from_ne_bytes(address.octets())))
-        }
-        _ => None,
+/// Without what stands between `/*` and `*/`.
+fn uncommented(text: &str) -> Cow<'_, str> {
+    if !text.contains("/*") {
+        return Cow::Borrowed(text);
     }
+    let mut left = String::new();
+    let mut rest = text;
+    while let Some((before, comment)) = rest.split_once("/*") {
+        left.push_str(before);
+        rest = comment.split_once("*/").map_or("", |(_, after)| after);
+    }
+    left.push_str(rest);
+    Cow::Owned(left)
 }
 
 /// A device number from its parts, as the kernel's `new_encode_dev` and glibc's `makedev` make it.
@@ -198,7 +249,13 @@ pub fn signal_name(n: i32) -> String {
 
 /// Names of constants that are close to this one, best first, at most three.
 pub fn suggest(name: &str) -> Vec<&'static str> {
-    nearest(name, VALUES.keys().copied())
+    let near = nearest(name, COMMON.keys().copied());
+    if !near.is_empty() || name.len() > 256 {
+        return near;
+    }
+    // Of so many rare names something is always a little like it.
+    let close = |c: &&&str| strsim::damerau_levenshtein(name, c) <= 2;
+    nearest(name, RARE.keys().filter(close).copied())
 }
 
 /// Names of errnos that are close to this one, best first, at most three.

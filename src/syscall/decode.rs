@@ -1,20 +1,23 @@
 //! Arguments as strace shows them.
 
 use super::frame::{
-    Frame, MOST_ELEMENTS, MOST_PATH, MOST_STRING, MOST_STRINGS, Side, read_exact, read_text,
-    read_u64, unsigned,
+    After, Frame, MOST_ELEMENTS, MOST_PATH, MOST_STRING, MOST_STRINGS, Nowhere, Side, read_exact,
+    read_text, read_word, unsigned,
 };
-use super::kind::{Dir, Kind};
-use super::layout::Layout;
-use super::number::symbol;
+use super::kind::{Dir, Kind, Len};
+use super::layout::{Layout, Shown};
+use super::notation::{self, Notation};
+use super::number::{hex, symbol};
 use super::regions::is_error;
 use super::table::{Arg, Syscall};
-use super::{Memory, Moved, consts, dirents, message_value, sets, sockaddr};
+use super::{
+    Abi, Memory, Moved, capability, consts, dirents, handle, lsm, message_value, sets, sockaddr,
+};
 use crate::trace::{Field, Value};
 
 impl Syscall {
     /// The arguments as strace would show them with `-v` and an unlimited `-s`. `entry` is memory for what goes in,
-    /// `exit` for what came out; where the call has not returned (`ret` is `None`) or has failed, out-arguments are
+    /// `exit` for what came out, of which no more than [`Syscall::outputs`] need be there; where the call has not returned (`ret` is `None`) or has failed, out-arguments are
     /// addresses.
     pub fn decode(
         &self,
@@ -23,12 +26,23 @@ impl Syscall {
         entry: &dyn Memory,
         exit: &dyn Memory,
     ) -> Vec<Value> {
-        let frame = Frame::new(&self.args, args, ret.unwrap_or(0), entry, exit);
+        let args = &self.values(args, entry);
+        let exit = &After { exit, entry };
+        let frame = Frame::new(self, args, ret.unwrap_or(0), entry, exit);
+        let frame = frame.pending(ret.is_none());
         let formal = self.args.iter().zip(args);
-        let shown = formal.filter(|(arg, _)| frame.holds(&arg.condition));
+        let shown = formal.filter(|(arg, _)| !arg.hidden && frame.holds(&arg.condition));
         shown
             .map(|(arg, &raw)| argument(arg, raw, ret, &frame))
             .collect()
+    }
+
+    /// The names of the arguments that [`Syscall::decode`] shows, in the same order.
+    pub fn shown_names(&self, args: &[u64; 6]) -> Vec<&'static str> {
+        let frame = Frame::new(self, args, 0, &Nowhere, &Nowhere);
+        let formal = self.args.iter();
+        let shown = formal.filter(|arg| !arg.hidden && frame.holds(&arg.condition));
+        shown.map(|arg| arg.name).collect()
     }
 
     /// A raw return value that is no error, as strace would show it.
@@ -41,13 +55,28 @@ impl Syscall {
 
     /// One argument as it is at entry: out-arguments are addresses.
     pub fn decode_arg(&self, index: usize, args: &[u64; 6], mem: &dyn Memory) -> Value {
+        let args = &self.values(args, mem);
         let raw = args.get(index).copied().unwrap_or(0);
-        let frame = Frame::new(&self.args, args, 0, mem, mem);
+        let frame = Frame::new(self, args, 0, mem, mem).pending(true);
         match self.args.get(index) {
             Some(arg) => argument(arg, raw, None, &frame),
             None => Value::Addr(raw),
         }
     }
+}
+
+/// The `siginfo_t` of a signal as strace shows it; what is missing of it is zero.
+pub fn signal_info(signal: i32, bytes: &[u8]) -> Value {
+    let Some(layout) = super::layout::layouts().get("siginfo") else {
+        return Value::str(bytes);
+    };
+    let mut whole = bytes.to_vec();
+    whole.resize(layout.size, 0);
+    if let Some(number) = whole.get_mut(..4) {
+        number.copy_from_slice(&signal.to_le_bytes());
+    }
+    let frame = Frame::bare(&Nowhere);
+    members(layout, &whole, &frame, Side::Entry)
 }
 
 fn argument(arg: &Arg, raw: u64, ret: Option<i64>, frame: &Frame<'_>) -> Value {
@@ -70,16 +99,21 @@ fn argument(arg: &Arg, raw: u64, ret: Option<i64>, frame: &Frame<'_>) -> Value {
     match dir {
         Dir::In => pointee(to, raw, frame, Side::Entry),
         Dir::Word => Value::Addr(raw),
-        Dir::Out | Dir::OutSome | Dir::Interrupted => match ret {
+        Dir::OutAlways if !succeeded => Value::Addr(raw),
+        Dir::Out | Dir::OutSome | Dir::OutAlways | Dir::Interrupted => match ret {
             Some(ret) if dir.written(ret) => pointee(to, raw, frame, Side::Exit),
             _ => Value::Addr(raw),
         },
-        Dir::InOut | Dir::Update => {
-            let before = pointee(to, raw, frame, Side::Entry);
-            if !succeeded || dir == Dir::Update {
+        Dir::InOut | Dir::Update | Dir::InOutAlways => {
+            let before = match to {
+                Kind::Struct(layout) if layout.is_all(Shown::After) => Value::Addr(raw),
+                _ => pointee(to, raw, &frame.without(Shown::After), Side::Entry),
+            };
+            let unseen = !succeeded && (ret.is_none() || dir != Dir::InOutAlways);
+            if unseen || dir == Dir::Update {
                 return before; // what became of it is in the notes
             }
-            let after = pointee(to, raw, frame, Side::Exit);
+            let after = pointee(to, raw, &frame.without(Shown::Before), Side::Exit);
             change(to, before, after)
         }
     }
@@ -95,12 +129,31 @@ fn change(kind: &Kind, before: Value, after: Value) -> Value {
         after: Box::new(after),
     };
     match (kind, before, after) {
+        (Kind::FileHandle(_), before, after) => handle::change(&before, after),
         (Kind::Num(num), Value::Array { items: before, .. }, Value::Array { items: after, .. })
             if num.size == 4 =>
         {
             let pairs = before.into_iter().zip(after);
             array(pairs.map(|(before, after)| both(before, after)).collect())
         }
+        (Kind::Struct(l), before, Value::Struct { fields, cut }) if l.has(Shown::Change) => {
+            let changes = |name: &str| {
+                let mut members = l.members.iter();
+                members.any(|m| m.shown == Shown::Change && m.name == name)
+            };
+            let fields = fields.into_iter().map(|after| {
+                let was = before.field(&after.name).filter(|_| changes(&after.name));
+                match was.filter(|was| **was != after.value) {
+                    Some(was) => field(&after.name, both(was.clone(), after.value)),
+                    None => after,
+                }
+            });
+            let fields = fields.collect();
+            Value::Struct { fields, cut }
+        }
+        // What the kernel only adds to is shown once.
+        (Kind::Struct(l), _, after) if l.has(Shown::After) && !l.has(Shown::Before) => after,
+        (Kind::Struct(l), before, _) if l.is_all(Shown::Before) => before,
         (_, before, after) => both(before, after),
     }
 }
@@ -126,13 +179,19 @@ pub(crate) fn pointee(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> 
     let decoded = match kind {
         Kind::Path => text(memory, addr, MOST_PATH),
         Kind::Str => text(memory, addr, MOST_STRING),
-        Kind::Strings => strings(memory, addr),
+        Kind::Strings => strings(memory, addr, frame.abi.word()),
         Kind::Iovec(..) | Kind::Message(_) | Kind::Messages(..) => {
             message_value::decode(kind, addr, frame, side)
         }
         _ => {
             let size = frame.size(kind, side).unwrap_or(0);
             let bytes = match size {
+                _ if matches!(kind, Kind::Sized(_, _, least) if size < *least) => match kind {
+                    Kind::Sized(_, extent, _) if matches!(extent.room, Len::At(_)) => {
+                        read_exact(memory, addr, 4)
+                    }
+                    _ => None,
+                },
                 0 => Some(Vec::new()),
                 _ => read_exact(memory, addr, size),
             };
@@ -153,12 +212,12 @@ fn text(memory: &dyn Memory, addr: u64, most: usize) -> Option<Value> {
     }
 }
 
-fn strings(memory: &dyn Memory, addr: u64) -> Option<Value> {
+fn strings(memory: &dyn Memory, addr: u64, word: usize) -> Option<Value> {
     let mut items = Vec::new();
     let mut left = MOST_STRINGS;
     while (items.len() as u64) < MOST_ELEMENTS {
-        let at = addr.wrapping_add(items.len() as u64 * 8);
-        match read_u64(memory, at)? {
+        let at = addr.wrapping_add((items.len() * word) as u64);
+        match read_word(memory, at, word)? {
             0 => break,
             pointer => {
                 let string = match left {
@@ -182,11 +241,31 @@ pub(crate) fn inline(kind: &Kind, bytes: &[u8], frame: &Frame<'_>, side: Side) -
         Kind::Ptr(dir, to) => match unsigned(bytes) {
             0 => Value::Addr(0),
             addr if dir.reads() => pointee(to, addr, frame, side),
+            addr if !frame.pending && !is_error(frame.ret) && dir.written(frame.ret) => {
+                pointee(to, addr, frame, Side::Exit)
+            }
             addr => Value::Addr(addr),
         },
         Kind::Struct(layout) => members(layout, bytes, frame, side),
+        Kind::Sized(layout, ..) => beyond(layout, bytes, members(layout, bytes, frame, side)),
+        Kind::FileHandle(_) => handle::decode(bytes, frame, side),
+        Kind::LsmContexts(_) => lsm::decode(bytes),
+        Kind::Msgbuf(_) => {
+            let (mtype, text) = bytes
+                .split_at_checked(frame.abi.word())
+                .unwrap_or((bytes, &[]));
+            let mtype = match frame.abi {
+                Abi::X86_64 => unsigned(mtype) as i64,
+                Abi::I386 => i64::from(unsigned(mtype) as i32),
+            };
+            structure(vec![
+                field("mtype", Value::Int(mtype)),
+                field("mtext", Value::str(text)),
+            ])
+        }
+        Kind::Capabilities(_) => capability::decode(bytes),
         Kind::Array(of, _) => {
-            let size = of.fixed_size().unwrap_or(1).max(1);
+            let size = of.size_in(frame.abi).unwrap_or(1).max(1);
             let elements = bytes.chunks_exact(size).take(MOST_ELEMENTS as usize);
             array(elements.map(|e| inline(of, e, frame, side)).collect())
         }
@@ -194,10 +273,15 @@ pub(crate) fn inline(kind: &Kind, bytes: &[u8], frame: &Frame<'_>, side: Side) -
             let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
             Value::str(bytes.get(..end).unwrap_or(bytes))
         }
+        Kind::Blob(_) => Value::str(bytes.strip_suffix(&[0]).unwrap_or(bytes)),
         Kind::Sockaddr(_) => sockaddr::decode(bytes),
-        Kind::Option(_, Some(layout)) if bytes.len() >= layout.size => {
-            members(layout, bytes, frame, side)
-        }
+        Kind::Option(_, Some(kind)) if option_fits(kind, bytes, frame.abi) => match &**kind {
+            Kind::Num(num) => array(vec![
+                num.decode(unsigned(bytes.get(..num.size).unwrap_or(bytes))),
+            ]),
+            kind => inline(kind, bytes, frame, side),
+        },
+        Kind::Written(notation, _) => notation::decode(*notation, bytes, ""),
         Kind::Indexed(set, _) => {
             let items = bytes.iter().enumerate().map(|(i, byte)| {
                 let name = set
@@ -216,15 +300,30 @@ pub(crate) fn inline(kind: &Kind, bytes: &[u8], frame: &Frame<'_>, side: Side) -
         }
         Kind::Sigset(_) => signals(bytes),
         Kind::FdSet(_) | Kind::CpuSet(_) => numbers(bytes),
-        Kind::Dirents(_, wide) => dirents::decode(bytes, *wide),
+        Kind::Dirents(_, wide) => dirents::decode(bytes, *wide, frame.abi),
         Kind::WaitStatus => wait_status(unsigned(bytes) as u32),
         _ => Value::str(bytes),
     }
 }
 
-fn members(layout: &'static Layout, bytes: &[u8], frame: &Frame<'_>, side: Side) -> Value {
+/// Whether an option of this many bytes is of this kind. What the kernel cut, or did not have yet, is left out of a
+/// structure.
+fn option_fits(kind: &Kind, bytes: &[u8], abi: Abi) -> bool {
+    match kind {
+        Kind::Struct(_) => !bytes.is_empty(),
+        _ => bytes.len() >= kind.size_in(abi).unwrap_or(0),
+    }
+}
+
+pub(crate) fn members(
+    layout: &'static Layout,
+    bytes: &[u8],
+    frame: &Frame<'_>,
+    side: Side,
+) -> Value {
     if layout.name == "utimespec" {
-        let nanoseconds = super::frame::field(bytes, 8, 8);
+        let half = layout.size / 2;
+        let nanoseconds = super::frame::field(bytes, half, half);
         let special = sets::set("utime").and_then(|s| s.exact(nanoseconds, u64::MAX));
         if let Some(name) = special {
             return symbol(name, nanoseconds as i64);
@@ -232,16 +331,74 @@ fn members(layout: &'static Layout, bytes: &[u8], frame: &Frame<'_>, side: Side)
     }
     let inner = frame.inside(layout, bytes);
     let shown = layout.members.iter();
-    let shown = shown.filter(|m| !m.hidden && inner.holds(&m.condition));
-    let fields = shown.map(|m| {
-        let slice = m.slice(bytes).unwrap_or(&[]);
+    let mut last = "";
+    let shown = shown.filter(|m| !m.hidden && inner.holds(&m.condition) && inner.shows(m.shown));
+    let shown = shown.filter(|m| std::mem::replace(&mut last, m.name) != m.name);
+    let fields = shown.filter_map(|m| {
+        let slice = m.part(bytes)?;
+        if let Kind::TextAt(base) | Kind::TextsAt(base, _) = m.kind {
+            let from = base.saturating_add(super::frame::field(bytes, m.offset, 4) as usize);
+            return Some(field(m.name, texts(&m.kind, bytes, from, base, &inner)));
+        }
         let slice = match inner.size(&m.kind, Side::Entry) {
             Some(size) => slice.get(..size).unwrap_or(slice),
             None => slice,
         };
-        field(m.name, inline(&m.kind, slice, &inner, side))
+        Some(match &m.kind {
+            Kind::Written(Notation::Inet6, _) => {
+                field("", notation::decode(Notation::Inet6, slice, m.name))
+            }
+            kind => field(m.name, inline(kind, slice, &inner, side)),
+        })
     });
     structure(fields.collect())
+}
+
+/// With what follows a structure that grows, where that is not zero: `/* bytes 24..31 */ "\x01…"`.
+fn beyond(layout: &Layout, bytes: &[u8], value: Value) -> Value {
+    let rest = bytes.get(layout.size..).unwrap_or(&[]);
+    let whole = layout.members.iter().all(|m| {
+        let texts = matches!(m.kind, Kind::TextAt(_) | Kind::TextsAt(..));
+        !texts && m.size.is_some()
+    });
+    match value {
+        Value::Struct { mut fields, cut } if whole && rest.iter().any(|&byte| byte != 0) => {
+            let last = bytes.len() - 1;
+            let shown = rest.iter().take(4096);
+            let hex: String = shown.map(|byte| format!("\\x{byte:02x}")).collect();
+            let ends = if rest.len() > 4096 { "..." } else { "" };
+            let text = format!("/* bytes {}..{last} */ \"{hex}\"{ends}", layout.size);
+            let value = Value::Str {
+                bytes: rest.iter().take(4096).copied().collect(),
+                cut: !ends.is_empty(),
+            };
+            let (text, value) = (text.into_bytes().into(), Box::new(value));
+            fields.push(field("", Value::Written { text, value }));
+            Value::Struct { fields, cut }
+        }
+        value => value,
+    }
+}
+
+/// Text, or as many texts as another member says, `from` this byte on; the offset itself where nothing is there.
+fn texts(kind: &Kind, bytes: &[u8], from: usize, base: usize, frame: &Frame<'_>) -> Value {
+    let mut rest = bytes.get(from..).unwrap_or(&[]);
+    if rest.is_empty() {
+        return hex((from - base) as u64);
+    }
+    let mut next = || {
+        let end = memchr::memchr(0, rest).unwrap_or(rest.len());
+        let text = rest.get(..end).filter(|_| !rest.is_empty())?;
+        rest = rest.get(end + 1..).unwrap_or(&[]);
+        Some(Value::str(text))
+    };
+    match kind {
+        Kind::TextsAt(_, count) => {
+            let count = frame.len(*count, Side::Exit).min(MOST_ELEMENTS);
+            array((0..count).map_while(|_| next()).collect())
+        }
+        _ => next().unwrap_or(Value::Addr(0)),
+    }
 }
 
 fn bits(bytes: &[u8]) -> impl Iterator<Item = usize> {
@@ -261,7 +418,7 @@ fn numbers(bytes: &[u8]) -> Value {
 }
 
 /// `[INT CHLD]`, or `~[RTMIN]` where at least two thirds of the signals are in it (strace's rule).
-fn signals(bytes: &[u8]) -> Value {
+pub(crate) fn signals(bytes: &[u8]) -> Value {
     let all = bytes.len() * 8;
     let negated = all > 0 && bits(bytes).count() >= all * 2 / 3;
     let flipped: Vec<u8> = bytes
@@ -280,24 +437,45 @@ fn signals(bytes: &[u8]) -> Value {
 
 /// wait4's status in the words of its macros, as strace writes them.
 fn wait_status(status: u32) -> Value {
-    let signal = consts::signal_name((status & 0x7f) as i32);
-    let text = if status & 0x7f == 0 {
-        format!(
-            "{{WIFEXITED(s) && WEXITSTATUS(s) == {}}}",
-            status >> 8 & 0xff
-        )
-    } else if status == 0xffff {
-        "{WIFCONTINUED(s)}".to_owned()
+    let byte = status >> 8 & 0xff;
+    let (text, told) = if status == 0xffff {
+        ("{WIFCONTINUED(s)}".to_owned(), 0xffff)
     } else if status & 0xff == 0x7f {
-        let signal = consts::signal_name((status >> 8 & 0xff) as i32);
-        format!("{{WIFSTOPPED(s) && WSTOPSIG(s) == {signal}}}")
+        let signal = consts::signal_name((byte & 0x7f) as i32);
+        // PTRACE_O_TRACESYSGOOD
+        let traced = if byte & 0x80 != 0 { " | 0x80" } else { "" };
+        (
+            format!("{{WIFSTOPPED(s) && WSTOPSIG(s) == {signal}{traced}}}"),
+            0xffff,
+        )
+    } else if status & 0x7f == 0 {
+        (
+            format!("{{WIFEXITED(s) && WEXITSTATUS(s) == {byte}}}"),
+            0xff00,
+        )
+    } else if status & 0x7f == 0x7f {
+        (format!("{status:#x}"), u32::MAX)
     } else {
-        let core = if status & 0x80 != 0 {
-            " && WCOREDUMP(s)"
-        } else {
-            ""
+        let signal = consts::signal_name((status & 0x7f) as i32);
+        let core = match status & 0x80 {
+            0 => "",
+            _ => " && WCOREDUMP(s)",
         };
-        format!("{{WIFSIGNALED(s) && WTERMSIG(s) == {signal}{core}}}")
+        (
+            format!("{{WIFSIGNALED(s) && WTERMSIG(s) == {signal}{core}}}"),
+            0xff,
+        )
     };
+    let mut text = text;
+    let left = status & !told;
+    if left >> 16 != 0 {
+        let event =
+            sets::set("ptrace_event").and_then(|s| s.exact(u64::from(left >> 16), u64::MAX));
+        let event = event.map_or(format!("{:#x}", left >> 16), str::to_owned);
+        text.push_str(&format!("|{event}<<16"));
+    }
+    if left & 0xffff != 0 {
+        text.push_str(&format!("|{:#x}", left & 0xffff));
+    }
     array(vec![symbol(text, i64::from(status))])
 }

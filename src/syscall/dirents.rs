@@ -1,15 +1,34 @@
 //! Directory entries, as getdents and getdents64 return them.
 
+use super::Abi;
 use super::decode::{array, field, structure};
 use super::frame;
 use super::number::{symbol, value_of};
 use super::sets;
 use crate::trace::Value;
 
-/// `struct linux_dirent64`: d_ino 0, d_off 8, d_reclen 16, d_type 18, d_name 19. The old one has its name at 18 and
-/// its type in the last byte of the entry.
-const NAME_WIDE: usize = 19;
-const NAME_OLD: usize = 18;
+/// Where the members of an entry are: `struct linux_dirent64` has d_ino, d_off (64 bits each), d_reclen, d_type,
+/// d_name; `struct linux_dirent` has longs, its name after d_reclen, and its type in the last byte of the entry.
+struct Entry {
+    number: usize,
+    name: usize,
+    align: usize,
+}
+
+impl Entry {
+    fn of(wide: bool, abi: Abi) -> Entry {
+        let number = if wide { 8 } else { abi.word() };
+        Entry {
+            number,
+            name: 2 * number + if wide { 3 } else { 2 },
+            align: number,
+        }
+    }
+
+    fn len_at(&self) -> usize {
+        2 * self.number
+    }
+}
 
 fn kind(byte: u8) -> Value {
     let name = sets::set("dirent").and_then(|set| set.exact(u64::from(byte), 0xff));
@@ -19,24 +38,26 @@ fn kind(byte: u8) -> Value {
     }
 }
 
-pub(crate) fn decode(bytes: &[u8], wide: bool) -> Value {
+pub(crate) fn decode(bytes: &[u8], wide: bool, abi: Abi) -> Value {
+    let shape = Entry::of(wide, abi);
+    let least = shape.len_at() + 3; // a length, and a type or an empty name
     let mut items = Vec::new();
     let mut rest = bytes;
-    while rest.len() >= NAME_WIDE {
-        let len = frame::field(rest, 16, 2) as usize;
-        let (Some(entry), true) = (rest.get(..len), len > NAME_WIDE) else {
+    while rest.len() >= least {
+        let len = frame::field(rest, shape.len_at(), 2) as usize;
+        let (Some(entry), true) = (rest.get(..len), len > least) else {
             break;
         };
         rest = rest.get(len..).unwrap_or(&[]);
-        let from = if wide { NAME_WIDE } else { NAME_OLD };
-        let name = entry.get(from..).unwrap_or(&[]);
+        let name = entry.get(shape.name..).unwrap_or(&[]);
         let name = name.get(..memchr::memchr(0, name).unwrap_or(name.len()));
         let name = field("d_name", Value::str(name.unwrap_or(&[])));
         let at = if wide { 18 } else { len - 1 };
         let kind = field("d_type", kind(entry.get(at).copied().unwrap_or(0)));
+        let number = |at| frame::field(entry, at, shape.number) as i64;
         let mut fields = vec![
-            field("d_ino", Value::Int(frame::field(entry, 0, 8) as i64)),
-            field("d_off", Value::Int(frame::field(entry, 8, 8) as i64)),
+            field("d_ino", Value::Int(number(0))),
+            field("d_off", Value::Int(number(shape.number))),
             field("d_reclen", Value::Int(len as i64)),
         ];
         fields.extend(if wide { [kind, name] } else { [name, kind] });
@@ -46,7 +67,8 @@ pub(crate) fn decode(bytes: &[u8], wide: bool) -> Value {
 }
 
 /// The bytes of these entries, as many as fit into `room`. `None` where one of them is not an entry.
-pub(crate) fn encode(value: &Value, wide: bool, room: usize) -> Option<Vec<u8>> {
+pub(crate) fn encode(value: &Value, wide: bool, room: usize, abi: Abi) -> Option<Vec<u8>> {
+    let shape = Entry::of(wide, abi);
     let Value::Array { items, .. } = value else {
         return None;
     };
@@ -57,23 +79,21 @@ pub(crate) fn encode(value: &Value, wide: bool, room: usize) -> Option<Vec<u8>> 
             _ => return None,
         };
         let number = |name: &str| item.field(name).and_then(value_of).unwrap_or(0);
-        let from = if wide { NAME_WIDE } else { NAME_OLD };
-        let end = from + name.len() + if wide { 1 } else { 2 };
-        let least = end.next_multiple_of(8);
+        let end = shape.name + name.len() + if wide { 1 } else { 2 };
+        let least = end.next_multiple_of(shape.align);
         let given = usize::try_from(number("d_reclen")).unwrap_or(0);
         let len = if given >= end { given } else { least };
         let len = u16::try_from(len).ok()?;
         let mut entry = vec![0u8; usize::from(len)];
-        entry
-            .get_mut(..8)?
-            .copy_from_slice(&number("d_ino").to_le_bytes());
-        entry
-            .get_mut(8..16)?
-            .copy_from_slice(&number("d_off").to_le_bytes());
-        entry.get_mut(16..18)?.copy_from_slice(&len.to_le_bytes());
-        entry
-            .get_mut(from..from + name.len())?
-            .copy_from_slice(name);
+        let mut put = |at: usize, bytes: &[u8]| {
+            let place = entry.get_mut(at..at + bytes.len());
+            place.map(|place| place.copy_from_slice(bytes))
+        };
+        for (at, name) in [(0, "d_ino"), (shape.number, "d_off")] {
+            put(at, number(name).to_le_bytes().get(..shape.number)?)?;
+        }
+        put(shape.len_at(), &len.to_le_bytes())?;
+        put(shape.name, name)?;
         let at = if wide { 18 } else { entry.len() - 1 };
         *entry.get_mut(at)? = number("d_type") as u8;
         if bytes.len() + entry.len() > room {

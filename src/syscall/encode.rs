@@ -1,13 +1,17 @@
 //! From observed values to the bytes that the kernel would have written.
 
-use super::frame::{Frame, MOST_ELEMENTS, Side, read_exact};
+use super::frame::{Frame, MOST_ELEMENTS, Side, read_exact, read_some};
 use super::kind::{Dir, Kind};
 use super::layout::Layout;
 use super::number::value_of;
 use super::regions::is_error;
 use super::table::Syscall;
-use super::{Memory, Moved, consts, dirents, message_value, ready, sockaddr};
-use crate::trace::{Value, plain};
+use super::{Abi, Memory, Moved, capability, dirents, handle, lsm, message_value, ready, sockaddr};
+use crate::trace::{Field, Value, plain};
+
+mod place;
+pub(crate) use place::place_value;
+use place::{copy, members, texts};
 
 /// Why an observed call cannot be answered from its text.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -117,14 +121,15 @@ impl Syscall {
         entry: &dyn Memory,
     ) -> Result<Vec<(u64, Vec<u8>)>, EncodeError> {
         let values = &*plain(values);
-        let frame = Frame::new(&self.args, args, ret, entry, entry);
-        let order = self.old_layout(values.len());
+        let order = self.order(args, values.len(), entry);
+        let args = &self.values(args, entry);
+        let frame = Frame::new(self, args, ret, entry, entry);
         let mut writes = Vec::new();
         for ((index, arg), &addr) in self.args.iter().enumerate().zip(args) {
             let Kind::Ptr(dir, to) = &arg.kind else {
                 continue;
             };
-            let observed = match order {
+            let observed = match &order {
                 Some(order) => order.iter().position(|&o| o == Some(index)),
                 None => Some(index),
             };
@@ -137,9 +142,36 @@ impl Syscall {
             }
             let encoded = out_argument(*dir, to, value, addr, &frame);
             writes.extend(encoded.map_err(|refusal| refusal.at(self.name, index, arg.name))?);
+            if let Some(layout) = to.layout().filter(|l| dir.reads() && l.has_pointers()) {
+                let encoded = behind(layout, value, addr, &frame);
+                writes.extend(encoded.map_err(|refusal| refusal.at(self.name, index, arg.name))?);
+            }
         }
         Ok(writes)
     }
+}
+
+/// What the kernel stored where members of a structure point.
+fn behind(
+    layout: &'static Layout,
+    value: &Value,
+    addr: u64,
+    frame: &Frame<'_>,
+) -> Result<Vec<(u64, Vec<u8>)>, Refusal> {
+    let bytes = read_some(frame.entry, addr, layout.size);
+    let inner = frame.inside(layout, &bytes);
+    let mut writes = Vec::new();
+    for (index, member) in layout.members.iter().enumerate() {
+        let to = inner.number(index);
+        if let (Kind::Ptr(dir, kind), Some(given)) = (&member.kind, value.field(member.name))
+            && !dir.reads()
+            && to != 0
+            && inner.holds(&member.condition)
+        {
+            writes.extend(out_argument(*dir, kind, given, to, &inner)?);
+        }
+    }
+    Ok(writes)
 }
 
 fn out_argument(
@@ -168,6 +200,9 @@ fn out_argument(
         Dir::Word => true,
         Dir::Update if !succeeded => true,
         Dir::Interrupted => matches!(value_after, Value::Addr(_)),
+        Dir::OutAlways | Dir::InOutAlways if !succeeded => {
+            matches!(value_after, Value::Addr(_) | Value::Raw(_))
+        }
         _ => false,
     };
     if skipped || !dir.written(frame.ret) {
@@ -180,14 +215,22 @@ fn out_argument(
     if ready::is_poll(kind) {
         return ready::encode(value_after, addr, kind, frame);
     }
-    let size = frame.size(kind, Side::Exit).unwrap_or(0);
+    // How much of a structure was filled may stand in itself.
+    let side = match kind {
+        Kind::Sized(..) => Side::Entry,
+        _ => Side::Exit,
+    };
+    let size = frame.size(kind, side).unwrap_or(0);
     if size == 0 {
         return Ok(Vec::new());
+    }
+    if ready::is_time_left(dir, kind) && frame.ret == 0 {
+        return Ok(vec![(addr, vec![0; size])]); // `Timeout`: strace does not say that nothing is left
     }
     if matches!(value_after, Value::Addr(_) | Value::Raw(_)) && !matches!(kind, Kind::Num(_)) {
         return Err(Refusal::NotDecoded);
     }
-    let keep = matches!(dir, Dir::InOut | Dir::Update);
+    let keep = matches!(dir, Dir::InOut | Dir::Update | Dir::InOutAlways);
     let before = keep.then(|| read_exact(frame.entry, addr, size)).flatten();
     let bytes = contents(kind, value_after, size, before, frame)?;
     Ok(match bytes.is_empty() {
@@ -197,7 +240,7 @@ fn out_argument(
 }
 
 /// At most `size` bytes that say `value`; what it does not say is as `before`, or zero.
-fn contents(
+pub(super) fn contents(
     kind: &Kind,
     value: &Value,
     size: usize,
@@ -206,28 +249,53 @@ fn contents(
 ) -> Result<Vec<u8>, Refusal> {
     let shape = || Refusal::Shape(name_of(value));
     let mut bytes = match (kind, value) {
-        (Kind::Bytes(_) | Kind::Option(..), Value::Str { bytes, cut }) => {
+        (Kind::Bytes(_) | Kind::Blob(_) | Kind::Option(..), Value::Str { bytes, cut }) => {
             if *cut && bytes.len() < size {
                 return Err(Refusal::Cut {
                     have: bytes.len(),
                     need: size as u64,
                 });
             }
-            bytes.clone()
+            let mut bytes = bytes.clone();
+            if matches!(kind, Kind::Blob(_)) && bytes.len() + 1 == size {
+                bytes.push(0);
+            }
+            bytes
         }
         (Kind::Text(_), Value::Str { bytes, .. }) => {
             let mut bytes = bytes.clone();
             bytes.push(0);
             bytes
         }
-        (Kind::Bytes(_) | Kind::Option(..), _) => option(value).ok_or_else(shape)?,
+        (Kind::Option(_, Some(kind)), Value::Struct { .. } | Value::Array { .. }) => {
+            known_option(kind, value, size, frame)?
+        }
+        (Kind::Msgbuf(_), Value::Struct { fields, .. }) => message(fields, size, frame.abi)?,
+        (Kind::Capabilities(_), _) => capability::encode(value, size).ok_or_else(shape)?,
+        (Kind::Bytes(_) | Kind::Option(..), _) => option(value, frame.abi).ok_or_else(shape)?,
         (Kind::Sockaddr(_), _) => sockaddr::encode(value).ok_or_else(shape)?,
+        (Kind::LsmContexts(_), _) => lsm::encode(value).ok_or_else(shape)?,
+        (Kind::FileHandle(_), _) => handle::encode(value).ok_or_else(shape)?,
+        (Kind::Sized(layout, extent, _), Value::Struct { .. }) => {
+            let whole = match extent.room == extent.filled {
+                true => size,
+                false => size.min(layout.size),
+            };
+            let mut bytes = before.unwrap_or_default();
+            bytes.resize(whole, 0);
+            members(layout, value, &mut bytes, frame)?;
+            texts(layout, value, &mut bytes);
+            if let Some(more) = beyond(value) {
+                copy(bytes.get_mut(layout.size..).unwrap_or(&mut []), more);
+            }
+            bytes
+        }
         (Kind::Dirents(_, wide), _) => {
             // What the entries take in the trace may differ from what was returned; the room is what counts.
-            dirents::encode(value, *wide, size).ok_or_else(shape)?
+            dirents::encode(value, *wide, size, frame.abi).ok_or_else(shape)?
         }
         (Kind::Array(of, _), Value::Array { items, cut }) => {
-            let each = of.fixed_size().unwrap_or(1).max(1);
+            let each = of.size_in(frame.abi).unwrap_or(1).max(1);
             let count = items.len().min(size / each).min(MOST_ELEMENTS as usize);
             if *cut && count < size / each {
                 return Err(Refusal::Cut {
@@ -253,6 +321,39 @@ fn contents(
     Ok(bytes)
 }
 
+/// A System V message: `{mtype=1, mtext="…"}`, or without the names as older versions wrote it.
+fn message(fields: &[Field], size: usize, abi: Abi) -> Result<Vec<u8>, Refusal> {
+    let [kind, text] = fields else {
+        return Err(Refusal::Shape("a message".to_owned()));
+    };
+    let number = value_of(&kind.value).ok_or_else(|| Refusal::Shape(name_of(&kind.value)))?;
+    let Value::Str { bytes, cut } = &text.value else {
+        return Err(Refusal::NotDecoded);
+    };
+    let mut message = number.to_le_bytes().to_vec();
+    message.truncate(abi.word());
+    message.extend_from_slice(bytes);
+    if *cut && message.len() < size {
+        return Err(Refusal::Cut {
+            have: message.len(),
+            need: size as u64,
+        });
+    }
+    Ok(message)
+}
+
+/// What follows the members that are known, in a structure that grew: `/* bytes 56..63 */ "\x01…"`.
+fn beyond(value: &Value) -> Option<&[u8]> {
+    let Value::Struct { fields, .. } = value else {
+        return None;
+    };
+    let last = fields.last().filter(|f| f.name.is_empty())?;
+    match last.value.meaning() {
+        Value::Str { bytes, .. } => Some(bytes),
+        _ => None,
+    }
+}
+
 fn name_of(value: &Value) -> String {
     match value {
         Value::Sym { text, .. } | Value::Raw(text) => text.chars().take(80).collect(),
@@ -268,8 +369,30 @@ fn name_of(value: &Value) -> String {
     }
 }
 
+/// A socket option that is known to be a structure, a number, or several.
+fn known_option(
+    kind: &Kind,
+    value: &Value,
+    size: usize,
+    frame: &Frame<'_>,
+) -> Result<Vec<u8>, Refusal> {
+    let (of, items) = match (kind, value) {
+        (Kind::Array(of, _), Value::Array { items, .. }) => (&**of, items.as_slice()),
+        (kind, Value::Array { items, .. }) => (kind, items.as_slice()),
+        _ => (kind, std::slice::from_ref(value)),
+    };
+    let each = of.size_in(frame.abi).unwrap_or(size);
+    let mut bytes = Vec::new();
+    for item in items.iter().take(size / each.max(1) + 1) {
+        let mut place = vec![0; each];
+        place_value(of, item, &mut place, frame)?;
+        bytes.extend(place);
+    }
+    Ok(bytes)
+}
+
 /// A socket option, or what else is a lump of ints: `[1]`, `{l_onoff=0, l_linger=0}`.
-pub(crate) fn option(value: &Value) -> Option<Vec<u8>> {
+pub(crate) fn option(value: &Value, abi: Abi) -> Option<Vec<u8>> {
     let numbers: Option<Vec<i64>> = match value {
         Value::Array { items, .. } => items.iter().map(value_of).collect(),
         Value::Struct { fields, .. } => {
@@ -277,7 +400,9 @@ pub(crate) fn option(value: &Value) -> Option<Vec<u8>> {
             let numbers = fields.iter().map(|f| value_of(&f.value));
             let numbers: Vec<i64> = numbers.collect::<Option<_>>()?;
             if wide {
-                return Some(numbers.iter().flat_map(|n| n.to_le_bytes()).collect());
+                let words = numbers.iter().map(|n| n.to_le_bytes());
+                let words = words.flat_map(|n| n.into_iter().take(abi.word()));
+                return Some(words.collect());
             }
             Some(numbers)
         }
@@ -285,112 +410,4 @@ pub(crate) fn option(value: &Value) -> Option<Vec<u8>> {
     };
     let ints = numbers?.into_iter().map(|n| n as i32);
     Some(ints.flat_map(i32::to_le_bytes).collect())
-}
-
-/// Writes a value into the bytes of a member, an element or a whole.
-fn place_value(
-    kind: &Kind,
-    value: &Value,
-    place: &mut [u8],
-    frame: &Frame<'_>,
-) -> Result<(), Refusal> {
-    let shape = || Refusal::Shape(name_of(value));
-    match (kind, value) {
-        (Kind::Num(_) | Kind::Ptr(..), _) => {
-            let number = value_of(value).ok_or_else(shape)?;
-            copy(place, &number.to_le_bytes());
-        }
-        (Kind::Struct(layout), Value::Struct { .. }) => members(layout, value, place, frame)?,
-        (Kind::Struct(layout), Value::Change { after, .. }) => {
-            members(layout, after, place, frame)?
-        }
-        (Kind::Array(of, _), Value::Array { items, .. }) => {
-            let each = of.fixed_size().unwrap_or(1).max(1);
-            for (item, place) in items.iter().zip(place.chunks_exact_mut(each)) {
-                place_value(of, item, place, frame)?;
-            }
-        }
-        (Kind::Indexed(..), Value::Array { items, .. }) => {
-            for (item, byte) in items.iter().zip(place) {
-                *byte = value_of(item).ok_or_else(shape)? as u8;
-            }
-        }
-        (Kind::Indexed(..), Value::Str { bytes, .. }) => copy(place, bytes),
-        (Kind::Chars(n), Value::Str { bytes, .. }) => {
-            let most = n.saturating_sub(1).min(bytes.len());
-            copy(place, bytes.get(..most).unwrap_or(bytes));
-        }
-        (Kind::Bytes(_), Value::Str { bytes, .. }) => copy(place, bytes),
-        (Kind::Sigset(_) | Kind::FdSet(_) | Kind::CpuSet(_), _) => {
-            place.fill(0);
-            let (negated, bits) = bit_set(kind, value).ok_or_else(shape)?;
-            for bit in bits {
-                if let Some(byte) = place.get_mut(bit / 8) {
-                    *byte |= 1 << (bit % 8);
-                }
-            }
-            if negated {
-                place.iter_mut().for_each(|byte| *byte = !*byte);
-            }
-        }
-        (Kind::WaitStatus, _) => {
-            let status = value_of(value).ok_or_else(shape)? as u32;
-            copy(place, &status.to_le_bytes());
-        }
-        (Kind::Sockaddr(_), _) => copy(place, &sockaddr::encode(value).ok_or_else(shape)?),
-        _ => return Err(shape()),
-    }
-    Ok(())
-}
-
-fn copy(place: &mut [u8], bytes: &[u8]) {
-    for (to, from) in place.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-}
-
-fn members(
-    layout: &'static Layout,
-    value: &Value,
-    place: &mut [u8],
-    frame: &Frame<'_>,
-) -> Result<(), Refusal> {
-    for member in &layout.members {
-        let Some(given) = value.field(member.name) else {
-            continue;
-        };
-        let rest = place.get_mut(member.offset..).unwrap_or(&mut []);
-        let size = member.kind.fixed_size().unwrap_or(rest.len());
-        let Some(here) = rest.get_mut(..size) else {
-            continue;
-        };
-        place_value(&member.kind, given, here, frame).map_err(|refusal| match refusal {
-            Refusal::Shape(what) => Refusal::Shape(format!("{} ({what})", member.name)),
-            other => other,
-        })?;
-    }
-    Ok(())
-}
-
-/// The bits of a set of signals (from 0), descriptors or CPUs, and whether it is the complement.
-fn bit_set(kind: &Kind, value: &Value) -> Option<(bool, Vec<usize>)> {
-    let number = |text: &str| match kind {
-        Kind::Sigset(_) => consts::signal(text).map(|n| n - 1),
-        _ => text.parse().ok(),
-    };
-    let bit = |n: i32| usize::try_from(n).ok();
-    match value {
-        Value::Set { negated, items } => {
-            let bits = items.iter().map(|text| number(text).and_then(bit));
-            Some((*negated, bits.collect::<Option<_>>()?))
-        }
-        Value::Array { items, .. } => {
-            let bits = items.iter().map(|item| match item {
-                Value::Sym { text, .. } | Value::Raw(text) => number(text).and_then(bit),
-                other => usize::try_from(other.as_i64()?).ok(),
-            });
-            Some((false, bits.collect::<Option<_>>()?))
-        }
-        _ => None,
-    }
 }

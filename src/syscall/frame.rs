@@ -1,9 +1,9 @@
 //! What lengths, conditions and pointers of a call mean: its arguments, its return value, its memory.
 
-use super::Memory;
 use super::kind::{Condition, Extent, Kind, Len};
-use super::layout::Layout;
-use super::table::Arg;
+use super::layout::{Layout, Shown};
+use super::table::{Arg, Syscall};
+use super::{Abi, Memory, capability, handle};
 
 /// No region is longer than this, whatever a hostile recording says.
 pub(crate) const MOST_BYTES: u64 = 1 << 30;
@@ -40,24 +40,96 @@ enum Owner<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Frame<'a> {
     owner: Owner<'a>,
+    pub(crate) abi: Abi,
     pub(crate) ret: i64,
+    /// Whether the call has not returned: `ret` means nothing.
+    pub(crate) pending: bool,
+    /// Which members are not shown.
+    without: Option<Shown>,
     pub(crate) entry: &'a dyn Memory,
     pub(crate) exit: &'a dyn Memory,
 }
 
+/// Memory that has nothing in it.
+pub(crate) struct Nowhere;
+
+impl Memory for Nowhere {
+    fn read(&self, _addr: u64, _buf: &mut [u8]) -> usize {
+        0
+    }
+}
+
+/// Memory after a call of which only what the call wrote may be known: elsewhere it is as it was.
+pub(crate) struct After<'a> {
+    pub(crate) exit: &'a dyn Memory,
+    pub(crate) entry: &'a dyn Memory,
+}
+
+impl Memory for After<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = addr.wrapping_add(done as u64);
+            let got = match self.exit.read(at, rest) {
+                // What was written may begin at the next byte.
+                0 => self.entry.read(at, rest.get_mut(..1).unwrap_or(&mut [])),
+                got => got,
+            };
+            if got == 0 {
+                break;
+            }
+            done += got;
+        }
+        done
+    }
+}
+
 impl<'a> Frame<'a> {
+    /// `args` are the formal arguments' values ([`Syscall::values`]).
     pub(crate) fn new(
-        formal: &'a [Arg],
+        call: &'a Syscall,
         args: &'a [u64; 6],
         ret: i64,
         entry: &'a dyn Memory,
         exit: &'a dyn Memory,
     ) -> Frame<'a> {
         Frame {
-            owner: Owner::Args(formal, args),
+            owner: Owner::Args(&call.args, args),
+            abi: call.abi,
             ret,
+            pending: false,
+            without: None,
             entry,
             exit,
+        }
+    }
+
+    /// The same, of a call that has not returned.
+    pub(crate) fn pending(self, pending: bool) -> Frame<'a> {
+        Frame { pending, ..self }
+    }
+
+    /// The same, for the one look at what the kernel reads and writes: before or after the call.
+    pub(crate) fn without(self, shown: Shown) -> Frame<'a> {
+        let without = Some(shown);
+        Frame { without, ..self }
+    }
+
+    /// Whether members that are shown then are shown now.
+    pub(crate) fn shows(&self, shown: Shown) -> bool {
+        self.without != Some(shown)
+    }
+
+    /// One for a structure that no argument points to, of x86-64.
+    pub(crate) fn bare(memory: &'a dyn Memory) -> Frame<'a> {
+        Frame {
+            owner: Owner::Args(&[], &[0; 6]),
+            abi: Abi::X86_64,
+            ret: 0,
+            pending: false,
+            without: None,
+            entry: memory,
+            exit: memory,
         }
     }
 
@@ -90,7 +162,11 @@ impl<'a> Frame<'a> {
             Owner::Struct(layout, bytes) => {
                 let member = layout.members.get(index);
                 let slice = member.and_then(|m| m.slice(bytes));
-                slice.map_or(0, |s| unsigned(s.get(..s.len().min(8)).unwrap_or(s)))
+                let number = slice.map_or(0, |s| unsigned(s.get(..s.len().min(8)).unwrap_or(s)));
+                match member.map(|m| &m.kind) {
+                    Some(Kind::Num(num)) => num.part(number),
+                    _ => number,
+                }
             }
         }
     }
@@ -98,10 +174,11 @@ impl<'a> Frame<'a> {
     pub(crate) fn holds(&self, condition: &Option<Condition>) -> bool {
         condition
             .as_ref()
-            .is_none_or(|c| c.holds(self.number(c.on)))
+            .is_none_or(|c| c.holds(&|index| self.number(index)))
     }
 
-    fn len(&self, len: Len, side: Side) -> u64 {
+    /// What a length says.
+    pub(crate) fn len(&self, len: Len, side: Side) -> u64 {
         match len {
             Len::Fixed(n) => n,
             Len::Of(index) => self.number(index),
@@ -109,6 +186,8 @@ impl<'a> Frame<'a> {
                 let read = read_u32(self.memory(side), self.number(index));
                 read.map_or(0, u64::from)
             }
+            Len::Each(index, each) => self.len(Len::At(index), side) / each.max(1),
+            Len::Part(index, each) => self.number(index) / each.max(1),
             Len::Counted {
                 of,
                 offset,
@@ -120,6 +199,10 @@ impl<'a> Frame<'a> {
                 count.saturating_mul(each).saturating_add(more)
             }
             Len::Pages(index) => self.number(index).div_ceil(PAGE),
+            Len::NodeWords(index) => {
+                let bits = self.abi.word() as u64 * 8;
+                self.number(index).saturating_sub(1).div_ceil(bits)
+            }
             Len::Ret => u64::try_from(self.ret).unwrap_or(0),
         }
     }
@@ -141,20 +224,36 @@ impl<'a> Frame<'a> {
     /// The bytes that a kind takes in memory, where it is in one piece whose size can be told without looking.
     pub(crate) fn size(&self, kind: &Kind, side: Side) -> Option<usize> {
         if let Kind::Array(of, extent) = kind {
-            let each = of.fixed_size()? as u64;
+            let each = of.size_in(self.abi)? as u64;
             let all = self.extent(*extent, side).saturating_mul(each);
             return Some(all.min(MOST_BYTES) as usize);
         }
         let extent = match kind {
-            Kind::Bytes(e) | Kind::Text(e) | Kind::Sockaddr(e) | Kind::Option(e, _) => *e,
+            Kind::Blob(e) | Kind::Bytes(e) | Kind::Text(e) => *e,
+            Kind::Sockaddr(e) | Kind::Option(e, _) | Kind::Written(_, e) => *e,
             Kind::Sigset(e) | Kind::CpuSet(e) | Kind::Dirents(e, _) => *e,
+            // Where it says itself how large it is, that much is looked at.
+            Kind::Sized(_, e, _) if matches!(e.room, Len::At(_)) => {
+                return Some(self.extent(*e, side).clamp(4, MOST_BYTES) as usize);
+            }
+            Kind::Sized(_, e, _) | Kind::LsmContexts(e) => *e,
+            Kind::FileHandle(len) => return Some(handle::size(*len, self, side)),
+            Kind::Msgbuf(e) => {
+                let text = self.extent(*e, side).min(MOST_BYTES);
+                return Some(text as usize + self.abi.word());
+            }
+            Kind::Capabilities(header) => {
+                let version = read_u32(self.entry, self.number(*header));
+                return Some(capability::size(version));
+            }
             Kind::FdSet(len) => {
                 // The kernel moves whole longs (FDS_BYTES in fs/select.c); a negative count is refused.
                 let bits = self.len(*len, side) as u32;
                 let bits = if bits > i32::MAX as u32 { 0 } else { bits };
-                return Some(bits.min(1 << 20).div_ceil(64) as usize * 8);
+                let word = self.abi.word();
+                return Some((bits.min(1 << 20) as usize).div_ceil(word * 8) * word);
             }
-            _ => return kind.fixed_size(),
+            _ => return kind.size_in(self.abi),
         };
         Some(self.extent(extent, side).min(MOST_BYTES) as usize)
     }
@@ -180,9 +279,11 @@ pub(crate) fn read_u32(memory: &dyn Memory, addr: u64) -> Option<u32> {
     (addr != 0 && memory.read(addr, &mut raw) == 4).then_some(u32::from_le_bytes(raw))
 }
 
-pub(crate) fn read_u64(memory: &dyn Memory, addr: u64) -> Option<u64> {
+/// A word of this many bytes, at most eight.
+pub(crate) fn read_word(memory: &dyn Memory, addr: u64, word: usize) -> Option<u64> {
     let mut raw = [0u8; 8];
-    (addr != 0 && memory.read(addr, &mut raw) == 8).then_some(u64::from_le_bytes(raw))
+    let place = raw.get_mut(..word)?;
+    (addr != 0 && memory.read(addr, place) == word).then_some(u64::from_le_bytes(raw))
 }
 
 /// As many of these bytes as there are. Grows with what is really there, not with what is asked for.

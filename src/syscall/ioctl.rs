@@ -1,23 +1,67 @@
-//! Requests of ioctl that the table does not name, by the direction and size that `_IOC` encodes in them.
+//! Requests of ioctl: their names, and what is known of those that the table does not describe, by the direction and
+//! size that `_IOC` encodes in them.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, RwLock};
 
-use super::table::{Syscall, by_name};
+use super::table::{Syscall, by_name_in};
+use super::{Abi, macros, sets};
 
-/// Requests seen so far. There can be no more than 2^16 of them: they differ in direction and size only.
-static SEEN: LazyLock<RwLock<HashMap<u32, &'static Syscall>>> = LazyLock::new(RwLock::default);
+/// Numbers that soundcard.h gives to timers, too; strace takes them for the terminal's (`asm-generic/ioctls.h`).
+const TERMINAL: std::ops::RangeInclusive<u32> = 0x5401..=0x5408;
+
+/// A request as strace writes it: its name, all of them with `or` between where there are several, its macro with
+/// arguments, or its parts: `_IOC(_IOC_READ, 0x99, 0x1, 0x20)`.
+pub(crate) fn name(request: u32) -> String {
+    let names = sets::set("ioctl").map_or(&[] as &[sets::Name], |set| set.list());
+    let from = names.partition_point(|name| name.value < i64::from(request));
+    let named = names.get(from..).unwrap_or(&[]).iter();
+    let named = named.take_while(|name| name.value == i64::from(request));
+    let terminal = TERMINAL.contains(&request);
+    let chosen = named.filter(|name| !terminal || name.text.starts_with("TC"));
+    let all: Vec<String> = macros::request(request)
+        .into_iter()
+        .chain(chosen.map(|name| name.text.to_owned()))
+        .collect();
+    match all.is_empty() {
+        true => parts(request),
+        false => all.join(" or "),
+    }
+}
+
+fn parts(request: u32) -> String {
+    let direction = match request >> 30 {
+        0 => "_IOC_NONE",
+        1 => "_IOC_WRITE",
+        2 => "_IOC_READ",
+        _ => "_IOC_READ|_IOC_WRITE",
+    };
+    let part = |n: u32| match n {
+        0 => "0".to_owned(),
+        _ => format!("{n:#x}"),
+    };
+    let (kind, nr, size) = (request >> 8 & 0xff, request & 0xff, request >> 16 & 0x3fff);
+    let (kind, nr, size) = (part(kind), part(nr), part(size));
+    format!("_IOC({direction}, {kind}, {nr}, {size})")
+}
+
+/// Requests seen so far. There can be no more than 2^17 of them for an ABI: they differ in direction, size, and in
+/// whether they return how much they wrote.
+static SEEN: LazyLock<RwLock<Seen>> = LazyLock::new(RwLock::default);
+
+type Seen = HashMap<(Abi, u32), &'static Syscall>;
 
 /// The description of a request by its encoding; `None` where it encodes no direction.
 ///
 /// `asm-generic/ioctl.h`: two bits of direction, fourteen of size, from the program's point of view: read means
 /// that the kernel writes.
-pub(crate) fn encoded(request: u32) -> Option<&'static Syscall> {
+pub(crate) fn encoded(abi: Abi, request: u32) -> Option<&'static Syscall> {
     let (direction, size) = (request >> 30, request >> 16 & 0x3fff);
     if direction == 0 || size == 0 {
         return None;
     }
-    let key = request >> 16;
+    let counted = direction == 2 && macros::returns_length(request);
+    let key = (abi, request >> 16 | u32::from(counted) << 16);
     if let Some(found) = SEEN.read().ok()?.get(&key) {
         return Some(found);
     }
@@ -26,13 +70,14 @@ pub(crate) fn encoded(request: u32) -> Option<&'static Syscall> {
         2 => "out",
         _ => "inout",
     };
-    let line = format!("(fd fd, request request, argp {argument}[bytes[{size}]]) int");
-    let base = by_name("ioctl")?;
+    let filled = if counted { ":ret" } else { "" };
+    let line = format!("(fd fd, request request, argp {argument}[bytes[{size}{filled}]]) int");
+    let base = by_name_in(abi, "ioctl")?;
     let mut seen = SEEN.write().ok()?;
     if let Some(found) = seen.get(&key) {
         return Some(found);
     }
-    let call = Syscall::made(base.nr, base.name, line.leak(), &base.classes)?;
+    let call = Syscall::made(base, line.leak())?;
     let call: &'static Syscall = Box::leak(Box::new(call));
     seen.insert(key, call);
     Some(call)

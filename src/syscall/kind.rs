@@ -3,12 +3,13 @@
 //! A kind is a word with parameters in brackets: `fd`, `flags[open]`, `in[path]`,
 //! `out[bytes[count:ret]]`. See the head of `x86_64.tbl` for all of them.
 
-use std::collections::HashMap;
-
-use super::Moved;
-use super::consts;
 use super::layout::Layout;
-use super::sets::{self, Set};
+use super::notation::Notation;
+use super::sets::Set;
+use super::{Abi, Moved};
+
+mod parse;
+pub(crate) use parse::Known;
 
 /// How a number is written and compared.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +50,54 @@ pub enum Format {
     Inet,
     /// A request of ioctl: a name, or its parts: `_IOC(_IOC_READ, 0x99, 0x1, 0x20)`.
     Request,
+    /// The same where an ABI has names of its own.
+    RequestIn(Abi),
+    /// The signals of a mask that is an argument itself, not behind a pointer (sigsuspend on i386).
+    SignalMask,
     /// A clock: a name, or a descriptor's or process's clock as a number.
     Clock,
+    /// swapon's flags, with the priority in the lower half: `SWAP_FLAG_PREFER|5`.
+    SwapFlags,
+    /// quotactl's command and the kind of quota: `QCMD(Q_GETQUOTA, USRQUOTA)`.
+    Qcmd,
+    /// Hexadecimal with leading zeros, two characters wide for each byte (with the `0x`): `0x000001`.
+    Padded,
+    /// So many bits of the number, from this one on.
+    Bits(u32, u32),
+    /// A number with its name in a comment: `10 /* SYSLOG_ACTION_SIZE_BUFFER */`.
+    Named(&'static Set),
+    /// A number of bytes, with how many structures of this name and size that is in a comment:
+    /// `80 /* 2 * sizeof(struct ifreq) */`.
+    Structures(&'static str, usize),
+    /// A descriptor, or a name for what is none.
+    FdOr(&'static Set),
+    /// A name in network byte order: `htons(ETH_P_ALL)`.
+    NetName(&'static Set),
+    /// A name in Bluetooth's byte order: `htobs(L2CAP_PSM_SDP)`.
+    BluetoothName(&'static Set),
     /// Names or-ed.
     Flags(&'static Set),
     /// One name.
     Enum(&'static Set),
+    /// One name, or else a decimal number: a key's serial number.
+    Known(&'static Set),
+    /// Names or-ed, then permissions in octal: `IPC_CREAT|0600`.
+    ModeFlags(&'static Set),
+    /// An errno by name.
+    Errno,
+    /// A number that is a negated errno where it is negative: `-ENOENT`.
+    Status,
+    /// The number of a call: `__NR_read`.
+    SyscallNumber,
+    /// An I/O priority: `IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 4)`.
+    IoPriority,
+    /// What FUTEX_WAKE_OP does: `FUTEX_OP_ADD<<28|0x1<<12|FUTEX_OP_CMP_NE<<24|0x5`.
+    WakeOp,
+    /// An instruction of a packet or a seccomp filter: `BPF_STMT(BPF_RET|BPF_K, 0x1)`.
+    Filter {
+        /// Whether it is one of a seccomp filter, which returns actions.
+        seccomp: bool,
+    },
 }
 
 /// A number of `size` bytes.
@@ -85,6 +128,10 @@ pub enum Dir {
     Interrupted,
     /// The kernel reads it and may write it, but traces show only its address (futex words).
     Word,
+    /// The kernel may write it however the call ends; shown when it succeeds (name_to_handle_at's mount_id).
+    OutAlways,
+    /// The kernel reads it and may write it however the call ends, and it is shown so (a size that was too small).
+    InOutAlways,
 }
 
 /// A length or count, in terms of the other arguments (or members).
@@ -96,8 +143,14 @@ pub enum Len {
     Of(usize),
     /// What the argument with this index points to: 32 bits.
     At(usize),
+    /// What the argument with this index points to (32 bits) divided by this.
+    Each(usize, u64),
+    /// The value of the argument with this index divided by this.
+    Part(usize, u64),
     /// As many pages as the argument with this index is bytes.
     Pages(usize),
+    /// As many longs as hold one bit less than the argument with this index says: sets of memory nodes.
+    NodeWords(usize),
     /// What the call returned.
     Ret,
     /// Bytes: `each` for each of the 32-bit count that stands `offset` bytes into what the argument with index `of`
@@ -132,10 +185,23 @@ pub enum Kind {
     Ptr(Dir, Box<Kind>),
     /// A structure.
     Struct(&'static Layout),
+    /// As much of a structure as a length says, and what follows it there; too little where it is less than the
+    /// last number of bytes.
+    Sized(&'static Layout, Extent, usize),
+    /// A member: the offset of text from this byte of its structure on.
+    TextAt(usize),
+    /// A member: the offset of as many texts in a row.
+    TextsAt(usize, Len),
+    /// name_to_handle_at's `struct file_handle`: the kernel reads its size and fills the rest.
+    FileHandle(Len),
+    /// `struct lsm_ctx`s in a row.
+    LsmContexts(Extent),
     /// Elements of one kind.
     Array(Box<Kind>, Extent),
     /// Bytes.
     Bytes(Extent),
+    /// Bytes that are shown without the last of them where that is zero (an extended attribute's value).
+    Blob(Extent),
     /// Text that ends at a zero byte, in a buffer (getcwd).
     Text(Extent),
     /// Text in a fixed field, up to a zero byte.
@@ -154,9 +220,10 @@ pub enum Kind {
     Messages(Moved, Extent),
     /// A `struct sockaddr` of any family.
     Sockaddr(Extent),
-    /// A socket option: the structure where there is one and room for it, an int where it has an int's size, else
-    /// bytes.
-    Option(Extent, Option<&'static Layout>),
+    /// A socket option: what it is where there is room for that, an int where it has an int's size, else bytes.
+    Option(Extent, Option<Box<Kind>>),
+    /// Bytes in a notation of their own.
+    Written(Notation, Extent),
     /// Bytes, written with the names of a set as indexes: `[[VINTR]=0x3, …]`.
     Indexed(&'static Set, usize),
     /// A set of signals, as the kernel has it.
@@ -169,279 +236,81 @@ pub enum Kind {
     Dirents(Extent, bool),
     /// A process's status as wait4 has it.
     WaitStatus,
+    /// A System V message: its type, and as many bytes of text.
+    Msgbuf(Extent),
+    /// Sets of capabilities, one or two structures as the header that this argument points to says.
+    Capabilities(usize),
 }
 
-/// When an argument or member is there at all: `if flags&0x40`, `unless st_mode&0170000=020000`.
+/// When an argument or member is there at all: `if flags&0x40`, `unless st_mode&0170000=020000`,
+/// `if si_signo=17 and not si_code=1`.
 #[derive(Debug)]
 pub(crate) struct Condition {
     pub(crate) on: usize,
     mask: u64,
     values: Vec<u64>,
     negated: bool,
+    also: Option<Box<Condition>>,
 }
 
 impl Condition {
-    pub(crate) fn holds(&self, value: u64) -> bool {
-        let masked = value & self.mask;
+    /// Whether it holds, when `number` tells the argument or member with an index.
+    pub(crate) fn holds(&self, number: &impl Fn(usize) -> u64) -> bool {
+        let masked = number(self.on) & self.mask;
         let met = if self.values.is_empty() {
             masked != 0
         } else {
             self.values.contains(&masked)
         };
-        met != self.negated
-    }
-
-    /// `FIELD[&MASK][=VALUE/…]`.
-    pub(crate) fn parse(text: &str, negated: bool, names: &[&str]) -> Result<Condition, String> {
-        let (left, values) = match text.split_once('=') {
-            Some((left, values)) => (left, values.split('/').map(constant).collect()),
-            None => (text, Ok(Vec::new())),
-        };
-        let (field, mask) = match left.split_once('&') {
-            Some((field, mask)) => (field, constant(mask)?),
-            None => (left, 0xffff_ffff),
-        };
-        Ok(Condition {
-            on: position(field, names)?,
-            mask,
-            values: values?,
-            negated,
-        })
+        met != self.negated && self.also.as_ref().is_none_or(|also| also.holds(number))
     }
 }
-
-/// What a kind's parameters may speak of.
-#[derive(Clone, Copy)]
-pub(crate) struct Known<'a> {
-    /// The arguments of the call, or the members of the structure.
-    pub(crate) names: &'a [&'a str],
-    /// The structures described so far.
-    pub(crate) layouts: &'a HashMap<&'static str, &'static Layout>,
-}
-
-fn constant(text: &str) -> Result<u64, String> {
-    let value = consts::eval(text).map(|v| v as u64);
-    value.ok_or_else(|| format!("unknown constant {text}"))
-}
-
-fn position(name: &str, names: &[&str]) -> Result<usize, String> {
-    let found = names.iter().position(|&n| n == name);
-    found.ok_or_else(|| format!("no argument or member {name}"))
-}
-
-fn len(text: &str, names: &[&str]) -> Result<Len, String> {
-    if text == "ret" {
-        return Ok(Len::Ret);
-    }
-    if let Some(name) = text.strip_prefix('*') {
-        return Ok(Len::At(position(name, names)?));
-    }
-    if let Some(inner) = text.strip_prefix("pages ") {
-        return Ok(Len::Pages(position(inner, names)?));
-    }
-    if let Some((of, rest)) = text.split_once('@') {
-        let parts = rest.split_once('*').and_then(|(offset, rest)| {
-            let (each, more) = rest.split_once('+')?;
-            Some((offset.parse().ok()?, each.parse().ok()?, more.parse().ok()?))
-        });
-        let (offset, each, more) = parts.ok_or_else(|| format!("{text}: ARG@OFFSET*EACH+MORE"))?;
-        let of = position(of, names)?;
-        return Ok(Len::Counted {
-            of,
-            offset,
-            each,
-            more,
-        });
-    }
-    match sets::number(text) {
-        Some(n) => Ok(Len::Fixed(n as u64)),
-        None => Ok(Len::Of(position(text, names)?)),
-    }
-}
-
-fn extent(text: &str, names: &[&str]) -> Result<Extent, String> {
-    let (room, filled) = text.split_once(':').unwrap_or((text, text));
-    Ok(Extent {
-        room: len(room.trim(), names)?,
-        filled: len(filled.trim(), names)?,
-    })
-}
-
-/// Numbers without parameters: name, size, signed, format.
-const NUMBERS: &[(&str, usize, bool, Format)] = &[
-    ("int", 4, true, Format::Dec),
-    ("uint", 4, false, Format::Dec),
-    ("long", 8, true, Format::Dec),
-    ("ulong", 8, false, Format::Dec),
-    ("s8", 1, true, Format::Dec),
-    ("u8", 1, false, Format::Dec),
-    ("s16", 2, true, Format::Dec),
-    ("u16", 2, false, Format::Dec),
-    ("hex8", 1, false, Format::Hex),
-    ("hex16", 2, false, Format::Hex),
-    ("hex32", 4, false, Format::Hex),
-    ("hex", 8, false, Format::Hex),
-    ("addr", 8, false, Format::Addr),
-    ("oct", 4, false, Format::Oct),
-    ("size", 8, false, Format::Size),
-    ("fd", 4, true, Format::Fd),
-    ("dirfd", 4, true, Format::DirFd),
-    ("id", 4, false, Format::Id),
-    ("mode", 4, false, Format::Mode),
-    ("mode16", 2, false, Format::Mode),
-    ("signal", 4, true, Format::Signal),
-    ("dev", 8, false, Format::Dev),
-    ("dev32", 4, false, Format::Dev),
-    ("handler", 8, false, Format::Handler),
-    ("rlim", 8, false, Format::Rlimit),
-    ("cloneflags", 8, false, Format::CloneFlags),
-    ("port", 2, false, Format::Port),
-    ("net32", 4, false, Format::Net),
-    ("inet", 4, false, Format::Inet),
-    ("clock", 4, true, Format::Clock),
-    ("request", 4, false, Format::Request),
-];
-
-/// Directions of pointers.
-const DIRECTIONS: &[(&str, Dir)] = &[
-    ("in", Dir::In),
-    ("out", Dir::Out),
-    ("outsome", Dir::OutSome),
-    ("inout", Dir::InOut),
-    ("update", Dir::Update),
-    ("interrupted", Dir::Interrupted),
-    ("word", Dir::Word),
-];
 
 impl Kind {
-    /// Reads a kind.
-    pub(crate) fn parse(text: &str, known: Known<'_>) -> Result<Kind, String> {
-        let text = text.trim();
-        let Some((word, rest)) = text.split_once('[') else {
-            return Kind::plain(text, known);
-        };
-        let inner = rest
-            .strip_suffix(']')
-            .ok_or_else(|| format!("{text}: no closing bracket"))?;
-        if let Some(&(_, dir)) = DIRECTIONS.iter().find(|(name, _)| *name == word) {
-            return Ok(Kind::Ptr(dir, Box::new(Kind::parse(inner, known)?)));
-        }
-        let extent = || extent(inner, known.names);
-        Ok(match word {
-            "array" => {
-                let (of, count) = inner
-                    .rsplit_once(',')
-                    .ok_or_else(|| format!("{text}: an array needs a count"))?;
-                let count = self::extent(count.trim(), known.names)?;
-                Kind::Array(Box::new(Kind::parse(of, known)?), count)
-            }
-            "bytes" => Kind::Bytes(extent()?),
-            "text" => Kind::Text(extent()?),
-            "chars" => Kind::Chars(constant(inner)? as usize),
-            "iovec_in" => Kind::Iovec(Moved::In, extent()?),
-            "iovec_out" => Kind::Iovec(Moved::Out, extent()?),
-            "mmsghdr_in" => Kind::Messages(Moved::In, extent()?),
-            "mmsghdr_out" => Kind::Messages(Moved::Out, extent()?),
-            "sockaddr" => Kind::Sockaddr(extent()?),
-            "option" => match inner.split_once(',') {
-                Some((len, name)) => {
-                    let found = known.layouts.get(name.trim()).copied();
-                    let found = found.ok_or_else(|| format!("unknown structure {name}"))?;
-                    Kind::Option(self::extent(len, known.names)?, Some(found))
-                }
-                None => Kind::Option(extent()?, None),
-            },
-            "indexed" => {
-                let (set, count) = inner.split_once(',').ok_or("no count")?;
-                let found = sets::set(set).ok_or_else(|| format!("unknown set {set}"))?;
-                Kind::Indexed(found, constant(count.trim())? as usize)
-            }
-            "sigset" => Kind::Sigset(extent()?),
-            "fdset" => Kind::FdSet(len(inner, known.names)?),
-            "cpuset" => Kind::CpuSet(extent()?),
-            "dirents64" => Kind::Dirents(extent()?, true),
-            "dirents" => Kind::Dirents(extent()?, false),
-            _ => Kind::named_number(word, inner)?,
-        })
+    /// The number of bytes that this takes on x86-64 wherever it stands, where that is always the same.
+    pub fn fixed_size(&self) -> Option<usize> {
+        self.size_in(Abi::X86_64)
     }
 
-    fn plain(word: &str, known: Known<'_>) -> Result<Kind, String> {
-        if let Some(&(_, size, signed, format)) = NUMBERS.iter().find(|n| n.0 == word) {
-            return Ok(Kind::Num(Num {
-                size,
-                signed,
-                format,
-            }));
-        }
-        Ok(match word {
-            "path" => Kind::Path,
-            "str" => Kind::Str,
-            "strings" => Kind::Strings,
-            "msghdr_in" => Kind::Message(Moved::In),
-            "msghdr_out" => Kind::Message(Moved::Out),
-            "waitstatus" => Kind::WaitStatus,
-            _ => {
-                let found = known.layouts.get(word);
-                Kind::Struct(
-                    found
-                        .copied()
-                        .ok_or_else(|| format!("unknown kind {word}"))?,
-                )
-            }
-        })
-    }
-
-    /// `flags[open]`, `enum16[socket_family]`, `flags64[statx_attr]`: the digits are bits, 32 without.
-    fn named_number(word: &str, set: &str) -> Result<Kind, String> {
-        let found = sets::set(set).ok_or_else(|| format!("unknown set {set}"))?;
-        let (format, bits) = match word.strip_prefix("flags") {
-            Some(bits) => (Format::Flags(found), bits),
-            None => match word.strip_prefix("enum") {
-                Some(bits) => (Format::Enum(found), bits),
-                None => return Err(format!("unknown kind {word}[{set}]")),
-            },
-        };
-        let size = match bits {
-            "8" => 1,
-            "16" => 2,
-            "" => 4,
-            "64" => 8,
-            _ => return Err(format!("unknown kind {word}[{set}]")),
-        };
-        Ok(Kind::Num(Num {
-            size,
-            signed: matches!(format, Format::Enum(_)),
-            format,
-        }))
-    }
-
-    /// The number of bytes that this takes wherever it stands, where that is always the same.
-    pub(crate) fn fixed_size(&self) -> Option<usize> {
+    /// The number of bytes that this takes wherever it stands, where that is always the same. The kind must have
+    /// been made for the ABI: this is for the pointers in it.
+    pub(crate) fn size_in(&self, abi: Abi) -> Option<usize> {
         match self {
             Kind::Num(num) => Some(num.size),
-            Kind::Ptr(..) => Some(8),
+            Kind::Ptr(..) => Some(abi.word()),
             Kind::Struct(layout) => Some(layout.size),
             Kind::Chars(n) | Kind::Indexed(_, n) => Some(*n),
-            Kind::WaitStatus => Some(4),
+            Kind::WaitStatus | Kind::TextAt(_) | Kind::TextsAt(..) => Some(4),
             Kind::Array(of, extent) => match extent.room {
-                Len::Fixed(n) => of.fixed_size()?.checked_mul(usize::try_from(n).ok()?),
+                Len::Fixed(n) => of.size_in(abi)?.checked_mul(usize::try_from(n).ok()?),
                 _ => None,
             },
-            Kind::Bytes(e) | Kind::Sigset(e) | Kind::Sockaddr(e) => match e.room {
-                Len::Fixed(n) => usize::try_from(n).ok(),
-                _ => None,
-            },
+            Kind::Bytes(e) | Kind::Sigset(e) | Kind::Sockaddr(e) | Kind::Written(_, e) => {
+                match e.room {
+                    Len::Fixed(n) => usize::try_from(n).ok(),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The structure that this is, or the beginning of one.
+    pub(crate) fn layout(&self) -> Option<&'static Layout> {
+        match self {
+            Kind::Struct(layout) | Kind::Sized(layout, ..) => Some(layout),
             _ => None,
         }
     }
 
     /// Natural alignment, for members without an explicit offset.
-    pub(crate) fn align(&self) -> usize {
+    pub(crate) fn align(&self, abi: Abi) -> usize {
         match self {
-            Kind::Num(num) => num.size,
-            Kind::Ptr(..) | Kind::Sigset(_) => 8,
-            Kind::Struct(layout) => layout.align,
-            Kind::Array(of, _) => of.align(),
+            Kind::Num(num) => num.size.min(abi.most_align()),
+            Kind::Ptr(..) | Kind::Sigset(_) => abi.word(),
+            Kind::TextAt(_) | Kind::TextsAt(..) => 4,
+            Kind::Struct(layout) | Kind::Sized(layout, ..) => layout.align.min(abi.most_align()),
+            Kind::Array(of, _) => of.align(abi),
             _ => 1,
         }
     }

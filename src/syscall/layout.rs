@@ -1,9 +1,23 @@
-//! Structures (`structs.tbl`): members with offset and kind, in the order in which strace prints them.
+//! Structures (`structs.tbl`, and `structs_i386.tbl` for those that are not the same there): members with offset and kind, in the order in which strace prints them.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use super::Abi;
 use super::kind::{Condition, Kind, Known};
+
+/// When a member is shown of a structure that the kernel reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// As the kernel finds it and as the kernel leaves it.
+    Always,
+    /// As the kernel finds it only.
+    Before,
+    /// As the kernel leaves it only.
+    After,
+    /// In the one structure that is shown: as the kernel finds it, and as it leaves it where that is different.
+    Change,
+}
 
 /// A member of a structure.
 #[derive(Debug)]
@@ -14,10 +28,14 @@ pub struct Member {
     pub offset: usize,
     /// What it is.
     pub kind: Kind,
+    /// How many bytes it takes, where that is always the same.
+    pub(crate) size: Option<usize>,
     /// When it is there; always where `None`.
     pub(crate) condition: Option<Condition>,
     /// Whether it is only there for lengths and conditions to speak of.
     pub(crate) hidden: bool,
+    /// When it is shown.
+    pub shown: Shown,
 }
 
 /// A structure.
@@ -33,14 +51,48 @@ pub struct Layout {
     pub members: Vec<Member>,
 }
 
+impl Layout {
+    /// Whether any member points somewhere.
+    pub(crate) fn has_pointers(&self) -> bool {
+        let mut members = self.members.iter();
+        members.any(|m| matches!(m.kind, Kind::Ptr(..)))
+    }
+
+    /// Whether all members are shown then only.
+    pub(crate) fn is_all(&self, shown: Shown) -> bool {
+        self.members.iter().all(|m| m.shown == shown)
+    }
+
+    /// Whether any member is shown then only.
+    pub(crate) fn has(&self, shown: Shown) -> bool {
+        self.members.iter().any(|m| m.shown == shown)
+    }
+}
+
 impl Member {
     /// The bytes of this member in those of its structure.
     pub(crate) fn slice<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let rest = bytes.get(self.offset..)?;
-        match self.kind.fixed_size() {
+        match self.size {
             Some(size) => rest.get(..size),
             None => Some(rest),
         }
+    }
+
+    /// What there is of this member in so much of its structure: of arrays and structures a part will do.
+    pub(crate) fn part<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = bytes.get(self.offset..)?;
+        match (&self.kind, self.size) {
+            (_, Some(size)) if size <= rest.len() => rest.get(..size),
+            (Kind::Struct(_) | Kind::Array(..), Some(_)) if !rest.is_empty() => Some(rest),
+            (_, Some(_)) => None,
+            (_, None) => Some(rest),
+        }
+    }
+
+    /// Whether all of it is in this much of its structure.
+    pub(crate) fn is_within(&self, bytes: &[u8]) -> bool {
+        self.offset + self.size.unwrap_or(0) <= bytes.len()
     }
 }
 
@@ -49,103 +101,259 @@ struct Tables {
     errors: Vec<String>,
 }
 
-static TABLES: LazyLock<Tables> = LazyLock::new(|| parse(include_str!("structs.tbl")));
+static X86_64: LazyLock<Tables> = LazyLock::new(|| {
+    let mut tables = Tables::new();
+    let text = Text::read(include_str!("structs.tbl"));
+    tables.add_all(Abi::X86_64, text.structs);
+    tables
+});
 
-/// All structures, by name.
-pub(crate) fn layouts() -> &'static HashMap<&'static str, &'static Layout> {
-    &TABLES.layouts
-}
-
-/// What is wrong with the table: nothing, as a test makes sure.
-#[cfg(test)]
-pub(crate) fn errors() -> &'static [String] {
-    &TABLES.errors
-}
-
-fn parse(text: &'static str) -> Tables {
-    let mut tables = Tables {
-        layouts: HashMap::new(),
-        errors: Vec::new(),
-    };
-    let mut pending: Option<(&'static str, Vec<&'static str>)> = None;
-    for line in text.lines().map(str::trim) {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        if let Some(head) = line.strip_prefix("struct ") {
-            tables.finish(pending.replace((head, Vec::new())));
-        } else if let Some((_, lines)) = pending.as_mut() {
-            lines.push(line);
+/// i386 has its own forms of some structures; the others are those of x86-64 under its sizes.
+static I386: LazyLock<Tables> = LazyLock::new(|| {
+    let mut tables = Tables::new();
+    let own = Text::read(include_str!("structs_i386.tbl"));
+    let base = Text::read(include_str!("structs.tbl"));
+    for (name, of) in &own.same {
+        match layouts().get(of) {
+            Some(layout) => {
+                tables.layouts.insert(name, layout);
+            }
+            None if name == of => {}
+            None => tables
+                .errors
+                .push(format!("same {name}: no structure {of}")),
         }
     }
-    tables.finish(pending);
+    let mut forms = Vec::new();
+    for moved in own.moved {
+        match base.structs.iter().find(|s| s.name == moved.of) {
+            Some(form) => forms.push(form.moved(moved)),
+            None if moved.name == moved.of => {}
+            None => tables
+                .errors
+                .push(format!("moved {}: no structure", moved.name)),
+        }
+    }
+    forms.extend(own.structs);
+    let is_own = |name| forms.iter().any(|s| s.name == name) || tables.layouts.contains_key(name);
+    let derived = base.structs.into_iter().filter(|s| !is_own(s.name));
+    let derived: Vec<Form> = derived.collect();
+    forms.extend(derived);
+    tables.add_all(Abi::I386, forms);
     tables
+});
+
+fn tables(abi: Abi) -> &'static Tables {
+    match abi {
+        Abi::X86_64 => &X86_64,
+        Abi::I386 => &I386,
+    }
+}
+
+/// All structures of an ABI, by name.
+pub(crate) fn layouts_in(abi: Abi) -> &'static HashMap<&'static str, &'static Layout> {
+    &tables(abi).layouts
+}
+
+/// All structures of x86-64, by name.
+pub(crate) fn layouts() -> &'static HashMap<&'static str, &'static Layout> {
+    layouts_in(Abi::X86_64)
+}
+
+/// What is wrong with the tables: nothing, as a test makes sure.
+#[cfg(test)]
+pub(crate) fn errors() -> impl Iterator<Item = &'static String> {
+    Abi::ALL.iter().flat_map(|&abi| &tables(abi).errors)
+}
+
+/// A structure as a table has it.
+struct Form {
+    name: &'static str,
+    size: Option<usize>,
+    lines: Vec<&'static str>,
+    moved: Moved,
+}
+
+/// `moved NAME[=OF] SIZE [WHERE=OFFSET …] [KIND=KIND …]`: the members of `OF`, elsewhere. `WHERE` is the offset of
+/// members, or the name of one, which counts more.
+#[derive(Default)]
+struct Moved {
+    name: &'static str,
+    of: &'static str,
+    size: Option<usize>,
+    offsets: Vec<(&'static str, usize)>,
+    kinds: Vec<(&'static str, &'static str)>,
+}
+
+impl Moved {
+    fn read(name: &'static str, size: &str, rest: &[&'static str]) -> Moved {
+        let (name, of) = name.split_once('=').unwrap_or((name, name));
+        let mut moved = Moved {
+            name,
+            of,
+            size: size.parse().ok(),
+            ..Moved::default()
+        };
+        for (from, to) in rest.iter().filter_map(|pair| pair.split_once('=')) {
+            match to.parse() {
+                Ok(offset) => moved.offsets.push((from, offset)),
+                Err(_) => moved.kinds.push((from, to)),
+            }
+        }
+        moved
+    }
+
+    /// Where a member is that is said to be at this offset.
+    fn offset(&self, member: &str, offset: &str) -> Result<usize, std::num::ParseIntError> {
+        let find = |wanted: &str| self.offsets.iter().find(|(from, _)| *from == wanted);
+        match find(member).or_else(|| find(offset)) {
+            Some(&(_, offset)) => Ok(offset),
+            None => offset.parse(),
+        }
+    }
+}
+
+impl Form {
+    fn moved(&self, moved: Moved) -> Form {
+        Form {
+            name: moved.name,
+            size: moved.size,
+            lines: self.lines.clone(),
+            moved,
+        }
+    }
+}
+
+/// What a table of structures says, not yet understood.
+#[derive(Default)]
+struct Text {
+    structs: Vec<Form>,
+    /// `same NAME` or `same NAME=OF`: this is x86-64's structure.
+    same: Vec<(&'static str, &'static str)>,
+    moved: Vec<Moved>,
+}
+
+impl Text {
+    fn read(text: &'static str) -> Text {
+        let mut all = Text::default();
+        for line in text.lines().map(str::trim) {
+            let words: Vec<&'static str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                [] => {}
+                [first, ..] if first.starts_with('#') => {}
+                ["struct", name, rest @ ..] => all.structs.push(Form {
+                    name,
+                    size: rest.first().and_then(|w| w.parse().ok()),
+                    lines: Vec::new(),
+                    moved: Moved::default(),
+                }),
+                ["same", names @ ..] => {
+                    let pairs = names.iter().map(|n| n.split_once('=').unwrap_or((n, n)));
+                    all.same.extend(pairs);
+                }
+                ["moved", name, size, rest @ ..] => all.moved.push(Moved::read(name, size, rest)),
+                _ => {
+                    if let Some(last) = all.structs.last_mut() {
+                        last.lines.push(line);
+                    }
+                }
+            }
+        }
+        all
+    }
 }
 
 impl Tables {
-    fn finish(&mut self, pending: Option<(&'static str, Vec<&'static str>)>) {
-        let Some((head, lines)) = pending else { return };
-        match structure(head, &lines, &self.layouts) {
-            Ok(layout) => {
-                self.layouts
-                    .insert(layout.name, Box::leak(Box::new(layout)));
+    fn new() -> Tables {
+        Tables {
+            layouts: HashMap::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Understands the forms in any order that their members allow.
+    fn add_all(&mut self, abi: Abi, mut forms: Vec<Form>) {
+        loop {
+            let before = forms.len();
+            let mut errors = Vec::new();
+            forms.retain(|form| match structure(form, abi, &self.layouts) {
+                Ok(layout) => {
+                    self.layouts
+                        .insert(layout.name, Box::leak(Box::new(layout)));
+                    false
+                }
+                Err(error) => {
+                    errors.push(format!("{abi:?} struct {}: {error}", form.name));
+                    true
+                }
+            });
+            if forms.len() == before {
+                self.errors.extend(errors);
+                return;
             }
-            Err(error) => self.errors.push(format!("struct {head}: {error}")),
         }
     }
 }
 
-/// `NAME [SIZE]`, then `[-]MEMBER KIND [@OFFSET] [if …|unless …]` a line.
+/// `NAME [SIZE]`, then `[-|<|>|=]MEMBER KIND [@OFFSET] [if …|unless …]` a line.
 fn structure(
-    head: &'static str,
-    lines: &[&'static str],
+    form: &Form,
+    abi: Abi,
     layouts: &HashMap<&'static str, &'static Layout>,
 ) -> Result<Layout, String> {
-    let mut words = head.split_whitespace();
-    let name = words.next().ok_or("no name")?;
-    let size: Option<usize> = words.next().and_then(|w| w.parse().ok());
-    let names: Vec<&'static str> = lines
+    let names: Vec<&'static str> = form
+        .lines
         .iter()
         .filter_map(|line| line.split_whitespace().next())
-        .map(|word| word.trim_start_matches('-'))
+        .map(|word| word.trim_start_matches(['-', '<', '>', '=']))
         .collect();
     let known = Known {
         names: &names,
         layouts,
+        abi,
+        renames: &form.moved.kinds,
     };
     let (mut end, mut align) = (0usize, 1usize);
-    let mut members = Vec::with_capacity(lines.len());
-    for (line, &member) in lines.iter().zip(&names) {
+    let mut members = Vec::with_capacity(form.lines.len());
+    for (line, &member) in form.lines.iter().zip(&names) {
         let (_, rest) = line
             .split_once(' ')
             .ok_or_else(|| format!("{member}: no kind"))?;
         let (rest, condition) = split_condition(rest, &names)?;
         let (kind, offset) = match rest.split_once('@') {
-            Some((kind, offset)) => (kind, Some(offset.trim().parse::<usize>())),
+            Some((kind, offset)) => (kind, Some(form.moved.offset(member, offset.trim()))),
             None => (rest, None),
         };
         let kind = Kind::parse(kind, known).map_err(|e| format!("{member}: {e}"))?;
         let offset = match offset {
             Some(offset) => offset.map_err(|e| format!("{member}: {e}"))?,
-            None => end.next_multiple_of(kind.align()),
+            None => end.next_multiple_of(kind.align(abi)),
         };
-        end = offset + kind.fixed_size().unwrap_or(0);
-        align = align.max(kind.align());
+        let size = kind.size_in(abi);
+        end = offset + size.unwrap_or(0);
+        align = align.max(kind.align(abi));
         members.push(Member {
             name: member,
             offset,
             kind,
+            size,
             condition,
             hidden: line.starts_with('-'),
+            shown: match line.as_bytes().first() {
+                Some(b'>') => Shown::Before,
+                Some(b'<') => Shown::After,
+                Some(b'=') => Shown::Change,
+                _ => Shown::Always,
+            },
         });
     }
-    let size = size.unwrap_or(end.next_multiple_of(align));
-    let inside = |m: &Member| m.offset + m.kind.fixed_size().unwrap_or(0) <= size;
+    let size = form.size.unwrap_or(end.next_multiple_of(align));
+    let inside = |m: &Member| m.offset + m.size.unwrap_or(0) <= size;
     if let Some(outside) = members.iter().find(|m| !inside(m)) {
         return Err(format!("{} is not inside", outside.name));
     }
     Ok(Layout {
-        name,
+        name: form.name,
         size,
         align,
         members,

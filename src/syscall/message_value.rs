@@ -4,15 +4,16 @@ use super::decode::{array, field, structure};
 use super::encode::Refusal;
 use super::frame::{self, Frame, MOST_BYTES, MOST_VECTORS, Side, read_exact, read_some, read_u32};
 use super::kind::{Format, Kind, Num};
-use super::message::{Header, MMSGHDR, MSGHDR, vectors};
+use super::message::{Header, controllen_at, mmsghdr, msghdr, namelen_at, vectors};
 use super::number::value_of;
-use super::{Moved, sets, sockaddr};
+use super::{Abi, Moved, control, sets, sockaddr};
 use crate::trace::Value;
 
-/// Length, level and type; the data follows, and the next header at a multiple of eight.
-const CMSGHDR: usize = 16;
-const SOL_SOCKET: u64 = 1;
-const SCM_RIGHTS: u64 = 1;
+/// The size of a `struct cmsghdr`: length (a word), level and type; the data follows, and the next header at a
+/// multiple of a word.
+const fn cmsghdr(abi: Abi) -> usize {
+    abi.word() + 8
+}
 
 pub(crate) fn decode(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> Option<Value> {
     let moved_len = |moved: &Moved| match moved {
@@ -22,7 +23,10 @@ pub(crate) fn decode(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> O
     match kind {
         Kind::Iovec(moved, extent) => {
             let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
-            Some(decode_vectors(addr, count, moved_len(moved), frame, side))
+            match decode_vectors(addr, count, moved_len(moved), frame, side) {
+                Value::Array { items, .. } if items.is_empty() && count > 0 => None,
+                vectors => Some(vectors),
+            }
         }
         Kind::Message(moved) => decode_header(*moved, addr, moved_len(moved), frame, side),
         Kind::Messages(moved, extent) => {
@@ -34,8 +38,8 @@ pub(crate) fn decode(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> O
                 }
             };
             let message = |i: u64| {
-                let at = addr.wrapping_add(i * MMSGHDR as u64);
-                let len_at = at.wrapping_add(MSGHDR as u64);
+                let at = addr.wrapping_add(i * mmsghdr(frame.abi) as u64);
+                let len_at = at.wrapping_add(msghdr(frame.abi) as u64);
                 let len = (side == Side::Exit).then(|| read_u32(frame.exit, len_at));
                 let len = len.flatten();
                 let most = match moved {
@@ -58,7 +62,7 @@ pub(crate) fn decode(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> O
 
 fn decode_vectors(addr: u64, count: u64, len: u64, frame: &Frame<'_>, side: Side) -> Value {
     let mut left = len;
-    let vectors = vectors(frame.entry, addr, count);
+    let vectors = vectors(frame.entry, addr, count, frame.abi);
     let items = vectors.into_iter().map(|(base, room)| {
         let here = room.min(left).min(MOST_BYTES);
         left -= here;
@@ -86,10 +90,10 @@ fn decode_header(
     frame: &Frame<'_>,
     side: Side,
 ) -> Option<Value> {
-    let before = Header::read(frame.entry, addr)?;
+    let before = Header::read(frame.entry, addr, frame.abi)?;
     let after = match (moved, side) {
-        (Moved::Out, Side::Exit) => Header::read(frame.exit, addr)?,
-        _ => Header::read(frame.entry, addr)?,
+        (Moved::Out, Side::Exit) => Header::read(frame.exit, addr, frame.abi)?,
+        _ => Header::read(frame.entry, addr, frame.abi)?,
     };
     let memory = frame.memory(side);
     let name_len = before.namelen.min(after.namelen).min(128) as usize;
@@ -115,7 +119,7 @@ fn decode_header(
     let control_len = before.controllen.min(after.controllen).min(MOST_BYTES);
     if before.control != 0 && control_len > 0 {
         let bytes = read_some(memory, before.control, control_len as usize);
-        fields.push(field("msg_control", decode_control(&bytes)));
+        fields.push(field("msg_control", decode_control(&bytes, frame.abi)));
     }
     fields.push(field("msg_controllen", Value::Int(after.controllen as i64)));
     if let Some(set) = sets::set("msg") {
@@ -146,47 +150,41 @@ fn changed(before: i64, after: i64) -> Value {
     }
 }
 
-fn decode_control(bytes: &[u8]) -> Value {
+fn decode_control(bytes: &[u8], abi: Abi) -> Value {
+    let (word, header) = (abi.word(), cmsghdr(abi));
     let mut items = Vec::new();
     let mut rest = bytes;
-    while rest.len() >= CMSGHDR {
-        let len = frame::field(rest, 0, 8) as usize;
-        let (level, kind) = (frame::field(rest, 8, 4), frame::field(rest, 12, 4));
-        if len < CMSGHDR {
+    while rest.len() >= header {
+        let len = frame::field(rest, 0, word) as usize;
+        let (level, kind) = (frame::field(rest, word, 4), frame::field(rest, word + 4, 4));
+        if len < header {
             break;
         }
-        let data = rest.get(CMSGHDR..len.min(rest.len())).unwrap_or(&[]);
+        let data = rest.get(header..len.min(rest.len())).unwrap_or(&[]);
         let level_value = match sets::set("sockopt_level") {
             Some(set) => number(Format::Enum(set), level),
             None => Value::Int(level as i64),
         };
-        let kind_value = match sets::set("scm") {
-            Some(set) if level == SOL_SOCKET => number(Format::Enum(set), kind),
-            _ => Value::Addr(kind),
+        let kind_value = match control::types(level) {
+            Some(set) => number(Format::Enum(set), kind),
+            None => Value::Addr(kind),
         };
-        let data = match (level, kind) {
-            (SOL_SOCKET, SCM_RIGHTS) => {
-                let descriptors = data.chunks_exact(4).map(|fd| Value::Fd {
-                    fd: frame::unsigned(fd) as i32,
-                    path: None,
-                });
-                array(descriptors.collect())
-            }
-            _ => Value::str(data),
-        };
-        items.push(structure(vec![
+        let mut fields = vec![
             field("cmsg_len", Value::Int(len as i64)),
             field("cmsg_level", level_value),
             field("cmsg_type", kind_value),
-            field("cmsg_data", data),
-        ]));
-        let next = len.saturating_add(7) & !7;
+        ];
+        if !data.is_empty() {
+            fields.push(field("cmsg_data", control::decode(abi, level, kind, data)));
+        }
+        items.push(structure(fields));
+        let next = len.saturating_add(word - 1) & !(word - 1);
         rest = rest.get(next..).unwrap_or(&[]);
     }
     array(items)
 }
 
-fn encode_control(value: &Value, room: usize) -> Result<Vec<u8>, Refusal> {
+fn encode_control(value: &Value, room: usize, abi: Abi) -> Result<Vec<u8>, Refusal> {
     let items = match value {
         Value::Array { items, .. } => items,
         Value::Str { bytes, .. } => return Ok(bytes.iter().take(room).copied().collect()),
@@ -195,22 +193,15 @@ fn encode_control(value: &Value, room: usize) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
     for item in items {
         let number = |name: &str| item.field(name).and_then(value_of).unwrap_or(0);
-        let data: Vec<u8> = match item.field("cmsg_data") {
-            Some(Value::Str { bytes, .. }) => bytes.clone(),
-            Some(Value::Array { items, .. }) => {
-                let descriptors = items.iter().filter_map(value_of);
-                descriptors
-                    .flat_map(|fd| (fd as i32).to_le_bytes())
-                    .collect()
-            }
-            _ => Vec::new(),
-        };
-        let len = CMSGHDR + data.len();
-        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        let (level, kind) = (number("cmsg_level") as u64, number("cmsg_type") as u64);
+        let data = item.field("cmsg_data");
+        let data = data.map_or_else(Vec::new, |data| control::encode(abi, level, kind, data));
+        let len = cmsghdr(abi) + data.len();
+        bytes.resize(bytes.len().next_multiple_of(abi.word()), 0);
         if bytes.len() + len > room {
             break;
         }
-        bytes.extend((len as u64).to_le_bytes());
+        bytes.extend((len as u64).to_le_bytes().into_iter().take(abi.word()));
         bytes.extend((number("cmsg_level") as u32).to_le_bytes());
         bytes.extend((number("cmsg_type") as u32).to_le_bytes());
         bytes.extend(data);
@@ -239,13 +230,16 @@ pub(crate) fn encode(
             };
             let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
             for (i, item) in (0..count.min(ret)).zip(items) {
-                let at = addr.wrapping_add(i * MMSGHDR as u64);
+                let at = addr.wrapping_add(i * mmsghdr(frame.abi) as u64);
                 let len = item.field("msg_len").and_then(value_of).unwrap_or(0) as u32;
                 if *moved == Moved::Out {
                     let header = item.field("msg_hdr").ok_or(Refusal::NotDecoded)?;
                     encode_header(header, at, u64::from(len), frame, &mut writes)?;
                 }
-                writes.push((at.wrapping_add(MSGHDR as u64), len.to_le_bytes().to_vec()));
+                writes.push((
+                    at.wrapping_add(msghdr(frame.abi) as u64),
+                    len.to_le_bytes().to_vec(),
+                ));
             }
         }
         _ => {}
@@ -287,7 +281,7 @@ fn encode_vectors(
     }
     data.truncate(len.min(MOST_BYTES) as usize);
     let mut rest = data.as_slice();
-    for (base, room) in vectors(frame.entry, addr, count) {
+    for (base, room) in vectors(frame.entry, addr, count, frame.abi) {
         let here = (rest.len() as u64).min(room) as usize;
         let (now, later) = rest.split_at_checked(here).unwrap_or((rest, &[]));
         if !now.is_empty() {
@@ -308,7 +302,7 @@ fn encode_header(
     if !matches!(value, Value::Struct { .. }) {
         return Err(Refusal::NotDecoded);
     }
-    let own = Header::read(frame.entry, addr).ok_or(Refusal::Unreadable(addr))?;
+    let own = Header::read(frame.entry, addr, frame.abi).ok_or(Refusal::Unreadable(addr))?;
     let number = |name: &str| value.field(name).and_then(value_of).unwrap_or(0);
     if own.name != 0 {
         let name = value.field("msg_name");
@@ -319,21 +313,24 @@ fn encode_header(
             }
         }
         let len = number("msg_namelen") as u32;
-        writes.push((addr.wrapping_add(8), len.to_le_bytes().to_vec()));
+        let at = addr.wrapping_add(namelen_at(frame.abi));
+        writes.push((at, len.to_le_bytes().to_vec()));
     }
     if let Some(iov) = value.field("msg_iov") {
         encode_vectors(iov, (own.iov, own.iovlen), len, frame, writes)?;
     }
     let mut control_len = 0u64;
     if let (Some(control), true) = (value.field("msg_control"), own.control != 0) {
-        let bytes = encode_control(control, own.controllen.min(MOST_BYTES) as usize)?;
+        let room = own.controllen.min(MOST_BYTES) as usize;
+        let bytes = encode_control(control, room, frame.abi)?;
         control_len = (number("msg_controllen").max(0) as u64).min(own.controllen);
         if !bytes.is_empty() {
             writes.push((own.control, bytes));
         }
     }
     let mut tail = control_len.to_le_bytes().to_vec();
+    tail.truncate(frame.abi.word());
     tail.extend((number("msg_flags") as u32).to_le_bytes());
-    writes.push((addr.wrapping_add(40), tail));
+    writes.push((addr.wrapping_add(controllen_at(frame.abi)), tail));
     Ok(())
 }

@@ -1,36 +1,58 @@
 //! What a system call is: numbers, names, arguments, and how replay treats each.
 //!
-//! ONE declarative table (`x86_64.tbl`, with `structs.tbl`, `flags.tbl` and their kin beside it);
-//! everything else is derived from it. To add a call is to add a line. Knows nothing of processes:
+//! ONE declarative table (`x86_64.tbl`, with `structs.tbl`, `flags.tbl` and their kin beside it, and what is
+//! different on i386 in `i386.tbl` and its kin); everything else is derived from it. To add a call is to add a line. Knows nothing of processes:
 //! memory is whatever implements [`Memory`].
 
+mod abi;
+mod capability;
 mod compare;
 pub mod consts;
+mod control;
 mod decode;
 mod dirents;
 mod encode;
 mod frame;
+mod handle;
 mod ioctl;
 mod kind;
 mod layout;
+mod lines;
+mod lsm;
+mod macros;
 mod message;
 mod message_value;
+mod notation;
 mod number;
 mod ready;
 mod regions;
 mod sets;
 mod sockaddr;
+mod special;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use abi::Abi;
+pub use decode::signal_info;
 pub use encode::EncodeError;
 pub use kind::{Dir, Extent, Format, Kind, Len, Num};
-pub use layout::{Layout, Member};
+pub use layout::{Layout, Member, Shown};
+pub use notation::Notation;
 pub use sets::Set;
-pub use table::{Arg, Syscall, by_name, by_nr, names, suggest};
+pub use table::{Arg, Syscall, by_name, by_name_in, by_nr, by_nr_in, names, names_in, suggest};
 
 use crate::trace::Value;
+
+/// All structures that the table knows, in no order.
+pub fn layouts() -> impl Iterator<Item = &'static Layout> {
+    layout::layouts().values().copied()
+}
+
+/// All sets of named constants that the table knows, in no order.
+pub fn sets() -> impl Iterator<Item = &'static Set> {
+    sets::all()
+}
 
 /// Memory that arguments point into: a live process's, or the part of it that was recorded.
 pub trait Memory {

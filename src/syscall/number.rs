@@ -3,8 +3,11 @@
 use std::net::Ipv4Addr;
 
 use super::consts;
+use super::decode::signals;
+use super::ioctl;
 use super::kind::{Format, Num};
-use super::sets;
+use super::sets::{self, Set};
+use super::special;
 use crate::trace::Value;
 
 /// A symbolic value.
@@ -37,18 +40,61 @@ impl Num {
         }
     }
 
+    /// What of a number as it lies in memory this is: all of it, but for bit-fields.
+    pub(crate) fn part(&self, raw: u64) -> u64 {
+        match self.format {
+            Format::Bits(shift, width) => raw.checked_shr(shift).unwrap_or(0) & ones(width),
+            _ => raw,
+        }
+    }
+
+    /// A number in its place in memory, which has held `kept`: bit-fields leave the rest as it is.
+    pub(crate) fn place(&self, value: u64, kept: u64) -> u64 {
+        match self.format {
+            Format::Bits(shift, width) => {
+                let mask = ones(width).checked_shl(shift).unwrap_or(0);
+                let bits = value.checked_shl(shift).unwrap_or(0);
+                kept & !mask | bits & mask
+            }
+            _ => value,
+        }
+    }
+
     /// As strace writes it.
     pub(crate) fn decode(&self, raw: u64) -> Value {
         let raw = raw & self.mask();
         let value = self.extend(raw);
         match self.format {
+            Format::Bits(..) => Value::Int(self.part(raw) as i64),
+            Format::Known(set) => match set.exact(raw, self.mask()) {
+                Some(name) => symbol(name, value),
+                None => Value::Int(value),
+            },
+            Format::ModeFlags(set) => mode_flags(set, raw),
+            Format::Errno | Format::Status if value == 0 => Value::Int(0),
+            Format::Errno => named_or(value, consts::errno_name(value as i32)),
+            Format::Status if value < 0 => {
+                let name = consts::errno_name((value as i32).wrapping_neg());
+                match name {
+                    Some(name) => symbol(format!("-{name}"), value),
+                    None => Value::Int(value),
+                }
+            }
+            Format::SyscallNumber => match super::by_nr(value as u64) {
+                Some(call) => symbol(format!("__NR_{}", call.name), value),
+                None => hex(raw),
+            },
+            Format::IoPriority => special::io_priority(raw),
+            Format::WakeOp => special::wake_op(raw),
+            Format::Filter { seccomp } => special::instruction(raw, seccomp),
             Format::Hex => hex(raw),
             Format::Addr => Value::Addr(raw),
             Format::Oct => Value::Octal(raw),
+            Format::Fd if value == -100 => Value::Int(value), // it stands for no directory here
             Format::Fd => descriptor(raw),
             Format::DirFd if value == -100 => symbol("AT_FDCWD", -100),
             Format::DirFd => descriptor(raw),
-            Format::Id if raw == 0xffff_ffff => Value::Int(-1),
+            Format::Id if raw == self.mask() => Value::Int(-1),
             Format::Mode => mode(raw),
             Format::Signal if value == 0 => Value::Int(0),
             Format::Signal => symbol(consts::signal_name(value as i32), value),
@@ -59,6 +105,7 @@ impl Num {
                 _ => Value::Addr(raw),
             },
             Format::Rlimit if raw == u64::MAX => symbol("RLIM64_INFINITY", -1),
+            Format::Rlimit if raw == self.mask() => symbol("RLIM_INFINITY", -1),
             Format::Rlimit if raw > 1024 && raw.is_multiple_of(1024) => {
                 symbol(format!("{}*1024", raw / 1024), value)
             }
@@ -73,17 +120,69 @@ impl Num {
                 Some(name) => symbol(name, value),
                 None => Value::Int(value),
             },
-            Format::Request => match sets::set("ioctl").and_then(|s| s.exact(raw, self.mask())) {
-                Some(name) => symbol(name, value),
-                None => symbol(request(raw), value),
+            Format::SwapFlags => swap_flags(raw),
+            Format::Qcmd => quota_command(raw),
+            Format::Padded => {
+                let width = self.size * 2;
+                match raw {
+                    0 => symbol("0".repeat(width), 0),
+                    _ => symbol(format!("{raw:#0width$x}"), value),
+                }
+            }
+            Format::Named(set) => match set.exact(raw, self.mask()) {
+                Some(name) => symbol(format!("{value} /* {name} */"), value),
+                None => match set.unknown {
+                    Some(unknown) => symbol(format!("{value} /* {unknown} */"), value),
+                    None => Value::Int(value),
+                },
             },
+            Format::Structures(name, size) => match u64::try_from(value) {
+                Ok(bytes) if bytes > 0 && bytes.is_multiple_of(size.max(1) as u64) => {
+                    let count = bytes / size.max(1) as u64;
+                    symbol(
+                        format!("{bytes} /* {count} * sizeof(struct {name}) */"),
+                        value,
+                    )
+                }
+                _ => Value::Int(value),
+            },
+            Format::FdOr(set) => match set.exact(raw, self.mask()) {
+                Some(name) => symbol(name, value),
+                None => descriptor(raw),
+            },
+            Format::SignalMask => signals(raw.to_le_bytes().get(..self.size).unwrap_or(&[])),
+            Format::RequestIn(abi) => match sets::own_name(abi, "ioctl", raw) {
+                Some(name) => symbol(name, value),
+                None => Num {
+                    format: Format::Request,
+                    ..*self
+                }
+                .decode(raw),
+            },
+            Format::Request => symbol(ioctl::name(raw as u32), value),
+            Format::NetName(set) => {
+                let host = u16::from_be(raw as u16);
+                let name = set.exact(host.into(), 0xffff).map(str::to_owned);
+                let name = name.unwrap_or_else(|| format!("{host:#x}"));
+                symbol(format!("htons({name})"), value)
+            }
+            Format::BluetoothName(set) => {
+                let host = u16::from_le(raw as u16);
+                let name = set.exact(host.into(), 0xffff).map(str::to_owned);
+                let name = name.unwrap_or_else(|| match set.list().is_empty() {
+                    true => host.to_string(),
+                    false => format!("{host:#x}"),
+                });
+                symbol(format!("htobs({name})"), value)
+            }
             Format::Flags(set) => match set.flags(raw) {
                 Some(text) => symbol(text, value),
-                None => hex(raw),
+                None if raw == 0 => Value::Int(0),
+                None => stranger(set, raw, value),
             },
-            Format::Enum(set) => match set.exact(raw, self.mask()) {
-                Some(name) => symbol(name, value),
-                None => hex(raw),
+            Format::Enum(set) => match set.named(raw, self.mask()) {
+                Some(name) => symbol(name.text, name.value),
+                None => stranger(set, raw, value),
             },
             _ if !self.signed && value < 0 => symbol(raw.to_string(), value),
             _ => Value::Int(value),
@@ -105,10 +204,52 @@ pub(crate) fn value_of(value: &Value) -> Option<i64> {
     }
 }
 
-fn hex(raw: u64) -> Value {
+/// A number without a name in its set.
+fn stranger(set: &Set, raw: u64, value: i64) -> Value {
+    match set.stranger(raw) {
+        Some(text) => symbol(text, value),
+        None => hex(raw),
+    }
+}
+
+/// Hexadecimal; zero is `0`.
+pub(crate) fn hex(raw: u64) -> Value {
     match raw {
         0 => Value::Int(0),
         _ => Value::Addr(raw),
+    }
+}
+
+/// As many bits.
+fn ones(width: u32) -> u64 {
+    u64::MAX.checked_shr(64 - width.min(64)).unwrap_or(0)
+}
+
+fn named_or(value: i64, name: Option<&str>) -> Value {
+    match name {
+        Some(name) => symbol(name, value),
+        None => Value::Int(value),
+    }
+}
+
+/// `IPC_CREAT|0600`; the permissions are always there.
+fn mode_flags(set: &sets::Set, raw: u64) -> Value {
+    let (flags, permissions) = (raw & !0o777, raw & 0o777);
+    let octal = permission_digits(permissions);
+    let text = match flags {
+        0 => octal,
+        _ => match set.flags(flags) {
+            Some(names) => format!("{names}|{octal}"),
+            None => format!("{flags:#x}|{octal}"),
+        },
+    };
+    symbol(text, raw as i64)
+}
+
+fn permission_digits(permissions: u64) -> String {
+    match permissions {
+        0 => "000".to_owned(),
+        _ => format!("{:0>3}", format!("0{permissions:o}")),
     }
 }
 
@@ -123,10 +264,7 @@ fn mode(raw: u64) -> Value {
     let (kind, permissions) = (raw & !0o777, raw & 0o777);
     match sets::set("fmode").and_then(|set| set.flags(kind)) {
         Some(text) if kind != 0 => {
-            let octal = match permissions {
-                0 => "000".to_owned(),
-                _ => format!("{:0>3}", format!("0{permissions:o}")),
-            };
+            let octal = permission_digits(permissions);
             symbol(format!("{text}|{octal}"), raw as i64)
         }
         _ => Value::Octal(raw),
@@ -147,25 +285,31 @@ fn device(raw: u64) -> Value {
     )
 }
 
-/// The parts of an ioctl request without a name.
-fn request(raw: u64) -> String {
-    let direction = match raw >> 30 & 3 {
-        0 => "_IOC_NONE",
-        1 => "_IOC_WRITE",
-        2 => "_IOC_READ",
-        _ => "_IOC_READ|_IOC_WRITE",
+/// The lower half is the priority, and is always written.
+fn swap_flags(raw: u64) -> Value {
+    let (flags, priority) = (raw & !0x7fff, raw & 0x7fff);
+    match flags {
+        0 => Value::Int(priority as i64),
+        _ => {
+            let flags = consts::flags_text("swap", flags);
+            symbol(format!("{flags}|{priority}"), raw as i64)
+        }
+    }
+}
+
+/// `QCMD` of `linux/quota.h`: the command is above the eight bits of the kind of quota.
+fn quota_command(raw: u64) -> Value {
+    let name = |set: &str, value: u64, unknown: &str| {
+        let found = sets::set(set).and_then(|set| set.exact(value, u64::MAX));
+        let number = match value {
+            0 => "0".to_owned(),
+            _ => format!("{value:#x}"),
+        };
+        found.map_or_else(|| format!("{number} /* {unknown} */"), str::to_owned)
     };
-    let part = |n: u64| match n {
-        0 => "0".to_owned(),
-        _ => format!("{n:#x}"),
-    };
-    let (kind, nr, size) = (raw >> 8 & 0xff, raw & 0xff, raw >> 16 & 0x3fff);
-    format!(
-        "_IOC({direction}, {}, {}, {})",
-        part(kind),
-        part(nr),
-        part(size)
-    )
+    let command = name("quotactl", raw >> 8, "Q_???");
+    let kind = name("quotatype", raw & 0xff, "???QUOTA");
+    symbol(format!("QCMD({command}, {kind})"), raw as i64)
 }
 
 fn clone_flags(raw: u64) -> Value {

@@ -4,12 +4,12 @@
 
 use super::decode::{array, field, pointee, structure};
 use super::encode::Refusal;
-use super::frame::{self, Frame, Side, read_exact};
+use super::frame::{self, After, Frame, Side, read_exact};
 use super::kind::{Dir, Format, Kind, Num};
 use super::number::{symbol, value_of};
 use super::regions::is_error;
 use super::table::Syscall;
-use super::{Memory, consts, sets};
+use super::{Memory, consts, sets, special};
 use crate::trace::{Field, Value, plain};
 
 /// `struct pollfd`: fd 0, events 4, revents 6.
@@ -28,7 +28,9 @@ impl Syscall {
         if is_error(ret) {
             return notes;
         }
-        let frame = Frame::new(&self.args, args, ret, entry, exit);
+        let args = &self.values(args, entry);
+        let exit = &After { exit, entry };
+        let frame = Frame::new(self, args, ret, entry, exit);
         for (arg, &addr) in self.args.iter().zip(args) {
             let Kind::Ptr(Dir::Update, to) = &arg.kind else {
                 continue;
@@ -52,18 +54,56 @@ impl Syscall {
             }
         }
         notes.extend(self.flag_note(args, ret));
+        notes.extend(self.result_note(ret));
         notes
     }
 
     /// `(flags FD_CLOEXEC)` of fcntl.
     fn flag_note(&self, args: &[u64; 6], ret: i64) -> Option<Field> {
         let set = match (self.name, args.get(1)?) {
-            ("fcntl", 1) if ret != 0 => "fd",
-            ("fcntl", 3) => "open",
+            ("fcntl" | "fcntl64", 1) if ret != 0 => "fd",
+            ("fcntl" | "fcntl64", 3) => "open",
             _ => return None,
         };
         let text = consts::flags_text(set, ret as u64);
         Some(field("flags", symbol(text, ret)))
+    }
+
+    /// What a number that was returned means, where strace says so: `= 5 (TIME_ERROR)`, `= 10 (SIGUSR1)`,
+    /// `= 1 (SUID_DUMP_USER)`, `= 0x1 (seals F_SEAL_SEAL)`.
+    fn result_note(&self, ret: i64) -> Option<Field> {
+        let named = |set: &str| {
+            let name = sets::set(set).and_then(|set| set.exact(ret as u64, u64::MAX));
+            name.map(|name| symbol(name, ret))
+        };
+        let value = match self.name {
+            "adjtimex" | "clock_adjtime" => named("time_state")?,
+            "sched_getscheduler" => named("sched")?,
+            "personality" => symbol(consts::flags_text("personality", ret as u64), ret),
+            "membarrier" if ret != 0 => symbol(consts::flags_text("membarrier", ret as u64), ret),
+            "ioprio_get" => special::io_priority(ret as u64),
+            "rt_sigtimedwait" if ret != 0 => symbol(consts::signal_name(ret as i32), ret),
+            "fcntl" | "fcntl64" | "prctl" | "ioctl" => return self.command_note(ret),
+            _ => return None,
+        };
+        Some(field("", value))
+    }
+
+    /// The same of a command, whose description says what it returns.
+    fn command_note(&self, ret: i64) -> Option<Field> {
+        let Kind::Num(num) = &self.ret else {
+            return None;
+        };
+        let (name, text) = match num.format {
+            Format::Enum(set) => ("", set.exact(ret as u64, num.mask())?.to_owned()),
+            Format::Flags(set) if ret != 0 => {
+                let name = if set.name == "seals" { "seals" } else { "" };
+                (name, set.flags(ret as u64)?)
+            }
+            Format::Signal if ret != 0 => ("", consts::signal_name(ret as i32)),
+            _ => return None,
+        };
+        Some(field(name, symbol(text, ret)))
     }
 
     /// An observed call's arguments with its notes in their places, for [`Syscall::encode_outputs`].
@@ -110,6 +150,11 @@ fn note_name(arg: &str, kind: &Kind) -> Option<&'static str> {
         Kind::Struct(layout) if layout.name.starts_with("time") => Some("left"),
         _ => is_poll(kind).then_some(""),
     }
+}
+
+/// Whether this is a time to wait, in which the kernel leaves what is left of it.
+pub(crate) fn is_time_left(dir: Dir, kind: &Kind) -> bool {
+    dir == Dir::Update && note_name("", kind) == Some("left")
 }
 
 /// Whether this is an array of `struct pollfd`.

@@ -1,8 +1,8 @@
 //! Where a call's arguments point: what the kernel reads, and what it wrote.
 
 use super::frame::{
-    Frame, MOST_BYTES, MOST_ELEMENTS, MOST_PATH, MOST_STRING, MOST_STRINGS, Side, read_exact,
-    read_text, read_u64,
+    Frame, MOST_BYTES, MOST_ELEMENTS, MOST_PATH, MOST_STRING, MOST_STRINGS, Side, read_some,
+    read_text, read_word,
 };
 use super::kind::{Dir, Kind};
 use super::message;
@@ -22,7 +22,10 @@ pub(crate) fn is_error(ret: i64) -> bool {
 impl Dir {
     /// Whether the kernel reads what is pointed to.
     pub(crate) fn reads(self) -> bool {
-        matches!(self, Dir::In | Dir::InOut | Dir::Update | Dir::Word)
+        matches!(
+            self,
+            Dir::In | Dir::InOut | Dir::Update | Dir::Word | Dir::InOutAlways
+        )
     }
 
     /// Whether the kernel wrote what is pointed to, when it returned this.
@@ -31,7 +34,7 @@ impl Dir {
             Dir::In => false,
             Dir::Out | Dir::InOut | Dir::Word => !is_error(ret),
             Dir::OutSome => !is_error(ret) && ret != 0,
-            Dir::Update => true,
+            Dir::Update | Dir::OutAlways | Dir::InOutAlways => true,
             Dir::Interrupted => is_interrupted(ret),
         }
     }
@@ -43,7 +46,8 @@ impl Syscall {
     /// entry.
     pub fn inputs(&self, args: &[u64; 6], mem: &dyn Memory) -> Vec<Region> {
         let mut regions = Vec::new();
-        let frame = Frame::new(&self.args, args, 0, mem, mem);
+        let args = &self.values(args, mem);
+        let frame = Frame::new(self, args, 0, mem, mem);
         for ((index, arg), &addr) in self.args.iter().enumerate().zip(args) {
             if let Kind::Ptr(dir, to) = &arg.kind
                 && dir.reads()
@@ -67,7 +71,8 @@ impl Syscall {
         exit: &dyn Memory,
     ) -> Vec<Region> {
         let mut regions = Vec::new();
-        let frame = Frame::new(&self.args, args, ret, entry, exit);
+        let args = &self.values(args, entry);
+        let frame = Frame::new(self, args, ret, entry, exit);
         for ((index, arg), &addr) in self.args.iter().enumerate().zip(args) {
             let Kind::Ptr(dir, to) = &arg.kind else {
                 continue;
@@ -83,6 +88,11 @@ impl Syscall {
                 }
                 _ if dir.written(ret) => write(to, index, addr, &frame, &mut regions),
                 _ => {}
+            }
+            if let Some(layout) = to.layout()
+                && dir.reads()
+            {
+                behind(layout, index, addr, &frame, &mut regions);
             }
         }
         regions
@@ -118,14 +128,36 @@ pub(crate) fn read(
                 frame.size(kind, Side::Entry).unwrap_or(0),
                 regions,
             );
-            if let Kind::Struct(layout) = kind
-                && layout
-                    .members
-                    .iter()
-                    .any(|m| matches!(m.kind, Kind::Ptr(..)))
+            if let Some(layout) = kind.layout().filter(|layout| layout.has_pointers()) {
+                let size = frame.size(kind, Side::Entry).unwrap_or(0);
+                members(layout, arg, (addr, size), frame, regions);
+            } else if let Kind::Array(of, extent) = kind
+                && let Kind::Ptr(dir, to) = &**of
+                && dir.reads()
             {
-                members(layout, arg, addr, frame, regions);
+                let count = frame.count(*extent, Side::Entry, MOST_ELEMENTS);
+                pointers(to, arg, (addr, count), frame, regions);
             }
+        }
+    }
+}
+
+/// What an array of pointers points to.
+fn pointers(
+    to: &Kind,
+    arg: usize,
+    (addr, count): (u64, usize),
+    frame: &Frame<'_>,
+    regions: &mut Vec<Region>,
+) {
+    let word = frame.abi.word();
+    for index in 0..count {
+        let at = addr.wrapping_add((index * word) as u64);
+        let Some(pointer) = read_word(frame.entry, at, word) else {
+            break;
+        };
+        if pointer != 0 {
+            read(to, arg, pointer, frame, regions);
         }
     }
 }
@@ -137,10 +169,11 @@ fn text(most: usize, arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec
 }
 
 fn strings(arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) {
+    let word = frame.abi.word();
     let mut pointers = Vec::new();
     while (pointers.len() as u64) < MOST_ELEMENTS {
-        let at = addr.wrapping_add(pointers.len() as u64 * 8);
-        let Some(pointer) = read_u64(frame.entry, at) else {
+        let at = addr.wrapping_add((pointers.len() * word) as u64);
+        let Some(pointer) = read_word(frame.entry, at, word) else {
             break;
         };
         pointers.push(pointer);
@@ -148,7 +181,7 @@ fn strings(arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) 
             break;
         }
     }
-    push(arg, addr, pointers.len() * 8, regions);
+    push(arg, addr, pointers.len() * word, regions);
     let mut left = MOST_STRINGS;
     for pointer in pointers {
         let before = regions.len();
@@ -161,17 +194,16 @@ fn strings(arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) 
 fn members(
     layout: &'static super::Layout,
     arg: usize,
-    addr: u64,
+    (addr, size): (u64, usize),
     frame: &Frame<'_>,
     regions: &mut Vec<Region>,
 ) {
-    let Some(bytes) = read_exact(frame.entry, addr, layout.size) else {
-        return;
-    };
+    let bytes = read_some(frame.entry, addr, size.min(layout.size));
     let inner = frame.inside(layout, &bytes);
     for (index, member) in layout.members.iter().enumerate() {
         if let Kind::Ptr(dir, to) = &member.kind
             && dir.reads()
+            && member.is_within(&bytes)
             && inner.holds(&member.condition)
         {
             let pointer = inner.number(index);
@@ -185,8 +217,38 @@ fn members(
     }
 }
 
+/// What the kernel wrote to where members of a structure point that it has read.
+fn behind(
+    layout: &'static super::Layout,
+    arg: usize,
+    addr: u64,
+    frame: &Frame<'_>,
+    regions: &mut Vec<Region>,
+) {
+    if !layout.has_pointers() {
+        return;
+    }
+    let bytes = read_some(frame.entry, addr, layout.size);
+    let inner = frame.inside(layout, &bytes);
+    for (index, member) in layout.members.iter().enumerate() {
+        if let Kind::Ptr(dir, to) = &member.kind
+            && !dir.reads()
+            && dir.written(frame.ret)
+            && inner.holds(&member.condition)
+        {
+            write(to, arg, inner.number(index), &inner, regions);
+        }
+    }
+}
+
 /// What the kernel wrote from `addr` on.
 fn write(kind: &Kind, arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) {
+    if matches!(kind, Kind::Str)
+        && let Some((text, true)) = read_text(frame.exit, addr, MOST_STRING)
+    {
+        push(arg, addr, text.len() + 1, regions);
+        return;
+    }
     push(
         arg,
         addr,

@@ -1,7 +1,10 @@
-//! Sets of named constants (`flags.tbl`), and how strace writes a number with their help.
+//! Sets of named constants (`flags.tbl`, and `names_*.tbl` for the rarer ones), and how strace writes a number with
+//! their help.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
+
+use super::Abi;
 
 /// A name in a set.
 #[derive(Clone, Copy, Debug)]
@@ -16,20 +19,100 @@ pub(crate) struct Name {
 pub struct Set {
     /// As the tables call it.
     pub name: &'static str,
-    pub(crate) names: Vec<Name>,
+    /// What strace says about a number without a name here: `AT_???`.
+    pub(crate) unknown: Option<&'static str>,
+    /// Its lines in the table.
+    text: &'static str,
+    /// What they say, once it was asked for.
+    parsed: OnceLock<Vec<Name>>,
 }
 
-static SETS: LazyLock<HashMap<&'static str, Set>> =
-    LazyLock::new(|| parse(include_str!("flags.tbl")));
+type Sets = HashMap<&'static str, Set>;
+
+static COMMON: LazyLock<Sets> = LazyLock::new(|| parse(&[include_str!("flags.tbl")]));
+
+/// Read when a name or a set is not among the common ones.
+static RARE: LazyLock<Sets> = LazyLock::new(|| {
+    parse(&[
+        include_str!("names_dev.tbl"),
+        include_str!("names_files.tbl"),
+        include_str!("names_input.tbl"),
+        include_str!("names_ioctl.tbl"),
+        include_str!("names_kernel.tbl"),
+        include_str!("names_net.tbl"),
+        include_str!("names_netlink.tbl"),
+        include_str!("names_old.tbl"),
+        include_str!("names_video.tbl"),
+    ])
+});
+
+/// What is a name of i386 only, or has another value there.
+static I386: LazyLock<Sets> = LazyLock::new(|| parse(&[include_str!("flags_i386.tbl")]));
+
+/// The same with the other names of each set.
+static I386_WHOLE: LazyLock<Sets> = LazyLock::new(|| {
+    let whole = |(&name, own): (&&'static str, &Set)| {
+        let others = set(name).into_iter().flat_map(Set::list);
+        let others = others.filter(|n| own.list().iter().all(|o| o.text != n.text));
+        let names: Vec<Name> = own.list().iter().chain(others).copied().collect();
+        let set = Set {
+            name,
+            unknown: set(name).and_then(|base| base.unknown),
+            text: own.text,
+            parsed: OnceLock::from(names),
+        };
+        (name, set)
+    };
+    I386.iter().map(whole).collect()
+});
+
+/// The set of this name on an ABI.
+pub(crate) fn set_in(abi: Abi, name: &str) -> Option<&'static Set> {
+    let own = match abi {
+        Abi::X86_64 => None,
+        Abi::I386 => I386_WHOLE.get(name),
+    };
+    own.or_else(|| set(name))
+}
+
+/// What a name means on an ABI, where it means nothing or something else on x86-64.
+pub(crate) fn own_value(abi: Abi, name: &str) -> Option<i64> {
+    let mut names = own(abi).flat_map(Set::list);
+    names.find(|n| n.text == name).map(|n| n.value)
+}
+
+/// The name in a set that has this value on an ABI, where it has not on x86-64.
+pub(crate) fn own_name(abi: Abi, set: &str, value: u64) -> Option<&'static str> {
+    let mut sets = own(abi).filter(|s| s.name == set);
+    sets.find_map(|s| s.exact(value, u64::MAX))
+}
+
+fn own(abi: Abi) -> impl Iterator<Item = &'static Set> {
+    let sets = match abi {
+        Abi::X86_64 => None,
+        Abi::I386 => Some(I386.values()),
+    };
+    sets.into_iter().flatten()
+}
 
 /// The set of this name.
 pub(crate) fn set(name: &str) -> Option<&'static Set> {
-    SETS.get(name)
+    COMMON.get(name).or_else(|| RARE.get(name))
+}
+
+/// The common sets.
+pub(crate) fn common() -> impl Iterator<Item = &'static Set> {
+    COMMON.values()
+}
+
+/// The other sets.
+pub(crate) fn rare() -> impl Iterator<Item = &'static Set> {
+    RARE.values()
 }
 
 /// All sets.
 pub(crate) fn all() -> impl Iterator<Item = &'static Set> {
-    SETS.values()
+    common().chain(rare())
 }
 
 /// A plain number as C writes it: decimal, `0x…` or octal `0…`, with a sign.
@@ -53,50 +136,93 @@ pub(crate) fn number(text: &str) -> Option<i64> {
     })
 }
 
-fn parse(text: &'static str) -> HashMap<&'static str, Set> {
-    let mut sets = HashMap::new();
-    let mut current: Option<Set> = None;
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        let Some(first) = words.next().filter(|w| !w.starts_with('#')) else {
-            continue;
-        };
-        if first == "set" {
-            if let Some(done) = current.take() {
-                sets.insert(done.name, done);
-            }
-            current = words.next().map(|name| Set {
-                name,
-                names: Vec::new(),
-            });
-        } else if let (Some(set), Some(value)) = (current.as_mut(), words.next().and_then(number)) {
-            let mask = words.next().and_then(number).map(|m| m as u64);
-            set.names.push(Name {
-                text: first,
-                value,
-                mask: mask.unwrap_or(value as u64),
-            });
-        }
+/// Splits at the first blank. (The words are too short for a search that is fast on long ones.)
+fn word(line: &str) -> (&str, &str) {
+    match line.bytes().position(|b| b == b' ') {
+        Some(at) => (
+            line.get(..at).unwrap_or(line),
+            line.get(at + 1..).unwrap_or(""),
+        ),
+        None => (line, ""),
     }
-    if let Some(done) = current {
-        sets.insert(done.name, done);
+}
+
+/// Finds the sets; most of their names are never asked for.
+fn parse(texts: &[&'static str]) -> Sets {
+    let mut sets = Sets::new();
+    for text in texts {
+        let mut begins = memchr::memmem::find_iter(text.as_bytes(), "\nset ").peekable();
+        while let Some(at) = begins.next() {
+            let end = begins.peek().copied().unwrap_or(text.len());
+            let whole = text.get(at + 5..end).unwrap_or("");
+            let (name, text) = whole.split_once('\n').unwrap_or((whole, ""));
+            let (unknown, parsed) = (None, OnceLock::new());
+            let set = Set {
+                name,
+                unknown,
+                text,
+                parsed,
+            };
+            sets.insert(name, set);
+        }
+        for at in memchr::memmem::find_iter(text.as_bytes(), "\nunknown ") {
+            let rest = text.get(at + 9..).unwrap_or("");
+            let (name, unknown) = word(rest.lines().next().unwrap_or(""));
+            if let Some(set) = sets.get_mut(name) {
+                set.unknown = Some(unknown);
+            }
+        }
     }
     sets
 }
 
+/// `NAME VALUE [MASK]`.
+fn parse_name(line: &'static str) -> Option<Name> {
+    let (text, rest) = word(line);
+    let (value, mask) = word(rest);
+    if value.is_empty() || text.starts_with('#') {
+        return None;
+    }
+    let value = number(value)?;
+    let mask = number(mask).map_or(value as u64, |mask| mask as u64);
+    Some(Name { text, value, mask })
+}
+
 impl Set {
+    /// Its names, in the order in which strace prints them.
+    pub(crate) fn list(&self) -> &[Name] {
+        let parse = || self.text.split('\n').filter_map(parse_name).collect();
+        self.parsed.get_or_init(parse)
+    }
+
+    /// Its names and their values, in the order in which strace prints them.
+    pub fn names(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.list().iter().map(|name| (name.text, name.value))
+    }
+
+    /// A number without a name: `0x40 /* AT_??? */`; `None` where strace writes it alone.
+    pub(crate) fn stranger(&self, value: u64) -> Option<String> {
+        let unknown = self.unknown?;
+        Some(match value {
+            0 => format!("0 /* {unknown} */"),
+            _ => format!("{value:#x} /* {unknown} */"),
+        })
+    }
+
     /// The name of exactly this value, `bits` wide.
     pub(crate) fn exact(&self, value: u64, bits: u64) -> Option<&'static str> {
-        let found = self
-            .names
-            .iter()
-            .find(|n| n.value as u64 & bits == value & bits);
-        found.map(|n| n.text)
+        self.named(value, bits).map(|n| n.text)
+    }
+
+    /// The first name of exactly this value, `bits` wide.
+    pub(crate) fn named(&self, value: u64, bits: u64) -> Option<&Name> {
+        let mut names = self.list().iter();
+        names.find(|n| n.value as u64 & bits == value & bits)
     }
 
     /// Whether any bit of `value` has a name here.
     fn touches(&self, value: u64) -> bool {
-        self.names.iter().any(|n| {
+        self.list().iter().any(|n| {
             let named = n.value as u64;
             value & n.mask == named && (named != 0 || n.mask != 0)
         })
@@ -113,7 +239,7 @@ impl Set {
         let mut text = String::new();
         let mut left = value;
         let mut seen = 0u64; // bits under masks that a name has spoken for
-        for name in &self.names {
+        for name in self.list() {
             let named = name.value as u64;
             let zero_form = named == 0 && name.mask != 0;
             if (named == 0 && !zero_form) || value & name.mask != named {

@@ -1,18 +1,54 @@
 //! Socket addresses of any family.
+//!
+//! The usual ones are here, the others in `structs.tbl`; what is in neither is `sa_data`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::decode::{field, structure};
-use super::frame;
-use super::kind::{Format, Num};
-use super::number::{symbol, value_of};
+use super::decode::{field, members, structure};
+use super::encode::place_value;
+use super::frame::{self, Frame, Nowhere, Side};
+use super::kind::{Format, Kind, Num};
+use super::layout::{Layout, layouts};
+use super::number::value_of;
 use super::sets;
 use crate::trace::{Field, Value};
 
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
-const AF_NETLINK: u16 = 16;
+
+/// Other families: number, least length, greatest length, structure.
+const FAMILIES: &[(u16, usize, usize, &str)] = &[
+    (4, 16, MOST, "sockaddr_ipx"),
+    (9, 18, MOST, "sockaddr_x25"),
+    (16, 12, MOST, "sockaddr_nl"),
+    (17, 20, MOST, "sockaddr_ll"),
+    (30, 16, MOST, "sockaddr_tipc"),
+    (31, 4, 6, "sockaddr_hci"),
+    (31, 8, 8, "sockaddr_sco"),
+    (31, 10, 10, "sockaddr_rc"),
+    (31, 12, 14, "sockaddr_l2"),
+    (33, 36, MOST, "sockaddr_rxrpc"),
+    (36, 16, MOST, "sockaddr_ieee802154"),
+    (38, 88, MOST, "sockaddr_alg"),
+    (39, 16, MOST, "sockaddr_nfc"),
+    (40, 16, MOST, "sockaddr_vm"),
+    (42, 12, MOST, "sockaddr_qrtr"),
+    (44, 16, MOST, "sockaddr_xdp"),
+    (45, 12, MOST, "sockaddr_mctp"),
+];
+
+/// `sizeof(struct sockaddr_storage)`.
+const MOST: usize = 128;
+
+/// The structure of an address of this family, where `chosen` says so of its range of lengths and of itself.
+fn layout(family: u16, chosen: impl Fn(usize, usize, &Layout) -> bool) -> Option<&'static Layout> {
+    let mut families = FAMILIES.iter().filter(|known| known.0 == family);
+    families.find_map(|&(_, least, most, name)| {
+        let found = layouts().get(name).copied()?;
+        chosen(least, most, found).then_some(found)
+    })
+}
 
 fn number(format: Format, size: usize, raw: u64) -> Value {
     let signed = false;
@@ -52,21 +88,26 @@ pub(crate) fn decode(bytes: &[u8]) -> Value {
             fields.push(field("", Value::Sym { text, value }));
             fields.push(field("sin6_scope_id", Value::Int(at(24, 4) as i64)));
         }
-        AF_NETLINK if bytes.len() >= 12 => {
-            fields.push(field("nl_pid", Value::Int(at(4, 4) as i64)));
-            let groups = at(8, 4);
-            let text = match groups {
-                0 => "00000000".to_owned(),
-                _ => format!("{groups:#08x}"),
-            };
-            fields.push(field("nl_groups", symbol(text, groups as i64)));
-        }
-        _ => fields.push(field("sa_data", Value::str(bytes.get(2..).unwrap_or(&[])))),
+        _ => match layout(family, |least, most, _| {
+            (least..=most).contains(&bytes.len())
+        }) {
+            Some(layout) => {
+                let inside = members(layout, bytes, &Frame::bare(&Nowhere), Side::Entry);
+                if let Value::Struct { fields: inside, .. } = inside {
+                    fields.extend(inside);
+                }
+            }
+            None => fields.push(field("sa_data", Value::str(bytes.get(2..).unwrap_or(&[])))),
+        },
     }
     structure(fields)
 }
 
+/// `sizeof(sun_path)`.
+const UNIX_PATH: usize = 108;
+
 fn unix_path(path: &[u8]) -> Option<Field> {
+    let path = path.get(..UNIX_PATH).unwrap_or(path);
     match path {
         [] => None,
         // An abstract name begins with a zero byte, and may have more of them.
@@ -88,12 +129,17 @@ pub(crate) fn encode(value: &Value) -> Option<Vec<u8>> {
     let number = |name: &str| value.field(name).and_then(value_of).unwrap_or(0);
     let family = value.field("sa_family").and_then(value_of)? as u16;
     let mut bytes = family.to_le_bytes().to_vec();
+    // What is too short for its family, or of a family that is not known, is data.
+    if let Some(Value::Str { bytes: data, .. }) = value.field("sa_data") {
+        bytes.extend(data.iter().take(126));
+        return Some(bytes);
+    }
     match family {
         AF_UNIX => match value.field("sun_path") {
             None => {}
             Some(Value::Str { bytes: path, .. }) => {
-                bytes.extend(path.iter().take(108));
-                if path.first() != Some(&0) && path.len() < 108 {
+                bytes.extend(path.iter().take(UNIX_PATH));
+                if path.first() != Some(&0) && path.len() < UNIX_PATH {
                     bytes.push(0);
                 }
             }
@@ -111,18 +157,36 @@ pub(crate) fn encode(value: &Value) -> Option<Vec<u8>> {
             bytes.extend(address.unwrap_or(Ipv6Addr::UNSPECIFIED).octets());
             bytes.extend((number("sin6_scope_id") as u32).to_le_bytes());
         }
-        AF_NETLINK => {
-            bytes.extend([0, 0]);
-            bytes.extend((number("nl_pid") as u32).to_le_bytes());
-            bytes.extend((number("nl_groups") as u32).to_le_bytes());
-        }
         _ => {
-            if let Some(Value::Str { bytes: data, .. }) = value.field("sa_data") {
-                bytes.extend(data.iter().take(126));
+            let told = |_, _, layout: &Layout| {
+                let mut members = layout.members.iter();
+                members.any(|m| value.field(m.name).is_some())
+            };
+            if let Some(layout) = layout(family, told) {
+                bytes.resize(layout.size, 0);
+                place_members(layout, value, &mut bytes);
             }
         }
     }
     Some(bytes)
+}
+
+/// Writes the members that the value has. What an interface's name stands for, only the kernel knows: it stays 0.
+fn place_members(layout: &Layout, value: &Value, bytes: &mut Vec<u8>) {
+    for member in &layout.members {
+        // A link-layer address may be longer than there is room for here.
+        if let (None, Kind::Array(..), Some(Value::Array { items, .. })) =
+            (member.size, &member.kind, value.field(member.name))
+        {
+            let end = member.offset.saturating_add(items.len()).min(MOST);
+            bytes.resize(bytes.len().max(end), 0);
+        }
+        let place = bytes.get_mut(member.offset..).unwrap_or(&mut []);
+        let size = member.size.unwrap_or(place.len());
+        if let (Some(given), Some(place)) = (value.field(member.name), place.get_mut(..size)) {
+            let _ = place_value(&member.kind, given, place, &Frame::bare(&Nowhere));
+        }
+    }
 }
 
 fn ipv4(value: &Value) -> i64 {

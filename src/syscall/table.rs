@@ -1,14 +1,17 @@
-//! The table of calls (`x86_64.tbl`), read once; what can be told from a description alone.
+//! The tables of calls (`x86_64.tbl`, `i386.tbl`), read once; what can be told from a description alone.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use super::abi::{Abi, Passing};
 use super::consts;
 use super::frame::{Frame, MOST_BYTES, Side};
 use super::ioctl;
-use super::kind::{Condition, Dir, Format, Kind, Known};
-use super::layout;
+use super::kind::{Condition, Dir, Format, Kind};
+use super::lines::{self, Lines};
 use super::{Memory, Moved, Region, Replay};
+
+mod describe;
 
 /// A formal argument.
 #[derive(Debug)]
@@ -19,13 +22,29 @@ pub struct Arg {
     pub kind: Kind,
     /// When it is used at all; always where `None`.
     pub(crate) condition: Option<Condition>,
+    /// Whether strace leaves it out.
+    pub(crate) hidden: bool,
 }
 
 /// A variant of a multiplexer: the commands that select it, and what it is then.
 #[derive(Debug)]
 struct Variant {
-    values: Vec<u64>,
+    choices: Vec<Choice>,
     call: Syscall,
+}
+
+/// A command: the bits under the mask are this; where there is no value, any of them is set.
+#[derive(Debug)]
+struct Choice {
+    mask: u64,
+    value: Option<u64>,
+}
+
+impl Choice {
+    fn is(&self, selector: u64) -> bool {
+        let bits = selector & self.mask;
+        self.value.map_or(bits != 0, |value| bits == value)
+    }
 }
 
 /// The variants of a multiplexer, and the argument that selects one.
@@ -36,10 +55,15 @@ struct Variants {
     list: Vec<Variant>,
 }
 
+/// The index of the argument that each observed one is.
+pub(crate) type Order = Vec<Option<usize>>;
+
 /// A system call, or one variant of a multiplexer such as ioctl.
 #[derive(Debug)]
 pub struct Syscall {
-    /// Its number on x86-64.
+    /// Whose call it is.
+    pub abi: Abi,
+    /// Its number there; that of the multiplexer where it is reached through one only.
     pub nr: u32,
     /// Its name.
     pub name: &'static str,
@@ -54,12 +78,15 @@ pub struct Syscall {
     /// The classes that it is in, without the percent sign: `file`, `desc`, `%stat`.
     pub classes: Vec<&'static str>,
     moved: Option<Moved>,
+    pub(crate) passing: Passing,
     variants: Option<Variants>,
 }
 
 struct Table {
     by_nr: Vec<Option<Syscall>>,
     by_name: HashMap<&'static str, u32>,
+    /// Calls that are reached through another only (i386's accept), by its number.
+    inside: HashMap<&'static str, u32>,
     layouts: Vec<OldLayout>,
     errors: Vec<String>,
 }
@@ -71,62 +98,104 @@ struct OldLayout {
     order: Vec<Option<usize>>,
 }
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let mut table = Table {
-        by_nr: Vec::new(),
-        by_name: HashMap::new(),
-        layouts: Vec::new(),
-        errors: Vec::new(),
-    };
-    table.read(include_str!("x86_64.tbl"));
+static X86_64: LazyLock<Table> = LazyLock::new(|| {
+    let mut table = Table::new();
+    let lines = lines::read(include_str!("x86_64.tbl"));
+    table.add(Abi::X86_64, &lines, &lines);
     table.read_aliases(include_str!("aliases.tbl"));
     table
 });
 
-/// The call with this number.
+static I386: LazyLock<Table> = LazyLock::new(|| {
+    let mut table = Table::new();
+    let base = lines::read(include_str!("x86_64.tbl"));
+    table.add(Abi::I386, &lines::read(include_str!("i386.tbl")), &base);
+    table.read_aliases(include_str!("aliases_i386.tbl"));
+    table
+});
+
+fn table(abi: Abi) -> &'static Table {
+    match abi {
+        Abi::X86_64 => &X86_64,
+        Abi::I386 => &I386,
+    }
+}
+
+/// The call with this number on x86-64.
 pub fn by_nr(nr: u64) -> Option<&'static Syscall> {
-    TABLE.by_nr.get(usize::try_from(nr).ok()?)?.as_ref()
+    by_nr_in(Abi::X86_64, nr)
 }
 
-/// The call with this name, or with this old or 32-bit name (`send`, `stat64`, `_llseek`).
+/// The call with this number.
+pub fn by_nr_in(abi: Abi, nr: u64) -> Option<&'static Syscall> {
+    table(abi).by_nr.get(usize::try_from(nr).ok()?)?.as_ref()
+}
+
+/// The call of x86-64 with this name, or with this old or 32-bit name (`send`, `stat64`, `_llseek`).
 pub fn by_name(name: &str) -> Option<&'static Syscall> {
-    by_nr(u64::from(*TABLE.by_name.get(name)?))
+    by_name_in(Abi::X86_64, name)
 }
 
-/// The names of all calls, by number, without aliases.
+/// The call with this name, or with this older name. On i386 that may be a call without a number of its own, such as
+/// `accept`, which is the variant of `socketcall` then.
+pub fn by_name_in(abi: Abi, name: &str) -> Option<&'static Syscall> {
+    let table = table(abi);
+    if let Some(&nr) = table.by_name.get(name) {
+        return by_nr_in(abi, nr.into());
+    }
+    let outer = by_nr_in(abi, (*table.inside.get(name)?).into())?;
+    let mut inner = outer.variants.iter().flat_map(|v| &v.list);
+    inner.find(|v| v.call.name == name).map(|v| &v.call)
+}
+
+/// The names of all calls of x86-64, by number, without aliases.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.by_nr.iter().flatten().map(|call| call.name)
+    names_in(Abi::X86_64)
+}
+
+/// The names of all calls that have a number, by number, without aliases.
+pub fn names_in(abi: Abi) -> impl Iterator<Item = &'static str> {
+    table(abi).by_nr.iter().flatten().map(|call| call.name)
 }
 
 /// Calls whose names are close to this one, best first, at most three.
 pub fn suggest(name: &str) -> Vec<&'static str> {
-    consts::nearest(name, TABLE.by_name.keys().copied())
+    consts::nearest(name, X86_64.by_name.keys().copied())
 }
 
-/// What is wrong with the table: nothing, as a test makes sure.
+/// What is wrong with the tables: nothing, as a test makes sure.
 #[cfg(test)]
-pub(crate) fn errors() -> &'static [String] {
-    &TABLE.errors
+pub(crate) fn errors() -> impl Iterator<Item = &'static String> {
+    Abi::ALL.iter().flat_map(|&abi| &table(abi).errors)
 }
 
 impl Table {
-    fn read(&mut self, text: &'static str) {
-        let mut last = None;
-        for line in text.lines().map(str::trim) {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let nested = line.strip_prefix("++ ").map(|line| (line, true));
-            let variant = nested.or(line.strip_prefix("+ ").map(|line| (line, false)));
-            let result = match variant {
-                Some((variant, nested)) => self.variant(last, variant, nested),
-                None => Syscall::parse(line).map(|call| {
-                    last = Some(call.nr as usize);
+    fn new() -> Table {
+        Table {
+            by_nr: Vec::new(),
+            by_name: HashMap::new(),
+            inside: HashMap::new(),
+            layouts: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Reads the calls that are described in `lines`; what they say to be the same is in `base`.
+    fn add(&mut self, abi: Abi, lines: &Lines, base: &Lines) {
+        for entry in lines.all() {
+            match Syscall::read(entry, abi, base) {
+                Ok((call, errors)) => {
+                    self.errors.extend(errors);
                     self.insert(call);
-                }),
-            };
-            if let Err(error) = result {
-                self.errors.push(format!("{line}: {error}"));
+                }
+                Err(error) => self.errors.push(format!("{}: {error}", entry.name)),
+            }
+        }
+        self.errors.extend(lines.errors().iter().cloned());
+        for call in self.by_nr.iter().flatten() {
+            let inner = call.variants.iter().flat_map(|v| &v.list);
+            for variant in inner.filter(|v| v.call.name != call.name) {
+                self.inside.insert(variant.call.name, call.nr);
             }
         }
     }
@@ -140,34 +209,6 @@ impl Table {
         if let Some(place) = self.by_nr.get_mut(index) {
             *place = Some(call);
         }
-    }
-
-    /// `COMMAND COMMAND: (ARGS) RET [by …] : WORDS`, of the call before it, or of its last variant.
-    fn variant(
-        &mut self,
-        last: Option<usize>,
-        line: &'static str,
-        nested: bool,
-    ) -> Result<(), String> {
-        let (commands, description) = line.split_once(": ").ok_or("no commands")?;
-        let place = last.and_then(|nr| self.by_nr.get_mut(nr));
-        let mut base = place.and_then(Option::as_mut).ok_or("no call before it")?;
-        if nested {
-            let variants = base.variants.as_mut().and_then(|v| v.list.last_mut());
-            base = &mut variants.ok_or("no variant before it")?.call;
-        }
-        let mut call = Syscall::describe(base.nr, base.name, description.trim())?;
-        if call.classes.is_empty() {
-            call.classes.clone_from(&base.classes);
-        }
-        let variants = base.variants.as_mut().ok_or("the call has no variants")?;
-        let values = commands.split_whitespace().map(|name| {
-            let value = consts::eval(name).map(|v| v as u64 & variants.mask);
-            value.ok_or_else(|| format!("unknown constant {name}"))
-        });
-        let values = values.collect::<Result<_, String>>()?;
-        variants.list.push(Variant { values, call });
-        Ok(())
     }
 
     /// `ALIAS NAME` or `= NAME COUNT INDEX…`, where `-` stands for an argument that the old form has not.
@@ -192,157 +233,63 @@ impl Table {
     }
 }
 
-/// Splits at commas outside brackets.
-fn split_args(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0i32;
-    let parts = text.split(move |c| {
-        depth += match c {
-            '[' => 1,
-            ']' => -1,
-            _ => 0,
-        };
-        c == ',' && depth == 0
-    });
-    parts.map(str::trim).filter(|part| !part.is_empty())
-}
-
 impl Syscall {
-    /// `NR NAME` alone, or `NR NAME(ARG KIND, …) RET [by ARG[&MASK]] [: WORDS]`.
-    fn parse(line: &'static str) -> Result<Syscall, String> {
-        let (nr, rest) = line.split_once(' ').ok_or("no name")?;
-        let nr = nr.parse().map_err(|e| format!("{e}"))?;
-        let rest = rest.trim();
-        let end = rest.find(['(', ' ']).unwrap_or(rest.len());
-        let (name, description) = rest.split_at(end);
-        Syscall::describe(nr, name, description.trim())
-    }
-
-    fn describe(nr: u32, name: &'static str, text: &'static str) -> Result<Syscall, String> {
-        let (text, words) = match text.split_once(" : ") {
-            Some((text, words)) => (text, words),
-            None => (text.trim_end_matches(" :"), ""),
-        };
-        let mut call = Syscall {
-            nr,
-            name,
-            args: Vec::new(),
-            described: text.starts_with('('),
-            replay: Replay::Unsupported,
-            ret: Kind::Num(super::Num {
-                size: 8,
-                signed: true,
-                format: Format::Dec,
-            }),
-            classes: Vec::new(),
-            moved: None,
-            variants: None,
-        };
-        let words = if call.described {
-            words
-        } else {
-            text.trim_start_matches(": ")
-        };
-        if call.described {
-            call.replay = Replay::Emulate;
-            call.signature(text)?;
-        }
-        for word in words.split_whitespace() {
-            match word.split_once('=') {
-                Some(("refuse", errno)) => {
-                    let errno = consts::errno(errno).ok_or("unknown errno")?;
-                    call.replay = Replay::Refuse(errno);
-                    call.described = true;
-                }
-                Some(_) => return Err(format!("unknown word {word}")),
-                None => match word {
-                    "run" => call.replay = Replay::Run,
-                    "unsupported" => call.replay = Replay::Unsupported,
-                    "undescribed" => {
-                        call.described = false;
-                        call.replay = Replay::Unsupported;
-                    }
-                    "moves-in" => call.moved = Some(Moved::In),
-                    "moves-out" => call.moved = Some(Moved::Out),
-                    class => call.classes.push(class),
-                },
-            }
-        }
-        Ok(call)
-    }
-
-    /// `(ARG KIND, …) RET [by ARG[&MASK]]`.
-    fn signature(&mut self, text: &'static str) -> Result<(), String> {
-        let inner = text.strip_prefix('(').ok_or("no arguments")?;
-        let (args, ret) = inner.rsplit_once(')').ok_or("no closing parenthesis")?;
-        let parts: Vec<&'static str> = split_args(args).collect();
-        let names: Vec<&'static str> = parts
-            .iter()
-            .filter_map(|part| part.split_whitespace().next())
-            .collect();
-        let known = Known {
-            names: &names,
-            layouts: layout::layouts(),
-        };
-        for (part, &name) in parts.iter().zip(&names) {
-            let (_, kind) = part
-                .split_once(' ')
-                .ok_or_else(|| format!("{name}: no kind"))?;
-            let (kind, condition) = layout::split_condition(kind, &names)?;
-            let kind = Kind::parse(kind, known).map_err(|e| format!("{name}: {e}"))?;
-            self.args.push(Arg {
-                name,
-                kind,
-                condition,
-            });
-        }
-        let (ret, by) = match ret.trim().split_once("by ") {
-            Some((ret, by)) => (ret.trim(), Some(by.trim())),
-            None => (ret.trim(), None),
-        };
-        if !ret.is_empty() {
-            self.ret = Kind::parse(ret, known)?;
-        }
-        if let Some(by) = by {
-            let (arg, mask) = by.split_once('&').unwrap_or((by, "0xffffffff"));
-            self.variants = Some(Variants {
-                by: self.arg(arg).ok_or_else(|| format!("no argument {arg}"))?,
-                mask: consts::eval(mask).ok_or("a mask is a number")? as u64,
-                list: Vec::new(),
-            });
-        }
-        Ok(())
-    }
-
-    /// A call that is described as one line of the table would.
-    pub(crate) fn made(
-        nr: u32,
-        name: &'static str,
-        text: &'static str,
-        classes: &[&'static str],
-    ) -> Option<Syscall> {
-        let mut call = Syscall::describe(nr, name, text).ok()?;
-        call.classes = classes.to_vec();
-        Some(call)
-    }
-
     /// The variant of a multiplexer (ioctl, fcntl, prctl, futex, …) that these arguments select; the call itself
-    /// where there are none. Where the command is unknown, the result's `described` is false.
+    /// where there are none. Where the command is unknown, the result's `described` is false. Where a command lies in
+    /// memory, [`Syscall::resolve_in`] goes further.
     pub fn resolve(&'static self, args: &[u64; 6]) -> &'static Syscall {
-        let Some(variants) = &self.variants else {
+        self.select(&|call| (call.passing == Passing::Registers).then_some(*args))
+    }
+
+    /// The same, also where the arguments lie in memory (setsockopt through i386's socketcall). `mem` is memory as
+    /// at entry.
+    pub fn resolve_in(&'static self, args: &[u64; 6], mem: &dyn Memory) -> &'static Syscall {
+        self.select(&|call| Some(call.values(args, mem)))
+    }
+
+    fn select(&'static self, values: &dyn Fn(&Syscall) -> Option<[u64; 6]>) -> &'static Syscall {
+        let (Some(variants), Some(args)) = (&self.variants, values(self)) else {
             return self;
         };
         let selector = args.get(variants.by).copied().unwrap_or(0) & variants.mask;
-        let chosen = variants.list.iter().find(|v| v.values.contains(&selector));
+        let mut list = variants.list.iter();
+        let chosen = list.find(|v| v.choices.iter().any(|c| c.is(selector)));
         match chosen {
-            Some(variant) => variant.call.resolve(args),
-            None if self.name == "ioctl" => ioctl::encoded(selector as u32).unwrap_or(self),
+            Some(variant) => variant.call.select(values),
+            None if self.name == "ioctl" => {
+                ioctl::encoded(self.abi, selector as u32).unwrap_or(self)
+            }
             None => self,
         }
     }
 
+    /// The variants of a multiplexer, each with commands that select it; none where it is a plain call.
+    pub fn variants(&self) -> impl Iterator<Item = (Vec<u64>, &Syscall)> {
+        let list = self.variants.iter().flat_map(|v| &v.list);
+        list.map(|variant| {
+            let commands = variant.choices.iter();
+            let commands = commands.map(|c| c.value.unwrap_or(c.mask));
+            (commands.collect(), &variant.call)
+        })
+    }
+
+    /// Which argument each of `len` observed ones is: an older form of the call may have had another order, and
+    /// one that is not used is not shown. `None` where each is at its own place.
+    pub(crate) fn order(&self, args: &[u64; 6], len: usize, mem: &dyn Memory) -> Option<Order> {
+        if let Some(old) = self.old_layout(len) {
+            return Some(old.to_vec());
+        }
+        let args = &self.values(args, mem);
+        let frame = Frame::new(self, args, 0, mem, mem);
+        let formal = self.args.iter().enumerate();
+        let shown = formal.filter(|(_, arg)| !arg.hidden && frame.holds(&arg.condition));
+        let shown: Vec<_> = shown.map(|(index, _)| Some(index)).collect();
+        (shown.len() == len && len < self.args.len()).then_some(shown)
+    }
+
     /// The order of arguments where an older form of this call with `len` arguments has another.
-    pub(crate) fn old_layout(&self, len: usize) -> Option<&'static [Option<usize>]> {
-        let mut layouts = TABLE.layouts.iter();
+    fn old_layout(&self, len: usize) -> Option<&'static [Option<usize>]> {
+        let mut layouts = table(self.abi).layouts.iter();
         let found = layouts.find(|old| old.name == self.name && old.len == len);
         found.map(|old| old.order.as_slice())
     }
@@ -420,8 +367,9 @@ impl Syscall {
         let Some(Kind::Ptr(_, to)) = self.args.get(arg).map(|a| &a.kind) else {
             return regions;
         };
+        let args = &self.values(args, mem);
         let addr = args.get(arg).copied().unwrap_or(0);
-        let frame = Frame::new(&self.args, args, 0, mem, mem);
+        let frame = Frame::new(self, args, 0, mem, mem);
         match frame.size(to, Side::Entry) {
             Some(room) => {
                 let len = (room as u64).min(len).min(MOST_BYTES) as usize;

@@ -153,7 +153,13 @@ impl Folder {
 
     /// Compiles `tests/fixtures/NAME.c`.
     pub fn compile(&self, name: &str, flags: &[&str]) -> String {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.c"));
+        self.compile_as(name, name, flags)
+    }
+
+    /// Compiles `tests/fixtures/SOURCE.c` to a program of this name.
+    pub fn compile_as(&self, name: &str, source: &str, flags: &[&str]) -> String {
+        let source = format!("tests/fixtures/{source}.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
         let target = self.join(name);
         let status = Command::new("cc")
             .args(["-O1", "-o"])

@@ -66,10 +66,7 @@ impl CallData {
     }
 
     fn args(&self, lua: &Lua) -> mlua::Result<Table> {
-        let (list, names) = self.see(|call| {
-            let names: Vec<&'static str> = call.syscall().args.iter().map(|arg| arg.name).collect();
-            (call.values(), names)
-        })?;
+        let (list, names) = self.see(|call| (call.values(), call.arg_names()))?;
         let table = values::arguments(lua, &list, &names)?;
         values::read_only(
             lua,

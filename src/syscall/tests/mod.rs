@@ -1,13 +1,33 @@
 //! What must hold of the table and of everything derived from it.
 
+mod filesystems;
+mod i386;
+mod i386_layouts;
+mod identity;
+mod identity_calls;
+mod layouts;
+mod lines;
 mod memory;
+mod names;
+mod sockets;
 mod table;
 mod values;
+mod variants;
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::trace::Field;
+
+/// The same cases on every run, so many of them, and nothing left behind.
+fn cases(cases: u32) -> proptest::prelude::ProptestConfig {
+    proptest::prelude::ProptestConfig {
+        cases,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(7),
+        failure_persistence: None,
+        ..proptest::prelude::ProptestConfig::default()
+    }
+}
 
 /// Memory made of pieces.
 #[derive(Default, Clone)]

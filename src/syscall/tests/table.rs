@@ -4,8 +4,9 @@ use super::*;
 
 #[test]
 fn every_line_of_the_tables_parses() {
-    assert_eq!(crate::syscall::layout::errors(), &[] as &[String]);
-    assert_eq!(crate::syscall::table::errors(), &[] as &[String]);
+    let none: Vec<&String> = Vec::new();
+    assert_eq!(crate::syscall::layout::errors().collect::<Vec<_>>(), none);
+    assert_eq!(crate::syscall::table::errors().collect::<Vec<_>>(), none);
 }
 
 #[test]
@@ -29,11 +30,11 @@ fn numbers_are_those_of_the_kernel_headers() {
 
 #[test]
 fn all_numbers_are_there_and_agree_with_names() {
-    for nr in (0..=334).chain(424..=467) {
+    for nr in (0..=336).chain(424..=471) {
         let call = by_nr(nr).unwrap_or_else(|| panic!("{nr}"));
         assert_eq!(by_name(call.name).unwrap().nr as u64, nr);
     }
-    assert!(by_nr(335).is_none() && by_nr(u64::MAX).is_none());
+    assert!(by_nr(337).is_none() && by_nr(u64::MAX).is_none());
     assert_eq!(by_name("send").unwrap().name, "sendto");
     assert_eq!(by_name("stat64").unwrap().name, "stat");
     assert_eq!(by_name("_llseek").unwrap().name, "lseek");
@@ -130,7 +131,6 @@ fn multiplexers_are_resolved() {
     assert_eq!(call("rseq").replay, Replay::Refuse(libc::ENOSYS));
     assert_eq!(call("mmap").replay, Replay::Run);
     assert_eq!(call("clone").replay, Replay::Unsupported);
-    assert!(!call("landlock_create_ruleset").described);
 }
 
 #[test]

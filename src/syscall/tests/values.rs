@@ -369,10 +369,12 @@ fn encoding_never_writes_more_than_there_is_room() {
 }
 
 proptest::proptest! {
+    #![proptest_config(cases(256))]
+
     /// Recordings and traces are not to be trusted: nothing panics, nothing grows without bound.
     #[test]
     fn any_arguments_are_survived(
-        nr in 0u64..470,
+        nr in 0u64..480,
         args in proptest::array::uniform6(proptest::prop_oneof![
             proptest::prelude::any::<u64>(), 0u64..0x3000, proptest::prelude::Just(0x1000u64)
         ]),

@@ -1,0 +1,181 @@
+//! The ways in which programs of one machine make system calls: how large a word is, and how arguments come in
+//! registers and memory. Not: which calls there are, nor what they mean (the tables).
+
+use super::Memory;
+use super::frame::{field, read_some};
+use super::kind::Kind;
+use super::layout::{Layout, layouts_in};
+use super::table::Syscall;
+
+/// Whose numbers, names and structures are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Abi {
+    /// 64-bit programs on x86-64.
+    X86_64,
+    /// 32-bit programs on x86: `int 0x80`, and the `ia32` entries of a 64-bit kernel.
+    I386,
+}
+
+/// No call of the kernel has more.
+const ARGUMENTS: usize = 6;
+
+impl Abi {
+    /// All of them.
+    pub const ALL: &'static [Abi] = &[Abi::X86_64, Abi::I386];
+
+    /// The size of a pointer, a long and a register, in bytes.
+    pub const fn word(self) -> usize {
+        match self {
+            Abi::X86_64 => 8,
+            Abi::I386 => 4,
+        }
+    }
+
+    /// No member of a structure is aligned to more bytes than this: on i386, 64-bit numbers are aligned to four
+    /// (System V ABI, Intel386 supplement).
+    pub(crate) const fn most_align(self) -> usize {
+        self.word()
+    }
+
+    /// All structures that the tables know on this ABI, in no order.
+    pub fn layouts(self) -> impl Iterator<Item = &'static Layout> {
+        layouts_in(self).values().copied()
+    }
+
+    /// What a register holds of this number.
+    pub(crate) const fn register(self, raw: u64) -> u64 {
+        match self {
+            Abi::X86_64 => raw,
+            Abi::I386 => raw & 0xffff_ffff,
+        }
+    }
+}
+
+/// Where one argument comes from. Registers are counted from 0, in the order of the calling convention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// A register, in units of this many (mmap2's offset is in pages).
+    Register { index: usize, unit: u64 },
+    /// 64 bits in two registers.
+    Pair { low: usize, high: usize },
+    /// A word in memory, so many bytes after where a register points.
+    Memory { base: usize, offset: u64 },
+}
+
+/// How a call gets its arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// In registers, in order; what is wider than a register takes two, the lower half first.
+    #[default]
+    Registers,
+    /// As an array of words where this register points.
+    Array(usize),
+    /// Each from its own place.
+    Slots(Vec<Slot>),
+}
+
+impl Slot {
+    /// `N`, `N*UNIT`, `LOW:HIGH`, `*N` or `*N+OFFSET`.
+    fn parse(text: &str) -> Option<Slot> {
+        let index = |text: &str| text.parse().ok().filter(|&i| i < ARGUMENTS);
+        if let Some(rest) = text.strip_prefix('*') {
+            let (base, offset) = rest.split_once('+').unwrap_or((rest, "0"));
+            return Some(Slot::Memory {
+                base: index(base)?,
+                offset: offset.parse().ok()?,
+            });
+        }
+        if let Some((low, high)) = text.split_once(':') {
+            return Some(Slot::Pair {
+                low: index(low)?,
+                high: index(high)?,
+            });
+        }
+        let (register, unit) = text.split_once('*').unwrap_or((text, "1"));
+        Some(Slot::Register {
+            index: index(register)?,
+            unit: unit.parse().ok()?,
+        })
+    }
+
+    fn value(self, args: &[u64; 6], word: usize, mem: &dyn Memory) -> u64 {
+        let register = |index: usize| args.get(index).copied().unwrap_or(0);
+        match self {
+            Slot::Register { index, unit } => register(index).wrapping_mul(unit),
+            Slot::Pair { low, high } => register(high) << 32 | register(low) & 0xffff_ffff,
+            Slot::Memory { base, offset } => {
+                let at = register(base).wrapping_add(offset);
+                match register(base) {
+                    0 => 0,
+                    _ => field(&read_some(mem, at, word), 0, word),
+                }
+            }
+        }
+    }
+}
+
+impl Passing {
+    /// What the words `regs=SLOT,…` and `args=N` of the tables say.
+    pub(crate) fn parse(word: &str, value: &str) -> Result<Passing, String> {
+        let wrong = || format!("{word}={value}: no such registers");
+        match word {
+            "args" => match value.parse() {
+                Ok(register) if register < ARGUMENTS => Ok(Passing::Array(register)),
+                _ => Err(wrong()),
+            },
+            "regs" => {
+                let slots = value.split(',').map(Slot::parse);
+                let slots = slots.collect::<Option<_>>().ok_or_else(wrong)?;
+                Ok(Passing::Slots(slots))
+            }
+            _ => Err(format!("unknown word {word}")),
+        }
+    }
+}
+
+impl Syscall {
+    /// The values of the formal arguments: what the registers hold, except where a value takes two registers, or
+    /// lies in memory (`socketcall`, `ipc` and the first `mmap` and `select` of i386). What cannot be read is zero.
+    /// On x86-64 they are the registers. `mem` is memory as at entry.
+    pub fn values(&self, registers: &[u64; 6], mem: &dyn Memory) -> [u64; 6] {
+        if self.abi == Abi::X86_64 && self.passing == Passing::Registers {
+            return *registers;
+        }
+        let word = self.abi.word();
+        let registers = registers.map(|raw| self.abi.register(raw));
+        let mut next = 0;
+        let mut values = [0; 6];
+        for (index, value) in values.iter_mut().enumerate() {
+            let slot = match &self.passing {
+                Passing::Registers => {
+                    let low = next;
+                    let wide = match self.args.get(index).map(|arg| &arg.kind) {
+                        Some(Kind::Num(num)) => num.size > word,
+                        _ => false,
+                    };
+                    next += if wide { 2 } else { 1 };
+                    match wide {
+                        true => Slot::Pair { low, high: low + 1 },
+                        false => Slot::Register {
+                            index: low,
+                            unit: 1,
+                        },
+                    }
+                }
+                Passing::Array(base) => Slot::Memory {
+                    base: *base,
+                    offset: (index * word) as u64,
+                },
+                Passing::Slots(slots) => match slots.get(index) {
+                    Some(slot) => *slot,
+                    None => continue,
+                },
+            };
+            if matches!(self.passing, Passing::Array(_)) && index >= self.args.len() {
+                break; // the array is as long as the call has arguments
+            }
+            *value = slot.value(&registers, word, mem);
+        }
+        values
+    }
+}
