@@ -1,10 +1,8 @@
 //! `rrapper events`.
 
-use super::{Common, output};
+use super::{Common, output, select};
 use crate::inject::Selector;
-use crate::recording::{Failed, Filter, Recording, resolve};
-use crate::syscall::consts;
-use anyhow::{Context, bail};
+use crate::recording::{Filter, Recording, resolve};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,33 +60,10 @@ fn filter(args: &Args) -> anyhow::Result<Filter> {
         filter.calls = Some(Box::new(move |call| selector.matches(call)));
     }
     if let Some(text) = &args.path {
-        let glob =
-            glob::Pattern::new(text).with_context(|| format!("{text:?} is no shell pattern"))?;
-        filter.path = Some(Box::new(move |path| {
-            let path = String::from_utf8_lossy(path);
-            glob.as_str() == path || glob.matches(&path)
-        }));
+        filter.path = Some(select::path(text)?);
     }
-    filter.failed = match &args.failed {
-        None => None,
-        Some(None) => Some(Failed::Any),
-        Some(Some(name)) => match consts::errno(name).or_else(|| name.parse().ok()) {
-            Some(errno) => Some(Failed::With(errno)),
-            None => bail!(
-                "unknown errno {name:?}{}",
-                near(&consts::suggest_errno(name))
-            ),
-        },
-    };
+    filter.failed = select::failed(args.failed.as_ref())?;
     Ok(filter)
-}
-
-fn near(names: &[&str]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-    match names.as_slice() {
-        [] => String::new(),
-        names => format!("; did you mean {}?", names.join(" or ")),
-    }
 }
 
 /// Lines; what is wrong with the recording is the outer error, what is wrong with the output the inner.

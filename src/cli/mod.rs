@@ -6,6 +6,8 @@ mod output;
 mod record;
 mod replay;
 mod script;
+mod select;
+mod trace;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
@@ -52,6 +54,8 @@ enum Command {
     Replay(replay::Args),
     /// List a recording's events in strace's syntax, with their numbers
     Events(events::Args),
+    /// Read traces that strace wrote: check them, print them, count
+    Trace(trace::Args),
     #[command(external_subcommand)]
     Script(Vec<OsString>),
 }
@@ -77,6 +81,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Command::Record(args) => record::run(args, &common),
         Command::Replay(args) => replay::run(&args),
         Command::Events(args) => events::run(&args, &common),
+        Command::Trace(args) => trace::run(&args, &common),
         Command::Script(args) => script::run(args, &common),
     };
     result.unwrap_or_else(|error| {

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::rc::Rc;
 
-const COMMANDS: [&str; 3] = ["record", "replay", "events"];
+const COMMANDS: [&str; 4] = ["record", "replay", "events", "trace"];
 
 pub(super) fn run(args: Vec<OsString>, common: &Common) -> anyhow::Result<i32> {
     let mut args = args.into_iter();

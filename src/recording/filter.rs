@@ -3,19 +3,8 @@
 use super::{CallEvent, ChunkMemory, DescriptorTable, Event, EventKind, Recording, Result};
 use crate::syscall::{self, Syscall};
 use crate::trace::Answer;
+pub use crate::trace::{Failed, Predicate};
 use std::sync::Arc;
-
-/// Says of something whether it is meant.
-pub type Predicate<T> = Box<dyn Fn(&T) -> bool>;
-
-/// Which failures are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failed {
-    /// All.
-    Any,
-    /// Those with this errno (positive).
-    With(i32),
-}
 
 /// Which events are meant. All conditions must hold; the default means all events.
 #[derive(Default)]
@@ -62,12 +51,8 @@ impl Filter {
             return (!self.only_calls()).then(Vec::new);
         };
         let answer = call.ret.map(Answer::from_raw);
-        let failed = match (self.failed, &answer) {
-            (None, _) | (Some(Failed::Any), Some(Answer::Errno(_))) => true,
-            (Some(Failed::With(wanted)), Some(Answer::Errno(errno))) => wanted == *errno,
-            _ => false,
-        };
-        if !failed {
+        let failed = |wanted: Failed| answer.as_ref().is_some_and(|answer| wanted.is(answer));
+        if !self.failed.is_none_or(failed) {
             return None;
         }
         let described = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args));

@@ -5,12 +5,19 @@
 //! processes. Constants are looked up in [`crate::syscall::consts`].
 
 mod attachment;
+mod filter;
+mod json;
 mod paths;
 mod remarks;
+mod stats;
 mod value;
 
 pub use attachment::Attachment;
+pub use filter::{Failed, Filter, Predicate};
+pub use json::Object;
+pub use paths::Paths;
 pub use remarks::{Remarks, Tampered, When};
+pub use stats::{Share, Stats};
 pub use value::{Field, Value, plain};
 
 use std::collections::HashSet;

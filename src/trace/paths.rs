@@ -1,19 +1,151 @@
-//! Which paths the calls of a trace are about, worked out from the trace alone: what a call names, or
+//! Which paths calls are about, worked out from the calls alone: what a call names, or
 //! what the descriptor that it uses was opened as.
 
 use super::{Answer, Call, Trace, Value};
 use crate::syscall;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-/// The paths behind the descriptors of each task of a trace, call by call.
-#[derive(Default)]
-struct Open {
-    paths: HashMap<(i32, i64), Vec<u8>>,
+/// What is known of open descriptors takes no more than this, in bytes.
+const MOST_BYTES: usize = 32 << 20;
+/// What a descriptor takes besides its path.
+const OVERHEAD: usize = 64;
+/// Longer paths are none to the kernel (PATH_MAX), and not kept in mind.
+const LONGEST_PATH: usize = 4096;
+/// Tasks that are kept in mind.
+const MOST_TASKS: usize = 1 << 16;
+/// A new process with more descriptors than this, which is the usual limit, does not inherit them here: else a few
+/// lines could stand for a lot of work, again and again.
+const MOST_INHERITED: usize = 1024;
+
+/// The paths behind the descriptors of each task, call by call: through `dup` and `close`, to threads, which share
+/// them, and to new processes, which have copies. Memory is bounded: where there are too many tasks or
+/// descriptors, what was known is forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct Paths {
+    /// Which table a task uses.
+    tasks: HashMap<i32, u64>,
+    tables: HashMap<u64, Table>,
+    /// How many tables there were.
+    numbered: u64,
+    /// What the paths in the tables take.
+    bytes: usize,
+    /// Tasks in the midst of a call that makes a task, and whether that will share their descriptors.
+    parents: BTreeMap<i32, bool>,
 }
 
-impl Open {
+/// The descriptors of a task, or of several that share them.
+#[derive(Clone, Debug, Default)]
+struct Table {
+    open: BTreeMap<i64, Arc<[u8]>>,
+    users: usize,
+}
+
+fn size(path: &[u8]) -> usize {
+    OVERHEAD + path.len()
+}
+
+impl Paths {
+    /// The paths that the next call is about: those it names, or that behind its descriptor, where the call that
+    /// opened it was seen. `tid` is the task, in case that the call does not say.
+    pub fn next(&mut self, tid: i32, call: &Call) -> Vec<Vec<u8>> {
+        self.appears(tid);
+        let paths = self.paths(tid, call);
+        self.follow(tid, call, &paths);
+        paths
+    }
+
+    /// A task has begun a call that goes on later. A task that it makes may be seen before that.
+    pub fn begun(&mut self, tid: i32, name: &str, args: &[Value]) {
+        self.appears(tid);
+        if let Some(shares) = makes_task(name, args)
+            && self.parents.len() < MOST_TASKS
+        {
+            self.parents.insert(tid, shares);
+        }
+    }
+
+    /// A task has ended.
+    pub fn ended(&mut self, tid: i32) {
+        self.parents.remove(&tid);
+        let Some(number) = self.tasks.remove(&tid) else {
+            return;
+        };
+        if let Some(table) = self.tables.get_mut(&number) {
+            table.users -= 1;
+            if table.users == 0 {
+                self.bytes -= table.open.values().map(|path| size(path)).sum::<usize>();
+                self.tables.remove(&number);
+            }
+        }
+    }
+
+    /// What is kept takes so many bytes.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A task that was not seen before is that of the call that is making one, if there is only one.
+    fn appears(&mut self, tid: i32) {
+        if !self.tasks.contains_key(&tid)
+            && self.parents.len() == 1
+            && let Some((&parent, &shares)) = self.parents.first_key_value()
+            && parent != tid
+        {
+            self.inherits(tid, parent, shares);
+        }
+    }
+
+    /// A task is made by another one.
+    fn inherits(&mut self, tid: i32, parent: i32, shares: bool) {
+        self.ended(tid);
+        if shares {
+            let number = self.table(parent);
+            self.uses(tid, number);
+            return self.make_room();
+        }
+        let number = self.tasks.get(&parent);
+        let table = number.and_then(|number| self.tables.get(number));
+        let open = match table {
+            Some(table) if table.open.len() <= MOST_INHERITED => table.open.clone(),
+            _ => BTreeMap::new(),
+        };
+        self.bytes += open.values().map(|path| size(path)).sum::<usize>();
+        let number = self.table(tid);
+        if let Some(table) = self.tables.get_mut(&number) {
+            table.open = open;
+        }
+        self.make_room();
+    }
+
+    /// The table of a task.
+    fn table(&mut self, tid: i32) -> u64 {
+        if let Some(&number) = self.tasks.get(&tid) {
+            return number;
+        }
+        self.numbered += 1;
+        let number = self.numbered;
+        self.tables.insert(number, Table::default());
+        self.uses(tid, number);
+        number
+    }
+
+    fn uses(&mut self, tid: i32, number: u64) {
+        if let Some(table) = self.tables.get_mut(&number) {
+            table.users += 1;
+            self.tasks.insert(tid, number);
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.tasks.len() > MOST_TASKS || self.bytes > MOST_BYTES {
+            *self = Paths::default();
+        }
+    }
+
     /// The paths that a call names; where it names none, that behind its descriptor.
-    fn paths(&self, call: &Call) -> Vec<Vec<u8>> {
+    fn paths(&self, tid: i32, call: &Call) -> Vec<Vec<u8>> {
         let Some(known) = syscall::by_name(&call.name) else {
             return Vec::new();
         };
@@ -36,30 +168,92 @@ impl Open {
         {
             return vec![path.clone()];
         }
-        let open = fd.as_i64().and_then(|fd| self.paths.get(&(call.tid, fd)));
-        open.into_iter().cloned().collect()
+        let table = || self.tables.get(self.tasks.get(&tid)?);
+        let open = fd.as_i64().and_then(|fd| table()?.open.get(&fd));
+        open.map(|path| path.to_vec()).into_iter().collect()
     }
 
     /// Follows a call.
-    fn follow(&mut self, call: &Call, paths: &[Vec<u8>]) {
+    fn follow(&mut self, tid: i32, call: &Call, paths: &[Vec<u8>]) {
+        let in_parts = self.parents.remove(&tid).is_some();
         let Answer::Value(ret) = call.answer else {
             return;
         };
+        if let Some(shares) = makes_task(&call.name, &call.args) {
+            // A task that was seen while it was being made has what it needs.
+            match i32::try_from(ret) {
+                Ok(new) if new > 0 && !(in_parts && self.tasks.contains_key(&new)) => {
+                    self.inherits(new, tid, shares);
+                }
+                _ => {}
+            }
+            return;
+        }
         let Some(known) = syscall::by_name(&call.name) else {
             return;
         };
-        let fd = |arg: usize| call.args.get(arg).and_then(Value::as_i64);
-        if known.name == "close" {
-            if let Some(fd) = fd(0) {
-                self.paths.remove(&(call.tid, fd));
+        let number = |arg: usize| call.args.get(arg).and_then(Value::as_i64);
+        match known.name {
+            "close" => self.close(tid, number(0), number(0)),
+            "close_range" if number(2) == Some(0) => self.close(tid, number(0), number(1)),
+            name if known.returns_fd() || is_duplicate(name, call) => {
+                self.close(tid, Some(ret), Some(ret));
+                if let Some(path) = paths.first().filter(|path| path.len() <= LONGEST_PATH) {
+                    self.open(tid, ret, path);
+                }
             }
-        } else if known.returns_fd() || is_duplicate(known.name, call) {
-            match paths.first() {
-                Some(path) => self.paths.insert((call.tid, ret), path.clone()),
-                None => self.paths.remove(&(call.tid, ret)),
-            };
+            _ => {}
         }
     }
+
+    fn open(&mut self, tid: i32, fd: i64, path: &[u8]) {
+        let number = self.table(tid);
+        if let Some(table) = self.tables.get_mut(&number) {
+            table.open.insert(fd, path.into());
+            self.bytes += size(path);
+        }
+        self.make_room();
+    }
+
+    /// Closes these, both ends included.
+    fn close(&mut self, tid: i32, first: Option<i64>, last: Option<i64>) {
+        let (Some(first), Some(last)) = (first, last) else {
+            return;
+        };
+        let number = self.tasks.get(&tid);
+        let Some(table) = number.and_then(|number| self.tables.get_mut(number)) else {
+            return;
+        };
+        // Each descriptor is closed once: this takes no longer than opening them did.
+        while first <= last
+            && let Some((&fd, _)) = table.open.range(first..=last).next()
+            && let Some(path) = table.open.remove(&fd)
+        {
+            self.bytes -= size(&path);
+        }
+    }
+}
+
+/// Of a call that makes a task, whether that shares the descriptors.
+fn makes_task(name: &str, args: &[Value]) -> Option<bool> {
+    let flags = match name {
+        "fork" | "vfork" => return Some(false),
+        "clone" | "clone2" => args.iter().find(
+            |arg| matches!(arg.meaning(), Value::Sym { text, .. } if text.starts_with("flags=")),
+        ),
+        "clone3" => match args.first().map(Value::meaning) {
+            Some(Value::Change { before, .. }) => before.field("flags"),
+            Some(other) => other.field("flags"),
+            None => None,
+        },
+        _ => return None,
+    };
+    let Some(Value::Sym { text, value }) = flags.map(Value::meaning) else {
+        let bits = flags.and_then(Value::as_i64).unwrap_or(0);
+        return Some(bits & i64::from(libc::CLONE_FILES) != 0);
+    };
+    let bits = value.is_some_and(|bits| bits & i64::from(libc::CLONE_FILES) != 0);
+    Some(bits || text.contains("CLONE_FILES"))
 }
 
 fn is_duplicate(name: &str, call: &Call) -> bool {
@@ -72,10 +266,9 @@ impl Trace {
     /// The calls in order, each with the paths that it is about: those it names, or
     /// that behind its descriptor, where the trace has the call that opened it.
     pub fn calls_with_paths(&self) -> impl Iterator<Item = (&Call, Vec<Vec<u8>>)> {
-        let mut open = Open::default();
+        let mut open = Paths::default();
         self.calls().map(move |call| {
-            let paths = open.paths(call);
-            open.follow(call, &paths);
+            let paths = open.next(call.tid, call);
             (call, paths)
         })
     }

@@ -1,0 +1,37 @@
+//! How filters are spelled on the command line, of recordings and of traces alike.
+
+use crate::syscall::consts;
+use crate::trace::{Failed, Predicate};
+use anyhow::{Context, bail};
+
+/// `--path GLOB`.
+pub(super) fn path(text: &str) -> anyhow::Result<Predicate<[u8]>> {
+    let glob = glob::Pattern::new(text).with_context(|| format!("{text:?} is no shell pattern"))?;
+    Ok(Box::new(move |path| {
+        let path = String::from_utf8_lossy(path);
+        glob.as_str() == path || glob.matches(&path)
+    }))
+}
+
+/// `--failed`, `--failed=ERRNO`.
+pub(super) fn failed(option: Option<&Option<String>>) -> anyhow::Result<Option<Failed>> {
+    Ok(match option {
+        None => None,
+        Some(None) => Some(Failed::Any),
+        Some(Some(name)) => match consts::errno(name).or_else(|| name.parse().ok()) {
+            Some(errno) => Some(Failed::With(errno)),
+            None => bail!(
+                "unknown errno {name:?}{}",
+                near(&consts::suggest_errno(name))
+            ),
+        },
+    })
+}
+
+fn near(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        names => format!("; did you mean {}?", names.join(" or ")),
+    }
+}

@@ -1,0 +1,151 @@
+//! `rrapper trace check`.
+
+use super::{Files, NOT_UNDERSTOOD, Source, excerpt};
+use crate::cli::{FAILED, output, sentence};
+use crate::strace::{Piece, Says};
+use crate::trace::{Entry, Value};
+use std::io::{self, BufWriter, Write};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    files: Files,
+    /// Stop at the first line that is not understood
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut status = 0;
+    for path in &args.files.files {
+        match Source::open(path).and_then(|source| check(source, args.strict, &mut out)) {
+            Ok(Ok(counts)) if counts.not_understood > 0 => {
+                status = status.max(NOT_UNDERSTOOD);
+                if args.strict {
+                    break;
+                }
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return output::finish(Err(error)),
+            Err(error) => {
+                // What was said of the files before comes first.
+                if let Err(error) = out.flush() {
+                    return output::finish(Err(error));
+                }
+                output::complain(sentence(&error));
+                status = FAILED;
+            }
+        }
+    }
+    output::finish(out.flush())?;
+    Ok(status)
+}
+
+#[derive(Default)]
+struct Counts {
+    lines: u64,
+    calls: u64,
+    signals: u64,
+    exits: u64,
+    asides: u64,
+    not_understood: u64,
+    unknown: u64,
+}
+
+/// Checks a trace; what is wrong with reading it is the outer error, what is wrong with the output the inner.
+fn check(
+    mut source: Source,
+    strict: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<io::Result<Counts>> {
+    let mut counts = Counts::default();
+    while let Some(piece) = source.next()? {
+        counts.add(&piece);
+        if let Some(place) = wrong(&piece, &source.name) {
+            counts.not_understood += 1;
+            if let Err(error) = writeln!(out, "{place}\n    {}", excerpt(&piece.text)) {
+                return Ok(Err(error));
+            }
+            if strict {
+                break;
+            }
+        }
+    }
+    Ok(counts.print(&source.name, out).map(|()| counts))
+}
+
+/// What is not understood in a piece: `FILE:LINE:COLUMN: MESSAGE`.
+fn wrong(piece: &Piece, name: &str) -> Option<String> {
+    match (&piece.says, piece.doubts.first()) {
+        (Says::Problem(problem), _) | (_, Some(problem)) => Some(problem.to_string()),
+        _ if piece.prints_back() => None,
+        _ => {
+            let mut printed = Vec::new();
+            // A vector takes everything.
+            let _ = piece.print(&mut printed);
+            let same = printed.iter().zip(&piece.text);
+            let column = 1 + same.take_while(|(a, b)| a == b).count();
+            let line = piece.line;
+            Some(format!(
+                "{name}:{line}:{column}: this would not be printed as it is written"
+            ))
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, piece: &Piece) {
+        let whole = piece.text.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let part = piece.text.last().is_some_and(|byte| *byte != b'\n');
+        self.lines += whole + u64::from(part);
+        match &piece.says {
+            Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => self.entry(entry),
+            Says::Aside(_) => self.asides += 1,
+            Says::Begun { .. } | Says::Problem(_) => {}
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Call(call) => {
+                self.calls += 1;
+                let notes = call.notes.iter().map(|note| &note.value);
+                self.unknown += call.args.iter().chain(notes).map(unknown).sum::<u64>();
+            }
+            Entry::Signal { info, .. } => {
+                self.signals += 1;
+                self.unknown += unknown(info);
+            }
+            Entry::Exit { .. } => self.exits += 1,
+        }
+    }
+
+    fn print(&self, name: &str, out: &mut impl Write) -> io::Result<()> {
+        let Counts {
+            lines,
+            calls,
+            signals,
+            exits,
+            asides,
+            not_understood,
+            unknown,
+        } = self;
+        writeln!(
+            out,
+            "{name}: {lines} lines, {calls} calls, {signals} signals, {exits} exits, {asides} asides, \
+             {not_understood} not understood; {unknown} constants without a known value"
+        )
+    }
+}
+
+/// Constants of which the value is not known: no mistake, but nothing that could be put in a program's memory.
+fn unknown(value: &Value) -> u64 {
+    match value.meaning() {
+        Value::Sym { value: None, .. } => 1,
+        Value::Array { items, .. } => items.iter().map(unknown).sum(),
+        Value::Struct { fields, .. } => fields.iter().map(|field| unknown(&field.value)).sum(),
+        Value::Change { before, after } => unknown(before) + unknown(after),
+        _ => 0,
+    }
+}

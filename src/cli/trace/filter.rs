@@ -1,0 +1,54 @@
+//! The options that say which entries are meant.
+
+use crate::cli::select;
+use crate::inject::Selector;
+use crate::trace::Filter;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Only what this process or thread did; may be repeated
+    #[arg(long, value_name = "PID")]
+    pid: Vec<i32>,
+    /// Only these calls: a name, a list (read,write), a class (%file), or !name
+    #[arg(long, value_name = "CALLS")]
+    call: Option<String>,
+    /// Only calls of this class: %file, %desc, %network, and the others of strace's
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+    /// Only calls about such a path, by name or by descriptor; a shell pattern
+    #[arg(long, value_name = "GLOB")]
+    path: Option<String>,
+    /// Only calls that failed, or that failed with this errno
+    #[arg(long, value_name = "ERRNO", num_args = 0..=1, require_equals = true)]
+    failed: Option<Option<String>>,
+}
+
+impl Args {
+    /// What they say. Each trace needs a filter of its own, since descriptors are followed.
+    pub fn filter(&self) -> anyhow::Result<Filter> {
+        let class = self
+            .class
+            .as_ref()
+            .map(|class| match class.strip_prefix('%') {
+                Some(_) => class.clone(),
+                None => format!("%{class}"),
+            });
+        let selectors = [self.call.as_deref(), class.as_deref()];
+        let selectors = selectors.into_iter().flatten().map(Selector::parse);
+        let selectors = selectors.collect::<Result<Vec<Selector>, _>>()?;
+        let mut filter = Filter {
+            pids: self.pid.clone(),
+            failed: select::failed(self.failed.as_ref())?,
+            ..Filter::default()
+        };
+        if !selectors.is_empty() {
+            filter.calls = Some(Box::new(move |name| {
+                selectors.iter().all(|selector| selector.matches_name(name))
+            }));
+        }
+        if let Some(text) = &self.path {
+            filter.path = Some(select::path(text)?);
+        }
+        Ok(filter)
+    }
+}

@@ -1,0 +1,161 @@
+//! `rrapper trace json`.
+
+use super::{Files, NOT_UNDERSTOOD, Source, complain_of_lines, excerpt, filter};
+use crate::cli::{Common, output};
+use crate::strace::{Aside, Piece, Problem, Says};
+use crate::trace::{Filter, Object};
+use std::io::{self, BufWriter, Write};
+
+/// The format, for `--help`.
+const FORMAT: &str = "\
+Each line is an object. Its \"type\" says what it is, and what else it has;
+members that are not known are left out.
+
+call     line, pid, name, args, result, errno, notes: the call, on the line
+         where it began; a call in two parts is printed where it ends.
+         \"result\" is null where the call did not return; \"errno\" is a name
+         (or a number without one) where it failed; \"restart\" is the
+         kernel's number where it was to be made again; \"notes\" is what
+         stands in parentheses behind the result
+signal   line, pid, name, signal (its number), info
+exit     line, pid, status; or name, signal, core
+problem  line, column, message, text: a line that is not understood
+message, stack, dump, summary, stopped, superseded, overlong, orphan (the end
+         of a call without its beginning)
+         line, text: what says nothing about a call
+
+Where the trace has them: time (seconds since 1970), clock (seconds since
+midnight), since (seconds since the line before), spent (seconds), command,
+context, number (the call's), address (of the instruction), and \"injected\",
+\"poked\" and \"delayed\", which are true. A call that has arguments which are
+not understood has \"doubts\": an array of objects with line, column, message.
+
+Values: a number is a number, NULL is null, a string is a string. Also
+  {\"text\": ..., \"cut\": true}        a string that strace cut
+  {\"hex\": \"00ff\"}                   a string whose bytes are no UTF-8
+  {\"address\": \"0x7f\"}               a number that was in hexadecimal
+  {\"octal\": \"644\", \"value\": 420}   one that was in octal
+  {\"fd\": 3, \"path\": ...}            a descriptor; -100 is AT_FDCWD
+  {\"symbol\": \"O_RDONLY\", \"value\": 0}
+                                     without a value where it is not known
+  [...], or {\"array\": [...], \"cut\": true}
+  {\"struct\": {...}, \"cut\": true}    members without a name, or with one that
+                                     was there before, are named #0, #1, ...
+                                     after their places
+  {\"set\": [...], \"negated\": true}
+  {\"before\": ..., \"after\": ...}     what the kernel changed
+  {\"raw\": ...}                       what is not understood";
+
+#[derive(clap::Args)]
+#[command(after_long_help = FORMAT)]
+pub(super) struct Args {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    filter: filter::Args,
+    /// Stop at the first line that is not understood, with exit status 1
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
+    // Mistakes in the options come before anything is printed.
+    args.filter.filter()?;
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    for path in &args.files.files {
+        let (mut source, mut filter) = (Source::open(path)?, args.filter.filter()?);
+        let mut problems = 0;
+        while let Some(piece) = source.next()? {
+            let problem = problem(&piece);
+            if let Some(problem) = problem.filter(|_| args.strict) {
+                output::finish(out.flush())?;
+                output::complain(format!("{problem}: {}", excerpt(&piece.text)));
+                return Ok(NOT_UNDERSTOOD);
+            }
+            problems += u64::from(problem.is_some());
+            if let Some(object) = object(&source, &piece, &mut filter) {
+                let mut line = object.finish();
+                line.push(b'\n');
+                if let Err(error) = out.write_all(&line) {
+                    return output::finish(Err(error));
+                }
+            }
+        }
+        if let Err(error) = out.flush() {
+            return output::finish(Err(error));
+        }
+        complain_of_lines(problems, &source.name, common);
+    }
+    Ok(0)
+}
+
+fn problem(piece: &Piece) -> Option<&Problem> {
+    match &piece.says {
+        Says::Problem(problem) => Some(problem),
+        _ => piece.doubts.first(),
+    }
+}
+
+/// The object of a piece; `None` where it is not meant, or is told with another.
+fn object(source: &Source, piece: &Piece, filter: &mut Filter) -> Option<Object> {
+    let all = filter.is_all();
+    match &piece.says {
+        Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
+            let tid = source.tid(entry.tid());
+            let mut object = filter
+                .next(tid, entry)
+                .then(|| Object::of_entry(tid, entry))?;
+            if !piece.doubts.is_empty() {
+                object.objects("doubts", piece.doubts.iter().map(doubt));
+            }
+            Some(object)
+        }
+        Says::Begun { tid, name, args } => {
+            filter.begun(source.tid(*tid), name, args);
+            None
+        }
+        Says::Aside(Aside::Blank) => None,
+        Says::Aside(aside) => all.then(|| {
+            let mut object = Object::of_type(name(*aside));
+            object.number("line", piece.line);
+            text(&mut object, piece);
+            object
+        }),
+        Says::Problem(problem) => all.then(|| {
+            let mut object = Object::of_type("problem");
+            place(&mut object, problem);
+            text(&mut object, piece);
+            object
+        }),
+    }
+}
+
+fn doubt(problem: &Problem) -> Object {
+    let mut object = Object::default();
+    place(&mut object, problem);
+    object
+}
+
+fn place(object: &mut Object, problem: &Problem) {
+    object.number("line", problem.line);
+    object.number("column", problem.column);
+    object.text("message", problem.message.as_bytes());
+}
+
+fn text(object: &mut Object, piece: &Piece) {
+    let text = piece.text.strip_suffix(b"\n").unwrap_or(&piece.text);
+    object.text("text", text);
+}
+
+fn name(aside: Aside) -> &'static str {
+    match aside {
+        Aside::Blank | Aside::Message => "message",
+        Aside::Stopped => "stopped",
+        Aside::Superseded => "superseded",
+        Aside::Stack => "stack",
+        Aside::Dump => "dump",
+        Aside::Summary => "summary",
+        Aside::Orphan => "orphan",
+        Aside::Overlong => "overlong",
+    }
+}

@@ -1,0 +1,205 @@
+//! `rrapper trace stats`.
+
+use super::{Files, Source, complain_of_lines, filter};
+use crate::cli::{Common, output};
+use crate::strace::Says;
+use crate::syscall::consts;
+use crate::trace::{Object, Share, Stats};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// All files are counted together.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    filter: filter::Args,
+    /// Count by process or thread, too
+    #[arg(long)]
+    by_pid: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
+    args.filter.filter()?;
+    let mut stats = Stats::default();
+    for path in &args.files.files {
+        let (mut source, mut filter) = (Source::open(path)?, args.filter.filter()?);
+        let mut problems = 0;
+        while let Some(piece) = source.next()? {
+            match &piece.says {
+                Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
+                    let tid = source.tid(entry.tid());
+                    if filter.next(tid, entry) {
+                        stats.add(tid, entry);
+                    }
+                }
+                Says::Problem(_) => problems += 1,
+                Says::Begun { tid, name, args } => filter.begun(source.tid(*tid), name, args),
+                Says::Aside(_) => {}
+            }
+        }
+        complain_of_lines(problems, &source.name, common);
+    }
+    let text = match args.json {
+        true => json(&stats, args.by_pid),
+        false => table(&stats, args.by_pid).into_bytes(),
+    };
+    output::finish(output::print(&text))
+}
+
+/// What is counted together when there is too much.
+const OTHERS: &str = "(others)";
+
+fn named(name: &str) -> &str {
+    if name.is_empty() { OTHERS } else { name }
+}
+
+fn errno(number: i32) -> String {
+    match consts::errno_name(number) {
+        Some(name) => name.to_string(),
+        None => format!("errno {number}"),
+    }
+}
+
+/// A duration in seconds.
+fn seconds(duration: Duration) -> String {
+    format!("{:.6}", duration.as_secs_f64())
+}
+
+/// Rows of cells, each column as wide as its widest cell; numbers to the right, the last column to the left.
+fn rows(out: &mut String, rows: &[Vec<String>]) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|i| {
+            rows.iter()
+                .filter_map(|row| row.get(i))
+                .map(String::len)
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    for row in rows {
+        let mut line = String::new();
+        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let gap = if i == 0 { "" } else { "  " };
+            // A string takes everything.
+            let _ = match i + 1 == columns {
+                true => write!(line, "{gap}{cell}"),
+                false => write!(line, "{gap}{cell:>width$}"),
+            };
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}
+
+fn shares<'a>(
+    out: &mut String,
+    all: &Share,
+    title: &str,
+    shares: impl Iterator<Item = (String, Share)> + 'a,
+) {
+    let timed = all.timed > 0;
+    let row = |share: &Share, name: String| {
+        let mut row = Vec::new();
+        if timed {
+            let part = 100.0 * share.spent.as_secs_f64() / all.spent.as_secs_f64().max(1e-9);
+            row.push(format!("{part:.2}"));
+            row.push(seconds(share.spent));
+            row.push(share.mean().map_or_else(String::new, |mean| {
+                format!("{:.1}", mean.as_secs_f64() * 1e6)
+            }));
+        }
+        row.push(share.calls.to_string());
+        row.push(share.errors.to_string());
+        row.push(name);
+        row
+    };
+    let mut table = Vec::new();
+    let head: &[&str] = if timed {
+        &["% time", "seconds", "us/call", "calls", "errors", title]
+    } else {
+        &["calls", "errors", title]
+    };
+    table.push(head.iter().map(|cell| (*cell).to_string()).collect());
+    table.extend(shares.map(|(name, share)| row(&share, name)));
+    table.push(row(all, "total".into()));
+    rows(out, &table);
+}
+
+fn table(stats: &Stats, by_pid: bool) -> String {
+    let mut out = String::new();
+    let names = stats.by_name().into_iter();
+    let names = names.map(|(name, share)| (named(name).to_string(), share));
+    shares(&mut out, &stats.all, "call", names);
+    if by_pid {
+        out.push('\n');
+        let tasks = stats.by_task().into_iter().map(|(tid, share)| match tid {
+            -1 => (OTHERS.to_string(), share),
+            0 => ("unknown".to_string(), share),
+            tid => (tid.to_string(), share),
+        });
+        shares(&mut out, &stats.all, "pid", tasks);
+    }
+    let errnos = stats.by_errno();
+    if !errnos.is_empty() {
+        out.push('\n');
+        let mut table = vec![vec!["errors".to_string(), "errno".to_string()]];
+        table.extend(errnos.iter().map(|(e, n)| vec![n.to_string(), errno(*e)]));
+        rows(&mut out, &table);
+    }
+    if stats.signals + stats.exits > 0 {
+        let _ = writeln!(out, "\n{} signals, {} exits", stats.signals, stats.exits);
+    }
+    out
+}
+
+fn json(stats: &Stats, by_pid: bool) -> Vec<u8> {
+    let of_share = |object: &mut Object, share: &Share| {
+        object.number("calls", share.calls);
+        object.number("errors", share.errors);
+        if share.timed > 0 {
+            object.number("seconds", format_args!("{:.9}", share.spent.as_secs_f64()));
+        }
+    };
+    let mut object = Object::default();
+    of_share(&mut object, &stats.all);
+    object.number("signals", stats.signals);
+    object.number("exits", stats.exits);
+    object.objects(
+        "by_name",
+        stats.by_name().into_iter().map(|(name, share)| {
+            let mut object = Object::default();
+            object.text("name", named(name).as_bytes());
+            of_share(&mut object, &share);
+            object
+        }),
+    );
+    object.objects(
+        "by_errno",
+        stats.by_errno().into_iter().map(|(number, errors)| {
+            let mut object = Object::default();
+            object.text("errno", errno(number).as_bytes());
+            object.number("errors", errors);
+            object
+        }),
+    );
+    if by_pid {
+        object.objects(
+            "by_pid",
+            stats.by_task().into_iter().map(|(tid, share)| {
+                let mut object = Object::default();
+                object.number("pid", tid);
+                of_share(&mut object, &share);
+                object
+            }),
+        );
+    }
+    let mut text = object.finish();
+    text.push(b'\n');
+    text
+}

@@ -1,0 +1,222 @@
+//! Which entries are meant: by task, call, path, failure.
+
+use super::{Answer, Call, Entry, Paths, Value};
+
+/// Which failures are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// All.
+    Any,
+    /// Those with this errno (positive).
+    With(i32),
+}
+
+impl Failed {
+    /// Whether an answer is such a failure.
+    pub fn is(self, answer: &Answer) -> bool {
+        match (self, answer) {
+            (Failed::Any, Answer::Errno(_)) => true,
+            (Failed::With(wanted), Answer::Errno(errno)) => wanted == *errno,
+            _ => false,
+        }
+    }
+}
+
+/// Says of something whether it is meant.
+pub type Predicate<T> = Box<dyn Fn(&T) -> bool>;
+
+/// Which entries of a trace are meant. All conditions must hold; the default means all entries.
+/// Sees the entries in order, and follows descriptors.
+#[derive(Default)]
+pub struct Filter {
+    /// Those of these tasks; all where there is none.
+    pub pids: Vec<i32>,
+    /// Calls of these names.
+    pub calls: Option<Predicate<str>>,
+    /// Calls with such a path, or with a descriptor of such a path.
+    pub path: Option<Predicate<[u8]>>,
+    /// Calls that failed.
+    pub failed: Option<Failed>,
+    /// What the tasks have open, as far as was seen.
+    pub open: Paths,
+}
+
+impl Filter {
+    /// Whether it means all entries.
+    pub fn is_all(&self) -> bool {
+        self.pids.is_empty() && !self.only_calls()
+    }
+
+    fn only_calls(&self) -> bool {
+        self.calls.is_some() || self.path.is_some() || self.failed.is_some()
+    }
+
+    /// Whether the next entry is meant. `tid` is its task, in case that it does not say.
+    pub fn next(&mut self, tid: i32, entry: &Entry) -> bool {
+        let of_these = self.pids.is_empty() || self.pids.contains(&tid);
+        match entry {
+            Entry::Call(call) => {
+                // Descriptors are followed through calls that are not meant, too.
+                let path = match &self.path {
+                    Some(path) => self.open.next(tid, call).iter().any(|p| path(p)),
+                    None => true,
+                };
+                of_these && path && self.says_yes_to(call)
+            }
+            Entry::Signal { .. } => of_these && !self.only_calls(),
+            Entry::Exit { .. } => {
+                self.open.ended(tid);
+                of_these && !self.only_calls()
+            }
+        }
+    }
+
+    /// A task has begun a call that goes on later; that is followed, too.
+    pub fn begun(&mut self, tid: i32, name: &str, args: &[Value]) {
+        if self.path.is_some() {
+            self.open.begun(tid, name, args);
+        }
+    }
+
+    fn says_yes_to(&self, call: &Call) -> bool {
+        let calls = self.calls.as_ref().is_none_or(|calls| calls(&call.name));
+        calls && self.failed.is_none_or(|failed| failed.is(&call.answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strace;
+
+    const TEXT: &str = r#"7 openat(AT_FDCWD, "/etc/a", O_RDONLY) = 3
+8 openat(AT_FDCWD, "/etc/b", O_RDONLY) = 3
+7 read(3, "x", 1) = 1
+8 read(3, 0x1, 1) = -1 EIO (Input/output error)
+8 --- SIGINT {si_signo=SIGINT, si_code=SI_KERNEL} ---
+7 dup(3) = 5
+7 close(3) = 0
+7 write(5, "x", 1) = -1 EBADF (Bad file descriptor)
+7 read(3, 0x1, 1) = -1 EBADF (Bad file descriptor)
+8 +++ exited with 0 +++
+8 close(3) = 0
+"#;
+
+    fn lines(mut filter: Filter) -> Vec<usize> {
+        let parsed = strace::parse(TEXT.as_bytes(), "text");
+        let mut entries = parsed.trace.entries().iter().enumerate();
+        std::iter::from_fn(|| entries.find(|(_, entry)| filter.next(entry.tid(), entry)))
+            .map(|(i, _)| i + 1)
+            .collect()
+    }
+
+    #[test]
+    fn all_conditions_must_hold() {
+        assert_eq!(lines(Filter::default()).len(), 11);
+        let of_8 = || Filter {
+            pids: vec![8],
+            ..Filter::default()
+        };
+        assert_eq!(lines(of_8()), [2, 4, 5, 10, 11]);
+        let failed = |failed| Filter {
+            failed: Some(failed),
+            ..Filter::default()
+        };
+        assert_eq!(lines(failed(Failed::Any)), [4, 8, 9]);
+        assert_eq!(lines(failed(Failed::With(libc::EBADF))), [8, 9]);
+        assert_eq!(
+            lines(Filter {
+                failed: Some(Failed::Any),
+                ..of_8()
+            }),
+            [4]
+        );
+        let reads = Filter {
+            calls: Some(Box::new(|name| name == "read")),
+            ..Filter::default()
+        };
+        assert_eq!(lines(reads), [3, 4, 9]);
+    }
+
+    #[test]
+    fn descriptors_are_followed_task_by_task() {
+        let path = |wanted: &'static str| Filter {
+            path: Some(Box::new(move |path| path == wanted.as_bytes())),
+            ..Filter::default()
+        };
+        assert_eq!(lines(path("/etc/a")), [1, 3, 6, 7, 8]);
+        // What was open in a task that has ended is not what is in its successor.
+        assert_eq!(lines(path("/etc/b")), [2, 4]);
+    }
+
+    /// The lines of a text with calls about this path, read piece by piece.
+    fn lines_about(wanted: &'static str, text: &str) -> Vec<u64> {
+        use strace::Says;
+        let mut filter = Filter {
+            path: Some(Box::new(move |path| path == wanted.as_bytes())),
+            ..Filter::default()
+        };
+        let mut lines = Vec::new();
+        for piece in strace::Stream::new(text.as_bytes(), "text") {
+            let piece = piece.expect("memory can be read");
+            let meant = match &piece.says {
+                Says::Begun { tid, name, args } => {
+                    filter.begun(*tid, name, args);
+                    false
+                }
+                Says::Entry(entry) | Says::Rest(entry) => filter.next(entry.tid(), entry),
+                _ => false,
+            };
+            lines.extend(meant.then_some(piece.line));
+        }
+        lines
+    }
+
+    #[test]
+    fn threads_share_descriptors() {
+        let text = r#"1 openat(AT_FDCWD, "/a", O_RDONLY) = 3
+1 clone(child_stack=0x7f, flags=CLONE_VM|CLONE_FILES|CLONE_THREAD, parent_tid=[2]) = 2
+2 read(3, "x", 1) = 1
+2 close(3) = 0
+1 read(3, 0x1, 1) = -1 EBADF (Bad file descriptor)
+2 openat(AT_FDCWD, "/a", O_RDONLY) = 4
+1 clone3({flags=CLONE_VM|CLONE_FILES, stack=0x1} => {parent_tid=[3]}, 88) = 3
+3 read(4, "x", 1) = 1
+2 +++ exited with 0 +++
+3 close_range(3, 4294967295, 0) = 0
+1 read(4, 0x1, 1) = -1 EBADF (Bad file descriptor)
+"#;
+        assert_eq!(lines_about("/a", text), [1, 3, 4, 6, 8]);
+    }
+
+    #[test]
+    fn processes_inherit_descriptors_whether_seen_before_their_fork_returns_or_after() {
+        let text = r#"1 openat(AT_FDCWD, "/a", O_RDONLY) = 3
+1 vfork( <unfinished ...>
+2 read(3, "x", 1) = 1
+2 close(3) = 0
+2 read(3, 0x1, 1) = -1 EBADF (Bad file descriptor)
+1 <... vfork resumed>) = 2
+2 read(3, 0x1, 1) = -1 EBADF (Bad file descriptor)
+1 read(3, "x", 1) = 1
+1 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD, child_tidptr=0x1) = 3
+1 close(3) = 0
+3 read(3, "x", 1) = 1
+"#;
+        assert_eq!(lines_about("/a", text), [1, 3, 4, 8, 10, 11]);
+    }
+
+    #[test]
+    fn descriptors_without_end_do_not_fill_memory() {
+        let long = "p".repeat(4000);
+        let open = |i: usize| format!("1 open(\"{long}\", O_RDONLY) = {i}\n");
+        let text: String = (3..20_000).map(open).collect();
+        let mut paths = Paths::default();
+        for call in strace::parse(text.as_bytes(), "text").trace.calls() {
+            paths.next(1, call);
+            assert!(paths.bytes() <= 32 << 20);
+        }
+        paths.ended(1);
+        assert_eq!(paths.bytes(), 0);
+    }
+}

@@ -1,0 +1,172 @@
+//! How many calls there were, which failed, and how long they took.
+
+use super::{Answer, Call, Entry};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Names, errnos and tasks that are counted by themselves; what comes after those is counted together.
+const MOST: usize = 1 << 14;
+
+/// What a name or a task has of all calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// The calls.
+    pub calls: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Those of which the time is known.
+    pub timed: u64,
+    /// What those took together.
+    pub spent: Duration,
+}
+
+impl Share {
+    fn add(&mut self, call: &Call) {
+        self.calls += 1;
+        self.errors += u64::from(matches!(call.answer, Answer::Errno(_)));
+        if let Some(spent) = call.remarks.as_ref().and_then(|remarks| remarks.spent) {
+            self.timed += 1;
+            self.spent = self.spent.saturating_add(spent);
+        }
+    }
+
+    /// The time of a call; `None` where no time is known.
+    pub fn mean(&self) -> Option<Duration> {
+        let nanoseconds = self.spent.as_nanos().checked_div(self.timed.into())?;
+        Some(Duration::from_nanos(
+            u64::try_from(nanoseconds).unwrap_or(u64::MAX),
+        ))
+    }
+}
+
+/// Counts of a trace's entries. Memory is bounded.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// All calls.
+    pub all: Share,
+    /// Signals that were delivered.
+    pub signals: u64,
+    /// Tasks that ended.
+    pub exits: u64,
+    names: HashMap<String, Share>,
+    other_names: Share,
+    tasks: HashMap<i32, Share>,
+    other_tasks: Share,
+    errnos: HashMap<i32, u64>,
+}
+
+impl Stats {
+    /// Counts an entry; `tid` is its task, in case that it does not say.
+    pub fn add(&mut self, tid: i32, entry: &Entry) {
+        match entry {
+            Entry::Call(call) => self.add_call(tid, call),
+            Entry::Signal { .. } => self.signals += 1,
+            Entry::Exit { .. } => self.exits += 1,
+        }
+    }
+
+    fn add_call(&mut self, tid: i32, call: &Call) {
+        self.all.add(call);
+        if let Some(share) = self.names.get_mut(&call.name) {
+            share.add(call);
+        } else if self.names.len() < MOST {
+            self.names.entry(call.name.clone()).or_default().add(call);
+        } else {
+            self.other_names.add(call);
+        }
+        match self.tasks.contains_key(&tid) || self.tasks.len() < MOST {
+            true => self.tasks.entry(tid).or_default().add(call),
+            false => self.other_tasks.add(call),
+        }
+        if let Answer::Errno(errno) = call.answer {
+            // There are some 130.
+            *self.errnos.entry(errno.clamp(0, 4096)).or_default() += 1;
+        }
+    }
+
+    /// The calls by name: those that took most time first where times are known, else the most frequent. The last one
+    /// is of the empty name, where there were too many names.
+    pub fn by_name(&self) -> Vec<(&str, Share)> {
+        let names = self
+            .names
+            .iter()
+            .map(|(name, share)| (name.as_str(), *share));
+        sorted(names.collect(), "", self.other_names)
+    }
+
+    /// The same by task. The last one is of task -1, where there were too many.
+    pub fn by_task(&self) -> Vec<(i32, Share)> {
+        let tasks = self.tasks.iter().map(|(tid, share)| (*tid, *share));
+        sorted(tasks.collect(), -1, self.other_tasks)
+    }
+
+    /// How many calls failed with which errno, the most frequent first.
+    pub fn by_errno(&self) -> Vec<(i32, u64)> {
+        let mut errnos: Vec<(i32, u64)> = self.errnos.iter().map(|(e, n)| (*e, *n)).collect();
+        errnos.sort_by_key(|(errno, n)| (std::cmp::Reverse(*n), *errno));
+        errnos
+    }
+}
+
+fn sorted<K: Ord + Copy>(mut shares: Vec<(K, Share)>, others: K, rest: Share) -> Vec<(K, Share)> {
+    use std::cmp::Reverse;
+    shares.sort_by_key(|(key, share)| (Reverse(share.spent), Reverse(share.calls), *key));
+    if rest.calls > 0 {
+        shares.push((others, rest));
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strace;
+
+    fn of(text: &str) -> Stats {
+        let mut stats = Stats::default();
+        for entry in strace::parse(text.as_bytes(), "text").trace.entries() {
+            stats.add(entry.tid(), entry);
+        }
+        stats
+    }
+
+    #[test]
+    fn without_times_the_most_frequent_come_first() {
+        let stats = of(
+            "1 close(1) = 0\n2 read(0, \"\", 1) = 0\n2 read(9, 0x1, 1) = -1 EBADF (Bad file descriptor)\n",
+        );
+        let names: Vec<_> = stats
+            .by_name()
+            .iter()
+            .map(|(n, s)| (*n, s.calls, s.errors))
+            .collect();
+        assert_eq!(names, [("read", 2, 1), ("close", 1, 0)]);
+        assert_eq!(stats.by_errno(), [(libc::EBADF, 1)]);
+        assert_eq!(stats.by_task().len(), 2);
+        assert_eq!(stats.all.mean(), None);
+    }
+
+    #[test]
+    fn with_times_the_longest_come_first() {
+        let stats = of(
+            "close(1) = 0 <0.500000>\nread(0, \"\", 1) = 0 <0.000002>\nread(0, \"\", 1) = 0 <0.000004>\n",
+        );
+        let names: Vec<_> = stats
+            .by_name()
+            .iter()
+            .map(|(n, s)| (*n, s.mean()))
+            .collect();
+        let micros = |n| Some(Duration::from_micros(n));
+        assert_eq!(names, [("close", micros(500_000)), ("read", micros(3))]);
+    }
+
+    #[test]
+    fn names_without_end_do_not_fill_memory() {
+        let text: String = (0..MOST + 10).map(|i| format!("x{i}() = 0\n")).collect();
+        let stats = of(&text);
+        let names = stats.by_name();
+        assert_eq!(names.len(), MOST + 1);
+        let last = names.last().map(|(name, share)| (*name, share.calls));
+        assert_eq!(last, Some(("", 10)));
+    }
+}
