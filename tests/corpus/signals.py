@@ -1,0 +1,26 @@
+import os, signal, time
+
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+signal.pause()
+time.sleep(0.05)
+signal.setitimer(signal.ITIMER_REAL, 0)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGRTMIN, signal.SIGRTMAX])
+os.kill(os.getpid(), signal.SIGUSR1)
+signal.sigwaitinfo([signal.SIGUSR1])
+signal.sigtimedwait([signal.SIGUSR2], 0.01)
+signal.sigpending()
+signal.siginterrupt(signal.SIGALRM, True)
+os.kill(os.getpid(), signal.SIGRTMIN)
+for how in (os.P_ALL, os.P_PID):
+    pid = os.fork()
+    if pid == 0:
+        os.abort() if how == os.P_ALL else os._exit(3)
+    os.waitid(how, pid, os.WEXITED | os.WNOWAIT)
+    os.wait4(pid, 0)
+os.posix_spawn("/bin/true", ["true"], {}, setsigmask=[signal.SIGINT])
+os.wait()
+os.killpg(os.getpgrp(), 0)
+os.sched_getaffinity(0)
+os.getpriority(os.PRIO_PROCESS, 0)
+os.kill(os.getpid(), signal.SIGTERM)
