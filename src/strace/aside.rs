@@ -33,8 +33,9 @@ const TITLES: [&[u8]; 15] = [
 ];
 
 /// How strace's messages begin.
-const MESSAGES: [&[u8]; 7] = [
+const MESSAGES: [&[u8]; 8] = [
     b"strace: ",
+    b"<detached ...>",
     b"Process ",
     b"[ Process ",
     b"PANIC: ",
@@ -54,6 +55,8 @@ pub(super) fn indented(i: &[u8]) -> Option<Aside> {
 
 /// Whether this is a message of strace's. It may be called by a path.
 pub(super) fn is_message(i: &[u8]) -> bool {
+    // What a terminal shows of the key that interrupted it.
+    let i = i.strip_prefix(b"^C").unwrap_or(i);
     MESSAGES.iter().any(|start| i.starts_with(start))
         || memmem::find(&i[..i.len().min(256)], b"strace: ").is_some_and(|n| i[..n].ends_with(b"/"))
         || (i.ends_with(b"tached") && i.split(|&b| b == b' ').nth(1) == Some(b"Process"))
