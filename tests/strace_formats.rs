@@ -602,6 +602,11 @@ fn what_runs_into_a_call_is_not_part_of_it() {
             "close(4) = 0",
         ),
         (
+            "13 ???(12 kill(13, SIGKILL <unfinished ...>\n)                 = 0\n",
+            "kill(13, SIGKILL) = 0",
+        ),
+        ("13 ???(12 kill(13, SIGKILL) = 0\n", "kill(13, SIGKILL) = 0"),
+        (
             "read(3, strace: umoven: short read (1 < 2) @0x7f\n\"a\", 1) = 1\n",
             "read(3, \"a\", 1) = 1",
         ),

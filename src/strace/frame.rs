@@ -56,6 +56,7 @@ pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<
         return Ok((&[], (Columns::default(), Line::Aside(aside))));
     }
     let (i, found) = columns(i)?;
+    let (i, found) = behind_unnamed(i).unwrap_or((i, found));
     let line = match i.trim_ascii_end() {
         [] => Line::Aside(Aside::Blank),
         [b'-', b'-', b'-', b' ', ..] => delivered(cx, i)?.1,
@@ -81,6 +82,31 @@ pub(super) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
 
 fn is_call(i: &[u8]) -> bool {
     call_name(i).is_ok()
+}
+
+/// What another task does on the line of one that was gone before its call had a name, which strace does not end
+/// where it leaves calls out by their status: `12 ???(13 kill(12, SIGKILL) = 0`.
+fn behind_unnamed(i: &[u8]) -> Option<(&[u8], Columns)> {
+    let found = after_unnamed(i)?;
+    (found.1.tid != 0 && is_call(found.0)).then_some(found)
+}
+
+/// What stands behind `???(`, without the columns there.
+fn after_unnamed(i: &[u8]) -> Option<(&[u8], Columns)> {
+    let name = i.iter().take_while(|&&b| b == b'?').count();
+    let inside = i.get(name..)?.strip_prefix(b"(").filter(|_| name > 0)?;
+    columns(inside).ok()
+}
+
+/// Whose call is behind these columns, if they are nothing else.
+pub(super) fn task(front: &[u8]) -> Option<i32> {
+    match columns(front).ok()? {
+        ([], found) => Some(found.tid),
+        (rest, _) => match after_unnamed(rest)? {
+            ([], found) => Some(found.tid),
+            _ => None,
+        },
+    }
 }
 
 /// Distinguishes whole calls from first parts, by their ends.

@@ -2,7 +2,6 @@
 //! says what the entry says: it is read again to see that. Otherwise it is written as strace would.
 
 use super::answer::{Answered, answer};
-use super::columns::columns;
 use super::context::Context;
 use super::frame::{self, Line};
 use super::print::{Spelling, list, pid, push, result, value};
@@ -99,7 +98,7 @@ pub(super) fn body_as_written(out: &mut Vec<u8>, call: &Call) {
 }
 
 fn front_says(front: &[u8], tid: i32) -> bool {
-    matches!(columns(front), Ok(([], found)) if found.tid == tid)
+    frame::task(front) == Some(tid)
 }
 
 fn list_says(text: &[u8], call: &Call) -> bool {
