@@ -750,16 +750,3 @@ fn memory_of_calls_under_way_is_bounded() {
     assert_eq!((begun, ended), (80_000, 80_000));
     assert!(most <= (1 << 16) + 1, "{most}");
 }
-
-#[test]
-fn legacy_files_print_back() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/legacy");
-    let Ok(folder) = std::fs::read_dir(folder) else {
-        eprintln!("skipped: the folder {folder} does not exist");
-        return;
-    };
-    let files = folder.map(|entry| entry.expect("an entry").path());
-    for file in files.filter(|f| f.extension().is_some_and(|e| e == "strace")) {
-        pieces(&std::fs::read(&file).expect("a readable file"));
-    }
-}

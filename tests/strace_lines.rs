@@ -42,7 +42,7 @@ fn structure(fields: &[(&str, Value)]) -> Value {
 
 /// Whether nothing in it was left uninterpreted.
 fn understood(value: &Value) -> bool {
-    match value {
+    match value.meaning() {
         Value::Raw(_) => false,
         Value::Array { items, .. } => items.iter().all(understood),
         Value::Struct { fields, .. } => fields.iter().all(|f| understood(&f.value)),
@@ -540,13 +540,9 @@ fn single_values() {
 
 #[test]
 fn legacy_files_are_understood() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/legacy");
-    let Ok(folder) = std::fs::read_dir(folder) else {
-        eprintln!("skipped: the folder {folder} does not exist");
-        return;
-    };
-    let files = folder.map(|entry| entry.expect("an entry").path());
-    for file in files.filter(|f| f.extension().is_some_and(|e| e == "strace")) {
+    for name in ["callread", "flask_request_snip", "sqlite_select"] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces");
+        let file = std::path::Path::new(folder).join(format!("{name}.strace"));
         let parsed = strace::load(&file).expect("a readable file");
         assert_eq!(parsed.problems, []);
         assert!(

@@ -19,9 +19,7 @@ fn fd(fd: i32) -> Value {
 #[test]
 fn numbers_are_those_of_the_kernel_headers() {
     let path = "/usr/include/x86_64-linux-gnu/asm/unistd_32.h";
-    let Ok(header) = std::fs::read_to_string(path) else {
-        return; // not a machine with the headers
-    };
+    let header = std::fs::read_to_string(path).expect("the headers of libc6-dev");
     let defines = header
         .lines()
         .filter_map(|line| line.strip_prefix("#define __NR_"));

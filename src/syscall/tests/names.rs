@@ -27,9 +27,7 @@ const NO_CONSTANTS: &[&str] = &[
 fn names_in_the_installed_strace_have_a_value() {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).find_map(|dir| std::fs::read(dir.join("strace")).ok());
-    let Some(file) = found else {
-        return; // not a machine with strace
-    };
+    let file = found.expect("strace is installed");
     let is_part = |part: &str| {
         let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
         !part.is_empty() && part.chars().all(upper)
