@@ -1,6 +1,6 @@
 //! `rrapper trace json`.
 
-use super::{Files, NOT_UNDERSTOOD, Source, complain_of_lines, excerpt, filter};
+use super::{NOT_UNDERSTOOD, Selected, Source, complain_of_lines, excerpt};
 use crate::cli::{Common, output};
 use crate::strace::{Aside, Piece, Problem, Says};
 use crate::trace::{Filter, Object};
@@ -50,20 +50,16 @@ Values: a number is a number, NULL is null, a string is a string. Also
 #[command(after_long_help = FORMAT)]
 pub(super) struct Args {
     #[command(flatten)]
-    files: Files,
-    #[command(flatten)]
-    filter: filter::Args,
+    selected: Selected,
     /// Stop at the first line that is not understood, with exit status 1
     #[arg(long)]
     strict: bool,
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    // Mistakes in the options come before anything is printed.
-    args.filter.filter()?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    for path in &args.files.files {
-        let (mut source, mut filter) = (Source::open(path)?, args.filter.filter()?);
+    for trace in args.selected.traces()? {
+        let (mut source, mut filter) = trace?;
         let mut problems = 0;
         while let Some(piece) = source.next()? {
             let problem = problem(&piece);

@@ -8,6 +8,7 @@ mod stats;
 
 use super::{Common, output};
 use crate::strace::{Piece, Stream};
+use crate::trace::Filter;
 use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -41,6 +42,24 @@ struct Files {
     /// Files that strace wrote, with any of its options; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+}
+
+/// What is read, and what of it is meant.
+#[derive(clap::Args)]
+struct Selected {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    filter: filter::Args,
+}
+
+impl Selected {
+    /// The traces, each with a filter of its own. Mistakes in the options come before anything is read.
+    fn traces(&self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(Source, Filter)>>> {
+        self.filter.filter()?;
+        let files = self.files.files.iter();
+        Ok(files.map(|path| Ok((Source::open(path)?, self.filter.filter()?))))
+    }
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {

@@ -1,6 +1,6 @@
 //! `rrapper trace print`.
 
-use super::{Files, NOT_UNDERSTOOD, Source, excerpt, filter};
+use super::{NOT_UNDERSTOOD, Selected, Source, excerpt};
 use crate::cli::output;
 use crate::strace::{Aside, Piece, Says};
 use crate::trace::{Entry, Filter, Origin};
@@ -12,21 +12,18 @@ use std::io::{self, BufWriter, Write};
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    files: Files,
-    #[command(flatten)]
-    filter: filter::Args,
+    selected: Selected,
     /// Stop at the first line that is not understood, with exit status 1
     #[arg(long)]
     strict: bool,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
-    // Mistakes in the options come before anything is printed.
-    args.filter.filter()?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    for path in &args.files.files {
-        let mut printer = Printer::new(args.filter.filter()?, args.strict);
-        match printer.print(Source::open(path)?, &mut out)? {
+    for trace in args.selected.traces()? {
+        let (source, filter) = trace?;
+        let mut printer = Printer::new(filter, args.strict);
+        match printer.print(source, &mut out)? {
             Ok(None) => {}
             Ok(Some(complaint)) => {
                 output::finish(out.flush())?;

@@ -1,6 +1,6 @@
 //! `rrapper trace stats`.
 
-use super::{Files, Source, complain_of_lines, filter};
+use super::{Selected, complain_of_lines};
 use crate::cli::{Common, output};
 use crate::strace::Says;
 use crate::syscall::consts;
@@ -12,9 +12,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    files: Files,
-    #[command(flatten)]
-    filter: filter::Args,
+    selected: Selected,
     /// Count by process or thread, too
     #[arg(long)]
     by_pid: bool,
@@ -24,10 +22,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    args.filter.filter()?;
     let mut stats = Stats::default();
-    for path in &args.files.files {
-        let (mut source, mut filter) = (Source::open(path)?, args.filter.filter()?);
+    for trace in args.selected.traces()? {
+        let (mut source, mut filter) = trace?;
         let mut problems = 0;
         while let Some(piece) = source.next()? {
             match &piece.says {
