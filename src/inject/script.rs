@@ -52,8 +52,8 @@ impl Events {
                     return Ok(Some(Ahead { number, event, tsc }));
                 }
                 Some(Frame::Tsc { values, .. }) => tsc.extend(values),
-                Some(Frame::Start(_)) => {}
                 Some(Frame::End { .. }) | None => return Ok(None),
+                Some(_) => {}
             }
         }
     }

@@ -38,14 +38,16 @@ pub struct StartFd {
     pub flags: i32,
 }
 
-/// One frame of the `events` file.
+/// One frame of a recording. The order of the frames is the schedule: see [`Frame::Run`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Frame {
     /// How it began.
     Start(Start),
-    /// A numbered event.
+    /// A numbered event. Once it is answered, its task runs on to where it stops next: the entry of its next call, or
+    /// a fault. The exceptions are a task whose next frame is [`Frame::Jump`], [`Frame::Gone`] or a signal
+    /// that is no fault: it stays where the event left it.
     Event(Event),
-    /// Values of the time stamp counter that the task read before the next event.
+    /// Values of the time stamp counter that the task read as it ran last.
     Tsc {
         /// The task.
         tid: i32,
@@ -54,9 +56,77 @@ pub enum Frame {
     },
     /// The program's end: the recording is complete.
     End {
-        /// How it ended.
+        /// How its first process ended.
         exit: Exit,
     },
+    /// A task was made; it has not run yet. Its parent stands in the call that makes it, whose event comes once
+    /// that returns.
+    Born(Born),
+    /// A task that no event sets going (newly made, or preempted) runs on to where it stops next.
+    Run {
+        /// The task.
+        tid: i32,
+    },
+    /// A task that ran was preempted: instead of running, it is put into this state.
+    Jump(Jump),
+    /// A task is no more.
+    Gone {
+        /// The task.
+        tid: i32,
+        /// How it ended.
+        exit: Exit,
+        /// What the kernel wrote to the memory that it shared with others: its robust futexes, its clear-tid word.
+        left: Vec<Chunk>,
+    },
+    /// The event before changed memory of a task other than its own, or of one that shares it.
+    Poke {
+        /// The task whose memory it is.
+        tid: i32,
+        /// What is there now.
+        chunks: Vec<Chunk>,
+    },
+    /// The event before changed the size of a shared object (see [`Effect::Share`]).
+    Resize {
+        /// Which.
+        object: u32,
+        /// Its new size in bytes.
+        size: u64,
+    },
+}
+
+/// A task that was made: clone(2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Born {
+    /// The new task.
+    pub tid: i32,
+    /// Its process: itself, unless it is a thread.
+    pub pid: i32,
+    /// The task that made it, which stands at the entry of the call.
+    pub maker: i32,
+    /// `CLONE_*` flags; those of fork(2) and vfork(2), too.
+    pub flags: u64,
+    /// The new task's stack pointer; 0 for its maker's.
+    pub stack: u64,
+    /// The base of its thread-local storage, with `CLONE_SETTLS`.
+    pub tls: u64,
+    /// Where its maker's memory gets its tid, with `CLONE_PARENT_SETTID`.
+    pub parent_tid: u64,
+    /// Where its own memory gets its tid (`CLONE_CHILD_SETTID`), and zero at its end (`CLONE_CHILD_CLEARTID`).
+    pub child_tid: u64,
+}
+
+/// The state of a task that was preempted between calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jump {
+    /// The task.
+    pub tid: i32,
+    /// Its registers, as [`crate::tracee::Regs::to_words`] gives them.
+    pub regs: Vec<u64>,
+    /// Its vector registers, as `NT_X86_XSTATE` gives them.
+    #[serde(with = "serde_bytes")]
+    pub vector: Vec<u8>,
+    /// Memory of its process that has changed since its last jump, or may have.
+    pub pages: Vec<Chunk>,
 }
 
 /// Something that happened to a task, numbered from 1.
@@ -104,8 +174,18 @@ pub enum Effect {
     None,
     /// A new program took over.
     Exec(Box<Image>),
-    /// A file was mapped.
+    /// A file was mapped privately, or for reading only.
     Map(FileId),
+    /// Memory was mapped that other mappings show as well: a file shared and writable, shared anonymous memory,
+    /// a System V segment. It begins at the offset in the call's arguments.
+    Share {
+        /// The number of what is mapped, by which later mappings of the same go.
+        object: u32,
+        /// What it held when it was first mapped, if not zeros.
+        file: Option<FileId>,
+        /// Its size in bytes.
+        size: u64,
+    },
     /// A descriptor was made for this path, or the directory changed to it.
     Path(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Bytes went to a standard stream without passing through the program's memory.

@@ -12,6 +12,7 @@
 
 mod descriptors;
 mod event;
+mod family;
 mod files;
 mod filter;
 mod memory;
@@ -22,8 +23,9 @@ mod writer;
 
 pub use descriptors::{DescriptorTable, OpenFile, Stream};
 pub use event::{
-    CallEvent, Delivery, Effect, Event, EventKind, Frame, SignalEvent, Start, StartFd,
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, SignalEvent, Start, StartFd,
 };
+pub use family::Family;
 pub use files::Files;
 pub use filter::{Failed, Filter, Found, Predicate};
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};

@@ -99,7 +99,7 @@ impl Recording {
                     self.before.push(before);
                     before = self.valid;
                 }
-                Some(2) => {}
+                Some(2 | 4..=9) => {}
                 _ => match frames.decode(at, &payload)? {
                     Frame::End { exit } => {
                         self.exit = Some(exit);

@@ -123,7 +123,7 @@ impl Replayer {
                     self.exit = Some(exit);
                     return Ok(());
                 }
-                Some(Frame::Start(_)) => {}
+                Some(_) => {}
                 None => return Ok(()),
             }
         }
