@@ -11,7 +11,8 @@ const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 const STACK_ROOM: u64 = 8 << 20;
 
 /// Makes a process that holds this image, in an empty process of its own; `file` says where
-/// the kept copy of a mapped file is. It stands where the image was taken.
+/// the kept copy of a mapped file is. It stands where the image was taken, with every signal let in and left to its
+/// default: see [`restore_signals`].
 ///
 /// # Errors
 /// If the image is not one that a process can have (it is untrusted), or the kernel refuses.
@@ -27,14 +28,24 @@ pub fn restore(image: &Image, file: &dyn Fn(FileId) -> PathBuf) -> Result<Stoppe
     }
     set_layout(&mut remote, image)?;
     set_name(&mut remote, &image.exe)?;
-    ignore_signals(&mut remote, image.ignored)?;
     remote.finish()?;
     for chunk in &image.pages {
         task.memory().write(chunk.addr, &chunk.data)?;
     }
     task.set_regs(&regs)?;
-    task.set_sigmask(image.sigmask)?;
+    task.set_sigmask(0)?;
     Ok(task)
+}
+
+/// Gives a process that was made by [`restore`] the signal mask of the image, and has it ignore the same signals.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn restore_signals(task: &mut Stopped, image: &Image) -> Result<()> {
+    let mut remote = task.remote_at_boundary()?;
+    ignore_signals(&mut remote, image.ignored)?;
+    remote.finish()?;
+    task.set_sigmask(image.sigmask)
 }
 
 fn invalid(tid: i32, what: &str) -> Error {

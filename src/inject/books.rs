@@ -31,6 +31,7 @@ impl Driver<'_> {
             count: self.log.count(call.nr),
             event: None,
             pid: self.pid,
+            tid: self.tid,
             phase: Phase::Enter,
             ret: None,
             fd_path,

@@ -70,7 +70,7 @@ impl Log {
 pub fn observe(call: &HookCall, ret: Option<i64>) -> Call {
     let memory = &call.memory;
     Call {
-        tid: call.pid,
+        tid: call.tid,
         name: call.name().to_string(),
         args: call.call.decode(&call.args, ret, memory, memory),
         answer: ret.map_or(Answer::Never, Answer::from_raw),

@@ -6,7 +6,7 @@ use super::outcome::{Divergence, Outcome, Status};
 use super::script::{Due, Script, Step};
 use super::{Error, Result};
 use crate::recording::{DescriptorTable, Event, Recording};
-use crate::replay::{Place, Process};
+use crate::replay::{Kept, Place, Process, SharedMemory, Thread};
 use crate::syscall;
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
@@ -115,7 +115,12 @@ pub(super) struct Driver<'a> {
     pub(super) recording: Arc<Recording>,
     pub(super) event: (u64, Event),
     pub(super) pid: i32,
+    pub(super) tid: i32,
     pub(super) ppid: i32,
+    /// The process's other threads, which stay where they are.
+    pub(super) threads: Vec<Thread>,
+    pub(super) shared: SharedMemory,
+    pub(super) kept: Kept,
     /// Calls that were cut short and not made again at once: the process may come back to them.
     pub(super) cut: Vec<Step>,
     /// The call that is expected after one of those.
@@ -149,6 +154,10 @@ impl<'a> Driver<'a> {
             ppid,
             descriptors,
             segv,
+            tid,
+            threads,
+            shared,
+            kept,
         } = process;
         Ok(Driver {
             hooks,
@@ -167,7 +176,11 @@ impl<'a> Driver<'a> {
             recording,
             event,
             pid,
+            tid,
             ppid,
+            threads,
+            shared,
+            kept,
             cut: Vec::new(),
             parked: None,
             due: VecDeque::new(),
@@ -272,9 +285,13 @@ impl<'a> Driver<'a> {
             recording: self.recording,
             event: self.event,
             pid: self.pid,
+            tid: self.tid,
             ppid: self.ppid,
             descriptors: self.descriptors,
             segv: self.segv,
+            threads: self.threads,
+            shared: self.shared,
+            kept: self.kept,
         });
         Driven { outcome, process }
     }

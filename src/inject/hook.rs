@@ -113,6 +113,7 @@ pub struct HookCall {
     pub(super) count: u64,
     pub(super) event: Option<u64>,
     pub(super) pid: i32,
+    pub(super) tid: i32,
     pub(super) phase: Phase,
     pub(super) ret: Option<i64>,
     pub(super) fd_path: Option<Vec<u8>>,
@@ -172,7 +173,7 @@ impl HookCall {
 
     /// The tid as recorded.
     pub fn tid(&self) -> i32 {
-        self.pid
+        self.tid
     }
 
     /// Entry or exit.

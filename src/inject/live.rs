@@ -52,8 +52,7 @@ impl Driver<'_> {
             return self.conclude(task, regs, seen, ret);
         }
         if matches!(seen.call.name, "exit" | "exit_group") {
-            self.log.call(&seen, None);
-            return Ok(Next::Resume(task));
+            return Ok(self.leave(task, &seen));
         }
         if let Some(ret) = refused(seen.call).or_else(|| self.own_identity(&seen)) {
             return self.conclude(task, regs, seen, ret);
@@ -78,7 +77,8 @@ impl Driver<'_> {
     /// Calls that ask who the process is, or would make another one.
     fn own_identity(&mut self, seen: &HookCall) -> Option<i64> {
         match seen.call.name {
-            "getpid" | "gettid" => Some(self.pid.into()),
+            "getpid" => Some(self.pid.into()),
+            "gettid" => Some(self.tid.into()),
             "getppid" => Some(self.ppid.into()),
             "fork" | "vfork" | "clone" | "clone3" => {
                 let what = "new processes and threads: a live process cannot make them yet (answered with EAGAIN)";

@@ -7,7 +7,9 @@ use super::outcome::Status;
 use super::script::Step;
 use crate::image;
 use crate::recording::Effect;
+use crate::replay::{Kept, SharedMemory};
 use crate::syscall::{Replay, Syscall};
+use crate::trace::Exit;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Regs, Stopped};
@@ -29,10 +31,7 @@ impl Driver<'_> {
         }
         let exact = step.as_ref().and_then(|step| step.exact.clone());
         match seen.call.name {
-            "exit" | "exit_group" => {
-                self.log.call(&seen, None);
-                return Ok(Next::Resume(task));
-            }
+            "exit" | "exit_group" => return Ok(self.leave(task, &seen)),
             "execve" | "execveat" => {
                 let Some(Effect::Exec(image)) = exact.as_ref().map(|event| &event.effect) else {
                     let reason =
@@ -40,9 +39,14 @@ impl Driver<'_> {
                     return Ok(self.stopped(&seen, reason.into()));
                 };
                 self.log.call(&seen, Some(0));
+                self.threads.clear();
                 drop(task);
+                self.shared = SharedMemory::default();
+                self.kept = Kept::default();
+                self.tid = self.pid;
                 let recording = Arc::clone(&self.recording);
-                let task = image::restore(image, &|id| recording.file_path(id))?;
+                let mut task = image::restore(image, &|id| recording.file_path(id))?;
+                image::restore_signals(&mut task, image)?;
                 self.segv = SegvState::at_exec(image.sigmask, image.ignored);
                 self.limit = Limit::new(task.tid(), self.limit.left())?;
                 self.descriptors
@@ -71,6 +75,17 @@ impl Driver<'_> {
             }
         }
         Ok(Next::ToExit(task, Box::new(seen)))
+    }
+
+    /// The process, or its only thread that runs, ends.
+    pub(super) fn leave(&mut self, task: Stopped, seen: &HookCall) -> Next {
+        self.log.call(seen, None);
+        if self.threads.is_empty() {
+            return Next::Resume(task);
+        }
+        // The kernel would wait for the other threads, which stand still.
+        let code = Exit::Code(seen.args[0] as i32 & 0xff);
+        Next::End(Status::Exited, Some(code), None)
     }
 
     /// Answers a call that rrapper made itself.
@@ -102,7 +117,7 @@ impl Driver<'_> {
         // What the process asked for, whatever it was made into.
         let args = regs.args();
         let given = match seen.call.name {
-            "set_tid_address" => i64::from(self.pid),
+            "set_tid_address" => i64::from(self.tid),
             _ => regs.ret(),
         };
         if (-516..=-512).contains(&given) {

@@ -21,13 +21,15 @@ enum Source {
     Recording {
         events: Box<Events>,
         recording: Arc<Recording>,
+        tid: i32,
         first: u64,
     },
 }
 
-/// The events of a recording, with the counter values that were read before each.
+/// The events of one task of a recording, with the counter values that were read before each.
 struct Events {
     frames: Frames,
+    tid: i32,
     number: u64,
     ahead: Option<Ahead>,
 }
@@ -49,9 +51,13 @@ impl Events {
                 Some(Frame::Event(event)) => {
                     let number = self.number;
                     self.number += 1;
-                    return Ok(Some(Ahead { number, event, tsc }));
+                    if event.tid == self.tid {
+                        return Ok(Some(Ahead { number, event, tsc }));
+                    }
                 }
-                Some(Frame::Tsc { values, .. }) => tsc.extend(values),
+                Some(Frame::Tsc { tid, values }) if tid == self.tid => tsc.extend(values),
+                // It is over for this task.
+                Some(Frame::Gone { tid, .. }) if tid == self.tid => return Ok(None),
                 Some(Frame::End { .. }) | None => return Ok(None),
                 Some(_) => {}
             }
@@ -97,28 +103,24 @@ impl Script {
         }
     }
 
-    /// The process's own recording, from the event on at which it was spun off.
+    /// The process's own recording, from the event on at which it was spun off: what its task did that is driven.
     ///
     /// # Errors
     /// If the recording cannot be read.
     pub fn of_recording(process: &Process) -> Result<Script> {
-        Script::from_event(&process.recording, process.event.0)
-    }
-
-    /// A recording's calls from this event on.
-    ///
-    /// # Errors
-    /// If the recording cannot be read.
-    pub fn from_event(recording: &Arc<Recording>, event: u64) -> Result<Script> {
+        let (recording, tid) = (&process.recording, process.tid);
+        let first = process.event.0;
         Ok(Script {
             source: Source::Recording {
                 events: Box::new(Events {
-                    frames: recording.frames_from(event)?,
-                    number: event,
+                    frames: recording.frames_from(first)?,
+                    tid,
+                    number: first,
                     ahead: None,
                 }),
                 recording: Arc::clone(recording),
-                first: event,
+                tid,
+                first,
             },
             next: 0,
         })
@@ -149,11 +151,11 @@ impl Script {
             Source::Trace(trace) => trace.len(),
             // Hardly any event is no call: they are only counted where it matters.
             Source::Recording {
-                recording, first, ..
-            } => match usize::try_from(recording.len() + 1 - first) {
-                Ok(events) if index + 64 < events => return Ok(()),
-                _ => calls_from(recording, *first)?,
-            },
+                recording,
+                tid,
+                first,
+                ..
+            } => calls_from(recording, *tid, *first, index)?,
         };
         if index >= len {
             return Err(Error::Range { index, len });
@@ -230,11 +232,15 @@ fn due(entry: &Entry) -> Option<Due> {
     })
 }
 
-/// How many calls a recording has from this event on.
-fn calls_from(recording: &Recording, first: u64) -> Result<usize> {
+/// How many calls a task of a recording makes from this event on; those behind the one with this index are not counted.
+fn calls_from(recording: &Recording, tid: i32, first: u64, enough: usize) -> Result<usize> {
     let mut calls = 0;
     for event in recording.events_from(first)? {
-        calls += usize::from(event?.1.call().is_some());
+        let event = event?.1;
+        calls += usize::from(event.tid == tid && event.call().is_some());
+        if calls > enough {
+            break;
+        }
     }
     Ok(calls)
 }

@@ -265,7 +265,7 @@ impl UserData for ProcessHandle {
             this.with(|process| descriptors(lua, process))
         });
         methods.add_method("threads", |lua, this, ()| {
-            this.with(|process| lua.create_sequence_from([process.pid]))
+            this.with(|process| lua.create_sequence_from(process.tids()))
         });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
             let ProcessHandle {

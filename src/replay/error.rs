@@ -32,6 +32,26 @@ pub enum Error {
         /// The recording.
         recording: String,
     },
+    /// The frames of the recording contradict each other.
+    #[error("the recording makes no sense at event {event}: {what}")]
+    Senseless {
+        /// At which event.
+        event: u64,
+        /// What about it.
+        what: String,
+    },
+    /// More tasks than are believed.
+    #[error(
+        "the recording has more than {tasks} tasks or {spaces} processes at once at event {event}: it is not followed further"
+    )]
+    TooMany {
+        /// At which event.
+        event: u64,
+        /// How many tasks there may be.
+        tasks: usize,
+        /// How many address spaces there may be.
+        spaces: usize,
+    },
     /// No process with this pid.
     #[error("there is no process {pid} at event {event} of the recording; there is {there}")]
     NoSuchProcess {
@@ -40,7 +60,7 @@ pub enum Error {
         /// The event.
         event: u64,
         /// Which there are.
-        there: i32,
+        there: String,
     },
     /// The replay is behind the last event, where no process is left.
     #[error("the replay is at the end of the recording: no process is left to spin off")]

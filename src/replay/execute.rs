@@ -1,134 +1,260 @@
-//! Answering a recorded call in a replayed process: from the recording, and for calls that
-//! touch the process itself by making them, at the recorded addresses.
+//! Answering a recorded call: from the recording, and for calls that touch the process itself by making them
+//! in its space, at the recorded addresses.
 
+use super::context::Restart;
+use super::objects::Objects;
+use super::process::Place;
+use super::space::memory_of;
+use super::world::World;
 use super::{Error, Result};
 use crate::image::KEPT_FILE;
 use crate::recording::{CallEvent, Effect, Recording};
 use crate::syscall::{self, Replay};
-use crate::tracee::{Regs, Remote, Stop, Stopped};
+use crate::tracee::{Remote, Stop, agent};
 use std::os::unix::ffi::OsStrExt;
 
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
 
-/// Answers the call at whose entry the task stands; it is then between calls.
-pub fn answer(
-    task: &mut Stopped,
-    event: &CallEvent,
-    ret: i64,
-    number: u64,
-    recording: &Recording,
-) -> Result<()> {
-    let call = syscall::by_nr(event.nr.into()).map(|call| call.resolve(&event.args));
-    let failed = (-4095..0).contains(&ret);
-    let mut regs = task.regs()?;
-    // What it seems to return is the interrupted call's result, and may look like an error.
-    if call.is_some_and(|call| call.name == "rt_sigreturn") {
-        return sigreturn(task, number);
-    }
-    if let Some(call) = call.filter(|call| call.replay == Replay::Run && !failed) {
-        match call.name {
-            "arch_prctl" => match event.args[0] {
-                ARCH_SET_FS => regs.set_fs_base(event.args[1]),
-                ARCH_SET_GS => regs.set_gs_base(event.args[1]),
-                _ => {}
-            },
-            "mmap" | "mremap" | "madvise" => {
-                make(task, &mut regs, call.name, event, ret, number, recording)?;
+impl World {
+    /// Answers the call at whose entry the task stands; the task that runs on then, if one does.
+    pub(super) fn answer_call(&mut self, tid: i32, event: &CallEvent) -> Result<Option<i32>> {
+        let Some(ret) = event.ret else {
+            return Ok(None);
+        };
+        if let Effect::Exec(image) = &event.effect {
+            let pid = self.task(tid)?.pid;
+            // The first was restored when the replay began.
+            if self.number != 1 {
+                self.exec(tid, image)?;
             }
-            name => repeat(task, name, ret, number)?,
+            return Ok(Some(pid));
+        }
+        let call = syscall::by_nr(event.nr.into()).map(|call| call.resolve(&event.args));
+        // What it seems to return is the interrupted code's register, and may look like an error.
+        if call.is_some_and(|call| call.name == "rt_sigreturn") {
+            self.sigreturn(tid)?;
+            return Ok(Some(tid));
+        }
+        let failed = (-4095..0).contains(&ret);
+        if let Some(call) = call.filter(|_| !failed) {
+            self.perform(tid, call, event, ret)?;
+        }
+        self.write(tid, &event.outs)?;
+        let me = self.task_mut(tid)?;
+        me.regs.answer(ret);
+        me.place = Place::Between;
+        me.restart = Restart::of(event.nr, event.ip, ret);
+        Ok(Some(tid))
+    }
+
+    /// Does what a call that succeeded does besides writing to the program's memory.
+    ///
+    /// Only what cannot reach beyond the process is made for real: a recording may be a stranger's, and claim that its
+    /// execve has no new image.
+    fn perform(
+        &mut self,
+        tid: i32,
+        call: &syscall::Syscall,
+        event: &CallEvent,
+        ret: i64,
+    ) -> Result<()> {
+        match call.name {
+            "mmap" | "mremap" | "madvise" | "shmat" | "shmdt" => {
+                self.make(tid, call.name, event, ret)
+            }
+            "brk" | "mprotect" | "munmap" | "pkey_mprotect" => {
+                self.repeat(tid, call.name, event, ret)
+            }
+            "arch_prctl" => {
+                let me = self.task_mut(tid)?;
+                match event.args[0] {
+                    ARCH_SET_FS => me.regs.set_fs_base(event.args[1]),
+                    ARCH_SET_GS => me.regs.set_gs_base(event.args[1]),
+                    _ => {}
+                }
+                Ok(())
+            }
+            "rt_sigaction" | "rt_sigprocmask" | "sigaltstack" | "set_tid_address"
+            | "set_robust_list" | "prctl" => self.note(tid, call.name, event),
+            "fork" | "vfork" | "clone" | "clone3" => Ok(()),
+            name if call.replay == Replay::Run => Err(self.diverged(
+                format!("{name} to return {ret:#x}"),
+                "a call that replay does not make",
+            )),
+            _ => Ok(()),
         }
     }
-    let memory = task.memory();
-    for chunk in &event.outs {
-        memory.write(chunk.addr, &chunk.data)?;
-    }
-    regs.answer(ret);
-    Ok(task.set_regs(&regs)?)
-}
 
-fn sigreturn(task: &mut Stopped, number: u64) -> Result<()> {
-    match task.to_exit()? {
-        Stop::Syscall => Ok(()),
-        other => Err(Error::Diverged {
+    /// Follows a call that tells the kernel something about the task.
+    fn note(&mut self, tid: i32, name: &str, event: &CallEvent) -> Result<()> {
+        let memory = self.space_mut(tid)?.memory();
+        let args = event.args;
+        if name == "rt_sigaction" {
+            let actions = self.task(tid)?.actions;
+            if let Some(actions) = self.actions.get_mut(&actions) {
+                actions.set(event, &memory);
+            }
+            return Ok(());
+        }
+        let me = self.task_mut(tid)?;
+        match name {
+            "rt_sigprocmask" => me.masks.set_blocked(event, &memory),
+            "sigaltstack" => me.masks.set_stack(event, &memory),
+            "set_tid_address" => me.clear_tid = args[0],
+            "set_robust_list" => me.robust = (args[0], args[1]),
+            "prctl" if args[0] == libc::PR_SET_NAME as u64 => {
+                let mut name = [0; 16];
+                let known = (1..=name.len())
+                    .rev()
+                    .find(|&len| memory_of(&event.ins, &memory, args[1], &mut name[..len]));
+                let end = name.iter().position(|&b| b == 0).unwrap_or(name.len() - 1);
+                me.name = known.map(|len| name[..end.min(len)].to_vec());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// rt_sigreturn: the kernel takes the frame from the stack, and with it all registers.
+    fn sigreturn(&mut self, tid: i32) -> Result<()> {
+        let space = self.task(tid)?.space;
+        let number = self.number;
+        let diverged = |stop: Stop| Error::Diverged {
             event: number,
             expected: "rt_sigreturn()".into(),
-            actual: format!("{other:?}"),
-        }),
+            actual: format!("{stop:?}"),
+        };
+        let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
+        space.load(tid, &mut self.tasks)?;
+        let memory = space.memory();
+        let Some(me) = self.tasks.get_mut(&tid) else {
+            return Ok(());
+        };
+        let frame = me.regs.sp();
+        let task = &mut space.task;
+        if !std::mem::take(&mut space.entered) {
+            let mut regs = me.regs;
+            regs.set_ip(agent::SYSCALL);
+            regs.set_ret(libc::SYS_rt_sigreturn);
+            task.set_regs(&regs)?;
+            match task.go_on()? {
+                Stop::Entry => {}
+                other => return Err(diverged(other)),
+            }
+        }
+        match task.to_exit()? {
+            Stop::Syscall => {}
+            other => return Err(diverged(other)),
+        }
+        me.put(task.regs()?);
+        let blocked = task.sigmask()?;
+        task.set_sigmask(0)?;
+        me.masks.leave_handler(blocked, frame, &memory);
+        Ok(())
+    }
+
+    /// Has the space's process make the very call that the task makes.
+    fn repeat(&mut self, tid: i32, name: &str, event: &CallEvent, ret: i64) -> Result<()> {
+        let space = self.space_mut(tid)?;
+        if name == "munmap" {
+            space.advice.forget(event.args[0], event.args[1]);
+        }
+        let made = if space.entered && space.loaded == Some(tid) {
+            space.entered = false;
+            match space.task.to_exit()? {
+                Stop::Syscall => space.task.regs()?.ret(),
+                other => return Err(self.unlike(name, ret, format!("{other:?}"))),
+            }
+        } else {
+            let mut remote = space.remote()?;
+            let made = remote.call(event.nr.into(), event.args)?;
+            remote.finish()?;
+            made
+        };
+        match made == ret {
+            true => Ok(()),
+            false => Err(self.unlike(name, ret, format!("{made:#x}"))),
+        }
+    }
+
+    fn unlike(&self, name: &str, ret: i64, actual: String) -> Error {
+        self.diverged(format!("{name} to return {ret:#x}"), actual)
+    }
+
+    /// Makes the call in the space, at the recorded place.
+    fn make(&mut self, tid: i32, name: &str, event: &CallEvent, ret: i64) -> Result<()> {
+        let recording = std::sync::Arc::clone(&self.recording);
+        if let Effect::Share { object, file, size } = event.effect {
+            let file = file.map(|file| recording.file_path(file));
+            self.objects.add(object, file.as_deref(), size)?;
+        }
+        let space = self.task(tid)?.space;
+        let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
+        let args = event.args;
+        match name {
+            "mmap" => space.advice.forget(ret as u64, args[1]),
+            "mremap" => {
+                space.advice.forget(args[0], args[1]);
+                space.advice.forget(ret as u64, args[2]);
+            }
+            "madvise" => space.advice.follow(args[0], args[1], args[2] as i32),
+            "shmat" => {
+                if let Effect::Share { size, .. } = event.effect {
+                    space.attached.insert(ret as u64, size);
+                }
+            }
+            _ => {}
+        }
+        space.shares |= matches!(event.effect, Effect::Share { .. });
+        let size = space.attached.get(&args[0]).copied();
+        if name == "shmdt" {
+            space.attached.remove(&args[0]);
+        }
+        let mut remote = space.remote()?;
+        let made = match name {
+            "mmap" => Some(map(&mut remote, event, ret, &recording, &self.objects)?),
+            "shmat" => attach(&mut remote, event, ret, &self.objects)?,
+            "shmdt" => match size {
+                Some(size) => {
+                    let args = [args[0], page_end(size), 0, 0, 0, 0];
+                    Some(remote.call(libc::SYS_munmap, args)?)
+                }
+                None => None,
+            },
+            "mremap" => Some(remap(&mut remote, args, ret)?),
+            _ => advise(&mut remote, args)?,
+        };
+        remote.finish()?;
+        match made {
+            Some(made) if made != ret => Err(self.unlike(name, ret, format!("{made:#x}"))),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Has the process make the very call at whose entry it stands.
-///
-/// Only what cannot reach beyond the process: a recording may be a stranger's, and claim that its execve
-/// has no new image.
-fn repeat(task: &mut Stopped, name: &str, ret: i64, number: u64) -> Result<()> {
-    const OWN: [&str; 9] = [
-        "brk",
-        "mprotect",
-        "munmap",
-        "pkey_mprotect",
-        "rt_sigaction",
-        "rt_sigprocmask",
-        "set_robust_list",
-        "set_tid_address",
-        "sigaltstack",
-    ];
-    let diverged = |actual: String| Error::Diverged {
-        event: number,
-        expected: format!("{name} to return {ret:#x}"),
-        actual,
-    };
-    if !OWN.contains(&name) {
-        return Err(diverged("a call that replay does not make".into()));
-    }
-    match task.to_exit()? {
-        Stop::Syscall => {}
-        other => return Err(diverged(format!("{other:?}"))),
-    }
-    let made = task.regs()?.ret();
-    // The kernel answers with the tid, and the recorded one stands.
-    if made != ret && name != "set_tid_address" {
-        return Err(diverged(format!("{made:#x}")));
-    }
-    Ok(())
+fn page_end(size: u64) -> u64 {
+    const PAGE: u64 = 0x1000;
+    size.div_ceil(PAGE).saturating_mul(PAGE)
 }
 
-/// Makes the call in the process, at the recorded place.
-fn make(
-    task: &mut Stopped,
-    regs: &mut Regs,
-    name: &str,
+/// mmap at the recorded address. Mappings of files are private ones of the kept copy; what others see,
+/// too, is an object of the replay's own.
+fn map(
+    remote: &mut Remote<'_>,
     event: &CallEvent,
     ret: i64,
-    number: u64,
     recording: &Recording,
-) -> Result<()> {
-    // Out of the call first: the agent's calls then come from between calls.
-    regs.answer(ret);
-    task.set_regs(regs)?;
-    let mut remote = task.remote_at_boundary()?;
-    let made = match name {
-        "mmap" => Some(map(&mut remote, event, ret, recording)?),
-        "mremap" => Some(remap(&mut remote, event.args, ret)?),
-        _ => advise(&mut remote, event.args)?,
-    };
-    remote.finish()?;
-    match made {
-        Some(made) if made != ret => Err(Error::Diverged {
-            event: number,
-            expected: format!("{name} to return {ret:#x}"),
-            actual: format!("{made:#x}"),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// mmap at the recorded address. Mappings of files are private ones of the kept copy; shared anonymous
-/// memory is private, since no other process of the recording has it, and a copy of the process
-/// must not write into the replay.
-fn map(remote: &mut Remote<'_>, event: &CallEvent, ret: i64, recording: &Recording) -> Result<i64> {
+    objects: &Objects,
+) -> Result<i64> {
     let [_, len, prot, flags, _, offset] = event.args;
+    if let Effect::Share { object, .. } = event.effect {
+        let offset = match flags as i32 & libc::MAP_ANONYMOUS {
+            0 => offset,
+            _ => 0,
+        };
+        return Ok(objects.map(remote, object, ret as u64, len, prot, offset)?);
+    }
     let keep = libc::MAP_ANONYMOUS
         | libc::MAP_GROWSDOWN
         | libc::MAP_NORESERVE
@@ -155,6 +281,28 @@ fn map(remote: &mut Remote<'_>, event: &CallEvent, ret: i64, recording: &Recordi
     Ok(made)
 }
 
+/// shmat: the whole segment.
+fn attach(
+    remote: &mut Remote<'_>,
+    event: &CallEvent,
+    ret: i64,
+    objects: &Objects,
+) -> Result<Option<i64>> {
+    let Effect::Share { object, size, .. } = event.effect else {
+        return Ok(None);
+    };
+    let flags = event.args[2] as i32;
+    let mut prot = libc::PROT_READ;
+    if flags & libc::SHM_RDONLY == 0 {
+        prot |= libc::PROT_WRITE;
+    }
+    if flags & libc::SHM_EXEC != 0 {
+        prot |= libc::PROT_EXEC;
+    }
+    let made = objects.map(remote, object, ret as u64, page_end(size), prot as u64, 0)?;
+    Ok(Some(made))
+}
+
 /// mremap to the recorded place.
 fn remap(remote: &mut Remote<'_>, args: [u64; 6], ret: i64) -> Result<i64> {
     let [old, old_len, new_len, flags, ..] = args;
@@ -169,9 +317,16 @@ fn remap(remote: &mut Remote<'_>, args: [u64; 6], ret: i64) -> Result<i64> {
 }
 
 /// Only the advice that changes contents counts; the rest would take pages from copies of the process
-/// (DONTFORK, WIPEONFORK) or at times of the kernel's choosing (FREE).
+/// (DONTFORK, WIPEONFORK: see [`super::space::Advice`]) or at times of the kernel's choosing (FREE).
 fn advise(remote: &mut Remote<'_>, args: [u64; 6]) -> Result<Option<i64>> {
-    match args[2] as i32 {
+    let advice = args[2] as i32;
+    if advice == libc::MADV_REMOVE {
+        let made = remote.call(libc::SYS_madvise, args)?;
+        if made == 0 {
+            return Ok(Some(made));
+        }
+    }
+    match advice {
         libc::MADV_DONTNEED | libc::MADV_REMOVE | libc::MADV_DONTNEED_LOCKED => {
             let args = [args[0], args[1], libc::MADV_DONTNEED as u64, 0, 0, 0];
             Ok(Some(remote.call(libc::SYS_madvise, args)?))

@@ -1,15 +1,23 @@
 //! Going to an event of a recording, and spinning live copies of a process off there.
 //!
-//! [`Replay`] is what an engine can do; [`Replayer`] is the embedded one.
+//! [`Replay`] is what an engine can do; [`Replayer`] is the embedded one. It keeps one kernel process for each
+//! recorded address space, in which the recorded tasks take turns.
 
+mod check;
+mod context;
 mod embedded;
 mod error;
 mod execute;
+mod objects;
 mod process;
+mod signal_state;
+mod space;
+mod spin_off;
+mod world;
 
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
-pub use process::{Place, Process};
+pub use process::{Kept, Place, Process, SharedMemory, Thread};
 
 use crate::recording::{Event, Recording};
 use std::sync::Arc;
@@ -28,8 +36,8 @@ pub trait Replay {
     /// Where it stands: the event that has not been answered yet; `None` behind the last.
     fn position(&self) -> Option<(u64, &Event)>;
 
-    /// A live copy of a recorded process as it is now; the replay can go on afterwards.
-    /// `pid` is as recorded, and the process at the event where there is none.
+    /// A live copy of a recorded process as it is now, with all its threads; the replay can go on afterwards.
+    /// `pid` is as recorded, of the process or one of its threads; the process at the event where there is none.
     ///
     /// # Errors
     /// If there is no such process at this event.

@@ -1,8 +1,9 @@
 //! A live copy of a recorded process.
 
+use super::objects::Objects;
 use crate::recording::{DescriptorTable, Event, Recording};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Result, Stopped, TaskMemory};
+use crate::tracee::{Regs, Result, Stopped, TaskMemory, agent};
 use std::sync::Arc;
 
 /// Where a stopped process stands.
@@ -14,13 +15,27 @@ pub enum Place {
     Between,
 }
 
+/// A thread of a process besides the one that is driven. It stays stopped.
+#[derive(Debug)]
+pub struct Thread {
+    /// Its tid as recorded.
+    pub tid: i32,
+    /// The thread.
+    pub task: Stopped,
+    /// Where it stands.
+    pub place: Place,
+    pub(super) kept: Kept,
+}
+
 /// A process spun off a replay: a copy of its own, stopped, with what is known of the recorded one.
 /// Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
-    /// The task.
+    /// Its other threads.
+    pub threads: Vec<Thread>,
+    /// The task that is driven.
     pub task: Stopped,
-    /// Where it stands.
+    /// Where that stands.
     pub place: Place,
     /// The recording that it comes from.
     pub recording: Arc<Recording>,
@@ -28,12 +43,91 @@ pub struct Process {
     pub event: (u64, Event),
     /// Its pid as recorded.
     pub pid: i32,
+    /// The tid of the task, as recorded.
+    pub tid: i32,
     /// Its parent's pid as recorded.
     pub ppid: i32,
     /// What its descriptors are; the kernel knows none of them before it goes live.
     pub descriptors: DescriptorTable,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
+    /// The memory that it shares with itself: see [`SharedMemory`].
+    pub shared: SharedMemory,
+    /// What the kernel keeps of the task.
+    pub kept: Kept,
+}
+
+/// Memory that several mappings of a process show; it would be shared with copies of the process, too, were it not
+/// copied for them.
+#[derive(Debug, Default)]
+pub struct SharedMemory(pub(super) Objects);
+
+/// What the kernel keeps of a task besides registers, signal mask and what its process shares.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// The alternate stack: `stack_t`.
+    pub(super) stack: [u8; 24],
+    /// The head of the list of robust futexes, and the size of that head.
+    pub(super) robust: (u64, u64),
+    /// Where zero is written at its end; 0 for nowhere.
+    pub(super) clear_tid: u64,
+    /// The name that it gave itself.
+    pub(super) name: Option<Vec<u8>>,
+}
+
+impl Kept {
+    /// Tells the kernel. The task is a fresh copy that stands between calls; its registers are lost.
+    /// `forked`: it is a fork of the very task, which the kernel has given the same stack and name.
+    pub(super) fn apply(&self, task: &mut Stopped, forked: bool) -> Result<()> {
+        // Away from the alternate stack, which cannot be changed by who is on it.
+        let mut aside = task.regs()?;
+        aside.set_ip(agent::SYSCALL);
+        aside.set_sp(agent::END);
+        task.set_regs(&aside)?;
+        let mut remote = task.remote_at_boundary()?;
+        if !forked {
+            let stack = remote.put(&self.stack)?;
+            let what = "set its alternate stack";
+            remote.must(what, libc::SYS_sigaltstack, [stack, 0, 0, 0, 0, 0])?;
+        }
+        let (head, size) = self.robust;
+        if head != 0 {
+            let args = [head, size, 0, 0, 0, 0];
+            remote.must("set its robust list", libc::SYS_set_robust_list, args)?;
+        }
+        if self.clear_tid != 0 {
+            let args = [self.clear_tid, 0, 0, 0, 0, 0];
+            remote.must("set its tid address", libc::SYS_set_tid_address, args)?;
+        }
+        if let Some(name) = self.name.as_ref().filter(|_| !forked) {
+            let at = remote.put_str(name)?;
+            let args = [libc::PR_SET_NAME as u64, at, 0, 0, 0, 0];
+            remote.must("set its name", libc::SYS_prctl, args)?;
+        }
+        remote.finish()
+    }
+}
+
+/// Puts a task that stands between calls where a task with these registers stands.
+pub(super) fn settle(
+    task: &mut Stopped,
+    regs: &Regs,
+    vector: Option<&[u8]>,
+    sigmask: u64,
+    place: Place,
+) -> Result<()> {
+    if let Some(vector) = vector {
+        task.set_vector(vector)?;
+    }
+    task.set_sigmask(sigmask)?;
+    match place {
+        Place::Entry => task.enter(regs, regs.nr() as u64),
+        Place::Between => {
+            let mut regs = *regs;
+            regs.set_ip(regs.ip());
+            task.set_regs(&regs)
+        }
+    }
 }
 
 impl Process {
@@ -47,32 +141,67 @@ impl Process {
         self.task.memory()
     }
 
+    /// Its threads' tids as recorded, by rising number.
+    pub fn tids(&self) -> Vec<i32> {
+        let others = self.threads.iter().map(|thread| thread.tid);
+        let mut tids: Vec<i32> = others.chain([self.tid]).collect();
+        tids.sort_unstable();
+        tids
+    }
+
     /// A copy of the copy.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn fork(&mut self) -> Result<Process> {
-        let task = copy(&mut self.task, self.place)?;
+        let mut remote = match self.place {
+            Place::Entry => self.task.remote_at_entry()?,
+            Place::Between => self.task.remote_at_boundary()?,
+        };
+        let regs = *remote.saved();
+        let mut task = remote.fork_between()?;
+        remote.finish()?;
+        let shared = SharedMemory(self.shared.0.detach(&mut task)?);
+        let sigmask = self.task.sigmask()?;
+        let vector = self.task.vector()?;
+        self.kept.apply(&mut task, true)?;
+        let mut threads = Vec::new();
+        for thread in &self.threads {
+            let regs = thread.task.regs()?;
+            let vector = thread.task.vector()?;
+            let mut copy = new_thread(&mut task)?;
+            thread.kept.apply(&mut copy, false)?;
+            let sigmask = thread.task.sigmask()?;
+            settle(&mut copy, &regs, Some(&vector), sigmask, thread.place)?;
+            threads.push(Thread {
+                tid: thread.tid,
+                task: copy,
+                place: thread.place,
+                kept: thread.kept.clone(),
+            });
+        }
+        settle(&mut task, &regs, Some(&vector), sigmask, self.place)?;
         Ok(Process {
+            threads,
             task,
             place: self.place,
             recording: Arc::clone(&self.recording),
             event: self.event.clone(),
             pid: self.pid,
+            tid: self.tid,
             ppid: self.ppid,
             descriptors: self.descriptors.clone(),
             segv: self.segv.clone(),
+            shared,
+            kept: self.kept.clone(),
         })
     }
 }
 
-/// A copy of a task that stands at this place.
-pub(super) fn copy(task: &mut Stopped, place: Place) -> Result<Stopped> {
-    let mut remote = match place {
-        Place::Entry => task.remote_at_entry()?,
-        Place::Between => task.remote_at_boundary()?,
-    };
-    let copy = remote.fork()?;
+/// A new thread of a process that stands between calls.
+pub(super) fn new_thread(task: &mut Stopped) -> Result<Stopped> {
+    let mut remote = task.remote_at_boundary()?;
+    let thread = remote.thread()?;
     remote.finish()?;
-    Ok(copy)
+    Ok(thread)
 }

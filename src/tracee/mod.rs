@@ -31,5 +31,5 @@ pub use memory::TaskMemory;
 pub use regs::Regs;
 pub use remote::Remote;
 pub use spawn::{Command, Stdin};
-pub use sys::SigInfo;
-pub use task::{Running, Stop, Stopped, Waited};
+pub use sys::{AnyWait, SigInfo, wait_any};
+pub use task::{Running, Stop, Stopped, Waited, former_tid, give_way, is_exec};

@@ -134,6 +134,37 @@ pub fn parent(tid: i32) -> Result<i32> {
         .ok_or_else(|| odd(tid, "stat"))
 }
 
+/// The state of a task, as proc(5) has it: `R`unning, `S`leeping, `D` (sleeping, and not to be interrupted),
+/// `Z`ombie, …; `None` where there is no such task.
+pub fn state(tid: i32) -> Option<u8> {
+    let stat = std::fs::read(format!("/proc/{tid}/stat")).ok()?;
+    let after_comm = stat.iter().rposition(|&b| b == b')')?;
+    stat.get(after_comm + 2).copied()
+}
+
+/// The threads of a process besides its first, if `tid` is that first one.
+pub(super) fn threads_to_reap(tid: i32) -> Vec<i32> {
+    use std::os::unix::fs::MetadataExt;
+    let dir = format!("/proc/{tid}/task");
+    // One link for each thread, two for the directory itself: most processes have one thread.
+    if std::fs::metadata(&dir).map_or(0, |meta| meta.nlink()) <= 3 {
+        return Vec::new();
+    }
+    let leader = read(tid, "status").is_ok_and(|status| {
+        let status = String::from_utf8_lossy(&status);
+        let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+        group.and_then(|tgid| tgid.trim().parse().ok()) == Some(tid)
+    });
+    if !leader {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&thread| thread != tid)
+        .collect()
+}
+
 /// The fields of `/proc/PID/stat` from the third (the state) on; what is no number counts 0.
 fn stat_fields(tid: i32) -> Result<Vec<u64>> {
     let stat = read(tid, "stat")?;

@@ -89,6 +89,11 @@ impl Regs {
         self.0.rsp
     }
 
+    /// Sets the stack pointer.
+    pub fn set_sp(&mut self, sp: u64) {
+        self.0.rsp = sp;
+    }
+
     /// Sets the result of an `rdtsc` or `rdtscp` (edx:eax, and ecx for the latter).
     pub fn set_tsc(&mut self, tsc: u64, aux: Option<u32>) {
         self.0.rax = tsc & 0xffff_ffff;

@@ -97,6 +97,23 @@ impl Stopped {
         self.resume_by(libc::PTRACE_SYSCALL)
     }
 
+    /// Resumes it and waits for its next stop, as [`Stopped::resume`] and a wait do together.
+    ///
+    /// # Errors
+    /// If the task ends instead.
+    pub fn go_on(&mut self) -> Result<Stop> {
+        self.resume_in_place()
+    }
+
+    /// From between calls: goes to these registers, which stand at the entry of call `nr`, by having the
+    /// task make that call.
+    ///
+    /// # Errors
+    /// If the task ends or stops for another reason.
+    pub fn enter(&mut self, regs: &Regs, nr: u64) -> Result<()> {
+        give_back(self, regs, At::Entry(nr))
+    }
+
     fn resume_in_place(&mut self) -> Result<Stop> {
         self.resume_by(libc::PTRACE_CONT)
     }
@@ -247,24 +264,54 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// If the kernel refuses, or the copy dies at once.
     pub fn fork(&mut self) -> Result<Stopped> {
-        let flags = (libc::CLONE_PARENT | libc::SIGCHLD) as u64;
-        self.must("copy it", libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
+        let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+        let mut copy = self.clone_task("copy it", flags)?;
+        give_back(&mut copy, &self.saved, self.at)?;
+        if let Some(mask) = self.mask {
+            copy.set_sigmask(mask)?;
+        }
+        Ok(copy)
+    }
+
+    /// The same, but it stands between calls wherever the task stands.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the copy dies at once.
+    pub fn fork_between(&mut self) -> Result<Stopped> {
+        let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+        let mut copy = self.clone_task("copy it", flags)?;
+        let mut regs = self.saved;
+        regs.set_ip(regs.ip());
+        copy.set_regs(&regs)?;
+        Ok(copy)
+    }
+
+    /// A new thread of the task's process, which has not run yet; its registers are to be set.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the thread dies at once.
+    pub fn thread(&mut self) -> Result<Stopped> {
+        let flags = libc::CLONE_VM
+            | libc::CLONE_FS
+            | libc::CLONE_FILES
+            | libc::CLONE_SIGHAND
+            | libc::CLONE_THREAD
+            | libc::CLONE_SYSVSEM;
+        self.clone_task("make a thread in it", flags)
+    }
+
+    fn clone_task(&mut self, what: &'static str, flags: i32) -> Result<Stopped> {
+        self.must(what, libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0])?;
         let Some(child) = self.children.pop() else {
             return Err(Error::Unexpected {
-                what: "copy it",
+                what,
                 tid: self.task.tid(),
                 stop: "no new task was reported".into(),
             });
         };
-        let (mut copy, stop) = Running::adopt(child)
-            .wait()?
-            .stopped("take charge of the copy", child)?;
+        let (copy, stop) = Running::adopt(child).wait()?.stopped(what, child)?;
         if stop != Stop::Attached {
-            return Err(unexpected(&copy, "take charge of the copy", stop));
-        }
-        give_back(&mut copy, &self.saved, self.at)?;
-        if let Some(mask) = self.mask {
-            copy.set_sigmask(mask)?;
+            return Err(unexpected(&copy, what, stop));
         }
         Ok(copy)
     }

@@ -30,6 +30,14 @@ impl SegvState {
         }
     }
 
+    /// That of a task with this mask and this action, `None` for the default.
+    pub fn of(sigmask: u64, action: Option<[u8; ACTION]>) -> SegvState {
+        SegvState {
+            blocked: sigmask & BIT != 0,
+            action,
+        }
+    }
+
     /// Follows a call that the kernel has answered with `ret`, where it may have changed something.
     ///
     /// # Errors

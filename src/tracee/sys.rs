@@ -155,6 +155,64 @@ pub fn set_sigmask(tid: i32, mask: u64) -> Result<()> {
     )
 }
 
+/// What [`wait_any`] brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnyWait {
+    /// The status of this task has changed.
+    Task(i32, i32),
+    /// Nothing has happened so far.
+    Nothing,
+    /// A signal to us came first.
+    Interrupted,
+}
+
+/// waitpid(2) for whichever task of the calling thread's comes first; waits for it if `block`.
+pub fn wait_any(block: bool) -> Result<AnyWait> {
+    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
+    let mut status = 0;
+    // SAFETY: `status` lives for the call.
+    match unsafe { libc::waitpid(-1, &raw mut status, flags) } {
+        0 => Ok(AnyWait::Nothing),
+        tid if tid > 0 => Ok(AnyWait::Task(tid, status)),
+        _ => {
+            let error = std::io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => Ok(AnyWait::Interrupted),
+                _ => Err(Error::os("wait for its tasks", 0, error)),
+            }
+        }
+    }
+}
+
+/// The note type of the vector registers (ELF note types of the kernel).
+const NT_X86_XSTATE: usize = 0x202;
+
+/// More than the vector registers of any processor take (AMX: 11 KiB).
+const MOST_VECTOR: usize = 64 << 10;
+
+pub fn vector(tid: i32) -> Result<Vec<u8>> {
+    let mut state = vec![0; MOST_VECTOR];
+    let mut iov = libc::iovec {
+        iov_base: state.as_mut_ptr().cast(),
+        iov_len: state.len(),
+    };
+    let data = (&raw mut iov).cast();
+    let what = "read its vector registers";
+    request(what, libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, data)?;
+    state.truncate(iov.iov_len);
+    Ok(state)
+}
+
+pub fn set_vector(tid: i32, state: &[u8]) -> Result<()> {
+    let mut iov = libc::iovec {
+        iov_base: state.as_ptr().cast_mut().cast(),
+        iov_len: state.len(),
+    };
+    let data = (&raw mut iov).cast();
+    let what = "set its vector registers";
+    request(what, libc::PTRACE_SETREGSET, tid, NT_X86_XSTATE, data)
+}
+
 /// waitpid(2) for one task, restarted where a signal of our own interrupts it.
 pub fn wait(tid: i32) -> Result<i32> {
     loop {
@@ -168,6 +226,17 @@ pub fn wait(tid: i32) -> Result<i32> {
         if error.raw_os_error() != Some(libc::EINTR) {
             return Err(Error::os("wait for it", tid, error));
         }
+    }
+}
+
+/// The same without waiting; `None` where nothing has happened.
+pub fn wait_now(tid: i32) -> Result<Option<i32>> {
+    let mut status = 0;
+    // SAFETY: `status` lives for the call.
+    match unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
+        0 => Ok(None),
+        r if r == tid => Ok(Some(status)),
+        _ => Err(Error::last("look at it", tid)),
     }
 }
 

@@ -13,17 +13,38 @@ struct Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        if self.reaped {
-            return;
-        }
-        sys::kill(self.tid, libc::SIGKILL);
-        // A killed tracee may still report a stop that was under way before it reports its end.
-        while let Ok(status) = sys::wait(self.tid) {
-            if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
-                break;
-            }
+        if !self.reaped {
+            end(self.tid);
         }
     }
+}
+
+/// Kills a tracee and reaps it; if it is a process's first thread, the others too, since it cannot be reaped before
+/// them. Whatever has been reaped already is left alone: its number may be another's.
+fn end(tid: i32) {
+    match sys::wait_now(tid) {
+        Ok(Some(status)) if has_ended(status) => return,
+        Ok(_) => {}
+        Err(_) => return,
+    }
+    sys::kill(tid, libc::SIGKILL);
+    for thread in super::proc::threads_to_reap(tid) {
+        reap(thread);
+    }
+    reap(tid);
+}
+
+fn reap(tid: i32) {
+    // A killed tracee may still report a stop that was under way before it reports its end.
+    while let Ok(status) = sys::wait(tid) {
+        if has_ended(status) {
+            break;
+        }
+    }
+}
+
+fn has_ended(status: i32) -> bool {
+    libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
 }
 
 /// Why a task stopped.
@@ -84,7 +105,7 @@ impl Waited {
 
 impl Running {
     /// Takes charge of a task that was just made our tracee and runs.
-    pub(super) fn adopt(tid: i32) -> Running {
+    pub(crate) fn adopt(tid: i32) -> Running {
         Running {
             owned: Owned { tid, reaped: false },
         }
@@ -95,13 +116,27 @@ impl Running {
         self.owned.tid
     }
 
+    /// Has it stop soon, wherever it is (`PTRACE_INTERRUPT`): as [`Stop::Attached`], unless it stops first for
+    /// something else.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn interrupt(&self) -> Result<()> {
+        sys::resume(libc::PTRACE_INTERRUPT, self.owned.tid, 0)
+    }
+
     /// Waits until it stops or ends.
     ///
     /// # Errors
     /// If the kernel refuses, which for our own child means a bug.
-    pub fn wait(mut self) -> Result<Waited> {
+    pub fn wait(self) -> Result<Waited> {
+        let status = sys::wait(self.owned.tid)?;
+        self.met(status)
+    }
+
+    /// Takes note of what [`super::wait_any`] brought for it.
+    pub(crate) fn met(mut self, status: i32) -> Result<Waited> {
         let tid = self.owned.tid;
-        let status = sys::wait(tid)?;
         if libc::WIFEXITED(status) {
             self.owned.reaped = true;
             return Ok(Waited::Ended(Exit::Code(libc::WEXITSTATUS(status))));
@@ -129,6 +164,25 @@ impl Running {
         };
         Ok(Waited::Stopped(task, stop))
     }
+}
+
+/// Whether a status of [`super::wait_any`] says that a new program has been executed.
+pub fn is_exec(status: i32) -> bool {
+    libc::WIFSTOPPED(status) && status >> 16 == libc::PTRACE_EVENT_EXEC
+}
+
+/// At [`Stop::Exec`]: the tid that the thread had which executed the program.
+///
+/// # Errors
+/// If it has been killed meanwhile.
+pub fn former_tid(tid: i32) -> Result<i32> {
+    Ok(sys::event_message(tid)? as i32)
+}
+
+/// Lets other tasks on this CPU run first: sched_yield(2).
+pub fn give_way() {
+    // SAFETY: the call has no arguments and always succeeds.
+    unsafe { libc::sched_yield() };
 }
 
 fn is_stopping(signal: i32) -> bool {
@@ -253,6 +307,22 @@ impl Stopped {
     /// Sends it a signal, which it will meet when it is resumed.
     pub fn send(&self, signal: i32) {
         sys::tgkill(self.owned.tid, self.owned.tid, signal);
+    }
+
+    /// Its vector registers, in the layout of the processor's `xsave` instruction (`NT_X86_XSTATE`).
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn vector(&self) -> Result<Vec<u8>> {
+        sys::vector(self.owned.tid)
+    }
+
+    /// Sets its vector registers.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile, or the processor cannot have them.
+    pub fn set_vector(&mut self, state: &[u8]) -> Result<()> {
+        sys::set_vector(self.owned.tid, state)
     }
 
     /// Kills it and waits for its end.

@@ -1,0 +1,116 @@
+//! A recorded task: what it is while it does not run.
+
+use super::process::{Kept, Place};
+use super::signal_state::Masks;
+use crate::tracee::{Regs, Stopped};
+use std::collections::VecDeque;
+
+/// A call that was interrupted, which the kernel makes again if no handler runs first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// The call.
+    pub nr: u32,
+    /// What it is made again as.
+    pub again: u64,
+    /// The instruction pointer behind it.
+    pub ip: u64,
+}
+
+impl Restart {
+    /// The kernel's own codes, -512 to -516, say that a call is to be made again.
+    pub fn of(nr: u32, ip: u64, ret: i64) -> Option<Restart> {
+        const RESTART_BLOCK: i64 = -516;
+        let again = match ret {
+            RESTART_BLOCK => libc::SYS_restart_syscall as u64,
+            -515..=-512 => nr.into(),
+            _ => return None,
+        };
+        Some(Restart { nr, again, ip })
+    }
+}
+
+/// A recorded task that stands still.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Its process, as recorded.
+    pub pid: i32,
+    /// Its address space, by its number in the world.
+    pub space: u32,
+    /// Its general registers.
+    pub regs: Regs,
+    /// Its vector registers; `None` while they are in the kernel process of its address space.
+    pub vector: Option<Vec<u8>>,
+    /// Where it stands.
+    pub place: Place,
+    /// It stands before an instruction that raises this signal.
+    pub fault: Option<i32>,
+    /// The call that was answered last was interrupted.
+    pub restart: Option<Restart>,
+    /// Counter values that it reads when it runs next.
+    pub tsc: VecDeque<u64>,
+    /// What its process does at signals, by its number in the world.
+    pub actions: u32,
+    /// Its signal mask and alternate stack.
+    pub masks: Masks,
+    /// Where the kernel writes zero at its end; 0 for nowhere.
+    pub clear_tid: u64,
+    /// The head of its list of robust futexes, and the size of that head.
+    pub robust: (u64, u64),
+    /// The name that it gave itself.
+    pub name: Option<Vec<u8>>,
+    /// How often its memory had changed when it came to stand there: of its space, and of all.
+    pub stood_at: (u64, u64),
+}
+
+impl Context {
+    /// A task of a program that has just been executed.
+    pub fn new(pid: i32, space: u32, regs: Regs, actions: u32, masks: Masks) -> Context {
+        Context {
+            pid,
+            space,
+            regs,
+            vector: None,
+            place: Place::Between,
+            fault: None,
+            restart: None,
+            tsc: VecDeque::new(),
+            actions,
+            masks,
+            clear_tid: 0,
+            robust: (0, 0),
+            name: None,
+            stood_at: (0, 0),
+        }
+    }
+
+    /// Puts it between calls, with these registers.
+    pub fn put(&mut self, mut regs: Regs) {
+        regs.set_ip(regs.ip());
+        self.regs = regs;
+        self.place = Place::Between;
+        self.fault = None;
+        self.restart = None;
+    }
+
+    /// What the kernel keeps of it besides its registers.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            stack: self.masks.stack(),
+            robust: self.robust,
+            clear_tid: self.clear_tid,
+            name: self.name.clone(),
+        }
+    }
+}
+
+/// The vector registers of a task, so that setting them again sets all of them: the kernel leaves MXCSR alone
+/// where the state says that neither x87 nor SSE registers were ever used.
+pub fn vector(task: &Stopped) -> super::Result<Vec<u8>> {
+    // The header of the XSAVE area begins with the set of features that are in it; bits 0 and 1 are x87 and SSE.
+    const HEADER: usize = 512;
+    let mut state = task.vector()?;
+    if let Some(features) = state.get_mut(HEADER) {
+        *features |= 3;
+    }
+    Ok(state)
+}

@@ -1,0 +1,231 @@
+//! Memory that several mappings show, of one process or of many: each in an anonymous file of ours.
+
+use crate::tracee::{self, Remote, Stopped, TaskMemory, proc};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Whence, lseek64};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+/// All shared objects of a recording at some place, by their numbers there.
+#[derive(Debug, Default)]
+pub struct Objects(BTreeMap<u32, Object>);
+
+#[derive(Debug)]
+struct Object {
+    file: File,
+    inode: u64,
+}
+
+impl Object {
+    fn new() -> io::Result<Object> {
+        let file = File::from(memfd_create("rrapper-shared", MFdFlags::MFD_CLOEXEC)?);
+        let inode = file.metadata()?.ino();
+        Ok(Object { file, inode })
+    }
+
+    /// One with the same contents.
+    fn duplicate(&self) -> io::Result<Object> {
+        let copy = Object::new()?;
+        let len = self.file.metadata()?.len();
+        copy.file.set_len(len)?;
+        copy_data(&self.file, &copy.file, len)?;
+        Ok(copy)
+    }
+}
+
+/// Copies what is no hole.
+fn copy_data(from: &File, to: &File, len: u64) -> io::Result<()> {
+    const CHUNK: usize = 256 << 10;
+    let mut buf = Vec::new();
+    let mut at = 0;
+    while at < len {
+        at = match lseek64(from, at as i64, Whence::SeekData) {
+            Ok(at) => at as u64,
+            Err(nix::errno::Errno::ENXIO) => break,
+            Err(e) => return Err(e.into()),
+        };
+        let end = lseek64(from, at as i64, Whence::SeekHole)? as u64;
+        buf.resize(CHUNK, 0);
+        while at < end.min(len) {
+            let room = (end.min(len) - at).min(CHUNK as u64) as usize;
+            let n = from.read_at(&mut buf[..room], at)?;
+            if n == 0 {
+                return Ok(());
+            }
+            to.write_all_at(&buf[..n], at)?;
+            at += n as u64;
+        }
+    }
+    Ok(())
+}
+
+fn failed(what: &str) -> impl FnOnce(io::Error) -> tracee::Error {
+    let what = what.to_string();
+    move |source| tracee::Error::os(what, 0, source)
+}
+
+impl Objects {
+    /// Makes an object, unless it is there. It holds what the file does, at first, and is at least so large.
+    ///
+    /// # Errors
+    /// If it cannot be made or filled.
+    pub fn add(&mut self, number: u32, file: Option<&Path>, size: u64) -> tracee::Result<()> {
+        let what = || format!("make shared memory of {size} bytes");
+        let object = match self.0.entry(number) {
+            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let object = Object::new().map_err(failed(&what()))?;
+                if let Some(path) = file {
+                    fill(&object.file, path, size)
+                        .map_err(failed(&format!("share {}", path.display())))?;
+                }
+                place.insert(object)
+            }
+        };
+        let grow = || match object.file.metadata()?.len() < size {
+            true => object.file.set_len(size),
+            false => Ok(()),
+        };
+        grow().map_err(failed(&what()))
+    }
+
+    /// Changes an object's size; there may be none of this number.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn resize(&self, number: u32, size: u64) -> tracee::Result<()> {
+        match self.0.get(&number) {
+            Some(object) => {
+                let done = object.file.set_len(size);
+                done.map_err(failed(&format!("make shared memory {size} bytes large")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Maps an object, where there is nothing yet or what is there may go.
+    ///
+    /// # Errors
+    /// If the object cannot be opened in the process.
+    pub fn map(
+        &self,
+        remote: &mut Remote<'_>,
+        number: u32,
+        at: u64,
+        len: u64,
+        prot: u64,
+        offset: u64,
+    ) -> tracee::Result<i64> {
+        match self.0.get(&number) {
+            Some(object) => map(remote, object, at, len, prot, offset),
+            None => Ok(-i64::from(libc::EBADF)),
+        }
+    }
+
+    /// Writes to shared memory that is mapped for reading only.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be written.
+    pub fn write(&self, memory: TaskMemory, addr: u64, data: &[u8]) -> tracee::Result<()> {
+        let tid = memory.tid();
+        let end = addr.saturating_add(data.len() as u64);
+        for map in proc::maps(tid)? {
+            if map.shared && map.start <= addr && end <= map.end {
+                let object = self.0.values().find(|object| object.inode == map.inode);
+                let Some(object) = object else { continue };
+                let at = addr - map.start + map.offset;
+                let done = object.file.write_all_at(data, at);
+                return done.map_err(failed("write to shared memory"));
+            }
+        }
+        let source = io::Error::from_raw_os_error(libc::EFAULT);
+        let what = format!("write {} bytes at {addr:#x}", data.len());
+        Err(tracee::Error::os(what, tid, source))
+    }
+
+    fn duplicate_those(&self, wanted: impl Fn(&Object) -> bool) -> tracee::Result<Objects> {
+        let these = self.0.iter().filter(|(_, object)| wanted(object));
+        let copies = these.map(|(&number, object)| Ok((number, object.duplicate()?)));
+        let copies: io::Result<_> = copies.collect();
+        Ok(Objects(copies.map_err(failed("copy shared memory"))?))
+    }
+
+    /// Gives a copy of a process, between calls, copies of the objects that it maps.
+    ///
+    /// # Errors
+    /// If they cannot be made or mapped.
+    pub fn detach(&self, copy: &mut Stopped) -> tracee::Result<Objects> {
+        let maps = proc::maps(copy.tid())?;
+        let inodes: BTreeSet<u64> = maps.iter().filter(|m| m.shared).map(|m| m.inode).collect();
+        let copies = self.duplicate_those(|object| inodes.contains(&object.inode))?;
+        copies.replace(self, copy)?;
+        Ok(copies)
+    }
+
+    /// Has a process, between calls, map these objects instead of those of the same numbers in `before`.
+    ///
+    /// # Errors
+    /// If they cannot be mapped.
+    pub fn replace(&self, before: &Objects, task: &mut Stopped) -> tracee::Result<()> {
+        let maps = proc::maps(task.tid())?;
+        let mut remote = task.remote_at_boundary()?;
+        for m in maps.iter().filter(|m| m.shared) {
+            let number = before.0.iter().find(|(_, object)| object.inode == m.inode);
+            let Some(object) = number.and_then(|(number, _)| self.0.get(number)) else {
+                continue;
+            };
+            let len = m.end - m.start;
+            let made = map(&mut remote, object, m.start, len, m.prot as u64, m.offset)?;
+            if made != m.start as i64 {
+                let source = io::Error::from_raw_os_error(-made as i32);
+                let what = format!("map shared memory at {:#x}", m.start);
+                return Err(tracee::Error::os(what, copy_tid(&remote), source));
+            }
+        }
+        remote.finish()
+    }
+}
+
+fn copy_tid(remote: &Remote<'_>) -> i32 {
+    remote.memory().tid()
+}
+
+fn fill(object: &File, path: &Path, size: u64) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = File::options()
+        .read(true)
+        .custom_flags(crate::image::KEPT_FILE & !libc::O_CLOEXEC)
+        .open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let len = meta.len().min(size);
+    object.set_len(len)?;
+    copy_data(&file, object, len)
+}
+
+fn map(
+    remote: &mut Remote<'_>,
+    object: &Object,
+    at: u64,
+    len: u64,
+    prot: u64,
+    offset: u64,
+) -> tracee::Result<i64> {
+    // The process has no descriptors of ours, but may look at them.
+    let (me, fd) = (std::process::id(), object.file.as_raw_fd());
+    remote.reset_scratch();
+    let path = remote.put_str(format!("/proc/{me}/fd/{fd}").as_bytes())?;
+    let how = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
+    let open = [libc::AT_FDCWD as u64, path, how, 0, 0, 0];
+    let fd = remote.must("open shared memory in it", libc::SYS_openat, open)?;
+    let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+    let made = remote.call(libc::SYS_mmap, [at, len, prot, flags, fd, offset])?;
+    remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+    Ok(made)
+}

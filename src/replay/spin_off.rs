@@ -1,0 +1,130 @@
+//! A recorded process becomes one of its own: a fork of its space, in which the kernel is told all that the replay
+//! only wrote down, and the process's other threads are made again.
+
+use super::context::Context;
+use super::process::{Place, Process, SharedMemory, Thread, new_thread, settle};
+use super::world::World;
+use super::{Error, Result};
+use crate::recording::{Event, EventKind};
+use crate::tracee::segv::SegvState;
+use crate::tracee::{Regs, Stopped};
+use std::sync::Arc;
+
+impl World {
+    /// A copy of a process, at this pending event; of the event's own where none is named.
+    pub fn spin_off(&mut self, pid: Option<i32>, event: Event) -> Result<Process> {
+        let tid = self.driven(pid, event.tid)?;
+        let me = self.task(tid)?.clone();
+        let others: Vec<i32> = self
+            .tasks
+            .iter()
+            .filter(|&(&other, task)| other != tid && task.pid == me.pid)
+            .map(|(&other, _)| other)
+            .collect();
+        let space = self.spaces.get_mut(&me.space).ok_or(Error::AtEnd)?;
+        // So that the copy has the right vector registers, which the space's process cannot show while it runs.
+        space.load(tid, &mut self.tasks)?;
+        let shares = space.shares;
+        let mut task = space.fork()?;
+        let shared = match shares {
+            true => SharedMemory(self.objects.detach(&mut task)?),
+            false => SharedMemory::default(),
+        };
+        let actions = self.actions.get(&me.actions);
+        if let Some(actions) = actions {
+            let mut remote = task.remote_at_boundary()?;
+            for (signal, action) in actions.iter() {
+                remote.reset_scratch();
+                let at = remote.put(action)?;
+                let args = [signal as u64, at, 0, 8, 0, 0];
+                remote.must("set its signal handlers", libc::SYS_rt_sigaction, args)?;
+            }
+            remote.finish()?;
+        }
+        let segv = actions.and_then(|actions| actions.get(libc::SIGSEGV));
+        let segv = SegvState::of(me.masks.blocked, segv);
+        me.kept().apply(&mut task, false)?;
+        let mut threads = Vec::new();
+        for other in others {
+            threads.push(self.thread(other, &mut task)?);
+        }
+        let regs = self.registers(&me, (event.tid == tid).then_some(&event));
+        settle(&mut task, &regs, None, me.masks.blocked, me.place)?;
+        Ok(Process {
+            threads,
+            task,
+            place: me.place,
+            recording: Arc::clone(&self.recording),
+            event: (self.number, event),
+            pid: me.pid,
+            tid,
+            ppid: self.family.ppid(tid).unwrap_or(0),
+            descriptors: self.family.descriptors(tid).unwrap_or_default(),
+            segv,
+            shared,
+            kept: me.kept(),
+        })
+    }
+
+    /// The task that is driven when this process (or thread) is spun off: if it can be the one at the event, that one.
+    fn driven(&self, pid: Option<i32>, at_event: i32) -> Result<i32> {
+        let Some(pid) = pid else {
+            self.task(at_event)?;
+            return Ok(at_event);
+        };
+        let asked = pid;
+        let pid = self.tasks.get(&asked).map_or(asked, |task| task.pid);
+        let here = |tid: &i32| self.tasks.get(tid).is_some_and(|task| task.pid == pid);
+        // Its first thread may have ended.
+        let any = || self.tasks.keys().copied().find(here);
+        let wanted = [at_event, asked].into_iter().find(here);
+        wanted.or_else(any).ok_or_else(|| {
+            let mut there: Vec<i32> = self.tasks.values().map(|task| task.pid).collect();
+            there.sort_unstable();
+            there.dedup();
+            let there: Vec<String> = there.iter().map(i32::to_string).collect();
+            Error::NoSuchProcess {
+                pid,
+                event: self.number,
+                there: there.join(", "),
+            }
+        })
+    }
+
+    /// Makes one of the other threads again, in a copy of its space.
+    fn thread(&mut self, tid: i32, copy: &mut Stopped) -> Result<Thread> {
+        let me = self.task(tid)?.clone();
+        let mut task = new_thread(copy)?;
+        let kept = me.kept();
+        kept.apply(&mut task, false)?;
+        let regs = self.registers(&me, None);
+        let vector = me.vector.as_deref();
+        settle(&mut task, &regs, vector, me.masks.blocked, me.place)?;
+        Ok(Thread {
+            tid,
+            task,
+            place: me.place,
+            kept,
+        })
+    }
+
+    /// The registers of a task in a copy. The kernel's own codes for an interrupted call are not for the program: either
+    /// the call is made again, or it fails.
+    fn registers(&self, me: &Context, event: Option<&Event>) -> Regs {
+        let mut regs = me.regs;
+        let Some(restart) = me.restart.filter(|_| me.place == Place::Between) else {
+            return regs;
+        };
+        match event.map(|event| &event.kind) {
+            Some(EventKind::Signal(s)) if s.returns_to() == Some(restart.ip) => {
+                regs.set_ret(-i64::from(libc::EINTR));
+            }
+            Some(EventKind::Signal(s)) if s.returns_to().is_some() => {
+                regs.rewind(restart.nr.into());
+            }
+            // It may be made again by another name: restart_syscall.
+            _ => regs.rewind(restart.again),
+        }
+        regs
+    }
+}

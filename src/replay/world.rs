@@ -1,0 +1,499 @@
+//! Everything that runs in a replay: address spaces, each in a kernel process, and the recorded tasks that take
+//! turns in them.
+//!
+//! A recorded task has no kernel task of its own: it is a [`Context`], whose registers are put into
+//! its space's process when it is its turn. So a world is copied by forking its spaces.
+
+use super::check;
+use super::context::{self, Context};
+use super::objects::Objects;
+use super::process::Place;
+use super::signal_state::{Actions, Masks};
+use super::space::Space;
+use super::{Error, Result};
+use crate::image::{self, Chunk, Image};
+use crate::recording::{
+    Born, Delivery, Event, EventKind, Family, Frame, Jump, Recording, SignalEvent,
+};
+use crate::tracee::{self, Regs, Stop, Stopped, tsc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A recording that has more of these at once is not believed.
+const MOST_TASKS: usize = 4096;
+const MOST_SPACES: usize = 512;
+
+/// All recorded tasks at some place of a recording, and their memory.
+pub struct World {
+    pub(super) recording: Arc<Recording>,
+    /// The event that is answered next, for messages.
+    pub(super) number: u64,
+    pub(super) spaces: BTreeMap<u32, Space>,
+    pub(super) tasks: BTreeMap<i32, Context>,
+    pub(super) actions: BTreeMap<u32, Actions>,
+    pub(super) family: Family,
+    pub(super) objects: Objects,
+    /// The vector registers that a program, and every signal handler, begins with.
+    pub(super) fresh: Arc<Vec<u8>>,
+    /// The number that the next space or set of actions gets.
+    pub(super) next: u32,
+    /// How often something may have changed memory.
+    pub(super) changes: u64,
+}
+
+impl World {
+    /// A world of one process, in which the recording's first program has just been executed.
+    pub fn new(recording: Arc<Recording>, image: &Image) -> Result<World> {
+        let mut world = World {
+            number: 1,
+            spaces: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            actions: BTreeMap::new(),
+            family: Family::at_start(recording.start()),
+            objects: Objects::default(),
+            fresh: Arc::default(),
+            next: 0,
+            changes: 0,
+            recording,
+        };
+        let pid = world.recording.start().pid;
+        let task = world.restore(image)?;
+        world.fresh = Arc::new(context::vector(&task)?);
+        world.add_program(pid, task, image)?;
+        Ok(world)
+    }
+
+    /// The world behind the recording's last event.
+    pub fn clear(&mut self) {
+        self.tasks.clear();
+        self.spaces.clear();
+        self.objects = Objects::default();
+    }
+
+    pub(super) fn diverged(&self, expected: impl Into<String>, actual: impl Into<String>) -> Error {
+        Error::Diverged {
+            event: self.number,
+            expected: expected.into(),
+            actual: actual.into(),
+        }
+    }
+
+    pub(super) fn senseless(&self, what: impl Into<String>) -> Error {
+        Error::Senseless {
+            event: self.number,
+            what: what.into(),
+        }
+    }
+
+    fn no_task(&self, tid: i32) -> Error {
+        self.senseless(format!("there is no task {tid}"))
+    }
+
+    /// A task.
+    pub(super) fn task(&self, tid: i32) -> Result<&Context> {
+        self.tasks.get(&tid).ok_or_else(|| self.no_task(tid))
+    }
+
+    /// A task, to be changed.
+    pub(super) fn task_mut(&mut self, tid: i32) -> Result<&mut Context> {
+        let no_task = self.no_task(tid);
+        self.tasks.get_mut(&tid).ok_or(no_task)
+    }
+
+    /// The space of a task.
+    pub(super) fn space_mut(&mut self, tid: i32) -> Result<&mut Space> {
+        let space = self.task(tid)?.space;
+        // Every task has one: see `remove`.
+        self.spaces.get_mut(&space).ok_or(Error::AtEnd)
+    }
+
+    fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+
+    fn restore(&self, image: &Image) -> Result<Stopped> {
+        Ok(image::restore(image, &|id| self.recording.file_path(id))?)
+    }
+
+    /// A task that is the only one in its new program.
+    fn add_program(&mut self, pid: i32, task: Stopped, image: &Image) -> Result<()> {
+        let mut regs = task.regs()?;
+        regs.set_ip(regs.ip());
+        let (space, actions) = (self.number(), self.number());
+        self.actions
+            .insert(actions, Actions::ignoring(image.ignored));
+        self.spaces.insert(space, Space::new(task, pid));
+        let masks = Masks::at_exec(image.sigmask);
+        self.tasks
+            .insert(pid, Context::new(pid, space, regs, actions, masks));
+        Ok(())
+    }
+
+    /// A program takes over: the task goes on as its process's only one.
+    pub(super) fn exec(&mut self, tid: i32, image: &Image) -> Result<()> {
+        let pid = self.task(tid)?.pid;
+        let task = self.restore(image)?;
+        self.remove(tid);
+        if self.tasks.contains_key(&pid) {
+            return Err(self.senseless(format!(
+                "task {tid} executes a program while {pid} is still there"
+            )));
+        }
+        self.add_program(pid, task, image)
+    }
+
+    /// Forgets a task, and its memory if nobody else has it.
+    fn remove(&mut self, tid: i32) -> Option<Context> {
+        let gone = self.tasks.remove(&tid)?;
+        let others = || self.tasks.values();
+        if !others().any(|task| task.space == gone.space) {
+            self.spaces.remove(&gone.space);
+        } else if let Some(space) = self.spaces.get_mut(&gone.space)
+            && space.loaded == Some(tid)
+        {
+            space.loaded = None;
+        }
+        if !others().any(|task| task.actions == gone.actions) {
+            self.actions.remove(&gone.actions);
+        }
+        Some(gone)
+    }
+
+    /// Writes to a task's memory.
+    pub(super) fn write(&mut self, tid: i32, chunks: &[Chunk]) -> Result<()> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        self.changes += 1;
+        let space = self.task(tid)?.space;
+        let Some(space) = self.spaces.get_mut(&space) else {
+            return Ok(());
+        };
+        space.changes += 1;
+        let memory = space.memory();
+        for chunk in chunks {
+            match memory.write(chunk.addr, &chunk.data) {
+                Err(_) if space.shares => self.objects.write(memory, chunk.addr, &chunk.data)?,
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a frame that sets nobody going and is no event.
+    pub fn follow(&mut self, frame: &Frame) -> Result<()> {
+        match frame {
+            Frame::Born(born) => self.born(born)?,
+            Frame::Jump(jump) => self.jump(jump)?,
+            Frame::Gone { tid, left, .. } => self.gone(*tid, left)?,
+            Frame::Tsc { tid, values } => self.task_mut(*tid)?.tsc.extend(values),
+            Frame::Poke { tid, chunks } => self.write(*tid, chunks)?,
+            Frame::Resize { object, size } => {
+                self.changes += 1;
+                self.objects.resize(*object, *size)?;
+            }
+            Frame::Start(_) => return Err(self.senseless("it begins anew")),
+            Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } => {}
+        }
+        self.family.follow(frame);
+        Ok(())
+    }
+
+    fn born(&mut self, born: &Born) -> Result<()> {
+        let maker = self.task(born.maker)?;
+        if maker.place != Place::Entry {
+            return Err(self.senseless(format!(
+                "task {} makes task {} outside of any call",
+                born.maker, born.tid
+            )));
+        }
+        if self.tasks.contains_key(&born.tid) {
+            return Err(self.senseless(format!("task {} is made twice", born.tid)));
+        }
+        let shares_memory = born.flags & libc::CLONE_VM as u64 != 0;
+        if born.pid != born.tid && (born.pid != maker.pid || !shares_memory) {
+            return Err(self.senseless(format!(
+                "task {} is a thread of process {}, which did not make it",
+                born.tid, born.pid
+            )));
+        }
+        if self.tasks.len() >= MOST_TASKS || (!shares_memory && self.spaces.len() >= MOST_SPACES) {
+            return Err(Error::TooMany {
+                event: self.number,
+                tasks: MOST_TASKS,
+                spaces: MOST_SPACES,
+            });
+        }
+        let mut child = maker.clone();
+        child.pid = born.pid;
+        child.regs.answer(0);
+        if born.stack != 0 {
+            child.regs.set_sp(born.stack);
+        }
+        if born.flags & libc::CLONE_SETTLS as u64 != 0 {
+            child.regs.set_fs_base(born.tls);
+        }
+        child.place = Place::Between;
+        child.masks = child.masks.child(born.flags);
+        child.robust = (0, 0);
+        child.clear_tid = match born.flags & libc::CLONE_CHILD_CLEARTID as u64 {
+            0 => 0,
+            _ => born.child_tid,
+        };
+        child.tsc.clear();
+        child.actions = self.child_actions(child.actions, born.flags);
+        let maker_space = child.space;
+        let no_space = Error::AtEnd;
+        let space = self.spaces.get_mut(&maker_space).ok_or(no_space)?;
+        if shares_memory {
+            if space.loaded == Some(born.maker) {
+                child.vector = Some(context::vector(&space.task)?);
+            }
+        } else {
+            space.load(born.maker, &mut self.tasks)?;
+            let space = space.child(born.tid)?;
+            child.vector = None;
+            child.space = self.number();
+            self.spaces.insert(child.space, space);
+        }
+        self.tasks.insert(born.tid, child);
+        // As in the kernel, nobody cares whether it can be written.
+        for (flag, tid, at) in [
+            (libc::CLONE_PARENT_SETTID, born.maker, born.parent_tid),
+            (libc::CLONE_CHILD_SETTID, born.tid, born.child_tid),
+        ] {
+            if born.flags & flag as u64 != 0 {
+                let data = born.tid.to_le_bytes().to_vec();
+                let _ = self.write(tid, &[Chunk { addr: at, data }]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The actions of a task that is made with these flags.
+    fn child_actions(&mut self, makers: u32, flags: u64) -> u32 {
+        const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+        if flags & libc::CLONE_SIGHAND as u64 != 0 {
+            return makers;
+        }
+        let before = self.actions.get(&makers).cloned().unwrap_or_default();
+        let own = match flags & CLONE_CLEAR_SIGHAND {
+            0 => before,
+            _ => before.without_handlers(),
+        };
+        let number = self.number();
+        self.actions.insert(number, own);
+        number
+    }
+
+    fn jump(&mut self, jump: &Jump) -> Result<()> {
+        let words = jump.regs.as_slice().try_into();
+        let regs = words
+            .map_err(|_| self.senseless(format!("{} words are no registers", jump.regs.len())))?;
+        self.write(jump.tid, &jump.pages)?;
+        if jump.vector.len() != self.fresh.len() {
+            return Err(self.senseless(format!(
+                "its vector registers have {} bytes, and those of this machine {}: it was recorded on another one",
+                jump.vector.len(),
+                self.fresh.len()
+            )));
+        }
+        let task = self.task_mut(jump.tid)?;
+        task.put(Regs::from_words(regs));
+        task.tsc.clear();
+        self.set_vector(jump.tid, &jump.vector)
+    }
+
+    /// Sets a task's vector registers.
+    fn set_vector(&mut self, tid: i32, vector: &[u8]) -> Result<()> {
+        let space = self.space_mut(tid)?;
+        if space.loaded == Some(tid) {
+            space.task.set_vector(vector)?;
+        } else {
+            self.task_mut(tid)?.vector = Some(vector.to_vec());
+        }
+        Ok(())
+    }
+
+    fn gone(&mut self, tid: i32, left: &[Chunk]) -> Result<()> {
+        let space = self.task(tid)?.space;
+        let mut others = self
+            .tasks
+            .iter()
+            .filter(|&(&other, task)| other != tid && task.space == space);
+        if let Some((&heir, _)) = others.next() {
+            self.write(heir, left)?;
+        }
+        self.remove(tid);
+        Ok(())
+    }
+
+    /// Has a task run on to its next stop; `wanted` says where that should be.
+    pub fn run(&mut self, tid: i32, wanted: &dyn Fn() -> String) -> Result<()> {
+        if self.task(tid)?.place == Place::Entry {
+            return Err(self.senseless(format!("task {tid} goes on in the middle of a call")));
+        }
+        self.changes += 1;
+        let (number, changes) = (self.number, self.changes);
+        let left = |actual: String| Error::Diverged {
+            event: number,
+            expected: wanted(),
+            actual,
+        };
+        let space = self.task(tid)?.space;
+        let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
+        space.load(tid, &mut self.tasks)?;
+        let Some(me) = self.tasks.get_mut(&tid) else {
+            return Ok(());
+        };
+        space.changes += 1;
+        space.entered = false;
+        me.fault = None;
+        if let Some(restart) = me.restart.take() {
+            me.regs.rewind(restart.again);
+        }
+        let task = &mut space.task;
+        task.set_regs(&me.regs)?;
+        loop {
+            let stop = match task.go_on() {
+                Ok(stop) => stop,
+                Err(tracee::Error::Ended { exit, .. }) => {
+                    let how = exit.in_words();
+                    return Err(left(format!("the end of the process ({how})")));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match stop {
+                Stop::Entry => {
+                    me.regs = task.regs()?;
+                    if task.is_foreign_call()? {
+                        let nr = me.regs.nr();
+                        return Err(left(format!("call {nr} of the 32-bit ABI")));
+                    }
+                    me.place = Place::Entry;
+                    space.entered = true;
+                    break;
+                }
+                Stop::Signal(signal) => {
+                    let mut regs = task.regs()?;
+                    if signal == libc::SIGSEGV
+                        && let Some(read) = tsc::Instruction::at(&regs, &task.memory())
+                    {
+                        let Some(value) = me.tsc.pop_front() else {
+                            return Err(left("rdtsc".into()));
+                        };
+                        read.execute(&mut regs, value);
+                        task.set_regs(&regs)?;
+                    } else if task.siginfo()?.is_fault() {
+                        me.put(regs);
+                        me.fault = Some(signal);
+                        break;
+                    }
+                    // Signals from outside mean nothing to a replayed process.
+                }
+                Stop::Group(_) | Stop::Attached | Stop::Other(_) => {}
+                other => return Err(left(check::describe_stop(task, other))),
+            }
+        }
+        me.tsc.clear();
+        me.stood_at = (space.changes, changes);
+        Ok(())
+    }
+
+    /// Whether a task stays where it is although something has set it going, since this is the next frame.
+    pub fn stays(&self, tid: i32, next: &Frame) -> bool {
+        match next {
+            Frame::Jump(jump) => jump.tid == tid,
+            Frame::Gone { tid: gone, .. } => *gone == tid,
+            Frame::Event(Event {
+                tid: other,
+                kind: EventKind::Signal(signal),
+            }) => *other == tid && !signal.fault && !self.was_put_off(tid, signal),
+            _ => false,
+        }
+    }
+
+    /// Whether a signal came at the entry of the task's next call, so that the call was put off.
+    fn was_put_off(&self, tid: i32, signal: &SignalEvent) -> bool {
+        let here = self.tasks.get(&tid).filter(|me| me.restart.is_none());
+        here.zip(signal.returns_to())
+            .is_some_and(|(me, ip)| me.regs.ip() != ip)
+    }
+
+    /// An event is next: whether its task has come to it.
+    pub fn meet(&mut self, event: &Event) -> Result<()> {
+        let me = self.task(event.tid)?;
+        let Some(space) = self.spaces.get(&me.space) else {
+            return Ok(());
+        };
+        let as_recorded = match &event.kind {
+            EventKind::Call(call) => {
+                // Others may have written there since.
+                let untouched = me.stood_at.0 == space.changes
+                    && (!space.shares || me.stood_at.1 == self.changes);
+                me.place == Place::Entry
+                    && check::same_call(call, &me.regs)
+                    && (!untouched || check::same_inputs(call, space.memory()))
+            }
+            EventKind::Signal(signal) if signal.fault => me.fault == Some(signal.signal),
+            EventKind::Signal(signal) => {
+                let put_off = me.place == Place::Entry
+                    && signal
+                        .returns_to()
+                        .is_some_and(|ip| ip == me.regs.ip().wrapping_sub(2));
+                if put_off {
+                    let me = self.task_mut(event.tid)?;
+                    let mut regs = me.regs;
+                    regs.rewind(regs.nr() as u64);
+                    me.put(regs);
+                    return Ok(());
+                }
+                true
+            }
+        };
+        if !as_recorded {
+            let actual = check::describe(me, &space.task);
+            return Err(self.diverged(check::expected(event), actual));
+        }
+        Ok(())
+    }
+
+    /// Answers an event that has been met; the task that runs on then, if one does.
+    pub fn answer(&mut self, event: &Event) -> Result<Option<i32>> {
+        let goes_on = match &event.kind {
+            EventKind::Call(call) => self.answer_call(event.tid, call)?,
+            EventKind::Signal(signal) => self.answer_signal(event.tid, signal)?,
+        };
+        self.family.follow_event(event);
+        Ok(goes_on)
+    }
+
+    fn answer_signal(&mut self, tid: i32, signal: &SignalEvent) -> Result<Option<i32>> {
+        let (regs, sigmask, frame) = match &signal.delivery {
+            Delivery::Fatal => return Ok(None),
+            Delivery::Ignored => {
+                let between = self.task(tid)?.place == Place::Between;
+                return Ok(between.then_some(tid));
+            }
+            Delivery::Handler {
+                regs,
+                sigmask,
+                frame,
+            } => (regs, *sigmask, frame),
+        };
+        let words = regs.as_slice().try_into().map_err(|_| {
+            self.diverged(
+                "a signal handler's registers",
+                format!("{} words", regs.len()),
+            )
+        })?;
+        self.write(tid, std::slice::from_ref(frame))?;
+        let fresh = Arc::clone(&self.fresh);
+        self.set_vector(tid, &fresh)?;
+        let me = self.task_mut(tid)?;
+        me.put(Regs::from_words(words));
+        me.masks.enter_handler(sigmask);
+        Ok(Some(tid))
+    }
+}
