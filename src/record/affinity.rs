@@ -1,21 +1,68 @@
 //! The program's wish to run on other CPUs, which is answered as if it had been granted: it stays on rrapper's.
-//!
-//! What `sched_getaffinity` says is the truth, one CPU: a program that sees more makes threads, which
-//! cannot be recorded yet.
+//! It sees all those that rrapper itself was allowed to run on.
 
+use super::task::Task;
 use super::{Recorder, Result};
 use crate::recording::CallEvent;
-use crate::tracee::pin;
+use crate::tracee::{Stopped, pin};
 
 impl Recorder {
-    /// The answer to a `sched_setaffinity`; `None` where it is about another process.
-    pub(super) fn set_affinity(&self, event: &CallEvent) -> Result<Option<i64>> {
-        if event.args[0] != 0 && event.args[0] as i32 != self.pid {
-            return Ok(None);
-        }
+    /// The answer to a `sched_setaffinity`; `None` where it is about a process that is not recorded.
+    pub(super) fn set_affinity(&mut self, me: &mut Task, event: &CallEvent) -> Result<Option<i64>> {
+        let whose = event.args[0] as i32;
         let mask = event.ins.first().map_or(&[][..], |chunk| &chunk.data);
-        let wanted = |cpu: &usize| mask.get(cpu / 8).is_some_and(|b| b & (1 << (cpu % 8)) != 0);
-        let granted = pin::this_thread()?.before.iter().any(wanted);
-        Ok(Some(if granted { 0 } else { -i64::from(libc::EINVAL) }))
+        let mut granted = available()?;
+        for (have, wish) in granted
+            .iter_mut()
+            .zip(mask.iter().chain(std::iter::repeat(&0)))
+        {
+            *have &= wish;
+        }
+        let task = if whose == 0 || whose == me.tid {
+            me
+        } else {
+            match self.tasks.get_mut(&whose) {
+                Some(other) => other,
+                None => return Ok(None),
+            }
+        };
+        if granted.iter().all(|&byte| byte == 0) {
+            return Ok(Some(-i64::from(libc::EINVAL)));
+        }
+        task.affinity = Some(granted);
+        Ok(Some(0))
     }
+
+    /// Has a `sched_getaffinity` of a recorded task show what it may believe.
+    pub(super) fn show_affinity(&self, me: &Task, task: &Stopped, event: &CallEvent) -> Result<()> {
+        let [whose, _, addr, ..] = event.args;
+        let whose = whose as i32;
+        let Some(len) = event.ret.and_then(|ret| usize::try_from(ret).ok()) else {
+            return Ok(());
+        };
+        let wish = if whose == 0 || whose == me.tid {
+            &me.affinity
+        } else {
+            match self.tasks.get(&whose) {
+                Some(other) => &other.affinity,
+                None => return Ok(()),
+            }
+        };
+        let mut mask = match wish {
+            Some(mask) => mask.clone(),
+            None => available()?,
+        };
+        mask.resize(len, 0);
+        Ok(task.memory().write(addr, &mask)?)
+    }
+}
+
+/// The CPUs that rrapper could use before it was pinned, as a bit mask.
+fn available() -> Result<Vec<u8>> {
+    let before = pin::this_thread()?.before;
+    let mut mask = vec![0; before.last().map_or(0, |last| last / 8 + 1)];
+    for cpu in before {
+        mask[cpu / 8] |= 1 << (cpu % 8);
+    }
+    Ok(mask)
 }

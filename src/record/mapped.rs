@@ -1,39 +1,71 @@
-//! Files that the program maps and writes to: what it writes shows in its memory, without any call
+//! Files that programs map and write to: what is written shows in their memory, without any call
 //! that would say so. Such a write's outputs are therefore what it changed in the mappings, too.
 
+use super::task::Task;
 use super::{Recorder, Result};
 use crate::image::Chunk;
-use crate::recording::{CallEvent, ChunkMemory};
+use crate::recording::{CallEvent, ChunkMemory, Frame};
 use crate::syscall::{Memory, Syscall};
-use crate::tracee::{Stopped, proc};
+use crate::tracee::{Stopped, TaskMemory, proc};
 use std::ops::Range;
 
 impl Recorder {
-    /// What a call wrote to mapped files, as it is in memory now.
+    /// What a call wrote to mapped files, as it is in memory now: among the outputs for the process's own
+    /// mappings, and returned for others'.
     pub(super) fn written_through(
         &mut self,
+        me: &Task,
         task: &Stopped,
         call: &Syscall,
-        event: &CallEvent,
-    ) -> Result<Vec<Chunk>> {
-        let Some(len) = event.ret.filter(|&ret| ret > 0) else {
+        event: &mut CallEvent,
+    ) -> Result<Vec<Frame>> {
+        let Some((path, written)) = self.written(me, call, event)? else {
             return Ok(Vec::new());
+        };
+        event
+            .outs
+            .extend(shown(task.tid(), &path, &written, task.memory())?);
+        let mut frames = Vec::new();
+        for tid in self.one_of_each_other_space(me) {
+            let chunks = shown(tid, &path, &written, TaskMemory::new(tid))?;
+            if !chunks.is_empty() {
+                frames.push(Frame::Poke { tid, chunks });
+            }
+        }
+        // The file may have grown: replay maps the kept copy, which then must reach as far.
+        if let Some(&id) = self.mapped.get(&path) {
+            self.writer.files().extend(id, written.end)?;
+        }
+        Ok(frames)
+    }
+
+    /// Which part of which mapped file a call has written to.
+    fn written(
+        &self,
+        me: &Task,
+        call: &Syscall,
+        event: &CallEvent,
+    ) -> Result<Option<(Vec<u8>, Range<u64>)>> {
+        if self.mapped.is_empty() {
+            return Ok(None);
+        }
+        let Some(len) = event.ret.filter(|&ret| ret > 0) else {
+            return Ok(None);
         };
         // The descriptor that is written to, and the argument that may say where.
         let (fd, at) = match call.name {
             "write" | "writev" | "sendfile" => (0, None),
             "pwrite64" | "pwritev" | "pwritev2" => (0, Some(3)),
             "copy_file_range" | "splice" => (2, Some(3)),
-            _ => return Ok(Vec::new()),
+            _ => return Ok(None),
         };
         let fd = event.args[fd] as i32;
-        let Some(file) = self.table.get(fd) else {
-            return Ok(Vec::new());
+        let Some(file) = self.family.open_file(me.tid, fd) else {
+            return Ok(None);
         };
-        let Some(&id) = self.mapped.get(&file.path) else {
-            return Ok(Vec::new());
-        };
-        let path = file.path.clone();
+        if !self.mapped.contains_key(&file.path) {
+            return Ok(None);
+        }
         let explicit = match (call.name, at) {
             ("pwritev2", Some(at)) if event.args[at] == u64::MAX => None,
             ("copy_file_range" | "splice", Some(at)) => {
@@ -46,29 +78,30 @@ impl Recorder {
         let start = match explicit {
             Some(start) => start,
             None => {
-                let all = proc::descriptors(task.tid())?;
+                let all = proc::descriptors(me.tid)?;
                 let now = all.iter().find(|d| d.fd == fd).map_or(0, |d| d.offset);
                 now.saturating_sub(len as u64)
             }
         };
         let written = start..start.saturating_add(len as u64);
-        let mut chunks = Vec::new();
-        for map in proc::maps(task.tid())? {
-            let name = map.name.strip_suffix(b" (deleted)").unwrap_or(&map.name);
-            if map.inode == 0 || name != path {
-                continue;
-            }
-            if let Some((addr, len)) = overlap(&map, &written) {
-                let data = task.memory().bytes(addr, len);
-                chunks.push(Chunk { addr, data });
-            }
-        }
-        if !chunks.is_empty() {
-            // The file may have grown: replay maps the kept copy, which then must reach as far.
-            self.writer.files().extend(id, written.end)?;
-        }
-        Ok(chunks)
+        Ok(Some((file.path.clone(), written)))
     }
+}
+
+/// The parts of a task's memory that show this range of a file.
+fn shown(tid: i32, path: &[u8], written: &Range<u64>, memory: TaskMemory) -> Result<Vec<Chunk>> {
+    let mut chunks = Vec::new();
+    for map in proc::maps(tid)? {
+        let name = map.name.strip_suffix(b" (deleted)").unwrap_or(&map.name);
+        if map.inode == 0 || name != path.strip_suffix(b" (deleted)").unwrap_or(path) {
+            continue;
+        }
+        if let Some((addr, len)) = overlap(&map, written) {
+            let data = memory.bytes(addr, len);
+            chunks.push(Chunk { addr, data });
+        }
+    }
+    Ok(chunks)
 }
 
 /// The address and the length of the part of a mapping that shows this range of its file.

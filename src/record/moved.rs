@@ -1,6 +1,7 @@
 //! Data that goes to a standard stream inside the kernel (sendfile, copy_file_range, splice):
 //! replay has to print it, so it is read from where it came from.
 
+use super::task::Task;
 use super::{Recorder, Result};
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{Memory, Syscall};
@@ -32,19 +33,28 @@ impl Source {
 
 impl Recorder {
     /// Where the data of a call that is about to be made comes from, if it goes to a standard stream.
-    pub(super) fn moved_source(&self, call: &Syscall, event: &CallEvent) -> Result<Option<Source>> {
+    pub(super) fn moved_source(
+        &self,
+        me: &Task,
+        call: &Syscall,
+        event: &CallEvent,
+    ) -> Result<Option<Source>> {
         let (from, offset, to) = match call.name {
             "sendfile" => (1, 2, 0),
             "copy_file_range" | "splice" => (0, 1, 2),
             "tee" => (0, 0, 1),
             _ => return Ok(None),
         };
-        if self.table.output_stream(event.args[to] as i32).is_none() {
+        if self
+            .family
+            .output_stream(me.tid, event.args[to] as i32)
+            .is_none()
+        {
             return Ok(None);
         }
         let fd = event.args[from] as i32;
         let regular =
-            std::fs::metadata(format!("/proc/{}/fd/{fd}", self.pid)).is_ok_and(|m| m.is_file());
+            std::fs::metadata(format!("/proc/{}/fd/{fd}", me.tid)).is_ok_and(|m| m.is_file());
         if !regular || call.name == "tee" {
             let what = format!("{} from a pipe to standard output", call.name);
             return Err(self.unsupported(&what, ""));
@@ -54,7 +64,7 @@ impl Recorder {
         let offset = if has && event.args[offset] != 0 {
             u64::from_le_bytes(explicit)
         } else {
-            proc::descriptors(self.pid)?
+            proc::descriptors(me.tid)?
                 .iter()
                 .find(|d| d.fd == fd)
                 .map_or(0, |d| d.offset)

@@ -4,22 +4,17 @@
 //! One that arrives between calls is held until the next, unless it ends the process anyway.
 //! Faults happen where they happen, and will again.
 
+use super::task::Task;
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
-use crate::syscall::consts::signal_name;
-use crate::tracee::watchdog::Limit;
 use crate::tracee::{Error, Regs, Running, SigInfo, Stop, Stopped, proc, tsc};
-use std::time::Duration;
-
-/// How long a signal may wait for the program's next call.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `si_code` of a signal that the kernel sends on its own account; what a trapped `rdtsc` gives.
 const SI_KERNEL: i32 = 0x80;
 
 impl Recorder {
-    pub(super) fn on_signal(&mut self, mut task: Stopped) -> Result<Running> {
+    pub(super) fn on_signal(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
         let info = task.siginfo()?;
         let mut regs = task.regs()?;
         if info.signal() == libc::SIGSEGV
@@ -27,57 +22,54 @@ impl Recorder {
             && let Some(instruction) = tsc::Instruction::at(&regs, &task.memory())
         {
             let now = tsc::now();
-            self.note_tsc(now)?;
+            if std::mem::take(&mut me.unannounced) {
+                self.write_run(me)?;
+            }
+            self.note_tsc(me, now)?;
             instruction.execute(&mut regs, now);
             task.set_regs(&regs)?;
-            self.segv.restore(&mut task)?;
+            me.segv.restore(&mut task)?;
             return Ok(task.resume()?);
         }
         let signal = info.signal();
-        if signal == libc::SIGSTOP && self.patience.as_ref().is_some_and(Limit::expired) {
-            let name = signal_name(self.held.first().map_or(0, SigInfo::signal));
-            return Err(self.unsupported(
-                &format!("{name} for a handler"),
-                "rrapper delivers it with the program's next call, and the program makes none",
-            ));
-        }
-        if matches!(
-            signal,
-            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGCONT
-        ) && !proc::catches(task.tid(), signal)?
-        {
-            return Ok(task.resume_with(signal)?);
-        }
+        let tid = task.tid();
         let fault = info.is_fault();
-        let caught = proc::catches(task.tid(), signal)?;
-        let ignored = !caught && (proc::ignores(task.tid(), signal)? || ignored_by_default(signal));
-        let at_boundary = self.boundary.is_some_and(|b| same_place(&b, &regs));
+        let caught = proc::catches(tid, signal)?;
+        let ignored = !caught && (proc::ignores(tid, signal)? || ignored_by_default(signal));
+        let at_boundary = me.boundary.is_some_and(|b| same_place(&b, &regs));
         if fault || at_boundary {
-            return self.deliver(task, info, fault, caught, ignored);
+            return self.deliver(me, task, info, fault, caught, ignored);
         }
         if ignored {
             return Ok(task.resume_with(signal)?);
         }
-        if caught {
-            self.held.push(info);
-            // It may never make another call: then the recording ends with an error.
-            if self.patience.is_none() {
-                self.patience = Some(Limit::new(task.tid(), PATIENCE)?);
-            }
+        if caught || stops(signal) {
+            // It may never make another call: see `preempt`.
+            me.held.push(info);
             return Ok(task.resume()?);
         }
         // It ends the process, wherever that stands.
-        self.write_signal(&info, false, Delivery::Fatal)?;
+        self.write_signal(me, &info, false, Delivery::Fatal)?;
         Ok(task.resume_with(signal)?)
     }
 
     /// At the entry of a call, with signals waiting: the call is put off, and they are delivered first.
-    pub(super) fn interrupt_entry(&mut self, mut task: Stopped, mut regs: Regs) -> Result<Running> {
-        let info = self.held.remove(0);
+    pub(super) fn interrupt_entry(
+        &mut self,
+        me: &mut Task,
+        mut task: Stopped,
+        mut regs: Regs,
+    ) -> Result<Running> {
         regs.rewind(regs.nr() as u64);
         task.set_regs(&regs)?;
-        self.boundary = Some(regs);
-        task.send(info.signal());
+        me.boundary = Some(regs);
+        self.deliver_held(me, task)
+    }
+
+    /// Delivers the signal that has waited longest to a task that has executed nothing since its boundary.
+    pub(super) fn deliver_held(&mut self, me: &mut Task, task: Stopped) -> Result<Running> {
+        let info = me.held.remove(0);
+        task.send_to(me.pid, info.signal());
         let what = "deliver a signal to it";
         let tid = task.tid();
         let (mut task, stop) = task.resume()?.wait()?.stopped(what, tid)?;
@@ -85,11 +77,12 @@ impl Recorder {
             Stop::Signal(signal) if signal == info.signal() => {
                 task.set_siginfo(&info)?;
                 let caught = proc::catches(tid, signal)?;
-                self.deliver(task, info, false, caught, !caught)
+                self.deliver(me, task, info, false, caught, !caught)
             }
             // Blocked meanwhile, or another came first: it will be seen again.
-            Stop::Signal(_) => self.on_signal(task),
-            Stop::Entry => self.on_entry(task),
+            Stop::Signal(_) => self.on_signal(me, task),
+            Stop::Entry => self.on_entry(me, task),
+            Stop::Group(_) => Ok(task.listen()?),
             other => Err(Error::Unexpected {
                 what,
                 tid,
@@ -101,6 +94,7 @@ impl Recorder {
 
     fn deliver(
         &mut self,
+        me: &mut Task,
         task: Stopped,
         info: SigInfo,
         fault: bool,
@@ -108,13 +102,16 @@ impl Recorder {
         ignored: bool,
     ) -> Result<Running> {
         let signal = info.signal();
+        if !caught && stops(signal) {
+            return Ok(task.resume_with(signal)?);
+        }
         if !caught {
             let delivery = if ignored && !fault {
                 Delivery::Ignored
             } else {
                 Delivery::Fatal
             };
-            self.write_signal(&info, fault, delivery)?;
+            self.write_signal(me, &info, fault, delivery)?;
             return Ok(task.resume_with(signal)?);
         }
         let tid = task.tid();
@@ -123,7 +120,7 @@ impl Recorder {
         if stop == Stop::Signal(libc::SIGSEGV) {
             // There is no room for the handler's frame: the kernel ends the process instead.
             let reason = if fault { info } else { task.siginfo()? };
-            self.write_signal(&reason, fault, Delivery::Fatal)?;
+            self.write_signal(me, &reason, fault, Delivery::Fatal)?;
             return Ok(task.resume_with(libc::SIGSEGV)?);
         }
         if stop != Stop::Signal(libc::SIGTRAP) {
@@ -140,25 +137,43 @@ impl Recorder {
             sigmask: task.sigmask()?,
             frame: frame(&task, regs.sp())?,
         };
-        self.write_signal(&info, fault, delivery)?;
-        self.segv.after_mask(&task)?;
-        self.boundary = Some(regs);
+        self.write_signal(me, &info, fault, delivery)?;
+        me.segv.after_mask(&task)?;
+        me.boundary = Some(regs);
         Ok(task.resume()?)
     }
 
-    fn write_signal(&mut self, info: &SigInfo, fault: bool, delivery: Delivery) -> Result<()> {
-        self.write_tsc()?;
-        self.writer.write(&Frame::Event(Event {
-            tid: self.pid,
+    fn write_signal(
+        &mut self,
+        me: &mut Task,
+        info: &SigInfo,
+        fault: bool,
+        delivery: Delivery,
+    ) -> Result<()> {
+        // A fault is met on the way.
+        if fault && std::mem::take(&mut me.unannounced) {
+            self.write_run(me)?;
+        }
+        self.write_tsc(me)?;
+        me.unannounced = false;
+        self.write(Frame::Event(Event {
+            tid: me.tid,
             kind: EventKind::Signal(SignalEvent {
                 signal: info.signal(),
                 info: info.0.to_vec(),
                 fault,
                 delivery,
             }),
-        }))?;
-        Ok(())
+        }))
     }
+}
+
+/// Whether a signal's default is to stop the process.
+fn stops(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
+    )
 }
 
 /// Whether the task has executed nothing since it had the registers `then`.

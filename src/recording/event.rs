@@ -67,7 +67,8 @@ pub enum Frame {
         /// The task.
         tid: i32,
     },
-    /// A task that ran was preempted: instead of running, it is put into this state.
+    /// A task that ran was preempted: instead of running, it is put into this state. More of it may follow in
+    /// further frames of this kind, with the same registers and other pages.
     Jump(Jump),
     /// A task is no more.
     Gone {
@@ -125,8 +126,11 @@ pub struct Jump {
     /// Its vector registers, as `NT_X86_XSTATE` gives them.
     #[serde(with = "serde_bytes")]
     pub vector: Vec<u8>,
-    /// Memory of its process that has changed since its last jump, or may have.
+    /// Pages of its memory as they are now.
     pub pages: Vec<Chunk>,
+    /// Pages that are now as they were at the last jump in this address space, whatever they were meanwhile:
+    /// address of the first, and how many.
+    pub same: Vec<(u64, u32)>,
 }
 
 /// Something that happened to a task, numbered from 1.

@@ -2,10 +2,15 @@
 
 use super::Result;
 use super::context::{self, Context};
+use crate::image::Chunk;
+use crate::recording::Jump;
 use crate::syscall::Memory;
 use crate::tracee::{Remote, Stopped, TaskMemory};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
+
+const PAGE: u64 = 0x1000;
 
 /// An address space and its kernel process.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub struct Space {
     pub shares: bool,
     /// System V segments: where they are, and their sizes.
     pub attached: BTreeMap<u64, u64>,
+    /// What jumps in it have brought.
+    pub pages: Pages,
 }
 
 impl Space {
@@ -37,6 +44,7 @@ impl Space {
             advice: Advice::default(),
             shares: false,
             attached: BTreeMap::new(),
+            pages: Pages::default(),
         }
     }
 
@@ -69,6 +77,7 @@ impl Space {
             advice: self.advice.clone(),
             shares: self.shares,
             attached: self.attached.clone(),
+            pages: Pages::default(),
         };
         child.heed_advice()?;
         Ok(child)
@@ -114,6 +123,35 @@ impl Space {
     }
 }
 
+/// The pages that the jumps in a space have brought, each as it was in the last that did.
+#[derive(Clone, Debug, Default)]
+pub struct Pages(BTreeMap<u64, Arc<[u8]>>);
+
+impl Pages {
+    /// Follows a jump; returns the pages that it says are as they were.
+    pub fn follow(&mut self, jump: &Jump) -> Vec<Chunk> {
+        for chunk in &jump.pages {
+            for (addr, page) in (chunk.addr..)
+                .step_by(PAGE as usize)
+                .zip(chunk.data.chunks(PAGE as usize))
+            {
+                self.0.insert(addr, page.into());
+            }
+        }
+        let mut again = Vec::new();
+        for &(first, count) in &jump.same {
+            let end = first.saturating_add(u64::from(count).saturating_mul(PAGE));
+            for (&addr, page) in self.0.range(first..end.max(first)) {
+                again.push(Chunk {
+                    addr,
+                    data: page.to_vec(),
+                });
+            }
+        }
+        again
+    }
+}
+
 /// What madvise(2) has said of a space's forks: `MADV_DONTFORK`, `MADV_WIPEONFORK`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
@@ -153,7 +191,6 @@ impl Advice {
 }
 
 fn pages(start: u64, len: u64) -> Range<u64> {
-    const PAGE: u64 = 0x1000;
     let end = start
         .saturating_add(len)
         .div_ceil(PAGE)

@@ -292,6 +292,8 @@ impl World {
         let regs = words
             .map_err(|_| self.senseless(format!("{} words are no registers", jump.regs.len())))?;
         self.write(jump.tid, &jump.pages)?;
+        let again = self.space_mut(jump.tid)?.pages.follow(jump);
+        self.write(jump.tid, &again)?;
         if jump.vector.len() != self.fresh.len() {
             return Err(self.senseless(format!(
                 "its vector registers have {} bytes, and those of this machine {}: it was recorded on another one",

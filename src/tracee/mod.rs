@@ -23,6 +23,7 @@ pub mod segv;
 pub mod spawn;
 mod sys;
 mod task;
+pub mod ticker;
 pub mod tsc;
 pub mod watchdog;
 

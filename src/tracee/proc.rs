@@ -184,10 +184,22 @@ fn stat_fields(tid: i32) -> Result<Vec<u64>> {
 /// # Errors
 /// If they cannot be read.
 pub fn private_pages(tid: i32, start: u64, end: u64) -> Result<Vec<u64>> {
+    const FILE_OR_SHARED: u64 = 1 << 61;
+    pages(tid, start, end, |bits| bits & FILE_OR_SHARED == 0)
+}
+
+/// The pages of a mapping that are in memory, or swapped out.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn present_pages(tid: i32, start: u64, end: u64) -> Result<Vec<u64>> {
+    pages(tid, start, end, |_| true)
+}
+
+fn pages(tid: i32, start: u64, end: u64, wanted: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
     const PAGE: u64 = 0x1000;
     const PRESENT: u64 = 1 << 63;
     const SWAPPED: u64 = 1 << 62;
-    const FILE_OR_SHARED: u64 = 1 << 61;
     const CHUNK: usize = 0x8000;
     let file = File::open(format!("/proc/{tid}/pagemap"))
         .map_err(|e| Error::os("read its page map", tid, e))?;
@@ -204,7 +216,7 @@ pub fn private_pages(tid: i32, start: u64, end: u64) -> Result<Vec<u64>> {
         }
         for entry in buf[..n].as_chunks::<8>().0 {
             let bits = u64::from_le_bytes(*entry);
-            if bits & (PRESENT | SWAPPED) != 0 && bits & FILE_OR_SHARED == 0 {
+            if bits & (PRESENT | SWAPPED) != 0 && wanted(bits) {
                 pages.push(at);
             }
             at += PAGE;
@@ -234,6 +246,19 @@ pub fn fd_path(tid: i32, fd: i32) -> Result<Vec<u8>> {
     std::fs::read_link(format!("/proc/{tid}/fd/{fd}"))
         .map(|path| path.into_os_string().into_vec())
         .map_err(|e| Error::os(format!("look at its descriptor {fd}"), tid, e))
+}
+
+/// The open flags of a descriptor.
+///
+/// # Errors
+/// If there is no such descriptor.
+pub fn fd_flags(tid: i32, fd: i32) -> Result<i32> {
+    let info = read(tid, &format!("fdinfo/{fd}"))?;
+    let info = String::from_utf8_lossy(&info);
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags
+        .and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok())
+        .ok_or_else(|| odd(tid, "fdinfo"))
 }
 
 /// All descriptors of a task, by number.

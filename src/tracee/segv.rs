@@ -58,6 +58,11 @@ impl SegvState {
         }
     }
 
+    /// Takes over the action that another task of the same process has set.
+    pub fn share_action(&mut self, other: &SegvState) {
+        self.action = other.action;
+    }
+
     /// Follows a change of the mask.
     ///
     /// # Errors

@@ -66,7 +66,11 @@ fn c_strings(what: &str, list: &[Vec<u8>]) -> Result<Vec<CString>> {
     list.iter().map(|bytes| c_string(what, bytes)).collect()
 }
 
-fn memfd(name: &str, content: &[u8]) -> Result<OwnedFd> {
+/// An anonymous file with this content, to be read from its start.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn memfd(name: &str, content: &[u8]) -> Result<OwnedFd> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     // A kernel before 6.3 does not know MFD_EXEC, and needs none.
     let fd = memfd_create(

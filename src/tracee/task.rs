@@ -125,6 +125,11 @@ impl Running {
         sys::resume(libc::PTRACE_INTERRUPT, self.owned.tid, 0)
     }
 
+    /// Gives up the ownership of a task that has become another's number.
+    pub(crate) fn forget(mut self) {
+        self.owned.reaped = true;
+    }
+
     /// Waits until it stops or ends.
     ///
     /// # Errors
@@ -304,9 +309,19 @@ impl Stopped {
         Ok(sys::event_message(self.owned.tid)? == u64::from(super::filter::FOREIGN))
     }
 
-    /// Sends it a signal, which it will meet when it is resumed.
+    /// Sends it a signal, which it will meet when it is resumed. It is a process's first thread.
     pub fn send(&self, signal: i32) {
-        sys::tgkill(self.owned.tid, self.owned.tid, signal);
+        self.send_to(self.owned.tid, signal);
+    }
+
+    /// The same for any thread of the process `pid`.
+    pub fn send_to(&self, pid: i32, signal: i32) {
+        sys::tgkill(pid, self.owned.tid, signal);
+    }
+
+    /// Gives up the ownership of a task that has become another's number.
+    pub(crate) fn forget(mut self) {
+        self.owned.reaped = true;
     }
 
     /// Its vector registers, in the layout of the processor's `xsave` instruction (`NT_X86_XSTATE`).

@@ -1,0 +1,256 @@
+//! Tasks that are made, and tasks that end.
+
+use super::task::{Kernel, Task};
+use super::{Recorder, Result};
+use crate::image::Chunk;
+use crate::recording::{Born, CallEvent, ChunkMemory, Frame};
+use crate::syscall::Memory;
+use crate::trace::Exit;
+use crate::tracee::{Running, Stop, TaskMemory, Waited};
+
+/// Flags of clone(2).
+const VM: u64 = libc::CLONE_VM as u64;
+const VFORK: u64 = libc::CLONE_VFORK as u64;
+const THREAD: u64 = libc::CLONE_THREAD as u64;
+const PIDFD: u64 = libc::CLONE_PIDFD as u64;
+const PARENT_SETTID: u64 = libc::CLONE_PARENT_SETTID as u64;
+const CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
+const CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
+const NEWPID: u64 = libc::CLONE_NEWPID as u64;
+const UNTRACED: u64 = libc::CLONE_UNTRACED as u64;
+
+/// More futexes than this in a list of robust ones are an error, as the kernel has it.
+const ROBUST_LIMIT: usize = 2048;
+
+/// What clone(2) and its kin were asked for.
+struct Asked {
+    flags: u64,
+    stack: u64,
+    tls: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    pidfd: u64,
+}
+
+impl Asked {
+    /// `None` where the call makes no task.
+    fn of(event: &CallEvent) -> Option<Asked> {
+        let [a, b, c, d, e, _] = event.args;
+        let none = Asked {
+            flags: 0,
+            stack: 0,
+            tls: 0,
+            parent_tid: 0,
+            child_tid: 0,
+            pidfd: 0,
+        };
+        Some(match i64::from(event.nr) {
+            libc::SYS_fork => none,
+            libc::SYS_vfork => Asked {
+                flags: VM | VFORK,
+                ..none
+            },
+            libc::SYS_clone => Asked {
+                flags: a,
+                stack: b,
+                parent_tid: c,
+                child_tid: d,
+                tls: e,
+                pidfd: c,
+            },
+            libc::SYS_clone3 => {
+                // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
+                let mut words = [0u8; 64];
+                ChunkMemory(&event.ins).read(a, &mut words);
+                let word = |n: usize| {
+                    let (words, _) = words.as_chunks::<8>();
+                    words.get(n).map_or(0, |w| u64::from_le_bytes(*w))
+                };
+                Asked {
+                    flags: word(0),
+                    pidfd: word(1),
+                    child_tid: word(2),
+                    parent_tid: word(3),
+                    stack: word(5).wrapping_add(word(6)),
+                    tls: word(7),
+                }
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl Recorder {
+    /// Refuses to make a task that could not be recorded; whether its maker will wait for it.
+    pub(super) fn check_clone(&self, event: &CallEvent) -> Result<bool> {
+        let Some(asked) = Asked::of(event) else {
+            return Ok(false);
+        };
+        if asked.flags & NEWPID != 0 {
+            return Err(self.unsupported("a process in a pid namespace of its own", ""));
+        }
+        if i64::from(event.nr) == libc::SYS_clone3 && asked.flags & UNTRACED != 0 {
+            return Err(self.unsupported("clone3 with CLONE_UNTRACED", ""));
+        }
+        Ok(asked.flags & VFORK != 0)
+    }
+
+    /// The task that runs has made another.
+    pub(super) fn born(&mut self, me: &mut Task, tid: i32) -> Result<()> {
+        let Some(asked) = me.pending.as_ref().and_then(|p| Asked::of(&p.event)) else {
+            return Err(self.unsupported("a new task outside of any call", ""));
+        };
+        let running = Running::adopt(tid);
+        let waited = match self.early.remove(&tid) {
+            Some(status) => running.met(status)?,
+            None => running.wait()?,
+        };
+        let flags = asked.flags;
+        let pid = if flags & THREAD != 0 { me.pid } else { tid };
+        let space = if flags & VM != 0 {
+            me.space
+        } else {
+            self.new_space()
+        };
+        let mut child = Task::new(tid, pid, space);
+        child.segv = me.segv.clone();
+        child.affinity = me.affinity.clone();
+        child.unannounced = true;
+        if flags & CHILD_CLEARTID != 0 {
+            child.clear_tid = asked.child_tid;
+        }
+        let given = |flag, value| if flags & flag != 0 { value } else { 0 };
+        self.write(Frame::Born(Born {
+            tid,
+            pid,
+            maker: me.tid,
+            flags,
+            stack: asked.stack,
+            tls: given(libc::CLONE_SETTLS as u64, asked.tls),
+            parent_tid: given(PARENT_SETTID, asked.parent_tid),
+            child_tid: given(CHILD_SETTID | CHILD_CLEARTID, asked.child_tid),
+        }))?;
+        match waited {
+            Waited::Stopped(task, stop) => {
+                child.boundary = task.regs().ok();
+                // It may have been sent a signal before its first instruction.
+                let stop = match stop {
+                    Stop::Signal(_) | Stop::Group(_) => stop,
+                    _ => Stop::Attached,
+                };
+                child.kernel = Kernel::Ready(task, stop);
+                self.queue.push_back(tid);
+            }
+            Waited::Ended(exit) => self.dead.push((tid, exit)),
+        }
+        self.tasks.insert(tid, child);
+        Ok(())
+    }
+
+    /// What the kernel wrote to the memory of a task that made another.
+    pub(super) fn written_tids(&self, event: &CallEvent, memory: TaskMemory) -> Vec<Chunk> {
+        let made = event.ret.is_some_and(|ret| ret > 0);
+        let Some(asked) = Asked::of(event).filter(|_| made) else {
+            return Vec::new();
+        };
+        let words = [(PARENT_SETTID, asked.parent_tid), (PIDFD, asked.pidfd)];
+        let written = words.iter().filter(|(flag, _)| asked.flags & flag != 0);
+        written
+            .map(|&(_, addr)| Chunk {
+                addr,
+                data: memory.bytes(addr, 4),
+            })
+            .collect()
+    }
+
+    /// Whether another task is alive of this process.
+    pub(super) fn has_threads(&self, pid: i32) -> bool {
+        self.tasks.values().any(|task| task.pid == pid)
+    }
+
+    /// Writes the ends of those that have ended while it was not their turn.
+    pub(super) fn bury(&mut self) -> Result<()> {
+        while let Some((tid, exit)) = self.dead.pop() {
+            if let Some(task) = self.tasks.remove(&tid) {
+                self.gone(task, exit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a task's end.
+    pub(super) fn gone(&mut self, mut me: Task, exit: Exit) -> Result<()> {
+        self.write_tsc(&mut me)?;
+        if let Some(pending) = me.pending.take()
+            && self.executed
+        {
+            self.write_call(pending.tid, pending.event)?;
+        }
+        let left = self.left_behind(&me);
+        self.write(Frame::Gone {
+            tid: me.tid,
+            exit,
+            left,
+        })?;
+        if me.tid == self.first {
+            self.exit = Some(exit);
+        }
+        if !self.tasks.values().any(|task| task.space == me.space) {
+            self.spaces.remove(&me.space);
+        }
+        Ok(())
+    }
+
+    /// A leader has ended before its threads; it is gone when they are.
+    pub(super) fn left_zombie(&mut self, me: &Task) -> Result<()> {
+        let chunks = self.left_behind(me);
+        let sharer = self.tasks.values().find(|t| t.space == me.space);
+        match sharer.map(|t| t.tid).filter(|_| !chunks.is_empty()) {
+            Some(tid) => self.write(Frame::Poke { tid, chunks }),
+            None => Ok(()),
+        }
+    }
+
+    /// What the kernel wrote, at a task's end, to memory that others share.
+    fn left_behind(&self, me: &Task) -> Vec<Chunk> {
+        let sharer = self
+            .tasks
+            .values()
+            .find(|t| t.space == me.space && !matches!(t.kernel, Kernel::Taken));
+        let Some(memory) = sharer.map(|task| TaskMemory::new(task.tid)) else {
+            return Vec::new();
+        };
+        let words = me.robust_words.iter().copied();
+        words
+            .chain((me.clear_tid != 0).then_some(me.clear_tid))
+            .map(|addr| Chunk {
+                addr,
+                data: memory.bytes(addr, 4),
+            })
+            .filter(|chunk| !chunk.data.is_empty())
+            .collect()
+    }
+
+    /// Notes which robust futexes a task holds that is about to end: set_robust_list(2).
+    pub(super) fn note_robust(&self, me: &mut Task, memory: TaskMemory) {
+        if me.robust == 0 {
+            return;
+        }
+        // struct robust_list_head: the first entry, the offset of the futex in each, one under way.
+        let head: Vec<u64> = (0..3)
+            .map_while(|n| memory.word(me.robust + n * 8).ok())
+            .collect();
+        let &[first, offset, under_way] = head.as_slice() else {
+            return;
+        };
+        // The lowest bit tells priority-inheriting ones.
+        let mut entry = first & !1;
+        while entry != me.robust && entry != 0 && me.robust_words.len() < ROBUST_LIMIT {
+            me.robust_words.push(entry.wrapping_add(offset));
+            entry = memory.word(entry).map_or(0, |next| next & !1);
+        }
+        if under_way & !1 != 0 {
+            me.robust_words.push((under_way & !1).wrapping_add(offset));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Which task runs: one at a time, so that the order of what is written is the order of what happened.
+//!
+//! A task runs until the kernel has it wait, and then the others do. One that was in a call comes back at
+//! the call's exit, stands there until it is its turn, and only then is the call written.
+
+use super::task::{Kernel, Task};
+use super::{Error, Recorder, Result};
+use crate::trace::Exit;
+use crate::tracee::{self, AnyWait, Running, Stop, Stopped, Waited, proc, ticker};
+
+/// How many ticks a task may go on making calls while others wait.
+const SLICE: u64 = 4;
+
+/// How often a task that sleeps without listening to signals is looked at before it counts as blocked.
+const LOOKS: u32 = 200;
+
+/// How a task ends that is gone when it is to be looked at.
+const KILLED: Exit = Exit::Signal {
+    signal: libc::SIGKILL,
+    core: false,
+};
+
+/// What became of the task that runs.
+enum Came {
+    Stopped(Stopped, Stop),
+    Ended(Exit),
+    /// The kernel has it wait.
+    Blocked(Running),
+}
+
+/// A task's next step.
+pub enum Step {
+    Met(Stopped, Stop),
+    Runs(Running),
+    /// It is out of the scheduler's hands, and back among the tasks.
+    Rests,
+}
+
+impl Recorder {
+    /// Runs all tasks to their end. `first` stands at the entry of its first call.
+    pub(super) fn run(&mut self, first: Task, at: Stopped) -> Result<()> {
+        self.follow(first, Step::Met(at, Stop::Entry))?;
+        loop {
+            self.bury()?;
+            if let Some(tid) = self.queue.pop_front() {
+                let Some(mut me) = self.tasks.remove(&tid) else {
+                    continue;
+                };
+                match std::mem::replace(&mut me.kernel, Kernel::Taken) {
+                    Kernel::Ready(task, stop) => {
+                        self.slice = ticker::ticks();
+                        self.follow(me, Step::Met(task, stop))?;
+                    }
+                    kernel => {
+                        me.kernel = kernel;
+                        self.tasks.insert(tid, me);
+                    }
+                }
+            } else if self.tasks.is_empty() {
+                return Ok(());
+            } else {
+                self.ticker.set(false);
+                if let AnyWait::Task(tid, status) = tracee::wait_any(true)? {
+                    self.note(tid, status)?;
+                }
+            }
+        }
+    }
+
+    /// Follows a task until it ends, waits, or has had its turn.
+    fn follow(&mut self, mut me: Task, mut step: Step) -> Result<()> {
+        loop {
+            let running = match step {
+                Step::Met(task, stop) => {
+                    step = match self.met(&mut me, task, stop) {
+                        Ok(step) => step,
+                        Err(error) if was_killed(&error, me.tid) => {
+                            return self.gone(me, KILLED);
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    continue;
+                }
+                Step::Runs(running) => running,
+                Step::Rests => {
+                    self.tasks.insert(me.tid, me);
+                    return Ok(());
+                }
+            };
+            step = match self.wait(&mut me, running)? {
+                Came::Stopped(task, stop) => Step::Met(task, stop),
+                Came::Blocked(running) => {
+                    if me.leaving {
+                        self.left_zombie(&me)?;
+                    }
+                    me.kernel = Kernel::Away(running);
+                    Step::Rests
+                }
+                Came::Ended(exit) => return self.gone(me, exit),
+            };
+        }
+    }
+
+    fn met(&mut self, me: &mut Task, task: Stopped, stop: Stop) -> Result<Step> {
+        let interrupted = std::mem::take(&mut me.spell.interrupted);
+        if !(stop == Stop::Attached && interrupted) {
+            me.spell.ticks = 0;
+            me.spell.around = (0, 0, 0);
+        }
+        Ok(Step::Runs(match stop {
+            Stop::Entry => {
+                self.write_tsc(me)?;
+                self.bury()?;
+                self.on_entry(me, task)?
+            }
+            Stop::Syscall if self.has_had_its_turn(me) => {
+                return Ok(self.put_off(me, task, stop));
+            }
+            Stop::Syscall => self.on_exit(me, task)?,
+            Stop::Exec => task.resume_to_exit()?,
+            Stop::Clone(child) => {
+                self.born(me, child)?;
+                task.resume_to_exit()?
+            }
+            Stop::Signal(_) => self.on_signal(me, task)?,
+            Stop::Group(_) => {
+                me.kernel = Kernel::Away(task.listen()?);
+                return Ok(Step::Rests);
+            }
+            Stop::Attached if interrupted => return self.on_interrupt(me, task),
+            Stop::Attached => self.resume(me, task)?,
+            Stop::Other(_) => task.resume()?,
+        }))
+    }
+
+    /// Has the task wait for its next turn.
+    pub(super) fn put_off(&mut self, me: &mut Task, task: Stopped, stop: Stop) -> Step {
+        me.kernel = Kernel::Ready(task, stop);
+        self.queue.push_back(me.tid);
+        Step::Rests
+    }
+
+    /// Resumes a task's own instructions.
+    pub(super) fn resume(&mut self, me: &mut Task, task: Stopped) -> Result<Running> {
+        if std::mem::take(&mut me.unannounced) {
+            self.write_run(me)?;
+        }
+        Ok(task.resume()?)
+    }
+
+    fn has_had_its_turn(&self, me: &Task) -> bool {
+        if self.queue.is_empty() {
+            return false;
+        }
+        let yields = me
+            .pending
+            .as_ref()
+            .is_some_and(|p| i64::from(p.event.nr) == libc::SYS_sched_yield);
+        yields || ticker::ticks() - self.slice >= SLICE
+    }
+
+    /// Waits for what the running task does next. What others do meanwhile is kept for their turn.
+    fn wait(&mut self, me: &mut Task, mut running: Running) -> Result<Came> {
+        let mut looks = 0;
+        loop {
+            let in_program = me.in_program();
+            // A leader that leaves before its threads reports nothing until they have gone.
+            let may_linger = me.leaving && me.tid == me.pid && self.has_threads(me.pid);
+            let impatient = may_linger || (!in_program && !me.leaving && !self.queue.is_empty());
+            self.ticker
+                .set(!self.queue.is_empty() || !me.held.is_empty());
+            match tracee::wait_any(!impatient)? {
+                AnyWait::Task(tid, status) if tid == me.tid => {
+                    return Ok(match running.met(status)? {
+                        Waited::Stopped(task, stop) => Came::Stopped(task, stop),
+                        Waited::Ended(exit) => Came::Ended(exit),
+                    });
+                }
+                AnyWait::Task(tid, status) => {
+                    if tid == me.pid && tracee::is_exec(status) {
+                        running.forget();
+                        running = self.take_over(me)?;
+                        return Ok(match running.met(status)? {
+                            Waited::Stopped(task, stop) => Came::Stopped(task, stop),
+                            Waited::Ended(exit) => Came::Ended(exit),
+                        });
+                    }
+                    self.note(tid, status)?;
+                }
+                AnyWait::Nothing => {
+                    looks += 1;
+                    if looks > 1 {
+                        match proc::state(me.tid) {
+                            Some(b'S' | b'Z' | b'I') => return Ok(Came::Blocked(running)),
+                            Some(b'D')
+                                if looks > LOOKS
+                                    || me.pending.as_ref().is_some_and(|p| p.vfork) =>
+                            {
+                                return Ok(Came::Blocked(running));
+                            }
+                            _ => {}
+                        }
+                    }
+                    tracee::give_way();
+                }
+                AnyWait::Interrupted if in_program => self.on_tick(me, &running)?,
+                AnyWait::Interrupted => {}
+            }
+        }
+    }
+
+    /// Keeps what a task did that it is not the turn of.
+    fn note(&mut self, tid: i32, status: i32) -> Result<()> {
+        if tracee::is_exec(status) {
+            self.move_to_leader(tid)?;
+        }
+        let Some(other) = self.tasks.get_mut(&tid) else {
+            // A new task whose maker has not said so yet.
+            self.early.insert(tid, status);
+            return Ok(());
+        };
+        // One that stands can be killed all the same.
+        match std::mem::replace(&mut other.kernel, Kernel::Taken) {
+            Kernel::Ready(task, _) => task.forget(),
+            Kernel::Away(running) => running.forget(),
+            Kernel::Taken => {}
+        }
+        match Running::adopt(tid).met(status)? {
+            Waited::Stopped(task, stop) => {
+                other.kernel = Kernel::Ready(task, stop);
+                self.queue.push_back(tid);
+            }
+            Waited::Ended(exit) => self.dead.push((tid, exit)),
+        }
+        Ok(())
+    }
+
+    /// A thread other than the first has executed a program: it goes on under the process's number.
+    fn move_to_leader(&mut self, pid: i32) -> Result<()> {
+        let former = tracee::former_tid(pid)?;
+        let Some(mut task) = (former != pid)
+            .then(|| self.tasks.remove(&former))
+            .flatten()
+        else {
+            return Ok(());
+        };
+        if let Kernel::Away(running) = std::mem::replace(&mut task.kernel, Kernel::Taken) {
+            running.forget();
+        }
+        task.kernel = Kernel::Away(self.take_over(&mut task)?);
+        self.tasks.insert(pid, task);
+        Ok(())
+    }
+
+    /// The same for the task that runs.
+    fn take_over(&mut self, me: &mut Task) -> Result<Running> {
+        if let Some(mut leader) = self.tasks.remove(&me.pid) {
+            match std::mem::replace(&mut leader.kernel, Kernel::Taken) {
+                Kernel::Ready(task, _) => task.forget(),
+                Kernel::Away(running) => running.forget(),
+                Kernel::Taken => {}
+            }
+            self.dead.retain(|&(tid, _)| tid != me.pid);
+            self.gone(leader, Exit::Code(0))?;
+        }
+        me.tid = me.pid;
+        Ok(Running::adopt(me.pid))
+    }
+}
+
+/// Whether an error says that this task is no more: it was killed as it stood.
+fn was_killed(error: &Error, tid: i32) -> bool {
+    match error {
+        Error::Tracee(tracee::Error::Os {
+            tid: of, source, ..
+        }) => *of == tid && matches!(source.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)),
+        Error::Tracee(tracee::Error::Ended { tid: of, .. }) => *of == tid,
+        _ => false,
+    }
+}

@@ -1,0 +1,220 @@
+//! Memory that several mappings show: files mapped shared and writable, shared anonymous memory, System V
+//! segments. Each such object has a number, and is kept as it was when it was first mapped.
+
+use super::task::Task;
+use super::{Error, Recorder, Result};
+use crate::image::{FileId, FileStore};
+use crate::recording::{CallEvent, Effect, Frame};
+use crate::tracee::{Stopped, proc, spawn};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+
+/// What tells one object from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ObjectKey {
+    /// A file: device and inode.
+    File(u64, u64),
+    /// A System V segment.
+    Segment(i32),
+}
+
+/// An object that was mapped once.
+#[derive(Clone, Copy, Debug)]
+pub struct Object {
+    id: u32,
+    size: u64,
+    inode: u64,
+}
+
+impl Recorder {
+    /// What an mmap did.
+    pub(super) fn mapped(&mut self, me: &Task, event: &CallEvent) -> Result<Effect> {
+        let [_, len, _, flags, fd, _] = event.args;
+        let kind = flags as i32 & libc::MAP_TYPE;
+        let shared = kind == libc::MAP_SHARED || kind == libc::MAP_SHARED_VALIDATE;
+        let fd = fd as i32;
+        let anonymous = flags as i32 & libc::MAP_ANONYMOUS != 0;
+        let path = match anonymous {
+            true => Vec::new(),
+            false => proc::fd_path(me.tid, fd).unwrap_or_default(),
+        };
+        if anonymous || path == b"/dev/zero" {
+            return Ok(match shared {
+                true => Effect::Share {
+                    object: self.new_object(),
+                    file: None,
+                    size: len,
+                },
+                false => Effect::None,
+            });
+        }
+        let file = self.file_of(me, fd)?;
+        if shared && can_write(me.tid, fd) {
+            return self.share_file(me, &file, &path);
+        }
+        let id = self.keep(&file, &path)?;
+        self.mapped.insert(path, id);
+        Ok(Effect::Map(id))
+    }
+
+    fn file_of(&self, me: &Task, fd: i32) -> Result<File> {
+        match File::open(format!("/proc/{}/fd/{fd}", me.tid)) {
+            Ok(file) => Ok(file),
+            Err(_) => Ok(spawn::borrow_fd(me.pid, fd)?),
+        }
+    }
+
+    fn keep(&mut self, file: &File, path: &[u8]) -> Result<FileId> {
+        let event = self.writer.events() + 1;
+        self.writer
+            .files()
+            .keep(file, path)
+            .map_err(|source| Error::Keep {
+                path: String::from_utf8_lossy(path).into_owned(),
+                event,
+                source,
+            })
+    }
+
+    fn share_file(&mut self, me: &Task, file: &File, path: &[u8]) -> Result<Effect> {
+        let meta = file
+            .metadata()
+            .map_err(|e| crate::tracee::Error::os("look at a file that it maps", me.tid, e))?;
+        let key = ObjectKey::File(meta.dev(), meta.ino());
+        let size = meta.len();
+        // The mapping that was just made is one.
+        if let Some(object) = self.objects.get(&key).copied()
+            && self.count_shown(me, object.inode)? > 1
+        {
+            return Ok(Effect::Share {
+                object: object.id,
+                file: None,
+                size: size.max(object.size),
+            });
+        }
+        let kept = self.keep(file, path)?;
+        let id = self.new_object();
+        self.mapped.insert(path.to_vec(), kept);
+        let inode = meta.ino();
+        self.objects.insert(key, Object { id, size, inode });
+        Ok(Effect::Share {
+            object: id,
+            file: Some(kept),
+            size,
+        })
+    }
+
+    /// What a shmat did.
+    pub(super) fn attached(
+        &mut self,
+        me: &Task,
+        task: &Stopped,
+        event: &CallEvent,
+    ) -> Result<Effect> {
+        let segment = event.args[0] as i32;
+        let at = event.ret.unwrap_or(0) as u64;
+        let maps = proc::maps(task.tid())?;
+        let Some(map) = maps.into_iter().find(|map| map.start == at) else {
+            return Ok(Effect::None);
+        };
+        let size = map.end - map.start;
+        let key = ObjectKey::Segment(segment);
+        if let Some(object) = self.objects.get(&key).copied()
+            && self.count_shown(me, map.inode)? > 1
+        {
+            return Ok(Effect::Share {
+                object: object.id,
+                file: None,
+                size,
+            });
+        }
+        let file = self.content_of(task, at, size)?;
+        let id = self.new_object();
+        let inode = map.inode;
+        self.objects.insert(key, Object { id, size, inode });
+        Ok(Effect::Share {
+            object: id,
+            file,
+            size,
+        })
+    }
+
+    /// Keeps what a segment holds that others may have filled; `None` where that is only zeros.
+    fn content_of(&mut self, task: &Stopped, at: u64, size: u64) -> Result<Option<FileId>> {
+        const PIECE: u64 = 1 << 20;
+        let cannot =
+            |e| crate::tracee::Error::os("keep what its shared memory holds", task.tid(), e);
+        let mut copy: Option<File> = None;
+        for from in (0..size).step_by(PIECE as usize) {
+            let data = task
+                .memory()
+                .bytes(at + from, PIECE.min(size - from) as usize);
+            if data.iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            let mut file = match copy.take() {
+                Some(file) => file,
+                None => {
+                    let file = File::from(spawn::memfd("segment", &[])?);
+                    file.set_len(size).map_err(cannot)?;
+                    file
+                }
+            };
+            std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))
+                .and_then(|_| file.write_all(&data))
+                .map_err(cannot)?;
+            copy = Some(file);
+        }
+        copy.map(|file| self.keep(&file, b"a System V shared memory segment"))
+            .transpose()
+    }
+
+    /// How many mappings show this inode, in all recorded processes.
+    fn count_shown(&self, me: &Task, inode: u64) -> Result<usize> {
+        let mut count = 0;
+        for tid in self.one_of_each_other_space(me).into_iter().chain([me.tid]) {
+            let maps = proc::maps(tid)?;
+            count += maps.iter().filter(|m| m.shared && m.inode == inode).count();
+        }
+        Ok(count)
+    }
+
+    fn new_object(&mut self) -> u32 {
+        self.last_object += 1;
+        self.last_object
+    }
+
+    /// The new size of a mapped object, if the call has changed it.
+    pub(super) fn resized(&mut self, tid: i32, event: &CallEvent) -> Result<Option<Frame>> {
+        let changes = matches!(
+            i64::from(event.nr),
+            libc::SYS_ftruncate
+                | libc::SYS_fallocate
+                | libc::SYS_write
+                | libc::SYS_pwrite64
+                | libc::SYS_writev
+        );
+        if self.objects.is_empty() || !changes || event.ret.is_none_or(|ret| ret < 0) {
+            return Ok(None);
+        }
+        let Ok(meta) = std::fs::metadata(format!("/proc/{tid}/fd/{}", event.args[0] as i32)) else {
+            return Ok(None);
+        };
+        let key = ObjectKey::File(meta.dev(), meta.ino());
+        let Some(object) = self.objects.get_mut(&key).filter(|o| o.size != meta.len()) else {
+            return Ok(None);
+        };
+        object.size = meta.len();
+        Ok(Some(Frame::Resize {
+            object: object.id,
+            size: object.size,
+        }))
+    }
+}
+
+/// Whether a file is open for writing, so that a shared mapping of it may become writable.
+fn can_write(tid: i32, fd: i32) -> bool {
+    let flags = proc::fd_flags(tid, fd).unwrap_or(libc::O_RDWR);
+    flags & libc::O_ACCMODE != libc::O_RDONLY
+}

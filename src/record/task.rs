@@ -1,0 +1,108 @@
+//! What the recorder knows of each task.
+
+use super::calls::Pending;
+use crate::recording::CallEvent;
+use crate::tracee::segv::SegvState;
+use crate::tracee::{Regs, Running, SigInfo, Stop, Stopped};
+
+/// A recorded task.
+pub struct Task {
+    pub tid: i32,
+    /// Its process.
+    pub pid: i32,
+    /// Its address space, by a number of ours: tasks with the same share one.
+    pub space: u32,
+    pub kernel: Kernel,
+    /// The call that it is in.
+    pub pending: Option<Pending>,
+    /// It has made its last call.
+    pub leaving: bool,
+    /// Signals that came between calls and wait for the next one.
+    pub held: Vec<SigInfo>,
+    /// What a trapped read of the time stamp counter must not undo.
+    pub segv: SegvState,
+    /// The registers with which the task left its last call: while they have
+    /// not changed, it has not executed anything since.
+    pub boundary: Option<Regs>,
+    /// Counter values that have not been written yet.
+    pub tsc: Vec<u64>,
+    /// Nothing that was written says that it runs on.
+    pub unannounced: bool,
+    /// How long it has run since its last stop.
+    pub spell: Spell,
+    /// Where the kernel writes a zero at its end; 0 for nowhere.
+    pub clear_tid: u64,
+    /// The head of its list of robust futexes; 0 for none.
+    pub robust: u64,
+    /// The robust futexes that it holds as it ends.
+    pub robust_words: Vec<u64>,
+    /// The CPUs that it wished to run on.
+    pub affinity: Option<Vec<u8>>,
+}
+
+/// Where a task is.
+pub enum Kernel {
+    /// It stands, for this reason, until it is its turn.
+    Ready(Stopped, Stop),
+    /// It is in a call, or stopped by job control.
+    Away(Running),
+    /// Whoever it is with looks after it; or it has ended.
+    Taken,
+}
+
+/// A stretch of running without a call.
+#[derive(Default)]
+pub struct Spell {
+    /// Ticks since it began.
+    pub ticks: u32,
+    /// rrapper has asked it to stop.
+    pub interrupted: bool,
+    /// The range that its instruction pointer was last seen in, and how often in a row.
+    pub around: (u64, u64, u32),
+}
+
+impl Task {
+    /// A task that nothing is known of yet.
+    pub fn new(tid: i32, pid: i32, space: u32) -> Task {
+        Task {
+            tid,
+            pid,
+            space,
+            kernel: Kernel::Taken,
+            pending: None,
+            leaving: false,
+            held: Vec::new(),
+            segv: SegvState::default(),
+            boundary: None,
+            tsc: Vec::new(),
+            unannounced: false,
+            spell: Spell::default(),
+            clear_tid: 0,
+            robust: 0,
+            robust_words: Vec::new(),
+            affinity: None,
+        }
+    }
+
+    /// It has executed a program, in a new address space.
+    pub fn executed(&mut self, space: u32, segv: SegvState) {
+        self.space = space;
+        self.segv = segv;
+        self.clear_tid = 0;
+        self.robust = 0;
+    }
+
+    /// Follows what a call set for its end.
+    pub fn after_call(&mut self, event: &CallEvent) {
+        match (i64::from(event.nr), event.ret) {
+            (libc::SYS_set_tid_address, _) => self.clear_tid = event.args[0],
+            (libc::SYS_set_robust_list, Some(0)) => self.robust = event.args[0],
+            _ => {}
+        }
+    }
+
+    /// Whether it executes its own instructions when it is resumed, rather than the kernel's.
+    pub fn in_program(&self) -> bool {
+        self.pending.is_none() && !self.leaving
+    }
+}
