@@ -447,6 +447,7 @@ fn write(dir: &Path, image: Image) {
             ppid: 1,
             cwd: b"/".to_vec(),
             descriptors: vec![StartFd {
+                twin: None,
                 fd: 1,
                 path: b"/dev/null".to_vec(),
                 offset: u64::MAX,

@@ -390,9 +390,9 @@ fn scripts_end_themselves(place: &Place) {
 }
 
 fn ends_of_all_kinds(place: &Place) {
-    let many = place.folder.compile("many", &["-pthread"]);
-    for how in ["fork", "vfork", "thread"] {
-        let (status, stderr) = place.start(&["record", "-o", how, &many, how]).end();
+    let refused = place.folder.compile("refused", &[]);
+    for how in ["ptrace", "unshare", "clone"] {
+        let (status, stderr) = place.start(&["record", "-o", how, &refused, how]).end();
         assert_eq!(status.code(), Some(2), "{stderr}");
         place.nothing_is_left(how);
     }
@@ -410,6 +410,34 @@ fn ends_of_all_kinds(place: &Place) {
     run.stdout = None;
     run.end();
     place.nothing_is_left("a replay that nobody reads");
+}
+
+fn a_family_is_ended(place: &Place) {
+    let lingering = place.folder.compile("lingering", &["-pthread"]);
+    type End = fn(Run);
+    let ends: [(&str, End); 3] = [
+        ("killed", |run| {
+            run.signal(libc::SIGKILL);
+            run.end();
+        }),
+        ("interrupted", |run| {
+            run.signal_group(libc::SIGINT);
+            run.dies_of(libc::SIGINT, "a family interrupted");
+        }),
+        ("insisted", |run| {
+            // The program takes the first, and its child lives on.
+            run.signal(libc::SIGTERM);
+            std::thread::sleep(Duration::from_millis(100));
+            run.signal(libc::SIGTERM);
+            run.dies_of(libc::SIGTERM, "a family asked twice");
+        }),
+    ];
+    for (how, end) in ends {
+        let run = place.start(&["record", "-o", how, &lingering]);
+        place.wait_for_recording(how);
+        end(run);
+        place.nothing_is_left(how);
+    }
 }
 
 #[test]
@@ -430,7 +458,8 @@ fn nothing_stays_behind() {
     place.folder.record("numbers-rec", &["sort", &numbers]).ok();
     place.nothing_is_left("compiling and recording");
     type Scenario = (&'static str, fn(&Place));
-    let scenarios: [Scenario; 6] = [
+    let scenarios: [Scenario; 7] = [
+        ("a family", a_family_is_ended),
         ("recording interrupted", recording_is_interrupted),
         (
             "a stubborn program",

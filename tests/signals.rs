@@ -115,16 +115,14 @@ fn a_signal_that_kills_the_program_kills_its_recorder() {
 #[test]
 fn programs_that_are_not_supported() {
     let folder = Folder::new();
-    let program = folder.compile("many", &["-pthread"]);
-    for (how, calls) in [
-        ("fork", ["clone", "fork"]),
-        ("vfork", ["vfork", "clone"]),
-        ("thread", ["clone3", "clone"]),
+    let program = folder.compile("refused", &[]);
+    for (how, what) in [
+        ("ptrace", "ptrace(PTRACE_TRACEME)"),
+        ("unshare", "unshare(CLONE_NEWNS)"),
+        ("clone", "pid namespace"),
     ] {
         let done = folder.rrapper(["record", "-o", how, &program, how]);
-        let named = calls.iter().any(|call| done.stderr.contains(call));
-        assert!(named, "{}", done.stderr);
-        done.complains(&["cannot record", " at event ", how]);
+        done.complains(&["cannot record", what, " at event ", how]);
         // What was recorded up to there is a recording.
         let listed = folder.rrapper(["-q", "events", how]).ok();
         assert!(listed.text().contains("execve("), "{}", listed.text());
@@ -133,10 +131,8 @@ fn programs_that_are_not_supported() {
 }
 
 #[test]
-fn a_program_that_waits_for_a_signal_without_calls_does_not_hang_the_recorder() {
+fn a_program_that_waits_for_a_signal_without_calls() {
     let folder = Folder::new();
     let program = folder.compile("deaf", &[]);
-    folder
-        .record("rec", &[&program])
-        .complains(&["SIGALRM", "makes none"]);
+    record_and_replay(&folder, &[&program]).ok();
 }

@@ -46,6 +46,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         command,
         dir,
         on_start: Some(Box::new(move |pid| starting.started(pid, &there))),
+        observer: None,
     });
     // The program has ended as it did; so do we, whatever signal there was.
     interrupts.forget();

@@ -107,6 +107,9 @@ pub fn capture(task: &Stopped, files: &mut dyn FileStore) -> Result<Image> {
     let mut regs = task.regs()?;
     regs.set_ip(regs.ip());
     image.regs = regs.to_words().to_vec();
+    let page_map = proc::PageMap::open(tid)?;
+    // The files of neighbouring mappings are mostly the same.
+    let mut last: Option<(proc::Map, FileId)> = None;
     for map in proc::maps(tid)? {
         if agent::overlaps(map.start, map.end) || map.name == b"[vsyscall]" {
             continue;
@@ -114,13 +117,24 @@ pub fn capture(task: &Stopped, files: &mut dyn FileStore) -> Result<Image> {
         if map.name == b"[heap]" {
             image.brk = map.end;
         }
-        let backing = backing(tid, &map, files)?;
+        let backing = match &last {
+            Some((before, file)) if map.inode == before.inode && map.name == before.name => {
+                Backing::File {
+                    file: *file,
+                    offset: map.offset,
+                }
+            }
+            _ => backing(tid, &map, &image.exe, files)?,
+        };
+        if let Backing::File { file, .. } = backing {
+            last = Some((map.clone(), file));
+        }
         let pages = match backing {
             // Nothing backs it that could be found again: all that is there counts.
             Backing::Anonymous if map.inode != 0 => {
                 (map.start..map.end).step_by(PAGE as usize).collect()
             }
-            _ => proc::private_pages(tid, map.start, map.end)?,
+            _ => page_map.private(map.start, map.end)?,
         };
         read_pages(memory, &pages, &mut image.pages)?;
         image.mappings.push(Mapping {
@@ -134,7 +148,7 @@ pub fn capture(task: &Stopped, files: &mut dyn FileStore) -> Result<Image> {
     Ok(image)
 }
 
-fn backing(tid: i32, map: &proc::Map, files: &mut dyn FileStore) -> Result<Backing> {
+fn backing(tid: i32, map: &proc::Map, exe: &[u8], files: &mut dyn FileStore) -> Result<Backing> {
     if map.name == b"[stack]" {
         return Ok(Backing::Stack);
     }
@@ -145,8 +159,11 @@ fn backing(tid: i32, map: &proc::Map, files: &mut dyn FileStore) -> Result<Backi
     // alone do not tell them apart on two file systems.
     let link = format!("/proc/{tid}/exe");
     let by_name = Path::new(std::ffi::OsStr::from_bytes(&map.name));
-    let is_exe = proc::exe(tid).is_ok_and(|exe| exe == map.name);
-    let path = if is_exe { Path::new(&link) } else { by_name };
+    let path = if exe == map.name {
+        Path::new(&link)
+    } else {
+        by_name
+    };
     if let Ok(file) = File::open(path)
         && file.metadata().is_ok_and(|m| m.ino() == map.inode)
     {

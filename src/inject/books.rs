@@ -4,7 +4,8 @@ use super::driver::Driver;
 use super::hook::{Decision, HookCall, Phase};
 use super::{Error, Result};
 use crate::image::Chunk;
-use crate::syscall::{Moved, Syscall};
+use crate::recording::{CallEvent, Effect, written_numbers};
+use crate::syscall::{Moved, Region, Syscall};
 use crate::tracee::{Stopped, proc};
 
 impl Driver<'_> {
@@ -63,31 +64,65 @@ impl Driver<'_> {
             self.note_output(seen, ret, moved);
         }
         self.log.call(seen, Some(ret));
-        let path = self.opened_path(seen, ret);
         let outs = match seen.call.name {
-            "pipe" | "pipe2" | "socketpair" | "getdents64" => self.outputs(seen, ret),
+            "pipe" | "pipe2" | "socketpair" | "getdents" | "getdents64" | "recvmsg"
+            | "recvmmsg" => self.outputs(seen, ret),
             // No other call has outputs that the table looks at.
             _ => Vec::new(),
         };
-        self.descriptors.follow(
-            u64::from(seen.call.nr),
-            seen.args,
-            ret,
-            path.as_deref(),
-            &[],
-            &outs,
-        );
+        let ins = match seen.call.name {
+            "openat2" | "ioctl" | "recvmsg" | "recvmmsg" => self.inputs(seen),
+            _ => Vec::new(),
+        };
+        let mut call = CallEvent {
+            nr: seen.call.nr,
+            args: seen.args,
+            ip: 0,
+            ret: Some(ret),
+            ins,
+            outs,
+            effect: Effect::None,
+        };
+        call.effect = self.opened(seen, &call, ret);
+        self.descriptors.apply(&call);
+    }
+
+    /// What the call opened, as far as it is known.
+    fn opened(&self, seen: &HookCall, call: &CallEvent, ret: i64) -> Effect {
+        if let Some(recorded @ Effect::Opened(list)) = &seen.opened {
+            // A hook may have made others of them.
+            let now = match written_numbers(call) {
+                none if none.is_empty() => vec![ret as i32],
+                written => written,
+            };
+            let same = list.iter().map(|opened| opened.fd).eq(now);
+            return match same {
+                true => recorded.clone(),
+                false => Effect::None,
+            };
+        }
+        self.opened_path(seen, ret)
+            .map_or(Effect::None, Effect::Path)
+    }
+
+    fn inputs(&self, seen: &HookCall) -> Vec<Chunk> {
+        let regions = seen.call.inputs(&seen.args, &seen.memory);
+        self.chunks(seen, regions)
     }
 
     fn outputs(&self, seen: &HookCall, ret: i64) -> Vec<Chunk> {
-        seen.call
-            .outputs(&seen.args, ret, &seen.memory, &seen.memory)
-            .into_iter()
-            .map(|region| Chunk {
-                addr: region.addr,
-                data: seen.memory.bytes(region.addr, region.len),
-            })
-            .collect()
+        let regions = seen
+            .call
+            .outputs(&seen.args, ret, &seen.memory, &seen.memory);
+        self.chunks(seen, regions)
+    }
+
+    fn chunks(&self, seen: &HookCall, regions: Vec<Region>) -> Vec<Chunk> {
+        let chunk = |region: Region| Chunk {
+            addr: region.addr,
+            data: seen.memory.bytes(region.addr, region.len),
+        };
+        regions.into_iter().map(chunk).collect()
     }
 
     fn note_output(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
@@ -125,7 +160,7 @@ impl Driver<'_> {
                 false => proc::fd_path(tid, ret as i32).ok(),
             };
         }
-        if let Some(path) = &seen.opened {
+        if let Some(Effect::Path(path)) = &seen.opened {
             return Some(path.clone());
         }
         let path = seen.path()?;

@@ -5,7 +5,7 @@
 //! closed, so that its use answers EBADF, and is listed.
 
 use super::Result;
-use crate::recording::{DescriptorTable, OpenFile, Stream};
+use crate::recording::{DescriptorTable, OpenFile};
 use crate::replay::Place;
 use crate::tracee::{Remote, Stopped};
 use std::ffi::OsStr;
@@ -37,7 +37,9 @@ pub fn recreate(task: &mut Stopped, place: Place, table: &DescriptorTable) -> Re
     let mut opened = Vec::new();
     for (fd, file, cloexec) in table.iter() {
         let flags = if cloexec { libc::O_CLOEXEC } else { 0 } as u64;
-        if let Some(twin) = table.duplicate_of(fd) {
+        let captured = table.output_stream(fd).is_some();
+        let twin = table.duplicate_of(fd);
+        if let Some(twin) = twin.filter(|&twin| table.output_stream(twin).is_some() == captured) {
             if opened.contains(&twin) {
                 remote.must(
                     "duplicate a descriptor",
@@ -48,7 +50,7 @@ pub fn recreate(task: &mut Stopped, place: Place, table: &DescriptorTable) -> Re
             }
             continue;
         }
-        match reopen(&mut remote, fd, file, cloexec)? {
+        match reopen(&mut remote, fd, file, cloexec, captured)? {
             Ok(()) => opened.push(fd),
             // What somebody else left open, and the program never asked for, is no news.
             Err(_) if file.inherited => {}
@@ -80,8 +82,8 @@ fn reopen(
     fd: i32,
     file: &OpenFile,
     cloexec: bool,
+    captured: bool,
 ) -> Result<std::result::Result<(), String>> {
-    let captured = matches!(file.stream, Some(Stream::Stdout | Stream::Stderr));
     if captured && file.path != b"/dev/null" {
         return stand_in(remote, fd, file, cloexec).map(Ok);
     }

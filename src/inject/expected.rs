@@ -288,9 +288,9 @@ fn moved_data(step: &Step) -> Option<Vec<u8>> {
 }
 
 /// What a recorded call opened.
-fn opened(step: &Step) -> Option<Vec<u8>> {
+fn opened(step: &Step) -> Option<Effect> {
     match &step.exact.as_ref()?.effect {
-        Effect::Path(path) => Some(path.clone()),
+        effect @ (Effect::Path(_) | Effect::Opened(_)) => Some(effect.clone()),
         _ => None,
     }
 }

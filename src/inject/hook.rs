@@ -2,6 +2,7 @@
 
 use super::Divergence;
 use crate::image::Chunk;
+use crate::recording::Effect;
 use crate::syscall::{Memory, Moved, Syscall};
 use crate::trace::Value;
 use crate::tracee::{Result, TaskMemory};
@@ -120,7 +121,7 @@ pub struct HookCall {
     /// Where in it the part below the current directory begins.
     pub(super) fd_below: Option<usize>,
     /// What the recorded call opened, where it is known.
-    pub(super) opened: Option<Vec<u8>>,
+    pub(super) opened: Option<Effect>,
     pub(super) decision: Decision,
     pub(super) stop: Option<String>,
     pub(super) signal: Option<i32>,

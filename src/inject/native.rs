@@ -49,8 +49,9 @@ impl Driver<'_> {
                 image::restore_signals(&mut task, image)?;
                 self.segv = SegvState::at_exec(image.sigmask, image.ignored);
                 self.limit = Limit::new(task.tid(), self.limit.left())?;
-                self.descriptors
-                    .follow(u64::from(seen.call.nr), seen.args, 0, None, &[], &[]);
+                if let Some(event) = &exact {
+                    self.descriptors.apply(event);
+                }
                 return Ok(Next::Resume(task));
             }
             "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {

@@ -39,6 +39,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         command,
         dir,
         on_start: Some(Box::new(move |pid| starting.started(pid, &there))),
+        observer: None,
     });
     watch.ended(result.as_ref().ok().map(|recorded| recorded.exit));
     let recorded = result.map_err(raise)?;

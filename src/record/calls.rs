@@ -1,10 +1,11 @@
 //! Calls: what goes in is taken at the entry, what comes out at the exit.
 
 use super::task::Task;
-use super::{Error, Recorder, Result, moved};
+use super::{Error, Recorder, Result, looked, moved};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::syscall::{self, Region, Replay, Syscall};
+use crate::tracee::memory::Pages;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Running, Stopped, TaskMemory, memory, proc};
 
@@ -50,7 +51,7 @@ impl Recorder {
             args,
             ip: if self.executed { regs.ip() } else { 0 },
             ret: None,
-            ins: read_regions(memory, &call.inputs(&args, &memory)),
+            ins: inputs(memory, call, &args),
             outs: Vec::new(),
             effect: Effect::None,
         };
@@ -125,8 +126,12 @@ impl Recorder {
             // Who cannot be dumped cannot be read by a tracer without privilege either.
             libc::SYS_prctl if memory::is_hidden_by(call.nr, &event.args) => Some(0),
             // A filter of the program's own would see rrapper's calls, and answer them.
-            libc::SYS_prctl if event.args[0] as i32 == libc::PR_SET_SECCOMP => Some(0),
+            libc::SYS_prctl if event.args[0] as i32 == libc::PR_SET_SECCOMP => {
+                self.warn_of_filter();
+                Some(0)
+            }
             libc::SYS_seccomp if event.args[0] <= 1 => {
+                self.warn_of_filter();
                 let listens = event.args[1] & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
                 Some(if listens { -i64::from(libc::EINVAL) } else { 0 })
             }
@@ -171,8 +176,9 @@ impl Recorder {
                 self.show_affinity(me, &task, &event)?;
             }
             let memory = task.memory();
-            let regions = call.outputs(&event.args, ret, &ChunkMemory(&event.ins), &memory);
-            event.outs = read_regions(memory, &regions);
+            let pages = Pages::new(memory);
+            let regions = call.outputs(&event.args, ret, &ChunkMemory(&event.ins), &pages);
+            event.outs = read_regions(&pages, &regions);
             event.outs.extend(self.written_tids(&event, memory));
             event.effect = self.effect(me, &task, call, &event, moved)?;
             me.after_call(&event);
@@ -231,18 +237,21 @@ impl Recorder {
         match i64::from(event.nr) {
             libc::SYS_mmap => return self.mapped(me, event),
             libc::SYS_shmat => return self.attached(me, task, event),
-            libc::SYS_chdir | libc::SYS_fchdir => return Ok(Effect::Path(proc::cwd(tid)?)),
             _ => {}
         }
         if let Some(source) = moved {
             return Ok(Effect::Moved(source.read(tid, ret as usize)?));
         }
-        if call.returns_fd() {
-            return Ok(Effect::Path(
-                proc::fd_path(tid, ret as i32).unwrap_or_default(),
-            ));
+        looked::effect(&self.family, task, call, event)
+    }
+
+    /// Says, once, that a program's own filter is not in force.
+    fn warn_of_filter(&mut self) {
+        if !std::mem::replace(&mut self.has_filter, true) {
+            tracing::warn!(
+                "the program's seccomp filters are not put into force: it is told that they are"
+            );
         }
-        Ok(Effect::None)
     }
 
     /// Says that a program does without the rights of its file's owner.
@@ -263,6 +272,11 @@ impl Recorder {
     pub(super) fn write(&mut self, frame: Frame) -> Result<()> {
         self.writer.write(&frame)?;
         self.family.follow(&frame);
+        if let Frame::Event(event) = &frame
+            && event.call().is_none_or(|call| call.ret.is_some())
+        {
+            self.observe(event.tid);
+        }
         Ok(())
     }
 
@@ -338,7 +352,13 @@ fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> Stri
     format!("{}({})", call.name, values.join(", "))
 }
 
-fn read_regions(memory: TaskMemory, regions: &[Region]) -> Vec<Chunk> {
+/// What a call is given.
+fn inputs(memory: TaskMemory, call: &Syscall, args: &[u64; 6]) -> Vec<Chunk> {
+    let pages = Pages::new(memory);
+    read_regions(&pages, &call.inputs(args, &pages))
+}
+
+fn read_regions(memory: &Pages, regions: &[Region]) -> Vec<Chunk> {
     regions
         .iter()
         .filter(|region| region.len > 0)

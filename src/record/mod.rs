@@ -8,8 +8,10 @@ mod affinity;
 mod born;
 mod calls;
 mod error;
+mod looked;
 mod mapped;
 mod moved;
+mod observe;
 mod preempt;
 mod program;
 mod schedule;
@@ -18,6 +20,7 @@ mod signals;
 mod task;
 
 pub use error::{Error, Result};
+pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
 use crate::image::FileId;
@@ -25,7 +28,7 @@ use crate::recording::{Family, Frame, Start, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{Command, Running, Stopped, pin, proc, spawn};
+use crate::tracee::{Command, Running, Stopped, pin, proc, same, spawn};
 use share::{Object, ObjectKey};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -39,6 +42,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Called with the program's pid once it is about to start.
     pub on_start: Option<Box<dyn FnOnce(i32)>>,
+    /// Called whenever an event has been written after which its task goes on.
+    pub observer: Option<Observer>,
 }
 
 /// A finished recording.
@@ -63,6 +68,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         command,
         dir,
         on_start,
+        observer,
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
@@ -80,6 +86,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         first: pid,
         exe,
         family,
+        observer,
         tasks: BTreeMap::new(),
         queue: VecDeque::new(),
         dead: Vec::new(),
@@ -92,6 +99,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         spaces: HashMap::new(),
         last_space: 0,
         executed: false,
+        has_filter: false,
         exit: None,
     };
     let outcome = recorder.run(Task::new(pid, pid, 0), task);
@@ -100,16 +108,20 @@ pub fn record(options: Options) -> Result<Recorded> {
 
 fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>) -> Result<Start> {
     let tid = task.tid();
-    let descriptors = proc::descriptors(tid)?
-        .into_iter()
-        .filter(|d| d.flags & libc::O_CLOEXEC == 0)
-        .map(|d| StartFd {
+    let mut descriptors: Vec<StartFd> = Vec::new();
+    let kept = proc::descriptors(tid)?.into_iter();
+    for d in kept.filter(|d| d.flags & libc::O_CLOEXEC == 0) {
+        let shares = |other: &&StartFd| {
+            other.path == d.path && same::share_file((tid, other.fd), (tid, d.fd)) == Some(true)
+        };
+        descriptors.push(StartFd {
             fd: d.fd,
+            twin: descriptors.iter().find(shares).map(|other| other.fd),
             path: d.path,
             offset: d.offset,
             flags: d.flags,
-        })
-        .collect();
+        });
+    }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Ok(Start {
         argv,
@@ -128,6 +140,7 @@ struct Recorder {
     first: i32,
     exe: PathBuf,
     family: Family,
+    observer: Option<Observer>,
     /// All tasks but the one that runs.
     tasks: BTreeMap<i32, Task>,
     /// Those that can be resumed, in the order of their turns.
@@ -148,6 +161,8 @@ struct Recorder {
     last_space: u32,
     /// Whether the program has been executed at all.
     executed: bool,
+    /// Whether the program wished for a seccomp filter.
+    has_filter: bool,
     /// How the program itself ended.
     exit: Option<Exit>,
 }

@@ -162,14 +162,15 @@ fn note_same(same: &mut Vec<(u64, u32)>, addr: u64) {
 /// The pages of a task's memory that may have been written to, in runs: address and number.
 fn written_pages(tid: i32) -> Result<Vec<(u64, usize)>> {
     let mut runs = Vec::new();
+    let page_map = proc::PageMap::open(tid)?;
     for map in proc::maps(tid)? {
         let writable = map.prot & libc::PROT_WRITE != 0;
         if !writable || agent::overlaps(map.start, map.end) {
             continue;
         }
         let pages = match map.shared {
-            true => proc::present_pages(tid, map.start, map.end)?,
-            false => proc::private_pages(tid, map.start, map.end)?,
+            true => page_map.present(map.start, map.end)?,
+            false => page_map.private(map.start, map.end)?,
         };
         for run in pages.chunk_by(|a, b| a + PAGE as u64 == *b) {
             runs.extend(run.chunks(PIECE / PAGE).map(|part| (part[0], part.len())));

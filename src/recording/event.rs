@@ -36,6 +36,8 @@ pub struct StartFd {
     pub offset: u64,
     /// The open flags.
     pub flags: i32,
+    /// The lowest descriptor that shares its open file, if one does.
+    pub twin: Option<i32>,
 }
 
 /// One frame of a recording. The order of the frames is the schedule: see [`Frame::Run`].
@@ -194,6 +196,28 @@ pub enum Effect {
     Path(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Bytes went to a standard stream without passing through the program's memory.
     Moved(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The offset of the descriptor that is its first argument afterwards, where the call alone does not say it.
+    Offset(u64),
+    /// Descriptors were made that the call alone says too little of.
+    Opened(Vec<Opened>),
+}
+
+/// A descriptor as it was when it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Its number.
+    pub fd: i32,
+    /// What `/proc/PID/fd` shows.
+    #[serde(with = "serde_bytes")]
+    pub path: Vec<u8>,
+    /// The open flags, with `O_CLOEXEC`.
+    pub flags: i32,
+    /// The offset.
+    pub offset: u64,
+    /// Whether reading and writing move it.
+    pub moves: bool,
+    /// A descriptor of some task that shares its open file: the task, and the number.
+    pub twin: Option<(i32, i32)>,
 }
 
 /// A signal.

@@ -1,34 +1,60 @@
 //! The tasks of a recording and what the kernel keeps for each of their processes, followed frame by frame:
 //! who is whose thread and child, and what their descriptors are.
+//!
+//! An open file is shared by all that a fork or a message gave it to, a table of descriptors by those
+//! that were made with `CLONE_FILES`, the current directory and the umask by those with `CLONE_FS`.
+//!
+//! The parent of an orphan is 1 until it asks for it (getppid(2)): which process takes orphans is not known.
 
-use super::{Born, CallEvent, DescriptorTable, Event, Frame, OpenFile, Start, Stream};
+use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
+use super::{
+    Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Start, Stream,
+};
 use std::collections::BTreeMap;
 
-/// A task, as far as it matters here.
-#[derive(Clone, Debug)]
+/// More descriptors than the tables of all processes have together, except in a damaged recording.
+const MOST_DESCRIPTORS: usize = 4 << 20;
+
+/// A task: its process, and the numbers of its table and its place.
+#[derive(Clone, Copy, Debug)]
 struct Task {
     pid: i32,
+    table: usize,
+    place: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Process {
     ppid: i32,
-    table: DescriptorTable,
+    /// How many tasks it has.
+    tasks: usize,
 }
 
 /// All tasks that there are at some place of a recording.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     tasks: BTreeMap<i32, Task>,
+    processes: BTreeMap<i32, Process>,
+    tables: Pool<Slots>,
+    places: Pool<Place>,
+    files: Pool<OpenFile>,
 }
 
 impl Family {
     /// The one task that a recording begins with.
     pub fn at_start(start: &Start) -> Family {
+        let (slots, files, place) = at_start(start);
+        let mut family = Family {
+            files,
+            ..Family::default()
+        };
         let task = Task {
             pid: start.pid,
-            ppid: start.ppid,
-            table: DescriptorTable::at_start(start),
+            table: family.tables.add(slots),
+            place: family.places.add(place),
         };
-        Family {
-            tasks: BTreeMap::from([(start.pid, task)]),
-        }
+        family.add(start.pid, task, start.ppid);
+        family
     }
 
     /// Follows one frame.
@@ -36,9 +62,7 @@ impl Family {
         match frame {
             Frame::Event(event) => self.follow_event(event),
             Frame::Born(born) => self.born(born),
-            Frame::Gone { tid, .. } => {
-                self.tasks.remove(tid);
-            }
+            Frame::Gone { tid, .. } => self.gone(*tid),
             _ => {}
         }
     }
@@ -52,22 +76,166 @@ impl Family {
 
     /// Follows one call of this task.
     pub fn call(&mut self, tid: i32, call: &CallEvent) {
-        if let Some(task) = self.tasks.get_mut(&tid) {
-            task.table.apply(call);
+        let Some(ret) = call.ret else { return };
+        let Some(&task) = self.tasks.get(&tid) else {
+            return;
+        };
+        if !failed(ret) {
+            self.part(tid, task, call, ret);
         }
+        match &call.effect {
+            Effect::Opened(list) if !failed(ret) => {
+                for opened in list {
+                    let twin = self.twin(opened);
+                    if let Some(mut held) = self.held(tid) {
+                        held.opened(opened, twin);
+                    }
+                }
+            }
+            _ => {
+                if let Some(mut held) = self.held(tid) {
+                    held.follow(call);
+                }
+            }
+        }
+        let executed = matches!(
+            i64::from(call.nr),
+            libc::SYS_execve | libc::SYS_execveat if !failed(ret)
+        );
+        if executed && tid != task.pid && !self.tasks.contains_key(&task.pid) {
+            // Whoever executes becomes its process's first and only thread.
+            self.tasks.remove(&tid);
+            self.tasks.insert(task.pid, task);
+        }
+    }
+
+    /// What a task's calls work on.
+    fn held(&mut self, tid: i32) -> Option<Held<'_>> {
+        let task = self.tasks.get(&tid)?;
+        Some(Held {
+            slots: self.tables.get_mut(task.table)?,
+            files: &mut self.files,
+            place: self.places.get_mut(task.place)?,
+        })
+    }
+
+    /// Gives a task its own table or place where the call does so, and notes what it says of processes.
+    fn part(&mut self, tid: i32, task: Task, call: &CallEvent, ret: i64) {
+        let flags = call.args[0] as i32;
+        let (table, place) = match i64::from(call.nr) {
+            libc::SYS_execve | libc::SYS_execveat => (true, false),
+            libc::SYS_unshare => (
+                flags & libc::CLONE_FILES != 0,
+                flags & (libc::CLONE_FS | libc::CLONE_NEWNS | libc::CLONE_NEWUSER) != 0,
+            ),
+            libc::SYS_close_range => {
+                let flags = call.args[2] as u32;
+                (flags & libc::CLOSE_RANGE_UNSHARE != 0, false)
+            }
+            libc::SYS_getppid => {
+                if let Some(process) = self.processes.get_mut(&task.pid) {
+                    process.ppid = ret as i32;
+                }
+                return;
+            }
+            _ => return,
+        };
+        let mut own = task;
+        if table && self.tables.is_shared(task.table) {
+            own.table = self.copied_table(task.table);
+            self.tables.let_go(task.table);
+        }
+        if place && self.places.is_shared(task.place) {
+            own.place = self.copied_place(task.place);
+            self.places.let_go(task.place);
+        }
+        self.tasks.insert(tid, own);
+    }
+
+    fn copied_table(&mut self, table: usize) -> usize {
+        let fits = |slots: &&Slots| slots.len() + self.files.holders() <= MOST_DESCRIPTORS;
+        let copy = match self.tables.get(table).filter(fits) {
+            Some(slots) => slots.copy(&mut self.files),
+            None => Slots::default(),
+        };
+        self.tables.add(copy)
+    }
+
+    fn copied_place(&mut self, place: usize) -> usize {
+        let copy = self.places.get(place).cloned().unwrap_or_default();
+        self.places.add(copy)
+    }
+
+    /// The descriptor that a new one shares its open file with.
+    fn twin(&self, opened: &Opened) -> Option<Slot> {
+        let (tid, fd) = opened.twin?;
+        self.slot(tid, fd)
+    }
+
+    fn slot(&self, tid: i32, fd: i32) -> Option<Slot> {
+        let task = self.tasks.get(&tid)?;
+        self.tables.get(task.table)?.get(fd)
     }
 
     /// Follows a task's making.
     pub fn born(&mut self, born: &Born) {
-        let Some(maker) = self.tasks.get(&born.maker) else {
+        let Some(&maker) = self.tasks.get(&born.maker) else {
             return;
+        };
+        let has = |flag: i32| born.flags & flag as u64 != 0;
+        let ppid = match self.processes.get(&maker.pid) {
+            Some(process) if has(libc::CLONE_PARENT) => process.ppid,
+            _ => maker.pid,
         };
         let task = Task {
             pid: born.pid,
-            ppid: maker.pid,
-            table: maker.table.clone(),
+            table: match has(libc::CLONE_FILES) {
+                true => {
+                    self.tables.hold(maker.table);
+                    maker.table
+                }
+                false => self.copied_table(maker.table),
+            },
+            place: match has(libc::CLONE_FS) {
+                true => {
+                    self.places.hold(maker.place);
+                    maker.place
+                }
+                false => self.copied_place(maker.place),
+            },
         };
-        self.tasks.insert(born.tid, task);
+        // Its number may be that of one that was not seen to go.
+        self.gone(born.tid);
+        self.add(born.tid, task, ppid);
+    }
+
+    fn add(&mut self, tid: i32, task: Task, ppid: i32) {
+        self.tasks.insert(tid, task);
+        let process = self.processes.entry(task.pid);
+        process.or_insert(Process { ppid, tasks: 0 }).tasks += 1;
+    }
+
+    /// Follows a task's end.
+    fn gone(&mut self, tid: i32) {
+        let Some(task) = self.tasks.remove(&tid) else {
+            return;
+        };
+        if let Some(mut slots) = self.tables.let_go(task.table) {
+            slots.retain(&mut self.files, |_, _| false);
+        }
+        self.places.let_go(task.place);
+        let Some(process) = self.processes.get_mut(&task.pid) else {
+            return;
+        };
+        process.tasks -= 1;
+        if process.tasks == 0 {
+            self.processes.remove(&task.pid);
+            for orphan in self.processes.values_mut() {
+                if orphan.ppid == task.pid {
+                    orphan.ppid = 1;
+                }
+            }
+        }
     }
 
     /// The process of a task; `None` where there is no such task.
@@ -77,7 +245,8 @@ impl Family {
 
     /// The parent of a task's process.
     pub fn ppid(&self, tid: i32) -> Option<i32> {
-        self.tasks.get(&tid).map(|task| task.ppid)
+        let pid = self.tasks.get(&tid)?.pid;
+        self.processes.get(&pid).map(|process| process.ppid)
     }
 
     /// The tasks of a process, by rising number.
@@ -87,18 +256,49 @@ impl Family {
             .map(|(&tid, _)| tid)
     }
 
+    /// All tasks, by rising number.
+    pub fn all_tasks(&self) -> impl Iterator<Item = i32> {
+        self.tasks.keys().copied()
+    }
+
+    /// Whether two tasks have the same table of descriptors.
+    pub fn share_descriptors(&self, one: i32, other: i32) -> bool {
+        let table = |tid: i32| self.tasks.get(&tid).map(|task| task.table);
+        table(one).is_some() && table(one) == table(other)
+    }
+
     /// A task's descriptors, on their own.
     pub fn descriptors(&self, tid: i32) -> Option<DescriptorTable> {
-        self.tasks.get(&tid).map(|task| task.table.clone())
+        let task = self.tasks.get(&tid)?;
+        Some(DescriptorTable::of(
+            self.tables.get(task.table)?,
+            &self.files,
+            self.places.get(task.place)?,
+        ))
+    }
+
+    /// A task's descriptors by number: the open file, and whether exec closes it.
+    pub fn each_descriptor(&self, tid: i32) -> impl Iterator<Item = (i32, &OpenFile, bool)> {
+        let task = self.tasks.get(&tid);
+        let slots = task.and_then(|task| self.tables.get(task.table));
+        let all = slots.into_iter().flat_map(Slots::iter);
+        all.filter_map(|(fd, slot)| Some((fd, self.files.get(slot.file)?, slot.cloexec)))
     }
 
     /// The open file behind a task's descriptor.
     pub fn open_file(&self, tid: i32, fd: i32) -> Option<&OpenFile> {
-        self.tasks.get(&tid)?.table.get(fd)
+        self.files.get(self.slot(tid, fd)?.file)
     }
 
     /// The standard stream that a task's descriptor writes to, if it is one.
     pub fn output_stream(&self, tid: i32, fd: i32) -> Option<Stream> {
-        self.tasks.get(&tid)?.table.output_stream(fd)
+        let stream = self.slot(tid, fd)?.stream;
+        stream.filter(|&stream| stream != Stream::Stdin)
+    }
+
+    /// A task's current directory.
+    pub fn cwd(&self, tid: i32) -> Option<&[u8]> {
+        let place = self.places.get(self.tasks.get(&tid)?.place)?;
+        Some(&place.cwd)
     }
 }

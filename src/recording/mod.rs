@@ -21,9 +21,10 @@ mod reader;
 mod segment;
 mod writer;
 
-pub use descriptors::{DescriptorTable, OpenFile, Stream};
+pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
 pub use event::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, SignalEvent, Start, StartFd,
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, SignalEvent, Start,
+    StartFd,
 };
 pub use family::Family;
 pub use files::Files;

@@ -4,6 +4,7 @@ use super::{Error, Result};
 use crate::syscall::Memory;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
+use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
@@ -111,6 +112,73 @@ impl TaskMemory {
             len,
         }];
         process_vm_readv(Pid::from_raw(self.tid), &mut local, &remote).unwrap_or(0)
+    }
+}
+
+/// A task's memory as it is read first: pages are fetched whole, and not again.
+pub struct Pages {
+    memory: TaskMemory,
+    /// Address and content of those that were read last; no content where nothing can be read.
+    pages: RefCell<Vec<(u64, Vec<u8>)>>,
+}
+
+impl Pages {
+    /// The number of pages that are kept.
+    const KEPT: usize = 16;
+
+    /// Reads this memory.
+    pub fn new(memory: TaskMemory) -> Pages {
+        Pages {
+            memory,
+            pages: RefCell::default(),
+        }
+    }
+
+    /// The bytes of a range, or as many from its start as can be read.
+    pub fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
+        let mut buf = vec![0; len];
+        let n = self.read(addr, &mut buf);
+        buf.truncate(n);
+        buf
+    }
+
+    fn read_page(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let page = addr & !(PAGE - 1);
+        let from = (addr - page) as usize;
+        let mut pages = self.pages.borrow_mut();
+        let at = match pages.iter().position(|&(start, _)| start == page) {
+            Some(at) => at,
+            None => {
+                if pages.len() == Pages::KEPT {
+                    pages.remove(0);
+                }
+                pages.push((page, self.memory.bytes(page, PAGE as usize)));
+                pages.len() - 1
+            }
+        };
+        let content = pages[at].1.get(from..).unwrap_or_default();
+        let n = content.len().min(buf.len());
+        buf[..n].copy_from_slice(&content[..n]);
+        n
+    }
+}
+
+impl Memory for Pages {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        if buf.len() >= PAGE as usize {
+            return self.memory.read(addr, buf);
+        }
+        let mut done = 0;
+        while done < buf.len() {
+            let at = addr.wrapping_add(done as u64);
+            let end = buf.len().min(done + (PAGE - at % PAGE) as usize);
+            let n = self.read_page(at, &mut buf[done..end]);
+            done += n;
+            if n == 0 || done < end {
+                break;
+            }
+        }
+        done
     }
 }
 

@@ -19,6 +19,7 @@ pub mod proc;
 pub mod quiet;
 pub mod regs;
 pub mod remote;
+pub mod same;
 pub mod segv;
 pub mod spawn;
 mod sys;

@@ -178,51 +178,68 @@ fn stat_fields(tid: i32) -> Result<Vec<u64>> {
         .collect())
 }
 
-/// The pages of a private mapping that differ from what backs it, because the
-/// task (or the kernel for it) wrote to them: `/proc/PID/pagemap`, whose flags need no privilege.
-///
-/// # Errors
-/// If they cannot be read.
-pub fn private_pages(tid: i32, start: u64, end: u64) -> Result<Vec<u64>> {
-    const FILE_OR_SHARED: u64 = 1 << 61;
-    pages(tid, start, end, |bits| bits & FILE_OR_SHARED == 0)
+/// What backs each page of a task: `/proc/PID/pagemap`, whose flags need no privilege.
+pub struct PageMap {
+    tid: i32,
+    file: File,
 }
 
-/// The pages of a mapping that are in memory, or swapped out.
-///
-/// # Errors
-/// If they cannot be read.
-pub fn present_pages(tid: i32, start: u64, end: u64) -> Result<Vec<u64>> {
-    pages(tid, start, end, |_| true)
-}
-
-fn pages(tid: i32, start: u64, end: u64, wanted: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
-    const PAGE: u64 = 0x1000;
-    const PRESENT: u64 = 1 << 63;
-    const SWAPPED: u64 = 1 << 62;
-    const CHUNK: usize = 0x8000;
-    let file = File::open(format!("/proc/{tid}/pagemap"))
-        .map_err(|e| Error::os("read its page map", tid, e))?;
-    let mut pages = Vec::new();
-    let mut buf = vec![0u8; CHUNK];
-    let mut at = start;
-    while at < end {
-        let want = (((end - at) / PAGE) as usize * 8).min(CHUNK);
-        let n = file
-            .read_at(&mut buf[..want], at / PAGE * 8)
+impl PageMap {
+    /// That of this task.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(tid: i32) -> Result<PageMap> {
+        let file = File::open(format!("/proc/{tid}/pagemap"))
             .map_err(|e| Error::os("read its page map", tid, e))?;
-        if n < 8 {
-            break;
-        }
-        for entry in buf[..n].as_chunks::<8>().0 {
-            let bits = u64::from_le_bytes(*entry);
-            if bits & (PRESENT | SWAPPED) != 0 && wanted(bits) {
-                pages.push(at);
-            }
-            at += PAGE;
-        }
+        Ok(PageMap { tid, file })
     }
-    Ok(pages)
+
+    /// The pages of a private mapping that differ from what backs it, because the task (or the kernel for it)
+    /// wrote to them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn private(&self, start: u64, end: u64) -> Result<Vec<u64>> {
+        const FILE_OR_SHARED: u64 = 1 << 61;
+        self.pages(start, end, |bits| bits & FILE_OR_SHARED == 0)
+    }
+
+    /// The pages of a mapping that are in memory, or swapped out.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn present(&self, start: u64, end: u64) -> Result<Vec<u64>> {
+        self.pages(start, end, |_| true)
+    }
+
+    fn pages(&self, start: u64, end: u64, wanted: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
+        const PAGE: u64 = 0x1000;
+        const PRESENT: u64 = 1 << 63;
+        const SWAPPED: u64 = 1 << 62;
+        const CHUNK: usize = 0x8000;
+        let mut pages = Vec::new();
+        let mut buf = vec![0u8; CHUNK.min(((end - start) / PAGE) as usize * 8)];
+        let mut at = start;
+        while at < end {
+            let want = (((end - at) / PAGE) as usize * 8).min(CHUNK);
+            let n = self
+                .file
+                .read_at(&mut buf[..want], at / PAGE * 8)
+                .map_err(|e| Error::os("read its page map", self.tid, e))?;
+            if n < 8 {
+                break;
+            }
+            for entry in buf[..n].as_chunks::<8>().0 {
+                let bits = u64::from_le_bytes(*entry);
+                if bits & (PRESENT | SWAPPED) != 0 && wanted(bits) {
+                    pages.push(at);
+                }
+                at += PAGE;
+            }
+        }
+        Ok(pages)
+    }
 }
 
 /// A descriptor of a task, as `/proc/PID/fd` and `fdinfo` show it.
@@ -246,6 +263,26 @@ pub fn fd_path(tid: i32, fd: i32) -> Result<Vec<u8>> {
     std::fs::read_link(format!("/proc/{tid}/fd/{fd}"))
         .map(|path| path.into_os_string().into_vec())
         .map_err(|e| Error::os(format!("look at its descriptor {fd}"), tid, e))
+}
+
+/// One descriptor of a task.
+///
+/// # Errors
+/// If there is no such descriptor.
+pub fn descriptor(tid: i32, fd: i32) -> Result<Descriptor> {
+    let info = String::from_utf8_lossy(&read(tid, &format!("fdinfo/{fd}"))?).into_owned();
+    let value = |key: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(key))
+            .map_or("0", str::trim)
+    };
+    Ok(Descriptor {
+        fd,
+        path: fd_path(tid, fd)?,
+        // Signed, though only those of memory files are ever negative.
+        offset: value("pos:").parse::<i64>().unwrap_or(0) as u64,
+        flags: i32::from_str_radix(value("flags:"), 8).unwrap_or(0),
+    })
 }
 
 /// The open flags of a descriptor.
@@ -278,19 +315,7 @@ pub fn descriptors(tid: i32) -> Result<Vec<Descriptor>> {
         else {
             continue;
         };
-        let info = String::from_utf8_lossy(&read(tid, &format!("fdinfo/{fd}"))?).into_owned();
-        let value = |key: &str| {
-            info.lines()
-                .find_map(|line| line.strip_prefix(key))
-                .map(str::trim)
-                .unwrap_or("0")
-        };
-        list.push(Descriptor {
-            fd,
-            path: fd_path(tid, fd)?,
-            offset: value("pos:").parse().unwrap_or(0),
-            flags: i32::from_str_radix(value("flags:"), 8).unwrap_or(0),
-        });
+        list.push(descriptor(tid, fd)?);
     }
     list.sort_by_key(|d| d.fd);
     Ok(list)

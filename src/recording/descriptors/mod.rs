@@ -1,0 +1,229 @@
+//! What each descriptor of a recorded process is at an event: open file descriptions,
+//! shared by duplicates, with their offsets; the current directory and the umask.
+//!
+//! Worked out from the calls, so that it is there at every event without looking at a process. What calls
+//! alone do not say, the recorder looked up ([`Effect::Path`], [`Effect::Opened`], [`Effect::Offset`]).
+//! [`DescriptorTable`] is one process's, on its own; [`super::Family`] holds those of all.
+//!
+//! [`Effect::Path`]: super::Effect::Path
+//! [`Effect::Opened`]: super::Effect::Opened
+//! [`Effect::Offset`]: super::Effect::Offset
+
+mod made;
+mod pool;
+mod slots;
+mod step;
+
+pub use made::written_numbers;
+pub(super) use pool::Pool;
+pub(super) use slots::{Slot, Slots};
+pub(super) use step::{Held, failed};
+
+use super::{CallEvent, Start};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A standard stream that the program was started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 0.
+    Stdin,
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// An open file description: what several descriptors may share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    /// Its path, or `pipe:[…]` and kin, as `/proc/PID/fd` showed it at first.
+    pub path: Vec<u8>,
+    /// The open flags and file status flags, without `O_CLOEXEC`.
+    pub flags: i32,
+    /// The file offset in bytes; for a directory, the kernel's cookie.
+    pub offset: u64,
+    /// Whether it was there, and no standard stream, when the program started: left open by whoever started it.
+    pub inherited: bool,
+    /// Whether reading and writing move its offset: not those of pipes, sockets and terminals.
+    pub moves: bool,
+}
+
+impl OpenFile {
+    fn new(path: &[u8], flags: i32) -> OpenFile {
+        OpenFile {
+            path: path.to_vec(),
+            flags,
+            offset: 0,
+            inherited: false,
+            moves: path_moves(path),
+        }
+    }
+
+    /// Whether it can tell by a signal that it is ready.
+    fn can_signal(&self) -> bool {
+        !self.moves
+    }
+}
+
+/// Whether reading and writing move the offset of what has such a path, as far as the path tells.
+pub fn path_moves(path: &[u8]) -> bool {
+    path.first() == Some(&b'/') && (!path.starts_with(b"/dev/") || path.starts_with(b"/dev/shm/"))
+}
+
+/// What threads share with `CLONE_FS`, and what is known of the standard streams.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    pub cwd: Arc<[u8]>,
+    /// The umask, if it was ever set.
+    pub umask: Option<u32>,
+    /// Pipes and terminals that are standard streams, for whoever opens them anew.
+    streams: Arc<[(Vec<u8>, Stream)]>,
+}
+
+impl Place {
+    /// The standard stream that something newly opened writes to: `/dev/stderr`, where that is a pipe or a terminal.
+    fn stream_of(&self, path: &[u8]) -> Option<Stream> {
+        let found = self.streams.iter().find(|(stream, _)| stream == path);
+        found.map(|&(_, stream)| stream)
+    }
+}
+
+/// What a recording begins with.
+pub(super) fn at_start(start: &Start) -> (Slots, Pool<OpenFile>, Place) {
+    let streams = [(0, Stream::Stdin), (1, Stream::Stdout), (2, Stream::Stderr)];
+    let (mut slots, mut files) = (Slots::default(), Pool::default());
+    let mut anew = Vec::new();
+    for d in &start.descriptors {
+        let stream = streams.iter().find(|(fd, _)| *fd == d.fd);
+        let stream = stream.map(|&(_, stream)| stream);
+        let reopens = d.path.starts_with(b"pipe:[") || d.path.starts_with(b"/dev/pts/");
+        if let Some(stream) = stream.filter(|&s| reopens && s != Stream::Stdin) {
+            anew.push((d.path.clone(), stream));
+        }
+        let twin: Option<Slot> = d.twin.and_then(|fd| slots.get(fd));
+        let file = match twin {
+            Some(twin) => {
+                files.hold(twin.file);
+                twin.file
+            }
+            None => files.add(OpenFile {
+                offset: d.offset,
+                inherited: d.fd > 2,
+                ..OpenFile::new(&d.path, d.flags & !libc::O_CLOEXEC)
+            }),
+        };
+        let slot = Slot {
+            file,
+            cloexec: d.flags & libc::O_CLOEXEC != 0,
+            stream,
+        };
+        slots.put(d.fd, slot, &mut files);
+    }
+    let place = Place {
+        cwd: start.cwd.as_slice().into(),
+        umask: None,
+        streams: anew.into(),
+    };
+    (slots, files, place)
+}
+
+/// A process's descriptors.
+#[derive(Clone, Debug, Default)]
+pub struct DescriptorTable {
+    slots: Slots,
+    files: Pool<OpenFile>,
+    place: Place,
+}
+
+impl DescriptorTable {
+    /// The table that a recording begins with.
+    pub fn at_start(start: &Start) -> DescriptorTable {
+        let (slots, files, place) = at_start(start);
+        DescriptorTable {
+            slots,
+            files,
+            place,
+        }
+    }
+
+    /// A table of its own with the same descriptors as one that shares its files.
+    pub(super) fn of(slots: &Slots, files: &Pool<OpenFile>, place: &Place) -> DescriptorTable {
+        let mut table = DescriptorTable {
+            place: place.clone(),
+            ..DescriptorTable::default()
+        };
+        let mut taken = HashMap::new();
+        for (fd, slot) in slots.iter() {
+            let Some(file) = files.get(slot.file) else {
+                continue;
+            };
+            let known = taken.get(&slot.file).copied();
+            let at = known.unwrap_or_else(|| table.files.add(file.clone()));
+            match known {
+                Some(at) => table.files.hold(at),
+                None => _ = taken.insert(slot.file, at),
+            }
+            table
+                .slots
+                .put(fd, Slot { file: at, ..slot }, &mut table.files);
+        }
+        table
+    }
+
+    /// The open file behind a descriptor.
+    pub fn get(&self, fd: i32) -> Option<&OpenFile> {
+        self.files.get(self.slots.get(fd)?.file)
+    }
+
+    /// All descriptors by number: the open file, and whether exec closes it.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, &OpenFile, bool)> {
+        let all = self.slots.iter();
+        all.filter_map(|(fd, slot)| Some((fd, self.files.get(slot.file)?, slot.cloexec)))
+    }
+
+    /// The lowest descriptor below `fd` that shares its open file, if there is one.
+    pub fn duplicate_of(&self, fd: i32) -> Option<i32> {
+        let file = self.slots.get(fd)?.file;
+        let mut lower = self.slots.iter().take_while(|&(other, _)| other < fd);
+        lower.find(|(_, slot)| slot.file == file).map(|(fd, _)| fd)
+    }
+
+    /// The current directory.
+    pub fn cwd(&self) -> &[u8] {
+        &self.place.cwd
+    }
+
+    /// The umask, if the program ever set it.
+    pub fn umask(&self) -> Option<u32> {
+        self.place.umask
+    }
+
+    /// The standard stream that a descriptor writes to, if it is one.
+    pub fn output_stream(&self, fd: i32) -> Option<Stream> {
+        self.slots.get(fd)?.stream.filter(|&s| s != Stream::Stdin)
+    }
+
+    /// Follows a call.
+    pub fn apply(&mut self, call: &CallEvent) {
+        self.held().follow(call);
+    }
+
+    /// Moves a descriptor's offset by this much.
+    pub fn advance(&mut self, fd: i32, by: i64) {
+        self.held().advance(fd, by);
+    }
+
+    /// Sets a descriptor's offset.
+    pub fn seek(&mut self, fd: i32, to: u64) {
+        self.held().seek(fd, to);
+    }
+
+    fn held(&mut self) -> Held<'_> {
+        Held {
+            slots: &mut self.slots,
+            files: &mut self.files,
+            place: &mut self.place,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What calls do to descriptors.
+
+use super::made::{LARGEFILE, Made, made, written_numbers};
+use super::{OpenFile, Place, Pool, Slot, Slots};
+use crate::recording::{CallEvent, ChunkMemory, Effect, Opened};
+use crate::syscall::Memory;
+
+/// What a call works on: a table, the open files that its numbers mean, the directory and the umask.
+pub(in crate::recording) struct Held<'a> {
+    pub slots: &'a mut Slots,
+    pub files: &'a mut Pool<OpenFile>,
+    pub place: &'a mut Place,
+}
+
+/// Whether a call that returned this failed.
+pub(in crate::recording) fn failed(ret: i64) -> bool {
+    (-4095..0).contains(&ret)
+}
+
+impl Held<'_> {
+    /// Follows a call.
+    pub fn follow(&mut self, call: &CallEvent) {
+        let Some(ret) = call.ret else { return };
+        let fd = |arg: usize| call.args[arg] as i32;
+        let nr = i64::from(call.nr);
+        if failed(ret) {
+            // The number is free again whatever close(2) says of the file.
+            if nr == libc::SYS_close {
+                self.slots.remove(fd(0), self.files);
+            }
+            return;
+        }
+        match &call.effect {
+            Effect::Offset(to) => return self.seek(fd(0), *to),
+            Effect::Opened(list) => {
+                for opened in list {
+                    self.opened(opened, None);
+                }
+                return;
+            }
+            _ => {}
+        }
+        match nr {
+            libc::SYS_read | libc::SYS_readv | libc::SYS_write | libc::SYS_writev => {
+                self.advance(fd(0), ret);
+            }
+            libc::SYS_preadv2 | libc::SYS_pwritev2 if call.args[3] == u64::MAX => {
+                self.advance(fd(0), ret);
+            }
+            libc::SYS_lseek => self.seek(fd(0), ret as u64),
+            libc::SYS_getdents64 | libc::SYS_getdents => self.dirents(call, ret),
+            libc::SYS_sendfile => {
+                self.advance(fd(0), ret);
+                if call.args[2] == 0 {
+                    self.advance(fd(1), ret);
+                }
+            }
+            libc::SYS_copy_file_range | libc::SYS_splice => {
+                for (file, offset) in [(0, 1), (2, 3)] {
+                    if call.args[offset] == 0 {
+                        self.advance(fd(file), ret);
+                    }
+                }
+            }
+            libc::SYS_close => self.slots.remove(fd(0), self.files),
+            libc::SYS_dup | libc::SYS_dup2 => self.duplicate(fd(0), ret as i32, false),
+            libc::SYS_dup3 => self.duplicate(fd(0), ret as i32, fd(2) & libc::O_CLOEXEC != 0),
+            libc::SYS_fcntl => self.fcntl(call, ret as i32),
+            libc::SYS_ioctl => self.ioctl(call),
+            libc::SYS_close_range => self.close_range(call),
+            libc::SYS_pipe => self.pair(call, [libc::O_RDONLY, libc::O_WRONLY], 0),
+            libc::SYS_pipe2 => self.pair(call, [libc::O_RDONLY, libc::O_WRONLY], fd(1)),
+            libc::SYS_socketpair => self.pair(call, [libc::O_RDWR; 2], fd(1)),
+            libc::SYS_recvmsg => self.passed(call, fd(2)),
+            libc::SYS_recvmmsg => self.passed(call, fd(3)),
+            libc::SYS_execve | libc::SYS_execveat => {
+                self.slots.retain(self.files, |_, slot| !slot.cloexec);
+            }
+            libc::SYS_chdir | libc::SYS_fchdir => {
+                if let Effect::Path(path) = &call.effect {
+                    self.place.cwd = path.as_slice().into();
+                }
+            }
+            libc::SYS_umask => self.place.umask = Some(call.args[0] as u32 & 0o777),
+            _ => self.made(call, ret as i32),
+        }
+    }
+
+    fn file_mut(&mut self, fd: i32) -> Option<&mut OpenFile> {
+        self.files.get_mut(self.slots.get(fd)?.file)
+    }
+
+    /// Puts a new open file at a number.
+    fn insert(&mut self, fd: i32, file: OpenFile, cloexec: bool) {
+        let slot = Slot {
+            stream: self.place.stream_of(&file.path),
+            file: self.files.add(file),
+            cloexec,
+        };
+        self.slots.put(fd, slot, self.files);
+    }
+
+    pub fn advance(&mut self, fd: i32, by: i64) {
+        if let Some(file) = self.file_mut(fd)
+            && file.moves
+        {
+            file.offset = file.offset.saturating_add_signed(by);
+        }
+    }
+
+    pub fn seek(&mut self, fd: i32, to: u64) {
+        if let Some(file) = self.file_mut(fd) {
+            file.offset = to;
+        }
+    }
+
+    /// What the recorder saw of a new descriptor, and the open file that it shares with another.
+    pub fn opened(&mut self, opened: &Opened, twin: Option<Slot>) {
+        let cloexec = opened.flags & libc::O_CLOEXEC != 0;
+        if let Some(twin) = twin {
+            self.files.hold(twin.file);
+            let slot = Slot { cloexec, ..twin };
+            return self.slots.put(opened.fd, slot, self.files);
+        }
+        let mut file = OpenFile::new(&opened.path, opened.flags & !libc::O_CLOEXEC);
+        file.offset = opened.offset;
+        file.moves = opened.moves;
+        self.insert(opened.fd, file, cloexec);
+    }
+
+    fn made(&mut self, call: &CallEvent, fd: i32) {
+        let Some(Made { cloexec, flags }) = made(call) else {
+            return;
+        };
+        let path = match &call.effect {
+            Effect::Path(path) => path.as_slice(),
+            _ => b"",
+        };
+        self.insert(fd, OpenFile::new(path, flags), cloexec);
+    }
+
+    fn duplicate(&mut self, from: i32, to: i32, cloexec: bool) {
+        let Some(slot) = self.slots.get(from) else {
+            return;
+        };
+        if from == to {
+            return;
+        }
+        self.files.hold(slot.file);
+        self.slots.put(to, Slot { cloexec, ..slot }, self.files);
+    }
+
+    fn fcntl(&mut self, call: &CallEvent, ret: i32) {
+        let [fd, op, arg] = [0, 1, 2].map(|i| call.args[i] as i32);
+        match op {
+            libc::F_DUPFD => self.duplicate(fd, ret, false),
+            libc::F_DUPFD_CLOEXEC => self.duplicate(fd, ret, true),
+            libc::F_SETFD => self.set_cloexec(fd, arg & libc::FD_CLOEXEC != 0),
+            libc::F_SETFL => {
+                const SETTABLE: i32 =
+                    libc::O_APPEND | libc::O_DIRECT | libc::O_NOATIME | libc::O_NONBLOCK;
+                if let Some(file) = self.file_mut(fd) {
+                    let mut settable = SETTABLE;
+                    if file.can_signal() {
+                        settable |= libc::O_ASYNC;
+                    }
+                    file.flags = file.flags & !settable | arg & settable;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn set_cloexec(&mut self, fd: i32, cloexec: bool) {
+        if let Some(slot) = self.slots.get_mut(fd) {
+            slot.cloexec = cloexec;
+        }
+    }
+
+    fn ioctl(&mut self, call: &CallEvent) {
+        let fd = call.args[0] as i32;
+        match call.args[1] & 0xffff_ffff {
+            libc::FIOCLEX => self.set_cloexec(fd, true),
+            libc::FIONCLEX => self.set_cloexec(fd, false),
+            request @ (libc::FIONBIO | libc::FIOASYNC) => {
+                let mut word = [0; 4];
+                if ChunkMemory(&call.ins).read(call.args[2], &mut word) != word.len() {
+                    return;
+                }
+                let flag = match request {
+                    libc::FIONBIO => libc::O_NONBLOCK,
+                    _ => libc::O_ASYNC,
+                };
+                if let Some(file) = self.file_mut(fd) {
+                    file.flags = match word {
+                        [0, 0, 0, 0] => file.flags & !flag,
+                        _ => file.flags | flag,
+                    };
+                }
+            }
+            _ => self.made(call, call.ret.unwrap_or(0) as i32),
+        }
+    }
+
+    fn close_range(&mut self, call: &CallEvent) {
+        let range = call.args[0] as u32..=call.args[1] as u32;
+        let only_mark = call.args[2] as u32 & libc::CLOSE_RANGE_CLOEXEC != 0;
+        self.slots.retain(self.files, |fd, slot| {
+            let meant = range.contains(&(fd as u32));
+            slot.cloexec |= meant && only_mark;
+            !meant || only_mark
+        });
+    }
+
+    /// Two new descriptors, where nobody looked at what they are.
+    fn pair(&mut self, call: &CallEvent, modes: [i32; 2], flags: i32) {
+        for (fd, mode) in written_numbers(call).into_iter().zip(modes) {
+            let path: &[u8] = match call.nr as i64 {
+                libc::SYS_socketpair => b"socket:[]",
+                _ => b"pipe:[]",
+            };
+            let file = OpenFile::new(path, mode | flags & (libc::O_NONBLOCK | libc::O_DIRECT));
+            self.insert(fd, file, flags & libc::O_CLOEXEC != 0);
+        }
+    }
+
+    /// Descriptors that came in a message, where nobody looked at what they are.
+    fn passed(&mut self, call: &CallEvent, flags: i32) {
+        if call.outs.is_empty() {
+            return;
+        }
+        for fd in written_numbers(call) {
+            let file = OpenFile::new(b"", libc::O_RDWR | LARGEFILE);
+            self.insert(fd, file, flags & libc::MSG_CMSG_CLOEXEC != 0);
+        }
+    }
+
+    /// A directory's offset is the cookie in the last entry that was read: `d_off` of getdents(2).
+    fn dirents(&mut self, call: &CallEvent, ret: i64) {
+        let memory = ChunkMemory(&call.outs);
+        let mut at = 0;
+        while at < ret {
+            // The inode, the cookie, the entry's length.
+            let mut head = [0; 18];
+            if memory.read(call.args[1].wrapping_add(at as u64), &mut head) != head.len() {
+                return;
+            }
+            let [.., o0, o1, o2, o3, o4, o5, o6, o7, l0, l1] = head;
+            let cookie = u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
+            self.seek(call.args[0] as i32, cookie);
+            let len = u16::from_le_bytes([l0, l1]);
+            if len == 0 {
+                return;
+            }
+            at += i64::from(len);
+        }
+    }
+}
