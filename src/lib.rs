@@ -12,10 +12,12 @@
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
 //! - [`inject`]: driving a process through a trace
+//! - [`doctor`]: what this machine supports
 //! - [`lua`]: bindings for scripts
 //! - [`cli`]: the command line
 
 pub mod cli;
+pub mod doctor;
 pub mod image;
 pub mod inject;
 pub mod lua;

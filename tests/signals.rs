@@ -118,7 +118,7 @@ fn programs_that_are_not_supported() {
     let program = folder.compile("refused", &[]);
     for (how, what) in [
         ("ptrace", "ptrace(PTRACE_TRACEME)"),
-        ("unshare", "unshare(CLONE_NEWNS)"),
+        ("unshare", "unshare(CLONE_NEWPID)"),
         ("clone", "pid namespace"),
     ] {
         let done = folder.rrapper(["record", "-o", how, &program, how]);

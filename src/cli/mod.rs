@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each a thin caller of the library.
 
+mod doctor;
 mod events;
 mod interrupt;
 mod output;
@@ -54,6 +55,8 @@ enum Command {
     Replay(replay::Args),
     /// List a recording's events in strace's syntax, with their numbers
     Events(events::Args),
+    /// Say what this machine supports, and what to do about each lack
+    Doctor(doctor::Args),
     /// Read traces that strace wrote: check them, print them, count
     Trace(trace::Args),
     #[command(external_subcommand)]
@@ -81,6 +84,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Command::Record(args) => record::run(args, &common),
         Command::Replay(args) => replay::run(&args),
         Command::Events(args) => events::run(&args, &common),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Trace(args) => trace::run(&args, &common),
         Command::Script(args) => script::run(args, &common),
     };

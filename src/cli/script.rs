@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::rc::Rc;
 
-const COMMANDS: [&str; 4] = ["record", "replay", "events", "trace"];
+const COMMANDS: [&str; 5] = ["record", "replay", "events", "doctor", "trace"];
 
 pub(super) fn run(args: Vec<OsString>, common: &Common) -> anyhow::Result<i32> {
     let mut args = args.into_iter();

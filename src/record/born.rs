@@ -6,7 +6,7 @@ use crate::image::Chunk;
 use crate::recording::{Born, CallEvent, ChunkMemory, Frame};
 use crate::syscall::Memory;
 use crate::trace::Exit;
-use crate::tracee::{Running, Stop, TaskMemory, Waited};
+use crate::tracee::{Running, Stop, TaskMemory, Waited, proc};
 
 /// Flags of clone(2).
 const VM: u64 = libc::CLONE_VM as u64;
@@ -187,11 +187,15 @@ impl Recorder {
             self.write_call(pending.tid, pending.event)?;
         }
         let left = self.left_behind(&me);
+        let elsewhere = self.left_elsewhere(&me)?;
         self.write(Frame::Gone {
             tid: me.tid,
             exit,
             left,
         })?;
+        for frame in elsewhere {
+            self.write(frame)?;
+        }
         if me.tid == self.first {
             self.exit = Some(exit);
         }
@@ -231,6 +235,55 @@ impl Recorder {
             .collect()
     }
 
+    /// The same in memory that is mapped in other processes, too, wherever they have it.
+    fn left_elsewhere(&self, me: &Task) -> Result<Vec<Frame>> {
+        let mut frames = Vec::new();
+        if me.shared_maps.is_empty() {
+            return Ok(frames);
+        }
+        for tid in self.one_of_each_other_space(me) {
+            let memory = TaskMemory::new(tid);
+            let mut chunks = Vec::new();
+            for map in proc::maps(tid)?.iter().filter(|map| map.shared) {
+                for &word in &me.robust_words {
+                    let place = me.shared_maps.iter().find(|m| m.holds(word));
+                    let addr = place.and_then(|place| map.same_place(place, word));
+                    chunks.extend(addr.map(|addr| Chunk {
+                        addr,
+                        data: memory.bytes(addr, 4),
+                    }));
+                }
+            }
+            if !chunks.is_empty() {
+                frames.push(Frame::Poke { tid, chunks });
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Writes what a task has changed by beginning to wait: a futex that passes its waiter's priority on says in
+    /// its word that there is one.
+    pub(super) fn changed_by_waiting(&mut self, me: &Task) -> Result<()> {
+        const OPERATION: u64 = 0x7f;
+        let Some(event) = me.pending.as_ref().map(|pending| &pending.event) else {
+            return Ok(());
+        };
+        if i64::from(event.nr) != libc::SYS_futex {
+            return Ok(());
+        }
+        let addr = match (event.args[1] & OPERATION) as i32 {
+            libc::FUTEX_LOCK_PI | libc::FUTEX_LOCK_PI2 => event.args[0],
+            libc::FUTEX_WAIT_REQUEUE_PI => event.args[4],
+            _ => return Ok(()),
+        };
+        let data = TaskMemory::new(me.tid).bytes(addr, 4);
+        let chunks = vec![Chunk { addr, data }];
+        self.write(Frame::Poke {
+            tid: me.tid,
+            chunks,
+        })
+    }
+
     /// Notes which robust futexes a task holds that is about to end: set_robust_list(2).
     pub(super) fn note_robust(&self, me: &mut Task, memory: TaskMemory) {
         if me.robust == 0 {
@@ -251,6 +304,10 @@ impl Recorder {
         }
         if under_way & !1 != 0 {
             me.robust_words.push((under_way & !1).wrapping_add(offset));
+        }
+        if !me.robust_words.is_empty() {
+            let maps = proc::maps(me.tid).unwrap_or_default();
+            me.shared_maps = maps.into_iter().filter(|map| map.shared).collect();
         }
     }
 }

@@ -194,8 +194,9 @@ impl Recorder {
             });
         }
         let pokes = self.written_through(me, &task, call, &mut event)?;
-        let resized = self.resized(me.tid, &event)?;
+        let resized = self.resized(me.tid, &event);
         me.unannounced = false;
+        me.yielded = false;
         self.write_call(tid, event)?;
         for frame in pokes.into_iter().chain(resized) {
             self.write(frame)?;

@@ -33,7 +33,7 @@ impl Recorder {
             }
         }
         // The file may have grown: replay maps the kept copy, which then must reach as far.
-        if let Some(&id) = self.mapped.get(&path) {
+        if let Some(&id) = self.mapped.get(&path).filter(|_| written.end < u64::MAX) {
             self.writer.files().extend(id, written.end)?;
         }
         Ok(frames)
@@ -48,6 +48,9 @@ impl Recorder {
     ) -> Result<Option<(Vec<u8>, Range<u64>)>> {
         if self.mapped.is_empty() {
             return Ok(None);
+        }
+        if i64::from(event.nr) == libc::SYS_fallocate {
+            return Ok(self.punched(me, event));
         }
         let Some(len) = event.ret.filter(|&ret| ret > 0) else {
             return Ok(None);
@@ -85,6 +88,23 @@ impl Recorder {
         };
         let written = start..start.saturating_add(len as u64);
         Ok(Some((file.path.clone(), written)))
+    }
+
+    /// What a fallocate has zeroed or moved.
+    fn punched(&self, me: &Task, event: &CallEvent) -> Option<(Vec<u8>, Range<u64>)> {
+        const IN_PLACE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+        const BEHIND: i32 = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
+        let [fd, mode, start, len, ..] = event.args;
+        let file = self.family.open_file(me.tid, fd as i32)?;
+        if event.ret != Some(0) || !self.mapped.contains_key(&file.path) {
+            return None;
+        }
+        let end = match mode as i32 {
+            mode if mode & IN_PLACE != 0 => start.saturating_add(len),
+            mode if mode & BEHIND != 0 => u64::MAX,
+            _ => return None,
+        };
+        Some((file.path.clone(), start..end))
     }
 }
 

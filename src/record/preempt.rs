@@ -5,7 +5,7 @@
 //! written down: registers, and the memory that has changed since it was last done.
 
 use super::schedule::Step;
-use super::task::Task;
+use super::task::{Spell, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Frame, Jump};
@@ -16,20 +16,20 @@ use std::hash::{DefaultHasher, Hasher};
 const PAGE: usize = 0x1000;
 
 /// How many ticks a signal waits for the task's next call.
-const PATIENCE: u32 = 4;
+const PATIENCE: u64 = 4;
 
 /// How many ticks a task may run while others wait, before it is looked at closely.
-const UNSEEN: u32 = 10;
+const UNSEEN: u64 = 10;
 
 /// In how many looks in a row a task must be in the same place to count as spinning, and how large a place is.
 const SEEN: u32 = 8;
 const PLACE: u64 = 512;
 
 /// How many ticks it may run anywhere while others wait.
-const MOST: u32 = 400;
+const MOST: u64 = 400;
 
 /// One preemption may take this part of the time.
-const SHARE: u32 = 10;
+const SHARE: u64 = 10;
 
 /// The most memory that goes into one frame.
 const PIECE: usize = 8 << 20;
@@ -39,16 +39,15 @@ const PIECE: usize = 8 << 20;
 pub struct Space {
     pages: HashMap<u64, u64>,
     /// How many ticks the last preemption took.
-    cost: u32,
+    cost: u64,
 }
 
 impl Recorder {
     /// Called now and then while a task runs.
     pub(super) fn on_tick(&mut self, me: &mut Task, running: &Running) -> Result<()> {
-        me.spell.ticks += 1;
         let cost = self.spaces.get(&me.space).map_or(0, |space| space.cost);
-        let awaited = !me.held.is_empty() && me.spell.ticks >= PATIENCE.max(cost * SHARE);
-        let watched = !self.queue.is_empty() && me.spell.ticks >= UNSEEN.max(cost * SHARE);
+        let awaited = !me.held.is_empty() && me.spell.ticks() >= PATIENCE.max(cost * SHARE);
+        let watched = !self.queue.is_empty() && me.spell.ticks() >= UNSEEN.max(cost * SHARE);
         if awaited || watched {
             me.spell.interrupted = true;
             // One that was killed meanwhile says so itself.
@@ -72,7 +71,7 @@ impl Recorder {
             } else {
                 (ip, ip, 1)
             };
-            let spins = me.spell.around.2 >= SEEN || me.spell.ticks >= MOST;
+            let spins = me.spell.around.2 >= SEEN || me.spell.ticks() >= MOST;
             if !spins || self.queue.is_empty() {
                 return Ok(Step::Runs(task.resume()?));
             }
@@ -100,12 +99,12 @@ impl Recorder {
         };
         let mut space = self.spaces.remove(&me.space).unwrap_or_default();
         let written = self.write_pages(blank, task.memory(), &mut space.pages);
-        space.cost = u32::try_from(ticker::ticks() - began).unwrap_or(u32::MAX) / 2;
+        space.cost = ticker::ticks() - began;
         self.spaces.insert(me.space, space);
         written?;
         me.unannounced = true;
         me.boundary = Some(task.regs()?);
-        me.spell.ticks = 0;
+        me.spell = Spell::new();
         Ok(())
     }
 

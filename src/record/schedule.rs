@@ -3,7 +3,7 @@
 //! A task runs until the kernel has it wait, and then the others do. One that was in a call comes back at
 //! the call's exit, stands there until it is its turn, and only then is the call written.
 
-use super::task::{Kernel, Task};
+use super::task::{Kernel, Spell, Task};
 use super::{Error, Recorder, Result};
 use crate::trace::Exit;
 use crate::tracee::{self, AnyWait, Running, Stop, Stopped, Waited, proc, ticker};
@@ -92,6 +92,8 @@ impl Recorder {
                 Came::Blocked(running) => {
                     if me.leaving {
                         self.left_zombie(&me)?;
+                    } else {
+                        self.changed_by_waiting(&me)?;
                     }
                     me.kernel = Kernel::Away(running);
                     Step::Rests
@@ -103,9 +105,9 @@ impl Recorder {
 
     fn met(&mut self, me: &mut Task, task: Stopped, stop: Stop) -> Result<Step> {
         let interrupted = std::mem::take(&mut me.spell.interrupted);
-        if !(stop == Stop::Attached && interrupted) {
-            me.spell.ticks = 0;
-            me.spell.around = (0, 0, 0);
+        // A signal that is held changes nothing, and the counter may be read in a loop.
+        if !(stop == Stop::Attached && interrupted || matches!(stop, Stop::Signal(_))) {
+            me.spell = Spell::new();
         }
         Ok(Step::Runs(match stop {
             Stop::Entry => {
@@ -117,7 +119,11 @@ impl Recorder {
                 return Ok(self.put_off(me, task, stop));
             }
             Stop::Syscall => self.on_exit(me, task)?,
-            Stop::Exec => task.resume_to_exit()?,
+            Stop::Exec => {
+                // The other threads are gone before the program is executed.
+                self.bury()?;
+                task.resume_to_exit()?
+            }
             Stop::Clone(child) => {
                 self.born(me, child)?;
                 task.resume_to_exit()?
@@ -148,7 +154,7 @@ impl Recorder {
         Ok(task.resume()?)
     }
 
-    fn has_had_its_turn(&self, me: &Task) -> bool {
+    fn has_had_its_turn(&self, me: &mut Task) -> bool {
         if self.queue.is_empty() {
             return false;
         }
@@ -156,7 +162,7 @@ impl Recorder {
             .pending
             .as_ref()
             .is_some_and(|p| i64::from(p.event.nr) == libc::SYS_sched_yield);
-        yields || ticker::ticks() - self.slice >= SLICE
+        yields && !std::mem::replace(&mut me.yielded, true) || ticker::ticks() - self.slice >= SLICE
     }
 
     /// Waits for what the running task does next. What others do meanwhile is kept for their turn.

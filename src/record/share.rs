@@ -6,9 +6,12 @@ use super::{Error, Recorder, Result};
 use crate::image::{FileId, FileStore};
 use crate::recording::{CallEvent, Effect, Frame};
 use crate::tracee::{Stopped, proc, spawn};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// What tells one object from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -185,31 +188,51 @@ impl Recorder {
         self.last_object
     }
 
-    /// The new size of a mapped object, if the call has changed it.
-    pub(super) fn resized(&mut self, tid: i32, event: &CallEvent) -> Result<Option<Frame>> {
-        let changes = matches!(
-            i64::from(event.nr),
-            libc::SYS_ftruncate
-                | libc::SYS_fallocate
-                | libc::SYS_write
-                | libc::SYS_pwrite64
-                | libc::SYS_writev
-        );
-        if self.objects.is_empty() || !changes || event.ret.is_none_or(|ret| ret < 0) {
-            return Ok(None);
+    /// The new sizes of mapped objects, if the call has changed them.
+    pub(super) fn resized(&mut self, tid: i32, event: &CallEvent) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        if self.objects.is_empty() || event.ret.is_none_or(|ret| ret < 0) {
+            return frames;
         }
-        let Ok(meta) = std::fs::metadata(format!("/proc/{tid}/fd/{}", event.args[0] as i32)) else {
-            return Ok(None);
+        // The descriptor of the file that may have another size now.
+        let fd = match i64::from(event.nr) {
+            libc::SYS_ftruncate
+            | libc::SYS_fallocate
+            | libc::SYS_write
+            | libc::SYS_pwrite64
+            | libc::SYS_writev
+            | libc::SYS_pwritev
+            | libc::SYS_pwritev2
+            | libc::SYS_sendfile => event.args[0] as i32,
+            libc::SYS_copy_file_range | libc::SYS_splice => event.args[2] as i32,
+            libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 | libc::SYS_creat => {
+                event.ret.unwrap_or(-1) as i32
+            }
+            libc::SYS_truncate => {
+                let path = event.ins.first().map_or(&[][..], |chunk| &chunk.data);
+                let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
+                let from = PathBuf::from(format!("/proc/{tid}/cwd"));
+                frames.extend(self.resized_file(&from.join(OsStr::from_bytes(path))));
+                return frames;
+            }
+            _ => return frames,
         };
+        frames.extend(self.resized_file(&PathBuf::from(format!("/proc/{tid}/fd/{fd}"))));
+        frames
+    }
+
+    fn resized_file(&mut self, path: &Path) -> Option<Frame> {
+        let meta = std::fs::metadata(path).ok()?;
         let key = ObjectKey::File(meta.dev(), meta.ino());
-        let Some(object) = self.objects.get_mut(&key).filter(|o| o.size != meta.len()) else {
-            return Ok(None);
-        };
+        let object = self.objects.get_mut(&key)?;
+        if object.size == meta.len() {
+            return None;
+        }
         object.size = meta.len();
-        Ok(Some(Frame::Resize {
+        Some(Frame::Resize {
             object: object.id,
             size: object.size,
-        }))
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! One that arrives between calls is held until the next, unless it ends the process anyway.
 //! Faults happen where they happen, and will again.
 
-use super::task::Task;
+use super::task::{Spell, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
@@ -44,8 +44,10 @@ impl Recorder {
             return Ok(task.resume_with(signal)?);
         }
         if caught || stops(signal) {
-            // It may never make another call: see `preempt`.
-            me.held.push(info);
+            // It may never make another call: see `preempt`. Of the old signals, one of a kind waits.
+            if signal >= libc::SIGRTMIN() || me.held.iter().all(|held| held.signal() != signal) {
+                me.held.push(info);
+            }
             return Ok(task.resume()?);
         }
         // It ends the process, wherever that stands.
@@ -140,6 +142,7 @@ impl Recorder {
         self.write_signal(me, &info, fault, delivery)?;
         me.segv.after_mask(&task)?;
         me.boundary = Some(regs);
+        me.spell = Spell::new();
         Ok(task.resume()?)
     }
 

@@ -2,8 +2,9 @@
 
 use super::calls::Pending;
 use crate::recording::CallEvent;
+use crate::tracee::proc::Map;
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Regs, Running, SigInfo, Stop, Stopped};
+use crate::tracee::{Regs, Running, SigInfo, Stop, Stopped, ticker};
 
 /// A recorded task.
 pub struct Task {
@@ -28,14 +29,18 @@ pub struct Task {
     pub tsc: Vec<u64>,
     /// Nothing that was written says that it runs on.
     pub unannounced: bool,
-    /// How long it has run since its last stop.
+    /// How long it has run without a call.
     pub spell: Spell,
+    /// It has given way in the call that it is in.
+    pub yielded: bool,
     /// Where the kernel writes a zero at its end; 0 for nowhere.
     pub clear_tid: u64,
     /// The head of its list of robust futexes; 0 for none.
     pub robust: u64,
     /// The robust futexes that it holds as it ends.
     pub robust_words: Vec<u64>,
+    /// Its mappings that others may share, if it holds any.
+    pub shared_maps: Vec<Map>,
     /// The CPUs that it wished to run on.
     pub affinity: Option<Vec<u8>>,
 }
@@ -51,14 +56,29 @@ pub enum Kernel {
 }
 
 /// A stretch of running without a call.
-#[derive(Default)]
 pub struct Spell {
-    /// Ticks since it began.
-    pub ticks: u32,
+    /// The tick at which it began.
+    pub begun: u64,
     /// rrapper has asked it to stop.
     pub interrupted: bool,
     /// The range that its instruction pointer was last seen in, and how often in a row.
     pub around: (u64, u64, u32),
+}
+
+impl Spell {
+    /// One that begins now.
+    pub fn new() -> Spell {
+        Spell {
+            begun: ticker::ticks(),
+            interrupted: false,
+            around: (0, 0, 0),
+        }
+    }
+
+    /// How many ticks it has lasted.
+    pub fn ticks(&self) -> u64 {
+        ticker::ticks() - self.begun
+    }
 }
 
 impl Task {
@@ -76,10 +96,12 @@ impl Task {
             boundary: None,
             tsc: Vec::new(),
             unannounced: false,
-            spell: Spell::default(),
+            spell: Spell::new(),
+            yielded: false,
             clear_tid: 0,
             robust: 0,
             robust_words: Vec::new(),
+            shared_maps: Vec::new(),
             affinity: None,
         }
     }

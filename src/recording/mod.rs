@@ -30,7 +30,7 @@ pub use family::Family;
 pub use files::Files;
 pub use filter::{Failed, Filter, Found, Predicate};
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
-pub use place::{default_dir, latest, mark_latest, resolve};
+pub use place::{default_dir, default_place, latest, mark_latest, resolve};
 pub use reader::{Frames, Recording};
 pub use writer::Writer;
 

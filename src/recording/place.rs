@@ -4,8 +4,11 @@ use super::{Error, Result, io};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// `$XDG_DATA_HOME/rrapper`, or `~/.local/share/rrapper`.
-fn root() -> Result<PathBuf> {
+/// `$XDG_DATA_HOME/rrapper`, or `~/.local/share/rrapper`. Need not exist yet.
+///
+/// # Errors
+/// If neither variable says where that is.
+pub fn default_place() -> Result<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
@@ -26,7 +29,7 @@ fn root() -> Result<PathBuf> {
 /// # Errors
 /// If it cannot be made.
 pub fn default_dir(program: &str) -> Result<PathBuf> {
-    let root = root()?;
+    let root = default_place()?;
     fs::create_dir_all(&root).map_err(io("create the directory", &root))?;
     let name: String = program
         .chars()
@@ -51,7 +54,7 @@ pub fn default_dir(program: &str) -> Result<PathBuf> {
 
 /// Makes `latest` point to this recording, if it lies in the default place.
 pub fn mark_latest(dir: &Path) {
-    let Ok(root) = root() else { return };
+    let Ok(root) = default_place() else { return };
     let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
         return;
     };
@@ -75,7 +78,7 @@ pub fn mark_latest(dir: &Path) {
 /// # Errors
 /// If the default place cannot be told.
 pub fn latest() -> Result<PathBuf> {
-    Ok(root()?.join("latest"))
+    Ok(default_place()?.join("latest"))
 }
 
 /// The directory that a user means: a path, or a bare name (`latest`, `cat-0`) in the default place
@@ -84,7 +87,7 @@ pub fn resolve(name: &Path) -> PathBuf {
     let bare = name.components().count() == 1;
     if bare
         && !name.exists()
-        && let Ok(root) = root()
+        && let Ok(root) = default_place()
         && root.join(name).exists()
     {
         return root.join(name);

@@ -9,6 +9,7 @@ use crate::recording::{
 use crate::syscall::{self, Memory, Moved};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Takes what the replayed program writes to its standard output and error.
@@ -85,6 +86,15 @@ impl Replayer {
     pub fn pid(&self) -> Option<i32> {
         let event = self.pending.as_ref()?;
         self.world.tasks.get(&event.tid).map(|task| task.pid)
+    }
+
+    /// The processes that there are at the pending event, and the threads of each, by rising number.
+    pub fn processes(&self) -> BTreeMap<i32, Vec<i32>> {
+        let mut processes: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for (&tid, task) in &self.world.tasks {
+            processes.entry(task.pid).or_default().push(tid);
+        }
+        processes
     }
 
     /// Answers the pending event and goes to the next.

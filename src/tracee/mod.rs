@@ -15,6 +15,7 @@ mod error;
 pub mod filter;
 pub mod memory;
 pub mod pin;
+pub mod probe;
 pub mod proc;
 pub mod quiet;
 pub mod regs;

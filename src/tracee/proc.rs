@@ -24,6 +24,21 @@ pub struct Map {
     pub name: Vec<u8>,
 }
 
+impl Map {
+    /// Whether an address lies in it.
+    pub fn holds(&self, addr: u64) -> bool {
+        (self.start..self.end).contains(&addr)
+    }
+
+    /// Where this mapping shows what `other`, one of another process, shows at `addr`, if it shows that.
+    pub fn same_place(&self, other: &Map, addr: u64) -> Option<u64> {
+        let at = other.offset + addr.checked_sub(other.start)?;
+        let same = self.inode != 0 && self.inode == other.inode && self.name == other.name;
+        let here = self.start.checked_add(at.checked_sub(self.offset)?)?;
+        Some(here).filter(|&here| same && self.holds(here))
+    }
+}
+
 fn read(tid: i32, file: &str) -> Result<Vec<u8>> {
     std::fs::read(format!("/proc/{tid}/{file}"))
         .map_err(|e| Error::os(format!("read /proc/{tid}/{file}"), tid, e))

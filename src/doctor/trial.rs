@@ -1,0 +1,76 @@
+//! The proof: a small program is recorded, replayed, and a copy of it driven to its end.
+
+use super::Finding;
+use crate::inject::{self, NoHooks, Script, Status};
+use crate::record::{self, Program};
+use crate::recording::Recording;
+use crate::replay::{Replay, Replayer};
+use crate::trace::Exit;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A folder that goes away with this.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+pub(super) fn examine() -> Finding {
+    let name = "trial";
+    let dir = std::env::temp_dir().join(format!("rrapper-doctor-{}", std::process::id()));
+    let folder = Folder(dir);
+    match attempt(&folder.0) {
+        Ok(events) => Finding::ok(
+            name,
+            format!("the program \"true\" was recorded ({events} events), replayed, and a copy of it driven to its end"),
+            "rrapper works here",
+        )
+        .essential(),
+        Err(error) => Finding::lack(
+            name,
+            format!("the program \"true\" could not be recorded, replayed and driven through its recording: {error:#}"),
+            "rrapper does not work here",
+            "see the lacks above; if there is none, please report this line",
+        )
+        .essential(),
+    }
+}
+
+fn attempt(dir: &Path) -> anyhow::Result<u64> {
+    let program = Program {
+        argv: vec!["true".into()],
+        ..Program::default()
+    };
+    let recorded = record::record(record::Options {
+        command: program.command()?,
+        dir: dir.to_path_buf(),
+        on_start: None,
+        observer: None,
+    })?;
+    anyhow::ensure!(
+        recorded.exit == Exit::Code(0),
+        "it ended otherwise: {}",
+        recorded.exit.in_words()
+    );
+    let recording = Arc::new(Recording::open(&recorded.dir)?);
+    let mut replayer = Replayer::new(recording)?;
+    let replayed = replayer.run_to_end()?;
+    anyhow::ensure!(
+        replayed == Some(recorded.exit),
+        "its replay ended otherwise: {replayed:?}"
+    );
+    replayer.replay_to(1)?;
+    let copy = replayer.spin_off(None)?;
+    let script = Script::of_recording(&copy)?;
+    let options = inject::Options::default();
+    let outcome = inject::inject(copy, script, &mut NoHooks, &options)?.outcome;
+    let status = outcome.status;
+    let right = matches!(status, Status::Exited | Status::Completed);
+    anyhow::ensure!(right, "its copy {}", status.name());
+    Ok(recorded.events)
+}

@@ -1,0 +1,21 @@
+# Job control, as far as it needs no terminal.
+set -m
+sleep 5 &
+job=$!
+kill -STOP $job
+while ! grep -q '^State:.T' /proc/$job/status; do sleep 0.01; done
+jobs | sed 's/  */ /g'
+bg %1 > out 2>&1
+kill %1
+wait %1 2> /dev/null
+echo "killed: $?"
+(exit 7) &
+wait $!
+echo "background: $?"
+sleep 0.05 &
+sleep 0.05 | cat &
+wait
+echo "all done: $?"
+(sleep 0.1; exit 9) &
+fg %- > /dev/null 2>&1
+echo "foreground: $?"
