@@ -3,7 +3,7 @@
 mod common;
 
 use common::Folder;
-use rrapper::record::{Observed, Options, Program, record};
+use rrapper::record::{Observed, OnFull, Options, Program, record};
 use rrapper::recording::{Family, Recording};
 use rrapper::tracee::{Stdin, proc};
 use std::cell::RefCell;
@@ -156,6 +156,7 @@ fn check(folder: &Folder, argv: &[&str], tasks: usize) -> Recording {
     let recorded = record(Options {
         command: program.command().expect("the program is there"),
         dir: dir.clone(),
+        on_full: OnFull::Stop,
         on_start: None,
         observer: Some(Box::new(move |observed| sink.borrow_mut().look(observed))),
     });

@@ -3,9 +3,12 @@
 mod doctor;
 mod events;
 mod interrupt;
+mod list;
 mod output;
+mod pack;
 mod record;
 mod replay;
+mod rm;
 mod script;
 mod select;
 mod trace;
@@ -57,6 +60,12 @@ enum Command {
     Events(events::Args),
     /// Say what this machine supports, and what to do about each lack
     Doctor(doctor::Args),
+    /// List the recordings in the default place, or in a directory
+    List(list::Args),
+    /// Remove recordings, and nothing else
+    Rm(rm::Args),
+    /// Pack a recording into one file, which can be moved to another machine and used as it is
+    Pack(pack::Args),
     /// Read traces that strace wrote: check them, print them, count
     Trace(trace::Args),
     #[command(external_subcommand)]
@@ -85,6 +94,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Command::Replay(args) => replay::run(&args),
         Command::Events(args) => events::run(&args, &common),
         Command::Doctor(args) => doctor::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Rm(args) => rm::run(&args),
+        Command::Pack(args) => pack::run(&args, &common),
         Command::Trace(args) => trace::run(&args, &common),
         Command::Script(args) => script::run(args, &common),
     };

@@ -3,7 +3,7 @@
 use super::interrupt::Interrupts;
 use super::{Common, output};
 use crate::lua::Watch as _;
-use crate::record::{self, Program};
+use crate::record::{self, OnFull, Program};
 use crate::recording::{default_dir, mark_latest};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +13,9 @@ pub(super) struct Args {
     /// Directory for the recording [default: $XDG_DATA_HOME/rrapper/NAME-N]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// What to do when the disk is full: end the program, or let it go on unrecorded
+    #[arg(long, value_name = "WHAT", default_value = "stop", value_parser = on_full)]
+    on_full: OnFull,
     /// The program and its arguments
     #[arg(
         trailing_var_arg = true,
@@ -21,6 +24,14 @@ pub(super) struct Args {
         value_name = "COMMAND"
     )]
     command: Vec<OsString>,
+}
+
+fn on_full(text: &str) -> Result<OnFull, &'static str> {
+    match text {
+        "stop" => Ok(OnFull::Stop),
+        "continue" => Ok(OnFull::Continue),
+        _ => Err("it is stop or continue"),
+    }
 }
 
 pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
@@ -45,6 +56,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
     let result = record::record(record::Options {
         command,
         dir,
+        on_full: args.on_full,
         on_start: Some(Box::new(move |pid| starting.started(pid, &there))),
         observer: None,
     });
@@ -54,7 +66,12 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
     if args.output.is_none() {
         mark_latest(&recorded.dir);
     }
-    if !common.quiet {
+    if let Some(lost) = &recorded.lost {
+        let (events, dir) = (recorded.events, recorded.dir.display());
+        output::complain(format!(
+            "{lost}; the program went on unrecorded, and the recording up to event {events} is in {dir}"
+        ));
+    } else if !common.quiet {
         let (events, dir) = (recorded.events, recorded.dir.display());
         output::complain(format!("recorded {events} events of \"{shown}\" in {dir}"));
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The recording: a directory, or a name such as `latest` or `cat-0` in the default place
+    /// The recording: a directory, a packed file, or a name such as `latest` or `cat-0` in the default place
     recording: PathBuf,
 }
 

@@ -8,7 +8,9 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::rc::Rc;
 
-const COMMANDS: [&str; 5] = ["record", "replay", "events", "doctor", "trace"];
+const COMMANDS: [&str; 8] = [
+    "record", "replay", "events", "doctor", "list", "rm", "pack", "trace",
+];
 
 pub(super) fn run(args: Vec<OsString>, common: &Common) -> anyhow::Result<i32> {
     let mut args = args.into_iter();

@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::inject::{self, NoHooks, Script, Status};
 use crate::record::{self, Program};
-use crate::recording::Recording;
+use crate::recording::{OnFull, Recording};
 use crate::replay::{Replay, Replayer};
 use crate::trace::Exit;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,7 @@ fn attempt(dir: &Path) -> anyhow::Result<u64> {
     let recorded = record::record(record::Options {
         command: program.command()?,
         dir: dir.to_path_buf(),
+        on_full: OnFull::Stop,
         on_start: None,
         observer: None,
     })?;

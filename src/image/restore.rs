@@ -115,15 +115,21 @@ fn map(
     Ok(())
 }
 
-/// How a kept copy is opened: what is not a regular file neither blocks nor leads elsewhere.
-pub const KEPT_FILE: i32 =
-    libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+/// The flags to open a kept copy with: what is not a regular file neither blocks nor leads elsewhere,
+/// unless it is an open file of ours.
+pub fn kept_file_flags(path: &Path) -> i32 {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    if path.starts_with(format!("/proc/{}/fd", std::process::id())) {
+        return flags;
+    }
+    flags | libc::O_NOFOLLOW
+}
 
 /// Opens a file in the process, for reading.
 fn open(remote: &mut Remote<'_>, path: &Path) -> Result<u64> {
     remote.reset_scratch();
     let name = remote.put_str(path.as_os_str().as_bytes())?;
-    let flags = KEPT_FILE as u64;
+    let flags = kept_file_flags(path) as u64;
     let args = [libc::AT_FDCWD as u64, name, flags, 0, 0, 0];
     remote.must(&format!("open {}", path.display()), libc::SYS_openat, args)
 }

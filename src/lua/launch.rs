@@ -4,7 +4,7 @@ use super::convert::{self, shown};
 use super::error::raise;
 use super::recording::RecordingHandle;
 use super::session;
-use crate::record::{self, Program};
+use crate::record::{self, OnFull, Program};
 use crate::recording::{default_dir, mark_latest};
 use crate::tracee::Stdin;
 use mlua::{AnyUserData, Lua, ObjectLike, Table, Value};
@@ -38,6 +38,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
     let result = record::record(record::Options {
         command,
         dir,
+        on_full: OnFull::Stop,
         on_start: Some(Box::new(move |pid| starting.started(pid, &there))),
         observer: None,
     });

@@ -39,6 +39,16 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// The disk is full.
+    #[error("{source}; the program was ended, and the recording up to event {events} is in {}", dir.display())]
+    Full {
+        /// What could not be written.
+        source: Box<Error>,
+        /// The last event that was.
+        events: u64,
+        /// The recording's directory.
+        dir: PathBuf,
+    },
     /// The program did something that cannot be recorded yet.
     #[error("cannot record {what} at event {event}{}; the recording up to there is in {}", reason(.why), dir.display())]
     Unsupported {
@@ -51,6 +61,18 @@ pub enum Error {
         /// The recording's directory.
         dir: PathBuf,
     },
+}
+
+impl Error {
+    /// Whether it says that there is no room for the recording.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Error::Recording(error) => error.is_full(),
+            Error::Keep { source, .. } => recording::is_full(source),
+            Error::Tracee(tracee::Error::Os { source, .. }) => recording::is_full(source),
+            _ => false,
+        }
+    }
 }
 
 fn reason(why: &str) -> String {

@@ -19,19 +19,20 @@ mod share;
 mod signals;
 mod task;
 
+pub use crate::recording::OnFull;
 pub use error::{Error, Result};
 pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
 use crate::image::FileId;
-use crate::recording::{Family, Frame, Start, StartFd, Writer};
+use crate::recording::{Family, Frame, Recording, Start, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
 use crate::tracee::ticker::Ticker;
 use crate::tracee::{Command, Running, Stopped, pin, proc, same, spawn};
 use share::{Object, ObjectKey};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use task::Task;
 
 /// What to record, and where to.
@@ -40,6 +41,8 @@ pub struct Options {
     pub command: Command,
     /// The directory for the recording; must not exist or be empty.
     pub dir: PathBuf,
+    /// What to do when the disk is full.
+    pub on_full: OnFull,
     /// Called with the program's pid once it is about to start.
     pub on_start: Option<Box<dyn FnOnce(i32)>>,
     /// Called whenever an event has been written after which its task goes on.
@@ -55,6 +58,8 @@ pub struct Recorded {
     pub exit: Exit,
     /// How many events it has.
     pub events: u64,
+    /// Why it ends before the program did, with [`OnFull::Continue`].
+    pub lost: Option<String>,
 }
 
 /// Records a program from its start to its end.
@@ -67,12 +72,13 @@ pub fn record(options: Options) -> Result<Recorded> {
     let Options {
         command,
         dir,
+        on_full,
         on_start,
         observer,
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
-    let mut writer = Writer::create(&dir)?;
+    let mut writer = Writer::create_with(&dir, on_full)?;
     let task = spawn::start(command)?;
     let pid = task.tid();
     if let Some(on_start) = on_start {
@@ -180,17 +186,32 @@ impl Recorder {
         let flushed = self.writer.flush();
         let dir = self.writer.dir().to_path_buf();
         if !self.executed {
-            drop(self.writer);
-            discard(&dir);
+            self.writer.discard();
             return Err(outcome.err().unwrap_or(Error::NotStarted { exe: self.exe }));
         }
-        outcome?;
-        flushed?;
-        Ok(Recorded {
-            dir,
-            exit,
-            events: self.writer.events(),
-        })
+        let lost = self.writer.lost().map(ToString::to_string);
+        let mut events = self.writer.events();
+        drop(self.writer);
+        let outcome = outcome.and(flushed.map_err(Error::from));
+        let is_full = outcome.as_ref().is_err_and(Error::is_full);
+        if is_full || lost.is_some() {
+            // What was on its way is lost.
+            events = Recording::open(&dir).map_or(0, |recording| recording.len());
+        }
+        match outcome {
+            Ok(()) => Ok(Recorded {
+                dir,
+                exit,
+                events,
+                lost,
+            }),
+            Err(source) if is_full => Err(Error::Full {
+                source: Box::new(source),
+                events,
+                dir,
+            }),
+            Err(other) => Err(other),
+        }
     }
 
     fn new_space(&mut self) -> u32 {
@@ -207,18 +228,5 @@ impl Recorder {
             }
         }
         spaces.into_values().collect()
-    }
-}
-
-/// Removes what a recording that never began left behind.
-fn discard(dir: &Path) {
-    for result in [
-        std::fs::remove_dir_all(dir.join("files")),
-        std::fs::remove_file(dir.join("events")),
-        std::fs::remove_dir(dir),
-    ] {
-        if let Err(error) = result {
-            tracing::debug!("cannot remove {}: {error}", dir.display());
-        }
     }
 }

@@ -1,10 +1,12 @@
-//! Copies of the files that a program maps.
+//! Copies of the files that a program maps, each content once.
 
-use super::{Result, io};
+use super::copy::{copy, same};
+use super::full::Fate;
+use super::{Error, Result, io};
 use crate::image::{FileId, FileStore};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What tells one state of a file from another.
@@ -17,19 +19,25 @@ struct Key {
     ctime: (i64, i64),
 }
 
-/// The `files` directory of a recording that is being made.
+/// The `files` directory of a recording that is being made. The same content under two numbers is one file with two
+/// names; so each number stands for one file's state, however long that becomes.
 pub struct Files {
     dir: PathBuf,
     kept: HashMap<Key, FileId>,
+    /// The copies of each size.
+    by_size: HashMap<u64, Vec<FileId>>,
+    fate: Fate,
 }
 
 impl Files {
     /// Makes the directory.
-    pub(super) fn create(dir: PathBuf) -> Result<Files> {
+    pub(super) fn create(dir: PathBuf, fate: Fate) -> Result<Files> {
         fs::create_dir(&dir).map_err(io("create", &dir))?;
         Ok(Files {
             dir,
             kept: HashMap::new(),
+            by_size: HashMap::new(),
+            fate,
         })
     }
 
@@ -38,42 +46,62 @@ impl Files {
         recording.join("files").join(id.to_string())
     }
 
+    fn copy_path(&self, id: FileId) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
     /// Has a kept copy reach at least this far.
     ///
     /// # Errors
     /// If it cannot be changed.
     pub fn extend(&self, id: FileId, len: u64) -> Result<()> {
-        let path = self.dir.join(id.to_string());
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .map_err(io("open", &path))?;
-        let now = file.metadata().map_err(io("look at", &path))?.len();
-        if now < len {
-            file.set_len(len).map_err(io("extend", &path))?;
+        if self.fate.lost().is_some() {
+            return Ok(());
         }
-        Ok(())
+        self.extend_now(id, len)
+            .or_else(|error| self.fate.bear(error))
     }
 
-    fn copy(&self, source: &File, id: FileId) -> std::io::Result<()> {
-        const CHUNK: usize = 1 << 20;
-        let target = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(self.dir.join(id.to_string()))?;
-        // By explicit offsets, since the program shares the source's own.
-        let mut buf = vec![0; CHUNK];
-        let mut at = 0;
-        loop {
-            let n = source.read_at(&mut buf, at)?;
-            if n == 0 {
-                return Ok(());
-            }
-            target.write_all_at(&buf[..n], at)?;
-            at += n as u64;
+    fn extend_now(&self, id: FileId, len: u64) -> Result<()> {
+        let path = self.copy_path(id);
+        let meta = fs::metadata(&path).map_err(io("look at", &path))?;
+        if meta.len() >= len {
+            return Ok(());
         }
+        if meta.nlink() > 1 {
+            // Others with the same content stay as short as they are.
+            let fresh = self.dir.join(format!("{id}.new"));
+            File::open(&path)
+                .and_then(|shared| keep_copy(&shared, &fresh))
+                .and_then(|()| fs::rename(&fresh, &path))
+                .map_err(io("copy", &path))?;
+        }
+        let file = OpenOptions::new().write(true).open(&path);
+        file.and_then(|file| file.set_len(len))
+            .map_err(io("extend", &path))
     }
+
+    /// A copy with the same content as this file, if there is one.
+    fn twin(&self, file: &File, size: u64) -> Option<FileId> {
+        let found = self.by_size.get(&size)?.iter().find(|&&id| {
+            let copy = File::open(self.copy_path(id));
+            copy.and_then(|copy| same(file, &copy)).unwrap_or(false)
+        });
+        found.copied()
+    }
+}
+
+/// Copies a file, or leaves nothing.
+fn keep_copy(source: &File, path: &Path) -> std::io::Result<()> {
+    let target = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    copy(source, &target).inspect_err(|_| {
+        let removed = fs::remove_file(path);
+        tracing::debug!("removed {}: {removed:?}", path.display());
+    })
 }
 
 impl FileStore for Files {
@@ -93,8 +121,27 @@ impl FileStore for Files {
             return Ok(id);
         }
         let id = self.kept.len() as FileId;
-        self.copy(file, id)?;
-        tracing::debug!(id, name = %String::from_utf8_lossy(name), "kept a mapped file");
+        if self.fate.lost().is_some() {
+            return Ok(id);
+        }
+        let path = self.copy_path(id);
+        // To compare what is mostly holes may take forever, and saves nothing.
+        let sparse = meta.blocks() * 512 < meta.size();
+        let twin = (!sparse).then(|| self.twin(file, meta.size())).flatten();
+        let linked = twin.is_some_and(|twin| fs::hard_link(self.copy_path(twin), &path).is_ok());
+        if !linked {
+            if let Err(error) = keep_copy(file, &path) {
+                let bearable =
+                    |e: std::io::Error| self.fate.bear(io("copy a mapped file to", &path)(e));
+                return match bearable(error) {
+                    Ok(()) => Ok(id),
+                    Err(Error::Io { source, .. }) => Err(source),
+                    Err(other) => Err(std::io::Error::other(other)),
+                };
+            }
+            self.by_size.entry(meta.size()).or_default().push(id);
+        }
+        tracing::debug!(id, linked, name = %String::from_utf8_lossy(name), "kept a mapped file");
         self.kept.insert(key, id);
         Ok(id)
     }

@@ -1,26 +1,46 @@
 //! The directory on disk: what was recorded, crash-safe to write and cheap to go through.
 //!
 //! A recording is a directory with
-//! - `events`: a header (magic, format version), then frames: length (u32), CRC-32 of the payload (u32),
-//!   payload ([`Frame`] in postcard's encoding), all little-endian. The first frame is [`Frame::Start`];
-//!   a whole recording ends with [`Frame::End`]. What a killed recorder left behind
-//!   is read up to the last whole frame.
+//! - `events`: a header (magic, format version), then blocks. A block is a head of 40 bytes and a payload.
+//!   The head: magic, flags (1: compressed with zstd, 2: goes on with a frame), the payload's length on disk and
+//!   unpacked (at most 1 MiB), the number of the first event in it (u64), the count of events that begin in it,
+//!   how many bytes of its last frame are in the blocks behind it, CRC-32 of the payload on disk, CRC-32 of the head;
+//!   all u32 but for one, little-endian. The payloads hold frames: length (u32), then a [`Frame`] in postcard's
+//!   encoding. A frame that is longer than a block begins one of its own and goes on in blocks
+//!   that hold nothing else. The first frame is [`Frame::Start`]; a whole recording ends with [`Frame::End`]. What a
+//!   killed recorder left behind is read up to the last whole frame in a whole block.
+//! - `index`: a header (magic, format version), then for each block that a frame begins in the number in its head
+//!   and its offset, each u64. It is written behind the block, and is looked at before, so that neither opening a
+//!   recording nor going to an event reads what lies before; where it is missing or wrong, the heads of all blocks
+//!   are read instead.
 //! - `files/N`: copies of the files that the program mapped.
 //!
-//! Recordings are untrusted: every length is checked before memory is taken for it, and
-//! file names are made from numbers. This module knows nothing of ptrace.
+//! It can be packed into one file: see [`pack`](fn@pack).
+//!
+//! Recordings are untrusted: every length is checked before memory is taken for it, what is more than 16 MiB at once
+//! is at most 256 times as long as on disk, and file names are made from numbers. This module knows
+//! nothing of ptrace.
 
+mod block;
+mod blocks;
+mod collection;
+mod copy;
 mod descriptors;
 mod event;
 mod family;
 mod files;
 mod filter;
+mod frames;
+mod full;
+mod index;
 mod memory;
+mod pack;
 mod place;
 mod reader;
 mod segment;
 mod writer;
 
+pub use collection::{Listed, Summary, list, remove};
 pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
 pub use event::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, SignalEvent, Start,
@@ -29,9 +49,12 @@ pub use event::{
 pub use family::Family;
 pub use files::Files;
 pub use filter::{Failed, Filter, Found, Predicate};
+pub use frames::Frames;
+pub use full::{OnFull, is_full};
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
-pub use place::{default_dir, default_place, latest, mark_latest, resolve};
-pub use reader::{Frames, Recording};
+pub use pack::pack;
+pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
+pub use reader::Recording;
 pub use writer::Writer;
 
 use std::path::PathBuf;
@@ -39,11 +62,23 @@ use std::path::PathBuf;
 /// The magic number at the start of `events`.
 const MAGIC: [u8; 8] = *b"rrapper\x1a";
 
-/// The format that this version writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+/// The magic number at the start of `index`.
+const INDEX_MAGIC: [u8; 8] = *b"rrindex\x1a";
 
-/// Frames longer than this are not written, and not believed when read.
-const MAX_FRAME: usize = 1 << 30;
+/// The magic number at both ends of a packed recording.
+const PACK_MAGIC: [u8; 8] = *b"rrpack\x1a\n";
+
+/// The length of the header of all of them: the magic number, and the version.
+const HEADER: u64 = 12;
+
+/// The format that this version writes and reads.
+pub const VERSION: u32 = 2;
+
+/// Frames longer than this cannot be written.
+const MAX_FRAME: usize = u32::MAX as usize - 4;
+
+/// Longer frames may only be so much longer than on disk.
+const SMALL_FRAME: usize = 16 << 20;
 
 /// What can go wrong with a recording on disk.
 #[derive(Debug, thiserror::Error)]
@@ -66,15 +101,23 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// It was made by an rrapper that was never released.
+    #[error("{} has format version {found}, and this rrapper reads version {VERSION}: record the program again", path.display())]
+    Older {
+        /// Where.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
     /// It was made by a newer rrapper.
-    #[error("{} has format version {found}, and this rrapper reads up to {VERSION}: use the rrapper that made it", path.display())]
+    #[error("{} has format version {found}, and this rrapper reads version {VERSION}: use the rrapper that made it", path.display())]
     Newer {
         /// Where.
         path: PathBuf,
         /// Its version.
         found: u32,
     },
-    /// A frame makes no sense although its checksum is right.
+    /// What is there was not written so, or makes no sense.
     #[error("{}: damaged at byte {offset}: {reason}", path.display())]
     Damaged {
         /// The file.
@@ -93,6 +136,12 @@ pub enum Error {
         event: u64,
         /// The last one that there is.
         last: u64,
+    },
+    /// A recorder is still at work on it.
+    #[error("{} is being recorded", path.display())]
+    Growing {
+        /// Where.
+        path: PathBuf,
     },
     /// The place for a new recording is taken.
     #[error("{} exists already: a recording is never overwritten", path.display())]

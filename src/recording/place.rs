@@ -2,6 +2,7 @@
 
 use super::{Error, Result, io};
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// `$XDG_DATA_HOME/rrapper`, or `~/.local/share/rrapper`. Need not exist yet.
@@ -44,7 +45,7 @@ pub fn default_dir(program: &str) -> Result<PathBuf> {
     let mut n = 0u64;
     loop {
         let dir = root.join(format!("{name}-{n}"));
-        match fs::create_dir(&dir) {
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => return Ok(dir),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => n += 1,
             Err(e) => return Err(io("create the directory", dir)(e)),
@@ -70,6 +71,38 @@ pub fn mark_latest(dir: &Path) {
             link.display(),
             dir.display()
         );
+    }
+}
+
+/// Makes `latest` point to the newest recording that is left, if it pointed to this one, which is gone.
+pub(super) fn forget(gone: &Path) {
+    let Ok(root) = default_place() else { return };
+    let link = root.join("latest");
+    let was_it = fs::read_link(&link).is_ok_and(|name| Some(name.as_os_str()) == gone.file_name());
+    let parent = gone
+        .parent()
+        .and_then(|parent| fs::canonicalize(parent).ok());
+    if !was_it || parent.is_none() || parent != fs::canonicalize(&root).ok() {
+        return;
+    }
+    let left = super::list(&root).unwrap_or_default();
+    match left.iter().rfind(|listed| listed.content.is_ok()) {
+        Some(newest) => mark_latest(&root.join(&newest.name)),
+        None => {
+            if let Err(error) = fs::remove_file(&link) {
+                tracing::warn!("cannot remove {}: {error}", link.display());
+            }
+        }
+    }
+}
+
+/// The recording that is meant by a name that may be `latest`, which is only another name for it.
+pub fn resolve_own(name: &Path) -> PathBuf {
+    let path = resolve(name);
+    let of_ours = default_place().is_ok_and(|root| path == root.join("latest"));
+    match fs::read_link(&path) {
+        Ok(target) if of_ours && target.components().count() == 1 => path.with_file_name(target),
+        _ => path,
     }
 }
 

@@ -1,60 +1,130 @@
 //! Writing a recording, so that whatever happens to the writer, what is on disk can be read.
 
-use super::{Error, Files, Frame, MAGIC, MAX_FRAME, Result, VERSION, io};
+use super::block::{BLANK, Head, MOST, Packer};
+use super::full::{Fate, OnFull};
+use super::{
+    Error, Files, Frame, INDEX_MAGIC, MAGIC, MAX_FRAME, Result, SMALL_FRAME, VERSION, index, io,
+};
+use crate::tracee::pin;
+use nix::fcntl::{Flock, FlockArg};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Bytes that are collected before they are handed to the kernel.
-const BUFFER: usize = 64 << 10;
+/// Bytes that are collected before they make a block.
+const ENOUGH: usize = 128 << 10;
 
-/// How long a frame may wait in the buffer.
+/// How long a frame may wait for others.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
-struct Sink {
-    file: File,
-    buffer: Vec<u8>,
-    error: Option<std::io::Error>,
-    closed: bool,
+/// Bytes that may wait for the disk; whoever has more waits with them.
+const ROOM: usize = 8 << 20;
+
+/// zstd's level: the fastest of its usual ones.
+const LEVEL: i32 = 1;
+
+/// The payload of a block to come.
+#[derive(Default)]
+struct Batch {
+    raw: Vec<u8>,
+    /// What its head is to say.
+    first: u64,
+    count: u32,
+    continues: bool,
+    left: u32,
+    /// Whether it is a part of something large.
+    much: bool,
 }
 
-impl Sink {
-    fn flush(&mut self) {
-        if self.error.is_none()
-            && !self.buffer.is_empty()
-            && let Err(error) = self.file.write_all(&self.buffer)
-        {
-            self.error = Some(error);
+struct State {
+    /// Frames that are not enough for a block yet.
+    open: Batch,
+    queue: VecDeque<Batch>,
+    /// Bytes in the queue and in the making.
+    waiting: usize,
+    error: Option<std::io::Error>,
+    closed: bool,
+    /// A buffer to use again.
+    spare: Vec<u8>,
+}
+
+impl State {
+    /// Queues what has been collected.
+    fn cut(&mut self) {
+        if self.open.raw.is_empty() {
+            return;
         }
-        self.buffer.clear();
+        let next = Batch {
+            raw: std::mem::take(&mut self.spare),
+            first: self.open.first + u64::from(self.open.count),
+            ..Batch::default()
+        };
+        let batch = std::mem::replace(&mut self.open, next);
+        self.push(batch);
+    }
+
+    fn push(&mut self, batch: Batch) {
+        self.waiting += batch.raw.len();
+        self.queue.push_back(batch);
+    }
+
+    fn check(&self) -> std::io::Result<()> {
+        match &self.error {
+            None => Ok(()),
+            // Each write from now on fails, in the same way.
+            Some(error) => Err(match error.raw_os_error() {
+                Some(code) => std::io::Error::from_raw_os_error(code),
+                None => std::io::Error::new(error.kind(), error.to_string()),
+            }),
+        }
     }
 }
 
 struct Shared {
-    sink: Mutex<Sink>,
-    closing: Condvar,
+    state: Mutex<State>,
+    /// There is something to write, or the end.
+    work: Condvar,
+    /// Something has been written, or failed.
+    done: Condvar,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Sink> {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no more than this is waiting.
+    fn drain(&self, most: usize) -> std::io::Result<MutexGuard<'_, State>> {
+        let mut state = self.lock();
+        while state.waiting > most && state.error.is_none() {
+            state = self
+                .done
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.check()?;
+        Ok(state)
     }
 }
 
 /// A recording that is being made. Frames reach the file at the latest 50 ms after
-/// they were written, even when the program blocks for long.
+/// they were written, even when the program blocks for long. A thread of its own compresses and writes them.
 pub struct Writer {
     path: PathBuf,
     dir: PathBuf,
     shared: Arc<Shared>,
-    flusher: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<()>>,
     files: Files,
+    fate: Fate,
     scratch: Vec<u8>,
     events: u64,
+    /// Tells others that the recording is being made.
+    _lock: Option<Flock<File>>,
 }
 
 impl Writer {
@@ -63,6 +133,14 @@ impl Writer {
     /// # Errors
     /// If there is something, or the directory cannot be made.
     pub fn create(dir: &Path) -> Result<Writer> {
+        Writer::create_with(dir, OnFull::Stop)
+    }
+
+    /// The same; also says what is done when the disk is full.
+    ///
+    /// # Errors
+    /// If there is something, or the directory cannot be made.
+    pub fn create_with(dir: &Path, on_full: OnFull) -> Result<Writer> {
         let fresh = match fs::read_dir(dir) {
             Ok(mut entries) => entries.next().is_none(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
@@ -77,30 +155,56 @@ impl Writer {
             .create(dir)
             .map_err(io("create the directory", dir))?;
         let dir = fs::canonicalize(dir).map_err(io("find", dir))?;
-        let path = dir.join("events");
-        let mut file = File::create_new(&path).map_err(io("create", &path))?;
-        file.write_all(&MAGIC)
-            .and_then(|()| file.write_all(&VERSION.to_le_bytes()))
-            .map_err(io("write", &path))?;
-        let files = Files::create(dir.join("files"))?;
+        let (index_path, path) = (dir.join("index"), dir.join("events"));
+        let index = begin(&index_path, INDEX_MAGIC)?;
+        let events = begin(&path, MAGIC)?;
+        // Not all file systems have locks, and nothing depends on it.
+        let lock = events.try_clone().map_err(io("open", &path))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).ok();
+        let fate = Fate::new(on_full);
+        let files = Files::create(dir.join("files"), fate.clone())?;
         let shared = Arc::new(Shared {
-            sink: Mutex::new(Sink {
-                file,
-                buffer: Vec::with_capacity(BUFFER * 2),
+            state: Mutex::new(State {
+                open: Batch {
+                    first: 1,
+                    ..Batch::default()
+                },
+                queue: VecDeque::new(),
+                waiting: 0,
                 error: None,
                 closed: false,
+                spare: Vec::new(),
             }),
-            closing: Condvar::new(),
+            work: Condvar::new(),
+            done: Condvar::new(),
         });
-        let flusher = spawn_flusher(Arc::clone(&shared)).map_err(io("write", &path))?;
+        let packer = Packer::new(LEVEL).map_err(io("write", &path))?;
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            packer,
+            offset: super::HEADER,
+            events,
+            index,
+        };
+        let cpus = pin::cpus_before();
+        let worker = std::thread::Builder::new()
+            .name("write".into())
+            .spawn(move || {
+                // The one CPU of recorder and program has enough to do.
+                pin::spread(&cpus);
+                worker.run();
+            })
+            .map_err(io("write", &path))?;
         Ok(Writer {
             path,
             dir,
             shared,
-            flusher: Some(flusher),
+            worker: Some(worker),
             files,
+            fate,
             scratch: Vec::new(),
             events: 0,
+            _lock: lock,
         })
     }
 
@@ -119,77 +223,226 @@ impl Writer {
         self.events
     }
 
-    /// Appends a frame.
+    /// Why nothing more is written, with [`OnFull::Continue`].
+    pub fn lost(&self) -> Option<&Error> {
+        self.fate.lost()
+    }
+
+    /// Appends a frame. Waits where the disk is slow.
     ///
     /// # Errors
     /// If this or an earlier frame could not be written.
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
-        self.scratch.clear();
-        let buf = std::mem::take(&mut self.scratch);
-        let payload = postcard::to_extend(frame, buf)
+        if self.fate.lost().is_some() {
+            return Ok(());
+        }
+        self.write_now(frame).or_else(|error| self.fate.bear(error))
+    }
+
+    fn write_now(&mut self, frame: &Frame) -> Result<()> {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        bytes.extend_from_slice(&[0; 4]);
+        let mut bytes = postcard::to_extend(frame, bytes)
             .map_err(|e| io("write", &self.path)(std::io::Error::other(e)))?;
-        if payload.len() > MAX_FRAME {
-            let error = std::io::Error::other("one event holds more than 1 GiB");
+        let len = bytes.len() - 4;
+        if len > MAX_FRAME {
+            let error = std::io::Error::other("one event holds more than 4 GiB");
             return Err(io("write", &self.path)(error));
         }
-        let mut sink = self.shared.lock();
-        sink.buffer
-            .extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        sink.buffer
-            .extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-        sink.buffer.extend_from_slice(&payload);
-        if sink.buffer.len() >= BUFFER {
-            sink.flush();
+        bytes[..4].copy_from_slice(&(len as u32).to_le_bytes());
+        let is_event = matches!(frame, Frame::Event(_));
+        let written = if bytes.len() > MOST {
+            self.append_large(&bytes, is_event)
+        } else {
+            self.append(&bytes, is_event, matches!(frame, Frame::Start(_)))
+        };
+        written.map_err(io("write", &self.path))?;
+        // What was large once is not kept.
+        if bytes.len() <= MOST {
+            self.scratch = bytes;
         }
-        if let Some(error) = sink.error.take() {
-            return Err(io("write", &self.path)(error));
-        }
-        drop(sink);
-        self.scratch = payload;
-        self.events += u64::from(matches!(frame, Frame::Event(_)));
+        self.events += u64::from(is_event);
         Ok(())
     }
 
-    /// Hands everything to the kernel.
+    /// With `alone`, the frame ends its block.
+    fn append(&self, bytes: &[u8], is_event: bool, alone: bool) -> std::io::Result<()> {
+        let mut state = self.shared.drain(ROOM)?;
+        let queued = state.queue.len();
+        if state.open.raw.len() + bytes.len() > MOST {
+            state.cut();
+        }
+        state.open.raw.extend_from_slice(bytes);
+        state.open.count += u32::from(is_event);
+        if alone || state.open.raw.len() >= ENOUGH {
+            state.cut();
+        }
+        if state.queue.len() > queued {
+            self.shared.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// A frame that goes through several blocks.
+    fn append_large(&self, bytes: &[u8], is_event: bool) -> std::io::Result<()> {
+        let mut left = bytes.len();
+        for (i, piece) in bytes.chunks(MOST).enumerate() {
+            left -= piece.len();
+            let mut state = self.shared.drain(ROOM)?;
+            state.cut();
+            let count = u32::from(is_event && i == 0);
+            let first = state.open.first;
+            state.open.first += u64::from(count);
+            state.push(Batch {
+                raw: piece.to_vec(),
+                first,
+                count,
+                continues: i > 0,
+                left: left as u32,
+                much: bytes.len() > SMALL_FRAME,
+            });
+            self.shared.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is in the kernel's hands.
     ///
     /// # Errors
     /// If something could not be written.
     pub fn flush(&mut self) -> Result<()> {
-        let mut sink = self.shared.lock();
-        sink.flush();
-        match sink.error.take() {
-            Some(error) => Err(io("write", &self.path)(error)),
-            None => Ok(()),
+        self.shared.lock().cut();
+        self.shared.work.notify_one();
+        let drained = self.shared.drain(0).map(drop);
+        drained
+            .map_err(io("write", &self.path))
+            .or_else(|error| self.fate.bear(error))
+    }
+}
+
+impl Writer {
+    /// Removes the recording again: of a program that never began there is nothing to say.
+    pub fn discard(mut self) {
+        self.close();
+        for result in [
+            fs::remove_dir_all(self.dir.join("files")),
+            fs::remove_file(self.dir.join("index")),
+            fs::remove_file(&self.path),
+            fs::remove_dir(&self.dir),
+        ] {
+            if let Err(error) = result {
+                tracing::debug!("cannot remove {}: {error}", self.dir.display());
+            }
+        }
+    }
+
+    /// Waits until all is written, or cannot be.
+    fn close(&mut self) {
+        let mut state = self.shared.lock();
+        state.cut();
+        state.closed = true;
+        drop(state);
+        self.shared.work.notify_one();
+        if let Some(worker) = self.worker.take() {
+            // It can only have ended; a panic of it has been reported already.
+            let _ = worker.join();
         }
     }
 }
 
-fn spawn_flusher(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("flush".into())
-        .spawn(move || {
-            let mut sink = shared.lock();
-            while !sink.closed {
-                sink = shared
-                    .closing
-                    .wait_timeout(sink, FLUSH_EVERY)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-                sink.flush();
-            }
-        })
+fn begin(path: &Path, magic: [u8; 8]) -> Result<File> {
+    let mut file = File::create_new(path).map_err(io("create", path))?;
+    file.write_all(&magic)
+        .and_then(|()| file.write_all(&VERSION.to_le_bytes()))
+        .map_err(io("write", path))?;
+    Ok(file)
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut sink = self.shared.lock();
-        sink.flush();
-        sink.closed = true;
-        drop(sink);
-        self.shared.closing.notify_all();
-        if let Some(flusher) = self.flusher.take() {
-            // It can only have ended; a panic of it has been reported already.
-            let _ = flusher.join();
+        self.close();
+    }
+}
+
+/// Compresses and writes.
+struct Worker {
+    shared: Arc<Shared>,
+    packer: Packer,
+    events: File,
+    index: File,
+    /// Where the next block goes.
+    offset: u64,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        while let Some(mut batch) = next(&shared) {
+            let written = self.write(&batch);
+            let mut state = shared.lock();
+            state.waiting -= batch.raw.len();
+            if let Err(error) = written {
+                tracing::warn!("cannot write the recording: {error}");
+                state.error = Some(error);
+            }
+            if batch.raw.capacity() <= MOST {
+                batch.raw.clear();
+                state.spare = batch.raw;
+            }
+            let failed = state.error.is_some();
+            drop(state);
+            shared.done.notify_all();
+            if failed {
+                // What is there ends with a whole block.
+                let cut = self.events.set_len(self.offset);
+                tracing::debug!("cut the recording at byte {}: {cut:?}", self.offset);
+                return;
+            }
         }
+    }
+
+    fn write(&mut self, batch: &Batch) -> std::io::Result<()> {
+        let head = Head {
+            first: batch.first,
+            count: batch.count,
+            continues: batch.continues,
+            left: batch.left,
+            ..BLANK
+        };
+        let block = self.packer.pack(&batch.raw, head, batch.much)?;
+        self.events.write_all(block)?;
+        // Behind the block that it is about: what an index says is there.
+        if !batch.continues {
+            self.index
+                .write_all(&index::entry(batch.first, self.offset))?;
+        }
+        self.offset += block.len() as u64;
+        Ok(())
+    }
+}
+
+/// Waits for the next payload; `None` at the end.
+fn next(shared: &Shared) -> Option<Batch> {
+    let mut late = Instant::now() + FLUSH_EVERY;
+    let mut state = shared.lock();
+    loop {
+        if let Some(batch) = state.queue.pop_front() {
+            return Some(batch);
+        }
+        if state.closed {
+            return None;
+        }
+        let now = Instant::now();
+        if late <= now {
+            state.cut();
+            late = now + FLUSH_EVERY;
+            continue;
+        }
+        state = shared
+            .work
+            .wait_timeout(state, late - now)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
     }
 }

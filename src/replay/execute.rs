@@ -7,7 +7,7 @@ use super::process::Place;
 use super::space::memory_of;
 use super::world::World;
 use super::{Error, Result};
-use crate::image::KEPT_FILE;
+use crate::image::kept_file_flags;
 use crate::recording::{CallEvent, Effect, Recording};
 use crate::syscall::{self, Replay};
 use crate::tracee::{Remote, Stop, agent};
@@ -270,7 +270,7 @@ fn map(
     let path = recording.file_path(file);
     remote.reset_scratch();
     let name = remote.put_str(path.as_os_str().as_bytes())?;
-    let how = KEPT_FILE as u64;
+    let how = kept_file_flags(&path) as u64;
     let args = [libc::AT_FDCWD as u64, name, how, 0, 0, 0];
     let fd = remote.must(&format!("open {}", path.display()), libc::SYS_openat, args)?;
     let made = remote.call(

@@ -198,7 +198,7 @@ fn fill(object: &File, path: &Path, size: u64) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = File::options()
         .read(true)
-        .custom_flags(crate::image::KEPT_FILE & !libc::O_CLOEXEC)
+        .custom_flags(crate::image::kept_file_flags(path) & !libc::O_CLOEXEC)
         .open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {

@@ -39,3 +39,20 @@ pub fn this_thread() -> Result<Pinned> {
         Ok(pinned.get_or_init(|| Pinned { cpu, before }).clone())
     })
 }
+
+/// The CPUs that the calling thread could use before it was pinned; none where it never was.
+pub fn cpus_before() -> Vec<usize> {
+    PINNED.with(|pinned| pinned.get().map_or_else(Vec::new, |p| p.before.clone()))
+}
+
+/// Lets the calling thread run on these CPUs. It only is slower where that is refused.
+pub fn spread(cpus: &[usize]) {
+    let mut set = CpuSet::new();
+    let known = cpus.iter().all(|&cpu| set.set(cpu).is_ok());
+    if known
+        && !cpus.is_empty()
+        && let Err(error) = sched_setaffinity(Pid::from_raw(0), &set)
+    {
+        tracing::debug!("cannot use other CPUs: {error}");
+    }
+}

@@ -5,8 +5,9 @@
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use rrapper::image::Chunk;
 use rrapper::inject::{Action, Conditions, Options, Rule, RuleSet, Script, Selector, When, inject};
-use rrapper::recording::Recording;
+use rrapper::recording::{CallEvent, Effect, Event, EventKind, Frame, Recording, Start, Writer};
 use rrapper::replay::{Replay, Replayer};
 use std::error::Error;
 use std::os::unix::process::CommandExt;
@@ -26,6 +27,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let reads = compile(folder.path())?;
     calls(folder.path(), &reads)?;
+    opening(folder.path())?;
     injections(folder.path())
 }
 
@@ -121,11 +123,96 @@ fn calls(folder: &Path, reads: &str) -> Result<()> {
         "  record / native                {:8.2}",
         ratio(record, native)
     );
-    let events = std::fs::metadata(folder.join("rec/events"))?.len();
+    let recording = Recording::open(&folder.join("rec"))?;
     println!(
         "  bytes per event                {:8.1}",
-        events as f64 / f64::from(CALLS)
+        on_disk(&folder.join("rec"))? as f64 / recording.len() as f64
     );
+    Ok(())
+}
+
+/// The bytes of a recording's events and their index.
+fn on_disk(dir: &Path) -> Result<u64> {
+    let len = |name: &str| std::fs::metadata(dir.join(name)).map(|meta| meta.len());
+    Ok(len("events")? + len("index")?)
+}
+
+/// Writing a recording of a million events, opening it, and going to events of it. What is read does not compress.
+fn opening(folder: &Path) -> Result<()> {
+    const EVENTS: u64 = 1_000_000;
+    const DATA: usize = 32;
+    let dir = folder.join("million");
+    let mut state = 1u64;
+    let mut noise = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let call = |number: u64, data: Vec<u8>| CallEvent {
+        nr: libc::SYS_read as u32,
+        args: [3, 0x7ffd_0000_0000 + number % 7 * 64, DATA as u64, 0, 0, 0],
+        ip: 0x7f00_0000_1234,
+        ret: Some(DATA as i64),
+        ins: Vec::new(),
+        outs: vec![Chunk {
+            addr: 0x7ffd_0000_0000 + number % 7 * 64,
+            data,
+        }],
+        effect: Effect::None,
+    };
+    let begin = Instant::now();
+    let mut writer = Writer::create(&dir)?;
+    writer.write(&Frame::Start(Start {
+        argv: vec![b"reads".to_vec()],
+        pid: 1000,
+        ppid: 1,
+        cwd: b"/".to_vec(),
+        descriptors: Vec::new(),
+        cpu: 0,
+        time: 0,
+    }))?;
+    for number in 1..=EVENTS {
+        let data = (0..DATA / 8).flat_map(|_| noise().to_le_bytes()).collect();
+        writer.write(&Frame::Event(Event {
+            tid: 1000,
+            kind: EventKind::Call(call(number, data)),
+        }))?;
+    }
+    writer.flush()?;
+    drop(writer);
+    let written = begin.elapsed();
+    let mut opened = Vec::new();
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        Recording::open(&dir)?;
+        opened.push(begin.elapsed());
+    }
+    let recording = Recording::open(&dir)?;
+    let begin = Instant::now();
+    const SEEKS: u32 = 1_000;
+    for _ in 0..SEEKS {
+        recording.event(1 + noise() % EVENTS)?;
+    }
+    let sought = begin.elapsed() / SEEKS;
+    let begin = Instant::now();
+    if recording.events_from(1)?.count() as u64 != EVENTS {
+        return Err("not all events were read".into());
+    }
+    let read = begin.elapsed();
+    println!("a recording of {EVENTS} events, {DATA} bytes of noise in each");
+    println!(
+        "  bytes per event                {:8.1}",
+        on_disk(&dir)? as f64 / EVENTS as f64
+    );
+    for (what, took) in [
+        ("writing it", written),
+        ("opening it", median(opened)),
+        ("going to any event of it", sought),
+        ("reading it all", read),
+    ] {
+        println!("  {what:30} {:11.6} s", took.as_secs_f64());
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! What the tests share: a folder of their own, the binary, programs compiled from `tests/fixtures`.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod blocks;
+pub mod limits;
 pub mod whole;
 
 use std::ffi::OsStr;

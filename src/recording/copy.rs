@@ -1,0 +1,129 @@
+//! Copying and comparing files by explicit offsets: the program shares the offsets of what it has open.
+
+use nix::errno::Errno;
+use nix::fcntl::copy_file_range;
+use nix::unistd::{Whence, lseek};
+use std::fs::File;
+use std::io::Result;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+const CHUNK: usize = 1 << 20;
+
+/// The parts of a file that are no holes.
+pub(super) struct Extents {
+    /// The file with an offset of its own, to seek in.
+    own: Option<File>,
+    at: u64,
+    len: u64,
+}
+
+impl Extents {
+    pub fn of(file: &File) -> Result<Extents> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(Extents {
+            own: File::open(path).ok(),
+            at: 0,
+            len: file.metadata()?.len(),
+        })
+    }
+}
+
+impl Iterator for Extents {
+    type Item = Range<u64>;
+
+    fn next(&mut self) -> Option<Range<u64>> {
+        if self.at >= self.len {
+            return None;
+        }
+        let seek = |from: u64, whence| {
+            let own = self.own.as_ref().ok_or(Errno::EINVAL)?;
+            lseek(own, from as i64, whence)
+        };
+        let start = match seek(self.at, Whence::SeekData) {
+            Ok(start) => start as u64,
+            // Nothing but a hole is left.
+            Err(Errno::ENXIO) => self.len,
+            Err(_) => self.at,
+        };
+        if start >= self.len {
+            self.at = self.len;
+            return None;
+        }
+        let end = seek(start, Whence::SeekHole).map_or(self.len, |end| end as u64);
+        self.at = end.clamp(start + 1, self.len);
+        Some(start..self.at)
+    }
+}
+
+/// Copies a file's content, holes as such, to an empty one. Shares the blocks where the file system can
+/// (copy_file_range(2) does).
+pub(super) fn copy(source: &File, target: &File) -> Result<()> {
+    let extents = Extents::of(source)?;
+    let len = extents.len;
+    for extent in extents {
+        let done = by_kernel(source, target, extent.clone());
+        by_hand(source, target, done..extent.end)?;
+    }
+    if target.metadata()?.len() < len {
+        target.set_len(len)?;
+    }
+    Ok(())
+}
+
+/// How far the kernel copied.
+fn by_kernel(source: &File, target: &File, range: Range<u64>) -> u64 {
+    let mut at = range.start;
+    while at < range.end {
+        let (mut from, mut to) = (at as i64, at as i64);
+        let most = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        match copy_file_range(source, Some(&mut from), target, Some(&mut to), most) {
+            Ok(n) if n > 0 => at += n as u64,
+            // What is wrong, if anything is, shows again when it is copied otherwise.
+            _ => break,
+        }
+    }
+    at
+}
+
+fn by_hand(source: &File, target: &File, range: Range<u64>) -> Result<()> {
+    let mut buf = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let most = (range.end - at).min(CHUNK as u64) as usize;
+        buf.resize(most, 0);
+        let n = source.read_at(&mut buf, at)?;
+        if n == 0 {
+            break;
+        }
+        target.write_all_at(&buf[..n], at)?;
+        at += n as u64;
+    }
+    Ok(())
+}
+
+/// Whether two files have the same content.
+pub(super) fn same(a: &File, b: &File) -> Result<bool> {
+    let len = a.metadata()?.len();
+    if b.metadata()?.len() != len {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    // Most that differ do so early.
+    let mut step = 4096;
+    while at < len {
+        let most = (len - at).min(step) as usize;
+        one.resize(most, 0);
+        other.resize(most, 0);
+        a.read_exact_at(&mut one, at)?;
+        b.read_exact_at(&mut other, at)?;
+        if one != other {
+            return Ok(false);
+        }
+        at += most as u64;
+        step = CHUNK as u64;
+    }
+    Ok(true)
+}

@@ -1,0 +1,109 @@
+//! Frames, one after the other.
+
+use super::blocks::{Block, Blocks};
+use super::{Error, Event, Frame, Result};
+use std::sync::Arc;
+
+/// Frames, one after the other, a block in memory at a time. Ends where the recording does.
+pub struct Frames {
+    blocks: Arc<Blocks>,
+    /// What is being read, and how far it is read.
+    block: Option<Arc<Block>>,
+    at: usize,
+    /// Where the block behind it begins, and the number of its first event.
+    next: (u64, u64),
+}
+
+impl Frames {
+    /// From the beginning of this block.
+    pub(super) fn of(blocks: &Arc<Blocks>, block: Arc<Block>) -> Frames {
+        Frames {
+            next: (block.end, block.first.saturating_add(block.count.into())),
+            blocks: Arc::clone(blocks),
+            block: Some(block),
+            at: 0,
+        }
+    }
+
+    /// From the beginning of the block with this event.
+    pub(super) fn with_event(blocks: &Arc<Blocks>, number: u64) -> Result<Frames> {
+        let block = blocks.with_event(number)?;
+        let mut frames = Frames::of(blocks, Arc::clone(&block));
+        // To where this event begins.
+        let mut skip = number - block.first;
+        while let Some(frame) = block.frame(frames.at) {
+            if block.is_event(&frame) {
+                if skip == 0 {
+                    return Ok(frames);
+                }
+                skip -= 1;
+            }
+            frames.at = frame.end;
+        }
+        Err(blocks.damaged(block.offset, "an event is missing"))
+    }
+
+    /// The next frame; `None` at the end.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or makes no sense.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(block) = &self.block
+                && let Some(frame) = block.frame(self.at)
+            {
+                self.at = frame.end;
+                return self.blocks.decode(block, frame).map(Some);
+            }
+            // Before the next one is there: one may be large.
+            self.block = None;
+            let (offset, first) = self.next;
+            let Some(block) = self.blocks.at(offset, first)? else {
+                return Ok(None);
+            };
+            let blocks = Arc::clone(&self.blocks);
+            *self = Frames::of(&blocks, block);
+        }
+    }
+
+    /// Passes over the frame that comes next, where that is in the block at hand.
+    pub(super) fn skip(&mut self) {
+        if let Some(frame) = self.block.as_ref().and_then(|block| block.frame(self.at)) {
+            self.at = frame.end;
+        }
+    }
+
+    /// The next frame, which must be an event.
+    pub(super) fn event(&mut self) -> Result<Event> {
+        match self.next_frame()? {
+            Some(Frame::Event(event)) => Ok(event),
+            _ => Err(self.blocks.damaged(self.next.0, "an event is missing")),
+        }
+    }
+}
+
+/// Events with their numbers; ends with the first error.
+pub(super) fn events(
+    mut frames: Frames,
+    first: u64,
+) -> impl Iterator<Item = std::result::Result<(u64, Event), Error>> + use<> {
+    let mut number = first;
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        while !ended {
+            match frames.next_frame() {
+                Ok(Some(Frame::Event(event))) => {
+                    number += 1;
+                    return Some(Ok((number - 1, event)));
+                }
+                Ok(Some(Frame::End { .. }) | None) => ended = true,
+                Ok(Some(_)) => {}
+                Err(e) => {
+                    ended = true;
+                    return Some(Err(e));
+                }
+            }
+        }
+        None
+    })
+}

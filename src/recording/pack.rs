@@ -1,0 +1,416 @@
+//! A recording in one file, which can be opened as it is.
+//!
+//! A header (magic, format version); `events` and an index as they are in a directory; each kept file as blocks
+//! that say where they belong in it (what is between them is zeros); then a table of all that ([`Table`] in postcard's
+//! encoding), and in the last 24 bytes where that is: offset (u64), length (u32), CRC-32 (u32), the magic again.
+//!
+//! Kept files are unpacked when they are wanted, to files that have no name and so are gone with rrapper, however
+//! it ends. A packed file is untrusted like any recording: what it unpacks to is at most 256 times as much.
+
+use super::block::{BLANK, Head, MOST, Packer, RATIO, Slice};
+use super::copy::Extents;
+use super::reader::check_version;
+use super::{Error, HEADER, PACK_MAGIC, Recording, Result, VERSION, io};
+use crate::image::FileId;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+const TRAILER: u64 = 24;
+
+/// Tables longer than this are not believed.
+const MAX_TABLE: u64 = 64 << 20;
+
+/// zstd's level: it is done once, and for keeping.
+const LEVEL: i32 = 9;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Table {
+    events: Place,
+    index: Place,
+    files: Vec<Kept>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Place {
+    at: u64,
+    len: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    ids: Vec<FileId>,
+    len: u64,
+    blocks: Place,
+}
+
+/// An open packed file.
+pub(super) struct Packed {
+    path: PathBuf,
+    all: Slice,
+    files: Vec<Kept>,
+    by_id: HashMap<FileId, usize>,
+    unpacked: Mutex<HashMap<usize, File>>,
+}
+
+impl Packed {
+    /// Also returns where its events and their index are.
+    pub fn open(path: &Path) -> Result<(Packed, Slice, Slice)> {
+        let not = |reason: &str| Error::NotARecording {
+            path: path.into(),
+            reason: reason.into(),
+        };
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(io("open", path))?;
+        if !file.metadata().map_err(io("look at", path))?.is_file() {
+            return Err(not("it is neither a directory nor a packed recording"));
+        }
+        let all = Slice::of(file).map_err(io("look at", path))?;
+        let mut header = [0; HEADER as usize];
+        if all.read(&mut header, 0).is_err() || header[..8] != PACK_MAGIC {
+            return Err(not(
+                "it is not a directory, and does not begin like a packed recording",
+            ));
+        }
+        check_version(path, [header[8], header[9], header[10], header[11]])?;
+        let damaged = || not("it is packed, and its end is missing or damaged");
+        let table = read_table(&all).ok_or_else(damaged)?;
+        let part = |place: Place| all.part(place.at, place.len).ok_or_else(damaged);
+        let (events, index) = (part(table.events)?, part(table.index)?);
+        let mut by_id = HashMap::new();
+        let mut end = 0;
+        for (i, kept) in table.files.iter().enumerate() {
+            part(kept.blocks)?;
+            // One after the other: the same bytes do not count twice.
+            if kept.blocks.at < end {
+                return Err(damaged());
+            }
+            end = kept.blocks.at + kept.blocks.len;
+            by_id.extend(kept.ids.iter().map(|&id| (id, i)));
+        }
+        let packed = Packed {
+            path: path.into(),
+            all: all.clone(),
+            files: table.files,
+            by_id,
+            unpacked: Mutex::default(),
+        };
+        Ok((packed, events, index))
+    }
+
+    /// A path at which this process and those that it traces find a kept file, for as long as this lives.
+    pub fn file_path(&self, id: FileId) -> Result<PathBuf> {
+        let which = *self.by_id.get(&id).ok_or_else(|| Error::Damaged {
+            path: self.path.clone(),
+            offset: 0,
+            reason: format!("the kept file {id} is not in it"),
+        })?;
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match unpacked.get(&which) {
+            Some(file) => file,
+            None => {
+                let file = self.unpack(&self.files[which])?;
+                unpacked.entry(which).or_insert(file)
+            }
+        };
+        let (pid, fd) = (std::process::id(), file.as_raw_fd());
+        Ok(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
+    }
+
+    fn unpack(&self, kept: &Kept) -> Result<File> {
+        let damaged = |offset: u64, reason: &str| Error::Damaged {
+            path: self.path.clone(),
+            offset,
+            reason: reason.into(),
+        };
+        let file = nameless().map_err(io("unpack a file of", &self.path))?;
+        let end = kept.blocks.at + kept.blocks.len;
+        let (mut at, mut filled) = (kept.blocks.at, 0);
+        let mut raw = Vec::new();
+        while at < end {
+            let head = self.all.head(at).map_err(io("read", &self.path))?;
+            let head = head
+                .filter(|head| head.len() <= end - at)
+                .ok_or_else(|| damaged(at, "there is no block"))?;
+            if head.is_dense() {
+                let reason = format!("a block is more than {RATIO} times as long as on disk");
+                return Err(damaged(at, &reason));
+            }
+            let to = head.first.checked_add(head.raw.into());
+            if head.first < filled || to.is_none_or(|to| to > kept.len) {
+                return Err(damaged(at, "a block is out of place"));
+            }
+            raw.clear();
+            self.all.unpack(at, head, &mut raw, &self.path)?;
+            file.write_all_at(&raw, head.first)
+                .map_err(io("unpack a file of", &self.path))?;
+            filled = head.first + u64::from(head.raw);
+            at += head.len();
+        }
+        file.set_len(kept.len)
+            .map_err(io("unpack a file of", &self.path))?;
+        Ok(file)
+    }
+}
+
+fn read_table(all: &Slice) -> Option<Table> {
+    let mut trailer = [0; TRAILER as usize];
+    all.read(&mut trailer, all.len.checked_sub(TRAILER)?).ok()?;
+    let ([at, lens, magic], _) = trailer.as_chunks::<8>() else {
+        return None;
+    };
+    let lens = u64::from_le_bytes(*lens);
+    let (len, crc) = (lens & 0xffff_ffff, (lens >> 32) as u32);
+    if *magic != PACK_MAGIC || len > MAX_TABLE {
+        return None;
+    }
+    let table = all.part(u64::from_le_bytes(*at), len)?;
+    let mut bytes = vec![0; len as usize];
+    table.read(&mut bytes, 0).ok()?;
+    (crc32fast::hash(&bytes) == crc)
+        .then(|| postcard::from_bytes(&bytes).ok())
+        .flatten()
+}
+
+/// A file that goes when it is closed: on disk where programs may be mapped from there, else in memory.
+fn nameless() -> std::io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    let dir = std::env::temp_dir();
+    let mappable = statvfs(&dir).is_ok_and(|fs| !fs.flags().contains(FsFlags::ST_NOEXEC));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .mode(0o600)
+        .open(&dir);
+    if let Some(file) = file.ok().filter(|_| mappable) {
+        return Ok(file);
+    }
+    // A kernel before 6.3 does not know MFD_EXEC, and needs none.
+    let plain = MFdFlags::MFD_CLOEXEC;
+    let file = memfd_create(
+        "rrapper",
+        plain | MFdFlags::from_bits_retain(libc::MFD_EXEC),
+    )
+    .or_else(|_| memfd_create("rrapper", plain))?;
+    Ok(file.into())
+}
+
+/// Packs a recording into a new file; what is not whole at its end is left out.
+///
+/// # Errors
+/// If it is packed already, something cannot be read, or `target` cannot be made (it must not exist).
+pub fn pack(recording: &Recording, target: &Path) -> Result<()> {
+    if recording.is_packed() {
+        return Err(Error::NotARecording {
+            path: recording.dir().into(),
+            reason: "it is packed already".into(),
+        });
+    }
+    if target.symlink_metadata().is_ok() {
+        return Err(Error::Exists {
+            path: target.into(),
+        });
+    }
+    let new = NewFile::create(target)?;
+    let out = Out {
+        path: target,
+        file: new.file.try_clone().map_err(io("open", target))?,
+        at: 0,
+    };
+    out.pack(recording)?;
+    new.keep()
+}
+
+/// A file that only gets its name when it is whole.
+struct NewFile {
+    path: PathBuf,
+    file: File,
+    named: bool,
+}
+
+impl NewFile {
+    fn create(path: &Path) -> Result<NewFile> {
+        let dir = match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        let mut options = File::options();
+        options.read(true).write(true).mode(0o600);
+        if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(dir) {
+            let path = path.into();
+            return Ok(NewFile {
+                path,
+                file,
+                named: false,
+            });
+        }
+        let file = options.create_new(true).open(path);
+        Ok(NewFile {
+            file: file.map_err(io("create", path))?,
+            path: path.into(),
+            named: true,
+        })
+    }
+
+    fn keep(mut self) -> Result<()> {
+        use nix::fcntl::{AT_FDCWD, AtFlags};
+        if !self.named {
+            let link = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let follow = AtFlags::AT_SYMLINK_FOLLOW;
+            nix::unistd::linkat(AT_FDCWD, link.as_str(), AT_FDCWD, &self.path, follow)
+                .map_err(|e| io("create", &self.path)(e.into()))?;
+        }
+        self.named = false;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if self.named
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+struct Out<'a> {
+    path: &'a Path,
+    file: File,
+    at: u64,
+}
+
+impl Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(io("write", self.path))?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn since(&self, at: u64) -> Place {
+        Place {
+            at,
+            len: self.at - at,
+        }
+    }
+
+    fn pack(mut self, recording: &Recording) -> Result<()> {
+        let mut table = Table::default();
+        self.write(&PACK_MAGIC)?;
+        self.write(&VERSION.to_le_bytes())?;
+        let begin = self.at;
+        self.events(recording)?;
+        table.events = self.since(begin);
+        let begin = self.at;
+        self.write(&recording.blocks().index()?)?;
+        table.index = self.since(begin);
+        let mut packer = Packer::new(LEVEL).map_err(io("write", self.path))?;
+        for (ids, path) in kept_files(&recording.dir().join("files"))? {
+            table.files.push(self.kept(ids, &path, &mut packer)?);
+        }
+        let bytes = postcard::to_stdvec(&table)
+            .map_err(|e| io("write", self.path)(std::io::Error::other(e)))?;
+        let at = self.at;
+        self.write(&bytes)?;
+        self.write(&at.to_le_bytes())?;
+        self.write(&(bytes.len() as u32).to_le_bytes())?;
+        self.write(&crc32fast::hash(&bytes).to_le_bytes())?;
+        self.write(&PACK_MAGIC)
+    }
+
+    fn events(&mut self, recording: &Recording) -> Result<()> {
+        let events = recording.blocks().slice();
+        let mut buf = vec![0; MOST];
+        let mut at = 0;
+        while at < events.len {
+            let n = (events.len - at).min(MOST as u64) as usize;
+            events
+                .read(&mut buf[..n], at)
+                .map_err(io("read", &recording.blocks().path))?;
+            self.write(&buf[..n])?;
+            at += n as u64;
+        }
+        Ok(())
+    }
+
+    fn kept(&mut self, ids: Vec<FileId>, path: &Path, packer: &mut Packer) -> Result<Kept> {
+        let file = open_kept(path)?;
+        let begin = self.at;
+        let len = file.metadata().map_err(io("look at", path))?.len();
+        let mut raw = vec![0; MOST];
+        for extent in Extents::of(&file).map_err(io("look at", path))? {
+            let mut at = extent.start;
+            while at < extent.end.min(len) {
+                let n = (extent.end.min(len) - at).min(MOST as u64) as usize;
+                file.read_exact_at(&mut raw[..n], at)
+                    .map_err(io("read", path))?;
+                if raw[..n].iter().any(|&byte| byte != 0) {
+                    let head = Head { first: at, ..BLANK };
+                    let block = packer
+                        .pack(&raw[..n], head, true)
+                        .map_err(io("write", self.path))?;
+                    let written = self.file.write_all(block);
+                    written.map_err(io("write", self.path))?;
+                    self.at += block.len() as u64;
+                }
+                at += n as u64;
+            }
+        }
+        Ok(Kept {
+            ids,
+            len,
+            blocks: self.since(begin),
+        })
+    }
+}
+
+fn open_kept(path: &Path) -> Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(io("open", path))?;
+    if !file.metadata().map_err(io("look at", path))?.is_file() {
+        let other = std::io::Error::other("it is not a regular file");
+        return Err(io("pack", path)(other));
+    }
+    Ok(file)
+}
+
+/// The kept files of a recording: all numbers that stand for one, and its path.
+fn kept_files(dir: &Path) -> Result<Vec<(Vec<FileId>, PathBuf)>> {
+    let mut found: Vec<(FileId, PathBuf, (u64, u64))> = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io("look into", dir))? {
+        let entry = entry.map_err(io("look into", dir))?;
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.parse::<FileId>().ok());
+        // Nothing else is ever opened.
+        if let Some(id) = id.filter(|id| name == id.to_string().as_str()) {
+            let path = entry.path();
+            let meta = entry.metadata().map_err(io("look at", &path))?;
+            found.push((id, path, (meta.dev(), meta.ino())));
+        }
+    }
+    found.sort_unstable_by_key(|(id, ..)| *id);
+    let mut files: Vec<(Vec<FileId>, PathBuf)> = Vec::new();
+    let mut known = HashMap::new();
+    for (id, path, inode) in found {
+        let which = *known.entry(inode).or_insert(files.len());
+        match files.get_mut(which) {
+            Some((ids, _)) => ids.push(id),
+            None => files.push((vec![id], path)),
+        }
+    }
+    Ok(files)
+}
