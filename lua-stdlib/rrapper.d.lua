@@ -51,7 +51,7 @@ rr = {}
 ---@return Recording
 function rr.record(options) end
 
----Opens a recording: a directory, or a name such as "latest" in the default place. It becomes the current one.
+---Opens a recording: a directory, a packed file, or a name such as "latest" in the default place. It becomes the current one.
 ---@param dir string
 ---@return Recording
 function rr.open(dir) end
@@ -134,14 +134,27 @@ function Recording:find(filter) end
 ---@return Event
 function Recording:event(number) end
 
----The events `first` to `last`, both included, as a trace.
+---The events `first` to `last`, both included, as a trace, with the ends of tasks among them and right behind;
+---with `pid`, those of that process or task.
 ---@param first integer|Event
 ---@param last integer|Event
 ---@param pid? integer
 ---@return Trace
 function Recording:segment(first, last, pid) end
 
----@return { pid: integer, ppid: integer, argv: string[] }[]
+---A process of a recording: its number, its parent's at first, the program that it executed last, its first and its
+---last event (nil where it has none), how it ended (nil where the recording does not reach so far).
+---@class Life
+---@field pid integer
+---@field ppid integer
+---@field argv string[]
+---@field exe string
+---@field first integer?
+---@field last integer?
+---@field exit ExitStatus?
+
+---All processes, in the order in which they began.
+---@return Life[]
 function Recording:processes() end
 
 ---What the recorded program did, to compare others with.

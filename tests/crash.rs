@@ -361,6 +361,7 @@ fn write(dir: &Path, image: Image) {
             cwd: b"/".to_vec(),
             descriptors: vec![StartFd {
                 twin: None,
+                moves: false,
                 fd: 1,
                 path: b"/dev/null".to_vec(),
                 offset: u64::MAX,

@@ -83,6 +83,8 @@ struct Seen {
     gone: u64,
     unsettled: u64,
     tasks: Vec<i32>,
+    /// What was known at some events.
+    kept: Vec<(u64, BTreeMap<i32, Shown>)>,
     wrong: Vec<String>,
 }
 
@@ -90,6 +92,11 @@ impl Seen {
     fn look(&mut self, observed: &Observed<'_>) {
         let Observed { family, event, .. } = *observed;
         self.looked += 1;
+        if event.is_multiple_of(40) {
+            let tasks = family.all_tasks();
+            let all = tasks.map(|tid| (tid, modelled(family, tid)));
+            self.kept.push((event, all.collect()));
+        }
         // Tables and open files of those whose calls may have been made and are not written yet.
         let busy = observed.in_call.iter();
         let busy = busy.filter(|&&(_, nr)| !HARMLESS.contains(&nr.into()));
@@ -143,12 +150,18 @@ impl Seen {
 /// Records a program; after each event, everything known of each task's descriptors must be so.
 #[track_caller]
 fn check(folder: &Folder, argv: &[&str], tasks: usize) -> Recording {
+    let stdin = Stdin::Bytes(b"one\ntwo\nthree\n".to_vec());
+    check_with(folder, stdin, argv, tasks)
+}
+
+#[track_caller]
+fn check_with(folder: &Folder, stdin: Stdin, argv: &[&str], tasks: usize) -> Recording {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let program = Program {
         argv: argv.iter().map(OsString::from).collect(),
         env: vec![("LC_ALL".into(), "C".into())],
         cwd: Some(folder.path().into()),
-        stdin: Stdin::Bytes(b"one\ntwo\nthree\n".to_vec()),
+        stdin,
     };
     let seen = Rc::new(RefCell::new(Seen::default()));
     let sink = Rc::clone(&seen);
@@ -170,13 +183,36 @@ fn check(folder: &Folder, argv: &[&str], tasks: usize) -> Recording {
         seen.gone,
         seen.compared
     );
+    assert!(
+        seen.unsettled * 2 < seen.compared,
+        "{} unsettled, {} compared",
+        seen.unsettled,
+        seen.compared
+    );
     assert!(seen.tasks.len() >= tasks, "{} tasks", seen.tasks.len());
     let recording = Recording::open(&dir).expect("the recording opens");
     let events = recording.events_from(1).expect("there are events");
     let events = events.map(|event| event.expect("a whole event").1);
     let going_on = events.filter(|event| event.call().is_none_or(|call| call.ret.is_some()));
     assert_eq!(seen.looked, going_on.count(), "each event is looked at");
+    read_again(&recording, &seen.kept);
     recording
+}
+
+/// What a recording says of its events is what its recorder knew, in whatever order it is asked.
+fn read_again(recording: &Recording, kept: &[(u64, BTreeMap<i32, Shown>)]) {
+    let backwards = kept.iter().rev().step_by(3);
+    for (event, tasks) in kept.iter().chain(backwards) {
+        if *event == recording.len() {
+            continue;
+        }
+        let same = recording.family_at(event + 1, |family| {
+            let alive: Vec<i32> = family.all_tasks().collect();
+            let mut tasks = tasks.iter().filter(|(tid, _)| alive.contains(tid));
+            tasks.all(|(&tid, shown)| modelled(family, tid) == *shown)
+        });
+        assert!(same.expect("the recording can be read"), "event {event}");
+    }
 }
 
 fn python(folder: &Folder, text: &str, tasks: usize) -> Recording {
@@ -278,6 +314,27 @@ exec 1>/dev/null; echo to nowhere; exec true
     let script = "exec 3>out2; echo a >&3; exec 5>>out2; echo b >&5; read x; read y; exec 3>&-; exec true >&5";
     let again = Folder::new();
     check(&again, &["dash", "-c", script], 1);
+}
+
+#[test]
+fn what_a_program_begins_with() {
+    let folder = Folder::new();
+    folder.plain(&["mkfifo", "fifo"]).ok();
+    let mut options = std::fs::File::options();
+    let options = options.read(true).write(true);
+    let fifo = options.open(folder.join("fifo")).expect("the FIFO opens");
+    std::io::Write::write_all(&mut &fifo, b"one\ntwo\n").expect("there is room");
+    check_with(
+        &folder,
+        Stdin::File(fifo),
+        &["sh", "-c", "read x; read y"],
+        1,
+    );
+    let folder = Folder::new();
+    let file = folder.write("in", "some\nlines\nof text\n");
+    let file = std::fs::File::open(file).expect("the file opens");
+    let script = "exec 5<&0; read x; read y <&5; read z";
+    check_with(&folder, Stdin::File(file), &["sh", "-c", script], 1);
 }
 
 #[test]

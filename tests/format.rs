@@ -433,7 +433,7 @@ fn holes_are_kept_as_holes() {
     pack(&recording, &folder.join("rec.rrp")).unwrap();
     assert!(fs::metadata(folder.join("rec.rrp")).unwrap().len() < 1 << 16);
     let packed = Recording::open(&folder.join("rec.rrp")).unwrap();
-    check(&File::open(packed.file_path(id)).unwrap());
+    check(&File::open(packed.file_path(id).unwrap()).unwrap());
 }
 
 #[test]
@@ -540,8 +540,14 @@ fn damaged_packed_recordings_are_errors() {
             assert!(printed.starts_with(&done.stdout), "damage {i}");
         }
     }
-    let done = limited(&folder, &["replay", "s"]);
-    done.complains(&["s"]);
+    // What is wrong with a kept file is said.
+    let head = whole.windows(4).rposition(|bytes| bytes == b"\x1ablk");
+    let at = head.expect("a block");
+    let mut damaged = whole;
+    damaged[at + 60] ^= 1;
+    folder.write("rec.rrp", damaged);
+    limited(&folder, &["events", "rec.rrp"]).ok();
+    limited(&folder, &["replay", "rec.rrp"]).complains(&["rec.rrp", "checksum"]);
 }
 
 #[test]

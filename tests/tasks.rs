@@ -5,10 +5,9 @@ mod common;
 
 use common::Folder;
 use rrapper::inject::{NoHooks, Options, Script, Status, inject};
-use rrapper::recording::Recording;
-use rrapper::replay::{Place, Process, Replay, Replayer};
+use rrapper::recording::{Frame, Recording};
+use rrapper::replay::{CheckpointLimits, Place, Process, Replay, Replayer};
 use rrapper::tracee::{Regs, TaskMemory, proc};
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 const PIPELINE: &str = "echo $(echo hi | cat); for i in 1 2 3; do (exit $i); echo $?; done; seq 1 200 | sort -n | tail -1";
@@ -16,10 +15,13 @@ const PIPELINE: &str = "echo $(echo hi | cat); for i in 1 2 3; do (exit $i); ech
 const THREADS: &str = "
 import threading
 done = []
+all_there = threading.Barrier(4)
 def work(n):
+    all_there.wait()
     for k in range(300): done.append(n)
 threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
 for t in threads: t.start()
+all_there.wait()
 for t in threads: t.join()
 print(len(done))
 ";
@@ -38,29 +40,39 @@ fn record(folder: &Folder, argv: &[&str]) -> Arc<Recording> {
     Arc::new(Recording::open(&folder.join("rec")).unwrap())
 }
 
+/// Parts of memory: first address, end, hash.
+type Memory = Vec<(u64, u64, u64)>;
+
 /// What a copy is: its mappings and what is in them, but for rrapper's own.
-fn memory(memory: TaskMemory) -> Vec<(u64, u64, u64)> {
-    let mut parts = Vec::new();
+fn memory(memory: TaskMemory) -> Memory {
+    // How the kernel divides ranges depends on their past.
+    let mut ranges: Vec<(u64, u64, i32)> = Vec::new();
     for map in proc::maps(memory.tid()).unwrap() {
         let ours = (0x7000_0000..0x7001_0000).contains(&map.start);
         if ours || map.prot & libc::PROT_READ == 0 || map.name == b"[vsyscall]" {
             continue;
         }
-        let mut hash = DefaultHasher::new();
-        let mut buf = vec![0; 1 << 20];
-        for at in (map.start..map.end).step_by(buf.len()) {
-            let len = buf.len().min((map.end - at) as usize);
+        match ranges.last_mut() {
+            Some((_, end, prot)) if (*end, *prot) == (map.start, map.prot) => *end = map.end,
+            _ => ranges.push((map.start, map.end, map.prot)),
+        }
+    }
+    let hash = |(start, end, _): (u64, u64, i32)| {
+        let mut hash = 0u64;
+        let mut buf = vec![0; 1 << 16];
+        for at in (start..end).step_by(buf.len()) {
+            let len = buf.len().min((end - at) as usize);
             // What lies behind a file's end cannot be read.
             let n = rrapper::syscall::Memory::read(&memory, at, &mut buf[..len]);
-            hash.write(&buf[..n]);
+            hash = hash.wrapping_mul(31) + u64::from(crc32fast::hash(&buf[..n]));
         }
-        parts.push((map.start, map.end, hash.finish()));
-    }
-    parts
+        (start, end, hash)
+    };
+    ranges.into_iter().map(hash).collect()
 }
 
 /// What tells one copy from another: each thread's place and registers, and memory.
-fn state(process: &Process) -> (Vec<String>, Vec<(u64, u64, u64)>) {
+fn state(process: &Process) -> (Vec<String>, Memory) {
     let regs =
         |tid: i32, place: Place, regs: Regs| format!("{tid} {place:?} {:x?}", regs.to_words());
     let mut threads = vec![regs(
@@ -70,21 +82,23 @@ fn state(process: &Process) -> (Vec<String>, Vec<(u64, u64, u64)>) {
     )];
     for thread in &process.threads {
         threads.push(regs(thread.tid, thread.place, thread.task.regs().unwrap()));
-        assert_eq!(
-            memory(thread.task.memory()).len(),
-            memory(process.memory()).len()
-        );
     }
     (threads, memory(process.memory()))
 }
 
-/// Spins off every process at so many events, evenly spread, and checks that each copy is what was recorded. `alone`:
-/// no process has threads, so that each copy can be driven through its recording.
-fn spin_off_all(recording: &Arc<Recording>, stops: u64, alone: bool) -> (usize, usize) {
+/// Of these events, so many, evenly spread.
+fn spread(events: &[u64], count: usize) -> Vec<u64> {
+    (1..=count)
+        .map(|n| events[events.len() * n / count - 1])
+        .collect()
+}
+
+/// Spins off every process at these events, and checks that each copy is what was recorded. `alone`: no process has
+/// threads, so that each copy can be driven through its recording.
+fn spin_off_all(recording: &Arc<Recording>, events: &[u64], alone: bool) -> (usize, usize) {
     let mut replay = Replayer::new(Arc::clone(recording)).unwrap();
     let (mut copies, mut threads) = (0, 0);
-    for stop in 1..=stops {
-        let number = (recording.len() * stop / stops).max(1);
+    for &number in events {
         replay.replay_to(number).unwrap();
         let event = recording.event(number).unwrap();
         assert_eq!(replay.position(), Some((number, &event)));
@@ -92,7 +106,7 @@ fn spin_off_all(recording: &Arc<Recording>, stops: u64, alone: bool) -> (usize, 
         let own = replay.pid().unwrap();
         assert!(processes[&own].contains(&event.tid));
         for (&pid, tids) in &processes {
-            let named = if number % 2 == 0 {
+            let named = if number.is_multiple_of(2) {
                 pid
             } else {
                 tids[tids.len() - 1]
@@ -137,7 +151,8 @@ fn spin_off_all(recording: &Arc<Recording>, stops: u64, alone: bool) -> (usize, 
 fn processes_of_a_pipeline_are_spun_off_anywhere() {
     let folder = Folder::new();
     let recording = record(&folder, &["bash", "-c", PIPELINE]);
-    let (copies, _) = spin_off_all(&recording, 25, true);
+    let all: Vec<u64> = (1..=recording.len()).collect();
+    let (copies, _) = spin_off_all(&recording, &spread(&all, 25), true);
     assert!(copies > 40, "several processes at once: {copies}");
 }
 
@@ -145,6 +160,118 @@ fn processes_of_a_pipeline_are_spun_off_anywhere() {
 fn threads_come_along() {
     let folder = Folder::new();
     let recording = record(&folder, &["python3", "-c", THREADS]);
-    let (_, threads) = spin_off_all(&recording, 40, false);
-    assert!(threads > 5, "several threads at once: {threads}");
+    let mut frames = recording.frames_from(1).unwrap();
+    let (mut number, mut threads, mut events) = (0, Vec::new(), Vec::new());
+    while let Some(frame) = frames.next_frame().unwrap() {
+        match frame {
+            Frame::Born(born) if born.tid != born.pid => threads.push(born.tid),
+            Frame::Event(event) => {
+                number += 1;
+                if threads.contains(&event.tid) {
+                    events.push(number);
+                }
+            }
+            _ => {}
+        }
+    }
+    let (_, threads) = spin_off_all(&recording, &spread(&events, 20), false);
+    assert!(threads >= 20, "several threads at once: {threads}");
+}
+
+/// Numbers that look random: xorshift.
+fn random(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    }
+}
+
+/// What each process is at the event at which the replay stands.
+fn states(replay: &mut Replayer) -> Vec<(Vec<String>, Memory)> {
+    let pids: Vec<i32> = replay.processes().into_keys().collect();
+    let copies = pids
+        .into_iter()
+        .map(|pid| replay.spin_off(Some(pid)).unwrap());
+    copies.map(|copy| state(&copy)).collect()
+}
+
+/// Goes back and forth between events, and compares with going there for the first time.
+fn go_anywhere(recording: &Arc<Recording>, rounds: usize) {
+    let mut replay = Replayer::new(Arc::clone(recording)).unwrap();
+    replay.set_checkpoints(CheckpointLimits {
+        count: 4,
+        events: 40,
+        ..CheckpointLimits::default()
+    });
+    replay.replay_to(recording.len()).unwrap();
+    let kept = replay.checkpoints();
+    assert!(!kept.is_empty() && kept.len() <= 4, "{kept:?}");
+    let mut random = random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..rounds {
+        let event = 1 + random() % recording.len();
+        replay.replay_to(event).unwrap();
+        let mut fresh = Replayer::new(Arc::clone(recording)).unwrap();
+        fresh.replay_to(event).unwrap();
+        let (here, there) = (states(&mut replay), states(&mut fresh));
+        assert_eq!(here.len(), there.len());
+        for (here, there) in here.iter().zip(&there) {
+            let kept = replay.checkpoints();
+            assert_eq!(here.0, there.0, "threads at {event}, checkpoints {kept:?}");
+            let unlike = |a: &Memory, b: &Memory| -> Memory {
+                a.iter().filter(|part| !b.contains(part)).copied().collect()
+            };
+            assert_eq!(
+                unlike(&here.1, &there.1),
+                unlike(&there.1, &here.1),
+                "memory at {event}, checkpoints {kept:?}"
+            );
+        }
+        assert_eq!(replay.position(), fresh.position());
+        assert!(replay.checkpoints().len() <= 4);
+    }
+    assert_eq!(replay.run_to_end().unwrap(), recording.exit());
+    drop(replay);
+    assert_eq!(children(), Vec::<String>::new(), "nothing is left");
+}
+
+/// Processes that this thread has made.
+fn children() -> Vec<String> {
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+    children.split_whitespace().map(str::to_string).collect()
+}
+
+#[test]
+fn checkpoints_lead_to_where_the_beginning_does() {
+    let folder = Folder::new();
+    let loop_of_forks =
+        "for i in $(seq 150); do (exit $i); done; echo $(seq 1 50 | sort -n | tail -1)";
+    go_anywhere(&record(&folder, &["bash", "-c", loop_of_forks]), 50);
+}
+
+#[test]
+fn checkpoints_have_threads_and_shared_memory_of_their_own() {
+    let folder = Folder::new();
+    let program = "
+import mmap, os, threading
+shared = mmap.mmap(-1, 65536)
+lock = threading.Lock()
+def work(n):
+    for k in range(200):
+        with lock: shared[n * 200 + k] = 1 + n
+        os.getppid()
+for round in range(3):
+    pid = os.fork()
+    if pid == 0:
+        shared[60000 + round] = 77
+        os._exit(0)
+    os.waitpid(pid, 0)
+threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(sum(shared[:]))
+";
+    go_anywhere(&record(&folder, &["python3", "-c", program]), 20);
 }

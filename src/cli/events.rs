@@ -2,7 +2,7 @@
 
 use super::{Common, output, select};
 use crate::inject::Selector;
-use crate::recording::{Filter, Recording, resolve};
+use crate::recording::{Filter, Met, Recording, resolve};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,9 @@ pub(super) struct Args {
     /// Only these calls: a name, a list (read,write), a class (%file), or !name
     #[arg(long, value_name = "CALLS")]
     syscall: Option<String>,
+    /// Only those of this process, or of this task
+    #[arg(long, value_name = "PID")]
+    pid: Option<i32>,
     /// Only calls about such a path, by name or by descriptor; a shell pattern
     #[arg(long, value_name = "GLOB")]
     path: Option<String>,
@@ -49,6 +52,7 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
 
 fn filter(args: &Args) -> anyhow::Result<Filter> {
     let mut filter = Filter {
+        pid: args.pid,
         fd: args.fd,
         from: args.from,
         to: args.to,
@@ -70,17 +74,14 @@ fn filter(args: &Args) -> anyhow::Result<Filter> {
 fn print(recording: &Arc<Recording>, args: &Args) -> anyhow::Result<io::Result<()>> {
     let width = recording.len().to_string().len();
     let mut out = BufWriter::new(io::stdout().lock());
-    for found in recording.find(filter(args)?)? {
-        let found = found?;
-        let entry = found.event.to_entry(found.number);
-        let line = writeln!(out, "{:width$} {} {entry}", found.number, found.event.tid);
-        if line.is_err() {
-            return Ok(line);
-        }
-    }
-    let selective = args.nth.is_some() || args.to.is_some_and(|to| to < recording.len());
-    if let Some(exit) = recording.exit().filter(|_| !selective) {
-        let line = writeln!(out, "{:width$} {} {exit}", "", recording.start().pid);
+    for met in recording.find_all(filter(args)?)? {
+        let line = match met? {
+            Met::Event(found) => {
+                let entry = found.event.to_entry(found.number);
+                writeln!(out, "{:width$} {} {entry}", found.number, found.event.tid)
+            }
+            Met::Exit { tid, exit } => writeln!(out, "{:width$} {tid} {exit}", ""),
+        };
         if line.is_err() {
             return Ok(line);
         }

@@ -7,7 +7,7 @@ mod capture;
 mod restore;
 
 pub use capture::{FileStore, capture, prepare};
-pub use restore::{kept_file_flags, restore, restore_signals};
+pub use restore::{KeptFile, kept_file_flags, restore, restore_signals};
 
 use crate::tracee::proc::Layout;
 use serde::{Deserialize, Serialize};

@@ -10,13 +10,16 @@ const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 /// How much a stack may grow: the usual limit.
 const STACK_ROOM: u64 = 8 << 20;
 
+/// Says where the kept copy of a mapped file is.
+pub type KeptFile<'a> = &'a dyn Fn(FileId) -> std::io::Result<PathBuf>;
+
 /// Makes a process that holds this image, in an empty process of its own; `file` says where
 /// the kept copy of a mapped file is. It stands where the image was taken, with every signal let in and left to its
 /// default: see [`restore_signals`].
 ///
 /// # Errors
 /// If the image is not one that a process can have (it is untrusted), or the kernel refuses.
-pub fn restore(image: &Image, file: &dyn Fn(FileId) -> PathBuf) -> Result<Stopped> {
+pub fn restore(image: &Image, file: KeptFile<'_>) -> Result<Stopped> {
     let mut task = spawn::start_empty()?;
     let regs = check(image, task.tid())?;
     let mut remote = task.remote_at_boundary()?;
@@ -84,7 +87,7 @@ fn map(
     remote: &mut Remote<'_>,
     mapping: &Mapping,
     free_from: u64,
-    file: &dyn Fn(FileId) -> PathBuf,
+    file: KeptFile<'_>,
 ) -> Result<()> {
     let start = match mapping.backing {
         // The room that the recorded process kept free for its stack to grow into: the new process would not,
@@ -105,7 +108,7 @@ fn map(
             u64::MAX,
             0,
         ),
-        Backing::File { file: id, offset } => (fixed, open(remote, &file(id))?, offset),
+        Backing::File { file: id, offset } => (fixed, open_kept(remote, id, file)?, offset),
     };
     let args = [start, len, mapping.prot as u64, flags as u64, fd, offset];
     remote.must(what, libc::SYS_mmap, args)?;
@@ -125,11 +128,13 @@ pub fn kept_file_flags(path: &Path) -> i32 {
     flags | libc::O_NOFOLLOW
 }
 
-/// Opens a file in the process, for reading.
-fn open(remote: &mut Remote<'_>, path: &Path) -> Result<u64> {
+/// Opens a kept copy in the process, for reading.
+fn open_kept(remote: &mut Remote<'_>, id: FileId, file: KeptFile<'_>) -> Result<u64> {
+    let tid = remote.memory().tid();
+    let path = file(id).map_err(|e| Error::os("find a file that it maps", tid, e))?;
     remote.reset_scratch();
     let name = remote.put_str(path.as_os_str().as_bytes())?;
-    let flags = kept_file_flags(path) as u64;
+    let flags = kept_file_flags(&path) as u64;
     let args = [libc::AT_FDCWD as u64, name, flags, 0, 0, 0];
     remote.must(&format!("open {}", path.display()), libc::SYS_openat, args)
 }

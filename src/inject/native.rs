@@ -45,7 +45,7 @@ impl Driver<'_> {
                 self.kept = Kept::default();
                 self.tid = self.pid;
                 let recording = Arc::clone(&self.recording);
-                let mut task = image::restore(image, &|id| recording.file_path(id))?;
+                let mut task = image::restore(image, &|id| recording.kept_file(id))?;
                 image::restore_signals(&mut task, image)?;
                 self.segv = SegvState::at_exec(image.sigmask, image.ignored);
                 self.limit = Limit::new(task.tid(), self.limit.left())?;
@@ -55,6 +55,12 @@ impl Driver<'_> {
                 return Ok(Next::Resume(task));
             }
             "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {
+                if let Some(event) = &exact {
+                    let recording = Arc::clone(&self.recording);
+                    if let Some(ret) = self.shared.map(&mut task, &recording, event)? {
+                        return self.conclude(task, regs, seen, ret);
+                    }
+                }
                 let ret = self.map_file(&mut task, &seen, exact.as_deref())?;
                 return self.conclude(task, regs, seen, ret);
             }
@@ -160,17 +166,18 @@ impl Driver<'_> {
         seen: &HookCall,
         exact: Option<&crate::recording::CallEvent>,
     ) -> Result<i64> {
-        use std::os::unix::ffi::OsStrExt;
         let [addr, len, prot, flags, fd, offset] = seen.args;
-        let path = match exact.map(|event| &event.effect) {
-            Some(Effect::Map(id)) => self
-                .recording
-                .file_path(*id)
-                .as_os_str()
-                .as_bytes()
-                .to_vec(),
+        let (path, how) = match exact.map(|event| &event.effect) {
+            Some(Effect::Map(id)) => {
+                let path = self.recording.file_path(*id)?;
+                let how = image::kept_file_flags(&path);
+                (path.into_os_string().into_encoded_bytes(), how)
+            }
             _ => match self.descriptors.get(fd as i32) {
-                Some(file) => file.path.clone(),
+                Some(file) => {
+                    let how = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+                    (file.path.clone(), how)
+                }
                 None => return Ok(-i64::from(libc::EBADF)),
             },
         };
@@ -181,10 +188,9 @@ impl Driver<'_> {
         let addr = hint.map_or(addr, |at| at as u64);
         let mut remote = task.remote_at_entry()?;
         let name = remote.put_str(&path)?;
-        let how = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
         let mut ret = remote.call(
             libc::SYS_openat,
-            [libc::AT_FDCWD as u64, name, how, 0, 0, 0],
+            [libc::AT_FDCWD as u64, name, how as u64, 0, 0, 0],
         )?;
         if ret >= 0 {
             let file = ret as u64;

@@ -42,7 +42,7 @@ impl UserData for EventData {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_meta_field(MetaMethod::Type, "Event");
         fields.add_field_method_get("event", |_, this| Ok(this.0.number));
-        fields.add_field_method_get("pid", |_, this| Ok(this.0.event.tid));
+        fields.add_field_method_get("pid", |_, this| Ok(this.0.pid));
         fields.add_field_method_get("tid", |_, this| Ok(this.0.event.tid));
         fields.add_field_method_get("name", |_, this| Ok(this.name()));
         fields.add_field_method_get("kind", |_, this| {

@@ -183,7 +183,7 @@ pub(super) fn of_recording(lua: &Lua, recording: &Arc<Recording>) -> mlua::Resul
     let (stdout, stderr) = written.take();
     let calls = match recording.len() {
         0 => Trace::default(),
-        last => recording.segment(1, last).map_err(raise)?,
+        last => recording.segment(1, last, None).map_err(raise)?,
     };
     let status = match exit {
         Some(Exit::Code(_)) => crate::inject::Status::Exited,

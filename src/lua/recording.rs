@@ -6,7 +6,7 @@ use super::outcome::{exit_table, how};
 use super::stop::StopData;
 use super::trace::TraceData;
 use super::{launch, session};
-use crate::recording::{Found, Recording, resolve};
+use crate::recording::{Found, Life, Recording, resolve};
 use crate::replay::{Replay, Replayer};
 use mlua::{
     AnyUserData, Function, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
@@ -95,7 +95,7 @@ impl RecordingHandle {
         StopData::new(self.clone(), event)
     }
 
-    fn segment(&self, first: &Value, last: &Value) -> mlua::Result<TraceData> {
+    fn segment(&self, first: &Value, last: &Value, pid: Option<i32>) -> mlua::Result<TraceData> {
         let (first, last) = (number(first)?, number(last)?);
         if last < first {
             return Err(raise(format!(
@@ -103,7 +103,7 @@ impl RecordingHandle {
             )));
         }
         self.recording
-            .segment(first, last)
+            .segment(first, last, pid)
             .map(TraceData::new)
             .map_err(raise)
     }
@@ -161,21 +161,13 @@ impl UserData for RecordingHandle {
         methods.add_method(
             "segment",
             |_, this, (first, last, pid): (Value, Value, Option<i32>)| {
-                let trace = this.segment(&first, &last)?;
-                Ok(pid.map_or(trace.clone(), |pid| trace.of_tid(pid)))
+                this.segment(&first, &last, pid)
             },
         );
         methods.add_method("processes", |lua, this, ()| {
-            let start = this.recording.start();
-            let process = lua.create_table()?;
-            process.set("pid", start.pid)?;
-            process.set("ppid", start.ppid)?;
-            let argv = start.argv.iter().map(|arg| lua.create_string(arg));
-            process.set(
-                "argv",
-                lua.create_sequence_from(argv.collect::<mlua::Result<Vec<_>>>()?)?,
-            )?;
-            lua.create_sequence_from([process])
+            let all = this.recording.processes().map_err(raise)?;
+            let all = all.iter().map(|life| process(lua, life));
+            lua.create_sequence_from(all.collect::<mlua::Result<Vec<_>>>()?)
         });
         methods.add_method("outcome", |lua, this, ()| {
             super::outcome::of_recording(lua, &this.recording)
@@ -211,6 +203,24 @@ impl UserData for RecordingHandle {
             Ok(())
         });
     }
+}
+
+/// A process of a recording, as a table: `pid ppid argv exe`, the first and the last event, how it ended.
+fn process(lua: &Lua, life: &Life) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    table.set("pid", life.pid)?;
+    table.set("ppid", life.ppid)?;
+    let argv = life.argv.iter().map(|arg| lua.create_string(arg));
+    let argv = argv.collect::<mlua::Result<Vec<_>>>()?;
+    table.set("argv", lua.create_sequence_from(argv)?)?;
+    table.set("exe", lua.create_string(&life.exe)?)?;
+    if let Some((first, last)) = life.events {
+        table.set("first", first)?;
+        table.set("last", last)?;
+    }
+    let exit = life.exit.map(|exit| exit_table(lua, exit));
+    table.set("exit", exit.transpose()?)?;
+    Ok(table)
 }
 
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {

@@ -13,15 +13,17 @@ pub(super) struct StopData {
     handle: RecordingHandle,
     event: u64,
     pid: i32,
+    tid: i32,
     call: String,
 }
 
 impl StopData {
     pub fn new(handle: RecordingHandle, event: u64) -> mlua::Result<StopData> {
-        let recorded = handle.recording.event(event).map_err(raise)?;
+        let found = handle.recording.found(event).map_err(raise)?;
         Ok(StopData {
-            pid: recorded.tid,
-            call: recorded.to_entry(event).to_string(),
+            pid: found.pid,
+            tid: found.event.tid,
+            call: found.event.to_entry(event).to_string(),
             event,
             handle,
         })
@@ -51,7 +53,7 @@ impl UserData for StopData {
         fields.add_meta_field(MetaMethod::Type, "Stop");
         fields.add_field_method_get("event", |_, this| Ok(this.event));
         fields.add_field_method_get("pid", |_, this| Ok(this.pid));
-        fields.add_field_method_get("tid", |_, this| Ok(this.pid));
+        fields.add_field_method_get("tid", |_, this| Ok(this.tid));
         fields.add_field_method_get("call", |_, this| Ok(this.call.clone()));
     }
 

@@ -32,10 +32,6 @@ impl TraceData {
         Arc::clone(&self.0)
     }
 
-    pub fn of_tid(&self, tid: i32) -> TraceData {
-        TraceData::new(self.0.of_tid(tid))
-    }
-
     fn entry(&self, index: usize) -> Option<EntryData> {
         let call = self.0.call(index)?.clone();
         Some(EntryData { call, index })

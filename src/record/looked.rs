@@ -31,7 +31,12 @@ pub(super) fn effect(
         libc::SYS_chdir | libc::SYS_fchdir => return Ok(Effect::Path(proc::cwd(tid)?)),
         _ => {}
     }
-    let numbers = numbers(family, task.memory(), tid, event, ret);
+    let numbers = match i64::from(call.nr) {
+        libc::SYS_pidfd_getfd => vec![ret as i32],
+        libc::SYS_ioctl | libc::SYS_bpf if call.returns_fd() => vec![ret as i32],
+        libc::SYS_read => notified(family, task.memory(), tid, event, ret),
+        _ => written_numbers(event),
+    };
     if !numbers.is_empty() {
         let mut all = Vec::new();
         for fd in numbers {
@@ -46,19 +51,10 @@ pub(super) fn effect(
     let fd = ret as i32;
     let path = proc::fd_path(tid, fd).unwrap_or_default();
     // Devices and FIFOs have paths like files.
-    if path.first() == Some(&b'/') && moves(tid, fd) != path_moves(&path) {
+    if path.first() == Some(&b'/') && is_movable(tid, fd) != path_moves(&path) {
         return Ok(Effect::Opened(vec![opened(family, tid, fd, &[])?]));
     }
     Ok(Effect::Path(path))
-}
-
-/// The descriptors that a call made besides one that its flags and its path describe.
-fn numbers(family: &Family, memory: TaskMemory, tid: i32, event: &CallEvent, ret: i64) -> Vec<i32> {
-    match i64::from(event.nr) {
-        libc::SYS_pidfd_getfd => vec![ret as i32],
-        libc::SYS_read => notified(family, memory, tid, event, ret),
-        _ => written_numbers(event),
-    }
 }
 
 /// The files that a fanotify(7) group opened for who reads its events.
@@ -110,7 +106,11 @@ fn offset(family: &Family, tid: i32, event: &CallEvent) -> Result<Effect> {
 }
 
 /// Whether reading and writing move a descriptor's offset.
-fn moves(tid: i32, fd: i32) -> bool {
+pub(super) fn moves(tid: i32, d: &proc::Descriptor) -> bool {
+    d.path.first() == Some(&b'/') && is_movable(tid, d.fd)
+}
+
+fn is_movable(tid: i32, fd: i32) -> bool {
     let kind = std::fs::metadata(format!("/proc/{tid}/fd/{fd}")).map(|meta| meta.file_type());
     kind.map_or(true, |kind| {
         !kind.is_char_device() && !kind.is_fifo() && !kind.is_socket()
@@ -122,7 +122,7 @@ fn opened(family: &Family, tid: i32, fd: i32, before: &[Opened]) -> Result<Opene
     let seen = proc::descriptor(tid, fd)?;
     Ok(Opened {
         fd,
-        moves: seen.path.first() == Some(&b'/') && moves(tid, fd),
+        moves: moves(tid, &seen),
         twin: twin(family, tid, &seen, before),
         path: seen.path,
         flags: seen.flags,

@@ -122,6 +122,7 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>) -> Result<Start> {
         };
         descriptors.push(StartFd {
             fd: d.fd,
+            moves: looked::moves(tid, &d),
             twin: descriptors.iter().find(shares).map(|other| other.fd),
             path: d.path,
             offset: d.offset,

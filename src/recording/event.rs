@@ -36,6 +36,8 @@ pub struct StartFd {
     pub offset: u64,
     /// The open flags.
     pub flags: i32,
+    /// Whether reading and writing move its offset.
+    pub moves: bool,
     /// The lowest descriptor that shares its open file, if one does.
     pub twin: Option<i32>,
 }

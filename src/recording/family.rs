@@ -249,6 +249,11 @@ impl Family {
         self.processes.get(&pid).map(|process| process.ppid)
     }
 
+    /// Whether a process has any task.
+    pub fn is_alive(&self, pid: i32) -> bool {
+        self.processes.contains_key(&pid)
+    }
+
     /// The tasks of a process, by rising number.
     pub fn tasks(&self, pid: i32) -> impl Iterator<Item = i32> {
         let all = self.tasks.iter();

@@ -1,8 +1,8 @@
 //! Finding events: by call, path, descriptor, failure.
 
-use super::{CallEvent, ChunkMemory, DescriptorTable, Event, EventKind, Recording, Result};
+use super::{CallEvent, ChunkMemory, Event, EventKind, Family, Frame, Recording, Result};
 use crate::syscall::{self, Syscall};
-use crate::trace::Answer;
+use crate::trace::{Answer, Exit};
 pub use crate::trace::{Failed, Predicate};
 use std::sync::Arc;
 
@@ -32,19 +32,40 @@ pub struct Filter {
 pub struct Found {
     /// Its number.
     pub number: u64,
+    /// Its task's process.
+    pub pid: i32,
     /// What it is.
     pub event: Event,
     /// The paths that the call names; where it names none, the path behind its descriptor.
     pub paths: Vec<Vec<u8>>,
 }
 
+/// What a search comes across.
+#[derive(Clone, Debug)]
+pub enum Met {
+    /// An event that is meant.
+    Event(Found),
+    /// The end of a task that is meant.
+    Exit {
+        /// The task.
+        tid: i32,
+        /// How it ended.
+        exit: Exit,
+    },
+}
+
 impl Filter {
+    fn of_process(&self, tid: i32, family: &Family) -> bool {
+        self.pid
+            .is_none_or(|pid| pid == tid || family.pid(tid) == Some(pid))
+    }
+
     fn only_calls(&self) -> bool {
         self.calls.is_some() || self.path.is_some() || self.fd.is_some() || self.failed.is_some()
     }
 
-    fn matches(&self, event: &Event, table: &DescriptorTable) -> Option<Vec<Vec<u8>>> {
-        if self.pid.is_some_and(|pid| pid != event.tid) {
+    fn matches(&self, event: &Event, family: &Family) -> Option<Vec<Vec<u8>>> {
+        if !self.of_process(event.tid, family) {
             return None;
         }
         let EventKind::Call(call) = &event.kind else {
@@ -64,11 +85,12 @@ impl Filter {
         if self.fd.is_some() && self.fd != fd(call) {
             return None;
         }
-        let paths = paths(call, table);
+        let paths = paths(event.tid, call, family);
+        let cwd = family.cwd(event.tid).unwrap_or_default();
         if let Some(path) = &self.path
             && !paths
                 .iter()
-                .any(|p| path(p) || otherwise(p, table.cwd()).is_some_and(|p| path(&p)))
+                .any(|p| path(p) || otherwise(p, cwd).is_some_and(|p| path(&p)))
         {
             return None;
         }
@@ -94,7 +116,7 @@ fn fd(call: &CallEvent) -> Option<i32> {
 }
 
 /// The paths that a call names; where it names none, the path behind its descriptor, or behind the new one.
-fn paths(call: &CallEvent, table: &DescriptorTable) -> Vec<Vec<u8>> {
+fn paths(tid: i32, call: &CallEvent, family: &Family) -> Vec<Vec<u8>> {
     let Some(known) = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args)) else {
         return Vec::new();
     };
@@ -114,7 +136,7 @@ fn paths(call: &CallEvent, table: &DescriptorTable) -> Vec<Vec<u8>> {
         }
     }
     let fd = known.fd_arg().map(|arg| call.args[arg] as i32);
-    let file = fd.and_then(|fd| table.get(fd));
+    let file = fd.and_then(|fd| family.open_file(tid, fd));
     file.map(|file| file.path.clone())
         .into_iter()
         .filter(|path| !path.is_empty())
@@ -130,65 +152,92 @@ impl Recording {
         self: &Arc<Self>,
         filter: Filter,
     ) -> Result<impl Iterator<Item = Result<Found>> + use<>> {
-        let mut table = DescriptorTable::at_start(self.start());
-        // Descriptors are known from the first event on.
-        let mut events = (!self.is_empty())
-            .then(|| self.events_from(1))
-            .transpose()?;
-        let (from, to) = (filter.from.unwrap_or(0), filter.to.unwrap_or(u64::MAX));
-        let (mut matched, mut done) = (0, false);
-        Ok(std::iter::from_fn(move || {
-            while !done {
-                let (number, event) = match events.as_mut()?.next()? {
-                    Ok(next) => next,
-                    Err(error) => {
-                        done = true;
-                        return Some(Err(error));
-                    }
-                };
-                if number > to {
-                    done = true;
-                    break;
-                }
-                let paths = (number >= from)
-                    .then(|| filter.matches(&event, &table))
-                    .flatten();
-                if let Some(call) = event.call() {
-                    table.apply(call);
-                }
-                if let Some(paths) = paths {
-                    matched += 1;
-                    if filter.nth.is_none_or(|nth| nth == matched) {
-                        done = filter.nth.is_some();
-                        return Some(Ok(Found {
-                            number,
-                            event,
-                            paths,
-                        }));
-                    }
-                }
-            }
-            None
+        let all = self.find_all(filter)?;
+        Ok(all.filter_map(|met| match met {
+            Ok(Met::Event(found)) => Some(Ok(found)),
+            Ok(Met::Exit { .. }) => None,
+            Err(error) => Some(Err(error)),
         }))
     }
 
-    /// What each descriptor is at an event, before its call is answered.
+    /// The same, and the ends of tasks among them. There are none of those where only the nth event is meant.
     ///
     /// # Errors
-    /// If there is no such event, or the recording cannot be read.
-    pub fn descriptors_at(&self, event: u64) -> Result<DescriptorTable> {
-        self.event(event)?;
-        let mut table = DescriptorTable::at_start(self.start());
-        for next in self.events_from(1)? {
-            let (number, next) = next?;
-            if number >= event {
-                break;
+    /// If the recording cannot be read.
+    pub fn find_all(
+        self: &Arc<Self>,
+        mut filter: Filter,
+    ) -> Result<impl Iterator<Item = Result<Met>> + use<>> {
+        let mut family = Family::at_start(self.start());
+        let first = self.start().pid;
+        // Descriptors are known from the first event on.
+        let mut frames = (!self.is_empty())
+            .then(|| self.frames_from(1))
+            .transpose()?;
+        let (mut number, mut matched) = (0, 0);
+        Ok(std::iter::from_fn(move || {
+            loop {
+                let frame = match frames.as_mut()?.next_frame() {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => {
+                        frames = None;
+                        return None;
+                    }
+                    Err(error) => {
+                        frames = None;
+                        return Some(Err(error));
+                    }
+                };
+                let within = |number: u64| {
+                    number >= filter.from.unwrap_or(0) && number <= filter.to.unwrap_or(u64::MAX)
+                };
+                let end = match &frame {
+                    Frame::Event(_) => {
+                        number += 1;
+                        if number > filter.to.unwrap_or(u64::MAX) {
+                            frames = None;
+                            return None;
+                        }
+                        None
+                    }
+                    Frame::Gone { tid, exit, .. } => Some((*tid, *exit)),
+                    // Where nothing else said how the first process ended.
+                    Frame::End { exit } if family.is_alive(first) => Some((first, *exit)),
+                    _ => None,
+                };
+                let end = end.filter(|&(tid, _)| {
+                    within(number) && filter.nth.is_none() && filter.of_process(tid, &family)
+                });
+                let meant = match &frame {
+                    Frame::Event(event) if within(number) => filter.matches(event, &family),
+                    _ => None,
+                };
+                let pid = match &frame {
+                    Frame::Event(event) => family.pid(event.tid).unwrap_or(event.tid),
+                    _ => 0,
+                };
+                family.follow(&frame);
+                if let Some((tid, exit)) = end {
+                    return Some(Ok(Met::Exit { tid, exit }));
+                }
+                let (Some(paths), Frame::Event(event)) = (meant, frame) else {
+                    continue;
+                };
+                matched += 1;
+                if filter.nth.is_none_or(|nth| nth == matched) {
+                    if filter.nth.is_some() {
+                        // That was it.
+                        filter.to = Some(0);
+                    }
+                    return Some(Ok(Met::Event(Found {
+                        number,
+                        pid,
+                        event,
+                        paths,
+                    })));
+                }
             }
-            if let Some(call) = next.call() {
-                table.apply(call);
-            }
-        }
-        Ok(table)
+        }))
     }
 
     /// One event with its paths.
@@ -197,12 +246,16 @@ impl Recording {
     /// If there is no such event, or the recording cannot be read.
     pub fn found(&self, number: u64) -> Result<Found> {
         let event = self.event(number)?;
-        let paths = match event.call() {
-            Some(call) => paths(call, &self.descriptors_at(number)?),
-            None => Vec::new(),
-        };
+        let (pid, paths) = self.family_at(number, |family| {
+            let paths = event.call().map(|call| paths(event.tid, call, family));
+            (
+                family.pid(event.tid).unwrap_or(event.tid),
+                paths.unwrap_or_default(),
+            )
+        })?;
         Ok(Found {
             number,
+            pid,
             event,
             paths,
         })

@@ -3,6 +3,7 @@
 use super::block::Slice;
 use super::blocks::Blocks;
 use super::frames::{Frames, events};
+use super::history::History;
 use super::index::Index;
 use super::pack::Packed;
 use super::{Error, Event, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
@@ -22,6 +23,7 @@ pub struct Recording {
     start: Start,
     len: u64,
     exit: Option<Exit>,
+    pub(super) history: History,
 }
 
 impl Recording {
@@ -81,6 +83,7 @@ impl Recording {
             blocks,
             start,
             exit,
+            history: History::default(),
         })
     }
 
@@ -156,15 +159,23 @@ impl Recording {
         Ok(events(self.frames_from(first)?, first))
     }
 
-    /// Where the kept copy of a mapped file is. Where it cannot be unpacked, it is a path where nothing is.
-    pub fn file_path(&self, id: FileId) -> PathBuf {
-        let Some(packed) = &self.packed else {
-            return Files::path(&self.dir, id);
-        };
-        packed.file_path(id).unwrap_or_else(|error| {
-            tracing::warn!("{error}");
-            Files::path(&self.dir, id)
-        })
+    /// Where the kept copy of a mapped file is, if it is there at all; for as long as this is open.
+    ///
+    /// # Errors
+    /// If it cannot be unpacked.
+    pub fn file_path(&self, id: FileId) -> Result<PathBuf> {
+        match &self.packed {
+            Some(packed) => packed.file_path(id),
+            None => Ok(Files::path(&self.dir, id)),
+        }
+    }
+
+    /// The same for [`restore`](crate::image::restore).
+    ///
+    /// # Errors
+    /// If it cannot be unpacked.
+    pub fn kept_file(&self, id: FileId) -> std::io::Result<PathBuf> {
+        self.file_path(id).map_err(std::io::Error::other)
     }
 
     pub(super) fn blocks(&self) -> &Blocks {

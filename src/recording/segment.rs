@@ -1,6 +1,8 @@
 //! Recorded events as calls of a [`Trace`].
 
-use super::{CallEvent, ChunkMemory, Event, EventKind, LeftMemory, Recording, Result};
+use super::{
+    CallEvent, ChunkMemory, Event, EventKind, Family, Frame, LeftMemory, Recording, Result,
+};
 use crate::syscall;
 use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Trace, Value};
 use std::sync::Arc;
@@ -68,19 +70,44 @@ impl Event {
 }
 
 impl Recording {
-    /// The events `first` to `last` (both included) as a trace.
+    /// The events `first` to `last` (both included) as a trace, and the ends of tasks among them and right behind;
+    /// those of all processes, or of one process or task.
     ///
     /// # Errors
     /// If there are no such events, or one is damaged.
-    pub fn segment(&self, first: u64, last: u64) -> Result<Trace> {
+    pub fn segment(&self, first: u64, last: u64, pid: Option<i32>) -> Result<Trace> {
         self.event(last)?;
+        // Which process a task is of takes all that came before.
+        let mut family = self.family_at(first, Family::clone)?;
+        let mut frames = self.frames_from(first)?;
+        let mut number = first - 1;
         let mut entries = Vec::new();
-        for event in self.events_from(first)? {
-            let (number, event) = event?;
-            if number > last {
-                break;
+        while let Some(frame) = frames.next_frame()? {
+            let meant = |tid: i32| pid.is_none_or(|pid| tid == pid || family.pid(tid) == Some(pid));
+            let exited = |tid, exit| Entry::Exit {
+                tid,
+                exit,
+                origin: Origin::Event(number),
+                remarks: None,
+            };
+            let first_process = self.start().pid;
+            match &frame {
+                Frame::Event(_) if number >= last => break,
+                Frame::Event(event) => {
+                    if meant(event.tid) {
+                        entries.push(event.to_entry(number + 1));
+                    }
+                    number += 1;
+                }
+                // What is ahead of the first event is no part of this.
+                _ if number < first => continue,
+                Frame::Gone { tid, exit, .. } if meant(*tid) => entries.push(exited(*tid, *exit)),
+                Frame::End { exit } if family.is_alive(first_process) && meant(first_process) => {
+                    entries.push(exited(first_process, *exit));
+                }
+                _ => {}
             }
-            entries.push(event.to_entry(number));
+            family.follow(&frame);
         }
         Ok(Trace::new(entries))
     }

@@ -1,6 +1,7 @@
 //! The embedded engine: follows a recording frame by frame with processes restored from its images.
 
 use super::check;
+use super::checkpoint::{CheckpointLimits, Checkpoints};
 use super::world::World;
 use super::{Error, Process, Replay, Result};
 use crate::recording::{
@@ -26,6 +27,7 @@ pub struct Replayer {
     exit: Option<Exit>,
     world: World,
     output: Option<Output>,
+    checkpoints: Checkpoints,
 }
 
 impl Replayer {
@@ -35,19 +37,7 @@ impl Replayer {
     /// If the recording cannot be read or its first image not be restored.
     pub fn new(recording: Arc<Recording>) -> Result<Replayer> {
         let _quiet = Quiet::new();
-        if recording.is_empty() {
-            return Err(no_program(&recording));
-        }
-        let mut frames = recording.frames_from(1)?;
-        let Some(Frame::Event(first)) = frames.next_frame()? else {
-            return Err(no_program(&recording));
-        };
-        let world = match first.call().map(|call| &call.effect) {
-            Some(Effect::Exec(image)) if first.tid == recording.start().pid => {
-                World::new(Arc::clone(&recording), image)?
-            }
-            _ => return Err(no_program(&recording)),
-        };
+        let (frames, first, world) = begin(&recording)?;
         Ok(Replayer {
             frames,
             number: 1,
@@ -55,8 +45,18 @@ impl Replayer {
             exit: None,
             world,
             output: None,
+            checkpoints: Checkpoints::new(CheckpointLimits::default()),
             recording,
         })
+    }
+
+    /// Has checkpoints kept within these limits from now on; those that there are go.
+    pub fn set_checkpoints(&mut self, limits: CheckpointLimits) {
+        self.checkpoints = Checkpoints::new(limits);
+    }
+    /// The events at which there are checkpoints, by rising number.
+    pub fn checkpoints(&self) -> Vec<u64> {
+        self.checkpoints.events()
     }
 
     /// Has what the program writes passed on to `output` from now on.
@@ -95,6 +95,37 @@ impl Replayer {
             processes.entry(task.pid).or_default().push(tid);
         }
         processes
+    }
+
+    /// Begins anew.
+    fn restart(&mut self) -> Result<()> {
+        self.world.clear();
+        let (frames, first, world) = begin(&self.recording)?;
+        self.stand(1, frames, first, world);
+        self.checkpoints.set_out(1);
+        Ok(())
+    }
+
+    /// Goes to the checkpoint at this event.
+    fn resume(&mut self, number: u64) -> Result<()> {
+        self.world.clear();
+        self.pending = None;
+        let Some((world, event)) = self.checkpoints.resume(number)? else {
+            return Ok(());
+        };
+        let mut frames = self.recording.frames_from(number)?;
+        // Those before the event have been followed.
+        while !matches!(frames.next_frame()?, Some(Frame::Event(_)) | None) {}
+        self.stand(number, frames, event, world);
+        Ok(())
+    }
+
+    fn stand(&mut self, number: u64, frames: Frames, event: Event, world: World) {
+        self.frames = frames;
+        self.number = number;
+        self.pending = Some(event);
+        self.exit = None;
+        self.world = world;
     }
 
     /// Answers the pending event and goes to the next.
@@ -207,15 +238,21 @@ impl Replay for Replayer {
             // Says which events there are.
             self.recording.event(event)?;
         }
-        // Behind, or left where the replay could not go on.
-        if event < self.number || self.pending.is_none() {
-            let output = self.output.take();
-            *self = Replayer::new(Arc::clone(&self.recording))?;
-            self.output = output;
-        }
         let _quiet = Quiet::new();
+        // Behind, or left where the replay could not go on.
+        let here = Some(self.number).filter(|&here| here <= event && self.pending.is_some());
+        if let Some(number) = self.checkpoints.before(event)
+            && here.is_none_or(|here| here < number)
+        {
+            self.resume(number)?;
+        } else if here.is_none() {
+            self.restart()?;
+        }
         while self.number < event && self.pending.is_some() {
             self.step()?;
+            if let Some(next) = &self.pending {
+                self.checkpoints.pass(self.number, next, &mut self.world);
+            }
         }
         Ok(())
     }
@@ -229,6 +266,24 @@ impl Replay for Replayer {
         let event = self.pending.clone().ok_or(Error::AtEnd)?;
         self.world.spin_off(pid, event)
     }
+}
+
+/// The recording's first event, what comes behind it, and the world in which it has just happened.
+fn begin(recording: &Arc<Recording>) -> Result<(Frames, Event, World)> {
+    if recording.is_empty() {
+        return Err(no_program(recording));
+    }
+    let mut frames = recording.frames_from(1)?;
+    let Some(Frame::Event(first)) = frames.next_frame()? else {
+        return Err(no_program(recording));
+    };
+    let world = match first.call().map(|call| &call.effect) {
+        Some(Effect::Exec(image)) if first.tid == recording.start().pid => {
+            World::new(Arc::clone(recording), image)?
+        }
+        _ => return Err(no_program(recording)),
+    };
+    Ok((frames, first, world))
 }
 
 fn no_program(recording: &Recording) -> Error {

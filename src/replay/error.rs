@@ -52,6 +52,16 @@ pub enum Error {
         /// How many address spaces there may be.
         spaces: usize,
     },
+    /// More shared objects than are believed.
+    #[error(
+        "the recording has more than {most} pieces of shared memory at once at event {event}: it is not followed further"
+    )]
+    TooMuchShared {
+        /// At which event.
+        event: u64,
+        /// How many there may be.
+        most: usize,
+    },
     /// No process with this pid.
     #[error("there is no process {pid} at event {event} of the recording; there is {there}")]
     NoSuchProcess {

@@ -182,11 +182,30 @@ impl World {
         self.diverged(format!("{name} to return {ret:#x}"), actual)
     }
 
+    /// Drops shared objects that nobody maps any more, before there are more than we may have files.
+    fn drop_objects(&mut self) -> Result<()> {
+        const MANY: usize = 256;
+        if self.objects.len() < MANY {
+            return Ok(());
+        }
+        let sharing = self.spaces.values().filter(|space| space.shares);
+        self.objects
+            .forget_unmapped(sharing.map(|space| space.task.tid()))?;
+        if self.objects.len() >= MANY {
+            return Err(Error::TooMuchShared {
+                event: self.number,
+                most: MANY,
+            });
+        }
+        Ok(())
+    }
+
     /// Makes the call in the space, at the recorded place.
     fn make(&mut self, tid: i32, name: &str, event: &CallEvent, ret: i64) -> Result<()> {
         let recording = std::sync::Arc::clone(&self.recording);
         if let Effect::Share { object, file, size } = event.effect {
-            let file = file.map(|file| recording.file_path(file));
+            self.drop_objects()?;
+            let file = file.map(|file| recording.file_path(file)).transpose()?;
             self.objects.add(object, file.as_deref(), size)?;
         }
         let space = self.task(tid)?.space;
@@ -267,7 +286,7 @@ fn map(
         let args = [ret as u64, len, prot, flags as u64, u64::MAX, 0];
         return Ok(remote.call(libc::SYS_mmap, args)?);
     };
-    let path = recording.file_path(file);
+    let path = recording.file_path(file)?;
     remote.reset_scratch();
     let name = remote.put_str(path.as_os_str().as_bytes())?;
     let how = kept_file_flags(&path) as u64;

@@ -4,6 +4,7 @@
 //! recorded address space, in which the recorded tasks take turns.
 
 mod check;
+mod checkpoint;
 mod context;
 mod embedded;
 mod error;
@@ -15,6 +16,7 @@ mod space;
 mod spin_off;
 mod world;
 
+pub use checkpoint::CheckpointLimits;
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
 pub use process::{Kept, Place, Process, SharedMemory, Thread};

@@ -147,6 +147,46 @@ impl Objects {
         Err(tracee::Error::os(what, tid, source))
     }
 
+    /// Copies of all objects.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn duplicate(&self) -> tracee::Result<Objects> {
+        self.duplicate_those(|_| true)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How much memory they take, in bytes.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn memory(&self) -> tracee::Result<u64> {
+        let sizes = self
+            .0
+            .values()
+            .map(|o| Ok(o.file.metadata()?.blocks() * 512));
+        let size: io::Result<u64> = sizes.sum();
+        size.map_err(failed("measure shared memory"))
+    }
+
+    /// Forgets those that none of these processes maps.
+    ///
+    /// # Errors
+    /// If their mappings cannot be read.
+    pub fn forget_unmapped(&mut self, tids: impl Iterator<Item = i32>) -> tracee::Result<()> {
+        let mut mapped = BTreeSet::new();
+        for tid in tids {
+            let maps = proc::maps(tid)?;
+            mapped.extend(maps.iter().filter(|m| m.shared).map(|m| m.inode));
+        }
+        self.0.retain(|_, object| mapped.contains(&object.inode));
+        Ok(())
+    }
+
     fn duplicate_those(&self, wanted: impl Fn(&Object) -> bool) -> tracee::Result<Objects> {
         let these = self.0.iter().filter(|(_, object)| wanted(object));
         let copies = these.map(|(&number, object)| Ok((number, object.duplicate()?)));

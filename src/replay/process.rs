@@ -1,9 +1,9 @@
 //! A live copy of a recorded process.
 
 use super::objects::Objects;
-use crate::recording::{DescriptorTable, Event, Recording};
+use crate::recording::{CallEvent, DescriptorTable, Effect, Event, Recording};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Regs, Result, Stopped, TaskMemory, agent};
+use crate::tracee::{Error, Regs, Result, Stopped, TaskMemory, agent, proc};
 use std::sync::Arc;
 
 /// Where a stopped process stands.
@@ -61,6 +61,46 @@ pub struct Process {
 /// copied for them.
 #[derive(Debug, Default)]
 pub struct SharedMemory(pub(super) Objects);
+
+impl SharedMemory {
+    /// Does in the process what a recorded mmap of shared memory did; nothing where something else is mapped
+    /// there by now.
+    ///
+    /// # Errors
+    /// If the memory cannot be made, or the process not be asked.
+    pub fn map(
+        &mut self,
+        task: &mut Stopped,
+        recording: &Recording,
+        event: &CallEvent,
+    ) -> Result<Option<i64>> {
+        let [_, len, prot, flags, _, offset] = event.args;
+        let (Effect::Share { object, file, size }, Some(at)) = (&event.effect, event.ret) else {
+            return Ok(None);
+        };
+        let at = at as u64;
+        let end = at.saturating_add(len);
+        let taken = proc::maps(task.tid())?
+            .iter()
+            .any(|map| map.start < end && at < map.end);
+        if taken && flags as i32 & libc::MAP_FIXED == 0 {
+            return Ok(None);
+        }
+        let path = file
+            .map(|id| recording.kept_file(id))
+            .transpose()
+            .map_err(|e| Error::os("map what was shared", task.tid(), e))?;
+        self.0.add(*object, path.as_deref(), *size)?;
+        let offset = match flags as i32 & libc::MAP_ANONYMOUS {
+            0 => offset,
+            _ => 0,
+        };
+        let mut remote = task.remote_at_entry()?;
+        let made = self.0.map(&mut remote, *object, at, len, prot, offset)?;
+        remote.finish()?;
+        Ok(Some(made))
+    }
+}
 
 /// What the kernel keeps of a task besides registers, signal mask and what its process shares.
 #[derive(Clone, Debug, Default)]

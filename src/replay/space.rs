@@ -67,17 +67,27 @@ impl Space {
         Ok(copy)
     }
 
-    /// A copy of the space, as fork(2) makes it, for this task.
-    pub fn child(&mut self, tid: i32) -> Result<Space> {
-        let mut child = Space {
+    /// A copy of the space for a copy of the world.
+    pub fn copy(&mut self) -> Result<Space> {
+        Ok(Space {
             task: self.fork()?,
-            loaded: Some(tid),
+            loaded: self.loaded,
             entered: false,
-            changes: 0,
+            changes: self.changes,
             advice: self.advice.clone(),
             shares: self.shares,
             attached: self.attached.clone(),
+            pages: self.pages.clone(),
+        })
+    }
+
+    /// A copy of the space, as fork(2) makes it, for this task.
+    pub fn child(&mut self, tid: i32) -> Result<Space> {
+        let mut child = Space {
+            loaded: Some(tid),
+            changes: 0,
             pages: Pages::default(),
+            ..self.copy()?
         };
         child.heed_advice()?;
         Ok(child)

@@ -15,7 +15,7 @@ use crate::image::{self, Chunk, Image};
 use crate::recording::{
     Born, Delivery, Event, EventKind, Family, Frame, Jump, Recording, SignalEvent,
 };
-use crate::tracee::{self, Regs, Stop, Stopped, tsc};
+use crate::tracee::{self, Regs, Stop, Stopped, proc, tsc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -61,6 +61,41 @@ impl World {
         world.fresh = Arc::new(context::vector(&task)?);
         world.add_program(pid, task, image)?;
         Ok(world)
+    }
+
+    /// Another one that is the same, and goes on by itself.
+    pub fn copy(&mut self) -> Result<World> {
+        let objects = self.objects.duplicate()?;
+        let mut spaces = BTreeMap::new();
+        for (&number, space) in &mut self.spaces {
+            let mut copy = space.copy()?;
+            if copy.shares {
+                objects.replace(&self.objects, &mut copy.task)?;
+            }
+            spaces.insert(number, copy);
+        }
+        Ok(World {
+            recording: Arc::clone(&self.recording),
+            number: self.number,
+            spaces,
+            tasks: self.tasks.clone(),
+            actions: self.actions.clone(),
+            family: self.family.clone(),
+            objects,
+            fresh: Arc::clone(&self.fresh),
+            next: self.next,
+            changes: self.changes,
+        })
+    }
+
+    /// How much memory its processes take, in bytes; what they share with others counts in part.
+    pub fn memory(&self) -> Result<u64> {
+        let sizes = self
+            .spaces
+            .values()
+            .map(|s| proc::memory_taken(s.task.tid()));
+        let processes: u64 = sizes.sum::<tracee::Result<u64>>()?;
+        Ok(processes + self.objects.memory()?)
     }
 
     /// The world behind the recording's last event.
@@ -113,7 +148,7 @@ impl World {
     }
 
     fn restore(&self, image: &Image) -> Result<Stopped> {
-        Ok(image::restore(image, &|id| self.recording.file_path(id))?)
+        Ok(image::restore(image, &|id| self.recording.kept_file(id))?)
     }
 
     /// A task that is the only one in its new program.

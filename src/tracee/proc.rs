@@ -180,6 +180,21 @@ pub(super) fn threads_to_reap(tid: i32) -> Vec<i32> {
         .collect()
 }
 
+/// How much memory a process takes, in bytes: its pages, of those that it shares a share (`Pss` of
+/// `/proc/PID/smaps_rollup`).
+///
+/// # Errors
+/// If that cannot be read.
+pub fn memory_taken(tid: i32) -> Result<u64> {
+    let rollup = read(tid, "smaps_rollup")?;
+    let rollup = String::from_utf8_lossy(&rollup);
+    let size = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let size = size.and_then(|size| size.trim().strip_suffix("kB"));
+    let size = size.and_then(|size| size.trim().parse::<u64>().ok());
+    size.map(|kib| kib << 10)
+        .ok_or_else(|| odd(tid, "smaps_rollup"))
+}
+
 /// The fields of `/proc/PID/stat` from the third (the state) on; what is no number counts 0.
 fn stat_fields(tid: i32) -> Result<Vec<u64>> {
     let stat = read(tid, "stat")?;

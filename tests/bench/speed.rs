@@ -25,15 +25,18 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let reads = compile(folder.path())?;
-    calls(folder.path(), &reads)?;
+    let mix = compile(folder.path())?;
+    calls(folder.path(), &mix)?;
+    stops(folder.path())?;
+    families(folder.path())?;
+    memory(folder.path(), &mix)?;
     opening(folder.path())?;
     injections(folder.path())
 }
 
 fn compile(folder: &Path) -> Result<String> {
-    let target = folder.join("reads");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reads.c");
+    let target = folder.join("mix");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mix.c");
     let status = Command::new("cc")
         .arg("-O1")
         .arg("-o")
@@ -41,13 +44,13 @@ fn compile(folder: &Path) -> Result<String> {
         .arg(source)
         .status()?;
     if !status.success() {
-        return Err("cannot compile tests/fixtures/reads.c".into());
+        return Err("cannot compile tests/fixtures/mix.c".into());
     }
     Ok(target.to_string_lossy().into_owned())
 }
 
-/// How long a command takes; on CPU 0 alone if it is to be pinned.
-fn time(command: &[&str], folder: &Path, pinned: bool) -> Result<Duration> {
+/// How long a command takes, and the most memory that it took in KiB; on CPU 0 alone if it is to be pinned.
+fn measure(command: &[&str], folder: &Path, pinned: bool) -> Result<(Duration, i64)> {
     let mut process = Command::new(command[0]);
     process
         .args(&command[1..])
@@ -65,8 +68,28 @@ fn time(command: &[&str], folder: &Path, pinned: bool) -> Result<Duration> {
         unsafe { process.pre_exec(pin) };
     }
     let begin = Instant::now();
-    process.status()?;
-    Ok(begin.elapsed())
+    let child = process.spawn()?;
+    let mut status = 0;
+    // SAFETY: wait4(2) of a child of ours with valid pointers; a zeroed rusage is a valid one.
+    let (waited, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let pid = child.id() as i32;
+        let waited = libc::wait4(pid, &raw mut status, 0, &raw mut usage);
+        (waited, usage)
+    };
+    let took = begin.elapsed();
+    if waited < 0 || status != 0 {
+        return Err(format!("{} ended with status {status:#x}", command.join(" ")).into());
+    }
+    Ok((took, usage.ru_maxrss))
+}
+
+fn time(command: &[&str], folder: &Path, pinned: bool) -> Result<Duration> {
+    Ok(measure(command, folder, pinned)?.0)
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -74,15 +97,15 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn calls(folder: &Path, reads: &str) -> Result<()> {
+fn calls(folder: &Path, mix: &str) -> Result<()> {
     let (mut native, mut record, mut replay) = (Vec::new(), Vec::new(), Vec::new());
     let (mut strace, mut pinned) = (Vec::new(), Vec::new());
-    let plain = ["strace", "-f", "-o", "/dev/null", reads];
+    let plain = ["strace", "-f", "-o", "/dev/null", mix];
     for _ in 0..ROUNDS {
-        native.push(time(&[reads], folder, false)?);
+        native.push(time(&[mix], folder, false)?);
         let _ = std::fs::remove_dir_all(folder.join("rec"));
         record.push(time(
-            &[RRAPPER, "-q", "record", "-o", "rec", reads],
+            &[RRAPPER, "-q", "record", "-o", "rec", mix],
             folder,
             false,
         )?);
@@ -92,7 +115,7 @@ fn calls(folder: &Path, reads: &str) -> Result<()> {
     }
     let [native, record, replay, strace, pinned] =
         [native, record, replay, strace, pinned].map(median);
-    println!("a loop of {CALLS} reads, medians of {ROUNDS} runs");
+    println!("{CALLS} calls (pread, write, fstat, clock_gettime), medians of {ROUNDS} runs");
     for (what, took) in [
         ("native", native),
         ("rrapper record", record),
@@ -106,17 +129,16 @@ fn calls(folder: &Path, reads: &str) -> Result<()> {
             took.as_secs_f64()
         );
     }
-    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
     println!(
         "  record / strace                {:8.2}   (aim: below 0.5)",
         ratio(record, strace)
     );
     println!(
-        "  record / pinned strace         {:8.2}   (aim: at most 1.5)",
+        "  record / pinned strace         {:8.2}   (aim: at most 1.2)",
         ratio(record, pinned)
     );
     println!(
-        "  replay / record                {:8.2}   (aim: below 1)",
+        "  replay / record                {:8.2}   (aim: at most 0.7)",
         ratio(replay, record)
     );
     println!(
@@ -128,6 +150,103 @@ fn calls(folder: &Path, reads: &str) -> Result<()> {
         "  bytes per event                {:8.1}",
         on_disk(&folder.join("rec"))? as f64 / recording.len() as f64
     );
+    Ok(())
+}
+
+/// Going to events in rising order over the recording of [`calls`], against one replay of it.
+fn stops(folder: &Path) -> Result<()> {
+    const STOPS: u64 = 1_000;
+    let recording = Arc::new(Recording::open(&folder.join("rec"))?);
+    let (mut plain, mut stopping) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        Replayer::new(Arc::clone(&recording))?.run_to_end()?;
+        plain.push(begin.elapsed());
+        let begin = Instant::now();
+        let mut replay = Replayer::new(Arc::clone(&recording))?;
+        for stop in 1..=STOPS {
+            replay.replay_to(stop * recording.len() / STOPS)?;
+        }
+        stopping.push(begin.elapsed());
+    }
+    println!(
+        "  {STOPS} stops / one replay        {:8.2}   (aim: at most 1.5)",
+        ratio(median(stopping), median(plain))
+    );
+    Ok(())
+}
+
+/// Programs of several threads and processes.
+fn families(folder: &Path) -> Result<()> {
+    let numbers: String = (0..300_000).map(|n| format!("{n}\n")).collect();
+    std::fs::write(folder.join("numbers"), numbers)?;
+    std::fs::write(
+        folder.join("loop.sh"),
+        "for i in $(seq 200); do /bin/true; done\n",
+    )?;
+    let commands: [(&str, &[&str]); 2] = [
+        (
+            "xz -T2",
+            &["xz", "-T2", "--block-size=400000", "-kf", "numbers"],
+        ),
+        ("200 times true in sh", &["sh", "loop.sh"]),
+    ];
+    for (name, command) in commands {
+        let strace = [&["strace", "-f", "-o", "/dev/null"], command].concat();
+        let record = [&[RRAPPER, "-q", "record", "-o", "family", "--"], command].concat();
+        let (mut native, mut ours, mut theirs, mut pinned) = (vec![], vec![], vec![], vec![]);
+        let mut replay = Vec::new();
+        for _ in 0..ROUNDS {
+            native.push(time(command, folder, false)?);
+            let _ = std::fs::remove_dir_all(folder.join("family"));
+            ours.push(time(&record, folder, false)?);
+            replay.push(time(&[RRAPPER, "replay", "family"], folder, false)?);
+            theirs.push(time(&strace, folder, false)?);
+            pinned.push(time(&strace, folder, true)?);
+        }
+        let [native, ours, replay, theirs, pinned] =
+            [native, ours, replay, theirs, pinned].map(median);
+        println!(
+            "{name}, medians of {ROUNDS} runs: {:.3} s",
+            ours.as_secs_f64()
+        );
+        println!(
+            "  record / pinned strace -f      {:8.2}   (aim: at most 1.5)",
+            ratio(ours, pinned)
+        );
+        println!(
+            "  record / strace -f             {:8.2}",
+            ratio(ours, theirs)
+        );
+        println!(
+            "  record / native                {:8.2}",
+            ratio(ours, native)
+        );
+        println!(
+            "  replay / record                {:8.2}",
+            ratio(replay, ours)
+        );
+    }
+    Ok(())
+}
+
+/// The most memory that recording and replaying take does not grow with the number of events.
+fn memory(folder: &Path, mix: &str) -> Result<()> {
+    println!("most memory of recorder and replayer, in MiB");
+    for calls in ["100000", "1000000"] {
+        let _ = std::fs::remove_dir_all(folder.join("long"));
+        let (_, record) = measure(
+            &[RRAPPER, "-q", "record", "-o", "long", mix, calls],
+            folder,
+            false,
+        )?;
+        let (_, replay) = measure(&[RRAPPER, "replay", "long"], folder, false)?;
+        println!(
+            "  {calls:>8} calls                 {:8.1} {:8.1}",
+            record as f64 / 1024.0,
+            replay as f64 / 1024.0
+        );
+    }
     Ok(())
 }
 

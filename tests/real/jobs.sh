@@ -3,7 +3,7 @@ set -m
 sleep 5 &
 job=$!
 kill -STOP $job
-while ! grep -q '^State:.T' /proc/$job/status; do sleep 0.01; done
+while ! grep -q '^State:.[Tt]' /proc/$job/status; do sleep 0.01; done
 jobs | sed 's/  */ /g'
 bg %1 > out 2>&1
 kill %1

@@ -27,6 +27,18 @@ local function process_of(tid)
   return tid
 end
 
+-- Whether memory changes that others write to while the copy runs: the copy does not see that.
+local function shares(event)
+  local text = tostring(event)
+  return event.name == "shmat" or event.name == "vfork" or text:find "CLONE_VM"
+    or event.name == "mmap" and text:find "PROT_WRITE, MAP_SHARED"
+end
+
+local has_shared = {}
+for event in rr.events { syscall = { "mmap", "shmat" } } do
+  if shares(event) then has_shared[event.tid] = true end
+end
+
 local function alive(tid, n) return life[tid][1] <= n and n <= life[tid][2] end
 
 local function check(n, tid, copy)
@@ -48,17 +60,20 @@ local function check(n, tid, copy)
     copy:kill()
     return "threads"
   end
-  -- It follows its recording for a while, or to its end.
-  local left = 0
+  -- It follows its recording for a while, or to its end, or to where others come in.
+  local left, signals = 0, false
   for event in rr.events { pid = tid, from = n } do
-    if event.name then left = left + 1 end
+    if shares(event) then break end
+    if event.kind == "call" then left = left + 1 else signals = true end
     if left == 10 then break end
   end
   if left == 0 then
     copy:kill()
     return "nothing left"
   end
-  local outcome = copy:inject(nil, 0, left - 1, { timeout = 30 })
+  local outcome = copy:inject(nil, 0, left - 1, { timeout = 10 })
+  if signals and outcome.status == "timeout" then return "waits for a signal without a call" end
+  if next(has_shared) and (outcome.divergence or outcome.status == "timeout") then return "shared memory" end
   assert(outcome.divergence == nil, where .. tostring(outcome.divergence))
   assert(outcome.status == "completed" or outcome.status == "exited" or outcome.status == "signaled",
     where .. tostring(outcome))

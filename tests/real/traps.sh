@@ -7,10 +7,11 @@ kill -HUP $$
 (sleep 0.05; kill -USR1 $$) &
 wait $!
 sleep 0.01
-trap 'echo "child"; got=1' CHLD
+trap 'got=1' CHLD
 got=
 sleep 0.01 &
 while [ -z "$got" ]; do sleep 0.01; done
+echo "child"
 trap - CHLD
 bash -c 'kill -TERM $$'
 echo "killed: $?"

@@ -109,6 +109,7 @@ pub(super) fn at_start(start: &Start) -> (Slots, Pool<OpenFile>, Place) {
             }
             None => files.add(OpenFile {
                 offset: d.offset,
+                moves: d.moves,
                 inherited: d.fd > 2,
                 ..OpenFile::new(&d.path, d.flags & !libc::O_CLOEXEC)
             }),

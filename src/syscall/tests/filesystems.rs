@@ -496,7 +496,6 @@ fn what_recording_cannot_follow_is_not_answered() {
     assert_eq!(madvise(20), Replay::Emulate);
     assert_eq!(madvise(4), Replay::Refuse(libc::EINVAL));
     for name in [
-        "unshare",
         "setns",
         "iopl",
         "ioperm",
@@ -507,6 +506,10 @@ fn what_recording_cannot_follow_is_not_answered() {
     }
     let ldt = |func| call("modify_ldt").resolve(&[func, 0, 16, 0, 0, 0]).replay;
     assert_eq!((ldt(0), ldt(1)), (Replay::Emulate, Replay::Unsupported));
+    let unshare = |flags| call("unshare").resolve(&[flags, 0, 0, 0, 0, 0]).replay;
+    let (files, pids) = (libc::CLONE_FILES as u64, libc::CLONE_NEWPID as u64);
+    assert_eq!(unshare(files), Replay::Emulate);
+    assert_eq!(unshare(files | pids), Replay::Unsupported);
     assert_eq!(call("mount").replay, Replay::Emulate);
 }
 

@@ -1,0 +1,193 @@
+//! Who there is at an event, and with which descriptors: worked out from the frames before it.
+
+use super::{DescriptorTable, Family, Frame, Frames, Recording, Result};
+use crate::syscall;
+use crate::trace::{Exit, Value};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// How far a recording has been gone through. Who asks for rising events goes through it once.
+#[derive(Default)]
+pub(super) struct History(Mutex<Option<Reached>>);
+
+struct Reached {
+    family: Family,
+    frames: Frames,
+    /// The event behind those that were followed, if its frame has been read.
+    ahead: Option<Frame>,
+    /// The number of the event that comes next.
+    next: u64,
+}
+
+impl Reached {
+    fn beginning(recording: &Recording) -> Result<Reached> {
+        Ok(Reached {
+            family: Family::at_start(recording.start()),
+            frames: recording.frames_from(1)?,
+            ahead: None,
+            next: 1,
+        })
+    }
+
+    /// Goes on to where this event is the next, and its frame has been read.
+    fn go_to(&mut self, event: u64) -> Result<()> {
+        loop {
+            if self.ahead.is_none() {
+                match self.frames.next_frame()? {
+                    Some(frame @ Frame::Event(_)) => self.ahead = Some(frame),
+                    Some(frame) => {
+                        self.family.follow(&frame);
+                        continue;
+                    }
+                    None => return Ok(()),
+                }
+            }
+            if self.next >= event {
+                return Ok(());
+            }
+            if let Some(frame) = self.ahead.take() {
+                self.family.follow(&frame);
+                self.next += 1;
+            }
+        }
+    }
+}
+
+/// A process of a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Its number.
+    pub pid: i32,
+    /// The process that it was a child of at first.
+    pub ppid: i32,
+    /// The arguments of the program that it executed last, or that its parent was executing.
+    pub argv: Vec<Vec<u8>>,
+    /// The path of that program's file.
+    pub exe: Vec<u8>,
+    /// Its first event and its last; `None` where it has none.
+    pub events: Option<(u64, u64)>,
+    /// How it ended; `None` where the recording does not reach so far.
+    pub exit: Option<Exit>,
+}
+
+impl Recording {
+    /// Does something with all that is known of tasks at an event, before its call is answered.
+    ///
+    /// # Errors
+    /// If there is no such event, or the recording cannot be read.
+    pub fn family_at<R>(&self, event: u64, then: impl FnOnce(&Family) -> R) -> Result<R> {
+        self.event(event)?;
+        let mut slot = self
+            .history
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut reached = match slot.take().filter(|reached| reached.next <= event) {
+            Some(reached) => reached,
+            None => Reached::beginning(self)?,
+        };
+        reached.go_to(event)?;
+        let result = then(&reached.family);
+        *slot = Some(reached);
+        Ok(result)
+    }
+
+    /// What each descriptor of a task is at an event, before its call is answered; `None` where there is no
+    /// such task then.
+    ///
+    /// # Errors
+    /// If there is no such event, or the recording cannot be read.
+    pub fn descriptors_at(&self, event: u64, tid: i32) -> Result<Option<DescriptorTable>> {
+        self.family_at(event, |family| family.descriptors(tid))
+    }
+
+    /// All processes, in the order in which they began.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn processes(&self) -> Result<Vec<Life>> {
+        let start = self.start();
+        let mut all = vec![Life {
+            pid: start.pid,
+            ppid: start.ppid,
+            argv: start.argv.clone(),
+            exe: Vec::new(),
+            events: None,
+            exit: None,
+        }];
+        if self.is_empty() {
+            return Ok(all);
+        }
+        // The place of each process that there is; a number may come again.
+        let mut alive = HashMap::from([(start.pid, 0)]);
+        let mut family = Family::at_start(start);
+        let mut frames = self.frames_from(1)?;
+        let mut number = 0;
+        while let Some(frame) = frames.next_frame()? {
+            match &frame {
+                Frame::Event(event) => {
+                    number += 1;
+                    let place = family.pid(event.tid).and_then(|pid| alive.get(&pid));
+                    if let Some(life) = place.and_then(|&at| all.get_mut(at)) {
+                        let first = life.events.map_or(number, |(first, _)| first);
+                        life.events = Some((first, number));
+                        if let Some(call) = event.call() {
+                            life.follow(call);
+                        }
+                    }
+                    family.follow(&frame);
+                }
+                Frame::Born(born) => {
+                    let maker = family.pid(born.maker);
+                    family.follow(&frame);
+                    let new = born.pid == born.tid && family.pid(born.tid) == Some(born.pid);
+                    let parent = maker.and_then(|pid| all.get(*alive.get(&pid)?));
+                    if let Some(parent) = parent.filter(|_| new) {
+                        let life = Life {
+                            pid: born.pid,
+                            ppid: family.ppid(born.tid).unwrap_or(0),
+                            argv: parent.argv.clone(),
+                            exe: parent.exe.clone(),
+                            events: None,
+                            exit: None,
+                        };
+                        alive.insert(born.pid, all.len());
+                        all.push(life);
+                    }
+                }
+                Frame::Gone { tid, exit, .. } => {
+                    let pid = family.pid(*tid);
+                    family.follow(&frame);
+                    if let Some(pid) = pid.filter(|&pid| !family.is_alive(pid))
+                        && let Some(at) = alive.remove(&pid)
+                    {
+                        all[at].exit = Some(*exit);
+                    }
+                }
+                Frame::End { exit } => {
+                    all[0].exit = all[0].exit.or(Some(*exit));
+                }
+                _ => {}
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Life {
+    /// Notes the program that a call executed.
+    fn follow(&mut self, call: &super::CallEvent) {
+        let super::Effect::Exec(image) = &call.effect else {
+            return;
+        };
+        self.exe.clone_from(&image.exe);
+        let known = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args));
+        let at = known.and_then(|known| known.args.iter().position(|arg| arg.name == "argv"));
+        if let Some(Value::Array { items, .. }) =
+            at.and_then(|at| call.values().into_iter().nth(at))
+        {
+            let argv = items.iter().filter_map(Value::as_bytes);
+            self.argv = argv.map(<[u8]>::to_vec).collect();
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Copies of the world that are kept on the way, so that going back does not begin at the beginning.
+
+use super::Result;
+use super::world::World;
+use crate::recording::Event;
+use crate::tracee::quiet;
+use std::time::{Duration, Instant};
+
+/// Taking a checkpoint may cost this part of the time since the last.
+const SHARE: u32 = 20;
+
+/// How often (in events) the clock is looked at.
+const LOOK: u64 = 128;
+
+/// Each copy of shared memory is an open file of ours: worlds with more are not kept.
+const MOST_SHARED: usize = 64;
+
+/// How many checkpoints a replay keeps, and how closely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointLimits {
+    /// How many at most; 0 for none.
+    pub count: usize,
+    /// How much memory they may take in all, in bytes.
+    pub memory: u64,
+    /// After how many events another is taken, …
+    pub events: u64,
+    /// … or after how long a replay, if that is sooner.
+    pub time: Duration,
+}
+
+impl Default for CheckpointLimits {
+    fn default() -> CheckpointLimits {
+        CheckpointLimits {
+            count: 8,
+            memory: 1 << 30,
+            events: 20_000,
+            time: Duration::from_millis(200),
+        }
+    }
+}
+
+/// A world at an event, which is pending.
+struct Checkpoint {
+    number: u64,
+    event: Event,
+    world: World,
+}
+
+/// The checkpoints of a replay, by rising event.
+pub struct Checkpoints {
+    limits: CheckpointLimits,
+    list: Vec<Checkpoint>,
+    /// Where and when the way began on which the next may be taken.
+    since: (u64, Instant),
+    /// What taking the last one cost.
+    cost: Duration,
+}
+
+impl Checkpoints {
+    /// None yet.
+    pub fn new(limits: CheckpointLimits) -> Checkpoints {
+        Checkpoints {
+            limits,
+            list: Vec::new(),
+            since: (1, now()),
+            cost: Duration::ZERO,
+        }
+    }
+
+    /// The event of the last checkpoint that is not behind this event.
+    pub fn before(&self, event: u64) -> Option<u64> {
+        let behind = self.list.partition_point(|c| c.number <= event);
+        self.list[..behind].last().map(|c| c.number)
+    }
+
+    /// A world as it was at the checkpoint of this event, and the event.
+    pub fn resume(&mut self, number: u64) -> Result<Option<(World, Event)>> {
+        let Some(checkpoint) = self.list.iter_mut().find(|c| c.number == number) else {
+            return Ok(None);
+        };
+        let world = checkpoint.world.copy()?;
+        let event = checkpoint.event.clone();
+        self.set_out(number);
+        Ok(Some((world, event)))
+    }
+
+    /// The replay goes on from this event.
+    pub fn set_out(&mut self, number: u64) {
+        self.since = (number, now());
+    }
+
+    /// The events at which there are checkpoints.
+    pub fn events(&self) -> Vec<u64> {
+        self.list.iter().map(|c| c.number).collect()
+    }
+
+    /// The replay has come to this event: keeps a copy of the world, if it is time.
+    pub fn pass(&mut self, number: u64, event: &Event, world: &mut World) {
+        if let Err(error) = self.consider(number, event, world) {
+            // The replay does without.
+            tracing::warn!("no more checkpoints are kept from event {number} on: {error}");
+            self.limits.count = 0;
+        }
+    }
+
+    fn consider(&mut self, number: u64, event: &Event, world: &mut World) -> Result<()> {
+        let (from, then) = self.since;
+        let gone = number.saturating_sub(from);
+        if self.limits.count == 0 || gone == 0 || (gone % LOOK != 0 && gone < self.limits.events) {
+            return Ok(());
+        }
+        if let Some(last) = self.before(number).filter(|&last| last > from) {
+            self.set_out(last);
+            return Ok(());
+        }
+        let took = now().saturating_duration_since(then);
+        let due = gone >= self.limits.events || took >= self.limits.time;
+        if !due || took < self.cost * SHARE || world.objects.len() > MOST_SHARED {
+            return Ok(());
+        }
+        let begun = now();
+        self.make_room(number)?;
+        let at = self.list.partition_point(|c| c.number < number);
+        let checkpoint = Checkpoint {
+            number,
+            event: event.clone(),
+            world: world.copy()?,
+        };
+        self.list.insert(at, checkpoint);
+        self.cost = now().saturating_duration_since(begun);
+        self.set_out(number);
+        Ok(())
+    }
+
+    /// Drops what the limits do not let stay beside another.
+    fn make_room(&mut self, number: u64) -> Result<()> {
+        while self.list.len() >= self.limits.count {
+            self.thin(number);
+        }
+        while !self.list.is_empty() && self.memory()? > self.limits.memory {
+            self.thin(number);
+        }
+        Ok(())
+    }
+
+    /// Drops the checkpoint that leaves the smallest gap.
+    fn thin(&mut self, number: u64) {
+        let at = |n: usize| self.list.get(n).map(|c| c.number);
+        let gap = |n: &usize| {
+            let before = n.checked_sub(1).and_then(at).unwrap_or(1);
+            let behind = at(n + 1).unwrap_or_else(|| before.max(number));
+            behind - before
+        };
+        if let Some(least) = (0..self.list.len()).min_by_key(gap) {
+            self.list.remove(least);
+        }
+    }
+
+    fn memory(&self) -> Result<u64> {
+        let sizes = self.list.iter().map(|c| c.world.memory());
+        sizes.sum()
+    }
+}
+
+/// The time; the tracing thread does without the counter that clocks are read from.
+fn now() -> Instant {
+    quiet::suspended(Instant::now)
+}
