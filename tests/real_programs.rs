@@ -149,9 +149,9 @@ macro_rules! programs {
 programs! {
     bash_pipelines bash_jobs bash_traps dash
     find find_exec xargs tar xz zstd sort rsync busybox sleep timeout
-    perl python_threads python_subprocess python_multiprocessing python_sqlite python_asyncio python_http
-    ruby php node go java_version java_threads
-    gcc make git openssl_speed openssl_genrsa sqlite
+    perl python_threads python_subprocess python_multiprocessing python_spawn python_sqlite python_asyncio python_http
+    ruby php node go java_version java_threads javac
+    dpkg gcc make git openssl_speed openssl_genrsa sqlite
     curl nginx redis postgres
     script tmux
     strace gdb

@@ -213,6 +213,10 @@ impl Driver<'_> {
         if (-516..=-512).contains(&ret) {
             self.interrupt(&mut task, regs, seen.nr(), ret)?;
         }
+        if ret == -i64::from(libc::EINTR) {
+            // epoll_pwait is not made again, but waits under a mask of its own, too.
+            self.let_in(&mut task)?;
+        }
         self.send_due(&task);
         if let Some(signal) = seen.signal {
             task.send(signal);

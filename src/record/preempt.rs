@@ -26,10 +26,10 @@ const SEEN: u32 = 8;
 const PLACE: u64 = 512;
 
 /// How many ticks it may run anywhere while others wait.
-const MOST: u64 = 400;
+const MOST: u64 = 40;
 
-/// One preemption may take this part of the time.
-const SHARE: u64 = 10;
+/// A preemption comes this many times later than the last one took.
+const SHARE: u64 = 4;
 
 /// The most memory that goes into one frame.
 const PIECE: usize = 8 << 20;
@@ -47,7 +47,7 @@ impl Recorder {
     pub(super) fn on_tick(&mut self, me: &mut Task, running: &Running) -> Result<()> {
         let cost = self.spaces.get(&me.space).map_or(0, |space| space.cost);
         let awaited = !me.held.is_empty() && me.spell.ticks() >= PATIENCE.max(cost * SHARE);
-        let watched = !self.queue.is_empty() && me.spell.ticks() >= UNSEEN.max(cost * SHARE);
+        let watched = !self.queue.is_empty() && me.spell.ticks() >= UNSEEN.max(cost);
         if awaited || watched {
             me.spell.interrupted = true;
             // One that was killed meanwhile says so itself.
@@ -71,8 +71,9 @@ impl Recorder {
             } else {
                 (ip, ip, 1)
             };
-            let spins = me.spell.around.2 >= SEEN || me.spell.ticks() >= MOST;
-            if !spins || self.queue.is_empty() {
+            let cost = self.spaces.get(&me.space).map_or(0, |space| space.cost);
+            let enough = me.spell.around.2 >= SEEN || me.spell.ticks() >= MOST.max(cost * SHARE);
+            if !enough || self.queue.is_empty() {
                 return Ok(Step::Runs(task.resume()?));
             }
         }

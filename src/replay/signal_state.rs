@@ -123,7 +123,8 @@ impl Masks {
     }
 
     fn put_stack(&mut self, stack: [u8; STACK]) {
-        self.stack = Some(stack).filter(|stack| flags(stack) & SS_DISABLE == 0);
+        self.stack =
+            Some(stack).filter(|stack| flags(stack) & SS_DISABLE == 0 && stack[16..] != [0; 8]);
     }
 
     /// A handler has been entered under this mask.
