@@ -136,3 +136,17 @@ fn a_program_that_waits_for_a_signal_without_calls() {
     let program = folder.compile("deaf", &[]);
     record_and_replay(&folder, &[&program]).ok();
 }
+
+#[test]
+fn what_is_ignored_at_the_start_stays_ignored() {
+    let folder = Folder::new();
+    let script = "trap '' HUP TERM INT; exec \"$0\" -q record -o rec sh -c 'kill -HUP $$; kill -TERM $$; echo alive'";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_rrapper")]);
+    let output = shell.current_dir(folder.join("")).output().unwrap();
+    assert_eq!(output.stdout, b"alive\n", "{output:?}");
+    assert_eq!(
+        folder.rrapper(["-q", "replay", "rec"]).ok().text(),
+        "alive\n"
+    );
+}

@@ -4,11 +4,14 @@
 mod common;
 
 use common::Folder;
-use rrapper::inject::{NoHooks, Options, Script, Status, inject};
-use rrapper::recording::{Frame, Recording};
+use rrapper::image::Chunk;
+use rrapper::inject::{NoHooks, Options, Script, Status, inject, live};
+use rrapper::recording::{Born, Frame, Jump, Recording, Writer};
 use rrapper::replay::{CheckpointLimits, Place, Process, Replay, Replayer};
+use rrapper::trace::Exit;
 use rrapper::tracee::{Regs, TaskMemory, proc};
 use std::sync::Arc;
+use std::time::Duration;
 
 const PIPELINE: &str = "echo $(echo hi | cat); for i in 1 2 3; do (exit $i); echo $?; done; seq 1 200 | sort -n | tail -1";
 
@@ -274,4 +277,201 @@ for t in threads: t.join()
 print(sum(shared[:]))
 ";
     go_anywhere(&record(&folder, &["python3", "-c", program]), 20);
+}
+
+/// A recording that begins like this one, up to the entry of the call behind event `upto`, and goes on with these frames.
+fn forged(
+    folder: &Folder,
+    real: &Recording,
+    upto: u64,
+    name: &str,
+    frames: &[Frame],
+) -> Arc<Recording> {
+    let dir = folder.join(name);
+    let mut writer = Writer::create(&dir).unwrap();
+    writer.write(&Frame::Start(real.start().clone())).unwrap();
+    let mut real_frames = real.frames_from(1).unwrap();
+    let mut events = 0;
+    while let Some(frame) = real_frames.next_frame().unwrap() {
+        if matches!(frame, Frame::Event(_)) {
+            events += 1;
+        }
+        if events > upto {
+            break;
+        }
+        writer.write(&frame).unwrap();
+    }
+    for frame in frames {
+        writer.write(frame).unwrap();
+    }
+    // What follows has the task run on.
+    writer
+        .write(&Frame::Event(real.event(upto + 1).unwrap()))
+        .unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    for file in std::fs::read_dir(real.dir().join("files")).unwrap() {
+        let file = file.unwrap();
+        let to = dir.join("files").join(file.file_name());
+        std::fs::copy(file.path(), to).unwrap();
+    }
+    Arc::new(Recording::open(&dir).unwrap())
+}
+
+#[test]
+fn frames_that_make_no_sense_end_the_replay() {
+    let folder = Folder::new();
+    let real = record(&folder, &["cat", "/etc/hostname"]);
+    let pid = real.start().pid;
+    let upto = (1..real.len())
+        .find(|&n| {
+            real.event(n)
+                .unwrap()
+                .call()
+                .is_some_and(|c| c.name() == "openat")
+        })
+        .unwrap();
+    let born = |tid: i32, maker: i32, flags: i32| {
+        Frame::Born(Born {
+            tid,
+            pid: tid,
+            maker,
+            flags: flags as u64,
+            stack: 0,
+            tls: 0,
+            parent_tid: 0x10,
+            child_tid: 0x10,
+        })
+    };
+    let run = Frame::Run { tid: pid };
+    let jump = |regs: usize, vector: usize| {
+        Frame::Jump(Jump {
+            tid: pid,
+            regs: vec![0; regs],
+            vector: vec![0; vector],
+            pages: Vec::new(),
+            same: vec![(u64::MAX - 0x1000, u32::MAX)],
+        })
+    };
+    let chunk = |addr| Chunk {
+        addr,
+        data: vec![1; 8],
+    };
+    let poke = |tid, addr| Frame::Poke {
+        tid,
+        chunks: vec![chunk(addr)],
+    };
+    let gone = Frame::Gone {
+        tid: pid,
+        exit: Exit::Code(0),
+        left: vec![chunk(0)],
+    };
+    let vm = libc::CLONE_VM;
+    let crowd = |flags| {
+        (1..5000)
+            .map(|n| born(pid + n, pid, flags))
+            .collect::<Vec<_>>()
+    };
+    let at_entry = |mut frames: Vec<Frame>| {
+        // A newborn that runs ends the run of its maker first, which then stands at its call.
+        frames.insert(
+            0,
+            Frame::Resize {
+                object: 7,
+                size: u64::MAX,
+            },
+        );
+        frames
+    };
+    let cases: Vec<(&str, Vec<Frame>, &str)> = vec![
+        ("unknown_maker", vec![born(pid + 1, pid + 7, 0)], "no task"),
+        ("itself", vec![born(pid, pid, 0)], "made twice"),
+        (
+            "twice",
+            vec![born(pid + 1, pid, vm), born(pid + 1, pid, vm)],
+            "made twice",
+        ),
+        (
+            "newborn_maker",
+            vec![born(pid + 1, pid, vm), born(pid + 2, pid + 1, vm)],
+            "outside of any call",
+        ),
+        ("threads", crowd(vm), "more than 4096 tasks"),
+        ("forks", crowd(0), "512 processes"),
+        (
+            "run_in_call",
+            vec![born(pid + 1, pid, vm), run.clone(), run],
+            "middle of a call",
+        ),
+        ("odd_jump", vec![jump(5, 0)], "no registers"),
+        ("empty_jump", vec![jump(27, 0)], "vector registers"),
+        ("poke_nobody", vec![poke(pid + 9, 0x1000)], "no task"),
+        ("poke_nowhere", vec![poke(pid, 0x10)], "cannot write"),
+        ("gone", vec![gone], "no task"),
+        (
+            "tsc",
+            vec![Frame::Tsc {
+                tid: 1,
+                values: vec![0],
+            }],
+            "no task",
+        ),
+        ("start", vec![Frame::Start(real.start().clone())], ""),
+        (
+            "resize",
+            at_entry(vec![poke(pid, u64::MAX - 3)]),
+            "cannot write",
+        ),
+    ];
+    for (name, frames, says) in cases {
+        let dir = folder.join(name);
+        let recording = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            forged(&folder, &real, upto, name, &frames)
+        }));
+        let Ok(recording) = recording else {
+            // Such a file does not even open.
+            assert!(says.is_empty() && Recording::open(&dir).is_err(), "{name}");
+            continue;
+        };
+        let error = Replayer::new(recording).unwrap().run_to_end();
+        let error = error.expect_err(name).to_string();
+        assert!(error.contains(says), "{name}: {error}");
+        assert_eq!(children(), Vec::<String>::new(), "{name}: nothing is left");
+    }
+}
+
+#[test]
+fn a_copy_with_threads_can_be_killed_from_outside() {
+    let folder = Folder::new();
+    let program = "
+import os, threading
+there = threading.Event()
+thread = threading.Thread(target=there.wait)
+thread.start()
+os.getppid()
+there.set()
+thread.join()
+";
+    let recording = record(&folder, &["python3", "-c", program]);
+    let is_mark = |n: &u64| {
+        let event = recording.event(*n).unwrap();
+        event.call().is_some_and(|call| call.name() == "getppid")
+    };
+    let mark = (1..=recording.len()).rev().find(is_mark).unwrap();
+    let mut replay = Replayer::new(Arc::clone(&recording)).unwrap();
+    replay.replay_to(mark).unwrap();
+    let copy = replay.spin_off(None).unwrap();
+    assert_eq!(copy.threads.len(), 1);
+    // It waits for its thread, which stands still.
+    let real = copy.real_pid();
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        // SAFETY: kill(2) touches no memory. The process is the test's own.
+        unsafe { libc::kill(real, libc::SIGKILL) };
+    });
+    let driven = live(copy, &mut NoHooks, Duration::from_secs(20)).unwrap();
+    assert_eq!(driven.outcome.status, Status::Signaled);
+    killer.join().unwrap();
+    drop(replay);
+    assert_eq!(children(), Vec::<String>::new(), "nothing is left");
 }

@@ -8,6 +8,7 @@ use super::output;
 use crate::lua::Watch;
 use crate::syscall::consts;
 use crate::trace::Exit;
+use crate::tracee::proc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -44,7 +45,11 @@ impl Interrupts {
             ..Interrupts::default()
         };
         let listener = interrupts.clone();
-        let signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP]);
+        // What was ignored when rrapper was started, as by nohup(1), is ignored by it and its programs.
+        let ignored = proc::ignored(std::process::id() as i32).unwrap_or(0);
+        let heard = [SIGINT, SIGTERM, SIGHUP].into_iter();
+        let heard = heard.filter(|signal| ignored & 1 << (signal - 1) == 0);
+        let signals = SignalsInfo::<WithOrigin>::new(heard);
         let started = signals.and_then(|mut signals| {
             let thread = std::thread::Builder::new().name("signals".into());
             thread.spawn(move || {

@@ -1,6 +1,6 @@
 //! Making a process out of an image.
 
-use super::{Backing, FileId, Image, Mapping};
+use super::{Backing, Chunk, FileId, Image, Mapping};
 use crate::tracee::{Error, Regs, Remote, Result, Stopped, agent, spawn};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,16 @@ fn check(image: &Image, tid: i32) -> Result<Regs> {
             return Err(invalid(tid, "it has an impossible mapping"));
         }
     }
+    let touches = |chunk: &Chunk| agent::is_touched(chunk.addr, chunk.data.len() as u64);
+    if image.pages.iter().any(touches) {
+        return Err(invalid(tid, "it has memory of rrapper's own"));
+    }
+    if agent::overlaps(image.layout.start_brk, image.brk) {
+        return Err(invalid(
+            tid,
+            "its heap is where rrapper has memory of its own",
+        ));
+    }
     let words = image
         .regs
         .as_slice()
@@ -92,10 +102,18 @@ fn map(
     let start = match mapping.backing {
         // The room that the recorded process kept free for its stack to grow into: the new process would not,
         // since it thinks that its own stack is elsewhere.
-        Backing::Stack => mapping
-            .end
-            .saturating_sub(STACK_ROOM)
-            .clamp(free_from.min(mapping.start), mapping.start),
+        Backing::Stack => {
+            let above_agent = if mapping.start >= agent::END {
+                agent::END
+            } else {
+                0
+            };
+            let free_from = free_from.max(above_agent).min(mapping.start);
+            mapping
+                .end
+                .saturating_sub(STACK_ROOM)
+                .clamp(free_from, mapping.start)
+        }
         _ => mapping.start,
     };
     let len = mapping.end - start;

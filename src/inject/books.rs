@@ -28,6 +28,7 @@ impl Driver<'_> {
             call,
             args,
             memory: task.memory(),
+            shared: self.shared.clone(),
             index: None,
             count: self.log.count(call.nr),
             event: None,

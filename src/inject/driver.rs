@@ -12,7 +12,7 @@ use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Stop, Stopped, Waited};
+use crate::tracee::{Running, Stop, Stopped, Waited};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,8 +215,8 @@ impl<'a> Driver<'a> {
         };
         loop {
             let (waited, pending) = match next {
-                Next::Resume(task) => (task.resume()?.wait()?, None),
-                Next::ToExit(task, call) => (task.resume_to_exit()?.wait()?, Some(call)),
+                Next::Resume(task) => (self.wait(task.resume()?)?, None),
+                Next::ToExit(task, call) => (self.wait(task.resume_to_exit()?)?, Some(call)),
                 Next::Again(task, seen) => {
                     next = self.meet(task, *seen)?;
                     continue;
@@ -235,6 +235,13 @@ impl<'a> Driver<'a> {
             };
             next = self.on_stop(task, stop, pending)?;
         }
+    }
+
+    fn wait(&self, task: Running) -> Result<Waited> {
+        Ok(match self.threads.is_empty() {
+            true => task.wait()?,
+            false => task.wait_beside(self.threads.iter().map(|thread| thread.task.tid()))?,
+        })
     }
 
     pub(super) fn on_stop(

@@ -3,6 +3,7 @@
 use super::Divergence;
 use crate::image::Chunk;
 use crate::recording::Effect;
+use crate::replay::SharedMemory;
 use crate::syscall::{Memory, Moved, Syscall};
 use crate::trace::Value;
 use crate::tracee::{Result, TaskMemory};
@@ -110,6 +111,7 @@ pub struct HookCall {
     pub(super) call: &'static Syscall,
     pub(super) args: [u64; 6],
     pub(super) memory: TaskMemory,
+    pub(super) shared: SharedMemory,
     pub(super) index: Option<usize>,
     pub(super) count: u64,
     pub(super) event: Option<u64>,
@@ -347,13 +349,13 @@ impl HookCall {
         if self.memory.read(addr, &mut data) == data.len() {
             self.before.push(Chunk { addr, data });
         }
-        self.memory.write(addr, bytes)
+        self.shared.write(self.memory, addr, bytes)
     }
 
     /// Puts back what the answer has overwritten, last first.
     pub(super) fn undo(&mut self) -> Result<()> {
         while let Some(chunk) = self.before.pop() {
-            self.memory.write(chunk.addr, &chunk.data)?;
+            self.shared.write(self.memory, chunk.addr, &chunk.data)?;
         }
         Ok(())
     }

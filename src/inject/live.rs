@@ -54,7 +54,7 @@ impl Driver<'_> {
         if matches!(seen.call.name, "exit" | "exit_group") {
             return Ok(self.leave(task, &seen));
         }
-        if let Some(ret) = refused(seen.call).or_else(|| self.own_identity(&seen)) {
+        if let Some(ret) = refused(seen.call, &seen.args).or_else(|| self.own_identity(&seen)) {
             return self.conclude(task, regs, seen, ret);
         }
         if let Some(ret) = self.captured(&seen) {

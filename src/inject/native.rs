@@ -12,7 +12,7 @@ use crate::syscall::{Replay, Syscall};
 use crate::trace::Exit;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Regs, Stopped};
+use crate::tracee::{Regs, Stopped, agent};
 use std::sync::Arc;
 
 impl Driver<'_> {
@@ -30,6 +30,15 @@ impl Driver<'_> {
             self.collect_signals()?;
         }
         let exact = step.as_ref().and_then(|step| step.exact.clone());
+        if let Some(ret) = refused(seen.call, &seen.args) {
+            return self.conclude(task, regs, seen, ret);
+        }
+        if let Some(event) = &exact
+            && seen.call.name == "mmap"
+            && let Some(ret) = self.shared.map(&mut task, &self.recording, event)?
+        {
+            return self.conclude(task, regs, seen, ret);
+        }
         match seen.call.name {
             "exit" | "exit_group" => return Ok(self.leave(task, &seen)),
             "execve" | "execveat" => {
@@ -55,31 +64,40 @@ impl Driver<'_> {
                 return Ok(Next::Resume(task));
             }
             "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {
-                if let Some(event) = &exact {
-                    let recording = Arc::clone(&self.recording);
-                    if let Some(ret) = self.shared.map(&mut task, &recording, event)? {
-                        return self.conclude(task, regs, seen, ret);
-                    }
-                }
                 let ret = self.map_file(&mut task, &seen, exact.as_deref())?;
                 return self.conclude(task, regs, seen, ret);
             }
             "mmap" => {
                 // Where it was, if that is free.
+                let mut args = seen.args;
                 if let Some(at) = exact.and_then(|event| event.ret).filter(|&at| at > 0)
                     && seen.args[0] == 0
+                    && !insists(&seen.args)
                 {
-                    let mut args = seen.args;
                     args[0] = at as u64;
+                }
+                // A recording may ask for more memory than there is; what it gets it has to touch.
+                args[3] &= !((libc::MAP_POPULATE | libc::MAP_LOCKED | libc::MAP_HUGETLB) as u64);
+                if args != seen.args {
                     regs.set_args(args);
                     task.set_regs(&regs)?;
                 }
             }
-            _ => {
-                if let Some(ret) = refused(seen.call) {
-                    return self.conclude(task, regs, seen, ret);
-                }
+            // The system's own segments are not the trace's.
+            "shmat" => {
+                let recording = Arc::clone(&self.recording);
+                let made = match &exact {
+                    Some(event) => self.shared.attach(&mut task, &recording, event)?,
+                    None => None,
+                };
+                let ret = made.unwrap_or(-i64::from(libc::EINVAL));
+                return self.conclude(task, regs, seen, ret);
             }
+            "shmdt" => {
+                let ret = self.shared.detach(&mut task, seen.args[0])?;
+                return self.conclude(task, regs, seen, ret);
+            }
+            _ => {}
         }
         Ok(Next::ToExit(task, Box::new(seen)))
     }
@@ -184,7 +202,7 @@ impl Driver<'_> {
         let private = flags as i32 & !libc::MAP_TYPE | libc::MAP_PRIVATE;
         let hint = exact
             .and_then(|event| event.ret)
-            .filter(|&at| at > 0 && addr == 0);
+            .filter(|&at| at > 0 && addr == 0 && !insists(&seen.args));
         let addr = hint.map_or(addr, |at| at as u64);
         let mut remote = task.remote_at_entry()?;
         let name = remote.put_str(&path)?;
@@ -206,9 +224,29 @@ impl Driver<'_> {
 }
 
 /// What a call that traced programs must not make is answered with.
-pub(super) fn refused(call: &Syscall) -> Option<i64> {
+pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
+    // Only who insists on a place can get one that is taken.
+    let fixed = match call.name {
+        "mmap" => insists(args),
+        "mremap" => args[3] as i32 & libc::MREMAP_FIXED != 0,
+        _ => false,
+    };
+    let place = match (call.name, fixed) {
+        ("mmap", true) => args[0],
+        ("mremap", true) => args[4],
+        // Nowhere.
+        _ => u64::MAX,
+    };
+    if agent::is_touched_by(call.name, args, place as i64) {
+        return Some(-i64::from(libc::ENOMEM));
+    }
     match call.replay {
         Replay::Refuse(errno) => Some(-i64::from(errno)),
         _ => None,
     }
+}
+
+/// Whether an mmap must be exactly where it says.
+fn insists(args: &[u64; 6]) -> bool {
+    args[3] as i32 & libc::MAP_FIXED != 0
 }

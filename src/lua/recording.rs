@@ -91,8 +91,8 @@ impl RecordingHandle {
 
     fn replay_to(&self, event: &Value) -> mlua::Result<StopData> {
         let event = number(event)?;
-        self.at(event, |_| Ok(()))?;
-        StopData::new(self.clone(), event)
+        let pid = self.at(event, |replay| Ok(replay.pid()))?;
+        StopData::new(self.clone(), event, pid)
     }
 
     fn segment(&self, first: &Value, last: &Value, pid: Option<i32>) -> mlua::Result<TraceData> {

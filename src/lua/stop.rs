@@ -18,12 +18,13 @@ pub(super) struct StopData {
 }
 
 impl StopData {
-    pub fn new(handle: RecordingHandle, event: u64) -> mlua::Result<StopData> {
-        let found = handle.recording.found(event).map_err(raise)?;
+    /// The event of a task of this process.
+    pub fn new(handle: RecordingHandle, event: u64, pid: Option<i32>) -> mlua::Result<StopData> {
+        let recorded = handle.recording.event(event).map_err(raise)?;
         Ok(StopData {
-            pid: found.pid,
-            tid: found.event.tid,
-            call: found.event.to_entry(event).to_string(),
+            pid: pid.unwrap_or(recorded.tid),
+            tid: recorded.tid,
+            call: recorded.to_entry(event).to_string(),
             event,
             handle,
         })

@@ -100,7 +100,8 @@ impl Recorder {
         let Some(asked) = me.pending.as_ref().and_then(|p| Asked::of(&p.event)) else {
             return Err(self.unsupported("a new task outside of any call", ""));
         };
-        let running = Running::adopt(tid);
+        self.alive.0.insert(tid);
+        let running = Running::of_another(tid);
         let waited = match self.early.remove(&tid) {
             Some(status) => running.met(status)?,
             None => running.wait()?,
@@ -180,6 +181,7 @@ impl Recorder {
 
     /// Writes a task's end.
     pub(super) fn gone(&mut self, mut me: Task, exit: Exit) -> Result<()> {
+        self.alive.0.remove(&me.tid);
         self.write_tsc(&mut me)?;
         if let Some(pending) = me.pending.take()
             && self.executed
@@ -220,7 +222,7 @@ impl Recorder {
         let sharer = self
             .tasks
             .values()
-            .find(|t| t.space == me.space && !matches!(t.kernel, Kernel::Taken));
+            .find(|t| t.space == me.space && !t.leaving && !matches!(t.kernel, Kernel::Taken));
         let Some(memory) = sharer.map(|task| TaskMemory::new(task.tid)) else {
             return Vec::new();
         };
@@ -244,7 +246,7 @@ impl Recorder {
         for tid in self.one_of_each_other_space(me) {
             let memory = TaskMemory::new(tid);
             let mut chunks = Vec::new();
-            for map in proc::maps(tid)?.iter().filter(|map| map.shared) {
+            for map in self.maps_of(tid)?.iter().filter(|map| map.shared) {
                 for &word in &me.robust_words {
                     let place = me.shared_maps.iter().find(|m| m.holds(word));
                     let addr = place.and_then(|place| map.same_place(place, word));

@@ -31,9 +31,6 @@ impl Recorder {
         if task.is_foreign_call()? {
             return Err(self.unsupported(&format!("call {} of the 32-bit ABI", regs.nr()), ""));
         }
-        if !me.held.is_empty() {
-            return self.interrupt_entry(me, task, regs);
-        }
         let nr = regs.nr() as u64;
         let mut args = regs.args();
         let Some(call) = syscall::by_nr(nr) else {

@@ -22,12 +22,15 @@ impl Recorder {
         let Some((path, written)) = self.written(me, call, event)? else {
             return Ok(Vec::new());
         };
-        event
-            .outs
-            .extend(shown(task.tid(), &path, &written, task.memory())?);
+        event.outs.extend(shown(
+            &proc::maps(task.tid())?,
+            &path,
+            &written,
+            task.memory(),
+        ));
         let mut frames = Vec::new();
         for tid in self.one_of_each_other_space(me) {
-            let chunks = shown(tid, &path, &written, TaskMemory::new(tid))?;
+            let chunks = shown(&self.maps_of(tid)?, &path, &written, TaskMemory::new(tid));
             if !chunks.is_empty() {
                 frames.push(Frame::Poke { tid, chunks });
             }
@@ -109,19 +112,19 @@ impl Recorder {
 }
 
 /// The parts of a task's memory that show this range of a file.
-fn shown(tid: i32, path: &[u8], written: &Range<u64>, memory: TaskMemory) -> Result<Vec<Chunk>> {
+fn shown(maps: &[proc::Map], path: &[u8], written: &Range<u64>, memory: TaskMemory) -> Vec<Chunk> {
     let mut chunks = Vec::new();
-    for map in proc::maps(tid)? {
+    for map in maps {
         let name = map.name.strip_suffix(b" (deleted)").unwrap_or(&map.name);
         if map.inode == 0 || name != path.strip_suffix(b" (deleted)").unwrap_or(path) {
             continue;
         }
-        if let Some((addr, len)) = overlap(&map, written) {
+        if let Some((addr, len)) = overlap(map, written) {
             let data = memory.bytes(addr, len);
             chunks.push(Chunk { addr, data });
         }
     }
-    Ok(chunks)
+    chunks
 }
 
 /// The address and the length of the part of a mapping that shows this range of its file.

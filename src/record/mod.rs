@@ -29,9 +29,9 @@ use crate::recording::{Family, Frame, Recording, Start, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{Command, Running, Stopped, pin, proc, same, spawn};
+use crate::tracee::{self, Command, Running, Stopped, pin, proc, same, spawn};
 use share::{Object, ObjectKey};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use task::Task;
 
@@ -79,7 +79,7 @@ pub fn record(options: Options) -> Result<Recorded> {
     let exe = command.exe.clone();
     let argv = command.argv.clone();
     let mut writer = Writer::create_with(&dir, on_full)?;
-    let task = spawn::start(command)?;
+    let mut task = spawn::start(command)?;
     let pid = task.tid();
     if let Some(on_start) = on_start {
         on_start(pid);
@@ -87,7 +87,10 @@ pub fn record(options: Options) -> Result<Recorded> {
     let start = describe_start(&task, argv)?;
     let family = Family::at_start(&start);
     writer.write(&Frame::Start(start))?;
+    let alive = Alive(BTreeSet::from([pid]));
+    task.release();
     let mut recorder = Recorder {
+        alive,
         writer,
         first: pid,
         exe,
@@ -141,7 +144,18 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>) -> Result<Start> {
     })
 }
 
+/// All tasks that have not been reaped: they are killed if they are left when this is dropped.
+#[derive(Default)]
+struct Alive(BTreeSet<i32>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.iter().copied().for_each(tracee::end);
+    }
+}
+
 struct Recorder {
+    alive: Alive,
     writer: Writer,
     /// The program's own pid.
     first: i32,
@@ -181,7 +195,7 @@ impl Recorder {
         for (tid, status) in std::mem::take(&mut self.early) {
             drop(Running::adopt(tid).met(status));
         }
-        self.tasks.clear();
+        drop(std::mem::take(&mut self.alive));
         let exit = self.exit.unwrap_or(Exit::Code(0));
         let outcome = outcome.and_then(|()| Ok(self.writer.write(&Frame::End { exit })?));
         let flushed = self.writer.flush();
@@ -220,11 +234,21 @@ impl Recorder {
         self.last_space
     }
 
+    /// The mappings of another task; none where it has been killed.
+    fn maps_of(&self, tid: i32) -> Result<Vec<proc::Map>> {
+        match proc::maps(tid) {
+            Ok(maps) => Ok(maps),
+            Err(_) if matches!(proc::state(tid), None | Some(b'Z' | b'X')) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A task of each address space but this task's own.
     fn one_of_each_other_space(&self, me: &Task) -> Vec<i32> {
         let mut spaces = BTreeMap::new();
         for task in self.tasks.values() {
-            if task.space != me.space && !matches!(task.kernel, task::Kernel::Taken) {
+            let has_memory = !task.leaving && !matches!(task.kernel, task::Kernel::Taken);
+            if task.space != me.space && has_memory {
                 spaces.insert(task.space, task.tid);
             }
         }

@@ -14,18 +14,14 @@ const SLICE: u64 = 4;
 /// How often a task that sleeps without listening to signals is looked at before it counts as blocked.
 const LOOKS: u32 = 200;
 
-/// How a task ends that is gone when it is to be looked at.
-const KILLED: Exit = Exit::Signal {
-    signal: libc::SIGKILL,
-    core: false,
-};
-
 /// What became of the task that runs.
 enum Came {
     Stopped(Stopped, Stop),
     Ended(Exit),
     /// The kernel has it wait.
-    Blocked(Running),
+    Blocked,
+    /// It was a process's first thread, and another of its threads has executed a program: that one's status.
+    Replaced(i32),
 }
 
 /// A task's next step.
@@ -74,8 +70,14 @@ impl Recorder {
                 Step::Met(task, stop) => {
                     step = match self.met(&mut me, task, stop) {
                         Ok(step) => step,
-                        Err(error) if was_killed(&error, me.tid) => {
-                            return self.gone(me, KILLED);
+                        Err(Error::Tracee(tracee::Error::Ended { tid, exit, .. }))
+                            if tid == me.tid =>
+                        {
+                            return self.gone(me, exit);
+                        }
+                        // Killed as it stood. Nothing may come between what set it going and its end.
+                        Err(_) if !tracee::stands(me.tid) => {
+                            Step::Runs(Running::of_another(me.tid))
                         }
                         Err(error) => return Err(error),
                     };
@@ -89,21 +91,26 @@ impl Recorder {
             };
             step = match self.wait(&mut me, running)? {
                 Came::Stopped(task, stop) => Step::Met(task, stop),
-                Came::Blocked(running) => {
+                Came::Blocked => {
                     if me.leaving {
                         self.left_zombie(&me)?;
                     } else {
                         self.changed_by_waiting(&me)?;
                     }
-                    me.kernel = Kernel::Away(running);
+                    me.kernel = Kernel::Away;
                     Step::Rests
                 }
                 Came::Ended(exit) => return self.gone(me, exit),
+                Came::Replaced(status) => {
+                    let pid = me.pid;
+                    self.gone(me, Exit::Code(0))?;
+                    return self.note(pid, status);
+                }
             };
         }
     }
 
-    fn met(&mut self, me: &mut Task, task: Stopped, stop: Stop) -> Result<Step> {
+    pub(super) fn met(&mut self, me: &mut Task, task: Stopped, stop: Stop) -> Result<Step> {
         let interrupted = std::mem::take(&mut me.spell.interrupted);
         // A signal that is held changes nothing, and the counter may be read in a loop.
         if !(stop == Stop::Attached && interrupted || matches!(stop, Stop::Signal(_))) {
@@ -111,8 +118,14 @@ impl Recorder {
         }
         Ok(Step::Runs(match stop {
             Stop::Entry => {
+                if std::mem::take(&mut me.unannounced) {
+                    self.write_run(me)?;
+                }
                 self.write_tsc(me)?;
                 self.bury()?;
+                if !me.held.is_empty() {
+                    return self.interrupt_entry(me, task);
+                }
                 self.on_entry(me, task)?
             }
             Stop::Syscall if self.has_had_its_turn(me) => {
@@ -130,7 +143,14 @@ impl Recorder {
             }
             Stop::Signal(_) => self.on_signal(me, task)?,
             Stop::Group(_) => {
-                me.kernel = Kernel::Away(task.listen()?);
+                // Wherever it stands, it does not go on until it is continued. A call that was interrupted is made again
+                // at once, and nothing comes between.
+                let waits = self.executed && me.in_program() && !me.unannounced;
+                if waits && !me.makes_call_again(&task.regs()?) {
+                    self.jump(me, &task)?;
+                }
+                task.listen()?;
+                me.kernel = Kernel::Away;
                 return Ok(Step::Rests);
             }
             Stop::Attached if interrupted => return self.on_interrupt(me, task),
@@ -176,6 +196,13 @@ impl Recorder {
             self.ticker
                 .set(!self.queue.is_empty() || !me.held.is_empty());
             match tracee::wait_any(!impatient)? {
+                AnyWait::Task(tid, status)
+                    if tid == me.tid
+                        && tracee::is_exec(status)
+                        && tracee::former_tid(tid)? != tid =>
+                {
+                    return Ok(Came::Replaced(status));
+                }
                 AnyWait::Task(tid, status) if tid == me.tid => {
                     return Ok(match running.met(status)? {
                         Waited::Stopped(task, stop) => Came::Stopped(task, stop),
@@ -184,7 +211,6 @@ impl Recorder {
                 }
                 AnyWait::Task(tid, status) => {
                     if tid == me.pid && tracee::is_exec(status) {
-                        running.forget();
                         running = self.take_over(me)?;
                         return Ok(match running.met(status)? {
                             Waited::Stopped(task, stop) => Came::Stopped(task, stop),
@@ -197,12 +223,12 @@ impl Recorder {
                     looks += 1;
                     if looks > 1 {
                         match proc::state(me.tid) {
-                            Some(b'S' | b'Z' | b'I') => return Ok(Came::Blocked(running)),
+                            Some(b'S' | b'Z' | b'I') => return Ok(Came::Blocked),
                             Some(b'D')
                                 if looks > LOOKS
                                     || me.pending.as_ref().is_some_and(|p| p.vfork) =>
                             {
-                                return Ok(Came::Blocked(running));
+                                return Ok(Came::Blocked);
                             }
                             _ => {}
                         }
@@ -226,17 +252,15 @@ impl Recorder {
             return Ok(());
         };
         // One that stands can be killed all the same.
-        match std::mem::replace(&mut other.kernel, Kernel::Taken) {
-            Kernel::Ready(task, _) => task.forget(),
-            Kernel::Away(running) => running.forget(),
-            Kernel::Taken => {}
-        }
-        match Running::adopt(tid).met(status)? {
+        match Running::of_another(tid).met(status)? {
             Waited::Stopped(task, stop) => {
                 other.kernel = Kernel::Ready(task, stop);
                 self.queue.push_back(tid);
             }
-            Waited::Ended(exit) => self.dead.push((tid, exit)),
+            Waited::Ended(exit) => {
+                other.kernel = Kernel::Taken;
+                self.dead.push((tid, exit));
+            }
         }
         Ok(())
     }
@@ -250,37 +274,21 @@ impl Recorder {
         else {
             return Ok(());
         };
-        if let Kernel::Away(running) = std::mem::replace(&mut task.kernel, Kernel::Taken) {
-            running.forget();
-        }
-        task.kernel = Kernel::Away(self.take_over(&mut task)?);
+        self.take_over(&mut task)?;
+        task.kernel = Kernel::Away;
         self.tasks.insert(pid, task);
         Ok(())
     }
 
     /// The same for the task that runs.
     fn take_over(&mut self, me: &mut Task) -> Result<Running> {
-        if let Some(mut leader) = self.tasks.remove(&me.pid) {
-            match std::mem::replace(&mut leader.kernel, Kernel::Taken) {
-                Kernel::Ready(task, _) => task.forget(),
-                Kernel::Away(running) => running.forget(),
-                Kernel::Taken => {}
-            }
+        if let Some(leader) = self.tasks.remove(&me.pid) {
             self.dead.retain(|&(tid, _)| tid != me.pid);
             self.gone(leader, Exit::Code(0))?;
         }
+        self.alive.0.remove(&me.tid);
+        self.alive.0.insert(me.pid);
         me.tid = me.pid;
-        Ok(Running::adopt(me.pid))
-    }
-}
-
-/// Whether an error says that this task is no more: it was killed as it stood.
-fn was_killed(error: &Error, tid: i32) -> bool {
-    match error {
-        Error::Tracee(tracee::Error::Os {
-            tid: of, source, ..
-        }) => *of == tid && matches!(source.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)),
-        Error::Tracee(tracee::Error::Ended { tid: of, .. }) => *of == tid,
-        _ => false,
+        Ok(Running::of_another(me.pid))
     }
 }

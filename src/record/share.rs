@@ -177,7 +177,7 @@ impl Recorder {
     fn count_shown(&self, me: &Task, inode: u64) -> Result<usize> {
         let mut count = 0;
         for tid in self.one_of_each_other_space(me).into_iter().chain([me.tid]) {
-            let maps = proc::maps(tid)?;
+            let maps = self.maps_of(tid)?;
             count += maps.iter().filter(|m| m.shared && m.inode == inode).count();
         }
         Ok(count)

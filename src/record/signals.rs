@@ -4,18 +4,19 @@
 //! One that arrives between calls is held until the next, unless it ends the process anyway.
 //! Faults happen where they happen, and will again.
 
+use super::schedule::Step;
 use super::task::{Spell, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
-use crate::tracee::{Error, Regs, Running, SigInfo, Stop, Stopped, proc, tsc};
+use crate::tracee::{Error, Running, SigInfo, Stop, Stopped, proc, tsc};
 
 /// `si_code` of a signal that the kernel sends on its own account; what a trapped `rdtsc` gives.
 const SI_KERNEL: i32 = 0x80;
 
 impl Recorder {
     pub(super) fn on_signal(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
-        let info = task.siginfo()?;
+        let mut info = task.siginfo()?;
         let mut regs = task.regs()?;
         if info.signal() == libc::SIGSEGV
             && info.code() == SI_KERNEL
@@ -32,11 +33,21 @@ impl Recorder {
             return Ok(task.resume()?);
         }
         let signal = info.signal();
+        if info.code() == libc::SI_TKILL
+            && let Some(at) = me.sent.iter().position(|sent| sent.signal() == signal)
+        {
+            // Ours, in place of one that was held.
+            info = me.sent.remove(at);
+            task.set_siginfo(&info)?;
+        }
+        if signal == libc::SIGCONT {
+            me.held.retain(|held| !stops(held.signal()));
+        }
         let tid = task.tid();
         let fault = info.is_fault();
         let caught = proc::catches(tid, signal)?;
         let ignored = !caught && (proc::ignores(tid, signal)? || ignored_by_default(signal));
-        let at_boundary = me.boundary.is_some_and(|b| same_place(&b, &regs));
+        let at_boundary = me.boundary.is_some_and(|b| b.is_same_place(&regs));
         if fault || at_boundary {
             return self.deliver(me, task, info, fault, caught, ignored);
         }
@@ -56,42 +67,26 @@ impl Recorder {
     }
 
     /// At the entry of a call, with signals waiting: the call is put off, and they are delivered first.
-    pub(super) fn interrupt_entry(
-        &mut self,
-        me: &mut Task,
-        mut task: Stopped,
-        mut regs: Regs,
-    ) -> Result<Running> {
+    pub(super) fn interrupt_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<Step> {
+        let mut regs = task.regs()?;
         regs.rewind(regs.nr() as u64);
         task.set_regs(&regs)?;
         me.boundary = Some(regs);
         self.deliver_held(me, task)
     }
 
-    /// Delivers the signal that has waited longest to a task that has executed nothing since its boundary.
-    pub(super) fn deliver_held(&mut self, me: &mut Task, task: Stopped) -> Result<Running> {
+    /// Sends the signal that has waited longest to a task that has executed nothing since its boundary.
+    pub(super) fn deliver_held(&mut self, me: &mut Task, task: Stopped) -> Result<Step> {
         let info = me.held.remove(0);
         task.send_to(me.pid, info.signal());
-        let what = "deliver a signal to it";
+        me.sent.push(info);
         let tid = task.tid();
-        let (mut task, stop) = task.resume()?.wait()?.stopped(what, tid)?;
-        match stop {
-            Stop::Signal(signal) if signal == info.signal() => {
-                task.set_siginfo(&info)?;
-                let caught = proc::catches(tid, signal)?;
-                self.deliver(me, task, info, false, caught, !caught)
-            }
-            // Blocked meanwhile, or another came first: it will be seen again.
-            Stop::Signal(_) => self.on_signal(me, task),
-            Stop::Entry => self.on_entry(me, task),
-            Stop::Group(_) => Ok(task.listen()?),
-            other => Err(Error::Unexpected {
-                what,
-                tid,
-                stop: format!("{other:?}"),
-            }
-            .into()),
-        }
+        let (task, stop) = task
+            .resume()?
+            .wait()?
+            .stopped("deliver a signal to it", tid)?;
+        // It may be blocked by now, or another comes first.
+        self.met(me, task, stop)
     }
 
     fn deliver(
@@ -177,16 +172,6 @@ fn stops(signal: i32) -> bool {
         signal,
         libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
     )
-}
-
-/// Whether the task has executed nothing since it had the registers `then`.
-fn same_place(then: &Regs, now: &Regs) -> bool {
-    let without_call = |regs: &Regs| {
-        let mut regs = *regs;
-        regs.set_ip(regs.ip());
-        regs.to_words()
-    };
-    without_call(then) == without_call(now)
 }
 
 /// signal(7): the signals whose default is to be ignored.

@@ -4,7 +4,7 @@ use super::calls::Pending;
 use crate::recording::CallEvent;
 use crate::tracee::proc::Map;
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Regs, Running, SigInfo, Stop, Stopped, ticker};
+use crate::tracee::{Regs, SigInfo, Stop, Stopped, ticker};
 
 /// A recorded task.
 pub struct Task {
@@ -20,6 +20,8 @@ pub struct Task {
     pub leaving: bool,
     /// Signals that came between calls and wait for the next one.
     pub held: Vec<SigInfo>,
+    /// Those of them that rrapper has sent again, and that have not arrived.
+    pub sent: Vec<SigInfo>,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
     /// The registers with which the task left its last call: while they have
@@ -50,7 +52,7 @@ pub enum Kernel {
     /// It stands, for this reason, until it is its turn.
     Ready(Stopped, Stop),
     /// It is in a call, or stopped by job control.
-    Away(Running),
+    Away,
     /// Whoever it is with looks after it; or it has ended.
     Taken,
 }
@@ -92,6 +94,7 @@ impl Task {
             pending: None,
             leaving: false,
             held: Vec::new(),
+            sent: Vec::new(),
             segv: SegvState::default(),
             boundary: None,
             tsc: Vec::new(),
@@ -121,6 +124,13 @@ impl Task {
             (libc::SYS_set_robust_list, Some(0)) => self.robust = event.args[0],
             _ => {}
         }
+    }
+
+    /// Whether a task with these registers stands behind a call that the kernel will make again for it.
+    pub fn makes_call_again(&self, regs: &Regs) -> bool {
+        let interrupted = |then: &Regs| (-516..=-512).contains(&then.ret());
+        let behind = self.boundary.filter(interrupted);
+        behind.is_some_and(|then| then.is_same_place(regs))
     }
 
     /// Whether it executes its own instructions when it is resumed, rather than the kernel's.

@@ -13,6 +13,9 @@ use crate::tracee::quiet::Quiet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// How much output is passed on at a time.
+const MOST_AT_ONCE: usize = 1 << 20;
+
 /// Takes what the replayed program writes to its standard output and error.
 pub type Output = Box<dyn FnMut(Stream, &[u8])>;
 
@@ -145,25 +148,28 @@ impl Replayer {
         if let Some(call) = event.call() {
             self.print(event.tid, call)?;
         }
+        // What else the event did, and what its task reads as it runs. What is written to memory may need its new size.
+        let mut more = Vec::new();
+        let mut next = self.frames.next_frame()?;
+        while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
+            match frame {
+                Frame::Resize { .. } => self.world.follow(&frame)?,
+                _ => more.push(frame),
+            }
+            next = self.frames.next_frame()?;
+        }
         let mut goes_on = self.world.answer(event)?;
+        for frame in more {
+            self.world.follow(&frame)?;
+        }
         self.number += 1;
         self.world.number = self.number;
-        loop {
-            let Some(frame) = self.frames.next_frame()? else {
-                return Ok(());
-            };
-            match frame {
-                // The event's own doing, and what its task reads as it runs: before it does.
-                Frame::Tsc { .. } | Frame::Poke { .. } | Frame::Resize { .. } => {
-                    self.world.follow(&frame)?;
-                    continue;
+        while let Some(frame) = next.take() {
+            if let Some(tid) = goes_on.take() {
+                match self.world.stays(tid, &frame) {
+                    true => self.world.task_mut(tid)?.tsc.clear(),
+                    false => self.world.run(tid, &|| wanted(tid, &frame))?,
                 }
-                _ => {}
-            }
-            if let Some(tid) = goes_on.take()
-                && !self.world.stays(tid, &frame)
-            {
-                self.world.run(tid, &|| wanted(tid, &frame))?;
             }
             match frame {
                 Frame::Event(event) => {
@@ -178,7 +184,13 @@ impl Replayer {
                 }
                 _ => self.world.follow(&frame)?,
             }
+            next = self.frames.next_frame()?;
+            while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
+                self.world.follow(&frame)?;
+                next = self.frames.next_frame()?;
+            }
         }
+        Ok(())
     }
 
     /// Passes on what the call writes to a standard stream.
@@ -209,15 +221,29 @@ impl Replayer {
         // What the process has there, unless others may have written to it since the call was made.
         let recorded = ChunkMemory(&event.ins);
         for region in call.data_regions(&event.args, ret as u64, &recorded) {
-            let mut data = vec![0; region.len];
-            if recorded.read(region.addr, &mut data) != data.len() {
-                let memory = self.world.space_mut(tid)?.memory();
-                memory.read_exact(region.addr, &mut data)?;
+            let mut at = region.addr;
+            let mut left = region.len;
+            while left > 0 {
+                let mut data = vec![0; left.min(MOST_AT_ONCE)];
+                if recorded.read(at, &mut data) != data.len() {
+                    let memory = self.world.space_mut(tid)?.memory();
+                    memory.read_exact(at, &mut data)?;
+                }
+                output(stream, &data);
+                at = at.wrapping_add(data.len() as u64);
+                left -= data.len();
             }
-            output(stream, &data);
         }
         Ok(())
     }
+}
+
+/// Whether a frame belongs to the one before.
+fn comes_along(frame: &Frame) -> bool {
+    matches!(
+        frame,
+        Frame::Tsc { .. } | Frame::Poke { .. } | Frame::Resize { .. }
+    )
 }
 
 /// What a task was recorded to do, where the next frame says so.

@@ -59,6 +59,9 @@ impl World {
         event: &CallEvent,
         ret: i64,
     ) -> Result<()> {
+        if agent::is_touched_by(call.name, &event.args, ret) {
+            return Err(self.senseless(format!("{} on memory of rrapper's own", call.name)));
+        }
         match call.name {
             "mmap" | "mremap" | "madvise" | "shmat" | "shmdt" => {
                 self.make(tid, call.name, event, ret)
@@ -134,12 +137,11 @@ impl World {
         let frame = me.regs.sp();
         let task = &mut space.task;
         if !std::mem::take(&mut space.entered) {
-            let mut regs = me.regs;
-            regs.set_ip(agent::SYSCALL);
+            let mut regs = me.regs.plain_at(agent::SYSCALL);
             regs.set_ret(libc::SYS_rt_sigreturn);
             task.set_regs(&regs)?;
             match task.go_on()? {
-                Stop::Entry => {}
+                Stop::Entry if task.is_at_agent_call(libc::SYS_rt_sigreturn, None)? => {}
                 other => return Err(diverged(other)),
             }
         }
@@ -220,6 +222,9 @@ impl World {
             "madvise" => space.advice.follow(args[0], args[1], args[2] as i32),
             "shmat" => {
                 if let Effect::Share { size, .. } = event.effect {
+                    if agent::is_touched(ret as u64, size) {
+                        return Err(self.senseless("shmat on memory of rrapper's own"));
+                    }
                     space.attached.insert(ret as u64, size);
                 }
             }
@@ -252,7 +257,8 @@ impl World {
     }
 }
 
-fn page_end(size: u64) -> u64 {
+/// The size of the pages that so many bytes take.
+pub(super) fn page_end(size: u64) -> u64 {
     const PAGE: u64 = 0x1000;
     size.div_ceil(PAGE).saturating_mul(PAGE)
 }
@@ -300,6 +306,18 @@ fn map(
     Ok(made)
 }
 
+/// The protection of a segment that is attached with these flags.
+pub(super) fn segment_prot(flags: i32) -> u64 {
+    let mut prot = libc::PROT_READ;
+    if flags & libc::SHM_RDONLY == 0 {
+        prot |= libc::PROT_WRITE;
+    }
+    if flags & libc::SHM_EXEC != 0 {
+        prot |= libc::PROT_EXEC;
+    }
+    prot as u64
+}
+
 /// shmat: the whole segment.
 fn attach(
     remote: &mut Remote<'_>,
@@ -310,15 +328,8 @@ fn attach(
     let Effect::Share { object, size, .. } = event.effect else {
         return Ok(None);
     };
-    let flags = event.args[2] as i32;
-    let mut prot = libc::PROT_READ;
-    if flags & libc::SHM_RDONLY == 0 {
-        prot |= libc::PROT_WRITE;
-    }
-    if flags & libc::SHM_EXEC != 0 {
-        prot |= libc::PROT_EXEC;
-    }
-    let made = objects.map(remote, object, ret as u64, page_end(size), prot as u64, 0)?;
+    let prot = segment_prot(event.args[2] as i32);
+    let made = objects.map(remote, object, ret as u64, page_end(size), prot, 0)?;
     Ok(Some(made))
 }
 

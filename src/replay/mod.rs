@@ -9,6 +9,7 @@ mod context;
 mod embedded;
 mod error;
 mod execute;
+mod frames;
 mod objects;
 mod process;
 mod signal_state;

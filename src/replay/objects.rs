@@ -27,6 +27,14 @@ impl Object {
         Ok(Object { file, inode })
     }
 
+    /// Makes it at least so large.
+    fn reach(&self, size: u64) -> io::Result<()> {
+        match self.file.metadata()?.len() < size {
+            true => self.file.set_len(size),
+            false => Ok(()),
+        }
+    }
+
     /// One with the same contents.
     fn duplicate(&self) -> io::Result<Object> {
         let copy = Object::new()?;
@@ -86,11 +94,7 @@ impl Objects {
                 place.insert(object)
             }
         };
-        let grow = || match object.file.metadata()?.len() < size {
-            true => object.file.set_len(size),
-            false => Ok(()),
-        };
-        grow().map_err(failed(&what()))
+        object.reach(size).map_err(failed(&what()))
     }
 
     /// Changes an object's size; there may be none of this number.
@@ -194,7 +198,7 @@ impl Objects {
         Ok(Objects(copies.map_err(failed("copy shared memory"))?))
     }
 
-    /// Gives a copy of a process, between calls, copies of the objects that it maps.
+    /// Gives a copy of a process, between calls, copies of the objects that it maps, each as large as its mappings.
     ///
     /// # Errors
     /// If they cannot be made or mapped.
@@ -202,6 +206,14 @@ impl Objects {
         let maps = proc::maps(copy.tid())?;
         let inodes: BTreeSet<u64> = maps.iter().filter(|m| m.shared).map(|m| m.inode).collect();
         let copies = self.duplicate_those(|object| inodes.contains(&object.inode))?;
+        for m in maps.iter().filter(|m| m.shared) {
+            let known = self.0.iter().find(|(_, object)| object.inode == m.inode);
+            let copy = known.and_then(|(number, _)| copies.0.get(number));
+            // What a copy does has nothing to say when the file grows.
+            let reach = m.offset.saturating_add(m.end - m.start);
+            copy.map_or(Ok(()), |copy| copy.reach(reach))
+                .map_err(failed("copy shared memory"))?;
+        }
         copies.replace(self, copy)?;
         Ok(copies)
     }
@@ -245,8 +257,23 @@ fn fill(object: &File, path: &Path, size: u64) -> io::Result<()> {
         return Err(io::Error::other("it is not a regular file"));
     }
     let len = meta.len().min(size);
+    let taken = (meta.blocks() * 512).min(len);
+    if taken > free_memory()? / 2 {
+        return Err(io::Error::other(format!(
+            "{taken} bytes of it are to be in memory, and that is more than half of what is free"
+        )));
+    }
     object.set_len(len)?;
     copy_data(&file, object, len)
+}
+
+/// How much memory can be had without swapping, in bytes.
+fn free_memory() -> io::Result<u64> {
+    let all = std::fs::read_to_string("/proc/meminfo")?;
+    let line = all.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let size = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    // Where the kernel does not say, nothing is held against anybody.
+    Ok(size.map_or(u64::MAX, |size| size.saturating_mul(1024)))
 }
 
 fn map(

@@ -1,9 +1,12 @@
 //! A live copy of a recorded process.
 
+use super::execute::{page_end, segment_prot};
 use super::objects::Objects;
 use crate::recording::{CallEvent, DescriptorTable, Effect, Event, Recording};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Error, Regs, Result, Stopped, TaskMemory, agent, proc};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Where a stopped process stands.
@@ -59,10 +62,27 @@ pub struct Process {
 
 /// Memory that several mappings of a process show; it would be shared with copies of the process, too, were it not
 /// copied for them.
-#[derive(Debug, Default)]
-pub struct SharedMemory(pub(super) Objects);
+#[derive(Clone, Debug, Default)]
+pub struct SharedMemory(Rc<RefCell<Objects>>);
 
 impl SharedMemory {
+    /// Gives a copy of a process, between calls, copies of these.
+    pub(super) fn of_copy(objects: &Objects, copy: &mut Stopped) -> Result<SharedMemory> {
+        let copies = objects.detach(copy)?;
+        Ok(SharedMemory(Rc::new(RefCell::new(copies))))
+    }
+
+    /// Writes to the process's memory, also where it may only read what it shares.
+    ///
+    /// # Errors
+    /// If nothing is there.
+    pub fn write(&self, memory: TaskMemory, addr: u64, bytes: &[u8]) -> Result<()> {
+        memory.write(addr, bytes).or_else(|error| {
+            let written = self.0.borrow().write(memory, addr, bytes);
+            written.map_err(|_| error)
+        })
+    }
+
     /// Does in the process what a recorded mmap of shared memory did; nothing where something else is mapped
     /// there by now.
     ///
@@ -75,6 +95,59 @@ impl SharedMemory {
         event: &CallEvent,
     ) -> Result<Option<i64>> {
         let [_, len, prot, flags, _, offset] = event.args;
+        let flags = flags as i32;
+        let offset = match flags & libc::MAP_ANONYMOUS {
+            0 => offset,
+            _ => 0,
+        };
+        let fixed = flags & libc::MAP_FIXED != 0;
+        self.place(task, recording, event, (len, prot, offset), fixed)
+    }
+
+    /// The same of a recorded shmat.
+    ///
+    /// # Errors
+    /// If the memory cannot be made, or the process not be asked.
+    pub fn attach(
+        &mut self,
+        task: &mut Stopped,
+        recording: &Recording,
+        event: &CallEvent,
+    ) -> Result<Option<i64>> {
+        let Effect::Share { size, .. } = event.effect else {
+            return Ok(None);
+        };
+        let flags = event.args[2] as i32;
+        let how = (page_end(size), segment_prot(flags), 0);
+        self.place(task, recording, event, how, flags & libc::SHM_REMAP != 0)
+    }
+
+    /// Unmaps what was attached here; what shmdt then returns.
+    ///
+    /// # Errors
+    /// If the process cannot be asked.
+    pub fn detach(&mut self, task: &mut Stopped, at: u64) -> Result<i64> {
+        let maps = proc::maps(task.tid())?;
+        let Some(map) = maps.iter().find(|map| map.shared && map.start == at) else {
+            return Ok(-i64::from(libc::EINVAL));
+        };
+        let mut remote = task.remote_at_entry()?;
+        let args = [map.start, map.end - map.start, 0, 0, 0, 0];
+        let made = remote.call(libc::SYS_munmap, args)?;
+        remote.finish()?;
+        Ok(made)
+    }
+
+    /// `how`: length, protection, and offset.
+    fn place(
+        &mut self,
+        task: &mut Stopped,
+        recording: &Recording,
+        event: &CallEvent,
+        how: (u64, u64, u64),
+        fixed: bool,
+    ) -> Result<Option<i64>> {
+        let (len, prot, offset) = how;
         let (Effect::Share { object, file, size }, Some(at)) = (&event.effect, event.ret) else {
             return Ok(None);
         };
@@ -83,20 +156,19 @@ impl SharedMemory {
         let taken = proc::maps(task.tid())?
             .iter()
             .any(|map| map.start < end && at < map.end);
-        if taken && flags as i32 & libc::MAP_FIXED == 0 {
+        if taken && !fixed || agent::overlaps(at, end) {
             return Ok(None);
         }
         let path = file
             .map(|id| recording.kept_file(id))
             .transpose()
             .map_err(|e| Error::os("map what was shared", task.tid(), e))?;
-        self.0.add(*object, path.as_deref(), *size)?;
-        let offset = match flags as i32 & libc::MAP_ANONYMOUS {
-            0 => offset,
-            _ => 0,
-        };
+        // No frame tells a copy when it grows.
+        let size = offset.saturating_add(len).max(*size);
+        let mut objects = self.0.borrow_mut();
+        objects.add(*object, path.as_deref(), size)?;
         let mut remote = task.remote_at_entry()?;
-        let made = self.0.map(&mut remote, *object, at, len, prot, offset)?;
+        let made = objects.map(&mut remote, *object, at, len, prot, offset)?;
         remote.finish()?;
         Ok(Some(made))
     }
@@ -201,7 +273,7 @@ impl Process {
         let regs = *remote.saved();
         let mut task = remote.fork_between()?;
         remote.finish()?;
-        let shared = SharedMemory(self.shared.0.detach(&mut task)?);
+        let shared = SharedMemory::of_copy(&self.shared.0.borrow(), &mut task)?;
         let sigmask = self.task.sigmask()?;
         let vector = self.task.vector()?;
         self.kept.apply(&mut task, true)?;

@@ -148,10 +148,21 @@ impl Pages {
                 self.0.insert(addr, page.into());
             }
         }
+        let mut ranges: Vec<Range<u64>> = jump
+            .same
+            .iter()
+            .map(|&(first, count)| {
+                first..first.saturating_add(u64::from(count).saturating_mul(PAGE))
+            })
+            .collect();
+        ranges.sort_unstable_by_key(|range| range.start);
         let mut again = Vec::new();
-        for &(first, count) in &jump.same {
-            let end = first.saturating_add(u64::from(count).saturating_mul(PAGE));
-            for (&addr, page) in self.0.range(first..end.max(first)) {
+        let mut done = 0;
+        // No page twice, whatever it says.
+        for range in ranges {
+            let from = range.start.max(done);
+            done = done.max(range.end);
+            for (&addr, page) in self.0.range(from..done.max(from)) {
                 again.push(Chunk {
                     addr,
                     data: page.to_vec(),

@@ -27,7 +27,7 @@ impl World {
         let shares = space.shares;
         let mut task = space.fork()?;
         let shared = match shares {
-            true => SharedMemory(self.objects.detach(&mut task)?),
+            true => SharedMemory::of_copy(&self.objects, &mut task)?,
             false => SharedMemory::default(),
         };
         let actions = self.actions.get(&me.actions);

@@ -12,16 +12,10 @@ use super::signal_state::{Actions, Masks};
 use super::space::Space;
 use super::{Error, Result};
 use crate::image::{self, Chunk, Image};
-use crate::recording::{
-    Born, Delivery, Event, EventKind, Family, Frame, Jump, Recording, SignalEvent,
-};
-use crate::tracee::{self, Regs, Stop, Stopped, proc, tsc};
+use crate::recording::{Delivery, Event, EventKind, Family, Frame, Recording, SignalEvent};
+use crate::tracee::{self, Regs, Stop, Stopped, agent, proc, tsc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// A recording that has more of these at once is not believed.
-const MOST_TASKS: usize = 4096;
-const MOST_SPACES: usize = 512;
 
 /// All recorded tasks at some place of a recording, and their memory.
 pub struct World {
@@ -142,7 +136,7 @@ impl World {
         self.spaces.get_mut(&space).ok_or(Error::AtEnd)
     }
 
-    fn number(&mut self) -> u32 {
+    pub(super) fn number(&mut self) -> u32 {
         self.next += 1;
         self.next
     }
@@ -179,7 +173,7 @@ impl World {
     }
 
     /// Forgets a task, and its memory if nobody else has it.
-    fn remove(&mut self, tid: i32) -> Option<Context> {
+    pub(super) fn remove(&mut self, tid: i32) -> Option<Context> {
         let gone = self.tasks.remove(&tid)?;
         let others = || self.tasks.values();
         if !others().any(|task| task.space == gone.space) {
@@ -200,6 +194,10 @@ impl World {
         if chunks.is_empty() {
             return Ok(());
         }
+        let touches = |chunk: &Chunk| agent::is_touched(chunk.addr, chunk.data.len() as u64);
+        if chunks.iter().any(touches) {
+            return Err(self.senseless(format!("task {tid} has memory of rrapper's own written")));
+        }
         self.changes += 1;
         let space = self.task(tid)?.space;
         let Some(space) = self.spaces.get_mut(&space) else {
@@ -213,156 +211,6 @@ impl World {
                 done => done?,
             }
         }
-        Ok(())
-    }
-
-    /// Follows a frame that sets nobody going and is no event.
-    pub fn follow(&mut self, frame: &Frame) -> Result<()> {
-        match frame {
-            Frame::Born(born) => self.born(born)?,
-            Frame::Jump(jump) => self.jump(jump)?,
-            Frame::Gone { tid, left, .. } => self.gone(*tid, left)?,
-            Frame::Tsc { tid, values } => self.task_mut(*tid)?.tsc.extend(values),
-            Frame::Poke { tid, chunks } => self.write(*tid, chunks)?,
-            Frame::Resize { object, size } => {
-                self.changes += 1;
-                self.objects.resize(*object, *size)?;
-            }
-            Frame::Start(_) => return Err(self.senseless("it begins anew")),
-            Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } => {}
-        }
-        self.family.follow(frame);
-        Ok(())
-    }
-
-    fn born(&mut self, born: &Born) -> Result<()> {
-        let maker = self.task(born.maker)?;
-        if maker.place != Place::Entry {
-            return Err(self.senseless(format!(
-                "task {} makes task {} outside of any call",
-                born.maker, born.tid
-            )));
-        }
-        if self.tasks.contains_key(&born.tid) {
-            return Err(self.senseless(format!("task {} is made twice", born.tid)));
-        }
-        let shares_memory = born.flags & libc::CLONE_VM as u64 != 0;
-        if born.pid != born.tid && (born.pid != maker.pid || !shares_memory) {
-            return Err(self.senseless(format!(
-                "task {} is a thread of process {}, which did not make it",
-                born.tid, born.pid
-            )));
-        }
-        if self.tasks.len() >= MOST_TASKS || (!shares_memory && self.spaces.len() >= MOST_SPACES) {
-            return Err(Error::TooMany {
-                event: self.number,
-                tasks: MOST_TASKS,
-                spaces: MOST_SPACES,
-            });
-        }
-        let mut child = maker.clone();
-        child.pid = born.pid;
-        child.regs.answer(0);
-        if born.stack != 0 {
-            child.regs.set_sp(born.stack);
-        }
-        if born.flags & libc::CLONE_SETTLS as u64 != 0 {
-            child.regs.set_fs_base(born.tls);
-        }
-        child.place = Place::Between;
-        child.masks = child.masks.child(born.flags);
-        child.robust = (0, 0);
-        child.clear_tid = match born.flags & libc::CLONE_CHILD_CLEARTID as u64 {
-            0 => 0,
-            _ => born.child_tid,
-        };
-        child.tsc.clear();
-        child.actions = self.child_actions(child.actions, born.flags);
-        let maker_space = child.space;
-        let no_space = Error::AtEnd;
-        let space = self.spaces.get_mut(&maker_space).ok_or(no_space)?;
-        if shares_memory {
-            if space.loaded == Some(born.maker) {
-                child.vector = Some(context::vector(&space.task)?);
-            }
-        } else {
-            space.load(born.maker, &mut self.tasks)?;
-            let space = space.child(born.tid)?;
-            child.vector = None;
-            child.space = self.number();
-            self.spaces.insert(child.space, space);
-        }
-        self.tasks.insert(born.tid, child);
-        // As in the kernel, nobody cares whether it can be written.
-        for (flag, tid, at) in [
-            (libc::CLONE_PARENT_SETTID, born.maker, born.parent_tid),
-            (libc::CLONE_CHILD_SETTID, born.tid, born.child_tid),
-        ] {
-            if born.flags & flag as u64 != 0 {
-                let data = born.tid.to_le_bytes().to_vec();
-                let _ = self.write(tid, &[Chunk { addr: at, data }]);
-            }
-        }
-        Ok(())
-    }
-
-    /// The actions of a task that is made with these flags.
-    fn child_actions(&mut self, makers: u32, flags: u64) -> u32 {
-        const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-        if flags & libc::CLONE_SIGHAND as u64 != 0 {
-            return makers;
-        }
-        let before = self.actions.get(&makers).cloned().unwrap_or_default();
-        let own = match flags & CLONE_CLEAR_SIGHAND {
-            0 => before,
-            _ => before.without_handlers(),
-        };
-        let number = self.number();
-        self.actions.insert(number, own);
-        number
-    }
-
-    fn jump(&mut self, jump: &Jump) -> Result<()> {
-        let words = jump.regs.as_slice().try_into();
-        let regs = words
-            .map_err(|_| self.senseless(format!("{} words are no registers", jump.regs.len())))?;
-        self.write(jump.tid, &jump.pages)?;
-        let again = self.space_mut(jump.tid)?.pages.follow(jump);
-        self.write(jump.tid, &again)?;
-        if jump.vector.len() != self.fresh.len() {
-            return Err(self.senseless(format!(
-                "its vector registers have {} bytes, and those of this machine {}: it was recorded on another one",
-                jump.vector.len(),
-                self.fresh.len()
-            )));
-        }
-        let task = self.task_mut(jump.tid)?;
-        task.put(Regs::from_words(regs));
-        task.tsc.clear();
-        self.set_vector(jump.tid, &jump.vector)
-    }
-
-    /// Sets a task's vector registers.
-    fn set_vector(&mut self, tid: i32, vector: &[u8]) -> Result<()> {
-        let space = self.space_mut(tid)?;
-        if space.loaded == Some(tid) {
-            space.task.set_vector(vector)?;
-        } else {
-            self.task_mut(tid)?.vector = Some(vector.to_vec());
-        }
-        Ok(())
-    }
-
-    fn gone(&mut self, tid: i32, left: &[Chunk]) -> Result<()> {
-        let space = self.task(tid)?.space;
-        let mut others = self
-            .tasks
-            .iter()
-            .filter(|&(&other, task)| other != tid && task.space == space);
-        if let Some((&heir, _)) = others.next() {
-            self.write(heir, left)?;
-        }
-        self.remove(tid);
         Ok(())
     }
 

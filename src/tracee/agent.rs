@@ -31,11 +31,32 @@ pub const SCRATCH_LEN: u64 = 0x4000;
 /// `syscall; int3`.
 pub const CODE: [u8; 3] = [0x0f, 0x05, 0xcc];
 
+/// `syscall`.
+pub const SYSCALL_CODE: [u8; 2] = [0x0f, 0x05];
+
 const CODE_OFFSET: usize = 0x200;
 
 /// Whether a range touches the agent.
 pub fn overlaps(start: u64, end: u64) -> bool {
     start < END && end > START
+}
+
+/// Whether a range of this length touches the agent.
+pub fn is_touched(start: u64, len: u64) -> bool {
+    overlaps(start, start.saturating_add(len))
+}
+
+/// Whether a call that changes mappings would touch the agent; it returns `ret`.
+pub fn is_touched_by(call: &str, args: &[u64; 6], ret: i64) -> bool {
+    let [addr, len, new_len, ..] = *args;
+    match call {
+        "mmap" => is_touched(ret as u64, len),
+        // An empty old range stands for the whole mapping.
+        "mremap" => is_touched(addr, len.max(1)) || is_touched(ret as u64, new_len),
+        "munmap" | "mprotect" | "pkey_mprotect" | "madvise" => is_touched(addr, len),
+        "shmdt" => is_touched(addr, 1),
+        _ => false,
+    }
 }
 
 /// A static ELF program that consists of the agent alone: what an image is restored into.

@@ -36,3 +36,4 @@ pub use remote::Remote;
 pub use spawn::{Command, Stdin};
 pub use sys::{AnyWait, SigInfo, wait_any};
 pub use task::{Running, Stop, Stopped, Waited, former_tid, give_way, is_exec};
+pub(crate) use task::{end, stands};

@@ -74,6 +74,17 @@ impl Regs {
         self.0.orig_rax = u64::MAX;
     }
 
+    /// The same registers, to run 64-bit code at `ip` whatever the program has made of its code segment and flags.
+    pub fn plain_at(mut self, ip: u64) -> Regs {
+        const USER_CS: u64 = 0x33;
+        const USER_SS: u64 = 0x2b;
+        // Interrupts, and the bit that is always set.
+        const FLAGS: u64 = 0x202;
+        self.set_ip(ip);
+        (self.0.cs, self.0.ss, self.0.eflags) = (USER_CS, USER_SS, FLAGS);
+        self
+    }
+
     /// Sets the base of the fs segment (thread-local storage).
     pub fn set_fs_base(&mut self, base: u64) {
         self.0.fs_base = base;
@@ -82,6 +93,16 @@ impl Regs {
     /// Sets the base of the gs segment.
     pub fn set_gs_base(&mut self, base: u64) {
         self.0.gs_base = base;
+    }
+
+    /// Whether a task that had these registers has executed nothing until it had the others.
+    pub fn is_same_place(&self, now: &Regs) -> bool {
+        let without_call = |regs: &Regs| {
+            let mut regs = *regs;
+            regs.set_ip(regs.ip());
+            regs.to_words()
+        };
+        without_call(self) == without_call(now)
     }
 
     /// The stack pointer.

@@ -74,7 +74,7 @@ impl Stopped {
                 Stop::Entry => {}
                 Stop::Signal(libc::SIGTRAP) => break,
                 // Not ours to lose: it comes again afterwards.
-                Stop::Signal(signal) => signals.push(signal),
+                Stop::Signal(signal) if !self.siginfo()?.is_fault() => signals.push(signal),
                 other => return Err(unexpected(self, "make a call in it", other)),
             }
         }
@@ -112,6 +112,18 @@ impl Stopped {
     /// If the task ends or stops for another reason.
     pub fn enter(&mut self, regs: &Regs, nr: u64) -> Result<()> {
         give_back(self, regs, At::Entry(nr))
+    }
+
+    /// At a call's entry: whether it is this call, made from the agent; with these arguments, if they matter.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn is_at_agent_call(&self, nr: i64, args: Option<[u64; 6]>) -> Result<bool> {
+        let regs = self.regs()?;
+        Ok(regs.ip() == agent::SYSCALL + SYSCALL_LEN
+            && regs.nr() == nr
+            && args.is_none_or(|args| args == regs.args())
+            && !self.is_foreign_call()?)
     }
 
     fn resume_in_place(&mut self) -> Result<Stop> {
@@ -183,14 +195,14 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// If the task ends or stops for another reason.
     pub fn call(&mut self, nr: i64, args: [u64; 6]) -> Result<i64> {
-        let mut regs = self.saved;
-        regs.set_ip(agent::SYSCALL);
+        let mut regs = self.saved.plain_at(agent::SYSCALL);
         regs.set_ret(nr);
         regs.set_args(args);
         self.task.set_regs(&regs)?;
         loop {
             match self.task.resume_in_place()? {
-                Stop::Entry => {}
+                // What the process has there may be a stranger's: no other call than this one is let through.
+                Stop::Entry if self.task.is_at_agent_call(nr, Some(args))? => {}
                 Stop::Signal(libc::SIGTRAP) => {
                     let regs = self.task.regs()?;
                     if regs.ip() == agent::AFTER_TRAP {
@@ -204,7 +216,9 @@ impl<'a> Remote<'a> {
                 }
                 Stop::Clone(child) => self.children.push(child),
                 // Not ours to lose: it comes again after the task has been given back.
-                Stop::Signal(signal) => self.signals.push(signal),
+                Stop::Signal(signal) if !self.task.siginfo()?.is_fault() => {
+                    self.signals.push(signal);
+                }
                 other => return Err(unexpected(self.task, "make a call in it", other)),
             }
         }
@@ -338,6 +352,16 @@ fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
         return task.set_regs(&regs);
     };
     regs.rewind(nr);
+    // Anything else need not come to an end.
+    let mut code = [0; agent::SYSCALL_CODE.len()];
+    task.memory().read_exact(regs.ip(), &mut code)?;
+    if code != agent::SYSCALL_CODE {
+        return Err(Error::Unexpected {
+            what: "return to its call",
+            tid: task.tid(),
+            stop: format!("no call at {:#x} any more", regs.ip()),
+        });
+    }
     task.set_regs(&regs)?;
     let mut signals = Vec::new();
     loop {
@@ -346,7 +370,7 @@ fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
                 debug_assert_eq!(task.regs()?.ip(), regs.ip().wrapping_add(SYSCALL_LEN));
                 break;
             }
-            Stop::Signal(signal) => signals.push(signal),
+            Stop::Signal(signal) if !task.siginfo()?.is_fault() => signals.push(signal),
             other => return Err(unexpected(task, "return to its call", other)),
         }
     }

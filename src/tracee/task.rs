@@ -8,12 +8,13 @@ use crate::trace::Exit;
 #[derive(Debug)]
 struct Owned {
     tid: i32,
-    reaped: bool,
+    /// It has been reaped, or another looks after it.
+    released: bool,
 }
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        if !self.reaped {
+        if !self.released {
             end(self.tid);
         }
     }
@@ -21,7 +22,7 @@ impl Drop for Owned {
 
 /// Kills a tracee and reaps it; if it is a process's first thread, the others too, since it cannot be reaped before
 /// them. Whatever has been reaped already is left alone: its number may be another's.
-fn end(tid: i32) {
+pub(crate) fn end(tid: i32) {
     match sys::wait_now(tid) {
         Ok(Some(status)) if has_ended(status) => return,
         Ok(_) => {}
@@ -107,7 +108,20 @@ impl Running {
     /// Takes charge of a task that was just made our tracee and runs.
     pub(crate) fn adopt(tid: i32) -> Running {
         Running {
-            owned: Owned { tid, reaped: false },
+            owned: Owned {
+                tid,
+                released: false,
+            },
+        }
+    }
+
+    /// A task that runs and that another looks after: dropping it does nothing.
+    pub(crate) fn of_another(tid: i32) -> Running {
+        Running {
+            owned: Owned {
+                tid,
+                released: true,
+            },
         }
     }
 
@@ -125,11 +139,6 @@ impl Running {
         sys::resume(libc::PTRACE_INTERRUPT, self.owned.tid, 0)
     }
 
-    /// Gives up the ownership of a task that has become another's number.
-    pub(crate) fn forget(mut self) {
-        self.owned.reaped = true;
-    }
-
     /// Waits until it stops or ends.
     ///
     /// # Errors
@@ -139,15 +148,40 @@ impl Running {
         self.met(status)
     }
 
+    /// Waits until it stops or ends, while these threads of its process stand still. If somebody kills the process, the
+    /// kernel does not say so before they have been reaped.
+    ///
+    /// # Errors
+    /// If the kernel refuses, which for our own child means a bug.
+    pub fn wait_beside(self, threads: impl Iterator<Item = i32> + Clone) -> Result<Waited> {
+        const PATIENT: u32 = 100;
+        const NAP: std::time::Duration = std::time::Duration::from_micros(200);
+        let mut looks = 0;
+        loop {
+            if let Some(status) = sys::wait_now(self.owned.tid)? {
+                return self.met(status);
+            }
+            looks += 1;
+            give_way();
+            if looks > PATIENT {
+                std::thread::sleep(NAP);
+                for thread in threads.clone() {
+                    // One that is gone already is no child of ours any more.
+                    let _ = sys::wait_now(thread);
+                }
+            }
+        }
+    }
+
     /// Takes note of what [`super::wait_any`] brought for it.
     pub(crate) fn met(mut self, status: i32) -> Result<Waited> {
         let tid = self.owned.tid;
         if libc::WIFEXITED(status) {
-            self.owned.reaped = true;
+            self.owned.released = true;
             return Ok(Waited::Ended(Exit::Code(libc::WEXITSTATUS(status))));
         }
         if libc::WIFSIGNALED(status) {
-            self.owned.reaped = true;
+            self.owned.released = true;
             return Ok(Waited::Ended(Exit::Signal {
                 signal: libc::WTERMSIG(status),
                 core: libc::WCOREDUMP(status),
@@ -188,6 +222,11 @@ pub fn former_tid(tid: i32) -> Result<i32> {
 pub fn give_way() {
     // SAFETY: the call has no arguments and always succeeds.
     unsafe { libc::sched_yield() };
+}
+
+/// Whether a task stands, and has not been killed as it stood.
+pub(crate) fn stands(tid: i32) -> bool {
+    sys::getregs(tid).is_ok()
 }
 
 fn is_stopping(signal: i32) -> bool {
@@ -319,9 +358,9 @@ impl Stopped {
         sys::tgkill(pid, self.owned.tid, signal);
     }
 
-    /// Gives up the ownership of a task that has become another's number.
-    pub(crate) fn forget(mut self) {
-        self.owned.reaped = true;
+    /// Leaves it to another to look after it: dropping it does nothing any more.
+    pub(crate) fn release(&mut self) {
+        self.owned.released = true;
     }
 
     /// Its vector registers, in the layout of the processor's `xsave` instruction (`NT_X86_XSTATE`).
@@ -352,6 +391,6 @@ impl Stopped {
 
     /// Marks it as reaped, where a wait behind a mutable reference saw its end.
     pub(super) fn mark_reaped(&mut self) {
-        self.owned.reaped = true;
+        self.owned.released = true;
     }
 }

@@ -38,8 +38,9 @@ local function shares(event)
 end
 
 local has_shared = {}
-for event in rr.events { syscall = { "mmap", "shmat" } } do
-  if shares(event) then has_shared[event.tid] = true end
+for event in rr.events { syscall = { "mmap", "shmat", "clone", "clone3" } } do
+  -- Whoever is made by vfork has gone its own way before its maker goes on.
+  if shares(event) and not tostring(event):find "CLONE_VFORK" then has_shared[event.tid] = true end
 end
 
 local function alive(tid, n) return life[tid][1] <= n and n <= life[tid][2] end
