@@ -152,10 +152,10 @@ impl Replayer {
         let mut more = Vec::new();
         let mut next = self.frames.next_frame()?;
         while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
-            match frame {
-                Frame::Resize { .. } => self.world.follow(&frame)?,
-                _ => more.push(frame),
+            if matches!(frame, Frame::Resize { .. }) {
+                self.world.follow(&frame)?;
             }
+            more.push(frame);
             next = self.frames.next_frame()?;
         }
         let mut goes_on = self.world.answer(event)?;

@@ -151,7 +151,12 @@ impl World {
             )));
         }
         let task = self.task_mut(jump.tid)?;
-        task.put(Regs::from_words(regs));
+        let regs = Regs::from_words(regs);
+        // Stopped by job control before the kernel has looked at what its call returned.
+        let unmoved = (task.regs.ip(), task.regs.ret()) == (regs.ip(), regs.ret());
+        let restart = task.restart.filter(|_| unmoved);
+        task.put(regs);
+        task.restart = restart;
         task.tsc.clear();
         self.set_vector(jump.tid, &jump.vector)
     }

@@ -48,7 +48,7 @@ impl World {
         for other in others {
             threads.push(self.thread(other, &mut task)?);
         }
-        let regs = self.registers(&me, (event.tid == tid).then_some(&event));
+        let regs = self.registers(tid, &me)?;
         settle(&mut task, &regs, None, me.masks.blocked, me.place)?;
         Ok(Process {
             threads,
@@ -97,7 +97,7 @@ impl World {
         let mut task = new_thread(copy)?;
         let kept = me.kept();
         kept.apply(&mut task, false)?;
-        let regs = self.registers(&me, None);
+        let regs = self.registers(tid, &me)?;
         let vector = me.vector.as_deref();
         settle(&mut task, &regs, vector, me.masks.blocked, me.place)?;
         Ok(Thread {
@@ -109,13 +109,19 @@ impl World {
     }
 
     /// The registers of a task in a copy. The kernel's own codes for an interrupted call are not for the program: either
-    /// the call is made again, or it fails.
-    fn registers(&self, me: &Context, event: Option<&Event>) -> Regs {
+    /// the call is made again, or it fails, as what the task was recorded to do next tells.
+    fn registers(&self, tid: i32, me: &Context) -> Result<Regs> {
         let mut regs = me.regs;
         let Some(restart) = me.restart.filter(|_| me.place == Place::Between) else {
-            return regs;
+            return Ok(regs);
         };
-        match event.map(|event| &event.kind) {
+        let mut later = self.recording.events_from(self.number)?;
+        let next = later.find_map(|next| match next {
+            Ok((_, event)) => (event.tid == tid).then_some(Ok(event)),
+            Err(error) => Some(Err(error)),
+        });
+        let next = next.transpose()?.map(|event| event.kind);
+        match next {
             Some(EventKind::Signal(s)) if s.returns_to() == Some(restart.ip) => {
                 regs.set_ret(-i64::from(libc::EINTR));
             }
@@ -125,6 +131,6 @@ impl World {
             // It may be made again by another name: restart_syscall.
             _ => regs.rewind(restart.again),
         }
-        regs
+        Ok(regs)
     }
 }

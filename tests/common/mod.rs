@@ -7,6 +7,7 @@ pub mod whole;
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -110,6 +111,16 @@ impl Folder {
             .env("LC_ALL", "C")
             .env_remove("RRAPPER_LOG")
             .stdin(Stdio::null());
+        // Tests that run in the background, or under nohup, ignore some signals.
+        let default = || {
+            for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM] {
+                // SAFETY: signal(2) with numbers.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+            Ok(())
+        };
+        // SAFETY: the closure only makes system calls.
+        unsafe { command.pre_exec(default) };
         command
     }
 

@@ -63,9 +63,10 @@ local function check(n, tid, copy)
   local really = tonumber(proc:read("a"):match "Threads:%s+(%d+)")
   assert(really == #copy:threads(), ("%sit has %d threads, not %d"):format(where, really, #copy:threads()))
   -- It follows its recording for a while, or to its end, or to where others come in.
-  local left, signal = 0, nil
+  local left, signal, others = 0, nil, false
   for event in rr.events { pid = tid, from = n } do
-    if shares(event) then break end
+    others = shares(event)
+    if others then break end
     if event.kind == "call" then left = left + 1 else signal = signal or event.event end
     if left == MANY then break end
   end
@@ -74,7 +75,7 @@ local function check(n, tid, copy)
     return "nothing left"
   end
   -- What others write to memory that it shares is in no trace: it may go another way because of that, or wait for ever.
-  local alone = really == 1 and not next(has_shared)
+  local alone = really == 1 and not others and not next(has_shared)
   -- The calls of a trace may be fewer than its events: one that is made again is one.
   local outcome = copy:inject(nil, 0, left == MANY and 9 or nil, { timeout = alone and left == MANY and 10 or 1 })
   local diverged, late = outcome.divergence, outcome.status == "timeout"
