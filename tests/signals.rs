@@ -150,3 +150,29 @@ fn what_is_ignored_at_the_start_stays_ignored() {
         "alive\n"
     );
 }
+
+/// What rrapper ignores is nothing to a replayed process, and to copies of it.
+#[test]
+fn what_rrapper_ignores_is_not_seen_in_copies() {
+    let folder = Folder::new();
+    folder
+        .record(
+            "rec",
+            &["bash", "-c", "trap : INT; trap - INT; echo $(echo done)"],
+        )
+        .ok();
+    folder.write(
+        "s.lua",
+        r#"
+        rr.open "rec"
+        local outcome = rr.replay_to(2):spin_off():inject(nil, {})
+        print(outcome.status, outcome.divergence)
+        "#,
+    );
+    let script = "trap '' HUP TERM INT QUIT USR1; exec \"$0\" s.lua";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_rrapper")]);
+    let output = shell.current_dir(folder.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text, "exited\tnil\n", "{output:?}");
+}

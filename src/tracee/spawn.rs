@@ -224,7 +224,7 @@ fn run_child(
     // SAFETY: every pointer passed below is to memory that was made before the fork and is alive;
     // the calls are async-signal-safe.
     unsafe {
-        default_signals(mask);
+        default_signals(mask, child.detached);
         libc::close(opener);
         let mut byte = 0u8;
         // The tracer opens the gate; if it died, the pipe ends and so do we.
@@ -278,16 +278,18 @@ fn run_child(
 /// Undoes what the Rust runtime and rrapper set for themselves: handlers (exec resets them, but signals may come
 /// before), SIGPIPE, which Rust ignores, and the mask.
 ///
+/// What is ignored stays so, unless it is about `all`: a process of ours has nobody to take that from.
+///
 /// # Safety
 /// Only between fork and exec.
-unsafe fn default_signals(mask: &SigSet) {
+unsafe fn default_signals(mask: &SigSet, all: bool) {
     const LAST: libc::c_int = 64;
     // SAFETY: sigaction(2) and sigprocmask(2) with valid arguments; a zeroed sigaction is a valid one.
     unsafe {
         for signal in 1..=LAST {
             let mut action: libc::sigaction = std::mem::zeroed();
             if libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
-                && action.sa_sigaction != libc::SIG_IGN
+                && (all || action.sa_sigaction != libc::SIG_IGN)
                 && action.sa_sigaction != libc::SIG_DFL
             {
                 libc::signal(signal, libc::SIG_DFL);
