@@ -25,6 +25,7 @@ fn start() -> Frame {
         descriptors: Vec::new(),
         cpu: 0,
         time: 1_700_000_000,
+        cpuid: Default::default(),
     })
 }
 

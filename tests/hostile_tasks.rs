@@ -137,6 +137,7 @@ impl Made {
             descriptors: vec![fd],
             cpu: 0,
             time: 0,
+            cpuid: Default::default(),
         };
         let mut code = self.code.clone();
         // ud2: no program goes on behind its last call.

@@ -163,7 +163,7 @@ fn cpuid(remote: &mut Remote<'_>) -> Finding {
         (Ok(_), _) => Finding::ok(
             name,
             "cpuid was made to trap (ARCH_SET_CPUID)",
-            "programs can be kept from RDRAND and the like",
+            "programs are kept from RDRAND and the like, and replay as on this processor anywhere",
         ),
         (Err(error), true) => Finding::note(
             name,

@@ -12,7 +12,7 @@ use crate::syscall::{Replay, Syscall};
 use crate::trace::Exit;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Regs, Stopped, agent};
+use crate::tracee::{Regs, Stopped, agent, cpuid};
 use std::sync::Arc;
 
 impl Driver<'_> {
@@ -55,6 +55,7 @@ impl Driver<'_> {
                 self.tid = self.pid;
                 let recording = Arc::clone(&self.recording);
                 let mut task = image::restore(image, &|id| recording.kept_file(id))?;
+                cpuid::trap(&recording.start().cpuid, &mut task)?;
                 image::restore_signals(&mut task, image)?;
                 self.segv = SegvState::at_exec(image.sigmask, image.ignored);
                 self.limit = Limit::new(task.tid(), self.limit.left())?;

@@ -33,6 +33,12 @@ impl Driver<'_> {
         let tid = task.tid();
         if signal == libc::SIGSEGV {
             let mut regs = task.regs()?;
+            let cpuid = &self.recording.start().cpuid;
+            if cpuid.execute(&mut regs, &task.memory()) {
+                task.set_regs(&regs)?;
+                self.segv.restore(&mut task)?;
+                return Ok(Next::Resume(task));
+            }
             if let Some(instruction) = tsc::Instruction::at(&regs, &task.memory()) {
                 let recorded = match self.live {
                     true => None,

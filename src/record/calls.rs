@@ -7,7 +7,7 @@ use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::Pages;
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Running, Stopped, TaskMemory, memory, proc};
+use crate::tracee::{Running, Stopped, TaskMemory, cpuid, memory, proc};
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
@@ -160,6 +160,7 @@ impl Recorder {
         if executed {
             self.warn_of_privilege(&task);
             image::prepare(&mut task)?;
+            cpuid::trap(&self.cpuid, &mut task)?;
             let image = image::capture(&task, self.writer.files())?;
             self.executed = true;
             me.executed(

@@ -29,7 +29,7 @@ use crate::recording::{Family, Frame, Recording, Start, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{self, Command, Running, Stopped, pin, proc, same, spawn};
+use crate::tracee::{self, Command, Running, Stopped, cpuid, pin, proc, same, spawn};
 use share::{Object, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -86,6 +86,7 @@ pub fn record(options: Options) -> Result<Recorded> {
     }
     let start = describe_start(&task, argv)?;
     let family = Family::at_start(&start);
+    let cpuid = start.cpuid.clone();
     writer.write(&Frame::Start(start))?;
     let alive = Alive(BTreeSet::from([pid]));
     task.release();
@@ -94,6 +95,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         writer,
         first: pid,
         exe,
+        cpuid,
         family,
         observer,
         tasks: BTreeMap::new(),
@@ -141,6 +143,7 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>) -> Result<Start> {
         descriptors,
         cpu: pin::this_thread()?.cpu as u32,
         time: now.map_or(0, |d| d.as_secs()),
+        cpuid: cpuid::Table::here(),
     })
 }
 
@@ -157,6 +160,8 @@ impl Drop for Alive {
 struct Recorder {
     alive: Alive,
     writer: Writer,
+    /// What `cpuid` answers.
+    cpuid: cpuid::Table,
     /// The program's own pid.
     first: i32,
     exe: PathBuf,

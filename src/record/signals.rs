@@ -33,6 +33,11 @@ impl Recorder {
             return Ok(task.resume()?);
         }
         let signal = info.signal();
+        if signal == libc::SIGSEGV && self.cpuid.execute(&mut regs, &task.memory()) {
+            task.set_regs(&regs)?;
+            me.segv.restore(&mut task)?;
+            return Ok(task.resume()?);
+        }
         if info.code() == libc::SI_TKILL
             && let Some(at) = me.sent.iter().position(|sent| sent.signal() == signal)
         {

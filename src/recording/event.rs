@@ -2,6 +2,7 @@
 
 use crate::image::{Chunk, FileId, Image};
 use crate::trace::Exit;
+use crate::tracee::cpuid;
 use serde::{Deserialize, Serialize};
 
 /// How the recording began.
@@ -22,6 +23,8 @@ pub struct Start {
     pub cpu: u32,
     /// When, in seconds since 1970.
     pub time: u64,
+    /// What `cpuid` answers, if it is trapped.
+    pub cpuid: cpuid::Table,
 }
 
 /// A descriptor that the program was started with.

@@ -13,7 +13,7 @@ use super::space::Space;
 use super::{Error, Result};
 use crate::image::{self, Chunk, Image};
 use crate::recording::{Delivery, Event, EventKind, Family, Frame, Recording, SignalEvent};
-use crate::tracee::{self, Regs, Stop, Stopped, agent, proc, tsc};
+use crate::tracee::{self, Regs, Stop, Stopped, agent, cpuid, proc, tsc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -142,7 +142,9 @@ impl World {
     }
 
     fn restore(&self, image: &Image) -> Result<Stopped> {
-        Ok(image::restore(image, &|id| self.recording.kept_file(id))?)
+        let mut task = image::restore(image, &|id| self.recording.kept_file(id))?;
+        cpuid::trap(&self.recording.start().cpuid, &mut task)?;
+        Ok(task)
     }
 
     /// A task that is the only one in its new program.
@@ -234,6 +236,7 @@ impl World {
         };
         space.changes += 1;
         space.entered = false;
+        let cpuid = &self.recording.start().cpuid;
         me.fault = None;
         if let Some(restart) = me.restart.take() {
             me.regs.rewind(restart.again);
@@ -269,6 +272,8 @@ impl World {
                             return Err(left("rdtsc".into()));
                         };
                         read.execute(&mut regs, value);
+                        task.set_regs(&regs)?;
+                    } else if signal == libc::SIGSEGV && cpuid.execute(&mut regs, &task.memory()) {
                         task.set_regs(&regs)?;
                     } else if task.siginfo()?.is_fault() {
                         me.put(regs);

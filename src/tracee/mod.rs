@@ -11,6 +11,7 @@
 //! This module knows neither recordings nor Lua.
 
 pub mod agent;
+pub mod cpuid;
 mod error;
 pub mod filter;
 pub mod memory;

@@ -124,6 +124,19 @@ impl Regs {
         }
     }
 
+    /// What a `cpuid` asks for: eax and ecx.
+    pub fn cpuid_arguments(&self) -> (u32, u32) {
+        (self.0.rax as u32, self.0.rcx as u32)
+    }
+
+    /// Sets the result of a `cpuid`: eax, ebx, ecx and edx.
+    pub fn set_cpuid(&mut self, [eax, ebx, ecx, edx]: [u32; 4]) {
+        self.0.rax = u64::from(eax);
+        self.0.rbx = u64::from(ebx);
+        self.0.rcx = u64::from(ecx);
+        self.0.rdx = u64::from(edx);
+    }
+
     /// The registers as words, in the order of the kernel's `struct user_regs_struct`.
     pub fn to_words(&self) -> [u64; WORDS] {
         let r = &self.0;

@@ -290,6 +290,7 @@ fn opening(folder: &Path) -> Result<()> {
         descriptors: Vec::new(),
         cpu: 0,
         time: 0,
+        cpuid: Default::default(),
     }))?;
     for number in 1..=EVENTS {
         let data = (0..DATA / 8).flat_map(|_| noise().to_le_bytes()).collect();
