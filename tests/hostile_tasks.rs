@@ -138,6 +138,7 @@ impl Made {
             cpu: 0,
             time: 0,
             cpuid: Default::default(),
+            clocks: Default::default(),
         };
         let mut code = self.code.clone();
         // ud2: no program goes on behind its last call.

@@ -446,10 +446,9 @@ fn a_copy_with_threads_can_be_killed_from_outside() {
     let program = "
 import os, threading
 there = threading.Event()
-thread = threading.Thread(target=there.wait)
+thread = threading.Thread(target=there.wait, args=[2])
 thread.start()
 os.getppid()
-there.set()
 thread.join()
 ";
     let recording = record(&folder, &["python3", "-c", program]);
@@ -462,7 +461,7 @@ thread.join()
     replay.replay_to(mark).unwrap();
     let copy = replay.spin_off(None).unwrap();
     assert_eq!(copy.threads.len(), 1);
-    // It waits for its thread, which stands still.
+    // It waits for its thread, which waits, too.
     let real = copy.real_pid();
     let killer = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));

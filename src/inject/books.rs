@@ -6,7 +6,7 @@ use super::{Error, Result};
 use crate::image::Chunk;
 use crate::recording::{CallEvent, Effect, written_numbers};
 use crate::syscall::{Moved, Region, Syscall};
-use crate::tracee::{Stopped, proc};
+use crate::tracee::Stopped;
 
 impl Driver<'_> {
     /// Describes the call for hooks.
@@ -153,13 +153,6 @@ impl Driver<'_> {
         let moves_dir = matches!(seen.call.name, "chdir" | "fchdir");
         if !seen.call.returns_fd() && !moves_dir {
             return None;
-        }
-        let tid = seen.memory.tid();
-        if self.live {
-            return match moves_dir {
-                true => proc::cwd(tid).ok(),
-                false => proc::fd_path(tid, ret as i32).ok(),
-            };
         }
         if let Some(Effect::Path(path)) = &seen.opened {
             return Some(path.clone());

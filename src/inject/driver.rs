@@ -2,6 +2,7 @@
 
 use super::calls::Log;
 use super::hook::{Finally, HookCall, Hooks};
+use super::live::{self, Ended};
 use super::outcome::{Divergence, Outcome, Status};
 use super::script::{Due, Script, Step};
 use super::{Error, Result};
@@ -71,19 +72,38 @@ pub fn inject(
         }
         script.check_end(end)?;
     }
-    Driver::new(process, Some(script), hooks, options)?.run()
+    Driver::new(process, script, hooks, options)?.run()
 }
 
 /// Lets a process go on live, everything real from here.
-///
-/// # Errors
-/// If a hook fails, or the process cannot be traced. The process is then killed.
-pub fn live(process: Process, hooks: &mut dyn Hooks, timeout: Duration) -> Result<Driven> {
-    let options = Options {
-        timeout,
-        ..Options::default()
-    };
-    Driver::new(process, None, hooks, &options)?.run()
+pub(super) fn go_on(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
+    let limit = Limit::new(process.task.tid(), options.timeout)?;
+    let mut log = Log::default();
+    let ended = live::go_on(process, None, hooks, &mut log, limit.left())?;
+    Ok(Driven {
+        outcome: outcome(ended, None, log, hooks),
+        process: None,
+    })
+}
+
+fn outcome(
+    ended: Ended,
+    divergence: Option<Divergence>,
+    mut log: Log,
+    hooks: &dyn Hooks,
+) -> Outcome {
+    Outcome {
+        status: ended.status,
+        divergence,
+        exit: ended.exit,
+        calls: log.trace(),
+        stdout: log.stdout,
+        stderr: log.stderr,
+        injected: log.injected,
+        unfired: hooks.unfired(),
+        missing: ended.missing,
+        reason: ended.reason,
+    }
 }
 
 /// What comes next.
@@ -94,6 +114,9 @@ pub(super) enum Next {
     ToExit(Stopped, Box<HookCall>),
     /// The task still stands at the entry of this call: the trace was moved on instead.
     Again(Stopped, Box<HookCall>),
+    /// It goes on live from the call at whose entry it stands; with what the hooks have said about that, if they have
+    /// been asked.
+    Live(Stopped, Option<Box<HookCall>>),
     /// It is over.
     End(Status, Option<Exit>, Option<Stopped>),
 }
@@ -105,10 +128,8 @@ pub(super) struct Driver<'a> {
     pub(super) end: Option<usize>,
     pub(super) finally: Finally,
     pub(super) limit: Limit,
-    pub(super) live: bool,
     pub(super) log: Log,
     pub(super) divergence: Option<Divergence>,
-    pub(super) missing: Vec<String>,
     pub(super) reason: Option<String>,
     pub(super) descriptors: DescriptorTable,
     pub(super) segv: SegvState,
@@ -137,10 +158,18 @@ pub(super) struct Driver<'a> {
     pub(super) begin: Option<(Stopped, Place)>,
 }
 
+/// What is known of an injection.
+struct Told<'a> {
+    hooks: &'a mut dyn Hooks,
+    log: Log,
+    divergence: Option<Divergence>,
+    reason: Option<String>,
+}
+
 impl<'a> Driver<'a> {
     fn new(
         process: Process,
-        script: Option<Script>,
+        script: Script,
         hooks: &'a mut dyn Hooks,
         options: &Options,
     ) -> Result<Driver<'a>> {
@@ -161,15 +190,13 @@ impl<'a> Driver<'a> {
         } = process;
         Ok(Driver {
             hooks,
-            live: script.is_none(),
-            script,
+            script: Some(script),
             step: None,
             end: options.end,
             finally: options.finally,
             limit,
             log: Log::default(),
             divergence: None,
-            missing: Vec::new(),
             reason: None,
             descriptors,
             segv,
@@ -197,10 +224,6 @@ impl<'a> Driver<'a> {
             return Ok(self.finish(Status::Stopped, None, None));
         };
         self.skip_first_exec(place)?;
-        if self.live {
-            // Everything real: the kernel gets its files before the process goes on.
-            self.recreate(&mut task, place)?;
-        }
         let mut next = match place {
             Place::Entry => self.on_entry(task)?,
             Place::Between => {
@@ -221,6 +244,7 @@ impl<'a> Driver<'a> {
                     next = self.meet(task, *seen)?;
                     continue;
                 }
+                Next::Live(task, met) => return self.go_live(task, met),
                 Next::End(status, exit, task) => return Ok(self.finish(status, exit, task)),
             };
             let (task, stop) = match waited {
@@ -268,19 +292,37 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn finish(mut self, status: Status, exit: Option<Exit>, task: Option<Stopped>) -> Driven {
-        let outcome = Outcome {
+    fn finish(self, status: Status, exit: Option<Exit>, task: Option<Stopped>) -> Driven {
+        let (process, told) = self.into_process(task);
+        let ended = Ended {
             status,
-            divergence: self.divergence,
             exit,
-            calls: self.log.trace(),
-            stdout: self.log.stdout,
-            stderr: self.log.stderr,
-            injected: self.log.injected,
-            unfired: self.hooks.unfired(),
-            missing: self.missing,
-            reason: self.reason,
+            reason: told.reason,
+            missing: Vec::new(),
         };
+        Driven {
+            outcome: outcome(ended, told.divergence, told.log, told.hooks),
+            process,
+        }
+    }
+
+    /// The process goes on live.
+    fn go_live(mut self, task: Stopped, met: Option<Box<HookCall>>) -> Result<Driven> {
+        self.place = Place::Entry;
+        let timeout = self.limit.left();
+        let (process, mut told) = self.into_process(Some(task));
+        let Some(process) = process else {
+            return Err(Error::Range { index: 0, len: 0 });
+        };
+        let ended = live::go_on(process, met, told.hooks, &mut told.log, timeout)?;
+        Ok(Driven {
+            outcome: outcome(ended, told.divergence, told.log, told.hooks),
+            process: None,
+        })
+    }
+
+    /// The process as it stands, and what is known of its injection.
+    fn into_process(mut self, task: Option<Stopped>) -> (Option<Process>, Told<'a>) {
         if let Some(next) = self.answered.map(|event| event + 1)
             && let Ok(event) = self.recording.event(next)
         {
@@ -300,9 +342,14 @@ impl<'a> Driver<'a> {
             shared: self.shared,
             kept: self.kept,
         });
-        Driven { outcome, process }
+        let told = Told {
+            hooks: self.hooks,
+            log: self.log,
+            divergence: self.divergence,
+            reason: self.reason,
+        };
+        (process, told)
     }
-
     /// A process spun off at its program's start has its execve behind it.
     fn skip_first_exec(&mut self, place: Place) -> Result<()> {
         let is_exec = |name: &str| matches!(name, "execve" | "execveat");
@@ -348,9 +395,6 @@ impl<'a> Driver<'a> {
 
     /// Whether the last expected call has been answered.
     pub(super) fn is_past_end(&mut self) -> Result<bool> {
-        if self.live {
-            return Ok(false);
-        }
         // Without an end given, it takes the next call to know; the cheap check comes first.
         match (&self.step, self.end) {
             (None, Some(end)) => Ok(self.script.as_ref().is_some_and(|s| s.position() > end)),
@@ -385,9 +429,6 @@ impl<'a> Driver<'a> {
         };
         let call = call.resolve(&args);
         let seen = self.see(&task, call, args);
-        if self.live {
-            return self.live_entry(task, regs, seen);
-        }
         self.meet(task, seen)
     }
 

@@ -15,7 +15,7 @@ use crate::tracee::{Regs, Stopped};
 
 impl Driver<'_> {
     /// Looks for the call in the trace.
-    pub(super) fn meet(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
+    pub(super) fn meet(&mut self, task: Stopped, mut seen: HookCall) -> Result<Next> {
         if self.limit.expired() {
             return Ok(Next::End(Status::Timeout, None, None));
         }
@@ -24,10 +24,7 @@ impl Driver<'_> {
             if self.peek()?.is_none() {
                 // Behind the end of the trace.
                 return match self.finally {
-                    Finally::Live => {
-                        self.go_live(&mut task)?;
-                        self.live_entry(task, regs, seen)
-                    }
+                    Finally::Live => Ok(Next::Live(task, None)),
                     Finally::Kill => Ok(Next::End(Status::Completed, None, None)),
                     Finally::Keep => {
                         self.place = Place::Entry;
@@ -90,12 +87,7 @@ impl Driver<'_> {
         }
     }
 
-    pub(super) fn diverge(
-        &mut self,
-        mut task: Stopped,
-        regs: Regs,
-        seen: HookCall,
-    ) -> Result<Next> {
+    pub(super) fn diverge(&mut self, task: Stopped, regs: Regs, seen: HookCall) -> Result<Next> {
         let Some(step) = self.peek()? else {
             return Ok(Next::End(Status::Completed, None, None));
         };
@@ -107,10 +99,7 @@ impl Driver<'_> {
                 self.log.call(&seen, None);
                 Ok(Next::End(Status::Diverged, None, None))
             }
-            OnDivergence::Live => {
-                self.go_live(&mut task)?;
-                self.live_entry(task, regs, seen)
-            }
+            OnDivergence::Live => Ok(Next::Live(task, None)),
             OnDivergence::Skip(n) => {
                 for _ in 0..n.max(1) {
                     self.peek()?;
@@ -154,10 +143,7 @@ impl Driver<'_> {
             return Ok(self.stopped(&seen, reason));
         }
         let (answered, moved) = match seen.decision {
-            Decision::Live => {
-                self.go_live(&mut task)?;
-                return self.live_call(task, regs, seen);
-            }
+            Decision::Live => return Ok(Next::Live(task, Some(Box::new(seen)))),
             Decision::Answer(ret) => (
                 Answered {
                     ret,

@@ -18,8 +18,9 @@ mod rules;
 mod script;
 mod signals;
 
-pub use driver::{Driven, Options, inject, live};
+pub use driver::{Driven, Options, inject};
 pub use hook::{Finally, HookCall, HookError, Hooks, NoHooks, OnDivergence, Phase};
+pub use live::live;
 pub use noise::IGNORED;
 pub use outcome::{Divergence, Injected, Outcome, Status};
 pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet, Selector, When};

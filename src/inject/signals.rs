@@ -12,7 +12,6 @@ impl Driver<'_> {
     pub(super) fn collect_signals(&mut self) -> Result<()> {
         if self.parked.is_none()
             && let Some(script) = &mut self.script
-            && !self.live
             && self.end.is_none_or(|end| script.position() <= end)
         {
             self.due = script.signals()?.into();
@@ -40,10 +39,7 @@ impl Driver<'_> {
                 return Ok(Next::Resume(task));
             }
             if let Some(instruction) = tsc::Instruction::at(&regs, &task.memory()) {
-                let recorded = match self.live {
-                    true => None,
-                    false => self.peek()?.and_then(|step| step.tsc.pop_front()),
-                };
+                let recorded = self.peek()?.and_then(|step| step.tsc.pop_front());
                 instruction.execute(&mut regs, recorded.unwrap_or_else(tsc::now));
                 task.set_regs(&regs)?;
                 self.segv.restore(&mut task)?;

@@ -25,14 +25,16 @@ pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
 use crate::image::FileId;
-use crate::recording::{Family, Frame, Recording, Start, StartFd, Writer};
+use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
-use crate::tracee::quiet::Quiet;
+use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{self, Command, Running, Stopped, cpuid, pin, proc, same, spawn};
+use crate::tracee::{Alive, Command, Running, Stopped, cpuid, pin, proc, same, spawn};
+use nix::time::{ClockId, clock_gettime};
 use share::{Object, ObjectKey};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
+use std::time::Duration;
 use task::Task;
 
 /// What to record, and where to.
@@ -88,7 +90,7 @@ pub fn record(options: Options) -> Result<Recorded> {
     let family = Family::at_start(&start);
     let cpuid = start.cpuid.clone();
     writer.write(&Frame::Start(start))?;
-    let alive = Alive(BTreeSet::from([pid]));
+    let alive = Alive::of(pid);
     task.release();
     let mut recorder = Recorder {
         alive,
@@ -143,17 +145,20 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>) -> Result<Start> {
         descriptors,
         cpu: pin::this_thread()?.cpu as u32,
         time: now.map_or(0, |d| d.as_secs()),
+        clocks: clocks(),
         cpuid: cpuid::Table::here(),
     })
 }
 
-/// All tasks that have not been reaped: they are killed if they are left when this is dropped.
-#[derive(Default)]
-struct Alive(BTreeSet<i32>);
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.0.iter().copied().for_each(tracee::end);
+fn clocks() -> StartClocks {
+    let now = |clock| {
+        let now = suspended(|| clock_gettime(clock)).map(Duration::from);
+        now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+    };
+    StartClocks {
+        realtime: now(ClockId::CLOCK_REALTIME),
+        monotonic: now(ClockId::CLOCK_MONOTONIC),
+        boottime: now(ClockId::CLOCK_BOOTTIME),
     }
 }
 

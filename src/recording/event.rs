@@ -23,8 +23,21 @@ pub struct Start {
     pub cpu: u32,
     /// When, in seconds since 1970.
     pub time: u64,
+    /// What the clocks showed then.
+    pub clocks: StartClocks,
     /// What `cpuid` answers, if it is trapped.
     pub cpuid: cpuid::Table,
+}
+
+/// What the clocks showed when a program was started, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartClocks {
+    /// `CLOCK_REALTIME`.
+    pub realtime: i64,
+    /// `CLOCK_MONOTONIC`.
+    pub monotonic: i64,
+    /// `CLOCK_BOOTTIME`.
+    pub boottime: i64,
 }
 
 /// A descriptor that the program was started with.

@@ -45,7 +45,7 @@ pub use collection::{Listed, Summary, list, remove};
 pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
 pub use event::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, SignalEvent, Start,
-    StartFd,
+    StartClocks, StartFd,
 };
 pub use family::Family;
 pub use files::Files;

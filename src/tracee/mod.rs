@@ -11,6 +11,7 @@
 //! This module knows neither recordings nor Lua.
 
 pub mod agent;
+mod alive;
 pub mod cpuid;
 mod error;
 pub mod filter;
@@ -30,6 +31,7 @@ pub mod ticker;
 pub mod tsc;
 pub mod watchdog;
 
+pub(crate) use alive::Alive;
 pub use error::{Error, Result};
 pub use memory::TaskMemory;
 pub use regs::Regs;

@@ -157,6 +157,33 @@ pub fn state(tid: i32) -> Option<u8> {
     stat.get(after_comm + 2).copied()
 }
 
+/// The process of a thread.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn process(tid: i32) -> Result<i32> {
+    status_numbers(tid, "Tgid:")?
+        .pop()
+        .ok_or_else(|| odd(tid, "status"))
+}
+
+/// The number of a task in the innermost pid namespace that it is in; `None` where the kernel does not tell.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn inner_tid(tid: i32) -> Result<Option<i32>> {
+    Ok(status_numbers(tid, "NSpid:")?.pop())
+}
+
+/// The numbers in a line of `/proc/TID/status`.
+fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
+    let status = read(tid, "status")?;
+    let status = String::from_utf8_lossy(&status);
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let words = line.unwrap_or_default().split_whitespace();
+    Ok(words.filter_map(|word| word.parse().ok()).collect())
+}
+
 /// The threads of a process besides its first, if `tid` is that first one.
 pub(super) fn threads_to_reap(tid: i32) -> Vec<i32> {
     use std::os::unix::fs::MetadataExt;
@@ -165,12 +192,7 @@ pub(super) fn threads_to_reap(tid: i32) -> Vec<i32> {
     if std::fs::metadata(&dir).map_or(0, |meta| meta.nlink()) <= 3 {
         return Vec::new();
     }
-    let leader = read(tid, "status").is_ok_and(|status| {
-        let status = String::from_utf8_lossy(&status);
-        let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-        group.and_then(|tgid| tgid.trim().parse().ok()) == Some(tid)
-    });
-    if !leader {
+    if process(tid).ok() != Some(tid) {
         return Vec::new();
     }
     let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();

@@ -285,7 +285,15 @@ impl Stopped {
     /// # Errors
     /// If it has been killed meanwhile.
     pub fn resume_to_exit(self) -> Result<Running> {
-        sys::resume(libc::PTRACE_SYSCALL, self.owned.tid, 0)?;
+        self.resume_to_exit_with(0)
+    }
+
+    /// The same, delivering the signal that it stopped for (0: none).
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn resume_to_exit_with(self, signal: i32) -> Result<Running> {
+        sys::resume(libc::PTRACE_SYSCALL, self.owned.tid, signal)?;
         Ok(Running { owned: self.owned })
     }
 

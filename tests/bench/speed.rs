@@ -291,6 +291,7 @@ fn opening(folder: &Path) -> Result<()> {
         cpu: 0,
         time: 0,
         cpuid: Default::default(),
+        clocks: Default::default(),
     }))?;
     for number in 1..=EVENTS {
         let data = (0..DATA / 8).flat_map(|_| noise().to_le_bytes()).collect();

@@ -1,0 +1,222 @@
+//! Calls of live tasks, at their entry and at their exit.
+
+use super::engine::{Engine, Task, Then};
+use crate::image;
+use crate::inject::hook::{Decision, HookCall, Phase};
+use crate::inject::native::refused;
+use crate::inject::outcome::Status;
+use crate::inject::{Error, Result};
+use crate::syscall::{self, Moved, Syscall};
+use crate::tracee::segv::SegvState;
+use crate::tracee::{Stopped, cpuid, proc};
+
+/// How much a pipe takes, if nobody has made it smaller.
+const PIPE: u64 = 16 << 12;
+
+impl Engine<'_> {
+    /// A task has made a call.
+    pub(super) fn on_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
+        let mut regs = task.regs()?;
+        let args = regs.args();
+        let known = match task.is_foreign_call()? {
+            true => None,
+            false => syscall::by_nr(regs.nr() as u64),
+        };
+        let Some(call) = known else {
+            regs.answer(-i64::from(libc::ENOSYS));
+            task.set_regs(&regs)?;
+            return Ok(Then::Resume(task, 0));
+        };
+        let mut seen = self.see(me, &task, call.resolve(&args), args);
+        self.hooks.enter(&mut seen).map_err(Error::Hook)?;
+        if let Some(reason) = seen.stop.take() {
+            self.log.call(&seen, seen.ret());
+            return Ok(Then::End(Status::Stopped, Some(reason)));
+        }
+        self.make_call(me, task, seen)
+    }
+
+    /// A call whose hooks have run at its entry.
+    pub(super) fn make_call(
+        &mut self,
+        me: &mut Task,
+        mut task: Stopped,
+        seen: HookCall,
+    ) -> Result<Then> {
+        let mut seen = seen;
+        if let Some(signal) = seen.signal.take() {
+            task.send_to(me.process, signal);
+        }
+        if let Decision::Answer(ret) = seen.decision {
+            return self.conclude(me, task, seen, ret);
+        }
+        if matches!(seen.call.name, "exit" | "exit_group") {
+            self.log.call(&seen, None);
+            return Ok(Then::Resume(task, 0));
+        }
+        let refused = self
+            .recording
+            .as_ref()
+            .and_then(|_| refused(seen.call, &seen.args));
+        if let Some(ret) = refused.or_else(|| self.own_identity(me, &seen)) {
+            return self.conclude(me, task, seen, ret);
+        }
+        let mut args = self.translate(me, &seen).unwrap_or(seen.args);
+        if let Decision::Short(len) = seen.decision
+            && let Some(arg) = seen.call.size_arg()
+        {
+            args[arg] = args[arg].min(len);
+        }
+        let mut regs = task.regs()?;
+        if args != regs.args() {
+            regs.set_args(args);
+            task.set_regs(&regs)?;
+        }
+        if self.clocks.is_shifted() {
+            me.moved = self.clocks.shift_deadline(&seen)?;
+        }
+        if seen.call.moves_data() == Some(Moved::In) {
+            self.drain();
+            me.floods = seen.size().is_none_or(|size| size > PIPE);
+        }
+        me.pending = Some(Box::new(seen));
+        Ok(Then::ToExit(task, 0))
+    }
+
+    /// Answers a call that the kernel does not get to see.
+    fn conclude(
+        &mut self,
+        me: &Task,
+        mut task: Stopped,
+        mut seen: HookCall,
+        ret: i64,
+    ) -> Result<Then> {
+        let mut regs = task.regs()?;
+        seen.phase = Phase::Exit;
+        seen.ret = Some(ret);
+        let ret = self.settle(&mut seen)?;
+        self.log.call(&seen, Some(ret));
+        regs.answer(ret);
+        task.set_regs(&regs)?;
+        self.after(me, task, seen)
+    }
+
+    /// A call that the kernel made is about to return.
+    pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
+        me.floods = false;
+        let Some(mut seen) = me.pending.take() else {
+            return Ok(Then::Resume(task, 0));
+        };
+        if let Some(moved) = me.moved.take() {
+            moved.restore(task.memory())?;
+        }
+        let mut regs = task.regs()?;
+        let mut given = regs.ret();
+        me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
+        if seen.call.name == "rt_sigreturn" {
+            return Ok(Then::Resume(task, 0));
+        }
+        if (-516..=-512).contains(&given) {
+            // Interrupted: the kernel deals with the signal first, and makes it again.
+            return Ok(Then::Resume(task, 0));
+        }
+        let executed = matches!(seen.call.name, "execve" | "execveat") && given == 0;
+        if executed {
+            self.executed(me, &mut task)?;
+            regs = task.regs()?;
+        } else if self.clocks.is_shifted() {
+            given = self.clocks.shift_answer(&seen, given)?;
+        }
+        if seen.call.moves_data() == Some(Moved::In) {
+            self.drain();
+            self.streams.note(&seen, given, self.log);
+        }
+        let called = regs.args();
+        if !self.identity.is_real() && seen.call.name == "set_tid_address" {
+            given = me.tid.into();
+        }
+        seen.phase = Phase::Exit;
+        seen.ret = Some(given);
+        let ret = self.settle(&mut seen)?;
+        self.log.call(&seen, Some(ret));
+        if !executed && (ret != regs.ret() || called != seen.args) {
+            regs.set_args(seen.args);
+            regs.set_ret(ret);
+            task.set_regs(&regs)?;
+        }
+        self.after(me, task, *seen)
+    }
+
+    fn after(&mut self, me: &Task, task: Stopped, mut seen: HookCall) -> Result<Then> {
+        if let Some(reason) = seen.stop.take() {
+            return Ok(Then::End(Status::Stopped, Some(reason)));
+        }
+        if let Some(signal) = seen.signal {
+            task.send_to(me.process, signal);
+        }
+        Ok(Then::Resume(task, 0))
+    }
+
+    /// A new program: it is made to show its calls as the first one was.
+    fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
+        let tid = task.tid();
+        me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
+        let Some(recording) = &self.recording else {
+            return Ok(());
+        };
+        image::prepare(task)?;
+        cpuid::trap(&recording.start().cpuid, task)?;
+        Ok(())
+    }
+
+    /// Describes a call for hooks.
+    fn see(
+        &mut self,
+        me: &Task,
+        task: &Stopped,
+        call: &'static Syscall,
+        args: [u64; 6],
+    ) -> HookCall {
+        let tid = task.tid();
+        let fd_path = call
+            .fd_arg()
+            .and_then(|arg| proc::fd_path(tid, args[arg] as i32).ok());
+        let fd_below = fd_path.as_ref().and_then(|path| {
+            let cwd = proc::cwd(tid).ok()?;
+            let rest = path.strip_prefix(cwd.as_slice())?;
+            rest.starts_with(b"/").then(|| path.len() - rest.len() + 1)
+        });
+        HookCall {
+            call,
+            args,
+            memory: task.memory(),
+            shared: self.shared.clone(),
+            index: None,
+            count: self.log.count(call.nr),
+            event: None,
+            pid: me.pid,
+            tid: me.tid,
+            phase: Phase::Enter,
+            ret: None,
+            fd_path,
+            fd_below,
+            opened: None,
+            decision: Decision::Default,
+            stop: None,
+            signal: None,
+            rules: Vec::new(),
+            before: Vec::new(),
+        }
+    }
+
+    /// Runs the exit hooks, makes memory agree with what they decided, and returns the final answer.
+    fn settle(&mut self, seen: &mut HookCall) -> Result<i64> {
+        let given = seen.ret.unwrap_or(0);
+        self.hooks.exit(seen).map_err(Error::Hook)?;
+        let ret = seen.ret.unwrap_or(0);
+        if ret < 0 && given >= 0 {
+            seen.undo()?;
+        }
+        Ok(ret)
+    }
+}

@@ -1,0 +1,269 @@
+//! The clocks of a live process go on from the time of the recording.
+
+use crate::inject::Result;
+use crate::inject::hook::HookCall;
+use crate::recording::{CallEvent, ChunkMemory, Event, Recording};
+use crate::syscall::{self, Memory};
+use crate::tracee::TaskMemory;
+use nix::time::{ClockId, clock_gettime};
+use std::ops::Range;
+
+const NANOS: i64 = 1_000_000_000;
+
+/// How many events before a process's own are looked at for the time.
+const LOOK_BACK: u64 = 256;
+
+/// What a process's clocks show: the kernel's, moved by this many nanoseconds each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::inject) struct Clocks {
+    realtime: i64,
+    monotonic: i64,
+    boottime: i64,
+}
+
+/// A deadline in the process's memory that was moved for the kernel: where it is, and what was there.
+#[derive(Clone, Debug)]
+pub(super) struct Moved {
+    at: u64,
+    was: [u8; 16],
+}
+
+impl Moved {
+    /// Puts it back.
+    pub fn restore(&self, memory: TaskMemory) -> Result<()> {
+        Ok(memory.write(self.at, &self.was)?)
+    }
+}
+
+/// The family of a clock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Realtime,
+    Monotonic,
+    Boottime,
+}
+
+impl Kind {
+    fn of(clock: u64) -> Option<Kind> {
+        Some(match clock as libc::clockid_t {
+            libc::CLOCK_REALTIME
+            | libc::CLOCK_REALTIME_COARSE
+            | libc::CLOCK_TAI
+            | libc::CLOCK_REALTIME_ALARM => Kind::Realtime,
+            libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_MONOTONIC_RAW => {
+                Kind::Monotonic
+            }
+            libc::CLOCK_BOOTTIME | libc::CLOCK_BOOTTIME_ALARM => Kind::Boottime,
+            _ => return None,
+        })
+    }
+
+    /// What the kernel's shows now.
+    fn now(self) -> i64 {
+        let clock = match self {
+            Kind::Realtime => ClockId::CLOCK_REALTIME,
+            Kind::Monotonic => ClockId::CLOCK_MONOTONIC,
+            Kind::Boottime => ClockId::CLOCK_BOOTTIME,
+        };
+        // These clocks are always there.
+        clock_gettime(clock).map_or(0, |now| nanos(now.tv_sec(), now.tv_nsec()))
+    }
+}
+
+fn nanos(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(NANOS).saturating_add(nanoseconds)
+}
+
+impl Clocks {
+    /// So that the clocks go on from where the recording had them at this event.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn at(recording: &Recording, event: u64) -> Result<Clocks> {
+        let start = recording.start();
+        let mut seen = [
+            (Kind::Realtime, start.clocks.realtime),
+            (Kind::Monotonic, start.clocks.monotonic),
+            (Kind::Boottime, start.clocks.boottime),
+        ];
+        // The clocks go alike: what one of them says moves the others.
+        let mut gone = 0;
+        let from = event.saturating_sub(LOOK_BACK).max(1);
+        for next in recording.events_from(from)? {
+            let (number, next) = next?;
+            if number >= event {
+                break;
+            }
+            if let Some((kind, shown)) = shown(&next)
+                && let Some((_, began)) = seen.iter().find(|(known, _)| *known == kind)
+            {
+                gone = gone.max(shown.saturating_sub(*began));
+            }
+        }
+        for (kind, shown) in &mut seen {
+            *shown = shown.saturating_add(gone).saturating_sub(kind.now());
+        }
+        let [realtime, monotonic, boottime] = seen.map(|(_, shift)| shift);
+        Ok(Clocks {
+            realtime,
+            monotonic,
+            boottime,
+        })
+    }
+
+    /// Whether they show anything but the kernel's time.
+    pub fn is_shifted(&self) -> bool {
+        *self != Clocks::default()
+    }
+
+    /// Moves all of them on.
+    pub fn advance(&mut self, nanoseconds: i64) {
+        for clock in [&mut self.realtime, &mut self.monotonic, &mut self.boottime] {
+            *clock = clock.saturating_add(nanoseconds);
+        }
+    }
+
+    fn shift(&self, kind: Kind) -> i64 {
+        match kind {
+            Kind::Realtime => self.realtime,
+            Kind::Monotonic => self.monotonic,
+            Kind::Boottime => self.boottime,
+        }
+    }
+
+    /// Moves the time that the kernel has answered a call with; returns what the call returns.
+    pub(super) fn shift_answer(&self, seen: &HookCall, ret: i64) -> Result<i64> {
+        let memory = seen.memory;
+        match seen.call.name {
+            "clock_gettime" if ret == 0 => {
+                if let Some(kind) = Kind::of(seen.args[0]) {
+                    move_time(memory, seen.args[1], self.shift(kind), 1)?;
+                }
+            }
+            "gettimeofday" if ret == 0 && seen.args[0] != 0 => {
+                move_time(memory, seen.args[0], self.realtime, 1000)?;
+            }
+            "time" if ret >= 0 => {
+                let now = Kind::Realtime.now().saturating_add(self.realtime) / NANOS;
+                if seen.args[0] != 0 {
+                    memory.write(seen.args[0], &now.to_le_bytes())?;
+                }
+                return Ok(now);
+            }
+            _ => {}
+        }
+        Ok(ret)
+    }
+
+    /// Moves the point in time until which a call waits to where the kernel has it.
+    pub(super) fn shift_deadline(&self, seen: &HookCall) -> Result<Option<Moved>> {
+        let Some((at, kind)) = deadline(seen) else {
+            return Ok(None);
+        };
+        let mut was = [0; 16];
+        if at == 0 || seen.memory.read(at, &mut was) != was.len() {
+            return Ok(None);
+        }
+        let kind = match kind {
+            Some(kind) => kind,
+            None => self.nearest(time_of(&was, 1)),
+        };
+        move_time(seen.memory, at, self.shift(kind).saturating_neg(), 1)?;
+        Ok(Some(Moved { at, was }))
+    }
+
+    /// The clock that is nearest to this time.
+    fn nearest(&self, time: i64) -> Kind {
+        let away = |kind: Kind| {
+            let now = kind.now().saturating_add(self.shift(kind));
+            now.saturating_sub(time).unsigned_abs()
+        };
+        match away(Kind::Realtime) < away(Kind::Monotonic) {
+            true => Kind::Realtime,
+            false => Kind::Monotonic,
+        }
+    }
+}
+
+/// Where a call has a point in time, and of which clock; `None` for a clock that the call does not say.
+fn deadline(seen: &HookCall) -> Option<(u64, Option<Kind>)> {
+    const ABSOLUTE: u64 = libc::TIMER_ABSTIME as u64;
+    const FUTEX_COMMAND: i32 = 0x7f;
+    const FUTEX_LOCK_PI2: i32 = 13;
+    /// it_value, in struct itimerspec.
+    const VALUE: u64 = 16;
+    let args = &seen.args;
+    match seen.call.name {
+        "clock_nanosleep" if args[1] & ABSOLUTE != 0 => Some((args[2], Some(Kind::of(args[0])?))),
+        "timerfd_settime" | "timer_settime" if args[1] & ABSOLUTE != 0 && args[2] != 0 => {
+            Some((args[2].wrapping_add(VALUE), None))
+        }
+        "mq_timedsend" | "mq_timedreceive" => Some((args[4], Some(Kind::Realtime))),
+        "futex" => {
+            let op = args[1] as i32;
+            let clock = match op & libc::FUTEX_CLOCK_REALTIME {
+                0 => Kind::Monotonic,
+                _ => Kind::Realtime,
+            };
+            match op & FUTEX_COMMAND {
+                libc::FUTEX_LOCK_PI => Some((args[3], Some(Kind::Realtime))),
+                libc::FUTEX_WAIT_BITSET | libc::FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2 => {
+                    Some((args[3], Some(clock)))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn word(bytes: &[u8; 16], range: Range<usize>) -> i64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[range]);
+    i64::from_le_bytes(word)
+}
+
+/// The time in a timespec (a `unit` of 1 ns) or a timeval (1000 ns), in nanoseconds.
+fn time_of(bytes: &[u8; 16], unit: i64) -> i64 {
+    nanos(word(bytes, 0..8), word(bytes, 8..16).saturating_mul(unit))
+}
+
+/// Moves the timespec or timeval at an address by some nanoseconds.
+fn move_time(memory: TaskMemory, at: u64, by: i64, unit: i64) -> Result<()> {
+    let mut bytes = [0; 16];
+    memory.read_exact(at, &mut bytes)?;
+    let moved = time_of(&bytes, unit).saturating_add(by).max(0);
+    bytes[..8].copy_from_slice(&(moved / NANOS).to_le_bytes());
+    bytes[8..].copy_from_slice(&(moved % NANOS / unit).to_le_bytes());
+    Ok(memory.write(at, &bytes)?)
+}
+
+/// The time that an event has told its task, and of which clock.
+fn shown(event: &Event) -> Option<(Kind, i64)> {
+    let call: &CallEvent = event.call()?;
+    let (at, kind, unit) = match syscall::by_nr(call.nr.into())?.name {
+        "clock_gettime" if call.ret == Some(0) => (call.args[1], Kind::of(call.args[0])?, 1),
+        "gettimeofday" if call.ret == Some(0) => (call.args[0], Kind::Realtime, 1000),
+        _ => return None,
+    };
+    let mut bytes = [0; 16];
+    let there = ChunkMemory(&call.outs).read(at, &mut bytes) == bytes.len();
+    there.then(|| (kind, time_of(&bytes, unit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_without_a_clock_are_of_the_nearest() {
+        let clocks = Clocks {
+            realtime: -50 * NANOS,
+            monotonic: -7 * NANOS,
+            boottime: 0,
+        };
+        let soon = |kind: Kind| kind.now() + clocks.shift(kind) + NANOS;
+        assert!(clocks.nearest(soon(Kind::Realtime)) == Kind::Realtime);
+        assert!(clocks.nearest(soon(Kind::Monotonic)) == Kind::Monotonic);
+    }
+}

@@ -1,0 +1,414 @@
+//! The loop: which task stopped, and what happens to it.
+
+use super::clock::{Clocks, Moved};
+use super::identity::Identity;
+use super::streams::Streams;
+use crate::inject::calls::Log;
+use crate::inject::hook::{HookCall, Hooks};
+use crate::inject::outcome::Status;
+use crate::inject::{Error, Result};
+use crate::recording::Recording;
+use crate::replay::{Place, Process, SharedMemory, Thread};
+use crate::trace::Exit;
+use crate::tracee::quiet::Quiet;
+use crate::tracee::segv::SegvState;
+use crate::tracee::watchdog::Limit;
+use crate::tracee::{self, Alive, AnyWait, Running, Stop, Stopped, Waited};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the rest of a family may go on once its first process has ended.
+const REST: Duration = Duration::from_secs(1);
+
+/// How often tasks that are delayed are looked at.
+const NAP: Duration = Duration::from_micros(500);
+
+/// What goes on live.
+pub(in crate::inject) struct Start {
+    /// The process.
+    pub process: Process,
+    /// The call at whose entry its task stands, where hooks have seen that one already.
+    pub met: Option<Box<HookCall>>,
+    /// What could not be made again.
+    pub missing: Vec<String>,
+    /// What it and its children write to their standard output and error.
+    pub streams: Streams,
+    /// What its clocks show.
+    pub clocks: Clocks,
+}
+
+/// How it ended.
+pub(in crate::inject) struct Ended {
+    pub status: Status,
+    pub exit: Option<Exit>,
+    pub reason: Option<String>,
+    pub missing: Vec<String>,
+}
+
+/// What a task does next.
+pub(super) enum Then {
+    /// It goes on to its next stop, and gets this signal (0: none).
+    Resume(Stopped, i32),
+    /// It goes on to the exit of the call that it is in, and gets this signal first (0: none).
+    ToExit(Stopped, i32),
+    /// It stays stopped by job control.
+    Listen(Stopped),
+    /// It stands still for a while, and then this.
+    Later(Instant, Box<Then>),
+    /// It is over for all.
+    End(Status, Option<String>),
+}
+
+/// A task that runs live.
+pub(super) struct Task {
+    /// The process that it is of, by the number that the kernel gives us.
+    pub process: i32,
+    /// Its tid, as the program knows it.
+    pub tid: i32,
+    /// Its pid, as the program knows it.
+    pub pid: i32,
+    /// The call that it is in.
+    pub pending: Option<Box<HookCall>>,
+    /// Whether that may write more than a pipe of ours takes at once.
+    pub floods: bool,
+    /// A deadline of that, moved for the kernel.
+    pub moved: Option<Moved>,
+    /// What a trapped read of the time stamp counter must not undo.
+    pub segv: SegvState,
+    kernel: Kernel,
+}
+
+enum Kernel {
+    Runs(Running),
+    /// Until then.
+    Waits(Instant, Box<Then>),
+    /// In the hands of the loop.
+    Taken,
+}
+
+impl Task {
+    pub fn new(process: i32, pid: i32, tid: i32, segv: SegvState) -> Task {
+        Task {
+            process,
+            tid,
+            pid,
+            pending: None,
+            floods: false,
+            moved: None,
+            segv,
+            kernel: Kernel::Taken,
+        }
+    }
+
+    pub fn runs(mut self, running: Running) -> Task {
+        self.kernel = Kernel::Runs(running);
+        self
+    }
+}
+
+/// Runs a family of processes to its end.
+pub(in crate::inject) struct Engine<'a> {
+    pub(super) alive: Alive,
+    pub(super) hooks: &'a mut dyn Hooks,
+    pub(super) log: &'a mut Log,
+    pub(super) limit: Limit,
+    /// By the numbers that the kernel gives us.
+    pub(super) tasks: BTreeMap<i32, Task>,
+    /// Stops of tasks whose makers have not told of them yet.
+    pub(super) early: HashMap<i32, i32>,
+    /// The first process.
+    pub(super) first: i32,
+    /// How that ended.
+    pub(super) exit: Option<Exit>,
+    pub(super) recording: Option<Arc<Recording>>,
+    pub(super) shared: SharedMemory,
+    pub(super) identity: Identity,
+    pub(super) streams: Streams,
+    pub(super) clocks: Clocks,
+    pub(super) missing: Vec<String>,
+    met: Option<Box<HookCall>>,
+}
+
+impl<'a> Engine<'a> {
+    /// For a process that was spun off.
+    pub fn new(
+        start: Start,
+        hooks: &'a mut dyn Hooks,
+        log: &'a mut Log,
+        timeout: Duration,
+    ) -> Result<(Engine<'a>, Vec<(i32, Stopped, Place)>)> {
+        let Process {
+            task,
+            place,
+            recording,
+            pid,
+            tid,
+            ppid,
+            segv,
+            threads,
+            shared,
+            ..
+        } = start.process;
+        let mut task = task;
+        let first = task.tid();
+        task.release();
+        let mut engine = Engine {
+            alive: Alive::of(first),
+            hooks,
+            log,
+            limit: Limit::new(first, timeout)?,
+            tasks: BTreeMap::new(),
+            early: HashMap::new(),
+            first,
+            exit: None,
+            recording: Some(recording),
+            shared,
+            identity: Identity::of(first, pid, ppid)?,
+            streams: start.streams,
+            clocks: start.clocks,
+            missing: start.missing,
+            met: start.met,
+        };
+        let mut standing = Vec::new();
+        for Thread {
+            tid,
+            mut task,
+            place,
+            ..
+        } in threads
+        {
+            engine.alive.0.insert(task.tid());
+            task.release();
+            // Whether SIGSEGV is blocked is its own affair; what is done about it is its process's.
+            let mut own = segv.clone();
+            own.after_mask(&task)?;
+            engine
+                .tasks
+                .insert(task.tid(), Task::new(first, pid, tid, own));
+            standing.push((task.tid(), task, place));
+        }
+        engine.tasks.insert(first, Task::new(first, pid, tid, segv));
+        standing.push((first, task, place));
+        Ok((engine, standing))
+    }
+
+    /// Runs to the end; these tasks stand where they say.
+    pub fn run(mut self, standing: Vec<(i32, Stopped, Place)>) -> Result<Ended> {
+        let _quiet = Quiet::new();
+        let result = self.drive(standing);
+        self.drain();
+        let (status, reason) = result?;
+        let missing = std::mem::take(&mut self.missing);
+        Ok(Ended {
+            status,
+            exit: self.exit,
+            reason,
+            missing,
+        })
+    }
+
+    fn drive(&mut self, standing: Vec<(i32, Stopped, Place)>) -> Result<(Status, Option<String>)> {
+        for (tid, task, place) in standing {
+            let over = match place {
+                Place::Between => self.then(tid, Then::Resume(task, 0))?,
+                Place::Entry => {
+                    let met = self.met.take_if(|_| tid == self.first);
+                    self.with(tid, |engine, me| match met {
+                        Some(seen) => engine.make_call(me, task, *seen),
+                        None => engine.on_entry(me, task),
+                    })?
+                }
+            };
+            if let Some(over) = over {
+                return Ok(over);
+            }
+        }
+        while !self.tasks.is_empty() {
+            if let Some(over) = self.step()? {
+                return Ok(over);
+            }
+        }
+        let status = match self.exit {
+            Some(Exit::Signal { .. }) => Status::Signaled,
+            _ => Status::Exited,
+        };
+        Ok((status, None))
+    }
+
+    /// Waits for the next thing to happen.
+    fn step(&mut self) -> Result<Option<(Status, Option<String>)>> {
+        let now = Instant::now();
+        let mut delayed = false;
+        let mut due = None;
+        for (&tid, task) in &self.tasks {
+            delayed |= task.floods;
+            if let Kernel::Waits(until, _) = task.kernel {
+                delayed = true;
+                if until <= now {
+                    due = Some(tid);
+                }
+            }
+        }
+        if let Some(tid) = due {
+            let Some(me) = self.tasks.get_mut(&tid) else {
+                return Ok(None);
+            };
+            if let Kernel::Waits(_, then) = std::mem::replace(&mut me.kernel, Kernel::Taken) {
+                return self.then(tid, *then);
+            }
+            return Ok(None);
+        }
+        match tracee::wait_any(!delayed)? {
+            AnyWait::Task(tid, status) => self.came(tid, status),
+            AnyWait::Nothing => {
+                self.drain();
+                std::thread::sleep(NAP);
+                if self.limit.expired() {
+                    return Ok(Some(self.out_of_time()));
+                }
+                Ok(None)
+            }
+            AnyWait::Interrupted => Ok(None),
+        }
+    }
+
+    /// Something happened to a task.
+    pub(super) fn came(
+        &mut self,
+        tid: i32,
+        status: i32,
+    ) -> Result<Option<(Status, Option<String>)>> {
+        if tracee::is_exec(status) {
+            self.replaced(tid)?;
+        }
+        let Some(me) = self.tasks.get_mut(&tid) else {
+            self.unknown(tid, status);
+            return Ok(None);
+        };
+        let running = match std::mem::replace(&mut me.kernel, Kernel::Taken) {
+            Kernel::Runs(running) => running,
+            // Killed as it stood.
+            Kernel::Waits(..) | Kernel::Taken => Running::of_another(tid),
+        };
+        match running.met(status)? {
+            Waited::Ended(exit) => Ok(self.ended(tid, exit)?),
+            Waited::Stopped(task, stop) => self.met(tid, task, stop),
+        }
+    }
+
+    fn met(
+        &mut self,
+        tid: i32,
+        task: Stopped,
+        stop: Stop,
+    ) -> Result<Option<(Status, Option<String>)>> {
+        if self.limit.expired() {
+            // Stopped where it is: its time is up.
+            self.with(tid, |_, _| Ok(Then::Listen(task)))?;
+            return Ok(Some(self.out_of_time()));
+        }
+        self.with(tid, |engine, me| match stop {
+            Stop::Entry => engine.on_entry(me, task),
+            Stop::Syscall => engine.on_exit(me, task),
+            Stop::Exec => Ok(Then::on(me, task)),
+            Stop::Clone(child) => {
+                engine.born(me, child)?;
+                Ok(Then::on(me, task))
+            }
+            Stop::Signal(signal) => engine.on_signal(me, task, signal),
+            Stop::Group(_) => Ok(Then::Listen(task)),
+            Stop::Attached | Stop::Other(_) => Ok(Then::on(me, task)),
+        })
+    }
+
+    /// Does something with a task, and what follows from it.
+    fn with(
+        &mut self,
+        tid: i32,
+        act: impl FnOnce(&mut Self, &mut Task) -> Result<Then>,
+    ) -> Result<Option<(Status, Option<String>)>> {
+        let Some(mut me) = self.tasks.remove(&tid) else {
+            return Ok(None);
+        };
+        let done = act(self, &mut me);
+        self.tasks.insert(tid, me);
+        match done {
+            Ok(then) => self.then(tid, then),
+            // Killed as it stood: its end is reported like any other's.
+            Err(Error::Tracee(_)) if !tracee::stands(tid) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn then(&mut self, tid: i32, then: Then) -> Result<Option<(Status, Option<String>)>> {
+        let running = match then {
+            Then::Resume(task, 0) => task.resume(),
+            Then::Resume(task, signal) => task.resume_with(signal),
+            Then::ToExit(task, signal) => task.resume_to_exit_with(signal),
+            Then::Listen(task) => task.listen(),
+            Then::Later(until, then) => {
+                if let Some(me) = self.tasks.get_mut(&tid) {
+                    me.kernel = Kernel::Waits(until, then);
+                }
+                return Ok(None);
+            }
+            Then::End(status, reason) => return Ok(Some((status, reason))),
+        };
+        let running = match running {
+            Ok(running) => running,
+            Err(_) => Running::of_another(tid),
+        };
+        if let Some(me) = self.tasks.get_mut(&tid) {
+            me.kernel = Kernel::Runs(running);
+        }
+        Ok(None)
+    }
+
+    /// The last process of interest has ended: how long may the others go on?
+    pub(super) fn wait_for_rest(&mut self) -> Result<()> {
+        let Some(other) = self.tasks.values().map(|task| task.process).next() else {
+            return Ok(());
+        };
+        let left = self.limit.left();
+        let left = match self.exit {
+            Some(_) if self.recording.is_some() => left.min(REST),
+            _ => left,
+        };
+        self.limit = Limit::new(other, left)?;
+        Ok(())
+    }
+
+    fn out_of_time(&mut self) -> (Status, Option<String>) {
+        let Some(exit) = self.exit.filter(|_| self.recording.is_some()) else {
+            return (Status::Timeout, None);
+        };
+        let mut left: Vec<i32> = self.tasks.values().map(|task| task.pid).collect();
+        left.sort_unstable();
+        left.dedup();
+        let left: Vec<String> = left.iter().map(i32::to_string).collect();
+        self.missing.push(format!(
+            "an end of its processes {}: they were still there after it had ended, and were killed",
+            left.join(", ")
+        ));
+        match exit {
+            Exit::Code(_) => (Status::Exited, None),
+            Exit::Signal { .. } => (Status::Signaled, None),
+        }
+    }
+
+    /// Takes what was written to the standard streams.
+    pub(super) fn drain(&mut self) {
+        self.streams.drain(self.log);
+    }
+}
+
+impl Then {
+    /// Goes on as before: to the exit of the call that it is in, if it is in one.
+    pub fn on(me: &Task, task: Stopped) -> Then {
+        match me.pending {
+            Some(_) => Then::ToExit(task, 0),
+            None => Then::Resume(task, 0),
+        }
+    }
+}

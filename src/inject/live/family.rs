@@ -1,0 +1,83 @@
+//! Tasks come and go.
+
+use super::engine::{Engine, Task};
+use crate::inject::Result;
+use crate::inject::outcome::Status;
+use crate::trace::Exit;
+use crate::tracee::{self, Running, proc};
+
+impl Engine<'_> {
+    /// A task has made another one.
+    pub(super) fn born(&mut self, maker: &Task, tid: i32) -> Result<()> {
+        self.alive.0.insert(tid);
+        let process = match proc::process(tid) {
+            Ok(process) => process,
+            // It is gone already; its end is still to be seen.
+            Err(_) => tid,
+        };
+        let (own_tid, pid) = self.identity.of_child(tid, process, maker);
+        let child = Task::new(process, pid, own_tid, maker.segv.clone());
+        let child = child.runs(Running::of_another(tid));
+        self.tasks.insert(tid, child);
+        if let Some(status) = self.early.remove(&tid) {
+            self.came(tid, status)?;
+        }
+        Ok(())
+    }
+
+    /// Something happened to a task that nobody has told of: it is newly made, or not one of ours.
+    pub(super) fn unknown(&mut self, tid: i32, status: i32) {
+        const MOST: usize = 4096;
+        if self.early.len() < MOST {
+            self.early.insert(tid, status);
+        }
+    }
+
+    /// A task executes a program: it goes on by its process's number, and all others of the process are gone.
+    pub(super) fn replaced(&mut self, process: i32) -> Result<()> {
+        let former = tracee::former_tid(process)?;
+        let gone: Vec<i32> = self
+            .tasks
+            .iter()
+            .filter(|(tid, task)| task.process == process && **tid != former)
+            .map(|(&tid, _)| tid)
+            .collect();
+        for tid in gone {
+            self.tasks.remove(&tid);
+            if tid != process {
+                self.alive.0.remove(&tid);
+            }
+        }
+        if former != process
+            && let Some(mut me) = self.tasks.remove(&former)
+        {
+            self.alive.0.remove(&former);
+            self.alive.0.insert(process);
+            me.tid = me.pid;
+            self.tasks
+                .insert(process, me.runs(Running::of_another(process)));
+        }
+        Ok(())
+    }
+
+    /// A task has ended, and has been reaped.
+    pub(super) fn ended(
+        &mut self,
+        tid: i32,
+        exit: Exit,
+    ) -> Result<Option<(Status, Option<String>)>> {
+        self.alive.0.remove(&tid);
+        let Some(me) = self.tasks.remove(&tid) else {
+            return Ok(None);
+        };
+        if self.tasks.values().any(|task| task.process == me.process) {
+            return Ok(None);
+        }
+        if me.process == self.first {
+            self.exit = Some(exit);
+        }
+        self.drain();
+        self.wait_for_rest()?;
+        Ok(None)
+    }
+}

@@ -1,0 +1,115 @@
+//! Who a live process is: it goes by its recorded numbers, whatever the kernel calls it.
+//!
+//! In a pid namespace of its own it really has them. Elsewhere only its first process is shown its own, and signals
+//! reach no process but its family.
+
+use super::engine::{Engine, Task};
+use crate::inject::Result;
+use crate::inject::hook::HookCall;
+use crate::tracee::{memory, proc};
+
+/// The numbers of a family.
+pub(super) struct Identity {
+    /// The first process, by the kernel's number.
+    first: i32,
+    /// The same as recorded.
+    pid: i32,
+    ppid: i32,
+    /// Whether the kernel calls its tasks as recorded.
+    own_namespace: bool,
+}
+
+impl Identity {
+    pub fn of(first: i32, pid: i32, ppid: i32) -> Result<Identity> {
+        let own_namespace = proc::inner_tid(first)?.is_some_and(|inner| inner == pid);
+        Ok(Identity {
+            first,
+            pid,
+            ppid,
+            own_namespace,
+        })
+    }
+
+    /// Whether the kernel calls all tasks as the program knows them.
+    pub fn is_real(&self) -> bool {
+        self.own_namespace
+    }
+
+    /// The tid and pid of a new task, as the program knows them.
+    pub fn of_child(&self, tid: i32, process: i32, maker: &Task) -> (i32, i32) {
+        let inner = |tid: i32| proc::inner_tid(tid).ok().flatten().unwrap_or(tid);
+        let pid = match process == maker.process {
+            true => maker.pid,
+            false => inner(process),
+        };
+        (inner(tid), pid)
+    }
+}
+
+impl Engine<'_> {
+    /// What a call that asks who the task is, or means somebody by number, is answered with; `None` where the
+    /// kernel's answer is right.
+    pub(super) fn own_identity(&self, me: &Task, seen: &HookCall) -> Option<i64> {
+        let id = &self.identity;
+        let is_first = me.process == id.first;
+        match seen.call.name {
+            "getppid" if is_first => Some(id.ppid.into()),
+            "prctl" if memory::is_hidden_by(seen.call.nr, &seen.args) => Some(0),
+            _ if id.own_namespace => None,
+            "getpid" if is_first => Some(id.pid.into()),
+            "gettid" if is_first => Some(me.tid.into()),
+            "kill" | "tkill" | "tgkill" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo" => {
+                let pids = match seen.call.name {
+                    "tgkill" | "rt_tgsigqueueinfo" => 2,
+                    _ => 1,
+                };
+                let known = seen.args[..pids]
+                    .iter()
+                    .all(|&pid| self.knows(me, pid as i32));
+                (!known).then_some(-i64::from(libc::ESRCH))
+            }
+            "pidfd_send_signal" => Some(-i64::from(libc::ESRCH)),
+            _ => None,
+        }
+    }
+
+    /// Whether a number means a task of the family: as recorded, or as the kernel has it; or a process group of it.
+    fn knows(&self, me: &Task, pid: i32) -> bool {
+        let own = |tid: i32| {
+            let is = |(&real, task): (&i32, &Task)| real == tid || task.tid == tid;
+            self.tasks.iter().any(is) || tid == me.tid || tid == me.process
+        };
+        match pid {
+            0 => true,
+            -1 => false,
+            group if group < 0 => own(-group),
+            pid => own(pid),
+        }
+    }
+
+    /// The arguments with recorded numbers made the kernel's, where these differ.
+    pub(super) fn translate(&self, me: &Task, seen: &HookCall) -> Option<[u64; 6]> {
+        if self.identity.own_namespace {
+            return None;
+        }
+        let pids: &[usize] = match seen.call.name {
+            "kill" | "tkill" | "rt_sigqueueinfo" | "sched_getaffinity" | "sched_setaffinity"
+            | "prlimit64" | "getpgid" | "getsid" | "sched_getscheduler" | "sched_getparam" => &[0],
+            "tgkill" | "rt_tgsigqueueinfo" => &[0, 1],
+            _ => return None,
+        };
+        let mut args = seen.args;
+        for &arg in pids {
+            let asked = args[arg] as i32;
+            let found = self.tasks.iter().find(|(_, task)| task.tid == asked);
+            if let Some((&real, _)) = found {
+                args[arg] = real as u64;
+            } else if asked == me.tid {
+                args[arg] = seen.memory.tid() as u64;
+            } else if asked == self.identity.pid {
+                args[arg] = self.identity.first as u64;
+            }
+        }
+        (args != seen.args).then_some(args)
+    }
+}
