@@ -1,7 +1,7 @@
 //! What is kept of each call: what hooks see of it, what it wrote, which descriptors it left.
 
 use super::driver::Driver;
-use super::hook::{Decision, HookCall, Phase};
+use super::hook::{Decision, HookCall};
 use super::{Error, Result};
 use crate::image::Chunk;
 use crate::recording::{CallEvent, Effect, written_numbers};
@@ -16,41 +16,28 @@ impl Driver<'_> {
         call: &'static Syscall,
         args: [u64; 6],
     ) -> HookCall {
-        let fd = call.fd_arg().map(|arg| args[arg] as i32);
-        let fd_path = fd
-            .and_then(|fd| self.descriptors.get(fd))
-            .map(|file| file.path.clone());
-        let fd_below = fd_path.as_ref().and_then(|path| {
-            let rest = path.strip_prefix(self.descriptors.cwd())?;
-            rest.starts_with(b"/").then(|| path.len() - rest.len() + 1)
-        });
-        HookCall {
+        HookCall::new(
             call,
             args,
-            memory: task.memory(),
-            shared: self.shared.clone(),
-            index: None,
-            count: self.log.count(call.nr),
-            event: None,
-            pid: self.pid,
-            tid: self.tid,
-            phase: Phase::Enter,
-            ret: None,
-            fd_path,
-            fd_below,
-            opened: None,
-            decision: Decision::Default,
-            stop: None,
-            signal: None,
-            rules: Vec::new(),
-            before: Vec::new(),
-        }
+            (self.pid, self.tid),
+            task.memory(),
+            self.shared.clone(),
+        )
+        .with_count(self.log.count(call.nr))
+        .with_descriptor(&self.descriptors)
+        .with_room(&self.room)
     }
 
     /// Runs the exit hooks, makes memory agree with what they decided, and returns the final answer.
     pub(super) fn settle(&mut self, seen: &mut HookCall) -> Result<i64> {
         let given = seen.ret.unwrap_or(0);
+        self.delayed = self.delayed.saturating_add(seen.take_delay());
+        if !self.delayed.is_zero() && !matches!(seen.decision, Decision::Answer(_)) {
+            let moved = seen.move_clock(self.delayed);
+            moved.map_err(|error| Error::Hook(error.into()))?;
+        }
         self.hooks.exit(seen).map_err(Error::Hook)?;
+        self.delayed = self.delayed.saturating_add(seen.take_delay());
         let ret = seen.ret.unwrap_or(0);
         if ret < 0 && given >= 0 {
             // A call that fails has written nothing.
@@ -65,6 +52,9 @@ impl Driver<'_> {
             self.note_output(seen, ret, moved);
         }
         self.log.call(seen, Some(ret));
+        if let Err(error) = seen.give_back() {
+            tracing::warn!("cannot give back what a hook changed: {error}");
+        }
         let outs = match seen.call.name {
             "pipe" | "pipe2" | "socketpair" | "getdents" | "getdents64" | "recvmsg"
             | "recvmmsg" => self.outputs(seen, ret),
@@ -131,17 +121,31 @@ impl Driver<'_> {
             "copy_file_range" | "splice" => Some(seen.args[2] as i32),
             _ => seen.fd(),
         };
-        let Some(stream) = target.and_then(|fd| self.descriptors.output_stream(fd)) else {
+        let Some(target) = target else { return };
+        let stream = self.descriptors.output_stream(target);
+        let is_sent = self
+            .descriptors
+            .get(target)
+            .is_some_and(|file| goes_away(&file.path));
+        if stream.is_none() && !is_sent {
             return;
-        };
+        }
+        let mut data = Vec::new();
         if let Some(moved) = moved {
-            self.log
-                .output(stream, &moved[..moved.len().min(ret as usize)]);
+            data.extend_from_slice(&moved[..moved.len().min(ret as usize)]);
         } else if seen.call.moves_data() == Some(Moved::In) {
-            for region in seen.call.data_regions(&seen.args, ret as u64, &seen.memory) {
-                let data = seen.memory.bytes(region.addr, region.len);
-                self.log.output(stream, &data);
+            let len = match seen.call.moves_messages() {
+                true => u64::MAX,
+                false => ret as u64,
+            };
+            for region in seen.call.data_regions(&seen.args, len, &seen.memory) {
+                data.extend(seen.memory.bytes(region.addr, region.len));
             }
+        }
+        match stream {
+            Some(stream) => self.log.output(stream, &data),
+            None if data.is_empty() => {}
+            None => self.log.sent(target, &data),
         }
     }
 
@@ -173,4 +177,9 @@ impl Driver<'_> {
         whole.extend(path);
         Some(whole)
     }
+}
+
+/// Whether what is written there is somebody else's then: a pipe, or a socket.
+fn goes_away(path: &[u8]) -> bool {
+    path.starts_with(b"pipe:[") || path.starts_with(b"socket:[")
 }

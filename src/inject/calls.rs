@@ -4,6 +4,7 @@ use super::hook::HookCall;
 use super::outcome::Injected;
 use crate::recording::Stream;
 use crate::trace::{Answer, Call, Entry, Origin, Trace};
+use std::collections::BTreeMap;
 
 /// Calls kept in an outcome; a process that goes on for long makes more than anybody reads.
 const MAX_CALLS: usize = 100_000;
@@ -18,6 +19,8 @@ pub struct Log {
     pub injected: Vec<Injected>,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
+    /// What was written to sockets and pipes, by descriptor.
+    pub sent: BTreeMap<i32, Vec<u8>>,
     counts: std::collections::HashMap<u32, u64>,
 }
 
@@ -37,6 +40,14 @@ impl Log {
             Stream::Stdin => return,
         };
         let room = MAX_OUTPUT.saturating_sub(sink.len());
+        sink.extend_from_slice(&data[..data.len().min(room)]);
+    }
+
+    /// Keeps what was written to a socket or a pipe, up to a limit.
+    pub fn sent(&mut self, fd: i32, data: &[u8]) {
+        let all: usize = self.sent.values().map(Vec::len).sum();
+        let room = MAX_OUTPUT.saturating_sub(all);
+        let sink = self.sent.entry(fd).or_default();
         sink.extend_from_slice(&data[..data.len().min(room)]);
     }
 

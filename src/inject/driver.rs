@@ -1,7 +1,7 @@
 //! The loop that drives a process: what it asks, what it gets, and how it ends.
 
 use super::calls::Log;
-use super::hook::{Finally, HookCall, Hooks};
+use super::hook::{Finally, HookCall, HookExit, Hooks, Room};
 use super::live::{self, Ended};
 use super::outcome::{Divergence, Outcome, Status};
 use super::script::{Due, Script, Step};
@@ -14,7 +14,7 @@ use crate::tracee::quiet::Quiet;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Running, Stop, Stopped, Waited};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,20 @@ pub struct Options {
     pub finally: Finally,
     /// How long the injection may take in all.
     pub timeout: Duration,
+    /// Where the process runs once it is live.
+    pub sandbox: Sandbox,
+    /// Which recorded task goes through the calls of which one of the trace, where that is not plain.
+    pub pids: BTreeMap<i32, i32>,
+}
+
+/// Where a live process runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    /// On a copy of the file system that is made where it writes, and thrown away.
+    #[default]
+    Cow,
+    /// On the machine itself.
+    None,
 }
 
 impl Default for Options {
@@ -38,6 +52,8 @@ impl Default for Options {
             end: None,
             finally: Finally::Kill,
             timeout: Duration::from_secs(10),
+            sandbox: Sandbox::default(),
+            pids: BTreeMap::new(),
         }
     }
 }
@@ -93,7 +109,6 @@ fn outcome(
     hooks: &dyn Hooks,
 ) -> Outcome {
     Outcome {
-        status: ended.status,
         divergence,
         exit: ended.exit,
         calls: log.trace(),
@@ -103,6 +118,8 @@ fn outcome(
         unfired: hooks.unfired(),
         missing: ended.missing,
         reason: ended.reason,
+        sent: log.sent,
+        ..Outcome::new(ended.status)
     }
 }
 
@@ -142,6 +159,10 @@ pub(super) struct Driver<'a> {
     pub(super) threads: Vec<Thread>,
     pub(super) shared: SharedMemory,
     pub(super) kept: Kept,
+    /// Where hooks' strings are put.
+    pub(super) room: Room,
+    /// How far the clocks that the process sees are ahead of the trace's: what hooks delayed it by.
+    pub(super) delayed: Duration,
     /// Calls that were cut short and not made again at once: the process may come back to them.
     pub(super) cut: Vec<Step>,
     /// The call that is expected after one of those.
@@ -208,6 +229,8 @@ impl<'a> Driver<'a> {
             threads,
             shared,
             kept,
+            room: Room::default(),
+            delayed: Duration::ZERO,
             cut: Vec::new(),
             parked: None,
             due: VecDeque::new(),
@@ -221,7 +244,7 @@ impl<'a> Driver<'a> {
     fn run(mut self) -> Result<Driven> {
         let _quiet = Quiet::new();
         let Some((mut task, place)) = self.begin.take() else {
-            return Ok(self.finish(Status::Stopped, None, None));
+            return self.finish(Status::Stopped, None, None);
         };
         self.skip_first_exec(place)?;
         let mut next = match place {
@@ -245,7 +268,7 @@ impl<'a> Driver<'a> {
                     continue;
                 }
                 Next::Live(task, met) => return self.go_live(task, met),
-                Next::End(status, exit, task) => return Ok(self.finish(status, exit, task)),
+                Next::End(status, exit, task) => return self.finish(status, exit, task),
             };
             let (task, stop) = match waited {
                 Waited::Stopped(task, stop) => (task, stop),
@@ -254,7 +277,7 @@ impl<'a> Driver<'a> {
                         Exit::Code(_) => Status::Exited,
                         Exit::Signal { .. } => Status::Signaled,
                     };
-                    return Ok(self.finish(status, Some(exit), None));
+                    return self.finish(status, Some(exit), None);
                 }
             };
             next = self.on_stop(task, stop, pending)?;
@@ -292,18 +315,24 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn finish(self, status: Status, exit: Option<Exit>, task: Option<Stopped>) -> Driven {
+    fn finish(self, status: Status, exit: Option<Exit>, task: Option<Stopped>) -> Result<Driven> {
+        let pid = self.pid;
         let (process, told) = self.into_process(task);
+        if let Some(exit) = exit {
+            // Tells the hooks how the process ended.
+            let exit = HookExit { pid, exit };
+            told.hooks.exited(&exit).map_err(Error::Hook)?;
+        }
         let ended = Ended {
             status,
             exit,
             reason: told.reason,
             missing: Vec::new(),
         };
-        Driven {
+        Ok(Driven {
             outcome: outcome(ended, told.divergence, told.log, told.hooks),
             process,
-        }
+        })
     }
 
     /// The process goes on live.
@@ -428,7 +457,7 @@ impl<'a> Driver<'a> {
             return self.answer_now(task, regs, -i64::from(libc::ENOSYS));
         };
         let call = call.resolve(&args);
-        let seen = self.see(&task, call, args);
+        let seen = self.see(&task, call, args).with_regs(regs);
         self.meet(task, seen)
     }
 

@@ -2,8 +2,8 @@
 
 use super::answer::{self, Answered};
 use super::driver::{Driver, Next};
-use super::hook::{Decision, Finally, HookCall, OnDivergence, Phase};
-use super::noise::is_ignored;
+use super::hook::{Decision, Finally, HookCall, OnDivergence};
+use super::noise;
 use super::outcome::{Divergence, Status};
 use super::script::Step;
 use super::{Error, Result};
@@ -71,14 +71,17 @@ impl Driver<'_> {
                 return Ok(Some(true));
             }
             // Limits of other processes are another matter.
-            if is_ignored(seen.name()) && (seen.name() != "prlimit64" || seen.args[0] == 0) {
+            let (name, used) = (step.call.map(|call| call.name), step.used);
+            if self.hooks.is_ignored(seen.name())
+                && (seen.name() != "prlimit64" || seen.args[0] == 0)
+            {
                 return Ok(Some(false));
             }
-            let skippable = step.call.is_some_and(|call| is_ignored(call.name)) || step.used > 0;
+            let skippable = used > 0 || name.is_some_and(|name| self.hooks.is_ignored(name));
             if !skippable {
                 return Ok(None);
             }
-            if step.used > 0
+            if used > 0
                 && let Some(step) = self.step.take()
             {
                 self.cut.push(step);
@@ -154,8 +157,11 @@ impl Driver<'_> {
             decision => {
                 let limit = match decision {
                     Decision::Short(len) => Some(len),
-                    _ => None,
+                    _ => asked_for_less(&seen),
                 };
+                if !expected && noise::is_left_out(seen.call) {
+                    return self.conclude(task, regs, seen, 0);
+                }
                 // What rt_sigreturn returns is the interrupted code's register, and no error.
                 let failed = expected
                     && seen.call.name != "rt_sigreturn"
@@ -187,8 +193,7 @@ impl Driver<'_> {
             self.advance();
             self.collect_signals()?;
         }
-        seen.phase = Phase::Exit;
-        seen.ret = Some(answered.ret);
+        seen.answered(answered.ret);
         let ret = self.settle(&mut seen)?;
         if let Some(reason) = seen.stop.take() {
             return Ok(self.stopped(&seen, reason));
@@ -267,6 +272,13 @@ fn describe(step: &Step, seen: &HookCall) -> Divergence {
         arg,
         origin: step.origin.clone(),
     }
+}
+
+/// How many bytes it asks for, where a hook had it ask for less.
+fn asked_for_less(seen: &HookCall) -> Option<u64> {
+    let arg = seen.call.data_len_arg()?;
+    let (now, before) = (*seen.args.get(arg)?, *seen.asked.get(arg)?);
+    (now < before).then_some(now)
 }
 
 /// What a recorded call moved inside the kernel.

@@ -16,15 +16,20 @@ mod noise;
 mod outcome;
 mod rules;
 mod script;
+mod select;
 mod signals;
 
-pub use driver::{Driven, Options, inject};
-pub use hook::{Finally, HookCall, HookError, Hooks, NoHooks, OnDivergence, Phase};
+pub use driver::{Driven, Options, Sandbox, inject};
+pub use hook::{
+    ChangeError, Finally, HookCall, HookError, HookExit, HookSignal, Hooks, NoHooks, OnDivergence,
+    Phase, Room, STAT, SignalAction,
+};
 pub use live::live;
 pub use noise::IGNORED;
-pub use outcome::{Divergence, Injected, Outcome, Status};
-pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet, Selector, When};
+pub use outcome::{ChangedFile, Divergence, Frame, Injected, Outcome, Status};
+pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet};
 pub use script::Script;
+pub use select::{Selector, When};
 
 use crate::{recording, tracee};
 

@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::driver::{Driver, Next};
-use super::hook::{HookCall, Phase};
+use super::hook::HookCall;
 use super::outcome::Status;
 use super::script::Step;
 use crate::image;
@@ -32,6 +32,10 @@ impl Driver<'_> {
         let exact = step.as_ref().and_then(|step| step.exact.clone());
         if let Some(ret) = refused(seen.call, &seen.args) {
             return self.conclude(task, regs, seen, ret);
+        }
+        if seen.args != seen.asked {
+            regs.set_args(seen.args);
+            task.set_regs(&regs)?;
         }
         if let Some(event) = &exact
             && seen.call.name == "mmap"
@@ -122,10 +126,10 @@ impl Driver<'_> {
         mut seen: HookCall,
         ret: i64,
     ) -> Result<Next> {
-        seen.phase = Phase::Exit;
-        seen.ret = Some(ret);
+        seen.answered(ret);
         let ret = self.settle(&mut seen)?;
         self.note(&seen, ret, None);
+        regs.set_args(seen.asked);
         regs.answer(ret);
         task.set_regs(&regs)?;
         self.after(task, seen)
@@ -148,15 +152,19 @@ impl Driver<'_> {
         };
         if (-516..=-512).contains(&given) {
             // Interrupted: the kernel deals with the signal first, and makes it again.
+            if seen.is_changed() {
+                seen.give_back()?;
+                regs.set_args(seen.asked);
+                task.set_regs(&regs)?;
+            }
             return Ok(Next::Resume(task));
         }
         let executed = seen.call.name.starts_with("execve") && given == 0;
-        seen.phase = Phase::Exit;
-        seen.ret = Some(given);
+        seen.answered(given);
         let ret = self.settle(&mut seen)?;
         self.note(&seen, ret, None);
-        if !executed && (ret != regs.ret() || args != seen.args) {
-            regs.set_args(seen.args);
+        if !executed && (ret != regs.ret() || args != seen.asked) {
+            regs.set_args(seen.asked);
             regs.set_ret(ret);
             task.set_regs(&regs)?;
         }

@@ -1,6 +1,7 @@
 //! What became of an injected process.
 
 use crate::trace::{Exit, Origin, Trace};
+use std::collections::BTreeMap;
 
 /// How the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,4 +87,73 @@ pub struct Outcome {
     pub missing: Vec<String>,
     /// Why a hook stopped it.
     pub reason: Option<String>,
+    /// The files that it changed, or would have.
+    pub files: Vec<ChangedFile>,
+    /// Where it hung, where its time was up: a call, or a place in its code.
+    pub hang: Option<String>,
+    /// Where it was when a signal killed it or its time was up, innermost first.
+    pub backtrace: Vec<Frame>,
+    /// What it wrote to each descriptor that is a socket or a pipe, up to a limit.
+    pub sent: BTreeMap<i32, Vec<u8>>,
+}
+
+impl Outcome {
+    /// The outcome of a process that ended so and did nothing.
+    pub fn new(status: Status) -> Outcome {
+        Outcome {
+            status,
+            divergence: None,
+            exit: None,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            calls: Trace::default(),
+            injected: Vec::new(),
+            unfired: Vec::new(),
+            missing: Vec::new(),
+            reason: None,
+            files: Vec::new(),
+            hang: None,
+            backtrace: Vec::new(),
+            sent: BTreeMap::new(),
+        }
+    }
+}
+
+/// A file that a process changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedFile {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// What was done to it: `created`, `changed`, `deleted`, ….
+    pub kind: String,
+}
+
+/// A call on the stack of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The address of the instruction.
+    pub address: u64,
+    /// The function, where it is known.
+    pub function: Option<String>,
+    /// The program or library.
+    pub object: Option<String>,
+    /// The source file, where there is debug information.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+}
+
+impl std::fmt::Display for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.function {
+            Some(function) => write!(f, "{function}")?,
+            None => write!(f, "{:#x}", self.address)?,
+        }
+        match (&self.file, self.line, &self.object) {
+            (Some(file), Some(line), _) => write!(f, " at {file}:{line}"),
+            (Some(file), None, _) => write!(f, " at {file}"),
+            (None, _, Some(object)) => write!(f, " in {object}"),
+            (None, _, None) => Ok(()),
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Signals of an injected process: its own faults, those that the trace has between calls, and the time stamp
 //! counter, whose reading arrives as one.
 
-use super::Result;
 use super::driver::{Driver, Next};
-use super::outcome::Status;
+use super::hook::HookSignal;
+use super::outcome::{Injected, Status};
+use super::{Error, Result};
 use crate::trace::Exit;
 use crate::tracee::{Regs, Stop, Stopped, Waited, proc, tsc};
 
@@ -57,6 +58,19 @@ impl Driver<'_> {
         if is_stop(signal) {
             return Ok(Next::Resume(task));
         }
+        let signal = match self.ask_hooks(&task, signal)? {
+            Ok(Some(signal)) => signal,
+            Ok(None) => {
+                if let Some(mask) = self.waited_under.take() {
+                    task.set_sigmask(mask)?;
+                }
+                return Ok(Next::Resume(task));
+            }
+            Err(reason) => {
+                self.reason = Some(reason);
+                return Ok(Next::End(Status::Stopped, None, None));
+            }
+        };
         if proc::catches(tid, signal)? {
             return self.deliver(task, signal);
         }
@@ -73,6 +87,33 @@ impl Driver<'_> {
             core: false,
         };
         Ok(Next::End(Status::Signaled, Some(exit), None))
+    }
+
+    /// The signal that the hooks let through, or why one ends the injection here.
+    fn ask_hooks(
+        &mut self,
+        task: &Stopped,
+        signal: i32,
+    ) -> Result<std::result::Result<Option<i32>, String>> {
+        let mut seen = HookSignal::new(signal, task.siginfo()?, (self.pid, self.tid));
+        seen.index = match (&self.step, &self.script) {
+            (Some(step), _) => Some(step.index),
+            (None, Some(script)) => Some(script.position()),
+            (None, None) => None,
+        };
+        self.hooks.signal(&mut seen).map_err(Error::Hook)?;
+        if !seen.rules.is_empty() {
+            self.log.injected.push(Injected {
+                index: seen.index,
+                event: None,
+                call: seen.decoded_line(),
+                rule: seen.rules.join(", "),
+            });
+        }
+        Ok(match seen.stop.take() {
+            Some(reason) => Err(reason),
+            None => Ok(seen.delivered()),
+        })
     }
 
     /// Has the handler run; the task stands at its first instruction.

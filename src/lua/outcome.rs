@@ -192,16 +192,11 @@ pub(super) fn of_recording(lua: &Lua, recording: &Arc<Recording>) -> mlua::Resul
     };
     lua.create_userdata(OutcomeData::new(
         Outcome {
-            status,
-            divergence: None,
             exit,
             stdout,
             stderr,
             calls,
-            injected: Vec::new(),
-            unfired: Vec::new(),
-            missing: Vec::new(),
-            reason: None,
+            ..Outcome::new(status)
         },
         None,
     ))

@@ -45,6 +45,14 @@ impl Syscall {
         shown.map(|arg| arg.name).collect()
     }
 
+    /// The indexes of the arguments that [`Syscall::decode`] shows, in the same order.
+    pub fn shown_args(&self, args: &[u64; 6]) -> Vec<usize> {
+        let frame = Frame::new(self, args, 0, &Nowhere, &Nowhere);
+        let formal = self.args.iter().enumerate();
+        let shown = formal.filter(|(_, arg)| !arg.hidden && frame.holds(&arg.condition));
+        shown.map(|(index, _)| index).collect()
+    }
+
     /// A raw return value that is no error, as strace would show it.
     pub fn decode_ret(&self, ret: i64) -> Value {
         match &self.ret {
@@ -79,7 +87,7 @@ pub fn signal_info(signal: i32, bytes: &[u8]) -> Value {
     members(layout, &whole, &frame, Side::Entry)
 }
 
-fn argument(arg: &Arg, raw: u64, ret: Option<i64>, frame: &Frame<'_>) -> Value {
+pub(crate) fn argument(arg: &Arg, raw: u64, ret: Option<i64>, frame: &Frame<'_>) -> Value {
     let (dir, to) = match &arg.kind {
         Kind::Num(num) => return num.decode(raw),
         Kind::Ptr(dir, to) if raw != 0 => (*dir, &**to),

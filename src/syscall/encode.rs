@@ -240,7 +240,7 @@ fn out_argument(
 }
 
 /// At most `size` bytes that say `value`; what it does not say is as `before`, or zero.
-pub(super) fn contents(
+pub(crate) fn contents(
     kind: &Kind,
     value: &Value,
     size: usize,

@@ -226,3 +226,48 @@ pub(crate) fn spread(
         _ => {}
     }
 }
+
+/// Where the data lies that was received in so many messages, each as long as it says.
+pub(crate) fn received(
+    arg: usize,
+    addr: u64,
+    messages: u64,
+    frame: &Frame<'_>,
+    regions: &mut Vec<Region>,
+) {
+    for i in 0..messages.min(MOST_VECTORS) {
+        let at = addr.wrapping_add(i * mmsghdr(frame.abi) as u64);
+        let len = read_u32(frame.exit, at.wrapping_add(msghdr(frame.abi) as u64)).unwrap_or(0);
+        if let Some(header) = Header::read(frame.entry, at, frame.abi) {
+            fill(frame, (header.iov, header.iovlen), arg, len.into(), regions);
+        }
+    }
+}
+
+/// What to write where to have vectors hold no more than `len` bytes in all.
+pub(crate) fn cut(kind: &Kind, addr: u64, len: u64, frame: &Frame<'_>) -> Vec<(u64, Vec<u8>)> {
+    let (addr, count) = match kind {
+        Kind::Iovec(_, extent) => (addr, frame.count(*extent, Side::Entry, MOST_VECTORS) as u64),
+        Kind::Message(_) => match Header::read(frame.entry, addr, frame.abi) {
+            Some(header) => (header.iov, header.iovlen),
+            None => return Vec::new(),
+        },
+        _ => return Vec::new(),
+    };
+    let word = frame.abi.word();
+    let mut left = len;
+    let mut writes = Vec::new();
+    for (i, (_, room)) in vectors(frame.entry, addr, count, frame.abi)
+        .into_iter()
+        .enumerate()
+    {
+        let here = room.min(left);
+        left -= here;
+        if here < room {
+            let at = addr.wrapping_add((2 * i * word + word) as u64);
+            let bytes = here.to_le_bytes().into_iter().take(word);
+            writes.push((at, bytes.collect()));
+        }
+    }
+    writes
+}

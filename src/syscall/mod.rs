@@ -11,6 +11,7 @@ pub mod consts;
 mod control;
 mod decode;
 mod dirents;
+mod edit;
 mod encode;
 mod frame;
 mod handle;
@@ -35,6 +36,9 @@ mod tests;
 
 pub use abi::Abi;
 pub use decode::signal_info;
+pub use edit::{
+    Edit, EditError, Problem, Step, is_argument, is_member, near_argument, near_member,
+};
 pub use encode::EncodeError;
 pub use kind::{Dir, Extent, Format, Kind, Len, Num};
 pub use layout::{Layout, Member, Shown};

@@ -381,4 +381,58 @@ impl Syscall {
         }
         regions
     }
+
+    /// Where the data lies that a call which returned this has received: [`Syscall::data_regions`], but for several
+    /// messages as long as each says that it is.
+    pub fn received_regions(&self, args: &[u64; 6], ret: i64, mem: &dyn Memory) -> Vec<Region> {
+        let len = u64::try_from(ret).unwrap_or(0);
+        let arg = self.data_arg().filter(|_| self.moves_messages());
+        let Some(arg) = arg else {
+            return self.data_regions(args, len, mem);
+        };
+        let mut regions = Vec::new();
+        let addr = args.get(arg).copied().unwrap_or(0);
+        let frame = Frame::new(self, args, ret, mem, mem);
+        super::message::received(arg, addr, len, &frame, &mut regions);
+        regions
+    }
+
+    /// Whether it moves several messages at once, and returns how many.
+    pub fn moves_messages(&self) -> bool {
+        let kind = self.data_arg().and_then(|arg| self.args.get(arg));
+        matches!(kind.map(|arg| &arg.kind), Some(Kind::Ptr(_, to)) if matches!(**to, Kind::Messages(..)))
+    }
+
+    /// The argument that says how long the buffer is which the call moves, where that is one buffer.
+    pub fn data_len_arg(&self) -> Option<usize> {
+        let Kind::Ptr(_, to) = &self.args.get(self.data_arg()?)?.kind else {
+            return None;
+        };
+        match &**to {
+            Kind::Bytes(extent) | Kind::Text(extent) | Kind::Dirents(extent, _) => {
+                match extent.room {
+                    super::Len::Of(arg) => Some(arg),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// What to write where to have the vectors that the call moves hold no more than `len` bytes.
+    pub(crate) fn cut_vectors(
+        &self,
+        args: &[u64; 6],
+        len: u64,
+        mem: &dyn Memory,
+    ) -> Vec<(u64, Vec<u8>)> {
+        let Some(arg) = self.data_arg() else {
+            return Vec::new();
+        };
+        let Some(Kind::Ptr(_, to)) = self.args.get(arg).map(|a| &a.kind) else {
+            return Vec::new();
+        };
+        let frame = Frame::new(self, args, 0, mem, mem);
+        super::message::cut(to, args.get(arg).copied().unwrap_or(0), len, &frame)
+    }
 }

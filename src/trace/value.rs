@@ -21,7 +21,7 @@ impl Field {
     }
 
     /// Whether this is its name, or what it is the address of.
-    fn is(&self, name: &str) -> bool {
+    pub(crate) fn is(&self, name: &str) -> bool {
         if !self.name.is_empty() || name.is_empty() {
             // strace 4 writes lengths behind names: `msg_iov(1)=[…]`.
             let counted = || self.name.strip_prefix(name)?.strip_prefix('(');

@@ -2,13 +2,14 @@
 
 use super::engine::{Engine, Task, Then};
 use crate::image;
-use crate::inject::hook::{Decision, HookCall, Phase};
+use crate::inject::hook::{Decision, HookCall, Room};
 use crate::inject::native::refused;
 use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};
 use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Stopped, cpuid, proc};
+use std::time::Instant;
 
 /// How much a pipe takes, if nobody has made it smaller.
 const PIPE: u64 = 16 << 12;
@@ -27,7 +28,9 @@ impl Engine<'_> {
             task.set_regs(&regs)?;
             return Ok(Then::Resume(task, 0));
         };
-        let mut seen = self.see(me, &task, call.resolve(&args), args);
+        let mut seen = self
+            .see(me, &task, call.resolve(&args), args)
+            .with_regs(regs);
         self.hooks.enter(&mut seen).map_err(Error::Hook)?;
         if let Some(reason) = seen.stop.take() {
             self.log.call(&seen, seen.ret());
@@ -47,11 +50,25 @@ impl Engine<'_> {
         if let Some(signal) = seen.signal.take() {
             task.send_to(me.process, signal);
         }
+        let delay = seen.take_delay();
+        if !delay.is_zero() {
+            let until = Instant::now().checked_add(delay);
+            me.pending = Some(Box::new(seen));
+            return Ok(match until {
+                Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
+                None => Then::Listen(task),
+            });
+        }
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);
         }
         if matches!(seen.call.name, "exit" | "exit_group") {
             self.log.call(&seen, None);
+            if seen.args != seen.asked {
+                let mut regs = task.regs()?;
+                regs.set_args(seen.args);
+                task.set_regs(&regs)?;
+            }
             return Ok(Then::Resume(task, 0));
         }
         let refused = self
@@ -92,10 +109,11 @@ impl Engine<'_> {
         ret: i64,
     ) -> Result<Then> {
         let mut regs = task.regs()?;
-        seen.phase = Phase::Exit;
-        seen.ret = Some(ret);
+        seen.answered(ret);
         let ret = self.settle(&mut seen)?;
         self.log.call(&seen, Some(ret));
+        seen.give_back()?;
+        regs.set_args(seen.asked);
         regs.answer(ret);
         task.set_regs(&regs)?;
         self.after(me, task, seen)
@@ -118,6 +136,11 @@ impl Engine<'_> {
         }
         if (-516..=-512).contains(&given) {
             // Interrupted: the kernel deals with the signal first, and makes it again.
+            if seen.is_changed() {
+                seen.give_back()?;
+                regs.set_args(seen.asked);
+                task.set_regs(&regs)?;
+            }
             return Ok(Then::Resume(task, 0));
         }
         let executed = matches!(seen.call.name, "execve" | "execveat") && given == 0;
@@ -135,12 +158,11 @@ impl Engine<'_> {
         if !self.identity.is_real() && seen.call.name == "set_tid_address" {
             given = me.tid.into();
         }
-        seen.phase = Phase::Exit;
-        seen.ret = Some(given);
+        seen.answered(given);
         let ret = self.settle(&mut seen)?;
         self.log.call(&seen, Some(ret));
-        if !executed && (ret != regs.ret() || called != seen.args) {
-            regs.set_args(seen.args);
+        if !executed && (ret != regs.ret() || called != seen.asked) {
+            regs.set_args(seen.asked);
             regs.set_ret(ret);
             task.set_regs(&regs)?;
         }
@@ -154,12 +176,18 @@ impl Engine<'_> {
         if let Some(signal) = seen.signal {
             task.send_to(me.process, signal);
         }
-        Ok(Then::Resume(task, 0))
+        let delay = seen.take_delay();
+        Ok(match Instant::now().checked_add(delay) {
+            _ if delay.is_zero() => Then::Resume(task, 0),
+            Some(until) => Then::Later(until, Box::new(Then::Resume(task, 0))),
+            None => Then::Listen(task),
+        })
     }
 
     /// A new program: it is made to show its calls as the first one was.
     fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
         let tid = task.tid();
+        me.room = Room::default();
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
         let Some(recording) = &self.recording else {
             return Ok(());
@@ -186,27 +214,18 @@ impl Engine<'_> {
             let rest = path.strip_prefix(cwd.as_slice())?;
             rest.starts_with(b"/").then(|| path.len() - rest.len() + 1)
         });
-        HookCall {
+        let mut seen = HookCall::new(
             call,
             args,
-            memory: task.memory(),
-            shared: self.shared.clone(),
-            index: None,
-            count: self.log.count(call.nr),
-            event: None,
-            pid: me.pid,
-            tid: me.tid,
-            phase: Phase::Enter,
-            ret: None,
-            fd_path,
-            fd_below,
-            opened: None,
-            decision: Decision::Default,
-            stop: None,
-            signal: None,
-            rules: Vec::new(),
-            before: Vec::new(),
-        }
+            (me.pid, me.tid),
+            task.memory(),
+            self.shared.clone(),
+        )
+        .with_count(self.log.count(call.nr))
+        .with_room(&me.room);
+        seen.fd_path = fd_path;
+        seen.fd_below = fd_below;
+        seen
     }
 
     /// Runs the exit hooks, makes memory agree with what they decided, and returns the final answer.

@@ -4,7 +4,7 @@ use super::clock::{Clocks, Moved};
 use super::identity::Identity;
 use super::streams::Streams;
 use crate::inject::calls::Log;
-use crate::inject::hook::{HookCall, Hooks};
+use crate::inject::hook::{HookCall, Hooks, Room};
 use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};
 use crate::recording::Recording;
@@ -52,6 +52,8 @@ pub(super) enum Then {
     Resume(Stopped, i32),
     /// It goes on to the exit of the call that it is in, and gets this signal first (0: none).
     ToExit(Stopped, i32),
+    /// It makes the call at whose entry it stands, which hooks have seen.
+    Enter(Stopped),
     /// It stays stopped by job control.
     Listen(Stopped),
     /// It stands still for a while, and then this.
@@ -76,6 +78,8 @@ pub(super) struct Task {
     pub moved: Option<Moved>,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
+    /// Where hooks put what is longer than what the process has.
+    pub room: Room,
     kernel: Kernel,
 }
 
@@ -97,6 +101,7 @@ impl Task {
             floods: false,
             moved: None,
             segv,
+            room: Room::default(),
             kernel: Kernel::Taken,
         }
     }
@@ -346,6 +351,12 @@ impl<'a> Engine<'a> {
             Then::Resume(task, 0) => task.resume(),
             Then::Resume(task, signal) => task.resume_with(signal),
             Then::ToExit(task, signal) => task.resume_to_exit_with(signal),
+            Then::Enter(task) => {
+                return self.with(tid, |engine, me| match me.pending.take() {
+                    Some(seen) => engine.make_call(me, task, *seen),
+                    None => Ok(Then::Resume(task, 0)),
+                });
+            }
             Then::Listen(task) => task.listen(),
             Then::Later(until, then) => {
                 if let Some(me) = self.tasks.get_mut(&tid) {

@@ -1,8 +1,9 @@
 //! Tasks come and go.
 
 use super::engine::{Engine, Task};
-use crate::inject::Result;
+use crate::inject::hook::HookExit;
 use crate::inject::outcome::Status;
+use crate::inject::{Error, Result};
 use crate::trace::Exit;
 use crate::tracee::{self, Running, proc};
 
@@ -16,7 +17,10 @@ impl Engine<'_> {
             Err(_) => tid,
         };
         let (own_tid, pid) = self.identity.of_child(tid, process, maker);
-        let child = Task::new(process, pid, own_tid, maker.segv.clone());
+        let mut child = Task::new(process, pid, own_tid, maker.segv.clone());
+        if process == maker.process {
+            child.room = maker.room.clone();
+        }
         let child = child.runs(Running::of_another(tid));
         self.tasks.insert(tid, child);
         if let Some(status) = self.early.remove(&tid) {
@@ -77,6 +81,8 @@ impl Engine<'_> {
             self.exit = Some(exit);
         }
         self.drain();
+        let told = HookExit { pid: me.pid, exit };
+        self.hooks.exited(&told).map_err(Error::Hook)?;
         self.wait_for_rest()?;
         Ok(None)
     }

@@ -1,7 +1,9 @@
 //! Signals of live tasks: all are real; only what traps the time stamp counter and cpuid is ours.
 
 use super::engine::{Engine, Task, Then};
-use crate::inject::Result;
+use crate::inject::hook::HookSignal;
+use crate::inject::outcome::{Injected, Status};
+use crate::inject::{Error, Result};
 use crate::tracee::{Stopped, tsc};
 
 impl Engine<'_> {
@@ -14,6 +16,20 @@ impl Engine<'_> {
         if signal == libc::SIGSEGV && self.answer_trap(me, &mut task)? {
             return Ok(Then::on(me, task));
         }
+        let mut seen = HookSignal::new(signal, task.siginfo()?, (me.pid, me.tid));
+        self.hooks.signal(&mut seen).map_err(Error::Hook)?;
+        if !seen.rules.is_empty() {
+            self.log.injected.push(Injected {
+                index: None,
+                event: None,
+                call: seen.decoded_line(),
+                rule: seen.rules.join(", "),
+            });
+        }
+        if let Some(reason) = seen.stop.take() {
+            return Ok(Then::End(Status::Stopped, Some(reason)));
+        }
+        let signal = seen.delivered().unwrap_or(0);
         // A call that it interrupts comes to its exit all the same.
         Ok(match me.pending {
             Some(_) => Then::ToExit(task, signal),

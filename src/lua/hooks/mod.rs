@@ -117,6 +117,7 @@ impl LuaHooks {
             end: None,
             finally: self.finally,
             timeout: self.timeout,
+            ..inject::Options::default()
         }
     }
 

@@ -181,7 +181,8 @@ fn read_rule(hook: &mut Hook, rule: &Table, more: &[&str]) -> mlua::Result<()> {
         Action::Fail(_) | Action::Return(_) => 0,
         Action::Short(_) => 1,
         Action::Signal(_) => 2,
-        Action::Live => 3,
+        Action::Delay(_) => 3,
+        Action::Live => 4,
     });
     if hook.actions.is_empty() && hook.enter.is_none() && hook.exit.is_none() {
         return Err(raise(format!(

@@ -1,0 +1,371 @@
+//! A call, as a hook sees it.
+
+use super::Phase;
+use super::change::Lent;
+use super::room::{Piece, Room};
+use crate::image::Chunk;
+use crate::recording::{DescriptorTable, Effect};
+use crate::replay::SharedMemory;
+use crate::syscall::{Memory, Moved, Syscall};
+use crate::trace::Value;
+use crate::tracee::{Regs, Result, TaskMemory};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a hook decided at a call's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// The trace (or the kernel) answers.
+    Default,
+    /// It is not made, and returns this.
+    Answer(i64),
+    /// It moves at most this many bytes.
+    Short(u64),
+    /// The process goes live with this call.
+    Live,
+}
+
+/// A call, as a hook sees it. Valid while the hook runs.
+///
+/// Who drives the process makes one at the call's entry ([`HookCall::new`]), has the enter hooks run, does what they
+/// [decided](HookCall::decision) with the arguments that they left in [`HookCall::raw`], has the exit hooks run after
+/// [`HookCall::answered`], and in the end gives back what the call was lent ([`HookCall::give_back`]) and the
+/// registers of [`HookCall::asked`].
+#[derive(Clone, Debug)]
+pub struct HookCall {
+    pub(crate) call: &'static Syscall,
+    /// The arguments that count.
+    pub(crate) args: [u64; 6],
+    /// Those that the process passed.
+    pub(crate) asked: [u64; 6],
+    pub(crate) memory: TaskMemory,
+    pub(crate) shared: SharedMemory,
+    pub(crate) index: Option<usize>,
+    pub(crate) count: u64,
+    pub(crate) event: Option<u64>,
+    pub(crate) pid: i32,
+    pub(crate) tid: i32,
+    pub(crate) phase: Phase,
+    pub(crate) ret: Option<i64>,
+    pub(crate) fd_path: Option<Vec<u8>>,
+    /// Where in it the part below the current directory begins.
+    pub(crate) fd_below: Option<usize>,
+    /// What the recorded call opened, where it is known.
+    pub(crate) opened: Option<Effect>,
+    pub(crate) decision: Decision,
+    pub(crate) stop: Option<String>,
+    pub(crate) signal: Option<i32>,
+    /// What the hooks that interfered call themselves.
+    pub(crate) rules: Vec<String>,
+    /// The memory that the answer has overwritten.
+    pub(crate) before: Vec<Chunk>,
+    /// The memory that was changed for the kernel to see, and is the program's own again afterwards.
+    pub(crate) lent: Vec<Lent>,
+    /// Where there is room for more than the process has.
+    pub(crate) room: Room,
+    pub(crate) pieces: Vec<Rc<Piece>>,
+    pub(crate) delay: Duration,
+    /// The registers at the call's entry.
+    pub(crate) regs: Option<Regs>,
+    /// The process's descriptors.
+    pub(crate) files: Option<Rc<DescriptorTable>>,
+    pub(crate) fd_offset: Option<u64>,
+}
+
+impl HookCall {
+    /// A call at its entry, of this task as recorded, whose memory that is.
+    pub fn new(
+        call: &'static Syscall,
+        args: [u64; 6],
+        (pid, tid): (i32, i32),
+        memory: TaskMemory,
+        shared: SharedMemory,
+    ) -> HookCall {
+        HookCall {
+            call,
+            args,
+            asked: args,
+            memory,
+            shared,
+            index: None,
+            count: 1,
+            event: None,
+            pid,
+            tid,
+            phase: Phase::Enter,
+            ret: None,
+            fd_path: None,
+            fd_below: None,
+            opened: None,
+            decision: Decision::Default,
+            stop: None,
+            signal: None,
+            rules: Vec::new(),
+            before: Vec::new(),
+            lent: Vec::new(),
+            room: Room::default(),
+            pieces: Vec::new(),
+            delay: Duration::ZERO,
+            regs: None,
+            files: None,
+            fd_offset: None,
+        }
+    }
+
+    /// What is known of the descriptor that the call is about, where it is about one.
+    #[must_use]
+    pub fn with_descriptor(mut self, files: &DescriptorTable) -> HookCall {
+        if let Some(file) = self.fd().and_then(|fd| files.get(fd)) {
+            self.fd_below = file.path.strip_prefix(files.cwd()).and_then(|rest| {
+                rest.starts_with(b"/")
+                    .then(|| file.path.len() - rest.len() + 1)
+            });
+            self.fd_path = Some(file.path.clone());
+            self.fd_offset = Some(file.offset).filter(|_| file.moves);
+        }
+        self
+    }
+
+    /// Where strings and the like are put that are longer than what the process has; calls of one process share it.
+    #[must_use]
+    pub fn with_room(mut self, room: &Room) -> HookCall {
+        self.room = room.clone();
+        self
+    }
+
+    /// The registers at the call's entry.
+    #[must_use]
+    pub fn with_regs(mut self, regs: Regs) -> HookCall {
+        self.regs = Some(regs);
+        self
+    }
+
+    /// How many calls of this name there have been, this one included.
+    #[must_use]
+    pub fn with_count(mut self, count: u64) -> HookCall {
+        self.count = count;
+        self
+    }
+
+    /// All descriptors of the process, for hooks that ask.
+    #[must_use]
+    pub fn with_files(mut self, files: Rc<DescriptorTable>) -> HookCall {
+        self.files = Some(files);
+        self
+    }
+
+    /// The call has been answered: the exit hooks come next.
+    pub fn answered(&mut self, ret: i64) {
+        self.phase = Phase::Exit;
+        self.ret = Some(ret);
+    }
+
+    /// The arguments as the process passed them; its registers are to have them again when the call returns.
+    pub fn asked(&self) -> [u64; 6] {
+        self.asked
+    }
+
+    /// Takes the time longer that hooks want it to.
+    pub fn delay(&mut self, time: Duration) {
+        self.delay = self.delay.saturating_add(time);
+    }
+
+    /// How much longer in all, and no longer from now on.
+    pub fn take_delay(&mut self) -> Duration {
+        std::mem::take(&mut self.delay)
+    }
+
+    /// What the enter hooks decided.
+    #[allow(dead_code, reason = "for engines outside of this module")]
+    pub(crate) fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    /// The call's description (its name, its arguments' names, …).
+    pub fn syscall(&self) -> &'static Syscall {
+        self.call
+    }
+
+    /// The call's name.
+    pub fn name(&self) -> &'static str {
+        self.call.name
+    }
+
+    /// The call's number.
+    pub fn nr(&self) -> u32 {
+        self.call.nr
+    }
+
+    /// The argument registers.
+    pub fn raw(&self) -> [u64; 6] {
+        self.args
+    }
+
+    /// The index in the trace, from 0; `None` in live.
+    pub fn index(&self) -> Option<usize> {
+        self.index
+    }
+
+    /// How many calls of this name there have been since the injection began, this one included.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The event, where the trace is a recording's.
+    pub fn event(&self) -> Option<u64> {
+        self.event
+    }
+
+    /// The pid as recorded.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The tid as recorded.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Entry or exit.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The return value: negative is -errno. `None` while there is none: at entry, unless a hook that ran before set it.
+    pub fn ret(&self) -> Option<i64> {
+        match (self.phase, self.decision) {
+            (Phase::Enter, Decision::Answer(ret)) => Some(ret),
+            (Phase::Enter, _) => None,
+            (Phase::Exit, _) => self.ret,
+        }
+    }
+
+    /// Sets the return value (negative is -errno). At entry, the call is then not made.
+    pub fn set_ret(&mut self, ret: i64) {
+        match self.phase {
+            Phase::Enter => self.decision = Decision::Answer(ret),
+            Phase::Exit => self.ret = Some(ret),
+        }
+    }
+
+    /// Lets the call fail with this errno (positive).
+    pub fn fail(&mut self, errno: i32) {
+        self.set_ret(-i64::from(errno));
+    }
+
+    /// The call moves at most this many bytes; the rest comes when it is made again.
+    pub fn short(&mut self, len: u64) {
+        match self.phase {
+            Phase::Enter => self.decision = Decision::Short(len),
+            Phase::Exit => {
+                self.ret = self.ret.map(|ret| ret.min(len as i64));
+            }
+        }
+    }
+
+    /// The process goes on live, from this call.
+    pub fn live(&mut self) {
+        self.decision = Decision::Live;
+    }
+
+    /// The injection ends here.
+    pub fn stop(&mut self, reason: impl Into<String>) {
+        self.stop = Some(reason.into());
+    }
+
+    /// Sends the process this signal once the call has been answered.
+    pub fn send_signal(&mut self, signal: i32) {
+        self.signal = Some(signal);
+    }
+
+    /// Notes who interfered, for [`super::Injected::rule`].
+    pub fn note_rule(&mut self, rule: impl Into<String>) {
+        self.rules.push(rule.into());
+    }
+
+    /// The arguments, decoded; what comes out is known at exit only.
+    pub fn values(&self) -> Vec<Value> {
+        self.call
+            .decode(&self.args, self.ret(), &self.memory, &self.memory)
+    }
+
+    /// The names of [`HookCall::values`], as in the man page.
+    pub fn arg_names(&self) -> Vec<&'static str> {
+        self.call.shown_names(&self.args)
+    }
+
+    /// The index among [`HookCall::values`] of an argument by its name in the man page.
+    pub fn arg_index(&self, name: &str) -> Option<usize> {
+        self.arg_names().iter().position(|&known| known == name)
+    }
+
+    /// The descriptor that the call is about.
+    pub fn fd(&self) -> Option<i32> {
+        self.call.fd_arg().map(|arg| self.args[arg] as i32)
+    }
+
+    /// The paths among the arguments; where there are none, the path behind the descriptor.
+    pub fn paths(&self) -> Vec<Vec<u8>> {
+        let values = self
+            .call
+            .decode(&self.args, None, &self.memory, &self.memory);
+        let mut paths: Vec<Vec<u8>> = self
+            .call
+            .path_args()
+            .into_iter()
+            .filter_map(|arg| values.get(arg)?.as_bytes().map(<[u8]>::to_vec))
+            .filter(|path| !path.is_empty())
+            .collect();
+        if paths.is_empty() {
+            paths.extend(self.fd_path.clone());
+        }
+        paths
+    }
+
+    /// Whether one of the call's paths is meant; that behind its descriptor is taken absolute, and from the
+    /// current directory, since programs open files either way.
+    pub fn is_about(&self, meant: impl Fn(&[u8]) -> bool) -> bool {
+        let below = match (&self.fd_path, self.fd_below) {
+            (Some(path), Some(at)) => path.get(at..),
+            _ => None,
+        };
+        let paths = self.paths();
+        let by_fd = Some(paths.as_slice()) == self.fd_path.as_ref().map(std::slice::from_ref);
+        paths.iter().any(|path| meant(path)) || (by_fd && below.is_some_and(meant))
+    }
+
+    /// The first of [`HookCall::paths`].
+    pub fn path(&self) -> Option<Vec<u8>> {
+        self.paths().into_iter().next()
+    }
+
+    /// How many bytes the call asks to move.
+    pub fn size(&self) -> Option<u64> {
+        self.call.size_arg().map(|arg| self.args[arg])
+    }
+
+    /// Whether the call moves data, and which way.
+    pub fn moves_data(&self) -> Option<Moved> {
+        self.call.moves_data()
+    }
+
+    /// Writes to the process's memory, remembering what was there.
+    pub(crate) fn overwrite(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut data = vec![0; bytes.len()];
+        if self.memory.read(addr, &mut data) == data.len() {
+            self.before.push(Chunk { addr, data });
+        }
+        self.shared.write(self.memory, addr, bytes)
+    }
+
+    /// Puts back what the answer has overwritten, last first.
+    pub(crate) fn undo(&mut self) -> Result<()> {
+        while let Some(chunk) = self.before.pop() {
+            self.shared.write(self.memory, chunk.addr, &chunk.data)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,337 @@
+//! Changing a call's arguments and what they point to.
+
+use super::room::ALL;
+use super::{HookCall, Phase};
+use crate::syscall::{self, Edit, EditError, Memory, Moved, Step, Syscall};
+use crate::trace::Value;
+use crate::tracee;
+use std::rc::Rc;
+
+/// Why a call cannot be changed so.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// It cannot be that.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// More than there is room for in the process.
+    #[error("{len} bytes are too many to pass in the place of others: there is room for {room}")]
+    NoRoom {
+        /// How many bytes.
+        len: usize,
+        /// How many there can be.
+        room: u64,
+    },
+    /// Data that does not fit.
+    #[error("{len} bytes do not fit into the buffer of this {call}, which has {room}")]
+    TooLong {
+        /// The call.
+        call: &'static str,
+        /// How many bytes.
+        len: usize,
+        /// How many there is room for.
+        room: u64,
+    },
+    /// A call without data.
+    #[error("{0} moves no data that could be set")]
+    NoData(&'static str),
+    /// Data that the kernel has read already, or not yet stored.
+    #[error("the data of {call} can be set at {phase} only")]
+    Phase {
+        /// The call.
+        call: &'static str,
+        /// When.
+        phase: &'static str,
+    },
+    /// Several messages at once.
+    #[error(
+        "{call} moves several messages: set the data of one, as in call.args.{arg}[1].msg_hdr.msg_iov[1].iov_base"
+    )]
+    Messages {
+        /// The call.
+        call: &'static str,
+        /// The argument.
+        arg: &'static str,
+    },
+    /// Something that this call does not have.
+    #[error("{call} has no {what}")]
+    Without {
+        /// The call.
+        call: &'static str,
+        /// What.
+        what: &'static str,
+    },
+    /// The process's memory cannot be written.
+    #[error(transparent)]
+    Memory(#[from] tracee::Error),
+}
+
+type Result<T> = std::result::Result<T, ChangeError>;
+
+impl HookCall {
+    /// The index among the call's [`Syscall::args`] of an argument by its name.
+    pub fn formal(&self, name: &str) -> Option<usize> {
+        self.call.arg(name)
+    }
+
+    /// An argument, by its index among the call's [`Syscall::args`], or a part of it, as it is now.
+    pub fn look(&self, arg: usize, way: &[Step]) -> Option<Value> {
+        match way {
+            [] => self.call.look(arg, &self.args, self.ret(), &self.memory),
+            way => self
+                .call
+                .look_at((arg, way), &self.args, self.ret(), &self.memory),
+        }
+    }
+
+    /// Changes an argument, or a part of it: at the entry what the kernel will see, at the exit what it left.
+    ///
+    /// # Errors
+    /// If it cannot be that.
+    pub fn change(&mut self, arg: usize, way: &[Step], value: &Value) -> Result<()> {
+        let is_data = way.is_empty() && self.call.data_arg() == Some(arg);
+        if let (true, Value::Str { bytes, .. }, false) =
+            (is_data, value.meaning(), self.call.moves_messages())
+        {
+            return self.set_data(&bytes.clone());
+        }
+        let ret = self.ret();
+        let edits = self
+            .call
+            .edit((arg, way), value, &self.args, ret, &self.memory)?;
+        for edit in edits {
+            self.apply(arg, edit)?;
+        }
+        Ok(())
+    }
+
+    /// Sets a register in which an argument is passed, by its index from 0.
+    ///
+    /// # Errors
+    /// At the exit: the call has been made.
+    pub fn set_raw(&mut self, index: usize, value: u64) -> Result<()> {
+        if self.phase == Phase::Exit {
+            let (call, phase) = (self.name(), "enter");
+            return Err(ChangeError::Phase { call, phase });
+        }
+        if let Some(arg) = self.args.get_mut(index) {
+            *arg = value;
+        }
+        self.resolve();
+        Ok(())
+    }
+
+    /// Another command makes another variant of a call of many.
+    fn resolve(&mut self) {
+        if let Some(call) = syscall::by_nr(self.call.nr.into()) {
+            self.call = call.resolve(&self.args);
+        }
+    }
+
+    fn apply(&mut self, arg: usize, edit: Edit) -> Result<()> {
+        match edit {
+            Edit::Register(raw) => self.set_arg(arg, raw),
+            Edit::Write(addr, bytes) => self.store(addr, &bytes)?,
+            Edit::Place {
+                mut bytes,
+                inner,
+                pointer,
+            } => {
+                let Some(piece) = self.room.take(bytes.len()) else {
+                    return Err(ChangeError::NoRoom {
+                        len: bytes.len(),
+                        room: ALL,
+                    });
+                };
+                for (at, target) in inner {
+                    let addr = (piece.addr + target as u64).to_le_bytes();
+                    if let Some(place) = bytes.get_mut(at..at + addr.len()) {
+                        place.copy_from_slice(&addr);
+                    }
+                }
+                self.memory.write(piece.addr, &bytes)?;
+                match pointer {
+                    Some(at) => self.store(at, &piece.addr.to_le_bytes())?,
+                    None => self.set_arg(arg, piece.addr),
+                }
+                self.pieces.push(Rc::new(piece));
+            }
+            Edit::Return(ret) => {
+                if self.ret().is_some_and(|ret| ret >= 0) {
+                    self.set_ret(ret);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_arg(&mut self, arg: usize, raw: u64) {
+        if let Some(place) = self.args.get_mut(arg) {
+            *place = raw;
+        }
+        self.resolve();
+    }
+
+    /// Before the call is made, the kernel is to see it and the program not; afterwards it is part of the answer.
+    fn store(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
+        match self.ret() {
+            None => self.lend(addr, bytes)?,
+            Some(_) => self.overwrite(addr, bytes)?,
+        }
+        Ok(())
+    }
+
+    /// The bytes that the call moves: what a write-like call passes, what a read-like call got.
+    /// `None` where it moves none, failed, or has not been answered.
+    pub fn data(&self) -> Option<Vec<u8>> {
+        let regions = match self.call.moves_data()? {
+            Moved::In => {
+                let len = match self.ret() {
+                    Some(ret) => u64::try_from(ret).ok()?,
+                    None => u64::MAX,
+                };
+                let len = if self.call.moves_messages() {
+                    u64::MAX
+                } else {
+                    len
+                };
+                self.call.data_regions(&self.args, len, &self.memory)
+            }
+            Moved::Out => {
+                let ret = self.ret().filter(|ret| *ret >= 0)?;
+                self.call.received_regions(&self.args, ret, &self.memory)
+            }
+        };
+        let mut data = Vec::new();
+        for region in regions {
+            data.extend(self.memory.bytes(region.addr, region.len));
+        }
+        Some(data)
+    }
+
+    /// Sets the bytes that the call moves: at the entry those that a write-like call passes, whose length follows; at
+    /// the exit those that a read-like call got, whose return value follows. Where the call is not made and returns
+    /// something already, the latter can be set at the entry, too.
+    ///
+    /// # Errors
+    /// If they do not fit into the buffer, or it is not the time.
+    pub fn set_data(&mut self, bytes: &[u8]) -> Result<()> {
+        let call = self.name();
+        let moved = self.call.moves_data().ok_or(ChangeError::NoData(call))?;
+        if self.call.moves_messages() {
+            let arg = self.call.data_arg().and_then(|arg| self.call.args.get(arg));
+            let arg = arg.map_or("msgvec", |arg| arg.name);
+            return Err(ChangeError::Messages { call, arg });
+        }
+        match (moved, self.phase) {
+            (Moved::In, Phase::Enter) => return self.pass_data(bytes),
+            (Moved::In, Phase::Exit) => {
+                let phase = "enter";
+                return Err(ChangeError::Phase { call, phase });
+            }
+            (Moved::Out, _) => {}
+        }
+        let regions = self.call.data_regions(&self.args, u64::MAX, &self.memory);
+        let room: u64 = regions.iter().map(|region| region.len as u64).sum();
+        let len = bytes.len();
+        if len as u64 > room {
+            return Err(ChangeError::TooLong { call, len, room });
+        }
+        let mut rest = bytes;
+        for region in regions {
+            let (now, later) = rest.split_at(region.len.min(rest.len()));
+            self.overwrite(region.addr, now)?;
+            rest = later;
+        }
+        self.set_ret(len as i64);
+        Ok(())
+    }
+
+    /// Has a write-like call pass other bytes.
+    fn pass_data(&mut self, bytes: &[u8]) -> Result<()> {
+        let call = self.name();
+        let regions = self.call.data_regions(&self.args, u64::MAX, &self.memory);
+        let room: u64 = regions.iter().map(|region| region.len as u64).sum();
+        let len = bytes.len();
+        let len_arg = self.call.data_len_arg();
+        if len as u64 > room {
+            let (Some(len_arg), Some(arg)) = (len_arg, self.call.data_arg()) else {
+                return Err(ChangeError::TooLong { call, len, room });
+            };
+            let (bytes, inner, pointer) = (bytes.to_vec(), Vec::new(), None);
+            let place = Edit::Place {
+                bytes,
+                inner,
+                pointer,
+            };
+            self.apply(arg, place)?;
+            self.set_arg(len_arg, len as u64);
+            return Ok(());
+        }
+        let mut rest = bytes;
+        for region in regions {
+            let (now, later) = rest.split_at(region.len.min(rest.len()));
+            self.lend(region.addr, now)?;
+            rest = later;
+        }
+        match len_arg {
+            Some(arg) => self.set_arg(arg, len as u64),
+            None => {
+                let cut = self.call.cut_vectors(&self.args, len as u64, &self.memory);
+                for (addr, bytes) in cut {
+                    self.lend(addr, &bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the enter hooks changed what the kernel gets.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.args != self.asked || !self.lent.is_empty()
+    }
+
+    /// Gives the program back what it passed, where the call was made with something else. What the kernel has stored
+    /// there meanwhile stays.
+    ///
+    /// # Errors
+    /// If its memory cannot be written.
+    pub fn give_back(&self) -> tracee::Result<()> {
+        let mut now = Vec::new();
+        for lent in self.lent.iter().rev() {
+            now.resize(lent.new.len(), 0);
+            if self.memory.read(lent.addr, &mut now) == now.len() && now == lent.new {
+                self.shared.write(self.memory, lent.addr, &lent.old)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to the process's memory for the kernel to see; the program gets its own back.
+    fn lend(&mut self, addr: u64, bytes: &[u8]) -> tracee::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut old = vec![0; bytes.len()];
+        self.memory.read_exact(addr, &mut old)?;
+        self.shared.write(self.memory, addr, bytes)?;
+        self.lent.push(Lent {
+            addr,
+            old,
+            new: bytes.to_vec(),
+        });
+        Ok(())
+    }
+
+    /// The call's description, which says more of its arguments.
+    pub fn described(&self) -> &'static Syscall {
+        self.call
+    }
+}
+
+/// Memory of the program that the kernel is to see otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Lent {
+    addr: u64,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}

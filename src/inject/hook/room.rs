@@ -1,0 +1,72 @@
+//! Room in the process for what a hook passes in the place of something shorter.
+
+use crate::tracee::agent;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The upper half of the agent's writable pages: calls made on rrapper's behalf begin at the lower.
+const START: u64 = agent::SCRATCH + agent::SCRATCH_LEN / 2;
+
+/// How much there is in all, in bytes.
+pub(crate) const ALL: u64 = agent::END - START;
+
+/// Which parts of it are in use, by the calls of one process.
+#[derive(Clone, Debug, Default)]
+pub struct Room(Rc<RefCell<Vec<(u64, u64)>>>);
+
+/// A part, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    room: Room,
+    pub addr: u64,
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.room.0.borrow_mut().retain(|&(at, _)| at != self.addr);
+    }
+}
+
+impl Room {
+    /// Takes so many bytes, if they are left in one piece.
+    pub(crate) fn take(&self, len: usize) -> Option<Piece> {
+        let len = u64::try_from(len)
+            .ok()?
+            .max(1)
+            .checked_next_multiple_of(16)?;
+        let mut used = self.0.borrow_mut();
+        let mut addr = START;
+        for &(from, to) in used.iter() {
+            if from - addr >= len {
+                break;
+            }
+            addr = to;
+        }
+        let end = addr.checked_add(len).filter(|&end| end <= agent::END)?;
+        used.push((addr, end));
+        used.sort_unstable();
+        Some(Piece {
+            room: self.clone(),
+            addr,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_do_not_overlap_and_come_back() {
+        let room = Room::default();
+        let a = room.take(100).unwrap();
+        let b = room.take(5000).unwrap();
+        assert!(a.addr + 100 <= b.addr && b.addr + 5000 <= agent::END);
+        assert!(room.take(ALL as usize - 100).is_none());
+        let at = a.addr;
+        drop(a);
+        assert_eq!(room.take(50).unwrap().addr, at);
+        drop(b);
+        assert!(room.take(ALL as usize).is_some());
+    }
+}

@@ -1,0 +1,247 @@
+//! Which calls are meant, and which of them: strace's expressions for sets of calls and for `when`.
+
+use crate::syscall::{self, Syscall};
+
+/// Which calls a rule is about: an expression in strace's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector {
+    text: String,
+    terms: Vec<Term>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Term {
+    negated: bool,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    All,
+    Class(String),
+    /// The calls whose names match.
+    Pattern(Vec<&'static str>),
+    Name(&'static str),
+}
+
+/// A name that no call has, or that of no class.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownCall {
+    /// A call.
+    #[error("unknown system call {name:?}{}", did_you_mean(.suggestions))]
+    Name {
+        /// The name.
+        name: String,
+        /// Names that are near.
+        suggestions: Vec<&'static str>,
+    },
+    /// A class.
+    #[error(
+        "unknown class {name:?}: classes are %file, %desc, %network, %process, %signal, %memory, %ipc, %%stat \
+         and the others of strace's"
+    )]
+    Class {
+        /// The name.
+        name: String,
+    },
+    /// A pattern.
+    #[error("{pattern} matches the name of no system call")]
+    Pattern {
+        /// As written.
+        pattern: String,
+    },
+}
+
+fn did_you_mean(names: &[&'static str]) -> String {
+    match names {
+        [] => String::new(),
+        names => {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            format!("; did you mean {}?", names.join(" or "))
+        }
+    }
+}
+
+impl Selector {
+    /// Reads `name`, `name,name`, `%class`, `!name`, `*`, `*stat*`. Old and i386 names are aliases.
+    ///
+    /// # Errors
+    /// If a name is that of no call.
+    pub fn parse(text: &str) -> Result<Selector, UnknownCall> {
+        let mut terms = Vec::new();
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
+            let (negated, name) = match part.strip_prefix('!') {
+                Some(name) => (true, name),
+                None => (false, part),
+            };
+            let what = if matches!(name, "*" | "all" | "%all") {
+                What::All
+            } else if name.starts_with('%') {
+                class(name)?
+            } else if name.contains(['*', '?', '[']) {
+                let pattern = glob::Pattern::new(name).ok();
+                let matches = |call: &str| pattern.as_ref().is_some_and(|p| p.matches(call));
+                among(name, matches)?
+            } else {
+                What::Name(lookup(name)?.name)
+            };
+            terms.push(Term { negated, what });
+        }
+        Ok(Selector {
+            text: text.to_string(),
+            terms,
+        })
+    }
+
+    /// The calls whose names match; `text` says how in messages.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn matching(
+        text: impl Into<String>,
+        matches: impl Fn(&str) -> bool,
+    ) -> Result<Selector, UnknownCall> {
+        let text = text.into();
+        let what = among(&text, matches)?;
+        let negated = false;
+        let terms = vec![Term { negated, what }];
+        Ok(Selector { text, terms })
+    }
+
+    /// Whether a call is among them.
+    pub fn matches(&self, call: &Syscall) -> bool {
+        let hit = |term: &Term| match &term.what {
+            What::All => true,
+            What::Class(class) => call.is_in_class(class),
+            What::Pattern(names) => names.contains(&call.name),
+            What::Name(name) => *name == call.name,
+        };
+        let only_negated = self.terms.iter().all(|term| term.negated);
+        let wanted = only_negated || self.terms.iter().any(|term| !term.negated && hit(term));
+        wanted && !self.terms.iter().any(|term| term.negated && hit(term))
+    }
+
+    /// Whether the call of this name is among them. One that is not known has no class, and no name that could be asked for.
+    pub fn matches_name(&self, name: &str) -> bool {
+        match syscall::by_name(name) {
+            Some(call) => self.matches(call),
+            None => self
+                .terms
+                .iter()
+                .all(|term| term.negated != (term.what == What::All)),
+        }
+    }
+
+    /// How specific it is: all calls (0), classes (1), patterns (2), names (3).
+    pub fn rank(&self) -> u8 {
+        let rank = |term: &Term| match term.what {
+            What::All => 0,
+            What::Class(_) => 1,
+            What::Pattern(_) => 2,
+            What::Name(_) => 3,
+        };
+        self.terms.iter().map(rank).min().unwrap_or(0)
+    }
+}
+
+fn among(text: &str, matches: impl Fn(&str) -> bool) -> Result<What, UnknownCall> {
+    let names: Vec<&'static str> = syscall::names().filter(|name| matches(name)).collect();
+    match names.is_empty() {
+        true => Err(UnknownCall::Pattern {
+            pattern: text.to_string(),
+        }),
+        false => Ok(What::Pattern(names)),
+    }
+}
+
+fn class(name: &str) -> Result<What, UnknownCall> {
+    let mut calls = syscall::names().filter_map(syscall::by_name);
+    if calls.any(|call| call.is_in_class(name)) {
+        return Ok(What::Class(name.to_string()));
+    }
+    Err(UnknownCall::Class {
+        name: name.to_string(),
+    })
+}
+
+/// The call of this name, or of which this is an old name.
+///
+/// # Errors
+/// If there is none; says which are near.
+pub(crate) fn lookup(name: &str) -> Result<&'static Syscall, UnknownCall> {
+    syscall::by_name(name).ok_or_else(|| UnknownCall::Name {
+        name: name.to_string(),
+        suggestions: syscall::suggest(name),
+    })
+}
+
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// strace's `when`: `first`, `first+`, `first+step`, `first..last`, `first..last+step`, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    first: u64,
+    last: u64,
+    step: u64,
+}
+
+impl Default for When {
+    fn default() -> When {
+        When {
+            first: 1,
+            last: u64::MAX,
+            step: 1,
+        }
+    }
+}
+
+impl When {
+    /// Reads strace's syntax.
+    ///
+    /// # Errors
+    /// If it is not that; says what would be.
+    pub fn parse(text: &str) -> Result<When, String> {
+        let wrong =
+            || format!("{text:?} is not first[..last][+step], as in \"3\", \"2..5\" or \"1+2\"");
+        let number = |text: &str| {
+            text.trim()
+                .parse::<u64>()
+                .ok()
+                .filter(|&n| n > 0)
+                .ok_or_else(wrong)
+        };
+        let (range, step) = match text.split_once('+') {
+            Some((range, "")) => (range, Some(1)),
+            Some((range, step)) => (range, Some(number(step)?)),
+            None => (text, None),
+        };
+        let (first, last) = match range.split_once("..") {
+            Some((first, last)) => (number(first)?, Some(number(last)?)),
+            None => (number(range)?, None),
+        };
+        let last = match (last, step) {
+            (Some(last), _) if last < first => return Err(wrong()),
+            (Some(last), _) => last,
+            (None, Some(_)) => u64::MAX,
+            (None, None) => first,
+        };
+        Ok(When {
+            first,
+            last,
+            step: step.unwrap_or(1),
+        })
+    }
+
+    /// Whether it holds for the nth call, from 1.
+    pub fn holds(&self, n: u64) -> bool {
+        (self.first..=self.last).contains(&n) && (n - self.first).is_multiple_of(self.step)
+    }
+}

@@ -1,0 +1,585 @@
+//! One argument of a call, or a part of what it points to: what it is now, and what to write where to make it
+//! something else.
+
+use super::frame::{Frame, MOST_VECTORS, Side, read_some, read_word};
+use super::kind::{Dir, Extent, Kind, Len, Num};
+use super::layout::Layout;
+use super::message::{Header, mmsghdr, msghdr, vectors};
+use super::table::Syscall;
+use super::{Memory, Moved, consts};
+use crate::trace::Value;
+
+mod leaf;
+mod look;
+
+pub use look::{is_argument, is_member, near_argument, near_member};
+
+/// A step from an argument to a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The member of this name.
+    Member(String),
+    /// The element with this index, from 0.
+    Element(usize),
+}
+
+/// One thing to do for a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// The argument's register gets this number.
+    Register(u64),
+    /// These bytes go to this address.
+    Write(u64, Vec<u8>),
+    /// These bytes go wherever there is room; a pointer to them goes to `pointer`.
+    Place {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Words among them that are to be the addresses of bytes among them: where, and of which.
+        inner: Vec<(usize, usize)>,
+        /// The address of the pointer; the argument's register where it is `None`.
+        pointer: Option<u64>,
+    },
+    /// The call returns this: how much there is now.
+    Return(i64),
+}
+
+/// Why something cannot be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It has no such member.
+    #[error("has no {name:?}{}", did_you_mean(.near))]
+    NoMember {
+        /// The name.
+        name: String,
+        /// Names that are near.
+        near: Vec<&'static str>,
+    },
+    /// It has fewer elements.
+    #[error("has {count} elements: there is no number {}", index + 1)]
+    NoElement {
+        /// The index, from 0.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// Something else where a number belongs.
+    #[error("is a number, not {0}")]
+    NotANumber(String),
+    /// A constant that nobody knows.
+    #[error("is not {name}, an unknown constant{}", did_you_mean(.near))]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// Names that are near.
+        near: Vec<&'static str>,
+    },
+    /// A number that is too large or too small.
+    #[error("has {size} bytes, into which {value} does not fit")]
+    Range {
+        /// The number.
+        value: i64,
+        /// The bytes.
+        size: usize,
+    },
+    /// A length below zero.
+    #[error("is a number of bytes, and cannot be {0}")]
+    Negative(i64),
+    /// More than there is room for.
+    #[error("has room for {room} bytes, not {len}")]
+    TooLong {
+        /// How many bytes it would be.
+        len: usize,
+        /// The room.
+        room: usize,
+    },
+    /// A null pointer.
+    #[error("is NULL: there is nothing to change behind it")]
+    Null,
+    /// The kernel has stored nothing there.
+    #[error("has nothing stored in it: the call has not been answered, or has failed")]
+    Nothing,
+    /// The kernel has read it already.
+    #[error("is what the program passed: it can be changed at enter only")]
+    Late,
+    /// The process's memory is not what it should be.
+    #[error("points to {0:#x}, which cannot be read")]
+    Unreadable(u64),
+    /// It is not made of that.
+    #[error("cannot be {0}")]
+    Shape(String),
+}
+
+fn did_you_mean(names: &[&'static str]) -> String {
+    match names {
+        [] => String::new(),
+        names => {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            format!("; did you mean {}?", names.join(" or "))
+        }
+    }
+}
+
+/// Why something cannot be changed, and what.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {problem}")]
+pub struct EditError {
+    /// The argument with the way to its part: `fds[1].revents`.
+    pub what: String,
+    /// What the matter is.
+    #[source]
+    pub problem: Problem,
+}
+
+impl From<Problem> for EditError {
+    fn from(problem: Problem) -> EditError {
+        EditError {
+            what: String::new(),
+            problem,
+        }
+    }
+}
+
+impl EditError {
+    /// The same, said from one step further up.
+    fn under(mut self, step: &Step) -> EditError {
+        self.what = match step {
+            Step::Member(name) => format!(".{name}{}", self.what),
+            Step::Element(index) => format!("[{}]{}", index + 1, self.what),
+        };
+        self
+    }
+
+    fn below(mut self, arg: &str) -> EditError {
+        self.what.insert_str(0, arg);
+        self
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, EditError>;
+
+/// Something in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Spot {
+    addr: u64,
+    /// How many bytes there are for it.
+    room: usize,
+    /// Where the pointer to it is: a register, if `None`.
+    pointer: Option<u64>,
+}
+
+/// What to do at the end of a way: with what it leads to, and the steps that go into something that has no parts of
+/// its own in memory.
+type Then<'a, T> = &'a mut dyn FnMut(&Kind, Spot, &[Step], &Frame<'_>) -> Result<T>;
+
+impl Syscall {
+    /// What to write where to make an argument (by its index among [`Syscall::args`]), or a part of it, something
+    /// else. `ret` is what the call returned, or `None` at its entry; `mem` is the process's memory now.
+    ///
+    /// # Errors
+    /// If it has no such part, or cannot be that.
+    pub fn edit(
+        &self,
+        (index, way): (usize, &[Step]),
+        value: &Value,
+        args: &[u64; 6],
+        ret: Option<i64>,
+        mem: &dyn Memory,
+    ) -> std::result::Result<Vec<Edit>, EditError> {
+        let Some(arg) = self.args.get(index) else {
+            return Ok(Vec::new());
+        };
+        let raw = args.get(index).copied().unwrap_or(0);
+        let frame = Frame::new(self, args, ret.unwrap_or(0), mem, mem).pending(ret.is_none());
+        let edits = match &arg.kind {
+            Kind::Num(num) => match way.first() {
+                Some(step) => Err(no_part(step)),
+                None if ret.is_some() => Err(Problem::Late.into()),
+                None => leaf::number(num, value, raw).map(|raw| vec![Edit::Register(raw)]),
+            },
+            Kind::Ptr(dir, to) => pointer((*dir, to), (raw, None), way, value, ret, &frame),
+            _ => Err(Problem::Shape(leaf::shown(value)).into()),
+        };
+        edits.map_err(|error| error.below(arg.name))
+    }
+
+    /// The number that a part of an argument is, whatever the other members say about whether it is there.
+    pub(crate) fn number_at(
+        &self,
+        (index, way): (usize, &[Step]),
+        args: &[u64; 6],
+        ret: Option<i64>,
+        mem: &dyn Memory,
+    ) -> Option<i64> {
+        let Kind::Ptr(_, to) = &self.args.get(index)?.kind else {
+            return None;
+        };
+        let frame = Frame::new(self, args, ret.unwrap_or(0), mem, mem);
+        let addr = args.get(index).copied().filter(|&addr| addr != 0)?;
+        let spot = behind(to, (addr, None), &frame);
+        let number = descend(to, spot, way, &frame, &mut |kind, spot, _, _| {
+            let Kind::Num(num) = kind else {
+                return Ok(None);
+            };
+            let raw = read_word(mem, spot.addr, num.size);
+            Ok(raw.map(|raw| num.extend(raw)))
+        });
+        number.ok().flatten()
+    }
+}
+
+fn no_part(step: &Step) -> EditError {
+    let what = match step {
+        Step::Member(name) => Problem::NoMember {
+            name: name.clone(),
+            near: Vec::new(),
+        },
+        Step::Element(index) => Problem::NoElement {
+            index: *index,
+            count: 0,
+        },
+    };
+    what.into()
+}
+
+/// What is behind a pointer.
+fn behind(kind: &Kind, (addr, pointer): (u64, Option<u64>), frame: &Frame<'_>) -> Spot {
+    Spot {
+        addr,
+        room: frame.size(kind, Side::Entry).unwrap_or(0),
+        pointer,
+    }
+}
+
+/// Whether the kernel fills what is in the vectors of a message.
+fn fills(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Iovec(Moved::Out, _) | Kind::Message(Moved::Out) | Kind::Messages(..)
+    )
+}
+
+/// A pointer, which is at the address in `place` or in a register.
+fn pointer(
+    (dir, to): (Dir, &Kind),
+    (raw, place): (u64, Option<u64>),
+    way: &[Step],
+    value: &Value,
+    ret: Option<i64>,
+    frame: &Frame<'_>,
+) -> Result<Vec<Edit>> {
+    // A number is an address: another pointer.
+    if way.is_empty() && leaf::is_number(value) {
+        let raw = leaf::number(&leaf::ADDRESS, value, raw)?;
+        return match (place, ret) {
+            (Some(at), _) => Ok(vec![Edit::Write(at, raw.to_le_bytes().to_vec())]),
+            (None, None) => Ok(vec![Edit::Register(raw)]),
+            (None, Some(_)) => Err(Problem::Late.into()),
+        };
+    }
+    match ret {
+        Some(ret) if dir.written(ret) || (fills(to) && ret >= 0) => {}
+        Some(_) if dir.reads() && dir != Dir::In => {}
+        Some(_) if dir == Dir::In => return Err(Problem::Late.into()),
+        None if dir.reads() => {}
+        _ => return Err(Problem::Nothing.into()),
+    }
+    if matches!(to, Kind::Path | Kind::Str | Kind::Strings) {
+        return leaf::text(to, (raw, place), way, value, frame);
+    }
+    if raw == 0 {
+        return Err(Problem::Null.into());
+    }
+    let spot = behind(to, (raw, place), frame);
+    descend(to, spot, way, frame, &mut |kind, spot, rest, inner| {
+        put(kind, spot, rest, value, (ret, inner))
+    })
+}
+
+/// Goes along a way and does something at its end.
+fn descend<T>(
+    kind: &Kind,
+    spot: Spot,
+    way: &[Step],
+    frame: &Frame<'_>,
+    then: Then<'_, T>,
+) -> Result<T> {
+    let Some((step, rest)) = way.split_first() else {
+        return then(kind, spot, way, frame);
+    };
+    let found = match (kind, step) {
+        (Kind::Struct(layout) | Kind::Sized(layout, ..), Step::Member(name)) => {
+            member(layout, spot, (name, rest), frame, then)
+        }
+        (Kind::Array(of, _), Step::Element(index)) => {
+            let each = of.size_in(frame.abi).unwrap_or(1).max(1);
+            let count = spot.room / each;
+            if *index >= count {
+                return Err(no_element(*index, count));
+            }
+            let element = Spot {
+                addr: spot.addr.wrapping_add((index * each) as u64),
+                room: each,
+                pointer: None,
+            };
+            descend(of, element, rest, frame, then)
+        }
+        (Kind::Num(_) | Kind::WaitStatus, Step::Element(0)) => {
+            descend(kind, spot, rest, frame, then)
+        }
+        (Kind::Num(_) | Kind::WaitStatus, step) => return Err(no_part(step)),
+        (Kind::Iovec(_, extent), Step::Element(index)) => {
+            let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
+            vector((spot.addr, count), (*index, rest), frame, then)
+        }
+        (Kind::Message(moved), Step::Member(name)) => {
+            message(*moved, spot, (name, rest), frame, then)
+        }
+        (Kind::Messages(moved, extent), Step::Element(index)) => {
+            let count = frame.count(*extent, Side::Entry, MOST_VECTORS);
+            let each = mmsghdr(frame.abi);
+            if *index >= count {
+                return Err(no_element(*index, count));
+            }
+            let addr = spot.addr.wrapping_add((index * each) as u64);
+            let at = |offset: usize, room| Spot {
+                addr: addr.wrapping_add(offset as u64),
+                room,
+                pointer: None,
+            };
+            match rest.split_first() {
+                Some((Step::Member(name), rest)) if name == "msg_hdr" => {
+                    let header = at(0, msghdr(frame.abi));
+                    descend(&Kind::Message(*moved), header, rest, frame, then)
+                }
+                Some((Step::Member(name), rest)) if name == "msg_len" => {
+                    let len = at(msghdr(frame.abi), 4);
+                    descend(&Kind::Num(leaf::LENGTH), len, rest, frame, then)
+                }
+                Some((step, _)) => Err(no_part(step)),
+                None => Err(Problem::Shape("set as a whole".into()).into()),
+            }
+        }
+        // No parts of their own.
+        _ => return then(kind, spot, way, frame),
+    };
+    found.map_err(|error| error.under(step))
+}
+
+fn no_element(index: usize, count: usize) -> EditError {
+    Problem::NoElement { index, count }.into()
+}
+
+fn member<T>(
+    layout: &'static Layout,
+    spot: Spot,
+    (name, rest): (&str, &[Step]),
+    frame: &Frame<'_>,
+    then: Then<'_, T>,
+) -> Result<T> {
+    let bytes = read_some(frame.exit, spot.addr, spot.room.min(layout.size));
+    let inner = frame.inside(layout, &bytes);
+    let mut namesakes = layout.members.iter().filter(|m| m.name == name);
+    let first = namesakes.clone().next();
+    let Some(member) = namesakes.find(|m| inner.holds(&m.condition)).or(first) else {
+        let names = layout.members.iter().map(|member| member.name);
+        let problem = Problem::NoMember {
+            name: name.to_owned(),
+            near: consts::nearest(name, names),
+        };
+        return Err(EditError::from(problem));
+    };
+    if !member.is_within(&bytes) {
+        return Err(Problem::Unreadable(spot.addr).into());
+    }
+    let addr = spot.addr.wrapping_add(member.offset as u64);
+    if let (Kind::Ptr(_, to), false) = (&member.kind, rest.is_empty()) {
+        let word = inner.number(member_index(layout, member));
+        if word == 0 {
+            return Err(Problem::Null.into());
+        }
+        let spot = behind(to, (word, Some(addr)), &inner);
+        return descend(to, spot, rest, &inner, then);
+    }
+    let left = spot.room.saturating_sub(member.offset);
+    let room = inner.size(&member.kind, Side::Entry).or(member.size);
+    let here = Spot {
+        addr,
+        room: room.unwrap_or(left).min(left),
+        pointer: None,
+    };
+    descend(&member.kind, here, rest, &inner, then)
+}
+
+fn member_index(layout: &Layout, member: &super::Member) -> usize {
+    let at = |m: &super::Member| std::ptr::eq(m, member);
+    layout.members.iter().position(at).unwrap_or(usize::MAX)
+}
+
+/// An element of an array of `struct iovec`.
+fn vector<T>(
+    (addr, count): (u64, u64),
+    (index, rest): (usize, &[Step]),
+    frame: &Frame<'_>,
+    then: Then<'_, T>,
+) -> Result<T> {
+    let word = frame.abi.word();
+    let all = vectors(frame.entry, addr, count, frame.abi);
+    let Some(&(base, room)) = all.get(index) else {
+        return Err(no_element(index, all.len()));
+    };
+    let at = addr.wrapping_add((index * 2 * word) as u64);
+    let spot = |addr: u64, room| Spot {
+        addr,
+        room,
+        pointer: None,
+    };
+    match rest.split_first() {
+        Some((Step::Member(name), [])) if name == "iov_base" => {
+            let room = room.min(super::frame::MOST_BYTES);
+            let bytes = Kind::Bytes(fixed(room));
+            let here = Spot {
+                pointer: Some(at),
+                ..spot(base, room as usize)
+            };
+            then(&bytes, here, &[], frame)
+        }
+        Some((Step::Member(name), [])) if name == "iov_len" => {
+            let at = at.wrapping_add(word as u64);
+            then(&Kind::Num(leaf::SIZE), spot(at, word), &[], frame)
+        }
+        Some((step, _)) => Err(no_part(step)),
+        None => {
+            let problem = "set as a whole: set its iov_base or iov_len";
+            Err(Problem::Shape(problem.into()).into())
+        }
+    }
+}
+
+/// Exactly so much.
+fn fixed(len: u64) -> Extent {
+    Extent {
+        room: Len::Fixed(len),
+        filled: Len::Fixed(len),
+    }
+}
+
+/// A member of a `struct msghdr`.
+fn message<T>(
+    moved: Moved,
+    spot: Spot,
+    (name, rest): (&str, &[Step]),
+    frame: &Frame<'_>,
+    then: Then<'_, T>,
+) -> Result<T> {
+    let header = Header::read(frame.entry, spot.addr, frame.abi);
+    let header = header.ok_or(Problem::Unreadable(spot.addr))?;
+    let word = frame.abi.word();
+    let at = |index: usize| spot.addr.wrapping_add((index * word) as u64);
+    let number = |index: usize, num: Num| {
+        let spot = Spot {
+            addr: at(index),
+            room: num.size,
+            pointer: None,
+        };
+        (Kind::Num(num), spot)
+    };
+    let lump = |kind: Kind, addr: u64, room: u64, index: usize| {
+        let spot = Spot {
+            addr,
+            room: room as usize,
+            pointer: Some(at(index)),
+        };
+        (kind, spot)
+    };
+    let (kind, here) = match name {
+        "msg_name" => {
+            let room = u64::from(header.namelen.min(128));
+            lump(Kind::Sockaddr(fixed(room)), header.name, room, 0)
+        }
+        "msg_namelen" => number(1, leaf::LENGTH),
+        "msg_iov" => lump(
+            Kind::Iovec(moved, fixed(header.iovlen)),
+            header.iov,
+            header.iovlen.min(MOST_VECTORS) * 2 * word as u64,
+            2,
+        ),
+        "msg_iovlen" => number(3, leaf::SIZE),
+        "msg_control" => {
+            let room = header.controllen.min(super::frame::MOST_BYTES);
+            lump(Kind::Bytes(fixed(room)), header.control, room, 4)
+        }
+        "msg_controllen" => number(5, leaf::SIZE),
+        "msg_flags" => number(6, leaf::LENGTH),
+        _ => {
+            let names = [
+                "msg_name",
+                "msg_namelen",
+                "msg_iov",
+                "msg_iovlen",
+                "msg_control",
+                "msg_controllen",
+                "msg_flags",
+            ];
+            let problem = Problem::NoMember {
+                name: name.to_owned(),
+                near: consts::nearest(name, names.into_iter()),
+            };
+            return Err(problem.into());
+        }
+    };
+    if here.addr == 0 {
+        return Err(Problem::Null.into());
+    }
+    descend(&kind, here, rest, frame, then)
+}
+
+/// What makes `kind` at its place be `value`.
+fn put(
+    kind: &Kind,
+    spot: Spot,
+    rest: &[Step],
+    value: &Value,
+    (ret, frame): (Option<i64>, &Frame<'_>),
+) -> Result<Vec<Edit>> {
+    let value = match value.meaning() {
+        Value::Change { after, .. } => after.meaning(),
+        plain => plain,
+    };
+    let mut edits = Vec::new();
+    let mut part = |step: Step, value: &Value| {
+        let way = [step];
+        let set = descend(kind, spot, &way, frame, &mut |kind, spot, rest, inner| {
+            put(kind, spot, rest, value, (ret, inner))
+        });
+        edits.extend(set?);
+        Ok::<(), EditError>(())
+    };
+    let has_parts = match (kind, value) {
+        (Kind::Struct(_) | Kind::Sized(..) | Kind::Message(_), Value::Struct { fields, .. }) => {
+            for field in fields.iter().filter(|field| !field.name.is_empty()) {
+                part(Step::Member(field.name.clone()), &field.value)?;
+            }
+            true
+        }
+        (Kind::Array(..), Value::Array { items, .. }) => {
+            for (index, item) in items.iter().enumerate() {
+                part(Step::Element(index), item)?;
+            }
+            if let (Kind::Array(_, extent), Some(_)) = (kind, ret)
+                && extent.filled == Len::Ret
+            {
+                edits.push(Edit::Return(items.len() as i64));
+            }
+            true
+        }
+        _ => false,
+    };
+    if has_parts && rest.is_empty() {
+        return Ok(edits);
+    }
+    if let Kind::Ptr(dir, to) = kind {
+        let raw = read_word(frame.entry, spot.addr, frame.abi.word()).unwrap_or(0);
+        return pointer((*dir, to), (raw, Some(spot.addr)), rest, value, ret, frame);
+    }
+    leaf::put(kind, spot, rest, value, (ret, frame))
+}
