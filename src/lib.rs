@@ -11,6 +11,7 @@
 //! - [`recording`]: the directory on disk
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
+//! - [`sandbox`]: keeping a live process from harming the machine
 //! - [`inject`]: driving a process through a trace
 //! - [`doctor`]: what this machine supports
 //! - [`lua`]: bindings for scripts
@@ -24,6 +25,7 @@ pub mod lua;
 pub mod record;
 pub mod recording;
 pub mod replay;
+pub mod sandbox;
 pub mod strace;
 pub mod syscall;
 pub mod trace;

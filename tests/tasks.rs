@@ -5,7 +5,7 @@ mod common;
 
 use common::Folder;
 use rrapper::image::Chunk;
-use rrapper::inject::{NoHooks, Options, Script, Status, inject, live};
+use rrapper::inject::{NoHooks, Options, Sandbox, Script, Status, inject, live};
 use rrapper::recording::{Born, Frame, Jump, Recording, Writer};
 use rrapper::replay::{CheckpointLimits, Place, Process, Replay, Replayer};
 use rrapper::trace::Exit;
@@ -468,7 +468,12 @@ thread.join()
         // SAFETY: kill(2) touches no memory. The process is the test's own.
         unsafe { libc::kill(real, libc::SIGKILL) };
     });
-    let driven = live(copy, &mut NoHooks, Duration::from_secs(20)).unwrap();
+    let options = Options {
+        timeout: Duration::from_secs(20),
+        sandbox: Sandbox::None,
+        ..Options::default()
+    };
+    let driven = live(copy, &mut NoHooks, &options).unwrap();
     assert_eq!(driven.outcome.status, Status::Signaled);
     killer.join().unwrap();
     drop(replay);

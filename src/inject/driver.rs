@@ -8,6 +8,7 @@ use super::script::{Due, Script, Step};
 use super::{Error, Result};
 use crate::recording::{DescriptorTable, Event, Recording};
 use crate::replay::{Kept, Place, Process, SharedMemory, Thread};
+use crate::sandbox::Shared;
 use crate::syscall;
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
@@ -93,9 +94,8 @@ pub fn inject(
 
 /// Lets a process go on live, everything real from here.
 pub(super) fn go_on(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
-    let limit = Limit::new(process.task.tid(), options.timeout)?;
     let mut log = Log::default();
-    let ended = live::go_on(process, None, hooks, &mut log, limit.left())?;
+    let ended = live::go_on(process, None, hooks, &mut log, options.into())?;
     Ok(Driven {
         outcome: outcome(ended, None, log, hooks),
         process: None,
@@ -117,6 +117,7 @@ fn outcome(
         injected: log.injected,
         unfired: hooks.unfired(),
         missing: ended.missing,
+        files: ended.files,
         reason: ended.reason,
         sent: log.sent,
         ..Outcome::new(ended.status)
@@ -159,6 +160,9 @@ pub(super) struct Driver<'a> {
     pub(super) threads: Vec<Thread>,
     pub(super) shared: SharedMemory,
     pub(super) kept: Kept,
+    pub(super) sandboxes: Shared,
+    /// Where it runs once it is live.
+    pub(super) sandbox: Sandbox,
     /// Where hooks' strings are put.
     pub(super) room: Room,
     /// How far the clocks that the process sees are ahead of the trace's: what hooks delayed it by.
@@ -208,6 +212,7 @@ impl<'a> Driver<'a> {
             threads,
             shared,
             kept,
+            sandboxes,
         } = process;
         Ok(Driver {
             hooks,
@@ -229,6 +234,8 @@ impl<'a> Driver<'a> {
             threads,
             shared,
             kept,
+            sandboxes,
+            sandbox: options.sandbox,
             room: Room::default(),
             delayed: Duration::ZERO,
             cut: Vec::new(),
@@ -328,6 +335,7 @@ impl<'a> Driver<'a> {
             exit,
             reason: told.reason,
             missing: Vec::new(),
+            files: Vec::new(),
         };
         Ok(Driven {
             outcome: outcome(ended, told.divergence, told.log, told.hooks),
@@ -338,12 +346,15 @@ impl<'a> Driver<'a> {
     /// The process goes on live.
     fn go_live(mut self, task: Stopped, met: Option<Box<HookCall>>) -> Result<Driven> {
         self.place = Place::Entry;
-        let timeout = self.limit.left();
+        let how = live::How {
+            timeout: self.limit.left(),
+            sandbox: self.sandbox,
+        };
         let (process, mut told) = self.into_process(Some(task));
         let Some(process) = process else {
             return Err(Error::Range { index: 0, len: 0 });
         };
-        let ended = live::go_on(process, met, told.hooks, &mut told.log, timeout)?;
+        let ended = live::go_on(process, met, told.hooks, &mut told.log, how)?;
         Ok(Driven {
             outcome: outcome(ended, told.divergence, told.log, told.hooks),
             process: None,
@@ -370,6 +381,7 @@ impl<'a> Driver<'a> {
             threads: self.threads,
             shared: self.shared,
             kept: self.kept,
+            sandboxes: self.sandboxes,
         });
         let told = Told {
             hooks: self.hooks,

@@ -42,6 +42,9 @@ pub enum Error {
     /// The process cannot be traced.
     #[error(transparent)]
     Tracee(#[from] tracee::Error),
+    /// It cannot be kept apart from the machine.
+    #[error(transparent)]
+    Sandbox(#[from] crate::sandbox::Error),
     /// The recording that drives it cannot be read.
     #[error(transparent)]
     Recording(#[from] recording::Error),

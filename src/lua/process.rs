@@ -139,8 +139,8 @@ impl ProcessHandle {
         let mut hooks = LuaHooks::read(lua, table)?;
         let process = self.take()?;
         hooks.begin();
-        let timeout = hooks.options().timeout;
-        let result = inject::live(*process, &mut hooks, timeout);
+        let options = hooks.options();
+        let result = inject::live(*process, &mut hooks, &options);
         self.conclude(lua, result, hooks)
     }
 }

@@ -3,6 +3,7 @@
 use super::execute::{page_end, segment_prot};
 use super::objects::Objects;
 use crate::recording::{CallEvent, DescriptorTable, Effect, Event, Recording};
+use crate::sandbox;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Error, Regs, Result, Stopped, TaskMemory, agent, proc};
 use std::cell::RefCell;
@@ -58,6 +59,8 @@ pub struct Process {
     pub shared: SharedMemory,
     /// What the kernel keeps of the task.
     pub kept: Kept,
+    /// What makes sandboxes for it.
+    pub sandboxes: sandbox::Shared,
 }
 
 /// Memory that several mappings of a process show; it would be shared with copies of the process, too, were it not
@@ -306,7 +309,59 @@ impl Process {
             segv: self.segv.clone(),
             shared,
             kept: self.kept.clone(),
+            sandboxes: self.sandboxes.clone(),
         })
+    }
+
+    /// Takes the process into a sandbox of its own: what comes back is a copy, with its recorded numbers where they are
+    /// to be had. `revive` is called when the copy is inside and has no other threads yet; it stands between calls.
+    ///
+    /// # Errors
+    /// If the system refuses a step.
+    pub fn into_sandbox<R>(
+        mut self,
+        request: &sandbox::Request<'_>,
+        revive: impl FnOnce(&mut Stopped) -> R,
+    ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
+        let mut remote = match self.place {
+            Place::Entry => self.task.remote_at_entry()?,
+            Place::Between => self.task.remote_at_boundary()?,
+        };
+        let regs = *remote.saved();
+        let shell = remote.fork_between()?;
+        drop(remote);
+        let (mut task, sandbox) = self.sandboxes.enter(shell, request)?;
+        let shared = SharedMemory::of_copy(&self.shared.0.borrow(), &mut task)?;
+        let vector = self.task.vector()?;
+        let revived = revive(&mut task);
+        self.kept.apply(&mut task, true)?;
+        let mut threads = Vec::new();
+        for thread in &self.threads {
+            let (mut copy, _) = sandbox.thread(&mut task, thread.tid)?;
+            thread.kept.apply(&mut copy, false)?;
+            threads.push(copy);
+        }
+        let mut others = Vec::new();
+        for (thread, mut copy) in std::mem::take(&mut self.threads).into_iter().zip(threads) {
+            sandbox.seal(&mut copy)?;
+            let (regs, vector) = (thread.task.regs()?, thread.task.vector()?);
+            let sigmask = thread.task.sigmask()?;
+            settle(&mut copy, &regs, Some(&vector), sigmask, thread.place)?;
+            others.push(Thread {
+                task: copy,
+                ..thread
+            });
+        }
+        sandbox.seal(&mut task)?;
+        let sigmask = self.task.sigmask()?;
+        settle(&mut task, &regs, Some(&vector), sigmask, self.place)?;
+        let process = Process {
+            task,
+            threads: others,
+            shared,
+            ..self
+        };
+        Ok((process, sandbox, revived))
     }
 }
 

@@ -63,6 +63,7 @@ impl World {
             segv,
             shared,
             kept: me.kept(),
+            sandboxes: self.sandboxes.clone(),
         })
     }
 

@@ -13,6 +13,7 @@ use super::space::Space;
 use super::{Error, Result};
 use crate::image::{self, Chunk, Image};
 use crate::recording::{Delivery, Event, EventKind, Family, Frame, Recording, SignalEvent};
+use crate::sandbox;
 use crate::tracee::{self, Regs, Stop, Stopped, agent, cpuid, proc, tsc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct World {
     pub(super) next: u32,
     /// How often something may have changed memory.
     pub(super) changes: u64,
+    /// What makes sandboxes for copies.
+    pub(super) sandboxes: sandbox::Shared,
 }
 
 impl World {
@@ -48,6 +51,7 @@ impl World {
             fresh: Arc::default(),
             next: 0,
             changes: 0,
+            sandboxes: sandbox::Shared::default(),
             recording,
         };
         let pid = world.recording.start().pid;
@@ -79,6 +83,7 @@ impl World {
             fresh: Arc::clone(&self.fresh),
             next: self.next,
             changes: self.changes,
+            sandboxes: self.sandboxes.clone(),
         })
     }
 

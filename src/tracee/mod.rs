@@ -4,7 +4,7 @@
 //! gives the other, so asking a running task for its registers does not compile.
 //! Whoever drops either kills the process and reaps it; nothing is left behind.
 //!
-//! Every traced process runs under one seccomp filter (see [`filter`]) that stops it at
+//! Every traced process of a recording runs under one seccomp filter (see [`filter`]) that stops it at
 //! the entry of each call. Calls on a stopped task's behalf are made from the agent's page (see [`agent`] and
 //! [`remote`]).
 //!
@@ -12,8 +12,10 @@
 
 pub mod agent;
 mod alive;
+pub mod batch;
 pub mod cpuid;
 mod error;
+pub mod file;
 pub mod filter;
 pub mod memory;
 pub mod pin;
@@ -39,4 +41,4 @@ pub use remote::Remote;
 pub use spawn::{Command, Stdin};
 pub use sys::{AnyWait, SigInfo, wait_any};
 pub use task::{Running, Stop, Stopped, Waited, former_tid, give_way, is_exec};
-pub(crate) use task::{end, stands};
+pub(crate) use task::{end, end_namespace, stands};

@@ -167,14 +167,6 @@ pub fn process(tid: i32) -> Result<i32> {
         .ok_or_else(|| odd(tid, "status"))
 }
 
-/// The number of a task in the innermost pid namespace that it is in; `None` where the kernel does not tell.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn inner_tid(tid: i32) -> Result<Option<i32>> {
-    Ok(status_numbers(tid, "NSpid:")?.pop())
-}
-
 /// The numbers in a line of `/proc/TID/status`.
 fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
     let status = read(tid, "status")?;
@@ -182,6 +174,44 @@ fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let words = line.unwrap_or_default().split_whitespace();
     Ok(words.filter_map(|word| word.parse().ok()).collect())
+}
+
+/// The number of a task in the innermost pid namespace that it is in.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn innermost_pid(tid: i32) -> Result<i32> {
+    status_numbers(tid, "NSpid:")?
+        .pop()
+        .ok_or_else(|| odd(tid, "status"))
+}
+
+/// The pid namespace of a process, by its inode number.
+pub(super) fn pid_namespace(tid: i32) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(format!("/proc/{tid}/ns/pid"));
+    meta.ok().map(|meta| meta.ino())
+}
+
+/// The tasks in a pid namespace.
+pub(super) fn tasks_in(namespace: Option<u64>) -> Vec<i32> {
+    let numbers = |dir: &str| -> Vec<i32> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let number = |name: std::ffi::OsString| name.to_str()?.parse().ok();
+        entries
+            .filter_map(|entry| number(entry.file_name()))
+            .collect()
+    };
+    let here = |&pid: &i32| namespace.is_some() && pid_namespace(pid) == namespace;
+    let processes = numbers("/proc").into_iter().filter(here);
+    processes
+        .flat_map(|pid| {
+            let mut tasks = numbers(&format!("/proc/{pid}/task"));
+            // The first one cannot be reaped before the others.
+            tasks.sort_unstable_by_key(|&tid| tid == pid);
+            tasks
+        })
+        .collect()
 }
 
 /// The threads of a process besides its first, if `tid` is that first one.

@@ -300,22 +300,75 @@ impl<'a> Remote<'a> {
         Ok(copy)
     }
 
+    /// The same with more flags of clone(2), as for new namespaces, and with this pid in the innermost pid namespace of
+    /// children; the kernel's answer where it refuses.
+    ///
+    /// # Errors
+    /// If the task is gone, or the copy dies at once.
+    pub fn fork_as(
+        &mut self,
+        what: &'static str,
+        more: u64,
+        pid: Option<i32>,
+    ) -> Result<std::io::Result<Stopped>> {
+        let flags = libc::CLONE_PARENT as u64 | more;
+        let copy = self.clone3(what, flags, 0, pid)?;
+        let Ok(mut copy) = copy else {
+            return Ok(copy);
+        };
+        let mut regs = self.saved;
+        regs.set_ip(regs.ip());
+        copy.set_regs(&regs)?;
+        Ok(Ok(copy))
+    }
+
     /// A new thread of the task's process, which has not run yet; its registers are to be set.
     ///
     /// # Errors
     /// If the kernel refuses, or the thread dies at once.
     pub fn thread(&mut self) -> Result<Stopped> {
-        let flags = libc::CLONE_VM
-            | libc::CLONE_FS
-            | libc::CLONE_FILES
-            | libc::CLONE_SIGHAND
-            | libc::CLONE_THREAD
-            | libc::CLONE_SYSVSEM;
-        self.clone_task("make a thread in it", flags)
+        self.clone_task(NEW_THREAD, THREAD)
+    }
+
+    /// The same with this tid in its pid namespace, for which the task needs privileges there; the kernel's answer where
+    /// it refuses.
+    ///
+    /// # Errors
+    /// If the task is gone, or the thread dies at once.
+    pub fn thread_as(&mut self, tid: i32) -> Result<std::io::Result<Stopped>> {
+        self.clone3(NEW_THREAD, THREAD as u64, 0, Some(tid))
     }
 
     fn clone_task(&mut self, what: &'static str, flags: i32) -> Result<Stopped> {
         self.must(what, libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0])?;
+        self.new_task(what)
+    }
+
+    fn clone3(
+        &mut self,
+        what: &'static str,
+        flags: u64,
+        signal: i32,
+        pid: Option<i32>,
+    ) -> Result<std::io::Result<Stopped>> {
+        let pids = match pid {
+            Some(pid) => self.put(&pid.to_le_bytes())?,
+            None => 0,
+        };
+        // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+        // set_tid_size.
+        let count = pid.is_some().into();
+        let words = [flags, 0, 0, 0, signal as u64, 0, 0, 0, pids, count];
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let at = self.put(&bytes)?;
+        let ret = self.call(libc::SYS_clone3, [at, bytes.len() as u64, 0, 0, 0, 0])?;
+        if ret < 0 {
+            return Ok(Err(std::io::Error::from_raw_os_error(-ret as i32)));
+        }
+        self.new_task(what).map(Ok)
+    }
+
+    fn new_task(&mut self, what: &'static str) -> Result<Stopped> {
         let Some(child) = self.children.pop() else {
             return Err(Error::Unexpected {
                 what,
@@ -345,6 +398,14 @@ impl<'a> Remote<'a> {
         Ok(())
     }
 }
+
+const NEW_THREAD: &str = "make a thread in it";
+const THREAD: i32 = libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM;
 
 fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
     let mut regs = *saved;

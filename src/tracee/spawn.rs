@@ -45,6 +45,7 @@ struct Child {
     cwd: Option<CString>,
     stdin: Option<OwnedFd>,
     detached: bool,
+    filtered: bool,
 }
 
 enum Executable {
@@ -108,6 +109,7 @@ pub fn start(command: Command) -> Result<Stopped> {
         cwd,
         stdin,
         detached: false,
+        filtered: true,
     })
 }
 
@@ -117,17 +119,34 @@ pub fn start(command: Command) -> Result<Stopped> {
 /// # Errors
 /// If the process cannot be made or traced.
 pub fn start_empty() -> Result<Stopped> {
+    empty(b"rrapper-replay", true)
+}
+
+/// The same without the filter that stops its calls. Nothing of a recording must ever run in it.
+///
+/// # Errors
+/// As for [`start_empty`].
+pub fn start_unfiltered() -> Result<Stopped> {
+    empty(b"rrapper-sandbox", false)
+}
+
+fn empty(name: &[u8], filtered: bool) -> Result<Stopped> {
     let task = launch(&Child {
         exe: Executable::Image(memfd("rrapper", &agent::elf())?),
-        argv: vec![c_string("its name", b"rrapper-replay")?],
+        argv: vec![c_string("its name", name)?],
         env: Vec::new(),
         cwd: None,
         stdin: None,
         detached: true,
+        filtered,
     })?;
     let tid = task.tid();
     let what = "start an empty process";
-    let (mut task, stop) = task.resume()?.wait()?.stopped(what, tid)?;
+    let (mut task, stop) = match filtered {
+        true => task.resume()?.wait()?.stopped(what, tid)?,
+        // It stands at its execve(2) already.
+        false => (task, Stop::Exec),
+    };
     // The exec stop is inside the call: go on to its exit.
     let stop = match stop {
         Stop::Exec => task.to_exit()?,
@@ -172,7 +191,11 @@ fn launch(child: &Child) -> Result<Stopped> {
         return Err(error);
     }
     drop(gate);
-    let (task, came) = seize(pid, opener)?;
+    let first = match child.filtered {
+        true => Stop::Entry,
+        false => Stop::Exec,
+    };
+    let (task, came) = seize(pid, opener, first)?;
     // What came before the program was there is for the program; a process of ours has nobody to write to it.
     for signal in came.into_iter().filter(|_| !child.detached) {
         task.send(signal);
@@ -180,8 +203,9 @@ fn launch(child: &Child) -> Result<Stopped> {
     Ok(task)
 }
 
-/// Also returns the signals that came meanwhile, as those that a terminal sends to all of its group.
-fn seize(pid: i32, mut gate: PipeWriter) -> Result<(Stopped, Vec<i32>)> {
+/// Lets the process run up to its first stop. Also returns the signals that came meanwhile, as those that a terminal
+/// sends to all of its group.
+fn seize(pid: i32, mut gate: PipeWriter, first: Stop) -> Result<(Stopped, Vec<i32>)> {
     let task = Running::adopt(pid);
     sys::seize(pid)?;
     gate.write_all(b"!")
@@ -197,7 +221,7 @@ fn seize(pid: i32, mut gate: PipeWriter) -> Result<(Stopped, Vec<i32>)> {
         (task, stop) = task.resume()?.wait()?.stopped(what, pid)?;
     }
     match stop {
-        Stop::Entry => Ok((task, came)),
+        stop if stop == first => Ok((task, came)),
         other => Err(Error::Unexpected {
             what,
             tid: pid,
@@ -252,7 +276,7 @@ fn run_child(
             );
         }
         if libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0) != 0
-            || filter::install() != 0
+            || child.filtered && filter::install() != 0
         {
             libc::_exit(SETUP_FAILED);
         }

@@ -250,3 +250,26 @@ pub fn tgkill(pid: i32, tid: i32, signal: i32) {
     // SAFETY: as for `kill`.
     unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
 }
+
+/// prlimit(2): what a process may use of a resource from here on.
+pub fn set_limit(tid: i32, resource: u32, soft: u64, hard: u64) -> std::io::Result<()> {
+    let mut old = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `old` lives for the call, which only writes there.
+    if unsafe { libc::prlimit(tid, resource, std::ptr::null(), &raw mut old) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // Raising what is there would need privileges.
+    let hard = hard.min(old.rlim_max);
+    let new = libc::rlimit {
+        rlim_cur: soft.min(hard).min(old.rlim_cur),
+        rlim_max: hard,
+    };
+    // SAFETY: `new` lives for the call, which only reads it.
+    match unsafe { libc::prlimit(tid, resource, &raw const new, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

@@ -44,6 +44,36 @@ fn reap(tid: i32) {
     }
 }
 
+/// Kills the first process of a pid namespace, and with it all others there. It does not end before they have been
+/// reaped, so those that are ours to reap are, whoever else looks after them.
+pub(crate) fn end_namespace(mut init: Stopped) {
+    const PATIENT: u32 = 100;
+    const NAP: std::time::Duration = std::time::Duration::from_micros(200);
+    const MOST_NAPS: u32 = 50_000;
+    let tid = init.tid();
+    let namespace = super::proc::pid_namespace(tid);
+    init.release();
+    sys::kill(tid, libc::SIGKILL);
+    for looks in 0..PATIENT + MOST_NAPS {
+        match sys::wait_now(tid) {
+            Ok(Some(status)) if has_ended(status) => return,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+        give_way();
+        if looks > PATIENT {
+            std::thread::sleep(NAP);
+            for inner in super::proc::tasks_in(namespace)
+                .into_iter()
+                .filter(|&inner| inner != tid)
+            {
+                // Most are others' children.
+                let _ = sys::wait_now(inner);
+            }
+        }
+    }
+}
+
 fn has_ended(status: i32) -> bool {
     libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
 }
@@ -364,6 +394,15 @@ impl Stopped {
     /// The same for any thread of the process `pid`.
     pub fn send_to(&self, pid: i32, signal: i32) {
         sys::tgkill(pid, self.owned.tid, signal);
+    }
+
+    /// Lowers what its process may use of a resource (`RLIMIT_…`); what is lower already stays.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn limit(&mut self, resource: u32, soft: u64, hard: u64) -> Result<()> {
+        let tid = self.owned.tid;
+        sys::set_limit(tid, resource, soft, hard).map_err(|e| Error::os("limit it", tid, e))
     }
 
     /// Leaves it to another to look after it: dropping it does nothing any more.

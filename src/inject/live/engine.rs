@@ -5,16 +5,18 @@ use super::identity::Identity;
 use super::streams::Streams;
 use crate::inject::calls::Log;
 use crate::inject::hook::{HookCall, Hooks, Room};
-use crate::inject::outcome::Status;
+use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::{Error, Result};
 use crate::recording::Recording;
 use crate::replay::{Place, Process, SharedMemory, Thread};
+use crate::sandbox::{Change, Sandbox};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{self, Alive, AnyWait, Running, Stop, Stopped, Waited};
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,8 @@ pub(in crate::inject) struct Start {
     pub streams: Streams,
     /// What its clocks show.
     pub clocks: Clocks,
+    /// Where it is kept apart.
+    pub sandbox: Option<Sandbox>,
 }
 
 /// How it ended.
@@ -44,6 +48,7 @@ pub(in crate::inject) struct Ended {
     pub exit: Option<Exit>,
     pub reason: Option<String>,
     pub missing: Vec<String>,
+    pub files: Vec<ChangedFile>,
 }
 
 /// What a task does next.
@@ -132,6 +137,7 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) streams: Streams,
     pub(super) clocks: Clocks,
     pub(super) missing: Vec<String>,
+    sandbox: Option<Sandbox>,
     met: Option<Box<HookCall>>,
 }
 
@@ -173,6 +179,7 @@ impl<'a> Engine<'a> {
             streams: start.streams,
             clocks: start.clocks,
             missing: start.missing,
+            sandbox: start.sandbox,
             met: start.met,
         };
         let mut standing = Vec::new();
@@ -204,12 +211,14 @@ impl<'a> Engine<'a> {
         let result = self.drive(standing);
         self.drain();
         let (status, reason) = result?;
+        let files = self.changed_files();
         let missing = std::mem::take(&mut self.missing);
         Ok(Ended {
             status,
             exit: self.exit,
             reason,
             missing,
+            files,
         })
     }
 
@@ -406,6 +415,26 @@ impl<'a> Engine<'a> {
             Exit::Code(_) => (Status::Exited, None),
             Exit::Signal { .. } => (Status::Signaled, None),
         }
+    }
+
+    /// What it has changed in its sandbox.
+    fn changed_files(&mut self) -> Vec<ChangedFile> {
+        let Some(sandbox) = &self.sandbox else {
+            return Vec::new();
+        };
+        let changes = match sandbox.changes() {
+            Ok(changes) => changes,
+            Err(error) => {
+                self.missing
+                    .push(format!("the files that it changed: {error}"));
+                return Vec::new();
+            }
+        };
+        let file = |change: Change| ChangedFile {
+            path: change.path.into_os_string().into_vec(),
+            kind: change.kind.name().to_string(),
+        };
+        changes.into_iter().map(file).collect()
     }
 
     /// Takes what was written to the standard streams.

@@ -21,7 +21,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub fn of(first: i32, pid: i32, ppid: i32) -> Result<Identity> {
-        let own_namespace = proc::inner_tid(first)?.is_some_and(|inner| inner == pid);
+        let own_namespace = proc::innermost_pid(first)? == pid;
         Ok(Identity {
             first,
             pid,
@@ -37,7 +37,7 @@ impl Identity {
 
     /// The tid and pid of a new task, as the program knows them.
     pub fn of_child(&self, tid: i32, process: i32, maker: &Task) -> (i32, i32) {
-        let inner = |tid: i32| proc::inner_tid(tid).ok().flatten().unwrap_or(tid);
+        let inner = |tid: i32| proc::innermost_pid(tid).unwrap_or(tid);
         let pid = match process == maker.process {
             true => maker.pid,
             false => inner(process),

@@ -8,44 +8,90 @@ mod clock;
 mod engine;
 mod family;
 mod identity;
+mod place;
 mod signals;
 mod streams;
 
 pub(super) use engine::Ended;
 
 use super::calls::Log;
-use super::driver::{self, Driven};
+use super::driver::{self, Driven, Sandbox};
 use super::hook::{HookCall, Hooks};
 use super::{Options, Result, descriptors};
-use crate::replay::Process;
+use crate::replay::{Place, Process};
+use crate::sandbox::{Limits, Request};
+use crate::tracee::Stopped;
 use clock::Clocks;
 use engine::{Engine, Start};
 use std::time::Duration;
 use streams::Streams;
 
-/// Lets a process go on live, everything real from here.
+/// How a process goes on live.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Where it runs.
+    pub sandbox: Sandbox,
+}
+
+impl From<&Options> for How {
+    fn from(options: &Options) -> How {
+        How {
+            timeout: options.timeout,
+            sandbox: options.sandbox,
+        }
+    }
+}
+
+/// Lets a process go on live, everything real from here; of the options, those that are about the time and the
+/// sandbox count.
 ///
 /// # Errors
-/// If a hook fails, or the process cannot be traced. The process is then killed.
-pub fn live(process: Process, hooks: &mut dyn Hooks, timeout: Duration) -> Result<Driven> {
-    let options = Options {
-        timeout,
-        ..Options::default()
-    };
-    driver::go_on(process, hooks, &options)
+/// If a hook fails, the process cannot be traced, or it cannot have the sandbox. The process is then killed.
+pub fn live(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
+    driver::go_on(process, hooks, options)
 }
 
 /// The same for a process that stands somewhere in an injection; `met` is the call at whose entry its task stands,
 /// where hooks have seen that already.
 pub(super) fn go_on(
     mut process: Process,
-    met: Option<Box<HookCall>>,
+    mut met: Option<Box<HookCall>>,
     hooks: &mut dyn Hooks,
     log: &mut Log,
-    timeout: Duration,
+    how: How,
 ) -> Result<Ended> {
     let clocks = Clocks::at(&process.recording, process.event.0)?;
-    let missing = descriptors::recreate(&mut process.task, process.place, &process.descriptors)?;
+    let mut sandbox = None;
+    let mut missing;
+    match how.sandbox {
+        Sandbox::None => {
+            missing =
+                descriptors::recreate(&mut process.task, process.place, &process.descriptors)?;
+        }
+        Sandbox::Cow => {
+            let writable = place::writable(&process);
+            let table = process.descriptors.clone();
+            let request = Request {
+                writable: &writable,
+                cwd: table.cwd(),
+                pid: process.pid,
+                limits: Limits::default(),
+                clocks: None,
+            };
+            let revive = |task: &mut Stopped| descriptors::recreate(task, Place::Between, &table);
+            let (copy, made, gone) = process.into_sandbox(&request, revive)?;
+            process = copy;
+            missing = gone?;
+            missing.extend(made.notes.iter().cloned());
+            sandbox = Some(made);
+        }
+    }
+    if let Some(seen) = &mut met {
+        seen.memory = process.task.memory();
+        seen.shared = process.shared.clone();
+    }
     let streams = Streams::of(process.task.tid(), &process.descriptors);
     let start = Start {
         process,
@@ -53,7 +99,8 @@ pub(super) fn go_on(
         missing,
         streams,
         clocks,
+        sandbox,
     };
-    let (engine, standing) = Engine::new(start, hooks, log, timeout)?;
+    let (engine, standing) = Engine::new(start, hooks, log, how.timeout)?;
     engine.run(standing)
 }

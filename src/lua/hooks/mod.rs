@@ -11,7 +11,7 @@ use super::error::{ScriptError, near, raise};
 use super::outcome;
 use crate::inject::{
     self, Action, Conditions, Divergence, Finally, HookCall, HookError, Hooks, OnDivergence,
-    Selector,
+    Sandbox, Selector,
 };
 use call::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
@@ -61,6 +61,7 @@ pub(super) struct LuaHooks {
     hooks: Vec<Hook>,
     diverged: Diverged,
     finally: Finally,
+    sandbox: Sandbox,
     timeout: Duration,
     /// Whether a hook's error goes into the outcome.
     keep_errors: bool,
@@ -91,6 +92,7 @@ impl LuaHooks {
             hooks: Vec::new(),
             diverged: Diverged::Always(OnDivergence::Stop),
             finally: Finally::Kill,
+            sandbox: Sandbox::default(),
             timeout: Duration::from_secs(10),
             keep_errors: false,
             deadline: Instant::now(),
@@ -116,6 +118,7 @@ impl LuaHooks {
             start: 0,
             end: None,
             finally: self.finally,
+            sandbox: self.sandbox,
             timeout: self.timeout,
             ..inject::Options::default()
         }

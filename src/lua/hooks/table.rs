@@ -4,7 +4,7 @@ use super::super::convert::{self, shown};
 use super::super::error::{did_you_mean, near, raise};
 use super::super::pattern;
 use super::{Diverged, Hook, LuaHooks, answer_of};
-use crate::inject::{Action, Finally, When};
+use crate::inject::{Action, Finally, Sandbox, When};
 use crate::syscall;
 use mlua::{Function, MultiValue, Table, Value};
 
@@ -98,18 +98,14 @@ impl LuaHooks {
             ("finally", "keep") => self.finally = Finally::Keep,
             ("on_error", "raise") => self.keep_errors = false,
             ("on_error", "outcome") => self.keep_errors = true,
-            ("sandbox", "none") => {}
-            ("sandbox", "cow") => {
-                return Err(raise(
-                    "sandbox = \"cow\" is not there yet: leave it out, or say \"none\"",
-                ));
-            }
+            ("sandbox", "none") => self.sandbox = Sandbox::None,
+            ("sandbox", "cow") => self.sandbox = Sandbox::Cow,
             ("timeout", _) => self.timeout = convert::seconds(value, "timeout")?,
             _ => {
                 let words: &[&str] = match name {
                     "finally" => &["kill", "live", "keep"],
                     "on_error" => &["raise", "outcome"],
-                    _ => &["none"],
+                    _ => &["cow", "none"],
                 };
                 let hint = did_you_mean(&near(&word, words.iter().copied()));
                 let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();

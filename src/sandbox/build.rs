@@ -1,0 +1,311 @@
+//! The calls by which the first process of a sandbox makes it what it is.
+
+use super::plan::{Layer, Plan};
+use super::{Error, Limits, Result};
+use crate::tracee::batch::{Arg, Batch, Made, Maker};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const AT_RECURSIVE: u64 = 0x8000;
+const OPEN_TREE_CLONE: u64 = 1;
+const MOVE_MOUNT_F_EMPTY_PATH: u64 = 4;
+const HERE: Arg<'static> = Arg::Value(libc::AT_FDCWD as u64);
+
+/// Where the changed files lie while the sandbox is made; then they are out of everybody's sight.
+const PLACE: &str = "/proc";
+
+/// Devices that harm nobody.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+const LINKS: [(&str, &str); 5] = [
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/stdout", "/proc/self/fd/1"),
+    ("dev/stderr", "/proc/self/fd/2"),
+    ("dev/ptmx", "pts/ptmx"),
+];
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Built {
+    /// The first process's descriptor of the directory with the changed files.
+    pub(super) place: i32,
+    /// There is a `/proc` that shows the sandbox's own processes.
+    pub(super) own_proc: bool,
+}
+
+/// Calls, and of those that must succeed, what they are for.
+#[derive(Default)]
+struct Builder {
+    batch: Batch,
+    steps: Vec<(Made, String)>,
+}
+
+/// The name of a layer's directory of changed files.
+pub(super) fn upper(index: usize) -> String {
+    format!("u{index}")
+}
+
+impl Builder {
+    fn must(&mut self, step: impl Into<String>, nr: i64, args: &[Arg<'_>]) -> Made {
+        let made = self.batch.must(nr, args);
+        self.steps.push((made, step.into()));
+        made
+    }
+
+    fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> Made {
+        self.batch.may(nr, args)
+    }
+
+    /// A copy of the mount of a file or directory, to be put elsewhere.
+    fn tree(&mut self, path: &[u8]) -> Made {
+        let how = OPEN_TREE_CLONE | libc::O_CLOEXEC as u64;
+        self.may(
+            libc::SYS_open_tree,
+            &[HERE, Arg::Text(path), Arg::Value(how)],
+        )
+    }
+
+    fn put(&mut self, tree: Made, at: &[u8]) -> Made {
+        let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
+        let args = [Arg::Result(tree), Arg::Text(b""), HERE, Arg::Text(at), how];
+        self.may(libc::SYS_move_mount, &args)
+    }
+
+    fn make_dir(&mut self, path: &str, mode: u32) {
+        let step = "make a directory in its tmpfs";
+        let args = [Arg::Text(path.as_bytes()), Arg::Value(mode.into())];
+        self.must(step, libc::SYS_mkdir, &args);
+    }
+
+    fn make_file(&mut self, path: &str) {
+        let mode = Arg::Value((libc::S_IFREG | 0o666).into());
+        self.may(libc::SYS_mknod, &[Arg::Text(path.as_bytes()), mode]);
+    }
+
+    fn mount(&mut self, step: &str, target: &[u8], kind: &str, flags: u64, data: &str) -> Made {
+        let args = mount_args(target, kind, flags, data);
+        self.must(step, libc::SYS_mount, &args)
+    }
+}
+
+fn mount_args<'a>(target: &'a [u8], kind: &'a str, flags: u64, data: &'a str) -> [Arg<'a>; 5] {
+    let kind = Arg::Text(kind.as_bytes());
+    let data = Arg::Text(data.as_bytes());
+    [kind, Arg::Text(target), kind, Arg::Value(flags), data]
+}
+
+/// Builds the sandbox around the process that `keeper` stands for.
+pub(super) fn build(keeper: &mut Maker, plan: &Plan, limits: &Limits) -> Result<Built> {
+    let mut b = Builder::default();
+    b.may(libc::SYS_umask, &[Arg::Value(0)]);
+    let devices = DEVICES.map(|name| b.tree(format!("/dev/{name}").as_bytes()));
+    let under: Vec<Option<Made>> = plan
+        .layers
+        .iter()
+        .map(|layer| open(&mut b, layer))
+        .collect();
+    read_only(&mut b);
+    let place = tmpfs(&mut b, limits);
+    for (i, layer) in plan.layers.iter().enumerate() {
+        b.make_dir(&upper(i), layer.mode);
+        if layer.filled {
+            b.make_dir(&format!("w{i}"), 0o700);
+        }
+    }
+    dev(&mut b, devices);
+    for (i, (layer, under)) in plan.layers.iter().zip(under).enumerate() {
+        lay(&mut b, i, layer, under);
+    }
+    b.make_file("/proc/none");
+    for path in &plan.covers {
+        let nothing = b.tree(b"/proc/none");
+        b.put(nothing, path.as_os_str().as_bytes());
+    }
+    let args = [
+        Arg::Text(PLACE.as_bytes()),
+        Arg::Value(libc::MNT_DETACH as u64),
+    ];
+    b.must("detach its tmpfs", libc::SYS_umount2, &args);
+    b.may(libc::SYS_chdir, &[Arg::Text(b"/")]);
+    let own_proc = proc(&mut b);
+    loopback(&mut b);
+    let ignore = [libc::SIG_IGN as u64, 0, 0, 0]
+        .map(u64::to_le_bytes)
+        .concat();
+    // Whoever loses its parent in there becomes a child of this process, which never waits.
+    let args = [libc::SIGCHLD as u64, 0, 0, 8].map(Arg::Value);
+    b.may(
+        libc::SYS_rt_sigaction,
+        &[args[0], Arg::Bytes(&ignore), args[2], args[3]],
+    );
+
+    let outcome = keeper.make(&b.batch)?;
+    if let Some((call, error)) = outcome.failed {
+        let step = b.steps.into_iter().find(|(made, _)| *made == call);
+        return Err(Error::refused(
+            step.map_or_else(String::new, |(_, step)| step),
+            error,
+        ));
+    }
+    Ok(Built {
+        place: outcome.result(place).unwrap_or(-1) as i32,
+        own_proc: outcome.result(own_proc) == Some(0),
+    })
+}
+
+/// Opens what something is laid over, while it can be seen.
+fn open(b: &mut Builder, layer: &Layer) -> Option<Made> {
+    layer.filled.then(|| {
+        let path = layer.path.as_os_str().as_bytes();
+        let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let step = format!("open {}", layer.path.display());
+        b.must(
+            step,
+            libc::SYS_open,
+            &[Arg::Text(path), Arg::Value(how as u64)],
+        )
+    })
+}
+
+fn read_only(b: &mut Builder) {
+    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV;
+    let attributes = [set, 0, libc::MS_PRIVATE, 0].map(u64::to_le_bytes).concat();
+    let step = "make all mounts private and read-only (mount_setattr)";
+    let recursive = Arg::Value(AT_RECURSIVE);
+    let size = Arg::Value(attributes.len() as u64);
+    let args = [
+        HERE,
+        Arg::Text(b"/"),
+        recursive,
+        Arg::Bytes(&attributes),
+        size,
+    ];
+    b.must(step, libc::SYS_mount_setattr, &args);
+}
+
+/// The memory that changed files live in; the process is in it afterwards.
+fn tmpfs(b: &mut Builder, limits: &Limits) -> Made {
+    let (size, inodes) = (
+        limits.tmpfs_bytes.max(1 << 20),
+        limits.tmpfs_files.max(1 << 10),
+    );
+    let options = format!("size={size},nr_inodes={inodes},mode=755");
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    b.mount("mount a tmpfs", PLACE.as_bytes(), "tmpfs", flags, &options);
+    b.must(
+        "enter its tmpfs",
+        libc::SYS_chdir,
+        &[Arg::Text(PLACE.as_bytes())],
+    );
+    let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let args = [Arg::Text(b"."), Arg::Value(how as u64)];
+    b.must("open its tmpfs", libc::SYS_open, &args)
+}
+
+/// A `/dev` with nothing in it that leads out.
+fn dev(b: &mut Builder, devices: [Made; 6]) {
+    for dir in ["dev", "dev/pts"] {
+        b.make_dir(dir, 0o755);
+    }
+    b.make_dir("dev/shm", 0o1777);
+    for name in DEVICES {
+        b.make_file(&format!("dev/{name}"));
+    }
+    for (link, to) in LINKS {
+        let args = [Arg::Text(to.as_bytes()), Arg::Text(link.as_bytes())];
+        b.may(libc::SYS_symlink, &args);
+    }
+    let how = OPEN_TREE_CLONE | libc::O_CLOEXEC as u64;
+    let step = "make its own /dev";
+    let args = [HERE, Arg::Text(b"dev"), Arg::Value(how)];
+    let dev = b.must(step, libc::SYS_open_tree, &args);
+    let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
+    let args = [
+        Arg::Result(dev),
+        Arg::Text(b""),
+        HERE,
+        Arg::Text(b"/dev"),
+        how,
+    ];
+    b.must(step, libc::SYS_move_mount, &args);
+    for (name, device) in DEVICES.iter().zip(devices) {
+        b.put(device, format!("/dev/{name}").as_bytes());
+    }
+    let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
+    let options = "newinstance,ptmxmode=0666,mode=620";
+    b.may(
+        libc::SYS_mount,
+        &mount_args(b"/dev/pts", "devpts", flags, options),
+    );
+}
+
+fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<Made>) {
+    let path = layer.path.as_os_str().as_bytes();
+    let upper = format!("{PLACE}/{}", upper(index));
+    let Some(under) = under else {
+        let tree = b.tree(upper.as_bytes());
+        b.put(tree, path);
+        return;
+    };
+    let step = format!("mount an overlay over {}", layer.path.display());
+    b.must(step.as_str(), libc::SYS_fchdir, &[Arg::Result(under)]);
+    // `xino`: one device number for all files of a tree, or programs that walk one see it change.
+    let options = format!("lowerdir=.,upperdir={upper},workdir={PLACE}/w{index},userxattr,xino=on");
+    b.mount(&step, path, "overlay", 0, &options);
+}
+
+/// A `/proc` for the new pid namespace; refused where the machine's own is covered in part (in containers).
+fn proc(b: &mut Builder) -> Made {
+    let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
+    let own = b.may(libc::SYS_mount, &mount_args(b"/proc", "proc", flags, ""));
+    // Files of root, which need not have privileges to write to them.
+    for path in writable_of_root() {
+        let path = Arg::Text(path.as_os_str().as_bytes());
+        let nothing = Arg::Value(0);
+        let bind = libc::MS_BIND | libc::MS_REC;
+        b.may(libc::SYS_mount, &[path, path, nothing, Arg::Value(bind)]);
+        let bind = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | flags;
+        b.may(libc::SYS_mount, &[nothing, path, nothing, Arg::Value(bind)]);
+    }
+    own
+}
+
+/// What there is in `/proc` for all processes, and root may write to.
+fn writable_of_root() -> Vec<std::path::PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    if !nix::unistd::geteuid().is_root() {
+        return Vec::new();
+    }
+    let is_common = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let kind = std::fs::symlink_metadata(path);
+        !name.iter().all(u8::is_ascii_digit)
+            && kind.is_ok_and(|meta| meta.is_dir() || meta.is_file() && meta.mode() & 0o222 != 0)
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| is_common(path))
+        .collect()
+}
+
+/// A loopback interface, which only answers once it is up.
+fn loopback(b: &mut Builder) {
+    const SIOCSIFFLAGS: u64 = 0x8914;
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    let args = [libc::AF_INET as u64, kind as u64, 0].map(Arg::Value);
+    let socket = b.may(libc::SYS_socket, &args);
+    // struct ifreq: the name in 16 bytes, then the flags.
+    let mut request = [0; 40];
+    request[..2].copy_from_slice(b"lo");
+    let flags = (libc::IFF_UP | libc::IFF_RUNNING) as u16;
+    request[16..18].copy_from_slice(&flags.to_ne_bytes());
+    let args = [
+        Arg::Result(socket),
+        Arg::Value(SIOCSIFFLAGS),
+        Arg::Bytes(&request),
+    ];
+    b.may(libc::SYS_ioctl, &args);
+}

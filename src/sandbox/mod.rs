@@ -1,0 +1,313 @@
+//! What keeps a process that goes live from harming the machine.
+//!
+//! A sandbox is a set of namespaces: files are copy-on-write and forgotten, the rest is read-only; the network is a
+//! loopback of its own; other processes can be neither seen nor reached. No privileges are needed for it, where the
+//! system lets users have namespaces.
+//!
+//! Its first process, the keeper, is one of ours (see [`crate::tracee::batch`]). It makes the sandbox and then stands
+//! still: it holds the changed files, and with its end all processes in the sandbox end. This module knows neither
+//! recordings nor what the processes do.
+
+mod build;
+mod changes;
+mod error;
+mod ids;
+mod plan;
+mod seal;
+
+pub use changes::{Change, ChangeKind, Original};
+pub use error::{Error, Result, advice, sysctl};
+
+use crate::tracee::batch::Maker;
+use crate::tracee::{Remote, Stopped, end_namespace, proc};
+use error::NAMESPACES;
+use ids::Ids;
+use plan::{Layer, Machine, Plan};
+use std::cell::RefCell;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+const USED: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET;
+
+/// linux/sched.h
+const CLONE_NEWTIME: u64 = 0x80;
+
+/// What a sandbox should be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Directories whose content may be changed, besides the current one, `/tmp`, `/var/tmp`, `/dev/shm` and `/run`. One
+    /// that is missing stands for the nearest one around it.
+    pub writable: &'a [PathBuf],
+    /// The current directory.
+    pub cwd: &'a [u8],
+    /// The pid that the process shall have inside.
+    pub pid: i32,
+    /// How much it may use.
+    pub limits: Limits,
+    /// What is added to its clocks, where the system can do that.
+    pub clocks: Option<Offsets>,
+}
+
+/// How much the processes in a sandbox may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Seconds of processor time, of each process (`RLIMIT_CPU`).
+    pub cpu_seconds: u64,
+    /// Bytes of private memory, of each process (`RLIMIT_DATA`: programs reserve more addresses than they use).
+    pub data_bytes: u64,
+    /// Processes and threads (`RLIMIT_NPROC`). The kernel does not hold root to it.
+    pub processes: u64,
+    /// Bytes of a file (`RLIMIT_FSIZE`).
+    pub file_bytes: u64,
+    /// Bytes of all changed files together.
+    pub tmpfs_bytes: u64,
+    /// The number of changed files and directories.
+    pub tmpfs_files: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            cpu_seconds: 60,
+            data_bytes: 4 << 30,
+            processes: 256,
+            file_bytes: 1 << 30,
+            tmpfs_bytes: 512 << 20,
+            tmpfs_files: 1 << 18,
+        }
+    }
+}
+
+/// What is added to clocks, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// To `CLOCK_MONOTONIC`.
+    pub monotonic: i64,
+    /// To `CLOCK_BOOTTIME`.
+    pub boottime: i64,
+}
+
+/// Makes sandboxes, for the thread that started it.
+#[derive(Debug)]
+pub struct Sandboxes {
+    maker: Maker,
+    ids: Ids,
+}
+
+/// Makes sandboxes from when the first one is wanted on; copies share the process that makes them.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Rc<RefCell<Option<Sandboxes>>>);
+
+impl Shared {
+    /// See [`Sandboxes::enter`].
+    ///
+    /// # Errors
+    /// If the system refuses a step, or the process that makes sandboxes cannot be started.
+    pub fn enter(&self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
+        let mut sandboxes = self.0.borrow_mut();
+        let sandboxes = match &mut *sandboxes {
+            Some(there) => there,
+            none => none.insert(Sandboxes::start()?),
+        };
+        sandboxes.enter(shell, request)
+    }
+}
+
+/// A sandbox. When it is dropped, all processes in it are killed and its files are gone.
+#[derive(Debug)]
+pub struct Sandbox {
+    keeper: Option<Maker>,
+    layers: Vec<Layer>,
+    place: i32,
+    limits: Limits,
+    originals: Vec<Original>,
+    /// The pid of the process inside: the wanted one, or another where that was not to be had.
+    pub pid: i32,
+    /// Whether its `/proc` shows its own processes; elsewhere it is the machine's, read-only.
+    pub own_proc: bool,
+    /// Whether its clocks are as asked.
+    pub own_clocks: bool,
+    /// Whether the process is in its current directory; else that is not there.
+    pub in_cwd: bool,
+    /// What is not quite as asked for: a sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Sandboxes {
+    /// Starts the process that sandboxes are made with.
+    ///
+    /// # Errors
+    /// If it cannot be made or traced.
+    pub fn start() -> Result<Sandboxes> {
+        let ids = Ids::of_caller().map_err(|e| Error::refused("learn its user and group", e))?;
+        let maker = Maker::start()?;
+        Ok(Sandboxes { maker, ids })
+    }
+
+    /// Takes a process into a new sandbox.
+    ///
+    /// `shell` is a process with a single thread that stands between calls, with the agent mapped; it is used up. What
+    /// comes back is a copy of it with the same registers, between calls, in a session of its own. It has privileges in
+    /// its sandbox (for making threads with tids of their own) until [`Sandbox::seal`].
+    ///
+    /// # Errors
+    /// If the system refuses a step: [`Error::Refused`] says which, and what to do.
+    pub fn enter(&mut self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
+        let mut sandbox = self.make(request)?;
+        let process = sandbox.take_in(shell, request)?;
+        Ok((process, sandbox))
+    }
+
+    /// An empty sandbox.
+    pub(crate) fn make(&mut self, request: &Request<'_>) -> Result<Sandbox> {
+        let keeper = self.maker.copy(USED as u64)?;
+        let mut keeper = keeper.map_err(|e| Error::refused(NAMESPACES, e))?;
+        let told = self.ids.tell(keeper.pid());
+        told.map_err(|e| Error::refused("get its user and group (/proc/PID/uid_map)", e))?;
+        let mounts = plan::mounts().map_err(|e| Error::refused("learn what is mounted", e))?;
+        let machine = Machine {
+            ids: &self.ids,
+            mounts,
+        };
+        let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
+        let writable = request.writable.iter().map(PathBuf::as_path);
+        let plan = Plan::new(&machine, writable.chain([cwd]));
+        let built = build::build(&mut keeper, &plan, &request.limits)?;
+        let mut sandbox = Sandbox {
+            keeper: Some(keeper),
+            layers: plan.layers,
+            place: built.place,
+            limits: request.limits,
+            originals: Vec::new(),
+            pid: 0,
+            own_proc: built.own_proc,
+            own_clocks: false,
+            in_cwd: false,
+            notes: plan.notes,
+        };
+        sandbox.look_up_originals();
+        Ok(sandbox)
+    }
+}
+
+impl Sandbox {
+    fn keeper_pid(&self) -> i32 {
+        self.keeper.as_ref().map_or(0, Maker::pid)
+    }
+
+    fn take_in(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
+        let mut remote = shell.remote_at_boundary()?;
+        let call = |remote: &mut Remote<'_>, step: &str, nr, args| -> Result<u64> {
+            let ret = remote.call(nr, args)?;
+            if ret < 0 {
+                let error = io::Error::from_raw_os_error(-ret as i32);
+                return Err(Error::refused(step, error));
+            }
+            Ok(ret as u64)
+        };
+        let step = "find the keeper of its sandbox";
+        let keeper = self.keeper_pid() as u64;
+        let args = [keeper, 0, 0, 0, 0, 0];
+        let fd = call(&mut remote, step, libc::SYS_pidfd_open, args)?;
+        let step = "enter its sandbox (setns)";
+        call(
+            &mut remote,
+            step,
+            libc::SYS_setns,
+            [fd, USED as u64, 0, 0, 0, 0],
+        )?;
+        call(&mut remote, step, libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+        if let Some(offsets) = &request.clocks {
+            let args = [CLONE_NEWTIME, 0, 0, 0, 0, 0];
+            self.own_clocks = remote.call(libc::SYS_unshare, args)? == 0
+                && set_clocks(remote.memory().tid(), offsets).is_ok();
+        }
+        let mut copy = None;
+        let wanted = Some(request.pid).filter(|&pid| pid > 1);
+        for pid in wanted.map(Some).into_iter().chain([None]) {
+            match remote.fork_as("copy it into its sandbox", 0, pid)? {
+                Ok(task) => copy = Some(task),
+                Err(error) if pid.is_some() && is_about_pid(&error) => continue,
+                Err(error) => return Err(Error::refused("make a process in its sandbox", error)),
+            }
+            break;
+        }
+        let Some(mut process) = copy else {
+            let error = io::Error::from_raw_os_error(libc::EAGAIN);
+            return Err(Error::refused("make a process in its sandbox", error));
+        };
+        drop(remote);
+        shell.kill();
+        self.pid = proc::innermost_pid(process.tid())?;
+        let mut remote = process.remote_at_boundary()?;
+        // A signal to its process group would reach those of it that are outside.
+        call(
+            &mut remote,
+            "get a session of its own",
+            libc::SYS_setsid,
+            [0; 6],
+        )?;
+        let cwd = remote.put_str(request.cwd)?;
+        self.in_cwd = remote.call(libc::SYS_chdir, [cwd, 0, 0, 0, 0, 0])? == 0;
+        remote.finish()?;
+        Ok(process)
+    }
+
+    /// A new thread of a process inside that stands between calls and is not sealed yet; its registers are to be set.
+    /// Also returns its tid inside: the wanted one, or another where that was not to be had.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn thread(&self, process: &mut Stopped, tid: i32) -> Result<(Stopped, i32)> {
+        let mut remote = process.remote_at_boundary()?;
+        let thread = match remote.thread_as(tid)? {
+            Ok(thread) => thread,
+            Err(error) if is_about_pid(&error) => remote.thread()?,
+            Err(error) => return Err(Error::refused("make a thread in its sandbox", error)),
+        };
+        remote.finish()?;
+        let tid = proc::innermost_pid(thread.tid())?;
+        Ok((thread, tid))
+    }
+
+    /// Takes from a task what it could break out with, and limits what its process may use. To be done for each thread
+    /// before it runs, once all are made; the task stands between calls.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn seal(&self, task: &mut Stopped) -> Result<()> {
+        seal::drop_privileges(task)?;
+        seal::limit(task, &self.limits)?;
+        Ok(())
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            end_namespace(keeper.into_task());
+        }
+    }
+}
+
+/// Whether making a task failed for the number that it was to have.
+fn is_about_pid(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EINVAL))
+}
+
+/// Sets the clocks of the processes that this one makes.
+fn set_clocks(pid: i32, offsets: &Offsets) -> io::Result<()> {
+    const SECOND: i64 = 1_000_000_000;
+    let line = |clock: &str, ns: i64| {
+        let (seconds, rest) = (ns.div_euclid(SECOND), ns.rem_euclid(SECOND));
+        format!("{clock} {seconds} {rest}\n")
+    };
+    let lines = line("monotonic", offsets.monotonic) + &line("boottime", offsets.boottime);
+    std::fs::write(format!("/proc/{pid}/timens_offsets"), lines)
+}

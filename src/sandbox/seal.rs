@@ -1,0 +1,65 @@
+//! What a process in a sandbox is left with.
+
+use super::{Error, Limits, Result};
+use crate::tracee::Stopped;
+use std::io;
+
+/// Capabilities that harm nobody outside of a sandbox, and without which root's programs fail as they would not
+/// elsewhere: `CAP_CHOWN`, `DAC_OVERRIDE`, `DAC_READ_SEARCH`, `FOWNER`, `FSETID`, `KILL`, `SETGID`, `SETUID`, `SETPCAP`,
+/// `NET_BIND_SERVICE` (linux/capability.h).
+const HARMLESS: u64 = 0x1ff | 1 << 10;
+
+/// What our user can do, of that.
+fn kept() -> u64 {
+    if !nix::unistd::geteuid().is_root() {
+        return 0;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let ours = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ours.unwrap_or(0) & HARMLESS
+}
+
+pub(super) fn drop_privileges(task: &mut Stopped) -> Result<()> {
+    const VERSION_3: u64 = 0x2008_0522;
+    let keep = kept() as u32;
+    let mut remote = task.remote_at_boundary()?;
+    let header = remote.put(&VERSION_3.to_le_bytes())?;
+    // Effective, permitted and inheritable, of the lower 32 and then of the upper ones.
+    let sets = [keep, keep, 0, 0, 0, 0].map(u32::to_le_bytes).concat();
+    let sets = remote.put(&sets)?;
+    let calls = [
+        // So that no program that it executes gets anything back.
+        (
+            libc::SYS_prctl,
+            [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0, 0],
+        ),
+        (libc::SYS_capset, [header, sets, 0, 0, 0, 0]),
+    ];
+    for (nr, args) in calls {
+        let ret = remote.call(nr, args)?;
+        if ret < 0 {
+            let error = io::Error::from_raw_os_error(-ret as i32);
+            return Err(Error::refused("give up its privileges", error));
+        }
+    }
+    remote.finish()?;
+    Ok(())
+}
+
+pub(super) fn limit(task: &mut Stopped, limits: &Limits) -> Result<()> {
+    // A core file of one byte is none, and no program of the machine's is started for it either: see core(5).
+    const NO_CORE: u64 = 1;
+    // The first signal for too much processor time may be caught, the second one not.
+    let cpu = limits.cpu_seconds;
+    for (resource, soft, hard) in [
+        (libc::RLIMIT_CPU, cpu, cpu.saturating_add(1)),
+        (libc::RLIMIT_DATA, limits.data_bytes, limits.data_bytes),
+        (libc::RLIMIT_NPROC, limits.processes, limits.processes),
+        (libc::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
+        (libc::RLIMIT_CORE, NO_CORE, NO_CORE),
+    ] {
+        task.limit(resource, soft, hard)?;
+    }
+    Ok(())
+}
