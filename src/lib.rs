@@ -12,11 +12,13 @@
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
 //! - [`sandbox`]: keeping a live process from harming the machine
+//! - [`backtrace`]: where a stopped task is
 //! - [`inject`]: driving a process through a trace
 //! - [`doctor`]: what this machine supports
 //! - [`lua`]: bindings for scripts
 //! - [`cli`]: the command line
 
+pub mod backtrace;
 pub mod cli;
 pub mod doctor;
 pub mod image;

@@ -6,6 +6,7 @@ use super::live::{self, Ended};
 use super::outcome::{Divergence, Outcome, Status};
 use super::script::{Due, Script, Step};
 use super::{Error, Result};
+use crate::backtrace::Frame;
 use crate::recording::{DescriptorTable, Event, Recording};
 use crate::replay::{Kept, Place, Process, SharedMemory, Thread};
 use crate::sandbox::Shared;
@@ -118,6 +119,8 @@ fn outcome(
         unfired: hooks.unfired(),
         missing: ended.missing,
         files: ended.files,
+        backtrace: ended.backtrace,
+        hang: ended.hang,
         reason: ended.reason,
         sent: log.sent,
         ..Outcome::new(ended.status)
@@ -149,6 +152,8 @@ pub(super) struct Driver<'a> {
     pub(super) log: Log,
     pub(super) divergence: Option<Divergence>,
     pub(super) reason: Option<String>,
+    pub(super) backtrace: Vec<Frame>,
+    pub(super) hang: Option<String>,
     pub(super) descriptors: DescriptorTable,
     pub(super) segv: SegvState,
     pub(super) recording: Arc<Recording>,
@@ -189,6 +194,8 @@ struct Told<'a> {
     log: Log,
     divergence: Option<Divergence>,
     reason: Option<String>,
+    backtrace: Vec<Frame>,
+    hang: Option<String>,
 }
 
 impl<'a> Driver<'a> {
@@ -224,6 +231,8 @@ impl<'a> Driver<'a> {
             log: Log::default(),
             divergence: None,
             reason: None,
+            backtrace: Vec::new(),
+            hang: None,
             descriptors,
             segv,
             recording,
@@ -336,6 +345,8 @@ impl<'a> Driver<'a> {
             reason: told.reason,
             missing: Vec::new(),
             files: Vec::new(),
+            backtrace: told.backtrace,
+            hang: told.hang,
         };
         Ok(Driven {
             outcome: outcome(ended, told.divergence, told.log, told.hooks),
@@ -388,6 +399,8 @@ impl<'a> Driver<'a> {
             log: self.log,
             divergence: self.divergence,
             reason: self.reason,
+            backtrace: self.backtrace,
+            hang: self.hang,
         };
         (process, told)
     }
@@ -456,7 +469,7 @@ impl<'a> Driver<'a> {
     /// The process has made a call.
     pub(super) fn on_entry(&mut self, task: Stopped) -> Result<Next> {
         if self.limit.expired() {
-            return Ok(Next::End(Status::Timeout, None, None));
+            return Ok(self.out_of_time(&task));
         }
         let regs = task.regs()?;
         let args = regs.args();

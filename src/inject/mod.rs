@@ -26,7 +26,7 @@ pub use hook::{
 };
 pub use live::live;
 pub use noise::IGNORED;
-pub use outcome::{ChangedFile, Divergence, Frame, Injected, Outcome, Status};
+pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
 pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet};
 pub use script::Script;
 pub use select::{Selector, When};

@@ -1,5 +1,6 @@
 //! What became of an injected process.
 
+use crate::backtrace::Frame;
 use crate::trace::{Exit, Origin, Trace};
 use std::collections::BTreeMap;
 
@@ -126,34 +127,4 @@ pub struct ChangedFile {
     pub path: Vec<u8>,
     /// What was done to it: `created`, `changed`, `deleted`, ….
     pub kind: String,
-}
-
-/// A call on the stack of a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Frame {
-    /// The address of the instruction.
-    pub address: u64,
-    /// The function, where it is known.
-    pub function: Option<String>,
-    /// The program or library.
-    pub object: Option<String>,
-    /// The source file, where there is debug information.
-    pub file: Option<String>,
-    /// The line in it.
-    pub line: Option<u32>,
-}
-
-impl std::fmt::Display for Frame {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.function {
-            Some(function) => write!(f, "{function}")?,
-            None => write!(f, "{:#x}", self.address)?,
-        }
-        match (&self.file, self.line, &self.object) {
-            (Some(file), Some(line), _) => write!(f, " at {file}:{line}"),
-            (Some(file), None, _) => write!(f, " at {file}"),
-            (None, _, Some(object)) => write!(f, " in {object}"),
-            (None, _, None) => Ok(()),
-        }
-    }
 }

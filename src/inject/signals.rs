@@ -1,10 +1,13 @@
 //! Signals of an injected process: its own faults, those that the trace has between calls, and the time stamp
 //! counter, whose reading arrives as one.
 
+use super::calls::observe;
 use super::driver::{Driver, Next};
 use super::hook::HookSignal;
 use super::outcome::{Injected, Status};
 use super::{Error, Result};
+use crate::backtrace::{self, Frame};
+use crate::syscall;
 use crate::trace::Exit;
 use crate::tracee::{Regs, Stop, Stopped, Waited, proc, tsc};
 
@@ -28,7 +31,7 @@ impl Driver<'_> {
 
     pub(super) fn on_signal(&mut self, mut task: Stopped, signal: i32) -> Result<Next> {
         if signal == libc::SIGSTOP && self.limit.expired() {
-            return Ok(Next::End(Status::Timeout, None, None));
+            return Ok(self.out_of_time(&task));
         }
         let tid = task.tid();
         if signal == libc::SIGSEGV {
@@ -81,6 +84,7 @@ impl Driver<'_> {
             }
             return Ok(Next::Resume(task));
         }
+        self.backtrace = self.backtrace_of(&task);
         // Not left to the kernel, whose core dump would run outside.
         let exit = Exit::Signal {
             signal,
@@ -166,6 +170,38 @@ impl Driver<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Driver<'_> {
+    /// Where the task is.
+    fn backtrace_of(&self, task: &Stopped) -> Vec<Frame> {
+        let event = self.answered.unwrap_or(self.event.0);
+        let files = backtrace::recorded(&self.recording, event, task.tid());
+        backtrace::of(task, &files)
+    }
+
+    /// The time is up. The task stands at a call's entry, or where a signal found it.
+    pub(super) fn out_of_time(&mut self, task: &Stopped) -> Next {
+        self.backtrace = self.backtrace_of(task);
+        let call = self.call_under_way(task);
+        let frames = || self.backtrace.iter().map(Frame::to_string);
+        let hang = call.unwrap_or_else(|| frames().collect::<Vec<_>>().join("\n"));
+        self.hang = Some(hang).filter(|hang| !hang.is_empty());
+        Next::End(Status::Timeout, None, None)
+    }
+
+    /// The call that a task makes, or that the signal which it stopped for has interrupted.
+    fn call_under_way(&mut self, task: &Stopped) -> Option<String> {
+        let regs = task.regs().ok()?;
+        let nr = u64::try_from(regs.nr()).ok()?;
+        let entered = regs.ret() == -i64::from(libc::ENOSYS);
+        if !entered && !(-516..=-512).contains(&regs.ret()) {
+            return None;
+        }
+        let args = regs.args();
+        let seen = self.see(task, syscall::by_nr(nr)?.resolve(&args), args);
+        Some(observe(&seen, None).brief().to_string())
     }
 }
 

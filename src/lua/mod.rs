@@ -3,6 +3,7 @@
 //! [`run`] runs one script. The globals are those of the contract for scripts; what is "current" (the recording opened
 //! last, the stop reached last, the process spun off last) lives in [`session`].
 
+mod backtrace;
 mod constants;
 mod convert;
 mod error;

@@ -1,5 +1,6 @@
 //! `Outcome`: what became of a process.
 
+use super::backtrace;
 use super::error::raise;
 use super::event::no_such;
 use super::trace::TraceData;
@@ -202,7 +203,7 @@ pub(super) fn of_recording(lua: &Lua, recording: &Arc<Recording>) -> mlua::Resul
     ))
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     "status",
     "divergence",
     "exit_code",
@@ -214,6 +215,8 @@ const NAMES: [&str; 13] = [
     "unfired",
     "missing",
     "reason",
+    "backtrace",
+    "hang",
     "error",
     "diff",
 ];
@@ -257,6 +260,10 @@ impl UserData for OutcomeData {
             lua.create_sequence_from(this.outcome.missing.iter().map(String::as_str))
         });
         fields.add_field_method_get("reason", |_, this| Ok(this.outcome.reason.clone()));
+        fields.add_field_method_get("backtrace", |lua, this| {
+            backtrace::list(lua, &this.outcome.backtrace)
+        });
+        fields.add_field_method_get("hang", |_, this| Ok(this.outcome.hang.clone()));
         fields.add_field_method_get("error", |_, this| Ok(this.error.clone()));
     }
 

@@ -1,5 +1,6 @@
 //! `Process`, `spin_off`, `inject`.
 
+use super::backtrace;
 use super::convert;
 use super::error::raise;
 use super::event::no_such;
@@ -203,9 +204,22 @@ impl Request {
     }
 }
 
-const NAMES: [&str; 14] = [
-    "inject", "live", "kill", "fork", "read", "write", "regs", "maps", "fds", "threads", "pid",
-    "real_pid", "event", "alive",
+const NAMES: [&str; 15] = [
+    "inject",
+    "live",
+    "kill",
+    "fork",
+    "read",
+    "write",
+    "regs",
+    "maps",
+    "fds",
+    "threads",
+    "backtrace",
+    "pid",
+    "real_pid",
+    "event",
+    "alive",
 ];
 
 impl UserData for ProcessHandle {
@@ -260,6 +274,9 @@ impl UserData for ProcessHandle {
         });
         methods.add_method("maps", |lua, this, ()| {
             this.with(|process| maps(lua, process))
+        });
+        methods.add_method("backtrace", |lua, this, ()| {
+            this.with(|process| backtrace::list(lua, &crate::backtrace::of_process(process)))
         });
         methods.add_method("fds", |lua, this, ()| {
             this.with(|process| descriptors(lua, process))

@@ -10,10 +10,14 @@ use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
 use super::{
     Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Start, Stream,
 };
+use crate::image::{Backing, FileId};
 use std::collections::BTreeMap;
 
 /// More descriptors than the tables of all processes have together, except in a damaged recording.
 const MOST_DESCRIPTORS: usize = 4 << 20;
+
+/// Mapped files whose names are kept, except in a damaged recording.
+const MOST_MAPPED: usize = 1 << 16;
 
 /// A task: its process, and the numbers of its table and its place.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +42,8 @@ pub struct Family {
     tables: Pool<Slots>,
     places: Pool<Place>,
     files: Pool<OpenFile>,
+    /// The name of each kept copy that has been mapped so far.
+    mapped: BTreeMap<FileId, Vec<u8>>,
 }
 
 impl Family {
@@ -81,6 +87,7 @@ impl Family {
             return;
         };
         if !failed(ret) {
+            self.note_mapped(tid, call);
             self.part(tid, task, call, ret);
         }
         match &call.effect {
@@ -107,6 +114,34 @@ impl Family {
             self.tasks.remove(&tid);
             self.tasks.insert(task.pid, task);
         }
+    }
+
+    /// Notes the names of the files that a call has mapped.
+    fn note_mapped(&mut self, tid: i32, call: &CallEvent) {
+        if let Effect::Exec(image) = &call.effect {
+            for mapping in &image.mappings {
+                if let Backing::File { file, .. } = mapping.backing
+                    && self.mapped.len() < MOST_MAPPED
+                {
+                    self.mapped.insert(file, mapping.name.clone());
+                }
+            }
+        }
+        let (Effect::Map(id) | Effect::Share { file: Some(id), .. }) = call.effect else {
+            return;
+        };
+        if i64::from(call.nr) == libc::SYS_mmap
+            && self.mapped.len() < MOST_MAPPED
+            && let Some(file) = self.open_file(tid, call.args[4] as i32)
+        {
+            let path = file.path.clone();
+            self.mapped.insert(id, path);
+        }
+    }
+
+    /// The name of each kept copy of a file that has been mapped so far, by any process.
+    pub fn mapped(&self) -> &BTreeMap<FileId, Vec<u8>> {
+        &self.mapped
     }
 
     /// What a task's calls work on.

@@ -125,6 +125,17 @@ impl Packed {
         Ok(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
     }
 
+    /// The numbers of the kept file with this inode, of those that have been asked for, and its path.
+    pub fn unpacked_as(&self, inode: u64) -> Option<(Vec<FileId>, PathBuf)> {
+        let unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (which, file) = unpacked
+            .iter()
+            .find(|(_, file)| file.metadata().is_ok_and(|meta| meta.ino() == inode))?;
+        let ids = self.files.get(*which)?.ids.clone();
+        let (pid, fd) = (std::process::id(), file.as_raw_fd());
+        Some((ids, PathBuf::from(format!("/proc/{pid}/fd/{fd}"))))
+    }
+
     fn unpack(&self, kept: &Kept) -> Result<File> {
         let damaged = |offset: u64, reason: &str| Error::Damaged {
             path: self.path.clone(),

@@ -10,6 +10,7 @@ use super::{Error, Event, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, i
 use crate::image::FileId;
 use crate::trace::Exit;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -176,6 +177,17 @@ impl Recording {
     /// If it cannot be unpacked.
     pub fn kept_file(&self, id: FileId) -> std::io::Result<PathBuf> {
         self.file_path(id).map_err(std::io::Error::other)
+    }
+
+    /// The numbers of the kept copy that a process shows as mapped by this name and inode, and its path.
+    pub fn kept_as(&self, name: &[u8], inode: u64) -> Option<(Vec<FileId>, PathBuf)> {
+        if let Some(packed) = &self.packed {
+            return packed.unpacked_as(inode);
+        }
+        let path = Path::new(std::ffi::OsStr::from_bytes(name));
+        let id = path.file_name()?.to_str()?.parse().ok()?;
+        let copy = Files::path(&self.dir, id);
+        (copy == path).then(|| (vec![id], copy))
     }
 
     pub(super) fn blocks(&self) -> &Blocks {

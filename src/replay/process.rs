@@ -323,6 +323,8 @@ impl Process {
         request: &sandbox::Request<'_>,
         revive: impl FnOnce(&mut Stopped) -> R,
     ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
+        // Calls of ours unblock signals of ours.
+        let sigmask = self.task.sigmask()?;
         let mut remote = match self.place {
             Place::Entry => self.task.remote_at_entry()?,
             Place::Between => self.task.remote_at_boundary()?,
@@ -353,7 +355,6 @@ impl Process {
             });
         }
         sandbox.seal(&mut task)?;
-        let sigmask = self.task.sigmask()?;
         settle(&mut task, &regs, Some(&vector), sigmask, self.place)?;
         let process = Process {
             task,

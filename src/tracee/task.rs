@@ -178,6 +178,23 @@ impl Running {
         self.met(status)
     }
 
+    /// Waits until it stops or ends, for so long; `None` if it does neither.
+    ///
+    /// # Errors
+    /// If the kernel refuses, which for our own child means a bug.
+    pub fn wait_until(self, until: std::time::Instant) -> Result<Option<Waited>> {
+        const NAP: std::time::Duration = std::time::Duration::from_micros(200);
+        loop {
+            if let Some(status) = sys::wait_now(self.owned.tid)? {
+                return self.met(status).map(Some);
+            }
+            if std::time::Instant::now() >= until {
+                return Ok(None);
+            }
+            std::thread::sleep(NAP);
+        }
+    }
+
     /// Waits until it stops or ends, while these threads of its process stand still. If somebody kills the process, the
     /// kernel does not say so before they have been reaped.
     ///

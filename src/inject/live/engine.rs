@@ -3,6 +3,7 @@
 use super::clock::{Clocks, Moved};
 use super::identity::Identity;
 use super::streams::Streams;
+use crate::backtrace::Frame;
 use crate::inject::calls::Log;
 use crate::inject::hook::{HookCall, Hooks, Room};
 use crate::inject::outcome::{ChangedFile, Status};
@@ -49,12 +50,16 @@ pub(in crate::inject) struct Ended {
     pub reason: Option<String>,
     pub missing: Vec<String>,
     pub files: Vec<ChangedFile>,
+    pub backtrace: Vec<Frame>,
+    pub hang: Option<String>,
 }
 
 /// What a task does next.
 pub(super) enum Then {
     /// It goes on to its next stop, and gets this signal (0: none).
     Resume(Stopped, i32),
+    /// It goes to the first instruction of its handler of this signal.
+    Handle(Stopped, i32),
     /// It goes on to the exit of the call that it is in, and gets this signal first (0: none).
     ToExit(Stopped, i32),
     /// It makes the call at whose entry it stands, which hooks have seen.
@@ -83,6 +88,8 @@ pub(super) struct Task {
     pub moved: Option<Moved>,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
+    /// Whether it is on its way into a handler.
+    pub enters_handler: bool,
     /// Where hooks put what is longer than what the process has.
     pub room: Room,
     kernel: Kernel,
@@ -92,6 +99,8 @@ enum Kernel {
     Runs(Running),
     /// Until then.
     Waits(Instant, Box<Then>),
+    /// For good.
+    Stopped(Stopped),
     /// In the hands of the loop.
     Taken,
 }
@@ -106,6 +115,7 @@ impl Task {
             floods: false,
             moved: None,
             segv,
+            enters_handler: false,
             room: Room::default(),
             kernel: Kernel::Taken,
         }
@@ -137,6 +147,12 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) streams: Streams,
     pub(super) clocks: Clocks,
     pub(super) missing: Vec<String>,
+    /// The event at which it left its recording.
+    pub(super) event: u64,
+    /// Where the first process was when a signal killed it or its time was up.
+    pub(super) backtrace: Vec<Frame>,
+    /// What that was at when its time was up.
+    pub(super) hang: Option<String>,
     sandbox: Option<Sandbox>,
     met: Option<Box<HookCall>>,
 }
@@ -159,6 +175,7 @@ impl<'a> Engine<'a> {
             segv,
             threads,
             shared,
+            event,
             ..
         } = start.process;
         let mut task = task;
@@ -179,6 +196,9 @@ impl<'a> Engine<'a> {
             streams: start.streams,
             clocks: start.clocks,
             missing: start.missing,
+            event: event.0,
+            backtrace: Vec::new(),
+            hang: None,
             sandbox: start.sandbox,
             met: start.met,
         };
@@ -219,6 +239,8 @@ impl<'a> Engine<'a> {
             reason,
             missing,
             files,
+            backtrace: self.backtrace,
+            hang: self.hang,
         })
     }
 
@@ -303,7 +325,7 @@ impl<'a> Engine<'a> {
         let running = match std::mem::replace(&mut me.kernel, Kernel::Taken) {
             Kernel::Runs(running) => running,
             // Killed as it stood.
-            Kernel::Waits(..) | Kernel::Taken => Running::of_another(tid),
+            Kernel::Waits(..) | Kernel::Stopped(_) | Kernel::Taken => Running::of_another(tid),
         };
         match running.met(status)? {
             Waited::Ended(exit) => Ok(self.ended(tid, exit)?),
@@ -318,8 +340,10 @@ impl<'a> Engine<'a> {
         stop: Stop,
     ) -> Result<Option<(Status, Option<String>)>> {
         if self.limit.expired() {
-            // Stopped where it is: its time is up.
-            self.with(tid, |_, _| Ok(Then::Listen(task)))?;
+            // It stays where it is.
+            if let Some(me) = self.tasks.get_mut(&tid) {
+                me.kernel = Kernel::Stopped(task);
+            }
             return Ok(Some(self.out_of_time()));
         }
         self.with(tid, |engine, me| match stop {
@@ -359,6 +383,12 @@ impl<'a> Engine<'a> {
         let running = match then {
             Then::Resume(task, 0) => task.resume(),
             Then::Resume(task, signal) => task.resume_with(signal),
+            Then::Handle(task, signal) => {
+                if let Some(me) = self.tasks.get_mut(&tid) {
+                    me.enters_handler = true;
+                }
+                task.step_with(signal)
+            }
             Then::ToExit(task, signal) => task.resume_to_exit_with(signal),
             Then::Enter(task) => {
                 return self.with(tid, |engine, me| match me.pending.take() {
@@ -401,6 +431,7 @@ impl<'a> Engine<'a> {
 
     fn out_of_time(&mut self) -> (Status, Option<String>) {
         let Some(exit) = self.exit.filter(|_| self.recording.is_some()) else {
+            self.find_hang();
             return (Status::Timeout, None);
         };
         let mut left: Vec<i32> = self.tasks.values().map(|task| task.pid).collect();
@@ -414,6 +445,26 @@ impl<'a> Engine<'a> {
         match exit {
             Exit::Code(_) => (Status::Exited, None),
             Exit::Signal { .. } => (Status::Signaled, None),
+        }
+    }
+
+    /// A task that stands still: as it is, or stopped where it is now.
+    pub(super) fn stop_task(&mut self, tid: i32) -> Option<Stopped> {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let me = self.tasks.get_mut(&tid)?;
+        let running = match std::mem::replace(&mut me.kernel, Kernel::Taken) {
+            Kernel::Runs(running) => running,
+            Kernel::Stopped(task) => return Some(task),
+            Kernel::Waits(..) | Kernel::Taken => return None,
+        };
+        running.interrupt().ok()?;
+        let until = Instant::now() + PATIENCE;
+        match running.wait_until(until).ok()?? {
+            Waited::Stopped(task, _) => Some(task),
+            Waited::Ended(_) => {
+                self.alive.0.remove(&tid);
+                None
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::engine::{Engine, Task, Then};
 use crate::inject::hook::HookSignal;
 use crate::inject::outcome::{Injected, Status};
 use crate::inject::{Error, Result};
-use crate::tracee::{Stopped, tsc};
+use crate::tracee::{Stopped, proc, tsc};
 
 impl Engine<'_> {
     pub(super) fn on_signal(
@@ -13,6 +13,11 @@ impl Engine<'_> {
         mut task: Stopped,
         signal: i32,
     ) -> Result<Then> {
+        if std::mem::take(&mut me.enters_handler) && signal == libc::SIGTRAP {
+            // At its first instruction, under the handler's mask.
+            me.segv.after_mask(&task)?;
+            return Ok(Then::Resume(task, 0));
+        }
         if signal == libc::SIGSEGV && self.answer_trap(me, &mut task)? {
             return Ok(Then::on(me, task));
         }
@@ -30,8 +35,15 @@ impl Engine<'_> {
             return Ok(Then::End(Status::Stopped, Some(reason)));
         }
         let signal = seen.delivered().unwrap_or(0);
+        self.note_fatal(me.process, &task, signal);
         // A call that it interrupts comes to its exit all the same.
         Ok(match me.pending {
+            None if self.recording.is_some()
+                && signal != 0
+                && proc::catches(task.tid(), signal)? =>
+            {
+                Then::Handle(task, signal)
+            }
             Some(_) => Then::ToExit(task, signal),
             None => Then::Resume(task, signal),
         })

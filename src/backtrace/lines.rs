@@ -1,0 +1,454 @@
+//! From addresses to functions, files and lines: what the compiler wrote down (DWARF).
+//!
+//! Tables are gone through as they are, nothing is built from them but a list of units, so that time and memory
+//! stay within limits whatever they say.
+
+use super::Deadline;
+use super::elf::{Elf, Source};
+use super::frames::Bytes;
+use super::symbols::{harmless, pretty};
+use gimli::{
+    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, DwarfSections, LittleEndian,
+    SectionId, Unit, UnitOffset, constants as dw,
+};
+use std::cell::OnceCell;
+
+/// Ranges of addresses with units; those behind are not found.
+const MOST_RANGES: usize = 1 << 20;
+
+/// Units; those behind are not found.
+const MOST_UNITS: usize = 1 << 20;
+
+/// The length of `.debug_abbrev`, in bytes. In memory it takes twenty times as much.
+const MOST_ABBREVIATIONS: usize = 8 << 20;
+
+/// The length of a unit's lists of files and directories, in bytes. In memory they take a hundred times as much.
+const LONGEST_LISTS: u64 = 2 << 20;
+
+/// Functions that were inlined into each other.
+const MOST_INLINED: usize = 64;
+
+/// How often the name of a function refers to elsewhere.
+const MOST_REFERENCES: usize = 8;
+
+/// Paths of files become no longer, in bytes.
+const LONGEST_PATH: usize = 4 << 10;
+
+/// A function's name and a place in its source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The function.
+    pub function: Option<String>,
+    /// The path of the file.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// Whether the function was inlined into the next one.
+    pub inlined: bool,
+}
+
+type Sections = DwarfSections<Vec<u8>>;
+
+/// The debug information of a file.
+pub struct Lines {
+    sections: Sections,
+    /// What `.gnu_debugaltlink` refers to.
+    shared: Option<Sections>,
+    units: OnceCell<Units>,
+}
+
+/// Where units are.
+#[derive(Default)]
+struct Units {
+    /// The offset of each, rising.
+    starts: Vec<usize>,
+    /// First address, one past the last, the unit.
+    ranges: Vec<(u64, u64, usize)>,
+}
+
+fn load(source: Source<'_>, elf: &Elf) -> Sections {
+    let wanted = |id: SectionId| {
+        let content = match id {
+            SectionId::DebugAbbrev
+            | SectionId::DebugAddr
+            | SectionId::DebugInfo
+            | SectionId::DebugLine
+            | SectionId::DebugLineStr
+            | SectionId::DebugStr
+            | SectionId::DebugStrOffsets
+            | SectionId::DebugRanges
+            | SectionId::DebugRngLists => elf.content(source, id.name()),
+            _ => None,
+        };
+        let content = content
+            .filter(|content| id != SectionId::DebugAbbrev || content.len() <= MOST_ABBREVIATIONS);
+        Ok::<_, std::convert::Infallible>(content.unwrap_or_default())
+    };
+    let Ok(sections) = DwarfSections::load(wanted);
+    sections
+}
+
+impl Lines {
+    /// Reads those of a file, if it has any; `shared` finds the file that it shares parts with, by what
+    /// `.gnu_debugaltlink` says.
+    pub fn read(
+        source: Source<'_>,
+        shared: impl FnOnce(&[u8]) -> Option<std::fs::File>,
+    ) -> Option<Lines> {
+        let elf = Elf::read(source);
+        elf.section(".debug_info")?;
+        let link = elf.content(source, ".gnu_debugaltlink");
+        let shared = link.and_then(|link| {
+            let file = shared(&link)?;
+            let source = Source::File(&file);
+            Some(load(source, &Elf::read(source)))
+        });
+        let sections = load(source, &elf);
+        Some(Lines {
+            sections,
+            shared,
+            units: OnceCell::new(),
+        })
+    }
+
+    /// How much memory this takes.
+    pub fn len(&self) -> usize {
+        let all = [Some(&self.sections), self.shared.as_ref()];
+        let mut len = 0;
+        for sections in all.into_iter().flatten() {
+            sections.borrow(|section| {
+                len += section.len();
+                Bytes::new(section, LittleEndian)
+            });
+        }
+        len
+    }
+
+    /// What is at an address of the file: functions that were inlined there, then the one that they are in.
+    pub fn look_up(&self, address: u64, deadline: &Deadline) -> Vec<Line> {
+        let dwarf = borrow(&self.sections, self.shared.as_ref());
+        let units = self.units.get_or_init(|| units(&dwarf, deadline));
+        let end = units
+            .ranges
+            .partition_point(|&(start, ..)| start <= address);
+        /// Ranges rarely lie in others.
+        const NESTED: usize = 16;
+        let near = units.ranges[..end].iter().rev().take(NESTED);
+        let mut found = Vec::new();
+        for &(_, _, start) in near.filter(|&&(_, end, _)| address < end) {
+            let search = Search {
+                dwarf: &dwarf,
+                starts: &units.starts,
+                deadline,
+            };
+            found = search.unit(start, address).unwrap_or_default();
+            if !found.is_empty() {
+                break;
+            }
+        }
+        found
+    }
+}
+
+fn borrow<'a>(sections: &'a Sections, shared: Option<&'a Sections>) -> Dwarf<Bytes<'a>> {
+    sections.borrow_with_sup(shared, |section| Bytes::new(section, LittleEndian))
+}
+
+fn units(dwarf: &Dwarf<Bytes<'_>>, deadline: &Deadline) -> Units {
+    let mut units = Units::default();
+    let mut headers = dwarf.units();
+    while let Ok(Some(header)) = headers.next() {
+        if units.starts.len() >= MOST_UNITS || deadline.passed() {
+            break;
+        }
+        let Some(start) = header.debug_info_offset() else {
+            continue;
+        };
+        units.starts.push(start.0);
+        let Some(unit) = unit(dwarf, header) else {
+            continue;
+        };
+        let Ok(mut ranges) = dwarf.unit_ranges(&unit) else {
+            continue;
+        };
+        while let Ok(Some(range)) = ranges.next() {
+            if units.ranges.len() >= MOST_RANGES {
+                break;
+            }
+            // Functions that the linker left out are at 0.
+            if range.begin != 0 && range.begin < range.end {
+                units.ranges.push((range.begin, range.end, start.0));
+            }
+        }
+    }
+    units.ranges.sort_unstable();
+    units
+}
+
+/// A unit, if the lists of files that it would bring are not too long.
+fn unit<'a>(
+    dwarf: &Dwarf<Bytes<'a>>,
+    header: gimli::UnitHeader<Bytes<'a>>,
+) -> Option<Unit<Bytes<'a>>> {
+    let abbreviations = dwarf.abbreviations(&header).ok()?;
+    let root = header.entry(&abbreviations, header.root_offset()).ok()?;
+    if let Some(AttributeValue::DebugLineRef(at)) = root.attr_value(dw::DW_AT_stmt_list) {
+        let mut program = *gimli::Section::reader(&dwarf.debug_line);
+        gimli::Reader::skip(&mut program, at.0).ok()?;
+        if lists(program)? > LONGEST_LISTS {
+            return None;
+        }
+    }
+    Unit::new_with_abbreviations(dwarf, header, abbreviations).ok()
+}
+
+/// The length of what a program of lines begins with: `header_length`.
+fn lists(mut program: Bytes<'_>) -> Option<u64> {
+    use gimli::Reader;
+    let (_, format) = program.read_initial_length().ok()?;
+    let version = program.read_u16().ok()?;
+    if version >= 5 {
+        // The sizes of addresses and segments.
+        program.read_u16().ok()?;
+    }
+    let length = program.read_length(format).ok()?;
+    Some(length as u64)
+}
+
+struct Search<'a, 'b> {
+    dwarf: &'b Dwarf<Bytes<'a>>,
+    starts: &'b [usize],
+    deadline: &'b Deadline,
+}
+
+/// A function in a unit, or one that was inlined.
+struct Scope {
+    depth: isize,
+    at: UnitOffset,
+}
+
+/// A line of a file, by the number that the unit has for it.
+#[derive(Clone, Copy)]
+struct Spot {
+    file: u64,
+    line: Option<u32>,
+}
+
+impl<'a> Search<'a, '_> {
+    fn unit(&self, start: usize, address: u64) -> Option<Vec<Line>> {
+        let header = self.dwarf.unit_header(DebugInfoOffset(start)).ok()?;
+        let unit = unit(self.dwarf, header)?;
+        let mut spot = self.spot(&unit, address);
+        let scopes = self.scopes(&unit, address).unwrap_or_default();
+        let mut found = Vec::new();
+        for (place, scope) in scopes.iter().enumerate().rev() {
+            let Ok(entry) = unit.entry(scope.at) else {
+                break;
+            };
+            found.push(Line {
+                function: self.name(&unit, &entry),
+                file: spot.and_then(|spot| self.path(&unit, spot.file)),
+                line: spot.and_then(|spot| spot.line),
+                inlined: place > 0,
+            });
+            let number = |name| entry.attr_value(name).and_then(|value| value.udata_value());
+            let file = match entry.attr_value(dw::DW_AT_call_file) {
+                Some(AttributeValue::FileIndex(file)) => Some(file),
+                other => other.and_then(|value| value.udata_value()),
+            };
+            spot = file.map(|file| Spot {
+                file,
+                line: number(dw::DW_AT_call_line).and_then(|line| line.try_into().ok()),
+            });
+        }
+        if found.is_empty() {
+            // Assembly has lines, but no functions.
+            let spot = spot?;
+            found.push(Line {
+                file: self.path(&unit, spot.file),
+                line: spot.line,
+                ..Line::default()
+            });
+        }
+        Some(found)
+    }
+
+    /// The function that holds an address, then those inlined there, the innermost last.
+    fn scopes(&self, unit: &Unit<Bytes<'a>>, address: u64) -> Option<Vec<Scope>> {
+        let mut scopes: Vec<Scope> = Vec::new();
+        let mut entries = unit.entries_raw(None).ok()?;
+        let mut count = 0u32;
+        while !entries.is_empty() {
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(1024) && self.deadline.passed() {
+                return None;
+            }
+            let (at, depth) = (entries.next_offset(), entries.next_depth());
+            let Some(abbreviation) = entries.read_abbreviation().ok()? else {
+                continue;
+            };
+            if scopes.first().is_some_and(|outer| depth <= outer.depth) {
+                break;
+            }
+            entries.skip_attributes(abbreviation.attributes()).ok()?;
+            let outer = abbreviation.tag() == dw::DW_TAG_subprogram;
+            if !outer && (abbreviation.tag() != dw::DW_TAG_inlined_subroutine || scopes.is_empty())
+            {
+                continue;
+            }
+            let Ok(entry) = unit.entry(at) else { continue };
+            if !self.holds(unit, &entry, address) {
+                continue;
+            }
+            match outer {
+                true => scopes.clear(),
+                false => scopes.retain(|scope| scope.depth < depth),
+            }
+            if scopes.len() < MOST_INLINED {
+                scopes.push(Scope { depth, at });
+            }
+        }
+        Some(scopes)
+    }
+
+    fn holds(
+        &self,
+        unit: &Unit<Bytes<'a>>,
+        entry: &DebuggingInformationEntry<Bytes<'a>>,
+        address: u64,
+    ) -> bool {
+        let Ok(mut ranges) = self.dwarf.die_ranges(unit, entry) else {
+            return false;
+        };
+        while let Ok(Some(range)) = ranges.next() {
+            if (range.begin..range.end).contains(&address) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn name(
+        &self,
+        unit: &Unit<Bytes<'a>>,
+        entry: &DebuggingInformationEntry<Bytes<'a>>,
+    ) -> Option<String> {
+        self.name_within(self.dwarf, unit, entry, MOST_REFERENCES)
+    }
+
+    fn name_within(
+        &self,
+        dwarf: &Dwarf<Bytes<'a>>,
+        unit: &Unit<Bytes<'a>>,
+        entry: &DebuggingInformationEntry<Bytes<'a>>,
+        left: usize,
+    ) -> Option<String> {
+        let names = [
+            dw::DW_AT_linkage_name,
+            dw::DW_AT_MIPS_linkage_name,
+            dw::DW_AT_name,
+        ];
+        let mut given = names.iter().filter_map(|&name| entry.attr_value(name));
+        if let Some(name) = given.next() {
+            let name = dwarf.attr_string(unit, name).ok()?;
+            return Some(pretty(name.slice()));
+        }
+        let left = left.checked_sub(1)?;
+        let references = [dw::DW_AT_abstract_origin, dw::DW_AT_specification];
+        let mut given = references
+            .iter()
+            .filter_map(|&reference| entry.attr_value(reference));
+        match given.next()? {
+            AttributeValue::UnitRef(at) => {
+                self.name_within(dwarf, unit, &unit.entry(at).ok()?, left)
+            }
+            AttributeValue::DebugInfoRef(at) => {
+                let end = self.starts.partition_point(|&start| start <= at.0);
+                let start = *self.starts.get(end.checked_sub(1)?)?;
+                self.name_at(dwarf, start, at, left)
+            }
+            AttributeValue::DebugInfoRefSup(at) => {
+                let shared = dwarf.sup()?;
+                let mut headers = shared.units();
+                let mut start = None;
+                while let Ok(Some(header)) = headers.next() {
+                    match header.debug_info_offset() {
+                        Some(offset) if offset.0 <= at.0 => start = Some(offset.0),
+                        _ => break,
+                    }
+                }
+                self.name_at(shared, start?, at, left)
+            }
+            _ => None,
+        }
+    }
+
+    fn name_at(
+        &self,
+        dwarf: &Dwarf<Bytes<'a>>,
+        start: usize,
+        at: DebugInfoOffset,
+        left: usize,
+    ) -> Option<String> {
+        let header = dwarf.unit_header(DebugInfoOffset(start)).ok()?;
+        let offset = at.to_unit_offset(&header)?;
+        let unit = unit(dwarf, header)?;
+        let entry = unit.entry(offset).ok()?;
+        self.name_within(dwarf, &unit, &entry, left)
+    }
+
+    /// The line of an address.
+    fn spot(&self, unit: &Unit<Bytes<'a>>, address: u64) -> Option<Spot> {
+        let mut rows = unit.line_program.clone()?.rows();
+        let mut before: Option<(u64, Spot)> = None;
+        // Whether the sequence of rows is of code that the linker left out, which is at 0.
+        let mut dropped = false;
+        let mut count = 0u32;
+        while let Ok(Some((_, row))) = rows.next_row() {
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(4096) && self.deadline.passed() {
+                return None;
+            }
+            if let Some((start, spot)) = before
+                && !dropped
+                && (start..row.address()).contains(&address)
+            {
+                return Some(spot);
+            }
+            if before.is_none() {
+                dropped = row.address() == 0;
+            }
+            let line = row.line().and_then(|line| u32::try_from(line.get()).ok());
+            let spot = Spot {
+                file: row.file_index(),
+                line,
+            };
+            before = (!row.end_sequence()).then_some((row.address(), spot));
+        }
+        None
+    }
+
+    /// The path of a file, from the directory in which it was compiled.
+    fn path(&self, unit: &Unit<Bytes<'a>>, file: u64) -> Option<String> {
+        let program = unit.line_program.as_ref()?;
+        let header = program.header();
+        let entry = header.file(file)?;
+        let text = |value| self.dwarf.attr_string(unit, value).ok();
+        let mut path = Vec::new();
+        let parts = [
+            unit.comp_dir,
+            entry.directory(header).and_then(text),
+            text(entry.path_name()),
+        ];
+        for part in parts.into_iter().flatten() {
+            let part = part.slice();
+            if part.starts_with(b"/") {
+                path.clear();
+            } else if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&part[..part.len().min(LONGEST_PATH)]);
+        }
+        (!path.is_empty()).then(|| harmless(String::from_utf8_lossy(&path).into_owned()))
+    }
+}

@@ -1,0 +1,63 @@
+//! Where a live process was when it came to its end, or to no end.
+
+use super::engine::Engine;
+use crate::backtrace::{self, Frame};
+use crate::inject::calls::observe;
+use crate::tracee::{Stopped, proc};
+
+impl Engine<'_> {
+    /// A signal is about to reach a task: if it ends the first process, where that was is kept.
+    pub(super) fn note_fatal(&mut self, process: i32, task: &Stopped, signal: i32) {
+        let tid = task.tid();
+        let survives = signal == 0
+            || is_harmless(signal)
+            || proc::catches(tid, signal).unwrap_or(true)
+            || proc::ignores(tid, signal).unwrap_or(true);
+        if process == self.first && !survives {
+            self.backtrace = self.backtrace_of(task);
+        }
+    }
+
+    /// Its time is up: what the first process was at.
+    pub(super) fn find_hang(&mut self) {
+        let own = |(_, task): &(&i32, &super::engine::Task)| task.process == self.first;
+        let Some((&tid, _)) = self.tasks.iter().find(own) else {
+            return;
+        };
+        let pending = self.tasks.get(&tid).and_then(|task| task.pending.as_ref());
+        let call = pending.map(|seen| observe(seen, None).brief().to_string());
+        let Some(task) = self.stop_task(tid) else {
+            self.hang = call;
+            return;
+        };
+        self.backtrace = self.backtrace_of(&task);
+        let frames = || self.backtrace.iter().map(Frame::to_string);
+        let hang = call.unwrap_or_else(|| frames().collect::<Vec<_>>().join("\n"));
+        self.hang = Some(hang).filter(|hang| !hang.is_empty());
+    }
+
+    fn backtrace_of(&self, task: &Stopped) -> Vec<Frame> {
+        match &self.recording {
+            Some(recording) => {
+                let files = backtrace::recorded(recording, self.event, task.tid());
+                backtrace::of(task, &files)
+            }
+            None => backtrace::of(task, &backtrace::real(task.tid())),
+        }
+    }
+}
+
+/// signal(7): the signals whose default is not to end the process.
+fn is_harmless(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGCHLD
+            | libc::SIGURG
+            | libc::SIGWINCH
+            | libc::SIGCONT
+            | libc::SIGSTOP
+            | libc::SIGTSTP
+            | libc::SIGTTIN
+            | libc::SIGTTOU
+    )
+}
