@@ -11,6 +11,7 @@
 //! - [`recording`]: the directory on disk
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
+//! - [`revive`]: giving the kernel back what a process had
 //! - [`sandbox`]: keeping a live process from harming the machine
 //! - [`backtrace`]: where a stopped task is
 //! - [`inject`]: driving a process through a trace
@@ -27,6 +28,7 @@ pub mod lua;
 pub mod record;
 pub mod recording;
 pub mod replay;
+pub mod revive;
 pub mod sandbox;
 pub mod strace;
 pub mod syscall;

@@ -62,7 +62,9 @@ impl Driver<'_> {
             _ => Vec::new(),
         };
         let ins = match seen.call.name {
-            "openat2" | "ioctl" | "recvmsg" | "recvmmsg" => self.inputs(seen),
+            "openat2" | "ioctl" | "recvmsg" | "recvmmsg" | "rename" | "renameat" | "renameat2" => {
+                self.inputs(seen)
+            }
             _ => Vec::new(),
         };
         let mut call = CallEvent {
@@ -75,7 +77,16 @@ impl Driver<'_> {
             effect: Effect::None,
         };
         call.effect = self.opened(seen, &call, ret);
+        let noted = self.since.concerns(&self.descriptors, &call);
+        if noted.is_some() {
+            call.ins = self.inputs(seen);
+            call.outs = self.outputs(seen, ret);
+        }
         self.descriptors.apply(&call);
+        if let Some(noted) = noted {
+            self.since
+                .note(noted, call, &self.recording, &self.descriptors);
+        }
     }
 
     /// What the call opened, as far as it is known.

@@ -7,7 +7,7 @@ use super::outcome::{Divergence, Outcome, Status};
 use super::script::{Due, Script, Step};
 use super::{Error, Result};
 use crate::backtrace::Frame;
-use crate::recording::{DescriptorTable, Event, Recording};
+use crate::recording::{DescriptorTable, Event, Recording, Since};
 use crate::replay::{Kept, Place, Process, SharedMemory, Thread};
 use crate::sandbox::Shared;
 use crate::syscall;
@@ -155,6 +155,7 @@ pub(super) struct Driver<'a> {
     pub(super) backtrace: Vec<Frame>,
     pub(super) hang: Option<String>,
     pub(super) descriptors: DescriptorTable,
+    pub(super) since: Since,
     pub(super) segv: SegvState,
     pub(super) recording: Arc<Recording>,
     pub(super) event: (u64, Event),
@@ -214,6 +215,7 @@ impl<'a> Driver<'a> {
             pid,
             ppid,
             descriptors,
+            since,
             segv,
             tid,
             threads,
@@ -234,6 +236,7 @@ impl<'a> Driver<'a> {
             backtrace: Vec::new(),
             hang: None,
             descriptors,
+            since,
             segv,
             recording,
             event,
@@ -388,6 +391,7 @@ impl<'a> Driver<'a> {
             tid: self.tid,
             ppid: self.ppid,
             descriptors: self.descriptors,
+            since: self.since,
             segv: self.segv,
             threads: self.threads,
             shared: self.shared,

@@ -6,7 +6,6 @@
 mod answer;
 mod books;
 mod calls;
-mod descriptors;
 mod driver;
 mod expected;
 mod hook;
@@ -31,7 +30,7 @@ pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet};
 pub use script::Script;
 pub use select::{Selector, When};
 
-use crate::{recording, tracee};
+use crate::{recording, revive, tracee};
 
 /// Shorthand for this module's results.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -48,6 +47,9 @@ pub enum Error {
     /// The recording that drives it cannot be read.
     #[error(transparent)]
     Recording(#[from] recording::Error),
+    /// The kernel cannot be told what it must know of a process that goes live.
+    #[error(transparent)]
+    Revive(#[from] revive::Error),
     /// An entry of the trace cannot be turned into what the kernel would have answered.
     #[error("{place}: cannot answer {call} as the trace says: {reason}")]
     Effect {

@@ -54,6 +54,7 @@ impl Driver<'_> {
             && let Some(due) = self.due.pop_front()
         {
             if let Some(info) = due.info {
+                self.since.signal(signal, &info.0);
                 task.set_siginfo(&info)?;
             }
             self.send_due(&task);

@@ -7,6 +7,7 @@
 //! The parent of an orphan is 1 until it asks for it (getppid(2)): which process takes orphans is not known.
 
 use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
+use super::kernel::sets;
 use super::{
     Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Start, Stream,
 };
@@ -32,6 +33,8 @@ struct Process {
     ppid: i32,
     /// How many tasks it has.
     tasks: usize,
+    /// Whether it, or who it was forked from, has set something of itself: see [`Own`](super::Own).
+    has_own: bool,
 }
 
 /// All tasks that there are at some place of a recording.
@@ -89,6 +92,11 @@ impl Family {
         if !failed(ret) {
             self.note_mapped(tid, call);
             self.part(tid, task, call, ret);
+            if sets(call)
+                && let Some(process) = self.processes.get_mut(&task.pid)
+            {
+                process.has_own = true;
+            }
         }
         match &call.effect {
             Effect::Opened(list) if !failed(ret) => {
@@ -239,15 +247,25 @@ impl Family {
                 false => self.copied_place(maker.place),
             },
         };
+        let maker = self.processes.get(&maker.pid);
+        let has_own = maker.is_some_and(|process| process.has_own);
         // Its number may be that of one that was not seen to go.
         self.gone(born.tid);
         self.add(born.tid, task, ppid);
+        if let Some(process) = self.processes.get_mut(&born.pid) {
+            process.has_own |= has_own;
+        }
     }
 
     fn add(&mut self, tid: i32, task: Task, ppid: i32) {
         self.tasks.insert(tid, task);
         let process = self.processes.entry(task.pid);
-        process.or_insert(Process { ppid, tasks: 0 }).tasks += 1;
+        let new = Process {
+            ppid,
+            tasks: 0,
+            has_own: false,
+        };
+        process.or_insert(new).tasks += 1;
     }
 
     /// Follows a task's end.
@@ -310,11 +328,14 @@ impl Family {
     /// A task's descriptors, on their own.
     pub fn descriptors(&self, tid: i32) -> Option<DescriptorTable> {
         let task = self.tasks.get(&tid)?;
-        Some(DescriptorTable::of(
+        let process = self.processes.get(&task.pid);
+        let mut table = DescriptorTable::of(
             self.tables.get(task.table)?,
             &self.files,
             self.places.get(task.place)?,
-        ))
+        );
+        table.has_own = process.is_some_and(|process| process.has_own);
+        Some(table)
     }
 
     /// A task's descriptors by number: the open file, and whether exec closes it.
@@ -328,6 +349,21 @@ impl Family {
     /// The open file behind a task's descriptor.
     pub fn open_file(&self, tid: i32, fd: i32) -> Option<&OpenFile> {
         self.files.get(self.slot(tid, fd)?.file)
+    }
+
+    /// The number of the open file behind a task's descriptor: see [`DescriptorTable::file_id`].
+    pub fn file_id(&self, tid: i32, fd: i32) -> Option<u64> {
+        self.files.serial(self.slot(tid, fd)?.file)
+    }
+
+    /// The numbers of all open files.
+    pub(super) fn file_ids(&self) -> impl Iterator<Item = u64> {
+        self.files.serials()
+    }
+
+    /// All open files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &OpenFile> {
+        self.files.things()
     }
 
     /// The standard stream that a task's descriptor writes to, if it is one.

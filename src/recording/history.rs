@@ -1,6 +1,6 @@
 //! Who there is at an event, and with which descriptors: worked out from the frames before it.
 
-use super::{DescriptorTable, Family, Frame, Frames, Recording, Result};
+use super::{DescriptorTable, Family, Frame, Frames, Kernel, Recording, Result};
 use crate::syscall;
 use crate::trace::{Exit, Value};
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ pub(super) struct History(Mutex<Option<Reached>>);
 
 struct Reached {
     family: Family,
+    kernel: Kernel,
     frames: Frames,
     /// The event behind those that were followed, if its frame has been read.
     ahead: Option<Frame>,
@@ -23,6 +24,7 @@ impl Reached {
     fn beginning(recording: &Recording) -> Result<Reached> {
         Ok(Reached {
             family: Family::at_start(recording.start()),
+            kernel: Kernel::default(),
             frames: recording.frames_from(1)?,
             ahead: None,
             next: 1,
@@ -36,7 +38,7 @@ impl Reached {
                 match self.frames.next_frame()? {
                     Some(frame @ Frame::Event(_)) => self.ahead = Some(frame),
                     Some(frame) => {
-                        self.family.follow(&frame);
+                        self.kernel.follow(&mut self.family, &frame);
                         continue;
                     }
                     None => return Ok(()),
@@ -46,7 +48,7 @@ impl Reached {
                 return Ok(());
             }
             if let Some(frame) = self.ahead.take() {
-                self.family.follow(&frame);
+                self.kernel.follow(&mut self.family, &frame);
                 self.next += 1;
             }
         }
@@ -76,6 +78,14 @@ impl Recording {
     /// # Errors
     /// If there is no such event, or the recording cannot be read.
     pub fn family_at<R>(&self, event: u64, then: impl FnOnce(&Family) -> R) -> Result<R> {
+        self.kernel_at(event, |family, _| then(family))
+    }
+
+    /// The same, with what the kernel keeps for them.
+    ///
+    /// # Errors
+    /// If there is no such event, or the recording cannot be read.
+    pub fn kernel_at<R>(&self, event: u64, then: impl FnOnce(&Family, &Kernel) -> R) -> Result<R> {
         self.event(event)?;
         let mut slot = self
             .history
@@ -87,7 +97,7 @@ impl Recording {
             None => Reached::beginning(self)?,
         };
         reached.go_to(event)?;
-        let result = then(&reached.family);
+        let result = then(&reached.family, &reached.kernel);
         *slot = Some(reached);
         Ok(result)
     }

@@ -34,11 +34,13 @@ mod frames;
 mod full;
 mod history;
 mod index;
+mod kernel;
 mod memory;
 mod pack;
 mod place;
 mod reader;
 mod segment;
+mod stdin;
 mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
@@ -53,6 +55,10 @@ pub use filter::{Failed, Filter, Found, Met, Predicate};
 pub use frames::Frames;
 pub use full::{OnFull, is_full};
 pub use history::Life;
+pub use kernel::{
+    Armed, Clock, Content, Kernel, Member, Noted, Numbers, Own, OwnTimer, Queue, Since, Socket,
+    Thing, Timer, Watch,
+};
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};

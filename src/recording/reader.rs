@@ -6,6 +6,7 @@ use super::frames::{Frames, events};
 use super::history::History;
 use super::index::Index;
 use super::pack::Packed;
+use super::stdin::Input;
 use super::{Error, Event, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
 use crate::image::FileId;
 use crate::trace::Exit;
@@ -25,6 +26,7 @@ pub struct Recording {
     len: u64,
     exit: Option<Exit>,
     pub(super) history: History,
+    pub(super) input: Input,
 }
 
 impl Recording {
@@ -85,6 +87,7 @@ impl Recording {
             start,
             exit,
             history: History::default(),
+            input: Input::default(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::execute::{page_end, segment_prot};
 use super::objects::Objects;
-use crate::recording::{CallEvent, DescriptorTable, Effect, Event, Recording};
+use crate::recording::{CallEvent, DescriptorTable, Effect, Event, Recording, Since};
 use crate::sandbox;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Error, Regs, Result, Stopped, TaskMemory, agent, proc};
@@ -53,6 +53,8 @@ pub struct Process {
     pub ppid: i32,
     /// What its descriptors are; the kernel knows none of them before it goes live.
     pub descriptors: DescriptorTable,
+    /// What it did to what the kernel keeps, since it was spun off.
+    pub since: Since,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
     /// The memory that it shares with itself: see [`SharedMemory`].
@@ -306,6 +308,7 @@ impl Process {
             tid: self.tid,
             ppid: self.ppid,
             descriptors: self.descriptors.clone(),
+            since: self.since.clone(),
             segv: self.segv.clone(),
             shared,
             kept: self.kept.clone(),

@@ -18,12 +18,14 @@ pub(super) use engine::Ended;
 use super::calls::Log;
 use super::driver::{self, Driven, Sandbox};
 use super::hook::{HookCall, Hooks};
-use super::{Options, Result, descriptors};
+use super::{Options, Result};
 use crate::replay::{Place, Process};
+use crate::revive::{self, revive};
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
 use clock::Clocks;
 use engine::{Engine, Start};
+use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
 
@@ -65,11 +67,18 @@ pub(super) fn go_on(
 ) -> Result<Ended> {
     let clocks = Clocks::at(&process.recording, process.event.0)?;
     let mut sandbox = None;
+    let revived;
     let mut missing;
     match how.sandbox {
         Sandbox::None => {
-            missing =
-                descriptors::recreate(&mut process.task, process.place, &process.descriptors)?;
+            let state = revive::State {
+                recording: &process.recording,
+                place: process.place,
+                table: &process.descriptors,
+                since: &process.since,
+            };
+            revived = revive(&mut process.task, &state)?;
+            missing = Vec::new();
         }
         Sandbox::Cow => {
             let writable = place::writable(&process);
@@ -81,11 +90,18 @@ pub(super) fn go_on(
                 limits: Limits::default(),
                 clocks: None,
             };
-            let revive = |task: &mut Stopped| descriptors::recreate(task, Place::Between, &table);
-            let (copy, made, gone) = process.into_sandbox(&request, revive)?;
+            let (since, recording) = (process.since.clone(), Arc::clone(&process.recording));
+            let state = revive::State {
+                recording: &recording,
+                place: Place::Between,
+                table: &table,
+                since: &since,
+            };
+            let told = |task: &mut Stopped| revive(task, &state);
+            let (copy, made, told) = process.into_sandbox(&request, told)?;
             process = copy;
-            missing = gone?;
-            missing.extend(made.notes.iter().cloned());
+            revived = told?;
+            missing = made.notes.clone();
             sandbox = Some(made);
         }
     }
@@ -93,7 +109,9 @@ pub(super) fn go_on(
         seen.memory = process.task.memory();
         seen.shared = process.shared.clone();
     }
-    let streams = Streams::of(process.task.tid(), &process.descriptors);
+    missing.extend(revived.missing);
+    missing.extend(revived.timers.start(&mut process.task, process.place)?);
+    let streams = Streams::of(revived.streams, &process.descriptors);
     let start = Start {
         process,
         met,

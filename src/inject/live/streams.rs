@@ -3,14 +3,12 @@
 use crate::inject::calls::Log;
 use crate::inject::hook::HookCall;
 use crate::recording::{DescriptorTable, Stream};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use crate::revive::Captured;
 
 /// Our ends of captured streams.
 #[derive(Debug, Default)]
 pub(in crate::inject) struct Streams {
-    ends: Vec<(Stream, File)>,
+    ends: Vec<Captured>,
     /// Streams that go nowhere, which programs can tell: what is written there is taken from their memory.
     nowhere: Vec<Stream>,
 }
@@ -19,39 +17,25 @@ const NOWHERE: &[u8] = b"/dev/null";
 
 impl Streams {
     /// Those of a process whose descriptors have been made again.
-    pub fn of(tid: i32, table: &DescriptorTable) -> Streams {
-        let mut streams = Streams::default();
-        for (fd, file, _) in table.iter() {
-            let Some(stream) = table.output_stream(fd) else {
-                continue;
-            };
-            if file.path == NOWHERE {
-                streams.nowhere.push(stream);
-                continue;
-            }
-            if streams.ends.iter().any(|(known, _)| *known == stream) {
-                continue;
-            }
-            let end = OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_NONBLOCK)
-                .open(format!("/proc/{tid}/fd/{fd}"));
-            if let Ok(mut end) = end {
-                // A file's new content is behind what it had; a pipe has no places.
-                let _ = end.seek(SeekFrom::Start(file.offset));
-                streams.ends.push((stream, end));
-            }
+    pub fn of(ends: Vec<Captured>, table: &DescriptorTable) -> Streams {
+        let nowhere = table.iter().filter(|(_, file, _)| file.path == NOWHERE);
+        let nowhere = nowhere.filter_map(|(fd, ..)| table.output_stream(fd));
+        Streams {
+            nowhere: nowhere.collect(),
+            ends,
         }
-        streams
     }
 
     /// Takes what is there, and waits for nothing.
     pub fn drain(&mut self, log: &mut Log) {
-        let mut part = [0; 16 << 10];
-        for (stream, file) in &mut self.ends {
-            while let Ok(n @ 1..) = file.read(&mut part) {
-                log.output(*stream, &part[..n]);
-            }
+        for end in &mut self.ends {
+            let stream = end.stream;
+            // What cannot be read is not there.
+            let _ = end.drain(|data| {
+                if let Some(stream) = stream {
+                    log.output(stream, data);
+                }
+            });
         }
     }
 

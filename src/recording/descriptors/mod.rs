@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A standard stream that the program was started with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// Descriptor 0.
     Stdin,
@@ -135,6 +135,8 @@ pub struct DescriptorTable {
     slots: Slots,
     files: Pool<OpenFile>,
     place: Place,
+    /// Whether its process has set something of itself that the kernel keeps besides.
+    pub(super) has_own: bool,
 }
 
 impl DescriptorTable {
@@ -145,6 +147,7 @@ impl DescriptorTable {
             slots,
             files,
             place,
+            has_own: false,
         }
     }
 
@@ -160,7 +163,10 @@ impl DescriptorTable {
                 continue;
             };
             let known = taken.get(&slot.file).copied();
-            let at = known.unwrap_or_else(|| table.files.add(file.clone()));
+            let at = known.unwrap_or_else(|| {
+                let serial = files.serial(slot.file).unwrap_or(0);
+                table.files.add_as(serial, file.clone())
+            });
             match known {
                 Some(at) => table.files.hold(at),
                 None => _ = taken.insert(slot.file, at),
@@ -203,6 +209,22 @@ impl DescriptorTable {
     /// The standard stream that a descriptor writes to, if it is one.
     pub fn output_stream(&self, fd: i32) -> Option<Stream> {
         self.slots.get(fd)?.stream.filter(|&s| s != Stream::Stdin)
+    }
+
+    /// The standard stream that a descriptor is.
+    pub fn stream(&self, fd: i32) -> Option<Stream> {
+        self.slots.get(fd)?.stream
+    }
+
+    /// The number of a descriptor's open file: the same for all that share it, and for no other file that
+    /// the recorded processes ever had.
+    pub fn file_id(&self, fd: i32) -> Option<u64> {
+        self.files.serial(self.slots.get(fd)?.file)
+    }
+
+    /// Whether the process has set something of itself that [`Kernel::own`](super::Kernel::own) keeps.
+    pub fn has_own(&self) -> bool {
+        self.has_own
     }
 
     /// Follows a call.

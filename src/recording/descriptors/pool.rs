@@ -6,12 +6,15 @@ pub(in crate::recording) struct Pool<T> {
     held: Vec<Option<Held<T>>>,
     free: Vec<usize>,
     holders: usize,
+    /// How many things were ever taken in.
+    made: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Held<T> {
     thing: T,
     holders: usize,
+    serial: u64,
 }
 
 impl<T> Default for Pool<T> {
@@ -20,6 +23,7 @@ impl<T> Default for Pool<T> {
             held: Vec::new(),
             free: Vec::new(),
             holders: 0,
+            made: 0,
         }
     }
 }
@@ -27,8 +31,18 @@ impl<T> Default for Pool<T> {
 impl<T> Pool<T> {
     /// Takes a thing in, for one holder.
     pub fn add(&mut self, thing: T) -> usize {
+        self.add_as(self.made, thing)
+    }
+
+    /// The same, with the serial number that it has elsewhere.
+    pub fn add_as(&mut self, serial: u64, thing: T) -> usize {
+        self.made = self.made.max(serial.saturating_add(1));
         self.holders += 1;
-        let held = Some(Held { thing, holders: 1 });
+        let held = Some(Held {
+            thing,
+            holders: 1,
+            serial,
+        });
         match self.free.pop() {
             Some(at) => {
                 self.held[at] = held;
@@ -70,6 +84,26 @@ impl<T> Pool<T> {
         self.held.get_mut(at)?.as_mut().map(|held| &mut held.thing)
     }
 
+    /// The thing's serial number, which no other ever has.
+    pub fn serial(&self, at: usize) -> Option<u64> {
+        self.held.get(at)?.as_ref().map(|held| held.serial)
+    }
+
+    /// The serial numbers of all that there are.
+    pub fn serials(&self) -> impl Iterator<Item = u64> {
+        self.held.iter().flatten().map(|held| held.serial)
+    }
+
+    /// All that there are.
+    pub fn things(&self) -> impl Iterator<Item = &T> {
+        self.held.iter().flatten().map(|held| &held.thing)
+    }
+
+    /// The same, to be changed.
+    pub fn things_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.held.iter_mut().flatten().map(|held| &mut held.thing)
+    }
+
     /// Whether several hold this one.
     pub fn is_shared(&self, at: usize) -> bool {
         let held = self.held.get(at).and_then(Option::as_ref);
@@ -90,11 +124,13 @@ mod tests {
     fn a_thing_goes_with_its_last_holder_and_leaves_its_number() {
         let mut pool = Pool::default();
         let (a, b) = (pool.add("a"), pool.add("b"));
+        assert_eq!((pool.serial(a), pool.serial(b)), (Some(0), Some(1)));
         pool.hold(a);
         assert!(pool.is_shared(a) && !pool.is_shared(b));
         assert_eq!((pool.let_go(a), pool.get(a)), (None, Some(&"a")));
         assert_eq!((pool.let_go(a), pool.get(a)), (Some("a"), None));
         assert_eq!((pool.let_go(a), pool.holders()), (None, 1));
         assert_eq!((pool.add("c"), pool.get(b)), (a, Some(&"b")));
+        assert_eq!(pool.serial(a), Some(2));
     }
 }

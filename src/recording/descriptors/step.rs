@@ -81,8 +81,42 @@ impl Held<'_> {
                     self.place.cwd = path.as_slice().into();
                 }
             }
+            libc::SYS_rename => self.renamed(call, [None, None], [0, 1]),
+            libc::SYS_renameat | libc::SYS_renameat2 => {
+                self.renamed(call, [Some(fd(0)), Some(fd(2))], [1, 3]);
+            }
             libc::SYS_umask => self.place.umask = Some(call.args[0] as u32 & 0o777),
             _ => self.made(call, ret as i32),
+        }
+    }
+
+    /// Open files go by their new names.
+    fn renamed(&mut self, call: &CallEvent, dirs: [Option<i32>; 2], args: [usize; 2]) {
+        let memory = ChunkMemory(&call.ins);
+        let path = |i: usize| {
+            let path = path(&memory, call.args[args[i]])?;
+            if path.starts_with(b"/") {
+                return Some(path);
+            }
+            let dir = dirs[i].and_then(|fd| self.files.get(self.slots.get(fd)?.file));
+            let dir = dir.map_or(&*self.place.cwd, |dir| dir.path.as_slice());
+            Some([dir, b"/", path.strip_prefix(b"./").unwrap_or(&path)].concat())
+        };
+        let (Some(old), Some(new)) = (path(0), path(1)) else {
+            return;
+        };
+        let exchanged = call.args[4] as u32 & libc::RENAME_EXCHANGE != 0;
+        let exchanged = exchanged && i64::from(call.nr) == libc::SYS_renameat2;
+        for file in self.files.things_mut() {
+            let below = |from: &[u8], to: &[u8]| {
+                let rest = file.path.strip_prefix(from)?;
+                let inside = rest.is_empty() || rest.starts_with(b"/");
+                inside.then(|| [to, rest].concat())
+            };
+            let back = || below(&new, &old).filter(|_| exchanged);
+            if let Some(path) = below(&old, &new).or_else(back) {
+                file.path = path;
+            }
         }
     }
 
@@ -255,4 +289,12 @@ impl Held<'_> {
             at += i64::from(len);
         }
     }
+}
+
+/// A path that a call was given.
+fn path(memory: &dyn Memory, at: u64) -> Option<Vec<u8>> {
+    let mut path = vec![0; 4096];
+    let n = memory.read(at, &mut path);
+    path.truncate(path[..n].iter().position(|&b| b == 0)?);
+    Some(path)
 }

@@ -1,0 +1,261 @@
+//! What the kernel keeps for recorded processes that neither a path nor an offset says: what is in their pipes,
+//! how far their counters and timers are, what their epoll sets watch, what they have set of themselves. Worked
+//! out from the calls.
+//!
+//! Open files go by their numbers ([`Family::file_id`](super::Family::file_id)), pipes by their names.
+
+mod calls;
+mod data;
+mod own;
+mod queue;
+mod since;
+mod socket;
+mod timer;
+
+pub(super) use own::sets;
+pub use own::{Own, OwnTimer};
+pub use queue::Queue;
+pub use since::{Noted, Since};
+pub use socket::Socket;
+pub use timer::{Armed, Clock, Timer};
+
+use super::{Family, Frame, OpenFile};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// An open file that has something to keep.
+#[derive(Clone, Debug)]
+pub enum Thing {
+    /// eventfd(2): the count, and whether it is taken one at a time.
+    Counter {
+        /// The count.
+        count: u64,
+        /// `EFD_SEMAPHORE`.
+        semaphore: bool,
+    },
+    /// timerfd_create(2).
+    Timer(Timer),
+    /// signalfd(2): the mask.
+    Signals(u64),
+    /// epoll_create(2).
+    Poll(Vec<Member>),
+    /// inotify_init(2).
+    Watches(Vec<Watch>),
+    /// socket(2), socketpair(2), accept(2).
+    Socket(Box<Socket>),
+    /// An end of a pipe that nobody looked at: the name that it goes by.
+    Pipe(Vec<u8>),
+    /// memfd_create(2): what was written to it.
+    Memory(Content),
+}
+
+/// What an epoll set watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The descriptor by which it was added.
+    pub fd: i32,
+    /// Its open file.
+    pub file: u64,
+    /// `EPOLL*`; those of one that has told once are gone.
+    pub events: u32,
+    /// What the program gets back.
+    pub data: u64,
+}
+
+/// What an inotify instance watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Its number.
+    pub wd: i32,
+    /// The path.
+    pub path: Vec<u8>,
+    /// `IN_*`.
+    pub mask: u32,
+}
+
+/// What is in an anonymous file, as far as it was written by calls.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// It was mapped, or something else went in that is not known.
+    pub torn: bool,
+}
+
+/// Descriptors, as a call finds or leaves them.
+pub trait Numbers {
+    /// The number of the open file behind a descriptor, and the file.
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)>;
+
+    /// The current directory.
+    fn cwd(&self) -> &[u8];
+}
+
+struct OfTask<'a>(&'a Family, i32);
+
+impl Numbers for OfTask<'_> {
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
+        let OfTask(family, tid) = *self;
+        Some((family.file_id(tid, fd)?, family.open_file(tid, fd)?))
+    }
+
+    fn cwd(&self) -> &[u8] {
+        self.0.cwd(self.1).unwrap_or_default()
+    }
+}
+
+/// What the kernel keeps at some place of a recording.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    things: HashMap<u64, Thing>,
+    pipes: HashMap<Vec<u8>, Queue>,
+    own: BTreeMap<i32, Own>,
+    clock: Clock,
+    /// How many bytes are kept.
+    kept: usize,
+    /// How many things were added since what is gone was last removed.
+    added: usize,
+}
+
+impl Kernel {
+    /// Follows a frame and has the family follow it.
+    pub(super) fn follow(&mut self, family: &mut Family, frame: &Frame) {
+        match frame {
+            Frame::Event(event) => {
+                let pid = family.pid(event.tid);
+                match &event.kind {
+                    super::EventKind::Call(call) => {
+                        self.clock.follow(call);
+                        if let Some(pid) = pid {
+                            self.acts(pid, call, &OfTask(family, event.tid));
+                        }
+                        family.follow(frame);
+                        self.makes(call, &OfTask(family, event.tid));
+                    }
+                    super::EventKind::Signal(signal) => {
+                        if let Some(pid) = pid {
+                            self.signalled(pid, signal.signal, &signal.info);
+                        }
+                        family.follow(frame);
+                    }
+                }
+                if self.added > 1024 {
+                    self.forget(family);
+                }
+            }
+            Frame::Born(born) => {
+                let maker = family.pid(born.maker);
+                family.follow(frame);
+                if born.pid == born.tid {
+                    let own = maker.and_then(|pid| self.own.get(&pid)).map(Own::child);
+                    match own {
+                        Some(own) => _ = self.own.insert(born.pid, own),
+                        None => _ = self.own.remove(&born.pid),
+                    }
+                }
+            }
+            _ => family.follow(frame),
+        }
+    }
+
+    /// Removes what nobody has any more.
+    fn forget(&mut self, family: &Family) {
+        self.added = 0;
+        let alive: HashSet<u64> = family.file_ids().collect();
+        let mut named = HashSet::new();
+        self.things.retain(|id, thing| {
+            let kept = alive.contains(id);
+            if let (true, Thing::Pipe(name)) = (kept, &*thing) {
+                named.insert(name.clone());
+            }
+            kept
+        });
+        let files = family.files();
+        let names: HashSet<&[u8]> = files.map(|file| file.path.as_slice()).collect();
+        self.pipes
+            .retain(|name, _| names.contains(name.as_slice()) || named.contains(name));
+        self.own.retain(|&pid, _| family.is_alive(pid));
+        let things = self.things.values().map(|thing| match thing {
+            Thing::Socket(socket) => socket.came.len(),
+            Thing::Memory(content) => content.bytes.len(),
+            _ => 0,
+        });
+        self.kept = things.sum::<usize>() + self.pipes.values().map(Queue::len).sum::<usize>();
+    }
+
+    /// What is kept of an open file.
+    pub fn thing(&self, id: u64) -> Option<&Thing> {
+        self.things.get(&id)
+    }
+
+    /// What is in the pipe that an open file is an end of.
+    pub fn pipe(&self, id: u64, file: &OpenFile) -> Option<&Queue> {
+        self.pipes.get(self.pipe_name(id, file)?)
+    }
+
+    /// The name of the pipe that an open file is an end of.
+    pub fn pipe_name<'a>(&'a self, id: u64, file: &'a OpenFile) -> Option<&'a [u8]> {
+        match self.things.get(&id) {
+            Some(Thing::Pipe(name)) => Some(name),
+            _ => Some(file.path.as_slice()).filter(|_| is_pipe(file)),
+        }
+    }
+
+    /// What a process has set of itself.
+    pub fn own(&self, pid: i32) -> Option<&Own> {
+        self.own.get(&pid)
+    }
+
+    /// How late it is.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Only what these open files and this process have.
+    #[must_use]
+    pub fn part(&self, pid: i32, files: &[(u64, &OpenFile)]) -> Kernel {
+        let mut part = Kernel {
+            clock: self.clock,
+            ..Kernel::default()
+        };
+        for &(id, file) in files {
+            if let Some(thing) = self.things.get(&id) {
+                part.things.insert(id, thing.clone());
+            }
+            if let Some(name) = self.pipe_name(id, file)
+                && let Some(queue) = self.pipes.get(name)
+            {
+                part.pipes.insert(name.to_vec(), queue.clone());
+            }
+        }
+        part.own
+            .extend(self.own.get(&pid).map(|own| (pid, own.clone())));
+        part
+    }
+
+    /// Follows a signal that came to a process.
+    pub fn signalled(&mut self, pid: i32, signal: i32, info: &[u8]) {
+        if let Some(own) = self.own.get_mut(&pid) {
+            own.signalled(signal, info);
+        }
+    }
+
+    fn add(&mut self, id: u64, thing: Thing) {
+        self.added += 1;
+        self.things.insert(id, thing);
+    }
+}
+
+fn is_memory(file: &OpenFile) -> bool {
+    file.path.starts_with(b"/memfd:")
+}
+
+/// Whether it is a pipe, or a FIFO with a name.
+fn is_pipe(file: &OpenFile) -> bool {
+    let named = file.path.starts_with(b"/") && !file.path.starts_with(b"/dev/");
+    file.path.starts_with(b"pipe:[") || named && !file.moves
+}
+
+/// Whether a path, flags and an offset say all of it.
+fn is_plain(file: &OpenFile) -> bool {
+    file.path.starts_with(b"/") && !is_memory(file) && !is_pipe(file)
+}

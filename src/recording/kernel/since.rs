@@ -1,0 +1,198 @@
+//! What a process did to the kernel's things while its calls were answered without the kernel.
+
+use super::super::{
+    CallEvent, DescriptorTable, OpenFile, Recording, Result, Stream, written_numbers,
+};
+use super::{Kernel, Numbers};
+use crate::syscall::{self, Moved};
+
+/// Calls of a process since it was spun off, as far as they changed what the kernel keeps.
+#[derive(Clone, Debug)]
+pub struct Since {
+    event: u64,
+    pid: i32,
+    calls: Vec<Call>,
+    size: usize,
+    /// What the calls before those have led to.
+    before: Option<Kernel>,
+    /// How many bytes it has read from its standard input.
+    input: u64,
+    /// Signals that came, with their `siginfo_t`.
+    signals: Vec<(i32, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    call: CallEvent,
+    before: Known,
+    after: Known,
+}
+
+/// Descriptors that a call is about.
+#[derive(Clone, Debug)]
+struct Known {
+    files: Vec<(i32, u64, OpenFile)>,
+    cwd: Vec<u8>,
+}
+
+impl Known {
+    fn of(table: &DescriptorTable, numbers: impl IntoIterator<Item = i32>) -> Known {
+        let file = |fd| Some((fd, table.file_id(fd)?, table.get(fd)?.clone()));
+        Known {
+            files: numbers.into_iter().filter_map(file).collect(),
+            cwd: table.cwd().to_vec(),
+        }
+    }
+}
+
+impl Numbers for Known {
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
+        let found = self.files.iter().find(|known| known.0 == fd);
+        found.map(|(_, id, file)| (*id, file))
+    }
+
+    fn cwd(&self) -> &[u8] {
+        &self.cwd
+    }
+}
+
+/// A call that is to be noted.
+#[derive(Debug)]
+pub struct Noted(Known);
+
+fn numbers(call: &CallEvent) -> [i32; 3] {
+    [call.args[0], call.args[1], call.args[2]].map(|arg| arg as i32)
+}
+
+impl Numbers for DescriptorTable {
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
+        Some((self.file_id(fd)?, self.get(fd)?))
+    }
+
+    fn cwd(&self) -> &[u8] {
+        DescriptorTable::cwd(self)
+    }
+}
+
+impl Since {
+    /// At this many bytes the calls are worked out.
+    const MOST: usize = 8 << 20;
+
+    /// Nothing yet: this process has just been spun off at this event.
+    pub fn new(event: u64, pid: i32) -> Since {
+        Since {
+            event,
+            pid,
+            calls: Vec::new(),
+            size: 0,
+            before: None,
+            input: 0,
+            signals: Vec::new(),
+        }
+    }
+
+    /// The event at which it was spun off.
+    pub fn event(&self) -> u64 {
+        self.event
+    }
+
+    /// Its pid as recorded.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether a call that was answered is to be noted; its memory need not be there yet. To be asked before the
+    /// table follows it.
+    pub fn concerns(&mut self, table: &DescriptorTable, call: &CallEvent) -> Option<Noted> {
+        let fd = call.args[0] as i32;
+        if let Some(read @ 1..) = call.ret
+            && table.stream(fd) == Some(Stream::Stdin)
+            && syscall::by_nr(call.nr.into()).and_then(|known| known.moves_data())
+                == Some(Moved::Out)
+        {
+            self.input = self.input.saturating_add(read as u64);
+        }
+        let changed = call.ret.is_some() && Kernel::is_changed_by(call, table);
+        changed.then(|| Noted(Known::of(table, numbers(call))))
+    }
+
+    /// Notes it, with its memory. To be told once the table has followed it.
+    pub fn note(
+        &mut self,
+        noted: Noted,
+        call: CallEvent,
+        recording: &Recording,
+        table: &DescriptorTable,
+    ) {
+        const EACH: usize = 256;
+        let made = written_numbers(&call);
+        let returned = call.ret.and_then(|ret| i32::try_from(ret).ok());
+        let all = made.into_iter().chain(returned).chain(numbers(&call));
+        let after = Known::of(table, all);
+        let chunks = call.ins.iter().chain(&call.outs);
+        self.size += chunks.map(|chunk| chunk.data.len()).sum::<usize>() + EACH;
+        self.calls.push(Call {
+            call,
+            before: noted.0,
+            after,
+        });
+        // A recording that cannot be read is an error once the process goes live.
+        if self.size > Since::MOST {
+            self.size = 0;
+            if let Ok(kernel) = self.kernel(recording, table) {
+                self.before = Some(kernel);
+                self.calls.clear();
+            }
+        }
+    }
+
+    /// Notes a signal that came.
+    pub fn signal(&mut self, signal: i32, info: &[u8]) {
+        if matches!(signal, libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF)
+            || info.get(8..12) == Some(&(-2i32).to_le_bytes())
+        {
+            self.signals.push((signal, info.to_vec()));
+        }
+    }
+
+    /// How many bytes were read from its standard input.
+    pub fn input(&self) -> u64 {
+        self.input
+    }
+
+    /// Whether nothing was changed.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.before.is_none()
+    }
+
+    /// What the kernel would keep now of these descriptors and this process.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn kernel(&self, recording: &Recording, table: &DescriptorTable) -> Result<Kernel> {
+        let pid = self.pid;
+        let mut kernel = match &self.before {
+            Some(kernel) => kernel.clone(),
+            None => {
+                let mut files: Vec<(u64, &OpenFile)> = Vec::new();
+                let now = table.iter().filter_map(|(fd, ..)| table.file(fd));
+                let then = self.calls.iter().flat_map(|call| &call.before.files);
+                files.extend(now.chain(then.map(|(_, id, file)| (*id, file))));
+                recording.kernel_at(self.event, |_, kernel| kernel.part(pid, &files))?
+            }
+        };
+        for Call {
+            call,
+            before,
+            after,
+        } in &self.calls
+        {
+            kernel.acts(pid, call, before);
+            kernel.makes(call, after);
+        }
+        for (signal, info) in &self.signals {
+            kernel.signalled(pid, *signal, info);
+        }
+        Ok(kernel)
+    }
+}

@@ -1,0 +1,128 @@
+//! What the program read from its standard input, where that cannot be read again: a pipe, a terminal, a socket.
+
+use super::{CallEvent, Effect, Family, Frame, LeftMemory, Recording, Result};
+use crate::syscall::{self, Memory, Moved};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Input kept, in bytes: a recording may have any amount.
+const MOST: usize = 16 << 20;
+
+/// Bytes that were read, with the number of the event that read them.
+type Reads = Vec<(u64, Vec<u8>)>;
+
+/// All of them, once somebody has asked.
+#[derive(Default)]
+pub(super) struct Input(Mutex<Option<Arc<Reads>>>);
+
+impl Recording {
+    /// What was read from the program's standard input at this event and after it, by whomever; 16 MiB of all
+    /// input at most.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn stdin_from(&self, event: u64) -> Result<Vec<u8>> {
+        let mut slot = self.input.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = match &*slot {
+            Some(reads) => Arc::clone(reads),
+            None => Arc::clone(slot.insert(Arc::new(self.reads()?))),
+        };
+        let later = reads.iter().filter(|&&(at, _)| at >= event);
+        Ok(later.flat_map(|(_, data)| data).copied().collect())
+    }
+
+    fn reads(&self) -> Result<Reads> {
+        let mut reads = Vec::new();
+        let stdin = self.start().descriptors.iter().find(|d| d.fd == 0);
+        let Some(stdin) = stdin.filter(|_| !self.is_empty()) else {
+            return Ok(reads);
+        };
+        let mut family = Family::at_start(self.start());
+        let mut frames = self.frames_from(1)?;
+        let (mut number, mut room) = (0, MOST);
+        while let Some(frame) = frames.next_frame()? {
+            if let Frame::Event(event) = &frame {
+                number += 1;
+                if let Some(call) = event.call()
+                    && let Some(fd) = reads_from(call)
+                    && let Some(file) = family.open_file(event.tid, fd)
+                    && file.path == stdin.path
+                {
+                    let mut data = data_read(call);
+                    data.truncate(room);
+                    room -= data.len();
+                    if !data.is_empty() {
+                        reads.push((number, data));
+                    }
+                }
+            }
+            family.follow(&frame);
+        }
+        Ok(reads)
+    }
+}
+
+/// The descriptor that a call took data from, if it took any.
+pub(super) fn reads_from(call: &CallEvent) -> Option<i32> {
+    call.ret.filter(|&ret| ret > 0)?;
+    let nr = i64::from(call.nr);
+    let takes = matches!(
+        nr,
+        libc::SYS_read
+            | libc::SYS_readv
+            | libc::SYS_pread64
+            | libc::SYS_preadv
+            | libc::SYS_preadv2
+            | libc::SYS_splice
+    );
+    let receives = match nr {
+        libc::SYS_recvfrom => call.args[3],
+        libc::SYS_recvmsg => call.args[2],
+        _ => libc::MSG_PEEK as u64,
+    };
+    let taken = takes || receives & libc::MSG_PEEK as u64 == 0;
+    match nr {
+        // The kernel copied from one file to another.
+        libc::SYS_sendfile => Some(call.args[1] as i32),
+        _ => taken.then_some(call.args[0] as i32),
+    }
+}
+
+/// The bytes that a call read, as far as they are there.
+pub(super) fn data_read(call: &CallEvent) -> Vec<u8> {
+    if let Effect::Moved(data) = &call.effect {
+        return data.clone();
+    }
+    moved(call, Moved::Out)
+}
+
+/// The bytes that a call moved in this direction.
+pub(super) fn moved(call: &CallEvent, way: Moved) -> Vec<u8> {
+    let len = call.ret.and_then(|ret| u64::try_from(ret).ok());
+    let known = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args));
+    let known = known.filter(|known| known.moves_data() == Some(way));
+    let (Some(len), Some(known)) = (len, known) else {
+        return Vec::new();
+    };
+    let memory = LeftMemory {
+        ins: &call.ins,
+        outs: &call.outs,
+    };
+    let mut data = Vec::new();
+    let recorded: usize = call
+        .ins
+        .iter()
+        .chain(&call.outs)
+        .map(|c| c.data.len())
+        .sum();
+    for region in known.data_regions(&call.args, len, &memory) {
+        let at = data.len();
+        // No more can be there than was recorded.
+        data.resize(at + region.len.min(recorded), 0);
+        let n = memory.read(region.addr, &mut data[at..]);
+        data.truncate(at + n);
+        if data.len() >= MOST {
+            break;
+        }
+    }
+    data
+}
