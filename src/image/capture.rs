@@ -41,7 +41,11 @@ pub fn prepare(task: &mut Stopped) -> Result<()> {
     remote.finish()
 }
 
-fn map_agent(task: &mut Stopped) -> Result<()> {
+/// The half of [`prepare`] that lets rrapper make calls in the program.
+///
+/// # Errors
+/// If the process does not let itself be changed.
+pub fn map_agent(task: &mut Stopped) -> Result<()> {
     let len = agent::END - agent::START;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;

@@ -6,7 +6,7 @@
 mod capture;
 mod restore;
 
-pub use capture::{FileStore, capture, prepare};
+pub use capture::{FileStore, capture, map_agent, prepare};
 pub use restore::{KeptFile, kept_file_flags, restore, restore_signals};
 
 use crate::tracee::proc::Layout;

@@ -26,6 +26,7 @@ impl Driver<'_> {
         .with_count(self.log.count(call.nr))
         .with_descriptor(&self.descriptors)
         .with_room(&self.room)
+        .with_tids(std::iter::once(self.tid).chain(self.threads.iter().map(|thread| thread.tid)))
     }
 
     /// Runs the exit hooks, makes memory agree with what they decided, and returns the final answer.
@@ -55,6 +56,7 @@ impl Driver<'_> {
         if let Err(error) = seen.give_back() {
             tracing::warn!("cannot give back what a hook changed: {error}");
         }
+        seen.files.take();
         let outs = match seen.call.name {
             "pipe" | "pipe2" | "socketpair" | "getdents" | "getdents64" | "recvmsg"
             | "recvmmsg" => self.outputs(seen, ret),

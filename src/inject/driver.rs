@@ -103,7 +103,7 @@ pub(super) fn go_on(process: Process, hooks: &mut dyn Hooks, options: &Options) 
     })
 }
 
-fn outcome(
+pub(super) fn outcome(
     ended: Ended,
     divergence: Option<Divergence>,
     mut log: Log,
@@ -363,6 +363,7 @@ impl<'a> Driver<'a> {
         let how = live::How {
             timeout: self.limit.left(),
             sandbox: self.sandbox,
+            ahead: self.delayed,
         };
         let (process, mut told) = self.into_process(Some(task));
         let Some(process) = process else {

@@ -17,7 +17,7 @@ impl Driver<'_> {
     /// Looks for the call in the trace.
     pub(super) fn meet(&mut self, task: Stopped, mut seen: HookCall) -> Result<Next> {
         if self.limit.expired() {
-            return Ok(Next::End(Status::Timeout, None, None));
+            return Ok(self.out_of_time(&task));
         }
         let regs = task.regs()?;
         let Some(matched) = self.find_step(&mut seen)? else {

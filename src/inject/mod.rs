@@ -6,6 +6,7 @@
 mod answer;
 mod books;
 mod calls;
+mod diff;
 mod driver;
 mod expected;
 mod hook;
@@ -23,7 +24,7 @@ pub use hook::{
     ChangeError, Finally, HookCall, HookError, HookExit, HookSignal, Hooks, NoHooks, OnDivergence,
     Phase, Room, STAT, SignalAction,
 };
-pub use live::live;
+pub use live::{live, run};
 pub use noise::IGNORED;
 pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
 pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet};

@@ -209,7 +209,8 @@ impl Hooks for RuleSet {
     }
 
     fn wants(&self, call: &Syscall) -> bool {
-        self.rules.iter().any(|rule| rule.selector.matches(call))
+        let means = |rule: &Rule| rule.selector.matches_any(call);
+        self.rules.iter().any(means)
     }
 
     fn unfired(&self) -> Vec<String> {

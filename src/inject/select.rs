@@ -112,6 +112,14 @@ impl Selector {
         Ok(Selector { text, terms })
     }
 
+    /// The calls of both, where neither says which calls it does not mean.
+    #[must_use]
+    pub fn or(mut self, other: Selector) -> Selector {
+        self.text = format!("{},{}", self.text, other.text);
+        self.terms.extend(other.terms);
+        self
+    }
+
     /// Whether a call is among them.
     pub fn matches(&self, call: &Syscall) -> bool {
         let hit = |term: &Term| match &term.what {
@@ -134,6 +142,14 @@ impl Selector {
                 .iter()
                 .all(|term| term.negated != (term.what == What::All)),
         }
+    }
+
+    /// Whether a call or one of its variants is among them.
+    pub fn matches_any(&self, call: &Syscall) -> bool {
+        self.matches(call)
+            || call
+                .variants()
+                .any(|(_, variant)| self.matches_any(variant))
     }
 
     /// How specific it is: all calls (0), classes (1), patterns (2), names (3).

@@ -2,8 +2,11 @@
 
 use super::convert::{self, shown};
 use super::error::raise;
+use super::hooks::LuaHooks;
+use super::outcome::OutcomeData;
 use super::recording::RecordingHandle;
 use super::session;
+use crate::inject;
 use crate::record::{self, OnFull, Program};
 use crate::recording::{default_dir, mark_latest};
 use crate::tracee::Stdin;
@@ -14,6 +17,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 const OPTIONS: [&str; 4] = ["cwd", "env", "stdin", "out"];
+const LIVE: [&str; 6] = ["cwd", "env", "stdin", "hooks", "timeout", "sandbox"];
 const LATER: [&str; 3] = ["engine", "ready", "during"];
 
 pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
@@ -50,6 +54,33 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
     let handle = RecordingHandle::open(&recorded.dir)?;
     session::set_recording(lua, &handle);
     lua.create_userdata(handle)
+}
+
+/// `live{ … }`: a program that runs now.
+pub(super) fn live(lua: &Lua, spec: &Table) -> mlua::Result<OutcomeData> {
+    convert::only_options(spec, &LIVE, "live")?;
+    let mut hooks = LuaHooks::read(lua, &spec.get::<Value>("hooks")?)?;
+    for name in ["timeout", "sandbox"] {
+        let value: Value = spec.get(name)?;
+        if !value.is_nil() {
+            hooks.read_option(name, &value)?;
+        }
+    }
+    let command = program(spec)?.command().map_err(raise)?;
+    flush_output(lua)?;
+    hooks.begin();
+    let options = hooks.options();
+    let result = inject::run(&command, &mut hooks, &options);
+    match result {
+        Ok(outcome) => {
+            let watch = session::watch(lua);
+            for rule in &outcome.unfired {
+                watch.warn(&format!("warning: the rule {rule} never fired"));
+            }
+            Ok(OutcomeData::new(outcome, hooks.take_error()))
+        }
+        Err(error) => Err(hooks.take_raised().unwrap_or_else(|| raise(error))),
+    }
 }
 
 fn os(value: &Value, what: &str) -> mlua::Result<OsString> {

@@ -70,42 +70,6 @@ impl OutcomeData {
         }
         text
     }
-
-    /// The differences to another one, a line each; pids, times and addresses do not count.
-    fn diff(&self, other: &OutcomeData) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut compare = |what: &str, a: String, b: String| {
-            if a != b {
-                lines.push(format!("{what}: {a} / {b}"));
-            }
-        };
-        compare("status", self.status.into(), other.status.into());
-        compare("exit_code", shown(self.code()), shown(other.code()));
-        compare("signal", shown(self.signal()), shown(other.signal()));
-        let place = |d: &Option<Divergence>| d.as_ref().map_or_else(|| "nil".into(), place);
-        compare(
-            "divergence",
-            place(&self.outcome.divergence),
-            place(&other.outcome.divergence),
-        );
-        for (what, a, b) in [
-            ("stdout", &self.outcome.stdout, &other.outcome.stdout),
-            ("stderr", &self.outcome.stderr, &other.outcome.stderr),
-        ] {
-            if a != b {
-                let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-                let (a, b) = (a.len(), b.len());
-                lines.push(format!(
-                    "{what}: {a} bytes / {b} bytes, different from byte {at} on"
-                ));
-            }
-        }
-        lines
-    }
-}
-
-fn shown<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(|| String::from("nil"), |value| value.to_string())
 }
 
 fn place(d: &Divergence) -> String {
@@ -203,7 +167,7 @@ pub(super) fn of_recording(lua: &Lua, recording: &Arc<Recording>) -> mlua::Resul
     ))
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "status",
     "divergence",
     "exit_code",
@@ -218,6 +182,8 @@ const NAMES: [&str; 15] = [
     "backtrace",
     "hang",
     "error",
+    "files",
+    "sent",
     "diff",
 ];
 
@@ -265,13 +231,32 @@ impl UserData for OutcomeData {
         });
         fields.add_field_method_get("hang", |_, this| Ok(this.outcome.hang.clone()));
         fields.add_field_method_get("error", |_, this| Ok(this.error.clone()));
+        fields.add_field_method_get("files", |lua, this| {
+            let list = lua.create_table()?;
+            for file in &this.outcome.files {
+                let entry = lua.create_table()?;
+                entry.set("path", lua.create_string(&file.path)?)?;
+                entry.set("kind", file.kind.as_str())?;
+                list.raw_push(entry)?;
+            }
+            Ok(list)
+        });
+        fields.add_field_method_get("sent", |lua, this| {
+            let table = lua.create_table()?;
+            for (fd, data) in &this.outcome.sent {
+                table.raw_set(*fd, lua.create_string(data)?)?;
+            }
+            Ok(table)
+        });
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method(
             "diff",
             |lua, this, other: mlua::UserDataRef<OutcomeData>| {
-                lua.create_sequence_from(this.diff(&other))
+                let calls = (this.calls.shared(), other.calls.shared());
+                let lines = this.outcome.diff(&other.outcome, (&calls.0, &calls.1));
+                lua.create_sequence_from(lines)
             },
         );
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.text()));

@@ -3,7 +3,6 @@
 use super::convert::shown;
 use super::error::raise;
 use crate::inject::{PathPattern, Selector};
-use crate::syscall;
 use mlua::{Lua, MetaMethod, UserData, UserDataMethods, Value};
 
 /// `re"…"`: a regular expression in the syntax of Rust's `regex`.
@@ -86,16 +85,9 @@ pub(super) fn calls(value: &Value) -> mlua::Result<(Selector, String)> {
         }
         Value::UserData(data) if data.is::<Re>() => {
             let re = data.borrow::<Re>()?;
-            let names: Vec<&str> = syscall::names()
-                .filter(|name| re.0.is_match(name.as_bytes()))
-                .collect();
-            if names.is_empty() {
-                return Err(raise(format!(
-                    "{} matches the name of no system call",
-                    re.name()
-                )));
-            }
-            Ok((selector(&names.join(","))?, re.name()))
+            let matches = |name: &str| re.0.is_match(name.as_bytes());
+            let selector = Selector::matching(re.name(), matches).map_err(raise)?;
+            Ok((selector, re.name()))
         }
         other => Err(raise(format!(
             "calls are a name, a list, a class (\"%file\") or re\"…\", not {}",

@@ -10,6 +10,7 @@ use super::stop::spin_off;
 use super::trace::{self, TraceData};
 use super::{session, values};
 use crate::inject::{self, Driven, Script};
+use crate::recording::DescriptorTable;
 use crate::replay::{Place, Process};
 use crate::tracee::proc;
 use mlua::{
@@ -247,13 +248,9 @@ impl UserData for ProcessHandle {
             this.with(|process| process.fork().map(ProcessHandle::new).map_err(raise))
         });
         methods.add_method("read", |lua, this, (addr, len): (Value, Value)| {
-            let addr = convert::integer(&addr, "an address")? as u64;
-            let len = convert::count(&len, "a number of bytes")?;
-            if len > LONGEST_READ {
-                return Err(raise(format!("{len} bytes are too many to read at once")));
-            }
+            let (addr, len) = range(&addr, &len)?;
             this.with(|process| {
-                let mut bytes = vec![0; len as usize];
+                let mut bytes = vec![0; len];
                 process
                     .memory()
                     .read_exact(addr, &mut bytes)
@@ -273,13 +270,19 @@ impl UserData for ProcessHandle {
             })
         });
         methods.add_method("maps", |lua, this, ()| {
-            this.with(|process| maps(lua, process))
+            this.with(|process| {
+                let maps = proc::maps(process.real_pid()).map_err(raise)?;
+                maps_of(lua, &maps)
+            })
         });
         methods.add_method("backtrace", |lua, this, ()| {
             this.with(|process| backtrace::list(lua, &crate::backtrace::of_process(process)))
         });
         methods.add_method("fds", |lua, this, ()| {
-            this.with(|process| descriptors(lua, process))
+            this.with(|process| {
+                let table = descriptors(lua, &process.descriptors)?;
+                values::read_only(lua, &table, "a process's descriptors cannot be set")
+            })
         });
         methods.add_method("threads", |lua, this, ()| {
             this.with(|process| lua.create_sequence_from(process.tids()))
@@ -318,9 +321,19 @@ impl UserData for ProcessHandle {
     }
 }
 
-fn maps(lua: &Lua, process: &Process) -> mlua::Result<Table> {
+/// An address and a number of bytes.
+pub(super) fn range(addr: &Value, len: &Value) -> mlua::Result<(u64, usize)> {
+    let addr = convert::integer(addr, "an address")? as u64;
+    let len = convert::count(len, "a number of bytes")?;
+    if len > LONGEST_READ {
+        return Err(raise(format!("{len} bytes are too many to read at once")));
+    }
+    Ok((addr, len as usize))
+}
+
+pub(super) fn maps_of(lua: &Lua, maps: &[proc::Map]) -> mlua::Result<Table> {
     let list = lua.create_table()?;
-    for map in proc::maps(process.real_pid()).map_err(raise)? {
+    for map in maps {
         let entry = lua.create_table()?;
         entry.set("first", map.start as i64)?;
         entry.set("last", map.end.wrapping_sub(1) as i64)?;
@@ -340,9 +353,9 @@ fn maps(lua: &Lua, process: &Process) -> mlua::Result<Table> {
     Ok(list)
 }
 
-fn descriptors(lua: &Lua, process: &Process) -> mlua::Result<Table> {
+pub(super) fn descriptors(lua: &Lua, files: &DescriptorTable) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    for (fd, file, cloexec) in process.descriptors.iter() {
+    for (fd, file, cloexec) in files.iter() {
         let entry = lua.create_table()?;
         entry.set("path", lua.create_string(&file.path)?)?;
         entry.set("flags", file.flags)?;
@@ -350,7 +363,7 @@ fn descriptors(lua: &Lua, process: &Process) -> mlua::Result<Table> {
         entry.set("cloexec", cloexec)?;
         table.set(fd, entry)?;
     }
-    values::read_only(lua, &table, "a process's descriptors cannot be set")
+    Ok(table)
 }
 
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {

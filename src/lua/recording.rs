@@ -252,6 +252,8 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     })?;
     meta.set("__index", index)?;
     rr.set_metatable(Some(meta))?;
+    let live = lua.create_function(|lua, spec: Table| launch::live(lua, &spec))?;
+    lua.globals().set("live", live)?;
     lua.globals().set("rr", rr)
 }
 

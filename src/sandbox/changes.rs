@@ -103,10 +103,9 @@ impl Sandbox {
 
     /// Takes down what the device numbers are.
     pub(super) fn look_up_originals(&mut self) {
-        let root = format!("/proc/{}/root", self.keeper_pid());
         let original = |path: &Path| {
-            let inside = Path::new(&root).join(path.strip_prefix("/").ok()?);
-            let (inside, outside) = (fs::metadata(inside).ok()?, fs::metadata(path).ok()?);
+            let inside = fs::metadata(self.inside(path)).ok()?;
+            let outside = fs::metadata(path).ok()?;
             Some(Original {
                 device: inside.dev(),
                 root: inside.ino(),

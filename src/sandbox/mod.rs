@@ -201,6 +201,12 @@ impl Sandbox {
         self.keeper.as_ref().map_or(0, Maker::pid)
     }
 
+    /// Where a file of the sandbox can be read from outside. Symbolic links in the path lead to the machine's files.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/{}/root", self.keeper_pid());
+        Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     fn take_in(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
         let mut remote = shell.remote_at_boundary()?;
         let call = |remote: &mut Remote<'_>, step: &str, nr, args| -> Result<u64> {

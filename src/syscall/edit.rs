@@ -2,17 +2,21 @@
 //! something else.
 
 use super::frame::{Frame, MOST_VECTORS, Side, read_some, read_word};
-use super::kind::{Dir, Extent, Kind, Len, Num};
+use super::kind::{Dir, Kind, Len};
 use super::layout::Layout;
-use super::message::{Header, mmsghdr, msghdr, vectors};
+use super::message::{mmsghdr, msghdr};
 use super::table::Syscall;
 use super::{Memory, Moved, consts};
 use crate::trace::Value;
+use parts::{message, vector};
 
 mod leaf;
 mod look;
+mod parts;
+mod problem;
 
 pub use look::{is_argument, is_member, near_argument, near_member};
+pub use problem::{EditError, Problem};
 
 /// A step from an argument to a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,118 +45,6 @@ pub enum Edit {
     },
     /// The call returns this: how much there is now.
     Return(i64),
-}
-
-/// Why something cannot be changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// It has no such member.
-    #[error("has no {name:?}{}", did_you_mean(.near))]
-    NoMember {
-        /// The name.
-        name: String,
-        /// Names that are near.
-        near: Vec<&'static str>,
-    },
-    /// It has fewer elements.
-    #[error("has {count} elements: there is no number {}", index + 1)]
-    NoElement {
-        /// The index, from 0.
-        index: usize,
-        /// How many there are.
-        count: usize,
-    },
-    /// Something else where a number belongs.
-    #[error("is a number, not {0}")]
-    NotANumber(String),
-    /// A constant that nobody knows.
-    #[error("is not {name}, an unknown constant{}", did_you_mean(.near))]
-    Unknown {
-        /// Its name.
-        name: String,
-        /// Names that are near.
-        near: Vec<&'static str>,
-    },
-    /// A number that is too large or too small.
-    #[error("has {size} bytes, into which {value} does not fit")]
-    Range {
-        /// The number.
-        value: i64,
-        /// The bytes.
-        size: usize,
-    },
-    /// A length below zero.
-    #[error("is a number of bytes, and cannot be {0}")]
-    Negative(i64),
-    /// More than there is room for.
-    #[error("has room for {room} bytes, not {len}")]
-    TooLong {
-        /// How many bytes it would be.
-        len: usize,
-        /// The room.
-        room: usize,
-    },
-    /// A null pointer.
-    #[error("is NULL: there is nothing to change behind it")]
-    Null,
-    /// The kernel has stored nothing there.
-    #[error("has nothing stored in it: the call has not been answered, or has failed")]
-    Nothing,
-    /// The kernel has read it already.
-    #[error("is what the program passed: it can be changed at enter only")]
-    Late,
-    /// The process's memory is not what it should be.
-    #[error("points to {0:#x}, which cannot be read")]
-    Unreadable(u64),
-    /// It is not made of that.
-    #[error("cannot be {0}")]
-    Shape(String),
-}
-
-fn did_you_mean(names: &[&'static str]) -> String {
-    match names {
-        [] => String::new(),
-        names => {
-            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-            format!("; did you mean {}?", names.join(" or "))
-        }
-    }
-}
-
-/// Why something cannot be changed, and what.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {problem}")]
-pub struct EditError {
-    /// The argument with the way to its part: `fds[1].revents`.
-    pub what: String,
-    /// What the matter is.
-    #[source]
-    pub problem: Problem,
-}
-
-impl From<Problem> for EditError {
-    fn from(problem: Problem) -> EditError {
-        EditError {
-            what: String::new(),
-            problem,
-        }
-    }
-}
-
-impl EditError {
-    /// The same, said from one step further up.
-    fn under(mut self, step: &Step) -> EditError {
-        self.what = match step {
-            Step::Member(name) => format!(".{name}{}", self.what),
-            Step::Element(index) => format!("[{}]{}", index + 1, self.what),
-        };
-        self
-    }
-
-    fn below(mut self, arg: &str) -> EditError {
-        self.what.insert_str(0, arg);
-        self
-    }
 }
 
 pub(super) type Result<T> = std::result::Result<T, EditError>;
@@ -267,6 +159,8 @@ fn pointer(
     ret: Option<i64>,
     frame: &Frame<'_>,
 ) -> Result<Vec<Edit>> {
+    let meant = leaf::meant(to, value);
+    let value = if way.is_empty() { &meant } else { value };
     // A number is an address: another pointer.
     if way.is_empty() && leaf::is_number(value) {
         let raw = leaf::number(&leaf::ADDRESS, value, raw)?;
@@ -313,20 +207,20 @@ fn descend<T>(
         (Kind::Array(of, _), Step::Element(index)) => {
             let each = of.size_in(frame.abi).unwrap_or(1).max(1);
             let count = spot.room / each;
-            if *index >= count {
-                return Err(no_element(*index, count));
-            }
             let element = Spot {
-                addr: spot.addr.wrapping_add((index * each) as u64),
+                addr: spot.addr.wrapping_add((index.min(&count) * each) as u64),
                 room: each,
                 pointer: None,
             };
-            descend(of, element, rest, frame, then)
+            match *index < count {
+                true => descend(of, element, rest, frame, then),
+                false => Err(no_element(*index, count)),
+            }
         }
         (Kind::Num(_) | Kind::WaitStatus, Step::Element(0)) => {
             descend(kind, spot, rest, frame, then)
         }
-        (Kind::Num(_) | Kind::WaitStatus, step) => return Err(no_part(step)),
+        (Kind::Num(_) | Kind::WaitStatus, step) => Err(no_part(step)),
         (Kind::Iovec(_, extent), Step::Element(index)) => {
             let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
             vector((spot.addr, count), (*index, rest), frame, then)
@@ -337,16 +231,14 @@ fn descend<T>(
         (Kind::Messages(moved, extent), Step::Element(index)) => {
             let count = frame.count(*extent, Side::Entry, MOST_VECTORS);
             let each = mmsghdr(frame.abi);
-            if *index >= count {
-                return Err(no_element(*index, count));
-            }
-            let addr = spot.addr.wrapping_add((index * each) as u64);
+            let addr = spot.addr.wrapping_add((index.min(&count) * each) as u64);
             let at = |offset: usize, room| Spot {
                 addr: addr.wrapping_add(offset as u64),
                 room,
                 pointer: None,
             };
             match rest.split_first() {
+                _ if *index >= count => Err(no_element(*index, count)),
                 Some((Step::Member(name), rest)) if name == "msg_hdr" => {
                     let header = at(0, msghdr(frame.abi));
                     descend(&Kind::Message(*moved), header, rest, frame, then)
@@ -355,7 +247,7 @@ fn descend<T>(
                     let len = at(msghdr(frame.abi), 4);
                     descend(&Kind::Num(leaf::LENGTH), len, rest, frame, then)
                 }
-                Some((step, _)) => Err(no_part(step)),
+                Some((step, _)) => Err(no_part(step).under(step)),
                 None => Err(Problem::Shape("set as a whole".into()).into()),
             }
         }
@@ -415,124 +307,6 @@ fn member_index(layout: &Layout, member: &super::Member) -> usize {
     layout.members.iter().position(at).unwrap_or(usize::MAX)
 }
 
-/// An element of an array of `struct iovec`.
-fn vector<T>(
-    (addr, count): (u64, u64),
-    (index, rest): (usize, &[Step]),
-    frame: &Frame<'_>,
-    then: Then<'_, T>,
-) -> Result<T> {
-    let word = frame.abi.word();
-    let all = vectors(frame.entry, addr, count, frame.abi);
-    let Some(&(base, room)) = all.get(index) else {
-        return Err(no_element(index, all.len()));
-    };
-    let at = addr.wrapping_add((index * 2 * word) as u64);
-    let spot = |addr: u64, room| Spot {
-        addr,
-        room,
-        pointer: None,
-    };
-    match rest.split_first() {
-        Some((Step::Member(name), [])) if name == "iov_base" => {
-            let room = room.min(super::frame::MOST_BYTES);
-            let bytes = Kind::Bytes(fixed(room));
-            let here = Spot {
-                pointer: Some(at),
-                ..spot(base, room as usize)
-            };
-            then(&bytes, here, &[], frame)
-        }
-        Some((Step::Member(name), [])) if name == "iov_len" => {
-            let at = at.wrapping_add(word as u64);
-            then(&Kind::Num(leaf::SIZE), spot(at, word), &[], frame)
-        }
-        Some((step, _)) => Err(no_part(step)),
-        None => {
-            let problem = "set as a whole: set its iov_base or iov_len";
-            Err(Problem::Shape(problem.into()).into())
-        }
-    }
-}
-
-/// Exactly so much.
-fn fixed(len: u64) -> Extent {
-    Extent {
-        room: Len::Fixed(len),
-        filled: Len::Fixed(len),
-    }
-}
-
-/// A member of a `struct msghdr`.
-fn message<T>(
-    moved: Moved,
-    spot: Spot,
-    (name, rest): (&str, &[Step]),
-    frame: &Frame<'_>,
-    then: Then<'_, T>,
-) -> Result<T> {
-    let header = Header::read(frame.entry, spot.addr, frame.abi);
-    let header = header.ok_or(Problem::Unreadable(spot.addr))?;
-    let word = frame.abi.word();
-    let at = |index: usize| spot.addr.wrapping_add((index * word) as u64);
-    let number = |index: usize, num: Num| {
-        let spot = Spot {
-            addr: at(index),
-            room: num.size,
-            pointer: None,
-        };
-        (Kind::Num(num), spot)
-    };
-    let lump = |kind: Kind, addr: u64, room: u64, index: usize| {
-        let spot = Spot {
-            addr,
-            room: room as usize,
-            pointer: Some(at(index)),
-        };
-        (kind, spot)
-    };
-    let (kind, here) = match name {
-        "msg_name" => {
-            let room = u64::from(header.namelen.min(128));
-            lump(Kind::Sockaddr(fixed(room)), header.name, room, 0)
-        }
-        "msg_namelen" => number(1, leaf::LENGTH),
-        "msg_iov" => lump(
-            Kind::Iovec(moved, fixed(header.iovlen)),
-            header.iov,
-            header.iovlen.min(MOST_VECTORS) * 2 * word as u64,
-            2,
-        ),
-        "msg_iovlen" => number(3, leaf::SIZE),
-        "msg_control" => {
-            let room = header.controllen.min(super::frame::MOST_BYTES);
-            lump(Kind::Bytes(fixed(room)), header.control, room, 4)
-        }
-        "msg_controllen" => number(5, leaf::SIZE),
-        "msg_flags" => number(6, leaf::LENGTH),
-        _ => {
-            let names = [
-                "msg_name",
-                "msg_namelen",
-                "msg_iov",
-                "msg_iovlen",
-                "msg_control",
-                "msg_controllen",
-                "msg_flags",
-            ];
-            let problem = Problem::NoMember {
-                name: name.to_owned(),
-                near: consts::nearest(name, names.into_iter()),
-            };
-            return Err(problem.into());
-        }
-    };
-    if here.addr == 0 {
-        return Err(Problem::Null.into());
-    }
-    descend(&kind, here, rest, frame, then)
-}
-
 /// What makes `kind` at its place be `value`.
 fn put(
     kind: &Kind,
@@ -541,7 +315,11 @@ fn put(
     value: &Value,
     (ret, frame): (Option<i64>, &Frame<'_>),
 ) -> Result<Vec<Edit>> {
-    let value = match value.meaning() {
+    let meant = match rest {
+        [] => leaf::meant(kind, value),
+        _ => value.clone(),
+    };
+    let value = match &meant {
         Value::Change { after, .. } => after.meaning(),
         plain => plain,
     };

@@ -69,3 +69,29 @@ pub(super) fn install() -> i32 {
         )
     }
 }
+
+/// A filter that stops these calls of the 64-bit ABI, and lets all others pass at full speed: an array of
+/// `struct sock_filter`, as bytes. How many instructions it has is its length by [`INSTRUCTION`].
+pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
+    const NR: u32 = 0;
+    let mut program = vec![
+        stmt(LOAD, ARCH),
+        jump(EQ, AUDIT_ARCH_X86_64, 1, 0),
+        stmt(RET, libc::SECCOMP_RET_ALLOW),
+        stmt(LOAD, NR),
+    ];
+    for number in numbers {
+        program.push(jump(EQ, number, 0, 1));
+        program.push(stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32));
+    }
+    program.push(stmt(RET, libc::SECCOMP_RET_ALLOW));
+    let bytes = |i: &sock_filter| {
+        let [a, b] = i.code.to_le_bytes();
+        let [k0, k1, k2, k3] = i.k.to_le_bytes();
+        [a, b, i.jt, i.jf, k0, k1, k2, k3]
+    };
+    program.iter().flat_map(bytes).collect()
+}
+
+/// The size of an instruction of a filter.
+pub(super) const INSTRUCTION: usize = 8;

@@ -15,6 +15,7 @@ mod alive;
 pub mod batch;
 pub mod cpuid;
 mod error;
+pub mod exec;
 pub mod file;
 pub mod filter;
 pub mod memory;

@@ -312,7 +312,7 @@ impl<'a> Remote<'a> {
         pid: Option<i32>,
     ) -> Result<std::io::Result<Stopped>> {
         let flags = libc::CLONE_PARENT as u64 | more;
-        let copy = self.clone3(what, flags, 0, pid)?;
+        let copy = self.clone3(what, flags, pid)?;
         let Ok(mut copy) = copy else {
             return Ok(copy);
         };
@@ -336,7 +336,7 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// If the task is gone, or the thread dies at once.
     pub fn thread_as(&mut self, tid: i32) -> Result<std::io::Result<Stopped>> {
-        self.clone3(NEW_THREAD, THREAD as u64, 0, Some(tid))
+        self.clone3(NEW_THREAD, THREAD as u64, Some(tid))
     }
 
     fn clone_task(&mut self, what: &'static str, flags: i32) -> Result<Stopped> {
@@ -348,17 +348,16 @@ impl<'a> Remote<'a> {
         &mut self,
         what: &'static str,
         flags: u64,
-        signal: i32,
         pid: Option<i32>,
     ) -> Result<std::io::Result<Stopped>> {
         let pids = match pid {
             Some(pid) => self.put(&pid.to_le_bytes())?,
             None => 0,
         };
-        // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+        // A task with the same parent has the same signal at its end; none may be named then. struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
         // set_tid_size.
         let count = pid.is_some().into();
-        let words = [flags, 0, 0, 0, signal as u64, 0, 0, 0, pids, count];
+        let words = [flags, 0, 0, 0, 0, 0, 0, 0, pids, count];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let at = self.put(&bytes)?;
         let ret = self.call(libc::SYS_clone3, [at, bytes.len() as u64, 0, 0, 0, 0])?;

@@ -44,6 +44,8 @@ struct Child {
     env: Vec<CString>,
     cwd: Option<CString>,
     stdin: Option<OwnedFd>,
+    /// All of its standard streams.
+    streams: Option<[OwnedFd; 3]>,
     detached: bool,
     filtered: bool,
 }
@@ -108,6 +110,7 @@ pub fn start(command: Command) -> Result<Stopped> {
         env: c_strings("an environment variable", &command.env)?,
         cwd,
         stdin,
+        streams: None,
         detached: false,
         filtered: true,
     })
@@ -119,24 +122,33 @@ pub fn start(command: Command) -> Result<Stopped> {
 /// # Errors
 /// If the process cannot be made or traced.
 pub fn start_empty() -> Result<Stopped> {
-    empty(b"rrapper-replay", true)
+    empty(b"rrapper-replay", true, None)
 }
 
-/// The same without the filter that stops its calls. Nothing of a recording must ever run in it.
+/// The same without the filter that stops its calls, and without traps for the time stamp counter. Nothing of a recording must ever run in it.
 ///
 /// # Errors
 /// As for [`start_empty`].
 pub fn start_unfiltered() -> Result<Stopped> {
-    empty(b"rrapper-sandbox", false)
+    empty(b"rrapper-sandbox", false, None)
 }
 
-fn empty(name: &[u8], filtered: bool) -> Result<Stopped> {
+/// The same with these standard streams, as a place for a program: see [`super::exec`].
+///
+/// # Errors
+/// As for [`start_empty`].
+pub fn start_shell(streams: [OwnedFd; 3]) -> Result<Stopped> {
+    empty(b"rrapper-live", false, Some(streams))
+}
+
+fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<Stopped> {
     let task = launch(&Child {
         exe: Executable::Image(memfd("rrapper", &agent::elf())?),
         argv: vec![c_string("its name", name)?],
         env: Vec::new(),
         cwd: None,
         stdin: None,
+        streams,
         detached: true,
         filtered,
     })?;
@@ -268,15 +280,25 @@ fn run_child(
         if child.detached {
             libc::setsid();
             gives_way();
+            let mut first_closed = 0;
+            if let Some(streams) = &child.streams {
+                for (stream, at) in streams.iter().zip(0..) {
+                    if libc::dup2(stream.as_raw_fd(), at) != at {
+                        libc::_exit(SETUP_FAILED);
+                    }
+                }
+                first_closed = 3;
+            }
             libc::syscall(
                 libc::SYS_close_range,
-                0,
+                first_closed,
                 u32::MAX,
                 libc::CLOSE_RANGE_CLOEXEC,
             );
         }
-        if libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0) != 0
-            || child.filtered && filter::install() != 0
+        if child.filtered
+            && (libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0) != 0
+                || filter::install() != 0)
         {
             libc::_exit(SETUP_FAILED);
         }

@@ -9,6 +9,7 @@ use crate::replay::SharedMemory;
 use crate::syscall::{Memory, Moved, Syscall};
 use crate::trace::Value;
 use crate::tracee::{Regs, Result, TaskMemory};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -68,7 +69,11 @@ pub struct HookCall {
     /// The registers at the call's entry.
     pub(crate) regs: Option<Regs>,
     /// The process's descriptors.
-    pub(crate) files: Option<Rc<DescriptorTable>>,
+    pub(crate) files: RefCell<Option<DescriptorTable>>,
+    /// Its tasks, as recorded.
+    pub(crate) tids: Vec<i32>,
+    /// What the hooks keep with the call from its entry to its exit.
+    pub(crate) marks: Vec<usize>,
     pub(crate) fd_offset: Option<u64>,
 }
 
@@ -107,12 +112,20 @@ impl HookCall {
             pieces: Vec::new(),
             delay: Duration::ZERO,
             regs: None,
-            files: None,
+            files: RefCell::new(None),
+            tids: Vec::new(),
+            marks: Vec::new(),
             fd_offset: None,
         }
     }
 
-    /// What is known of the descriptor that the call is about, where it is about one.
+    /// Something to lie in its place.
+    pub(crate) fn empty(&self) -> HookCall {
+        let ids = (self.pid, self.tid);
+        HookCall::new(self.call, self.args, ids, self.memory, self.shared.clone())
+    }
+
+    /// What is known of the process's descriptors, and of the one that the call is about.
     #[must_use]
     pub fn with_descriptor(mut self, files: &DescriptorTable) -> HookCall {
         if let Some(file) = self.fd().and_then(|fd| files.get(fd)) {
@@ -123,6 +136,14 @@ impl HookCall {
             self.fd_path = Some(file.path.clone());
             self.fd_offset = Some(file.offset).filter(|_| file.moves);
         }
+        self.files = RefCell::new(Some(files.clone()));
+        self
+    }
+
+    /// All tasks of the process, as recorded.
+    #[must_use]
+    pub fn with_tids(mut self, tids: impl IntoIterator<Item = i32>) -> HookCall {
+        self.tids.extend(tids);
         self
     }
 
@@ -144,13 +165,6 @@ impl HookCall {
     #[must_use]
     pub fn with_count(mut self, count: u64) -> HookCall {
         self.count = count;
-        self
-    }
-
-    /// All descriptors of the process, for hooks that ask.
-    #[must_use]
-    pub fn with_files(mut self, files: Rc<DescriptorTable>) -> HookCall {
-        self.files = Some(files);
         self
     }
 
@@ -179,6 +193,42 @@ impl HookCall {
     #[allow(dead_code, reason = "for engines outside of this module")]
     pub(crate) fn decision(&self) -> Decision {
         self.decision
+    }
+
+    /// The memory of the process.
+    pub fn memory(&self) -> TaskMemory {
+        self.memory
+    }
+
+    /// Writes to the memory of the process, for good.
+    ///
+    /// # Errors
+    /// If nothing is there.
+    pub fn write(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
+        self.shared.write(self.memory, addr, bytes)
+    }
+
+    /// The registers at the call's entry, where they are known.
+    pub fn regs(&self) -> Option<&Regs> {
+        self.regs.as_ref()
+    }
+
+    /// The process's descriptors, where they are known.
+    pub fn files(&self) -> Option<DescriptorTable> {
+        self.files.borrow().clone()
+    }
+
+    /// The process's tasks, as recorded.
+    pub fn tids(&self) -> Vec<i32> {
+        match self.tids.is_empty() {
+            true => vec![self.tid],
+            false => self.tids.clone(),
+        }
+    }
+
+    /// What the hooks keep with the call from its entry to its exit: numbers that mean something to them.
+    pub fn marks(&mut self) -> &mut Vec<usize> {
+        &mut self.marks
     }
 
     /// The call's description (its name, its arguments' names, …).

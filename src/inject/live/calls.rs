@@ -94,7 +94,7 @@ impl Engine<'_> {
         }
         if seen.call.moves_data() == Some(Moved::In) {
             self.drain();
-            me.floods = seen.size().is_none_or(|size| size > PIPE);
+            me.floods = self.recording.is_some() && seen.size().is_none_or(|size| size > PIPE);
         }
         me.pending = Some(Box::new(seen));
         Ok(Then::ToExit(task, 0))
@@ -122,7 +122,11 @@ impl Engine<'_> {
     /// A call that the kernel made is about to return.
     pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
         me.floods = false;
+        let fresh = std::mem::take(&mut me.fresh);
         let Some(mut seen) = me.pending.take() else {
+            if fresh {
+                self.executed(me, &mut task)?;
+            }
             return Ok(Then::Resume(task, 0));
         };
         if let Some(moved) = me.moved.take() {
@@ -189,11 +193,13 @@ impl Engine<'_> {
         let tid = task.tid();
         me.room = Room::default();
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
-        let Some(recording) = &self.recording else {
-            return Ok(());
-        };
-        image::prepare(task)?;
-        cpuid::trap(&recording.start().cpuid, task)?;
+        match self.shows_clocks {
+            true => image::prepare(task)?,
+            false => image::map_agent(task)?,
+        }
+        if let Some(recording) = &self.recording {
+            cpuid::trap(&recording.start().cpuid, task)?;
+        }
         Ok(())
     }
 

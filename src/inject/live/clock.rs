@@ -7,6 +7,7 @@ use crate::syscall::{self, Memory};
 use crate::tracee::TaskMemory;
 use nix::time::{ClockId, clock_gettime};
 use std::ops::Range;
+use std::time::Duration;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -117,7 +118,8 @@ impl Clocks {
     }
 
     /// Moves all of them on.
-    pub fn advance(&mut self, nanoseconds: i64) {
+    pub fn advance(&mut self, by: Duration) {
+        let nanoseconds = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
         for clock in [&mut self.realtime, &mut self.monotonic, &mut self.boottime] {
             *clock = clock.saturating_add(nanoseconds);
         }

@@ -88,6 +88,8 @@ pub(super) struct Task {
     pub moved: Option<Moved>,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
+    /// Whether it has just executed a program, and is on its way to the exit of that call.
+    pub fresh: bool,
     /// Whether it is on its way into a handler.
     pub enters_handler: bool,
     /// Where hooks put what is longer than what the process has.
@@ -115,6 +117,7 @@ impl Task {
             floods: false,
             moved: None,
             segv,
+            fresh: false,
             enters_handler: false,
             room: Room::default(),
             kernel: Kernel::Taken,
@@ -146,6 +149,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) identity: Identity,
     pub(super) streams: Streams,
     pub(super) clocks: Clocks,
+    /// Whether a program's clocks are to be calls.
+    pub(super) shows_clocks: bool,
     pub(super) missing: Vec<String>,
     /// The event at which it left its recording.
     pub(super) event: u64,
@@ -195,6 +200,7 @@ impl<'a> Engine<'a> {
             identity: Identity::of(first, pid, ppid)?,
             streams: start.streams,
             clocks: start.clocks,
+            shows_clocks: true,
             missing: start.missing,
             event: event.0,
             backtrace: Vec::new(),
@@ -225,6 +231,47 @@ impl<'a> Engine<'a> {
         Ok((engine, standing))
     }
 
+    /// For a program that was just executed; `kept` is where it is kept apart, what it misses there, and whether the hooks
+    /// want to see its clocks.
+    pub fn of_program(
+        mut task: Stopped,
+        hooks: &'a mut dyn Hooks,
+        log: &'a mut Log,
+        timeout: Duration,
+        kept: (Option<Sandbox>, Vec<String>, bool),
+    ) -> Result<(Engine<'a>, Vec<(i32, Stopped, Place)>)> {
+        let (sandbox, missing, shows_clocks) = kept;
+        let first = task.tid();
+        task.release();
+        let alive = Alive::of(first);
+        let identity = Identity::of_program(first)?;
+        let mut me = Task::new(first, identity.pid(), identity.pid(), SegvState::default());
+        me.fresh = true;
+        let engine = Engine {
+            alive,
+            hooks,
+            log,
+            limit: Limit::new(first, timeout)?,
+            tasks: BTreeMap::from([(first, me)]),
+            early: HashMap::new(),
+            first,
+            exit: None,
+            recording: None,
+            shared: SharedMemory::default(),
+            identity,
+            streams: Streams::default(),
+            clocks: Clocks::default(),
+            shows_clocks,
+            missing,
+            event: 0,
+            backtrace: Vec::new(),
+            hang: None,
+            sandbox,
+            met: None,
+        };
+        Ok((engine, vec![(first, task, Place::Between)]))
+    }
+
     /// Runs to the end; these tasks stand where they say.
     pub fn run(mut self, standing: Vec<(i32, Stopped, Place)>) -> Result<Ended> {
         let _quiet = Quiet::new();
@@ -247,7 +294,7 @@ impl<'a> Engine<'a> {
     fn drive(&mut self, standing: Vec<(i32, Stopped, Place)>) -> Result<(Status, Option<String>)> {
         for (tid, task, place) in standing {
             let over = match place {
-                Place::Between => self.then(tid, Then::Resume(task, 0))?,
+                Place::Between => self.with(tid, |_, me| Ok(Then::on(me, task)))?,
                 Place::Entry => {
                     let met = self.met.take_if(|_| tid == self.first);
                     self.with(tid, |engine, me| match met {
@@ -349,7 +396,10 @@ impl<'a> Engine<'a> {
         self.with(tid, |engine, me| match stop {
             Stop::Entry => engine.on_entry(me, task),
             Stop::Syscall => engine.on_exit(me, task),
-            Stop::Exec => Ok(Then::on(me, task)),
+            Stop::Exec => {
+                me.fresh = true;
+                Ok(Then::on(me, task))
+            }
             Stop::Clone(child) => {
                 engine.born(me, child)?;
                 Ok(Then::on(me, task))
@@ -497,9 +547,9 @@ impl<'a> Engine<'a> {
 impl Then {
     /// Goes on as before: to the exit of the call that it is in, if it is in one.
     pub fn on(me: &Task, task: Stopped) -> Then {
-        match me.pending {
-            Some(_) => Then::ToExit(task, 0),
-            None => Then::Resume(task, 0),
+        match me.pending.is_some() || me.fresh {
+            true => Then::ToExit(task, 0),
+            false => Then::Resume(task, 0),
         }
     }
 }

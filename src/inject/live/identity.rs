@@ -14,7 +14,7 @@ pub(super) struct Identity {
     first: i32,
     /// The same as recorded.
     pid: i32,
-    ppid: i32,
+    ppid: Option<i32>,
     /// Whether the kernel calls its tasks as recorded.
     own_namespace: bool,
 }
@@ -25,9 +25,24 @@ impl Identity {
         Ok(Identity {
             first,
             pid,
-            ppid,
+            ppid: Some(ppid),
             own_namespace,
         })
+    }
+
+    /// Those of a program that was never recorded: the kernel's.
+    pub fn of_program(first: i32) -> Result<Identity> {
+        Ok(Identity {
+            first,
+            pid: proc::innermost_pid(first)?,
+            ppid: None,
+            own_namespace: true,
+        })
+    }
+
+    /// The pid of the first process, as it knows it.
+    pub fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Whether the kernel calls all tasks as the program knows them.
@@ -53,7 +68,7 @@ impl Engine<'_> {
         let id = &self.identity;
         let is_first = me.process == id.first;
         match seen.call.name {
-            "getppid" if is_first => Some(id.ppid.into()),
+            "getppid" if is_first => id.ppid.map(i64::from),
             "prctl" if memory::is_hidden_by(seen.call.nr, &seen.args) => Some(0),
             _ if id.own_namespace => None,
             "getpid" if is_first => Some(id.pid.into()),

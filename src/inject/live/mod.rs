@@ -10,10 +10,12 @@ mod family;
 mod hang;
 mod identity;
 mod place;
+mod program;
 mod signals;
 mod streams;
 
 pub(super) use engine::Ended;
+pub use program::run;
 
 use super::calls::Log;
 use super::driver::{self, Driven, Sandbox};
@@ -36,6 +38,8 @@ pub(super) struct How {
     pub timeout: Duration,
     /// Where it runs.
     pub sandbox: Sandbox,
+    /// How far its clocks are ahead.
+    pub ahead: Duration,
 }
 
 impl From<&Options> for How {
@@ -43,6 +47,7 @@ impl From<&Options> for How {
         How {
             timeout: options.timeout,
             sandbox: options.sandbox,
+            ahead: Duration::ZERO,
         }
     }
 }
@@ -65,7 +70,8 @@ pub(super) fn go_on(
     log: &mut Log,
     how: How,
 ) -> Result<Ended> {
-    let clocks = Clocks::at(&process.recording, process.event.0)?;
+    let mut clocks = Clocks::at(&process.recording, process.event.0)?;
+    clocks.advance(how.ahead);
     let mut sandbox = None;
     let revived;
     let mut missing;

@@ -18,7 +18,7 @@ impl Engine<'_> {
             me.segv.after_mask(&task)?;
             return Ok(Then::Resume(task, 0));
         }
-        if signal == libc::SIGSEGV && self.answer_trap(me, &mut task)? {
+        if signal == libc::SIGSEGV && self.recording.is_some() && self.answer_trap(me, &mut task)? {
             return Ok(Then::on(me, task));
         }
         let mut seen = HookSignal::new(signal, task.siginfo()?, (me.pid, me.tid));

@@ -3,10 +3,13 @@
 use super::super::convert::{self, shown};
 use super::super::error::raise;
 use super::super::event::no_such;
-use super::super::values;
+use super::args::{self, Raw, to_arg};
+use super::views::{Caller, Stat};
 use crate::inject::{HookCall, Phase};
 use crate::trace::{Answer, Call};
-use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{
+    IntoLua, Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value,
+};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -21,92 +24,93 @@ struct Loan {
     touched: bool,
 }
 
+const OVER: &str = "this call is over: a call can be used only while its hook runs";
+
 impl CallData {
-    /// Gives the call to a hook.
-    pub fn lend(&self, call: &HookCall) {
+    /// Gives the call to a hook; what is left in its place is `spare`.
+    pub fn lend(&self, call: &mut HookCall, spare: HookCall) {
         *self.0.borrow_mut() = Loan {
-            call: Some(call.clone()),
+            call: Some(std::mem::replace(call, spare)),
             touched: false,
         };
     }
 
-    /// Takes the call back with what was done to it; whether anything was.
-    pub fn take_back(&self, call: &mut HookCall) -> bool {
+    /// Takes the call back with what was done to it: what was in its place, and whether anything was.
+    pub fn take_back(&self, call: &mut HookCall) -> (Option<HookCall>, bool) {
         let mut loan = self.0.borrow_mut();
-        if let Some(lent) = loan.call.take() {
-            *call = lent;
-        }
-        loan.touched
+        let lent = loan.call.take();
+        let spare = lent.map(|lent| std::mem::replace(call, lent));
+        (spare, loan.touched)
     }
 
-    /// No hook will see it again.
-    pub fn end(&self) {
-        self.0.borrow_mut().call = None;
-    }
-
-    fn see<R>(&self, look: impl FnOnce(&HookCall) -> R) -> mlua::Result<R> {
+    pub fn see<R>(&self, look: impl FnOnce(&HookCall) -> R) -> mlua::Result<R> {
         match &self.0.borrow().call {
             Some(call) => Ok(look(call)),
-            None => Err(raise(
-                "this call is over: a call can be used only while its hook runs",
-            )),
+            None => Err(raise(OVER)),
         }
     }
 
-    fn touch<R>(&self, act: impl FnOnce(&mut HookCall) -> mlua::Result<R>) -> mlua::Result<R> {
+    pub fn touch<R>(&self, act: impl FnOnce(&mut HookCall) -> mlua::Result<R>) -> mlua::Result<R> {
         let mut loan = self.0.borrow_mut();
         loan.touched = true;
         match &mut loan.call {
             Some(call) => act(call),
-            None => Err(raise(
-                "this call is over: a call can be used only while its hook runs",
-            )),
+            None => Err(raise(OVER)),
         }
-    }
-
-    fn args(&self, lua: &Lua) -> mlua::Result<Table> {
-        let (list, names) = self.see(|call| (call.values(), call.arg_names()))?;
-        let table = values::arguments(lua, &list, &names)?;
-        values::read_only(
-            lua,
-            &table,
-            "a call's arguments cannot be set yet: set .ret, or call:data(bytes)",
-        )
     }
 
     /// In strace's syntax: the whole call, or one argument.
     fn text(&self, arg: Option<&Value>) -> mlua::Result<String> {
-        match arg {
-            None => self.see(text),
-            Some(arg) => {
-                let (list, index) = self.see(|call| {
-                    let index = match arg {
-                        Value::Integer(i) => {
-                            usize::try_from(*i).ok().and_then(|i| i.checked_sub(1))
-                        }
-                        Value::String(name) => call.arg_index(&name.to_string_lossy()),
-                        _ => None,
-                    };
-                    (call.values(), index)
-                })?;
-                let value = index.and_then(|index| list.get(index));
-                value
-                    .map(ToString::to_string)
-                    .ok_or_else(|| raise(format!("the call has no argument {}", shown(arg))))
-            }
-        }
+        let Some(arg) = arg else {
+            return self.see(text);
+        };
+        let (list, index) = self.see(|call| {
+            let index = match arg {
+                Value::Integer(i) => usize::try_from(*i).ok().and_then(|i| i.checked_sub(1)),
+                Value::String(name) => call.arg_index(&name.to_string_lossy()),
+                _ => None,
+            };
+            (call.values(), index)
+        })?;
+        let value = index.and_then(|index| list.get(index));
+        value
+            .map(ToString::to_string)
+            .ok_or_else(|| raise(format!("the call has no argument {}", shown(arg))))
     }
 
-    fn data(&self, lua: &Lua, bytes: Option<&Value>) -> mlua::Result<Value> {
-        let Some(bytes) = bytes else {
-            let data = self.see(HookCall::data)?;
-            return data.map_or(Ok(Value::Nil), |data| {
-                lua.create_string(data).map(Value::String)
-            });
-        };
-        let bytes = convert::bytes(bytes, "a call's data")?;
-        self.touch(|call| call.set_data(&bytes).map_err(raise))?;
-        Ok(Value::Nil)
+    /// `data()`, `data(bytes)`, `data(name, bytes)`.
+    fn data(&self, lua: &Lua, mut args: MultiValue) -> mlua::Result<Value> {
+        let (first, second) = (args.pop_front(), args.pop_front());
+        match (first, second) {
+            (None | Some(Value::Nil), None) => {
+                let data = self.see(HookCall::data)?;
+                data.map_or(Ok(Value::Nil), |data| {
+                    lua.create_string(data).map(Value::String)
+                })
+            }
+            (Some(bytes), None) => {
+                let bytes = convert::bytes(&bytes, "a call's data")?;
+                self.touch(|call| call.set_data(&bytes).map_err(raise))?;
+                Ok(Value::Nil)
+            }
+            (name, Some(bytes)) => {
+                let Some(Value::String(name)) = &name else {
+                    let name = shown(&name.unwrap_or(Value::Nil));
+                    return Err(raise(format!("an argument's name is a string, not {name}")));
+                };
+                let name = name.to_string_lossy();
+                let bytes = convert::bytes(&bytes, "an argument's data")?;
+                self.touch(|call| {
+                    let Some(arg) = call.formal(&name) else {
+                        let call = call.name();
+                        return Err(raise(format!("{call} has no argument {name:?}")));
+                    };
+                    let value = crate::trace::Value::str(bytes);
+                    call.change(arg, &[], &value).map_err(raise)
+                })?;
+                Ok(Value::Nil)
+            }
+        }
     }
 }
 
@@ -121,13 +125,11 @@ fn text(call: &HookCall) -> String {
     }
 }
 
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 29] = [
     "name", "nr", "index", "count", "event", "pid", "tid", "phase", "args", "raw", "ret", "errno",
     "fd", "path", "paths", "size", "fail", "skip", "short", "signal", "live", "stop", "text",
-    "data", "process", "offset", "stat", "time", "delay", "run",
+    "data", "process", "offset", "stat", "time", "delay",
 ];
-/// Of the contract, and not there yet.
-const LATER: [&str; 5] = ["process", "offset", "stat", "time", "delay"];
 
 impl UserData for CallData {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
@@ -145,12 +147,9 @@ impl UserData for CallData {
                 Phase::Exit => "exit",
             })
         });
-        fields.add_field_method_get("args", |lua, this| this.args(lua));
-        fields.add_field_method_get("raw", |lua, this| {
-            let raw = this.see(HookCall::raw)?;
-            let table = lua.create_sequence_from(raw.map(|word| word as i64))?;
-            values::read_only(lua, &table, "a call's registers cannot be set yet")
-        });
+        fields.add_field_method_get("args", args::userdata);
+        fields.add_field_method_get("raw", |_, this| Ok(Raw(this.clone())));
+        fields.add_field_method_get("process", |_, this| Ok(Caller(this.clone())));
         fields.add_field_method_get("ret", |_, this| this.see(HookCall::ret));
         fields.add_field_method_set("ret", |_, this, value: Value| {
             let ret = convert::integer(&value, "ret")?;
@@ -180,73 +179,22 @@ impl UserData for CallData {
             let paths = paths.iter().map(|path| lua.create_string(path));
             lua.create_sequence_from(paths.collect::<mlua::Result<Vec<_>>>()?)
         });
-        fields.add_field_method_get("size", |_, this| {
-            Ok(this.see(HookCall::size)?.map(|size| size as i64))
-        });
+        add_views(fields);
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_method("fail", |_, this, errno: Value| {
-            let errno = convert::errno(&errno)?;
-            this.touch(|call| {
-                call.fail(errno);
-                Ok(())
-            })
-        });
-        methods.add_method("skip", |_, this, ret: Value| {
-            let ret = match ret {
-                Value::Nil => 0,
-                ret => convert::integer(&ret, "what skip returns")?,
-            };
-            this.touch(|call| {
-                call.set_ret(ret);
-                Ok(())
-            })
-        });
-        methods.add_method("short", |_, this, len: Value| {
-            let len = convert::count(&len, "a number of bytes")?;
-            this.touch(|call| {
-                call.short(len);
-                Ok(())
-            })
-        });
-        methods.add_method("signal", |_, this, signal: Value| {
-            let signal = convert::signal(&signal)?;
-            this.touch(|call| {
-                call.send_signal(signal);
-                Ok(())
-            })
-        });
-        methods.add_method("live", |_, this, ()| {
-            this.touch(|call| match call.phase() {
-                Phase::Enter => {
-                    call.live();
-                    Ok(())
-                }
-                Phase::Exit => Err(raise(
-                    "call:live() is for enter hooks: at exit the call has been answered",
-                )),
-            })
-        });
-        methods.add_method("stop", |_, this, reason: Option<String>| {
-            this.touch(|call| {
-                call.stop(reason.unwrap_or_else(|| String::from("stopped by the script")));
-                Ok(())
-            })
-        });
+        add_actions(methods);
         methods.add_method("text", |_, this, arg: Option<Value>| {
             this.text(arg.as_ref())
         });
-        methods.add_method("data", |lua, this, bytes: Option<Value>| {
-            this.data(lua, bytes.as_ref())
-        });
+        methods.add_method("data", |lua, this, args: MultiValue| this.data(lua, args));
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| match this.see(text) {
             Ok(text) => Ok(text),
             Err(_) => Ok(String::from("a call that is over")),
         });
         methods.add_meta_method(
             MetaMethod::Index,
-            |_, _, key: Value| -> mlua::Result<Value> { Err(unknown(&key)) },
+            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a call", &key, &NAMES)) },
         );
         methods.add_meta_method(
             MetaMethod::NewIndex,
@@ -254,23 +202,107 @@ impl UserData for CallData {
                 match &key {
                     Value::String(name) if NAMES.contains(&name.to_string_lossy().as_ref()) => {
                         Err(raise(format!(
-                            "a call's {} cannot be set: only .ret and .errno can",
+                            "a call's {} cannot be set: .ret, .errno, .size, .offset, .time, .fd and what is in \
+                             .args, .raw and .stat can",
                             name.to_string_lossy()
                         )))
                     }
-                    _ => Err(unknown(&key)),
+                    _ => Err(no_such("a call", &key, &NAMES)),
                 }
             },
         );
     }
 }
 
-fn unknown(key: &Value) -> mlua::Error {
-    match key {
-        Value::String(name) if LATER.contains(&name.to_string_lossy().as_ref()) => raise(format!(
-            "a call's {:?} is not there yet",
-            name.to_string_lossy()
-        )),
-        _ => no_such("a call", key, &NAMES),
-    }
+/// What the table's kinds say, whatever the call.
+fn add_views<F: UserDataFields<CallData>>(fields: &mut F) {
+    fields.add_field_method_set("fd", |_, this, value: Value| {
+        let value = to_arg(&value, 0)?;
+        this.touch(|call| match call.syscall().fd_arg() {
+            Some(arg) => call.change(arg, &[], &value).map_err(raise),
+            None => Err(raise(format!("{} has no descriptor", call.name()))),
+        })
+    });
+    fields.add_field_method_get("size", |_, this| {
+        Ok(this.see(HookCall::size)?.map(|size| size as i64))
+    });
+    fields.add_field_method_set("size", |_, this, value: Value| {
+        let value = to_arg(&value, 0)?;
+        this.touch(|call| match call.syscall().size_arg() {
+            Some(arg) => call.change(arg, &[], &value).map_err(raise),
+            None => Err(raise(format!("{} has no size", call.name()))),
+        })
+    });
+    fields.add_field_method_get("offset", |_, this| this.see(HookCall::offset));
+    fields.add_field_method_set("offset", |_, this, value: Value| {
+        let offset = convert::integer(&value, "offset")?;
+        this.touch(|call| call.set_offset(offset).map_err(raise))
+    });
+    fields.add_field_method_get("time", |_, this| this.see(HookCall::time));
+    fields.add_field_method_set("time", |_, this, value: Value| {
+        let time = convert::integer(&value, "time")?;
+        this.touch(|call| call.set_time(time).map_err(raise))
+    });
+    fields.add_field_method_get("stat", |lua, this| match this.see(HookCall::has_stat)? {
+        true => Stat(this.clone()).into_lua(lua),
+        false => Ok(Value::Nil),
+    });
+}
+
+fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
+    methods.add_method("fail", |_, this, errno: Value| {
+        let errno = convert::errno(&errno)?;
+        this.touch(|call| {
+            call.fail(errno);
+            Ok(())
+        })
+    });
+    methods.add_method("skip", |_, this, ret: Value| {
+        let ret = match ret {
+            Value::Nil => 0,
+            ret => convert::integer(&ret, "what skip returns")?,
+        };
+        this.touch(|call| {
+            call.set_ret(ret);
+            Ok(())
+        })
+    });
+    methods.add_method("short", |_, this, len: Value| {
+        let len = convert::count(&len, "a number of bytes")?;
+        this.touch(|call| {
+            call.short(len);
+            Ok(())
+        })
+    });
+    methods.add_method("signal", |_, this, signal: Value| {
+        let signal = convert::signal(&signal)?;
+        this.touch(|call| {
+            call.send_signal(signal);
+            Ok(())
+        })
+    });
+    methods.add_method("delay", |_, this, seconds: Value| {
+        let time = convert::seconds(&seconds, "a delay")?;
+        this.touch(|call| {
+            call.delay(time);
+            Ok(())
+        })
+    });
+    methods.add_method("live", |_, this, ()| {
+        this.touch(|call| match call.phase() {
+            Phase::Enter => {
+                call.live();
+                Ok(())
+            }
+            Phase::Exit => Err(raise(
+                "call:live() is for enter hooks: at exit the call has been answered",
+            )),
+        })
+    });
+    methods.add_method("stop", |_, this, reason: Option<String>| {
+        this.touch(|call| {
+            call.stop(reason.unwrap_or_else(|| String::from("stopped by the script")));
+            Ok(())
+        })
+    });
 }

@@ -1,8 +1,12 @@
 //! A script's hooks as the core's [`Hooks`].
 
+mod args;
 mod call;
+mod rule;
+mod signal;
 mod table;
 mod time;
+mod views;
 
 pub(super) use time::install as keep_time;
 
@@ -10,12 +14,16 @@ use super::convert::{self, shown};
 use super::error::{ScriptError, near, raise};
 use super::outcome;
 use crate::inject::{
-    self, Action, Conditions, Divergence, Finally, HookCall, HookError, Hooks, OnDivergence,
-    Sandbox, Selector,
+    self, Action, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal, Hooks,
+    OnDivergence, Selector,
 };
+use crate::syscall::{self, Syscall};
 use call::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
-use std::time::{Duration, Instant};
+use signal::SignalData;
+use std::rc::Rc;
+use table::Ignored;
+use time::Clock;
 
 /// One key of the table, or one element of its array part.
 struct Hook {
@@ -23,28 +31,23 @@ struct Hook {
     name: String,
     selector: Selector,
     conditions: Conditions,
-    tid: Option<i32>,
     where_: Option<Function>,
     actions: Vec<Action>,
     enter: Option<Function>,
     exit: Option<Function>,
-    /// Whether its conditions held when the call was entered.
-    active: bool,
 }
 
 impl Hook {
-    /// One without conditions, which does nothing yet.
+    /// One without conditions, for which there is nothing to do.
     fn new(name: String, selector: Selector) -> Hook {
         Hook {
             name,
             selector,
             conditions: Conditions::default(),
-            tid: None,
             where_: None,
             actions: Vec::new(),
             enter: None,
             exit: None,
-            active: false,
         }
     }
 }
@@ -58,14 +61,20 @@ enum Diverged {
 /// Everything that a hooks table says.
 pub(super) struct LuaHooks {
     lua: Lua,
-    hooks: Vec<Hook>,
+    hooks: Rc<[Hook]>,
+    /// Which of them could mean a call, by its number.
+    by_nr: Vec<Vec<usize>>,
+    conditions: Vec<Conditions>,
     diverged: Diverged,
-    finally: Finally,
-    sandbox: Sandbox,
-    timeout: Duration,
+    on_signal: Option<Function>,
+    on_exit: Option<Function>,
+    ignored: Ignored,
+    options: inject::Options,
     /// Whether a hook's error goes into the outcome.
     keep_errors: bool,
-    deadline: Instant,
+    clock: Clock,
+    /// What lies in a call's place while a script has it.
+    spare: Option<HookCall>,
     /// What a hook raised, to be raised again once the process is gone.
     raised: Option<mlua::Error>,
     error: Option<String>,
@@ -87,15 +96,20 @@ impl LuaHooks {
             }
             other => other,
         };
+        let options = inject::Options::default();
         let mut this = LuaHooks {
             lua: lua.clone(),
-            hooks: Vec::new(),
+            hooks: Rc::new([]),
+            by_nr: Vec::new(),
+            conditions: Vec::new(),
             diverged: Diverged::Always(OnDivergence::Stop),
-            finally: Finally::Kill,
-            sandbox: Sandbox::default(),
-            timeout: Duration::from_secs(10),
+            on_signal: None,
+            on_exit: None,
+            ignored: Ignored::default(),
+            clock: Clock::new(lua, options.timeout),
+            options,
             keep_errors: false,
-            deadline: Instant::now(),
+            spare: None,
             raised: None,
             error: None,
         };
@@ -112,24 +126,34 @@ impl LuaHooks {
         Ok(this)
     }
 
+    /// Takes the hooks, in the order in which they run.
+    fn set_hooks(&mut self, mut hooks: Vec<Hook>) {
+        self.by_nr.clear();
+        for name in syscall::names() {
+            let Some(call) = syscall::by_name(name) else {
+                continue;
+            };
+            let nr = call.nr as usize;
+            if self.by_nr.len() <= nr {
+                self.by_nr.resize(nr + 1, Vec::new());
+            }
+            let hooks = hooks.iter().enumerate();
+            let meant = hooks.filter(|(_, hook)| hook.selector.matches_any(call));
+            self.by_nr[nr].extend(meant.map(|(at, _)| at));
+        }
+        let conditions = |hook: &mut Hook| std::mem::take(&mut hook.conditions);
+        self.conditions = hooks.iter_mut().map(conditions).collect();
+        self.hooks = hooks.into();
+    }
+
     /// What it says to the driver.
     pub fn options(&self) -> inject::Options {
-        inject::Options {
-            start: 0,
-            end: None,
-            finally: self.finally,
-            sandbox: self.sandbox,
-            timeout: self.timeout,
-            ..inject::Options::default()
-        }
+        self.options.clone()
     }
 
     /// The injection's time begins.
     pub fn begin(&mut self) {
-        let now = Instant::now();
-        self.deadline = now
-            .checked_add(self.timeout)
-            .unwrap_or(now + Duration::from_secs(u32::MAX.into()));
+        self.clock = Clock::new(&self.lua, self.options.timeout);
     }
 
     /// What a hook raised.
@@ -148,7 +172,7 @@ impl LuaHooks {
         function: &Function,
         args: impl mlua::IntoLuaMulti,
     ) -> mlua::Result<R> {
-        let _limit = time::Limit::new(&self.lua, self.deadline, self.timeout);
+        let _limit = self.clock.limit();
         function.call(args)
     }
 
@@ -178,136 +202,104 @@ impl LuaHooks {
 
     /// Runs all that applies to a call at its entry.
     fn on_enter(&mut self, call: &mut HookCall) -> mlua::Result<()> {
-        let mut data = Shared::default();
-        for at in 0..self.hooks.len() {
-            let active = self.is_meant(at, call, &mut data)?;
-            let Some(hook) = self.hooks.get_mut(at) else {
+        let hooks = Rc::clone(&self.hooks);
+        let mut lent = None;
+        for nth in 0.. {
+            let meant = self.by_nr.get(call.nr() as usize);
+            let Some(&at) = meant.and_then(|meant| meant.get(nth)) else {
                 break;
             };
-            hook.active = active;
-            if !active {
+            let hook = &hooks[at];
+            if !self.is_meant((at, hook), call, &mut lent)? {
                 continue;
+            }
+            if hook.exit.is_some() {
+                call.marks().push(at);
             }
             if !hook.actions.is_empty() {
                 for action in &hook.actions {
                     action.apply(call);
                 }
-                call.note_rule(hook.name.clone());
+                call.note_rule(hook.name.as_str());
             }
-            if let Some(enter) = hook.enter.clone() {
-                let name = hook.name.clone();
-                self.call_hook(&enter, &name, call, &mut data)?;
+            if let Some(enter) = &hook.enter {
+                self.call_hook(enter, &hook.name, call, &mut lent)?;
             }
         }
-        data.end();
         Ok(())
     }
 
     fn on_exit(&mut self, call: &mut HookCall) -> mlua::Result<()> {
-        let mut data = Shared::default();
-        for at in 0..self.hooks.len() {
-            let Some(hook) = self.hooks.get_mut(at) else {
-                break;
-            };
-            if !std::mem::take(&mut hook.active) {
-                continue;
-            }
-            if let Some(exit) = hook.exit.clone() {
-                let name = hook.name.clone();
-                self.call_hook(&exit, &name, call, &mut data)?;
+        let hooks = Rc::clone(&self.hooks);
+        let mut lent = None;
+        for at in std::mem::take(call.marks()) {
+            let hook = &hooks[at];
+            if let Some(exit) = &hook.exit {
+                self.call_hook(exit, &hook.name, call, &mut lent)?;
             }
         }
-        data.end();
         Ok(())
     }
 
     /// Whether a hook's conditions hold; asked once per call, since it counts.
     fn is_meant(
         &mut self,
-        at: usize,
+        (at, hook): (usize, &Hook),
         call: &mut HookCall,
-        data: &mut Shared,
+        lent: &mut Option<Lent>,
     ) -> mlua::Result<bool> {
-        let Some(hook) = self.hooks.get(at) else {
-            return Ok(false);
-        };
-        if !hook.selector.matches(call.syscall()) || hook.tid.is_some_and(|tid| tid != call.tid()) {
+        if !hook.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
             return Ok(false);
         }
-        if let Some(condition) = hook.where_.clone() {
-            let conditions = &hook.conditions;
-            let fd_differs = conditions.fd.is_some() && conditions.fd != call.fd();
-            let path = conditions.path.as_ref();
-            if fd_differs || path.is_some_and(|path| !call.paths().iter().any(|p| path.matches(p)))
-            {
-                return Ok(false);
-            }
-            let name = hook.name.clone();
-            if !self.call_hook(&condition, &name, call, data)? {
-                return Ok(false);
-            }
+        if let Some(condition) = &hook.where_
+            && !self.call_hook(condition, &hook.name, call, lent)?
+        {
+            return Ok(false);
         }
-        Ok(self
-            .hooks
-            .get_mut(at)
-            .is_some_and(|hook| hook.conditions.hold(call)))
+        Ok(self.conditions[at].count(call))
     }
 
     /// Lends the call to a function of the script; whether it returned something true.
     fn call_hook(
-        &self,
+        &mut self,
         function: &Function,
         name: &str,
         call: &mut HookCall,
-        data: &mut Shared,
+        lent: &mut Option<Lent>,
     ) -> mlua::Result<bool> {
-        let shared = data.lend(&self.lua, call)?;
-        let result = self.run::<Value>(function, shared);
-        if data.take_back(call) {
+        let lent = match lent {
+            Some(lent) => lent,
+            None => lent.insert(Lent::new(&self.lua)?),
+        };
+        let spare = self.spare.take().unwrap_or_else(|| call.empty());
+        lent.cell.lend(call, spare);
+        let result = self.run::<Value>(function, &lent.data);
+        let (spare, touched) = lent.cell.take_back(call);
+        self.spare = spare;
+        if touched {
             call.note_rule(name);
         }
-        let result = result?;
-        Ok(!matches!(result, Value::Nil | Value::Boolean(false)))
+        Ok(!matches!(result?, Value::Nil | Value::Boolean(false)))
     }
 }
 
-/// The userdata that the hooks of one call and phase share.
-#[derive(Default)]
-struct Shared {
-    data: Option<(CallData, AnyUserData)>,
+/// The userdata that the hooks of one call and phase share. No script can use it beyond: it is empty then.
+struct Lent {
+    cell: CallData,
+    data: AnyUserData,
 }
 
-impl Shared {
-    fn lend(&mut self, lua: &Lua, call: &HookCall) -> mlua::Result<AnyUserData> {
-        if let Some((cell, data)) = &self.data {
-            cell.lend(call);
-            return Ok(data.clone());
-        }
+impl Lent {
+    fn new(lua: &Lua) -> mlua::Result<Lent> {
         let cell = CallData::default();
-        cell.lend(call);
         let data = lua.create_userdata(cell.clone())?;
-        self.data = Some((cell, data.clone()));
-        Ok(data)
-    }
-
-    /// Whether the hook interfered.
-    fn take_back(&self, call: &mut HookCall) -> bool {
-        match &self.data {
-            Some((cell, _)) => cell.take_back(call),
-            None => false,
-        }
-    }
-
-    fn end(self) {
-        if let Some((cell, _)) = self.data {
-            cell.end();
-        }
+        Ok(Lent { cell, data })
     }
 }
 
 impl Hooks for LuaHooks {
     fn enter(&mut self, call: &mut HookCall) -> Result<(), HookError> {
-        if self.hooks.is_empty() {
+        if !self.wants(call.syscall()) {
             return Ok(());
         }
         let ran = self.on_enter(call);
@@ -315,7 +307,7 @@ impl Hooks for LuaHooks {
     }
 
     fn exit(&mut self, call: &mut HookCall) -> Result<(), HookError> {
-        if self.hooks.is_empty() {
+        if call.marks().is_empty() {
             return Ok(());
         }
         let ran = self.on_exit(call);
@@ -340,11 +332,48 @@ impl Hooks for LuaHooks {
     }
 
     fn unfired(&self) -> Vec<String> {
-        let silent = self
-            .hooks
-            .iter()
-            .filter(|hook| !hook.actions.is_empty() && !hook.conditions.fired());
-        silent.map(|hook| hook.name.clone()).collect()
+        let hooks = self.hooks.iter().zip(&self.conditions);
+        hooks
+            .filter(|(hook, conditions)| !hook.actions.is_empty() && !conditions.fired())
+            .map(|(hook, _)| hook.name.clone())
+            .collect()
+    }
+
+    fn signal(&mut self, signal: &mut HookSignal) -> Result<(), HookError> {
+        let Some(function) = self.on_signal.clone() else {
+            return Ok(());
+        };
+        let data = SignalData::lend(signal);
+        let ran = self.run::<()>(&function, data.clone());
+        if let Some(changed) = data.take_back() {
+            *signal = changed;
+        }
+        if let Err(error) = ran {
+            self.failed(error)?;
+            signal.stop = Some(String::from("a hook failed"));
+        }
+        Ok(())
+    }
+
+    fn exited(&mut self, exit: &HookExit) -> Result<(), HookError> {
+        let Some(function) = self.on_exit.clone() else {
+            return Ok(());
+        };
+        let ran =
+            signal::exit_table(&self.lua, exit).and_then(|table| self.run::<()>(&function, table));
+        match ran {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn is_ignored(&self, call: &str) -> bool {
+        self.ignored.contains(call)
+    }
+
+    fn wants(&self, call: &Syscall) -> bool {
+        let meant = self.by_nr.get(call.nr as usize);
+        meant.is_some_and(|meant| !meant.is_empty())
     }
 }
 

@@ -1,28 +1,107 @@
-//! Reading a hooks table: which keys are calls, which are options; what a rule may say.
+//! Reading a hooks table: which keys are calls, which are options.
 
 use super::super::convert::{self, shown};
 use super::super::error::{did_you_mean, near, raise};
 use super::super::pattern;
 use super::{Diverged, Hook, LuaHooks, answer_of};
-use crate::inject::{Action, Finally, Sandbox, When};
+use crate::inject::{Finally, IGNORED, Sandbox, Selector};
 use crate::syscall;
-use mlua::{Function, MultiValue, Table, Value};
+use mlua::{MultiValue, Table, Value};
 
-const OPTIONS: [&str; 5] = ["on_divergence", "finally", "timeout", "on_error", "sandbox"];
-/// Of the contract, and not there yet.
-const LATER: [&str; 7] = [
+const OPTIONS: [&str; 9] = [
+    "on_divergence",
     "on_signal",
     "on_exit",
-    "after",
-    "files",
-    "peer",
-    "per",
+    "on_error",
+    "finally",
+    "timeout",
+    "sandbox",
+    "ignore",
     "pids",
 ];
-const RULE: [&str; 12] = [
-    "fail", "ret", "short", "signal", "live", "when", "path", "fd", "tid", "where", "enter", "exit",
-];
-const RULE_LATER: [&str; 2] = ["delay", "per"];
+/// Of the contract, and not there yet.
+const LATER: [&str; 3] = ["after", "files", "peer"];
+
+/// Which calls may appear or be missing without the process having left the trace.
+pub(super) struct Ignored {
+    usual: bool,
+    also: Option<Selector>,
+    not: Option<Selector>,
+}
+
+impl Default for Ignored {
+    fn default() -> Ignored {
+        Ignored {
+            usual: true,
+            also: None,
+            not: None,
+        }
+    }
+}
+
+impl Ignored {
+    pub fn contains(&self, call: &str) -> bool {
+        let is_in = |calls: &Option<Selector>| {
+            let calls = calls.as_ref();
+            calls.is_some_and(|calls| calls.matches_name(call))
+        };
+        !is_in(&self.not) && (is_in(&self.also) || (self.usual && IGNORED.contains(&call)))
+    }
+
+    /// `{ "ioctl", "!futex" }`, `{ only = { … } }`, `"ioctl"`, or `false`.
+    fn read(value: &Value) -> mlua::Result<Ignored> {
+        let mut this = Ignored::default();
+        let list = match value {
+            Value::Boolean(false) => {
+                this.usual = false;
+                return Ok(this);
+            }
+            Value::Table(table) if !table.get::<Value>("only")?.is_nil() => {
+                convert::only_options(table, &["only"], "ignore")?;
+                if table.raw_len() > 0 {
+                    return Err(raise("ignore is a list, or { only = … }, not both"));
+                }
+                this.usual = false;
+                table.get("only")?
+            }
+            Value::Table(_) | Value::String(_) | Value::UserData(_) => value.clone(),
+            other => {
+                return Err(raise(format!(
+                    "ignore is a list of calls, {{ only = … }} or false, not {}",
+                    shown(other)
+                )));
+            }
+        };
+        let mut names = vec![list.clone()];
+        if let Value::Table(list) = &list {
+            convert::only_options(list, &[], "ignore")?;
+            names = list.sequence_values().collect::<mlua::Result<_>>()?;
+        }
+        let (mut also, mut not) = (Vec::new(), Vec::new());
+        for name in names {
+            let (selector, text) = pattern::calls(&name)?;
+            if !matches!(name, Value::String(_)) {
+                also.push(selector);
+                continue;
+            }
+            for part in text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+            {
+                match part.strip_prefix('!') {
+                    Some(part) => not.push(part.to_string()),
+                    None => also.push(Selector::parse(part).map_err(raise)?),
+                }
+            }
+        }
+        this.also = also.into_iter().reduce(Selector::or);
+        if !not.is_empty() {
+            this.not = Some(Selector::parse(&not.join(",")).map_err(raise)?);
+        }
+        Ok(this)
+    }
+}
 
 impl LuaHooks {
     pub(super) fn read_table(&mut self, table: &Table) -> mlua::Result<()> {
@@ -35,56 +114,31 @@ impl LuaHooks {
                     if OPTIONS.contains(&name.as_ref()) {
                         self.read_option(&name, &value)?;
                     } else {
-                        named.push(self.read_key(&key, &name, &value)?);
+                        check_key(&name)?;
+                        named.push(Hook::keyed(&key, &value)?);
                     }
                 }
-                _ => named.push(self.read_key(&key, "", &value)?),
+                _ => named.push(Hook::keyed(&key, &value)?),
             }
             Ok(())
         })?;
         // General to specific; the names decide between equals, since a table has no order.
         named.sort_by(|a, b| (a.selector.rank(), &a.name).cmp(&(b.selector.rank(), &b.name)));
-        self.hooks = named;
         for (i, rule) in table.sequence_values::<Value>().enumerate() {
-            let hook = element(&rule?, i + 1)?;
-            self.hooks.push(hook);
+            named.push(Hook::element(&rule?, i + 1)?);
         }
+        self.set_hooks(named);
         Ok(())
     }
 
-    fn read_key(&self, key: &Value, name: &str, value: &Value) -> mlua::Result<Hook> {
-        if LATER.contains(&name) {
-            return Err(raise(format!("hooks cannot have {name:?} yet")));
-        }
-        let is_name = !name.is_empty() && !name.contains(['%', ',', '!', '*']);
-        if is_name && syscall::by_name(name).is_none() {
-            let calls = syscall::suggest(name);
-            let options = near(name, OPTIONS);
-            let both: Vec<&str> = options.into_iter().chain(calls).take(3).collect();
-            return Err(raise(format!(
-                "{name:?} is neither a system call nor an option of hooks{}",
-                did_you_mean(&both)
-            )));
-        }
-        let (selector, shown_name) = pattern::calls(key)?;
-        let mut hook = Hook::new(shown_name, selector);
-        match value {
-            Value::Function(exit) => hook.exit = Some(exit.clone()),
-            Value::Table(rule) => read_rule(&mut hook, rule, &[])?,
-            other => {
-                let (name, other) = (&hook.name, shown(other));
-                return Err(raise(format!(
-                    "the hook for {name} is a rule (a table) or a function, not {other}"
-                )));
-            }
-        }
-        Ok(hook)
-    }
-
-    fn read_option(&mut self, name: &str, value: &Value) -> mlua::Result<()> {
+    pub(in super::super) fn read_option(&mut self, name: &str, value: &Value) -> mlua::Result<()> {
         let word = match value {
             Value::String(word) => word.to_string_lossy(),
             _ => String::new(),
+        };
+        let function = || match value {
+            Value::Function(function) => Ok(function.clone()),
+            other => Err(raise(format!("{name} is a function, not {}", shown(other)))),
         };
         match (name, word.as_str()) {
             ("on_divergence", _) => {
@@ -93,14 +147,18 @@ impl LuaHooks {
                     other => Diverged::Always(fixed_answer(other)?),
                 }
             }
-            ("finally", "kill") => self.finally = Finally::Kill,
-            ("finally", "live") => self.finally = Finally::Live,
-            ("finally", "keep") => self.finally = Finally::Keep,
+            ("on_signal", _) => self.on_signal = Some(function()?),
+            ("on_exit", _) => self.on_exit = Some(function()?),
+            ("finally", "kill") => self.options.finally = Finally::Kill,
+            ("finally", "live") => self.options.finally = Finally::Live,
+            ("finally", "keep") => self.options.finally = Finally::Keep,
             ("on_error", "raise") => self.keep_errors = false,
             ("on_error", "outcome") => self.keep_errors = true,
-            ("sandbox", "none") => self.sandbox = Sandbox::None,
-            ("sandbox", "cow") => self.sandbox = Sandbox::Cow,
-            ("timeout", _) => self.timeout = convert::seconds(value, "timeout")?,
+            ("sandbox", "none") => self.options.sandbox = Sandbox::None,
+            ("sandbox", "cow") => self.options.sandbox = Sandbox::Cow,
+            ("timeout", _) => self.options.timeout = convert::seconds(value, "timeout")?,
+            ("ignore", _) => self.ignored = Ignored::read(value)?,
+            ("pids", _) => self.read_pids(value)?,
             _ => {
                 let words: &[&str] = match name {
                     "finally" => &["kill", "live", "keep"],
@@ -118,6 +176,43 @@ impl LuaHooks {
         }
         Ok(())
     }
+
+    /// `{ [in the trace] = as recorded }`.
+    fn read_pids(&mut self, value: &Value) -> mlua::Result<()> {
+        let Value::Table(table) = value else {
+            return Err(raise(format!(
+                "pids is a table {{ [in the trace] = as recorded }}, not {}",
+                shown(value)
+            )));
+        };
+        table.for_each(|key: Value, value: Value| {
+            let pid = |value: &Value| {
+                let pid = convert::integer(value, "a pid")?;
+                let small = i32::try_from(pid).ok().filter(|&pid| pid > 0);
+                small.ok_or_else(|| raise(format!("{pid} is no pid")))
+            };
+            self.options.pids.insert(pid(&key)?, pid(&value)?);
+            Ok(())
+        })
+    }
+}
+
+/// A key that is no option: it must name calls.
+fn check_key(name: &str) -> mlua::Result<()> {
+    if LATER.contains(&name) {
+        return Err(raise(format!("hooks cannot have {name:?} yet")));
+    }
+    let is_name = !name.is_empty() && !name.contains(['%', ',', '!', '*', '?', '[']);
+    if is_name && syscall::by_name(name).is_none() {
+        let calls = syscall::suggest(name);
+        let options = near(name, OPTIONS);
+        let both: Vec<&str> = options.into_iter().chain(calls).take(3).collect();
+        return Err(raise(format!(
+            "{name:?} is neither a system call nor an option of hooks{}",
+            did_you_mean(&both)
+        )));
+    }
+    Ok(())
 }
 
 /// A word for `on_divergence`; what needs a number beside it needs a function.
@@ -132,104 +227,4 @@ fn fixed_answer(value: &Value) -> mlua::Result<crate::inject::OnDivergence> {
         ))),
         other => Err(super::wrong_divergence(&shown(other))),
     }
-}
-
-/// An element of the array part: `{ on = …, … }`.
-fn element(value: &Value, number: usize) -> mlua::Result<Hook> {
-    let Value::Table(rule) = value else {
-        return Err(raise(format!(
-            "rule {number} of the hooks is a table {{ on = …, … }}, not {}",
-            shown(value)
-        )));
-    };
-    let on: Value = rule.get("on")?;
-    if on.is_nil() {
-        return Err(raise(format!(
-            "rule {number} of the hooks does not say on which calls: on = \"read\""
-        )));
-    }
-    let (selector, name) = pattern::calls(&on)?;
-    let mut hook = Hook::new(format!("{number} ({name})"), selector);
-    read_rule(&mut hook, rule, &["on"])?;
-    Ok(hook)
-}
-
-fn read_rule(hook: &mut Hook, rule: &Table, more: &[&str]) -> mlua::Result<()> {
-    let name = hook.name.clone();
-    rule.for_each(|key: Value, value: Value| {
-        let Value::String(key) = &key else {
-            return Err(raise(format!(
-                "the rule for {name} has {}, which says nothing",
-                shown(&value)
-            )));
-        };
-        let key = key.to_string_lossy();
-        if more.contains(&key.as_ref()) {
-            return Ok(());
-        }
-        if RULE_LATER.contains(&key.as_ref()) {
-            return Err(raise(format!("rules cannot have {key:?} yet")));
-        }
-        read_member(hook, &key, &value)
-    })?;
-    // Whatever order the table gives its members in, they act in this one.
-    hook.actions.sort_by_key(|action| match action {
-        Action::Fail(_) | Action::Return(_) => 0,
-        Action::Short(_) => 1,
-        Action::Signal(_) => 2,
-        Action::Delay(_) => 3,
-        Action::Live => 4,
-    });
-    if hook.actions.is_empty() && hook.enter.is_none() && hook.exit.is_none() {
-        return Err(raise(format!(
-            "the rule for {name} does nothing: it needs fail, ret, short, signal, live, enter or exit"
-        )));
-    }
-    Ok(())
-}
-
-fn read_member(hook: &mut Hook, key: &str, value: &Value) -> mlua::Result<()> {
-    let function = || match value {
-        Value::Function(function) => Ok::<Function, mlua::Error>(function.clone()),
-        other => Err(raise(format!("{key} is a function, not {}", shown(other)))),
-    };
-    let small = |what: &str| {
-        i32::try_from(convert::integer(value, what)?)
-            .map_err(|_| raise(format!("{what} is out of range")))
-    };
-    match key {
-        "fail" => hook.actions.push(Action::Fail(convert::errno(value)?)),
-        "ret" => hook
-            .actions
-            .push(Action::Return(convert::integer(value, "ret")?)),
-        "short" => hook
-            .actions
-            .push(Action::Short(convert::count(value, "short")?)),
-        "signal" => hook.actions.push(Action::Signal(convert::signal(value)?)),
-        "live" => {
-            if !matches!(value, Value::Boolean(_)) {
-                return Err(raise(format!("live is true, not {}", shown(value))));
-            }
-            if matches!(value, Value::Boolean(true)) {
-                hook.actions.push(Action::Live);
-            }
-        }
-        "when" => {
-            hook.conditions.when = When::parse(&convert::text(value, "when")?).map_err(raise)?
-        }
-        "path" => hook.conditions.path = Some(pattern::path(value)?),
-        "fd" => hook.conditions.fd = Some(small("fd")?),
-        "tid" => hook.tid = Some(small("tid")?),
-        "where" => hook.where_ = Some(function()?),
-        "enter" => hook.enter = Some(function()?),
-        "exit" => hook.exit = Some(function()?),
-        _ => {
-            let hint = did_you_mean(&near(key, RULE));
-            return Err(raise(format!(
-                "the rule for {} has no {key:?}{hint}",
-                hook.name
-            )));
-        }
-    }
-    Ok(())
 }

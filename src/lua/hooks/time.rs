@@ -57,42 +57,56 @@ fn too_long(limit: Duration) -> String {
     )
 }
 
-/// A time limit for the function that is called next; in force until it is dropped.
-pub(super) struct Limit {
+/// How long the hooks of an injection may take.
+pub(super) struct Clock {
     deadline: Option<Deadline>,
-    before: Option<(Instant, Duration)>,
+    at: Instant,
+    limit: Duration,
+    /// When the process ends itself, as in [`LAST`].
     last: u64,
 }
 
-impl Limit {
-    pub fn new(lua: &Lua, at: Instant, limit: Duration) -> Limit {
+impl Clock {
+    /// So long from now on.
+    pub fn new(lua: &Lua, limit: Duration) -> Clock {
         STARTED.call_once(watch);
-        let deadline = lua
-            .app_data_ref::<Deadline>()
-            .map(|deadline| deadline.clone());
-        let before = deadline
-            .as_ref()
-            .and_then(|deadline| deadline.0.replace(Some((at, limit))));
-        let last = at
-            .checked_add(GRACE)
-            .unwrap_or(at)
-            .saturating_duration_since(*BEGINNING)
-            .as_millis();
+        let now = Instant::now();
+        let at = now
+            .checked_add(limit)
+            .unwrap_or(now + Duration::from_secs(u32::MAX.into()));
+        let last = at.checked_add(GRACE).unwrap_or(at);
+        let last = last.saturating_duration_since(*BEGINNING).as_millis();
+        let deadline = lua.app_data_ref::<Deadline>();
+        Clock {
+            deadline: deadline.map(|deadline| deadline.clone()),
+            at,
+            limit,
+            last: u64::try_from(last).unwrap_or(u64::MAX).max(1),
+        }
+    }
+
+    /// A time limit for the function that is called next.
+    pub fn limit(&self) -> Limit<'_> {
+        let deadline = self.deadline.as_ref();
         Limit {
             deadline,
-            before,
-            last: LAST.swap(
-                u64::try_from(last).unwrap_or(u64::MAX).max(1),
-                Ordering::SeqCst,
-            ),
+            before: deadline.and_then(|deadline| deadline.0.replace(Some((self.at, self.limit)))),
+            last: LAST.swap(self.last, Ordering::SeqCst),
         }
     }
 }
 
-impl Drop for Limit {
+/// A time limit; in force until it is dropped.
+pub(super) struct Limit<'a> {
+    deadline: Option<&'a Deadline>,
+    before: Option<(Instant, Duration)>,
+    last: u64,
+}
+
+impl Drop for Limit<'_> {
     fn drop(&mut self) {
         LAST.store(self.last, Ordering::SeqCst);
-        if let Some(deadline) = &self.deadline {
+        if let Some(deadline) = self.deadline {
             deadline.0.set(self.before);
         }
     }

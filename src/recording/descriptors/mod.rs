@@ -129,11 +129,11 @@ pub(super) fn at_start(start: &Start) -> (Slots, Pool<OpenFile>, Place) {
     (slots, files, place)
 }
 
-/// A process's descriptors.
+/// A process's descriptors. Copies cost nothing before one of them changes.
 #[derive(Clone, Debug, Default)]
 pub struct DescriptorTable {
-    slots: Slots,
-    files: Pool<OpenFile>,
+    slots: Arc<Slots>,
+    files: Arc<Pool<OpenFile>>,
     place: Place,
     /// Whether its process has set something of itself that the kernel keeps besides.
     pub(super) has_own: bool,
@@ -144,8 +144,8 @@ impl DescriptorTable {
     pub fn at_start(start: &Start) -> DescriptorTable {
         let (slots, files, place) = at_start(start);
         DescriptorTable {
-            slots,
-            files,
+            slots: Arc::new(slots),
+            files: Arc::new(files),
             place,
             has_own: false,
         }
@@ -153,10 +153,7 @@ impl DescriptorTable {
 
     /// A table of its own with the same descriptors as one that shares its files.
     pub(super) fn of(slots: &Slots, files: &Pool<OpenFile>, place: &Place) -> DescriptorTable {
-        let mut table = DescriptorTable {
-            place: place.clone(),
-            ..DescriptorTable::default()
-        };
+        let (mut own, mut pool) = (Slots::default(), Pool::default());
         let mut taken = HashMap::new();
         for (fd, slot) in slots.iter() {
             let Some(file) = files.get(slot.file) else {
@@ -165,17 +162,20 @@ impl DescriptorTable {
             let known = taken.get(&slot.file).copied();
             let at = known.unwrap_or_else(|| {
                 let serial = files.serial(slot.file).unwrap_or(0);
-                table.files.add_as(serial, file.clone())
+                pool.add_as(serial, file.clone())
             });
             match known {
-                Some(at) => table.files.hold(at),
+                Some(at) => pool.hold(at),
                 None => _ = taken.insert(slot.file, at),
             }
-            table
-                .slots
-                .put(fd, Slot { file: at, ..slot }, &mut table.files);
+            own.put(fd, Slot { file: at, ..slot }, &mut pool);
         }
-        table
+        DescriptorTable {
+            slots: Arc::new(own),
+            files: Arc::new(pool),
+            place: place.clone(),
+            has_own: false,
+        }
     }
 
     /// The open file behind a descriptor.
@@ -244,8 +244,8 @@ impl DescriptorTable {
 
     fn held(&mut self) -> Held<'_> {
         Held {
-            slots: &mut self.slots,
-            files: &mut self.files,
+            slots: Arc::make_mut(&mut self.slots),
+            files: Arc::make_mut(&mut self.files),
             place: &mut self.place,
         }
     }

@@ -30,6 +30,27 @@ pub(super) fn is_number(value: &Value) -> bool {
     }
 }
 
+/// What a value means for something of this kind: a script's text is text where text belongs, and else says a number
+/// or a structure in strace's syntax.
+pub(super) fn meant(kind: &Kind, value: &Value) -> Value {
+    match (kind, value) {
+        (
+            Kind::Path
+            | Kind::Str
+            | Kind::Bytes(_)
+            | Kind::Blob(_)
+            | Kind::Text(_)
+            | Kind::Chars(_),
+            Value::Written { text, .. },
+        ) => Value::str(text.to_vec()),
+        // An option that is no more than bytes.
+        (Kind::Option(..), Value::Written { text, value }) if matches!(**value, Value::Raw(_)) => {
+            Value::str(text.to_vec())
+        }
+        (_, value) => value.meaning().clone(),
+    }
+}
+
 /// A value for messages.
 pub(super) fn shown(value: &Value) -> String {
     match value.meaning() {
@@ -81,7 +102,6 @@ pub(super) fn text(
     value: &Value,
     frame: &Frame<'_>,
 ) -> Result<Vec<Edit>> {
-    let value = value.meaning();
     if !matches!(kind, Kind::Strings) {
         let (Value::Str { bytes, .. }, []) = (value, way) else {
             return Err(Problem::Shape(shown(value)).into());
@@ -151,6 +171,10 @@ enum Text<'a> {
 impl Text<'_> {
     fn of(value: &Value) -> Result<Text<'_>> {
         match value.meaning() {
+            _ if matches!(value, Value::Written { .. }) => match value {
+                Value::Written { text, .. } => Ok(Text::New(text)),
+                _ => Ok(Text::There(0)),
+            },
             Value::Str { bytes, .. } => Ok(Text::New(bytes)),
             Value::Addr(addr) => Ok(Text::There(*addr)),
             other => Err(Problem::Shape(shown(other)).into()),
@@ -205,11 +229,31 @@ pub(super) fn put(
         return Ok(vec![Edit::Write(at, raw.to_le_bytes().to_vec())]);
     }
     let filled = frame.size(kind, Side::Exit).unwrap_or(spot.room);
-    let whole = match rest {
-        [] => named(kind, value),
-        rest => {
-            let bytes = read_some(frame.exit, spot.addr, filled.min(spot.room));
-            let mut whole = inline(kind, &bytes, frame, Side::Exit);
+    let now = || {
+        let bytes = read_some(frame.exit, spot.addr, filled.min(spot.room));
+        inline(kind, &bytes, frame, Side::Exit)
+    };
+    let whole = match (rest, value) {
+        // Members that are not named stay as they are, where it is the same kind of structure.
+        ([], Value::Struct { fields, .. }) => match now() {
+            mut whole @ Value::Struct { .. } => {
+                let known = |field: &Field| whole.field(&field.name).is_some();
+                match fields.iter().all(known) {
+                    true => {
+                        for field in fields {
+                            let step = Step::Member(field.name.clone());
+                            replace(&mut whole, &[step], &field.value)?;
+                        }
+                        whole
+                    }
+                    false => named(kind, value),
+                }
+            }
+            _ => named(kind, value),
+        },
+        ([], _) => named(kind, value),
+        (rest, _) => {
+            let mut whole = now();
             replace(&mut whole, rest, value)?;
             whole
         }
@@ -237,14 +281,39 @@ fn named(kind: &Kind, value: &Value) -> Value {
         (Kind::Sigset(_), Value::Array { items, cut }) => Value::Array {
             items: items
                 .iter()
-                .map(|item| match item.as_i64() {
-                    Some(n) => Value::Raw(consts::signal_name(n as i32)),
-                    None => item.clone(),
+                .map(|item| match (item.as_i64(), item) {
+                    (_, Value::Written { text, .. }) => {
+                        Value::Raw(String::from_utf8_lossy(text).into_owned())
+                    }
+                    (Some(n), _) => Value::Raw(consts::signal_name(n as i32)),
+                    _ => item.clone(),
                 })
                 .collect(),
             cut: *cut,
         },
-        (_, value) => value.clone(),
+        (_, value) => settled(value),
+    }
+}
+
+/// The same, where a script's texts are what the members are that they are given for.
+fn settled(value: &Value) -> Value {
+    const TEXTS: [&str; 5] = ["d_name", "sun_path", "sa_data", "mtext", "f_handle"];
+    match value.meaning() {
+        Value::Struct { fields, cut } => {
+            let fields = fields.iter().map(|field| match &field.value {
+                Value::Written { text, .. } if TEXTS.contains(&field.name.as_str()) => {
+                    Field::new(field.name.clone(), Value::str(text.to_vec()))
+                }
+                value => Field::new(field.name.clone(), settled(value)),
+            });
+            let (fields, cut) = (fields.collect(), *cut);
+            Value::Struct { fields, cut }
+        }
+        Value::Array { items, cut } => {
+            let (items, cut) = (items.iter().map(settled).collect(), *cut);
+            Value::Array { items, cut }
+        }
+        value => value.clone(),
     }
 }
 
@@ -301,6 +370,11 @@ fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<()> {
     let Some((step, rest)) = way.split_first() else {
         // What was text stays text, and a number a number.
         let was_text = matches!(whole.meaning(), Value::Str { .. });
+        let text = match (was_text, value) {
+            (true, Value::Written { text, .. }) => Some(Value::str(text.to_vec())),
+            _ => None,
+        };
+        let value = text.as_ref().unwrap_or(value.meaning());
         let is_text = matches!(value.meaning(), Value::Str { .. });
         if is_number(whole) {
             if value_of(value).is_none() {
@@ -343,7 +417,7 @@ fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<()> {
                 }
             }
         }
-        (_, step) => return Err(super::no_part(step)),
+        (_, step) => Err(super::no_part(step)),
     };
     found.map_err(|error| error.under(step))
 }

@@ -1,0 +1,148 @@
+//! Programs that are started now, under the same hooks: only the calls that a hook could mean stop them.
+
+use super::engine::Engine;
+use crate::inject::calls::Log;
+use crate::inject::driver::{self, Sandbox};
+use crate::inject::hook::Hooks;
+use crate::inject::{Options, Outcome, Result};
+use crate::recording::Stream;
+use crate::sandbox::{Limits, Request, Sandboxes};
+use crate::syscall::{self, Syscall};
+use crate::tracee::exec::{self, Shown};
+use crate::tracee::{Command, Error, Stdin, spawn};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::File;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+/// The pid that a program gets in its sandbox.
+const PID: i32 = 2;
+
+/// What a program wrote is kept up to this size, of each stream.
+const MOST: usize = 64 << 20;
+
+/// Runs a program to its end, and that of all processes that it starts; of the options, those that are about the time
+/// and the sandbox count.
+///
+/// # Errors
+/// If a hook fails, the program cannot be executed or traced, or it cannot have the sandbox. All processes are
+/// then killed.
+pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Result<Outcome> {
+    let pipes = || io::pipe().map_err(|e| Error::os("make a pipe for its output", 0, e));
+    let (out, theirs_out) = pipes()?;
+    let (err, theirs_err) = pipes()?;
+    let stdin = stdin(&command.stdin).map_err(|e| Error::os("open its standard input", 0, e))?;
+    let mut task = spawn::start_shell([stdin, theirs_out.into(), theirs_err.into()])?;
+    let mut sandbox = None;
+    let mut missing = Vec::new();
+    if options.sandbox == Sandbox::Cow {
+        let here = std::env::current_dir().unwrap_or_default();
+        let cwd = match &command.cwd {
+            Some(dir) => here.join(dir),
+            None => here,
+        };
+        let home: Vec<PathBuf> = std::env::var_os("HOME")
+            .map(PathBuf::from)
+            .into_iter()
+            .collect();
+        let request = Request {
+            writable: &home,
+            cwd: cwd.as_os_str().as_encoded_bytes(),
+            pid: PID,
+            limits: Limits::default(),
+            clocks: None,
+        };
+        let (inside, made) = Sandboxes::start()?.enter(task, &request)?;
+        task = inside;
+        made.seal(&mut task)?;
+        missing.extend(made.notes.iter().cloned());
+        sandbox = Some(made);
+    }
+    let wanted = wanted(hooks);
+    let shows_clocks = wanted.iter().any(|call| in_vdso(call.name));
+    let shown = Shown {
+        calls: wanted.iter().map(|call| call.nr).collect(),
+    };
+    exec::execute(&mut task, command, &shown)?;
+    let mut log = Log::default();
+    let reader = read_all(out, err);
+    let (engine, standing) = Engine::of_program(
+        task,
+        hooks,
+        &mut log,
+        options.timeout,
+        (sandbox, missing, shows_clocks),
+    )?;
+    let ended = engine.run(standing)?;
+    if let Ok([out, err]) = reader.join() {
+        log.output(Stream::Stdout, &out);
+        log.output(Stream::Stderr, &err);
+    }
+    Ok(driver::outcome(ended, None, log, hooks))
+}
+
+/// The calls that a hook could mean.
+fn wanted(hooks: &dyn Hooks) -> Vec<&'static Syscall> {
+    const LAST: u64 = 1023;
+    let all = (0..=LAST).filter_map(syscall::by_nr);
+    all.filter(|call| hooks.wants(call)).collect()
+}
+
+/// Whether programs make this call without the kernel, where there is a vdso.
+fn in_vdso(call: &str) -> bool {
+    matches!(
+        call,
+        "clock_gettime" | "clock_getres" | "gettimeofday" | "time" | "getcpu" | "getrandom"
+    )
+}
+
+fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
+    match stdin {
+        Stdin::Inherit => io::stdin().as_fd().try_clone_to_owned().or_else(|_| {
+            // There is none.
+            Ok(File::open("/dev/null")?.into())
+        }),
+        Stdin::File(file) => Ok(file.try_clone()?.into()),
+        Stdin::Bytes(bytes) => spawn::memfd("stdin", bytes).map_err(io::Error::other),
+    }
+}
+
+/// Reads what is written to both until nobody can write any more.
+fn read_all(out: PipeReader, err: PipeReader) -> JoinHandle<[Vec<u8>; 2]> {
+    std::thread::spawn(move || {
+        let mut ends = [Some(out), Some(err)];
+        let mut texts = [Vec::new(), Vec::new()];
+        let mut part = vec![0; 64 << 10];
+        while ends.iter().any(Option::is_some) {
+            let mut asked: Vec<PollFd<'_>> = ends
+                .iter()
+                .flatten()
+                .map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN))
+                .collect();
+            if poll(&mut asked, PollTimeout::NONE).is_err() {
+                continue;
+            }
+            let mut ready = asked
+                .iter()
+                .map(|fd| fd.any().unwrap_or(true))
+                .collect::<Vec<_>>()
+                .into_iter();
+            for (end, text) in ends.iter_mut().zip(&mut texts) {
+                if end.is_none() || ready.next() != Some(true) {
+                    continue;
+                }
+                match end.as_mut().map(|end| end.read(&mut part)) {
+                    Some(Ok(n @ 1..)) => {
+                        let room = MOST.saturating_sub(text.len());
+                        text.extend_from_slice(&part[..n.min(room)]);
+                    }
+                    Some(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+                    _ => *end = None,
+                }
+            }
+        }
+        texts
+    })
+}

@@ -1,0 +1,542 @@
+//! Programs that run in a sandbox change nothing outside of it and reach nobody there.
+//!
+//! Each test runs a shell script inside, which ends with status 0 if it saw what it should.
+
+mod common;
+
+use common::Folder;
+use rrapper::sandbox::{ChangeKind, Limits, Offsets, Request, Sandbox, Sandboxes};
+use rrapper::tracee::{Stopped, agent, spawn};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PID: i32 = 14350;
+
+/// A process that stands between calls in a new sandbox.
+struct Inside {
+    process: Stopped,
+    sandbox: Sandbox,
+}
+
+fn request<'a>(cwd: &'a Path, writable: &'a [PathBuf]) -> Request<'a> {
+    Request {
+        writable,
+        cwd: cwd.as_os_str().as_bytes(),
+        pid: PID,
+        limits: Limits::default(),
+        clocks: None,
+    }
+}
+
+fn enter(request: &Request<'_>) -> Inside {
+    enter_another(&mut Sandboxes::start().unwrap(), request)
+}
+
+fn enter_another(sandboxes: &mut Sandboxes, request: &Request<'_>) -> Inside {
+    let shell = spawn::start_unfiltered().unwrap();
+    let (process, sandbox) = sandboxes.enter(shell, request).unwrap();
+    Inside { process, sandbox }
+}
+
+impl Inside {
+    /// Starts the script in place of the process; it stands at its first instruction.
+    fn execute(&mut self, script: &str) {
+        self.sandbox.seal(&mut self.process).unwrap();
+        let program = ["/bin/sh", "-c", script];
+        let mut remote = self.process.remote_at_boundary().unwrap();
+        let mut pointers = Vec::new();
+        for text in program {
+            pointers.push(remote.put_str(text.as_bytes()).unwrap());
+        }
+        let path = remote
+            .put_str(b"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .unwrap();
+        let words = |words: &[u64]| {
+            words
+                .iter()
+                .flat_map(|w| w.to_le_bytes())
+                .collect::<Vec<u8>>()
+        };
+        let argv = remote
+            .put(&words(&[pointers[0], pointers[1], pointers[2], 0]))
+            .unwrap();
+        let envp = remote.put(&words(&[path, 0])).unwrap();
+        let mut regs = *remote.saved();
+        regs.set_ip(agent::SYSCALL);
+        regs.set_ret(libc::SYS_execve);
+        regs.set_args([pointers[0], argv, envp, 0, 0, 0]);
+        drop(remote);
+        self.process.set_regs(&regs).unwrap();
+    }
+
+    /// Runs the script with all that it starts until its own process ends, and returns its status.
+    fn run(&mut self, script: &str) -> i32 {
+        self.execute(script);
+        let me = self.process.tid();
+        resume(me, 0);
+        // Whatever it leaves behind is the sandbox's to end.
+        follow(|tid, status| (tid == me && !libc::WIFSTOPPED(status)).then_some(status))
+    }
+
+    #[track_caller]
+    fn succeeds(&mut self, script: &str) {
+        let status = self.run(&format!("exec >/tmp/said 2>&1; set -ex\n{script}"));
+        let said = fs::read_to_string(self.sandbox.inside(Path::new("/tmp/said")));
+        assert_eq!(status, 0, "{}", said.unwrap_or_default());
+    }
+
+    fn changes(&self) -> BTreeMap<PathBuf, ChangeKind> {
+        let changes = self.sandbox.changes().unwrap().into_iter();
+        let changes = changes.filter(|change| change.path != Path::new("/tmp/said"));
+        changes.map(|change| (change.path, change.kind)).collect()
+    }
+}
+
+fn resume(tid: i32, signal: i32) {
+    // SAFETY: the request touches no memory of ours.
+    unsafe { libc::ptrace(libc::PTRACE_CONT, tid, 0, signal) };
+}
+
+/// Lets all tracees of this thread run until one has a status that ends it.
+fn follow<T>(mut end: impl FnMut(i32, i32) -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "it does not end"
+        );
+        let mut status = 0;
+        let how = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
+        // SAFETY: `status` lives for the call.
+        let tid = unsafe { libc::waitpid(-1, &raw mut status, how) };
+        if tid <= 0 {
+            std::thread::sleep(Duration::from_micros(50));
+            continue;
+        }
+        if let Some(result) = end(tid, status) {
+            return result;
+        }
+        if libc::WIFSTOPPED(status) {
+            let signal = libc::WSTOPSIG(status);
+            let event = status >> 16 != 0 || signal & 0x80 != 0;
+            resume(tid, if event { 0 } else { signal });
+        }
+    }
+}
+
+#[test]
+fn files_that_change_inside_are_listed_and_do_not_change_outside() {
+    let folder = Folder::new();
+    let dir = folder.path().to_path_buf();
+    for (name, text) in [
+        ("kept", "a"),
+        ("edited", "b"),
+        ("gone", "c"),
+        ("sub/deep", "d"),
+        ("old/in", "e"),
+    ] {
+        fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        fs::write(dir.join(name), text).unwrap();
+    }
+    let before = tree(&dir);
+    let mut inside = enter(&request(&dir, &[]));
+    assert!(inside.sandbox.in_cwd);
+    inside.succeeds(
+        "test \"$(cat kept edited gone sub/deep)\" = abcd
+         echo more >>edited; rm gone; echo new >made; chmod 600 sub/deep; : >>kept
+         rm -r old; mkdir old; echo other >old/out
+         test \"$(cat edited)\" = bmore; test ! -e gone; test ! -e old/in",
+    );
+    let changes = inside.changes();
+    let expected = [
+        ("edited", ChangeKind::Changed),
+        ("gone", ChangeKind::Removed),
+        ("made", ChangeKind::Created),
+        ("old/in", ChangeKind::Removed),
+        ("old/out", ChangeKind::Created),
+        ("sub/deep", ChangeKind::Changed),
+    ];
+    let expected: BTreeMap<PathBuf, ChangeKind> = expected
+        .into_iter()
+        .map(|(name, kind)| (dir.join(name), kind))
+        .collect();
+    assert_eq!(changes, expected);
+    assert_eq!(tree(&dir), before);
+    drop(inside);
+    assert_eq!(tree(&dir), before);
+}
+
+/// All paths below a directory with permissions and content.
+fn tree(dir: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let content = if meta.is_file() {
+            fs::read(&path).unwrap()
+        } else {
+            Vec::new()
+        };
+        if meta.is_dir() {
+            all.extend(tree(&path));
+        }
+        all.insert(path, (meta.permissions().mode(), content));
+    }
+    all
+}
+
+#[test]
+fn the_rest_is_read_only_and_devices_are_those_that_harm_nobody() {
+    let folder = Folder::new();
+    let mut inside = enter(&request(folder.path(), &[]));
+    inside.succeeds(
+        "! touch /usr/x; ! touch /etc/passwd; ! touch /x; ! touch /sys/x
+         test ! -e /dev/kmsg; test ! -e /dev/mem; test ! -e /dev/vda
+         test \"$(ls /dev | tr '\\n' ' ')\" = 'fd full null ptmx pts random shm stderr stdin stdout tty urandom zero '
+         echo x >/dev/null; test \"$(head -c 3 /dev/zero | wc -c)\" = 3; head -c 3 /dev/urandom >r
+         ! echo x >/dev/full; echo x >/dev/shm/x; echo x >/var/tmp/x
+         python3 -c 'import pty, os; m, s = pty.openpty(); os.write(s, b\"hi\"); assert os.read(m, 2) == b\"hi\"'
+         for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger; do ! (echo x >$f); done",
+    );
+}
+
+#[test]
+fn neither_sockets_nor_the_network_of_the_machine_are_reached() {
+    let folder = Folder::new();
+    let dir = folder.path();
+    let path = dir.join("socket");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let elsewhere = Elsewhere::bind();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let script = "
+import socket, sys
+for path in sys.argv[2:]:
+    try:
+        socket.socket(socket.AF_UNIX).connect(path)
+    except ConnectionRefusedError:
+        continue
+    sys.exit('connected to ' + path)
+try:
+    socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5)
+except ConnectionRefusedError:
+    pass
+else:
+    sys.exit('connected to the machine')
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9))
+except OSError as e:
+    assert e.errno == 101, e
+else:
+    sys.exit('there is a way out')
+a = socket.create_server(('127.0.0.1', 0))
+b = socket.create_connection(a.getsockname(), 5)
+a = socket.socket(socket.AF_UNIX)
+a.bind('own'); a.listen()
+socket.socket(socket.AF_UNIX).connect('own')
+";
+    fs::write(dir.join("try.py"), script).unwrap();
+    let mut inside = enter(&request(dir, &[]));
+    inside.succeeds(&format!(
+        "python3 try.py {port} {} {}",
+        path.display(),
+        elsewhere.path.display()
+    ));
+}
+
+/// A socket in a directory that is nobody's to write to inside.
+struct Elsewhere {
+    path: PathBuf,
+    _socket: std::os::unix::net::UnixListener,
+}
+
+impl Elsewhere {
+    fn bind() -> Elsewhere {
+        // The folder of the build, where a user other than root may write, too.
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let name = format!("rrapper-{}.sock", std::process::id());
+        let path = [Path::new("/mnt"), dir].map(|dir| dir.join(&name));
+        let bound = |path: &PathBuf| {
+            Some((
+                path.clone(),
+                std::os::unix::net::UnixListener::bind(path).ok()?,
+            ))
+        };
+        let (path, socket) = path.iter().find_map(bound).expect("no place for a socket");
+        Elsewhere {
+            path,
+            _socket: socket,
+        }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[test]
+fn signals_stay_inside() {
+    let folder = Folder::new();
+    let mut outside = Command::new("sleep")
+        .arg("20")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut inside = enter(&request(folder.path(), &[]));
+    inside.succeeds(&format!(
+        "trap '' TERM; ! kill -0 {}; ! kill -TERM -1
+         python3 -c 'import os; os.kill(0, 15)'",
+        outside.id()
+    ));
+    assert_eq!(outside.try_wait().unwrap(), None);
+    outside.kill().unwrap();
+    outside.wait().unwrap();
+}
+
+#[test]
+fn the_process_has_the_pid_and_the_tids_that_it_should_have() {
+    let folder = Folder::new();
+    let mut inside = enter(&request(folder.path(), &[]));
+    assert_eq!(inside.sandbox.pid, PID);
+    let (thread, tid) = inside.sandbox.thread(&mut inside.process, 14377).unwrap();
+    assert_eq!(tid, 14377);
+    // That number is taken.
+    let (other, tid) = inside.sandbox.thread(&mut inside.process, 14377).unwrap();
+    assert_ne!(tid, 14377);
+    for mut thread in [thread, other] {
+        let mut remote = thread.remote_at_boundary().unwrap();
+        let got = remote.call(libc::SYS_getpid, [0; 6]).unwrap();
+        assert_eq!(got, PID.into());
+        remote.finish().unwrap();
+        inside.sandbox.seal(&mut thread).unwrap();
+        let mut remote = thread.remote_at_boundary().unwrap();
+        assert_eq!(
+            remote
+                .call(libc::SYS_unshare, [0x20000, 0, 0, 0, 0, 0])
+                .unwrap(),
+            -1
+        );
+        remote.finish().unwrap();
+        std::mem::forget(thread);
+    }
+    drop(inside);
+
+    let mut wanted = request(folder.path(), &[]);
+    wanted.pid = 1;
+    let mut inside = enter(&wanted);
+    assert!(inside.sandbox.pid > 1);
+    let pid = inside.sandbox.pid;
+    inside.succeeds(&format!(
+        "test $$ = {pid}; ps -e -o pid= >all; test $(wc -l <all) -le 3"
+    ));
+}
+
+#[test]
+fn sandboxes_do_not_see_each_others_files() {
+    let folder = Folder::new();
+    let mut sandboxes = Sandboxes::start().unwrap();
+    let dir = folder.path();
+    let mut one = enter_another(&mut sandboxes, &request(dir, &[]));
+    one.succeeds("echo one >file; echo one >/dev/shm/file; test -e file");
+    let mut two = enter_another(&mut sandboxes, &request(dir, &[]));
+    two.succeeds("test ! -e file; test ! -e /dev/shm/file; grep -q 14350 /proc/self/stat || true");
+    assert!(!dir.join("file").exists());
+}
+
+#[test]
+fn nothing_is_left_of_a_sandbox() {
+    let folder = Folder::new();
+    let mounts = fs::read("/proc/self/mountinfo").unwrap();
+    let mut sandboxes = Sandboxes::start().unwrap();
+    let mut inside = enter_another(&mut sandboxes, &request(folder.path(), &[]));
+    inside.succeeds(
+        "for i in 1 2 3 4 5 6 7 8 9; do (setsid sleep 98765 & sleep 98765 &); done; sleep 0.1",
+    );
+    assert!(sleeping() >= 18, "{}", sleeping());
+    drop(inside);
+    assert_eq!(sleeping(), 0);
+    assert_eq!(fs::read("/proc/self/mountinfo").unwrap(), mounts);
+    assert!(
+        enter_another(&mut sandboxes, &request(folder.path(), &[]))
+            .sandbox
+            .in_cwd
+    );
+}
+
+fn sleeping() -> usize {
+    let processes = fs::read_dir("/proc").unwrap();
+    let command = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    processes
+        .filter(|entry| entry.as_ref().is_ok_and(|_| true))
+        .map(|entry| command(entry.unwrap()))
+        .filter(|command| command == b"sleep\x0098765\x00")
+        .count()
+}
+
+#[test]
+fn limits_hold() {
+    let folder = Folder::new();
+    let mut wanted = request(folder.path(), &[]);
+    wanted.limits = Limits {
+        cpu_seconds: 1,
+        data_bytes: 64 << 20,
+        processes: 20,
+        file_bytes: 3 << 20,
+        tmpfs_bytes: 8 << 20,
+        ..Limits::default()
+    };
+    let mut inside = enter(&wanted);
+    inside.succeeds(
+        "! (trap '' XFSZ; head -c 4M /dev/zero >large) 2>why; grep 'too large' why
+         test $(stat -c %s large) = 3145728; rm large
+         for i in 1 2 3 4; do head -c 2500k /dev/zero >f$i || break; done 2>why
+         grep 'No space left' why; rm f?
+         ! python3 -c 'x = bytearray(100 << 20)' 2>why; grep MemoryError why",
+    );
+    let mut inside = enter(&wanted);
+    let status = inside.run("while :; do :; done");
+    assert!(
+        libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGXCPU,
+        "{status:#x}"
+    );
+    if nix::unistd::geteuid().is_root() {
+        // The kernel lets root make as many processes as it likes.
+        return;
+    }
+    let mut inside = enter(&wanted);
+    inside.succeeds(
+        "python3 -c '
+import os, time
+for i in range(100):
+    try:
+        if os.fork() == 0:
+            time.sleep(100)
+    except BlockingIOError:
+        break
+assert i < 20, i'",
+    );
+}
+
+#[test]
+fn clocks_are_put_forward() {
+    let folder = Folder::new();
+    let mut wanted = request(folder.path(), &[]);
+    let hours = 3_600_000_000_000;
+    wanted.clocks = Some(Offsets {
+        monotonic: 5000 * hours,
+        boottime: 6000 * hours,
+    });
+    let mut inside = enter(&wanted);
+    assert!(inside.sandbox.own_clocks);
+    inside.succeeds(
+        "python3 -c 'import time
+assert time.clock_gettime(time.CLOCK_MONOTONIC) > 5000 * 3600
+assert time.clock_gettime(time.CLOCK_BOOTTIME) > 6000 * 3600'",
+    );
+}
+
+#[test]
+fn programs_that_walk_and_move_trees_work() {
+    let folder = Folder::new();
+    let dir = folder.path();
+    for name in ["tree/a/b/c", "tree/d", "other/e"] {
+        fs::create_dir_all(dir.join(name)).unwrap();
+        fs::write(dir.join(name).join("file"), name).unwrap();
+    }
+    let before = tree(dir);
+    let mut inside = enter(&request(dir, &[]));
+    inside.succeeds(
+        "test $(find tree -xdev -type f | wc -l) = 2; cp -r tree copy; diff -r tree copy
+         mv other/e/file other/moved; mv copy copied; rm -r tree; test ! -e tree
+         mv other elsewhere; test -e elsewhere/moved; test ! -e other",
+    );
+    assert_eq!(tree(dir), before);
+}
+
+#[test]
+fn device_and_inode_numbers_can_be_told_as_they_are_outside() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let dir = folder.path();
+    fs::create_dir(dir.join("sub")).unwrap();
+    fs::write(dir.join("file"), "x").unwrap();
+    let mut inside = enter(&request(dir, &[]));
+    inside.succeeds("echo y >new");
+    let sandbox = &inside.sandbox;
+    for path in [
+        dir.to_path_buf(),
+        dir.join("sub"),
+        dir.join("file"),
+        "/tmp".into(),
+    ] {
+        let now = fs::metadata(sandbox.inside(&path)).unwrap();
+        let then = fs::metadata(&path).unwrap();
+        assert_eq!(
+            sandbox.outside(now.dev(), now.ino()),
+            Some((then.dev(), then.ino())),
+            "{path:?}"
+        );
+    }
+    let new = fs::metadata(sandbox.inside(&dir.join("new"))).unwrap();
+    let (device, _) = sandbox.outside(new.dev(), new.ino()).unwrap();
+    assert_eq!(device, fs::metadata(dir).unwrap().dev());
+    assert_eq!(sandbox.outside(0, 5), None);
+}
+
+/// How long a sandbox takes; `cargo test --release --test sandbox -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let folder = Folder::new();
+    let mut sandboxes = Sandboxes::start().unwrap();
+    let (mut make, mut end) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        let shell = spawn::start_unfiltered().unwrap();
+        let wanted = request(folder.path(), &[]);
+        let started = Instant::now();
+        let (mut process, sandbox) = sandboxes.enter(shell, &wanted).unwrap();
+        sandbox.seal(&mut process).unwrap();
+        make.push(started.elapsed());
+        let started = Instant::now();
+        drop(process);
+        drop(sandbox);
+        end.push(started.elapsed());
+    }
+    make.sort_unstable();
+    end.sort_unstable();
+    println!(
+        "a sandbox: made in {:?}, ended in {:?} (median of 200)",
+        make[100], end[100]
+    );
+}
+
+/// The same tests as a user without privileges, where they run as root.
+#[test]
+fn all_that_works_without_privileges() {
+    const USER: &str = "12345";
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let me = std::env::current_exe().unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let user = ["--reuid", USER, "--regid", USER, "--clear-groups"];
+    let output = Command::new("setpriv")
+        .args(user)
+        .arg(me)
+        .env("TMPDIR", temporary.path())
+        .output()
+        .expect("this test needs setpriv (util-linux)");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
