@@ -286,11 +286,22 @@ function Trace:signals() end
 ---@field injected Injected[]
 ---@field unfired string[]  rules that never fired
 ---@field missing string[]  what could not be re-created when it went live
+---@field files { path: string, kind: string }[]  what it changed
+---@field sent table<integer, string>  what it wrote to sockets and pipes, by descriptor
+---@field backtrace Frame[] where it was when a signal killed it or its time was up, innermost first
+---@field hang string?      where it hung
 ---@field reason string?
 ---@field error string?     what a hook raised, with on_error = "outcome"
 local Outcome = {}
 
----The differences, a line each; pids, times and addresses do not count.
+---@class Frame
+---@field address integer
+---@field func string?    the function's name
+---@field object string?  the program or library
+---@field file string?
+---@field line integer?
+
+---The differences, a line each; pids, times, addresses and the calls that may appear or be missing do not count.
 ---@param other Outcome
 ---@return string[]
 function Outcome:diff(other) end
@@ -304,15 +315,59 @@ function Outcome:diff(other) end
 ---@field pid integer
 ---@field tid integer
 ---@field phase "enter"|"exit"
----@field args table      by position from 1, and by name
----@field raw integer[]
+---@field args Arguments  by position from 1, and by name; can be set
+---@field raw integer[]   the registers; can be set at enter
 ---@field ret integer?    negative is -errno; can be set
 ---@field errno integer?  can be set
----@field fd integer?
+---@field fd integer?     can be set at enter
 ---@field path string?
 ---@field paths string[]
----@field size integer?
+---@field size integer?   how many bytes the call is about; can be set at enter
+---@field offset integer? the call's, else the descriptor's; the call's can be set
+---@field time integer?   of the clocks' calls, in nanoseconds; can be set
+---@field stat Stat?      of the stat family, once it has succeeded
+---@field process Caller
 local Call = {}
+
+---Arguments and what they point to. Numbers, flags among them, are integers, text is strings, structures and lists are
+---views of the process's memory. Strace's text is taken wherever a number is: `call.args.flags = "O_RDONLY|O_CLOEXEC"`.
+---At enter what the kernel gets is changed, and the program has its own again afterwards; at exit what the kernel left.
+---What another call has reads nil; what none has raises.
+---@alias Arguments table<string|integer, any>
+
+---A file's status, with the same names for stat, lstat, fstat, newfstatat and statx. Times are seconds.
+---@class Stat
+---@field mode integer|string
+---@field size integer
+---@field ino integer
+---@field nlink integer
+---@field uid integer
+---@field gid integer
+---@field dev integer
+---@field rdev integer
+---@field blksize integer
+---@field blocks integer
+---@field atime integer
+---@field atime_nsec integer
+---@field mtime integer
+---@field mtime_nsec integer
+---@field ctime integer
+---@field ctime_nsec integer
+---@field btime integer?       statx only
+---@field btime_nsec integer?
+
+---The process that makes a call, as far as a hook can use it.
+---@class Caller
+---@field pid integer       as recorded
+---@field tid integer       as recorded
+---@field tids integer[]    as recorded
+---@field real_pid integer
+---@field read fun(self: Caller, addr: integer, n: integer): string
+---@field write fun(self: Caller, addr: integer, bytes: string)  for good, unlike what is set in `call.args` at enter
+---@field regs fun(self: Caller): table<string, integer>
+---@field maps fun(self: Caller): { first: integer, last: integer, size: integer, perms: string, offset: integer, name: string }[]
+---@field fds fun(self: Caller): table<integer, { path: string, flags: integer, offset: integer, cloexec: boolean }>
+---@field threads fun(self: Caller): integer[]
 
 ---@param errno Errno
 function Call:fail(errno) end
@@ -326,6 +381,10 @@ function Call:short(n) end
 ---@param signal SignalName
 function Call:signal(signal) end
 
+---Moves the clocks that the process sees; in live, sleeps.
+---@param seconds number
+function Call:delay(seconds) end
+
 function Call:live() end
 
 ---@param reason? string
@@ -336,10 +395,38 @@ function Call:stop(reason) end
 ---@return string
 function Call:text(arg) end
 
----The bytes moved, in or out; nil on failure. With an argument: sets what a read-like call brought.
+---The bytes moved, in or out; nil on failure. With bytes: sets what a write-like call passes (at enter) or what a
+---read-like call brought (at exit); the length follows. With a name and bytes: sets the buffer that this argument is.
+---@overload fun(self: Call, name: string, bytes: string)
 ---@param bytes? string
 ---@return string?
 function Call:data(bytes) end
+
+---A signal that is about to reach a task.
+---@class Signal
+---@field signal integer
+---@field name string    "SIGTERM"
+---@field info table     its siginfo: si_code, si_pid, si_addr, …
+---@field pid integer    as recorded
+---@field tid integer    as recorded
+---@field index integer? of the trace's next call
+local Signal = {}
+
+---It never came.
+function Signal:ignore() end
+
+---@param signal SignalName  comes instead
+function Signal:replace(signal) end
+
+---The injection ends here.
+---@param reason? string
+function Signal:stop(reason) end
+
+---The end of a process.
+---@class End
+---@field pid integer         as recorded
+---@field exit_code integer?
+---@field signal string?
 
 ---@class Rule
 ---@field on? Calls                    in the array part: on which calls
@@ -347,8 +434,10 @@ function Call:data(bytes) end
 ---@field ret? integer
 ---@field short? integer
 ---@field signal? SignalName
+---@field delay? number                seconds; the clocks that the process sees are moved, in live it sleeps
 ---@field live? boolean
 ---@field when? string|integer         strace's first[..last][+step]
+---@field per? "task"                  `when` counts the calls of each task on their own, as strace does
 ---@field path? string|Regex
 ---@field fd? integer
 ---@field tid? integer
@@ -363,6 +452,10 @@ function Call:data(bytes) end
 ---@field finally? "kill"|"live"|"keep"
 ---@field timeout? number              seconds; 10 if left out
 ---@field on_error? "raise"|"outcome"
----@field sandbox? "none"
+---@field on_signal? fun(signal: Signal)
+---@field on_exit? fun(ended: End)     each process that ends
+---@field sandbox? "cow"|"none"        where it is live: on a copy of the file system that is thrown away, or on the machine
+---@field ignore? false|Calls[]|{ only: Calls }  calls that may appear or be missing besides the usual ones ("!futex": not that one); only these; none
+---@field pids? table<integer, integer>  which recorded task goes through the calls of which one of the trace: [in the trace] = as recorded
 ---@field [integer] Rule
----@field [string] Rule|fun(call: Call)
+---@field [Calls] Rule|fun(call: Call)   names, classes, "*", "get*", re"…"

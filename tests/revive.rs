@@ -74,16 +74,26 @@ impl Setup {
 
     /// Goes live at the mark, and says what it misses on standard error.
     fn live(&self) -> Done {
+        self.goes_live(r#"rr.find{ syscall = "getpriority" }.event):spin_off():live{ getpriority = { ret = 77 } }"#)
+    }
+
+    /// Is led to the mark by its recording, and goes live there.
+    fn led(&self) -> Done {
+        self.goes_live("3):spin_off():inject{ getpriority = { live = true } }")
+    }
+
+    fn goes_live(&self, how: &str) -> Done {
         self.folder
             .script(
-                r#"
+                &r#"
             rr.open "rec"
-            local o = rr.replay_to(rr.find{ syscall = "getpriority" }.event):spin_off():live{ getpriority = { ret = 77 } }
+            local o = rr.replay_to(HOW
             assert(o.status == "exited" and o.exit_code == 0, tostring(o))
             io.write(o.stdout)
             io.stderr:write(o.stderr)
             for _, what in ipairs(o.missing) do io.stderr:write("missing: ", what, "\n") end
-            "#,
+            "#
+                .replace("HOW", how),
             )
             .ok()
     }
@@ -120,6 +130,23 @@ macro_rules! same {
 }
 
 same! { files pipes pairs counters timers sets memory own output }
+
+/// What the process does while its recording answers is not lost either.
+#[test]
+fn what_was_answered_counts() {
+    let setup = Setup::new();
+    for case in [
+        "files", "pipes", "pairs", "counters", "timers", "sets", "memory", "output",
+    ] {
+        let plain = setup.plain(case);
+        let _ = std::fs::remove_dir_all(setup.folder.join("rec"));
+        setup.record(case);
+        setup.as_at_mark(case);
+        let led = setup.led();
+        assert_eq!(led.text(), plain.text(), "{case}: {}", led.stderr);
+        assert_eq!(led.stderr, plain.stderr, "{case}");
+    }
+}
 
 #[test]
 fn peers_that_are_not_there_have_reset_their_connections() {

@@ -249,35 +249,44 @@ socket.socket(socket.AF_UNIX).connect('own')
     ));
 }
 
-/// A socket in a directory that is nobody's to write to inside.
+/// A socket in a directory that nobody may write to inside, where anybody may connect to it.
 struct Elsewhere {
     path: PathBuf,
-    _socket: std::os::unix::net::UnixListener,
+    socket: Option<std::os::unix::net::UnixListener>,
 }
 
 impl Elsewhere {
+    /// Where a user without privileges finds one.
+    const NAME: &str = "RRAPPER_TEST_SOCKET";
+
     fn bind() -> Elsewhere {
-        // The folder of the build, where a user other than root may write, too.
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let name = format!("rrapper-{}.sock", std::process::id());
-        let path = [Path::new("/mnt"), dir].map(|dir| dir.join(&name));
-        let bound = |path: &PathBuf| {
-            Some((
-                path.clone(),
-                std::os::unix::net::UnixListener::bind(path).ok()?,
-            ))
-        };
-        let (path, socket) = path.iter().find_map(bound).expect("no place for a socket");
+        if let Some(path) = std::env::var_os(Elsewhere::NAME) {
+            return Elsewhere {
+                path: path.into(),
+                socket: None,
+            };
+        }
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = PathBuf::from(format!("/mnt/rrapper-{}-{count}", std::process::id()));
+        let socket = std::os::unix::net::UnixListener::bind(&path);
+        let socket = socket.expect(
+            "this test makes a socket in /mnt: run it as root, or name one in RRAPPER_TEST_SOCKET",
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         Elsewhere {
             path,
-            _socket: socket,
+            socket: Some(socket),
         }
     }
 }
 
+static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
 impl Drop for Elsewhere {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.socket.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -461,33 +470,123 @@ fn programs_that_walk_and_move_trees_work() {
 }
 
 #[test]
+fn a_repository_can_be_worked_on() {
+    let folder = Folder::new();
+    let dir = folder.path();
+    let commits = "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1; git config --global user.email a@b; git config --global user.name a
+         for i in 1 2 3; do echo $i >file$i; git add file$i; git commit -qm $i; done";
+    let made = Command::new("sh")
+        .args(["-ec", &format!("git init -q; {commits}")])
+        .current_dir(dir)
+        .output()
+        .expect("this test needs sh");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let before = tree(dir);
+    let mut inside = enter(&request(dir, &[]));
+    inside.succeeds(
+        "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1
+         git gc -q --prune=now; git fsck --strict; git mv file1 moved; git commit -qm moved; git checkout -q HEAD~2
+         test ! -e file3; git checkout -q -; test -e moved; git clone -q . clone; rm -r clone .git; ! git log",
+    );
+    assert_eq!(tree(dir), before);
+}
+
+/// Where [`directories_with_mounts_in_them_can_be_written_to_below`] has the other one look.
+const MOUNTED: &str = "RRAPPER_TEST_MOUNTED";
+
+#[test]
+fn directories_with_mounts_in_them_can_be_written_to_below() {
+    let folder = Folder::new();
+    let steps = "mkdir -p own/cache own/work own/.run; mount -t tmpfs none own/cache; echo x >own/cache/file
+         echo x >own/work/file; exec \"$0\" --exact --ignored --nocapture where_mounts_are";
+    let user = if nix::unistd::geteuid().is_root() {
+        "-m"
+    } else {
+        "-rm"
+    };
+    let done = Command::new("unshare")
+        .args([user, "sh", "-ec", steps])
+        .arg(std::env::current_exe().unwrap())
+        .current_dir(folder.path())
+        .env(MOUNTED, folder.join("own"))
+        .output()
+        .expect("this test needs unshare (util-linux)");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    assert!(!folder.join("own/work/new").exists());
+}
+
+#[test]
+#[ignore = "run by directories_with_mounts_in_them_can_be_written_to_below"]
+fn where_mounts_are() {
+    let dir = PathBuf::from(std::env::var_os(MOUNTED).expect("it is not run alone"));
+    let mut inside = enter(&request(&dir, &[]));
+    let notes = inside.sandbox.notes.join("; ");
+    assert!(notes.contains("has mounts in it"), "{notes}");
+    inside.execute("exec >work/said 2>&1; set -ex; cat cache/file work/file; echo y >>cache/file; echo y >work/new");
+    let me = inside.process.tid();
+    resume(me, 0);
+    let status = follow(|tid, status| (tid == me && !libc::WIFSTOPPED(status)).then_some(status));
+    let said = fs::read_to_string(inside.sandbox.inside(&dir.join("work/said")));
+    assert_eq!(status, 0, "{said:?}");
+    let changes = inside.sandbox.changes().unwrap();
+    let changed = |name: &str, kind| {
+        let change = |c: &rrapper::sandbox::Change| c.path == dir.join(name) && c.kind == kind;
+        changes.iter().any(change)
+    };
+    assert!(changed("cache/file", ChangeKind::Changed), "{changes:?}");
+    assert!(changed("work/new", ChangeKind::Created), "{changes:?}");
+    assert_eq!(fs::read(dir.join("cache/file")).unwrap(), b"x\n");
+}
+
+#[test]
 fn device_and_inode_numbers_can_be_told_as_they_are_outside() {
     use std::os::unix::fs::MetadataExt;
     let folder = Folder::new();
     let dir = folder.path();
     fs::create_dir(dir.join("sub")).unwrap();
     fs::write(dir.join("file"), "x").unwrap();
+    fs::write(dir.join("replaced"), "x").unwrap();
+    fs::create_dir(dir.join("again")).unwrap();
     let mut inside = enter(&request(dir, &[]));
-    inside.succeeds("echo y >new");
+    inside.succeeds(
+        "echo y >new; echo y >>file; rmdir again; mkdir again; cp file other; mv other replaced",
+    );
     let sandbox = &inside.sandbox;
+    let inode = |path: &Path| fs::metadata(sandbox.inside(path)).unwrap().ino();
+    let then = |path: &Path| {
+        fs::metadata(path)
+            .map(|meta| (meta.dev(), meta.ino()))
+            .unwrap()
+    };
     for path in [
         dir.to_path_buf(),
         dir.join("sub"),
         dir.join("file"),
         "/tmp".into(),
     ] {
-        let now = fs::metadata(sandbox.inside(&path)).unwrap();
-        let then = fs::metadata(&path).unwrap();
         assert_eq!(
-            sandbox.outside(now.dev(), now.ino()),
-            Some((then.dev(), then.ino())),
+            sandbox.outside(&path, inode(&path)),
+            Some(then(&path)),
             "{path:?}"
         );
     }
-    let new = fs::metadata(sandbox.inside(&dir.join("new"))).unwrap();
-    let (device, _) = sandbox.outside(new.dev(), new.ino()).unwrap();
-    assert_eq!(device, fs::metadata(dir).unwrap().dev());
-    assert_eq!(sandbox.outside(0, 5), None);
+    let (device, old) = then(&dir.join("replaced"));
+    for name in ["new", "replaced", "again"] {
+        let path = dir.join(name);
+        let (now, number) = sandbox.outside(&path, inode(&path)).unwrap();
+        assert_eq!(now, device);
+        assert_ne!(number, old);
+        assert_ne!(number, inode(&path));
+    }
+    assert_eq!(sandbox.outside(Path::new("/usr"), 5), None);
 }
 
 /// How long a sandbox takes; `cargo test --release --test sandbox -- --ignored --nocapture`.
@@ -511,10 +610,9 @@ fn speed() {
     }
     make.sort_unstable();
     end.sort_unstable();
-    println!(
-        "a sandbox: made in {:?}, ended in {:?} (median of 200)",
-        make[100], end[100]
-    );
+    for (what, times) in [("made", make), ("ended", end)] {
+        println!("{what} in {:?}, at best {:?}", times[100], times[0]);
+    }
 }
 
 /// The same tests as a user without privileges, where they run as root.
@@ -525,6 +623,7 @@ fn all_that_works_without_privileges() {
         return;
     }
     let me = std::env::current_exe().unwrap();
+    let elsewhere = Elsewhere::bind();
     let temporary = tempfile::tempdir().unwrap();
     fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let user = ["--reuid", USER, "--regid", USER, "--clear-groups"];
@@ -532,6 +631,7 @@ fn all_that_works_without_privileges() {
         .args(user)
         .arg(me)
         .env("TMPDIR", temporary.path())
+        .env(Elsewhere::NAME, &elsewhere.path)
         .output()
         .expect("this test needs setpriv (util-linux)");
     assert!(

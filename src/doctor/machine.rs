@@ -1,18 +1,13 @@
 //! The machine around: kernel, processors, disk, other programs.
 
 use super::Finding;
+pub(super) use crate::sandbox::sysctl;
 use crate::tracee::probe;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// A kernel setting below /proc/sys, where there is one.
-pub(super) fn sysctl(name: &str) -> Option<String> {
-    let text = fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?;
-    Some(text.trim().to_string())
-}
 
 pub(super) fn examine() -> Vec<Finding> {
     vec![kernel(), processors(), core_files()]

@@ -29,16 +29,21 @@ impl Driver<'_> {
         .with_tids(std::iter::once(self.tid).chain(self.threads.iter().map(|thread| thread.tid)))
     }
 
+    /// Lets the time pass that hooks delay the call by, for the process.
+    pub(super) fn wait_longer(&mut self, seen: &mut HookCall) {
+        self.delayed = self.delayed.saturating_add(seen.take_delay());
+    }
+
     /// Runs the exit hooks, makes memory agree with what they decided, and returns the final answer.
     pub(super) fn settle(&mut self, seen: &mut HookCall) -> Result<i64> {
         let given = seen.ret.unwrap_or(0);
-        self.delayed = self.delayed.saturating_add(seen.take_delay());
+        self.wait_longer(seen);
         if !self.delayed.is_zero() && !matches!(seen.decision, Decision::Answer(_)) {
             let moved = seen.move_clock(self.delayed);
             moved.map_err(|error| Error::Hook(error.into()))?;
         }
         self.hooks.exit(seen).map_err(Error::Hook)?;
-        self.delayed = self.delayed.saturating_add(seen.take_delay());
+        self.wait_longer(seen);
         let ret = seen.ret.unwrap_or(0);
         if ret < 0 && given >= 0 {
             // A call that fails has written nothing.

@@ -134,7 +134,9 @@ fn bytes(what: &str, a: &[u8], b: &[u8]) -> Option<String> {
 /// What only one of two lists has.
 fn lists(what: &str, a: &[String], b: &[String]) -> Vec<String> {
     let only = |these: &[String], those: &[String]| -> Vec<String> {
-        let only = these.iter().filter(|this| !those.contains(this));
+        let those: Vec<String> = those.iter().map(|it| without_numbers(it)).collect();
+        let only = these.iter();
+        let only = only.filter(|this| !those.contains(&without_numbers(this)));
         only.cloned().collect()
     };
     let first = only(a, b)
@@ -144,6 +146,16 @@ fn lists(what: &str, a: &[String], b: &[String]) -> Vec<String> {
         .into_iter()
         .map(|it| format!("{what}: nil / {it}"));
     first.chain(second).collect()
+}
+
+/// Text without the numbers of pipes and sockets: `pipe:[]`.
+fn without_numbers(text: &str) -> String {
+    let mut inside = false;
+    let kept = text.chars().filter(|&c| {
+        inside = (inside && c.is_ascii_digit()) || c == '[';
+        !(inside && c.is_ascii_digit())
+    });
+    kept.collect()
 }
 
 /// The first call in which they differ.

@@ -128,13 +128,14 @@ impl<'a> Work<'a> {
             _ => libc::O_RDONLY,
         };
         let is_it = |file: &OpenFile, _| file.path == end.file.path && mode(file) != wanted;
+        let verb = match what {
+            "read" => "read from it",
+            _ => "wrote to it",
+        };
         if let Some(pid) = self.other_holder(is_it)? {
-            let verb = if what == "read" {
-                "read from it"
-            } else {
-                "wrote to it"
-            };
             self.lost(end, &format!("process {pid}, which {verb}, is not there"));
+        } else if end.file.path.starts_with(b"/") {
+            self.lost(end, &format!("whoever {verb} is not there"));
         }
         Ok(())
     }

@@ -34,12 +34,17 @@ impl Channel {
             false => (one, other),
         };
         let ours = spawn::borrow_fd(pid, give as i32)?;
-        remote.call(libc::SYS_close, [give, 0, 0, 0, 0, 0])?;
+        let mut close = [give, give, 0, 0, 0, 0];
         if keep != wanted {
             let what = "move a socket in it";
             remote.must(what, libc::SYS_dup2, [keep, wanted, 0, 0, 0, 0])?;
-            remote.call(libc::SYS_close, [keep, 0, 0, 0, 0, 0])?;
+            if keep + 1 == give {
+                close[0] = keep;
+            } else {
+                remote.call(libc::SYS_close, [keep, 0, 0, 0, 0, 0])?;
+            }
         }
+        remote.call(libc::SYS_close_range, close)?;
         let theirs = wanted;
         Ok(Channel { ours, theirs })
     }

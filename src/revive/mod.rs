@@ -208,6 +208,12 @@ impl<'a> Work<'a> {
                 Back::There => there.push(group),
             }
         }
+        // In the order of their numbers, so that most get theirs at once.
+        let first = gifts.first().map_or(i32::MAX, |(group, _)| group.fd);
+        let (before, there): (Vec<_>, Vec<_>) = there.into_iter().partition(|g| g.fd < first);
+        for group in before {
+            self.make(group)?;
+        }
         self.give(&groups, &gifts)?;
         drop(gifts);
         for group in there {

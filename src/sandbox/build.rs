@@ -26,10 +26,12 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// What came of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Built {
     /// The first process's descriptor of the directory with the changed files.
     pub(super) place: i32,
+    /// The layers that could not be laid, by number, and why.
+    pub(super) failed: Vec<(usize, std::io::Error)>,
     /// There is a `/proc` that shows the sandbox's own processes.
     pub(super) own_proc: bool,
 }
@@ -114,8 +116,9 @@ pub(super) fn build(keeper: &mut Maker, plan: &Plan, limits: &Limits) -> Result<
         }
     }
     dev(&mut b, devices);
+    let mut laid = Vec::new();
     for (i, (layer, under)) in plan.layers.iter().zip(under).enumerate() {
-        lay(&mut b, i, layer, under);
+        laid.push(lay(&mut b, i, layer, under));
     }
     b.make_file("/proc/none");
     for path in &plan.covers {
@@ -148,8 +151,24 @@ pub(super) fn build(keeper: &mut Maker, plan: &Plan, limits: &Limits) -> Result<
             error,
         ));
     }
+    let place = outcome.result(place).unwrap_or(-1);
+    let result = |made| outcome.result(made).unwrap_or(0);
+    let error = |ret: i64| std::io::Error::from_raw_os_error(ret.wrapping_neg() as i32);
+    let results = laid.into_iter().map(result).enumerate();
+    let mut failed: Vec<_> = results
+        .filter(|&(_, ret)| ret < 0)
+        .map(|(i, ret)| (i, error(ret)))
+        .collect();
+    if failed.len() == plan.layers.len()
+        && let Some((i, error)) = failed.pop()
+    {
+        let step = format!("mount an overlay over {}", plan.layers[i].path.display());
+        return Err(Error::refused(step, error));
+    }
+    cover(keeper, plan, &failed, place)?;
     Ok(Built {
-        place: outcome.result(place).unwrap_or(-1) as i32,
+        place: place as i32,
+        failed,
         own_proc: outcome.result(own_proc) == Some(0),
     })
 }
@@ -241,19 +260,45 @@ fn dev(b: &mut Builder, devices: [Made; 6]) {
     );
 }
 
-fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<Made>) {
+/// The call whose result tells whether it is done.
+fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<Made>) -> Made {
     let path = layer.path.as_os_str().as_bytes();
     let upper = format!("{PLACE}/{}", upper(index));
     let Some(under) = under else {
         let tree = b.tree(upper.as_bytes());
-        b.put(tree, path);
-        return;
+        return b.put(tree, path);
     };
-    let step = format!("mount an overlay over {}", layer.path.display());
-    b.must(step.as_str(), libc::SYS_fchdir, &[Arg::Result(under)]);
-    // `xino`: one device number for all files of a tree, or programs that walk one see it change.
-    let options = format!("lowerdir=.,upperdir={upper},workdir={PLACE}/w{index},userxattr,xino=on");
-    b.mount(&step, path, "overlay", 0, &options);
+    let step = format!("enter {}", layer.path.display());
+    b.must(step, libc::SYS_fchdir, &[Arg::Result(under)]);
+    // Not `xino`: the kernel would write a line to its log each time.
+    let options = format!("lowerdir=.,upperdir={upper},workdir={PLACE}/w{index},userxattr");
+    b.may(libc::SYS_mount, &mount_args(path, "overlay", 0, &options))
+}
+
+/// Hides the sockets in directories that could not be laid over, as on file systems that overlayfs does not take.
+fn cover(
+    keeper: &mut Maker,
+    plan: &Plan,
+    failed: &[(usize, std::io::Error)],
+    place: i64,
+) -> Result<()> {
+    let mut b = Builder::default();
+    let bare = |path: &Path| {
+        let mut layers = failed.iter().map(|&(i, _)| &plan.layers[i]);
+        layers.any(|layer| path.starts_with(&layer.path))
+    };
+    for path in plan.covered.iter().filter(|path| bare(path)) {
+        let how = OPEN_TREE_CLONE | libc::O_CLOEXEC as u64;
+        let args = [
+            Arg::Value(place as u64),
+            Arg::Text(b"none"),
+            Arg::Value(how),
+        ];
+        let nothing = b.may(libc::SYS_open_tree, &args);
+        b.put(nothing, path.as_os_str().as_bytes());
+    }
+    keeper.make(&b.batch)?;
+    Ok(())
 }
 
 /// A `/proc` for the new pid namespace; refused where the machine's own is covered in part (in containers).

@@ -1,6 +1,6 @@
 //! What the processes in a sandbox have done to files.
 
-use super::{Error, Result, Sandbox, build::upper};
+use super::{Error, Layer, Result, Sandbox, build::upper};
 use crate::tracee::file;
 use std::fs::{self, Metadata};
 use std::io;
@@ -44,48 +44,16 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
-/// A directory whose files have another device number inside than outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Original {
-    /// `st_dev` of all files in it, inside.
-    pub device: u64,
-    /// `st_ino` of the directory itself, inside.
-    pub root: u64,
-    /// Both, outside.
-    pub outside: (u64, u64),
-}
-
-impl Original {
-    /// Set in the inode number of a file that was there before (overlayfs's `xino`).
-    const BEFORE: u64 = 1 << 63;
-
-    /// Set in those of new files, so that they are not taken for others.
-    const NEW: u64 = 1 << 62;
-
-    /// What `st_dev` and `st_ino` of a file inside would be outside.
-    pub fn outside(&self, device: u64, inode: u64) -> Option<(u64, u64)> {
-        if device != self.device {
-            return None;
-        }
-        let inode = match inode {
-            inode if inode == self.root => self.outside.1,
-            inode if inode & Original::BEFORE != 0 => inode & !Original::BEFORE,
-            inode => inode | Original::NEW,
-        };
-        Some((self.outside.0, inode))
-    }
-}
-
 impl Sandbox {
     /// What is not as it was, in the order of the paths. Directories above a changed file are not listed for it.
     ///
     /// # Errors
     /// If the changed files cannot be looked at.
     pub fn changes(&self) -> Result<Vec<Change>> {
-        let place = format!("/proc/{}/fd/{}", self.keeper_pid(), self.place);
+        let place = self.place();
         let mut changes = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
-            let dir = Path::new(&place).join(upper(i));
+            let dir = place.join(upper(i));
             walk(&dir, &layer.path, 0, &mut changes)
                 .map_err(|e| Error::refused("show its changed files", e))?;
         }
@@ -93,28 +61,50 @@ impl Sandbox {
         Ok(changes)
     }
 
-    /// What `st_dev` and `st_ino` of a file inside would be outside: those of files in directories that may be changed
-    /// differ. Programs that remember them from before must not see that.
-    pub fn outside(&self, device: u64, inode: u64) -> Option<(u64, u64)> {
-        self.originals
-            .iter()
-            .find_map(|original| original.outside(device, inode))
+    /// What `st_dev` and `st_ino` of a file, in a directory that may be changed, are to the programs of the machine; with
+    /// the latter as it is inside. Nothing for files elsewhere, which have the same inside.
+    ///
+    /// The device number is another inside, and so are the inode numbers of directories: a program that walks a tree, and
+    /// knew them before, must not see that. The path has no symbolic links in it.
+    pub fn outside(&self, path: &Path, inode: u64) -> Option<(u64, u64)> {
+        // So that a new file is not taken for another one.
+        const NEW: u64 = 1 << 62;
+        let here = |(_, layer): &(usize, &Layer)| path.starts_with(&layer.path);
+        let layers = self.layers.iter().enumerate().filter(here);
+        let (i, layer) = layers.max_by_key(|(_, layer)| layer.path.as_os_str().len())?;
+        let device = fs::symlink_metadata(&layer.path).ok()?.dev();
+        let upper = self.place().join(upper(i));
+        let inner = path.strip_prefix(&layer.path).ok()?;
+        let outside = fs::symlink_metadata(path).ok();
+        let same = outside.filter(|_| layer.filled && shows_through(upper, inner));
+        Some(same.map_or((device, inode | NEW), |meta| (meta.dev(), meta.ino())))
     }
 
-    /// Takes down what the device numbers are.
-    pub(super) fn look_up_originals(&mut self) {
-        let original = |path: &Path| {
-            let inside = fs::metadata(self.inside(path)).ok()?;
-            let outside = fs::metadata(path).ok()?;
-            Some(Original {
-                device: inside.dev(),
-                root: inside.ino(),
-                outside: (outside.dev(), outside.ino()),
-            })
-        };
-        let layers = self.layers.iter().filter(|layer| layer.filled);
-        self.originals = layers.filter_map(|layer| original(&layer.path)).collect();
+    /// Where the changed files are.
+    fn place(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", self.keeper_pid(), self.place).into()
     }
+}
+
+/// Whether a file is the one that was there before, changed or not.
+fn shows_through(mut upper: PathBuf, inner: &Path) -> bool {
+    for name in inner {
+        upper.push(name);
+        let Ok(meta) = fs::symlink_metadata(&upper) else {
+            return true;
+        };
+        // A file that was copied there to be changed says so.
+        let same = match meta.is_dir() {
+            true => !is_opaque(&upper),
+            false => {
+                file::attribute(&upper, "user.overlay.origin").is_ok_and(|value| value.is_some())
+            }
+        };
+        if !same {
+            return false;
+        }
+    }
+    true
 }
 
 /// Compares a directory of changed files with what it lies over.

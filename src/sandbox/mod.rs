@@ -15,7 +15,7 @@ mod ids;
 mod plan;
 mod seal;
 
-pub use changes::{Change, ChangeKind, Original};
+pub use changes::{Change, ChangeKind};
 pub use error::{Error, Result, advice, sysctl};
 
 use crate::tracee::batch::Maker;
@@ -126,7 +126,6 @@ pub struct Sandbox {
     layers: Vec<Layer>,
     place: i32,
     limits: Limits,
-    originals: Vec<Original>,
     /// The pid of the process inside: the wanted one, or another where that was not to be had.
     pub pid: i32,
     /// Whether its `/proc` shows its own processes; elsewhere it is the machine's, read-only.
@@ -179,20 +178,24 @@ impl Sandboxes {
         let writable = request.writable.iter().map(PathBuf::as_path);
         let plan = Plan::new(&machine, writable.chain([cwd]));
         let built = build::build(&mut keeper, &plan, &request.limits)?;
-        let mut sandbox = Sandbox {
+        let mut notes = plan.notes;
+        for (i, error) in built.failed {
+            let dir = plan.layers[i].path.display();
+            notes.push(format!(
+                "{dir} stays read-only: overlayfs does not take it ({error})"
+            ));
+        }
+        Ok(Sandbox {
             keeper: Some(keeper),
             layers: plan.layers,
             place: built.place,
             limits: request.limits,
-            originals: Vec::new(),
             pid: 0,
             own_proc: built.own_proc,
             own_clocks: false,
             in_cwd: false,
-            notes: plan.notes,
-        };
-        sandbox.look_up_originals();
-        Ok(sandbox)
+            notes,
+        })
     }
 }
 
@@ -235,10 +238,11 @@ impl Sandbox {
                 && set_clocks(remote.memory().tid(), offsets).is_ok();
         }
         let mut copy = None;
+        let mut known = None;
         let wanted = Some(request.pid).filter(|&pid| pid > 1);
         for pid in wanted.map(Some).into_iter().chain([None]) {
             match remote.fork_as("copy it into its sandbox", 0, pid)? {
-                Ok(task) => copy = Some(task),
+                Ok(task) => (copy, known) = (Some(task), pid),
                 Err(error) if pid.is_some() && is_about_pid(&error) => continue,
                 Err(error) => return Err(Error::refused("make a process in its sandbox", error)),
             }
@@ -250,7 +254,10 @@ impl Sandbox {
         };
         drop(remote);
         shell.kill();
-        self.pid = proc::innermost_pid(process.tid())?;
+        self.pid = match known {
+            Some(pid) => pid,
+            None => proc::innermost_pid(process.tid())?,
+        };
         let mut remote = process.remote_at_boundary()?;
         // A signal to its process group would reach those of it that are outside.
         call(
@@ -272,13 +279,16 @@ impl Sandbox {
     /// If the kernel refuses.
     pub fn thread(&self, process: &mut Stopped, tid: i32) -> Result<(Stopped, i32)> {
         let mut remote = process.remote_at_boundary()?;
-        let thread = match remote.thread_as(tid)? {
-            Ok(thread) => thread,
-            Err(error) if is_about_pid(&error) => remote.thread()?,
+        let (thread, tid) = match remote.thread_as(tid)? {
+            Ok(thread) => (thread, tid),
+            Err(error) if is_about_pid(&error) => {
+                let thread = remote.thread()?;
+                let tid = proc::innermost_pid(thread.tid())?;
+                (thread, tid)
+            }
             Err(error) => return Err(Error::refused("make a thread in its sandbox", error)),
         };
         remote.finish()?;
-        let tid = proc::innermost_pid(thread.tid())?;
         Ok((thread, tid))
     }
 

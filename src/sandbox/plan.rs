@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub(super) layers: Vec<Layer>,
     /// Files to be hidden, since behind them are other programs.
     pub(super) covers: Vec<PathBuf>,
+    /// The same below the layers, which hide them.
+    pub(super) covered: Vec<PathBuf>,
     /// Directories that should be writable and are not, or not quite.
     pub(super) notes: Vec<String>,
 }
@@ -113,10 +115,9 @@ impl Plan {
         }
         let layers = &plan.layers;
         let mut seen = BTreeSet::new();
-        plan.covers.retain(|path| {
-            let laid = layers.iter().any(|layer| path.starts_with(&layer.path));
-            !laid && seen.insert(path.clone())
-        });
+        plan.covers.retain(|path| seen.insert(path.clone()));
+        let laid = |path: &PathBuf| layers.iter().any(|layer| path.starts_with(&layer.path));
+        (plan.covered, plan.covers) = plan.covers.into_iter().partition(laid);
         plan
     }
 
@@ -127,6 +128,10 @@ impl Plan {
         let Ok(meta) = fs::symlink_metadata(dir) else {
             return;
         };
+        // What is in there can be neither changed nor reached.
+        if access(dir, AccessFlags::X_OK).is_err() {
+            return;
+        }
         if !machine.has_mounts_below(dir) {
             let owned = machine.ids.know(&meta);
             let entries = fs::read_dir(dir).map(|mut entries| entries.next().is_some());

@@ -16,6 +16,8 @@ use std::sync::OnceLock;
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Whether the handler has taken the counter back.
+    static TAKEN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What was done at a SIGSEGV before; set before the handler is.
@@ -54,6 +56,14 @@ impl Drop for Quiet {
         if DEPTH.get() == 0 {
             set(libc::PR_TSC_ENABLE);
         }
+    }
+}
+
+/// Gives the counter up again if something has read it meanwhile: to be called after what may have, such as a script's
+/// function.
+pub fn again() {
+    if TAKEN.replace(false) && DEPTH.get() > 0 {
+        set(libc::PR_TSC_SIGSEGV);
     }
 }
 
@@ -115,6 +125,7 @@ extern "C" fn on_fault(
                 || (two == [0x0f, 0x01] && Instruction::of(&[0x0f, 0x01, *ip.add(2)]).is_some());
             if is_read {
                 set(libc::PR_TSC_ENABLE);
+                TAKEN.set(true);
                 return;
             }
         }

@@ -31,7 +31,62 @@ fn main() -> Result<()> {
     families(folder.path())?;
     memory(folder.path(), &mix)?;
     opening(folder.path())?;
+    hooks(folder.path())?;
     injections(folder.path())
+}
+
+/// An injection through many reads, with an empty hook in Lua on each and without one.
+fn hooks(folder: &Path) -> Result<()> {
+    let count = format!("count={CALLS}");
+    let dd = [
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=1",
+        &count,
+        "status=none",
+    ];
+    let record = [&[RRAPPER, "-q", "record", "-o", "reads", "--"], &dd[..]].concat();
+    time(&record, folder, false)?;
+    for (name, hook) in [
+        ("none", ""),
+        ("exit", "read = function(call) end,"),
+        ("enter", "read = { enter = function(call) end },"),
+    ] {
+        let script = format!(
+            r#"rr.open "reads"
+            rr.replay_to(1)
+            local outcome = spin_off():inject {{ {hook} timeout = 300 }}
+            assert(outcome.status == "exited", tostring(outcome))"#
+        );
+        std::fs::write(folder.join(format!("{name}.lua")), script)?;
+    }
+    let (mut none, mut exit, mut enter) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for (name, times) in [
+            ("none.lua", &mut none),
+            ("exit.lua", &mut exit),
+            ("enter.lua", &mut enter),
+        ] {
+            times.push(work(&[RRAPPER, name], folder)?);
+        }
+    }
+    let [none, exit, enter] = [none, exit, enter].map(median);
+    let cost = |with: Duration| (with.as_secs_f64() - none.as_secs_f64()) * 1e6 / f64::from(CALLS);
+    println!("injecting {CALLS} reads, processor time, medians of {ROUNDS} runs");
+    println!(
+        "  without hooks                  {:8.3} s",
+        none.as_secs_f64()
+    );
+    println!(
+        "  an empty Lua hook at exit      {:8.2} us a call (aim: below 2)",
+        cost(exit)
+    );
+    println!(
+        "  an empty Lua hook at enter     {:8.2} us a call (aim: below 2)",
+        cost(enter)
+    );
+    Ok(())
 }
 
 fn compile(folder: &Path) -> Result<String> {
@@ -51,6 +106,18 @@ fn compile(folder: &Path) -> Result<String> {
 
 /// How long a command takes, and the most memory that it took in KiB; on CPU 0 alone if it is to be pinned.
 fn measure(command: &[&str], folder: &Path, pinned: bool) -> Result<(Duration, i64)> {
+    let (took, usage) = usage(command, folder, pinned)?;
+    Ok((took, usage.ru_maxrss))
+}
+
+/// How much processor time a command takes, its own and the kernel's, on CPU 0 alone.
+fn work(command: &[&str], folder: &Path) -> Result<Duration> {
+    let (_, usage) = usage(command, folder, true)?;
+    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    Ok(time(usage.ru_utime) + time(usage.ru_stime))
+}
+
+fn usage(command: &[&str], folder: &Path, pinned: bool) -> Result<(Duration, libc::rusage)> {
     let mut process = Command::new(command[0]);
     process
         .args(&command[1..])
@@ -81,7 +148,7 @@ fn measure(command: &[&str], folder: &Path, pinned: bool) -> Result<(Duration, i
     if waited < 0 || status != 0 {
         return Err(format!("{} ended with status {status:#x}", command.join(" ")).into());
     }
-    Ok((took, usage.ru_maxrss))
+    Ok((took, usage))
 }
 
 fn time(command: &[&str], folder: &Path, pinned: bool) -> Result<Duration> {

@@ -254,18 +254,7 @@ impl HookCall {
         let len = bytes.len();
         let len_arg = self.call.data_len_arg();
         if len as u64 > room {
-            let (Some(len_arg), Some(arg)) = (len_arg, self.call.data_arg()) else {
-                return Err(ChangeError::TooLong { call, len, room });
-            };
-            let (bytes, inner, pointer) = (bytes.to_vec(), Vec::new(), None);
-            let place = Edit::Place {
-                bytes,
-                inner,
-                pointer,
-            };
-            self.apply(arg, place)?;
-            self.set_arg(len_arg, len as u64);
-            return Ok(());
+            return Err(ChangeError::TooLong { call, len, room });
         }
         let mut rest = bytes;
         for region in regions {

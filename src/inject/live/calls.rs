@@ -71,6 +71,11 @@ impl Engine<'_> {
             }
             return Ok(Then::Resume(task, 0));
         }
+        if self.has_enough_tasks()
+            && matches!(seen.call.name, "fork" | "vfork" | "clone" | "clone3")
+        {
+            return self.conclude(me, task, seen, -i64::from(libc::EAGAIN));
+        }
         let refused = self
             .recording
             .as_ref()

@@ -130,6 +130,9 @@ impl Task {
     }
 }
 
+/// Tasks that stand somewhere, by the numbers that the kernel gives us.
+pub(in crate::inject) type Standing = Vec<(i32, Stopped, Place)>;
+
 /// Runs a family of processes to its end.
 pub(in crate::inject) struct Engine<'a> {
     pub(super) alive: Alive,
@@ -169,7 +172,7 @@ impl<'a> Engine<'a> {
         hooks: &'a mut dyn Hooks,
         log: &'a mut Log,
         timeout: Duration,
-    ) -> Result<(Engine<'a>, Vec<(i32, Stopped, Place)>)> {
+    ) -> Result<(Engine<'a>, Standing)> {
         let Process {
             task,
             place,
@@ -239,7 +242,7 @@ impl<'a> Engine<'a> {
         log: &'a mut Log,
         timeout: Duration,
         kept: (Option<Sandbox>, Vec<String>, bool),
-    ) -> Result<(Engine<'a>, Vec<(i32, Stopped, Place)>)> {
+    ) -> Result<(Engine<'a>, Standing)> {
         let (sandbox, missing, shows_clocks) = kept;
         let first = task.tid();
         task.release();
@@ -273,7 +276,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Runs to the end; these tasks stand where they say.
-    pub fn run(mut self, standing: Vec<(i32, Stopped, Place)>) -> Result<Ended> {
+    pub fn run(mut self, standing: Standing) -> Result<Ended> {
         let _quiet = Quiet::new();
         let result = self.drive(standing);
         self.drain();
@@ -291,7 +294,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    fn drive(&mut self, standing: Vec<(i32, Stopped, Place)>) -> Result<(Status, Option<String>)> {
+    fn drive(&mut self, standing: Standing) -> Result<(Status, Option<String>)> {
         for (tid, task, place) in standing {
             let over = match place {
                 Place::Between => self.with(tid, |_, me| Ok(Then::on(me, task)))?,
@@ -516,6 +519,11 @@ impl<'a> Engine<'a> {
                 None
             }
         }
+    }
+
+    /// Whether it runs in a sandbox.
+    pub(super) fn is_kept_apart(&self) -> bool {
+        self.sandbox.is_some()
     }
 
     /// What it has changed in its sandbox.

@@ -4,10 +4,16 @@ use super::engine::{Engine, Task};
 use crate::inject::hook::HookExit;
 use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};
+use crate::sandbox::Limits;
 use crate::trace::Exit;
 use crate::tracee::{self, Running, proc};
 
 impl Engine<'_> {
+    /// Whether it may have no more tasks. The kernel does not hold root to any limit.
+    pub(super) fn has_enough_tasks(&self) -> bool {
+        self.is_kept_apart() && self.tasks.len() as u64 >= Limits::default().processes
+    }
+
     /// A task has made another one.
     pub(super) fn born(&mut self, maker: &Task, tid: i32) -> Result<()> {
         self.alive.0.insert(tid);

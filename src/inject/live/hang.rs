@@ -20,8 +20,12 @@ impl Engine<'_> {
 
     /// Its time is up: what the first process was at.
     pub(super) fn find_hang(&mut self) {
-        let own = |(_, task): &(&i32, &super::engine::Task)| task.process == self.first;
-        let Some((&tid, _)) = self.tasks.iter().find(own) else {
+        let own = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.process == self.first);
+        // Others may only wait for the one that computes.
+        let Some((&tid, _)) = own.min_by_key(|(_, task)| task.pending.is_some()) else {
             return;
         };
         let pending = self.tasks.get(&tid).and_then(|task| task.pending.as_ref());

@@ -18,6 +18,7 @@ use crate::inject::{
     OnDivergence, Selector,
 };
 use crate::syscall::{self, Syscall};
+use crate::tracee::quiet;
 use call::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
 use signal::SignalData;
@@ -172,8 +173,12 @@ impl LuaHooks {
         function: &Function,
         args: impl mlua::IntoLuaMulti,
     ) -> mlua::Result<R> {
-        let _limit = self.clock.limit();
-        function.call(args)
+        let result = {
+            let _limit = self.clock.limit();
+            function.call(args)
+        };
+        quiet::again();
+        result
     }
 
     /// A hook raised: where does the error go?

@@ -100,6 +100,15 @@ impl UserData for SignalData {
             })
         });
         methods.add_meta_method(
+            MetaMethod::NewIndex,
+            |_, _, (key, _): (Value, Value)| -> mlua::Result<()> {
+                Err(raise(format!(
+                    "a signal's {} cannot be set: it has s:ignore(), s:replace(name) and s:stop(reason)",
+                    convert::shown(&key)
+                )))
+            },
+        );
+        methods.add_meta_method(
             MetaMethod::Index,
             |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a signal", &key, &NAMES)) },
         );

@@ -19,7 +19,7 @@ impl Kernel {
         match i64::from(call.nr) {
             libc::SYS_splice | libc::SYS_copy_file_range => special(0) || special(2),
             libc::SYS_tee | libc::SYS_sendfile => special(0) || special(1),
-            _ => special(0) || own::sets(call) || is_other(call),
+            _ => special(0) || own::sets(call) || is_other(call) || Clock::is_moved_by(call),
         }
     }
 
@@ -27,6 +27,7 @@ impl Kernel {
     pub fn acts(&mut self, pid: i32, call: &CallEvent, before: &dyn Numbers) {
         let Some(ret) = call.ret else { return };
         let nr = i64::from(call.nr);
+        self.clock.follow(call);
         if own::sets(call) || matches!(nr, libc::SYS_timer_settime | libc::SYS_timer_delete) {
             if ret >= 0 {
                 let own = self.own.entry(pid).or_default();

@@ -124,7 +124,6 @@ impl Kernel {
                 let pid = family.pid(event.tid);
                 match &event.kind {
                     super::EventKind::Call(call) => {
-                        self.clock.follow(call);
                         if let Some(pid) = pid {
                             self.acts(pid, call, &OfTask(family, event.tid));
                         }

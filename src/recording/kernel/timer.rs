@@ -119,6 +119,27 @@ impl Clock {
         }
     }
 
+    /// Whether a call says how late it is.
+    pub(super) fn is_told_by(call: &CallEvent) -> bool {
+        matches!(
+            i64::from(call.nr),
+            libc::SYS_clock_gettime | libc::SYS_gettimeofday | libc::SYS_time
+        )
+    }
+
+    /// Whether a call says how late it is, or took a known time.
+    pub(super) fn is_moved_by(call: &CallEvent) -> bool {
+        let waits = matches!(
+            i64::from(call.nr),
+            libc::SYS_nanosleep
+                | libc::SYS_clock_nanosleep
+                | libc::SYS_poll
+                | libc::SYS_epoll_wait
+                | libc::SYS_epoll_pwait
+        );
+        Clock::is_told_by(call) || waits && call.ret == Some(0)
+    }
+
     /// Follows a call that says how late it is, or took a known time.
     pub(super) fn follow(&mut self, call: &CallEvent) {
         let (Some(ret @ 0..), [a, b, ..]) = (call.ret, call.args) else {

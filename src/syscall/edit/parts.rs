@@ -32,11 +32,12 @@ pub(super) fn vector<T>(
                 pointer: Some(at),
                 ..spot(base, room as usize)
             };
-            then(&bytes, here, &[], frame)
+            then(&bytes, here, &[], frame).map_err(|error| error.under(&rest[0]))
         }
         Some((Step::Member(name), [])) if name == "iov_len" => {
             let at = at.wrapping_add(word as u64);
-            then(&Kind::Num(leaf::SIZE), spot(at, word), &[], frame)
+            let len = then(&Kind::Num(leaf::SIZE), spot(at, word), &[], frame);
+            len.map_err(|error| error.under(&rest[0]))
         }
         Some((step, _)) => Err(no_part(step).under(step)),
         None => {

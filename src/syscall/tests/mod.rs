@@ -1,5 +1,6 @@
 //! What must hold of the table and of everything derived from it.
 
+mod edit;
 mod filesystems;
 mod i386;
 mod i386_layouts;
