@@ -1,7 +1,7 @@
 //! Giving a process the answer that the trace has: the bytes that the kernel would have written.
 
 use super::hook::HookCall;
-use super::script::Step;
+use super::step::Step;
 use super::{Error, Result};
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{Memory, Moved, Syscall};

@@ -19,24 +19,24 @@ impl Driver<'_> {
         HookCall::new(
             call,
             args,
-            (self.pid, self.tid),
+            (self.pid, self.me.tid),
             task.memory(),
             self.shared.clone(),
         )
-        .with_count(self.log.count(call.nr))
         .with_descriptor(&self.descriptors)
         .with_room(&self.room)
-        .with_tids(std::iter::once(self.tid).chain(self.threads.iter().map(|thread| thread.tid)))
+        .with_tids(std::iter::once(self.me.tid).chain(self.resting.keys().copied()))
     }
 
-    /// Lets the time pass that hooks delay the call by, for the process.
-    pub(super) fn wait_longer(&mut self, seen: &mut HookCall) {
+    /// Moves the clocks that the process sees by what hooks delay the call by.
+    fn wait_longer(&mut self, seen: &mut HookCall) {
         self.delayed = self.delayed.saturating_add(seen.take_delay());
     }
 
     /// Runs the exit hooks, makes memory agree with what they decided, and returns the final answer.
     pub(super) fn settle(&mut self, seen: &mut HookCall) -> Result<i64> {
-        let given = seen.ret.unwrap_or(0);
+        let (answer, before) = (seen.ret, seen.before.len());
+        let given = answer.unwrap_or(0);
         self.wait_longer(seen);
         if !self.delayed.is_zero() && !matches!(seen.decision, Decision::Answer(_)) {
             let moved = seen.move_clock(self.delayed);
@@ -44,6 +44,7 @@ impl Driver<'_> {
         }
         self.hooks.exit(seen).map_err(Error::Hook)?;
         self.wait_longer(seen);
+        self.heed(seen, answer, before);
         let ret = seen.ret.unwrap_or(0);
         if ret < 0 && given >= 0 {
             // A call that fails has written nothing.

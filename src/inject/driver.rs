@@ -4,19 +4,21 @@ use super::calls::Log;
 use super::hook::{Finally, HookCall, HookExit, Hooks, Room};
 use super::live::{self, Ended};
 use super::outcome::{Divergence, Outcome, Status};
-use super::script::{Due, Script, Step};
+use super::script::Script;
+use super::step::{Kind, Step};
+use super::task::{Me, Resting};
 use super::{Error, Result};
 use crate::backtrace::Frame;
 use crate::recording::{DescriptorTable, Event, Recording, Since};
-use crate::replay::{Kept, Place, Process, SharedMemory, Thread};
+use crate::replay::{Pages, Place, Process, SharedMemory, Thread};
 use crate::sandbox::Shared;
-use crate::syscall;
+use crate::syscall::{self, Syscall};
 use crate::trace::Exit;
 use crate::tracee::quiet::Quiet;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Running, Stop, Stopped, Waited};
-use std::collections::{BTreeMap, VecDeque};
+use crate::tracee::{Stop, Stopped, Waited};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +35,7 @@ pub struct Options {
     pub timeout: Duration,
     /// Where the process runs once it is live.
     pub sandbox: Sandbox,
-    /// Which recorded task goes through the calls of which one of the trace, where that is not plain.
+    /// Which thread, by its recorded tid, is meant by which number of a trace (see [`Script`]).
     pub pids: BTreeMap<i32, i32>,
 }
 
@@ -80,7 +82,6 @@ pub fn inject(
     hooks: &mut dyn Hooks,
     options: &Options,
 ) -> Result<Driven> {
-    script.start_at(options.start)?;
     if let Some(end) = options.end {
         if end < options.start {
             return Err(Error::Reversed {
@@ -88,8 +89,9 @@ pub fn inject(
                 end,
             });
         }
-        script.check_end(end)?;
+        script.end_at(options.start, end)?;
     }
+    script.start_at(options.start, &process, &options.pids)?;
     Driver::new(process, script, hooks, options)?.run()
 }
 
@@ -144,8 +146,7 @@ pub(super) enum Next {
 
 pub(super) struct Driver<'a> {
     pub(super) hooks: &'a mut dyn Hooks,
-    pub(super) script: Option<Script>,
-    pub(super) step: Option<Step>,
+    pub(super) script: Script,
     pub(super) end: Option<usize>,
     pub(super) finally: Finally,
     pub(super) limit: Limit,
@@ -156,31 +157,36 @@ pub(super) struct Driver<'a> {
     pub(super) hang: Option<String>,
     pub(super) descriptors: DescriptorTable,
     pub(super) since: Since,
-    pub(super) segv: SegvState,
     pub(super) recording: Arc<Recording>,
     pub(super) event: (u64, Event),
     pub(super) pid: i32,
-    pub(super) tid: i32,
     pub(super) ppid: i32,
-    /// The process's other threads, which stay where they are.
-    pub(super) threads: Vec<Thread>,
+    /// The pid that the kernel knows the process by.
+    pub(super) real_pid: i32,
     pub(super) shared: SharedMemory,
-    pub(super) kept: Kept,
     pub(super) sandboxes: Shared,
     /// Where it runs once it is live.
     pub(super) sandbox: Sandbox,
+    /// See [`Process::pages`].
+    pub(super) pages: Option<Pages>,
     /// Where hooks' strings are put.
     pub(super) room: Room,
     /// How far the clocks that the process sees are ahead of the trace's: what hooks delayed it by.
     pub(super) delayed: Duration,
-    /// Calls that were cut short and not made again at once: the process may come back to them.
-    pub(super) cut: Vec<Step>,
-    /// The call that is expected after one of those.
-    pub(super) parked: Option<Step>,
-    /// Signals of the trace that are to come before the next call, one at a time.
-    pub(super) due: VecDeque<Due>,
-    /// The signal mask of a task that waits in a call with another, which its handler gives back.
-    pub(super) waited_under: Option<u64>,
+    /// The task that runs, or ran last.
+    pub(super) me: Me,
+    /// The others, by tid.
+    pub(super) resting: BTreeMap<i32, Resting>,
+    /// See [`Process::retired`].
+    pub(super) retired: Vec<Stopped>,
+    /// The task that was last chosen to run.
+    pub(super) last: i32,
+    /// How often a task has come to a call.
+    pub(super) progress: u64,
+    /// The script has the task that runs interrupted.
+    pub(super) spins: bool,
+    /// What the process's first thread has exited with, while others went on.
+    pub(super) first_code: Option<i32>,
     /// The event that was answered last, where the script is a recording.
     pub(super) answered: Option<u64>,
     /// Where a process that is kept stands.
@@ -202,11 +208,11 @@ struct Told<'a> {
 impl<'a> Driver<'a> {
     fn new(
         process: Process,
-        script: Script,
+        mut script: Script,
         hooks: &'a mut dyn Hooks,
         options: &Options,
     ) -> Result<Driver<'a>> {
-        let limit = Limit::new(process.task.tid(), options.timeout)?;
+        let limit = Limit::new(process.real_pid, options.timeout)?;
         let Process {
             task,
             place,
@@ -219,14 +225,33 @@ impl<'a> Driver<'a> {
             segv,
             tid,
             threads,
+            retired,
             shared,
             kept,
             sandboxes,
+            real_pid,
+            pages,
         } = process;
+        let pages = pages.filter(|_| script.is_recording() && options.start == 0);
+        if pages.is_none() {
+            script.lighten();
+        }
+        let others = threads.into_iter().map(|thread| {
+            let mut state = SegvState::default();
+            state.share_action(&segv);
+            state.after_mask(&thread.task)?;
+            let resting = Resting {
+                me: Me::new(thread.tid, state, thread.kept),
+                task: thread.task,
+                place: thread.place,
+                waits: None,
+            };
+            Ok((thread.tid, resting))
+        });
         Ok(Driver {
+            resting: others.collect::<Result<_>>()?,
             hooks,
-            script: Some(script),
-            step: None,
+            script,
             end: options.end,
             finally: options.finally,
             limit,
@@ -237,23 +262,23 @@ impl<'a> Driver<'a> {
             hang: None,
             descriptors,
             since,
-            segv,
             recording,
             event,
             pid,
-            tid,
             ppid,
-            threads,
+            real_pid,
+            me: Me::new(tid, segv, kept),
+            retired,
+            last: tid,
+            progress: 0,
+            spins: false,
+            first_code: None,
             shared,
-            kept,
             sandboxes,
             sandbox: options.sandbox,
+            pages,
             room: Room::default(),
             delayed: Duration::ZERO,
-            cut: Vec::new(),
-            parked: None,
-            due: VecDeque::new(),
-            waited_under: None,
             answered: None,
             place: Place::Between,
             begin: Some((task, place)),
@@ -274,14 +299,17 @@ impl<'a> Driver<'a> {
                 self.send_due(&task);
                 match self.is_past_end()? {
                     true => self.at_end(task),
-                    false => Next::Resume(task),
+                    false => self.begin_between(task)?,
                 }
             }
         };
         loop {
             let (waited, pending) = match next {
-                Next::Resume(task) => (self.wait(task.resume()?)?, None),
-                Next::ToExit(task, call) => (self.wait(task.resume_to_exit()?)?, Some(call)),
+                Next::Resume(task) => (self.wait(task)?, None),
+                Next::ToExit(task, call) => {
+                    let running = task.resume_to_exit()?;
+                    (running.wait_beside(self.standing())?, Some(call))
+                }
                 Next::Again(task, seen) => {
                     next = self.meet(task, *seen)?;
                     continue;
@@ -291,6 +319,10 @@ impl<'a> Driver<'a> {
             };
             let (task, stop) = match waited {
                 Waited::Stopped(task, stop) => (task, stop),
+                Waited::Ended(Exit::Code(_)) if self.me.over && !self.resting.is_empty() => {
+                    next = self.turn()?;
+                    continue;
+                }
                 Waited::Ended(exit) => {
                     let status = match exit {
                         Exit::Code(_) => Status::Exited,
@@ -303,10 +335,30 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn wait(&self, task: Running) -> Result<Waited> {
-        Ok(match self.threads.is_empty() {
-            true => task.wait()?,
-            false => task.wait_beside(self.threads.iter().map(|thread| thread.task.tid()))?,
+    /// The task stands between calls as the injection begins.
+    fn begin_between(&mut self, task: Stopped) -> Result<Next> {
+        if self.resting.is_empty() || self.is_my_turn()? || !self.me.due.is_empty() {
+            return Ok(Next::Resume(task));
+        }
+        self.rest(task, Place::Between, None);
+        self.turn()
+    }
+
+    /// The threads that stand.
+    fn standing(&self) -> impl Iterator<Item = i32> + Clone {
+        let resting = self.resting.values().map(|resting| resting.task.tid());
+        let tids: Vec<i32> = resting
+            .chain(self.retired.iter().map(Stopped::tid))
+            .collect();
+        tids.into_iter()
+    }
+
+    fn wait(&mut self, task: Stopped) -> Result<Waited> {
+        let running = task.resume()?;
+        Ok(match self.slice() {
+            Some(slice) => running.wait_for(slice, self.standing())?,
+            None if self.resting.is_empty() && self.retired.is_empty() => running.wait()?,
+            None => running.wait_beside(self.standing())?,
         })
     }
 
@@ -328,6 +380,7 @@ impl<'a> Driver<'a> {
                 None => Ok(Next::Resume(task)),
             },
             Stop::Signal(signal) => self.on_signal(task, signal),
+            Stop::Attached if self.slice().is_some() => self.spun(task),
             Stop::Clone(_) | Stop::Group(_) | Stop::Attached | Stop::Other(_) => {
                 Ok(Next::Resume(task))
             }
@@ -376,28 +429,38 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// The process as it stands, and what is known of its injection.
+    /// The process as it stands, with all of its threads, wherever each is; and what is known of its injection.
     fn into_process(mut self, task: Option<Stopped>) -> (Option<Process>, Told<'a>) {
-        if let Some(next) = self.answered.map(|event| event + 1)
+        if let Some(next) = self.next_event()
             && let Ok(event) = self.recording.event(next)
         {
             self.event = (next, event);
         }
+        let resting = self.resting.into_values().map(|resting| Thread {
+            tid: resting.me.tid,
+            task: resting.task,
+            place: resting.place,
+            kept: resting.me.kept,
+        });
+        let threads: Vec<Thread> = resting.collect();
         let process = task.map(|task| Process {
+            threads,
+            retired: self.retired,
             task,
             place: self.place,
             recording: self.recording,
             event: self.event,
             pid: self.pid,
-            tid: self.tid,
+            tid: self.me.tid,
             ppid: self.ppid,
             descriptors: self.descriptors,
             since: self.since,
-            segv: self.segv,
-            threads: self.threads,
+            segv: self.me.segv,
             shared: self.shared,
-            kept: self.kept,
+            kept: self.me.kept,
             sandboxes: self.sandboxes,
+            real_pid: self.real_pid,
+            pages: self.pages,
         });
         let told = Told {
             hooks: self.hooks,
@@ -409,6 +472,18 @@ impl<'a> Driver<'a> {
         };
         (process, told)
     }
+
+    /// The event at which a process stands that has followed its recording.
+    fn next_event(&self) -> Option<u64> {
+        let behind = self.answered? + 1;
+        let holders = self.resting.values().map(|resting| &resting.me);
+        let steps = holders.chain([&self.me]).filter_map(|me| me.step.as_ref());
+        // What is expected of others may come before.
+        let waiting = steps.filter_map(Step::event).min();
+        let first = [waiting, self.script.event()].into_iter().flatten().min();
+        Some(first.map_or(behind, |first| first.min(behind)))
+    }
+
     /// A process spun off at its program's start has its execve behind it.
     fn skip_first_exec(&mut self, place: Place) -> Result<()> {
         let is_exec = |name: &str| matches!(name, "execve" | "execveat");
@@ -424,41 +499,43 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// The call that is expected now.
+    /// The call that is expected of the task now; `None` where it is another's turn, or there are no more.
     pub(super) fn peek(&mut self) -> Result<Option<&mut Step>> {
-        if self.step.is_none() {
-            self.step = self.parked.take();
+        let me = &mut self.me;
+        if me.step.is_none() {
+            me.step = me.parked.take();
         }
-        if self.step.is_none()
-            && let Some(script) = &mut self.script
+        if me.step.is_none()
+            && let Some(item) = self
+                .script
+                .pop_if(me.tid, |kind| matches!(kind, Kind::Call(_)))?
+            && let Kind::Call(step) = item.kind
         {
-            self.step = script.next_step()?;
-            if self.step.is_none()
-                && let Some(end) = self.end
-            {
-                return Err(Error::Range {
-                    index: end,
-                    len: script.position(),
-                });
-            }
+            me.step = Some(*step);
         }
-        let end = self.end.unwrap_or(usize::MAX);
-        Ok(self.step.as_mut().filter(|step| step.index <= end))
+        Ok(me.step.as_mut())
     }
 
     pub(super) fn advance(&mut self) {
-        if let Some(step) = self.step.take() {
-            self.answered = step.event().or(self.answered);
+        if let Some(step) = self.me.step.take() {
+            self.answered = step.event().max(self.answered);
+            self.me.stays = step.stays;
         }
     }
 
     /// Whether the last expected call has been answered.
     pub(super) fn is_past_end(&mut self) -> Result<bool> {
-        // Without an end given, it takes the next call to know; the cheap check comes first.
-        match (&self.step, self.end) {
-            (None, Some(end)) => Ok(self.script.as_ref().is_some_and(|s| s.position() > end)),
-            _ => Ok(self.peek()?.is_none()),
+        if self.me.step.is_some() || self.me.parked.is_some() {
+            return Ok(false);
         }
+        if self
+            .resting
+            .values()
+            .any(|resting| resting.me.step.is_some())
+        {
+            return Ok(false);
+        }
+        Ok(self.script.front()?.is_none())
     }
 
     /// The trace has been followed to its end.
@@ -476,31 +553,68 @@ impl<'a> Driver<'a> {
         if self.limit.expired() {
             return Ok(self.out_of_time(&task));
         }
-        let regs = task.regs()?;
-        let args = regs.args();
-        // Calls of other ABIs have other numbers; none of them can be recorded either.
-        let known = match task.is_foreign_call()? {
-            true => None,
-            false => syscall::by_nr(regs.nr() as u64),
-        };
-        let Some(call) = known else {
+        self.progress += 1;
+        if self.spins {
+            // It did not come so far.
+            self.leaves_recording();
+        }
+        (self.me.spins, self.me.stuck_until, self.spins) = (0, 0, false);
+        let Some(call) = known_call(&task)? else {
+            let regs = task.regs()?;
             return self.answer_now(task, regs, -i64::from(libc::ENOSYS));
         };
-        let call = call.resolve(&args);
-        let seen = self.see(&task, call, args).with_regs(regs);
+        if !self.is_my_turn()? {
+            // Who does as was recorded has its turn.
+            if self.pages.is_none() && self.hooks.is_ignored(call.name) {
+                let regs = task.regs()?;
+                let seen = self.see(&task, call, regs.args()).with_regs(regs);
+                if !self.is_listed(&seen)? {
+                    return self.answer_expected(task, regs, seen, false);
+                }
+            }
+            self.rest(task, Place::Entry, None);
+            return self.turn();
+        }
+        self.meet_again(task)
+    }
+
+    /// It is the turn of a task that stands at a call's entry.
+    pub(super) fn meet_again(&mut self, task: Stopped) -> Result<Next> {
+        let regs = task.regs()?;
+        let Some(call) = known_call(&task)? else {
+            return self.answer_now(task, regs, -i64::from(libc::ENOSYS));
+        };
+        let seen = self.see(&task, call, regs.args()).with_regs(regs);
         self.meet(task, seen)
     }
 
     /// A call in which the process of the trace ended: it sent itself a SIGKILL, or somebody else did.
-    pub(super) fn never_returns(&mut self, seen: &HookCall) -> Next {
+    pub(super) fn never_returns(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
         self.log.call(seen, None);
+        if !self.resting.is_empty() {
+            // The others go on until they are told to end.
+            self.advance();
+            self.me.over = true;
+            self.rest(task, Place::Entry, None);
+            return self.turn();
+        }
         let exit = self.recording.exit().unwrap_or(Exit::Signal {
             signal: libc::SIGKILL,
             core: false,
         });
-        match exit {
+        Ok(match exit {
             Exit::Code(_) => Next::End(Status::Exited, Some(exit), None),
             Exit::Signal { .. } => Next::End(Status::Signaled, Some(exit), None),
-        }
+        })
     }
+}
+
+/// The call at whose entry a task stands. Calls of other ABIs have other numbers; none of them can be recorded either.
+fn known_call(task: &Stopped) -> Result<Option<&'static Syscall>> {
+    if task.is_foreign_call()? {
+        return Ok(None);
+    }
+    let regs = task.regs()?;
+    let call = syscall::by_nr(regs.nr() as u64);
+    Ok(call.map(|call| call.resolve(&regs.args())))
 }

@@ -5,7 +5,7 @@ use super::driver::{Driver, Next};
 use super::hook::{Decision, Finally, HookCall, OnDivergence};
 use super::noise;
 use super::outcome::{Divergence, Status};
-use super::script::Step;
+use super::step::Step;
 use super::{Error, Result};
 use crate::recording::Effect;
 use crate::replay::Place;
@@ -20,26 +20,41 @@ impl Driver<'_> {
             return Ok(self.out_of_time(&task));
         }
         let regs = task.regs()?;
-        let Some(matched) = self.find_step(&mut seen)? else {
-            if self.peek()?.is_none() {
-                // Behind the end of the trace.
-                return match self.finally {
-                    Finally::Live => Ok(Next::Live(task, None)),
-                    Finally::Kill => Ok(Next::End(Status::Completed, None, None)),
-                    Finally::Keep => {
-                        self.place = Place::Entry;
-                        Ok(Next::End(Status::Completed, None, Some(task)))
-                    }
-                };
+        match self.find_step(&mut seen)? {
+            Found::Expected => self.answer_expected(task, regs, seen, true),
+            Found::Besides => self.answer_expected(task, regs, seen, false),
+            Found::Other => self.diverge(task, regs, seen),
+            Found::Nothing if self.is_past_end()? && self.resting.is_empty() => {
+                self.behind_the_end(task)
             }
-            return self.diverge(task, regs, seen);
-        };
-        self.answer_expected(task, regs, seen, matched)
+            Found::Nothing => {
+                // It is another's turn.
+                self.rest(task, Place::Entry, None);
+                self.turn()
+            }
+        }
     }
 
-    /// Whether the call is the expected one (true), or one that may be made besides (false).
-    /// `None` where it is neither. Expected calls that need not be made are passed over.
-    pub(super) fn find_step(&mut self, seen: &mut HookCall) -> Result<Option<bool>> {
+    /// A call behind the end of the trace.
+    pub(super) fn behind_the_end(&mut self, task: Stopped) -> Result<Next> {
+        match self.finally {
+            Finally::Live => Ok(Next::Live(task, None)),
+            Finally::Kill => Ok(Next::End(Status::Completed, None, None)),
+            Finally::Keep => {
+                self.place = Place::Entry;
+                Ok(Next::End(Status::Completed, None, Some(task)))
+            }
+        }
+    }
+
+    /// Whether the task's next entry, whenever its turn is, is this call.
+    pub(super) fn is_listed(&mut self, seen: &HookCall) -> Result<bool> {
+        let step = self.script.call_of(self.me.tid)?;
+        Ok(step.is_some_and(|step| matches(step, seen)))
+    }
+
+    /// Whether the call is the expected one. Expected calls that need not be made are passed over.
+    fn find_step(&mut self, seen: &mut HookCall) -> Result<Found> {
         // Elsewhere in the file, or in another one: the rest is not what it reads next.
         let moved = match seen.call.name {
             "close" | "lseek" => Some(seen.args[0] as i32),
@@ -47,54 +62,59 @@ impl Driver<'_> {
             _ => None,
         };
         if let Some(fd) = moved {
-            self.cut.retain(|step| answer::descriptor(step) != Some(fd));
+            self.me
+                .cut
+                .retain(|step| answer::descriptor(step) != Some(fd));
         }
         let again = |step: &Step| answer::continues(step, seen);
-        if self.parked.is_none()
-            && !self.cut.is_empty()
+        if self.me.parked.is_none()
+            && !self.me.cut.is_empty()
             && self.peek()?.is_none_or(|step| step.used == 0)
-            && let Some(at) = self.cut.iter().position(again)
+            && let Some(at) = self.me.cut.iter().position(again)
         {
-            let rest = self.cut.remove(at);
+            let rest = self.me.cut.remove(at);
             seen.index = Some(rest.index);
             seen.event = rest.event();
-            self.parked = self.step.replace(rest);
-            return Ok(Some(true));
+            self.me.parked = self.me.step.replace(rest);
+            return Ok(Found::Expected);
         }
         loop {
             let Some(step) = self.peek()? else {
-                return Ok(None);
+                return Ok(Found::Nothing);
             };
             if matches(step, seen) {
                 seen.index = Some(step.index);
                 seen.event = step.event();
-                return Ok(Some(true));
+                return Ok(Found::Expected);
             }
             // Limits of other processes are another matter.
             let (name, used) = (step.call.map(|call| call.name), step.used);
             if self.hooks.is_ignored(seen.name())
                 && (seen.name() != "prlimit64" || seen.args[0] == 0)
             {
-                return Ok(Some(false));
+                return Ok(Found::Besides);
             }
             let skippable = used > 0 || name.is_some_and(|name| self.hooks.is_ignored(name));
             if !skippable {
-                return Ok(None);
+                return Ok(Found::Other);
             }
+            self.leaves_recording();
             if used > 0
-                && let Some(step) = self.step.take()
+                && let Some(step) = self.me.step.take()
             {
-                self.cut.push(step);
+                self.me.cut.push(step);
             }
             self.advance();
         }
     }
 
     pub(super) fn diverge(&mut self, task: Stopped, regs: Regs, seen: HookCall) -> Result<Next> {
+        let tid = self.me.tid;
         let Some(step) = self.peek()? else {
             return Ok(Next::End(Status::Completed, None, None));
         };
-        let divergence = describe(step, &seen);
+        let divergence = describe(step, &seen, tid);
+        self.leaves_recording();
         let decision = self.hooks.diverged(&divergence).map_err(Error::Hook)?;
         self.divergence.get_or_insert(divergence);
         match decision {
@@ -105,21 +125,28 @@ impl Driver<'_> {
             OnDivergence::Live => Ok(Next::Live(task, None)),
             OnDivergence::Skip(n) => {
                 for _ in 0..n.max(1) {
-                    self.peek()?;
-                    self.advance();
+                    self.skip()?;
                 }
                 Ok(Next::Again(task, Box::new(seen)))
             }
             // Who exits is not kept from it.
             OnDivergence::Answer(_) if matches!(seen.call.name, "exit" | "exit_group") => {
-                self.log.call(&seen, None);
-                Ok(Next::Resume(task))
+                self.leave(task, &seen)
             }
             OnDivergence::Answer(ret) => {
                 self.log.call(&seen, Some(ret));
                 self.answer_now(task, regs, ret)
             }
         }
+    }
+
+    /// Drops the task's next entry.
+    fn skip(&mut self) -> Result<()> {
+        if self.peek()?.is_none() {
+            self.script.drop_call(self.me.tid)?;
+        }
+        self.advance();
+        Ok(())
     }
 
     /// Answers a call with a value alone.
@@ -141,7 +168,13 @@ impl Driver<'_> {
         mut seen: HookCall,
         expected: bool,
     ) -> Result<Next> {
+        seen.count = self.log.count(seen.call.nr);
         self.hooks.enter(&mut seen).map_err(Error::Hook)?;
+        self.heed(&seen, None, 0);
+        match expected {
+            true => self.compare_registers(&seen),
+            false => self.leaves_recording(),
+        }
         if let Some(reason) = seen.stop.take() {
             return Ok(self.stopped(&seen, reason));
         }
@@ -166,6 +199,7 @@ impl Driver<'_> {
                 let failed = expected
                     && seen.call.name != "rt_sigreturn"
                     && self
+                        .me
                         .step
                         .as_ref()
                         .is_some_and(|step| matches!(step.answer, Answer::Errno(_)));
@@ -178,11 +212,11 @@ impl Driver<'_> {
                 if !expected || real {
                     return self.run_natively(task, regs, seen, expected);
                 }
-                let Some(step) = &mut self.step else {
+                let Some(step) = &mut self.me.step else {
                     return self.run_natively(task, regs, seen, expected);
                 };
                 if step.answer == Answer::Never {
-                    return Ok(self.never_returns(&seen));
+                    return self.never_returns(task, &seen);
                 }
                 let answered = answer::from_step(step, &mut seen, limit)?;
                 seen.opened = opened(step);
@@ -199,6 +233,9 @@ impl Driver<'_> {
             return Ok(self.stopped(&seen, reason));
         }
         self.note(&seen, ret, moved.as_deref());
+        if !matches!(seen.decision, Decision::Answer(_)) {
+            self.make_thread(&mut task, &seen, ret)?;
+        }
         regs.answer(ret);
         task.set_regs(&regs)?;
         if (-516..=-512).contains(&ret) {
@@ -215,7 +252,7 @@ impl Driver<'_> {
         if expected && self.end.is_some() && self.is_past_end()? {
             return Ok(self.at_end(task));
         }
-        Ok(Next::Resume(task))
+        self.go_on(task)
     }
 
     /// A hook ends the injection here.
@@ -224,6 +261,18 @@ impl Driver<'_> {
         self.reason = Some(reason);
         Next::End(Status::Stopped, None, None)
     }
+}
+
+/// How a call stands to the trace.
+enum Found {
+    /// It is the one that is expected.
+    Expected,
+    /// It may be made besides.
+    Besides,
+    /// Another one is expected.
+    Other,
+    /// None is expected of this task now.
+    Nothing,
 }
 
 /// Whether the process's call is the expected one.
@@ -246,7 +295,7 @@ fn matches(step: &Step, seen: &HookCall) -> bool {
 }
 
 /// Where and how a call differs from the expected one.
-fn describe(step: &Step, seen: &HookCall) -> Divergence {
+fn describe(step: &Step, seen: &HookCall, tid: i32) -> Divergence {
     let mismatch = step
         .call
         .filter(|call| call.nr == seen.call.nr)
@@ -267,6 +316,7 @@ fn describe(step: &Step, seen: &HookCall) -> Divergence {
     Divergence {
         index: step.index,
         event: step.event(),
+        tid,
         expected: step.to_call().brief().to_string(),
         actual: format!("{}({})", seen.name(), values.join(", ")),
         arg,

@@ -9,15 +9,23 @@ mod calls;
 mod diff;
 mod driver;
 mod expected;
+mod futex;
 mod hook;
+mod jumps;
 mod live;
 mod native;
 mod noise;
 mod outcome;
+mod recorded;
 mod rules;
 mod script;
 mod select;
 mod signals;
+mod step;
+mod task;
+mod threads;
+mod turns;
+mod written;
 
 pub use driver::{Driven, Options, Sandbox, inject};
 pub use hook::{

@@ -4,12 +4,12 @@ use super::Result;
 use super::driver::{Driver, Next};
 use super::hook::HookCall;
 use super::outcome::Status;
-use super::script::Step;
+use super::step::Step;
+use super::task::Me;
 use crate::image;
 use crate::recording::Effect;
-use crate::replay::{Kept, SharedMemory};
+use crate::replay::{Kept, Pages, SharedMemory};
 use crate::syscall::{Replay, Syscall};
-use crate::trace::Exit;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Regs, Stopped, agent, cpuid};
@@ -24,12 +24,16 @@ impl Driver<'_> {
         seen: HookCall,
         expected: bool,
     ) -> Result<Next> {
-        let step = if expected { self.step.take() } else { None };
-        self.answered = step.as_ref().and_then(Step::event).or(self.answered);
+        let step = if expected { self.me.step.take() } else { None };
+        self.answered = step.as_ref().and_then(Step::event).max(self.answered);
         if expected {
+            self.me.stays = step.as_ref().is_some_and(|step| step.stays);
             self.collect_signals()?;
         }
         let exact = step.as_ref().and_then(|step| step.exact.clone());
+        if seen.call.name == "futex" && !expected {
+            return self.futex(task, regs, seen);
+        }
         if let Some(ret) = refused(seen.call, &seen.args) {
             return self.conclude(task, regs, seen, ret);
         }
@@ -44,7 +48,7 @@ impl Driver<'_> {
             return self.conclude(task, regs, seen, ret);
         }
         match seen.call.name {
-            "exit" | "exit_group" => return Ok(self.leave(task, &seen)),
+            "exit" | "exit_group" => return self.leave(task, &seen),
             "execve" | "execveat" => {
                 let Some(Effect::Exec(image)) = exact.as_ref().map(|event| &event.effect) else {
                     let reason =
@@ -52,21 +56,26 @@ impl Driver<'_> {
                     return Ok(self.stopped(&seen, reason.into()));
                 };
                 self.log.call(&seen, Some(0));
-                self.threads.clear();
+                self.resting.clear();
+                self.retired.clear();
                 drop(task);
                 self.shared = SharedMemory::default();
-                self.kept = Kept::default();
-                self.tid = self.pid;
                 let recording = Arc::clone(&self.recording);
                 let mut task = image::restore(image, &|id| recording.kept_file(id))?;
                 cpuid::trap(&recording.start().cpuid, &mut task)?;
                 image::restore_signals(&mut task, image)?;
-                self.segv = SegvState::at_exec(image.sigmask, image.ignored);
-                self.limit = Limit::new(task.tid(), self.limit.left())?;
+                let segv = SegvState::at_exec(image.sigmask, image.ignored);
+                self.me = Me::new(self.pid, segv, Kept::default());
+                self.first_code = None;
+                self.pages = self.pages.take().map(|_| Pages::default());
+                self.real_pid = task.tid();
+                self.limit = Limit::new(self.real_pid, self.limit.left())?;
                 if let Some(event) = &exact {
                     self.descriptors.apply(event);
                 }
-                return Ok(Next::Resume(task));
+                self.collect_signals()?;
+                self.send_due(&task);
+                return self.go_on(task);
             }
             "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {
                 let ret = self.map_file(&mut task, &seen, exact.as_deref())?;
@@ -107,17 +116,6 @@ impl Driver<'_> {
         Ok(Next::ToExit(task, Box::new(seen)))
     }
 
-    /// The process, or its only thread that runs, ends.
-    pub(super) fn leave(&mut self, task: Stopped, seen: &HookCall) -> Next {
-        self.log.call(seen, None);
-        if self.threads.is_empty() {
-            return Next::Resume(task);
-        }
-        // The kernel would wait for the other threads, which stand still.
-        let code = Exit::Code(seen.args[0] as i32 & 0xff);
-        Next::End(Status::Exited, Some(code), None)
-    }
-
     /// Answers a call that rrapper made itself.
     pub(super) fn conclude(
         &mut self,
@@ -138,16 +136,15 @@ impl Driver<'_> {
     /// A call that the kernel made is about to return.
     pub(super) fn on_exit(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
         let mut regs = task.regs()?;
-        self.segv
-            .after_call(&task, seen.call.nr, &seen.args, regs.ret())?;
+        self.follow(&task, &seen, regs.ret())?;
         if seen.call.name == "rt_sigreturn" {
             self.send_due(&task);
-            return Ok(Next::Resume(task));
+            return self.go_on(task);
         }
         // What the process asked for, whatever it was made into.
         let args = regs.args();
         let given = match seen.call.name {
-            "set_tid_address" => i64::from(self.tid),
+            "set_tid_address" => i64::from(self.me.tid),
             _ => regs.ret(),
         };
         if (-516..=-512).contains(&given) {
@@ -183,7 +180,23 @@ impl Driver<'_> {
         if self.end.is_some() && self.is_past_end()? {
             return Ok(self.at_end(task));
         }
-        Ok(Next::Resume(task))
+        self.go_on(task)
+    }
+
+    /// Keeps up with what a call has told the kernel about the task.
+    fn follow(&mut self, task: &Stopped, seen: &HookCall, ret: i64) -> Result<()> {
+        let (nr, args) = (seen.call.nr, &seen.args);
+        self.me.segv.after_call(task, nr, args, ret)?;
+        if ret < 0 {
+            return Ok(());
+        }
+        self.me.kept.follow(nr, args, &seen.memory);
+        if seen.call.name == "rt_sigaction" {
+            for resting in self.resting.values_mut() {
+                resting.me.segv.share_action(&self.me.segv);
+            }
+        }
+        Ok(())
     }
 
     /// Maps a file privately: the copy that was recorded, or what its path holds.

@@ -42,6 +42,8 @@ pub struct Divergence {
     pub index: usize,
     /// The event, where the trace is a recording's.
     pub event: Option<u64>,
+    /// The thread that left it, by its recorded tid.
+    pub tid: i32,
     /// The call that the trace has there, in strace's syntax.
     pub expected: String,
     /// The call that the process made, or what it did instead.

@@ -1,161 +1,151 @@
 //! The calls that a process is driven through: a trace, or its own recording from where it stands.
+//!
+//! Both are a list of what each task of the process does, in order; calls are counted over all of them. In a recording,
+//! the calls of the process's own tasks count; in a trace, all.
+//!
+//! Which thread a number in a trace means: a trace of one task drives the task that is driven, whatever its number. Where
+//! there are several, [`Options::pids`](super::Options) can say so; whoever is not named there and has the number of a thread is
+//! that thread. The task that makes the first call is the one that is driven, unless that has been named. Those that
+//! it has made before with `CLONE_THREAD` are the threads of the process, in order; those that it makes later
+//! are the ones that the process makes. What is left belongs to other processes, and is passed over.
 
+use super::recorded::Recorded;
+use super::step::{Item, Kind, Step};
+use super::written::Written;
 use super::{Error, Result};
-use crate::recording::{CallEvent, Event, EventKind, Frame, Frames, Recording};
+use crate::recording::Recording;
 use crate::replay::Process;
-use crate::syscall::{self, Syscall};
-use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Trace, Value};
-use crate::tracee::SigInfo;
-use std::cell::OnceCell;
-use std::collections::VecDeque;
+use crate::trace::Trace;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// The calls that a process is driven through, from the first on.
+/// How far a task's next call is looked for behind those of others.
+const MOST_AHEAD: usize = 8192;
+
+/// And behind so many bytes.
+const MOST_WEIGHT: usize = 64 << 20;
+
+/// The calls that a process is driven through, from the first on. Which thread each number of a trace means is said by
+/// [`Options::pids`](super::Options), or worked out: the task that makes the first call is the one that is driven, and the
+/// threads that it has made are the others.
 pub struct Script {
     source: Source,
+    queue: VecDeque<Item>,
+    /// The index behind that of the last call in the queue.
     next: usize,
+    /// The last call that counts.
+    end: Option<usize>,
+    /// States of tasks are left out.
+    light: bool,
 }
 
 enum Source {
-    Trace(Arc<Trace>),
+    Trace(Written),
     Recording {
-        events: Box<Events>,
+        events: Box<Recorded>,
         recording: Arc<Recording>,
-        tid: i32,
+        pid: i32,
+        tids: Vec<i32>,
         first: u64,
     },
-}
-
-/// The events of one task of a recording, with the counter values that were read before each.
-struct Events {
-    frames: Frames,
-    tid: i32,
-    number: u64,
-    ahead: Option<Ahead>,
-}
-
-struct Ahead {
-    number: u64,
-    event: Event,
-    tsc: VecDeque<u64>,
-}
-
-impl Events {
-    fn next(&mut self) -> Result<Option<Ahead>> {
-        if self.ahead.is_some() {
-            return Ok(self.ahead.take());
-        }
-        let mut tsc = VecDeque::new();
-        loop {
-            match self.frames.next_frame()? {
-                Some(Frame::Event(event)) => {
-                    let number = self.number;
-                    self.number += 1;
-                    if event.tid == self.tid {
-                        return Ok(Some(Ahead { number, event, tsc }));
-                    }
-                }
-                Some(Frame::Tsc { tid, values }) if tid == self.tid => tsc.extend(values),
-                // It is over for this task.
-                Some(Frame::Gone { tid, .. }) if tid == self.tid => return Ok(None),
-                Some(Frame::End { .. }) | None => return Ok(None),
-                Some(_) => {}
-            }
-        }
-    }
-}
-
-/// A signal that came between two calls, and not of the program's own fault.
-pub(super) struct Due {
-    pub signal: i32,
-    pub info: Option<SigInfo>,
-}
-
-/// One expected call.
-pub(super) struct Step {
-    /// Its index in the trace.
-    pub index: usize,
-    /// Its name, as written.
-    pub name: String,
-    /// Its description, where there is such a call.
-    pub call: Option<&'static Syscall>,
-    /// Its answer.
-    pub answer: Answer,
-    /// Where it came from.
-    pub origin: Origin,
-    /// The registers and memory, where they are known exactly.
-    pub exact: Option<Arc<CallEvent>>,
-    values: OnceCell<Vec<Value>>,
-    /// What a text says about the result besides.
-    pub notes: Vec<Field>,
-    /// How many bytes of its data the process has been given already.
-    pub used: u64,
-    /// Values of the time stamp counter that the task reads before it.
-    pub tsc: VecDeque<u64>,
 }
 
 impl Script {
     /// The calls of a trace.
     pub fn of_trace(trace: Arc<Trace>) -> Script {
-        Script {
-            source: Source::Trace(trace),
-            next: 0,
-        }
+        Script::of(Source::Trace(Written::new(trace)))
     }
 
-    /// The process's own recording, from the event on at which it was spun off: what its task did that is driven.
+    /// The process's own recording, from the event on at which it was spun off.
     ///
     /// # Errors
     /// If the recording cannot be read.
     pub fn of_recording(process: &Process) -> Result<Script> {
-        let (recording, tid) = (&process.recording, process.tid);
-        let first = process.event.0;
-        Ok(Script {
-            source: Source::Recording {
-                events: Box::new(Events {
-                    frames: recording.frames_from(first)?,
-                    tid,
-                    number: first,
-                    ahead: None,
-                }),
-                recording: Arc::clone(recording),
-                tid,
-                first,
-            },
-            next: 0,
-        })
+        let recording = &process.recording;
+        let (first, pid, tids) = (process.event.0, process.pid, process.tids());
+        let frames = recording.frames_from(first)?;
+        Ok(Script::of(Source::Recording {
+            events: Box::new(Recorded::new(frames, first, pid, &tids)),
+            recording: Arc::clone(recording),
+            pid,
+            tids,
+            first,
+        }))
     }
 
-    /// Goes to the call with this index, from where the script stands.
+    fn of(source: Source) -> Script {
+        Script {
+            source,
+            queue: VecDeque::new(),
+            next: 0,
+            end: None,
+            light: false,
+        }
+    }
+
+    /// Goes to the call with this index, and finds out which thread of the process is meant by whom. `pids` says it of some.
     ///
     /// # Errors
-    /// If there is none.
-    pub(super) fn start_at(&mut self, index: usize) -> Result<()> {
+    /// If there is no such call.
+    pub(super) fn start_at(
+        &mut self,
+        index: usize,
+        process: &Process,
+        pids: &BTreeMap<i32, i32>,
+    ) -> Result<()> {
         if index > 0 || matches!(self.source, Source::Trace(_)) {
             self.check_end(index)?;
         }
-        while self.next < index {
-            self.next_step()?;
+        if let Source::Trace(written) = &mut self.source {
+            written.assign(index, process, pids);
+        }
+        if index == 0 {
+            return Ok(());
+        }
+        while let Some(item) = self.front()? {
+            if matches!(&item.kind, Kind::Call(step) if step.index >= index) {
+                break;
+            }
+            self.queue.pop_front();
         }
         Ok(())
     }
 
-    /// The index of the call that [`Script::next_step`] gives next.
-    pub(super) fn position(&self) -> usize {
-        self.next
+    /// Stops behind the call with index `end`; it begins with that of index `start`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn end_at(&mut self, start: usize, end: usize) -> Result<()> {
+        self.end = Some(end);
+        if let Err(error) = self.check_end(end) {
+            // The first that is wrong is what the user wants to hear of.
+            self.check_end(start)?;
+            return Err(error);
+        }
+        Ok(())
     }
 
-    /// Whether there is a call with this index.
-    pub(super) fn check_end(&self, index: usize) -> Result<()> {
+    fn check_end(&self, index: usize) -> Result<()> {
         let len = match &self.source {
-            Source::Trace(trace) => trace.len(),
+            Source::Trace(written) => written.trace().len(),
             // Hardly any event is no call: they are only counted where it matters.
             Source::Recording {
                 recording,
-                tid,
+                pid,
+                tids,
                 first,
                 ..
-            } => calls_from(recording, *tid, *first, index)?,
+            } => {
+                let frames = recording.frames_from(*first)?;
+                let mut events = Recorded::new(frames, *first, *pid, tids);
+                let mut calls = 0;
+                while calls <= index
+                    && let Some(item) = events.next()?
+                {
+                    calls += usize::from(matches!(item.kind, Kind::Call(_)));
+                }
+                calls
+            }
         };
         if index >= len {
             return Err(Error::Range { index, len });
@@ -163,159 +153,138 @@ impl Script {
         Ok(())
     }
 
-    /// The next call; `None` behind the last.
-    pub(super) fn next_step(&mut self) -> Result<Option<Step>> {
-        let index = self.next;
-        let step = match &mut self.source {
-            Source::Trace(trace) => trace.call(index).map(|call| Step::of_call(index, call)),
-            Source::Recording { events, .. } => loop {
-                match events.next()? {
-                    None => break None,
-                    Some(Ahead { number, event, tsc }) => {
-                        if let EventKind::Call(call) = event.kind {
-                            let mut step = Step::of_event(index, number, call);
-                            step.tsc = tsc;
-                            break Some(step);
-                        }
-                    }
-                }
-            },
+    fn read(&mut self) -> Result<bool> {
+        let item = match &mut self.source {
+            Source::Trace(written) => written.next(),
+            Source::Recording { events, .. } => events.next()?,
         };
-        self.next += usize::from(step.is_some());
-        Ok(step)
+        let Some(mut item) = item else {
+            return Ok(false);
+        };
+        if self.light {
+            item.lighten();
+        }
+        match &item.kind {
+            Kind::Call(step) => self.next = step.index + 1,
+            // Traces are untrusted.
+            Kind::Signal(due) if !(1..=64).contains(&due.signal) => return Ok(true),
+            _ => {}
+        }
+        self.queue.push_back(item);
+        Ok(true)
     }
 
-    /// The signals between the call that [`Script::next_step`] gave last and the next one.
-    pub(super) fn signals(&mut self) -> Result<Vec<Due>> {
-        let mut list = Vec::new();
-        match &mut self.source {
-            Source::Trace(trace) => list.extend(trace.before_call(self.next).filter_map(due)),
-            Source::Recording { events, .. } => {
-                while let Some(next) = events.next()? {
-                    match next.event.kind {
-                        EventKind::Signal(signal) if signal.fault => {}
-                        EventKind::Signal(signal) => list.push(Due {
-                            signal: signal.signal,
-                            info: signal.info.try_into().ok().map(SigInfo),
-                        }),
-                        EventKind::Call(_) => {
-                            events.ahead = Some(next);
-                            break;
-                        }
-                    }
-                }
+    /// No task is put into the states that the recording has of it.
+    pub(super) fn lighten(&mut self) {
+        if !std::mem::replace(&mut self.light, true) {
+            self.queue.iter_mut().for_each(Item::lighten);
+        }
+    }
+
+    /// Whether it is the process's own recording.
+    pub(super) fn is_recording(&self) -> bool {
+        matches!(self.source, Source::Recording { .. })
+    }
+
+    /// What is next; `None` behind the end.
+    pub(super) fn front(&mut self) -> Result<Option<&Item>> {
+        while self.queue.is_empty() {
+            if self.end.is_some_and(|end| self.next > end) || !self.read()? {
+                return Ok(None);
             }
         }
-        // Traces are untrusted.
-        list.retain(|due| (1..=64).contains(&due.signal));
-        Ok(list)
-    }
-}
-
-/// A signal of a trace, unless the program's own instruction raises it again.
-fn due(entry: &Entry) -> Option<Due> {
-    let Entry::Signal { signal, info, .. } = entry else {
-        return None;
-    };
-    let of_fault = matches!(
-        *signal,
-        libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
-    );
-    let sent = match info.field("si_code") {
-        Some(Value::Sym { text, .. }) => text.starts_with("SI_") && text != "SI_KERNEL",
-        Some(code) => code.as_i64().is_some_and(|code| code <= 0),
-        None => false,
-    };
-    (sent || !of_fault).then_some(Due {
-        signal: *signal,
-        info: None,
-    })
-}
-
-/// How many calls a task of a recording makes from this event on; those behind the one with this index are not counted.
-fn calls_from(recording: &Recording, tid: i32, first: u64, enough: usize) -> Result<usize> {
-    let mut calls = 0;
-    for event in recording.events_from(first)? {
-        let event = event?.1;
-        calls += usize::from(event.tid == tid && event.call().is_some());
-        if calls > enough {
-            break;
-        }
-    }
-    Ok(calls)
-}
-
-impl Step {
-    fn of_call(index: usize, call: &Call) -> Step {
-        Step {
-            index,
-            name: call.name.clone(),
-            call: syscall::by_name(&call.name),
-            answer: call.answer.clone(),
-            origin: call.origin.clone(),
-            exact: call.attachment.as_ref().and_then(Attachment::get),
-            values: OnceCell::from(call.args.clone()),
-            notes: call.notes.clone(),
-            used: 0,
-            tsc: VecDeque::new(),
-        }
+        let end = self.end.unwrap_or(usize::MAX);
+        let over = |item: &Item| matches!(&item.kind, Kind::Call(step) if step.index > end);
+        Ok(self.queue.front().filter(|item| !over(item)))
     }
 
-    fn of_event(index: usize, number: u64, event: CallEvent) -> Step {
-        let call = syscall::by_nr(event.nr.into());
-        Step {
-            index,
-            name: call.map_or_else(
-                || format!("syscall_{:#x}", event.nr),
-                |c| c.name.to_string(),
-            ),
-            call,
-            answer: event.ret.map_or(Answer::Never, Answer::from_raw),
-            origin: Origin::Event(number),
-            exact: Some(Arc::new(event)),
-            values: OnceCell::new(),
-            notes: Vec::new(),
-            used: 0,
-            tsc: VecDeque::new(),
-        }
-    }
-
-    /// Its arguments.
-    pub fn values(&self) -> &[Value] {
-        self.values.get_or_init(|| match &self.exact {
-            Some(event) => event.values(),
-            None => Vec::new(),
-        })
-    }
-
-    /// The call, whole.
-    pub fn to_call(&self) -> Call {
-        Call {
-            tid: 0,
-            name: self.name.clone(),
-            args: self.values().to_vec(),
-            answer: self.answer.clone(),
-            notes: self.notes.clone(),
-            origin: self.origin.clone(),
-            attachment: self.exact.clone().map(Attachment::new),
-            remarks: None,
-        }
-    }
-
-    /// The event, where it comes from a recording.
-    pub fn event(&self) -> Option<u64> {
-        match self.origin {
-            Origin::Event(number) => Some(number),
+    /// The index of the call that comes next.
+    pub(super) fn position(&self) -> usize {
+        let mut calls = self.queue.iter().filter_map(|item| match &item.kind {
+            Kind::Call(step) => Some(step.index),
             _ => None,
-        }
+        });
+        calls.next().unwrap_or(self.next)
     }
 
-    /// Where it comes from, for messages.
-    pub fn place(&self) -> String {
-        match &self.origin {
-            Origin::Text { file, line } => format!("{file}:{line}"),
-            Origin::Event(number) => format!("event {number}"),
-            Origin::Made => format!("call {}", self.index),
+    /// Takes what is next.
+    pub(super) fn pop(&mut self) -> Option<Item> {
+        self.queue.pop_front()
+    }
+
+    /// Takes what is next if it is this task's, and like this.
+    pub(super) fn pop_if(
+        &mut self,
+        tid: i32,
+        like: impl FnOnce(&Kind) -> bool,
+    ) -> Result<Option<Item>> {
+        let wanted = self
+            .front()?
+            .is_some_and(|item| item.tid == tid && like(&item.kind));
+        Ok(if wanted { self.pop() } else { None })
+    }
+
+    /// The place in the queue of the first that one of these tasks does, if it is not too far away.
+    fn find(&mut self, of: impl Fn(&Item) -> bool) -> Result<Option<usize>> {
+        let end = self.end.unwrap_or(usize::MAX);
+        let mut weight = 0;
+        for at in 0..MOST_AHEAD {
+            if at == self.queue.len()
+                && (self.next > end || weight > MOST_WEIGHT || !self.read()?)
+            {
+                return Ok(None);
+            }
+            weight += self.queue.get(at).map_or(0, Item::weight);
+            match self.queue.get(at) {
+                Some(Item {
+                    kind: Kind::Call(step),
+                    ..
+                }) if step.index > end => return Ok(None),
+                Some(item) if of(item) => return Ok(Some(at)),
+                _ => {}
+            }
         }
+        Ok(None)
+    }
+
+    /// The next call of a task, whoever comes before.
+    pub(super) fn call_of(&mut self, tid: i32) -> Result<Option<&mut Step>> {
+        let call = |item: &Item| item.tid == tid && matches!(item.kind, Kind::Call(_));
+        let at = self.find(call)?;
+        Ok(at.and_then(|at| match &mut self.queue.get_mut(at)?.kind {
+            Kind::Call(step) => Some(&mut **step),
+            _ => None,
+        }))
+    }
+
+    /// Drops the next call of a task, whoever comes before.
+    pub(super) fn drop_call(&mut self, tid: i32) -> Result<()> {
+        let call = |item: &Item| item.tid == tid && matches!(item.kind, Kind::Call(_));
+        if let Some(at) = self.find(call)? {
+            self.queue.remove(at);
+        }
+        Ok(())
+    }
+
+    /// Takes the first thing that one of these tasks does or meets, whoever comes before.
+    pub(super) fn take_first(&mut self, of: &BTreeSet<i32>) -> Result<Option<Item>> {
+        let counts = |item: &Item| {
+            of.contains(&item.tid)
+                && matches!(
+                    item.kind,
+                    Kind::Call(_) | Kind::Signal(_) | Kind::Gone { .. }
+                )
+        };
+        let at = self.find(counts)?;
+        Ok(at.and_then(|at| self.queue.remove(at)))
+    }
+
+    /// The event of the first call or signal that is left, where the script is a recording.
+    pub(super) fn event(&self) -> Option<u64> {
+        let mut calls = self.queue.iter().filter_map(|item| match &item.kind {
+            Kind::Call(step) => step.event(),
+            _ => None,
+        });
+        calls.next()
     }
 }

@@ -5,6 +5,7 @@ use super::calls::observe;
 use super::driver::{Driver, Next};
 use super::hook::HookSignal;
 use super::outcome::{Injected, Status};
+use super::step::Kind;
 use super::{Error, Result};
 use crate::backtrace::{self, Frame};
 use crate::syscall;
@@ -14,17 +15,23 @@ use crate::tracee::{Regs, Stop, Stopped, Waited, proc, tsc};
 impl Driver<'_> {
     /// Has the signals come that the trace has behind the call that was answered last.
     pub(super) fn collect_signals(&mut self) -> Result<()> {
-        if self.parked.is_none()
-            && let Some(script) = &mut self.script
-            && self.end.is_none_or(|end| script.position() <= end)
+        if self.me.parked.is_some() {
+            return Ok(());
+        }
+        let tid = self.me.tid;
+        while let Some(item) = self
+            .script
+            .pop_if(tid, |kind| matches!(kind, Kind::Signal(_)))?
         {
-            self.due = script.signals()?.into();
+            if let Kind::Signal(due) = item.kind {
+                self.me.due.push_back(due);
+            }
         }
         Ok(())
     }
 
     pub(super) fn send_due(&self, task: &Stopped) {
-        if let Some(due) = self.due.front() {
+        if let Some(due) = self.me.due.front() {
             task.send(due.signal);
         }
     }
@@ -39,19 +46,22 @@ impl Driver<'_> {
             let cpuid = &self.recording.start().cpuid;
             if cpuid.execute(&mut regs, &task.memory()) {
                 task.set_regs(&regs)?;
-                self.segv.restore(&mut task)?;
+                self.me.segv.restore(&mut task)?;
                 return Ok(Next::Resume(task));
             }
             if let Some(instruction) = tsc::Instruction::at(&regs, &task.memory()) {
-                let recorded = self.peek()?.and_then(|step| step.tsc.pop_front());
+                let recorded = self.next_step()?.and_then(|step| step.tsc.pop_front());
+                if recorded.is_none() {
+                    self.leaves_recording();
+                }
                 instruction.execute(&mut regs, recorded.unwrap_or_else(tsc::now));
                 task.set_regs(&regs)?;
-                self.segv.restore(&mut task)?;
+                self.me.segv.restore(&mut task)?;
                 return Ok(Next::Resume(task));
             }
         }
-        if self.due.front().is_some_and(|due| due.signal == signal)
-            && let Some(due) = self.due.pop_front()
+        if self.me.due.front().is_some_and(|due| due.signal == signal)
+            && let Some(due) = self.me.due.pop_front()
         {
             if let Some(info) = due.info {
                 self.since.signal(signal, &info.0);
@@ -65,7 +75,7 @@ impl Driver<'_> {
         let signal = match self.ask_hooks(&task, signal)? {
             Ok(Some(signal)) => signal,
             Ok(None) => {
-                if let Some(mask) = self.waited_under.take() {
+                if let Some(mask) = self.me.waited_under.take() {
                     task.set_sigmask(mask)?;
                 }
                 return Ok(Next::Resume(task));
@@ -80,10 +90,10 @@ impl Driver<'_> {
         }
         let fault = task.siginfo()?.is_fault();
         if !fault && (proc::ignores(tid, signal)? || is_harmless(signal)) {
-            if let Some(mask) = self.waited_under.take() {
+            if let Some(mask) = self.me.waited_under.take() {
                 task.set_sigmask(mask)?;
             }
-            return Ok(Next::Resume(task));
+            return self.go_on(task);
         }
         self.backtrace = self.backtrace_of(&task);
         // Not left to the kernel, whose core dump would run outside.
@@ -100,13 +110,15 @@ impl Driver<'_> {
         task: &Stopped,
         signal: i32,
     ) -> Result<std::result::Result<Option<i32>, String>> {
-        let mut seen = HookSignal::new(signal, task.siginfo()?, (self.pid, self.tid));
-        seen.index = match (&self.step, &self.script) {
-            (Some(step), _) => Some(step.index),
-            (None, Some(script)) => Some(script.position()),
-            (None, None) => None,
-        };
+        let mut seen = HookSignal::new(signal, task.siginfo()?, (self.pid, self.me.tid));
+        seen.index = Some(match &self.me.step {
+            Some(step) => step.index,
+            None => self.script.position(),
+        });
         self.hooks.signal(&mut seen).map_err(Error::Hook)?;
+        if !seen.rules.is_empty() || seen.delivered() != Some(signal) {
+            self.leaves_recording();
+        }
         if !seen.rules.is_empty() {
             self.log.injected.push(Injected {
                 index: seen.index,
@@ -125,7 +137,7 @@ impl Driver<'_> {
     pub(super) fn deliver(&mut self, task: Stopped, signal: i32) -> Result<Next> {
         match task.step_with(signal)?.wait()? {
             Waited::Stopped(mut task, Stop::Signal(libc::SIGTRAP)) => {
-                if let Some(mask) = self.waited_under.take() {
+                if let Some(mask) = self.me.waited_under.take() {
                     // Behind the return address and the mcontext: uc_sigmask of struct rt_sigframe.
                     const SAVED_MASK: u64 = 8 + 40 + 256;
                     let at = task.regs()?.sp().wrapping_add(SAVED_MASK);
@@ -133,8 +145,8 @@ impl Driver<'_> {
                     let now = task.sigmask()?;
                     task.set_sigmask(now | mask)?;
                 }
-                self.segv.after_mask(&task)?;
-                Ok(Next::Resume(task))
+                self.me.segv.after_mask(&task)?;
+                self.go_on(task)
             }
             Waited::Stopped(task, stop) => self.on_stop(task, stop, None),
             Waited::Ended(exit) => Ok(Next::End(Status::Signaled, Some(exit), None)),
@@ -153,7 +165,7 @@ impl Driver<'_> {
         task.to_exit()?;
         regs.interrupt(nr.into(), code);
         task.set_regs(&regs)?;
-        if self.due.is_empty() {
+        if self.me.due.is_empty() {
             // The kernel looks only when there is a signal; this one is dropped when it comes.
             task.send(libc::SIGSTOP);
         }
@@ -162,11 +174,11 @@ impl Driver<'_> {
 
     /// A call that waited under a mask of its own let the next signal in, whatever the mask is now.
     pub(super) fn let_in(&mut self, task: &mut Stopped) -> Result<()> {
-        if let Some(due) = self.due.front() {
+        if let Some(due) = self.me.due.front() {
             let mask = task.sigmask()?;
             let without = mask & !(1 << (due.signal - 1));
             if without != mask {
-                self.waited_under = Some(mask);
+                self.me.waited_under = Some(mask);
                 task.set_sigmask(without)?;
             }
         }

@@ -85,6 +85,7 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     table.set("index", d.index)?;
     table.set("event", d.event)?;
+    table.set("tid", d.tid)?;
     table.set("expected", d.expected.as_str())?;
     table.set("actual", d.actual.as_str())?;
     table.set("arg", d.arg.as_deref())?;

@@ -261,7 +261,10 @@ impl UserData for ProcessHandle {
         methods.add_method("write", |_, this, (addr, bytes): (Value, Value)| {
             let addr = convert::integer(&addr, "an address")? as u64;
             let bytes = convert::bytes(&bytes, "what is written")?;
-            this.with(|process| process.memory().write(addr, &bytes).map_err(raise))
+            this.with(|process| {
+                process.pages = None;
+                process.memory().write(addr, &bytes).map_err(raise)
+            })
         });
         methods.add_method("regs", |lua, this, ()| {
             this.with(|process| {

@@ -4,7 +4,7 @@ use super::task::{Kernel, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Born, CallEvent, ChunkMemory, Frame};
-use crate::syscall::Memory;
+use crate::syscall::CloneArgs;
 use crate::trace::Exit;
 use crate::tracee::{Running, Stop, TaskMemory, Waited, proc};
 
@@ -14,7 +14,6 @@ const VFORK: u64 = libc::CLONE_VFORK as u64;
 const THREAD: u64 = libc::CLONE_THREAD as u64;
 const PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const PARENT_SETTID: u64 = libc::CLONE_PARENT_SETTID as u64;
-const CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
 const CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 const UNTRACED: u64 = libc::CLONE_UNTRACED as u64;
@@ -22,68 +21,15 @@ const UNTRACED: u64 = libc::CLONE_UNTRACED as u64;
 /// More futexes than this in a list of robust ones are an error, as the kernel has it.
 const ROBUST_LIMIT: usize = 2048;
 
-/// What clone(2) and its kin were asked for.
-struct Asked {
-    flags: u64,
-    stack: u64,
-    tls: u64,
-    parent_tid: u64,
-    child_tid: u64,
-    pidfd: u64,
-}
-
-impl Asked {
-    /// `None` where the call makes no task.
-    fn of(event: &CallEvent) -> Option<Asked> {
-        let [a, b, c, d, e, _] = event.args;
-        let none = Asked {
-            flags: 0,
-            stack: 0,
-            tls: 0,
-            parent_tid: 0,
-            child_tid: 0,
-            pidfd: 0,
-        };
-        Some(match i64::from(event.nr) {
-            libc::SYS_fork => none,
-            libc::SYS_vfork => Asked {
-                flags: VM | VFORK,
-                ..none
-            },
-            libc::SYS_clone => Asked {
-                flags: a,
-                stack: b,
-                parent_tid: c,
-                child_tid: d,
-                tls: e,
-                pidfd: c,
-            },
-            libc::SYS_clone3 => {
-                // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
-                let mut words = [0u8; 64];
-                ChunkMemory(&event.ins).read(a, &mut words);
-                let word = |n: usize| {
-                    let (words, _) = words.as_chunks::<8>();
-                    words.get(n).map_or(0, |w| u64::from_le_bytes(*w))
-                };
-                Asked {
-                    flags: word(0),
-                    pidfd: word(1),
-                    child_tid: word(2),
-                    parent_tid: word(3),
-                    stack: word(5).wrapping_add(word(6)),
-                    tls: word(7),
-                }
-            }
-            _ => return None,
-        })
-    }
+/// `None` where the call makes no task.
+fn asked_for(event: &CallEvent) -> Option<CloneArgs> {
+    CloneArgs::of(event.nr, &event.args, &ChunkMemory(&event.ins))
 }
 
 impl Recorder {
     /// Refuses to make a task that could not be recorded; whether its maker will wait for it.
     pub(super) fn check_clone(&self, event: &CallEvent) -> Result<bool> {
-        let Some(asked) = Asked::of(event) else {
+        let Some(asked) = asked_for(event) else {
             return Ok(false);
         };
         if asked.flags & NEWPID != 0 {
@@ -97,7 +43,7 @@ impl Recorder {
 
     /// The task that runs has made another.
     pub(super) fn born(&mut self, me: &mut Task, tid: i32) -> Result<()> {
-        let Some(asked) = me.pending.as_ref().and_then(|p| Asked::of(&p.event)) else {
+        let Some(asked) = me.pending.as_ref().and_then(|p| asked_for(&p.event)) else {
             return Err(self.unsupported("a new task outside of any call", ""));
         };
         self.alive.0.insert(tid);
@@ -120,16 +66,18 @@ impl Recorder {
         if flags & CHILD_CLEARTID != 0 {
             child.clear_tid = asked.child_tid;
         }
-        let given = |flag, value| if flags & flag != 0 { value } else { 0 };
         self.write(Frame::Born(Born {
             tid,
             pid,
             maker: me.tid,
             flags,
             stack: asked.stack,
-            tls: given(libc::CLONE_SETTLS as u64, asked.tls),
-            parent_tid: given(PARENT_SETTID, asked.parent_tid),
-            child_tid: given(CHILD_SETTID | CHILD_CLEARTID, asked.child_tid),
+            tls: asked.given(libc::CLONE_SETTLS, asked.tls),
+            parent_tid: asked.given(libc::CLONE_PARENT_SETTID, asked.parent_tid),
+            child_tid: asked.given(
+                libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID,
+                asked.child_tid,
+            ),
         }))?;
         match waited {
             Waited::Stopped(task, stop) => {
@@ -151,7 +99,7 @@ impl Recorder {
     /// What the kernel wrote to the memory of a task that made another.
     pub(super) fn written_tids(&self, event: &CallEvent, memory: TaskMemory) -> Vec<Chunk> {
         let made = event.ret.is_some_and(|ret| ret > 0);
-        let Some(asked) = Asked::of(event).filter(|_| made) else {
+        let Some(asked) = asked_for(event).filter(|_| made) else {
             return Vec::new();
         };
         let words = [(PARENT_SETTID, asked.parent_tid), (PIDFD, asked.pidfd)];

@@ -21,6 +21,7 @@ pub use checkpoint::CheckpointLimits;
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
 pub use process::{Kept, Place, Process, SharedMemory, Thread};
+pub use space::Pages;
 
 use crate::recording::{Event, Recording};
 use std::sync::Arc;

@@ -2,8 +2,11 @@
 
 use super::execute::{page_end, segment_prot};
 use super::objects::Objects;
-use crate::recording::{CallEvent, DescriptorTable, Effect, Event, Recording, Since};
+use super::signal_state::Masks;
+use super::space::Pages;
+use crate::recording::{Born, CallEvent, DescriptorTable, Effect, Event, Recording, Since};
 use crate::sandbox;
+use crate::syscall::Memory;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Error, Regs, Result, Stopped, TaskMemory, agent, proc};
 use std::cell::RefCell;
@@ -28,7 +31,54 @@ pub struct Thread {
     pub task: Stopped,
     /// Where it stands.
     pub place: Place,
-    pub(super) kept: Kept,
+    /// What the kernel keeps of it.
+    pub kept: Kept,
+}
+
+impl Thread {
+    /// Makes the thread that a task asks for, which stands at the entry of its clone; and tells both the new one's tid as
+    /// [`Born`] has it. The new one stands where it begins.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn born(maker: &mut Stopped, born: &Born) -> Result<Thread> {
+        let mut regs = maker.regs()?;
+        regs.answer(0);
+        if born.stack != 0 {
+            regs.set_sp(born.stack);
+        }
+        if born.flags & libc::CLONE_SETTLS as u64 != 0 {
+            regs.set_fs_base(born.tls);
+        }
+        let (vector, sigmask) = (maker.vector()?, maker.sigmask()?);
+        let mut remote = maker.remote_at_entry()?;
+        let mut task = remote.thread()?;
+        remote.finish()?;
+        let clears = born.flags & libc::CLONE_CHILD_CLEARTID as u64 != 0;
+        let kept = Kept {
+            stack: Masks::default().stack(),
+            clear_tid: if clears { born.child_tid } else { 0 },
+            ..Kept::default()
+        };
+        kept.apply(&mut task, true)?;
+        settle(&mut task, &regs, Some(&vector), sigmask, Place::Between)?;
+        let memory = task.memory();
+        for (flag, at) in [
+            (libc::CLONE_PARENT_SETTID, born.parent_tid),
+            (libc::CLONE_CHILD_SETTID, born.child_tid),
+        ] {
+            if born.flags & flag as u64 != 0 {
+                // As in the kernel, nobody cares whether it can be written.
+                let _ = memory.write(at, &born.tid.to_le_bytes());
+            }
+        }
+        Ok(Thread {
+            tid: born.tid,
+            task,
+            place: Place::Between,
+            kept,
+        })
+    }
 }
 
 /// A process spun off a replay: a copy of its own, stopped, with what is known of the recorded one.
@@ -37,6 +87,9 @@ pub struct Thread {
 pub struct Process {
     /// Its other threads.
     pub threads: Vec<Thread>,
+    /// Threads that have ended, as far as the program knows: one that the kernel takes for the process's first must outlive
+    /// the others, and one that is killed takes them along.
+    pub retired: Vec<Stopped>,
     /// The task that is driven.
     pub task: Stopped,
     /// Where that stands.
@@ -63,6 +116,11 @@ pub struct Process {
     pub kept: Kept,
     /// What makes sandboxes for it.
     pub sandboxes: sandbox::Shared,
+    /// The pid that the kernel knows it by.
+    pub real_pid: i32,
+    /// What jumps have brought so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), for as long as the process
+    /// is in every respect as it was recorded.
+    pub pages: Option<Pages>,
 }
 
 /// Memory that several mappings of a process show; it would be shared with copies of the process, too, were it not
@@ -193,6 +251,32 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Follows a call that the kernel has answered without an error.
+    pub fn follow(&mut self, nr: u32, args: &[u64; 6], memory: &TaskMemory) {
+        match i64::from(nr) {
+            libc::SYS_set_tid_address => self.clear_tid = args[0],
+            libc::SYS_set_robust_list => self.robust = (args[0], args[1]),
+            libc::SYS_sigaltstack if args[0] != 0 => {
+                let mut stack = [0; 24];
+                if memory.read(args[0], &mut stack) == stack.len() {
+                    self.stack = stack;
+                }
+            }
+            libc::SYS_prctl if args[0] == libc::PR_SET_NAME as u64 => {
+                let mut name = [0; 16];
+                let read = memory.read(args[1], &mut name);
+                let end = name[..read].iter().position(|&b| b == 0);
+                self.name = Some(name[..end.unwrap_or(read.min(15))].to_vec());
+            }
+            _ => {}
+        }
+    }
+
+    /// Where zero is written at its end; 0 for nowhere.
+    pub fn clear_tid(&self) -> u64 {
+        self.clear_tid
+    }
+
     /// Tells the kernel. The task is a fresh copy that stands between calls; its registers are lost.
     /// `forked`: it is a fork of the very task, which the kernel has given the same stack and name.
     pub(super) fn apply(&self, task: &mut Stopped, forked: bool) -> Result<()> {
@@ -250,7 +334,7 @@ pub(super) fn settle(
 impl Process {
     /// The pid that the kernel knows it by.
     pub fn real_pid(&self) -> i32 {
-        self.task.tid()
+        self.real_pid
     }
 
     /// Its memory.
@@ -300,6 +384,9 @@ impl Process {
         settle(&mut task, &regs, Some(&vector), sigmask, self.place)?;
         Ok(Process {
             threads,
+            retired: Vec::new(),
+            real_pid: task.tid(),
+            pages: self.pages.clone(),
             task,
             place: self.place,
             recording: Arc::clone(&self.recording),
@@ -360,6 +447,8 @@ impl Process {
         sandbox.seal(&mut task)?;
         settle(&mut task, &regs, Some(&vector), sigmask, self.place)?;
         let process = Process {
+            real_pid: task.tid(),
+            retired: Vec::new(),
             task,
             threads: others,
             shared,

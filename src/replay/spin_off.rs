@@ -25,6 +25,7 @@ impl World {
         // So that the copy has the right vector registers, which the space's process cannot show while it runs.
         space.load(tid, &mut self.tasks)?;
         let shares = space.shares;
+        let pages = space.pages.clone();
         let mut task = space.fork()?;
         let shared = match shares {
             true => SharedMemory::of_copy(&self.objects, &mut task)?,
@@ -52,6 +53,9 @@ impl World {
         settle(&mut task, &regs, None, me.masks.blocked, me.place)?;
         Ok(Process {
             threads,
+            retired: Vec::new(),
+            real_pid: task.tid(),
+            pages: Some(pages),
             task,
             place: me.place,
             recording: Arc::clone(&self.recording),

@@ -6,6 +6,7 @@
 
 mod abi;
 mod capability;
+mod clone;
 mod compare;
 pub mod consts;
 mod control;
@@ -35,6 +36,7 @@ mod table;
 mod tests;
 
 pub use abi::Abi;
+pub use clone::CloneArgs;
 pub use decode::signal_info;
 pub use edit::{
     Edit, EditError, Problem, Step, is_argument, is_member, near_argument, near_member,

@@ -4,6 +4,7 @@ use super::{Error, Result};
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 /// A line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +156,13 @@ pub fn state(tid: i32) -> Option<u8> {
     let stat = std::fs::read(format!("/proc/{tid}/stat")).ok()?;
     let after_comm = stat.iter().rposition(|&b| b == b')')?;
     stat.get(after_comm + 2).copied()
+}
+
+/// How long a task has had the processor; `None` where the kernel does not count that.
+pub fn run_time(tid: i32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;
+    let nanoseconds: u64 = text.split_whitespace().next()?.parse().ok()?;
+    (nanoseconds > 0).then_some(Duration::from_nanos(nanoseconds))
 }
 
 /// The process of a thread.

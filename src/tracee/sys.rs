@@ -246,6 +246,11 @@ pub fn kill(tid: i32, signal: i32) {
     unsafe { libc::kill(tid, signal) };
 }
 
+pub fn tkill(tid: i32, signal: i32) {
+    // SAFETY: as for `kill`.
+    unsafe { libc::syscall(libc::SYS_tkill, tid, signal) };
+}
+
 pub fn tgkill(pid: i32, tid: i32, signal: i32) {
     // SAFETY: as for `kill`.
     unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };

@@ -3,6 +3,7 @@
 use super::sys::{self, SigInfo};
 use super::{Error, Regs, Result, TaskMemory};
 use crate::trace::Exit;
+use std::time::{Duration, Instant};
 
 /// A traced process that is ours to end. Killed and reaped when dropped.
 #[derive(Debug)]
@@ -201,8 +202,16 @@ impl Running {
     /// # Errors
     /// If the kernel refuses, which for our own child means a bug.
     pub fn wait_beside(self, threads: impl Iterator<Item = i32> + Clone) -> Result<Waited> {
+        self.wait_looking(threads, |_| {})
+    }
+
+    fn wait_looking(
+        self,
+        threads: impl Iterator<Item = i32> + Clone,
+        mut now_and_then: impl FnMut(&Running),
+    ) -> Result<Waited> {
         const PATIENT: u32 = 100;
-        const NAP: std::time::Duration = std::time::Duration::from_micros(200);
+        const NAP: Duration = Duration::from_micros(200);
         let mut looks = 0;
         loop {
             if let Some(status) = sys::wait_now(self.owned.tid)? {
@@ -212,12 +221,43 @@ impl Running {
             give_way();
             if looks > PATIENT {
                 std::thread::sleep(NAP);
+                now_and_then(&self);
                 for thread in threads.clone() {
                     // One that is gone already is no child of ours any more.
                     let _ = sys::wait_now(thread);
                 }
             }
         }
+    }
+
+    /// The same, but it is stopped when it has run for so long by itself: the stop is then [`Stop::Attached`].
+    ///
+    /// # Errors
+    /// If the kernel refuses, which for our own child means a bug.
+    pub fn wait_for(
+        self,
+        patience: Duration,
+        threads: impl Iterator<Item = i32> + Clone,
+    ) -> Result<Waited> {
+        let tid = self.owned.tid;
+        let began = Instant::now();
+        let before = super::proc::run_time(tid);
+        let mut patient = true;
+        self.wait_looking(threads, |running| {
+            if !patient || began.elapsed() < patience {
+                return;
+            }
+            // It need not have had the processor all the time.
+            let ran = match (before, super::proc::run_time(tid)) {
+                (Some(before), Some(now)) => now.saturating_sub(before),
+                _ => patience,
+            };
+            if ran * 2 >= patience || began.elapsed() > patience * 20 {
+                patient = false;
+                // One that was killed meanwhile says so itself.
+                let _ = running.interrupt();
+            }
+        })
     }
 
     /// Takes note of what [`super::wait_any`] brought for it.
@@ -403,12 +443,12 @@ impl Stopped {
         Ok(sys::event_message(self.owned.tid)? == u64::from(super::filter::FOREIGN))
     }
 
-    /// Sends it a signal, which it will meet when it is resumed. It is a process's first thread.
+    /// Sends it a signal, which it will meet when it is resumed.
     pub fn send(&self, signal: i32) {
-        self.send_to(self.owned.tid, signal);
+        sys::tkill(self.owned.tid, signal);
     }
 
-    /// The same for any thread of the process `pid`.
+    /// The same, with the code of tgkill(2), to a thread of the process `pid`.
     pub fn send_to(&self, pid: i32, signal: i32) {
         sys::tgkill(pid, self.owned.tid, signal);
     }

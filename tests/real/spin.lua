@@ -33,14 +33,15 @@ end
 -- Whether memory changes that others write to while the copy runs: the copy does not see that.
 local function shares(event)
   local text = tostring(event)
-  return event.name == "shmat" or event.name == "vfork" or text:find "CLONE_VM"
+  return event.name == "shmat" or event.name == "vfork"
+    or text:find "CLONE_VM" and not text:find "CLONE_THREAD"
     or event.name == "mmap" and text:find "PROT_WRITE, MAP_SHARED"
 end
 
 local has_shared = {}
 for event in rr.events { syscall = { "mmap", "shmat", "clone", "clone3" } } do
   -- Whoever is made by vfork has gone its own way before its maker goes on.
-  if shares(event) and not tostring(event):find "CLONE_VFORK" then has_shared[event.tid] = true end
+  if shares(event) and not tostring(event):find "CLONE_VFORK" then has_shared[process_of(event.tid)] = true end
 end
 
 local function alive(tid, n) return life[tid][1] <= n and n <= life[tid][2] end
@@ -75,7 +76,7 @@ local function check(n, tid, copy)
     return "nothing left"
   end
   -- What others write to memory that it shares is in no trace: it may go another way because of that, or wait for ever.
-  local alone = really == 1 and not others and not next(has_shared)
+  local alone = not others and not next(has_shared)
   -- The calls of a trace may be fewer than its events: one that is made again is one.
   local outcome = copy:inject(nil, 0, left == MANY and 9 or nil, { timeout = alone and left == MANY and 10 or 1 })
   local diverged, late = outcome.divergence, outcome.status == "timeout"

@@ -170,6 +170,9 @@ impl Engine<'_> {
         seen.answered(given);
         let ret = self.settle(&mut seen)?;
         self.log.call(&seen, Some(ret));
+        if !executed {
+            seen.give_back()?;
+        }
         if !executed && (ret != regs.ret() || called != seen.asked) {
             regs.set_args(seen.asked);
             regs.set_ret(ret);

@@ -77,6 +77,10 @@ pub(super) fn go_on(
     let mut missing;
     match how.sandbox {
         Sandbox::None => {
+            if !process.retired.is_empty() || process.task.tid() != process.real_pid {
+                // Threads that are no more for the program are still there for the kernel.
+                process = process.fork()?;
+            }
             let state = revive::State {
                 recording: &process.recording,
                 place: process.place,

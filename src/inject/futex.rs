@@ -1,0 +1,110 @@
+//! Futex calls that the trace does not have.
+//!
+//! Driven tasks never wait in the kernel: who waits for a word stands until it has changed, while the others go on. So there
+//! is nobody whom the kernel could wake.
+
+use super::Result;
+use super::driver::{Driver, Next};
+use super::hook::HookCall;
+use super::task::Waits;
+use crate::replay::Place;
+use crate::syscall::Memory;
+use crate::tracee::{Regs, Stopped, TaskMemory};
+
+const TID_MASK: u32 = 0x3fff_ffff;
+const WAITERS: u32 = 0x8000_0000;
+
+/// The word; `None` where nothing is there.
+pub fn word(memory: &TaskMemory, addr: u64) -> Option<u32> {
+    let mut word = [0; 4];
+    (memory.read(addr, &mut word) == 4).then(|| u32::from_le_bytes(word))
+}
+
+impl Driver<'_> {
+    /// Answers a futex call by itself.
+    pub(super) fn futex(&mut self, task: Stopped, regs: Regs, seen: HookCall) -> Result<Next> {
+        let [addr, op, value, timeout, ..] = seen.args;
+        let value = value as u32;
+        let Some(now) = word(&seen.memory, addr) else {
+            return self.conclude(task, regs, seen, -i64::from(libc::EFAULT));
+        };
+        let failed = |errno: i32| -i64::from(errno);
+        let ret = match op as i32 & libc::FUTEX_CMD_MASK {
+            libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_WAIT_REQUEUE_PI
+                if now != value =>
+            {
+                failed(libc::EAGAIN)
+            }
+            libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_WAIT_REQUEUE_PI => {
+                return self.wait_for_word(task, seen, value, timeout != 0, false);
+            }
+            libc::FUTEX_LOCK_PI | libc::FUTEX_LOCK_PI2 | libc::FUTEX_TRYLOCK_PI => {
+                let tries = op as i32 & libc::FUTEX_CMD_MASK == libc::FUTEX_TRYLOCK_PI;
+                match now & TID_MASK {
+                    0 => self.take_word(&seen, addr)?,
+                    owner if owner == self.me.tid as u32 => failed(libc::EDEADLK),
+                    _ if tries => failed(libc::EAGAIN),
+                    _ => {
+                        self.shared
+                            .write(seen.memory, addr, &(now | WAITERS).to_le_bytes())?;
+                        return self.wait_for_word(task, seen, now | WAITERS, timeout != 0, true);
+                    }
+                }
+            }
+            libc::FUTEX_UNLOCK_PI if now & TID_MASK == self.me.tid as u32 => {
+                self.shared.write(seen.memory, addr, &[0; 4])?;
+                0
+            }
+            libc::FUTEX_UNLOCK_PI => failed(libc::EPERM),
+            libc::FUTEX_CMP_REQUEUE | libc::FUTEX_CMP_REQUEUE_PI if now != seen.args[5] as u32 => {
+                failed(libc::EAGAIN)
+            }
+            // It changes the second word, and wakes.
+            libc::FUTEX_WAKE_OP => {
+                return Ok(Next::ToExit(task, Box::new(seen)));
+            }
+            _ => 0,
+        };
+        self.conclude(task, regs, seen, ret)
+    }
+
+    fn take_word(&self, seen: &HookCall, addr: u64) -> Result<i64> {
+        let own = self.me.tid as u32;
+        self.shared.write(seen.memory, addr, &own.to_le_bytes())?;
+        Ok(0)
+    }
+
+    fn wait_for_word(
+        &mut self,
+        task: Stopped,
+        seen: HookCall,
+        value: u32,
+        limited: bool,
+        locks: bool,
+    ) -> Result<Next> {
+        let waits = Waits {
+            addr: seen.args[0],
+            call: Box::new(seen),
+            value,
+            limited,
+            locks,
+        };
+        self.rest(task, Place::Entry, Some(waits));
+        self.turn()
+    }
+
+    /// Goes on with a task that has waited; `given_up`: although the word is what it was.
+    pub(super) fn waited(&mut self, task: Stopped, waits: Waits, given_up: bool) -> Result<Next> {
+        let regs = task.regs()?;
+        let seen = *waits.call;
+        let ret = match given_up {
+            true if waits.limited => -i64::from(libc::ETIMEDOUT),
+            // Programs must expect to be woken for nothing.
+            true if waits.locks => -i64::from(libc::EINTR),
+            true => 0,
+            false if waits.locks => return self.futex(task, regs, seen),
+            false => 0,
+        };
+        self.conclude(task, regs, seen, ret)
+    }
+}

@@ -1,0 +1,106 @@
+//! Tasks that were preempted as they ran.
+//!
+//! There is no telling at which instruction that was. As long as the process is in every respect as it was recorded, the
+//! task is put into the state that was written down. Once anything is different (a hook has had a say, a call was
+//! made or left out), it runs for a while instead.
+
+use super::Result;
+use super::driver::Driver;
+use super::hook::{Decision, HookCall};
+use super::step::{Kind, Step};
+use crate::recording::Jump;
+use crate::replay::Pages;
+use crate::tracee::{Regs, Stopped, agent};
+use std::collections::VecDeque;
+
+impl Driver<'_> {
+    /// Something is not as it was recorded.
+    #[track_caller]
+    pub(super) fn leaves_recording(&mut self) {
+        if self.pages.take().is_some() {
+            let by = std::panic::Location::caller();
+            tracing::debug!(
+                "task {} is not as it was recorded any more ({}:{})",
+                self.me.tid,
+                by.file(),
+                by.line()
+            );
+        }
+        self.script.lighten();
+    }
+
+    /// The same if the hooks have had a say in a call, which would have returned that.
+    #[track_caller]
+    pub(super) fn heed(&mut self, seen: &HookCall, given: Option<i64>, before: usize) {
+        let as_recorded = seen.decision == Decision::Default
+            && seen.args == seen.asked
+            && seen.ret == given
+            && seen.before.len() == before
+            && seen.signal.is_none()
+            && self.delayed.is_zero();
+        if !as_recorded {
+            self.leaves_recording();
+        }
+    }
+
+    /// The same if an expected call is not quite the one that was recorded.
+    #[track_caller]
+    pub(super) fn compare_registers(&mut self, seen: &HookCall) {
+        let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
+        let formal = seen.call.args.len().min(6);
+        if exact.is_none_or(|event| event.args[..formal] != seen.asked[..formal]) {
+            self.leaves_recording();
+        }
+    }
+
+    /// A task that stands between calls goes to where it was preempted, if that is possible.
+    pub(super) fn jump(&mut self, task: &mut Stopped, jump: &Jump) -> Result<bool> {
+        let (Some(mut pages), Ok(words)) = (self.pages.take(), jump.regs.as_slice().try_into())
+        else {
+            return Ok(false);
+        };
+        let touches = |addr: u64, len: usize| agent::is_touched(addr, len as u64);
+        let ours = jump
+            .pages
+            .iter()
+            .any(|chunk| touches(chunk.addr, chunk.data.len()));
+        if ours || jump.vector.len() != task.vector()?.len() {
+            return Ok(false);
+        }
+        let memory = task.memory();
+        for chunk in jump.pages.iter().chain(&Pages::follow(&mut pages, jump)) {
+            self.shared.write(memory, chunk.addr, &chunk.data)?;
+        }
+        let mut regs = Regs::from_words(words);
+        regs.set_ip(regs.ip());
+        task.set_vector(&jump.vector)?;
+        task.set_regs(&regs)?;
+        self.pages = Some(pages);
+        Ok(true)
+    }
+
+    /// The task runs instead, and reads these values of the time stamp counter.
+    pub(super) fn reads(&mut self, tid: i32, tsc: VecDeque<u64>) -> Result<()> {
+        if let Some(step) = self.script.call_of(tid)? {
+            for value in tsc.into_iter().rev() {
+                step.tsc.push_front(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes over what else there is of a state that the task is not put into.
+    pub(super) fn skip_pieces(&mut self, tid: i32) -> Result<()> {
+        let piece = |kind: &Kind| matches!(kind, Kind::Spin(..));
+        while self.script.pop_if(tid, piece)?.is_some() {}
+        Ok(())
+    }
+
+    /// The call that comes next of the task that runs, whoever comes before.
+    pub(super) fn next_step(&mut self) -> Result<Option<&mut Step>> {
+        match &mut self.me.step {
+            Some(step) => Ok(Some(step)),
+            None => self.script.call_of(self.me.tid),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A recording as a script: what the tasks of one process did, in the order in which it was written.
+
+use super::Result;
+use super::step::{Due, Item, Kind, Step};
+use crate::recording::{Born, CallEvent, Effect, Event, EventKind, Frame, Frames};
+use crate::tracee::SigInfo;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The frames between a task's birth and its maker's return are looked through so far.
+const MOST_AHEAD: usize = 4096;
+
+/// What the tasks of a process did.
+pub struct Recorded {
+    frames: Frames,
+    pid: i32,
+    tids: BTreeSet<i32>,
+    /// The number of the next event.
+    number: u64,
+    /// How many calls there were.
+    index: usize,
+    /// An event has come: what is before the first one has happened already.
+    begun: bool,
+    tsc: BTreeMap<i32, VecDeque<u64>>,
+    ahead: VecDeque<Frame>,
+    /// Calls that have been given at their new task's birth, by event.
+    early: BTreeSet<u64>,
+    /// The task to which the last event was a fault.
+    faulted: Option<i32>,
+}
+
+impl Recorded {
+    /// `frames` begin behind the event before this one.
+    pub fn new(frames: Frames, number: u64, pid: i32, tids: &[i32]) -> Recorded {
+        Recorded {
+            frames,
+            pid,
+            tids: tids.iter().copied().collect(),
+            number,
+            index: 0,
+            begun: false,
+            tsc: BTreeMap::new(),
+            ahead: VecDeque::new(),
+            early: BTreeSet::new(),
+            faulted: None,
+        }
+    }
+
+    fn frame(&mut self) -> Result<Option<Frame>> {
+        match self.ahead.pop_front() {
+            Some(frame) => Ok(Some(frame)),
+            None => Ok(self.frames.next_frame()?),
+        }
+    }
+
+    /// What is next.
+    pub fn next(&mut self) -> Result<Option<Item>> {
+        while !self.tids.is_empty() {
+            let Some(frame) = self.frame()? else {
+                break;
+            };
+            match frame {
+                Frame::Event(event) => {
+                    self.begun = true;
+                    let number = self.number;
+                    self.number += 1;
+                    if let Some(item) = self.event(number, event) {
+                        return Ok(Some(item));
+                    }
+                }
+                Frame::End { .. } => break,
+                _ if !self.begun => {}
+                Frame::Tsc { tid, values } if self.tids.contains(&tid) => {
+                    self.tsc.entry(tid).or_default().extend(values);
+                }
+                Frame::Born(born) if born.pid == self.pid && born.tid != self.pid => {
+                    if let Some(item) = self.born(&born)? {
+                        return Ok(Some(item));
+                    }
+                }
+                Frame::Run { tid } if self.tids.contains(&tid) => {
+                    let kind = Kind::Run;
+                    return Ok(Some(Item { tid, kind }));
+                }
+                Frame::Jump(jump) if self.tids.contains(&jump.tid) => {
+                    let tid = jump.tid;
+                    let tsc = self.tsc.remove(&tid).unwrap_or_default();
+                    let kind = Kind::Spin(Box::new(jump), tsc);
+                    return Ok(Some(Item { tid, kind }));
+                }
+                Frame::Gone { tid, exit, left } if self.tids.remove(&tid) => {
+                    let by_fault = self.faulted == Some(tid);
+                    let kind = Kind::Gone {
+                        exit,
+                        left,
+                        by_fault,
+                    };
+                    return Ok(Some(Item { tid, kind }));
+                }
+                Frame::Poke { tid, chunks } if self.tids.contains(&tid) => {
+                    let kind = Kind::Poke(chunks);
+                    return Ok(Some(Item { tid, kind }));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn event(&mut self, number: u64, event: Event) -> Option<Item> {
+        let tid = event.tid;
+        if !self.tids.contains(&tid) {
+            return None;
+        }
+        self.faulted = None;
+        let kind = match event.kind {
+            // The instruction raises it again.
+            EventKind::Signal(signal) if signal.fault => {
+                self.faulted = Some(tid);
+                return None;
+            }
+            EventKind::Signal(signal) => Kind::Signal(Due {
+                signal: signal.signal,
+                info: signal.info.try_into().ok().map(SigInfo),
+            }),
+            EventKind::Call(_) if self.early.remove(&number) => Kind::Run,
+            EventKind::Call(call) => Kind::Call(Box::new(self.step(number, tid, call))),
+        };
+        Some(Item { tid, kind })
+    }
+
+    fn step(&mut self, number: u64, tid: i32, call: CallEvent) -> Step {
+        if matches!(call.effect, Effect::Exec(_)) {
+            self.tids = BTreeSet::from([self.pid]);
+        }
+        let mut step = Step::of_event(self.index, number, call);
+        self.index += 1;
+        step.tsc = self.tsc.remove(&tid).unwrap_or_default();
+        step
+    }
+
+    /// A thread is made while its maker stands in the call: that is answered here already, but its maker only goes on
+    /// where it was recorded to.
+    fn born(&mut self, born: &Born) -> Result<Option<Item>> {
+        self.tids.insert(born.tid);
+        let mut number = self.number;
+        for at in 0..MOST_AHEAD {
+            if at == self.ahead.len() {
+                let Some(frame) = self.frames.next_frame()? else {
+                    break;
+                };
+                self.ahead.push_back(frame);
+            }
+            match &self.ahead[at] {
+                Frame::Event(event) if event.tid == born.maker => {
+                    let made = event.call().filter(|c| c.ret == Some(born.tid.into()));
+                    let Some(call) = made.cloned() else {
+                        break;
+                    };
+                    self.early.insert(number);
+                    let mut step = self.step(number, born.maker, call);
+                    step.stays = true;
+                    let (tid, kind) = (born.maker, Kind::Call(Box::new(step)));
+                    return Ok(Some(Item { tid, kind }));
+                }
+                Frame::Event(_) => number += 1,
+                Frame::Gone { tid, .. } if *tid == born.maker => break,
+                _ => {}
+            }
+        }
+        // Its maker never learned of it.
+        self.tids.remove(&born.tid);
+        Ok(None)
+    }
+}

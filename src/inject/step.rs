@@ -1,0 +1,174 @@
+//! What a script is made of: one thing after the other that a task does, or that happens to it.
+
+use crate::image::Chunk;
+use crate::recording::{CallEvent, Jump};
+use crate::syscall::{self, Syscall};
+use crate::trace::{Answer, Attachment, Call, Exit, Field, Origin, Value};
+use crate::tracee::SigInfo;
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Something that a task of the process does, or that happens to it.
+pub(super) struct Item {
+    /// The task, by its recorded tid.
+    pub tid: i32,
+    /// What.
+    pub kind: Kind,
+}
+
+impl Item {
+    /// How much memory it takes, about.
+    pub fn weight(&self) -> usize {
+        let len = |chunks: &[Chunk]| chunks.iter().map(|chunk| chunk.data.len()).sum::<usize>();
+        match &self.kind {
+            Kind::Call(step) => step
+                .exact
+                .as_ref()
+                .map_or(0, |event| len(&event.ins) + len(&event.outs)),
+            Kind::Spin(jump, _) => len(&jump.pages),
+            Kind::Poke(chunks) => len(chunks),
+            _ => 0,
+        }
+    }
+
+    /// Forgets the state that a task is not put into.
+    pub fn lighten(&mut self) {
+        if let Kind::Spin(jump, _) = &mut self.kind {
+            jump.pages = Vec::new();
+        }
+    }
+}
+
+/// What a task does.
+pub(super) enum Kind {
+    /// It makes a call.
+    Call(Box<Step>),
+    /// It gets a signal.
+    Signal(Due),
+    /// It begins to run: a new one, or one that was preempted.
+    Run,
+    /// It ran by itself until it was preempted in this state, and read these values of the time stamp counter.
+    Spin(Box<Jump>, VecDeque<u64>),
+    /// It is no more.
+    Gone {
+        /// How it ended.
+        exit: Exit,
+        /// What the kernel wrote to memory that others have, too.
+        left: Vec<Chunk>,
+        /// Whether an instruction of its own ended it.
+        by_fault: bool,
+    },
+    /// What others do has changed its memory.
+    Poke(Vec<Chunk>),
+}
+
+/// A signal that came between two calls, and not of the program's own fault.
+pub(super) struct Due {
+    pub signal: i32,
+    pub info: Option<SigInfo>,
+}
+
+/// One expected call.
+pub(super) struct Step {
+    /// Its index in the trace.
+    pub index: usize,
+    /// Its name, as written.
+    pub name: String,
+    /// Its description, where there is such a call.
+    pub call: Option<&'static Syscall>,
+    /// Its answer.
+    pub answer: Answer,
+    /// Where it came from.
+    pub origin: Origin,
+    /// The registers and memory, where they are known exactly.
+    pub exact: Option<Arc<CallEvent>>,
+    values: OnceCell<Vec<Value>>,
+    /// What a text says about the result besides.
+    pub notes: Vec<Field>,
+    /// How many bytes of its data the process has been given already.
+    pub used: u64,
+    /// Values of the time stamp counter that the task reads before it.
+    pub tsc: VecDeque<u64>,
+    /// Its task does not go on by itself once it is answered.
+    pub stays: bool,
+}
+
+impl Step {
+    /// A call of a trace.
+    pub fn of_call(index: usize, call: &Call) -> Step {
+        Step {
+            index,
+            name: call.name.clone(),
+            call: syscall::by_name(&call.name),
+            answer: call.answer.clone(),
+            origin: call.origin.clone(),
+            exact: call.attachment.as_ref().and_then(Attachment::get),
+            values: OnceCell::from(call.args.clone()),
+            notes: call.notes.clone(),
+            used: 0,
+            tsc: VecDeque::new(),
+            stays: false,
+        }
+    }
+
+    /// A call of a recording.
+    pub fn of_event(index: usize, number: u64, event: CallEvent) -> Step {
+        let call = syscall::by_nr(event.nr.into());
+        Step {
+            index,
+            name: call.map_or_else(
+                || format!("syscall_{:#x}", event.nr),
+                |c| c.name.to_string(),
+            ),
+            call,
+            answer: event.ret.map_or(Answer::Never, Answer::from_raw),
+            origin: Origin::Event(number),
+            exact: Some(Arc::new(event)),
+            values: OnceCell::new(),
+            notes: Vec::new(),
+            used: 0,
+            tsc: VecDeque::new(),
+            stays: false,
+        }
+    }
+
+    /// Its arguments.
+    pub fn values(&self) -> &[Value] {
+        self.values.get_or_init(|| match &self.exact {
+            Some(event) => event.values(),
+            None => Vec::new(),
+        })
+    }
+
+    /// The call, whole.
+    pub fn to_call(&self) -> Call {
+        Call {
+            tid: 0,
+            name: self.name.clone(),
+            args: self.values().to_vec(),
+            answer: self.answer.clone(),
+            notes: self.notes.clone(),
+            origin: self.origin.clone(),
+            attachment: self.exact.clone().map(Attachment::new),
+            remarks: None,
+        }
+    }
+
+    /// The event, where it comes from a recording.
+    pub fn event(&self) -> Option<u64> {
+        match self.origin {
+            Origin::Event(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Where it comes from, for messages.
+    pub fn place(&self) -> String {
+        match &self.origin {
+            Origin::Text { file, line } => format!("{file}:{line}"),
+            Origin::Event(number) => format!("event {number}"),
+            Origin::Made => format!("call {}", self.index),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the driver knows of each task of the process.
+
+use super::hook::HookCall;
+use super::step::{Due, Step};
+use crate::replay::{Kept, Place};
+use crate::tracee::Stopped;
+use crate::tracee::segv::SegvState;
+use std::collections::VecDeque;
+
+/// A task's own state.
+#[derive(Default)]
+pub struct Me {
+    /// Its recorded tid.
+    pub tid: i32,
+    /// What a trapped read of the time stamp counter must not undo.
+    pub segv: SegvState,
+    /// What the kernel keeps of it.
+    pub kept: Kept,
+    /// The call that is expected of it, once it is its turn.
+    pub step: Option<Step>,
+    /// Calls that were cut short and not made again at once: it may come back to them.
+    pub cut: Vec<Step>,
+    /// The call that is expected after one of those.
+    pub parked: Option<Step>,
+    /// Signals of the trace that are to come before its next call, one at a time.
+    pub due: VecDeque<Due>,
+    /// The signal mask while it waits in a call with another, which its handler gives back.
+    pub waited_under: Option<u64>,
+    /// It does not go on by itself: the script says when.
+    pub stays: bool,
+    /// It has made its last call.
+    pub over: bool,
+    /// How often in a row it was stopped without having made a call, and when it is to run again (see
+    /// [`super::turns`]).
+    pub spins: u32,
+    pub stuck_until: u64,
+    /// How often it was woken for nothing.
+    pub woken: u32,
+}
+
+impl Me {
+    pub fn new(tid: i32, segv: SegvState, kept: Kept) -> Me {
+        Me {
+            tid,
+            segv,
+            kept,
+            ..Me::default()
+        }
+    }
+}
+
+/// A task that stands while another one runs.
+pub struct Resting {
+    pub me: Me,
+    pub task: Stopped,
+    pub place: Place,
+    pub waits: Option<Waits>,
+}
+
+/// A task that waits in a futex call that the trace does not have.
+pub struct Waits {
+    pub call: Box<HookCall>,
+    /// The word, and the value at which it waits.
+    pub addr: u64,
+    pub value: u32,
+    /// The call has a time limit.
+    pub limited: bool,
+    /// The call takes the word for itself: `FUTEX_LOCK_PI`.
+    pub locks: bool,
+}

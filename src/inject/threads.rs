@@ -1,0 +1,135 @@
+//! Threads of the driven process that are made, and that end.
+
+use super::Result;
+use super::driver::{Driver, Next};
+use super::hook::HookCall;
+use super::outcome::Status;
+use super::task::{Me, Resting, Waits};
+use crate::image::Chunk;
+use crate::recording::Born;
+use crate::replay::{Place, Thread};
+use crate::syscall::CloneArgs;
+use crate::trace::Exit;
+use crate::tracee::{Stopped, agent};
+
+impl Driver<'_> {
+    /// Makes the thread that a call has made by the trace; `ret` is the thread's tid. Other processes are not made.
+    pub(super) fn make_thread(
+        &mut self,
+        task: &mut Stopped,
+        seen: &HookCall,
+        ret: i64,
+    ) -> Result<()> {
+        let asked = CloneArgs::of(seen.call.nr, &seen.args, &seen.memory);
+        let Some(asked) = asked.filter(|asked| asked.has(libc::CLONE_THREAD | libc::CLONE_VM))
+        else {
+            return Ok(());
+        };
+        let tid = ret as i32;
+        // One that was spun off together with its maker, before that has learned of it.
+        let known = self.resting.contains_key(&tid) || tid == self.me.tid;
+        if known || ret <= 0 || i64::from(tid) != ret {
+            return Ok(());
+        }
+        let both = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
+        let born = Born {
+            tid,
+            pid: self.pid,
+            maker: self.me.tid,
+            flags: asked.flags,
+            stack: asked.stack,
+            tls: asked.tls,
+            parent_tid: asked.given(libc::CLONE_PARENT_SETTID, asked.parent_tid),
+            child_tid: asked.given(both, asked.child_tid),
+        };
+        let Thread {
+            tid,
+            task,
+            place,
+            kept,
+        } = Thread::born(task, &born)?;
+        let resting = Resting {
+            me: Me::new(tid, self.me.segv.clone(), kept),
+            task,
+            place,
+            waits: None,
+        };
+        self.resting.insert(tid, resting);
+        Ok(())
+    }
+
+    /// The process, or one of its threads, is about to end.
+    pub(super) fn leave(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
+        self.log.call(seen, None);
+        let code = seen.args[0] as i32 & 0xff;
+        if self.resting.is_empty() && self.retired.is_empty() {
+            return Ok(Next::Resume(task));
+        }
+        if seen.call.name == "exit" && self.me.tid == self.pid {
+            self.first_code = Some(code);
+        }
+        if seen.call.name == "exit_group" || self.resting.is_empty() {
+            // The kernel would wait for threads that stand still.
+            let code = match (seen.call.name, self.first_code) {
+                ("exit", Some(first)) => first,
+                _ => code,
+            };
+            let exit = Exit::Code(code);
+            return Ok(Next::End(Status::Exited, Some(exit), None));
+        }
+        self.last = self.me.tid;
+        if task.tid() != self.real_pid {
+            self.me.over = true;
+            return Ok(Next::Resume(task));
+        }
+        let word = self.me.kept.clear_tid();
+        self.retired.push(task);
+        if word != 0 {
+            self.write_left(&[Chunk {
+                addr: word,
+                data: vec![0; 4],
+            }]);
+        }
+        self.turn()
+    }
+
+    /// Writes to the process's memory; as in the kernel, nobody cares whether that is possible.
+    pub(super) fn write_left(&self, chunks: &[Chunk]) {
+        let Some(memory) = self.memory() else {
+            return;
+        };
+        for chunk in chunks {
+            if !agent::is_touched(chunk.addr, chunk.data.len() as u64) {
+                let _ = self.shared.write(memory, chunk.addr, &chunk.data);
+            }
+        }
+    }
+
+    /// The trace says that a task is no more.
+    pub(super) fn gone(&mut self, tid: i32, exit: Exit, left: &[Chunk]) -> Option<Next> {
+        self.write_left(left);
+        let there = self.resting.remove(&tid)?;
+        self.retired.push(there.task);
+        if !self.resting.is_empty() {
+            return None;
+        }
+        let status = match exit {
+            Exit::Code(_) => Status::Exited,
+            Exit::Signal { .. } => Status::Signaled,
+        };
+        Some(Next::End(status, Some(exit), None))
+    }
+
+    /// Puts the task that ran aside.
+    pub(super) fn rest(&mut self, task: Stopped, place: Place, waits: Option<Waits>) {
+        let me = std::mem::take(&mut self.me);
+        let tid = me.tid;
+        let resting = Resting {
+            me,
+            task,
+            place,
+            waits,
+        };
+        self.resting.insert(tid, resting);
+    }
+}

@@ -1,0 +1,329 @@
+//! Whose turn it is: one task runs at a time, in the order of the script.
+//!
+//! A task whose call has been answered runs on to its next call, and stands there until that is the script's
+//! next one. Where a task waits for others in the trace's order that it did not meet there (it looks at a word
+//! again and again, or waits for one in a call that the trace does not have), the others go on first.
+
+use super::driver::{Driver, Next};
+use super::outcome::Status;
+use super::step::{Item, Kind};
+use super::{Result, futex};
+use crate::replay::Place;
+use crate::tracee::{Stopped, TaskMemory};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long a task runs by itself before the others come in: where the trace says that it was interrupted, where it
+/// has spun before, and where nothing says that it might.
+const SLICE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long to wait before a task is told that it was woken for nothing.
+const NAP: Duration = Duration::from_millis(1);
+
+impl Driver<'_> {
+    /// How long the task may run on; `None` for as long as it likes.
+    pub(super) fn slice(&self) -> Option<Duration> {
+        if self.me.over {
+            return None;
+        }
+        if self.spins {
+            return Some(SLICE);
+        }
+        let others = !self.resting.is_empty() && self.pages.is_none();
+        others.then_some(if self.me.spins > 0 { SLICE } else { PATIENCE })
+    }
+
+    /// The memory of the process, through a task that stands.
+    pub(super) fn memory(&self) -> Option<TaskMemory> {
+        let resting = self.resting.values().map(|resting| &resting.task);
+        resting.chain(&self.retired).next().map(Stopped::memory)
+    }
+
+    /// The task ran for a while without making a call.
+    pub(super) fn spun(&mut self, task: Stopped) -> Result<Next> {
+        if self.limit.expired() {
+            return Ok(Next::End(Status::Timeout, None, None));
+        }
+        if !std::mem::take(&mut self.spins) {
+            // What it waits for may take long: the more often it did so in vain, the longer it stands.
+            self.me.stuck_until = self.progress + (1 << self.me.spins.min(8));
+            self.me.spins += 1;
+        }
+        self.rest(task, Place::Between, None);
+        self.turn()
+    }
+
+    /// Resumes a task that has been answered, unless the script has something else for it now.
+    pub(super) fn go_on(&mut self, mut task: Stopped) -> Result<Next> {
+        let stays = std::mem::take(&mut self.me.stays);
+        let tid = self.me.tid;
+        let script = &mut self.script;
+        let spin = script.pop_if(tid, |kind| matches!(kind, Kind::Spin(..)))?;
+        if let Some(Item {
+            kind: Kind::Spin(jump, tsc),
+            ..
+        }) = spin
+        {
+            if self.jump(&mut task, &jump)? {
+                self.rest(task, Place::Between, None);
+                return self.turn();
+            }
+            self.reads(tid, tsc)?;
+            self.spins = true;
+            self.skip_pieces(tid)?;
+            return Ok(Next::Resume(task));
+        }
+        if self.me.due.is_empty() {
+            self.collect_signals()?;
+            self.send_due(&task);
+        }
+        let script = &mut self.script;
+        let run = script.pop_if(tid, |kind| matches!(kind, Kind::Run))?;
+        let gone = script.front()?.is_some_and(|item| {
+            let ends = matches!(
+                item.kind,
+                Kind::Gone {
+                    by_fault: false,
+                    ..
+                }
+            );
+            item.tid == tid && ends
+        });
+        if gone || stays && run.is_none() {
+            self.rest(task, Place::Between, None);
+            return self.turn();
+        }
+        Ok(Next::Resume(task))
+    }
+
+    /// Whether the script's next call is the task's that runs.
+    pub(super) fn is_my_turn(&mut self) -> Result<bool> {
+        if self.me.step.is_some() {
+            return Ok(true);
+        }
+        let tid = self.me.tid;
+        let alone = self.resting.is_empty();
+        Ok(match self.script.front()? {
+            Some(item) => item.tid == tid && matches!(item.kind, Kind::Call(_)),
+            None => alone,
+        })
+    }
+
+    /// Whether a task that stands can do something.
+    fn can_go(&self, tid: i32) -> bool {
+        let Some(resting) = self.resting.get(&tid) else {
+            return false;
+        };
+        match (&resting.waits, resting.place) {
+            _ if resting.me.over => false,
+            (Some(waits), _) => {
+                futex::word(&resting.task.memory(), waits.addr) != Some(waits.value)
+            }
+            (None, Place::Between) => resting.me.stuck_until <= self.progress,
+            (None, Place::Entry) => true,
+        }
+    }
+
+    /// Whether it takes others until a task can do something.
+    fn is_awaited(&self, tid: i32) -> bool {
+        let over = self.resting.get(&tid).is_none_or(|r| r.me.over);
+        !over && !self.can_go(tid)
+    }
+
+    /// Goes on with whoever is next. No task runs.
+    pub(super) fn turn(&mut self) -> Result<Next> {
+        loop {
+            if self.limit.expired() {
+                return Ok(Next::End(Status::Timeout, None, None));
+            }
+            // Those whose turn it is already, in order.
+            let holders = self.resting.values();
+            let holders = holders.filter_map(|r| Some((r.me.step.as_ref()?.index, r.me.tid)));
+            let mut holders: Vec<(usize, i32)> = holders.collect();
+            holders.sort_unstable();
+            if let Some(&(_, tid)) = holders.iter().find(|&&(_, tid)| self.can_go(tid)) {
+                return self.attend(tid);
+            }
+            let next = self
+                .script
+                .front()?
+                .map(|item| (item.tid, matches!(item.kind, Kind::Call(_))));
+            match next {
+                Some((tid, true)) if self.is_awaited(tid) => {}
+                Some(_) => {
+                    if let Some(item) = self.script.pop()
+                        && let Some(next) = self.play(item)?
+                    {
+                        return Ok(next);
+                    }
+                    continue;
+                }
+                None if holders.is_empty() => return self.at_script_end(),
+                None => {}
+            }
+            return self.out_of_turn();
+        }
+    }
+
+    /// Does what the script has next; `None` where that sets nobody going.
+    fn play(&mut self, item: Item) -> Result<Option<Next>> {
+        let tid = item.tid;
+        match item.kind {
+            Kind::Gone { exit, left, .. } => return Ok(self.gone(tid, exit, &left)),
+            Kind::Poke(chunks) => {
+                self.write_left(&chunks);
+                return Ok(None);
+            }
+            _ => {}
+        }
+        let Some(resting) = self.resting.get_mut(&tid) else {
+            return Ok(None);
+        };
+        match item.kind {
+            Kind::Call(step) => {
+                if resting.me.over {
+                    return Ok(None);
+                }
+                resting.me.step = Some(*step);
+                self.attend(tid).map(Some)
+            }
+            Kind::Signal(due) => {
+                resting.me.due.push_back(due);
+                let Some((mut task, place)) = self.wake(tid) else {
+                    return Ok(None);
+                };
+                if place == Place::Entry {
+                    // It came just before the call, which is made again.
+                    let mut regs = task.regs()?;
+                    regs.rewind(regs.nr() as u64);
+                    task.set_regs(&regs)?;
+                }
+                self.collect_signals()?;
+                self.let_in(&mut task)?;
+                self.send_due(&task);
+                Ok(Some(Next::Resume(task)))
+            }
+            Kind::Run if resting.place == Place::Between => {
+                let Some((task, _)) = self.wake(tid) else {
+                    return Ok(None);
+                };
+                self.go_on(task).map(Some)
+            }
+            Kind::Spin(jump, tsc) if resting.place == Place::Between => {
+                let Some((mut task, place)) = self.wake(tid) else {
+                    return Ok(None);
+                };
+                if self.jump(&mut task, &jump)? {
+                    self.rest(task, place, None);
+                    return Ok(None);
+                }
+                self.reads(tid, tsc)?;
+                self.spins = true;
+                self.skip_pieces(tid)?;
+                Ok(Some(Next::Resume(task)))
+            }
+            Kind::Run | Kind::Spin(..) => {
+                self.leaves_recording();
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Goes on with this task.
+    fn attend(&mut self, tid: i32) -> Result<Next> {
+        let waits = self
+            .resting
+            .get_mut(&tid)
+            .and_then(|resting| resting.waits.take());
+        let Some((task, place)) = self.wake(tid) else {
+            return self.turn();
+        };
+        match (waits, place) {
+            (Some(waits), _) => self.waited(task, waits, false),
+            (None, Place::Entry) => self.meet_again(task),
+            (None, Place::Between) => Ok(Next::Resume(task)),
+        }
+    }
+
+    /// A task that stands becomes the one that runs.
+    fn wake(&mut self, tid: i32) -> Option<(Stopped, Place)> {
+        let resting = self.resting.remove(&tid)?;
+        self.me = resting.me;
+        self.last = tid;
+        Some((resting.task, resting.place))
+    }
+
+    /// Those whose turn it is cannot go on: the others do.
+    fn out_of_turn(&mut self) -> Result<Next> {
+        self.leaves_recording();
+        let can_go: Vec<i32> = self.resting.keys().copied().collect();
+        let can_go: Vec<i32> = can_go.into_iter().filter(|&tid| self.can_go(tid)).collect();
+        let at_entry = |tid: &i32| {
+            let resting = self.resting.get(tid);
+            resting.is_some_and(|r| r.place == Place::Entry && r.waits.is_none())
+        };
+        if let Some(&tid) = can_go.iter().find(|tid| !at_entry(tid)) {
+            return self.attend(tid);
+        }
+        let standing: BTreeSet<i32> = can_go.into_iter().collect();
+        if !standing.is_empty()
+            && let Some(item) = self.script.take_first(&standing)?
+        {
+            return match self.play(item)? {
+                Some(next) => Ok(next),
+                None => self.turn(),
+            };
+        }
+        // All wait for each other: whoever spins goes on spinning, and the others are woken for nothing.
+        let waiting = |r: &&super::task::Resting| !r.me.over;
+        let spinning = self.resting.values().filter(waiting);
+        let spinning = spinning.filter(|r| r.place == Place::Between);
+        if let Some(tid) = spinning.min_by_key(|r| r.me.stuck_until).map(|r| r.me.tid) {
+            self.progress += 1;
+            return self.attend(tid);
+        }
+        // Time limits end first.
+        let waiting = self.resting.values().filter_map(|r| {
+            let limited = r.waits.as_ref()?.limited;
+            Some((r.me.woken, !limited, r.me.tid))
+        });
+        let Some((woken, _, tid)) = waiting.min() else {
+            return self.at_script_end();
+        };
+        if woken > 0 {
+            std::thread::sleep(NAP);
+        }
+        let waits = self.resting.get_mut(&tid).and_then(|r| r.waits.take());
+        match (waits, self.wake(tid)) {
+            (Some(waits), Some((task, _))) => {
+                self.me.woken += 1;
+                self.waited(task, waits, true)
+            }
+            _ => self.turn(),
+        }
+    }
+
+    /// The script has nothing more.
+    fn at_script_end(&mut self) -> Result<Next> {
+        let ended = !self.resting.contains_key(&self.last);
+        let any = || self.resting.keys().next().copied();
+        let tid = if ended { any() } else { Some(self.last) };
+        let between = tid.filter(|&tid| {
+            let resting = self.resting.get(&tid);
+            resting.is_some_and(|r| r.place == Place::Between) && self.can_go(tid)
+        });
+        if let Some(tid) = between {
+            return self.attend(tid);
+        }
+        let Some((task, place)) = tid.and_then(|tid| self.wake(tid)) else {
+            return Ok(Next::End(Status::Completed, None, None));
+        };
+        self.place = place;
+        match place {
+            Place::Entry => self.behind_the_end(task),
+            Place::Between => Ok(self.at_end(task)),
+        }
+    }
+}

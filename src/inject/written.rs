@@ -1,0 +1,166 @@
+//! A trace as a script: which of its tasks is which thread of the process.
+
+use super::step::{Due, Item, Kind, Step};
+use crate::replay::Process;
+use crate::trace::{Call, Entry, Trace, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The entries of a trace that are about the process.
+pub struct Written {
+    trace: Arc<Trace>,
+    /// The next entry.
+    at: usize,
+    /// The index of the next call.
+    index: usize,
+    /// The threads of the process, by the number that the trace has for each.
+    pids: BTreeMap<i32, i32>,
+}
+
+impl Written {
+    /// All of a trace; nobody of it is one of the process's threads yet.
+    pub fn new(trace: Arc<Trace>) -> Written {
+        Written {
+            trace,
+            at: 0,
+            index: 0,
+            pids: BTreeMap::new(),
+        }
+    }
+
+    /// Says which number of the trace is which thread of the process, for the calls from this one on.
+    pub fn assign(&mut self, start: usize, process: &Process, named: &BTreeMap<i32, i32>) {
+        self.pids.clone_from(named);
+        let threads = process.tids();
+        let taken: BTreeSet<i32> = named.values().copied().collect();
+        let mut free: BTreeSet<i32> = threads.into_iter().filter(|t| !taken.contains(t)).collect();
+        let tasks = self.trace.pids();
+        if tasks.len() > 1 {
+            for &tid in &tasks {
+                if !self.pids.contains_key(&tid) && free.remove(&tid) {
+                    self.pids.insert(tid, tid);
+                }
+            }
+        }
+        if free.remove(&process.tid)
+            && let Some(first) = self.trace.calls().skip(start).map(|call| call.tid).next()
+            && !self.pids.contains_key(&first)
+        {
+            self.pids.insert(first, process.tid);
+            // Lines without a number are those of the first process while it is alone.
+            let made = self.made();
+            if let Some(&same) = tasks.iter().find(|&&tid| tid != 0 && !made.contains(&tid))
+                && first == 0
+            {
+                self.pids.entry(same).or_insert(process.tid);
+            }
+        }
+        self.assign_threads(start, free);
+    }
+
+    /// The threads that there are already, in the order in which they were made.
+    fn assign_threads(&mut self, start: usize, free: BTreeSet<i32>) {
+        let mut free = free.into_iter();
+        let later: BTreeSet<i32> = self
+            .trace
+            .calls()
+            .skip(start)
+            .map(|call| call.tid)
+            .collect();
+        let trace = Arc::clone(&self.trace);
+        for call in trace.calls().take(start) {
+            if self.pids.contains_key(&call.tid)
+                && let Some(new) = new_thread(call)
+                && later.contains(&new)
+                && !self.pids.contains_key(&new)
+                && let Some(tid) = free.next()
+            {
+                self.pids.insert(new, tid);
+            }
+        }
+    }
+
+    /// The tasks that others of the trace have made.
+    fn made(&self) -> BTreeSet<i32> {
+        let calls = self.trace.calls();
+        calls
+            .filter(|call| matches!(call.name.as_str(), "clone" | "clone3" | "fork" | "vfork"))
+            .filter_map(|call| call.answer.raw())
+            .filter_map(|ret| i32::try_from(ret).ok())
+            .collect()
+    }
+
+    /// The trace.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What is next.
+    pub fn next(&mut self) -> Option<Item> {
+        loop {
+            let entry = self.trace.entries().get(self.at)?;
+            self.at += 1;
+            let tid = self.pids.get(&entry.tid()).copied();
+            let call = match entry {
+                Entry::Call(call) => call,
+                Entry::Signal { .. } => {
+                    if let (Some(tid), Some(due)) = (tid, due(entry)) {
+                        let kind = Kind::Signal(due);
+                        return Some(Item { tid, kind });
+                    }
+                    continue;
+                }
+                Entry::Exit { .. } => continue,
+            };
+            let index = self.index;
+            self.index += 1;
+            let Some(tid) = tid else {
+                continue;
+            };
+            if let Some(new) = new_thread(call) {
+                self.pids.entry(new).or_insert(new);
+            }
+            let kind = Kind::Call(Box::new(Step::of_call(index, call)));
+            return Some(Item { tid, kind });
+        }
+    }
+}
+
+/// The thread that a call makes, by its number in the trace.
+fn new_thread(call: &Call) -> Option<i32> {
+    if !matches!(call.name.as_str(), "clone" | "clone3") {
+        return None;
+    }
+    let made = call.answer.raw().filter(|&ret| ret > 0)? as i32;
+    let thread = call.args.iter().any(|arg| mentions(arg, "CLONE_THREAD"));
+    thread.then_some(made)
+}
+
+fn mentions(value: &Value, word: &str) -> bool {
+    match value {
+        Value::Sym { text, .. } | Value::Raw(text) => text.contains(word),
+        Value::Struct { fields, .. } => fields.iter().any(|f| mentions(&f.value, word)),
+        Value::Change { before, .. } => mentions(before, word),
+        _ => false,
+    }
+}
+
+/// A signal of a trace, unless the program's own instruction raises it again.
+fn due(entry: &Entry) -> Option<Due> {
+    let Entry::Signal { signal, info, .. } = entry else {
+        return None;
+    };
+    let of_fault = matches!(
+        *signal,
+        libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
+    );
+    let sent = match info.field("si_code") {
+        Some(Value::Sym { text, .. }) => text.starts_with("SI_") && text != "SI_KERNEL",
+        Some(code) => code.as_i64().is_some_and(|code| code <= 0),
+        None => false,
+    };
+    (sent || !of_fault).then_some(Due {
+        signal: *signal,
+        info: None,
+    })
+}
