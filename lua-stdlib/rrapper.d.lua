@@ -71,6 +71,20 @@ function rr.events(filter) end
 ---@return Event?
 function rr.find(filter) end
 
+---@class LiveProgram
+---@field [integer] string           the program and its arguments
+---@field hooks? Hooks|fun(): Hooks
+---@field cwd? string
+---@field env? table<string, string>  added or replaced
+---@field stdin? string|file*         what it reads: a string, or a file
+---@field timeout? number             seconds; 10 unless said otherwise
+---@field sandbox? "cow"|"none"
+
+---Runs a program now, without a recording, under hooks; only the calls that a hook is about stop it.
+---@param program LiveProgram
+---@return Outcome
+function live(program) end
+
 ---A live copy of a recorded process where the replay of the current recording stands.
 ---@param pid? integer  as recorded
 ---@return Process

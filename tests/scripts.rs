@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::Folder;
+use common::{Folder, RRAPPER};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 fn shipped(name: &str) -> String {
@@ -28,6 +29,115 @@ fn quickstart_shows_the_three_outcomes() {
         assert!(line.contains(ends), "{line}");
     }
     assert!(out.contains("Input/output error"), "{out}");
+}
+
+/// The rows of the table, each with what the rows above it say in its empty cells.
+fn rows(text: &str) -> Vec<[String; 4]> {
+    let heads = ["program  ", "call  ", "type  ", "noticed or not"];
+    let (at, head) = text
+        .lines()
+        .enumerate()
+        .find(|(_, line)| line.starts_with(heads[0]))
+        .expect("a table");
+    let [.., second, third, fourth] = heads.map(|name| head.find(name).expect(name));
+    let mut above = [const { String::new() }; 4];
+    let lines = text.lines().skip(at + 1);
+    let cells = lines.take_while(|line| !line.is_empty()).map(|line| {
+        let bounds = [
+            (0, second),
+            (second, third),
+            (third, fourth),
+            (fourth, line.len()),
+        ];
+        for (cell, (begin, end)) in above.iter_mut().zip(bounds) {
+            let text = line[begin..end].trim();
+            if !text.is_empty() {
+                *cell = text.into();
+            }
+        }
+        above.clone()
+    });
+    cells.collect()
+}
+
+fn unusual_filetypes(folder: &Folder, user: &[&str]) {
+    let script = shipped("unusual_filetypes.lua");
+    let argv = [user, &[RRAPPER, &script]].concat();
+    let output = folder
+        .command(argv[0])
+        .args(&argv[1..])
+        .env("TMPDIR", folder.path())
+        .env("HOME", folder.path())
+        .output();
+    let text = common::Done::from(output.expect("it starts")).ok().text();
+    let rows = rows(&text);
+    let of = |program: &str, type_: &str| -> Vec<&str> {
+        let is_meant =
+            |row: &&[String; 4]| row[0].split(' ').next() == Some(program) && row[2] == type_;
+        rows.iter()
+            .filter(is_meant)
+            .map(|row| row[3].as_str())
+            .collect()
+    };
+    let types = [
+        "directory",
+        "character device",
+        "block device",
+        "FIFO",
+        "symbolic link",
+        "socket",
+    ];
+    for program in [
+        "wc", "du", "install", "fmt", "od", "ptx", "comm", "pr", "sed",
+    ] {
+        for type_ in types {
+            let told = of(program, type_);
+            assert!(!told.is_empty(), "{program}, {type_}: {text}");
+            for what in told {
+                let known = ["noticed: ", "not: same output", "not: other output"];
+                assert!(known.iter().any(|begin| what.starts_with(begin)), "{what}");
+            }
+        }
+    }
+    // wc aligns its columns only for regular files.
+    for what in of("wc", "socket") {
+        assert!(what.starts_with("not: other output"), "{what}");
+    }
+    let whatever = |what: &&str, says: &str| what.starts_with("noticed") && what.contains(says);
+    for (program, type_, says) in [
+        ("du", "directory", "Not a directory"),
+        ("install", "directory", "omitting directory"),
+        ("sed", "FIFO", "not a regular file"),
+    ] {
+        let told = of(program, type_);
+        let noticed = told.iter().any(|what| whatever(what, says));
+        assert!(noticed, "{program}, {type_}: {told:?}");
+    }
+    assert!(of("od", "FIFO").iter().all(|what| what.starts_with("not")));
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.starts_with(&format!("{} answers", rows.len())),
+        "{last}"
+    );
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn unusual_filetypes_are_noticed_or_not() {
+    unusual_filetypes(&Folder::new(), &[]);
+}
+
+#[test]
+fn unusual_filetypes_need_no_privileges() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    let all = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), all).unwrap();
+    let user = ["--reuid", "12345", "--regid", "12345", "--clear-groups"];
+    unusual_filetypes(&folder, &[&["setpriv"], &user[..]].concat());
 }
 
 #[test]

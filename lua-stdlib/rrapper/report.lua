@@ -3,6 +3,7 @@
 --   local report = require "rrapper.report"
 --   report.print("EIO", outcome)                 -- a paragraph
 --   print(report.ending(outcome))                -- a few words
+--   print(report.verdict(outcome, recorded))     -- whether it noticed
 
 local report = {}
 
@@ -32,6 +33,55 @@ function report.first_line(text)
   local line, rest = text:match "^([^\n]*)\n?(.*)$"
   if rest == "" then return line end
   return ("%s (and %d bytes more)"):format(line, #rest)
+end
+
+--- What a program made of an anomaly, beside what it does without: whether it noticed, which is to say so on its
+--- standard error or to exit with another status; and if not, what happened.
+---@param outcome Outcome
+---@param before Outcome  of the recording, or of a copy that nothing was done to
+---@return "noticed"|"same"|"other output"|"crash"|"hang" verdict
+---@return string detail  what it said, or how it ended
+function report.verdict(outcome, before)
+  if outcome.status == "timeout" then return "hang", outcome.hang or "" end
+  if outcome.signal then return "crash", outcome.signal end
+  if outcome.stderr ~= before.stderr then return "noticed", report.first_line(outcome.stderr) end
+  if outcome.exit_code ~= before.exit_code then return "noticed", report.ending(outcome) end
+  if outcome.stdout ~= before.stdout then
+    return "other output", report.compare(outcome.stdout, before.stdout)
+  end
+  return "same", ""
+end
+
+--- Prints rows below one another, in columns as wide as their widest text; a cell that the row before has as well,
+--- and all left of it, is left empty.
+---@param heads string[]
+---@param rows string[][]
+---@param file? file*  standard output if left out
+function report.table(heads, rows, file)
+  file = file or io.stdout
+  local function length(cell) return utf8.len(cell) or #cell end
+  local widths = {}
+  for n = 0, #rows do
+    for i, cell in ipairs(rows[n] or heads) do
+      widths[i] = math.max(widths[i] or 0, length(cell))
+    end
+  end
+  local function line(row)
+    local cells = {}
+    for i, cell in ipairs(row) do
+      cells[i] = cell .. (" "):rep(widths[i] - length(cell))
+    end
+    file:write((table.concat(cells, "  "):gsub(" +$", "")), "\n")
+  end
+  line(heads)
+  for n, row in ipairs(rows) do
+    local shown, same = {}, n > 1
+    for i, cell in ipairs(row) do
+      same = same and i < #row and rows[n - 1][i] == cell
+      shown[i] = same and "" or cell
+    end
+    line(shown)
+  end
 end
 
 --- Prints an outcome: what was injected, how the process ended, what it wrote, what was not there.

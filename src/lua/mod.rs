@@ -87,10 +87,16 @@ fn install(lua: &Lua) -> mlua::Result<()> {
 }
 
 /// The modules that scripts can `require`.
-const MODULES: [(&str, &str); 1] = [(
-    "rrapper.report",
-    include_str!("../../lua-stdlib/rrapper/report.lua"),
-)];
+const MODULES: [(&str, &str); 2] = [
+    (
+        "rrapper.folder",
+        include_str!("../../lua-stdlib/rrapper/folder.lua"),
+    ),
+    (
+        "rrapper.report",
+        include_str!("../../lua-stdlib/rrapper/report.lua"),
+    ),
+];
 
 fn modules(lua: &Lua) -> mlua::Result<()> {
     let preload: Table = lua.globals().get::<Table>("package")?.get("preload")?;

@@ -420,37 +420,63 @@ impl Process {
             Place::Between => self.task.remote_at_boundary()?,
         };
         let regs = *remote.saved();
-        let shell = remote.fork_between()?;
+        let mut shell = remote.fork_between()?;
         drop(remote);
-        let (mut task, sandbox) = self.sandboxes.enter(shell, request)?;
-        let shared = SharedMemory::of_copy(&self.shared.0.borrow(), &mut task)?;
-        let vector = self.task.vector()?;
-        let revived = revive(&mut task);
-        self.kept.apply(&mut task, true)?;
-        let mut threads = Vec::new();
+        // Inside it does not see us, who have what it shares.
+        let shared = SharedMemory::of_copy(&self.shared.0.borrow(), &mut shell)?;
+        let (mut first, sandbox) = self.sandboxes.enter(shell, request)?;
+        let real_pid = first.tid();
+        let revived = revive(&mut first);
+        // The kernel takes the task that is there for the process's first.
+        let mut standing = vec![(self.tid, &self.kept, self.place, regs, &self.task, sigmask)];
         for thread in &self.threads {
-            let (mut copy, _) = sandbox.thread(&mut task, thread.tid)?;
-            thread.kept.apply(&mut copy, false)?;
-            threads.push(copy);
+            let (regs, sigmask) = (thread.task.regs()?, thread.task.sigmask()?);
+            let task = &thread.task;
+            standing.push((thread.tid, &thread.kept, thread.place, regs, task, sigmask));
         }
-        let mut others = Vec::new();
-        for (thread, mut copy) in std::mem::take(&mut self.threads).into_iter().zip(threads) {
+        let leader = standing.iter().position(|(tid, ..)| *tid == self.pid);
+        standing.swap(0, leader.unwrap_or(0));
+        let mut copies = Vec::new();
+        for (at, (tid, kept, ..)) in standing.iter().enumerate() {
+            if at == 0 {
+                kept.apply(&mut first, *tid == self.tid)?;
+                continue;
+            }
+            let (mut copy, _) = sandbox.thread(&mut first, *tid)?;
+            kept.apply(&mut copy, false)?;
+            copies.push(copy);
+        }
+        let mut driven = None;
+        let mut threads = Vec::new();
+        for ((tid, kept, place, regs, task, sigmask), mut copy) in standing
+            .into_iter()
+            .zip(std::iter::once(first).chain(copies))
+        {
             sandbox.seal(&mut copy)?;
-            let (regs, vector) = (thread.task.regs()?, thread.task.vector()?);
-            let sigmask = thread.task.sigmask()?;
-            settle(&mut copy, &regs, Some(&vector), sigmask, thread.place)?;
-            others.push(Thread {
-                task: copy,
-                ..thread
-            });
+            settle(&mut copy, &regs, Some(&task.vector()?), sigmask, place)?;
+            match tid == self.tid {
+                true => driven = Some(copy),
+                false => threads.push(Thread {
+                    tid,
+                    task: copy,
+                    place,
+                    kept: kept.clone(),
+                }),
+            }
         }
-        sandbox.seal(&mut task)?;
-        settle(&mut task, &regs, Some(&vector), sigmask, self.place)?;
+        let Some(task) = driven else {
+            return Err(Error::os(
+                "find its task",
+                self.tid,
+                std::io::Error::from(std::io::ErrorKind::NotFound),
+            )
+            .into());
+        };
         let process = Process {
-            real_pid: task.tid(),
+            real_pid,
             retired: Vec::new(),
             task,
-            threads: others,
+            threads,
             shared,
             ..self
         };

@@ -4,7 +4,8 @@ use super::plan::{Layer, Plan};
 use super::{Error, Limits, Result};
 use crate::tracee::batch::{Arg, Batch, Made, Maker};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 const AT_RECURSIVE: u64 = 0x8000;
 const OPEN_TREE_CLONE: u64 = 1;
@@ -317,12 +318,17 @@ fn proc(b: &mut Builder) -> Made {
     own
 }
 
-/// What there is in `/proc` for all processes, and root may write to.
-fn writable_of_root() -> Vec<std::path::PathBuf> {
-    use std::os::unix::fs::MetadataExt;
-    if !nix::unistd::geteuid().is_root() {
-        return Vec::new();
+/// What there is in `/proc` for all processes, and root may write to; looked up once.
+fn writable_of_root() -> &'static [PathBuf] {
+    static THERE: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    match nix::unistd::geteuid().is_root() {
+        true => THERE.get_or_init(look_for_writable),
+        false => &[],
     }
+}
+
+fn look_for_writable() -> Vec<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
     let is_common = |path: &Path| {
         let name = path.file_name().unwrap_or_default().as_bytes();
         let kind = std::fs::symlink_metadata(path);

@@ -28,6 +28,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use tracing::trace_span;
 
 const USED: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
@@ -159,16 +160,17 @@ impl Sandboxes {
     /// If the system refuses a step: [`Error::Refused`] says which, and what to do.
     pub fn enter(&mut self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
         let mut sandbox = self.make(request)?;
-        let process = sandbox.take_in(shell, request)?;
+        let process = trace_span!("take in").in_scope(|| sandbox.take_in(shell, request))?;
         Ok((process, sandbox))
     }
 
     /// An empty sandbox.
     pub(crate) fn make(&mut self, request: &Request<'_>) -> Result<Sandbox> {
-        let keeper = self.maker.copy(USED as u64)?;
+        let keeper = trace_span!("namespaces").in_scope(|| self.maker.copy(USED as u64))?;
         let mut keeper = keeper.map_err(|e| Error::refused(NAMESPACES, e))?;
         let told = self.ids.tell(keeper.pid());
         told.map_err(|e| Error::refused("get its user and group (/proc/PID/uid_map)", e))?;
+        let planning = trace_span!("plan").entered();
         let mounts = plan::mounts().map_err(|e| Error::refused("learn what is mounted", e))?;
         let machine = Machine {
             ids: &self.ids,
@@ -177,7 +179,9 @@ impl Sandboxes {
         let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
         let writable = request.writable.iter().map(PathBuf::as_path);
         let plan = Plan::new(&machine, writable.chain([cwd]));
-        let built = build::build(&mut keeper, &plan, &request.limits)?;
+        drop(planning);
+        let built =
+            trace_span!("build").in_scope(|| build::build(&mut keeper, &plan, &request.limits))?;
         let mut notes = plan.notes;
         for (i, error) in built.failed {
             let dir = plan.layers[i].path.display();
@@ -307,6 +311,7 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         if let Some(keeper) = self.keeper.take() {
+            let _span = trace_span!("end").entered();
             end_namespace(keeper.into_task());
         }
     }

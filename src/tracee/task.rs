@@ -49,26 +49,38 @@ fn reap(tid: i32) {
 /// reaped, so those that are ours to reap are, whoever else looks after them.
 pub(crate) fn end_namespace(mut init: Stopped) {
     const PATIENT: u32 = 100;
-    const NAP: std::time::Duration = std::time::Duration::from_micros(200);
-    const MOST_NAPS: u32 = 50_000;
+    const NAP: Duration = Duration::from_micros(100);
+    /// Naps before others in there are looked for the first time: mostly there are none.
+    const FIRST_LOOK: u32 = 32;
+    const LONGEST: Duration = Duration::from_secs(10);
     let tid = init.tid();
     let namespace = super::proc::pid_namespace(tid);
     init.release();
     sys::kill(tid, libc::SIGKILL);
-    for looks in 0..PATIENT + MOST_NAPS {
+    let begun = Instant::now();
+    let (mut naps, mut next_look) = (0, FIRST_LOOK);
+    for looks in 0.. {
         match sys::wait_now(tid) {
             Ok(Some(status)) if has_ended(status) => return,
             Ok(_) => {}
             Err(_) => return,
         }
-        give_way();
-        if looks > PATIENT {
-            std::thread::sleep(NAP);
-            for inner in super::proc::tasks_in(namespace)
-                .into_iter()
-                .filter(|&inner| inner != tid)
-            {
-                // Most are others' children.
+        if looks < PATIENT {
+            give_way();
+            continue;
+        }
+        if begun.elapsed() > LONGEST {
+            return;
+        }
+        std::thread::sleep(NAP);
+        naps += 1;
+        if naps < next_look {
+            continue;
+        }
+        next_look += FIRST_LOOK;
+        for inner in super::proc::tasks_in(namespace) {
+            // Most are others' children.
+            if inner != tid {
                 let _ = sys::wait_now(inner);
             }
         }

@@ -220,8 +220,11 @@ impl Engine<'_> {
         args: [u64; 6],
     ) -> HookCall {
         let tid = task.tid();
+        // Only hooks ask, and who takes what is written to nowhere.
+        let is_of_interest = self.hooks.wants(call) || self.streams.go_nowhere();
         let fd_path = call
             .fd_arg()
+            .filter(|_| is_of_interest)
             .and_then(|arg| proc::fd_path(tid, args[arg] as i32).ok());
         let fd_below = fd_path.as_ref().and_then(|path| {
             let cwd = proc::cwd(tid).ok()?;

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing::trace_span;
 
 /// How long the rest of a family may go on once its first process has ended.
 const REST: Duration = Duration::from_secs(1);
@@ -162,7 +163,7 @@ pub(in crate::inject) struct Engine<'a> {
     /// What that was at when its time was up.
     pub(super) hang: Option<String>,
     sandbox: Option<Sandbox>,
-    met: Option<Box<HookCall>>,
+    met: Option<(i32, Box<HookCall>)>,
 }
 
 impl<'a> Engine<'a> {
@@ -184,13 +185,14 @@ impl<'a> Engine<'a> {
             threads,
             shared,
             event,
+            real_pid,
             ..
         } = start.process;
         let mut task = task;
-        let first = task.tid();
+        let (first, driven) = (real_pid, task.tid());
         task.release();
         let mut engine = Engine {
-            alive: Alive::of(first),
+            alive: Alive::of(driven),
             hooks,
             log,
             limit: Limit::new(first, timeout)?,
@@ -209,7 +211,7 @@ impl<'a> Engine<'a> {
             backtrace: Vec::new(),
             hang: None,
             sandbox: start.sandbox,
-            met: start.met,
+            met: start.met.map(|met| (driven, met)),
         };
         let mut standing = Vec::new();
         for Thread {
@@ -229,8 +231,10 @@ impl<'a> Engine<'a> {
                 .insert(task.tid(), Task::new(first, pid, tid, own));
             standing.push((task.tid(), task, place));
         }
-        engine.tasks.insert(first, Task::new(first, pid, tid, segv));
-        standing.push((first, task, place));
+        engine
+            .tasks
+            .insert(driven, Task::new(first, pid, tid, segv));
+        standing.push((driven, task, place));
         Ok((engine, standing))
     }
 
@@ -278,10 +282,10 @@ impl<'a> Engine<'a> {
     /// Runs to the end; these tasks stand where they say.
     pub fn run(mut self, standing: Standing) -> Result<Ended> {
         let _quiet = Quiet::new();
-        let result = self.drive(standing);
+        let result = trace_span!("run").in_scope(|| self.drive(standing));
         self.drain();
         let (status, reason) = result?;
-        let files = self.changed_files();
+        let files = trace_span!("changes").in_scope(|| self.changed_files());
         let missing = std::mem::take(&mut self.missing);
         Ok(Ended {
             status,
@@ -299,9 +303,9 @@ impl<'a> Engine<'a> {
             let over = match place {
                 Place::Between => self.with(tid, |_, me| Ok(Then::on(me, task)))?,
                 Place::Entry => {
-                    let met = self.met.take_if(|_| tid == self.first);
+                    let met = self.met.take_if(|(met, _)| *met == tid);
                     self.with(tid, |engine, me| match met {
-                        Some(seen) => engine.make_call(me, task, *seen),
+                        Some((_, seen)) => engine.make_call(me, task, *seen),
                         None => engine.on_entry(me, task),
                     })?
                 }

@@ -30,6 +30,7 @@ use engine::{Engine, Start};
 use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
+use tracing::trace_span;
 
 /// How a process goes on live.
 #[derive(Clone, Copy, Debug)]
@@ -107,8 +108,9 @@ pub(super) fn go_on(
                 table: &table,
                 since: &since,
             };
-            let told = |task: &mut Stopped| revive(task, &state);
-            let (copy, made, told) = process.into_sandbox(&request, told)?;
+            let told = |task: &mut Stopped| trace_span!("revive").in_scope(|| revive(task, &state));
+            let (copy, made, told) =
+                trace_span!("sandbox").in_scope(|| process.into_sandbox(&request, told))?;
             process = copy;
             revived = told?;
             missing = made.notes.clone();

@@ -39,6 +39,11 @@ impl Streams {
         }
     }
 
+    /// Whether one goes nowhere.
+    pub fn go_nowhere(&self) -> bool {
+        !self.nowhere.is_empty()
+    }
+
     /// Takes what a call has written to a stream that goes nowhere.
     pub fn note(&self, seen: &HookCall, ret: i64, log: &mut Log) {
         let stream = match seen.fd() {

@@ -1,0 +1,259 @@
+//! Speed of injections whose process goes on live, as ratios measured in one run: `cargo bench --bench live`.
+//!
+//! One injection: spin off, one failed call, live continuation in a sandbox to the exit, outcome. Beside it, in turn, a
+//! run of the program from its start under strace, which makes the same call fail. Nothing here fails for being slow.
+
+use rrapper::inject::{
+    Action, Conditions, Finally, OnDivergence, Options, Rule, RuleSet, Script, Selector, Status,
+    When, inject,
+};
+use rrapper::recording::{Filter, Recording};
+use rrapper::replay::{Replay, Replayer};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
+
+const RRAPPER: &str = env!("CARGO_BIN_EXE_rrapper");
+const ROUNDS: usize = 7;
+const INJECTIONS: usize = 60;
+const RERUNS: usize = 10;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// A program, and the call of it that fails.
+struct Case {
+    command: &'static [&'static str],
+    /// Makes the files.
+    setup: &'static str,
+    syscall: &'static str,
+    /// How the path of the file ends.
+    path: &'static str,
+    error: (&'static str, i32),
+    /// What it says then.
+    says: &'static str,
+}
+
+const CASES: [Case; 2] = [
+    Case {
+        command: &["cat", "text"],
+        setup: "seq 1000 > text",
+        syscall: "read",
+        path: "/text",
+        error: ("EIO", libc::EIO),
+        says: "Input/output error",
+    },
+    Case {
+        command: &["sqlite3", "t.db", "insert into t values (2)"],
+        setup: "rm -f t.db; sqlite3 t.db 'create table t (n); insert into t values (1)'",
+        syscall: "pwrite64",
+        path: "/t.db-journal",
+        error: ("ENOSPC", libc::ENOSPC),
+        says: "database or disk is full",
+    },
+];
+
+fn main() -> Result<()> {
+    let times = Times::default();
+    tracing::subscriber::set_global_default(Registry::default().with(times.clone()))?;
+    println!(
+        "spin off, one failed call, live to the exit in a sandbox, outcome: medians of {ROUNDS} times {INJECTIONS}"
+    );
+    for case in CASES {
+        let folder = tempfile::tempdir()?;
+        std::env::set_current_dir(folder.path())?;
+        measure(&case, folder.path(), &times)?;
+    }
+    Ok(())
+}
+
+/// How long each of the spans took that the library has for its steps, and how often it was in them.
+#[derive(Clone, Default)]
+struct Times(Arc<Mutex<BTreeMap<&'static str, (Duration, u32)>>>);
+
+struct Began(Instant);
+
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Times {
+    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(Began(Instant::now()));
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let Some(span) = context.span(&id) else {
+            return;
+        };
+        if let Some(Began(began)) = span.extensions().get() {
+            self.add(span.name(), began.elapsed());
+        }
+    }
+}
+
+impl Times {
+    fn add(&self, name: &'static str, took: Duration) {
+        let mut all = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        let (sum, count) = all.entry(name).or_default();
+        *sum += took;
+        *count += 1;
+    }
+
+    fn take(&self) -> BTreeMap<&'static str, (Duration, u32)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(|broken| broken.into_inner()))
+    }
+}
+
+fn run(command: &[&str]) -> Result<std::process::Output> {
+    let mut process = Command::new(command[0]);
+    process.args(&command[1..]).env("LC_ALL", "C");
+    Ok(process.stdin(Stdio::null()).output()?)
+}
+
+fn set_up(case: &Case) -> Result<()> {
+    match run(&["sh", "-ec", case.setup])?.status.success() {
+        true => Ok(()),
+        false => Err(format!("cannot run {}", case.setup).into()),
+    }
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn measure(case: &Case, folder: &Path, times: &Times) -> Result<()> {
+    set_up(case)?;
+    let record = [
+        &[RRAPPER, "-q", "record", "-o", "recording", "--"],
+        case.command,
+    ]
+    .concat();
+    if !run(&record)?.status.success() {
+        return Err(format!("cannot record {:?}", case.command).into());
+    }
+    set_up(case)?;
+    let recording = Arc::new(Recording::open(&folder.join("recording"))?);
+    let (event, nth) = find(case, &recording)?;
+    let mut replay = Replayer::new(recording)?;
+    replay.replay_to(event)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    times.take();
+    for _ in 0..ROUNDS {
+        for _ in 0..INJECTIONS {
+            let began = Instant::now();
+            once(case, &mut replay, times)?;
+            ours.push(began.elapsed());
+        }
+        for _ in 0..RERUNS {
+            let began = Instant::now();
+            rerun(case, nth)?;
+            theirs.push(began.elapsed());
+        }
+    }
+    let (one, rerun) = (median(&mut ours), median(&mut theirs));
+    println!("{}", case.command.join(" "));
+    println!(
+        "  injections per second          {:8.0}",
+        1.0 / one.as_secs_f64()
+    );
+    println!(
+        "  one of ours / a run of strace --seccomp-bpf -e inject= from the start {:.3}   ({:.2} ms, {:.2} ms)",
+        one.as_secs_f64() / rerun.as_secs_f64(),
+        one.as_secs_f64() * 1e3,
+        rerun.as_secs_f64() * 1e3,
+    );
+    println!("  the mean of its steps, in us (the indented ones are parts of the one above):");
+    let split = times.take();
+    for step in STEPS {
+        let Some((sum, _)) = split.get(step.trim_start()) else {
+            return Err(format!("nobody tells of the step {:?}", step.trim_start()).into());
+        };
+        let mean = sum.as_secs_f64() * 1e6 / (ROUNDS * INJECTIONS) as f64;
+        println!("    {step:28} {mean:8.0}");
+    }
+    Ok(())
+}
+
+/// The names of the spans.
+const STEPS: [&str; 11] = [
+    "spin off",
+    "inject",
+    "  sandbox",
+    "    namespaces",
+    "    plan",
+    "    build",
+    "    take in",
+    "    revive",
+    "  run",
+    "  changes",
+    "  end",
+];
+
+/// The event of the call that is to fail, and how many of its name there are up to it.
+fn find(case: &Case, recording: &Arc<Recording>) -> Result<(u64, usize)> {
+    let syscall = case.syscall;
+    let filter = Filter {
+        calls: Some(Box::new(move |call| call.name == syscall)),
+        ..Filter::default()
+    };
+    for (before, found) in recording.find(filter)?.enumerate() {
+        let found = found?;
+        let is_meant = |path: &Vec<u8>| path.ends_with(case.path.as_bytes());
+        if found.paths.iter().any(is_meant) {
+            return Ok((found.number, before + 1));
+        }
+    }
+    Err(format!("{:?} makes no {syscall} of {}", case.command, case.path).into())
+}
+
+fn once(case: &Case, replay: &mut Replayer, times: &Times) -> Result<()> {
+    let mut hooks = RuleSet::new(vec![Rule {
+        name: case.syscall.into(),
+        selector: Selector::parse(case.syscall)?,
+        conditions: Conditions::new(When::parse("1")?, None, None),
+        actions: vec![Action::Fail(case.error.1)],
+    }])
+    .on_divergence(OnDivergence::Live);
+    let options = Options {
+        finally: Finally::Live,
+        ..Options::default()
+    };
+    let began = Instant::now();
+    let process = replay.spin_off(None)?;
+    let script = Script::of_recording(&process)?;
+    times.add("spin off", began.elapsed());
+    let began = Instant::now();
+    let driven = inject(process, script, &mut hooks, &options)?;
+    times.add("inject", began.elapsed());
+    let outcome = driven.outcome;
+    let said = String::from_utf8_lossy(&outcome.stderr);
+    if outcome.status != Status::Exited || !said.contains(case.says) {
+        return Err(format!("{:?}: {outcome:?}", case.command).into());
+    }
+    Ok(())
+}
+
+fn rerun(case: &Case, nth: usize) -> Result<()> {
+    let rule = format!("inject={}:error={}:when={nth}", case.syscall, case.error.0);
+    let strace = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-o",
+        "/dev/null",
+        "-e",
+        &rule,
+    ];
+    let output = run(&[&strace, case.command].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match said.contains(case.says) {
+        true => Ok(()),
+        false => Err(format!("{rule}: {said}").into()),
+    }
+}

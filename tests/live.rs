@@ -1,0 +1,271 @@
+//! What goes on live: threads, children, clocks, identity; how it ends when it does not end by itself.
+
+mod common;
+
+use common::Folder;
+use std::time::{Duration, Instant};
+
+/// Records a program, and runs a script over the recording `rec`; `at` finds the event that copies are spun off at.
+fn says(argv: &[&str], at: &str, script: &str, expected: &str) {
+    let folder = Folder::new();
+    folder.record("rec", argv);
+    let head = format!(
+        "rr.open 'rec'; local stop = rr.replay_to({at})\n\
+         local function go(hooks) return stop:spin_off():live(hooks or {{ timeout = 20 }}) end\n"
+    );
+    let done = folder.script(&(head + script)).ok();
+    assert_eq!(done.text(), expected, "{}", done.stderr);
+}
+
+#[test]
+fn threads_and_children_go_on() {
+    let program = "
+import os, subprocess, threading
+there = threading.Event()
+lines = []
+def work(n):
+    there.wait()
+    lines.append(subprocess.run(['echo', str(n)], capture_output=True, text=True).stdout.strip())
+threads = [threading.Thread(target=work, args=[n]) for n in range(4)]
+for thread in threads: thread.start()
+os.getppid()
+there.set()
+for thread in threads: thread.join()
+print(sorted(lines), flush=True)
+os.waitpid(os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', 'echo from $0; exit 5'), 0)
+pid = os.fork()
+if pid == 0:
+    os.write(1, b'forked\\n')
+    os._exit(3)
+print(os.waitpid(pid, 0)[1] >> 8)
+";
+    says(
+        &["/usr/bin/python3", "-c", program],
+        "rr.find{ syscall = 'getppid' }",
+        "for i = 1, 3 do local o = go(); io.write(tostring(o), '\\n', o.stdout, o.stderr) end",
+        &"exited with 0\n['0', '1', '2', '3']\nfrom sh\nforked\n3\n".repeat(3),
+    );
+}
+
+#[test]
+fn hooks_see_the_calls_of_children() {
+    let script = "
+        local pids, exits = {}, {}
+        local o = go{
+          timeout = 20,
+          write = { path = '/dev/null', fail = 'EIO' },
+          openat = { path = '*/data', fail = 'EMFILE', when = '1' },
+          on_exit = function(e) exits[#exits + 1] = tostring(e.exit_code) end,
+          ['*'] = function(call) pids[call.pid] = true end,
+        }
+        local n = 0
+        for _ in pairs(pids) do n = n + 1 end
+        print(o.exit_code, n, table.concat(exits, ' '), #o.injected)
+        io.write(o.stdout, o.stderr)
+    ";
+    let folder = Folder::new();
+    folder.write("data", "text\n");
+    folder.record(
+        "rec",
+        &["sh", "-c", "echo begin; cat ./data; cat ./data; exit 4"],
+    );
+    let head = "rr.open 'rec'; local stop = rr.replay_to(rr.find{ syscall = 'write' })\n\
+                local function go(hooks) return stop:spin_off():live(hooks) end\n";
+    let done = folder.script(&format!("{head}{script}")).ok();
+    assert_eq!(
+        done.text(),
+        "4\t3\t1 0 4\t1\nbegin\ntext\ncat: ./data: Too many open files\n"
+    );
+}
+
+#[test]
+fn clocks_go_on_from_the_recorded_time() {
+    let program = "
+import os, time, threading
+began, mono = time.time(), time.monotonic()
+os.getppid()
+print(time.time() - began < 2, 0 <= time.monotonic() - mono < 2)
+before = time.monotonic()
+threading.Event().wait(0.2)
+print(0.2 <= time.monotonic() - before < 2)
+lock = threading.Lock()
+lock.acquire()
+print(lock.acquire(timeout=0.2), 0.4 <= time.monotonic() - before < 3)
+time.sleep(0.1)
+print(0.5 <= time.monotonic() - before < 3)
+";
+    says(
+        &["/usr/bin/python3", "-c", program],
+        "rr.find{ syscall = 'getppid' }",
+        "os.execute 'sleep 2.5'; local o = go(); io.write(tostring(o), '\\n', o.stdout, o.stderr)",
+        "exited with 0\nTrue True\nTrue\nFalse True\nTrue\n",
+    );
+}
+
+#[test]
+fn processes_have_their_recorded_numbers() {
+    says(
+        &[
+            "sh",
+            "-c",
+            "echo $$; echo $$; readlink /proc/self/exe; ls -d /proc/$$; kill -USR1 $$; echo not me",
+        ],
+        "rr.find{ syscall = 'write' }",
+        "local pid = tostring(stop.pid)
+         local o = go()
+         local text = o.stdout:gsub(pid, 'PID')
+         io.write(tostring(o), '\\n', text, o.stderr)
+         local calls = #o.calls
+         print(calls > 10)",
+        "signaled by SIGUSR1\nPID\nPID\n/usr/bin/readlink\n/proc/PID\ntrue\n",
+    );
+}
+
+#[test]
+fn what_hangs_is_said() {
+    let folder = Folder::new();
+    let program = folder.compile("hang", &["-g", "-O0"]);
+    folder.write("data", "text\n");
+    for (how, expected) in [("sleep", "pause()"), ("spin", "main ()"), ("calls", "")] {
+        folder.record(how, &[&program, "data", how]);
+        let done = folder.script(&format!(
+            r#"
+            rr.open "{how}"
+            local p = rr.replay_to(rr.find{{ syscall = "read", path = "*/data" }}):spin_off()
+            local o = p:inject{{ timeout = 1, finally = "live", on_divergence = "live", read = {{ fail = "EIO", when = "1" }} }}
+            print(o.status) print(o.hang) print(#o.backtrace > 0)
+            "#
+        ));
+        let text = done.ok().text();
+        assert!(
+            text.starts_with("timeout\n") && text.contains(expected) && text.ends_with("true\n"),
+            "{how}: {text}"
+        );
+    }
+}
+
+#[test]
+fn crashes_come_with_a_backtrace() {
+    let program = "import os, ctypes; os.getppid(); ctypes.string_at(8)";
+    says(
+        &["/usr/bin/python3", "-c", program],
+        "rr.find{ syscall = 'getppid' }",
+        "local o = go()
+         print(o, #o.backtrace > 5)
+         local text = {}
+         for _, frame in ipairs(o.backtrace) do text[#text + 1] = frame.func or '' end
+         print(table.concat(text, ' '):find 'strlen' ~= nil, table.concat(text, ' '):find 'Py' ~= nil)",
+        "signaled by SIGSEGV\ttrue\ntrue\ttrue\n",
+    );
+}
+
+#[test]
+fn what_stays_behind_is_killed() {
+    let folder = Folder::new();
+    folder.record("rec", &["sh", "-c", "echo a; sleep 0.3 & echo b"]);
+    let begun = Instant::now();
+    let done = folder
+        .script(
+            "rr.open 'rec'
+             local o = rr.replay_to(rr.find{ syscall = 'write' }):spin_off():live{
+               timeout = 30, clock_nanosleep = { enter = function(call) call.args.request.tv_sec = 1000 end },
+             }
+             print(o, #o.missing, o.missing[#o.missing]:match 'still there')
+             io.write(o.stdout)",
+        )
+        .ok();
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert_eq!(
+        done.text(),
+        "exited with 0\t1\tstill there\na\nb\n",
+        "{}",
+        done.stderr
+    );
+}
+
+/// As in a container whose profile forbids them: all but live works, and that says what to do.
+#[test]
+fn without_namespaces() {
+    let folder = Folder::new();
+    folder.write("text", "text\n");
+    folder.write(
+        "s.lua",
+        r#"
+        local rec = rr.record{ "cat", "text" }
+        local stop = rr.replay_to(rec:find{ syscall = "read", path = "*/text" })
+        print(stop:spin_off():inject().status)
+        print(stop:spin_off():inject{ read = { fail = "EIO", when = "1" } }.status)
+        local o = stop:spin_off():inject{
+          read = { fail = "EIO", when = "1" }, on_divergence = "live", finally = "live", sandbox = "none",
+        }
+        print(o.status, o.exit_code) io.write(o.stderr)
+        print(pcall(function() return stop:spin_off():live() end))
+        "#,
+    );
+    let inner = format!(
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec {} -q s.lua",
+        common::RRAPPER
+    );
+    let output = folder
+        .command("unshare")
+        .args(["-Ur", "sh", "-c", &inner])
+        .output();
+    let done = common::Done::from(output.expect("unshare starts")).ok();
+    let text = done.text();
+    assert!(
+        text.starts_with(
+            "text\nexited\ndiverged\nexited\t1\ncat: text: Input/output error\nfalse\t"
+        ),
+        "{text}{}",
+        done.stderr
+    );
+    assert!(
+        text.contains("namespaces") && text.contains("sandbox = \"none\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn who_is_not_there_is_said() {
+    let folder = Folder::new();
+    folder.record(
+        "rec",
+        &["sh", "-c", "(echo x; sleep 0.3; echo y) | cat; echo end"],
+    );
+    let done = folder
+        .script(
+            "rr.open 'rec'
+             local read = rr.find{ syscall = 'read', fd = 0 }
+             local o = rr.replay_to(read):spin_off():live{ timeout = 10 }
+             print(o.status, #o.missing > 0)
+             for _, m in ipairs(o.missing) do print(m) end",
+        )
+        .ok();
+    assert!(done.text().contains("pipe"), "{}", done.text());
+}
+
+/// A thread that is not the first one is spun off, and goes by its own number all the same.
+#[test]
+fn threads_have_their_recorded_numbers() {
+    let program = "
+import os, signal, threading, time
+def work():
+    me = threading.get_native_id()
+    os.getppid()
+    signal.signal
+    print(me == threading.get_native_id(), os.getpid() != me, flush=True)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+signal.signal(signal.SIGUSR1, lambda *_: print('main is', threading.get_native_id() == os.getpid(), flush=True))
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+";
+    says(
+        &["/usr/bin/python3", "-c", program],
+        "rr.find{ syscall = 'getppid' }",
+        "local copy = stop:spin_off()
+         local o = copy:live{ timeout = 20 }
+         io.write(tostring(o), '\\n', o.stdout, o.stderr)",
+        "exited with 0\nTrue True\nmain is True\n",
+    );
+}
