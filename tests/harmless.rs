@@ -195,6 +195,21 @@ impl Asking {
         }
     }
 
+    /// Its processes that are in a namespace of their own.
+    fn in_sandboxes(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let children = tasks
+            .filter_map(|task| fs::read_to_string(task.unwrap().path().join("children")).ok())
+            .collect::<String>();
+        let status = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).ok();
+        let is_inside = |status: &String| {
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            numbers.is_some_and(|numbers| numbers.split_whitespace().count() > depth())
+        };
+        let pids = children.split_whitespace();
+        pids.filter_map(status).filter(is_inside).collect()
+    }
+
     fn go_on(&mut self) {
         self.answers.write_all(b"\n").unwrap();
     }
@@ -205,6 +220,13 @@ impl Asking {
         assert!(self.lines.next().is_none());
         assert!(self.child.wait().unwrap().success());
     }
+}
+
+/// How many pid namespaces the tests are in.
+fn depth() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.unwrap().split_whitespace().count()
 }
 
 /// A program that changes files.
@@ -380,6 +402,8 @@ fn two_hundred_failures_change_no_file() {
             );
             assert_eq!(told.injected, 1, "{what}");
             listed |= told.files.iter().any(|file| file.contains(case.changes));
+            let left = asking.in_sandboxes();
+            assert!(left.is_empty(), "{what}: {left:?}");
             asking.go_on();
         }
         asking.end();

@@ -415,24 +415,38 @@ impl Process {
     ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
         // Calls of ours unblock signals of ours.
         let sigmask = self.task.sigmask()?;
+        let vector = self.task.vector()?;
         let mut remote = match self.place {
             Place::Entry => self.task.remote_at_entry()?,
             Place::Between => self.task.remote_at_boundary()?,
         };
         let regs = *remote.saved();
-        let mut shell = remote.fork_between()?;
-        drop(remote);
+        // What has threads does not get into namespaces.
+        let mut shell = match self.threads.is_empty() && self.retired.is_empty() {
+            true => {
+                drop(remote);
+                self.task
+            }
+            false => remote.fork_between()?,
+        };
         // Inside it does not see us, who have what it shares.
         let shared = SharedMemory::of_copy(&self.shared.0.borrow(), &mut shell)?;
         let (mut first, sandbox) = self.sandboxes.enter(shell, request)?;
         let real_pid = first.tid();
         let revived = revive(&mut first);
         // The kernel takes the task that is there for the process's first.
-        let mut standing = vec![(self.tid, &self.kept, self.place, regs, &self.task, sigmask)];
+        let mut standing = vec![(self.tid, &self.kept, self.place, regs, vector, sigmask)];
         for thread in &self.threads {
             let (regs, sigmask) = (thread.task.regs()?, thread.task.sigmask()?);
-            let task = &thread.task;
-            standing.push((thread.tid, &thread.kept, thread.place, regs, task, sigmask));
+            let vector = thread.task.vector()?;
+            standing.push((
+                thread.tid,
+                &thread.kept,
+                thread.place,
+                regs,
+                vector,
+                sigmask,
+            ));
         }
         let leader = standing.iter().position(|(tid, ..)| *tid == self.pid);
         standing.swap(0, leader.unwrap_or(0));
@@ -448,12 +462,12 @@ impl Process {
         }
         let mut driven = None;
         let mut threads = Vec::new();
-        for ((tid, kept, place, regs, task, sigmask), mut copy) in standing
+        for ((tid, kept, place, regs, vector, sigmask), mut copy) in standing
             .into_iter()
             .zip(std::iter::once(first).chain(copies))
         {
             sandbox.seal(&mut copy)?;
-            settle(&mut copy, &regs, Some(&task.vector()?), sigmask, place)?;
+            settle(&mut copy, &regs, Some(&vector), sigmask, place)?;
             match tid == self.tid {
                 true => driven = Some(copy),
                 false => threads.push(Thread {

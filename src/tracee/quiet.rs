@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
@@ -82,6 +83,11 @@ pub fn suspended<T>(f: impl FnOnce() -> T) -> T {
     set(libc::PR_TSC_ENABLE);
     let _again = Again;
     f()
+}
+
+/// The time. Clocks read the counter.
+pub fn now() -> Instant {
+    suspended(Instant::now)
 }
 
 fn set(mode: libc::c_int) {

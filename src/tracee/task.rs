@@ -1,9 +1,9 @@
 //! The life of a traced task: [`Running`] → wait → [`Stopped`] → resume → [`Running`].
 
 use super::sys::{self, SigInfo};
-use super::{Error, Regs, Result, TaskMemory};
+use super::{Error, Regs, Result, TaskMemory, quiet};
 use crate::trace::Exit;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A traced process that is ours to end. Killed and reaped when dropped.
 #[derive(Debug)]
@@ -52,14 +52,13 @@ pub(crate) fn end_namespace(mut init: Stopped) {
     const NAP: Duration = Duration::from_micros(100);
     /// Naps before others in there are looked for the first time: mostly there are none.
     const FIRST_LOOK: u32 = 32;
-    const LONGEST: Duration = Duration::from_secs(10);
+    const MOST_LOOKS: u32 = 100_000;
     let tid = init.tid();
     let namespace = super::proc::pid_namespace(tid);
     init.release();
     sys::kill(tid, libc::SIGKILL);
-    let begun = Instant::now();
     let (mut naps, mut next_look) = (0, FIRST_LOOK);
-    for looks in 0.. {
+    for looks in 0..MOST_LOOKS {
         match sys::wait_now(tid) {
             Ok(Some(status)) if has_ended(status) => return,
             Ok(_) => {}
@@ -68,9 +67,6 @@ pub(crate) fn end_namespace(mut init: Stopped) {
         if looks < PATIENT {
             give_way();
             continue;
-        }
-        if begun.elapsed() > LONGEST {
-            return;
         }
         std::thread::sleep(NAP);
         naps += 1;
@@ -201,7 +197,7 @@ impl Running {
             if let Some(status) = sys::wait_now(self.owned.tid)? {
                 return self.met(status).map(Some);
             }
-            if std::time::Instant::now() >= until {
+            if quiet::now() >= until {
                 return Ok(None);
             }
             std::thread::sleep(NAP);
@@ -252,11 +248,14 @@ impl Running {
         threads: impl Iterator<Item = i32> + Clone,
     ) -> Result<Waited> {
         let tid = self.owned.tid;
-        let began = Instant::now();
-        let before = super::proc::run_time(tid);
+        // Most stop before anybody looks.
+        let mut began = None;
         let mut patient = true;
         self.wait_looking(threads, |running| {
-            if !patient || began.elapsed() < patience {
+            let now = quiet::now();
+            let (began, before) = *began.get_or_insert_with(|| (now, super::proc::run_time(tid)));
+            let elapsed = now - began;
+            if !patient || elapsed < patience {
                 return;
             }
             // It need not have had the processor all the time.
@@ -264,7 +263,7 @@ impl Running {
                 (Some(before), Some(now)) => now.saturating_sub(before),
                 _ => patience,
             };
-            if ran * 2 >= patience || began.elapsed() > patience * 20 {
+            if ran * 2 >= patience || elapsed > patience * 20 {
                 patient = false;
                 // One that was killed meanwhile says so itself.
                 let _ = running.interrupt();

@@ -4,7 +4,7 @@
 //! when its time is up; the tracer, which sees every signal first, finds the
 //! limit [`Limit::expired`] and the task stopped, wherever it was.
 
-use super::{Error, Result};
+use super::{Error, Result, quiet};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,9 +110,10 @@ impl Limit {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        let at = Instant::now()
+        let now = quiet::now();
+        let at = now
             .checked_add(after)
-            .unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
+            .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
         let expired = Arc::new(AtomicBool::new(false));
         let mut state = WATCHDOG.lock();
         let key = (at, state.next);
@@ -140,7 +141,7 @@ impl Limit {
 
     /// How much time is left.
     pub fn left(&self) -> Duration {
-        self.key.0.saturating_duration_since(Instant::now())
+        self.key.0.saturating_duration_since(quiet::now())
     }
 }
 

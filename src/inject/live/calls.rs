@@ -8,8 +8,7 @@ use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};
 use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Stopped, cpuid, proc};
-use std::time::Instant;
+use crate::tracee::{Stopped, cpuid, proc, quiet};
 
 /// How much a pipe takes, if nobody has made it smaller.
 const PIPE: u64 = 16 << 12;
@@ -52,7 +51,7 @@ impl Engine<'_> {
         }
         let delay = seen.take_delay();
         if !delay.is_zero() {
-            let until = Instant::now().checked_add(delay);
+            let until = quiet::now().checked_add(delay);
             me.pending = Some(Box::new(seen));
             return Ok(match until {
                 Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
@@ -189,8 +188,10 @@ impl Engine<'_> {
             task.send_to(me.process, signal);
         }
         let delay = seen.take_delay();
-        Ok(match Instant::now().checked_add(delay) {
-            _ if delay.is_zero() => Then::Resume(task, 0),
+        if delay.is_zero() {
+            return Ok(Then::Resume(task, 0));
+        }
+        Ok(match quiet::now().checked_add(delay) {
             Some(until) => Then::Later(until, Box::new(Then::Resume(task, 0))),
             None => Then::Listen(task),
         })

@@ -12,7 +12,7 @@ use crate::recording::Recording;
 use crate::replay::{Place, Process, SharedMemory, Thread};
 use crate::sandbox::{Change, Sandbox};
 use crate::trace::Exit;
-use crate::tracee::quiet::Quiet;
+use crate::tracee::quiet::{self, Quiet};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{self, Alive, AnyWait, Running, Stop, Stopped, Waited};
@@ -328,14 +328,14 @@ impl<'a> Engine<'a> {
 
     /// Waits for the next thing to happen.
     fn step(&mut self) -> Result<Option<(Status, Option<String>)>> {
-        let now = Instant::now();
+        quiet::again();
         let mut delayed = false;
         let mut due = None;
         for (&tid, task) in &self.tasks {
             delayed |= task.floods;
             if let Kernel::Waits(until, _) = task.kernel {
                 delayed = true;
-                if until <= now {
+                if until <= quiet::now() {
                     due = Some(tid);
                 }
             }
@@ -515,7 +515,7 @@ impl<'a> Engine<'a> {
             Kernel::Waits(..) | Kernel::Taken => return None,
         };
         running.interrupt().ok()?;
-        let until = Instant::now() + PATIENCE;
+        let until = quiet::now() + PATIENCE;
         match running.wait_until(until).ok()?? {
             Waited::Stopped(task, _) => Some(task),
             Waited::Ended(_) => {
