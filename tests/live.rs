@@ -48,6 +48,65 @@ print(os.waitpid(pid, 0)[1] >> 8)
 }
 
 #[test]
+fn files_keep_their_numbers() {
+    let program = "
+import os
+os.mkdir('dir'); os.mkdir('dir/sub')
+for name in ['same', 'changed', 'unlinked', 'dir/inner']: open(name, 'w').write(name)
+os.symlink('changed', 'link')
+opened = [os.open(name, os.O_RDONLY) for name in ['.', 'dir', 'same', 'changed', 'unlinked']]
+def numbers():
+    here = os.open('dir', os.O_PATH)
+    status = [os.stat('.'), os.stat('dir'), os.stat('same'), os.stat('changed'), os.stat('link'), os.lstat('link'),
+              os.stat('inner', dir_fd=here), os.stat('/usr'), os.stat('/dev/null'), os.stat(os.getcwd() + '/dir/sub')]
+    status += [os.fstat(fd) for fd in opened]
+    os.close(here)
+    return [(s.st_dev, s.st_ino) for s in status]
+before = numbers()
+os.getppid()
+live = os.path.exists('recorded')
+if live: os.unlink('unlinked')
+with open('changed', 'a') as file: file.write('more')
+after = numbers()
+open('recorded', 'w').close()
+new = os.stat('recorded')
+print([(i, a, b) for i, (a, b) in enumerate(zip(before, after)) if a != b], (new.st_dev, new.st_ino) in before, new.st_dev == before[0][0])
+";
+    says(
+        &["/usr/bin/python3", "-c", program],
+        "rr.find{ syscall = 'getppid' }",
+        "for i = 1, 2 do local o = go(); io.write(tostring(o), '\\n', o.stdout, o.stderr) end",
+        &"exited with 0\n[] False True\n".repeat(2),
+    );
+    // A database stays the one that was opened.
+    let folder = Folder::new();
+    folder
+        .plain(&[
+            "sh",
+            "-c",
+            "sqlite3 db 'create table t (n); insert into t values (1)'",
+        ])
+        .ok();
+    folder.plain(&["cp", "db", "kept"]).ok();
+    folder.record(
+        "rec",
+        &["sqlite3", "db", "update t set n = 2; select n from t"],
+    );
+    folder.plain(&["mv", "kept", "db"]).ok();
+    let script = "
+        rr.open 'rec'
+        local done = 0
+        for event in rr.events{ syscall = 'pread64', path = '*/db' } do
+          local copy <close> = rr.replay_to(event):spin_off()
+          local o = copy:live{ timeout = 20 }
+          assert(o.exit_code == 0, o.stderr .. o.stdout)
+          done = done + 1
+        end
+        print(done > 2)";
+    assert_eq!(folder.script(script).ok().text(), "true\n");
+}
+
+#[test]
 fn hooks_see_the_calls_of_children() {
     let script = "
         local pids, exits = {}, {}

@@ -6,6 +6,7 @@ mod common;
 
 use common::Folder;
 use rrapper::sandbox::{ChangeKind, Limits, Offsets, Request, Sandbox, Sandboxes};
+use rrapper::syscall::FileNumbers;
 use rrapper::tracee::{Stopped, agent, spawn};
 use std::collections::BTreeMap;
 use std::fs;
@@ -554,39 +555,50 @@ fn device_and_inode_numbers_can_be_told_as_they_are_outside() {
     fs::create_dir(dir.join("sub")).unwrap();
     fs::write(dir.join("file"), "x").unwrap();
     fs::write(dir.join("replaced"), "x").unwrap();
+    fs::write(dir.join("untouched"), "x").unwrap();
     fs::create_dir(dir.join("again")).unwrap();
     let mut inside = enter(&request(dir, &[]));
     inside.succeeds(
-        "echo y >new; echo y >>file; rmdir again; mkdir again; cp file other; mv other replaced",
+        "echo y >new; rm -f untouched; echo y >>file; rmdir again; mkdir again; cp file other; mv other replaced",
     );
     let sandbox = &inside.sandbox;
-    let inode = |path: &Path| fs::metadata(sandbox.inside(path)).unwrap().ino();
-    let then = |path: &Path| {
-        fs::metadata(path)
-            .map(|meta| (meta.dev(), meta.ino()))
-            .unwrap()
+    let id = |path: &Path| {
+        let meta = fs::metadata(path).unwrap();
+        let (device, inode, is_dir) = (meta.dev(), meta.ino(), meta.is_dir());
+        FileNumbers {
+            device,
+            inode,
+            is_dir,
+        }
     };
+    let here = |path: &Path| id(&sandbox.inside(path));
     for path in [
         dir.to_path_buf(),
         dir.join("sub"),
         dir.join("file"),
         "/tmp".into(),
     ] {
-        assert_eq!(
-            sandbox.outside(&path, inode(&path)),
-            Some(then(&path)),
-            "{path:?}"
-        );
+        let told = sandbox.outside(&path, here(&path)).map(|told| told.numbers);
+        assert_eq!(told, Some(id(&path)), "{path:?}");
+        assert_ne!(told, Some(here(&path)), "{path:?}");
     }
-    let (device, old) = then(&dir.join("replaced"));
+    let old = id(&dir.join("replaced"));
     for name in ["new", "replaced", "again"] {
         let path = dir.join(name);
-        let (now, number) = sandbox.outside(&path, inode(&path)).unwrap();
-        assert_eq!(now, device);
-        assert_ne!(number, old);
-        assert_ne!(number, inode(&path));
+        let told = sandbox.outside(&path, here(&path)).unwrap().numbers;
+        assert_eq!(told.device, old.device);
+        assert_ne!(told.inode, old.inode);
+        assert_ne!(told.inode, here(&path).inode);
     }
-    assert_eq!(sandbox.outside(Path::new("/usr"), 5), None);
+    // One that is open, and whose name is gone.
+    let untouched = FileNumbers {
+        device: u64::MAX,
+        ..id(&dir.join("untouched"))
+    };
+    let told = sandbox.outside(&dir.join("untouched"), untouched).unwrap();
+    assert_eq!(told.numbers, id(&dir.join("untouched")));
+    assert!(!told.is_new);
+    assert_eq!(sandbox.outside(Path::new("/usr"), here(dir)), None);
 }
 
 /// How long a sandbox takes; `cargo test --release --test sandbox -- --ignored --nocapture`.

@@ -1,6 +1,7 @@
 //! What the processes in a sandbox have done to files.
 
 use super::{Error, Layer, Result, Sandbox, build::upper};
+use crate::syscall::FileNumbers;
 use crate::tracee::file;
 use std::fs::{self, Metadata};
 use std::io;
@@ -44,6 +45,23 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
+/// A file, as the programs of the machine see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// Its numbers there.
+    pub numbers: FileNumbers,
+    /// Whether it is not there at all.
+    pub is_new: bool,
+}
+
+fn numbers(meta: &Metadata) -> FileNumbers {
+    FileNumbers {
+        device: meta.dev(),
+        inode: meta.ino(),
+        is_dir: meta.is_dir(),
+    }
+}
+
 impl Sandbox {
     /// What is not as it was, in the order of the paths. Directories above a changed file are not listed for it.
     ///
@@ -61,23 +79,42 @@ impl Sandbox {
         Ok(changes)
     }
 
-    /// What `st_dev` and `st_ino` of a file, in a directory that may be changed, are to the programs of the machine; with
-    /// the latter as it is inside. Nothing for files elsewhere, which have the same inside.
+    /// What `st_dev` and `st_ino` of a file in a directory that may be changed are to the programs of the machine; here
+    /// they are these. Nothing for files elsewhere, which have the same inside.
     ///
-    /// The device number is another inside, and so are the inode numbers of directories: a program that walks a tree, and
-    /// knew them before, must not see that. The path has no symbolic links in it.
-    pub fn outside(&self, path: &Path, inode: u64) -> Option<(u64, u64)> {
+    /// The device number is another inside, and so are the inode numbers of directories and changed files: a program that
+    /// walks a tree or keeps a file open, and knew them before, must not see that. The path has no symbolic links in it.
+    pub fn outside(&self, path: &Path, here: FileNumbers) -> Option<Outside> {
         // So that a new file is not taken for another one.
         const NEW: u64 = 1 << 62;
-        let here = |(_, layer): &(usize, &Layer)| path.starts_with(&layer.path);
-        let layers = self.layers.iter().enumerate().filter(here);
+        let holds = |(_, layer): &(usize, &Layer)| path.starts_with(&layer.path);
+        let layers = self.layers.iter().enumerate().filter(holds);
         let (i, layer) = layers.max_by_key(|(_, layer)| layer.path.as_os_str().len())?;
         let device = fs::symlink_metadata(&layer.path).ok()?.dev();
         let upper = self.place().join(upper(i));
         let inner = path.strip_prefix(&layer.path).ok()?;
-        let outside = fs::symlink_metadata(path).ok();
-        let same = outside.filter(|_| layer.filled && shows_through(upper, inner));
-        Some(same.map_or((device, inode | NEW), |meta| (meta.dev(), meta.ino())))
+        let known = || {
+            let meta = fs::symlink_metadata(path).ok().filter(|_| layer.filled);
+            meta.map(|meta| Outside {
+                numbers: numbers(&meta),
+                is_new: false,
+            })
+        };
+        let is_open = |old: &Outside| !here.is_dir && old.numbers.inode == here.inode;
+        let old = match over(upper, inner) {
+            Over::Nothing | Over::Itself => known(),
+            // It may have lost its name, and be open.
+            Over::Another => known().filter(is_open),
+        };
+        let new = || Outside {
+            numbers: FileNumbers {
+                device,
+                inode: here.inode | NEW,
+                is_dir: here.is_dir,
+            },
+            is_new: true,
+        };
+        Some(old.unwrap_or_else(new))
     }
 
     /// Where the changed files are.
@@ -86,12 +123,19 @@ impl Sandbox {
     }
 }
 
-/// Whether a file is the one that was there before, changed or not.
-fn shows_through(mut upper: PathBuf, inner: &Path) -> bool {
+/// What lies over a file.
+enum Over {
+    Nothing,
+    /// The same file, changed.
+    Itself,
+    Another,
+}
+
+fn over(mut upper: PathBuf, inner: &Path) -> Over {
     for name in inner {
         upper.push(name);
         let Ok(meta) = fs::symlink_metadata(&upper) else {
-            return true;
+            return Over::Nothing;
         };
         // A file that was copied there to be changed says so.
         let same = match meta.is_dir() {
@@ -101,10 +145,10 @@ fn shows_through(mut upper: PathBuf, inner: &Path) -> bool {
             }
         };
         if !same {
-            return false;
+            return Over::Another;
         }
     }
-    true
+    Over::Itself
 }
 
 /// Compares a directory of changed files with what it lies over.

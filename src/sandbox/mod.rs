@@ -15,7 +15,7 @@ mod ids;
 mod plan;
 mod seal;
 
-pub use changes::{Change, ChangeKind};
+pub use changes::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
 
 use crate::tracee::batch::Maker;

@@ -31,6 +31,7 @@ mod regions;
 mod sets;
 mod sockaddr;
 mod special;
+mod status;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ pub use kind::{Dir, Extent, Format, Kind, Len, Num};
 pub use layout::{Layout, Member, Shown};
 pub use notation::Notation;
 pub use sets::Set;
+pub use status::{FileNumbers, StatusLayout};
 pub use table::{Arg, Syscall, by_name, by_name_in, by_nr, by_nr_in, names, names_in, suggest};
 
 use crate::trace::Value;

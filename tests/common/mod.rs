@@ -110,6 +110,8 @@ impl Folder {
             .env("XDG_DATA_HOME", self.join("data"))
             .env("LC_ALL", "C")
             .env_remove("RRAPPER_LOG")
+            // Cargo's, which has programs look for their libraries in many places first.
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::null());
         // Tests that run in the background, or under nohup, ignore some signals.
         let default = || {

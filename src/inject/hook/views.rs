@@ -42,7 +42,7 @@ fn members(names: &[&str]) -> Vec<Step> {
 
 impl HookCall {
     /// The argument in which a call of the stat family answers, and whether it is statx.
-    fn stat_arg(&self) -> Option<(usize, bool)> {
+    pub(in crate::inject) fn stat_arg(&self) -> Option<(usize, bool)> {
         self.call.args.iter().enumerate().find_map(|(index, arg)| {
             let Kind::Ptr(Dir::Out, to) = &arg.kind else {
                 return None;

@@ -158,6 +158,9 @@ impl Engine<'_> {
         } else if self.clocks.is_shifted() {
             given = self.clocks.shift_answer(&seen, given)?;
         }
+        if given == 0 {
+            self.show_same_file(&mut task, &seen)?;
+        }
         if seen.call.moves_data() == Some(Moved::In) {
             self.drain();
             self.streams.note(&seen, given, self.log);

@@ -162,7 +162,7 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) backtrace: Vec<Frame>,
     /// What that was at when its time was up.
     pub(super) hang: Option<String>,
-    sandbox: Option<Sandbox>,
+    pub(super) sandbox: Option<Sandbox>,
     met: Option<(i32, Box<HookCall>)>,
 }
 

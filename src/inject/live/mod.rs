@@ -7,6 +7,7 @@ mod calls;
 mod clock;
 mod engine;
 mod family;
+mod files;
 mod hang;
 mod identity;
 mod place;

@@ -11,6 +11,7 @@ mod queue;
 mod since;
 mod socket;
 mod timer;
+mod told;
 
 pub(super) use own::sets;
 pub use own::{Own, OwnTimer};
@@ -18,6 +19,7 @@ pub use queue::Queue;
 pub use since::{Noted, Since};
 pub use socket::Socket;
 pub use timer::{Armed, Clock, Timer};
+pub use told::Told;
 
 use super::{Family, Frame, OpenFile};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -110,6 +112,7 @@ pub struct Kernel {
     pipes: HashMap<Vec<u8>, Queue>,
     own: BTreeMap<i32, Own>,
     clock: Clock,
+    told: Told,
     /// How many bytes are kept.
     kept: usize,
     /// How many things were added since what is gone was last removed.
@@ -126,6 +129,7 @@ impl Kernel {
                     super::EventKind::Call(call) => {
                         if let Some(pid) = pid {
                             self.acts(pid, call, &OfTask(family, event.tid));
+                            self.told.follow(call, &OfTask(family, event.tid));
                         }
                         family.follow(frame);
                         self.makes(call, &OfTask(family, event.tid));
@@ -207,6 +211,11 @@ impl Kernel {
     /// How late it is.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Which numbers programs were told for their files.
+    pub fn told(&self) -> &Told {
+        &self.told
     }
 
     /// Only what these open files and this process have.
