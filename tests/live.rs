@@ -107,6 +107,91 @@ print([(i, a, b) for i, (a, b) in enumerate(zip(before, after)) if a != b], (new
 }
 
 #[test]
+fn directories_can_be_renamed_in_a_sandbox() {
+    let folder = Folder::new();
+    let make = "mkdir -p tree/a/b tree/c other && echo 1 >tree/one && echo 2 >tree/a/b/two && ln -s ../one tree/c/link \
+                && chmod 750 tree/a && touch -d 2001-02-03 tree/a/b && echo 3 >other/three";
+    folder.plain(&["sh", "-c", make]).ok();
+    folder.write(
+        "rename.py",
+        "
+import os, ctypes
+os.getppid()
+if os.path.exists('recorded'):
+    before = os.stat('tree/a/b')
+    os.rename('tree', 'new')
+    os.rename('new/a/b', 'new/c/b/')
+    after = os.stat('new/c/b')
+    print(sorted(os.listdir('.')), open('new/c/b/two').read(), open('new/c/link').read(), oct(os.stat('new/a').st_mode))
+    print(before.st_mtime == after.st_mtime, before.st_mode == after.st_mode)
+    libc = ctypes.CDLL(None, use_errno=True)
+    print(libc.renameat2(-100, b'new', -100, b'other', 2), os.listdir('new'), os.listdir('other/c/b'))
+    os.mkdir('taken'); open('taken/file', 'w').close()
+    try: os.rename('other', 'taken')
+    except OSError as e: print(e.strerror)
+    try: os.rename('other', '/dev/shm/other')
+    except OSError as e: print(e.strerror)
+open('recorded', 'w').close()
+",
+    );
+    folder.record("rec", &["/usr/bin/python3", "rename.py"]);
+    let expected = "['new', 'other', 'rec', 'recorded', 'rename.py', 'x.lua'] 2\n 1\n 0o40750\nTrue True\n0 ['three'] \
+                    ['two']\nDirectory not empty\nInvalid cross-device link\n";
+    folder.write(
+        "x.lua",
+        "rr.open 'rec'
+        local function show(o)
+          io.write(o.stdout, o.stderr, table.concat(o.missing, '\\n'))
+          local list = {}
+          for _, file in ipairs(o.files) do list[#list + 1] = file.kind .. ' ' .. file.path:match '[^/]*$' end
+          assert(table.concat(list, ' '):find('removed tree', 1, true), table.concat(list, ' '))
+        end
+        show(rr.replay_to(rr.find{ syscall = 'getppid' }):spin_off():live{ timeout = 20 })
+        show(live{ '/usr/bin/python3', 'rename.py', hooks = { fsync = { fail = 'EIO' } } })",
+    );
+    let done = folder.rrapper(["x.lua"]).ok();
+    assert_eq!(done.text(), expected.repeat(2), "{}", done.stderr);
+    folder.plain(&["test", "-f", "tree/a/b/two"]).ok();
+}
+
+#[test]
+fn who_leads_no_session_may_begin_one() {
+    let program = "
+import os
+uid = os.getuid()
+os.setresuid(uid, uid, uid)
+os.getppid()
+for call in [lambda: os.setpgid(0, 0), os.setsid, os.setsid]:
+    try: call(); print('done')
+    except OSError as e: print(e.strerror)
+if os.fork() == 0:
+    os.setsid()
+    os._exit(0)
+print(os.wait()[1])
+";
+    says(
+        &[
+            "/usr/bin/setsid",
+            "-f",
+            "-w",
+            "/usr/bin/python3",
+            "-c",
+            program,
+        ],
+        "rr.find{ syscall = 'getppid' }",
+        "local o = go(); print(o.stdout .. o.stderr)",
+        &("Operation not permitted\n".repeat(3) + "0\n\n"),
+    );
+    says(
+        &["/usr/bin/python3", "-c", program],
+        "rr.find{ syscall = 'getppid' }",
+        "local o = go(); print(o.stdout .. o.stderr .. table.concat(o.missing))",
+        "done\ndone\nOperation not permitted\n0\n\
+         the user and the groups that it took on: it has those of whoever runs this\n",
+    );
+}
+
+#[test]
 fn hooks_see_the_calls_of_children() {
     let script = "
         local pids, exits = {}, {}

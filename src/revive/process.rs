@@ -35,6 +35,11 @@ impl Work<'_> {
         if own.rooted {
             self.miss("its root directory: it is the usual one".into());
         }
+        if own.took_on {
+            self.miss(
+                "the user and the groups that it took on: it has those of whoever runs this".into(),
+            );
+        }
         for (&resource, &limit) in &own.limits {
             self.limit(resource, limit)?;
         }

@@ -5,6 +5,7 @@ use crate::syscall::FileNumbers;
 use crate::tracee::file;
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -115,6 +116,19 @@ impl Sandbox {
             is_new: true,
         };
         Some(old.unwrap_or_else(new))
+    }
+
+    /// Whether two directories of the sandbox are on one device of the machine.
+    pub fn are_near(&self, a: &impl AsRawFd, b: &impl AsRawFd) -> bool {
+        let device = |dir: i32| {
+            let path = fs::read_link(format!("/proc/self/fd/{dir}")).ok()?;
+            let holds = |layer: &&Layer| path.starts_with(&layer.path);
+            let layers = self.layers.iter().filter(holds);
+            let layer = layers.max_by_key(|layer| layer.path.as_os_str().len())?;
+            Some(fs::symlink_metadata(&layer.path).ok()?.dev())
+        };
+        let of_a = device(a.as_raw_fd());
+        of_a.is_some() && of_a == device(b.as_raw_fd())
     }
 
     /// Where the changed files are.

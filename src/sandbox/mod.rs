@@ -13,10 +13,12 @@ mod changes;
 mod error;
 mod ids;
 mod plan;
+mod rename;
 mod seal;
 
 pub use changes::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
+pub use rename::make_movable;
 
 use crate::tracee::batch::Maker;
 use crate::tracee::{Remote, Stopped, end_namespace, proc};

@@ -32,7 +32,7 @@ impl Engine<'_> {
             .with_regs(regs);
         self.hooks.enter(&mut seen).map_err(Error::Hook)?;
         if let Some(reason) = seen.stop.take() {
-            self.log.call(&seen, seen.ret());
+            self.note(&seen, seen.ret());
             return Ok(Then::End(Status::Stopped, Some(reason)));
         }
         self.make_call(me, task, seen)
@@ -62,7 +62,7 @@ impl Engine<'_> {
             return self.conclude(me, task, seen, ret);
         }
         if matches!(seen.call.name, "exit" | "exit_group") {
-            self.log.call(&seen, None);
+            self.note(&seen, None);
             if seen.args != seen.asked {
                 let mut regs = task.regs()?;
                 regs.set_args(seen.args);
@@ -104,6 +104,13 @@ impl Engine<'_> {
         Ok(Then::ToExit(task, 0))
     }
 
+    /// Adds a call to what the outcome lists. Some calls of programs that were not recorded are of interest to us alone.
+    fn note(&mut self, seen: &HookCall, ret: Option<i64>) {
+        if self.recording.is_some() || self.hooks.wants(seen.call) {
+            self.log.call(seen, ret);
+        }
+    }
+
     /// Answers a call that the kernel does not get to see.
     fn conclude(
         &mut self,
@@ -115,7 +122,7 @@ impl Engine<'_> {
         let mut regs = task.regs()?;
         seen.answered(ret);
         let ret = self.settle(&mut seen)?;
-        self.log.call(&seen, Some(ret));
+        self.note(&seen, Some(ret));
         seen.give_back()?;
         regs.set_args(seen.asked);
         regs.answer(ret);
@@ -160,6 +167,8 @@ impl Engine<'_> {
         }
         if given == 0 {
             self.show_same_file(&mut task, &seen)?;
+        } else if given == -i64::from(libc::EXDEV) {
+            given = self.rename_directory(&mut task, &seen)?;
         }
         if seen.call.moves_data() == Some(Moved::In) {
             self.drain();
@@ -171,7 +180,7 @@ impl Engine<'_> {
         }
         seen.answered(given);
         let ret = self.settle(&mut seen)?;
-        self.log.call(&seen, Some(ret));
+        self.note(&seen, Some(ret));
         if !executed {
             seen.give_back()?;
         }

@@ -191,6 +191,10 @@ impl<'a> Engine<'a> {
         let mut task = task;
         let (first, driven) = (real_pid, task.tid());
         task.release();
+        let led = recording.kernel_at(event.0, |_, kernel| {
+            kernel.own(pid).is_some_and(|own| own.leads_session)
+        })?;
+        let leads = start.sandbox.is_some() && !led;
         let mut engine = Engine {
             alive: Alive::of(driven),
             hooks,
@@ -202,7 +206,7 @@ impl<'a> Engine<'a> {
             exit: None,
             recording: Some(recording),
             shared,
-            identity: Identity::of(first, pid, ppid)?,
+            identity: Identity::of(first, pid, ppid, leads)?,
             streams: start.streams,
             clocks: start.clocks,
             shows_clocks: true,

@@ -1,4 +1,4 @@
-//! Which file is which: in its sandbox a process is told the same numbers as before.
+//! Files in a sandbox: their numbers, which are as before, and the renaming of directories.
 //!
 //! The kernel has other device numbers there, and other inode numbers for directories and for files once they are
 //! changed. Files that were replaced since they were recorded have others, too. A program that has compared them, as databases and walks of trees do, would see files replaced under it.
@@ -6,9 +6,14 @@
 use super::engine::Engine;
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
-use crate::syscall::{FileNumbers, StatusLayout};
+use crate::sandbox;
+use crate::syscall::{FileNumbers, Memory, StatusLayout};
 use crate::tracee::{Stopped, proc};
-use std::ffi::OsStr;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fstat};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -54,6 +59,94 @@ impl Engine<'_> {
         }
         Ok(())
     }
+}
+
+/// A place for a file: a directory, held open, and a name in it.
+struct Place {
+    dir: OwnedFd,
+    name: CString,
+}
+
+impl Engine<'_> {
+    /// Renames a directory, which the kernel does not do in a sandbox; what the call returns then.
+    pub(super) fn rename_directory(&mut self, task: &mut Stopped, seen: &HookCall) -> Result<i64> {
+        const REFUSED: i64 = -(libc::EXDEV as i64);
+        let args = &seen.args;
+        let (from, to, flags) = match seen.call.name {
+            "rename" => ((libc::AT_FDCWD, args[0]), (libc::AT_FDCWD, args[1]), 0),
+            "renameat" => ((args[0] as i32, args[1]), (args[2] as i32, args[3]), 0),
+            "renameat2" => (
+                (args[0] as i32, args[1]),
+                (args[2] as i32, args[3]),
+                args[4],
+            ),
+            _ => return Ok(REFUSED),
+        };
+        let Some(sandbox) = &self.sandbox else {
+            return Ok(REFUSED);
+        };
+        let (Some(old), Some(new)) = (place(task, from)?, place(task, to)?) else {
+            return Ok(REFUSED);
+        };
+        let (Ok(here), Ok(there)) = (fstat(&old.dir), fstat(&new.dir)) else {
+            return Ok(REFUSED);
+        };
+        let mut movable = Err(Errno::EXDEV);
+        if here.st_dev == there.st_dev {
+            let exchanged = flags as u32 & libc::RENAME_EXCHANGE != 0;
+            movable = sandbox::make_movable(old.dir.as_fd(), &old.name);
+            if exchanged && movable.is_ok() {
+                movable = sandbox::make_movable(new.dir.as_fd(), &new.name);
+            }
+        } else if !sandbox.are_near(&old.dir, &new.dir) {
+            return Ok(REFUSED);
+        }
+        if let Err(error) = movable {
+            self.missing.push(format!(
+                "{}, renamed: in the sandbox that was refused ({error})",
+                old.name.to_string_lossy()
+            ));
+            return Ok(REFUSED);
+        }
+        let mut remote = task.remote_at_boundary()?;
+        let ret = remote.call(seen.call.nr as i64, *args)?;
+        remote.finish()?;
+        Ok(ret)
+    }
+}
+
+/// Where a path leads, but for its last part.
+fn place(task: &mut Stopped, (dir, path): (i32, u64)) -> Result<Option<Place>> {
+    let mut bytes = vec![0; libc::PATH_MAX as usize];
+    let n = Memory::read(&task.memory(), path, &mut bytes);
+    let Ok(path) = CStr::from_bytes_until_nul(&bytes[..n]) else {
+        return Ok(None);
+    };
+    let mut path = path.to_bytes();
+    while let [rest @ .., b'/'] = path {
+        path = rest;
+    }
+    let at = path.iter().rposition(|&byte| byte == b'/');
+    let (parent, name) = path.split_at(at.map_or(0, |at| at + 1));
+    let Ok(name) = CString::new(name) else {
+        return Ok(None);
+    };
+    let parent: &[u8] = if parent.is_empty() { b"." } else { parent };
+    let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let tid = task.tid();
+    let mut remote = task.remote_at_boundary()?;
+    let at = remote.put_str(parent)?;
+    let fd = remote.call(libc::SYS_openat, [dir as u64, at, how as u64, 0, 0, 0])?;
+    let mut found = None;
+    if fd >= 0 {
+        // The link leads to the directory itself, wherever that is.
+        let link = format!("/proc/{tid}/fd/{fd}");
+        let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        found = nix::fcntl::open(link.as_str(), how, Mode::empty()).ok();
+        remote.call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
+    }
+    remote.finish()?;
+    Ok(found.map(|dir| Place { dir, name }))
 }
 
 /// The path of the file whose status a call told, without symbolic links.

@@ -7,6 +7,7 @@ use super::engine::{Engine, Task};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::tracee::{memory, proc};
+use std::cell::Cell;
 
 /// The numbers of a family.
 pub(super) struct Identity {
@@ -17,16 +18,19 @@ pub(super) struct Identity {
     ppid: Option<i32>,
     /// Whether the kernel calls its tasks as recorded.
     own_namespace: bool,
+    /// Whether it was made the leader of a session, as it was not when it was recorded.
+    leads: Cell<bool>,
 }
 
 impl Identity {
-    pub fn of(first: i32, pid: i32, ppid: i32) -> Result<Identity> {
+    pub fn of(first: i32, pid: i32, ppid: i32, leads: bool) -> Result<Identity> {
         let own_namespace = proc::innermost_pid(first)? == pid;
         Ok(Identity {
             first,
             pid,
             ppid: Some(ppid),
             own_namespace,
+            leads: Cell::new(leads),
         })
     }
 
@@ -37,6 +41,7 @@ impl Identity {
             pid: proc::innermost_pid(first)?,
             ppid: None,
             own_namespace: true,
+            leads: Cell::new(false),
         })
     }
 
@@ -69,6 +74,11 @@ impl Engine<'_> {
         let is_first = me.process == id.first;
         match seen.call.name {
             "getppid" if is_first => id.ppid.map(i64::from),
+            "setsid" if is_first && id.leads.replace(false) => Some(id.pid.into()),
+            "setpgid" if is_first && id.leads.get() => {
+                let own = |arg: u64| [0, id.pid].contains(&(arg as i32));
+                (own(seen.args[0]) && own(seen.args[1])).then_some(0)
+            }
             "prctl" if memory::is_hidden_by(seen.call.nr, &seen.args) => Some(0),
             _ if id.own_namespace => None,
             "getpid" if is_first => Some(id.pid.into()),

@@ -63,6 +63,11 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     let wanted = wanted(hooks);
     let shows_clocks = wanted.iter().any(|call| in_vdso(call.name));
     let mut calls: Vec<u32> = wanted.iter().map(|call| call.nr).collect();
+    if sandbox.is_some() {
+        // The kernel does not rename directories there.
+        let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
+        calls.extend(rename.map(|nr| nr as u32));
+    }
     if sandbox.is_some() && nix::unistd::geteuid().is_root() {
         // The kernel does not limit how many tasks root has.
         for nr in [

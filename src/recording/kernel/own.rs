@@ -31,6 +31,8 @@ pub struct Own {
     pub subreaper: bool,
     /// Whether its root is another directory.
     pub rooted: bool,
+    /// Whether it took on another user or other groups.
+    pub took_on: bool,
 }
 
 /// Whether a call sets something of this.
@@ -42,7 +44,14 @@ pub(in crate::recording) fn sets(call: &CallEvent) -> bool {
         | libc::SYS_timer_create
         | libc::SYS_setsid
         | libc::SYS_setpgid
-        | libc::SYS_chroot => true,
+        | libc::SYS_chroot
+        | libc::SYS_setuid
+        | libc::SYS_setgid
+        | libc::SYS_setreuid
+        | libc::SYS_setregid
+        | libc::SYS_setresuid
+        | libc::SYS_setresgid
+        | libc::SYS_setgroups => true,
         libc::SYS_prlimit64 => call.args[2] != 0,
         libc::SYS_prctl => call.args[0] as i32 == libc::PR_SET_CHILD_SUBREAPER,
         _ => false,
@@ -58,6 +67,7 @@ impl Own {
         Own {
             limits: self.limits.clone(),
             rooted: self.rooted,
+            took_on: self.took_on,
             ..Own::default()
         }
     }
@@ -114,6 +124,13 @@ impl Own {
                 self.subreaper = b != 0;
             }
             libc::SYS_chroot => self.rooted = true,
+            libc::SYS_setuid
+            | libc::SYS_setgid
+            | libc::SYS_setreuid
+            | libc::SYS_setregid
+            | libc::SYS_setresuid
+            | libc::SYS_setresgid
+            | libc::SYS_setgroups => self.took_on = true,
             _ => {}
         }
     }
