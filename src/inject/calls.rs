@@ -83,7 +83,7 @@ pub fn observe(call: &HookCall, ret: Option<i64>) -> Call {
     Call {
         tid: call.tid,
         name: call.name().to_string(),
-        args: call.call.decode(&call.args, ret, memory, memory),
+        args: call.decoded(ret),
         answer: ret.map_or(Answer::Never, Answer::from_raw),
         notes: ret.map_or_else(Vec::new, |ret| {
             call.call.notes(&call.args, ret, memory, memory)

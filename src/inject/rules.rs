@@ -40,10 +40,11 @@ pub struct Conditions {
     pub fd: Option<i32>,
     /// The task, as recorded.
     pub tid: Option<i32>,
-    /// Whether each task's calls are counted on their own, as strace does.
+    /// Whether each call of each task is counted on its own, as strace does.
     pub per_task: bool,
     passed: u64,
-    passed_by: HashMap<i32, u64>,
+    /// By task and call.
+    passed_by: HashMap<(i32, u32), u64>,
     fired: u64,
 }
 
@@ -80,7 +81,7 @@ impl Conditions {
     /// Counts a call that passes, and says whether `when` holds for it.
     pub fn count(&mut self, call: &HookCall) -> bool {
         let passed = match self.per_task {
-            true => self.passed_by.entry(call.tid()).or_default(),
+            true => self.passed_by.entry((call.tid(), call.nr())).or_default(),
             false => &mut self.passed,
         };
         *passed += 1;

@@ -63,12 +63,14 @@ fn did_you_mean(names: &[&'static str]) -> String {
 }
 
 impl Selector {
-    /// Reads `name`, `name,name`, `%class`, `!name`, `*`, `*stat*`. Old and i386 names are aliases.
+    /// Reads `name`, `name,name`, `%class`, `!name`, `*`, `*stat*`. Old and i386 names are aliases. A `!` before all
+    /// others is about all of them, as with strace; a later one about its own name.
     ///
     /// # Errors
     /// If a name is that of no call.
     pub fn parse(text: &str) -> Result<Selector, UnknownCall> {
         let mut terms = Vec::new();
+        let all_negated = text.trim_start().starts_with('!');
         for part in text
             .split(',')
             .map(str::trim)
@@ -76,7 +78,7 @@ impl Selector {
         {
             let (negated, name) = match part.strip_prefix('!') {
                 Some(name) => (true, name),
-                None => (false, part),
+                None => (all_negated, part),
             };
             let what = if matches!(name, "*" | "all" | "%all") {
                 What::All

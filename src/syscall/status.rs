@@ -107,7 +107,7 @@ mod tests {
                 memory.0[at as usize..at as usize + 8].copy_from_slice(&bytes);
             }
             assert_eq!(layout.read(&memory, 3), Some(numbers));
-            assert_eq!(layout.read(&memory, 200), None);
+            assert_eq!(layout.read(&memory, 250), None);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::task::Stop;
 use super::{Command, Error, Result, Stopped, agent, filter, pin};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 /// What a program that is executed shows of itself.
@@ -18,10 +19,22 @@ pub struct Shown {
 /// If the program cannot be executed, or the process ends.
 pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<()> {
     let tid = task.tid();
+    let cwd = command.cwd.as_ref().map(|dir| dir.as_os_str().as_bytes());
+    let exe = command.exe.as_os_str().as_bytes();
+    let texts = command.argv.iter().chain(&command.env).map(Vec::as_slice);
+    if let Some(text) = texts.chain([exe]).chain(cwd).find(|text| text.contains(&0)) {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "it has a NUL byte in it");
+        let text = String::from_utf8_lossy(text);
+        return Err(Error::os(
+            format!("pass {text:?} to a program"),
+            tid,
+            source,
+        ));
+    }
     let memory = task.memory();
     let mut remote = task.remote_at_boundary()?;
-    if let Some(dir) = &command.cwd {
-        let at = remote.put_str(dir.as_os_str().as_bytes())?;
+    if let Some(dir) = cwd {
+        let at = remote.put_str(dir)?;
         remote.must("go to its directory", libc::SYS_chdir, [at, 0, 0, 0, 0, 0])?;
     }
     // The thread that traces has one CPU and no time stamp counter; the program has all.
@@ -43,7 +56,7 @@ pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<(
         remote.must("prepare it for a program", libc::SYS_prctl, args)?;
     }
     let mut room = Room::default();
-    let path = room.text(command.exe.as_os_str().as_bytes());
+    let path = room.text(exe);
     let argv = room.list(&command.argv);
     let env = room.list(&command.env);
     let code = filter::of_calls(shown.calls.iter().copied());
@@ -75,9 +88,8 @@ pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<(
             Stop::Exec => return Ok(()),
             Stop::Entry => {}
             Stop::Signal(libc::SIGTRAP) => {
-                let error = std::io::Error::from_raw_os_error(-task.regs()?.ret() as i32);
                 let what = format!("execute {:?}", command.exe);
-                return Err(Error::os(what, tid, error));
+                return Err(Error::os(what, tid, reason(-task.regs()?.ret() as i32)));
             }
             Stop::Signal(_) if !task.siginfo()?.is_fault() => {}
             other => {
@@ -89,6 +101,17 @@ pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<(
             }
         }
     }
+}
+
+/// Why a file that is there cannot be executed: execve(2)'s errors in words.
+fn reason(errno: i32) -> io::Error {
+    let text = match errno {
+        libc::ENOEXEC => "it is neither a program nor a script that names its interpreter",
+        libc::ENOENT => "it, or the interpreter that it names, is not there",
+        libc::E2BIG => "its arguments and environment are too long",
+        _ => return io::Error::from_raw_os_error(errno),
+    };
+    io::Error::new(io::Error::from_raw_os_error(errno).kind(), text)
 }
 
 /// A word in a piece of memory.

@@ -83,7 +83,8 @@ pub(crate) fn end_namespace(mut init: Stopped) {
     }
 }
 
-fn has_ended(status: i32) -> bool {
+/// Whether a status of [`super::wait_any`] says that the task has ended.
+pub(crate) fn has_ended(status: i32) -> bool {
     libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
 }
 
@@ -306,6 +307,23 @@ impl Running {
 /// Whether a status of [`super::wait_any`] says that a new program has been executed.
 pub fn is_exec(status: i32) -> bool {
     libc::WIFSTOPPED(status) && status >> 16 == libc::PTRACE_EVENT_EXEC
+}
+
+/// Whether a status of [`super::wait_any`] may be the first of a new task.
+pub(crate) fn is_new(status: i32) -> bool {
+    libc::WIFSTOPPED(status) && status >> 16 == libc::PTRACE_EVENT_STOP
+}
+
+/// If a status of [`super::wait_any`] says that the task has made another one: that one's tid.
+pub(crate) fn made(tid: i32, status: i32) -> Option<i32> {
+    let is_stop = libc::WIFSTOPPED(status);
+    let event = status >> 16;
+    let makes = matches!(
+        event,
+        libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE
+    );
+    let child = || sys::event_message(tid).ok();
+    (is_stop && makes).then(child)?.map(|child| child as i32)
 }
 
 /// At [`Stop::Exec`]: the tid that the thread had which executed the program.

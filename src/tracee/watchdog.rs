@@ -3,24 +3,34 @@
 //! Waiting for a tracee has no time limit of its own. Instead a thread sends the tracee a SIGSTOP
 //! when its time is up; the tracer, which sees every signal first, finds the
 //! limit [`Limit::expired`] and the task stopped, wherever it was.
+//!
+//! A task that job control has stopped, or that waits for its child to execute a program (vfork(2)), meets no signal:
+//! who waits for several tasks is woken besides ([`Limit::wakes`]).
 
 use super::{Error, Result, quiet};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 struct Armed {
     target: OwnedFd,
     expired: Arc<AtomicBool>,
+    /// The thread that waits, as long as it does; 0 otherwise.
+    waiting: Arc<AtomicI32>,
 }
 
 #[derive(Default)]
 struct State {
     armed: BTreeMap<(Instant, u64), Armed>,
+    /// Whose time is up.
+    over: BTreeMap<(Instant, u64), Armed>,
     next: u64,
 }
+
+/// How often those that wait although their time is up are woken: a signal that comes just before a wait is lost.
+const WAKE: Duration = Duration::from_millis(10);
 
 struct Watchdog {
     state: Mutex<State>,
@@ -40,11 +50,19 @@ impl Watchdog {
                 if entry.key().0 > now {
                     break;
                 }
-                let armed = entry.remove();
+                let (key, armed) = entry.remove_entry();
                 armed.expired.store(true, Ordering::SeqCst);
                 stop(&armed.target);
+                state.over.insert(key, armed);
+            }
+            for armed in state.over.values() {
+                wake(armed.waiting.load(Ordering::SeqCst));
             }
             let next = state.armed.first_key_value().map(|(&(at, _), _)| at);
+            let next = match state.over.is_empty() {
+                true => next,
+                false => Some(next.map_or(now + WAKE, |next| next.min(now + WAKE))),
+            };
             state = match next {
                 None => self
                     .changed
@@ -90,10 +108,33 @@ fn stop(target: &OwnedFd) {
     }
 }
 
+/// Interrupts what a thread of ours waits in.
+fn wake(tid: i32) {
+    if tid != 0 {
+        // SAFETY: getpid(2) and tgkill(2) with numbers; the signal has a handler (see `woken`).
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, libc::SIGURG) };
+    }
+}
+
+/// Has the signal that wakes interrupt a call, and do nothing else.
+fn install_handler() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // SAFETY: sigaction(2) with a valid action (a zeroed one is valid), whose handler does nothing.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+            libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut());
+        }
+    });
+}
+
 /// A time limit that is in force until it is dropped.
 pub struct Limit {
     key: (Instant, u64),
     expired: Arc<AtomicBool>,
+    waiting: Arc<AtomicI32>,
 }
 
 impl Limit {
@@ -115,6 +156,7 @@ impl Limit {
             .checked_add(after)
             .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
         let expired = Arc::new(AtomicBool::new(false));
+        let waiting = Arc::new(AtomicI32::new(0));
         let mut state = WATCHDOG.lock();
         let key = (at, state.next);
         state.next += 1;
@@ -125,13 +167,29 @@ impl Limit {
         let armed = Armed {
             target,
             expired: Arc::clone(&expired),
+            waiting: Arc::clone(&waiting),
         };
         state.armed.insert(key, armed);
         drop(state);
         if earliest {
             WATCHDOG.changed.notify_one();
         }
-        Ok(Limit { key, expired })
+        Ok(Limit {
+            key,
+            expired,
+            waiting,
+        })
+    }
+
+    /// Waits for something, and is interrupted by a signal when the time is up.
+    pub fn wakes<T>(&self, wait: impl FnOnce() -> T) -> T {
+        install_handler();
+        // SAFETY: gettid(2) has no arguments.
+        self.waiting
+            .store(unsafe { libc::gettid() }, Ordering::SeqCst);
+        let waited = wait();
+        self.waiting.store(0, Ordering::SeqCst);
+        waited
     }
 
     /// Whether the time is up.
@@ -147,6 +205,8 @@ impl Limit {
 
 impl Drop for Limit {
     fn drop(&mut self) {
-        WATCHDOG.lock().armed.remove(&self.key);
+        let mut state = WATCHDOG.lock();
+        state.armed.remove(&self.key);
+        state.over.remove(&self.key);
     }
 }

@@ -81,6 +81,30 @@ impl From<Output> for Done {
     }
 }
 
+/// Runs the tests of this binary again as a user without privileges, if they run as root; these arguments say which.
+#[track_caller]
+pub fn as_user(which: &[&str]) {
+    const USER: &str = "12345";
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let me = std::env::current_exe().expect("the test's own binary");
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(temporary.path(), all).expect("a folder for all");
+    let output = Command::new("setpriv")
+        .args(["--reuid", USER, "--regid", USER, "--clear-groups"])
+        .arg(me)
+        .args(which)
+        .env("TMPDIR", temporary.path())
+        .env("HOME", temporary.path())
+        .output()
+        .expect("this test needs setpriv (util-linux)");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complained}");
+}
+
 impl Folder {
     pub fn new() -> Folder {
         Folder {

@@ -40,6 +40,8 @@ pub struct HookCall {
     /// Those that the process passed.
     pub(crate) asked: [u64; 6],
     pub(crate) memory: TaskMemory,
+    /// The arguments of a call that may leave nothing of the memory that they are in.
+    pub(crate) passed: Option<Vec<Value>>,
     pub(crate) shared: SharedMemory,
     pub(crate) index: Option<usize>,
     pub(crate) count: u64,
@@ -91,6 +93,7 @@ impl HookCall {
             args,
             asked: args,
             memory,
+            passed: None,
             shared,
             index: None,
             count: 1,
@@ -335,8 +338,19 @@ impl HookCall {
 
     /// The arguments, decoded; what comes out is known at exit only.
     pub fn values(&self) -> Vec<Value> {
-        self.call
-            .decode(&self.args, self.ret(), &self.memory, &self.memory)
+        self.decoded(self.ret())
+    }
+
+    /// The arguments, decoded as they are when the call returns this.
+    pub(crate) fn decoded(&self, ret: Option<i64>) -> Vec<Value> {
+        let (memory, args) = (&self.memory, &self.args);
+        let decode = || self.call.decode(args, ret, memory, memory);
+        self.passed.clone().unwrap_or_else(decode)
+    }
+
+    /// Keeps the arguments, decoded: those of execve(2) are gone when it has succeeded.
+    pub(crate) fn keep_passed(&mut self) {
+        self.passed = Some(self.decoded(None));
     }
 
     /// The names of [`HookCall::values`], as in the man page.
@@ -356,9 +370,7 @@ impl HookCall {
 
     /// The paths among the arguments; where there are none, the path behind the descriptor.
     pub fn paths(&self) -> Vec<Vec<u8>> {
-        let values = self
-            .call
-            .decode(&self.args, None, &self.memory, &self.memory);
+        let values = self.decoded(None);
         let mut paths: Vec<Vec<u8>> = self
             .call
             .path_args()

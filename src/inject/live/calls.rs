@@ -100,6 +100,9 @@ impl Engine<'_> {
             self.drain();
             me.floods = self.recording.is_some() && seen.size().is_none_or(|size| size > PIPE);
         }
+        if matches!(seen.call.name, "execve" | "execveat") {
+            seen.keep_passed();
+        }
         me.pending = Some(Box::new(seen));
         Ok(Then::ToExit(task, 0))
     }

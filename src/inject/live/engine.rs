@@ -285,8 +285,12 @@ impl<'a> Engine<'a> {
 
     /// Runs to the end; these tasks stand where they say.
     pub fn run(mut self, standing: Standing) -> Result<Ended> {
-        let _quiet = Quiet::new();
+        // A program that was started live has the counter, and a switch is cheap where both have it.
+        let _quiet = self.recording.as_ref().map(|_| Quiet::new());
         let result = trace_span!("run").in_scope(|| self.drive(standing));
+        if self.sandbox.is_none() {
+            self.freeze();
+        }
         self.drain();
         let (status, reason) = result?;
         let files = trace_span!("changes").in_scope(|| self.changed_files());
@@ -353,18 +357,15 @@ impl<'a> Engine<'a> {
             }
             return Ok(None);
         }
-        match tracee::wait_any(!delayed)? {
-            AnyWait::Task(tid, status) => self.came(tid, status),
+        match self.limit.wakes(|| tracee::wait_any(!delayed))? {
+            AnyWait::Task(tid, status) => return self.came(tid, status),
             AnyWait::Nothing => {
                 self.drain();
                 std::thread::sleep(NAP);
-                if self.limit.expired() {
-                    return Ok(Some(self.out_of_time()));
-                }
-                Ok(None)
             }
-            AnyWait::Interrupted => Ok(None),
+            AnyWait::Interrupted => {}
         }
+        Ok(self.limit.expired().then(|| self.out_of_time()))
     }
 
     /// Something happened to a task.
@@ -399,6 +400,7 @@ impl<'a> Engine<'a> {
     ) -> Result<Option<(Status, Option<String>)>> {
         if self.limit.expired() {
             // It stays where it is.
+            self.note_made(stop);
             if let Some(me) = self.tasks.get_mut(&tid) {
                 me.kernel = Kernel::Stopped(task);
             }
@@ -509,6 +511,12 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// The tasks that do not stand still as far as is known.
+    pub(super) fn running(&self) -> impl Iterator<Item = i32> {
+        let runs = |(_, task): &(&i32, &Task)| matches!(task.kernel, Kernel::Runs(_));
+        self.tasks.iter().filter(runs).map(|(&tid, _)| tid)
+    }
+
     /// A task that stands still: as it is, or stopped where it is now.
     pub(super) fn stop_task(&mut self, tid: i32) -> Option<Stopped> {
         const PATIENCE: Duration = Duration::from_millis(100);
@@ -521,11 +529,21 @@ impl<'a> Engine<'a> {
         running.interrupt().ok()?;
         let until = quiet::now() + PATIENCE;
         match running.wait_until(until).ok()?? {
-            Waited::Stopped(task, _) => Some(task),
+            Waited::Stopped(task, stop) => {
+                self.note_made(stop);
+                Some(task)
+            }
             Waited::Ended(_) => {
                 self.alive.0.remove(&tid);
                 None
             }
+        }
+    }
+
+    /// A task that has just been made, and that nobody will look after, is to be killed with the others.
+    fn note_made(&mut self, stop: Stop) {
+        if let Stop::Clone(child) = stop {
+            self.alive.0.insert(child);
         }
     }
 

@@ -6,9 +6,45 @@ use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};
 use crate::sandbox::Limits;
 use crate::trace::Exit;
-use crate::tracee::{self, Running, proc};
+use crate::tracee::{self, AnyWait, Running, proc};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 impl Engine<'_> {
+    /// Has all tasks stand still before they are killed: those that would go on meanwhile could make others, which
+    /// nobody would know.
+    pub(super) fn freeze(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        const SHORT: Duration = Duration::from_millis(50);
+        const NAP: Duration = Duration::from_micros(200);
+        let begun = Instant::now();
+        let made = std::mem::take(&mut self.early).into_iter();
+        let made = made.filter(|&(_, status)| tracee::is_new(status));
+        self.alive.0.extend(made.map(|(tid, _)| tid));
+        let mut running: BTreeSet<i32> = self.running().collect();
+        running.retain(|&tid| Running::of_another(tid).interrupt().is_ok());
+        while !running.is_empty() && begun.elapsed() < PATIENCE {
+            let (tid, status) = match tracee::wait_any(false) {
+                Ok(AnyWait::Task(tid, status)) => (tid, status),
+                Ok(_) => {
+                    std::thread::sleep(NAP);
+                    // A task whose child is to execute a program first (vfork(2)) does nothing before.
+                    let deaf = begun.elapsed() > SHORT;
+                    running.retain(|&tid| !deaf || proc::state(tid) != Some(b'D'));
+                    continue;
+                }
+                Err(_) => return,
+            };
+            running.remove(&tid);
+            if tracee::has_ended(status) {
+                self.alive.0.remove(&tid);
+            } else if let Some(child) = tracee::made(tid, status) {
+                // It stops before it does anything.
+                self.alive.0.insert(child);
+            }
+        }
+    }
+
     /// Whether it may have no more tasks. The kernel does not hold root to any limit.
     pub(super) fn has_enough_tasks(&self) -> bool {
         self.is_kept_apart() && self.tasks.len() as u64 >= Limits::default().processes

@@ -15,6 +15,8 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// The pid that a program gets in its sandbox.
@@ -22,6 +24,9 @@ const PID: i32 = 2;
 
 /// What a program wrote is kept up to this size, of each stream.
 const MOST: usize = 64 << 20;
+
+/// How often it is looked whether all is over, in milliseconds.
+const LOOK: u8 = 100;
 
 /// Runs a program to its end, and that of all processes that it starts; of the options, those that are about the time
 /// and the sandbox count.
@@ -84,7 +89,8 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     let shown = Shown { calls };
     exec::execute(&mut task, command, &shown)?;
     let mut log = Log::default();
-    let reader = read_all(out, err);
+    let over = Arc::new(AtomicBool::new(false));
+    let reader = read_all(out, err, Arc::clone(&over));
     let (engine, standing) = Engine::of_program(
         task,
         hooks,
@@ -92,10 +98,22 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         options.timeout,
         (sandbox, missing, shows_clocks),
     )?;
-    let ended = engine.run(standing)?;
+    let ended = engine.run(standing);
+    over.store(true, Ordering::SeqCst);
+    let mut ended = ended?;
     if let Ok([out, err]) = reader.join() {
-        log.output(Stream::Stdout, &out);
-        log.output(Stream::Stderr, &err);
+        for (stream, name, written) in [
+            (Stream::Stdout, "standard output", out),
+            (Stream::Stderr, "standard error", err),
+        ] {
+            log.output(stream, &written.text);
+            if written.more > 0 {
+                ended.missing.push(format!(
+                    "the last {} bytes of its {name}: the first {MOST} are kept",
+                    written.more
+                ));
+            }
+        }
     }
     Ok(driver::outcome(ended, None, log, hooks))
 }
@@ -126,11 +144,20 @@ fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
     }
 }
 
-/// Reads what is written to both until nobody can write any more.
-fn read_all(out: PipeReader, err: PipeReader) -> JoinHandle<[Vec<u8>; 2]> {
+/// What was written to a stream.
+#[derive(Default)]
+struct Written {
+    text: Vec<u8>,
+    /// How many bytes came behind that.
+    more: u64,
+}
+
+/// Reads what is written to both until nobody can write any more; or until there is nothing more and all is over, should
+/// a process that is not of the family have them.
+fn read_all(out: PipeReader, err: PipeReader, over: Arc<AtomicBool>) -> JoinHandle<[Written; 2]> {
     std::thread::spawn(move || {
         let mut ends = [Some(out), Some(err)];
-        let mut texts = [Vec::new(), Vec::new()];
+        let mut texts = [Written::default(), Written::default()];
         let mut part = vec![0; 64 << 10];
         while ends.iter().any(Option::is_some) {
             let mut asked: Vec<PollFd<'_>> = ends
@@ -138,8 +165,11 @@ fn read_all(out: PipeReader, err: PipeReader) -> JoinHandle<[Vec<u8>; 2]> {
                 .flatten()
                 .map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN))
                 .collect();
-            if poll(&mut asked, PollTimeout::NONE).is_err() {
-                continue;
+            let was_over = over.load(Ordering::SeqCst);
+            match poll(&mut asked, PollTimeout::from(LOOK)) {
+                Ok(0) if was_over => break,
+                Ok(1..) => {}
+                _ => continue,
             }
             let mut ready = asked
                 .iter()
@@ -152,8 +182,9 @@ fn read_all(out: PipeReader, err: PipeReader) -> JoinHandle<[Vec<u8>; 2]> {
                 }
                 match end.as_mut().map(|end| end.read(&mut part)) {
                     Some(Ok(n @ 1..)) => {
-                        let room = MOST.saturating_sub(text.len());
-                        text.extend_from_slice(&part[..n.min(room)]);
+                        let kept = n.min(MOST.saturating_sub(text.text.len()));
+                        text.text.extend_from_slice(&part[..kept]);
+                        text.more += (n - kept) as u64;
                     }
                     Some(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
                     _ => *end = None,
