@@ -55,6 +55,21 @@ fn a_process_signals_and_kills_itself() {
 }
 
 #[test]
+fn signals_that_are_left_to_the_default_have_flags() {
+    check("defaults", "exited\t0");
+}
+
+#[test]
+fn large_mappings_are_where_they_were() {
+    let folder = Folder::new();
+    let program = folder.compile("nasty", &[]);
+    folder.record("rec", &[&program, "places"]).ok();
+    let spun = folder.script(SPIN).ok().text();
+    let recorded = folder.rrapper(["replay", "rec"]).ok().text();
+    assert_eq!(spun, format!("exited\t0\t{recorded}\n"));
+}
+
+#[test]
 fn a_handler_has_no_stack_left() {
     check("overflow", "signaled\tSIGSEGV");
 }

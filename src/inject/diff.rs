@@ -9,7 +9,7 @@ use crate::trace::{Answer, Call, Exit, Field, Trace, Value};
 use std::fmt::Display;
 
 /// Arguments and members that are pids.
-const PIDS: [&str; 13] = [
+pub(super) const PIDS: [&str; 13] = [
     "pid",
     "tgid",
     "tid",

@@ -1,5 +1,6 @@
 //! Calls that the trace answers: finding the expected one, answering it, and noticing that there is none.
 
+use super::another_run::{self, AnotherRun};
 use super::answer::{self, Answered};
 use super::driver::{Driver, Next};
 use super::hook::{Decision, Finally, HookCall, OnDivergence};
@@ -79,10 +80,14 @@ impl Driver<'_> {
             return Ok(Found::Expected);
         }
         loop {
-            let Some(step) = self.peek()? else {
+            self.peek()?;
+            let Some(step) = &mut self.me.step else {
                 return Ok(Found::Nothing);
             };
-            if matches(step, seen) {
+            let same = matches(step, seen);
+            let tells = another_run::returns_either(seen.call.name);
+            let adapted = (!same || tells) && adapts(step, seen, self.script.another_run());
+            if same || adapted {
                 seen.index = Some(step.index);
                 seen.event = step.event();
                 return Ok(Found::Expected);
@@ -110,10 +115,11 @@ impl Driver<'_> {
 
     pub(super) fn diverge(&mut self, task: Stopped, regs: Regs, seen: HookCall) -> Result<Next> {
         let tid = self.me.tid;
-        let Some(step) = self.peek()? else {
+        self.peek()?;
+        let Some(step) = &mut self.me.step else {
             return Ok(Next::End(Status::Completed, None, None));
         };
-        let divergence = describe(step, &seen, tid);
+        let divergence = describe(step, &seen, tid, self.script.another_run());
         self.leaves_recording();
         let decision = self.hooks.diverged(&divergence).map_err(Error::Hook)?;
         self.divergence.get_or_insert(divergence);
@@ -294,15 +300,28 @@ fn matches(step: &Step, seen: &HookCall) -> bool {
         .is_ok()
 }
 
+/// Whether it is the expected one but for what is different on another run.
+fn adapts(step: &mut Step, seen: &HookCall, another: Option<&mut AnotherRun>) -> bool {
+    let same_call = step.call.is_some_and(|call| call.nr == seen.call.nr);
+    same_call && step.used == 0 && another.is_some_and(|it| it.adapt(step, seen).is_ok())
+}
+
 /// Where and how a call differs from the expected one.
-fn describe(step: &Step, seen: &HookCall, tid: i32) -> Divergence {
+fn describe(
+    step: &mut Step,
+    seen: &HookCall,
+    tid: i32,
+    another: Option<&mut AnotherRun>,
+) -> Divergence {
     let mismatch = step
         .call
         .filter(|call| call.nr == seen.call.nr)
-        .and_then(|_| {
-            seen.call
+        .and_then(|_| match another {
+            Some(another) => another.adapt(step, seen).err(),
+            None => seen
+                .call
                 .compare(&seen.args, &seen.memory, step.values())
-                .err()
+                .err(),
         });
     let arg = mismatch.map(|mismatch| match seen.call.args.get(mismatch.arg) {
         Some(arg) => arg.name.to_string(),

@@ -49,6 +49,9 @@ impl Driver<'_> {
         let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
         let formal = seen.call.args.len().min(6);
         if exact.is_none_or(|event| event.args[..formal] != seen.asked[..formal]) {
+            if self.pages.is_some() {
+                tracing::debug!("{:?}: {}{:x?}", seen.event, seen.call.name, seen.asked);
+            }
             self.leaves_recording();
         }
     }

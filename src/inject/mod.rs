@@ -3,6 +3,7 @@
 //!
 //! Knows neither Lua nor where the process came from.
 
+mod another_run;
 mod answer;
 mod books;
 mod calls;
@@ -13,6 +14,7 @@ mod futex;
 mod hook;
 mod jumps;
 mod live;
+mod made_up;
 mod native;
 mod noise;
 mod outcome;

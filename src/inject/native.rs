@@ -12,8 +12,11 @@ use crate::replay::{Kept, Pages, SharedMemory};
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Regs, Stopped, agent, cpuid};
+use crate::tracee::{Regs, Remote, Stopped, agent, cpuid};
 use std::sync::Arc;
+
+/// The kernel has its own mind about where that much memory is: at huge pages, if it can.
+const HUGE: u64 = 2 << 20;
 
 impl Driver<'_> {
     /// Has the kernel make a call that touches the process itself.
@@ -92,6 +95,12 @@ impl Driver<'_> {
                 }
                 // A recording may ask for more memory than there is; what it gets it has to touch.
                 args[3] &= !((libc::MAP_POPULATE | libc::MAP_LOCKED | libc::MAP_HUGETLB) as u64);
+                if args[0] != seen.args[0] && args[1] >= HUGE {
+                    let mut remote = task.remote_at_entry()?;
+                    let ret = map_there(&mut remote, args)?;
+                    remote.finish()?;
+                    return self.conclude(task, regs, seen, ret);
+                }
                 if args != seen.args {
                     regs.set_args(args);
                     task.set_regs(&regs)?;
@@ -225,7 +234,6 @@ impl Driver<'_> {
         let hint = exact
             .and_then(|event| event.ret)
             .filter(|&at| at > 0 && addr == 0 && !insists(&seen.args));
-        let addr = hint.map_or(addr, |at| at as u64);
         let mut remote = task.remote_at_entry()?;
         let name = remote.put_str(&path)?;
         let mut ret = remote.call(
@@ -234,15 +242,28 @@ impl Driver<'_> {
         )?;
         if ret >= 0 {
             let file = ret as u64;
-            ret = remote.call(
-                libc::SYS_mmap,
-                [addr, len, prot, private as u64, file, offset],
-            )?;
+            let args = [addr, len, prot, private as u64, file, offset];
+            ret = match hint {
+                Some(at) => map_there(&mut remote, [at as u64, len, prot, args[3], file, offset])?,
+                None => remote.call(libc::SYS_mmap, args)?,
+            };
             remote.call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
         }
         remote.finish()?;
         Ok(ret)
     }
+}
+
+/// Maps memory at this place, or elsewhere if that is taken.
+fn map_there(remote: &mut Remote<'_>, args: [u64; 6]) -> Result<i64> {
+    // A place that is only wished for is not always given, even if it is free.
+    let mut exactly = args;
+    exactly[3] |= libc::MAP_FIXED_NOREPLACE as u64;
+    let ret = remote.call(libc::SYS_mmap, exactly)?;
+    if ret != -i64::from(libc::EEXIST) {
+        return Ok(ret);
+    }
+    Ok(remote.call(libc::SYS_mmap, args)?)
 }
 
 /// What a call that traced programs must not make is answered with.

@@ -9,6 +9,7 @@
 //! it has made before with `CLONE_THREAD` are the threads of the process, in order; those that it makes later
 //! are the ones that the process makes. What is left belongs to other processes, and is passed over.
 
+use super::another_run::AnotherRun;
 use super::recorded::Recorded;
 use super::step::{Item, Kind, Step};
 use super::written::Written;
@@ -40,7 +41,7 @@ pub struct Script {
 }
 
 enum Source {
-    Trace(Written),
+    Trace(Box<Written>),
     Recording {
         events: Box<Recorded>,
         recording: Arc<Recording>,
@@ -53,7 +54,7 @@ enum Source {
 impl Script {
     /// The calls of a trace.
     pub fn of_trace(trace: Arc<Trace>) -> Script {
-        Script::of(Source::Trace(Written::new(trace)))
+        Script::of(Source::Trace(Box::new(Written::new(trace))))
     }
 
     /// The process's own recording, from the event on at which it was spun off.
@@ -97,7 +98,7 @@ impl Script {
             self.check_end(index)?;
         }
         if let Source::Trace(written) = &mut self.source {
-            written.assign(index, process, pids);
+            written.assign(index, process, pids)?;
         }
         if index == 0 {
             return Ok(());
@@ -184,6 +185,14 @@ impl Script {
     /// Whether it is the process's own recording.
     pub(super) fn is_recording(&self) -> bool {
         matches!(self.source, Source::Recording { .. })
+    }
+
+    /// How a trace of another run differs, where the script is a trace.
+    pub(super) fn another_run(&mut self) -> Option<&mut AnotherRun> {
+        match &mut self.source {
+            Source::Trace(written) => written.another_run(),
+            Source::Recording { .. } => None,
+        }
     }
 
     /// What is next; `None` behind the end.

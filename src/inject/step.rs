@@ -86,6 +86,8 @@ pub(super) struct Step {
     values: OnceCell<Vec<Value>>,
     /// What a text says about the result besides.
     pub notes: Vec<Field>,
+    /// It says what it would have said had it been this run.
+    pub adapted: bool,
     /// How many bytes of its data the process has been given already.
     pub used: u64,
     /// Values of the time stamp counter that the task reads before it.
@@ -106,6 +108,7 @@ impl Step {
             exact: call.attachment.as_ref().and_then(Attachment::get),
             values: OnceCell::from(call.args.clone()),
             notes: call.notes.clone(),
+            adapted: false,
             used: 0,
             tsc: VecDeque::new(),
             stays: false,
@@ -127,6 +130,7 @@ impl Step {
             exact: Some(Arc::new(event)),
             values: OnceCell::new(),
             notes: Vec::new(),
+            adapted: false,
             used: 0,
             tsc: VecDeque::new(),
             stays: false,
@@ -139,6 +143,11 @@ impl Step {
             Some(event) => event.values(),
             None => Vec::new(),
         })
+    }
+
+    /// Has other arguments from now on.
+    pub fn become_like(&mut self, values: Vec<Value>) {
+        self.values = OnceCell::from(values);
     }
 
     /// The call, whole.

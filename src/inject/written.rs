@@ -1,5 +1,7 @@
 //! A trace as a script: which of its tasks is which thread of the process.
 
+use super::Result;
+use super::another_run::AnotherRun;
 use super::step::{Due, Item, Kind, Step};
 use crate::replay::Process;
 use crate::trace::{Call, Entry, Trace, Value};
@@ -15,6 +17,8 @@ pub struct Written {
     index: usize,
     /// The threads of the process, by the number that the trace has for each.
     pids: BTreeMap<i32, i32>,
+    /// How it differs, once it is known what it drives.
+    another_run: Option<AnotherRun>,
 }
 
 impl Written {
@@ -25,11 +29,17 @@ impl Written {
             at: 0,
             index: 0,
             pids: BTreeMap::new(),
+            another_run: None,
         }
     }
 
     /// Says which number of the trace is which thread of the process, for the calls from this one on.
-    pub fn assign(&mut self, start: usize, process: &Process, named: &BTreeMap<i32, i32>) {
+    pub fn assign(
+        &mut self,
+        start: usize,
+        process: &Process,
+        named: &BTreeMap<i32, i32>,
+    ) -> Result<()> {
         self.pids.clone_from(named);
         let threads = process.tids();
         let taken: BTreeSet<i32> = named.values().copied().collect();
@@ -56,6 +66,41 @@ impl Written {
             }
         }
         self.assign_threads(start, free);
+        self.learn(start, process)
+    }
+
+    /// How the trace differs, as far as its calls before this one say.
+    fn learn(&mut self, start: usize, process: &Process) -> Result<()> {
+        let pids = self.pids.clone();
+        let mut another = AnotherRun::new(&self.trace, pids, process.pid, process.ppid);
+        let mut children = Vec::new();
+        for call in self.trace.calls().take(start) {
+            let Some(&tid) = self.pids.get(&call.tid) else {
+                continue;
+            };
+            another.learn_pids(&call.name, &call.answer, tid);
+            if makes_tasks(&call.name)
+                && new_thread(call).is_none()
+                && let Some(child) = call.answer.raw().and_then(|ret| i32::try_from(ret).ok())
+                && child > 0
+            {
+                children.push(child);
+            }
+        }
+        if !children.is_empty() {
+            let here = children_of(process)?;
+            // The last ones are those that matter.
+            for (child, here) in children.iter().rev().zip(here.iter().rev()) {
+                another.pair(*child, *here);
+            }
+        }
+        self.another_run = Some(another);
+        Ok(())
+    }
+
+    /// How it differs.
+    pub fn another_run(&mut self) -> Option<&mut AnotherRun> {
+        self.another_run.as_mut()
     }
 
     /// The threads that there are already, in the order in which they were made.
@@ -84,7 +129,7 @@ impl Written {
     fn made(&self) -> BTreeSet<i32> {
         let calls = self.trace.calls();
         calls
-            .filter(|call| matches!(call.name.as_str(), "clone" | "clone3" | "fork" | "vfork"))
+            .filter(|call| makes_tasks(&call.name))
             .filter_map(|call| call.answer.raw())
             .filter_map(|ret| i32::try_from(ret).ok())
             .collect()
@@ -124,6 +169,31 @@ impl Written {
             return Some(Item { tid, kind });
         }
     }
+}
+
+fn makes_tasks(call: &str) -> bool {
+    matches!(call, "clone" | "clone3" | "fork" | "vfork")
+}
+
+/// The processes that a process has made before it was spun off.
+fn children_of(process: &Process) -> Result<Vec<i32>> {
+    let tids = process.tids();
+    let mut children = Vec::new();
+    for event in process.recording.events_from(1)? {
+        let (number, event) = event?;
+        if number >= process.event.0 {
+            break;
+        }
+        let made = event.call().filter(|call| makes_tasks(&call.name()));
+        if tids.contains(&event.tid)
+            && let Some(child) = made.and_then(|call| i32::try_from(call.ret?).ok())
+            && child > 0
+            && !tids.contains(&child)
+        {
+            children.push(child);
+        }
+    }
+    Ok(children)
 }
 
 /// The thread that a call makes, by its number in the trace.

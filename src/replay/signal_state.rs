@@ -36,7 +36,8 @@ impl Actions {
     /// Those without handlers: `CLONE_CLEAR_SIGHAND`.
     pub fn without_handlers(&self) -> Actions {
         let kept = self.0.iter().filter(|(_, action)| is_ignore(action));
-        Actions(kept.map(|(&signal, &action)| (signal, action)).collect())
+        let ignored = kept.fold(0, |ignored, (signal, _)| ignored | 1 << (signal - 1));
+        Actions::ignoring(ignored)
     }
 
     /// Follows a rt_sigaction that succeeded.
@@ -49,14 +50,15 @@ impl Actions {
         {
             return;
         }
-        if action[..8] == [0; 8] {
+        // The default may have flags, too: SA_NOCLDWAIT, for one.
+        if action == [0; 32] {
             self.0.remove(&signal);
         } else {
             self.0.insert(signal, action);
         }
     }
 
-    /// All that are not the default.
+    /// All that are not the default as it is at first.
     pub fn iter(&self) -> impl Iterator<Item = (i32, &Action)> {
         self.0.iter().map(|(&signal, action)| (signal, action))
     }
@@ -224,6 +226,12 @@ mod tests {
         );
         actions.set(&call([13, 0x1000, 0, 8, 0, 0], &[0; 32]), &NoMemory);
         assert_eq!(actions.get(13), None);
+        let mut default = [0; 32];
+        default[8..12].copy_from_slice(&(libc::SA_NOCLDWAIT as u32).to_le_bytes());
+        actions.set(&call([17, 0x1000, 0, 8, 0, 0], &default), &NoMemory);
+        assert_eq!(actions.get(17), Some(default));
+        assert_eq!(actions.without_handlers(), Actions::default());
+        actions.set(&call([17, 0x1000, 0, 8, 0, 0], &[0; 32]), &NoMemory);
         actions.set(&call([700, 0x1000, 0, 8, 0, 0], &handler), &NoMemory);
         assert_eq!(actions.iter().count(), 1);
     }

@@ -43,6 +43,7 @@ impl World {
             remote.finish()?;
         }
         let segv = actions.and_then(|actions| actions.get(libc::SIGSEGV));
+        let segv = segv.filter(|action| action[..8] != [0; 8]);
         let segv = SegvState::of(me.masks.blocked, segv);
         me.kept().apply(&mut task, false)?;
         let mut threads = Vec::new();

@@ -50,6 +50,7 @@ impl Syscall {
             if !same {
                 return Err(Mismatch {
                     arg,
+                    position,
                     expected: expected.clone(),
                     actual: self.decode_arg(arg, args, entry),
                 });

@@ -106,6 +106,8 @@ pub struct Region {
 pub struct Mismatch {
     /// Which argument, from 0.
     pub arg: usize,
+    /// Its place among those of the trace.
+    pub position: usize,
     /// As in the trace.
     pub expected: Value,
     /// As the process made it.
