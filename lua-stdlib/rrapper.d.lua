@@ -274,7 +274,9 @@ function Trace:save(path) end
 ---@return string[]
 function Trace:signals() end
 
+---What is read of it by another name raises, and nothing of it can be set.
 ---@class Divergence
+---@field tid integer       as recorded
 ---@field index integer
 ---@field event integer?
 ---@field expected string
@@ -346,7 +348,8 @@ local Call = {}
 ---Arguments and what they point to. Numbers, flags among them, are integers, text is strings, structures and lists are
 ---views of the process's memory. Strace's text is taken wherever a number is: `call.args.flags = "O_RDONLY|O_CLOEXEC"`.
 ---At enter what the kernel gets is changed, and the program has its own again afterwards; at exit what the kernel left.
----What another call has reads nil; what none has raises.
+---What another call has reads nil; what none has raises. Numbers are as they lie in memory: a port is in the network's
+---byte order, and set with `"htons(80)"`. What cannot be (a length below zero, more than there is room for) raises.
 ---@alias Arguments table<string|integer, any>
 
 ---A file's status, with the same names for stat, lstat, fstat, newfstatat and statx. Times are seconds.
@@ -389,6 +392,8 @@ function Call:fail(errno) end
 ---@param ret? integer
 function Call:skip(ret) end
 
+---It moves at most so many bytes (sendmmsg and recvmmsg: messages). The rest comes when it is made again. Raises for calls
+---that move none.
 ---@param n integer
 function Call:short(n) end
 
@@ -411,7 +416,9 @@ function Call:text(arg) end
 
 ---The bytes moved, in or out; nil on failure. With bytes: sets what a write-like call passes (at enter) or what a
 ---read-like call brought (at exit); the length follows. With a name and bytes: sets the buffer that this argument is.
+---With a list, of the calls that move several messages: sets them, one each; how many there are follows.
 ---@overload fun(self: Call, name: string, bytes: string)
+---@overload fun(self: Call, messages: string[])
 ---@param bytes? string
 ---@return string?
 function Call:data(bytes) end
@@ -442,14 +449,15 @@ function Signal:stop(reason) end
 ---@field exit_code integer?
 ---@field signal string?
 
+---One of `fail`, `ret` and `short`, and what goes with it.
 ---@class Rule
 ---@field on? Calls                    in the array part: on which calls
 ---@field fail? Errno
----@field ret? integer
----@field short? integer
+---@field ret? integer                 negative is -errno
+---@field short? integer               bytes (sendmmsg and recvmmsg: messages); of the calls that move some
 ---@field signal? SignalName
 ---@field delay? number                seconds; the clocks that the process sees are moved, in live it sleeps
----@field live? boolean
+---@field live? boolean               from this call on, which has the rule's answer all the same
 ---@field when? string|integer         strace's first[..last][+step]
 ---@field per? "task"                  `when` counts the calls of each task on their own, as strace does
 ---@field path? string|Regex
@@ -470,6 +478,6 @@ function Signal:stop(reason) end
 ---@field on_exit? fun(ended: End)     each process that ends
 ---@field sandbox? "cow"|"none"        where it is live: on a copy of the file system that is thrown away, or on the machine
 ---@field ignore? false|Calls[]|{ only: Calls }  calls that may appear or be missing besides the usual ones ("!futex": not that one); only these; none
----@field pids? table<integer, integer>  which recorded task goes through the calls of which one of the trace: [in the trace] = as recorded
+---@field pids? table<integer, integer>  for traces, not for its own recording: which recorded task goes through the calls of which one of the trace: [in the trace] = as recorded
 ---@field [integer] Rule
 ---@field [Calls] Rule|fun(call: Call)   names, classes, "*", "get*", re"…"

@@ -400,7 +400,7 @@ fn hooks_that_raise() {
             &["EOI", "\"EIO\""],
         ),
         ("read = function(call)\n call:short(-1) end", &["-1"]),
-        ("read = function(call)\n call:data({}) end", &["table"]),
+        ("read = function(call)\n call:data({}) end", &["one string"]),
         ("read = function(call)\n call.ret = 'x' end", &["\"x\""]),
         (
             "read = { fail = 'EIO', where = function(call)\n error 'boom' end }",

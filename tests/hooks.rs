@@ -513,7 +513,7 @@ fn rules_delay_count_by_task_and_match_patterns() {
         ("{ on_exit = 3 }", "on_exit is a function, not 3"),
         (
             "{ pids = { [1] = 'x y' } }",
-            "a pid must be an integer, not \"x y\"",
+            "a pid in pids is an integer, not \"x y\"",
         ),
         (
             "{ ignore = 3 }",

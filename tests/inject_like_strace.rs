@@ -534,7 +534,7 @@ fn at(name: &str) -> usize {
 #[test]
 fn whatever_strace_injects_a_hook_injects_alike() {
     let word = "6e6f6e6500"; // "none" and a zero byte
-    let path = "enter = function(c) c.args.pathname = 'none' end";
+    let path = "enter = function(c) c.process:write(c.raw[2], 'none\\0') end";
     let bytes = "exit = function(c) if c.ret > 1 then c.process:write(c.raw[2], 'XY') end end";
     let input = "enter = function(c) if c.size > 1 then c.process:write(c.raw[2], 'XY') end end";
     let opened = format!("poke_enter=@arg2={word}");

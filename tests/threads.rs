@@ -89,6 +89,34 @@ fn threads_of_python() {
 }
 
 #[test]
+fn runtimes_with_threads_of_their_own() {
+    for argv in [["java", "-version"], ["go", "version"]] {
+        let folder = Folder::new();
+        drive(&folder, &argv, 0, false);
+    }
+}
+
+#[test]
+fn the_text_of_a_trace_drives_a_runtime() {
+    let folder = Folder::new();
+    folder.record("rec", &["java", "-version"]).ok();
+    // Its memory is elsewhere each time.
+    let got = folder
+        .script(
+            r#"
+            local rec = rr.open "rec"
+            rec:segment(1, #rec, rec:processes()[1].pid):save "rec.strace"
+            for _ = 1, 5 do
+              local outcome = rr.replay_to(1):spin_off():inject("rec.strace", { timeout = 60 })
+              print(outcome.status, outcome.exit_code, outcome.divergence)
+            end
+            "#,
+        )
+        .ok();
+    assert_eq!(got.text(), "exited\t0\tnil\n".repeat(5), "{}", got.stderr);
+}
+
+#[test]
 fn compressors_with_two_threads() {
     for argv in [
         &["xz", "-T2", "--block-size=60000", "-k", "numbers"][..],

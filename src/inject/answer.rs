@@ -2,9 +2,9 @@
 
 use super::hook::HookCall;
 use super::step::Step;
-use super::{Error, Result};
+use super::{Error, Result, partial};
 use crate::recording::{CallEvent, ChunkMemory};
-use crate::syscall::{Memory, Moved, Syscall};
+use crate::syscall::{EncodeError, Kind, Memory, Moved, Syscall};
 use crate::trace::{Answer, Value};
 
 /// How an expected call was answered.
@@ -19,6 +19,9 @@ pub struct Answered {
 pub fn data(step: &Step) -> Option<Vec<u8>> {
     let call = step.call?;
     call.moves_data()?;
+    if call.moves_messages() {
+        return None;
+    }
     let ret = match step.answer {
         Answer::Value(ret) if ret > 0 => ret as u64,
         _ => return None,
@@ -50,7 +53,7 @@ fn exact_data(call: &Syscall, event: &CallEvent, ret: u64) -> Option<Vec<u8>> {
 }
 
 /// The bytes of a string, or of all `iov_base` members below a value, in order. `None` where one was cut.
-fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
     match value.meaning() {
         Value::Str { bytes, cut: false } => out.extend_from_slice(bytes),
         Value::Str { .. } => return None,
@@ -73,7 +76,7 @@ fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// A number among the arguments.
-fn number(step: &Step, arg: usize) -> Option<i64> {
+pub(super) fn number(step: &Step, arg: usize) -> Option<i64> {
     match &step.exact {
         Some(event) => event.args.get(arg).map(|&arg| arg as i64),
         None => step.values().get(arg).and_then(Value::as_i64),
@@ -95,21 +98,21 @@ pub fn continues(step: &Step, call: &HookCall) -> bool {
         .fd_arg()
         .is_none_or(|arg| descriptor(step).is_none_or(|fd| fd == call.args[arg] as i32));
     // What says itself where it reads or writes is made again for the place where the first ended.
-    let same_place = described.arg("offset").is_none_or(|arg| {
-        number(step, arg)
-            .is_none_or(|first| first.wrapping_add(step.used as i64) == call.args[arg] as i64)
-    });
-    if !same_fd || !same_place {
+    if !same_fd || !partial::follows(step, call) {
         return false;
     }
     if described.moves_data() != Some(Moved::In) {
         return true;
     }
-    let (Some(all), Some(now)) = (data(step), call.data()) else {
+    let used = step.used as usize;
+    let rest = match described.moves_messages() {
+        true => partial::messages(step).map(|all| all.get(used..).unwrap_or_default().concat()),
+        false => data(step).map(|all| all.get(used..).unwrap_or_default().to_vec()),
+    };
+    let (Some(rest), Some(now)) = (rest, call.data()) else {
         return true;
     };
-    let rest = all.get(step.used as usize..).unwrap_or_default();
-    rest.starts_with(&now) || now.starts_with(rest)
+    rest.starts_with(&now) || now.starts_with(&rest)
 }
 
 /// Answers a call with what the trace has for it, at most `limit` bytes of its data.
@@ -120,9 +123,9 @@ pub fn from_step(step: &mut Step, call: &mut HookCall, limit: Option<u64>) -> Re
     let ret = step.answer.raw().unwrap_or(0);
     if ret > 0
         && (limit.is_some() || step.used > 0)
-        && let Some(data) = data(step)
+        && let Some(answered) = partial::answer(step, call, limit)?
     {
-        return partial(step, call, &data, limit);
+        return Ok(answered);
     }
     let ret = match limit {
         Some(limit) if call.call.moves_data().is_some() && ret > 0 => ret.min(limit as i64),
@@ -130,54 +133,6 @@ pub fn from_step(step: &mut Step, call: &mut HookCall, limit: Option<u64>) -> Re
     };
     write_outputs(step, call, ret)?;
     Ok(Answered { ret, done: true })
-}
-
-/// Answers with a part of the data: from where the last part ended, as much as is asked for and allowed.
-fn partial(
-    step: &mut Step,
-    call: &mut HookCall,
-    data: &[u8],
-    limit: Option<u64>,
-) -> Result<Answered> {
-    let rest = data.get(step.used as usize..).unwrap_or_default();
-    let regions = call.call.data_regions(&call.args, u64::MAX, &call.memory);
-    let asked: u64 = regions.iter().map(|region| region.len as u64).sum();
-    let n = (rest.len() as u64)
-        .min(asked)
-        .min(limit.unwrap_or(u64::MAX));
-    let n = match call.name() {
-        "getdents" | "getdents64" => whole_entries(rest, n as usize) as u64,
-        _ => n,
-    };
-    if call.moves_data() == Some(Moved::Out) {
-        let mut now = &rest[..n as usize];
-        for region in regions {
-            let (here, later) = now.split_at(region.len.min(now.len()));
-            call.overwrite(region.addr, here)?;
-            now = later;
-        }
-    }
-    step.used += n;
-    let done = step.used >= data.len() as u64;
-    Ok(Answered {
-        ret: n as i64,
-        done,
-    })
-}
-
-/// The length of the directory entries that fit into `most` bytes; that of the first where none does.
-fn whole_entries(entries: &[u8], most: usize) -> usize {
-    // d_reclen, in struct linux_dirent and linux_dirent64 alike.
-    const LEN_AT: usize = 16;
-    let mut end = 0;
-    while let Some(&[a, b]) = entries.get(end + LEN_AT..end + LEN_AT + 2) {
-        let next = end + usize::from(u16::from_le_bytes([a, b]));
-        if next == end || next > entries.len() || (end > 0 && next > most) {
-            break;
-        }
-        end = next;
-    }
-    end
 }
 
 fn write_outputs(step: &Step, call: &mut HookCall, ret: i64) -> Result<()> {
@@ -188,14 +143,12 @@ fn write_outputs(step: &Step, call: &mut HookCall, ret: i64) -> Result<()> {
 }
 
 fn outputs(step: &Step, call: &HookCall, ret: i64) -> Result<Vec<(u64, Vec<u8>)>> {
-    let effect = |reason: String| Error::Effect {
-        place: step.place(),
-        call: step.to_call().brief().to_string(),
-        reason,
-    };
     match &step.exact {
-        Some(event) => Ok(exact_outputs(call, event, ret)),
-        None => call
+        // A message is where its header says.
+        Some(event) if is_same(call, event) || !has_header(call.call) => {
+            Ok(exact_outputs(call, event, ret))
+        }
+        _ => call
             .call
             .encode_outputs(
                 &call.args,
@@ -203,21 +156,40 @@ fn outputs(step: &Step, call: &HookCall, ret: i64) -> Result<Vec<(u64, Vec<u8>)>
                 ret,
                 &call.memory,
             )
-            .map_err(|e| effect(e.to_string())),
+            .map_err(|error| effect(step, &error)),
     }
+}
+
+/// An entry of the trace that does not say what was stored.
+pub(super) fn effect(step: &Step, error: &EncodeError) -> Error {
+    Error::Effect {
+        place: step.place(),
+        call: step.to_call().brief().to_string(),
+        reason: error.to_string(),
+    }
+}
+
+/// Whether a call is the recorded one in all that went into it, addresses as well.
+fn is_same(call: &HookCall, event: &CallEvent) -> bool {
+    event.args == call.args && same_memory(call, event)
+}
+
+/// Whether what the call moves is in messages.
+fn has_header(call: &Syscall) -> bool {
+    let kind = call.data_arg().and_then(|arg| call.args.get(arg));
+    matches!(kind.map(|arg| &arg.kind), Some(Kind::Ptr(_, to)) if matches!(**to, Kind::Message(_) | Kind::Messages(..)))
 }
 
 /// The recorded outputs, moved to where this process has its buffers.
 fn exact_outputs(call: &HookCall, event: &CallEvent, ret: i64) -> Vec<(u64, Vec<u8>)> {
     let recorded_args = event.args;
-    let same_pointers = recorded_args == call.args && same_memory(call, event);
     let whole = || {
         event
             .outs
             .iter()
             .map(|chunk| (chunk.addr, chunk.data.clone()))
     };
-    if same_pointers {
+    if is_same(call, event) {
         // A write to a mapped file comes out in the mapping, which this process need not have.
         let there = |addr| call.memory.read(addr, &mut [0]) == 1;
         return whole().filter(|&(addr, _)| there(addr)).collect();

@@ -153,13 +153,7 @@ impl Driver<'_> {
         if let Some(moved) = moved {
             data.extend_from_slice(&moved[..moved.len().min(ret as usize)]);
         } else if seen.call.moves_data() == Some(Moved::In) {
-            let len = match seen.call.moves_messages() {
-                true => u64::MAX,
-                false => ret as u64,
-            };
-            for region in seen.call.data_regions(&seen.args, len, &seen.memory) {
-                data.extend(seen.memory.bytes(region.addr, region.len));
-            }
+            data.extend(seen.data().unwrap_or_default());
         }
         match stream {
             Some(stream) => self.log.output(stream, &data),

@@ -2,7 +2,7 @@
 
 use super::calls::Log;
 use super::hook::{Finally, HookCall, HookExit, Hooks, Room};
-use super::live::{self, Ended};
+use super::live::{self, Clocks, Ended, TimeTold};
 use super::outcome::{Divergence, Outcome, Status};
 use super::script::Script;
 use super::step::{Kind, Step};
@@ -173,6 +173,10 @@ pub(super) struct Driver<'a> {
     pub(super) room: Room,
     /// How far the clocks that the process sees are ahead of the trace's: what hooks delayed it by.
     pub(super) delayed: Duration,
+    /// The clocks of calls that the trace does not have, once there are such.
+    pub(super) clocks: Option<Clocks>,
+    /// What the trace last said of the time.
+    pub(super) told: Option<TimeTold>,
     /// The task that runs, or ran last.
     pub(super) me: Me,
     /// The others, by tid.
@@ -279,6 +283,8 @@ impl<'a> Driver<'a> {
             pages,
             room: Room::default(),
             delayed: Duration::ZERO,
+            clocks: None,
+            told: None,
             answered: None,
             place: Place::Between,
             begin: Some((task, place)),

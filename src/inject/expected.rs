@@ -4,10 +4,11 @@ use super::another_run::{self, AnotherRun};
 use super::answer::{self, Answered};
 use super::driver::{Driver, Next};
 use super::hook::{Decision, Finally, HookCall, OnDivergence};
+use super::live::TimeTold;
 use super::noise;
 use super::outcome::{Divergence, Status};
 use super::step::Step;
-use super::{Error, Result};
+use super::{Error, Result, partial};
 use crate::recording::Effect;
 use crate::replay::Place;
 use crate::syscall::Replay;
@@ -48,10 +49,16 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether the task's next entry, whenever its turn is, is this call.
+    /// Whether the task's next entry, whenever its turn is, is this call. How it gets its memory does not count.
     pub(super) fn is_listed(&mut self, seen: &HookCall) -> Result<bool> {
-        let step = self.script.call_of(self.me.tid)?;
-        Ok(step.is_some_and(|step| matches(step, seen)))
+        let hooks = &self.hooks;
+        let passed = |name: &str| noise::is_about_memory(name) && hooks.is_ignored(name);
+        let listed = self.script.next_of(self.me.tid, |step| {
+            let is_this = matches(step, seen);
+            let passes = step.call.is_some_and(|call| passed(call.name));
+            (is_this || !passes).then_some(is_this)
+        })?;
+        Ok(listed.unwrap_or(false))
     }
 
     /// Whether the call is the expected one. Expected calls that need not be made are passed over.
@@ -131,7 +138,9 @@ impl Driver<'_> {
             OnDivergence::Live => Ok(Next::Live(task, None)),
             OnDivergence::Skip(n) => {
                 for _ in 0..n.max(1) {
-                    self.skip()?;
+                    if !self.skip()? {
+                        break;
+                    }
                 }
                 Ok(Next::Again(task, Box::new(seen)))
             }
@@ -146,13 +155,14 @@ impl Driver<'_> {
         }
     }
 
-    /// Drops the task's next entry.
-    fn skip(&mut self) -> Result<()> {
-        if self.peek()?.is_none() {
-            self.script.drop_call(self.me.tid)?;
-        }
+    /// Drops the task's next entry; whether there was one.
+    fn skip(&mut self) -> Result<bool> {
+        let there = match self.peek()?.is_some() {
+            true => true,
+            false => self.script.drop_call(self.me.tid)?,
+        };
         self.advance();
-        Ok(())
+        Ok(there)
     }
 
     /// Answers a call with a value alone.
@@ -184,15 +194,12 @@ impl Driver<'_> {
         if let Some(reason) = seen.stop.take() {
             return Ok(self.stopped(&seen, reason));
         }
+        if seen.goes_live {
+            return Ok(Next::Live(task, Some(Box::new(seen))));
+        }
+        let before = self.me.step.as_ref().map_or(0, |step| step.used);
         let (answered, moved) = match seen.decision {
-            Decision::Live => return Ok(Next::Live(task, Some(Box::new(seen)))),
-            Decision::Answer(ret) => (
-                Answered {
-                    ret,
-                    done: !is_retried(ret),
-                },
-                None,
-            ),
+            Decision::Answer(ret) => (Answered { ret, done: true }, None),
             decision => {
                 let limit = match decision {
                     Decision::Short(len) => Some(len),
@@ -226,15 +233,18 @@ impl Driver<'_> {
                 }
                 let answered = answer::from_step(step, &mut seen, limit)?;
                 seen.opened = opened(step);
-                (answered, moved_data(step))
+                self.told = TimeTold::by(&seen)
+                    .filter(|_| answered.ret == 0)
+                    .or(self.told);
+                (answered, moved_data(step, before))
             }
         };
-        if expected && answered.done {
+        seen.answered(answered.ret);
+        let ret = self.settle(&mut seen)?;
+        if expected && answered.done && !self.is_left(&mut seen, before, (answered.ret, ret))? {
             self.advance();
             self.collect_signals()?;
         }
-        seen.answered(answered.ret);
-        let ret = self.settle(&mut seen)?;
         if let Some(reason) = seen.stop.take() {
             return Ok(self.stopped(&seen, reason));
         }
@@ -259,6 +269,37 @@ impl Driver<'_> {
             return Ok(self.at_end(task));
         }
         self.go_on(task)
+    }
+
+    /// Whether hooks had a call get less than it was `given`, so that it gets the rest when it is made again.
+    /// What it had got of its entry `before` was so much.
+    fn is_left(
+        &mut self,
+        seen: &mut HookCall,
+        before: u64,
+        (given, ret): (i64, i64),
+    ) -> Result<bool> {
+        let Some(step) = self.me.step.as_mut() else {
+            return Ok(false);
+        };
+        let unmade = matches!(seen.decision, Decision::Answer(_));
+        let given = match unmade {
+            true => step.answer.raw().unwrap_or(0) - before as i64,
+            false => given,
+        };
+        if is_retried(ret) && (unmade || ret != given) {
+            step.used = before;
+            return Ok(true);
+        }
+        let less =
+            (1..given).contains(&ret) && !seen.replaced && partial::Amount::of(seen.call).is_some();
+        if less {
+            step.used = before + ret as u64;
+            if !unmade {
+                partial::take_back(seen, given - ret)?;
+            }
+        }
+        Ok(less)
     }
 
     /// A hook ends the injection here.
@@ -345,15 +386,15 @@ fn describe(
 
 /// How many bytes it asks for, where a hook had it ask for less.
 fn asked_for_less(seen: &HookCall) -> Option<u64> {
-    let arg = seen.call.data_len_arg()?;
+    let arg = partial::asked_arg(seen.call)?;
     let (now, before) = (*seen.args.get(arg)?, *seen.asked.get(arg)?);
     (now < before).then_some(now)
 }
 
-/// What a recorded call moved inside the kernel.
-fn moved_data(step: &Step) -> Option<Vec<u8>> {
+/// What a recorded call moved inside the kernel, from there on.
+fn moved_data(step: &Step, from: u64) -> Option<Vec<u8>> {
     match &step.exact.as_ref()?.effect {
-        Effect::Moved(data) => Some(data.clone()),
+        Effect::Moved(data) => Some(data.get(from as usize..).unwrap_or_default().to_vec()),
         _ => None,
     }
 }

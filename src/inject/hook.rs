@@ -2,6 +2,7 @@
 
 mod call;
 mod change;
+mod messages;
 mod room;
 mod signal;
 mod views;

@@ -18,6 +18,7 @@ mod made_up;
 mod native;
 mod noise;
 mod outcome;
+mod partial;
 mod recorded;
 mod rules;
 mod script;
@@ -87,6 +88,9 @@ pub enum Error {
         /// The last index.
         end: usize,
     },
+    /// `pids` says something of a task that is not there.
+    #[error("pids: {0}")]
+    Pids(String),
     /// A hook raised.
     #[error("a hook failed: {0}")]
     Hook(#[source] HookError),

@@ -3,6 +3,7 @@
 use super::Result;
 use super::driver::{Driver, Next};
 use super::hook::HookCall;
+use super::live::Clocks;
 use super::outcome::Status;
 use super::step::Step;
 use super::task::Me;
@@ -42,6 +43,19 @@ impl Driver<'_> {
         }
         if seen.args != seen.asked {
             regs.set_args(seen.args);
+            task.set_regs(&regs)?;
+        }
+        if seen.call.name == "sched_getaffinity" && seen.args[0] != 0 {
+            // The kernel knows the process's threads by other numbers, and others by these.
+            let tid = seen.args[0] as i32;
+            let real = match self.resting.get(&tid) {
+                Some(resting) => resting.task.tid(),
+                None if tid == self.me.tid => task.tid(),
+                None => return self.conclude(task, regs, seen, -i64::from(libc::ESRCH)),
+            };
+            let mut args = seen.args;
+            args[0] = real as u64;
+            regs.set_args(args);
             task.set_regs(&regs)?;
         }
         if let Some(event) = &exact
@@ -154,6 +168,9 @@ impl Driver<'_> {
         let args = regs.args();
         let given = match seen.call.name {
             "set_tid_address" => i64::from(self.me.tid),
+            "clock_gettime" | "gettimeofday" | "time" if seen.index.is_none() => {
+                self.trace_time(&seen, regs.ret())?
+            }
             _ => regs.ret(),
         };
         if (-516..=-512).contains(&given) {
@@ -175,6 +192,20 @@ impl Driver<'_> {
             task.set_regs(&regs)?;
         }
         self.after(task, seen)
+    }
+
+    /// A call that the trace does not have has been told what the kernel's clocks show: the trace's go on from what they
+    /// showed last.
+    fn trace_time(&mut self, seen: &HookCall, ret: i64) -> Result<i64> {
+        let mut clocks = match self.clocks {
+            Some(clocks) => clocks,
+            None => Clocks::at(&self.recording, self.event.0)?,
+        };
+        if let Some(told) = self.told {
+            clocks.follow(told);
+        }
+        self.clocks = Some(clocks);
+        clocks.shift_answer(seen, ret)
     }
 
     pub(super) fn after(&mut self, task: Stopped, mut seen: HookCall) -> Result<Next> {
@@ -240,7 +271,13 @@ impl Driver<'_> {
             libc::SYS_openat,
             [libc::AT_FDCWD as u64, name, how as u64, 0, 0, 0],
         )?;
-        if ret >= 0 {
+        let shared = flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE;
+        if ret == -i64::from(libc::ENOENT) && shared && prot as i32 & libc::PROT_WRITE != 0 {
+            // It was made by the traced program, to share memory, and begins empty.
+            let flags = (private | libc::MAP_ANONYMOUS) as u64;
+            let args = [addr, len, prot, flags, u64::MAX, 0];
+            ret = remote.call(libc::SYS_mmap, args)?;
+        } else if ret >= 0 {
             let file = ret as u64;
             let args = [addr, len, prot, private as u64, file, offset];
             ret = match hint {

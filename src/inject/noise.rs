@@ -48,6 +48,14 @@ pub(crate) fn is_ignored(name: &str) -> bool {
     IGNORED.contains(&name)
 }
 
+/// Whether a call is about the process's memory alone: which there are depends on where the kernel puts it.
+pub(super) fn is_about_memory(name: &str) -> bool {
+    matches!(
+        name,
+        "brk" | "madvise" | "mmap" | "mprotect" | "mremap" | "munmap"
+    )
+}
+
 /// Whether a call that the trace does not have is answered without being made: it may have effects on others.
 pub(super) fn is_left_out(call: &Syscall) -> bool {
     !is_ignored(call.name) && matches!(call.replay, Replay::Emulate)

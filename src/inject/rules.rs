@@ -1,6 +1,7 @@
 //! Declarative rules: which calls, under which conditions, and what to do to them.
 
 use super::hook::{HookCall, HookError, Hooks, OnDivergence};
+use super::partial::Amount;
 use super::select::{Selector, When};
 use super::{Divergence, Phase, noise};
 use crate::syscall::Syscall;
@@ -114,6 +115,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether this is something to do to such a call.
+    pub fn suits(&self, call: &Syscall) -> bool {
+        !matches!(self, Action::Short(_)) || Amount::of(call).is_some()
+    }
+
     /// Does it.
     pub fn apply(&self, call: &mut HookCall) {
         match *self {
@@ -145,6 +151,10 @@ impl Rule {
     pub fn apply(&mut self, call: &mut HookCall) {
         if call.phase() == Phase::Enter
             && self.selector.matches(call.syscall())
+            && self
+                .actions
+                .iter()
+                .any(|action| action.suits(call.syscall()))
             && self.conditions.hold(call)
         {
             for action in &self.actions {

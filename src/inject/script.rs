@@ -17,6 +17,7 @@ use super::{Error, Result};
 use crate::recording::Recording;
 use crate::replay::Process;
 use crate::trace::Trace;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -97,8 +98,17 @@ impl Script {
         if index > 0 || matches!(self.source, Source::Trace(_)) {
             self.check_end(index)?;
         }
-        if let Source::Trace(written) = &mut self.source {
-            written.assign(index, process, pids)?;
+        match &mut self.source {
+            Source::Trace(written) => {
+                written.check(process, pids)?;
+                written.assign(index, process, pids)?;
+            }
+            Source::Recording { .. } if !pids.is_empty() => {
+                let why =
+                    "the process's own recording has its own numbers: they are for other traces";
+                return Err(Error::Pids(why.into()));
+            }
+            Source::Recording { .. } => {}
         }
         if index == 0 {
             return Ok(());
@@ -266,13 +276,32 @@ impl Script {
         }))
     }
 
-    /// Drops the next call of a task, whoever comes before.
-    pub(super) fn drop_call(&mut self, tid: i32) -> Result<()> {
+    /// What this says of the first calls of a task, whoever comes before.
+    pub(super) fn next_of<T>(
+        &mut self,
+        tid: i32,
+        says: impl Fn(&Step) -> Option<T>,
+    ) -> Result<Option<T>> {
+        const MOST: usize = 16;
+        let (said, left) = (Cell::new(None), Cell::new(MOST));
+        self.find(|item| match &item.kind {
+            Kind::Call(step) if item.tid == tid => {
+                let says = says(step);
+                let is_said = says.is_some();
+                said.set(says);
+                left.set(left.get() - 1);
+                is_said || left.get() == 0
+            }
+            _ => false,
+        })?;
+        Ok(said.into_inner())
+    }
+
+    /// Drops the next call of a task, whoever comes before; whether there was one.
+    pub(super) fn drop_call(&mut self, tid: i32) -> Result<bool> {
         let call = |item: &Item| item.tid == tid && matches!(item.kind, Kind::Call(_));
-        if let Some(at) = self.find(call)? {
-            self.queue.remove(at);
-        }
-        Ok(())
+        let at = self.find(call)?;
+        Ok(at.and_then(|at| self.queue.remove(at)).is_some())
     }
 
     /// Takes the first thing that one of these tasks does or meets, whoever comes before.

@@ -63,8 +63,8 @@ fn did_you_mean(names: &[&'static str]) -> String {
 }
 
 impl Selector {
-    /// Reads `name`, `name,name`, `%class`, `!name`, `*`, `*stat*`. Old and i386 names are aliases. A `!` before all
-    /// others is about all of them, as with strace; a later one about its own name.
+    /// Reads `name`, `name,name`, `%class`, `!name`, `*`, `*stat*`. Old and i386 names are aliases; `stat64` is the whole
+    /// stat family. A `!` before all others is about all of them, as with strace; a later one about its own name.
     ///
     /// # Errors
     /// If a name is that of no call.
@@ -82,6 +82,9 @@ impl Selector {
             };
             let what = if matches!(name, "*" | "all" | "%all") {
                 What::All
+            } else if name == "stat64" {
+                // What programs made this call for they now make one of several for.
+                class("%%stat")?
             } else if name.starts_with('%') {
                 class(name)?
             } else if name.contains(['*', '?', '[']) {

@@ -88,7 +88,7 @@ pub(super) struct Step {
     pub notes: Vec<Field>,
     /// It says what it would have said had it been this run.
     pub adapted: bool,
-    /// How many bytes of its data the process has been given already.
+    /// How many bytes of its data the process has been given already; how many messages, where it moves those.
     pub used: u64,
     /// Values of the time stamp counter that the task reads before it.
     pub tsc: VecDeque<u64>,

@@ -1,8 +1,8 @@
 //! A trace as a script: which of its tasks is which thread of the process.
 
-use super::Result;
 use super::another_run::AnotherRun;
 use super::step::{Due, Item, Kind, Step};
+use super::{Error, Result};
 use crate::replay::Process;
 use crate::trace::{Call, Entry, Trace, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +31,40 @@ impl Written {
             pids: BTreeMap::new(),
             another_run: None,
         }
+    }
+
+    /// Whether what is said of tasks is about tasks that there are.
+    pub fn check(&self, process: &Process, named: &BTreeMap<i32, i32>) -> Result<()> {
+        let (tasks, threads) = (self.trace.pids(), process.tids());
+        let list = |tids: &[i32]| {
+            let tids = tids.iter().filter(|&&tid| tid != 0);
+            let tids: Vec<String> = tids.map(i32::to_string).collect();
+            tids.join(", ")
+        };
+        let mut taken: BTreeMap<i32, i32> = BTreeMap::new();
+        for (&told, &tid) in named {
+            if !tasks.contains(&told) {
+                let there = match tasks.as_slice() {
+                    [] | [0] => String::from("its lines say no pids"),
+                    tasks => format!("it has {}", list(tasks)),
+                };
+                return Err(Error::Pids(format!(
+                    "the trace has no task {told}: {there}"
+                )));
+            }
+            if !threads.contains(&tid) {
+                let (pid, there) = (process.pid, list(&threads));
+                return Err(Error::Pids(format!(
+                    "process {pid} has no task {tid} where it was spun off: it has {there}"
+                )));
+            }
+            if let Some(other) = taken.insert(tid, told) {
+                return Err(Error::Pids(format!(
+                    "{other} and {told} of the trace cannot both be task {tid}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Says which number of the trace is which thread of the process, for the calls from this one on.

@@ -33,6 +33,19 @@ pub(super) fn integer(value: &Value, what: &str) -> mlua::Result<i64> {
     }
 }
 
+/// What a call returns: an integer, negative for an errno. An errno by its name alone would be a success.
+pub(super) fn ret(value: &Value, what: &str) -> mlua::Result<i64> {
+    if let Value::String(name) = value
+        && let Some(errno) = consts::errno(&name.to_string_lossy())
+    {
+        let name = name.to_string_lossy();
+        return Err(raise(format!(
+            "{what} is what the call returns, which is no error where it is {name} ({errno}): \"-{name}\" is one"
+        )));
+    }
+    integer(value, what)
+}
+
 /// An integer that is not negative.
 pub(super) fn count(value: &Value, what: &str) -> mlua::Result<u64> {
     let n = integer(value, what)?;

@@ -4,6 +4,7 @@ use super::backtrace;
 use super::error::raise;
 use super::event::no_such;
 use super::trace::TraceData;
+use super::values;
 use crate::inject::{Divergence, Outcome};
 use crate::recording::{Recording, Stream};
 use crate::replay::Replayer;
@@ -80,6 +81,11 @@ fn place(d: &Divergence) -> String {
     }
 }
 
+/// What is known of a divergence.
+const DIVERGENCE: [&str; 8] = [
+    "index", "event", "tid", "expected", "actual", "arg", "file", "line",
+];
+
 /// A divergence as a table, for outcomes and for `on_divergence`.
 pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
     let table = lua.create_table()?;
@@ -94,14 +100,13 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
         table.set("line", *line)?;
     }
     let text = format!("at {}: expected {}, got {}", place(d), d.expected, d.actual);
-    let meta = lua.create_table()?;
-    meta.set(
-        "__tostring",
-        lua.create_function(move |_, _: Value| Ok(text.clone()))?,
-    )?;
-    meta.set("__name", "Divergence")?;
-    table.set_metatable(Some(meta))?;
-    Ok(table)
+    values::record(
+        lua,
+        table,
+        ("Divergence", "a divergence"),
+        &DIVERGENCE,
+        text,
+    )
 }
 
 /// How a program ended, in words.

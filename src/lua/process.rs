@@ -359,14 +359,37 @@ pub(super) fn maps_of(lua: &Lua, maps: &[proc::Map]) -> mlua::Result<Table> {
 pub(super) fn descriptors(lua: &Lua, files: &DescriptorTable) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     for (fd, file, cloexec) in files.iter() {
-        let entry = lua.create_table()?;
-        entry.set("path", lua.create_string(&file.path)?)?;
-        entry.set("flags", file.flags)?;
-        entry.set("offset", file.offset as i64)?;
-        entry.set("cloexec", cloexec)?;
+        let entry = descriptor(lua, &file.path, (file.flags, file.offset, cloexec))?;
         table.set(fd, entry)?;
     }
     Ok(table)
+}
+
+/// The same of a process that is live.
+pub(super) fn kernels_descriptors(lua: &Lua, files: &[proc::Descriptor]) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    for file in files {
+        let cloexec = file.flags & libc::O_CLOEXEC != 0;
+        let flags = file.flags & !libc::O_CLOEXEC;
+        table.set(
+            file.fd,
+            descriptor(lua, &file.path, (flags, file.offset, cloexec))?,
+        )?;
+    }
+    Ok(table)
+}
+
+fn descriptor(
+    lua: &Lua,
+    path: &[u8],
+    (flags, offset, cloexec): (i32, u64, bool),
+) -> mlua::Result<Table> {
+    let entry = lua.create_table()?;
+    entry.set("path", lua.create_string(path)?)?;
+    entry.set("flags", flags)?;
+    entry.set("offset", offset as i64)?;
+    entry.set("cloexec", cloexec)?;
+    Ok(entry)
 }
 
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {

@@ -1,6 +1,8 @@
 //! Decoded arguments as Lua's values.
 
+use super::convert::shown;
 use super::error::raise;
+use super::event::no_such;
 use crate::trace::Value as Arg;
 use mlua::{Lua, MultiValue, Table, Value};
 
@@ -81,6 +83,44 @@ pub(super) fn read_only(lua: &Lua, table: &Table, why: &'static str) -> mlua::Re
         lua.create_function(move |_, _: MultiValue| -> mlua::Result<()> { Err(raise(why)) })?;
     meta.set("__newindex", refuse)?;
     let view = lua.create_table()?;
+    view.set_metatable(Some(meta))?;
+    Ok(view)
+}
+
+/// What is known of something, by these names; others raise.
+pub(super) fn record(
+    lua: &Lua,
+    table: Table,
+    (kind, whose): (&'static str, &'static str),
+    names: &'static [&'static str],
+    text: String,
+) -> mlua::Result<Table> {
+    let view = lua.create_table()?;
+    let meta = lua.create_table()?;
+    let (known, next) = (table.clone(), lua.globals().get::<Value>("next")?);
+    let index = lua.create_function(move |_, (_, key): (Table, Value)| {
+        let name = key.as_string().map(mlua::LuaString::to_string_lossy);
+        match known.get::<Value>(&key)? {
+            Value::Nil if !name.is_some_and(|name| names.contains(&name.as_ref())) => {
+                Err(no_such(whose, &key, names))
+            }
+            value => Ok(value),
+        }
+    })?;
+    meta.set("__index", index)?;
+    let refuse = lua.create_function(move |_, (_, key): (Table, Value)| -> mlua::Result<()> {
+        Err(raise(format!(
+            "{whose} is as it is: its {} cannot be set",
+            shown(&key)
+        )))
+    })?;
+    meta.set("__newindex", refuse)?;
+    let pairs =
+        lua.create_function(move |_, _: MultiValue| Ok((next.clone(), table.clone(), Value::Nil)))?;
+    meta.set("__pairs", pairs)?;
+    let shown = lua.create_function(move |_, _: Value| Ok(text.clone()))?;
+    meta.set("__tostring", shown)?;
+    meta.set("__name", kind)?;
     view.set_metatable(Some(meta))?;
     Ok(view)
 }

@@ -1,7 +1,7 @@
 //! What the program read from its standard input, where that cannot be read again: a pipe, a terminal, a socket.
 
 use super::{CallEvent, Effect, Family, Frame, LeftMemory, Recording, Result};
-use crate::syscall::{self, Memory, Moved};
+use crate::syscall::{self, Memory, MessageSlot, Moved};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Input kept, in bytes: a recording may have any amount.
@@ -103,17 +103,15 @@ pub(super) fn moved(call: &CallEvent, way: Moved) -> Vec<u8> {
     let (Some(len), Some(known)) = (len, known) else {
         return Vec::new();
     };
+    if known.moves_messages() {
+        return moved_messages(call).concat();
+    }
     let memory = LeftMemory {
         ins: &call.ins,
         outs: &call.outs,
     };
     let mut data = Vec::new();
-    let recorded: usize = call
-        .ins
-        .iter()
-        .chain(&call.outs)
-        .map(|c| c.data.len())
-        .sum();
+    let recorded = recorded_bytes(call);
     for region in known.data_regions(&call.args, len, &memory) {
         let at = data.len();
         // No more can be there than was recorded.
@@ -125,4 +123,40 @@ pub(super) fn moved(call: &CallEvent, way: Moved) -> Vec<u8> {
         }
     }
     data
+}
+
+fn recorded_bytes(call: &CallEvent) -> usize {
+    let chunks = call.ins.iter().chain(&call.outs);
+    chunks.map(|chunk| chunk.data.len()).sum()
+}
+
+/// The messages that a call has moved, of those that move several.
+pub(super) fn moved_messages(call: &CallEvent) -> Vec<Vec<u8>> {
+    let count = call.ret.and_then(|ret| usize::try_from(ret).ok());
+    let known = syscall::by_nr(call.nr.into());
+    let (Some(count), Some(known)) = (count, known) else {
+        return Vec::new();
+    };
+    let memory = LeftMemory {
+        ins: &call.ins,
+        outs: &call.outs,
+    };
+    let recorded = recorded_bytes(call);
+    let slots = known.message_slots(&call.args, &memory);
+    let message = |slot: MessageSlot| {
+        let mut len = [0; 4];
+        memory.read(slot.len_at, &mut len);
+        let mut left = u32::from_le_bytes(len) as usize;
+        let mut data = Vec::new();
+        for region in slot.data {
+            // No more can be there than was recorded.
+            let mut here = vec![0; region.len.min(left).min(recorded)];
+            let n = memory.read(region.addr, &mut here);
+            here.truncate(n);
+            left -= n;
+            data.extend(here);
+        }
+        data
+    };
+    slots.into_iter().take(count).map(message).collect()
 }

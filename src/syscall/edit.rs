@@ -5,11 +5,14 @@ use super::frame::{Frame, MOST_VECTORS, Side, read_some, read_word};
 use super::kind::{Dir, Kind, Len};
 use super::layout::Layout;
 use super::message::{mmsghdr, msghdr};
+use super::number::value_of;
 use super::table::Syscall;
 use super::{Memory, Moved, consts};
 use crate::trace::Value;
 use parts::{message, vector};
 
+mod ancillary;
+mod back;
 mod leaf;
 mod look;
 mod parts;
@@ -82,6 +85,29 @@ impl Syscall {
         };
         let raw = args.get(index).copied().unwrap_or(0);
         let frame = Frame::new(self, args, ret.unwrap_or(0), mem, mem).pending(ret.is_none());
+        let number = match &arg.kind {
+            Kind::Num(_) => way.is_empty(),
+            Kind::Ptr(_, to) => matches!(**to, Kind::Num(_)) && !way.is_empty(),
+            _ => false,
+        };
+        if let Some(negative) = value_of(value).filter(|&n| n < 0)
+            && number
+            && self.is_length(index)
+        {
+            let error = EditError::from(Problem::Negative(negative));
+            return Err(error.below(arg.name));
+        }
+        if let Some(Step::Member(name)) = way.last()
+            && name == "msg_controllen"
+            && let Some(ret) = ret
+            && let Some(len) = value_of(value)
+            && let Some(room) = self.number_at((index, way), args, Some(ret), mem)
+            && len > room
+        {
+            let (len, room) = (len as usize, room.max(0) as usize);
+            let error = EditError::from(Problem::TooLong { len, room });
+            return Err(error.under(&way[way.len() - 1]).below(arg.name));
+        }
         let edits = match &arg.kind {
             Kind::Num(num) => match way.first() {
                 Some(step) => Err(no_part(step)),
@@ -92,6 +118,17 @@ impl Syscall {
             _ => Err(Problem::Shape(leaf::shown(value)).into()),
         };
         edits.map_err(|error| error.below(arg.name))
+    }
+
+    /// Whether an argument says how long another one is.
+    fn is_length(&self, index: usize) -> bool {
+        self.args.iter().any(|arg| match &arg.kind {
+            Kind::Ptr(_, to) => to.lengths().any(|len| match len {
+                Len::Of(of) | Len::At(of) | Len::Each(of, _) | Len::Part(of, _) => of == index,
+                _ => false,
+            }),
+            _ => false,
+        })
     }
 
     /// The number that a part of an argument is, whatever the other members say about whether it is there.
@@ -184,6 +221,14 @@ fn pointer(
         return Err(Problem::Null.into());
     }
     let spot = behind(to, (raw, place), frame);
+    let control = |step: &Step| matches!(step, Step::Member(name) if name == "msg_control");
+    if let Some(at) = way.iter().position(control)
+        && let Some((above, below)) = way.split_at_checked(at)
+    {
+        return descend(to, spot, above, frame, &mut |kind, spot, _, inner| {
+            put(kind, spot, below, value, (ret, inner))
+        });
+    }
     descend(to, spot, way, frame, &mut |kind, spot, rest, inner| {
         put(kind, spot, rest, value, (ret, inner))
     })
@@ -323,9 +368,21 @@ fn put(
         Value::Change { after, .. } => after.meaning(),
         plain => plain,
     };
+    if let (Kind::Message(_), Some((Step::Member(name), below))) = (kind, rest.split_first())
+        && name == "msg_control"
+    {
+        let set = ancillary::put(spot, below, value, frame);
+        return set.map_err(|error| error.under(&rest[0]));
+    }
     let mut edits = Vec::new();
     let mut part = |step: Step, value: &Value| {
         let way = [step];
+        if let (Kind::Message(_), [Step::Member(name)]) = (kind, &way)
+            && name == "msg_control"
+        {
+            edits.extend(put(kind, spot, &way, value, (ret, frame))?);
+            return Ok(());
+        }
         let set = descend(kind, spot, &way, frame, &mut |kind, spot, rest, inner| {
             put(kind, spot, rest, value, (ret, inner))
         });
@@ -339,7 +396,19 @@ fn put(
             }
             true
         }
-        (Kind::Array(..), Value::Array { items, .. }) => {
+        // An empty table may be a structure of which nothing is said.
+        (Kind::Struct(_) | Kind::Sized(..) | Kind::Message(_), Value::Array { items, .. }) => {
+            match items.is_empty() {
+                true => true,
+                false => return Err(Problem::Shape(leaf::shown(value)).into()),
+            }
+        }
+        (Kind::Array(of, extent), Value::Array { items, .. }) => {
+            let each = of.size_in(frame.abi).unwrap_or(1).max(1);
+            let (count, len) = (spot.room / each, items.len());
+            if extent.filled != Len::Ret && len != count {
+                return Err(Problem::Count { count, len }.into());
+            }
             for (index, item) in items.iter().enumerate() {
                 part(Step::Element(index), item)?;
             }

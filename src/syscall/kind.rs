@@ -295,6 +295,30 @@ impl Kind {
         }
     }
 
+    /// How long it says that it is, where others say that.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = Len> {
+        let extent = match self {
+            Kind::Sized(_, e, _)
+            | Kind::LsmContexts(e)
+            | Kind::Array(_, e)
+            | Kind::Bytes(e)
+            | Kind::Blob(e)
+            | Kind::Text(e)
+            | Kind::Iovec(_, e)
+            | Kind::Messages(_, e)
+            | Kind::Sockaddr(e)
+            | Kind::Option(e, _)
+            | Kind::Written(_, e)
+            | Kind::Sigset(e)
+            | Kind::CpuSet(e)
+            | Kind::Dirents(e, _)
+            | Kind::Msgbuf(e) => Some(*e),
+            _ => None,
+        };
+        let lens = extent.map(|extent| [extent.room, extent.filled]);
+        lens.into_iter().flatten()
+    }
+
     /// The structure that this is, or the beginning of one.
     pub(crate) fn layout(&self) -> Option<&'static Layout> {
         match self {

@@ -271,3 +271,49 @@ pub(crate) fn cut(kind: &Kind, addr: u64, len: u64, frame: &Frame<'_>) -> Vec<(u
     }
     writes
 }
+
+/// A `struct mmsghdr` of the process.
+#[derive(Clone, Debug)]
+pub struct MessageSlot {
+    /// Where its data lies.
+    pub data: Vec<Region>,
+    /// Where it says how much it is (msg_len).
+    pub len_at: u64,
+    /// The other numbers in it that the kernel sets: where, and how many bytes.
+    pub besides: [(u64, usize); 2],
+    pub(crate) addr: u64,
+}
+
+impl MessageSlot {
+    /// How many bytes there is room for.
+    pub fn room(&self) -> u64 {
+        self.data.iter().map(|region| region.len as u64).sum()
+    }
+}
+
+/// The messages of an array.
+pub(crate) fn slots(arg: usize, addr: u64, count: u64, frame: &Frame<'_>) -> Vec<MessageSlot> {
+    let mut slots = Vec::new();
+    for i in 0..count.min(MOST_VECTORS) {
+        let at = addr.wrapping_add(i * mmsghdr(frame.abi) as u64);
+        let Some(header) = Header::read(frame.entry, at, frame.abi) else {
+            break;
+        };
+        let mut data = Vec::new();
+        let vector = (header.iov, header.iovlen);
+        fill(frame, vector, arg, MOST_BYTES, &mut data);
+        slots.push(MessageSlot {
+            data,
+            len_at: at.wrapping_add(msghdr(frame.abi) as u64),
+            besides: [
+                (at.wrapping_add(namelen_at(frame.abi)), 4),
+                (
+                    at.wrapping_add(controllen_at(frame.abi)),
+                    frame.abi.word() + 4,
+                ),
+            ],
+            addr: at,
+        });
+    }
+    slots
+}

@@ -150,7 +150,7 @@ fn changed(before: i64, after: i64) -> Value {
     }
 }
 
-fn decode_control(bytes: &[u8], abi: Abi) -> Value {
+pub(crate) fn decode_control(bytes: &[u8], abi: Abi) -> Value {
     let (word, header) = (abi.word(), cmsghdr(abi));
     let mut items = Vec::new();
     let mut rest = bytes;
@@ -184,7 +184,7 @@ fn decode_control(bytes: &[u8], abi: Abi) -> Value {
     array(items)
 }
 
-fn encode_control(value: &Value, room: usize, abi: Abi) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn encode_control(value: &Value, room: usize, abi: Abi) -> Result<Vec<u8>, Refusal> {
     let items = match value {
         Value::Array { items, .. } => items,
         Value::Str { bytes, .. } => return Ok(bytes.iter().take(room).copied().collect()),

@@ -45,6 +45,7 @@ pub use edit::{
 pub use encode::EncodeError;
 pub use kind::{Dir, Extent, Format, Kind, Len, Num};
 pub use layout::{Layout, Member, Shown};
+pub use message::MessageSlot;
 pub use notation::Notation;
 pub use sets::Set;
 pub use status::{FileNumbers, StatusLayout};

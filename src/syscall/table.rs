@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 
 use super::abi::{Abi, Passing};
 use super::consts;
-use super::frame::{Frame, MOST_BYTES, Side};
+use super::frame::{Frame, MOST_BYTES, MOST_VECTORS, Side};
 use super::ioctl;
 use super::kind::{Condition, Dir, Format, Kind};
 use super::lines::{self, Lines};
+use super::message::MessageSlot;
 use super::{Memory, Moved, Region, Replay};
 
 mod describe;
@@ -397,6 +398,12 @@ impl Syscall {
         regions
     }
 
+    /// Whether what it moves is one buffer of bytes.
+    pub fn moves_bytes(&self) -> bool {
+        let kind = self.data_arg().and_then(|arg| self.args.get(arg));
+        matches!(kind.map(|arg| &arg.kind), Some(Kind::Ptr(_, to)) if matches!(**to, Kind::Bytes(_) | Kind::Text(_)))
+    }
+
     /// Whether it moves several messages at once, and returns how many.
     pub fn moves_messages(&self) -> bool {
         let kind = self.data_arg().and_then(|arg| self.args.get(arg));
@@ -417,6 +424,35 @@ impl Syscall {
             }
             _ => None,
         }
+    }
+
+    /// The messages that it has room for, or passes; `mem` is memory as at entry.
+    pub fn message_slots(&self, args: &[u64; 6], mem: &dyn Memory) -> Vec<MessageSlot> {
+        let Some(arg) = self.data_arg().filter(|_| self.moves_messages()) else {
+            return Vec::new();
+        };
+        let Some(Kind::Ptr(_, to)) = self.args.get(arg).map(|a| &a.kind) else {
+            return Vec::new();
+        };
+        let Kind::Messages(_, extent) = &**to else {
+            return Vec::new();
+        };
+        let frame = Frame::new(self, args, 0, mem, mem);
+        let addr = args.get(arg).copied().unwrap_or(0);
+        let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
+        super::message::slots(arg, addr, count, &frame)
+    }
+
+    /// What to write where to have a message hold no more than `len` bytes.
+    pub(crate) fn cut_message(
+        &self,
+        slot: &MessageSlot,
+        len: usize,
+        mem: &dyn Memory,
+    ) -> Vec<(u64, Vec<u8>)> {
+        let frame = Frame::new(self, &[0; 6], 0, mem, mem);
+        let kind = Kind::Message(Moved::In);
+        super::message::cut(&kind, slot.addr, len as u64, &frame)
     }
 
     /// What to write where to have the vectors that the call moves hold no more than `len` bytes.

@@ -4,11 +4,12 @@ use super::Phase;
 use super::change::Lent;
 use super::room::{Piece, Room};
 use crate::image::Chunk;
+use crate::inject::partial::{Amount, whole_entries};
 use crate::recording::{DescriptorTable, Effect};
 use crate::replay::SharedMemory;
 use crate::syscall::{Memory, Moved, Syscall};
 use crate::trace::Value;
-use crate::tracee::{Regs, Result, TaskMemory};
+use crate::tracee::{Regs, Result, TaskMemory, proc};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,8 +23,6 @@ pub(crate) enum Decision {
     Answer(i64),
     /// It moves at most this many bytes.
     Short(u64),
-    /// The process goes live with this call.
-    Live,
 }
 
 /// A call, as a hook sees it. Valid while the hook runs.
@@ -64,6 +63,10 @@ pub struct HookCall {
     pub(crate) before: Vec<Chunk>,
     /// The memory that was changed for the kernel to see, and is the program's own again afterwards.
     pub(crate) lent: Vec<Lent>,
+    /// The process goes live with this call.
+    pub(crate) goes_live: bool,
+    /// The data that the answer had is no longer that of the trace.
+    pub(crate) replaced: bool,
     /// Where there is room for more than the process has.
     pub(crate) room: Room,
     pub(crate) pieces: Vec<Rc<Piece>>,
@@ -111,6 +114,8 @@ impl HookCall {
             rules: Vec::new(),
             before: Vec::new(),
             lent: Vec::new(),
+            goes_live: false,
+            replaced: false,
             room: Room::default(),
             pieces: Vec::new(),
             delay: Duration::ZERO,
@@ -131,16 +136,35 @@ impl HookCall {
     /// What is known of the process's descriptors, and of the one that the call is about.
     #[must_use]
     pub fn with_descriptor(mut self, files: &DescriptorTable) -> HookCall {
-        if let Some(file) = self.fd().and_then(|fd| files.get(fd)) {
-            self.fd_below = file.path.strip_prefix(files.cwd()).and_then(|rest| {
-                rest.starts_with(b"/")
-                    .then(|| file.path.len() - rest.len() + 1)
-            });
-            self.fd_path = Some(file.path.clone());
-            self.fd_offset = Some(file.offset).filter(|_| file.moves);
-        }
         self.files = RefCell::new(Some(files.clone()));
+        self.find_descriptor();
         self
+    }
+
+    /// Looks at the descriptor that the call is about now.
+    pub(crate) fn find_descriptor(&mut self) {
+        (self.fd_path, self.fd_below, self.fd_offset) = (None, None, None);
+        let Some(fd) = self.fd() else { return };
+        let files = self.files.take();
+        let cwd = match &files {
+            Some(files) => {
+                let file = files.get(fd);
+                self.fd_path = file.map(|file| file.path.clone());
+                let moves = file.filter(|file| file.moves);
+                self.fd_offset = moves.map(|file| file.offset);
+                Some(files.cwd().to_vec())
+            }
+            None => {
+                let tid = self.memory.tid();
+                self.fd_path = proc::fd_path(tid, fd).ok();
+                self.fd_path.as_ref().and_then(|_| proc::cwd(tid).ok())
+            }
+        };
+        self.fd_below = self.fd_path.as_ref().and_then(|path| {
+            let rest = path.strip_prefix(cwd?.as_slice())?;
+            rest.starts_with(b"/").then(|| path.len() - rest.len() + 1)
+        });
+        self.files = RefCell::new(files);
     }
 
     /// All tasks of the process, as recorded.
@@ -306,19 +330,37 @@ impl HookCall {
         self.set_ret(-i64::from(errno));
     }
 
-    /// The call moves at most this many bytes; the rest comes when it is made again.
+    /// The call moves at most this many bytes (or messages, where it moves those); the rest comes when it is made
+    /// again. Nothing happens where it moves none.
     pub fn short(&mut self, len: u64) {
+        if !self.can_be_short() {
+            return;
+        }
         match self.phase {
             Phase::Enter => self.decision = Decision::Short(len),
             Phase::Exit => {
-                self.ret = self.ret.map(|ret| ret.min(len as i64));
+                let len = match self.call.name {
+                    // Half an entry is none.
+                    "getdents" | "getdents64" => {
+                        let entries = self.data().unwrap_or_default();
+                        let most = usize::try_from(len).unwrap_or(usize::MAX);
+                        whole_entries(&entries, most) as i64
+                    }
+                    _ => i64::try_from(len).unwrap_or(i64::MAX),
+                };
+                self.ret = self.ret.map(|ret| ret.min(len));
             }
         }
     }
 
+    /// Whether it moves something of which it could move less.
+    pub fn can_be_short(&self) -> bool {
+        Amount::of(self.call).is_some()
+    }
+
     /// The process goes on live, from this call.
     pub fn live(&mut self) {
-        self.decision = Decision::Live;
+        self.goes_live = true;
     }
 
     /// The injection ends here.

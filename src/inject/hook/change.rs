@@ -2,6 +2,7 @@
 
 use super::room::ALL;
 use super::{HookCall, Phase};
+use crate::inject::partial;
 use crate::syscall::{self, Edit, EditError, Memory, Moved, Step, Syscall};
 use crate::trace::Value;
 use crate::tracee;
@@ -42,16 +43,19 @@ pub enum ChangeError {
         /// When.
         phase: &'static str,
     },
-    /// Several messages at once.
-    #[error(
-        "{call} moves several messages: set the data of one, as in call.args.{arg}[1].msg_hdr.msg_iov[1].iov_base"
-    )]
+    /// More messages than there is room for.
+    #[error("this {call} has room for {room} messages, not {count}")]
     Messages {
         /// The call.
         call: &'static str,
-        /// The argument.
-        arg: &'static str,
+        /// How many messages.
+        count: usize,
+        /// How many there is room for.
+        room: usize,
     },
+    /// A call that moves one thing.
+    #[error("{0} moves no messages: its data is one string")]
+    One(&'static str),
     /// Something that this call does not have.
     #[error("{call} has no {what}")]
     Without {
@@ -64,6 +68,9 @@ pub enum ChangeError {
     #[error(transparent)]
     Memory(#[from] tracee::Error),
 }
+
+/// A `struct linux_dirent64` with a name of 255 bytes.
+const LONGEST_ENTRY: u64 = 280;
 
 type Result<T> = std::result::Result<T, ChangeError>;
 
@@ -89,10 +96,12 @@ impl HookCall {
     /// If it cannot be that.
     pub fn change(&mut self, arg: usize, way: &[Step], value: &Value) -> Result<()> {
         let is_data = way.is_empty() && self.call.data_arg() == Some(arg);
-        if let (true, Value::Str { bytes, .. }, false) =
-            (is_data, value.meaning(), self.call.moves_messages())
-        {
-            return self.set_data(&bytes.clone());
+        if is_data && self.call.moves_bytes() {
+            match (value, value.meaning()) {
+                (Value::Written { text: bytes, .. }, _) => return self.set_data(bytes),
+                (_, Value::Str { bytes, .. }) => return self.set_data(bytes),
+                _ => {}
+            }
         }
         let ret = self.ret();
         let edits = self
@@ -117,6 +126,7 @@ impl HookCall {
             *arg = value;
         }
         self.resolve();
+        self.find_descriptor();
         Ok(())
     }
 
@@ -157,6 +167,7 @@ impl HookCall {
             }
             Edit::Return(ret) => {
                 if self.ret().is_some_and(|ret| ret >= 0) {
+                    self.replaced = true;
                     self.set_ret(ret);
                 }
             }
@@ -164,11 +175,12 @@ impl HookCall {
         Ok(())
     }
 
-    fn set_arg(&mut self, arg: usize, raw: u64) {
+    pub(super) fn set_arg(&mut self, arg: usize, raw: u64) {
         if let Some(place) = self.args.get_mut(arg) {
             *place = raw;
         }
         self.resolve();
+        self.find_descriptor();
     }
 
     /// Before the call is made, the kernel is to see it and the program not; afterwards it is part of the answer.
@@ -189,12 +201,15 @@ impl HookCall {
                     Some(ret) => u64::try_from(ret).ok()?,
                     None => u64::MAX,
                 };
-                let len = if self.call.moves_messages() {
-                    u64::MAX
-                } else {
-                    len
-                };
-                self.call.data_regions(&self.args, len, &self.memory)
+                match self.call.moves_messages() {
+                    true => {
+                        let slots = self.call.message_slots(&self.args, &self.memory);
+                        let sent = usize::try_from(len).unwrap_or(usize::MAX);
+                        let sent = slots.into_iter().take(sent);
+                        sent.flat_map(|slot| slot.data).collect()
+                    }
+                    false => self.call.data_regions(&self.args, len, &self.memory),
+                }
             }
             Moved::Out => {
                 let ret = self.ret().filter(|ret| *ret >= 0)?;
@@ -218,9 +233,7 @@ impl HookCall {
         let call = self.name();
         let moved = self.call.moves_data().ok_or(ChangeError::NoData(call))?;
         if self.call.moves_messages() {
-            let arg = self.call.data_arg().and_then(|arg| self.call.args.get(arg));
-            let arg = arg.map_or("msgvec", |arg| arg.name);
-            return Err(ChangeError::Messages { call, arg });
+            return self.spread_data(bytes);
         }
         match (moved, self.phase) {
             (Moved::In, Phase::Enter) => return self.pass_data(bytes),
@@ -243,6 +256,7 @@ impl HookCall {
             rest = later;
         }
         self.set_ret(len as i64);
+        self.replaced = true;
         Ok(())
     }
 
@@ -279,6 +293,28 @@ impl HookCall {
         self.args != self.asked || !self.lent.is_empty()
     }
 
+    /// Has the kernel move at most this many bytes, or messages.
+    ///
+    /// # Errors
+    /// If the process's memory cannot be written.
+    pub(crate) fn shorten(&mut self, len: u64) -> tracee::Result<[u64; 6]> {
+        let mut args = self.args;
+        match partial::asked_arg(self.call) {
+            // One entry of a directory has to fit.
+            Some(arg) if self.name().starts_with("getdents") => {
+                args[arg] = args[arg].min(len.max(LONGEST_ENTRY));
+            }
+            Some(arg) => args[arg] = args[arg].min(len),
+            None if self.can_be_short() => {
+                for (addr, bytes) in self.call.cut_vectors(&self.args, len, &self.memory) {
+                    self.lend(addr, &bytes)?;
+                }
+            }
+            None => {}
+        }
+        Ok(args)
+    }
+
     /// Gives the program back what it passed, where the call was made with something else. What the kernel has stored
     /// there meanwhile stays.
     ///
@@ -296,7 +332,7 @@ impl HookCall {
     }
 
     /// Writes to the process's memory for the kernel to see; the program gets its own back.
-    fn lend(&mut self, addr: u64, bytes: &[u8]) -> tracee::Result<()> {
+    pub(super) fn lend(&mut self, addr: u64, bytes: &[u8]) -> tracee::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }

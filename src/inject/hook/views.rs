@@ -1,8 +1,10 @@
 //! What many calls have in common: a file's status, the time, a file offset.
 
 use super::{ChangeError, HookCall, Phase};
+use crate::recording::path_moves;
 use crate::syscall::{Dir, Kind, Step};
 use crate::trace::Value;
+use crate::tracee::proc;
 use std::time::Duration;
 
 type Result<T> = std::result::Result<T, ChangeError>;
@@ -204,8 +206,27 @@ impl HookCall {
                     .call
                     .number_at((arg, &[]), &self.args, self.ret(), &self.memory),
             },
-            None => self.fd_offset.and_then(|offset| i64::try_from(offset).ok()),
+            None => {
+                let offset = self.fd_offset.or_else(|| self.kernels_offset());
+                offset.and_then(|offset| i64::try_from(offset).ok())
+            }
         }
+    }
+
+    /// Where the descriptor stood before the call, as the kernel has it: of a process that is live.
+    fn kernels_offset(&self) -> Option<u64> {
+        if self.files.borrow().is_some() {
+            return None;
+        }
+        let file = proc::descriptor(self.memory.tid(), self.fd()?).ok()?;
+        if !path_moves(&file.path) {
+            return None;
+        }
+        let moved = match (self.phase, self.call.data_arg()) {
+            (Phase::Exit, Some(_)) => self.ret.and_then(|ret| u64::try_from(ret).ok()),
+            _ => None,
+        };
+        Some(file.offset.saturating_sub(moved.unwrap_or(0)))
     }
 
     /// Sets the file offset.

@@ -82,12 +82,10 @@ impl Engine<'_> {
         if let Some(ret) = refused.or_else(|| self.own_identity(me, &seen)) {
             return self.conclude(me, task, seen, ret);
         }
-        let mut args = self.translate(me, &seen).unwrap_or(seen.args);
-        if let Decision::Short(len) = seen.decision
-            && let Some(arg) = seen.call.size_arg()
-        {
-            args[arg] = args[arg].min(len);
-        }
+        let args = match seen.decision {
+            Decision::Short(len) => seen.shorten(len)?,
+            _ => self.translate(me, &seen).unwrap_or(seen.args),
+        };
         let mut regs = task.regs()?;
         if args != regs.args() {
             regs.set_args(args);
@@ -235,18 +233,8 @@ impl Engine<'_> {
         call: &'static Syscall,
         args: [u64; 6],
     ) -> HookCall {
-        let tid = task.tid();
         // Only hooks ask, and who takes what is written to nowhere.
         let is_of_interest = self.hooks.wants(call) || self.streams.go_nowhere();
-        let fd_path = call
-            .fd_arg()
-            .filter(|_| is_of_interest)
-            .and_then(|arg| proc::fd_path(tid, args[arg] as i32).ok());
-        let fd_below = fd_path.as_ref().and_then(|path| {
-            let cwd = proc::cwd(tid).ok()?;
-            let rest = path.strip_prefix(cwd.as_slice())?;
-            rest.starts_with(b"/").then(|| path.len() - rest.len() + 1)
-        });
         let mut seen = HookCall::new(
             call,
             args,
@@ -256,8 +244,14 @@ impl Engine<'_> {
         )
         .with_count(self.log.count(call.nr))
         .with_room(&me.room);
-        seen.fd_path = fd_path;
-        seen.fd_below = fd_below;
+        if is_of_interest {
+            let same = self
+                .tasks
+                .values()
+                .filter(|task| task.process == me.process);
+            seen = seen.with_tids(std::iter::once(me.tid).chain(same.map(|task| task.tid)));
+            seen.find_descriptor();
+        }
         seen
     }
 

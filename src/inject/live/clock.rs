@@ -36,8 +36,38 @@ impl Moved {
     }
 }
 
+/// What a process was last told of the time.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::inject) struct TimeTold {
+    kind: Kind,
+    shown: i64,
+    /// What the kernel's clock showed then.
+    at: i64,
+}
+
+impl TimeTold {
+    /// By this call, which has been answered; `None` where it is about something else.
+    pub fn by(seen: &HookCall) -> Option<TimeTold> {
+        let (kind, at, unit) = match seen.call.name {
+            "clock_gettime" => (Kind::of(seen.args[0])?, seen.args[1], 1),
+            "gettimeofday" => (Kind::Realtime, seen.args[0], 1000),
+            _ => return None,
+        };
+        let word = |at: u64| {
+            let mut word = [0; 8];
+            (seen.memory.read(at, &mut word) == 8).then(|| i64::from_le_bytes(word))
+        };
+        let (seconds, parts) = (word(at)?, word(at.wrapping_add(8))?);
+        Some(TimeTold {
+            kind,
+            shown: nanos(seconds, parts.saturating_mul(unit)),
+            at: kind.now(),
+        })
+    }
+}
+
 /// The family of a clock.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Realtime,
     Monotonic,
@@ -119,7 +149,16 @@ impl Clocks {
 
     /// Moves all of them on.
     pub fn advance(&mut self, by: Duration) {
-        let nanoseconds = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
+        self.move_by(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
+    }
+
+    /// They go on from what the process has been told.
+    pub fn follow(&mut self, told: TimeTold) {
+        let shift = told.shown.saturating_sub(told.at);
+        self.move_by(shift.saturating_sub(self.shift(told.kind)));
+    }
+
+    fn move_by(&mut self, nanoseconds: i64) {
         for clock in [&mut self.realtime, &mut self.monotonic, &mut self.boottime] {
             *clock = clock.saturating_add(nanoseconds);
         }
@@ -134,7 +173,7 @@ impl Clocks {
     }
 
     /// Moves the time that the kernel has answered a call with; returns what the call returns.
-    pub(super) fn shift_answer(&self, seen: &HookCall, ret: i64) -> Result<i64> {
+    pub fn shift_answer(&self, seen: &HookCall, ret: i64) -> Result<i64> {
         let memory = seen.memory;
         match seen.call.name {
             "clock_gettime" if ret == 0 => {

@@ -26,7 +26,7 @@ use crate::replay::{Place, Process};
 use crate::revive::{self, revive};
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
-use clock::Clocks;
+pub(super) use clock::{Clocks, TimeTold};
 use engine::{Engine, Start};
 use std::sync::Arc;
 use std::time::Duration;

@@ -82,11 +82,24 @@ impl CallData {
     fn data(&self, lua: &Lua, mut args: MultiValue) -> mlua::Result<Value> {
         let (first, second) = (args.pop_front(), args.pop_front());
         match (first, second) {
-            (None | Some(Value::Nil), None) => {
+            (None, None) => {
                 let data = self.see(HookCall::data)?;
                 data.map_or(Ok(Value::Nil), |data| {
                     lua.create_string(data).map(Value::String)
                 })
+            }
+            (Some(Value::Table(list)), None) => {
+                let mut messages = Vec::new();
+                for message in list.sequence_values::<Value>() {
+                    messages.push(convert::bytes(&message?, "a message's data")?);
+                }
+                if list.len()? as usize != messages.len()
+                    || list.pairs::<Value, Value>().count() != messages.len()
+                {
+                    return Err(raise("messages are a list of strings"));
+                }
+                self.touch(|call| call.set_messages(&messages).map_err(raise))?;
+                Ok(Value::Nil)
             }
             (Some(bytes), None) => {
                 let bytes = convert::bytes(&bytes, "a call's data")?;
@@ -152,7 +165,7 @@ impl UserData for CallData {
         fields.add_field_method_get("process", |_, this| Ok(Caller(this.clone())));
         fields.add_field_method_get("ret", |_, this| this.see(HookCall::ret));
         fields.add_field_method_set("ret", |_, this, value: Value| {
-            let ret = convert::integer(&value, "ret")?;
+            let ret = convert::ret(&value, "ret")?;
             this.touch(|call| {
                 call.set_ret(ret);
                 Ok(())
@@ -260,7 +273,7 @@ fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
     methods.add_method("skip", |_, this, ret: Value| {
         let ret = match ret {
             Value::Nil => 0,
-            ret => convert::integer(&ret, "what skip returns")?,
+            ret => convert::ret(&ret, "what skip returns")?,
         };
         this.touch(|call| {
             call.set_ret(ret);
@@ -269,9 +282,15 @@ fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
     });
     methods.add_method("short", |_, this, len: Value| {
         let len = convert::count(&len, "a number of bytes")?;
-        this.touch(|call| {
-            call.short(len);
-            Ok(())
+        this.touch(|call| match call.can_be_short() {
+            true => {
+                call.short(len);
+                Ok(())
+            }
+            false => Err(raise(format!(
+                "{} moves nothing that could be cut short",
+                call.name()
+            ))),
         })
     });
     methods.add_method("signal", |_, this, signal: Value| {

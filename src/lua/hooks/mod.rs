@@ -11,7 +11,7 @@ mod views;
 pub(super) use time::install as keep_time;
 
 use super::convert::{self, shown};
-use super::error::{ScriptError, near, raise};
+use super::error::{ScriptError, near, raise, raise_at};
 use super::outcome;
 use crate::inject::{
     self, Action, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal, Hooks,
@@ -173,12 +173,12 @@ impl LuaHooks {
         function: &Function,
         args: impl mlua::IntoLuaMulti,
     ) -> mlua::Result<R> {
-        let result = {
+        let result: mlua::Result<R> = {
             let _limit = self.clock.limit();
             function.call(args)
         };
         quiet::again();
-        result
+        result.map_err(|error| at(function, error))
     }
 
     /// A hook raised: where does the error go?
@@ -256,6 +256,13 @@ impl LuaHooks {
         if !hook.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
             return Ok(false);
         }
+        let acts = hook
+            .actions
+            .iter()
+            .any(|action| action.suits(call.syscall()));
+        if !acts && hook.enter.is_none() && hook.exit.is_none() {
+            return Ok(false);
+        }
         if let Some(condition) = &hook.where_
             && !self.call_hook(condition, &hook.name, call, lent)?
         {
@@ -326,7 +333,7 @@ impl Hooks for LuaHooks {
         };
         let answer = outcome::divergence(&self.lua, divergence)
             .and_then(|table| self.run::<MultiValue>(&function, table))
-            .and_then(answer_of);
+            .and_then(|values| answer_of(values).map_err(|error| at(&function, error)));
         match answer {
             Ok(what) => Ok(what),
             Err(error) => {
@@ -382,6 +389,28 @@ impl Hooks for LuaHooks {
     }
 }
 
+/// An error of a hook; where it does not say its place, that is where the hook is.
+fn at(hook: &Function, error: mlua::Error) -> mlua::Error {
+    let message = ScriptError::of(&error).message;
+    if has_place(&message) {
+        return error;
+    }
+    let info = hook.info();
+    match (info.short_src, info.line_defined) {
+        (Some(file), Some(line)) => raise_at(format!("{file}:{line}"), message),
+        _ => error,
+    }
+}
+
+/// Whether a message begins with `file:line: `.
+fn has_place(message: &str) -> bool {
+    let mut parts = message.splitn(3, ':');
+    let _file = parts.next();
+    let line = parts.next().unwrap_or("");
+    let is_number = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && parts.next().is_some()
+}
+
 /// What a function for `on_divergence` returned.
 fn answer_of(values: MultiValue) -> mlua::Result<OnDivergence> {
     let mut values = values.into_iter();
@@ -398,18 +427,25 @@ fn answer_of(values: MultiValue) -> mlua::Result<OnDivergence> {
         "live" => Ok(OnDivergence::Live),
         "skip" => match second {
             Value::Nil => Ok(OnDivergence::Skip(1)),
-            n => Ok(OnDivergence::Skip(
-                convert::count(&n, "how many calls to skip")? as usize,
-            )),
+            n => match convert::count(&n, "how many calls to skip")? {
+                0 => Err(raise(
+                    "how many calls to skip must be more than 0: the same one would be met again",
+                )),
+                n => Ok(OnDivergence::Skip(usize::try_from(n).unwrap_or(usize::MAX))),
+            },
         },
-        "answer" => convert::integer(&second, "the answer").map(OnDivergence::Answer),
+        "answer" => convert::ret(&second, "the answer").map(OnDivergence::Answer),
         word => Err(wrong_divergence(&format!("{word:?}"))),
     }
 }
 
 fn wrong_divergence(what: &str) -> mlua::Error {
     let word = what.trim_matches('"');
-    let near = near(word, ["stop", "live", "skip", "answer", "kill"]);
+    let known = ["stop", "live", "skip", "answer", "kill"];
+    let near = match known.contains(&word) {
+        true => Vec::new(),
+        false => near(word, known),
+    };
     let hint = super::error::did_you_mean(&near);
     raise(format!(
         "on_divergence is \"stop\" or \"live\", or a function that returns one of them, \"skip\", n or \"answer\", ret: \

@@ -5,6 +5,7 @@ use super::super::error::{did_you_mean, near, raise};
 use super::super::pattern;
 use super::Hook;
 use crate::inject::{Action, When};
+use crate::syscall;
 use mlua::{Function, Table, Value};
 
 const MEMBERS: [&str; 14] = [
@@ -77,6 +78,28 @@ impl Hook {
             Action::Delay(_) => 3,
             Action::Live => 4,
         });
+        let answers = self.actions.iter().filter(|action| {
+            matches!(
+                action,
+                Action::Fail(_) | Action::Return(_) | Action::Short(_)
+            )
+        });
+        if answers.count() > 1 {
+            return Err(raise(format!(
+                "the rule for {} has more than one of fail, ret and short: a call has one answer",
+                self.name
+            )));
+        }
+        let calls = || syscall::names().filter_map(syscall::by_name);
+        let suits = |action: &Action| {
+            calls().any(|call| self.selector.matches_any(call) && action.suits(call))
+        };
+        if !self.actions.iter().all(suits) {
+            return Err(raise(format!(
+                "the rule for {} cannot have short: no such call moves anything that could be cut short",
+                self.name
+            )));
+        }
         if self.actions.is_empty() && self.enter.is_none() && self.exit.is_none() {
             return Err(raise(format!(
                 "the rule for {} does nothing: it needs fail, ret, short, signal, delay, live, enter or exit",
@@ -97,7 +120,7 @@ impl Hook {
         };
         let action = match key {
             "fail" => Action::Fail(convert::errno(value)?),
-            "ret" => Action::Return(convert::integer(value, "ret")?),
+            "ret" => Action::Return(convert::ret(value, "ret")?),
             "short" => Action::Short(convert::count(value, "short")?),
             "signal" => Action::Signal(convert::signal(value)?),
             "delay" => Action::Delay(convert::seconds(value, "delay")?),

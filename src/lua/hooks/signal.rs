@@ -124,12 +124,6 @@ pub(super) fn exit_table(lua: &Lua, exit: &HookExit) -> mlua::Result<Table> {
         Exit::Signal { signal, .. } => table.set("signal", consts::signal_name(signal))?,
     }
     let text = format!("process {} {}", exit.pid, how(exit.exit));
-    let meta = lua.create_table()?;
-    meta.set(
-        "__tostring",
-        lua.create_function(move |_, _: Value| Ok(text.clone()))?,
-    )?;
-    meta.set("__name", "End")?;
-    table.set_metatable(Some(meta))?;
-    Ok(table)
+    let names = &["pid", "exit_code", "signal"];
+    values::record(lua, table, ("End", "the end of a process"), names, text)
 }

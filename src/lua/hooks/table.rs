@@ -106,9 +106,10 @@ impl Ignored {
 impl LuaHooks {
     pub(super) fn read_table(&mut self, table: &Table) -> mlua::Result<()> {
         let mut named: Vec<Hook> = Vec::new();
+        let mut rules: Vec<i64> = Vec::new();
         table.for_each(|key: Value, value: Value| {
             match &key {
-                Value::Integer(_) => {}
+                Value::Integer(number) => rules.push(*number),
                 Value::String(name) => {
                     let name = name.to_string_lossy();
                     if OPTIONS.contains(&name.as_ref()) {
@@ -122,6 +123,12 @@ impl LuaHooks {
             }
             Ok(())
         })?;
+        rules.sort_unstable();
+        if let Some((_, number)) = (1..).zip(&rules).find(|(at, number)| at != *number) {
+            return Err(raise(format!(
+                "rule {number} of the hooks would never be looked at: the list of rules begins at 1 and has no holes"
+            )));
+        }
         // General to specific; the names decide between equals, since a table has no order.
         named.sort_by(|a, b| (a.selector.rank(), &a.name).cmp(&(b.selector.rank(), &b.name)));
         for (i, rule) in table.sequence_values::<Value>().enumerate() {
@@ -187,7 +194,12 @@ impl LuaHooks {
         };
         table.for_each(|key: Value, value: Value| {
             let pid = |value: &Value| {
-                let pid = convert::integer(value, "a pid")?;
+                let Value::Integer(pid) = *value else {
+                    return Err(raise(format!(
+                        "a pid in pids is an integer, not {}",
+                        shown(value)
+                    )));
+                };
                 let small = i32::try_from(pid).ok().filter(|&pid| pid > 0);
                 small.ok_or_else(|| raise(format!("{pid} is no pid")))
             };

@@ -94,9 +94,13 @@ impl UserData for Caller {
             process::maps_of(lua, &proc::maps(tid).map_err(raise)?)
         });
         methods.add_method("fds", |lua, this, ()| {
-            let table = this.0.see(|call| call.files())?;
-            let table = table.ok_or_else(|| raise("its descriptors are not known here"))?;
-            let table = process::descriptors(lua, &table)?;
+            let table = match this.0.see(|call| call.files())? {
+                Some(table) => process::descriptors(lua, &table)?,
+                None => {
+                    let tid = this.0.see(|call| call.memory().tid())?;
+                    process::kernels_descriptors(lua, &proc::descriptors(tid).map_err(raise)?)?
+                }
+            };
             values::read_only(lua, &table, "a process's descriptors cannot be set")
         });
         methods.add_method("threads", |_, this, ()| this.0.see(HookCall::tids));

@@ -1,6 +1,6 @@
 //! What calls do to what the kernel keeps.
 
-use super::super::stdin::{moved, reads_from};
+use super::super::stdin::{moved, moved_messages, reads_from};
 use super::super::{CallEvent, ChunkMemory, Effect, written_numbers};
 use super::timer::{Clock, Timer, half, setting, word};
 use super::{Content, Kernel, Member, Numbers, Socket, Thing, Watch, is_memory, is_plain, own};
@@ -61,7 +61,15 @@ impl Kernel {
                 if is_plain(file) {
                     return;
                 }
-                if reads_from(call).is_some() && !is_memory(file) {
+                if i64::from(call.nr) == libc::SYS_sendmmsg {
+                    for message in moved_messages(call) {
+                        self.gave(id, file, call, &message);
+                    }
+                } else if i64::from(call.nr) == libc::SYS_recvmmsg {
+                    for message in moved_messages(call) {
+                        self.took(id, file, call, message.len());
+                    }
+                } else if reads_from(call).is_some() && !is_memory(file) {
                     self.took(id, file, call, ret as usize);
                 } else if ret >= 0 {
                     let data = moved(call, Moved::In);

@@ -1,6 +1,6 @@
 //! What has no parts of its own in memory: numbers, text, addresses, sets, entries of directories.
 
-use super::{Edit, EditError, Problem, Result, Spot, Step};
+use super::{Edit, EditError, Problem, Result, Spot, Step, back};
 use crate::syscall::decode::inline;
 use crate::syscall::encode::{Refusal, contents};
 use crate::syscall::frame::{Frame, MOST_STRINGS, Side, read_some, read_word, unsigned};
@@ -11,7 +11,13 @@ use crate::trace::{Field, Value};
 
 pub(super) const ADDRESS: Num = number_of(8, Format::Addr);
 pub(super) const SIZE: Num = number_of(8, Format::Size);
-pub(super) const LENGTH: Num = number_of(4, Format::Dec);
+pub(super) const LENGTH: Num = number_of(4, Format::Size);
+/// What control messages are made of, as far as texts go.
+pub(super) const CONTROL: Kind = Kind::Chars(0);
+pub(super) const FLAGS: Num = number_of(4, Format::Dec);
+
+/// `sizeof(struct sockaddr_storage)`.
+const MOST_NAME: usize = 128;
 
 const fn number_of(size: usize, format: Format) -> Num {
     Num {
@@ -259,6 +265,12 @@ pub(super) fn put(
         }
     };
     let bytes = encoded(kind, &whole, spot, frame)?;
+    if matches!(
+        kind,
+        Kind::Sockaddr(_) | Kind::Dirents(..) | Kind::Indexed(..)
+    ) {
+        back::check(&inline(kind, &bytes, frame, Side::Exit), rest, value)?;
+    }
     let mut edits = Vec::new();
     if let Some(len) = filled_by(kind).filter(|_| ret.is_some()) {
         let now = bytes.len() as i64;
@@ -276,7 +288,7 @@ pub(super) fn put(
 }
 
 /// Signals by number are meant by name.
-fn named(kind: &Kind, value: &Value) -> Value {
+pub(super) fn named(kind: &Kind, value: &Value) -> Value {
     match (kind, value.meaning()) {
         (Kind::Sigset(_), Value::Array { items, cut }) => Value::Array {
             items: items
@@ -291,6 +303,7 @@ fn named(kind: &Kind, value: &Value) -> Value {
                 .collect(),
             cut: *cut,
         },
+        (Kind::Dirents(..), value) => numbered(settled(value)),
         (_, value) => settled(value),
     }
 }
@@ -315,6 +328,21 @@ fn settled(value: &Value) -> Value {
         }
         value => value.clone(),
     }
+}
+
+/// An entry without a number counts as deleted: who leaves that out does not mean this.
+fn numbered(value: Value) -> Value {
+    let Value::Array { mut items, cut } = value else {
+        return value;
+    };
+    for item in &mut items {
+        if let Value::Struct { fields, .. } = item
+            && !fields.iter().any(|field| field.name == "d_ino")
+        {
+            fields.push(Field::new("d_ino", Value::Int(1)));
+        }
+    }
+    Value::Array { items, cut }
 }
 
 fn filled_by(kind: &Kind) -> Option<Len> {
@@ -349,6 +377,14 @@ fn encoded(kind: &Kind, value: &Value, spot: Spot, frame: &Frame<'_>) -> Result<
                 false => Ok(bytes),
             };
         }
+        (Kind::Sockaddr(_), _) => {
+            let whole = contents(kind, value, MOST_NAME, None, frame);
+            if let Some(len) = whole.ok().map(|bytes| bytes.len())
+                && len > room
+            {
+                return Err(too_long(len));
+            }
+        }
         _ => {}
     }
     let before = read_some(frame.entry, spot.addr, room);
@@ -366,7 +402,7 @@ fn is_unknown(value: &Value) -> bool {
 }
 
 /// Puts a value into another, where the steps lead.
-fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<()> {
+pub(super) fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<()> {
     let Some((step, rest)) = way.split_first() else {
         // What was text stays text, and a number a number.
         let was_text = matches!(whole.meaning(), Value::Str { .. });

@@ -96,12 +96,8 @@ pub(super) fn message<T>(
             2,
         ),
         "msg_iovlen" => number(3, leaf::SIZE),
-        "msg_control" => {
-            let room = header.controllen.min(MOST_BYTES);
-            lump(Kind::Bytes(fixed(room)), header.control, room, 4)
-        }
         "msg_controllen" => number(5, leaf::SIZE),
-        "msg_flags" => number(6, leaf::LENGTH),
+        "msg_flags" => number(6, leaf::FLAGS),
         _ => {
             let names = [
                 "msg_name",

@@ -21,6 +21,22 @@ pub enum Problem {
         /// How many there are.
         count: usize,
     },
+    /// A list of another length.
+    #[error("has {count} elements, not {len}")]
+    Count {
+        /// How many there are.
+        count: usize,
+        /// How many there would be.
+        len: usize,
+    },
+    /// It would be something else.
+    #[error("cannot be {given}: it would be {now}")]
+    Lost {
+        /// What it was to be.
+        given: String,
+        /// What it would be.
+        now: String,
+    },
     /// Something else where a number belongs.
     #[error("is a number, not {0}")]
     NotANumber(String),

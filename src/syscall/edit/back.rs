@@ -1,0 +1,55 @@
+//! Whether what was written says what it was to say: some of what scripts give has no room where it goes.
+
+use super::{Problem, Result, Step, leaf};
+use crate::syscall::number::value_of;
+use crate::trace::Value;
+
+/// Compares what would be there now, at the end of these steps, with what was given.
+pub(super) fn check(now: &Value, way: &[Step], given: &Value) -> Result<()> {
+    let mut part = now;
+    for step in way {
+        let found = match (step, part.meaning()) {
+            (Step::Member(name), part) => part.field(name),
+            (Step::Element(index), Value::Array { items, .. }) => items.get(*index),
+            _ => None,
+        };
+        match found {
+            Some(found) => part = found,
+            None => return Err(lost(given, now)),
+        }
+    }
+    match says(part, given) {
+        true => Ok(()),
+        false => Err(lost(given, part)),
+    }
+}
+
+pub(super) fn lost(given: &Value, now: &Value) -> super::EditError {
+    let (given, now) = (leaf::shown(given), leaf::shown(now));
+    Problem::Lost { given, now }.into()
+}
+
+/// Whether this says all that was given. What follows from the rest may differ, and so may what has no number.
+pub(super) fn says(now: &Value, given: &Value) -> bool {
+    if let (Value::Str { bytes, .. }, Value::Written { text, .. }) = (now.meaning(), given) {
+        return **bytes == **text;
+    }
+    match (now.meaning(), given.meaning()) {
+        (Value::Str { bytes: now, .. }, Value::Str { bytes, .. }) => now == bytes,
+        (now, Value::Struct { fields, .. }) => fields.iter().all(|field| {
+            let follows = matches!(field.name.as_str(), "" | "d_reclen" | "cmsg_len");
+            follows
+                || now
+                    .field(&field.name)
+                    .is_some_and(|now| says(now, &field.value))
+        }),
+        (Value::Array { items: now, .. }, Value::Array { items, .. }) => {
+            now.len() == items.len() && now.iter().zip(items).all(|(now, given)| says(now, given))
+        }
+        (now, given) => match (value_of(now), value_of(given)) {
+            // What is unsigned is written so, too.
+            (Some(now), Some(given)) => now == given || given < 0,
+            _ => true,
+        },
+    }
+}
