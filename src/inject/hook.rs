@@ -104,6 +104,12 @@ pub trait Hooks {
     fn wants(&self, _call: &Syscall) -> bool {
         true
     }
+
+    /// Whether a call is of interest for itself, and not because all are. A program that was not recorded then makes it
+    /// where it would ask the vdso.
+    fn names(&self, call: &Syscall) -> bool {
+        self.wants(call)
+    }
 }
 
 /// No hooks: the trace's own answers, and a divergence stops the process.

@@ -224,6 +224,10 @@ impl Hooks for RuleSet {
         self.rules.iter().any(means)
     }
 
+    fn names(&self, call: &Syscall) -> bool {
+        self.rules.iter().any(|rule| rule.selector.names(call))
+    }
+
     fn unfired(&self) -> Vec<String> {
         let mut counts: HashMap<&str, u64> = HashMap::new();
         for rule in &self.rules {

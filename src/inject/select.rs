@@ -157,6 +157,18 @@ impl Selector {
                 .any(|(_, variant)| self.matches_any(variant))
     }
 
+    /// Whether a call or one of its variants is among them by its name or its class, and not with all others.
+    pub fn names(&self, call: &Syscall) -> bool {
+        let hit = |term: &Term| match &term.what {
+            What::All => false,
+            What::Class(class) => call.is_in_class(class),
+            What::Pattern(names) => names.contains(&call.name),
+            What::Name(name) => *name == call.name,
+        };
+        let named = self.terms.iter().any(|term| !term.negated && hit(term));
+        named && self.matches(call) || call.variants().any(|(_, variant)| self.names(variant))
+    }
+
     /// How specific it is: all calls (0), classes (1), patterns (2), names (3).
     pub fn rank(&self) -> u8 {
         let rank = |term: &Term| match term.what {

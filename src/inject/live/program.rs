@@ -66,7 +66,9 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         sandbox = Some(made);
     }
     let wanted = wanted(hooks);
-    let shows_clocks = wanted.iter().any(|call| in_vdso(call.name));
+    let shows_clocks = wanted
+        .iter()
+        .any(|call| in_vdso(call.name) && hooks.names(call));
     let mut calls: Vec<u32> = wanted.iter().map(|call| call.nr).collect();
     if sandbox.is_some() {
         // The kernel does not rename directories there.

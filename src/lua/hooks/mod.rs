@@ -387,6 +387,12 @@ impl Hooks for LuaHooks {
         let meant = self.by_nr.get(call.nr as usize);
         meant.is_some_and(|meant| !meant.is_empty())
     }
+
+    fn names(&self, call: &Syscall) -> bool {
+        let hooks = self.by_nr.get(call.nr as usize).into_iter().flatten();
+        let mut hooks = hooks.filter_map(|&at| self.hooks.get(at));
+        hooks.any(|hook| hook.selector.names(call))
+    }
 }
 
 /// An error of a hook; where it does not say its place, that is where the hook is.
