@@ -59,7 +59,7 @@ const PYTHON: Program = program(
                  try:\n            \
                      with open(name) as f: print(name, len(f.read()))\n        \
                  except OSError as e: print(name, e.strerror)\n\
-         t = threading.Thread(target=lines); t.start(); t.join()\n\
+         t = threading.Thread(target=lines); t.start(); t.join(); sys.stdout.flush()\n\
          if os.fork() == 0: print('child'); sys.exit(4)\n\
          print(os.wait()[1] >> 8, len(os.listdir('dir')))",
     ],
@@ -125,10 +125,14 @@ struct End {
 
 impl End {
     /// What is compared. In which order the processes of a pipeline complain is chance. Of a program that does not end,
-    /// it is nothing but that, and whether anything was injected, since it may go on and on.
-    fn comparable(mut self) -> End {
-        if self.how == "timeout" {
+    /// it is nothing but that, and whether anything was injected, since it may go on and on. Where several tasks wait for
+    /// each other, how often they read and wait is chance, too.
+    fn comparable(mut self, program: &Program) -> End {
+        let has_several_tasks = matches!(program.argv[0], "sh" | "python3" | "curl");
+        if has_several_tasks || self.how == "timeout" {
             self.injected = self.injected.min(1);
+        }
+        if self.how == "timeout" {
             for text in [&mut self.stdout, &mut self.stderr, &mut self.left] {
                 text.clear();
             }
@@ -257,7 +261,7 @@ fn strace(folder: &Folder, argv: &[String], case: &Case) -> End {
         left: left(folder.path(), &PROGRAMS[case.program]),
         injected,
     }
-    .comparable()
+    .comparable(&PROGRAMS[case.program])
 }
 
 /// A string in Lua.
@@ -326,7 +330,7 @@ fn ours(folder: &Folder, argvs: &[Vec<String>], cases: &[&Case]) -> Vec<End> {
             left,
             injected: if case.is_marked() { injected } else { 0 },
         }
-        .comparable()
+        .comparable(&PROGRAMS[case.program])
     };
     cases.iter().map(&mut one).collect()
 }
@@ -432,7 +436,7 @@ fn compare(cases: &[Case]) {
     );
     assert!(different.is_empty(), "{}", different.join("\n"));
     assert!(
-        compared * 20 >= all * 19,
+        compared * 10 >= all * 9,
         "strace agrees with itself in {compared} of {all}"
     );
     assert!(
@@ -486,13 +490,13 @@ fn failures_show_as_they_do_under_strace() {
         "mmap",
         "munmap,brk",
     ];
-    // The eighth, of each program's own.
+    // The eighth, of each program's own. How often threads wait for each other (futex) is chance.
     const OWN: [&str; 6] = [
         "fadvise64",
         "getdents64",
         "mkdir,mkdirat,copy_file_range",
         "execve,clone,clone3,vfork",
-        "clone,clone3,fork,futex",
+        "clone,clone3,fork,wait4",
         "getdents64",
     ];
     const ERRNOS: [&str; 4] = ["EIO", "ENOMEM", "EACCES", "EINTR"];

@@ -532,7 +532,8 @@ fn calls_in_two_parts() {
         3 wait4(-1, <unfinished ...>\n3 <... wait4 resumed> NULL, 0, NULL) = 7\n\
         4 futex(0x1, 0 <unfinished ...>\n4 <... futex resumed> )                = 0\n\
         5 nanosleep({1, 0},  <unfinished ...>\n5 <... nanosleep resumed> <unfinished ...>) = ?\n\
-        6 read(0, <unfinished ...>)             = ?\n7 exit_group(0 <unfinished ...>\n)             = ?\n";
+        6 read(0, <unfinished ...>)             = ?\n7 exit_group(0 <unfinished ...>\n)             = ?\n\
+        8 nanosleep({1, 0},  <unfinished ...>) = ?\n";
     let want = [
         "1 read(0, \"a\", 1) = 1",
         "2 getsockname(3, 0x7f, [128 => 16]) = 0",
@@ -541,6 +542,7 @@ fn calls_in_two_parts() {
         "5 nanosleep({1, 0}) = ?",
         "6 read(0) = ?",
         "7 exit_group(0) = ?",
+        "8 nanosleep({1, 0}) = ?",
     ];
     assert_eq!(shown(text), want);
 }

@@ -16,6 +16,7 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ struct Recorded {
 #[derive(Clone, Default)]
 pub(super) struct Interrupts {
     recorded: Arc<Mutex<Option<Recorded>>>,
+    /// Whether a signal has come that nobody has dealt with.
+    came: Arc<AtomicBool>,
     quiet: bool,
 }
 
@@ -49,6 +52,10 @@ impl Interrupts {
         let ignored = proc::ignored(std::process::id() as i32).unwrap_or(0);
         let heard = [SIGINT, SIGTERM, SIGHUP].into_iter();
         let heard = heard.filter(|signal| ignored & 1 << (signal - 1) == 0);
+        for signal in heard.clone() {
+            // Where that fails, so does what follows.
+            let _ = signal_hook::flag::register(signal, Arc::clone(&interrupts.came));
+        }
         let signals = SignalsInfo::<WithOrigin>::new(heard);
         let started = signals.and_then(|mut signals| {
             let thread = std::thread::Builder::new().name("signals".into());
@@ -68,6 +75,15 @@ impl Interrupts {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits to be ended, if a signal is about to do that: it may have killed a process of ours first.
+    pub fn settle(&self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let begun = Instant::now();
+        while self.came.load(Ordering::SeqCst) && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Nothing is recorded any more, whatever signals there were.
     pub fn forget(&self) {
         *self.lock() = None;
@@ -85,6 +101,7 @@ impl Interrupts {
             end(origin.signal, Some(&dir));
         }
         program.signal = Some(origin.signal);
+        self.came.store(false, Ordering::SeqCst);
         if !matches!(origin.cause, Cause::Kernel)
             && let Ok(signal) = Signal::try_from(origin.signal)
             && let Err(error) = kill(Pid::from_raw(program.pid), signal)

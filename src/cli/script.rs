@@ -25,9 +25,10 @@ pub(super) fn run(args: Vec<OsString>, common: &Common) -> anyhow::Result<i32> {
         args: args.collect(),
     };
     let interrupts = Interrupts::listen(common.quiet);
-    let Err(error) = lua::run(&script, Rc::new(interrupts)) else {
+    let Err(error) = lua::run(&script, Rc::new(interrupts.clone())) else {
         return Ok(0);
     };
+    interrupts.settle();
     output::complain(&error.message);
     if let Some(traceback) = error.traceback.filter(|_| common.verbose) {
         eprintln!("stack traceback:\n\t{}", traceback.trim_start());

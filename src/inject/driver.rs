@@ -14,7 +14,7 @@ use crate::replay::{Pages, Place, Process, SharedMemory, Thread};
 use crate::sandbox::Shared;
 use crate::syscall::{self, Syscall};
 use crate::trace::Exit;
-use crate::tracee::quiet::Quiet;
+use crate::tracee::quiet::{self, Quiet};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Stop, Stopped, Waited};
@@ -310,6 +310,7 @@ impl<'a> Driver<'a> {
             }
         };
         loop {
+            quiet::again();
             let (waited, pending) = match next {
                 Next::Resume(task) => (self.wait(task)?, None),
                 Next::ToExit(task, call) => {

@@ -311,7 +311,7 @@ pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>
     let mut rest = i;
     while !rest.is_empty() {
         // It did not end, and yet here is its end.
-        if let Some(rest) = rest.strip_prefix(b"<unfinished ...>)") {
+        if let Some(rest) = blanks(rest).strip_prefix(b"<unfinished ...>)") {
             return Ok((rest, true));
         }
         let (after, arg) = argument(cx, rest)?;

@@ -4,7 +4,7 @@ use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::recording::{CallEvent, ChunkMemory, Event, Recording};
 use crate::syscall::{self, Memory};
-use crate::tracee::TaskMemory;
+use crate::tracee::{TaskMemory, quiet};
 use nix::time::{ClockId, clock_gettime};
 use std::ops::Range;
 use std::time::Duration;
@@ -97,7 +97,8 @@ impl Kind {
             Kind::Boottime => ClockId::CLOCK_BOOTTIME,
         };
         // These clocks are always there.
-        clock_gettime(clock).map_or(0, |now| nanos(now.tv_sec(), now.tv_nsec()))
+        quiet::suspended(|| clock_gettime(clock))
+            .map_or(0, |now| nanos(now.tv_sec(), now.tv_nsec()))
     }
 }
 

@@ -8,13 +8,13 @@ use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::sandbox;
 use crate::syscall::{FileNumbers, Memory, StatusLayout};
-use crate::tracee::{Stopped, proc};
+use crate::tracee::{Stopped, TaskMemory, proc};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, fstat};
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 impl Engine<'_> {
@@ -117,9 +117,7 @@ impl Engine<'_> {
 
 /// Where a path leads, but for its last part.
 fn place(task: &mut Stopped, (dir, path): (i32, u64)) -> Result<Option<Place>> {
-    let mut bytes = vec![0; libc::PATH_MAX as usize];
-    let n = Memory::read(&task.memory(), path, &mut bytes);
-    let Ok(path) = CStr::from_bytes_until_nul(&bytes[..n]) else {
+    let Some(path) = text(task.memory(), path) else {
         return Ok(None);
     };
     let mut path = path.to_bytes();
@@ -168,6 +166,11 @@ fn path_of(task: &mut Stopped, seen: &HookCall) -> Result<Option<Vec<u8>>> {
         true => libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW,
         false => libc::O_PATH | libc::O_CLOEXEC,
     };
+    if let Some(name) = text(seen.memory, path)
+        && let Some(found) = resolve(tid, dir, name.to_bytes(), how)
+    {
+        return Ok(Some(found));
+    }
     let mut remote = task.remote_at_boundary()?;
     let fd = remote.call(libc::SYS_openat, [dir as u64, path, how as u64, 0, 0, 0])?;
     let mut found = None;
@@ -177,4 +180,34 @@ fn path_of(task: &mut Stopped, seen: &HookCall) -> Result<Option<Vec<u8>>> {
     }
     remote.finish()?;
     Ok(found)
+}
+
+/// Where a path leads, found without the task's help: the same from its root directory, but for files like `/proc/self`.
+fn resolve(tid: i32, dir: i32, path: &[u8], how: i32) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    if !path.starts_with(b"/") {
+        whole = match dir {
+            libc::AT_FDCWD => proc::cwd(tid).ok()?,
+            fd => proc::fd_path(tid, fd).ok()?,
+        };
+        whole.push(b'/');
+    }
+    whole.extend_from_slice(path);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(format!("/proc/{tid}/root").as_str(), flags, Mode::empty()).ok()?;
+    let how = OpenHow::new()
+        .flags(OFlag::from_bits_truncate(how))
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let found = openat2(&root, whole.as_slice(), how).ok()?;
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+    Some(link.into_os_string().into_vec())
+}
+
+/// A path that a call was given.
+fn text(memory: TaskMemory, at: u64) -> Option<CString> {
+    let mut bytes = vec![0; libc::PATH_MAX as usize];
+    let n = Memory::read(&memory, at, &mut bytes);
+    CStr::from_bytes_until_nul(&bytes[..n])
+        .ok()
+        .map(CString::from)
 }
