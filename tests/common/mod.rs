@@ -3,6 +3,7 @@
 
 pub mod blocks;
 pub mod limits;
+pub mod listed;
 pub mod whole;
 
 use std::ffi::OsStr;
