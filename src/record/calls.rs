@@ -1,6 +1,7 @@
 //! Calls: what goes in is taken at the entry, what comes out at the exit.
 
 use super::task::Task;
+use super::unsure::Unsure;
 use super::{Error, Recorder, Result, looked, moved};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
@@ -11,6 +12,9 @@ use crate::tracee::{Running, Stopped, TaskMemory, cpuid, memory, proc};
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
+
+/// `__X32_SYSCALL_BIT`.
+const X32: i64 = 0x4000_0000;
 
 /// A call between its entry and its exit.
 pub struct Pending {
@@ -23,6 +27,8 @@ pub struct Pending {
     pub vfork: bool,
     /// The arguments were changed on the way in.
     changed: bool,
+    /// What is to be said where it succeeds.
+    unsure: Option<Unsure>,
 }
 
 impl Recorder {
@@ -31,20 +37,17 @@ impl Recorder {
         if task.is_foreign_call()? {
             return Err(self.unsupported(&format!("call {} of the 32-bit ABI", regs.nr()), ""));
         }
-        let nr = regs.nr() as u64;
+        // The kernel looks at the lower half only.
+        let nr = regs.nr() as u32;
         let mut args = regs.args();
-        let Some(call) = syscall::by_nr(nr) else {
-            return Err(
-                self.unsupported(&format!("system call number {nr}"), "its number is unknown")
-            );
+        let Some(call) = syscall::of_number(nr) else {
+            return Err(self.unsupported(&syscall::name_of(nr), "its number is unknown"));
         };
         let call = call.resolve(&args);
         let memory = task.memory();
-        if !call.described {
-            return Err(self.undescribed(call, &args, memory));
-        }
+        let unsure = self.unsure(me, &task, call, &args)?;
         let event = CallEvent {
-            nr: nr as u32,
+            nr,
             args,
             ip: if self.executed { regs.ip() } else { 0 },
             ret: None,
@@ -54,8 +57,7 @@ impl Recorder {
         };
         let answer = match call.replay {
             Replay::Refuse(errno) => Some(-i64::from(errno)),
-            Replay::Unsupported => return Err(self.unsupported_call(call, &args, memory)),
-            Replay::Emulate => self.answer_for(me, call, &event)?,
+            Replay::Emulate | Replay::Unsupported => self.answer_for(me, call, &event)?,
             Replay::Run => None,
         };
         if let Some(ret) = answer {
@@ -107,6 +109,7 @@ impl Recorder {
             moved,
             vfork,
             changed,
+            unsure,
         });
         Ok(task.resume_to_exit()?)
     }
@@ -119,6 +122,8 @@ impl Recorder {
         event: &CallEvent,
     ) -> Result<Option<i64>> {
         Ok(match i64::from(call.nr) {
+            // The x32 ABI has its calls from there on, where a kernel has it; and none is negative.
+            X32.. if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
             libc::SYS_sched_setaffinity => self.set_affinity(me, event)?,
             // Who cannot be dumped cannot be read by a tracer without privilege either.
             libc::SYS_prctl if memory::is_hidden_by(call.nr, &event.args) => Some(0),
@@ -143,6 +148,7 @@ impl Recorder {
             moved,
             tid,
             changed,
+            unsure,
             ..
         }) = me.pending.take()
         else {
@@ -151,6 +157,9 @@ impl Recorder {
         let mut regs = task.regs()?;
         let ret = regs.ret();
         event.ret = Some(ret);
+        if let Some(unsure) = unsure {
+            self.only_if_harmless(&unsure, &task, call, &event)?;
+        }
         if changed {
             regs.set_args(event.args);
             task.set_regs(&regs)?;
@@ -183,6 +192,7 @@ impl Recorder {
         }
         self.after_call(me, &task, &event, ret)?;
         me.boundary = Some(regs);
+        me.punished = call.name == "uretprobe";
         if !self.executed {
             // The program could not be executed at all, which is an error and no recording.
             let source = std::io::Error::from_raw_os_error(-ret as i32);
@@ -317,29 +327,10 @@ impl Recorder {
             dir: self.writer.dir().into(),
         }
     }
-
-    fn unsupported_call(
-        &self,
-        call: &'static Syscall,
-        args: &[u64; 6],
-        memory: TaskMemory,
-    ) -> Error {
-        self.unsupported(
-            &describe(call, args, memory),
-            "rrapper cannot record this call yet",
-        )
-    }
-
-    fn undescribed(&self, call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> Error {
-        self.unsupported(
-            &describe(call, args, memory),
-            "rrapper does not know all that this call does",
-        )
-    }
 }
 
 /// The call as far as it can be told, in strace's syntax.
-fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> String {
+pub(super) fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> String {
     if call.args.is_empty() && !call.described {
         return call.name.to_string();
     }

@@ -18,6 +18,7 @@ mod schedule;
 mod share;
 mod signals;
 mod task;
+mod unsure;
 
 pub use crate::recording::OnFull;
 pub use error::{Error, Result};
