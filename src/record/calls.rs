@@ -192,7 +192,6 @@ impl Recorder {
         }
         self.after_call(me, &task, &event, ret)?;
         me.boundary = Some(regs);
-        me.punished = call.name == "uretprobe";
         if !self.executed {
             // The program could not be executed at all, which is an error and no recording.
             let source = std::io::Error::from_raw_os_error(-ret as i32);
@@ -201,12 +200,13 @@ impl Recorder {
                 source,
             });
         }
+        let poke = self.untold(me, &mut task, call, &mut event)?;
         let pokes = self.written_through(me, &task, call, &mut event)?;
         let resized = self.resized(me.tid, &event);
         me.unannounced = false;
         me.yielded = false;
         self.write_call(tid, event)?;
-        for frame in pokes.into_iter().chain(resized) {
+        for frame in poke.into_iter().chain(pokes).chain(resized) {
             self.write(frame)?;
         }
         Ok(task.resume()?)

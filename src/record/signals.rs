@@ -49,7 +49,7 @@ impl Recorder {
             me.held.retain(|held| !stops(held.signal()));
         }
         let tid = task.tid();
-        let fault = info.is_fault() && !std::mem::take(&mut me.punished);
+        let fault = info.is_fault();
         let caught = proc::catches(tid, signal)?;
         let ignored = !caught && (proc::ignores(tid, signal)? || ignored_by_default(signal));
         let at_boundary = me.boundary.is_some_and(|b| b.is_same_place(&regs));

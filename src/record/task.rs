@@ -27,8 +27,6 @@ pub struct Task {
     /// The registers with which the task left its last call: while they have
     /// not changed, it has not executed anything since.
     pub boundary: Option<Regs>,
-    /// The call that it left last has the kernel send it a signal, as no instruction of its own would.
-    pub punished: bool,
     /// Counter values that have not been written yet.
     pub tsc: Vec<u64>,
     /// Nothing that was written says that it runs on.
@@ -99,7 +97,6 @@ impl Task {
             sent: Vec::new(),
             segv: SegvState::default(),
             boundary: None,
-            punished: false,
             tsc: Vec::new(),
             unannounced: false,
             spell: Spell::new(),

@@ -14,6 +14,7 @@ mod decode;
 mod dirents;
 mod edit;
 mod encode;
+mod ethtool;
 mod frame;
 mod handle;
 mod ioctl;
@@ -44,6 +45,7 @@ pub use edit::{
     Edit, EditError, Problem, Step, is_argument, is_member, near_argument, near_member,
 };
 pub use encode::EncodeError;
+pub use ethtool::ethtool_size;
 pub use kind::{Dir, Extent, Format, Kind, Len, Num};
 pub use layout::{Layout, Member, Shown};
 pub use message::MessageSlot;
