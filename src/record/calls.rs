@@ -2,7 +2,8 @@
 
 use super::task::Task;
 use super::unsure::Unsure;
-use super::{Error, Recorder, Result, looked, moved};
+use super::moved::{self, Before};
+use super::{Error, Recorder, Result, looked};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::syscall::{self, Region, Replay, Syscall};
@@ -29,6 +30,8 @@ pub struct Pending {
     changed: bool,
     /// What is to be said where it succeeds.
     unsure: Option<Unsure>,
+    /// What is made is not the call itself but a wait for its data.
+    waits: bool,
 }
 
 impl Recorder {
@@ -61,34 +64,34 @@ impl Recorder {
             Replay::Run => None,
         };
         if let Some(ret) = answer {
-            let mut answered = regs;
-            answered.answer(ret);
-            task.set_regs(&answered)?;
-            me.boundary = Some(answered);
-            self.write_call(
-                me.tid,
-                CallEvent {
-                    ret: Some(ret),
-                    ..event
-                },
-            )?;
-            return Ok(task.resume()?);
+            return self.answer(me, task, event, ret);
         }
         let vfork = self.check_clone(&event)?;
-        let moved = self.moved_source(me, call, &event)?;
-        if moved.is_some()
-            && let Some(size) = call.size_arg()
-            && args[size] > moved::MOST
-        {
-            // All of it goes into one event; whoever makes such calls makes them until all is done.
-            args[size] = moved::MOST;
-        }
+        let mut waits = false;
+        let moved = match self.before_moving(me, call, &event)? {
+            None => None,
+            Some(Before::Make(source, most)) => {
+                // Less than it asked for; whoever makes such calls makes them until all is done.
+                if let Some(size) = call.size_arg() {
+                    args[size] = args[size].min(most);
+                }
+                Some(source)
+            }
+            Some(Before::Again) => {
+                return self.answer(me, task, event, -i64::from(libc::EAGAIN));
+            }
+            Some(Before::Wait(fd)) => {
+                moved::wait(&mut task, fd)?;
+                waits = true;
+                None
+            }
+        };
         if i64::from(event.nr) == libc::SYS_clone {
             // Nobody hides from the recorder.
             args[0] &= !(libc::CLONE_UNTRACED as u64);
         }
         let changed = args != event.args;
-        if changed {
+        if changed && !waits {
             let mut regs = regs;
             regs.set_args(args);
             task.set_regs(&regs)?;
@@ -110,8 +113,26 @@ impl Recorder {
             vfork,
             changed,
             unsure,
+            waits,
         });
         Ok(task.resume_to_exit()?)
+    }
+
+    /// Answers a call, at whose entry the task stands, without the kernel.
+    fn answer(
+        &mut self,
+        me: &mut Task,
+        mut task: Stopped,
+        event: CallEvent,
+        ret: i64,
+    ) -> Result<Running> {
+        let mut regs = task.regs()?;
+        regs.answer(ret);
+        task.set_regs(&regs)?;
+        me.boundary = Some(regs);
+        let ret = Some(ret);
+        self.write_call(me.tid, CallEvent { ret, ..event })?;
+        Ok(task.resume()?)
     }
 
     /// What is answered without asking the kernel.
@@ -142,6 +163,9 @@ impl Recorder {
     }
 
     pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
+        if let Some(pending) = me.pending.take_if(|pending| pending.waits) {
+            return self.waited(me, task, pending);
+        }
         let Some(Pending {
             mut event,
             call,
@@ -212,6 +236,27 @@ impl Recorder {
         Ok(task.resume()?)
     }
 
+    /// The data that a call is to move has come, and now it is made; or a signal has.
+    fn waited(&mut self, me: &mut Task, mut task: Stopped, pending: Pending) -> Result<Running> {
+        const ERESTARTSYS: i64 = 512;
+        let mut event = pending.event;
+        let mut regs = task.regs()?;
+        let interrupted = (-516..=-512).contains(&regs.ret());
+        regs.set_args(event.args);
+        match interrupted {
+            true => regs.interrupt(event.nr.into(), -ERESTARTSYS),
+            false => regs.rewind(event.nr.into()),
+        }
+        task.set_regs(&regs)?;
+        me.boundary = Some(regs);
+        if interrupted {
+            event.ret = Some(-ERESTARTSYS);
+            me.unannounced = false;
+            self.write_call(pending.tid, event)?;
+        }
+        Ok(task.resume()?)
+    }
+
     /// Keeps in step what tasks of one process share.
     fn after_call(
         &mut self,
@@ -249,7 +294,12 @@ impl Recorder {
             _ => {}
         }
         if let Some(source) = moved {
-            return Ok(Effect::Moved(source.read(tid, ret as usize)?));
+            let Some(data) = source.read(tid, ret as usize)? else {
+                let what = format!("{} to a standard stream", call.name);
+                let why = "what it moved cannot be had a second time";
+                return Err(self.unsupported(&what, why));
+            };
+            return Ok(Effect::Moved(data));
         }
         looked::effect(&self.family, task, call, event)
     }
