@@ -145,6 +145,13 @@ impl Recorder {
         Ok(match i64::from(call.nr) {
             // The x32 ABI has its calls from there on, where a kernel has it; and none is negative.
             X32.. if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
+            // The counter is trapped, unseen by the program, whatever it allows itself.
+            libc::SYS_prctl
+                if event.args[0] as i32 == libc::PR_SET_TSC
+                    && event.args[1] == libc::PR_TSC_ENABLE as u64 =>
+            {
+                Some(0)
+            }
             libc::SYS_sched_setaffinity => self.set_affinity(me, event)?,
             // Who cannot be dumped cannot be read by a tracer without privilege either.
             libc::SYS_prctl if memory::is_hidden_by(call.nr, &event.args) => Some(0),

@@ -1,7 +1,7 @@
 //! What calls write where neither their arguments nor what these point to says how much: it is asked of the kernel, or
 //! found in structures that only this call has, as the call returns.
 
-use super::elsewhere::first_of;
+use super::elsewhere::{Range, first_of};
 use super::task::Task;
 use super::{Recorder, Result};
 use crate::recording::{CallEvent, ChunkMemory, Frame};
@@ -46,6 +46,10 @@ impl Recorder {
             }
             "setsockopt" => counters(event),
             "ioctl" if event.args[1] as u32 == SIOCETHTOOL => ethtool(task, event),
+            "ioctl" if event.args[1] as u32 == SG_IO => {
+                let ranges = scsi(task, event);
+                return Ok(self.written_in(me, me.tid, &ranges, event));
+            }
             _ => None,
         };
         Ok(range.and_then(|range| self.written_in(me, me.tid, &[range], event)))
@@ -53,6 +57,7 @@ impl Recorder {
 }
 
 const SIOCETHTOOL: u32 = 0x8946;
+const SG_IO: u32 = 0x2285;
 
 /// Whether a descriptor is one that is read from, such as the end of a pipe where its data comes out.
 fn reads(tid: i32, fd: i32) -> bool {
@@ -97,4 +102,26 @@ fn ethtool(task: &Stopped, event: &CallEvent) -> Option<(u64, usize)> {
     (ChunkMemory(&event.ins).read(at, &mut pointer) == pointer.len()).then_some(())?;
     let data = u64::from_le_bytes(pointer);
     Some((data, ethtool_size(data, &task.memory())))
+}
+
+/// What a SCSI command may have written: its data, and its sense or response. The structure is that of scsi/sg.h or of linux/bsg.h.
+fn scsi(task: &Stopped, event: &CallEvent) -> Vec<Range> {
+    const NEWER: u64 = b'Q' as u64;
+    let ins = ChunkMemory(&event.ins);
+    let part = |at: u64, len: usize| {
+        let mut word = [0; 8];
+        ins.read(event.args[2].wrapping_add(at), &mut word[..len]);
+        u64::from_le_bytes(word)
+    };
+    // Where the data is, how many vectors that are, and how long it is; then the sense.
+    let (data, vectors, len, sense) = match part(0, 4) {
+        NEWER => (part(80, 8), part(64, 4), part(68, 4), (part(48, 8), part(44, 4) as usize)),
+        _ => (part(16, 8), part(10, 2), part(12, 4), (part(32, 8), part(9, 1) as usize)),
+    };
+    let mut ranges = match vectors {
+        0 => vec![(data, len as usize)],
+        _ => first_of(&task.memory(), data, vectors, len as i64),
+    };
+    ranges.push(sense);
+    ranges
 }
