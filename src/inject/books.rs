@@ -138,6 +138,7 @@ impl Driver<'_> {
     fn note_output(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
         let target = match seen.call.name {
             "copy_file_range" | "splice" => Some(seen.args[2] as i32),
+            "tee" => Some(seen.args[1] as i32),
             _ => seen.fd(),
         };
         let Some(target) = target else { return };

@@ -622,6 +622,6 @@ fn known_call(task: &Stopped) -> Result<Option<&'static Syscall>> {
         return Ok(None);
     }
     let regs = task.regs()?;
-    let call = syscall::by_nr(regs.nr() as u64);
+    let call = syscall::of_number(regs.nr() as u32);
     Ok(call.map(|call| call.resolve(&regs.args())))
 }

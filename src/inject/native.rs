@@ -322,6 +322,7 @@ pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
     }
     match call.replay {
         Replay::Refuse(errno) => Some(-i64::from(errno)),
+        _ if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
         _ => None,
     }
 }

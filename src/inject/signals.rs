@@ -207,13 +207,13 @@ impl Driver<'_> {
     /// The call that a task makes, or that the signal which it stopped for has interrupted.
     fn call_under_way(&mut self, task: &Stopped) -> Option<String> {
         let regs = task.regs().ok()?;
-        let nr = u64::try_from(regs.nr()).ok()?;
+        let nr = u32::try_from(regs.nr()).ok()?;
         let entered = regs.ret() == -i64::from(libc::ENOSYS);
         if !entered && !(-516..=-512).contains(&regs.ret()) {
             return None;
         }
         let args = regs.args();
-        let seen = self.see(task, syscall::by_nr(nr)?.resolve(&args), args);
+        let seen = self.see(task, syscall::of_number(nr)?.resolve(&args), args);
         Some(observe(&seen, None).brief().to_string())
     }
 }

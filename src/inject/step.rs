@@ -102,7 +102,7 @@ impl Step {
         Step {
             index,
             name: call.name.clone(),
-            call: syscall::by_name(&call.name),
+            call: syscall::by_name(&call.name).or_else(|| syscall::of_name(&call.name)),
             answer: call.answer.clone(),
             origin: call.origin.clone(),
             exact: call.attachment.as_ref().and_then(Attachment::get),
@@ -117,13 +117,10 @@ impl Step {
 
     /// A call of a recording.
     pub fn of_event(index: usize, number: u64, event: CallEvent) -> Step {
-        let call = syscall::by_nr(event.nr.into());
+        let call = syscall::of_number(event.nr);
         Step {
             index,
-            name: call.map_or_else(
-                || format!("syscall_{:#x}", event.nr),
-                |c| c.name.to_string(),
-            ),
+            name: syscall::name_of(event.nr),
             call,
             answer: event.ret.map_or(Answer::Never, Answer::from_raw),
             origin: Origin::Event(number),

@@ -1,7 +1,9 @@
 //! Calls: what goes in is taken at the entry, what comes out at the exit.
 
 use super::task::Task;
-use super::{Error, Recorder, Result, looked, moved};
+use super::unsure::Unsure;
+use super::moved::{self, Before};
+use super::{Error, Recorder, Result, looked};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::syscall::{self, Region, Replay, Syscall};
@@ -11,6 +13,9 @@ use crate::tracee::{Running, Stopped, TaskMemory, cpuid, memory, proc};
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
+
+/// `__X32_SYSCALL_BIT`.
+const X32: i64 = 0x4000_0000;
 
 /// A call between its entry and its exit.
 pub struct Pending {
@@ -23,6 +28,10 @@ pub struct Pending {
     pub vfork: bool,
     /// The arguments were changed on the way in.
     changed: bool,
+    /// What is to be said where it succeeds.
+    unsure: Option<Unsure>,
+    /// What is made is not the call itself but a wait for its data.
+    waits: bool,
 }
 
 impl Recorder {
@@ -31,20 +40,17 @@ impl Recorder {
         if task.is_foreign_call()? {
             return Err(self.unsupported(&format!("call {} of the 32-bit ABI", regs.nr()), ""));
         }
-        let nr = regs.nr() as u64;
+        // The kernel looks at the lower half only.
+        let nr = regs.nr() as u32;
         let mut args = regs.args();
-        let Some(call) = syscall::by_nr(nr) else {
-            return Err(
-                self.unsupported(&format!("system call number {nr}"), "its number is unknown")
-            );
+        let Some(call) = syscall::of_number(nr) else {
+            return Err(self.unsupported(&syscall::name_of(nr), "its number is unknown"));
         };
         let call = call.resolve(&args);
         let memory = task.memory();
-        if !call.described {
-            return Err(self.undescribed(call, &args, memory));
-        }
+        let unsure = self.unsure(me, &task, call, &args)?;
         let event = CallEvent {
-            nr: nr as u32,
+            nr,
             args,
             ip: if self.executed { regs.ip() } else { 0 },
             ret: None,
@@ -54,39 +60,38 @@ impl Recorder {
         };
         let answer = match call.replay {
             Replay::Refuse(errno) => Some(-i64::from(errno)),
-            Replay::Unsupported => return Err(self.unsupported_call(call, &args, memory)),
-            Replay::Emulate => self.answer_for(me, call, &event)?,
+            Replay::Emulate | Replay::Unsupported => self.answer_for(me, call, &event)?,
             Replay::Run => None,
         };
         if let Some(ret) = answer {
-            let mut answered = regs;
-            answered.answer(ret);
-            task.set_regs(&answered)?;
-            me.boundary = Some(answered);
-            self.write_call(
-                me.tid,
-                CallEvent {
-                    ret: Some(ret),
-                    ..event
-                },
-            )?;
-            return Ok(task.resume()?);
+            return self.answer(me, task, event, ret);
         }
         let vfork = self.check_clone(&event)?;
-        let moved = self.moved_source(me, call, &event)?;
-        if moved.is_some()
-            && let Some(size) = call.size_arg()
-            && args[size] > moved::MOST
-        {
-            // All of it goes into one event; whoever makes such calls makes them until all is done.
-            args[size] = moved::MOST;
-        }
+        let mut waits = false;
+        let moved = match self.before_moving(me, call, &event)? {
+            None => None,
+            Some(Before::Make(source, most)) => {
+                // Less than it asked for; whoever makes such calls makes them until all is done.
+                if let Some(size) = call.size_arg() {
+                    args[size] = args[size].min(most);
+                }
+                Some(source)
+            }
+            Some(Before::Again) => {
+                return self.answer(me, task, event, -i64::from(libc::EAGAIN));
+            }
+            Some(Before::Wait(fd)) => {
+                moved::wait(&mut task, fd)?;
+                waits = true;
+                None
+            }
+        };
         if i64::from(event.nr) == libc::SYS_clone {
             // Nobody hides from the recorder.
             args[0] &= !(libc::CLONE_UNTRACED as u64);
         }
         let changed = args != event.args;
-        if changed {
+        if changed && !waits {
             let mut regs = regs;
             regs.set_args(args);
             task.set_regs(&regs)?;
@@ -107,8 +112,27 @@ impl Recorder {
             moved,
             vfork,
             changed,
+            unsure,
+            waits,
         });
         Ok(task.resume_to_exit()?)
+    }
+
+    /// Answers a call, at whose entry the task stands, without the kernel.
+    fn answer(
+        &mut self,
+        me: &mut Task,
+        mut task: Stopped,
+        event: CallEvent,
+        ret: i64,
+    ) -> Result<Running> {
+        let mut regs = task.regs()?;
+        regs.answer(ret);
+        task.set_regs(&regs)?;
+        me.boundary = Some(regs);
+        let ret = Some(ret);
+        self.write_call(me.tid, CallEvent { ret, ..event })?;
+        Ok(task.resume()?)
     }
 
     /// What is answered without asking the kernel.
@@ -119,6 +143,15 @@ impl Recorder {
         event: &CallEvent,
     ) -> Result<Option<i64>> {
         Ok(match i64::from(call.nr) {
+            // The x32 ABI has its calls from there on, where a kernel has it; and none is negative.
+            X32.. if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
+            // The counter is trapped, unseen by the program, whatever it allows itself.
+            libc::SYS_prctl
+                if event.args[0] as i32 == libc::PR_SET_TSC
+                    && event.args[1] == libc::PR_TSC_ENABLE as u64 =>
+            {
+                Some(0)
+            }
             libc::SYS_sched_setaffinity => self.set_affinity(me, event)?,
             // Who cannot be dumped cannot be read by a tracer without privilege either.
             libc::SYS_prctl if memory::is_hidden_by(call.nr, &event.args) => Some(0),
@@ -137,12 +170,16 @@ impl Recorder {
     }
 
     pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
+        if let Some(pending) = me.pending.take_if(|pending| pending.waits) {
+            return self.waited(me, task, pending);
+        }
         let Some(Pending {
             mut event,
             call,
             moved,
             tid,
             changed,
+            unsure,
             ..
         }) = me.pending.take()
         else {
@@ -151,6 +188,9 @@ impl Recorder {
         let mut regs = task.regs()?;
         let ret = regs.ret();
         event.ret = Some(ret);
+        if let Some(unsure) = unsure {
+            self.only_if_harmless(&unsure, &task, call, &event)?;
+        }
         if changed {
             regs.set_args(event.args);
             task.set_regs(&regs)?;
@@ -191,13 +231,35 @@ impl Recorder {
                 source,
             });
         }
+        let poke = self.untold(me, &mut task, call, &mut event)?;
         let pokes = self.written_through(me, &task, call, &mut event)?;
         let resized = self.resized(me.tid, &event);
         me.unannounced = false;
         me.yielded = false;
         self.write_call(tid, event)?;
-        for frame in pokes.into_iter().chain(resized) {
+        for frame in poke.into_iter().chain(pokes).chain(resized) {
             self.write(frame)?;
+        }
+        Ok(task.resume()?)
+    }
+
+    /// The data that a call is to move has come, and now it is made; or a signal has.
+    fn waited(&mut self, me: &mut Task, mut task: Stopped, pending: Pending) -> Result<Running> {
+        const ERESTARTSYS: i64 = 512;
+        let mut event = pending.event;
+        let mut regs = task.regs()?;
+        let interrupted = (-516..=-512).contains(&regs.ret());
+        regs.set_args(event.args);
+        match interrupted {
+            true => regs.interrupt(event.nr.into(), -ERESTARTSYS),
+            false => regs.rewind(event.nr.into()),
+        }
+        task.set_regs(&regs)?;
+        me.boundary = Some(regs);
+        if interrupted {
+            event.ret = Some(-ERESTARTSYS);
+            me.unannounced = false;
+            self.write_call(pending.tid, event)?;
         }
         Ok(task.resume()?)
     }
@@ -239,7 +301,12 @@ impl Recorder {
             _ => {}
         }
         if let Some(source) = moved {
-            return Ok(Effect::Moved(source.read(tid, ret as usize)?));
+            let Some(data) = source.read(tid, ret as usize)? else {
+                let what = format!("{} to a standard stream", call.name);
+                let why = "what it moved cannot be had a second time";
+                return Err(self.unsupported(&what, why));
+            };
+            return Ok(Effect::Moved(data));
         }
         looked::effect(&self.family, task, call, event)
     }
@@ -317,29 +384,10 @@ impl Recorder {
             dir: self.writer.dir().into(),
         }
     }
-
-    fn unsupported_call(
-        &self,
-        call: &'static Syscall,
-        args: &[u64; 6],
-        memory: TaskMemory,
-    ) -> Error {
-        self.unsupported(
-            &describe(call, args, memory),
-            "rrapper cannot record this call yet",
-        )
-    }
-
-    fn undescribed(&self, call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> Error {
-        self.unsupported(
-            &describe(call, args, memory),
-            "rrapper does not know all that this call does",
-        )
-    }
 }
 
 /// The call as far as it can be told, in strace's syntax.
-fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> String {
+pub(super) fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> String {
     if call.args.is_empty() && !call.described {
         return call.name.to_string();
     }

@@ -7,6 +7,7 @@
 mod affinity;
 mod born;
 mod calls;
+mod elsewhere;
 mod error;
 mod looked;
 mod mapped;
@@ -18,6 +19,8 @@ mod schedule;
 mod share;
 mod signals;
 mod task;
+mod unsure;
+mod untold;
 
 pub use crate::recording::OnFull;
 pub use error::{Error, Result};

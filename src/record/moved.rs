@@ -1,74 +1,192 @@
-//! Data that goes to a standard stream inside the kernel (sendfile, copy_file_range, splice):
-//! replay has to print it, so it is read from where it came from.
+//! Data that goes to a standard stream inside the kernel (sendfile, copy_file_range, splice, tee): replay has to print it.
+//! What comes from a file is read there afterwards. What waits in a pipe or a socket is looked at before the call, which then
+//! moves at most that; where nothing waits yet, the task waits in a call of rrapper's first.
 
 use super::task::Task;
 use super::{Recorder, Result};
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{Memory, Syscall};
-use crate::tracee::{Error, proc};
+use crate::tracee::{Error, Stopped, agent, proc, spawn};
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt};
 
 /// The most that one call may move.
 pub const MOST: u64 = 16 << 20;
 
+/// The `struct pollfd` of a wait lies at the end of the agent's memory, which nothing else takes.
+const POLLFD: u64 = agent::END - 16;
+
 /// Where the data comes from.
-pub struct Source {
-    fd: i32,
-    offset: u64,
+pub enum Source {
+    /// A file, read from there on.
+    File { fd: i32, offset: u64 },
+    /// What waited in a pipe or a socket.
+    Waiting(Vec<u8>),
+    /// Something that gives its data to one reader only.
+    Other,
+}
+
+/// What is to be done before a call that moves data.
+pub enum Before {
+    /// It can be made, with at most so many bytes.
+    Make(Source, u64),
+    /// It would wait for data to come in this descriptor.
+    Wait(i32),
+    /// It would wait, but must not.
+    Again,
 }
 
 impl Source {
-    /// The bytes that the call has moved.
-    pub fn read(&self, tid: i32, len: usize) -> Result<Vec<u8>> {
-        let what = || format!("read what it copied from descriptor {}", self.fd);
-        let file = File::open(format!("/proc/{tid}/fd/{}", self.fd))
+    /// The bytes that the call has moved; `None` where nobody knows.
+    pub fn read(self, tid: i32, len: usize) -> Result<Option<Vec<u8>>> {
+        let (fd, offset) = match self {
+            Source::File { fd, offset } => (fd, offset),
+            Source::Waiting(mut data) => {
+                let known = len <= data.len();
+                data.truncate(len);
+                return Ok(known.then_some(data));
+            }
+            Source::Other => return Ok((len == 0).then(Vec::new)),
+        };
+        let what = || format!("read what it copied from descriptor {fd}");
+        let file = File::open(format!("/proc/{tid}/fd/{fd}"))
             .map_err(|e| Error::os(what(), tid, e))?;
         let mut data = vec![0; len];
-        file.read_exact_at(&mut data, self.offset)
+        file.read_exact_at(&mut data, offset)
             .map_err(|e| Error::os(what(), tid, e))?;
-        Ok(data)
+        Ok(Some(data))
     }
 }
 
+/// Which arguments a call has for where data comes from, at which offset if it has one, and where it goes.
+fn ends(call: &Syscall) -> Option<(usize, Option<usize>, usize)> {
+    Some(match call.name {
+        "sendfile" => (1, Some(2), 0),
+        "copy_file_range" | "splice" => (0, Some(1), 2),
+        "tee" => (0, None, 1),
+        _ => return None,
+    })
+}
+
 impl Recorder {
-    /// Where the data of a call that is about to be made comes from, if it goes to a standard stream.
-    pub(super) fn moved_source(
+    /// What is to be done before a call that is about to be made, if what it moves goes to a standard stream.
+    pub(super) fn before_moving(
         &self,
         me: &Task,
         call: &Syscall,
         event: &CallEvent,
-    ) -> Result<Option<Source>> {
-        let (from, offset, to) = match call.name {
-            "sendfile" => (1, 2, 0),
-            "copy_file_range" | "splice" => (0, 1, 2),
-            "tee" => (0, 0, 1),
-            _ => return Ok(None),
+    ) -> Result<Option<Before>> {
+        let Some((from, offset, to)) = ends(call) else {
+            return Ok(None);
         };
-        if self
-            .family
-            .output_stream(me.tid, event.args[to] as i32)
-            .is_none()
-        {
+        let to = event.args[to] as i32;
+        if self.family.output_stream(me.tid, to).is_none() {
             return Ok(None);
         }
         let fd = event.args[from] as i32;
-        let regular =
-            std::fs::metadata(format!("/proc/{}/fd/{fd}", me.tid)).is_ok_and(|m| m.is_file());
-        if !regular || call.name == "tee" {
-            let what = format!("{} from a pipe to standard output", call.name);
-            return Err(self.unsupported(&what, ""));
+        let most = call.size_arg().map_or(MOST, |size| event.args[size].min(MOST));
+        let kind = std::fs::metadata(format!("/proc/{}/fd/{fd}", me.tid));
+        let Ok(kind) = kind.map(|meta| meta.file_type()) else {
+            // There is no such descriptor.
+            return Ok(Some(Before::Make(Source::Other, most)));
+        };
+        if most > 0 && (kind.is_fifo() || kind.is_socket()) {
+            let waits = flags(call, event) & libc::SPLICE_F_NONBLOCK == 0;
+            return self.look(me, fd, most, waits).map(Some);
+        }
+        if !kind.is_file() && !kind.is_block_device() {
+            return Ok(Some(Before::Make(Source::Other, most)));
         }
         let mut explicit = [0; 8];
-        let has = ChunkMemory(&event.ins).read(event.args[offset], &mut explicit) == 8;
-        let offset = if has && event.args[offset] != 0 {
-            u64::from_le_bytes(explicit)
-        } else {
-            proc::descriptors(me.tid)?
-                .iter()
-                .find(|d| d.fd == fd)
-                .map_or(0, |d| d.offset)
+        let at = offset.map_or(0, |offset| event.args[offset]);
+        let has = at != 0 && ChunkMemory(&event.ins).read(at, &mut explicit) == 8;
+        let offset = match has {
+            true => u64::from_le_bytes(explicit),
+            false => proc::descriptor(me.tid, fd).map_or(0, |d| d.offset),
         };
-        Ok(Some(Source { fd, offset }))
+        Ok(Some(Before::Make(Source::File { fd, offset }, most)))
     }
+
+    /// Looks at what waits in a pipe or a socket, at most so many bytes of it.
+    fn look(&self, me: &Task, fd: i32, most: u64, waits: bool) -> Result<Before> {
+        let what = || format!("look at what waits in its descriptor {fd}");
+        let failed = |e: nix::Error| Error::os(what(), me.tid, e);
+        let Ok(file) = spawn::borrow_fd(me.pid, fd) else {
+            // The call says what is wrong with it.
+            return Ok(Before::Make(Source::Other, most));
+        };
+        let data = match file.metadata().map(|meta| meta.file_type().is_fifo()) {
+            Ok(true) => look_into_pipe(&file, most as usize),
+            _ => look_into_socket(&file, most as usize),
+        };
+        let data = data.map_err(failed)?;
+        if let Some(data) = data.filter(|data| !data.is_empty()) {
+            let len = data.len() as u64;
+            return Ok(Before::Make(Source::Waiting(data), len));
+        }
+        let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::ZERO).map_err(failed)?;
+        if ready[0].any() != Some(false) {
+            // Its end, or an error.
+            return Ok(Before::Make(Source::Waiting(Vec::new()), most));
+        }
+        let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL).map_err(failed)?);
+        Ok(match waits && !flags.contains(OFlag::O_NONBLOCK) {
+            true => Before::Wait(fd),
+            false => Before::Again,
+        })
+    }
+}
+
+fn flags(call: &Syscall, event: &CallEvent) -> u32 {
+    let arg = call.arg("flags").filter(|_| call.name != "copy_file_range");
+    arg.map_or(0, |arg| event.args[arg] as u32)
+}
+
+/// At a call's entry: has the task wait for data in this descriptor instead.
+pub fn wait(task: &mut Stopped, fd: i32) -> Result<()> {
+    const FOR_EVER: u64 = u64::MAX;
+    let mut pollfd = [0; 8];
+    pollfd[..4].copy_from_slice(&fd.to_le_bytes());
+    pollfd[4..6].copy_from_slice(&libc::POLLIN.to_le_bytes());
+    task.memory().write(POLLFD, &pollfd)?;
+    let mut regs = task.regs()?;
+    regs.set_nr(libc::SYS_poll as u64);
+    regs.set_args([POLLFD, 1, FOR_EVER, 0, 0, 0]);
+    Ok(task.set_regs(&regs)?)
+}
+
+/// What waits in a pipe, by having it in another one, too; `None` where it cannot be had.
+fn look_into_pipe(file: &File, most: usize) -> nix::Result<Option<Vec<u8>>> {
+    let pipe = std::io::pipe();
+    let (mut out, into) = pipe.map_err(|e| nix::Error::try_from(e).unwrap_or(nix::Error::EMFILE))?;
+    let size = fcntl(file, FcntlArg::F_GETPIPE_SZ)?;
+    // Where ours cannot be as large, it is less that is seen.
+    let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(size));
+    let len = match tee(file, &into, most, SpliceFFlags::SPLICE_F_NONBLOCK) {
+        Ok(len) => len,
+        Err(nix::Error::EAGAIN) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    drop(into);
+    let mut data = Vec::with_capacity(len);
+    let read = out.read_to_end(&mut data);
+    Ok(read.is_ok().then_some(data))
+}
+
+/// What waits in a socket; `None` where nothing does, or it cannot be looked at.
+fn look_into_socket(file: &File, most: usize) -> nix::Result<Option<Vec<u8>>> {
+    const PIECE: usize = 1 << 20;
+    let mut data = vec![0; most.min(PIECE)];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    let Ok(len) = recv(file.as_raw_fd(), &mut data, flags) else {
+        return Ok(None);
+    };
+    data.truncate(len);
+    Ok(Some(data))
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 impl CallEvent {
     /// The arguments, decoded.
     pub fn values(&self) -> Vec<Value> {
-        let Some(call) = syscall::by_nr(self.nr.into()) else {
+        let Some(call) = syscall::of_number(self.nr) else {
             return self.args.iter().map(|&arg| Value::Addr(arg)).collect();
         };
         call.resolve(&self.args)
@@ -36,10 +36,7 @@ impl CallEvent {
 
     /// The call's name.
     pub fn name(&self) -> String {
-        syscall::by_nr(self.nr.into()).map_or_else(
-            || format!("syscall_{:#x}", self.nr),
-            |call| call.name.to_string(),
-        )
+        syscall::name_of(self.nr)
     }
 }
 

@@ -10,7 +10,7 @@ pub fn same_call(recorded: &CallEvent, regs: &Regs) -> bool {
     let args = regs.args();
     let formal = syscall::by_nr(recorded.nr.into())
         .map_or(6, |call| call.resolve(&recorded.args).args.len());
-    regs.nr() == i64::from(recorded.nr)
+    regs.nr() as u32 == recorded.nr
         && regs.ip() == recorded.ip
         && args[..formal.min(6)] == recorded.args[..formal.min(6)]
 }
@@ -27,7 +27,7 @@ pub fn same_inputs(recorded: &CallEvent, memory: TaskMemory) -> bool {
 /// What was recorded, in strace's syntax.
 pub fn expected(event: &Event) -> String {
     match &event.kind {
-        EventKind::Call(call) => text(call.nr.into(), &call.args, &ChunkMemory(&call.ins)),
+        EventKind::Call(call) => text(call.nr, &call.args, &ChunkMemory(&call.ins)),
         EventKind::Signal(signal) => {
             format!("signal {}", syscall::consts::signal_name(signal.signal))
         }
@@ -36,13 +36,13 @@ pub fn expected(event: &Event) -> String {
 
 /// The call that a task with these registers makes.
 pub fn made(regs: &Regs, memory: TaskMemory) -> String {
-    text(regs.nr() as u64, &regs.args(), &memory)
+    text(regs.nr() as u32, &regs.args(), &memory)
 }
 
 /// A call in strace's syntax, as far as it is known at its entry.
-fn text(nr: u64, args: &[u64; 6], memory: &dyn Memory) -> String {
-    let Some(call) = syscall::by_nr(nr) else {
-        return format!("system call {nr}");
+fn text(nr: u32, args: &[u64; 6], memory: &dyn Memory) -> String {
+    let Some(call) = syscall::of_number(nr) else {
+        return syscall::name_of(nr);
     };
     let call = call.resolve(args);
     let values: Vec<String> = call

@@ -203,7 +203,11 @@ impl Replayer {
         };
         let family = &self.world.family;
         if let Effect::Moved(data) = &event.effect {
-            let fd = if call.name == "sendfile" { 0 } else { 2 };
+            let fd = match call.name {
+                "sendfile" => 0,
+                "tee" => 1,
+                _ => 2,
+            };
             if let Some(stream) = family.output_stream(tid, event.args[fd] as i32) {
                 output(stream, data);
             }

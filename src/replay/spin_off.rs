@@ -7,8 +7,21 @@ use super::world::World;
 use super::{Error, Result};
 use crate::recording::{Event, EventKind, Since};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Regs, Stopped};
+use crate::tracee::{Regs, SigInfo, Stopped};
 use std::sync::Arc;
+
+/// The call of the kernel's own code for probes: made by other code it raises SIGILL, and stops for no filter.
+const URETPROBE: u64 = 335;
+
+/// Whether a signal event is what the kernel makes of [`URETPROBE`], behind which its task stands.
+fn is_raised_by_call(event: &Event) -> bool {
+    const SI_KERNEL: i32 = 0x80;
+    let EventKind::Signal(signal) = &event.kind else {
+        return false;
+    };
+    let info = signal.info.as_slice().try_into().map(SigInfo);
+    signal.fault && signal.signal == libc::SIGILL && info.is_ok_and(|i| i.code() == SI_KERNEL)
+}
 
 impl World {
     /// A copy of a process, at this pending event; of the event's own where none is named.
@@ -50,7 +63,10 @@ impl World {
         for other in others {
             threads.push(self.thread(other, &mut task)?);
         }
-        let regs = self.registers(tid, &me)?;
+        let mut regs = self.registers(tid, &me)?;
+        if event.tid == tid && is_raised_by_call(&event) {
+            regs.rewind(URETPROBE);
+        }
         settle(&mut task, &regs, None, me.masks.blocked, me.place)?;
         Ok(Process {
             threads,

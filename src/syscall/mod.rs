@@ -14,6 +14,7 @@ mod decode;
 mod dirents;
 mod edit;
 mod encode;
+mod ethtool;
 mod frame;
 mod handle;
 mod ioctl;
@@ -24,6 +25,7 @@ mod lsm;
 mod macros;
 mod message;
 mod message_value;
+mod nameless;
 mod notation;
 mod number;
 mod ready;
@@ -43,9 +45,11 @@ pub use edit::{
     Edit, EditError, Problem, Step, is_argument, is_member, near_argument, near_member,
 };
 pub use encode::EncodeError;
+pub use ethtool::ethtool_size;
 pub use kind::{Dir, Extent, Format, Kind, Len, Num};
 pub use layout::{Layout, Member, Shown};
 pub use message::MessageSlot;
+pub use nameless::{name_of, of_name, of_number};
 pub use notation::Notation;
 pub use sets::Set;
 pub use status::{FileNumbers, StatusLayout};

@@ -132,7 +132,7 @@ impl HookCall {
 
     /// Another command makes another variant of a call of many.
     fn resolve(&mut self) {
-        if let Some(call) = syscall::by_nr(self.call.nr.into()) {
+        if let Some(call) = syscall::of_number(self.call.nr) {
             self.call = call.resolve(&self.args);
         }
     }

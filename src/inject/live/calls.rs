@@ -20,7 +20,7 @@ impl Engine<'_> {
         let args = regs.args();
         let known = match task.is_foreign_call()? {
             true => None,
-            false => syscall::by_nr(regs.nr() as u64),
+            false => syscall::of_number(regs.nr() as u32),
         };
         let Some(call) = known else {
             regs.answer(-i64::from(libc::ENOSYS));

@@ -69,7 +69,9 @@ impl Kernel {
                     for message in moved_messages(call) {
                         self.took(id, file, call, message.len());
                     }
-                } else if reads_from(call).is_some() && !is_memory(file) {
+                } else if reads_from(call).is_some() && !is_memory(file)
+                    || nr == libc::SYS_vmsplice && file.flags & libc::O_ACCMODE == libc::O_RDONLY
+                {
                     self.took(id, file, call, ret as usize);
                 } else if ret >= 0 {
                     let data = moved(call, Moved::In);

@@ -265,6 +265,14 @@ impl Syscall {
         Ok(())
     }
 
+    /// A call of which only the number is known.
+    pub(crate) fn nameless(nr: u32, name: &'static str) -> Option<Syscall> {
+        const WORDS: &str = "(arg1 hex, arg2 hex, arg3 hex, arg4 hex, arg5 hex, arg6 hex)";
+        let mut call = Syscall::describe(nr, name, WORDS, Reading::plain(Abi::X86_64)).ok()?;
+        call.described = false;
+        Some(call)
+    }
+
     /// A call like `base`, described as one line of the table would.
     pub(crate) fn made(base: &Syscall, text: &'static str) -> Option<Syscall> {
         let reading = Reading::plain(base.abi);

@@ -23,6 +23,7 @@ const HEADERS: &str = "
     #include <linux/blkpg.h>
     #include <linux/blktrace_api.h>
     #include <linux/capability.h>
+    #include <linux/cdrom.h>
     #include <linux/eventpoll.h>
     #include <linux/dqblk_xfs.h>
     #include <linux/fcntl.h>
@@ -215,6 +216,8 @@ const TYPES: &[(&str, &str)] = &[
     ),
     ("ptrace_syscall_info", "struct ptrace_syscall_info"),
     ("seccomp_metadata", "struct seccomp_metadata"),
+    ("cdrom_read_audio", "struct cdrom_read_audio"),
+    ("cdrom_generic_command", "struct cdrom_generic_command"),
     ("user_regs", "struct user_regs"),
     ("user_fpregs", "struct user_fpregs"),
 ];
@@ -230,7 +233,17 @@ const PARTS: &[(&str, &str)] = &[
 ];
 
 /// Structures that differ from x86-64's and have no type in C to compare with.
-const NO_TYPE: &[&str] = &["waitinfo", "ptrace_syscall_exit", "ptrace_syscall_seccomp"];
+const NO_TYPE: &[&str] = &[
+    "waitinfo",
+    "ptrace_syscall_exit",
+    "ptrace_syscall_seccomp",
+    "ifreq_with_12",
+    "ifreq_with_28",
+    "brctl_args",
+    "iwreq_bytes",
+    "iwreq_addresses",
+    "iwreq_privates",
+];
 
 fn assertions() -> String {
     let layouts = layouts_in(Abi::I386);

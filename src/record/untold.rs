@@ -1,0 +1,127 @@
+//! What calls write where neither their arguments nor what these point to says how much: it is asked of the kernel, or
+//! found in structures that only this call has, as the call returns.
+
+use super::elsewhere::{Range, first_of};
+use super::task::Task;
+use super::{Recorder, Result};
+use crate::recording::{CallEvent, ChunkMemory, Frame};
+use crate::syscall::{Memory, Syscall, ethtool_size};
+use crate::tracee::{Stopped, proc};
+
+/// `struct semid_ds`: its size, and where it has the number of semaphores.
+const SEMID_DS: (usize, usize) = (104, 80);
+
+/// Options that replace a table of packet filters: level, option, where their structure has a number of counters and a pointer to
+/// where the kernel puts the old ones, and the size of one (linux/netfilter_{ipv4/ip,ipv6/ip6,arp/arp}_tables.h,
+/// linux/netfilter_bridge/ebtables.h).
+const COUNTERS: [(i32, i32, usize, usize, usize); 4] = [
+    (libc::SOL_IP, 64, 84, 88, 16),
+    (libc::SOL_IPV6, 64, 84, 88, 16),
+    (libc::SOL_IP, 96, 68, 72, 16),
+    (libc::SOL_IP, 128, 96, 104, 16),
+];
+
+impl Recorder {
+    /// Adds to the outputs of a call that has succeeded what the table cannot say; what it did to others' memory.
+    pub(super) fn untold(
+        &self,
+        me: &Task,
+        task: &mut Stopped,
+        call: &Syscall,
+        event: &mut CallEvent,
+    ) -> Result<Option<Frame>> {
+        let ret = event.ret.unwrap_or(0);
+        if ret < 0 {
+            return Ok(None);
+        }
+        let range = match call.name {
+            "process_vm_writev" => return self.written_by_writev(me, event),
+            "vmsplice" if reads(me.tid, event.args[0] as i32) => {
+                let ranges = first_of(&ChunkMemory(&event.ins), event.args[1], event.args[2], ret);
+                return Ok(self.written_in(me, me.tid, &ranges, event));
+            }
+            "semctl" if event.args[2] as i32 & 0xff == libc::GETALL => {
+                let count = semaphores(task, event.args[0])?;
+                Some((event.args[3], count.saturating_mul(2)))
+            }
+            "setsockopt" => counters(event),
+            "ioctl" if event.args[1] as u32 == SIOCETHTOOL => ethtool(task, event),
+            "ioctl" if event.args[1] as u32 == SG_IO => {
+                let ranges = scsi(task, event);
+                return Ok(self.written_in(me, me.tid, &ranges, event));
+            }
+            _ => None,
+        };
+        Ok(range.and_then(|range| self.written_in(me, me.tid, &[range], event)))
+    }
+}
+
+const SIOCETHTOOL: u32 = 0x8946;
+const SG_IO: u32 = 0x2285;
+
+/// Whether a descriptor is one that is read from, such as the end of a pipe where its data comes out.
+fn reads(tid: i32, fd: i32) -> bool {
+    let flags = proc::fd_flags(tid, fd).unwrap_or(libc::O_WRONLY);
+    flags & libc::O_ACCMODE == libc::O_RDONLY
+}
+
+/// How many semaphores a set has. Whoever may read their values may read that.
+fn semaphores(task: &mut Stopped, set: u64) -> Result<usize> {
+    let (size, at) = SEMID_DS;
+    let mut remote = task.remote_at_boundary()?;
+    let place = remote.put(&vec![0; size])?;
+    let args = [set, 0, libc::IPC_STAT as u64, place, 0, 0];
+    let ret = remote.call(libc::SYS_semctl, args)?;
+    let mut count = [0; 8];
+    if ret == 0 {
+        remote.memory().read_exact(place + at as u64, &mut count)?;
+    }
+    remote.finish()?;
+    Ok(u64::from_le_bytes(count) as usize)
+}
+
+fn counters(event: &CallEvent) -> Option<(u64, usize)> {
+    let [_, level, option, at, ..] = event.args;
+    let known = |row: &&(i32, i32, usize, usize, usize)| {
+        (row.0, row.1) == (level as i32, option as i32)
+    };
+    let &(.., count, pointer, each) = COUNTERS.iter().find(known)?;
+    let memory = ChunkMemory(&event.ins);
+    let mut words = ([0; 4], [0; 8]);
+    let whole = memory.read(at.wrapping_add(count as u64), &mut words.0) == 4
+        && memory.read(at.wrapping_add(pointer as u64), &mut words.1) == 8;
+    let count = u32::from_le_bytes(words.0) as usize;
+    whole.then(|| (u64::from_le_bytes(words.1), count.saturating_mul(each)))
+}
+
+/// What the kernel may have written to where `ifr_data` points.
+fn ethtool(task: &Stopped, event: &CallEvent) -> Option<(u64, usize)> {
+    const IFR_DATA: u64 = 16;
+    let mut pointer = [0; 8];
+    let at = event.args[2].wrapping_add(IFR_DATA);
+    (ChunkMemory(&event.ins).read(at, &mut pointer) == pointer.len()).then_some(())?;
+    let data = u64::from_le_bytes(pointer);
+    Some((data, ethtool_size(data, &task.memory())))
+}
+
+/// What a SCSI command may have written: its data, and its sense or response. The structure is that of scsi/sg.h or of linux/bsg.h.
+fn scsi(task: &Stopped, event: &CallEvent) -> Vec<Range> {
+    const NEWER: u64 = b'Q' as u64;
+    let ins = ChunkMemory(&event.ins);
+    let part = |at: u64, len: usize| {
+        let mut word = [0; 8];
+        ins.read(event.args[2].wrapping_add(at), &mut word[..len]);
+        u64::from_le_bytes(word)
+    };
+    // Where the data is, how many vectors that are, and how long it is; then the sense.
+    let (data, vectors, len, sense) = match part(0, 4) {
+        NEWER => (part(80, 8), part(64, 4), part(68, 4), (part(48, 8), part(44, 4) as usize)),
+        _ => (part(16, 8), part(10, 2), part(12, 4), (part(32, 8), part(9, 1) as usize)),
+    };
+    let mut ranges = match vectors {
+        0 => vec![(data, len as usize)],
+        _ => first_of(&task.memory(), data, vectors, len as i64),
+    };
+    ranges.push(sense);
+    ranges
+}
