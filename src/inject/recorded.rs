@@ -1,7 +1,7 @@
 //! A recording as a script: what the tasks of one process did, in the order in which it was written.
 
 use super::Result;
-use super::step::{Due, Item, Kind, Step};
+use super::step::{Aftermath, Due, Item, Kind, Step};
 use crate::recording::{Born, CallEvent, Effect, Event, EventKind, Frame, Frames};
 use crate::tracee::SigInfo;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -63,7 +63,10 @@ impl Recorded {
                     self.begun = true;
                     let number = self.number;
                     self.number += 1;
-                    if let Some(item) = self.event(number, event) {
+                    if let Some(mut item) = self.event(number, event) {
+                        if let Kind::Call(step) = &mut item.kind {
+                            step.aftermath = self.aftermath()?;
+                        }
                         return Ok(Some(item));
                     }
                 }
@@ -100,10 +103,48 @@ impl Recorded {
                     let kind = Kind::Poke(chunks);
                     return Ok(Some(Item { tid, kind }));
                 }
+                Frame::Remap { tid, pieces } if self.tids.contains(&tid) => {
+                    let kind = Kind::Remap(pieces);
+                    return Ok(Some(Item { tid, kind }));
+                }
                 _ => {}
             }
         }
         Ok(None)
+    }
+
+    /// What the last event did to the process's memory besides its outputs: it has its effect before the task goes on.
+    fn aftermath(&mut self) -> Result<Aftermath> {
+        let mut aftermath = Aftermath::default();
+        let mut at = 0;
+        loop {
+            if at == self.ahead.len() {
+                let Some(frame) = self.frames.next_frame()? else {
+                    return Ok(aftermath);
+                };
+                self.ahead.push_back(frame);
+            }
+            match &mut self.ahead[at] {
+                Frame::Remap { tid, pieces } if self.tids.contains(tid) => {
+                    aftermath.pieces.append(pieces);
+                }
+                Frame::Poke { tid, chunks }
+                    if self.tids.contains(tid) && !aftermath.pieces.is_empty() =>
+                {
+                    aftermath.chunks.append(chunks);
+                }
+                Frame::Tsc { .. }
+                | Frame::Poke { .. }
+                | Frame::Resize { .. }
+                | Frame::Remap { .. }
+                | Frame::Fill { .. } => {
+                    at += 1;
+                    continue;
+                }
+                _ => return Ok(aftermath),
+            }
+            self.ahead.remove(at);
+        }
     }
 
     fn event(&mut self, number: u64, event: Event) -> Option<Item> {

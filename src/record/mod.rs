@@ -8,10 +8,12 @@ mod affinity;
 mod born;
 mod calls;
 mod error;
+mod failed;
 mod looked;
 mod mapped;
 mod moved;
 mod observe;
+mod poked;
 mod preempt;
 mod program;
 mod schedule;
@@ -24,12 +26,12 @@ pub use error::{Error, Result};
 pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
-use crate::image::FileId;
 use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
 use crate::tracee::{Alive, Command, Running, Stopped, cpuid, pin, proc, same, spawn};
+use mapped::{FileKey, MappedFile};
 use nix::time::{ClockId, clock_gettime};
 use share::{Object, ObjectKey};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -107,6 +109,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         ticker: Ticker::new()?,
         slice: 0,
         mapped: HashMap::new(),
+        aside: Vec::new(),
         objects: HashMap::new(),
         last_object: 0,
         spaces: HashMap::new(),
@@ -183,8 +186,10 @@ struct Recorder {
     ticker: Ticker,
     /// The tick at which the running task's turn began.
     slice: u64,
-    /// Files that a program has mapped, by path, and their kept copies.
-    mapped: HashMap<Vec<u8>, FileId>,
+    /// Files that a program has mapped.
+    mapped: HashMap<FileKey, MappedFile>,
+    /// What is to be written behind the next event.
+    aside: Vec<Frame>,
     objects: HashMap<ObjectKey, Object>,
     last_object: u32,
     /// Address spaces in which a task was preempted.

@@ -10,6 +10,7 @@ use super::{Error, Result};
 use crate::image::kept_file_flags;
 use crate::recording::{CallEvent, Effect, Recording};
 use crate::syscall::{self, Replay};
+use crate::tracee::moving::Move;
 use crate::tracee::{Remote, Stop, agent};
 use std::os::unix::ffi::OsStrExt;
 
@@ -158,6 +159,10 @@ impl World {
 
     /// Has the space's process make the very call that the task makes.
     fn repeat(&mut self, tid: i32, name: &str, event: &CallEvent, ret: i64) -> Result<()> {
+        // What could not be had is the end of the heap as it is.
+        if name == "brk" && ret as u64 != event.args[0] {
+            return Ok(());
+        }
         let space = self.space_mut(tid)?;
         if name == "munmap" {
             space.advice.forget(event.args[0], event.args[1]);
@@ -335,15 +340,17 @@ fn attach(
 
 /// mremap to the recorded place.
 fn remap(remote: &mut Remote<'_>, args: [u64; 6], ret: i64) -> Result<i64> {
-    let [old, old_len, new_len, flags, ..] = args;
-    let kept = flags & libc::MREMAP_DONTUNMAP as u64;
-    let moved = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64 | kept;
-    let args = if ret as u64 == old {
-        [old, old_len, new_len, 0, 0, 0]
-    } else {
-        [old, old_len, new_len, moved, ret as u64, 0]
+    let [from, len, new_len, flags, ..] = args;
+    let to = ret as u64;
+    let stays = flags & libc::MREMAP_DONTUNMAP as u64 != 0;
+    let moved = Move {
+        from,
+        len,
+        new_len,
+        to,
+        stays,
     };
-    Ok(remote.call(libc::SYS_mremap, args)?)
+    Ok(moved.make(remote)?)
 }
 
 /// Only the advice that changes contents counts; the rest would take pages from copies of the process

@@ -19,6 +19,7 @@ pub mod exec;
 pub mod file;
 pub mod filter;
 pub mod memory;
+pub mod moving;
 pub mod pin;
 pub mod probe;
 pub mod proc;
