@@ -391,7 +391,7 @@ impl<'a> Driver<'a> {
             },
             Stop::Signal(signal) => self.on_signal(task, signal),
             Stop::Attached if self.slice().is_some() => self.spun(task),
-            Stop::Clone(_) | Stop::Group(_) | Stop::Attached | Stop::Other(_) => {
+            Stop::Clone(_) | Stop::Group(_) | Stop::Attached | Stop::Exit | Stop::Other(_) => {
                 Ok(Next::Resume(task))
             }
         }

@@ -253,6 +253,7 @@ impl Driver<'_> {
             self.make_thread(&mut task, &seen, ret)?;
         }
         self.come_after(&mut task, true)?;
+        self.limit_stack(&mut task, &seen, ret)?;
         regs.answer(ret);
         task.set_regs(&regs)?;
         if (-516..=-512).contains(&ret) {

@@ -8,7 +8,7 @@ use super::outcome::Status;
 use super::step::Step;
 use super::task::Me;
 use crate::image;
-use crate::recording::Effect;
+use crate::recording::{Effect, stack_limit};
 use crate::replay::{Kept, Pages, SharedMemory};
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
@@ -167,6 +167,15 @@ impl Driver<'_> {
         regs.answer(ret);
         task.set_regs(&regs)?;
         self.after(task, seen)
+    }
+
+    /// The process, or somebody for it, has limited its stack.
+    pub(super) fn limit_stack(&self, task: &mut Stopped, seen: &HookCall, ret: i64) -> Result<()> {
+        let set = stack_limit(seen.call.nr, &seen.args, &seen.memory).filter(|_| ret == 0);
+        match set {
+            Some((pid, size)) if [0, self.pid].contains(&pid) => Ok(task.set_stack_limit(size)?),
+            _ => Ok(()),
+        }
     }
 
     /// Does to the process's memory what the call that it made was recorded to do besides.

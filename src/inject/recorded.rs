@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::step::{Aftermath, Due, Item, Kind, Step};
-use crate::recording::{Born, CallEvent, Effect, Event, EventKind, Frame, Frames};
+use crate::recording::{Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent};
 use crate::tracee::SigInfo;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -159,6 +159,8 @@ impl Recorded {
                 self.faulted = Some(tid);
                 return None;
             }
+            // So does the kernel where a handler has no room.
+            EventKind::Signal(signal) if is_instead(&signal) => return None,
             EventKind::Signal(signal) => Kind::Signal(Due {
                 signal: signal.signal,
                 info: signal.info.try_into().ok().map(SigInfo),
@@ -212,4 +214,11 @@ impl Recorded {
         self.tids.remove(&born.tid);
         Ok(None)
     }
+}
+
+/// Whether a signal is the SIGSEGV that comes instead of one whose handler had no room on its stack.
+fn is_instead(signal: &SignalEvent) -> bool {
+    let info = signal.info.clone().try_into().ok().map(SigInfo);
+    let handled = matches!(signal.delivery, Delivery::Handler { .. });
+    handled && signal.signal == libc::SIGSEGV && info.is_some_and(|info| info.is_fault())
 }

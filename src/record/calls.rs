@@ -199,6 +199,7 @@ impl Recorder {
         if !pieces.is_empty() {
             frames.push(Frame::Remap { tid, pieces });
         }
+        frames.extend(self.limited_stack(me, &event)?);
         frames.append(&mut self.aside);
         me.unannounced = false;
         me.yielded = false;

@@ -19,6 +19,7 @@ mod program;
 mod schedule;
 mod share;
 mod signals;
+mod stack;
 mod task;
 
 pub use crate::recording::OnFull;
@@ -93,6 +94,7 @@ pub fn record(options: Options) -> Result<Recorded> {
     let cpuid = start.cpuid.clone();
     writer.write(&Frame::Start(start))?;
     let alive = Alive::of(pid);
+    task.announce_end()?;
     task.release();
     let mut recorder = Recorder {
         alive,
@@ -104,6 +106,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         observer,
         tasks: BTreeMap::new(),
         queue: VecDeque::new(),
+        beside: None,
         dead: Vec::new(),
         early: HashMap::new(),
         ticker: Ticker::new()?,
@@ -179,6 +182,8 @@ struct Recorder {
     tasks: BTreeMap<i32, Task>,
     /// Those that can be resumed, in the order of their turns.
     queue: VecDeque<i32>,
+    /// The one that runs, and its address space, while the ends of others are written.
+    beside: Option<(i32, u32)>,
     /// Those that have ended, and how, which has not been written yet.
     dead: Vec<(i32, Exit)>,
     /// The first reports of tasks whose makers have not reported them yet.
@@ -261,6 +266,9 @@ impl Recorder {
     /// A task of each address space but this task's own.
     fn one_of_each_other_space(&self, me: &Task) -> Vec<i32> {
         let mut spaces = BTreeMap::new();
+        if let Some((tid, space)) = self.beside.filter(|&(_, space)| space != me.space) {
+            spaces.insert(space, tid);
+        }
         for task in self.tasks.values() {
             let has_memory = !task.leaving && !matches!(task.kernel, task::Kernel::Taken);
             if task.space != me.space && has_memory {

@@ -40,6 +40,7 @@ mod pack;
 mod place;
 mod reader;
 mod segment;
+mod stack;
 mod stdin;
 mod writer;
 
@@ -62,6 +63,7 @@ pub use kernel::{
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
+pub use stack::stack_limit;
 pub use reader::Recording;
 pub use writer::Writer;
 

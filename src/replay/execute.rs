@@ -11,7 +11,7 @@ use crate::image::kept_file_flags;
 use crate::recording::{CallEvent, Effect, Recording};
 use crate::syscall::{self, Replay};
 use crate::tracee::moving::Move;
-use crate::tracee::{Remote, Stop, agent};
+use crate::tracee::{Remote, Stop, agent, files};
 use std::os::unix::ffi::OsStrExt;
 
 const ARCH_SET_GS: u64 = 0x1001;
@@ -81,6 +81,7 @@ impl World {
             }
             "rt_sigaction" | "rt_sigprocmask" | "sigaltstack" | "set_tid_address"
             | "set_robust_list" | "prctl" => self.note(tid, call.name, event),
+            "setrlimit" | "prlimit64" => self.limit_stack(tid, event),
             "fork" | "vfork" | "clone" | "clone3" => Ok(()),
             name if call.replay == Replay::Run => Err(self.diverged(
                 format!("{name} to return {ret:#x}"),
@@ -118,6 +119,28 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A stack may become larger, or not any more.
+    fn limit_stack(&mut self, tid: i32, event: &CallEvent) -> Result<()> {
+        let Some((pid, size)) = event.stack_limit() else {
+            return Ok(());
+        };
+        let pid = match pid {
+            0 => self.task(tid)?.pid,
+            pid => pid,
+        };
+        let Some(space) = self.tasks.values().find(|task| task.pid == pid) else {
+            return Ok(());
+        };
+        let space = space.space;
+        // A child that has its parent's memory until it executes a program is about to set limits for that.
+        let mut all = self.tasks.values();
+        if all.any(|task| task.space == space && task.pid != pid) {
+            return Ok(());
+        }
+        let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
+        Ok(space.task.set_stack_limit(size)?)
     }
 
     /// rt_sigreturn: the kernel takes the frame from the stack, and with it all registers.
@@ -191,17 +214,24 @@ impl World {
 
     /// Drops shared objects that nobody maps any more, before there are more than we may have files.
     fn drop_objects(&mut self) -> Result<()> {
-        const MANY: usize = 256;
-        if self.objects.len() < MANY {
+        /// Files that are for other things.
+        const SPARE: u64 = 256;
+        /// Looking for them takes time: only after so many more.
+        const FEW: usize = 256;
+        if self.objects.len() < self.objects_looked_for {
             return Ok(());
         }
         let sharing = self.spaces.values().filter(|space| space.shares);
         self.objects
             .forget_unmapped(sharing.map(|space| space.task.tid()))?;
-        if self.objects.len() >= MANY {
+        self.objects_looked_for = (self.objects.len() * 2).max(FEW);
+        let most = files::most_open().saturating_sub(SPARE);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.objects_looked_for = self.objects_looked_for.min(most.max(1));
+        if self.objects.len() >= most {
             return Err(Error::TooMuchShared {
                 event: self.number,
-                most: MANY,
+                most,
             });
         }
         Ok(())
