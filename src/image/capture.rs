@@ -61,6 +61,8 @@ pub fn map_agent(task: &mut Stopped) -> Result<()> {
         ));
     }
     task.memory().write(agent::SYSCALL, &agent::CODE)?;
+    task.memory()
+        .write(agent::VSYSCALL, &agent::VSYSCALL_CODE)?;
     let prot = (libc::PROT_READ | libc::PROT_EXEC) as u64;
     let args = [agent::START, agent::CODE_LEN, prot, 0, 0, 0];
     let ret = task.bootstrap_call(libc::SYS_mprotect, args)?;
@@ -107,6 +109,7 @@ pub fn capture(task: &Stopped, files: &mut dyn FileStore) -> Result<Image> {
         regs: Vec::new(),
         sigmask: task.sigmask()?,
         ignored: proc::ignored(tid)?,
+        stack_limit: task.stack_limit()?,
     };
     let mut regs = task.regs()?;
     regs.set_ip(regs.ip());

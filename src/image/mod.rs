@@ -7,7 +7,7 @@ mod capture;
 mod restore;
 
 pub use capture::{FileStore, capture, map_agent, prepare};
-pub use restore::{KeptFile, kept_file_flags, restore, restore_signals};
+pub use restore::{KeptFile, STACK_ROOM, kept_file_flags, restore, restore_signals};
 
 use crate::tracee::proc::Layout;
 use serde::{Deserialize, Serialize};
@@ -77,4 +77,6 @@ pub struct Image {
     pub sigmask: u64,
     /// The signals that it ignores (bit n-1 for signal n).
     pub ignored: u64,
+    /// How large its stack may become, in bytes.
+    pub stack_limit: u64,
 }

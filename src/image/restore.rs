@@ -5,10 +5,11 @@ use crate::tracee::{Error, Regs, Remote, Result, Stopped, agent, spawn};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+const PAGE: u64 = 0x1000;
 const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 
-/// How much a stack may grow: the usual limit.
-const STACK_ROOM: u64 = 8 << 20;
+/// The most that is kept free for a stack: the usual limit. Where it may become larger, it grows as stacks do.
+pub const STACK_ROOM: u64 = 8 << 20;
 
 /// Says where the kept copy of a mapped file is.
 pub type KeptFile<'a> = &'a dyn Fn(FileId) -> std::io::Result<PathBuf>;
@@ -26,7 +27,7 @@ pub fn restore(image: &Image, file: KeptFile<'_>) -> Result<Stopped> {
     unmap_all(&mut remote)?;
     let mut free_from = agent::END;
     for mapping in &image.mappings {
-        map(&mut remote, mapping, free_from, file)?;
+        map(&mut remote, mapping, free_from, image.stack_limit, file)?;
         free_from = mapping.end;
     }
     set_layout(&mut remote, image)?;
@@ -35,6 +36,7 @@ pub fn restore(image: &Image, file: KeptFile<'_>) -> Result<Stopped> {
     for chunk in &image.pages {
         task.memory().write(chunk.addr, &chunk.data)?;
     }
+    task.set_stack_limit(image.stack_limit)?;
     task.set_regs(&regs)?;
     task.set_sigmask(0)?;
     Ok(task)
@@ -97,6 +99,7 @@ fn map(
     remote: &mut Remote<'_>,
     mapping: &Mapping,
     free_from: u64,
+    stack_limit: u64,
     file: KeptFile<'_>,
 ) -> Result<()> {
     let start = match mapping.backing {
@@ -109,9 +112,10 @@ fn map(
                 0
             };
             let free_from = free_from.max(above_agent).min(mapping.start);
+            let room = stack_limit.min(STACK_ROOM) / PAGE * PAGE;
             mapping
                 .end
-                .saturating_sub(STACK_ROOM)
+                .saturating_sub(room)
                 .clamp(free_from, mapping.start)
         }
         _ => mapping.start,

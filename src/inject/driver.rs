@@ -5,7 +5,7 @@ use super::hook::{Finally, HookCall, HookExit, Hooks, Room};
 use super::live::{self, Clocks, Ended, TimeTold};
 use super::outcome::{Divergence, Outcome, Status};
 use super::script::Script;
-use super::step::{Kind, Step};
+use super::step::{Aftermath, Kind, Step};
 use super::task::{Me, Resting};
 use super::{Error, Result};
 use crate::backtrace::Frame;
@@ -193,6 +193,8 @@ pub(super) struct Driver<'a> {
     pub(super) first_code: Option<i32>,
     /// The event that was answered last, where the script is a recording.
     pub(super) answered: Option<u64>,
+    /// What the call that is being made does besides.
+    pub(super) aftermath: Aftermath,
     /// Where a process that is kept stands.
     pub(super) place: Place,
     /// The task and where it stands, until the loop begins.
@@ -286,6 +288,7 @@ impl<'a> Driver<'a> {
             clocks: None,
             told: None,
             answered: None,
+            aftermath: Aftermath::default(),
             place: Place::Between,
             begin: Some((task, place)),
         })
@@ -388,7 +391,7 @@ impl<'a> Driver<'a> {
             },
             Stop::Signal(signal) => self.on_signal(task, signal),
             Stop::Attached if self.slice().is_some() => self.spun(task),
-            Stop::Clone(_) | Stop::Group(_) | Stop::Attached | Stop::Other(_) => {
+            Stop::Clone(_) | Stop::Group(_) | Stop::Attached | Stop::Exit | Stop::Other(_) => {
                 Ok(Next::Resume(task))
             }
         }
@@ -527,6 +530,7 @@ impl<'a> Driver<'a> {
         if let Some(step) = self.me.step.take() {
             self.answered = step.event().max(self.answered);
             self.me.stays = step.stays;
+            self.aftermath = step.aftermath;
         }
     }
 

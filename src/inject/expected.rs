@@ -252,6 +252,8 @@ impl Driver<'_> {
         if !matches!(seen.decision, Decision::Answer(_)) {
             self.make_thread(&mut task, &seen, ret)?;
         }
+        self.come_after(&mut task, true)?;
+        self.limit_stack(&mut task, &seen, ret)?;
         regs.answer(ret);
         task.set_regs(&regs)?;
         if (-516..=-512).contains(&ret) {

@@ -8,7 +8,7 @@ use super::outcome::Status;
 use super::step::Step;
 use super::task::Me;
 use crate::image;
-use crate::recording::Effect;
+use crate::recording::{Effect, stack_limit};
 use crate::replay::{Kept, Pages, SharedMemory};
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
@@ -28,7 +28,11 @@ impl Driver<'_> {
         seen: HookCall,
         expected: bool,
     ) -> Result<Next> {
-        let step = if expected { self.me.step.take() } else { None };
+        let mut step = if expected { self.me.step.take() } else { None };
+        self.aftermath = step
+            .as_mut()
+            .map(|step| std::mem::take(&mut step.aftermath))
+            .unwrap_or_default();
         self.answered = step.as_ref().and_then(Step::event).max(self.answered);
         if expected {
             self.me.stays = step.as_ref().is_some_and(|step| step.stays);
@@ -40,6 +44,14 @@ impl Driver<'_> {
         }
         if let Some(ret) = refused(seen.call, &seen.args) {
             return self.conclude(task, regs, seen, ret);
+        }
+        if seen.call.name == "brk"
+            && let Some(event) = exact.as_ref().filter(|event| event.args == seen.args)
+            && let Some(end) = event.ret.filter(|&end| end as u64 != seen.args[0])
+            && seen.args[0] != 0
+        {
+            // What could not be had when it was recorded cannot be had now.
+            return self.conclude(task, regs, seen, end);
         }
         if seen.args != seen.asked {
             regs.set_args(seen.args);
@@ -150,10 +162,36 @@ impl Driver<'_> {
         seen.answered(ret);
         let ret = self.settle(&mut seen)?;
         self.note(&seen, ret, None);
+        self.come_after(&mut task, true)?;
         regs.set_args(seen.asked);
         regs.answer(ret);
         task.set_regs(&regs)?;
         self.after(task, seen)
+    }
+
+    /// The process, or somebody for it, has limited its stack.
+    pub(super) fn limit_stack(&self, task: &mut Stopped, seen: &HookCall, ret: i64) -> Result<()> {
+        let set = stack_limit(seen.call.nr, &seen.args, &seen.memory).filter(|_| ret == 0);
+        match set {
+            Some((pid, size)) if [0, self.pid].contains(&pid) => Ok(task.set_stack_limit(size)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does to the process's memory what the call that it made was recorded to do besides.
+    pub(super) fn come_after(&mut self, task: &mut Stopped, at_entry: bool) -> Result<()> {
+        let aftermath = std::mem::take(&mut self.aftermath);
+        if !aftermath.pieces.is_empty() {
+            let pieces = &aftermath.pieces;
+            self.shared.remap(task, at_entry, pieces, &self.recording)?;
+        }
+        for chunk in &aftermath.chunks {
+            if !agent::is_touched(chunk.addr, chunk.data.len() as u64) {
+                // As far as it is there.
+                let _ = self.shared.write(task.memory(), chunk.addr, &chunk.data);
+            }
+        }
+        Ok(())
     }
 
     /// A call that the kernel made is about to return.
@@ -182,6 +220,7 @@ impl Driver<'_> {
             }
             return Ok(Next::Resume(task));
         }
+        self.come_after(&mut task, false)?;
         let executed = seen.call.name.starts_with("execve") && given == 0;
         seen.answered(given);
         let ret = self.settle(&mut seen)?;

@@ -1,8 +1,8 @@
 //! A recording as a script: what the tasks of one process did, in the order in which it was written.
 
 use super::Result;
-use super::step::{Due, Item, Kind, Step};
-use crate::recording::{Born, CallEvent, Effect, Event, EventKind, Frame, Frames};
+use super::step::{Aftermath, Due, Item, Kind, Step};
+use crate::recording::{Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent};
 use crate::tracee::SigInfo;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -63,7 +63,10 @@ impl Recorded {
                     self.begun = true;
                     let number = self.number;
                     self.number += 1;
-                    if let Some(item) = self.event(number, event) {
+                    if let Some(mut item) = self.event(number, event) {
+                        if let Kind::Call(step) = &mut item.kind {
+                            step.aftermath = self.aftermath()?;
+                        }
                         return Ok(Some(item));
                     }
                 }
@@ -100,10 +103,48 @@ impl Recorded {
                     let kind = Kind::Poke(chunks);
                     return Ok(Some(Item { tid, kind }));
                 }
+                Frame::Remap { tid, pieces } if self.tids.contains(&tid) => {
+                    let kind = Kind::Remap(pieces);
+                    return Ok(Some(Item { tid, kind }));
+                }
                 _ => {}
             }
         }
         Ok(None)
+    }
+
+    /// What the last event did to the process's memory besides its outputs: it has its effect before the task goes on.
+    fn aftermath(&mut self) -> Result<Aftermath> {
+        let mut aftermath = Aftermath::default();
+        let mut at = 0;
+        loop {
+            if at == self.ahead.len() {
+                let Some(frame) = self.frames.next_frame()? else {
+                    return Ok(aftermath);
+                };
+                self.ahead.push_back(frame);
+            }
+            match &mut self.ahead[at] {
+                Frame::Remap { tid, pieces } if self.tids.contains(tid) => {
+                    aftermath.pieces.append(pieces);
+                }
+                Frame::Poke { tid, chunks }
+                    if self.tids.contains(tid) && !aftermath.pieces.is_empty() =>
+                {
+                    aftermath.chunks.append(chunks);
+                }
+                Frame::Tsc { .. }
+                | Frame::Poke { .. }
+                | Frame::Resize { .. }
+                | Frame::Remap { .. }
+                | Frame::Fill { .. } => {
+                    at += 1;
+                    continue;
+                }
+                _ => return Ok(aftermath),
+            }
+            self.ahead.remove(at);
+        }
     }
 
     fn event(&mut self, number: u64, event: Event) -> Option<Item> {
@@ -118,6 +159,8 @@ impl Recorded {
                 self.faulted = Some(tid);
                 return None;
             }
+            // So does the kernel where a handler has no room.
+            EventKind::Signal(signal) if is_instead(&signal) => return None,
             EventKind::Signal(signal) => Kind::Signal(Due {
                 signal: signal.signal,
                 info: signal.info.try_into().ok().map(SigInfo),
@@ -171,4 +214,11 @@ impl Recorded {
         self.tids.remove(&born.tid);
         Ok(None)
     }
+}
+
+/// Whether a signal is the SIGSEGV that comes instead of one whose handler had no room on its stack.
+fn is_instead(signal: &SignalEvent) -> bool {
+    let info = signal.info.clone().try_into().ok().map(SigInfo);
+    let handled = matches!(signal.delivery, Delivery::Handler { .. });
+    handled && signal.signal == libc::SIGSEGV && info.is_some_and(|info| info.is_fault())
 }

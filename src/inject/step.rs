@@ -1,7 +1,7 @@
 //! What a script is made of: one thing after the other that a task does, or that happens to it.
 
 use crate::image::Chunk;
-use crate::recording::{CallEvent, Jump};
+use crate::recording::{CallEvent, Jump, Piece};
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Attachment, Call, Exit, Field, Origin, Value};
 use crate::tracee::SigInfo;
@@ -61,6 +61,17 @@ pub(super) enum Kind {
     },
     /// What others do has changed its memory.
     Poke(Vec<Chunk>),
+    /// What others do has changed what its memory shows.
+    Remap(Vec<Piece>),
+}
+
+/// What a call does to its process's memory besides its outputs.
+#[derive(Debug, Default)]
+pub(super) struct Aftermath {
+    /// What the memory shows then.
+    pub pieces: Vec<Piece>,
+    /// What is written there afterwards.
+    pub chunks: Vec<Chunk>,
 }
 
 /// A signal that came between two calls, and not of the program's own fault.
@@ -94,6 +105,8 @@ pub(super) struct Step {
     pub tsc: VecDeque<u64>,
     /// Its task does not go on by itself once it is answered.
     pub stays: bool,
+    /// What else it does.
+    pub aftermath: Aftermath,
 }
 
 impl Step {
@@ -112,6 +125,7 @@ impl Step {
             used: 0,
             tsc: VecDeque::new(),
             stays: false,
+            aftermath: Aftermath::default(),
         }
     }
 
@@ -131,6 +145,7 @@ impl Step {
             used: 0,
             tsc: VecDeque::new(),
             stays: false,
+            aftermath: Aftermath::default(),
         }
     }
 

@@ -175,6 +175,14 @@ impl Driver<'_> {
                 self.write_left(&chunks);
                 return Ok(None);
             }
+            Kind::Remap(pieces) => {
+                if let Some(resting) = self.resting.values_mut().next() {
+                    let at_entry = resting.place == Place::Entry;
+                    let (task, recording) = (&mut resting.task, &self.recording);
+                    self.shared.remap(task, at_entry, &pieces, recording)?;
+                }
+                return Ok(None);
+            }
             _ => {}
         }
         let Some(resting) = self.resting.get_mut(&tid) else {

@@ -6,7 +6,7 @@ use crate::image::Chunk;
 use crate::recording::{Born, CallEvent, ChunkMemory, Frame};
 use crate::syscall::CloneArgs;
 use crate::trace::Exit;
-use crate::tracee::{Running, Stop, TaskMemory, Waited, proc};
+use crate::tracee::{Running, Stop, Stopped, TaskMemory, Waited, proc};
 
 /// Flags of clone(2).
 const VM: u64 = libc::CLONE_VM as u64;
@@ -127,6 +127,14 @@ impl Recorder {
         Ok(())
     }
 
+    /// The same while this task has its turn.
+    pub(super) fn bury_beside(&mut self, me: &Task) -> Result<()> {
+        self.beside = Some((me.tid, me.space));
+        let done = self.bury();
+        self.beside = None;
+        done
+    }
+
     /// Writes a task's end.
     pub(super) fn gone(&mut self, mut me: Task, exit: Exit) -> Result<()> {
         self.alive.0.remove(&me.tid);
@@ -171,7 +179,9 @@ impl Recorder {
             .tasks
             .values()
             .find(|t| t.space == me.space && !t.leaving && !matches!(t.kernel, Kernel::Taken));
-        let Some(memory) = sharer.map(|task| TaskMemory::new(task.tid)) else {
+        let beside = self.beside.filter(|&(_, space)| space == me.space);
+        let sharer = sharer.map(|task| task.tid).or(beside.map(|(tid, _)| tid));
+        let Some(memory) = sharer.map(TaskMemory::new) else {
             return Vec::new();
         };
         let words = me.robust_words.iter().copied();
@@ -234,6 +244,16 @@ impl Recorder {
         })
     }
 
+    /// A task is about to end, however that came about, and still has its memory.
+    pub(super) fn about_to_end(&self, me: &mut Task, task: Stopped) -> Result<Running> {
+        self.note_robust(me, task.memory());
+        match task.resume() {
+            Ok(running) => Ok(running),
+            // It was killed once more.
+            Err(_) => Ok(Running::of_another(me.tid)),
+        }
+    }
+
     /// Notes which robust futexes a task holds that is about to end: set_robust_list(2).
     pub(super) fn note_robust(&self, me: &mut Task, memory: TaskMemory) {
         if me.robust == 0 {
@@ -246,6 +266,7 @@ impl Recorder {
         let &[first, offset, under_way] = head.as_slice() else {
             return;
         };
+        me.robust_words.clear();
         // The lowest bit tells priority-inheriting ones.
         let mut entry = first & !1;
         while entry != me.robust && entry != 0 && me.robust_words.len() < ROBUST_LIMIT {

@@ -232,12 +232,21 @@ impl Recorder {
             });
         }
         let poke = self.untold(me, &mut task, call, &mut event)?;
-        let pokes = self.written_through(me, &task, call, &mut event)?;
-        let resized = self.resized(me.tid, &event);
+        let mut frames = Vec::from_iter(poke);
+        frames.append(&mut self.written_through(me, &task, call, &mut event)?);
+        let pieces = match (-4095..0).contains(&ret) {
+            true => self.left_by_failure(task.tid(), &event)?,
+            false => self.shown_anew(task.tid(), &event)?,
+        };
+        if !pieces.is_empty() {
+            frames.push(Frame::Remap { tid, pieces });
+        }
+        frames.extend(self.limited_stack(me, &event)?);
+        frames.append(&mut self.aside);
         me.unannounced = false;
         me.yielded = false;
         self.write_call(tid, event)?;
-        for frame in poke.into_iter().chain(pokes).chain(resized) {
+        for frame in frames {
             self.write(frame)?;
         }
         Ok(task.resume()?)

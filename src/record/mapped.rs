@@ -1,16 +1,95 @@
-//! Files that programs map and write to: what is written shows in their memory, without any call
-//! that would say so. Such a write's outputs are therefore what it changed in the mappings, too.
+//! Files that programs map, and that change: what is written shows in memory, and so does where a file ends, without
+//! any call that would say so. What a call changed in mappings is therefore part of what is written down of it.
 
+use super::failed::{drops, pages};
+use super::share::ObjectKey;
 use super::task::Task;
 use super::{Recorder, Result};
 use crate::image::Chunk;
-use crate::recording::{CallEvent, ChunkMemory, Frame};
+use crate::recording::{CallEvent, ChunkMemory, Frame, Piece, Shows};
 use crate::syscall::{Memory, Syscall};
 use crate::tracee::{Stopped, TaskMemory, proc};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+
+const PAGE: u64 = 0x1000;
+
+/// What tells one file from another, whatever it is called: its device and its inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    dev: u64,
+    ino: u64,
+}
+
+impl FileKey {
+    pub fn of(meta: &Metadata) -> FileKey {
+        FileKey {
+            dev: meta.dev(),
+            ino: meta.ino(),
+        }
+    }
+
+    /// The inode.
+    pub fn ino(self) -> u64 {
+        self.ino
+    }
+}
+
+/// A file that a program has mapped.
+#[derive(Clone, Debug, Default)]
+pub struct MappedFile {
+    /// What it was called then.
+    pub name: Vec<u8>,
+    /// Where it ends.
+    pub size: u64,
+    /// A recorded program has changed it since it was first mapped.
+    pub changed: bool,
+    /// It was mapped shared by who may only read it.
+    pub read_only: bool,
+}
+
+impl MappedFile {
+    /// Whether a mapping is of this file. Some file systems show another device in mappings than in their files.
+    fn is_in(&self, key: FileKey, map: &proc::Map) -> bool {
+        let named = |name: &[u8]| name.strip_suffix(b" (deleted)").unwrap_or(name).to_vec();
+        map.inode == key.ino && (map.dev == key.dev || named(&map.name) == named(&self.name))
+    }
+}
+
+/// What a call has done to a file.
+struct Change {
+    key: FileKey,
+    /// Where it ends now.
+    size: u64,
+    /// What may have other contents now.
+    written: Range<u64>,
+    /// Where it can be read.
+    path: PathBuf,
+}
 
 impl Recorder {
-    /// What a call wrote to mapped files, as it is in memory now: among the outputs for the process's own
+    /// Notes that a file was mapped.
+    pub(super) fn note_mapped(&mut self, key: FileKey, name: &[u8], size: u64) -> &mut MappedFile {
+        let file = self.mapped.entry(key).or_default();
+        file.name = name.to_vec();
+        file.size = size;
+        file
+    }
+
+    /// The mappings of a file in a task's memory.
+    pub(super) fn maps_of_file(&self, tid: i32, key: FileKey) -> Result<Vec<proc::Map>> {
+        let Some(file) = self.mapped.get(&key) else {
+            return Ok(Vec::new());
+        };
+        let maps = self.maps_of(tid)?.into_iter();
+        Ok(maps.filter(|map| file.is_in(key, map)).collect())
+    }
+
+    /// What a call changed in mapped files, as it is in memory now: among the outputs for the process's own
     /// mappings, and returned for others'.
     pub(super) fn written_through(
         &mut self,
@@ -19,118 +98,294 @@ impl Recorder {
         call: &Syscall,
         event: &mut CallEvent,
     ) -> Result<Vec<Frame>> {
-        let Some((path, written)) = self.written(me, call, event)? else {
+        if let Some(frames) = self.written_to_memory(me, task, call, event)? {
+            return Ok(frames);
+        }
+        let Some(change) = self.change(me, call, event)? else {
             return Ok(Vec::new());
         };
-        event.outs.extend(shown(
-            &proc::maps(task.tid())?,
-            &path,
-            &written,
-            task.memory(),
-        ));
-        let mut frames = Vec::new();
-        for tid in self.one_of_each_other_space(me) {
-            let chunks = shown(&self.maps_of(tid)?, &path, &written, TaskMemory::new(tid));
+        let key = change.key;
+        let Some(file) = self.mapped.get_mut(&key) else {
+            return Ok(Vec::new());
+        };
+        let before = std::mem::replace(&mut file.size, change.size);
+        if before == change.size && change.written.is_empty() {
+            return Ok(Vec::new());
+        }
+        file.changed = true;
+        let mut frames: Vec<Frame> = self.resized(key, change.size).into_iter().collect();
+        let mut shown = false;
+        let own = std::iter::once(task.tid());
+        for tid in own.chain(self.one_of_each_other_space(me)) {
+            let (pieces, chunks) = self.seen_in(tid, &change, before, &mut shown)?;
+            let is_own = tid == task.tid();
+            if is_own && pieces.is_empty() {
+                event.outs.extend(chunks);
+                continue;
+            }
+            let tid = if is_own { me.tid } else { tid };
+            if !pieces.is_empty() {
+                frames.push(Frame::Remap { tid, pieces });
+            }
             if !chunks.is_empty() {
                 frames.push(Frame::Poke { tid, chunks });
             }
         }
-        // The file may have grown: replay maps the kept copy, which then must reach as far.
-        if let Some(&id) = self.mapped.get(&path).filter(|_| written.end < u64::MAX) {
-            self.writer.files().extend(id, written.end)?;
+        if !shown {
+            frames.extend(self.fill(&change));
         }
         Ok(frames)
     }
 
-    /// Which part of which mapped file a call has written to.
-    fn written(
+    /// What a task's mappings show of a change to a file that ended there `before`: other things than before, and other
+    /// contents. `shown`: all of what was written is in memory that is shared.
+    fn seen_in(
         &self,
-        me: &Task,
-        call: &Syscall,
-        event: &CallEvent,
-    ) -> Result<Option<(Vec<u8>, Range<u64>)>> {
-        if self.mapped.is_empty() {
-            return Ok(None);
-        }
-        if i64::from(event.nr) == libc::SYS_fallocate {
-            return Ok(self.punched(me, event));
-        }
-        let Some(len) = event.ret.filter(|&ret| ret > 0) else {
-            return Ok(None);
+        tid: i32,
+        change: &Change,
+        before: u64,
+        shown: &mut bool,
+    ) -> Result<(Vec<Piece>, Vec<Chunk>)> {
+        let (mut pieces, mut chunks) = (Vec::new(), Vec::new());
+        let memory = TaskMemory::new(tid);
+        let [old, new] = [before, change.size].map(|size| size.next_multiple_of(PAGE));
+        // The rest of the last page is cleared.
+        let cleared = match change.size < before {
+            true => change.size..new,
+            false => 0..0,
         };
-        // The descriptor that is written to, and the argument that may say where.
-        let (fd, at) = match call.name {
-            "write" | "writev" | "sendfile" => (0, None),
-            "pwrite64" | "pwritev" | "pwritev2" => (0, Some(3)),
-            "copy_file_range" | "splice" => (2, Some(3)),
-            _ => return Ok(None),
-        };
-        let fd = event.args[fd] as i32;
-        let Some(file) = self.family.open_file(me.tid, fd) else {
-            return Ok(None);
-        };
-        if !self.mapped.contains_key(&file.path) {
-            return Ok(None);
-        }
-        let explicit = match (call.name, at) {
-            ("pwritev2", Some(at)) if event.args[at] == u64::MAX => None,
-            ("copy_file_range" | "splice", Some(at)) => {
-                let mut word = [0; 8];
-                let given = ChunkMemory(&event.ins).read(event.args[at], &mut word) == 8;
-                given.then_some(u64::from_le_bytes(word))
+        let is_object = self.objects.contains_key(&ObjectKey::File(change.key));
+        for map in self.maps_of_file(tid, change.key)? {
+            if !(is_object && map.shared) {
+                let parts = [
+                    (map.part(&(old..new)), Shows::Zeros),
+                    (map.part(&(new..old)), Shows::Past),
+                ];
+                pieces.extend(parts.into_iter().filter_map(|(part, shows)| {
+                    let (start, len) = part?;
+                    Some(Piece {
+                        start,
+                        len,
+                        prot: map.prot,
+                        shows,
+                    })
+                }));
             }
-            (_, at) => at.map(|at| event.args[at]),
-        };
-        let start = match explicit {
-            Some(start) => start,
-            None => {
-                let all = proc::descriptors(me.tid)?;
-                let now = all.iter().find(|d| d.fd == fd).map_or(0, |d| d.offset);
-                now.saturating_sub(len as u64)
+            for range in [&change.written, &cleared] {
+                let Some((addr, len)) = map.part(range) else {
+                    continue;
+                };
+                *shown |= is_object && map.shared && len == range.end - range.start;
+                let data = memory.bytes(addr, len as usize);
+                if !data.is_empty() {
+                    chunks.push(Chunk { addr, data });
+                }
             }
-        };
-        let written = start..start.saturating_add(len as u64);
-        Ok(Some((file.path.clone(), written)))
+        }
+        Ok((pieces, chunks))
     }
 
-    /// What a fallocate has zeroed or moved.
-    fn punched(&self, me: &Task, event: &CallEvent) -> Option<(Vec<u8>, Range<u64>)> {
-        const IN_PLACE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
-        const BEHIND: i32 = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
-        let [fd, mode, start, len, ..] = event.args;
-        let file = self.family.open_file(me.tid, fd as i32)?;
-        if event.ret != Some(0) || !self.mapped.contains_key(&file.path) {
-            return None;
+    /// What was written to a shared object where nobody may see it yet.
+    fn fill(&self, change: &Change) -> Option<Frame> {
+        let object = self.objects.get(&ObjectKey::File(change.key))?;
+        let offset = change.written.start;
+        let len = change.written.end.min(change.size).checked_sub(offset)?;
+        let mut data = vec![0; usize::try_from(len).ok().filter(|&len| len > 0)?];
+        let file = File::open(&change.path).ok()?;
+        file.read_exact_at(&mut data, offset).ok()?;
+        Some(Frame::Fill {
+            object: object.id(),
+            offset,
+            data,
+        })
+    }
+
+    /// What a call has done to a mapped file, if it may have done anything.
+    fn change(&self, me: &Task, call: &Syscall, event: &CallEvent) -> Result<Option<Change>> {
+        if self.mapped.is_empty() || event.ret.is_none_or(|ret| ret < 0) {
+            return Ok(None);
         }
-        let end = match mode as i32 {
-            mode if mode & IN_PLACE != 0 => start.saturating_add(len),
-            mode if mode & BEHIND != 0 => u64::MAX,
-            _ => return None,
+        let Some(target) = Target::of(call, event) else {
+            return Ok(None);
         };
-        Some((file.path.clone(), start..end))
+        let path = match target {
+            Target::Path => {
+                let path = event.ins.first().map_or(&[][..], |chunk| &chunk.data);
+                let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
+                PathBuf::from(format!("/proc/{}/cwd", me.tid)).join(OsStr::from_bytes(path))
+            }
+            Target::File(fd) => {
+                let file = self.family.open_file(me.tid, fd);
+                if file.is_some_and(|file| !may_be_mapped(&file.path)) {
+                    return Ok(None);
+                }
+                PathBuf::from(format!("/proc/{}/fd/{fd}", me.tid))
+            }
+        };
+        let Ok(meta) = std::fs::metadata(&path) else {
+            return Ok(None);
+        };
+        let key = FileKey::of(&meta);
+        if !self.mapped.contains_key(&key) {
+            return Ok(None);
+        }
+        let size = meta.len();
+        let written = written(me.tid, call, event, size)?;
+        Ok(Some(Change {
+            key,
+            size,
+            written,
+            path,
+        }))
+    }
+
+    /// What memory shows anew of changed files, since a call threw away what was there, or shows more of them.
+    pub(super) fn shown_anew(&mut self, tid: i32, event: &CallEvent) -> Result<Vec<Piece>> {
+        let [_, len, third, ..] = event.args;
+        let range = match (i64::from(event.nr), event.ret) {
+            (libc::SYS_madvise, Some(0)) if drops(third as i32) => pages(event.args[0], len),
+            (libc::SYS_mremap, Some(at)) if third > len && len > 0 => {
+                pages(at as u64, len).end..pages(at as u64, third).end
+            }
+            _ => return Ok(Vec::new()),
+        };
+        let changed = self.mapped.values().any(|file| file.changed);
+        if !changed || range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pieces = Vec::new();
+        for map in proc::maps(tid)? {
+            let Some(part) = map.overlap(&range) else {
+                continue;
+            };
+            let mut files = self.mapped.iter().filter(|(_, file)| file.changed);
+            let Some((&key, _)) = files.find(|&(&key, file)| file.is_in(key, &map)) else {
+                continue;
+            };
+            if map.shared && self.objects.contains_key(&ObjectKey::File(key)) {
+                continue;
+            }
+            let file = File::open(OsStr::from_bytes(&map.name));
+            let Some(file) = file.ok().filter(|file| {
+                let meta = file.metadata();
+                meta.is_ok_and(|meta| FileKey::of(&meta) == key)
+            }) else {
+                continue;
+            };
+            pieces.push(Piece {
+                start: part.start,
+                len: part.end - part.start,
+                prot: map.prot,
+                shows: Shows::File {
+                    file: self.keep(&file, &map.name)?,
+                    offset: map.offset + (part.start - map.start),
+                },
+            });
+        }
+        Ok(pieces)
     }
 }
 
-/// The parts of a task's memory that show this range of a file.
-fn shown(maps: &[proc::Map], path: &[u8], written: &Range<u64>, memory: TaskMemory) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
-    for map in maps {
-        let name = map.name.strip_suffix(b" (deleted)").unwrap_or(&map.name);
-        if map.inode == 0 || name != path.strip_suffix(b" (deleted)").unwrap_or(path) {
-            continue;
-        }
-        if let Some((addr, len)) = overlap(map, written) {
-            let data = memory.bytes(addr, len);
-            chunks.push(Chunk { addr, data });
-        }
-    }
-    chunks
+/// Which file a call changes.
+enum Target {
+    File(i32),
+    /// The one that its first argument names.
+    Path,
 }
 
-/// The address and the length of the part of a mapping that shows this range of its file.
-fn overlap(map: &proc::Map, range: &Range<u64>) -> Option<(u64, usize)> {
-    let from = range.start.max(map.offset);
-    let to = range.end.min(map.offset + (map.end - map.start));
-    let len = to.checked_sub(from).filter(|&len| len > 0)?;
-    Some((map.start + (from - map.offset), usize::try_from(len).ok()?))
+impl Target {
+    fn of(call: &Syscall, event: &CallEvent) -> Option<Target> {
+        let args = event.args;
+        let truncates = |flags: u64| flags as i32 & libc::O_TRUNC != 0;
+        let made = || Some(Target::File(event.ret? as i32));
+        match call.name {
+            "write" | "writev" | "sendfile" | "pwrite64" | "pwritev" | "pwritev2" | "fallocate"
+            | "ftruncate" => Some(Target::File(args[0] as i32)),
+            "copy_file_range" | "splice" => Some(Target::File(args[2] as i32)),
+            "ioctl" if clones(args[1]) => Some(Target::File(args[0] as i32)),
+            "truncate" => Some(Target::Path),
+            "creat" => made(),
+            "open" if truncates(args[1]) => made(),
+            "openat" if truncates(args[2]) => made(),
+            "openat2" if truncates(word(event, args[2])?) => made(),
+            _ => None,
+        }
+    }
+}
+
+/// FICLONE and FICLONERANGE: ioctl_ficlonerange(2).
+const CLONE: u64 = 0x4004_9409;
+const CLONE_RANGE: u64 = 0x4020_940d;
+
+fn clones(request: u64) -> bool {
+    matches!(request & 0xffff_ffff, CLONE | CLONE_RANGE)
+}
+
+/// A word of what went into a call.
+fn word(event: &CallEvent, addr: u64) -> Option<u64> {
+    let mut word = [0; 8];
+    let read = ChunkMemory(&event.ins).read(addr, &mut word);
+    (read == 8).then(|| u64::from_le_bytes(word))
+}
+
+/// Whether this may be the path of a file that is mapped.
+fn may_be_mapped(path: &[u8]) -> bool {
+    let special = path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/");
+    path.starts_with(b"/") && !special && !path.starts_with(b"/proc/")
+}
+
+/// Which part of a file of this size a call has written to.
+fn written(tid: i32, call: &Syscall, event: &CallEvent, size: u64) -> Result<Range<u64>> {
+    const IN_PLACE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+    const BEHIND: i32 = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
+    let [fd, mode, at, behind, ..] = event.args;
+    Ok(match call.name {
+        "fallocate" if mode as i32 & IN_PLACE != 0 => at..at.saturating_add(behind).min(size),
+        "fallocate" if mode as i32 & BEHIND != 0 => at..size,
+        "ioctl" if mode & 0xffff_ffff == CLONE_RANGE => {
+            let to = |n: u64| word(event, at.wrapping_add(n * 8)).unwrap_or(0);
+            match (to(3), to(2)) {
+                (start, 0) => start..size,
+                (start, len) => start..start.saturating_add(len).min(size),
+            }
+        }
+        "ioctl" => 0..size,
+        _ => moved(tid, call, event, fd as i32, Some(size))?.unwrap_or_default(),
+    })
+}
+
+/// Where in what it writes to a call that moves data has put it; `None` where it is no such call, or moved none.
+/// `size`: where a file ends that may be appended to.
+pub(super) fn moved(
+    tid: i32,
+    call: &Syscall,
+    event: &CallEvent,
+    fd: i32,
+    size: Option<u64>,
+) -> Result<Option<Range<u64>>> {
+    const RWF_APPEND: u64 = 0x10;
+    let Some(len) = event.ret.filter(|&ret| ret > 0).map(|ret| ret as u64) else {
+        return Ok(None);
+    };
+    let args = event.args;
+    let (fd, given) = match call.name {
+        "write" | "writev" | "sendfile" => (fd, None),
+        "pwrite64" | "pwritev" => (fd, Some(args[3])),
+        "pwritev2" => (fd, Some(args[3]).filter(|&at| at != u64::MAX)),
+        "copy_file_range" | "splice" => (args[2] as i32, word(event, args[3])),
+        _ => return Ok(None),
+    };
+    let start = match given {
+        None => proc::descriptor(tid, fd)?.offset.saturating_sub(len),
+        Some(at) => {
+            let appends = call.name == "pwritev2" && args[5] & RWF_APPEND != 0
+                || call.name.starts_with("pwrite")
+                    && proc::fd_flags(tid, fd).is_ok_and(|flags| flags & libc::O_APPEND != 0);
+            match size.filter(|_| appends) {
+                Some(size) => size.saturating_sub(len),
+                None => at,
+            }
+        }
+    };
+    Ok(Some(start..start.saturating_add(len)))
 }

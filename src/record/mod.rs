@@ -9,15 +9,18 @@ mod born;
 mod calls;
 mod elsewhere;
 mod error;
+mod failed;
 mod looked;
 mod mapped;
 mod moved;
 mod observe;
+mod poked;
 mod preempt;
 mod program;
 mod schedule;
 mod share;
 mod signals;
+mod stack;
 mod task;
 mod unsure;
 mod untold;
@@ -27,12 +30,12 @@ pub use error::{Error, Result};
 pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
-use crate::image::FileId;
 use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
 use crate::tracee::{Alive, Command, Running, Stopped, cpuid, pin, proc, same, spawn};
+use mapped::{FileKey, MappedFile};
 use nix::time::{ClockId, clock_gettime};
 use share::{Object, ObjectKey};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -94,6 +97,7 @@ pub fn record(options: Options) -> Result<Recorded> {
     let cpuid = start.cpuid.clone();
     writer.write(&Frame::Start(start))?;
     let alive = Alive::of(pid);
+    task.announce_end()?;
     task.release();
     let mut recorder = Recorder {
         alive,
@@ -105,11 +109,13 @@ pub fn record(options: Options) -> Result<Recorded> {
         observer,
         tasks: BTreeMap::new(),
         queue: VecDeque::new(),
+        beside: None,
         dead: Vec::new(),
         early: HashMap::new(),
         ticker: Ticker::new()?,
         slice: 0,
         mapped: HashMap::new(),
+        aside: Vec::new(),
         objects: HashMap::new(),
         last_object: 0,
         spaces: HashMap::new(),
@@ -179,6 +185,8 @@ struct Recorder {
     tasks: BTreeMap<i32, Task>,
     /// Those that can be resumed, in the order of their turns.
     queue: VecDeque<i32>,
+    /// The one that runs, and its address space, while the ends of others are written.
+    beside: Option<(i32, u32)>,
     /// Those that have ended, and how, which has not been written yet.
     dead: Vec<(i32, Exit)>,
     /// The first reports of tasks whose makers have not reported them yet.
@@ -186,8 +194,10 @@ struct Recorder {
     ticker: Ticker,
     /// The tick at which the running task's turn began.
     slice: u64,
-    /// Files that a program has mapped, by path, and their kept copies.
-    mapped: HashMap<Vec<u8>, FileId>,
+    /// Files that a program has mapped.
+    mapped: HashMap<FileKey, MappedFile>,
+    /// What is to be written behind the next event.
+    aside: Vec<Frame>,
     objects: HashMap<ObjectKey, Object>,
     last_object: u32,
     /// Address spaces in which a task was preempted.
@@ -259,6 +269,9 @@ impl Recorder {
     /// A task of each address space but this task's own.
     fn one_of_each_other_space(&self, me: &Task) -> Vec<i32> {
         let mut spaces = BTreeMap::new();
+        if let Some((tid, space)) = self.beside.filter(|&(_, space)| space != me.space) {
+            spaces.insert(space, tid);
+        }
         for task in self.tasks.values() {
             let has_memory = !task.leaving && !matches!(task.kernel, task::Kernel::Taken);
             if task.space != me.space && has_memory {

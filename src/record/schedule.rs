@@ -122,7 +122,7 @@ impl Recorder {
                     self.write_run(me)?;
                 }
                 self.write_tsc(me)?;
-                self.bury()?;
+                self.bury_beside(me)?;
                 if !me.held.is_empty() {
                     return self.interrupt_entry(me, task);
                 }
@@ -131,7 +131,11 @@ impl Recorder {
             Stop::Syscall if self.has_had_its_turn(me) => {
                 return Ok(self.put_off(me, task, stop));
             }
-            Stop::Syscall => self.on_exit(me, task)?,
+            Stop::Syscall => {
+                // What they left behind is there before the task goes on.
+                self.bury_beside(me)?;
+                self.on_exit(me, task)?
+            }
             Stop::Exec => {
                 // The other threads are gone before the program is executed.
                 self.bury()?;
@@ -155,6 +159,7 @@ impl Recorder {
             }
             Stop::Attached if interrupted => return self.on_interrupt(me, task),
             Stop::Attached => self.resume(me, task)?,
+            Stop::Exit => self.about_to_end(me, task)?,
             Stop::Other(_) => task.resume()?,
         }))
     }
@@ -251,6 +256,19 @@ impl Recorder {
             self.early.insert(tid, status);
             return Ok(());
         };
+        if tracee::is_ending(status) {
+            // Killed: it does not wait for its turn.
+            other.kernel = Kernel::Away;
+            if let Some(mut other) = self.tasks.remove(&tid) {
+                let ended = match Running::of_another(tid).met(status)? {
+                    Waited::Stopped(task, _) => self.about_to_end(&mut other, task).map(|_| ()),
+                    Waited::Ended(_) => Ok(()),
+                };
+                self.tasks.insert(tid, other);
+                return ended;
+            }
+            return Ok(());
+        }
         // One that stands can be killed all the same.
         match Running::of_another(tid).met(status)? {
             Waited::Stopped(task, stop) => {

@@ -1,23 +1,20 @@
 //! Memory that several mappings show: files mapped shared and writable, shared anonymous memory, System V
 //! segments. Each such object has a number, and is kept as it was when it was first mapped.
 
+use super::mapped::{FileKey, MappedFile};
 use super::task::Task;
 use super::{Error, Recorder, Result};
 use crate::image::{FileId, FileStore};
-use crate::recording::{CallEvent, Effect, Frame};
+use crate::recording::{CallEvent, Effect, Frame, Piece, Shows};
 use crate::tracee::{Stopped, proc, spawn};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 
 /// What tells one object from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ObjectKey {
-    /// A file: device and inode.
-    File(u64, u64),
+    /// A file.
+    File(FileKey),
     /// A System V segment.
     Segment(i32),
 }
@@ -28,6 +25,13 @@ pub struct Object {
     id: u32,
     size: u64,
     inode: u64,
+}
+
+impl Object {
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
 }
 
 impl Recorder {
@@ -53,12 +57,29 @@ impl Recorder {
             });
         }
         let file = self.file_of(me, fd)?;
-        if shared && can_write(me.tid, fd) {
-            return self.share_file(me, &file, &path);
+        let meta = file
+            .metadata()
+            .map_err(|e| crate::tracee::Error::os("look at a file that it maps", me.tid, e))?;
+        let (key, size) = (FileKey::of(&meta), meta.len());
+        self.note_mapped(key, &path, size);
+        if shared {
+            // The mapping that was just made is one.
+            if let Some(object) = self.objects.get(&ObjectKey::File(key)).copied()
+                && self.count_shown(me, object.inode)? > 1
+            {
+                return Ok(Effect::Share {
+                    object: object.id,
+                    file: None,
+                    size: size.max(object.size),
+                });
+            }
+            if can_write(me.tid, fd) {
+                return self.share_file(me, event, &file, key);
+            }
+            self.objects.remove(&ObjectKey::File(key));
+            self.note_mapped(key, &path, size).read_only = true;
         }
-        let id = self.keep(&file, &path)?;
-        self.mapped.insert(path, id);
-        Ok(Effect::Map(id))
+        Ok(Effect::Map(self.keep(&file, &path)?))
     }
 
     fn file_of(&self, me: &Task, fd: i32) -> Result<File> {
@@ -68,7 +89,7 @@ impl Recorder {
         }
     }
 
-    fn keep(&mut self, file: &File, path: &[u8]) -> Result<FileId> {
+    pub(super) fn keep(&mut self, file: &File, path: &[u8]) -> Result<FileId> {
         let event = self.writer.events() + 1;
         self.writer
             .files()
@@ -80,32 +101,71 @@ impl Recorder {
             })
     }
 
-    fn share_file(&mut self, me: &Task, file: &File, path: &[u8]) -> Result<Effect> {
-        let meta = file
-            .metadata()
-            .map_err(|e| crate::tracee::Error::os("look at a file that it maps", me.tid, e))?;
-        let key = ObjectKey::File(meta.dev(), meta.ino());
-        let size = meta.len();
-        // The mapping that was just made is one.
-        if let Some(object) = self.objects.get(&key).copied()
-            && self.count_shown(me, object.inode)? > 1
-        {
-            return Ok(Effect::Share {
-                object: object.id,
-                file: None,
-                size: size.max(object.size),
-            });
-        }
-        let kept = self.keep(file, path)?;
+    /// A file becomes an object that is mapped by who may write to it.
+    fn share_file(
+        &mut self,
+        me: &Task,
+        event: &CallEvent,
+        file: &File,
+        key: FileKey,
+    ) -> Result<Effect> {
+        let Some(MappedFile {
+            name,
+            size,
+            read_only,
+            ..
+        }) = self.mapped.get(&key).cloned()
+        else {
+            return Ok(Effect::None);
+        };
+        let kept = self.keep(file, &name)?;
         let id = self.new_object();
-        self.mapped.insert(path.to_vec(), kept);
-        let inode = meta.ino();
-        self.objects.insert(key, Object { id, size, inode });
+        let inode = key.ino();
+        let object = Object { id, size, inode };
+        self.objects.insert(ObjectKey::File(key), object);
+        if read_only {
+            let frames = self.join_readers(me, event, key, id)?;
+            self.aside.extend(frames);
+        }
         Ok(Effect::Share {
             object: id,
             file: Some(kept),
             size,
         })
+    }
+
+    /// Those who have mapped a file only to read what others write to it see what is written from now on.
+    fn join_readers(
+        &mut self,
+        me: &Task,
+        event: &CallEvent,
+        key: FileKey,
+        object: u32,
+    ) -> Result<Vec<Frame>> {
+        let new = event.ret.unwrap_or(0) as u64;
+        let mut frames = Vec::new();
+        for tid in self.one_of_each_other_space(me).into_iter().chain([me.tid]) {
+            let maps = self.maps_of_file(tid, key)?.into_iter();
+            let readers = maps.filter(|map| map.shared && !(tid == me.tid && map.holds(new)));
+            let pieces: Vec<Piece> = readers
+                .map(|map| Piece {
+                    start: map.start,
+                    len: map.end - map.start,
+                    prot: map.prot,
+                    shows: Shows::Object {
+                        object,
+                        offset: map.offset,
+                    },
+                })
+                .collect();
+            if !pieces.is_empty() {
+                frames.push(Frame::Remap { tid, pieces });
+            }
+        }
+        if let Some(file) = self.mapped.get_mut(&key) {
+            file.read_only = false;
+        }
+        Ok(frames)
     }
 
     /// What a shmat did.
@@ -188,50 +248,16 @@ impl Recorder {
         self.last_object
     }
 
-    /// The new sizes of mapped objects, if the call has changed them.
-    pub(super) fn resized(&mut self, tid: i32, event: &CallEvent) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        if self.objects.is_empty() || event.ret.is_none_or(|ret| ret < 0) {
-            return frames;
-        }
-        // The descriptor of the file that may have another size now.
-        let fd = match i64::from(event.nr) {
-            libc::SYS_ftruncate
-            | libc::SYS_fallocate
-            | libc::SYS_write
-            | libc::SYS_pwrite64
-            | libc::SYS_writev
-            | libc::SYS_pwritev
-            | libc::SYS_pwritev2
-            | libc::SYS_sendfile => event.args[0] as i32,
-            libc::SYS_copy_file_range | libc::SYS_splice => event.args[2] as i32,
-            libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 | libc::SYS_creat => {
-                event.ret.unwrap_or(-1) as i32
-            }
-            libc::SYS_truncate => {
-                let path = event.ins.first().map_or(&[][..], |chunk| &chunk.data);
-                let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
-                let from = PathBuf::from(format!("/proc/{tid}/cwd"));
-                frames.extend(self.resized_file(&from.join(OsStr::from_bytes(path))));
-                return frames;
-            }
-            _ => return frames,
-        };
-        frames.extend(self.resized_file(&PathBuf::from(format!("/proc/{tid}/fd/{fd}"))));
-        frames
-    }
-
-    fn resized_file(&mut self, path: &Path) -> Option<Frame> {
-        let meta = std::fs::metadata(path).ok()?;
-        let key = ObjectKey::File(meta.dev(), meta.ino());
-        let object = self.objects.get_mut(&key)?;
-        if object.size == meta.len() {
+    /// Says that an object has this size now, if it is one, and had another.
+    pub(super) fn resized(&mut self, key: FileKey, size: u64) -> Option<Frame> {
+        let object = self.objects.get_mut(&ObjectKey::File(key))?;
+        if object.size == size {
             return None;
         }
-        object.size = meta.len();
+        object.size = size;
         Some(Frame::Resize {
             object: object.id,
-            size: object.size,
+            size,
         })
     }
 }

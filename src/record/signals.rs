@@ -119,11 +119,12 @@ impl Recorder {
         let tid = task.tid();
         let what = "enter its signal handler";
         let (task, stop) = task.step_with(signal)?.wait()?.stopped(what, tid)?;
+        if stop == Stop::Exit {
+            return self.about_to_end(me, task);
+        }
         if stop == Stop::Signal(libc::SIGSEGV) {
-            // There is no room for the handler's frame: the kernel ends the process instead.
-            let reason = if fault { info } else { task.siginfo()? };
-            self.write_signal(me, &reason, fault, Delivery::Fatal)?;
-            return Ok(task.resume_with(libc::SIGSEGV)?);
+            // There is no room for the handler's frame.
+            return self.deliver_instead(me, task, &info, fault);
         }
         if stop != Stop::Signal(libc::SIGTRAP) {
             return Err(Error::Unexpected {
@@ -144,6 +145,26 @@ impl Recorder {
         me.boundary = Some(regs);
         me.spell = Spell::new();
         Ok(task.resume()?)
+    }
+
+    /// The kernel could not enter a handler, and raises SIGSEGV instead. For one of SIGSEGV itself it ends the process.
+    fn deliver_instead(
+        &mut self,
+        me: &mut Task,
+        task: Stopped,
+        first: &SigInfo,
+        fault: bool,
+    ) -> Result<Running> {
+        let instead = task.siginfo()?;
+        let caught = proc::catches(task.tid(), libc::SIGSEGV)?;
+        if first.signal() == libc::SIGSEGV || !caught {
+            let reason = if fault { first } else { &instead };
+            self.write_signal(me, reason, fault, Delivery::Fatal)?;
+            return Ok(task.resume_with(libc::SIGSEGV)?);
+        }
+        // Nothing else comes of the first.
+        self.write_signal(me, first, fault, Delivery::Ignored)?;
+        self.deliver(me, task, instead, false, true, false)
     }
 
     fn write_signal(

@@ -113,6 +113,66 @@ pub enum Frame {
         /// Its new size in bytes.
         size: u64,
     },
+    /// The event before changed what parts of a task's memory show, or whether they can be written. What is written there
+    /// by the same event comes afterwards, except where the event is the task's own.
+    Remap {
+        /// The task whose memory it is.
+        tid: i32,
+        /// The parts.
+        pieces: Vec<Piece>,
+    },
+    /// The event before wrote to a part of a shared object that may be mapped nowhere.
+    Fill {
+        /// Which object.
+        object: u32,
+        /// Where in it.
+        offset: u64,
+        /// What is there now.
+        #[serde(with = "serde_bytes")]
+        data: Vec<u8>,
+    },
+}
+
+/// A range of memory that shows something else than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Its first address.
+    pub start: u64,
+    /// Its length.
+    pub len: u64,
+    /// `PROT_*` bits.
+    pub prot: i32,
+    /// What it shows now.
+    pub shows: Shows,
+}
+
+/// What a range of memory shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shows {
+    /// What it showed before; only its protection is another.
+    Same,
+    /// What it shows when nobody has written to it.
+    Fresh,
+    /// Nothing: it is not mapped.
+    Nothing,
+    /// Nothing: it is behind the end of the file that is mapped.
+    Past,
+    /// Zeros of its own.
+    Zeros,
+    /// The kept copy of a file, from this offset on.
+    File {
+        /// Which.
+        file: FileId,
+        /// The offset.
+        offset: u64,
+    },
+    /// A shared object (see [`Effect::Share`]), from this offset on.
+    Object {
+        /// Which.
+        object: u32,
+        /// The offset.
+        offset: u64,
+    },
 }
 
 /// A task that was made: clone(2).

@@ -40,14 +40,15 @@ mod pack;
 mod place;
 mod reader;
 mod segment;
+mod stack;
 mod stdin;
 mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
 pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
 pub use event::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, SignalEvent, Start,
-    StartClocks, StartFd,
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Piece, Shows,
+    SignalEvent, Start, StartClocks, StartFd,
 };
 pub use family::Family;
 pub use files::Files;
@@ -62,6 +63,7 @@ pub use kernel::{
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
+pub use stack::stack_limit;
 pub use reader::Recording;
 pub use writer::Writer;
 

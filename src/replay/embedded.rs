@@ -246,7 +246,11 @@ impl Replayer {
 fn comes_along(frame: &Frame) -> bool {
     matches!(
         frame,
-        Frame::Tsc { .. } | Frame::Poke { .. } | Frame::Resize { .. }
+        Frame::Tsc { .. }
+            | Frame::Poke { .. }
+            | Frame::Resize { .. }
+            | Frame::Remap { .. }
+            | Frame::Fill { .. }
     )
 }
 

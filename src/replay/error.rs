@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// More shared objects than are believed.
     #[error(
-        "the recording has more than {most} pieces of shared memory at once at event {event}: it is not followed further"
+        "the recording has more than {most} pieces of shared memory at once at event {event}, and each takes an open file: `ulimit -Hn` says how many there may be"
     )]
     TooMuchShared {
         /// At which event.

@@ -10,7 +10,8 @@ use super::{Error, Result};
 use crate::image::kept_file_flags;
 use crate::recording::{CallEvent, Effect, Recording};
 use crate::syscall::{self, Replay};
-use crate::tracee::{Remote, Stop, agent};
+use crate::tracee::moving::Move;
+use crate::tracee::{Remote, Stop, agent, files};
 use std::os::unix::ffi::OsStrExt;
 
 const ARCH_SET_GS: u64 = 0x1001;
@@ -80,6 +81,7 @@ impl World {
             }
             "rt_sigaction" | "rt_sigprocmask" | "sigaltstack" | "set_tid_address"
             | "set_robust_list" | "prctl" => self.note(tid, call.name, event),
+            "setrlimit" | "prlimit64" => self.limit_stack(tid, event),
             "fork" | "vfork" | "clone" | "clone3" => Ok(()),
             name if call.replay == Replay::Run => Err(self.diverged(
                 format!("{name} to return {ret:#x}"),
@@ -117,6 +119,28 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A stack may become larger, or not any more.
+    fn limit_stack(&mut self, tid: i32, event: &CallEvent) -> Result<()> {
+        let Some((pid, size)) = event.stack_limit() else {
+            return Ok(());
+        };
+        let pid = match pid {
+            0 => self.task(tid)?.pid,
+            pid => pid,
+        };
+        let Some(space) = self.tasks.values().find(|task| task.pid == pid) else {
+            return Ok(());
+        };
+        let space = space.space;
+        // A child that has its parent's memory until it executes a program is about to set limits for that.
+        let mut all = self.tasks.values();
+        if all.any(|task| task.space == space && task.pid != pid) {
+            return Ok(());
+        }
+        let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
+        Ok(space.task.set_stack_limit(size)?)
     }
 
     /// rt_sigreturn: the kernel takes the frame from the stack, and with it all registers.
@@ -158,6 +182,10 @@ impl World {
 
     /// Has the space's process make the very call that the task makes.
     fn repeat(&mut self, tid: i32, name: &str, event: &CallEvent, ret: i64) -> Result<()> {
+        // What could not be had is the end of the heap as it is.
+        if name == "brk" && ret as u64 != event.args[0] {
+            return Ok(());
+        }
         let space = self.space_mut(tid)?;
         if name == "munmap" {
             space.advice.forget(event.args[0], event.args[1]);
@@ -186,17 +214,24 @@ impl World {
 
     /// Drops shared objects that nobody maps any more, before there are more than we may have files.
     fn drop_objects(&mut self) -> Result<()> {
-        const MANY: usize = 256;
-        if self.objects.len() < MANY {
+        /// Files that are for other things.
+        const SPARE: u64 = 256;
+        /// Looking for them takes time: only after so many more.
+        const FEW: usize = 256;
+        if self.objects.len() < self.objects_looked_for {
             return Ok(());
         }
         let sharing = self.spaces.values().filter(|space| space.shares);
         self.objects
             .forget_unmapped(sharing.map(|space| space.task.tid()))?;
-        if self.objects.len() >= MANY {
+        self.objects_looked_for = (self.objects.len() * 2).max(FEW);
+        let most = files::most_open().saturating_sub(SPARE);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.objects_looked_for = self.objects_looked_for.min(most.max(1));
+        if self.objects.len() >= most {
             return Err(Error::TooMuchShared {
                 event: self.number,
-                most: MANY,
+                most,
             });
         }
         Ok(())
@@ -335,15 +370,17 @@ fn attach(
 
 /// mremap to the recorded place.
 fn remap(remote: &mut Remote<'_>, args: [u64; 6], ret: i64) -> Result<i64> {
-    let [old, old_len, new_len, flags, ..] = args;
-    let kept = flags & libc::MREMAP_DONTUNMAP as u64;
-    let moved = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64 | kept;
-    let args = if ret as u64 == old {
-        [old, old_len, new_len, 0, 0, 0]
-    } else {
-        [old, old_len, new_len, moved, ret as u64, 0]
+    let [from, len, new_len, flags, ..] = args;
+    let to = ret as u64;
+    let stays = flags & libc::MREMAP_DONTUNMAP as u64 != 0;
+    let moved = Move {
+        from,
+        len,
+        new_len,
+        to,
+        stays,
     };
-    Ok(remote.call(libc::SYS_mremap, args)?)
+    Ok(moved.make(remote)?)
 }
 
 /// Only the advice that changes contents counts; the rest would take pages from copies of the process

@@ -28,6 +28,15 @@ impl World {
                 self.changes += 1;
                 self.objects.resize(*object, *size)?;
             }
+            Frame::Remap { tid, pieces } => self.remap(*tid, pieces)?,
+            Frame::Fill {
+                object,
+                offset,
+                data,
+            } => {
+                self.changes += 1;
+                self.objects.fill(*object, *offset, data)?;
+            }
             Frame::Start(_) => return Err(self.senseless("it begins anew")),
             Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } => {}
         }

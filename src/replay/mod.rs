@@ -11,6 +11,7 @@ mod error;
 mod execute;
 mod frames;
 mod objects;
+mod pieces;
 mod process;
 mod signal_state;
 mod space;

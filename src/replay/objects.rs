@@ -111,6 +111,22 @@ impl Objects {
         }
     }
 
+    /// Writes to an object, which may have been forgotten, and is not made larger.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn fill(&self, number: u32, offset: u64, data: &[u8]) -> tracee::Result<()> {
+        let Some(object) = self.0.get(&number) else {
+            return Ok(());
+        };
+        let write = || {
+            let room = object.file.metadata()?.len().saturating_sub(offset);
+            let len = data.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+            object.file.write_all_at(&data[..len], offset)
+        };
+        write().map_err(failed("write to shared memory"))
+    }
+
     /// Maps an object, where there is nothing yet or what is there may go.
     ///
     /// # Errors

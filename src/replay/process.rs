@@ -129,6 +129,10 @@ pub struct Process {
 pub struct SharedMemory(Rc<RefCell<Objects>>);
 
 impl SharedMemory {
+    pub(super) fn objects(&self) -> std::cell::Ref<'_, Objects> {
+        self.0.borrow()
+    }
+
     /// Gives a copy of a process, between calls, copies of these.
     pub(super) fn of_copy(objects: &Objects, copy: &mut Stopped) -> Result<SharedMemory> {
         let copies = objects.detach(copy)?;

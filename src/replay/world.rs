@@ -28,6 +28,8 @@ pub struct World {
     pub(super) actions: BTreeMap<u32, Actions>,
     pub(super) family: Family,
     pub(super) objects: Objects,
+    /// When there are so many objects, those are looked for that nobody maps any more.
+    pub(super) objects_looked_for: usize,
     /// The vector registers that a program, and every signal handler, begins with.
     pub(super) fresh: Arc<Vec<u8>>,
     /// The number that the next space or set of actions gets.
@@ -48,6 +50,7 @@ impl World {
             actions: BTreeMap::new(),
             family: Family::at_start(recording.start()),
             objects: Objects::default(),
+            objects_looked_for: 0,
             fresh: Arc::default(),
             next: 0,
             changes: 0,
@@ -80,6 +83,7 @@ impl World {
             actions: self.actions.clone(),
             family: self.family.clone(),
             objects,
+            objects_looked_for: self.objects_looked_for,
             fresh: Arc::clone(&self.fresh),
             next: self.next,
             changes: self.changes,

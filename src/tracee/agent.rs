@@ -34,7 +34,14 @@ pub const CODE: [u8; 3] = [0x0f, 0x05, 0xcc];
 /// `syscall`.
 pub const SYSCALL_CODE: [u8; 2] = [0x0f, 0x05];
 
+/// Where calls through the vsyscall page are made instead: they could neither be made again there, nor have an exit.
+pub const VSYSCALL: u64 = START + VSYSCALL_OFFSET as u64;
+
+/// `syscall; ret`.
+pub const VSYSCALL_CODE: [u8; 3] = [0x0f, 0x05, 0xc3];
+
 const CODE_OFFSET: usize = 0x200;
+const VSYSCALL_OFFSET: usize = 0x240;
 
 /// Whether a range touches the agent.
 pub fn overlaps(start: u64, end: u64) -> bool {
@@ -95,5 +102,6 @@ pub fn elf() -> Vec<u8> {
     segment(1, PT_LOAD, R | W, SCRATCH, 0, SCRATCH_LEN);
     segment(2, PT_GNU_STACK, R | W, 0, 0, 0);
     put(CODE_OFFSET, &CODE);
+    put(VSYSCALL_OFFSET, &VSYSCALL_CODE);
     elf
 }

@@ -18,6 +18,13 @@ pub const NATIVE: u16 = 0;
 /// The same, of a call of another ABI (`int 0x80`).
 pub const FOREIGN: u16 = 1;
 
+/// The same, of a call through the vsyscall page, which lies where no program can have code.
+pub const LEGACY: u16 = 2;
+
+/// The offset of the upper half of `instruction_pointer`, and what it is of addresses that are the kernel's.
+const IP_UPPER: u32 = 12;
+const KERNEL: u32 = 0xffff_ffff;
+
 const fn stmt(code: u32, k: u32) -> sock_filter {
     sock_filter {
         code: code as u16,
@@ -40,11 +47,14 @@ const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const EQ: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const RET: u32 = libc::BPF_RET | libc::BPF_K;
 
-static PROGRAM: [sock_filter; 4] = [
+static PROGRAM: [sock_filter; 7] = [
     stmt(LOAD, ARCH),
     jump(EQ, AUDIT_ARCH_X86_64, 1, 0),
     stmt(RET, libc::SECCOMP_RET_TRACE | FOREIGN as u32),
+    stmt(LOAD, IP_UPPER),
+    jump(EQ, KERNEL, 1, 0),
     stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32),
+    stmt(RET, libc::SECCOMP_RET_TRACE | LEGACY as u32),
 ];
 
 /// Puts the filter into force for the calling thread. Only makes system calls, so that a

@@ -2,6 +2,7 @@
 
 use super::{Error, Result};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct Map {
     pub shared: bool,
     /// Offset in the file, in bytes.
     pub offset: u64,
+    /// The device that the file is on, as stat(2) has it on most file systems.
+    pub dev: u64,
     /// The file's inode; 0 where there is no file.
     pub inode: u64,
     /// The file's path, or a name in brackets; empty where there is none.
@@ -29,6 +32,20 @@ impl Map {
     /// Whether an address lies in it.
     pub fn holds(&self, addr: u64) -> bool {
         (self.start..self.end).contains(&addr)
+    }
+
+    /// The part of this range of its file that it shows: where that begins, and its length; `None` where that is nothing.
+    pub fn part(&self, of_file: &Range<u64>) -> Option<(u64, u64)> {
+        let from = of_file.start.max(self.offset);
+        let to = of_file.end.min(self.offset + (self.end - self.start));
+        let len = to.checked_sub(from).filter(|&len| len > 0)?;
+        Some((self.start + (from - self.offset), len))
+    }
+
+    /// The part of this range of addresses that lies in it.
+    pub fn overlap(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let part = self.start.max(range.start)..self.end.min(range.end);
+        Some(part).filter(|part| !part.is_empty())
     }
 
     /// Where this mapping shows what `other`, one of another process, shows at `addr`, if it shows that.
@@ -76,7 +93,8 @@ fn parse_map(line: &[u8]) -> Option<Map> {
     let (start, end) = (hex(start)?, hex(end)?);
     let perms = word()?.as_bytes();
     let offset = hex(word()?)?;
-    word()?;
+    let (major, minor) = word()?.split_once(':')?;
+    let dev = libc::makedev(hex(major)? as u32, hex(minor)? as u32);
     let inode = word()?.parse().ok()?;
     let bits = [libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC];
     let prot = bits
@@ -90,6 +108,7 @@ fn parse_map(line: &[u8]) -> Option<Map> {
         prot,
         shared: perms.get(3) == Some(&b's'),
         offset,
+        dev,
         inode,
         name: rest.trim_ascii_start().to_vec(),
     })

@@ -135,7 +135,10 @@ impl Stopped {
         let tid = self.tid_for_resume();
         sys::resume(request, tid, 0)?;
         // `Running` would own the task a second time: keep it from ending it.
-        let waited = Running::adopt(tid).wait()?;
+        let mut waited = Running::adopt(tid).wait()?;
+        if let Waited::Stopped(task, Stop::Exit) = waited {
+            waited = task.resume()?.wait()?;
+        }
         match waited {
             Waited::Stopped(task, stop) => {
                 std::mem::forget(task);

@@ -1,7 +1,7 @@
 //! Starting a program under trace.
 
 use super::task::{Running, Stop, Stopped};
-use super::{Error, Result, agent, filter, pin, sys};
+use super::{Error, Result, agent, files, filter, pin, sys};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::ffi::CString;
 use std::fs::File;
@@ -176,6 +176,7 @@ fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<S
 
 fn launch(child: &Child) -> Result<Stopped> {
     pin::this_thread()?;
+    let files = files::for_programs();
     let (gate, opener) = io::pipe().map_err(|e| Error::os("make a pipe", 0, e))?;
     let argv = pointers(&child.argv);
     let env = pointers(&child.env);
@@ -192,6 +193,7 @@ fn launch(child: &Child) -> Result<Stopped> {
             &argv,
             &env,
             &mask,
+            files.as_ref(),
             gate.as_raw_fd(),
             opener.as_raw_fd(),
         );
@@ -254,6 +256,7 @@ fn run_child(
     argv: &[*const libc::c_char],
     env: &[*const libc::c_char],
     mask: &SigSet,
+    files: Option<&libc::rlimit>,
     gate: RawFd,
     opener: RawFd,
 ) -> ! {
@@ -262,6 +265,9 @@ fn run_child(
     unsafe {
         default_signals(mask, child.detached);
         libc::close(opener);
+        if let Some(files) = files {
+            libc::setrlimit(libc::RLIMIT_NOFILE, files);
+        }
         let mut byte = 0u8;
         // The tracer opens the gate; if it died, the pipe ends and so do we.
         if libc::read(gate, (&raw mut byte).cast(), 1) != 1 {
@@ -295,6 +301,9 @@ fn run_child(
                 u32::MAX,
                 libc::CLOSE_RANGE_CLOEXEC,
             );
+        }
+        if child.filtered && child.detached {
+            lift_limits();
         }
         if child.filtered
             && (libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0) != 0
@@ -343,6 +352,23 @@ unsafe fn default_signals(mask: &SigSet, all: bool) {
         }
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::sigprocmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut());
+    }
+}
+
+/// What was recorded had the memory that it had, whatever rrapper itself was given.
+///
+/// # Safety
+/// Only between fork and exec.
+unsafe fn lift_limits() {
+    for resource in [libc::RLIMIT_AS, libc::RLIMIT_DATA] {
+        // SAFETY: getrlimit(2) and setrlimit(2) with a structure that lives for both.
+        unsafe {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(resource, &raw mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(resource, &raw const limit);
+            }
+        }
     }
 }
 

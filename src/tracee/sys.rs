@@ -77,6 +77,11 @@ pub fn seize(tid: i32) -> Result<()> {
     request("trace it", libc::PTRACE_SEIZE, tid, 0, options)
 }
 
+pub fn set_options(tid: i32, options: i32) -> Result<()> {
+    let options = options as usize as *mut c_void;
+    request("trace it", libc::PTRACE_SETOPTIONS, tid, 0, options)
+}
+
 pub fn resume(request_nr: libc::c_uint, tid: i32, signal: i32) -> Result<()> {
     request(
         "resume it",
@@ -257,15 +262,34 @@ pub fn tgkill(pid: i32, tid: i32, signal: i32) {
 }
 
 /// prlimit(2): what a process may use of a resource from here on.
-pub fn set_limit(tid: i32, resource: u32, soft: u64, hard: u64) -> std::io::Result<()> {
+pub fn limit(tid: i32, resource: u32) -> std::io::Result<libc::rlimit> {
     let mut old = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: `old` lives for the call, which only writes there.
-    if unsafe { libc::prlimit(tid, resource, std::ptr::null(), &raw mut old) } != 0 {
-        return Err(std::io::Error::last_os_error());
+    match unsafe { libc::prlimit(tid, resource, std::ptr::null(), &raw mut old) } {
+        0 => Ok(old),
+        _ => Err(std::io::Error::last_os_error()),
     }
+}
+
+/// Sets the soft limit, to at most the hard one.
+pub fn set_soft_limit(tid: i32, resource: u32, soft: u64) -> std::io::Result<()> {
+    let hard = limit(tid, resource)?.rlim_max;
+    let new = libc::rlimit {
+        rlim_cur: soft.min(hard),
+        rlim_max: hard,
+    };
+    // SAFETY: `new` lives for the call, which only reads it.
+    match unsafe { libc::prlimit(tid, resource, &raw const new, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+pub fn set_limit(tid: i32, resource: u32, soft: u64, hard: u64) -> std::io::Result<()> {
+    let old = limit(tid, resource)?;
     // Raising what is there would need privileges.
     let hard = hard.min(old.rlim_max);
     let new = libc::rlimit {

@@ -29,6 +29,7 @@ pub(crate) fn end(tid: i32) {
         Ok(_) => {}
         Err(_) => return,
     }
+    // A task that stands as it is about to end goes on by that, too.
     sys::kill(tid, libc::SIGKILL);
     for thread in super::proc::threads_to_reap(tid) {
         reap(thread);
@@ -41,6 +42,10 @@ fn reap(tid: i32) {
     while let Ok(status) = sys::wait(tid) {
         if has_ended(status) {
             break;
+        }
+        if is_ending(status) {
+            // If it has been let go meanwhile, it reports its end.
+            let _ = sys::resume(libc::PTRACE_CONT, tid, 0);
         }
     }
 }
@@ -108,6 +113,8 @@ pub enum Stop {
     Attached,
     /// Another ptrace event.
     Other(i32),
+    /// It is about to end, and still has its memory (`PTRACE_EVENT_EXIT`): see [`Stopped::announce_end`].
+    Exit,
 }
 
 /// A task that stands still.
@@ -291,7 +298,13 @@ impl Running {
         let stop = match status >> 16 {
             0 if signal == sys::SYSCALL_STOP => Stop::Syscall,
             0 => Stop::Signal(signal),
-            libc::PTRACE_EVENT_SECCOMP => Stop::Entry,
+            libc::PTRACE_EVENT_SECCOMP => {
+                if sys::event_message(tid)? == u64::from(super::filter::LEGACY) {
+                    return super::vsyscall::leave(task);
+                }
+                Stop::Entry
+            }
+            libc::PTRACE_EVENT_EXIT => Stop::Exit,
             libc::PTRACE_EVENT_EXEC => Stop::Exec,
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 Stop::Clone(sys::event_message(tid)? as i32)
@@ -302,6 +315,11 @@ impl Running {
         };
         Ok(Waited::Stopped(task, stop))
     }
+}
+
+/// Whether a status of [`super::wait_any`] says that the task is about to end: [`Stop::Exit`].
+pub(crate) fn is_ending(status: i32) -> bool {
+    libc::WIFSTOPPED(status) && status >> 16 == libc::PTRACE_EVENT_EXIT
 }
 
 /// Whether a status of [`super::wait_any`] says that a new program has been executed.
@@ -480,6 +498,35 @@ impl Stopped {
     /// The same, with the code of tgkill(2), to a thread of the process `pid`.
     pub fn send_to(&self, pid: i32, signal: i32) {
         sys::tgkill(pid, self.owned.tid, signal);
+    }
+
+    /// Has it, and all tasks that it will make, stop as they are about to end: [`Stop::Exit`].
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub(crate) fn announce_end(&mut self) -> Result<()> {
+        sys::set_options(self.owned.tid, sys::OPTIONS | libc::PTRACE_O_TRACEEXIT)
+    }
+
+    /// How large its process's stack may become, in bytes (`RLIMIT_STACK`).
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn stack_limit(&self) -> Result<u64> {
+        let tid = self.owned.tid;
+        let limit = sys::limit(tid, libc::RLIMIT_STACK);
+        let limit = limit.map_err(|e| Error::os("read the limit of its stack", tid, e))?;
+        Ok(limit.rlim_cur)
+    }
+
+    /// Sets how large its process's stack may become, as far as it may be set.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_stack_limit(&mut self, size: u64) -> Result<()> {
+        let tid = self.owned.tid;
+        let set = sys::set_soft_limit(tid, libc::RLIMIT_STACK, size);
+        set.map_err(|e| Error::os("limit its stack", tid, e))
     }
 
     /// Lowers what its process may use of a resource (`RLIMIT_…`); what is lower already stays.

@@ -419,7 +419,7 @@ impl<'a> Engine<'a> {
             }
             Stop::Signal(signal) => engine.on_signal(me, task, signal),
             Stop::Group(_) => Ok(Then::Listen(task)),
-            Stop::Attached | Stop::Other(_) => Ok(Then::on(me, task)),
+            Stop::Attached | Stop::Exit | Stop::Other(_) => Ok(Then::on(me, task)),
         })
     }
 

@@ -1,0 +1,147 @@
+//! Calls on memory that fail when they have begun: what they have done up to there stays done.
+
+use super::{Recorder, Result};
+use crate::recording::{CallEvent, Piece, Shows};
+use crate::tracee::{agent, proc};
+use std::ops::Range;
+
+const PAGE: u64 = 0x1000;
+
+impl Recorder {
+    /// What a call that has failed left behind in the memory of the task that made it.
+    pub(super) fn left_by_failure(&self, tid: i32, event: &CallEvent) -> Result<Vec<Piece>> {
+        let [addr, len, new_len, flags, to, _] = event.args;
+        let ranges = match i64::from(event.nr) {
+            libc::SYS_mprotect | libc::SYS_pkey_mprotect => {
+                return protections(tid, &pages(addr, len));
+            }
+            libc::SYS_madvise if drops(event.args[2] as i32) => {
+                return dropped(tid, &pages(addr, len));
+            }
+            libc::SYS_munmap => vec![pages(addr, len)],
+            libc::SYS_mmap if flags as i32 & libc::MAP_FIXED != 0 => vec![pages(addr, len)],
+            libc::SYS_mremap => {
+                let mut ranges = vec![pages(addr, len)];
+                if flags as i32 & libc::MREMAP_FIXED != 0 {
+                    ranges.push(pages(to, new_len));
+                }
+                ranges
+            }
+            _ => return Ok(Vec::new()),
+        };
+        holes(tid, &ranges)
+    }
+}
+
+/// Whether this advice takes pages away at once.
+pub(super) fn drops(advice: i32) -> bool {
+    matches!(advice, libc::MADV_DONTNEED | libc::MADV_DONTNEED_LOCKED)
+}
+
+/// The whole pages of a range; none where it begins within one, or is impossible: nothing was done then.
+pub(super) fn pages(addr: u64, len: u64) -> Range<u64> {
+    let end = len
+        .checked_next_multiple_of(PAGE)
+        .and_then(|len| addr.checked_add(len));
+    match end {
+        Some(end) if addr % PAGE == 0 => addr..end,
+        _ => addr..addr,
+    }
+}
+
+fn piece(range: &Range<u64>, prot: i32, shows: Shows) -> Piece {
+    Piece {
+        start: range.start,
+        len: range.end - range.start,
+        prot,
+        shows,
+    }
+}
+
+/// The protections in a range.
+fn protections(tid: i32, range: &Range<u64>) -> Result<Vec<Piece>> {
+    if range.is_empty() {
+        return Ok(Vec::new());
+    }
+    let maps = proc::maps(tid)?;
+    let parts = maps.iter().filter(|map| !is_ours(map)).filter_map(|map| {
+        let part = map.overlap(range)?;
+        Some(piece(&part, map.prot, Shows::Same))
+    });
+    Ok(parts.collect())
+}
+
+/// The parts of a range that are not in memory: those that were, have been dropped.
+fn dropped(tid: i32, range: &Range<u64>) -> Result<Vec<Piece>> {
+    if range.is_empty() {
+        return Ok(Vec::new());
+    }
+    let page_map = proc::PageMap::open(tid)?;
+    let mut gone = Vec::new();
+    for map in proc::maps(tid)?.iter().filter(|map| !is_ours(map)) {
+        let Some(part) = map.overlap(range) else {
+            continue;
+        };
+        let mut from = part.start;
+        let there = page_map.present(part.start, part.end)?;
+        for page in there.into_iter().chain([part.end]) {
+            if from < page {
+                gone.push(piece(&(from..page), map.prot, Shows::Fresh));
+            }
+            from = page + PAGE;
+        }
+    }
+    Ok(gone)
+}
+
+/// The parts of ranges where nothing is mapped.
+fn holes(tid: i32, ranges: &[Range<u64>]) -> Result<Vec<Piece>> {
+    let mut found = Vec::new();
+    if ranges.iter().all(Range::is_empty) {
+        return Ok(found);
+    }
+    let maps = proc::maps(tid)?;
+    for range in ranges {
+        let mut from = range.start;
+        let mapped = maps.iter().filter_map(|map| map.overlap(range));
+        for part in mapped.chain([range.end..range.end]) {
+            if from < part.start {
+                found.push(piece(&(from..part.start), 0, Shows::Nothing));
+            }
+            from = part.end;
+        }
+    }
+    Ok(found)
+}
+
+fn is_ours(map: &proc::Map) -> bool {
+    agent::overlaps(map.start, map.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_ranges_of_pages_have_been_touched() {
+        assert_eq!(pages(0x1000, 1), 0x1000..0x2000);
+        assert_eq!(pages(0x1000, 0x1001), 0x1000..0x3000);
+        assert!(pages(0x1001, 0x1000).is_empty());
+        assert!(pages(0x1000, u64::MAX).is_empty());
+        assert!(pages(0xffff_ffff_ffff_f000, 0x2000).is_empty());
+    }
+
+    #[test]
+    fn holes_are_what_nobody_maps() {
+        let me = std::process::id() as i32;
+        let maps = proc::maps(me).unwrap();
+        let first = &maps[0];
+        let range = 0x1000..first.start + PAGE;
+        let found = holes(me, std::slice::from_ref(&range)).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].start, found[0].len),
+            (0x1000, first.start - 0x1000)
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! Limits that programs set to their stacks.
+
+use super::{CallEvent, ChunkMemory};
+use crate::syscall::Memory;
+
+/// How large the stack of a process may become, where a call has set that: the process (0 for the task's own), and the
+/// size. `memory` is what went into the call.
+pub fn stack_limit(nr: u32, args: &[u64; 6], memory: &dyn Memory) -> Option<(i32, u64)> {
+    let (pid, resource, at) = match i64::from(nr) {
+        libc::SYS_setrlimit => (0, args[0], args[1]),
+        libc::SYS_prlimit64 => (args[0] as i32, args[1], args[2]),
+        _ => return None,
+    };
+    let mut word = [0; 8];
+    let is_set = resource as u32 == libc::RLIMIT_STACK && at != 0;
+    (is_set && memory.read(at, &mut word) == word.len()).then(|| (pid, u64::from_le_bytes(word)))
+}
+
+impl CallEvent {
+    /// The same of a recorded call, if it did not fail.
+    pub fn stack_limit(&self) -> Option<(i32, u64)> {
+        let set = stack_limit(self.nr, &self.args, &ChunkMemory(&self.ins));
+        set.filter(|_| self.ret == Some(0))
+    }
+}

@@ -1,0 +1,129 @@
+//! Ranges of memory that show something else than before: see [`Piece`].
+
+use super::objects::Objects;
+use super::process::SharedMemory;
+use super::world::World;
+use super::{Error, Result};
+use crate::image::kept_file_flags;
+use crate::recording::{Piece, Recording, Shows};
+use crate::tracee::{self, Remote, Stopped, agent};
+use std::os::unix::ffi::OsStrExt;
+
+impl World {
+    /// Has a task's memory show what these pieces say.
+    pub(super) fn remap(&mut self, tid: i32, pieces: &[Piece]) -> Result<()> {
+        if pieces.iter().any(is_ours) {
+            return Err(self.senseless(format!("task {tid} has memory of rrapper's own changed")));
+        }
+        let space = self.task(tid)?.space;
+        let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
+        self.changes += 1;
+        space.changes += 1;
+        let is_object = |piece: &Piece| matches!(piece.shows, Shows::Object { .. });
+        space.shares |= pieces.iter().any(is_object);
+        let mut remote = space.remote()?;
+        show(&mut remote, pieces, &self.recording, &self.objects)?;
+        Ok(remote.finish()?)
+    }
+}
+
+impl SharedMemory {
+    /// Has a process show what these pieces say. It stands at a call's entry if `at_entry`, else between calls.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn remap(
+        &self,
+        task: &mut Stopped,
+        at_entry: bool,
+        pieces: &[Piece],
+        recording: &Recording,
+    ) -> tracee::Result<()> {
+        let pieces: Vec<Piece> = pieces.iter().filter(|p| !is_ours(p)).copied().collect();
+        let mut remote = match at_entry {
+            true => task.remote_at_entry()?,
+            false => task.remote_at_boundary()?,
+        };
+        show(&mut remote, &pieces, recording, &self.objects())?;
+        remote.finish()
+    }
+}
+
+fn is_ours(piece: &Piece) -> bool {
+    agent::is_touched(piece.start, piece.len)
+}
+
+fn show(
+    remote: &mut Remote<'_>,
+    pieces: &[Piece],
+    recording: &Recording,
+    objects: &Objects,
+) -> tracee::Result<()> {
+    // Behind the end of an empty file, everything is.
+    let mut empty = None;
+    for piece in pieces {
+        let Piece { start, len, .. } = *piece;
+        let prot = piece.prot as u64;
+        match piece.shows {
+            Shows::Same => {
+                remote.call(libc::SYS_mprotect, [start, len, prot, 0, 0, 0])?;
+            }
+            Shows::Fresh => {
+                let advice = libc::MADV_DONTNEED as u64;
+                remote.call(libc::SYS_madvise, [start, len, advice, 0, 0, 0])?;
+            }
+            Shows::Nothing => {
+                remote.call(libc::SYS_munmap, [start, len, 0, 0, 0, 0])?;
+            }
+            Shows::Zeros => map(remote, piece, None)?,
+            Shows::Past => {
+                let fd = match empty {
+                    Some(fd) => fd,
+                    None => {
+                        remote.reset_scratch();
+                        let name = remote.put_str(b"rrapper-past")?;
+                        let args = [name, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0];
+                        let what = "make an empty file in it";
+                        *empty.insert(remote.must(what, libc::SYS_memfd_create, args)?)
+                    }
+                };
+                map(remote, piece, Some((fd, 0)))?;
+            }
+            Shows::File { file, offset } => {
+                let tid = remote.memory().tid();
+                let path = recording.kept_file(file);
+                let path =
+                    path.map_err(|e| tracee::Error::os("find a file that it maps", tid, e))?;
+                remote.reset_scratch();
+                let name = remote.put_str(path.as_os_str().as_bytes())?;
+                let how = kept_file_flags(&path) as u64;
+                let args = [libc::AT_FDCWD as u64, name, how, 0, 0, 0];
+                let what = format!("open {}", path.display());
+                let fd = remote.must(&what, libc::SYS_openat, args)?;
+                map(remote, piece, Some((fd, offset)))?;
+                remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+            }
+            // A copy has only those that it has mapped.
+            Shows::Object { object, offset } => {
+                objects.map(remote, object, start, len, prot, offset)?;
+            }
+        }
+    }
+    if let Some(fd) = empty {
+        remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+    }
+    Ok(())
+}
+
+/// Maps memory of the process's own there: of a file, at an offset, or zeros.
+fn map(remote: &mut Remote<'_>, piece: &Piece, file: Option<(u64, u64)>) -> tracee::Result<()> {
+    let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+    if file.is_none() {
+        flags |= libc::MAP_ANONYMOUS;
+    }
+    let (fd, offset) = file.unwrap_or((u64::MAX, 0));
+    let prot = piece.prot as u64;
+    let args = [piece.start, piece.len, prot, flags as u64, fd, offset];
+    let what = format!("map {} bytes at {:#x}", piece.len, piece.start);
+    remote.must(&what, libc::SYS_mmap, args).map(|_| ())
+}
