@@ -120,7 +120,8 @@ impl Recorded {
             }
             EventKind::Signal(signal) => Kind::Signal(Due {
                 signal: signal.signal,
-                info: signal.info.try_into().ok().map(SigInfo),
+                info: signal.info.as_slice().try_into().ok().map(SigInfo),
+                recorded: Some(Box::new(signal)),
             }),
             EventKind::Call(_) if self.early.remove(&number) => Kind::Run,
             EventKind::Call(call) => Kind::Call(Box::new(self.step(number, tid, call))),
