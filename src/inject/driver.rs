@@ -303,9 +303,7 @@ impl<'a> Driver<'a> {
         let mut next = match place {
             Place::Entry => self.on_entry(task)?,
             Place::Between => {
-                self.collect_signals()?;
-                self.let_in(&mut task)?;
-                self.send_due(&task);
+                self.meet_signals(&mut task)?;
                 match self.is_past_end()? {
                     true => self.at_end(task),
                     false => self.begin_between(task)?,
@@ -602,17 +600,23 @@ impl<'a> Driver<'a> {
     /// A call in which the process of the trace ended: it sent itself a SIGKILL, or somebody else did.
     pub(super) fn never_returns(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
         self.log.call(seen, None);
-        if !self.resting.is_empty() {
-            // The others go on until they are told to end.
-            self.advance();
+        self.advance();
+        if !self.resting.is_empty() || self.script.tells_ends() {
+            // The others go on until they are told to end, and so is this one.
             self.me.over = true;
             self.rest(task, Place::Entry, None);
             return self.turn();
         }
-        let exit = self.recording.exit().unwrap_or(Exit::Signal {
+        let killed = Exit::Signal {
             signal: libc::SIGKILL,
             core: false,
-        });
+        };
+        let recorded = || {
+            let mut processes = self.recording.processes().ok()?.into_iter();
+            processes.find(|life| life.pid == self.pid)?.exit
+        };
+        let told = self.script.end_of(self.me.tid);
+        let exit = told.or_else(recorded).unwrap_or(killed);
         Ok(match exit {
             Exit::Code(_) => Next::End(Status::Exited, Some(exit), None),
             Exit::Signal { .. } => Next::End(Status::Signaled, Some(exit), None),

@@ -2,6 +2,7 @@
 
 use super::another_run::{self, AnotherRun};
 use super::answer::{self, Answered};
+use super::delivery::wait_mask;
 use super::driver::{Driver, Next};
 use super::hook::{Decision, Finally, HookCall, OnDivergence};
 use super::live::TimeTold;
@@ -145,9 +146,7 @@ impl Driver<'_> {
                 Ok(Next::Again(task, Box::new(seen)))
             }
             // Who exits is not kept from it.
-            OnDivergence::Answer(_) if matches!(seen.call.name, "exit" | "exit_group") => {
-                self.leave(task, &seen)
-            }
+            OnDivergence::Answer(_) if is_exit(&seen) => self.leave(task, &seen),
             OnDivergence::Answer(ret) => {
                 self.log.call(&seen, Some(ret));
                 self.answer_now(task, regs, ret)
@@ -222,15 +221,16 @@ impl Driver<'_> {
                     Replay::Refuse(_) => true,
                     Replay::Emulate | Replay::Unsupported => false,
                 };
+                let never = |step: &Step| step.answer == Answer::Never;
+                if expected && !is_exit(&seen) && self.me.step.as_ref().is_some_and(never) {
+                    return self.never_returns(task, &seen);
+                }
                 if !expected || real {
                     return self.run_natively(task, regs, seen, expected);
                 }
                 let Some(step) = &mut self.me.step else {
                     return self.run_natively(task, regs, seen, expected);
                 };
-                if step.answer == Answer::Never {
-                    return self.never_returns(task, &seen);
-                }
                 let answered = answer::from_step(step, &mut seen, limit)?;
                 seen.opened = opened(step);
                 self.told = TimeTold::by(&seen)
@@ -243,7 +243,6 @@ impl Driver<'_> {
         let ret = self.settle(&mut seen)?;
         if expected && answered.done && !self.is_left(&mut seen, before, (answered.ret, ret))? {
             self.advance();
-            self.collect_signals()?;
         }
         if let Some(reason) = seen.stop.take() {
             return Ok(self.stopped(&seen, reason));
@@ -256,14 +255,14 @@ impl Driver<'_> {
         self.limit_stack(&mut task, &seen, ret)?;
         regs.answer(ret);
         task.set_regs(&regs)?;
-        if (-516..=-512).contains(&ret) {
-            self.interrupt(&mut task, regs, seen.nr(), ret)?;
+        let again = (-516..=-512).contains(&ret);
+        // epoll_pwait is not made again, but waits under a mask of its own, too.
+        let interrupted = again || ret == -i64::from(libc::EINTR);
+        self.me.waited_under = interrupted.then(|| wait_mask(&seen)).flatten();
+        match again {
+            true => self.interrupt(&mut task, regs, seen.nr(), ret)?,
+            false => self.meet_signals(&mut task)?,
         }
-        if ret == -i64::from(libc::EINTR) {
-            // epoll_pwait is not made again, but waits under a mask of its own, too.
-            self.let_in(&mut task)?;
-        }
-        self.send_due(&task);
         if let Some(signal) = seen.signal {
             task.send(signal);
         }
@@ -384,6 +383,11 @@ fn describe(
         arg,
         origin: step.origin.clone(),
     }
+}
+
+/// Whether it is not made to return.
+fn is_exit(seen: &HookCall) -> bool {
+    matches!(seen.call.name, "exit" | "exit_group")
 }
 
 /// How many bytes it asks for, where a hook had it ask for less.

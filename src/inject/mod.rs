@@ -7,6 +7,7 @@ mod another_run;
 mod answer;
 mod books;
 mod calls;
+mod delivery;
 mod diff;
 mod driver;
 mod expected;

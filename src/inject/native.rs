@@ -9,7 +9,7 @@ use super::step::Step;
 use super::task::Me;
 use crate::image;
 use crate::recording::{Effect, stack_limit};
-use crate::replay::{Kept, Pages, SharedMemory};
+use crate::replay::{Kept, Pages, SharedMemory, remap_as_recorded};
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
@@ -36,7 +36,6 @@ impl Driver<'_> {
         self.answered = step.as_ref().and_then(Step::event).max(self.answered);
         if expected {
             self.me.stays = step.as_ref().is_some_and(|step| step.stays);
-            self.collect_signals()?;
         }
         let exact = step.as_ref().and_then(|step| step.exact.clone());
         if seen.call.name == "futex" && !expected {
@@ -102,8 +101,7 @@ impl Driver<'_> {
                 if let Some(event) = &exact {
                     self.descriptors.apply(event);
                 }
-                self.collect_signals()?;
-                self.send_due(&task);
+                self.meet_signals(&mut task)?;
                 return self.go_on(task);
             }
             "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {
@@ -114,7 +112,6 @@ impl Driver<'_> {
                 // Where it was, if that is free.
                 let mut args = seen.args;
                 if let Some(at) = exact.and_then(|event| event.ret).filter(|&at| at > 0)
-                    && seen.args[0] == 0
                     && !insists(&seen.args)
                 {
                     args[0] = at as u64;
@@ -130,6 +127,15 @@ impl Driver<'_> {
                 if args != seen.args {
                     regs.set_args(args);
                     task.set_regs(&regs)?;
+                }
+            }
+            "mremap" => {
+                let formal = if fixed_remap(&seen.args) { 5 } else { 4 };
+                if let Some(event) = &exact
+                    && event.args[..formal] == seen.args[..formal]
+                    && let Some(ret) = remap_as_recorded(&mut task, event)?
+                {
+                    return self.conclude(task, regs, seen, ret);
                 }
             }
             // The system's own segments are not the trace's.
@@ -199,7 +205,7 @@ impl Driver<'_> {
         let mut regs = task.regs()?;
         self.follow(&task, &seen, regs.ret())?;
         if seen.call.name == "rt_sigreturn" {
-            self.send_due(&task);
+            self.meet_signals(&mut task)?;
             return self.go_on(task);
         }
         // What the process asked for, whatever it was made into.
@@ -247,12 +253,12 @@ impl Driver<'_> {
         clocks.shift_answer(seen, ret)
     }
 
-    pub(super) fn after(&mut self, task: Stopped, mut seen: HookCall) -> Result<Next> {
+    pub(super) fn after(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
         if let Some(reason) = seen.stop.take() {
             self.reason = Some(reason);
             return Ok(Next::End(Status::Stopped, None, None));
         }
-        self.send_due(&task);
+        self.meet_signals(&mut task)?;
         if let Some(signal) = seen.signal {
             task.send(signal);
         }
@@ -303,7 +309,7 @@ impl Driver<'_> {
         let private = flags as i32 & !libc::MAP_TYPE | libc::MAP_PRIVATE;
         let hint = exact
             .and_then(|event| event.ret)
-            .filter(|&at| at > 0 && addr == 0 && !insists(&seen.args));
+            .filter(|&at| at > 0 && !insists(&seen.args));
         let mut remote = task.remote_at_entry()?;
         let name = remote.put_str(&path)?;
         let mut ret = remote.call(
@@ -347,7 +353,7 @@ pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
     // Only who insists on a place can get one that is taken.
     let fixed = match call.name {
         "mmap" => insists(args),
-        "mremap" => args[3] as i32 & libc::MREMAP_FIXED != 0,
+        "mremap" => fixed_remap(args),
         _ => false,
     };
     let place = match (call.name, fixed) {
@@ -369,4 +375,9 @@ pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
 /// Whether an mmap must be exactly where it says.
 fn insists(args: &[u64; 6]) -> bool {
     args[3] as i32 & libc::MAP_FIXED != 0
+}
+
+/// The same of an mremap.
+fn fixed_remap(args: &[u64; 6]) -> bool {
+    args[3] as i32 & libc::MREMAP_FIXED != 0
 }

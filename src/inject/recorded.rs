@@ -2,7 +2,9 @@
 
 use super::Result;
 use super::step::{Aftermath, Due, Item, Kind, Step};
-use crate::recording::{Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent};
+use crate::recording::{
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent,
+};
 use crate::tracee::SigInfo;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -163,7 +165,8 @@ impl Recorded {
             EventKind::Signal(signal) if is_instead(&signal) => return None,
             EventKind::Signal(signal) => Kind::Signal(Due {
                 signal: signal.signal,
-                info: signal.info.try_into().ok().map(SigInfo),
+                info: signal.info.as_slice().try_into().ok().map(SigInfo),
+                recorded: Some(Box::new(signal)),
             }),
             EventKind::Call(_) if self.early.remove(&number) => Kind::Run,
             EventKind::Call(call) => Kind::Call(Box::new(self.step(number, tid, call))),

@@ -16,7 +16,7 @@ use super::written::Written;
 use super::{Error, Result};
 use crate::recording::Recording;
 use crate::replay::Process;
-use crate::trace::Trace;
+use crate::trace::{Exit, Trace};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -195,6 +195,19 @@ impl Script {
     /// Whether it is the process's own recording.
     pub(super) fn is_recording(&self) -> bool {
         matches!(self.source, Source::Recording { .. })
+    }
+
+    /// Whether it says of each task when and how that ends.
+    pub(super) fn tells_ends(&self) -> bool {
+        self.is_recording()
+    }
+
+    /// How a trace says that a task ended.
+    pub(super) fn end_of(&self, tid: i32) -> Option<Exit> {
+        match &self.source {
+            Source::Trace(written) => written.end_of(tid),
+            Source::Recording { .. } => None,
+        }
     }
 
     /// How a trace of another run differs, where the script is a trace.

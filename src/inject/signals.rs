@@ -5,37 +5,13 @@ use super::calls::observe;
 use super::driver::{Driver, Next};
 use super::hook::HookSignal;
 use super::outcome::{Injected, Status};
-use super::step::Kind;
 use super::{Error, Result};
 use crate::backtrace::{self, Frame};
 use crate::syscall;
 use crate::trace::Exit;
-use crate::tracee::{Regs, Stop, Stopped, Waited, proc, tsc};
+use crate::tracee::{Stopped, proc, tsc};
 
 impl Driver<'_> {
-    /// Has the signals come that the trace has behind the call that was answered last.
-    pub(super) fn collect_signals(&mut self) -> Result<()> {
-        if self.me.parked.is_some() {
-            return Ok(());
-        }
-        let tid = self.me.tid;
-        while let Some(item) = self
-            .script
-            .pop_if(tid, |kind| matches!(kind, Kind::Signal(_)))?
-        {
-            if let Kind::Signal(due) = item.kind {
-                self.me.due.push_back(due);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn send_due(&self, task: &Stopped) {
-        if let Some(due) = self.me.due.front() {
-            task.send(due.signal);
-        }
-    }
-
     pub(super) fn on_signal(&mut self, mut task: Stopped, signal: i32) -> Result<Next> {
         if signal == libc::SIGSTOP && self.limit.expired() {
             return Ok(self.out_of_time(&task));
@@ -60,6 +36,7 @@ impl Driver<'_> {
                 return Ok(Next::Resume(task));
             }
         }
+        let mut recorded = None;
         if self.me.due.front().is_some_and(|due| due.signal == signal)
             && let Some(due) = self.me.due.pop_front()
         {
@@ -67,18 +44,19 @@ impl Driver<'_> {
                 self.since.signal(signal, &info.0);
                 task.set_siginfo(&info)?;
             }
+            recorded = due.recorded;
             self.send_due(&task);
         }
-        if is_stop(signal) {
-            return Ok(Next::Resume(task));
+        if signal == libc::SIGSTOP || is_stop(signal) && !proc::catches(tid, signal)? {
+            self.unmask(&mut task)?;
+            return self.go_on(task);
         }
+        let came = signal;
         let signal = match self.ask_hooks(&task, signal)? {
             Ok(Some(signal)) => signal,
             Ok(None) => {
-                if let Some(mask) = self.me.waited_under.take() {
-                    task.set_sigmask(mask)?;
-                }
-                return Ok(Next::Resume(task));
+                self.unmask(&mut task)?;
+                return self.go_on(task);
             }
             Err(reason) => {
                 self.reason = Some(reason);
@@ -86,13 +64,12 @@ impl Driver<'_> {
             }
         };
         if proc::catches(tid, signal)? {
-            return self.deliver(task, signal);
+            let recorded = recorded.as_deref().filter(|_| signal == came);
+            return self.deliver(task, signal, recorded);
         }
         let fault = task.siginfo()?.is_fault();
         if !fault && (proc::ignores(tid, signal)? || is_harmless(signal)) {
-            if let Some(mask) = self.me.waited_under.take() {
-                task.set_sigmask(mask)?;
-            }
+            self.unmask(&mut task)?;
             return self.go_on(task);
         }
         self.backtrace = self.backtrace_of(&task);
@@ -131,58 +108,6 @@ impl Driver<'_> {
             Some(reason) => Err(reason),
             None => Ok(seen.delivered()),
         })
-    }
-
-    /// Has the handler run; the task stands at its first instruction.
-    pub(super) fn deliver(&mut self, task: Stopped, signal: i32) -> Result<Next> {
-        match task.step_with(signal)?.wait()? {
-            Waited::Stopped(mut task, Stop::Signal(libc::SIGTRAP)) => {
-                if let Some(mask) = self.me.waited_under.take() {
-                    // Behind the return address and the mcontext: uc_sigmask of struct rt_sigframe.
-                    const SAVED_MASK: u64 = 8 + 40 + 256;
-                    let at = task.regs()?.sp().wrapping_add(SAVED_MASK);
-                    task.memory().write(at, &mask.to_le_bytes())?;
-                    let now = task.sigmask()?;
-                    task.set_sigmask(now | mask)?;
-                }
-                self.me.segv.after_mask(&task)?;
-                self.go_on(task)
-            }
-            Waited::Stopped(task, stop) => self.on_stop(task, stop, None),
-            Waited::Ended(exit) => Ok(Next::End(Status::Signaled, Some(exit), None)),
-        }
-    }
-
-    /// Has the kernel do what it does with a call that a signal interrupted: make it again, or let it fail
-    /// with EINTR, as the signal's action says.
-    pub(super) fn interrupt(
-        &mut self,
-        task: &mut Stopped,
-        mut regs: Regs,
-        nr: u32,
-        code: i64,
-    ) -> Result<()> {
-        task.to_exit()?;
-        regs.interrupt(nr.into(), code);
-        task.set_regs(&regs)?;
-        if self.me.due.is_empty() {
-            // The kernel looks only when there is a signal; this one is dropped when it comes.
-            task.send(libc::SIGSTOP);
-        }
-        self.let_in(task)
-    }
-
-    /// A call that waited under a mask of its own let the next signal in, whatever the mask is now.
-    pub(super) fn let_in(&mut self, task: &mut Stopped) -> Result<()> {
-        if let Some(due) = self.me.due.front() {
-            let mask = task.sigmask()?;
-            let without = mask & !(1 << (due.signal - 1));
-            if without != mask {
-                self.me.waited_under = Some(mask);
-                task.set_sigmask(without)?;
-            }
-        }
-        Ok(())
     }
 }
 

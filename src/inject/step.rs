@@ -1,7 +1,7 @@
 //! What a script is made of: one thing after the other that a task does, or that happens to it.
 
 use crate::image::Chunk;
-use crate::recording::{CallEvent, Jump, Piece};
+use crate::recording::{CallEvent, Jump, Piece, SignalEvent};
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Attachment, Call, Exit, Field, Origin, Value};
 use crate::tracee::SigInfo;
@@ -78,6 +78,8 @@ pub(super) struct Aftermath {
 pub(super) struct Due {
     pub signal: i32,
     pub info: Option<SigInfo>,
+    /// What came of it, where it was recorded.
+    pub recorded: Option<Box<SignalEvent>>,
 }
 
 /// One expected call.

@@ -24,7 +24,9 @@ pub struct Me {
     pub parked: Option<Step>,
     /// Signals of the trace that are to come before its next call, one at a time.
     pub due: VecDeque<Due>,
-    /// The signal mask while it waits in a call with another, which its handler gives back.
+    /// The signal mask while one of them is let in under another, which its handler gives back.
+    pub masked: Option<u64>,
+    /// The mask under which the call that it made last waited, where that has one of its own.
     pub waited_under: Option<u64>,
     /// It does not go on by itself: the script says when.
     pub stays: bool,

@@ -56,6 +56,10 @@ impl Driver<'_> {
 
     /// Resumes a task that has been answered, unless the script has something else for it now.
     pub(super) fn go_on(&mut self, mut task: Stopped) -> Result<Next> {
+        if !self.me.due.is_empty() {
+            // What comes after them comes once they have been met.
+            return Ok(Next::Resume(task));
+        }
         let stays = std::mem::take(&mut self.me.stays);
         let tid = self.me.tid;
         let script = &mut self.script;
@@ -74,9 +78,10 @@ impl Driver<'_> {
             self.skip_pieces(tid)?;
             return Ok(Next::Resume(task));
         }
-        if self.me.due.is_empty() {
-            self.collect_signals()?;
-            self.send_due(&task);
+        self.meet_signals(&mut task)?;
+        if !self.me.due.is_empty() {
+            self.me.stays = stays;
+            return Ok(Next::Resume(task));
         }
         let script = &mut self.script;
         let run = script.pop_if(tid, |kind| matches!(kind, Kind::Run))?;
@@ -207,9 +212,7 @@ impl Driver<'_> {
                     regs.rewind(regs.nr() as u64);
                     task.set_regs(&regs)?;
                 }
-                self.collect_signals()?;
-                self.let_in(&mut task)?;
-                self.send_due(&task);
+                self.meet_signals(&mut task)?;
                 Ok(Some(Next::Resume(task)))
             }
             Kind::Run if resting.place == Place::Between => {

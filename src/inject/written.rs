@@ -4,7 +4,7 @@ use super::another_run::AnotherRun;
 use super::step::{Due, Item, Kind, Step};
 use super::{Error, Result};
 use crate::replay::Process;
-use crate::trace::{Call, Entry, Trace, Value};
+use crate::trace::{Call, Entry, Exit, Trace, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -169,6 +169,20 @@ impl Written {
             .collect()
     }
 
+    /// How the trace says that a task of the process ended.
+    pub fn end_of(&self, tid: i32) -> Option<Exit> {
+        self.trace
+            .entries()
+            .iter()
+            .rev()
+            .find_map(|entry| match entry {
+                Entry::Exit { tid: its, exit, .. } if self.pids.get(its) == Some(&tid) => {
+                    Some(*exit)
+                }
+                _ => None,
+            })
+    }
+
     /// The trace.
     pub fn trace(&self) -> &Trace {
         &self.trace
@@ -266,5 +280,6 @@ fn due(entry: &Entry) -> Option<Due> {
     (sent || !of_fault).then_some(Due {
         signal: *signal,
         info: None,
+        recorded: None,
     })
 }

@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    fn unlike(&self, name: &str, ret: i64, actual: String) -> Error {
+    fn unlike(&self, name: &str, ret: i64, actual: impl Into<String>) -> Error {
         self.diverged(format!("{name} to return {ret:#x}"), actual)
     }
 
@@ -256,31 +256,28 @@ impl World {
             }
             "madvise" => space.advice.follow(args[0], args[1], args[2] as i32),
             "shmat" => {
-                if let Effect::Share { size, .. } = event.effect {
+                if let Effect::Share { object, size, .. } = event.effect {
                     if agent::is_touched(ret as u64, size) {
                         return Err(self.senseless("shmat on memory of rrapper's own"));
                     }
-                    space.attached.insert(ret as u64, size);
+                    self.objects.note_attached(object);
                 }
             }
             _ => {}
         }
         space.shares |= matches!(event.effect, Effect::Share { .. });
-        let size = space.attached.get(&args[0]).copied();
-        if name == "shmdt" {
-            space.attached.remove(&args[0]);
+        let parts = match name {
+            "shmdt" => self.objects.attached_at(space.task.tid(), args[0])?,
+            _ => Vec::new(),
+        };
+        if name == "shmdt" && parts.is_empty() {
+            return Err(self.unlike(name, ret, "nothing that was attached there"));
         }
         let mut remote = space.remote()?;
         let made = match name {
             "mmap" => Some(map(&mut remote, event, ret, &recording, &self.objects)?),
             "shmat" => attach(&mut remote, event, ret, &self.objects)?,
-            "shmdt" => match size {
-                Some(size) => {
-                    let args = [args[0], page_end(size), 0, 0, 0, 0];
-                    Some(remote.call(libc::SYS_munmap, args)?)
-                }
-                None => None,
-            },
+            "shmdt" => Some(unmap(&mut remote, &parts)?),
             "mremap" => Some(remap(&mut remote, args, ret)?),
             _ => advise(&mut remote, args)?,
         };
@@ -368,8 +365,23 @@ fn attach(
     Ok(Some(made))
 }
 
+/// Unmaps all of these: address and length.
+pub(super) fn unmap(remote: &mut Remote<'_>, parts: &[(u64, u64)]) -> crate::tracee::Result<i64> {
+    for &(at, len) in parts {
+        let made = remote.call(libc::SYS_munmap, [at, len, 0, 0, 0, 0])?;
+        if made != 0 {
+            return Ok(made);
+        }
+    }
+    Ok(0)
+}
+
 /// mremap to the recorded place.
-fn remap(remote: &mut Remote<'_>, args: [u64; 6], ret: i64) -> Result<i64> {
+pub(super) fn remap(
+    remote: &mut Remote<'_>,
+    args: [u64; 6],
+    ret: i64,
+) -> crate::tracee::Result<i64> {
     let [from, len, new_len, flags, ..] = args;
     let to = ret as u64;
     let stays = flags & libc::MREMAP_DONTUNMAP as u64 != 0;
@@ -380,7 +392,7 @@ fn remap(remote: &mut Remote<'_>, args: [u64; 6], ret: i64) -> Result<i64> {
         to,
         stays,
     };
-    Ok(moved.make(remote)?)
+    moved.make(remote)
 }
 
 /// Only the advice that changes contents counts; the rest would take pages from copies of the process

@@ -18,13 +18,19 @@ pub struct Objects(BTreeMap<u32, Object>);
 struct Object {
     file: File,
     inode: u64,
+    /// It is a System V segment.
+    attached: bool,
 }
 
 impl Object {
     fn new() -> io::Result<Object> {
         let file = File::from(memfd_create("rrapper-shared", MFdFlags::MFD_CLOEXEC)?);
         let inode = file.metadata()?.ino();
-        Ok(Object { file, inode })
+        Ok(Object {
+            file,
+            inode,
+            attached: false,
+        })
     }
 
     /// Makes it at least so large.
@@ -37,7 +43,10 @@ impl Object {
 
     /// One with the same contents.
     fn duplicate(&self) -> io::Result<Object> {
-        let copy = Object::new()?;
+        let copy = Object {
+            attached: self.attached,
+            ..Object::new()?
+        };
         let len = self.file.metadata()?.len();
         copy.file.set_len(len)?;
         copy_data(&self.file, &copy.file, len)?;
@@ -125,6 +134,36 @@ impl Objects {
             object.file.write_all_at(&data[..len], offset)
         };
         write().map_err(failed("write to shared memory"))
+    }
+
+    /// An object is a System V segment: `shmat` maps it.
+    pub fn note_attached(&mut self, number: u32) {
+        if let Some(object) = self.0.get_mut(&number) {
+            object.attached = true;
+        }
+    }
+
+    /// What `shmdt` unmaps here: address and length of each part that is left of the segment that was attached so that it
+    /// begins here, as do_shmdt of the kernel (ipc/shm.c) finds them.
+    ///
+    /// # Errors
+    /// If the process's mappings cannot be read.
+    pub fn attached_at(&self, tid: i32, at: u64) -> tracee::Result<Vec<(u64, u64)>> {
+        let segments = self.0.values().filter(|object| object.attached);
+        let segments: BTreeSet<u64> = segments.map(|object| object.inode).collect();
+        let mut parts = Vec::new();
+        let mut first = None;
+        for map in proc::maps(tid)? {
+            let belongs = map.shared
+                && segments.contains(&map.inode)
+                && map.start.checked_sub(at) == Some(map.offset)
+                && first.is_none_or(|inode| inode == map.inode);
+            if belongs {
+                first = Some(map.inode);
+                parts.push((map.start, map.end - map.start));
+            }
+        }
+        Ok(parts)
     }
 
     /// Maps an object, where there is nothing yet or what is there may go.

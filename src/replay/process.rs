@@ -1,6 +1,6 @@
 //! A live copy of a recorded process.
 
-use super::execute::{page_end, segment_prot};
+use super::execute::{page_end, remap, segment_prot, unmap};
 use super::objects::Objects;
 use super::signal_state::Masks;
 use super::space::Pages;
@@ -181,12 +181,16 @@ impl SharedMemory {
         recording: &Recording,
         event: &CallEvent,
     ) -> Result<Option<i64>> {
-        let Effect::Share { size, .. } = event.effect else {
+        let Effect::Share { object, size, .. } = event.effect else {
             return Ok(None);
         };
         let flags = event.args[2] as i32;
         let how = (page_end(size), segment_prot(flags), 0);
-        self.place(task, recording, event, how, flags & libc::SHM_REMAP != 0)
+        let made = self.place(task, recording, event, how, flags & libc::SHM_REMAP != 0)?;
+        if made.is_some() {
+            self.0.borrow_mut().note_attached(object);
+        }
+        Ok(made)
     }
 
     /// Unmaps what was attached here; what shmdt then returns.
@@ -194,13 +198,12 @@ impl SharedMemory {
     /// # Errors
     /// If the process cannot be asked.
     pub fn detach(&mut self, task: &mut Stopped, at: u64) -> Result<i64> {
-        let maps = proc::maps(task.tid())?;
-        let Some(map) = maps.iter().find(|map| map.shared && map.start == at) else {
+        let parts = self.0.borrow().attached_at(task.tid(), at)?;
+        if parts.is_empty() {
             return Ok(-i64::from(libc::EINVAL));
-        };
+        }
         let mut remote = task.remote_at_entry()?;
-        let args = [map.start, map.end - map.start, 0, 0, 0, 0];
-        let made = remote.call(libc::SYS_munmap, args)?;
+        let made = unmap(&mut remote, &parts)?;
         remote.finish()?;
         Ok(made)
     }
@@ -239,6 +242,34 @@ impl SharedMemory {
         remote.finish()?;
         Ok(Some(made))
     }
+}
+
+/// Does in a process, whose task stands at the entry of the call, what a recorded mremap did; nothing where something else
+/// is in its place by now.
+///
+/// # Errors
+/// If the process cannot be asked.
+pub fn remap_as_recorded(task: &mut Stopped, event: &CallEvent) -> Result<Option<i64>> {
+    let [old, old_len, new_len, flags, ..] = event.args;
+    let Some(at) = event.ret.filter(|&ret| ret > 0).map(|ret| ret as u64) else {
+        return Ok(None);
+    };
+    let end = at.saturating_add(new_len);
+    let fixed = flags & libc::MREMAP_FIXED as u64 != 0;
+    let own = old..old.saturating_add(old_len.max(1));
+    let taken = !fixed
+        && proc::maps(task.tid())?.iter().any(|map| {
+            let behind = map.end > own.end && map.start.max(own.end) < end && at < map.end;
+            let before = map.start < own.start && at < map.end.min(own.start) && map.start < end;
+            behind || before
+        });
+    if taken || agent::overlaps(at, end) {
+        return Ok(None);
+    }
+    let mut remote = task.remote_at_entry()?;
+    let made = remap(&mut remote, event.args, at as i64)?;
+    remote.finish()?;
+    Ok(Some(made).filter(|&made| made == at as i64))
 }
 
 /// What the kernel keeps of a task besides registers, signal mask and what its process shares.

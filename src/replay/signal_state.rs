@@ -58,6 +58,18 @@ impl Actions {
         }
     }
 
+    /// A handler is entered: one that is for once is gone then (`SA_RESETHAND`), and its flags stay.
+    pub fn enter(&mut self, signal: i32) {
+        if let Some(action) = self.0.get_mut(&signal)
+            && action[8..12]
+                .iter()
+                .zip((libc::SA_RESETHAND as u32).to_le_bytes())
+                .any(|(flags, once)| flags & once != 0)
+        {
+            action[..8].fill(0);
+        }
+    }
+
     /// All that are not the default as it is at first.
     pub fn iter(&self) -> impl Iterator<Item = (i32, &Action)> {
         self.0.iter().map(|(&signal, action)| (signal, action))
@@ -226,6 +238,17 @@ mod tests {
         );
         actions.set(&call([13, 0x1000, 0, 8, 0, 0], &[0; 32]), &NoMemory);
         assert_eq!(actions.get(13), None);
+        let mut once = handler;
+        once[8..12].copy_from_slice(&(libc::SA_RESETHAND as u32).to_le_bytes());
+        actions.set(&call([11, 0x1000, 0, 8, 0, 0], &once), &NoMemory);
+        actions.enter(10);
+        actions.enter(11);
+        once[0] = 0;
+        assert_eq!(
+            (actions.get(10), actions.get(11)),
+            (Some(handler), Some(once))
+        );
+        actions.set(&call([11, 0x1000, 0, 8, 0, 0], &[0; 32]), &NoMemory);
         let mut default = [0; 32];
         default[8..12].copy_from_slice(&(libc::SA_NOCLDWAIT as u32).to_le_bytes());
         actions.set(&call([17, 0x1000, 0, 8, 0, 0], &default), &NoMemory);

@@ -27,8 +27,6 @@ pub struct Space {
     pub advice: Advice,
     /// It has, or had, memory that other spaces may share.
     pub shares: bool,
-    /// System V segments: where they are, and their sizes.
-    pub attached: BTreeMap<u64, u64>,
     /// What jumps in it have brought.
     pub pages: Pages,
 }
@@ -43,7 +41,6 @@ impl Space {
             changes: 0,
             advice: Advice::default(),
             shares: false,
-            attached: BTreeMap::new(),
             pages: Pages::default(),
         }
     }
@@ -76,7 +73,6 @@ impl Space {
             changes: self.changes,
             advice: self.advice.clone(),
             shares: self.shares,
-            attached: self.attached.clone(),
             pages: self.pages.clone(),
         })
     }

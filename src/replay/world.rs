@@ -393,6 +393,10 @@ impl World {
         let me = self.task_mut(tid)?;
         me.put(Regs::from_words(words));
         me.masks.enter_handler(sigmask);
+        let actions = me.actions;
+        if let Some(actions) = self.actions.get_mut(&actions) {
+            actions.enter(signal.signal);
+        }
         Ok(Some(tid))
     }
 }

@@ -2,7 +2,8 @@
 //! calls on its behalf.
 //!
 //! The first page holds `syscall; int3`: a remote call costs two resumptions, one to its entry and one
-//! to the trap behind it. Behind it are writable pages for what such calls point to.
+//! to its exit, or, where no filter stops it at its entry, one to the trap behind it. Behind it are writable pages for
+//! what such calls point to.
 //! The recorder maps it into each recorded program, so that the kernel never gives out the
 //! range and replay finds it free.
 

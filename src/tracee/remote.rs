@@ -69,10 +69,13 @@ impl Stopped {
         self.set_regs(&regs)?;
         // The first stop is the filter's, since the call does not come from the agent.
         let mut signals = Vec::new();
+        let mut how = libc::PTRACE_CONT;
         loop {
-            match self.resume_in_place()? {
-                Stop::Entry => {}
-                Stop::Signal(libc::SIGTRAP) => break,
+            match self.resume_by(how)? {
+                Stop::Entry => how = libc::PTRACE_SYSCALL,
+                Stop::Syscall => break,
+                // Where no filter is in force.
+                Stop::Signal(libc::SIGTRAP) if self.siginfo()?.is_fault() => break,
                 // Not ours to lose: it comes again afterwards.
                 Stop::Signal(signal) if !self.siginfo()?.is_fault() => signals.push(signal),
                 other => return Err(unexpected(self, "make a call in it", other)),
@@ -202,20 +205,22 @@ impl<'a> Remote<'a> {
         regs.set_ret(nr);
         regs.set_args(args);
         self.task.set_regs(&regs)?;
+        let mut how = libc::PTRACE_CONT;
         loop {
-            match self.task.resume_in_place()? {
+            match self.task.resume_by(how)? {
                 // What the process has there may be a stranger's: no other call than this one is let through.
-                Stop::Entry if self.task.is_at_agent_call(nr, Some(args))? => {}
-                Stop::Signal(libc::SIGTRAP) => {
-                    let regs = self.task.regs()?;
-                    if regs.ip() == agent::AFTER_TRAP {
-                        return Ok(regs.ret());
-                    }
-                    return Err(unexpected(
-                        self.task,
-                        "make a call in it",
-                        Stop::Signal(libc::SIGTRAP),
-                    ));
+                // It does not come to the trap behind it, which would make the kernel forget that the program ignores
+                // SIGTRAP, or what it does about it while it is blocked.
+                Stop::Entry if self.task.is_at_agent_call(nr, Some(args))? => {
+                    how = libc::PTRACE_SYSCALL;
+                }
+                Stop::Syscall => return Ok(self.task.regs()?.ret()),
+                // Where no filter is in force.
+                Stop::Signal(libc::SIGTRAP)
+                    if self.task.siginfo()?.is_fault()
+                        && self.task.regs()?.ip() == agent::AFTER_TRAP =>
+                {
+                    return Ok(self.task.regs()?.ret());
                 }
                 Stop::Clone(child) => self.children.push(child),
                 // Not ours to lose: it comes again after the task has been given back.

@@ -1,0 +1,175 @@
+//! Where a signal of the script reaches its task, and under which signal mask its handler runs.
+//!
+//! The kernel delivers it, so that it keeps its own books (a handler that is for once, an alternate stack); what a
+//! recording knows better is then put in place: the mask of the call that was interrupted, the registers, the frame.
+
+use super::Result;
+use super::driver::{Driver, Next};
+use super::hook::HookCall;
+use super::outcome::Status;
+use super::step::{Due, Kind};
+use crate::recording::{Delivery, SignalEvent};
+use crate::tracee::{Regs, Stop, Stopped, TaskMemory, Waited, agent};
+
+/// Behind the return address and the mcontext of `struct rt_sigframe`: the mask that its handler gives back.
+const SAVED_MASK: u64 = 8 + 40 + 256;
+
+impl Driver<'_> {
+    /// Has the signals come that the script has where the task stands, which is about to go on.
+    pub(super) fn meet_signals(&mut self, task: &mut Stopped) -> Result<()> {
+        self.collect_signals(task)?;
+        self.let_in(task)?;
+        self.send_due(task);
+        Ok(())
+    }
+
+    fn collect_signals(&mut self, task: &Stopped) -> Result<()> {
+        let in_a_call = self.me.parked.is_some() || self.me.step.is_some();
+        let tid = self.me.tid;
+        let here = |item: &super::step::Item| item.tid == tid && is_signal(&item.kind);
+        if in_a_call || !self.script.front()?.is_some_and(here) {
+            return Ok(());
+        }
+        let regs = task.regs()?;
+        let here = |kind: &Kind| matches!(kind, Kind::Signal(due) if comes_here(due, &regs));
+        while let Some(item) = self.script.pop_if(tid, here)? {
+            if let Kind::Signal(due) = item.kind {
+                self.me.due.push_back(due);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_due(&self, task: &Stopped) {
+        if let Some(due) = self.me.due.front() {
+            task.send(due.signal);
+        }
+    }
+
+    /// Lets the next signal in, whatever the mask is now: a call waited under a mask of its own, and the kernel
+    /// has delivered it.
+    fn let_in(&mut self, task: &mut Stopped) -> Result<()> {
+        let Some(due) = self.me.due.front() else {
+            return Ok(());
+        };
+        let mask = task.sigmask()?;
+        let under = self.me.waited_under.take().unwrap_or(mask) & !(1 << (due.signal - 1));
+        if under != mask {
+            self.me.masked.get_or_insert(mask);
+            task.set_sigmask(under)?;
+        }
+        Ok(())
+    }
+
+    /// A signal that was let in has no handler.
+    pub(super) fn unmask(&mut self, task: &mut Stopped) -> Result<()> {
+        if let Some(mask) = self.me.masked.take() {
+            task.set_sigmask(mask)?;
+        }
+        Ok(())
+    }
+
+    /// Has the handler run; the task stands at its first instruction.
+    pub(super) fn deliver(
+        &mut self,
+        task: Stopped,
+        signal: i32,
+        recorded: Option<&SignalEvent>,
+    ) -> Result<Next> {
+        match task.step_with(signal)?.wait()? {
+            Waited::Stopped(mut task, Stop::Signal(libc::SIGTRAP)) => {
+                self.enter_handler(&mut task, recorded)?;
+                self.me.segv.after_mask(&task)?;
+                self.go_on(task)
+            }
+            Waited::Stopped(task, stop) => self.on_stop(task, stop, None),
+            Waited::Ended(exit) => Ok(Next::End(Status::Signaled, Some(exit), None)),
+        }
+    }
+
+    fn enter_handler(&mut self, task: &mut Stopped, recorded: Option<&SignalEvent>) -> Result<()> {
+        let masked = self.me.masked.take();
+        let mut under = None;
+        let entered = task.regs()?;
+        if let Some(Delivery::Handler {
+            regs,
+            sigmask,
+            frame,
+        }) = recorded.map(|signal| &signal.delivery)
+        {
+            under = Some(*sigmask);
+            let regs = regs.as_slice().try_into().map(Regs::from_words);
+            let same = regs.is_ok_and(|regs| {
+                (regs.ip(), regs.sp(), frame.addr) == (entered.ip(), entered.sp(), entered.sp())
+            });
+            let ours = agent::is_touched(frame.addr, frame.data.len() as u64);
+            if !same || ours {
+                self.leaves_recording();
+            }
+            if self.pages.is_some()
+                && let Ok(mut regs) = regs
+            {
+                self.shared.write(task.memory(), frame.addr, &frame.data)?;
+                regs.set_ip(regs.ip());
+                task.set_regs(&regs)?;
+                task.set_sigmask(*sigmask)?;
+                return Ok(());
+            }
+        }
+        if let Some(mask) = masked {
+            let at = entered.sp().wrapping_add(SAVED_MASK);
+            task.memory().write(at, &mask.to_le_bytes())?;
+            if let Some(under) = under {
+                task.set_sigmask(under)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the kernel do what it does with a call that a signal interrupted: make it again, or let it fail
+    /// with EINTR, as the signal's action says.
+    pub(super) fn interrupt(
+        &mut self,
+        task: &mut Stopped,
+        mut regs: Regs,
+        nr: u32,
+        code: i64,
+    ) -> Result<()> {
+        task.to_exit()?;
+        regs.interrupt(nr.into(), code);
+        task.set_regs(&regs)?;
+        self.meet_signals(task)?;
+        if self.me.due.is_empty() {
+            // The kernel looks only when there is a signal; this one is dropped when it comes.
+            task.send(libc::SIGSTOP);
+        }
+        Ok(())
+    }
+}
+
+fn is_signal(kind: &Kind) -> bool {
+    matches!(kind, Kind::Signal(_))
+}
+
+/// Whether a signal comes where a task stands with these registers, and not at the entry of its next call, to which it
+/// then has to run first.
+fn comes_here(due: &Due, regs: &Regs) -> bool {
+    let interrupted = regs.nr() >= 0 && (-516..=-512).contains(&regs.ret());
+    let recorded = due.recorded.as_ref();
+    let returns_to = recorded.and_then(|signal| signal.returns_to());
+    interrupted || returns_to.is_none_or(|ip| ip == regs.ip())
+}
+
+/// The mask under which a call waits, where it is given one.
+pub(super) fn wait_mask(seen: &HookCall) -> Option<u64> {
+    let memory = &seen.memory;
+    let word = |at: u64| TaskMemory::word(memory, at).ok().filter(|_| at != 0);
+    match seen.call.name {
+        "rt_sigsuspend" => word(seen.asked[0]),
+        "ppoll" => word(seen.asked[3]),
+        "epoll_pwait" | "epoll_pwait2" => word(seen.asked[4]),
+        // A structure that begins with its address.
+        "pselect6" | "io_pgetevents" => word(word(seen.asked[5])?),
+        _ => None,
+    }
+}
