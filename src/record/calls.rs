@@ -154,6 +154,16 @@ impl Recorder {
         let nr = i64::from(event.nr);
         let executed = ret == 0 && matches!(nr, libc::SYS_execve | libc::SYS_execveat);
         if executed {
+            if let Some(exe) = task.foreign_program()? {
+                if !self.executed {
+                    let why = "it is a 32-bit program, and rrapper records 64-bit ones";
+                    let source = std::io::Error::new(std::io::ErrorKind::Unsupported, why);
+                    let exe = self.exe.clone();
+                    return Err(Error::Execute { exe, source });
+                }
+                let what = format!("the 32-bit program {}", String::from_utf8_lossy(&exe));
+                return Err(self.unsupported(&what, "rrapper records 64-bit programs"));
+            }
             self.warn_of_privilege(&task);
             image::prepare(&mut task)?;
             cpuid::trap(&self.cpuid, &mut task)?;

@@ -88,6 +88,11 @@ pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
     as_bytes(&program)
 }
 
+/// A filter that stops all calls, as bytes.
+pub(super) fn of_all_calls() -> Vec<u8> {
+    as_bytes(&PROGRAM)
+}
+
 /// A filter that has the same for all calls (`SECCOMP_RET_*`).
 pub(super) fn always(action: u32) -> Vec<u8> {
     as_bytes(&[stmt(RET, action)])

@@ -1,11 +1,13 @@
 //! What becomes of a task whose own filter does not let it make a call: it gets SIGSYS, or is ended by it.
 
 use super::regs::Regs;
+use super::remote::Remote;
 use super::sys::SigInfo;
 use super::task::{Running, Stop, Stopped};
 use super::{Error, Result, filter, proc, sys};
 use crate::seccomp::{Call, Kill, NATIVE, State, Verdict};
 
+const TSYNC: u64 = libc::SECCOMP_FILTER_FLAG_TSYNC;
 const BIT: u64 = 1 << (libc::SIGSYS - 1);
 
 /// How SIGSYS meets a task.
@@ -117,6 +119,16 @@ impl Stopped {
         self.set_siginfo(info)
     }
 
+    /// At a call's entry: from here on all calls of its process stop, and of those that it makes, for good.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the task ends.
+    pub fn stop_at_all_calls(&mut self) -> Result<()> {
+        let mut remote = self.remote_at_entry()?;
+        install(&mut remote, TSYNC, &filter::of_all_calls())?;
+        remote.finish()
+    }
+
     /// At a call's entry: the kernel ends it, or its process, as for a call that a filter does not allow. What it reports
     /// next is its end.
     ///
@@ -144,18 +156,31 @@ impl Stopped {
         let code = filter::always(action);
         let mut remote = self.remote_at_entry()?;
         let mut regs = *remote.saved();
-        let at = remote.put(&code)?;
-        // struct sock_fprog.
-        let words = [(code.len() / filter::INSTRUCTION) as u64, at];
-        let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let program = remote.put(&words)?;
-        let mode = libc::SECCOMP_SET_MODE_FILTER.into();
-        let args = [mode, 0, program, 0, 0, 0];
-        remote.must("have a call of it end it", libc::SYS_seccomp, args)?;
+        install(&mut remote, 0, &code)?;
         drop(remote);
         regs.rewind(regs.nr() as u64);
         self.set_regs(&regs)?;
         self.set_sigmask(u64::MAX)?;
         self.resume()
+    }
+}
+
+/// Installs a real filter.
+fn install(remote: &mut Remote<'_>, flags: u64, code: &[u8]) -> Result<()> {
+    let at = remote.put(code)?;
+    // struct sock_fprog.
+    let words = [(code.len() / filter::INSTRUCTION) as u64, at];
+    let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let program = remote.put(&words)?;
+    let mode = libc::SECCOMP_SET_MODE_FILTER.into();
+    let args = [mode, flags, program, 0, 0, 0];
+    match remote.call(libc::SYS_seccomp, args)? {
+        // The other threads have one already.
+        1.. if flags & TSYNC != 0 => install(remote, 0, code),
+        0 => Ok(()),
+        ret => {
+            let source = std::io::Error::from_raw_os_error(-ret as i32);
+            Err(Error::os("have its calls filtered", remote.tid(), source))
+        }
     }
 }
