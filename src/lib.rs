@@ -8,6 +8,7 @@
 //! - [`strace`]: strace's text to and from [`trace`]
 //! - [`tracee`]: safe ptrace
 //! - [`image`]: a process as data
+//! - [`seccomp`]: what a program's own filters say of its calls
 //! - [`recording`]: the directory on disk
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
@@ -30,6 +31,7 @@ pub mod recording;
 pub mod replay;
 pub mod revive;
 pub mod sandbox;
+pub mod seccomp;
 pub mod strace;
 pub mod syscall;
 pub mod trace;

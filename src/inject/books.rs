@@ -55,7 +55,7 @@ impl Driver<'_> {
 
     /// Keeps the books on a call that has been answered.
     pub(super) fn note(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
-        if ret > 0 {
+        if ret > 0 && seen.opened != Some(Effect::Unmade) {
             self.note_output(seen, ret, moved);
         }
         self.log.call(seen, Some(ret));
@@ -99,6 +99,9 @@ impl Driver<'_> {
 
     /// What the call opened, as far as it is known.
     fn opened(&self, seen: &HookCall, call: &CallEvent, ret: i64) -> Effect {
+        if seen.opened == Some(Effect::Unmade) {
+            return Effect::Unmade;
+        }
         if let Some(recorded @ Effect::Opened(list)) = &seen.opened {
             // A hook may have made others of them.
             let now = match written_numbers(call) {

@@ -216,7 +216,9 @@ impl Driver<'_> {
                         .as_ref()
                         .is_some_and(|step| matches!(step.answer, Answer::Errno(_)));
                 // What is refused when recording is refused here, too, whatever another machine's trace says.
+                let filtered = expected && self.me.step.as_ref().is_some_and(Step::is_filtered);
                 let real = match seen.call.replay {
+                    _ if filtered => false,
                     Replay::Run => !failed,
                     Replay::Refuse(_) => true,
                     Replay::Emulate | Replay::Unsupported => false,
@@ -248,7 +250,7 @@ impl Driver<'_> {
             return Ok(self.stopped(&seen, reason));
         }
         self.note(&seen, ret, moved.as_deref());
-        if !matches!(seen.decision, Decision::Answer(_)) {
+        if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
             self.make_thread(&mut task, &seen, ret)?;
         }
         self.come_after(&mut task, true)?;
@@ -408,7 +410,7 @@ fn moved_data(step: &Step, from: u64) -> Option<Vec<u8>> {
 /// What a recorded call opened.
 fn opened(step: &Step) -> Option<Effect> {
     match &step.exact.as_ref()?.effect {
-        effect @ (Effect::Path(_) | Effect::Opened(_)) => Some(effect.clone()),
+        effect @ (Effect::Path(_) | Effect::Opened(_) | Effect::Unmade) => Some(effect.clone()),
         _ => None,
     }
 }

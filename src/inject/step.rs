@@ -178,6 +178,11 @@ impl Step {
         }
     }
 
+    /// Whether a filter of the program's own answered it, so that the kernel did not make it.
+    pub fn is_filtered(&self) -> bool {
+        self.exact.as_ref().is_some_and(|event| !event.was_made())
+    }
+
     /// The event, where it comes from a recording.
     pub fn event(&self) -> Option<u64> {
         match self.origin {

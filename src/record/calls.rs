@@ -6,6 +6,7 @@ use super::unsure::Unsure;
 use super::{Error, Recorder, Result, looked};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
+use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::Pages;
 use crate::tracee::segv::SegvState;
@@ -39,6 +40,10 @@ impl Recorder {
         let regs = task.regs()?;
         if task.is_foreign_call()? {
             return Err(self.unsupported(&format!("call {} of the 32-bit ABI", regs.nr()), ""));
+        }
+        let verdict = self.family.verdict(me.tid, &regs.call());
+        if verdict != Verdict::Make {
+            return self.filtered(me, task, regs, verdict);
         }
         // The kernel looks at the lower half only.
         let nr = regs.nr() as u32;
@@ -155,16 +160,7 @@ impl Recorder {
             libc::SYS_sched_setaffinity => self.set_affinity(me, event)?,
             // Who cannot be dumped cannot be read by a tracer without privilege either.
             libc::SYS_prctl if memory::is_hidden_by(call.nr, &event.args) => Some(0),
-            // A filter of the program's own would see rrapper's calls, and answer them.
-            libc::SYS_prctl if event.args[0] as i32 == libc::PR_SET_SECCOMP => {
-                self.warn_of_filter();
-                Some(0)
-            }
-            libc::SYS_seccomp if event.args[0] <= 1 => {
-                self.warn_of_filter();
-                let listens = event.args[1] & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
-                Some(if listens { -i64::from(libc::EINVAL) } else { 0 })
-            }
+            libc::SYS_prctl | libc::SYS_seccomp => self.answer_about_filters(me, event)?,
             _ => None,
         })
     }
@@ -198,6 +194,16 @@ impl Recorder {
         let nr = i64::from(event.nr);
         let executed = ret == 0 && matches!(nr, libc::SYS_execve | libc::SYS_execveat);
         if executed {
+            if let Some(exe) = task.foreign_program()? {
+                if !self.executed {
+                    let why = "it is a 32-bit program, and rrapper records 64-bit ones";
+                    let source = std::io::Error::new(std::io::ErrorKind::Unsupported, why);
+                    let exe = self.exe.clone();
+                    return Err(Error::Execute { exe, source });
+                }
+                let what = format!("the 32-bit program {}", String::from_utf8_lossy(&exe));
+                return Err(self.unsupported(&what, "rrapper records 64-bit programs"));
+            }
             self.warn_of_privilege(&task);
             image::prepare(&mut task)?;
             cpuid::trap(&self.cpuid, &mut task)?;
@@ -320,15 +326,6 @@ impl Recorder {
         looked::effect(&self.family, task, call, event)
     }
 
-    /// Says, once, that a program's own filter is not in force.
-    fn warn_of_filter(&mut self) {
-        if !std::mem::replace(&mut self.has_filter, true) {
-            tracing::warn!(
-                "the program's seccomp filters are not put into force: it is told that they are"
-            );
-        }
-    }
-
     /// Says that a program does without the rights of its file's owner.
     fn warn_of_privilege(&self, task: &Stopped) {
         use std::os::unix::fs::MetadataExt;
@@ -409,7 +406,7 @@ pub(super) fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemo
 }
 
 /// What a call is given.
-fn inputs(memory: TaskMemory, call: &Syscall, args: &[u64; 6]) -> Vec<Chunk> {
+pub(super) fn inputs(memory: TaskMemory, call: &Syscall, args: &[u64; 6]) -> Vec<Chunk> {
     let pages = Pages::new(memory);
     read_regions(&pages, &call.inputs(args, &pages))
 }

@@ -10,6 +10,7 @@ mod calls;
 mod elsewhere;
 mod error;
 mod failed;
+mod filters;
 mod looked;
 mod mapped;
 mod moved;
@@ -93,7 +94,10 @@ pub fn record(options: Options) -> Result<Recorded> {
         on_start(pid);
     }
     let start = describe_start(&task, argv)?;
-    let family = Family::at_start(&start);
+    let mut family = Family::at_start(&start);
+    if proc::has_no_new_privs(std::process::id() as i32)? {
+        family.has_no_new_privs(pid);
+    }
     let cpuid = start.cpuid.clone();
     writer.write(&Frame::Start(start))?;
     let alive = Alive::of(pid);
@@ -121,7 +125,6 @@ pub fn record(options: Options) -> Result<Recorded> {
         spaces: HashMap::new(),
         last_space: 0,
         executed: false,
-        has_filter: false,
         exit: None,
     };
     let outcome = recorder.run(Task::new(pid, pid, 0), task);
@@ -205,8 +208,6 @@ struct Recorder {
     last_space: u32,
     /// Whether the program has been executed at all.
     executed: bool,
-    /// Whether the program wished for a seccomp filter.
-    has_filter: bool,
     /// How the program itself ended.
     exit: Option<Exit>,
 }

@@ -94,7 +94,7 @@ impl Recorder {
         self.met(me, task, stop)
     }
 
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         me: &mut Task,
         task: Stopped,

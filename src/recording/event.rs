@@ -278,6 +278,8 @@ pub enum Effect {
     Offset(u64),
     /// Descriptors were made that the call alone says too little of.
     Opened(Vec<Opened>),
+    /// The kernel did not make the call: a filter of the program's own answered it.
+    Unmade,
 }
 
 /// A descriptor as it was when it was made.
@@ -341,6 +343,13 @@ impl SignalEvent {
         };
         let word = frame.data.get(SAVED_IP..SAVED_IP + 8)?;
         Some(u64::from_le_bytes(word.try_into().ok()?))
+    }
+}
+
+impl CallEvent {
+    /// Whether the kernel made it, whatever came of it.
+    pub fn was_made(&self) -> bool {
+        self.effect != Effect::Unmade
     }
 }
 

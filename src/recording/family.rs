@@ -6,12 +6,14 @@
 //!
 //! The parent of an orphan is 1 until it asks for it (getppid(2)): which process takes orphans is not known.
 
+use super::ChunkMemory;
 use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
 use super::kernel::sets;
 use super::{
     Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Start, Stream,
 };
 use crate::image::{Backing, FileId};
+use crate::seccomp;
 use std::collections::BTreeMap;
 
 /// More descriptors than the tables of all processes have together, except in a damaged recording.
@@ -47,6 +49,8 @@ pub struct Family {
     files: Pool<OpenFile>,
     /// The name of each kept copy that has been mapped so far.
     mapped: BTreeMap<FileId, Vec<u8>>,
+    /// What the kernel would ask about the calls of each task, where that is not nothing.
+    filters: BTreeMap<i32, seccomp::State>,
 }
 
 impl Family {
@@ -85,11 +89,14 @@ impl Family {
 
     /// Follows one call of this task.
     pub fn call(&mut self, tid: i32, call: &CallEvent) {
-        let Some(ret) = call.ret else { return };
+        let Some(ret) = call.ret.filter(|_| call.was_made()) else {
+            return;
+        };
         let Some(&task) = self.tasks.get(&tid) else {
             return;
         };
         if !failed(ret) {
+            self.filter(tid, task.pid, call, ret);
             self.note_mapped(tid, call);
             self.part(tid, task, call, ret);
             if sets(call)
@@ -121,7 +128,57 @@ impl Family {
             // Whoever executes becomes its process's first and only thread.
             self.tasks.remove(&tid);
             self.tasks.insert(task.pid, task);
+            if let Some(state) = self.filters.remove(&tid) {
+                self.filters.insert(task.pid, state);
+            }
         }
+    }
+
+    /// Notes what a task does not want to be allowed from here on.
+    fn filter(&mut self, tid: i32, pid: i32, call: &CallEvent, ret: i64) {
+        if ret != 0 {
+            return;
+        }
+        let nr = i64::from(call.nr);
+        if nr == libc::SYS_prctl && call.args[0] as i32 == libc::PR_SET_NO_NEW_PRIVS {
+            self.filters.entry(tid).or_default().no_new_privs = true;
+        }
+        let Some(asked) = seccomp::Asked::by(nr, &call.args).filter(|asked| asked.changes()) else {
+            return;
+        };
+        let state = self.filters.entry(tid).or_default();
+        asked.follow(state, &ChunkMemory(&call.ins));
+        if !asked.is_for_all() {
+            return;
+        }
+        let state = state.clone();
+        let others: Vec<i32> = self.tasks(pid).filter(|&other| other != tid).collect();
+        for other in others {
+            asked.share(&state, self.filters.entry(other).or_default());
+        }
+    }
+
+    /// What the kernel would ask about the calls of a task's threads besides its own.
+    pub fn filters_beside(&self, tid: i32) -> impl Iterator<Item = (i32, seccomp::State)> {
+        let pid = self.pid(tid).unwrap_or(0);
+        let others = self.tasks(pid).filter(move |&other| other != tid);
+        others.map(|other| (other, self.filters(other)))
+    }
+
+    /// What the kernel would ask about the calls of a task.
+    pub fn filters(&self, tid: i32) -> seccomp::State {
+        self.filters.get(&tid).cloned().unwrap_or_default()
+    }
+
+    /// What it would make of a call.
+    pub fn verdict(&self, tid: i32, call: &seccomp::Call) -> seccomp::Verdict {
+        let state = self.filters.get(&tid);
+        state.map_or(seccomp::Verdict::Make, |state| state.verdict(call))
+    }
+
+    /// A task cannot get new privileges, and has not said so itself.
+    pub(crate) fn has_no_new_privs(&mut self, tid: i32) {
+        self.filters.entry(tid).or_default().no_new_privs = true;
     }
 
     /// Notes the names of the files that a call has mapped.
@@ -252,6 +309,9 @@ impl Family {
         // Its number may be that of one that was not seen to go.
         self.gone(born.tid);
         self.add(born.tid, task, ppid);
+        if let Some(state) = self.filters.get(&born.maker).cloned() {
+            self.filters.insert(born.tid, state);
+        }
         if let Some(process) = self.processes.get_mut(&born.pid) {
             process.has_own |= has_own;
         }
@@ -270,6 +330,7 @@ impl Family {
 
     /// Follows a task's end.
     fn gone(&mut self, tid: i32) {
+        self.filters.remove(&tid);
         let Some(task) = self.tasks.remove(&tid) else {
             return;
         };

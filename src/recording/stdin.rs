@@ -63,7 +63,7 @@ impl Recording {
 
 /// The descriptor that a call took data from, if it took any.
 pub(super) fn reads_from(call: &CallEvent) -> Option<i32> {
-    call.ret.filter(|&ret| ret > 0)?;
+    call.ret.filter(|&ret| ret > 0 && call.was_made())?;
     let nr = i64::from(call.nr);
     let takes = matches!(
         nr,
@@ -97,7 +97,8 @@ pub(super) fn data_read(call: &CallEvent) -> Vec<u8> {
 
 /// The bytes that a call moved in this direction.
 pub(super) fn moved(call: &CallEvent, way: Moved) -> Vec<u8> {
-    let len = call.ret.and_then(|ret| u64::try_from(ret).ok());
+    let ret = call.ret.filter(|_| call.was_made());
+    let len = ret.and_then(|ret| u64::try_from(ret).ok());
     let known = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args));
     let known = known.filter(|known| known.moves_data() == Some(way));
     let (Some(len), Some(known)) = (len, known) else {

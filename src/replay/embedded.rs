@@ -195,7 +195,8 @@ impl Replayer {
 
     /// Passes on what the call writes to a standard stream.
     fn print(&mut self, tid: i32, event: &CallEvent) -> Result<()> {
-        let (Some(output), Some(ret)) = (&mut self.output, event.ret.filter(|&ret| ret > 0)) else {
+        let wrote = event.ret.filter(|&ret| ret > 0 && event.was_made());
+        let (Some(output), Some(ret)) = (&mut self.output, wrote) else {
             return Ok(());
         };
         let Some(call) = syscall::by_nr(event.nr.into()) else {

@@ -33,12 +33,12 @@ impl World {
         }
         let call = syscall::by_nr(event.nr.into()).map(|call| call.resolve(&event.args));
         // What it seems to return is the interrupted code's register, and may look like an error.
-        if call.is_some_and(|call| call.name == "rt_sigreturn") {
+        if event.was_made() && call.is_some_and(|call| call.name == "rt_sigreturn") {
             self.sigreturn(tid)?;
             return Ok(Some(tid));
         }
         let failed = (-4095..0).contains(&ret);
-        if let Some(call) = call.filter(|_| !failed) {
+        if let Some(call) = call.filter(|_| !failed && event.was_made()) {
             self.perform(tid, call, event, ret)?;
         }
         self.write(tid, &event.outs)?;

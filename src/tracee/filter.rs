@@ -95,6 +95,20 @@ pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
         program.push(stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32));
     }
     program.push(stmt(RET, libc::SECCOMP_RET_ALLOW));
+    as_bytes(&program)
+}
+
+/// A filter that stops all calls, as bytes.
+pub(super) fn of_all_calls() -> Vec<u8> {
+    as_bytes(&PROGRAM)
+}
+
+/// A filter that has the same for all calls (`SECCOMP_RET_*`).
+pub(super) fn always(action: u32) -> Vec<u8> {
+    as_bytes(&[stmt(RET, action)])
+}
+
+fn as_bytes(program: &[sock_filter]) -> Vec<u8> {
     let bytes = |i: &sock_filter| {
         let [a, b] = i.code.to_le_bytes();
         let [k0, k1, k2, k3] = i.k.to_le_bytes();

@@ -476,6 +476,23 @@ pub fn ignored(tid: i32) -> Result<u64> {
     mask(tid, "SigIgn:")
 }
 
+/// Whether the task may administer what is its user namespace's: CAP_SYS_ADMIN.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn administers(tid: i32) -> Result<bool> {
+    const SYS_ADMIN: u32 = 21;
+    Ok(mask(tid, "CapEff:")? & 1 << SYS_ADMIN != 0)
+}
+
+/// Whether the task gets no new privileges by what it executes: `PR_GET_NO_NEW_PRIVS`.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn has_no_new_privs(tid: i32) -> Result<bool> {
+    Ok(status_numbers(tid, "NoNewPrivs:")? == [1])
+}
+
 fn in_mask(tid: i32, key: &str, signal: i32) -> Result<bool> {
     Ok(signal > 0 && mask(tid, key)? & (1 << (signal - 1)) != 0)
 }

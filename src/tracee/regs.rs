@@ -7,6 +7,9 @@ pub struct Regs(pub(super) libc::user_regs_struct);
 /// The number of words in [`Regs`].
 pub const WORDS: usize = size_of::<libc::user_regs_struct>() / 8;
 
+/// The code segment of 64-bit code.
+const USER_CS: u64 = 0x33;
+
 /// The length of the `syscall` instruction, in bytes.
 pub const SYSCALL_LEN: u64 = 2;
 
@@ -74,9 +77,13 @@ impl Regs {
         self.0.orig_rax = u64::MAX;
     }
 
+    /// Whether they run 64-bit code.
+    pub fn is_native(&self) -> bool {
+        self.0.cs == USER_CS
+    }
+
     /// The same registers, to run 64-bit code at `ip` whatever the program has made of its code segment and flags.
     pub fn plain_at(mut self, ip: u64) -> Regs {
-        const USER_CS: u64 = 0x33;
         const USER_SS: u64 = 0x2b;
         // Interrupts, and the bit that is always set.
         const FLAGS: u64 = 0x202;

@@ -191,6 +191,11 @@ impl<'a> Remote<'a> {
         self.task.memory()
     }
 
+    /// The task's real tid.
+    pub(super) fn tid(&self) -> i32 {
+        self.task.tid()
+    }
+
     /// The registers with which the task was borrowed.
     pub fn saved(&self) -> &Regs {
         &self.saved

@@ -490,6 +490,15 @@ impl Stopped {
         Ok(sys::event_message(self.owned.tid)? == u64::from(super::filter::FOREIGN))
     }
 
+    /// At the exit of an execve: the path of its new program, if that is not a 64-bit one, in which calls can be made.
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn foreign_program(&self) -> Result<Option<Vec<u8>>> {
+        let foreign = !self.regs()?.is_native();
+        Ok(foreign.then(|| super::proc::exe(self.owned.tid).unwrap_or_default()))
+    }
+
     /// Sends it a signal, which it will meet when it is resumed.
     pub fn send(&self, signal: i32) {
         sys::tkill(self.owned.tid, signal);

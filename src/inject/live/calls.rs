@@ -1,6 +1,7 @@
 //! Calls of live tasks, at their entry and at their exit.
 
 use super::engine::{Engine, Task, Then};
+use super::filters::Filtered;
 use crate::image;
 use crate::inject::hook::{Decision, HookCall, Room};
 use crate::inject::native::refused;
@@ -42,7 +43,7 @@ impl Engine<'_> {
     pub(super) fn make_call(
         &mut self,
         me: &mut Task,
-        mut task: Stopped,
+        task: Stopped,
         seen: HookCall,
     ) -> Result<Then> {
         let mut seen = seen;
@@ -59,6 +60,13 @@ impl Engine<'_> {
             });
         }
         if let Decision::Answer(ret) = seen.decision {
+            return self.conclude(me, task, seen, ret);
+        }
+        let (mut task, mut seen) = match self.filter(me, task, seen)? {
+            Filtered::Passes(task, seen) => (task, seen),
+            Filtered::Done(then) => return Ok(then),
+        };
+        if let Some(ret) = self.answer_about_filters(me, &mut task, &seen)? {
             return self.conclude(me, task, seen, ret);
         }
         if matches!(seen.call.name, "exit" | "exit_group") {
@@ -106,14 +114,14 @@ impl Engine<'_> {
     }
 
     /// Adds a call to what the outcome lists. Some calls of programs that were not recorded are of interest to us alone.
-    fn note(&mut self, seen: &HookCall, ret: Option<i64>) {
+    pub(super) fn note(&mut self, seen: &HookCall, ret: Option<i64>) {
         if self.recording.is_some() || self.hooks.wants(seen.call) {
             self.log.call(seen, ret);
         }
     }
 
     /// Answers a call that the kernel does not get to see.
-    fn conclude(
+    pub(super) fn conclude(
         &mut self,
         me: &Task,
         mut task: Stopped,
@@ -135,6 +143,9 @@ impl Engine<'_> {
     pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
         me.floods = false;
         let fresh = std::mem::take(&mut me.fresh);
+        if fresh && let Some(exe) = task.foreign_program()? {
+            return Ok(Then::End(Status::Stopped, Some(foreign(&exe))));
+        }
         let Some(mut seen) = me.pending.take() else {
             if fresh {
                 self.executed(me, &mut task)?;
@@ -147,6 +158,7 @@ impl Engine<'_> {
         let mut regs = task.regs()?;
         let mut given = regs.ret();
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
+        self.note_promise(me, &seen, given);
         if seen.call.name == "rt_sigreturn" {
             return Ok(Then::Resume(task, 0));
         }
@@ -265,4 +277,10 @@ impl Engine<'_> {
         }
         Ok(ret)
     }
+}
+
+/// Why it does not go on with a program of another ABI.
+fn foreign(exe: &[u8]) -> String {
+    let exe = String::from_utf8_lossy(exe);
+    format!("it executed a 32-bit program, {exe}, and only 64-bit ones can be followed")
 }

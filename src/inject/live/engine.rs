@@ -11,11 +11,12 @@ use crate::inject::{Error, Result};
 use crate::recording::Recording;
 use crate::replay::{Place, Process, SharedMemory, Thread};
 use crate::sandbox::{Change, Sandbox};
+use crate::seccomp;
 use crate::trace::Exit;
 use crate::tracee::quiet::{self, Quiet};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{self, Alive, AnyWait, Running, Stop, Stopped, Waited};
+use crate::tracee::{self, Alive, AnyWait, Running, Stop, Stopped, Waited, proc};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub(super) enum Then {
     Listen(Stopped),
     /// It stands still for a while, and then this.
     Later(Instant, Box<Then>),
+    /// It goes on already.
+    Goes(Running),
     /// It is over for all.
     End(Status, Option<String>),
 }
@@ -95,6 +98,8 @@ pub(super) struct Task {
     pub enters_handler: bool,
     /// Where hooks put what is longer than what the process has.
     pub room: Room,
+    /// What it does not want to be allowed.
+    pub filters: seccomp::State,
     kernel: Kernel,
 }
 
@@ -121,6 +126,7 @@ impl Task {
             fresh: false,
             enters_handler: false,
             room: Room::default(),
+            filters: seccomp::State::default(),
             kernel: Kernel::Taken,
         }
     }
@@ -163,6 +169,8 @@ pub(in crate::inject) struct Engine<'a> {
     /// What that was at when its time was up.
     pub(super) hang: Option<String>,
     pub(super) sandbox: Option<Sandbox>,
+    /// Whether its programs may have filters without a promise (see [`seccomp::Asked`]).
+    pub(super) privileged: bool,
     met: Option<(i32, Box<HookCall>)>,
 }
 
@@ -191,9 +199,16 @@ impl<'a> Engine<'a> {
         let mut task = task;
         let (first, driven) = (real_pid, task.tid());
         task.release();
-        let led = recording.kernel_at(event.0, |_, kernel| {
-            kernel.own(pid).is_some_and(|own| own.leads_session)
+        let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([tid]).collect();
+        let (led, mut filters) = recording.kernel_at(event.0, |family, kernel| {
+            let led = kernel.own(pid).is_some_and(|own| own.leads_session);
+            let filters = tids.iter().map(|&tid| (tid, family.filters(tid)));
+            (led, filters.collect::<HashMap<_, _>>())
         })?;
+        let mut new_task = |tid: i32, segv: SegvState| Task {
+            filters: filters.remove(&tid).unwrap_or_default(),
+            ..Task::new(first, pid, tid, segv)
+        };
         let leads = start.sandbox.is_some() && !led;
         let mut engine = Engine {
             alive: Alive::of(driven),
@@ -215,6 +230,8 @@ impl<'a> Engine<'a> {
             backtrace: Vec::new(),
             hang: None,
             sandbox: start.sandbox,
+            // Who it was is not known any more, and whoever asks was allowed to.
+            privileged: true,
             met: start.met.map(|met| (driven, met)),
         };
         let mut standing = Vec::new();
@@ -230,14 +247,10 @@ impl<'a> Engine<'a> {
             // Whether SIGSEGV is blocked is its own affair; what is done about it is its process's.
             let mut own = segv.clone();
             own.after_mask(&task)?;
-            engine
-                .tasks
-                .insert(task.tid(), Task::new(first, pid, tid, own));
+            engine.tasks.insert(task.tid(), new_task(tid, own));
             standing.push((task.tid(), task, place));
         }
-        engine
-            .tasks
-            .insert(driven, Task::new(first, pid, tid, segv));
+        engine.tasks.insert(driven, new_task(tid, segv));
         standing.push((driven, task, place));
         Ok((engine, standing))
     }
@@ -253,6 +266,7 @@ impl<'a> Engine<'a> {
     ) -> Result<(Engine<'a>, Standing)> {
         let (sandbox, missing, shows_clocks) = kept;
         let first = task.tid();
+        let privileged = proc::administers(std::process::id() as i32)?;
         task.release();
         let alive = Alive::of(first);
         let identity = Identity::of_program(first)?;
@@ -278,6 +292,7 @@ impl<'a> Engine<'a> {
             backtrace: Vec::new(),
             hang: None,
             sandbox,
+            privileged,
             met: None,
         };
         Ok((engine, vec![(first, task, Place::Between)]))
@@ -436,6 +451,10 @@ impl<'a> Engine<'a> {
         self.tasks.insert(tid, me);
         match done {
             Ok(then) => self.then(tid, then),
+            // It ended in our hands.
+            Err(Error::Tracee(tracee::Error::Ended {
+                tid: ended, exit, ..
+            })) if ended == tid => self.ended(tid, exit),
             // Killed as it stood: its end is reported like any other's.
             Err(Error::Tracee(_)) if !tracee::stands(tid) => Ok(None),
             Err(error) => Err(error),
@@ -453,6 +472,7 @@ impl<'a> Engine<'a> {
                 task.step_with(signal)
             }
             Then::ToExit(task, signal) => task.resume_to_exit_with(signal),
+            Then::Goes(running) => Ok(running),
             Then::Enter(task) => {
                 return self.with(tid, |engine, me| match me.pending.take() {
                     Some(seen) => engine.make_call(me, task, *seen),

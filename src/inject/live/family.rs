@@ -60,6 +60,7 @@ impl Engine<'_> {
         };
         let (own_tid, pid) = self.identity.of_child(tid, process, maker);
         let mut child = Task::new(process, pid, own_tid, maker.segv.clone());
+        child.filters = maker.filters.clone();
         if process == maker.process {
             child.room = maker.room.clone();
         }

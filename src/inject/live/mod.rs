@@ -8,6 +8,7 @@ mod clock;
 mod engine;
 mod family;
 mod files;
+mod filters;
 mod hang;
 mod identity;
 mod place;

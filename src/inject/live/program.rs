@@ -70,6 +70,8 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         .iter()
         .any(|call| in_vdso(call.name) && hooks.names(call));
     let mut calls: Vec<u32> = wanted.iter().map(|call| call.nr).collect();
+    // They say which others the program does not want to be allowed.
+    calls.extend([libc::SYS_prctl, libc::SYS_seccomp].map(|nr| nr as u32));
     if sandbox.is_some() {
         // The kernel does not rename directories there.
         let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
@@ -85,9 +87,9 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         ] {
             calls.push(nr as u32);
         }
-        calls.sort_unstable();
-        calls.dedup();
     }
+    calls.sort_unstable();
+    calls.dedup();
     let shown = Shown { calls };
     exec::execute(&mut task, command, &shown)?;
     let mut log = Log::default();

@@ -20,6 +20,9 @@ pub(in crate::recording) fn failed(ret: i64) -> bool {
 impl Held<'_> {
     /// Follows a call.
     pub fn follow(&mut self, call: &CallEvent) {
+        if !call.was_made() {
+            return;
+        }
         let Some(ret) = call.ret else { return };
         let fd = |arg: usize| call.args[arg] as i32;
         let nr = i64::from(call.nr);

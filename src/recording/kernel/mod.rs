@@ -126,6 +126,7 @@ impl Kernel {
             Frame::Event(event) => {
                 let pid = family.pid(event.tid);
                 match &event.kind {
+                    super::EventKind::Call(call) if !call.was_made() => family.follow(frame),
                     super::EventKind::Call(call) => {
                         if let Some(pid) = pid {
                             self.acts(pid, call, &OfTask(family, event.tid));

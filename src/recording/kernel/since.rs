@@ -104,6 +104,9 @@ impl Since {
     /// Whether a call that was answered is to be noted; its memory need not be there yet. To be asked before the
     /// table follows it.
     pub fn concerns(&mut self, table: &DescriptorTable, call: &CallEvent) -> Option<Noted> {
+        if !call.was_made() {
+            return None;
+        }
         let fd = call.args[0] as i32;
         if let Some(read @ 1..) = call.ret
             && table.stream(fd) == Some(Stream::Stdin)

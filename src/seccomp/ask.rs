@@ -1,0 +1,170 @@
+//! The calls by which a program says what it does not want to be allowed: seccomp(2) and prctl(2).
+
+use super::program::{INSTRUCTION, LONGEST};
+use super::{Mode, Program, State};
+use crate::syscall::Memory;
+
+const TSYNC: u64 = libc::SECCOMP_FILTER_FLAG_TSYNC;
+const TSYNC_ESRCH: u64 = libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
+const NEW_LISTENER: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+const WAIT_KILLABLE: u64 = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+const FLAGS: u64 = TSYNC
+    | TSYNC_ESRCH
+    | NEW_LISTENER
+    | WAIT_KILLABLE
+    | libc::SECCOMP_FILTER_FLAG_LOG
+    | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+
+/// What a call asks for that is about filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Which mode it is in.
+    Mode,
+    /// Whether it has said that it gets no new privileges.
+    Privileges,
+    /// Strict mode.
+    Strict,
+    /// One more filter: flags, and the address of a `struct sock_fprog`.
+    Filter(u64, u64),
+    /// What there is not, or not so.
+    Nonsense,
+}
+
+impl Asked {
+    /// What a call asks for; `None` where the kernel's answer is right.
+    pub fn by(nr: i64, args: &[u64; 6]) -> Option<Asked> {
+        match nr {
+            libc::SYS_seccomp => match (args[0] as u32, args[1] as u32, args[2]) {
+                (libc::SECCOMP_SET_MODE_STRICT, 0, 0) => Some(Asked::Strict),
+                (libc::SECCOMP_SET_MODE_STRICT, ..) => Some(Asked::Nonsense),
+                (libc::SECCOMP_SET_MODE_FILTER, flags, at) => Some(Asked::Filter(flags.into(), at)),
+                _ => None,
+            },
+            libc::SYS_prctl => match (args[0] as i32, args[1]) {
+                (libc::PR_GET_SECCOMP, _) => Some(Asked::Mode),
+                (libc::PR_GET_NO_NEW_PRIVS, 0) if args[2..5] == [0; 3] => Some(Asked::Privileges),
+                (libc::PR_SET_SECCOMP, 1) => Some(Asked::Strict),
+                (libc::PR_SET_SECCOMP, 2) => Some(Asked::Filter(0, args[2])),
+                (libc::PR_SET_SECCOMP, _) => Some(Asked::Nonsense),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What the kernel answers a task in this state.
+    ///
+    /// `privileged`: it has CAP_SYS_ADMIN. `others`: the other tasks of its process, by the numbers that it knows.
+    pub fn answer<'a>(
+        self,
+        state: &State,
+        memory: &dyn Memory,
+        privileged: bool,
+        others: impl IntoIterator<Item = (i32, &'a State)>,
+    ) -> i64 {
+        let mut after = state.clone();
+        match self {
+            Asked::Mode => state.mode(),
+            Asked::Privileges => state.no_new_privs.into(),
+            Asked::Nonsense => -i64::from(libc::EINVAL),
+            Asked::Strict | Asked::Filter(..) => {
+                match self.change(&mut after, memory, privileged) {
+                    Ok(()) if self.is_for_all() => {
+                        let apart = others
+                            .into_iter()
+                            .find(|(_, other)| !other.may_follow(state));
+                        match apart {
+                            None => 0,
+                            Some(_) if self.flags() & TSYNC_ESRCH != 0 => -i64::from(libc::ESRCH),
+                            Some((tid, _)) => tid.into(),
+                        }
+                    }
+                    Ok(()) => 0,
+                    Err(errno) => -i64::from(errno),
+                }
+            }
+        }
+    }
+
+    /// Whether the task has other filters afterwards, if it is answered with 0.
+    pub fn changes(self) -> bool {
+        matches!(self, Asked::Strict | Asked::Filter(..))
+    }
+
+    /// Follows a call that was answered with 0.
+    pub fn follow(self, state: &mut State, memory: &dyn Memory) {
+        // What was accepted once is not judged again.
+        let _ = self.change(state, memory, true);
+    }
+
+    /// Gives another task of the same process what this call gave its maker, if it is about all of them.
+    pub fn share(self, maker: &State, other: &mut State) {
+        if self.is_for_all() {
+            other.follow(maker);
+        }
+    }
+
+    /// Whether it concerns all tasks of the process.
+    pub fn is_for_all(self) -> bool {
+        self.flags() & TSYNC != 0
+    }
+
+    fn flags(self) -> u64 {
+        match self {
+            Asked::Filter(flags, _) => flags,
+            _ => 0,
+        }
+    }
+
+    fn change(self, state: &mut State, memory: &dyn Memory, privileged: bool) -> Result<(), i32> {
+        match self {
+            Asked::Strict => match state.mode {
+                Mode::Filtered(_) => return Err(libc::EINVAL),
+                Mode::Off | Mode::Strict => state.mode = Mode::Strict,
+            },
+            Asked::Filter(flags, at) => {
+                let listens = flags & NEW_LISTENER != 0;
+                if flags & !FLAGS != 0
+                    || listens && flags & TSYNC != 0 && flags & TSYNC_ESRCH == 0
+                    || !listens && flags & WAIT_KILLABLE != 0
+                {
+                    return Err(libc::EINVAL);
+                }
+                let allowed = state.no_new_privs || privileged;
+                let program = program_at(at, memory, allowed)?;
+                if listens {
+                    // Nobody can be told of calls.
+                    return Err(libc::EINVAL);
+                }
+                state.add(program)?;
+            }
+            Asked::Mode | Asked::Privileges | Asked::Nonsense => {}
+        }
+        Ok(())
+    }
+}
+
+/// The program of a `struct sock_fprog`, checked in the kernel's order.
+fn program_at(at: u64, memory: &dyn Memory, allowed: bool) -> Result<Program, i32> {
+    let mut head = [0; 16];
+    if memory.read(at, &mut head) < head.len() {
+        return Err(libc::EFAULT);
+    }
+    let [a, b, _, _, _, _, _, _, place @ ..] = head;
+    let len = usize::from(u16::from_le_bytes([a, b]));
+    let place = u64::from_le_bytes(place);
+    if len == 0 || len > LONGEST {
+        return Err(libc::EINVAL);
+    }
+    if !allowed {
+        return Err(libc::EACCES);
+    }
+    if place == 0 {
+        return Err(libc::EINVAL);
+    }
+    let mut code = vec![0; len * INSTRUCTION];
+    if memory.read(place, &mut code) < code.len() {
+        return Err(libc::EFAULT);
+    }
+    Program::new(&code).ok_or(libc::EINVAL)
+}
