@@ -47,6 +47,7 @@ impl Recorder {
             return Err(self.unsupported("a new task outside of any call", ""));
         };
         self.alive.0.insert(tid);
+        self.everyone.insert(tid);
         let running = Running::of_another(tid);
         let waited = match self.early.remove(&tid) {
             Some(status) => running.met(status)?,

@@ -182,6 +182,7 @@ impl Recorder {
             me.after_call(&event);
         }
         self.after_call(me, &task, &event, ret)?;
+        self.note_sent(me, &event);
         me.boundary = Some(regs);
         if !self.executed {
             // The program could not be executed at all, which is an error and no recording.
