@@ -4,12 +4,13 @@
 //! It does nothing but wait. The recorder is another process, in a group of its own, so that neither what the program
 //! sends to its group nor what the terminal sends to it ends the recording. The program is in the front's group, and
 //! is the front's child: it has the parent that it would have without rrapper, and what it sends there harms nobody.
+//! If the front is killed, so is all the rest; but if it was the program that did that, the recording goes on to its end.
 //!
 //! A signal that is sent to the front from outside is the program's: it is passed on, unless the program has it
 //! already, as one that was sent to the group. A second one of those that ask a program to end ends the recording; so
 //! does SIGTERM where the program has not ended after [`GRACE`]. What a terminal sends is the program's alone.
 
-use super::link::{Link, Note, Order, Wire, receive, send};
+use super::link::{ASKING, Link, Note, Order, Wire, receive, send};
 use super::{Error, Options, Recorded, Result, record_as};
 use crate::trace::Exit;
 use crate::tracee::caught::{Came, Caught, Faults};
@@ -38,9 +39,6 @@ const WAKE: Duration = Duration::from_millis(20);
 
 /// How long a signal that killed the program may take to be seen here, too.
 const LATE: Duration = Duration::from_millis(200);
-
-/// The signals that ask a program to end.
-const ASKING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
 /// What the front is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,13 +131,15 @@ fn start(options: Options, front: Front) -> Result<Attendant> {
 /// What the recorder does.
 fn work(options: Options, take: PipeReader, say: PipeWriter) -> i32 {
     // It is alive, or this process has ended with it.
-    let front = std::os::unix::process::parent_id() as i32;
+    let front = beside::parent();
     let last = say.try_clone();
     let result = Link::new(front, take, say)
         .map_err(Error::from)
         .and_then(|link| record_as(options, Kin::Sibling, Some(link)));
     let result = result.map(Wire::from).map_err(|error| in_words(&error));
-    beside::send(front, libc::SIGCONT);
+    if beside::parent() == front {
+        beside::send(front, libc::SIGCONT);
+    }
     match last.and_then(|last| send(&last, &Note::Done(result))) {
         Ok(()) => 0,
         Err(_) => 1,
@@ -257,7 +257,7 @@ impl Attendant {
                 }
             }
             Note::ForParent(signal) if self.front == Front::StandsForProgram => {
-                let parent = std::os::unix::process::parent_id() as i32;
+                let parent = beside::parent();
                 // Nobody else is meant: not the first process, who adopts.
                 if parent > 1 {
                     beside::send(parent, signal);

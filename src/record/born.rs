@@ -60,6 +60,9 @@ impl Recorder {
         } else {
             self.new_space()
         };
+        if self.hidden.contains(&me.space) {
+            self.hidden.insert(space);
+        }
         let mut child = Task::new(tid, pid, space);
         child.segv = me.segv.clone();
         child.affinity = me.affinity.clone();
@@ -152,6 +155,7 @@ impl Recorder {
         }
         if !self.tasks.values().any(|task| task.space == me.space) {
             self.spaces.remove(&me.space);
+            self.hidden.remove(&me.space);
         }
         Ok(())
     }

@@ -5,9 +5,9 @@ use super::{Error, Recorder, Result, looked, moved};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::syscall::{self, Region, Replay, Syscall};
-use crate::tracee::memory::Pages;
+use crate::tracee::memory::{Hiding, Pages};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Running, Stopped, TaskMemory, cpuid, memory, proc};
+use crate::tracee::{Running, Stopped, TaskMemory, cpuid, proc};
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
@@ -100,6 +100,7 @@ impl Recorder {
             }
             return Ok(task.resume()?);
         }
+        self.note_kill(me, &event);
         me.pending = Some(Pending {
             event,
             tid: me.tid,
@@ -118,10 +119,11 @@ impl Recorder {
         call: &Syscall,
         event: &CallEvent,
     ) -> Result<Option<i64>> {
+        if let Some(hiding) = Hiding::of(call.nr, &event.args) {
+            return Ok(hiding.follow(&mut self.hidden, me.space));
+        }
         Ok(match i64::from(call.nr) {
             libc::SYS_sched_setaffinity => self.set_affinity(me, event)?,
-            // Who cannot be dumped cannot be read by a tracer without privilege either.
-            libc::SYS_prctl if memory::is_hidden_by(call.nr, &event.args) => Some(0),
             // A filter of the program's own would see rrapper's calls, and answer them.
             libc::SYS_prctl if event.args[0] as i32 == libc::PR_SET_SECCOMP => {
                 self.warn_of_filter();

@@ -6,9 +6,9 @@
 
 use super::Recorder;
 use super::link::{Note, Order};
-use super::task::Task;
+use super::task::{Kernel, Task};
 use crate::recording::CallEvent;
-use crate::tracee::{beside, proc, quiet, ticker};
+use crate::tracee::{Stop, beside, proc, quiet, ticker};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,9 @@ impl Recorder {
             }
             Order::Signal(came) => {
                 let outside = !self.everyone.contains(&came.pid);
-                if outside && !came.of_kernel() && !self.has_it(came.signal, came.pid) {
+                // The terminal's are for the group; but as it goes away, only the session's leader is told.
+                let alone = !came.of_kernel() || came.signal == libc::SIGHUP;
+                if outside && alone && !self.has_it(came.signal, came.pid, me) {
                     beside::send(self.first, came.signal);
                 }
                 outside
@@ -74,7 +76,7 @@ impl Recorder {
     }
 
     /// Whether the program has been sent this signal, too, by the same sender.
-    fn has_it(&mut self, signal: i32, sender: i32) -> bool {
+    fn has_it(&mut self, signal: i32, sender: i32, me: Option<&Task>) -> bool {
         let now = quiet::now();
         self.received.retain(|&(_, _, at)| now - at < TOGETHER);
         let twin = |&(s, pid, _): &(i32, i32, Instant)| (s, pid) == (signal, sender);
@@ -83,14 +85,23 @@ impl Recorder {
                 self.received.remove(at);
                 true
             }
-            None => self.exit.is_some() || proc::has_pending(self.first, signal).unwrap_or(false),
+            None => {
+                let meets = |task: &Task| {
+                    let held = task.held.iter().any(|held| held.signal() == signal);
+                    held || matches!(task.kernel, Kernel::Ready(_, Stop::Signal(s)) if s == signal)
+                };
+                let mut tasks = self.tasks.values().chain(me);
+                self.exit.is_some()
+                    || tasks.any(|task| task.pid == self.first && meets(task))
+                    || proc::has_pending(self.first, signal).unwrap_or(false)
+            }
         }
     }
 
     /// Notes a signal that came to a task of the program.
     pub(super) fn note_received(&mut self, me: &Task, signal: i32, sender: i32) {
         const MOST: usize = 16;
-        if self.front.is_none() || me.pid != self.first || sender == 0 {
+        if self.front.is_none() || me.pid != self.first {
             return;
         }
         if self.received.len() >= MOST {
@@ -104,7 +115,7 @@ impl Recorder {
         if let Some(front) = self.front.as_ref().filter(|_| me.tid == self.first) {
             self.stopped = true;
             if proc::state(front.front) != Some(b'T') {
-                beside::send(front.front, signal);
+                front.signal_front(signal);
             }
         }
     }
@@ -115,7 +126,24 @@ impl Recorder {
             && std::mem::take(&mut self.stopped)
             && let Some(front) = &self.front
         {
-            beside::send(front.front, libc::SIGCONT);
+            front.signal_front(libc::SIGCONT);
+        }
+    }
+
+    /// Before a call that may kill the front: the recording is to go on then.
+    pub(super) fn note_kill(&self, me: &Task, event: &CallEvent) {
+        let Some((front, (pid, signal))) = self.front.as_ref().zip(sends(event)) else {
+            return;
+        };
+        let group = || beside::group_of(front.front);
+        let is_meant = match pid {
+            0 => beside::group_of(me.pid) == group(),
+            -1 => true,
+            pid if pid < 0 => group() == Some(-pid),
+            pid => pid == front.front,
+        };
+        if is_meant && signal == libc::SIGKILL {
+            front.ends_with_front(false);
         }
     }
 
@@ -124,12 +152,12 @@ impl Recorder {
         let Some(front) = self.front.as_ref().filter(|_| event.ret == Some(0)) else {
             return;
         };
-        let [first, second, third, ..] = event.args.map(|arg| arg as i32);
-        let (pid, signal) = match i64::from(event.nr) {
-            libc::SYS_kill | libc::SYS_tkill | libc::SYS_rt_sigqueueinfo => (first, second),
-            libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => (second, third),
-            _ => return,
+        let Some((pid, signal)) = sends(event) else {
+            return;
         };
+        if signal == libc::SIGKILL && front.is_there() {
+            front.ends_with_front(true);
+        }
         let is_parent = me.pid == self.first && pid == front.front;
         let is_caught = signal > 0 && signal != libc::SIGKILL && signal != libc::SIGSTOP;
         if is_parent && is_caught {
@@ -178,5 +206,15 @@ impl Recorder {
             format!("{} {pid}", comm.trim_end())
         });
         named.collect()
+    }
+}
+
+/// To whom a call sends which signal, if it is one that does.
+fn sends(event: &CallEvent) -> Option<(i32, i32)> {
+    let [first, second, third, ..] = event.args.map(|arg| arg as i32);
+    match i64::from(event.nr) {
+        libc::SYS_kill | libc::SYS_tkill | libc::SYS_rt_sigqueueinfo => Some((first, second)),
+        libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => Some((second, third)),
+        _ => None,
     }
 }

@@ -11,6 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+/// The signals that ask a program to end.
+pub(super) const ASKING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
 /// What the recorder says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Note {
@@ -92,7 +95,25 @@ impl Link {
     /// The program has been started. From here on the terminal may be written to all the same, and this process be woken.
     pub fn begin(&self, program: i32) {
         beside::write_from_background();
+        beside::end_with(Some(self.front));
         self.say(&Note::Started(program));
+    }
+
+    /// Whether the front is there.
+    pub fn is_there(&self) -> bool {
+        beside::parent() == self.front
+    }
+
+    /// Says whether the recorder ends with the front.
+    pub fn ends_with_front(&self, ends: bool) {
+        beside::end_with(ends.then_some(self.front));
+    }
+
+    /// Sends the front a signal.
+    pub fn signal_front(&self, signal: i32) {
+        if self.is_there() {
+            beside::send(self.front, signal);
+        }
     }
 
     /// Says something. If nobody hears it, this process is about to end, too.
@@ -107,9 +128,13 @@ impl Link {
         self.caught.came()
     }
 
-    /// The next order, if there is any. What was sent to this process itself is passed on.
+    /// The next order, if there is any. What was sent to this process itself is passed on, or means the end where the front
+    /// is gone.
     pub fn take(&self) -> Option<Order> {
         while let Some(came) = self.caught.take() {
+            if !self.is_there() && ASKING.contains(&came.signal) {
+                return Some(Order::End);
+            }
             self.say(&Note::Got(came));
         }
         if !is_readable(self.orders.as_fd()) {

@@ -37,7 +37,7 @@ use crate::tracee::{Alive, Command, Kin, Running, Stopped, cpuid, pin, proc, sam
 use link::Link;
 use nix::time::{ClockId, clock_gettime};
 use share::{Object, ObjectKey};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use task::Task;
@@ -146,6 +146,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         last_object: 0,
         spaces: HashMap::new(),
         last_space: 0,
+        hidden: BTreeSet::new(),
         executed: false,
         has_filter: false,
         exit: None,
@@ -232,6 +233,8 @@ struct Recorder {
     /// Address spaces in which a task was preempted.
     spaces: HashMap<u32, preempt::Space>,
     last_space: u32,
+    /// Those that have asked not to be dumpable.
+    hidden: BTreeSet<u32>,
     /// Whether the program has been executed at all.
     executed: bool,
     /// Whether the program wished for a seccomp filter.

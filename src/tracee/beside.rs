@@ -59,6 +59,24 @@ pub fn write_from_background() {
     tracing::trace!("SIGTTOU: {blocked:?}, SIGURG: {unblocked:?}");
 }
 
+/// For a process that was made by [`fork`] and catches its signals ([`super::caught`]): whether it ends when the one that
+/// made it does. At first, it does.
+pub fn end_with(parent: Option<i32>) {
+    super::caught::end_with(parent.unwrap_or(0));
+}
+
+/// The parent of this process.
+pub fn parent() -> i32 {
+    std::os::unix::process::parent_id() as i32
+}
+
+/// The process group of a process; `None` where there is no such process.
+pub fn group_of(pid: i32) -> Option<i32> {
+    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid)))
+        .ok()
+        .map(nix::unistd::Pid::as_raw)
+}
+
 /// Waits for the end of a child. Its status, as waitpid(2) has it; `None` where it is no child of ours (any more).
 pub fn end_of(pid: i32) -> Option<i32> {
     loop {

@@ -58,6 +58,9 @@ static WRITER: AtomicI32 = AtomicI32::new(-1);
 /// Whether any has come since [`Caught::came`] was asked.
 static CAME: AtomicBool = AtomicBool::new(false);
 
+/// The process that this one may not outlive; 0 for none.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
 /// What was done before, by number, while signals are caught.
 static BEFORE: AtomicPtr<[libc::sigaction; COUNT]> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -191,6 +194,21 @@ impl Drop for Caught {
     }
 }
 
+/// From now on, this process is killed when its parent ends, or (0) has its SIGURG handler called and goes on.
+///
+/// To be called by the thread that was made first, which catches SIGURG.
+pub(super) fn end_with(parent: i32) {
+    PARENT.store(parent, Ordering::SeqCst);
+    // SAFETY: calls with numbers only.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGURG);
+        // It may have ended before.
+        if parent != 0 && libc::getppid() != parent {
+            libc::kill(libc::getpid(), libc::SIGKILL);
+        }
+    }
+}
+
 /// The handler. A fault that nobody sent is met again, with what was done about it before.
 extern "C" fn on_signal(
     signal: libc::c_int,
@@ -202,6 +220,10 @@ extern "C" fn on_signal(
     unsafe {
         let errno = libc::__errno_location();
         let kept = *errno;
+        let parent = PARENT.load(Ordering::SeqCst);
+        if signal == libc::SIGURG && parent != 0 && libc::getppid() != parent {
+            libc::kill(libc::getpid(), libc::SIGKILL);
+        }
         let info = SigInfo(*info.cast::<[u8; 128]>());
         if info.is_fault() || FAULTS.contains(&signal) && info.code() > 0 {
             let before = BEFORE.load(Ordering::SeqCst);

@@ -192,8 +192,10 @@ impl<'a> Engine<'a> {
         let (first, driven) = (real_pid, task.tid());
         task.release();
         let led = recording.kernel_at(event.0, |_, kernel| {
-            kernel.own(pid).is_some_and(|own| own.leads_session)
+            let own = kernel.own(pid);
+            own.map_or((false, false), |own| (own.leads_session, own.hidden))
         })?;
+        let (led, hidden) = led;
         let leads = start.sandbox.is_some() && !led;
         let mut engine = Engine {
             alive: Alive::of(driven),
@@ -206,7 +208,7 @@ impl<'a> Engine<'a> {
             exit: None,
             recording: Some(recording),
             shared,
-            identity: Identity::of(first, pid, ppid, leads)?,
+            identity: Identity::of(first, pid, ppid, (leads, hidden))?,
             streams: start.streams,
             clocks: start.clocks,
             shows_clocks: true,
