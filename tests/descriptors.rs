@@ -182,6 +182,7 @@ fn check_with(folder: &Folder, stdin: Stdin, argv: &[&str], tasks: usize) -> Rec
         on_full: OnFull::Stop,
         on_start: None,
         observer: Some(Box::new(move |observed| sink.borrow_mut().look(observed))),
+        wait_all: true,
     });
     let seen = seen.borrow();
     assert!(seen.wrong.is_empty(), "{}", seen.wrong.join("\n"));

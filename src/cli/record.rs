@@ -1,9 +1,7 @@
 //! `rrapper record`.
 
-use super::interrupt::Interrupts;
-use super::{Common, output};
-use crate::lua::Watch as _;
-use crate::record::{self, OnFull, Program};
+use super::{Common, interrupt, output};
+use crate::record::{self, Front, OnFull, Program};
 use crate::recording::{default_dir, mark_latest};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,6 +14,9 @@ pub(super) struct Args {
     /// What to do when the disk is full: end the program, or let it go on unrecorded
     #[arg(long, value_name = "WHAT", default_value = "stop", value_parser = on_full)]
     on_full: OnFull,
+    /// Record until the last process ends, not only until the program does: daemons, jobs in the background
+    #[arg(long)]
+    wait_all: bool,
     /// The program and its arguments
     #[arg(
         trailing_var_arg = true,
@@ -51,20 +52,29 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         Some(dir) => dir.clone(),
         None => default_dir(&name)?,
     };
-    let interrupts = Interrupts::listen(common.quiet);
-    let (starting, there) = (interrupts.clone(), dir.clone());
-    let result = record::record(record::Options {
+    let options = record::Options {
         command,
-        dir,
+        dir: dir.clone(),
         on_full: args.on_full,
-        on_start: Some(Box::new(move |pid| starting.started(pid, &there))),
+        on_start: None,
         observer: None,
-    });
+        wait_all: args.wait_all,
+    };
+    let ended = record::record_beside(options, Front::StandsForProgram);
+    if let Some(signal) = ended.forced {
+        interrupt::end(signal, Some(&dir));
+    }
     // The program has ended as it did; so do we, whatever signal there was.
-    interrupts.forget();
-    let recorded = result?;
+    let recorded = ended.result?;
     if args.output.is_none() {
         mark_latest(&recorded.dir);
+    }
+    // Who asked for the end knows that it is one.
+    let unasked = ended.signal.is_none() && !common.quiet;
+    if let Some(note) = recorded.leftovers().filter(|_| unasked) {
+        output::complain(format!(
+            "{note}; with --wait-all, the recording ends with the last one"
+        ));
     }
     if let Some(lost) = &recorded.lost {
         let (events, dir) = (recorded.events, recorded.dir.display());

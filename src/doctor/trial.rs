@@ -52,6 +52,7 @@ fn attempt(dir: &Path) -> anyhow::Result<u64> {
         on_full: OnFull::Stop,
         on_start: None,
         observer: None,
+        wait_all: false,
     })?;
     anyhow::ensure!(
         recorded.exit == Exit::Code(0),

@@ -133,6 +133,18 @@ pub(super) fn text(value: &Value, what: &str) -> mlua::Result<String> {
     String::from_utf8(bytes(value, what)?).map_err(|_| raise(format!("{what} must be UTF-8")))
 }
 
+/// An option that is true or false, and false where it is not given.
+pub(super) fn flag(table: &Table, name: &str) -> mlua::Result<bool> {
+    match table.get::<Value>(name)? {
+        Value::Nil => Ok(false),
+        Value::Boolean(set) => Ok(set),
+        other => Err(raise(format!(
+            "{name} is true or false, not {}",
+            shown(&other)
+        ))),
+    }
+}
+
 /// Refuses names that an options table may not have.
 pub(super) fn only_options(table: &Table, known: &[&str], whose: &str) -> mlua::Result<()> {
     table.for_each(|key: Value, _: Value| match &key {

@@ -5,18 +5,17 @@ use super::error::raise;
 use super::hooks::LuaHooks;
 use super::outcome::OutcomeData;
 use super::recording::RecordingHandle;
-use super::session;
+use super::session::{self, RecordingEnd};
 use crate::inject;
-use crate::record::{self, OnFull, Program};
+use crate::record::{self, Front, OnFull, Program};
 use crate::recording::{default_dir, mark_latest};
 use crate::tracee::Stdin;
 use mlua::{AnyUserData, Lua, ObjectLike, Table, Value};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::rc::Rc;
 
-const OPTIONS: [&str; 4] = ["cwd", "env", "stdin", "out"];
+const OPTIONS: [&str; 5] = ["cwd", "env", "stdin", "out", "wait_all"];
 const LIVE: [&str; 6] = ["cwd", "env", "stdin", "hooks", "timeout", "sandbox"];
 const LATER: [&str; 3] = ["engine", "ready", "during"];
 
@@ -38,16 +37,27 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
     };
     flush_output(lua)?;
     let watch = session::watch(lua);
-    let (starting, there) = (Rc::clone(&watch), dir.clone());
-    let result = record::record(record::Options {
+    let options = record::Options {
         command,
-        dir,
+        dir: dir.clone(),
         on_full: OnFull::Stop,
-        on_start: Some(Box::new(move |pid| starting.started(pid, &there))),
+        on_start: None,
         observer: None,
+        wait_all: convert::flag(spec, "wait_all")?,
+    };
+    let ended = record::record_beside(options, Front::IsParent);
+    watch.ended(&RecordingEnd {
+        dir: &dir,
+        exit: ended.result.as_ref().ok().map(|recorded| recorded.exit),
+        signal: ended.signal,
+        forced: ended.forced,
     });
-    watch.ended(result.as_ref().ok().map(|recorded| recorded.exit));
-    let recorded = result.map_err(raise)?;
+    let recorded = ended.result.map_err(raise)?;
+    if let Some(note) = recorded.leftovers() {
+        watch.warn(&format!(
+            "{note}; wait_all = true records until the last one ends"
+        ));
+    }
     if out.is_none() {
         mark_latest(&recorded.dir);
     }

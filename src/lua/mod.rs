@@ -22,7 +22,7 @@ mod trace;
 mod values;
 
 pub use error::ScriptError;
-pub use session::{Quiet, Watch};
+pub use session::{Quiet, RecordingEnd, Watch};
 
 use crate::tracee::quiet;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};

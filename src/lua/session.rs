@@ -6,13 +6,23 @@ use mlua::{AnyUserData, Lua};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Who wants to know when a program is being recorded: a signal that comes meanwhile is the program's.
-pub trait Watch {
-    /// The program has this pid and is recorded into this directory.
-    fn started(&self, pid: i32, dir: &Path);
+/// How the recording of a program ended.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordingEnd<'a> {
+    /// The recording's directory.
+    pub dir: &'a Path,
+    /// How the program ended; `None` where it could not be recorded.
+    pub exit: Option<crate::trace::Exit>,
+    /// The signal that asked for the end meanwhile.
+    pub signal: Option<i32>,
+    /// The signal because of which the program was ended.
+    pub forced: Option<i32>,
+}
 
+/// Who wants to know when a program has been recorded: a signal that comes meanwhile is the program's.
+pub trait Watch {
     /// It has ended. Does not return if it ended because a user wants all of this to end.
-    fn ended(&self, exit: Option<crate::trace::Exit>);
+    fn ended(&self, recording: &RecordingEnd<'_>);
 
     /// Something the user should see, unless asked to be quiet.
     fn warn(&self, message: &str);
@@ -23,9 +33,7 @@ pub trait Watch {
 pub struct Quiet;
 
 impl Watch for Quiet {
-    fn started(&self, _pid: i32, _dir: &Path) {}
-
-    fn ended(&self, _exit: Option<crate::trace::Exit>) {}
+    fn ended(&self, _recording: &RecordingEnd<'_>) {}
 
     fn warn(&self, _message: &str) {}
 }

@@ -47,6 +47,7 @@ impl Recorder {
             return Err(self.unsupported("a new task outside of any call", ""));
         };
         self.alive.0.insert(tid);
+        self.everyone.insert(tid);
         let running = Running::of_another(tid);
         let waited = match self.early.remove(&tid) {
             Some(status) => running.met(status)?,
@@ -59,6 +60,9 @@ impl Recorder {
         } else {
             self.new_space()
         };
+        if self.hidden.contains(&me.space) {
+            self.hidden.insert(space);
+        }
         let mut child = Task::new(tid, pid, space);
         child.segv = me.segv.clone();
         child.affinity = me.affinity.clone();
@@ -159,6 +163,7 @@ impl Recorder {
         }
         if !self.tasks.values().any(|task| task.space == me.space) {
             self.spaces.remove(&me.space);
+            self.hidden.remove(&me.space);
         }
         Ok(())
     }

@@ -8,9 +8,9 @@ use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
-use crate::tracee::memory::Pages;
+use crate::tracee::memory::{Hiding, Pages};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Running, Stopped, TaskMemory, cpuid, memory, proc};
+use crate::tracee::{Running, Stopped, TaskMemory, cpuid, proc};
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
@@ -110,6 +110,7 @@ impl Recorder {
             }
             return Ok(task.resume()?);
         }
+        self.note_kill(me, &event);
         me.pending = Some(Pending {
             event,
             tid: me.tid,
@@ -147,6 +148,9 @@ impl Recorder {
         call: &Syscall,
         event: &CallEvent,
     ) -> Result<Option<i64>> {
+        if let Some(hiding) = Hiding::of(call.nr, &event.args) {
+            return Ok(hiding.follow(&mut self.hidden, me.space));
+        }
         Ok(match i64::from(call.nr) {
             // The x32 ABI has its calls from there on, where a kernel has it; and none is negative.
             X32.. if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
@@ -158,8 +162,6 @@ impl Recorder {
                 Some(0)
             }
             libc::SYS_sched_setaffinity => self.set_affinity(me, event)?,
-            // Who cannot be dumped cannot be read by a tracer without privilege either.
-            libc::SYS_prctl if memory::is_hidden_by(call.nr, &event.args) => Some(0),
             libc::SYS_prctl | libc::SYS_seccomp => self.answer_about_filters(me, event)?,
             _ => None,
         })
@@ -228,6 +230,7 @@ impl Recorder {
             me.after_call(&event);
         }
         self.after_call(me, &task, &event, ret)?;
+        self.note_sent(me, &event);
         me.boundary = Some(regs);
         if !self.executed {
             // The program could not be executed at all, which is an error and no recording.

@@ -49,6 +49,17 @@ pub enum Error {
         /// The recording's directory.
         dir: PathBuf,
     },
+    /// The recorder, which is another process, could not go on.
+    #[error("{0}")]
+    Beside(String),
+    /// The recorder, which is another process, has been ended, and with it the program.
+    #[error("the recorder {how}, and the program with it; what was recorded up to there is in {}", dir.display())]
+    RecorderEnded {
+        /// How.
+        how: String,
+        /// The recording's directory.
+        dir: PathBuf,
+    },
     /// The program did something that cannot be recorded yet.
     #[error("cannot record {what} at event {event}{}; the recording up to there is in {}", reason(.why), dir.display())]
     Unsupported {

@@ -5,12 +5,15 @@
 //! exit (what comes out, [`calls`]); which memory that is, the syscall table says.
 
 mod affinity;
+mod beside;
 mod born;
 mod calls;
 mod elsewhere;
+mod end;
 mod error;
 mod failed;
 mod filters;
+mod link;
 mod looked;
 mod mapped;
 mod moved;
@@ -27,6 +30,7 @@ mod unsure;
 mod untold;
 
 pub use crate::recording::OnFull;
+pub use beside::{Ended, Front, GRACE, record_beside};
 pub use error::{Error, Result};
 pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
@@ -35,13 +39,14 @@ use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Wr
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{Alive, Command, Running, Stopped, cpuid, pin, proc, same, spawn};
+use crate::tracee::{Alive, Command, Kin, Running, Stopped, cpuid, pin, proc, same, spawn};
+use link::Link;
 use mapped::{FileKey, MappedFile};
 use nix::time::{ClockId, clock_gettime};
 use share::{Object, ObjectKey};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use task::Task;
 
 /// What to record, and where to.
@@ -56,6 +61,9 @@ pub struct Options {
     pub on_start: Option<Box<dyn FnOnce(i32)>>,
     /// Called whenever an event has been written after which its task goes on.
     pub observer: Option<Observer>,
+    /// Whether it ends with the last process rather than with the program. What the program leaves behind is ended
+    /// otherwise.
+    pub wait_all: bool,
 }
 
 /// A finished recording.
@@ -69,14 +77,37 @@ pub struct Recorded {
     pub events: u64,
     /// Why it ends before the program did, with [`OnFull::Continue`].
     pub lost: Option<String>,
+    /// What the program left behind and was ended: names and pids.
+    pub left: Vec<String>,
 }
 
-/// Records a program from its start to its end.
+impl Recorded {
+    /// Says what the program left behind, if it left anything.
+    pub fn leftovers(&self) -> Option<String> {
+        let all = match self.left.as_slice() {
+            [] => return None,
+            [one] => format!("a process behind ({one}), which was"),
+            several => format!(
+                "{} processes behind ({}), which were",
+                several.len(),
+                several.join(", ")
+            ),
+        };
+        Some(format!("the program left {all} ended with it"))
+    }
+}
+
+/// Records a program from its start to its end, by this process: a signal that ends it ends the recording. See also
+/// [`record_beside`].
 ///
 /// # Errors
 /// If it cannot be started, does something that cannot be recorded yet (it is then
 /// killed, and the recording up to there stays), or the recording cannot be written.
 pub fn record(options: Options) -> Result<Recorded> {
+    record_as(options, Kin::Child, None)
+}
+
+fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded> {
     let _quiet = Quiet::new();
     let Options {
         command,
@@ -84,12 +115,16 @@ pub fn record(options: Options) -> Result<Recorded> {
         on_full,
         on_start,
         observer,
+        wait_all,
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
     let mut writer = Writer::create_with(&dir, on_full)?;
-    let mut task = spawn::start(command)?;
+    let mut task = spawn::start_as(command, kin)?;
     let pid = task.tid();
+    if let Some(front) = &front {
+        front.begin(pid);
+    }
     if let Some(on_start) = on_start {
         on_start(pid);
     }
@@ -124,8 +159,16 @@ pub fn record(options: Options) -> Result<Recorded> {
         last_object: 0,
         spaces: HashMap::new(),
         last_space: 0,
+        hidden: BTreeSet::new(),
         executed: false,
         exit: None,
+        front,
+        wait_all,
+        everyone: HashSet::from([pid]),
+        received: Vec::new(),
+        stopped: false,
+        leftovers: None,
+        left: Vec::new(),
     };
     let outcome = recorder.run(Task::new(pid, pid, 0), task);
     recorder.close(outcome)
@@ -206,10 +249,24 @@ struct Recorder {
     /// Address spaces in which a task was preempted.
     spaces: HashMap<u32, preempt::Space>,
     last_space: u32,
+    /// Those that have asked not to be dumpable.
+    hidden: BTreeSet<u32>,
     /// Whether the program has been executed at all.
     executed: bool,
     /// How the program itself ended.
     exit: Option<Exit>,
+    /// Whom it is beside.
+    front: Option<Link>,
+    wait_all: bool,
+    /// All tasks that there have been.
+    everyone: HashSet<i32>,
+    /// Signals that came to the program: which, from whom, when.
+    received: Vec<(i32, i32, Instant)>,
+    /// The program is stopped by job control.
+    stopped: bool,
+    leftovers: Option<end::Leftovers>,
+    /// The names of those that were ended.
+    left: Vec<String>,
 }
 
 impl Recorder {
@@ -243,6 +300,7 @@ impl Recorder {
                 exit,
                 events,
                 lost,
+                left: self.left,
             }),
             Err(source) if is_full => Err(Error::Full {
                 source: Box::new(source),

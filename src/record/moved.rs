@@ -99,7 +99,7 @@ impl Recorder {
         };
         if most > 0 && (kind.is_fifo() || kind.is_socket()) {
             let waits = flags(call, event) & libc::SPLICE_F_NONBLOCK == 0;
-            return self.look(me, fd, most, waits).map(Some);
+            return self.look_at_waiting(me, fd, most, waits).map(Some);
         }
         if !kind.is_file() && !kind.is_block_device() {
             return Ok(Some(Before::Make(Source::Other, most)));
@@ -115,7 +115,7 @@ impl Recorder {
     }
 
     /// Looks at what waits in a pipe or a socket, at most so many bytes of it.
-    fn look(&self, me: &Task, fd: i32, most: u64, waits: bool) -> Result<Before> {
+    fn look_at_waiting(&self, me: &Task, fd: i32, most: u64, waits: bool) -> Result<Before> {
         let what = || format!("look at what waits in its descriptor {fd}");
         let failed = |e: nix::Error| Error::os(what(), me.tid, e);
         let Ok(file) = spawn::borrow_fd(me.pid, fd) else {

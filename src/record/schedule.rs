@@ -38,6 +38,7 @@ impl Recorder {
         self.follow(first, Step::Met(at, Stop::Entry))?;
         loop {
             self.bury()?;
+            self.look(None);
             if let Some(tid) = self.queue.pop_front() {
                 let Some(mut me) = self.tasks.remove(&tid) else {
                     continue;
@@ -55,7 +56,8 @@ impl Recorder {
             } else if self.tasks.is_empty() {
                 return Ok(());
             } else {
-                self.ticker.set(false);
+                let leftovers = self.only_leftovers(None);
+                self.ticker.set(leftovers);
                 if let AnyWait::Task(tid, status) = tracee::wait_any(true)? {
                     self.note(tid, status)?;
                 }
@@ -146,7 +148,8 @@ impl Recorder {
                 task.resume_to_exit()?
             }
             Stop::Signal(_) => self.on_signal(me, task)?,
-            Stop::Group(_) => {
+            Stop::Group(signal) => {
+                self.note_stopped(me, signal);
                 // Wherever it stands, it does not go on until it is continued. A call that was interrupted is made again
                 // at once, and nothing comes between.
                 let waits = self.executed && me.in_program() && !me.unannounced;
@@ -158,7 +161,10 @@ impl Recorder {
                 return Ok(Step::Rests);
             }
             Stop::Attached if interrupted => return self.on_interrupt(me, task),
-            Stop::Attached => self.resume(me, task)?,
+            Stop::Attached => {
+                self.note_continued(me);
+                self.resume(me, task)?
+            }
             Stop::Exit => self.about_to_end(me, task)?,
             Stop::Other(_) => task.resume()?,
         }))
@@ -194,12 +200,14 @@ impl Recorder {
     fn wait(&mut self, me: &mut Task, mut running: Running) -> Result<Came> {
         let mut looks = 0;
         loop {
+            self.look(Some(me));
             let in_program = me.in_program();
             // A leader that leaves before its threads reports nothing until they have gone.
             let may_linger = me.leaving && me.tid == me.pid && self.has_threads(me.pid);
             let impatient = may_linger || (!in_program && !me.leaving && !self.queue.is_empty());
-            self.ticker
-                .set(!self.queue.is_empty() || !me.held.is_empty());
+            self.ticker.set(
+                !self.queue.is_empty() || !me.held.is_empty() || self.only_leftovers(Some(me)),
+            );
             match tracee::wait_any(!impatient)? {
                 AnyWait::Task(tid, status)
                     if tid == me.tid

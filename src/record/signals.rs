@@ -48,6 +48,7 @@ impl Recorder {
         if signal == libc::SIGCONT {
             me.held.retain(|held| !stops(held.signal()));
         }
+        self.note_received(me, signal, info.sender());
         let tid = task.tid();
         let fault = info.is_fault();
         let caught = proc::catches(tid, signal)?;

@@ -5,6 +5,7 @@ use crate::syscall::Memory;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
@@ -18,10 +19,47 @@ pub struct TaskMemory {
     tid: i32,
 }
 
-/// Whether this call takes the process's memory from a tracer without privilege:
-/// `prctl(PR_SET_DUMPABLE, 0)`.
-pub fn is_hidden_by(nr: u32, args: &[u64; 6]) -> bool {
-    i64::from(nr) == libc::SYS_prctl && args[0] as i32 == libc::PR_SET_DUMPABLE && args[1] == 0
+/// What a call has to do with hiding the process's memory from tracers without privilege: prctl(2) about what is
+/// "dumpable".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hiding {
+    /// It hides it: `PR_SET_DUMPABLE` with 0.
+    Begins,
+    /// It shows it again: `PR_SET_DUMPABLE` with 1.
+    Ends,
+    /// It asks: `PR_GET_DUMPABLE`.
+    Asks,
+}
+
+impl Hiding {
+    /// What this call does; `None` where it is another, or one that the kernel refuses.
+    pub fn of(nr: u32, args: &[u64; 6]) -> Option<Hiding> {
+        if i64::from(nr) != libc::SYS_prctl {
+            return None;
+        }
+        match (args[0] as i32, args[1]) {
+            (libc::PR_SET_DUMPABLE, 0) => Some(Hiding::Begins),
+            (libc::PR_SET_DUMPABLE, 1) => Some(Hiding::Ends),
+            (libc::PR_GET_DUMPABLE, _) => Some(Hiding::Asks),
+            _ => None,
+        }
+    }
+
+    /// Follows it in a set of those that have hidden theirs. What the call is answered with, for it is not made: who
+    /// cannot be dumped cannot be read by a tracer without privilege either. `None` where the kernel's answer is right.
+    pub fn follow<K: Ord>(self, hidden: &mut BTreeSet<K>, who: K) -> Option<i64> {
+        match self {
+            Hiding::Begins => {
+                hidden.insert(who);
+                Some(0)
+            }
+            Hiding::Ends => {
+                hidden.remove(&who);
+                None
+            }
+            Hiding::Asks => hidden.contains(&who).then_some(0),
+        }
+    }
 }
 
 impl TaskMemory {

@@ -13,6 +13,8 @@
 pub mod agent;
 mod alive;
 pub mod batch;
+pub mod beside;
+pub mod caught;
 pub mod cpuid;
 mod error;
 pub mod exec;
@@ -44,7 +46,7 @@ pub use memory::TaskMemory;
 pub use regs::Regs;
 pub use remote::Remote;
 pub use sigsys::Meets;
-pub use spawn::{Command, Stdin};
+pub use spawn::{Command, Kin, Stdin};
 pub use sys::{AnyWait, SigInfo, wait_any};
 pub use task::{Running, Stop, Stopped, Waited, former_tid, give_way, is_exec};
 pub(crate) use task::{end, end_namespace, has_ended, is_ending, is_new, made, stands};

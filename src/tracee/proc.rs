@@ -493,6 +493,14 @@ pub fn has_no_new_privs(tid: i32) -> Result<bool> {
     Ok(status_numbers(tid, "NoNewPrivs:")? == [1])
 }
 
+/// Whether this signal waits for the process or its first thread, which blocks it (`SigPnd`, `ShdPnd`).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn has_pending(pid: i32, signal: i32) -> Result<bool> {
+    Ok(in_mask(pid, "SigPnd:", signal)? || in_mask(pid, "ShdPnd:", signal)?)
+}
+
 fn in_mask(tid: i32, key: &str, signal: i32) -> Result<bool> {
     Ok(signal > 0 && mask(tid, key)? & (1 << (signal - 1)) != 0)
 }

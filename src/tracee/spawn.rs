@@ -22,6 +22,16 @@ pub enum Stdin {
     Bytes(Vec<u8>),
 }
 
+/// Whose child a program is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kin {
+    /// The calling process's own.
+    #[default]
+    Child,
+    /// Its parent's, in the parent's process group.
+    Sibling,
+}
+
 /// A program to start: what execve(2) is given, and what is set up before.
 #[derive(Debug, Default)]
 pub struct Command {
@@ -48,6 +58,8 @@ struct Child {
     streams: Option<[OwnedFd; 3]>,
     detached: bool,
     filtered: bool,
+    kin: Kin,
+    tracer: libc::c_int,
 }
 
 enum Executable {
@@ -94,6 +106,14 @@ pub fn memfd(name: &str, content: &[u8]) -> Result<OwnedFd> {
 /// # Errors
 /// If the process cannot be made or traced.
 pub fn start(command: Command) -> Result<Stopped> {
+    start_as(command, Kin::Child)
+}
+
+/// The same, as the calling process's child or its sibling. A sibling's parent reaps it, too.
+///
+/// # Errors
+/// As for [`start`].
+pub fn start_as(command: Command, kin: Kin) -> Result<Stopped> {
     let stdin = match command.stdin {
         Stdin::Inherit => None,
         Stdin::File(file) => Some(file.into()),
@@ -113,6 +133,8 @@ pub fn start(command: Command) -> Result<Stopped> {
         streams: None,
         detached: false,
         filtered: true,
+        kin,
+        tracer: own_pid(),
     })
 }
 
@@ -151,6 +173,8 @@ fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<S
         streams,
         detached: true,
         filtered,
+        kin: Kin::Child,
+        tracer: own_pid(),
     })?;
     let tid = task.tid();
     let what = "start an empty process";
@@ -184,9 +208,16 @@ fn launch(child: &Child) -> Result<Stopped> {
     let mask = SigSet::all()
         .thread_swap_mask(SigmaskHow::SIG_SETMASK)
         .map_err(|e| Error::os("block signals", 0, e))?;
-    // SAFETY: the child only makes system calls on memory prepared before the fork
-    // (see `run_child`), so it does not matter which locks other threads held.
-    let pid = unsafe { libc::fork() };
+    let pid = match child.kin {
+        // SAFETY: the child only makes system calls on memory prepared before the fork
+        // (see `run_child`), so it does not matter which locks other threads held.
+        Kin::Child => unsafe { libc::fork() },
+        // SAFETY: the same; the child has a copy of this stack, as after fork(2).
+        Kin::Sibling => unsafe {
+            let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+            libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as libc::pid_t
+        },
+    };
     if pid == 0 {
         run_child(
             child,
@@ -244,6 +275,11 @@ fn seize(pid: i32, mut gate: PipeWriter, first: Stop) -> Result<(Stopped, Vec<i3
     }
 }
 
+fn own_pid() -> libc::c_int {
+    // SAFETY: getpid(2) has no arguments.
+    unsafe { libc::getpid() }
+}
+
 fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
     let mut pointers: Vec<_> = list.iter().map(|s| s.as_ptr()).collect();
     pointers.push(std::ptr::null());
@@ -267,6 +303,14 @@ fn run_child(
         libc::close(opener);
         if let Some(files) = files {
             libc::setrlimit(libc::RLIMIT_NOFILE, files);
+        }
+        if child.kin == Kin::Sibling {
+            // Where only ancestors may trace, it allows this one; elsewhere that is unknown, and not needed.
+            libc::prctl(libc::PR_SET_PTRACER, child.tracer as libc::c_ulong, 0, 0, 0);
+            // The tracer may be in a group of its own.
+            if libc::setpgid(0, libc::getpgid(libc::getppid())) != 0 {
+                libc::_exit(SETUP_FAILED);
+            }
         }
         let mut byte = 0u8;
         // The tracer opens the gate; if it died, the pipe ends and so do we.

@@ -34,6 +34,15 @@ impl SigInfo {
         self.int(8)
     }
 
+    /// `si_pid`: who sent it; 0 for the kernel.
+    pub fn sender(&self) -> i32 {
+        match self.code() {
+            code if code > 0 => 0,
+            libc::SI_TIMER => 0,
+            _ => self.int(16),
+        }
+    }
+
     /// `si_addr`, of a fault.
     pub fn address(&self) -> u64 {
         let mut word = [0; 8];

@@ -226,6 +226,7 @@ impl Engine<'_> {
     fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
         let tid = task.tid();
         me.room = Room::default();
+        self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
         match self.shows_clocks {
             true => image::prepare(task)?,

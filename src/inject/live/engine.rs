@@ -200,10 +200,11 @@ impl<'a> Engine<'a> {
         let (first, driven) = (real_pid, task.tid());
         task.release();
         let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([tid]).collect();
-        let (led, mut filters) = recording.kernel_at(event.0, |family, kernel| {
-            let led = kernel.own(pid).is_some_and(|own| own.leads_session);
+        let ((led, hidden), mut filters) = recording.kernel_at(event.0, |family, kernel| {
+            let own = kernel.own(pid);
+            let own = own.map_or((false, false), |own| (own.leads_session, own.hidden));
             let filters = tids.iter().map(|&tid| (tid, family.filters(tid)));
-            (led, filters.collect::<HashMap<_, _>>())
+            (own, filters.collect::<HashMap<_, _>>())
         })?;
         let mut new_task = |tid: i32, segv: SegvState| Task {
             filters: filters.remove(&tid).unwrap_or_default(),
@@ -221,7 +222,7 @@ impl<'a> Engine<'a> {
             exit: None,
             recording: Some(recording),
             shared,
-            identity: Identity::of(first, pid, ppid, leads)?,
+            identity: Identity::of(first, pid, ppid, (leads, hidden))?,
             streams: start.streams,
             clocks: start.clocks,
             shows_clocks: true,

@@ -6,8 +6,10 @@
 use super::engine::{Engine, Task};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
-use crate::tracee::{memory, proc};
-use std::cell::Cell;
+use crate::tracee::memory::Hiding;
+use crate::tracee::proc;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 /// The numbers of a family.
 pub(super) struct Identity {
@@ -20,10 +22,12 @@ pub(super) struct Identity {
     own_namespace: bool,
     /// Whether it was made the leader of a session, as it was not when it was recorded.
     leads: Cell<bool>,
+    /// The processes that have asked not to be dumpable, by the kernel's numbers.
+    hidden: RefCell<BTreeSet<i32>>,
 }
 
 impl Identity {
-    pub fn of(first: i32, pid: i32, ppid: i32, leads: bool) -> Result<Identity> {
+    pub fn of(first: i32, pid: i32, ppid: i32, (leads, hidden): (bool, bool)) -> Result<Identity> {
         let own_namespace = proc::innermost_pid(first)? == pid;
         Ok(Identity {
             first,
@@ -31,6 +35,7 @@ impl Identity {
             ppid: Some(ppid),
             own_namespace,
             leads: Cell::new(leads),
+            hidden: RefCell::new(hidden.then_some(first).into_iter().collect()),
         })
     }
 
@@ -42,6 +47,7 @@ impl Identity {
             ppid: None,
             own_namespace: true,
             leads: Cell::new(false),
+            hidden: RefCell::default(),
         })
     }
 
@@ -55,8 +61,17 @@ impl Identity {
         self.own_namespace
     }
 
+    /// A process has executed a program: what it hid is gone.
+    pub fn executed(&self, process: i32) {
+        self.hidden.borrow_mut().remove(&process);
+    }
+
     /// The tid and pid of a new task, as the program knows them.
     pub fn of_child(&self, tid: i32, process: i32, maker: &Task) -> (i32, i32) {
+        let mut hidden = self.hidden.borrow_mut();
+        if hidden.contains(&maker.process) {
+            hidden.insert(process);
+        }
         let inner = |tid: i32| proc::innermost_pid(tid).unwrap_or(tid);
         let pid = match process == maker.process {
             true => maker.pid,
@@ -79,7 +94,8 @@ impl Engine<'_> {
                 let own = |arg: u64| [0, id.pid].contains(&(arg as i32));
                 (own(seen.args[0]) && own(seen.args[1])).then_some(0)
             }
-            "prctl" if memory::is_hidden_by(seen.call.nr, &seen.args) => Some(0),
+            "prctl" => Hiding::of(seen.call.nr, &seen.args)?
+                .follow(&mut id.hidden.borrow_mut(), me.process),
             _ if id.own_namespace => None,
             "getpid" if is_first => Some(id.pid.into()),
             "gettid" if is_first => Some(me.tid.into()),

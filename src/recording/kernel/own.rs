@@ -33,6 +33,8 @@ pub struct Own {
     pub rooted: bool,
     /// Whether it took on another user or other groups.
     pub took_on: bool,
+    /// Whether it asked not to be dumpable, and so not to be read by others.
+    pub hidden: bool,
 }
 
 /// Whether a call sets something of this.
@@ -53,7 +55,10 @@ pub(in crate::recording) fn sets(call: &CallEvent) -> bool {
         | libc::SYS_setresgid
         | libc::SYS_setgroups => true,
         libc::SYS_prlimit64 => call.args[2] != 0,
-        libc::SYS_prctl => call.args[0] as i32 == libc::PR_SET_CHILD_SUBREAPER,
+        libc::SYS_prctl => matches!(
+            call.args[0] as i32,
+            libc::PR_SET_CHILD_SUBREAPER | libc::PR_SET_DUMPABLE
+        ),
         _ => false,
     }
 }
@@ -68,6 +73,7 @@ impl Own {
             limits: self.limits.clone(),
             rooted: self.rooted,
             took_on: self.took_on,
+            hidden: self.hidden,
             ..Own::default()
         }
     }
@@ -115,13 +121,19 @@ impl Own {
                 }
             }
             libc::SYS_timer_delete => _ = self.timers.remove(&(a as i32)),
-            libc::SYS_execve | libc::SYS_execveat => self.timers.clear(),
+            libc::SYS_execve | libc::SYS_execveat => {
+                self.timers.clear();
+                self.hidden = false;
+            }
             libc::SYS_setsid => (self.leads_session, self.leads_group) = (true, true),
             libc::SYS_setpgid if [0, pid].contains(&(a as i32)) => {
                 self.leads_group = [0, pid].contains(&(b as i32));
             }
             libc::SYS_prctl if a as i32 == libc::PR_SET_CHILD_SUBREAPER && ret == 0 => {
                 self.subreaper = b != 0;
+            }
+            libc::SYS_prctl if a as i32 == libc::PR_SET_DUMPABLE && ret == 0 => {
+                self.hidden = b == 0;
             }
             libc::SYS_chroot => self.rooted = true,
             libc::SYS_setuid

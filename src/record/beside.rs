@@ -1,0 +1,377 @@
+//! A recorder beside the process that asked for it.
+//!
+//! Whoever starts the program (the front) stays what it was to the user's shell: a member of the job's process group.
+//! It does nothing but wait. The recorder is another process, in a group of its own, so that neither what the program
+//! sends to its group nor what the terminal sends to it ends the recording. The program is in the front's group, and
+//! is the front's child: it has the parent that it would have without rrapper, and what it sends there harms nobody.
+//! If the front is killed, so is all the rest; but if it was the program that did that, the recording goes on to its end.
+//!
+//! A signal that is sent to the front from outside is the program's: it is passed on, unless the program has it
+//! already, as one that was sent to the group. A second one of those that ask a program to end ends the recording; so
+//! does SIGTERM where the program has not ended after [`GRACE`]. What a terminal sends is the program's alone.
+
+use super::link::{ASKING, Link, Note, Order, Wire, receive, send};
+use super::{Error, Options, Recorded, Result, record_as};
+use crate::trace::Exit;
+use crate::tracee::caught::{Came, Caught, Faults};
+use crate::tracee::{self, Kin, beside};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::VecDeque;
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a program may take to end after a SIGTERM.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the recorder may take to end everything when it was told to.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same signal from the same sender is one within this time: to the front, and to its group.
+const ONCE: Duration = Duration::from_millis(500);
+
+/// A signal that was sent to the group reaches the program within this time.
+const SETTLING: Duration = Duration::from_millis(20);
+
+/// How often the recorder is woken until it has taken an order: a signal that comes just before a wait is lost.
+const WAKE: Duration = Duration::from_millis(20);
+
+/// How long a signal that killed the program may take to be seen here, too.
+const LATE: Duration = Duration::from_millis(200);
+
+/// What the front is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// It stands for the program, and ends as that does: what the program sends its parent is for the front's.
+    StandsForProgram,
+    /// It goes on afterwards: it is the program's parent.
+    IsParent,
+}
+
+/// How a recording beside this process ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What came of it.
+    pub result: Result<Recorded>,
+    /// The last signal to this process that asked it to end.
+    pub signal: Option<i32>,
+    /// The signal because of which the program was ended.
+    pub forced: Option<i32>,
+}
+
+/// Records a program from its start to its end, by a process beside this one.
+pub fn record_beside(options: Options, front: Front) -> Ended {
+    let mut watch = None;
+    let result = start(options, front).and_then(|mut begun| {
+        let result = begun.attend();
+        if front == Front::IsParent {
+            begun.wait_for_the_late(result.as_ref().ok().map(|recorded| recorded.exit));
+        }
+        watch = Some((begun.signal, begun.forced));
+        result
+    });
+    let (signal, forced) = watch.unwrap_or_default();
+    Ended {
+        result,
+        signal,
+        forced,
+    }
+}
+
+fn start(options: Options, front: Front) -> Result<Attendant> {
+    let pipe = || io::pipe().map_err(|e| tracee::Error::os("make a pipe", 0, e));
+    let (notes, say) = pipe()?;
+    let (take, orders) = pipe()?;
+    let Options {
+        command,
+        dir,
+        on_full,
+        on_start,
+        observer,
+        wait_all,
+    } = options;
+    let there = dir.clone();
+    let caught = Caught::new(Faults::Caught)?;
+    let mut given = Some((say, take));
+    let recorder = beside::fork(|| {
+        let Some((say, take)) = given.take() else {
+            return 1;
+        };
+        let options = Options {
+            command,
+            dir,
+            on_full,
+            on_start: None,
+            observer,
+            wait_all,
+        };
+        work(options, take, say)
+    })?;
+    drop(given);
+    Ok(Attendant {
+        front,
+        recorder,
+        notes,
+        orders,
+        caught,
+        dir: there,
+        on_start,
+        program: None,
+        came: VecDeque::new(),
+        last: Vec::new(),
+        sent: VecDeque::new(),
+        signal: None,
+        asked: false,
+        forced: None,
+        deadline: None,
+    })
+}
+
+/// What the recorder does.
+fn work(options: Options, take: PipeReader, say: PipeWriter) -> i32 {
+    // It is alive, or this process has ended with it.
+    let front = beside::parent();
+    let last = say.try_clone();
+    let result = Link::new(front, take, say)
+        .map_err(Error::from)
+        .and_then(|link| record_as(options, Kin::Sibling, Some(link)));
+    let result = result.map(Wire::from).map_err(|error| in_words(&error));
+    if beside::parent() == front {
+        beside::send(front, libc::SIGCONT);
+    }
+    match last.and_then(|last| send(&last, &Note::Done(result))) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+/// An error with its causes, each said once: many say theirs themselves.
+fn in_words(error: &Error) -> String {
+    let mut said = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        next = cause.source();
+    }
+    said
+}
+
+/// Who waits for the recorder, and tells it of signals.
+struct Attendant {
+    front: Front,
+    recorder: i32,
+    notes: PipeReader,
+    orders: PipeWriter,
+    caught: Caught,
+    dir: PathBuf,
+    on_start: Option<Box<dyn FnOnce(i32)>>,
+    program: Option<i32>,
+    /// Signals that came, and when.
+    came: VecDeque<(Came, Instant)>,
+    /// Those that came last, and when.
+    last: Vec<(Came, Instant)>,
+    /// Orders that have not been taken.
+    sent: VecDeque<Order>,
+    signal: Option<i32>,
+    /// Somebody has asked for the end.
+    asked: bool,
+    forced: Option<i32>,
+    deadline: Option<(Instant, i32)>,
+}
+
+impl Attendant {
+    fn attend(&mut self) -> Result<Recorded> {
+        let result = loop {
+            match self.wait() {
+                Ok(true) => match receive(&self.notes) {
+                    Ok(Note::Done(result)) => break Some(result),
+                    Ok(note) => self.hear(note),
+                    // It has ended without a word.
+                    Err(_) => break None,
+                },
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!("cannot wait for the recorder: {error}");
+                    break None;
+                }
+            }
+            self.look();
+        };
+        if result.is_none() {
+            beside::send(self.recorder, libc::SIGKILL);
+        }
+        let status = beside::end_of(self.recorder);
+        if let Some(program) = self.program {
+            beside::end_of(program);
+        }
+        match result {
+            Some(Ok(wire)) => Ok(wire.into()),
+            Some(Err(said)) => Err(Error::Beside(said)),
+            None => Err(Error::RecorderEnded {
+                how: how(status),
+                dir: self.dir.clone(),
+            }),
+        }
+    }
+
+    /// Waits for a note, a signal, or until something is due. Whether a note is there.
+    fn wait(&self) -> io::Result<bool> {
+        let now = Instant::now();
+        let settled = self.came.front().map(|&(_, at)| at + SETTLING);
+        let wake = (!self.sent.is_empty()).then(|| now + WAKE);
+        let deadline = self.deadline.map(|(at, _)| at);
+        let next = [settled, wake, deadline].into_iter().flatten().min();
+        let timeout = next.map_or(PollTimeout::NONE, |at| {
+            let left = at.saturating_duration_since(now).as_millis() + 1;
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = [
+            PollFd::new(self.notes.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.caught.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) => Ok(fds[0].any().unwrap_or(false)),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn hear(&mut self, note: Note) {
+        match note {
+            Note::Started(pid) => {
+                self.program = Some(pid);
+                if let Some(on_start) = self.on_start.take() {
+                    on_start(pid);
+                }
+            }
+            Note::Got(came) => self.keep(came),
+            Note::Taken(outside) => {
+                if let Some(Order::Signal(came)) = self.sent.pop_front()
+                    && outside
+                {
+                    self.count(came);
+                }
+            }
+            Note::ForParent(signal) if self.front == Front::StandsForProgram => {
+                let parent = beside::parent();
+                // Nobody else is meant: not the first process, who adopts.
+                if parent > 1 {
+                    beside::send(parent, signal);
+                }
+            }
+            Note::ForParent(_) | Note::Done(_) => {}
+        }
+    }
+
+    /// Keeps a signal until it has reached all of the group, if it was for that.
+    fn keep(&mut self, came: Came) {
+        let now = Instant::now();
+        self.last.retain(|&(_, at)| now - at < ONCE);
+        let twin = |&(other, _): &(Came, Instant)| other == came;
+        if came.pid != 0 && self.last.iter().any(twin) {
+            return;
+        }
+        self.last.push((came, now));
+        self.came.push_back((came, now));
+    }
+
+    /// Does what is due.
+    fn look(&mut self) {
+        while let Some(came) = self.caught.take() {
+            self.keep(came);
+        }
+        let now = Instant::now();
+        while let Some(&(came, at)) = self.came.front()
+            && now - at >= SETTLING
+        {
+            self.came.pop_front();
+            self.order(Order::Signal(came));
+        }
+        if let Some((at, signal)) = self.deadline
+            && now >= at
+        {
+            if self.forced.is_none() {
+                self.force(signal);
+            } else {
+                // It does not do what it is told: all that it traces ends with it.
+                beside::send(self.recorder, libc::SIGKILL);
+                self.deadline = None;
+            }
+        }
+        if !self.sent.is_empty() {
+            beside::send(self.recorder, libc::SIGURG);
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        if let Err(error) = send(&self.orders, &order) {
+            tracing::debug!("cannot give the order {order:?}: {error}");
+            return;
+        }
+        self.sent.push_back(order);
+    }
+
+    /// A signal came from outside.
+    fn count(&mut self, came: Came) {
+        if !ASKING.contains(&came.signal) {
+            return;
+        }
+        self.signal = Some(came.signal);
+        if came.of_kernel() {
+            return;
+        }
+        if self.asked {
+            self.force(came.signal);
+        } else if came.signal == libc::SIGTERM {
+            self.deadline = Some((Instant::now() + GRACE, came.signal));
+        }
+        self.asked = true;
+    }
+
+    fn force(&mut self, signal: i32) {
+        if self.forced.is_none() {
+            self.forced = Some(signal);
+            self.deadline = Some((Instant::now() + PATIENCE, signal));
+            self.order(Order::End);
+        }
+    }
+
+    /// The signal that the program died of may be on its way to this process.
+    fn wait_for_the_late(&mut self, exit: Option<Exit>) {
+        let of = |signal: i32| ASKING.contains(&signal).then_some(signal);
+        let died_of = match exit {
+            Some(Exit::Signal { signal, .. }) => of(signal),
+            Some(Exit::Code(code)) => of(code - 128),
+            None => None,
+        };
+        let begun = Instant::now();
+        while let Some(signal) = died_of
+            && self.signal.is_none()
+            && begun.elapsed() < LATE
+        {
+            let kept = self.came.pop_front().map(|(came, _)| came);
+            match self.caught.take().or(kept) {
+                Some(came) if came.signal == signal && Some(came.pid) != self.program => {
+                    self.signal = Some(signal);
+                }
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+}
+
+fn how(status: Option<i32>) -> String {
+    match status {
+        Some(status) if libc::WIFSIGNALED(status) => {
+            let name = crate::syscall::consts::signal_name(libc::WTERMSIG(status));
+            format!("was killed by {name}")
+        }
+        Some(status) => format!("ended with status {}", libc::WEXITSTATUS(status)),
+        None => String::from("ended"),
+    }
+}

@@ -1,0 +1,168 @@
+//! What a recorder beside another process and that process tell each other: see [`super::beside`].
+
+use super::Recorded;
+use crate::tracee::beside;
+use crate::tracee::caught::{Came, Caught, Faults};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::ffi::OsStr;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// The signals that ask a program to end.
+pub(super) const ASKING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
+/// What the recorder says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Note {
+    /// The program has this pid.
+    Started(i32),
+    /// A signal was sent to the recorder itself.
+    Got(Came),
+    /// An order has been taken. Whether its signal came from outside of what is recorded.
+    Taken(bool),
+    /// The program has sent its parent this signal.
+    ForParent(i32),
+    /// The recording has ended, so.
+    Done(Result<Wire, String>),
+}
+
+/// [`Recorded`], whose path may be any bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Wire {
+    dir: Vec<u8>,
+    exit: crate::trace::Exit,
+    events: u64,
+    lost: Option<String>,
+    left: Vec<String>,
+}
+
+impl From<Recorded> for Wire {
+    fn from(recorded: Recorded) -> Wire {
+        Wire {
+            dir: recorded.dir.as_os_str().as_bytes().to_vec(),
+            exit: recorded.exit,
+            events: recorded.events,
+            lost: recorded.lost,
+            left: recorded.left,
+        }
+    }
+}
+
+impl From<Wire> for Recorded {
+    fn from(wire: Wire) -> Recorded {
+        Recorded {
+            dir: PathBuf::from(OsStr::from_bytes(&wire.dir)),
+            exit: wire.exit,
+            events: wire.events,
+            lost: wire.lost,
+            left: wire.left,
+        }
+    }
+}
+
+/// What the recorder is told to do.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// This signal came: the program gets it, unless it has it already or sent it itself.
+    Signal(Came),
+    /// All processes are to be ended now.
+    End,
+}
+
+/// The recorder's side.
+pub(super) struct Link {
+    /// The process that the recorder is beside.
+    pub front: i32,
+    orders: PipeReader,
+    notes: PipeWriter,
+    caught: Caught,
+}
+
+impl Link {
+    /// Takes over the signals of the calling process.
+    pub fn new(front: i32, orders: PipeReader, notes: PipeWriter) -> crate::tracee::Result<Link> {
+        Ok(Link {
+            front,
+            orders,
+            notes,
+            caught: Caught::new(Faults::Left)?,
+        })
+    }
+
+    /// The program has been started. From here on the terminal may be written to all the same, and this process be woken.
+    pub fn begin(&self, program: i32) {
+        beside::write_from_background();
+        beside::end_with(Some(self.front));
+        self.say(&Note::Started(program));
+    }
+
+    /// Whether the front is there.
+    pub fn is_there(&self) -> bool {
+        beside::parent() == self.front
+    }
+
+    /// Says whether the recorder ends with the front.
+    pub fn ends_with_front(&self, ends: bool) {
+        beside::end_with(ends.then_some(self.front));
+    }
+
+    /// Sends the front a signal.
+    pub fn signal_front(&self, signal: i32) {
+        if self.is_there() {
+            beside::send(self.front, signal);
+        }
+    }
+
+    /// Says something. If nobody hears it, this process is about to end, too.
+    pub fn say(&self, note: &Note) {
+        if let Err(error) = send(&self.notes, note) {
+            tracing::debug!("cannot say {note:?}: {error}");
+        }
+    }
+
+    /// Whether there may be something to [`Link::take`]. Costs nothing.
+    pub fn has_news(&self) -> bool {
+        self.caught.came()
+    }
+
+    /// The next order, if there is any. What was sent to this process itself is passed on, or means the end where the front
+    /// is gone.
+    pub fn take(&self) -> Option<Order> {
+        while let Some(came) = self.caught.take() {
+            if !self.is_there() && ASKING.contains(&came.signal) {
+                return Some(Order::End);
+            }
+            self.say(&Note::Got(came));
+        }
+        if !is_readable(self.orders.as_fd()) {
+            return None;
+        }
+        receive(&self.orders).ok()
+    }
+}
+
+/// Whether there is something to read, or nobody is left to write.
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+}
+
+/// Writes a message whole.
+pub(super) fn send(mut to: &PipeWriter, message: &impl Serialize) -> io::Result<()> {
+    let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    let mut bytes = (body.len() as u32).to_ne_bytes().to_vec();
+    bytes.extend(body);
+    to.write_all(&bytes)
+}
+
+/// Reads a message whole.
+pub(super) fn receive<T: DeserializeOwned>(mut from: &PipeReader) -> io::Result<T> {
+    let mut len = [0; 4];
+    from.read_exact(&mut len)?;
+    let mut body = vec![0; u32::from_ne_bytes(len) as usize];
+    from.read_exact(&mut body)?;
+    postcard::from_bytes(&body).map_err(io::Error::other)
+}

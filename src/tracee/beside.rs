@@ -1,0 +1,102 @@
+//! A process of rrapper's own beside the calling one, in a process group of its own.
+//!
+//! What is sent to the caller's group does not reach it. It ends with the caller, however that ends.
+
+use super::{Error, Result};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Exit status of a process that could not do what it was for.
+const FAILED: i32 = 2;
+
+/// Forks: the new process runs this, and ends with the status that it returns. Its pid.
+///
+/// The other threads of the calling process are not there in the new one, and what they held when it was made stays
+/// held; so `run` must not use anything that another thread of rrapper may have locked at any moment.
+///
+/// # Errors
+/// If the process cannot be made.
+pub fn fork(run: impl FnOnce() -> i32) -> Result<i32> {
+    // SAFETY: getpid(2) has no arguments.
+    let parent = unsafe { libc::getpid() };
+    // What is sent to the group meanwhile is met by each of them later, in its own way.
+    let mask = SigSet::all()
+        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+        .map_err(|e| Error::os("block signals", 0, e))?;
+    // SAFETY: fork(3) leaves memory allocation usable in the child, and nothing else is used there that another thread
+    // may hold: see above.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: calls with numbers only.
+        let alone = unsafe {
+            libc::setpgid(0, 0);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 || libc::getppid() != parent
+        };
+        let status = match alone {
+            // Nobody waits for it any more.
+            true => FAILED,
+            false => catch_unwind(AssertUnwindSafe(|| {
+                let unblocked = mask.thread_set_mask();
+                tracing::trace!("a process beside {parent}: {unblocked:?}");
+                run()
+            }))
+            .unwrap_or(FAILED),
+        };
+        // SAFETY: nothing that the caller owns is dropped here: its tracees, files and threads are its own.
+        unsafe { libc::_exit(status) };
+    }
+    let failed = (pid < 0).then(|| Error::last("make a process", 0));
+    mask.thread_set_mask()
+        .map_err(|e| Error::os("unblock signals", 0, e))?;
+    failed.map_or(Ok(pid), Err)
+}
+
+/// For the calling thread and those that it makes: blocks SIGTTOU, so that a process in the background may write to the
+/// terminal, and unblocks SIGURG, which wakes it.
+pub fn write_from_background() {
+    let blocked = SigSet::from(Signal::SIGTTOU).thread_block();
+    let unblocked = SigSet::from(Signal::SIGURG).thread_unblock();
+    tracing::trace!("SIGTTOU: {blocked:?}, SIGURG: {unblocked:?}");
+}
+
+/// For a process that was made by [`fork`] and catches its signals ([`super::caught`]): whether it ends when the one that
+/// made it does. At first, it does.
+pub fn end_with(parent: Option<i32>) {
+    super::caught::end_with(parent.unwrap_or(0));
+}
+
+/// The parent of this process.
+pub fn parent() -> i32 {
+    std::os::unix::process::parent_id() as i32
+}
+
+/// The process group of a process; `None` where there is no such process.
+pub fn group_of(pid: i32) -> Option<i32> {
+    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid)))
+        .ok()
+        .map(nix::unistd::Pid::as_raw)
+}
+
+/// Waits for the end of a child. Its status, as waitpid(2) has it; `None` where it is no child of ours (any more).
+pub fn end_of(pid: i32) -> Option<i32> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` lives for the call.
+        let r = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if r == pid {
+            return Some(status);
+        }
+        let error = std::io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINTR) {
+            return None;
+        }
+    }
+}
+
+/// kill(2). An error means that nobody is there, or that it is none of ours.
+pub fn send(pid: i32, signal: i32) {
+    if pid > 0 {
+        // SAFETY: kill(2) touches no memory of ours.
+        unsafe { libc::kill(pid, signal) };
+    }
+}

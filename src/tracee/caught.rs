@@ -1,0 +1,249 @@
+//! Signals to rrapper, with their senders: caught instead of followed, for as long as a program is recorded.
+
+use super::{Error, Result, sys::SigInfo};
+use std::fs::File;
+use std::io::Read;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
+
+/// A signal that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Came {
+    /// Which.
+    pub signal: i32,
+    /// `si_code`: positive where the kernel sent it, as for a terminal.
+    pub code: i32,
+    /// The process that sent it, if one did.
+    pub pid: i32,
+}
+
+impl Came {
+    /// Whether the kernel sent it, as for a terminal, to all of the group.
+    pub fn of_kernel(&self) -> bool {
+        self.code > 0
+    }
+}
+
+/// Those whose default harms nobody, or that have a use of their own here: a child has ended, job control, the
+/// watchdog's, those that nobody can catch.
+const LEFT: [i32; 10] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGCHLD,
+    libc::SIGCONT,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGURG,
+    libc::SIGWINCH,
+    libc::SIGPIPE,
+];
+
+/// What an instruction of ours may raise, too.
+const FAULTS: [i32; 6] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+];
+
+const COUNT: usize = 65;
+
+/// Where the handler writes; -1 for nowhere.
+static WRITER: AtomicI32 = AtomicI32::new(-1);
+
+/// Whether any has come since [`Caught::came`] was asked.
+static CAME: AtomicBool = AtomicBool::new(false);
+
+/// The process that this one may not outlive; 0 for none.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
+/// What was done before, by number, while signals are caught.
+static BEFORE: AtomicPtr<[libc::sigaction; COUNT]> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Whether faults are caught as well, where somebody sent them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// They are.
+    Caught,
+    /// The thread raises some itself: see [`super::quiet`].
+    Left,
+}
+
+/// While this lives, signals that would end the process, or call a handler, are caught. What is ignored stays so.
+#[derive(Debug)]
+pub struct Caught {
+    reader: File,
+    writer: RawFd,
+    /// Those that were caught by another of these before.
+    outer: RawFd,
+    before: *mut [libc::sigaction; COUNT],
+    outer_before: *mut [libc::sigaction; COUNT],
+    signals: Vec<i32>,
+}
+
+impl Caught {
+    /// Catches them from now on; besides, a SIGURG may be sent to wake the process.
+    ///
+    /// # Errors
+    /// If there are no more descriptors.
+    pub fn new(faults: Faults) -> Result<Caught> {
+        let mut fds = [0; 2];
+        // SAFETY: pipe2(2) with room for two descriptors, which are owned at once.
+        let reader = unsafe {
+            if libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) != 0 {
+                return Err(Error::last("make a pipe", 0));
+            }
+            File::from_raw_fd(fds[0])
+        };
+        // SAFETY: a zeroed sigaction is a valid one.
+        let before: Box<[libc::sigaction; COUNT]> =
+            Box::new(unsafe { MaybeUninit::zeroed().assume_init() });
+        let before = Box::into_raw(before);
+        let mut caught = Caught {
+            reader,
+            writer: fds[1],
+            outer: WRITER.swap(fds[1], Ordering::SeqCst),
+            before,
+            outer_before: BEFORE.swap(before, Ordering::SeqCst),
+            signals: Vec::new(),
+        };
+        let last = libc::SIGRTMAX() - 1;
+        for signal in (1..32).chain(libc::SIGRTMIN()..=last) {
+            let is_fault = FAULTS.contains(&signal);
+            if LEFT.contains(&signal) || is_fault && faults == Faults::Left {
+                continue;
+            }
+            caught.catch(signal);
+        }
+        if faults == Faults::Left {
+            // What wakes the one that waits for tracees.
+            caught.catch(libc::SIGURG);
+        }
+        Ok(caught)
+    }
+
+    fn catch(&mut self, signal: i32) {
+        // SAFETY: sigaction(2) with valid pointers; `before` is alive until this is dropped, and the handler only reads
+        // what is there. A zeroed sigaction is a valid one.
+        unsafe {
+            let old = &raw mut (*self.before)[signal as usize];
+            if libc::sigaction(signal, std::ptr::null(), old) != 0
+                || (*old).sa_sigaction == libc::SIG_IGN
+            {
+                return;
+            }
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as *const () as usize;
+            // What it interrupts is to be seen as interrupted.
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+        self.signals.push(signal);
+    }
+
+    /// The next one that has come, if any has.
+    pub fn take(&self) -> Option<Came> {
+        let mut words = [0; 12];
+        (&self.reader).read_exact(&mut words).ok()?;
+        let word = |at: usize| {
+            i32::from_ne_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]])
+        };
+        Some(Came {
+            signal: word(0),
+            code: word(4),
+            pid: word(8),
+        })
+    }
+
+    /// Whether any has come since this was last asked. Costs nothing.
+    pub fn came(&self) -> bool {
+        CAME.load(Ordering::Relaxed) && CAME.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl AsFd for Caught {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        for &signal in &self.signals {
+            // SAFETY: sigaction(2) with what it gave us; `before` is alive.
+            unsafe {
+                libc::sigaction(
+                    signal,
+                    &raw const (*self.before)[signal as usize],
+                    std::ptr::null_mut(),
+                )
+            };
+        }
+        WRITER.store(self.outer, Ordering::SeqCst);
+        BEFORE.store(self.outer_before, Ordering::SeqCst);
+        // SAFETY: the descriptor is ours and used by nobody any more; `before` came from a box, and no handler of ours
+        // is in force that would look there.
+        unsafe {
+            libc::close(self.writer);
+            drop(Box::from_raw(self.before));
+        }
+    }
+}
+
+/// From now on, this process is killed when its parent ends, or (0) has its SIGURG handler called and goes on.
+///
+/// To be called by the thread that was made first, which catches SIGURG.
+pub(super) fn end_with(parent: i32) {
+    PARENT.store(parent, Ordering::SeqCst);
+    // SAFETY: calls with numbers only.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGURG);
+        // It may have ended before.
+        if parent != 0 && libc::getppid() != parent {
+            libc::kill(libc::getpid(), libc::SIGKILL);
+        }
+    }
+}
+
+/// The handler. A fault that nobody sent is met again, with what was done about it before.
+extern "C" fn on_signal(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel passes a valid pointer to a SA_SIGINFO handler; errno is the thread's own; write(2) and
+    // sigaction(2) may be called in handlers, with memory that lives for the calls.
+    unsafe {
+        let errno = libc::__errno_location();
+        let kept = *errno;
+        let parent = PARENT.load(Ordering::SeqCst);
+        if signal == libc::SIGURG && parent != 0 && libc::getppid() != parent {
+            libc::kill(libc::getpid(), libc::SIGKILL);
+        }
+        let info = SigInfo(*info.cast::<[u8; 128]>());
+        if info.is_fault() || FAULTS.contains(&signal) && info.code() > 0 {
+            let before = BEFORE.load(Ordering::SeqCst);
+            if before.is_null() {
+                libc::signal(signal, libc::SIG_DFL);
+            } else {
+                let old = &raw const (*before)[signal as usize];
+                libc::sigaction(signal, old, std::ptr::null_mut());
+            }
+        } else {
+            CAME.store(true, Ordering::SeqCst);
+            let mut words = [0; 12];
+            words[..4].copy_from_slice(&signal.to_ne_bytes());
+            words[4..8].copy_from_slice(&info.code().to_ne_bytes());
+            words[8..].copy_from_slice(&info.sender().to_ne_bytes());
+            let fd = WRITER.load(Ordering::SeqCst);
+            if fd >= 0 && signal != libc::SIGURG {
+                libc::write(fd, words.as_ptr().cast(), words.len());
+            }
+        }
+        *errno = kept;
+    }
+}
