@@ -46,7 +46,7 @@ impl Driver<'_> {
         self.wait_longer(seen);
         self.heed(seen, answer, before);
         let ret = seen.ret.unwrap_or(0);
-        if ret < 0 && given >= 0 {
+        if ret < 0 && given >= 0 && seen.done.is_none() {
             // A call that fails has written nothing.
             seen.undo()?;
         }
@@ -55,14 +55,20 @@ impl Driver<'_> {
 
     /// Keeps the books on a call that has been answered.
     pub(super) fn note(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
+        self.log.call(seen, Some(ret));
+        // What it did counts from here, whatever its process was told.
+        let ret = seen.done.unwrap_or(ret);
         if ret > 0 {
             self.note_output(seen, ret, moved);
         }
-        self.log.call(seen, Some(ret));
         if let Err(error) = seen.give_back() {
             tracing::warn!("cannot give back what a hook changed: {error}");
         }
         seen.files.take();
+        if seen.call.name == "close" && matches!(seen.decision, Decision::Answer(_)) {
+            // The descriptor is as it was.
+            return;
+        }
         let outs = match seen.call.name {
             "pipe" | "pipe2" | "socketpair" | "getdents" | "getdents64" | "recvmsg"
             | "recvmmsg" => self.outputs(seen, ret),
@@ -153,7 +159,7 @@ impl Driver<'_> {
         if let Some(moved) = moved {
             data.extend_from_slice(&moved[..moved.len().min(ret as usize)]);
         } else if seen.call.moves_data() == Some(Moved::In) {
-            data.extend(seen.data().unwrap_or_default());
+            data.extend(seen.passed_data(ret as u64));
         }
         match stream {
             Some(stream) => self.log.output(stream, &data),

@@ -5,6 +5,7 @@ use super::answer::{self, Answered};
 use super::driver::{Driver, Next};
 use super::hook::{Decision, Finally, HookCall, OnDivergence};
 use super::live::TimeTold;
+use super::native::current_break;
 use super::noise;
 use super::outcome::{Divergence, Status};
 use super::step::Step;
@@ -200,6 +201,10 @@ impl Driver<'_> {
         let before = self.me.step.as_ref().map_or(0, |step| step.used);
         let (answered, moved) = match seen.decision {
             Decision::Answer(ret) => (Answered { ret, done: true }, None),
+            Decision::Break => {
+                let ret = current_break(&mut task)?;
+                (Answered { ret, done: true }, None)
+            }
             decision => {
                 let limit = match decision {
                     Decision::Short(len) => Some(len),
@@ -262,7 +267,7 @@ impl Driver<'_> {
             self.let_in(&mut task)?;
         }
         self.send_due(&task);
-        if let Some(signal) = seen.signal {
+        for signal in seen.signals {
             task.send(signal);
         }
         if expected && self.end.is_some() && self.is_past_end()? {
@@ -279,6 +284,10 @@ impl Driver<'_> {
         before: u64,
         (given, ret): (i64, i64),
     ) -> Result<bool> {
+        if seen.done.is_some() {
+            // It got all of it, whatever it was told.
+            return Ok(false);
+        }
         let Some(step) = self.me.step.as_mut() else {
             return Ok(false);
         };

@@ -1,5 +1,6 @@
 //! What a hook sees of a call, and what it can say.
 
+mod afterwards;
 mod call;
 mod change;
 mod messages;
@@ -7,6 +8,7 @@ mod room;
 mod signal;
 mod views;
 
+pub(crate) use afterwards::why_not;
 pub(crate) use call::Decision;
 pub use call::HookCall;
 pub use change::ChangeError;

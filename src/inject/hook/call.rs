@@ -1,6 +1,7 @@
 //! A call, as a hook sees it.
 
 use super::Phase;
+use super::afterwards::Told;
 use super::change::Lent;
 use super::room::{Piece, Room};
 use crate::image::Chunk;
@@ -23,6 +24,8 @@ pub(crate) enum Decision {
     Answer(i64),
     /// It moves at most this many bytes.
     Short(u64),
+    /// brk(2) moves nothing, and is told where the break is: it has no other way to fail.
+    Break,
 }
 
 /// A call, as a hook sees it. Valid while the hook runs.
@@ -55,8 +58,16 @@ pub struct HookCall {
     /// What the recorded call opened, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,
+    /// What the process is told of the call once it has been made, whatever came of it.
+    pub(crate) told: Option<Told>,
+    /// What came of the call before the exit hooks.
+    pub(crate) given: Option<i64>,
+    /// What came of a call whose process is told otherwise: the kernel, or the model of it, has done that.
+    pub(crate) done: Option<i64>,
+    /// Whether the kernel has made it, on a world that stays so.
+    pub(crate) made: bool,
     pub(crate) stop: Option<String>,
-    pub(crate) signal: Option<i32>,
+    pub(crate) signals: Vec<i32>,
     /// What the hooks that interfered call themselves.
     pub(crate) rules: Vec<String>,
     /// The memory that the answer has overwritten.
@@ -109,8 +120,12 @@ impl HookCall {
             fd_below: None,
             opened: None,
             decision: Decision::Default,
+            told: None,
+            given: None,
+            done: None,
+            made: false,
             stop: None,
-            signal: None,
+            signals: Vec::new(),
             rules: Vec::new(),
             before: Vec::new(),
             lent: Vec::new(),
@@ -198,7 +213,10 @@ impl HookCall {
     /// The call has been answered: the exit hooks come next.
     pub fn answered(&mut self, ret: i64) {
         self.phase = Phase::Exit;
-        self.ret = Some(ret);
+        (self.ret, self.given) = (Some(ret), Some(ret));
+        if let Some(told) = self.told.take() {
+            self.tell(told);
+        }
     }
 
     /// The arguments as the process passed them; its registers are to have them again when the call returns.
@@ -320,14 +338,14 @@ impl HookCall {
     /// Sets the return value (negative is -errno). At entry, the call is then not made.
     pub fn set_ret(&mut self, ret: i64) {
         match self.phase {
-            Phase::Enter => self.decision = Decision::Answer(ret),
+            Phase::Enter => self.decide(Decision::Answer(ret)),
             Phase::Exit => self.ret = Some(ret),
         }
     }
 
-    /// Lets the call fail with this errno (positive).
-    pub fn fail(&mut self, errno: i32) {
-        self.set_ret(-i64::from(errno));
+    /// At entry: what else was decided does not count any more.
+    pub(super) fn decide(&mut self, decision: Decision) {
+        (self.decision, self.told) = (decision, None);
     }
 
     /// The call moves at most this many bytes (or messages, where it moves those); the rest comes when it is made
@@ -337,7 +355,7 @@ impl HookCall {
             return;
         }
         match self.phase {
-            Phase::Enter => self.decision = Decision::Short(len),
+            Phase::Enter => self.decide(Decision::Short(len)),
             Phase::Exit => {
                 let len = match self.call.name {
                     // Half an entry is none.
@@ -368,9 +386,9 @@ impl HookCall {
         self.stop = Some(reason.into());
     }
 
-    /// Sends the process this signal once the call has been answered.
+    /// Sends the process this signal, too, with the call.
     pub fn send_signal(&mut self, signal: i32) {
-        self.signal = Some(signal);
+        self.signals.push(signal);
     }
 
     /// Notes who interfered, for [`super::Injected::rule`].

@@ -46,9 +46,6 @@ impl Engine<'_> {
         seen: HookCall,
     ) -> Result<Then> {
         let mut seen = seen;
-        if let Some(signal) = seen.signal.take() {
-            task.send_to(me.process, signal);
-        }
         let delay = seen.take_delay();
         if !delay.is_zero() {
             let until = quiet::now().checked_add(delay);
@@ -57,6 +54,21 @@ impl Engine<'_> {
                 Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
                 None => Then::Listen(task),
             });
+        }
+        // SIGKILL does not wait for the call to return: it comes behind what the call is to do first.
+        let waits = seen.decision != Decision::Default || seen.told.is_some();
+        let (later, now) = std::mem::take(&mut seen.signals)
+            .into_iter()
+            .partition(|&signal| waits && signal == libc::SIGKILL);
+        seen.signals = later;
+        for signal in now {
+            if signal == libc::SIGKILL {
+                self.note(&seen, None);
+            }
+            task.send_to(me.process, signal);
+            if signal == libc::SIGKILL {
+                return Ok(Then::Resume(task, 0));
+            }
         }
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);
@@ -84,6 +96,8 @@ impl Engine<'_> {
         }
         let args = match seen.decision {
             Decision::Short(len) => seen.shorten(len)?,
+            // It asks where the break is.
+            Decision::Break => [0; 6],
             _ => self.translate(me, &seen).unwrap_or(seen.args),
         };
         let mut regs = task.regs()?;
@@ -179,6 +193,7 @@ impl Engine<'_> {
         if !self.identity.is_real() && seen.call.name == "set_tid_address" {
             given = me.tid.into();
         }
+        seen.made = true;
         seen.answered(given);
         let ret = self.settle(&mut seen)?;
         self.note(&seen, Some(ret));
@@ -197,7 +212,7 @@ impl Engine<'_> {
         if let Some(reason) = seen.stop.take() {
             return Ok(Then::End(Status::Stopped, Some(reason)));
         }
-        if let Some(signal) = seen.signal {
+        for signal in seen.signals.drain(..) {
             task.send_to(me.process, signal);
         }
         let delay = seen.take_delay();

@@ -5,7 +5,7 @@ use super::super::error::raise;
 use super::super::event::no_such;
 use super::args::{self, Raw, to_arg};
 use super::views::{Caller, Stat};
-use crate::inject::{HookCall, Phase};
+use crate::inject::{Action, HookCall, Phase};
 use crate::trace::{Answer, Call};
 use mlua::{
     IntoLua, Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value,
@@ -166,10 +166,7 @@ impl UserData for CallData {
         fields.add_field_method_get("ret", |_, this| this.see(HookCall::ret));
         fields.add_field_method_set("ret", |_, this, value: Value| {
             let ret = convert::ret(&value, "ret")?;
-            this.touch(|call| {
-                call.set_ret(ret);
-                Ok(())
-            })
+            this.set_ret(ret, None)
         });
         fields.add_field_method_get("errno", |_, this| {
             let ret = this.see(HookCall::ret)?;
@@ -177,10 +174,7 @@ impl UserData for CallData {
         });
         fields.add_field_method_set("errno", |_, this, value: Value| {
             let errno = convert::errno(&value)?;
-            this.touch(|call| {
-                call.fail(errno);
-                Ok(())
-            })
+            this.answer(&Action::Fail(errno), None)
         });
         fields.add_field_method_get("fd", |_, this| this.see(HookCall::fd));
         fields.add_field_method_get("path", |lua, this| {
@@ -262,36 +256,65 @@ fn add_views<F: UserDataFields<CallData>>(fields: &mut F) {
     });
 }
 
-fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
-    methods.add_method("fail", |_, this, errno: Value| {
-        let errno = convert::errno(&errno)?;
-        this.touch(|call| {
-            call.fail(errno);
+/// `{ executed = true }` behind the arguments of an action.
+fn executed(options: &Value) -> mlua::Result<Option<bool>> {
+    let table = match options {
+        Value::Nil => return Ok(None),
+        Value::Table(table) => table,
+        other => {
+            return Err(raise(format!(
+                "what follows is {{ executed = true }}, not {}",
+                shown(other)
+            )));
+        }
+    };
+    convert::only_options(table, &["executed"], "an action")?;
+    match table.get::<Value>("executed")? {
+        Value::Nil => Ok(None),
+        Value::Boolean(executed) => Ok(Some(executed)),
+        other => Err(raise(format!(
+            "executed is true or false, not {}",
+            shown(&other)
+        ))),
+    }
+}
+
+impl CallData {
+    /// Has the call answer otherwise, if it can and may.
+    fn answer(&self, action: &Action, how: Option<bool>) -> mlua::Result<()> {
+        self.see(|call| call.check_action(action, how))?
+            .map_err(raise)?;
+        self.touch(|call| {
+            action.apply(call, how);
             Ok(())
         })
+    }
+
+    /// Sets what it returns. To what it has returned anyway it can be set at any time.
+    fn set_ret(&self, ret: i64, how: Option<bool>) -> mlua::Result<()> {
+        let same = self.see(|call| call.phase() == Phase::Exit && call.ret() == Some(ret))?;
+        match same {
+            true => self.touch(|_| Ok(())),
+            false => self.answer(&Action::Return(ret), how),
+        }
+    }
+}
+
+fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
+    methods.add_method("fail", |_, this, (errno, options): (Value, Value)| {
+        let errno = convert::errno(&errno)?;
+        this.answer(&Action::Fail(errno), executed(&options)?)
     });
-    methods.add_method("skip", |_, this, ret: Value| {
+    methods.add_method("skip", |_, this, (ret, options): (Value, Value)| {
         let ret = match ret {
             Value::Nil => 0,
             ret => convert::ret(&ret, "what skip returns")?,
         };
-        this.touch(|call| {
-            call.set_ret(ret);
-            Ok(())
-        })
+        this.set_ret(ret, executed(&options)?)
     });
-    methods.add_method("short", |_, this, len: Value| {
+    methods.add_method("short", |_, this, (len, options): (Value, Value)| {
         let len = convert::count(&len, "a number of bytes")?;
-        this.touch(|call| match call.can_be_short() {
-            true => {
-                call.short(len);
-                Ok(())
-            }
-            false => Err(raise(format!(
-                "{} moves nothing that could be cut short",
-                call.name()
-            ))),
-        })
+        this.answer(&Action::Short(len), executed(&options)?)
     });
     methods.add_method("signal", |_, this, signal: Value| {
         let signal = convert::signal(&signal)?;

@@ -34,6 +34,7 @@ struct Hook {
     conditions: Conditions,
     where_: Option<Function>,
     actions: Vec<Action>,
+    executed: Option<bool>,
     enter: Option<Function>,
     exit: Option<Function>,
 }
@@ -47,6 +48,7 @@ impl Hook {
             conditions: Conditions::default(),
             where_: None,
             actions: Vec::new(),
+            executed: None,
             enter: None,
             exit: None,
         }
@@ -221,9 +223,11 @@ impl LuaHooks {
             if hook.exit.is_some() {
                 call.marks().push(at);
             }
-            if !hook.actions.is_empty() {
-                for action in &hook.actions {
-                    action.apply(call);
+            let fits = |action: &&Action| action.fits(call, hook.executed);
+            let actions: Vec<&Action> = hook.actions.iter().filter(fits).collect();
+            if !actions.is_empty() {
+                for action in actions {
+                    action.apply(call, hook.executed);
                 }
                 call.note_rule(hook.name.as_str());
             }
@@ -256,10 +260,8 @@ impl LuaHooks {
         if !hook.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
             return Ok(false);
         }
-        let acts = hook
-            .actions
-            .iter()
-            .any(|action| action.suits(call.syscall()));
+        let mut actions = hook.actions.iter();
+        let acts = actions.any(|action| action.fits(call, hook.executed));
         if !acts && hook.enter.is_none() && hook.exit.is_none() {
             return Ok(false);
         }
