@@ -6,6 +6,7 @@ use super::{Error, Result};
 use crate::image::Chunk;
 use crate::recording::{CallEvent, Effect, written_numbers};
 use crate::syscall::{Moved, Region, Syscall};
+use crate::trace::names;
 use crate::tracee::Stopped;
 
 impl Driver<'_> {
@@ -23,6 +24,7 @@ impl Driver<'_> {
             task.memory(),
             self.shared.clone(),
         )
+        .with_began(&self.began)
         .with_descriptor(&self.descriptors)
         .with_room(&self.room)
         .with_tids(std::iter::once(self.me.tid).chain(self.resting.keys().copied()))
@@ -76,9 +78,8 @@ impl Driver<'_> {
             _ => Vec::new(),
         };
         let ins = match seen.call.name {
-            "openat2" | "ioctl" | "recvmsg" | "recvmmsg" | "rename" | "renameat" | "renameat2" => {
-                self.inputs(seen)
-            }
+            "open" | "openat" | "creat" | "openat2" | "ioctl" | "recvmsg" | "recvmmsg"
+            | "rename" | "renameat" | "renameat2" => self.inputs(seen),
             _ => Vec::new(),
         };
         let mut call = CallEvent {
@@ -181,9 +182,6 @@ impl Driver<'_> {
             return Some(path.clone());
         }
         let path = seen.path()?;
-        if path.starts_with(b"/") {
-            return Some(path);
-        }
         let base = match seen.call.name {
             "openat" | "openat2" => self
                 .descriptors
@@ -191,10 +189,7 @@ impl Driver<'_> {
                 .map(|dir| dir.path.as_slice()),
             _ => None,
         };
-        let mut whole = base.unwrap_or(self.descriptors.cwd()).to_vec();
-        whole.push(b'/');
-        whole.extend(path);
-        Some(whole)
+        Some(names::join(base.unwrap_or(self.descriptors.cwd()), &path))
     }
 }
 

@@ -158,6 +158,8 @@ pub(super) struct Driver<'a> {
     pub(super) descriptors: DescriptorTable,
     pub(super) since: Since,
     pub(super) recording: Arc<Recording>,
+    /// The directory in which the recorded program began.
+    pub(super) began: Arc<[u8]>,
     pub(super) event: (u64, Event),
     pub(super) pid: i32,
     pub(super) ppid: i32,
@@ -266,6 +268,7 @@ impl<'a> Driver<'a> {
             hang: None,
             descriptors,
             since,
+            began: recording.start().cwd.as_slice().into(),
             recording,
             event,
             pid,

@@ -10,7 +10,7 @@ use super::noise;
 use super::outcome::{Divergence, Status};
 use super::step::Step;
 use super::{Error, Result, partial};
-use crate::recording::Effect;
+use crate::recording::{Effect, leads_to};
 use crate::replay::Place;
 use crate::syscall::Replay;
 use crate::trace::Answer;
@@ -186,6 +186,10 @@ impl Driver<'_> {
         expected: bool,
     ) -> Result<Next> {
         seen.count = self.log.count(seen.call.nr);
+        if expected && let Some(step) = &self.me.step {
+            let path = step.exact.as_deref().and_then(leads_to);
+            seen.leads_to = path.map(<[u8]>::to_vec);
+        }
         self.hooks.enter(&mut seen).map_err(Error::Hook)?;
         self.heed(&seen, None, 0);
         match expected {

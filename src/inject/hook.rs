@@ -3,6 +3,7 @@
 mod afterwards;
 mod call;
 mod change;
+mod files;
 mod messages;
 mod room;
 mod signal;

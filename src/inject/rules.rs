@@ -5,6 +5,7 @@ use super::partial::Amount;
 use super::select::{Selector, When};
 use super::{Divergence, Phase, noise};
 use crate::syscall::Syscall;
+use crate::trace::names;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -18,6 +19,25 @@ pub enum PathPattern {
 }
 
 impl PathPattern {
+    /// This path, or a shell pattern, however it is written.
+    ///
+    /// # Errors
+    /// If it is no shell pattern.
+    pub fn glob(text: &str) -> Result<PathPattern, glob::PatternError> {
+        let text = names::tidy(text.as_bytes());
+        glob::Pattern::new(&String::from_utf8_lossy(&text)).map(PathPattern::Glob)
+    }
+
+    /// The path, where it is one and no pattern.
+    pub fn exact(&self) -> Option<&str> {
+        match self {
+            PathPattern::Glob(glob) => {
+                Some(glob.as_str()).filter(|text| !text.contains(['*', '?', '[']))
+            }
+            PathPattern::Regex(_) => None,
+        }
+    }
+
     /// Whether a path matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
@@ -74,7 +94,7 @@ impl Conditions {
             return false;
         }
         match &self.path {
-            Some(pattern) => call.is_about(|path| pattern.matches(path)),
+            Some(pattern) => call.is_about(pattern),
             None => true,
         }
     }

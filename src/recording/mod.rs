@@ -41,6 +41,7 @@ mod place;
 mod reader;
 mod segment;
 mod stdin;
+mod whereabouts;
 mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
@@ -63,6 +64,7 @@ pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
 pub use reader::Recording;
+pub use whereabouts::{Places, files_of, leads_to};
 pub use writer::Writer;
 
 use std::path::PathBuf;

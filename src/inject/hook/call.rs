@@ -9,10 +9,11 @@ use crate::inject::partial::{Amount, whole_entries};
 use crate::recording::{DescriptorTable, Effect};
 use crate::replay::SharedMemory;
 use crate::syscall::{Memory, Moved, Syscall};
-use crate::trace::Value;
-use crate::tracee::{Regs, Result, TaskMemory, proc};
+use crate::trace::{About, Value};
+use crate::tracee::{Regs, Result, TaskMemory};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a hook decided at a call's entry.
@@ -53,8 +54,12 @@ pub struct HookCall {
     pub(crate) phase: Phase,
     pub(crate) ret: Option<i64>,
     pub(crate) fd_path: Option<Vec<u8>>,
-    /// Where in it the part below the current directory begins.
-    pub(crate) fd_below: Option<usize>,
+    /// Where its first path leads, where that is recorded.
+    pub(crate) leads_to: Option<Vec<u8>>,
+    /// The directory in which all began.
+    pub(crate) began: Arc<[u8]>,
+    /// The files that it is about, once somebody has asked.
+    pub(crate) about: RefCell<Option<Rc<About>>>,
     /// What the recorded call opened, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,
@@ -117,7 +122,9 @@ impl HookCall {
             phase: Phase::Enter,
             ret: None,
             fd_path: None,
-            fd_below: None,
+            leads_to: None,
+            began: Arc::default(),
+            about: RefCell::new(None),
             opened: None,
             decision: Decision::Default,
             told: None,
@@ -154,32 +161,6 @@ impl HookCall {
         self.files = RefCell::new(Some(files.clone()));
         self.find_descriptor();
         self
-    }
-
-    /// Looks at the descriptor that the call is about now.
-    pub(crate) fn find_descriptor(&mut self) {
-        (self.fd_path, self.fd_below, self.fd_offset) = (None, None, None);
-        let Some(fd) = self.fd() else { return };
-        let files = self.files.take();
-        let cwd = match &files {
-            Some(files) => {
-                let file = files.get(fd);
-                self.fd_path = file.map(|file| file.path.clone());
-                let moves = file.filter(|file| file.moves);
-                self.fd_offset = moves.map(|file| file.offset);
-                Some(files.cwd().to_vec())
-            }
-            None => {
-                let tid = self.memory.tid();
-                self.fd_path = proc::fd_path(tid, fd).ok();
-                self.fd_path.as_ref().and_then(|_| proc::cwd(tid).ok())
-            }
-        };
-        self.fd_below = self.fd_path.as_ref().and_then(|path| {
-            let rest = path.strip_prefix(cwd?.as_slice())?;
-            rest.starts_with(b"/").then(|| path.len() - rest.len() + 1)
-        });
-        self.files = RefCell::new(files);
     }
 
     /// All tasks of the process, as recorded.
@@ -426,39 +407,6 @@ impl HookCall {
     /// The descriptor that the call is about.
     pub fn fd(&self) -> Option<i32> {
         self.call.fd_arg().map(|arg| self.args[arg] as i32)
-    }
-
-    /// The paths among the arguments; where there are none, the path behind the descriptor.
-    pub fn paths(&self) -> Vec<Vec<u8>> {
-        let values = self.decoded(None);
-        let mut paths: Vec<Vec<u8>> = self
-            .call
-            .path_args()
-            .into_iter()
-            .filter_map(|arg| values.get(arg)?.as_bytes().map(<[u8]>::to_vec))
-            .filter(|path| !path.is_empty())
-            .collect();
-        if paths.is_empty() {
-            paths.extend(self.fd_path.clone());
-        }
-        paths
-    }
-
-    /// Whether one of the call's paths is meant; that behind its descriptor is taken absolute, and from the
-    /// current directory, since programs open files either way.
-    pub fn is_about(&self, meant: impl Fn(&[u8]) -> bool) -> bool {
-        let below = match (&self.fd_path, self.fd_below) {
-            (Some(path), Some(at)) => path.get(at..),
-            _ => None,
-        };
-        let paths = self.paths();
-        let by_fd = Some(paths.as_slice()) == self.fd_path.as_ref().map(std::slice::from_ref);
-        paths.iter().any(|path| meant(path)) || (by_fd && below.is_some_and(meant))
-    }
-
-    /// The first of [`HookCall::paths`].
-    pub fn path(&self) -> Option<Vec<u8>> {
-        self.paths().into_iter().next()
     }
 
     /// How many bytes the call asks to move.

@@ -215,6 +215,8 @@ impl HookCall {
 
     /// Before the call is made, the kernel is to see it and the program not; afterwards it is part of the answer.
     fn store(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
+        // It may be a path.
+        self.about.take();
         match self.ret() {
             None => self.lend(addr, bytes)?,
             Some(_) => self.overwrite(addr, bytes)?,

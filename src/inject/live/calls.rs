@@ -257,6 +257,7 @@ impl Engine<'_> {
             task.memory(),
             self.shared.clone(),
         )
+        .with_began(&self.began)
         .with_count(self.log.count(call.nr))
         .with_room(&me.room);
         if is_of_interest {

@@ -138,10 +138,10 @@ fn text(call: &HookCall) -> String {
     }
 }
 
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "name", "nr", "index", "count", "event", "pid", "tid", "phase", "args", "raw", "ret", "errno",
-    "fd", "path", "paths", "size", "fail", "skip", "short", "signal", "live", "stop", "text",
-    "data", "process", "offset", "stat", "time", "delay",
+    "fd", "path", "paths", "file", "size", "fail", "skip", "short", "signal", "live", "stop",
+    "text", "data", "process", "offset", "stat", "time", "delay",
 ];
 
 impl UserData for CallData {
@@ -180,6 +180,10 @@ impl UserData for CallData {
         fields.add_field_method_get("path", |lua, this| {
             let path = this.see(HookCall::path)?;
             path.map(|path| lua.create_string(path)).transpose()
+        });
+        fields.add_field_method_get("file", |lua, this| {
+            let file = this.see(HookCall::file)?;
+            file.map(|file| lua.create_string(file)).transpose()
         });
         fields.add_field_method_get("paths", |lua, this| {
             let paths = this.see(HookCall::paths)?;
