@@ -12,7 +12,7 @@ mod views;
 pub(crate) use afterwards::why_not;
 pub(crate) use call::Decision;
 pub use call::HookCall;
-pub use change::ChangeError;
+pub use change::{ChangeError, VECTOR};
 pub use room::Room;
 pub use signal::{HookExit, HookSignal, SignalAction};
 pub use views::STAT;

@@ -35,7 +35,7 @@ pub(crate) use hook::why_not;
 pub use driver::{Driven, Options, Sandbox, inject};
 pub use hook::{
     ChangeError, Finally, HookCall, HookError, HookExit, HookSignal, Hooks, NoHooks, OnDivergence,
-    Phase, Room, STAT, SignalAction,
+    Phase, Room, STAT, SignalAction, VECTOR,
 };
 pub use live::{live, run};
 pub use noise::IGNORED;

@@ -102,6 +102,9 @@ pub enum ChangeError {
 /// A `struct linux_dirent64` with a name of 255 bytes.
 const LONGEST_ENTRY: u64 = 280;
 
+/// A `struct iovec`.
+pub const VECTOR: usize = 16;
+
 type Result<T> = std::result::Result<T, ChangeError>;
 
 impl HookCall {
@@ -141,6 +144,27 @@ impl HookCall {
             self.apply(arg, edit)?;
         }
         Ok(())
+    }
+
+    /// A vector as it lies in memory, where that part of an argument is one.
+    pub fn vector(&self, arg: usize, way: &[Step]) -> Option<[u8; VECTOR]> {
+        let at = self.call.vector_at((arg, way), &self.args, &self.memory)?;
+        let mut bytes = [0; VECTOR];
+        (self.memory.read(at, &mut bytes) == VECTOR).then_some(bytes)
+    }
+
+    /// Has a vector point to what another one pointed to; whether that can be done. What the kernel has left in
+    /// them is another matter.
+    ///
+    /// # Errors
+    /// If the process's memory cannot be written.
+    pub fn set_vector(&mut self, arg: usize, way: &[Step], bytes: [u8; VECTOR]) -> Result<bool> {
+        let at = self.call.vector_at((arg, way), &self.args, &self.memory);
+        let Some(at) = at.filter(|_| self.ret().is_none()) else {
+            return Ok(false);
+        };
+        self.store(at, &bytes)?;
+        Ok(true)
     }
 
     /// Sets a register in which an argument is passed, by its index from 0.

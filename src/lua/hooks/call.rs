@@ -4,6 +4,7 @@ use super::super::convert::{self, shown};
 use super::super::error::raise;
 use super::super::event::no_such;
 use super::args::{self, Raw, to_arg};
+use super::parts::Shared;
 use super::views::{Caller, Stat};
 use crate::inject::{Action, HookCall, Phase};
 use crate::trace::{Answer, Call};
@@ -15,7 +16,7 @@ use std::rc::Rc;
 
 /// A call on loan to a script; taken back when the hook returns.
 #[derive(Clone, Default)]
-pub(super) struct CallData(Rc<RefCell<Loan>>);
+pub(super) struct CallData(Rc<RefCell<Loan>>, Rc<RefCell<Shared>>);
 
 #[derive(Default)]
 struct Loan {
@@ -41,6 +42,11 @@ impl CallData {
         let lent = loan.call.take();
         let spare = lent.map(|lent| std::mem::replace(call, lent));
         (spare, loan.touched)
+    }
+
+    /// What scripts have of its structures.
+    pub fn views(&self) -> Rc<RefCell<Shared>> {
+        Rc::clone(&self.1)
     }
 
     pub fn see<R>(&self, look: impl FnOnce(&HookCall) -> R) -> mlua::Result<R> {

@@ -2,6 +2,7 @@
 
 mod args;
 mod call;
+mod parts;
 mod rule;
 mod signal;
 mod table;
