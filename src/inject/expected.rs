@@ -13,7 +13,7 @@ use super::{Error, Result, partial};
 use crate::recording::{Effect, leads_to};
 use crate::replay::Place;
 use crate::syscall::Replay;
-use crate::trace::Answer;
+use crate::trace::{Answer, Exit};
 use crate::tracee::{Regs, Stopped};
 
 impl Driver<'_> {
@@ -201,6 +201,14 @@ impl Driver<'_> {
         }
         if seen.goes_live {
             return Ok(Next::Live(task, Some(Box::new(seen))));
+        }
+        if seen.dies_first() {
+            self.log.call(&seen, None);
+            let exit = Exit::Signal {
+                signal: libc::SIGKILL,
+                core: false,
+            };
+            return Ok(Next::End(Status::Signaled, Some(exit), None));
         }
         let before = self.me.step.as_ref().map_or(0, |step| step.used);
         let (answered, moved) = match seen.decision {

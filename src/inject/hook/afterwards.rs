@@ -70,6 +70,13 @@ impl HookCall {
         self.done = self.given;
     }
 
+    /// Whether a SIGKILL ends the process before the call does anything: it does not wait for calls to return, but
+    /// comes behind what else hooks want of this one.
+    pub(crate) fn dies_first(&self) -> bool {
+        let waits = self.decision != Decision::Default || self.told.is_some();
+        !waits && self.signals.contains(&libc::SIGKILL)
+    }
+
     /// How much the call asks for, in bytes or messages, where it moves some.
     pub fn asked_amount(&self) -> Option<u64> {
         let amount = partial::Amount::of(self.call)?;

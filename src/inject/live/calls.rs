@@ -55,20 +55,17 @@ impl Engine<'_> {
                 None => Then::Listen(task),
             });
         }
-        // SIGKILL does not wait for the call to return: it comes behind what the call is to do first.
-        let waits = seen.decision != Decision::Default || seen.told.is_some();
-        let (later, now) = std::mem::take(&mut seen.signals)
+        if seen.dies_first() {
+            self.note(&seen, None);
+            task.send_to(me.process, libc::SIGKILL);
+            return Ok(Then::Resume(task, 0));
+        }
+        let (later, now): (Vec<i32>, _) = std::mem::take(&mut seen.signals)
             .into_iter()
-            .partition(|&signal| waits && signal == libc::SIGKILL);
+            .partition(|&signal| signal == libc::SIGKILL);
         seen.signals = later;
         for signal in now {
-            if signal == libc::SIGKILL {
-                self.note(&seen, None);
-            }
             task.send_to(me.process, signal);
-            if signal == libc::SIGKILL {
-                return Ok(Then::Resume(task, 0));
-            }
         }
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);

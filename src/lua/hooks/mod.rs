@@ -73,6 +73,8 @@ pub(super) struct LuaHooks {
     on_signal: Option<Function>,
     on_exit: Option<Function>,
     ignored: Ignored,
+    /// An option that is there and is about traces.
+    about_traces: Option<&'static str>,
     options: inject::Options,
     /// Whether a hook's error goes into the outcome.
     keep_errors: bool,
@@ -110,6 +112,7 @@ impl LuaHooks {
             on_signal: None,
             on_exit: None,
             ignored: Ignored::default(),
+            about_traces: None,
             clock: Clock::new(lua, options.timeout),
             options,
             keep_errors: false,
@@ -126,6 +129,25 @@ impl LuaHooks {
                     "hooks are a table, or a function that returns one, not {other}"
                 )));
             }
+        }
+        Ok(this)
+    }
+
+    /// The same for a process that is live from its beginning: what is about traces means nothing there.
+    pub fn read_live(lua: &Lua, hooks: &Value) -> mlua::Result<LuaHooks> {
+        let this = LuaHooks::read(lua, hooks)?;
+        if let Some(name) = this.about_traces {
+            return Err(raise(format!(
+                "{name} is about a trace that a process is driven through: all of this one is live, and it means nothing \
+                 here"
+            )));
+        }
+        let mut hooks = this.hooks.iter();
+        if let Some(hook) = hooks.find(|hook| hook.actions.contains(&Action::Live)) {
+            let name = &hook.name;
+            return Err(raise(format!(
+                "the rule for {name} has live, which means nothing here: all of this process is live"
+            )));
         }
         Ok(this)
     }
