@@ -686,6 +686,7 @@ fn rules_without_lua_do_the_same() {
         selector: Selector::parse("open*").unwrap(),
         conditions,
         actions,
+        executed: None,
     };
     let decade = Duration::from_secs(10 * 366 * 86400);
     let mut first = Conditions::new(When::parse("1").unwrap(), None, None);

@@ -296,7 +296,7 @@ fn ours(folder: &Folder, argvs: &[Vec<String>], cases: &[&Case]) -> Vec<End> {
         };
         let _ = writeln!(
             script,
-            "case({{ {} }}, {{ on = {}{}, per = 'task', when = {}, {} }}, '{}', {{ {} }})",
+            "case({{ {} }}, {{ on = {}{}, per = 'task', when = {}, {}{} }}, '{}', {{ {} }})",
             list(&mut argvs[case.program].iter().map(String::as_str)),
             if case.calls.starts_with('/') {
                 "re"
@@ -306,6 +306,12 @@ fn ours(folder: &Folder, argvs: &[Vec<String>], cases: &[&Case]) -> Vec<End> {
             quoted(case.calls.trim_start_matches('/')),
             quoted(&case.when),
             case.rule,
+            // What strace has fail is not made, and told nothing but that.
+            if case.is_marked() {
+                ", executed = false"
+            } else {
+                ""
+            },
             case.sandbox,
             list(&mut PROGRAMS[case.program].leaves.iter().copied()),
         );

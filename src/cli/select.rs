@@ -1,16 +1,14 @@
 //! How filters are spelled on the command line, of recordings and of traces alike.
 
+use crate::inject::PathPattern;
 use crate::syscall::consts;
 use crate::trace::{Failed, Predicate};
 use anyhow::{Context, bail};
 
 /// `--path GLOB`.
 pub(super) fn path(text: &str) -> anyhow::Result<Predicate<[u8]>> {
-    let glob = glob::Pattern::new(text).with_context(|| format!("{text:?} is no shell pattern"))?;
-    Ok(Box::new(move |path| {
-        let path = String::from_utf8_lossy(path);
-        glob.as_str() == path || glob.matches(&path)
-    }))
+    let glob = PathPattern::glob(text).with_context(|| format!("{text:?} is no shell pattern"))?;
+    Ok(Box::new(move |path| glob.matches(path)))
 }
 
 /// `--failed`, `--failed=ERRNO`.

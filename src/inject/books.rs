@@ -6,6 +6,7 @@ use super::{Error, Result};
 use crate::image::Chunk;
 use crate::recording::{CallEvent, Effect, written_numbers};
 use crate::syscall::{Moved, Region, Syscall};
+use crate::trace::names;
 use crate::tracee::Stopped;
 
 impl Driver<'_> {
@@ -23,6 +24,7 @@ impl Driver<'_> {
             task.memory(),
             self.shared.clone(),
         )
+        .with_began(&self.began)
         .with_descriptor(&self.descriptors)
         .with_room(&self.room)
         .with_tids(std::iter::once(self.me.tid).chain(self.resting.keys().copied()))
@@ -46,7 +48,7 @@ impl Driver<'_> {
         self.wait_longer(seen);
         self.heed(seen, answer, before);
         let ret = seen.ret.unwrap_or(0);
-        if ret < 0 && given >= 0 {
+        if ret < 0 && given >= 0 && seen.done.is_none() {
             // A call that fails has written nothing.
             seen.undo()?;
         }
@@ -55,14 +57,20 @@ impl Driver<'_> {
 
     /// Keeps the books on a call that has been answered.
     pub(super) fn note(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
+        self.log.call(seen, Some(ret));
+        // What it did counts from here, whatever its process was told.
+        let ret = seen.done.unwrap_or(ret);
         if ret > 0 && seen.opened != Some(Effect::Unmade) {
             self.note_output(seen, ret, moved);
         }
-        self.log.call(seen, Some(ret));
         if let Err(error) = seen.give_back() {
             tracing::warn!("cannot give back what a hook changed: {error}");
         }
         seen.files.take();
+        if seen.call.name == "close" && matches!(seen.decision, Decision::Answer(_)) {
+            // The descriptor is as it was.
+            return;
+        }
         let outs = match seen.call.name {
             "pipe" | "pipe2" | "socketpair" | "getdents" | "getdents64" | "recvmsg"
             | "recvmmsg" => self.outputs(seen, ret),
@@ -70,9 +78,8 @@ impl Driver<'_> {
             _ => Vec::new(),
         };
         let ins = match seen.call.name {
-            "openat2" | "ioctl" | "recvmsg" | "recvmmsg" | "rename" | "renameat" | "renameat2" => {
-                self.inputs(seen)
-            }
+            "open" | "openat" | "creat" | "openat2" | "ioctl" | "recvmsg" | "recvmmsg"
+            | "rename" | "renameat" | "renameat2" => self.inputs(seen),
             _ => Vec::new(),
         };
         let mut call = CallEvent {
@@ -157,7 +164,7 @@ impl Driver<'_> {
         if let Some(moved) = moved {
             data.extend_from_slice(&moved[..moved.len().min(ret as usize)]);
         } else if seen.call.moves_data() == Some(Moved::In) {
-            data.extend(seen.data().unwrap_or_default());
+            data.extend(seen.passed_data(ret as u64));
         }
         match stream {
             Some(stream) => self.log.output(stream, &data),
@@ -179,9 +186,6 @@ impl Driver<'_> {
             return Some(path.clone());
         }
         let path = seen.path()?;
-        if path.starts_with(b"/") {
-            return Some(path);
-        }
         let base = match seen.call.name {
             "openat" | "openat2" => self
                 .descriptors
@@ -189,10 +193,7 @@ impl Driver<'_> {
                 .map(|dir| dir.path.as_slice()),
             _ => None,
         };
-        let mut whole = base.unwrap_or(self.descriptors.cwd()).to_vec();
-        whole.push(b'/');
-        whole.extend(path);
-        Some(whole)
+        Some(names::join(base.unwrap_or(self.descriptors.cwd()), &path))
     }
 }
 

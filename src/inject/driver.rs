@@ -144,6 +144,14 @@ pub(super) enum Next {
     End(Status, Option<Exit>, Option<Stopped>),
 }
 
+/// How the driving came to its end.
+enum Over {
+    /// It goes on live: see [`Next::Live`].
+    Live(Stopped, Option<Box<HookCall>>),
+    /// It is over: see [`Next::End`].
+    End(Status, Option<Exit>, Option<Stopped>),
+}
+
 pub(super) struct Driver<'a> {
     pub(super) hooks: &'a mut dyn Hooks,
     pub(super) script: Script,
@@ -158,6 +166,8 @@ pub(super) struct Driver<'a> {
     pub(super) descriptors: DescriptorTable,
     pub(super) since: Since,
     pub(super) recording: Arc<Recording>,
+    /// The directory in which the recorded program began.
+    pub(super) began: Arc<[u8]>,
     pub(super) event: (u64, Event),
     pub(super) pid: i32,
     pub(super) ppid: i32,
@@ -268,6 +278,7 @@ impl<'a> Driver<'a> {
             hang: None,
             descriptors,
             since,
+            began: recording.start().cwd.as_slice().into(),
             recording,
             event,
             pid,
@@ -296,9 +307,25 @@ impl<'a> Driver<'a> {
 
     fn run(mut self) -> Result<Driven> {
         let _quiet = Quiet::new();
-        let Some((mut task, place)) = self.begin.take() else {
+        let Some((task, place)) = self.begin.take() else {
             return self.finish(Status::Stopped, None, None);
         };
+        match self.drive(task, place) {
+            Ok(Over::Live(task, met)) => self.go_live(task, met),
+            Ok(Over::End(status, exit, task)) => self.finish(status, exit, task),
+            // Somebody has killed it as it stood.
+            Err(Error::Tracee(error)) if error.is_of_killed() => {
+                let exit = Exit::Signal {
+                    signal: libc::SIGKILL,
+                    core: false,
+                };
+                self.finish(Status::Signaled, Some(exit), None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn drive(&mut self, mut task: Stopped, place: Place) -> Result<Over> {
         self.skip_first_exec(place)?;
         let mut next = match place {
             Place::Entry => self.on_entry(task)?,
@@ -322,8 +349,8 @@ impl<'a> Driver<'a> {
                     next = self.meet(task, *seen)?;
                     continue;
                 }
-                Next::Live(task, met) => return self.go_live(task, met),
-                Next::End(status, exit, task) => return self.finish(status, exit, task),
+                Next::Live(task, met) => return Ok(Over::Live(task, met)),
+                Next::End(status, exit, task) => return Ok(Over::End(status, exit, task)),
             };
             let (task, stop) = match waited {
                 Waited::Stopped(task, stop) => (task, stop),
@@ -336,7 +363,7 @@ impl<'a> Driver<'a> {
                         Exit::Code(_) => Status::Exited,
                         Exit::Signal { .. } => Status::Signaled,
                     };
-                    return self.finish(status, Some(exit), None);
+                    return Ok(Over::End(status, Some(exit), None));
                 }
             };
             next = self.on_stop(task, stop, pending)?;

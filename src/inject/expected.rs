@@ -6,14 +6,15 @@ use super::delivery::wait_mask;
 use super::driver::{Driver, Next};
 use super::hook::{Decision, Finally, HookCall, OnDivergence};
 use super::live::TimeTold;
+use super::native::current_break;
 use super::noise;
 use super::outcome::{Divergence, Status};
 use super::step::Step;
 use super::{Error, Result, partial};
-use crate::recording::Effect;
+use crate::recording::{Effect, leads_to};
 use crate::replay::Place;
 use crate::syscall::Replay;
-use crate::trace::Answer;
+use crate::trace::{Answer, Exit};
 use crate::tracee::{Regs, Stopped};
 
 impl Driver<'_> {
@@ -184,6 +185,10 @@ impl Driver<'_> {
         expected: bool,
     ) -> Result<Next> {
         seen.count = self.log.count(seen.call.nr);
+        if expected && let Some(step) = &self.me.step {
+            let path = step.exact.as_deref().and_then(leads_to);
+            seen.leads_to = path.map(<[u8]>::to_vec);
+        }
         self.hooks.enter(&mut seen).map_err(Error::Hook)?;
         self.heed(&seen, None, 0);
         match expected {
@@ -196,9 +201,21 @@ impl Driver<'_> {
         if seen.goes_live {
             return Ok(Next::Live(task, Some(Box::new(seen))));
         }
+        if seen.dies_first() {
+            self.log.call(&seen, None);
+            let exit = Exit::Signal {
+                signal: libc::SIGKILL,
+                core: false,
+            };
+            return Ok(Next::End(Status::Signaled, Some(exit), None));
+        }
         let before = self.me.step.as_ref().map_or(0, |step| step.used);
         let (answered, moved) = match seen.decision {
             Decision::Answer(ret) => (Answered { ret, done: true }, None),
+            Decision::Break => {
+                let ret = current_break(&mut task)?;
+                (Answered { ret, done: true }, None)
+            }
             decision => {
                 let limit = match decision {
                     Decision::Short(len) => Some(len),
@@ -265,7 +282,8 @@ impl Driver<'_> {
             true => self.interrupt(&mut task, regs, seen.nr(), ret)?,
             false => self.meet_signals(&mut task)?,
         }
-        if let Some(signal) = seen.signal {
+        self.send_due(&task);
+        for signal in seen.signals {
             task.send(signal);
         }
         if expected && self.end.is_some() && self.is_past_end()? {
@@ -282,6 +300,10 @@ impl Driver<'_> {
         before: u64,
         (given, ret): (i64, i64),
     ) -> Result<bool> {
+        if seen.done.is_some() {
+            // It got all of it, whatever it was told.
+            return Ok(false);
+        }
         let Some(step) = self.me.step.as_mut() else {
             return Ok(false);
         };

@@ -1,15 +1,18 @@
 //! What a hook sees of a call, and what it can say.
 
+mod afterwards;
 mod call;
 mod change;
+mod files;
 mod messages;
 mod room;
 mod signal;
 mod views;
 
+pub(crate) use afterwards::why_not;
 pub(crate) use call::Decision;
 pub use call::HookCall;
-pub use change::ChangeError;
+pub use change::{ChangeError, VECTOR};
 pub use room::Room;
 pub use signal::{HookExit, HookSignal, SignalAction};
 pub use views::STAT;

@@ -33,11 +33,12 @@ impl Driver<'_> {
     #[track_caller]
     pub(super) fn heed(&mut self, seen: &HookCall, given: Option<i64>, before: usize) {
         let as_recorded = seen.decision == Decision::Default
+            && seen.told.is_none()
             && !seen.goes_live
             && seen.args == seen.asked
             && seen.ret == given
             && seen.before.len() == before
-            && seen.signal.is_none()
+            && seen.signals.is_empty()
             && self.delayed.is_zero();
         if !as_recorded {
             self.leaves_recording();

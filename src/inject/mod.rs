@@ -31,15 +31,17 @@ mod threads;
 mod turns;
 mod written;
 
+pub(crate) use hook::why_not;
+
 pub use driver::{Driven, Options, Sandbox, inject};
 pub use hook::{
     ChangeError, Finally, HookCall, HookError, HookExit, HookSignal, Hooks, NoHooks, OnDivergence,
-    Phase, Room, STAT, SignalAction,
+    Phase, Room, STAT, SignalAction, VECTOR,
 };
 pub use live::{live, run};
 pub use noise::IGNORED;
 pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
-pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet};
+pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet, returns};
 pub use script::Script;
 pub use select::{Selector, When};
 

@@ -69,6 +69,10 @@ impl Driver<'_> {
             regs.set_args(args);
             task.set_regs(&regs)?;
         }
+        if seen.call.name == "brk" {
+            // Where it is again if an exit hook has it fail.
+            self.me.broke = Some(current_break(&mut task)?);
+        }
         if let Some(event) = &exact
             && seen.call.name == "mmap"
             && let Some(ret) = self.shared.map(&mut task, &self.recording, event)?
@@ -229,7 +233,14 @@ impl Driver<'_> {
         self.come_after(&mut task, false)?;
         let executed = seen.call.name.starts_with("execve") && given == 0;
         seen.answered(given);
-        let ret = self.settle(&mut seen)?;
+        let mut ret = self.settle(&mut seen)?;
+        if let Some(broke) = self.me.broke.take()
+            && (-4095..0).contains(&ret)
+        {
+            let mut remote = task.remote_at_boundary()?;
+            ret = remote.call(libc::SYS_brk, [broke as u64, 0, 0, 0, 0, 0])?;
+            remote.finish()?;
+        }
         self.note(&seen, ret, None);
         if !executed && (ret != regs.ret() || args != seen.asked) {
             regs.set_args(seen.asked);
@@ -259,7 +270,8 @@ impl Driver<'_> {
             return Ok(Next::End(Status::Stopped, None, None));
         }
         self.meet_signals(&mut task)?;
-        if let Some(signal) = seen.signal {
+        self.send_due(&task);
+        for signal in seen.signals {
             task.send(signal);
         }
         if self.end.is_some() && self.is_past_end()? {
@@ -370,6 +382,14 @@ pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
         _ if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
         _ => None,
     }
+}
+
+/// Where the break of a task is that stands at a call's entry.
+pub(super) fn current_break(task: &mut Stopped) -> Result<i64> {
+    let mut remote = task.remote_at_entry()?;
+    let now = remote.call(libc::SYS_brk, [0; 6])?;
+    remote.finish()?;
+    Ok(now)
 }
 
 /// Whether an mmap must be exactly where it says.

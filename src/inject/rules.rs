@@ -5,6 +5,7 @@ use super::partial::Amount;
 use super::select::{Selector, When};
 use super::{Divergence, Phase, noise};
 use crate::syscall::Syscall;
+use crate::trace::names;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -18,6 +19,25 @@ pub enum PathPattern {
 }
 
 impl PathPattern {
+    /// This path, or a shell pattern, however it is written.
+    ///
+    /// # Errors
+    /// If it is no shell pattern.
+    pub fn glob(text: &str) -> Result<PathPattern, glob::PatternError> {
+        let text = names::tidy(text.as_bytes());
+        glob::Pattern::new(&String::from_utf8_lossy(&text)).map(PathPattern::Glob)
+    }
+
+    /// The path, where it is one and no pattern.
+    pub fn exact(&self) -> Option<&str> {
+        match self {
+            PathPattern::Glob(glob) => {
+                Some(glob.as_str()).filter(|text| !text.contains(['*', '?', '[']))
+            }
+            PathPattern::Regex(_) => None,
+        }
+    }
+
     /// Whether a path matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
@@ -74,7 +94,7 @@ impl Conditions {
             return false;
         }
         match &self.path {
-            Some(pattern) => call.is_about(|path| pattern.matches(path)),
+            Some(pattern) => call.is_about(pattern),
             None => true,
         }
     }
@@ -115,22 +135,64 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether this is something to do to such a call.
-    pub fn suits(&self, call: &Syscall) -> bool {
-        !matches!(self, Action::Short(_)) || Amount::of(call).is_some()
+    /// Whether this is something to do to such a call: whether a kernel could answer so. `executed` is as in
+    /// [`Rule::executed`].
+    pub fn suits(&self, call: &Syscall, executed: Option<bool>) -> bool {
+        let plausible = match *self {
+            Action::Short(_) => return Amount::of(call).is_some(),
+            Action::Fail(_) => call.can_fail(),
+            Action::Return(ret) if (-4095..0).contains(&ret) => call.can_fail(),
+            Action::Return(_) => returns(call.name),
+            Action::Signal(_) | Action::Delay(_) | Action::Live => return true,
+        };
+        match executed {
+            // Who says so knows that it is not what a kernel does.
+            Some(false) => true,
+            Some(true) => plausible && !says_itself(call.name),
+            None => plausible,
+        }
+    }
+
+    /// Whether there is something to do to this very call: what asks for no more anyway cannot be cut short.
+    pub fn fits(&self, call: &HookCall, executed: Option<bool>) -> bool {
+        let cuts = |len: u64| call.asked_amount().is_none_or(|asked| asked > len);
+        self.suits(call.syscall(), executed) && !matches!(*self, Action::Short(len) if !cuts(len))
     }
 
     /// Does it.
-    pub fn apply(&self, call: &mut HookCall) {
+    pub fn apply(&self, call: &mut HookCall, executed: Option<bool>) {
         match *self {
-            Action::Fail(errno) => call.fail(errno),
-            Action::Return(ret) => call.set_ret(ret),
-            Action::Short(len) => call.short(len),
+            Action::Fail(errno) => call.fail_how(errno, executed),
+            Action::Return(ret) => call.set_ret_how(ret, executed),
+            Action::Short(len) => call.short_how(len, executed),
             Action::Signal(signal) => call.send_signal(signal),
             Action::Delay(time) => call.delay(time),
             Action::Live => call.live(),
         }
     }
+
+    /// What it is called in rules.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Fail(_) => "fail",
+            Action::Return(_) => "ret",
+            Action::Short(_) => "short",
+            Action::Signal(_) => "signal",
+            Action::Delay(_) => "delay",
+            Action::Live => "live",
+        }
+    }
+}
+
+/// Whether a call comes back to who made it.
+pub fn returns(call: &str) -> bool {
+    !matches!(call, "exit" | "exit_group" | "rt_sigreturn")
+}
+
+/// Whether a process knows what a call that was made has come to, whatever it is told: a program that was executed is
+/// another one, and brk(2) has no answer for a failure but that the break is where it was.
+fn says_itself(call: &str) -> bool {
+    matches!(call, "execve" | "execveat" | "brk") || !returns(call)
 }
 
 /// Which calls, under which conditions, and what to do to them.
@@ -144,21 +206,24 @@ pub struct Rule {
     pub conditions: Conditions,
     /// What to do; several things at once.
     pub actions: Vec<Action>,
+    /// Whether a call that fails, is answered or cut short is made all the same, and its process told otherwise;
+    /// where that is not said, as the kernel does (see [`HookCall::fail`]).
+    pub executed: Option<bool>,
 }
 
 impl Rule {
     /// Applies it to a call at its entry, if it is meant.
     pub fn apply(&mut self, call: &mut HookCall) {
+        let executed = self.executed;
+        let fits = |action: &&Action| action.fits(call, executed);
         if call.phase() == Phase::Enter
             && self.selector.matches(call.syscall())
-            && self
-                .actions
-                .iter()
-                .any(|action| action.suits(call.syscall()))
+            && self.actions.iter().any(|action| fits(&action))
             && self.conditions.hold(call)
         {
-            for action in &self.actions {
-                action.apply(call);
+            let fitting: Vec<Action> = self.actions.iter().filter(fits).cloned().collect();
+            for action in fitting {
+                action.apply(call, executed);
             }
             call.note_rule(self.name.clone());
         }

@@ -36,6 +36,8 @@ pub struct Me {
     /// [`super::turns`]).
     pub spins: u32,
     pub stuck_until: u64,
+    /// Where its process's break was before the brk(2) that it is in.
+    pub broke: Option<i64>,
     /// How often it was woken for nothing.
     pub woken: u32,
 }

@@ -63,15 +63,16 @@ impl UserData for EventData {
             })
         });
         fields.add_field_method_get("path", |lua, this| {
-            this.0
-                .paths
-                .first()
-                .map(|path| lua.create_string(path))
-                .transpose()
+            let path = this.0.about.paths().next();
+            path.map(|path| lua.create_string(path)).transpose()
         });
         fields.add_field_method_get("paths", |lua, this| {
-            let paths = this.0.paths.iter().map(|path| lua.create_string(path));
+            let paths = this.0.about.paths().map(|path| lua.create_string(path));
             lua.create_sequence_from(paths.collect::<mlua::Result<Vec<_>>>()?)
+        });
+        fields.add_field_method_get("file", |lua, this| {
+            let file = this.0.about.file();
+            file.map(|file| lua.create_string(file)).transpose()
         });
     }
 
@@ -84,6 +85,7 @@ impl UserData for EventData {
             |_, _, key: Value| -> mlua::Result<Value> {
                 let known = [
                     "event", "pid", "tid", "name", "kind", "args", "ret", "errno", "path", "paths",
+                    "file",
                 ];
                 Err(no_such("an event", &key, &known))
             },

@@ -69,7 +69,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
 /// `live{ … }`: a program that runs now.
 pub(super) fn live(lua: &Lua, spec: &Table) -> mlua::Result<OutcomeData> {
     convert::only_options(spec, &LIVE, "live")?;
-    let mut hooks = LuaHooks::read(lua, &spec.get::<Value>("hooks")?)?;
+    let mut hooks = LuaHooks::read_live(lua, &spec.get::<Value>("hooks")?)?;
     for name in ["timeout", "sandbox"] {
         let value: Value = spec.get(name)?;
         if !value.is_nil() {

@@ -48,10 +48,8 @@ pub(super) fn path(value: &Value) -> mlua::Result<PathPattern> {
         }
         Value::String(text) => {
             let text = text.to_string_lossy();
-            match glob::Pattern::new(&text) {
-                Ok(glob) => Ok(PathPattern::Glob(glob)),
-                Err(e) => Err(raise(format!("{text:?} is no shell pattern: {}", e.msg))),
-            }
+            PathPattern::glob(&text)
+                .map_err(|e| raise(format!("{text:?} is no shell pattern: {}", e.msg)))
         }
         other => Err(raise(format!(
             "path is a path, a shell pattern or re\"…\", not {}",

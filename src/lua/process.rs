@@ -138,7 +138,7 @@ impl ProcessHandle {
     }
 
     fn live(&self, lua: &Lua, table: &Value) -> mlua::Result<OutcomeData> {
-        let mut hooks = LuaHooks::read(lua, table)?;
+        let mut hooks = LuaHooks::read_live(lua, table)?;
         let process = self.take()?;
         hooks.begin();
         let options = hooks.options();

@@ -8,24 +8,30 @@ use crate::strace;
 use crate::syscall;
 use crate::trace::{Answer, Call, Entry, Origin, Trace};
 use mlua::{Function, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
+use std::cell::OnceCell;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A trace; scripts see its calls.
 #[derive(Clone)]
-pub(super) struct TraceData(Arc<Trace>);
+pub(super) struct TraceData(Arc<Trace>, Files);
+
+/// Where the file is that each call is about, once somebody has asked.
+type Files = Rc<OnceCell<Vec<Option<Box<[u8]>>>>>;
 
 /// One call of a trace, with its index from 0.
 #[derive(Clone)]
 pub(super) struct EntryData {
     call: Call,
     index: usize,
+    of: TraceData,
 }
 
 impl TraceData {
     pub fn new(trace: Trace) -> TraceData {
-        TraceData(Arc::new(trace))
+        TraceData(Arc::new(trace), Files::default())
     }
 
     pub fn shared(&self) -> Arc<Trace> {
@@ -34,7 +40,19 @@ impl TraceData {
 
     fn entry(&self, index: usize) -> Option<EntryData> {
         let call = self.0.call(index)?.clone();
-        Some(EntryData { call, index })
+        let of = self.clone();
+        Some(EntryData { call, index, of })
+    }
+
+    /// Where the file is that a call is about.
+    fn file(&self, index: usize) -> Option<&[u8]> {
+        let find = || {
+            let calls = self.0.calls_with_files();
+            calls
+                .map(|(_, about)| about.file().map(Box::from))
+                .collect()
+        };
+        self.1.get_or_init(find).get(index)?.as_deref()
     }
 
     fn text(&self) -> mlua::Result<Vec<u8>> {
@@ -63,14 +81,14 @@ impl TraceData {
             .map(|pid| convert::integer(&pid, "pid"))
             .transpose()?;
         let mut nth = get("nth")?.map_or(Ok(1), |nth| convert::count(&nth, "nth"))?;
-        let found = self.0.calls_with_paths().position(|(call, paths)| {
+        let found = self.0.calls_with_files().position(|(call, about)| {
             let known = syscall::by_name(&call.name);
             let hit = calls
                 .as_ref()
                 .is_none_or(|(selector, _)| known.is_some_and(|known| selector.matches(known)))
                 && path
                     .as_ref()
-                    .is_none_or(|path| paths.iter().any(|bytes| path.matches(bytes)))
+                    .is_none_or(|path| about.is_meant(|bytes| path.matches(bytes)))
                 && match (&failed, &call.answer) {
                     (None | Some(Value::Boolean(false)), _) => true,
                     (Some(_), Answer::Errno(got)) => errno.is_none_or(|wanted| wanted == *got),
@@ -95,6 +113,7 @@ impl TraceData {
             let seen = EntryData {
                 call: call.clone(),
                 index,
+                of: self.clone(),
             };
             index += 1;
             match function.call::<Value>(seen)? {
@@ -217,6 +236,10 @@ impl UserData for EntryData {
             });
             values::arguments(lua, &this.call.args, &names)
         });
+        fields.add_field_method_get("file", |lua, this| {
+            let file = this.of.file(this.index);
+            file.map(|file| lua.create_string(file)).transpose()
+        });
         fields.add_field_method_get("ret", |_, this| Ok(this.call.answer.raw()));
         fields.add_field_method_get("errno", |_, this| {
             Ok(match this.call.answer {
@@ -246,7 +269,7 @@ impl UserData for EntryData {
             MetaMethod::Index,
             |_, _, key: Value| -> mlua::Result<Value> {
                 let known = [
-                    "index", "pid", "tid", "name", "args", "ret", "errno", "event", "line",
+                    "index", "pid", "tid", "name", "args", "file", "ret", "errno", "event", "line",
                 ];
                 Err(no_such("a call of a trace", &key, &known))
             },

@@ -10,7 +10,7 @@ use super::ChunkMemory;
 use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
 use super::kernel::sets;
 use super::{
-    Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Start, Stream,
+    Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Places, Start, Stream,
 };
 use crate::image::{Backing, FileId};
 use crate::seccomp;
@@ -433,9 +433,29 @@ impl Family {
         stream.filter(|&stream| stream != Stream::Stdin)
     }
 
+    /// What a task's paths and descriptors lead to.
+    pub fn places(&self, tid: i32) -> impl Places {
+        PlacesOf { family: self, tid }
+    }
+
     /// A task's current directory.
     pub fn cwd(&self, tid: i32) -> Option<&[u8]> {
         let place = self.places.get(self.tasks.get(&tid)?.place)?;
         Some(&place.cwd)
+    }
+}
+
+struct PlacesOf<'a> {
+    family: &'a Family,
+    tid: i32,
+}
+
+impl Places for PlacesOf<'_> {
+    fn cwd(&self) -> &[u8] {
+        self.family.cwd(self.tid).unwrap_or_default()
+    }
+
+    fn open(&self, fd: i32) -> Option<&OpenFile> {
+        self.family.open_file(self.tid, fd)
     }
 }

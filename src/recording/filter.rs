@@ -1,8 +1,9 @@
 //! Finding events: by call, path, descriptor, failure.
 
-use super::{CallEvent, ChunkMemory, Event, EventKind, Family, Frame, Recording, Result};
+use super::whereabouts::files_of_event;
+use super::{CallEvent, Event, EventKind, Family, Frame, Places, Recording, Result, Start};
 use crate::syscall::{self, Syscall};
-use crate::trace::{Answer, Exit};
+use crate::trace::{About, Answer, Exit};
 pub use crate::trace::{Failed, Predicate};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ pub struct Filter {
     pub pid: Option<i32>,
     /// These calls.
     pub calls: Option<Predicate<Syscall>>,
-    /// Calls with such a path, or with a descriptor of such a path; absolute or from the current directory.
+    /// Calls about such a file, by any of its names: see [`About::is_meant`].
     pub path: Option<Predicate<[u8]>>,
     /// Calls about this descriptor.
     pub fd: Option<i32>,
@@ -36,8 +37,8 @@ pub struct Found {
     pub pid: i32,
     /// What it is.
     pub event: Event,
-    /// The paths that the call names; where it names none, the path behind its descriptor.
-    pub paths: Vec<Vec<u8>>,
+    /// The files that the call names; where it names none, those behind its descriptors.
+    pub about: About,
 }
 
 /// What a search comes across.
@@ -64,12 +65,12 @@ impl Filter {
         self.calls.is_some() || self.path.is_some() || self.fd.is_some() || self.failed.is_some()
     }
 
-    fn matches(&self, event: &Event, family: &Family) -> Option<Vec<Vec<u8>>> {
+    fn matches(&self, event: &Event, family: &Family, start: &Start) -> Option<About> {
         if !self.of_process(event.tid, family) {
             return None;
         }
         let EventKind::Call(call) = &event.kind else {
-            return (!self.only_calls()).then(Vec::new);
+            return (!self.only_calls()).then(About::default);
         };
         let answer = call.ret.map(Answer::from_raw);
         let failed = |wanted: Failed| answer.as_ref().is_some_and(|answer| wanted.is(answer));
@@ -85,29 +86,10 @@ impl Filter {
         if self.fd.is_some() && self.fd != fd(call) {
             return None;
         }
-        let paths = paths(event.tid, call, family);
-        let cwd = family.cwd(event.tid).unwrap_or_default();
-        if let Some(path) = &self.path
-            && !paths
-                .iter()
-                .any(|p| path(p) || otherwise(p, cwd).is_some_and(|p| path(&p)))
-        {
-            return None;
-        }
-        Some(paths)
+        let about = about(event.tid, call, family, start);
+        let is_meant = self.path.as_ref().is_none_or(|path| about.is_meant(path));
+        is_meant.then_some(about)
     }
-}
-
-/// The same path the other way: from the current directory where it is absolute, absolute where it is not.
-fn otherwise(path: &[u8], cwd: &[u8]) -> Option<Vec<u8>> {
-    if path.first() == Some(&b'/') {
-        let rest = path.strip_prefix(cwd)?;
-        return rest.strip_prefix(b"/").map(<[u8]>::to_vec);
-    }
-    let mut whole = cwd.to_vec();
-    whole.push(b'/');
-    whole.extend_from_slice(path.strip_prefix(b"./").unwrap_or(path));
-    Some(whole)
 }
 
 fn fd(call: &CallEvent) -> Option<i32> {
@@ -115,32 +97,13 @@ fn fd(call: &CallEvent) -> Option<i32> {
     known.fd_arg().map(|arg| call.args[arg] as i32)
 }
 
-/// The paths that a call names; where it names none, the path behind its descriptor, or behind the new one.
-fn paths(tid: i32, call: &CallEvent, family: &Family) -> Vec<Vec<u8>> {
-    let Some(known) = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args)) else {
-        return Vec::new();
-    };
-    let args = known.path_args();
-    if !args.is_empty() {
-        let memory = ChunkMemory(&call.ins);
-        let values = known.decode(&call.args, None, &memory, &memory);
-        let named = args
-            .into_iter()
-            .filter_map(|arg| values.get(arg)?.as_bytes());
-        let named: Vec<Vec<u8>> = named
-            .filter(|path| !path.is_empty())
-            .map(<[u8]>::to_vec)
-            .collect();
-        if !named.is_empty() {
-            return named;
-        }
+/// The files that a call is about.
+fn about(tid: i32, call: &CallEvent, family: &Family, start: &Start) -> About {
+    let places = family.places(tid);
+    About {
+        files: files_of_event(call, &places),
+        dirs: vec![places.cwd().into(), start.cwd.as_slice().into()],
     }
-    let fd = known.fd_arg().map(|arg| call.args[arg] as i32);
-    let file = fd.and_then(|fd| family.open_file(tid, fd));
-    file.map(|file| file.path.clone())
-        .into_iter()
-        .filter(|path| !path.is_empty())
-        .collect()
 }
 
 impl Recording {
@@ -168,6 +131,7 @@ impl Recording {
         self: &Arc<Self>,
         mut filter: Filter,
     ) -> Result<impl Iterator<Item = Result<Met>> + use<>> {
+        let recording = Arc::clone(self);
         let mut family = Family::at_start(self.start());
         let first = self.start().pid;
         // Descriptors are known from the first event on.
@@ -209,7 +173,9 @@ impl Recording {
                     within(number) && filter.nth.is_none() && filter.of_process(tid, &family)
                 });
                 let meant = match &frame {
-                    Frame::Event(event) if within(number) => filter.matches(event, &family),
+                    Frame::Event(event) if within(number) => {
+                        filter.matches(event, &family, recording.start())
+                    }
                     _ => None,
                 };
                 let pid = match &frame {
@@ -220,7 +186,7 @@ impl Recording {
                 if let Some((tid, exit)) = end {
                     return Some(Ok(Met::Exit { tid, exit }));
                 }
-                let (Some(paths), Frame::Event(event)) = (meant, frame) else {
+                let (Some(about), Frame::Event(event)) = (meant, frame) else {
                     continue;
                 };
                 matched += 1;
@@ -233,31 +199,32 @@ impl Recording {
                         number,
                         pid,
                         event,
-                        paths,
+                        about,
                     })));
                 }
             }
         }))
     }
 
-    /// One event with its paths.
+    /// One event with its files.
     ///
     /// # Errors
     /// If there is no such event, or the recording cannot be read.
     pub fn found(&self, number: u64) -> Result<Found> {
         let event = self.event(number)?;
-        let (pid, paths) = self.family_at(number, |family| {
-            let paths = event.call().map(|call| paths(event.tid, call, family));
+        let (pid, about) = self.family_at(number, |family| {
+            let call = event.call();
+            let about = call.map(|call| about(event.tid, call, family, self.start()));
             (
                 family.pid(event.tid).unwrap_or(event.tid),
-                paths.unwrap_or_default(),
+                about.unwrap_or_default(),
             )
         })?;
         Ok(Found {
             number,
             pid,
             event,
-            paths,
+            about,
         })
     }
 }

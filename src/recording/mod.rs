@@ -42,6 +42,7 @@ mod reader;
 mod segment;
 mod stack;
 mod stdin;
+mod whereabouts;
 mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
@@ -65,6 +66,7 @@ pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
 pub use reader::Recording;
 pub use stack::stack_limit;
+pub use whereabouts::{Places, files_of, leads_to};
 pub use writer::Writer;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use super::{
     CallEvent, ChunkMemory, Event, EventKind, Family, Frame, LeftMemory, Recording, Result,
 };
 use crate::syscall;
-use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Trace, Value};
+use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Paths, Trace, Value};
 use std::sync::Arc;
 
 impl CallEvent {
@@ -76,6 +76,7 @@ impl Recording {
         self.event(last)?;
         // Which process a task is of takes all that came before.
         let mut family = self.family_at(first, Family::clone)?;
+        let known = self.known(&family, pid);
         let mut frames = self.frames_from(first)?;
         let mut number = first - 1;
         let mut entries = Vec::new();
@@ -106,6 +107,26 @@ impl Recording {
             }
             family.follow(&frame);
         }
-        Ok(Trace::new(entries))
+        Ok(Trace::new(entries).with_known(known))
+    }
+
+    /// What the tasks of a process, or of all, have open.
+    fn known(&self, family: &Family, pid: Option<i32>) -> Paths {
+        let mut known = Paths::default();
+        for tid in family.all_tasks() {
+            let process = family.pid(tid).unwrap_or(tid);
+            if pid.is_some_and(|pid| pid != tid && pid != process) {
+                continue;
+            }
+            if tid != process && family.share_descriptors(tid, process) {
+                known.learn_shared(tid, process);
+                continue;
+            }
+            let cwd = family.cwd(tid).unwrap_or_default();
+            let open = family.each_descriptor(tid);
+            let open = open.map(|(fd, file, _)| (fd, file.names()));
+            known.learn(tid, (cwd, &self.start().cwd), open);
+        }
+        known
     }
 }

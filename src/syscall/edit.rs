@@ -83,6 +83,9 @@ impl Syscall {
         let Some(arg) = self.args.get(index) else {
             return Ok(Vec::new());
         };
+        if is_vector(&arg.kind, way) {
+            return self.edit_vector((index, way), value, args, ret, mem);
+        }
         let raw = args.get(index).copied().unwrap_or(0);
         let frame = Frame::new(self, args, ret.unwrap_or(0), mem, mem).pending(ret.is_none());
         let number = match &arg.kind {
@@ -120,6 +123,67 @@ impl Syscall {
         edits.map_err(|error| error.below(arg.name))
     }
 
+    /// Where one of several vectors is, a `struct iovec`.
+    pub fn vector_at(
+        &self,
+        (index, way): (usize, &[Step]),
+        args: &[u64; 6],
+        mem: &dyn Memory,
+    ) -> Option<u64> {
+        let arg = self.args.get(index)?;
+        let Kind::Ptr(_, to) = &arg.kind else {
+            return None;
+        };
+        if !is_vector(&arg.kind, way) {
+            return None;
+        }
+        let frame = Frame::new(self, args, 0, mem, mem);
+        let addr = args.get(index).copied().filter(|&addr| addr != 0)?;
+        let way = [way, &[Step::Member("iov_base".into())]].concat();
+        let spot = behind(to, (addr, None), &frame);
+        descend(
+            to,
+            spot,
+            &way,
+            &frame,
+            &mut |_, spot, _, _| Ok(spot.pointer),
+        )
+        .ok()?
+    }
+
+    /// A vector as a whole: what it points to, and how long that is. Once the call has been answered, only the former
+    /// is an answer.
+    fn edit_vector(
+        &self,
+        (index, way): (usize, &[Step]),
+        value: &Value,
+        args: &[u64; 6],
+        ret: Option<i64>,
+        mem: &dyn Memory,
+    ) -> Result<Vec<Edit>> {
+        let error = |problem: Problem| {
+            let name = self.args.get(index).map_or("", |arg| arg.name);
+            let error = way
+                .iter()
+                .rev()
+                .fold(EditError::from(problem), EditError::under);
+            error.below(name)
+        };
+        let Value::Struct { fields, .. } = value.meaning() else {
+            let problem = "set as a whole but to another one: set its iov_base or iov_len";
+            return Err(error(Problem::Shape(problem.into())));
+        };
+        let mut edits = Vec::new();
+        for field in fields {
+            if field.name == "iov_len" && ret.is_some() {
+                continue;
+            }
+            let way = [way, &[Step::Member(field.name.clone())]].concat();
+            edits.extend(self.edit((index, &way), &field.value, args, ret, mem)?);
+        }
+        Ok(edits)
+    }
+
     /// Whether an argument says how long another one is.
     fn is_length(&self, index: usize) -> bool {
         self.args.iter().any(|arg| match &arg.kind {
@@ -153,6 +217,15 @@ impl Syscall {
             Ok(raw.map(|raw| num.extend(raw)))
         });
         number.ok().flatten()
+    }
+}
+
+/// Whether a way leads to one vector of several.
+fn is_vector(arg: &Kind, way: &[Step]) -> bool {
+    match (arg, way) {
+        (Kind::Ptr(_, to), [Step::Element(_)]) => matches!(**to, Kind::Iovec(..)),
+        (_, [.., Step::Member(name), Step::Element(_)]) => name == "msg_iov",
+        _ => false,
     }
 }
 
@@ -198,8 +271,10 @@ fn pointer(
 ) -> Result<Vec<Edit>> {
     let meant = leaf::meant(to, value);
     let value = if way.is_empty() { &meant } else { value };
-    // A number is an address: another pointer.
-    if way.is_empty() && leaf::is_number(value) {
+    // A number is an address, another pointer, unless it is what the kernel has stored behind this one.
+    let is_stored =
+        ret.is_some() && place.is_none() && matches!(to, Kind::Num(_) | Kind::WaitStatus);
+    if way.is_empty() && leaf::is_number(value) && !is_stored {
         let raw = leaf::number(&leaf::ADDRESS, value, raw)?;
         return match (place, ret) {
             (Some(at), _) => Ok(vec![Edit::Write(at, raw.to_le_bytes().to_vec())]),

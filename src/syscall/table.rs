@@ -79,6 +79,9 @@ pub struct Syscall {
     /// The classes that it is in, without the percent sign: `file`, `desc`, `%stat`.
     pub classes: Vec<&'static str>,
     moved: Option<Moved>,
+    /// Whether it tells something and changes nothing, where the table says so.
+    asks: Option<bool>,
+    infallible: bool,
     pub(crate) passing: Passing,
     variants: Option<Variants>,
 }
@@ -331,6 +334,25 @@ impl Syscall {
     /// Which way the call moves data, where that is what it is for.
     pub fn moves_data(&self) -> Option<Moved> {
         self.moved
+    }
+
+    /// Whether it has left something changed once it has succeeded: it was not a question alone.
+    pub fn has_effects(&self) -> bool {
+        !self.asks.unwrap_or_else(|| self.only_fetches())
+    }
+
+    /// Whether it is an ioctl that does nothing but store what it tells.
+    fn only_fetches(&self) -> bool {
+        let mut stored = self.args.iter().skip(2);
+        self.name == "ioctl"
+            && self.args.len() > 2
+            && !self.returns_fd()
+            && stored.all(|arg| matches!(arg.kind, Kind::Ptr(Dir::Out, _)))
+    }
+
+    /// Whether it can fail: what only tells a process of itself, or ends it, cannot.
+    pub fn can_fail(&self) -> bool {
+        !self.infallible
     }
 
     /// Whether it returns a new descriptor.

@@ -33,7 +33,7 @@ pub struct Filter {
     pub pids: Vec<i32>,
     /// Calls of these names.
     pub calls: Option<Predicate<str>>,
-    /// Calls with such a path, or with a descriptor of such a path.
+    /// Calls about such a file, by any of its names: see [`About::is_meant`](super::About::is_meant).
     pub path: Option<Predicate<[u8]>>,
     /// Calls that failed.
     pub failed: Option<Failed>,
@@ -58,7 +58,7 @@ impl Filter {
             Entry::Call(call) => {
                 // Descriptors are followed through calls that are not meant, too.
                 let path = match &self.path {
-                    Some(path) => self.open.next(tid, call).iter().any(|p| path(p)),
+                    Some(path) => self.open.next(tid, call).is_meant(path),
                     None => true,
                 };
                 of_these && path && self.says_yes_to(call)

@@ -7,6 +7,7 @@
 mod attachment;
 mod filter;
 mod json;
+pub mod names;
 mod paths;
 mod remarks;
 mod stats;
@@ -15,6 +16,7 @@ mod value;
 pub use attachment::Attachment;
 pub use filter::{Failed, Filter, Predicate};
 pub use json::Object;
+pub use names::{About, FileNames};
 pub use paths::Paths;
 pub use remarks::{Remarks, Tampered, When};
 pub use stats::{Share, Stats};
@@ -269,10 +271,18 @@ impl Exit {
 }
 
 /// Observed calls in order, with the signals and exits between them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Trace {
     entries: Vec<Entry>,
     calls: Vec<usize>,
+    /// What its tasks had open before its first call.
+    known: Arc<Paths>,
+}
+
+impl PartialEq for Trace {
+    fn eq(&self, other: &Trace) -> bool {
+        self.entries == other.entries
+    }
 }
 
 impl Trace {
@@ -281,7 +291,29 @@ impl Trace {
         let calls = (0..entries.len())
             .filter(|&i| matches!(entries[i], Entry::Call(_)))
             .collect();
-        Trace { entries, calls }
+        let known = Arc::default();
+        Trace {
+            entries,
+            calls,
+            known,
+        }
+    }
+
+    /// What its tasks had open before its first call, and where they were.
+    #[must_use]
+    pub fn with_known(mut self, known: Paths) -> Trace {
+        self.known = Arc::new(known);
+        self
+    }
+
+    /// The calls in order, each with the files that it is about: those it names, or that behind its descriptor, where
+    /// the trace has the call that opened it.
+    pub fn calls_with_files(&self) -> impl Iterator<Item = (&Call, About)> {
+        let mut open = (*self.known).clone();
+        self.calls().map(move |call| {
+            let about = open.next(call.tid, call);
+            (call, about)
+        })
     }
 
     /// Everything: calls, signals and exits.
@@ -326,8 +358,12 @@ impl Trace {
         if last < first {
             return None;
         }
+        let mut known = (*self.known).clone();
+        for call in self.calls().take(first) {
+            known.next(call.tid, call);
+        }
         let (first, last) = (*self.calls.get(first)?, *self.calls.get(last)?);
-        Some(Trace::new(self.entries[first..=last].to_vec()))
+        Some(Trace::new(self.entries[first..=last].to_vec()).with_known(known))
     }
 
     /// The index of the first call that is like this.

@@ -1,7 +1,8 @@
-//! Which paths calls are about, worked out from the calls alone: what a call names, or
-//! what the descriptor that it uses was opened as.
+//! Which files calls are about, worked out from the calls alone: what a call names, or
+//! what the descriptor that it uses was opened as. The current directory is known once a call has said it.
 
-use super::{Answer, Call, Trace, Value};
+use super::names::{self, About, FileNames};
+use super::{Answer, Call, Value};
 use crate::syscall;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -32,27 +33,73 @@ pub struct Paths {
     bytes: usize,
     /// Tasks in the midst of a call that makes a task, and whether that will share their descriptors.
     parents: BTreeMap<i32, bool>,
+    /// The directory in which all began, where a call has said it before any has changed it.
+    began: Option<Arc<[u8]>>,
+    /// Whether one has been changed.
+    moved: bool,
 }
 
-/// The descriptors of a task, or of several that share them.
+/// The descriptors and the current directory of a task, or of several that share them.
 #[derive(Clone, Debug, Default)]
 struct Table {
-    open: BTreeMap<i64, Arc<[u8]>>,
+    open: BTreeMap<i64, Arc<Open>>,
+    cwd: Option<Arc<[u8]>>,
     users: usize,
 }
 
-fn size(path: &[u8]) -> usize {
-    OVERHEAD + path.len()
+/// What a descriptor was opened as.
+#[derive(Clone, Debug)]
+struct Open {
+    text: Box<[u8]>,
+    /// Absolute, where that is known.
+    file: Option<Box<[u8]>>,
+    /// And before it was renamed.
+    former: Option<Box<[u8]>>,
+}
+
+fn size(open: &Open) -> usize {
+    let len = |name: &Option<Box<[u8]>>| name.as_ref().map_or(0, |name| name.len());
+    OVERHEAD + open.text.len() + len(&open.file) + len(&open.former)
+}
+
+impl Table {
+    fn size(&self) -> usize {
+        let cwd = self.cwd.as_ref().map_or(0, |cwd| cwd.len());
+        cwd + self.open.values().map(|open| size(open)).sum::<usize>()
+    }
 }
 
 impl Paths {
-    /// The paths that the next call is about: those it names, or that behind its descriptor, where the call that
+    /// Takes note of where a task is, and of what it has open, as another source knows it.
+    pub fn learn(
+        &mut self,
+        tid: i32,
+        (cwd, began): (&[u8], &[u8]),
+        open: impl Iterator<Item = (i32, FileNames)>,
+    ) {
+        self.began = Some(began.into());
+        self.goes_to(tid, Some(cwd.to_vec()));
+        for (fd, file) in open {
+            self.open(tid, fd.into(), &file);
+        }
+    }
+
+    /// Takes note that two tasks share all that.
+    pub fn learn_shared(&mut self, tid: i32, with: i32) {
+        self.inherits(tid, with, true);
+    }
+
+    /// The files that the next call is about: those it names, or that behind its descriptor, where the call that
     /// opened it was seen. `tid` is the task, in case that the call does not say.
-    pub fn next(&mut self, tid: i32, call: &Call) -> Vec<Vec<u8>> {
+    pub fn next(&mut self, tid: i32, call: &Call) -> About {
         self.appears(tid);
-        let paths = self.paths(tid, call);
-        self.follow(tid, call, &paths);
-        paths
+        self.hear(tid, call);
+        let files = self.files(tid, call);
+        let cwd = self.cwd(tid).into_iter();
+        let dirs = cwd.chain(self.began.clone()).collect();
+        let about = About { files, dirs };
+        self.follow(tid, call, &about);
+        about
     }
 
     /// A task has begun a call that goes on later. A task that it makes may be seen before that.
@@ -74,7 +121,7 @@ impl Paths {
         if let Some(table) = self.tables.get_mut(&number) {
             table.users -= 1;
             if table.users == 0 {
-                self.bytes -= table.open.values().map(|path| size(path)).sum::<usize>();
+                self.bytes -= table.size();
                 self.tables.remove(&number);
             }
         }
@@ -107,14 +154,17 @@ impl Paths {
         }
         let number = self.tasks.get(&parent);
         let table = number.and_then(|number| self.tables.get(number));
-        let open = match table {
-            Some(table) if table.open.len() <= MOST_INHERITED => table.open.clone(),
-            _ => BTreeMap::new(),
+        let (open, cwd) = match table {
+            Some(table) if table.open.len() <= MOST_INHERITED => {
+                (table.open.clone(), table.cwd.clone())
+            }
+            Some(table) => (BTreeMap::new(), table.cwd.clone()),
+            None => Default::default(),
         };
-        self.bytes += open.values().map(|path| size(path)).sum::<usize>();
         let number = self.table(tid);
         if let Some(table) = self.tables.get_mut(&number) {
-            table.open = open;
+            (table.open, table.cwd) = (open, cwd);
+            self.bytes += table.size();
         }
         self.make_room();
     }
@@ -144,37 +194,107 @@ impl Paths {
         }
     }
 
-    /// The paths that a call names; where it names none, that behind its descriptor.
-    fn paths(&self, tid: i32, call: &Call) -> Vec<Vec<u8>> {
+    fn own(&self, tid: i32) -> Option<&Table> {
+        self.tables.get(self.tasks.get(&tid)?)
+    }
+
+    fn cwd(&self, tid: i32) -> Option<Arc<[u8]>> {
+        self.own(tid)?.cwd.clone()
+    }
+
+    /// What a call says of the current directory besides: getcwd(2), and strace with `-y`.
+    fn hear(&mut self, tid: i32, call: &Call) {
+        let here = call.args.iter().find_map(|arg| match arg.meaning() {
+            Value::Fd {
+                fd: libc::AT_FDCWD,
+                path: Some(path),
+            } => Some(path.as_slice()),
+            _ => None,
+        });
+        let told = match (call.name.as_str(), call.args.first(), &call.answer) {
+            ("getcwd", Some(buf), Answer::Value(_)) => buf.as_bytes(),
+            _ => here,
+        };
+        if let Some(dir) = told.filter(|dir| dir.starts_with(b"/")) {
+            if !self.moved && self.began.is_none() && dir.len() <= LONGEST_PATH {
+                self.began = Some(dir.into());
+            }
+            self.goes_to(tid, Some(dir.to_vec()));
+        }
+    }
+
+    fn goes_to(&mut self, tid: i32, dir: Option<Vec<u8>>) {
+        let dir = dir.filter(|dir| dir.len() <= LONGEST_PATH);
+        let number = self.table(tid);
+        if let Some(table) = self.tables.get_mut(&number)
+            && table.cwd.as_deref() != dir.as_deref()
+        {
+            let len = |cwd: &Option<Arc<[u8]>>| cwd.as_ref().map_or(0, |cwd| cwd.len());
+            self.bytes -= len(&table.cwd);
+            table.cwd = dir.map(Arc::from);
+            self.bytes += len(&table.cwd);
+        }
+        self.make_room();
+    }
+
+    /// The files that a call names; where it names none, that behind its descriptor.
+    fn files(&self, tid: i32, call: &Call) -> Vec<FileNames> {
         let Some(known) = syscall::by_name(&call.name) else {
             return Vec::new();
         };
-        let named: Vec<Vec<u8>> = known
-            .path_args()
-            .into_iter()
-            .filter_map(|arg| call.args.get(arg)?.as_bytes().map(<[u8]>::to_vec))
-            .filter(|path| !path.is_empty())
-            .collect();
+        let mut named = Vec::new();
+        for arg in known.path_args() {
+            let path = call.args.get(arg).and_then(Value::as_bytes);
+            let Some(path) = path.filter(|path| !path.is_empty()) else {
+                continue;
+            };
+            let file = known.named_files().find(|file| file.path == arg);
+            let absolute = file.and_then(|file| match (path.first(), file.dir) {
+                (Some(b'/'), _) => Some(names::tidy(path)),
+                (_, None) => Some(names::join(self.own(tid)?.cwd.as_deref()?, path)),
+                (_, Some(dir)) => Some(names::join(&self.dir(tid, call.args.get(dir)?)?, path)),
+            });
+            named.push(FileNames {
+                text: path.to_vec(),
+                absolute: absolute.into_iter().collect(),
+            });
+        }
         if !named.is_empty() {
             return named;
         }
-        let Some(fd) = known.fd_arg().and_then(|arg| call.args.get(arg)) else {
-            return Vec::new();
-        };
+        let fd = known.fd_arg().and_then(|arg| call.args.get(arg));
+        fd.and_then(|fd| self.behind(tid, fd)).into_iter().collect()
+    }
+
+    /// What is behind a descriptor.
+    fn behind(&self, tid: i32, fd: &Value) -> Option<FileNames> {
         // With strace's -y, the text says it itself.
         if let Value::Fd {
             path: Some(path), ..
         } = fd.meaning()
         {
-            return vec![path.clone()];
+            let text = path.clone();
+            let absolute = vec![text.clone()];
+            return Some(FileNames { text, absolute });
         }
-        let table = || self.tables.get(self.tasks.get(&tid)?);
-        let open = fd.as_i64().and_then(|fd| table()?.open.get(&fd));
-        open.map(|path| path.to_vec()).into_iter().collect()
+        let open = self.own(tid)?.open.get(&fd.as_i64()?)?;
+        let absolute = open.file.iter().chain(&open.former);
+        Some(FileNames {
+            text: open.text.to_vec(),
+            absolute: absolute.map(|name| name.to_vec()).collect(),
+        })
+    }
+
+    /// The directory that a relative path begins in.
+    fn dir(&self, tid: i32, dir: &Value) -> Option<Vec<u8>> {
+        if dir.as_i64() == Some(i64::from(libc::AT_FDCWD)) {
+            return self.cwd(tid).map(|cwd| cwd.to_vec());
+        }
+        self.behind(tid, dir)?.absolute.into_iter().next()
     }
 
     /// Follows a call.
-    fn follow(&mut self, tid: i32, call: &Call, paths: &[Vec<u8>]) {
+    fn follow(&mut self, tid: i32, call: &Call, about: &About) {
         let in_parts = self.parents.remove(&tid).is_some();
         let Answer::Value(ret) = call.answer else {
             return;
@@ -196,21 +316,70 @@ impl Paths {
         match known.name {
             "close" => self.close(tid, number(0), number(0)),
             "close_range" if number(2) == Some(0) => self.close(tid, number(0), number(1)),
+            "chdir" | "fchdir" => {
+                self.moved = true;
+                self.goes_to(tid, about.file().map(<[u8]>::to_vec));
+            }
+            "rename" | "renameat" | "renameat2" => self.renamed(tid, about),
             name if known.returns_fd() || is_duplicate(name, call) => {
                 self.close(tid, Some(ret), Some(ret));
-                if let Some(path) = paths.first().filter(|path| path.len() <= LONGEST_PATH) {
-                    self.open(tid, ret, path);
+                if let Some(file) = about.files.first() {
+                    self.open(tid, ret, file);
                 }
             }
             _ => {}
         }
     }
 
-    fn open(&mut self, tid: i32, fd: i64, path: &[u8]) {
+    fn open(&mut self, tid: i32, fd: i64, file: &FileNames) {
+        if file.text.len() > LONGEST_PATH {
+            return;
+        }
+        let mut absolute = file
+            .absolute
+            .iter()
+            .filter(|name| name.len() <= LONGEST_PATH);
+        let mut next = || absolute.next().map(|name| name.as_slice().into());
+        let open = Open {
+            text: file.text.as_slice().into(),
+            file: next(),
+            former: next(),
+        };
         let number = self.table(tid);
         if let Some(table) = self.tables.get_mut(&number) {
-            table.open.insert(fd, path.into());
-            self.bytes += size(path);
+            self.bytes += size(&open);
+            table.open.insert(fd, Arc::new(open));
+        }
+        self.make_room();
+    }
+
+    /// Open files go by their new names, too.
+    fn renamed(&mut self, tid: i32, about: &About) {
+        let names: Vec<_> = about
+            .files
+            .iter()
+            .map(|file| file.absolute.first())
+            .collect();
+        let [Some(old), Some(new)] = names.as_slice() else {
+            return;
+        };
+        let number = self.tasks.get(&tid);
+        let Some(table) = number.and_then(|number| self.tables.get_mut(number)) else {
+            return;
+        };
+        if table.open.len() > MOST_INHERITED {
+            return;
+        }
+        for open in table.open.values_mut() {
+            if open.file.as_deref() == Some(old.as_slice()) {
+                self.bytes -= size(open);
+                *open = Arc::new(Open {
+                    text: open.text.clone(),
+                    file: Some(new.as_slice().into()),
+                    former: open.file.clone(),
+                });
+                self.bytes += size(open);
+            }
         }
         self.make_room();
     }
@@ -227,9 +396,9 @@ impl Paths {
         // Each descriptor is closed once: this takes no longer than opening them did.
         while first <= last
             && let Some((&fd, _)) = table.open.range(first..=last).next()
-            && let Some(path) = table.open.remove(&fd)
+            && let Some(open) = table.open.remove(&fd)
         {
-            self.bytes -= size(&path);
+            self.bytes -= size(&open);
         }
     }
 }
@@ -260,16 +429,4 @@ fn is_duplicate(name: &str, call: &Call) -> bool {
     matches!(name, "dup" | "dup2" | "dup3")
         || (name == "fcntl"
             && matches!(call.args.get(1).map(Value::meaning), Some(Value::Sym { text, .. }) if text.starts_with("F_DUPFD")))
-}
-
-impl Trace {
-    /// The calls in order, each with the paths that it is about: those it names, or
-    /// that behind its descriptor, where the trace has the call that opened it.
-    pub fn calls_with_paths(&self) -> impl Iterator<Item = (&Call, Vec<Vec<u8>>)> {
-        let mut open = Paths::default();
-        self.calls().map(move |call| {
-            let paths = open.next(call.tid, call);
-            (call, paths)
-        })
-    }
 }

@@ -48,6 +48,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the task was not there any more: somebody has killed it as it stood.
+    pub(crate) fn is_of_killed(&self) -> bool {
+        match self {
+            Error::Os { source, .. } => source.raw_os_error() == Some(libc::ESRCH),
+            Error::Ended { exit, .. } => matches!(exit, Exit::Signal { .. }),
+            Error::Unexpected { .. } | Error::Timeout { .. } => false,
+        }
+    }
+
     /// The error of the system call that just failed.
     pub(crate) fn last(what: impl Into<String>, tid: i32) -> Error {
         Error::os(what, tid, io::Error::last_os_error())

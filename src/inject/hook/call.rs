@@ -1,6 +1,7 @@
 //! A call, as a hook sees it.
 
 use super::Phase;
+use super::afterwards::Told;
 use super::change::Lent;
 use super::room::{Piece, Room};
 use crate::image::Chunk;
@@ -8,10 +9,11 @@ use crate::inject::partial::{Amount, whole_entries};
 use crate::recording::{DescriptorTable, Effect};
 use crate::replay::SharedMemory;
 use crate::syscall::{Memory, Moved, Syscall};
-use crate::trace::Value;
-use crate::tracee::{Regs, Result, TaskMemory, proc};
+use crate::trace::{About, Value};
+use crate::tracee::{Regs, Result, TaskMemory};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a hook decided at a call's entry.
@@ -23,6 +25,8 @@ pub(crate) enum Decision {
     Answer(i64),
     /// It moves at most this many bytes.
     Short(u64),
+    /// brk(2) moves nothing, and is told where the break is: it has no other way to fail.
+    Break,
 }
 
 /// A call, as a hook sees it. Valid while the hook runs.
@@ -50,13 +54,25 @@ pub struct HookCall {
     pub(crate) phase: Phase,
     pub(crate) ret: Option<i64>,
     pub(crate) fd_path: Option<Vec<u8>>,
-    /// Where in it the part below the current directory begins.
-    pub(crate) fd_below: Option<usize>,
+    /// Where its first path leads, where that is recorded.
+    pub(crate) leads_to: Option<Vec<u8>>,
+    /// The directory in which all began.
+    pub(crate) began: Arc<[u8]>,
+    /// The files that it is about, once somebody has asked.
+    pub(crate) about: RefCell<Option<Rc<About>>>,
     /// What the recorded call opened, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,
+    /// What the process is told of the call once it has been made, whatever came of it.
+    pub(crate) told: Option<Told>,
+    /// What came of the call before the exit hooks.
+    pub(crate) given: Option<i64>,
+    /// What came of a call whose process is told otherwise: the kernel, or the model of it, has done that.
+    pub(crate) done: Option<i64>,
+    /// Whether the kernel has made it, on a world that stays so.
+    pub(crate) made: bool,
     pub(crate) stop: Option<String>,
-    pub(crate) signal: Option<i32>,
+    pub(crate) signals: Vec<i32>,
     /// What the hooks that interfered call themselves.
     pub(crate) rules: Vec<String>,
     /// The memory that the answer has overwritten.
@@ -106,11 +122,17 @@ impl HookCall {
             phase: Phase::Enter,
             ret: None,
             fd_path: None,
-            fd_below: None,
+            leads_to: None,
+            began: Arc::default(),
+            about: RefCell::new(None),
             opened: None,
             decision: Decision::Default,
+            told: None,
+            given: None,
+            done: None,
+            made: false,
             stop: None,
-            signal: None,
+            signals: Vec::new(),
             rules: Vec::new(),
             before: Vec::new(),
             lent: Vec::new(),
@@ -139,32 +161,6 @@ impl HookCall {
         self.files = RefCell::new(Some(files.clone()));
         self.find_descriptor();
         self
-    }
-
-    /// Looks at the descriptor that the call is about now.
-    pub(crate) fn find_descriptor(&mut self) {
-        (self.fd_path, self.fd_below, self.fd_offset) = (None, None, None);
-        let Some(fd) = self.fd() else { return };
-        let files = self.files.take();
-        let cwd = match &files {
-            Some(files) => {
-                let file = files.get(fd);
-                self.fd_path = file.map(|file| file.path.clone());
-                let moves = file.filter(|file| file.moves);
-                self.fd_offset = moves.map(|file| file.offset);
-                Some(files.cwd().to_vec())
-            }
-            None => {
-                let tid = self.memory.tid();
-                self.fd_path = proc::fd_path(tid, fd).ok();
-                self.fd_path.as_ref().and_then(|_| proc::cwd(tid).ok())
-            }
-        };
-        self.fd_below = self.fd_path.as_ref().and_then(|path| {
-            let rest = path.strip_prefix(cwd?.as_slice())?;
-            rest.starts_with(b"/").then(|| path.len() - rest.len() + 1)
-        });
-        self.files = RefCell::new(files);
     }
 
     /// All tasks of the process, as recorded.
@@ -198,7 +194,10 @@ impl HookCall {
     /// The call has been answered: the exit hooks come next.
     pub fn answered(&mut self, ret: i64) {
         self.phase = Phase::Exit;
-        self.ret = Some(ret);
+        (self.ret, self.given) = (Some(ret), Some(ret));
+        if let Some(told) = self.told.take() {
+            self.tell(told);
+        }
     }
 
     /// The arguments as the process passed them; its registers are to have them again when the call returns.
@@ -320,14 +319,14 @@ impl HookCall {
     /// Sets the return value (negative is -errno). At entry, the call is then not made.
     pub fn set_ret(&mut self, ret: i64) {
         match self.phase {
-            Phase::Enter => self.decision = Decision::Answer(ret),
+            Phase::Enter => self.decide(Decision::Answer(ret)),
             Phase::Exit => self.ret = Some(ret),
         }
     }
 
-    /// Lets the call fail with this errno (positive).
-    pub fn fail(&mut self, errno: i32) {
-        self.set_ret(-i64::from(errno));
+    /// At entry: what else was decided does not count any more.
+    pub(super) fn decide(&mut self, decision: Decision) {
+        (self.decision, self.told) = (decision, None);
     }
 
     /// The call moves at most this many bytes (or messages, where it moves those); the rest comes when it is made
@@ -337,7 +336,7 @@ impl HookCall {
             return;
         }
         match self.phase {
-            Phase::Enter => self.decision = Decision::Short(len),
+            Phase::Enter => self.decide(Decision::Short(len)),
             Phase::Exit => {
                 let len = match self.call.name {
                     // Half an entry is none.
@@ -368,9 +367,9 @@ impl HookCall {
         self.stop = Some(reason.into());
     }
 
-    /// Sends the process this signal once the call has been answered.
+    /// Sends the process this signal, too, with the call.
     pub fn send_signal(&mut self, signal: i32) {
-        self.signal = Some(signal);
+        self.signals.push(signal);
     }
 
     /// Notes who interfered, for [`super::Injected::rule`].
@@ -408,39 +407,6 @@ impl HookCall {
     /// The descriptor that the call is about.
     pub fn fd(&self) -> Option<i32> {
         self.call.fd_arg().map(|arg| self.args[arg] as i32)
-    }
-
-    /// The paths among the arguments; where there are none, the path behind the descriptor.
-    pub fn paths(&self) -> Vec<Vec<u8>> {
-        let values = self.decoded(None);
-        let mut paths: Vec<Vec<u8>> = self
-            .call
-            .path_args()
-            .into_iter()
-            .filter_map(|arg| values.get(arg)?.as_bytes().map(<[u8]>::to_vec))
-            .filter(|path| !path.is_empty())
-            .collect();
-        if paths.is_empty() {
-            paths.extend(self.fd_path.clone());
-        }
-        paths
-    }
-
-    /// Whether one of the call's paths is meant; that behind its descriptor is taken absolute, and from the
-    /// current directory, since programs open files either way.
-    pub fn is_about(&self, meant: impl Fn(&[u8]) -> bool) -> bool {
-        let below = match (&self.fd_path, self.fd_below) {
-            (Some(path), Some(at)) => path.get(at..),
-            _ => None,
-        };
-        let paths = self.paths();
-        let by_fd = Some(paths.as_slice()) == self.fd_path.as_ref().map(std::slice::from_ref);
-        paths.iter().any(|path| meant(path)) || (by_fd && below.is_some_and(meant))
-    }
-
-    /// The first of [`HookCall::paths`].
-    pub fn path(&self) -> Option<Vec<u8>> {
-        self.paths().into_iter().next()
     }
 
     /// How many bytes the call asks to move.

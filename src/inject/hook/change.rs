@@ -3,7 +3,7 @@
 use super::room::ALL;
 use super::{HookCall, Phase};
 use crate::inject::partial;
-use crate::syscall::{self, Edit, EditError, Memory, Moved, Step, Syscall};
+use crate::syscall::{self, Edit, EditError, Memory, Moved, Region, Step, Syscall};
 use crate::trace::Value;
 use crate::tracee;
 use std::rc::Rc;
@@ -64,6 +64,36 @@ pub enum ChangeError {
         /// What.
         what: &'static str,
     },
+    /// More than the call asks for.
+    #[error("this {call} asks for no more than {asked}: it cannot be cut to {len}")]
+    NotShort {
+        /// The call.
+        call: &'static str,
+        /// How much it asks for.
+        asked: u64,
+        /// How much it was to move.
+        len: u64,
+    },
+    /// A call that cannot have that answer.
+    #[error("{call} {why}")]
+    Impossible {
+        /// The call.
+        call: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A call that the kernel has made.
+    #[error(
+        "this {call} has been made, and what it did stays done: {action} belongs into enter = function(call) … end, \
+         before that (call:fail(errno, {{ executed = true }}), and skip and short likewise, leave it done and tell the \
+         process otherwise)"
+    )]
+    TooLate {
+        /// The call.
+        call: &'static str,
+        /// What came too late.
+        action: &'static str,
+    },
     /// The process's memory cannot be written.
     #[error(transparent)]
     Memory(#[from] tracee::Error),
@@ -71,6 +101,9 @@ pub enum ChangeError {
 
 /// A `struct linux_dirent64` with a name of 255 bytes.
 const LONGEST_ENTRY: u64 = 280;
+
+/// A `struct iovec`.
+pub const VECTOR: usize = 16;
 
 type Result<T> = std::result::Result<T, ChangeError>;
 
@@ -111,6 +144,27 @@ impl HookCall {
             self.apply(arg, edit)?;
         }
         Ok(())
+    }
+
+    /// A vector as it lies in memory, where that part of an argument is one.
+    pub fn vector(&self, arg: usize, way: &[Step]) -> Option<[u8; VECTOR]> {
+        let at = self.call.vector_at((arg, way), &self.args, &self.memory)?;
+        let mut bytes = [0; VECTOR];
+        (self.memory.read(at, &mut bytes) == VECTOR).then_some(bytes)
+    }
+
+    /// Has a vector point to what another one pointed to; whether that can be done. What the kernel has left in
+    /// them is another matter.
+    ///
+    /// # Errors
+    /// If the process's memory cannot be written.
+    pub fn set_vector(&mut self, arg: usize, way: &[Step], bytes: [u8; VECTOR]) -> Result<bool> {
+        let at = self.call.vector_at((arg, way), &self.args, &self.memory);
+        let Some(at) = at.filter(|_| self.ret().is_none()) else {
+            return Ok(false);
+        };
+        self.store(at, &bytes)?;
+        Ok(true)
     }
 
     /// Sets a register in which an argument is passed, by its index from 0.
@@ -185,6 +239,8 @@ impl HookCall {
 
     /// Before the call is made, the kernel is to see it and the program not; afterwards it is part of the answer.
     fn store(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
+        // It may be a path.
+        self.about.take();
         match self.ret() {
             None => self.lend(addr, bytes)?,
             Some(_) => self.overwrite(addr, bytes)?,
@@ -195,32 +251,35 @@ impl HookCall {
     /// The bytes that the call moves: what a write-like call passes, what a read-like call got.
     /// `None` where it moves none, failed, or has not been answered.
     pub fn data(&self) -> Option<Vec<u8>> {
-        let regions = match self.call.moves_data()? {
-            Moved::In => {
-                let len = match self.ret() {
-                    Some(ret) => u64::try_from(ret).ok()?,
-                    None => u64::MAX,
-                };
-                match self.call.moves_messages() {
-                    true => {
-                        let slots = self.call.message_slots(&self.args, &self.memory);
-                        let sent = usize::try_from(len).unwrap_or(usize::MAX);
-                        let sent = slots.into_iter().take(sent);
-                        sent.flat_map(|slot| slot.data).collect()
-                    }
-                    false => self.call.data_regions(&self.args, len, &self.memory),
-                }
-            }
-            Moved::Out => {
-                let ret = self.ret().filter(|ret| *ret >= 0)?;
-                self.call.received_regions(&self.args, ret, &self.memory)
-            }
-        };
+        if self.call.moves_data()? == Moved::In {
+            let len = match self.ret() {
+                Some(ret) => u64::try_from(ret).ok()?,
+                None => u64::MAX,
+            };
+            return Some(self.passed_data(len));
+        }
+        let ret = self.ret().filter(|ret| *ret >= 0)?;
+        let regions = self.call.received_regions(&self.args, ret, &self.memory);
+        Some(self.bytes_of(regions))
+    }
+
+    /// The first so many bytes (or messages) that a write-like call passes.
+    pub(crate) fn passed_data(&self, len: u64) -> Vec<u8> {
+        if !self.call.moves_messages() {
+            return self.bytes_of(self.call.data_regions(&self.args, len, &self.memory));
+        }
+        let slots = self.call.message_slots(&self.args, &self.memory);
+        let sent = usize::try_from(len).unwrap_or(usize::MAX);
+        let sent = slots.into_iter().take(sent);
+        self.bytes_of(sent.flat_map(|slot| slot.data))
+    }
+
+    fn bytes_of(&self, regions: impl IntoIterator<Item = Region>) -> Vec<u8> {
         let mut data = Vec::new();
         for region in regions {
             data.extend(self.memory.bytes(region.addr, region.len));
         }
-        Some(data)
+        data
     }
 
     /// Sets the bytes that the call moves: at the entry those that a write-like call passes, whose length follows; at

@@ -47,9 +47,6 @@ impl Engine<'_> {
         seen: HookCall,
     ) -> Result<Then> {
         let mut seen = seen;
-        if let Some(signal) = seen.signal.take() {
-            task.send_to(me.process, signal);
-        }
         let delay = seen.take_delay();
         if !delay.is_zero() {
             let until = quiet::now().checked_add(delay);
@@ -58,6 +55,18 @@ impl Engine<'_> {
                 Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
                 None => Then::Listen(task),
             });
+        }
+        if seen.dies_first() {
+            self.note(&seen, None);
+            task.send_to(me.process, libc::SIGKILL);
+            return Ok(Then::Resume(task, 0));
+        }
+        let (later, now): (Vec<i32>, _) = std::mem::take(&mut seen.signals)
+            .into_iter()
+            .partition(|&signal| signal == libc::SIGKILL);
+        seen.signals = later;
+        for signal in now {
+            task.send_to(me.process, signal);
         }
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);
@@ -92,6 +101,8 @@ impl Engine<'_> {
         }
         let args = match seen.decision {
             Decision::Short(len) => seen.shorten(len)?,
+            // It asks where the break is.
+            Decision::Break => [0; 6],
             _ => self.translate(me, &seen).unwrap_or(seen.args),
         };
         let mut regs = task.regs()?;
@@ -191,6 +202,7 @@ impl Engine<'_> {
         if !self.identity.is_real() && seen.call.name == "set_tid_address" {
             given = me.tid.into();
         }
+        seen.made = true;
         seen.answered(given);
         let ret = self.settle(&mut seen)?;
         self.note(&seen, Some(ret));
@@ -209,7 +221,7 @@ impl Engine<'_> {
         if let Some(reason) = seen.stop.take() {
             return Ok(Then::End(Status::Stopped, Some(reason)));
         }
-        if let Some(signal) = seen.signal {
+        for signal in seen.signals.drain(..) {
             task.send_to(me.process, signal);
         }
         let delay = seen.take_delay();
@@ -255,6 +267,7 @@ impl Engine<'_> {
             task.memory(),
             self.shared.clone(),
         )
+        .with_began(&self.began)
         .with_count(self.log.count(call.nr))
         .with_room(&me.room);
         if is_of_interest {

@@ -164,6 +164,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) missing: Vec<String>,
     /// The event at which it left its recording.
     pub(super) event: u64,
+    /// The directory in which the program began.
+    pub(super) began: Arc<[u8]>,
     /// Where the first process was when a signal killed it or its time was up.
     pub(super) backtrace: Vec<Frame>,
     /// What that was at when its time was up.
@@ -220,6 +222,7 @@ impl<'a> Engine<'a> {
             early: HashMap::new(),
             first,
             exit: None,
+            began: recording.start().cwd.as_slice().into(),
             recording: Some(recording),
             shared,
             identity: Identity::of(first, pid, ppid, (leads, hidden))?,
@@ -282,6 +285,7 @@ impl<'a> Engine<'a> {
             early: HashMap::new(),
             first,
             exit: None,
+            began: proc::cwd(first).unwrap_or_default().into(),
             recording: None,
             shared: SharedMemory::default(),
             identity,

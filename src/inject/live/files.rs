@@ -8,13 +8,14 @@ use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::sandbox;
 use crate::syscall::{FileNumbers, Memory, StatusLayout};
+use crate::tracee::lookup::Root;
 use crate::tracee::{Stopped, TaskMemory, proc};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 impl Engine<'_> {
@@ -167,7 +168,7 @@ fn path_of(task: &mut Stopped, seen: &HookCall) -> Result<Option<Vec<u8>>> {
         false => libc::O_PATH | libc::O_CLOEXEC,
     };
     if let Some(name) = text(seen.memory, path)
-        && let Some(found) = resolve(tid, dir, name.to_bytes(), how)
+        && let Some(found) = resolve(tid, dir, name.to_bytes(), !no_follow)
     {
         return Ok(Some(found));
     }
@@ -182,8 +183,8 @@ fn path_of(task: &mut Stopped, seen: &HookCall) -> Result<Option<Vec<u8>>> {
     Ok(found)
 }
 
-/// Where a path leads, found without the task's help: the same from its root directory, but for files like `/proc/self`.
-fn resolve(tid: i32, dir: i32, path: &[u8], how: i32) -> Option<Vec<u8>> {
+/// Where a path leads, found without the task's help; `None` for files like `/proc/self`.
+fn resolve(tid: i32, dir: i32, path: &[u8], follows: bool) -> Option<Vec<u8>> {
     let mut whole = Vec::new();
     if !path.starts_with(b"/") {
         whole = match dir {
@@ -193,14 +194,7 @@ fn resolve(tid: i32, dir: i32, path: &[u8], how: i32) -> Option<Vec<u8>> {
         whole.push(b'/');
     }
     whole.extend_from_slice(path);
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = nix::fcntl::open(format!("/proc/{tid}/root").as_str(), flags, Mode::empty()).ok()?;
-    let how = OpenHow::new()
-        .flags(OFlag::from_bits_truncate(how))
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let found = openat2(&root, whole.as_slice(), how).ok()?;
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
-    Some(link.into_os_string().into_vec())
+    Root::of(tid)?.existing(&whole, follows)
 }
 
 /// A path that a call was given.

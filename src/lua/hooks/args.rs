@@ -1,27 +1,20 @@
-//! `call.args`, and the structures and lists in it: views of the process's memory, both ways.
+//! `call.args` and `call.raw`: views of the process's memory and registers, both ways.
 
 use super::super::convert::{self, shown};
 use super::super::error::{did_you_mean, raise};
-use super::super::values;
 use super::call::CallData;
+use super::parts::{Part, detach, look};
 use crate::inject::HookCall;
 use crate::strace;
 use crate::syscall::{self, Step};
 use crate::trace::{Field, Value as Arg};
 use mlua::{
-    AnyUserData, IntoLua, Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields,
-    UserDataMethods, Value,
+    AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods,
+    Value,
 };
 
 /// The arguments of a call.
 pub(super) struct Args(pub CallData);
-
-/// A structure or a list among them.
-struct Part {
-    call: CallData,
-    arg: usize,
-    way: Vec<Step>,
-}
 
 /// The registers of a call.
 pub(super) struct Raw(pub CallData);
@@ -60,30 +53,19 @@ impl Args {
     }
 }
 
-/// An argument, or a part of one, for a script.
-fn look(lua: &Lua, call: &CallData, arg: usize, way: Vec<Step>) -> mlua::Result<Value> {
-    let Some(value) = call.see(|call| call.look(arg, &way))? else {
-        return Ok(Value::Nil);
-    };
-    if let Some(n) = value.as_i64() {
-        return Ok(Value::Integer(n));
-    }
-    let value = match value.meaning() {
-        Arg::Change { after, .. } => after.meaning().clone(),
-        _ => value,
-    };
-    match value.meaning() {
-        Arg::Array { .. } | Arg::Struct { .. } => {
-            let call = call.clone();
-            Part { call, arg, way }.into_lua(lua)
-        }
-        other => values::to_lua(lua, other),
-    }
-}
-
 /// Sets an argument, or a part of one.
-fn set(call: &CallData, arg: usize, way: &[Step], value: &Value) -> mlua::Result<()> {
+pub(super) fn set(call: &CallData, arg: usize, way: &[Step], value: &Value) -> mlua::Result<()> {
+    let vector = match value {
+        Value::UserData(data) if data.is::<Part>() => data.borrow::<Part>()?.vector()?,
+        _ => None,
+    };
     let value = to_arg(value, 0)?;
+    detach(call, arg, way)?;
+    if let Some(vector) = vector
+        && call.touch(|call| call.set_vector(arg, way, vector).map_err(raise))?
+    {
+        return Ok(());
+    }
     call.touch(|call| call.change(arg, way, &value).map_err(raise))
 }
 
@@ -108,11 +90,7 @@ pub(super) fn to_arg(value: &Value, depth: usize) -> mlua::Result<Arg> {
             })
         }
         Value::Table(table) => of_table(table, depth),
-        Value::UserData(data) if data.is::<Part>() => {
-            let part = data.borrow::<Part>()?;
-            let value = part.call.see(|call| call.look(part.arg, &part.way))?;
-            value.ok_or_else(|| raise("this is no longer there"))
-        }
+        Value::UserData(data) if data.is::<Part>() => data.borrow::<Part>()?.value(),
         number @ Value::Number(_) => convert::integer(number, "a number in a call").map(Arg::Int),
         other => Err(raise(format!(
             "an argument is a number, a string or a table, not {}",
@@ -161,7 +139,7 @@ fn of_table(table: &Table, depth: usize) -> mlua::Result<Arg> {
 }
 
 /// A table of pairs, to go through.
-fn pairs(lua: &Lua, entries: Vec<(Value, Value)>) -> mlua::Result<MultiValue> {
+pub(super) fn pairs(lua: &Lua, entries: Vec<(Value, Value)>) -> mlua::Result<MultiValue> {
     let mut entries = entries.into_iter();
     let next = lua.create_function_mut(move |_, _: MultiValue| {
         Ok(entries.next().unwrap_or((Value::Nil, Value::Nil)))
@@ -209,112 +187,6 @@ impl UserData for Args {
                 let values: Vec<String> = call.values().iter().map(Arg::to_string).collect();
                 values.join(", ")
             })
-        });
-    }
-}
-
-impl Part {
-    fn value(&self) -> mlua::Result<Arg> {
-        let value = self.call.see(|call| call.look(self.arg, &self.way))?;
-        let value = value.unwrap_or(Arg::Addr(0));
-        Ok(match value.meaning() {
-            Arg::Change { after, .. } => after.meaning().clone(),
-            plain => plain.clone(),
-        })
-    }
-
-    /// The way to what a key names; `None` where it is not there, and is of another.
-    fn find(&self, key: &Value) -> mlua::Result<Option<Vec<Step>>> {
-        let step = match (key, self.value()?) {
-            (Value::Integer(i), Arg::Array { .. }) => {
-                let index = usize::try_from(*i).ok().and_then(|i| i.checked_sub(1));
-                match index {
-                    Some(index) => Step::Element(index),
-                    None => return Ok(None),
-                }
-            }
-            (Value::String(name), Arg::Struct { fields, .. }) => {
-                let name = name.to_string_lossy();
-                if !syscall::is_member(&name) && fields.iter().all(|f| f.name != name) {
-                    let own = fields.iter().map(|field| field.name.as_str());
-                    let mut near: Vec<String> = super::super::error::near(&name, own)
-                        .into_iter()
-                        .map(String::from)
-                        .collect();
-                    if near.is_empty() {
-                        near.extend(syscall::near_member(&name).into_iter().map(String::from));
-                    }
-                    let hint = did_you_mean(&near);
-                    return Err(raise(format!("no structure has a member {name:?}{hint}")));
-                }
-                Step::Member(name)
-            }
-            (key, Arg::Array { .. }) => {
-                return Err(raise(format!(
-                    "this is a list, whose elements have numbers, not {}",
-                    shown(key)
-                )));
-            }
-            (key, _) => {
-                return Err(raise(format!(
-                    "this is a structure, whose members have names, not {}",
-                    shown(key)
-                )));
-            }
-        };
-        let mut way = self.way.clone();
-        way.push(step);
-        Ok(Some(way))
-    }
-
-    fn keys(&self) -> mlua::Result<Vec<Step>> {
-        Ok(match self.value()? {
-            Arg::Array { items, .. } => (0..items.len()).map(Step::Element).collect(),
-            Arg::Struct { fields, .. } => fields
-                .into_iter()
-                .filter(|field| !field.name.is_empty())
-                .map(|field| Step::Member(field.name))
-                .collect(),
-            _ => Vec::new(),
-        })
-    }
-}
-
-impl UserData for Part {
-    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        fields.add_meta_field(MetaMethod::Type, "Structure");
-    }
-
-    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
-            match this.find(&key)? {
-                Some(way) => look(lua, &this.call, this.arg, way),
-                None => Ok(Value::Nil),
-            }
-        });
-        methods.add_meta_method(
-            MetaMethod::NewIndex,
-            |_, this, (key, value): (Value, Value)| match this.find(&key)? {
-                Some(way) => set(&this.call, this.arg, &way, &value),
-                None => Err(raise(format!("there is no element {}", shown(&key)))),
-            },
-        );
-        methods.add_meta_method(MetaMethod::Len, |_, this, ()| Ok(this.keys()?.len()));
-        methods.add_meta_method(MetaMethod::Pairs, |lua, this, ()| {
-            let mut entries = Vec::new();
-            for step in this.keys()? {
-                let key = match &step {
-                    Step::Element(index) => Value::Integer(*index as i64 + 1),
-                    Step::Member(name) => Value::String(lua.create_string(name)?),
-                };
-                let mut way = this.way.clone();
-                way.push(step);
-                entries.push((key, look(lua, &this.call, this.arg, way)?));
-            }
-            pairs(lua, entries)
-        });
-        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
-            this.value().map(|value| value.to_string())
         });
     }
 }

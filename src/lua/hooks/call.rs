@@ -4,8 +4,9 @@ use super::super::convert::{self, shown};
 use super::super::error::raise;
 use super::super::event::no_such;
 use super::args::{self, Raw, to_arg};
+use super::parts::Shared;
 use super::views::{Caller, Stat};
-use crate::inject::{HookCall, Phase};
+use crate::inject::{Action, HookCall, Phase};
 use crate::trace::{Answer, Call};
 use mlua::{
     IntoLua, Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value,
@@ -15,7 +16,7 @@ use std::rc::Rc;
 
 /// A call on loan to a script; taken back when the hook returns.
 #[derive(Clone, Default)]
-pub(super) struct CallData(Rc<RefCell<Loan>>);
+pub(super) struct CallData(Rc<RefCell<Loan>>, Rc<RefCell<Shared>>);
 
 #[derive(Default)]
 struct Loan {
@@ -41,6 +42,11 @@ impl CallData {
         let lent = loan.call.take();
         let spare = lent.map(|lent| std::mem::replace(call, lent));
         (spare, loan.touched)
+    }
+
+    /// What scripts have of its structures.
+    pub fn views(&self) -> Rc<RefCell<Shared>> {
+        Rc::clone(&self.1)
     }
 
     pub fn see<R>(&self, look: impl FnOnce(&HookCall) -> R) -> mlua::Result<R> {
@@ -138,10 +144,10 @@ fn text(call: &HookCall) -> String {
     }
 }
 
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "name", "nr", "index", "count", "event", "pid", "tid", "phase", "args", "raw", "ret", "errno",
-    "fd", "path", "paths", "size", "fail", "skip", "short", "signal", "live", "stop", "text",
-    "data", "process", "offset", "stat", "time", "delay",
+    "fd", "path", "paths", "file", "size", "fail", "skip", "short", "signal", "live", "stop",
+    "text", "data", "process", "offset", "stat", "time", "delay",
 ];
 
 impl UserData for CallData {
@@ -166,10 +172,7 @@ impl UserData for CallData {
         fields.add_field_method_get("ret", |_, this| this.see(HookCall::ret));
         fields.add_field_method_set("ret", |_, this, value: Value| {
             let ret = convert::ret(&value, "ret")?;
-            this.touch(|call| {
-                call.set_ret(ret);
-                Ok(())
-            })
+            this.set_ret(ret, None)
         });
         fields.add_field_method_get("errno", |_, this| {
             let ret = this.see(HookCall::ret)?;
@@ -177,15 +180,16 @@ impl UserData for CallData {
         });
         fields.add_field_method_set("errno", |_, this, value: Value| {
             let errno = convert::errno(&value)?;
-            this.touch(|call| {
-                call.fail(errno);
-                Ok(())
-            })
+            this.answer(&Action::Fail(errno), None)
         });
         fields.add_field_method_get("fd", |_, this| this.see(HookCall::fd));
         fields.add_field_method_get("path", |lua, this| {
             let path = this.see(HookCall::path)?;
             path.map(|path| lua.create_string(path)).transpose()
+        });
+        fields.add_field_method_get("file", |lua, this| {
+            let file = this.see(HookCall::file)?;
+            file.map(|file| lua.create_string(file)).transpose()
         });
         fields.add_field_method_get("paths", |lua, this| {
             let paths = this.see(HookCall::paths)?;
@@ -262,36 +266,65 @@ fn add_views<F: UserDataFields<CallData>>(fields: &mut F) {
     });
 }
 
-fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
-    methods.add_method("fail", |_, this, errno: Value| {
-        let errno = convert::errno(&errno)?;
-        this.touch(|call| {
-            call.fail(errno);
+/// `{ executed = true }` behind the arguments of an action.
+fn executed(options: &Value) -> mlua::Result<Option<bool>> {
+    let table = match options {
+        Value::Nil => return Ok(None),
+        Value::Table(table) => table,
+        other => {
+            return Err(raise(format!(
+                "what follows is {{ executed = true }}, not {}",
+                shown(other)
+            )));
+        }
+    };
+    convert::only_options(table, &["executed"], "an action")?;
+    match table.get::<Value>("executed")? {
+        Value::Nil => Ok(None),
+        Value::Boolean(executed) => Ok(Some(executed)),
+        other => Err(raise(format!(
+            "executed is true or false, not {}",
+            shown(&other)
+        ))),
+    }
+}
+
+impl CallData {
+    /// Has the call answer otherwise, if it can and may.
+    fn answer(&self, action: &Action, how: Option<bool>) -> mlua::Result<()> {
+        self.see(|call| call.check_action(action, how))?
+            .map_err(raise)?;
+        self.touch(|call| {
+            action.apply(call, how);
             Ok(())
         })
+    }
+
+    /// Sets what it returns. To what it has returned anyway it can be set at any time.
+    fn set_ret(&self, ret: i64, how: Option<bool>) -> mlua::Result<()> {
+        let same = self.see(|call| call.phase() == Phase::Exit && call.ret() == Some(ret))?;
+        match same {
+            true => self.touch(|_| Ok(())),
+            false => self.answer(&Action::Return(ret), how),
+        }
+    }
+}
+
+fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
+    methods.add_method("fail", |_, this, (errno, options): (Value, Value)| {
+        let errno = convert::errno(&errno)?;
+        this.answer(&Action::Fail(errno), executed(&options)?)
     });
-    methods.add_method("skip", |_, this, ret: Value| {
+    methods.add_method("skip", |_, this, (ret, options): (Value, Value)| {
         let ret = match ret {
             Value::Nil => 0,
             ret => convert::ret(&ret, "what skip returns")?,
         };
-        this.touch(|call| {
-            call.set_ret(ret);
-            Ok(())
-        })
+        this.set_ret(ret, executed(&options)?)
     });
-    methods.add_method("short", |_, this, len: Value| {
+    methods.add_method("short", |_, this, (len, options): (Value, Value)| {
         let len = convert::count(&len, "a number of bytes")?;
-        this.touch(|call| match call.can_be_short() {
-            true => {
-                call.short(len);
-                Ok(())
-            }
-            false => Err(raise(format!(
-                "{} moves nothing that could be cut short",
-                call.name()
-            ))),
-        })
+        this.answer(&Action::Short(len), executed(&options)?)
     });
     methods.add_method("signal", |_, this, signal: Value| {
         let signal = convert::signal(&signal)?;

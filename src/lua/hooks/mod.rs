@@ -2,6 +2,7 @@
 
 mod args;
 mod call;
+mod parts;
 mod rule;
 mod signal;
 mod table;
@@ -34,6 +35,7 @@ struct Hook {
     conditions: Conditions,
     where_: Option<Function>,
     actions: Vec<Action>,
+    executed: Option<bool>,
     enter: Option<Function>,
     exit: Option<Function>,
 }
@@ -47,6 +49,7 @@ impl Hook {
             conditions: Conditions::default(),
             where_: None,
             actions: Vec::new(),
+            executed: None,
             enter: None,
             exit: None,
         }
@@ -70,6 +73,8 @@ pub(super) struct LuaHooks {
     on_signal: Option<Function>,
     on_exit: Option<Function>,
     ignored: Ignored,
+    /// An option that is there and is about traces.
+    about_traces: Option<&'static str>,
     options: inject::Options,
     /// Whether a hook's error goes into the outcome.
     keep_errors: bool,
@@ -107,6 +112,7 @@ impl LuaHooks {
             on_signal: None,
             on_exit: None,
             ignored: Ignored::default(),
+            about_traces: None,
             clock: Clock::new(lua, options.timeout),
             options,
             keep_errors: false,
@@ -123,6 +129,25 @@ impl LuaHooks {
                     "hooks are a table, or a function that returns one, not {other}"
                 )));
             }
+        }
+        Ok(this)
+    }
+
+    /// The same for a process that is live from its beginning: what is about traces means nothing there.
+    pub fn read_live(lua: &Lua, hooks: &Value) -> mlua::Result<LuaHooks> {
+        let this = LuaHooks::read(lua, hooks)?;
+        if let Some(name) = this.about_traces {
+            return Err(raise(format!(
+                "{name} is about a trace that a process is driven through: all of this one is live, and it means nothing \
+                 here"
+            )));
+        }
+        let mut hooks = this.hooks.iter();
+        if let Some(hook) = hooks.find(|hook| hook.actions.contains(&Action::Live)) {
+            let name = &hook.name;
+            return Err(raise(format!(
+                "the rule for {name} has live, which means nothing here: all of this process is live"
+            )));
         }
         Ok(this)
     }
@@ -221,9 +246,11 @@ impl LuaHooks {
             if hook.exit.is_some() {
                 call.marks().push(at);
             }
-            if !hook.actions.is_empty() {
-                for action in &hook.actions {
-                    action.apply(call);
+            let fits = |action: &&Action| action.fits(call, hook.executed);
+            let actions: Vec<&Action> = hook.actions.iter().filter(fits).collect();
+            if !actions.is_empty() {
+                for action in actions {
+                    action.apply(call, hook.executed);
                 }
                 call.note_rule(hook.name.as_str());
             }
@@ -256,10 +283,8 @@ impl LuaHooks {
         if !hook.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
             return Ok(false);
         }
-        let acts = hook
-            .actions
-            .iter()
-            .any(|action| action.suits(call.syscall()));
+        let mut actions = hook.actions.iter();
+        let acts = actions.any(|action| action.fits(call, hook.executed));
         if !acts && hook.enter.is_none() && hook.exit.is_none() {
             return Ok(false);
         }

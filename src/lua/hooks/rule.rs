@@ -4,13 +4,13 @@ use super::super::convert::{self, shown};
 use super::super::error::{did_you_mean, near, raise};
 use super::super::pattern;
 use super::Hook;
-use crate::inject::{Action, When};
-use crate::syscall;
+use crate::inject::{self, Action, When};
+use crate::syscall::{self, Syscall};
 use mlua::{Function, Table, Value};
 
-const MEMBERS: [&str; 14] = [
-    "fail", "ret", "short", "signal", "delay", "live", "when", "path", "fd", "tid", "per", "where",
-    "enter", "exit",
+const MEMBERS: [&str; 15] = [
+    "fail", "ret", "short", "signal", "delay", "live", "executed", "when", "path", "fd", "tid",
+    "per", "where", "enter", "exit",
 ];
 
 /// strace's names for two of them.
@@ -84,26 +84,53 @@ impl Hook {
                 Action::Fail(_) | Action::Return(_) | Action::Short(_)
             )
         });
-        if answers.count() > 1 {
+        let answers = answers.count();
+        let has_answer = answers > 0;
+        if answers > 1 {
             return Err(raise(format!(
                 "the rule for {} has more than one of fail, ret and short: a call has one answer",
                 self.name
             )));
         }
-        let calls = || syscall::names().filter_map(syscall::by_name);
-        let suits = |action: &Action| {
-            calls().any(|call| self.selector.matches_any(call) && action.suits(call))
-        };
-        if !self.actions.iter().all(suits) {
+        self.check_actions(has_answer)
+    }
+
+    /// Whether there are calls with which that can be done.
+    fn check_actions(&self, has_answer: bool) -> mlua::Result<()> {
+        let name = &self.name;
+        if self.executed.is_some() && !has_answer {
             return Err(raise(format!(
-                "the rule for {} cannot have short: no such call moves anything that could be cut short",
-                self.name
+                "the rule for {name} has executed, which says how fail, ret or short are meant, and none of these"
             )));
+        }
+        let calls = || {
+            let known = syscall::names().filter_map(syscall::by_name);
+            known.filter(|call| self.selector.matches_any(call))
+        };
+        for action in &self.actions {
+            let suits = |call: &Syscall| {
+                let mut variants = call.variants();
+                action.suits(call, self.executed)
+                    || variants.any(|(_, call)| action.suits(call, self.executed))
+            };
+            if calls().any(suits) {
+                continue;
+            }
+            let action_name = action.name();
+            return Err(raise(match (action, calls().next()) {
+                (Action::Short(_), _) | (_, None) => format!(
+                    "the rule for {name} cannot have {action_name}: no such call moves anything that could be cut short"
+                ),
+                (_, Some(call)) => {
+                    let (call, why) = (call.name, inject::why_not(call, action));
+                    format!("the rule for {name} cannot have {action_name}: {call} {why}")
+                }
+            }));
         }
         if self.actions.is_empty() && self.enter.is_none() && self.exit.is_none() {
             return Err(raise(format!(
-                "the rule for {} does nothing: it needs fail, ret, short, signal, delay, live, enter or exit",
-                self.name
+                "the rule for {name} does nothing: it needs fail, ret, short, signal, delay, live, enter or exit (a member \
+                 that is nil is none: fail = EIO is fail = nil where nothing is called EIO, and fail = \"EIO\" is meant)"
             )));
         }
         Ok(())
@@ -128,6 +155,18 @@ impl Hook {
                 Value::Boolean(true) => Action::Live,
                 Value::Boolean(false) => return Ok(()),
                 other => return Err(raise(format!("live is true, not {}", shown(other)))),
+            },
+            "executed" => match value {
+                Value::Boolean(executed) => {
+                    self.executed = Some(*executed);
+                    return Ok(());
+                }
+                other => {
+                    return Err(raise(format!(
+                        "executed is true or false, not {}",
+                        shown(other)
+                    )));
+                }
             },
             _ => {
                 let conditions = &mut self.conditions;

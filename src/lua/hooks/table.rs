@@ -19,6 +19,8 @@ const OPTIONS: [&str; 9] = [
     "ignore",
     "pids",
 ];
+/// Those of them that are about a trace.
+const ABOUT_TRACES: [&str; 4] = ["on_divergence", "finally", "ignore", "pids"];
 /// Of the contract, and not there yet.
 const LATER: [&str; 3] = ["after", "files", "peer"];
 
@@ -139,6 +141,9 @@ impl LuaHooks {
     }
 
     pub(in super::super) fn read_option(&mut self, name: &str, value: &Value) -> mlua::Result<()> {
+        if let Some(name) = ABOUT_TRACES.iter().find(|about| **about == name) {
+            self.about_traces = Some(name);
+        }
         let word = match value {
             Value::String(word) => word.to_string_lossy(),
             _ => String::new(),

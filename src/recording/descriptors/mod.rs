@@ -19,7 +19,8 @@ pub(super) use pool::Pool;
 pub(super) use slots::{Slot, Slots};
 pub(super) use step::{Held, failed};
 
-use super::{CallEvent, Start};
+use super::{CallEvent, Places, Start};
+use crate::trace::FileNames;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub struct OpenFile {
     pub inherited: bool,
     /// Whether reading and writing move its offset: not those of pipes, sockets and terminals.
     pub moves: bool,
+    /// What else it goes by: the name that it was opened by, those that it had before it was renamed.
+    pub also: Vec<Arc<[u8]>>,
 }
 
 impl OpenFile {
@@ -57,6 +60,25 @@ impl OpenFile {
             offset: 0,
             inherited: false,
             moves: path_moves(path),
+            also: Vec::new(),
+        }
+    }
+
+    /// What it goes by.
+    pub fn names(&self) -> FileNames {
+        let also = self.also.iter().map(|name| name.to_vec());
+        FileNames {
+            text: self.path.clone(),
+            absolute: std::iter::once(self.path.clone()).chain(also).collect(),
+        }
+    }
+
+    /// Takes note of another name of its.
+    fn goes_by(&mut self, name: &[u8]) {
+        let is_known = self.path == name || self.also.iter().any(|known| **known == *name);
+        if !is_known && name.starts_with(b"/") {
+            self.also.insert(0, name.into());
+            self.also.truncate(MOST_NAMES);
         }
     }
 
@@ -65,6 +87,9 @@ impl OpenFile {
         !self.moves
     }
 }
+
+/// Names that are kept of an open file besides its own: it may be renamed again and again.
+const MOST_NAMES: usize = 4;
 
 /// Whether reading and writing move the offset of what has such a path, as far as the path tells.
 pub fn path_moves(path: &[u8]) -> bool {
@@ -248,5 +273,15 @@ impl DescriptorTable {
             files: Arc::make_mut(&mut self.files),
             place: &mut self.place,
         }
+    }
+}
+
+impl Places for DescriptorTable {
+    fn cwd(&self) -> &[u8] {
+        self.cwd()
+    }
+
+    fn open(&self, fd: i32) -> Option<&OpenFile> {
+        self.get(fd)
     }
 }

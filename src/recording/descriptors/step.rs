@@ -2,6 +2,7 @@
 
 use super::made::{LARGEFILE, Made, made, written_numbers};
 use super::{OpenFile, Place, Pool, Slot, Slots};
+use crate::recording::whereabouts::{Places, files_of_event};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Opened};
 use crate::syscall::Memory;
 
@@ -84,28 +85,20 @@ impl Held<'_> {
                     self.place.cwd = path.as_slice().into();
                 }
             }
-            libc::SYS_rename => self.renamed(call, [None, None], [0, 1]),
-            libc::SYS_renameat | libc::SYS_renameat2 => {
-                self.renamed(call, [Some(fd(0)), Some(fd(2))], [1, 3]);
-            }
+            libc::SYS_rename | libc::SYS_renameat | libc::SYS_renameat2 => self.renamed(call),
             libc::SYS_umask => self.place.umask = Some(call.args[0] as u32 & 0o777),
             _ => self.made(call, ret as i32),
         }
     }
 
     /// Open files go by their new names.
-    fn renamed(&mut self, call: &CallEvent, dirs: [Option<i32>; 2], args: [usize; 2]) {
-        let memory = ChunkMemory(&call.ins);
-        let path = |i: usize| {
-            let path = path(&memory, call.args[args[i]])?;
-            if path.starts_with(b"/") {
-                return Some(path);
-            }
-            let dir = dirs[i].and_then(|fd| self.files.get(self.slots.get(fd)?.file));
-            let dir = dir.map_or(&*self.place.cwd, |dir| dir.path.as_slice());
-            Some([dir, b"/", path.strip_prefix(b"./").unwrap_or(&path)].concat())
+    fn renamed(&mut self, call: &CallEvent) {
+        let files = files_of_event(call, self);
+        let names: Vec<_> = files.into_iter().map(|file| file.absolute).collect();
+        let [old, new] = names.as_slice() else {
+            return;
         };
-        let (Some(old), Some(new)) = (path(0), path(1)) else {
+        let (Some(old), Some(new)) = (old.first(), new.first()) else {
             return;
         };
         let exchanged = call.args[4] as u32 & libc::RENAME_EXCHANGE != 0;
@@ -116,9 +109,10 @@ impl Held<'_> {
                 let inside = rest.is_empty() || rest.starts_with(b"/");
                 inside.then(|| [to, rest].concat())
             };
-            let back = || below(&new, &old).filter(|_| exchanged);
-            if let Some(path) = below(&old, &new).or_else(back) {
-                file.path = path;
+            let back = || below(new, old).filter(|_| exchanged);
+            if let Some(path) = below(old, new).or_else(back) {
+                let former = std::mem::replace(&mut file.path, path);
+                file.goes_by(&former);
             }
         }
     }
@@ -173,7 +167,19 @@ impl Held<'_> {
             Effect::Path(path) => path.as_slice(),
             _ => b"",
         };
-        self.insert(fd, OpenFile::new(path, flags), cloexec);
+        let mut file = OpenFile::new(path, flags);
+        // It may have been opened by a link.
+        let by_name = matches!(
+            i64::from(call.nr),
+            libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 | libc::SYS_creat
+        );
+        if by_name
+            && let Some(read) = files_of_event(call, self).first_mut()
+            && let Some(read) = read.absolute.pop()
+        {
+            file.goes_by(&read);
+        }
+        self.insert(fd, file, cloexec);
     }
 
     fn duplicate(&mut self, from: i32, to: i32, cloexec: bool) {
@@ -294,10 +300,12 @@ impl Held<'_> {
     }
 }
 
-/// A path that a call was given.
-fn path(memory: &dyn Memory, at: u64) -> Option<Vec<u8>> {
-    let mut path = vec![0; 4096];
-    let n = memory.read(at, &mut path);
-    path.truncate(path[..n].iter().position(|&b| b == 0)?);
-    Some(path)
+impl Places for Held<'_> {
+    fn cwd(&self) -> &[u8] {
+        &self.place.cwd
+    }
+
+    fn open(&self, fd: i32) -> Option<&OpenFile> {
+        self.files.get(self.slots.get(fd)?.file)
+    }
 }

@@ -40,10 +40,7 @@ pub(super) fn vector<T>(
             len.map_err(|error| error.under(&rest[0]))
         }
         Some((step, _)) => Err(no_part(step).under(step)),
-        None => {
-            let problem = "set as a whole: set its iov_base or iov_len";
-            Err(Problem::Shape(problem.into()).into())
-        }
+        None => Err(Problem::Shape("set as a whole".into()).into()),
     }
 }
 

@@ -143,6 +143,7 @@ impl Syscall {
         if self.passing == Passing::default() {
             self.passing.clone_from(&outer.passing);
         }
+        self.asks = self.asks.or(outer.asks);
     }
 
     fn describe(
@@ -169,6 +170,8 @@ impl Syscall {
             }),
             classes: Vec::new(),
             moved: None,
+            asks: None,
+            infallible: false,
             passing: Passing::default(),
             variants: None,
         };
@@ -204,6 +207,9 @@ impl Syscall {
                     }
                     "moves-in" => self.moved = Some(Moved::In),
                     "moves-out" => self.moved = Some(Moved::Out),
+                    "asks" => self.asks = Some(true),
+                    "acts" => self.asks = Some(false),
+                    "infallible" => self.infallible = true,
                     class => self.classes.push(class),
                 },
             }

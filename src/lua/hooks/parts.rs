@@ -1,0 +1,299 @@
+//! Structures and lists among the arguments of a call: views of the process's memory, both ways.
+//!
+//! To a script they are values: one that was read is the same wherever it is assigned, and once something else has been
+//! put in its place it is what it was before. [`Shared`] knows the views that there are, so that they take a copy then.
+
+use super::super::convert::shown;
+use super::super::error::{did_you_mean, near, raise};
+use super::super::values;
+use super::args::{pairs, set, to_arg};
+use super::call::CallData;
+use crate::inject::VECTOR;
+use crate::syscall::{self, Step};
+use crate::trace::{Field, Value as Arg};
+use mlua::{IntoLua, Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+/// A structure or a list.
+pub(super) struct Part {
+    call: CallData,
+    arg: usize,
+    /// Where it is in its argument.
+    way: Vec<Step>,
+    /// What it is once it is not there any more; it lies in it where `below` says.
+    copy: Rc<RefCell<Option<Copied>>>,
+    below: Vec<Step>,
+}
+
+/// The views of a call that scripts may still have.
+#[derive(Default)]
+pub(super) struct Shared(Vec<View>);
+
+struct View {
+    arg: usize,
+    way: Vec<Step>,
+    copy: Weak<RefCell<Option<Copied>>>,
+}
+
+/// What was there.
+struct Copied {
+    value: Arg,
+    /// The pointer and the length, where it was a vector.
+    vector: Option<[u8; VECTOR]>,
+}
+
+impl Part {
+    /// A view of what is there.
+    pub fn of(call: &CallData, arg: usize, way: Vec<Step>) -> Part {
+        let copy = Rc::default();
+        let views = call.views();
+        let mut views = views.borrow_mut();
+        if views.0.len() > 64 && views.0.len().is_power_of_two() {
+            views.0.retain(|view| view.copy.strong_count() > 0);
+        }
+        views.0.push(View {
+            arg,
+            way: way.clone(),
+            copy: Rc::downgrade(&copy),
+        });
+        Part {
+            call: call.clone(),
+            arg,
+            way,
+            copy,
+            below: Vec::new(),
+        }
+    }
+
+    /// What it is now.
+    pub fn value(&self) -> mlua::Result<Arg> {
+        if let Some(copy) = &*self.copy.borrow() {
+            let part = self.below.iter().try_fold(&copy.value, member);
+            return Ok(part.cloned().unwrap_or(Arg::Addr(0)));
+        }
+        let value = self.call.see(|call| call.look(self.arg, &self.way))?;
+        Ok(after(value.unwrap_or(Arg::Addr(0))))
+    }
+
+    /// The pointer and the length, where it is a vector.
+    pub fn vector(&self) -> mlua::Result<Option<[u8; VECTOR]>> {
+        match &*self.copy.borrow() {
+            Some(copy) if self.below.is_empty() => Ok(copy.vector),
+            Some(_) => Ok(None),
+            None => self.call.see(|call| call.vector(self.arg, &self.way)),
+        }
+    }
+
+    /// One of its members or elements, for a script.
+    fn look(&self, lua: &Lua, step: Step) -> mlua::Result<Value> {
+        if self.copy.borrow().is_none() {
+            let mut way = self.way.clone();
+            way.push(step);
+            return look(lua, &self.call, self.arg, way);
+        }
+        let Some(value) = member(&self.value()?, &step).cloned() else {
+            return Ok(Value::Nil);
+        };
+        let mut below = self.below.clone();
+        below.push(step);
+        let part = Part {
+            call: self.call.clone(),
+            arg: self.arg,
+            way: Vec::new(),
+            copy: Rc::clone(&self.copy),
+            below,
+        };
+        to_script(lua, value, || part)
+    }
+
+    fn set(&self, step: Step, value: &Value) -> mlua::Result<()> {
+        let mut way = self.way.clone();
+        if self.copy.borrow().is_none() {
+            way.push(step);
+            return set(&self.call, self.arg, &way, value);
+        }
+        let value = to_arg(value, 0)?;
+        let mut copy = self.copy.borrow_mut();
+        let steps = self.below.iter().chain([&step]);
+        let whole = copy.as_mut().map(|copy| {
+            copy.vector = None;
+            &mut copy.value
+        });
+        if let Some(place) = steps.fold(whole, |part, step| member_mut(part?, step)) {
+            // Whether text is text, what is in its place says.
+            *place = match (value, &*place) {
+                (Arg::Written { text, .. }, Arg::Str { .. }) => Arg::str(text.to_vec()),
+                (value, _) => value.meaning().clone(),
+            };
+        }
+        Ok(())
+    }
+
+    /// The step to what a key names; `None` where it is not there, and is of another.
+    fn find(&self, key: &Value) -> mlua::Result<Option<Step>> {
+        Ok(Some(match (key, self.value()?) {
+            (Value::Integer(i), Arg::Array { .. }) => {
+                let index = usize::try_from(*i).ok().and_then(|i| i.checked_sub(1));
+                match index {
+                    Some(index) => Step::Element(index),
+                    None => return Ok(None),
+                }
+            }
+            (Value::String(name), Arg::Struct { fields, .. }) => {
+                let name = name.to_string_lossy();
+                if !syscall::is_member(&name) && fields.iter().all(|f| f.name != name) {
+                    let own = fields.iter().map(|field| field.name.as_str());
+                    let mut alike: Vec<String> =
+                        near(&name, own).into_iter().map(String::from).collect();
+                    if alike.is_empty() {
+                        alike.extend(syscall::near_member(&name).into_iter().map(String::from));
+                    }
+                    let hint = did_you_mean(&alike);
+                    return Err(raise(format!("no structure has a member {name:?}{hint}")));
+                }
+                Step::Member(name)
+            }
+            (key, Arg::Array { .. }) => {
+                return Err(raise(format!(
+                    "this is a list, whose elements have numbers, not {}",
+                    shown(key)
+                )));
+            }
+            (key, _) => {
+                return Err(raise(format!(
+                    "this is a structure, whose members have names, not {}",
+                    shown(key)
+                )));
+            }
+        }))
+    }
+
+    fn keys(&self) -> mlua::Result<Vec<Step>> {
+        Ok(match self.value()? {
+            Arg::Array { items, .. } => (0..items.len()).map(Step::Element).collect(),
+            Arg::Struct { fields, .. } => fields
+                .into_iter()
+                .filter(|field| !field.name.is_empty())
+                .map(|field| Step::Member(field.name))
+                .collect(),
+            _ => Vec::new(),
+        })
+    }
+}
+
+/// Something else is about to be put there: views of what is there keep that.
+pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<()> {
+    let views = call.views();
+    let mut views = views.borrow_mut();
+    let mut left = Vec::new();
+    for view in views.0.drain(..) {
+        let Some(copy) = view.copy.upgrade() else {
+            continue;
+        };
+        if view.arg != arg || !view.way.starts_with(way) {
+            left.push(view);
+            continue;
+        }
+        let (value, vector) =
+            call.see(|call| (call.look(arg, &view.way), call.vector(arg, &view.way)))?;
+        *copy.borrow_mut() = Some(Copied {
+            value: after(value.unwrap_or(Arg::Addr(0))),
+            vector,
+        });
+    }
+    views.0 = left;
+    Ok(())
+}
+
+/// An argument, or a part of one, for a script.
+pub(super) fn look(lua: &Lua, call: &CallData, arg: usize, way: Vec<Step>) -> mlua::Result<Value> {
+    match call.see(|call| call.look(arg, &way))? {
+        Some(value) => to_script(lua, value, || Part::of(call, arg, way)),
+        None => Ok(Value::Nil),
+    }
+}
+
+/// A value for a script; `part` is what it gets of structures and lists.
+fn to_script(lua: &Lua, value: Arg, part: impl FnOnce() -> Part) -> mlua::Result<Value> {
+    if let Some(n) = value.as_i64() {
+        return Ok(Value::Integer(n));
+    }
+    match after(value) {
+        Arg::Array { .. } | Arg::Struct { .. } => part().into_lua(lua),
+        other => values::to_lua(lua, &other),
+    }
+}
+
+/// What it means, and of what has changed what it is now.
+fn after(value: Arg) -> Arg {
+    match value.meaning() {
+        Arg::Change { after, .. } => after.meaning().clone(),
+        plain => plain.clone(),
+    }
+}
+
+fn member<'a>(value: &'a Arg, step: &Step) -> Option<&'a Arg> {
+    match (value.meaning(), step) {
+        (Arg::Change { after, .. }, step) => member(after, step),
+        (Arg::Array { items, .. }, Step::Element(index)) => items.get(*index),
+        (value, Step::Member(name)) => value.field(name),
+        _ => None,
+    }
+}
+
+/// The same, to be set: a member that is not there is added.
+fn member_mut<'a>(value: &'a mut Arg, step: &Step) -> Option<&'a mut Arg> {
+    if !matches!(value, Arg::Array { .. } | Arg::Struct { .. }) {
+        *value = after(value.clone());
+    }
+    match (value, step) {
+        (Arg::Array { items, .. }, Step::Element(index)) => items.get_mut(*index),
+        (Arg::Struct { fields, .. }, Step::Member(name)) => {
+            if !fields.iter().any(|field| field.name == *name) {
+                fields.push(Field::new(name.clone(), Arg::Int(0)));
+            }
+            let mut fields = fields.iter_mut();
+            let field = fields.find(|field| field.name == *name)?;
+            Some(&mut field.value)
+        }
+        _ => None,
+    }
+}
+
+impl UserData for Part {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "Structure");
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
+            match this.find(&key)? {
+                Some(step) => this.look(lua, step),
+                None => Ok(Value::Nil),
+            }
+        });
+        methods.add_meta_method(
+            MetaMethod::NewIndex,
+            |_, this, (key, value): (Value, Value)| match this.find(&key)? {
+                Some(step) => this.set(step, &value),
+                None => Err(raise(format!("there is no element {}", shown(&key)))),
+            },
+        );
+        methods.add_meta_method(MetaMethod::Len, |_, this, ()| Ok(this.keys()?.len()));
+        methods.add_meta_method(MetaMethod::Pairs, |lua, this, ()| {
+            let mut entries = Vec::new();
+            for step in this.keys()? {
+                let key = match &step {
+                    Step::Element(index) => Value::Integer(*index as i64 + 1),
+                    Step::Member(name) => Value::String(lua.create_string(name)?),
+                };
+                entries.push((key, this.look(lua, step)?));
+            }
+            pairs(lua, entries)
+        });
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
+            this.value().map(|value| value.to_string())
+        });
+    }
+}

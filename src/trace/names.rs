@@ -1,0 +1,151 @@
+//! Names of files, as they read without a look at the files.
+
+use std::sync::Arc;
+
+/// Without empty parts, `.`, and what `..` takes back; a slash at the end is left out, too. What leads out of a
+/// relative path's own beginning stays.
+pub fn tidy(path: &[u8]) -> Vec<u8> {
+    let is_absolute = path.first() == Some(&b'/');
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => match parts.last() {
+                Some(&b"..") => parts.push(part),
+                Some(_) => _ = parts.pop(),
+                None if is_absolute => {}
+                None => parts.push(part),
+            },
+            part => parts.push(part),
+        }
+    }
+    let whole = parts.join(&b'/');
+    match (is_absolute, whole.is_empty()) {
+        (true, _) => [b"/", whole.as_slice()].concat(),
+        (false, true) if !path.is_empty() => b".".to_vec(),
+        (false, _) => whole,
+    }
+}
+
+/// A path from a directory, tidied.
+pub fn join(dir: &[u8], path: &[u8]) -> Vec<u8> {
+    match path.first() {
+        Some(b'/') => tidy(path),
+        _ => tidy(&[dir, b"/", path].concat()),
+    }
+}
+
+/// An absolute path from a directory; both tidied.
+pub fn relative(path: &[u8], dir: &[u8]) -> Vec<u8> {
+    let parts = |path| <[u8]>::split(path, |&byte| byte == b'/').filter(|part| !part.is_empty());
+    let (mut to, mut from) = (parts(path).peekable(), parts(dir).peekable());
+    while to.peek().is_some() && to.peek() == from.peek() {
+        (to.next(), from.next());
+    }
+    let up = from.map(|_| b"..".as_slice());
+    let way: Vec<&[u8]> = up.chain(to).collect();
+    match way.is_empty() {
+        true => b".".to_vec(),
+        false => way.join(&b'/'),
+    }
+}
+
+/// A file that a call is about, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileNames {
+    /// As the call passes it; where it passes a descriptor, as that was opened.
+    pub text: Vec<u8>,
+    /// Absolute: where it is, as far as that is known, and what else it goes by.
+    pub absolute: Vec<Vec<u8>>,
+}
+
+/// The files that a call is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Those that it names; where it names none, the one behind its descriptor.
+    pub files: Vec<FileNames>,
+    /// Directories from which their names may be told: the current one, and that in which all began.
+    pub dirs: Vec<Arc<[u8]>>,
+}
+
+impl About {
+    /// Whether one of the ways to write one of their names is meant: as it was passed, absolute, or from a directory.
+    pub fn is_meant(&self, meant: impl Fn(&[u8]) -> bool) -> bool {
+        self.files.iter().any(|file| {
+            let text = &file.text;
+            let passed = !text.is_empty() && (meant(text) || meant(&tidy(text)));
+            passed || file.absolute.iter().any(|name| self.is_name(name, &meant))
+        })
+    }
+
+    fn is_name(&self, name: &[u8], meant: impl Fn(&[u8]) -> bool) -> bool {
+        let is_path = name.first() == Some(&b'/');
+        let mut dirs = self.dirs.iter().filter(|dir| is_path && !dir.is_empty());
+        meant(name) || dirs.any(|dir| meant(&relative(name, dir)))
+    }
+
+    /// Where the first one is, as far as that is known: an absolute path, or what the kernel calls what has none.
+    pub fn file(&self) -> Option<&[u8]> {
+        self.files.first()?.absolute.first().map(Vec::as_slice)
+    }
+
+    /// As the call passes them; where it passes a descriptor, as that was opened.
+    pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().map(|file| file.text.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_tidied_as_they_read() {
+        for (path, tidied) in [
+            ("/a//b/./c/", "/a/b/c"),
+            ("a/../b", "b"),
+            ("./a", "a"),
+            ("..//../a/..", "../.."),
+            ("/../a", "/a"),
+            ("a/..", "."),
+            ("/", "/"),
+            ("//", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(tidy(path.as_bytes()), tidied.as_bytes(), "{path}");
+        }
+        assert_eq!(join(b"/x/y", b"../z"), b"/x/z");
+        assert_eq!(join(b"/x", b"/z/"), b"/z");
+    }
+
+    #[test]
+    fn paths_are_told_from_directories() {
+        for (path, dir, told) in [
+            ("/a/b", "/a", "b"),
+            ("/a/b", "/a/c/d", "../../b"),
+            ("/a", "/a", "."),
+            ("/a", "/", "a"),
+            ("/ab", "/a", "../ab"),
+        ] {
+            let relative = relative(path.as_bytes(), dir.as_bytes());
+            assert_eq!(relative, told.as_bytes(), "{path} from {dir}");
+        }
+    }
+
+    #[test]
+    fn any_way_to_write_a_name_will_do() {
+        let file = FileNames {
+            text: b"./c//d".to_vec(),
+            absolute: vec![b"/a/b/c/d".to_vec()],
+        };
+        let about = About {
+            files: vec![file],
+            dirs: vec![b"/a".as_slice().into(), b"/a/b/e".as_slice().into()],
+        };
+        for name in ["./c//d", "c/d", "/a/b/c/d", "b/c/d", "../c/d"] {
+            assert!(about.is_meant(|path| path == name.as_bytes()), "{name}");
+        }
+        assert!(!about.is_meant(|path| path == b"d"));
+        assert_eq!(about.file(), Some(b"/a/b/c/d".as_slice()));
+    }
+}
