@@ -9,7 +9,7 @@ use super::step::Step;
 use super::task::Me;
 use crate::image;
 use crate::recording::{Effect, stack_limit};
-use crate::replay::{Kept, Pages, SharedMemory};
+use crate::replay::{Kept, Pages, SharedMemory, remap_as_recorded};
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
@@ -130,6 +130,13 @@ impl Driver<'_> {
                 if args != seen.args {
                     regs.set_args(args);
                     task.set_regs(&regs)?;
+                }
+            }
+            "mremap" => {
+                if let Some(event) = exact.filter(|event| event.args == seen.args)
+                    && let Some(ret) = remap_as_recorded(&mut task, &event)?
+                {
+                    return self.conclude(task, regs, seen, ret);
                 }
             }
             // The system's own segments are not the trace's.

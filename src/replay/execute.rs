@@ -369,7 +369,11 @@ fn attach(
 }
 
 /// mremap to the recorded place.
-fn remap(remote: &mut Remote<'_>, args: [u64; 6], ret: i64) -> Result<i64> {
+pub(super) fn remap(
+    remote: &mut Remote<'_>,
+    args: [u64; 6],
+    ret: i64,
+) -> crate::tracee::Result<i64> {
     let [from, len, new_len, flags, ..] = args;
     let to = ret as u64;
     let stays = flags & libc::MREMAP_DONTUNMAP as u64 != 0;
@@ -380,7 +384,7 @@ fn remap(remote: &mut Remote<'_>, args: [u64; 6], ret: i64) -> Result<i64> {
         to,
         stays,
     };
-    Ok(moved.make(remote)?)
+    moved.make(remote)
 }
 
 /// Only the advice that changes contents counts; the rest would take pages from copies of the process

@@ -21,7 +21,7 @@ mod world;
 pub use checkpoint::CheckpointLimits;
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
-pub use process::{Kept, Place, Process, SharedMemory, Thread};
+pub use process::{Kept, Place, Process, SharedMemory, Thread, remap_as_recorded};
 pub use space::Pages;
 
 use crate::recording::{Event, Recording};

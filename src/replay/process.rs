@@ -1,6 +1,6 @@
 //! A live copy of a recorded process.
 
-use super::execute::{page_end, segment_prot};
+use super::execute::{page_end, remap, segment_prot};
 use super::objects::Objects;
 use super::signal_state::Masks;
 use super::space::Pages;
@@ -239,6 +239,23 @@ impl SharedMemory {
         remote.finish()?;
         Ok(Some(made))
     }
+}
+
+/// Does in a process, whose task stands at the entry of the call, what a recorded mremap did.
+///
+/// # Errors
+/// If the process cannot be asked.
+pub fn remap_as_recorded(task: &mut Stopped, event: &CallEvent) -> Result<Option<i64>> {
+    let Some(at) = event.ret.filter(|&ret| ret > 0) else {
+        return Ok(None);
+    };
+    if agent::is_touched(at as u64, event.args[2]) {
+        return Ok(None);
+    }
+    let mut remote = task.remote_at_entry()?;
+    let made = remap(&mut remote, event.args, at)?;
+    remote.finish()?;
+    Ok(Some(made).filter(|&made| made == at))
 }
 
 /// What the kernel keeps of a task besides registers, signal mask and what its process shares.
