@@ -2,7 +2,9 @@
 
 use super::Result;
 use super::step::{Aftermath, Due, Item, Kind, Step};
-use crate::recording::{Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent};
+use crate::recording::{
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent,
+};
 use crate::tracee::SigInfo;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -29,7 +29,9 @@ impl Recorder {
         };
         let owner = |task: &&Task| task.space == space;
         let others = self.tasks.values().filter(owner).map(|task| task.pid);
-        let mut pids: Vec<i32> = others.chain((space == me.space).then_some(me.pid)).collect();
+        let mut pids: Vec<i32> = others
+            .chain((space == me.space).then_some(me.pid))
+            .collect();
         pids.sort_unstable();
         pids.dedup();
         if pids.len() > 1 {

@@ -63,8 +63,8 @@ pub use kernel::{
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
-pub use stack::stack_limit;
 pub use reader::Recording;
+pub use stack::stack_limit;
 pub use writer::Writer;
 
 use std::path::PathBuf;
