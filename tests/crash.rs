@@ -348,6 +348,7 @@ fn an_image() -> Image {
         regs: vec![0; 27],
         sigmask: 0,
         ignored: 0,
+        stack_limit: 8 << 20,
     }
 }
 

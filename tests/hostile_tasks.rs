@@ -6,8 +6,8 @@ use common::limits::{Chance, LATE, eventually, is_alive, is_sane, limited};
 use common::{Folder, RRAPPER};
 use rrapper::image::{Backing, Chunk, Image, Mapping};
 use rrapper::recording::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, SignalEvent, Start, StartFd,
-    Writer,
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Piece, Shows, SignalEvent,
+    Start, StartFd, Writer,
 };
 use rrapper::trace::Exit;
 use rrapper::tracee::proc::Layout;
@@ -176,6 +176,7 @@ impl Made {
             regs: registers(CODE),
             sigmask: 0,
             ignored: 0,
+            stack_limit: 8 << 20,
         };
         for change in &self.image {
             change(&mut image);
@@ -325,6 +326,16 @@ fn what_belongs_to_rrapper_is_not_touched() {
     ]);
 }
 
+fn piece(start: u64, len: u64, shows: Shows) -> Piece {
+    let prot = libc::PROT_READ;
+    Piece {
+        start,
+        len,
+        prot,
+        shows,
+    }
+}
+
 #[test]
 fn frames_that_make_no_sense() {
     refused(&[
@@ -343,6 +354,28 @@ fn frames_that_make_no_sense() {
             made.getpid();
             let chunks = vec![chunk(u64::MAX - 0xff, 0x1000)];
             made.frames.push(Frame::Poke { tid: PID, chunks });
+        }),
+        ("remap-ours", "memory of rrapper's own changed", |made| {
+            made.getpid();
+            made.frames.push(Frame::Remap {
+                tid: PID,
+                pieces: vec![piece(0x7000_0000, PAGE, Shows::Nothing)],
+            });
+        }),
+        ("remap-nowhere", "0xfffffffffffff000", |made| {
+            made.getpid();
+            made.frames.push(Frame::Remap {
+                tid: PID,
+                pieces: vec![piece(u64::MAX << 12, PAGE, Shows::Zeros)],
+            });
+        }),
+        ("remap-what", "files/4294967295", |made| {
+            made.getpid();
+            let (file, offset) = (u32::MAX, 0);
+            made.frames.push(Frame::Remap {
+                tid: PID,
+                pieces: vec![piece(DATA, PAGE, Shows::File { file, offset })],
+            });
         }),
         ("born-outside", "outside of any call", |made| {
             made.born(|_| {});

@@ -9,6 +9,7 @@ use crate::recording::{CallEvent, Effect, Frame, Piece, Shows};
 use crate::tracee::{Stopped, proc, spawn};
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
 /// What tells one object from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,10 @@ impl Recorder {
             .metadata()
             .map_err(|e| crate::tracee::Error::os("look at a file that it maps", me.tid, e))?;
         let (key, size) = (FileKey::of(&meta), meta.len());
+        if self.objects.contains_key(&ObjectKey::File(key)) {
+            // It may have been written to through its mappings.
+            self.writer.files().distrust(meta.dev(), meta.ino());
+        }
         self.note_mapped(key, &path, size);
         if shared {
             // The mapping that was just made is one.

@@ -8,6 +8,13 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A file is compared with so many copies of its size.
+const MOST_COMPARED: usize = 16;
+
+/// How long ago a file must have changed for its times to tell the next change: they are not that exact.
+const SETTLED: i64 = 2;
 
 /// What tells one state of a file from another.
 #[derive(PartialEq, Eq, Hash)]
@@ -19,11 +26,20 @@ struct Key {
     ctime: (i64, i64),
 }
 
+/// What was kept of a state of a file.
+struct Kept {
+    id: FileId,
+    /// The file has not changed since if that is what its size and its times say.
+    trusted: bool,
+}
+
 /// The `files` directory of a recording that is being made. The same content under two numbers is one file with two
 /// names; so each number stands for one file's state, however long that becomes.
 pub struct Files {
     dir: PathBuf,
-    kept: HashMap<Key, FileId>,
+    kept: HashMap<Key, Kept>,
+    /// The number of the next one.
+    next: FileId,
     /// The copies of each size.
     by_size: HashMap<u64, Vec<FileId>>,
     fate: Fate,
@@ -36,6 +52,7 @@ impl Files {
         Ok(Files {
             dir,
             kept: HashMap::new(),
+            next: 0,
             by_size: HashMap::new(),
             fate,
         })
@@ -50,45 +67,30 @@ impl Files {
         self.dir.join(id.to_string())
     }
 
-    /// Has a kept copy reach at least this far.
-    ///
-    /// # Errors
-    /// If it cannot be changed.
-    pub fn extend(&self, id: FileId, len: u64) -> Result<()> {
-        if self.fate.lost().is_some() {
-            return Ok(());
+    /// This file can change without its size or its times saying so: what has been kept of it is only good again if
+    /// it is the same.
+    pub fn distrust(&mut self, dev: u64, ino: u64) {
+        for (key, kept) in &mut self.kept {
+            kept.trusted &= (key.dev, key.ino) != (dev, ino);
         }
-        self.extend_now(id, len)
-            .or_else(|error| self.fate.bear(error))
-    }
-
-    fn extend_now(&self, id: FileId, len: u64) -> Result<()> {
-        let path = self.copy_path(id);
-        let meta = fs::metadata(&path).map_err(io("look at", &path))?;
-        if meta.len() >= len {
-            return Ok(());
-        }
-        if meta.nlink() > 1 {
-            // Others with the same content stay as short as they are.
-            let fresh = self.dir.join(format!("{id}.new"));
-            File::open(&path)
-                .and_then(|shared| keep_copy(&shared, &fresh))
-                .and_then(|()| fs::rename(&fresh, &path))
-                .map_err(io("copy", &path))?;
-        }
-        let file = OpenOptions::new().write(true).open(&path);
-        file.and_then(|file| file.set_len(len))
-            .map_err(io("extend", &path))
     }
 
     /// A copy with the same content as this file, if there is one.
     fn twin(&self, file: &File, size: u64) -> Option<FileId> {
-        let found = self.by_size.get(&size)?.iter().find(|&&id| {
+        let last = self.by_size.get(&size)?.iter().rev().take(MOST_COMPARED);
+        let found = last.into_iter().find(|&&id| {
             let copy = File::open(self.copy_path(id));
             copy.and_then(|copy| same(file, &copy)).unwrap_or(false)
         });
         found.copied()
     }
+}
+
+/// Whether the next change of a file will show in its times.
+fn is_settled(meta: &fs::Metadata) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_secs() as i64);
+    (0..=now - SETTLED).contains(&meta.ctime().max(meta.mtime()))
 }
 
 /// Copies a file, or leaves nothing.
@@ -117,16 +119,21 @@ impl FileStore for Files {
             mtime: (meta.mtime(), meta.mtime_nsec()),
             ctime: (meta.ctime(), meta.ctime_nsec()),
         };
-        if let Some(&id) = self.kept.get(&key) {
-            return Ok(id);
+        // To compare what is mostly holes may take forever, and saves nothing.
+        let sparse = meta.blocks() * 512 < meta.size();
+        if let Some(kept) = self.kept.get_mut(&key) {
+            let path = self.dir.join(kept.id.to_string());
+            let is_same = || File::open(path).and_then(|copy| same(file, &copy));
+            if kept.trusted || self.fate.lost().is_some() || !sparse && is_same().unwrap_or(false) {
+                kept.trusted |= is_settled(&meta);
+                return Ok(kept.id);
+            }
         }
-        let id = self.kept.len() as FileId;
+        let id = self.next;
         if self.fate.lost().is_some() {
             return Ok(id);
         }
         let path = self.copy_path(id);
-        // To compare what is mostly holes may take forever, and saves nothing.
-        let sparse = meta.blocks() * 512 < meta.size();
         let twin = (!sparse).then(|| self.twin(file, meta.size())).flatten();
         let linked = twin.is_some_and(|twin| fs::hard_link(self.copy_path(twin), &path).is_ok());
         if !linked {
@@ -142,7 +149,9 @@ impl FileStore for Files {
             self.by_size.entry(meta.size()).or_default().push(id);
         }
         tracing::debug!(id, linked, name = %String::from_utf8_lossy(name), "kept a mapped file");
-        self.kept.insert(key, id);
+        self.next += 1;
+        let trusted = is_settled(&meta);
+        self.kept.insert(key, Kept { id, trusted });
         Ok(id)
     }
 }

@@ -216,6 +216,8 @@ impl World {
     fn drop_objects(&mut self) -> Result<()> {
         /// Files that are for other things.
         const SPARE: u64 = 256;
+        /// No process can map more.
+        const MOST: u64 = 1 << 16;
         /// Looking for them takes time: only after so many more.
         const FEW: usize = 256;
         if self.objects.len() < self.objects_looked_for {
@@ -225,8 +227,7 @@ impl World {
         self.objects
             .forget_unmapped(sharing.map(|space| space.task.tid()))?;
         self.objects_looked_for = (self.objects.len() * 2).max(FEW);
-        let most = files::most_open().saturating_sub(SPARE);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let most = files::most_open().saturating_sub(SPARE).min(MOST) as usize;
         self.objects_looked_for = self.objects_looked_for.min(most.max(1));
         if self.objects.len() >= most {
             return Err(Error::TooMuchShared {

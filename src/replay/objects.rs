@@ -179,8 +179,19 @@ impl Objects {
         prot: u64,
         offset: u64,
     ) -> tracee::Result<i64> {
+        self.map_by(remote, number, libc::MAP_FIXED, (at, len, prot, offset))
+    }
+
+    /// The same with these flags besides; `how`: address, length, protection and offset.
+    pub(super) fn map_by(
+        &self,
+        remote: &mut Remote<'_>,
+        number: u32,
+        flags: i32,
+        how: (u64, u64, u64, u64),
+    ) -> tracee::Result<i64> {
         match self.0.get(&number) {
-            Some(object) => map(remote, object, at, len, prot, offset),
+            Some(object) => map(remote, object, flags, how),
             None => Ok(-i64::from(libc::EBADF)),
         }
     }
@@ -286,7 +297,8 @@ impl Objects {
                 continue;
             };
             let len = m.end - m.start;
-            let made = map(&mut remote, object, m.start, len, m.prot as u64, m.offset)?;
+            let how = (m.start, len, m.prot as u64, m.offset);
+            let made = map(&mut remote, object, libc::MAP_FIXED, how)?;
             if made != m.start as i64 {
                 let source = io::Error::from_raw_os_error(-made as i32);
                 let what = format!("map shared memory at {:#x}", m.start);
@@ -334,10 +346,8 @@ fn free_memory() -> io::Result<u64> {
 fn map(
     remote: &mut Remote<'_>,
     object: &Object,
-    at: u64,
-    len: u64,
-    prot: u64,
-    offset: u64,
+    flags: i32,
+    (at, len, prot, offset): (u64, u64, u64, u64),
 ) -> tracee::Result<i64> {
     // The process has no descriptors of ours, but may look at them.
     let (me, fd) = (std::process::id(), object.file.as_raw_fd());
@@ -346,7 +356,7 @@ fn map(
     let how = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
     let open = [libc::AT_FDCWD as u64, path, how, 0, 0, 0];
     let fd = remote.must("open shared memory in it", libc::SYS_openat, open)?;
-    let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+    let flags = (libc::MAP_SHARED | flags) as u64;
     let made = remote.call(libc::SYS_mmap, [at, len, prot, flags, fd, offset])?;
     remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
     Ok(made)

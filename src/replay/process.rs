@@ -223,12 +223,13 @@ impl SharedMemory {
         };
         let at = at as u64;
         let end = at.saturating_add(len);
-        let taken = proc::maps(task.tid())?
-            .iter()
-            .any(|map| map.start < end && at < map.end);
-        if taken && !fixed || agent::overlaps(at, end) {
+        if agent::overlaps(at, end) {
             return Ok(None);
         }
+        let flags = match fixed {
+            true => libc::MAP_FIXED,
+            false => libc::MAP_FIXED_NOREPLACE,
+        };
         let path = file
             .map(|id| recording.kept_file(id))
             .transpose()
@@ -238,9 +239,9 @@ impl SharedMemory {
         let mut objects = self.0.borrow_mut();
         objects.add(*object, path.as_deref(), size)?;
         let mut remote = task.remote_at_entry()?;
-        let made = objects.map(&mut remote, *object, at, len, prot, offset)?;
+        let made = objects.map_by(&mut remote, *object, flags, (at, len, prot, offset))?;
         remote.finish()?;
-        Ok(Some(made))
+        Ok(Some(made).filter(|&made| made != -i64::from(libc::EEXIST)))
     }
 }
 

@@ -29,11 +29,16 @@ pub fn is_alive(pid: i32) -> bool {
         .unwrap_or(false)
 }
 
-/// Runs the binary with a limit of its time and memory.
+/// Runs the binary with a limit of its time, its memory and its open files.
 pub fn limited(folder: &Folder, args: &[&str]) -> Done {
     let mut child = folder
         .command("sh")
-        .args(["-c", "ulimit -v 4000000; exec \"$@\"", "sh", RRAPPER])
+        .args([
+            "-c",
+            "ulimit -v 4000000; ulimit -n 512; exec \"$@\"",
+            "sh",
+            RRAPPER,
+        ])
         .args(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
