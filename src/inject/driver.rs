@@ -9,7 +9,7 @@ use super::step::{Kind, Step};
 use super::task::{Me, Resting};
 use super::{Error, Result};
 use crate::backtrace::Frame;
-use crate::recording::{DescriptorTable, Event, Recording, Since};
+use crate::recording::{DescriptorTable, Event, Program, Recording, Since};
 use crate::replay::{Pages, Place, Process, SharedMemory, Thread};
 use crate::sandbox::Shared;
 use crate::syscall::{self, Syscall};
@@ -159,6 +159,7 @@ pub(super) struct Driver<'a> {
     pub(super) since: Since,
     pub(super) recording: Arc<Recording>,
     pub(super) event: (u64, Event),
+    pub(super) program: Arc<Program>,
     pub(super) pid: i32,
     pub(super) ppid: i32,
     /// The pid that the kernel knows the process by.
@@ -222,6 +223,7 @@ impl<'a> Driver<'a> {
             place,
             recording,
             event,
+            program,
             pid,
             ppid,
             descriptors,
@@ -268,6 +270,7 @@ impl<'a> Driver<'a> {
             since,
             recording,
             event,
+            program,
             pid,
             ppid,
             real_pid,
@@ -455,6 +458,7 @@ impl<'a> Driver<'a> {
             place: self.place,
             recording: self.recording,
             event: self.event,
+            program: self.program,
             pid: self.pid,
             tid: self.me.tid,
             ppid: self.ppid,
