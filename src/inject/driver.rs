@@ -188,6 +188,8 @@ pub(super) struct Driver<'a> {
     pub(super) last: i32,
     /// How often a task has come to a call.
     pub(super) progress: u64,
+    /// How often something may have changed the memory of the process.
+    pub(super) changes: u64,
     /// The script has the task that runs interrupted.
     pub(super) spins: bool,
     /// What the process's first thread has exited with, while others went on.
@@ -278,6 +280,7 @@ impl<'a> Driver<'a> {
             retired,
             last: tid,
             progress: 0,
+            changes: 0,
             spins: false,
             first_code: None,
             shared,
@@ -362,6 +365,7 @@ impl<'a> Driver<'a> {
     }
 
     fn wait(&mut self, task: Stopped) -> Result<Waited> {
+        self.changes += 1;
         let running = task.resume()?;
         Ok(match self.slice() {
             Some(slice) => running.wait_for(slice, self.standing())?,
@@ -377,7 +381,10 @@ impl<'a> Driver<'a> {
         pending: Option<Box<HookCall>>,
     ) -> Result<Next> {
         match stop {
-            Stop::Entry => self.on_entry(task),
+            Stop::Entry => {
+                self.me.stood_at = Some(self.changes);
+                self.on_entry(task)
+            }
             Stop::Syscall => match pending {
                 Some(call) => self.on_exit(task, *call),
                 None => Ok(Next::Resume(task)),
