@@ -298,7 +298,7 @@ function Trace:signals() end
 ---@field signal string?
 ---@field stdout string     since the spin-off
 ---@field stderr string     since the spin-off
----@field calls Trace
+---@field calls Trace    100,000 at most; once they have 16 MiB of data together, longer strings are cut
 ---@field injected Injected[]
 ---@field unfired string[]  rules that never fired
 ---@field missing string[]  what could not be re-created when it went live

@@ -7,9 +7,9 @@ mod capture;
 mod restore;
 
 pub use capture::{FileStore, capture, map_agent, prepare};
-pub use restore::{KeptFile, STACK_ROOM, kept_file_flags, restore, restore_signals};
+pub use restore::{KeptFile, STACK_ROOM, kept_file_flags, restore, restore_signals, set_layout};
 
-use crate::tracee::proc::Layout;
+pub use crate::tracee::proc::Layout;
 use serde::{Deserialize, Serialize};
 
 /// A kept copy of a mapped file, by its number in the recording.

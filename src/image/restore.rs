@@ -1,6 +1,6 @@
 //! Making a process out of an image.
 
-use super::{Backing, Chunk, FileId, Image, Mapping};
+use super::{Backing, Chunk, FileId, Image, Layout, Mapping};
 use crate::tracee::{Error, Regs, Remote, Result, Stopped, agent, spawn};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -25,12 +25,15 @@ pub fn restore(image: &Image, file: KeptFile<'_>) -> Result<Stopped> {
     let regs = check(image, task.tid())?;
     let mut remote = task.remote_at_boundary()?;
     unmap_all(&mut remote)?;
+    leave_program(&mut remote)?;
     let mut free_from = agent::END;
     for mapping in &image.mappings {
         map(&mut remote, mapping, free_from, image.stack_limit, file)?;
         free_from = mapping.end;
     }
-    set_layout(&mut remote, image)?;
+    let what = "set its memory layout";
+    set_layout(&mut remote, &image.layout, image.brk, None)?
+        .map_err(|e| Error::os(what, remote.memory().tid(), e))?;
     set_name(&mut remote, &image.exe)?;
     remote.finish()?;
     for chunk in &image.pages {
@@ -161,24 +164,54 @@ fn open_kept(remote: &mut Remote<'_>, id: FileId, file: KeptFile<'_>) -> Result<
     remote.must(&format!("open {}", path.display()), libc::SYS_openat, args)
 }
 
-/// `prctl(PR_SET_MM, PR_SET_MM_MAP)`: gives brk its place. Needs no privilege.
-fn set_layout(remote: &mut Remote<'_>, image: &Image) -> Result<()> {
-    let l = &image.layout;
+/// Has the agent's code be memory of the process's own: as long as it is mapped from the file that was executed, the
+/// kernel does not let that file be another one.
+fn leave_program(remote: &mut Remote<'_>) -> Result<()> {
+    let what = "move rrapper's pages";
+    let len = agent::CODE_LEN;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let args = [agent::END, len, prot as u64, flags as u64, u64::MAX, 0];
+    let at = remote.must(what, libc::SYS_mmap, args)?;
+    let code = at + (agent::SYSCALL - agent::START);
+    remote.memory().write(code, &agent::CODE)?;
+    let prot = libc::PROT_READ | libc::PROT_EXEC;
+    remote.must(what, libc::SYS_mprotect, [at, len, prot as u64, 0, 0, 0])?;
+    // The very page from which this is called: the same code is there afterwards.
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    let args = [at, len, len, flags as u64, agent::START, 0];
+    remote.must(what, libc::SYS_mremap, args)?;
+    Ok(())
+}
+
+/// `prctl(PR_SET_MM, PR_SET_MM_MAP)`: gives brk its place. Needs no privilege; but it does where the process is to be of
+/// another executable file, which it has open. The kernel's answer where it refuses.
+///
+/// # Errors
+/// If the process cannot be asked.
+pub fn set_layout(
+    remote: &mut Remote<'_>,
+    layout: &Layout,
+    brk: u64,
+    exe: Option<u32>,
+) -> Result<std::io::Result<()>> {
+    const NO_FILE: u32 = u32::MAX;
+    let l = layout;
     let words = [
         l.start_code,
         l.end_code,
         l.start_data,
         l.end_data,
         l.start_brk,
-        image.brk,
+        brk,
         l.start_stack,
         l.arg_start,
         l.arg_end,
         l.env_start,
         l.env_end,
         0,
-        // auxv_size = 0, exe_fd = -1
-        0xffff_ffff_0000_0000,
+        // The size of the auxiliary vector, none, and behind it the file.
+        u64::from(exe.unwrap_or(NO_FILE)) << 32,
     ];
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
     remote.reset_scratch();
@@ -192,8 +225,11 @@ fn set_layout(remote: &mut Remote<'_>, image: &Image) -> Result<()> {
         0,
         0,
     ];
-    remote.must("set its memory layout", libc::SYS_prctl, args)?;
-    Ok(())
+    let ret = remote.call(libc::SYS_prctl, args)?;
+    Ok(match ret {
+        0.. => Ok(()),
+        _ => Err(std::io::Error::from_raw_os_error(-ret as i32)),
+    })
 }
 
 fn set_name(remote: &mut Remote<'_>, exe: &[u8]) -> Result<()> {

@@ -3,11 +3,14 @@
 use super::hook::HookCall;
 use super::outcome::Injected;
 use crate::recording::Stream;
-use crate::trace::{Answer, Call, Entry, Origin, Trace};
+use crate::trace::{Answer, Call, Entry, Origin, Trace, Value};
 use std::collections::BTreeMap;
 
 /// Calls kept in an outcome; a process that goes on for long makes more than anybody reads.
 const MAX_CALLS: usize = 100_000;
+
+/// Bytes of data of all those calls together that are kept; behind that, each string is cut.
+const MAX_DATA: usize = 16 << 20;
 
 /// Output kept per stream, in bytes.
 const MAX_OUTPUT: usize = 64 << 20;
@@ -16,6 +19,8 @@ const MAX_OUTPUT: usize = 64 << 20;
 #[derive(Default)]
 pub struct Log {
     calls: Vec<Entry>,
+    /// How many bytes of data they have.
+    data: usize,
     pub injected: Vec<Injected>,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
@@ -67,7 +72,13 @@ impl Log {
             });
         }
         if self.calls.len() < MAX_CALLS {
-            self.calls.push(Entry::Call(observed));
+            let data: usize = observed.args.iter().map(Value::data_len).sum();
+            let kept = match self.data + data <= MAX_DATA {
+                true => observed,
+                false => observed.brief(),
+            };
+            self.data += kept.args.iter().map(Value::data_len).sum::<usize>();
+            self.calls.push(Entry::Call(kept));
         }
     }
 

@@ -9,7 +9,7 @@ use super::step::{Aftermath, Kind, Step};
 use super::task::{Me, Resting};
 use super::{Error, Result};
 use crate::backtrace::Frame;
-use crate::recording::{DescriptorTable, Event, Recording, Since};
+use crate::recording::{DescriptorTable, Event, Program, Recording, Since};
 use crate::replay::{Pages, Place, Process, SharedMemory, Thread};
 use crate::sandbox::Shared;
 use crate::syscall::{self, Syscall};
@@ -169,6 +169,7 @@ pub(super) struct Driver<'a> {
     /// The directory in which the recorded program began.
     pub(super) began: Arc<[u8]>,
     pub(super) event: (u64, Event),
+    pub(super) program: Arc<Program>,
     pub(super) pid: i32,
     pub(super) ppid: i32,
     /// The pid that the kernel knows the process by.
@@ -197,6 +198,8 @@ pub(super) struct Driver<'a> {
     pub(super) last: i32,
     /// How often a task has come to a call.
     pub(super) progress: u64,
+    /// How often something may have changed the memory of the process.
+    pub(super) changes: u64,
     /// The script has the task that runs interrupted.
     pub(super) spins: bool,
     /// What the process's first thread has exited with, while others went on.
@@ -234,6 +237,7 @@ impl<'a> Driver<'a> {
             place,
             recording,
             event,
+            program,
             pid,
             ppid,
             descriptors,
@@ -281,6 +285,7 @@ impl<'a> Driver<'a> {
             began: recording.start().cwd.as_slice().into(),
             recording,
             event,
+            program,
             pid,
             ppid,
             real_pid,
@@ -288,6 +293,7 @@ impl<'a> Driver<'a> {
             retired,
             last: tid,
             progress: 0,
+            changes: 0,
             spins: false,
             first_code: None,
             shared,
@@ -389,6 +395,7 @@ impl<'a> Driver<'a> {
     }
 
     fn wait(&mut self, task: Stopped) -> Result<Waited> {
+        self.changes += 1;
         let running = task.resume()?;
         Ok(match self.slice() {
             Some(slice) => running.wait_for(slice, self.standing())?,
@@ -404,7 +411,10 @@ impl<'a> Driver<'a> {
         pending: Option<Box<HookCall>>,
     ) -> Result<Next> {
         match stop {
-            Stop::Entry => self.on_entry(task),
+            Stop::Entry => {
+                self.me.stood_at = Some(self.changes);
+                self.on_entry(task)
+            }
             Stop::Syscall => match pending {
                 Some(call) => self.on_exit(task, *call),
                 None => Ok(Next::Resume(task)),
@@ -485,6 +495,7 @@ impl<'a> Driver<'a> {
             place: self.place,
             recording: self.recording,
             event: self.event,
+            program: self.program,
             pid: self.pid,
             tid: self.me.tid,
             ppid: self.ppid,

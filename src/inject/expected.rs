@@ -90,10 +90,11 @@ impl Driver<'_> {
         }
         loop {
             self.peek()?;
+            let written_over = self.was_written_over(seen);
             let Some(step) = &mut self.me.step else {
                 return Ok(Found::Nothing);
             };
-            let same = matches(step, seen);
+            let same = written_over || matches(step, seen);
             let tells = another_run::returns_either(seen.call.name);
             let adapted = (!same || tells) && adapts(step, seen, self.script.another_run());
             if same || adapted {

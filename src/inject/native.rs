@@ -8,7 +8,7 @@ use super::outcome::Status;
 use super::step::Step;
 use super::task::Me;
 use crate::image;
-use crate::recording::{Effect, stack_limit};
+use crate::recording::{Effect, Program, stack_limit};
 use crate::replay::{Kept, Pages, SharedMemory, remap_as_recorded};
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
@@ -96,6 +96,7 @@ impl Driver<'_> {
                 let mut task = image::restore(image, &|id| recording.kept_file(id))?;
                 cpuid::trap(&recording.start().cpuid, &mut task)?;
                 image::restore_signals(&mut task, image)?;
+                self.program = Arc::new(Program::of(image));
                 let segv = SegvState::at_exec(image.sigmask, image.ignored);
                 self.me = Me::new(self.pid, segv, Kept::default());
                 self.first_code = None;

@@ -80,7 +80,8 @@ pub struct Outcome {
     pub stdout: Vec<u8>,
     /// What it wrote to its standard error since the spin-off.
     pub stderr: Vec<u8>,
-    /// The calls that it made, with the answers that it got.
+    /// The calls that it made, with the answers that it got. Once they have 16 MiB of data together, longer strings are
+    /// cut; and there are 100,000 calls at most.
     pub calls: Trace,
     /// The calls that were interfered with.
     pub injected: Vec<Injected>,

@@ -32,6 +32,8 @@ pub struct Me {
     pub stays: bool,
     /// It has made its last call.
     pub over: bool,
+    /// How often the memory of its process had changed when it came to the call at which it stands.
+    pub stood_at: Option<u64>,
     /// How often in a row it was stopped without having made a call, and when it is to run again (see
     /// [`super::turns`]).
     pub spins: u32,

@@ -94,7 +94,8 @@ impl Driver<'_> {
     }
 
     /// Writes to the process's memory; as in the kernel, nobody cares whether that is possible.
-    pub(super) fn write_left(&self, chunks: &[Chunk]) {
+    pub(super) fn write_left(&mut self, chunks: &[Chunk]) {
+        self.changes += 1;
         let Some(memory) = self.memory() else {
             return;
         };

@@ -10,11 +10,13 @@ use super::ChunkMemory;
 use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
 use super::kernel::sets;
 use super::{
-    Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Places, Start, Stream,
+    Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Places, Program,
+    Start, Stream,
 };
 use crate::image::{Backing, FileId};
 use crate::seccomp;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// More descriptors than the tables of all processes have together, except in a damaged recording.
 const MOST_DESCRIPTORS: usize = 4 << 20;
@@ -30,9 +32,11 @@ struct Task {
     place: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Process {
     ppid: i32,
+    /// What it runs; nothing before the first execve.
+    program: Arc<Program>,
     /// How many tasks it has.
     tasks: usize,
     /// Whether it, or who it was forked from, has set something of itself: see [`Own`](super::Own).
@@ -119,6 +123,11 @@ impl Family {
                     held.follow(call);
                 }
             }
+        }
+        if let Effect::Exec(image) = &call.effect
+            && let Some(process) = self.processes.get_mut(&task.pid)
+        {
+            process.program = Arc::new(Program::of(image));
         }
         let executed = matches!(
             i64::from(call.nr),
@@ -306,6 +315,7 @@ impl Family {
         };
         let maker = self.processes.get(&maker.pid);
         let has_own = maker.is_some_and(|process| process.has_own);
+        let program = maker.map(|process| Arc::clone(&process.program));
         // Its number may be that of one that was not seen to go.
         self.gone(born.tid);
         self.add(born.tid, task, ppid);
@@ -314,6 +324,7 @@ impl Family {
         }
         if let Some(process) = self.processes.get_mut(&born.pid) {
             process.has_own |= has_own;
+            process.program = program.unwrap_or_default();
         }
     }
 
@@ -322,6 +333,7 @@ impl Family {
         let process = self.processes.entry(task.pid);
         let new = Process {
             ppid,
+            program: Arc::default(),
             tasks: 0,
             has_own: false,
         };
@@ -361,6 +373,14 @@ impl Family {
     pub fn ppid(&self, tid: i32) -> Option<i32> {
         let pid = self.tasks.get(&tid)?.pid;
         self.processes.get(&pid).map(|process| process.ppid)
+    }
+
+    /// The file of what a task's process runs.
+    pub fn program(&self, tid: i32) -> Option<Arc<Program>> {
+        let pid = self.tasks.get(&tid)?.pid;
+        self.processes
+            .get(&pid)
+            .map(|process| Arc::clone(&process.program))
     }
 
     /// Whether a process has any task.

@@ -38,6 +38,7 @@ mod kernel;
 mod memory;
 mod pack;
 mod place;
+mod program;
 mod reader;
 mod segment;
 mod stack;
@@ -64,6 +65,7 @@ pub use kernel::{
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
+pub use program::Program;
 pub use reader::Recording;
 pub use stack::stack_limit;
 pub use whereabouts::{Places, files_of, leads_to};

@@ -4,7 +4,9 @@ use super::execute::{page_end, remap, segment_prot, unmap};
 use super::objects::Objects;
 use super::signal_state::Masks;
 use super::space::Pages;
-use crate::recording::{Born, CallEvent, DescriptorTable, Effect, Event, Recording, Since};
+use crate::recording::{
+    Born, CallEvent, DescriptorTable, Effect, Event, Program, Recording, Since,
+};
 use crate::sandbox;
 use crate::syscall::Memory;
 use crate::tracee::segv::SegvState;
@@ -98,6 +100,8 @@ pub struct Process {
     pub recording: Arc<Recording>,
     /// The event at which it was spun off, and what it is.
     pub event: (u64, Event),
+    /// The file of the program that it runs.
+    pub program: Arc<Program>,
     /// Its pid as recorded.
     pub pid: i32,
     /// The tid of the task, as recorded.
@@ -427,6 +431,7 @@ impl Process {
             place: self.place,
             recording: Arc::clone(&self.recording),
             event: self.event.clone(),
+            program: Arc::clone(&self.program),
             pid: self.pid,
             tid: self.tid,
             ppid: self.ppid,

@@ -77,6 +77,7 @@ impl World {
             place: me.place,
             recording: Arc::clone(&self.recording),
             event: (self.number, event),
+            program: self.family.program(tid).unwrap_or_default(),
             pid: me.pid,
             tid,
             ppid: self.family.ppid(tid).unwrap_or(0),

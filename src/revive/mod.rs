@@ -11,6 +11,7 @@ mod channels;
 mod files;
 mod gifts;
 mod process;
+mod program;
 mod sockets;
 mod things;
 mod timers;
@@ -18,7 +19,9 @@ mod timers;
 pub use captured::Captured;
 pub use timers::Timers;
 
-use crate::recording::{self, DescriptorTable, Kernel, Member, OpenFile, Recording, Since, Stream};
+use crate::recording::{
+    self, DescriptorTable, Kernel, Member, OpenFile, Program, Recording, Since, Stream,
+};
 use crate::replay::Place;
 use crate::tracee::{self, Remote, Stopped};
 use captured::Sort;
@@ -47,6 +50,8 @@ pub enum Error {
 pub struct State<'a> {
     /// The recording that it comes from.
     pub recording: &'a Recording,
+    /// The file of the program that it runs.
+    pub program: &'a Program,
     /// Where its task stands.
     pub place: Place,
     /// Its descriptors as they are now.
@@ -86,6 +91,7 @@ pub fn revive(task: &mut Stopped, state: &State<'_>) -> Result<Revived> {
     };
     work.look()?;
     work.prepare()?;
+    work.program()?;
     work.descriptors()?;
     work.timers();
     work.own()?;

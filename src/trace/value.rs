@@ -268,6 +268,18 @@ impl Value {
             other => other.clone(),
         }
     }
+
+    /// How many bytes all strings in it have.
+    pub(crate) fn data_len(&self) -> usize {
+        match self {
+            Value::Str { bytes, .. } => bytes.len(),
+            Value::Array { items, .. } => items.iter().map(Value::data_len).sum(),
+            Value::Struct { fields, .. } => fields.iter().map(|f| f.value.data_len()).sum(),
+            Value::Change { before, after } => before.data_len() + after.data_len(),
+            Value::Written { text, value } => text.len() + value.data_len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Values without how they were written, all the way down: for whoever looks at what they are.

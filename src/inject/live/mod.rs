@@ -86,6 +86,7 @@ pub(super) fn go_on(
             }
             let state = revive::State {
                 recording: &process.recording,
+                program: &process.program,
                 place: process.place,
                 table: &process.descriptors,
                 since: &process.since,
@@ -104,8 +105,10 @@ pub(super) fn go_on(
                 clocks: None,
             };
             let (since, recording) = (process.since.clone(), Arc::clone(&process.recording));
+            let program = Arc::clone(&process.program);
             let state = revive::State {
                 recording: &recording,
+                program: &program,
                 place: Place::Between,
                 table: &table,
                 since: &since,
