@@ -243,6 +243,8 @@ impl Driver<'_> {
         };
         seen.answered(answered.ret);
         let ret = self.settle(&mut seen)?;
+        let step = self.me.step.as_mut().filter(|_| expected);
+        let born = step.and_then(|step| step.born.take());
         if expected && answered.done && !self.is_left(&mut seen, before, (answered.ret, ret))? {
             self.advance();
             self.collect_signals()?;
@@ -252,7 +254,7 @@ impl Driver<'_> {
         }
         self.note(&seen, ret, moved.as_deref());
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
-            self.make_thread(&mut task, &seen, ret)?;
+            self.make_thread(&mut task, &seen, ret, born)?;
         }
         regs.answer(ret);
         task.set_regs(&regs)?;

@@ -1,7 +1,7 @@
 //! What a script is made of: one thing after the other that a task does, or that happens to it.
 
 use crate::image::Chunk;
-use crate::recording::{CallEvent, Jump};
+use crate::recording::{Born, CallEvent, Jump};
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Attachment, Call, Exit, Field, Origin, Value};
 use crate::tracee::SigInfo;
@@ -94,6 +94,8 @@ pub(super) struct Step {
     pub tsc: VecDeque<u64>,
     /// Its task does not go on by itself once it is answered.
     pub stays: bool,
+    /// The thread that it makes.
+    pub born: Option<Born>,
 }
 
 impl Step {
@@ -112,6 +114,7 @@ impl Step {
             used: 0,
             tsc: VecDeque::new(),
             stays: false,
+            born: None,
         }
     }
 
@@ -134,6 +137,7 @@ impl Step {
             used: 0,
             tsc: VecDeque::new(),
             stays: false,
+            born: None,
         }
     }
 

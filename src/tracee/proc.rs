@@ -184,6 +184,14 @@ fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
     Ok(words.filter_map(|word| word.parse().ok()).collect())
 }
 
+/// The numbers of a task in the pid namespaces that it is in, from ours inward.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn numbers(tid: i32) -> Result<Vec<i32>> {
+    status_numbers(tid, "NSpid:")
+}
+
 /// The number of a task in the innermost pid namespace that it is in.
 ///
 /// # Errors
