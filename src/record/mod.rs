@@ -82,7 +82,13 @@ pub fn record(options: Options) -> Result<Recorded> {
     let exe = command.exe.clone();
     let argv = command.argv.clone();
     let mut writer = Writer::create_with(&dir, on_full)?;
-    let mut task = spawn::start(command)?;
+    let mut task = match spawn::start(command) {
+        Ok(task) => task,
+        Err(error) => {
+            writer.discard();
+            return Err(error.into());
+        }
+    };
     let pid = task.tid();
     if let Some(on_start) = on_start {
         on_start(pid);
