@@ -91,6 +91,8 @@ impl Made {
             tls: 0,
             parent_tid: 0,
             child_tid: 0,
+            numbers: Vec::new(),
+            named: 78,
         };
         change(&mut born);
         self.frames.push(Frame::Born(born));

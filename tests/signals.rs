@@ -118,8 +118,8 @@ fn programs_that_are_not_supported() {
     let program = folder.compile("refused", &[]);
     for (how, what) in [
         ("ptrace", "ptrace(PTRACE_TRACEME)"),
-        ("unshare", "unshare(CLONE_NEWPID)"),
-        ("clone", "pid namespace"),
+        ("foreign", "call 20 of the 32-bit ABI"),
+        ("untraced", "clone3 with CLONE_UNTRACED"),
     ] {
         let done = folder.rrapper(["record", "-o", how, &program, how]);
         done.complains(&["cannot record", what, " at event ", how]);

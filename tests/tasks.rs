@@ -341,6 +341,8 @@ fn frames_that_make_no_sense_end_the_replay() {
             tls: 0,
             parent_tid: 0x10,
             child_tid: 0x10,
+            numbers: Vec::new(),
+            named: tid,
         })
     };
     let run = Frame::Run { tid: pid };

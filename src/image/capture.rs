@@ -166,10 +166,12 @@ fn backing(tid: i32, map: &proc::Map, exe: &[u8], files: &mut dyn FileStore) -> 
     // alone do not tell them apart on two file systems.
     let link = format!("/proc/{tid}/exe");
     let by_name = Path::new(std::ffi::OsStr::from_bytes(&map.name));
+    let mut inside = format!("/proc/{tid}/root").into_bytes();
+    inside.extend(&map.name);
     let path = if exe == map.name {
         Path::new(&link)
     } else {
-        by_name
+        Path::new(std::ffi::OsStr::from_bytes(&inside))
     };
     if let Ok(file) = File::open(path)
         && file.metadata().is_ok_and(|m| m.ino() == map.inode)

@@ -178,7 +178,13 @@ impl Driver<'_> {
         if ret < 0 {
             return None;
         }
-        let moves_dir = matches!(seen.call.name, "chdir" | "fchdir");
+        let recorded = matches!(seen.opened, Some(Effect::Path(_)));
+        let moves_dir = match seen.call.name {
+            "chdir" | "fchdir" => true,
+            // Where to, only a recording says.
+            "setns" | "pivot_root" => recorded,
+            _ => false,
+        };
         if !seen.call.returns_fd() && !moves_dir {
             return None;
         }

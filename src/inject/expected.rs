@@ -261,6 +261,8 @@ impl Driver<'_> {
         };
         seen.answered(answered.ret);
         let ret = self.settle(&mut seen)?;
+        let step = self.me.step.as_mut().filter(|_| expected);
+        let born = step.and_then(|step| step.born.take());
         if expected && answered.done && !self.is_left(&mut seen, before, (answered.ret, ret))? {
             self.advance();
         }
@@ -269,7 +271,7 @@ impl Driver<'_> {
         }
         self.note(&seen, ret, moved.as_deref());
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
-            self.make_thread(&mut task, &seen, ret)?;
+            self.make_thread(&mut task, &seen, ret, born)?;
         }
         self.come_after(&mut task, true)?;
         self.limit_stack(&mut task, &seen, ret)?;

@@ -38,6 +38,11 @@ impl Driver<'_> {
             self.me.stays = step.as_ref().is_some_and(|step| step.stays);
         }
         let exact = step.as_ref().and_then(|step| step.exact.clone());
+        if seen.call.name == "set_tid_address"
+            && let Some(told) = exact.as_ref().and_then(|event| event.ret)
+        {
+            self.me.number = Some(told as i32);
+        }
         if seen.call.name == "futex" && !expected {
             return self.futex(task, regs, seen);
         }
@@ -216,7 +221,7 @@ impl Driver<'_> {
         // What the process asked for, whatever it was made into.
         let args = regs.args();
         let given = match seen.call.name {
-            "set_tid_address" => i64::from(self.me.tid),
+            "set_tid_address" => self.me.number.unwrap_or(self.me.tid).into(),
             "clock_gettime" | "gettimeofday" | "time" if seen.index.is_none() => {
                 self.trace_time(&seen, regs.ret())?
             }

@@ -198,13 +198,14 @@ impl Recorded {
             }
             match &self.ahead[at] {
                 Frame::Event(event) if event.tid == born.maker => {
-                    let made = event.call().filter(|c| c.ret == Some(born.tid.into()));
+                    let made = event.call().filter(|c| c.ret == Some(born.named.into()));
                     let Some(call) = made.cloned() else {
                         break;
                     };
                     self.early.insert(number);
                     let mut step = self.step(number, born.maker, call);
                     step.stays = true;
+                    step.born = Some(born.clone());
                     let (tid, kind) = (born.maker, Kind::Call(Box::new(step)));
                     return Ok(Some(Item { tid, kind }));
                 }

@@ -1,7 +1,7 @@
 //! What a script is made of: one thing after the other that a task does, or that happens to it.
 
 use crate::image::Chunk;
-use crate::recording::{CallEvent, Jump, Piece, SignalEvent};
+use crate::recording::{Born, CallEvent, Jump, Piece, SignalEvent};
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Attachment, Call, Exit, Field, Origin, Value};
 use crate::tracee::SigInfo;
@@ -109,6 +109,8 @@ pub(super) struct Step {
     pub stays: bool,
     /// What else it does.
     pub aftermath: Aftermath,
+    /// The thread that it makes.
+    pub born: Option<Born>,
 }
 
 impl Step {
@@ -128,6 +130,7 @@ impl Step {
             tsc: VecDeque::new(),
             stays: false,
             aftermath: Aftermath::default(),
+            born: None,
         }
     }
 
@@ -148,6 +151,7 @@ impl Step {
             tsc: VecDeque::new(),
             stays: false,
             aftermath: Aftermath::default(),
+            born: None,
         }
     }
 

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 pub struct Me {
     /// Its recorded tid.
     pub tid: i32,
+    /// The number that it knows itself by, where it asked the kernel and that was not this one.
+    pub number: Option<i32>,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
     /// What the kernel keeps of it.

@@ -13,22 +13,24 @@ use crate::trace::Exit;
 use crate::tracee::{Stopped, agent};
 
 impl Driver<'_> {
-    /// Makes the thread that a call has made by the trace; `ret` is the thread's tid. Other processes are not made.
+    /// Makes the thread that a call has made by the trace; `ret` is the thread's tid, as its maker knows it. Other processes are not made.
     pub(super) fn make_thread(
         &mut self,
         task: &mut Stopped,
         seen: &HookCall,
         ret: i64,
+        recorded: Option<Born>,
     ) -> Result<()> {
         let asked = CloneArgs::of(seen.call.nr, &seen.args, &seen.memory);
         let Some(asked) = asked.filter(|asked| asked.has(libc::CLONE_THREAD | libc::CLONE_VM))
         else {
             return Ok(());
         };
-        let tid = ret as i32;
+        let recorded = recorded.filter(|born| i64::from(born.named) == ret);
+        let tid = recorded.as_ref().map_or(ret as i32, |born| born.tid);
         // One that was spun off together with its maker, before that has learned of it.
         let known = self.resting.contains_key(&tid) || tid == self.me.tid;
-        if known || ret <= 0 || i64::from(tid) != ret {
+        if known || ret <= 0 || i64::from(ret as i32) != ret {
             return Ok(());
         }
         let both = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
@@ -41,6 +43,8 @@ impl Driver<'_> {
             tls: asked.tls,
             parent_tid: asked.given(libc::CLONE_PARENT_SETTID, asked.parent_tid),
             child_tid: asked.given(both, asked.child_tid),
+            numbers: recorded.map(|born| born.numbers).unwrap_or_default(),
+            named: ret as i32,
         };
         let Thread {
             tid,

@@ -9,7 +9,8 @@ use crate::tracee::{Stopped, pin};
 impl Recorder {
     /// The answer to a `sched_setaffinity`; `None` where it is about a process that is not recorded.
     pub(super) fn set_affinity(&mut self, me: &mut Task, event: &CallEvent) -> Result<Option<i64>> {
-        let whose = event.args[0] as i32;
+        let whose = self.family.named(me.tid, event.args[0] as i32);
+        let whose = whose.unwrap_or(event.args[0] as i32);
         let mask = event.ins.first().map_or(&[][..], |chunk| &chunk.data);
         let mut granted = available()?;
         for (have, wish) in granted
@@ -36,7 +37,10 @@ impl Recorder {
     /// Has a `sched_getaffinity` of a recorded task show what it may believe.
     pub(super) fn show_affinity(&self, me: &Task, task: &Stopped, event: &CallEvent) -> Result<()> {
         let [whose, _, addr, ..] = event.args;
-        let whose = whose as i32;
+        let whose = self
+            .family
+            .named(me.tid, whose as i32)
+            .unwrap_or(whose as i32);
         let Some(len) = event.ret.and_then(|ret| usize::try_from(ret).ok()) else {
             return Ok(());
         };

@@ -32,9 +32,6 @@ impl Recorder {
         let Some(asked) = asked_for(event) else {
             return Ok(false);
         };
-        if asked.flags & NEWPID != 0 {
-            return Err(self.unsupported("a process in a pid namespace of its own", ""));
-        }
         if i64::from(event.nr) == libc::SYS_clone3 && asked.flags & UNTRACED != 0 {
             return Err(self.unsupported("clone3 with CLONE_UNTRACED", ""));
         }
@@ -67,6 +64,16 @@ impl Recorder {
         child.segv = me.segv.clone();
         child.affinity = me.affinity.clone();
         child.unannounced = true;
+        child.numbered_apart = me.numbered_apart || flags & NEWPID != 0;
+        let mut numbers = Vec::new();
+        if child.numbered_apart {
+            numbers = proc::numbers(tid).unwrap_or_default();
+            if numbers.len() <= 1 {
+                numbers.clear();
+            }
+        }
+        let depth = self.family.depth(me.tid);
+        let named = numbers.get(depth - 1).copied().unwrap_or(tid);
         if flags & CHILD_CLEARTID != 0 {
             child.clear_tid = asked.child_tid;
         }
@@ -82,6 +89,8 @@ impl Recorder {
                 libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID,
                 asked.child_tid,
             ),
+            numbers,
+            named,
         }))?;
         match waited {
             Waited::Stopped(task, stop) => {

@@ -80,7 +80,9 @@ impl Recorder {
         let state = self.family.filters(me.tid);
         let privileged = asked.changes() && proc::administers(me.tid)?;
         let others: Vec<_> = self.family.filters_beside(me.tid).collect();
-        let others = others.iter().map(|(tid, state)| (*tid, state));
+        let others = others
+            .iter()
+            .map(|(tid, state)| (self.family.number_for(me.tid, *tid), state));
         let memory = ChunkMemory(&event.ins);
         Ok(Some(asked.answer(&state, &memory, privileged, others)))
     }

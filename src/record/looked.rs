@@ -28,7 +28,9 @@ pub(super) fn effect(
         libc::SYS_signalfd | libc::SYS_signalfd4 if event.args[0] as i32 != -1 => {
             return Ok(Effect::None);
         }
-        libc::SYS_chdir | libc::SYS_fchdir => return Ok(Effect::Path(proc::cwd(tid)?)),
+        libc::SYS_chdir | libc::SYS_fchdir | libc::SYS_setns | libc::SYS_pivot_root => {
+            return Ok(Effect::Path(proc::cwd(tid)?));
+        }
         _ => {}
     }
     let numbers = match i64::from(call.nr) {

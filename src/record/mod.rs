@@ -120,7 +120,13 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     let exe = command.exe.clone();
     let argv = command.argv.clone();
     let mut writer = Writer::create_with(&dir, on_full)?;
-    let mut task = spawn::start_as(command, kin)?;
+    let mut task = match spawn::start_as(command, kin) {
+        Ok(task) => task,
+        Err(error) => {
+            writer.discard();
+            return Err(error.into());
+        }
+    };
     let pid = task.tid();
     if let Some(front) = &front {
         front.begin(pid);

@@ -45,6 +45,8 @@ pub struct Task {
     pub shared_maps: Vec<Map>,
     /// The CPUs that it wished to run on.
     pub affinity: Option<Vec<u8>>,
+    /// It, or those that it makes, may be in another pid namespace than the recorder.
+    pub numbered_apart: bool,
 }
 
 /// Where a task is.
@@ -106,6 +108,7 @@ impl Task {
             robust_words: Vec::new(),
             shared_maps: Vec::new(),
             affinity: None,
+            numbered_apart: false,
         }
     }
 
@@ -121,6 +124,7 @@ impl Task {
     pub fn after_call(&mut self, event: &CallEvent) {
         match (i64::from(event.nr), event.ret) {
             (libc::SYS_set_tid_address, _) => self.clear_tid = event.args[0],
+            (libc::SYS_unshare | libc::SYS_setns, Some(0)) => self.numbered_apart = true,
             (libc::SYS_set_robust_list, Some(0)) => self.robust = event.args[0],
             _ => {}
         }

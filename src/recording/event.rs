@@ -194,6 +194,17 @@ pub struct Born {
     pub parent_tid: u64,
     /// Where its own memory gets its tid (`CLONE_CHILD_SETTID`), and zero at its end (`CLONE_CHILD_CLEARTID`).
     pub child_tid: u64,
+    /// Its number in each pid namespace that it is in, from the recorder's inward; empty where it has just the one.
+    pub numbers: Vec<i32>,
+    /// The number that its maker was told.
+    pub named: i32,
+}
+
+impl Born {
+    /// The number that it knows itself by.
+    pub fn own_number(&self) -> i32 {
+        self.numbers.last().copied().unwrap_or(self.tid)
+    }
 }
 
 /// The state of a task that was preempted between calls.

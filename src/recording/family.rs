@@ -8,7 +8,7 @@
 
 use super::ChunkMemory;
 use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
-use super::kernel::sets;
+use super::kernel::{made_with, sets};
 use super::{
     Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Places, Program,
     Start, Stream,
@@ -55,6 +55,8 @@ pub struct Family {
     mapped: BTreeMap<FileId, Vec<u8>>,
     /// What the kernel would ask about the calls of each task, where that is not nothing.
     filters: BTreeMap<i32, seccomp::State>,
+    /// The numbers of each task that has several: see [`Born::numbers`].
+    numbers: BTreeMap<i32, Vec<i32>>,
 }
 
 impl Family {
@@ -140,6 +142,7 @@ impl Family {
             if let Some(state) = self.filters.remove(&tid) {
                 self.filters.insert(task.pid, state);
             }
+            self.numbers.remove(&tid);
         }
     }
 
@@ -241,6 +244,8 @@ impl Family {
                 let flags = call.args[2] as u32;
                 (flags & libc::CLOSE_RANGE_UNSHARE != 0, false)
             }
+            // By another number where it has its own.
+            libc::SYS_getppid if self.numbers.contains_key(&task.pid) => return,
             libc::SYS_getppid => {
                 if let Some(process) = self.processes.get_mut(&task.pid) {
                     process.ppid = ret as i32;
@@ -319,11 +324,14 @@ impl Family {
         // Its number may be that of one that was not seen to go.
         self.gone(born.tid);
         self.add(born.tid, task, ppid);
+        if !born.numbers.is_empty() {
+            self.numbers.insert(born.tid, born.numbers.clone());
+        }
         if let Some(state) = self.filters.get(&born.maker).cloned() {
             self.filters.insert(born.tid, state);
         }
         if let Some(process) = self.processes.get_mut(&born.pid) {
-            process.has_own |= has_own;
+            process.has_own |= has_own || made_with(born.flags) != 0;
             process.program = program.unwrap_or_default();
         }
     }
@@ -350,18 +358,54 @@ impl Family {
             slots.retain(&mut self.files, |_, _| false);
         }
         self.places.let_go(task.place);
+        // A process keeps the numbers of its first thread.
+        if tid != task.pid {
+            self.numbers.remove(&tid);
+        }
         let Some(process) = self.processes.get_mut(&task.pid) else {
             return;
         };
         process.tasks -= 1;
         if process.tasks == 0 {
             self.processes.remove(&task.pid);
+            self.numbers.remove(&task.pid);
             for orphan in self.processes.values_mut() {
                 if orphan.ppid == task.pid {
                     orphan.ppid = 1;
                 }
             }
         }
+    }
+
+    /// The number that a task knows itself by.
+    pub fn own_number(&self, tid: i32) -> i32 {
+        let numbers = self.numbers.get(&tid);
+        numbers.and_then(|all| all.last()).copied().unwrap_or(tid)
+    }
+
+    /// How many pid namespaces a task is in, the recorder's being the first.
+    pub fn depth(&self, tid: i32) -> usize {
+        self.numbers.get(&tid).map_or(1, |all| all.len().max(1))
+    }
+
+    /// The number by which one task knows another: 0 where that is in no pid namespace of it or below.
+    pub fn number_for(&self, asker: i32, tid: i32) -> i32 {
+        let depth = self.depth(asker);
+        match self.numbers.get(&tid) {
+            Some(numbers) => numbers.get(depth - 1).copied().unwrap_or(0),
+            None if depth == 1 => tid,
+            None => 0,
+        }
+    }
+
+    /// The task that another one means by a number, of its own process if there is such a one; `None` where there is none.
+    pub fn named(&self, asker: i32, number: i32) -> Option<i32> {
+        if self.numbers.is_empty() {
+            return self.tasks.contains_key(&number).then_some(number);
+        }
+        let pid = self.pid(asker)?;
+        let mut all = self.tasks(pid).chain(self.all_tasks());
+        all.find(|&tid| self.number_for(asker, tid) == number)
     }
 
     /// The process of a task; `None` where there is no such task.

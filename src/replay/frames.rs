@@ -117,12 +117,18 @@ impl World {
         }
         self.tasks.insert(born.tid, child);
         // As in the kernel, nobody cares whether it can be written.
-        for (flag, tid, at) in [
-            (libc::CLONE_PARENT_SETTID, born.maker, born.parent_tid),
-            (libc::CLONE_CHILD_SETTID, born.tid, born.child_tid),
+        let (named, own) = (born.named, born.own_number());
+        for (flag, tid, at, number) in [
+            (
+                libc::CLONE_PARENT_SETTID,
+                born.maker,
+                born.parent_tid,
+                named,
+            ),
+            (libc::CLONE_CHILD_SETTID, born.tid, born.child_tid, own),
         ] {
             if born.flags & flag as u64 != 0 {
-                let data = born.tid.to_le_bytes().to_vec();
+                let data = number.to_le_bytes().to_vec();
                 let _ = self.write(tid, &[Chunk { addr: at, data }]);
             }
         }

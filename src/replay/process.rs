@@ -65,13 +65,13 @@ impl Thread {
         kept.apply(&mut task, true)?;
         settle(&mut task, &regs, Some(&vector), sigmask, Place::Between)?;
         let memory = task.memory();
-        for (flag, at) in [
-            (libc::CLONE_PARENT_SETTID, born.parent_tid),
-            (libc::CLONE_CHILD_SETTID, born.child_tid),
+        for (flag, at, number) in [
+            (libc::CLONE_PARENT_SETTID, born.parent_tid, born.named),
+            (libc::CLONE_CHILD_SETTID, born.child_tid, born.own_number()),
         ] {
             if born.flags & flag as u64 != 0 {
                 // As in the kernel, nobody cares whether it can be written.
-                let _ = memory.write(at, &born.tid.to_le_bytes());
+                let _ = memory.write(at, &number.to_le_bytes());
             }
         }
         Ok(Thread {
@@ -445,13 +445,14 @@ impl Process {
     }
 
     /// Takes the process into a sandbox of its own: what comes back is a copy, with its recorded numbers where they are
-    /// to be had. `revive` is called when the copy is inside and has no other threads yet; it stands between calls.
+    /// to be had: those by which `number` says that its threads know themselves. `revive` is called when the copy is inside and has no other threads yet; it stands between calls.
     ///
     /// # Errors
     /// If the system refuses a step.
     pub fn into_sandbox<R>(
         mut self,
         request: &sandbox::Request<'_>,
+        number: impl Fn(i32) -> i32,
         revive: impl FnOnce(&mut Stopped) -> R,
     ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
         // Calls of ours unblock signals of ours.
@@ -497,7 +498,7 @@ impl Process {
                 kept.apply(&mut first, *tid == self.tid)?;
                 continue;
             }
-            let (mut copy, _) = sandbox.thread(&mut first, *tid)?;
+            let (mut copy, _) = sandbox.thread(&mut first, number(*tid))?;
             kept.apply(&mut copy, false)?;
             copies.push(copy);
         }

@@ -4,6 +4,19 @@ use super::gifts::words;
 use super::{Result, Work};
 use nix::unistd::{Pid, getpgid};
 
+/// The kinds of namespaces (`CLONE_NEW*`), and what they keep apart.
+const NAMESPACES: [(u64, &str); 9] = [
+    (libc::CLONE_NEWNS as u64, "mounts"),
+    (libc::CLONE_NEWUSER as u64, "users"),
+    (libc::CLONE_NEWPID as u64, "processes"),
+    (libc::CLONE_NEWNET as u64, "network"),
+    (libc::CLONE_NEWUTS as u64, "host name"),
+    (libc::CLONE_NEWIPC as u64, "System V IPC"),
+    (libc::CLONE_NEWCGROUP as u64, "control groups"),
+    (0x80, "clocks"),
+    (1, "one that it joined"),
+];
+
 impl Work<'_> {
     /// Goes to its directory, and makes room for its descriptors.
     pub(super) fn prepare(&mut self) -> Result<()> {
@@ -34,6 +47,17 @@ impl Work<'_> {
         }
         if own.rooted {
             self.miss("its root directory: it is the usual one".into());
+        }
+        if own.namespaces != 0 {
+            let names: Vec<&str> = NAMESPACES
+                .iter()
+                .filter(|(flag, _)| own.namespaces & flag != 0)
+                .map(|&(_, name)| name)
+                .collect();
+            self.miss(format!(
+                "namespaces of its own ({}): it has those that copies have",
+                names.join(", ")
+            ));
         }
         if own.took_on {
             self.miss(

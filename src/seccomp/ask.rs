@@ -38,7 +38,8 @@ impl Asked {
                 (libc::SECCOMP_SET_MODE_STRICT, 0, 0) => Some(Asked::Strict),
                 (libc::SECCOMP_SET_MODE_STRICT, ..) => Some(Asked::Nonsense),
                 (libc::SECCOMP_SET_MODE_FILTER, flags, at) => Some(Asked::Filter(flags.into(), at)),
-                _ => None,
+                (libc::SECCOMP_GET_ACTION_AVAIL | libc::SECCOMP_GET_NOTIF_SIZES, ..) => None,
+                _ => Some(Asked::Nonsense),
             },
             libc::SYS_prctl => match (args[0] as i32, args[1]) {
                 (libc::PR_GET_SECCOMP, _) => Some(Asked::Mode),

@@ -195,6 +195,7 @@ fn who_only_asks_whether_there_are_filters_is_told() {
     }
     assert_eq!(asked([2, 0, 0x1000]), None);
     assert_eq!(asked([3, 0, 0x1000]), None);
+    assert_eq!(asked([4, 0, 0x1000]), Some(Asked::Nonsense));
     let prctl = |args: [u64; 2]| Asked::by(libc::SYS_prctl, &[args[0], args[1], 0, 0, 0, 0]);
     let set = libc::PR_SET_SECCOMP as u64;
     assert_eq!(prctl([set, 1]), Some(Asked::Strict));

@@ -15,6 +15,6 @@ impl Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.iter().copied().for_each(super::end);
+        super::task::end_all(&mut self.0);
     }
 }

@@ -39,6 +39,12 @@ pub enum Error {
         /// The stop, described.
         stop: String,
     },
+    /// `/proc` does not tell of the processes that there are.
+    #[error("no process can be looked at: {why}")]
+    NoProc {
+        /// What is wrong with it, and what to do about that.
+        why: String,
+    },
     /// A time limit ran out.
     #[error("task {tid} did not stop within its time limit")]
     Timeout {
@@ -53,7 +59,7 @@ impl Error {
         match self {
             Error::Os { source, .. } => source.raw_os_error() == Some(libc::ESRCH),
             Error::Ended { exit, .. } => matches!(exit, Exit::Signal { .. }),
-            Error::Unexpected { .. } | Error::Timeout { .. } => false,
+            Error::Unexpected { .. } | Error::NoProc { .. } | Error::Timeout { .. } => false,
         }
     }
 

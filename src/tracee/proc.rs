@@ -203,6 +203,33 @@ fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
     Ok(words.filter_map(|word| word.parse().ok()).collect())
 }
 
+/// Checks that `/proc` tells of the processes that we can trace.
+///
+/// # Errors
+/// If it is not there, or that of another pid namespace.
+pub(super) fn is_ours() -> Result<()> {
+    let us = std::process::id().to_string();
+    let there = std::fs::read_link("/proc/self").map(|link| link.as_os_str() == us.as_str());
+    let why = match there {
+        Ok(true) => return Ok(()),
+        Ok(false) => "/proc is that of another pid namespace: mount one for this one first \
+                      (mount -t proc proc /proc, or unshare --mount-proc)"
+            .into(),
+        Err(error) => {
+            format!("cannot read /proc/self: {error}: mount it first (mount -t proc proc /proc)")
+        }
+    };
+    Err(Error::NoProc { why })
+}
+
+/// The numbers of a task in the pid namespaces that it is in, from ours inward.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn numbers(tid: i32) -> Result<Vec<i32>> {
+    status_numbers(tid, "NSpid:")
+}
+
 /// The number of a task in the innermost pid namespace that it is in.
 ///
 /// # Errors

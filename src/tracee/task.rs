@@ -3,6 +3,7 @@
 use super::sys::{self, SigInfo};
 use super::{Error, Regs, Result, TaskMemory, quiet};
 use crate::trace::Exit;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A traced process that is ours to end. Killed and reaped when dropped.
@@ -23,7 +24,7 @@ impl Drop for Owned {
 
 /// Kills a tracee and reaps it; if it is a process's first thread, the others too, since it cannot be reaped before
 /// them. Whatever has been reaped already is left alone: its number may be another's.
-pub(crate) fn end(tid: i32) {
+fn end(tid: i32) {
     match sys::wait_now(tid) {
         Ok(Some(status)) if has_ended(status) => return,
         Ok(_) => {}
@@ -35,6 +36,38 @@ pub(crate) fn end(tid: i32) {
         reap(thread);
     }
     reap(tid);
+}
+
+/// The same for many, whichever waits for which: the first process of a pid namespace cannot be reaped before all others
+/// there.
+pub(super) fn end_all(tids: &mut BTreeSet<i32>) {
+    const NAP: Duration = Duration::from_micros(100);
+    /// Naps before threads that nobody told of are looked for.
+    const PATIENT: u32 = 32;
+    let gone = |tid: i32| match sys::wait_now(tid) {
+        Ok(Some(status)) => has_ended(status),
+        Ok(None) => false,
+        Err(_) => true,
+    };
+    tids.retain(|&tid| !gone(tid));
+    for &tid in tids.iter() {
+        sys::kill(tid, libc::SIGKILL);
+    }
+    let mut naps = 0;
+    while !tids.is_empty() {
+        let before = tids.len();
+        tids.retain(|&tid| !gone(tid));
+        if tids.len() < before {
+            continue;
+        }
+        std::thread::sleep(NAP);
+        naps += 1;
+        if naps % PATIENT == 0 {
+            for tid in tids.clone() {
+                tids.extend(super::proc::threads_to_reap(tid));
+            }
+        }
+    }
 }
 
 fn reap(tid: i32) {

@@ -1,7 +1,7 @@
 //! The loop: which task stopped, and what happens to it.
 
 use super::clock::{Clocks, Moved};
-use super::identity::Identity;
+use super::identity::{Identity, Numbers};
 use super::streams::Streams;
 use crate::backtrace::Frame;
 use crate::inject::calls::Log;
@@ -33,6 +33,8 @@ const NAP: Duration = Duration::from_micros(500);
 pub(in crate::inject) struct Start {
     /// The process.
     pub process: Process,
+    /// What it and its threads are called.
+    pub numbers: Numbers,
     /// The call at whose entry its task stands, where hooks have seen that one already.
     pub met: Option<Box<HookCall>>,
     /// What could not be made again.
@@ -190,7 +192,6 @@ impl<'a> Engine<'a> {
             recording,
             pid,
             tid,
-            ppid,
             segv,
             threads,
             shared,
@@ -208,9 +209,11 @@ impl<'a> Engine<'a> {
             let filters = tids.iter().map(|&tid| (tid, family.filters(tid)));
             (own, filters.collect::<HashMap<_, _>>())
         })?;
+        let numbers = start.numbers;
+        let pid = numbers.own(pid);
         let mut new_task = |tid: i32, segv: SegvState| Task {
             filters: filters.remove(&tid).unwrap_or_default(),
-            ..Task::new(first, pid, tid, segv)
+            ..Task::new(first, pid, numbers.own(tid), segv)
         };
         let leads = start.sandbox.is_some() && !led;
         let mut engine = Engine {
@@ -225,7 +228,7 @@ impl<'a> Engine<'a> {
             began: recording.start().cwd.as_slice().into(),
             recording: Some(recording),
             shared,
-            identity: Identity::of(first, pid, ppid, (leads, hidden))?,
+            identity: Identity::of(first, pid, numbers.parent(), (leads, hidden))?,
             streams: start.streams,
             clocks: start.clocks,
             shows_clocks: true,

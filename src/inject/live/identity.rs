@@ -6,10 +6,46 @@
 use super::engine::{Engine, Task};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
+use crate::replay::Process;
 use crate::tracee::memory::Hiding;
 use crate::tracee::proc;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a process that was spun off, its threads and its parent were called when it was recorded.
+pub(in crate::inject) struct Numbers {
+    own: BTreeMap<i32, i32>,
+    parent: i32,
+}
+
+impl Numbers {
+    pub fn of(process: &Process) -> Result<Numbers> {
+        let recording = &process.recording;
+        Ok(recording.family_at(process.event.0, |family| {
+            let mut all = process.tids();
+            all.push(process.pid);
+            let parent = match family.depth(process.pid) {
+                1 => process.ppid,
+                _ => family.number_for(process.pid, process.ppid),
+            };
+            let own = all.into_iter().map(|tid| (tid, family.own_number(tid)));
+            Numbers {
+                own: own.filter(|(tid, own)| tid != own).collect(),
+                parent,
+            }
+        })?)
+    }
+
+    /// What a task called itself.
+    pub fn own(&self, tid: i32) -> i32 {
+        self.own.get(&tid).copied().unwrap_or(tid)
+    }
+
+    /// What it called its parent.
+    pub fn parent(&self) -> i32 {
+        self.parent
+    }
+}
 
 /// The numbers of a family.
 pub(super) struct Identity {

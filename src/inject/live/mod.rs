@@ -29,6 +29,7 @@ use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
 pub(super) use clock::{Clocks, TimeTold};
 use engine::{Engine, Start};
+use identity::Numbers;
 use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
@@ -73,6 +74,7 @@ pub(super) fn go_on(
     log: &mut Log,
     how: How,
 ) -> Result<Ended> {
+    let numbers = Numbers::of(&process)?;
     let mut clocks = Clocks::at(&process.recording, process.event.0)?;
     clocks.advance(how.ahead);
     let mut sandbox = None;
@@ -100,7 +102,7 @@ pub(super) fn go_on(
             let request = Request {
                 writable: &writable,
                 cwd: table.cwd(),
-                pid: process.pid,
+                pid: numbers.own(process.pid),
                 limits: Limits::default(),
                 clocks: None,
             };
@@ -114,8 +116,8 @@ pub(super) fn go_on(
                 since: &since,
             };
             let told = |task: &mut Stopped| trace_span!("revive").in_scope(|| revive(task, &state));
-            let (copy, made, told) =
-                trace_span!("sandbox").in_scope(|| process.into_sandbox(&request, told))?;
+            let (copy, made, told) = trace_span!("sandbox")
+                .in_scope(|| process.into_sandbox(&request, |tid| numbers.own(tid), told))?;
             process = copy;
             revived = told?;
             missing = made.notes.clone();
@@ -131,6 +133,7 @@ pub(super) fn go_on(
     let streams = Streams::of(revived.streams, &process.descriptors);
     let start = Start {
         process,
+        numbers,
         met,
         missing,
         streams,

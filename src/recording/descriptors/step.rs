@@ -80,7 +80,7 @@ impl Held<'_> {
             libc::SYS_execve | libc::SYS_execveat => {
                 self.slots.retain(self.files, |_, slot| !slot.cloexec);
             }
-            libc::SYS_chdir | libc::SYS_fchdir => {
+            libc::SYS_chdir | libc::SYS_fchdir | libc::SYS_setns | libc::SYS_pivot_root => {
                 if let Effect::Path(path) = &call.effect {
                     self.place.cwd = path.as_slice().into();
                 }

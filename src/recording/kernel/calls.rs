@@ -28,16 +28,17 @@ impl Kernel {
         let Some(ret) = call.ret else { return };
         let nr = i64::from(call.nr);
         self.clock.follow(call);
+        let number = self.numbers.get(&pid).copied().unwrap_or(pid);
         if own::sets(call) || matches!(nr, libc::SYS_timer_settime | libc::SYS_timer_delete) {
             if ret >= 0 {
                 let own = self.own.entry(pid).or_default();
-                own.follow(pid, call, &self.clock);
+                own.follow(number, call, &self.clock);
             }
             return;
         }
         if matches!(nr, libc::SYS_execve | libc::SYS_execveat) && ret >= 0 {
             if let Some(own) = self.own.get_mut(&pid) {
-                own.follow(pid, call, &self.clock);
+                own.follow(number, call, &self.clock);
             }
             return;
         }

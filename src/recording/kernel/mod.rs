@@ -13,8 +13,8 @@ mod socket;
 mod timer;
 mod told;
 
-pub(super) use own::sets;
 pub use own::{Own, OwnTimer};
+pub(super) use own::{made_with, sets};
 pub use queue::Queue;
 pub use since::{Noted, Since};
 pub use socket::Socket;
@@ -111,6 +111,8 @@ pub struct Kernel {
     things: HashMap<u64, Thing>,
     pipes: HashMap<Vec<u8>, Queue>,
     own: BTreeMap<i32, Own>,
+    /// The numbers that processes know themselves by, where these are others.
+    numbers: BTreeMap<i32, i32>,
     clock: Clock,
     told: Told,
     /// How many bytes are kept.
@@ -150,7 +152,15 @@ impl Kernel {
                 let maker = family.pid(born.maker);
                 family.follow(frame);
                 if born.pid == born.tid {
-                    let own = maker.and_then(|pid| self.own.get(&pid)).map(Own::child);
+                    match born.numbers.last() {
+                        Some(&number) => _ = self.numbers.insert(born.pid, number),
+                        None => _ = self.numbers.remove(&born.pid),
+                    }
+                    let mut own = maker.and_then(|pid| self.own.get(&pid)).map(Own::child);
+                    let namespaces = own::made_with(born.flags);
+                    if namespaces != 0 {
+                        own.get_or_insert_default().namespaces |= namespaces;
+                    }
                     match own {
                         Some(own) => _ = self.own.insert(born.pid, own),
                         None => _ = self.own.remove(&born.pid),
@@ -236,6 +246,8 @@ impl Kernel {
                 part.pipes.insert(name.to_vec(), queue.clone());
             }
         }
+        part.numbers
+            .extend(self.numbers.get(&pid).map(|&number| (pid, number)));
         part.own
             .extend(self.own.get(&pid).map(|own| (pid, own.clone())));
         part

@@ -35,6 +35,25 @@ pub struct Own {
     pub took_on: bool,
     /// Whether it asked not to be dumpable, and so not to be read by others.
     pub hidden: bool,
+    /// The namespaces that are not those which the recording began in: `CLONE_NEW*`, or 1 for one of an unknown kind.
+    pub namespaces: u64,
+}
+
+/// All kinds of namespaces: `CLONE_NEW*`.
+const NAMESPACES: u64 = CLONE_NEWTIME
+    | (libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET) as u64;
+
+const CLONE_NEWTIME: u64 = 0x80;
+
+/// The new namespaces that clone(2) is asked for, whose lowest byte is a signal.
+pub(in crate::recording) fn made_with(flags: u64) -> u64 {
+    flags & NAMESPACES & !0xff
 }
 
 /// Whether a call sets something of this.
@@ -47,6 +66,7 @@ pub(in crate::recording) fn sets(call: &CallEvent) -> bool {
         | libc::SYS_setsid
         | libc::SYS_setpgid
         | libc::SYS_chroot
+        | libc::SYS_setns
         | libc::SYS_setuid
         | libc::SYS_setgid
         | libc::SYS_setreuid
@@ -54,6 +74,7 @@ pub(in crate::recording) fn sets(call: &CallEvent) -> bool {
         | libc::SYS_setresuid
         | libc::SYS_setresgid
         | libc::SYS_setgroups => true,
+        libc::SYS_unshare => call.args[0] & NAMESPACES != 0,
         libc::SYS_prlimit64 => call.args[2] != 0,
         libc::SYS_prctl => matches!(
             call.args[0] as i32,
@@ -74,11 +95,12 @@ impl Own {
             rooted: self.rooted,
             took_on: self.took_on,
             hidden: self.hidden,
+            namespaces: self.namespaces,
             ..Own::default()
         }
     }
 
-    /// Follows a call of the process's.
+    /// Follows a call of the process's, which knows itself by the number `pid`.
     pub(super) fn follow(&mut self, pid: i32, call: &CallEvent, now: &Clock) {
         let [a, b, c, ..] = call.args;
         let ret = call.ret.unwrap_or(-1);
@@ -136,6 +158,8 @@ impl Own {
                 self.hidden = b == 0;
             }
             libc::SYS_chroot => self.rooted = true,
+            libc::SYS_unshare => self.namespaces |= a & NAMESPACES,
+            libc::SYS_setns => self.namespaces |= (b & NAMESPACES).max(1),
             libc::SYS_setuid
             | libc::SYS_setgid
             | libc::SYS_setreuid

@@ -111,7 +111,7 @@ fn multiplexers_are_resolved() {
     );
     assert_eq!(call("rseq").replay, Replay::Refuse(libc::ENOSYS));
     assert_eq!(call("mmap").replay, Replay::Run);
-    assert_eq!(call("setns").replay, Replay::Unsupported);
+    assert_eq!(call("iopl").replay, Replay::Unsupported);
 }
 
 #[test]
