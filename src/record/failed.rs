@@ -44,7 +44,7 @@ pub(super) fn pages(addr: u64, len: u64) -> Range<u64> {
         .checked_next_multiple_of(PAGE)
         .and_then(|len| addr.checked_add(len));
     match end {
-        Some(end) if addr % PAGE == 0 => addr..end,
+        Some(end) if addr.is_multiple_of(PAGE) => addr..end,
         _ => addr..addr,
     }
 }
@@ -104,7 +104,7 @@ fn holes(tid: i32, ranges: &[Range<u64>]) -> Result<Vec<Piece>> {
     for range in ranges {
         let mut from = range.start;
         let mapped = maps.iter().filter_map(|map| map.overlap(range));
-        for part in mapped.chain([range.end..range.end]) {
+        for part in mapped.chain(std::iter::once(range.end..range.end)) {
             if from < part.start {
                 found.push(piece(&(from..part.start), 0, Shows::Nothing));
             }
