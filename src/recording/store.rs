@@ -78,14 +78,14 @@ impl Store {
         };
         let file = File::open(path)?;
         let key = key(&file)?;
+        // New content is rare enough to look after the old at the same time.
+        self.collect()?;
         if !dir.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         if !reaches(dir, path) {
             return Err(Error::from(ErrorKind::CrossesDevices));
         }
-        // New content is rare enough to look after the old at the same time.
-        self.collect()?;
         for n in 0..MOST_ALIKE {
             match fs::hard_link(path, dir.join(format!("{key}-{n}"))) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -95,7 +95,7 @@ impl Store {
         Err(Error::from(ErrorKind::AlreadyExists))
     }
 
-    /// Removes what no recording has. Returns how many bytes on disk that freed.
+    /// Removes what no recording has, and the store itself if it is empty then. Returns how many bytes on disk that freed.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -105,6 +105,12 @@ impl Store {
             if meta.nlink() == 1 && fs::remove_file(path).is_ok() {
                 freed += meta.blocks() * 512;
             }
+        }
+        if let Some(dir) = &self.dir
+            && let Err(error) = fs::remove_dir(dir)
+        {
+            // Mostly, because it is not empty.
+            tracing::trace!("{} stays: {error}", dir.display());
         }
         Ok(freed)
     }
