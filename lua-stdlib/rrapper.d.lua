@@ -33,6 +33,7 @@ signal = {}
 ---@field env? table<string, string>      environment variables to add or replace
 ---@field stdin? string|file*             what it reads: a text, or the rest of a file
 ---@field out? string                     directory for the recording
+---@field wait_all? boolean                until the last process ends, not only until the program does: what the program leaves behind is ended otherwise
 
 ---@class EventFilter
 ---@field pid? integer

@@ -371,6 +371,7 @@ fn write(dir: &Path, image: Image) {
             cpu: u32::MAX,
             time: u64::MAX,
             cpuid: Default::default(),
+            stdin: None,
             clocks: Default::default(),
         }))
         .unwrap();

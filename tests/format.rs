@@ -26,6 +26,7 @@ fn start() -> Frame {
         cpu: 0,
         time: 1_700_000_000,
         cpuid: Default::default(),
+        stdin: None,
         clocks: Default::default(),
     })
 }

@@ -140,6 +140,7 @@ impl Made {
             cpu: 0,
             time: 0,
             cpuid: Default::default(),
+            stdin: None,
             clocks: Default::default(),
         };
         let mut code = self.code.clone();

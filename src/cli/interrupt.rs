@@ -42,7 +42,7 @@ impl Interrupts {
         let started = Signals::new(heard).and_then(|mut signals| {
             let thread = std::thread::Builder::new().name("signals".into());
             thread.spawn(move || {
-                for signal in signals.forever() {
+                if let Some(signal) = signals.forever().next() {
                     end(signal, None);
                 }
             })

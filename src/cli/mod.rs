@@ -6,6 +6,7 @@ mod interrupt;
 mod list;
 mod output;
 mod pack;
+mod prune;
 mod record;
 mod replay;
 mod rm;
@@ -64,6 +65,8 @@ enum Command {
     List(list::Args),
     /// Remove recordings, and nothing else
     Rm(rm::Args),
+    /// Remove old recordings, and what none of those that are left has
+    Prune(prune::Args),
     /// Pack a recording into one file, which can be moved to another machine and used as it is
     Pack(pack::Args),
     /// Read traces that strace wrote: check them, print them, count
@@ -96,6 +99,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Command::Doctor(args) => doctor::run(&args),
         Command::List(args) => list::run(&args),
         Command::Rm(args) => rm::run(&args),
+        Command::Prune(args) => prune::run(&args, &common),
         Command::Pack(args) => pack::run(&args, &common),
         Command::Trace(args) => trace::run(&args, &common),
         Command::Script(args) => script::run(args, &common),

@@ -1,6 +1,7 @@
 //! What is printed, and how rrapper ends as another program did.
 
 use crate::trace::Exit;
+use crate::tracee::beside;
 use anyhow::Context;
 use std::io::{self, ErrorKind, Write};
 
@@ -37,18 +38,11 @@ pub(super) fn end_as(exit: Exit) -> i32 {
 /// Dies of a signal, without a core file. Returns the status that a shell would show, where that does not work.
 pub(super) fn die(signal: i32) -> i32 {
     use nix::sys::resource::{Resource, setrlimit};
-    use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
     if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
         tracing::debug!("cannot turn core files off: {error}");
     }
+    beside::die_of(signal);
     let status = 128 + signal;
-    if let Ok(known) = Signal::try_from(signal) {
-        let unblocked = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from(known)), None);
-        let died = match known {
-            Signal::SIGKILL => raise(known).map_err(io::Error::from),
-            _ => signal_hook::low_level::emulate_default_handler(signal),
-        };
-        tracing::debug!("still alive after signal {signal}: {unblocked:?}, {died:?}");
-    }
+    tracing::debug!("still alive after signal {signal}");
     status
 }

@@ -98,6 +98,7 @@ fn start(options: Options, front: Front) -> Result<Attendant> {
         let Some((say, take)) = given.take() else {
             return 1;
         };
+        caught.leave_faults();
         let options = Options {
             command,
             dir,

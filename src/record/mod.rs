@@ -35,16 +35,18 @@ pub use error::{Error, Result};
 pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
+use crate::image::{FileId, FileStore};
 use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{Alive, Command, Kin, Running, Stopped, cpuid, pin, proc, same, spawn};
+use crate::tracee::{Alive, Command, Kin, Running, Stdin, Stopped, cpuid, pin, proc, same, spawn};
 use link::Link;
 use mapped::{FileKey, MappedFile};
 use nix::time::{ClockId, clock_gettime};
 use share::{Object, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use task::Task;
@@ -110,7 +112,7 @@ pub fn record(options: Options) -> Result<Recorded> {
 fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded> {
     let _quiet = Quiet::new();
     let Options {
-        command,
+        mut command,
         dir,
         on_full,
         on_start,
@@ -120,6 +122,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     let exe = command.exe.clone();
     let argv = command.argv.clone();
     let mut writer = Writer::create_with(&dir, on_full)?;
+    let stdin = keep_input(&mut writer, &mut command)?;
     let mut task = match spawn::start_as(command, kin) {
         Ok(task) => task,
         Err(error) => {
@@ -134,7 +137,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     if let Some(on_start) = on_start {
         on_start(pid);
     }
-    let start = describe_start(&task, argv)?;
+    let start = describe_start(&task, argv, stdin)?;
     let mut family = Family::at_start(&start);
     if proc::has_no_new_privs(std::process::id() as i32)? {
         family.has_no_new_privs(pid);
@@ -180,7 +183,23 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     recorder.close(outcome)
 }
 
-fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>) -> Result<Start> {
+/// Keeps the input that a program is given: a copy reads what is left of it.
+fn keep_input(writer: &mut Writer, command: &mut Command) -> Result<Option<FileId>> {
+    let Stdin::Bytes(bytes) = &command.stdin else {
+        return Ok(None);
+    };
+    let file = File::from(spawn::memfd("stdin", bytes)?);
+    let kept = writer.files().keep(&file, b"standard input");
+    let kept = kept.map_err(|source| Error::Keep {
+        path: String::from("its standard input"),
+        event: 1,
+        source,
+    })?;
+    command.stdin = Stdin::File(file);
+    Ok(Some(kept))
+}
+
+fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>, stdin: Option<FileId>) -> Result<Start> {
     let tid = task.tid();
     let mut descriptors: Vec<StartFd> = Vec::new();
     let kept = proc::descriptors(tid)?.into_iter();
@@ -208,6 +227,7 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>) -> Result<Start> {
         time: now.map_or(0, |d| d.as_secs()),
         clocks: clocks(),
         cpuid: cpuid::Table::here(),
+        stdin,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Recordings in a directory: listing and removing them.
 
+use super::store::Store;
 use super::{Error, MAGIC, PACK_MAGIC, Recording, Result, io, place};
 use crate::trace::Exit;
 use nix::dir::Dir;
@@ -105,14 +106,19 @@ fn is_growing(events: &Path) -> bool {
     )
 }
 
-/// The bytes on disk; content that several names stand for counts once.
-fn size(path: &Path) -> u64 {
+/// The files of a recording.
+pub(super) fn held(path: &Path) -> Vec<fs::Metadata> {
     let inside = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     let own = path.symlink_metadata().into_iter();
     let below = inside(path).chain(inside(&path.join("files")));
     let all = own.chain(below.filter_map(|entry| entry.metadata().ok()));
-    let mut files: Vec<(u64, u64, u64)> = all
-        .filter(fs::Metadata::is_file)
+    all.filter(fs::Metadata::is_file).collect()
+}
+
+/// The bytes on disk; content that several names stand for counts once.
+fn size(path: &Path) -> u64 {
+    let mut files: Vec<(u64, u64, u64)> = held(path)
+        .iter()
         .map(|meta| (meta.dev(), meta.ino(), meta.blocks() * 512))
         .collect();
     files.sort_unstable();
@@ -120,11 +126,23 @@ fn size(path: &Path) -> u64 {
     files.iter().map(|(.., size)| size).sum()
 }
 
-/// Removes a recording and nothing else.
+/// Removes a recording and nothing else but what only it had in the store.
 ///
 /// # Errors
 /// If what is there is no recording, has other things in it, is being made, or cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
+    remove_alone(path)?;
+    if let Err(error) = Store::of_user().collect() {
+        tracing::warn!("cannot look after what recordings share: {error}");
+    }
+    Ok(())
+}
+
+/// Removes a recording and nothing else.
+///
+/// # Errors
+/// As for [`remove`].
+pub(super) fn remove_alone(path: &Path) -> Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| not(path, "it has no name"))?;

@@ -27,6 +27,8 @@ pub struct Start {
     pub clocks: StartClocks,
     /// What `cpuid` answers, if it is trapped.
     pub cpuid: cpuid::Table,
+    /// The kept file that has all of its standard input, where that was given to it and is no file of the user's.
+    pub stdin: Option<crate::image::FileId>,
 }
 
 /// What the clocks showed when a program was started, in nanoseconds.

@@ -2,11 +2,12 @@
 
 use super::copy::{copy, same};
 use super::full::Fate;
+use super::store::Store;
 use super::{Error, Result, io};
 use crate::image::{FileId, FileStore};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -42,6 +43,7 @@ pub struct Files {
     next: FileId,
     /// The copies of each size.
     by_size: HashMap<u64, Vec<FileId>>,
+    store: Store,
     fate: Fate,
 }
 
@@ -54,6 +56,7 @@ impl Files {
             kept: HashMap::new(),
             next: 0,
             by_size: HashMap::new(),
+            store: Store::of_user(),
             fate,
         })
     }
@@ -106,6 +109,12 @@ fn keep_copy(source: &File, path: &Path) -> std::io::Result<()> {
     })
 }
 
+/// Has other recordings share a kept copy, which nobody writes to from now on.
+fn share(path: &Path, store: &Store) -> std::io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o400))?;
+    store.add(path)
+}
+
 impl FileStore for Files {
     fn keep(&mut self, file: &File, name: &[u8]) -> std::io::Result<FileId> {
         let meta = file.metadata()?;
@@ -136,6 +145,10 @@ impl FileStore for Files {
         let path = self.copy_path(id);
         let twin = (!sparse).then(|| self.twin(file, meta.size())).flatten();
         let linked = twin.is_some_and(|twin| fs::hard_link(self.copy_path(twin), &path).is_ok());
+        let linked = linked || !sparse && self.store.link(file, &path).is_some();
+        if twin.is_none() && linked {
+            self.by_size.entry(meta.size()).or_default().push(id);
+        }
         if !linked {
             if let Err(error) = keep_copy(file, &path) {
                 let bearable =
@@ -147,6 +160,9 @@ impl FileStore for Files {
                 };
             }
             self.by_size.entry(meta.size()).or_default().push(id);
+            if !sparse && let Err(error) = share(&path, &self.store) {
+                tracing::debug!("{} is this recording's alone: {error}", path.display());
+            }
         }
         tracing::debug!(id, linked, name = %String::from_utf8_lossy(name), "kept a mapped file");
         self.next += 1;

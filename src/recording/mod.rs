@@ -13,7 +13,7 @@
 //!   and its offset, each u64. It is written behind the block, and is looked at before, so that neither opening a
 //!   recording nor going to an event reads what lies before; where it is missing or wrong, the heads of all blocks
 //!   are read instead.
-//! - `files/N`: copies of the files that the program mapped.
+//! - `files/N`: copies of the files that the program mapped, which other recordings may have, too: see [`store`].
 //!
 //! It can be packed into one file: see [`pack`](fn@pack).
 //!
@@ -39,10 +39,12 @@ mod memory;
 mod pack;
 mod place;
 mod program;
+mod prune;
 mod reader;
 mod segment;
 mod stack;
 mod stdin;
+mod store;
 mod whereabouts;
 mod writer;
 
@@ -66,6 +68,7 @@ pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
 pub use program::Program;
+pub use prune::{Prune, Pruned, prune};
 pub use reader::Recording;
 pub use stack::stack_limit;
 pub use whereabouts::{Places, files_of, leads_to};

@@ -241,11 +241,17 @@ impl<'a> Work<'a> {
         if let Some(file) = made.remove(&group.id).filter(|_| group.stream.is_none()) {
             return Ok(Back::Gift(file));
         }
+        if group.stream.is_none() && self.is_given(group) {
+            return self.given(group);
+        }
         if group.file.path.starts_with(b"/memfd:") && group.stream.is_none() {
             let file = self.memory(group)?;
             return Ok(file.map_or(Back::There, Back::Gift));
         }
         match group.stream {
+            Some(Stream::Stdin) if self.state.recording.start().stdin.is_some() => {
+                self.given(group)
+            }
             Some(Stream::Stdin) if !files::has_path(group.file) => self.stdin(group),
             Some(stream @ (Stream::Stdout | Stream::Stderr))
                 if !files::is_stateless(group.file) =>
@@ -272,6 +278,37 @@ impl<'a> Work<'a> {
         let read = usize::try_from(self.state.since.input()).unwrap_or(usize::MAX);
         rest.drain(..read.min(rest.len()));
         Ok(rest)
+    }
+
+    /// Whether it is the input that the program was given, opened by its name.
+    fn is_given(&self, group: &Group<'_>) -> bool {
+        let start = self.state.recording.start();
+        let mut there = start.descriptors.iter();
+        let stdin = there.find(|d| d.fd == 0).filter(|_| start.stdin.is_some());
+        stdin.is_some_and(|stdin| stdin.path == group.file.path)
+    }
+
+    /// The input that it was given, where it stands in it.
+    fn given(&mut self, group: &Group<'_>) -> Result<Back> {
+        let tid = self.remote.memory().tid();
+        match self.given_again(group) {
+            Ok(Some(file)) => Ok(Back::Gift(file)),
+            Ok(None) => self.stdin(group),
+            Err(e) => Err(tracee::Error::os("make its input again", tid, e).into()),
+        }
+    }
+
+    fn given_again(&self, group: &Group<'_>) -> std::io::Result<Option<File>> {
+        let recording = &self.state.recording;
+        let Some(id) = recording.start().stdin else {
+            return Ok(None);
+        };
+        let path = recording.file_path(id).map_err(std::io::Error::other)?;
+        let mut copy =
+            File::from(tracee::spawn::memfd("stdin", &[]).map_err(std::io::Error::other)?);
+        std::io::copy(&mut File::open(path)?, &mut copy)?;
+        copy.seek(SeekFrom::Start(group.file.offset.min(i64::MAX as u64)))?;
+        Ok(Some(copy))
     }
 
     /// The rest of the input that was recorded.

@@ -65,6 +65,19 @@ pub fn end_with(parent: Option<i32>) {
     super::caught::end_with(parent.unwrap_or(0));
 }
 
+/// Has this process end by a signal, as if nothing had been done about it. Returns where that is not what it does.
+pub fn die_of(signal: i32) {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: signal(2), sigprocmask(2) and raise(3) with numbers, and a set that is emptied first.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
+        libc::raise(signal);
+    }
+}
+
 /// The parent of this process.
 pub fn parent() -> i32 {
     std::os::unix::process::parent_id() as i32

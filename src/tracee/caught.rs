@@ -111,7 +111,11 @@ impl Caught {
             outer_before: BEFORE.swap(before, Ordering::SeqCst),
             signals: Vec::new(),
         };
-        let last = libc::SIGRTMAX() - 1;
+        // The last one is the ticker's of who traces.
+        let last = match faults {
+            Faults::Caught => libc::SIGRTMAX(),
+            Faults::Left => libc::SIGRTMAX() - 1,
+        };
         for signal in (1..32).chain(libc::SIGRTMIN()..=last) {
             let is_fault = FAULTS.contains(&signal);
             if LEFT.contains(&signal) || is_fault && faults == Faults::Left {
@@ -145,6 +149,23 @@ impl Caught {
         self.signals.push(signal);
     }
 
+    /// In a fork of the process: faults are met as they were before, since the fork does its own work.
+    pub fn leave_faults(&self) {
+        for signal in FAULTS {
+            self.restore(signal);
+        }
+    }
+
+    fn restore(&self, signal: i32) {
+        if self.signals.contains(&signal) {
+            // SAFETY: sigaction(2) with what it gave us; `before` is alive.
+            unsafe {
+                let old = &raw const (*self.before)[signal as usize];
+                libc::sigaction(signal, old, std::ptr::null_mut());
+            }
+        }
+    }
+
     /// The next one that has come, if any has.
     pub fn take(&self) -> Option<Came> {
         let mut words = [0; 12];
@@ -174,14 +195,7 @@ impl AsFd for Caught {
 impl Drop for Caught {
     fn drop(&mut self) {
         for &signal in &self.signals {
-            // SAFETY: sigaction(2) with what it gave us; `before` is alive.
-            unsafe {
-                libc::sigaction(
-                    signal,
-                    &raw const (*self.before)[signal as usize],
-                    std::ptr::null_mut(),
-                )
-            };
+            self.restore(signal);
         }
         WRITER.store(self.outer, Ordering::SeqCst);
         BEFORE.store(self.outer_before, Ordering::SeqCst);

@@ -358,6 +358,7 @@ fn opening(folder: &Path) -> Result<()> {
         cpu: 0,
         time: 0,
         cpuid: Default::default(),
+        stdin: None,
         clocks: Default::default(),
     }))?;
     for number in 1..=EVENTS {

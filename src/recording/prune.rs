@@ -1,0 +1,125 @@
+//! Removing old recordings, and what no recording has any more.
+
+use super::collection::{self, Listed};
+use super::store::Store;
+use super::{Result, io};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Which recordings are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prune {
+    /// Those that were begun longer ago.
+    Older(Duration),
+    /// All but so many, which were begun last.
+    Keep(usize),
+    /// None: only what no recording has.
+    Nothing,
+}
+
+/// What was removed.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// The names of recordings, oldest first.
+    pub removed: Vec<OsString>,
+    /// Those that could not be removed, and why not.
+    pub failed: Vec<(OsString, super::Error)>,
+    /// Bytes on disk that this freed.
+    pub freed: u64,
+}
+
+/// Removes recordings in a directory, and from the store beside them what no recording has any more; what is no
+/// recording, or is being made, stays. With `dry`, says what that would do.
+///
+/// # Errors
+/// If the directory or the store cannot be read. What cannot be removed is in the result.
+pub fn prune(place: &Path, which: Prune, dry: bool) -> Result<Pruned> {
+    let mut done = Pruned::default();
+    let store = Store::beside(place);
+    let mut disk = Disk::default();
+    for listed in chosen(place, which)? {
+        let path = place.join(&listed.name);
+        let held = collection::held(&path);
+        let removed = match dry {
+            true => Ok(()),
+            false => collection::remove_alone(&path),
+        };
+        match removed {
+            Ok(()) => {
+                disk.lose(&held);
+                done.removed.push(listed.name);
+            }
+            Err(error) => done.failed.push((listed.name, error)),
+        }
+    }
+    let look = |error| io("look into", place.join(super::store::NAME))(error);
+    if dry {
+        let left = store.entries().map_err(look)?;
+        done.freed = disk.freed(&left.into_iter().map(|(_, meta)| meta).collect::<Vec<_>>());
+    } else {
+        done.freed = disk.freed(&[]) + store.collect().map_err(look)?;
+    }
+    Ok(done)
+}
+
+/// The recordings that are to be removed.
+fn chosen(place: &Path, which: Prune) -> Result<Vec<Listed>> {
+    if which == Prune::Nothing || !place.exists() {
+        return Ok(Vec::new());
+    }
+    let mut all = collection::list(place)?;
+    let growing = |listed: &Listed| listed.content.as_ref().is_ok_and(|content| content.growing);
+    all.sort_by_key(|listed| begun(place, listed));
+    Ok(match which {
+        Prune::Older(age) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.unwrap_or_default().as_secs();
+            let is_old = |listed: &Listed| begun(place, listed) + age.as_secs() <= now;
+            all.retain(|listed| is_old(listed) && !growing(listed));
+            all
+        }
+        Prune::Keep(count) => {
+            all.truncate(all.len().saturating_sub(count));
+            all.retain(|listed| !growing(listed));
+            all
+        }
+        Prune::Nothing => Vec::new(),
+    })
+}
+
+/// When a recording was begun, in seconds since 1970. Where it does not say so itself, its files do.
+fn begun(place: &Path, listed: &Listed) -> u64 {
+    match &listed.content {
+        Ok(content) => content.time,
+        Err(_) => fs::metadata(place.join(&listed.name))
+            .map_or(0, |meta| u64::try_from(meta.mtime()).unwrap_or(0)),
+    }
+}
+
+/// Files that lose names.
+#[derive(Default)]
+struct Disk {
+    /// By device and inode: how many names it had, how many of those are gone, its bytes on disk.
+    files: HashMap<(u64, u64), (u64, u64, u64)>,
+}
+
+impl Disk {
+    fn lose(&mut self, files: &[fs::Metadata]) {
+        for meta in files {
+            let known = self.files.entry((meta.dev(), meta.ino()));
+            let file = known.or_insert((meta.nlink(), 0, meta.blocks() * 512));
+            file.1 += 1;
+        }
+    }
+
+    /// The bytes of those that have no names left, or only one in the store, whose files these are.
+    fn freed(mut self, store: &[fs::Metadata]) -> u64 {
+        self.lose(store);
+        let gone = self.files.values().filter(|(names, lost, _)| lost >= names);
+        gone.map(|(.., bytes)| bytes).sum()
+    }
+}
