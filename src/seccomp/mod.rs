@@ -108,7 +108,7 @@ impl State {
             Mode::Filtered(filter) => Some(Arc::clone(filter)),
         };
         let others = before.as_ref().map_or(0, |before| before.size + EACH);
-        let size = program.len() + others;
+        let size = program.size() + others;
         if size > MOST_INSTRUCTIONS {
             return Err(libc::ENOMEM);
         }

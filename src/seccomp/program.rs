@@ -172,10 +172,8 @@ impl Program {
             stored &= arriving[at];
             match i.code {
                 ST | STX => stored |= 1 << i.k,
-                c if c == LD | MEMORY || c == LDX | MEMORY => {
-                    if stored & 1 << i.k == 0 {
-                        return false;
-                    }
+                c if (c == LD | MEMORY || c == LDX | MEMORY) && stored & 1 << i.k == 0 => {
+                    return false;
                 }
                 c if c & CLASS == JMP => {
                     let over = match c & OPERATION {
@@ -194,7 +192,7 @@ impl Program {
     }
 
     /// How many instructions it has.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.0.len()
     }
 

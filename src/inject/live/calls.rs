@@ -72,7 +72,7 @@ impl Engine<'_> {
             return self.conclude(me, task, seen, ret);
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {
-            Filtered::Passes(task, seen) => (task, seen),
+            Filtered::Passes(task, seen) => (task, *seen),
             Filtered::Done(then) => return Ok(then),
         };
         if let Some(ret) = self.answer_about_filters(me, &mut task, &seen)? {

@@ -9,7 +9,7 @@ use crate::tracee::{Meets, SigInfo, Stopped};
 /// What a program's filters made of its call.
 pub(super) enum Filtered {
     /// Nothing: it is made.
-    Passes(Stopped, HookCall),
+    Passes(Stopped, Box<HookCall>),
     /// It is not made.
     Done(Then),
 }
@@ -25,7 +25,7 @@ impl Engine<'_> {
         let mut call = task.regs()?.call();
         call.args = seen.args;
         let then = match me.filters.verdict(&call) {
-            Verdict::Make => return Ok(Filtered::Passes(task, seen)),
+            Verdict::Make => return Ok(Filtered::Passes(task, Box::new(seen))),
             Verdict::Answer(ret) => self.conclude(me, task, seen, ret)?,
             Verdict::Trap(errno) => {
                 let nr = i64::from(call.nr);
