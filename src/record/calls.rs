@@ -9,7 +9,7 @@ use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::Pages;
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Running, Stopped, TaskMemory, cpuid, memory, proc};
+use crate::tracee::{Running, Stopped, TaskMemory, cpuid, memory};
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
@@ -59,9 +59,12 @@ impl Recorder {
             effect: Effect::None,
         };
         let answer = match call.replay {
-            Replay::Refuse(errno) => Some(-i64::from(errno)),
+            Replay::Refuse(errno) => {
+                self.warn_of_refusal(call, errno, &args, memory);
+                Some(-i64::from(errno))
+            }
             Replay::Emulate | Replay::Unsupported => self.answer_for(me, call, &event)?,
-            Replay::Run => None,
+            Replay::Run => self.refuse_mapping(me, &event),
         };
         if let Some(ret) = answer {
             return self.answer(me, task, event, ret);
@@ -309,30 +312,6 @@ impl Recorder {
             return Ok(Effect::Moved(data));
         }
         looked::effect(&self.family, task, call, event)
-    }
-
-    /// Says, once, that a program's own filter is not in force.
-    fn warn_of_filter(&mut self) {
-        if !std::mem::replace(&mut self.has_filter, true) {
-            tracing::warn!(
-                "the program's seccomp filters are not put into force: it is told that they are"
-            );
-        }
-    }
-
-    /// Says that a program does without the rights of its file's owner.
-    fn warn_of_privilege(&self, task: &Stopped) {
-        use std::os::unix::fs::MetadataExt;
-        let Ok(meta) = std::fs::metadata(format!("/proc/{}/exe", task.tid())) else {
-            return;
-        };
-        if meta.mode() & (libc::S_ISUID | libc::S_ISGID) != 0 {
-            let exe = proc::exe(task.tid()).unwrap_or_default();
-            tracing::warn!(
-                "{} runs without the rights of its owner or group: a traced program does not get them",
-                String::from_utf8_lossy(&exe)
-            );
-        }
     }
 
     pub(super) fn write(&mut self, frame: Frame) -> Result<()> {

@@ -21,6 +21,7 @@ mod signals;
 mod task;
 mod unsure;
 mod untold;
+mod warnings;
 
 pub use crate::recording::OnFull;
 pub use error::{Error, Result};
@@ -39,6 +40,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 use task::Task;
+use warnings::Told;
 
 /// What to record, and where to.
 pub struct Options {
@@ -115,7 +117,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         spaces: HashMap::new(),
         last_space: 0,
         executed: false,
-        has_filter: false,
+        told: Told::default(),
         exit: None,
     };
     let outcome = recorder.run(Task::new(pid, pid, 0), task);
@@ -195,8 +197,8 @@ struct Recorder {
     last_space: u32,
     /// Whether the program has been executed at all.
     executed: bool,
-    /// Whether the program wished for a seccomp filter.
-    has_filter: bool,
+    /// What the program has been told otherwise than the kernel would, and somebody of that.
+    told: Told,
     /// How the program itself ended.
     exit: Option<Exit>,
 }

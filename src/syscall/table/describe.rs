@@ -168,6 +168,7 @@ impl Syscall {
                 format: Format::Dec,
             }),
             classes: Vec::new(),
+            asked_early: false,
             moved: None,
             passing: Passing::default(),
             variants: None,
@@ -197,6 +198,7 @@ impl Syscall {
                 Some((word, value)) => self.passing = Passing::parse(word, value)?,
                 None => match word {
                     "run" => self.replay = Replay::Run,
+                    "asked-early" => self.asked_early = true,
                     "unsupported" => self.replay = Replay::Unsupported,
                     "undescribed" => {
                         self.described = false;
