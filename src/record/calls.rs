@@ -64,11 +64,16 @@ impl Recorder {
                 Some(-i64::from(errno))
             }
             Replay::Emulate | Replay::Unsupported => self.answer_for(me, call, &event)?,
+            Replay::Run if self.maps_ring(me, &event) => {
+                Recorder::own_memory(&mut args);
+                None
+            }
             Replay::Run => self.refuse_mapping(me, &event),
         };
         if let Some(ret) = answer {
             return self.answer(me, task, event, ret);
         }
+        self.return_packets(me);
         let vfork = self.check_clone(&event)?;
         let mut waits = false;
         let moved = match self.before_moving(me, call, &event)? {
@@ -234,6 +239,8 @@ impl Recorder {
                 source,
             });
         }
+        self.note_ring(me, &event);
+        self.pass_packets(me, &mut event);
         let poke = self.untold(me, &mut task, call, &mut event)?;
         let pokes = self.written_through(me, &task, call, &mut event)?;
         let resized = self.resized(me.tid, &event);
@@ -299,6 +306,7 @@ impl Recorder {
         }
         let tid = task.tid();
         match i64::from(event.nr) {
+            libc::SYS_mmap if self.mapped_ring(me, event)? => return Ok(Effect::None),
             libc::SYS_mmap => return self.mapped(me, event),
             libc::SYS_shmat => return self.attached(me, task, event),
             _ => {}

@@ -15,6 +15,7 @@ mod moved;
 mod observe;
 mod preempt;
 mod program;
+mod rings;
 mod schedule;
 mod share;
 mod signals;
@@ -35,6 +36,7 @@ use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
 use crate::tracee::{Alive, Command, Running, Stopped, cpuid, pin, proc, same, spawn};
 use nix::time::{ClockId, clock_gettime};
+use rings::Rings;
 use share::{Object, ObjectKey};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -118,6 +120,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         last_space: 0,
         executed: false,
         told: Told::default(),
+        rings: Rings::default(),
         exit: None,
     };
     let outcome = recorder.run(Task::new(pid, pid, 0), task);
@@ -199,6 +202,7 @@ struct Recorder {
     executed: bool,
     /// What the program has been told otherwise than the kernel would, and somebody of that.
     told: Told,
+    rings: Rings,
     /// How the program itself ended.
     exit: Option<Exit>,
 }

@@ -33,6 +33,7 @@ mod task;
 pub mod ticker;
 pub mod tsc;
 pub mod watchdog;
+pub mod window;
 
 pub(crate) use alive::Alive;
 pub use error::{Error, Result};
