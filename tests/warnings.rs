@@ -34,7 +34,10 @@ fn calls_that_are_answered_otherwise() {
         assert_eq!(text.matches(line).count(), 1, "{line}: {text}");
     }
     // All programs ask for these.
-    assert!(!text.contains("rseq") && !text.contains("io_uring"), "{text}");
+    assert!(
+        !text.contains("rseq") && !text.contains("io_uring"),
+        "{text}"
+    );
 }
 
 #[test]

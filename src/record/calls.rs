@@ -1,8 +1,8 @@
 //! Calls: what goes in is taken at the entry, what comes out at the exit.
 
+use super::moved::{self, Before};
 use super::task::Task;
 use super::unsure::Unsure;
-use super::moved::{self, Before};
 use super::{Error, Recorder, Result, looked};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};

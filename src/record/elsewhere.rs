@@ -64,7 +64,12 @@ pub fn first_of(memory: &dyn Memory, iov: u64, count: u64, bytes: i64) -> Vec<Ra
         if left == 0 || memory.read(iov.wrapping_add(nth * 16), &mut words) != words.len() {
             break;
         }
-        let word = |at: usize| words[at..at + 8].iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));
+        let word = |at: usize| {
+            words[at..at + 8]
+                .iter()
+                .rev()
+                .fold(0, |w, &b| w << 8 | u64::from(b))
+        };
         let len = usize::try_from(word(8)).unwrap_or(usize::MAX).min(left);
         left -= len;
         ranges.push((word(0), len));

@@ -54,8 +54,8 @@ impl Source {
             Source::Other => return Ok((len == 0).then(Vec::new)),
         };
         let what = || format!("read what it copied from descriptor {fd}");
-        let file = File::open(format!("/proc/{tid}/fd/{fd}"))
-            .map_err(|e| Error::os(what(), tid, e))?;
+        let file =
+            File::open(format!("/proc/{tid}/fd/{fd}")).map_err(|e| Error::os(what(), tid, e))?;
         let mut data = vec![0; len];
         file.read_exact_at(&mut data, offset)
             .map_err(|e| Error::os(what(), tid, e))?;
@@ -89,7 +89,9 @@ impl Recorder {
             return Ok(None);
         }
         let fd = event.args[from] as i32;
-        let most = call.size_arg().map_or(MOST, |size| event.args[size].min(MOST));
+        let most = call
+            .size_arg()
+            .map_or(MOST, |size| event.args[size].min(MOST));
         let kind = std::fs::metadata(format!("/proc/{}/fd/{fd}", me.tid));
         let Ok(kind) = kind.map(|meta| meta.file_type()) else {
             // There is no such descriptor.
@@ -164,7 +166,8 @@ pub fn wait(task: &mut Stopped, fd: i32) -> Result<()> {
 /// What waits in a pipe, by having it in another one, too; `None` where it cannot be had.
 fn look_into_pipe(file: &File, most: usize) -> nix::Result<Option<Vec<u8>>> {
     let pipe = std::io::pipe();
-    let (mut out, into) = pipe.map_err(|e| nix::Error::try_from(e).unwrap_or(nix::Error::EMFILE))?;
+    let (mut out, into) =
+        pipe.map_err(|e| nix::Error::try_from(e).unwrap_or(nix::Error::EMFILE))?;
     let size = fcntl(file, FcntlArg::F_GETPIPE_SZ)?;
     // Where ours cannot be as large, it is less that is seen.
     let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(size));

@@ -155,8 +155,9 @@ impl Recorder {
             return Ok(false);
         };
         let file = spawn::borrow_fd(me.pid, event.args[4] as i32)?;
-        let window = Window::new(&file, shape.size() as usize)
-            .map_err(|e| crate::tracee::Error::os("map the ring of its packet socket", me.tid, e))?;
+        let window = Window::new(&file, shape.size() as usize).map_err(|e| {
+            crate::tracee::Error::os("map the ring of its packet socket", me.tid, e)
+        })?;
         let slots = shape.slots();
         self.rings.mapped.push(Ring {
             space: me.space,

@@ -82,9 +82,8 @@ fn semaphores(task: &mut Stopped, set: u64) -> Result<usize> {
 
 fn counters(event: &CallEvent) -> Option<(u64, usize)> {
     let [_, level, option, at, ..] = event.args;
-    let known = |row: &&(i32, i32, usize, usize, usize)| {
-        (row.0, row.1) == (level as i32, option as i32)
-    };
+    let known =
+        |row: &&(i32, i32, usize, usize, usize)| (row.0, row.1) == (level as i32, option as i32);
     let &(.., count, pointer, each) = COUNTERS.iter().find(known)?;
     let memory = ChunkMemory(&event.ins);
     let mut words = ([0; 4], [0; 8]);
@@ -115,8 +114,18 @@ fn scsi(task: &Stopped, event: &CallEvent) -> Vec<Range> {
     };
     // Where the data is, how many vectors that are, and how long it is; then the sense.
     let (data, vectors, len, sense) = match part(0, 4) {
-        NEWER => (part(80, 8), part(64, 4), part(68, 4), (part(48, 8), part(44, 4) as usize)),
-        _ => (part(16, 8), part(10, 2), part(12, 4), (part(32, 8), part(9, 1) as usize)),
+        NEWER => (
+            part(80, 8),
+            part(64, 4),
+            part(68, 4),
+            (part(48, 8), part(44, 4) as usize),
+        ),
+        _ => (
+            part(16, 8),
+            part(10, 2),
+            part(12, 4),
+            (part(32, 8), part(9, 1) as usize),
+        ),
     };
     let mut ranges = match vectors {
         0 => vec![(data, len as usize)],

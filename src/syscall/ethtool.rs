@@ -6,53 +6,55 @@ use super::frame::read_u32;
 /// Where an offset stands for none.
 const NONE: u64 = 0;
 
-/// Commands whose size is known: the command, the size of its structure, and twice where in that a 32-bit count is of what
-/// follows, and the size of one.
-const COMMANDS: &[(u32, u64, [(u64, u64); 2])] = &[
-    (0x01, 44, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GSET
-    (0x03, 196, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GDRVINFO
-    (0x04, 12, [(8, 1), (NONE, 0)]),       // ETHTOOL_GREGS
-    (0x05, 20, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GWOL
-    (0x07, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GMSGLVL
-    (0x0a, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GLINK
-    (0x0b, 16, [(12, 1), (NONE, 0)]),      // ETHTOOL_GEEPROM
-    (0x0e, 92, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GCOALESCE
-    (0x10, 36, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GRINGPARAM
-    (0x12, 16, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GPAUSEPARAM
-    (0x14, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GRXCSUM
-    (0x16, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GTXCSUM
-    (0x18, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GSG
-    (0x1a, 16, [(12, 8), (NONE, 0)]),      // ETHTOOL_TEST
-    (0x1b, 12, [(8, 32), (NONE, 0)]),      // ETHTOOL_GSTRINGS
-    (0x1d, 8, [(4, 8), (NONE, 0)]),        // ETHTOOL_GSTATS
-    (0x1e, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GTSO
-    (0x20, 8, [(4, 1), (NONE, 0)]),        // ETHTOOL_GPERMADDR
-    (0x21, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GUFO
-    (0x23, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GGSO
-    (0x25, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GFLAGS
-    (0x27, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GPFLAGS
-    (0x29, 192, [(184, 4), (NONE, 0)]),    // ETHTOOL_GRXFH
-    (0x2b, 8, [(NONE, 0), (NONE, 0)]),     // ETHTOOL_GGRO
-    (0x2d, 192, [(184, 4), (NONE, 0)]),    // ETHTOOL_GRXRINGS
-    (0x2e, 192, [(184, 4), (NONE, 0)]),    // ETHTOOL_GRXCLSRLCNT
-    (0x2f, 192, [(184, 4), (NONE, 0)]),    // ETHTOOL_GRXCLSRULE
-    (0x30, 192, [(184, 4), (NONE, 0)]),    // ETHTOOL_GRXCLSRLALL
-    (0x37, 272, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GSSET_INFO: a count for each bit of a mask
-    (0x38, 8, [(4, 4), (NONE, 0)]),        // ETHTOOL_GRXFHINDIR
-    (0x3a, 8, [(4, 16), (NONE, 0)]),       // ETHTOOL_GFEATURES
-    (0x3c, 36, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GCHANNELS
-    (0x3f, 16, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GET_DUMP_FLAG
-    (0x40, 16, [(12, 1), (NONE, 0)]),      // ETHTOOL_GET_DUMP_DATA
-    (0x41, 44, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GET_TS_INFO
-    (0x42, 44, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GMODULEINFO
-    (0x43, 16, [(12, 1), (NONE, 0)]),      // ETHTOOL_GMODULEEEPROM
-    (0x44, 40, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GEEE
-    (0x46, 24, [(8, 4), (12, 1)]),         // ETHTOOL_GRSSH
-    (0x48, 16, [(12, 1), (NONE, 0)]),      // ETHTOOL_GTUNABLE
-    (0x4a, 8, [(4, 8), (NONE, 0)]),        // ETHTOOL_GPHYSTATS
-    (0x4c, 1572, [(NONE, 0), (NONE, 0)]),  // ETHTOOL_GLINKSETTINGS: three masks of up to 127 words
-    (0x4e, 16, [(12, 1), (NONE, 0)]),      // ETHTOOL_PHY_GTUNABLE
-    (0x50, 16, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GFECPARAM
+/// The command, the size of its structure, and twice where in that a 32-bit count is of what follows, and the size of one.
+type Command = (u32, u64, [(u64, u64); 2]);
+
+/// Commands whose size is known.
+const COMMANDS: &[Command] = &[
+    (0x01, 44, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GSET
+    (0x03, 196, [(NONE, 0), (NONE, 0)]),  // ETHTOOL_GDRVINFO
+    (0x04, 12, [(8, 1), (NONE, 0)]),      // ETHTOOL_GREGS
+    (0x05, 20, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GWOL
+    (0x07, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GMSGLVL
+    (0x0a, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GLINK
+    (0x0b, 16, [(12, 1), (NONE, 0)]),     // ETHTOOL_GEEPROM
+    (0x0e, 92, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GCOALESCE
+    (0x10, 36, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GRINGPARAM
+    (0x12, 16, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GPAUSEPARAM
+    (0x14, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GRXCSUM
+    (0x16, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GTXCSUM
+    (0x18, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GSG
+    (0x1a, 16, [(12, 8), (NONE, 0)]),     // ETHTOOL_TEST
+    (0x1b, 12, [(8, 32), (NONE, 0)]),     // ETHTOOL_GSTRINGS
+    (0x1d, 8, [(4, 8), (NONE, 0)]),       // ETHTOOL_GSTATS
+    (0x1e, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GTSO
+    (0x20, 8, [(4, 1), (NONE, 0)]),       // ETHTOOL_GPERMADDR
+    (0x21, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GUFO
+    (0x23, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GGSO
+    (0x25, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GFLAGS
+    (0x27, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GPFLAGS
+    (0x29, 192, [(184, 4), (NONE, 0)]),   // ETHTOOL_GRXFH
+    (0x2b, 8, [(NONE, 0), (NONE, 0)]),    // ETHTOOL_GGRO
+    (0x2d, 192, [(184, 4), (NONE, 0)]),   // ETHTOOL_GRXRINGS
+    (0x2e, 192, [(184, 4), (NONE, 0)]),   // ETHTOOL_GRXCLSRLCNT
+    (0x2f, 192, [(184, 4), (NONE, 0)]),   // ETHTOOL_GRXCLSRULE
+    (0x30, 192, [(184, 4), (NONE, 0)]),   // ETHTOOL_GRXCLSRLALL
+    (0x37, 272, [(NONE, 0), (NONE, 0)]),  // ETHTOOL_GSSET_INFO: a count for each bit of a mask
+    (0x38, 8, [(4, 4), (NONE, 0)]),       // ETHTOOL_GRXFHINDIR
+    (0x3a, 8, [(4, 16), (NONE, 0)]),      // ETHTOOL_GFEATURES
+    (0x3c, 36, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GCHANNELS
+    (0x3f, 16, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GET_DUMP_FLAG
+    (0x40, 16, [(12, 1), (NONE, 0)]),     // ETHTOOL_GET_DUMP_DATA
+    (0x41, 44, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GET_TS_INFO
+    (0x42, 44, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GMODULEINFO
+    (0x43, 16, [(12, 1), (NONE, 0)]),     // ETHTOOL_GMODULEEEPROM
+    (0x44, 40, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GEEE
+    (0x46, 24, [(8, 4), (12, 1)]),        // ETHTOOL_GRSSH
+    (0x48, 16, [(12, 1), (NONE, 0)]),     // ETHTOOL_GTUNABLE
+    (0x4a, 8, [(4, 8), (NONE, 0)]),       // ETHTOOL_GPHYSTATS
+    (0x4c, 1572, [(NONE, 0), (NONE, 0)]), // ETHTOOL_GLINKSETTINGS: three masks of up to 127 words
+    (0x4e, 16, [(12, 1), (NONE, 0)]),     // ETHTOOL_PHY_GTUNABLE
+    (0x50, 16, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GFECPARAM
 ];
 
 /// What is taken of other commands: they write, if they do, in one piece.

@@ -52,7 +52,13 @@ impl Window {
             return;
         }
         // SAFETY: as for reading; the mapping is writable.
-        unsafe { self.start.as_ptr().add(at).cast::<u32>().write_volatile(value) };
+        unsafe {
+            self.start
+                .as_ptr()
+                .add(at)
+                .cast::<u32>()
+                .write_volatile(value)
+        };
     }
 
     /// Copies bytes out; none where they are not all inside.
