@@ -336,10 +336,13 @@ impl Driver<'_> {
         )?;
         let shared = flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE;
         if ret == -i64::from(libc::ENOENT) && shared && prot as i32 & libc::PROT_WRITE != 0 {
-            // It was made by the traced program, to share memory, and begins empty.
+            // It was made by the traced program, to share memory, and begins empty. Calls may fill it where it was.
             let flags = (private | libc::MAP_ANONYMOUS) as u64;
             let args = [addr, len, prot, flags, u64::MAX, 0];
-            ret = remote.call(libc::SYS_mmap, args)?;
+            ret = match hint {
+                Some(at) => map_there(&mut remote, [at as u64, len, prot, flags, u64::MAX, 0])?,
+                None => remote.call(libc::SYS_mmap, args)?,
+            };
         } else if ret >= 0 {
             let file = ret as u64;
             let args = [addr, len, prot, private as u64, file, offset];

@@ -10,7 +10,7 @@ use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::{Hiding, Pages};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Running, Stopped, TaskMemory, cpuid, proc};
+use crate::tracee::{Running, Stopped, TaskMemory, cpuid};
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
@@ -64,13 +64,21 @@ impl Recorder {
             effect: Effect::None,
         };
         let answer = match call.replay {
-            Replay::Refuse(errno) => Some(-i64::from(errno)),
+            Replay::Refuse(errno) => {
+                self.warn_of_refusal(call, errno, &args, memory);
+                Some(-i64::from(errno))
+            }
             Replay::Emulate | Replay::Unsupported => self.answer_for(me, call, &event)?,
-            Replay::Run => None,
+            Replay::Run if self.maps_ring(me, &event) => {
+                Recorder::own_memory(&mut args);
+                None
+            }
+            Replay::Run => self.refuse_mapping(me, &event),
         };
         if let Some(ret) = answer {
             return self.answer(me, task, event, ret);
         }
+        self.return_packets(me);
         let vfork = self.check_clone(&event)?;
         let mut waits = false;
         let moved = match self.before_moving(me, call, &event)? {
@@ -240,6 +248,8 @@ impl Recorder {
                 source,
             });
         }
+        self.note_ring(me, &event);
+        self.pass_packets(me, &mut event);
         let poke = self.untold(me, &mut task, call, &mut event)?;
         let mut frames = Vec::from_iter(poke);
         frames.append(&mut self.written_through(me, &task, call, &mut event)?);
@@ -314,6 +324,7 @@ impl Recorder {
         }
         let tid = task.tid();
         match i64::from(event.nr) {
+            libc::SYS_mmap if self.mapped_ring(me, event)? => return Ok(Effect::None),
             libc::SYS_mmap => return self.mapped(me, event),
             libc::SYS_shmat => return self.attached(me, task, event),
             _ => {}
@@ -327,21 +338,6 @@ impl Recorder {
             return Ok(Effect::Moved(data));
         }
         looked::effect(&self.family, task, call, event)
-    }
-
-    /// Says that a program does without the rights of its file's owner.
-    fn warn_of_privilege(&self, task: &Stopped) {
-        use std::os::unix::fs::MetadataExt;
-        let Ok(meta) = std::fs::metadata(format!("/proc/{}/exe", task.tid())) else {
-            return;
-        };
-        if meta.mode() & (libc::S_ISUID | libc::S_ISGID) != 0 {
-            let exe = proc::exe(task.tid()).unwrap_or_default();
-            tracing::warn!(
-                "{} runs without the rights of its owner or group: a traced program does not get them",
-                String::from_utf8_lossy(&exe)
-            );
-        }
     }
 
     pub(super) fn write(&mut self, frame: Frame) -> Result<()> {

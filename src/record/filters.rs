@@ -18,7 +18,7 @@ impl Recorder {
         verdict: Verdict,
     ) -> Result<Running> {
         let (nr, args) = (regs.nr(), regs.args());
-        let known = syscall::by_nr(nr as u64).map(|call| call.resolve(&args));
+        let known = syscall::of_number(nr as u32).map(|call| call.resolve(&args));
         let event = CallEvent {
             nr: nr as u32,
             args,

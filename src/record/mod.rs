@@ -21,6 +21,7 @@ mod observe;
 mod poked;
 mod preempt;
 mod program;
+mod rings;
 mod schedule;
 mod share;
 mod signals;
@@ -28,6 +29,7 @@ mod stack;
 mod task;
 mod unsure;
 mod untold;
+mod warnings;
 
 pub use crate::recording::OnFull;
 pub use beside::{Ended, Front, GRACE, record_beside};
@@ -44,12 +46,14 @@ use crate::tracee::{Alive, Command, Kin, Running, Stdin, Stopped, cpuid, pin, pr
 use link::Link;
 use mapped::{FileKey, MappedFile};
 use nix::time::{ClockId, clock_gettime};
+use rings::Rings;
 use share::{Object, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use task::Task;
+use warnings::Told;
 
 /// What to record, and where to.
 pub struct Options {
@@ -170,6 +174,8 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         last_space: 0,
         hidden: BTreeSet::new(),
         executed: false,
+        told: Told::default(),
+        rings: Rings::default(),
         exit: None,
         front,
         wait_all,
@@ -279,6 +285,9 @@ struct Recorder {
     hidden: BTreeSet<u32>,
     /// Whether the program has been executed at all.
     executed: bool,
+    /// What the program has been told otherwise than the kernel would, and somebody of that.
+    told: Told,
+    rings: Rings,
     /// How the program itself ended.
     exit: Option<Exit>,
     /// Whom it is beside.

@@ -6,9 +6,11 @@ use super::frame::read_u32;
 /// Where an offset stands for none.
 const NONE: u64 = 0;
 
-/// Commands whose size is known: the command, the size of its structure, and twice where in that a 32-bit count is of what
-/// follows, and the size of one.
-const COMMANDS: &[(u32, u64, [(u64, u64); 2])] = &[
+/// The command, the size of its structure, and twice where in that a 32-bit count is of what follows, and the size of one.
+type Command = (u32, u64, [(u64, u64); 2]);
+
+/// Commands whose size is known.
+const COMMANDS: &[Command] = &[
     (0x01, 44, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GSET
     (0x03, 196, [(NONE, 0), (NONE, 0)]),  // ETHTOOL_GDRVINFO
     (0x04, 12, [(8, 1), (NONE, 0)]),      // ETHTOOL_GREGS

@@ -78,6 +78,8 @@ pub struct Syscall {
     pub ret: Kind,
     /// The classes that it is in, without the percent sign: `file`, `desc`, `%stat`.
     pub classes: Vec<&'static str>,
+    /// Whether programs ask for it at their start, to see whether there is such a call.
+    pub asked_early: bool,
     moved: Option<Moved>,
     /// Whether it tells something and changes nothing, where the table says so.
     asks: Option<bool>,

@@ -40,6 +40,7 @@ pub mod ticker;
 pub mod tsc;
 mod vsyscall;
 pub mod watchdog;
+pub mod window;
 
 pub(crate) use alive::Alive;
 pub use error::{Error, Result};

@@ -169,6 +169,7 @@ impl Syscall {
                 format: Format::Dec,
             }),
             classes: Vec::new(),
+            asked_early: false,
             moved: None,
             asks: None,
             infallible: false,
@@ -200,6 +201,7 @@ impl Syscall {
                 Some((word, value)) => self.passing = Passing::parse(word, value)?,
                 None => match word {
                     "run" => self.replay = Replay::Run,
+                    "asked-early" => self.asked_early = true,
                     "unsupported" => self.replay = Replay::Unsupported,
                     "undescribed" => {
                         self.described = false;

@@ -1,0 +1,116 @@
+//! What a recorded program is told otherwise than the kernel would tell it: said once for each such thing and recording.
+
+use super::Recorder;
+use super::calls::describe;
+use super::task::Task;
+use crate::recording::CallEvent;
+use crate::syscall::{Syscall, consts};
+use crate::tracee::file::attribute;
+use crate::tracee::{Stopped, TaskMemory, proc};
+use std::collections::HashSet;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// What has been said.
+#[derive(Default)]
+pub struct Told {
+    mapping: HashSet<Vec<u8>>,
+    /// Calls, by where their descriptions are.
+    refused: HashSet<*const Syscall>,
+    programs: HashSet<Vec<u8>>,
+}
+
+impl Recorder {
+    /// Says that a call is answered with an error that the kernel need not give.
+    pub(super) fn warn_of_refusal(
+        &mut self,
+        call: &'static Syscall,
+        errno: i32,
+        args: &[u64; 6],
+        memory: TaskMemory,
+    ) {
+        if !self.told.refused.insert(call) {
+            return;
+        }
+        let line = describe(call, args, memory);
+        let errno = consts::errno_name(errno).unwrap_or("an error");
+        match call.asked_early {
+            true => tracing::debug!("{line} is answered with {errno}"),
+            false => tracing::warn!(
+                "{line} is answered with {errno}: what it does cannot be recorded, and programs do without"
+            ),
+        }
+    }
+
+    /// Mappings of what is no file or block device change without any call that would say so: to the program, it
+    /// cannot be mapped.
+    pub(super) fn refuse_mapping(&mut self, me: &Task, event: &CallEvent) -> Option<i64> {
+        let [_, _, _, flags, fd, _] = event.args;
+        if i64::from(event.nr) != libc::SYS_mmap || flags as i32 & libc::MAP_ANONYMOUS != 0 {
+            return None;
+        }
+        let link = format!("/proc/{}/fd/{}", me.tid, fd as i32);
+        let kind = std::fs::metadata(&link).ok()?.file_type();
+        let path = proc::fd_path(me.tid, fd as i32).ok()?;
+        let is_file = kind.is_file() && !path.starts_with(b"anon_inode:");
+        if is_file || kind.is_dir() || kind.is_block_device() || path == b"/dev/zero" {
+            return None;
+        }
+        // These cannot be mapped anyway.
+        let never = kind.is_fifo() || path == b"/dev/null";
+        if !never && self.told.mapping.insert(path.clone()) {
+            tracing::warn!(
+                "{} is not mapped, and mmap answers ENODEV: what it shows could change unseen",
+                String::from_utf8_lossy(&path)
+            );
+        }
+        Some(-i64::from(libc::ENODEV))
+    }
+
+    /// Says that a program does without the rights that its file would give it.
+    pub(super) fn warn_of_privilege(&mut self, task: &Stopped) {
+        let exe = proc::exe(task.tid()).unwrap_or_default();
+        let file = PathBuf::from(format!("/proc/{}/exe", task.tid()));
+        if gives_rights(&file, task.tid()) && self.told.programs.insert(exe.clone()) {
+            tracing::warn!(
+                "{} runs without the rights that its file gives (set-user-ID, set-group-ID or capabilities): \
+                 a traced program does not get them",
+                String::from_utf8_lossy(&exe)
+            );
+        }
+    }
+}
+
+/// Whether a program that is executed by a task with its rights would have others, were it not traced.
+fn gives_rights(file: &Path, tid: i32) -> bool {
+    let Ok(meta) = std::fs::metadata(file) else {
+        return false;
+    };
+    let mode = meta.mode();
+    let group = libc::S_ISGID | libc::S_IXGRP;
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    // The effective one is the second of four.
+    let effective = |name: &str| -> Option<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let user = effective("Uid:");
+    let gives = mode & libc::S_ISUID != 0 && user != Some(meta.uid())
+        || mode & group == group && effective("Gid:") != Some(meta.gid())
+        || user != Some(0) && has_capabilities(file);
+    gives && !would_do_without(file)
+}
+
+/// Whether a file has capabilities (capabilities(7)); its link in `/proc` says where it is.
+fn has_capabilities(file: &Path) -> bool {
+    let path = std::fs::read_link(file).ok();
+    let value = path.and_then(|path| attribute(&path, "security.capability").ok());
+    value.flatten().is_some()
+}
+
+/// Whether the kernel would give nobody's rights anyway: the file system is mounted so, or rrapper itself may have no more.
+fn would_do_without(file: &Path) -> bool {
+    let nosuid = nix::sys::statvfs::statvfs(file)
+        .is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_NOSUID));
+    nosuid || nix::sys::prctl::get_no_new_privs().unwrap_or(false)
+}
