@@ -141,7 +141,14 @@ impl Syscall {
         let addr = args.get(index).copied().filter(|&addr| addr != 0)?;
         let way = [way, &[Step::Member("iov_base".into())]].concat();
         let spot = behind(to, (addr, None), &frame);
-        descend(to, spot, &way, &frame, &mut |_, spot, _, _| Ok(spot.pointer)).ok()?
+        descend(
+            to,
+            spot,
+            &way,
+            &frame,
+            &mut |_, spot, _, _| Ok(spot.pointer),
+        )
+        .ok()?
     }
 
     /// A vector as a whole: what it points to, and how long that is. Once the call has been answered, only the former
@@ -156,7 +163,10 @@ impl Syscall {
     ) -> Result<Vec<Edit>> {
         let error = |problem: Problem| {
             let name = self.args.get(index).map_or("", |arg| arg.name);
-            let error = way.iter().rev().fold(EditError::from(problem), EditError::under);
+            let error = way
+                .iter()
+                .rev()
+                .fold(EditError::from(problem), EditError::under);
             error.below(name)
         };
         let Value::Struct { fields, .. } = value.meaning() else {
@@ -262,7 +272,8 @@ fn pointer(
     let meant = leaf::meant(to, value);
     let value = if way.is_empty() { &meant } else { value };
     // A number is an address, another pointer, unless it is what the kernel has stored behind this one.
-    let is_stored = ret.is_some() && place.is_none() && matches!(to, Kind::Num(_) | Kind::WaitStatus);
+    let is_stored =
+        ret.is_some() && place.is_none() && matches!(to, Kind::Num(_) | Kind::WaitStatus);
     if way.is_empty() && leaf::is_number(value) && !is_stored {
         let raw = leaf::number(&leaf::ADDRESS, value, raw)?;
         return match (place, ret) {
