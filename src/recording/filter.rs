@@ -14,8 +14,8 @@ pub struct Filter {
     pub pid: Option<i32>,
     /// These calls.
     pub calls: Option<Predicate<Syscall>>,
-    /// Calls about such a file, by any of its names: see [`About::is_meant`].
-    pub path: Option<Predicate<[u8]>>,
+    /// Calls about such a file.
+    pub path: Option<Predicate<About>>,
     /// Calls about this descriptor.
     pub fd: Option<i32>,
     /// The first event.
@@ -87,7 +87,7 @@ impl Filter {
             return None;
         }
         let about = about(event.tid, call, family, start);
-        let is_meant = self.path.as_ref().is_none_or(|path| about.is_meant(path));
+        let is_meant = self.path.as_ref().is_none_or(|path| path(&about));
         is_meant.then_some(about)
     }
 }
