@@ -45,7 +45,7 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub enum Met {
     /// An event that is meant.
-    Event(Found),
+    Event(Box<Found>),
     /// The end of a task that is meant.
     Exit {
         /// The task.
@@ -117,7 +117,7 @@ impl Recording {
     ) -> Result<impl Iterator<Item = Result<Found>> + use<>> {
         let all = self.find_all(filter)?;
         Ok(all.filter_map(|met| match met {
-            Ok(Met::Event(found)) => Some(Ok(found)),
+            Ok(Met::Event(found)) => Some(Ok(*found)),
             Ok(Met::Exit { .. }) => None,
             Err(error) => Some(Err(error)),
         }))
@@ -195,12 +195,13 @@ impl Recording {
                         // That was it.
                         filter.to = Some(0);
                     }
-                    return Some(Ok(Met::Event(Found {
+                    let found = Found {
                         number,
                         pid,
                         event,
                         about,
-                    })));
+                    };
+                    return Some(Ok(Met::Event(Box::new(found))));
                 }
             }
         }))
