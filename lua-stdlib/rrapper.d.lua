@@ -1,7 +1,25 @@
 ---@meta
 -- Annotations for LuaLS: what a script that rrapper runs finds. Nothing of this is executed.
+--
+-- Enter and exit. A hook meets a call twice. At enter the call is not made yet: call:fail, call:skip and call:short decide
+-- that it is not made, or moves less; call.args and call:data change what the kernel gets. At exit it has been answered,
+-- and the answer can be changed: call.ret, call.args, call.stat, call:data. A rule ({ fail = "EIO" }) acts at enter; a
+-- function alone (read = function(call) … end) is the exit hook; { enter = …, exit = … } has both.
+--
+--   * A process that its recording drives makes no calls: at exit it can be told anything.
+--   * In live the kernel makes them, and what it did stays done. There fail, skip and short (and setting call.ret and
+--     call.errno) at exit raise where the call has left something changed: the directory is made, the bytes are
+--     written or taken. They belong into enter. Calls that only ask (stat, getpid, readlink, pread64, …) can be
+--     answered otherwise at exit, too, and so can calls that failed.
+--   * executed = true says that it is meant: the call is made, and its process told otherwise. In a rule
+--     { fail = "EIO", executed = true }; in a function call:fail("EIO", { executed = true }).
+--   * close that fails releases the descriptor, as on Linux, and brk that fails tells where the break is. executed = false
+--     does what strace does: the call is not made, and gets the errno.
+--   * signal = "SIGKILL" alone comes before the call; beside fail, ret or short it comes behind it: { short = 3, signal =
+--     "SIGKILL" } writes three bytes.
 
 ---@alias Calls string|string[]|Regex  a name, a list, a class ("%file"), "!name", or re"…"
+---@alias Path string|Regex            a file, however the call names it (relative, `..`, from a directory's descriptor, by a descriptor, before it was renamed, in live by a link); a shell pattern or re"…" for its name. A relative one begins in the current directory, or in that in which the program began
 ---@alias Errno string|integer         "EIO" or 5
 ---@alias SignalName string|integer    "SIGTERM" or 15
 
@@ -38,7 +56,7 @@ signal = {}
 ---@class EventFilter
 ---@field pid? integer
 ---@field syscall? Calls
----@field path? string|Regex              exact, a shell pattern, or re"…"; also behind descriptors
+---@field path? Path
 ---@field fd? integer
 ---@field from? integer|Event
 ---@field to? integer|Event
@@ -122,8 +140,9 @@ function trace.parse(text) end
 ---@field args table    by position from 1, and by name
 ---@field ret integer?  negative is -errno
 ---@field errno integer?
----@field path string?
+---@field path string?  as it was passed, or behind the descriptor
 ---@field paths string[]
+---@field file string?  where that file is: an absolute path, as far as it is known
 
 ---@class ExitStatus
 ---@field code integer?
@@ -135,6 +154,7 @@ function trace.parse(text) end
 ---@field argv string[]
 ---@field exit ExitStatus?  nil where the recording is incomplete
 ---@field complete boolean
+---@operator len: integer   how many events there are: the last one has this number
 local Recording = {}
 
 ---@param filter? EventFilter
@@ -208,7 +228,8 @@ local Process = {}
 function Process:inject(trace, first, last, hooks) end
 
 ---Everything is real from here: the control run.
----@param hooks? Hooks
+---What is about a trace means nothing there: on_divergence, finally, ignore and pids are refused.
+---@param hooks? Hooks|fun(): Hooks
 ---@return Outcome
 function Process:live(hooks) end
 
@@ -239,12 +260,17 @@ function Process:fds() end
 ---@return integer[]  tids as recorded
 function Process:threads() end
 
+---Where it stands in its program, innermost first.
+---@return Frame[]
+function Process:backtrace() end
+
 ---@class Entry
 ---@field index integer  from 0
 ---@field pid integer
 ---@field tid integer
 ---@field name string
 ---@field args table
+---@field file string?  where the file is that it is about: an absolute path, as far as the trace says
 ---@field ret integer?
 ---@field errno integer?
 ---@field event integer?
@@ -261,7 +287,7 @@ local Trace = {}
 ---@return Trace
 function Trace:slice(i, j) end
 
----@param filter { syscall?: Calls, path?: string|Regex, failed?: boolean|Errno, nth?: integer, pid?: integer }
+---@param filter { syscall?: Calls, path?: Path, failed?: boolean|Errno, nth?: integer, pid?: integer }
 ---@return Entry?
 function Trace:find(filter) end
 
@@ -337,8 +363,9 @@ function Outcome:diff(other) end
 ---@field ret integer?    negative is -errno; can be set
 ---@field errno integer?  can be set
 ---@field fd integer?     can be set at enter
----@field path string?
+---@field path string?    as the call passes it, or behind its descriptor
 ---@field paths string[]
+---@field file string?    where that file is: an absolute path
 ---@field size integer?   how many bytes the call is about; can be set at enter
 ---@field offset integer? the call's, else the descriptor's; the call's can be set
 ---@field time integer?   of the clocks' calls, in nanoseconds; can be set
@@ -349,7 +376,7 @@ local Call = {}
 ---Arguments and what they point to. Numbers, flags among them, are integers, text is strings, structures and lists are
 ---views of the process's memory. Strace's text is taken wherever a number is: `call.args.flags = "O_RDONLY|O_CLOEXEC"`.
 ---At enter what the kernel gets is changed, and the program has its own again afterwards; at exit what the kernel left.
----What another call has reads nil; what none has raises. Numbers are as they lie in memory: a port is in the network's
+---Structures are values: `l[1], l[3] = l[3], l[1]` swaps two of them. What another call has reads nil; what none has raises. Numbers are as they lie in memory: a port is in the network's
 ---byte order, and set with `"htons(80)"`. What cannot be (a length below zero, more than there is room for) raises.
 ---@alias Arguments table<string|integer, any>
 
@@ -387,16 +414,24 @@ local Call = {}
 ---@field fds fun(self: Caller): table<integer, { path: string, flags: integer, offset: integer, cloexec: boolean }>
 ---@field threads fun(self: Caller): integer[]
 
----@param errno Errno
-function Call:fail(errno) end
+---Whether the call is made all the same, and its process only told otherwise.
+---@alias Executed { executed?: boolean }
 
+---Raises for calls that never fail (getpid), and at exit where it comes too late.
+---@param errno Errno
+---@param how? Executed
+function Call:fail(errno, how) end
+
+---It is not made, and returns this (0 if left out). Raises as `fail` does.
 ---@param ret? integer
-function Call:skip(ret) end
+---@param how? Executed
+function Call:skip(ret, how) end
 
 ---It moves at most so many bytes (sendmmsg and recvmmsg: messages). The rest comes when it is made again. Raises for calls
----that move none.
+---that move none or ask for less, and at exit where it comes too late.
 ---@param n integer
-function Call:short(n) end
+---@param how? Executed
+function Call:short(n, how) end
 
 ---@param signal SignalName
 function Call:signal(signal) end
@@ -450,7 +485,8 @@ function Signal:stop(reason) end
 ---@field exit_code integer?
 ---@field signal string?
 
----One of `fail`, `ret` and `short`, and what goes with it.
+---One of `fail`, `ret` and `short`, and what goes with it. Of several rules that mean a call all act; where two
+---answer it, the last one does.
 ---@class Rule
 ---@field on? Calls                    in the array part: on which calls
 ---@field fail? Errno
@@ -458,10 +494,11 @@ function Signal:stop(reason) end
 ---@field short? integer               bytes (sendmmsg and recvmmsg: messages); of the calls that move some
 ---@field signal? SignalName
 ---@field delay? number                seconds; the clocks that the process sees are moved, in live it sleeps
+---@field executed? boolean           the call is made, and its process told of fail, ret or short; false: it is not, whatever the kernel would do
 ---@field live? boolean               from this call on, which has the rule's answer all the same
 ---@field when? string|integer         strace's first[..last][+step]
 ---@field per? "task"                  `when` counts the calls of each task on their own, as strace does
----@field path? string|Regex
+---@field path? Path
 ---@field fd? integer
 ---@field tid? integer
 ---@field where? fun(call: Call): boolean?

@@ -2,13 +2,13 @@
 
 use crate::inject::PathPattern;
 use crate::syscall::consts;
-use crate::trace::{Failed, Predicate};
+use crate::trace::{About, Failed, Predicate};
 use anyhow::{Context, bail};
 
 /// `--path GLOB`.
-pub(super) fn path(text: &str) -> anyhow::Result<Predicate<[u8]>> {
+pub(super) fn path(text: &str) -> anyhow::Result<Predicate<About>> {
     let glob = PathPattern::glob(text).with_context(|| format!("{text:?} is no shell pattern"))?;
-    Ok(Box::new(move |path| glob.matches(path)))
+    Ok(Box::new(move |about| glob.means(about)))
 }
 
 /// `--failed`, `--failed=ERRNO`.

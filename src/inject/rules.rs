@@ -5,7 +5,7 @@ use super::partial::Amount;
 use super::select::{Selector, When};
 use super::{Divergence, Phase, noise};
 use crate::syscall::Syscall;
-use crate::trace::names;
+use crate::trace::{About, names};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -36,6 +36,24 @@ impl PathPattern {
             }
             PathPattern::Regex(_) => None,
         }
+    }
+
+    /// Whether one of these files is meant, by any of its names.
+    pub fn means(&self, about: &About) -> bool {
+        if about.is_meant(|name| self.matches(name)) {
+            return true;
+        }
+        let Some(path) = self.exact() else {
+            return false;
+        };
+        let mut dirs = about.dirs.iter().filter(|dir| !dir.is_empty());
+        dirs.any(|dir| {
+            let place = names::join(dir, path.as_bytes());
+            about
+                .files
+                .iter()
+                .any(|file| file.absolute.contains(&place))
+        })
     }
 
     /// Whether a path matches.

@@ -44,6 +44,17 @@ pub(super) fn raise_at(place: String, message: impl fmt::Display) -> Error {
     })
 }
 
+/// Whether a process that is gone can be why this was raised: a binding raised it, or Lua, of a value that is not there.
+pub(super) fn is_of_absence(error: &Error) -> bool {
+    match error {
+        Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } => {
+            is_of_absence(cause)
+        }
+        Error::RuntimeError(message) => message.contains(": attempt to "),
+        other => other.downcast_ref::<Raised>().is_some(),
+    }
+}
+
 /// `; did you mean "a" or "b"?`, or nothing.
 pub(super) fn did_you_mean<S: AsRef<str>>(names: &[S]) -> String {
     let quoted: Vec<String> = names

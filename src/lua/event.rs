@@ -136,7 +136,7 @@ pub(super) fn filter(table: Option<&Table>) -> mlua::Result<Filter> {
     }
     if let Some(path) = get("path")? {
         let pattern = pattern::path(&path)?;
-        filter.path = Some(Box::new(move |path| pattern.matches(path)));
+        filter.path = Some(Box::new(move |about| pattern.means(about)));
     }
     let number32 = |value: &Value, what: &str| {
         i32::try_from(convert::integer(value, what)?)

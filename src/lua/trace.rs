@@ -86,9 +86,7 @@ impl TraceData {
             let hit = calls
                 .as_ref()
                 .is_none_or(|(selector, _)| known.is_some_and(|known| selector.matches(known)))
-                && path
-                    .as_ref()
-                    .is_none_or(|path| about.is_meant(|bytes| path.matches(bytes)))
+                && path.as_ref().is_none_or(|path| path.means(&about))
                 && match (&failed, &call.answer) {
                     (None | Some(Value::Boolean(false)), _) => true,
                     (Some(_), Answer::Errno(got)) => errno.is_none_or(|wanted| wanted == *got),

@@ -14,8 +14,8 @@ pub struct Filter {
     pub pid: Option<i32>,
     /// These calls.
     pub calls: Option<Predicate<Syscall>>,
-    /// Calls about such a file, by any of its names: see [`About::is_meant`].
-    pub path: Option<Predicate<[u8]>>,
+    /// Calls about such a file.
+    pub path: Option<Predicate<About>>,
     /// Calls about this descriptor.
     pub fd: Option<i32>,
     /// The first event.
@@ -45,7 +45,7 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub enum Met {
     /// An event that is meant.
-    Event(Found),
+    Event(Box<Found>),
     /// The end of a task that is meant.
     Exit {
         /// The task.
@@ -87,7 +87,7 @@ impl Filter {
             return None;
         }
         let about = about(event.tid, call, family, start);
-        let is_meant = self.path.as_ref().is_none_or(|path| about.is_meant(path));
+        let is_meant = self.path.as_ref().is_none_or(|path| path(&about));
         is_meant.then_some(about)
     }
 }
@@ -117,7 +117,7 @@ impl Recording {
     ) -> Result<impl Iterator<Item = Result<Found>> + use<>> {
         let all = self.find_all(filter)?;
         Ok(all.filter_map(|met| match met {
-            Ok(Met::Event(found)) => Some(Ok(found)),
+            Ok(Met::Event(found)) => Some(Ok(*found)),
             Ok(Met::Exit { .. }) => None,
             Err(error) => Some(Err(error)),
         }))
@@ -195,12 +195,13 @@ impl Recording {
                         // That was it.
                         filter.to = Some(0);
                     }
-                    return Some(Ok(Met::Event(Found {
+                    let found = Found {
                         number,
                         pid,
                         event,
                         about,
-                    })));
+                    };
+                    return Some(Ok(Met::Event(Box::new(found))));
                 }
             }
         }))

@@ -1,6 +1,6 @@
 //! Which entries are meant: by task, call, path, failure.
 
-use super::{Answer, Call, Entry, Paths, Value};
+use super::{About, Answer, Call, Entry, Paths, Value};
 
 /// Which failures are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct Filter {
     pub pids: Vec<i32>,
     /// Calls of these names.
     pub calls: Option<Predicate<str>>,
-    /// Calls about such a file, by any of its names: see [`About::is_meant`](super::About::is_meant).
-    pub path: Option<Predicate<[u8]>>,
+    /// Calls about such a file.
+    pub path: Option<Predicate<About>>,
     /// Calls that failed.
     pub failed: Option<Failed>,
     /// What the tasks have open, as far as was seen.
@@ -58,7 +58,7 @@ impl Filter {
             Entry::Call(call) => {
                 // Descriptors are followed through calls that are not meant, too.
                 let path = match &self.path {
-                    Some(path) => self.open.next(tid, call).is_meant(path),
+                    Some(path) => path(&self.open.next(tid, call)),
                     None => true,
                 };
                 of_these && path && self.says_yes_to(call)
@@ -141,7 +141,9 @@ mod tests {
     #[test]
     fn descriptors_are_followed_task_by_task() {
         let path = |wanted: &'static str| Filter {
-            path: Some(Box::new(move |path| path == wanted.as_bytes())),
+            path: Some(Box::new(move |about| {
+                about.is_meant(|path| path == wanted.as_bytes())
+            })),
             ..Filter::default()
         };
         assert_eq!(lines(path("/etc/a")), [1, 3, 6, 7, 8]);
@@ -153,7 +155,9 @@ mod tests {
     fn lines_about(wanted: &'static str, text: &str) -> Vec<u64> {
         use strace::Says;
         let mut filter = Filter {
-            path: Some(Box::new(move |path| path == wanted.as_bytes())),
+            path: Some(Box::new(move |about| {
+                about.is_meant(|path| path == wanted.as_bytes())
+            })),
             ..Filter::default()
         };
         let mut lines = Vec::new();

@@ -40,7 +40,8 @@ pub fn relative(path: &[u8], dir: &[u8]) -> Vec<u8> {
     let parts = |path| <[u8]>::split(path, |&byte| byte == b'/').filter(|part| !part.is_empty());
     let (mut to, mut from) = (parts(path).peekable(), parts(dir).peekable());
     while to.peek().is_some() && to.peek() == from.peek() {
-        (to.next(), from.next());
+        to.next();
+        from.next();
     }
     let up = from.map(|_| b"..".as_slice());
     let way: Vec<&[u8]> = up.chain(to).collect();

@@ -234,8 +234,8 @@ fn find(case: &Case, recording: &Arc<Recording>) -> Result<(u64, usize)> {
     };
     for (before, found) in recording.find(filter)?.enumerate() {
         let found = found?;
-        let is_meant = |path: &Vec<u8>| path.ends_with(case.path.as_bytes());
-        if found.paths.iter().any(is_meant) {
+        let is_meant = |path: &[u8]| path.ends_with(case.path.as_bytes());
+        if found.about.paths().any(is_meant) {
             return Ok((found.number, before + 1));
         }
     }
@@ -248,6 +248,7 @@ fn once(case: &Case, replay: &mut Replayer, times: &Times) -> Result<()> {
         selector: Selector::parse(case.syscall)?,
         conditions: Conditions::new(When::parse("1")?, None, None),
         actions: vec![Action::Fail(case.error.1)],
+        executed: None,
     }])
     .on_divergence(OnDivergence::Live);
     let options = Options {

@@ -441,6 +441,7 @@ fn injections(folder: &Path) -> Result<()> {
                 selector: Selector::parse("read")?,
                 conditions: Conditions::new(When::parse("1")?, None, None),
                 actions: vec![Action::Fail(libc::EIO)],
+                executed: None,
             }]);
             let process = replay.spin_off(None)?;
             let script = Script::of_recording(&process)?;

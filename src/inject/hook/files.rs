@@ -68,7 +68,7 @@ impl HookCall {
     /// Whether one of the call's files is meant.
     pub fn is_about(&self, pattern: &PathPattern) -> bool {
         let about = self.about();
-        about.is_meant(|name| pattern.matches(name)) || self.is_same(pattern, &about)
+        pattern.means(&about) || self.is_same(pattern, &about)
     }
 
     /// The paths among the arguments, each with its argument.

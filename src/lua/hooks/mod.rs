@@ -12,14 +12,14 @@ mod views;
 pub(super) use time::install as keep_time;
 
 use super::convert::{self, shown};
-use super::error::{ScriptError, near, raise, raise_at};
+use super::error::{ScriptError, is_of_absence, near, raise, raise_at};
 use super::outcome;
 use crate::inject::{
     self, Action, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal, Hooks,
     OnDivergence, Selector,
 };
 use crate::syscall::{self, Syscall};
-use crate::tracee::quiet;
+use crate::tracee::{self, quiet};
 use call::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
 use signal::SignalData;
@@ -223,10 +223,13 @@ impl LuaHooks {
         ran: mlua::Result<()>,
         call: &mut HookCall,
     ) -> Result<(), HookError> {
-        if let Err(error) = ran {
-            self.failed(error)?;
-            call.stop("a hook failed");
+        let Err(error) = ran else { return Ok(()) };
+        if is_of_absence(&error) && !tracee::stands(call.memory().tid()) {
+            // Its process was killed meanwhile, which is no mistake of the script's.
+            return Ok(());
         }
+        self.failed(error)?;
+        call.stop("a hook failed");
         Ok(())
     }
 
