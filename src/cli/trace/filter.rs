@@ -5,6 +5,7 @@ use crate::inject::Selector;
 use crate::trace::Filter;
 
 #[derive(clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Only what this process or thread did; may be repeated
     #[arg(long, value_name = "PID")]
