@@ -1,14 +1,16 @@
 //! Ctrl-C and its kin: whose they are, and how rrapper ends.
 //!
 //! While a program is recorded, a first signal is the program's: one from the terminal has reached it already, one
-//! that was sent to rrapper alone is passed on. A second one, or one while nothing is recorded, ends rrapper; all
-//! traced processes die with it.
+//! that was sent to rrapper alone is passed on. Otherwise a first signal interrupts a script, by an error: files are
+//! flushed, and what is to be closed is closed. A second one ends rrapper at once, as does the first where no script runs,
+//! or where the script is not there to hear of it (it waits in a function of the C library): files are flushed then, too,
+//! as far as that does not wait. All traced processes die with rrapper.
 
 use super::output;
-use crate::lua::Watch;
+use crate::lua::{self, Watch};
 use crate::syscall::consts;
 use crate::trace::Exit;
-use crate::tracee::proc;
+use crate::tracee::{interrupt, proc};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -16,12 +18,15 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a signal that killed the program may take to be seen here, too.
 const LATE: Duration = Duration::from_millis(200);
+
+/// How long a script may take to hear of a signal.
+const DEAF: Duration = Duration::from_secs(2);
 
 /// The program that is being recorded.
 struct Recorded {
@@ -37,14 +42,63 @@ pub(super) struct Interrupts {
     recorded: Arc<Mutex<Option<Recorded>>>,
     /// Whether a signal has come that nobody has dealt with.
     came: Arc<AtomicBool>,
+    /// The signal by which a script is interrupted; 0 before that.
+    script: Arc<AtomicI32>,
+    /// Whether a script runs.
+    scripted: bool,
     quiet: bool,
 }
 
 impl Interrupts {
     /// Listens from now on.
     pub fn listen(quiet: bool) -> Interrupts {
+        Interrupts::start(quiet, false)
+    }
+
+    /// The same for a script, which a first signal interrupts.
+    pub fn listen_for_script(quiet: bool) -> Interrupts {
+        Interrupts::start(quiet, true)
+    }
+
+    /// Ends as the signal wants by which the script was interrupted, if it was.
+    pub fn conclude(&self) {
+        match self.script.load(Ordering::SeqCst) {
+            0 => {}
+            signal => end(signal, None),
+        }
+    }
+
+    /// Interrupts the script, if there is one that has not been interrupted.
+    fn interrupt(&self, signal: i32) -> bool {
+        let first = self.scripted
+            && self
+                .script
+                .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok();
+        if first {
+            interrupt::ask();
+            self.came.store(false, Ordering::SeqCst);
+            // It may not come to hear of it.
+            let watching = std::thread::Builder::new().name("interrupt".into());
+            let watching = watching.spawn(move || {
+                std::thread::sleep(DEAF);
+                if !lua::is_interrupted() {
+                    interrupt::flush(LATE);
+                    end(signal, None);
+                }
+            });
+            if let Err(error) = watching {
+                tracing::warn!("cannot wait for the script: {error}");
+                end(signal, None);
+            }
+        }
+        first
+    }
+
+    fn start(quiet: bool, scripted: bool) -> Interrupts {
         let interrupts = Interrupts {
             quiet,
+            scripted,
             ..Interrupts::default()
         };
         let listener = interrupts.clone();
@@ -93,6 +147,9 @@ impl Interrupts {
         let mut recorded = self.lock();
         let Some(program) = recorded.as_mut() else {
             drop(recorded);
+            if self.interrupt(origin.signal) {
+                return;
+            }
             end(origin.signal, None);
         };
         if program.signal.is_some() {
@@ -159,6 +216,10 @@ impl Watch for Interrupts {
         };
         // A program that took the signal and went on has had its way; so has the script.
         if died_of.is_some() || !matches!(exit, Some(Exit::Code(_))) {
+            if self.interrupt(signal) {
+                let dir = dir.display();
+                return output::complain(format!("what was recorded up to here is in {dir}"));
+            }
             end(signal, Some(&dir));
         }
     }

@@ -3,6 +3,7 @@
 use super::convert::{self, shown};
 use super::error::raise;
 use super::hooks::LuaHooks;
+use super::interrupt;
 use super::outcome::OutcomeData;
 use super::recording::RecordingHandle;
 use super::session;
@@ -47,6 +48,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         observer: None,
     });
     watch.ended(result.as_ref().ok().map(|recorded| recorded.exit));
+    interrupt::check()?;
     let recorded = result.map_err(raise)?;
     if out.is_none() {
         mark_latest(&recorded.dir);
@@ -71,6 +73,7 @@ pub(super) fn live(lua: &Lua, spec: &Table) -> mlua::Result<OutcomeData> {
     hooks.begin();
     let options = hooks.options();
     let result = inject::run(&command, &mut hooks, &options);
+    interrupt::check()?;
     match result {
         Ok(outcome) => {
             let watch = session::watch(lua);

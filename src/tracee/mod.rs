@@ -18,6 +18,7 @@ mod error;
 pub mod exec;
 pub mod file;
 pub mod filter;
+pub mod interrupt;
 pub mod memory;
 pub mod pin;
 pub mod probe;

@@ -4,6 +4,7 @@
 //! library cannot be stopped; a thread then ends the whole process.
 
 use super::super::error::raise_at;
+use super::super::{interrupt, memory};
 use mlua::{HookTriggers, Lua, VmState};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -34,19 +35,23 @@ pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
     let deadline = Deadline::default();
     lua.set_app_data(deadline.clone());
     let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
-    lua.set_global_hook(triggers, move |_, debug| {
+    lua.set_global_hook(triggers, move |lua, debug| {
+        interrupt::check()?;
+        let place = || {
+            let source = debug
+                .source()
+                .short_src
+                .map_or_else(String::new, |source| source.into_owned());
+            format!("{source}:{}", debug.current_line().unwrap_or(0))
+        };
+        memory::check(lua, place)?;
         let Some((at, limit)) = deadline.0.get() else {
             return Ok(VmState::Continue);
         };
         if Instant::now() < at {
             return Ok(VmState::Continue);
         }
-        let source = debug
-            .source()
-            .short_src
-            .map_or_else(String::new, |source| source.into_owned());
-        let place = format!("{source}:{}", debug.current_line().unwrap_or(0));
-        Err(raise_at(place, too_long(limit)))
+        Err(raise_at(place(), too_long(limit)))
     })
 }
 
