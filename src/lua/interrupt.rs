@@ -34,16 +34,18 @@ pub fn has_come() -> bool {
     raised.is_some()
 }
 
+/// Whether it is to be raised.
+pub(super) fn is_due() -> bool {
+    let raised = || *RAISED.lock().unwrap_or_else(PoisonError::into_inner);
+    crate::tracee::interrupt::is_asked() && raised().is_none_or(|at| at.elapsed() >= AGAIN)
+}
+
 /// Raises it, if the user wants an end.
 pub(super) fn check() -> mlua::Result<()> {
-    if !crate::tracee::interrupt::is_asked() {
+    if !is_due() {
         return Ok(());
     }
-    let mut raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
-    if raised.is_some_and(|at| at.elapsed() < AGAIN) {
-        return Ok(());
-    }
-    *raised = Some(Instant::now());
+    *RAISED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     Err(Error::external(Interrupted))
 }
 

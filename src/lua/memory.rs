@@ -42,19 +42,24 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     Ok(())
 }
 
-/// Raises an error at this place if a script has taken nearly all.
-pub(super) fn check(lua: &Lua, place: impl FnOnce() -> String) -> mlua::Result<()> {
+/// Whether a script has taken nearly all, of which nothing can be collected.
+pub(super) fn is_short(lua: &Lua) -> mlua::Result<bool> {
     let limit = lua
         .app_data_ref::<Limit>()
         .map_or(usize::MAX, |limit| limit.bytes);
     let nearly = limit - limit / RESERVE;
     if lua.used_memory() < nearly {
-        return Ok(());
+        return Ok(false);
     }
     lua.gc_collect()?;
-    match lua.used_memory() < nearly {
-        true => Ok(()),
-        false => Err(raise_at(place(), too_much(lua))),
+    Ok(lua.used_memory() >= nearly)
+}
+
+/// Raises an error at this place if a script has taken nearly all.
+pub(super) fn check(lua: &Lua, place: &str) -> mlua::Result<()> {
+    match is_short(lua)? {
+        true => Err(raise_at(place.to_owned(), too_much(lua))),
+        false => Ok(()),
     }
 }
 
