@@ -418,3 +418,57 @@ fn kept_traces_are_understood_and_printed_back() {
     assert_eq!(complaints, Vec::<String>::new());
     assert!(counts.files >= 30 && counts.calls > 1000, "{counts}");
 }
+
+/// Whatever was done to a trace, it prints back: quoted, indented, with other line ends, cut off, with lines that changed
+/// places. Those in the folder `RRAPPER_TRACES` are tried, too.
+#[test]
+fn damaged_traces_are_printed_back() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    let more = std::env::var_os("RRAPPER_TRACES").map(PathBuf::from);
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in [Some(kept), more].into_iter().flatten() {
+        let found = fs::read_dir(folder).expect("a folder of traces");
+        files.extend(found.map(|file| file.expect("a file").path()));
+    }
+    assert!(files.len() >= 30, "{} traces", files.len());
+    for file in files {
+        // The long ones have nothing that is not at their beginnings.
+        let mut text = fs::read(&file).expect("a readable file");
+        text.truncate(1 << 16);
+        let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
+        let with = |before: &[u8]| {
+            lines
+                .iter()
+                .flat_map(|line| [before, line].concat())
+                .collect()
+        };
+        let mut turned = lines.clone();
+        turned.reverse();
+        let pasted: [Vec<u8>; 6] = [
+            text.clone(),
+            with(b"    "),
+            with(b"> "),
+            with(b"x"),
+            turned.concat(),
+            text.iter().filter(|b| **b != b'"').copied().collect(),
+        ];
+        for (how, text) in pasted.iter().enumerate() {
+            for part in [1, 2, 3] {
+                let cut = &text[..text.len() * part / 3];
+                let mut printed = Vec::new();
+                for piece in rrapper::strace::Stream::new(cut, "damaged") {
+                    let piece = piece.expect("memory can be read");
+                    assert!(piece.prints_back(), "{} ({how}): {piece:?}", file.display());
+                    piece
+                        .print(&mut printed)
+                        .expect("a vector takes everything");
+                }
+                assert!(
+                    printed == cut,
+                    "{} ({how}): not all is there",
+                    file.display()
+                );
+            }
+        }
+    }
+}

@@ -299,7 +299,7 @@ fn recordings_are_printed_as_strace_prints() {
             &["-f", "-v", "-s", "1048576", "-o", &trace],
             argv,
         );
-        let events = folder.rrapper(["events", &recording]).ok().text();
+        let events = folder.rrapper(["-v", "events", &recording]).ok().text();
         let text = String::from_utf8_lossy(&std::fs::read(&trace).unwrap()).into_owned();
         let lines =
             |text: &str| -> Vec<String> { text.lines().map(|line| normal.line(line)).collect() };

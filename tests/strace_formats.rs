@@ -658,7 +658,7 @@ fn what_runs_into_a_call_is_not_part_of_it() {
 
 #[test]
 fn what_cannot_be_told_apart_costs_no_more_than_its_own_lines() {
-    let text = "write(1, \"a\\n\", 2a\nread(3) = 0\nhello\nclone(strace: Process 7 attached\nread(4) = 0\nread(5) = 0\n";
+    let text = "write(1, \"a\\n\", 2a\nread(3) = 0\nhello) = x\nclone(strace: Process 7 attached\nread(4) = 0\nread(5) = 0\n";
     let stream = Stream::new(text.as_bytes(), "t");
     let (mut lines, mut read) = (Vec::new(), 0);
     for piece in stream.flatten() {

@@ -50,6 +50,12 @@ const LINES: &[&str] = &[
     "clone(child_stack=NULLstrace: Process 7 attached\n, flags=0x11) = 7\n",
     "12 f([1,2 , 3], {a=1,b:2}, [1 => 2], [1->2], {sun_path=@\"x\"}, 3</x\\76>(deleted), 'a', ~[A  B]) = 0x10\n",
     "% time     seconds  usecs/call     calls    errors syscall\n------ ----------- ----------- ---------\n",
+    "wait4(-1, building\nx [{WIFEXITED(s) && WEXITSTATUS(s) == 0}], 0, NULL) = 7\n",
+    "vfork(hello\n)   = 7 <-- here\n",
+    "> # a remark\n",
+    "    [pid 12] --- some words ---\n",
+    "writev(1, [{\"a\", 1}, {\"\\n\", 1}], 2a\n) = 2\n",
+    "sigaction(SIGINT, {SIG_DFL, , {0x40, [], 0}, 0) = 0\n",
     "12 stat(\"x\", {st_atime=2018/04/29-13:30:53.7, c_cc[VMIN]=1}) = ? ERESTARTSYS (To be restarted)\n",
 ];
 
@@ -269,6 +275,20 @@ fn hostile_lines_take_linear_time() {
         "[1] ",
         "0.1 ",
         "--- SIGINT {",
+        "wait4(-1, x\n",
+        "read(3, \"",
+        "vfork(x\n",
+        "select(1, [0], NULL, NULL, NULLx\n",
+        "kill(1, A",
+        ") = 0\n",
+        "{SIG_DFL, , ",
+        "> ",
+        "+++ x +++",
+        "<unfinished ...> ",
+        " <-- ",
+        "0.75 0.236566 6 3 ",
+        "poll([{fd=6",
+        "Process 1 ",
     ] {
         for head in [
             "",
@@ -293,7 +313,7 @@ fn hostile_lines_take_linear_time() {
 
 #[test]
 fn problems_do_not_pile_up() {
-    let parsed = strace::parse("x\n".repeat(100_000).as_bytes(), "junk");
+    let parsed = strace::parse("x) = y\n".repeat(100_000).as_bytes(), "junk");
     assert_eq!(parsed.problems.len(), 10_001);
     let last = parsed.problems.last().map(ToString::to_string);
     assert_eq!(

@@ -474,7 +474,7 @@ fn execve_of_a_thread_goes_on_under_the_leaders_pid() {
 
 #[test]
 fn problems_have_places_and_stop_nothing() {
-    let text = "read(3) = 0\nhello world\nread(3 = 0\nwrite(1, \"a) = 1\n7 <... read resumed>) = 0\nclose(3) = x\n\
+    let text = "read(3) = 0\nhello) = world\nread(3 = 0\nwrite(1, \"a) = 1\n7 <... read resumed>) = 0\nclose(3) = x\n\
         9 read( <unfinished ...>\n9 <... read resumed>3, \"a) = 1\nclose(4) = 0\n";
     let parsed = strace::parse(text.as_bytes(), "t.strace");
     let shown: Vec<String> = parsed.problems.iter().map(ToString::to_string).collect();

@@ -410,6 +410,127 @@ fn stats_add_up() {
     );
 }
 
+/// A table of `-c` between two calls.
+const TABLE: &str = "close(3) = 0\n\
+% time     seconds  usecs/call     calls    errors syscall\n\
+------ ----------- ----------- --------- --------- ----------------\n\
+\x2090.00    0.000900          30        30         3 openat\n\
+\x2010.00    0.000100           2        50           mmap\n\
+------ ----------- ----------- --------- --------- ----------------\n\
+100.00    0.001000                    80         3 total\n";
+
+#[test]
+fn tables_of_counts_are_read() {
+    let folder = Folder::new();
+    folder.write("both", TABLE);
+    folder.write("table", TABLE.trim_start_matches("close(3) = 0\n"));
+    trace(&folder, &["check", "both", "table"]).ok();
+    let told = trace(&folder, &["stats", "table"]).ok();
+    assert_eq!(
+        told.text(),
+        "tables of strace -c\n% time   seconds  us/call  calls  errors  call\n\
+         \x2090.00  0.000900     30.0     30       3  openat\n\
+         \x2010.00  0.000100      2.0     50       0  mmap\n\
+         100.00  0.001000     12.5     80       3  total\n"
+    );
+    // The calls that are there are not those of the table.
+    let told = trace(&folder, &["stats", "both"]).ok().text();
+    assert!(
+        told.starts_with("calls  errors  call\n    1       0  close\n"),
+        "{told}"
+    );
+    assert!(told.contains("30       3  openat"), "{told}");
+    // Two tables are added up; a filter holds for them.
+    let told = trace(&folder, &["stats", "--call=mmap", "table", "both"])
+        .ok()
+        .text();
+    assert!(
+        told.contains("100      0  mmap") || told.contains("100       0  mmap"),
+        "{told}"
+    );
+    assert!(!told.contains("openat"), "{told}");
+    let json = trace(&folder, &["stats", "--json", "table"]).ok();
+    let told = in_python(
+        &folder,
+        &json.stdout,
+        "all[0]['tables'][0], all[0]['calls']",
+    );
+    assert_eq!(
+        told,
+        "({'name': 'openat', 'calls': 30, 'errors': 3, 'seconds': 0.0009}, 0)"
+    );
+    let json = trace(&folder, &["json", "table"]).ok();
+    let told = in_python(
+        &folder,
+        &json.stdout,
+        "[{k: v for k, v in each.items() if k != 'text'} for each in all if 'calls' in each]",
+    );
+    assert_eq!(
+        told,
+        "[{'type': 'summary', 'line': 3, 'name': 'openat', 'percent': 90, 'seconds': 0.0009, \
+         'usecs_per_call': 30, 'calls': 30, 'errors': 3}, {'type': 'summary', 'line': 4, 'name': 'mmap', \
+         'percent': 10, 'seconds': 0.0001, 'usecs_per_call': 2, 'calls': 50}, {'type': 'summary', 'line': 6, \
+         'total': True, 'percent': 100, 'seconds': 0.001, 'calls': 80, 'errors': 3}]"
+    );
+}
+
+#[test]
+fn a_cut_last_line_is_told_and_no_mistake() {
+    let folder = Folder::new();
+    let text = "7 close(1) = 0\n7 poll([{fd=6, events=POLLIN}], 1, 36";
+    folder.write("cut", text);
+    let told = trace(&folder, &["check", "cut"]).ok().text();
+    assert!(
+        told.starts_with("cut:2: cut: the text ends in this line\ncut: 2 lines, 2 calls, "),
+        "{told}"
+    );
+    let json = trace(&folder, &["json", "cut"]).ok();
+    let told = in_python(
+        &folder,
+        &json.stdout,
+        "[(each['name'], each['result'], each.get('cut')) for each in all]",
+    );
+    assert_eq!(told, "[('close', 0, None), ('poll', None, True)]");
+    assert_eq!(json.stderr, "");
+    assert_eq!(trace(&folder, &["print", "cut"]).ok().text(), text);
+    assert_eq!(
+        trace(&folder, &["print", "--call=poll", "cut"]).ok().text(),
+        text.trim_start_matches("7 close(1) = 0\n")
+    );
+}
+
+#[test]
+fn remarks_are_no_mistakes_but_a_text_of_remarks_is_no_trace() {
+    let folder = Folder::new();
+    folder.write(
+        "remarks",
+        "# a test\n7 close(1) = 0   <-- here\nThen it ends.\n+++ the end +++\n",
+    );
+    let done = trace(&folder, &["check", "remarks"]).ok().text();
+    assert!(
+        done.contains("4 lines, 1 calls, 0 signals, 0 exits, 3 asides, 0 not understood"),
+        "{done}"
+    );
+    let json = trace(&folder, &["json", "remarks"]).ok();
+    let told = in_python(&folder, &json.stdout, "[each['type'] for each in all]");
+    assert_eq!(told, "['remark', 'call', 'remark', 'remark']");
+    folder.write("prose", "Some words.\n\nMore of them.\n");
+    let done = trace(&folder, &["check", "prose"]);
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.text()
+            .starts_with("prose: no line of this is strace's\n"),
+        "{}",
+        done.text()
+    );
+    let done = trace(&folder, &["stats", "prose"]).ok();
+    assert!(
+        done.stderr.contains("no line of this is strace's"),
+        "{}",
+        done.stderr
+    );
+}
+
 #[test]
 fn it_ends_as_others_do_when_nobody_reads() {
     let folder = Folder::new();

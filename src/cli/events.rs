@@ -1,13 +1,32 @@
 //! `rrapper events`.
 
-use super::{Common, output, select};
+use super::{Common, named, output, select};
 use crate::inject::Selector;
-use crate::recording::{Filter, Met, Recording, resolve};
+use crate::recording::{Filter, Found, Met, Recording};
+use crate::strace;
+use crate::trace::{Entry, Object, Origin};
+use anyhow::bail;
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// What is printed as JSON, for `--help`.
+const FORMAT: &str = "\
+Without -v, arguments are abbreviated as strace does: 32 bytes of a string, the
+members of a structure that say most, an address for an environment.
+
+With --json, each line is an object as of `rrapper trace json` (see its --help),
+with all of every argument, and
+  event    the event's number; the end of a task has none
+  pid      the task
+  process  its process";
+
+/// Of the processes that there are, no more are listed.
+const MOST_LISTED: usize = 20;
+
 #[derive(clap::Args)]
+#[command(after_long_help = FORMAT)]
 pub(super) struct Args {
     /// The recording: a directory, a packed file, or a name such as `latest` or `cat-0` in the default place
     recording: PathBuf,
@@ -35,11 +54,14 @@ pub(super) struct Args {
     /// Of those, only the nth, from 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     nth: Option<u64>,
+    /// Print an object a line instead
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    let recording = Arc::new(Recording::open(&resolve(&args.recording))?);
-    let printed = print(&recording, args)?;
+    let recording = Arc::new(named::open(&args.recording)?);
+    let printed = print(&recording, args, common)?;
     let status = output::finish(printed)?;
     if recording.exit().is_none() && !common.quiet {
         let last = recording.len();
@@ -71,20 +93,107 @@ fn filter(args: &Args) -> anyhow::Result<Filter> {
 }
 
 /// Lines; what is wrong with the recording is the outer error, what is wrong with the output the inner.
-fn print(recording: &Arc<Recording>, args: &Args) -> anyhow::Result<io::Result<()>> {
+fn print(
+    recording: &Arc<Recording>,
+    args: &Args,
+    common: &Common,
+) -> anyhow::Result<io::Result<()>> {
     let width = recording.len().to_string().len();
     let mut out = BufWriter::new(io::stdout().lock());
+    let mut any = false;
     for met in recording.find_all(filter(args)?)? {
-        let line = match met? {
-            Met::Event(found) => {
-                let entry = found.event.to_entry(found.number);
-                writeln!(out, "{:width$} {} {entry}", found.number, found.event.tid)
+        any = true;
+        let line = match (met?, args.json) {
+            (met, true) => object(&met),
+            (Met::Event(found), false) => {
+                let mut line = format!("{:width$} {} ", found.number, found.event.tid).into_bytes();
+                shown(&found, common.verbose, &mut line);
+                line
             }
-            Met::Exit { tid, exit } => writeln!(out, "{:width$} {tid} {exit}", ""),
+            (Met::Exit { tid, exit }, false) => format!("{:width$} {tid} {exit}", "").into_bytes(),
         };
-        if line.is_err() {
-            return Ok(line);
+        if let Err(error) = out.write_all(&line).and_then(|()| out.write_all(b"\n")) {
+            return Ok(Err(error));
         }
     }
+    if let Some(pid) = args.pid.filter(|_| !any) {
+        there_is(recording, pid)?;
+    }
     Ok(out.flush())
+}
+
+/// Appends an event as strace would write it.
+fn shown(found: &Found, all: bool, line: &mut Vec<u8>) {
+    let mut entry = found.event.to_entry(found.number);
+    if all {
+        line.extend_from_slice(entry.to_string().as_bytes());
+        return;
+    }
+    if let (Entry::Call(call), Some(event)) = (&mut entry, found.event.call()) {
+        call.abbreviate(&event.args);
+        // Its task is there already.
+        call.tid = 0;
+        // A vector takes everything.
+        let _ = strace::write_as_read(&entry, line);
+    } else {
+        line.extend_from_slice(entry.to_string().as_bytes());
+    }
+}
+
+fn object(met: &Met) -> Vec<u8> {
+    let object = match met {
+        Met::Event(found) => {
+            let entry = found.event.to_entry(found.number);
+            let mut object = Object::of_entry(found.event.tid, &entry);
+            object.number("event", found.number);
+            object.number("process", found.pid);
+            object
+        }
+        Met::Exit { tid, exit } => {
+            let entry = Entry::Exit {
+                tid: *tid,
+                exit: *exit,
+                origin: Origin::Made,
+                remarks: None,
+            };
+            Object::of_entry(*tid, &entry)
+        }
+    };
+    object.finish()
+}
+
+/// Complains where there is no such process or task.
+fn there_is(recording: &Arc<Recording>, pid: i32) -> anyhow::Result<()> {
+    let (mut pids, mut tids) = (BTreeSet::new(), BTreeSet::new());
+    for met in recording.find_all(Filter::default())? {
+        match met? {
+            Met::Event(found) => {
+                pids.insert(found.pid);
+                tids.insert(found.event.tid);
+            }
+            Met::Exit { tid, .. } => {
+                tids.insert(tid);
+            }
+        }
+    }
+    if pids.contains(&pid) || tids.contains(&pid) {
+        return Ok(());
+    }
+    let listed = |all: &BTreeSet<i32>| {
+        let shown = all.iter().take(MOST_LISTED).map(i32::to_string);
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        match all.len().checked_sub(MOST_LISTED) {
+            Some(more) if more > 0 => format!("{shown} and {more} more"),
+            _ => shown,
+        }
+    };
+    let threads: BTreeSet<i32> = tids.difference(&pids).copied().collect();
+    let threads = match threads.is_empty() {
+        true => String::new(),
+        false => format!("; other tasks: {}", listed(&threads)),
+    };
+    bail!(
+        "this recording has no process or task {pid}; processes: {}{threads}",
+        listed(&pids)
+    )
 }

@@ -1,36 +1,94 @@
 //! Ctrl-C and its kin: how rrapper ends.
 //!
-//! What comes while nothing is recorded ends rrapper; all traced processes die with it. While a program is recorded,
-//! signals are the program's: see [`crate::record::record_beside`]. If it ends of one, so does the script that had it
-//! recorded.
+//! While a program is recorded, signals are the program's: see [`crate::record::record_beside`]. Otherwise a first signal
+//! interrupts a script, by an error: files are flushed, and what is to be closed is closed. So it does where it ended the
+//! program that the script had recorded. A second one ends rrapper at once, as does the first where no script runs,
+//! or where the script is not there to hear of it (it waits in a function of the C library): files are flushed then, too,
+//! as far as that does not wait. All traced processes die with rrapper.
 
 use super::output;
-use crate::lua::{RecordingEnd, Watch};
+use crate::lua::{self, RecordingEnd, Watch};
 use crate::syscall::consts;
 use crate::trace::Exit;
-use crate::tracee::proc;
+use crate::tracee::{interrupt, proc};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
+
+/// How long flushing files may take.
+const FLUSHING: Duration = Duration::from_millis(200);
+
+/// How long a script may take to hear of a signal.
+const DEAF: Duration = Duration::from_secs(2);
 
 /// Who gets the signals.
 #[derive(Clone, Default)]
 pub(super) struct Interrupts {
-    /// Whether a signal has come.
+    /// Whether a signal has come that nobody has dealt with.
     came: Arc<AtomicBool>,
+    /// The signal by which a script is interrupted; 0 before that.
+    script: Arc<AtomicI32>,
+    /// Whether a script runs.
+    scripted: bool,
     quiet: bool,
 }
 
 impl Interrupts {
     /// Listens from now on.
     pub fn listen(quiet: bool) -> Interrupts {
+        Interrupts::start(quiet, false)
+    }
+
+    /// The same for a script, which a first signal interrupts.
+    pub fn listen_for_script(quiet: bool) -> Interrupts {
+        Interrupts::start(quiet, true)
+    }
+
+    /// Ends as the signal wants by which the script was interrupted, if it was.
+    pub fn conclude(&self) {
+        match self.script.load(Ordering::SeqCst) {
+            0 => {}
+            signal => end(signal, None),
+        }
+    }
+
+    /// Interrupts the script, if there is one that has not been interrupted.
+    fn interrupt(&self, signal: i32) -> bool {
+        let first = self.scripted
+            && self
+                .script
+                .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok();
+        if first {
+            interrupt::ask();
+            self.came.store(false, Ordering::SeqCst);
+            // It may not come to hear of it.
+            let watching = std::thread::Builder::new().name("interrupt".into());
+            let watching = watching.spawn(move || {
+                std::thread::sleep(DEAF);
+                if !lua::is_interrupted() {
+                    interrupt::flush(FLUSHING);
+                    end(signal, None);
+                }
+            });
+            if let Err(error) = watching {
+                tracing::warn!("cannot wait for the script: {error}");
+                end(signal, None);
+            }
+        }
+        first
+    }
+
+    fn start(quiet: bool, scripted: bool) -> Interrupts {
         let interrupts = Interrupts {
             quiet,
+            scripted,
             ..Interrupts::default()
         };
+        let listener = interrupts.clone();
         // What was ignored when rrapper was started, as by nohup(1), is ignored by it and its programs.
         let ignored = proc::ignored(std::process::id() as i32).unwrap_or(0);
         let heard = [SIGINT, SIGTERM, SIGHUP].into_iter();
@@ -42,8 +100,10 @@ impl Interrupts {
         let started = Signals::new(heard).and_then(|mut signals| {
             let thread = std::thread::Builder::new().name("signals".into());
             thread.spawn(move || {
-                if let Some(signal) = signals.forever().next() {
-                    end(signal, None);
+                for signal in signals.forever() {
+                    if !listener.interrupt(signal) {
+                        end(signal, None);
+                    }
                 }
             })
         });
@@ -60,6 +120,15 @@ impl Interrupts {
         while self.came.load(Ordering::SeqCst) && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// The end of what is recorded is the end of all.
+    fn end_with(&self, recording: &RecordingEnd<'_>, signal: i32) {
+        if !self.interrupt(signal) {
+            end(signal, Some(recording.dir));
+        }
+        let dir = recording.dir.display();
+        output::complain(format!("what was recorded up to here is in {dir}"));
     }
 }
 
@@ -82,7 +151,7 @@ pub(super) fn end(signal: i32, dir: Option<&Path>) -> ! {
 impl Watch for Interrupts {
     fn ended(&self, recording: &RecordingEnd<'_>) {
         if let Some(signal) = recording.forced {
-            end(signal, Some(recording.dir));
+            return self.end_with(recording, signal);
         }
         let Some(signal) = recording.signal else {
             return;
@@ -93,7 +162,7 @@ impl Watch for Interrupts {
             Some(Exit::Signal { .. }) | None => true,
         };
         if died_of_it {
-            end(signal, Some(recording.dir));
+            self.end_with(recording, signal);
         }
     }
 

@@ -63,7 +63,7 @@ fn table(found: &[Listed]) -> String {
 }
 
 fn row(listed: &Listed) -> [String; 6] {
-    let name = printable(&listed.name.to_string_lossy());
+    let name = output::plain(&listed.name.to_string_lossy());
     let size = human(listed.size);
     match &listed.content {
         Ok(summary) => [
@@ -75,7 +75,7 @@ fn row(listed: &Listed) -> [String; 6] {
             command(&summary.argv),
         ],
         Err(error) => {
-            let reason = format!("({error})");
+            let reason = output::plain(&format!("({error})"));
             [
                 name,
                 "-".into(),
@@ -104,18 +104,11 @@ fn command(argv: &[Vec<u8>]) -> String {
         .iter()
         .map(|arg| String::from_utf8_lossy(arg))
         .collect();
-    let all = printable(&words.join(" "));
+    let all = output::plain(&words.join(" "));
     match all.char_indices().nth(MOST) {
         Some((cut, _)) => format!("{}…", &all[..cut]),
         None => all,
     }
-}
-
-/// A recording may be a stranger's: it says nothing to the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }
 
 pub(super) fn human(bytes: u64) -> String {

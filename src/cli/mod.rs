@@ -4,6 +4,7 @@ mod doctor;
 mod events;
 mod interrupt;
 mod list;
+mod named;
 mod output;
 mod pack;
 mod prune;
@@ -14,7 +15,7 @@ mod script;
 mod select;
 mod trace;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
 use std::ffi::OsString;
 use tracing_subscriber::EnvFilter;
@@ -41,7 +42,7 @@ const FAILED: i32 = 2;
     disable_help_subcommand = true
 )]
 struct Cli {
-    /// Say more: Lua tracebacks, log messages; may be repeated
+    /// Say more: all of every argument (events), Lua tracebacks, log messages; may be repeated
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
     /// Print no more than is asked for
@@ -87,7 +88,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    log(cli.verbose);
+    // Of events, the first -v shows all.
+    let shows = u8::from(matches!(cli.command, Command::Events(_)));
+    log(cli.verbose.saturating_sub(shows));
     let common = Common {
         verbose: cli.verbose > 0,
         quiet: cli.quiet,
@@ -129,7 +132,7 @@ fn usage(error: &clap::Error) -> i32 {
             output::finish(output::print(error.to_string().as_bytes())).unwrap_or(FAILED)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            eprint!("{error}");
+            eprint!("{}", output::lines(&error.to_string()));
             FAILED
         }
         _ => {
@@ -137,12 +140,41 @@ fn usage(error: &clap::Error) -> i32 {
             let first = text.split("\n\n").next().unwrap_or_default();
             let words: Vec<&str> = first.split_whitespace().collect();
             let sentence = words.join(" ");
+            let near = near(error);
+            let see = if near.is_empty() {
+                " (see rrapper --help)"
+            } else {
+                ""
+            };
             output::complain(format!(
-                "{} (see rrapper --help)",
+                "{}{near}{see}",
                 sentence.trim_start_matches("error: ")
             ));
             FAILED
         }
+    }
+}
+
+/// What may have been meant: `; did you mean "--syscall"?`, or nothing.
+fn near(error: &clap::Error) -> String {
+    let suggested = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ];
+    let names = suggested.iter().filter_map(|kind| error.get(*kind));
+    let names: Vec<String> = names
+        .flat_map(|value| match value {
+            ContextValue::String(name) => vec![format!("\"{name}\"")],
+            ContextValue::Strings(names) => {
+                names.iter().map(|name| format!("\"{name}\"")).collect()
+            }
+            _ => Vec::new(),
+        })
+        .collect();
+    match names.as_slice() {
+        [] => String::new(),
+        names => format!("; did you mean {}?", names.join(" or ")),
     }
 }
 

@@ -8,7 +8,40 @@ use std::io::{self, ErrorKind, Write};
 /// Prints a sentence on standard error.
 pub(super) fn complain(message: impl std::fmt::Display) {
     // Nobody is left to hear of it where this fails.
-    let _ = writeln!(io::stderr(), "rrapper: {message}");
+    let _ = writeln!(io::stderr(), "rrapper: {}", lines(&message.to_string()));
+}
+
+/// A text of a line, with nothing in it that a terminal would obey: names, paths and arguments may be a stranger's.
+pub(super) fn plain(text: &str) -> String {
+    escaped(text, |_| false)
+}
+
+/// The same of a text that may have several lines.
+pub(super) fn lines(text: &str) -> String {
+    escaped(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn escaped(text: &str, may_stay: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if may_stay(c) => out.push(c),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() || turns_text(c) => {
+                out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Characters that have what follows read from the other side, which can make a text look like another one.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
 /// Prints on standard output, at once.
@@ -45,4 +78,19 @@ pub(super) fn die(signal: i32) -> i32 {
     let status = 128 + signal;
     tracing::debug!("still alive after signal {signal}");
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_obey_nothing() {
+        assert_eq!(
+            plain("a\x1b[31mb\x07\r\nc\u{9b}d"),
+            "a\\x1b[31mb\\x07\\r\\nc\\u{9b}d"
+        );
+        assert_eq!(lines("a\n\tb\x1b\u{202e}"), "a\n\tb\\x1b\\u{202e}");
+        assert_eq!(plain("Größe 大きさ"), "Größe 大きさ");
+    }
 }

@@ -1,6 +1,6 @@
 //! `rrapper pack`.
 
-use super::{Common, output};
+use super::{Common, named, output};
 use crate::recording::{Recording, pack, resolve_own};
 use anyhow::Context;
 use std::path::PathBuf;
@@ -15,7 +15,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    let recording = Recording::open(&resolve_own(&args.recording))?;
+    let recording = match resolve_own(&args.recording) {
+        path if path == args.recording => named::open(&path)?,
+        path => Recording::open(&path)?,
+    };
     let target = match &args.output {
         Some(target) => target.clone(),
         None => {

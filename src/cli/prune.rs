@@ -43,11 +43,11 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     let mut text = String::new();
     for name in &done.removed {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", list::printable(&name.to_string_lossy()));
+        let _ = writeln!(text, "{}", output::plain(&name.to_string_lossy()));
     }
     let status = output::finish(output::print(text.as_bytes()))?;
     for (name, error) in &done.failed {
-        let name = list::printable(&name.to_string_lossy());
+        let name = output::plain(&name.to_string_lossy());
         output::complain(format!(
             "{name} is left: {}",
             sentence(&anyhow::anyhow!("{error}"))

@@ -41,7 +41,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         .iter()
         .map(|arg| arg.to_string_lossy())
         .collect();
-    let shown = shown.join(" ");
+    let shown = output::plain(&shown.join(" "));
     let program = Program {
         argv: args.command,
         ..Program::default()

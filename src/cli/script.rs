@@ -24,16 +24,25 @@ pub(super) fn run(args: Vec<OsString>, common: &Common) -> anyhow::Result<i32> {
         },
         args: args.collect(),
     };
-    let interrupts = Interrupts::listen(common.quiet);
-    let Err(error) = lua::run(&script, Rc::new(interrupts.clone())) else {
+    let interrupts = Interrupts::listen_for_script(common.quiet);
+    let ran = lua::run(&script, Rc::new(interrupts.clone()));
+    interrupts.conclude();
+    let Err(error) = ran else {
         return Ok(0);
     };
     interrupts.settle();
+    interrupts.conclude();
     output::complain(&error.message);
     if let Some(traceback) = error.traceback.filter(|_| common.verbose) {
-        eprintln!("stack traceback:\n\t{}", traceback.trim_start());
+        let traceback = output::lines(traceback.trim_start());
+        eprintln!("stack traceback:\n\t{traceback}");
     }
     Ok(FAILED)
+}
+
+/// Whether a name looks like a command rather than a file.
+fn is_word(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 fn read(name: &OsString) -> anyhow::Result<Vec<u8>> {
@@ -48,12 +57,18 @@ fn read(name: &OsString) -> anyhow::Result<Vec<u8>> {
         Ok(text) => Ok(text),
         Err(error) => {
             let name = name.to_string_lossy();
+            let distance = |command: &str| strsim::damerau_levenshtein(command, &name);
+            // Of short names, one letter may be wrong: `run` is not meant to be `rm`.
             let near = COMMANDS
                 .iter()
-                .find(|command| strsim::damerau_levenshtein(command, &name) <= 2);
+                .filter(|command| distance(command) <= command.len().max(name.len()) / 3)
+                .min_by_key(|command| distance(command));
             match near {
                 Some(command) if error.kind() == std::io::ErrorKind::NotFound => {
                     bail!("there is no script {name:?}; did you mean the command \"{command}\"?")
+                }
+                None if error.kind() == std::io::ErrorKind::NotFound && is_word(&name) => {
+                    bail!("there is no script and no command {name:?} (see rrapper --help)")
                 }
                 _ => Err(error).with_context(|| format!("cannot read the script {name:?}")),
             }

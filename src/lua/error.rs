@@ -211,5 +211,5 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     })?;
     lua.load(include_str!("prelude.lua"))
         .set_name("=rrapper.prelude")
-        .call::<()>((message, traceback))
+        .call::<()>((message, traceback, super::interrupt::function(lua)?))
 }

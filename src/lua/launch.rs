@@ -3,6 +3,7 @@
 use super::convert::{self, shown};
 use super::error::raise;
 use super::hooks::LuaHooks;
+use super::interrupt;
 use super::outcome::OutcomeData;
 use super::recording::RecordingHandle;
 use super::session::{self, RecordingEnd};
@@ -52,6 +53,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         signal: ended.signal,
         forced: ended.forced,
     });
+    interrupt::check()?;
     let recorded = ended.result.map_err(raise)?;
     if let Some(note) = recorded.leftovers() {
         watch.warn(&format!(
@@ -81,6 +83,7 @@ pub(super) fn live(lua: &Lua, spec: &Table) -> mlua::Result<OutcomeData> {
     hooks.begin();
     let options = hooks.options();
     let result = inject::run(&command, &mut hooks, &options);
+    interrupt::check()?;
     match result {
         Ok(outcome) => {
             let watch = session::watch(lua);

@@ -9,7 +9,9 @@ mod convert;
 mod error;
 mod event;
 mod hooks;
+mod interrupt;
 mod launch;
+mod memory;
 mod outcome;
 mod pattern;
 mod process;
@@ -22,6 +24,7 @@ mod trace;
 mod values;
 
 pub use error::ScriptError;
+pub use interrupt::has_come as is_interrupted;
 pub use session::{Quiet, RecordingEnd, Watch};
 
 use crate::tracee::quiet;
@@ -47,7 +50,13 @@ pub struct Script {
 /// # Errors
 /// What is wrong with it: one message, and the traceback for who wants it.
 pub fn run(script: &Script, watch: Rc<dyn Watch>) -> Result<(), ScriptError> {
-    execute(script, watch).map_err(|error| ScriptError::of(&error))
+    execute(script, watch).map_err(|error| {
+        let mut told = ScriptError::of(&error);
+        if memory::is_of_memory(&error) && !told.message.starts_with(&script.name) {
+            told.message = format!("{}: {}", script.name, told.message);
+        }
+        told
+    })
 }
 
 fn execute(script: &Script, watch: Rc<dyn Watch>) -> mlua::Result<()> {
@@ -83,6 +92,7 @@ fn install(lua: &Lua) -> mlua::Result<()> {
     process::install(lua)?;
     trace::install(lua)?;
     let_programs_run(lua)?;
+    memory::install(lua)?;
     modules(lua)
 }
 

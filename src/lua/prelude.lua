@@ -1,9 +1,12 @@
--- What of the standard library is made to fit: errors that bindings raise arrive as strings, like all others.
-local message, traceback = ...
+-- What of the standard library is made to fit: errors that bindings raise arrive as strings, like all others; the one that
+-- says that the user wants an end is passed on.
+local message, traceback, is_interruption = ...
 
 local function tidy(ok, ...)
   if ok then return ok, ... end
-  return ok, message((...))
+  local e = ...
+  if is_interruption(e) then error(e, 0) end
+  return ok, message(e)
 end
 
 local pcall0, xpcall0, resume0 = pcall, xpcall, coroutine.resume
@@ -13,7 +16,10 @@ function pcall(f, ...)
 end
 
 function xpcall(f, handler, ...)
-  return xpcall0(f, function(e) return handler(message(e)) end, ...)
+  return tidy(xpcall0(f, function(e)
+    if is_interruption(e) then return e end
+    return handler(message(e))
+  end, ...))
 end
 
 function coroutine.resume(co, ...)

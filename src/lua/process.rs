@@ -5,6 +5,7 @@ use super::convert;
 use super::error::raise;
 use super::event::no_such;
 use super::hooks::LuaHooks;
+use super::interrupt;
 use super::outcome::OutcomeData;
 use super::stop::spin_off;
 use super::trace::{self, TraceData};
@@ -134,6 +135,7 @@ impl ProcessHandle {
         };
         hooks.begin();
         let result = inject::inject(*process, script, &mut hooks, &options);
+        interrupt::check()?;
         self.conclude(lua, result, hooks)
     }
 
@@ -143,6 +145,7 @@ impl ProcessHandle {
         hooks.begin();
         let options = hooks.options();
         let result = inject::live(*process, &mut hooks, &options);
+        interrupt::check()?;
         self.conclude(lua, result, hooks)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::error::raise;
 use super::event::{EventData, filter, no_such, number};
+use super::interrupt;
 use super::outcome::{exit_table, how};
 use super::stop::StopData;
 use super::trace::TraceData;
@@ -50,7 +51,9 @@ impl RecordingHandle {
             None => Replayer::new(Arc::clone(&self.recording)).map_err(raise)?,
         };
         // After an error the replay stands nowhere; the next one begins anew.
-        replayer.replay_to(event).map_err(raise)?;
+        let went = replayer.replay_to(event);
+        interrupt::check()?;
+        went.map_err(raise)?;
         let result = then(&mut replayer);
         *slot = Some(replayer);
         result

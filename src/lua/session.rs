@@ -21,7 +21,8 @@ pub struct RecordingEnd<'a> {
 
 /// Who wants to know when a program has been recorded: a signal that comes meanwhile is the program's.
 pub trait Watch {
-    /// It has ended. Does not return if it ended because a user wants all of this to end.
+    /// It has ended. Where that was because a user wants all of this to end, this does not return, or has the script
+    /// interrupted.
     fn ended(&self, recording: &RecordingEnd<'_>);
 
     /// Something the user should see, unless asked to be quiet.

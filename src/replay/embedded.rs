@@ -9,6 +9,7 @@ use crate::recording::{
 };
 use crate::syscall::{self, Memory, Moved};
 use crate::trace::Exit;
+use crate::tracee::interrupt;
 use crate::tracee::quiet::Quiet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -284,6 +285,9 @@ impl Replay for Replayer {
             self.restart()?;
         }
         while self.number < event && self.pending.is_some() {
+            if interrupt::is_asked() {
+                return Err(Error::Interrupted);
+            }
             self.step()?;
             if let Some(next) = &self.pending {
                 self.checkpoints.pass(self.number, next, &mut self.world);

@@ -75,4 +75,7 @@ pub enum Error {
     /// The replay is behind the last event, where no process is left.
     #[error("the replay is at the end of the recording: no process is left to spin off")]
     AtEnd,
+    /// The user wants an end.
+    #[error("the replay was interrupted")]
+    Interrupted,
 }

@@ -1,6 +1,7 @@
 //! The grammar of results: what follows a call's closing parenthesis.
 
 use super::columns::fraction;
+use super::comment::begins_note;
 use super::context::Context;
 use super::lex::*;
 use super::scalar::{decimal, text};
@@ -34,18 +35,25 @@ pub(super) struct Answered {
 
 /// ` = 3</etc/passwd> (flags …) (INJECTED) <0.000012>`, up to the end of the line.
 pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Answered> {
-    let Some(rest) = blanks(i).strip_prefix(b"=") else {
-        return expected(blanks(i), "`=` and a result");
-    };
-    let i = blanks(rest);
     let mut found = Answered {
         answer: Answer::Never,
         notes: Vec::new(),
         tampered: Tampered::default(),
         spent: None,
     };
+    let i = match blanks(i) {
+        // Version 4 on i386: `sigreturn() (mask [HUP INT]) = 0`.
+        [b'(', inside @ ..] if inside.starts_with(b"mask ") => {
+            blanks(noted(cx, inside, &mut found.notes)?.0)
+        }
+        other => other,
+    };
+    let Some(rest) = i.strip_prefix(b"=") else {
+        return expected(i, "`=` and a result");
+    };
+    let i = blanks(rest);
     let (rest, answer) = match i {
-        [b'?', rest @ ..] => unknown(blanks(rest))?,
+        [b'?', rest @ ..] => unknown(rest)?,
         [b'-', b'1', b' ', rest @ ..] if matches!(rest.first(), Some(b'E')) => failed(rest)?,
         [b'-', b'1', b' ', rest @ ..] if rest.starts_with(b"(errno ") => {
             let (rest, number) = digit1.parse(&rest[b"(errno ".len()..])?;
@@ -89,13 +97,14 @@ fn number_of(digits: &[u8]) -> Option<i64> {
 }
 
 /// What follows `?`: an `ERESTART…`, `<unavailable>`, or nothing.
-fn unknown(i: &[u8]) -> Res<'_, Answer> {
+fn unknown(start: &[u8]) -> Res<'_, Answer> {
+    let i = blanks(start);
     if let Some(rest) = i.strip_prefix(b"<unavailable>") {
         return Ok((rest, Answer::Never));
     }
     let (rest, name) = word(i)?;
     if name.is_empty() {
-        return Ok((rest, Answer::Never));
+        return Ok((start, Answer::Never));
     }
     match RESTARTS.iter().find(|r| r.1.as_bytes() == name) {
         Some(restart) => Ok((explained(rest), Answer::Restart(restart.0))),
@@ -163,10 +172,15 @@ fn returned(i: &[u8]) -> Res<'_, i64> {
 
 /// What may follow a result: notes, marks of tampering, comments, the time spent.
 fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut Answered) -> Res<'a, ()> {
+    let start = i;
     let mut i = gap(i)?.0;
     loop {
         i = match i {
             [] => return Ok((i, ())),
+            // Behind a blank, people write what they think of it.
+            [b, ..] if !matches!(b, b'(' | b'[') && i.len() < start.len() && begins_note(i) => {
+                return Ok((&[], ()));
+            }
             [b'(', rest @ ..] if rest.starts_with(b"INJECTED") || rest.starts_with(b"DELAYED") => {
                 let (rest, mark) = bracketed(i)?;
                 let tampered = &mut found.tampered;

@@ -1,35 +1,17 @@
-//! Lines that say nothing about what the program did: strace's messages, stacks, dumps, tables.
+//! Lines that say nothing about what the program did: strace's messages, stacks, dumps.
 
+use super::lex::blanks;
 use super::stream::Aside;
 use memchr::memmem;
 
 /// What stands under a call, with a blank in front: frames of its stack (`-k`), dumps of what it read or
 /// wrote (`-e read=`), the state of a virtual processor (`-e kvm=vcpu`).
 const INDENTED: [(&[u8], Aside); 5] = [
-    (b" > ", Aside::Stack),
-    (b" | ", Aside::Dump),
-    (b" * ", Aside::Dump),
-    (b" = ", Aside::Dump),
-    (b" VCPU", Aside::Dump),
-];
-
-/// The titles of the columns of `-c`, word by word.
-const TITLES: [&[u8]; 15] = [
-    b"%",
-    b"time",
-    b"seconds",
-    b"usecs/call",
-    b"calls",
-    b"errors",
-    b"syscall",
-    b"shortest",
-    b"longest",
-    b"wall-total",
-    b"wall-min",
-    b"wall-max",
-    b"wall-avg",
-    b"function",
-    b"errs",
+    (b"> ", Aside::Stack),
+    (b"| ", Aside::Dump),
+    (b"* ", Aside::Dump),
+    (b"= ", Aside::Dump),
+    (b"VCPU", Aside::Dump),
 ];
 
 /// How strace's messages begin.
@@ -44,13 +26,33 @@ const MESSAGES: [&[u8]; 8] = [
     b"Try '",
 ];
 
-/// What stands under a call.
+/// What stands under a call: behind a blank, or more in a text that was indented.
 pub(super) fn indented(i: &[u8]) -> Option<Aside> {
-    if i.first() != Some(&b' ') {
+    let inside = blanks(i);
+    if inside.len() == i.len() {
         return None;
     }
-    let found = INDENTED.iter().find(|(start, _)| i.starts_with(start));
+    let found = INDENTED.iter().find(|(start, _)| inside.starts_with(start));
     found.map(|(_, aside)| *aside)
+}
+
+/// What stands under a call, where its blanks were lost: `| 00000  61 62`, `* 5 bytes in buffer 0`, `= 2 buffers in
+/// vector 0`, `/lib/libc.so.6(read+0x10) [0xf7100]`.
+pub(super) fn trimmed(i: &[u8]) -> Option<Aside> {
+    let number = |i: &[u8]| i.first().is_some_and(u8::is_ascii_hexdigit);
+    match i {
+        [b'|', b' ', rest @ ..] if number(rest) && rest.ends_with(b"|") => Some(Aside::Dump),
+        [b'*' | b'=', b' ', rest @ ..] if number(rest) && memmem::find(rest, b" in ").is_some() => {
+            Some(Aside::Dump)
+        }
+        [b'/' | b'[', ..] | [.., b']'] => {
+            let address = memmem::rfind(i, b" [0x")?;
+            let digits = i.get(address + 4..)?;
+            let len = digits.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+            (digits.get(len) == Some(&b']')).then_some(Aside::Stack)
+        }
+        _ => None,
+    }
 }
 
 /// Whether this is a message of strace's. It may be called by a path.
@@ -102,74 +104,10 @@ fn program_start(i: &[u8]) -> &[u8] {
 pub(super) fn any_message(i: &[u8]) -> Option<usize> {
     let found = match memmem::rfind(i, b"strace: ") {
         Some(n) => program_start(&i[..n + b"strace: ".len()]).len(),
-        None => memmem::rfind(i, b"Process ")?,
+        None => memmem::rfind_iter(i, b"Process ").take(4).find(|&n| {
+            let number = i.get(n + b"Process ".len()..).and_then(<[u8]>::first);
+            number.is_some_and(u8::is_ascii_digit) || i[..n].ends_with(b"[ ")
+        })?,
     };
     (found > 0).then_some(found)
-}
-
-/// Follows the table of `-c` from line to line.
-#[derive(Debug, Default)]
-pub(super) struct Summary {
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum State {
-    #[default]
-    Outside,
-    /// Behind the titles.
-    Titled,
-    /// Between the rules.
-    Rows,
-    /// Behind the second rule.
-    Total,
-}
-
-impl Summary {
-    /// Whether this line is part of a table.
-    pub(super) fn takes(&mut self, i: &[u8]) -> bool {
-        if self.state == State::Outside
-            && !matches!(i.first(), Some(b'%' | b' ' | b'a'..=b'z' | b'S'))
-        {
-            return false;
-        }
-        let (takes, state) = match self.state {
-            State::Outside if is_titles(i) => (true, State::Titled),
-            State::Outside => (i.starts_with(b"System call usage summary "), State::Outside),
-            State::Titled if is_rule(i) => (true, State::Rows),
-            State::Rows if is_rule(i) => (true, State::Total),
-            State::Rows if is_row(i) => (true, State::Rows),
-            State::Total if is_row(i) => (true, State::Outside),
-            _ => (false, State::Outside),
-        };
-        self.state = state;
-        takes
-    }
-}
-
-fn words(i: &[u8]) -> impl Iterator<Item = &[u8]> {
-    i.split(|b| b.is_ascii_whitespace())
-        .filter(|word| !word.is_empty())
-}
-
-fn is_titles(i: &[u8]) -> bool {
-    !i.trim_ascii().is_empty() && words(i).all(|word| TITLES.contains(&word))
-}
-
-fn is_rule(i: &[u8]) -> bool {
-    !i.trim_ascii().is_empty() && words(i).all(|word| word.iter().all(|&b| b == b'-'))
-}
-
-/// Numbers, and at most one name.
-fn is_row(i: &[u8]) -> bool {
-    let is_number = |word: &&[u8]| {
-        word.iter()
-            .all(|b| b.is_ascii_digit() || b".,-".contains(b))
-    };
-    let is_name = |word: &[u8]| {
-        word.iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"_?#".contains(b))
-    };
-    let mut names = words(i).filter(|word| !is_number(word));
-    names.next().is_none_or(is_name) && names.next().is_none() && !i.trim_ascii().is_empty()
 }

@@ -1,14 +1,17 @@
 //! From lines to pieces: columns and what is behind them, calls that were interrupted by others', lines that
 //! something foreign ran into. Holds what it must to do so, and no more.
 
-use super::aside::{self, Summary};
+use super::aside;
 use super::context::Context;
+use super::cut::{self, Suspect};
 use super::frame::{self, Line};
 use super::held::{Added, Held};
 use super::lex::Expected;
 use super::output;
 use super::stream::{Aside, Piece, Says};
+use super::summary::Summary;
 use super::underway::{Begun, Underway};
+use super::waiting::{self, Waiting};
 use super::{LONGEST_LINE, Problem, columns::Columns};
 use crate::trace::{Answer, Call, Entry, Origin};
 use std::collections::VecDeque;
@@ -19,12 +22,16 @@ use std::sync::Arc;
 pub(super) struct Assembler {
     file: Arc<str>,
     number: u64,
-    cx: Context,
+    pub(super) cx: Context,
     summary: Summary,
     /// A line that a message ran into, up to the message.
     held: Option<Held>,
     /// Calls that have begun and not ended.
     underway: Underway,
+    /// The call under way into which others write more than is held.
+    pub(super) flooded: Option<(i32, Waiting)>,
+    /// A line that is not understood, and may be the last.
+    suspect: Option<Box<Suspect>>,
 }
 
 /// How far into `from` this part of it is.
@@ -44,17 +51,54 @@ impl Assembler {
             summary: Summary::default(),
             held: None,
             underway: Underway::default(),
+            flooded: None,
+            suspect: None,
         }
     }
 
     /// Takes the next line, with its end.
     pub(super) fn line(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
         self.number += 1;
-        self.next(text, self.number, out);
+        let Some(mut suspect) = self.suspect.take() else {
+            return self.next(text, self.number, out);
+        };
+        let mut found = VecDeque::new();
+        self.next(text, self.number, &mut found);
+        if self.suspect.is_none() && self.held.is_none() && suspect.takes(&mut found) {
+            self.suspect = Some(suspect);
+            return;
+        }
+        suspect.wrong(out);
+        out.append(&mut found);
+    }
+
+    /// Has what is not yet decided be wrong: there is more to come, which is no line of this text.
+    pub(super) fn settle(&mut self, out: &mut VecDeque<Piece>) {
+        while let Some(held) = self.held.take() {
+            match held.lines() {
+                1 => self.whole(held, false, out),
+                _ => self.split(held, out),
+            }
+        }
+        self.clear(out);
+    }
+
+    /// More comes: what is not understood is not the last line.
+    fn clear(&mut self, out: &mut VecDeque<Piece>) {
+        if let Some(suspect) = self.suspect.take() {
+            suspect.wrong(out);
+        }
     }
 
     fn next(&mut self, text: Vec<u8>, line: u64, out: &mut VecDeque<Piece>) {
         let Some(mut held) = self.held.take() else {
+            let text = match self.flooded.take() {
+                Some((tid, waiting)) => match self.flood(tid, waiting, text, line, out) {
+                    Some(text) => text,
+                    None => return,
+                },
+                None => text,
+            };
             let mut held = Held::new(line, text);
             match aside::interrupted(held.own()) {
                 Some(at) => {
@@ -65,10 +109,11 @@ impl Assembler {
             }
             return;
         };
-        match held.add(&text) {
+        match held.add(&mut self.cx, &text) {
             Added::More => self.held = Some(held),
             Added::Whole => self.whole(held, true, out),
             Added::Wrong => self.split(held, out),
+            Added::Full => self.flooded = self.begin(held, out),
         }
     }
 
@@ -78,7 +123,10 @@ impl Assembler {
         let mut number = held.line;
         while let Some(line) = lines.next() {
             match lines.peek() {
-                Some(_) => self.whole(Held::new(number, line.to_vec()), false, out),
+                Some(_) => {
+                    self.whole(Held::new(number, line.to_vec()), false, out);
+                    self.clear(out);
+                }
                 None => self.next(line.to_vec(), number, out),
             }
             number += 1;
@@ -87,7 +135,8 @@ impl Assembler {
 
     /// Takes the beginning of a line that is too long.
     pub(super) fn too_long(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
-        self.release(out);
+        self.settle(out);
+        self.flooded = None;
         self.number += 1;
         let message = "this line is longer than 64 MiB".to_owned();
         let problem = self.problem(self.number, LONGEST_LINE as usize + 1, message);
@@ -103,18 +152,22 @@ impl Assembler {
 
     /// Takes the end of the text: calls that are still under way never ended.
     pub(super) fn finish(&mut self, out: &mut VecDeque<Piece>) {
-        self.release(out);
+        if let Some(held) = self.held.take_if(|held| held.waiting().is_some()) {
+            self.clear(out);
+            if let Some((tid, _)) = self.begin(held, out)
+                && let Some(begun) = self.underway.remove(tid)
+            {
+                self.ended(tid, begun, true, out);
+            }
+        }
+        if self.held.is_some() {
+            self.settle(out);
+        }
+        if let Some(suspect) = self.suspect.take() {
+            self.last(*suspect, out);
+        }
         while let Some(tid) = self.underway.oldest() {
             self.give_up(tid, out);
-        }
-    }
-
-    fn release(&mut self, out: &mut VecDeque<Piece>) {
-        while let Some(held) = self.held.take() {
-            match held.lines() {
-                1 => self.whole(held, false, out),
-                _ => self.split(held, out),
-            }
         }
     }
 
@@ -132,6 +185,9 @@ impl Assembler {
             }
         };
         let tid = columns.tid;
+        if !matches!(said, Line::Aside(_)) {
+            self.summary.leave();
+        }
         match said {
             Line::Aside(aside) => out.push_back(held.piece(Says::Aside(aside), Vec::new())),
             Line::Call(text) => match frame::call(&mut self.cx, text) {
@@ -144,6 +200,11 @@ impl Assembler {
                         if let Some(added) = held.without_output(&mut self.cx, call_at) {
                             return self.again(held, added, out);
                         }
+                        let doubts = self.cx.keep_doubts();
+                        if let Some(added) = held.without_foreign(&mut self.cx, call_at) {
+                            return self.again(held, added, out);
+                        }
+                        self.cx.put_back(doubts);
                     }
                     let origin = self.origin(held.line);
                     let front = &own[..offset(own, text)];
@@ -163,27 +224,21 @@ impl Assembler {
                         return self.again(held, added, out);
                     }
                 }
+                if rescued && let Some(foreign) = waiting::foreign(&mut self.cx, text) {
+                    let call_at = offset(own, text);
+                    let (from, to) = (call_at + foreign, call_at + text.len());
+                    let mut held = held.clone();
+                    held.without(from, to);
+                    return self.again(held, Added::Whole, out);
+                }
                 let abandoned = matches!(said, Line::Abandoned(_));
                 let to = match said {
                     Line::Moved(_, to) => Some(to),
                     _ => None,
                 };
                 self.give_up(tid, out);
-                let (name, args) = frame::part(&mut self.cx, text);
-                let at = offset(own, text);
-                let begun = Begun {
-                    line: held.line,
-                    column: at + 1,
-                    columns,
-                    front: own[..at].to_vec(),
-                    text: text.to_vec(),
-                    order: held.line,
-                };
-                out.push_back(held.piece(Says::Begun { tid, name, args }, Vec::new()));
-                while let Some(oldest) = self.underway.without_room(&begun) {
-                    self.give_up(oldest, out);
-                }
-                self.underway.insert(tid, begun);
+                let begun = Begun::new(held.line, columns, own, text);
+                self.start(held, tid, begun, out);
                 if abandoned {
                     self.give_up(tid, out);
                 }
@@ -243,6 +298,16 @@ impl Assembler {
         }
     }
 
+    /// Gives the first part of a call, which has none under way, and remembers it.
+    pub(super) fn start(&mut self, held: Held, tid: i32, begun: Begun, out: &mut VecDeque<Piece>) {
+        let (name, args) = frame::part(&mut self.cx, &begun.text);
+        out.push_back(held.piece(Says::Begun { tid, name, args }, Vec::new()));
+        while let Some(oldest) = self.underway.without_room(&begun) {
+            self.give_up(oldest, out);
+        }
+        self.underway.insert(tid, begun);
+    }
+
     /// Gives an entry of one line, with the doubts about it.
     fn push_entry(&mut self, held: Held, entry: Entry, out: &mut VecDeque<Piece>) {
         if !self.cx.has_doubts() {
@@ -263,7 +328,7 @@ impl Assembler {
         self.cx.take_doubts();
         match added {
             Added::More => self.held = Some(held),
-            Added::Whole | Added::Wrong => self.whole(held, false, out),
+            Added::Whole | Added::Wrong | Added::Full => self.whole(held, false, out),
         }
     }
 
@@ -287,10 +352,13 @@ impl Assembler {
                 held.without_message(found);
                 return self.again(held, Added::More, out);
             }
+            if let Some(added) = held.without_foreign(&mut self.cx, call_at) {
+                return self.again(held, added, out);
+            }
         }
         match (held.lines(), self.goes_on(&held)) {
             (0 | 1, Some(tid)) => self.resume(tid, tid, held, None, 0, out),
-            (0 | 1, None) => self.failed(held, at, message, out),
+            (0 | 1, None) => self.failed(held, at, message, None, out),
             _ => self.split(held, out),
         }
     }
@@ -308,11 +376,22 @@ impl Assembler {
         fits.then_some(tid)
     }
 
-    fn failed(&mut self, held: Held, at: usize, message: String, out: &mut VecDeque<Piece>) {
+    /// A line is not understood. `begun` is the call that it would have ended, if only its end is missing.
+    fn failed(
+        &mut self,
+        held: Held,
+        at: usize,
+        message: String,
+        begun: Option<(i32, Begun)>,
+        out: &mut VecDeque<Piece>,
+    ) {
         self.cx.take_doubts();
         let (line, column) = held.place(at);
         let problem = self.problem(line, column, message);
-        out.push_back(held.piece(Says::Problem(problem), Vec::new()));
+        let suspect = Suspect::new(held, problem, begun);
+        if let Some(earlier) = self.suspect.replace(Box::new(suspect)) {
+            earlier.wrong(out);
+        }
     }
 
     fn origin(&self, line: u64) -> Origin {
@@ -331,7 +410,7 @@ impl Assembler {
         }
     }
 
-    fn resume(
+    pub(super) fn resume(
         &mut self,
         tid: i32,
         known: i32,
@@ -340,7 +419,7 @@ impl Assembler {
         rest_at: usize,
         out: &mut VecDeque<Piece>,
     ) {
-        let Some(begun) = self.underway.remove(known) else {
+        let Some(mut begun) = self.underway.remove(known) else {
             return out.push_back(held.piece(Says::Aside(Aside::Orphan), Vec::new()));
         };
         let own = held.own();
@@ -350,8 +429,8 @@ impl Assembler {
         let same = args.is_some_and(|args| args.starts_with(b"("));
         if let (Some(name_at), false, false) = (name_at, same, name.starts_with(b"?")) {
             let message = format!("task {tid} resumes another call than it began");
-            self.ended(known, begun, out);
-            return self.failed(held, name_at, message, out);
+            self.ended(known, begun, false, out);
+            return self.failed(held, name_at, message, None, out);
         }
         let first = begun.text.len();
         let mut joined = begun.text;
@@ -376,31 +455,46 @@ impl Assembler {
                 out.push_back(piece);
             }
             Err(error) => {
+                let breaks_off = cut::breaks_off(&joined, &error);
                 let (at, message) = described(&joined, error);
-                if at < first {
+                if breaks_off {
+                    let at = at.max(first);
+                    joined.truncate(first);
+                    begun.text = joined;
+                    self.failed(
+                        held,
+                        rest_at + at - first,
+                        message,
+                        Some((known, begun)),
+                        out,
+                    );
+                } else if at < first {
                     self.cx.take_doubts();
                     let problem = self.problem(begun.line, begun.column + at, message);
                     out.push_back(held.piece(Says::Problem(problem), Vec::new()));
                 } else {
-                    self.failed(held, rest_at + at - first, message, out);
+                    self.failed(held, rest_at + at - first, message, None, out);
                 }
             }
         }
     }
 
     /// The call that this task has under way, if any, never ends.
-    fn give_up(&mut self, tid: i32, out: &mut VecDeque<Piece>) {
+    pub(super) fn give_up(&mut self, tid: i32, out: &mut VecDeque<Piece>) {
         if let Some(begun) = self.underway.remove(tid) {
-            self.ended(tid, begun, out);
+            self.ended(tid, begun, false, out);
         }
     }
 
-    fn ended(&mut self, tid: i32, begun: Begun, out: &mut VecDeque<Piece>) {
+    /// A call never ends; `cut` if that is because the text does.
+    pub(super) fn ended(&mut self, tid: i32, begun: Begun, cut: bool, out: &mut VecDeque<Piece>) {
         let (name, args) = frame::part(&mut self.cx, &begun.text);
         let mut call = Call::new(name, args, Answer::Never);
         call.tid = tid;
         call.origin = self.origin(begun.line);
-        call.remarks = Some(begun.columns.remarks(&begun.front, b""));
+        let mut remarks = begun.columns.remarks(&begun.front, b"");
+        remarks.cut = cut;
+        call.remarks = Some(remarks);
         let held = Held::new(begun.line, Vec::new());
         out.push_back(held.piece(Says::Ended(Entry::Call(call)), Vec::new()));
     }

@@ -1,6 +1,7 @@
 //! The columns in front of a line: pid, command, security context, times, the call's number, its address.
 
 use super::lex::*;
+use super::paste;
 use crate::trace::{Remarks, When};
 use nom::Parser;
 use nom::bytes::complete::{take_while, take_while1};
@@ -37,17 +38,18 @@ impl Columns {
 /// The columns, up to what the line is about.
 pub(super) fn columns(i: &[u8]) -> Res<'_, Columns> {
     let mut found = Columns::default();
-    let mut rest = i;
+    let start = paste::unquoted(i);
+    let mut rest = blanks(start);
     if let Some(inside) = rest.strip_prefix(b"[pid ") {
         let after = pid(blanks(inside), &mut found)?.0;
         match blanks(after).strip_prefix(b"]") {
             Some(after) => rest = blanks(after),
             None => return expected(after, "`]`"),
         }
-    } else if rest.first().is_some_and(u8::is_ascii_digit) {
-        // Without a blank in front: a time since the last line has one.
+    } else if rest.first().is_some_and(u8::is_ascii_digit) && !is_seconds(until(start, rest), rest)
+    {
         match pid(rest, &mut found) {
-            Ok((after, ())) if after.first() == Some(&b' ') => rest = gap(after)?.0,
+            Ok((after, ())) if matches!(after.first(), Some(b' ' | b'\t')) => rest = gap(after)?.0,
             _ => found = Columns::default(),
         }
     }
@@ -66,6 +68,13 @@ pub(super) fn columns(i: &[u8]) -> Res<'_, Columns> {
         };
     }
     Ok((rest, found))
+}
+
+/// Whether a number behind these blanks is what `--relative-timestamps=s` writes, in six columns: whole seconds since the
+/// last line. More than 99 are a pid in a text that was indented.
+fn is_seconds(blanks: &[u8], i: &[u8]) -> bool {
+    let digits = i.iter().take_while(|b| b.is_ascii_digit()).count();
+    digits < 3 && !blanks.is_empty() && blanks.len() + digits == 6
 }
 
 /// A pid, with the command that `-Y` writes behind it. It has at most seven digits; `-ttt` has ten.
@@ -96,7 +105,7 @@ fn time<'a>(i: &'a [u8], found: &mut Columns) -> Option<&'a [u8]> {
         true => rest.strip_prefix(b")")?,
         false => rest,
     };
-    if rest.first() != Some(&b' ') {
+    if !matches!(rest.first(), Some(b' ' | b'\t')) {
         return None;
     }
     if let [a @ b'0'..=b'9', b, b':', c, d, b':', e, f] = whole {

@@ -33,6 +33,12 @@ pub(super) struct Doubt {
     pub what: &'static str,
 }
 
+/// Doubts that were kept.
+pub(super) struct Kept {
+    doubts: Vec<Doubt>,
+    values: usize,
+}
+
 impl Context {
     /// Notes that what begins here is not understood.
     pub(super) fn doubt(&mut self, at: &[u8], what: &'static str) {
@@ -51,6 +57,20 @@ impl Context {
     pub(super) fn take_doubts(&mut self) -> Vec<Doubt> {
         self.forget();
         std::mem::take(&mut self.doubts)
+    }
+
+    /// The doubts so far, to be put back where another way of reading leads nowhere.
+    pub(super) fn keep_doubts(&mut self) -> Kept {
+        Kept {
+            doubts: std::mem::take(&mut self.doubts),
+            values: self.values,
+        }
+    }
+
+    /// Has the doubts be these.
+    pub(super) fn put_back(&mut self, kept: Kept) {
+        self.doubts = kept.doubts;
+        self.values = kept.values;
     }
 
     /// Forgets all about the line but its doubts.

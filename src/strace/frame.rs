@@ -4,8 +4,10 @@
 use super::answer::{Answered, answer};
 use super::aside;
 use super::columns::{Columns, columns};
+use super::comment;
 use super::context::Context;
 use super::lex::*;
+use super::paste;
 use super::scalar::text;
 use super::stream::Aside;
 use super::symbol::signal;
@@ -19,6 +21,9 @@ use nom::sequence::preceded;
 /// How the first part of a call ends that nothing follows: the task was let go, or is gone
 /// (`<Cannot restart pid 12 with ptrace(PTRACE_SYSCALL): No such process>`).
 const GONE: [&[u8]; 3] = [b"<detached ...>", b"<Cannot restart pid ", b"<ptrace("];
+
+/// How exits begin, behind the `+++ `.
+const ENDS: [&[u8]; 3] = [b"exited with ", b"killed by ", b"superseded by execve"];
 
 /// What a line says.
 #[derive(Debug, PartialEq)]
@@ -52,22 +57,56 @@ pub(super) enum Line<'a> {
 
 /// The columns in front, and what the line says.
 pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<'a>)> {
-    if let Some(aside) = aside::indented(i) {
+    let plain = paste::plainly_unquoted(i);
+    if let Some(aside) = aside::indented(plain)
+        && !is_quoted(plain)
+    {
         return Ok((&[], (Columns::default(), Line::Aside(aside))));
     }
     let (i, found) = columns(i)?;
     let (i, found) = behind_unnamed(i).unwrap_or((i, found));
     let line = match i.trim_ascii_end() {
         [] => Line::Aside(Aside::Blank),
-        [b'-', b'-', b'-', b' ', ..] => delivered(cx, i)?.1,
-        [b'+', b'+', b'+', b' ', rest @ ..] => ended(rest)?.1,
-        [b'<', b'.', b'.', b'.', b' ', ..] => resumed(i)?.1,
+        [b'-', b'-', b'-', b' ', ..] => match delivered(cx, i) {
+            Err(_) if !names_signal(i) => Line::Aside(Aside::Remark),
+            other => other?.1,
+        },
+        [b'+', b'+', b'+', b' ', rest @ ..] => match ended(rest) {
+            Err(_) if !ENDS.iter().any(|end| rest.starts_with(end)) => Line::Aside(Aside::Remark),
+            other => other?.1,
+        },
+        [b'<', b'.', b'.', b'.', b' ', ..] => match resumed(i) {
+            Err(_) if memmem::find(i, b"resumed").is_none() => Line::Aside(Aside::Remark),
+            other => other?.1,
+        },
         [b')', b' ', ..] => Line::Tail(i),
         _ if is_call(i) => begun(i),
         _ if aside::is_message(i) => Line::Aside(Aside::Message),
-        _ => return expected(i, "a system call, a signal or an exit"),
+        trimmed => match aside::trimmed(trimmed) {
+            Some(aside) => Line::Aside(aside),
+            None if comment::is_remark(trimmed) => Line::Aside(Aside::Remark),
+            None => return expected(i, "a system call, a signal or an exit"),
+        },
     };
     Ok((&[], (found, line)))
+}
+
+/// Whether an indented line is not a frame of a stack, but a line of strace's behind quotation marks.
+fn is_quoted(i: &[u8]) -> bool {
+    let behind = paste::unquoted(i);
+    behind.len() < blanks(i).len()
+        && columns(behind).is_ok_and(|(rest, found)| {
+            found != Columns::default()
+                || is_call(rest)
+                || rest.starts_with(b"--- ")
+                || rest.starts_with(b"+++ ")
+        })
+}
+
+/// Whether `--- ` begins a signal, be it garbled.
+fn names_signal(i: &[u8]) -> bool {
+    let name = i.get(b"--- ".len()..).unwrap_or_default();
+    name.starts_with(b"SIG") || name.starts_with(b"{si_")
 }
 
 /// A call's name, with the parenthesis behind it. `????` stands for one that strace could not read; those of
@@ -78,6 +117,12 @@ pub(super) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
         Some(rest) => Ok((rest, name)),
         None => expected(rest, "`(`"),
     }
+}
+
+/// The call that begins in this line, behind its columns, if one does.
+pub(super) fn begins_call(i: &[u8]) -> Option<&[u8]> {
+    let (rest, _) = columns(i).ok()?;
+    is_call(rest).then_some(rest)
 }
 
 fn is_call(i: &[u8]) -> bool {
@@ -118,7 +163,7 @@ fn begun(whole: &[u8]) -> Line<'_> {
         _ => None,
     };
     let Some(mark) = mark else {
-        return Line::Call(whole);
+        return with_note(whole, end);
     };
     let first = without(i, mark.len());
     // Or `<unfinished ... exit status 0>`.
@@ -133,7 +178,18 @@ fn begun(whole: &[u8]) -> Line<'_> {
     if GONE.iter().any(|gone| mark.starts_with(gone)) {
         return Line::Abandoned(first);
     }
-    Line::Call(whole)
+    with_note(whole, end)
+}
+
+/// What somebody may have written a note behind: `<unfinished ...>   <-- here`. `end` is the end of it.
+fn with_note<'a>(whole: &'a [u8], end: &[u8]) -> Line<'a> {
+    let first = memchr::memchr(b'<', end)
+        .and_then(|_| comment::up_to(whole, b"<unfinished ...>"))
+        .filter(|first| first.len() < whole.len());
+    match first {
+        Some(first) => Line::Unfinished(first.strip_suffix(b" ").unwrap_or(first)),
+        None => Line::Call(whole),
+    }
 }
 
 /// All but the last bytes, and the blank before them.
@@ -172,7 +228,7 @@ fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
     if named.is_none() && !i.starts_with(b"{") {
         return expected(i, "a signal");
     }
-    let Some(info) = rest.trim_ascii_end().strip_suffix(b"---") else {
+    let Some(info) = comment::up_to(rest, b"---") else {
         return expected(&rest[rest.len()..], "`---` at the end");
     };
     let front = rest.trim_ascii_start();
@@ -222,7 +278,7 @@ fn signal_number(name: &str) -> Option<i32> {
 
 /// What follows `+++ `.
 fn ended(i: &[u8]) -> Res<'_, Line<'_>> {
-    let Some(what) = i.trim_ascii_end().strip_suffix(b" +++") else {
+    let Some(what) = comment::up_to(i, b" +++") else {
         return expected(&i[i.len()..], "`+++` at the end");
     };
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();

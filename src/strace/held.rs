@@ -3,7 +3,11 @@
 use super::context::Context;
 use super::output::{self, Output};
 use super::stream::{Piece, Place, Says, without_end};
+use super::waiting::{self, Next, Waiting};
 use super::{LONGEST_LINE, Problem, aside};
+
+/// No more than this is kept of what other programs write into a call, until it is known whether that ends.
+const MOST_FOREIGN: usize = 1 << 18;
 
 /// A line, and what ran into it.
 #[derive(Clone, Debug)]
@@ -24,6 +28,8 @@ struct Mixed {
     foreign: Vec<(usize, Vec<u8>)>,
     /// What the program is still to write into it.
     output: Option<Output>,
+    /// The call that it is, if that waits while others write.
+    waiting: Option<Waiting>,
     /// How many lines were looked at to see whether they belong to it.
     lines: usize,
 }
@@ -36,6 +42,8 @@ pub(super) enum Added {
     Whole,
     /// It is not what was waited for.
     Wrong,
+    /// Too much was written into a call that waits. It may end yet.
+    Full,
 }
 
 impl Held {
@@ -69,15 +77,54 @@ impl Held {
     }
 
     /// Adds the next line, with its end.
-    pub(super) fn add(&mut self, text: &[u8]) -> Added {
+    pub(super) fn add(&mut self, cx: &mut Context, text: &[u8]) -> Added {
         let mixed = self.mixed();
         mixed.lines += 1;
-        let added = mixed.add(text);
+        let waits = mixed.waiting.is_some();
+        let added = mixed.add(cx, text);
         self.text.extend_from_slice(text);
-        match self.text.len() > LONGEST_LINE as usize {
-            true => Added::Wrong,
-            false => added,
+        match added {
+            Added::More if waits && self.text.len() > MOST_FOREIGN => Added::Full,
+            _ if self.text.len() > LONGEST_LINE as usize => Added::Wrong,
+            added => added,
         }
+    }
+
+    /// The call that waits while others write into it.
+    pub(super) fn waiting(&self) -> Option<&Waiting> {
+        self.mixed.as_ref()?.waiting.as_ref()
+    }
+
+    /// Takes what others wrote out of a call that waited, whose text begins at this byte. If there may be any, whether
+    /// the call is whole then.
+    pub(super) fn without_foreign(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
+        let text = self.own().get(call..)?;
+        let (split, waiting) = waiting::begun(cx, text)?;
+        let rest = text.get(split..)?;
+        let ends = waiting.end(cx, rest);
+        if ends == Some(0) || (ends.is_none() && (self.lines() > 1 || waiting::has_result(rest))) {
+            return None;
+        }
+        let end = self.text[without_end(&self.text).len()..].to_vec();
+        let mixed = self.mixed();
+        let mut foreign = mixed.own.split_off(call + split);
+        if let Some(at) = ends {
+            let own = foreign.split_off(at);
+            mixed.foreign.push((call + split, foreign));
+            mixed.own.extend_from_slice(&own);
+            return Some(Added::Whole);
+        }
+        foreign.extend(end);
+        mixed.foreign.push((call + split, foreign));
+        mixed.waiting = Some(waiting);
+        Some(Added::More)
+    }
+
+    /// Takes these bytes of its own text out of it.
+    pub(super) fn without(&mut self, from: usize, to: usize) {
+        let mixed = self.mixed();
+        let foreign: Vec<u8> = mixed.own.drain(from..to).collect();
+        mixed.foreign.push((from, foreign));
     }
 
     /// Takes a message that begins at this byte of its own text out of it.
@@ -148,7 +195,24 @@ impl Held {
 }
 
 impl Mixed {
-    fn add(&mut self, text: &[u8]) -> Added {
+    fn add(&mut self, cx: &mut Context, text: &[u8]) -> Added {
+        if let Some(waiting) = &self.waiting {
+            let own = without_end(text);
+            let at = match waiting.next(cx, own) {
+                Next::Line => return Added::Wrong,
+                Next::Foreign => text.len(),
+                Next::End(at) => at,
+            };
+            if let Some((_, foreign)) = self.foreign.last_mut() {
+                foreign.extend_from_slice(&text[..at]);
+            }
+            if at == text.len() {
+                return Added::More;
+            }
+            self.own.extend_from_slice(&own[at..]);
+            self.waiting = None;
+            return Added::Whole;
+        }
         let mut rest = text;
         if let Some(output) = &mut self.output {
             let Some(len) = output.take(text) else {

@@ -10,9 +10,13 @@
 //! understood as a whole is a [`Problem`] and does not stop the rest. Whoever wants to be strict stops at the first of
 //! either. Time and memory are linear in the text, and the memory of a stream is bounded, whatever it holds.
 //!
-//! From the outside in: `stream` reads lines; `assemble` makes pieces of them, with what
+//! People paste traces: lines may be indented or quoted (`paste`), have remarks between them and behind them (`comment`
+//! says what is one, and what is a call that is not understood), and break off at the end (`cut`). Other programs write
+//! into calls that wait (`waiting`). A text of remarks alone is no trace, and a problem.
+//!
+//! From the outside in: `stream` reads lines; `assemble` and `ends` make pieces of them, with what
 //! `underway` remembers and what `held` takes apart; `frame`, `columns` and `answer` know
-//! lines; `value`, `scalar` and `set` values; `lex` the smallest pieces.
+//! lines, `summary` the tables of `-c`; `value`, `scalar` and `set` values; `lex` the smallest pieces.
 //!
 //! This module knows nothing of processes, nor of what arguments mean to a call.
 
@@ -20,26 +24,33 @@ mod answer;
 mod aside;
 mod assemble;
 mod columns;
+mod comment;
 mod context;
+mod cut;
+mod ends;
 mod escape;
 mod frame;
 mod held;
 mod lex;
 mod margins;
 mod output;
+mod paste;
 mod print;
 mod reader;
 mod scalar;
 mod set;
 mod stream;
+mod summary;
 mod symbol;
 mod underway;
 mod value;
+mod waiting;
 
 pub use margins::write_as_read;
 pub use print::write;
 pub use reader::Reader;
 pub use stream::{Aside, Piece, Says, Stream};
+pub use summary::{Row, Tables};
 
 use crate::trace::{Entry, Trace, Value};
 use std::fmt;
@@ -158,7 +169,7 @@ fn gather(stream: Stream<impl BufRead>, file: &str) -> Result<Parsed, Error> {
 pub fn line(text: &[u8]) -> Result<Option<Entry>, Problem> {
     let mut reader = Reader::new("<line>");
     reader.line(text);
-    let mut parsed = reader.finish();
+    let mut parsed = reader.finish_whole();
     match parsed.problems.pop() {
         Some(problem) => Err(problem),
         None => Ok(parsed.trace.entries().first().cloned()),

@@ -1,5 +1,5 @@
 //! What a program itself writes into the midst of a call, where strace's text goes to the same terminal or pipe:
-//! `write(2, "ls: ", 4ls: )  = 4`. The call says what it is, and how long. And what the terminal shows of what is typed.
+//! `write(2, "ls: ", 4ls: )  = 4`. The call says what it is, and how long.
 
 use super::context::Context;
 use super::frame::call_name;
@@ -43,14 +43,11 @@ impl Output {
 /// What a call that has begun with this text writes, and where in the text that is to come.
 pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)> {
     let (rest, called) = call_name(text).ok()?;
-    if !matches!(called, b"read" | b"write" | b"writev") {
+    if !matches!(called, b"write" | b"writev") {
         return None;
     }
     let (rest, _) = argument(cx, rest).ok()?;
     let rest = rest.strip_prefix(b", ")?;
-    if called == b"read" {
-        return echo(rest).map(|output| (text.len() - rest.len(), output));
-    }
     let (rest, data) = argument(cx, rest).ok()?;
     let rest = rest.strip_prefix(b", ")?;
     let rest = name(rest).map_or(rest, |(rest, _)| rest);
@@ -79,16 +76,6 @@ pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)>
     })
 }
 
-/// A line that its user typed, which the terminal shows: `read(0, hello`, and `"hello\n", 1024) = 6` on the next line.
-fn echo(rest: &[u8]) -> Option<Output> {
-    if matches!(rest.first(), None | Some(b'"' | b'0'..=b'9' | b'N' | b'<')) {
-        return None;
-    }
-    let mut bytes = vec![None; rest.len().min(MOST)];
-    bytes.push(Some(b'\n'));
-    Some(Output { bytes, seen: 0 })
-}
-
 /// The bytes of a string, or of the vectors in an array, as far as they are known; whether that is all.
 fn written(data: &Value, bytes: &mut Vec<Option<u8>>) -> Option<bool> {
     match data.meaning() {
@@ -99,8 +86,8 @@ fn written(data: &Value, bytes: &mut Vec<Option<u8>>) -> Option<bool> {
         Value::Array { items, cut: false } => {
             for item in items {
                 let start = bytes.len();
-                let whole = written(item.field("iov_base")?, bytes)?;
-                let len = usize::try_from(item.field("iov_len")?.as_i64()?).ok()?;
+                let whole = written(member(item, "iov_base", 0)?, bytes)?;
+                let len = usize::try_from(member(item, "iov_len", 1)?.as_i64()?).ok()?;
                 if (whole && bytes.len() != start + len) || start + len > MOST {
                     return None;
                 }
@@ -110,6 +97,16 @@ fn written(data: &Value, bytes: &mut Vec<Option<u8>>) -> Option<bool> {
         }
         _ => None,
     }
+}
+
+/// A member of a vector; version 4 leaves the names out: `{"a", 1}`.
+fn member<'a>(item: &'a Value, name: &str, place: usize) -> Option<&'a Value> {
+    let unnamed = || match item.meaning() {
+        Value::Struct { fields, .. } => fields.get(place).filter(|field| field.name.is_empty()),
+        _ => None,
+    };
+    item.field(name)
+        .or_else(|| unnamed().map(|field| &field.value))
 }
 
 /// Whether a call says that it wrote another number of bytes than it shows: something ran into its text.

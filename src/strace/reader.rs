@@ -1,7 +1,7 @@
 //! From pieces to a trace in memory: calls stand where they began, problems are gathered.
 
 use super::assemble::Assembler;
-use super::stream::{Piece, Says};
+use super::stream::{Aside, Piece, Says};
 use super::{Parsed, Problem};
 use crate::trace::{Entry, Origin, Trace};
 use std::collections::{HashMap, VecDeque};
@@ -30,6 +30,10 @@ pub(super) struct Gathered {
     /// How many problems are not in `problems`.
     more: usize,
     last_line: u64,
+    /// The line of the first remark, until something is strace's.
+    remark: Option<u64>,
+    /// Whether anything is strace's.
+    own: bool,
 }
 
 impl Reader {
@@ -49,7 +53,17 @@ impl Reader {
     }
 
     /// Takes the end of the text: calls that are still under way never ended.
-    pub fn finish(mut self) -> Parsed {
+    pub fn finish(self) -> Parsed {
+        self.gather_end()
+    }
+
+    /// Takes the end of what are whole lines: one that breaks off is a problem, as is a remark.
+    pub(super) fn finish_whole(mut self) -> Parsed {
+        self.assembler.settle(&mut self.ready);
+        self.gather_end()
+    }
+
+    fn gather_end(mut self) -> Parsed {
         self.assembler.finish(&mut self.ready);
         self.gather();
         self.gathered.finish()
@@ -94,12 +108,26 @@ impl Gathered {
                 self.problems.push(problem);
             }
             Says::Problem(_) => self.more += 1,
-            Says::Aside(_) => {}
+            Says::Aside(Aside::Remark) => {
+                self.remark.get_or_insert(piece.line);
+            }
+            Says::Aside(Aside::Blank) => {}
+            Says::Aside(_) => self.own = true,
         }
     }
 
     /// What was gathered; calls whose rest was not understood are not in it.
     pub(super) fn finish(mut self) -> Parsed {
+        // Remarks stand between lines of strace's.
+        let alone = self.entries.is_empty() && self.problems.is_empty() && !self.own;
+        if let Some(line) = self.remark.filter(|_| alone) {
+            self.problems.push(Problem {
+                file: self.file.clone(),
+                line: u32::try_from(line).unwrap_or(u32::MAX),
+                column: 1,
+                message: "expected a system call, a signal or an exit".to_owned(),
+            });
+        }
         if self.more > 0 {
             self.problems.push(Problem {
                 file: self.file,

@@ -96,6 +96,12 @@ pub enum Aside {
     Orphan,
     /// The rest of a line that is too long.
     Overlong,
+    /// What somebody wrote into the text (`# here it fails`), or the program without a call of its own.
+    Remark,
+    /// What other programs wrote in the midst of a call that waits.
+    Output,
+    /// A line that the end of the text cut off, before it said anything or in the rest of a call.
+    Cut,
 }
 
 impl<R: BufRead> Stream<R> {

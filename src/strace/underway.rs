@@ -22,6 +22,22 @@ pub(super) struct Begun {
     pub order: u64,
 }
 
+impl Begun {
+    /// The call that begins on a line with these columns, whose text is that part of the line.
+    pub(super) fn new(line: u64, columns: Columns, own: &[u8], text: &[u8]) -> Begun {
+        let at = (text.as_ptr() as usize).wrapping_sub(own.as_ptr() as usize);
+        let at = at.min(own.len());
+        Begun {
+            line,
+            column: at + 1,
+            columns,
+            front: own.get(..at).unwrap_or_default().to_vec(),
+            text: text.to_vec(),
+            order: line,
+        }
+    }
+}
+
 /// Calls that have begun and not ended.
 #[derive(Debug, Default)]
 pub(super) struct Underway {

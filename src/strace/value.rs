@@ -164,6 +164,12 @@ fn atom<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value
         }
         // Wait statuses, and the terminal settings of version 4.
         Some(b'{') if i.starts_with(b"{WIF") || is_terminal(i) => bracketed_symbol(cx, i),
+        Some(b'{') if let Some(rest) = cut_action(i) => {
+            cx.odd = true;
+            let name = symbol(cx, &i[1..b"{SIG_DFL".len()]);
+            let fields = vec![Field::new("", name)];
+            Ok((rest, Some(Value::Struct { fields, cut: true })))
+        }
         Some(b'{' | b'[') if depth >= DEEPEST => Ok((i, None)),
         Some(b'{') => structure(cx, i, depth + 1),
         Some(b'[') => match set(cx, &i[1..], false) {
@@ -180,6 +186,21 @@ fn atom<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value
         Some(&b) if is_word(b) || b"?~(|*!".contains(&b) => symbolic(cx, i),
         _ => Ok((i, None)),
     }
+}
+
+/// What Android's version 4 writes of an action without a handler, which it does not close: `{SIG_DFL, , {0x40, [], 0}, 0`.
+/// What follows its first member.
+fn cut_action(i: &[u8]) -> Option<&[u8]> {
+    const LONGEST: usize = 1 << 8;
+    let rest = [b"{SIG_DFL, ", b"{SIG_IGN, "]
+        .into_iter()
+        .find_map(|start| i.strip_prefix(start))?;
+    if !rest.starts_with(b", ") {
+        return None;
+    }
+    let closed = bracketed(i.get(..LONGEST).unwrap_or(i));
+    let closed = closed.is_ok_and(|(_, text)| text.ends_with(b"}"));
+    (!closed).then_some(rest)
 }
 
 /// `{B38400 opost isig icanon echo ...}`.

@@ -47,6 +47,14 @@ impl Filter {
         self.pids.is_empty() && !self.only_calls()
     }
 
+    /// Whether calls of this name are meant, whatever else is known of them.
+    pub fn is_of_name(&self, name: &str) -> bool {
+        self.pids.is_empty()
+            && self.path.is_none()
+            && self.failed.is_none()
+            && self.calls.as_ref().is_none_or(|calls| calls(name))
+    }
+
     fn only_calls(&self) -> bool {
         self.calls.is_some() || self.path.is_some() || self.failed.is_some()
     }

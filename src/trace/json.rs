@@ -176,6 +176,7 @@ impl Object {
             ("injected", remarks.tampered.answer),
             ("poked", remarks.tampered.args),
             ("delayed", remarks.tampered.delayed),
+            ("cut", remarks.cut),
         ] {
             if is {
                 self.number(name, true);

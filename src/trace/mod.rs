@@ -4,6 +4,7 @@
 //! This module knows neither strace's syntax (see [`crate::strace`]) nor
 //! processes. Constants are looked up in [`crate::syscall::consts`].
 
+mod abbreviate;
 mod attachment;
 mod filter;
 mod json;

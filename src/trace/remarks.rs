@@ -55,6 +55,8 @@ pub struct Remarks {
     pub context: Option<Box<[u8]>>,
     /// What strace did to the call.
     pub tampered: Tampered,
+    /// Whether the text ends in the midst of the call.
+    pub cut: bool,
     /// The margins: what is in front, then what is behind.
     margins: Box<[u8]>,
     /// Where the one ends and the other begins.

@@ -30,6 +30,13 @@ impl Share {
         }
     }
 
+    fn join(&mut self, other: Share) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.timed = self.timed.saturating_add(other.timed);
+        self.spent = self.spent.saturating_add(other.spent);
+    }
+
     /// The time of a call; `None` where no time is known.
     pub fn mean(&self) -> Option<Duration> {
         let nanoseconds = self.spent.as_nanos().checked_div(self.timed.into())?;
@@ -56,6 +63,15 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Counts what a table says of the calls of a name.
+    pub fn add_share(&mut self, name: &str, share: Share) {
+        self.all.join(share);
+        match self.names.contains_key(name) || self.names.len() < MOST {
+            true => self.names.entry(name.to_owned()).or_default().join(share),
+            false => self.other_names.join(share),
+        }
+    }
+
     /// Counts an entry; `tid` is its task, in case that it does not say.
     pub fn add(&mut self, tid: i32, entry: &Entry) {
         match entry {

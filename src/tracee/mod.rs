@@ -21,6 +21,7 @@ pub mod exec;
 pub mod file;
 pub mod files;
 pub mod filter;
+pub mod interrupt;
 pub mod lookup;
 pub mod memory;
 pub mod moving;

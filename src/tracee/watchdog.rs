@@ -7,7 +7,7 @@
 //! A task that job control has stopped, or that waits for its child to execute a program (vfork(2)), meets no signal:
 //! who waits for several tasks is woken besides ([`Limit::wakes`]).
 
-use super::{Error, Result, quiet};
+use super::{Error, Result, interrupt, quiet};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -130,6 +130,18 @@ fn install_handler() {
     });
 }
 
+/// Has the time of all be up.
+pub(super) fn end_all() {
+    let mut state = WATCHDOG.lock();
+    while let Some((key, armed)) = state.armed.pop_first() {
+        armed.expired.store(true, Ordering::SeqCst);
+        stop(&armed.target);
+        state.over.insert(key, armed);
+    }
+    drop(state);
+    WATCHDOG.changed.notify_one();
+}
+
 /// A time limit that is in force until it is dropped.
 pub struct Limit {
     key: (Instant, u64),
@@ -152,6 +164,10 @@ impl Limit {
             OwnedFd::from_raw_fd(fd)
         };
         let now = quiet::now();
+        let after = match interrupt::is_asked() {
+            true => Duration::ZERO,
+            false => after,
+        };
         let at = now
             .checked_add(after)
             .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));

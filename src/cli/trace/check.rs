@@ -1,8 +1,8 @@
 //! `rrapper trace check`.
 
-use super::{Files, NOT_UNDERSTOOD, Source, excerpt};
+use super::{FOREIGN, Files, NOT_UNDERSTOOD, Source, excerpt};
 use crate::cli::{FAILED, output, sentence};
-use crate::strace::{Piece, Says};
+use crate::strace::{Aside, Piece, Says};
 use crate::trace::{Entry, Value};
 use std::io::{self, BufWriter, Write};
 
@@ -20,7 +20,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     let mut status = 0;
     for path in &args.files.files {
         match Source::open(path).and_then(|source| check(source, args.strict, &mut out)) {
-            Ok(Ok(counts)) if counts.not_understood > 0 => {
+            Ok(Ok(counts)) if counts.not_understood > 0 || counts.foreign => {
                 status = status.max(NOT_UNDERSTOOD);
                 if args.strict {
                     break;
@@ -51,6 +51,8 @@ struct Counts {
     asides: u64,
     not_understood: u64,
     unknown: u64,
+    /// Whether none of it is strace's.
+    foreign: bool,
 }
 
 /// Checks a trace; what is wrong with reading it is the outer error, what is wrong with the output the inner.
@@ -70,9 +72,34 @@ fn check(
             if strict {
                 break;
             }
+        } else if let Some(line) = cut(&piece)
+            && let Err(error) = writeln!(
+                out,
+                "{}:{line}: cut: the text ends in this line",
+                source.name
+            )
+        {
+            return Ok(Err(error));
         }
     }
+    counts.foreign = source.is_foreign();
+    if counts.foreign
+        && let Err(error) = writeln!(out, "{}: {FOREIGN}", source.name)
+    {
+        return Ok(Err(error));
+    }
     Ok(counts.print(&source.name, out).map(|()| counts))
+}
+
+/// The line in which the text ends, where that is not its end. That is nobody's mistake.
+fn cut(piece: &Piece) -> Option<u64> {
+    match &piece.says {
+        Says::Ended(entry) if entry.remarks().is_some_and(|remarks| remarks.cut) => {
+            Some(piece.line)
+        }
+        Says::Aside(Aside::Cut) => Some(piece.line),
+        _ => None,
+    }
 }
 
 /// What is not understood in a piece: `FILE:LINE:COLUMN: MESSAGE`.
@@ -130,6 +157,7 @@ impl Counts {
             asides,
             not_understood,
             unknown,
+            foreign: _,
         } = self;
         writeln!(
             out,

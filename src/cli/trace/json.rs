@@ -2,7 +2,7 @@
 
 use super::{NOT_UNDERSTOOD, Selected, Source, complain_of_lines, excerpt};
 use crate::cli::{Common, output};
-use crate::strace::{Aside, Piece, Problem, Says};
+use crate::strace::{Aside, Piece, Problem, Row, Says, Tables};
 use crate::trace::{Filter, Object};
 use std::io::{self, BufWriter, Write};
 
@@ -20,14 +20,20 @@ call     line, pid, name, args, result, errno, notes: the call, on the line
 signal   line, pid, name, signal (its number), info
 exit     line, pid, status; or name, signal, core
 problem  line, column, message, text: a line that is not understood
-message, stack, dump, summary, stopped, superseded, overlong, orphan (the end
-         of a call without its beginning)
+message, stack, dump, stopped, superseded, overlong, orphan (the end of a call
+         without its beginning), remark (what somebody wrote into the trace),
+         output (of other programs, in the midst of a call that waits), cut (the
+         beginning of a last line that breaks off)
          line, text: what says nothing about a call
+summary  line, text: a line of a table of strace -c. A row has name (or
+         \"total\": true), calls, errors, seconds and the other columns by
+         their titles: \"percent\", \"usecs_per_call\", ...; \"mode\" where there
+         is a table for each personality
 
 Where the trace has them: time (seconds since 1970), clock (seconds since
 midnight), since (seconds since the line before), spent (seconds), command,
 context, number (the call's), address (of the instruction), and \"injected\",
-\"poked\" and \"delayed\", which are true. A call that has arguments which are
+\"poked\", \"delayed\" and \"cut\" (the trace ends in it), which are true. A call that has arguments which are
 not understood has \"doubts\": an array of objects with line, column, message.
 
 Values: a number is a number, NULL is null, a string is a string. Also
@@ -60,6 +66,7 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     for trace in args.selected.traces()? {
         let (mut source, mut filter) = trace?;
+        let mut tables = Tables::default();
         let mut problems = 0;
         while let Some(piece) = source.next()? {
             let problem = problem(&piece);
@@ -69,7 +76,7 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
                 return Ok(NOT_UNDERSTOOD);
             }
             problems += u64::from(problem.is_some());
-            if let Some(object) = object(&source, &piece, &mut filter) {
+            if let Some(object) = object(&source, &piece, &mut filter, &mut tables) {
                 let mut line = object.finish();
                 line.push(b'\n');
                 if let Err(error) = out.write_all(&line) {
@@ -80,7 +87,7 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
         if let Err(error) = out.flush() {
             return output::finish(Err(error));
         }
-        complain_of_lines(problems, &source.name, common);
+        complain_of_lines(problems, &source, common);
     }
     Ok(0)
 }
@@ -93,7 +100,12 @@ fn problem(piece: &Piece) -> Option<&Problem> {
 }
 
 /// The object of a piece; `None` where it is not meant, or is told with another.
-fn object(source: &Source, piece: &Piece, filter: &mut Filter) -> Option<Object> {
+fn object(
+    source: &Source,
+    piece: &Piece,
+    filter: &mut Filter,
+    tables: &mut Tables,
+) -> Option<Object> {
     let all = filter.is_all();
     match &piece.says {
         Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
@@ -115,6 +127,11 @@ fn object(source: &Source, piece: &Piece, filter: &mut Filter) -> Option<Object>
             let mut object = Object::of_type(name(*aside));
             object.number("line", piece.line);
             text(&mut object, piece);
+            if *aside == Aside::Summary
+                && let Some(row) = tables.row(&piece.text)
+            {
+                cells(&mut object, &row);
+            }
             object
         }),
         Says::Problem(problem) => all.then(|| {
@@ -123,6 +140,30 @@ fn object(source: &Source, piece: &Piece, filter: &mut Filter) -> Option<Object>
             text(&mut object, piece);
             object
         }),
+    }
+}
+
+/// What a row of a table says.
+fn cells(object: &mut Object, row: &Row) {
+    match row.total {
+        true => object.number("total", true),
+        false => object.text("name", row.name.as_bytes()),
+    }
+    if let Some(mode) = &row.mode {
+        object.text("mode", mode.as_bytes());
+    }
+    for (title, cell) in &row.cells {
+        let name = match title.as_str() {
+            "% time" => "percent".to_owned(),
+            "usecs/call" => "usecs_per_call".to_owned(),
+            "errs" => "errors".to_owned(),
+            other => other.replace(|c: char| !c.is_ascii_alphanumeric(), "_"),
+        };
+        let number = cell.replace(',', ".");
+        match number.parse::<f64>() {
+            Ok(value) if value.is_finite() => object.number(&name, value),
+            _ => object.text(&name, cell.as_bytes()),
+        }
     }
 }
 
@@ -153,5 +194,8 @@ fn name(aside: Aside) -> &'static str {
         Aside::Summary => "summary",
         Aside::Orphan => "orphan",
         Aside::Overlong => "overlong",
+        Aside::Remark => "remark",
+        Aside::Output => "output",
+        Aside::Cut => "cut",
     }
 }

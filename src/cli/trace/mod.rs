@@ -7,7 +7,7 @@ mod print;
 mod stats;
 
 use super::{Common, output};
-use crate::strace::{Piece, Stream};
+use crate::strace::{Aside, Piece, Says, Stream};
 use crate::trace::Filter;
 use anyhow::Context;
 use std::ffi::OsStr;
@@ -38,6 +38,7 @@ enum Command {
 }
 
 #[derive(clap::Args)]
+#[group(skip)]
 struct Files {
     /// Files that strace wrote, with any of its options; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -46,6 +47,7 @@ struct Files {
 
 /// What is read, and what of it is meant.
 #[derive(clap::Args)]
+#[group(skip)]
 struct Selected {
     #[command(flatten)]
     files: Files,
@@ -78,6 +80,10 @@ struct Source {
     /// The task that all of it is about, where the name says so (`strace -ff -o NAME` writes `NAME.PID`); else 0.
     tid: i32,
     stream: Stream<Box<dyn BufRead>>,
+    /// Whether anything in it is strace's.
+    own: bool,
+    /// Whether anything in it is somebody's remark.
+    remarks: bool,
 }
 
 impl Source {
@@ -94,11 +100,24 @@ impl Source {
             tid: pid.and_then(|pid| pid.parse().ok()).unwrap_or(0),
             stream: Stream::new(reader, &name),
             name,
+            own: false,
+            remarks: false,
         })
     }
 
     fn next(&mut self) -> anyhow::Result<Option<Piece>> {
-        Ok(self.stream.next().transpose()?)
+        let next = self.stream.next().transpose()?;
+        match next.as_ref().map(|piece| &piece.says) {
+            Some(Says::Aside(Aside::Remark)) => self.remarks = true,
+            None | Some(Says::Aside(Aside::Blank) | Says::Problem(_)) => {}
+            Some(_) => self.own = true,
+        }
+        Ok(next)
+    }
+
+    /// Whether it has text, and none of it is strace's, as far as it was read. Where some is, the rest is remarks.
+    fn is_foreign(&self) -> bool {
+        self.remarks && !self.own
     }
 
     /// The task that something is about: what the line says, else what the file's name says.
@@ -130,9 +149,18 @@ fn excerpt(text: &[u8]) -> String {
     out
 }
 
+/// What to say of a text that is no trace.
+const FOREIGN: &str = "no line of this is strace's";
+
 /// Complains of what a filter or a table leaves out without a word.
-fn complain_of_lines(lines: u64, name: &str, common: &Common) {
-    if lines > 0 && !common.quiet {
+fn complain_of_lines(lines: u64, source: &Source, common: &Common) {
+    let name = &source.name;
+    if common.quiet {
+        return;
+    }
+    if source.is_foreign() {
+        output::complain(format!("{name}: {FOREIGN} (see rrapper trace check)"));
+    } else if lines > 0 {
         let (lines, verb) = match lines {
             1 => ("1 line".to_string(), "was"),
             n => (format!("{n} lines"), "were"),

@@ -2,7 +2,7 @@
 
 use super::{Selected, complain_of_lines};
 use crate::cli::{Common, output};
-use crate::strace::Says;
+use crate::strace::{Aside, Row, Says, Tables};
 use crate::syscall::consts;
 use crate::trace::{Object, Share, Stats};
 use std::fmt::Write as _;
@@ -23,8 +23,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     let mut stats = Stats::default();
+    // What tables of strace -c say, which no calls stand for.
+    let mut told = Stats::default();
     for trace in args.selected.traces()? {
         let (mut source, mut filter) = trace?;
+        let mut tables = Tables::default();
         let mut problems = 0;
         while let Some(piece) = source.next()? {
             match &piece.says {
@@ -36,16 +39,54 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
                 }
                 Says::Problem(_) => problems += 1,
                 Says::Begun { tid, name, args } => filter.begun(source.tid(*tid), name, args),
+                Says::Aside(Aside::Summary) => {
+                    let row = tables.row(&piece.text);
+                    let row = row.filter(|row| !row.total && filter.is_of_name(&row.name));
+                    if let Some(row) = row {
+                        told.add_share(&row.name, share(&row));
+                    }
+                }
                 Says::Aside(_) => {}
             }
         }
-        complain_of_lines(problems, &source.name, common);
+        complain_of_lines(problems, &source, common);
     }
     let text = match args.json {
-        true => json(&stats, args.by_pid),
-        false => table(&stats, args.by_pid).into_bytes(),
+        true => json(&stats, &told, args.by_pid),
+        false => text(&stats, &told, args.by_pid).into_bytes(),
     };
     output::finish(output::print(&text))
+}
+
+/// What a row of a table says.
+fn share(row: &Row) -> Share {
+    let calls = row.calls.unwrap_or(0);
+    let spent = row
+        .seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Share {
+        calls,
+        errors: row.errors.unwrap_or(0),
+        timed: spent.map_or(0, |_| calls.max(1)),
+        spent: spent.unwrap_or_default(),
+    }
+}
+
+/// The counts of a trace, and of the tables in it.
+fn text(stats: &Stats, told: &Stats, by_pid: bool) -> String {
+    let entries = stats.all.calls + stats.signals + stats.exits;
+    let tables = (told.all.calls > 0).then(|| {
+        let mut out = String::from("tables of strace -c\n");
+        let names = told.by_name().into_iter();
+        let names = names.map(|(name, share)| (named(name).to_string(), share));
+        shares(&mut out, &told.all, "call", names);
+        out
+    });
+    match tables {
+        Some(tables) if entries == 0 => tables,
+        Some(tables) => format!("{}\n{tables}", table(stats, by_pid)),
+        None => table(stats, by_pid),
+    }
 }
 
 /// What is counted together when there is too much.
@@ -155,7 +196,7 @@ fn table(stats: &Stats, by_pid: bool) -> String {
     out
 }
 
-fn json(stats: &Stats, by_pid: bool) -> Vec<u8> {
+fn json(stats: &Stats, told: &Stats, by_pid: bool) -> Vec<u8> {
     let of_share = |object: &mut Object, share: &Share| {
         object.number("calls", share.calls);
         object.number("errors", share.errors);
@@ -185,6 +226,16 @@ fn json(stats: &Stats, by_pid: bool) -> Vec<u8> {
             object
         }),
     );
+    if told.all.calls > 0 {
+        let names = told.by_name().into_iter();
+        let rows = names.map(|(name, share)| {
+            let mut object = Object::default();
+            object.text("name", named(name).as_bytes());
+            of_share(&mut object, &share);
+            object
+        });
+        object.objects("tables", rows);
+    }
     if by_pid {
         object.objects(
             "by_pid",

@@ -4,6 +4,7 @@
 //! library cannot be stopped; a thread then ends the whole process.
 
 use super::super::error::raise_at;
+use super::super::{interrupt, memory};
 use mlua::{HookTriggers, Lua, VmState};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -29,16 +30,19 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 static STARTED: Once = Once::new();
 
-/// Has Lua look at the clock while it runs.
+/// Has Lua look at the clock while it runs, at its memory, and whether its user wants an end.
+///
+/// mlua keeps room for the errors of callbacks. Where it has none left in a hook, it makes some on the stack of the
+/// function that was interrupted, whose variables are in other places when they are closed. A look that finds nothing
+/// leaves room behind: so an error is raised only at the look after the one that found it.
 pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
+    make_room(lua)?;
     let deadline = Deadline::default();
     lua.set_app_data(deadline.clone());
     let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
-    lua.set_global_hook(triggers, move |_, debug| {
-        let Some((at, limit)) = deadline.0.get() else {
-            return Ok(VmState::Continue);
-        };
-        if Instant::now() < at {
+    let found = Cell::new(false);
+    lua.set_global_hook(triggers, move |lua, debug| {
+        if !found.replace(is_over(lua, &deadline)?) {
             return Ok(VmState::Continue);
         }
         let source = debug
@@ -46,9 +50,39 @@ pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
             .short_src
             .map_or_else(String::new, |source| source.into_owned());
         let place = format!("{source}:{}", debug.current_line().unwrap_or(0));
-        Err(raise_at(place, too_long(limit)))
+        interrupt::check()?;
+        memory::check(lua, &place)?;
+        match deadline.0.get() {
+            Some((at, limit)) if Instant::now() >= at => Err(raise_at(place, too_long(limit))),
+            _ => Ok(VmState::Continue),
+        }
     })
 }
+
+/// Whether there is something to raise.
+fn is_over(lua: &Lua, deadline: &Deadline) -> mlua::Result<bool> {
+    let late = || deadline.0.get().is_some_and(|(at, _)| Instant::now() >= at);
+    Ok(interrupt::is_due() || late() || memory::is_short(lua)?)
+}
+
+/// Has mlua keep room for the errors of so many callbacks at once.
+fn make_room(lua: &Lua) -> mlua::Result<()> {
+    const DEPTH: u32 = 16;
+    let nested = lua.create_function(|lua, depth: u32| -> mlua::Result<()> {
+        match depth {
+            0 => Ok(()),
+            depth => lua
+                .named_registry_value::<mlua::Function>(ROOM)?
+                .call(depth - 1),
+        }
+    })?;
+    lua.set_named_registry_value(ROOM, &nested)?;
+    nested.call::<()>(DEPTH)?;
+    lua.unset_named_registry_value(ROOM)
+}
+
+/// The name of a function of ours while it runs.
+const ROOM: &str = "rrapper room";
 
 fn too_long(limit: Duration) -> String {
     format!(

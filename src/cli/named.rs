@@ -1,0 +1,35 @@
+//! Recordings by the names that users give.
+
+use crate::recording::{Recording, default_place, list, resolve};
+use anyhow::bail;
+use std::path::Path;
+
+/// The recording of this name: a path, or a name in the default place.
+///
+/// # Errors
+/// If there is none: says where it was looked for, and what is near.
+pub(super) fn open(name: &Path) -> anyhow::Result<Recording> {
+    let path = resolve(name);
+    let bare = name.components().count() == 1 && path == name;
+    if !bare || path.symlink_metadata().is_ok() {
+        return Ok(Recording::open(&path)?);
+    }
+    let Ok(place) = default_place() else {
+        return Ok(Recording::open(&path)?);
+    };
+    let (name, shown) = (name.to_string_lossy(), place.display());
+    let known = list(&place).unwrap_or_default();
+    let known: Vec<String> = known
+        .iter()
+        .map(|listed| listed.name.to_string_lossy().into_owned())
+        .collect();
+    let distance = |known: &String| strsim::damerau_levenshtein(known, &name);
+    let near = known
+        .iter()
+        .filter(|known| distance(known) <= 1 + name.len() / 4)
+        .min_by_key(|known| distance(known));
+    let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+    bail!(
+        "cannot open the recording {name}: it is neither in the current directory nor in {shown}{near}"
+    )
+}

@@ -1,0 +1,134 @@
+//! The end of a text that breaks off in the midst of a line: strace was killed, or nobody copied the rest.
+//!
+//! Whether a line is the last one is known when nothing follows, so one that is not understood is kept back until then,
+//! with the lines behind it that say nothing (empty ones, a prompt, a code fence).
+
+use super::Problem;
+use super::context::Context;
+use super::frame::{self, Line};
+use super::held::Held;
+use super::lex::Expected;
+use super::stream::{Aside, Piece, Says};
+use super::underway::Begun;
+use super::waiting;
+use std::collections::VecDeque;
+
+/// No more than this is kept back behind a line that is not understood.
+const MOST_BEHIND: usize = 64;
+
+/// A line that is not understood, and may be cut off.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    pub held: Held,
+    pub problem: Problem,
+    /// The call that it would have ended.
+    pub begun: Option<(i32, Begun)>,
+    /// What came behind it.
+    behind: VecDeque<Piece>,
+}
+
+impl Suspect {
+    pub(super) fn new(held: Held, problem: Problem, begun: Option<(i32, Begun)>) -> Suspect {
+        let behind = VecDeque::new();
+        Suspect {
+            held,
+            problem,
+            begun,
+            behind,
+        }
+    }
+
+    /// Takes what came next, if it says nothing: the line may still be the last.
+    pub(super) fn takes(&mut self, next: &mut VecDeque<Piece>) -> bool {
+        let nothing = |piece: &Piece| {
+            matches!(
+                piece.says,
+                Says::Aside(Aside::Blank | Aside::Remark | Aside::Message)
+            )
+        };
+        let takes = !next.is_empty()
+            && next.iter().all(nothing)
+            && self.behind.len() + next.len() <= MOST_BEHIND;
+        if takes {
+            self.behind.append(next);
+        }
+        takes
+    }
+
+    /// It is not the last line: its problem, and what came behind it.
+    pub(super) fn wrong(self, out: &mut VecDeque<Piece>) {
+        out.push_back(self.held.piece(Says::Problem(self.problem), Vec::new()));
+        out.extend(self.behind);
+    }
+
+    /// It is the last line: its parts.
+    pub(super) fn last(self) -> (Held, Problem, Option<(i32, Begun)>, VecDeque<Piece>) {
+        (self.held, self.problem, self.begun, self.behind)
+    }
+}
+
+/// What is cut off.
+#[derive(Debug, PartialEq)]
+pub(super) enum Cut {
+    /// A call, whose text begins at this byte.
+    Call(usize),
+    /// Something that says nothing yet.
+    Other,
+}
+
+/// What the last line of a text, which is not understood, is the beginning of, if of anything. `open` is whether it has
+/// no line end.
+pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Cut> {
+    let text = own.trim_ascii_end();
+    let zeros = text.iter().rev().take_while(|&&b| b == 0).count();
+    let text = &text[..text.len() - zeros];
+    let found = match frame::line(cx, text) {
+        Ok((_, (_, Line::Call(call)))) => {
+            let at = text.len() - call.len();
+            match frame::call(cx, call) {
+                Err(error) if breaks_off(call, &error) => Some(Cut::Call(at)),
+                _ => None,
+            }
+        }
+        Ok(_) => None,
+        Err(error) => {
+            let begins = [&b"--- SIG"[..], b"+++ ", b"<... ", b"[pid "]
+                .iter()
+                .any(|start| at_start(text).starts_with(start));
+            (breaks_off(text, &error) && (begins || open) || begins && open).then_some(Cut::Other)
+        }
+    };
+    cx.take_doubts();
+    found
+}
+
+/// A line without the columns that are whole.
+fn at_start(i: &[u8]) -> &[u8] {
+    super::columns::columns(i).map_or(i.trim_ascii_start(), |(rest, _)| rest)
+}
+
+/// Whether what is wrong with a text is only that it has no end.
+pub(super) fn breaks_off(text: &[u8], error: &nom::Err<Expected<'_>>) -> bool {
+    const UNCLOSED: [&str; 4] = [
+        "a closing quote",
+        "a closing bracket",
+        "`*/` to end this comment",
+        "`>` to end this path",
+    ];
+    match error {
+        nom::Err::Failure(e) if UNCLOSED.contains(&e.what) => !waiting::has_result(text),
+        nom::Err::Failure(_) => false,
+        nom::Err::Error(e) => {
+            let partial = match e.what {
+                // `= -1 ENOE`, `= ? ERESTA`, `= -`.
+                "the name of an errno" | "the name of a restart" => {
+                    e.at.iter().all(u8::is_ascii_alphanumeric)
+                }
+                "a result" => e.at == b"-",
+                _ => false,
+            };
+            e.at.is_empty() || partial
+        }
+        nom::Err::Incomplete(_) => true,
+    }
+}
