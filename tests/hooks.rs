@@ -175,7 +175,7 @@ fn structures_are_fields_in_both_directions() {
             ),
             (
                 "function(c) c:fial 'EIO' end",
-                r#"a call has no "fial"; did you mean "fail"?"#,
+                r#"a call has no "fial"; did you mean "fail" or "file"?"#,
             ),
             ("function(c) c:delay(-1) end", "a delay must be more than 0 seconds, and is -1"),
         ],
