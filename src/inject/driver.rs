@@ -556,7 +556,8 @@ impl<'a> Driver<'a> {
     }
 
     /// The process has made a call.
-    pub(super) fn on_entry(&mut self, task: Stopped) -> Result<Next> {
+    pub(super) fn on_entry(&mut self, mut task: Stopped) -> Result<Next> {
+        self.misses_goal(&mut task)?;
         if self.limit.expired() {
             return Ok(self.out_of_time(&task));
         }
@@ -605,10 +606,13 @@ impl<'a> Driver<'a> {
             self.rest(task, Place::Entry, None);
             return self.turn();
         }
-        let exit = self.recording.exit().unwrap_or(Exit::Signal {
-            signal: libc::SIGKILL,
-            core: false,
-        });
+        let exit = match self.script.exit_of(self.me.tid)? {
+            Some(exit) => exit,
+            None => self.recording.exit().unwrap_or(Exit::Signal {
+                signal: libc::SIGKILL,
+                core: false,
+            }),
+        };
         Ok(match exit {
             Exit::Code(_) => Next::End(Status::Exited, Some(exit), None),
             Exit::Signal { .. } => Next::End(Status::Signaled, Some(exit), None),

@@ -16,7 +16,7 @@ use super::written::Written;
 use super::{Error, Result};
 use crate::recording::Recording;
 use crate::replay::Process;
-use crate::trace::Trace;
+use crate::trace::{Exit, Trace};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -272,6 +272,16 @@ impl Script {
         let at = self.find(call)?;
         Ok(at.and_then(|at| match &mut self.queue.get_mut(at)?.kind {
             Kind::Call(step) => Some(&mut **step),
+            _ => None,
+        }))
+    }
+
+    /// How a task ends, where the script says so.
+    pub(super) fn exit_of(&mut self, tid: i32) -> Result<Option<Exit>> {
+        let ends = |item: &Item| item.tid == tid && matches!(item.kind, Kind::Gone { .. });
+        let at = self.find(ends)?;
+        Ok(at.and_then(|at| match self.queue.get(at)?.kind {
+            Kind::Gone { exit, .. } => Some(exit),
             _ => None,
         }))
     }

@@ -8,6 +8,7 @@ use super::outcome::{Injected, Status};
 use super::step::Kind;
 use super::{Error, Result};
 use crate::backtrace::{self, Frame};
+use crate::replay::Place;
 use crate::syscall;
 use crate::trace::Exit;
 use crate::tracee::{Regs, Stop, Stopped, Waited, proc, tsc};
@@ -59,6 +60,15 @@ impl Driver<'_> {
                 self.me.segv.restore(&mut task)?;
                 return Ok(Next::Resume(task));
             }
+        }
+        if signal == libc::SIGTRAP
+            && let Some(there) = self.comes_to_goal(&mut task)?
+        {
+            if !there {
+                return Ok(Next::Resume(task));
+            }
+            self.rest(task, Place::Between, None);
+            return self.turn();
         }
         if self.me.due.front().is_some_and(|due| due.signal == signal)
             && let Some(due) = self.me.due.pop_front()

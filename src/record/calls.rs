@@ -70,6 +70,7 @@ impl Recorder {
                     ..event
                 },
             )?;
+            self.watch(me, &mut task)?;
             return Ok(task.resume()?);
         }
         let vfork = self.check_clone(&event)?;
@@ -195,10 +196,13 @@ impl Recorder {
         let resized = self.resized(me.tid, &event);
         me.unannounced = false;
         me.yielded = false;
+        me.busy_since = None;
+        me.watch.begin_anew();
         self.write_call(tid, event)?;
         for frame in pokes.into_iter().chain(resized) {
             self.write(frame)?;
         }
+        self.watch(me, &mut task)?;
         Ok(task.resume()?)
     }
 
@@ -212,6 +216,10 @@ impl Recorder {
     ) -> Result<()> {
         me.segv.after_call(task, event.nr, &event.args, ret)?;
         if i64::from(event.nr) == libc::SYS_rt_sigaction && ret == 0 {
+            let sets = |action: u64| action != 0 && !matches!(task.memory().word(action), Ok(0));
+            if event.args[0] == libc::SIGTRAP as u64 && sets(event.args[1]) {
+                self.be_discreet(me);
+            }
             for other in self.tasks.values_mut().filter(|t| t.pid == me.pid) {
                 other.segv.share_action(&me.segv);
             }

@@ -8,10 +8,12 @@ mod affinity;
 mod born;
 mod calls;
 mod error;
+mod idle;
 mod looked;
 mod mapped;
 mod moved;
 mod observe;
+mod points;
 mod preempt;
 mod program;
 mod schedule;
@@ -110,6 +112,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         objects: HashMap::new(),
         last_object: 0,
         spaces: HashMap::new(),
+        no_points: false,
         last_space: 0,
         executed: false,
         has_filter: false,
@@ -189,6 +192,8 @@ struct Recorder {
     last_object: u32,
     /// Address spaces in which a task was preempted.
     spaces: HashMap<u32, preempt::Space>,
+    /// This machine has no debug registers for its tasks.
+    no_points: bool,
     last_space: u32,
     /// Whether the program has been executed at all.
     executed: bool,

@@ -4,12 +4,15 @@
 //! the call's exit, stands there until it is its turn, and only then is the call written.
 
 use super::task::{Kernel, Spell, Task};
-use super::{Error, Recorder, Result};
+use super::{Error, Recorder, Result, idle};
 use crate::trace::Exit;
 use crate::tracee::{self, AnyWait, Running, Stop, Stopped, Waited, proc, ticker};
 
 /// How many ticks a task may go on making calls while others wait.
-const SLICE: u64 = 4;
+const SLICE: u64 = 20;
+
+/// How many ticks a task that was preempted as it was busy lets others go first.
+const STEPS_BACK: u64 = 20;
 
 /// How often a task that sleeps without listening to signals is looked at before it counts as blocked.
 const LOOKS: u32 = 200;
@@ -38,7 +41,7 @@ impl Recorder {
         self.follow(first, Step::Met(at, Stop::Entry))?;
         loop {
             self.bury()?;
-            if let Some(tid) = self.queue.pop_front() {
+            if let Some(tid) = self.next_turn() {
                 let Some(mut me) = self.tasks.remove(&tid) else {
                     continue;
                 };
@@ -128,7 +131,7 @@ impl Recorder {
                 }
                 self.on_entry(me, task)?
             }
-            Stop::Syscall if self.has_had_its_turn(me) => {
+            Stop::Syscall if self.has_had_its_turn(me, &task)? => {
                 return Ok(self.put_off(me, task, stop));
             }
             Stop::Syscall => self.on_exit(me, task)?,
@@ -141,6 +144,10 @@ impl Recorder {
                 self.born(me, child)?;
                 task.resume_to_exit()?
             }
+            Stop::Signal(libc::SIGTRAP) => match task.at_point()? {
+                Some(regs) => return self.on_point(me, task, regs),
+                None => self.on_signal(me, task)?,
+            },
             Stop::Signal(_) => self.on_signal(me, task)?,
             Stop::Group(_) => {
                 // Wherever it stands, it does not go on until it is continued. A call that was interrupted is made again
@@ -167,22 +174,32 @@ impl Recorder {
     }
 
     /// Resumes a task's own instructions.
-    pub(super) fn resume(&mut self, me: &mut Task, task: Stopped) -> Result<Running> {
+    pub(super) fn resume(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
         if std::mem::take(&mut me.unannounced) {
             self.write_run(me)?;
+            self.watch(me, &mut task)?;
         }
         Ok(task.resume()?)
     }
 
-    fn has_had_its_turn(&self, me: &mut Task) -> bool {
+    /// Who is next. Those that were busy step back for a while.
+    fn next_turn(&mut self) -> Option<i32> {
+        let now = ticker::ticks();
+        let steps_back = |tid: &i32| {
+            let since = self.tasks.get(tid).and_then(|task| task.busy_since);
+            since.is_some_and(|since| now - since < STEPS_BACK)
+        };
+        let first = self.queue.iter().position(|tid| !steps_back(tid));
+        self.queue.remove(first.unwrap_or(0))
+    }
+
+    fn has_had_its_turn(&self, me: &mut Task, task: &Stopped) -> Result<bool> {
         if self.queue.is_empty() {
-            return false;
+            return Ok(false);
         }
-        let yields = me
-            .pending
-            .as_ref()
-            .is_some_and(|p| i64::from(p.event.nr) == libc::SYS_sched_yield);
-        yields && !std::mem::replace(&mut me.yielded, true) || ticker::ticks() - self.slice >= SLICE
+        let waits = !me.yielded && idle::waits(me, task.regs()?.ret());
+        me.yielded |= waits;
+        Ok(waits || ticker::ticks() - self.slice >= SLICE)
     }
 
     /// Waits for what the running task does next. What others do meanwhile is kept for their turn.

@@ -118,7 +118,7 @@ impl Recorder {
         }
         let tid = task.tid();
         let what = "enter its signal handler";
-        let (task, stop) = task.step_with(signal)?.wait()?.stopped(what, tid)?;
+        let (mut task, stop) = task.step_with(signal)?.wait()?.stopped(what, tid)?;
         if stop == Stop::Signal(libc::SIGSEGV) {
             // There is no room for the handler's frame: the kernel ends the process instead.
             let reason = if fault { info } else { task.siginfo()? };
@@ -143,6 +143,7 @@ impl Recorder {
         me.segv.after_mask(&task)?;
         me.boundary = Some(regs);
         me.spell = Spell::new();
+        self.watch(me, &mut task)?;
         Ok(task.resume()?)
     }
 
@@ -159,6 +160,7 @@ impl Recorder {
         }
         self.write_tsc(me)?;
         me.unannounced = false;
+        me.watch.count_anew();
         self.write(Frame::Event(Event {
             tid: me.tid,
             kind: EventKind::Signal(SignalEvent {

@@ -65,7 +65,7 @@ pub enum Frame {
     Start(Start),
     /// A numbered event. Once it is answered, its task runs on to where it stops next: the entry of its next call, or
     /// a fault. The exceptions are a task whose next frame is [`Frame::Jump`], [`Frame::Gone`] or a signal
-    /// that is no fault: it stays where the event left it.
+    /// that is no fault: it stays where the event left it; and one whose next frame is [`Frame::Reach`].
     Event(Event),
     /// Values of the time stamp counter that the task read as it ran last.
     Tsc {
@@ -113,6 +113,8 @@ pub enum Frame {
         /// Its new size in bytes.
         size: u64,
     },
+    /// A task that ran was preempted where it waits for others: it runs on to there.
+    Reach(Reach),
 }
 
 /// A task that was made: clone(2).
@@ -134,6 +136,17 @@ pub struct Born {
     pub parent_tid: u64,
     /// Where its own memory gets its tid (`CLONE_CHILD_SETTID`), and zero at its end (`CLONE_CHILD_CLEARTID`).
     pub child_tid: u64,
+}
+
+/// A place that a task ran to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// The task.
+    pub tid: i32,
+    /// How often it came to this instruction since it was last set going; the last time it stays there.
+    pub times: u32,
+    /// Its registers there.
+    pub regs: Vec<u64>,
 }
 
 /// The state of a task that was preempted between calls.

@@ -46,8 +46,8 @@ mod writer;
 pub use collection::{Listed, Summary, list, remove};
 pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
 pub use event::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, SignalEvent, Start,
-    StartClocks, StartFd,
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Reach, SignalEvent,
+    Start, StartClocks, StartFd,
 };
 pub use family::Family;
 pub use files::Files;

@@ -10,6 +10,7 @@ mod embedded;
 mod error;
 mod execute;
 mod frames;
+mod goal;
 mod objects;
 mod process;
 mod signal_state;
@@ -20,6 +21,7 @@ mod world;
 pub use checkpoint::CheckpointLimits;
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
+pub use goal::Goal;
 pub use process::{Kept, Place, Process, SharedMemory, Thread};
 pub use space::Pages;
 

@@ -20,6 +20,7 @@ pub mod file;
 pub mod filter;
 pub mod memory;
 pub mod pin;
+pub mod points;
 pub mod probe;
 pub mod proc;
 pub mod quiet;

@@ -457,6 +457,14 @@ pub fn ignored(tid: i32) -> Result<u64> {
     mask(tid, "SigIgn:")
 }
 
+/// Whether a signal waits for this thread (`SigPnd`).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_pending(tid: i32, signal: i32) -> Result<bool> {
+    in_mask(tid, "SigPnd:", signal)
+}
+
 fn in_mask(tid: i32, key: &str, signal: i32) -> Result<bool> {
     Ok(signal > 0 && mask(tid, key)? & (1 << (signal - 1)) != 0)
 }

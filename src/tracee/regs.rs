@@ -7,6 +7,9 @@ pub struct Regs(pub(super) libc::user_regs_struct);
 /// The number of words in [`Regs`].
 pub const WORDS: usize = size_of::<libc::user_regs_struct>() / 8;
 
+/// Which of the words has the flags.
+const EFLAGS: usize = 18;
+
 /// The length of the `syscall` instruction, in bytes.
 pub const SYSCALL_LEN: u64 = 2;
 
@@ -103,6 +106,37 @@ impl Regs {
             regs.to_words()
         };
         without_call(self) == without_call(now)
+    }
+
+    /// Whether a program that has these registers cannot tell them from the others.
+    pub fn look_like(&self, others: &Regs) -> bool {
+        self.differing(others).is_empty()
+    }
+
+    /// In which words the registers differ that a program sees, and by how much: the flags are not compared.
+    pub fn changed_since(&self, before: &Regs) -> Vec<(usize, u64)> {
+        let mut changed = self.differing(before);
+        changed.retain(|&(word, _)| word != EFLAGS);
+        changed
+    }
+
+    fn differing(&self, before: &Regs) -> Vec<(usize, u64)> {
+        let (now, before) = (self.as_seen().to_words(), before.as_seen().to_words());
+        let words = now.into_iter().zip(before).enumerate();
+        words
+            .filter(|(_, (now, before))| now != before)
+            .map(|(word, (now, before))| (word, now.wrapping_sub(before)))
+            .collect()
+    }
+
+    /// Without what a debugger leaves in them: the call that was made last, and the trap and resume flags.
+    fn as_seen(&self) -> Regs {
+        const TRAP: u64 = 1 << 8;
+        const RESUME: u64 = 1 << 16;
+        let mut regs = *self;
+        regs.set_ip(regs.ip());
+        regs.0.eflags &= !(TRAP | RESUME);
+        regs
     }
 
     /// The stack pointer.
