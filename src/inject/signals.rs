@@ -55,7 +55,7 @@ impl Driver<'_> {
                 if recorded.is_none() {
                     self.leaves_recording();
                 }
-                instruction.execute(&mut regs, recorded.unwrap_or_else(tsc::now));
+                instruction.execute(&mut regs, recorded.unwrap_or_else(|| instruction.value()));
                 task.set_regs(&regs)?;
                 self.me.segv.restore(&mut task)?;
                 return Ok(Next::Resume(task));

@@ -162,6 +162,7 @@ impl Recorder {
             self.warn_of_privilege(&task);
             image::prepare(&mut task)?;
             cpuid::trap(&self.cpuid, &mut task)?;
+            self.replace_in_program(&task)?;
             let image = image::capture(&task, self.writer.files())?;
             self.executed = true;
             me.executed(
@@ -194,12 +195,15 @@ impl Recorder {
         }
         let pokes = self.written_through(me, &task, call, &mut event)?;
         let resized = self.resized(me.tid, &event);
+        let replaced = Some(self.replace_in_mapping(me, &task, &event)?);
+        let replaced = replaced.filter(|chunks| !chunks.is_empty());
+        let replaced = replaced.map(|chunks| Frame::Poke { tid, chunks });
         me.unannounced = false;
         me.yielded = false;
         me.busy_since = None;
         me.watch.begin_anew();
         self.write_call(tid, event)?;
-        for frame in pokes.into_iter().chain(resized) {
+        for frame in pokes.into_iter().chain(resized).chain(replaced) {
             self.write(frame)?;
         }
         self.watch(me, &mut task)?;

@@ -16,6 +16,7 @@ mod observe;
 mod points;
 mod preempt;
 mod program;
+mod random;
 mod schedule;
 mod share;
 mod signals;
@@ -112,6 +113,7 @@ pub fn record(options: Options) -> Result<Recorded> {
         objects: HashMap::new(),
         last_object: 0,
         spaces: HashMap::new(),
+        searched: random::Searched::default(),
         no_points: false,
         last_space: 0,
         executed: false,
@@ -192,6 +194,8 @@ struct Recorder {
     last_object: u32,
     /// Address spaces in which a task was preempted.
     spaces: HashMap<u32, preempt::Space>,
+    /// Files in which random numbers have been looked for.
+    searched: random::Searched,
     /// This machine has no debug registers for its tasks.
     no_points: bool,
     last_space: u32,

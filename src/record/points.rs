@@ -21,8 +21,8 @@ const PROOF: u32 = 3;
 /// How often it may come back changed.
 const DOUBTS: u32 = 8;
 
-/// A counter changes by no more than this.
-const COUNTER_STEP: i64 = 16;
+/// A counter changes by no more than this: pointers that walk over data make larger steps.
+const COUNTER_STEP: i64 = 1;
 
 /// A task that was preempted so often in a row, without having made a call or gone anywhere else, may come back
 /// twice as often until it is again; up to so often.
@@ -318,9 +318,12 @@ impl Recorder {
         let others_wait = !self.queue.is_empty() || !me.held.is_empty();
         if is_suspect {
             if same >= PROOF && others_wait && !handles_trap(me.tid)? {
+                tracing::debug!("task {} waits at {:#x}", me.tid, regs.ip());
                 space.points.learn(regs.ip(), alike == Some(Alike::Same));
-                self.jump(me, &task)?;
-                return self.give_way(me, task);
+                if self.is_worth_it(me) {
+                    self.jump(me, &task)?;
+                    return self.give_way(me, task);
+                }
             }
             if same >= PROOF || doubts >= DOUBTS {
                 let proven = me.watch.proven();

@@ -19,14 +19,14 @@ const PAGE: usize = 0x1000;
 const PATIENCE: u64 = 20;
 
 /// How many ticks a task may run while others wait, before it is preempted if it seems to spin.
-const UNSEEN: u64 = 12;
+const UNSEEN: u64 = 24;
 
 /// In how many looks in a row a task must be in the same place to count as spinning, and how large a place is.
 const SEEN: u32 = 6;
 pub const PLACE: u64 = 512;
 
 /// How many ticks it may run anywhere while others wait.
-const MOST: u64 = 40;
+const MOST: u64 = 100;
 
 /// A preemption comes this many times later than the last one took.
 const SHARE: u64 = 8;
@@ -76,6 +76,11 @@ impl Recorder {
         Ok(())
     }
 
+    /// Whether a task that waits has run for long enough to be preempted at this price.
+    pub(super) fn is_worth_it(&self, me: &Task) -> bool {
+        me.spell.ticks() >= self.cost(me) * SHARE
+    }
+
     fn cost(&self, me: &Task) -> u64 {
         self.spaces.get(&me.space).map_or(0, |space| space.cost)
     }
@@ -92,7 +97,7 @@ impl Recorder {
         let (ticks, cost) = (me.spell.ticks(), self.cost(me));
         me.spell.look(ip);
         let enough = if me.held.is_empty() {
-            let spins = me.spell.around.2 >= SEEN && ticks >= UNSEEN.max(cost * 2);
+            let spins = me.spell.around.2 >= SEEN && ticks >= UNSEEN.max(cost * SHARE);
             !self.queue.is_empty() && (spins || ticks >= MOST.max(cost * SHARE))
         } else {
             ticks >= PATIENCE.max(cost * SHARE)
@@ -124,6 +129,12 @@ impl Recorder {
         let mut space = self.spaces.remove(&me.space).unwrap_or_default();
         let written = self.write_pages(blank, task.memory(), &mut space.pages);
         space.cost = ticker::ticks() - began;
+        tracing::debug!(
+            "task {} is preempted after {} ms, which takes {} ms",
+            me.tid,
+            began - me.spell.begun,
+            space.cost
+        );
         self.spaces.insert(me.space, space);
         written?;
         me.watch.stands(task)?;

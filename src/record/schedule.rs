@@ -41,7 +41,7 @@ impl Recorder {
         self.follow(first, Step::Met(at, Stop::Entry))?;
         loop {
             self.bury()?;
-            if let Some(tid) = self.next_turn() {
+            if let Some(tid) = self.next_turn()? {
                 let Some(mut me) = self.tasks.remove(&tid) else {
                     continue;
                 };
@@ -183,14 +183,26 @@ impl Recorder {
     }
 
     /// Who is next. Those that were busy step back for a while.
-    fn next_turn(&mut self) -> Option<i32> {
+    fn next_turn(&mut self) -> Result<Option<i32>> {
+        let mut first = self.first_not_busy();
+        if first.is_none() && !self.queue.is_empty() {
+            // Who has been woken just now gets the chance to say so.
+            tracee::give_way();
+            while let AnyWait::Task(tid, status) = tracee::wait_any(false)? {
+                self.note(tid, status)?;
+            }
+            first = self.first_not_busy();
+        }
+        Ok(self.queue.remove(first.unwrap_or(0)))
+    }
+
+    fn first_not_busy(&self) -> Option<usize> {
         let now = ticker::ticks();
         let steps_back = |tid: &i32| {
             let since = self.tasks.get(tid).and_then(|task| task.busy_since);
             since.is_some_and(|since| now - since < STEPS_BACK)
         };
-        let first = self.queue.iter().position(|tid| !steps_back(tid));
-        self.queue.remove(first.unwrap_or(0))
+        self.queue.iter().position(|tid| !steps_back(tid))
     }
 
     fn has_had_its_turn(&self, me: &mut Task, task: &Stopped) -> Result<bool> {

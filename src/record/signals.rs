@@ -22,12 +22,12 @@ impl Recorder {
             && info.code() == SI_KERNEL
             && let Some(instruction) = tsc::Instruction::at(&regs, &task.memory())
         {
-            let now = tsc::now();
+            let value = instruction.value();
             if std::mem::take(&mut me.unannounced) {
                 self.write_run(me)?;
             }
-            self.note_tsc(me, now)?;
-            instruction.execute(&mut regs, now);
+            self.note_tsc(me, value)?;
+            instruction.execute(&mut regs, value);
             task.set_regs(&regs)?;
             me.segv.restore(&mut task)?;
             return Ok(task.resume()?);

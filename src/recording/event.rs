@@ -67,7 +67,7 @@ pub enum Frame {
     /// a fault. The exceptions are a task whose next frame is [`Frame::Jump`], [`Frame::Gone`] or a signal
     /// that is no fault: it stays where the event left it; and one whose next frame is [`Frame::Reach`].
     Event(Event),
-    /// Values of the time stamp counter that the task read as it ran last.
+    /// Values of the time stamp counter that the task read as it ran last, and random numbers of the processor.
     Tsc {
         /// The task.
         tid: i32,
@@ -99,7 +99,7 @@ pub enum Frame {
         /// What the kernel wrote to the memory that it shared with others: its robust futexes, its clear-tid word.
         left: Vec<Chunk>,
     },
-    /// The event before changed memory of a task other than its own, or of one that shares it.
+    /// The event before changed memory of a task other than its own, or its own in a way that no call has.
     Poke {
         /// The task whose memory it is.
         tid: i32,

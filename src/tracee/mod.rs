@@ -24,6 +24,7 @@ pub mod points;
 pub mod probe;
 pub mod proc;
 pub mod quiet;
+pub mod random;
 pub mod regs;
 pub mod remote;
 pub mod same;

@@ -158,6 +158,36 @@ impl Regs {
         }
     }
 
+    /// A general register, by the number that instructions have for it.
+    pub fn register(&self, number: u8) -> u64 {
+        let r = &self.0;
+        let all = [
+            r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11,
+            r.r12, r.r13, r.r14, r.r15,
+        ];
+        all[usize::from(number & 15)]
+    }
+
+    /// Sets a general register, by the number that instructions have for it.
+    pub fn set_register(&mut self, number: u8, value: u64) {
+        let r = &mut self.0;
+        let all = [
+            &mut r.rax, &mut r.rcx, &mut r.rdx, &mut r.rbx, &mut r.rsp, &mut r.rbp, &mut r.rsi,
+            &mut r.rdi, &mut r.r8, &mut r.r9, &mut r.r10, &mut r.r11, &mut r.r12, &mut r.r13,
+            &mut r.r14, &mut r.r15,
+        ];
+        if let Some(register) = all.into_iter().nth(usize::from(number & 15)) {
+            *register = value;
+        }
+    }
+
+    /// Of the flags that say how a calculation went, sets the carry flag and clears the others.
+    pub fn set_carry_alone(&mut self) {
+        const CARRY: u64 = 1;
+        const ARITHMETIC: u64 = 0x8d5;
+        self.0.eflags = self.0.eflags & !ARITHMETIC | CARRY;
+    }
+
     /// What a `cpuid` asks for: eax and ecx.
     pub fn cpuid_arguments(&self) -> (u32, u32) {
         (self.0.rax as u32, self.0.rcx as u32)
