@@ -6,8 +6,8 @@ use common::limits::{Chance, LATE, eventually, is_alive, is_sane, limited};
 use common::{Folder, RRAPPER};
 use rrapper::image::{Backing, Chunk, Image, Mapping};
 use rrapper::recording::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Piece, Shows, SignalEvent,
-    Start, StartFd, Writer,
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Piece, Reach, Shows,
+    SignalEvent, Start, StartFd, Writer,
 };
 use rrapper::trace::Exit;
 use rrapper::tracee::proc::Layout;
@@ -421,6 +421,29 @@ fn frames_that_make_no_sense() {
         ("other-vector", "another one", |made| {
             made.frames.push(jump(27, 7));
         }),
+        ("reach_words", "registers", |made| {
+            made.getpid();
+            made.frames.push(reach(3, 1));
+        }),
+        ("reach_never", "0 times", |made| {
+            made.getpid();
+            made.frames.push(reach(27, 0));
+        }),
+        ("reach_for_ever", "times", |made| {
+            made.getpid();
+            made.frames.push(reach(27, u32::MAX));
+        }),
+        ("reach_nothing", "left the recording", |made| {
+            made.getpid();
+            made.frames.push(reach(27, 1));
+        }),
+        ("reach_of_none", "without having run", |made| {
+            made.getpid();
+            if let Frame::Reach(of) = reach(27, 1) {
+                made.frames.push(Frame::Reach(Reach { tid: 99, ..of }));
+            }
+            made.getpid();
+        }),
         ("counter", "time stamp counter", |made| {
             made.getpid();
             for _ in 0..70 {
@@ -456,6 +479,15 @@ fn frames_that_make_no_sense() {
             made.getpid();
         }),
     ]);
+}
+
+/// A task comes so often to where it has so many registers.
+fn reach(words: usize, times: u32) -> Frame {
+    Frame::Reach(Reach {
+        tid: PID,
+        times,
+        regs: vec![0; words],
+    })
 }
 
 /// A jump with so many registers, and so large a vector state.

@@ -44,6 +44,6 @@ macro_rules! steps {
 }
 
 steps! {
-    processes exec waiting pipes threads spinning handlers delivery interrupted memory shared files sockets
+    processes exec waiting pipes threads spinning handovers handlers delivery interrupted memory shared files sockets
     terminals identity killed places arrivals filters partial changing edges namespaces refusals
 }

@@ -14,12 +14,14 @@
 mod elf;
 mod files;
 mod frames;
+mod functions;
 mod lines;
 mod module;
 mod symbols;
 mod unwind;
 
 pub use files::{Mapped, real, recorded};
+pub use functions::functions;
 
 use crate::replay::Process;
 use crate::tracee::proc::{self, Map};

@@ -168,11 +168,13 @@ fn cpuid(remote: &mut Remote<'_>) -> Finding {
         (Err(error), true) => Finding::note(
             name,
             format!("cpuid cannot be made to trap ({error}), and the processor has RDRAND"),
-            "a program that takes random numbers from there replays differently",
+            "random numbers that a program's files take from there are recorded; code that it makes as it runs \
+             replays differently with them",
         )
         .advise(
-            "record programs that use OpenSSL with OPENSSL_ia32cap=~0x4000000000000000:~0x40000, others on an Intel \
-             processor without a hypervisor",
+            "where a replay leaves its recording for that, record with OPENSSL_ia32cap=~0x4000000000000000:~0x40000 \
+             (OpenSSL), a line intel-rdrand in /etc/gcrypt/hwf.deny (libgcrypt), or on an Intel processor without a \
+             hypervisor",
         ),
         (Err(error), false) => Finding::ok(
             name,

@@ -596,7 +596,8 @@ impl<'a> Driver<'a> {
     }
 
     /// The process has made a call.
-    pub(super) fn on_entry(&mut self, task: Stopped) -> Result<Next> {
+    pub(super) fn on_entry(&mut self, mut task: Stopped) -> Result<Next> {
+        self.misses_goal(&mut task)?;
         if self.limit.expired() {
             return Ok(self.out_of_time(&task));
         }

@@ -5,11 +5,11 @@
 //! made or left out), it runs for a while instead.
 
 use super::Result;
-use super::driver::Driver;
+use super::driver::{Driver, Next};
 use super::hook::{Decision, HookCall};
 use super::step::{Kind, Step};
-use crate::recording::Jump;
-use crate::replay::Pages;
+use crate::recording::{Jump, Reach};
+use crate::replay::{Goal, Pages};
 use crate::tracee::{Regs, Stopped, agent};
 use std::collections::VecDeque;
 
@@ -95,6 +95,58 @@ impl Driver<'_> {
         task.set_regs(&regs)?;
         self.pages = Some(pages);
         Ok(true)
+    }
+
+    /// A task that stands between calls runs on to where it was preempted, or for a while.
+    pub(super) fn run_to(
+        &mut self,
+        mut task: Stopped,
+        reach: &Reach,
+        tsc: VecDeque<u64>,
+    ) -> Result<Next> {
+        self.reads(self.me.tid, tsc)?;
+        let goal = Goal::of(reach).ok().filter(|_| self.pages.is_some());
+        match goal {
+            Some(goal) if task.stop_at(&[goal.regs.ip()]).is_ok() => {
+                self.me.goal = Some((goal, task.sigmask()?));
+            }
+            _ => {
+                self.leaves_recording();
+                self.spins = true;
+            }
+        }
+        Ok(Next::Resume(task))
+    }
+
+    /// Whether the task has stopped for its goal: `Some(true)` if it has come to it, `Some(false)` on the way there.
+    pub(super) fn comes_to_goal(&mut self, task: &mut Stopped) -> Result<Option<bool>> {
+        let Some((goal, mask)) = &mut self.me.goal else {
+            return Ok(None);
+        };
+        let Some(regs) = task.at_point()? else {
+            return Ok(None);
+        };
+        task.set_sigmask(*mask)?;
+        goal.times -= 1;
+        if goal.times > 0 {
+            return Ok(Some(false));
+        }
+        let as_recorded = regs.look_like(&goal.regs);
+        self.me.goal = None;
+        task.stop_at(&[])?;
+        if !as_recorded {
+            self.leaves_recording();
+        }
+        Ok(Some(true))
+    }
+
+    /// The task will not come to its goal.
+    pub(super) fn misses_goal(&mut self, task: &mut Stopped) -> Result<()> {
+        if self.me.goal.take().is_some() {
+            task.stop_at(&[])?;
+            self.leaves_recording();
+        }
+        Ok(())
     }
 
     /// The task runs instead, and reads these values of the time stamp counter.

@@ -92,6 +92,12 @@ impl Recorded {
                     let kind = Kind::Spin(Box::new(jump), tsc);
                     return Ok(Some(Item { tid, kind }));
                 }
+                Frame::Reach(reach) if self.tids.contains(&reach.tid) => {
+                    let tid = reach.tid;
+                    let tsc = self.tsc.remove(&tid).unwrap_or_default();
+                    let kind = Kind::Reach(Box::new(reach), tsc);
+                    return Ok(Some(Item { tid, kind }));
+                }
                 Frame::Gone { tid, exit, left } if self.tids.remove(&tid) => {
                     let by_fault = self.faulted == Some(tid);
                     let kind = Kind::Gone {

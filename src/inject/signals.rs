@@ -7,6 +7,7 @@ use super::hook::HookSignal;
 use super::outcome::{Injected, Status};
 use super::{Error, Result};
 use crate::backtrace::{self, Frame};
+use crate::replay::Place;
 use crate::syscall;
 use crate::trace::Exit;
 use crate::tracee::{Stopped, proc, tsc};
@@ -30,11 +31,20 @@ impl Driver<'_> {
                 if recorded.is_none() {
                     self.leaves_recording();
                 }
-                instruction.execute(&mut regs, recorded.unwrap_or_else(tsc::now));
+                instruction.execute(&mut regs, recorded.unwrap_or_else(|| instruction.value()));
                 task.set_regs(&regs)?;
                 self.me.segv.restore(&mut task)?;
                 return Ok(Next::Resume(task));
             }
+        }
+        if signal == libc::SIGTRAP
+            && let Some(there) = self.comes_to_goal(&mut task)?
+        {
+            if !there {
+                return Ok(Next::Resume(task));
+            }
+            self.rest(task, Place::Between, None);
+            return self.turn();
         }
         let mut recorded = None;
         if self.me.due.front().is_some_and(|due| due.signal == signal)

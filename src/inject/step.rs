@@ -1,7 +1,7 @@
 //! What a script is made of: one thing after the other that a task does, or that happens to it.
 
 use crate::image::Chunk;
-use crate::recording::{Born, CallEvent, Jump, Piece, SignalEvent};
+use crate::recording::{Born, CallEvent, Jump, Piece, Reach, SignalEvent};
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Attachment, Call, Exit, Field, Origin, Value};
 use crate::tracee::SigInfo;
@@ -50,6 +50,8 @@ pub(super) enum Kind {
     Run,
     /// It ran by itself until it was preempted in this state, and read these values of the time stamp counter.
     Spin(Box<Jump>, VecDeque<u64>),
+    /// It ran by itself to where it waits for others, and read these values of the time stamp counter.
+    Reach(Box<Reach>, VecDeque<u64>),
     /// It is no more.
     Gone {
         /// How it ended.

@@ -2,7 +2,7 @@
 
 use super::hook::HookCall;
 use super::step::{Due, Step};
-use crate::replay::{Kept, Place};
+use crate::replay::{Goal, Kept, Place};
 use crate::tracee::Stopped;
 use crate::tracee::segv::SegvState;
 use std::collections::VecDeque;
@@ -42,6 +42,8 @@ pub struct Me {
     pub stuck_until: u64,
     /// Where its process's break was before the brk(2) that it is in.
     pub broke: Option<i64>,
+    /// Where it runs to, and its signal mask meanwhile.
+    pub goal: Option<(Goal, u64)>,
     /// How often it was woken for nothing.
     pub woken: u32,
 }

@@ -55,33 +55,43 @@ impl Driver<'_> {
     }
 
     /// Resumes a task that has been answered, unless the script has something else for it now.
-    pub(super) fn go_on(&mut self, mut task: Stopped) -> Result<Next> {
+    pub(super) fn go_on(&mut self, task: Stopped) -> Result<Next> {
+        match self.go_on_or_rest(task)? {
+            Some(next) => Ok(next),
+            None => self.turn(),
+        }
+    }
+
+    /// The same; `None` where it stands now, and others are next.
+    fn go_on_or_rest(&mut self, mut task: Stopped) -> Result<Option<Next>> {
         if !self.me.due.is_empty() {
             // What comes after them comes once they have been met.
-            return Ok(Next::Resume(task));
+            return Ok(Some(Next::Resume(task)));
         }
         let stays = std::mem::take(&mut self.me.stays);
         let tid = self.me.tid;
-        let script = &mut self.script;
-        let spin = script.pop_if(tid, |kind| matches!(kind, Kind::Spin(..)))?;
-        if let Some(Item {
-            kind: Kind::Spin(jump, tsc),
-            ..
-        }) = spin
-        {
-            if self.jump(&mut task, &jump)? {
-                self.rest(task, Place::Between, None);
-                return self.turn();
+        if self.pages.is_some() {
+            self.follow_pokes()?;
+        }
+        let preempted = |kind: &Kind| matches!(kind, Kind::Spin(..) | Kind::Reach(..));
+        match self.script.pop_if(tid, preempted)?.map(|item| item.kind) {
+            Some(Kind::Spin(jump, tsc)) => {
+                if self.jump(&mut task, &jump)? {
+                    self.rest(task, Place::Between, None);
+                    return Ok(None);
+                }
+                self.reads(tid, tsc)?;
+                self.spins = true;
+                self.skip_pieces(tid)?;
+                return Ok(Some(Next::Resume(task)));
             }
-            self.reads(tid, tsc)?;
-            self.spins = true;
-            self.skip_pieces(tid)?;
-            return Ok(Next::Resume(task));
+            Some(Kind::Reach(reach, tsc)) => return self.run_to(task, &reach, tsc).map(Some),
+            _ => {}
         }
         self.meet_signals(&mut task)?;
         if !self.me.due.is_empty() {
             self.me.stays = stays;
-            return Ok(Next::Resume(task));
+            return Ok(Some(Next::Resume(task)));
         }
         let script = &mut self.script;
         let run = script.pop_if(tid, |kind| matches!(kind, Kind::Run))?;
@@ -97,9 +107,21 @@ impl Driver<'_> {
         });
         if gone || stays && run.is_none() {
             self.rest(task, Place::Between, None);
-            return self.turn();
+            return Ok(None);
         }
-        Ok(Next::Resume(task))
+        Ok(Some(Next::Resume(task)))
+    }
+
+    /// Writes what the call that was answered last has changed elsewhere.
+    fn follow_pokes(&mut self) -> Result<()> {
+        while matches!(self.script.front()?, Some(item) if matches!(item.kind, Kind::Poke(_))) {
+            if let Some(item) = self.script.pop()
+                && let Kind::Poke(chunks) = item.kind
+            {
+                self.write_left(&chunks);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the script's next call is the task's that runs.
@@ -219,7 +241,7 @@ impl Driver<'_> {
                 let Some((task, _)) = self.wake(tid) else {
                     return Ok(None);
                 };
-                self.go_on(task).map(Some)
+                self.go_on_or_rest(task)
             }
             Kind::Spin(jump, tsc) if resting.place == Place::Between => {
                 let Some((mut task, place)) = self.wake(tid) else {
@@ -234,7 +256,13 @@ impl Driver<'_> {
                 self.skip_pieces(tid)?;
                 Ok(Some(Next::Resume(task)))
             }
-            Kind::Run | Kind::Spin(..) => {
+            Kind::Reach(reach, tsc) if resting.place == Place::Between => {
+                let Some((task, _)) = self.wake(tid) else {
+                    return Ok(None);
+                };
+                self.run_to(task, &reach, tsc).map(Some)
+            }
+            Kind::Run | Kind::Spin(..) | Kind::Reach(..) => {
                 self.leaves_recording();
                 Ok(None)
             }

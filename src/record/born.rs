@@ -60,6 +60,10 @@ impl Recorder {
         if self.hidden.contains(&me.space) {
             self.hidden.insert(space);
         }
+        if let Some(makers) = self.spaces.get(&me.space).filter(|_| space != me.space) {
+            let own = makers.child();
+            self.spaces.insert(space, own);
+        }
         let mut child = Task::new(tid, pid, space);
         child.segv = me.segv.clone();
         child.affinity = me.affinity.clone();

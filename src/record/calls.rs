@@ -146,6 +146,7 @@ impl Recorder {
         me.boundary = Some(regs);
         let ret = Some(ret);
         self.write_call(me.tid, CallEvent { ret, ..event })?;
+        self.watch(me, &mut task)?;
         Ok(task.resume()?)
     }
 
@@ -217,6 +218,7 @@ impl Recorder {
             self.warn_of_privilege(&task);
             image::prepare(&mut task)?;
             cpuid::trap(&self.cpuid, &mut task)?;
+            self.replace_in_program(&task)?;
             let image = image::capture(&task, self.writer.files())?;
             self.executed = true;
             me.executed(
@@ -262,12 +264,22 @@ impl Recorder {
         }
         frames.extend(self.limited_stack(me, &event)?);
         frames.append(&mut self.aside);
+        let replaced = self.replace_in_mapping(me, &task, &event)?;
+        if !replaced.is_empty() {
+            frames.push(Frame::Poke {
+                tid,
+                chunks: replaced,
+            });
+        }
         me.unannounced = false;
         me.yielded = false;
+        me.busy_since = None;
+        me.watch.begin_anew();
         self.write_call(tid, event)?;
         for frame in frames {
             self.write(frame)?;
         }
+        self.watch(me, &mut task)?;
         Ok(task.resume()?)
     }
 
@@ -288,6 +300,7 @@ impl Recorder {
             event.ret = Some(-ERESTARTSYS);
             me.unannounced = false;
             self.write_call(pending.tid, event)?;
+            self.watch(me, &mut task)?;
         }
         Ok(task.resume()?)
     }
@@ -302,6 +315,10 @@ impl Recorder {
     ) -> Result<()> {
         me.segv.after_call(task, event.nr, &event.args, ret)?;
         if i64::from(event.nr) == libc::SYS_rt_sigaction && ret == 0 {
+            let sets = |action: u64| action != 0 && !matches!(task.memory().word(action), Ok(0));
+            if event.args[0] == libc::SIGTRAP as u64 && sets(event.args[1]) {
+                self.be_discreet(me);
+            }
             for other in self.tasks.values_mut().filter(|t| t.pid == me.pid) {
                 other.segv.share_action(&me.segv);
             }

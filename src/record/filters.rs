@@ -40,6 +40,7 @@ impl Recorder {
                 task.set_regs(&after)?;
                 me.boundary = Some(after);
                 self.write_call(me.tid, answered(ret))?;
+                self.watch(me, &mut task)?;
                 Ok(task.resume()?)
             }
             Verdict::Trap(errno) => {

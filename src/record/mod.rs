@@ -13,14 +13,17 @@ mod end;
 mod error;
 mod failed;
 mod filters;
+mod idle;
 mod link;
 mod looked;
 mod mapped;
 mod moved;
 mod observe;
+mod points;
 mod poked;
 mod preempt;
 mod program;
+mod random;
 mod rings;
 mod schedule;
 mod share;
@@ -171,6 +174,8 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         objects: HashMap::new(),
         last_object: 0,
         spaces: HashMap::new(),
+        searched: random::Searched::default(),
+        no_points: false,
         last_space: 0,
         hidden: BTreeSet::new(),
         executed: false,
@@ -280,6 +285,10 @@ struct Recorder {
     last_object: u32,
     /// Address spaces in which a task was preempted.
     spaces: HashMap<u32, preempt::Space>,
+    /// Files in which random numbers have been looked for.
+    searched: random::Searched,
+    /// This machine has no debug registers for its tasks.
+    no_points: bool,
     last_space: u32,
     /// Those that have asked not to be dumpable.
     hidden: BTreeSet<u32>,

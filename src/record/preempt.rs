@@ -4,32 +4,32 @@
 //! There is no telling replay where in its instructions a task was stopped. So its state there is
 //! written down: registers, and the memory that has changed since it was last done.
 
+use super::points::Points;
 use super::schedule::Step;
 use super::task::{Spell, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Frame, Jump};
-use crate::tracee::{Running, Stop, Stopped, TaskMemory, agent, proc, ticker};
+use crate::tracee::{Regs, Running, Stopped, TaskMemory, agent, proc, ticker};
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hasher};
 
 const PAGE: usize = 0x1000;
 
 /// How many ticks a signal waits for the task's next call.
-const PATIENCE: u64 = 4;
+const PATIENCE: u64 = 20;
 
-/// How many ticks a task may run while others wait, before it is looked at closely.
-const UNSEEN: u64 = 10;
+/// How many ticks a task may run while others wait, before it is preempted if it seems to spin.
+const UNSEEN: u64 = 24;
 
 /// In how many looks in a row a task must be in the same place to count as spinning, and how large a place is.
-const SEEN: u32 = 8;
-const PLACE: u64 = 512;
+const SEEN: u32 = 6;
+pub const PLACE: u64 = 512;
 
 /// How many ticks it may run anywhere while others wait.
-const MOST: u64 = 40;
+const MOST: u64 = 100;
 
 /// A preemption comes this many times later than the last one took.
-const SHARE: u64 = 4;
+const SHARE: u64 = 8;
 
 /// The most memory that goes into one frame.
 const PIECE: usize = 8 << 20;
@@ -40,14 +40,34 @@ pub struct Space {
     pages: HashMap<u64, u64>,
     /// How many ticks the last preemption took.
     cost: u64,
+    /// Where its tasks wait.
+    pub points: Points,
+}
+
+impl Space {
+    /// That of a process which another has just made.
+    pub fn child(&self) -> Space {
+        Space {
+            points: self.points.clone(),
+            ..Space::default()
+        }
+    }
+}
+
+/// A task that is preempted stands with these registers.
+pub fn stands(me: &mut Task, regs: Regs) {
+    me.unannounced = true;
+    me.boundary = Some(regs);
+    me.spell = Spell::new();
 }
 
 impl Recorder {
     /// Called now and then while a task runs.
     pub(super) fn on_tick(&mut self, me: &mut Task, running: &Running) -> Result<()> {
-        let cost = self.spaces.get(&me.space).map_or(0, |space| space.cost);
-        let awaited = !me.held.is_empty() && me.spell.ticks() >= PATIENCE.max(cost * SHARE);
-        let watched = !self.queue.is_empty() && me.spell.ticks() >= UNSEEN.max(cost);
+        let ticks = me.spell.ticks();
+        let awaited = !me.held.is_empty() && ticks >= PATIENCE.max(self.cost(me) * SHARE);
+        let watched =
+            (!self.queue.is_empty() || !me.held.is_empty()) && ticks >= me.spell.next_look;
         if awaited || watched {
             me.spell.interrupted = true;
             // One that was killed meanwhile says so itself.
@@ -56,32 +76,40 @@ impl Recorder {
         Ok(())
     }
 
+    /// Whether a task that waits has run for long enough to be preempted at this price.
+    pub(super) fn is_worth_it(&self, me: &Task) -> bool {
+        me.spell.ticks() >= self.cost(me) * SHARE
+    }
+
+    fn cost(&self, me: &Task) -> u64 {
+        self.spaces.get(&me.space).map_or(0, |space| space.cost)
+    }
+
     /// A task stands where [`Recorder::on_tick`] has stopped it.
-    pub(super) fn on_interrupt(&mut self, me: &mut Task, task: Stopped) -> Result<Step> {
-        let regs = task.regs()?;
+    pub(super) fn on_interrupt(&mut self, me: &mut Task, mut task: Stopped) -> Result<Step> {
         if !me.in_program() {
             return Ok(Step::Runs(task.resume_to_exit()?));
         }
-        if me.held.is_empty() {
-            let ip = regs.ip();
-            let (low, high, seen) = me.spell.around;
-            let (low, high) = (low.min(ip), high.max(ip));
-            me.spell.around = if seen > 0 && high - low <= PLACE {
-                (low, high, seen + 1)
-            } else {
-                (ip, ip, 1)
-            };
-            let cost = self.spaces.get(&me.space).map_or(0, |space| space.cost);
-            let enough = me.spell.around.2 >= SEEN || me.spell.ticks() >= MOST.max(cost * SHARE);
-            if !enough || self.queue.is_empty() {
-                return Ok(Step::Runs(task.resume()?));
-            }
+        if me.watch.is_due(&task)? {
+            return Ok(Step::Runs(task.resume()?));
+        }
+        let ip = task.regs()?.ip();
+        let (ticks, cost) = (me.spell.ticks(), self.cost(me));
+        me.spell.look(ip);
+        let enough = if me.held.is_empty() {
+            let spins = me.spell.around.2 >= SEEN && ticks >= UNSEEN.max(cost * SHARE);
+            !self.queue.is_empty() && (spins || ticks >= MOST.max(cost * SHARE))
+        } else {
+            ticks >= PATIENCE.max(cost * SHARE)
+        };
+        if !enough {
+            self.suspect(me, &mut task, ip)?;
+            return Ok(Step::Runs(task.resume()?));
         }
         self.jump(me, &task)?;
-        if me.held.is_empty() {
-            return Ok(self.put_off(me, task, Stop::Attached));
-        }
-        self.deliver_held(me, task)
+        me.busy_since = Some(ticker::ticks());
+        me.watch.be_hopeful();
+        self.give_way(me, task)
     }
 
     /// Writes the state of a task between calls.
@@ -101,11 +129,16 @@ impl Recorder {
         let mut space = self.spaces.remove(&me.space).unwrap_or_default();
         let written = self.write_pages(blank, task.memory(), &mut space.pages);
         space.cost = ticker::ticks() - began;
+        tracing::debug!(
+            "task {} is preempted after {} ms, which takes {} ms",
+            me.tid,
+            began - me.spell.begun,
+            space.cost
+        );
         self.spaces.insert(me.space, space);
         written?;
-        me.unannounced = true;
-        me.boundary = Some(task.regs()?);
-        me.spell = Spell::new();
+        me.watch.stands(task)?;
+        stands(me, task.regs()?);
         Ok(())
     }
 
@@ -124,9 +157,7 @@ impl Recorder {
             memory.read_exact(first, &mut buf)?;
             let pages = (first..).step_by(PAGE).zip(buf.chunks_exact(PAGE));
             for (addr, page) in pages {
-                let mut hasher = DefaultHasher::new();
-                hasher.write(page);
-                let hash = hasher.finish();
+                let hash = hash(page);
                 if seen.insert(addr, hash) == Some(hash) {
                     note_same(&mut jump.same, addr);
                     continue;
@@ -150,6 +181,36 @@ impl Recorder {
         }
         self.write(Frame::Jump(jump))
     }
+}
+
+/// A number that tells pages apart: products of 16 bytes each, folded.
+fn hash(page: &[u8]) -> u64 {
+    const KEYS: [u64; 4] = [
+        0xa076_1d64_78bd_642f,
+        0xe703_7ed1_a0b4_28db,
+        0x8ebc_6af0_9c88_c6e3,
+        0x5899_65cc_7537_4cc3,
+    ];
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let mut lanes = KEYS;
+    for block in page.as_chunks::<64>().0 {
+        for (lane, (words, key)) in lanes
+            .iter_mut()
+            .zip(block.as_chunks::<16>().0.iter().zip(KEYS))
+        {
+            let (low, high) = words.split_at(8);
+            let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+            *lane = fold(word(low) ^ key, word(high) ^ *lane).wrapping_add(lane.rotate_left(23));
+        }
+    }
+    let [a, b, c, d] = lanes;
+    fold(
+        fold(a ^ KEYS[1], b ^ KEYS[2]),
+        fold(c ^ KEYS[3], d ^ KEYS[0]),
+    )
 }
 
 fn note_same(same: &mut Vec<(u64, u32)>, addr: u64) {

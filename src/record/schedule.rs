@@ -4,12 +4,18 @@
 //! the call's exit, stands there until it is its turn, and only then is the call written.
 
 use super::task::{Kernel, Spell, Task};
-use super::{Error, Recorder, Result};
+use super::{Error, Recorder, Result, idle};
 use crate::trace::Exit;
 use crate::tracee::{self, AnyWait, Running, Stop, Stopped, Waited, proc, ticker};
 
 /// How many ticks a task may go on making calls while others wait.
-const SLICE: u64 = 4;
+const SLICE: u64 = 20;
+
+/// How many it may go on printing.
+const PRINTING: u64 = 10 * SLICE;
+
+/// How many ticks a task that was preempted as it was busy lets others go first.
+const STEPS_BACK: u64 = 20;
 
 /// How often a task that sleeps without listening to signals is looked at before it counts as blocked.
 const LOOKS: u32 = 200;
@@ -39,7 +45,7 @@ impl Recorder {
         loop {
             self.bury()?;
             self.look(None);
-            if let Some(tid) = self.queue.pop_front() {
+            if let Some(tid) = self.next_turn()? {
                 let Some(mut me) = self.tasks.remove(&tid) else {
                     continue;
                 };
@@ -130,7 +136,7 @@ impl Recorder {
                 }
                 self.on_entry(me, task)?
             }
-            Stop::Syscall if self.has_had_its_turn(me) => {
+            Stop::Syscall if self.has_had_its_turn(me, &task)? => {
                 return Ok(self.put_off(me, task, stop));
             }
             Stop::Syscall => {
@@ -147,6 +153,10 @@ impl Recorder {
                 self.born(me, child)?;
                 task.resume_to_exit()?
             }
+            Stop::Signal(libc::SIGTRAP) => match task.at_point()? {
+                Some(regs) => return self.on_point(me, task, regs),
+                None => self.on_signal(me, task)?,
+            },
             Stop::Signal(_) => self.on_signal(me, task)?,
             Stop::Group(signal) => {
                 self.note_stopped(me, signal);
@@ -178,22 +188,66 @@ impl Recorder {
     }
 
     /// Resumes a task's own instructions.
-    pub(super) fn resume(&mut self, me: &mut Task, task: Stopped) -> Result<Running> {
+    pub(super) fn resume(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
         if std::mem::take(&mut me.unannounced) {
             self.write_run(me)?;
+            self.watch(me, &mut task)?;
         }
         Ok(task.resume()?)
     }
 
-    fn has_had_its_turn(&self, me: &mut Task) -> bool {
-        if self.queue.is_empty() {
-            return false;
+    /// Who is next. Those that were busy step back for a while.
+    fn next_turn(&mut self) -> Result<Option<i32>> {
+        let mut first = self.first_not_busy();
+        if first.is_none() && !self.queue.is_empty() {
+            // Who has been woken just now gets the chance to say so.
+            tracee::give_way();
+            while let AnyWait::Task(tid, status) = tracee::wait_any(false)? {
+                self.note(tid, status)?;
+            }
+            first = self.first_not_busy();
         }
-        let yields = me
-            .pending
-            .as_ref()
-            .is_some_and(|p| i64::from(p.event.nr) == libc::SYS_sched_yield);
-        yields && !std::mem::replace(&mut me.yielded, true) || ticker::ticks() - self.slice >= SLICE
+        Ok(self.queue.remove(first.unwrap_or(0)))
+    }
+
+    fn first_not_busy(&self) -> Option<usize> {
+        let now = ticker::ticks();
+        let steps_back = |tid: &i32| {
+            let since = self.tasks.get(tid).and_then(|task| task.busy_since);
+            since.is_some_and(|since| now - since < STEPS_BACK)
+        };
+        self.queue.iter().position(|tid| !steps_back(tid))
+    }
+
+    fn has_had_its_turn(&self, me: &mut Task, task: &Stopped) -> Result<bool> {
+        if self.queue.is_empty() {
+            return Ok(false);
+        }
+        let waits = !me.yielded && idle::waits(me, task.regs()?.ret());
+        me.yielded |= waits;
+        let had = ticker::ticks() - self.slice;
+        Ok(waits || had >= SLICE && (had >= PRINTING || !self.has_printed(me)))
+    }
+
+    /// Whether the call that a task is in has written to a standard stream. What others write before this is an event
+    /// would be printed first by a replay.
+    fn has_printed(&self, me: &Task) -> bool {
+        let Some(event) = me.pending.as_ref().map(|pending| &pending.event) else {
+            return false;
+        };
+        let to = match i64::from(event.nr) {
+            libc::SYS_write
+            | libc::SYS_writev
+            | libc::SYS_pwrite64
+            | libc::SYS_pwritev
+            | libc::SYS_pwritev2
+            | libc::SYS_sendfile => 0,
+            libc::SYS_tee => 1,
+            libc::SYS_splice | libc::SYS_copy_file_range => 2,
+            _ => return false,
+        };
+        let stream = self.family.output_stream(me.tid, event.args[to] as i32);
+        stream.is_some()
     }
 
     /// Waits for what the running task does next. What others do meanwhile is kept for their turn.

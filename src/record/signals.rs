@@ -22,12 +22,12 @@ impl Recorder {
             && info.code() == SI_KERNEL
             && let Some(instruction) = tsc::Instruction::at(&regs, &task.memory())
         {
-            let now = tsc::now();
+            let value = instruction.value();
             if std::mem::take(&mut me.unannounced) {
                 self.write_run(me)?;
             }
-            self.note_tsc(me, now)?;
-            instruction.execute(&mut regs, now);
+            self.note_tsc(me, value)?;
+            instruction.execute(&mut regs, value);
             task.set_regs(&regs)?;
             me.segv.restore(&mut task)?;
             return Ok(task.resume()?);
@@ -119,7 +119,7 @@ impl Recorder {
         }
         let tid = task.tid();
         let what = "enter its signal handler";
-        let (task, stop) = task.step_with(signal)?.wait()?.stopped(what, tid)?;
+        let (mut task, stop) = task.step_with(signal)?.wait()?.stopped(what, tid)?;
         if stop == Stop::Exit {
             return self.about_to_end(me, task);
         }
@@ -145,6 +145,7 @@ impl Recorder {
         me.segv.after_mask(&task)?;
         me.boundary = Some(regs);
         me.spell = Spell::new();
+        self.watch(me, &mut task)?;
         Ok(task.resume()?)
     }
 
@@ -181,6 +182,7 @@ impl Recorder {
         }
         self.write_tsc(me)?;
         me.unannounced = false;
+        me.watch.count_anew();
         self.write(Frame::Event(Event {
             tid: me.tid,
             kind: EventKind::Signal(SignalEvent {

@@ -1,6 +1,8 @@
 //! What the recorder knows of each task.
 
 use super::calls::Pending;
+use super::points::Watch;
+use super::preempt;
 use crate::recording::CallEvent;
 use crate::tracee::proc::Map;
 use crate::tracee::segv::SegvState;
@@ -35,6 +37,12 @@ pub struct Task {
     pub spell: Spell,
     /// It has given way in the call that it is in.
     pub yielded: bool,
+    /// How many times in a row it has only asked for the time.
+    pub clock_calls: u32,
+    /// It was preempted although it did not wait for anybody; and the tick at which it was.
+    pub busy_since: Option<u64>,
+    /// Where in its program it stops.
+    pub watch: Watch,
     /// Where the kernel writes a zero at its end; 0 for nowhere.
     pub clear_tid: u64,
     /// The head of its list of robust futexes; 0 for none.
@@ -67,6 +75,8 @@ pub struct Spell {
     pub interrupted: bool,
     /// The range that its instruction pointer was last seen in, and how often in a row.
     pub around: (u64, u64, u32),
+    /// After how many ticks it is looked at next.
+    pub next_look: u64,
 }
 
 impl Spell {
@@ -76,7 +86,20 @@ impl Spell {
             begun: ticker::ticks(),
             interrupted: false,
             around: (0, 0, 0),
+            next_look: 1,
         }
+    }
+
+    /// It was looked at, with its instruction pointer there. The longer it lasts, the rarer it is.
+    pub fn look(&mut self, ip: u64) {
+        let (low, high, seen) = self.around;
+        let (low, high) = (low.min(ip), high.max(ip));
+        self.around = if seen > 0 && high - low <= preempt::PLACE {
+            (low, high, seen + 1)
+        } else {
+            (ip, ip, 1)
+        };
+        self.next_look = self.ticks() + (self.ticks() / 4).max(2);
     }
 
     /// How many ticks it has lasted.
@@ -103,6 +126,9 @@ impl Task {
             unannounced: false,
             spell: Spell::new(),
             yielded: false,
+            clock_calls: 0,
+            busy_since: None,
+            watch: Watch::default(),
             clear_tid: 0,
             robust: 0,
             robust_words: Vec::new(),
@@ -118,6 +144,7 @@ impl Task {
         self.segv = segv;
         self.clear_tid = 0;
         self.robust = 0;
+        self.watch = Watch::default();
     }
 
     /// Follows what a call set for its end.

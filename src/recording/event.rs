@@ -67,9 +67,9 @@ pub enum Frame {
     Start(Start),
     /// A numbered event. Once it is answered, its task runs on to where it stops next: the entry of its next call, or
     /// a fault. The exceptions are a task whose next frame is [`Frame::Jump`], [`Frame::Gone`] or a signal
-    /// that is no fault: it stays where the event left it.
+    /// that is no fault: it stays where the event left it; and one whose next frame is [`Frame::Reach`].
     Event(Event),
-    /// Values of the time stamp counter that the task read as it ran last.
+    /// Values of the time stamp counter that the task read as it ran last, and random numbers of the processor.
     Tsc {
         /// The task.
         tid: i32,
@@ -101,7 +101,7 @@ pub enum Frame {
         /// What the kernel wrote to the memory that it shared with others: its robust futexes, its clear-tid word.
         left: Vec<Chunk>,
     },
-    /// The event before changed memory of a task other than its own, or of one that shares it.
+    /// The event before changed memory of a task other than its own, or its own in a way that no call has.
     Poke {
         /// The task whose memory it is.
         tid: i32,
@@ -133,6 +133,8 @@ pub enum Frame {
         #[serde(with = "serde_bytes")]
         data: Vec<u8>,
     },
+    /// A task that ran was preempted where it waits for others: it runs on to there.
+    Reach(Reach),
 }
 
 /// A range of memory that shows something else than before.
@@ -207,6 +209,17 @@ impl Born {
     pub fn own_number(&self) -> i32 {
         self.numbers.last().copied().unwrap_or(self.tid)
     }
+}
+
+/// A place that a task ran to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// The task.
+    pub tid: i32,
+    /// How often it came to this instruction since it was last set going; the last time it stays there.
+    pub times: u32,
+    /// Its registers there.
+    pub regs: Vec<u64>,
 }
 
 /// The state of a task that was preempted between calls.

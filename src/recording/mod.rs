@@ -51,7 +51,7 @@ mod writer;
 pub use collection::{Listed, Summary, list, remove};
 pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
 pub use event::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Piece, Shows,
+    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Piece, Reach, Shows,
     SignalEvent, Start, StartClocks, StartFd,
 };
 pub use family::Family;

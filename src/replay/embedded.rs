@@ -167,9 +167,14 @@ impl Replayer {
         self.world.number = self.number;
         while let Some(frame) = next.take() {
             if let Some(tid) = goes_on.take() {
-                match self.world.stays(tid, &frame) {
-                    true => self.world.task_mut(tid)?.tsc.clear(),
-                    false => self.world.run(tid, &|| wanted(tid, &frame))?,
+                match &frame {
+                    Frame::Reach(reach) if reach.tid == tid => {
+                        self.world.run_to(reach)?;
+                        next = self.next_but_additions()?;
+                        continue;
+                    }
+                    _ if self.world.stays(tid, &frame) => self.world.task_mut(tid)?.tsc.clear(),
+                    _ => self.world.run(tid, &|| wanted(tid, &frame))?,
                 }
             }
             match frame {
@@ -185,13 +190,19 @@ impl Replayer {
                 }
                 _ => self.world.follow(&frame)?,
             }
-            next = self.frames.next_frame()?;
-            while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
-                self.world.follow(&frame)?;
-                next = self.frames.next_frame()?;
-            }
+            next = self.next_but_additions()?;
         }
         Ok(())
+    }
+
+    /// The next frame, after those that belong to the one before.
+    fn next_but_additions(&mut self) -> Result<Option<Frame>> {
+        let mut next = self.frames.next_frame()?;
+        while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
+            self.world.follow(&frame)?;
+            next = self.frames.next_frame()?;
+        }
+        Ok(next)
     }
 
     /// Passes on what the call writes to a standard stream.

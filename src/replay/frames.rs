@@ -37,6 +37,10 @@ impl World {
                 self.changes += 1;
                 self.objects.fill(*object, *offset, data)?;
             }
+            Frame::Reach(reach) => {
+                let what = format!("task {} comes to a place without having run", reach.tid);
+                return Err(self.senseless(what));
+            }
             Frame::Start(_) => return Err(self.senseless("it begins anew")),
             Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } => {}
         }

@@ -10,6 +10,7 @@ mod embedded;
 mod error;
 mod execute;
 mod frames;
+mod goal;
 mod objects;
 mod pieces;
 mod process;
@@ -21,6 +22,7 @@ mod world;
 pub use checkpoint::CheckpointLimits;
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
+pub use goal::Goal;
 pub use process::{Kept, Place, Process, SharedMemory, Thread, remap_as_recorded};
 pub use space::Pages;
 

@@ -6,13 +6,14 @@
 
 use super::check;
 use super::context::{self, Context};
+use super::goal::Goal;
 use super::objects::Objects;
 use super::process::Place;
 use super::signal_state::{Actions, Masks};
 use super::space::Space;
 use super::{Error, Result};
 use crate::image::{self, Chunk, Image};
-use crate::recording::{Delivery, Event, EventKind, Family, Frame, Recording, SignalEvent};
+use crate::recording::{Delivery, Event, EventKind, Family, Frame, Reach, Recording, SignalEvent};
 use crate::sandbox;
 use crate::tracee::{self, Regs, Stop, Stopped, agent, cpuid, proc, tsc};
 use std::collections::BTreeMap;
@@ -227,6 +228,22 @@ impl World {
 
     /// Has a task run on to its next stop; `wanted` says where that should be.
     pub fn run(&mut self, tid: i32, wanted: &dyn Fn() -> String) -> Result<()> {
+        self.run_until(tid, None, wanted)
+    }
+
+    /// Has a task run on to where it was preempted.
+    pub fn run_to(&mut self, reach: &Reach) -> Result<()> {
+        let goal = Goal::of(reach).map_err(|what| self.senseless(what))?;
+        let wanted = || format!("task {} to come to {:#x}", reach.tid, goal.regs.ip());
+        self.run_until(reach.tid, Some(&goal), &wanted)
+    }
+
+    fn run_until(
+        &mut self,
+        tid: i32,
+        goal: Option<&Goal>,
+        wanted: &dyn Fn() -> String,
+    ) -> Result<()> {
         if self.task(tid)?.place == Place::Entry {
             return Err(self.senseless(format!("task {tid} goes on in the middle of a call")));
         }
@@ -252,6 +269,10 @@ impl World {
         }
         let task = &mut space.task;
         task.set_regs(&me.regs)?;
+        if let Some(goal) = goal {
+            task.stop_at(&[goal.regs.ip()])?;
+        }
+        let mut times = 0;
         loop {
             let stop = match task.go_on() {
                 Ok(stop) => stop,
@@ -262,6 +283,10 @@ impl World {
                 Err(error) => return Err(error.into()),
             };
             match stop {
+                Stop::Entry if goal.is_some() => {
+                    me.regs = task.regs()?;
+                    return Err(left(check::describe_stop(task, stop)));
+                }
                 Stop::Entry => {
                     me.regs = task.regs()?;
                     if task.is_foreign_call()? {
@@ -273,6 +298,19 @@ impl World {
                     break;
                 }
                 Stop::Signal(signal) => {
+                    if let Some(goal) = goal
+                        && let Some(regs) = task.at_point()?
+                    {
+                        times += 1;
+                        if times < goal.times {
+                            continue;
+                        }
+                        if !regs.look_like(&goal.regs) {
+                            return Err(left("the same place with other registers".into()));
+                        }
+                        me.put(regs);
+                        break;
+                    }
                     let mut regs = task.regs()?;
                     if signal == libc::SIGSEGV
                         && let Some(read) = tsc::Instruction::at(&regs, &task.memory())
@@ -285,6 +323,9 @@ impl World {
                     } else if signal == libc::SIGSEGV && cpuid.execute(&mut regs, &task.memory()) {
                         task.set_regs(&regs)?;
                     } else if task.siginfo()?.is_fault() {
+                        if goal.is_some() {
+                            return Err(left(format!("signal {signal}")));
+                        }
                         me.put(regs);
                         me.fault = Some(signal);
                         break;
@@ -294,6 +335,9 @@ impl World {
                 Stop::Group(_) | Stop::Attached | Stop::Other(_) => {}
                 other => return Err(left(check::describe_stop(task, other))),
             }
+        }
+        if goal.is_some() {
+            task.stop_at(&[])?;
         }
         me.tsc.clear();
         me.stood_at = (space.changes, changes);

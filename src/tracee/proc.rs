@@ -528,6 +528,14 @@ pub fn has_pending(pid: i32, signal: i32) -> Result<bool> {
     Ok(in_mask(pid, "SigPnd:", signal)? || in_mask(pid, "ShdPnd:", signal)?)
 }
 
+/// Whether a signal waits for this thread (`SigPnd`).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_pending(tid: i32, signal: i32) -> Result<bool> {
+    in_mask(tid, "SigPnd:", signal)
+}
+
 fn in_mask(tid: i32, key: &str, signal: i32) -> Result<bool> {
     Ok(signal > 0 && mask(tid, key)? & (1 << (signal - 1)) != 0)
 }

@@ -9,6 +9,8 @@ pub const WORDS: usize = size_of::<libc::user_regs_struct>() / 8;
 
 /// The code segment of 64-bit code.
 const USER_CS: u64 = 0x33;
+/// Which of the words has the flags.
+const EFLAGS: usize = 18;
 
 /// The length of the `syscall` instruction, in bytes.
 pub const SYSCALL_LEN: u64 = 2;
@@ -112,6 +114,37 @@ impl Regs {
         without_call(self) == without_call(now)
     }
 
+    /// Whether a program that has these registers cannot tell them from the others.
+    pub fn look_like(&self, others: &Regs) -> bool {
+        self.differing(others).is_empty()
+    }
+
+    /// In which words the registers differ that a program sees, and by how much: the flags are not compared.
+    pub fn changed_since(&self, before: &Regs) -> Vec<(usize, u64)> {
+        let mut changed = self.differing(before);
+        changed.retain(|&(word, _)| word != EFLAGS);
+        changed
+    }
+
+    fn differing(&self, before: &Regs) -> Vec<(usize, u64)> {
+        let (now, before) = (self.as_seen().to_words(), before.as_seen().to_words());
+        let words = now.into_iter().zip(before).enumerate();
+        words
+            .filter(|(_, (now, before))| now != before)
+            .map(|(word, (now, before))| (word, now.wrapping_sub(before)))
+            .collect()
+    }
+
+    /// Without what a debugger leaves in them: the call that was made last, and the trap and resume flags.
+    fn as_seen(&self) -> Regs {
+        const TRAP: u64 = 1 << 8;
+        const RESUME: u64 = 1 << 16;
+        let mut regs = *self;
+        regs.set_ip(regs.ip());
+        regs.0.eflags &= !(TRAP | RESUME);
+        regs
+    }
+
     /// The stack pointer.
     pub fn sp(&self) -> u64 {
         self.0.rsp
@@ -129,6 +162,36 @@ impl Regs {
         if let Some(aux) = aux {
             self.0.rcx = u64::from(aux);
         }
+    }
+
+    /// A general register, by the number that instructions have for it.
+    pub fn register(&self, number: u8) -> u64 {
+        let r = &self.0;
+        let all = [
+            r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11,
+            r.r12, r.r13, r.r14, r.r15,
+        ];
+        all[usize::from(number & 15)]
+    }
+
+    /// Sets a general register, by the number that instructions have for it.
+    pub fn set_register(&mut self, number: u8, value: u64) {
+        let r = &mut self.0;
+        let all = [
+            &mut r.rax, &mut r.rcx, &mut r.rdx, &mut r.rbx, &mut r.rsp, &mut r.rbp, &mut r.rsi,
+            &mut r.rdi, &mut r.r8, &mut r.r9, &mut r.r10, &mut r.r11, &mut r.r12, &mut r.r13,
+            &mut r.r14, &mut r.r15,
+        ];
+        if let Some(register) = all.into_iter().nth(usize::from(number & 15)) {
+            *register = value;
+        }
+    }
+
+    /// Of the flags that say how a calculation went, sets the carry flag and clears the others.
+    pub fn set_carry_alone(&mut self) {
+        const CARRY: u64 = 1;
+        const ARITHMETIC: u64 = 0x8d5;
+        self.0.eflags = self.0.eflags & !ARITHMETIC | CARRY;
     }
 
     /// What a `cpuid` asks for: eax and ecx.

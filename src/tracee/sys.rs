@@ -119,6 +119,13 @@ pub fn setregs(tid: i32, regs: &libc::user_regs_struct) -> Result<()> {
     request("set its registers", libc::PTRACE_SETREGS, tid, 0, data)
 }
 
+/// Sets a word of what the kernel keeps of a task, by its offset in `struct user`.
+pub fn poke_user(tid: i32, offset: usize, word: u64) -> Result<()> {
+    let data = word as usize as *mut c_void;
+    let what = "set a debug register of it";
+    request(what, libc::PTRACE_POKEUSER, tid, offset, data)
+}
+
 pub fn event_message(tid: i32) -> Result<u64> {
     let mut message: libc::c_ulong = 0;
     let data = (&raw mut message).cast();

@@ -8,7 +8,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 /// The time between two ticks.
-pub const TICK: Duration = Duration::from_millis(5);
+pub const TICK: Duration = Duration::from_millis(1);
 
 thread_local! {
     static TICKS: Cell<u64> = const { Cell::new(0) };

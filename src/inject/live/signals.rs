@@ -58,7 +58,7 @@ impl Engine<'_> {
             let Some(instruction) = tsc::Instruction::at(&regs, &memory) else {
                 return Ok(false);
             };
-            instruction.execute(&mut regs, tsc::now());
+            instruction.execute(&mut regs, instruction.value());
         }
         task.set_regs(&regs)?;
         me.segv.restore(task)?;

@@ -1,0 +1,202 @@
+//! Random numbers of the processor: `rdrand` and `rdseed` make no call, so a recording would not have them.
+//!
+//! Where a program's file has such an instruction, it is replaced by one that no program contains and that stops the
+//! task: `hlt`, which is privileged, in place of the first byte of its opcode. The prefixes before it and the
+//! operand behind it stay, so it can be told from the bytes alone what is to be done.
+
+use super::Regs;
+
+/// The two bytes of the instructions' opcode, and what takes the place of the first.
+const OPCODE: [u8; 2] = [0x0f, 0xc7];
+const HLT: u8 = 0xf4;
+
+/// The most bytes that such an instruction has: two prefixes, the opcode, the operand.
+pub const LONGEST: usize = 5;
+
+/// How often the processor is asked that has no number at hand.
+const ATTEMPTS: u32 = 1 << 16;
+
+/// An instruction that draws a random number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// `rdseed`, not `rdrand`.
+    seed: bool,
+    /// The register that gets the number, as instructions count them.
+    register: u8,
+    /// The size of the number in bytes: 2, 4 or 8.
+    width: u8,
+    /// The bytes of the instruction.
+    size: u8,
+}
+
+impl Draw {
+    /// The instruction that was replaced by these bytes.
+    pub fn of(code: &[u8]) -> Option<Draw> {
+        Draw::with_opcode(code, [HLT, OPCODE[1]])
+    }
+
+    /// The instruction that these bytes are, before anybody has replaced it.
+    pub fn unchanged(code: &[u8]) -> Option<Draw> {
+        Draw::with_opcode(code, OPCODE)
+    }
+
+    fn with_opcode(code: &[u8], opcode: [u8; 2]) -> Option<Draw> {
+        const OPERAND_SIZE: u8 = 0x66;
+        const REX: u8 = 0x40;
+        let mut rest = code;
+        let short = rest.first() == Some(&OPERAND_SIZE);
+        rest = &rest[usize::from(short)..];
+        let rex = rest.first().copied().filter(|byte| byte & 0xf0 == REX);
+        rest = &rest[usize::from(rex.is_some())..];
+        let operand = match rest {
+            &[first, second, operand, ..] if [first, second] == opcode => operand,
+            _ => return None,
+        };
+        // A register, and the number of the instruction among those of the opcode: 6 or 7.
+        let seed = match operand >> 3 {
+            0b11_110 => false,
+            0b11_111 => true,
+            _ => return None,
+        };
+        let rex = rex.unwrap_or(0);
+        let width = match (rex & 8 != 0, short) {
+            (true, _) => 8,
+            (false, true) => 2,
+            (false, false) => 4,
+        };
+        Some(Draw {
+            seed,
+            register: operand & 7 | (rex & 1) << 3,
+            width,
+            size: (code.len() - rest.len() + 3) as u8,
+        })
+    }
+
+    /// The place of the byte that is replaced, and what by.
+    pub fn replacement(self) -> (u64, u8) {
+        (u64::from(self.size) - 3, HLT)
+    }
+
+    /// Its length in bytes.
+    pub fn size(self) -> u64 {
+        self.size.into()
+    }
+
+    /// Executes it in these registers, with this number.
+    pub fn execute(self, regs: &mut Regs, value: u64) {
+        let before = regs.register(self.register);
+        let value = match self.width {
+            2 => before & !0xffff | value & 0xffff,
+            // Upper halves are cleared.
+            4 => value & 0xffff_ffff,
+            _ => value,
+        };
+        regs.set_register(self.register, value);
+        regs.set_carry_alone();
+        regs.set_ip(regs.ip().wrapping_add(self.size()));
+    }
+
+    /// A number of this machine's processor, or of its kernel where the processor has none.
+    pub fn fresh(self) -> u64 {
+        let drawn = match self.seed {
+            // SAFETY: the processor has the instruction.
+            true if is_x86_feature_detected!("rdseed") => unsafe { seed() },
+            // SAFETY: the same.
+            _ if is_x86_feature_detected!("rdrand") => unsafe { number() },
+            _ => None,
+        };
+        drawn.unwrap_or_else(|| {
+            let mut bytes = [0; 8];
+            // SAFETY: getrandom(2) writes to these bytes.
+            unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+            u64::from_ne_bytes(bytes)
+        })
+    }
+}
+
+#[target_feature(enable = "rdrand")]
+fn number() -> Option<u64> {
+    let mut value = 0;
+    let mut draws = (0..ATTEMPTS).map(|_| std::arch::x86_64::_rdrand64_step(&mut value));
+    draws.any(|success| success == 1).then_some(value)
+}
+
+#[target_feature(enable = "rdseed")]
+fn seed() -> Option<u64> {
+    let mut value = 0;
+    let mut draws = (0..ATTEMPTS).map(|_| std::arch::x86_64::_rdseed64_step(&mut value));
+    draws.any(|success| success == 1).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracee::regs::WORDS;
+
+    #[test]
+    fn operands_are_those_of_the_manual() {
+        // As GNU as has them: rdrand ax, eax, rax, r9d, r9w, r15; rdseed ecx, rbx.
+        let cases: [(&[u8], bool, u8, u8); 8] = [
+            (&[0x66, 0x0f, 0xc7, 0xf0], false, 0, 2),
+            (&[0x0f, 0xc7, 0xf0], false, 0, 4),
+            (&[0x48, 0x0f, 0xc7, 0xf0], false, 0, 8),
+            (&[0x41, 0x0f, 0xc7, 0xf1], false, 9, 4),
+            (&[0x66, 0x41, 0x0f, 0xc7, 0xf1], false, 9, 2),
+            (&[0x49, 0x0f, 0xc7, 0xf7], false, 15, 8),
+            (&[0x0f, 0xc7, 0xf9], true, 1, 4),
+            (&[0x48, 0x0f, 0xc7, 0xfb], true, 3, 8),
+        ];
+        for (code, seed, register, width) in cases {
+            let draw = Draw::unchanged(code).unwrap();
+            let size = code.len() as u8;
+            let expected = Draw {
+                seed,
+                register,
+                width,
+                size,
+            };
+            assert_eq!(draw, expected);
+            let (at, byte) = draw.replacement();
+            let mut replaced = code.to_vec();
+            replaced[at as usize] = byte;
+            assert_eq!(Draw::of(&replaced), Some(draw));
+            assert_eq!((Draw::of(code), Draw::unchanged(&replaced)), (None, None));
+        }
+        // cmpxchg8b, rdpid, a hlt, and half an instruction.
+        let others: [&[u8]; 4] = [
+            &[0x0f, 0xc7, 0x08],
+            &[0xf3, 0x0f, 0xc7, 0xf8],
+            &[0xf4, 0x90, 0x90],
+            &[0x48, 0x0f, 0xc7],
+        ];
+        for code in others {
+            assert_eq!((Draw::of(code), Draw::unchanged(code)), (None, None));
+        }
+    }
+
+    #[test]
+    fn narrow_numbers_leave_or_clear_the_rest() {
+        let run = |code: &[u8]| {
+            let mut words = [u64::MAX; WORDS];
+            words[16] = 0x1000;
+            let mut regs = Regs::from_words(words);
+            Draw::unchanged(code)
+                .unwrap()
+                .execute(&mut regs, 0x1122_3344_5566_7788);
+            let named = regs.named();
+            let of = |name| named.iter().find(|(n, _)| *n == name).unwrap().1;
+            (of("rax"), of("rip") - 0x1000, of("eflags") & 0x8d5)
+        };
+        let short = run(&[0x66, 0x0f, 0xc7, 0xf0]);
+        assert_eq!(short, (0xffff_ffff_ffff_7788, 4, 1));
+        assert_eq!(run(&[0x0f, 0xc7, 0xf0]), (0x5566_7788, 3, 1));
+        let long = run(&[0x48, 0x0f, 0xc7, 0xf0]);
+        assert_eq!(long, (0x1122_3344_5566_7788, 4, 1));
+    }
+
+    #[test]
+    fn numbers_differ() {
+        let draw = Draw::unchanged(&[0x48, 0x0f, 0xc7, 0xf0]).unwrap();
+        assert_ne!(draw.fresh(), draw.fresh());
+    }
+}
