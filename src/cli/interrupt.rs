@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 const LATE: Duration = Duration::from_millis(200);
 
 /// How long a script may take to hear of a signal.
-const DEAF: Duration = Duration::from_secs(2);
+const DEAF: Duration = Duration::from_secs(5);
 
 /// The program that is being recorded.
 struct Recorded {
@@ -44,6 +44,8 @@ pub(super) struct Interrupts {
     came: Arc<AtomicBool>,
     /// The signal by which a script is interrupted; 0 before that.
     script: Arc<AtomicI32>,
+    /// Where what it recorded then is.
+    left: Arc<Mutex<Option<PathBuf>>>,
     /// Whether a script runs.
     scripted: bool,
     quiet: bool,
@@ -64,7 +66,10 @@ impl Interrupts {
     pub fn conclude(&self) {
         match self.script.load(Ordering::SeqCst) {
             0 => {}
-            signal => end(signal, None),
+            signal => {
+                let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+                end(signal, left.as_deref());
+            }
         }
     }
 
@@ -216,9 +221,11 @@ impl Watch for Interrupts {
         };
         // A program that took the signal and went on has had its way; so has the script.
         if died_of.is_some() || !matches!(exit, Some(Exit::Code(_))) {
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            *left = Some(dir.clone());
+            drop(left);
             if self.interrupt(signal) {
-                let dir = dir.display();
-                return output::complain(format!("what was recorded up to here is in {dir}"));
+                return;
             }
             end(signal, Some(&dir));
         }
