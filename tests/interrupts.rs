@@ -213,10 +213,9 @@ fn too_much_memory_is_an_error_of_the_script() {
     let text = "local ok, e = pcall(string.rep, 'x', 1 << 40) print(ok, e:match('too large')) print(#string.rep('ab', 3, ','), table.concat({1, 2}, ','))";
     let done = folder.script(text).ok();
     assert_eq!(done.text(), "false\ttoo large\n8\t1,2\n");
-    folder.script("table.concat({ {} })").complains(&[
-        "s.lua:1: ",
-        "invalid value (at index 1) in table for 'concat'",
-    ]);
+    folder
+        .script("table.concat({ {} })")
+        .complains(&["stdin:1: ", "at index 1", "'concat'"]);
     folder
         .script("string.rep({})")
         .complains(&["bad argument #1 to 'rep'"]);

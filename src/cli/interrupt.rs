@@ -13,16 +13,16 @@ use crate::trace::Exit;
 use crate::tracee::{interrupt, proc};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long flushing files may take.
 const FLUSHING: Duration = Duration::from_millis(200);
 
 /// How long a script may take to hear of a signal.
-const DEAF: Duration = Duration::from_secs(2);
+const DEAF: Duration = Duration::from_secs(5);
 
 /// Who gets the signals.
 #[derive(Clone, Default)]
@@ -31,6 +31,8 @@ pub(super) struct Interrupts {
     came: Arc<AtomicBool>,
     /// The signal by which a script is interrupted; 0 before that.
     script: Arc<AtomicI32>,
+    /// Where what it recorded then is.
+    left: Arc<Mutex<Option<PathBuf>>>,
     /// Whether a script runs.
     scripted: bool,
     quiet: bool,
@@ -51,7 +53,10 @@ impl Interrupts {
     pub fn conclude(&self) {
         match self.script.load(Ordering::SeqCst) {
             0 => {}
-            signal => end(signal, None),
+            signal => {
+                let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+                end(signal, left.as_deref());
+            }
         }
     }
 
@@ -124,11 +129,12 @@ impl Interrupts {
 
     /// The end of what is recorded is the end of all.
     fn end_with(&self, recording: &RecordingEnd<'_>, signal: i32) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = Some(recording.dir.to_path_buf());
+        drop(left);
         if !self.interrupt(signal) {
             end(signal, Some(recording.dir));
         }
-        let dir = recording.dir.display();
-        output::complain(format!("what was recorded up to here is in {dir}"));
     }
 }
 

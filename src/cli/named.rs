@@ -29,7 +29,8 @@ pub(super) fn open(name: &Path) -> anyhow::Result<Recording> {
         .filter(|known| distance(known) <= 1 + name.len() / 4)
         .min_by_key(|known| distance(known));
     let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+    let missing = std::io::Error::from_raw_os_error(libc::ENOENT);
     bail!(
-        "cannot open the recording {name}: it is neither in the current directory nor in {shown}{near}"
+        "cannot open the recording {name}: {missing}, neither in the current directory nor in {shown}{near}"
     )
 }

@@ -31,7 +31,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
         let wrapped = lua.create_function(move |lua, args: MultiValue| {
             original
                 .call::<MultiValue>(args)
-                .map_err(|error| match told(&error) {
+                .map_err(|error| match told(&error, name) {
                     Some(told) => told,
                     None if is_of_memory(&error) => raise(too_much(lua)),
                     None => error,
@@ -64,12 +64,13 @@ pub(super) fn check(lua: &Lua, place: &str) -> mlua::Result<()> {
 }
 
 /// An error of a function of the standard library about its arguments, as it would have raised it itself.
-fn told(error: &Error) -> Option<Error> {
+fn told(error: &Error, name: &str) -> Option<Error> {
     match error {
-        Error::CallbackError { cause, .. } => told(cause),
+        Error::CallbackError { cause, .. } => told(cause, name),
         Error::RuntimeError(message) => {
             let message = message.split("\nstack traceback:").next()?;
-            Some(raise(message))
+            // Who calls it from here does not name it.
+            Some(raise(message.replace("to '?'", &format!("to '{name}'"))))
         }
         _ => None,
     }

@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use crate::backtrace::{self, Frame};
 use crate::inject::calls::observe;
-use crate::tracee::{Stopped, proc};
+use crate::tracee::{Stopped, interrupt, proc};
 
 impl Engine<'_> {
     /// A signal is about to reach a task: if it ends the first process, where that was is kept.
@@ -20,6 +20,10 @@ impl Engine<'_> {
 
     /// Its time is up: what the first process was at.
     pub(super) fn find_hang(&mut self) {
+        // Nobody asks where it was if the user wants an end.
+        if interrupt::is_asked() {
+            return;
+        }
         let own = self
             .tasks
             .iter()
