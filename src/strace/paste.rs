@@ -5,8 +5,11 @@ use super::lex::blanks;
 
 /// What follows the quotation marks; blanks in front of them, but none behind them, go with them.
 pub(super) fn unquoted(i: &[u8]) -> &[u8] {
-    let i = without_zeros(i);
-    let mut rest = i;
+    let mut rest = match i.first() {
+        // Nearly all lines begin so, with a pid or a name.
+        Some(b'0'..=b'9' | b'a'..=b'z' | b'[') => return i,
+        _ => without_zeros(i),
+    };
     while let Some(after) = blanks(rest).strip_prefix(b">") {
         rest = after.strip_prefix(b" ").unwrap_or(after);
     }

@@ -163,12 +163,7 @@ enum State {
 impl Summary {
     /// Whether this line is part of a table.
     pub(super) fn takes(&mut self, i: &[u8]) -> bool {
-        if self.state == State::Outside
-            && !matches!(
-                i.first(),
-                Some(b'%' | b' ' | b'\t' | b'>' | b'a'..=b'z' | b'S' | b'0'..=b'9')
-            )
-        {
+        if self.state == State::Outside && !may_begin(i) {
             return false;
         }
         let i = paste::plainly_unquoted(i);
@@ -194,6 +189,18 @@ impl Summary {
     /// A line says what the program did: no table goes on behind it.
     pub(super) fn leave(&mut self) {
         self.state = State::Outside;
+    }
+}
+
+/// Whether a line may be part of a table outside of one. Nearly all lines are not: this is to be quick.
+fn may_begin(i: &[u8]) -> bool {
+    match i.first() {
+        Some(b'0'..=b'9') => {
+            let digits = i.iter().take_while(|b| b.is_ascii_digit()).count();
+            digits < 4 && matches!(i.get(digits), Some(b'.' | b','))
+        }
+        Some(b'%' | b' ' | b'\t' | b'>' | b'a'..=b'z' | b'S') => true,
+        _ => false,
     }
 }
 
