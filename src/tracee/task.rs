@@ -45,6 +45,11 @@ pub(super) fn end_all(tids: &mut BTreeSet<i32>) {
     /// Naps before threads that nobody told of are looked for.
     const PATIENT: u32 = 32;
     let gone = |tid: i32| match sys::wait_now(tid) {
+        Ok(Some(status)) if is_ending(status) => {
+            // If it has been let go meanwhile, it reports its end.
+            let _ = sys::resume(libc::PTRACE_CONT, tid, 0);
+            false
+        }
         Ok(Some(status)) => has_ended(status),
         Ok(None) => false,
         Err(_) => true,
