@@ -4,6 +4,7 @@ mod doctor;
 mod events;
 mod interrupt;
 mod list;
+mod log;
 mod named;
 mod output;
 mod pack;
@@ -18,7 +19,6 @@ mod trace;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
 use std::ffi::OsString;
-use tracing_subscriber::EnvFilter;
 
 /// Exit status of usage errors, script errors, and everything else that rrapper itself cannot do.
 const FAILED: i32 = 2;
@@ -90,7 +90,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     };
     // Of events, the first -v shows all.
     let shows = u8::from(matches!(cli.command, Command::Events(_)));
-    log(cli.verbose.saturating_sub(shows));
+    log::start(cli.verbose.saturating_sub(shows), cli.quiet);
     let common = Common {
         verbose: cli.verbose > 0,
         quiet: cli.quiet,
@@ -176,28 +176,4 @@ fn near(error: &clap::Error) -> String {
         [] => String::new(),
         names => format!("; did you mean {}?", names.join(" or ")),
     }
-}
-
-fn log(verbose: u8) {
-    let filter = match std::env::var("RRAPPER_LOG") {
-        Ok(wanted) if !wanted.is_empty() => match EnvFilter::try_new(&wanted) {
-            Ok(filter) => filter,
-            Err(error) => {
-                output::complain(format!(
-                    "RRAPPER_LOG={wanted} is not understood, and ignored: {error}"
-                ));
-                return;
-            }
-        },
-        _ => EnvFilter::new(match verbose {
-            0 => return,
-            1 => "rrapper=info",
-            2 => "rrapper=debug",
-            _ => "rrapper=trace",
-        }),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -60,9 +60,7 @@ pub fn map_agent(task: &mut Stopped) -> Result<()> {
             source,
         ));
     }
-    task.memory().write(agent::SYSCALL, &agent::CODE)?;
-    task.memory()
-        .write(agent::VSYSCALL, &agent::VSYSCALL_CODE)?;
+    agent::write_code(task.memory(), agent::START)?;
     let prot = (libc::PROT_READ | libc::PROT_EXEC) as u64;
     let args = [agent::START, agent::CODE_LEN, prot, 0, 0, 0];
     let ret = task.bootstrap_call(libc::SYS_mprotect, args)?;

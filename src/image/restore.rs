@@ -173,8 +173,7 @@ fn leave_program(remote: &mut Remote<'_>) -> Result<()> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let args = [agent::END, len, prot as u64, flags as u64, u64::MAX, 0];
     let at = remote.must(what, libc::SYS_mmap, args)?;
-    let code = at + (agent::SYSCALL - agent::START);
-    remote.memory().write(code, &agent::CODE)?;
+    agent::write_code(remote.memory(), at)?;
     let prot = libc::PROT_READ | libc::PROT_EXEC;
     remote.must(what, libc::SYS_mprotect, [at, len, prot as u64, 0, 0, 0])?;
     // The very page from which this is called: the same code is there afterwards.

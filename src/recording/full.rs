@@ -56,7 +56,7 @@ impl Fate {
         if self.on_full == OnFull::Stop || !error.is_full() {
             return Err(error);
         }
-        tracing::warn!("{error}: nothing more is recorded");
+        tracing::info!("{error}: nothing more is recorded");
         // The first one is the one to tell of.
         let _ = self.lost.set(error);
         Ok(())

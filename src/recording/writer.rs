@@ -383,7 +383,7 @@ impl Worker {
             let mut state = shared.lock();
             state.waiting -= batch.raw.len();
             if let Err(error) = written {
-                tracing::warn!("cannot write the recording: {error}");
+                tracing::debug!("cannot write the recording: {error}");
                 state.error = Some(error);
             }
             if batch.raw.capacity() <= MOST {

@@ -39,10 +39,19 @@ pub const SYSCALL_CODE: [u8; 2] = [0x0f, 0x05];
 pub const VSYSCALL: u64 = START + VSYSCALL_OFFSET as u64;
 
 /// `syscall; ret`.
-pub const VSYSCALL_CODE: [u8; 3] = [0x0f, 0x05, 0xc3];
+const VSYSCALL_CODE: [u8; 3] = [0x0f, 0x05, 0xc3];
 
 const CODE_OFFSET: usize = 0x200;
 const VSYSCALL_OFFSET: usize = 0x240;
+
+/// Writes the agent's code into its first page, wherever that is now.
+///
+/// # Errors
+/// If nothing can be written there.
+pub fn write_code(memory: super::TaskMemory, page: u64) -> super::Result<()> {
+    memory.write(page + CODE_OFFSET as u64, &CODE)?;
+    memory.write(page + VSYSCALL_OFFSET as u64, &VSYSCALL_CODE)
+}
 
 /// Whether a range touches the agent.
 pub fn overlaps(start: u64, end: u64) -> bool {
