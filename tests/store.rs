@@ -167,7 +167,7 @@ fn several_recorders_at_once() {
     }
 }
 
-/// A mapped file that grows as it is recorded grows in that recording alone.
+/// A mapped file that grows as it is recorded does not grow in recordings that have it as it was.
 #[test]
 fn what_grows_is_not_shared() {
     let folder = Folder::new();
@@ -183,7 +183,7 @@ fn what_grows_is_not_shared() {
     folder.record("still", &[&program]).ok();
     folder.record("more", &[&program, "more"]).ok();
     assert_eq!(content("still"), [b"begin"]);
-    assert!(content("more")[0].len() > 5);
+    assert!(content("more").contains(&b"begin".to_vec()));
     replays(&folder, "still");
     let replayed = folder.rrapper(["replay", "more"]).ok();
     assert_eq!(replayed.text().lines().last(), Some("hello"));

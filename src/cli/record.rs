@@ -59,6 +59,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         on_start: None,
         observer: None,
         wait_all: args.wait_all,
+        alone: false,
     };
     let ended = record::record_beside(options, Front::StandsForProgram);
     if let Some(signal) = ended.forced {

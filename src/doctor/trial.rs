@@ -53,6 +53,7 @@ fn attempt(dir: &Path) -> anyhow::Result<u64> {
         on_start: None,
         observer: None,
         wait_all: false,
+        alone: true,
     })?;
     anyhow::ensure!(
         recorded.exit == Exit::Code(0),

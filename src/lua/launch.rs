@@ -45,6 +45,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         on_start: None,
         observer: None,
         wait_all: convert::flag(spec, "wait_all")?,
+        alone: false,
     };
     let ended = record::record_beside(options, Front::IsParent);
     watch.ended(&RecordingEnd {

@@ -90,6 +90,7 @@ fn start(options: Options, front: Front) -> Result<Attendant> {
         on_start,
         observer,
         wait_all,
+        alone,
     } = options;
     let there = dir.clone();
     let caught = Caught::new(Faults::Caught)?;
@@ -106,6 +107,7 @@ fn start(options: Options, front: Front) -> Result<Attendant> {
             on_start: None,
             observer,
             wait_all,
+            alone,
         };
         work(options, take, say)
     })?;

@@ -73,6 +73,8 @@ pub struct Options {
     /// Whether it ends with the last process rather than with the program. What the program leaves behind is ended
     /// otherwise.
     pub wait_all: bool,
+    /// Whether its copies of mapped files are its own, and are shared with no other recording.
+    pub alone: bool,
 }
 
 /// A finished recording.
@@ -125,10 +127,14 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         on_start,
         observer,
         wait_all,
+        alone,
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
     let mut writer = Writer::create_with(&dir, on_full)?;
+    if alone {
+        writer.files().keep_alone();
+    }
     let stdin = keep_input(&mut writer, &mut command)?;
     let mut task = match spawn::start_as(command, kin) {
         Ok(task) => task,

@@ -132,7 +132,10 @@ fn size(path: &Path) -> u64 {
 /// If what is there is no recording, has other things in it, is being made, or cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
     remove_alone(path)?;
-    if let Err(error) = Store::of_user().collect() {
+    let store = place::default_place().map(|place| Store::beside(&place));
+    if let Ok(store) = store
+        && let Err(error) = store.collect()
+    {
         tracing::warn!("cannot look after what recordings share: {error}");
     }
     Ok(())

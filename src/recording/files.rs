@@ -51,14 +51,20 @@ impl Files {
     /// Makes the directory.
     pub(super) fn create(dir: PathBuf, fate: Fate) -> Result<Files> {
         fs::create_dir(&dir).map_err(io("create", &dir))?;
+        let store = Store::of_user(&dir);
         Ok(Files {
             dir,
             kept: HashMap::new(),
             next: 0,
             by_size: HashMap::new(),
-            store: Store::of_user(),
+            store,
             fate,
         })
+    }
+
+    /// Shares nothing with other recordings from now on.
+    pub fn keep_alone(&mut self) {
+        self.store = Store::none();
     }
 
     /// The place of a kept copy in a recording's directory.

@@ -33,11 +33,19 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// The one in the default place for recordings. Need not exist yet.
-    pub fn of_user() -> Store {
+    /// The one in the default place for recordings, for one that is to have these files. Who keeps recordings elsewhere only
+    /// has no such place, and nothing makes it.
+    pub fn of_user(files: &Path) -> Store {
+        let place = default_place().ok();
+        let place = place.filter(|place| files.starts_with(place) || place.is_dir());
         Store {
-            dir: default_place().ok().map(|place| place.join(NAME)),
+            dir: place.map(|place| place.join(NAME)),
         }
+    }
+
+    /// None: nothing is shared.
+    pub fn none() -> Store {
+        Store { dir: None }
     }
 
     /// The one beside the recordings in this directory.

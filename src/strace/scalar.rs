@@ -272,9 +272,17 @@ fn goes_on(i: &[u8]) -> bool {
 /// comments between them.
 pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let mut rest = i;
+    let mut joined = None;
     loop {
         let start = rest;
         rest = term(rest).1;
+        let is_missing =
+            rest.len() == start.len() && matches!(rest, [] | [b',' | b')' | b']' | b'}', ..]);
+        if let Some(before) = joined.filter(|_| is_missing) {
+            // Nothing follows what would join it.
+            rest = before;
+            break;
+        }
         // A condition's arrow is no minus sign.
         if rest.first() == Some(&b'>') && until(start, rest).ends_with(b"-") {
             rest = &start[rest_len_before(start, rest)..];
@@ -288,6 +296,7 @@ pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
             Some(b'<' | b' ') => operators.copied().find(|o| rest.starts_with(o)),
             _ => None,
         };
+        joined = operator.and(Some(rest)).filter(|rest| rest[0] == b' ');
         rest = match operator {
             Some(operator) => &rest[operator.len()..],
             None if rest.starts_with(b" /*") && goes_on(rest) => gap(rest)?.0,

@@ -203,6 +203,31 @@ fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
     Ok(words.filter_map(|word| word.parse().ok()).collect())
 }
 
+/// How large a process's stack may become, in bytes (`RLIMIT_STACK`): proc_pid_limits(5). prlimit(2) wants privileges for
+/// another user's.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn stack_limit(tid: i32) -> Result<u64> {
+    let limits = read(tid, "limits")?;
+    let limits = String::from_utf8_lossy(&limits);
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max stack size"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    let size = match soft {
+        Some("unlimited") => Some(libc::RLIM_INFINITY),
+        soft => soft.and_then(|word| word.parse().ok()),
+    };
+    size.ok_or_else(|| {
+        Error::os(
+            "find the limit of its stack",
+            tid,
+            std::io::Error::from(std::io::ErrorKind::InvalidData),
+        )
+    })
+}
+
 /// Checks that `/proc` tells of the processes that we can trace.
 ///
 /// # Errors

@@ -558,12 +558,9 @@ impl Stopped {
     /// How large its process's stack may become, in bytes (`RLIMIT_STACK`).
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// If it cannot be read.
     pub fn stack_limit(&self) -> Result<u64> {
-        let tid = self.owned.tid;
-        let limit = sys::limit(tid, libc::RLIMIT_STACK);
-        let limit = limit.map_err(|e| Error::os("read the limit of its stack", tid, e))?;
-        Ok(limit.rlim_cur)
+        super::proc::stack_limit(self.owned.tid)
     }
 
     /// Sets how large its process's stack may become, as far as it may be set.

@@ -67,6 +67,28 @@ const REQUESTS: &[(&[u64], &str)] = &[
     ),
     (&[0xc048_1273], "BLKTRACESETUP traces a whole disk"),
     (&[0x8929], "SIOCGIFSLAVE needs an interface with slaves"),
+    (
+        &[0x8946],
+        "SIOCETHTOOL writes where its structure points to, which the recorder looks up: tests/fixtures/steps/refusals.c",
+    ),
+    (
+        &[
+            0x8947, 0x89b1, 0x8993, 0x8940, 0x8941, 0x8982, 0x890d, 0x89e0,
+        ],
+        "they need a network card with an MII or time stamps, a bond, a bridge, a VLAN, or a protocol with requests of its own",
+    ),
+    (
+        &[0x31e, 0x31f],
+        "HDIO_DRIVE_TASK and HDIO_DRIVE_CMD need a disk that takes ATA commands",
+    ),
+    (
+        &[0x5303, 0x530c, 0x530e, 0x5390, 0x5393],
+        "CDROMPLAYMSF and its like need a CD-ROM drive",
+    ),
+    (
+        &[0x541c, 0x4b48, 0x4b4a, 0x4bfa],
+        "TIOCLINUX, KDGKBSENT, KDGKBDIACR and KDGKBDIACRUC need a virtual console",
+    ),
 ];
 
 /// Families of ioctl's requests, by the type in their second byte, and why none of them is made that no case makes.
