@@ -367,6 +367,15 @@ impl Terminal {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Waits until keys are for another than the shell: it says so before it is.
+    #[track_caller]
+    fn wait_for_job(&self) {
+        let shell = i32::try_from(self.shell.id()).unwrap();
+        eventually("the job is in the foreground", || {
+            nix::unistd::tcgetpgrp(&self.master).unwrap().as_raw() != shell
+        });
+    }
+
     /// The status of the last command.
     #[track_caller]
     fn status(&mut self) -> i32 {
@@ -418,6 +427,7 @@ fn a_terminal_works_as_without_it() {
         assert_eq!(terminal.status(), 128 + libc::SIGTSTP, "{how}");
         terminal.type_in("fg\n");
         terminal.expect("counts 2\r\n");
+        terminal.wait_for_job();
         terminal.type_in("\x03");
         terminal.expect("1 times\r\n");
         assert_eq!(terminal.status(), 0, "{how}");

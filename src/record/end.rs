@@ -149,14 +149,15 @@ impl Recorder {
 
     /// Passes on what was sent to the program's parent, which is not who it would be without rrapper.
     pub(super) fn note_sent(&self, me: &Task, event: &CallEvent) {
-        let Some(front) = self.front.as_ref().filter(|_| event.ret == Some(0)) else {
+        let Some((front, (pid, signal))) = self.front.as_ref().zip(sends(event)) else {
             return;
         };
-        let Some((pid, signal)) = sends(event) else {
+        if event.ret != Some(0) {
+            // The front has not been killed by that, which takes a moment otherwise.
+            if signal == libc::SIGKILL && front.is_there() {
+                front.ends_with_front(true);
+            }
             return;
-        };
-        if signal == libc::SIGKILL && front.is_there() {
-            front.ends_with_front(true);
         }
         let is_parent = me.pid == self.first && pid == front.front;
         let is_caught = signal > 0 && signal != libc::SIGKILL && signal != libc::SIGSTOP;

@@ -299,7 +299,28 @@ fn array<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Valu
         items.push(item);
         Ok((rest, ()))
     })?;
+    if cut == Some(false)
+        && let [item] = items.as_slice()
+        && let Some(name) = only_signal(item)
+    {
+        // A set, with something beside its name.
+        cx.odd = true;
+        let (negated, items) = (false, vec![name]);
+        return Ok((rest, Some(Value::Set { negated, items })));
+    }
     Ok((rest, cut.map(|cut| Value::Array { items, cut })))
+}
+
+/// The signal's name that an array of one member would be taken for a set of.
+fn only_signal(item: &Value) -> Option<String> {
+    match item {
+        Value::Written { value, .. } => only_signal(value),
+        Value::Sym { text, value: None } => {
+            let is_known = super::symbol::signal(&format!("SIG{text}")).is_some();
+            is_known.then(|| text.clone())
+        }
+        _ => None,
+    }
 }
 
 /// `name=value`, the `name:value` of older versions, or a value without a name.
