@@ -289,6 +289,7 @@ pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
         }
         if rest.first() == Some(&b'(') {
             rest = bracketed(rest)?.0;
+            joined = None;
             continue;
         }
         let operators = OPERATORS.iter().chain(&CONDITIONS);
