@@ -1,8 +1,6 @@
 //! What the annotations for editors say is there, and what is there they say.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;

@@ -1,9 +1,7 @@
 //! Traces that strace took on another run of a program drive its recording: what is different in every run is no
 //! divergence, and everything else is one.
 
-mod common;
-
-use common::{Done, Folder, RRAPPER};
+use crate::common::{Done, Folder, RRAPPER};
 use std::path::Path;
 use std::process::Command;
 

@@ -1,10 +1,8 @@
 //! Where programs were when a signal killed them, when their time was up, and when a script asks: as gdb has it, and
 //! whatever is in the files that are read for it.
 
-mod common;
-
-use common::Folder;
-use common::limits::{Chance, limited};
+use crate::common::Folder;
+use crate::common::limits::{Chance, limited};
 use rrapper::backtrace::{self, Frame, MOST_FRAMES, Mapped};
 use rrapper::recording::Recording;
 use rrapper::replay::{Process, Replay, Replayer};

@@ -1,8 +1,6 @@
 //! Mistakes: one clear sentence that names the file and the place, exit status 2, no process left, in time.
 
-mod common;
-
-use common::{Done, Folder};
+use crate::common::{Done, Folder};
 use std::fs;
 use std::time::{Duration, Instant};
 

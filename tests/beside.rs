@@ -1,8 +1,6 @@
 //! The recorder beside the program: whose signals are whose, what a terminal does, when a recording ends.
 
-mod common;
-
-use common::{Done, Folder, RRAPPER};
+use crate::common::{Done, Folder, RRAPPER};
 use rrapper::recording::Recording;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

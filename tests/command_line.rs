@@ -1,9 +1,7 @@
 //! What the command line says: events as strace shows them, suggestions, where things were looked for, and nothing that a
 //! terminal would obey.
 
-mod common;
-
-use common::{Done, Folder};
+use crate::common::{Done, Folder};
 
 /// A folder with a recording, `rec`, of a program that reads a long line.
 fn recorded() -> Folder {
@@ -149,7 +147,7 @@ fn a_recording_that_there_is_not_was_looked_for_somewhere() {
     let folder = Folder::new();
     let home = folder.join("home");
     let run = |args: &[&str]| -> Done {
-        let mut command = folder.command(common::RRAPPER);
+        let mut command = folder.command(crate::common::RRAPPER);
         command.env("XDG_DATA_HOME", &home).args(args);
         command.output().expect("the binary starts").into()
     };
@@ -178,7 +176,7 @@ fn terminals_obey_nothing_that_a_program_is_called() {
     let path = "./x\x1b[31m";
     let data = folder.join("data");
     let run = |args: &[&str]| -> Done {
-        let mut command = folder.command(common::RRAPPER);
+        let mut command = folder.command(crate::common::RRAPPER);
         command.env("XDG_DATA_HOME", &data).args(args);
         command.output().expect("the binary starts").into()
     };

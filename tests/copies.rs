@@ -1,9 +1,7 @@
 //! Copies of processes that are driven by their own recording: they end as recorded, and cost no more memory the more
 //! data they move.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// Copies of each process, at its first event and at its last, end as the process did.
 const ENDS: &str = r#"

@@ -3,11 +3,8 @@
 //! The programs are listed in `tests/corpus/programs`, the options in `tests/corpus/options`. Each combination of options meets
 //! some programs, in turn. With `RRAPPER_CORPUS=FOLDER` the traces are kept there.
 
-mod common;
-mod corpus_check;
-
-use common::Folder;
-use corpus_check::{Counts, check};
+use crate::common::Folder;
+use crate::corpus_check::{Counts, check};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};

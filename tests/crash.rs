@@ -1,10 +1,8 @@
 //! What a killed recorder leaves behind, and recordings that are cut, damaged or made to do harm.
 
-mod common;
-
-use common::blocks::{blocks, frames, with_payload};
-use common::limits::{Chance, eventually, is_alive, is_sane, limited};
-use common::{Folder, RRAPPER};
+use crate::common::blocks::{blocks, frames, with_payload};
+use crate::common::limits::{Chance, eventually, is_alive, is_sane, limited};
+use crate::common::{Folder, RRAPPER};
 use rrapper::image::{Backing, Chunk, Image, Mapping};
 use rrapper::recording::{
     CallEvent, Effect, Event, EventKind, Frame, Recording, Start, StartFd, Writer,

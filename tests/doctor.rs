@@ -1,8 +1,6 @@
 //! `rrapper doctor`: what it says is so, as other programs tell it, and nothing stays behind.
 
-mod common;
-
-use common::{Done, Folder, RRAPPER};
+use crate::common::{Done, Folder, RRAPPER};
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

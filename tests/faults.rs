@@ -1,9 +1,7 @@
 //! What may happen to a recorder and its recordings: a sudden end, a full disk, damage.
 
-mod common;
-
-use common::limits::{Chance, eventually, is_sane, limited};
-use common::{Done, Folder, RRAPPER};
+use crate::common::limits::{Chance, eventually, is_sane, limited};
+use crate::common::{Done, Folder, RRAPPER};
 use rrapper::recording::Recording;
 use std::fs;
 use std::os::unix::process::CommandExt;

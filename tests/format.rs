@@ -1,10 +1,8 @@
 //! The recording on disk: what was written is read, from anywhere in it, at the price of what is asked for.
 
-mod common;
-
-use common::blocks::{Block, blocks, with_block, with_payload};
-use common::limits::{Chance, limited};
-use common::{Folder, RRAPPER};
+use crate::common::blocks::{Block, blocks, with_block, with_payload};
+use crate::common::limits::{Chance, limited};
+use crate::common::{Folder, RRAPPER};
 use rrapper::image::{Chunk, FileStore};
 use rrapper::recording::{
     CallEvent, Effect, Event, EventKind, Frame, Recording, Start, Writer, list, pack,
@@ -462,7 +460,7 @@ fn a_packed_recording_is_used_like_any_other() {
     let run = |args: &[&str]| {
         let mut command = folder.command(RRAPPER);
         command.args(args).env("TMPDIR", folder.join("temporary"));
-        common::Done::from(command.output().unwrap()).ok()
+        crate::common::Done::from(command.output().unwrap()).ok()
     };
     assert_eq!(run(&["replay", moved]).stdout, printed);
     assert_eq!(run(&["events", moved]).stdout, listed);
@@ -540,7 +538,7 @@ fn damaged_packed_recordings_are_errors() {
         }
         if i % 10 == 3 {
             let done = limited(&folder, &["replay", "rec.rrp"]);
-            common::limits::is_sane(&done, &format!("damage {i}"));
+            crate::common::limits::is_sane(&done, &format!("damage {i}"));
             assert!(printed.starts_with(&done.stdout), "damage {i}");
         }
     }
@@ -666,7 +664,7 @@ fn only_recordings_are_removed() {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    common::limits::eventually("it begins", || {
+    crate::common::limits::eventually("it begins", || {
         Recording::open(&folder.join("growing")).is_ok_and(|recording| recording.len() > 20)
     });
     let refused = folder.rrapper(["rm", "growing"]);

@@ -1,8 +1,6 @@
 //! What hooks can still say of a call once it has been made, and what no kernel would answer.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// Programs for `live`, and what they say: `run(code, hooks)` gives the outcome and its standard output in one line.
 const RUN: &str = r#"

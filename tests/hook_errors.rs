@@ -1,8 +1,6 @@
 //! What hooks and rules cannot say, and where the message points; what they say of ancillary data and lists.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 const PROGRAM: &str = "
 import array, fcntl, os, select, socket, struct, termios, pty

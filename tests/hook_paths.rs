@@ -1,8 +1,6 @@
 //! A path means a file, however calls name it: in rules, of events, in traces.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// Names a file in many ways, each behind a mark.
 const PROGRAM: &str = r#"

@@ -1,8 +1,6 @@
 //! Structures in hooks are values: what was read is the same wherever it is put.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 const RUN: &str = r#"
 os.execute "mkdir -p dir && touch dir/a dir/longer-than-the-others dir/c"

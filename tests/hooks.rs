@@ -1,8 +1,6 @@
 //! What hooks see and change: arguments, structures, data, views, signals, ends; rules; what is an error.
 
-mod common;
-
-use common::{Done, Folder};
+use crate::common::{Done, Folder};
 use rrapper::inject::{
     Action, Conditions, Options, Outcome, Rule, RuleSet, Script, Selector, When, inject,
 };

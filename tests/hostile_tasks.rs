@@ -1,9 +1,7 @@
 //! Recordings of tasks that never were, made to do harm: each is refused with a sentence, or ends where it ends.
 
-mod common;
-
-use common::limits::{Chance, LATE, eventually, is_alive, is_sane, limited};
-use common::{Folder, RRAPPER};
+use crate::common::limits::{Chance, LATE, eventually, is_alive, is_sane, limited};
+use crate::common::{Folder, RRAPPER};
 use rrapper::image::{Backing, Chunk, Image, Mapping};
 use rrapper::recording::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Piece, Reach, Shows,

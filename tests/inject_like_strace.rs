@@ -3,9 +3,7 @@
 //! What strace does twice in the same way, ours does; where two runs of strace differ (children race), ours does
 //! what one of a few more runs of strace does.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 use rrapper::inject::Selector;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -692,5 +690,5 @@ fn classes_are_those_of_strace() {
 #[test]
 fn all_that_holds_without_privileges() {
     // The cases of the longest test are the same for all users.
-    common::as_user(&["--skip", "failures_show"]);
+    crate::common::as_user(&["inject_like_strace::", "--skip", "failures_show"]);
 }

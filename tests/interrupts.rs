@@ -1,8 +1,6 @@
 //! What a script can still do when its user ends it, and when it wants more memory than there is.
 
-mod common;
-
-use common::{Folder, RRAPPER};
+use crate::common::{Folder, RRAPPER};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};

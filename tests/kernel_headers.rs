@@ -3,9 +3,7 @@
 //! Every comparison is a `_Static_assert` in a generated file that includes one header. What the installed headers
 //! do not have (they may be older than the table) is listed and counted: it may not be much.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 use rrapper::syscall::{self, Kind, Layout, Member};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;

@@ -4,9 +4,7 @@
 //! chance. Numbers that differ from
 //! run to run (addresses, inodes, times, sizes of more than three digits) are not looked at: the syntax is.
 
-mod common;
-
-use common::{Folder, RRAPPER};
+use crate::common::{Folder, RRAPPER};
 use regex::Regex;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};

@@ -1,8 +1,6 @@
 //! What goes on live: threads, children, clocks, identity; how it ends when it does not end by itself.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 use std::time::{Duration, Instant};
 
 /// Records a program, and runs a script over the recording `rec`; `at` finds the event that copies are spun off at.
@@ -348,13 +346,13 @@ fn without_namespaces() {
     );
     let inner = format!(
         "echo 0 > /proc/sys/user/max_user_namespaces && exec {} -q s.lua",
-        common::RRAPPER
+        crate::common::RRAPPER
     );
     let output = folder
         .command("unshare")
         .args(["-Ur", "sh", "-c", &inner])
         .output();
-    let done = common::Done::from(output.expect("unshare starts")).ok();
+    let done = crate::common::Done::from(output.expect("unshare starts")).ok();
     let text = done.text();
     assert!(
         text.starts_with(

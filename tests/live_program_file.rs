@@ -1,8 +1,6 @@
 //! Live processes are of their program's file: `/proc/PID/exe` shows and executes it.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// Spins off at the program's mark and goes live; what it wrote is all that is printed.
 const LIVE: &str = r#"

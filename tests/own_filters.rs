@@ -1,9 +1,7 @@
 //! What programs do that would keep rrapper from making calls in them: seccomp filters of their own that hold in live
 //! processes, too, and 32-bit programs, which end what was begun with a sentence.
 
-mod common;
-
-use common::{Folder, RRAPPER};
+use crate::common::{Folder, RRAPPER};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -170,7 +168,7 @@ fn proc_has_to_be_there() {
             .current_dir(folder.path())
             .output()
             .expect("this test needs unshare (util-linux)");
-        common::Done::from(output)
+        crate::common::Done::from(output)
     };
     inside(&[]).complains(&["/proc is that of another pid namespace", "--mount-proc"]);
     assert!(!folder.join("rec").exists());

@@ -1,8 +1,6 @@
 //! What can be asked of a recording of several processes and threads: who they are, whose an event is, and traces of them.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// A shell, two that it forks, and one of those executes another program.
 const SHELL: &str = "echo a; (exit 3); /bin/echo b | cat >/dev/null; kill -TERM $(sh -c 'echo $$; exec sleep 0' | head -n 1) 2>/dev/null; exit 0";

@@ -1,9 +1,7 @@
 //! Real programs: recorded, replayed three times with the same output, spun off at the first, a middle and the
 //! last event, and injected into.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// Spins off at the first, a middle and the last event, drives each copy through the recording, and
 /// prints how each ended and how much it wrote. Then goes back, and does the first again.
@@ -120,7 +118,7 @@ fn cat_of_a_file_into_a_file_replays_what_the_kernel_copied() {
     let file = folder.numbers();
     let out = std::fs::File::create(folder.join("out")).unwrap();
     let status = folder
-        .command(common::RRAPPER)
+        .command(crate::common::RRAPPER)
         .args(["-q", "record", "-o", "rec", "cat", &file])
         .stdout(out)
         .status()

@@ -1,9 +1,7 @@
 //! Random numbers that a program takes from the processor are recorded.
 
-mod common;
-
-use common::Folder;
-use common::whole::{self, Program};
+use crate::common::Folder;
+use crate::common::whole::{self, Program};
 use std::time::Duration;
 
 #[track_caller]

@@ -1,8 +1,6 @@
 //! Programs that people run on servers and in build farms, recorded whole: `tests/real/programs` lists them, and says
 //! which cannot be recorded yet, and why.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -66,10 +64,10 @@ fn check(name: &str) {
         _ => None,
     };
     let env = built.map(|language| ("BUILT", built_for(language)));
-    common::listed::check(TABLE, name, env.into_iter().collect());
+    crate::common::listed::check(TABLE, name, env.into_iter().collect());
 }
 
-listed_programs! { check:
+crate::listed_programs! { check:
     bash_pipelines bash_jobs bash_traps dash
     find find_exec xargs tar xz zstd sort rsync busybox sleep timeout
     perl python_threads python_subprocess python_multiprocessing python_spawn python_sqlite python_asyncio python_http

@@ -1,8 +1,6 @@
 //! What went wrong once.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// Spins off at every third event, drives each copy through the recording, and says how the process
 /// ended where it left the recording, or otherwise than it was recorded.

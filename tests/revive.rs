@@ -1,9 +1,7 @@
 //! What the kernel knows of a process that goes live: each kind of thing is set up, the process spun off, and what it
 //! then sees compared with a run without rrapper.
 
-mod common;
-
-use common::{Done, Folder, RRAPPER};
+use crate::common::{Done, Folder, RRAPPER};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;

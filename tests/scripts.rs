@@ -1,8 +1,6 @@
 //! The scripts that come with rrapper, and what scripts can say.
 
-mod common;
-
-use common::{Folder, RRAPPER};
+use crate::common::{Folder, RRAPPER};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -69,7 +67,9 @@ fn unusual_filetypes(folder: &Folder, user: &[&str]) {
         .env("TMPDIR", folder.path())
         .env("HOME", folder.path())
         .output();
-    let text = common::Done::from(output.expect("it starts")).ok().text();
+    let text = crate::common::Done::from(output.expect("it starts"))
+        .ok()
+        .text();
     let rows = rows(&text);
     let of = |program: &str, type_: &str| -> Vec<&str> {
         let is_meant =

@@ -1,8 +1,6 @@
 //! Calls that are answered with EINTR, EAGAIN or less than there is: made again, they get the rest.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// Every way to answer every call so; prints what does not end as it was recorded.
 const WAYS: &str = r#"

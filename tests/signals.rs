@@ -1,8 +1,6 @@
 //! Programs that get signals, with handlers and without, and programs that are not supported yet.
 
-mod common;
-
-use common::{Done, Folder};
+use crate::common::{Done, Folder};
 use std::os::unix::process::ExitStatusExt;
 
 /// Spins off at the last event and at some before it, and shows how the copies end.

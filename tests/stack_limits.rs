@@ -1,9 +1,7 @@
 //! Programs have the stacks that they were given: the limit that rrapper was started with is theirs, and holds when they
 //! are replayed under another one.
 
-mod common;
-
-use common::{Done, Folder, RRAPPER};
+use crate::common::{Done, Folder, RRAPPER};
 
 /// Runs a command under this limit, which may be raised again.
 fn limited(folder: &Folder, limit: &str, argv: &[&str]) -> Done {

@@ -1,9 +1,7 @@
 //! Programs made for it: each does everything that its theme has (`tests/fixtures/steps`), and checks what it sees.
 
-mod common;
-
-use common::Folder;
-use common::whole::{self, Program};
+use crate::common::Folder;
+use crate::common::whole::{self, Program};
 use std::time::Duration;
 
 #[track_caller]

@@ -1,8 +1,6 @@
 //! What recordings share, what removes it, and what never does; and the input that a program is given.
 
-mod common;
-
-use common::{Folder, RRAPPER};
+use crate::common::{Folder, RRAPPER};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,9 +1,7 @@
 //! Recordings of several processes and threads, through the library: copies of any process at any event, with all of
 //! its threads.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 use rrapper::image::Chunk;
 use rrapper::inject::{NoHooks, Options, Sandbox, Script, Status, inject, live};
 use rrapper::recording::{Born, Frame, Jump, Recording, Writer};

@@ -1,9 +1,7 @@
 //! Processes of several threads, driven through their own recordings: each thread takes its own calls, in the order in
 //! which they were recorded.
 
-mod common;
-
-use common::Folder;
+use crate::common::Folder;
 
 /// Spins off the process at some events, drives each copy to the end, and prints what is not as it was recorded. With
 /// `LOOSE`, nothing may rely on the process being exactly as it was recorded.

@@ -1,8 +1,6 @@
 //! `rrapper trace`, through the binary: what it prints, how it ends, what it does with bad input.
 
-mod common;
-
-use common::{Done, Folder, RRAPPER};
+use crate::common::{Done, Folder, RRAPPER};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! What a recorded program is told otherwise than the kernel would tell it is said once.
 
-mod common;
-
-use common::{Folder, as_user};
+use crate::common::{Folder, as_user};
 use std::os::unix::fs::PermissionsExt;
 
 /// What rrapper says of a recording, with its warnings.
@@ -51,7 +49,7 @@ fn ordinary_programs_are_told_nothing_else() {
 #[test]
 fn as_user_programs_without_their_rights() {
     if nix::unistd::geteuid().is_root() {
-        return as_user(&["--exact", "as_user_programs_without_their_rights"]);
+        return as_user(&["--exact", "warnings::as_user_programs_without_their_rights"]);
     }
     let folder = Folder::new();
     // Its group is the one that runs it, and its owner, too: nothing is lacking.

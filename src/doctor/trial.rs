@@ -6,25 +6,13 @@ use crate::record::{self, Program};
 use crate::recording::{OnFull, Recording};
 use crate::replay::{Replay, Replayer};
 use crate::trace::Exit;
-use std::path::{Path, PathBuf};
+use anyhow::Context;
+use std::path::Path;
 use std::sync::Arc;
-
-/// A folder that goes away with this.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::debug!("cannot remove {}: {error}", self.0.display());
-        }
-    }
-}
 
 pub(super) fn examine() -> Finding {
     let name = "trial";
-    let dir = std::env::temp_dir().join(format!("rrapper-doctor-{}", std::process::id()));
-    let folder = Folder(dir);
-    match attempt(&folder.0) {
+    match in_temporary_folder() {
         Ok(events) => Finding::ok(
             name,
             format!("the program \"true\" was recorded ({events} events), replayed, and a copy of it driven to its end"),
@@ -39,6 +27,14 @@ pub(super) fn examine() -> Finding {
         )
         .essential(),
     }
+}
+
+fn in_temporary_folder() -> anyhow::Result<u64> {
+    let folder = tempfile::Builder::new().prefix("rrapper-doctor-").tempdir();
+    let folder = folder
+        .with_context(|| format!("cannot make a folder in {}", std::env::temp_dir().display()))?;
+    // The recorder makes the folder of a recording itself.
+    attempt(&folder.path().join("recording"))
 }
 
 fn attempt(dir: &Path) -> anyhow::Result<u64> {

@@ -84,7 +84,7 @@ macro_rules! listed_programs {
         #[test]
         fn every_program_is_here() {
             let listed = [$(stringify!($name)),*].map(|name| name.replace('_', "-"));
-            for line in common::listed::lines(TABLE) {
+            for line in $crate::common::listed::lines(TABLE) {
                 assert!(listed.iter().any(|name| name == line.name), "{} is not tested", line.name);
             }
         }
