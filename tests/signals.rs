@@ -149,6 +149,32 @@ fn what_is_ignored_at_the_start_stays_ignored() {
     );
 }
 
+/// The first process of a pid namespace gets no signal that it has no handler for; neither does a copy of it.
+#[test]
+fn the_first_of_a_pid_namespace_is_spared() {
+    let folder = Folder::new();
+    let script = "kill -QUIT $$; kill -TSTP $$; trap 'echo caught' USR1; kill -USR1 $$; kill -TERM $$; echo alive; exit 5";
+    let done = record_and_replay(&folder, &["unshare", "-Urpf", "sh", "-c", script]);
+    assert_eq!(
+        (done.code, done.text().as_str()),
+        (Some(5), "caught\nalive\n"),
+        "{}",
+        done.stderr
+    );
+    let script = r#"
+        local rec, copies = rr.open "rec", 0
+        for event in rec:events() do
+          if event.name == "kill" then
+            rr.replay_to(event)
+            local outcome = spin_off(event.pid):inject {}
+            assert(outcome.exit_code == 5, tostring(outcome))
+            copies = copies + 1
+          end
+        end
+        print(copies)"#;
+    assert_eq!(folder.script(script).ok().text(), "4\n");
+}
+
 /// What rrapper ignores is nothing to a replayed process, and to copies of it.
 #[test]
 fn what_rrapper_ignores_is_not_seen_in_copies() {

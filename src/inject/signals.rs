@@ -7,6 +7,7 @@ use super::hook::HookSignal;
 use super::outcome::{Injected, Status};
 use super::{Error, Result};
 use crate::backtrace::{self, Frame};
+use crate::recording::Delivery;
 use crate::replay::Place;
 use crate::syscall;
 use crate::trace::Exit;
@@ -78,7 +79,11 @@ impl Driver<'_> {
             return self.deliver(task, signal, recorded);
         }
         let fault = task.siginfo()?.is_fault();
-        if !fault && (proc::ignores(tid, signal)? || is_harmless(signal)) {
+        // The first process of a pid namespace is spared, and the copy is in another namespace.
+        let spared = recorded.is_some_and(|recorded| recorded.delivery == Delivery::Ignored);
+        if !fault
+            && (spared && signal == came || proc::ignores(tid, signal)? || is_harmless(signal))
+        {
             self.unmask(&mut task)?;
             return self.go_on(task);
         }

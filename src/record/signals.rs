@@ -52,7 +52,10 @@ impl Recorder {
         let tid = task.tid();
         let fault = info.is_fault();
         let caught = proc::catches(tid, signal)?;
-        let ignored = !caught && (proc::ignores(tid, signal)? || ignored_by_default(signal));
+        let ignored = !caught
+            && (proc::ignores(tid, signal)?
+                || ignored_by_default(signal)
+                || spared(tid, signal, fault));
         let at_boundary = me.boundary.is_some_and(|b| b.is_same_place(&regs));
         if fault || at_boundary {
             return self.deliver(me, task, info, fault, caught, ignored);
@@ -201,6 +204,13 @@ fn stops(signal: i32) -> bool {
         signal,
         libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
     )
+}
+
+/// pid_namespaces(7): the first process of a pid namespace only gets the signals that it has handlers for, but for the
+/// faults that it makes, and what its parent's namespace kills or stops it with.
+fn spared(tid: i32, signal: i32, fault: bool) -> bool {
+    let outer = [libc::SIGKILL, libc::SIGSTOP].contains(&signal);
+    !fault && !outer && proc::is_first_of_namespace(tid)
 }
 
 /// signal(7): the signals whose default is to be ignored.

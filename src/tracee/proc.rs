@@ -265,6 +265,12 @@ pub fn innermost_pid(tid: i32) -> Result<i32> {
         .ok_or_else(|| odd(tid, "status"))
 }
 
+/// Whether the task belongs to the first process of a pid namespace below ours (`NStgid`).
+pub fn is_first_of_namespace(tid: i32) -> bool {
+    let numbers = status_numbers(tid, "NStgid:").unwrap_or_default();
+    numbers.len() > 1 && numbers.last() == Some(&1)
+}
+
 /// The pid namespace of a process, by its inode number.
 pub(super) fn pid_namespace(tid: i32) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;

@@ -1,0 +1,52 @@
+//! The tests that can share a process, which is linked once. Those that wait for anybody's children, count descriptors,
+//! measure their own processor time or may be ended by hostile input are programs of their own (see Cargo.toml).
+
+mod common;
+mod corpus_check;
+
+mod annotations;
+mod another_run;
+mod backtrace;
+mod bad_input;
+mod beside;
+mod command_line;
+mod copies;
+mod corpus;
+mod crash;
+mod doctor;
+mod faults;
+mod format;
+mod hook_effects;
+mod hook_errors;
+mod hook_paths;
+mod hook_values;
+mod hooks;
+mod hostile_tasks;
+mod i386_calls;
+mod inject_like_strace;
+mod interrupts;
+mod kernel_headers;
+mod like_strace;
+mod live;
+mod live_program_file;
+mod own_filters;
+mod processes;
+mod programs;
+mod random;
+mod real_programs;
+mod regressions;
+mod revive;
+mod scripts;
+mod short_answers;
+mod signals;
+mod stack_limits;
+mod steps;
+mod store;
+mod strace_formats;
+mod strace_lines;
+mod strace_pasted;
+mod strace_programs;
+mod tasks;
+mod threads;
+mod trace_commands;
+mod warnings;
