@@ -140,6 +140,8 @@ impl Driver<'_> {
                 }
             }
             "mremap" => {
+                let [old, _, new_len, ..] = seen.args;
+                self.shared.extend(task.tid(), old, new_len)?;
                 let formal = if fixed_remap(&seen.args) { 5 } else { 4 };
                 if let Some(event) = &exact
                     && event.args[..formal] == seen.args[..formal]

@@ -76,11 +76,7 @@ impl Recorder {
         call: &Syscall,
         event: &CallEvent,
     ) -> Result<()> {
-        let ret = match (call.name, event.ret.unwrap_or(0)) {
-            // It returns an int, and nothing about the other half of the register.
-            ("modify_ldt", ret) => i64::from(ret as i32),
-            (_, ret) => ret,
-        };
+        let ret = event.ret.unwrap_or(0);
         if (-4095..0).contains(&ret) {
             return Ok(());
         }

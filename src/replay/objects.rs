@@ -284,6 +284,29 @@ impl Objects {
         Ok(copies)
     }
 
+    /// Makes the object that is mapped at `addr` as large as a mapping of `len` bytes there shows.
+    ///
+    /// # Errors
+    /// If the process's mappings cannot be read, or there is no room.
+    pub fn extend(&self, tid: i32, addr: u64, len: u64) -> tracee::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let maps = proc::maps(tid)?;
+        let there = maps
+            .iter()
+            .find(|m| m.shared && (m.start..m.end).contains(&addr));
+        let object = there.and_then(|m| Some((m, self.0.values().find(|o| o.inode == m.inode)?)));
+        object.map_or(Ok(()), |(m, object)| {
+            let reach = (m.offset + (addr - m.start)).saturating_add(len);
+            // What no address space has room for is not mapped.
+            match reach < 1 << 47 {
+                true => object.reach(reach).map_err(failed("extend shared memory")),
+                false => Ok(()),
+            }
+        })
+    }
+
     /// Has a process, between calls, map these objects instead of those of the same numbers in `before`.
     ///
     /// # Errors

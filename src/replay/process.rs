@@ -212,6 +212,15 @@ impl SharedMemory {
         Ok(made)
     }
 
+    /// Makes shared memory that is mapped at `addr` as large as a mapping of `len` bytes there shows: no frame tells a copy
+    /// when it grows.
+    ///
+    /// # Errors
+    /// If the process's mappings cannot be read, or there is no room.
+    pub fn extend(&self, tid: i32, addr: u64, len: u64) -> Result<()> {
+        self.0.borrow().extend(tid, addr, len)
+    }
+
     /// `how`: length, protection, and offset.
     fn place(
         &mut self,

@@ -499,7 +499,8 @@ fn what_recording_cannot_follow_is_not_answered() {
         assert_eq!(call(name).replay, Replay::Unsupported, "{name}");
     }
     let ldt = |func| call("modify_ldt").resolve(&[func, 0, 16, 0, 0, 0]).replay;
-    assert_eq!((ldt(0), ldt(1)), (Replay::Emulate, Replay::Unsupported));
+    let refused = Replay::Refuse(libc::ENOSYS);
+    assert_eq!((ldt(0), ldt(1)), (Replay::Emulate, refused));
     // Namespaces are real: what processes are told of each other is what the kernel says.
     let unshare = |flags| call("unshare").resolve(&[flags, 0, 0, 0, 0, 0]).replay;
     let (files, pids) = (libc::CLONE_FILES as u64, libc::CLONE_NEWPID as u64);
