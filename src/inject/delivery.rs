@@ -40,8 +40,10 @@ impl Driver<'_> {
         Ok(())
     }
 
-    pub(super) fn send_due(&self, task: &Stopped) {
-        if let Some(due) = self.me.due.front() {
+    pub(super) fn send_due(&mut self, task: &Stopped) {
+        if let Some(due) = self.me.due.front_mut()
+            && !std::mem::replace(&mut due.sent, true)
+        {
             task.send(due.signal);
         }
     }

@@ -173,6 +173,7 @@ impl Recorded {
                 signal: signal.signal,
                 info: signal.info.as_slice().try_into().ok().map(SigInfo),
                 recorded: Some(Box::new(signal)),
+                sent: false,
             }),
             EventKind::Call(_) if self.early.remove(&number) => Kind::Run,
             EventKind::Call(call) => Kind::Call(Box::new(self.step(number, tid, call))),

@@ -82,6 +82,8 @@ pub(super) struct Due {
     pub info: Option<SigInfo>,
     /// What came of it, where it was recorded.
     pub recorded: Option<Box<SignalEvent>>,
+    /// It is on its way: of the real-time signals, each that is sent arrives.
+    pub sent: bool,
 }
 
 /// One expected call.

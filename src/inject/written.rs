@@ -281,5 +281,6 @@ fn due(entry: &Entry) -> Option<Due> {
         signal: *signal,
         info: None,
         recorded: None,
+        sent: false,
     })
 }

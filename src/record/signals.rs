@@ -111,6 +111,12 @@ impl Recorder {
         if !caught && stops(signal) {
             return Ok(task.resume_with(signal)?);
         }
+        if !caught && fault && proc::is_first_of_namespace(task.tid()) {
+            // The kernel spares it under a tracer, even from this, and has it meet the fault again.
+            self.warn_of_kill(&task, signal);
+            task.send_to(me.pid, libc::SIGKILL);
+            return Ok(task.resume()?);
+        }
         if !caught {
             let delivery = if ignored && !fault {
                 Delivery::Ignored

@@ -67,6 +67,17 @@ impl Recorder {
         Some(-i64::from(libc::ENODEV))
     }
 
+    /// Says that the first process of a pid namespace is ended by SIGKILL instead of this fault.
+    pub(super) fn warn_of_kill(&self, task: &Stopped, fault: i32) {
+        let exe = proc::exe(task.tid()).unwrap_or_default();
+        tracing::warn!(
+            "{}, the first process of a pid namespace, is ended by SIGKILL instead of {}: \
+             a traced one does not die of its faults",
+            String::from_utf8_lossy(&exe),
+            consts::signal_name(fault),
+        );
+    }
+
     /// Says that a program does without the rights that its file would give it.
     pub(super) fn warn_of_privilege(&mut self, task: &Stopped) {
         let exe = proc::exe(task.tid()).unwrap_or_default();
