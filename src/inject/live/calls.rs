@@ -68,8 +68,13 @@ impl Engine<'_> {
         for signal in now {
             task.send_to(me.process, signal);
         }
+        let made = me.made.take();
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);
+        }
+        if let Some(made) = made {
+            // The thread runs already.
+            return self.conclude(me, task, seen, made.into());
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {
             Filtered::Passes(task, seen) => (task, *seen),

@@ -9,7 +9,7 @@ use crate::inject::hook::{HookCall, Hooks, Room};
 use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::{Error, Result};
 use crate::recording::Recording;
-use crate::replay::{Place, Process, SharedMemory, Thread};
+use crate::replay::{Kept, Place, Process, SharedMemory, Thread};
 use crate::sandbox::{Change, Sandbox};
 use crate::seccomp;
 use crate::trace::Exit;
@@ -102,6 +102,8 @@ pub(super) struct Task {
     pub room: Room,
     /// What it does not want to be allowed.
     pub filters: seccomp::State,
+    /// The thread that the call at whose entry it begins has made already, as it is told.
+    pub made: Option<i32>,
     kernel: Kernel,
 }
 
@@ -129,6 +131,7 @@ impl Task {
             enters_handler: false,
             room: Room::default(),
             filters: seccomp::State::default(),
+            made: None,
             kernel: Kernel::Taken,
         }
     }
@@ -197,6 +200,7 @@ impl<'a> Engine<'a> {
             shared,
             event,
             real_pid,
+            mut kept,
             ..
         } = start.process;
         let mut task = task;
@@ -211,8 +215,9 @@ impl<'a> Engine<'a> {
         })?;
         let numbers = start.numbers;
         let pid = numbers.own(pid);
-        let mut new_task = |tid: i32, segv: SegvState| Task {
+        let mut new_task = |tid: i32, segv: SegvState, kept: &mut Kept| Task {
             filters: filters.remove(&tid).unwrap_or_default(),
+            made: kept.take_made(),
             ..Task::new(first, pid, numbers.own(tid), segv)
         };
         let leads = start.sandbox.is_some() && !led;
@@ -246,7 +251,7 @@ impl<'a> Engine<'a> {
             tid,
             mut task,
             place,
-            ..
+            mut kept,
         } in threads
         {
             engine.alive.0.insert(task.tid());
@@ -254,10 +259,12 @@ impl<'a> Engine<'a> {
             // Whether SIGSEGV is blocked is its own affair; what is done about it is its process's.
             let mut own = segv.clone();
             own.after_mask(&task)?;
-            engine.tasks.insert(task.tid(), new_task(tid, own));
+            engine
+                .tasks
+                .insert(task.tid(), new_task(tid, own, &mut kept));
             standing.push((task.tid(), task, place));
         }
-        engine.tasks.insert(driven, new_task(tid, segv));
+        engine.tasks.insert(driven, new_task(tid, segv, &mut kept));
         standing.push((driven, task, place));
         Ok((engine, standing))
     }
