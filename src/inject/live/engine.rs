@@ -2,13 +2,14 @@
 
 use super::clock::{Clocks, Moved};
 use super::identity::{Identity, Numbers};
+use super::own_program::Lent;
 use super::streams::Streams;
 use crate::backtrace::Frame;
 use crate::inject::calls::Log;
 use crate::inject::hook::{HookCall, Hooks, Room};
 use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::{Error, Result};
-use crate::recording::Recording;
+use crate::recording::{Program, Recording};
 use crate::replay::{Kept, Place, Process, SharedMemory, Thread};
 use crate::sandbox::{Change, Sandbox};
 use crate::seccomp;
@@ -102,6 +103,8 @@ pub(super) struct Task {
     pub room: Room,
     /// What it does not want to be allowed.
     pub filters: seccomp::State,
+    /// The path that the call in which it is was given instead of its own.
+    pub lent: Option<Lent>,
     /// The thread that the call at whose entry it begins has made already, as it is told.
     pub made: Option<i32>,
     kernel: Kernel,
@@ -131,6 +134,7 @@ impl Task {
             enters_handler: false,
             room: Room::default(),
             filters: seccomp::State::default(),
+            lent: None,
             made: None,
             kernel: Kernel::Taken,
         }
@@ -176,6 +180,8 @@ pub(in crate::inject) struct Engine<'a> {
     /// What that was at when its time was up.
     pub(super) hang: Option<String>,
     pub(super) sandbox: Option<Sandbox>,
+    /// The program of the first process, as recorded.
+    pub(super) program: Arc<Program>,
     /// Whether its programs may have filters without a promise (see [`seccomp::Asked`]).
     pub(super) privileged: bool,
     met: Option<(i32, Box<HookCall>)>,
@@ -201,6 +207,7 @@ impl<'a> Engine<'a> {
             event,
             real_pid,
             mut kept,
+            program,
             ..
         } = start.process;
         let mut task = task;
@@ -242,6 +249,7 @@ impl<'a> Engine<'a> {
             backtrace: Vec::new(),
             hang: None,
             sandbox: start.sandbox,
+            program,
             // Who it was is not known any more, and whoever asks was allowed to.
             privileged: true,
             met: start.met.map(|met| (driven, met)),
@@ -307,6 +315,7 @@ impl<'a> Engine<'a> {
             backtrace: Vec::new(),
             hang: None,
             sandbox,
+            program: Arc::default(),
             privileged,
             met: None,
         };
