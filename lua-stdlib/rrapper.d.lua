@@ -211,6 +211,30 @@ local Stop = {}
 ---@return Process
 function Stop:spin_off(pid) end
 
+---The memory of a process there, without spinning it off: of any process that is alive at the event.
+---@param addr integer
+---@param n integer
+---@param pid? integer  as recorded; the process at the event where there is none
+---@return string
+function Stop:read(addr, n, pid) end
+
+---@param pid? integer  of a process, or of one of its threads
+---@return table<string, integer>
+function Stop:regs(pid) end
+
+---@param pid? integer
+---@return { first: integer, last: integer, size: integer, perms: string, offset: integer, name: string }[]
+function Stop:maps(pid) end
+
+---@param pid? integer
+---@return table<integer, { path: string, flags: integer, offset: integer, cloexec: boolean }>
+function Stop:fds(pid) end
+
+---Where it stands in its program, innermost first.
+---@param pid? integer  of a process, or of one of its threads
+---@return Frame[]
+function Stop:backtrace(pid) end
+
 ---@class Process
 ---@field pid integer       as recorded
 ---@field real_pid integer

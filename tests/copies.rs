@@ -32,6 +32,29 @@ fn who_is_killed_in_a_call_ends_so() {
     assert_eq!(folder.script(ENDS).ok().text(), "50\n");
 }
 
+/// A copy that is driven by its recording finds in memory what calls that failed half-way have left there.
+#[test]
+fn calls_that_fail_half_way_leave_in_copies_what_they_did() {
+    let folder = Folder::new();
+    let program = folder.compile_as("partial", "steps/partial", &["-pthread"]);
+    let recorded = folder.record("rec", &[&program]).ok().text();
+    assert!(
+        recorded.ends_with("removed_up_to_what_cannot_be: ok\n"),
+        "{recorded}"
+    );
+    let driven = r#"
+        local rec = rr.open "rec"
+        for _, part in ipairs { 0, 1, 2 } do
+          rec:replay_to(1 + #rec * part // 3)
+          local out = spin_off():inject { timeout = 60 }
+          assert(not out.divergence, tostring(out.divergence and out.divergence.actual))
+          assert(WANT:sub(#WANT - #out.stdout + 1) == out.stdout and #out.stdout > 0, out.stdout)
+        end
+        print(#rec > 100)"#;
+    let script = format!("local WANT = [[\n{recorded}]]\n{driven}");
+    assert_eq!(folder.script(&script).ok().text(), "true\n");
+}
+
 /// What the process that runs the script holds at most, in MiB, before and after a copy has moved 32 MiB in and out.
 const MOVES: &str = r#"
 local function most()

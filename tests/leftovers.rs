@@ -391,7 +391,7 @@ fn scripts_end_themselves(place: &Place) {
 
 fn ends_of_all_kinds(place: &Place) {
     let refused = place.folder.compile("refused", &[]);
-    for how in ["ptrace", "foreign", "untraced"] {
+    for how in ["foreign", "untraced"] {
         let (status, stderr) = place.start(&["record", "-o", how, &refused, how]).end();
         assert_eq!(status.code(), Some(2), "{stderr}");
         place.nothing_is_left(how);

@@ -1,6 +1,6 @@
 //! Live processes are of their program's file: `/proc/PID/exe` shows and executes it.
 
-use crate::common::Folder;
+use crate::common::{Folder, as_user};
 
 /// Spins off at the program's mark and goes live; what it wrote is all that is printed.
 const LIVE: &str = r#"
@@ -81,4 +81,39 @@ fn a_file_that_was_only_touched_is_still_it() {
     std::fs::rename(&copy, &path).unwrap();
     let live = folder.script(LIVE).ok().text();
     assert_eq!(live, said + "exited\t7\n");
+}
+
+/// On the machine itself, the system may not let the process be of its program's file; it executes that all the same.
+#[track_caller]
+fn executes_without_a_sandbox() {
+    for env in ["ALONE", "BY_THREAD"] {
+        let (folder, said) = recorded(env);
+        let script = LIVE.replace("timeout = 30", "timeout = 30, sandbox = 'none'");
+        let last = said.lines().last().unwrap();
+        for gone in [false, true] {
+            if gone {
+                std::fs::remove_file(folder.join("own_file")).unwrap();
+            }
+            let live = folder.script(&script).ok().text();
+            assert!(live.contains("executed by child\nchild 7\n"), "{live}");
+            assert!(live.ends_with(&format!("{last}\nexited\t7\n")), "{live}");
+        }
+    }
+}
+
+#[test]
+fn a_program_executes_its_own_file_without_a_sandbox() {
+    executes_without_a_sandbox();
+}
+
+/// Runs itself as a user without privileges.
+#[test]
+fn as_user_a_program_executes_its_own_file_without_a_sandbox() {
+    if nix::unistd::geteuid().is_root() {
+        return as_user(&[
+            "--exact",
+            "live_program_file::as_user_a_program_executes_its_own_file_without_a_sandbox",
+        ]);
+    }
+    executes_without_a_sandbox();
 }

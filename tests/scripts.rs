@@ -481,3 +481,54 @@ fn going_back_and_forth_gives_the_same_process() {
         .text();
     assert!(text.trim().parse::<u32>().unwrap() > 10);
 }
+
+/// A stop shows of every process what a copy of it would.
+#[test]
+fn a_stop_shows_its_processes() {
+    let folder = Folder::new();
+    folder.record("rec", &["sh", "-c", "(exec cat /dev/null) | wc -l"]);
+    let text = folder
+        .script(
+            r#"
+            local rec = rr.open "rec"
+            local function shown(object, pid)
+              local r, fds = object:regs(pid), {}
+              for fd, file in pairs(object:fds(pid)) do fds[#fds + 1] = fd .. file.path end
+              table.sort(fds)
+              local names = {}
+              for _, map in ipairs(object:maps(pid)) do names[#names + 1] = map.perms .. map.name end
+              local stack = object:backtrace(pid)
+              return ("%x %x %x %s\n%s\n%d %s"):format(r.rip, r.rsp, r.rdi, table.concat(fds, " "),
+                table.concat(names, "\n"), #stack, tostring(stack[1]))
+            end
+            local seen = 0
+            for _, life in ipairs(rec:processes()) do
+              local at = life.last
+              local stop = rec:replay_to(at)
+              for _, other in ipairs(rec:processes()) do
+                if other.first <= at and other.last >= at then
+                  local copy <close> = stop:spin_off(other.pid)
+                  assert(shown(stop, other.pid) == shown(copy), at .. " " .. other.pid)
+                  local sp = copy:regs().rsp
+                  assert(stop:read(sp, 256, other.pid) == copy:read(sp, 256), other.pid)
+                  copy:write(sp, "changed!")
+                  assert(stop:read(sp, 8, other.pid) ~= "changed!", other.pid)
+                  seen = seen + 1
+                end
+              end
+              local copy <close> = stop:spin_off(stop.pid)
+              assert(shown(stop, stop.pid) == shown(copy))
+            end
+            local stop = rec:replay_to(1)
+            print(seen >= 4, pcall(stop.regs, stop, 99999999))
+            print(pcall(stop.read, stop, 1, 8))
+            print(pcall(function() return stop.map end))
+            "#,
+        )
+        .ok()
+        .text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("true\tfalse\t"), "{text}");
+    assert!(lines[1].starts_with("false\t"), "{text}");
+    assert!(text.contains("maps"), "{text}");
+}

@@ -115,7 +115,6 @@ fn programs_that_are_not_supported() {
     let folder = Folder::new();
     let program = folder.compile("refused", &[]);
     for (how, what) in [
-        ("ptrace", "ptrace(PTRACE_TRACEME)"),
         ("foreign", "call 20 of the 32-bit ABI"),
         ("untraced", "clone3 with CLONE_UNTRACED"),
     ] {

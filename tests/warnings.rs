@@ -28,9 +28,14 @@ fn calls_that_are_answered_otherwise() {
         "uselib(\"nothing\") is answered with ENOSYS",
         "memfd_secret(0) is answered with ENOSYS",
         "socket:[",
+        "prctl(PR_SET_TSC, PR_TSC_SIGSEGV) is answered with EINVAL",
+        "ptrace(PTRACE_TRACEME) is answered with EPERM",
+        "remap_file_pages(0x",
+        "bpf(BPF_MAP_LOOKUP_ELEM, ",
     ] {
         assert_eq!(text.matches(line).count(), 1, "{line}: {text}");
     }
+    folder.rrapper(["replay", "calls"]).ok();
     // All programs ask for these.
     assert!(
         !text.contains("rseq") && !text.contains("io_uring"),

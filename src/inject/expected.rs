@@ -270,6 +270,7 @@ impl Driver<'_> {
             return Ok(self.stopped(&seen, reason));
         }
         self.note(&seen, ret, moved.as_deref());
+        self.me.kept.take_made();
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
             self.make_thread(&mut task, &seen, ret, born)?;
         }

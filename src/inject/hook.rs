@@ -13,6 +13,7 @@ pub(crate) use afterwards::why_not;
 pub(crate) use call::Decision;
 pub use call::HookCall;
 pub use change::{ChangeError, VECTOR};
+pub(crate) use room::Piece;
 pub use room::Room;
 pub use signal::{HookExit, HookSignal, SignalAction};
 pub use views::STAT;

@@ -251,15 +251,8 @@ impl UserData for ProcessHandle {
             this.with(|process| process.fork().map(ProcessHandle::new).map_err(raise))
         });
         methods.add_method("read", |lua, this, (addr, len): (Value, Value)| {
-            let (addr, len) = range(&addr, &len)?;
-            this.with(|process| {
-                let mut bytes = vec![0; len];
-                process
-                    .memory()
-                    .read_exact(addr, &mut bytes)
-                    .map_err(raise)?;
-                lua.create_string(bytes)
-            })
+            let part = range(&addr, &len)?;
+            this.with(|process| process.bytes(lua, part))
         });
         methods.add_method("write", |_, this, (addr, bytes): (Value, Value)| {
             let addr = convert::integer(&addr, "an address")? as u64;
@@ -270,25 +263,16 @@ impl UserData for ProcessHandle {
             })
         });
         methods.add_method("regs", |lua, this, ()| {
-            this.with(|process| {
-                let regs = process.task.regs().map_err(raise)?;
-                lua.create_table_from(regs.named().map(|(name, value)| (name, value as i64)))
-            })
+            this.with(|process| process.registers(lua))
         });
         methods.add_method("maps", |lua, this, ()| {
-            this.with(|process| {
-                let maps = proc::maps(process.real_pid()).map_err(raise)?;
-                maps_of(lua, &maps)
-            })
+            this.with(|process| process.mappings(lua))
         });
         methods.add_method("backtrace", |lua, this, ()| {
-            this.with(|process| backtrace::list(lua, &crate::backtrace::of_process(process)))
+            this.with(|process| process.frames(lua))
         });
         methods.add_method("fds", |lua, this, ()| {
-            this.with(|process| {
-                let table = descriptors(lua, &process.descriptors)?;
-                values::read_only(lua, &table, "a process's descriptors cannot be set")
-            })
+            this.with(|process| process.files(lua))
         });
         methods.add_method("threads", |lua, this, ()| {
             this.with(|process| lua.create_sequence_from(process.tids()))
@@ -324,6 +308,47 @@ impl UserData for ProcessHandle {
             MetaMethod::Index,
             |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a process", &key, &NAMES)) },
         );
+    }
+}
+
+/// What can be seen of a process that stands still.
+pub(super) trait View {
+    /// Its memory, at an address, so many bytes.
+    fn bytes(&self, lua: &Lua, part: (u64, usize)) -> mlua::Result<mlua::LuaString>;
+    /// The registers of the task that is driven.
+    fn registers(&self, lua: &Lua) -> mlua::Result<Table>;
+    /// Its mappings.
+    fn mappings(&self, lua: &Lua) -> mlua::Result<Table>;
+    /// Its descriptors, as recorded.
+    fn files(&self, lua: &Lua) -> mlua::Result<Table>;
+    /// Where the task that is driven is.
+    fn frames(&mut self, lua: &Lua) -> mlua::Result<Table>;
+}
+
+impl View for Process {
+    fn bytes(&self, lua: &Lua, (addr, len): (u64, usize)) -> mlua::Result<mlua::LuaString> {
+        let mut bytes = vec![0; len];
+        let read = self.memory().read_exact(addr, &mut bytes);
+        read.map_err(raise)?;
+        lua.create_string(bytes)
+    }
+
+    fn registers(&self, lua: &Lua) -> mlua::Result<Table> {
+        let regs = self.task.regs().map_err(raise)?;
+        lua.create_table_from(regs.named().map(|(name, value)| (name, value as i64)))
+    }
+
+    fn mappings(&self, lua: &Lua) -> mlua::Result<Table> {
+        maps_of(lua, &proc::maps(self.real_pid()).map_err(raise)?)
+    }
+
+    fn files(&self, lua: &Lua) -> mlua::Result<Table> {
+        let table = descriptors(lua, &self.descriptors)?;
+        values::read_only(lua, &table, "a process's descriptors cannot be set")
+    }
+
+    fn frames(&mut self, lua: &Lua) -> mlua::Result<Table> {
+        backtrace::list(lua, &crate::backtrace::of_process(self))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::error::raise;
 use super::event::no_such;
-use super::process::ProcessHandle;
+use super::process::{ProcessHandle, View, range};
 use super::recording::RecordingHandle;
 use super::session;
-use crate::replay::Replay;
+use crate::replay::{Process, Replay};
 use mlua::{AnyUserData, Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
 
 /// An event that a replay was taken to.
@@ -33,6 +33,18 @@ impl StopData {
     fn spin_off(&self, lua: &Lua, pid: Option<i32>) -> mlua::Result<AnyUserData> {
         spin_off(lua, &self.handle, Some(self.event), pid)
     }
+
+    /// Looks at a process there, or at one of its threads.
+    fn look<R>(
+        &self,
+        pid: Option<i32>,
+        then: impl FnOnce(&mut Process) -> mlua::Result<R>,
+    ) -> mlua::Result<R> {
+        // A fork of the replay's shows all that it is, and the replay stays as it was.
+        self.handle.at(self.event, |replay| {
+            then(&mut replay.spin_off(pid).map_err(raise)?)
+        })
+    }
 }
 
 /// Spins a process off at an event, or where the replay stands.
@@ -49,6 +61,19 @@ pub(super) fn spin_off(
     session::set_process(lua, ProcessHandle::new(process))
 }
 
+const NAMES: [&str; 10] = [
+    "event",
+    "pid",
+    "tid",
+    "call",
+    "spin_off",
+    "read",
+    "regs",
+    "maps",
+    "fds",
+    "backtrace",
+];
+
 impl UserData for StopData {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_meta_field(MetaMethod::Type, "Stop");
@@ -62,6 +87,25 @@ impl UserData for StopData {
         methods.add_method("spin_off", |lua, this, pid: Option<i32>| {
             this.spin_off(lua, pid)
         });
+        methods.add_method(
+            "read",
+            |lua, this, (addr, len, pid): (Value, Value, Option<i32>)| {
+                let part = range(&addr, &len)?;
+                this.look(pid, |process| process.bytes(lua, part))
+            },
+        );
+        methods.add_method("regs", |lua, this, pid: Option<i32>| {
+            this.look(pid, |process| process.registers(lua))
+        });
+        methods.add_method("maps", |lua, this, pid: Option<i32>| {
+            this.look(pid, |process| process.mappings(lua))
+        });
+        methods.add_method("fds", |lua, this, pid: Option<i32>| {
+            this.look(pid, |process| process.files(lua))
+        });
+        methods.add_method("backtrace", |lua, this, pid: Option<i32>| {
+            this.look(pid, |process| process.frames(lua))
+        });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
             Ok(format!(
                 "Stop at event {} of {}: {}",
@@ -70,13 +114,7 @@ impl UserData for StopData {
         });
         methods.add_meta_method(
             MetaMethod::Index,
-            |_, _, key: Value| -> mlua::Result<Value> {
-                Err(no_such(
-                    "a stop",
-                    &key,
-                    &["event", "pid", "tid", "call", "spin_off"],
-                ))
-            },
+            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a stop", &key, &NAMES)) },
         );
         methods.add_meta_method(MetaMethod::Close, |_, _, _: Value| Ok(()));
     }

@@ -1,5 +1,6 @@
 //! Calls: what goes in is taken at the entry, what comes out at the exit.
 
+use super::failed::several;
 use super::moved::{self, Before};
 use super::task::Task;
 use super::unsure::Unsure;
@@ -11,6 +12,7 @@ use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::{Hiding, Pages};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Running, Stopped, TaskMemory, cpuid};
+use std::ops::Range;
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
@@ -33,6 +35,8 @@ pub struct Pending {
     unsure: Option<Unsure>,
     /// What is made is not the call itself but a wait for its data.
     waits: bool,
+    /// The mappings that it is to move.
+    several: Vec<Range<u64>>,
 }
 
 impl Recorder {
@@ -68,7 +72,7 @@ impl Recorder {
                 self.warn_of_refusal(call, errno, &args, memory);
                 Some(-i64::from(errno))
             }
-            Replay::Emulate | Replay::Unsupported => self.answer_for(me, call, &event)?,
+            Replay::Emulate | Replay::Unsupported => self.answer_for(me, call, &event, memory)?,
             Replay::Run if self.maps_ring(me, &event) => {
                 Recorder::own_memory(&mut args);
                 None
@@ -119,7 +123,9 @@ impl Recorder {
             return Ok(task.resume()?);
         }
         self.note_kill(me, &event);
+        let several = several(me.tid, &event)?;
         me.pending = Some(Pending {
+            several,
             event,
             tid: me.tid,
             call,
@@ -154,8 +160,9 @@ impl Recorder {
     fn answer_for(
         &mut self,
         me: &mut Task,
-        call: &Syscall,
+        call: &'static Syscall,
         event: &CallEvent,
+        memory: TaskMemory,
     ) -> Result<Option<i64>> {
         if let Some(hiding) = Hiding::of(call.nr, &event.args) {
             return Ok(hiding.follow(&mut self.hidden, me.space));
@@ -169,6 +176,19 @@ impl Recorder {
                     && event.args[1] == libc::PR_TSC_ENABLE as u64 =>
             {
                 Some(0)
+            }
+            // It stays trapped, and nothing but that would tell the program's reads from others.
+            libc::SYS_prctl
+                if event.args[0] as i32 == libc::PR_SET_TSC
+                    && event.args[1] == libc::PR_TSC_SIGSEGV as u64 =>
+            {
+                self.warn_of_refusal(call, libc::EINVAL, &event.args, memory);
+                Some(-i64::from(libc::EINVAL))
+            }
+            // It is traced already, and so are those that it knows.
+            libc::SYS_ptrace if !self.may_be_tried(me, call, &event.args) => {
+                self.warn_of_refusal(call, libc::EPERM, &event.args, memory);
+                Some(-i64::from(libc::EPERM))
             }
             libc::SYS_sched_setaffinity => self.set_affinity(me, event)?,
             libc::SYS_prctl | libc::SYS_seccomp => self.answer_about_filters(me, event)?,
@@ -187,6 +207,7 @@ impl Recorder {
             tid,
             changed,
             unsure,
+            several,
             ..
         }) = me.pending.take()
         else {
@@ -231,6 +252,7 @@ impl Recorder {
             if nr == libc::SYS_sched_getaffinity {
                 self.show_affinity(me, &task, &event)?;
             }
+            show_counter(&task, &event)?;
             let memory = task.memory();
             let pages = Pages::new(memory);
             let regions = call.outputs(&event.args, ret, &ChunkMemory(&event.ins), &pages);
@@ -256,13 +278,15 @@ impl Recorder {
         let mut frames = Vec::from_iter(poke);
         frames.append(&mut self.written_through(me, &task, call, &mut event)?);
         let pieces = match (-4095..0).contains(&ret) {
-            true => self.left_by_failure(task.tid(), &event)?,
+            true => self.left_by_failure(task.tid(), &event, &several)?,
             false => self.shown_anew(task.tid(), &event)?,
         };
         if !pieces.is_empty() {
             frames.push(Frame::Remap { tid, pieces });
         }
         frames.extend(self.limited_stack(me, &event)?);
+        let mut removed = self.removed_by_failure(task.tid(), &event)?;
+        event.outs.append(&mut removed);
         frames.append(&mut self.aside);
         let replaced = self.replace_in_mapping(me, &task, &event)?;
         if !replaced.is_empty() {
@@ -406,6 +430,19 @@ impl Recorder {
             dir: self.writer.dir().into(),
         }
     }
+}
+
+/// What the kernel says of the time stamp counter (`PR_GET_TSC`) is that it is trapped: to the program, it is not.
+fn show_counter(task: &Stopped, event: &CallEvent) -> Result<()> {
+    let [option, at, ..] = event.args;
+    let asks = i64::from(event.nr) == libc::SYS_prctl
+        && option as i32 == libc::PR_GET_TSC
+        && event.ret == Some(0);
+    if asks {
+        let enabled = libc::PR_TSC_ENABLE.to_le_bytes();
+        task.memory().write(at, &enabled)?;
+    }
+    Ok(())
 }
 
 /// The call as far as it can be told, in strace's syntax.

@@ -1,15 +1,22 @@
 //! Calls on memory that fail when they have begun: what they have done up to there stays done.
 
 use super::{Recorder, Result};
+use crate::image::Chunk;
 use crate::recording::{CallEvent, Piece, Shows};
-use crate::tracee::{agent, proc};
+use crate::tracee::{TaskMemory, agent, proc};
 use std::ops::Range;
 
 const PAGE: u64 = 0x1000;
 
 impl Recorder {
     /// What a call that has failed left behind in the memory of the task that made it.
-    pub(super) fn left_by_failure(&self, tid: i32, event: &CallEvent) -> Result<Vec<Piece>> {
+    /// `before` is what [`several`] said of the call.
+    pub(super) fn left_by_failure(
+        &self,
+        tid: i32,
+        event: &CallEvent,
+        before: &[Range<u64>],
+    ) -> Result<Vec<Piece>> {
         let [addr, len, new_len, flags, to, _] = event.args;
         let ranges = match i64::from(event.nr) {
             libc::SYS_mprotect | libc::SYS_pkey_mprotect => {
@@ -25,11 +32,69 @@ impl Recorder {
                 if flags as i32 & libc::MREMAP_FIXED != 0 {
                     ranges.push(pages(to, new_len));
                 }
-                ranges
+                let mut pieces = moved(tid, before, addr, to)?;
+                pieces.append(&mut holes(tid, &ranges)?);
+                return Ok(pieces);
             }
             _ => return Ok(Vec::new()),
         };
         holes(tid, &ranges)
+    }
+}
+
+/// The mappings that a call is to move one by one: mremap(2) of several. Where it fails, it may have moved the first ones.
+pub(super) fn several(tid: i32, event: &CallEvent) -> Result<Vec<Range<u64>>> {
+    let [addr, len, new_len, flags, ..] = event.args;
+    let fixed = flags as i32 & libc::MREMAP_FIXED != 0;
+    if i64::from(event.nr) != libc::SYS_mremap || !fixed || len != new_len {
+        return Ok(Vec::new());
+    }
+    let range = pages(addr, len);
+    let maps = proc::maps(tid)?;
+    let parts: Vec<_> = maps.iter().filter_map(|map| map.overlap(&range)).collect();
+    Ok(if parts.len() > 1 { parts } else { Vec::new() })
+}
+
+/// Those of several mappings that are not where they were any more.
+fn moved(tid: i32, before: &[Range<u64>], from: u64, to: u64) -> Result<Vec<Piece>> {
+    if before.is_empty() {
+        return Ok(Vec::new());
+    }
+    let maps = proc::maps(tid)?;
+    let gone = |part: &&Range<u64>| maps.iter().all(|map| map.overlap(part).is_none());
+    let moved = before.iter().filter(gone).filter_map(|part| {
+        let there = to.checked_add(part.start - from)?;
+        let map = maps.iter().find(|map| map.holds(there))?;
+        let range = there..there + (part.end - part.start);
+        Some(piece(&range, map.prot, Shows::Moved { from: part.start }))
+    });
+    Ok(moved.collect())
+}
+
+impl Recorder {
+    /// What is in the memory that an advice to remove it has left when it failed: it goes as far as it can, and what is
+    /// shared is empty for all.
+    pub(super) fn removed_by_failure(&self, tid: i32, event: &CallEvent) -> Result<Vec<Chunk>> {
+        let [addr, len, advice, ..] = event.args;
+        let removes = i64::from(event.nr) == libc::SYS_madvise
+            && advice as i32 == libc::MADV_REMOVE
+            && event.ret.is_some_and(|ret| (-4095..0).contains(&ret));
+        if !removes {
+            return Ok(Vec::new());
+        }
+        let range = pages(addr, len);
+        let memory = TaskMemory::new(tid);
+        let mut left = Vec::new();
+        for piece in dropped(tid, &range)? {
+            let data = memory.bytes(piece.start, piece.len as usize);
+            if !data.is_empty() {
+                left.push(Chunk {
+                    addr: piece.start,
+                    data,
+                });
+            }
+        }
+        Ok(left)
     }
 }
 

@@ -21,7 +21,7 @@ impl Recorder {
     /// Whether it is not known what this call does, at whose entry the task stands.
     ///
     /// # Errors
-    /// If it must not even be tried, and need not fail.
+    /// If it must not even be tried, and need not fail. Those by which tasks would be traced twice are refused otherwise.
     pub(super) fn unsure(
         &self,
         me: &Task,
@@ -41,12 +41,13 @@ impl Recorder {
         let what = describe(call, args, task.memory());
         match self.may_be_tried(me, call, args) {
             true => Ok(Some(Unsure { what, why })),
+            false if call.name == "ptrace" => Ok(None),
             false => Err(self.unsupported(&what, why)),
         }
     }
 
     /// Whether the call disturbs neither the tracer nor anybody else, whatever comes of it.
-    fn may_be_tried(&self, me: &Task, call: &Syscall, args: &[u64; 6]) -> bool {
+    pub(super) fn may_be_tried(&self, me: &Task, call: &Syscall, args: &[u64; 6]) -> bool {
         match call.name {
             "ptrace" => match args[0] as u32 {
                 libc::PTRACE_TRACEME => false,

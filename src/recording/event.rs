@@ -177,6 +177,11 @@ pub enum Shows {
         /// The offset.
         offset: u64,
     },
+    /// What was there, where nothing is any more.
+    Moved {
+        /// The first address.
+        from: u64,
+    },
 }
 
 /// A task that was made: clone(2).

@@ -58,6 +58,8 @@ pub struct Context {
     pub robust: (u64, u64),
     /// The name that it gave itself.
     pub name: Option<Vec<u8>>,
+    /// The thread that the call at whose entry it stands has made already, as it is told.
+    pub made: Option<i32>,
     /// How often its memory had changed when it came to stand there: of its space, and of all.
     pub stood_at: (u64, u64),
 }
@@ -79,6 +81,7 @@ impl Context {
             clear_tid: 0,
             robust: (0, 0),
             name: None,
+            made: None,
             stood_at: (0, 0),
         }
     }
@@ -99,6 +102,7 @@ impl Context {
             robust: self.robust,
             clear_tid: self.clear_tid,
             name: self.name.clone(),
+            made: self.made,
         }
     }
 }

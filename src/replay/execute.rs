@@ -45,6 +45,7 @@ impl World {
         let me = self.task_mut(tid)?;
         me.regs.answer(ret);
         me.place = Place::Between;
+        me.made = None;
         me.restart = Restart::of(event.nr, event.ip, ret);
         Ok(Some(tid))
     }

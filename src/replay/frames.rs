@@ -119,7 +119,11 @@ impl World {
             child.space = self.number();
             self.spaces.insert(child.space, space);
         }
+        child.made = None;
         self.tasks.insert(born.tid, child);
+        if born.pid != born.tid {
+            self.task_mut(born.maker)?.made = Some(born.named);
+        }
         // As in the kernel, nobody cares whether it can be written.
         let (named, own) = (born.named, born.own_number());
         for (flag, tid, at, number) in [

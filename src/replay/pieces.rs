@@ -6,6 +6,7 @@ use super::world::World;
 use super::{Error, Result};
 use crate::image::kept_file_flags;
 use crate::recording::{Piece, Recording, Shows};
+use crate::tracee::moving::Move;
 use crate::tracee::{self, Remote, Stopped, agent};
 use std::os::unix::ffi::OsStrExt;
 
@@ -50,7 +51,13 @@ impl SharedMemory {
 }
 
 fn is_ours(piece: &Piece) -> bool {
-    agent::is_touched(piece.start, piece.len)
+    let from = match piece.shows {
+        Shows::Moved { from } => from,
+        _ => piece.start,
+    };
+    [piece.start, from]
+        .iter()
+        .any(|&at| agent::is_touched(at, piece.len))
 }
 
 fn show(
@@ -102,6 +109,16 @@ fn show(
                 let fd = remote.must(&what, libc::SYS_openat, args)?;
                 map(remote, piece, Some((fd, offset)))?;
                 remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+            }
+            Shows::Moved { from } => {
+                let moved = Move {
+                    from,
+                    len,
+                    new_len: len,
+                    to: start,
+                    stays: false,
+                };
+                moved.make(remote)?;
             }
             // A copy has only those that it has mapped.
             Shows::Object { object, offset } => {

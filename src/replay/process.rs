@@ -297,6 +297,8 @@ pub struct Kept {
     pub(super) clear_tid: u64,
     /// The name that it gave itself.
     pub(super) name: Option<Vec<u8>>,
+    /// The thread that the call at whose entry it stands has made already, as it is told.
+    pub(super) made: Option<i32>,
 }
 
 impl Kept {
@@ -324,6 +326,12 @@ impl Kept {
     /// Where zero is written at its end; 0 for nowhere.
     pub fn clear_tid(&self) -> u64 {
         self.clear_tid
+    }
+
+    /// The thread that the call at whose entry the task stands has made already, as the task is told; the call is
+    /// answered then.
+    pub fn take_made(&mut self) -> Option<i32> {
+        self.made.take()
     }
 
     /// Tells the kernel. The task is a fresh copy that stands between calls; its registers are lost.

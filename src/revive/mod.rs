@@ -17,6 +17,7 @@ mod things;
 mod timers;
 
 pub use captured::Captured;
+pub use program::program;
 pub use timers::Timers;
 
 use crate::recording::{

@@ -3,10 +3,15 @@
 use super::gifts::Channel;
 use super::{Result, Work};
 use crate::image;
+use crate::recording::{Program, Recording};
 use crate::tracee::{proc, spawn};
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 
 impl Work<'_> {
     /// Has the kernel take the recorded program's file for its own; it has no descriptors yet.
@@ -72,16 +77,7 @@ impl Work<'_> {
 
     /// The kept copy, as a file that can be executed.
     fn program_copy(&self) -> io::Result<File> {
-        let kept = self.state.recording.program_file(self.state.program)?;
-        let mut kept = kept.ok_or_else(|| io::Error::other("the recording has no copy of it"))?;
-        let mut copy = File::from(spawn::memfd("program", &[]).map_err(io::Error::other)?);
-        io::copy(&mut kept, &mut copy)?;
-        copy.set_permissions(Permissions::from_mode(0o755))?;
-        // The kernel executes nothing that is open for writing.
-        File::open(format!("/proc/self/fd/{}", {
-            use std::os::fd::AsRawFd;
-            copy.as_raw_fd()
-        }))
+        copy_of(self.state.recording, self.state.program)
     }
 
     fn set_program(&mut self, fd: u64) -> Result<io::Result<()>> {
@@ -91,4 +87,32 @@ impl Work<'_> {
         self.remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
         Ok(set)
     }
+}
+
+/// A recorded program's file, as one that can be executed: as it is on this machine where it has not changed, or else the
+/// recording's copy.
+///
+/// # Errors
+/// If there is neither.
+pub fn program(recording: &Recording, program: &Program) -> io::Result<File> {
+    let path = Path::new(OsStr::from_bytes(&program.path));
+    // It may be anything by now.
+    let mut how = File::options();
+    how.read(true).custom_flags(libc::O_NONBLOCK);
+    if let Ok(file) = how.open(path)
+        && recording.holds_program(&file, program)?
+    {
+        return Ok(file);
+    }
+    copy_of(recording, program)
+}
+
+fn copy_of(recording: &Recording, program: &Program) -> io::Result<File> {
+    let kept = recording.program_file(program)?;
+    let mut kept = kept.ok_or_else(|| io::Error::other("the recording has no copy of it"))?;
+    let mut copy = File::from(spawn::memfd("program", &[]).map_err(io::Error::other)?);
+    io::copy(&mut kept, &mut copy)?;
+    copy.set_permissions(Permissions::from_mode(0o755))?;
+    // The kernel executes nothing that is open for writing.
+    File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))
 }

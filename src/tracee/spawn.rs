@@ -138,6 +138,12 @@ pub fn start_as(command: Command, kin: Kin) -> Result<Stopped> {
     })
 }
 
+/// The name of the file of empty processes.
+const EMPTY: &str = "rrapper";
+
+/// The same as the link in `/proc` shows it.
+pub const EMPTY_EXE: &[u8] = b"/memfd:rrapper (deleted)";
+
 /// Starts a process that holds nothing but the agent: no files, no other memory
 /// than the kernel's own mappings, a session of its own. It stands at the exit of its execve(2).
 ///
@@ -165,7 +171,7 @@ pub fn start_shell(streams: [OwnedFd; 3]) -> Result<Stopped> {
 
 fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<Stopped> {
     let task = launch(&Child {
-        exe: Executable::Image(memfd("rrapper", &agent::elf())?),
+        exe: Executable::Image(memfd(EMPTY, &agent::elf())?),
         argv: vec![c_string("its name", name)?],
         env: Vec::new(),
         cwd: None,

@@ -104,6 +104,7 @@ pub fn as_user(which: &[&str]) {
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complained}");
+    assert!(!said.contains("running 0 tests"), "{which:?}: {said}");
 }
 
 impl Folder {

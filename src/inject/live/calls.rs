@@ -2,6 +2,7 @@
 
 use super::engine::{Engine, Task, Then};
 use super::filters::Filtered;
+use super::own_program;
 use crate::image;
 use crate::inject::hook::{Decision, HookCall, Room};
 use crate::inject::native::refused;
@@ -68,8 +69,13 @@ impl Engine<'_> {
         for signal in now {
             task.send_to(me.process, signal);
         }
+        let made = me.made.take();
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);
+        }
+        if let Some(made) = made {
+            // The thread runs already.
+            return self.conclude(me, task, seen, made.into());
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {
             Filtered::Passes(task, seen) => (task, *seen),
@@ -105,6 +111,11 @@ impl Engine<'_> {
             Decision::Break => [0; 6],
             _ => self.translate(me, &seen).unwrap_or(seen.args),
         };
+        let mut args = args;
+        if let Some((arg, lent)) = self.own_program(me, &seen)? {
+            args[arg] = lent.addr();
+            me.lent = Some(lent);
+        }
         let mut regs = task.regs()?;
         if args != regs.args() {
             regs.set_args(args);
@@ -153,6 +164,7 @@ impl Engine<'_> {
     /// A call that the kernel made is about to return.
     pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
         me.floods = false;
+        let lent = me.lent.take();
         let fresh = std::mem::take(&mut me.fresh);
         if fresh && let Some(exe) = task.foreign_program()? {
             return Ok(Then::End(Status::Stopped, Some(foreign(&exe))));
@@ -185,6 +197,9 @@ impl Engine<'_> {
         let executed = matches!(seen.call.name, "execve" | "execveat") && given == 0;
         if executed {
             self.executed(me, &mut task)?;
+            if lent.is_some() {
+                own_program::name(&mut task)?;
+            }
             regs = task.regs()?;
         } else if self.clocks.is_shifted() {
             given = self.clocks.shift_answer(&seen, given)?;

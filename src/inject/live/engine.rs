@@ -2,14 +2,15 @@
 
 use super::clock::{Clocks, Moved};
 use super::identity::{Identity, Numbers};
+use super::own_program::Lent;
 use super::streams::Streams;
 use crate::backtrace::Frame;
 use crate::inject::calls::Log;
 use crate::inject::hook::{HookCall, Hooks, Room};
 use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::{Error, Result};
-use crate::recording::Recording;
-use crate::replay::{Place, Process, SharedMemory, Thread};
+use crate::recording::{Program, Recording};
+use crate::replay::{Kept, Place, Process, SharedMemory, Thread};
 use crate::sandbox::{Change, Sandbox};
 use crate::seccomp;
 use crate::trace::Exit;
@@ -102,6 +103,10 @@ pub(super) struct Task {
     pub room: Room,
     /// What it does not want to be allowed.
     pub filters: seccomp::State,
+    /// The path that the call in which it is was given instead of its own.
+    pub lent: Option<Lent>,
+    /// The thread that the call at whose entry it begins has made already, as it is told.
+    pub made: Option<i32>,
     kernel: Kernel,
 }
 
@@ -129,6 +134,8 @@ impl Task {
             enters_handler: false,
             room: Room::default(),
             filters: seccomp::State::default(),
+            lent: None,
+            made: None,
             kernel: Kernel::Taken,
         }
     }
@@ -173,6 +180,8 @@ pub(in crate::inject) struct Engine<'a> {
     /// What that was at when its time was up.
     pub(super) hang: Option<String>,
     pub(super) sandbox: Option<Sandbox>,
+    /// The program of the first process, as recorded.
+    pub(super) program: Arc<Program>,
     /// Whether its programs may have filters without a promise (see [`seccomp::Asked`]).
     pub(super) privileged: bool,
     met: Option<(i32, Box<HookCall>)>,
@@ -197,6 +206,8 @@ impl<'a> Engine<'a> {
             shared,
             event,
             real_pid,
+            mut kept,
+            program,
             ..
         } = start.process;
         let mut task = task;
@@ -211,8 +222,9 @@ impl<'a> Engine<'a> {
         })?;
         let numbers = start.numbers;
         let pid = numbers.own(pid);
-        let mut new_task = |tid: i32, segv: SegvState| Task {
+        let mut new_task = |tid: i32, segv: SegvState, kept: &mut Kept| Task {
             filters: filters.remove(&tid).unwrap_or_default(),
+            made: kept.take_made(),
             ..Task::new(first, pid, numbers.own(tid), segv)
         };
         let leads = start.sandbox.is_some() && !led;
@@ -237,6 +249,7 @@ impl<'a> Engine<'a> {
             backtrace: Vec::new(),
             hang: None,
             sandbox: start.sandbox,
+            program,
             // Who it was is not known any more, and whoever asks was allowed to.
             privileged: true,
             met: start.met.map(|met| (driven, met)),
@@ -246,7 +259,7 @@ impl<'a> Engine<'a> {
             tid,
             mut task,
             place,
-            ..
+            mut kept,
         } in threads
         {
             engine.alive.0.insert(task.tid());
@@ -254,10 +267,12 @@ impl<'a> Engine<'a> {
             // Whether SIGSEGV is blocked is its own affair; what is done about it is its process's.
             let mut own = segv.clone();
             own.after_mask(&task)?;
-            engine.tasks.insert(task.tid(), new_task(tid, own));
+            engine
+                .tasks
+                .insert(task.tid(), new_task(tid, own, &mut kept));
             standing.push((task.tid(), task, place));
         }
-        engine.tasks.insert(driven, new_task(tid, segv));
+        engine.tasks.insert(driven, new_task(tid, segv, &mut kept));
         standing.push((driven, task, place));
         Ok((engine, standing))
     }
@@ -300,6 +315,7 @@ impl<'a> Engine<'a> {
             backtrace: Vec::new(),
             hang: None,
             sandbox,
+            program: Arc::default(),
             privileged,
             met: None,
         };

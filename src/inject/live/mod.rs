@@ -11,6 +11,7 @@ mod files;
 mod filters;
 mod hang;
 mod identity;
+mod own_program;
 mod place;
 mod program;
 mod signals;

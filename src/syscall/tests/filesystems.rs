@@ -495,7 +495,7 @@ fn what_recording_cannot_follow_is_not_answered() {
     };
     assert_eq!(madvise(20), Replay::Emulate);
     assert_eq!(madvise(4), Replay::Refuse(libc::EINVAL));
-    for name in ["iopl", "ioperm", "remap_file_pages", "map_shadow_stack"] {
+    for name in ["iopl", "ioperm", "map_shadow_stack"] {
         assert_eq!(call(name).replay, Replay::Unsupported, "{name}");
     }
     let ldt = |func| call("modify_ldt").resolve(&[func, 0, 16, 0, 0, 0]).replay;

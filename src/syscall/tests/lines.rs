@@ -434,7 +434,7 @@ fn outputs_are_as_large_as_the_kernel_makes_them() {
     assert_eq!(out("semctl", [0, 0, 13, at, 0, 0], 0), []);
     assert_eq!(
         call("bpf").resolve(&[1, 0, 0, 0, 0, 0]).replay,
-        Replay::Unsupported
+        Replay::Refuse(libc::EPERM)
     );
     assert_eq!(
         call("bpf").resolve(&[11, 0, 0, 0, 0, 0]).replay,
