@@ -273,7 +273,7 @@ impl Driver<'_> {
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
             self.make_thread(&mut task, &seen, ret, born)?;
         }
-        self.come_after(&mut task, true)?;
+        self.come_after(&mut task, true, &seen, ret)?;
         self.limit_stack(&mut task, &seen, ret)?;
         regs.answer(ret);
         task.set_regs(&regs)?;
