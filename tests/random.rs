@@ -135,6 +135,43 @@ fn numbers_are_recorded_where_a_file_is_made_executable_later() {
     });
 }
 
+/// Nothing can be done about code that a program makes itself, but it can be told.
+#[test]
+fn a_replay_that_leaves_its_recording_tells_of_numbers_that_it_does_not_have() {
+    if !std::arch::is_x86_feature_detected!("rdrand") {
+        return;
+    }
+    let folder = Folder::new();
+    let program = folder.compile_as("made", "made_code", &["-O1"]);
+    folder.record("rec", &[&program, "make"]).ok();
+    let told = [
+        "the replay left the recording",
+        "rdrand at 0x",
+        "made executable itself",
+        "OPENSSL_ia32cap=~0x4000000000000000:~0x40000",
+        "intel-rdrand",
+    ];
+    folder.rrapper(["replay", "rec"]).complains(&told);
+    // A copy, too, to which nothing was done; and one to which something was has no such excuse.
+    let script = r#"
+        local rec = rr.open "rec"
+        local stop = rr.replay_to(2)
+        local outcome = stop:spin_off():inject(nil, 0)
+        print(outcome.status, outcome.divergence.doubt)
+        print(outcome)
+        local changed = stop:spin_off():inject(nil, 0, nil, { brk = { delay = 0.001 }, access = { fail = "EACCES" } })
+        print(changed.status, changed.divergence.doubt)
+    "#;
+    let told = folder.script(script).ok().text();
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(
+        lines[0].starts_with("diverged\tit may have drawn"),
+        "{told}"
+    );
+    assert!(lines[1].contains("; it may have drawn"), "{told}");
+    assert_eq!(lines[2], "diverged\tnil");
+}
+
 /// Who translates code does not execute it: it reads it, and should see what is in the file.
 #[test]
 fn a_program_that_loads_others_itself_sees_their_code_as_it_is() {

@@ -8,7 +8,8 @@
 //! So is code that is in no file, or in memory that others share. A shared file would be changed itself. Code that a program
 //! makes as it runs is written in pieces, often to where it may be executed already or through another mapping, so that
 //! there is no moment at which it is complete; nothing tells where its functions begin; and whoever makes it also
-//! reads it, moves it and writes parts of it again.
+//! reads it, moves it and writes parts of it again. A replay that leaves its recording looks for such code
+//! (see [`Doubt`](crate::replay::Doubt)).
 //!
 //! A program that is no dynamic linker and has none, but loads programs all the same, translates them (valgrind, DynamoRIO):
 //! their code is read, not executed, and asks only the translator what the processor is. In what it loads, only random
