@@ -1,4 +1,4 @@
-//! Where the functions of a program's file are: what its unwinding tables and its symbols say.
+//! Where the functions of a program's file are: what its unwinding tables, its symbols and Go's table of functions say.
 
 use super::Deadline;
 use super::elf::{self, Elf, HEADER, LOAD, Segment, Source};
@@ -66,8 +66,12 @@ impl<'a> Functions<'a> {
         let symbols = self.symbols.get_or_init(|| {
             let elf = Elf::read(self.source);
             let tables = [".symtab", ".dynsym"].map(|table| elf.symbols(self.source, table));
+            let is_stripped = tables[0].is_none();
             let tables = tables.iter().flatten();
             let mut all: Vec<_> = tables.flat_map(|(table, _)| functions(table)).collect();
+            if is_stripped {
+                all.extend(in_go(&elf, self.source).unwrap_or_default());
+            }
             all.sort_unstable_by_key(|range| (range.start, range.end));
             all
         });
@@ -88,6 +92,47 @@ fn functions(table: &[u8]) -> impl Iterator<Item = Range<u64>> + '_ {
         .map(move |entry| (word(&entry[8..16]), word(&entry[16..24])))
         .filter(|&(address, size)| address != 0 && size != 0)
         .filter_map(|(address, size)| Some(address..address.checked_add(size)?))
+}
+
+/// The functions of a Go program, which has this table even without symbols.
+fn in_go(elf: &Elf, source: Source<'_>) -> Option<Vec<Range<u64>>> {
+    let names = [".gopclntab", ".data.rel.ro.gopclntab"];
+    let table = names.iter().find_map(|name| elf.content(source, name))?;
+    go_functions(&table, elf.section(".text")?.address)
+}
+
+/// What is in such a table (`runtime.pcHeader`, and the offsets from the beginning of the code to which it leads), as Go
+/// 1.18 and later write it.
+fn go_functions(table: &[u8], text: u64) -> Option<Vec<Range<u64>>> {
+    const GO_1_18: u32 = 0xffff_fff0;
+    const GO_1_20: u32 = 0xffff_fff1;
+    const POINTER_64: u8 = 8;
+    let word = |at: usize| {
+        let bytes = table.get(at..at + 8)?;
+        bytes.try_into().ok().map(u64::from_le_bytes)
+    };
+    let magic = u32::from_le_bytes(table.get(..4)?.try_into().ok()?);
+    if ![GO_1_18, GO_1_20].contains(&magic) || table.get(7) != Some(&POINTER_64) {
+        return None;
+    }
+    let count = usize::try_from(word(8)?).ok()?;
+    // Where the code begins; the newest leave that to the linker.
+    let base = match word(24)? {
+        0 => text,
+        start => start,
+    };
+    let entries = table.get(usize::try_from(word(64)?).ok()?..)?;
+    // One more than there are functions: where the last ends.
+    let len = count.checked_mul(8)?.checked_add(4)?;
+    let starts = entries.get(..len)?.chunks(8).map(|entry| {
+        let offset = entry.first_chunk().map_or(0, |o| u32::from_le_bytes(*o));
+        base.saturating_add(offset.into())
+    });
+    let starts: Vec<u64> = starts.collect();
+    starts.is_sorted().then(|| {
+        let pairs = starts.windows(2);
+        pairs.map(|pair| pair[0]..pair[1]).collect()
+    })
 }
 
 #[cfg(test)]
@@ -123,6 +168,31 @@ mod tests {
         all.index = None;
         all.frames = OnceCell::from(None);
         assert_eq!(all.at(begins + 1), Some(range));
+    }
+
+    #[test]
+    fn functions_of_go_are_between_the_beginnings_in_its_table() {
+        let mut table = vec![0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8];
+        for word in [2u64, 0, 0x1000, 0, 0, 0, 0, 72] {
+            table.extend(word.to_le_bytes());
+        }
+        for half in [0u32, 7, 0x20, 7, 0x60] {
+            table.extend(half.to_le_bytes());
+        }
+        let functions = vec![0x1000..0x1020, 0x1020..0x1060];
+        assert_eq!(go_functions(&table, 0x500), Some(functions));
+        table[24..32].fill(0);
+        let moved = vec![0x500..0x520, 0x520..0x560];
+        assert_eq!(go_functions(&table, 0x500), Some(moved));
+        // Cut off, of other versions, and not in order.
+        for len in 0..table.len() {
+            assert_eq!(go_functions(&table[..len], 0x500), None, "{len}");
+        }
+        let mut other = table.clone();
+        other[0] = 0xfb;
+        assert_eq!(go_functions(&other, 0x500), None);
+        table[72] = 0x90;
+        assert_eq!(go_functions(&table, 0x500), None);
     }
 
     #[test]
