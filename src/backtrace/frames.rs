@@ -9,6 +9,7 @@ use gimli::{
     BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, ParsedEhFrameHdr,
     UnwindContext, UnwindSection,
 };
+use std::ops::Range;
 
 /// Tables larger than this are left alone.
 const MOST: u64 = 32 << 20;
@@ -67,6 +68,30 @@ impl Tables {
         })
     }
 
+    /// Those of a file with an index: only that and the section itself are read.
+    pub fn indexed_in_file(source: Source<'_>, segments: &[Segment]) -> Option<Tables> {
+        let header = segments.iter().find(|s| s.kind == elf::EH_FRAME)?;
+        let index = source.read(header.offset, header.file_size)?;
+        let bases = BaseAddresses::default().set_eh_frame_hdr(header.address);
+        let parsed = parse(&index, &bases)?;
+        let at = parsed.eh_frame_ptr().direct().ok()?;
+        parsed.table()?;
+        let mut loaded = segments.iter().filter(|segment| segment.kind == elf::LOAD);
+        let (offset, len) = loaded.find_map(|segment| {
+            let inside = at.checked_sub(segment.address)?;
+            let len = segment
+                .file_size
+                .checked_sub(inside)
+                .filter(|&len| len > 0)?;
+            Some((segment.offset.checked_add(inside)?, len))
+        })?;
+        let frames = source.read(offset, len.min(MOST))?;
+        Some(Tables::Indexed {
+            index: (index, header.address),
+            frames: (frames, at),
+        })
+    }
+
     /// Those of a file.
     pub fn in_file(source: Source<'_>, deadline: &Deadline) -> Option<Tables> {
         let elf = Elf::read(source);
@@ -99,21 +124,28 @@ impl Tables {
         }
     }
 
+    /// The first address of the function that an address of the file is in, and the one past its last.
+    pub fn extent(&self, address: u64) -> Option<Range<u64>> {
+        let extent = match self {
+            Tables::Indexed { index, frames } => {
+                let (section, bases, offset) = indexed(index, frames, address)?;
+                let fde = section.fde_from_offset(&bases, offset.into(), EhFrame::cie_from_offset);
+                let fde = fde.ok()?;
+                fde.initial_address()..fde.end_address()
+            }
+            Tables::Plain { functions, .. } => {
+                let &(start, end, _) = last_before(functions, address)?;
+                start..end
+            }
+        };
+        Some(extent).filter(|extent| extent.contains(&address))
+    }
+
     /// Does something with the rules for an address of the file, if there are any.
     pub fn at<R>(&self, address: u64, then: WithRow<'_, R>) -> Option<R> {
-        let bases = BaseAddresses::default();
         match self {
             Tables::Indexed { index, frames } => {
-                let bases = bases.set_eh_frame_hdr(index.1).set_eh_frame(frames.1);
-                let parsed = parse(&index.0, &bases)?;
-                let section = EhFrame::new(&frames.0, LittleEndian);
-                let pointer = parsed
-                    .table()?
-                    .lookup(address, &bases)
-                    .ok()?
-                    .direct()
-                    .ok()?;
-                let offset = usize::try_from(pointer.checked_sub(frames.1)?).ok()?;
+                let (section, bases, offset) = indexed(index, frames, address)?;
                 row(&section, &bases, offset, address, then)
             }
             Tables::Plain {
@@ -121,9 +153,8 @@ impl Tables {
                 frames,
                 functions,
             } => {
-                let end = functions.partition_point(|&(start, ..)| start <= address);
-                let &(_, _, offset) = functions.get(end.checked_sub(1)?)?;
-                let bases = bases.set_eh_frame(frames.1);
+                let &(_, _, offset) = last_before(functions, address)?;
+                let bases = BaseAddresses::default().set_eh_frame(frames.1);
                 let section = Bytes::new(&frames.0, LittleEndian);
                 match eh {
                     true => row(&EhFrame::from(section), &bases, offset, address, then),
@@ -132,6 +163,28 @@ impl Tables {
             }
         }
     }
+}
+
+/// Of the section, where the function is described that an address may be in.
+fn indexed<'a>(
+    index: &'a (Vec<u8>, u64),
+    frames: &'a (Vec<u8>, u64),
+    address: u64,
+) -> Option<(EhFrame<Bytes<'a>>, BaseAddresses, usize)> {
+    let bases = BaseAddresses::default()
+        .set_eh_frame_hdr(index.1)
+        .set_eh_frame(frames.1);
+    let parsed = parse(&index.0, &bases)?;
+    let found = parsed.table()?.lookup(address, &bases).ok()?;
+    let offset = found.direct().ok()?.checked_sub(frames.1)?;
+    let section = EhFrame::new(&frames.0, LittleEndian);
+    Some((section, bases, usize::try_from(offset).ok()?))
+}
+
+/// The function that an address may be in.
+fn last_before(functions: &[(u64, u64, usize)], address: u64) -> Option<&(u64, u64, usize)> {
+    let end = functions.partition_point(|&(start, ..)| start <= address);
+    functions.get(end.checked_sub(1)?)
 }
 
 fn read(memory: TaskMemory, at: u64, len: u64) -> Option<Vec<u8>> {

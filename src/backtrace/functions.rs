@@ -1,119 +1,216 @@
-//! Where the functions of a file are, as its tables for unwinding and its symbols have it.
+//! Where the functions of a program's file are: what its unwinding tables, its symbols and Go's table of functions say.
 
-use super::elf::{self, EH_FRAME, Elf, HEADER, LOAD, Source};
-use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection};
+use super::Deadline;
+use super::elf::{self, Elf, HEADER, LOAD, Segment, Source};
+use super::frames::Tables;
+use crate::tracee::quiet::suspended;
+use std::cell::OnceCell;
 use std::fs::File;
 use std::ops::Range;
 
-/// The ranges of a file between the beginnings of its functions, as offsets in it, by rising offset; `None` where it is
-/// no ELF file.
-pub fn functions(file: &File) -> Option<Vec<Range<u64>>> {
-    let source = Source::File(file);
-    let header = source.read(0, HEADER as u64)?;
-    let segments = elf::segments(&header, |at, len| source.read(at, len))?;
-    let table = segments.iter().find(|segment| segment.kind == EH_FRAME);
-    let sorted = table.and_then(|table| {
-        let bytes = source.read(table.offset, table.file_size)?;
-        starts(&bytes, table.address)
-    });
-    let elf = Elf::read(source);
-    // Programs that are linked statically may have the frames alone.
-    let mut starts = sorted
-        .or_else(|| in_frames(&elf, source))
-        .unwrap_or_default();
-    for table in [".symtab", ".dynsym"] {
-        let symbols = elf.symbols(source, table);
-        starts.extend(symbols.iter().flat_map(|(table, _)| in_symbols(table)));
-    }
-    starts.sort_unstable();
-    starts.dedup();
-    let mut ranges = Vec::new();
-    for segment in segments.iter().filter(|segment| segment.kind == LOAD) {
-        let end = segment.address.checked_add(segment.file_size)?;
-        let inside: Vec<u64> = starts
-            .iter()
-            .copied()
-            .filter(|start| (segment.address..end).contains(start))
-            .collect();
-        let ends = inside.iter().copied().skip(1).chain([end]);
-        let offset = |address: u64| (address - segment.address).checked_add(segment.offset);
-        for (&start, end) in inside.iter().zip(ends) {
-            ranges.push(offset(start)?..offset(end)?);
-        }
-    }
-    Some(ranges)
+/// The functions of a file. Only as much of it is read as is asked for.
+pub struct Functions<'a> {
+    source: Source<'a>,
+    segments: Vec<Segment>,
+    index: Option<Tables>,
+    /// Programs that are linked statically may have the frames alone.
+    frames: OnceCell<Option<Tables>>,
+    /// By addresses, sorted.
+    symbols: OnceCell<Vec<Range<u64>>>,
 }
 
-/// The beginnings of the functions that `.eh_frame` describes.
-fn in_frames(elf: &Elf, source: Source<'_>) -> Option<Vec<u64>> {
-    let address = elf.section(".eh_frame")?.address;
-    let bytes = elf.content(source, ".eh_frame")?;
-    let frames = EhFrame::new(&bytes, LittleEndian);
-    let bases = BaseAddresses::default().set_eh_frame(address);
-    let mut entries = frames.entries(&bases);
-    let mut starts = Vec::new();
-    while let Ok(Some(entry)) = entries.next() {
-        if let CieOrFde::Fde(partial) = entry
-            && let Ok(function) = partial.parse(EhFrame::cie_from_offset)
-        {
-            starts.push(function.initial_address());
-        }
+impl<'a> Functions<'a> {
+    /// Those of a program's file; `None` where it is none.
+    pub fn of(file: &'a File) -> Option<Functions<'a>> {
+        let source = Source::File(file);
+        let header = source.read(0, HEADER as u64)?;
+        let segments = elf::segments(&header, |at, len| source.read(at, len))?;
+        Some(Functions {
+            source,
+            index: Tables::indexed_in_file(source, &segments),
+            segments,
+            frames: OnceCell::new(),
+            symbols: OnceCell::new(),
+        })
     }
-    Some(starts)
+
+    /// The function that is at an offset in the file, from its first byte to the one behind its last, as such offsets.
+    pub fn at(&self, offset: u64) -> Option<Range<u64>> {
+        let mut loaded = self.segments.iter().filter(|segment| segment.kind == LOAD);
+        let (segment, inside) = loaded.find_map(|segment| {
+            let inside = offset.checked_sub(segment.offset)?;
+            (inside < segment.file_size).then_some((segment, inside))
+        })?;
+        let address = segment.address.checked_add(inside)?;
+        let extent = self
+            .index
+            .as_ref()
+            .and_then(|index| index.extent(address))
+            .or_else(|| self.in_frames(address))
+            .or_else(|| self.in_symbols(address))?;
+        let begins = extent.start.checked_sub(segment.address)?;
+        let ends = extent.end.checked_sub(segment.address)?;
+        let is_whole = ends <= segment.file_size;
+        is_whole.then_some(segment.offset.checked_add(begins)?..segment.offset.checked_add(ends)?)
+    }
+
+    fn in_frames(&self, address: u64) -> Option<Range<u64>> {
+        if self.index.is_some() {
+            return None;
+        }
+        let read = || suspended(|| Tables::in_file(self.source, &Deadline::new()));
+        self.frames.get_or_init(read).as_ref()?.extent(address)
+    }
+
+    fn in_symbols(&self, address: u64) -> Option<Range<u64>> {
+        let symbols = self.symbols.get_or_init(|| {
+            let elf = Elf::read(self.source);
+            let tables = [".symtab", ".dynsym"].map(|table| elf.symbols(self.source, table));
+            let is_stripped = tables[0].is_none();
+            let tables = tables.iter().flatten();
+            let mut all: Vec<_> = tables.flat_map(|(table, _)| functions(table)).collect();
+            if is_stripped {
+                all.extend(in_go(&elf, self.source).unwrap_or_default());
+            }
+            all.sort_unstable_by_key(|range| (range.start, range.end));
+            all
+        });
+        let end = symbols.partition_point(|range| range.start <= address);
+        let range = symbols.get(end.checked_sub(1)?)?;
+        range.contains(&address).then(|| range.clone())
+    }
 }
 
-/// The addresses of functions in a table of symbols (`Elf64_Sym`).
-fn in_symbols(table: &[u8]) -> impl Iterator<Item = u64> + '_ {
+/// The functions in a table of symbols (`Elf64_Sym`).
+fn functions(table: &[u8]) -> impl Iterator<Item = Range<u64>> + '_ {
     const FUNCTION: u8 = 2;
     const SIZE: usize = 24;
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
     let entries = table.as_chunks::<SIZE>().0.iter();
-    let functions = entries.filter(|entry| entry[4] & 15 == FUNCTION);
-    functions
-        .map(|entry| entry[8..16].try_into().map_or(0, u64::from_le_bytes))
-        .filter(|&address| address != 0)
+    entries
+        .filter(|entry| entry[4] & 15 == FUNCTION)
+        .map(move |entry| (word(&entry[8..16]), word(&entry[16..24])))
+        .filter(|&(address, size)| address != 0 && size != 0)
+        .filter_map(|(address, size)| Some(address..address.checked_add(size)?))
 }
 
-/// The first column of the table for searching in `.eh_frame_hdr`, in the only encoding that linkers write: offsets
-/// of four bytes from the beginning of it.
-fn starts(bytes: &[u8], address: u64) -> Option<Vec<u64>> {
-    const VERSION: u8 = 1;
-    const RELATIVE_32: u8 = 0x3b;
-    const COUNT_32: u8 = 0x03;
-    const POINTER_32: u8 = 0x1b;
-    let (head, rest) = bytes.split_at_checked(12)?;
-    if head[..4] != [VERSION, POINTER_32, COUNT_32, RELATIVE_32] {
+/// The functions of a Go program, which has this table even without symbols.
+fn in_go(elf: &Elf, source: Source<'_>) -> Option<Vec<Range<u64>>> {
+    let names = [".gopclntab", ".data.rel.ro.gopclntab"];
+    let table = names.iter().find_map(|name| elf.content(source, name))?;
+    go_functions(&table, elf.section(".text")?.address)
+}
+
+/// What is in such a table (`runtime.pcHeader`, and the offsets from the beginning of the code to which it leads), as Go
+/// 1.18 and later write it.
+fn go_functions(table: &[u8], text: u64) -> Option<Vec<Range<u64>>> {
+    const GO_1_18: u32 = 0xffff_fff0;
+    const GO_1_20: u32 = 0xffff_fff1;
+    const POINTER_64: u8 = 8;
+    let word = |at: usize| {
+        let bytes = table.get(at..at + 8)?;
+        bytes.try_into().ok().map(u64::from_le_bytes)
+    };
+    let magic = u32::from_le_bytes(table.get(..4)?.try_into().ok()?);
+    if ![GO_1_18, GO_1_20].contains(&magic) || table.get(7) != Some(&POINTER_64) {
         return None;
     }
-    let count = u32::from_le_bytes(head[8..].try_into().ok()?) as usize;
-    let entries = rest.get(..count.checked_mul(8)?)?.as_chunks::<8>().0;
-    let start = |entry: &[u8; 8]| {
-        let offset = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
-        address.wrapping_add_signed(offset.into())
+    let count = usize::try_from(word(8)?).ok()?;
+    // Where the code begins; the newest leave that to the linker.
+    let base = match word(24)? {
+        0 => text,
+        start => start,
     };
-    Some(entries.iter().map(start).collect())
+    let entries = table.get(usize::try_from(word(64)?).ok()?..)?;
+    // One more than there are functions: where the last ends.
+    let len = count.checked_mul(8)?.checked_add(4)?;
+    let starts = entries.get(..len)?.chunks(8).map(|entry| {
+        let offset = entry.first_chunk().map_or(0, |o| u32::from_le_bytes(*o));
+        base.saturating_add(offset.into())
+    });
+    let starts: Vec<u64> = starts.collect();
+    starts.is_sorted().then(|| {
+        let pairs = starts.windows(2);
+        pairs.map(|pair| pair[0]..pair[1]).collect()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn this_program_has_functions() {
-        let file = File::open("/proc/self/exe").unwrap();
-        let functions = functions(&file).unwrap();
-        assert!(functions.len() > 100);
-        assert!(functions.is_sorted_by_key(|range| range.start));
-        assert!(functions.iter().all(|range| range.start < range.end));
+    /// Where a function of this program begins in its file.
+    fn offset_of(function: u64) -> u64 {
+        let maps = crate::tracee::proc::maps(std::process::id() as i32).unwrap();
+        let map = maps.iter().find(|map| map.holds(function)).unwrap();
+        map.offset + (function - map.start)
     }
 
     #[test]
-    fn tables_that_make_no_sense_are_none() {
-        assert_eq!(starts(&[1, 0x1b, 3, 0x3b], 0), None);
-        let mut table = vec![1, 0x1b, 3, 0x3b, 0, 0, 0, 0, 1, 0, 0, 0];
-        assert_eq!(starts(&table, 0x100), None);
-        table.extend_from_slice(&[0xf0, 0xff, 0xff, 0xff, 9, 9, 9, 9]);
-        assert_eq!(starts(&table, 0x100), Some(vec![0xf0]));
-        table[3] = 0;
-        assert_eq!(starts(&table, 0x100), None);
+    fn functions_of_this_program_are_found() {
+        let file = File::open("/proc/self/exe").unwrap();
+        let all = Functions::of(&file).unwrap();
+        let begins = offset_of(functions_of_this_program_are_found as *const () as u64);
+        let range = all.at(begins).unwrap();
+        assert_eq!(range.start, begins);
+        assert!(range.end > begins + 16);
+        assert_eq!(all.at(begins + 16), Some(range));
+        assert_eq!(all.at(0), None);
+        assert_eq!(all.at(u64::MAX), None);
+    }
+
+    #[test]
+    fn functions_are_found_by_symbols() {
+        let file = File::open("/proc/self/exe").unwrap();
+        let mut all = Functions::of(&file).unwrap();
+        let begins = offset_of(functions_are_found_by_symbols as *const () as u64);
+        let range = all.at(begins).unwrap();
+        all.index = None;
+        all.frames = OnceCell::from(None);
+        assert_eq!(all.at(begins + 1), Some(range));
+    }
+
+    #[test]
+    fn functions_of_go_are_between_the_beginnings_in_its_table() {
+        let mut table = vec![0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8];
+        for word in [2u64, 0, 0x1000, 0, 0, 0, 0, 72] {
+            table.extend(word.to_le_bytes());
+        }
+        for half in [0u32, 7, 0x20, 7, 0x60] {
+            table.extend(half.to_le_bytes());
+        }
+        let functions = vec![0x1000..0x1020, 0x1020..0x1060];
+        assert_eq!(go_functions(&table, 0x500), Some(functions));
+        table[24..32].fill(0);
+        let moved = vec![0x500..0x520, 0x520..0x560];
+        assert_eq!(go_functions(&table, 0x500), Some(moved));
+        // Cut off, of other versions, and not in order.
+        for len in 0..table.len() {
+            assert_eq!(go_functions(&table[..len], 0x500), None, "{len}");
+        }
+        let mut other = table.clone();
+        other[0] = 0xfb;
+        assert_eq!(go_functions(&other, 0x500), None);
+        table[72] = 0x90;
+        assert_eq!(go_functions(&table, 0x500), None);
+    }
+
+    #[test]
+    fn symbols_without_a_size_say_nothing() {
+        let entry = |kind: u8, address: u64, size: u64| {
+            let mut entry = vec![0, 0, 0, 0, kind, 0, 0, 0];
+            entry.extend(address.to_le_bytes());
+            entry.extend(size.to_le_bytes());
+            entry
+        };
+        let mut table = entry(0x12, 0x1000, 0x20);
+        table.extend(entry(0x12, 0x2000, 0));
+        table.extend(entry(0x11, 0x3000, 8));
+        table.extend(entry(0x12, u64::MAX, 8));
+        let found: Vec<_> = functions(&table).collect();
+        assert!(
+            matches!(&found[..], [one] if *one == (0x1000..0x1020)),
+            "{found:x?}"
+        );
     }
 }

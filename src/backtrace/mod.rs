@@ -17,11 +17,12 @@ mod frames;
 mod functions;
 mod lines;
 mod module;
+mod replaceable;
 mod symbols;
 mod unwind;
 
 pub use files::{Mapped, real, recorded};
-pub use functions::functions;
+pub use replaceable::{Replaceable, is_dynamic_linker, replaceable};
 
 use crate::replay::Process;
 use crate::tracee::proc::{self, Map};

@@ -163,18 +163,18 @@ fn cpuid(remote: &mut Remote<'_>) -> Finding {
         (Ok(_), _) => Finding::ok(
             name,
             "cpuid was made to trap (ARCH_SET_CPUID)",
-            "programs are kept from RDRAND and the like, and replay as on this processor anywhere",
+            "all code is kept from RDRAND and the like, and replays as on this processor anywhere",
         ),
         (Err(error), true) => Finding::note(
             name,
             format!("cpuid cannot be made to trap ({error}), and the processor has RDRAND"),
-            "random numbers that a program's files take from there are recorded; code that it makes as it runs \
-             replays differently with them",
+            "programs are kept from it in what they have in files, and replay as on this processor anywhere; code that \
+             they make as they run asks the processor itself",
         )
         .advise(
-            "where a replay leaves its recording for that, record with OPENSSL_ia32cap=~0x4000000000000000:~0x40000 \
-             (OpenSSL), a line intel-rdrand in /etc/gcrypt/hwf.deny (libgcrypt), or on an Intel processor without a \
-             hypervisor",
+            "where a replay leaves its recording for that (it says so), record with \
+             OPENSSL_ia32cap=~0x4000000000000000:~0x40000 (OpenSSL), a line intel-rdrand in /etc/gcrypt/hwf.deny \
+             (libgcrypt), or on an Intel processor without a hypervisor",
         ),
         (Err(error), false) => Finding::ok(
             name,

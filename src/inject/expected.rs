@@ -12,7 +12,7 @@ use super::outcome::{Divergence, Status};
 use super::step::Step;
 use super::{Error, Result, partial};
 use crate::recording::{Effect, leads_to};
-use crate::replay::Place;
+use crate::replay::{Doubt, Place};
 use crate::syscall::Replay;
 use crate::trace::{Answer, Exit};
 use crate::tracee::{Regs, Stopped};
@@ -129,7 +129,13 @@ impl Driver<'_> {
         let Some(step) = &mut self.me.step else {
             return Ok(Next::End(Status::Completed, None, None));
         };
-        let divergence = describe(step, &seen, tid, self.script.another_run());
+        let mut divergence = describe(step, &seen, tid, self.script.another_run());
+        // Nothing has happened to it that was not recorded.
+        if self.pages.is_some() {
+            let at = (task.memory(), &regs);
+            let event = self.answered.unwrap_or(self.event.0);
+            divergence.doubt = Doubt::about(&self.recording, event, tid, at);
+        }
         self.leaves_recording();
         let decision = self.hooks.diverged(&divergence).map_err(Error::Hook)?;
         self.divergence.get_or_insert(divergence);
@@ -274,7 +280,7 @@ impl Driver<'_> {
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
             self.make_thread(&mut task, &seen, ret, born)?;
         }
-        self.come_after(&mut task, true)?;
+        self.come_after(&mut task, true, &seen, ret)?;
         self.limit_stack(&mut task, &seen, ret)?;
         regs.answer(ret);
         task.set_regs(&regs)?;
@@ -410,6 +416,7 @@ fn describe(
         actual: format!("{}({})", seen.name(), values.join(", ")),
         arg,
         origin: step.origin.clone(),
+        doubt: Doubt::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::driver::{Driver, Next};
 use super::hook::HookCall;
 use super::live::Clocks;
 use super::outcome::Status;
-use super::step::Step;
+use super::step::{Step, code_base};
 use super::task::Me;
 use crate::image;
 use crate::recording::{Effect, Program, stack_limit};
@@ -13,7 +13,7 @@ use crate::replay::{Kept, Pages, SharedMemory, remap_as_recorded};
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Regs, Remote, Stopped, agent, cpuid};
+use crate::tracee::{Regs, Remote, Stopped, agent, cpuid, replaced};
 use std::sync::Arc;
 
 /// The kernel has its own mind about where that much memory is: at huge pages, if it can.
@@ -180,7 +180,7 @@ impl Driver<'_> {
         seen.answered(ret);
         let ret = self.settle(&mut seen)?;
         self.note(&seen, ret, None);
-        self.come_after(&mut task, true)?;
+        self.come_after(&mut task, true, &seen, ret)?;
         regs.set_args(seen.asked);
         regs.answer(ret);
         task.set_regs(&regs)?;
@@ -197,7 +197,13 @@ impl Driver<'_> {
     }
 
     /// Does to the process's memory what the call that it made was recorded to do besides.
-    pub(super) fn come_after(&mut self, task: &mut Stopped, at_entry: bool) -> Result<()> {
+    pub(super) fn come_after(
+        &mut self,
+        task: &mut Stopped,
+        at_entry: bool,
+        seen: &HookCall,
+        ret: i64,
+    ) -> Result<()> {
         let aftermath = std::mem::take(&mut self.aftermath);
         if !aftermath.pieces.is_empty() {
             let pieces = &aftermath.pieces;
@@ -207,6 +213,15 @@ impl Driver<'_> {
             if !agent::is_touched(chunk.addr, chunk.data.len() as u64) {
                 // As far as it is there.
                 let _ = self.shared.write(task.memory(), chunk.addr, &chunk.data);
+            }
+        }
+        if let Some(base) = code_base(seen.call.nr, &seen.args, ret) {
+            for chunk in &aftermath.code {
+                let addr = chunk
+                    .addr
+                    .wrapping_sub(aftermath.code_base)
+                    .wrapping_add(base);
+                replaced::again(task.memory(), addr, &chunk.data)?;
             }
         }
         Ok(())
@@ -238,7 +253,7 @@ impl Driver<'_> {
             }
             return Ok(Next::Resume(task));
         }
-        self.come_after(&mut task, false)?;
+        self.come_after(&mut task, false, &seen, given)?;
         let executed = seen.call.name.starts_with("execve") && given == 0;
         seen.answered(given);
         let mut ret = self.settle(&mut seen)?;

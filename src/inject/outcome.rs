@@ -1,6 +1,7 @@
 //! What became of an injected process.
 
 use crate::backtrace::Frame;
+use crate::replay::Doubt;
 use crate::trace::{Exit, Origin, Trace};
 use std::collections::BTreeMap;
 
@@ -52,6 +53,8 @@ pub struct Divergence {
     pub arg: Option<String>,
     /// Where the trace has it.
     pub origin: Origin,
+    /// Why it may have, if something speaks for that and nothing else has interfered with it.
+    pub doubt: Doubt,
 }
 
 /// A call whose answer was not the trace's (or the kernel's).

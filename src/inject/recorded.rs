@@ -1,11 +1,11 @@
 //! A recording as a script: what the tasks of one process did, in the order in which it was written.
 
 use super::Result;
-use super::step::{Aftermath, Due, Item, Kind, Step};
+use super::step::{Aftermath, Due, Item, Kind, Step, code_base};
 use crate::recording::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent,
 };
-use crate::tracee::SigInfo;
+use crate::tracee::{SigInfo, replaced};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The frames between a task's birth and its maker's return are looked through so far.
@@ -67,7 +67,9 @@ impl Recorded {
                     self.number += 1;
                     if let Some(mut item) = self.event(number, event) {
                         if let Kind::Call(step) = &mut item.kind {
-                            step.aftermath = self.aftermath()?;
+                            let call = step.exact.as_ref();
+                            let base = call.and_then(|c| code_base(c.nr, &c.args, c.ret?));
+                            step.aftermath = self.aftermath(base)?;
                         }
                         return Ok(Some(item));
                     }
@@ -122,8 +124,11 @@ impl Recorded {
     }
 
     /// What the last event did to the process's memory besides its outputs: it has its effect before the task goes on.
-    fn aftermath(&mut self) -> Result<Aftermath> {
-        let mut aftermath = Aftermath::default();
+    fn aftermath(&mut self, code_base: Option<u64>) -> Result<Aftermath> {
+        let mut aftermath = Aftermath {
+            code_base: code_base.unwrap_or(0),
+            ..Aftermath::default()
+        };
         let mut at = 0;
         loop {
             if at == self.ahead.len() {
@@ -140,6 +145,15 @@ impl Recorded {
                     if self.tids.contains(tid) && !aftermath.pieces.is_empty() =>
                 {
                     aftermath.chunks.append(chunks);
+                }
+                Frame::Poke { tid, chunks }
+                    if self.tids.contains(tid)
+                        && code_base.is_some()
+                        && chunks
+                            .iter()
+                            .all(|chunk| replaced::is_replaced(&chunk.data)) =>
+                {
+                    aftermath.code.append(chunks);
                 }
                 Frame::Tsc { .. }
                 | Frame::Poke { .. }

@@ -74,6 +74,19 @@ pub(super) struct Aftermath {
     pub pieces: Vec<Piece>,
     /// What is written there afterwards.
     pub chunks: Vec<Chunk>,
+    /// The instructions that are replaced in code that it maps or has executed.
+    pub code: Vec<Chunk>,
+    /// Where that code was, as [`code_base`] has it.
+    pub code_base: u64,
+}
+
+/// The address by which the code is found that a call has mapped or made executable.
+pub(super) fn code_base(nr: u32, args: &[u64; 6], ret: i64) -> Option<u64> {
+    match i64::from(nr) {
+        libc::SYS_mmap => u64::try_from(ret).ok(),
+        libc::SYS_mprotect | libc::SYS_pkey_mprotect if ret == 0 => Some(args[0]),
+        _ => None,
+    }
 }
 
 /// A signal that came between two calls, and not of the program's own fault.

@@ -63,10 +63,11 @@ impl OutcomeData {
         }
         if let Some(d) = &self.outcome.divergence {
             text += &format!(
-                "; diverged at {}: expected {}, got {}",
+                "; diverged at {}: expected {}, got {}{}",
                 place(d),
                 d.expected,
-                d.actual
+                d.actual,
+                d.doubt
             );
         }
         text
@@ -82,8 +83,8 @@ fn place(d: &Divergence) -> String {
 }
 
 /// What is known of a divergence.
-const DIVERGENCE: [&str; 8] = [
-    "index", "event", "tid", "expected", "actual", "arg", "file", "line",
+const DIVERGENCE: [&str; 9] = [
+    "index", "event", "tid", "expected", "actual", "arg", "file", "line", "doubt",
 ];
 
 /// A divergence as a table, for outcomes and for `on_divergence`.
@@ -95,11 +96,18 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
     table.set("expected", d.expected.as_str())?;
     table.set("actual", d.actual.as_str())?;
     table.set("arg", d.arg.as_deref())?;
+    table.set("doubt", d.doubt.reason())?;
     if let Origin::Text { file, line } = &d.origin {
         table.set("file", &**file)?;
         table.set("line", *line)?;
     }
-    let text = format!("at {}: expected {}, got {}", place(d), d.expected, d.actual);
+    let text = format!(
+        "at {}: expected {}, got {}{}",
+        place(d),
+        d.expected,
+        d.actual,
+        d.doubt
+    );
     values::record(
         lua,
         table,

@@ -57,6 +57,7 @@ impl Recorder {
         } else {
             self.new_space()
         };
+        self.replaced_is_copied(me.space, space);
         if self.hidden.contains(&me.space) {
             self.hidden.insert(space);
         }

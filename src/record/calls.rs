@@ -239,13 +239,11 @@ impl Recorder {
             self.warn_of_privilege(&task);
             image::prepare(&mut task)?;
             cpuid::trap(&self.cpuid, &mut task)?;
-            self.replace_in_program(&task)?;
+            let space = self.new_space();
+            self.replace_in_program(space, &task)?;
             let image = image::capture(&task, self.writer.files())?;
             self.executed = true;
-            me.executed(
-                self.new_space(),
-                SegvState::at_exec(image.sigmask, image.ignored),
-            );
+            me.executed(space, SegvState::at_exec(image.sigmask, image.ignored));
             event.effect = Effect::Exec(Box::new(image));
             regs = task.regs()?;
         } else {

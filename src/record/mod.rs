@@ -23,7 +23,7 @@ mod points;
 mod poked;
 mod preempt;
 mod program;
-mod random;
+mod replace;
 mod rings;
 mod schedule;
 mod share;
@@ -180,7 +180,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         objects: HashMap::new(),
         last_object: 0,
         spaces: HashMap::new(),
-        searched: random::Searched::default(),
+        searched: replace::Searched::default(),
         no_points: false,
         last_space: 0,
         hidden: BTreeSet::new(),
@@ -291,8 +291,8 @@ struct Recorder {
     last_object: u32,
     /// Address spaces in which a task was preempted.
     spaces: HashMap<u32, preempt::Space>,
-    /// Files in which random numbers have been looked for.
-    searched: random::Searched,
+    /// Files in which instructions to replace have been looked for.
+    searched: replace::Searched,
     /// This machine has no debug registers for its tasks.
     no_points: bool,
     last_space: u32,

@@ -11,7 +11,7 @@ use crate::image::Chunk;
 use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
 use crate::tracee::{Error, Running, SigInfo, Stop, Stopped, proc, tsc};
 
-/// `si_code` of a signal that the kernel sends on its own account; what a trapped `rdtsc` gives.
+/// `si_code` of a signal that the kernel sends on its own account; what an instruction gives that is trapped.
 const SI_KERNEL: i32 = 0x80;
 
 impl Recorder {
@@ -33,7 +33,10 @@ impl Recorder {
             return Ok(task.resume()?);
         }
         let signal = info.signal();
-        if signal == libc::SIGSEGV && self.cpuid.execute(&mut regs, &task.memory()) {
+        if signal == libc::SIGSEGV
+            && info.code() == SI_KERNEL
+            && self.cpuid.execute(&mut regs, &task.memory())
+        {
             task.set_regs(&regs)?;
             me.segv.restore(&mut task)?;
             return Ok(task.resume()?);

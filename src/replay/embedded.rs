@@ -169,17 +169,22 @@ impl Replayer {
             if let Some(tid) = goes_on.take() {
                 match &frame {
                     Frame::Reach(reach) if reach.tid == tid => {
-                        self.world.run_to(reach)?;
+                        let ran = self.world.run_to(reach);
+                        ran.map_err(|error| self.world.doubted(tid, error))?;
                         next = self.next_but_additions()?;
                         continue;
                     }
                     _ if self.world.stays(tid, &frame) => self.world.task_mut(tid)?.tsc.clear(),
-                    _ => self.world.run(tid, &|| wanted(tid, &frame))?,
+                    _ => {
+                        let ran = self.world.run(tid, &|| wanted(tid, &frame));
+                        ran.map_err(|error| self.world.doubted(tid, error))?;
+                    }
                 }
             }
             match frame {
                 Frame::Event(event) => {
-                    self.world.meet(&event)?;
+                    let met = self.world.meet(&event);
+                    met.map_err(|error| self.world.doubted(event.tid, error))?;
                     self.pending = Some(event);
                     return Ok(());
                 }

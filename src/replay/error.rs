@@ -1,5 +1,6 @@
 //! What can go wrong while replaying.
 
+use super::doubt::Doubt;
 use crate::{recording, tracee};
 
 /// Shorthand for this module's results.
@@ -15,7 +16,9 @@ pub enum Error {
     #[error(transparent)]
     Tracee(#[from] tracee::Error),
     /// The process did something else than was recorded.
-    #[error("the replay left the recording at event {event}: expected {expected}, got {actual}")]
+    #[error(
+        "the replay left the recording at event {event}: expected {expected}, got {actual}{doubt}"
+    )]
     Diverged {
         /// At which event.
         event: u64,
@@ -23,6 +26,8 @@ pub enum Error {
         expected: String,
         /// What the process did.
         actual: String,
+        /// Why it may have, if something speaks for that.
+        doubt: Doubt,
     },
     /// The recording does not begin with a program's start.
     #[error(

@@ -2,6 +2,7 @@
 //! in its space, at the recorded addresses.
 
 use super::context::Restart;
+use super::doubt::Doubt;
 use super::objects::Objects;
 use super::process::Place;
 use super::space::memory_of;
@@ -152,6 +153,7 @@ impl World {
             event: number,
             expected: "rt_sigreturn()".into(),
             actual: format!("{stop:?}"),
+            doubt: Doubt::default(),
         };
         let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
         space.load(tid, &mut self.tasks)?;

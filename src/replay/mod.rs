@@ -6,6 +6,7 @@
 mod check;
 mod checkpoint;
 mod context;
+mod doubt;
 mod embedded;
 mod error;
 mod execute;
@@ -20,6 +21,7 @@ mod spin_off;
 mod world;
 
 pub use checkpoint::CheckpointLimits;
+pub use doubt::Doubt;
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
 pub use goal::Goal;

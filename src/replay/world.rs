@@ -6,6 +6,7 @@
 
 use super::check;
 use super::context::{self, Context};
+use super::doubt::Doubt;
 use super::goal::Goal;
 use super::objects::Objects;
 use super::process::Place;
@@ -114,7 +115,20 @@ impl World {
             event: self.number,
             expected: expected.into(),
             actual: actual.into(),
+            doubt: Doubt::default(),
         }
+    }
+
+    /// The error, and why it may have come to it, where a task has left the recording.
+    pub(super) fn doubted(&self, tid: i32, mut error: Error) -> Error {
+        if let Error::Diverged { doubt, .. } = &mut error
+            && let Some(me) = self.tasks.get(&tid)
+            && let Some(space) = self.spaces.get(&me.space)
+        {
+            let at = (space.memory(), &me.regs);
+            *doubt = Doubt::about(&self.recording, self.number, tid, at);
+        }
+        error
     }
 
     pub(super) fn senseless(&self, what: impl Into<String>) -> Error {
@@ -253,6 +267,7 @@ impl World {
             event: number,
             expected: wanted(),
             actual,
+            doubt: Doubt::default(),
         };
         let space = self.task(tid)?.space;
         let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
@@ -316,7 +331,7 @@ impl World {
                         && let Some(read) = tsc::Instruction::at(&regs, &task.memory())
                     {
                         let Some(value) = me.tsc.pop_front() else {
-                            return Err(left("rdtsc".into()));
+                            return Err(left(read.name().into()));
                         };
                         read.execute(&mut regs, value);
                         task.set_regs(&regs)?;

@@ -1,17 +1,20 @@
-//! What `cpuid` answers, where the processor lets it be trapped (`arch_prctl(ARCH_SET_CPUID)`): the attempt
-//! stops the task as a fault, and the tracer answers from a [`Table`].
+//! What `cpuid` answers: the attempt stops the task as a fault, and the tracer answers from a [`Table`].
+//!
+//! Where a program's files have the instruction, it is replaced by one that faults (see [`super::replaced`]). Where the
+//! processor lets it be trapped (`arch_prctl(ARCH_SET_CPUID)`; Intel's), so it is everywhere else, as in code that a
+//! program makes while it runs.
 //!
 //! The table is that of the machine on which the program was recorded, without what no recording can follow: random
 //! numbers and the like, which make no call, and the number of the processor. It is the same for every task.
 
+use super::replaced::Replaced;
 use super::{Regs, Result, Stopped, TaskMemory};
 use crate::syscall::Memory;
 use serde::{Deserialize, Serialize};
 use std::arch::x86_64::{__cpuid, __cpuid_count};
-use tracing::warn;
 
 const ARCH_SET_CPUID: i32 = 0x1012;
-const CODE: [u8; 2] = [0x0f, 0xa2];
+const SIZE: usize = 2;
 
 /// Where the ranges of leaves begin: basic, hypervisor, extended.
 const RANGES: [u32; 3] = [0, 0x4000_0000, 0x8000_0000];
@@ -21,6 +24,18 @@ const MOST_LEAVES: u32 = 0x40;
 
 /// More subleaves than any leaf has.
 const MOST_SUBLEAVES: u32 = 64;
+
+/// So many subleaves that are alike are the last ones.
+const ALIKE: usize = 4;
+
+/// Deterministic cache parameters: there is a cache while eax has its kind.
+const CACHES: [u32; 2] = [0x4, 0x8000_001d];
+
+/// Topology: there is a level while ecx has its kind. The number of the subleaf is in the answer.
+const LEVELS: [u32; 3] = [0xb, 0x1f, 0x8000_0026];
+
+/// Its subleaves are parts of the processor's state, which the first two name.
+const STATE: u32 = 0xd;
 
 /// The leaves whose answer depends on ecx.
 const WITH_SUBLEAVES: [u32; 22] = [
@@ -95,20 +110,13 @@ struct Leaf {
     answers: Vec<[u32; 4]>,
 }
 
-/// What `cpuid` answers; if it is empty, it is not trapped.
+/// What `cpuid` answers; if it is empty, nobody answers but the processor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table(Vec<Leaf>);
 
 impl Table {
-    /// That of this machine if it can trap `cpuid`, else the empty one.
+    /// That of this machine.
     pub fn here() -> Table {
-        match can_trap() {
-            true => Table::of_machine(),
-            false => Table::default(),
-        }
-    }
-
-    fn of_machine() -> Table {
         let mut leaves = Vec::new();
         for start in RANGES {
             let last = __cpuid(start).eax;
@@ -117,23 +125,18 @@ impl Table {
                 continue;
             }
             for leaf in start..=last.min(start + MOST_LEAVES) {
-                let subleaves = match WITH_SUBLEAVES.contains(&leaf) {
-                    true => MOST_SUBLEAVES,
-                    false => 1,
+                let answers = match WITH_SUBLEAVES.contains(&leaf) {
+                    true => subleaves(leaf),
+                    false => vec![ask(leaf, 0)],
                 };
-                let mut answers: Vec<_> = (0..subleaves).map(|sub| ask(leaf, sub)).collect();
-                while answers.len() > 1 && answers[answers.len() - 2] == answers[answers.len() - 1]
-                {
-                    answers.pop();
-                }
                 leaves.push(Leaf { leaf, answers });
             }
         }
         Table(leaves)
     }
 
-    /// Whether it is to be trapped.
-    pub fn is_trapped(&self) -> bool {
+    /// Whether it is to be answered from here.
+    pub fn answers(&self) -> bool {
         !self.0.is_empty()
     }
 
@@ -143,26 +146,71 @@ impl Table {
             return [0; 4];
         };
         let at = (subleaf as usize).min(found.answers.len().saturating_sub(1));
-        found.answers.get(at).copied().unwrap_or_default()
+        let mut answer = found.answers.get(at).copied().unwrap_or_default();
+        if LEVELS.contains(&leaf) && at as u32 != subleaf {
+            answer[2] = answer[2] & !0xff | subleaf & 0xff;
+        }
+        answer
     }
 
     /// Has a task that was stopped by SIGSEGV gone past its `cpuid`, if that is what stopped it. The registers
     /// are to be written back then.
     pub fn execute(&self, regs: &mut Regs, memory: &TaskMemory) -> bool {
-        let mut code = [0; CODE.len()];
+        let mut code = [0; SIZE];
         let read = memory.read(regs.ip(), &mut code);
         self.execute_code(&code[..read], regs)
     }
 
     fn execute_code(&self, code: &[u8], regs: &mut Regs) -> bool {
-        if !self.is_trapped() || code != CODE {
+        let is = [Replaced::of(code), Replaced::unchanged(code)];
+        if !self.answers() || !is.contains(&Some(Replaced::Cpuid)) {
             return false;
         }
         let (leaf, subleaf) = regs.cpuid_arguments();
         regs.set_cpuid(self.answer(leaf, subleaf));
-        regs.set_ip(regs.ip().wrapping_add(CODE.len() as u64));
+        regs.set_ip(regs.ip().wrapping_add(SIZE as u64));
         true
     }
+}
+
+/// The answers for the subleaves of a leaf. Each question takes microseconds in a virtual machine.
+fn subleaves(leaf: u32) -> Vec<[u32; 4]> {
+    let mut answers: Vec<[u32; 4]> = Vec::new();
+    let mut parts = 0b11;
+    for subleaf in 0..MOST_SUBLEAVES {
+        // What the processor has no state for is empty.
+        let answer = match leaf == STATE && parts >> subleaf & 1 == 0 {
+            true => [0; 4],
+            false => ask(leaf, subleaf),
+        };
+        let [eax, _, ecx, edx] = answer;
+        answers.push(answer);
+        let over = if leaf == STATE {
+            let low = if subleaf == 0 { eax } else { ecx };
+            if subleaf < 2 {
+                parts |= u64::from(low) | u64::from(edx) << 32;
+            }
+            // One of those that are empty ends them.
+            subleaf > 0 && parts >> subleaf == 0
+        } else if CACHES.contains(&leaf) {
+            eax & 0x1f == 0
+        } else if LEVELS.contains(&leaf) {
+            ecx >> 8 & 0xff == 0
+        } else if subleaf == 0 && answer == [0; 4] {
+            // The processor does not have what the leaf is about.
+            true
+        } else {
+            let end = answers.len().saturating_sub(ALIKE);
+            answers.len() >= ALIKE && answers[end..].iter().all(|other| *other == answer)
+        };
+        if over {
+            break;
+        }
+    }
+    while answers.len() > 1 && answers[answers.len() - 2] == answers[answers.len() - 1] {
+        answers.pop();
+    }
+    answers
 }
 
 fn ask(leaf: u32, subleaf: u32) -> [u32; 4] {
@@ -185,19 +233,13 @@ fn can_trap() -> bool {
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_CPUID, ALLOWED) == 0 }
 }
 
-/// Has `cpuid` trapped in a task between two calls, if `table` asks for it, until it executes another program; what the
-/// task makes inherits it. A machine that cannot do what the one of the recording could is warned of.
+/// Has `cpuid` trapped in a task between two calls, if `table` answers it and this machine can, until it executes another
+/// program; what the task makes inherits it.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn trap(table: &Table, task: &mut Stopped) -> Result<()> {
-    if !table.is_trapped() {
-        return Ok(());
-    }
-    if !can_trap() {
-        warn!(
-            "cpuid was trapped as the program was recorded, which this machine cannot do: it may see another processor"
-        );
+    if !table.answers() || !can_trap() {
         return Ok(());
     }
     let mut remote = task.remote_at_boundary()?;
@@ -210,6 +252,8 @@ pub fn trap(table: &Table, task: &mut Stopped) -> Result<()> {
 mod tests {
     use super::*;
 
+    const CODE: [u8; 2] = [0x0f, 0xa2];
+    const REPLACED: [u8; 2] = [0xf4, 0xa2];
     const EAX: usize = 10;
     const ECX: usize = 11;
     const EDX: usize = 12;
@@ -226,11 +270,14 @@ mod tests {
 
     #[test]
     fn answers_are_the_machines_without_random_numbers() {
-        let table = Table::of_machine();
+        let table = Table::here();
         for leaf in [0, 1, 7, 0x8000_0000, 0x8000_0002] {
             let mut now = regs(leaf, 0);
             assert!(table.execute_code(&CODE, &mut now));
             let words = now.to_words();
+            let mut same = regs(leaf, 0);
+            assert!(table.execute_code(&REPLACED, &mut same));
+            assert_eq!(same.to_words(), words);
             let real = __cpuid_count(leaf, 0);
             let mut expected = [real.eax, real.ebx, real.ecx, real.edx];
             if leaf == 1 {
@@ -268,8 +315,27 @@ mod tests {
     }
 
     #[test]
+    fn subleaves_are_the_machines() {
+        let table = Table::here();
+        // Of the state, what the kernel has enabled is in the first two; and the processor's number is left out.
+        let own = |leaf: u32, sub: u32| ask(leaf, sub);
+        for leaf in WITH_SUBLEAVES
+            .iter()
+            .filter(|leaf| __cpuid(**leaf & 1 << 31).eax >= **leaf)
+        {
+            for sub in 0..MOST_SUBLEAVES {
+                assert_eq!(
+                    table.answer(*leaf, sub),
+                    own(*leaf, sub),
+                    "{leaf:#x}, {sub}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn other_instructions_are_left_alone() {
-        let table = Table::of_machine();
+        let table = Table::here();
         for code in [&[0x0f, 0x31][..], &[0x0f], &[], &[0x90, 0x0f]] {
             assert!(!table.execute_code(code, &mut regs(1, 0)), "{code:x?}");
         }

@@ -33,6 +33,7 @@ pub mod quiet;
 pub mod random;
 pub mod regs;
 pub mod remote;
+pub mod replaced;
 pub mod same;
 pub mod segv;
 mod sigsys;

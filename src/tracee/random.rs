@@ -1,17 +1,6 @@
-//! Random numbers of the processor: `rdrand` and `rdseed` make no call, so a recording would not have them.
-//!
-//! Where a program's file has such an instruction, it is replaced by one that no program contains and that stops the
-//! task: `hlt`, which is privileged, in place of the first byte of its opcode. The prefixes before it and the
-//! operand behind it stay, so it can be told from the bytes alone what is to be done.
+//! Random numbers of the processor: `rdrand` and `rdseed`, which are replaced (see [`super::replaced`]).
 
 use super::Regs;
-
-/// The two bytes of the instructions' opcode, and what takes the place of the first.
-const OPCODE: [u8; 2] = [0x0f, 0xc7];
-const HLT: u8 = 0xf4;
-
-/// The most bytes that such an instruction has: two prefixes, the opcode, the operand.
-pub const LONGEST: usize = 5;
 
 /// How often the processor is asked that has no number at hand.
 const ATTEMPTS: u32 = 1 << 16;
@@ -30,17 +19,8 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// The instruction that was replaced by these bytes.
-    pub fn of(code: &[u8]) -> Option<Draw> {
-        Draw::with_opcode(code, [HLT, OPCODE[1]])
-    }
-
-    /// The instruction that these bytes are, before anybody has replaced it.
-    pub fn unchanged(code: &[u8]) -> Option<Draw> {
-        Draw::with_opcode(code, OPCODE)
-    }
-
-    fn with_opcode(code: &[u8], opcode: [u8; 2]) -> Option<Draw> {
+    /// The instruction that these bytes are, with this as the first byte of its opcode.
+    pub(super) fn with_opcode(code: &[u8], first: u8) -> Option<Draw> {
         const OPERAND_SIZE: u8 = 0x66;
         const REX: u8 = 0x40;
         let mut rest = code;
@@ -49,7 +29,7 @@ impl Draw {
         let rex = rest.first().copied().filter(|byte| byte & 0xf0 == REX);
         rest = &rest[usize::from(rex.is_some())..];
         let operand = match rest {
-            &[first, second, operand, ..] if [first, second] == opcode => operand,
+            &[byte, 0xc7, operand, ..] if byte == first => operand,
             _ => return None,
         };
         // A register, and the number of the instruction among those of the opcode: 6 or 7.
@@ -72,9 +52,9 @@ impl Draw {
         })
     }
 
-    /// The place of the byte that is replaced, and what by.
-    pub fn replacement(self) -> (u64, u8) {
-        (u64::from(self.size) - 3, HLT)
+    /// Whether it is `rdseed`.
+    pub fn is_seed(self) -> bool {
+        self.seed
     }
 
     /// Its length in bytes.
@@ -82,8 +62,8 @@ impl Draw {
         self.size.into()
     }
 
-    /// Executes it in these registers, with this number.
-    pub fn execute(self, regs: &mut Regs, value: u64) {
+    /// Puts this number where the instruction does.
+    pub(super) fn set(self, regs: &mut Regs, value: u64) {
         let before = regs.register(self.register);
         let value = match self.width {
             2 => before & !0xffff | value & 0xffff,
@@ -93,7 +73,6 @@ impl Draw {
         };
         regs.set_register(self.register, value);
         regs.set_carry_alone();
-        regs.set_ip(regs.ip().wrapping_add(self.size()));
     }
 
     /// A number of this machine's processor, or of its kernel where the processor has none.
@@ -147,7 +126,7 @@ mod tests {
             (&[0x48, 0x0f, 0xc7, 0xfb], true, 3, 8),
         ];
         for (code, seed, register, width) in cases {
-            let draw = Draw::unchanged(code).unwrap();
+            let draw = Draw::with_opcode(code, 0x0f).unwrap();
             let size = code.len() as u8;
             let expected = Draw {
                 seed,
@@ -156,11 +135,7 @@ mod tests {
                 size,
             };
             assert_eq!(draw, expected);
-            let (at, byte) = draw.replacement();
-            let mut replaced = code.to_vec();
-            replaced[at as usize] = byte;
-            assert_eq!(Draw::of(&replaced), Some(draw));
-            assert_eq!((Draw::of(code), Draw::unchanged(&replaced)), (None, None));
+            assert_eq!(Draw::with_opcode(code, 0xf4), None);
         }
         // cmpxchg8b, rdpid, a hlt, and half an instruction.
         let others: [&[u8]; 4] = [
@@ -170,33 +145,31 @@ mod tests {
             &[0x48, 0x0f, 0xc7],
         ];
         for code in others {
-            assert_eq!((Draw::of(code), Draw::unchanged(code)), (None, None));
+            assert_eq!(Draw::with_opcode(code, 0x0f), None);
         }
     }
 
     #[test]
     fn narrow_numbers_leave_or_clear_the_rest() {
         let run = |code: &[u8]| {
-            let mut words = [u64::MAX; WORDS];
-            words[16] = 0x1000;
-            let mut regs = Regs::from_words(words);
-            Draw::unchanged(code)
+            let mut regs = Regs::from_words([u64::MAX; WORDS]);
+            Draw::with_opcode(code, 0x0f)
                 .unwrap()
-                .execute(&mut regs, 0x1122_3344_5566_7788);
+                .set(&mut regs, 0x1122_3344_5566_7788);
             let named = regs.named();
             let of = |name| named.iter().find(|(n, _)| *n == name).unwrap().1;
-            (of("rax"), of("rip") - 0x1000, of("eflags") & 0x8d5)
+            (of("rax"), of("eflags") & 0x8d5)
         };
         let short = run(&[0x66, 0x0f, 0xc7, 0xf0]);
-        assert_eq!(short, (0xffff_ffff_ffff_7788, 4, 1));
-        assert_eq!(run(&[0x0f, 0xc7, 0xf0]), (0x5566_7788, 3, 1));
+        assert_eq!(short, (0xffff_ffff_ffff_7788, 1));
+        assert_eq!(run(&[0x0f, 0xc7, 0xf0]), (0x5566_7788, 1));
         let long = run(&[0x48, 0x0f, 0xc7, 0xf0]);
-        assert_eq!(long, (0x1122_3344_5566_7788, 4, 1));
+        assert_eq!(long, (0x1122_3344_5566_7788, 1));
     }
 
     #[test]
     fn numbers_differ() {
-        let draw = Draw::unchanged(&[0x48, 0x0f, 0xc7, 0xf0]).unwrap();
+        let draw = Draw::with_opcode(&[0x48, 0x0f, 0xc7, 0xf0], 0x0f).unwrap();
         assert_ne!(draw.fresh(), draw.fresh());
     }
 }

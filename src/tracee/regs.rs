@@ -157,11 +157,16 @@ impl Regs {
 
     /// Sets the result of an `rdtsc` or `rdtscp` (edx:eax, and ecx for the latter).
     pub fn set_tsc(&mut self, tsc: u64, aux: Option<u32>) {
-        self.0.rax = tsc & 0xffff_ffff;
-        self.0.rdx = tsc >> 32;
+        self.set_wide(tsc);
         if let Some(aux) = aux {
             self.0.rcx = u64::from(aux);
         }
+    }
+
+    /// Sets edx:eax.
+    pub fn set_wide(&mut self, value: u64) {
+        self.0.rax = value & 0xffff_ffff;
+        self.0.rdx = value >> 32;
     }
 
     /// A general register, by the number that instructions have for it.

@@ -1,0 +1,273 @@
+//! Instructions in the files that programs execute whose answers a recording would not have: `cpuid`, random numbers, and the
+//! like. Each is replaced by one that stops its task (see [`tracee::replaced`](crate::tracee::replaced)) as the file is
+//! mapped.
+//!
+//! Only what certainly is such an instruction is replaced: decoding the function that it is in, from its first byte to
+//! its last as the file has them, has to come to it. What cannot be told is left as it is.
+//!
+//! So is code that is in no file, or in memory that others share. A shared file would be changed itself. Code that a program
+//! makes as it runs is written in pieces, often to where it may be executed already or through another mapping, so that
+//! there is no moment at which it is complete; nothing tells where its functions begin; and whoever makes it also
+//! reads it, moves it and writes parts of it again. A replay that leaves its recording looks for such code
+//! (see [`Doubt`](crate::replay::Doubt)).
+//!
+//! A program that is no dynamic linker and has none, but loads programs all the same, translates them (valgrind, DynamoRIO):
+//! their code is read, not executed, and asks only the translator what the processor is. In what it loads, only random
+//! numbers are replaced.
+//!
+//! A program that reads its own code sees what it was replaced by. Those that check themselves read their files.
+
+use super::task::Task;
+use super::{Recorder, Result};
+use crate::backtrace::{Replaceable, is_dynamic_linker, replaceable};
+use crate::image::Chunk;
+use crate::recording::CallEvent;
+use crate::tracee::proc::{self, Map};
+use crate::tracee::replaced::{LONGEST, Replaced};
+use crate::tracee::{Stopped, TaskMemory};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// More ranges without a file are not kept in mind.
+const MOST_RANGES: usize = 4096;
+
+/// Pages that are written to become the task's own.
+const PAGE: u64 = 4096;
+
+/// What tells one state of a part of a file from others: device, inode, size, time of its last change, part.
+type Key = (u64, u64, u64, i64, i64, u64, u64);
+
+/// What is known of files and of memory.
+#[derive(Default)]
+pub struct Searched {
+    /// What has been found so far.
+    found: HashMap<Key, Replaceable>,
+    /// Address spaces and ranges in them that show no file: memory whose protection changes may do so often.
+    without_file: HashSet<(u32, u64, u64)>,
+    /// Address spaces of programs that load others by themselves.
+    translators: HashSet<u32>,
+}
+
+impl Recorder {
+    /// Replaces the instructions of a program that has just been executed; the space is that which it has now.
+    pub(super) fn replace_in_program(&mut self, space: u32, task: &Stopped) -> Result<()> {
+        let maps = proc::maps(task.tid())?;
+        for map in &maps {
+            self.replace_in_file(space, task, map)?;
+        }
+        let code = |map: &&Map| map.prot & libc::PROT_EXEC != 0 && map.inode != 0;
+        let mut files: Vec<_> = maps.iter().filter(code).map(|map| map.inode).collect();
+        files.dedup();
+        if let [_] = files[..]
+            && let Some(file) = maps
+                .iter()
+                .find(code)
+                .and_then(|map| open_mapped(task, map))
+            && !is_dynamic_linker(&file)
+        {
+            self.searched.translators.insert(space);
+        }
+        Ok(())
+    }
+
+    /// A task has been made that has a copy of another's memory.
+    pub(super) fn replaced_is_copied(&mut self, from: u32, to: u32) {
+        if self.searched.translators.contains(&from) {
+            self.searched.translators.insert(to);
+        }
+    }
+
+    /// Replaces those of a file that has just been mapped, or may just now be executed; what has been changed.
+    pub(super) fn replace_in_mapping(
+        &mut self,
+        me: &Task,
+        task: &Stopped,
+        event: &CallEvent,
+    ) -> Result<Vec<Chunk>> {
+        let executable = event.args[2] as i32 & libc::PROT_EXEC != 0;
+        match (i64::from(event.nr), event.ret) {
+            (libc::SYS_mmap, Some(start @ 1..)) => {
+                self.replace_in_mapped(me, task, event, executable.then_some(start as u64))
+            }
+            (libc::SYS_mprotect | libc::SYS_pkey_mprotect, Some(0)) if executable => {
+                self.replace_in_range(me, task, event.args[0], event.args[1])
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn replace_in_mapped(
+        &mut self,
+        me: &Task,
+        task: &Stopped,
+        event: &CallEvent,
+        executable_at: Option<u64>,
+    ) -> Result<Vec<Chunk>> {
+        let [_, len, prot, flags, fd, offset] = event.args;
+        if flags as i32 & libc::MAP_ANONYMOUS != 0 {
+            return Ok(Vec::new());
+        }
+        let Some(start) = executable_at else {
+            let known = &mut self.searched.without_file;
+            known.retain(|(space, ..)| *space != me.space);
+            return Ok(Vec::new());
+        };
+        if flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE {
+            return Ok(Vec::new());
+        }
+        let path = format!("/proc/{}/fd/{}", me.tid, fd as i32);
+        let Some(file) = open(Path::new(&path)) else {
+            return Ok(Vec::new());
+        };
+        let map = Map {
+            start,
+            end: start.saturating_add(len),
+            prot: prot as i32,
+            shared: false,
+            offset,
+            inode: 0,
+            dev: 0,
+            name: proc::fd_path(me.tid, fd as i32).unwrap_or_default(),
+        };
+        self.replace_in(me.space, &map, &file, task.memory())
+    }
+
+    /// Replaces those of files that are mapped in a range.
+    fn replace_in_range(
+        &mut self,
+        me: &Task,
+        task: &Stopped,
+        start: u64,
+        len: u64,
+    ) -> Result<Vec<Chunk>> {
+        let range = start..start.saturating_add(len);
+        let key = (me.space, start, len);
+        if self.searched.without_file.contains(&key) {
+            return Ok(Vec::new());
+        }
+        let mut changed = Vec::new();
+        let mut shows_file = false;
+        let maps = self.maps_of(task.tid())?;
+        for map in maps.iter().filter(|map| map.overlap(&range).is_some()) {
+            shows_file |= map.inode != 0;
+            changed.append(&mut self.replace_in_file(me.space, task, map)?);
+        }
+        if !shows_file {
+            if self.searched.without_file.len() >= MOST_RANGES {
+                self.searched.without_file.clear();
+            }
+            self.searched.without_file.insert(key);
+        }
+        Ok(changed)
+    }
+
+    /// Replaces those of the file that a mapping shows, if it is one of the task's own with code in it.
+    fn replace_in_file(&mut self, space: u32, task: &Stopped, map: &Map) -> Result<Vec<Chunk>> {
+        let is_code = map.prot & libc::PROT_EXEC != 0 && !map.shared;
+        match open_mapped(task, map).filter(|_| is_code) {
+            Some(file) => self.replace_in(space, map, &file, task.memory()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn replace_in(
+        &mut self,
+        space: u32,
+        map: &Map,
+        file: &File,
+        memory: TaskMemory,
+    ) -> Result<Vec<Chunk>> {
+        let found = self.searched.in_part(file, map.offset, map.end - map.start);
+        let draws_only = self.searched.translators.contains(&space);
+        let mut changed = Vec::new();
+        let address = |offset: u64| map.start + (offset - map.offset);
+        for group in found
+            .certain
+            .chunk_by(|a, b| address(*a) / PAGE == address(*b) / PAGE)
+        {
+            let group = group.iter().map(|&at| address(at));
+            changed.extend(replace_group(group, memory, draws_only)?);
+        }
+        Ok(changed)
+    }
+}
+
+/// Replaces instructions that are close to each other, where memory has them as the file has; what has been changed.
+fn replace_group(
+    addresses: impl Iterator<Item = u64> + Clone,
+    memory: TaskMemory,
+    draws_only: bool,
+) -> Result<Option<Chunk>> {
+    let (Some(first), Some(last)) = (addresses.clone().next(), addresses.clone().last()) else {
+        return Ok(None);
+    };
+    let mut data = memory.bytes(first, (last - first) as usize + LONGEST);
+    let (mut from, mut to) = (usize::MAX, 0);
+    for addr in addresses {
+        let at = (addr - first) as usize;
+        let Some(replaced) = data.get(at..).and_then(Replaced::unchanged) else {
+            continue;
+        };
+        if draws_only && !matches!(replaced, Replaced::Draw(_)) {
+            continue;
+        }
+        let (inside, byte) = replaced.replacement();
+        let at = at + inside as usize;
+        data[at] = byte;
+        (from, to) = (from.min(at), at + 1);
+    }
+    if from >= to {
+        return Ok(None);
+    }
+    let chunk = Chunk {
+        addr: first + from as u64,
+        data: data[from..to].to_vec(),
+    };
+    memory.write(chunk.addr, &chunk.data)?;
+    Ok(Some(chunk))
+}
+
+/// The file that a mapping shows, if it is where it was.
+fn open_mapped(task: &Stopped, map: &Map) -> Option<File> {
+    let name = map.name.strip_prefix(b"/").filter(|_| map.inode != 0)?;
+    let mut path = PathBuf::from(format!("/proc/{}/root", task.tid()));
+    path.push(OsStr::from_bytes(name));
+    let file = open(&path)?;
+    let same = file.metadata().is_ok_and(|meta| meta.ino() == map.inode);
+    same.then_some(file)
+}
+
+/// A regular file, without waiting for anything.
+fn open(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = options.read(true).custom_flags(flags).open(path).ok()?;
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
+impl Searched {
+    fn in_part(&mut self, file: &File, offset: u64, len: u64) -> Replaceable {
+        let Ok(meta) = file.metadata() else {
+            return Replaceable::default();
+        };
+        let (size, changed) = (meta.len(), (meta.mtime(), meta.mtime_nsec()));
+        let len = len.min(size.saturating_sub(offset));
+        let key = (
+            meta.dev(),
+            meta.ino(),
+            size,
+            changed.0,
+            changed.1,
+            offset,
+            len,
+        );
+        let found = self.found.entry(key);
+        found
+            .or_insert_with(|| replaceable(file, offset, len).unwrap_or_default())
+            .clone()
+    }
+}
