@@ -19,6 +19,10 @@ use std::ops::Range;
 /// After how many reads without anything else that stops the task the next are expected.
 const MANY: u32 = 32;
 
+/// How many places are remembered at which there is nothing to be gained, and how often they are passed by at most.
+const MOST_VAIN: usize = 256;
+const MOST_REST: u32 = 1024;
+
 /// How many instructions may come between two reads: more are faster executed by the task itself.
 const MOST_BETWEEN: u32 = 48;
 
@@ -45,23 +49,14 @@ const AC: u64 = 1 << 18;
 const ARITHMETIC: u64 = CF | PF | AF | ZF | SF | OF;
 
 /// The reads that a task makes in a row.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reads {
     count: u32,
-    /// How many there are to be before it is tried what this module is for.
-    patience: u32,
     /// The mapping that the code is in.
     code: Option<Range<u64>>,
-}
-
-impl Default for Reads {
-    fn default() -> Reads {
-        Reads {
-            count: 0,
-            patience: MANY,
-            code: None,
-        }
-    }
+    /// Places behind reads from which no other was come to: how often the task may come there before that is tried
+    /// again, and how often it may next time.
+    vain: HashMap<u64, (u32, u32)>,
 }
 
 impl Reads {
@@ -81,11 +76,17 @@ impl Reads {
         memory: &TaskMemory,
         value: &mut dyn FnMut(Read) -> Option<u64>,
     ) -> Result<()> {
-        self.count += 1;
-        if self.count < self.patience || !regs.is_native() || regs.flags() & (TF | AC) != 0 {
+        self.count = self.count.saturating_add(1);
+        if self.count < MANY || !regs.is_native() || regs.flags() & (TF | AC) != 0 {
             return Ok(());
         }
         let ip = regs.ip();
+        if let Some((rest, _)) = self.vain.get_mut(&ip)
+            && *rest > 0
+        {
+            *rest -= 1;
+            return Ok(());
+        }
         if !self.code.as_ref().is_some_and(|code| code.contains(&ip)) {
             let maps = proc::maps(memory.tid())?.into_iter();
             let mut maps = maps.map(|map| (map.start..map.end, map.prot));
@@ -106,10 +107,12 @@ impl Reads {
             decoded: HashMap::new(),
             certain: None,
         };
-        let reads = machine.run(value);
-        if reads == 0 {
+        if machine.run(value) > 0 {
+            self.vain.remove(&ip);
+        } else if self.vain.len() < MOST_VAIN || self.vain.contains_key(&ip) {
             // Something else is between its reads.
-            (self.count, self.patience) = (0, self.patience.saturating_mul(2));
+            let (rest, next) = self.vain.entry(ip).or_insert((0, 1));
+            (*rest, *next) = (*next, (*next * 2).min(MOST_REST));
         }
         Ok(())
     }
