@@ -43,5 +43,5 @@ macro_rules! steps {
 
 steps! {
     processes exec waiting pipes threads spinning handovers handlers delivery interrupted memory shared files sockets
-    terminals identity killed places arrivals filters partial changing edges namespaces refusals
+    terminals identity killed places arrivals filters partial changing edges namespaces refusals counting
 }

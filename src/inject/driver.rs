@@ -412,6 +412,7 @@ impl<'a> Driver<'a> {
     ) -> Result<Next> {
         match stop {
             Stop::Entry => {
+                self.me.reads.begin_anew();
                 self.me.stood_at = Some(self.changes);
                 self.on_entry(task)
             }

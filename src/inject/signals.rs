@@ -11,7 +11,7 @@ use crate::recording::Delivery;
 use crate::replay::Place;
 use crate::syscall;
 use crate::trace::Exit;
-use crate::tracee::{Stopped, proc, tsc};
+use crate::tracee::{Regs, Stopped, proc, tsc};
 
 impl Driver<'_> {
     pub(super) fn on_signal(&mut self, mut task: Stopped, signal: i32) -> Result<Next> {
@@ -29,10 +29,12 @@ impl Driver<'_> {
             }
             if let Some(instruction) = tsc::Instruction::at(&regs, &task.memory()) {
                 let recorded = self.next_step()?.and_then(|step| step.tsc.pop_front());
+                instruction.execute(&mut regs, recorded.unwrap_or_else(|| instruction.value()));
                 if recorded.is_none() {
                     self.leaves_recording();
+                } else if self.me.goal.is_none() {
+                    self.read_on(&task, &mut regs)?;
                 }
-                instruction.execute(&mut regs, recorded.unwrap_or_else(|| instruction.value()));
                 task.set_regs(&regs)?;
                 self.me.segv.restore(&mut task)?;
                 return Ok(Next::Resume(task));
@@ -94,6 +96,16 @@ impl Driver<'_> {
             core: false,
         };
         Ok(Next::End(Status::Signaled, Some(exit), None))
+    }
+
+    /// The task has read the counter, and may do so many times.
+    fn read_on(&mut self, task: &Stopped, regs: &mut Regs) -> Result<()> {
+        let mut reads = std::mem::take(&mut self.me.reads);
+        if let Some(step) = self.next_step()? {
+            reads.go_on(regs, &task.memory(), &mut |_| step.tsc.pop_front())?;
+        }
+        self.me.reads = reads;
+        Ok(())
     }
 
     /// The signal that the hooks let through, or why one ends the injection here.

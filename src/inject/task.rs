@@ -4,6 +4,7 @@ use super::hook::HookCall;
 use super::step::{Due, Step};
 use crate::replay::{Goal, Kept, Place};
 use crate::tracee::Stopped;
+use crate::tracee::interpret::Reads;
 use crate::tracee::segv::SegvState;
 use std::collections::VecDeque;
 
@@ -16,6 +17,8 @@ pub struct Me {
     pub number: Option<i32>,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
+    /// How often in a row it has read the counter.
+    pub reads: Reads,
     /// What the kernel keeps of it.
     pub kept: Kept,
     /// The call that is expected of it, once it is its turn.

@@ -160,6 +160,11 @@ impl Watch {
         }
     }
 
+    /// Whether there is any place at which it stops.
+    pub fn stops_anywhere(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
     /// It has had a long turn: it may be waiting by now.
     pub fn be_hopeful(&mut self) {
         self.rounds /= 2;

@@ -59,11 +59,13 @@ pub fn stands(me: &mut Task, regs: Regs) {
     me.unannounced = true;
     me.boundary = Some(regs);
     me.spell = Spell::new();
+    me.reads.begin_anew();
 }
 
 impl Recorder {
     /// Called now and then while a task runs.
     pub(super) fn on_tick(&mut self, me: &mut Task, running: &Running) -> Result<()> {
+        me.spell.ticked = ticker::ticks();
         let ticks = me.spell.ticks();
         let awaited = !me.held.is_empty() && ticks >= PATIENCE.max(self.cost(me) * SHARE);
         let watched =

@@ -119,10 +119,13 @@ impl Recorder {
     }
 
     pub(super) fn met(&mut self, me: &mut Task, task: Stopped, stop: Stop) -> Result<Step> {
-        let interrupted = std::mem::take(&mut me.spell.interrupted);
+        // One that was on its way as the task was asked to stop comes first.
+        let is_signal = matches!(stop, Stop::Signal(_));
+        let interrupted = !is_signal && std::mem::take(&mut me.spell.interrupted);
         // A signal that is held changes nothing, and the counter may be read in a loop.
-        if !(stop == Stop::Attached && interrupted || matches!(stop, Stop::Signal(_))) {
+        if !(stop == Stop::Attached && interrupted || is_signal) {
             me.spell = Spell::new();
+            me.reads.begin_anew();
         }
         Ok(Step::Runs(match stop {
             Stop::Entry => {
@@ -253,6 +256,10 @@ impl Recorder {
     /// Waits for what the running task does next. What others do meanwhile is kept for their turn.
     fn wait(&mut self, me: &mut Task, mut running: Running) -> Result<Came> {
         let mut looks = 0;
+        // A tick that came as somebody else was looked after interrupts nothing.
+        if me.in_program() && ticker::ticks() != me.spell.ticked {
+            self.on_tick(me, &running)?;
+        }
         loop {
             self.look(Some(me));
             let in_program = me.in_program();

@@ -26,8 +26,20 @@ impl Recorder {
             if std::mem::take(&mut me.unannounced) {
                 self.write_run(me)?;
             }
-            self.note_tsc(me, value)?;
             instruction.execute(&mut regs, value);
+            let mut values = vec![value];
+            // How often it comes to a place is counted by the processor.
+            if !me.watch.stops_anywhere() {
+                let mut answer = |read: tsc::Instruction| {
+                    let value = read.value();
+                    values.push(value);
+                    Some(value)
+                };
+                me.reads.go_on(&mut regs, &task.memory(), &mut answer)?;
+            }
+            for value in values {
+                self.note_tsc(me, value)?;
+            }
             task.set_regs(&regs)?;
             me.segv.restore(&mut task)?;
             return Ok(task.resume()?);

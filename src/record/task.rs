@@ -4,6 +4,7 @@ use super::calls::Pending;
 use super::points::Watch;
 use super::preempt;
 use crate::recording::CallEvent;
+use crate::tracee::interpret::Reads;
 use crate::tracee::proc::Map;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stop, Stopped, ticker};
@@ -31,6 +32,8 @@ pub struct Task {
     pub boundary: Option<Regs>,
     /// Counter values that have not been written yet.
     pub tsc: Vec<u64>,
+    /// How many it has read in a row.
+    pub reads: Reads,
     /// Nothing that was written says that it runs on.
     pub unannounced: bool,
     /// How long it has run without a call.
@@ -71,6 +74,8 @@ pub enum Kernel {
 pub struct Spell {
     /// The tick at which it began.
     pub begun: u64,
+    /// The tick at which it was last thought of.
+    pub ticked: u64,
     /// rrapper has asked it to stop.
     pub interrupted: bool,
     /// The range that its instruction pointer was last seen in, and how often in a row.
@@ -82,8 +87,10 @@ pub struct Spell {
 impl Spell {
     /// One that begins now.
     pub fn new() -> Spell {
+        let now = ticker::ticks();
         Spell {
-            begun: ticker::ticks(),
+            begun: now,
+            ticked: now,
             interrupted: false,
             around: (0, 0, 0),
             next_look: 1,
@@ -123,6 +130,7 @@ impl Task {
             segv: SegvState::default(),
             boundary: None,
             tsc: Vec::new(),
+            reads: Reads::default(),
             unannounced: false,
             spell: Spell::new(),
             yielded: false,
@@ -145,6 +153,7 @@ impl Task {
         self.clear_tid = 0;
         self.robust = 0;
         self.watch = Watch::default();
+        self.reads = Reads::default();
     }
 
     /// Follows what a call set for its end.

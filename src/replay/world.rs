@@ -16,6 +16,7 @@ use super::{Error, Result};
 use crate::image::{self, Chunk, Image};
 use crate::recording::{Delivery, Event, EventKind, Family, Frame, Reach, Recording, SignalEvent};
 use crate::sandbox;
+use crate::tracee::interpret::Reads;
 use crate::tracee::{self, Regs, Stop, Stopped, agent, cpuid, proc, tsc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -288,6 +289,7 @@ impl World {
             task.stop_at(&[goal.regs.ip()])?;
         }
         let mut times = 0;
+        let mut reads = Reads::default();
         loop {
             let stop = match task.go_on() {
                 Ok(stop) => stop,
@@ -334,6 +336,10 @@ impl World {
                             return Err(left(read.name().into()));
                         };
                         read.execute(&mut regs, value);
+                        if goal.is_none() {
+                            let mut answer = |_: tsc::Instruction| me.tsc.pop_front();
+                            reads.go_on(&mut regs, &task.memory(), &mut answer)?;
+                        }
                         task.set_regs(&regs)?;
                     } else if signal == libc::SIGSEGV && cpuid.execute(&mut regs, &task.memory()) {
                         task.set_regs(&regs)?;

@@ -117,12 +117,7 @@ impl TaskMemory {
         if bytes.is_empty() {
             return Ok(());
         }
-        let local = [IoSlice::new(bytes)];
-        let remote = [RemoteIoVec {
-            base: addr as usize,
-            len: bytes.len(),
-        }];
-        if process_vm_writev(Pid::from_raw(self.tid), &local, &remote) == Ok(bytes.len()) {
+        if self.write_where_it_may(addr, bytes) {
             return Ok(());
         }
         self.open(true)?.write_all_at(bytes, addr).map_err(|e| {
@@ -132,6 +127,16 @@ impl TaskMemory {
                 e,
             )
         })
+    }
+
+    /// Writes bytes where the program itself could; whether it could write all of them.
+    pub fn write_where_it_may(&self, addr: u64, bytes: &[u8]) -> bool {
+        let local = [IoSlice::new(bytes)];
+        let remote = [RemoteIoVec {
+            base: addr as usize,
+            len: bytes.len(),
+        }];
+        process_vm_writev(Pid::from_raw(self.tid), &local, &remote) == Ok(bytes.len())
     }
 
     fn open(&self, write: bool) -> Result<std::fs::File> {

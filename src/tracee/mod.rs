@@ -21,6 +21,7 @@ pub mod exec;
 pub mod file;
 pub mod files;
 pub mod filter;
+pub mod interpret;
 pub mod interrupt;
 pub mod lookup;
 pub mod memory;

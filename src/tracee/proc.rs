@@ -551,6 +551,19 @@ pub fn has_no_new_privs(tid: i32) -> Result<bool> {
     Ok(status_numbers(tid, "NoNewPrivs:")? == [1])
 }
 
+/// Whether the thread's calls are kept on a shadow stack, too (`x86_Thread_features`, where the kernel has them).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn has_shadow_stack(tid: i32) -> Result<bool> {
+    let status = String::from_utf8_lossy(&read(tid, "status")?).into_owned();
+    let features = |line: &str| line.strip_prefix("x86_Thread_features:").map(str::to_owned);
+    let features = status.lines().find_map(features).unwrap_or_default();
+    Ok(features
+        .split_whitespace()
+        .any(|feature| feature == "shstk"))
+}
+
 /// Whether this signal waits for the process or its first thread, which blocks it (`SigPnd`, `ShdPnd`).
 ///
 /// # Errors

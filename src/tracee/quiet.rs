@@ -85,6 +85,11 @@ pub fn suspended<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Whether the calling thread does without the counter.
+pub(super) fn is_given_up() -> bool {
+    DEPTH.get() > 0
+}
+
 /// The time. Clocks read the counter.
 pub fn now() -> Instant {
     suspended(Instant::now)

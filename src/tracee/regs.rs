@@ -94,6 +94,26 @@ impl Regs {
         self
     }
 
+    /// The flags.
+    pub fn flags(&self) -> u64 {
+        self.0.eflags
+    }
+
+    /// Sets the flags.
+    pub fn set_flags(&mut self, flags: u64) {
+        self.0.eflags = flags;
+    }
+
+    /// The base of the fs segment (thread-local storage).
+    pub fn fs_base(&self) -> u64 {
+        self.0.fs_base
+    }
+
+    /// The base of the gs segment.
+    pub fn gs_base(&self) -> u64 {
+        self.0.gs_base
+    }
+
     /// Sets the base of the fs segment (thread-local storage).
     pub fn set_fs_base(&mut self, base: u64) {
         self.0.fs_base = base;

@@ -3,8 +3,9 @@
 //! (see [`super::replaced`]).
 
 use super::replaced::{self, Replaced};
-use super::{Regs, TaskMemory};
+use super::{Regs, TaskMemory, quiet};
 use crate::syscall::Memory;
+use std::cell::RefCell;
 
 /// An instruction that reads the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +82,154 @@ impl Instruction {
 }
 
 /// The counter as this machine has it now.
+///
+/// To take it back for a thread that has given it up (see [`super::quiet`]) costs more than all else that a read takes. So the
+/// kernel is asked for its clock instead, which goes with the counter, and the counter is looked at now and then only.
 pub fn now() -> u64 {
-    super::quiet::suspended(|| {
+    if !quiet::is_given_up() {
+        return read();
+    }
+    PACE.with_borrow_mut(Pace::now)
+}
+
+fn read() -> u64 {
+    quiet::suspended(|| {
         // SAFETY: rdtsc has no preconditions in user mode, and the thread may execute it here.
         unsafe { std::arch::x86_64::_rdtsc() }
     })
+}
+
+thread_local! {
+    static PACE: RefCell<Pace> = const { RefCell::new(Pace::NEW) };
+}
+
+/// The counter and the kernel's clock at the same time; the clock in nanoseconds.
+#[derive(Clone, Copy, Default)]
+struct Moment {
+    counter: u64,
+    clock: u64,
+}
+
+/// How fast the counter goes, by the kernel's clock.
+struct Pace {
+    first: Option<Moment>,
+    last: Moment,
+    /// Counts in a nanosecond; 0 while that is not known.
+    rate: f64,
+    /// When the counter is looked at next.
+    next: u64,
+    /// What was answered last.
+    answered: u64,
+}
+
+impl Pace {
+    const NEW: Pace = Pace {
+        first: None,
+        last: Moment {
+            counter: 0,
+            clock: 0,
+        },
+        rate: 0.0,
+        next: 0,
+        answered: 0,
+    };
+
+    /// Nanoseconds after which the pace is known well enough to begin with.
+    const ENOUGH: u64 = 1_000_000;
+
+    fn now(&mut self) -> u64 {
+        let clock = clock();
+        if self.rate == 0.0 || clock >= self.next {
+            self.look();
+        }
+        let since = clock.saturating_sub(self.last.clock);
+        let counter = self.last.counter + (since as f64 * self.rate) as u64;
+        // It never stands still.
+        self.answered = counter.max(self.answered + 1);
+        self.answered
+    }
+
+    fn look(&mut self) {
+        self.last = Moment::now();
+        let first = *self.first.get_or_insert(self.last);
+        let elapsed = self.last.clock.saturating_sub(first.clock);
+        if elapsed < Pace::ENOUGH {
+            return;
+        }
+        let counted = self.last.counter.saturating_sub(first.counter);
+        self.rate = counted as f64 / elapsed as f64;
+        // The longer it has been, the better it is known.
+        self.next = self.last.clock + elapsed;
+    }
+}
+
+impl Moment {
+    fn now() -> Moment {
+        const ATTEMPTS: usize = 3;
+        let look = || {
+            let before = clock();
+            let counter = read();
+            let took = clock().saturating_sub(before);
+            let clock = before + took / 2;
+            (took, Moment { counter, clock })
+        };
+        quiet::suspended(|| {
+            // Something else may have had the processor in between.
+            let looks = (0..ATTEMPTS).map(|_| look());
+            let best = looks.min_by_key(|&(took, _)| took);
+            best.map(|(_, moment)| moment).unwrap_or_default()
+        })
+    }
+}
+
+/// The kernel's clock that is never adjusted, in nanoseconds: asked by a call, for what the vdso does reads the counter.
+fn clock() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: clock_gettime(2) with a valid pointer.
+    unsafe {
+        libc::syscall(
+            libc::SYS_clock_gettime,
+            libc::CLOCK_MONOTONIC_RAW,
+            &raw mut now,
+        )
+    };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracee::quiet::Quiet;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn counter_goes_on_at_its_pace_while_it_is_given_up() {
+        const LENGTH: Duration = Duration::from_millis(60);
+        let real = |from: u64, began: Instant| {
+            let (counted, elapsed) = (read() - from, began.elapsed());
+            counted as f64 / elapsed.as_nanos() as f64
+        };
+        let (began, from) = (Instant::now(), read());
+        let _quiet = Quiet::new();
+        let (mut last, mut reads) = (now(), 0);
+        assert!(last > from);
+        while quiet::now() - began < LENGTH {
+            let value = now();
+            assert!(value > last, "{value} after {last}");
+            (last, reads) = (value, reads + 1);
+        }
+        let expected = quiet::suspended(|| real(from, began));
+        // Somebody else may have the processor between the two.
+        let nearest = (0..20).map(|_| {
+            let (ours, theirs) = quiet::suspended(|| (now(), read()));
+            let apart = (theirs as f64 - ours as f64) / expected;
+            apart.abs() as u64
+        });
+        let nearest = nearest.min().unwrap();
+        assert!(reads > 100);
+        assert!(nearest < 20_000, "{nearest} ns apart");
+    }
 }
