@@ -283,6 +283,7 @@ impl Recorder {
             frames.push(Frame::Remap { tid, pieces });
         }
         frames.extend(self.limited_stack(me, &event)?);
+        frames.extend(self.stack_mapped_into(task.tid(), &event)?);
         let mut removed = self.removed_by_failure(task.tid(), &event)?;
         event.outs.append(&mut removed);
         frames.append(&mut self.aside);

@@ -1,5 +1,5 @@
-//! Stacks grow as far as their limit allows, and replay keeps room for that. When the limit is lowered, what the stack
-//! had not come to is out of its reach.
+//! Stacks grow as far as their limit and other mappings allow, and replay keeps room for that. When the limit is lowered,
+//! or something is mapped into the room, what the stack had not come to is out of its reach.
 
 use super::task::Task;
 use super::{Recorder, Result};
@@ -7,6 +7,12 @@ use crate::image::STACK_ROOM;
 use crate::recording::{CallEvent, Frame, Piece, Shows};
 
 const PAGE: u64 = 0x1000;
+
+/// How far a stack stays away from a mapping below it: the kernel's `stack_guard_gap`.
+const GUARD_GAP: u64 = 256 * PAGE;
+
+/// The kernel has stacks above this: at most 16 GiB, and at random, below the end of a process's memory.
+const NO_STACK_BELOW: u64 = 0x7ff0_0000_0000;
 
 impl Recorder {
     /// What a call has taken from a stack's room.
@@ -53,5 +59,45 @@ impl Recorder {
         };
         let pieces = vec![piece];
         Ok((from < to).then_some(Frame::Remap { tid, pieces }))
+    }
+
+    /// What a call has taken from a stack's room by a mapping in it.
+    pub(super) fn stack_mapped_into(&self, tid: i32, event: &CallEvent) -> Result<Option<Frame>> {
+        let maps_something = [libc::SYS_mmap, libc::SYS_mremap, libc::SYS_shmat];
+        let (true, Some(at)) = (maps_something.contains(&event.nr.into()), event.ret) else {
+            return Ok(None);
+        };
+        let at = at as u64;
+        if !(NO_STACK_BELOW..=i64::MAX as u64).contains(&at) {
+            return Ok(None);
+        }
+        let maps = self.maps_of(tid)?;
+        let stack = maps.iter().find(|map| map.name == b"[stack]");
+        let new = maps
+            .iter()
+            .position(|map| (map.start..map.end).contains(&at));
+
+        let (Some(stack), Some(n)) = (stack, new) else {
+            return Ok(None);
+        };
+        let room = stack.end.saturating_sub(STACK_ROOM);
+        if maps[n].end <= room || maps[n].end > stack.start {
+            return Ok(None);
+        }
+        let below = n.checked_sub(1).map_or(0, |below| maps[below].end);
+        let gap = if maps[n].prot == 0 { 0 } else { GUARD_GAP };
+        let above = maps.get(n + 1).map_or(stack.start, |above| above.start);
+        let (from, to) = (room.max(below), above.min(maps[n].end + gap));
+        let gone = |start: u64, end: u64| {
+            (start < end).then_some(Piece {
+                start,
+                len: end.saturating_sub(start),
+                prot: 0,
+                shows: Shows::Nothing,
+            })
+        };
+        let parts = [gone(from, maps[n].start), gone(maps[n].end, to)];
+        let pieces: Vec<Piece> = parts.into_iter().flatten().collect();
+        Ok((!pieces.is_empty()).then_some(Frame::Remap { tid, pieces }))
     }
 }
