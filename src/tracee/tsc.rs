@@ -182,21 +182,9 @@ impl Moment {
     }
 }
 
-/// The kernel's clock that is never adjusted, in nanoseconds: asked by a call, for what the vdso does reads the counter.
+/// The kernel's clock that is never adjusted, in nanoseconds.
 fn clock() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: clock_gettime(2) with a valid pointer.
-    unsafe {
-        libc::syscall(
-            libc::SYS_clock_gettime,
-            libc::CLOCK_MONOTONIC_RAW,
-            &raw mut now,
-        )
-    };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    quiet::clock(libc::CLOCK_MONOTONIC_RAW)
 }
 
 #[cfg(test)]

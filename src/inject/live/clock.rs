@@ -5,7 +5,6 @@ use crate::inject::hook::HookCall;
 use crate::recording::{CallEvent, ChunkMemory, Event, Recording};
 use crate::syscall::{self, Memory};
 use crate::tracee::{TaskMemory, quiet};
-use nix::time::{ClockId, clock_gettime};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -92,13 +91,11 @@ impl Kind {
     /// What the kernel's shows now.
     fn now(self) -> i64 {
         let clock = match self {
-            Kind::Realtime => ClockId::CLOCK_REALTIME,
-            Kind::Monotonic => ClockId::CLOCK_MONOTONIC,
-            Kind::Boottime => ClockId::CLOCK_BOOTTIME,
+            Kind::Realtime => libc::CLOCK_REALTIME,
+            Kind::Monotonic => libc::CLOCK_MONOTONIC,
+            Kind::Boottime => libc::CLOCK_BOOTTIME,
         };
-        // These clocks are always there.
-        quiet::suspended(|| clock_gettime(clock))
-            .map_or(0, |now| nanos(now.tv_sec(), now.tv_nsec()))
+        quiet::clock(clock) as i64
     }
 }
 
