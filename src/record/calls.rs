@@ -10,9 +10,13 @@ use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::{Hiding, Pages};
+use crate::tracee::proc::Map;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Running, Stopped, TaskMemory, cpuid};
 use std::ops::Range;
+
+/// What a call returns, to nobody but tracers, that `restart_syscall` goes on with.
+const ERESTART_RESTARTBLOCK: i64 = 516;
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
@@ -185,6 +189,11 @@ impl Recorder {
                 self.warn_of_refusal(call, libc::EINVAL, &event.args, memory);
                 Some(-i64::from(libc::EINVAL))
             }
+            // The kernel refuses it for other memory.
+            libc::SYS_remap_file_pages if is_shared(&self.maps_of(me.tid)?, event.args[0]) => {
+                self.warn_of_refusal(call, libc::ENOSYS, &event.args, memory);
+                Some(-i64::from(libc::ENOSYS))
+            }
             // It is traced already, and so are those that it knows.
             libc::SYS_ptrace if !self.may_be_tried(me, call, &event.args) => {
                 self.warn_of_refusal(call, libc::EPERM, &event.args, memory);
@@ -253,8 +262,20 @@ impl Recorder {
             show_counter(&task, &event)?;
             let memory = task.memory();
             let pages = Pages::new(memory);
-            let regions = call.outputs(&event.args, ret, &ChunkMemory(&event.ins), &pages);
+            // It has no arguments, and does the rest of one that had.
+            let restarted = match nr {
+                libc::SYS_restart_syscall => me.restarts.take(),
+                _ => None,
+            };
+            let (made, args, ins) = match &restarted {
+                Some((call, event)) => (*call, &event.args, &event.ins),
+                None => (call, &event.args, &event.ins),
+            };
+            let regions = made.outputs(args, ret, &ChunkMemory(ins), &pages);
             event.outs = read_regions(&pages, &regions);
+            if ret == -ERESTART_RESTARTBLOCK {
+                me.restarts = restarted.or_else(|| Some((call, event.clone())));
+            }
             event.outs.extend(self.written_tids(&event, memory));
             event.effect = self.effect(me, &task, call, &event, moved)?;
             me.after_call(&event);
@@ -429,6 +450,11 @@ impl Recorder {
             dir: self.writer.dir().into(),
         }
     }
+}
+
+fn is_shared(maps: &[Map], addr: u64) -> bool {
+    let there = |map: &&Map| (map.start..map.end).contains(&addr);
+    maps.iter().find(there).is_some_and(|map| map.shared)
 }
 
 /// What the kernel says of the time stamp counter (`PR_GET_TSC`) is that it is trapped: to the program, it is not.

@@ -128,6 +128,7 @@ impl Recorder {
             me.reads.begin_anew();
         }
         Ok(Step::Runs(match stop {
+            Stop::Entry if interrupted => return self.stop_before_call(me, task),
             Stop::Entry => {
                 if std::mem::take(&mut me.unannounced) {
                     self.write_run(me)?;
@@ -181,6 +182,23 @@ impl Recorder {
             Stop::Exit => self.about_to_end(me, task)?,
             Stop::Other(_) => task.resume()?,
         }))
+    }
+
+    /// A task has come to a call as it was asked to stop, and would stop within that: a call that waits would be
+    /// interrupted, and some say so. It stops first, and comes to the call once more.
+    fn stop_before_call(&mut self, me: &mut Task, mut task: Stopped) -> Result<Step> {
+        let tid = task.tid();
+        let mut regs = task.regs()?;
+        regs.rewind(regs.nr() as u64);
+        task.set_regs(&regs)?;
+        let (task, stop) = task
+            .resume()?
+            .wait()?
+            .stopped("stop it before a call", tid)?;
+        match stop {
+            Stop::Attached => Ok(Step::Runs(task.resume()?)),
+            _ => self.met(me, task, stop),
+        }
     }
 
     /// Has the task wait for its next turn.

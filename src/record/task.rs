@@ -4,6 +4,7 @@ use super::calls::Pending;
 use super::points::Watch;
 use super::preempt;
 use crate::recording::CallEvent;
+use crate::syscall::Syscall;
 use crate::tracee::interpret::Reads;
 use crate::tracee::proc::Map;
 use crate::tracee::segv::SegvState;
@@ -19,6 +20,8 @@ pub struct Task {
     pub kernel: Kernel,
     /// The call that it is in.
     pub pending: Option<Pending>,
+    /// The call that was interrupted, and that restart_syscall goes on with.
+    pub restarts: Option<(&'static Syscall, CallEvent)>,
     /// It has made its last call.
     pub leaving: bool,
     /// Signals that came between calls and wait for the next one.
@@ -124,6 +127,7 @@ impl Task {
             space,
             kernel: Kernel::Taken,
             pending: None,
+            restarts: None,
             leaving: false,
             held: Vec::new(),
             sent: Vec::new(),

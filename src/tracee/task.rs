@@ -3,6 +3,7 @@
 use super::sys::{self, SigInfo};
 use super::{Error, Regs, Result, TaskMemory, quiet};
 use crate::trace::Exit;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -159,6 +160,15 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Stopped {
     owned: Owned,
+    known: Known,
+}
+
+/// What has been asked of the kernel about a task since it stopped, and holds until it is resumed: each question is a call.
+#[derive(Debug, Default)]
+struct Known {
+    regs: Cell<Option<Regs>>,
+    /// What comes with the stop: `PTRACE_GETEVENTMSG`.
+    message: Cell<Option<u64>>,
 }
 
 /// A task that runs.
@@ -319,7 +329,6 @@ impl Running {
 
     /// Takes note of what [`super::wait_any`] brought for it.
     pub(crate) fn met(mut self, status: i32) -> Result<Waited> {
-        let tid = self.owned.tid;
         if libc::WIFEXITED(status) {
             self.owned.released = true;
             return Ok(Waited::Ended(Exit::Code(libc::WEXITSTATUS(status))));
@@ -331,13 +340,16 @@ impl Running {
                 core: libc::WCOREDUMP(status),
             }));
         }
-        let task = Stopped { owned: self.owned };
+        let task = Stopped {
+            owned: self.owned,
+            known: Known::default(),
+        };
         let signal = libc::WSTOPSIG(status);
         let stop = match status >> 16 {
             0 if signal == sys::SYSCALL_STOP => Stop::Syscall,
             0 => Stop::Signal(signal),
             libc::PTRACE_EVENT_SECCOMP => {
-                if sys::event_message(tid)? == u64::from(super::filter::LEGACY) {
+                if task.message()? == u64::from(super::filter::LEGACY) {
                     return super::vsyscall::leave(task);
                 }
                 Stop::Entry
@@ -345,7 +357,7 @@ impl Running {
             libc::PTRACE_EVENT_EXIT => Stop::Exit,
             libc::PTRACE_EVENT_EXEC => Stop::Exec,
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
-                Stop::Clone(sys::event_message(tid)? as i32)
+                Stop::Clone(task.message()? as i32)
             }
             libc::PTRACE_EVENT_STOP if is_stopping(signal) => Stop::Group(signal),
             libc::PTRACE_EVENT_STOP => Stop::Attached,
@@ -424,7 +436,21 @@ impl Stopped {
     /// # Errors
     /// If it has been killed meanwhile.
     pub fn regs(&self) -> Result<Regs> {
-        sys::getregs(self.owned.tid).map(Regs)
+        if let Some(regs) = self.known.regs.get() {
+            return Ok(regs);
+        }
+        let regs = sys::getregs(self.owned.tid).map(Regs)?;
+        self.known.regs.set(Some(regs));
+        Ok(regs)
+    }
+
+    fn message(&self) -> Result<u64> {
+        if let Some(message) = self.known.message.get() {
+            return Ok(message);
+        }
+        let message = sys::event_message(self.owned.tid)?;
+        self.known.message.set(Some(message));
+        Ok(message)
     }
 
     /// Sets its registers.
@@ -432,6 +458,8 @@ impl Stopped {
     /// # Errors
     /// If it has been killed meanwhile, or a register's value is not allowed.
     pub fn set_regs(&mut self, regs: &Regs) -> Result<()> {
+        // Of some registers the kernel takes a part.
+        self.known.regs.set(None);
         sys::setregs(self.owned.tid, &regs.0)
     }
 
@@ -525,7 +553,7 @@ impl Stopped {
     /// # Errors
     /// If it has been killed meanwhile.
     pub fn is_foreign_call(&self) -> Result<bool> {
-        Ok(sys::event_message(self.owned.tid)? == u64::from(super::filter::FOREIGN))
+        Ok(self.message()? == u64::from(super::filter::FOREIGN))
     }
 
     /// At the exit of an execve: the path of its new program, if that is not a 64-bit one, in which calls can be made.
@@ -610,6 +638,7 @@ impl Stopped {
 
     /// Splits off the ownership for a resumption that happens behind a mutable reference.
     pub(super) fn tid_for_resume(&mut self) -> i32 {
+        self.known = Known::default();
         self.owned.tid
     }
 

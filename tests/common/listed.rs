@@ -64,8 +64,8 @@ pub fn check(table: &str, name: &str, env: Vec<(&str, String)>) {
         spins: line.spins,
         env,
     };
-    match line.output.strip_prefix("refused=") {
-        Some(reason) => whole::check_refused(&program, &reason.replace('_', " ")),
+    match line.output.strip_prefix("otherwise=") {
+        Some(words) => whole::check_otherwise(&program, &words.replace('_', " ")),
         None => whole::check(&program),
     }
 }
