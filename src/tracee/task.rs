@@ -3,7 +3,7 @@
 use super::sys::{self, SigInfo};
 use super::{Error, Regs, Result, TaskMemory, quiet};
 use crate::trace::Exit;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -166,7 +166,7 @@ pub struct Stopped {
 /// What has been asked of the kernel about a task since it stopped, and holds until it is resumed: each question is a call.
 #[derive(Debug, Default)]
 struct Known {
-    regs: Cell<Option<Regs>>,
+    regs: OnceCell<Box<Regs>>,
     /// What comes with the stop: `PTRACE_GETEVENTMSG`.
     message: Cell<Option<u64>>,
 }
@@ -437,11 +437,10 @@ impl Stopped {
     /// If it has been killed meanwhile.
     pub fn regs(&self) -> Result<Regs> {
         if let Some(regs) = self.known.regs.get() {
-            return Ok(regs);
+            return Ok(**regs);
         }
         let regs = sys::getregs(self.owned.tid).map(Regs)?;
-        self.known.regs.set(Some(regs));
-        Ok(regs)
+        Ok(**self.known.regs.get_or_init(|| Box::new(regs)))
     }
 
     fn message(&self) -> Result<u64> {
@@ -459,7 +458,7 @@ impl Stopped {
     /// If it has been killed meanwhile, or a register's value is not allowed.
     pub fn set_regs(&mut self, regs: &Regs) -> Result<()> {
         // Of some registers the kernel takes a part.
-        self.known.regs.set(None);
+        self.known.regs.take();
         sys::setregs(self.owned.tid, &regs.0)
     }
 
