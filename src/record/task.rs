@@ -1,6 +1,7 @@
 //! What the recorder knows of each task.
 
 use super::calls::Pending;
+use super::idle::Repeated;
 use super::points::Watch;
 use super::preempt;
 use crate::recording::CallEvent;
@@ -43,6 +44,8 @@ pub struct Task {
     pub spell: Spell,
     /// It has given way in the call that it is in.
     pub yielded: bool,
+    /// The call that it makes again and again.
+    pub repeated: Repeated,
     /// How many times in a row it has only asked for the time.
     pub clock_calls: u32,
     /// It was preempted although it did not wait for anybody; and the tick at which it was.
@@ -138,6 +141,7 @@ impl Task {
             unannounced: false,
             spell: Spell::new(),
             yielded: false,
+            repeated: Repeated::default(),
             clock_calls: 0,
             busy_since: None,
             watch: Watch::default(),
