@@ -32,6 +32,8 @@ fn record(folder: &Folder, name: &str, argv: &[&str]) -> Recorder {
 
 /// Kills the recorder; the program dies with it.
 fn kill(mut recorder: Recorder, recording: Option<&Recording>) {
+    // Waiting closes it, and what the program would read then may still be recorded.
+    let _input = recorder.0.stdin.take();
     recorder.0.kill().unwrap();
     recorder.0.wait().unwrap();
     if let Some(recording) = recording {
