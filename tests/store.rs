@@ -262,7 +262,8 @@ fn copies_read_what_was_not_yet_read_of_what_was_given() {
                 { "sh", "-c", "head -c 6; cat /dev/stdin" },
             } do
                 program.stdin = stdin
-                program.out = "rec" .. os.tmpname():gsub(".*/", "")
+                made = (made or 0) + 1
+                program.out = "rec" .. made
                 local rec = rr.record(program)
                 local tried = 0
                 for event in rec:events{ syscall = "read", fd = 0 } do
