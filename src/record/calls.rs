@@ -11,12 +11,10 @@ use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::{Hiding, Pages};
 use crate::tracee::proc::Map;
+use crate::tracee::regs::RESTART_BLOCK;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Running, Stopped, TaskMemory, cpuid};
 use std::ops::Range;
-
-/// What a call returns, to nobody but tracers, that `restart_syscall` goes on with.
-const ERESTART_RESTARTBLOCK: i64 = 516;
 
 /// Counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
@@ -273,7 +271,7 @@ impl Recorder {
             };
             let regions = made.outputs(args, ret, &ChunkMemory(ins), &pages);
             event.outs = read_regions(&pages, &regions);
-            if ret == -ERESTART_RESTARTBLOCK {
+            if ret == RESTART_BLOCK {
                 me.restarts = restarted.or_else(|| Some((call, event.clone())));
             }
             event.outs.extend(self.written_tids(&event, memory));
@@ -453,8 +451,7 @@ impl Recorder {
 }
 
 fn is_shared(maps: &[Map], addr: u64) -> bool {
-    let there = |map: &&Map| (map.start..map.end).contains(&addr);
-    maps.iter().find(there).is_some_and(|map| map.shared)
+    maps.iter().any(|map| map.shared && map.holds(addr))
 }
 
 /// What the kernel says of the time stamp counter (`PR_GET_TSC`) is that it is trapped: to the program, it is not.

@@ -40,6 +40,31 @@ impl Recorder {
         };
         holes(tid, &ranges)
     }
+
+    /// What is in the memory that an advice to remove it has left when it failed: it goes as far as it can, and what is
+    /// shared is empty for all.
+    pub(super) fn removed_by_failure(&self, tid: i32, event: &CallEvent) -> Result<Vec<Chunk>> {
+        let [addr, len, advice, ..] = event.args;
+        let removes = i64::from(event.nr) == libc::SYS_madvise
+            && advice as i32 == libc::MADV_REMOVE
+            && event.ret.is_some_and(|ret| (-4095..0).contains(&ret));
+        if !removes {
+            return Ok(Vec::new());
+        }
+        let range = pages(addr, len);
+        let memory = TaskMemory::new(tid);
+        let mut left = Vec::new();
+        for piece in dropped(tid, &range)? {
+            let data = memory.bytes(piece.start, piece.len as usize);
+            if !data.is_empty() {
+                left.push(Chunk {
+                    addr: piece.start,
+                    data,
+                });
+            }
+        }
+        Ok(left)
+    }
 }
 
 /// The mappings that a call is to move one by one: mremap(2) of several. Where it fails, it may have moved the first ones.
@@ -69,33 +94,6 @@ fn moved(tid: i32, before: &[Range<u64>], from: u64, to: u64) -> Result<Vec<Piec
         Some(piece(&range, map.prot, Shows::Moved { from: part.start }))
     });
     Ok(moved.collect())
-}
-
-impl Recorder {
-    /// What is in the memory that an advice to remove it has left when it failed: it goes as far as it can, and what is
-    /// shared is empty for all.
-    pub(super) fn removed_by_failure(&self, tid: i32, event: &CallEvent) -> Result<Vec<Chunk>> {
-        let [addr, len, advice, ..] = event.args;
-        let removes = i64::from(event.nr) == libc::SYS_madvise
-            && advice as i32 == libc::MADV_REMOVE
-            && event.ret.is_some_and(|ret| (-4095..0).contains(&ret));
-        if !removes {
-            return Ok(Vec::new());
-        }
-        let range = pages(addr, len);
-        let memory = TaskMemory::new(tid);
-        let mut left = Vec::new();
-        for piece in dropped(tid, &range)? {
-            let data = memory.bytes(piece.start, piece.len as usize);
-            if !data.is_empty() {
-                left.push(Chunk {
-                    addr: piece.start,
-                    data,
-                });
-            }
-        }
-        Ok(left)
-    }
 }
 
 /// Whether this advice takes pages away at once.

@@ -160,6 +160,11 @@ impl Watch {
         }
     }
 
+    /// Whether this is a place at which it stops.
+    pub fn stops_at(&self, addr: u64) -> bool {
+        self.slots.iter().any(|slot| slot.addr == addr)
+    }
+
     /// Whether there is any place at which it stops.
     pub fn stops_anywhere(&self) -> bool {
         !self.slots.is_empty()

@@ -190,6 +190,10 @@ impl Recorder {
         let tid = task.tid();
         let mut regs = task.regs()?;
         regs.rewind(regs.nr() as u64);
+        // How often it comes to a place is counted, and a replay comes to this once.
+        if me.watch.stops_at(regs.ip()) {
+            return self.met(me, task, Stop::Entry);
+        }
         task.set_regs(&regs)?;
         let (task, stop) = task
             .resume()?

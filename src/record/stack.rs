@@ -73,10 +73,7 @@ impl Recorder {
         }
         let maps = self.maps_of(tid)?;
         let stack = maps.iter().find(|map| map.name == b"[stack]");
-        let new = maps
-            .iter()
-            .position(|map| (map.start..map.end).contains(&at));
-
+        let new = maps.iter().position(|map| map.holds(at));
         let (Some(stack), Some(n)) = (stack, new) else {
             return Ok(None);
         };

@@ -2,6 +2,7 @@
 
 use super::process::{Kept, Place};
 use super::signal_state::Masks;
+use crate::tracee::regs::RESTART_BLOCK;
 use crate::tracee::{Regs, Stopped};
 use std::collections::VecDeque;
 
@@ -19,7 +20,6 @@ pub struct Restart {
 impl Restart {
     /// The kernel's own codes, -512 to -516, say that a call is to be made again.
     pub fn of(nr: u32, ip: u64, ret: i64) -> Option<Restart> {
-        const RESTART_BLOCK: i64 = -516;
         let again = match ret {
             RESTART_BLOCK => libc::SYS_restart_syscall as u64,
             -515..=-512 => nr.into(),

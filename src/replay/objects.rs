@@ -293,9 +293,7 @@ impl Objects {
             return Ok(());
         }
         let maps = proc::maps(tid)?;
-        let there = maps
-            .iter()
-            .find(|m| m.shared && (m.start..m.end).contains(&addr));
+        let there = maps.iter().find(|m| m.shared && m.holds(addr));
         let object = there.and_then(|m| Some((m, self.0.values().find(|o| o.inode == m.inode)?)));
         object.map_or(Ok(()), |(m, object)| {
             let reach = (m.offset + (addr - m.start)).saturating_add(len);

@@ -12,6 +12,9 @@ const USER_CS: u64 = 0x33;
 /// Which of the words has the flags.
 const EFLAGS: usize = 18;
 
+/// What a call returns, to nobody but tracers, that `restart_syscall` goes on with: `-ERESTART_RESTARTBLOCK`.
+pub const RESTART_BLOCK: i64 = -516;
+
 /// The length of the `syscall` instruction, in bytes.
 pub const SYSCALL_LEN: u64 = 2;
 
