@@ -13,7 +13,7 @@ use crate::tracee::{Regs, TaskMemory};
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use std::fmt;
 
-/// So much code of one mapping is looked through.
+/// So much code of a process is looked through: what it maps is as its recording says, which nobody has to believe.
 const MOST: u64 = 256 << 20;
 
 /// So much of the stack is looked through for the places that called.
@@ -64,10 +64,12 @@ impl Doubt {
         let mut places: Vec<u64> = words.map(|word| u64::from_le_bytes(*word)).collect();
         places.push(regs.ip());
         let files = backtrace::recorded(recording, event, tid);
+        let mut left = MOST;
         let is_code = |map: &&Map| {
-            map.prot & libc::PROT_EXEC != 0
-                && !map.name.starts_with(b"[v")
-                && map.end - map.start <= MOST
+            let is_code = map.prot & libc::PROT_EXEC != 0 && !map.name.starts_with(b"[v");
+            let rest = left.checked_sub(map.end - map.start).filter(|_| is_code);
+            left = rest.unwrap_or(left);
+            rest.is_some()
         };
         let all = maps.iter().filter(is_code).flat_map(|map| {
             let mut found = search(&memory, map, &files(map));
