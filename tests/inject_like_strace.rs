@@ -630,7 +630,8 @@ fn delays_take_their_time() {
         end
         assert(took{ delay = 0.4 } >= 0.4)
         assert(took{ exit = function(c) c:delay(0.4) end } >= 0.4)
-        assert(took{ delay = 0.001 } < 0.4)
+        -- In other units it would be ten seconds; a machine that has much to do takes one.
+        assert(took{ delay = 0.01 } < 5)
     "#;
     folder.script(script).ok();
 }
