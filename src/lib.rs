@@ -3,6 +3,7 @@
 //!
 //! The modules follow the way data flows; none knows what is downstream of it:
 //!
+//! - [`constants`]: errnos, signals, flags, ABIs, and what a call returns
 //! - [`syscall`]: what a system call is (one declarative table)
 //! - [`trace`]: observed calls, wherever they came from
 //! - [`strace`]: strace's text to and from [`trace`]
@@ -22,6 +23,7 @@
 
 pub mod backtrace;
 pub mod cli;
+pub mod constants;
 pub mod doctor;
 pub mod image;
 pub mod inject;

@@ -461,12 +461,12 @@ fn first<T: std::fmt::Debug>(list: &[T]) -> String {
 fn constants_are_those_of_the_headers() {
     let folder = Folder::new();
     let mut values: BTreeSet<(String, i64)> = BTreeSet::new();
-    for set in syscall::sets() {
+    for set in rrapper::constants::sets() {
         values.extend(set.names().map(|(name, value)| (name.to_owned(), value)));
     }
     for table in [
-        include_str!("../src/syscall/errno.tbl"),
-        include_str!("../src/syscall/signals.tbl"),
+        include_str!("../src/constants/errno.tbl"),
+        include_str!("../src/constants/signals.tbl"),
     ] {
         let rows = table
             .lines()

@@ -7,8 +7,8 @@
 //! as far as that does not wait. All traced processes die with rrapper.
 
 use super::output;
+use crate::constants;
 use crate::lua::{self, RecordingEnd, Watch};
-use crate::syscall::consts;
 use crate::trace::Exit;
 use crate::tracee::{interrupt, proc};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -140,7 +140,7 @@ impl Interrupts {
 
 /// Says what happened, and ends by the same signal.
 pub(super) fn end(signal: i32, dir: Option<&Path>) -> ! {
-    let name = consts::signal_name(signal);
+    let name = constants::signal_name(signal);
     match dir {
         Some(dir) => {
             let dir = dir.display();

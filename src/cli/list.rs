@@ -91,7 +91,7 @@ fn row(listed: &Listed) -> [String; 6] {
 fn end(summary: &Summary) -> String {
     match summary.exit {
         Some(Exit::Code(code)) => format!("exit {code}"),
-        Some(Exit::Signal { signal, .. }) => crate::syscall::consts::signal_name(signal),
+        Some(Exit::Signal { signal, .. }) => crate::constants::signal_name(signal),
         None if summary.growing => String::from("recording"),
         None => String::from("incomplete"),
     }

@@ -1,7 +1,7 @@
 //! How filters are spelled on the command line, of recordings and of traces alike.
 
+use crate::constants;
 use crate::inject::PathPattern;
-use crate::syscall::consts;
 use crate::trace::{About, Failed, Predicate};
 use anyhow::{Context, bail};
 
@@ -16,11 +16,11 @@ pub(super) fn failed(option: Option<&Option<String>>) -> anyhow::Result<Option<F
     Ok(match option {
         None => None,
         Some(None) => Some(Failed::Any),
-        Some(Some(name)) => match consts::errno(name).or_else(|| name.parse().ok()) {
+        Some(Some(name)) => match constants::errno(name).or_else(|| name.parse().ok()) {
             Some(errno) => Some(Failed::With(errno)),
             None => bail!(
                 "unknown errno {name:?}{}",
-                near(&consts::suggest_errno(name))
+                near(&constants::suggest_errno(name))
             ),
         },
     })

@@ -1,6 +1,7 @@
 //! What a traced process of ours can do: an empty one is made as for every replay, and makes the calls.
 
 use super::{Finding, machine};
+use crate::constants::is_error;
 use crate::syscall::Memory;
 use crate::tracee::{self, Remote, agent, probe, spawn};
 
@@ -99,7 +100,7 @@ pub(super) fn make(
     args: [u64; 6],
 ) -> Result<i64, std::io::Error> {
     match remote.call(nr, args) {
-        Ok(ret) if (-4095..0).contains(&ret) => Err(std::io::Error::from_raw_os_error(-ret as i32)),
+        Ok(ret) if is_error(ret) => Err(std::io::Error::from_raw_os_error(-ret as i32)),
         Ok(ret) => Ok(ret),
         Err(error) => Err(std::io::Error::other(error)),
     }

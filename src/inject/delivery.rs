@@ -8,6 +8,7 @@ use super::driver::{Driver, Next};
 use super::hook::HookCall;
 use super::outcome::Status;
 use super::step::{Due, Kind};
+use crate::constants::is_restart;
 use crate::recording::{Delivery, SignalEvent};
 use crate::tracee::{Regs, Stop, Stopped, TaskMemory, Waited, agent};
 
@@ -156,7 +157,7 @@ fn is_signal(kind: &Kind) -> bool {
 /// Whether a signal comes where a task stands with these registers, and not at the entry of its next call, to which it
 /// then has to run first.
 fn comes_here(due: &Due, regs: &Regs) -> bool {
-    let interrupted = regs.nr() >= 0 && (-516..=-512).contains(&regs.ret());
+    let interrupted = regs.nr() >= 0 && is_restart(regs.ret());
     let recorded = due.recorded.as_ref();
     let returns_to = recorded.and_then(|signal| signal.returns_to());
     interrupted || returns_to.is_none_or(|ip| ip == regs.ip())

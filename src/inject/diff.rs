@@ -4,7 +4,8 @@
 use super::noise::is_ignored;
 use super::outcome::Outcome;
 use crate::backtrace::Frame;
-use crate::syscall::{self, Format, Kind, consts};
+use crate::constants;
+use crate::syscall::{self, Format, Kind};
 use crate::trace::{Answer, Call, Exit, Field, Trace, Value};
 use std::fmt::Display;
 
@@ -63,7 +64,7 @@ impl Outcome {
             _ => None,
         };
         let signal = |outcome: &Outcome| match outcome.exit {
-            Some(Exit::Signal { signal, .. }) => Some(consts::signal_name(signal)),
+            Some(Exit::Signal { signal, .. }) => Some(constants::signal_name(signal)),
             _ => None,
         };
         let status = |outcome: &Outcome| outcome.status.name().to_string();

@@ -11,6 +11,7 @@ use super::noise;
 use super::outcome::{Divergence, Status};
 use super::step::Step;
 use super::{Error, Result, partial};
+use crate::constants::is_restart;
 use crate::recording::{Effect, leads_to};
 use crate::replay::{Doubt, Place};
 use crate::syscall::Replay;
@@ -284,7 +285,7 @@ impl Driver<'_> {
         self.limit_stack(&mut task, &seen, ret)?;
         regs.answer(ret);
         task.set_regs(&regs)?;
-        let again = (-516..=-512).contains(&ret);
+        let again = is_restart(ret);
         // epoll_pwait is not made again, but waits under a mask of its own, too.
         let interrupted = again || ret == -i64::from(libc::EINTR);
         self.me.waited_under = interrupted.then(|| wait_mask(&seen)).flatten();

@@ -7,6 +7,7 @@ use super::live::Clocks;
 use super::outcome::Status;
 use super::step::{Step, code_base};
 use super::task::Me;
+use crate::constants::{is_error, is_restart};
 use crate::image;
 use crate::recording::{Effect, Program, stack_limit};
 use crate::replay::{Kept, Pages, SharedMemory, remap_as_recorded};
@@ -244,7 +245,7 @@ impl Driver<'_> {
             }
             _ => regs.ret(),
         };
-        if (-516..=-512).contains(&given) {
+        if is_restart(given) {
             // Interrupted: the kernel deals with the signal first, and makes it again.
             if seen.is_changed() {
                 seen.give_back()?;
@@ -258,7 +259,7 @@ impl Driver<'_> {
         seen.answered(given);
         let mut ret = self.settle(&mut seen)?;
         if let Some(broke) = self.me.broke.take()
-            && (-4095..0).contains(&ret)
+            && is_error(ret)
         {
             let mut remote = task.remote_at_boundary()?;
             ret = remote.call(libc::SYS_brk, [broke as u64, 0, 0, 0, 0, 0])?;

@@ -4,6 +4,7 @@ use super::hook::{HookCall, HookError, Hooks, OnDivergence};
 use super::partial::Amount;
 use super::select::{Selector, When};
 use super::{Divergence, Phase, noise};
+use crate::constants::is_error;
 use crate::syscall::Syscall;
 use crate::trace::{About, names};
 use std::collections::HashMap;
@@ -159,7 +160,7 @@ impl Action {
         let plausible = match *self {
             Action::Short(_) => return Amount::of(call).is_some(),
             Action::Fail(_) => call.can_fail(),
-            Action::Return(ret) if (-4095..0).contains(&ret) => call.can_fail(),
+            Action::Return(ret) if is_error(ret) => call.can_fail(),
             Action::Return(_) => returns(call.name),
             Action::Signal(_) | Action::Delay(_) | Action::Live => return true,
         };

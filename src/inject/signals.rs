@@ -7,6 +7,7 @@ use super::hook::HookSignal;
 use super::outcome::{Injected, Status};
 use super::{Error, Result};
 use crate::backtrace::{self, Frame};
+use crate::constants::is_restart;
 use crate::recording::Delivery;
 use crate::replay::Place;
 use crate::syscall;
@@ -161,7 +162,7 @@ impl Driver<'_> {
         let regs = task.regs().ok()?;
         let nr = u32::try_from(regs.nr()).ok()?;
         let entered = regs.ret() == -i64::from(libc::ENOSYS);
-        if !entered && !(-516..=-512).contains(&regs.ret()) {
+        if !entered && !is_restart(regs.ret()) {
             return None;
         }
         let args = regs.args();

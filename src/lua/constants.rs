@@ -2,7 +2,7 @@
 
 use super::convert;
 use super::error::{did_you_mean, raise};
-use crate::syscall::consts;
+use crate::constants;
 use mlua::{Lua, Table, Value};
 
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
@@ -38,15 +38,17 @@ fn looked_up(lua: &Lua, table: Table, name: &'static str, get: Lookup) -> mlua::
 
 fn constant(_: &Lua, key: &Value) -> mlua::Result<Value> {
     let name = convert::text(key, "a constant's name")?;
-    consts::value(&name).map(Value::Integer).ok_or_else(|| {
-        let near = consts::suggest(&name);
-        raise(format!("unknown constant {name:?}{}", did_you_mean(&near)))
-    })
+    crate::syscall::constant(&name)
+        .map(Value::Integer)
+        .ok_or_else(|| {
+            let near = constants::suggest(&name);
+            raise(format!("unknown constant {name:?}{}", did_you_mean(&near)))
+        })
 }
 
 fn errno(lua: &Lua, key: &Value) -> mlua::Result<Value> {
     if let Value::Integer(n) = key {
-        let name = i32::try_from(*n).ok().and_then(consts::errno_name);
+        let name = i32::try_from(*n).ok().and_then(constants::errno_name);
         return match name {
             Some(name) => lua.create_string(name).map(Value::String),
             None => Err(raise(format!("there is no errno {n}"))),
@@ -58,11 +60,13 @@ fn errno(lua: &Lua, key: &Value) -> mlua::Result<Value> {
 fn signal(lua: &Lua, key: &Value) -> mlua::Result<Value> {
     let n = convert::signal(key)?;
     match key {
-        Value::Integer(_) => lua.create_string(consts::signal_name(n)).map(Value::String),
+        Value::Integer(_) => lua
+            .create_string(constants::signal_name(n))
+            .map(Value::String),
         _ => Ok(Value::Integer(n.into())),
     }
 }
 
 fn all_errnos(lua: &Lua) -> mlua::Result<Table> {
-    lua.create_sequence_from(consts::errnos().map(|(name, _)| name))
+    lua.create_sequence_from(constants::errnos().map(|(name, _)| name))
 }

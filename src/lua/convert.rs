@@ -1,8 +1,8 @@
 //! What scripts write where the core wants a number, an errno, a signal, bytes, a time.
 
 use super::error::{did_you_mean, near, raise};
+use crate::constants;
 use crate::strace;
-use crate::syscall::consts;
 use mlua::{Table, Value};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) fn integer(value: &Value, what: &str) -> mlua::Result<i64> {
 /// What a call returns: an integer, negative for an errno. An errno by its name alone would be a success.
 pub(super) fn ret(value: &Value, what: &str) -> mlua::Result<i64> {
     if let Value::String(name) = value
-        && let Some(errno) = consts::errno(&name.to_string_lossy())
+        && let Some(errno) = constants::errno(&name.to_string_lossy())
     {
         let name = name.to_string_lossy();
         return Err(raise(format!(
@@ -57,13 +57,16 @@ pub(super) fn errno(value: &Value) -> mlua::Result<i32> {
     match value {
         Value::String(name) => {
             let name = name.to_string_lossy();
-            consts::errno(&name).ok_or_else(|| unknown_errno(&name))
+            constants::errno(&name).ok_or_else(|| unknown_errno(&name))
         }
         other => {
             let n = integer(other, "an errno")?.unsigned_abs();
             match i32::try_from(n) {
-                Ok(errno @ 1..=4095) => Ok(errno),
-                _ => Err(raise(format!("{n} is no errno: they are 1 to 4095"))),
+                Ok(errno) if constants::is_error(-i64::from(errno)) => Ok(errno),
+                _ => Err(raise(format!(
+                    "{n} is no errno: they are 1 to {}",
+                    constants::MAX_ERRNO
+                ))),
             }
         }
     }
@@ -71,7 +74,7 @@ pub(super) fn errno(value: &Value) -> mlua::Result<i32> {
 
 /// An unknown errno's error.
 pub(super) fn unknown_errno(name: &str) -> mlua::Error {
-    let names = consts::suggest_errno(name);
+    let names = constants::suggest_errno(name);
     raise(format!("unknown errno {name:?}{}", did_you_mean(&names)))
 }
 
@@ -80,7 +83,7 @@ pub(super) fn signal(value: &Value) -> mlua::Result<i32> {
     match value {
         Value::String(name) => {
             let name = name.to_string_lossy();
-            consts::signal(&name).ok_or_else(|| unknown_signal(&name))
+            constants::signal(&name).ok_or_else(|| unknown_signal(&name))
         }
         other => match integer(other, "a signal")? {
             n @ 1..=64 => Ok(n as i32),
@@ -91,7 +94,7 @@ pub(super) fn signal(value: &Value) -> mlua::Result<i32> {
 
 /// An unknown signal's error.
 pub(super) fn unknown_signal(name: &str) -> mlua::Error {
-    let names: Vec<String> = (1..=31).map(consts::signal_name).collect();
+    let names: Vec<String> = (1..=31).map(constants::signal_name).collect();
     let near = near(name, names.iter().map(String::as_str));
     raise(format!("unknown signal {name:?}{}", did_you_mean(&near)))
 }

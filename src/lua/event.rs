@@ -4,6 +4,7 @@ use super::convert;
 use super::error::raise;
 use super::pattern;
 use super::values;
+use crate::constants;
 use crate::recording::{EventKind, Failed, Filter, Found};
 use crate::syscall;
 use crate::trace::{Answer, Entry};
@@ -24,7 +25,7 @@ impl EventData {
     fn name(&self) -> String {
         match &self.0.event.kind {
             EventKind::Call(call) => call.name(),
-            EventKind::Signal(signal) => syscall::consts::signal_name(signal.signal),
+            EventKind::Signal(signal) => constants::signal_name(signal.signal),
         }
     }
 

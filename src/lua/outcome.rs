@@ -5,10 +5,10 @@ use super::error::raise;
 use super::event::no_such;
 use super::trace::TraceData;
 use super::values;
+use crate::constants;
 use crate::inject::{Divergence, Outcome};
 use crate::recording::{Recording, Stream};
 use crate::replay::Replayer;
-use crate::syscall::consts;
 use crate::trace::{Exit, Origin, Trace};
 use mlua::{AnyUserData, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 use std::cell::RefCell;
@@ -44,7 +44,7 @@ impl OutcomeData {
 
     fn signal(&self) -> Option<String> {
         match self.outcome.exit {
-            Some(Exit::Signal { signal, .. }) => Some(consts::signal_name(signal)),
+            Some(Exit::Signal { signal, .. }) => Some(constants::signal_name(signal)),
             _ => None,
         }
     }
@@ -54,7 +54,7 @@ impl OutcomeData {
         match self.outcome.exit {
             Some(Exit::Code(code)) => text += &format!(" with {code}"),
             Some(Exit::Signal { signal, .. }) => {
-                text += &format!(" by {}", consts::signal_name(signal))
+                text += &format!(" by {}", constants::signal_name(signal))
             }
             None => {}
         }
@@ -121,7 +121,7 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
 pub(super) fn how(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with {code}"),
-        Exit::Signal { signal, .. } => format!("killed by {}", consts::signal_name(signal)),
+        Exit::Signal { signal, .. } => format!("killed by {}", constants::signal_name(signal)),
     }
 }
 
@@ -131,7 +131,7 @@ pub(super) fn exit_table(lua: &Lua, exit: Exit) -> mlua::Result<Table> {
     match exit {
         Exit::Code(code) => table.set("code", code)?,
         Exit::Signal { signal, core } => {
-            table.set("signal", consts::signal_name(signal))?;
+            table.set("signal", constants::signal_name(signal))?;
             table.set("core", core)?;
         }
     }

@@ -371,7 +371,7 @@ impl Attendant {
 fn how(status: Option<i32>) -> String {
     match status {
         Some(status) if libc::WIFSIGNALED(status) => {
-            let name = crate::syscall::consts::signal_name(libc::WTERMSIG(status));
+            let name = crate::constants::signal_name(libc::WTERMSIG(status));
             format!("was killed by {name}")
         }
         Some(status) => format!("ended with status {}", libc::WEXITSTATUS(status)),

@@ -5,13 +5,13 @@ use super::moved::{self, Before};
 use super::task::Task;
 use super::unsure::Unsure;
 use super::{Error, Recorder, Result, looked};
+use crate::constants::{RESTART_BLOCK, RESTART_SYS, is_error, is_restart};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::{Hiding, Pages};
 use crate::tracee::proc::Map;
-use crate::tracee::regs::RESTART_BLOCK;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Running, Stopped, TaskMemory, cpuid};
 use std::ops::Range;
@@ -271,7 +271,7 @@ impl Recorder {
             };
             let regions = made.outputs(args, ret, &ChunkMemory(ins), &pages);
             event.outs = read_regions(&pages, &regions);
-            if ret == RESTART_BLOCK {
+            if ret == -i64::from(RESTART_BLOCK) {
                 me.restarts = restarted.or_else(|| Some((call, event.clone())));
             }
             event.outs.extend(self.written_tids(&event, memory));
@@ -294,7 +294,7 @@ impl Recorder {
         let poke = self.untold(me, &mut task, call, &mut event)?;
         let mut frames = Vec::from_iter(poke);
         frames.append(&mut self.written_through(me, &task, call, &mut event)?);
-        let pieces = match (-4095..0).contains(&ret) {
+        let pieces = match is_error(ret) {
             true => self.left_by_failure(task.tid(), &event, &several)?,
             false => self.shown_anew(task.tid(), &event)?,
         };
@@ -327,19 +327,18 @@ impl Recorder {
 
     /// The data that a call is to move has come, and now it is made; or a signal has.
     fn waited(&mut self, me: &mut Task, mut task: Stopped, pending: Pending) -> Result<Running> {
-        const ERESTARTSYS: i64 = 512;
         let mut event = pending.event;
         let mut regs = task.regs()?;
-        let interrupted = (-516..=-512).contains(&regs.ret());
+        let interrupted = is_restart(regs.ret());
         regs.set_args(event.args);
         match interrupted {
-            true => regs.interrupt(event.nr.into(), -ERESTARTSYS),
+            true => regs.interrupt(event.nr.into(), -i64::from(RESTART_SYS)),
             false => regs.rewind(event.nr.into()),
         }
         task.set_regs(&regs)?;
         me.boundary = Some(regs);
         if interrupted {
-            event.ret = Some(-ERESTARTSYS);
+            event.ret = Some(-i64::from(RESTART_SYS));
             me.unannounced = false;
             self.write_call(pending.tid, event)?;
             self.watch(me, &mut task)?;
@@ -378,7 +377,7 @@ impl Recorder {
         moved: Option<moved::Source>,
     ) -> Result<Effect> {
         let ret = event.ret.unwrap_or(0);
-        if (-4095..0).contains(&ret) {
+        if is_error(ret) {
             return Ok(Effect::None);
         }
         let tid = task.tid();

@@ -1,6 +1,7 @@
 //! Calls on memory that fail when they have begun: what they have done up to there stays done.
 
 use super::{Recorder, Result};
+use crate::constants::is_error;
 use crate::image::Chunk;
 use crate::recording::{CallEvent, Piece, Shows};
 use crate::tracee::{TaskMemory, agent, proc};
@@ -47,7 +48,7 @@ impl Recorder {
         let [addr, len, advice, ..] = event.args;
         let removes = i64::from(event.nr) == libc::SYS_madvise
             && advice as i32 == libc::MADV_REMOVE
-            && event.ret.is_some_and(|ret| (-4095..0).contains(&ret));
+            && event.ret.is_some_and(|ret| is_error(ret));
         if !removes {
             return Ok(Vec::new());
         }

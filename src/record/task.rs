@@ -4,6 +4,7 @@ use super::calls::Pending;
 use super::idle::Repeated;
 use super::points::Watch;
 use super::preempt;
+use crate::constants::is_restart;
 use crate::recording::CallEvent;
 use crate::syscall::Syscall;
 use crate::tracee::interpret::Reads;
@@ -176,7 +177,7 @@ impl Task {
 
     /// Whether a task with these registers stands behind a call that the kernel will make again for it.
     pub fn makes_call_again(&self, regs: &Regs) -> bool {
-        let interrupted = |then: &Regs| (-516..=-512).contains(&then.ret());
+        let interrupted = |then: &Regs| is_restart(then.ret());
         let behind = self.boundary.filter(interrupted);
         behind.is_some_and(|then| then.is_same_place(regs))
     }

@@ -4,6 +4,7 @@
 use super::calls::describe;
 use super::task::Task;
 use super::{Recorder, Result};
+use crate::constants::is_error;
 use crate::recording::CallEvent;
 use crate::syscall::{Format, Kind, Replay, Syscall};
 use crate::tracee::{Stopped, proc};
@@ -78,7 +79,7 @@ impl Recorder {
         event: &CallEvent,
     ) -> Result<()> {
         let ret = event.ret.unwrap_or(0);
-        if (-4095..0).contains(&ret) {
+        if is_error(ret) {
             return Ok(());
         }
         let variant = !call.described && HARMLESS_WITHOUT_POINTERS.contains(&call.name);

@@ -3,8 +3,9 @@
 use super::Recorder;
 use super::calls::describe;
 use super::task::Task;
+use crate::constants;
 use crate::recording::CallEvent;
-use crate::syscall::{Syscall, consts};
+use crate::syscall::Syscall;
 use crate::tracee::file::attribute;
 use crate::tracee::{Stopped, TaskMemory, proc};
 use std::collections::HashSet;
@@ -33,7 +34,7 @@ impl Recorder {
             return;
         }
         let line = describe(call, args, memory);
-        let errno = consts::errno_name(errno).unwrap_or("an error");
+        let errno = constants::errno_name(errno).unwrap_or("an error");
         match call.asked_early {
             true => tracing::debug!("{line} is answered with {errno}"),
             false => tracing::warn!(
@@ -74,7 +75,7 @@ impl Recorder {
             "{}, the first process of a pid namespace, is ended by SIGKILL instead of {}: \
              a traced one does not die of its faults",
             String::from_utf8_lossy(&exe),
-            consts::signal_name(fault),
+            constants::signal_name(fault),
         );
     }
 

@@ -271,7 +271,8 @@ pub struct CallEvent {
     pub args: [u64; 6],
     /// The instruction pointer behind the `syscall` instruction; 0 for the first execve.
     pub ip: u64,
-    /// What it returned (negative is -errno; -512 to -516 where a signal interrupted it); `None` where it never did.
+    /// The contents of the return register, as [`Answer`](crate::constants::Answer) reads them; `None` where the call
+    /// never returned.
     pub ret: Option<i64>,
     /// Memory that went in.
     pub ins: Vec<Chunk>,

@@ -1,6 +1,7 @@
 //! Whether a replayed task does what was recorded, and how to say what it did instead.
 
 use super::context::Context;
+use crate::constants;
 use crate::recording::{CallEvent, ChunkMemory, Event, EventKind};
 use crate::syscall::{self, Memory};
 use crate::tracee::{Regs, Stop, Stopped, TaskMemory, proc};
@@ -29,7 +30,7 @@ pub fn expected(event: &Event) -> String {
     match &event.kind {
         EventKind::Call(call) => text(call.nr, &call.args, &ChunkMemory(&call.ins)),
         EventKind::Signal(signal) => {
-            format!("signal {}", syscall::consts::signal_name(signal.signal))
+            format!("signal {}", constants::signal_name(signal.signal))
         }
     }
 }
@@ -83,6 +84,6 @@ fn describe_signal(signal: i32, ip: u64, tid: i32) -> String {
             format!(" in {name}+{:#x}", (ip - m.start).wrapping_add(m.offset))
         })
         .unwrap_or_default();
-    let name = syscall::consts::signal_name(signal);
+    let name = constants::signal_name(signal);
     format!("signal {name} at {ip:#x}{place}")
 }

@@ -2,7 +2,7 @@
 
 use super::process::{Kept, Place};
 use super::signal_state::Masks;
-use crate::tracee::regs::RESTART_BLOCK;
+use crate::constants::{Answer, RESTART_BLOCK};
 use crate::tracee::{Regs, Stopped};
 use std::collections::VecDeque;
 
@@ -18,11 +18,11 @@ pub struct Restart {
 }
 
 impl Restart {
-    /// The kernel's own codes, -512 to -516, say that a call is to be made again.
+    /// A return register with [`Answer::Restart`] says that the call is made again.
     pub fn of(nr: u32, ip: u64, ret: i64) -> Option<Restart> {
-        let again = match ret {
-            RESTART_BLOCK => libc::SYS_restart_syscall as u64,
-            -515..=-512 => nr.into(),
+        let again = match Answer::from_raw(ret) {
+            Answer::Restart(RESTART_BLOCK) => libc::SYS_restart_syscall as u64,
+            Answer::Restart(_) => nr.into(),
             _ => return None,
         };
         Some(Restart { nr, again, ip })

@@ -8,6 +8,7 @@ use super::process::Place;
 use super::space::memory_of;
 use super::world::World;
 use super::{Error, Result};
+use crate::constants::is_error;
 use crate::image::kept_file_flags;
 use crate::recording::{CallEvent, Effect, Recording};
 use crate::syscall::{self, Replay};
@@ -38,7 +39,7 @@ impl World {
             self.sigreturn(tid)?;
             return Ok(Some(tid));
         }
-        let failed = (-4095..0).contains(&ret);
+        let failed = is_error(ret);
         if let Some(call) = call.filter(|_| !failed && event.was_made()) {
             self.perform(tid, call, event, ret)?;
         }

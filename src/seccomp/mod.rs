@@ -10,6 +10,7 @@ mod program;
 pub use ask::Asked;
 pub use program::{Call, Program};
 
+use crate::constants::MAX_ERRNO;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -173,11 +174,10 @@ impl Filter {
 const ACTION: u32 = 0xffff_0000;
 
 fn verdict_of(action: u32) -> Verdict {
-    const MOST_ERRNO: u16 = 4095;
     let data = (action & !ACTION) as u16;
     match action & ACTION {
         libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG => Verdict::Make,
-        libc::SECCOMP_RET_ERRNO => Verdict::Answer(-i64::from(data.min(MOST_ERRNO))),
+        libc::SECCOMP_RET_ERRNO => Verdict::Answer(-i64::from(data.min(MAX_ERRNO))),
         libc::SECCOMP_RET_TRAP => Verdict::Trap(data),
         // Nobody traces it, as far as it knows, and nobody listens.
         libc::SECCOMP_RET_TRACE | libc::SECCOMP_RET_USER_NOTIF => {

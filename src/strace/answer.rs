@@ -6,7 +6,7 @@ use super::context::Context;
 use super::lex::*;
 use super::scalar::{decimal, text};
 use super::value::value;
-use crate::syscall::consts;
+use crate::constants;
 use crate::trace::{Answer, Field, Tampered, Value};
 use memchr::memchr;
 use nom::Parser;
@@ -92,8 +92,8 @@ pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Answered> {
 }
 
 fn number_of(digits: &[u8]) -> Option<i64> {
-    let errno = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    (1..=4095).contains(&errno).then_some(errno)
+    let errno: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    constants::is_error(-errno).then_some(errno)
 }
 
 /// What follows `?`: an `ERESTART…`, `<unavailable>`, or nothing.
@@ -123,7 +123,7 @@ fn failed(i: &[u8]) -> Res<'_, Answer> {
             .strip_suffix(b")")
             .and_then(number_of)
     };
-    let known = std::str::from_utf8(name).ok().and_then(consts::errno);
+    let known = std::str::from_utf8(name).ok().and_then(constants::errno);
     match known.map(i64::from).or_else(number) {
         Some(errno) => Ok((after, Answer::from_raw(-errno))),
         None => expected(i, "the name of an errno"),

@@ -3,7 +3,7 @@
 
 use super::answer::RESTARTS;
 use super::escape;
-use crate::syscall::consts;
+use crate::constants;
 use crate::trace::{Answer, Call, Entry, Exit, Field, Trace, Value};
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
@@ -93,7 +93,7 @@ impl Display for Entry {
         match self {
             Entry::Call(call) => call.fmt(f),
             Entry::Signal { signal, info, .. } => {
-                write!(f, "--- {} {info} ---", consts::signal_name(*signal))
+                write!(f, "--- {} {info} ---", constants::signal_name(*signal))
             }
             Entry::Exit { exit, .. } => exit.fmt(f),
         }
@@ -107,7 +107,11 @@ impl Display for Exit {
             Exit::Code(code) => write!(f, "+++ exited with {code} +++"),
             Exit::Signal { signal, core } => {
                 let core = if core { " (core dumped)" } else { "" };
-                write!(f, "+++ killed by {}{core} +++", consts::signal_name(signal))
+                write!(
+                    f,
+                    "+++ killed by {}{core} +++",
+                    constants::signal_name(signal)
+                )
             }
         }
     }
@@ -169,9 +173,9 @@ fn answer(out: &mut Vec<u8>, call: &str, answer: &Answer) {
         }
         Answer::Value(v) if v >= 0 && call == "umask" => octal(out, v as u64),
         Answer::Value(v) => push(out, format_args!("{v}")),
-        Answer::Errno(errno) => match consts::errno_name(errno) {
+        Answer::Errno(errno) => match constants::errno_name(errno) {
             Some(name) => {
-                let text = consts::errno_text(errno);
+                let text = constants::errno_text(errno);
                 push(out, format_args!("-1 {name} ({text})"));
             }
             None => push(out, format_args!("-1 (errno {errno})")),

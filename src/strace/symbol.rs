@@ -1,10 +1,11 @@
-//! What symbolic expressions stand for: constants (through [`consts`]), alternatives, products and shifts,
+//! What symbolic expressions stand for: constants (through [`constants`]), alternatives, products and shifts,
 //! wait statuses, dates.
 //!
 //! A trace has few different expressions, so what they stand for is remembered. No syntax here beyond that
 //! of a single expression.
 
-use crate::syscall::consts;
+use crate::constants;
+use crate::syscall;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -105,14 +106,14 @@ fn eval(text: &str) -> Option<i64> {
     if text.starts_with('{') || text.starts_with("WIF") {
         return wait_status(text);
     }
-    let found = consts::eval(text).or_else(|| expression(text));
+    let found = syscall::eval(text).or_else(|| expression(text));
     found.or_else(|| date(text))
 }
 
-/// What [`consts::eval`] does not know: `-EPERM`, `~0x1f`, `INT_MAX+1`, `0x10<<28|0x5`, `2 * 8`.
+/// What [`syscall::eval`] does not know: `-EPERM`, `~0x1f`, `INT_MAX+1`, `0x10<<28|0x5`, `2 * 8`.
 fn expression(text: &str) -> Option<i64> {
     if let Some(name) = text.strip_prefix("-E") {
-        return consts::errno(&format!("E{name}")).map(|errno| -i64::from(errno));
+        return constants::errno(&format!("E{name}")).map(|errno| -i64::from(errno));
     }
     if let Some(inverse) = text.strip_prefix('~') {
         let inverse = inverse.strip_prefix('(').unwrap_or(inverse);
@@ -143,13 +144,13 @@ fn term(text: &str) -> Option<i64> {
         Some(hex) => u64::from_str_radix(hex, 16).ok().map(|n| n as i64),
         None => text.parse().ok(),
     };
-    number.or_else(|| consts::value(text))
+    number.or_else(|| syscall::constant(text))
 }
 
 /// The number of a signal by its full name, with strace's names for the real-time ones
 /// (`SIGRTMIN` is 32 there, `SIGRT_1` is 33).
 pub(super) fn signal(name: &str) -> Option<i32> {
-    consts::signal(name).or_else(|| match name.strip_prefix("SIGRT")? {
+    constants::signal(name).or_else(|| match name.strip_prefix("SIGRT")? {
         "MIN" => Some(32),
         "MAX" => Some(64),
         rest => rest
@@ -169,7 +170,7 @@ fn wait_status(text: &str) -> Option<i64> {
         None => (text, ""),
     };
     let mut status = match event.trim_start().strip_prefix('|') {
-        Some(event) => consts::eval(event)?,
+        Some(event) => constants::eval(event)?,
         None if event.is_empty() => 0,
         None => return None,
     };

@@ -15,7 +15,8 @@ use super::context::Context;
 use super::frame::{self, Line};
 use super::lex::*;
 use super::value::{argument, name};
-use crate::syscall::{self, Abi, consts};
+use crate::constants;
+use crate::syscall::{self, Abi};
 use crate::trace::Value;
 use memchr::memmem;
 use nom::character::complete::digit1;
@@ -211,7 +212,7 @@ fn after_constant(i: &[u8]) -> Option<&[u8]> {
     let words = std::str::from_utf8(words.get(..LONGEST).unwrap_or(words)).ok()?;
     let known = |len: &usize| {
         words.get(..*len).is_some_and(|text| {
-            text == "NULL" || (!text.ends_with('|') && consts::eval(text).is_some())
+            text == "NULL" || (!text.ends_with('|') && constants::eval(text).is_some())
         })
     };
     let len = (1..=words.len()).rev().find(known)?;

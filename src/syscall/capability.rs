@@ -4,7 +4,7 @@
 use super::decode::{field, structure};
 use super::frame;
 use super::number::{symbol, value_of};
-use super::sets;
+use crate::constants;
 use crate::trace::Value;
 
 /// `_LINUX_CAPABILITY_VERSION_2` and `_3` of linux/capability.h.
@@ -54,7 +54,7 @@ pub(crate) fn encode(value: &Value, size: usize) -> Option<Vec<u8>> {
 }
 
 fn capabilities(set: u64) -> Value {
-    let Some(names) = sets::set("cap") else {
+    let Some(names) = constants::set("cap") else {
         return Value::Addr(set);
     };
     let mut parts = Vec::new();

@@ -1,14 +1,15 @@
 //! The data of control messages: `SCM_RIGHTS` and its kin, by level and type. What is not here is bytes.
 
+use crate::constants;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use super::Abi;
 use super::decode::{array, inline};
 use super::encode::place_value;
 use super::frame::{Frame, Nowhere, Side};
 use super::kind::{Kind, Known};
 use super::layout::layouts_in;
-use super::{Abi, sets};
 use crate::trace::Value;
 
 /// What the data is: one thing, or with `*` as many as there is room for. The kinds are those of `x86_64.tbl`.
@@ -41,7 +42,7 @@ struct Data {
 
 static KNOWN: LazyLock<HashMap<(Abi, u64, u64), Data>> = LazyLock::new(|| {
     let read = |on: Abi, &(level, name, kind): &(&str, &str, &str)| {
-        let number = |name| super::consts::value(name).map(|n| n as u64);
+        let number = |name| crate::constants::value(name).map(|n| n as u64);
         // Times of 64 bits, wherever they are.
         let abi = match name.ends_with("_NEW") {
             true => Abi::X86_64,
@@ -69,10 +70,10 @@ pub(crate) fn counts() -> (usize, usize) {
 }
 
 /// The names of the types of this level.
-pub(super) fn types(level: u64) -> Option<&'static sets::Set> {
+pub(super) fn types(level: u64) -> Option<&'static constants::Set> {
     match level {
-        0 => sets::set("ip"),
-        1 => sets::set("scm"),
+        0 => constants::set("ip"),
+        1 => constants::set("scm"),
         _ => None,
     }
 }

@@ -8,11 +8,10 @@ use super::kind::{Dir, Kind, Len};
 use super::layout::{Layout, Shown};
 use super::notation::{self, Notation};
 use super::number::{hex, symbol};
-use super::regions::is_error;
 use super::table::{Arg, Syscall};
-use super::{
-    Abi, Memory, Moved, capability, consts, dirents, handle, lsm, message_value, sets, sockaddr,
-};
+use super::{Abi, Memory, Moved, capability, dirents, handle, lsm, message_value, sockaddr};
+use crate::constants;
+use crate::constants::is_error;
 use crate::trace::{Field, Value};
 
 impl Syscall {
@@ -332,7 +331,7 @@ pub(crate) fn members(
     if layout.name == "utimespec" {
         let half = layout.size / 2;
         let nanoseconds = super::frame::field(bytes, half, half);
-        let special = sets::set("utime").and_then(|s| s.exact(nanoseconds, u64::MAX));
+        let special = constants::set("utime").and_then(|s| s.exact(nanoseconds, u64::MAX));
         if let Some(name) = special {
             return symbol(name, nanoseconds as i64);
         }
@@ -434,7 +433,7 @@ pub(crate) fn signals(bytes: &[u8]) -> Value {
         .map(|b| if negated { !b } else { *b })
         .collect();
     let items = bits(&flipped).map(|bit| {
-        let name = consts::signal_name(bit as i32 + 1);
+        let name = constants::signal_name(bit as i32 + 1);
         name.strip_prefix("SIG").unwrap_or(&name).to_owned()
     });
     Value::Set {
@@ -449,7 +448,7 @@ fn wait_status(status: u32) -> Value {
     let (text, told) = if status == 0xffff {
         ("{WIFCONTINUED(s)}".to_owned(), 0xffff)
     } else if status & 0xff == 0x7f {
-        let signal = consts::signal_name((byte & 0x7f) as i32);
+        let signal = constants::signal_name((byte & 0x7f) as i32);
         // PTRACE_O_TRACESYSGOOD
         let traced = if byte & 0x80 != 0 { " | 0x80" } else { "" };
         (
@@ -464,7 +463,7 @@ fn wait_status(status: u32) -> Value {
     } else if status & 0x7f == 0x7f {
         (format!("{status:#x}"), u32::MAX)
     } else {
-        let signal = consts::signal_name((status & 0x7f) as i32);
+        let signal = constants::signal_name((status & 0x7f) as i32);
         let core = match status & 0x80 {
             0 => "",
             _ => " && WCOREDUMP(s)",
@@ -478,7 +477,7 @@ fn wait_status(status: u32) -> Value {
     let left = status & !told;
     if left >> 16 != 0 {
         let event =
-            sets::set("ptrace_event").and_then(|s| s.exact(u64::from(left >> 16), u64::MAX));
+            constants::set("ptrace_event").and_then(|s| s.exact(u64::from(left >> 16), u64::MAX));
         let event = event.map_or(format!("{:#x}", left >> 16), str::to_owned);
         text.push_str(&format!("|{event}<<16"));
     }

@@ -4,7 +4,7 @@ use super::Abi;
 use super::decode::{array, field, structure};
 use super::frame;
 use super::number::{symbol, value_of};
-use super::sets;
+use crate::constants;
 use crate::trace::Value;
 
 /// Where the members of an entry are: `struct linux_dirent64` has d_ino, d_off (64 bits each), d_reclen, d_type,
@@ -31,7 +31,7 @@ impl Entry {
 }
 
 fn kind(byte: u8) -> Value {
-    let name = sets::set("dirent").and_then(|set| set.exact(u64::from(byte), 0xff));
+    let name = constants::set("dirent").and_then(|set| set.exact(u64::from(byte), 0xff));
     match name {
         Some(name) => symbol(name, i64::from(byte)),
         None => Value::Addr(u64::from(byte)),

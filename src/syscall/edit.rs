@@ -7,7 +7,8 @@ use super::layout::Layout;
 use super::message::{mmsghdr, msghdr};
 use super::number::value_of;
 use super::table::Syscall;
-use super::{Memory, Moved, consts};
+use super::{Memory, Moved};
+use crate::constants;
 use crate::trace::Value;
 use parts::{message, vector};
 
@@ -396,7 +397,7 @@ fn member<T>(
         let names = layout.members.iter().map(|member| member.name);
         let problem = Problem::NoMember {
             name: name.to_owned(),
-            near: consts::nearest(name, names),
+            near: constants::nearest(name, names),
         };
         return Err(EditError::from(problem));
     };

@@ -4,9 +4,9 @@ use super::frame::{Frame, MOST_ELEMENTS, Side, read_exact, read_some};
 use super::kind::{Dir, Kind};
 use super::layout::Layout;
 use super::number::value_of;
-use super::regions::is_error;
 use super::table::Syscall;
 use super::{Abi, Memory, Moved, capability, dirents, handle, lsm, message_value, ready, sockaddr};
+use crate::constants::is_error;
 use crate::trace::{Field, Value, plain};
 
 mod place;

@@ -6,7 +6,7 @@ use super::decode::{field, structure};
 use super::frame::{self, Frame, Side};
 use super::kind::Len;
 use super::number::value_of;
-use super::regions::is_error;
+use crate::constants::is_error;
 use crate::trace::Value;
 
 /// handle_bytes 0, handle_type 4, f_handle 8.

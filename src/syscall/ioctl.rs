@@ -1,11 +1,12 @@
 //! Requests of ioctl: their names, and what is known of those that the table does not describe, by the direction and
 //! size that `_IOC` encodes in them.
 
+use crate::constants;
 use std::collections::HashMap;
 use std::sync::{LazyLock, RwLock};
 
+use super::Abi;
 use super::table::{Syscall, by_name_in};
-use super::{Abi, macros, sets};
 
 /// Numbers that soundcard.h gives to timers, too; strace takes them for the terminal's (`asm-generic/ioctls.h`).
 const TERMINAL: std::ops::RangeInclusive<u32> = 0x5401..=0x5408;
@@ -13,13 +14,13 @@ const TERMINAL: std::ops::RangeInclusive<u32> = 0x5401..=0x5408;
 /// A request as strace writes it: its name, all of them with `or` between where there are several, its macro with
 /// arguments, or its parts: `_IOC(_IOC_READ, 0x99, 0x1, 0x20)`.
 pub(crate) fn name(request: u32) -> String {
-    let names = sets::set("ioctl").map_or(&[] as &[sets::Name], |set| set.list());
+    let names = constants::set("ioctl").map_or(&[] as &[constants::Name], |set| set.list());
     let from = names.partition_point(|name| name.value < i64::from(request));
     let named = names.get(from..).unwrap_or(&[]).iter();
     let named = named.take_while(|name| name.value == i64::from(request));
     let terminal = TERMINAL.contains(&request);
     let chosen = named.filter(|name| !terminal || name.text.starts_with("TC"));
-    let all: Vec<String> = macros::request(request)
+    let all: Vec<String> = constants::request(request)
         .into_iter()
         .chain(chosen.map(|name| name.text.to_owned()))
         .collect();
@@ -60,7 +61,7 @@ pub(crate) fn encoded(abi: Abi, request: u32) -> Option<&'static Syscall> {
     if direction == 0 || size == 0 {
         return None;
     }
-    let counted = direction == 2 && macros::returns_length(request);
+    let counted = direction == 2 && constants::returns_length(request);
     let key = (abi, request >> 16 | u32::from(counted) << 16);
     if let Some(found) = SEEN.read().ok()?.get(&key) {
         return Some(found);

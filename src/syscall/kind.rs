@@ -5,8 +5,8 @@
 
 use super::layout::Layout;
 use super::notation::Notation;
-use super::sets::Set;
 use super::{Abi, Moved};
+use crate::constants::Set;
 
 mod parse;
 pub(crate) use parse::Known;

@@ -3,7 +3,7 @@
 use super::decode::{array, field, structure};
 use super::frame;
 use super::number::{symbol, value_of};
-use super::sets;
+use crate::constants;
 use crate::trace::Value;
 
 /// id 0, flags 8, len 16, ctx_len 24, ctx 32.
@@ -17,7 +17,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Value {
     while rest.len() >= HEADER && items.len() < MOST {
         let number = |offset| frame::field(rest, offset, 8);
         let (id, len, ctx_len) = (number(0), number(16), number(24));
-        let name = sets::set("lsm_id").and_then(|set| set.exact(id, u64::MAX));
+        let name = constants::set("lsm_id").and_then(|set| set.exact(id, u64::MAX));
         let id = match name {
             Some(name) => symbol(name, id as i64),
             None => Value::Addr(id),

@@ -6,7 +6,8 @@ use super::frame::{self, Frame, MOST_BYTES, MOST_VECTORS, Side, read_exact, read
 use super::kind::{Format, Kind, Num};
 use super::message::{Header, controllen_at, mmsghdr, msghdr, namelen_at, vectors};
 use super::number::value_of;
-use super::{Abi, Moved, control, sets, sockaddr};
+use super::{Abi, Moved, control, sockaddr};
+use crate::constants;
 use crate::trace::Value;
 
 /// The size of a `struct cmsghdr`: length (a word), level and type; the data follows, and the next header at a
@@ -122,7 +123,7 @@ fn decode_header(
         fields.push(field("msg_control", decode_control(&bytes, frame.abi)));
     }
     fields.push(field("msg_controllen", Value::Int(after.controllen as i64)));
-    if let Some(set) = sets::set("msg") {
+    if let Some(set) = constants::set("msg") {
         fields.push(field(
             "msg_flags",
             number(Format::Flags(set), after.flags.into()),
@@ -161,7 +162,7 @@ pub(crate) fn decode_control(bytes: &[u8], abi: Abi) -> Value {
             break;
         }
         let data = rest.get(header..len.min(rest.len())).unwrap_or(&[]);
-        let level_value = match sets::set("sockopt_level") {
+        let level_value = match constants::set("sockopt_level") {
             Some(set) => number(Format::Enum(set), level),
             None => Value::Int(level as i64),
         };

@@ -1,14 +1,14 @@
 //! What a system call is: numbers, names, arguments, and how replay treats each.
 //!
-//! ONE declarative table (`x86_64.tbl`, with `structs.tbl`, `flags.tbl` and their kin beside it, and what is
-//! different on i386 in `i386.tbl` and its kin); everything else is derived from it. To add a call is to add a line. Knows nothing of processes:
+//! ONE declarative table (`x86_64.tbl`, with `structs.tbl` beside it, the names in [`crate::constants`], and what is
+//! different on i386 in `i386.tbl` and `structs_i386.tbl`); everything else is derived from it. To add a call is to add a line. Knows nothing of processes:
 //! memory is whatever implements [`Memory`].
 
 mod abi;
 mod capability;
 mod clone;
 mod compare;
-pub mod consts;
+mod constant;
 mod control;
 mod decode;
 mod dirents;
@@ -22,7 +22,6 @@ mod kind;
 mod layout;
 mod lines;
 mod lsm;
-mod macros;
 mod message;
 mod message_value;
 mod named;
@@ -31,7 +30,6 @@ mod notation;
 mod number;
 mod ready;
 mod regions;
-mod sets;
 mod sockaddr;
 mod special;
 mod status;
@@ -39,8 +37,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use abi::Abi;
 pub use clone::CloneArgs;
+pub use constant::{constant, eval};
 pub use decode::signal_info;
 pub use edit::{
     Edit, EditError, Problem, Step, is_argument, is_member, near_argument, near_member,
@@ -53,20 +51,15 @@ pub use message::MessageSlot;
 pub use named::NamedFile;
 pub use nameless::{name_of, of_name, of_number};
 pub use notation::Notation;
-pub use sets::Set;
 pub use status::{FileNumbers, StatusLayout};
 pub use table::{Arg, Syscall, by_name, by_name_in, by_nr, by_nr_in, names, names_in, suggest};
 
+pub use crate::constants::Abi;
 use crate::trace::Value;
 
 /// All structures that the table knows, in no order.
 pub fn layouts() -> impl Iterator<Item = &'static Layout> {
     layout::layouts().values().copied()
-}
-
-/// All sets of named constants that the table knows, in no order.
-pub fn sets() -> impl Iterator<Item = &'static Set> {
-    sets::all()
 }
 
 /// Memory that arguments point into: a live process's, or the part of it that was recorded.

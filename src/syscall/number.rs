@@ -2,12 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::consts;
 use super::decode::signals;
 use super::ioctl;
 use super::kind::{Format, Num};
-use super::sets::{self, Set};
 use super::special;
+use crate::constants::{self, Set};
 use crate::trace::Value;
 
 /// A symbolic value.
@@ -72,9 +71,9 @@ impl Num {
             },
             Format::ModeFlags(set) => mode_flags(set, raw),
             Format::Errno | Format::Status if value == 0 => Value::Int(0),
-            Format::Errno => named_or(value, consts::errno_name(value as i32)),
+            Format::Errno => named_or(value, constants::errno_name(value as i32)),
             Format::Status if value < 0 => {
-                let name = consts::errno_name((value as i32).wrapping_neg());
+                let name = constants::errno_name((value as i32).wrapping_neg());
                 match name {
                     Some(name) => symbol(format!("-{name}"), value),
                     None => Value::Int(value),
@@ -97,7 +96,7 @@ impl Num {
             Format::Id if raw == self.mask() => Value::Int(-1),
             Format::Mode => mode(raw),
             Format::Signal if value == 0 => Value::Int(0),
-            Format::Signal => symbol(consts::signal_name(value as i32), value),
+            Format::Signal => symbol(constants::signal_name(value as i32), value),
             Format::Dev => device(raw),
             Format::Handler => match raw {
                 0 => symbol("SIG_DFL", 0),
@@ -116,10 +115,12 @@ impl Num {
                 let address = Ipv4Addr::from((raw as u32).to_ne_bytes());
                 symbol(format!("inet_addr(\"{address}\")"), value)
             }
-            Format::Clock => match sets::set("clockid").and_then(|s| s.exact(raw, self.mask())) {
-                Some(name) => symbol(name, value),
-                None => Value::Int(value),
-            },
+            Format::Clock => {
+                match constants::set("clockid").and_then(|s| s.exact(raw, self.mask())) {
+                    Some(name) => symbol(name, value),
+                    None => Value::Int(value),
+                }
+            }
             Format::SwapFlags => swap_flags(raw),
             Format::Qcmd => quota_command(raw),
             Format::Padded => {
@@ -151,7 +152,7 @@ impl Num {
                 None => descriptor(raw),
             },
             Format::SignalMask => signals(raw.to_le_bytes().get(..self.size).unwrap_or(&[])),
-            Format::RequestIn(abi) => match sets::own_name(abi, "ioctl", raw) {
+            Format::RequestIn(abi) => match constants::own_name(abi, "ioctl", raw) {
                 Some(name) => symbol(name, value),
                 None => Num {
                     format: Format::Request,
@@ -195,8 +196,8 @@ pub(crate) fn value_of(value: &Value) -> Option<i64> {
     let value = value.meaning();
     match value {
         Value::Sym { text, value: None } | Value::Raw(text) => match text.split_once("]=") {
-            Some((_, indexed)) => consts::eval(indexed), // `[VINTR]=0x3`
-            None => consts::eval(text),
+            Some((_, indexed)) => super::eval(indexed), // `[VINTR]=0x3`
+            None => super::eval(text),
         },
         Value::Change { after, .. } => value_of(after),
         Value::Array { items, .. } if items.len() == 1 => items.first().and_then(value_of),
@@ -233,7 +234,7 @@ fn named_or(value: i64, name: Option<&str>) -> Value {
 }
 
 /// `IPC_CREAT|0600`; the permissions are always there.
-fn mode_flags(set: &sets::Set, raw: u64) -> Value {
+fn mode_flags(set: &constants::Set, raw: u64) -> Value {
     let (flags, permissions) = (raw & !0o777, raw & 0o777);
     let octal = permission_digits(permissions);
     let text = match flags {
@@ -262,7 +263,7 @@ fn descriptor(raw: u64) -> Value {
 
 fn mode(raw: u64) -> Value {
     let (kind, permissions) = (raw & !0o777, raw & 0o777);
-    match sets::set("fmode").and_then(|set| set.flags(kind)) {
+    match constants::set("fmode").and_then(|set| set.flags(kind)) {
         Some(text) if kind != 0 => {
             let octal = permission_digits(permissions);
             symbol(format!("{text}|{octal}"), raw as i64)
@@ -291,7 +292,7 @@ fn swap_flags(raw: u64) -> Value {
     match flags {
         0 => Value::Int(priority as i64),
         _ => {
-            let flags = consts::flags_text("swap", flags);
+            let flags = constants::flags_text("swap", flags);
             symbol(format!("{flags}|{priority}"), raw as i64)
         }
     }
@@ -300,7 +301,7 @@ fn swap_flags(raw: u64) -> Value {
 /// `QCMD` of `linux/quota.h`: the command is above the eight bits of the kind of quota.
 fn quota_command(raw: u64) -> Value {
     let name = |set: &str, value: u64, unknown: &str| {
-        let found = sets::set(set).and_then(|set| set.exact(value, u64::MAX));
+        let found = constants::set(set).and_then(|set| set.exact(value, u64::MAX));
         let number = match value {
             0 => "0".to_owned(),
             _ => format!("{value:#x}"),
@@ -316,10 +317,10 @@ fn clone_flags(raw: u64) -> Value {
     let (flags, signal) = (raw & !0xff, (raw & 0xff) as i32);
     let mut parts = Vec::new();
     if flags != 0 {
-        parts.push(consts::flags_text("clone", flags));
+        parts.push(constants::flags_text("clone", flags));
     }
     if signal != 0 {
-        parts.push(consts::signal_name(signal));
+        parts.push(constants::signal_name(signal));
     }
     match parts.as_slice() {
         [] => Value::Int(0),

@@ -7,9 +7,10 @@ use super::encode::Refusal;
 use super::frame::{self, After, Frame, Side, read_exact};
 use super::kind::{Dir, Format, Kind, Num};
 use super::number::{symbol, value_of};
-use super::regions::is_error;
 use super::table::Syscall;
-use super::{Memory, consts, sets, special};
+use super::{Memory, special};
+use crate::constants;
+use crate::constants::is_error;
 use crate::trace::{Field, Value, plain};
 
 /// `struct pollfd`: fd 0, events 4, revents 6.
@@ -65,7 +66,7 @@ impl Syscall {
             ("fcntl" | "fcntl64", 3) => "open",
             _ => return None,
         };
-        let text = consts::flags_text(set, ret as u64);
+        let text = constants::flags_text(set, ret as u64);
         Some(field("flags", symbol(text, ret)))
     }
 
@@ -73,16 +74,18 @@ impl Syscall {
     /// `= 1 (SUID_DUMP_USER)`, `= 0x1 (seals F_SEAL_SEAL)`.
     fn result_note(&self, ret: i64) -> Option<Field> {
         let named = |set: &str| {
-            let name = sets::set(set).and_then(|set| set.exact(ret as u64, u64::MAX));
+            let name = constants::set(set).and_then(|set| set.exact(ret as u64, u64::MAX));
             name.map(|name| symbol(name, ret))
         };
         let value = match self.name {
             "adjtimex" | "clock_adjtime" => named("time_state")?,
             "sched_getscheduler" => named("sched")?,
-            "personality" => symbol(consts::flags_text("personality", ret as u64), ret),
-            "membarrier" if ret != 0 => symbol(consts::flags_text("membarrier", ret as u64), ret),
+            "personality" => symbol(constants::flags_text("personality", ret as u64), ret),
+            "membarrier" if ret != 0 => {
+                symbol(constants::flags_text("membarrier", ret as u64), ret)
+            }
             "ioprio_get" => special::io_priority(ret as u64),
-            "rt_sigtimedwait" if ret != 0 => symbol(consts::signal_name(ret as i32), ret),
+            "rt_sigtimedwait" if ret != 0 => symbol(constants::signal_name(ret as i32), ret),
             "fcntl" | "fcntl64" | "prctl" | "ioctl" => return self.command_note(ret),
             _ => return None,
         };
@@ -100,7 +103,7 @@ impl Syscall {
                 let name = if set.name == "seals" { "seals" } else { "" };
                 (name, set.flags(ret as u64)?)
             }
-            Format::Signal if ret != 0 => ("", consts::signal_name(ret as i32)),
+            Format::Signal if ret != 0 => ("", constants::signal_name(ret as i32)),
             _ => return None,
         };
         Some(field(name, symbol(text, ret)))
@@ -174,7 +177,7 @@ fn events(addr: u64, kind: &Kind, frame: &Frame<'_>) -> Value {
     let entries = bytes.chunks_exact(POLLFD);
     let ready = entries.filter(|e| frame::field(e, 6, 2) != 0).map(|e| {
         let events = frame::field(e, 6, 2);
-        let revents = match sets::set("poll") {
+        let revents = match constants::set("poll") {
             Some(set) => {
                 let num = Num {
                     size: 2,

@@ -8,15 +8,11 @@ use super::kind::{Dir, Kind};
 use super::message;
 use super::table::Syscall;
 use super::{Memory, Moved, Region};
+use crate::constants::{is_error, is_restart};
 
 /// `-EINTR`, and the kernel's own `-ERESTARTSYS` to `-ERESTART_RESTARTBLOCK` that become it.
 pub(crate) fn is_interrupted(ret: i64) -> bool {
-    ret == -4 || (-516..=-512).contains(&ret)
-}
-
-/// Whether a raw return value is an error.
-pub(crate) fn is_error(ret: i64) -> bool {
-    (-4095..0).contains(&ret)
+    ret == -i64::from(libc::EINTR) || is_restart(ret)
 }
 
 impl Dir {

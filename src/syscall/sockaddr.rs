@@ -2,6 +2,7 @@
 //!
 //! The usual ones are here, the others in `structs.tbl`; what is in neither is `sa_data`.
 
+use crate::constants;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::decode::{field, members, structure};
@@ -10,7 +11,6 @@ use super::frame::{self, Frame, Nowhere, Side};
 use super::kind::{Format, Kind, Num};
 use super::layout::{Layout, layouts};
 use super::number::value_of;
-use super::sets;
 use crate::trace::{Field, Value};
 
 const AF_UNIX: u16 = 1;
@@ -66,7 +66,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Value {
     }
     let at = |offset, size| frame::field(bytes, offset, size);
     let family = at(0, 2) as u16;
-    let family_value = match sets::set("socket_family") {
+    let family_value = match constants::set("socket_family") {
         Some(set) => number(Format::Enum(set), 2, u64::from(family)),
         None => Value::Int(i64::from(family)),
     };

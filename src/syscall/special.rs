@@ -2,11 +2,11 @@
 //! packet filters.
 
 use super::number::symbol;
-use super::sets;
+use crate::constants;
 use crate::trace::Value;
 
 fn name(set: &str, value: u64) -> String {
-    match sets::set(set).and_then(|set| set.exact(value, u64::MAX)) {
+    match constants::set(set).and_then(|set| set.exact(value, u64::MAX)) {
         Some(name) => name.to_owned(),
         None => hex(value),
     }

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::abi::{Abi, Passing};
-use super::consts;
+use super::Abi;
+use super::abi::Passing;
 use super::frame::{Frame, MOST_BYTES, MOST_VECTORS, Side};
 use super::ioctl;
 use super::kind::{Condition, Dir, Format, Kind};
 use super::lines::{self, Lines};
 use super::message::MessageSlot;
 use super::{Memory, Moved, Region, Replay};
+use crate::constants;
 
 mod describe;
 
@@ -166,7 +167,7 @@ pub fn names_in(abi: Abi) -> impl Iterator<Item = &'static str> {
 
 /// Calls whose names are close to this one, best first, at most three.
 pub fn suggest(name: &str) -> Vec<&'static str> {
-    consts::nearest(name, X86_64.by_name.keys().copied())
+    constants::nearest(name, X86_64.by_name.keys().copied())
 }
 
 /// What is wrong with the tables: nothing, as a test makes sure.

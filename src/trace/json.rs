@@ -3,7 +3,7 @@
 //! Whatever the bytes are, the text is valid JSON in ASCII or UTF-8, and nothing of a value's meaning is lost.
 
 use super::{Answer, Call, Entry, Exit, Field, Remarks, Value, When};
-use crate::syscall::consts;
+use crate::constants;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write;
@@ -89,14 +89,14 @@ impl Object {
         match entry {
             Entry::Call(call) => object.call(call),
             Entry::Signal { signal, info, .. } => {
-                object.text("name", consts::signal_name(*signal).as_bytes());
+                object.text("name", constants::signal_name(*signal).as_bytes());
                 object.number("signal", signal);
                 object.value("info", info);
             }
             Entry::Exit { exit, .. } => match exit {
                 Exit::Code(code) => object.number("status", code),
                 Exit::Signal { signal, core } => {
-                    object.text("name", consts::signal_name(*signal).as_bytes());
+                    object.text("name", constants::signal_name(*signal).as_bytes());
                     object.number("signal", signal);
                     object.number("core", core);
                 }
@@ -131,7 +131,7 @@ impl Object {
     }
 
     fn errno(&mut self, errno: i32) {
-        match consts::errno_name(errno) {
+        match constants::errno_name(errno) {
             Some(name) => self.text("errno", name.as_bytes()),
             None => self.number("errno", errno),
         }

@@ -2,7 +2,7 @@
 //! and a call's arguments are [`Value`]s.
 //!
 //! This module knows neither strace's syntax (see [`crate::strace`]) nor
-//! processes. Constants are looked up in [`crate::syscall::consts`].
+//! processes. Constants are looked up in [`crate::constants`].
 
 mod abbreviate;
 mod attachment;
@@ -14,6 +14,7 @@ mod remarks;
 mod stats;
 mod value;
 
+pub use crate::constants::Answer;
 pub use attachment::Attachment;
 pub use filter::{Failed, Filter, Predicate};
 pub use json::Object;
@@ -40,41 +41,6 @@ pub enum Origin {
     Event(u64),
     /// Made by a script or a test.
     Made,
-}
-
-/// How a call ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// It returned this value.
-    Value(i64),
-    /// It failed with this errno (positive).
-    Errno(i32),
-    /// It was interrupted and will be made again by the kernel
-    /// (`? ERESTARTSYS` and kin; the kernel's number, 512 to 516).
-    Restart(i32),
-    /// It never returned (`= ?`): exit_group, or the process died.
-    Never,
-}
-
-impl Answer {
-    /// The value that the kernel leaves in the return register: negative is -errno.
-    /// `None` where the call never returned.
-    pub fn raw(&self) -> Option<i64> {
-        match *self {
-            Answer::Value(v) => Some(v),
-            Answer::Errno(e) | Answer::Restart(e) => Some(-i64::from(e)),
-            Answer::Never => None,
-        }
-    }
-
-    /// The answer that a raw return value stands for.
-    pub fn from_raw(raw: i64) -> Answer {
-        match raw {
-            -516..=-512 => Answer::Restart(-raw as i32),
-            -4095..=-1 => Answer::Errno(-raw as i32),
-            v => Answer::Value(v),
-        }
-    }
 }
 
 /// One observed system call. Equality does not look at the remarks.
@@ -254,10 +220,7 @@ impl Exit {
             Exit::Code(code) => format!("exit status {code}"),
             Exit::Signal { signal, core } => {
                 let core = if core { ", core dumped" } else { "" };
-                format!(
-                    "killed by {}{core}",
-                    crate::syscall::consts::signal_name(signal)
-                )
+                format!("killed by {}{core}", crate::constants::signal_name(signal))
             }
         }
     }

@@ -12,9 +12,6 @@ const USER_CS: u64 = 0x33;
 /// Which of the words has the flags.
 const EFLAGS: usize = 18;
 
-/// What a call returns, to nobody but tracers, that `restart_syscall` goes on with: `-ERESTART_RESTARTBLOCK`.
-pub const RESTART_BLOCK: i64 = -516;
-
 /// The length of the `syscall` instruction, in bytes.
 pub const SYSCALL_LEN: u64 = 2;
 
@@ -64,8 +61,8 @@ impl Regs {
         self.0.orig_rax = u64::MAX;
     }
 
-    /// At a call's exit: what the call was and its result, so that the kernel, if it is one of
-    /// its own codes (-512 to -516), restarts the call or lets a signal interrupt it.
+    /// At a call's exit: what the call was and its result, so that the kernel, if that is a code of
+    /// [`is_restart`](crate::constants::is_restart), restarts the call or lets a signal interrupt it.
     pub fn interrupt(&mut self, nr: u64, code: i64) {
         self.0.orig_rax = nr;
         self.0.rax = code as u64;

@@ -7,6 +7,7 @@
 use super::regs::SYSCALL_LEN;
 use super::task::{Running, Stop, Stopped, Waited};
 use super::{Error, Regs, Result, TaskMemory, agent, sys};
+use crate::constants::is_error;
 use crate::trace::Exit;
 
 /// Where a task stood when it was borrowed.
@@ -243,7 +244,7 @@ impl<'a> Remote<'a> {
     /// As for [`Remote::call`], and if the kernel refuses; `what` completes "cannot …".
     pub fn must(&mut self, what: &str, nr: i64, args: [u64; 6]) -> Result<u64> {
         let ret = self.call(nr, args)?;
-        if (-4095..0).contains(&ret) {
+        if is_error(ret) {
             let source = std::io::Error::from_raw_os_error(-ret as i32);
             return Err(Error::os(what, self.task.tid(), source));
         }

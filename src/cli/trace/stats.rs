@@ -2,8 +2,8 @@
 
 use super::{Selected, complain_of_lines};
 use crate::cli::{Common, output};
+use crate::constants;
 use crate::strace::{Aside, Row, Says, Tables};
-use crate::syscall::consts;
 use crate::trace::{Object, Share, Stats};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -97,7 +97,7 @@ fn named(name: &str) -> &str {
 }
 
 fn errno(number: i32) -> String {
-    match consts::errno_name(number) {
+    match constants::errno_name(number) {
         Some(name) => name.to_string(),
         None => format!("errno {number}"),
     }

@@ -6,6 +6,7 @@
 
 use super::call::Decision;
 use super::{ChangeError, HookCall, Phase};
+use crate::constants::is_error;
 use crate::inject::partial;
 use crate::inject::rules::{Action, returns};
 use crate::syscall::Syscall;
@@ -134,7 +135,7 @@ impl HookCall {
 }
 
 fn is_errno(ret: i64) -> bool {
-    (-4095..0).contains(&ret)
+    is_error(ret)
 }
 
 /// Why such a call cannot have that answer.

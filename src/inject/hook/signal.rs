@@ -63,7 +63,7 @@ impl HookSignal {
 
     /// As strace would show it, with what became of it.
     pub(crate) fn decoded_line(&self) -> String {
-        let name = crate::syscall::consts::signal_name;
+        let name = crate::constants::signal_name;
         let fate = match self.action {
             SignalAction::Deliver => String::new(),
             SignalAction::Ignore => String::from(" (ignored)"),

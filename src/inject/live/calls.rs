@@ -3,6 +3,7 @@
 use super::engine::{Engine, Task, Then};
 use super::filters::Filtered;
 use super::own_program;
+use crate::constants::is_restart;
 use crate::image;
 use crate::inject::hook::{Decision, HookCall, Room};
 use crate::inject::native::refused;
@@ -185,7 +186,7 @@ impl Engine<'_> {
         if seen.call.name == "rt_sigreturn" {
             return Ok(Then::Resume(task, 0));
         }
-        if (-516..=-512).contains(&given) {
+        if is_restart(given) {
             // Interrupted: the kernel deals with the signal first, and makes it again.
             if seen.is_changed() {
                 seen.give_back()?;

@@ -6,6 +6,7 @@ use super::super::event::no_such;
 use super::args::{self, Raw, to_arg};
 use super::parts::Shared;
 use super::views::{Caller, Stat};
+use crate::constants;
 use crate::inject::{Action, HookCall, Phase};
 use crate::trace::{Answer, Call};
 use mlua::{
@@ -176,7 +177,7 @@ impl UserData for CallData {
         });
         fields.add_field_method_get("errno", |_, this| {
             let ret = this.see(HookCall::ret)?;
-            Ok(ret.filter(|ret| (-4095..0).contains(ret)).map(|ret| -ret))
+            Ok(ret.filter(|&ret| constants::is_error(ret)).map(|ret| -ret))
         });
         fields.add_field_method_set("errno", |_, this, value: Value| {
             let errno = convert::errno(&value)?;

@@ -5,8 +5,8 @@ use super::super::error::raise;
 use super::super::event::no_such;
 use super::super::outcome::how;
 use super::super::values;
+use crate::constants;
 use crate::inject::{HookExit, HookSignal, SignalAction};
-use crate::syscall::consts;
 use crate::trace::Exit;
 use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 use std::cell::RefCell;
@@ -46,7 +46,7 @@ impl SignalData {
     fn act(&self, action: SignalAction) -> mlua::Result<()> {
         self.touch(|signal| {
             if signal.is_fault() && action == SignalAction::Ignore {
-                let name = consts::signal_name(signal.signal);
+                let name = constants::signal_name(signal.signal);
                 return Err(raise(format!(
                     "this {name} cannot be ignored: the instruction that raised it would raise it again"
                 )));
@@ -63,7 +63,7 @@ impl UserData for SignalData {
         fields.add_meta_field(MetaMethod::Type, "Signal");
         fields.add_field_method_get("signal", |_, this| this.see(|signal| signal.signal));
         fields.add_field_method_get("name", |_, this| {
-            this.see(|signal| consts::signal_name(signal.signal))
+            this.see(|signal| constants::signal_name(signal.signal))
         });
         fields.add_field_method_get("pid", |_, this| this.see(|signal| signal.pid));
         fields.add_field_method_get("tid", |_, this| this.see(|signal| signal.tid));
@@ -95,7 +95,7 @@ impl UserData for SignalData {
         });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
             this.see(|signal| {
-                let name = consts::signal_name(signal.signal);
+                let name = constants::signal_name(signal.signal);
                 format!("--- {name} {} ---", signal.decoded())
             })
         });
@@ -121,7 +121,7 @@ pub(super) fn exit_table(lua: &Lua, exit: &HookExit) -> mlua::Result<Table> {
     table.set("pid", exit.pid)?;
     match exit.exit {
         Exit::Code(code) => table.set("exit_code", code)?,
-        Exit::Signal { signal, .. } => table.set("signal", consts::signal_name(signal))?,
+        Exit::Signal { signal, .. } => table.set("signal", constants::signal_name(signal))?,
     }
     let text = format!("process {} {}", exit.pid, how(exit.exit));
     let names = &["pid", "exit_code", "signal"];

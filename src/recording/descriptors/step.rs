@@ -2,6 +2,7 @@
 
 use super::made::{LARGEFILE, Made, made, written_numbers};
 use super::{OpenFile, Place, Pool, Slot, Slots};
+use crate::constants::is_error;
 use crate::recording::whereabouts::{Places, files_of_event};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Opened};
 use crate::syscall::Memory;
@@ -15,7 +16,7 @@ pub(in crate::recording) struct Held<'a> {
 
 /// Whether a call that returned this failed.
 pub(in crate::recording) fn failed(ret: i64) -> bool {
-    (-4095..0).contains(&ret)
+    is_error(ret)
 }
 
 impl Held<'_> {

@@ -4,6 +4,7 @@ use super::super::stdin::{moved, moved_messages, reads_from};
 use super::super::{CallEvent, ChunkMemory, Effect, written_numbers};
 use super::timer::{Clock, Timer, half, setting, word};
 use super::{Content, Kernel, Member, Numbers, Socket, Thing, Watch, is_memory, is_plain, own};
+use crate::constants::is_error;
 use crate::syscall::{Memory, Moved};
 
 /// Members and watches of one set that are kept.
@@ -42,7 +43,7 @@ impl Kernel {
             }
             return;
         }
-        let failed = (-4095..0).contains(&ret);
+        let failed = is_error(ret);
         if failed && nr != libc::SYS_connect {
             return;
         }

@@ -1,12 +1,13 @@
 //! What has no parts of its own in memory: numbers, text, addresses, sets, entries of directories.
 
 use super::{Edit, EditError, Problem, Result, Spot, Step, back};
+use crate::constants;
 use crate::syscall::decode::inline;
+use crate::syscall::dirents;
 use crate::syscall::encode::{Refusal, contents};
 use crate::syscall::frame::{Frame, MOST_STRINGS, Side, read_some, read_word, unsigned};
 use crate::syscall::kind::{Format, Kind, Len, Num};
 use crate::syscall::number::value_of;
-use crate::syscall::{consts, dirents};
 use crate::trace::{Field, Value};
 
 pub(super) const ADDRESS: Num = number_of(8, Format::Addr);
@@ -92,11 +93,11 @@ pub(super) fn number(num: &Num, value: &Value, kept: u64) -> Result<u64> {
 /// A name that no constant has: the first of those or-ed that is not known.
 fn unknown(text: &str) -> Problem {
     let mut names = text.split('|').map(str::trim);
-    let name = names.find(|name| consts::eval(name).is_none());
+    let name = names.find(|name| constants::eval(name).is_none());
     let name = name.unwrap_or(text);
     Problem::Unknown {
         name: name.to_owned(),
-        near: consts::suggest(name),
+        near: constants::suggest(name),
     }
 }
 
@@ -297,7 +298,7 @@ pub(super) fn named(kind: &Kind, value: &Value) -> Value {
                     (_, Value::Written { text, .. }) => {
                         Value::Raw(String::from_utf8_lossy(text).into_owned())
                     }
-                    (Some(n), _) => Value::Raw(consts::signal_name(n as i32)),
+                    (Some(n), _) => Value::Raw(constants::signal_name(n as i32)),
                     _ => item.clone(),
                 })
                 .collect(),

@@ -150,12 +150,12 @@ pub fn is_member(name: &str) -> bool {
 
 /// Names of arguments, or of members, that are near to this one.
 pub fn near_argument(name: &str) -> Vec<&'static str> {
-    crate::syscall::consts::nearest(name, ARGUMENTS.iter().copied())
+    crate::constants::nearest(name, ARGUMENTS.iter().copied())
 }
 
 /// Names of members that are near to this one.
 pub fn near_member(name: &str) -> Vec<&'static str> {
-    crate::syscall::consts::nearest(name, MEMBERS.iter().copied())
+    crate::constants::nearest(name, MEMBERS.iter().copied())
 }
 
 /// The same name, for as long as one likes.

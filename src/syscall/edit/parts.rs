@@ -1,10 +1,11 @@
 //! The parts of vectors and messages, which point to one another.
 
 use super::{Problem, Result, Spot, Step, Then, descend, leaf, no_element, no_part};
+use crate::constants;
+use crate::syscall::Moved;
 use crate::syscall::frame::{Frame, MOST_BYTES, MOST_VECTORS};
 use crate::syscall::kind::{Extent, Kind, Len, Num};
 use crate::syscall::message::{Header, vectors};
-use crate::syscall::{Moved, consts};
 
 /// An element of an array of `struct iovec`.
 pub(super) fn vector<T>(
@@ -107,7 +108,7 @@ pub(super) fn message<T>(
             ];
             let problem = Problem::NoMember {
                 name: name.to_owned(),
-                near: consts::nearest(name, names.into_iter()),
+                near: constants::nearest(name, names.into_iter()),
             };
             return Err(problem.into());
         }

@@ -1,11 +1,12 @@
 //! From values to the bytes of numbers, members and elements, in the place that they have.
 
 use super::{Refusal, name_of};
+use crate::constants;
 use crate::syscall::frame::{Frame, unsigned};
 use crate::syscall::kind::Kind;
 use crate::syscall::layout::{Layout, Member};
 use crate::syscall::number::value_of;
-use crate::syscall::{consts, notation, sockaddr};
+use crate::syscall::{notation, sockaddr};
 use crate::trace::Value;
 
 /// Writes a value into the bytes of a member, an element or a whole.
@@ -164,7 +165,7 @@ pub(super) fn texts(layout: &'static Layout, value: &Value, bytes: &mut Vec<u8>)
 /// The bits of a set of signals (from 0), descriptors or CPUs, and whether it is the complement.
 fn bit_set(kind: &Kind, value: &Value) -> Option<(bool, Vec<usize>)> {
     let number = |text: &str| match kind {
-        Kind::Sigset(_) => consts::signal(text).map(|n| n - 1),
+        Kind::Sigset(_) => constants::signal(text).map(|n| n - 1),
         _ => text.parse().ok(),
     };
     let bit = |n: i32| usize::try_from(n).ok();

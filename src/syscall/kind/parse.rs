@@ -1,11 +1,12 @@
 //! The small language in which the tables say what things are, read into kinds: words with parameters in brackets.
 
+use crate::constants;
 use std::collections::HashMap;
 
 use super::{Condition, Dir, Extent, Format, Kind, Len, Num};
 use crate::syscall::layout::Layout;
 use crate::syscall::notation::Notation;
-use crate::syscall::{Abi, Moved, consts, sets};
+use crate::syscall::{Abi, Moved};
 
 impl Condition {
     /// `FIELD[&MASK][=VALUE/…] [and [not ]…]`.
@@ -60,7 +61,7 @@ impl Known<'_> {
 }
 
 fn constant(text: &str) -> Result<u64, String> {
-    let value = consts::eval(text).map(|v| v as u64);
+    let value = constants::eval(text).map(|v| v as u64);
     value.ok_or_else(|| format!("unknown constant {text}"))
 }
 
@@ -107,7 +108,7 @@ fn len(text: &str, known: Known<'_>) -> Result<Len, String> {
         };
         return Ok(Len::Part(position(of, names)?, each));
     }
-    match sets::number(text) {
+    match constants::number(text) {
         Some(n) => Ok(Len::Fixed(n as u64)),
         None => Ok(Len::Of(position(text, names)?)),
     }
@@ -234,8 +235,8 @@ impl Kind {
             },
             "indexed" => {
                 let (set, count) = inner.split_once(',').ok_or("no count")?;
-                let found =
-                    sets::set_in(known.abi, set).ok_or_else(|| format!("unknown set {set}"))?;
+                let found = constants::set_in(known.abi, set)
+                    .ok_or_else(|| format!("unknown set {set}"))?;
                 Kind::Indexed(found, constant(count.trim())? as usize)
             }
             "mac" => Kind::Written(Notation::Mac, extent()?),
@@ -323,7 +324,7 @@ impl Kind {
 
     /// `flags[open]`, `enum16[socket_family]`, `flags64[statx_attr]`: the digits are bits, 32 without.
     fn named_number(word: &str, set: &str, abi: Abi) -> Result<Kind, String> {
-        let found = sets::set_in(abi, set).ok_or_else(|| format!("unknown set {set}"))?;
+        let found = constants::set_in(abi, set).ok_or_else(|| format!("unknown set {set}"))?;
         let digits = word.find(|c: char| c.is_ascii_digit());
         let (form, bits) = word.split_at(digits.unwrap_or(word.len()));
         let (format, bits) = match form {

@@ -1,16 +1,18 @@
 //! Calls and their variants out of the lines that describe them.
 
 use super::{Arg, Choice, Syscall, Variant, Variants};
-use crate::syscall::abi::{Abi, Passing};
+use crate::constants;
+use crate::syscall::Abi;
+use crate::syscall::abi::Passing;
 use crate::syscall::kind::{Format, Kind, Known, Num};
 use crate::syscall::lines::{Entry, Lines, Reading, Same};
-use crate::syscall::{Moved, Replay, consts, layout};
+use crate::syscall::{Moved, Replay, layout};
 
 impl Choice {
     /// `COMMAND` or `&MASK[=VALUE]`.
     fn parse(text: &str, within: u64, abi: Abi) -> Result<Choice, String> {
         let number = |text: &str| {
-            let value = consts::eval_in(abi, text).map(|v| v as u64 & within);
+            let value = constants::eval_in(abi, text).map(|v| v as u64 & within);
             value.ok_or_else(|| format!("unknown constant {text}"))
         };
         let Some(bits) = text.strip_prefix('&') else {
@@ -194,7 +196,7 @@ impl Syscall {
         for word in words.split_whitespace() {
             match word.split_once('=') {
                 Some(("refuse", errno)) => {
-                    let errno = consts::errno(errno).ok_or("unknown errno")?;
+                    let errno = constants::errno(errno).ok_or("unknown errno")?;
                     self.replay = Replay::Refuse(errno);
                     self.described = true;
                 }
@@ -266,7 +268,7 @@ impl Syscall {
             let mask = reading.mask.unwrap_or(mask);
             self.variants = Some(Variants {
                 by: self.arg(arg).ok_or_else(|| format!("no argument {arg}"))?,
-                mask: consts::eval(mask).ok_or("a mask is a number")? as u64,
+                mask: constants::eval(mask).ok_or("a mask is a number")? as u64,
                 list: Vec::new(),
             });
         }

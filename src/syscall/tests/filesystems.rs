@@ -1,6 +1,7 @@
 //! Calls about mounts, quotas, security modules and attributes, as strace writes them, and back.
 
 use super::*;
+use crate::constants;
 
 fn int(n: i64) -> Value {
     Value::Int(n)
@@ -30,7 +31,7 @@ fn encoded(name: &str, args: [u64; 6], values: &[Value], ret: i64, entry: &Piece
 }
 
 fn flag(name: &str) -> u64 {
-    consts::eval(name).unwrap() as u64
+    constants::eval(name).unwrap() as u64
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn mount_reads_type_and_data_only_where_they_mean_something() {
 
 #[test]
 fn quotactl_is_told_by_the_command_in_its_first_argument() {
-    let get = consts::eval("QCMD(Q_GETQUOTA, USRQUOTA)").unwrap();
+    let get = constants::eval("QCMD(Q_GETQUOTA, USRQUOTA)").unwrap();
     assert_eq!(get, 0x8000_0700u32 as i64);
     let mem = Pieces::default().with(0x100, *b"/dev/sda1\0");
     let quota = st(&[
@@ -104,7 +105,7 @@ fn quotactl_is_told_by_the_command_in_its_first_argument() {
     );
 
     // strace leaves the third argument out where it means nothing.
-    let format = consts::eval("QCMD(Q_GETFMT, GRPQUOTA)").unwrap() as u64;
+    let format = constants::eval("QCMD(Q_GETFMT, GRPQUOTA)").unwrap() as u64;
     let args = [format, 0x100, 77, 0x1000, 0, 0];
     let values = [
         sym("QCMD(Q_GETFMT, GRPQUOTA)"),
@@ -120,7 +121,7 @@ fn quotactl_is_told_by_the_command_in_its_first_argument() {
     let Value::Sym { text, .. } = &raw[1] else {
         panic!()
     };
-    assert_eq!(consts::eval(text), Some(0x12345678), "{text}");
+    assert_eq!(constants::eval(text), Some(0x12345678), "{text}");
 }
 
 #[test]
@@ -568,7 +569,7 @@ fn numbers_without_a_name_say_whose_they_are() {
     let values = decode("umount2", [0, 0x42, 0, 0, 0, 0], -22, &mem);
     assert_eq!(text(&values[1]), "MNT_DETACH|0x40");
     assert_eq!(decode("umount2", [0; 6], -22, &mem)[1], int(0));
-    assert_eq!(consts::eval("0x40 /* MNT_??? */"), Some(0x40));
+    assert_eq!(constants::eval("0x40 /* MNT_??? */"), Some(0x40));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! i386's calls: numbers, how arguments come, and values from the memory of 32-bit programs.
 
 use super::*;
+use crate::constants;
 use crate::syscall::Kind;
 
 fn call(name: &str) -> &'static Syscall {
@@ -429,8 +430,8 @@ fn requests_are_named_by_their_number_on_i386() {
 
 #[test]
 fn what_only_i386_has_has_a_value() {
-    assert_eq!(consts::value("F_SETLK64"), Some(13));
-    assert_eq!(consts::value("SYS_BIND"), Some(2));
+    assert_eq!(constants::value("F_SETLK64"), Some(13));
+    assert_eq!(constants::value("SYS_BIND"), Some(2));
     let mem = Pieces::default();
     let values = call("fcntl64").decode(&[3, 13, 0, 0, 0, 0], None, &mem, &mem);
     assert_eq!(values[1], sym("F_SETLK64"));

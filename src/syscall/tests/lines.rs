@@ -2,6 +2,7 @@
 //! gives the same line. Addresses that pointers had are not kept: what they point to is shown instead.
 
 use super::*;
+use crate::constants;
 use crate::strace;
 use crate::syscall::encode::contents;
 use crate::syscall::frame::{Frame, Side};
@@ -299,8 +300,8 @@ fn information_on_signals_is_shown_as_strace_does() {
         ("URG", "si_code=SI_KERNEL, si_pid=0, si_uid=5"),
     ];
     for (signal, info) in cases {
-        let number = consts::signal(signal).unwrap();
-        let name = consts::signal_name(number);
+        let number = constants::signal(signal).unwrap();
+        let name = constants::signal_name(number);
         let info = format!("{{si_signo={name}, {info}}}");
         same(&format!(
             "rt_sigtimedwait([{signal}], {info}, NULL, 8) = {number} ({name})"

@@ -15,6 +15,7 @@ mod table;
 mod values;
 mod variants;
 
+use crate::constants;
 use std::collections::BTreeMap;
 
 use super::*;
@@ -89,7 +90,7 @@ fn lens(regions: &[Region]) -> Vec<(usize, u64, usize)> {
 fn sym(text: &str) -> Value {
     Value::Sym {
         text: text.into(),
-        value: consts::eval(text),
+        value: constants::eval(text),
     }
 }
 

@@ -1,14 +1,16 @@
 //! What must hold of the names of constants: that strace's are known, and mean one thing.
 
+use crate::constants;
 use std::collections::HashMap;
 
 use super::*;
-use crate::syscall::sets;
 
 #[test]
 fn names_that_strace_prints_have_a_value() {
     let names = include_str!("names.txt").split_whitespace();
-    let unknown: Vec<_> = names.filter(|name| consts::value(name).is_none()).collect();
+    let unknown: Vec<_> = names
+        .filter(|name| constants::value(name).is_none())
+        .collect();
     assert_eq!(unknown, [] as [&str; 0]);
 }
 
@@ -42,7 +44,7 @@ fn names_in_the_installed_strace_have_a_value() {
     let mut seen = 0;
     let unknown: Vec<_> = names
         .inspect(|_| seen += 1)
-        .filter(|name| consts::value(name).is_none())
+        .filter(|name| constants::value(name).is_none())
         .collect();
     assert_eq!(unknown, [] as [&str; 0]);
     assert!(seen > 5000, "{seen}");
@@ -51,7 +53,7 @@ fn names_in_the_installed_strace_have_a_value() {
 #[test]
 fn a_name_has_one_value_wherever_it_stands() {
     let mut values = HashMap::new();
-    for set in sets::common().chain(sets::rare()) {
+    for set in constants::common().chain(constants::rare()) {
         for name in set.list() {
             let before = *values.entry(name.text).or_insert(name.value);
             assert_eq!(before, name.value, "{} in {}", name.text, set.name);
@@ -62,7 +64,7 @@ fn a_name_has_one_value_wherever_it_stands() {
 
 #[test]
 fn requests_are_ordered_and_named() {
-    let requests = sets::set("ioctl").unwrap().list();
+    let requests = constants::set("ioctl").unwrap().list();
     assert!(requests.is_sorted_by_key(|name| (name.value, name.text)));
     let cases = [
         (0x5401, "TCGETS"),
@@ -79,11 +81,11 @@ fn requests_are_ordered_and_named() {
     for (number, text) in cases {
         let shown = call("ioctl").decode_arg(1, &[0, number, 0, 0, 0, 0], &Pieces::default());
         assert_eq!(shown, sym(text), "{number:#x}");
-        assert_eq!(consts::eval(text), Some(number as i64), "{text}");
+        assert_eq!(constants::eval(text), Some(number as i64), "{text}");
     }
     // As versions wrote it that compared type and number only.
     let old = "SNDCTL_TMR_TIMEBASE or SNDRV_TIMER_IOCTL_NEXT_DEVICE or TCGETS";
-    assert_eq!(consts::eval(old), Some(0x5401));
+    assert_eq!(constants::eval(old), Some(0x5401));
 }
 
 #[test]
@@ -107,8 +109,8 @@ fn macros_have_their_value() {
         ("1<<CAP_NET_ADMIN|1<<CAP_SYS_ADMIN", 1 << 12 | 1 << 21),
     ];
     for (text, value) in cases {
-        assert_eq!(consts::eval(text), Some(value), "{text}");
+        assert_eq!(constants::eval(text), Some(value), "{text}");
     }
-    assert_eq!(consts::eval("QCMD(1)"), None);
-    assert_eq!(consts::eval("EVIOCGBIT(EV_KEY)"), None);
+    assert_eq!(constants::eval("QCMD(1)"), None);
+    assert_eq!(constants::eval("EVIOCGBIT(EV_KEY)"), None);
 }

@@ -2,6 +2,7 @@
 
 use super::variants::{AT, LEN_AT, join, pack, shown, text, value, zeros};
 use super::*;
+use crate::constants;
 use crate::strace::value_from_text;
 use crate::syscall::control;
 
@@ -160,7 +161,7 @@ fn protocols_are_named_by_their_family() {
             &Pieces::default(),
         );
         assert_eq!(values[2].to_string(), expected);
-        assert_eq!(consts::eval(expected), Some(protocol as i64));
+        assert_eq!(constants::eval(expected), Some(protocol as i64));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What must hold of the tables, of constants, and of what is told from a description alone.
 
 use super::*;
+use crate::constants;
 
 #[test]
 fn every_line_of_the_tables_parses() {
@@ -24,14 +25,14 @@ fn all_numbers_are_there_and_agree_with_names() {
 
 #[test]
 fn errnos_and_signals_are_those_of_libc() {
-    assert_eq!(consts::errno("EIO"), Some(libc::EIO));
-    assert_eq!(consts::errno_name(11), Some("EAGAIN"));
-    assert_eq!(consts::errno_text(5), "Input/output error");
-    assert!(consts::errnos().count() > 130);
-    assert_eq!(consts::signal("INT"), Some(libc::SIGINT));
-    assert_eq!(consts::signal("SIGRT_3"), Some(35));
-    assert_eq!(consts::signal_name(37), "SIGRT_5");
-    assert!(consts::suggest_errno("ENOSPACE").contains(&"ENOSPC"));
+    assert_eq!(constants::errno("EIO"), Some(libc::EIO));
+    assert_eq!(constants::errno_name(11), Some("EAGAIN"));
+    assert_eq!(constants::errno_text(5), "Input/output error");
+    assert!(constants::errnos().count() > 130);
+    assert_eq!(constants::signal("INT"), Some(libc::SIGINT));
+    assert_eq!(constants::signal("SIGRT_3"), Some(35));
+    assert_eq!(constants::signal_name(37), "SIGRT_5");
+    assert!(constants::suggest_errno("ENOSPACE").contains(&"ENOSPC"));
 }
 
 #[test]
@@ -54,34 +55,34 @@ fn expressions_have_their_value() {
         ("CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD", 0x1200011),
     ];
     for (text, value) in cases {
-        assert_eq!(consts::eval(text), Some(value), "{text}");
+        assert_eq!(constants::eval(text), Some(value), "{text}");
     }
-    assert_eq!(consts::eval("O_NONSENSE"), None);
-    assert_eq!(consts::eval(""), None);
-    assert_eq!(consts::flags_text("open", 0x80000), "O_RDONLY|O_CLOEXEC");
+    assert_eq!(constants::eval("O_NONSENSE"), None);
+    assert_eq!(constants::eval(""), None);
+    assert_eq!(constants::flags_text("open", 0x80000), "O_RDONLY|O_CLOEXEC");
     assert_eq!(
-        consts::flags_text("open", 0x90800),
+        constants::flags_text("open", 0x90800),
         "O_RDONLY|O_NONBLOCK|O_CLOEXEC|O_DIRECTORY"
     );
-    assert_eq!(consts::flags_text("prot", 0), "PROT_NONE");
-    assert_eq!(consts::flags_text("prot", 3), "PROT_READ|PROT_WRITE");
+    assert_eq!(constants::flags_text("prot", 0), "PROT_NONE");
+    assert_eq!(constants::flags_text("prot", 3), "PROT_READ|PROT_WRITE");
     assert_eq!(
-        consts::flags_text("mmap", 0x22),
+        constants::flags_text("mmap", 0x22),
         "MAP_PRIVATE|MAP_ANONYMOUS"
     );
-    assert_eq!(consts::flags_text("msg", 0), "0");
+    assert_eq!(constants::flags_text("msg", 0), "0");
     assert_eq!(
-        consts::flags_text("socket_type", 0x80001),
+        constants::flags_text("socket_type", 0x80001),
         "SOCK_STREAM|SOCK_CLOEXEC"
     );
-    assert_eq!(consts::flags_text("access", 4), "R_OK");
+    assert_eq!(constants::flags_text("access", 4), "R_OK");
     assert_eq!(
-        consts::flags_text("futex", 137 | 256),
+        constants::flags_text("futex", 137 | 256),
         "FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME"
     );
-    assert_eq!(consts::flags_text("cflag", 0xbf), "B38400|CS8|CREAD");
+    assert_eq!(constants::flags_text("cflag", 0xbf), "B38400|CS8|CREAD");
     assert_eq!(
-        consts::flags_text("statx", 0x17ff),
+        constants::flags_text("statx", 0x17ff),
         "STATX_BASIC_STATS|STATX_MNT_ID"
     );
 }
@@ -181,7 +182,7 @@ fn everyday_calls_are_described() {
         "FICLONERANGE",
         "FS_IOC_FIEMAP",
     ] {
-        let request = consts::value(request).unwrap() as u64;
+        let request = constants::value(request).unwrap() as u64;
         assert!(call("ioctl").resolve(&[0, request, 0, 0, 0, 0]).described);
     }
     for option in [1, 2, 3, 15, 16, 38, 39] {
@@ -364,6 +365,6 @@ fn constants_are_those_of_libc() {
         ("TCP_NODELAY", libc::TCP_NODELAY.into()),
     ];
     for (name, value) in pairs {
-        assert_eq!(consts::value(name), Some(value), "{name}");
+        assert_eq!(constants::value(name), Some(value), "{name}");
     }
 }

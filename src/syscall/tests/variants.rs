@@ -1,6 +1,7 @@
 //! What must hold of calls whose arguments depend on a command: ioctl, fcntl, prctl.
 
 use super::*;
+use crate::constants;
 use crate::strace::value_from_text;
 
 pub(super) const AT: u64 = 0x1000;
@@ -30,7 +31,7 @@ pub(super) fn zeros(size: usize) -> Vec<u8> {
 }
 
 pub(super) fn value(name: &str) -> u64 {
-    consts::eval(name).unwrap_or_else(|| panic!("{name}")) as u64
+    constants::eval(name).unwrap_or_else(|| panic!("{name}")) as u64
 }
 
 /// That an argument in memory before and after a successful call is shown so, that what is shown can be read, and that
@@ -432,7 +433,7 @@ fn prctl_and_fcntl() {
             .resolve(&[value(option), 0, 0, 0, 0, 0])
             .described
     };
-    let set = crate::syscall::sets::set("prctl").unwrap();
+    let set = constants::set("prctl").unwrap();
     for option in set.list() {
         assert!(described(option.text), "{}", option.text);
     }
@@ -465,7 +466,7 @@ const OTHER_SIZES: &[&str] = &[
 #[test]
 fn structures_are_as_large_as_their_requests_say() {
     let mut seen = 0;
-    for request in crate::syscall::sets::set("ioctl").unwrap().list() {
+    for request in constants::set("ioctl").unwrap().list() {
         let number = request.value as u64;
         let variant = call("ioctl").resolve(&[0, number, AT, 0, 0, 0]);
         let (direction, size) = (number >> 30, (number >> 16 & 0x3fff) as usize);

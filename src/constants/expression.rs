@@ -1,43 +1,16 @@
-//! Names of constants: values, expressions as strace writes them, errnos and signals.
+//! Constants by name, and expressions of them as strace writes them.
 
+use super::{Abi, errno, macros, nearest, sets, signal};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
-
-use super::{Abi, macros, sets};
-
-struct Errno {
-    name: &'static str,
-    number: i32,
-    text: &'static str,
-}
-
-static ERRNOS: LazyLock<Vec<Errno>> = LazyLock::new(|| {
-    rows(include_str!("errno.tbl"))
-        .filter_map(|row| {
-            let (name, rest) = row.split_once(' ')?;
-            let (number, text) = rest.split_once(' ')?;
-            let number = number.parse().ok()?;
-            Some(Errno { name, number, text })
-        })
-        .collect()
-});
-
-static SIGNALS: LazyLock<Vec<(&'static str, i32)>> = LazyLock::new(|| {
-    rows(include_str!("signals.tbl"))
-        .filter_map(|row| {
-            let (name, number) = row.split_once(' ')?;
-            Some((name, number.parse().ok()?))
-        })
-        .collect()
-});
 
 type Values = HashMap<&'static str, i64>;
 
 static COMMON: LazyLock<Values> = LazyLock::new(|| {
     let mut values = of_sets(sets::common());
-    values.extend(SIGNALS.iter().map(|&(name, n)| (name, i64::from(n))));
-    values.extend(ERRNOS.iter().map(|e| (e.name, i64::from(e.number))));
+    values.extend(signal::all());
+    values.extend(errno::all());
     values.insert("NULL", 0);
     values
 });
@@ -56,20 +29,13 @@ fn of_sets(sets: impl Iterator<Item = &'static sets::Set>) -> Values {
     values
 }
 
-fn rows(text: &'static str) -> impl Iterator<Item = &'static str> {
-    let lines = text.lines().map(str::trim);
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
-}
-
-/// The value of a constant by its full name: `O_CLOEXEC`, `EIO`, `SIGINT`, `AT_FDCWD`.
+/// The value of a constant by its full name: `O_CLOEXEC`, `EIO`, `SIGINT`, `AT_FDCWD`. Numbers of system calls
+/// (`__NR_read`) are known to [`crate::syscall::constant`].
 pub fn value(name: &str) -> Option<i64> {
-    if let Some(call) = name.strip_prefix("__NR_") {
-        return super::by_name(call).map(|call| i64::from(call.nr));
-    }
     let known = COMMON.get(name).or_else(|| REQUESTS.get(name));
     let known = known.or_else(|| RARE.get(name));
     known.copied().or_else(|| {
-        let real_time = name.starts_with("SIGRT").then(|| signal(name));
+        let real_time = name.starts_with("SIGRT").then(|| signal::signal(name));
         let real_time = real_time.flatten().map(i64::from);
         real_time.or_else(|| sets::own_value(Abi::I386, name))
     })
@@ -193,60 +159,6 @@ pub(crate) fn makedev(major: u64, minor: u64) -> u64 {
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32)
 }
 
-/// The errno of this name: `EIO` is 5.
-pub fn errno(name: &str) -> Option<i32> {
-    let found = ERRNOS.iter().find(|e| e.name == name);
-    found.map(|e| e.number)
-}
-
-/// The name of an errno: 5 is `EIO`. Where there are several, the first in `errno.h`.
-pub fn errno_name(n: i32) -> Option<&'static str> {
-    ERRNOS.iter().find(|e| e.number == n).map(|e| e.name)
-}
-
-/// What strerror says about an errno: 5 is `Input/output error`.
-pub fn errno_text(n: i32) -> &'static str {
-    let found = ERRNOS.iter().find(|e| e.number == n);
-    found.map_or("Unknown error", |e| e.text)
-}
-
-/// All errnos that a program can see, by number, without the aliases.
-pub fn errnos() -> impl Iterator<Item = (&'static str, i32)> {
-    let visible = ERRNOS.iter().filter(|e| e.number < 512);
-    let first = visible.filter(|e| errno_name(e.number) == Some(e.name));
-    first.map(|e| (e.name, e.number))
-}
-
-/// The number of a signal: `SIGINT`, `INT`, `SIGRTMIN` (32, the kernel's), `SIGRT_3` (35), `RT_3`.
-pub fn signal(name: &str) -> Option<i32> {
-    let short = name.strip_prefix("SIG").unwrap_or(name);
-    match short {
-        "RTMIN" => return Some(32),
-        "RTMAX" => return Some(64),
-        _ => {}
-    }
-    if let Some(number) = short.strip_prefix("RT_").or(short.strip_prefix("RTMIN+")) {
-        let number: i32 = number.parse().ok()?;
-        return (0..=32).contains(&number).then_some(32 + number);
-    }
-    let found = SIGNALS
-        .iter()
-        .find(|(full, _)| full.strip_prefix("SIG") == Some(short));
-    found.map(|&(_, number)| number)
-}
-
-/// The name of a signal as strace has it: `SIGINT`, `SIGRT_5`; the number where there is none.
-pub fn signal_name(n: i32) -> String {
-    match n {
-        32 => "SIGRTMIN".to_owned(),
-        33..=64 => format!("SIGRT_{}", n - 32),
-        _ => match SIGNALS.iter().find(|&&(_, number)| number == n) {
-            Some((name, _)) => (*name).to_owned(),
-            None => n.to_string(),
-        },
-    }
-}
-
 /// Names of constants that are close to this one, best first, at most three.
 pub fn suggest(name: &str) -> Vec<&'static str> {
     let near = nearest(name, COMMON.keys().copied());
@@ -256,37 +168,4 @@ pub fn suggest(name: &str) -> Vec<&'static str> {
     // Of so many rare names something is always a little like it.
     let close = |c: &&&str| strsim::damerau_levenshtein(name, c) <= 2;
     nearest(name, RARE.keys().filter(close).copied())
-}
-
-/// Names of errnos that are close to this one, best first, at most three.
-pub fn suggest_errno(name: &str) -> Vec<&'static str> {
-    nearest(&name.to_ascii_uppercase(), errnos().map(|(name, _)| name))
-}
-
-/// The at most three candidates nearest to `name`, best first.
-pub(crate) fn nearest(
-    name: &str,
-    candidates: impl Iterator<Item = &'static str>,
-) -> Vec<&'static str> {
-    if name.len() > 256 {
-        return Vec::new();
-    }
-    let limit = name.len() / 3 + 1;
-    let mut near: Vec<_> = candidates
-        .map(|c| (strsim::damerau_levenshtein(name, c), c))
-        .filter(|&(distance, _)| distance <= limit)
-        .collect();
-    near.sort_unstable();
-    near.dedup();
-    near.into_iter().take(3).map(|(_, c)| c).collect()
-}
-
-/// A number as strace writes it with the names of the set `list` (`open`, `mmap`, …; see `flags.tbl`):
-/// `O_RDONLY|O_CLOEXEC`, what has no name in hexadecimal, `0` where nothing is set.
-pub fn flags_text(list: &str, value: u64) -> String {
-    match sets::set(list).and_then(|set| set.flags(value)) {
-        Some(text) => text,
-        None if value == 0 => "0".to_owned(),
-        None => format!("{value:#x}"),
-    }
 }

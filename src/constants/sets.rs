@@ -110,8 +110,8 @@ pub(crate) fn rare() -> impl Iterator<Item = &'static Set> {
     RARE.values()
 }
 
-/// All sets.
-pub(crate) fn all() -> impl Iterator<Item = &'static Set> {
+/// All sets, in no order.
+pub fn sets() -> impl Iterator<Item = &'static Set> {
     common().chain(rare())
 }
 
@@ -259,5 +259,15 @@ impl Set {
             text.push_str(&format!("|{left:#x}"));
         }
         Some(text)
+    }
+}
+
+/// A number as strace writes it with the names of the set `list` (`open`, `mmap`, …; see `flags.tbl`):
+/// `O_RDONLY|O_CLOEXEC`, what has no name in hexadecimal, `0` where nothing is set.
+pub fn flags_text(list: &str, value: u64) -> String {
+    match set(list).and_then(|set| set.flags(value)) {
+        Some(text) => text,
+        None if value == 0 => "0".to_owned(),
+        None => format!("{value:#x}"),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::consts::{eval, makedev};
 use super::sets;
+use super::{eval, makedev};
 
 /// Macros for requests of ioctl: name, direction (`_IOC_READ` is 2), type, number, and what the arguments are.
 const REQUESTS: &[(&str, i64, u8, i64, Takes)] = &[
@@ -49,7 +49,7 @@ fn ioc(direction: i64, kind: i64, nr: i64, size: i64) -> i64 {
 }
 
 /// The macro that makes this request, with its arguments, where there is one that strace knows.
-pub(super) fn request(request: u32) -> Option<String> {
+pub(crate) fn request(request: u32) -> Option<String> {
     let request = i64::from(request);
     let (direction, size) = (request >> 30, request >> 16 & 0x3fff);
     let (kind, nr) = (request >> 8 & 0xff, request & 0xff);
@@ -82,7 +82,7 @@ pub(super) fn request(request: u32) -> Option<String> {
 
 /// Whether the kernel returns how many bytes it wrote: what reads names and sets of bits does
 /// (drivers/input/evdev.c, joydev.c, misc/uinput.c, drivers/hid/hidraw.c).
-pub(super) fn returns_length(request: u32) -> bool {
+pub(crate) fn returns_length(request: u32) -> bool {
     let name = self::request(request);
     name.is_some_and(|name| {
         let reads = ["EVIOCG", "HIDIOCGRAW", "JSIOCGNAME", "UI_GET_SYSNAME"];

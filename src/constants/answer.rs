@@ -1,0 +1,84 @@
+//! How a system call ended: a value, an errno, or one of the kernel's own codes that have the call made again.
+//!
+//! The kernel leaves all of them in one register. This is the one place that says which numbers are which.
+
+/// Negative numbers down to this one are errnos (`MAX_ERRNO` in the kernel's `linux/err.h`).
+pub const MAX_ERRNO: u16 = 4095;
+
+/// `ERESTARTSYS` of the kernel's `linux/errno.h`: the first of the codes that only tracers see.
+pub const RESTART_SYS: i32 = 512;
+
+/// `ERESTART_RESTARTBLOCK`, the last of them: `restart_syscall` goes on with the call.
+pub const RESTART_BLOCK: i32 = 516;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It returned this value.
+    Value(i64),
+    /// It failed with this errno (positive).
+    Errno(i32),
+    /// A signal interrupted it, and the kernel makes it again (`? ERESTARTSYS` and kin; the kernel's number,
+    /// 512 to 516).
+    Restart(i32),
+    /// It never returned (`= ?`): exit_group, or the process died.
+    Never,
+}
+
+impl Answer {
+    /// The contents of the return register: negative is -errno. `None` where the call never returned.
+    pub fn raw(self) -> Option<i64> {
+        match self {
+            Answer::Value(v) => Some(v),
+            Answer::Errno(e) | Answer::Restart(e) => Some(-i64::from(e)),
+            Answer::Never => None,
+        }
+    }
+
+    /// The answer that the contents of the return register stand for.
+    pub fn from_raw(raw: i64) -> Answer {
+        if is_restart(raw) {
+            Answer::Restart(-raw as i32)
+        } else if is_error(raw) {
+            Answer::Errno(-raw as i32)
+        } else {
+            Answer::Value(raw)
+        }
+    }
+}
+
+/// Whether a return register holds an errno, or a code of [`is_restart`].
+pub const fn is_error(raw: i64) -> bool {
+    -(MAX_ERRNO as i64) <= raw && raw < 0
+}
+
+/// Whether a return register holds one of the kernel's codes for a call that a signal has interrupted.
+pub const fn is_restart(raw: i64) -> bool {
+    -(RESTART_BLOCK as i64) <= raw && raw <= -(RESTART_SYS as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_is_of_one_kind() {
+        let kinds = [
+            (0, Answer::Value(0)),
+            (i64::MAX, Answer::Value(i64::MAX)),
+            (-1, Answer::Errno(1)),
+            (-511, Answer::Errno(511)),
+            (-512, Answer::Restart(512)),
+            (-516, Answer::Restart(516)),
+            (-517, Answer::Errno(517)),
+            (-4095, Answer::Errno(4095)),
+            (-4096, Answer::Value(-4096)),
+            (i64::MIN, Answer::Value(i64::MIN)),
+        ];
+        for (raw, answer) in kinds {
+            assert_eq!(Answer::from_raw(raw), answer);
+            assert_eq!(answer.raw(), Some(raw));
+        }
+        assert_eq!(Answer::Never.raw(), None);
+    }
+}
