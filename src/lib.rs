@@ -11,6 +11,7 @@
 //! - [`image`]: a process as data
 //! - [`seccomp`]: what a program's own filters say of its calls
 //! - [`recording`]: the directory on disk
+//! - [`process`]: a stopped copy of a recorded process
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
 //! - [`revive`]: giving the kernel back what a process had
@@ -28,6 +29,7 @@ pub mod doctor;
 pub mod image;
 pub mod inject;
 pub mod lua;
+pub mod process;
 pub mod record;
 pub mod recording;
 pub mod replay;

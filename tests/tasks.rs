@@ -4,8 +4,9 @@
 use crate::common::Folder;
 use rrapper::image::Chunk;
 use rrapper::inject::{NoHooks, Options, Sandbox, Script, Status, inject, live};
+use rrapper::process::{Place, Process};
 use rrapper::recording::{Born, Frame, Jump, Recording, Writer};
-use rrapper::replay::{CheckpointLimits, Place, Process, Replay, Replayer};
+use rrapper::replay::{CheckpointLimits, Replay, Replayer};
 use rrapper::trace::Exit;
 use rrapper::tracee::{Regs, TaskMemory, proc};
 use std::sync::Arc;

@@ -24,7 +24,7 @@ mod unwind;
 pub use files::{Mapped, real, recorded};
 pub use replaceable::{Replaceable, is_dynamic_linker, replaceable};
 
-use crate::replay::Process;
+use crate::process::Process;
 use crate::tracee::proc::{self, Map};
 use crate::tracee::{Regs, Stopped, TaskMemory};
 use elf::{Segment, Source};

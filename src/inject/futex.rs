@@ -7,7 +7,7 @@ use super::Result;
 use super::driver::{Driver, Next};
 use super::hook::HookCall;
 use super::task::Waits;
-use crate::replay::Place;
+use crate::process::Place;
 use crate::syscall::Memory;
 use crate::tracee::{Regs, Stopped, TaskMemory};
 

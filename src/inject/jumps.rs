@@ -8,8 +8,8 @@ use super::Result;
 use super::driver::{Driver, Next};
 use super::hook::{Decision, HookCall};
 use super::step::{Kind, Step};
+use crate::process::{Goal, Pages};
 use crate::recording::{Jump, Reach};
-use crate::replay::{Goal, Pages};
 use crate::tracee::{Regs, Stopped, agent};
 use std::collections::VecDeque;
 

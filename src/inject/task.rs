@@ -2,7 +2,7 @@
 
 use super::hook::HookCall;
 use super::step::{Due, Step};
-use crate::replay::{Goal, Kept, Place};
+use crate::process::{Goal, Kept, Place};
 use crate::tracee::Stopped;
 use crate::tracee::interpret::Reads;
 use crate::tracee::segv::SegvState;

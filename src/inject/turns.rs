@@ -8,7 +8,7 @@ use super::driver::{Driver, Next};
 use super::outcome::Status;
 use super::step::{Item, Kind};
 use super::{Result, futex};
-use crate::replay::Place;
+use crate::process::Place;
 use crate::tracee::{Stopped, TaskMemory};
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use super::another_run::AnotherRun;
 use super::step::{Due, Item, Kind, Step};
 use super::{Error, Result};
-use crate::replay::Process;
+use crate::process::Process;
 use crate::trace::{Call, Entry, Exit, Trace, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -5,7 +5,8 @@ use super::event::no_such;
 use super::process::{ProcessHandle, View, range};
 use super::recording::RecordingHandle;
 use super::session;
-use crate::replay::{Process, Replay};
+use crate::process::Process;
+use crate::replay::Replay;
 use mlua::{AnyUserData, Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
 
 /// An event that a replay was taken to.

@@ -56,7 +56,7 @@ fn text(nr: u32, args: &[u64; 6], memory: &dyn Memory) -> String {
 
 /// What a task did that stands there.
 pub fn describe(context: &Context, task: &Stopped) -> String {
-    use super::Place;
+    use crate::process::Place;
     match (context.place, context.fault) {
         (Place::Entry, _) => made(&context.regs, task.memory()),
         (Place::Between, Some(signal)) => describe_signal(signal, context.regs.ip(), task.tid()),

@@ -1,8 +1,8 @@
 //! A recorded task: what it is while it does not run.
 
-use super::process::{Kept, Place};
 use super::signal_state::Masks;
 use crate::constants::{Answer, RESTART_BLOCK};
+use crate::process::{Kept, Place};
 use crate::tracee::{Regs, Stopped};
 use std::collections::VecDeque;
 

@@ -3,7 +3,8 @@
 use super::check;
 use super::checkpoint::{CheckpointLimits, Checkpoints};
 use super::world::World;
-use super::{Error, Process, Replay, Result};
+use super::{Error, Replay, Result};
+use crate::process::Process;
 use crate::recording::{
     CallEvent, ChunkMemory, DescriptorTable, Effect, Event, Frame, Frames, Recording, Stream,
 };

@@ -3,16 +3,14 @@
 
 use super::context::Restart;
 use super::doubt::Doubt;
-use super::objects::Objects;
-use super::process::Place;
 use super::space::memory_of;
 use super::world::World;
 use super::{Error, Result};
 use crate::constants::is_error;
 use crate::image::kept_file_flags;
+use crate::process::{Objects, Place, page_end, remap, segment_prot, unmap};
 use crate::recording::{CallEvent, Effect, Recording};
 use crate::syscall::{self, Replay};
-use crate::tracee::moving::Move;
 use crate::tracee::{Remote, Stop, agent, files};
 use std::os::unix::ffi::OsStrExt;
 
@@ -294,12 +292,6 @@ impl World {
     }
 }
 
-/// The size of the pages that so many bytes take.
-pub(super) fn page_end(size: u64) -> u64 {
-    const PAGE: u64 = 0x1000;
-    size.div_ceil(PAGE).saturating_mul(PAGE)
-}
-
 /// mmap at the recorded address. Mappings of files are private ones of the kept copy; what others see,
 /// too, is an object of the replay's own.
 fn map(
@@ -343,18 +335,6 @@ fn map(
     Ok(made)
 }
 
-/// The protection of a segment that is attached with these flags.
-pub(super) fn segment_prot(flags: i32) -> u64 {
-    let mut prot = libc::PROT_READ;
-    if flags & libc::SHM_RDONLY == 0 {
-        prot |= libc::PROT_WRITE;
-    }
-    if flags & libc::SHM_EXEC != 0 {
-        prot |= libc::PROT_EXEC;
-    }
-    prot as u64
-}
-
 /// shmat: the whole segment.
 fn attach(
     remote: &mut Remote<'_>,
@@ -368,36 +348,6 @@ fn attach(
     let prot = segment_prot(event.args[2] as i32);
     let made = objects.map(remote, object, ret as u64, page_end(size), prot, 0)?;
     Ok(Some(made))
-}
-
-/// Unmaps all of these: address and length.
-pub(super) fn unmap(remote: &mut Remote<'_>, parts: &[(u64, u64)]) -> crate::tracee::Result<i64> {
-    for &(at, len) in parts {
-        let made = remote.call(libc::SYS_munmap, [at, len, 0, 0, 0, 0])?;
-        if made != 0 {
-            return Ok(made);
-        }
-    }
-    Ok(0)
-}
-
-/// mremap to the recorded place.
-pub(super) fn remap(
-    remote: &mut Remote<'_>,
-    args: [u64; 6],
-    ret: i64,
-) -> crate::tracee::Result<i64> {
-    let [from, len, new_len, flags, ..] = args;
-    let to = ret as u64;
-    let stays = flags & libc::MREMAP_DONTUNMAP as u64 != 0;
-    let moved = Move {
-        from,
-        len,
-        new_len,
-        to,
-        stays,
-    };
-    moved.make(remote)
 }
 
 /// Only the advice that changes contents counts; the rest would take pages from copies of the process

@@ -1,11 +1,11 @@
 //! Frames besides events: tasks that are made, preempted and gone, and what happens to memory meanwhile.
 
 use super::context;
-use super::process::Place;
 use super::world::World;
 use super::{Error, Result};
 use crate::image::Chunk;
-use crate::recording::{Born, Frame, Jump};
+use crate::process::{Place, pieces};
+use crate::recording::{Born, Frame, Jump, Piece, Shows};
 use crate::tracee::Regs;
 
 /// A recording that has more of these at once is not believed.
@@ -206,5 +206,23 @@ impl World {
         }
         self.remove(tid);
         Ok(())
+    }
+}
+
+impl World {
+    /// Has a task's memory show what the pieces of this list say.
+    fn remap(&mut self, tid: i32, list: &[Piece]) -> Result<()> {
+        if list.iter().any(pieces::is_ours) {
+            return Err(self.senseless(format!("task {tid} has memory of rrapper's own changed")));
+        }
+        let space = self.task(tid)?.space;
+        let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
+        self.changes += 1;
+        space.changes += 1;
+        let is_object = |piece: &Piece| matches!(piece.shows, Shows::Object { .. });
+        space.shares |= list.iter().any(is_object);
+        let mut remote = space.remote()?;
+        pieces::show(&mut remote, list, &self.recording, &self.objects)?;
+        Ok(remote.finish()?)
     }
 }

@@ -11,10 +11,6 @@ mod embedded;
 mod error;
 mod execute;
 mod frames;
-mod goal;
-mod objects;
-mod pieces;
-mod process;
 mod signal_state;
 mod space;
 mod spin_off;
@@ -24,10 +20,8 @@ pub use checkpoint::CheckpointLimits;
 pub use doubt::Doubt;
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
-pub use goal::Goal;
-pub use process::{Kept, Place, Process, SharedMemory, Thread, remap_as_recorded};
-pub use space::Pages;
 
+use crate::process::Process;
 use crate::recording::{Event, Recording};
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 //! put into force in copies that are to go on by themselves.
 
 use super::space::memory_of;
+use crate::process::NO_ALTERNATE_STACK;
 use crate::recording::CallEvent;
 use crate::syscall::Memory;
 use std::collections::BTreeMap;
@@ -160,9 +161,7 @@ impl Masks {
 
     /// The `stack_t` for sigaltstack(2).
     pub fn stack(&self) -> [u8; STACK] {
-        let mut none = [0; STACK];
-        none[8..12].copy_from_slice(&SS_DISABLE.to_le_bytes());
-        self.stack.unwrap_or(none)
+        self.stack.unwrap_or(NO_ALTERNATE_STACK)
     }
 }
 

@@ -2,9 +2,9 @@
 //! only wrote down, and the process's other threads are made again.
 
 use super::context::Context;
-use super::process::{Place, Process, SharedMemory, Thread, new_thread, settle};
 use super::world::World;
 use super::{Error, Result};
+use crate::process::{Place, Process, SharedMemory, Thread, new_thread, settle};
 use crate::recording::{Event, EventKind, Since};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};

@@ -7,13 +7,11 @@
 use super::check;
 use super::context::{self, Context};
 use super::doubt::Doubt;
-use super::goal::Goal;
-use super::objects::Objects;
-use super::process::Place;
 use super::signal_state::{Actions, Masks};
 use super::space::Space;
 use super::{Error, Result};
 use crate::image::{self, Chunk, Image};
+use crate::process::{Goal, Objects, Place};
 use crate::recording::{Delivery, Event, EventKind, Family, Frame, Reach, Recording, SignalEvent};
 use crate::sandbox;
 use crate::tracee::interpret::Reads;

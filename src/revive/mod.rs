@@ -20,10 +20,10 @@ pub use captured::Captured;
 pub use program::program;
 pub use timers::Timers;
 
+use crate::process::Place;
 use crate::recording::{
     self, DescriptorTable, Kernel, Member, OpenFile, Program, Recording, Since, Stream,
 };
-use crate::replay::Place;
 use crate::tracee::{self, Remote, Stopped};
 use captured::Sort;
 use channels::Made;

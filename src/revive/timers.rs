@@ -2,8 +2,8 @@
 
 use super::things::setting;
 use super::{Result, Work};
+use crate::process::Place;
 use crate::recording::{Armed, OwnTimer};
-use crate::replay::Place;
 use crate::tracee::{Remote, Stopped};
 
 /// Timers that are to be set going.

@@ -6,7 +6,7 @@
 use super::engine::{Engine, Task};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
-use crate::replay::Process;
+use crate::process::Process;
 use crate::tracee::memory::Hiding;
 use crate::tracee::proc;
 use std::cell::{Cell, RefCell};

@@ -24,7 +24,7 @@ use super::calls::Log;
 use super::driver::{self, Driven, Sandbox};
 use super::hook::{HookCall, Hooks};
 use super::{Options, Result};
-use crate::replay::{Place, Process};
+use crate::process::{Place, Process};
 use crate::revive::{self, revive};
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;

@@ -1,6 +1,6 @@
 //! Which directories a live process may change, on a copy.
 
-use crate::replay::Process;
+use crate::process::Process;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

@@ -183,7 +183,7 @@ impl Objects {
     }
 
     /// The same with these flags besides; `how`: address, length, protection and offset.
-    pub(super) fn map_by(
+    pub(crate) fn map_by(
         &self,
         remote: &mut Remote<'_>,
         number: u32,

@@ -1,32 +1,11 @@
 //! Ranges of memory that show something else than before: see [`Piece`].
 
-use super::objects::Objects;
-use super::process::SharedMemory;
-use super::world::World;
-use super::{Error, Result};
+use super::{Objects, SharedMemory};
 use crate::image::kept_file_flags;
 use crate::recording::{Piece, Recording, Shows};
 use crate::tracee::moving::Move;
 use crate::tracee::{self, Remote, Stopped, agent};
 use std::os::unix::ffi::OsStrExt;
-
-impl World {
-    /// Has a task's memory show what these pieces say.
-    pub(super) fn remap(&mut self, tid: i32, pieces: &[Piece]) -> Result<()> {
-        if pieces.iter().any(is_ours) {
-            return Err(self.senseless(format!("task {tid} has memory of rrapper's own changed")));
-        }
-        let space = self.task(tid)?.space;
-        let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;
-        self.changes += 1;
-        space.changes += 1;
-        let is_object = |piece: &Piece| matches!(piece.shows, Shows::Object { .. });
-        space.shares |= pieces.iter().any(is_object);
-        let mut remote = space.remote()?;
-        show(&mut remote, pieces, &self.recording, &self.objects)?;
-        Ok(remote.finish()?)
-    }
-}
 
 impl SharedMemory {
     /// Has a process show what these pieces say. It stands at a call's entry if `at_entry`, else between calls.
@@ -50,7 +29,8 @@ impl SharedMemory {
     }
 }
 
-fn is_ours(piece: &Piece) -> bool {
+/// Whether a piece touches the agent's memory.
+pub fn is_ours(piece: &Piece) -> bool {
     let from = match piece.shows {
         Shows::Moved { from } => from,
         _ => piece.start,
@@ -60,7 +40,11 @@ fn is_ours(piece: &Piece) -> bool {
         .any(|&at| agent::is_touched(at, piece.len))
 }
 
-fn show(
+/// Has a process show what these pieces say.
+///
+/// # Errors
+/// If the process is gone.
+pub fn show(
     remote: &mut Remote<'_>,
     pieces: &[Piece],
     recording: &Recording,

@@ -1,0 +1,215 @@
+//! Memory that several mappings of a process show: recorded calls map, move and unmap it in a copy.
+
+use super::shared_objects::Objects;
+use crate::recording::{CallEvent, Effect, Recording};
+use crate::tracee::moving::Move;
+use crate::tracee::{Error, Remote, Result, Stopped, TaskMemory, agent, proc};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Memory that several mappings of a process show; it would be shared with copies of the process, too, were it not
+/// copied for them.
+#[derive(Clone, Debug, Default)]
+pub struct SharedMemory(Rc<RefCell<Objects>>);
+
+impl SharedMemory {
+    pub(crate) fn objects(&self) -> std::cell::Ref<'_, Objects> {
+        self.0.borrow()
+    }
+
+    /// Gives a copy of a process, between calls, copies of these.
+    pub(crate) fn of_copy(objects: &Objects, copy: &mut Stopped) -> Result<SharedMemory> {
+        let copies = objects.detach(copy)?;
+        Ok(SharedMemory(Rc::new(RefCell::new(copies))))
+    }
+
+    /// Writes to the process's memory, also where it may only read what it shares.
+    ///
+    /// # Errors
+    /// If nothing is there.
+    pub fn write(&self, memory: TaskMemory, addr: u64, bytes: &[u8]) -> Result<()> {
+        memory.write(addr, bytes).or_else(|error| {
+            let written = self.0.borrow().write(memory, addr, bytes);
+            written.map_err(|_| error)
+        })
+    }
+
+    /// Does in the process what a recorded mmap of shared memory did; nothing where something else is mapped
+    /// there by now.
+    ///
+    /// # Errors
+    /// If the memory cannot be made, or the process not be asked.
+    pub fn map(
+        &mut self,
+        task: &mut Stopped,
+        recording: &Recording,
+        event: &CallEvent,
+    ) -> Result<Option<i64>> {
+        let [_, len, prot, flags, _, offset] = event.args;
+        let flags = flags as i32;
+        let offset = match flags & libc::MAP_ANONYMOUS {
+            0 => offset,
+            _ => 0,
+        };
+        let fixed = flags & libc::MAP_FIXED != 0;
+        self.place(task, recording, event, (len, prot, offset), fixed)
+    }
+
+    /// The same of a recorded shmat.
+    ///
+    /// # Errors
+    /// If the memory cannot be made, or the process not be asked.
+    pub fn attach(
+        &mut self,
+        task: &mut Stopped,
+        recording: &Recording,
+        event: &CallEvent,
+    ) -> Result<Option<i64>> {
+        let Effect::Share { object, size, .. } = event.effect else {
+            return Ok(None);
+        };
+        let flags = event.args[2] as i32;
+        let how = (page_end(size), segment_prot(flags), 0);
+        let made = self.place(task, recording, event, how, flags & libc::SHM_REMAP != 0)?;
+        if made.is_some() {
+            self.0.borrow_mut().note_attached(object);
+        }
+        Ok(made)
+    }
+
+    /// Unmaps what was attached here; what shmdt then returns.
+    ///
+    /// # Errors
+    /// If the process cannot be asked.
+    pub fn detach(&mut self, task: &mut Stopped, at: u64) -> Result<i64> {
+        let parts = self.0.borrow().attached_at(task.tid(), at)?;
+        if parts.is_empty() {
+            return Ok(-i64::from(libc::EINVAL));
+        }
+        let mut remote = task.remote_at_entry()?;
+        let made = unmap(&mut remote, &parts)?;
+        remote.finish()?;
+        Ok(made)
+    }
+
+    /// Makes shared memory that is mapped at `addr` as large as a mapping of `len` bytes there shows: no frame tells a copy
+    /// when it grows.
+    ///
+    /// # Errors
+    /// If the process's mappings cannot be read, or there is no room.
+    pub fn extend(&self, tid: i32, addr: u64, len: u64) -> Result<()> {
+        self.0.borrow().extend(tid, addr, len)
+    }
+
+    /// `how`: length, protection, and offset.
+    fn place(
+        &mut self,
+        task: &mut Stopped,
+        recording: &Recording,
+        event: &CallEvent,
+        how: (u64, u64, u64),
+        fixed: bool,
+    ) -> Result<Option<i64>> {
+        let (len, prot, offset) = how;
+        let (Effect::Share { object, file, size }, Some(at)) = (&event.effect, event.ret) else {
+            return Ok(None);
+        };
+        let at = at as u64;
+        let end = at.saturating_add(len);
+        if agent::overlaps(at, end) {
+            return Ok(None);
+        }
+        let flags = match fixed {
+            true => libc::MAP_FIXED,
+            false => libc::MAP_FIXED_NOREPLACE,
+        };
+        let path = file
+            .map(|id| recording.kept_file(id))
+            .transpose()
+            .map_err(|e| Error::os("map what was shared", task.tid(), e))?;
+        // No frame tells a copy when it grows.
+        let size = offset.saturating_add(len).max(*size);
+        let mut objects = self.0.borrow_mut();
+        objects.add(*object, path.as_deref(), size)?;
+        let mut remote = task.remote_at_entry()?;
+        let made = objects.map_by(&mut remote, *object, flags, (at, len, prot, offset))?;
+        remote.finish()?;
+        Ok(Some(made).filter(|&made| made != -i64::from(libc::EEXIST)))
+    }
+}
+
+/// Does in a process, whose task stands at the entry of the call, what a recorded mremap did; nothing where something else
+/// is in its place by now.
+///
+/// # Errors
+/// If the process cannot be asked.
+pub fn remap_as_recorded(task: &mut Stopped, event: &CallEvent) -> Result<Option<i64>> {
+    let [old, old_len, new_len, flags, ..] = event.args;
+    let Some(at) = event.ret.filter(|&ret| ret > 0).map(|ret| ret as u64) else {
+        return Ok(None);
+    };
+    let end = at.saturating_add(new_len);
+    let fixed = flags & libc::MREMAP_FIXED as u64 != 0;
+    let own = old..old.saturating_add(old_len.max(1));
+    let taken = !fixed
+        && proc::maps(task.tid())?.iter().any(|map| {
+            let behind = map.end > own.end && map.start.max(own.end) < end && at < map.end;
+            let before = map.start < own.start && at < map.end.min(own.start) && map.start < end;
+            behind || before
+        });
+    if taken || agent::overlaps(at, end) {
+        return Ok(None);
+    }
+    let mut remote = task.remote_at_entry()?;
+    let made = remap(&mut remote, event.args, at as i64)?;
+    remote.finish()?;
+    Ok(Some(made).filter(|&made| made == at as i64))
+}
+
+/// The size of the pages that so many bytes take.
+pub(crate) fn page_end(size: u64) -> u64 {
+    const PAGE: u64 = 0x1000;
+    size.div_ceil(PAGE).saturating_mul(PAGE)
+}
+
+/// The protection of a segment that is attached with these flags.
+pub(crate) fn segment_prot(flags: i32) -> u64 {
+    let mut prot = libc::PROT_READ;
+    if flags & libc::SHM_RDONLY == 0 {
+        prot |= libc::PROT_WRITE;
+    }
+    if flags & libc::SHM_EXEC != 0 {
+        prot |= libc::PROT_EXEC;
+    }
+    prot as u64
+}
+
+/// Unmaps all of these: address and length.
+pub(crate) fn unmap(remote: &mut Remote<'_>, parts: &[(u64, u64)]) -> crate::tracee::Result<i64> {
+    for &(at, len) in parts {
+        let made = remote.call(libc::SYS_munmap, [at, len, 0, 0, 0, 0])?;
+        if made != 0 {
+            return Ok(made);
+        }
+    }
+    Ok(0)
+}
+
+/// mremap to the recorded place.
+pub(crate) fn remap(
+    remote: &mut Remote<'_>,
+    args: [u64; 6],
+    ret: i64,
+) -> crate::tracee::Result<i64> {
+    let [from, len, new_len, flags, ..] = args;
+    let to = ret as u64;
+    let stays = flags & libc::MREMAP_DONTUNMAP as u64 != 0;
+    let moved = Move {
+        from,
+        len,
+        new_len,
+        to,
+        stays,
+    };
+    moved.make(remote)
+}

@@ -1,0 +1,192 @@
+//! A stopped thread of a process, and what the kernel keeps of it.
+
+use crate::recording::Born;
+use crate::syscall::Memory;
+use crate::tracee::{Regs, Result, Stopped, TaskMemory, agent};
+
+const SS_DISABLE: u8 = 2;
+
+/// The `stack_t` of a task that has no alternate stack: its address, flags (and padding), size.
+pub(crate) const NO_ALTERNATE_STACK: [u8; 24] = {
+    let mut stack = [0; 24];
+    stack[8] = SS_DISABLE;
+    stack
+};
+
+/// Where a stopped process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At the entry of a call: made and not yet answered.
+    Entry,
+    /// Between calls.
+    Between,
+}
+
+/// A thread of a process besides the one that is driven. It stays stopped.
+#[derive(Debug)]
+pub struct Thread {
+    /// Its tid as recorded.
+    pub tid: i32,
+    /// The thread.
+    pub task: Stopped,
+    /// Where it stands.
+    pub place: Place,
+    /// What the kernel keeps of it.
+    pub kept: Kept,
+}
+
+impl Thread {
+    /// Makes the thread that a task asks for, which stands at the entry of its clone; and tells both the new one's tid as
+    /// [`Born`] has it. The new one stands where it begins.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn born(maker: &mut Stopped, born: &Born) -> Result<Thread> {
+        let mut regs = maker.regs()?;
+        regs.answer(0);
+        if born.stack != 0 {
+            regs.set_sp(born.stack);
+        }
+        if born.flags & libc::CLONE_SETTLS as u64 != 0 {
+            regs.set_fs_base(born.tls);
+        }
+        let (vector, sigmask) = (maker.vector()?, maker.sigmask()?);
+        let mut remote = maker.remote_at_entry()?;
+        let mut task = remote.thread()?;
+        remote.finish()?;
+        let clears = born.flags & libc::CLONE_CHILD_CLEARTID as u64 != 0;
+        let kept = Kept {
+            stack: NO_ALTERNATE_STACK,
+            clear_tid: if clears { born.child_tid } else { 0 },
+            ..Kept::default()
+        };
+        kept.apply(&mut task, true)?;
+        settle(&mut task, &regs, Some(&vector), sigmask, Place::Between)?;
+        let memory = task.memory();
+        for (flag, at, number) in [
+            (libc::CLONE_PARENT_SETTID, born.parent_tid, born.named),
+            (libc::CLONE_CHILD_SETTID, born.child_tid, born.own_number()),
+        ] {
+            if born.flags & flag as u64 != 0 {
+                // As in the kernel, nobody cares whether it can be written.
+                let _ = memory.write(at, &number.to_le_bytes());
+            }
+        }
+        Ok(Thread {
+            tid: born.tid,
+            task,
+            place: Place::Between,
+            kept,
+        })
+    }
+}
+
+/// What the kernel keeps of a task besides registers, signal mask and what its process shares.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// The alternate stack: `stack_t`.
+    pub(crate) stack: [u8; 24],
+    /// The head of the list of robust futexes, and the size of that head.
+    pub(crate) robust: (u64, u64),
+    /// Where zero is written at its end; 0 for nowhere.
+    pub(crate) clear_tid: u64,
+    /// The name that it gave itself.
+    pub(crate) name: Option<Vec<u8>>,
+    /// The thread that the call at whose entry it stands has made already, as it is told.
+    pub(crate) made: Option<i32>,
+}
+
+impl Kept {
+    /// Follows a call that the kernel has answered without an error.
+    pub fn follow(&mut self, nr: u32, args: &[u64; 6], memory: &TaskMemory) {
+        match i64::from(nr) {
+            libc::SYS_set_tid_address => self.clear_tid = args[0],
+            libc::SYS_set_robust_list => self.robust = (args[0], args[1]),
+            libc::SYS_sigaltstack if args[0] != 0 => {
+                let mut stack = [0; 24];
+                if memory.read(args[0], &mut stack) == stack.len() {
+                    self.stack = stack;
+                }
+            }
+            libc::SYS_prctl if args[0] == libc::PR_SET_NAME as u64 => {
+                let mut name = [0; 16];
+                let read = memory.read(args[1], &mut name);
+                let end = name[..read].iter().position(|&b| b == 0);
+                self.name = Some(name[..end.unwrap_or(read.min(15))].to_vec());
+            }
+            _ => {}
+        }
+    }
+
+    /// Where zero is written at its end; 0 for nowhere.
+    pub fn clear_tid(&self) -> u64 {
+        self.clear_tid
+    }
+
+    /// The thread that the call at whose entry the task stands has made already, as the task is told; the call is
+    /// answered then.
+    pub fn take_made(&mut self) -> Option<i32> {
+        self.made.take()
+    }
+
+    /// Tells the kernel. The task is a fresh copy that stands between calls; its registers are lost.
+    /// `forked`: it is a fork of the very task, which the kernel has given the same stack and name.
+    pub(crate) fn apply(&self, task: &mut Stopped, forked: bool) -> Result<()> {
+        // Away from the alternate stack, which cannot be changed by who is on it.
+        let mut aside = task.regs()?;
+        aside.set_ip(agent::SYSCALL);
+        aside.set_sp(agent::END);
+        task.set_regs(&aside)?;
+        let mut remote = task.remote_at_boundary()?;
+        if !forked {
+            let stack = remote.put(&self.stack)?;
+            let what = "set its alternate stack";
+            remote.must(what, libc::SYS_sigaltstack, [stack, 0, 0, 0, 0, 0])?;
+        }
+        let (head, size) = self.robust;
+        if head != 0 {
+            let args = [head, size, 0, 0, 0, 0];
+            remote.must("set its robust list", libc::SYS_set_robust_list, args)?;
+        }
+        if self.clear_tid != 0 {
+            let args = [self.clear_tid, 0, 0, 0, 0, 0];
+            remote.must("set its tid address", libc::SYS_set_tid_address, args)?;
+        }
+        if let Some(name) = self.name.as_ref().filter(|_| !forked) {
+            let at = remote.put_str(name)?;
+            let args = [libc::PR_SET_NAME as u64, at, 0, 0, 0, 0];
+            remote.must("set its name", libc::SYS_prctl, args)?;
+        }
+        remote.finish()
+    }
+}
+
+/// Puts a task that stands between calls where a task with these registers stands.
+pub(crate) fn settle(
+    task: &mut Stopped,
+    regs: &Regs,
+    vector: Option<&[u8]>,
+    sigmask: u64,
+    place: Place,
+) -> Result<()> {
+    if let Some(vector) = vector {
+        task.set_vector(vector)?;
+    }
+    task.set_sigmask(sigmask)?;
+    match place {
+        Place::Entry => task.enter(regs, regs.nr() as u64),
+        Place::Between => {
+            let mut regs = *regs;
+            regs.set_ip(regs.ip());
+            task.set_regs(&regs)
+        }
+    }
+}
+
+/// A new thread of a process that stands between calls.
+pub(crate) fn new_thread(task: &mut Stopped) -> Result<Stopped> {
+    let mut remote = task.remote_at_boundary()?;
+    let thread = remote.thread()?;
+    remote.finish()?;
+    Ok(thread)
+}
