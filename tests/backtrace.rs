@@ -535,7 +535,7 @@ fn damaged_files_and_memory_cost_names_and_nothing_else() {
     let program = folder.compile("backtraces", &["-g", "-O2", "-static"]);
     let process = reading(&folder, &program);
     let whole = std::fs::read(&program).unwrap();
-    let maps = proc::maps(process.task.tid()).unwrap();
+    let maps = proc::maps(process.driven.task.tid()).unwrap();
     let mut chance = Chance(5);
     let check = |bytes: &[u8]| {
         let copy = folder.write("copy", bytes);
@@ -544,7 +544,7 @@ fn damaged_files_and_memory_cost_names_and_nothing_else() {
             file: File::open(&copy).ok(),
         };
         let begun = Instant::now();
-        let frames = backtrace::of(&process.task, &files);
+        let frames = backtrace::of(&process.driven.task, &files);
         assert!(begun.elapsed() < LONGEST, "{:?}", begun.elapsed());
         assert!(!frames.is_empty() && frames.len() <= MOST_FRAMES);
         std::fs::remove_file(&copy).unwrap();
@@ -568,7 +568,7 @@ fn damaged_files_and_memory_cost_names_and_nothing_else() {
         check(&bytes);
     }
     // What the process itself has in its memory: tables, then the stack.
-    let stack = process.task.regs().unwrap().sp();
+    let stack = process.driven.task.regs().unwrap().sp();
     let tables = maps.iter().filter(|map| map.inode != 0);
     let tables: Vec<(u64, u64)> = tables.map(|map| (map.start, map.end)).collect();
     for round in 0..150 {

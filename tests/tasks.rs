@@ -78,9 +78,9 @@ fn state(process: &Process) -> (Vec<String>, Memory) {
     let regs =
         |tid: i32, place: Place, regs: Regs| format!("{tid} {place:?} {:x?}", regs.to_words());
     let mut threads = vec![regs(
-        process.tid,
-        process.place,
-        process.task.regs().unwrap(),
+        process.driven.tid,
+        process.driven.place,
+        process.driven.task.regs().unwrap(),
     )];
     for thread in &process.threads {
         threads.push(regs(thread.tid, thread.place, thread.task.regs().unwrap()));
@@ -114,16 +114,16 @@ fn spin_off_all(recording: &Arc<Recording>, events: &[u64], alone: bool) -> (usi
                 tids[tids.len() - 1]
             };
             let mut copy = replay.spin_off(Some(named)).unwrap();
-            assert_eq!((copy.pid, &copy.tids()), (pid, tids));
+            assert_eq!((copy.group.pid, &copy.tids()), (pid, tids));
             if pid == own {
-                assert_eq!(copy.tid, event.tid);
+                assert_eq!(copy.driven.tid, event.tid);
                 if let Some(call) = event.call().filter(|_| number > 1) {
-                    let regs = copy.task.regs().unwrap();
-                    assert_eq!(copy.place, Place::Entry);
+                    let regs = copy.driven.task.regs().unwrap();
+                    assert_eq!(copy.driven.place, Place::Entry);
                     assert_eq!((regs.nr(), regs.ip()), (i64::from(call.nr), call.ip));
                 }
             } else {
-                assert_eq!(copy.tid, named);
+                assert_eq!(copy.driven.tid, named);
             }
             let twin = copy.fork().unwrap();
             assert_eq!(state(&twin), state(&copy));

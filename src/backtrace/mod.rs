@@ -113,8 +113,11 @@ pub fn of(task: &Stopped, files: &dyn Fn(&Map) -> Mapped) -> Vec<Frame> {
 
 /// Where the task of a process that was spun off is.
 pub fn of_process(process: &Process) -> Vec<Frame> {
-    let (event, tid) = (process.event.0, process.task.tid());
-    of(&process.task, &recorded(&process.recording, event, tid))
+    let (event, tid) = (process.group.event.0, process.driven.task.tid());
+    of(
+        &process.driven.task,
+        &recorded(&process.group.recording, event, tid),
+    )
 }
 
 fn at(

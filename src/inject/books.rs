@@ -20,12 +20,12 @@ impl Driver<'_> {
         HookCall::new(
             call,
             args,
-            (self.pid, self.me.tid),
+            (self.group.pid, self.me.tid),
             task.memory(),
-            self.shared.clone(),
+            self.group.shared.clone(),
         )
         .with_began(&self.began)
-        .with_descriptor(&self.descriptors)
+        .with_descriptor(&self.group.descriptors)
         .with_room(&self.room)
         .with_tids(std::iter::once(self.me.tid).chain(self.resting.keys().copied()))
     }
@@ -57,7 +57,7 @@ impl Driver<'_> {
 
     /// Keeps the books on a call that has been answered.
     pub(super) fn note(&mut self, seen: &HookCall, ret: i64, moved: Option<&[u8]>) {
-        self.log.call(seen, Some(ret));
+        self.report.log.call(seen, Some(ret));
         // What it did counts from here, whatever its process was told.
         let ret = seen.done.unwrap_or(ret);
         if ret > 0 && seen.opened != Some(Effect::Unmade) {
@@ -92,15 +92,16 @@ impl Driver<'_> {
             effect: Effect::None,
         };
         call.effect = self.opened(seen, &call, ret);
-        let noted = self.since.concerns(&self.descriptors, &call);
+        let noted = self.group.since.concerns(&self.group.descriptors, &call);
         if noted.is_some() {
             call.ins = self.inputs(seen);
             call.outs = self.outputs(seen, ret);
         }
-        self.descriptors.apply(&call);
+        self.group.descriptors.apply(&call);
         if let Some(noted) = noted {
-            self.since
-                .note(noted, call, &self.recording, &self.descriptors);
+            self.group
+                .since
+                .note(noted, call, &self.group.recording, &self.group.descriptors);
         }
     }
 
@@ -152,8 +153,9 @@ impl Driver<'_> {
             _ => seen.fd(),
         };
         let Some(target) = target else { return };
-        let stream = self.descriptors.output_stream(target);
+        let stream = self.group.descriptors.output_stream(target);
         let is_sent = self
+            .group
             .descriptors
             .get(target)
             .is_some_and(|file| goes_away(&file.path));
@@ -167,9 +169,9 @@ impl Driver<'_> {
             data.extend(seen.passed_data(ret as u64));
         }
         match stream {
-            Some(stream) => self.log.output(stream, &data),
+            Some(stream) => self.report.log.output(stream, &data),
             None if data.is_empty() => {}
-            None => self.log.sent(target, &data),
+            None => self.report.log.sent(target, &data),
         }
     }
 
@@ -194,12 +196,16 @@ impl Driver<'_> {
         let path = seen.path()?;
         let base = match seen.call.name {
             "openat" | "openat2" => self
+                .group
                 .descriptors
                 .get(seen.args[0] as i32)
                 .map(|dir| dir.path.as_slice()),
             _ => None,
         };
-        Some(names::join(base.unwrap_or(self.descriptors.cwd()), &path))
+        Some(names::join(
+            base.unwrap_or(self.group.descriptors.cwd()),
+            &path,
+        ))
     }
 }
 

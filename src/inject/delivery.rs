@@ -109,10 +109,12 @@ impl Driver<'_> {
             if !same || ours {
                 self.leaves_recording();
             }
-            if self.pages.is_some()
+            if self.group.pages.is_some()
                 && let Ok(mut regs) = regs
             {
-                self.shared.write(task.memory(), frame.addr, &frame.data)?;
+                self.group
+                    .shared
+                    .write(task.memory(), frame.addr, &frame.data)?;
                 regs.set_ip(regs.ip());
                 task.set_regs(&regs)?;
                 task.set_sigmask(*sigmask)?;

@@ -9,13 +9,10 @@ use super::step::{Aftermath, Kind, Step};
 use super::task::{Me, Resting};
 use super::{Error, Result};
 use crate::backtrace::Frame;
-use crate::process::{Pages, Place, Process, SharedMemory, Thread};
-use crate::recording::{DescriptorTable, Event, Program, Recording, Since};
-use crate::sandbox::Shared;
+use crate::process::{Place, Process, ThreadGroup};
 use crate::syscall::{self, Syscall};
 use crate::trace::Exit;
 use crate::tracee::quiet::{self, Quiet};
-use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Stop, Stopped, Waited};
 use std::collections::BTreeMap;
@@ -158,28 +155,13 @@ pub(super) struct Driver<'a> {
     pub(super) end: Option<usize>,
     pub(super) finally: Finally,
     pub(super) limit: Limit,
-    pub(super) log: Log,
-    pub(super) divergence: Option<Divergence>,
-    pub(super) reason: Option<String>,
-    pub(super) backtrace: Vec<Frame>,
-    pub(super) hang: Option<String>,
-    pub(super) descriptors: DescriptorTable,
-    pub(super) since: Since,
-    pub(super) recording: Arc<Recording>,
+    pub(super) report: Report,
+    /// The process that is driven; its threads are below.
+    pub(super) group: ThreadGroup,
     /// The directory in which the recorded program began.
     pub(super) began: Arc<[u8]>,
-    pub(super) event: (u64, Event),
-    pub(super) program: Arc<Program>,
-    pub(super) pid: i32,
-    pub(super) ppid: i32,
-    /// The pid that the kernel knows the process by.
-    pub(super) real_pid: i32,
-    pub(super) shared: SharedMemory,
-    pub(super) sandboxes: Shared,
     /// Where it runs once it is live.
     pub(super) sandbox: Sandbox,
-    /// See [`Process::pages`].
-    pub(super) pages: Option<Pages>,
     /// Where hooks' strings are put.
     pub(super) room: Room,
     /// How far the clocks that the process sees are ahead of the trace's: what hooks delayed it by.
@@ -192,8 +174,6 @@ pub(super) struct Driver<'a> {
     pub(super) me: Me,
     /// The others, by tid.
     pub(super) resting: BTreeMap<i32, Resting>,
-    /// See [`Process::retired`].
-    pub(super) retired: Vec<Stopped>,
     /// The task that was last chosen to run.
     pub(super) last: i32,
     /// How often a task has come to a call.
@@ -214,14 +194,14 @@ pub(super) struct Driver<'a> {
     pub(super) begin: Option<(Stopped, Place)>,
 }
 
-/// What is known of an injection.
-struct Told<'a> {
-    hooks: &'a mut dyn Hooks,
-    log: Log,
-    divergence: Option<Divergence>,
-    reason: Option<String>,
-    backtrace: Vec<Frame>,
-    hang: Option<String>,
+/// The findings of an injection so far.
+#[derive(Default)]
+pub(super) struct Report {
+    pub log: Log,
+    pub divergence: Option<Divergence>,
+    pub reason: Option<String>,
+    pub backtrace: Vec<Frame>,
+    pub hang: Option<String>,
 }
 
 impl<'a> Driver<'a> {
@@ -231,75 +211,39 @@ impl<'a> Driver<'a> {
         hooks: &'a mut dyn Hooks,
         options: &Options,
     ) -> Result<Driver<'a>> {
-        let limit = Limit::new(process.real_pid, options.timeout)?;
         let Process {
-            task,
-            place,
-            recording,
-            event,
-            program,
-            pid,
-            ppid,
-            descriptors,
-            since,
-            segv,
-            tid,
+            mut group,
+            driven,
             threads,
-            retired,
-            shared,
-            kept,
-            sandboxes,
-            real_pid,
-            pages,
         } = process;
-        let pages = pages.filter(|_| script.is_recording() && options.start == 0);
-        if pages.is_none() {
+        let limit = Limit::new(group.real_pid, options.timeout)?;
+        group.pages = group
+            .pages
+            .filter(|_| script.is_recording() && options.start == 0);
+        if group.pages.is_none() {
             script.lighten();
         }
-        let others = threads.into_iter().map(|thread| {
-            let mut state = SegvState::default();
-            state.share_action(&segv);
-            state.after_mask(&thread.task)?;
-            let resting = Resting {
-                me: Me::new(thread.tid, state, thread.kept),
-                task: thread.task,
-                place: thread.place,
-                waits: None,
-            };
-            Ok((thread.tid, resting))
-        });
+        let (me, task, place) = Me::of(driven);
         Ok(Driver {
-            resting: others.collect::<Result<_>>()?,
+            resting: threads
+                .into_iter()
+                .map(|thread| (thread.tid, Resting::of(thread)))
+                .collect(),
             hooks,
             script,
             end: options.end,
             finally: options.finally,
             limit,
-            log: Log::default(),
-            divergence: None,
-            reason: None,
-            backtrace: Vec::new(),
-            hang: None,
-            descriptors,
-            since,
-            began: recording.start().cwd.as_slice().into(),
-            recording,
-            event,
-            program,
-            pid,
-            ppid,
-            real_pid,
-            me: Me::new(tid, segv, kept),
-            retired,
-            last: tid,
+            report: Report::default(),
+            began: group.recording.start().cwd.as_slice().into(),
+            group,
+            last: me.tid,
+            me,
             progress: 0,
             changes: 0,
             spins: false,
             first_code: None,
-            shared,
-            sandboxes,
             sandbox: options.sandbox,
-            pages,
             room: Room::default(),
             delayed: Duration::ZERO,
             clocks: None,
@@ -389,7 +333,7 @@ impl<'a> Driver<'a> {
     fn standing(&self) -> impl Iterator<Item = i32> + Clone {
         let resting = self.resting.values().map(|resting| resting.task.tid());
         let tids: Vec<i32> = resting
-            .chain(self.retired.iter().map(Stopped::tid))
+            .chain(self.group.retired.iter().map(Stopped::tid))
             .collect();
         tids.into_iter()
     }
@@ -399,7 +343,7 @@ impl<'a> Driver<'a> {
         let running = task.resume()?;
         Ok(match self.slice() {
             Some(slice) => running.wait_for(slice, self.standing())?,
-            None if self.resting.is_empty() && self.retired.is_empty() => running.wait()?,
+            None if self.resting.is_empty() && self.group.retired.is_empty() => running.wait()?,
             None => running.wait_beside(self.standing())?,
         })
     }
@@ -434,24 +378,24 @@ impl<'a> Driver<'a> {
     }
 
     fn finish(self, status: Status, exit: Option<Exit>, task: Option<Stopped>) -> Result<Driven> {
-        let pid = self.pid;
-        let (process, told) = self.into_process(task);
+        let pid = self.group.pid;
+        let (process, hooks, report) = self.into_process(task);
         if let Some(exit) = exit {
             // Tells the hooks how the process ended.
             let exit = HookExit { pid, exit };
-            told.hooks.exited(&exit).map_err(Error::Hook)?;
+            hooks.exited(&exit).map_err(Error::Hook)?;
         }
         let ended = Ended {
             status,
             exit,
-            reason: told.reason,
+            reason: report.reason,
             missing: Vec::new(),
             files: Vec::new(),
-            backtrace: told.backtrace,
-            hang: told.hang,
+            backtrace: report.backtrace,
+            hang: report.hang,
         };
         Ok(Driven {
-            outcome: outcome(ended, told.divergence, told.log, told.hooks),
+            outcome: outcome(ended, report.divergence, report.log, hooks),
             process,
         })
     }
@@ -464,60 +408,37 @@ impl<'a> Driver<'a> {
             sandbox: self.sandbox,
             ahead: self.delayed,
         };
-        let (process, mut told) = self.into_process(Some(task));
+        let (process, hooks, mut report) = self.into_process(Some(task));
         let Some(process) = process else {
             return Err(Error::Range { index: 0, len: 0 });
         };
-        let ended = live::go_on(process, met, told.hooks, &mut told.log, how)?;
+        let ended = live::go_on(process, met, hooks, &mut report.log, how)?;
         Ok(Driven {
-            outcome: outcome(ended, told.divergence, told.log, told.hooks),
+            outcome: outcome(ended, report.divergence, report.log, hooks),
             process: None,
         })
     }
 
-    /// The process as it stands, with all of its threads, wherever each is; and what is known of its injection.
-    fn into_process(mut self, task: Option<Stopped>) -> (Option<Process>, Told<'a>) {
+    /// The process as it stands, with all of its threads, wherever each is; and the findings.
+    fn into_process(
+        mut self,
+        task: Option<Stopped>,
+    ) -> (Option<Process>, &'a mut dyn Hooks, Report) {
         if let Some(next) = self.next_event()
-            && let Ok(event) = self.recording.event(next)
+            && let Ok(event) = self.group.recording.event(next)
         {
-            self.event = (next, event);
+            self.group.event = (next, event);
         }
-        let resting = self.resting.into_values().map(|resting| Thread {
-            tid: resting.me.tid,
-            task: resting.task,
-            place: resting.place,
-            kept: resting.me.kept,
-        });
-        let threads: Vec<Thread> = resting.collect();
         let process = task.map(|task| Process {
-            threads,
-            retired: self.retired,
-            task,
-            place: self.place,
-            recording: self.recording,
-            event: self.event,
-            program: self.program,
-            pid: self.pid,
-            tid: self.me.tid,
-            ppid: self.ppid,
-            descriptors: self.descriptors,
-            since: self.since,
-            segv: self.me.segv,
-            shared: self.shared,
-            kept: self.me.kept,
-            sandboxes: self.sandboxes,
-            real_pid: self.real_pid,
-            pages: self.pages,
+            group: self.group,
+            driven: self.me.into_thread(task, self.place),
+            threads: self
+                .resting
+                .into_values()
+                .map(Resting::into_thread)
+                .collect(),
         });
-        let told = Told {
-            hooks: self.hooks,
-            log: self.log,
-            divergence: self.divergence,
-            reason: self.reason,
-            backtrace: self.backtrace,
-            hang: self.hang,
-        };
-        (process, told)
+        (process, self.hooks, self.report)
     }
 
     /// The event at which a process stands that has followed its recording.
@@ -536,6 +457,7 @@ impl<'a> Driver<'a> {
         let is_exec = |name: &str| matches!(name, "execve" | "execveat");
         let at_exec = place == Place::Between
             && self
+                .group
                 .event
                 .1
                 .call()
@@ -614,7 +536,7 @@ impl<'a> Driver<'a> {
         };
         if !self.is_my_turn()? {
             // Who does as was recorded has its turn.
-            if self.pages.is_none() && self.hooks.is_ignored(call.name) {
+            if self.group.pages.is_none() && self.hooks.is_ignored(call.name) {
                 let regs = task.regs()?;
                 let seen = self.see(&task, call, regs.args()).with_regs(regs);
                 if !self.is_listed(&seen)? {
@@ -639,7 +561,7 @@ impl<'a> Driver<'a> {
 
     /// A call in which the process of the trace ended: it sent itself a SIGKILL, or somebody else did.
     pub(super) fn never_returns(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
-        self.log.call(seen, None);
+        self.report.log.call(seen, None);
         self.advance();
         if !self.resting.is_empty() || self.script.tells_ends() {
             // The others go on until they are told to end, and so is this one.
@@ -652,8 +574,8 @@ impl<'a> Driver<'a> {
             core: false,
         };
         let recorded = || {
-            let mut processes = self.recording.processes().ok()?.into_iter();
-            processes.find(|life| life.pid == self.pid)?.exit
+            let mut processes = self.group.recording.processes().ok()?.into_iter();
+            processes.find(|life| life.pid == self.group.pid)?.exit
         };
         let told = self.script.end_of(self.me.tid);
         let exit = told.or_else(recorded).unwrap_or(killed);

@@ -133,17 +133,17 @@ impl Driver<'_> {
         };
         let mut divergence = describe(step, &seen, tid, self.script.another_run());
         // Nothing has happened to it that was not recorded.
-        if self.pages.is_some() {
+        if self.group.pages.is_some() {
             let at = (task.memory(), &regs);
-            let event = self.answered.unwrap_or(self.event.0);
-            divergence.doubt = Doubt::about(&self.recording, event, tid, at);
+            let event = self.answered.unwrap_or(self.group.event.0);
+            divergence.doubt = Doubt::about(&self.group.recording, event, tid, at);
         }
         self.leaves_recording();
         let decision = self.hooks.diverged(&divergence).map_err(Error::Hook)?;
-        self.divergence.get_or_insert(divergence);
+        self.report.divergence.get_or_insert(divergence);
         match decision {
             OnDivergence::Stop => {
-                self.log.call(&seen, None);
+                self.report.log.call(&seen, None);
                 Ok(Next::End(Status::Diverged, None, None))
             }
             OnDivergence::Live => Ok(Next::Live(task, None)),
@@ -158,7 +158,7 @@ impl Driver<'_> {
             // Who exits is not kept from it.
             OnDivergence::Answer(_) if is_exit(&seen) => self.leave(task, &seen),
             OnDivergence::Answer(ret) => {
-                self.log.call(&seen, Some(ret));
+                self.report.log.call(&seen, Some(ret));
                 self.answer_now(task, regs, ret)
             }
         }
@@ -193,7 +193,7 @@ impl Driver<'_> {
         mut seen: HookCall,
         expected: bool,
     ) -> Result<Next> {
-        seen.count = self.log.count(seen.call.nr);
+        seen.count = self.report.log.count(seen.call.nr);
         if expected && let Some(step) = &self.me.step {
             let path = step.exact.as_deref().and_then(leads_to);
             seen.leads_to = path.map(<[u8]>::to_vec);
@@ -211,7 +211,7 @@ impl Driver<'_> {
             return Ok(Next::Live(task, Some(Box::new(seen))));
         }
         if seen.dies_first() {
-            self.log.call(&seen, None);
+            self.report.log.call(&seen, None);
             let exit = Exit::Signal {
                 signal: libc::SIGKILL,
                 core: false,
@@ -341,8 +341,8 @@ impl Driver<'_> {
 
     /// A hook ends the injection here.
     pub(super) fn stopped(&mut self, seen: &HookCall, reason: String) -> Next {
-        self.log.call(seen, seen.ret());
-        self.reason = Some(reason);
+        self.report.log.call(seen, seen.ret());
+        self.report.reason = Some(reason);
         Next::End(Status::Stopped, None, None)
     }
 }

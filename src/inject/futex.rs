@@ -45,14 +45,17 @@ impl Driver<'_> {
                     owner if owner == self.me.tid as u32 => failed(libc::EDEADLK),
                     _ if tries => failed(libc::EAGAIN),
                     _ => {
-                        self.shared
-                            .write(seen.memory, addr, &(now | WAITERS).to_le_bytes())?;
+                        self.group.shared.write(
+                            seen.memory,
+                            addr,
+                            &(now | WAITERS).to_le_bytes(),
+                        )?;
                         return self.wait_for_word(task, seen, now | WAITERS, timeout != 0, true);
                     }
                 }
             }
             libc::FUTEX_UNLOCK_PI if now & TID_MASK == self.me.tid as u32 => {
-                self.shared.write(seen.memory, addr, &[0; 4])?;
+                self.group.shared.write(seen.memory, addr, &[0; 4])?;
                 0
             }
             libc::FUTEX_UNLOCK_PI => failed(libc::EPERM),
@@ -70,7 +73,9 @@ impl Driver<'_> {
 
     fn take_word(&self, seen: &HookCall, addr: u64) -> Result<i64> {
         let own = self.me.tid as u32;
-        self.shared.write(seen.memory, addr, &own.to_le_bytes())?;
+        self.group
+            .shared
+            .write(seen.memory, addr, &own.to_le_bytes())?;
         Ok(0)
     }
 

@@ -17,7 +17,7 @@ impl Driver<'_> {
     /// Something is not as it was recorded.
     #[track_caller]
     pub(super) fn leaves_recording(&mut self) {
-        if self.pages.take().is_some() {
+        if self.group.pages.take().is_some() {
             let by = std::panic::Location::caller();
             tracing::debug!(
                 "task {} is not as it was recorded any more ({}:{})",
@@ -51,7 +51,7 @@ impl Driver<'_> {
         let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
         let formal = seen.call.args.len().min(6);
         if exact.is_none_or(|event| event.args[..formal] != seen.asked[..formal]) {
-            if self.pages.is_some() {
+            if self.group.pages.is_some() {
                 tracing::debug!("{:?}: {}{:x?}", seen.event, seen.call.name, seen.asked);
             }
             self.leaves_recording();
@@ -63,7 +63,7 @@ impl Driver<'_> {
     pub(super) fn was_written_over(&self, seen: &HookCall) -> bool {
         let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
         let formal = seen.call.args.len().min(6);
-        self.pages.is_some()
+        self.group.pages.is_some()
             && self.me.stood_at != Some(self.changes)
             && exact.is_some_and(|event| {
                 event.nr == seen.call.nr && event.args[..formal] == seen.asked[..formal]
@@ -72,7 +72,8 @@ impl Driver<'_> {
 
     /// A task that stands between calls goes to where it was preempted, if that is possible.
     pub(super) fn jump(&mut self, task: &mut Stopped, jump: &Jump) -> Result<bool> {
-        let (Some(mut pages), Ok(words)) = (self.pages.take(), jump.regs.as_slice().try_into())
+        let (Some(mut pages), Ok(words)) =
+            (self.group.pages.take(), jump.regs.as_slice().try_into())
         else {
             return Ok(false);
         };
@@ -87,13 +88,13 @@ impl Driver<'_> {
         self.changes += 1;
         let memory = task.memory();
         for chunk in jump.pages.iter().chain(&Pages::follow(&mut pages, jump)) {
-            self.shared.write(memory, chunk.addr, &chunk.data)?;
+            self.group.shared.write(memory, chunk.addr, &chunk.data)?;
         }
         let mut regs = Regs::from_words(words);
         regs.set_ip(regs.ip());
         task.set_vector(&jump.vector)?;
         task.set_regs(&regs)?;
-        self.pages = Some(pages);
+        self.group.pages = Some(pages);
         Ok(true)
     }
 
@@ -105,7 +106,7 @@ impl Driver<'_> {
         tsc: VecDeque<u64>,
     ) -> Result<Next> {
         self.reads(self.me.tid, tsc)?;
-        let goal = Goal::of(reach).ok().filter(|_| self.pages.is_some());
+        let goal = Goal::of(reach).ok().filter(|_| self.group.pages.is_some());
         match goal {
             Some(goal) if task.stop_at(&[goal.regs.ip()]).is_ok() => {
                 self.me.goal = Some((goal, task.sigmask()?));

@@ -81,7 +81,10 @@ impl Driver<'_> {
         }
         if let Some(event) = &exact
             && seen.call.name == "mmap"
-            && let Some(ret) = self.shared.map(&mut task, &self.recording, event)?
+            && let Some(ret) = self
+                .group
+                .shared
+                .map(&mut task, &self.group.recording, event)?
         {
             return self.conclude(task, regs, seen, ret);
         }
@@ -93,24 +96,24 @@ impl Driver<'_> {
                         "the trace goes through an execve, which only a recording can follow";
                     return Ok(self.stopped(&seen, reason.into()));
                 };
-                self.log.call(&seen, Some(0));
+                self.report.log.call(&seen, Some(0));
                 self.resting.clear();
-                self.retired.clear();
+                self.group.retired.clear();
                 drop(task);
-                self.shared = SharedMemory::default();
-                let recording = Arc::clone(&self.recording);
+                self.group.shared = SharedMemory::default();
+                let recording = Arc::clone(&self.group.recording);
                 let mut task = image::restore(image, &|id| recording.kept_file(id))?;
                 cpuid::trap(&recording.start().cpuid, &mut task)?;
                 image::restore_signals(&mut task, image)?;
-                self.program = Arc::new(Program::of(image));
+                self.group.program = Arc::new(Program::of(image));
                 let segv = SegvState::at_exec(image.sigmask, image.ignored);
-                self.me = Me::new(self.pid, segv, Kept::default());
+                self.me = Me::new(self.group.pid, segv, Kept::default());
                 self.first_code = None;
-                self.pages = self.pages.take().map(|_| Pages::default());
-                self.real_pid = task.tid();
-                self.limit = Limit::new(self.real_pid, self.limit.left())?;
+                self.group.pages = self.group.pages.take().map(|_| Pages::default());
+                self.group.real_pid = task.tid();
+                self.limit = Limit::new(self.group.real_pid, self.limit.left())?;
                 if let Some(event) = &exact {
-                    self.descriptors.apply(event);
+                    self.group.descriptors.apply(event);
                 }
                 self.meet_signals(&mut task)?;
                 return self.go_on(task);
@@ -142,7 +145,7 @@ impl Driver<'_> {
             }
             "mremap" => {
                 let [old, _, new_len, ..] = seen.args;
-                self.shared.extend(task.tid(), old, new_len)?;
+                self.group.shared.extend(task.tid(), old, new_len)?;
                 let formal = if fixed_remap(&seen.args) { 5 } else { 4 };
                 if let Some(event) = &exact
                     && event.args[..formal] == seen.args[..formal]
@@ -153,16 +156,16 @@ impl Driver<'_> {
             }
             // The system's own segments are not the trace's.
             "shmat" => {
-                let recording = Arc::clone(&self.recording);
+                let recording = Arc::clone(&self.group.recording);
                 let made = match &exact {
-                    Some(event) => self.shared.attach(&mut task, &recording, event)?,
+                    Some(event) => self.group.shared.attach(&mut task, &recording, event)?,
                     None => None,
                 };
                 let ret = made.unwrap_or(-i64::from(libc::EINVAL));
                 return self.conclude(task, regs, seen, ret);
             }
             "shmdt" => {
-                let ret = self.shared.detach(&mut task, seen.args[0])?;
+                let ret = self.group.shared.detach(&mut task, seen.args[0])?;
                 return self.conclude(task, regs, seen, ret);
             }
             _ => {}
@@ -192,7 +195,9 @@ impl Driver<'_> {
     pub(super) fn limit_stack(&self, task: &mut Stopped, seen: &HookCall, ret: i64) -> Result<()> {
         let set = stack_limit(seen.call.nr, &seen.args, &seen.memory).filter(|_| ret == 0);
         match set {
-            Some((pid, size)) if [0, self.pid].contains(&pid) => Ok(task.set_stack_limit(size)?),
+            Some((pid, size)) if [0, self.group.pid].contains(&pid) => {
+                Ok(task.set_stack_limit(size)?)
+            }
             _ => Ok(()),
         }
     }
@@ -208,12 +213,17 @@ impl Driver<'_> {
         let aftermath = std::mem::take(&mut self.aftermath);
         if !aftermath.pieces.is_empty() {
             let pieces = &aftermath.pieces;
-            self.shared.remap(task, at_entry, pieces, &self.recording)?;
+            self.group
+                .shared
+                .remap(task, at_entry, pieces, &self.group.recording)?;
         }
         for chunk in &aftermath.chunks {
             if !agent::is_touched(chunk.addr, chunk.data.len() as u64) {
                 // As far as it is there.
-                let _ = self.shared.write(task.memory(), chunk.addr, &chunk.data);
+                let _ = self
+                    .group
+                    .shared
+                    .write(task.memory(), chunk.addr, &chunk.data);
             }
         }
         if let Some(base) = code_base(seen.call.nr, &seen.args, ret) {
@@ -279,7 +289,7 @@ impl Driver<'_> {
     fn trace_time(&mut self, seen: &HookCall, ret: i64) -> Result<i64> {
         let mut clocks = match self.clocks {
             Some(clocks) => clocks,
-            None => Clocks::at(&self.recording, self.event.0)?,
+            None => Clocks::at(&self.group.recording, self.group.event.0)?,
         };
         if let Some(told) = self.told {
             clocks.follow(told);
@@ -290,7 +300,7 @@ impl Driver<'_> {
 
     pub(super) fn after(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
         if let Some(reason) = seen.stop.take() {
-            self.reason = Some(reason);
+            self.report.reason = Some(reason);
             return Ok(Next::End(Status::Stopped, None, None));
         }
         self.meet_signals(&mut task)?;
@@ -330,11 +340,11 @@ impl Driver<'_> {
         let [addr, len, prot, flags, fd, offset] = seen.args;
         let (path, how) = match exact.map(|event| &event.effect) {
             Some(Effect::Map(id)) => {
-                let path = self.recording.file_path(*id)?;
+                let path = self.group.recording.file_path(*id)?;
                 let how = image::kept_file_flags(&path);
                 (path.into_os_string().into_encoded_bytes(), how)
             }
-            _ => match self.descriptors.get(fd as i32) {
+            _ => match self.group.descriptors.get(fd as i32) {
                 Some(file) => {
                     let how = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
                     (file.path.clone(), how)

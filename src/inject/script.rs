@@ -63,8 +63,8 @@ impl Script {
     /// # Errors
     /// If the recording cannot be read.
     pub fn of_recording(process: &Process) -> Result<Script> {
-        let recording = &process.recording;
-        let (first, pid, tids) = (process.event.0, process.pid, process.tids());
+        let recording = &process.group.recording;
+        let (first, pid, tids) = (process.group.event.0, process.group.pid, process.tids());
         let frames = recording.frames_from(first)?;
         Ok(Script::of(Source::Recording {
             events: Box::new(Recorded::new(frames, first, pid, &tids)),

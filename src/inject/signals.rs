@@ -22,7 +22,7 @@ impl Driver<'_> {
         let tid = task.tid();
         if signal == libc::SIGSEGV {
             let mut regs = task.regs()?;
-            let cpuid = &self.recording.start().cpuid;
+            let cpuid = &self.group.recording.start().cpuid;
             if cpuid.execute(&mut regs, &task.memory()) {
                 task.set_regs(&regs)?;
                 self.me.segv.restore(&mut task)?;
@@ -55,7 +55,7 @@ impl Driver<'_> {
             && let Some(due) = self.me.due.pop_front()
         {
             if let Some(info) = due.info {
-                self.since.signal(signal, &info.0);
+                self.group.since.signal(signal, &info.0);
                 task.set_siginfo(&info)?;
             }
             recorded = due.recorded;
@@ -73,7 +73,7 @@ impl Driver<'_> {
                 return self.go_on(task);
             }
             Err(reason) => {
-                self.reason = Some(reason);
+                self.report.reason = Some(reason);
                 return Ok(Next::End(Status::Stopped, None, None));
             }
         };
@@ -90,7 +90,7 @@ impl Driver<'_> {
             self.unmask(&mut task)?;
             return self.go_on(task);
         }
-        self.backtrace = self.backtrace_of(&task);
+        self.report.backtrace = self.backtrace_of(&task);
         // Not left to the kernel, whose core dump would run outside.
         let exit = Exit::Signal {
             signal,
@@ -115,7 +115,7 @@ impl Driver<'_> {
         task: &Stopped,
         signal: i32,
     ) -> Result<std::result::Result<Option<i32>, String>> {
-        let mut seen = HookSignal::new(signal, task.siginfo()?, (self.pid, self.me.tid));
+        let mut seen = HookSignal::new(signal, task.siginfo()?, (self.group.pid, self.me.tid));
         seen.index = Some(match &self.me.step {
             Some(step) => step.index,
             None => self.script.position(),
@@ -125,7 +125,7 @@ impl Driver<'_> {
             self.leaves_recording();
         }
         if !seen.rules.is_empty() {
-            self.log.injected.push(Injected {
+            self.report.log.injected.push(Injected {
                 index: seen.index,
                 event: None,
                 call: seen.decoded_line(),
@@ -142,18 +142,18 @@ impl Driver<'_> {
 impl Driver<'_> {
     /// Where the task is.
     fn backtrace_of(&self, task: &Stopped) -> Vec<Frame> {
-        let event = self.answered.unwrap_or(self.event.0);
-        let files = backtrace::recorded(&self.recording, event, task.tid());
+        let event = self.answered.unwrap_or(self.group.event.0);
+        let files = backtrace::recorded(&self.group.recording, event, task.tid());
         backtrace::of(task, &files)
     }
 
     /// The time is up. The task stands at a call's entry, or where a signal found it.
     pub(super) fn out_of_time(&mut self, task: &Stopped) -> Next {
-        self.backtrace = self.backtrace_of(task);
+        self.report.backtrace = self.backtrace_of(task);
         let call = self.call_under_way(task);
-        let frames = || self.backtrace.iter().map(Frame::to_string);
+        let frames = || self.report.backtrace.iter().map(Frame::to_string);
         let hang = call.unwrap_or_else(|| frames().collect::<Vec<_>>().join("\n"));
-        self.hang = Some(hang).filter(|hang| !hang.is_empty());
+        self.report.hang = Some(hang).filter(|hang| !hang.is_empty());
         Next::End(Status::Timeout, None, None)
     }
 

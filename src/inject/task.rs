@@ -2,7 +2,7 @@
 
 use super::hook::HookCall;
 use super::step::{Due, Step};
-use crate::process::{Goal, Kept, Place};
+use crate::process::{Goal, Kept, Place, Thread};
 use crate::tracee::Stopped;
 use crate::tracee::interpret::Reads;
 use crate::tracee::segv::SegvState;
@@ -62,12 +62,53 @@ impl Me {
     }
 }
 
+impl Me {
+    /// A thread that is to be driven: its own state, its task, and where that stands.
+    pub fn of(thread: Thread) -> (Me, Stopped, Place) {
+        let Thread {
+            tid,
+            task,
+            place,
+            kept,
+            segv,
+        } = thread;
+        (Me::new(tid, segv, kept), task, place)
+    }
+
+    /// The thread again.
+    pub fn into_thread(self, task: Stopped, place: Place) -> Thread {
+        Thread {
+            tid: self.tid,
+            task,
+            place,
+            kept: self.kept,
+            segv: self.segv,
+        }
+    }
+}
+
 /// A task that stands while another one runs.
 pub struct Resting {
     pub me: Me,
     pub task: Stopped,
     pub place: Place,
     pub waits: Option<Waits>,
+}
+
+impl Resting {
+    pub fn of(thread: Thread) -> Resting {
+        let (me, task, place) = Me::of(thread);
+        Resting {
+            me,
+            task,
+            place,
+            waits: None,
+        }
+    }
+
+    pub fn into_thread(self) -> Thread {
+        self.me.into_thread(self.task, self.place)
+    }
 }
 
 /// A task that waits in a futex call that the trace does not have.

@@ -4,7 +4,7 @@ use super::Result;
 use super::driver::{Driver, Next};
 use super::hook::HookCall;
 use super::outcome::Status;
-use super::task::{Me, Resting, Waits};
+use super::task::{Resting, Waits};
 use crate::image::Chunk;
 use crate::process::{Place, Thread};
 use crate::recording::Born;
@@ -36,7 +36,7 @@ impl Driver<'_> {
         let both = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
         let born = Born {
             tid,
-            pid: self.pid,
+            pid: self.group.pid,
             maker: self.me.tid,
             flags: asked.flags,
             stack: asked.stack,
@@ -46,30 +46,19 @@ impl Driver<'_> {
             numbers: recorded.map(|born| born.numbers).unwrap_or_default(),
             named: ret as i32,
         };
-        let Thread {
-            tid,
-            task,
-            place,
-            kept,
-        } = Thread::born(task, &born)?;
-        let resting = Resting {
-            me: Me::new(tid, self.me.segv.clone(), kept),
-            task,
-            place,
-            waits: None,
-        };
-        self.resting.insert(tid, resting);
+        let thread = Thread::born(task, &self.me.segv, &born)?;
+        self.resting.insert(tid, Resting::of(thread));
         Ok(())
     }
 
     /// The process, or one of its threads, is about to end.
     pub(super) fn leave(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
-        self.log.call(seen, None);
+        self.report.log.call(seen, None);
         let code = seen.args[0] as i32 & 0xff;
-        if self.resting.is_empty() && self.retired.is_empty() {
+        if self.resting.is_empty() && self.group.retired.is_empty() {
             return Ok(Next::Resume(task));
         }
-        if seen.call.name == "exit" && self.me.tid == self.pid {
+        if seen.call.name == "exit" && self.me.tid == self.group.pid {
             self.first_code = Some(code);
         }
         if seen.call.name == "exit_group" || self.resting.is_empty() {
@@ -82,12 +71,12 @@ impl Driver<'_> {
             return Ok(Next::End(Status::Exited, Some(exit), None));
         }
         self.last = self.me.tid;
-        if task.tid() != self.real_pid {
+        if task.tid() != self.group.real_pid {
             self.me.over = true;
             return Ok(Next::Resume(task));
         }
         let word = self.me.kept.clear_tid();
-        self.retired.push(task);
+        self.group.retired.push(task);
         if word != 0 {
             self.write_left(&[Chunk {
                 addr: word,
@@ -105,7 +94,7 @@ impl Driver<'_> {
         };
         for chunk in chunks {
             if !agent::is_touched(chunk.addr, chunk.data.len() as u64) {
-                let _ = self.shared.write(memory, chunk.addr, &chunk.data);
+                let _ = self.group.shared.write(memory, chunk.addr, &chunk.data);
             }
         }
     }
@@ -114,7 +103,7 @@ impl Driver<'_> {
     pub(super) fn gone(&mut self, tid: i32, exit: Exit, left: &[Chunk]) -> Option<Next> {
         self.write_left(left);
         let there = self.resting.remove(&tid)?;
-        self.retired.push(there.task);
+        self.group.retired.push(there.task);
         if !self.resting.is_empty() {
             return None;
         }

@@ -30,14 +30,17 @@ impl Driver<'_> {
         if self.spins {
             return Some(SLICE);
         }
-        let others = !self.resting.is_empty() && self.pages.is_none();
+        let others = !self.resting.is_empty() && self.group.pages.is_none();
         others.then_some(if self.me.spins > 0 { SLICE } else { PATIENCE })
     }
 
     /// The memory of the process, through a task that stands.
     pub(super) fn memory(&self) -> Option<TaskMemory> {
         let resting = self.resting.values().map(|resting| &resting.task);
-        resting.chain(&self.retired).next().map(Stopped::memory)
+        resting
+            .chain(&self.group.retired)
+            .next()
+            .map(Stopped::memory)
     }
 
     /// The task ran for a while without making a call.
@@ -70,7 +73,7 @@ impl Driver<'_> {
         }
         let stays = std::mem::take(&mut self.me.stays);
         let tid = self.me.tid;
-        if self.pages.is_some() {
+        if self.group.pages.is_some() {
             self.follow_pokes()?;
         }
         let preempted = |kind: &Kind| matches!(kind, Kind::Spin(..) | Kind::Reach(..));
@@ -205,8 +208,10 @@ impl Driver<'_> {
             Kind::Remap(pieces) => {
                 if let Some(resting) = self.resting.values_mut().next() {
                     let at_entry = resting.place == Place::Entry;
-                    let (task, recording) = (&mut resting.task, &self.recording);
-                    self.shared.remap(task, at_entry, &pieces, recording)?;
+                    let (task, recording) = (&mut resting.task, &self.group.recording);
+                    self.group
+                        .shared
+                        .remap(task, at_entry, &pieces, recording)?;
                 }
                 return Ok(None);
             }

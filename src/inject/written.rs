@@ -53,7 +53,7 @@ impl Written {
                 )));
             }
             if !threads.contains(&tid) {
-                let (pid, there) = (process.pid, list(&threads));
+                let (pid, there) = (process.group.pid, list(&threads));
                 return Err(Error::Pids(format!(
                     "process {pid} has no task {tid} where it was spun off: it has {there}"
                 )));
@@ -86,17 +86,17 @@ impl Written {
                 }
             }
         }
-        if free.remove(&process.tid)
+        if free.remove(&process.driven.tid)
             && let Some(first) = self.trace.calls().skip(start).map(|call| call.tid).next()
             && !self.pids.contains_key(&first)
         {
-            self.pids.insert(first, process.tid);
+            self.pids.insert(first, process.driven.tid);
             // Lines without a number are those of the first process while it is alone.
             let made = self.made();
             if let Some(&same) = tasks.iter().find(|&&tid| tid != 0 && !made.contains(&tid))
                 && first == 0
             {
-                self.pids.entry(same).or_insert(process.tid);
+                self.pids.entry(same).or_insert(process.driven.tid);
             }
         }
         self.assign_threads(start, free);
@@ -106,7 +106,7 @@ impl Written {
     /// How the trace differs, as far as its calls before this one say.
     fn learn(&mut self, start: usize, process: &Process) -> Result<()> {
         let pids = self.pids.clone();
-        let mut another = AnotherRun::new(&self.trace, pids, process.pid, process.ppid);
+        let mut another = AnotherRun::new(&self.trace, pids, process.group.pid, process.group.ppid);
         let mut children = Vec::new();
         for call in self.trace.calls().take(start) {
             let Some(&tid) = self.pids.get(&call.tid) else {
@@ -227,9 +227,9 @@ fn makes_tasks(call: &str) -> bool {
 fn children_of(process: &Process) -> Result<Vec<i32>> {
     let tids = process.tids();
     let mut children = Vec::new();
-    for event in process.recording.events_from(1)? {
+    for event in process.group.recording.events_from(1)? {
         let (number, event) = event?;
-        if number >= process.event.0 {
+        if number >= process.group.event.0 {
             break;
         }
         let made = event.call().filter(|call| makes_tasks(&call.name()));

@@ -47,9 +47,9 @@ pub(super) struct ProcessHandle {
 impl ProcessHandle {
     pub fn new(process: Process) -> ProcessHandle {
         ProcessHandle {
-            pid: process.pid,
+            pid: process.group.pid,
             real_pid: process.real_pid(),
-            event: process.event.0,
+            event: process.group.event.0,
             state: Rc::new(RefCell::new(State::Alive(Box::new(process)))),
         }
     }
@@ -258,7 +258,7 @@ impl UserData for ProcessHandle {
             let addr = convert::integer(&addr, "an address")? as u64;
             let bytes = convert::bytes(&bytes, "what is written")?;
             this.with(|process| {
-                process.pages = None;
+                process.group.pages = None;
                 process.memory().write(addr, &bytes).map_err(raise)
             })
         });
@@ -286,7 +286,7 @@ impl UserData for ProcessHandle {
             } = this;
             Ok(match &*this.state.borrow() {
                 State::Alive(process) => {
-                    let place = match process.place {
+                    let place = match process.driven.place {
                         Place::Entry => "in a call",
                         Place::Between => "between calls",
                     };
@@ -334,7 +334,7 @@ impl View for Process {
     }
 
     fn registers(&self, lua: &Lua) -> mlua::Result<Table> {
-        let regs = self.task.regs().map_err(raise)?;
+        let regs = self.driven.task.regs().map_err(raise)?;
         lua.create_table_from(regs.named().map(|(name, value)| (name, value as i64)))
     }
 
@@ -343,7 +343,7 @@ impl View for Process {
     }
 
     fn files(&self, lua: &Lua) -> mlua::Result<Table> {
-        let table = descriptors(lua, &self.descriptors)?;
+        let table = descriptors(lua, &self.group.descriptors)?;
         values::read_only(lua, &table, "a process's descriptors cannot be set")
     }
 

@@ -2,7 +2,8 @@
 
 use crate::recording::Born;
 use crate::syscall::Memory;
-use crate::tracee::{Regs, Result, Stopped, TaskMemory, agent};
+use crate::tracee::segv::SegvState;
+use crate::tracee::{Regs, Remote, Result, Stopped, TaskMemory, agent};
 
 const SS_DISABLE: u8 = 2;
 
@@ -22,17 +23,19 @@ pub enum Place {
     Between,
 }
 
-/// A thread of a process besides the one that is driven. It stays stopped.
+/// A stopped thread of a process.
 #[derive(Debug)]
 pub struct Thread {
     /// Its tid as recorded.
     pub tid: i32,
-    /// The thread.
+    /// The kernel's task.
     pub task: Stopped,
     /// Where it stands.
     pub place: Place,
-    /// What the kernel keeps of it.
+    /// The state that the kernel keeps of it.
     pub kept: Kept,
+    /// Its mask and action for SIGSEGV, which a trapped read of the time stamp counter must not undo.
+    pub segv: SegvState,
 }
 
 impl Thread {
@@ -41,7 +44,7 @@ impl Thread {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn born(maker: &mut Stopped, born: &Born) -> Result<Thread> {
+    pub fn born(maker: &mut Stopped, segv: &SegvState, born: &Born) -> Result<Thread> {
         let mut regs = maker.regs()?;
         regs.answer(0);
         if born.stack != 0 {
@@ -77,6 +80,61 @@ impl Thread {
             task,
             place: Place::Between,
             kept,
+            segv: segv.clone(),
+        })
+    }
+
+    /// Borrows the task for calls on the process's behalf, wherever it stands.
+    ///
+    /// # Errors
+    /// If the task has been killed.
+    pub fn remote(&mut self) -> Result<Remote<'_>> {
+        match self.place {
+            Place::Entry => self.task.remote_at_entry(),
+            Place::Between => self.task.remote_at_boundary(),
+        }
+    }
+}
+
+/// A thread without its task, of which a copy is made.
+pub(super) struct Snapshot {
+    pub tid: i32,
+    pub kept: Kept,
+    place: Place,
+    segv: SegvState,
+    regs: Regs,
+    vector: Vec<u8>,
+    sigmask: u64,
+}
+
+impl Snapshot {
+    pub fn of(thread: &Thread) -> Result<Snapshot> {
+        Ok(Snapshot {
+            tid: thread.tid,
+            kept: thread.kept.clone(),
+            place: thread.place,
+            segv: thread.segv.clone(),
+            regs: thread.task.regs()?,
+            vector: thread.task.vector()?,
+            sigmask: thread.task.sigmask()?,
+        })
+    }
+
+    /// Puts a task, which stands between calls, where the thread stands.
+    pub fn settle(self, mut task: Stopped) -> Result<Thread> {
+        settle(
+            &mut task,
+            &self.regs,
+            Some(&self.vector),
+            self.sigmask,
+            self.place,
+        )?;
+        Ok(Thread {
+            tid: self.tid,
+            task,
+            place: self.place,
+            kept: self.kept,
+            segv: self.segv,
         })
     }
 }

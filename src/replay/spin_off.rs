@@ -2,9 +2,10 @@
 //! only wrote down, and the process's other threads are made again.
 
 use super::context::Context;
+use super::signal_state::Action;
 use super::world::World;
 use super::{Error, Result};
-use crate::process::{Place, Process, SharedMemory, Thread, new_thread, settle};
+use crate::process::{Place, Process, SharedMemory, Thread, ThreadGroup, new_thread, settle};
 use crate::recording::{Event, EventKind, Since};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};
@@ -57,11 +58,10 @@ impl World {
         }
         let segv = actions.and_then(|actions| actions.get(libc::SIGSEGV));
         let segv = segv.filter(|action| action[..8] != [0; 8]);
-        let segv = SegvState::of(me.masks.blocked, segv);
         me.kept().apply(&mut task, false)?;
         let mut threads = Vec::new();
         for other in others {
-            threads.push(self.thread(other, &mut task)?);
+            threads.push(self.thread(other, segv, &mut task)?);
         }
         let mut regs = self.registers(tid, &me)?;
         if event.tid == tid && is_raised_by_call(&event) {
@@ -69,24 +69,28 @@ impl World {
         }
         settle(&mut task, &regs, None, me.masks.blocked, me.place)?;
         Ok(Process {
+            group: ThreadGroup {
+                recording: Arc::clone(&self.recording),
+                event: (self.number, event),
+                program: self.family.program(tid).unwrap_or_default(),
+                pid: me.pid,
+                ppid: self.family.ppid(tid).unwrap_or(0),
+                real_pid: task.tid(),
+                descriptors: self.family.descriptors(tid).unwrap_or_default(),
+                since: Since::new(self.number, me.pid),
+                shared,
+                pages: Some(pages),
+                retired: Vec::new(),
+                sandboxes: self.sandboxes.clone(),
+            },
+            driven: Thread {
+                tid,
+                task,
+                place: me.place,
+                kept: me.kept(),
+                segv: SegvState::of(me.masks.blocked, segv),
+            },
             threads,
-            retired: Vec::new(),
-            real_pid: task.tid(),
-            pages: Some(pages),
-            task,
-            place: me.place,
-            recording: Arc::clone(&self.recording),
-            event: (self.number, event),
-            program: self.family.program(tid).unwrap_or_default(),
-            pid: me.pid,
-            tid,
-            ppid: self.family.ppid(tid).unwrap_or(0),
-            descriptors: self.family.descriptors(tid).unwrap_or_default(),
-            since: Since::new(self.number, me.pid),
-            segv,
-            shared,
-            kept: me.kept(),
-            sandboxes: self.sandboxes.clone(),
         })
     }
 
@@ -116,7 +120,7 @@ impl World {
     }
 
     /// Makes one of the other threads again, in a copy of its space.
-    fn thread(&mut self, tid: i32, copy: &mut Stopped) -> Result<Thread> {
+    fn thread(&mut self, tid: i32, segv: Option<Action>, copy: &mut Stopped) -> Result<Thread> {
         let me = self.task(tid)?.clone();
         let mut task = new_thread(copy)?;
         let kept = me.kept();
@@ -129,6 +133,7 @@ impl World {
             task,
             place: me.place,
             kept,
+            segv: SegvState::of(me.masks.blocked, segv),
         })
     }
 

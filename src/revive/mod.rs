@@ -20,10 +20,8 @@ pub use captured::Captured;
 pub use program::program;
 pub use timers::Timers;
 
-use crate::process::Place;
-use crate::recording::{
-    self, DescriptorTable, Kernel, Member, OpenFile, Program, Recording, Since, Stream,
-};
+use crate::process::{Place, ThreadGroup};
+use crate::recording::{self, DescriptorTable, Kernel, Member, OpenFile, Stream};
 use crate::tracee::{self, Remote, Stopped};
 use captured::Sort;
 use channels::Made;
@@ -46,21 +44,6 @@ pub enum Error {
     Recording(#[from] recording::Error),
 }
 
-/// What is known of a process that goes live.
-#[derive(Clone, Copy, Debug)]
-pub struct State<'a> {
-    /// The recording that it comes from.
-    pub recording: &'a Recording,
-    /// The file of the program that it runs.
-    pub program: &'a Program,
-    /// Where its task stands.
-    pub place: Place,
-    /// Its descriptors as they are now.
-    pub table: &'a DescriptorTable,
-    /// What it did since it was spun off, and where that was.
-    pub since: &'a Since,
-}
-
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Revived {
@@ -72,19 +55,19 @@ pub struct Revived {
     pub timers: Timers,
 }
 
-/// Gives the kernel what it must know of a process, which has one task and no descriptor that is still needed.
+/// Gives the kernel the state of a process, which has one task, standing there, and no descriptor that is still needed.
 /// To be called once it is in its sandbox.
 ///
 /// # Errors
 /// If the process cannot be asked, or the recording not be read.
-pub fn revive(task: &mut Stopped, state: &State<'_>) -> Result<Revived> {
-    let remote = match state.place {
+pub fn revive(task: &mut Stopped, place: Place, state: &ThreadGroup) -> Result<Revived> {
+    let remote = match place {
         Place::Entry => task.remote_at_entry()?,
         Place::Between => task.remote_at_boundary()?,
     };
     let mut work = Work {
         state,
-        groups: groups(state.table),
+        groups: groups(&state.descriptors),
         remote,
         kernel: None,
         sets: Vec::new(),
@@ -155,7 +138,7 @@ enum Back {
 
 /// A process as it is told.
 struct Work<'a> {
-    state: &'a State<'a>,
+    state: &'a ThreadGroup,
     groups: Vec<Group<'a>>,
     remote: Remote<'a>,
     /// What the kernel kept, where that is more than paths and offsets.
@@ -168,12 +151,12 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     /// Finds out what the kernel kept, if there is anything to know.
     fn look(&mut self) -> Result<()> {
-        let State {
+        let ThreadGroup {
             recording,
-            table,
+            descriptors: table,
             since,
             ..
-        } = *self.state;
+        } = self.state;
         let has_more = |group: &Group<'_>| {
             let plain = matches!(Sort::of(group.file), Sort::Path | Sort::Terminal);
             let memory = group.file.path.starts_with(b"/memfd:");

@@ -24,7 +24,7 @@ impl Work<'_> {
         self.remote.call(libc::SYS_close_range, all)?;
         self.make_room()?;
         self.change_dir()?;
-        if let Some(umask) = self.state.table.umask() {
+        if let Some(umask) = self.state.descriptors.umask() {
             let args = [umask.into(), 0, 0, 0, 0, 0];
             self.remote.call(libc::SYS_umask, args)?;
         }
@@ -107,7 +107,12 @@ impl Work<'_> {
     /// Has the limit of descriptors allow the highest.
     fn make_room(&mut self) -> Result<()> {
         const SURE: i32 = 256;
-        let highest = self.state.table.iter().last().map_or(0, |(fd, ..)| fd);
+        let highest = self
+            .state
+            .descriptors
+            .iter()
+            .last()
+            .map_or(0, |(fd, ..)| fd);
         if highest < SURE {
             return Ok(());
         }
@@ -128,7 +133,7 @@ impl Work<'_> {
     }
 
     fn change_dir(&mut self) -> Result<()> {
-        let cwd = self.state.table.cwd();
+        let cwd = self.state.descriptors.cwd();
         self.remote.reset_scratch();
         let at = self.remote.put_str(cwd)?;
         if self.remote.call(libc::SYS_chdir, [at, 0, 0, 0, 0, 0])? >= 0 {

@@ -65,9 +65,9 @@ impl Work<'_> {
             return Ok(None);
         };
         let pid = self.remote.memory().tid();
-        let recording = self.state.recording;
+        let recording = &self.state.recording;
         let same = File::open(format!("/proc/{pid}/fd/{fd}"))
-            .and_then(|file| recording.holds_program(&file, self.state.program));
+            .and_then(|file| recording.holds_program(&file, &self.state.program));
         if same.unwrap_or(false) {
             return Ok(Some(fd));
         }
@@ -77,7 +77,7 @@ impl Work<'_> {
 
     /// The kept copy, as a file that can be executed.
     fn program_copy(&self) -> io::Result<File> {
-        copy_of(self.state.recording, self.state.program)
+        copy_of(&self.state.recording, &self.state.program)
     }
 
     fn set_program(&mut self, fd: u64) -> Result<io::Result<()>> {

@@ -134,7 +134,7 @@ impl<'a> Work<'a> {
         let own = group.fd == fd || group.twins.iter().any(|twin| twin.0 == fd);
         if !own {
             // It was added by a number that is closed by now, or another file's.
-            if self.state.table.get(fd).is_some() {
+            if self.state.descriptors.get(fd).is_some() {
                 return Ok(());
             }
             let args = [group.fd as u64, fd as u64, 0, 0, 0, 0];

@@ -9,7 +9,7 @@ use crate::inject::calls::Log;
 use crate::inject::hook::{HookCall, Hooks, Room};
 use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::{Error, Result};
-use crate::process::{Kept, Place, Process, SharedMemory, Thread};
+use crate::process::{Place, Process, SharedMemory};
 use crate::recording::{Program, Recording};
 use crate::sandbox::{Change, Sandbox};
 use crate::seccomp;
@@ -196,25 +196,15 @@ impl<'a> Engine<'a> {
         timeout: Duration,
     ) -> Result<(Engine<'a>, Standing)> {
         let Process {
-            task,
-            place,
-            recording,
-            pid,
-            tid,
-            segv,
-            threads,
-            shared,
-            event,
-            real_pid,
-            mut kept,
-            program,
-            ..
+            group,
+            mut driven,
+            mut threads,
         } = start.process;
-        let mut task = task;
-        let (first, driven) = (real_pid, task.tid());
-        task.release();
-        let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([tid]).collect();
-        let ((led, hidden), mut filters) = recording.kernel_at(event.0, |family, kernel| {
+        let (first, pid, event) = (group.real_pid, group.pid, group.event.0);
+        let driven_task = driven.task.tid();
+        driven.task.release();
+        let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([driven.tid]).collect();
+        let ((led, hidden), mut filters) = group.recording.kernel_at(event, |family, kernel| {
             let own = kernel.own(pid);
             let own = own.map_or((false, false), |own| (own.leads_session, own.hidden));
             let filters = tids.iter().map(|&tid| (tid, family.filters(tid)));
@@ -222,14 +212,9 @@ impl<'a> Engine<'a> {
         })?;
         let numbers = start.numbers;
         let pid = numbers.own(pid);
-        let mut new_task = |tid: i32, segv: SegvState, kept: &mut Kept| Task {
-            filters: filters.remove(&tid).unwrap_or_default(),
-            made: kept.take_made(),
-            ..Task::new(first, pid, numbers.own(tid), segv)
-        };
         let leads = start.sandbox.is_some() && !led;
         let mut engine = Engine {
-            alive: Alive::of(driven),
+            alive: Alive::of(driven_task),
             hooks,
             log,
             limit: Limit::new(first, timeout)?,
@@ -237,43 +222,39 @@ impl<'a> Engine<'a> {
             early: HashMap::new(),
             first,
             exit: None,
-            began: recording.start().cwd.as_slice().into(),
-            recording: Some(recording),
-            shared,
+            began: group.recording.start().cwd.as_slice().into(),
+            recording: Some(group.recording),
+            shared: group.shared,
             identity: Identity::of(first, pid, numbers.parent(), (leads, hidden))?,
             streams: start.streams,
             clocks: start.clocks,
             shows_clocks: true,
             missing: start.missing,
-            event: event.0,
+            event,
             backtrace: Vec::new(),
             hang: None,
             sandbox: start.sandbox,
-            program,
+            program: group.program,
             // Who it was is not known any more, and whoever asks was allowed to.
             privileged: true,
-            met: start.met.map(|met| (driven, met)),
+            met: start.met.map(|met| (driven_task, met)),
         };
         let mut standing = Vec::new();
-        for Thread {
-            tid,
-            mut task,
-            place,
-            mut kept,
-        } in threads
-        {
-            engine.alive.0.insert(task.tid());
-            task.release();
-            // Whether SIGSEGV is blocked is its own affair; what is done about it is its process's.
-            let mut own = segv.clone();
-            own.after_mask(&task)?;
-            engine
-                .tasks
-                .insert(task.tid(), new_task(tid, own, &mut kept));
-            standing.push((task.tid(), task, place));
+        for thread in &mut threads {
+            engine.alive.0.insert(thread.task.tid());
+            thread.task.release();
         }
-        engine.tasks.insert(driven, new_task(tid, segv, &mut kept));
-        standing.push((driven, task, place));
+        threads.push(driven);
+        for mut thread in threads {
+            let tid = thread.task.tid();
+            let me = Task {
+                filters: filters.remove(&thread.tid).unwrap_or_default(),
+                made: thread.kept.take_made(),
+                ..Task::new(first, pid, numbers.own(thread.tid), thread.segv)
+            };
+            engine.tasks.insert(tid, me);
+            standing.push((tid, thread.task, thread.place));
+        }
         Ok((engine, standing))
     }
 

@@ -20,13 +20,13 @@ pub(in crate::inject) struct Numbers {
 
 impl Numbers {
     pub fn of(process: &Process) -> Result<Numbers> {
-        let recording = &process.recording;
-        Ok(recording.family_at(process.event.0, |family| {
+        let recording = &process.group.recording;
+        Ok(recording.family_at(process.group.event.0, |family| {
             let mut all = process.tids();
-            all.push(process.pid);
-            let parent = match family.depth(process.pid) {
-                1 => process.ppid,
-                _ => family.number_for(process.pid, process.ppid),
+            all.push(process.group.pid);
+            let parent = match family.depth(process.group.pid) {
+                1 => process.group.ppid,
+                _ => family.number_for(process.group.pid, process.group.ppid),
             };
             let own = all.into_iter().map(|tid| (tid, family.own_number(tid)));
             Numbers {

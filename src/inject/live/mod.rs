@@ -24,14 +24,13 @@ use super::calls::Log;
 use super::driver::{self, Driven, Sandbox};
 use super::hook::{HookCall, Hooks};
 use super::{Options, Result};
-use crate::process::{Place, Process};
-use crate::revive::{self, revive};
+use crate::process::{Place, Process, ThreadGroup};
+use crate::revive::revive;
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
 pub(super) use clock::{Clocks, TimeTold};
 use engine::{Engine, Start};
 use identity::Numbers;
-use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
 use tracing::trace_span;
@@ -76,62 +75,51 @@ pub(super) fn go_on(
     how: How,
 ) -> Result<Ended> {
     let numbers = Numbers::of(&process)?;
-    let mut clocks = Clocks::at(&process.recording, process.event.0)?;
+    let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);
     let mut sandbox = None;
     let revived;
     let mut missing;
     match how.sandbox {
         Sandbox::None => {
-            if !process.retired.is_empty() || process.task.tid() != process.real_pid {
+            let group = &process.group;
+            if !group.retired.is_empty() || process.driven.task.tid() != group.real_pid {
                 // Threads that are no more for the program are still there for the kernel.
                 process = process.fork()?;
             }
-            let state = revive::State {
-                recording: &process.recording,
-                program: &process.program,
-                place: process.place,
-                table: &process.descriptors,
-                since: &process.since,
-            };
-            revived = revive(&mut process.task, &state)?;
+            let Process { group, driven, .. } = &mut process;
+            revived = revive(&mut driven.task, driven.place, group)?;
             missing = Vec::new();
         }
         Sandbox::Cow => {
             let writable = place::writable(&process);
-            let table = process.descriptors.clone();
+            let cwd = process.group.descriptors.cwd().to_vec();
             let request = Request {
                 writable: &writable,
-                cwd: table.cwd(),
-                pid: numbers.own(process.pid),
+                cwd: &cwd,
+                pid: numbers.own(process.group.pid),
                 limits: Limits::default(),
                 clocks: None,
             };
-            let (since, recording) = (process.since.clone(), Arc::clone(&process.recording));
-            let program = Arc::clone(&process.program);
-            let state = revive::State {
-                recording: &recording,
-                program: &program,
-                place: Place::Between,
-                table: &table,
-                since: &since,
+            let restore = |group: &ThreadGroup, task: &mut Stopped| {
+                trace_span!("revive").in_scope(|| revive(task, Place::Between, group))
             };
-            let told = |task: &mut Stopped| trace_span!("revive").in_scope(|| revive(task, &state));
-            let (copy, made, told) = trace_span!("sandbox")
-                .in_scope(|| process.into_sandbox(&request, |tid| numbers.own(tid), told))?;
+            let (copy, made, restored) = trace_span!("sandbox")
+                .in_scope(|| process.into_sandbox(&request, |tid| numbers.own(tid), restore))?;
             process = copy;
-            revived = told?;
+            revived = restored?;
             missing = made.notes.clone();
             sandbox = Some(made);
         }
     }
     if let Some(seen) = &mut met {
-        seen.memory = process.task.memory();
-        seen.shared = process.shared.clone();
+        seen.memory = process.memory();
+        seen.shared = process.group.shared.clone();
     }
     missing.extend(revived.missing);
-    missing.extend(revived.timers.start(&mut process.task, process.place)?);
-    let streams = Streams::of(revived.streams, &process.descriptors);
+    let driven = &mut process.driven;
+    missing.extend(revived.timers.start(&mut driven.task, driven.place)?);
+    let streams = Streams::of(revived.streams, &process.group.descriptors);
     let start = Start {
         process,
         numbers,

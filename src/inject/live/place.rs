@@ -23,12 +23,12 @@ pub(super) fn writable(process: &Process) -> Vec<PathBuf> {
             add(dir);
         }
     };
-    for (_, file, _) in process.descriptors.iter() {
+    for (_, file, _) in process.group.descriptors.iter() {
         if file.flags & libc::O_ACCMODE != libc::O_RDONLY && !file.path.starts_with(b"/dev/") {
             named(&file.path);
         }
     }
-    for arg in process.recording.start().argv.iter().skip(1) {
+    for arg in process.group.recording.start().argv.iter().skip(1) {
         named(arg);
     }
     list
