@@ -133,13 +133,8 @@ impl Driver<'_> {
 
     /// Has the kernel do what it does with a call that a signal interrupted: make it again, or let it fail
     /// with EINTR, as the signal's action says.
-    pub(super) fn interrupt(
-        &mut self,
-        task: &mut Stopped,
-        mut regs: Regs,
-        nr: u32,
-        code: i64,
-    ) -> Result<()> {
+    pub(super) fn interrupt(&mut self, task: &mut Stopped, nr: u32, code: i64) -> Result<()> {
+        let mut regs = task.regs()?;
         task.to_exit()?;
         regs.interrupt(nr.into(), code);
         task.set_regs(&regs)?;

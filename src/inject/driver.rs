@@ -1,72 +1,26 @@
 //! The loop that drives a process: what it asks, what it gets, and how it ends.
 
-use super::calls::Log;
-use super::hook::{Finally, HookCall, HookExit, Hooks, Room};
-use super::live::{self, Clocks, Ended, TimeTold};
-use super::outcome::{Divergence, Outcome, Status};
+use super::clock::{Clocks, TimeTold};
+use super::exchange::{Answered, Decided, Entered, Settled};
+use super::follow;
+use super::hook::{Decision, Finally, HookCall, HookExit, Hooks, Room};
+use super::live;
+use super::options::{Options, Sandbox};
+use super::outcome::Status;
+use super::report::{Driven, Ended, Report};
 use super::script::Script;
 use super::step::{Aftermath, Kind, Step};
 use super::task::{Me, Resting};
 use super::{Error, Result};
-use crate::backtrace::Frame;
 use crate::process::{Place, Process, ThreadGroup};
 use crate::syscall::{self, Syscall};
-use crate::trace::Exit;
+use crate::trace::{Answer, Exit};
 use crate::tracee::quiet::{self, Quiet};
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Stop, Stopped, Waited};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Which part of the script to drive through, and for how long.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The index of the first call, from 0.
-    pub start: usize,
-    /// The index of the last call, itself included; the end of the trace where there is none.
-    pub end: Option<usize>,
-    /// What happens at the end of the trace.
-    pub finally: Finally,
-    /// How long the injection may take in all.
-    pub timeout: Duration,
-    /// Where the process runs once it is live.
-    pub sandbox: Sandbox,
-    /// Which thread, by its recorded tid, is meant by which number of a trace (see [`Script`]).
-    pub pids: BTreeMap<i32, i32>,
-}
-
-/// Where a live process runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sandbox {
-    /// On a copy of the file system that is made where it writes, and thrown away.
-    #[default]
-    Cow,
-    /// On the machine itself.
-    None,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            start: 0,
-            end: None,
-            finally: Finally::Kill,
-            timeout: Duration::from_secs(10),
-            sandbox: Sandbox::default(),
-            pids: BTreeMap::new(),
-        }
-    }
-}
-
-/// An injection's result.
-#[derive(Debug)]
-pub struct Driven {
-    /// What became of the process.
-    pub outcome: Outcome,
-    /// The process itself, with [`Finally::Keep`] at the end of the trace.
-    pub process: Option<Process>,
-}
 
 /// Drives a process through a script.
 ///
@@ -92,51 +46,17 @@ pub fn inject(
     Driver::new(process, script, hooks, options)?.run()
 }
 
-/// Lets a process go on live, everything real from here.
-pub(super) fn go_on(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
-    let mut log = Log::default();
-    let ended = live::go_on(process, None, hooks, &mut log, options.into())?;
-    Ok(Driven {
-        outcome: outcome(ended, None, log, hooks),
-        process: None,
-    })
-}
-
-pub(super) fn outcome(
-    ended: Ended,
-    divergence: Option<Divergence>,
-    mut log: Log,
-    hooks: &dyn Hooks,
-) -> Outcome {
-    Outcome {
-        divergence,
-        exit: ended.exit,
-        calls: log.trace(),
-        stdout: log.stdout,
-        stderr: log.stderr,
-        injected: log.injected,
-        unfired: hooks.unfired(),
-        missing: ended.missing,
-        files: ended.files,
-        backtrace: ended.backtrace,
-        hang: ended.hang,
-        reason: ended.reason,
-        sent: log.sent,
-        ..Outcome::new(ended.status)
-    }
-}
-
 /// What comes next.
 pub(super) enum Next {
     /// The task has been given its answer: resume it.
     Resume(Stopped),
     /// The task runs for real up to the exit of the call.
-    ToExit(Stopped, Box<HookCall>),
+    ToExit(Stopped, Decided),
     /// The task still stands at the entry of this call: the trace was moved on instead.
-    Again(Stopped, Box<HookCall>),
+    Again(Stopped, Entered),
     /// It goes on live from the call at whose entry it stands; with what the hooks have said about that, if they have
     /// been asked.
-    Live(Stopped, Option<Box<HookCall>>),
+    Live(Stopped, Option<Decided>),
     /// It is over.
     End(Status, Option<Exit>, Option<Stopped>),
 }
@@ -144,7 +64,7 @@ pub(super) enum Next {
 /// How the driving came to its end.
 enum Over {
     /// It goes on live: see [`Next::Live`].
-    Live(Stopped, Option<Box<HookCall>>),
+    Live(Stopped, Option<Decided>),
     /// It is over: see [`Next::End`].
     End(Status, Option<Exit>, Option<Stopped>),
 }
@@ -192,16 +112,6 @@ pub(super) struct Driver<'a> {
     pub(super) place: Place,
     /// The task and where it stands, until the loop begins.
     pub(super) begin: Option<(Stopped, Place)>,
-}
-
-/// The findings of an injection so far.
-#[derive(Default)]
-pub(super) struct Report {
-    pub log: Log,
-    pub divergence: Option<Divergence>,
-    pub reason: Option<String>,
-    pub backtrace: Vec<Frame>,
-    pub hang: Option<String>,
 }
 
 impl<'a> Driver<'a> {
@@ -296,7 +206,7 @@ impl<'a> Driver<'a> {
                     (running.wait_beside(self.standing())?, Some(call))
                 }
                 Next::Again(task, seen) => {
-                    next = self.meet(task, *seen)?;
+                    next = self.meet(task, seen)?;
                     continue;
                 }
                 Next::Live(task, met) => return Ok(Over::Live(task, met)),
@@ -352,7 +262,7 @@ impl<'a> Driver<'a> {
         &mut self,
         task: Stopped,
         stop: Stop,
-        pending: Option<Box<HookCall>>,
+        pending: Option<Decided>,
     ) -> Result<Next> {
         match stop {
             Stop::Entry => {
@@ -361,7 +271,7 @@ impl<'a> Driver<'a> {
                 self.on_entry(task)
             }
             Stop::Syscall => match pending {
-                Some(call) => self.on_exit(task, *call),
+                Some(call) => self.on_exit(task, call),
                 None => Ok(Next::Resume(task)),
             },
             // An exec under way: its exit comes after.
@@ -385,36 +295,27 @@ impl<'a> Driver<'a> {
             let exit = HookExit { pid, exit };
             hooks.exited(&exit).map_err(Error::Hook)?;
         }
-        let ended = Ended {
-            status,
-            exit,
-            reason: report.reason,
-            missing: Vec::new(),
-            files: Vec::new(),
-            backtrace: report.backtrace,
-            hang: report.hang,
-        };
         Ok(Driven {
-            outcome: outcome(ended, report.divergence, report.log, hooks),
+            outcome: report.outcome(Ended { status, exit }, hooks),
             process,
         })
     }
 
     /// The process goes on live.
-    fn go_live(mut self, task: Stopped, met: Option<Box<HookCall>>) -> Result<Driven> {
+    fn go_live(mut self, task: Stopped, met: Option<Decided>) -> Result<Driven> {
         self.place = Place::Entry;
         let how = live::How {
             timeout: self.limit.left(),
             sandbox: self.sandbox,
             ahead: self.delayed,
         };
-        let (process, hooks, mut report) = self.into_process(Some(task));
+        let (process, hooks, report) = self.into_process(Some(task));
         let Some(process) = process else {
             return Err(Error::Range { index: 0, len: 0 });
         };
-        let ended = live::go_on(process, met, hooks, &mut report.log, how)?;
+        let outcome = live::go_on(process, met, hooks, report, how)?;
         Ok(Driven {
-            outcome: outcome(ended, report.divergence, report.log, hooks),
+            outcome,
             process: None,
         })
     }
@@ -531,16 +432,14 @@ impl<'a> Driver<'a> {
         }
         (self.me.spins, self.me.stuck_until, self.spins) = (0, 0, false);
         let Some(call) = known_call(&task)? else {
-            let regs = task.regs()?;
-            return self.answer_now(task, regs, -i64::from(libc::ENOSYS));
+            return self.answer_now(task, -i64::from(libc::ENOSYS));
         };
         if !self.is_my_turn()? {
             // Who does as was recorded has its turn.
             if self.group.pages.is_none() && self.hooks.is_ignored(call.name) {
-                let regs = task.regs()?;
-                let seen = self.see(&task, call, regs.args()).with_regs(regs);
+                let seen = self.see(&task, call)?;
                 if !self.is_listed(&seen)? {
-                    return self.answer_expected(task, regs, seen, false);
+                    return self.answer_expected(task, seen, false);
                 }
             }
             self.rest(task, Place::Entry, None);
@@ -551,12 +450,80 @@ impl<'a> Driver<'a> {
 
     /// It is the turn of a task that stands at a call's entry.
     pub(super) fn meet_again(&mut self, task: Stopped) -> Result<Next> {
-        let regs = task.regs()?;
         let Some(call) = known_call(&task)? else {
-            return self.answer_now(task, regs, -i64::from(libc::ENOSYS));
+            return self.answer_now(task, -i64::from(libc::ENOSYS));
         };
-        let seen = self.see(&task, call, regs.args()).with_regs(regs);
+        let seen = self.see(&task, call)?;
         self.meet(task, seen)
+    }
+
+    /// The call at whose entry a task stands.
+    pub(super) fn see(&mut self, task: &Stopped, call: &'static Syscall) -> Result<Entered> {
+        let regs = task.regs()?;
+        let ids = (self.group.pid, self.me.tid);
+        let shared = self.group.shared.clone();
+        let call = HookCall::new(call, regs.args(), ids, task.memory(), shared)
+            .with_began(&self.began)
+            .with_descriptor(&self.group.descriptors)
+            .with_room(&self.room)
+            .with_tids(std::iter::once(self.me.tid).chain(self.resting.keys().copied()))
+            .with_regs(regs);
+        Ok(Entered::new(call))
+    }
+
+    /// Moves the clocks that the process sees by what hooks delay the call by.
+    fn delay(&mut self, seen: &mut HookCall) {
+        self.delayed = self.delayed.saturating_add(seen.take_delay());
+    }
+
+    /// Runs the exit hooks.
+    pub(super) fn settle(&mut self, mut seen: Answered) -> Result<Settled> {
+        self.delay(&mut seen);
+        if !self.delayed.is_zero() && !matches!(seen.decision, Decision::Answer(_)) {
+            let moved = seen.move_clock(self.delayed);
+            moved.map_err(|error| Error::Hook(error.into()))?;
+        }
+        let mut settled = seen.settle(self.hooks)?;
+        self.delay(&mut settled);
+        self.heed(&settled, settled.is_changed_at_exit);
+        Ok(settled)
+    }
+
+    /// Lists a settled call, and has the process's descriptors follow it; `moved` is the data that it has moved inside of
+    /// the kernel.
+    pub(super) fn note(&mut self, seen: &Settled, moved: Option<&[u8]>) {
+        let log = &mut self.report.log;
+        follow::written(&self.group.descriptors, log, seen, moved);
+        seen.log(Some(log));
+        follow::state(&mut self.group, seen);
+    }
+
+    /// Goes on behind a settled call; `expected` where it was the trace's.
+    pub(super) fn after(
+        &mut self,
+        mut task: Stopped,
+        seen: &mut Settled,
+        expected: bool,
+    ) -> Result<Next> {
+        let interrupted = matches!(seen.answer(), Answer::Restart(_));
+        match interrupted {
+            true => self.interrupt(&mut task, seen.nr(), seen.ret)?,
+            false => self.meet_signals(&mut task)?,
+        }
+        self.send_due(&task);
+        for signal in seen.signals.drain(..) {
+            task.send(signal);
+        }
+        if expected && self.end.is_some() && self.is_past_end()? {
+            return Ok(self.at_end(task));
+        }
+        self.go_on(task)
+    }
+
+    /// The end of the injection, where a hook asks for it.
+    pub(super) fn stop_by_hook(&mut self, seen: &mut HookCall) -> Option<Next> {
+        let reason = seen.stop.take()?;
+        Some(self.stopped(seen, reason))
     }
 
     /// A call in which the process of the trace ended: it sent itself a SIGKILL, or somebody else did.

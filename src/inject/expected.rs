@@ -2,34 +2,33 @@
 
 use super::another_run::{self, AnotherRun};
 use super::answer::{self, Answered};
+use super::clock::TimeTold;
 use super::delivery::wait_mask;
 use super::driver::{Driver, Next};
+use super::exchange::{Entered, Settled};
 use super::hook::{Decision, Finally, HookCall, OnDivergence};
-use super::live::TimeTold;
 use super::native::current_break;
 use super::noise;
 use super::outcome::{Divergence, Status};
 use super::step::Step;
 use super::{Error, Result, partial};
-use crate::constants::is_restart;
 use crate::process::Place;
 use crate::recording::{Effect, leads_to};
 use crate::replay::Doubt;
 use crate::syscall::Replay;
 use crate::trace::{Answer, Exit};
-use crate::tracee::{Regs, Stopped};
+use crate::tracee::Stopped;
 
 impl Driver<'_> {
     /// Looks for the call in the trace.
-    pub(super) fn meet(&mut self, task: Stopped, mut seen: HookCall) -> Result<Next> {
+    pub(super) fn meet(&mut self, task: Stopped, mut seen: Entered) -> Result<Next> {
         if self.limit.expired() {
             return Ok(self.out_of_time(&task));
         }
-        let regs = task.regs()?;
         match self.find_step(&mut seen)? {
-            Found::Expected => self.answer_expected(task, regs, seen, true),
-            Found::Besides => self.answer_expected(task, regs, seen, false),
-            Found::Other => self.diverge(task, regs, seen),
+            Found::Expected => self.answer_expected(task, seen, true),
+            Found::Besides => self.answer_expected(task, seen, false),
+            Found::Other => self.diverge(task, seen),
             Found::Nothing if self.is_past_end()? && self.resting.is_empty() => {
                 self.behind_the_end(task)
             }
@@ -125,7 +124,7 @@ impl Driver<'_> {
         }
     }
 
-    pub(super) fn diverge(&mut self, task: Stopped, regs: Regs, seen: HookCall) -> Result<Next> {
+    pub(super) fn diverge(&mut self, task: Stopped, seen: Entered) -> Result<Next> {
         let tid = self.me.tid;
         self.peek()?;
         let Some(step) = &mut self.me.step else {
@@ -134,7 +133,7 @@ impl Driver<'_> {
         let mut divergence = describe(step, &seen, tid, self.script.another_run());
         // Nothing has happened to it that was not recorded.
         if self.group.pages.is_some() {
-            let at = (task.memory(), &regs);
+            let at = (task.memory(), &task.regs()?);
             let event = self.answered.unwrap_or(self.group.event.0);
             divergence.doubt = Doubt::about(&self.group.recording, event, tid, at);
         }
@@ -153,13 +152,13 @@ impl Driver<'_> {
                         break;
                     }
                 }
-                Ok(Next::Again(task, Box::new(seen)))
+                Ok(Next::Again(task, seen))
             }
             // Who exits is not kept from it.
             OnDivergence::Answer(_) if is_exit(&seen) => self.leave(task, &seen),
             OnDivergence::Answer(ret) => {
                 self.report.log.call(&seen, Some(ret));
-                self.answer_now(task, regs, ret)
+                self.answer_now(task, ret)
             }
         }
     }
@@ -175,12 +174,8 @@ impl Driver<'_> {
     }
 
     /// Answers a call with a value alone.
-    pub(super) fn answer_now(
-        &mut self,
-        mut task: Stopped,
-        mut regs: Regs,
-        ret: i64,
-    ) -> Result<Next> {
+    pub(super) fn answer_now(&mut self, mut task: Stopped, ret: i64) -> Result<Next> {
+        let mut regs = task.regs()?;
         regs.answer(ret);
         task.set_regs(&regs)?;
         Ok(Next::Resume(task))
@@ -189,8 +184,7 @@ impl Driver<'_> {
     pub(super) fn answer_expected(
         &mut self,
         mut task: Stopped,
-        mut regs: Regs,
-        mut seen: HookCall,
+        mut seen: Entered,
         expected: bool,
     ) -> Result<Next> {
         seen.count = self.report.log.count(seen.call.nr);
@@ -198,17 +192,17 @@ impl Driver<'_> {
             let path = step.exact.as_deref().and_then(leads_to);
             seen.leads_to = path.map(<[u8]>::to_vec);
         }
-        self.hooks.enter(&mut seen).map_err(Error::Hook)?;
-        self.heed(&seen, None, 0);
+        let mut seen = seen.decide(self.hooks)?;
+        self.heed(&seen, false);
         match expected {
             true => self.compare_registers(&seen),
             false => self.leaves_recording(),
         }
-        if let Some(reason) = seen.stop.take() {
-            return Ok(self.stopped(&seen, reason));
+        if let Some(end) = self.stop_by_hook(&mut seen) {
+            return Ok(end);
         }
         if seen.goes_live {
-            return Ok(Next::Live(task, Some(Box::new(seen))));
+            return Ok(Next::Live(task, Some(seen)));
         }
         if seen.dies_first() {
             self.report.log.call(&seen, None);
@@ -231,7 +225,7 @@ impl Driver<'_> {
                     _ => asked_for_less(&seen),
                 };
                 if !expected && noise::is_left_out(seen.call) {
-                    return self.conclude(task, regs, seen, 0);
+                    return self.conclude(task, seen, 0);
                 }
                 // What rt_sigreturn returns is the interrupted code's register, and no error.
                 let failed = expected
@@ -254,10 +248,10 @@ impl Driver<'_> {
                     return self.never_returns(task, &seen);
                 }
                 if !expected || real {
-                    return self.run_natively(task, regs, seen, expected);
+                    return self.run_natively(task, seen, expected);
                 }
                 let Some(step) = &mut self.me.step else {
-                    return self.run_natively(task, regs, seen, expected);
+                    return self.run_natively(task, seen, expected);
                 };
                 let answered = answer::from_step(step, &mut seen, limit)?;
                 seen.opened = opened(step);
@@ -267,51 +261,36 @@ impl Driver<'_> {
                 (answered, moved_data(step, before))
             }
         };
-        seen.answered(answered.ret);
-        let ret = self.settle(&mut seen)?;
+        let mut seen = self.settle(seen.answer(answered.ret))?;
         let step = self.me.step.as_mut().filter(|_| expected);
         let born = step.and_then(|step| step.born.take());
-        if expected && answered.done && !self.is_left(&mut seen, before, (answered.ret, ret))? {
+        if expected && answered.done && !self.is_left(&mut seen, before, answered.ret)? {
             self.advance();
         }
-        if let Some(reason) = seen.stop.take() {
-            return Ok(self.stopped(&seen, reason));
+        if let Some(end) = self.stop_by_hook(&mut seen) {
+            return Ok(end);
         }
-        self.note(&seen, ret, moved.as_deref());
+        self.note(&seen, moved.as_deref());
         self.me.kept.take_made();
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
-            self.make_thread(&mut task, &seen, ret, born)?;
+            self.make_thread(&mut task, &seen, seen.ret, born)?;
         }
-        self.come_after(&mut task, true, &seen, ret)?;
-        self.limit_stack(&mut task, &seen, ret)?;
-        regs.answer(ret);
-        task.set_regs(&regs)?;
-        let again = is_restart(ret);
+        self.come_after(&mut task, true, &seen, seen.ret)?;
+        self.limit_stack(&mut task, &seen, seen.ret)?;
+        seen.put_at_entry(&mut task)?;
         // epoll_pwait is not made again, but waits under a mask of its own, too.
-        let interrupted = again || ret == -i64::from(libc::EINTR);
+        let interrupted = matches!(
+            seen.answer(),
+            Answer::Restart(_) | Answer::Errno(libc::EINTR)
+        );
         self.me.waited_under = interrupted.then(|| wait_mask(&seen)).flatten();
-        match again {
-            true => self.interrupt(&mut task, regs, seen.nr(), ret)?,
-            false => self.meet_signals(&mut task)?,
-        }
-        self.send_due(&task);
-        for signal in seen.signals {
-            task.send(signal);
-        }
-        if expected && self.end.is_some() && self.is_past_end()? {
-            return Ok(self.at_end(task));
-        }
-        self.go_on(task)
+        self.after(task, &mut seen, expected)
     }
 
     /// Whether hooks had a call get less than it was `given`, so that it gets the rest when it is made again.
     /// What it had got of its entry `before` was so much.
-    fn is_left(
-        &mut self,
-        seen: &mut HookCall,
-        before: u64,
-        (given, ret): (i64, i64),
-    ) -> Result<bool> {
+    fn is_left(&mut self, seen: &mut Settled, before: u64, given: i64) -> Result<bool> {
+        let ret = seen.ret;
         if seen.done.is_some() {
             // It got all of it, whatever it was told.
             return Ok(false);

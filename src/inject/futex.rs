@@ -5,11 +5,12 @@
 
 use super::Result;
 use super::driver::{Driver, Next};
+use super::exchange::Decided;
 use super::hook::HookCall;
 use super::task::Waits;
 use crate::process::Place;
 use crate::syscall::Memory;
-use crate::tracee::{Regs, Stopped, TaskMemory};
+use crate::tracee::{Stopped, TaskMemory};
 
 const TID_MASK: u32 = 0x3fff_ffff;
 const WAITERS: u32 = 0x8000_0000;
@@ -22,11 +23,11 @@ pub fn word(memory: &TaskMemory, addr: u64) -> Option<u32> {
 
 impl Driver<'_> {
     /// Answers a futex call by itself.
-    pub(super) fn futex(&mut self, task: Stopped, regs: Regs, seen: HookCall) -> Result<Next> {
+    pub(super) fn futex(&mut self, task: Stopped, seen: Decided) -> Result<Next> {
         let [addr, op, value, timeout, ..] = seen.args;
         let value = value as u32;
         let Some(now) = word(&seen.memory, addr) else {
-            return self.conclude(task, regs, seen, -i64::from(libc::EFAULT));
+            return self.conclude(task, seen, -i64::from(libc::EFAULT));
         };
         let failed = |errno: i32| -i64::from(errno);
         let ret = match op as i32 & libc::FUTEX_CMD_MASK {
@@ -64,11 +65,11 @@ impl Driver<'_> {
             }
             // It changes the second word, and wakes.
             libc::FUTEX_WAKE_OP => {
-                return Ok(Next::ToExit(task, Box::new(seen)));
+                return Ok(Next::ToExit(task, seen));
             }
             _ => 0,
         };
-        self.conclude(task, regs, seen, ret)
+        self.conclude(task, seen, ret)
     }
 
     fn take_word(&self, seen: &HookCall, addr: u64) -> Result<i64> {
@@ -82,14 +83,14 @@ impl Driver<'_> {
     fn wait_for_word(
         &mut self,
         task: Stopped,
-        seen: HookCall,
+        seen: Decided,
         value: u32,
         limited: bool,
         locks: bool,
     ) -> Result<Next> {
         let waits = Waits {
             addr: seen.args[0],
-            call: Box::new(seen),
+            call: seen,
             value,
             limited,
             locks,
@@ -100,16 +101,15 @@ impl Driver<'_> {
 
     /// Goes on with a task that has waited; `given_up`: although the word is what it was.
     pub(super) fn waited(&mut self, task: Stopped, waits: Waits, given_up: bool) -> Result<Next> {
-        let regs = task.regs()?;
-        let seen = *waits.call;
+        let seen = waits.call;
         let ret = match given_up {
             true if waits.limited => -i64::from(libc::ETIMEDOUT),
             // Programs must expect to be woken for nothing.
             true if waits.locks => -i64::from(libc::EINTR),
             true => 0,
-            false if waits.locks => return self.futex(task, regs, seen),
+            false if waits.locks => return self.futex(task, seen),
             false => 0,
         };
-        self.conclude(task, regs, seen, ret)
+        self.conclude(task, seen, ret)
     }
 }

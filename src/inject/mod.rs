@@ -5,12 +5,14 @@
 
 mod another_run;
 mod answer;
-mod books;
 mod calls;
+mod clock;
 mod delivery;
 mod diff;
 mod driver;
+mod exchange;
 mod expected;
+mod follow;
 mod futex;
 mod hook;
 mod jumps;
@@ -18,9 +20,12 @@ mod live;
 mod made_up;
 mod native;
 mod noise;
+mod options;
 mod outcome;
 mod partial;
 mod recorded;
+mod refused;
+mod report;
 mod rules;
 mod script;
 mod select;
@@ -33,14 +38,16 @@ mod written;
 
 pub(crate) use hook::why_not;
 
-pub use driver::{Driven, Options, Sandbox, inject};
+pub use driver::inject;
 pub use hook::{
     ChangeError, Finally, HookCall, HookError, HookExit, HookSignal, Hooks, NoHooks, OnDivergence,
     Phase, Room, STAT, SignalAction, VECTOR,
 };
 pub use live::{live, run};
 pub use noise::IGNORED;
+pub use options::{Options, Sandbox};
 pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
+pub use report::Driven;
 pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet, returns};
 pub use script::Script;
 pub use select::{Selector, When};

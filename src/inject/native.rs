@@ -1,20 +1,20 @@
 //! Calls that the kernel makes for the process: those that touch the process itself, and all of them in live.
 
 use super::Result;
+use super::clock::Clocks;
 use super::driver::{Driver, Next};
+use super::exchange::Decided;
 use super::hook::HookCall;
-use super::live::Clocks;
-use super::outcome::Status;
+use super::refused::{fixed_remap, insists, refused};
 use super::step::{Step, code_base};
 use super::task::Me;
 use crate::constants::{is_error, is_restart};
 use crate::image;
 use crate::process::{Kept, Pages, SharedMemory, remap_as_recorded};
 use crate::recording::{Effect, Program, stack_limit};
-use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Regs, Remote, Stopped, agent, cpuid, replaced};
+use crate::tracee::{Remote, Stopped, agent, cpuid, replaced};
 use std::sync::Arc;
 
 /// The kernel has its own mind about where that much memory is: at huge pages, if it can.
@@ -25,10 +25,10 @@ impl Driver<'_> {
     pub(super) fn run_natively(
         &mut self,
         mut task: Stopped,
-        mut regs: Regs,
-        seen: HookCall,
+        seen: Decided,
         expected: bool,
     ) -> Result<Next> {
+        let mut regs = task.regs()?;
         let mut step = if expected { self.me.step.take() } else { None };
         self.aftermath = step
             .as_mut()
@@ -45,10 +45,10 @@ impl Driver<'_> {
             self.me.number = Some(told as i32);
         }
         if seen.call.name == "futex" && !expected {
-            return self.futex(task, regs, seen);
+            return self.futex(task, seen);
         }
         if let Some(ret) = refused(seen.call, &seen.args) {
-            return self.conclude(task, regs, seen, ret);
+            return self.conclude(task, seen, ret);
         }
         if seen.call.name == "brk"
             && let Some(event) = exact.as_ref().filter(|event| event.args == seen.args)
@@ -56,7 +56,7 @@ impl Driver<'_> {
             && seen.args[0] != 0
         {
             // What could not be had when it was recorded cannot be had now.
-            return self.conclude(task, regs, seen, end);
+            return self.conclude(task, seen, end);
         }
         if seen.args != seen.asked {
             regs.set_args(seen.args);
@@ -68,7 +68,7 @@ impl Driver<'_> {
             let real = match self.resting.get(&tid) {
                 Some(resting) => resting.task.tid(),
                 None if tid == self.me.tid => task.tid(),
-                None => return self.conclude(task, regs, seen, -i64::from(libc::ESRCH)),
+                None => return self.conclude(task, seen, -i64::from(libc::ESRCH)),
             };
             let mut args = seen.args;
             args[0] = real as u64;
@@ -86,7 +86,7 @@ impl Driver<'_> {
                 .shared
                 .map(&mut task, &self.group.recording, event)?
         {
-            return self.conclude(task, regs, seen, ret);
+            return self.conclude(task, seen, ret);
         }
         match seen.call.name {
             "exit" | "exit_group" => return self.leave(task, &seen),
@@ -120,7 +120,7 @@ impl Driver<'_> {
             }
             "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {
                 let ret = self.map_file(&mut task, &seen, exact.as_deref())?;
-                return self.conclude(task, regs, seen, ret);
+                return self.conclude(task, seen, ret);
             }
             "mmap" => {
                 // Where it was, if that is free.
@@ -136,7 +136,7 @@ impl Driver<'_> {
                     let mut remote = task.remote_at_entry()?;
                     let ret = map_there(&mut remote, args)?;
                     remote.finish()?;
-                    return self.conclude(task, regs, seen, ret);
+                    return self.conclude(task, seen, ret);
                 }
                 if args != seen.args {
                     regs.set_args(args);
@@ -151,7 +151,7 @@ impl Driver<'_> {
                     && event.args[..formal] == seen.args[..formal]
                     && let Some(ret) = remap_as_recorded(&mut task, event)?
                 {
-                    return self.conclude(task, regs, seen, ret);
+                    return self.conclude(task, seen, ret);
                 }
             }
             // The system's own segments are not the trace's.
@@ -162,33 +162,27 @@ impl Driver<'_> {
                     None => None,
                 };
                 let ret = made.unwrap_or(-i64::from(libc::EINVAL));
-                return self.conclude(task, regs, seen, ret);
+                return self.conclude(task, seen, ret);
             }
             "shmdt" => {
                 let ret = self.group.shared.detach(&mut task, seen.args[0])?;
-                return self.conclude(task, regs, seen, ret);
+                return self.conclude(task, seen, ret);
             }
             _ => {}
         }
-        Ok(Next::ToExit(task, Box::new(seen)))
+        Ok(Next::ToExit(task, seen))
     }
 
     /// Answers a call that rrapper made itself.
-    pub(super) fn conclude(
-        &mut self,
-        mut task: Stopped,
-        mut regs: Regs,
-        mut seen: HookCall,
-        ret: i64,
-    ) -> Result<Next> {
-        seen.answered(ret);
-        let ret = self.settle(&mut seen)?;
-        self.note(&seen, ret, None);
-        self.come_after(&mut task, true, &seen, ret)?;
-        regs.set_args(seen.asked);
-        regs.answer(ret);
-        task.set_regs(&regs)?;
-        self.after(task, seen)
+    pub(super) fn conclude(&mut self, mut task: Stopped, seen: Decided, ret: i64) -> Result<Next> {
+        let mut seen = self.settle(seen.answer(ret))?;
+        self.note(&seen, None);
+        if let Some(end) = self.stop_by_hook(&mut seen) {
+            return Ok(end);
+        }
+        self.come_after(&mut task, true, &seen, seen.ret)?;
+        seen.put_at_entry(&mut task)?;
+        self.after(task, &mut seen, true)
     }
 
     /// The process, or somebody for it, has limited its stack.
@@ -239,49 +233,42 @@ impl Driver<'_> {
     }
 
     /// A call that the kernel made is about to return.
-    pub(super) fn on_exit(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
-        let mut regs = task.regs()?;
-        self.follow(&task, &seen, regs.ret())?;
+    pub(super) fn on_exit(&mut self, mut task: Stopped, seen: Decided) -> Result<Next> {
+        let returned = task.regs()?.ret();
+        self.follow(&task, &seen, returned)?;
         if seen.call.name == "rt_sigreturn" {
             self.meet_signals(&mut task)?;
             return self.go_on(task);
         }
-        // What the process asked for, whatever it was made into.
-        let args = regs.args();
         let given = match seen.call.name {
             "set_tid_address" => self.me.number.unwrap_or(self.me.tid).into(),
             "clock_gettime" | "gettimeofday" | "time" if seen.index.is_none() => {
-                self.trace_time(&seen, regs.ret())?
+                self.trace_time(&seen, returned)?
             }
-            _ => regs.ret(),
+            _ => returned,
         };
         if is_restart(given) {
-            // Interrupted: the kernel deals with the signal first, and makes it again.
-            if seen.is_changed() {
-                seen.give_back()?;
-                regs.set_args(seen.asked);
-                task.set_regs(&regs)?;
-            }
+            seen.restart(&mut task)?;
             return Ok(Next::Resume(task));
         }
         self.come_after(&mut task, false, &seen, given)?;
         let executed = seen.call.name.starts_with("execve") && given == 0;
-        seen.answered(given);
-        let mut ret = self.settle(&mut seen)?;
+        let mut seen = self.settle(seen.answer(given))?;
         if let Some(broke) = self.me.broke.take()
-            && is_error(ret)
+            && is_error(seen.ret)
         {
             let mut remote = task.remote_at_boundary()?;
-            ret = remote.call(libc::SYS_brk, [broke as u64, 0, 0, 0, 0, 0])?;
+            seen.ret = remote.call(libc::SYS_brk, [broke as u64, 0, 0, 0, 0, 0])?;
             remote.finish()?;
         }
-        self.note(&seen, ret, None);
-        if !executed && (ret != regs.ret() || args != seen.asked) {
-            regs.set_args(seen.asked);
-            regs.set_ret(ret);
-            task.set_regs(&regs)?;
+        self.note(&seen, None);
+        if let Some(end) = self.stop_by_hook(&mut seen) {
+            return Ok(end);
         }
-        self.after(task, seen)
+        if !executed {
+            seen.put_at_exit(&mut task)?;
+        }
+        self.after(task, &mut seen, true)
     }
 
     /// A call that the trace does not have has been told what the kernel's clocks show: the trace's go on from what they
@@ -296,22 +283,6 @@ impl Driver<'_> {
         }
         self.clocks = Some(clocks);
         clocks.shift_answer(seen, ret)
-    }
-
-    pub(super) fn after(&mut self, mut task: Stopped, mut seen: HookCall) -> Result<Next> {
-        if let Some(reason) = seen.stop.take() {
-            self.report.reason = Some(reason);
-            return Ok(Next::End(Status::Stopped, None, None));
-        }
-        self.meet_signals(&mut task)?;
-        self.send_due(&task);
-        for signal in seen.signals {
-            task.send(signal);
-        }
-        if self.end.is_some() && self.is_past_end()? {
-            return Ok(self.at_end(task));
-        }
-        self.go_on(task)
     }
 
     /// Keeps up with what a call has told the kernel about the task.
@@ -397,44 +368,10 @@ fn map_there(remote: &mut Remote<'_>, args: [u64; 6]) -> Result<i64> {
     Ok(remote.call(libc::SYS_mmap, args)?)
 }
 
-/// What a call that traced programs must not make is answered with.
-pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
-    // Only who insists on a place can get one that is taken.
-    let fixed = match call.name {
-        "mmap" => insists(args),
-        "mremap" => fixed_remap(args),
-        _ => false,
-    };
-    let place = match (call.name, fixed) {
-        ("mmap", true) => args[0],
-        ("mremap", true) => args[4],
-        // Nowhere.
-        _ => u64::MAX,
-    };
-    if agent::is_touched_by(call.name, args, place as i64) {
-        return Some(-i64::from(libc::ENOMEM));
-    }
-    match call.replay {
-        Replay::Refuse(errno) => Some(-i64::from(errno)),
-        _ if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
-        _ => None,
-    }
-}
-
 /// Where the break of a task is that stands at a call's entry.
 pub(super) fn current_break(task: &mut Stopped) -> Result<i64> {
     let mut remote = task.remote_at_entry()?;
     let now = remote.call(libc::SYS_brk, [0; 6])?;
     remote.finish()?;
     Ok(now)
-}
-
-/// Whether an mmap must be exactly where it says.
-fn insists(args: &[u64; 6]) -> bool {
-    args[3] as i32 & libc::MAP_FIXED != 0
-}
-
-/// The same of an mremap.
-fn fixed_remap(args: &[u64; 6]) -> bool {
-    args[3] as i32 & libc::MREMAP_FIXED != 0
 }

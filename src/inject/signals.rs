@@ -165,8 +165,8 @@ impl Driver<'_> {
         if !entered && !is_restart(regs.ret()) {
             return None;
         }
-        let args = regs.args();
-        let seen = self.see(task, syscall::of_number(nr)?.resolve(&args), args);
+        let call = syscall::of_number(nr)?.resolve(&regs.args());
+        let seen = self.see(task, call).ok()?;
         Some(observe(&seen, None).brief().to_string())
     }
 }

@@ -1,6 +1,6 @@
 //! What the driver knows of each task of the process.
 
-use super::hook::HookCall;
+use super::exchange::Decided;
 use super::step::{Due, Step};
 use crate::process::{Goal, Kept, Place, Thread};
 use crate::tracee::Stopped;
@@ -113,7 +113,7 @@ impl Resting {
 
 /// A task that waits in a futex call that the trace does not have.
 pub struct Waits {
-    pub call: Box<HookCall>,
+    pub call: Decided,
     /// The word, and the value at which it waits.
     pub addr: u64,
     pub value: u32,

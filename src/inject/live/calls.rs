@@ -5,13 +5,15 @@ use super::filters::Filtered;
 use super::own_program;
 use crate::constants::is_restart;
 use crate::image;
+use crate::inject::Result;
+use crate::inject::calls::Log;
+use crate::inject::exchange::{Decided, Entered, Settled};
 use crate::inject::hook::{Decision, HookCall, Room};
-use crate::inject::native::refused;
 use crate::inject::outcome::Status;
-use crate::inject::{Error, Result};
+use crate::inject::refused::refused;
 use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Stopped, cpuid, proc, quiet};
+use crate::tracee::{Regs, Stopped, cpuid, proc, quiet};
 
 /// How much a pipe takes, if nobody has made it smaller.
 const PIPE: u64 = 16 << 12;
@@ -30,10 +32,8 @@ impl Engine<'_> {
             task.set_regs(&regs)?;
             return Ok(Then::Resume(task, 0));
         };
-        let mut seen = self
-            .see(me, &task, call.resolve(&args), args)
-            .with_regs(regs);
-        self.hooks.enter(&mut seen).map_err(Error::Hook)?;
+        let seen = self.see(me, &task, call.resolve(&args), regs);
+        let mut seen = seen.decide(self.hooks)?;
         if let Some(reason) = seen.stop.take() {
             self.note(&seen, seen.ret());
             return Ok(Then::End(Status::Stopped, Some(reason)));
@@ -46,13 +46,12 @@ impl Engine<'_> {
         &mut self,
         me: &mut Task,
         task: Stopped,
-        seen: HookCall,
+        mut seen: Decided,
     ) -> Result<Then> {
-        let mut seen = seen;
         let delay = seen.take_delay();
         if !delay.is_zero() {
             let until = quiet::now().checked_add(delay);
-            me.pending = Some(Box::new(seen));
+            me.pending = Some(seen);
             return Ok(match until {
                 Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
                 None => Then::Listen(task),
@@ -79,7 +78,7 @@ impl Engine<'_> {
             return self.conclude(me, task, seen, made.into());
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {
-            Filtered::Passes(task, seen) => (task, *seen),
+            Filtered::Passes(task, seen) => (task, seen),
             Filtered::Done(then) => return Ok(then),
         };
         if let Some(ret) = self.answer_about_filters(me, &mut task, &seen)? {
@@ -132,14 +131,19 @@ impl Engine<'_> {
         if matches!(seen.call.name, "execve" | "execveat") {
             seen.keep_passed();
         }
-        me.pending = Some(Box::new(seen));
+        me.pending = Some(seen);
         Ok(Then::ToExit(task, 0))
     }
 
-    /// Adds a call to what the outcome lists. Some calls of programs that were not recorded are of interest to us alone.
+    /// The log, if the outcome lists a call: some calls of programs that were not recorded are of interest to us alone.
+    fn log_of(&mut self, seen: &HookCall) -> Option<&mut Log> {
+        (self.recording.is_some() || self.hooks.wants(seen.call)).then_some(&mut self.report.log)
+    }
+
+    /// Adds a call that is not settled to what the outcome lists.
     pub(super) fn note(&mut self, seen: &HookCall, ret: Option<i64>) {
-        if self.recording.is_some() || self.hooks.wants(seen.call) {
-            self.log.call(seen, ret);
+        if let Some(log) = self.log_of(seen) {
+            log.call(seen, ret);
         }
     }
 
@@ -148,17 +152,12 @@ impl Engine<'_> {
         &mut self,
         me: &Task,
         mut task: Stopped,
-        mut seen: HookCall,
+        seen: Decided,
         ret: i64,
     ) -> Result<Then> {
-        let mut regs = task.regs()?;
-        seen.answered(ret);
-        let ret = self.settle(&mut seen)?;
-        self.note(&seen, Some(ret));
-        seen.give_back()?;
-        regs.set_args(seen.asked);
-        regs.answer(ret);
-        task.set_regs(&regs)?;
+        let seen = seen.answer(ret).settle(self.hooks)?;
+        seen.log(self.log_of(&seen));
+        seen.put_at_entry(&mut task)?;
         self.after(me, task, seen)
     }
 
@@ -170,7 +169,7 @@ impl Engine<'_> {
         if fresh && let Some(exe) = task.foreign_program()? {
             return Ok(Then::End(Status::Stopped, Some(foreign(&exe))));
         }
-        let Some(mut seen) = me.pending.take() else {
+        let Some(seen) = me.pending.take() else {
             if fresh {
                 self.executed(me, &mut task)?;
             }
@@ -179,20 +178,14 @@ impl Engine<'_> {
         if let Some(moved) = me.moved.take() {
             moved.restore(task.memory())?;
         }
-        let mut regs = task.regs()?;
-        let mut given = regs.ret();
+        let mut given = task.regs()?.ret();
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
         self.note_promise(me, &seen, given);
         if seen.call.name == "rt_sigreturn" {
             return Ok(Then::Resume(task, 0));
         }
         if is_restart(given) {
-            // Interrupted: the kernel deals with the signal first, and makes it again.
-            if seen.is_changed() {
-                seen.give_back()?;
-                regs.set_args(seen.asked);
-                task.set_regs(&regs)?;
-            }
+            seen.restart(&mut task)?;
             return Ok(Then::Resume(task, 0));
         }
         let executed = matches!(seen.call.name, "execve" | "execveat") && given == 0;
@@ -201,7 +194,6 @@ impl Engine<'_> {
             if lent.is_some() {
                 own_program::name(&mut task)?;
             }
-            regs = task.regs()?;
         } else if self.clocks.is_shifted() {
             given = self.clocks.shift_answer(&seen, given)?;
         }
@@ -212,28 +204,20 @@ impl Engine<'_> {
         }
         if seen.call.moves_data() == Some(Moved::In) {
             self.drain();
-            self.streams.note(&seen, given, self.log);
+            self.streams.note(&seen, given, &mut self.report.log);
         }
-        let called = regs.args();
         if !self.identity.is_real() && seen.call.name == "set_tid_address" {
             given = me.tid.into();
         }
-        seen.made = true;
-        seen.answered(given);
-        let ret = self.settle(&mut seen)?;
-        self.note(&seen, Some(ret));
+        let seen = seen.made(given).settle(self.hooks)?;
+        seen.log(self.log_of(&seen));
         if !executed {
-            seen.give_back()?;
+            seen.put_at_exit(&mut task)?;
         }
-        if !executed && (ret != regs.ret() || called != seen.asked) {
-            regs.set_args(seen.asked);
-            regs.set_ret(ret);
-            task.set_regs(&regs)?;
-        }
-        self.after(me, task, *seen)
+        self.after(me, task, seen)
     }
 
-    fn after(&mut self, me: &Task, task: Stopped, mut seen: HookCall) -> Result<Then> {
+    fn after(&mut self, me: &Task, task: Stopped, mut seen: Settled) -> Result<Then> {
         if let Some(reason) = seen.stop.take() {
             return Ok(Then::End(Status::Stopped, Some(reason)));
         }
@@ -267,25 +251,20 @@ impl Engine<'_> {
     }
 
     /// Describes a call for hooks.
-    fn see(
-        &mut self,
-        me: &Task,
-        task: &Stopped,
-        call: &'static Syscall,
-        args: [u64; 6],
-    ) -> HookCall {
+    fn see(&mut self, me: &Task, task: &Stopped, call: &'static Syscall, regs: Regs) -> Entered {
         // Only hooks ask, and who takes what is written to nowhere.
         let is_of_interest = self.hooks.wants(call) || self.streams.go_nowhere();
         let mut seen = HookCall::new(
             call,
-            args,
+            regs.args(),
             (me.pid, me.tid),
             task.memory(),
             self.shared.clone(),
         )
         .with_began(&self.began)
-        .with_count(self.log.count(call.nr))
-        .with_room(&me.room);
+        .with_count(self.report.log.count(call.nr))
+        .with_room(&me.room)
+        .with_regs(regs);
         if is_of_interest {
             let same = self
                 .tasks
@@ -294,18 +273,7 @@ impl Engine<'_> {
             seen = seen.with_tids(std::iter::once(me.tid).chain(same.map(|task| task.tid)));
             seen.find_descriptor();
         }
-        seen
-    }
-
-    /// Runs the exit hooks, makes memory agree with what they decided, and returns the final answer.
-    fn settle(&mut self, seen: &mut HookCall) -> Result<i64> {
-        let given = seen.ret.unwrap_or(0);
-        self.hooks.exit(seen).map_err(Error::Hook)?;
-        let ret = seen.ret.unwrap_or(0);
-        if ret < 0 && given >= 0 {
-            seen.undo()?;
-        }
-        Ok(ret)
+        Entered::new(seen)
     }
 }
 

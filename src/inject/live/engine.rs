@@ -1,13 +1,13 @@
 //! The loop: which task stopped, and what happens to it.
 
-use super::clock::{Clocks, Moved};
 use super::identity::{Identity, Numbers};
 use super::own_program::Lent;
 use super::streams::Streams;
-use crate::backtrace::Frame;
-use crate::inject::calls::Log;
-use crate::inject::hook::{HookCall, Hooks, Room};
+use crate::inject::clock::{Clocks, Moved};
+use crate::inject::exchange::Decided;
+use crate::inject::hook::{Hooks, Room};
 use crate::inject::outcome::{ChangedFile, Status};
+use crate::inject::report::{Ended, Report};
 use crate::inject::{Error, Result};
 use crate::process::{Place, Process, SharedMemory};
 use crate::recording::{Program, Recording};
@@ -37,26 +37,13 @@ pub(in crate::inject) struct Start {
     /// What it and its threads are called.
     pub numbers: Numbers,
     /// The call at whose entry its task stands, where hooks have seen that one already.
-    pub met: Option<Box<HookCall>>,
-    /// What could not be made again.
-    pub missing: Vec<String>,
+    pub met: Option<Decided>,
     /// What it and its children write to their standard output and error.
     pub streams: Streams,
     /// What its clocks show.
     pub clocks: Clocks,
     /// Where it is kept apart.
     pub sandbox: Option<Sandbox>,
-}
-
-/// How it ended.
-pub(in crate::inject) struct Ended {
-    pub status: Status,
-    pub exit: Option<Exit>,
-    pub reason: Option<String>,
-    pub missing: Vec<String>,
-    pub files: Vec<ChangedFile>,
-    pub backtrace: Vec<Frame>,
-    pub hang: Option<String>,
 }
 
 /// What a task does next.
@@ -88,7 +75,7 @@ pub(super) struct Task {
     /// Its pid, as the program knows it.
     pub pid: i32,
     /// The call that it is in.
-    pub pending: Option<Box<HookCall>>,
+    pub pending: Option<Decided>,
     /// Whether that may write more than a pipe of ours takes at once.
     pub floods: bool,
     /// A deadline of that, moved for the kernel.
@@ -153,7 +140,7 @@ pub(in crate::inject) type Standing = Vec<(i32, Stopped, Place)>;
 pub(in crate::inject) struct Engine<'a> {
     pub(super) alive: Alive,
     pub(super) hooks: &'a mut dyn Hooks,
-    pub(super) log: &'a mut Log,
+    pub(super) report: Report,
     pub(super) limit: Limit,
     /// By the numbers that the kernel gives us.
     pub(super) tasks: BTreeMap<i32, Task>,
@@ -170,21 +157,16 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) clocks: Clocks,
     /// Whether a program's clocks are to be calls.
     pub(super) shows_clocks: bool,
-    pub(super) missing: Vec<String>,
     /// The event at which it left its recording.
     pub(super) event: u64,
     /// The directory in which the program began.
     pub(super) began: Arc<[u8]>,
-    /// Where the first process was when a signal killed it or its time was up.
-    pub(super) backtrace: Vec<Frame>,
-    /// What that was at when its time was up.
-    pub(super) hang: Option<String>,
     pub(super) sandbox: Option<Sandbox>,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
     /// Whether its programs may have filters without a promise (see [`seccomp::Asked`]).
     pub(super) privileged: bool,
-    met: Option<(i32, Box<HookCall>)>,
+    met: Option<(i32, Decided)>,
 }
 
 impl<'a> Engine<'a> {
@@ -192,7 +174,7 @@ impl<'a> Engine<'a> {
     pub fn new(
         start: Start,
         hooks: &'a mut dyn Hooks,
-        log: &'a mut Log,
+        report: Report,
         timeout: Duration,
     ) -> Result<(Engine<'a>, Standing)> {
         let Process {
@@ -216,7 +198,7 @@ impl<'a> Engine<'a> {
         let mut engine = Engine {
             alive: Alive::of(driven_task),
             hooks,
-            log,
+            report,
             limit: Limit::new(first, timeout)?,
             tasks: BTreeMap::new(),
             early: HashMap::new(),
@@ -229,10 +211,7 @@ impl<'a> Engine<'a> {
             streams: start.streams,
             clocks: start.clocks,
             shows_clocks: true,
-            missing: start.missing,
             event,
-            backtrace: Vec::new(),
-            hang: None,
             sandbox: start.sandbox,
             program: group.program,
             // Who it was is not known any more, and whoever asks was allowed to.
@@ -258,16 +237,16 @@ impl<'a> Engine<'a> {
         Ok((engine, standing))
     }
 
-    /// For a program that was just executed; `kept` is where it is kept apart, what it misses there, and whether the hooks
+    /// For a program that was just executed; `kept` is where it is kept apart, and whether the hooks
     /// want to see its clocks.
     pub fn of_program(
         mut task: Stopped,
         hooks: &'a mut dyn Hooks,
-        log: &'a mut Log,
+        report: Report,
         timeout: Duration,
-        kept: (Option<Sandbox>, Vec<String>, bool),
+        kept: (Option<Sandbox>, bool),
     ) -> Result<(Engine<'a>, Standing)> {
-        let (sandbox, missing, shows_clocks) = kept;
+        let (sandbox, shows_clocks) = kept;
         let first = task.tid();
         let privileged = proc::administers(std::process::id() as i32)?;
         task.release();
@@ -278,7 +257,7 @@ impl<'a> Engine<'a> {
         let engine = Engine {
             alive,
             hooks,
-            log,
+            report,
             limit: Limit::new(first, timeout)?,
             tasks: BTreeMap::from([(first, me)]),
             early: HashMap::new(),
@@ -291,10 +270,7 @@ impl<'a> Engine<'a> {
             streams: Streams::default(),
             clocks: Clocks::default(),
             shows_clocks,
-            missing,
             event: 0,
-            backtrace: Vec::new(),
-            hang: None,
             sandbox,
             program: Arc::default(),
             privileged,
@@ -304,7 +280,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Runs to the end; these tasks stand where they say.
-    pub fn run(mut self, standing: Standing) -> Result<Ended> {
+    pub fn run(mut self, standing: Standing) -> Result<(Report, Ended)> {
         // A program that was started live has the counter, and a switch is cheap where both have it.
         let _quiet = self.recording.as_ref().map(|_| Quiet::new());
         let result = trace_span!("run").in_scope(|| self.drive(standing));
@@ -313,17 +289,11 @@ impl<'a> Engine<'a> {
         }
         self.drain();
         let (status, reason) = result?;
-        let files = trace_span!("changes").in_scope(|| self.changed_files());
-        let missing = std::mem::take(&mut self.missing);
-        Ok(Ended {
-            status,
-            exit: self.exit,
-            reason,
-            missing,
-            files,
-            backtrace: self.backtrace,
-            hang: self.hang,
-        })
+        self.report.files = trace_span!("changes").in_scope(|| self.changed_files());
+        // The recorded part may have been stopped before, and goes on for another reason.
+        self.report.reason = reason;
+        let exit = self.exit;
+        Ok((self.report, Ended { status, exit }))
     }
 
     fn drive(&mut self, standing: Standing) -> Result<(Status, Option<String>)> {
@@ -333,7 +303,7 @@ impl<'a> Engine<'a> {
                 Place::Entry => {
                     let met = self.met.take_if(|(met, _)| *met == tid);
                     self.with(tid, |engine, me| match met {
-                        Some((_, seen)) => engine.make_call(me, task, *seen),
+                        Some((_, seen)) => engine.make_call(me, task, seen),
                         None => engine.on_entry(me, task),
                     })?
                 }
@@ -480,7 +450,7 @@ impl<'a> Engine<'a> {
             Then::Goes(running) => Ok(running),
             Then::Enter(task) => {
                 return self.with(tid, |engine, me| match me.pending.take() {
-                    Some(seen) => engine.make_call(me, task, *seen),
+                    Some(seen) => engine.make_call(me, task, seen),
                     None => Ok(Then::Resume(task, 0)),
                 });
             }
@@ -526,7 +496,7 @@ impl<'a> Engine<'a> {
         left.sort_unstable();
         left.dedup();
         let left: Vec<String> = left.iter().map(i32::to_string).collect();
-        self.missing.push(format!(
+        self.report.missing.push(format!(
             "an end of its processes {}: they were still there after it had ended, and were killed",
             left.join(", ")
         ));
@@ -585,7 +555,8 @@ impl<'a> Engine<'a> {
         let changes = match sandbox.changes() {
             Ok(changes) => changes,
             Err(error) => {
-                self.missing
+                self.report
+                    .missing
                     .push(format!("the files that it changed: {error}"));
                 return Vec::new();
             }
@@ -599,7 +570,7 @@ impl<'a> Engine<'a> {
 
     /// Takes what was written to the standard streams.
     pub(super) fn drain(&mut self) {
-        self.streams.drain(self.log);
+        self.streams.drain(&mut self.report.log);
     }
 }
 

@@ -103,7 +103,7 @@ impl Engine<'_> {
             return Ok(REFUSED);
         }
         if let Err(error) = movable {
-            self.missing.push(format!(
+            self.report.missing.push(format!(
                 "{}, renamed: in the sandbox that was refused ({error})",
                 old.name.to_string_lossy()
             ));

@@ -2,6 +2,7 @@
 
 use super::engine::{Engine, Task, Then};
 use crate::inject::Result;
+use crate::inject::exchange::Decided;
 use crate::inject::hook::HookCall;
 use crate::seccomp::{Asked, Kill, Verdict};
 use crate::tracee::{Meets, SigInfo, Stopped};
@@ -9,7 +10,7 @@ use crate::tracee::{Meets, SigInfo, Stopped};
 /// What a program's filters made of its call.
 pub(super) enum Filtered {
     /// Nothing: it is made.
-    Passes(Stopped, Box<HookCall>),
+    Passes(Stopped, Decided),
     /// It is not made.
     Done(Then),
 }
@@ -20,17 +21,17 @@ impl Engine<'_> {
         &mut self,
         me: &mut Task,
         mut task: Stopped,
-        seen: HookCall,
+        seen: Decided,
     ) -> Result<Filtered> {
         let mut call = task.regs()?.call();
         call.args = seen.args;
         let then = match me.filters.verdict(&call) {
-            Verdict::Make => return Ok(Filtered::Passes(task, Box::new(seen))),
+            Verdict::Make => return Ok(Filtered::Passes(task, seen)),
             Verdict::Answer(ret) => self.conclude(me, task, seen, ret)?,
             Verdict::Trap(errno) => {
                 let nr = i64::from(call.nr);
                 self.note(&seen, Some(nr));
-                seen.give_back()?;
+                seen.give_back();
                 if task.meets_sigsys()? == Meets::Nobody {
                     self.end_by_filter(me, task, Kill::Process)?
                 } else {

@@ -14,7 +14,7 @@ impl Engine<'_> {
             || proc::catches(tid, signal).unwrap_or(true)
             || proc::ignores(tid, signal).unwrap_or(true);
         if process == self.first && !survives {
-            self.backtrace = self.backtrace_of(task);
+            self.report.backtrace = self.backtrace_of(task);
         }
     }
 
@@ -35,13 +35,13 @@ impl Engine<'_> {
         let pending = self.tasks.get(&tid).and_then(|task| task.pending.as_ref());
         let call = pending.map(|seen| observe(seen, None).brief().to_string());
         let Some(task) = self.stop_task(tid) else {
-            self.hang = call;
+            self.report.hang = call;
             return;
         };
-        self.backtrace = self.backtrace_of(&task);
-        let frames = || self.backtrace.iter().map(Frame::to_string);
+        self.report.backtrace = self.backtrace_of(&task);
+        let frames = || self.report.backtrace.iter().map(Frame::to_string);
         let hang = call.unwrap_or_else(|| frames().collect::<Vec<_>>().join("\n"));
-        self.hang = Some(hang).filter(|hang| !hang.is_empty());
+        self.report.hang = Some(hang).filter(|hang| !hang.is_empty());
     }
 
     fn backtrace_of(&self, task: &Stopped) -> Vec<Frame> {

@@ -4,7 +4,6 @@
 //! is shown to the hooks, and is then made for real. The same engine runs the programs of `live{}`.
 
 mod calls;
-mod clock;
 mod engine;
 mod family;
 mod files;
@@ -17,18 +16,19 @@ mod program;
 mod signals;
 mod streams;
 
-pub(super) use engine::Ended;
 pub use program::run;
 
-use super::calls::Log;
-use super::driver::{self, Driven, Sandbox};
-use super::hook::{HookCall, Hooks};
-use super::{Options, Result};
+use super::Result;
+use super::clock::Clocks;
+use super::exchange::Decided;
+use super::hook::Hooks;
+use super::options::{Options, Sandbox};
+use super::outcome::Outcome;
+use super::report::{Driven, Report};
 use crate::process::{Place, Process, ThreadGroup};
 use crate::revive::revive;
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
-pub(super) use clock::{Clocks, TimeTold};
 use engine::{Engine, Start};
 use identity::Numbers;
 use std::time::Duration;
@@ -62,18 +62,22 @@ impl From<&Options> for How {
 /// # Errors
 /// If a hook fails, the process cannot be traced, or it cannot have the sandbox. The process is then killed.
 pub fn live(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
-    driver::go_on(process, hooks, options)
+    let outcome = go_on(process, None, hooks, Report::default(), options.into())?;
+    Ok(Driven {
+        outcome,
+        process: None,
+    })
 }
 
 /// The same for a process that stands somewhere in an injection; `met` is the call at whose entry its task stands,
 /// where hooks have seen that already.
 pub(super) fn go_on(
     mut process: Process,
-    mut met: Option<Box<HookCall>>,
+    mut met: Option<Decided>,
     hooks: &mut dyn Hooks,
-    log: &mut Log,
+    mut report: Report,
     how: How,
-) -> Result<Ended> {
+) -> Result<Outcome> {
     let numbers = Numbers::of(&process)?;
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);
@@ -120,15 +124,16 @@ pub(super) fn go_on(
     let driven = &mut process.driven;
     missing.extend(revived.timers.start(&mut driven.task, driven.place)?);
     let streams = Streams::of(revived.streams, &process.group.descriptors);
+    report.missing = missing;
     let start = Start {
         process,
         numbers,
         met,
-        missing,
         streams,
         clocks,
         sandbox,
     };
-    let (engine, standing) = Engine::new(start, hooks, log, how.timeout)?;
-    engine.run(standing)
+    let (engine, standing) = Engine::new(start, hooks, report, how.timeout)?;
+    let (report, ended) = engine.run(standing)?;
+    Ok(report.outcome(ended, hooks))
 }

@@ -1,10 +1,10 @@
 //! Programs that are started now, under the same hooks: only the calls that a hook could mean stop them.
 
 use super::engine::Engine;
-use crate::inject::calls::Log;
-use crate::inject::driver::{self, Sandbox};
 use crate::inject::hook::Hooks;
-use crate::inject::{Options, Outcome, Result};
+use crate::inject::options::{Options, Sandbox};
+use crate::inject::report::Report;
+use crate::inject::{Outcome, Result};
 use crate::recording::Stream;
 use crate::sandbox::{Limits, Request, Sandboxes};
 use crate::syscall::{self, Syscall};
@@ -92,34 +92,37 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     calls.dedup();
     let shown = Shown { calls };
     exec::execute(&mut task, command, &shown)?;
-    let mut log = Log::default();
+    let report = Report {
+        missing,
+        ..Report::default()
+    };
     let over = Arc::new(AtomicBool::new(false));
     let reader = read_all(out, err, Arc::clone(&over));
     let (engine, standing) = Engine::of_program(
         task,
         hooks,
-        &mut log,
+        report,
         options.timeout,
-        (sandbox, missing, shows_clocks),
+        (sandbox, shows_clocks),
     )?;
     let ended = engine.run(standing);
     over.store(true, Ordering::SeqCst);
-    let mut ended = ended?;
+    let (mut report, ended) = ended?;
     if let Ok([out, err]) = reader.join() {
         for (stream, name, written) in [
             (Stream::Stdout, "standard output", out),
             (Stream::Stderr, "standard error", err),
         ] {
-            log.output(stream, &written.text);
+            report.log.output(stream, &written.text);
             if written.more > 0 {
-                ended.missing.push(format!(
+                report.missing.push(format!(
                     "the last {} bytes of its {name}: the first {MOST} are kept",
                     written.more
                 ));
             }
         }
     }
-    Ok(driver::outcome(ended, None, log, hooks))
+    Ok(report.outcome(ended, hooks))
 }
 
 /// The calls that a hook could mean.

@@ -1,7 +1,7 @@
 //! The clocks of a live process go on from the time of the recording.
 
-use crate::inject::Result;
-use crate::inject::hook::HookCall;
+use super::Result;
+use super::hook::HookCall;
 use crate::recording::{CallEvent, ChunkMemory, Event, Recording};
 use crate::syscall::{self, Memory};
 use crate::tracee::{TaskMemory, quiet};
@@ -15,7 +15,7 @@ const LOOK_BACK: u64 = 256;
 
 /// What a process's clocks show: the kernel's, moved by this many nanoseconds each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::inject) struct Clocks {
+pub(super) struct Clocks {
     realtime: i64,
     monotonic: i64,
     boottime: i64,
@@ -37,7 +37,7 @@ impl Moved {
 
 /// What a process was last told of the time.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::inject) struct TimeTold {
+pub(super) struct TimeTold {
     kind: Kind,
     shown: i64,
     /// What the kernel's clock showed then.

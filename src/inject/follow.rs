@@ -1,0 +1,170 @@
+//! What a settled call leaves behind in the process: the output that it wrote, and the kernel's state.
+
+use super::calls::Log;
+use super::exchange::Settled;
+use super::hook::{Decision, HookCall};
+use crate::image::Chunk;
+use crate::process::ThreadGroup;
+use crate::recording::{CallEvent, DescriptorTable, Effect, written_numbers};
+use crate::syscall::{Moved, Region};
+use crate::trace::names;
+
+/// The return value of what the call did, whatever its process gets.
+fn done(seen: &Settled) -> i64 {
+    seen.done.unwrap_or(seen.ret)
+}
+
+/// Follows a call in the descriptors of its process and in the changes that restoring it makes again.
+pub(super) fn state(group: &mut ThreadGroup, seen: &Settled) {
+    let ret = done(seen);
+    // Hooks may hold on to the table.
+    seen.files.take();
+    if seen.call.name == "close" && matches!(seen.decision, Decision::Answer(_)) {
+        // The descriptor is as it was.
+        return;
+    }
+    let outs = match seen.call.name {
+        "pipe" | "pipe2" | "socketpair" | "getdents" | "getdents64" | "recvmsg" | "recvmmsg" => {
+            outputs(seen, ret)
+        }
+        // No other call has outputs that the table looks at.
+        _ => Vec::new(),
+    };
+    let ins = match seen.call.name {
+        "open" | "openat" | "creat" | "openat2" | "ioctl" | "recvmsg" | "recvmmsg" | "rename"
+        | "renameat" | "renameat2" => inputs(seen),
+        _ => Vec::new(),
+    };
+    let mut call = CallEvent {
+        nr: seen.call.nr,
+        args: seen.args,
+        ip: 0,
+        ret: Some(ret),
+        ins,
+        outs,
+        effect: Effect::None,
+    };
+    call.effect = opened(&group.descriptors, seen, &call);
+    let noted = group.since.concerns(&group.descriptors, &call);
+    if noted.is_some() {
+        call.ins = inputs(seen);
+        call.outs = outputs(seen, ret);
+    }
+    group.descriptors.apply(&call);
+    if let Some(noted) = noted {
+        let ThreadGroup {
+            recording,
+            descriptors,
+            since,
+            ..
+        } = group;
+        since.note(noted, call, recording, descriptors);
+    }
+}
+
+/// The effect of a call that opened something, as far as it is known.
+fn opened(table: &DescriptorTable, seen: &HookCall, call: &CallEvent) -> Effect {
+    if seen.opened == Some(Effect::Unmade) {
+        return Effect::Unmade;
+    }
+    let ret = call.ret.unwrap_or(0);
+    if let Some(recorded @ Effect::Opened(list)) = &seen.opened {
+        // A hook may have made others of them.
+        let now = match written_numbers(call) {
+            none if none.is_empty() => vec![ret as i32],
+            written => written,
+        };
+        let same = list.iter().map(|opened| opened.fd).eq(now);
+        return match same {
+            true => recorded.clone(),
+            false => Effect::None,
+        };
+    }
+    opened_path(table, seen, ret).map_or(Effect::None, Effect::Path)
+}
+
+fn inputs(seen: &HookCall) -> Vec<Chunk> {
+    chunks(seen, seen.call.inputs(&seen.args, &seen.memory))
+}
+
+fn outputs(seen: &HookCall, ret: i64) -> Vec<Chunk> {
+    let memory = &seen.memory;
+    chunks(seen, seen.call.outputs(&seen.args, ret, memory, memory))
+}
+
+fn chunks(seen: &HookCall, regions: Vec<Region>) -> Vec<Chunk> {
+    let chunk = |region: Region| Chunk {
+        addr: region.addr,
+        data: seen.memory.bytes(region.addr, region.len),
+    };
+    regions.into_iter().map(chunk).collect()
+}
+
+/// Collects what a call has written to the standard streams, to sockets and to pipes; `moved` is the data that it has moved
+/// inside of the kernel.
+pub(super) fn written(
+    table: &DescriptorTable,
+    log: &mut Log,
+    seen: &Settled,
+    moved: Option<&[u8]>,
+) {
+    let ret = done(seen);
+    if ret <= 0 || seen.opened == Some(Effect::Unmade) {
+        return;
+    }
+    let target = match seen.call.name {
+        "copy_file_range" | "splice" => Some(seen.args[2] as i32),
+        "tee" => Some(seen.args[1] as i32),
+        _ => seen.fd(),
+    };
+    let Some(target) = target else { return };
+    let stream = table.output_stream(target);
+    let is_sent = table.get(target).is_some_and(|file| goes_away(&file.path));
+    if stream.is_none() && !is_sent {
+        return;
+    }
+    let mut data = Vec::new();
+    if let Some(moved) = moved {
+        data.extend_from_slice(&moved[..moved.len().min(ret as usize)]);
+    } else if seen.call.moves_data() == Some(Moved::In) {
+        data.extend(seen.passed_data(ret as u64));
+    }
+    match stream {
+        Some(stream) => log.output(stream, &data),
+        None if data.is_empty() => {}
+        None => log.sent(target, &data),
+    }
+}
+
+/// The path behind a descriptor that a call made: in live the kernel's, else the recorded or the asked-for.
+fn opened_path(table: &DescriptorTable, seen: &HookCall, ret: i64) -> Option<Vec<u8>> {
+    if ret < 0 {
+        return None;
+    }
+    let recorded = matches!(seen.opened, Some(Effect::Path(_)));
+    let moves_dir = match seen.call.name {
+        "chdir" | "fchdir" => true,
+        // Where to, only a recording says.
+        "setns" | "pivot_root" => recorded,
+        _ => false,
+    };
+    if !seen.call.returns_fd() && !moves_dir {
+        return None;
+    }
+    if let Some(Effect::Path(path)) = &seen.opened {
+        return Some(path.clone());
+    }
+    let path = seen.path()?;
+    let base = match seen.call.name {
+        "openat" | "openat2" => table
+            .get(seen.args[0] as i32)
+            .map(|dir| dir.path.as_slice()),
+        _ => None,
+    };
+    Some(names::join(base.unwrap_or(table.cwd()), &path))
+}
+
+/// Whether what is written to this file is gone for the process: a pipe, or a socket.
+fn goes_away(path: &[u8]) -> bool {
+    path.starts_with(b"pipe:[") || path.starts_with(b"socket:[")
+}

@@ -1,0 +1,38 @@
+//! Calls that traced programs must not make, wherever they run.
+
+use crate::syscall::{Replay, Syscall};
+use crate::tracee::agent;
+
+/// The return value of a call that must not be made; `None` for all others.
+pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
+    // Only who insists on a place can get one that is taken.
+    let fixed = match call.name {
+        "mmap" => insists(args),
+        "mremap" => fixed_remap(args),
+        _ => false,
+    };
+    let place = match (call.name, fixed) {
+        ("mmap", true) => args[0],
+        ("mremap", true) => args[4],
+        // Nowhere.
+        _ => u64::MAX,
+    };
+    if agent::is_touched_by(call.name, args, place as i64) {
+        return Some(-i64::from(libc::ENOMEM));
+    }
+    match call.replay {
+        Replay::Refuse(errno) => Some(-i64::from(errno)),
+        _ if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
+        _ => None,
+    }
+}
+
+/// Whether an mmap must be exactly where it says.
+pub(super) fn insists(args: &[u64; 6]) -> bool {
+    args[3] as i32 & libc::MAP_FIXED != 0
+}
+
+/// The same of an mremap.
+pub(super) fn fixed_remap(args: &[u64; 6]) -> bool {
+    args[3] as i32 & libc::MREMAP_FIXED != 0
+}
