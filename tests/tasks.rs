@@ -4,7 +4,7 @@
 use crate::common::Folder;
 use rrapper::image::Chunk;
 use rrapper::inject::{NoHooks, Options, Sandbox, Script, Status, inject, live};
-use rrapper::process::{Place, Process};
+use rrapper::process::{Process, StopPoint};
 use rrapper::recording::{Born, Frame, Jump, Recording, Writer};
 use rrapper::replay::{CheckpointLimits, Replay, Replayer};
 use rrapper::trace::Exit;
@@ -76,7 +76,7 @@ fn memory(memory: TaskMemory) -> Memory {
 /// What tells one copy from another: each thread's place and registers, and memory.
 fn state(process: &Process) -> (Vec<String>, Memory) {
     let regs =
-        |tid: i32, place: Place, regs: Regs| format!("{tid} {place:?} {:x?}", regs.to_words());
+        |tid: i32, place: StopPoint, regs: Regs| format!("{tid} {place:?} {:x?}", regs.to_words());
     let mut threads = vec![regs(
         process.driven.tid,
         process.driven.place,
@@ -119,7 +119,7 @@ fn spin_off_all(recording: &Arc<Recording>, events: &[u64], alone: bool) -> (usi
                 assert_eq!(copy.driven.tid, event.tid);
                 if let Some(call) = event.call().filter(|_| number > 1) {
                     let regs = copy.driven.task.regs().unwrap();
-                    assert_eq!(copy.driven.place, Place::Entry);
+                    assert_eq!(copy.driven.place, StopPoint::Entry);
                     assert_eq!((regs.nr(), regs.ip()), (i64::from(call.nr), call.ip));
                 }
             } else {

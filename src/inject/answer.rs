@@ -1,7 +1,7 @@
 //! Giving a process the answer that the trace has: the bytes that the kernel would have written.
 
 use super::hook::HookCall;
-use super::step::Step;
+use super::script::item::Step;
 use super::{Error, Result, partial};
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{EncodeError, Kind, Memory, Moved, Syscall};

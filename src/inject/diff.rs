@@ -1,8 +1,8 @@
 //! How two outcomes differ. What is different in every run does not count: pids, times, addresses, and the calls that
-//! may appear or be missing anyway (see [`super::noise`]).
+//! may appear or be missing anyway (see [`super::tolerated`]).
 
-use super::noise::is_ignored;
 use super::outcome::Outcome;
+use super::tolerated::is_ignored;
 use crate::backtrace::Frame;
 use crate::constants;
 use crate::syscall::{self, Format, Kind};

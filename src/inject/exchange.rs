@@ -11,8 +11,8 @@
 //! A call that a signal interrupts goes back to the kernel by [`Decided::restart`], and is entered anew.
 //! An engine keeps a [`Decided`] with the task that is inside of the call: several tasks may be, at once.
 
-use super::calls::Log;
 use super::hook::{HookCall, Hooks};
+use super::log::Log;
 use super::{Error, Result};
 use crate::trace::Answer;
 use crate::tracee::Stopped;

@@ -18,7 +18,7 @@ pub use room::Room;
 pub use signal::{HookExit, HookSignal, SignalAction};
 pub use views::STAT;
 
-use super::{Divergence, noise};
+use super::{Divergence, tolerated};
 use crate::syscall::Syscall;
 
 /// An error that a hook raises.
@@ -100,7 +100,7 @@ pub trait Hooks {
 
     /// Whether calls of this name may appear or be missing without the process having left the trace.
     fn is_ignored(&self, call: &str) -> bool {
-        noise::is_ignored(call)
+        tolerated::is_ignored(call)
     }
 
     /// Whether a call could be of interest: false only where neither [`Hooks::enter`] nor [`Hooks::exit`] would ever

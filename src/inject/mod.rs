@@ -3,54 +3,39 @@
 //!
 //! Knows neither Lua nor where the process came from.
 
-mod another_run;
 mod answer;
-mod calls;
 mod clock;
-mod delivery;
 mod diff;
-mod driver;
+mod emulated;
 mod exchange;
-mod expected;
-mod follow;
-mod futex;
 mod hook;
-mod jumps;
 mod live;
-mod made_up;
-mod native;
-mod noise;
+mod log;
 mod options;
 mod outcome;
 mod partial;
-mod recorded;
 mod refused;
 mod report;
 mod rules;
 mod script;
 mod select;
-mod signals;
-mod step;
-mod task;
-mod threads;
-mod turns;
-mod written;
+mod tolerated;
 
 pub(crate) use hook::why_not;
 
-pub use driver::inject;
+pub use emulated::inject;
 pub use hook::{
     ChangeError, Finally, HookCall, HookError, HookExit, HookSignal, Hooks, NoHooks, OnDivergence,
     Phase, Room, STAT, SignalAction, VECTOR,
 };
 pub use live::{live, run};
-pub use noise::IGNORED;
 pub use options::{Options, Sandbox};
 pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
 pub use report::Driven;
 pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet, returns};
 pub use script::Script;
 pub use select::{Selector, When};
+pub use tolerated::IGNORED;
 
 use crate::{recording, revive, tracee};
 

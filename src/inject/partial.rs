@@ -3,7 +3,7 @@
 use super::Result;
 use super::answer::{self, Answered};
 use super::hook::HookCall;
-use super::step::Step;
+use super::script::item::Step;
 use crate::recording::ChunkMemory;
 use crate::syscall::{Kind, Memory, Moved, Syscall};
 use crate::trace::Value;

@@ -1,7 +1,7 @@
 //! The findings of an injection, of which its outcome is made.
 
-use super::calls::Log;
 use super::hook::Hooks;
+use super::log::Log;
 use super::outcome::{ChangedFile, Divergence, Outcome, Status};
 use crate::backtrace::Frame;
 use crate::process::Process;

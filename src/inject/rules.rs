@@ -3,7 +3,7 @@
 use super::hook::{HookCall, HookError, Hooks, OnDivergence};
 use super::partial::Amount;
 use super::select::{Selector, When};
-use super::{Divergence, Phase, noise};
+use super::{Divergence, Phase, tolerated};
 use crate::constants::is_error;
 use crate::syscall::Syscall;
 use crate::trace::{About, names};
@@ -300,7 +300,7 @@ impl Hooks for RuleSet {
 
     fn is_ignored(&self, call: &str) -> bool {
         let also = self.ignored.as_ref();
-        noise::is_ignored(call) || also.is_some_and(|calls| calls.matches_name(call))
+        tolerated::is_ignored(call) || also.is_some_and(|calls| calls.matches_name(call))
     }
 
     fn wants(&self, call: &Syscall) -> bool {

@@ -11,7 +11,7 @@ use super::stop::spin_off;
 use super::trace::{self, TraceData};
 use super::{session, values};
 use crate::inject::{self, Driven, Script};
-use crate::process::{Place, Process};
+use crate::process::{Process, StopPoint};
 use crate::recording::DescriptorTable;
 use crate::tracee::proc;
 use mlua::{
@@ -287,8 +287,8 @@ impl UserData for ProcessHandle {
             Ok(match &*this.state.borrow() {
                 State::Alive(process) => {
                     let place = match process.driven.place {
-                        Place::Entry => "in a call",
-                        Place::Between => "between calls",
+                        StopPoint::Entry => "in a call",
+                        StopPoint::Between => "between calls",
                     };
                     format!("Process {pid} (really {real_pid}) of event {event}, stopped {place}")
                 }

@@ -15,7 +15,7 @@ pub use shared_memory::{SharedMemory, remap_as_recorded};
 pub(crate) use shared_memory::{page_end, remap, segment_prot, unmap};
 pub use shared_objects::Objects;
 use thread::Snapshot;
-pub use thread::{Kept, Place, Thread};
+pub use thread::{Kept, StopPoint, Thread};
 pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, settle};
 
 use crate::recording::{DescriptorTable, Event, Program, Recording, Since};

@@ -16,7 +16,7 @@ pub(crate) const NO_ALTERNATE_STACK: [u8; 24] = {
 
 /// Where a stopped process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum StopPoint {
     /// At the entry of a call: made and not yet answered.
     Entry,
     /// Between calls.
@@ -31,7 +31,7 @@ pub struct Thread {
     /// The kernel's task.
     pub task: Stopped,
     /// Where it stands.
-    pub place: Place,
+    pub place: StopPoint,
     /// The state that the kernel keeps of it.
     pub kept: Kept,
     /// Its mask and action for SIGSEGV, which a trapped read of the time stamp counter must not undo.
@@ -64,7 +64,7 @@ impl Thread {
             ..Kept::default()
         };
         kept.apply(&mut task, true)?;
-        settle(&mut task, &regs, Some(&vector), sigmask, Place::Between)?;
+        settle(&mut task, &regs, Some(&vector), sigmask, StopPoint::Between)?;
         let memory = task.memory();
         for (flag, at, number) in [
             (libc::CLONE_PARENT_SETTID, born.parent_tid, born.named),
@@ -78,7 +78,7 @@ impl Thread {
         Ok(Thread {
             tid: born.tid,
             task,
-            place: Place::Between,
+            place: StopPoint::Between,
             kept,
             segv: segv.clone(),
         })
@@ -90,8 +90,8 @@ impl Thread {
     /// If the task has been killed.
     pub fn remote(&mut self) -> Result<Remote<'_>> {
         match self.place {
-            Place::Entry => self.task.remote_at_entry(),
-            Place::Between => self.task.remote_at_boundary(),
+            StopPoint::Entry => self.task.remote_at_entry(),
+            StopPoint::Between => self.task.remote_at_boundary(),
         }
     }
 }
@@ -100,7 +100,7 @@ impl Thread {
 pub(super) struct Snapshot {
     pub tid: i32,
     pub kept: Kept,
-    place: Place,
+    place: StopPoint,
     segv: SegvState,
     regs: Regs,
     vector: Vec<u8>,
@@ -225,15 +225,15 @@ pub(crate) fn settle(
     regs: &Regs,
     vector: Option<&[u8]>,
     sigmask: u64,
-    place: Place,
+    place: StopPoint,
 ) -> Result<()> {
     if let Some(vector) = vector {
         task.set_vector(vector)?;
     }
     task.set_sigmask(sigmask)?;
     match place {
-        Place::Entry => task.enter(regs, regs.nr() as u64),
-        Place::Between => {
+        StopPoint::Entry => task.enter(regs, regs.nr() as u64),
+        StopPoint::Between => {
             let mut regs = *regs;
             regs.set_ip(regs.ip());
             task.set_regs(&regs)

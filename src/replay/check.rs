@@ -56,11 +56,13 @@ fn text(nr: u32, args: &[u64; 6], memory: &dyn Memory) -> String {
 
 /// What a task did that stands there.
 pub fn describe(context: &Context, task: &Stopped) -> String {
-    use crate::process::Place;
+    use crate::process::StopPoint;
     match (context.place, context.fault) {
-        (Place::Entry, _) => made(&context.regs, task.memory()),
-        (Place::Between, Some(signal)) => describe_signal(signal, context.regs.ip(), task.tid()),
-        (Place::Between, None) => "nothing yet".into(),
+        (StopPoint::Entry, _) => made(&context.regs, task.memory()),
+        (StopPoint::Between, Some(signal)) => {
+            describe_signal(signal, context.regs.ip(), task.tid())
+        }
+        (StopPoint::Between, None) => "nothing yet".into(),
     }
 }
 

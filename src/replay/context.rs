@@ -2,7 +2,7 @@
 
 use super::signal_state::Masks;
 use crate::constants::{Answer, RESTART_BLOCK};
-use crate::process::{Kept, Place};
+use crate::process::{Kept, StopPoint};
 use crate::tracee::{Regs, Stopped};
 use std::collections::VecDeque;
 
@@ -41,7 +41,7 @@ pub struct Context {
     /// Its vector registers; `None` while they are in the kernel process of its address space.
     pub vector: Option<Vec<u8>>,
     /// Where it stands.
-    pub place: Place,
+    pub place: StopPoint,
     /// It stands before an instruction that raises this signal.
     pub fault: Option<i32>,
     /// The call that was answered last was interrupted.
@@ -72,7 +72,7 @@ impl Context {
             space,
             regs,
             vector: None,
-            place: Place::Between,
+            place: StopPoint::Between,
             fault: None,
             restart: None,
             tsc: VecDeque::new(),
@@ -90,7 +90,7 @@ impl Context {
     pub fn put(&mut self, mut regs: Regs) {
         regs.set_ip(regs.ip());
         self.regs = regs;
-        self.place = Place::Between;
+        self.place = StopPoint::Between;
         self.fault = None;
         self.restart = None;
     }

@@ -8,7 +8,7 @@ use super::world::World;
 use super::{Error, Result};
 use crate::constants::is_error;
 use crate::image::kept_file_flags;
-use crate::process::{Objects, Place, page_end, remap, segment_prot, unmap};
+use crate::process::{Objects, StopPoint, page_end, remap, segment_prot, unmap};
 use crate::recording::{CallEvent, Effect, Recording};
 use crate::syscall::{self, Replay};
 use crate::tracee::{Remote, Stop, agent, files};
@@ -44,7 +44,7 @@ impl World {
         self.write(tid, &event.outs)?;
         let me = self.task_mut(tid)?;
         me.regs.answer(ret);
-        me.place = Place::Between;
+        me.place = StopPoint::Between;
         me.made = None;
         me.restart = Restart::of(event.nr, event.ip, ret);
         Ok(Some(tid))

@@ -4,7 +4,7 @@ use super::context;
 use super::world::World;
 use super::{Error, Result};
 use crate::image::Chunk;
-use crate::process::{Place, pieces};
+use crate::process::{StopPoint, pieces};
 use crate::recording::{Born, Frame, Jump, Piece, Shows};
 use crate::tracee::Regs;
 
@@ -64,7 +64,7 @@ impl World {
             return Err(self.senseless(format!("task {} cannot be", born.tid)));
         }
         let maker = self.task(born.maker)?;
-        if maker.place != Place::Entry {
+        if maker.place != StopPoint::Entry {
             return Err(self.senseless(format!(
                 "task {} makes task {} outside of any call",
                 born.maker, born.tid
@@ -96,7 +96,7 @@ impl World {
         if born.flags & libc::CLONE_SETTLS as u64 != 0 {
             child.regs.set_fs_base(born.tls);
         }
-        child.place = Place::Between;
+        child.place = StopPoint::Between;
         child.masks = child.masks.child(born.flags);
         child.robust = (0, 0);
         child.clear_tid = match born.flags & libc::CLONE_CHILD_CLEARTID as u64 {

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::signal_state::Action;
 use super::world::World;
 use super::{Error, Result};
-use crate::process::{Place, Process, SharedMemory, Thread, ThreadGroup, new_thread, settle};
+use crate::process::{Process, SharedMemory, StopPoint, Thread, ThreadGroup, new_thread, settle};
 use crate::recording::{Event, EventKind, Since};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};
@@ -141,7 +141,7 @@ impl World {
     /// the call is made again, or it fails, as what the task was recorded to do next tells.
     fn registers(&self, tid: i32, me: &Context) -> Result<Regs> {
         let mut regs = me.regs;
-        let Some(restart) = me.restart.filter(|_| me.place == Place::Between) else {
+        let Some(restart) = me.restart.filter(|_| me.place == StopPoint::Between) else {
             return Ok(regs);
         };
         let mut later = self.recording.events_from(self.number)?;

@@ -11,7 +11,7 @@ use super::signal_state::{Actions, Masks};
 use super::space::Space;
 use super::{Error, Result};
 use crate::image::{self, Chunk, Image};
-use crate::process::{Goal, Objects, Place};
+use crate::process::{Goal, Objects, StopPoint};
 use crate::recording::{Delivery, Event, EventKind, Family, Frame, Reach, Recording, SignalEvent};
 use crate::sandbox;
 use crate::tracee::interpret::Reads;
@@ -257,7 +257,7 @@ impl World {
         goal: Option<&Goal>,
         wanted: &dyn Fn() -> String,
     ) -> Result<()> {
-        if self.task(tid)?.place == Place::Entry {
+        if self.task(tid)?.place == StopPoint::Entry {
             return Err(self.senseless(format!("task {tid} goes on in the middle of a call")));
         }
         self.changes += 1;
@@ -308,7 +308,7 @@ impl World {
                         let nr = me.regs.nr();
                         return Err(left(format!("call {nr} of the 32-bit ABI")));
                     }
-                    me.place = Place::Entry;
+                    me.place = StopPoint::Entry;
                     space.entered = true;
                     break;
                 }
@@ -394,13 +394,13 @@ impl World {
                 // Others may have written there since.
                 let untouched = me.stood_at.0 == space.changes
                     && (!space.shares || me.stood_at.1 == self.changes);
-                me.place == Place::Entry
+                me.place == StopPoint::Entry
                     && check::same_call(call, &me.regs)
                     && (!untouched || check::same_inputs(call, space.memory()))
             }
             EventKind::Signal(signal) if signal.fault => me.fault == Some(signal.signal),
             EventKind::Signal(signal) => {
-                let put_off = me.place == Place::Entry
+                let put_off = me.place == StopPoint::Entry
                     && signal
                         .returns_to()
                         .is_some_and(|ip| ip == me.regs.ip().wrapping_sub(2));
@@ -435,7 +435,7 @@ impl World {
         let (regs, sigmask, frame) = match &signal.delivery {
             Delivery::Fatal => return Ok(None),
             Delivery::Ignored => {
-                let between = self.task(tid)?.place == Place::Between;
+                let between = self.task(tid)?.place == StopPoint::Between;
                 return Ok(between.then_some(tid));
             }
             Delivery::Handler {

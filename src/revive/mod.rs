@@ -20,7 +20,7 @@ pub use captured::Captured;
 pub use program::program;
 pub use timers::Timers;
 
-use crate::process::{Place, ThreadGroup};
+use crate::process::{StopPoint, ThreadGroup};
 use crate::recording::{self, DescriptorTable, Kernel, Member, OpenFile, Stream};
 use crate::tracee::{self, Remote, Stopped};
 use captured::Sort;
@@ -60,10 +60,10 @@ pub struct Revived {
 ///
 /// # Errors
 /// If the process cannot be asked, or the recording not be read.
-pub fn revive(task: &mut Stopped, place: Place, state: &ThreadGroup) -> Result<Revived> {
+pub fn revive(task: &mut Stopped, place: StopPoint, state: &ThreadGroup) -> Result<Revived> {
     let remote = match place {
-        Place::Entry => task.remote_at_entry()?,
-        Place::Between => task.remote_at_boundary()?,
+        StopPoint::Entry => task.remote_at_entry()?,
+        StopPoint::Between => task.remote_at_boundary()?,
     };
     let mut work = Work {
         state,

@@ -2,7 +2,7 @@
 
 use super::things::setting;
 use super::{Result, Work};
-use crate::process::Place;
+use crate::process::StopPoint;
 use crate::recording::{Armed, OwnTimer};
 use crate::tracee::{Remote, Stopped};
 
@@ -25,14 +25,14 @@ impl Timers {
     ///
     /// # Errors
     /// If the process cannot be asked.
-    pub fn start(&self, task: &mut Stopped, place: Place) -> Result<Vec<String>> {
+    pub fn start(&self, task: &mut Stopped, place: StopPoint) -> Result<Vec<String>> {
         let mut missing = Vec::new();
         if self.files.is_empty() && self.intervals.is_empty() && self.own.is_empty() {
             return Ok(missing);
         }
         let mut remote = match place {
-            Place::Entry => task.remote_at_entry()?,
-            Place::Between => task.remote_at_boundary()?,
+            StopPoint::Entry => task.remote_at_entry()?,
+            StopPoint::Between => task.remote_at_boundary()?,
         };
         let mut next = 0;
         for (id, own, armed) in &self.own {

@@ -9,7 +9,7 @@ use crate::inject::hook::{Hooks, Room};
 use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::report::{Ended, Report};
 use crate::inject::{Error, Result};
-use crate::process::{Place, Process, SharedMemory};
+use crate::process::{Process, SharedMemory, StopPoint};
 use crate::recording::{Program, Recording};
 use crate::sandbox::{Change, Sandbox};
 use crate::seccomp;
@@ -134,7 +134,7 @@ impl Task {
 }
 
 /// Tasks that stand somewhere, by the numbers that the kernel gives us.
-pub(in crate::inject) type Standing = Vec<(i32, Stopped, Place)>;
+pub(in crate::inject) type Standing = Vec<(i32, Stopped, StopPoint)>;
 
 /// Runs a family of processes to its end.
 pub(in crate::inject) struct Engine<'a> {
@@ -276,7 +276,7 @@ impl<'a> Engine<'a> {
             privileged,
             met: None,
         };
-        Ok((engine, vec![(first, task, Place::Between)]))
+        Ok((engine, vec![(first, task, StopPoint::Between)]))
     }
 
     /// Runs to the end; these tasks stand where they say.
@@ -299,8 +299,8 @@ impl<'a> Engine<'a> {
     fn drive(&mut self, standing: Standing) -> Result<(Status, Option<String>)> {
         for (tid, task, place) in standing {
             let over = match place {
-                Place::Between => self.with(tid, |_, me| Ok(Then::on(me, task)))?,
-                Place::Entry => {
+                StopPoint::Between => self.with(tid, |_, me| Ok(Then::on(me, task)))?,
+                StopPoint::Entry => {
                     let met = self.met.take_if(|(met, _)| *met == tid);
                     self.with(tid, |engine, me| match met {
                         Some((_, seen)) => engine.make_call(me, task, seen),

@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use crate::backtrace::{self, Frame};
-use crate::inject::calls::observe;
+use crate::inject::log::observe;
 use crate::tracee::{Stopped, interrupt, proc};
 
 impl Engine<'_> {

@@ -25,7 +25,7 @@ use super::hook::Hooks;
 use super::options::{Options, Sandbox};
 use super::outcome::Outcome;
 use super::report::{Driven, Report};
-use crate::process::{Place, Process, ThreadGroup};
+use crate::process::{Process, StopPoint, ThreadGroup};
 use crate::revive::revive;
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
@@ -106,7 +106,7 @@ pub(super) fn go_on(
                 clocks: None,
             };
             let restore = |group: &ThreadGroup, task: &mut Stopped| {
-                trace_span!("revive").in_scope(|| revive(task, Place::Between, group))
+                trace_span!("revive").in_scope(|| revive(task, StopPoint::Between, group))
             };
             let (copy, made, restored) = trace_span!("sandbox")
                 .in_scope(|| process.into_sandbox(&request, |tid| numbers.own(tid), restore))?;

@@ -1,7 +1,7 @@
 //! What a family writes to its standard output and error.
 
-use crate::inject::calls::Log;
 use crate::inject::hook::HookCall;
+use crate::inject::log::Log;
 use crate::recording::{DescriptorTable, Stream};
 use crate::revive::Captured;
 

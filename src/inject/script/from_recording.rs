@@ -1,7 +1,7 @@
 //! A recording as a script: what the tasks of one process did, in the order in which it was written.
 
-use super::Result;
-use super::step::{Aftermath, Due, Item, Kind, Step, code_base};
+use super::item::{Aftermath, Due, Item, Kind, Step, code_base};
+use crate::inject::Result;
 use crate::recording::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent,
 };
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const MOST_AHEAD: usize = 4096;
 
 /// What the tasks of a process did.
-pub struct Recorded {
+pub struct RecordingScript {
     frames: Frames,
     pid: i32,
     tids: BTreeSet<i32>,
@@ -30,10 +30,10 @@ pub struct Recorded {
     faulted: Option<i32>,
 }
 
-impl Recorded {
+impl RecordingScript {
     /// `frames` begin behind the event before this one.
-    pub fn new(frames: Frames, number: u64, pid: i32, tids: &[i32]) -> Recorded {
-        Recorded {
+    pub fn new(frames: Frames, number: u64, pid: i32, tids: &[i32]) -> RecordingScript {
+        RecordingScript {
             frames,
             pid,
             tids: tids.iter().copied().collect(),

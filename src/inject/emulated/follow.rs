@@ -1,9 +1,9 @@
 //! What a settled call leaves behind in the process: the output that it wrote, and the kernel's state.
 
-use super::calls::Log;
-use super::exchange::Settled;
-use super::hook::{Decision, HookCall};
 use crate::image::Chunk;
+use crate::inject::exchange::Settled;
+use crate::inject::hook::{Decision, HookCall};
+use crate::inject::log::Log;
 use crate::process::ThreadGroup;
 use crate::recording::{CallEvent, DescriptorTable, Effect, written_numbers};
 use crate::syscall::{Moved, Region};

@@ -11,7 +11,7 @@
 //!
 //! In the calls themselves, a trace of another run may have other addresses, other pids, other names where programs make them
 //! up, and other times: those until which, or how long, a call waits, and those that files are given. What is made of these
-//! for the process is said in [`super::another_run`].
+//! for the process is said in [`super::script::other_run`].
 
 use crate::syscall::{Replay, Syscall};
 use crate::trace::Value;

@@ -9,14 +9,20 @@
 //! it has made before with `CLONE_THREAD` are the threads of the process, in order; those that it makes later
 //! are the ones that the process makes. What is left belongs to other processes, and is passed over.
 
-use super::another_run::AnotherRun;
-use super::recorded::Recorded;
-use super::step::{Item, Kind, Step};
-use super::written::Written;
-use super::{Error, Result};
+mod from_recording;
+mod from_trace;
+pub(in crate::inject) mod item;
+pub(in crate::inject) mod other_run;
+mod temporary_names;
+
+use crate::inject::{Error, Result};
 use crate::process::Process;
 use crate::recording::Recording;
 use crate::trace::{Exit, Trace};
+use from_recording::RecordingScript;
+use from_trace::TraceScript;
+use item::{Item, Kind, Step};
+use other_run::OtherRun;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -42,9 +48,9 @@ pub struct Script {
 }
 
 enum Source {
-    Trace(Box<Written>),
+    Trace(Box<TraceScript>),
     Recording {
-        events: Box<Recorded>,
+        events: Box<RecordingScript>,
         recording: Arc<Recording>,
         pid: i32,
         tids: Vec<i32>,
@@ -55,7 +61,7 @@ enum Source {
 impl Script {
     /// The calls of a trace.
     pub fn of_trace(trace: Arc<Trace>) -> Script {
-        Script::of(Source::Trace(Box::new(Written::new(trace))))
+        Script::of(Source::Trace(Box::new(TraceScript::new(trace))))
     }
 
     /// The process's own recording, from the event on at which it was spun off.
@@ -67,7 +73,7 @@ impl Script {
         let (first, pid, tids) = (process.group.event.0, process.group.pid, process.tids());
         let frames = recording.frames_from(first)?;
         Ok(Script::of(Source::Recording {
-            events: Box::new(Recorded::new(frames, first, pid, &tids)),
+            events: Box::new(RecordingScript::new(frames, first, pid, &tids)),
             recording: Arc::clone(recording),
             pid,
             tids,
@@ -89,7 +95,7 @@ impl Script {
     ///
     /// # Errors
     /// If there is no such call.
-    pub(super) fn start_at(
+    pub(in crate::inject) fn start_at(
         &mut self,
         index: usize,
         process: &Process,
@@ -126,7 +132,7 @@ impl Script {
     ///
     /// # Errors
     /// If there is none.
-    pub(super) fn end_at(&mut self, start: usize, end: usize) -> Result<()> {
+    pub(in crate::inject) fn end_at(&mut self, start: usize, end: usize) -> Result<()> {
         self.end = Some(end);
         if let Err(error) = self.check_end(end) {
             // The first that is wrong is what the user wants to hear of.
@@ -148,7 +154,7 @@ impl Script {
                 ..
             } => {
                 let frames = recording.frames_from(*first)?;
-                let mut events = Recorded::new(frames, *first, *pid, tids);
+                let mut events = RecordingScript::new(frames, *first, *pid, tids);
                 let mut calls = 0;
                 while calls <= index
                     && let Some(item) = events.next()?
@@ -186,24 +192,24 @@ impl Script {
     }
 
     /// No task is put into the states that the recording has of it.
-    pub(super) fn lighten(&mut self) {
+    pub(in crate::inject) fn lighten(&mut self) {
         if !std::mem::replace(&mut self.light, true) {
             self.queue.iter_mut().for_each(Item::lighten);
         }
     }
 
     /// Whether it is the process's own recording.
-    pub(super) fn is_recording(&self) -> bool {
+    pub(in crate::inject) fn is_recording(&self) -> bool {
         matches!(self.source, Source::Recording { .. })
     }
 
     /// Whether it says of each task when and how that ends.
-    pub(super) fn tells_ends(&self) -> bool {
+    pub(in crate::inject) fn tells_ends(&self) -> bool {
         self.is_recording()
     }
 
     /// How a trace says that a task ended.
-    pub(super) fn end_of(&self, tid: i32) -> Option<Exit> {
+    pub(in crate::inject) fn end_of(&self, tid: i32) -> Option<Exit> {
         match &self.source {
             Source::Trace(written) => written.end_of(tid),
             Source::Recording { .. } => None,
@@ -211,15 +217,15 @@ impl Script {
     }
 
     /// How a trace of another run differs, where the script is a trace.
-    pub(super) fn another_run(&mut self) -> Option<&mut AnotherRun> {
+    pub(in crate::inject) fn other_run(&mut self) -> Option<&mut OtherRun> {
         match &mut self.source {
-            Source::Trace(written) => written.another_run(),
+            Source::Trace(written) => written.other_run(),
             Source::Recording { .. } => None,
         }
     }
 
     /// What is next; `None` behind the end.
-    pub(super) fn front(&mut self) -> Result<Option<&Item>> {
+    pub(in crate::inject) fn front(&mut self) -> Result<Option<&Item>> {
         while self.queue.is_empty() {
             if self.end.is_some_and(|end| self.next > end) || !self.read()? {
                 return Ok(None);
@@ -231,7 +237,7 @@ impl Script {
     }
 
     /// The index of the call that comes next.
-    pub(super) fn position(&self) -> usize {
+    pub(in crate::inject) fn position(&self) -> usize {
         let mut calls = self.queue.iter().filter_map(|item| match &item.kind {
             Kind::Call(step) => Some(step.index),
             _ => None,
@@ -240,12 +246,12 @@ impl Script {
     }
 
     /// Takes what is next.
-    pub(super) fn pop(&mut self) -> Option<Item> {
+    pub(in crate::inject) fn pop(&mut self) -> Option<Item> {
         self.queue.pop_front()
     }
 
     /// Takes what is next if it is this task's, and like this.
-    pub(super) fn pop_if(
+    pub(in crate::inject) fn pop_if(
         &mut self,
         tid: i32,
         like: impl FnOnce(&Kind) -> bool,
@@ -280,7 +286,7 @@ impl Script {
     }
 
     /// The next call of a task, whoever comes before.
-    pub(super) fn call_of(&mut self, tid: i32) -> Result<Option<&mut Step>> {
+    pub(in crate::inject) fn call_of(&mut self, tid: i32) -> Result<Option<&mut Step>> {
         let call = |item: &Item| item.tid == tid && matches!(item.kind, Kind::Call(_));
         let at = self.find(call)?;
         Ok(at.and_then(|at| match &mut self.queue.get_mut(at)?.kind {
@@ -290,7 +296,7 @@ impl Script {
     }
 
     /// What this says of the first calls of a task, whoever comes before.
-    pub(super) fn next_of<T>(
+    pub(in crate::inject) fn next_of<T>(
         &mut self,
         tid: i32,
         says: impl Fn(&Step) -> Option<T>,
@@ -311,14 +317,14 @@ impl Script {
     }
 
     /// Drops the next call of a task, whoever comes before; whether there was one.
-    pub(super) fn drop_call(&mut self, tid: i32) -> Result<bool> {
+    pub(in crate::inject) fn drop_call(&mut self, tid: i32) -> Result<bool> {
         let call = |item: &Item| item.tid == tid && matches!(item.kind, Kind::Call(_));
         let at = self.find(call)?;
         Ok(at.and_then(|at| self.queue.remove(at)).is_some())
     }
 
     /// Takes the first thing that one of these tasks does or meets, whoever comes before.
-    pub(super) fn take_first(&mut self, of: &BTreeSet<i32>) -> Result<Option<Item>> {
+    pub(in crate::inject) fn take_first(&mut self, of: &BTreeSet<i32>) -> Result<Option<Item>> {
         let counts = |item: &Item| {
             of.contains(&item.tid)
                 && matches!(
@@ -331,7 +337,7 @@ impl Script {
     }
 
     /// The event of the first call or signal that is left, where the script is a recording.
-    pub(super) fn event(&self) -> Option<u64> {
+    pub(in crate::inject) fn event(&self) -> Option<u64> {
         let mut calls = self.queue.iter().filter_map(|item| match &item.kind {
             Kind::Call(step) => step.event(),
             _ => None,

@@ -1,15 +1,15 @@
 //! A trace as a script: which of its tasks is which thread of the process.
 
-use super::another_run::AnotherRun;
-use super::step::{Due, Item, Kind, Step};
-use super::{Error, Result};
+use super::item::{Due, Item, Kind, Step};
+use super::other_run::OtherRun;
+use crate::inject::{Error, Result};
 use crate::process::Process;
 use crate::trace::{Call, Entry, Exit, Trace, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The entries of a trace that are about the process.
-pub struct Written {
+pub struct TraceScript {
     trace: Arc<Trace>,
     /// The next entry.
     at: usize,
@@ -18,18 +18,18 @@ pub struct Written {
     /// The threads of the process, by the number that the trace has for each.
     pids: BTreeMap<i32, i32>,
     /// How it differs, once it is known what it drives.
-    another_run: Option<AnotherRun>,
+    other_run: Option<OtherRun>,
 }
 
-impl Written {
+impl TraceScript {
     /// All of a trace; nobody of it is one of the process's threads yet.
-    pub fn new(trace: Arc<Trace>) -> Written {
-        Written {
+    pub fn new(trace: Arc<Trace>) -> TraceScript {
+        TraceScript {
             trace,
             at: 0,
             index: 0,
             pids: BTreeMap::new(),
-            another_run: None,
+            other_run: None,
         }
     }
 
@@ -106,7 +106,7 @@ impl Written {
     /// How the trace differs, as far as its calls before this one say.
     fn learn(&mut self, start: usize, process: &Process) -> Result<()> {
         let pids = self.pids.clone();
-        let mut another = AnotherRun::new(&self.trace, pids, process.group.pid, process.group.ppid);
+        let mut another = OtherRun::new(&self.trace, pids, process.group.pid, process.group.ppid);
         let mut children = Vec::new();
         for call in self.trace.calls().take(start) {
             let Some(&tid) = self.pids.get(&call.tid) else {
@@ -128,13 +128,13 @@ impl Written {
                 another.pair(*child, *here);
             }
         }
-        self.another_run = Some(another);
+        self.other_run = Some(another);
         Ok(())
     }
 
     /// How it differs.
-    pub fn another_run(&mut self) -> Option<&mut AnotherRun> {
-        self.another_run.as_mut()
+    pub fn other_run(&mut self) -> Option<&mut OtherRun> {
+        self.other_run.as_mut()
     }
 
     /// The threads that there are already, in the order in which they were made.

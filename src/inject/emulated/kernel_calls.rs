@@ -1,15 +1,15 @@
 //! Calls that the kernel makes for the process: those that touch the process itself, and all of them in live.
 
-use super::Result;
-use super::clock::Clocks;
-use super::driver::{Driver, Next};
-use super::exchange::Decided;
-use super::hook::HookCall;
-use super::refused::{fixed_remap, insists, refused};
-use super::step::{Step, code_base};
-use super::task::Me;
+use super::task::TaskState;
+use super::{Driver, Next};
 use crate::constants::{is_error, is_restart};
 use crate::image;
+use crate::inject::Result;
+use crate::inject::clock::Clocks;
+use crate::inject::exchange::Decided;
+use crate::inject::hook::HookCall;
+use crate::inject::refused::{fixed_remap, insists, refused};
+use crate::inject::script::item::{Step, code_base};
 use crate::process::{Kept, Pages, SharedMemory, remap_as_recorded};
 use crate::recording::{Effect, Program, stack_limit};
 use crate::tracee::segv::SegvState;
@@ -107,7 +107,7 @@ impl Driver<'_> {
                 image::restore_signals(&mut task, image)?;
                 self.group.program = Arc::new(Program::of(image));
                 let segv = SegvState::at_exec(image.sigmask, image.ignored);
-                self.me = Me::new(self.group.pid, segv, Kept::default());
+                self.me = TaskState::new(self.group.pid, segv, Kept::default());
                 self.first_code = None;
                 self.group.pages = self.group.pages.take().map(|_| Pages::default());
                 self.group.real_pid = task.tid();

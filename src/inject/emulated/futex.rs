@@ -3,12 +3,12 @@
 //! Driven tasks never wait in the kernel: who waits for a word stands until it has changed, while the others go on. So there
 //! is nobody whom the kernel could wake.
 
-use super::Result;
-use super::driver::{Driver, Next};
-use super::exchange::Decided;
-use super::hook::HookCall;
-use super::task::Waits;
-use crate::process::Place;
+use super::task::FutexWait;
+use super::{Driver, Next};
+use crate::inject::Result;
+use crate::inject::exchange::Decided;
+use crate::inject::hook::HookCall;
+use crate::process::StopPoint;
 use crate::syscall::Memory;
 use crate::tracee::{Stopped, TaskMemory};
 
@@ -88,19 +88,24 @@ impl Driver<'_> {
         limited: bool,
         locks: bool,
     ) -> Result<Next> {
-        let waits = Waits {
+        let waits = FutexWait {
             addr: seen.args[0],
             call: seen,
             value,
             limited,
             locks,
         };
-        self.rest(task, Place::Entry, Some(waits));
+        self.rest(task, StopPoint::Entry, Some(waits));
         self.turn()
     }
 
     /// Goes on with a task that has waited; `given_up`: although the word is what it was.
-    pub(super) fn waited(&mut self, task: Stopped, waits: Waits, given_up: bool) -> Result<Next> {
+    pub(super) fn waited(
+        &mut self,
+        task: Stopped,
+        waits: FutexWait,
+        given_up: bool,
+    ) -> Result<Next> {
         let seen = waits.call;
         let ret = match given_up {
             true if waits.limited => -i64::from(libc::ETIMEDOUT),

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 /// No file system has longer names.
-pub(super) const LONGEST: usize = 255;
+pub(in crate::inject) const LONGEST: usize = 255;
 
 /// Names kept in mind.
-pub(super) const MOST_NAMES: usize = 1 << 16;
+pub(in crate::inject) const MOST_NAMES: usize = 1 << 16;
 
 /// A random piece has so many characters, of which the first and the last that differ span so many; if it is a number,
 /// it has so many digits, as a time in seconds has.
@@ -18,7 +18,7 @@ const LEAST_DIGITS: usize = 8;
 
 /// The last parts of the paths that a trace makes, and whether nobody but the user may use what has the name: such names
 /// are made up, usually.
-pub(super) fn names_made(trace: &Trace) -> HashMap<Vec<u8>, bool> {
+pub(in crate::inject) fn names_made(trace: &Trace) -> HashMap<Vec<u8>, bool> {
     let mut made: HashMap<Vec<u8>, bool> = HashMap::new();
     for (path, private) in trace.calls().filter_map(made_by) {
         let Some(name) = last_part(path).filter(|name| name.len() <= LONGEST) else {
@@ -75,13 +75,13 @@ fn made_by(call: &Call) -> Option<(&[u8], bool)> {
 }
 
 /// Whether what is made up at random may have this character.
-pub(super) fn is_random(byte: u8, private: bool) -> bool {
+pub(in crate::inject) fn is_random(byte: u8, private: bool) -> bool {
     byte.is_ascii_alphanumeric() || private && byte == b'_'
 }
 
 /// In what two parts of names differ, where that looks random. In names of what is private, more does. A number is whole;
 /// what else is random may begin before it, where both happen to be the same.
-pub(super) fn random_piece(a: &[u8], b: &[u8], private: bool) -> Option<Range<usize>> {
+pub(in crate::inject) fn random_piece(a: &[u8], b: &[u8], private: bool) -> Option<Range<usize>> {
     if a.len() != b.len() {
         return None;
     }

@@ -1,14 +1,14 @@
 //! Signals of an injected process: its own faults, those that the trace has between calls, and the time stamp
 //! counter, whose reading arrives as one.
 
-use super::calls::observe;
-use super::driver::{Driver, Next};
-use super::hook::HookSignal;
-use super::outcome::{Injected, Status};
-use super::{Error, Result};
+use super::{Driver, Next};
 use crate::backtrace::{self, Frame};
 use crate::constants::is_restart;
-use crate::process::Place;
+use crate::inject::hook::HookSignal;
+use crate::inject::log::observe;
+use crate::inject::outcome::{Injected, Status};
+use crate::inject::{Error, Result};
+use crate::process::StopPoint;
 use crate::recording::Delivery;
 use crate::syscall;
 use crate::trace::Exit;
@@ -47,7 +47,7 @@ impl Driver<'_> {
             if !there {
                 return Ok(Next::Resume(task));
             }
-            self.rest(task, Place::Between, None);
+            self.rest(task, StopPoint::Between, None);
             return self.turn();
         }
         let mut recorded = None;

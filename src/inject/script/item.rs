@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Something that a task of the process does, or that happens to it.
-pub(super) struct Item {
+pub(in crate::inject) struct Item {
     /// The task, by its recorded tid.
     pub tid: i32,
     /// What.
@@ -41,7 +41,7 @@ impl Item {
 }
 
 /// What a task does.
-pub(super) enum Kind {
+pub(in crate::inject) enum Kind {
     /// It makes a call.
     Call(Box<Step>),
     /// It gets a signal.
@@ -69,7 +69,7 @@ pub(super) enum Kind {
 
 /// What a call does to its process's memory besides its outputs.
 #[derive(Debug, Default)]
-pub(super) struct Aftermath {
+pub(in crate::inject) struct Aftermath {
     /// What the memory shows then.
     pub pieces: Vec<Piece>,
     /// What is written there afterwards.
@@ -81,7 +81,7 @@ pub(super) struct Aftermath {
 }
 
 /// The address by which the code is found that a call has mapped or made executable.
-pub(super) fn code_base(nr: u32, args: &[u64; 6], ret: i64) -> Option<u64> {
+pub(in crate::inject) fn code_base(nr: u32, args: &[u64; 6], ret: i64) -> Option<u64> {
     match i64::from(nr) {
         libc::SYS_mmap => u64::try_from(ret).ok(),
         libc::SYS_mprotect | libc::SYS_pkey_mprotect if ret == 0 => Some(args[0]),
@@ -90,7 +90,7 @@ pub(super) fn code_base(nr: u32, args: &[u64; 6], ret: i64) -> Option<u64> {
 }
 
 /// A signal that came between two calls, and not of the program's own fault.
-pub(super) struct Due {
+pub(in crate::inject) struct Due {
     pub signal: i32,
     pub info: Option<SigInfo>,
     /// What came of it, where it was recorded.
@@ -100,7 +100,7 @@ pub(super) struct Due {
 }
 
 /// One expected call.
-pub(super) struct Step {
+pub(in crate::inject) struct Step {
     /// Its index in the trace.
     pub index: usize,
     /// Its name, as written.

@@ -1,8 +1,8 @@
 //! What the driver knows of each task of the process.
 
-use super::exchange::Decided;
-use super::step::{Due, Step};
-use crate::process::{Goal, Kept, Place, Thread};
+use crate::inject::exchange::Decided;
+use crate::inject::script::item::{Due, Step};
+use crate::process::{Goal, Kept, StopPoint, Thread};
 use crate::tracee::Stopped;
 use crate::tracee::interpret::Reads;
 use crate::tracee::segv::SegvState;
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 /// A task's own state.
 #[derive(Default)]
-pub struct Me {
+pub struct TaskState {
     /// Its recorded tid.
     pub tid: i32,
     /// The number that it knows itself by, where it asked the kernel and that was not this one.
@@ -40,7 +40,7 @@ pub struct Me {
     /// How often the memory of its process had changed when it came to the call at which it stands.
     pub stood_at: Option<u64>,
     /// How often in a row it was stopped without having made a call, and when it is to run again (see
-    /// [`super::turns`]).
+    /// [`super::schedule`]).
     pub spins: u32,
     pub stuck_until: u64,
     /// Where its process's break was before the brk(2) that it is in.
@@ -51,20 +51,20 @@ pub struct Me {
     pub woken: u32,
 }
 
-impl Me {
-    pub fn new(tid: i32, segv: SegvState, kept: Kept) -> Me {
-        Me {
+impl TaskState {
+    pub fn new(tid: i32, segv: SegvState, kept: Kept) -> TaskState {
+        TaskState {
             tid,
             segv,
             kept,
-            ..Me::default()
+            ..TaskState::default()
         }
     }
 }
 
-impl Me {
+impl TaskState {
     /// A thread that is to be driven: its own state, its task, and where that stands.
-    pub fn of(thread: Thread) -> (Me, Stopped, Place) {
+    pub fn of(thread: Thread) -> (TaskState, Stopped, StopPoint) {
         let Thread {
             tid,
             task,
@@ -72,11 +72,11 @@ impl Me {
             kept,
             segv,
         } = thread;
-        (Me::new(tid, segv, kept), task, place)
+        (TaskState::new(tid, segv, kept), task, place)
     }
 
     /// The thread again.
-    pub fn into_thread(self, task: Stopped, place: Place) -> Thread {
+    pub fn into_thread(self, task: Stopped, place: StopPoint) -> Thread {
         Thread {
             tid: self.tid,
             task,
@@ -88,17 +88,17 @@ impl Me {
 }
 
 /// A task that stands while another one runs.
-pub struct Resting {
-    pub me: Me,
+pub struct StoppedTask {
+    pub me: TaskState,
     pub task: Stopped,
-    pub place: Place,
-    pub waits: Option<Waits>,
+    pub place: StopPoint,
+    pub waits: Option<FutexWait>,
 }
 
-impl Resting {
-    pub fn of(thread: Thread) -> Resting {
-        let (me, task, place) = Me::of(thread);
-        Resting {
+impl StoppedTask {
+    pub fn of(thread: Thread) -> StoppedTask {
+        let (me, task, place) = TaskState::of(thread);
+        StoppedTask {
             me,
             task,
             place,
@@ -112,7 +112,7 @@ impl Resting {
 }
 
 /// A task that waits in a futex call that the trace does not have.
-pub struct Waits {
+pub struct FutexWait {
     pub call: Decided,
     /// The word, and the value at which it waits.
     pub addr: u64,

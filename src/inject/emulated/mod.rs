@@ -1,18 +1,38 @@
-//! The loop that drives a process: what it asks, what it gets, and how it ends.
+//! The engine that answers the calls of a process from a script, while the process's tasks take turns.
+//!
+//! The loop and the state of the engine are here. A stop of the task that runs comes to one of these:
+//!
+//! - [`matching`]: a call's entry; the expected call is found and answered, or the process has left the script
+//! - [`kernel_calls`]: calls that the kernel makes, since they touch only the process
+//! - [`futex`]: futex calls that the script does not have
+//! - [`follow`]: the output and the descriptors that a settled call leaves behind
+//! - [`signals`], [`delivery`]: signals, the process's own and the script's
+//! - [`schedule`]: the order of the tasks, and [`preemption`], tasks that are to be interrupted as they run
+//! - [`threads`]: threads that are made and that end; [`task`] is the state of each
 
-use super::clock::{Clocks, TimeTold};
-use super::exchange::{Answered, Decided, Entered, Settled};
-use super::follow;
-use super::hook::{Decision, Finally, HookCall, HookExit, Hooks, Room};
-use super::live;
-use super::options::{Options, Sandbox};
-use super::outcome::Status;
-use super::report::{Driven, Ended, Report};
-use super::script::Script;
-use super::step::{Aftermath, Kind, Step};
-use super::task::{Me, Resting};
-use super::{Error, Result};
-use crate::process::{Place, Process, ThreadGroup};
+mod delivery;
+mod follow;
+mod futex;
+mod kernel_calls;
+mod matching;
+mod preemption;
+mod schedule;
+mod signals;
+mod task;
+mod threads;
+
+use crate::inject::clock::{Clocks, TimeTold};
+use crate::inject::exchange::{Answered, Decided, Entered, Settled};
+
+use crate::inject::hook::{Decision, Finally, HookCall, HookExit, Hooks, Room};
+use crate::inject::live;
+use crate::inject::options::{Options, Sandbox};
+use crate::inject::outcome::Status;
+use crate::inject::report::{Driven, Ended, Report};
+use crate::inject::script::Script;
+use crate::inject::script::item::{Aftermath, Kind, Step};
+use crate::inject::{Error, Result};
+use crate::process::{Process, StopPoint, ThreadGroup};
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
 use crate::tracee::quiet::{self, Quiet};
@@ -21,6 +41,7 @@ use crate::tracee::{Stop, Stopped, Waited};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use task::{StoppedTask, TaskState};
 
 /// Drives a process through a script.
 ///
@@ -91,9 +112,9 @@ pub(super) struct Driver<'a> {
     /// What the trace last said of the time.
     pub(super) told: Option<TimeTold>,
     /// The task that runs, or ran last.
-    pub(super) me: Me,
+    pub(super) me: TaskState,
     /// The others, by tid.
-    pub(super) resting: BTreeMap<i32, Resting>,
+    pub(super) resting: BTreeMap<i32, StoppedTask>,
     /// The task that was last chosen to run.
     pub(super) last: i32,
     /// How often a task has come to a call.
@@ -109,9 +130,9 @@ pub(super) struct Driver<'a> {
     /// What the call that is being made does besides.
     pub(super) aftermath: Aftermath,
     /// Where a process that is kept stands.
-    pub(super) place: Place,
+    pub(super) place: StopPoint,
     /// The task and where it stands, until the loop begins.
-    pub(super) begin: Option<(Stopped, Place)>,
+    pub(super) begin: Option<(Stopped, StopPoint)>,
 }
 
 impl<'a> Driver<'a> {
@@ -133,11 +154,11 @@ impl<'a> Driver<'a> {
         if group.pages.is_none() {
             script.lighten();
         }
-        let (me, task, place) = Me::of(driven);
+        let (me, task, place) = TaskState::of(driven);
         Ok(Driver {
             resting: threads
                 .into_iter()
-                .map(|thread| (thread.tid, Resting::of(thread)))
+                .map(|thread| (thread.tid, StoppedTask::of(thread)))
                 .collect(),
             hooks,
             script,
@@ -160,7 +181,7 @@ impl<'a> Driver<'a> {
             told: None,
             answered: None,
             aftermath: Aftermath::default(),
-            place: Place::Between,
+            place: StopPoint::Between,
             begin: Some((task, place)),
         })
     }
@@ -185,11 +206,11 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn drive(&mut self, mut task: Stopped, place: Place) -> Result<Over> {
+    fn drive(&mut self, mut task: Stopped, place: StopPoint) -> Result<Over> {
         self.skip_first_exec(place)?;
         let mut next = match place {
-            Place::Entry => self.on_entry(task)?,
-            Place::Between => {
+            StopPoint::Entry => self.on_entry(task)?,
+            StopPoint::Between => {
                 self.meet_signals(&mut task)?;
                 match self.is_past_end()? {
                     true => self.at_end(task),
@@ -235,7 +256,7 @@ impl<'a> Driver<'a> {
         if self.resting.is_empty() || self.is_my_turn()? || !self.me.due.is_empty() {
             return Ok(Next::Resume(task));
         }
-        self.rest(task, Place::Between, None);
+        self.rest(task, StopPoint::Between, None);
         self.turn()
     }
 
@@ -303,7 +324,7 @@ impl<'a> Driver<'a> {
 
     /// The process goes on live.
     fn go_live(mut self, task: Stopped, met: Option<Decided>) -> Result<Driven> {
-        self.place = Place::Entry;
+        self.place = StopPoint::Entry;
         let how = live::How {
             timeout: self.limit.left(),
             sandbox: self.sandbox,
@@ -336,7 +357,7 @@ impl<'a> Driver<'a> {
             threads: self
                 .resting
                 .into_values()
-                .map(Resting::into_thread)
+                .map(StoppedTask::into_thread)
                 .collect(),
         });
         (process, self.hooks, self.report)
@@ -354,9 +375,9 @@ impl<'a> Driver<'a> {
     }
 
     /// A process spun off at its program's start has its execve behind it.
-    fn skip_first_exec(&mut self, place: Place) -> Result<()> {
+    fn skip_first_exec(&mut self, place: StopPoint) -> Result<()> {
         let is_exec = |name: &str| matches!(name, "execve" | "execveat");
-        let at_exec = place == Place::Between
+        let at_exec = place == StopPoint::Between
             && self
                 .group
                 .event
@@ -442,7 +463,7 @@ impl<'a> Driver<'a> {
                     return self.answer_expected(task, seen, false);
                 }
             }
-            self.rest(task, Place::Entry, None);
+            self.rest(task, StopPoint::Entry, None);
             return self.turn();
         }
         self.meet_again(task)
@@ -533,7 +554,7 @@ impl<'a> Driver<'a> {
         if !self.resting.is_empty() || self.script.tells_ends() {
             // The others go on until they are told to end, and so is this one.
             self.me.over = true;
-            self.rest(task, Place::Entry, None);
+            self.rest(task, StopPoint::Entry, None);
             return self.turn();
         }
         let killed = Exit::Signal {

@@ -5,13 +5,13 @@
 //! who makes the calls, and from what getpid and its like return. What the process asks may then have its own names and
 //! pids where the trace has others, and so may the text that it writes. What it is told is the trace's, but for
 //! pids that are returned as such, and for the names of files in directories, links and addresses. Data that it reads are
-//! never changed. [`super::noise`] says what is tolerated besides.
+//! never changed. [`crate::inject::tolerated`] says what is tolerated besides.
 
-use super::diff::PIDS;
-use super::hook::HookCall;
-use super::made_up::{self, LONGEST, MOST_NAMES};
-use super::noise;
-use super::step::Step;
+use super::item::Step;
+use super::temporary_names::{self, LONGEST, MOST_NAMES};
+use crate::inject::diff::PIDS;
+use crate::inject::hook::HookCall;
+use crate::inject::tolerated;
 use crate::syscall::{Kind, Mismatch, Moved, Syscall};
 use crate::trace::{Answer, Field, Trace, Value, plain};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -48,7 +48,7 @@ const PID_REQUESTS: [u64; 6] = [
 const MOST_PARTS: usize = 8;
 
 /// How what a trace has differs from what the process has.
-pub(super) struct AnotherRun {
+pub(in crate::inject) struct OtherRun {
     /// The names that the trace makes.
     made: HashMap<Vec<u8>, bool>,
     /// Parts of paths: those of the trace, and the process's.
@@ -70,11 +70,11 @@ struct Learned {
     pieces: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl AnotherRun {
+impl OtherRun {
     /// Of this trace: the pids of it that are known, and those of the process and its parent.
-    pub fn new(trace: &Trace, pids: BTreeMap<i32, i32>, pid: i32, ppid: i32) -> AnotherRun {
-        AnotherRun {
-            made: made_up::names_made(trace),
+    pub fn new(trace: &Trace, pids: BTreeMap<i32, i32>, pid: i32, ppid: i32) -> OtherRun {
+        OtherRun {
+            made: temporary_names::names_made(trace),
             names: HashMap::new(),
             pieces: HashMap::new(),
             taken: HashSet::new(),
@@ -124,8 +124,8 @@ impl AnotherRun {
             let is_length = seen.call.data_len_arg() == Some(at)
                 && mismatch.expected.as_i64() == before
                 && mismatch.actual.as_i64() == data_len(seen.call, &values);
-            let is_wait = noise::is_time_limit(seen.call, at)
-                && noise::waits_alike(&mismatch.expected, &mismatch.actual);
+            let is_wait = tolerated::is_time_limit(seen.call, at)
+                && tolerated::waits_alike(&mismatch.expected, &mismatch.actual);
             let now = match values.get(mismatch.position) {
                 Some(Value::Change { after, .. }) if is_wait => Some(Value::Change {
                     before: Box::new(mismatch.actual.clone()),
@@ -135,7 +135,7 @@ impl AnotherRun {
                 Some(expected) => {
                     let how = How {
                         is_path: is_name(seen.call, at),
-                        is_time: noise::is_time(seen.call, &seen.args, at),
+                        is_time: tolerated::is_time(seen.call, &seen.args, at),
                         is_pid: is_pid(seen, at),
                     };
                     self.reconcile(expected, &mismatch.actual, how, &mut learned)
@@ -310,7 +310,7 @@ impl AnotherRun {
                     let Some(here) = actual.field(&field.name) else {
                         continue;
                     };
-                    let is_time = how.is_time && noise::is_part_of_time(&field.name, here);
+                    let is_time = how.is_time && tolerated::is_part_of_time(&field.name, here);
                     let is_length = field.name == "iov_len" && field.value.as_i64() == old;
                     let how = How {
                         is_pid: PIDS.contains(&field.name.as_str()),
@@ -372,7 +372,7 @@ impl AnotherRun {
         here: &[u8],
         private: bool,
     ) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-        let is_other = |byte: &u8| !made_up::is_random(*byte, private);
+        let is_other = |byte: &u8| !temporary_names::is_random(*byte, private);
         let others = |name: &[u8]| -> Vec<u8> {
             let others = name.iter().copied();
             others.filter(|byte| is_other(byte)).collect()
@@ -383,7 +383,7 @@ impl AnotherRun {
         let mut pieces = Vec::new();
         for (trace, here) in trace.split(is_other).zip(here.split(is_other)) {
             if self.same_text(trace, here, false).is_none() {
-                let piece = made_up::random_piece(trace, here, private)?;
+                let piece = temporary_names::random_piece(trace, here, private)?;
                 pieces.push((trace[piece.clone()].to_vec(), here[piece].to_vec()));
             }
         }
@@ -467,7 +467,7 @@ struct Told {
 }
 
 /// Whether a call returns pids or names.
-pub(super) fn returns_either(name: &str) -> bool {
+pub(in crate::inject) fn returns_either(name: &str) -> bool {
     let names = RETURN_NAMES.iter().any(|(call, _)| *call == name);
     is_own(name) || RETURN_PIDS.contains(&name) || names || name == "ioctl"
 }

@@ -4,11 +4,12 @@
 //! next one. Where a task waits for others in the trace's order that it did not meet there (it looks at a word
 //! again and again, or waits for one in a call that the trace does not have), the others go on first.
 
-use super::driver::{Driver, Next};
-use super::outcome::Status;
-use super::step::{Item, Kind};
-use super::{Result, futex};
-use crate::process::Place;
+use super::futex;
+use super::{Driver, Next};
+use crate::inject::Result;
+use crate::inject::outcome::Status;
+use crate::inject::script::item::{Item, Kind};
+use crate::process::StopPoint;
 use crate::tracee::{Stopped, TaskMemory};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl Driver<'_> {
             self.me.stuck_until = self.progress + (1 << self.me.spins.min(8));
             self.me.spins += 1;
         }
-        self.rest(task, Place::Between, None);
+        self.rest(task, StopPoint::Between, None);
         self.turn()
     }
 
@@ -80,7 +81,7 @@ impl Driver<'_> {
         match self.script.pop_if(tid, preempted)?.map(|item| item.kind) {
             Some(Kind::Spin(jump, tsc)) => {
                 if self.jump(&mut task, &jump)? {
-                    self.rest(task, Place::Between, None);
+                    self.rest(task, StopPoint::Between, None);
                     return Ok(None);
                 }
                 self.reads(tid, tsc)?;
@@ -109,7 +110,7 @@ impl Driver<'_> {
             item.tid == tid && ends
         });
         if gone || stays && run.is_none() {
-            self.rest(task, Place::Between, None);
+            self.rest(task, StopPoint::Between, None);
             return Ok(None);
         }
         Ok(Some(Next::Resume(task)))
@@ -150,8 +151,8 @@ impl Driver<'_> {
             (Some(waits), _) => {
                 futex::word(&resting.task.memory(), waits.addr) != Some(waits.value)
             }
-            (None, Place::Between) => resting.me.stuck_until <= self.progress,
-            (None, Place::Entry) => true,
+            (None, StopPoint::Between) => resting.me.stuck_until <= self.progress,
+            (None, StopPoint::Entry) => true,
         }
     }
 
@@ -207,7 +208,7 @@ impl Driver<'_> {
             }
             Kind::Remap(pieces) => {
                 if let Some(resting) = self.resting.values_mut().next() {
-                    let at_entry = resting.place == Place::Entry;
+                    let at_entry = resting.place == StopPoint::Entry;
                     let (task, recording) = (&mut resting.task, &self.group.recording);
                     self.group
                         .shared
@@ -233,7 +234,7 @@ impl Driver<'_> {
                 let Some((mut task, place)) = self.wake(tid) else {
                     return Ok(None);
                 };
-                if place == Place::Entry {
+                if place == StopPoint::Entry {
                     // It came just before the call, which is made again.
                     let mut regs = task.regs()?;
                     regs.rewind(regs.nr() as u64);
@@ -242,13 +243,13 @@ impl Driver<'_> {
                 self.meet_signals(&mut task)?;
                 Ok(Some(Next::Resume(task)))
             }
-            Kind::Run if resting.place == Place::Between => {
+            Kind::Run if resting.place == StopPoint::Between => {
                 let Some((task, _)) = self.wake(tid) else {
                     return Ok(None);
                 };
                 self.go_on_or_rest(task)
             }
-            Kind::Spin(jump, tsc) if resting.place == Place::Between => {
+            Kind::Spin(jump, tsc) if resting.place == StopPoint::Between => {
                 let Some((mut task, place)) = self.wake(tid) else {
                     return Ok(None);
                 };
@@ -261,7 +262,7 @@ impl Driver<'_> {
                 self.skip_pieces(tid)?;
                 Ok(Some(Next::Resume(task)))
             }
-            Kind::Reach(reach, tsc) if resting.place == Place::Between => {
+            Kind::Reach(reach, tsc) if resting.place == StopPoint::Between => {
                 let Some((task, _)) = self.wake(tid) else {
                     return Ok(None);
                 };
@@ -286,13 +287,13 @@ impl Driver<'_> {
         };
         match (waits, place) {
             (Some(waits), _) => self.waited(task, waits, false),
-            (None, Place::Entry) => self.meet_again(task),
-            (None, Place::Between) => Ok(Next::Resume(task)),
+            (None, StopPoint::Entry) => self.meet_again(task),
+            (None, StopPoint::Between) => Ok(Next::Resume(task)),
         }
     }
 
     /// A task that stands becomes the one that runs.
-    fn wake(&mut self, tid: i32) -> Option<(Stopped, Place)> {
+    fn wake(&mut self, tid: i32) -> Option<(Stopped, StopPoint)> {
         let resting = self.resting.remove(&tid)?;
         self.me = resting.me;
         self.last = tid;
@@ -306,7 +307,7 @@ impl Driver<'_> {
         let can_go: Vec<i32> = can_go.into_iter().filter(|&tid| self.can_go(tid)).collect();
         let at_entry = |tid: &i32| {
             let resting = self.resting.get(tid);
-            resting.is_some_and(|r| r.place == Place::Entry && r.waits.is_none())
+            resting.is_some_and(|r| r.place == StopPoint::Entry && r.waits.is_none())
         };
         if let Some(&tid) = can_go.iter().find(|tid| !at_entry(tid)) {
             return self.attend(tid);
@@ -321,9 +322,9 @@ impl Driver<'_> {
             };
         }
         // All wait for each other: whoever spins goes on spinning, and the others are woken for nothing.
-        let waiting = |r: &&super::task::Resting| !r.me.over;
+        let waiting = |r: &&super::task::StoppedTask| !r.me.over;
         let spinning = self.resting.values().filter(waiting);
-        let spinning = spinning.filter(|r| r.place == Place::Between);
+        let spinning = spinning.filter(|r| r.place == StopPoint::Between);
         if let Some(tid) = spinning.min_by_key(|r| r.me.stuck_until).map(|r| r.me.tid) {
             self.progress += 1;
             return self.attend(tid);
@@ -356,7 +357,7 @@ impl Driver<'_> {
         let tid = if ended { any() } else { Some(self.last) };
         let between = tid.filter(|&tid| {
             let resting = self.resting.get(&tid);
-            resting.is_some_and(|r| r.place == Place::Between) && self.can_go(tid)
+            resting.is_some_and(|r| r.place == StopPoint::Between) && self.can_go(tid)
         });
         if let Some(tid) = between {
             return self.attend(tid);
@@ -366,8 +367,8 @@ impl Driver<'_> {
         };
         self.place = place;
         match place {
-            Place::Entry => self.behind_the_end(task),
-            Place::Between => Ok(self.at_end(task)),
+            StopPoint::Entry => self.behind_the_end(task),
+            StopPoint::Between => Ok(self.at_end(task)),
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Calls that the trace answers: finding the expected one, answering it, and noticing that there is none.
 
-use super::another_run::{self, AnotherRun};
-use super::answer::{self, Answered};
-use super::clock::TimeTold;
 use super::delivery::wait_mask;
-use super::driver::{Driver, Next};
-use super::exchange::{Entered, Settled};
-use super::hook::{Decision, Finally, HookCall, OnDivergence};
-use super::native::current_break;
-use super::noise;
-use super::outcome::{Divergence, Status};
-use super::step::Step;
-use super::{Error, Result, partial};
-use crate::process::Place;
+use super::kernel_calls::current_break;
+use super::{Driver, Next};
+use crate::inject::answer::{self, Answered};
+use crate::inject::clock::TimeTold;
+use crate::inject::exchange::{Entered, Settled};
+use crate::inject::hook::{Decision, Finally, HookCall, OnDivergence};
+use crate::inject::outcome::{Divergence, Status};
+use crate::inject::script::item::Step;
+use crate::inject::script::other_run::{self, OtherRun};
+use crate::inject::tolerated;
+use crate::inject::{Error, Result, partial};
+use crate::process::StopPoint;
 use crate::recording::{Effect, leads_to};
 use crate::replay::Doubt;
 use crate::syscall::Replay;
@@ -34,7 +34,7 @@ impl Driver<'_> {
             }
             Found::Nothing => {
                 // It is another's turn.
-                self.rest(task, Place::Entry, None);
+                self.rest(task, StopPoint::Entry, None);
                 self.turn()
             }
         }
@@ -46,7 +46,7 @@ impl Driver<'_> {
             Finally::Live => Ok(Next::Live(task, None)),
             Finally::Kill => Ok(Next::End(Status::Completed, None, None)),
             Finally::Keep => {
-                self.place = Place::Entry;
+                self.place = StopPoint::Entry;
                 Ok(Next::End(Status::Completed, None, Some(task)))
             }
         }
@@ -55,7 +55,7 @@ impl Driver<'_> {
     /// Whether the task's next entry, whenever its turn is, is this call. How it gets its memory does not count.
     pub(super) fn is_listed(&mut self, seen: &HookCall) -> Result<bool> {
         let hooks = &self.hooks;
-        let passed = |name: &str| noise::is_about_memory(name) && hooks.is_ignored(name);
+        let passed = |name: &str| tolerated::is_about_memory(name) && hooks.is_ignored(name);
         let listed = self.script.next_of(self.me.tid, |step| {
             let is_this = matches(step, seen);
             let passes = step.call.is_some_and(|call| passed(call.name));
@@ -96,8 +96,8 @@ impl Driver<'_> {
                 return Ok(Found::Nothing);
             };
             let same = written_over || matches(step, seen);
-            let tells = another_run::returns_either(seen.call.name);
-            let adapted = (!same || tells) && adapts(step, seen, self.script.another_run());
+            let tells = other_run::returns_either(seen.call.name);
+            let adapted = (!same || tells) && adapts(step, seen, self.script.other_run());
             if same || adapted {
                 seen.index = Some(step.index);
                 seen.event = step.event();
@@ -130,7 +130,7 @@ impl Driver<'_> {
         let Some(step) = &mut self.me.step else {
             return Ok(Next::End(Status::Completed, None, None));
         };
-        let mut divergence = describe(step, &seen, tid, self.script.another_run());
+        let mut divergence = describe(step, &seen, tid, self.script.other_run());
         // Nothing has happened to it that was not recorded.
         if self.group.pages.is_some() {
             let at = (task.memory(), &task.regs()?);
@@ -224,7 +224,7 @@ impl Driver<'_> {
                     Decision::Short(len) => Some(len),
                     _ => asked_for_less(&seen),
                 };
-                if !expected && noise::is_left_out(seen.call) {
+                if !expected && tolerated::is_left_out(seen.call) {
                     return self.conclude(task, seen, 0);
                 }
                 // What rt_sigreturn returns is the interrupted code's register, and no error.
@@ -358,7 +358,7 @@ fn matches(step: &Step, seen: &HookCall) -> bool {
 }
 
 /// Whether it is the expected one but for what is different on another run.
-fn adapts(step: &mut Step, seen: &HookCall, another: Option<&mut AnotherRun>) -> bool {
+fn adapts(step: &mut Step, seen: &HookCall, another: Option<&mut OtherRun>) -> bool {
     let same_call = step.call.is_some_and(|call| call.nr == seen.call.nr);
     same_call && step.used == 0 && another.is_some_and(|it| it.adapt(step, seen).is_ok())
 }
@@ -368,7 +368,7 @@ fn describe(
     step: &mut Step,
     seen: &HookCall,
     tid: i32,
-    another: Option<&mut AnotherRun>,
+    another: Option<&mut OtherRun>,
 ) -> Divergence {
     let mismatch = step
         .call

@@ -3,12 +3,12 @@
 //! The kernel delivers it, so that it keeps its own books (a handler that is for once, an alternate stack); what a
 //! recording knows better is then put in place: the mask of the call that was interrupted, the registers, the frame.
 
-use super::Result;
-use super::driver::{Driver, Next};
-use super::hook::HookCall;
-use super::outcome::Status;
-use super::step::{Due, Kind};
+use super::{Driver, Next};
 use crate::constants::is_restart;
+use crate::inject::Result;
+use crate::inject::hook::HookCall;
+use crate::inject::outcome::Status;
+use crate::inject::script::item::{Due, Kind};
 use crate::recording::{Delivery, SignalEvent};
 use crate::tracee::{Regs, Stop, Stopped, TaskMemory, Waited, agent};
 
@@ -27,7 +27,8 @@ impl Driver<'_> {
     fn collect_signals(&mut self, task: &Stopped) -> Result<()> {
         let in_a_call = self.me.parked.is_some() || self.me.step.is_some();
         let tid = self.me.tid;
-        let here = |item: &super::step::Item| item.tid == tid && is_signal(&item.kind);
+        let here =
+            |item: &crate::inject::script::item::Item| item.tid == tid && is_signal(&item.kind);
         if in_a_call || !self.script.front()?.is_some_and(here) {
             return Ok(());
         }

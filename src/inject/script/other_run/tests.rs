@@ -1,14 +1,14 @@
 use super::*;
 
-fn run() -> AnotherRun {
+fn run() -> OtherRun {
     let pids = BTreeMap::from([(4321, 987), (50, 60)]);
-    let mut run = AnotherRun::new(&Trace::new(Vec::new()), pids, 987, 1);
+    let mut run = OtherRun::new(&Trace::new(Vec::new()), pids, 987, 1);
     run.made.insert(b"tmp.4321.AbCd12".to_vec(), false);
     run.made.insert(b"x-1700000001".to_vec(), false);
     run
 }
 
-fn path(run: &mut AnotherRun, trace: &str, here: &str) -> bool {
+fn path(run: &mut OtherRun, trace: &str, here: &str) -> bool {
     let mut learned = Vec::new();
     let same = run.same_path(trace.as_bytes(), here.as_bytes(), &mut learned);
     assert!(same.is_none_or(|len| len == here.len()));

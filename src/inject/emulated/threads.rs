@@ -1,12 +1,12 @@
 //! Threads of the driven process that are made, and that end.
 
-use super::Result;
-use super::driver::{Driver, Next};
-use super::hook::HookCall;
-use super::outcome::Status;
-use super::task::{Resting, Waits};
+use super::task::{FutexWait, StoppedTask};
+use super::{Driver, Next};
 use crate::image::Chunk;
-use crate::process::{Place, Thread};
+use crate::inject::Result;
+use crate::inject::hook::HookCall;
+use crate::inject::outcome::Status;
+use crate::process::{StopPoint, Thread};
 use crate::recording::Born;
 use crate::syscall::CloneArgs;
 use crate::trace::Exit;
@@ -47,7 +47,7 @@ impl Driver<'_> {
             named: ret as i32,
         };
         let thread = Thread::born(task, &self.me.segv, &born)?;
-        self.resting.insert(tid, Resting::of(thread));
+        self.resting.insert(tid, StoppedTask::of(thread));
         Ok(())
     }
 
@@ -115,10 +115,10 @@ impl Driver<'_> {
     }
 
     /// Puts the task that ran aside.
-    pub(super) fn rest(&mut self, task: Stopped, place: Place, waits: Option<Waits>) {
+    pub(super) fn rest(&mut self, task: Stopped, place: StopPoint, waits: Option<FutexWait>) {
         let me = std::mem::take(&mut self.me);
         let tid = me.tid;
-        let resting = Resting {
+        let resting = StoppedTask {
             me,
             task,
             place,

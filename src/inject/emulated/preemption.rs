@@ -4,10 +4,10 @@
 //! task is put into the state that was written down. Once anything is different (a hook has had a say, a call was
 //! made or left out), it runs for a while instead.
 
-use super::Result;
-use super::driver::{Driver, Next};
-use super::hook::{Decision, HookCall};
-use super::step::{Kind, Step};
+use super::{Driver, Next};
+use crate::inject::Result;
+use crate::inject::hook::{Decision, HookCall};
+use crate::inject::script::item::{Kind, Step};
 use crate::process::{Goal, Pages};
 use crate::recording::{Jump, Reach};
 use crate::tracee::{Regs, Stopped, agent};
