@@ -10,6 +10,7 @@
 //! - [`image`]: a process as data
 //! - [`seccomp`]: what a program's own filters say of its calls
 //! - [`recording`]: the directory on disk
+//! - [`kernel`]: what the kernel kept for a recorded program, worked out from its calls
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
 //! - [`revive`]: giving the kernel back what a process had
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod doctor;
 pub mod image;
 pub mod inject;
+pub mod kernel;
 pub mod lua;
 pub mod record;
 pub mod recording;

@@ -11,7 +11,7 @@ use super::stop::spin_off;
 use super::trace::{self, TraceData};
 use super::{session, values};
 use crate::inject::{self, Driven, Script};
-use crate::recording::DescriptorTable;
+use crate::kernel::DescriptorTable;
 use crate::replay::{Place, Process};
 use crate::tracee::proc;
 use mlua::{

@@ -1,7 +1,8 @@
 //! What calls did to descriptors, where the call alone does not say: looked up in `/proc`, right behind the call.
 
 use super::Result;
-use crate::recording::{CallEvent, Effect, Family, Opened, path_moves, written_numbers};
+use crate::kernel::{Family, path_moves, written_numbers};
+use crate::recording::{CallEvent, Effect, Opened};
 use crate::syscall::Syscall;
 use crate::tracee::{Stopped, TaskMemory, proc, same};
 use std::os::unix::fs::FileTypeExt;

@@ -41,7 +41,8 @@ pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
 use crate::image::{FileId, FileStore};
-use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Writer};
+use crate::kernel::Family;
+use crate::recording::{Frame, Recording, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;

@@ -1,7 +1,7 @@
 //! Looking on as a program is recorded.
 
 use super::Recorder;
-use crate::recording::Family;
+use crate::kernel::Family;
 
 /// What is known when an event has been written. No task but that of the event runs, and that goes on afterwards.
 pub struct Observed<'a> {

@@ -104,7 +104,7 @@ fn by_hand(source: &File, target: &File, range: Range<u64>) -> Result<()> {
 }
 
 /// Whether two files have the same content.
-pub(super) fn same(a: &File, b: &File) -> Result<bool> {
+pub(crate) fn same(a: &File, b: &File) -> Result<bool> {
     let len = a.metadata()?.len();
     if b.metadata()?.len() != len {
         return Ok(false);

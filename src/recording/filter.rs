@@ -1,7 +1,7 @@
 //! Finding events: by call, path, descriptor, failure.
 
-use super::whereabouts::files_of_event;
-use super::{CallEvent, Event, EventKind, Family, Frame, Places, Recording, Result, Start};
+use super::{CallEvent, Event, EventKind, Frame, Recording, Result, Start};
+use crate::kernel::{Family, Places, files_of_event};
 use crate::syscall::{self, Syscall};
 use crate::trace::{About, Answer, Exit};
 pub use crate::trace::{Failed, Predicate};

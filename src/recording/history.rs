@@ -1,6 +1,7 @@
 //! Who there is at an event, and with which descriptors: worked out from the frames before it.
 
-use super::{DescriptorTable, Family, Frame, Frames, Kernel, Recording, Result};
+use super::{Frame, Frames, Recording, Result};
+use crate::kernel::{DescriptorTable, Family, Kernel};
 use crate::syscall;
 use crate::trace::{Exit, Value};
 use std::collections::HashMap;

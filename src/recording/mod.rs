@@ -24,54 +24,39 @@
 mod block;
 mod blocks;
 mod collection;
-mod copy;
-mod descriptors;
+pub(crate) mod copy;
 mod event;
-mod family;
 mod files;
 mod filter;
 mod frames;
 mod full;
 mod history;
 mod index;
-mod kernel;
 mod memory;
 mod pack;
 mod place;
-mod program;
 mod prune;
 mod reader;
 mod segment;
-mod stack;
-mod stdin;
+pub(crate) mod stdin;
 mod store;
-mod whereabouts;
 mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
-pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
 pub use event::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Piece, Reach, Shows,
     SignalEvent, Start, StartClocks, StartFd,
 };
-pub use family::Family;
 pub use files::Files;
 pub use filter::{Failed, Filter, Found, Met, Predicate};
 pub use frames::Frames;
 pub use full::{OnFull, is_full};
 pub use history::Life;
-pub use kernel::{
-    Armed, Clock, Content, Kernel, Member, Noted, Numbers, Own, OwnTimer, Queue, Since, Socket,
-    Thing, Timer, Watch,
-};
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
-pub use program::Program;
 pub use prune::{Prune, Pruned, prune};
 pub use reader::Recording;
-pub use stack::stack_limit;
-pub use whereabouts::{Places, files_of, leads_to};
 pub use writer::Writer;
 
 use std::path::PathBuf;

@@ -1,8 +1,7 @@
 //! Recorded events as calls of a [`Trace`].
 
-use super::{
-    CallEvent, ChunkMemory, Event, EventKind, Family, Frame, LeftMemory, Recording, Result,
-};
+use super::{CallEvent, ChunkMemory, Event, EventKind, Frame, LeftMemory, Recording, Result};
+use crate::kernel::Family;
 use crate::syscall;
 use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Paths, Trace, Value};
 use std::sync::Arc;

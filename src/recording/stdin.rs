@@ -1,6 +1,7 @@
 //! What the program read from its standard input, where that cannot be read again: a pipe, a terminal, a socket.
 
-use super::{CallEvent, Effect, Family, Frame, LeftMemory, Recording, Result};
+use super::{CallEvent, Effect, Frame, LeftMemory, Recording, Result};
+use crate::kernel::Family;
 use crate::syscall::{self, Memory, MessageSlot, Moved};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -62,7 +63,7 @@ impl Recording {
 }
 
 /// The descriptor that a call took data from, if it took any.
-pub(super) fn reads_from(call: &CallEvent) -> Option<i32> {
+pub(crate) fn reads_from(call: &CallEvent) -> Option<i32> {
     call.ret.filter(|&ret| ret > 0 && call.was_made())?;
     let nr = i64::from(call.nr);
     let takes = matches!(
@@ -88,7 +89,7 @@ pub(super) fn reads_from(call: &CallEvent) -> Option<i32> {
 }
 
 /// The bytes that a call read, as far as they are there.
-pub(super) fn data_read(call: &CallEvent) -> Vec<u8> {
+pub(crate) fn data_read(call: &CallEvent) -> Vec<u8> {
     if let Effect::Moved(data) = &call.effect {
         return data.clone();
     }
@@ -96,7 +97,7 @@ pub(super) fn data_read(call: &CallEvent) -> Vec<u8> {
 }
 
 /// The bytes that a call moved in this direction.
-pub(super) fn moved(call: &CallEvent, way: Moved) -> Vec<u8> {
+pub(crate) fn moved(call: &CallEvent, way: Moved) -> Vec<u8> {
     let ret = call.ret.filter(|_| call.was_made());
     let len = ret.and_then(|ret| u64::try_from(ret).ok());
     let known = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args));
@@ -132,7 +133,7 @@ fn recorded_bytes(call: &CallEvent) -> usize {
 }
 
 /// The messages that a call has moved, of those that move several.
-pub(super) fn moved_messages(call: &CallEvent) -> Vec<Vec<u8>> {
+pub(crate) fn moved_messages(call: &CallEvent) -> Vec<Vec<u8>> {
     let count = call.ret.and_then(|ret| usize::try_from(ret).ok());
     let known = syscall::by_nr(call.nr.into());
     let (Some(count), Some(known)) = (count, known) else {

@@ -4,9 +4,8 @@ use super::check;
 use super::checkpoint::{CheckpointLimits, Checkpoints};
 use super::world::World;
 use super::{Error, Process, Replay, Result};
-use crate::recording::{
-    CallEvent, ChunkMemory, DescriptorTable, Effect, Event, Frame, Frames, Recording, Stream,
-};
+use crate::kernel::{DescriptorTable, Stream};
+use crate::recording::{CallEvent, ChunkMemory, Effect, Event, Frame, Frames, Recording};
 use crate::syscall::{self, Memory, Moved};
 use crate::trace::Exit;
 use crate::tracee::interrupt;

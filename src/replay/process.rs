@@ -4,9 +4,8 @@ use super::execute::{page_end, remap, segment_prot, unmap};
 use super::objects::Objects;
 use super::signal_state::Masks;
 use super::space::Pages;
-use crate::recording::{
-    Born, CallEvent, DescriptorTable, Effect, Event, Program, Recording, Since,
-};
+use crate::kernel::{DescriptorTable, Program, Since};
+use crate::recording::{Born, CallEvent, Effect, Event, Recording};
 use crate::sandbox;
 use crate::syscall::Memory;
 use crate::tracee::segv::SegvState;

@@ -5,7 +5,7 @@
 //! of their family writes it, and whichever way.
 
 use super::Result;
-use crate::recording::{OpenFile, Stream};
+use crate::kernel::{OpenFile, Stream};
 use crate::tracee::Error;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};

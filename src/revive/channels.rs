@@ -2,7 +2,7 @@
 
 use super::captured::{Sort, anonymous, as_file, fill, opened_again, set_status};
 use super::{Group, Result, Work};
-use crate::recording::{Family, OpenFile, Queue, Socket, Thing};
+use crate::kernel::{Family, OpenFile, Queue, Socket, Thing};
 use crate::tracee::Error;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{
@@ -70,8 +70,7 @@ impl<'a> Work<'a> {
         let writes = |end: &Group<'_>| mode(end.file) != libc::O_RDONLY;
         // Its standard input, opened by a name that it has in /proc.
         let stdin = groups.iter().find(|group| {
-            group.stream == Some(crate::recording::Stream::Stdin)
-                && group.file.path == first.file.path
+            group.stream == Some(crate::kernel::Stream::Stdin) && group.file.path == first.file.path
         });
         if stdin.is_some() {
             let rest = self.input()?;

@@ -2,7 +2,7 @@
 
 use super::captured::Sort;
 use super::{Group, Result, Work, broken};
-use crate::recording::OpenFile;
+use crate::kernel::OpenFile;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;

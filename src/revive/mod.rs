@@ -20,9 +20,8 @@ pub use captured::Captured;
 pub use program::program;
 pub use timers::Timers;
 
-use crate::recording::{
-    self, DescriptorTable, Kernel, Member, OpenFile, Program, Recording, Since, Stream,
-};
+use crate::kernel::{DescriptorTable, Kernel, Member, OpenFile, Program, Since, Stream};
+use crate::recording::{self, Recording};
 use crate::replay::Place;
 use crate::tracee::{self, Remote, Stopped};
 use captured::Sort;

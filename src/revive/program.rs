@@ -3,7 +3,8 @@
 use super::gifts::Channel;
 use super::{Result, Work};
 use crate::image;
-use crate::recording::{Program, Recording};
+use crate::kernel::Program;
+use crate::recording::Recording;
 use crate::tracee::{proc, spawn};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};

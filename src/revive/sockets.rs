@@ -2,7 +2,7 @@
 
 use super::gifts::words;
 use super::{Group, Result, Work};
-use crate::recording::Socket;
+use crate::kernel::Socket;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const INET: u16 = libc::AF_INET as u16;

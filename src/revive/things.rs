@@ -2,7 +2,7 @@
 
 use super::gifts::words;
 use super::{Group, Result, Work};
-use crate::recording::{Armed, Member, Thing, Watch};
+use crate::kernel::{Armed, Member, Thing, Watch};
 
 impl<'a> Work<'a> {
     /// Makes one in the process; whether it is of a kind that can be made.

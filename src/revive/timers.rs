@@ -2,7 +2,7 @@
 
 use super::things::setting;
 use super::{Result, Work};
-use crate::recording::{Armed, OwnTimer};
+use crate::kernel::{Armed, OwnTimer};
 use crate::replay::Place;
 use crate::tracee::{Remote, Stopped};
 

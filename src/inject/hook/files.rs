@@ -5,7 +5,7 @@
 
 use super::HookCall;
 use crate::inject::rules::PathPattern;
-use crate::recording::files_of;
+use crate::kernel::files_of;
 use crate::trace::{About, FileNames, Value, names};
 use crate::tracee::lookup::Root;
 use crate::tracee::proc;

@@ -1,7 +1,7 @@
 //! What many calls have in common: a file's status, the time, a file offset.
 
 use super::{ChangeError, HookCall, Phase};
-use crate::recording::path_moves;
+use crate::kernel::path_moves;
 use crate::syscall::{Dir, Kind, Step};
 use crate::trace::Value;
 use crate::tracee::proc;

@@ -2,7 +2,7 @@
 
 use crate::inject::calls::Log;
 use crate::inject::hook::HookCall;
-use crate::recording::{DescriptorTable, Stream};
+use crate::kernel::{DescriptorTable, Stream};
 use crate::revive::Captured;
 
 /// Our ends of captured streams.

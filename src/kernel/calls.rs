@@ -1,9 +1,12 @@
 //! What calls do to what the kernel keeps.
 
-use super::super::stdin::{moved, moved_messages, reads_from};
-use super::super::{CallEvent, ChunkMemory, Effect, written_numbers};
 use super::timer::{Clock, Timer, half, setting, word};
-use super::{Content, Kernel, Member, Numbers, Socket, Thing, Watch, is_memory, is_plain, own};
+use super::{
+    Content, Kernel, Member, Numbers, Socket, Thing, Watch, is_memory, is_plain, own,
+    written_numbers,
+};
+use crate::recording::stdin::{moved, moved_messages, reads_from};
+use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{Memory, Moved};
 
 /// Members and watches of one set that are kept.

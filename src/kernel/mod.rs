@@ -2,26 +2,36 @@
 //! how far their counters and timers are, what their epoll sets watch, what they have set of themselves. Worked
 //! out from the calls.
 //!
-//! Open files go by their numbers ([`Family::file_id`](super::Family::file_id)), pipes by their names.
+//! Open files go by their numbers ([`Family::file_id`]), pipes by their names.
 
 mod calls;
 mod data;
+mod descriptors;
+mod family;
 mod own;
+mod program;
 mod queue;
 mod since;
 mod socket;
+mod stack;
 mod timer;
 mod told;
+mod whereabouts;
 
+pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
+pub use family::Family;
 pub use own::{Own, OwnTimer};
-pub(super) use own::{made_with, sets};
+pub use program::Program;
 pub use queue::Queue;
 pub use since::{Noted, Since};
 pub use socket::Socket;
+pub use stack::stack_limit;
 pub use timer::{Armed, Clock, Timer};
 pub use told::Told;
+pub(crate) use whereabouts::files_of_event;
+pub use whereabouts::{Places, files_of, leads_to};
 
-use super::{Family, Frame, OpenFile};
+use crate::recording::{EventKind, Frame};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// An open file that has something to keep.
@@ -123,13 +133,13 @@ pub struct Kernel {
 
 impl Kernel {
     /// Follows a frame and has the family follow it.
-    pub(super) fn follow(&mut self, family: &mut Family, frame: &Frame) {
+    pub(crate) fn follow(&mut self, family: &mut Family, frame: &Frame) {
         match frame {
             Frame::Event(event) => {
                 let pid = family.pid(event.tid);
                 match &event.kind {
-                    super::EventKind::Call(call) if !call.was_made() => family.follow(frame),
-                    super::EventKind::Call(call) => {
+                    EventKind::Call(call) if !call.was_made() => family.follow(frame),
+                    EventKind::Call(call) => {
                         if let Some(pid) = pid {
                             self.acts(pid, call, &OfTask(family, event.tid));
                             self.told.follow(call, &OfTask(family, event.tid));
@@ -137,7 +147,7 @@ impl Kernel {
                         family.follow(frame);
                         self.makes(call, &OfTask(family, event.tid));
                     }
-                    super::EventKind::Signal(signal) => {
+                    EventKind::Signal(signal) => {
                         if let Some(pid) = pid {
                             self.signalled(pid, signal.signal, &signal.info);
                         }

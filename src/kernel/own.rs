@@ -1,7 +1,7 @@
 //! What the kernel keeps of a process besides its memory, its descriptors and its signals.
 
-use super::super::{CallEvent, ChunkMemory, LeftMemory};
 use super::timer::{Clock, Timer, half, setting, word};
+use crate::recording::{CallEvent, ChunkMemory, LeftMemory};
 use crate::syscall::Memory;
 use std::collections::BTreeMap;
 
@@ -52,12 +52,12 @@ const NAMESPACES: u64 = CLONE_NEWTIME
 const CLONE_NEWTIME: u64 = 0x80;
 
 /// The new namespaces that clone(2) is asked for, whose lowest byte is a signal.
-pub(in crate::recording) fn made_with(flags: u64) -> u64 {
+pub(super) fn made_with(flags: u64) -> u64 {
     flags & NAMESPACES & !0xff
 }
 
 /// Whether a call sets something of this.
-pub(in crate::recording) fn sets(call: &CallEvent) -> bool {
+pub(super) fn sets(call: &CallEvent) -> bool {
     match i64::from(call.nr) {
         libc::SYS_setrlimit
         | libc::SYS_setitimer

@@ -1,6 +1,7 @@
 //! Which files a call is about, as the model of its process's descriptors has them.
 
-use super::{CallEvent, ChunkMemory, Effect, OpenFile};
+use super::OpenFile;
+use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{self, Memory, NamedFile, Syscall};
 use crate::trace::{FileNames, Value, names};
 
@@ -87,7 +88,7 @@ fn behind_descriptor(fd: i32, places: &dyn Places) -> Option<FileNames> {
 }
 
 /// The files that a recorded call is about.
-pub(super) fn files_of_event(call: &CallEvent, places: &dyn Places) -> Vec<FileNames> {
+pub(crate) fn files_of_event(call: &CallEvent, places: &dyn Places) -> Vec<FileNames> {
     let Some(known) = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args)) else {
         return Vec::new();
     };

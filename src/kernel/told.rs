@@ -1,7 +1,7 @@
 //! Which numbers a program was told for which file.
 
-use super::super::{CallEvent, ChunkMemory};
 use super::Numbers;
+use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{FileNumbers, Memory, StatusLayout};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Timers, and how much time has passed: as far as the calls tell, which are all that was recorded of it.
 
-use super::super::{CallEvent, ChunkMemory, LeftMemory};
+use crate::recording::{CallEvent, ChunkMemory, LeftMemory};
 use crate::syscall::Memory;
 
 const SECOND: u64 = 1_000_000_000;

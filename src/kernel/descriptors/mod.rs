@@ -3,11 +3,11 @@
 //!
 //! Worked out from the calls, so that it is there at every event without looking at a process. What calls
 //! alone do not say, the recorder looked up ([`Effect::Path`], [`Effect::Opened`], [`Effect::Offset`]).
-//! [`DescriptorTable`] is one process's, on its own; [`super::Family`] holds those of all.
+//! [`DescriptorTable`] is one process's, on its own; [`Family`](super::Family) holds those of all.
 //!
-//! [`Effect::Path`]: super::Effect::Path
-//! [`Effect::Opened`]: super::Effect::Opened
-//! [`Effect::Offset`]: super::Effect::Offset
+//! [`Effect::Path`]: crate::recording::Effect::Path
+//! [`Effect::Opened`]: crate::recording::Effect::Opened
+//! [`Effect::Offset`]: crate::recording::Effect::Offset
 
 mod made;
 mod pool;
@@ -19,7 +19,8 @@ pub(super) use pool::Pool;
 pub(super) use slots::{Slot, Slots};
 pub(super) use step::{Held, failed};
 
-use super::{CallEvent, Places, Start};
+use super::Places;
+use crate::recording::{CallEvent, Start};
 use crate::trace::FileNames;
 use std::collections::HashMap;
 use std::sync::Arc;

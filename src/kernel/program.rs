@@ -1,8 +1,8 @@
 //! The file of the program that a process runs: `/proc/PID/exe`.
 
-use super::Recording;
-use super::copy::same;
 use crate::image::{Backing, FileId, Image};
+use crate::recording::Recording;
+use crate::recording::copy::same;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;

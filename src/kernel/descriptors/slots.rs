@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// A descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::recording) struct Slot {
+pub(in crate::kernel) struct Slot {
     /// Its open file's number in the pool.
     pub file: usize,
     /// Whether exec closes it.
@@ -16,7 +16,7 @@ pub(in crate::recording) struct Slot {
 
 /// A table. Its open files are in a pool that other tables may share.
 #[derive(Clone, Debug, Default)]
-pub(in crate::recording) struct Slots(BTreeMap<i32, Slot>);
+pub(in crate::kernel) struct Slots(BTreeMap<i32, Slot>);
 
 impl Slots {
     pub fn get(&self, fd: i32) -> Option<Slot> {

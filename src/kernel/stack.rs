@@ -1,6 +1,6 @@
 //! Limits that programs set to their stacks.
 
-use super::{CallEvent, ChunkMemory};
+use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
 
 /// How large the stack of a process may become, where a call has set that: the process (0 for the task's own), and the

@@ -2,7 +2,7 @@
 
 /// A number of things.
 #[derive(Clone, Debug)]
-pub(in crate::recording) struct Pool<T> {
+pub(in crate::kernel) struct Pool<T> {
     held: Vec<Option<Held<T>>>,
     free: Vec<usize>,
     holders: usize,

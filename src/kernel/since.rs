@@ -1,9 +1,7 @@
 //! What a process did to the kernel's things while its calls were answered without the kernel.
 
-use super::super::{
-    CallEvent, DescriptorTable, OpenFile, Recording, Result, Stream, written_numbers,
-};
-use super::{Clock, Kernel, Numbers};
+use super::{Clock, DescriptorTable, Kernel, Numbers, OpenFile, Stream, written_numbers};
+use crate::recording::{CallEvent, Recording, Result};
 use crate::syscall::{self, Moved};
 
 /// Calls of a process since it was spun off, as far as they changed what the kernel keeps.

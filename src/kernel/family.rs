@@ -6,14 +6,11 @@
 //!
 //! The parent of an orphan is 1 until it asks for it (getppid(2)): which process takes orphans is not known.
 
-use super::ChunkMemory;
 use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
-use super::kernel::{made_with, sets};
-use super::{
-    Born, CallEvent, DescriptorTable, Effect, Event, Frame, OpenFile, Opened, Places, Program,
-    Start, Stream,
-};
+use super::own::{made_with, sets};
+use super::{DescriptorTable, OpenFile, Places, Program, Stream};
 use crate::image::{Backing, FileId};
+use crate::recording::{Born, CallEvent, ChunkMemory, Effect, Event, Frame, Opened, Start};
 use crate::seccomp;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What the kernel keeps of a socket.
 
-use super::super::{CallEvent, ChunkMemory};
 use super::Queue;
 use super::timer::half;
+use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
 
 /// A socket.

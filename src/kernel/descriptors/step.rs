@@ -2,19 +2,19 @@
 
 use super::made::{LARGEFILE, Made, made, written_numbers};
 use super::{OpenFile, Place, Pool, Slot, Slots};
-use crate::recording::whereabouts::{Places, files_of_event};
+use crate::kernel::whereabouts::{Places, files_of_event};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Opened};
 use crate::syscall::Memory;
 
 /// What a call works on: a table, the open files that its numbers mean, the directory and the umask.
-pub(in crate::recording) struct Held<'a> {
+pub(in crate::kernel) struct Held<'a> {
     pub slots: &'a mut Slots,
     pub files: &'a mut Pool<OpenFile>,
     pub place: &'a mut Place,
 }
 
 /// Whether a call that returned this failed.
-pub(in crate::recording) fn failed(ret: i64) -> bool {
+pub(in crate::kernel) fn failed(ret: i64) -> bool {
     (-4095..0).contains(&ret)
 }
 
