@@ -11,6 +11,7 @@
 //! - [`seccomp`]: what a program's own filters say of its calls
 //! - [`recording`]: the directory on disk
 //! - [`kernel`]: what the kernel kept for a recorded program, worked out from its calls
+//! - [`history`]: a recording with the kernel's state at its events
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
 //! - [`revive`]: giving the kernel back what a process had
@@ -24,6 +25,7 @@
 pub mod backtrace;
 pub mod cli;
 pub mod doctor;
+pub mod history;
 pub mod image;
 pub mod inject;
 pub mod kernel;

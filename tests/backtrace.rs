@@ -4,7 +4,7 @@
 use crate::common::Folder;
 use crate::common::limits::{Chance, limited};
 use rrapper::backtrace::{self, Frame, MOST_FRAMES, Mapped};
-use rrapper::recording::Recording;
+use rrapper::history::Recording;
 use rrapper::replay::{Process, Replay, Replayer};
 use rrapper::tracee::proc;
 use std::fs::File;

@@ -3,9 +3,9 @@
 mod common;
 
 use common::Folder;
+use rrapper::history::Recording;
 use rrapper::kernel::Family;
 use rrapper::record::{Observed, OnFull, Options, Program, record};
-use rrapper::recording::Recording;
 use rrapper::tracee::{Stdin, proc};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};

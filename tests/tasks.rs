@@ -2,9 +2,10 @@
 //! its threads.
 
 use crate::common::Folder;
+use rrapper::history::Recording;
 use rrapper::image::Chunk;
 use rrapper::inject::{NoHooks, Options, Sandbox, Script, Status, inject, live};
-use rrapper::recording::{Born, Frame, Jump, Recording, Writer};
+use rrapper::recording::{Born, Frame, Jump, Writer};
 use rrapper::replay::{CheckpointLimits, Place, Process, Replay, Replayer};
 use rrapper::trace::Exit;
 use rrapper::tracee::{Regs, TaskMemory, proc};

@@ -3,8 +3,8 @@
 
 use super::elf::{Elf, Source};
 use super::module::Origin;
+use crate::history::Recording;
 use crate::image::{FileId, kept_file_flags};
-use crate::recording::Recording;
 use crate::tracee::proc::Map;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;

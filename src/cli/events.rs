@@ -1,8 +1,8 @@
 //! `rrapper events`.
 
 use super::{Common, named, output, select};
+use crate::history::{Filter, Found, Met, Recording};
 use crate::inject::Selector;
-use crate::recording::{Filter, Found, Met, Recording};
 use crate::strace;
 use crate::trace::{Entry, Object, Origin};
 use anyhow::bail;

@@ -1,6 +1,7 @@
 //! Recordings by the names that users give.
 
-use crate::recording::{Recording, default_place, list, resolve};
+use crate::history::Recording;
+use crate::recording::{default_place, list, resolve};
 use anyhow::bail;
 use std::path::Path;
 

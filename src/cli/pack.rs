@@ -1,7 +1,8 @@
 //! `rrapper pack`.
 
 use super::{Common, named, output};
-use crate::recording::{Recording, pack, resolve_own};
+use crate::history::Recording;
+use crate::recording::{pack, resolve_own};
 use anyhow::Context;
 use std::path::PathBuf;
 

@@ -14,7 +14,7 @@ use super::recorded::Recorded;
 use super::step::{Item, Kind, Step};
 use super::written::Written;
 use super::{Error, Result};
-use crate::recording::Recording;
+use crate::history::Recording;
 use crate::replay::Process;
 use crate::trace::{Exit, Trace};
 use std::cell::Cell;

@@ -1,11 +1,11 @@
 //! What calls do to what the kernel keeps.
 
 use super::timer::{Clock, Timer, half, setting, word};
+use super::transferred::{moved, moved_messages, reads_from};
 use super::{
     Content, Kernel, Member, Numbers, Socket, Thing, Watch, is_memory, is_plain, own,
     written_numbers,
 };
-use crate::recording::stdin::{moved, moved_messages, reads_from};
 use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{Memory, Moved};
 

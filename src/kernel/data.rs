@@ -1,9 +1,9 @@
 //! Data that calls move into and out of pipes, sockets, counters and anonymous files.
 
 use super::timer::word;
+use super::transferred::moved;
 use super::{Content, Kernel, Numbers, OpenFile, Thing};
 use crate::recording::CallEvent;
-use crate::recording::stdin::moved;
 use crate::syscall::{Memory, Moved};
 
 /// Bytes that are kept in all.

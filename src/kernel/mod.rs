@@ -11,11 +11,11 @@ mod family;
 mod own;
 mod program;
 mod queue;
-mod since;
 mod socket;
 mod stack;
 mod timer;
 mod told;
+mod transferred;
 mod whereabouts;
 
 pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
@@ -23,11 +23,11 @@ pub use family::Family;
 pub use own::{Own, OwnTimer};
 pub use program::Program;
 pub use queue::Queue;
-pub use since::{Noted, Since};
 pub use socket::Socket;
 pub use stack::stack_limit;
 pub use timer::{Armed, Clock, Timer};
 pub use told::Told;
+pub(crate) use transferred::{data_read, reads_from};
 pub(crate) use whereabouts::files_of_event;
 pub use whereabouts::{Places, files_of, leads_to};
 

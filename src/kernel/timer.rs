@@ -120,7 +120,7 @@ impl Clock {
     }
 
     /// Whether a call says how late it is.
-    pub(super) fn is_told_by(call: &CallEvent) -> bool {
+    pub(crate) fn is_told_by(call: &CallEvent) -> bool {
         matches!(
             i64::from(call.nr),
             libc::SYS_clock_gettime | libc::SYS_gettimeofday | libc::SYS_time

@@ -7,7 +7,8 @@ use super::outcome::{exit_table, how};
 use super::stop::StopData;
 use super::trace::TraceData;
 use super::{launch, session};
-use crate::recording::{Found, Life, Recording, resolve};
+use crate::history::{Found, Life, Recording};
+use crate::recording::resolve;
 use crate::replay::{Replay, Replayer};
 use mlua::{
     AnyUserData, Function, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,

@@ -42,7 +42,7 @@ pub use program::{Program, ProgramError};
 
 use crate::image::{FileId, FileStore};
 use crate::kernel::Family;
-use crate::recording::{Frame, Recording, Start, StartClocks, StartFd, Writer};
+use crate::recording::{Frame, Reader, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
@@ -343,7 +343,7 @@ impl Recorder {
         let is_full = outcome.as_ref().is_err_and(Error::is_full);
         if is_full || lost.is_some() {
             // What was on its way is lost.
-            events = Recording::open(&dir).map_or(0, |recording| recording.len());
+            events = Reader::open(&dir).map_or(0, |recording| recording.len());
         }
         match outcome {
             Ok(()) => Ok(Recorded {

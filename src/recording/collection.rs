@@ -1,7 +1,7 @@
 //! Recordings in a directory: listing and removing them.
 
 use super::store::Store;
-use super::{Error, MAGIC, PACK_MAGIC, Recording, Result, io, place};
+use super::{Error, MAGIC, PACK_MAGIC, Reader, Result, io, place};
 use crate::trace::Exit;
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -69,7 +69,7 @@ fn order(listed: &Listed) -> (u64, &OsStr) {
 }
 
 fn summary(path: &Path) -> Result<Summary> {
-    let recording = Recording::open(path)?;
+    let recording = Reader::open(path)?;
     let start = recording.start();
     Ok(Summary {
         argv: start.argv.clone(),

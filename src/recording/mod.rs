@@ -24,39 +24,35 @@
 mod block;
 mod blocks;
 mod collection;
-pub(crate) mod copy;
+mod copy;
+mod entry;
 mod event;
 mod files;
-mod filter;
 mod frames;
 mod full;
-mod history;
 mod index;
 mod memory;
 mod pack;
 mod place;
 mod prune;
 mod reader;
-mod segment;
-pub(crate) mod stdin;
 mod store;
 mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
+pub(crate) use copy::same;
 pub use event::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Piece, Reach, Shows,
     SignalEvent, Start, StartClocks, StartFd,
 };
 pub use files::Files;
-pub use filter::{Failed, Filter, Found, Met, Predicate};
 pub use frames::Frames;
 pub use full::{OnFull, is_full};
-pub use history::Life;
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
 pub use prune::{Prune, Pruned, prune};
-pub use reader::Recording;
+pub use reader::Reader;
 pub use writer::Writer;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@
 use super::block::{BLANK, Head, MOST, Packer, RATIO, Slice};
 use super::copy::Extents;
 use super::reader::check_version;
-use super::{Error, HEADER, PACK_MAGIC, Recording, Result, VERSION, io};
+use super::{Error, HEADER, PACK_MAGIC, Reader, Result, VERSION, io};
 use crate::image::FileId;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -220,7 +220,7 @@ fn nameless() -> std::io::Result<File> {
 ///
 /// # Errors
 /// If it is packed already, something cannot be read, or `target` cannot be made (it must not exist).
-pub fn pack(recording: &Recording, target: &Path) -> Result<()> {
+pub fn pack(recording: &Reader, target: &Path) -> Result<()> {
     if recording.is_packed() {
         return Err(Error::NotARecording {
             path: recording.dir().into(),
@@ -316,7 +316,7 @@ impl Out<'_> {
         }
     }
 
-    fn pack(mut self, recording: &Recording) -> Result<()> {
+    fn pack(mut self, recording: &Reader) -> Result<()> {
         let mut table = Table::default();
         self.write(&PACK_MAGIC)?;
         self.write(&VERSION.to_le_bytes())?;
@@ -340,7 +340,7 @@ impl Out<'_> {
         self.write(&PACK_MAGIC)
     }
 
-    fn events(&mut self, recording: &Recording) -> Result<()> {
+    fn events(&mut self, recording: &Reader) -> Result<()> {
         let events = recording.blocks().slice();
         let mut buf = vec![0; MOST];
         let mut at = 0;

@@ -3,10 +3,8 @@
 use super::block::Slice;
 use super::blocks::Blocks;
 use super::frames::{Frames, events};
-use super::history::History;
 use super::index::Index;
 use super::pack::Packed;
-use super::stdin::Input;
 use super::{Error, Event, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
 use crate::image::FileId;
 use crate::trace::Exit;
@@ -17,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// An opened recording: where its events are, not the events themselves.
-pub struct Recording {
+pub struct Reader {
     dir: PathBuf,
     /// Where its kept files are, if not in its directory.
     packed: Option<Packed>,
@@ -25,27 +23,25 @@ pub struct Recording {
     start: Start,
     len: u64,
     exit: Option<Exit>,
-    pub(super) history: History,
-    pub(super) input: Input,
 }
 
-impl Recording {
+impl Reader {
     /// Opens a recording: a directory, or a file that [`pack`](super::pack) made. One whose end is
     /// missing opens up to what is whole.
     ///
     /// # Errors
     /// If there is none, or its beginning cannot be read.
-    pub fn open(dir: &Path) -> Result<Recording> {
+    pub fn open(dir: &Path) -> Result<Reader> {
         let dir = std::fs::canonicalize(dir).map_err(io("open the recording", dir))?;
         if dir.is_dir() {
             let path = dir.join("events");
             let events = open_events(&dir, &path)?;
             let index = Index::open(&dir);
-            return Recording::new(dir, path, None, events, index);
+            return Reader::new(dir, path, None, events, index);
         }
         let (packed, events, index) = Packed::open(&dir)?;
         let index = Index::of(index);
-        Recording::new(dir.clone(), dir, Some(packed), events, index)
+        Reader::new(dir.clone(), dir, Some(packed), events, index)
     }
 
     fn new(
@@ -54,7 +50,7 @@ impl Recording {
         packed: Option<Packed>,
         events: Slice,
         index: Option<Index>,
-    ) -> Result<Recording> {
+    ) -> Result<Reader> {
         let not = |reason: &str| Error::NotARecording {
             path: dir.clone(),
             reason: reason.into(),
@@ -76,7 +72,7 @@ impl Recording {
             Some(Frame::End { exit }) => Some(exit),
             _ => None,
         };
-        Ok(Recording {
+        Ok(Reader {
             len: last
                 .first
                 .saturating_add(last.count.into())
@@ -86,8 +82,6 @@ impl Recording {
             blocks,
             start,
             exit,
-            history: History::default(),
-            input: Input::default(),
         })
     }
 
@@ -209,7 +203,7 @@ impl Recording {
     }
 }
 
-impl std::fmt::Debug for Recording {
+impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Recording({}, {} events)", self.dir.display(), self.len)
     }

@@ -28,7 +28,8 @@ pub use goal::Goal;
 pub use process::{Kept, Place, Process, SharedMemory, Thread, remap_as_recorded};
 pub use space::Pages;
 
-use crate::recording::{Event, Recording};
+use crate::history::Recording;
+use crate::recording::Event;
 use std::sync::Arc;
 
 /// An engine that can go to the events of a recording.

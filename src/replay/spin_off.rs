@@ -5,7 +5,7 @@ use super::context::Context;
 use super::process::{Place, Process, SharedMemory, Thread, new_thread, settle};
 use super::world::World;
 use super::{Error, Result};
-use crate::kernel::Since;
+use crate::history::Since;
 use crate::recording::{Event, EventKind};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};

@@ -20,8 +20,10 @@ pub use captured::Captured;
 pub use program::program;
 pub use timers::Timers;
 
-use crate::kernel::{DescriptorTable, Kernel, Member, OpenFile, Program, Since, Stream};
-use crate::recording::{self, Recording};
+use crate::history::Recording;
+use crate::history::Since;
+use crate::kernel::{DescriptorTable, Kernel, Member, OpenFile, Program, Stream};
+use crate::recording;
 use crate::replay::Place;
 use crate::tracee::{self, Remote, Stopped};
 use captured::Sort;

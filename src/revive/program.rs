@@ -2,9 +2,9 @@
 
 use super::gifts::Channel;
 use super::{Result, Work};
+use crate::history::Recording;
 use crate::image;
 use crate::kernel::Program;
-use crate::recording::Recording;
 use crate::tracee::{proc, spawn};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};

@@ -1,8 +1,9 @@
 //! The clocks of a live process go on from the time of the recording.
 
+use crate::history::Recording;
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
-use crate::recording::{CallEvent, ChunkMemory, Event, Recording};
+use crate::recording::{CallEvent, ChunkMemory, Event};
 use crate::syscall::{self, Memory};
 use crate::tracee::{TaskMemory, quiet};
 use std::ops::Range;

@@ -1,60 +1,11 @@
-//! Who there is at an event, and with which descriptors: worked out from the frames before it.
+//! The processes of a recording.
 
-use super::{Frame, Frames, Recording, Result};
-use crate::kernel::{DescriptorTable, Family, Kernel};
+use super::Recording;
+use crate::kernel::Family;
+use crate::recording::{CallEvent, Effect, Frame, Result};
 use crate::syscall;
 use crate::trace::{Exit, Value};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
-/// How far a recording has been gone through. Who asks for rising events goes through it once.
-#[derive(Default)]
-pub(super) struct History(Mutex<Option<Reached>>);
-
-struct Reached {
-    family: Family,
-    kernel: Kernel,
-    frames: Frames,
-    /// The event behind those that were followed, if its frame has been read.
-    ahead: Option<Frame>,
-    /// The number of the event that comes next.
-    next: u64,
-}
-
-impl Reached {
-    fn beginning(recording: &Recording) -> Result<Reached> {
-        Ok(Reached {
-            family: Family::at_start(recording.start()),
-            kernel: Kernel::default(),
-            frames: recording.frames_from(1)?,
-            ahead: None,
-            next: 1,
-        })
-    }
-
-    /// Goes on to where this event is the next, and its frame has been read.
-    fn go_to(&mut self, event: u64) -> Result<()> {
-        loop {
-            if self.ahead.is_none() {
-                match self.frames.next_frame()? {
-                    Some(frame @ Frame::Event(_)) => self.ahead = Some(frame),
-                    Some(frame) => {
-                        self.kernel.follow(&mut self.family, &frame);
-                        continue;
-                    }
-                    None => return Ok(()),
-                }
-            }
-            if self.next >= event {
-                return Ok(());
-            }
-            if let Some(frame) = self.ahead.take() {
-                self.kernel.follow(&mut self.family, &frame);
-                self.next += 1;
-            }
-        }
-    }
-}
 
 /// A process of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,44 +25,6 @@ pub struct Life {
 }
 
 impl Recording {
-    /// Does something with all that is known of tasks at an event, before its call is answered.
-    ///
-    /// # Errors
-    /// If there is no such event, or the recording cannot be read.
-    pub fn family_at<R>(&self, event: u64, then: impl FnOnce(&Family) -> R) -> Result<R> {
-        self.kernel_at(event, |family, _| then(family))
-    }
-
-    /// The same, with what the kernel keeps for them.
-    ///
-    /// # Errors
-    /// If there is no such event, or the recording cannot be read.
-    pub fn kernel_at<R>(&self, event: u64, then: impl FnOnce(&Family, &Kernel) -> R) -> Result<R> {
-        self.event(event)?;
-        let mut slot = self
-            .history
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut reached = match slot.take().filter(|reached| reached.next <= event) {
-            Some(reached) => reached,
-            None => Reached::beginning(self)?,
-        };
-        reached.go_to(event)?;
-        let result = then(&reached.family, &reached.kernel);
-        *slot = Some(reached);
-        Ok(result)
-    }
-
-    /// What each descriptor of a task is at an event, before its call is answered; `None` where there is no
-    /// such task then.
-    ///
-    /// # Errors
-    /// If there is no such event, or the recording cannot be read.
-    pub fn descriptors_at(&self, event: u64, tid: i32) -> Result<Option<DescriptorTable>> {
-        self.family_at(event, |family| family.descriptors(tid))
-    }
-
     /// All processes, in the order in which they began.
     ///
     /// # Errors
@@ -187,8 +100,8 @@ impl Recording {
 
 impl Life {
     /// Notes the program that a call executed.
-    fn follow(&mut self, call: &super::CallEvent) {
-        let super::Effect::Exec(image) = &call.effect else {
+    fn follow(&mut self, call: &CallEvent) {
+        let Effect::Exec(image) = &call.effect else {
             return;
         };
         self.exe.clone_from(&image.exe);

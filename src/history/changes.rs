@@ -1,7 +1,8 @@
 //! What a process did to the kernel's things while its calls were answered without the kernel.
 
-use super::{Clock, DescriptorTable, Kernel, Numbers, OpenFile, Stream, written_numbers};
-use crate::recording::{CallEvent, Recording, Result};
+use super::Recording;
+use crate::kernel::{Clock, DescriptorTable, Kernel, Numbers, OpenFile, Stream, written_numbers};
+use crate::recording::{CallEvent, Result};
 use crate::syscall::{self, Moved};
 
 /// Calls of a process since it was spun off, as far as they changed what the kernel keeps.

@@ -1,7 +1,8 @@
 //! Finding events: by call, path, descriptor, failure.
 
-use super::{CallEvent, Event, EventKind, Frame, Recording, Result, Start};
+use super::Recording;
 use crate::kernel::{Family, Places, files_of_event};
+use crate::recording::{CallEvent, Event, EventKind, Frame, Result, Start};
 use crate::syscall::{self, Syscall};
 use crate::trace::{About, Answer, Exit};
 pub use crate::trace::{Failed, Predicate};
