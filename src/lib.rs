@@ -6,6 +6,7 @@
 //! - [`syscall`]: what a system call is (one declarative table)
 //! - [`trace`]: observed calls, wherever they came from
 //! - [`strace`]: strace's text to and from [`trace`]
+//! - [`cpuid`]: the answers of the processor's `cpuid` instruction, as data
 //! - [`tracee`]: safe ptrace
 //! - [`image`]: a process as data
 //! - [`seccomp`]: what a program's own filters say of its calls
@@ -24,6 +25,7 @@
 
 pub mod backtrace;
 pub mod cli;
+pub mod cpuid;
 pub mod doctor;
 pub mod history;
 pub mod image;

@@ -40,13 +40,14 @@ pub use error::{Error, Result};
 pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
+use crate::cpuid;
 use crate::image::{FileId, FileStore};
 use crate::kernel::Family;
 use crate::recording::{Frame, Reader, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{Alive, Command, Kin, Running, Stdin, Stopped, cpuid, pin, proc, same, spawn};
+use crate::tracee::{Alive, Command, Kin, Running, Stdin, Stopped, pin, proc, same, spawn};
 use link::Link;
 use mapped::{FileKey, MappedFile};
 use nix::time::{ClockId, clock_gettime};
@@ -132,7 +133,9 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
-    let mut writer = Writer::create_with(&dir, on_full)?;
+    let cpus = pin::cpus_before();
+    // The one CPU of recorder and program has enough to do.
+    let mut writer = Writer::create_with(&dir, on_full, move || pin::spread(&cpus))?;
     if alone {
         writer.files().keep_alone();
     }

@@ -1,8 +1,8 @@
 //! What is written down of an execution.
 
+use crate::cpuid;
 use crate::image::{Chunk, FileId, Image};
 use crate::trace::Exit;
-use crate::tracee::cpuid;
 use serde::{Deserialize, Serialize};
 
 /// How the recording began.

@@ -5,7 +5,6 @@ use super::full::{Fate, OnFull};
 use super::{
     Error, Files, Frame, INDEX_MAGIC, MAGIC, MAX_FRAME, Result, SMALL_FRAME, VERSION, index, io,
 };
-use crate::tracee::pin;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -133,14 +132,19 @@ impl Writer {
     /// # Errors
     /// If there is something, or the directory cannot be made.
     pub fn create(dir: &Path) -> Result<Writer> {
-        Writer::create_with(dir, OnFull::Stop)
+        Writer::create_with(dir, OnFull::Stop, || ())
     }
 
-    /// The same; also says what is done when the disk is full.
+    /// The same; also says what is done when the disk is full. `first` is called in the thread that compresses and
+    /// writes, before it does anything else: that can move the thread to other CPUs.
     ///
     /// # Errors
     /// If there is something, or the directory cannot be made.
-    pub fn create_with(dir: &Path, on_full: OnFull) -> Result<Writer> {
+    pub fn create_with(
+        dir: &Path,
+        on_full: OnFull,
+        first: impl FnOnce() + Send + 'static,
+    ) -> Result<Writer> {
         let fresh = match fs::read_dir(dir) {
             Ok(mut entries) => entries.next().is_none(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
@@ -186,12 +190,10 @@ impl Writer {
             events,
             index,
         };
-        let cpus = pin::cpus_before();
         let worker = std::thread::Builder::new()
             .name("write".into())
             .spawn(move || {
-                // The one CPU of recorder and program has enough to do.
-                pin::spread(&cpus);
+                first();
                 worker.run();
             })
             .map_err(io("write", &path))?;
