@@ -15,7 +15,7 @@
 //! - [`history`]: a recording with the kernel's state at its events
 //! - [`record`]: the recorder
 //! - [`replay`]: going to an event, spinning off
-//! - [`revive`]: giving the kernel back what a process had
+//! - [`restore`]: giving the kernel back what a process had
 //! - [`sandbox`]: keeping a live process from harming the machine
 //! - [`backtrace`]: where a stopped task is
 //! - [`inject`]: driving a process through a trace
@@ -35,7 +35,7 @@ pub mod lua;
 pub mod record;
 pub mod recording;
 pub mod replay;
-pub mod revive;
+pub mod restore;
 pub mod sandbox;
 pub mod seccomp;
 pub mod strace;

@@ -463,7 +463,7 @@ impl Process {
     }
 
     /// Takes the process into a sandbox of its own: what comes back is a copy, with its recorded numbers where they are
-    /// to be had: those by which `number` says that its threads know themselves. `revive` is called when the copy is inside and has no other threads yet; it stands between calls.
+    /// to be had: those by which `number` says that its threads know themselves. `restore` is called when the copy is inside and has no other threads yet; it stands between calls.
     ///
     /// # Errors
     /// If the system refuses a step.
@@ -471,7 +471,7 @@ impl Process {
         mut self,
         request: &sandbox::Request<'_>,
         number: impl Fn(i32) -> i32,
-        revive: impl FnOnce(&mut Stopped) -> R,
+        restore: impl FnOnce(&mut Stopped) -> R,
     ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
         // Calls of ours unblock signals of ours.
         let sigmask = self.task.sigmask()?;
@@ -493,7 +493,7 @@ impl Process {
         let shared = SharedMemory::of_copy(&self.shared.0.borrow(), &mut shell)?;
         let (mut first, sandbox) = self.sandboxes.enter(shell, request)?;
         let real_pid = first.tid();
-        let revived = revive(&mut first);
+        let restored = restore(&mut first);
         // The kernel takes the task that is there for the process's first.
         let mut standing = vec![(self.tid, &self.kept, self.place, regs, vector, sigmask)];
         for thread in &self.threads {
@@ -554,7 +554,7 @@ impl Process {
             shared,
             ..self
         };
-        Ok((process, sandbox, revived))
+        Ok((process, sandbox, restored))
     }
 }
 

@@ -219,7 +219,7 @@ const STEPS: [&str; 11] = [
     "    plan",
     "    build",
     "    take in",
-    "    revive",
+    "    restore",
     "  run",
     "  changes",
     "  end",

@@ -25,7 +25,7 @@ use super::driver::{self, Driven, Sandbox};
 use super::hook::{HookCall, Hooks};
 use super::{Options, Result};
 use crate::replay::{Place, Process};
-use crate::revive::{self, revive};
+use crate::restore::{self, restore};
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
 pub(super) use clock::{Clocks, TimeTold};
@@ -79,7 +79,7 @@ pub(super) fn go_on(
     let mut clocks = Clocks::at(&process.recording, process.event.0)?;
     clocks.advance(how.ahead);
     let mut sandbox = None;
-    let revived;
+    let restored;
     let mut missing;
     match how.sandbox {
         Sandbox::None => {
@@ -87,14 +87,14 @@ pub(super) fn go_on(
                 // Threads that are no more for the program are still there for the kernel.
                 process = process.fork()?;
             }
-            let state = revive::State {
+            let state = restore::State {
                 recording: &process.recording,
                 program: &process.program,
                 place: process.place,
                 table: &process.descriptors,
                 since: &process.since,
             };
-            revived = revive(&mut process.task, &state)?;
+            restored = restore(&mut process.task, &state)?;
             missing = Vec::new();
         }
         Sandbox::Cow => {
@@ -109,18 +109,19 @@ pub(super) fn go_on(
             };
             let (since, recording) = (process.since.clone(), Arc::clone(&process.recording));
             let program = Arc::clone(&process.program);
-            let state = revive::State {
+            let state = restore::State {
                 recording: &recording,
                 program: &program,
                 place: Place::Between,
                 table: &table,
                 since: &since,
             };
-            let told = |task: &mut Stopped| trace_span!("revive").in_scope(|| revive(task, &state));
+            let told =
+                |task: &mut Stopped| trace_span!("restore").in_scope(|| restore(task, &state));
             let (copy, made, told) = trace_span!("sandbox")
                 .in_scope(|| process.into_sandbox(&request, |tid| numbers.own(tid), told))?;
             process = copy;
-            revived = told?;
+            restored = told?;
             missing = made.notes.clone();
             sandbox = Some(made);
         }
@@ -129,9 +130,9 @@ pub(super) fn go_on(
         seen.memory = process.task.memory();
         seen.shared = process.shared.clone();
     }
-    missing.extend(revived.missing);
-    missing.extend(revived.timers.start(&mut process.task, process.place)?);
-    let streams = Streams::of(revived.streams, &process.descriptors);
+    missing.extend(restored.missing);
+    missing.extend(restored.timers.start(&mut process.task, process.place)?);
+    let streams = Streams::of(restored.streams, &process.descriptors);
     let start = Start {
         process,
         numbers,

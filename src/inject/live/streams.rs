@@ -3,7 +3,7 @@
 use crate::inject::calls::Log;
 use crate::inject::hook::HookCall;
 use crate::kernel::{DescriptorTable, Stream};
-use crate::revive::Captured;
+use crate::restore::Captured;
 
 /// Our ends of captured streams.
 #[derive(Debug, Default)]

@@ -105,7 +105,7 @@ impl Work<'_> {
         let (Some(own), now) = (kernel.own(self.state.since.pid()), kernel.clock()) else {
             return;
         };
-        let timers = &mut self.revived.timers;
+        let timers = &mut self.restored.timers;
         for (which, timer) in own.itimers.iter().enumerate() {
             timers
                 .intervals

@@ -41,7 +41,7 @@ impl<'a> Work<'a> {
                 };
                 let now = self.kernel.as_ref().map(|kernel| *kernel.clock());
                 if let Some(armed) = now.and_then(|now| timer.armed(&now)) {
-                    self.revived.timers.files.push((group.fd, armed));
+                    self.restored.timers.files.push((group.fd, armed));
                 }
                 got
             }

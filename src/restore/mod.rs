@@ -64,7 +64,7 @@ pub struct State<'a> {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub struct Revived {
+pub struct Restored {
     /// What the process will miss, a sentence each.
     pub missing: Vec<String>,
     /// What it and all that it starts write to its standard streams. To be kept for as long as they live.
@@ -78,7 +78,7 @@ pub struct Revived {
 ///
 /// # Errors
 /// If the process cannot be asked, or the recording not be read.
-pub fn revive(task: &mut Stopped, state: &State<'_>) -> Result<Revived> {
+pub fn restore(task: &mut Stopped, state: &State<'_>) -> Result<Restored> {
     let remote = match state.place {
         Place::Entry => task.remote_at_entry()?,
         Place::Between => task.remote_at_boundary()?,
@@ -89,7 +89,7 @@ pub fn revive(task: &mut Stopped, state: &State<'_>) -> Result<Revived> {
         remote,
         kernel: None,
         sets: Vec::new(),
-        revived: Revived::default(),
+        restored: Restored::default(),
     };
     work.look()?;
     work.prepare()?;
@@ -98,7 +98,7 @@ pub fn revive(task: &mut Stopped, state: &State<'_>) -> Result<Revived> {
     work.timers();
     work.own()?;
     work.remote.finish()?;
-    Ok(work.revived)
+    Ok(work.restored)
 }
 
 /// An open file, and the descriptors that share it.
@@ -163,7 +163,7 @@ struct Work<'a> {
     kernel: Option<Kernel>,
     /// Epoll sets, and what they are to watch.
     sets: Vec<(i32, Vec<Member>)>,
-    revived: Revived,
+    restored: Restored,
 }
 
 impl<'a> Work<'a> {
@@ -187,8 +187,8 @@ impl<'a> Work<'a> {
     }
 
     fn miss(&mut self, what: String) {
-        if !self.revived.missing.contains(&what) {
-            self.revived.missing.push(what);
+        if !self.restored.missing.contains(&what) {
+            self.restored.missing.push(what);
         }
     }
 
@@ -259,7 +259,7 @@ impl<'a> Work<'a> {
                 if !files::is_stateless(group.file) =>
             {
                 let (file, captured) = captured::output(group.file, stream, tid)?;
-                self.revived.streams.push(captured);
+                self.restored.streams.push(captured);
                 Ok(Back::Gift(file))
             }
             None if Sort::of(group.file) == Sort::Path => {
@@ -322,7 +322,7 @@ impl<'a> Work<'a> {
     /// The file of a captured stream, opened by its name as well.
     fn captured_again(&self, group: &Group<'_>) -> Result<Option<File>> {
         let tid = self.remote.memory().tid();
-        let mut streams = self.revived.streams.iter();
+        let mut streams = self.restored.streams.iter();
         let Some(stream) = streams.find(|stream| stream.stands_for(&group.file.path)) else {
             return Ok(None);
         };
@@ -345,7 +345,7 @@ impl<'a> Work<'a> {
             self.lost(group, &why);
         }
         if let Some(file) = held {
-            self.revived.streams.push(Captured::unnamed(file));
+            self.restored.streams.push(Captured::unnamed(file));
         }
         Ok(Back::Gift(file))
     }
