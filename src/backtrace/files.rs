@@ -38,7 +38,7 @@ pub fn recorded(recording: &Recording, event: u64, tid: i32) -> impl Fn(&Map) ->
         };
         let names = names.get_or_init(|| {
             let event = event.clamp(1, recording.len().max(1));
-            let names = recording.family_at(event, |family| family.mapped().clone());
+            let names = recording.process_tree_at(event, |family| family.mapped().clone());
             names.unwrap_or_default()
         });
         let flags = kept_file_flags(&path);

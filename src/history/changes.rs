@@ -1,13 +1,15 @@
 //! What a process did to the kernel's things while its calls were answered without the kernel.
 
 use super::Recording;
-use crate::kernel::{Clock, DescriptorTable, Kernel, Numbers, OpenFile, Stream, written_numbers};
+use crate::kernel::{
+    Clock, DescriptorTable, Kernel, Numbers, OpenFile, Stream, output_descriptors,
+};
 use crate::recording::{CallEvent, Result};
 use crate::syscall::{self, Moved};
 
 /// Calls of a process since it was spun off, as far as they changed what the kernel keeps.
 #[derive(Clone, Debug)]
-pub struct Since {
+pub struct KernelChanges {
     event: u64,
     pid: i32,
     calls: Vec<Call>,
@@ -57,7 +59,7 @@ impl Numbers for Known {
 
 /// A call that is to be noted.
 #[derive(Debug)]
-pub struct Noted(Known);
+pub struct PendingChange(Known);
 
 fn numbers(call: &CallEvent) -> [i32; 3] {
     [call.args[0], call.args[1], call.args[2]].map(|arg| arg as i32)
@@ -73,13 +75,13 @@ impl Numbers for DescriptorTable {
     }
 }
 
-impl Since {
+impl KernelChanges {
     /// At this many bytes the calls are worked out.
     const MOST: usize = 8 << 20;
 
     /// Nothing yet: this process has just been spun off at this event.
-    pub fn new(event: u64, pid: i32) -> Since {
-        Since {
+    pub fn new(event: u64, pid: i32) -> KernelChanges {
+        KernelChanges {
             event,
             pid,
             calls: Vec::new(),
@@ -102,7 +104,7 @@ impl Since {
 
     /// Whether a call that was answered is to be noted; its memory need not be there yet. To be asked before the
     /// table follows it.
-    pub fn concerns(&mut self, table: &DescriptorTable, call: &CallEvent) -> Option<Noted> {
+    pub fn concerns(&mut self, table: &DescriptorTable, call: &CallEvent) -> Option<PendingChange> {
         if !call.was_made() {
             return None;
         }
@@ -115,20 +117,20 @@ impl Since {
             self.input = self.input.saturating_add(read as u64);
         }
         let changed = call.ret.is_some() && Kernel::is_changed_by(call, table);
-        changed.then(|| Noted(Known::of(table, numbers(call))))
+        changed.then(|| PendingChange(Known::of(table, numbers(call))))
     }
 
     /// Notes it, with its memory. To be told once the table has followed it.
     pub fn note(
         &mut self,
-        noted: Noted,
+        noted: PendingChange,
         call: CallEvent,
         recording: &Recording,
         table: &DescriptorTable,
     ) {
         const EACH: usize = 256;
         // Of those that only look at a clock, the first and the last count.
-        if Clock::is_told_by(&call)
+        if Clock::is_read_by(&call)
             && let [.., first, last] = self.calls.as_mut_slice()
             && [first, &mut *last]
                 .iter()
@@ -137,7 +139,7 @@ impl Since {
             last.call = call;
             return;
         }
-        let made = written_numbers(&call);
+        let made = output_descriptors(&call);
         let returned = call.ret.and_then(|ret| i32::try_from(ret).ok());
         let all = made.into_iter().chain(returned).chain(numbers(&call));
         let after = Known::of(table, all);
@@ -149,7 +151,7 @@ impl Since {
             after,
         });
         // A recording that cannot be read is an error once the process goes live.
-        if self.size > Since::MOST {
+        if self.size > KernelChanges::MOST {
             self.size = 0;
             if let Ok(kernel) = self.kernel(recording, table) {
                 self.before = Some(kernel);
@@ -190,7 +192,7 @@ impl Since {
                 let now = table.iter().filter_map(|(fd, ..)| table.file(fd));
                 let then = self.calls.iter().flat_map(|call| &call.before.files);
                 files.extend(now.chain(then.map(|(_, id, file)| (*id, file))));
-                recording.kernel_at(self.event, |_, kernel| kernel.part(pid, &files))?
+                recording.kernel_at(self.event, |_, kernel| kernel.subset(pid, &files))?
             }
         };
         for Call {
@@ -199,11 +201,11 @@ impl Since {
             after,
         } in &self.calls
         {
-            kernel.acts(pid, call, before);
-            kernel.makes(call, after);
+            kernel.change_objects(pid, call, before);
+            kernel.create_objects(call, after);
         }
         for (signal, info) in &self.signals {
-            kernel.signalled(pid, *signal, info);
+            kernel.deliver_signal(pid, *signal, info);
         }
         Ok(kernel)
     }

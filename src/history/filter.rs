@@ -1,7 +1,7 @@
 //! Finding events: by call, path, descriptor, failure.
 
 use super::Recording;
-use crate::kernel::{Family, Places, files_of_event};
+use crate::kernel::{Places, ProcessTree, files_named_by};
 use crate::recording::{CallEvent, Event, EventKind, Frame, Result, Start};
 use crate::syscall::{self, Syscall};
 use crate::trace::{About, Answer, Exit};
@@ -44,7 +44,7 @@ pub struct Found {
 
 /// What a search comes across.
 #[derive(Clone, Debug)]
-pub enum Met {
+pub enum Match {
     /// An event that is meant.
     Event(Box<Found>),
     /// The end of a task that is meant.
@@ -57,17 +57,17 @@ pub enum Met {
 }
 
 impl Filter {
-    fn of_process(&self, tid: i32, family: &Family) -> bool {
+    fn of_process(&self, tid: i32, tree: &ProcessTree) -> bool {
         self.pid
-            .is_none_or(|pid| pid == tid || family.pid(tid) == Some(pid))
+            .is_none_or(|pid| pid == tid || tree.pid(tid) == Some(pid))
     }
 
     fn only_calls(&self) -> bool {
         self.calls.is_some() || self.path.is_some() || self.fd.is_some() || self.failed.is_some()
     }
 
-    fn matches(&self, event: &Event, family: &Family, start: &Start) -> Option<About> {
-        if !self.of_process(event.tid, family) {
+    fn matches(&self, event: &Event, tree: &ProcessTree, start: &Start) -> Option<About> {
+        if !self.of_process(event.tid, tree) {
             return None;
         }
         let EventKind::Call(call) = &event.kind else {
@@ -87,7 +87,7 @@ impl Filter {
         if self.fd.is_some() && self.fd != fd(call) {
             return None;
         }
-        let about = about(event.tid, call, family, start);
+        let about = about(event.tid, call, tree, start);
         let is_meant = self.path.as_ref().is_none_or(|path| path(&about));
         is_meant.then_some(about)
     }
@@ -99,10 +99,10 @@ fn fd(call: &CallEvent) -> Option<i32> {
 }
 
 /// The files that a call is about.
-fn about(tid: i32, call: &CallEvent, family: &Family, start: &Start) -> About {
-    let places = family.places(tid);
+fn about(tid: i32, call: &CallEvent, tree: &ProcessTree, start: &Start) -> About {
+    let places = tree.places(tid);
     About {
-        files: files_of_event(call, &places),
+        files: files_named_by(call, &places),
         dirs: vec![places.cwd().into(), start.cwd.as_slice().into()],
     }
 }
@@ -118,8 +118,8 @@ impl Recording {
     ) -> Result<impl Iterator<Item = Result<Found>> + use<>> {
         let all = self.find_all(filter)?;
         Ok(all.filter_map(|met| match met {
-            Ok(Met::Event(found)) => Some(Ok(*found)),
-            Ok(Met::Exit { .. }) => None,
+            Ok(Match::Event(found)) => Some(Ok(*found)),
+            Ok(Match::Exit { .. }) => None,
             Err(error) => Some(Err(error)),
         }))
     }
@@ -131,9 +131,9 @@ impl Recording {
     pub fn find_all(
         self: &Arc<Self>,
         mut filter: Filter,
-    ) -> Result<impl Iterator<Item = Result<Met>> + use<>> {
+    ) -> Result<impl Iterator<Item = Result<Match>> + use<>> {
         let recording = Arc::clone(self);
-        let mut family = Family::at_start(self.start());
+        let mut tree = ProcessTree::at_start(self.start());
         let first = self.start().pid;
         // Descriptors are known from the first event on.
         let mut frames = (!self.is_empty())
@@ -167,25 +167,25 @@ impl Recording {
                     }
                     Frame::Gone { tid, exit, .. } => Some((*tid, *exit)),
                     // Where nothing else said how the first process ended.
-                    Frame::End { exit } if family.is_alive(first) => Some((first, *exit)),
+                    Frame::End { exit } if tree.is_alive(first) => Some((first, *exit)),
                     _ => None,
                 };
                 let end = end.filter(|&(tid, _)| {
-                    within(number) && filter.nth.is_none() && filter.of_process(tid, &family)
+                    within(number) && filter.nth.is_none() && filter.of_process(tid, &tree)
                 });
                 let meant = match &frame {
                     Frame::Event(event) if within(number) => {
-                        filter.matches(event, &family, recording.start())
+                        filter.matches(event, &tree, recording.start())
                     }
                     _ => None,
                 };
                 let pid = match &frame {
-                    Frame::Event(event) => family.pid(event.tid).unwrap_or(event.tid),
+                    Frame::Event(event) => tree.pid(event.tid).unwrap_or(event.tid),
                     _ => 0,
                 };
-                family.follow(&frame);
+                tree.follow(&frame);
                 if let Some((tid, exit)) = end {
-                    return Some(Ok(Met::Exit { tid, exit }));
+                    return Some(Ok(Match::Exit { tid, exit }));
                 }
                 let (Some(about), Frame::Event(event)) = (meant, frame) else {
                     continue;
@@ -202,7 +202,7 @@ impl Recording {
                         event,
                         about,
                     };
-                    return Some(Ok(Met::Event(Box::new(found))));
+                    return Some(Ok(Match::Event(Box::new(found))));
                 }
             }
         }))
@@ -214,11 +214,11 @@ impl Recording {
     /// If there is no such event, or the recording cannot be read.
     pub fn found(&self, number: u64) -> Result<Found> {
         let event = self.event(number)?;
-        let (pid, about) = self.family_at(number, |family| {
+        let (pid, about) = self.process_tree_at(number, |tree| {
             let call = event.call();
-            let about = call.map(|call| about(event.tid, call, family, self.start()));
+            let about = call.map(|call| about(event.tid, call, tree, self.start()));
             (
-                family.pid(event.tid).unwrap_or(event.tid),
+                tree.pid(event.tid).unwrap_or(event.tid),
                 about.unwrap_or_default(),
             )
         })?;

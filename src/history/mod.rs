@@ -11,11 +11,11 @@ mod program;
 mod segment;
 mod stdin;
 
-pub use changes::{Noted, Since};
-pub use filter::{Failed, Filter, Found, Met, Predicate};
-pub use processes::Life;
+pub use changes::{KernelChanges, PendingChange};
+pub use filter::{Failed, Filter, Found, Match, Predicate};
+pub use processes::RecordedProcess;
 
-use crate::kernel::{DescriptorTable, Family, Kernel};
+use crate::kernel::{DescriptorTable, Kernel, ProcessTree};
 use crate::recording::{Frame, Frames, Reader, Result};
 use std::ops::Deref;
 use std::path::Path;
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Recording {
 
 /// The model at one event of a recording.
 struct Reached {
-    family: Family,
+    tree: ProcessTree,
     kernel: Kernel,
     frames: Frames,
     /// The next event, if its frame has been read and not been followed.
@@ -58,7 +58,7 @@ struct Reached {
 impl Reached {
     fn beginning(recording: &Reader) -> Result<Reached> {
         Ok(Reached {
-            family: Family::at_start(recording.start()),
+            tree: ProcessTree::at_start(recording.start()),
             kernel: Kernel::default(),
             frames: recording.frames_from(1)?,
             ahead: None,
@@ -73,7 +73,7 @@ impl Reached {
                 match self.frames.next_frame()? {
                     Some(frame @ Frame::Event(_)) => self.ahead = Some(frame),
                     Some(frame) => {
-                        self.kernel.follow(&mut self.family, &frame);
+                        self.kernel.follow(&mut self.tree, &frame);
                         continue;
                     }
                     None => return Ok(()),
@@ -83,7 +83,7 @@ impl Reached {
                 return Ok(());
             }
             if let Some(frame) = self.ahead.take() {
-                self.kernel.follow(&mut self.family, &frame);
+                self.kernel.follow(&mut self.tree, &frame);
                 self.next += 1;
             }
         }
@@ -107,15 +107,23 @@ impl Recording {
     ///
     /// # Errors
     /// If there is no such event, or the recording cannot be read.
-    pub fn family_at<R>(&self, event: u64, then: impl FnOnce(&Family) -> R) -> Result<R> {
-        self.kernel_at(event, |family, _| then(family))
+    pub fn process_tree_at<R>(
+        &self,
+        event: u64,
+        then: impl FnOnce(&ProcessTree) -> R,
+    ) -> Result<R> {
+        self.kernel_at(event, |tree, _| then(tree))
     }
 
     /// The same, with what the kernel keeps for them.
     ///
     /// # Errors
     /// If there is no such event, or the recording cannot be read.
-    pub fn kernel_at<R>(&self, event: u64, then: impl FnOnce(&Family, &Kernel) -> R) -> Result<R> {
+    pub fn kernel_at<R>(
+        &self,
+        event: u64,
+        then: impl FnOnce(&ProcessTree, &Kernel) -> R,
+    ) -> Result<R> {
         self.event(event)?;
         let mut slot = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reached = match slot.take().filter(|reached| reached.next <= event) {
@@ -123,7 +131,7 @@ impl Recording {
             None => Reached::beginning(&self.reader)?,
         };
         reached.go_to(event)?;
-        let result = then(&reached.family, &reached.kernel);
+        let result = then(&reached.tree, &reached.kernel);
         *slot = Some(reached);
         Ok(result)
     }
@@ -134,6 +142,6 @@ impl Recording {
     /// # Errors
     /// If there is no such event, or the recording cannot be read.
     pub fn descriptors_at(&self, event: u64, tid: i32) -> Result<Option<DescriptorTable>> {
-        self.family_at(event, |family| family.descriptors(tid))
+        self.process_tree_at(event, |tree| tree.descriptors(tid))
     }
 }

@@ -1,7 +1,7 @@
 //! The processes of a recording.
 
 use super::Recording;
-use crate::kernel::Family;
+use crate::kernel::ProcessTree;
 use crate::recording::{CallEvent, Effect, Frame, Result};
 use crate::syscall;
 use crate::trace::{Exit, Value};
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// A process of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct RecordedProcess {
     /// Its number.
     pub pid: i32,
     /// The process that it was a child of at first.
@@ -29,9 +29,9 @@ impl Recording {
     ///
     /// # Errors
     /// If the recording cannot be read.
-    pub fn processes(&self) -> Result<Vec<Life>> {
+    pub fn processes(&self) -> Result<Vec<RecordedProcess>> {
         let start = self.start();
-        let mut all = vec![Life {
+        let mut all = vec![RecordedProcess {
             pid: start.pid,
             ppid: start.ppid,
             argv: start.argv.clone(),
@@ -44,14 +44,14 @@ impl Recording {
         }
         // The place of each process that there is; a number may come again.
         let mut alive = HashMap::from([(start.pid, 0)]);
-        let mut family = Family::at_start(start);
+        let mut tree = ProcessTree::at_start(start);
         let mut frames = self.frames_from(1)?;
         let mut number = 0;
         while let Some(frame) = frames.next_frame()? {
             match &frame {
                 Frame::Event(event) => {
                     number += 1;
-                    let place = family.pid(event.tid).and_then(|pid| alive.get(&pid));
+                    let place = tree.pid(event.tid).and_then(|pid| alive.get(&pid));
                     if let Some(life) = place.and_then(|&at| all.get_mut(at)) {
                         let first = life.events.map_or(number, |(first, _)| first);
                         life.events = Some((first, number));
@@ -59,17 +59,17 @@ impl Recording {
                             life.follow(call);
                         }
                     }
-                    family.follow(&frame);
+                    tree.follow(&frame);
                 }
                 Frame::Born(born) => {
-                    let maker = family.pid(born.maker);
-                    family.follow(&frame);
-                    let new = born.pid == born.tid && family.pid(born.tid) == Some(born.pid);
+                    let maker = tree.pid(born.maker);
+                    tree.follow(&frame);
+                    let new = born.pid == born.tid && tree.pid(born.tid) == Some(born.pid);
                     let parent = maker.and_then(|pid| all.get(*alive.get(&pid)?));
                     if let Some(parent) = parent.filter(|_| new) {
-                        let life = Life {
+                        let life = RecordedProcess {
                             pid: born.pid,
-                            ppid: family.ppid(born.tid).unwrap_or(0),
+                            ppid: tree.ppid(born.tid).unwrap_or(0),
                             argv: parent.argv.clone(),
                             exe: parent.exe.clone(),
                             events: None,
@@ -80,9 +80,9 @@ impl Recording {
                     }
                 }
                 Frame::Gone { tid, exit, .. } => {
-                    let pid = family.pid(*tid);
-                    family.follow(&frame);
-                    if let Some(pid) = pid.filter(|&pid| !family.is_alive(pid))
+                    let pid = tree.pid(*tid);
+                    tree.follow(&frame);
+                    if let Some(pid) = pid.filter(|&pid| !tree.is_alive(pid))
                         && let Some(at) = alive.remove(&pid)
                     {
                         all[at].exit = Some(*exit);
@@ -98,7 +98,7 @@ impl Recording {
     }
 }
 
-impl Life {
+impl RecordedProcess {
     /// Notes the program that a call executed.
     fn follow(&mut self, call: &CallEvent) {
         let Effect::Exec(image) = &call.effect else {

@@ -1,7 +1,7 @@
 //! A range of a recording's events as a [`Trace`].
 
 use super::Recording;
-use crate::kernel::Family;
+use crate::kernel::ProcessTree;
 use crate::recording::{Frame, Result};
 use crate::trace::{Entry, Origin, Paths, Trace};
 
@@ -14,13 +14,13 @@ impl Recording {
     pub fn segment(&self, first: u64, last: u64, pid: Option<i32>) -> Result<Trace> {
         self.event(last)?;
         // Which process a task is of takes all that came before.
-        let mut family = self.family_at(first, Family::clone)?;
-        let known = self.known(&family, pid);
+        let mut tree = self.process_tree_at(first, ProcessTree::clone)?;
+        let known = self.known(&tree, pid);
         let mut frames = self.frames_from(first)?;
         let mut number = first - 1;
         let mut entries = Vec::new();
         while let Some(frame) = frames.next_frame()? {
-            let meant = |tid: i32| pid.is_none_or(|pid| tid == pid || family.pid(tid) == Some(pid));
+            let meant = |tid: i32| pid.is_none_or(|pid| tid == pid || tree.pid(tid) == Some(pid));
             let exited = |tid, exit| Entry::Exit {
                 tid,
                 exit,
@@ -39,30 +39,30 @@ impl Recording {
                 // What is ahead of the first event is no part of this.
                 _ if number < first => continue,
                 Frame::Gone { tid, exit, .. } if meant(*tid) => entries.push(exited(*tid, *exit)),
-                Frame::End { exit } if family.is_alive(first_process) && meant(first_process) => {
+                Frame::End { exit } if tree.is_alive(first_process) && meant(first_process) => {
                     entries.push(exited(first_process, *exit));
                 }
                 _ => {}
             }
-            family.follow(&frame);
+            tree.follow(&frame);
         }
         Ok(Trace::new(entries).with_known(known))
     }
 
     /// What the tasks of a process, or of all, have open.
-    fn known(&self, family: &Family, pid: Option<i32>) -> Paths {
+    fn known(&self, tree: &ProcessTree, pid: Option<i32>) -> Paths {
         let mut known = Paths::default();
-        for tid in family.all_tasks() {
-            let process = family.pid(tid).unwrap_or(tid);
+        for tid in tree.all_tasks() {
+            let process = tree.pid(tid).unwrap_or(tid);
             if pid.is_some_and(|pid| pid != tid && pid != process) {
                 continue;
             }
-            if tid != process && family.share_descriptors(tid, process) {
+            if tid != process && tree.share_descriptors(tid, process) {
                 known.learn_shared(tid, process);
                 continue;
             }
-            let cwd = family.cwd(tid).unwrap_or_default();
-            let open = family.each_descriptor(tid);
+            let cwd = tree.cwd(tid).unwrap_or_default();
+            let open = tree.each_descriptor(tid);
             let open = open.map(|(fd, file, _)| (fd, file.names()));
             known.learn(tid, (cwd, &self.start().cwd), open);
         }

@@ -1,7 +1,7 @@
 //! What the program read from its standard input, where that cannot be read again: a pipe, a terminal, a socket.
 
 use super::Recording;
-use crate::kernel::{Family, data_read, reads_from};
+use crate::kernel::{ProcessTree, data_read, reads_from};
 use crate::recording::{Frame, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,7 +37,7 @@ impl Recording {
         let Some(stdin) = stdin.filter(|_| !self.is_empty()) else {
             return Ok(reads);
         };
-        let mut family = Family::at_start(self.start());
+        let mut tree = ProcessTree::at_start(self.start());
         let mut frames = self.frames_from(1)?;
         let (mut number, mut room) = (0, MOST);
         while let Some(frame) = frames.next_frame()? {
@@ -45,7 +45,7 @@ impl Recording {
                 number += 1;
                 if let Some(call) = event.call()
                     && let Some(fd) = reads_from(call)
-                    && let Some(file) = family.open_file(event.tid, fd)
+                    && let Some(file) = tree.open_file(event.tid, fd)
                     && file.path == stdin.path
                 {
                     let mut data = data_read(call);
@@ -56,7 +56,7 @@ impl Recording {
                     }
                 }
             }
-            family.follow(&frame);
+            tree.follow(&frame);
         }
         Ok(reads)
     }

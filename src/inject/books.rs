@@ -4,7 +4,7 @@ use super::driver::Driver;
 use super::hook::{Decision, HookCall};
 use super::{Error, Result};
 use crate::image::Chunk;
-use crate::kernel::written_numbers;
+use crate::kernel::output_descriptors;
 use crate::recording::{CallEvent, Effect};
 use crate::syscall::{Moved, Region, Syscall};
 use crate::trace::names;
@@ -112,7 +112,7 @@ impl Driver<'_> {
         }
         if let Some(recorded @ Effect::Opened(list)) = &seen.opened {
             // A hook may have made others of them.
-            let now = match written_numbers(call) {
+            let now = match output_descriptors(call) {
                 none if none.is_empty() => vec![ret as i32],
                 written => written,
             };

@@ -9,8 +9,8 @@ use super::step::{Aftermath, Kind, Step};
 use super::task::{Me, Resting};
 use super::{Error, Result};
 use crate::backtrace::Frame;
+use crate::history::KernelChanges;
 use crate::history::Recording;
-use crate::history::Since;
 use crate::kernel::{DescriptorTable, Program};
 use crate::recording::Event;
 use crate::replay::{Pages, Place, Process, SharedMemory, Thread};
@@ -167,7 +167,7 @@ pub(super) struct Driver<'a> {
     pub(super) backtrace: Vec<Frame>,
     pub(super) hang: Option<String>,
     pub(super) descriptors: DescriptorTable,
-    pub(super) since: Since,
+    pub(super) since: KernelChanges,
     pub(super) recording: Arc<Recording>,
     /// The directory in which the recorded program began.
     pub(super) began: Arc<[u8]>,

@@ -11,7 +11,7 @@ use super::noise;
 use super::outcome::{Divergence, Status};
 use super::step::Step;
 use super::{Error, Result, partial};
-use crate::kernel::leads_to;
+use crate::kernel::resolved_path;
 use crate::recording::Effect;
 use crate::replay::{Doubt, Place};
 use crate::syscall::Replay;
@@ -194,7 +194,7 @@ impl Driver<'_> {
     ) -> Result<Next> {
         seen.count = self.log.count(seen.call.nr);
         if expected && let Some(step) = &self.me.step {
-            let path = step.exact.as_deref().and_then(leads_to);
+            let path = step.exact.as_deref().and_then(resolved_path);
             seen.leads_to = path.map(<[u8]>::to_vec);
         }
         self.hooks.enter(&mut seen).map_err(Error::Hook)?;

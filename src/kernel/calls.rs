@@ -1,10 +1,10 @@
 //! What calls do to what the kernel keeps.
 
-use super::timer::{Clock, Timer, half, setting, word};
-use super::transferred::{moved, moved_messages, reads_from};
+use super::call_data::{moved, moved_messages, reads_from};
+use super::timer::{Clock, Timer, read_itimerspec, read_u32, read_u64};
 use super::{
-    Content, Kernel, Member, Numbers, Socket, Thing, Watch, is_memory, is_plain, own,
-    written_numbers,
+    Content, Kernel, Member, Numbers, Socket, Thing, Watch, is_memory, is_plain,
+    output_descriptors, process,
 };
 use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{Memory, Moved};
@@ -22,26 +22,26 @@ impl Kernel {
         match i64::from(call.nr) {
             libc::SYS_splice | libc::SYS_copy_file_range => special(0) || special(2),
             libc::SYS_tee | libc::SYS_sendfile => special(0) || special(1),
-            _ => special(0) || own::sets(call) || is_other(call) || Clock::is_moved_by(call),
+            _ => special(0) || process::sets(call) || is_other(call) || Clock::is_advanced_by(call),
         }
     }
 
     /// Follows what a call does to what there is.
-    pub fn acts(&mut self, pid: i32, call: &CallEvent, before: &dyn Numbers) {
+    pub fn change_objects(&mut self, pid: i32, call: &CallEvent, before: &dyn Numbers) {
         let Some(ret) = call.ret else { return };
         let nr = i64::from(call.nr);
         self.clock.follow(call);
         let number = self.numbers.get(&pid).copied().unwrap_or(pid);
-        if own::sets(call) || matches!(nr, libc::SYS_timer_settime | libc::SYS_timer_delete) {
+        if process::sets(call) || matches!(nr, libc::SYS_timer_settime | libc::SYS_timer_delete) {
             if ret >= 0 {
-                let own = self.own.entry(pid).or_default();
-                own.follow(number, call, &self.clock);
+                let process = self.processes.entry(pid).or_default();
+                process.follow(number, call, &self.clock);
             }
             return;
         }
         if matches!(nr, libc::SYS_execve | libc::SYS_execveat) && ret >= 0 {
-            if let Some(own) = self.own.get_mut(&pid) {
-                own.follow(number, call, &self.clock);
+            if let Some(process) = self.processes.get_mut(&pid) {
+                process.follow(number, call, &self.clock);
             }
             return;
         }
@@ -50,10 +50,10 @@ impl Kernel {
             return;
         }
         match nr {
-            libc::SYS_splice => self.transferred(call, (0, 2), before),
-            libc::SYS_tee => self.transferred(call, (0, 1), before),
-            libc::SYS_sendfile => self.transferred(call, (1, 0), before),
-            libc::SYS_copy_file_range => self.transferred(call, (0, 2), before),
+            libc::SYS_splice => self.move_data(call, (0, 2), before),
+            libc::SYS_tee => self.move_data(call, (0, 1), before),
+            libc::SYS_sendfile => self.move_data(call, (1, 0), before),
+            libc::SYS_copy_file_range => self.move_data(call, (0, 2), before),
             libc::SYS_epoll_ctl => self.watch(call, before),
             _ => {
                 let Some((id, file)) = before.file(call.args[0] as i32) else {
@@ -67,20 +67,20 @@ impl Kernel {
                 }
                 if i64::from(call.nr) == libc::SYS_sendmmsg {
                     for message in moved_messages(call) {
-                        self.gave(id, file, call, &message);
+                        self.write_data(id, file, call, &message);
                     }
                 } else if i64::from(call.nr) == libc::SYS_recvmmsg {
                     for message in moved_messages(call) {
-                        self.took(id, file, call, message.len());
+                        self.read_data(id, file, call, message.len());
                     }
                 } else if reads_from(call).is_some() && !is_memory(file)
                     || nr == libc::SYS_vmsplice && file.flags & libc::O_ACCMODE == libc::O_RDONLY
                 {
-                    self.took(id, file, call, ret as usize);
+                    self.read_data(id, file, call, ret as usize);
                 } else if ret >= 0 {
                     let data = moved(call, Moved::In);
                     if !data.is_empty() {
-                        self.gave(id, file, call, &data);
+                        self.write_data(id, file, call, &data);
                     }
                 }
             }
@@ -88,7 +88,7 @@ impl Kernel {
     }
 
     /// Follows what a call made.
-    pub fn makes(&mut self, call: &CallEvent, after: &dyn Numbers) {
+    pub fn create_objects(&mut self, call: &CallEvent, after: &dyn Numbers) {
         let Some(ret @ 0..) = call.ret else { return };
         let [a, b, c, d, ..] = call.args;
         let thing = match i64::from(call.nr) {
@@ -99,7 +99,7 @@ impl Kernel {
             },
             libc::SYS_timerfd_create => Thing::Timer(Timer::new(a as i32)),
             libc::SYS_signalfd | libc::SYS_signalfd4 if a as i32 == -1 => {
-                Thing::Signals(word(&ChunkMemory(&call.ins), b).unwrap_or(0))
+                Thing::Signals(read_u64(&ChunkMemory(&call.ins), b).unwrap_or(0))
             }
             libc::SYS_epoll_create | libc::SYS_epoll_create1 => Thing::Poll(Vec::new()),
             libc::SYS_inotify_init | libc::SYS_inotify_init1 => Thing::Watches(Vec::new()),
@@ -117,7 +117,7 @@ impl Kernel {
                 Thing::Socket(Box::new(socket.accepted()))
             }
             libc::SYS_socketpair => {
-                let ids = written_numbers(call);
+                let ids = output_descriptors(call);
                 let ids: Vec<u64> = ids
                     .iter()
                     .filter_map(|&fd| Some(after.file(fd)?.0))
@@ -132,7 +132,7 @@ impl Kernel {
                 return;
             }
             libc::SYS_pipe | libc::SYS_pipe2 => {
-                let numbers = written_numbers(call);
+                let numbers = output_descriptors(call);
                 let ends: Vec<_> = numbers.iter().filter_map(|&fd| after.file(fd)).collect();
                 let Some(&(first, file)) = ends.first() else {
                     return;
@@ -154,7 +154,7 @@ impl Kernel {
                     && let Some((id, _)) = after.file(call.args[4] as i32)
                     && let Some(Thing::Memory(content)) = self.things.get_mut(&id)
                 {
-                    content.torn = true;
+                    content.incomplete = true;
                 }
                 return;
             }
@@ -180,8 +180,8 @@ impl Kernel {
         let memory = ChunkMemory(&call.ins);
         if op as i32 != libc::EPOLL_CTL_DEL
             && members.len() < MOST_MEMBERS
-            && let Some(events) = half(&memory, event)
-            && let Some(data) = word(&memory, event.wrapping_add(4))
+            && let Some(events) = read_u32(&memory, event)
+            && let Some(data) = read_u64(&memory, event.wrapping_add(4))
         {
             members.push(Member {
                 fd,
@@ -224,10 +224,14 @@ fn follow(thing: &mut Thing, call: &CallEvent, before: &dyn Numbers, now: &Clock
     match (thing, i64::from(call.nr)) {
         (Thing::Timer(timer), libc::SYS_timerfd_settime) => {
             let absolute = b as i32 & libc::TFD_TIMER_ABSTIME != 0;
-            timer.set(setting(call, c, 1).unwrap_or_default(), absolute, now);
+            timer.set(
+                read_itimerspec(call, c, 1).unwrap_or_default(),
+                absolute,
+                now,
+            );
         }
         (Thing::Signals(mask), libc::SYS_signalfd | libc::SYS_signalfd4) => {
-            *mask = word(&ChunkMemory(&call.ins), b).unwrap_or(*mask);
+            *mask = read_u64(&ChunkMemory(&call.ins), b).unwrap_or(*mask);
         }
         (Thing::Watches(watches), libc::SYS_inotify_add_watch) => {
             let mut path = vec![0; 4096];
@@ -249,11 +253,11 @@ fn follow(thing: &mut Thing, call: &CallEvent, before: &dyn Numbers, now: &Clock
         (
             Thing::Poll(members),
             libc::SYS_epoll_wait | libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2,
-        ) => told(members, call),
+        ) => disarm_one_shot(members, call),
         (Thing::Memory(content), libc::SYS_ftruncate) => {
             match usize::try_from(b).ok().filter(|&len| len <= Content::MOST) {
                 Some(len) => content.bytes.resize(len, 0),
-                None => content.torn = true,
+                None => content.incomplete = true,
             }
         }
         (Thing::Socket(socket), _) => socket.follow(call),
@@ -262,7 +266,7 @@ fn follow(thing: &mut Thing, call: &CallEvent, before: &dyn Numbers, now: &Clock
 }
 
 /// Members that tell once are silent until they are set again.
-fn told(members: &mut [Member], call: &CallEvent) {
+fn disarm_one_shot(members: &mut [Member], call: &CallEvent) {
     const SIZE: u64 = 12;
     const KEPT: u32 =
         (libc::EPOLLONESHOT | libc::EPOLLET | libc::EPOLLEXCLUSIVE | libc::EPOLLWAKEUP) as u32;
@@ -277,12 +281,12 @@ fn told(members: &mut [Member], call: &CallEvent) {
         .unwrap_or(0);
     for i in 0..count.min(1024) {
         let at = call.args[1].wrapping_add(i * SIZE + 4);
-        let Some(data) = word(&memory, at) else {
+        let Some(data) = read_u64(&memory, at) else {
             return;
         };
-        let told = members
+        let reported = members
             .iter_mut()
             .filter(|m| m.data == data && m.events & once != 0);
-        told.for_each(|member| member.events &= KEPT);
+        reported.for_each(|member| member.events &= KEPT);
     }
 }

@@ -1,7 +1,7 @@
 //! Data that calls move into and out of pipes, sockets, counters and anonymous files.
 
-use super::timer::word;
-use super::transferred::moved;
+use super::call_data::moved;
+use super::timer::read_u64;
 use super::{Content, Kernel, Numbers, OpenFile, Thing};
 use crate::recording::CallEvent;
 use crate::syscall::{Memory, Moved};
@@ -11,7 +11,7 @@ const MOST: usize = 64 << 20;
 
 impl Kernel {
     /// Data went into an open file.
-    pub(super) fn gave(&mut self, id: u64, file: &OpenFile, call: &CallEvent, data: &[u8]) {
+    pub(super) fn write_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, data: &[u8]) {
         let room = self.kept + data.len() <= MOST;
         let peer = match self.things.get_mut(&id) {
             Some(Thing::Counter { count, .. }) => {
@@ -31,7 +31,7 @@ impl Kernel {
                 if room {
                     self.kept += content.put(at, data);
                 } else {
-                    content.torn = true;
+                    content.incomplete = true;
                 }
                 return;
             }
@@ -40,7 +40,7 @@ impl Kernel {
         };
         let queue = match peer {
             Some(peer) => match self.things.get_mut(&peer) {
-                Some(Thing::Socket(socket)) => &mut socket.came,
+                Some(Thing::Socket(socket)) => &mut socket.received,
                 _ => return,
             },
             None => {
@@ -59,12 +59,12 @@ impl Kernel {
             queue.push(data);
             self.kept += queue.len() - before;
         } else {
-            queue.torn = true;
+            queue.incomplete = true;
         }
     }
 
-    /// Data came out of an open file.
-    pub(super) fn took(
+    /// Data received out of an open file.
+    pub(super) fn read_data(
         &mut self,
         id: u64,
         file: &OpenFile,
@@ -81,17 +81,17 @@ impl Kernel {
             }
             Some(Thing::Timer(timer)) => {
                 let data = moved(call, Moved::Out);
-                let count = word(&At(&data), 0);
+                let count = read_u64(&At(&data), 0);
                 timer.seen(count.unwrap_or(1));
                 return Vec::new();
             }
             Some(Thing::Socket(socket)) if socket.has_messages() => {
-                let before = socket.came.len();
-                socket.came.take_part();
-                self.kept -= self.kept.min(before - socket.came.len());
+                let before = socket.received.len();
+                socket.received.take_part();
+                self.kept -= self.kept.min(before - socket.received.len());
                 return Vec::new();
             }
-            Some(Thing::Socket(socket)) => Some(&mut socket.came),
+            Some(Thing::Socket(socket)) => Some(&mut socket.received),
             _ => {
                 let name = self.pipe_name(id, file).map(<[u8]>::to_vec);
                 name.and_then(|name| self.pipes.get_mut(&name))
@@ -103,7 +103,7 @@ impl Kernel {
     }
 
     /// The kernel moved data from one open file to another: `ends` are the arguments, source first.
-    pub(super) fn transferred(
+    pub(super) fn move_data(
         &mut self,
         call: &CallEvent,
         ends: (usize, usize),
@@ -126,18 +126,18 @@ impl Kernel {
                     .as_mut()
                     .map_or_else(Vec::new, |queue| queue.take(count))
             }
-            Some((id, file)) => self.took(id, file, call, count),
+            Some((id, file)) => self.read_data(id, file, call, count),
             None => Vec::new(),
         };
         let Some((id, file)) = to else { return };
         if data.len() == count {
-            return self.gave(id, file, call, &data);
+            return self.write_data(id, file, call, &data);
         }
         let name = self.pipe_name(id, file).map(<[u8]>::to_vec);
         if let Some(name) = name {
-            self.pipes.entry(name).or_default().torn = true;
+            self.pipes.entry(name).or_default().incomplete = true;
         } else if let Some(Thing::Memory(content)) = self.things.get_mut(&id) {
-            content.torn = true;
+            content.incomplete = true;
         }
     }
 }
@@ -152,7 +152,7 @@ impl Content {
             .ok()
             .and_then(|at| at.checked_add(data.len()));
         let Some(end) = end.filter(|&end| end <= Content::MOST) else {
-            self.torn = true;
+            self.incomplete = true;
             return 0;
         };
         let before = self.bytes.len();

@@ -2,34 +2,34 @@
 //! how far their counters and timers are, what their epoll sets watch, what they have set of themselves. Worked
 //! out from the calls.
 //!
-//! Open files go by their numbers ([`Family::file_id`]), pipes by their names.
+//! Open files go by their numbers ([`ProcessTree::file_id`]), pipes by their names.
 
+mod call_data;
 mod calls;
 mod data;
 mod descriptors;
-mod family;
-mod own;
+mod file_numbers;
+mod named_files;
+mod process;
+mod process_tree;
 mod program;
 mod queue;
 mod socket;
-mod stack;
+mod stack_limit;
 mod timer;
-mod told;
-mod transferred;
-mod whereabouts;
 
-pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
-pub use family::Family;
-pub use own::{Own, OwnTimer};
+pub(crate) use call_data::{data_read, reads_from};
+pub use descriptors::{DescriptorTable, OpenFile, Stream, output_descriptors, path_has_offset};
+pub use file_numbers::SeenFileNumbers;
+pub(crate) use named_files::files_named_by;
+pub use named_files::{Places, named_files, resolved_path};
+pub use process::{PosixTimer, ProcessState};
+pub use process_tree::ProcessTree;
 pub use program::Program;
 pub use queue::Queue;
 pub use socket::Socket;
-pub use stack::stack_limit;
+pub use stack_limit::stack_limit;
 pub use timer::{Armed, Clock, Timer};
-pub use told::Told;
-pub(crate) use transferred::{data_read, reads_from};
-pub(crate) use whereabouts::files_of_event;
-pub use whereabouts::{Places, files_of, leads_to};
 
 use crate::recording::{EventKind, Frame};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -90,7 +90,7 @@ pub struct Content {
     /// The bytes.
     pub bytes: Vec<u8>,
     /// It was mapped, or something else went in that is not known.
-    pub torn: bool,
+    pub incomplete: bool,
 }
 
 /// Descriptors, as a call finds or leaves them.
@@ -102,12 +102,12 @@ pub trait Numbers {
     fn cwd(&self) -> &[u8];
 }
 
-struct OfTask<'a>(&'a Family, i32);
+struct OfTask<'a>(&'a ProcessTree, i32);
 
 impl Numbers for OfTask<'_> {
     fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
-        let OfTask(family, tid) = *self;
-        Some((family.file_id(tid, fd)?, family.open_file(tid, fd)?))
+        let OfTask(tree, tid) = *self;
+        Some((tree.file_id(tid, fd)?, tree.open_file(tid, fd)?))
     }
 
     fn cwd(&self) -> &[u8] {
@@ -120,11 +120,11 @@ impl Numbers for OfTask<'_> {
 pub struct Kernel {
     things: HashMap<u64, Thing>,
     pipes: HashMap<Vec<u8>, Queue>,
-    own: BTreeMap<i32, Own>,
+    processes: BTreeMap<i32, ProcessState>,
     /// The numbers that processes know themselves by, where these are others.
     numbers: BTreeMap<i32, i32>,
     clock: Clock,
-    told: Told,
+    file_numbers: SeenFileNumbers,
     /// How many bytes are kept.
     kept: usize,
     /// How many things were added since what is gone was last removed.
@@ -132,59 +132,61 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Follows a frame and has the family follow it.
-    pub(crate) fn follow(&mut self, family: &mut Family, frame: &Frame) {
+    /// Follows a frame and has the tree follow it.
+    pub(crate) fn follow(&mut self, tree: &mut ProcessTree, frame: &Frame) {
         match frame {
             Frame::Event(event) => {
-                let pid = family.pid(event.tid);
+                let pid = tree.pid(event.tid);
                 match &event.kind {
-                    EventKind::Call(call) if !call.was_made() => family.follow(frame),
+                    EventKind::Call(call) if !call.was_made() => tree.follow(frame),
                     EventKind::Call(call) => {
                         if let Some(pid) = pid {
-                            self.acts(pid, call, &OfTask(family, event.tid));
-                            self.told.follow(call, &OfTask(family, event.tid));
+                            self.change_objects(pid, call, &OfTask(tree, event.tid));
+                            self.file_numbers.follow(call, &OfTask(tree, event.tid));
                         }
-                        family.follow(frame);
-                        self.makes(call, &OfTask(family, event.tid));
+                        tree.follow(frame);
+                        self.create_objects(call, &OfTask(tree, event.tid));
                     }
                     EventKind::Signal(signal) => {
                         if let Some(pid) = pid {
-                            self.signalled(pid, signal.signal, &signal.info);
+                            self.deliver_signal(pid, signal.signal, &signal.info);
                         }
-                        family.follow(frame);
+                        tree.follow(frame);
                     }
                 }
                 if self.added > 1024 {
-                    self.forget(family);
+                    self.drop_unused(tree);
                 }
             }
             Frame::Born(born) => {
-                let maker = family.pid(born.maker);
-                family.follow(frame);
+                let maker = tree.pid(born.maker);
+                tree.follow(frame);
                 if born.pid == born.tid {
                     match born.numbers.last() {
                         Some(&number) => _ = self.numbers.insert(born.pid, number),
                         None => _ = self.numbers.remove(&born.pid),
                     }
-                    let mut own = maker.and_then(|pid| self.own.get(&pid)).map(Own::child);
-                    let namespaces = own::made_with(born.flags);
+                    let mut process = maker
+                        .and_then(|pid| self.processes.get(&pid))
+                        .map(ProcessState::child);
+                    let namespaces = process::new_namespaces(born.flags);
                     if namespaces != 0 {
-                        own.get_or_insert_default().namespaces |= namespaces;
+                        process.get_or_insert_default().namespaces |= namespaces;
                     }
-                    match own {
-                        Some(own) => _ = self.own.insert(born.pid, own),
-                        None => _ = self.own.remove(&born.pid),
+                    match process {
+                        Some(process) => _ = self.processes.insert(born.pid, process),
+                        None => _ = self.processes.remove(&born.pid),
                     }
                 }
             }
-            _ => family.follow(frame),
+            _ => tree.follow(frame),
         }
     }
 
     /// Removes what nobody has any more.
-    fn forget(&mut self, family: &Family) {
+    fn drop_unused(&mut self, tree: &ProcessTree) {
         self.added = 0;
-        let alive: HashSet<u64> = family.file_ids().collect();
+        let alive: HashSet<u64> = tree.file_ids().collect();
         let mut named = HashSet::new();
         self.things.retain(|id, thing| {
             let kept = alive.contains(id);
@@ -193,13 +195,13 @@ impl Kernel {
             }
             kept
         });
-        let files = family.files();
+        let files = tree.files();
         let names: HashSet<&[u8]> = files.map(|file| file.path.as_slice()).collect();
         self.pipes
             .retain(|name, _| names.contains(name.as_slice()) || named.contains(name));
-        self.own.retain(|&pid, _| family.is_alive(pid));
+        self.processes.retain(|&pid, _| tree.is_alive(pid));
         let things = self.things.values().map(|thing| match thing {
-            Thing::Socket(socket) => socket.came.len(),
+            Thing::Socket(socket) => socket.received.len(),
             Thing::Memory(content) => content.bytes.len(),
             _ => 0,
         });
@@ -225,8 +227,8 @@ impl Kernel {
     }
 
     /// What a process has set of itself.
-    pub fn own(&self, pid: i32) -> Option<&Own> {
-        self.own.get(&pid)
+    pub fn process(&self, pid: i32) -> Option<&ProcessState> {
+        self.processes.get(&pid)
     }
 
     /// How late it is.
@@ -235,13 +237,13 @@ impl Kernel {
     }
 
     /// Which numbers programs were told for their files.
-    pub fn told(&self) -> &Told {
-        &self.told
+    pub fn file_numbers(&self) -> &SeenFileNumbers {
+        &self.file_numbers
     }
 
     /// Only what these open files and this process have.
     #[must_use]
-    pub fn part(&self, pid: i32, files: &[(u64, &OpenFile)]) -> Kernel {
+    pub fn subset(&self, pid: i32, files: &[(u64, &OpenFile)]) -> Kernel {
         let mut part = Kernel {
             clock: self.clock,
             ..Kernel::default()
@@ -258,15 +260,18 @@ impl Kernel {
         }
         part.numbers
             .extend(self.numbers.get(&pid).map(|&number| (pid, number)));
-        part.own
-            .extend(self.own.get(&pid).map(|own| (pid, own.clone())));
+        part.processes.extend(
+            self.processes
+                .get(&pid)
+                .map(|process| (pid, process.clone())),
+        );
         part
     }
 
-    /// Follows a signal that came to a process.
-    pub fn signalled(&mut self, pid: i32, signal: i32, info: &[u8]) {
-        if let Some(own) = self.own.get_mut(&pid) {
-            own.signalled(signal, info);
+    /// Follows a signal that received to a process.
+    pub fn deliver_signal(&mut self, pid: i32, signal: i32, info: &[u8]) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.deliver_signal(signal, info);
         }
     }
 

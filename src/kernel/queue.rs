@@ -9,7 +9,7 @@ pub struct Queue {
     parts: VecDeque<Arc<[u8]>>,
     len: usize,
     /// Bytes went in or out that are not known: what is left is not all, or not the right ones.
-    pub torn: bool,
+    pub incomplete: bool,
 }
 
 impl Queue {
@@ -22,7 +22,7 @@ impl Queue {
 
     pub(super) fn push(&mut self, data: &[u8]) {
         if self.len + data.len() > Queue::MOST {
-            self.torn = true;
+            self.incomplete = true;
             return;
         }
         self.len += data.len();

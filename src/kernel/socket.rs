@@ -1,7 +1,7 @@
 //! What the kernel keeps of a socket.
 
 use super::Queue;
-use super::timer::half;
+use super::timer::read_u32;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
 
@@ -22,8 +22,8 @@ pub struct Socket {
     pub shut: u8,
     /// The options that were set last: level, name, value.
     pub options: Vec<(i32, i32, Vec<u8>)>,
-    /// What came from the other end and was not read.
-    pub came: Queue,
+    /// What received from the other end and was not read.
+    pub received: Queue,
 }
 
 /// The most bytes of an address or an option that are kept.
@@ -72,7 +72,7 @@ impl Socket {
             // Which port the kernel chose.
             libc::SYS_getsockname => {
                 let memory = ChunkMemory(&call.outs);
-                let len = half(&memory, b).unwrap_or(0);
+                let len = read_u32(&memory, b).unwrap_or(0);
                 let now = bytes(&memory, a, len.into());
                 self.bound = now.filter(|_| self.bound.is_some()).or(self.bound.take());
             }

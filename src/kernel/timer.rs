@@ -120,7 +120,7 @@ impl Clock {
     }
 
     /// Whether a call says how late it is.
-    pub(crate) fn is_told_by(call: &CallEvent) -> bool {
+    pub(crate) fn is_read_by(call: &CallEvent) -> bool {
         matches!(
             i64::from(call.nr),
             libc::SYS_clock_gettime | libc::SYS_gettimeofday | libc::SYS_time
@@ -128,7 +128,7 @@ impl Clock {
     }
 
     /// Whether a call says how late it is, or took a known time.
-    pub(super) fn is_moved_by(call: &CallEvent) -> bool {
+    pub(super) fn is_advanced_by(call: &CallEvent) -> bool {
         let waits = matches!(
             i64::from(call.nr),
             libc::SYS_nanosleep
@@ -137,7 +137,7 @@ impl Clock {
                 | libc::SYS_epoll_wait
                 | libc::SYS_epoll_pwait
         );
-        Clock::is_told_by(call) || waits && call.ret == Some(0)
+        Clock::is_read_by(call) || waits && call.ret == Some(0)
     }
 
     /// Follows a call that says how late it is, or took a known time.
@@ -176,8 +176,8 @@ impl Clock {
 
 /// A `struct timespec` (unit 1) or `struct timeval` (unit 1000) in nanoseconds.
 pub(super) fn time(memory: &dyn Memory, at: u64, unit: u64) -> Option<u64> {
-    let seconds = word(memory, at)?;
-    let rest = word(memory, at.wrapping_add(8))?;
+    let seconds = read_u64(memory, at)?;
+    let rest = read_u64(memory, at.wrapping_add(8))?;
     Some(
         seconds
             .saturating_mul(SECOND)
@@ -186,7 +186,7 @@ pub(super) fn time(memory: &dyn Memory, at: u64, unit: u64) -> Option<u64> {
 }
 
 /// A `struct itimerspec` or `struct itimerval` that went in: interval, then value.
-pub(super) fn setting(call: &CallEvent, at: u64, unit: u64) -> Option<(u64, u64)> {
+pub(super) fn read_itimerspec(call: &CallEvent, at: u64, unit: u64) -> Option<(u64, u64)> {
     let memory = LeftMemory {
         ins: &call.ins,
         outs: &[],
@@ -195,12 +195,12 @@ pub(super) fn setting(call: &CallEvent, at: u64, unit: u64) -> Option<(u64, u64)
     Some((interval, time(&memory, at.wrapping_add(16), unit)?))
 }
 
-pub(super) fn word(memory: &dyn Memory, at: u64) -> Option<u64> {
+pub(super) fn read_u64(memory: &dyn Memory, at: u64) -> Option<u64> {
     let mut bytes = [0; 8];
     (memory.read(at, &mut bytes) == bytes.len()).then(|| u64::from_le_bytes(bytes))
 }
 
-pub(super) fn half(memory: &dyn Memory, at: u64) -> Option<u32> {
+pub(super) fn read_u32(memory: &dyn Memory, at: u64) -> Option<u32> {
     let mut bytes = [0; 4];
     (memory.read(at, &mut bytes) == bytes.len()).then(|| u32::from_le_bytes(bytes))
 }

@@ -7,7 +7,7 @@ use super::outcome::{exit_table, how};
 use super::stop::StopData;
 use super::trace::TraceData;
 use super::{launch, session};
-use crate::history::{Found, Life, Recording};
+use crate::history::{Found, RecordedProcess, Recording};
 use crate::recording::resolve;
 use crate::replay::{Replay, Replayer};
 use mlua::{
@@ -210,7 +210,7 @@ impl UserData for RecordingHandle {
 }
 
 /// A process of a recording, as a table: `pid ppid argv exe`, the first and the last event, how it ended.
-fn process(lua: &Lua, life: &Life) -> mlua::Result<Table> {
+fn process(lua: &Lua, life: &RecordedProcess) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     table.set("pid", life.pid)?;
     table.set("ppid", life.ppid)?;

@@ -42,7 +42,7 @@ pub use program::{Program, ProgramError};
 
 use crate::cpuid;
 use crate::image::{FileId, FileStore};
-use crate::kernel::Family;
+use crate::kernel::ProcessTree;
 use crate::recording::{Frame, Reader, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
@@ -155,7 +155,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         on_start(pid);
     }
     let start = describe_start(&task, argv, stdin)?;
-    let mut family = Family::at_start(&start);
+    let mut family = ProcessTree::at_start(&start);
     if proc::has_no_new_privs(std::process::id() as i32)? {
         family.has_no_new_privs(pid);
     }
@@ -272,7 +272,7 @@ struct Recorder {
     /// The program's own pid.
     first: i32,
     exe: PathBuf,
-    family: Family,
+    family: ProcessTree,
     observer: Option<Observer>,
     /// All tasks but the one that runs.
     tasks: BTreeMap<i32, Task>,

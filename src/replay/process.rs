@@ -4,8 +4,8 @@ use super::execute::{page_end, remap, segment_prot, unmap};
 use super::objects::Objects;
 use super::signal_state::Masks;
 use super::space::Pages;
+use crate::history::KernelChanges;
 use crate::history::Recording;
-use crate::history::Since;
 use crate::kernel::{DescriptorTable, Program};
 use crate::recording::{Born, CallEvent, Effect, Event};
 use crate::sandbox;
@@ -112,7 +112,7 @@ pub struct Process {
     /// What its descriptors are; the kernel knows none of them before it goes live.
     pub descriptors: DescriptorTable,
     /// What it did to what the kernel keeps, since it was spun off.
-    pub since: Since,
+    pub since: KernelChanges,
     /// What a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
     /// The memory that it shares with itself: see [`SharedMemory`].

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::process::{Place, Process, SharedMemory, Thread, new_thread, settle};
 use super::world::World;
 use super::{Error, Result};
-use crate::history::Since;
+use crate::history::KernelChanges;
 use crate::recording::{Event, EventKind};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};
@@ -83,7 +83,7 @@ impl World {
             tid,
             ppid: self.family.ppid(tid).unwrap_or(0),
             descriptors: self.family.descriptors(tid).unwrap_or_default(),
-            since: Since::new(self.number, me.pid),
+            since: KernelChanges::new(self.number, me.pid),
             segv,
             shared,
             kept: me.kept(),

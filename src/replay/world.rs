@@ -15,7 +15,7 @@ use super::space::Space;
 use super::{Error, Result};
 use crate::history::Recording;
 use crate::image::{self, Chunk, Image};
-use crate::kernel::Family;
+use crate::kernel::ProcessTree;
 use crate::recording::{Delivery, Event, EventKind, Frame, Reach, SignalEvent};
 use crate::sandbox;
 use crate::tracee::interpret::Reads;
@@ -31,7 +31,7 @@ pub struct World {
     pub(super) spaces: BTreeMap<u32, Space>,
     pub(super) tasks: BTreeMap<i32, Context>,
     pub(super) actions: BTreeMap<u32, Actions>,
-    pub(super) family: Family,
+    pub(super) family: ProcessTree,
     pub(super) objects: Objects,
     /// When there are so many objects, those are looked for that nobody maps any more.
     pub(super) objects_looked_for: usize,
@@ -53,7 +53,7 @@ impl World {
             spaces: BTreeMap::new(),
             tasks: BTreeMap::new(),
             actions: BTreeMap::new(),
-            family: Family::at_start(recording.start()),
+            family: ProcessTree::at_start(recording.start()),
             objects: Objects::default(),
             objects_looked_for: 0,
             fresh: Arc::default(),

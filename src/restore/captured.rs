@@ -2,7 +2,7 @@
 //!
 //! Programs look at what their output is, so it is replaced by the same kind of thing: a file by an anonymous
 //! file, a terminal by a terminal, a socket by a socket, and all else by a pipe. What they write comes to us whoever
-//! of their family writes it, and whichever way.
+//! of their tree writes it, and whichever way.
 
 use super::Result;
 use crate::kernel::{OpenFile, Stream};

@@ -2,7 +2,7 @@
 
 use super::captured::{Sort, anonymous, as_file, fill, opened_again, set_status};
 use super::{Group, Result, Work};
-use crate::kernel::{Family, OpenFile, Queue, Socket, Thing};
+use crate::kernel::{OpenFile, ProcessTree, Queue, Socket, Thing};
 use crate::tracee::Error;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{
@@ -114,7 +114,7 @@ impl<'a> Work<'a> {
         }
         let ours = opened_again(write, libc::O_WRONLY | libc::O_NONBLOCK)?;
         let fitted = fill(&ours, &data)?;
-        if fitted < data.len() || queue.torn {
+        if fitted < data.len() || queue.incomplete {
             self.lost(end, "not all that was in it is known");
         }
         Ok(())
@@ -142,20 +142,18 @@ impl<'a> Work<'a> {
     /// Another process that had such an open file at the event.
     fn other_holder(&self, is_it: impl Fn(&OpenFile, u64) -> bool) -> Result<Option<i32>> {
         let me = self.state.since.pid();
-        let find = |family: &Family| {
-            let mut others = family
-                .all_tasks()
-                .filter(|&tid| family.pid(tid) != Some(me));
+        let find = |tree: &ProcessTree| {
+            let mut others = tree.all_tasks().filter(|&tid| tree.pid(tid) != Some(me));
             let found = others.find(|&tid| {
-                let mut all = family.each_descriptor(tid);
-                all.any(|(fd, file, _)| is_it(file, family.file_id(tid, fd).unwrap_or(u64::MAX)))
+                let mut all = tree.each_descriptor(tid);
+                all.any(|(fd, file, _)| is_it(file, tree.file_id(tid, fd).unwrap_or(u64::MAX)))
             });
-            found.and_then(|tid| family.pid(tid))
+            found.and_then(|tid| tree.pid(tid))
         };
         Ok(self
             .state
             .recording
-            .family_at(self.state.since.event(), find)?)
+            .process_tree_at(self.state.since.event(), find)?)
     }
 
     /// Makes all pairs of sockets anew of which the process has an end.
@@ -224,11 +222,11 @@ impl<'a> Work<'a> {
             Some(Thing::Memory(content)) => Some(content.clone()),
             _ => None,
         };
-        let torn = content.as_ref().is_none_or(|content| content.torn);
+        let incomplete = content.as_ref().is_none_or(|content| content.incomplete);
         if let Some(content) = content {
             (&ours).write_all(&content.bytes).map_err(fail)?;
         }
-        if torn {
+        if incomplete {
             self.lost(group, "not all that was in it is known");
         }
         let mut theirs = opened_again(&ours, group.file.flags).map_err(fail)?;
@@ -250,7 +248,7 @@ fn pair(socket: &Socket) -> io::Result<(File, File)> {
 
 /// Sends what had come to a socket from its other end. Whether that is all that there was.
 fn refill(socket: &Socket, from: &File) -> io::Result<bool> {
-    for part in socket.came.parts() {
+    for part in socket.received.parts() {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match send(from.as_raw_fd(), part, flags) {
             Ok(n) if n == part.len() => {}
@@ -258,7 +256,7 @@ fn refill(socket: &Socket, from: &File) -> io::Result<bool> {
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(!socket.came.torn)
+    Ok(!socket.received.incomplete)
 }
 
 fn shut(socket: &Socket, file: &File) -> io::Result<()> {

@@ -20,8 +20,8 @@ pub use captured::Captured;
 pub use program::program;
 pub use timers::Timers;
 
+use crate::history::KernelChanges;
 use crate::history::Recording;
-use crate::history::Since;
 use crate::kernel::{DescriptorTable, Kernel, Member, OpenFile, Program, Stream};
 use crate::recording;
 use crate::replay::Place;
@@ -59,7 +59,7 @@ pub struct State<'a> {
     /// Its descriptors as they are now.
     pub table: &'a DescriptorTable,
     /// What it did since it was spun off, and where that was.
-    pub since: &'a Since,
+    pub since: &'a KernelChanges,
 }
 
 /// What came of it.
@@ -180,7 +180,7 @@ impl<'a> Work<'a> {
             let memory = group.file.path.starts_with(b"/memfd:");
             group.stream.is_none() && (!plain || memory) && !files::is_stateless(group.file)
         };
-        if table.has_own() || !since.is_empty() || self.groups.iter().any(has_more) {
+        if table.has_state() || !since.is_empty() || self.groups.iter().any(has_more) {
             self.kernel = Some(since.kernel(recording, table)?);
         }
         Ok(())

@@ -37,7 +37,7 @@ impl Work<'_> {
         let own = self
             .kernel
             .as_ref()
-            .and_then(|kernel| kernel.own(self.state.since.pid()));
+            .and_then(|kernel| kernel.process(self.state.since.pid()));
         let Some(own) = own.cloned() else {
             return Ok(());
         };
@@ -45,7 +45,7 @@ impl Work<'_> {
             let args = [libc::PR_SET_CHILD_SUBREAPER as u64, 1, 0, 0, 0, 0];
             self.remote.call(libc::SYS_prctl, args)?;
         }
-        if own.rooted {
+        if own.changed_root {
             self.miss("its root directory: it is the usual one".into());
         }
         if own.namespaces != 0 {
@@ -59,7 +59,7 @@ impl Work<'_> {
                 names.join(", ")
             ));
         }
-        if own.took_on {
+        if own.changed_credentials {
             self.miss(
                 "the user and the groups that it took on: it has those of whoever runs this".into(),
             );
@@ -75,7 +75,7 @@ impl Work<'_> {
         let own = self
             .kernel
             .as_ref()
-            .and_then(|kernel| kernel.own(self.state.since.pid()));
+            .and_then(|kernel| kernel.process(self.state.since.pid()));
         if own.is_some_and(|own| own.leads_session) {
             self.remote.call(libc::SYS_setsid, [0; 6])?;
             return Ok(());

@@ -2,7 +2,7 @@
 
 use super::things::setting;
 use super::{Result, Work};
-use crate::kernel::{Armed, OwnTimer};
+use crate::kernel::{Armed, PosixTimer};
 use crate::replay::Place;
 use crate::tracee::{Remote, Stopped};
 
@@ -14,7 +14,7 @@ pub struct Timers {
     /// Of setitimer(2).
     pub(super) intervals: Vec<(usize, Armed)>,
     /// Of timer_create(2), by rising number.
-    pub(super) own: Vec<(i32, OwnTimer, Option<Armed>)>,
+    pub(super) own: Vec<(i32, PosixTimer, Option<Armed>)>,
 }
 
 /// As many timers are made and given up to come to a number.
@@ -70,7 +70,7 @@ fn set(remote: &mut Remote<'_>, call: i64, which: u64, armed: Armed) -> Result<(
 fn create(
     remote: &mut Remote<'_>,
     id: i32,
-    own: &OwnTimer,
+    own: &PosixTimer,
     next: &mut i32,
 ) -> Result<std::result::Result<(), String>> {
     while *next <= id && *next < MOST {
@@ -102,7 +102,7 @@ impl Work<'_> {
     /// Notes the process's own timers.
     pub(super) fn timers(&mut self) {
         let Some(kernel) = &self.kernel else { return };
-        let (Some(own), now) = (kernel.own(self.state.since.pid()), kernel.clock()) else {
+        let (Some(own), now) = (kernel.process(self.state.since.pid()), kernel.clock()) else {
             return;
         };
         let timers = &mut self.restored.timers;

@@ -5,7 +5,7 @@
 
 use super::HookCall;
 use crate::inject::rules::PathPattern;
-use crate::kernel::files_of;
+use crate::kernel::named_files;
 use crate::trace::{About, FileNames, Value, names};
 use crate::tracee::lookup::Root;
 use crate::tracee::proc;
@@ -88,7 +88,7 @@ impl HookCall {
         }
         let about = Rc::new(match &*self.files.borrow() {
             Some(table) => About {
-                files: files_of(
+                files: named_files(
                     self.call,
                     &self.args,
                     (&self.memory, self.passed.as_deref()),

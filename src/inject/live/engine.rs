@@ -216,8 +216,8 @@ impl<'a> Engine<'a> {
         task.release();
         let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([tid]).collect();
         let ((led, hidden), mut filters) = recording.kernel_at(event.0, |family, kernel| {
-            let own = kernel.own(pid);
-            let own = own.map_or((false, false), |own| (own.leads_session, own.hidden));
+            let own = kernel.process(pid);
+            let own = own.map_or((false, false), |own| (own.leads_session, own.not_dumpable));
             let filters = tids.iter().map(|&tid| (tid, family.filters(tid)));
             (own, filters.collect::<HashMap<_, _>>())
         })?;

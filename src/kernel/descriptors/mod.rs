@@ -3,21 +3,21 @@
 //!
 //! Worked out from the calls, so that it is there at every event without looking at a process. What calls
 //! alone do not say, the recorder looked up ([`Effect::Path`], [`Effect::Opened`], [`Effect::Offset`]).
-//! [`DescriptorTable`] is one process's, on its own; [`Family`](super::Family) holds those of all.
+//! [`DescriptorTable`] is one process's, on its own; [`ProcessTree`](super::ProcessTree) holds those of all.
 //!
 //! [`Effect::Path`]: crate::recording::Effect::Path
 //! [`Effect::Opened`]: crate::recording::Effect::Opened
 //! [`Effect::Offset`]: crate::recording::Effect::Offset
 
-mod made;
+mod apply;
+mod created;
+mod fd_table;
 mod pool;
-mod slots;
-mod step;
 
-pub use made::written_numbers;
+pub(super) use apply::{TaskFiles, failed};
+pub use created::output_descriptors;
+pub(super) use fd_table::{Descriptor, FdTable};
 pub(super) use pool::Pool;
-pub(super) use slots::{Slot, Slots};
-pub(super) use step::{Held, failed};
 
 use super::Places;
 use crate::recording::{CallEvent, Start};
@@ -60,7 +60,7 @@ impl OpenFile {
             flags,
             offset: 0,
             inherited: false,
-            moves: path_moves(path),
+            moves: path_has_offset(path),
             also: Vec::new(),
         }
     }
@@ -93,13 +93,13 @@ impl OpenFile {
 const MOST_NAMES: usize = 4;
 
 /// Whether reading and writing move the offset of what has such a path, as far as the path tells.
-pub fn path_moves(path: &[u8]) -> bool {
+pub fn path_has_offset(path: &[u8]) -> bool {
     path.first() == Some(&b'/') && (!path.starts_with(b"/dev/") || path.starts_with(b"/dev/shm/"))
 }
 
 /// What threads share with `CLONE_FS`, and what is known of the standard streams.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct FsContext {
     pub cwd: Arc<[u8]>,
     /// The umask, if it was ever set.
     pub umask: Option<u32>,
@@ -107,7 +107,7 @@ pub(super) struct Place {
     streams: Arc<[(Vec<u8>, Stream)]>,
 }
 
-impl Place {
+impl FsContext {
     /// The standard stream that something newly opened writes to: `/dev/stderr`, where that is a pipe or a terminal.
     fn stream_of(&self, path: &[u8]) -> Option<Stream> {
         let found = self.streams.iter().find(|(stream, _)| stream == path);
@@ -116,9 +116,9 @@ impl Place {
 }
 
 /// What a recording begins with.
-pub(super) fn at_start(start: &Start) -> (Slots, Pool<OpenFile>, Place) {
+pub(super) fn at_start(start: &Start) -> (FdTable, Pool<OpenFile>, FsContext) {
     let streams = [(0, Stream::Stdin), (1, Stream::Stdout), (2, Stream::Stderr)];
-    let (mut slots, mut files) = (Slots::default(), Pool::default());
+    let (mut fds, mut files) = (FdTable::default(), Pool::default());
     let mut anew = Vec::new();
     for d in &start.descriptors {
         let stream = streams.iter().find(|(fd, _)| *fd == d.fd);
@@ -127,10 +127,10 @@ pub(super) fn at_start(start: &Start) -> (Slots, Pool<OpenFile>, Place) {
         if let Some(stream) = stream.filter(|&s| reopens && s != Stream::Stdin) {
             anew.push((d.path.clone(), stream));
         }
-        let twin: Option<Slot> = d.twin.and_then(|fd| slots.get(fd));
+        let twin: Option<Descriptor> = d.twin.and_then(|fd| fds.get(fd));
         let file = match twin {
             Some(twin) => {
-                files.hold(twin.file);
+                files.acquire(twin.file);
                 twin.file
             }
             None => files.add(OpenFile {
@@ -140,139 +140,150 @@ pub(super) fn at_start(start: &Start) -> (Slots, Pool<OpenFile>, Place) {
                 ..OpenFile::new(&d.path, d.flags & !libc::O_CLOEXEC)
             }),
         };
-        let slot = Slot {
+        let descriptor = Descriptor {
             file,
             cloexec: d.flags & libc::O_CLOEXEC != 0,
             stream,
         };
-        slots.put(d.fd, slot, &mut files);
+        fds.put(d.fd, descriptor, &mut files);
     }
-    let place = Place {
+    let fs = FsContext {
         cwd: start.cwd.as_slice().into(),
         umask: None,
         streams: anew.into(),
     };
-    (slots, files, place)
+    (fds, files, fs)
 }
 
 /// A process's descriptors. Copies cost nothing before one of them changes.
 #[derive(Clone, Debug, Default)]
 pub struct DescriptorTable {
-    slots: Arc<Slots>,
+    fds: Arc<FdTable>,
     files: Arc<Pool<OpenFile>>,
-    place: Place,
+    fs: FsContext,
     /// Whether its process has set something of itself that the kernel keeps besides.
-    pub(super) has_own: bool,
+    pub(super) has_state: bool,
 }
 
 impl DescriptorTable {
     /// The table that a recording begins with.
     pub fn at_start(start: &Start) -> DescriptorTable {
-        let (slots, files, place) = at_start(start);
+        let (fds, files, fs) = at_start(start);
         DescriptorTable {
-            slots: Arc::new(slots),
+            fds: Arc::new(fds),
             files: Arc::new(files),
-            place,
-            has_own: false,
+            fs,
+            has_state: false,
         }
     }
 
     /// A table of its own with the same descriptors as one that shares its files.
-    pub(super) fn of(slots: &Slots, files: &Pool<OpenFile>, place: &Place) -> DescriptorTable {
-        let (mut own, mut pool) = (Slots::default(), Pool::default());
+    pub(super) fn of(fds: &FdTable, files: &Pool<OpenFile>, fs: &FsContext) -> DescriptorTable {
+        let (mut own, mut pool) = (FdTable::default(), Pool::default());
         let mut taken = HashMap::new();
-        for (fd, slot) in slots.iter() {
-            let Some(file) = files.get(slot.file) else {
+        for (fd, descriptor) in fds.iter() {
+            let Some(file) = files.get(descriptor.file) else {
                 continue;
             };
-            let known = taken.get(&slot.file).copied();
+            let known = taken.get(&descriptor.file).copied();
             let at = known.unwrap_or_else(|| {
-                let serial = files.serial(slot.file).unwrap_or(0);
+                let serial = files.serial(descriptor.file).unwrap_or(0);
                 pool.add_as(serial, file.clone())
             });
             match known {
-                Some(at) => pool.hold(at),
-                None => _ = taken.insert(slot.file, at),
+                Some(at) => pool.acquire(at),
+                None => _ = taken.insert(descriptor.file, at),
             }
-            own.put(fd, Slot { file: at, ..slot }, &mut pool);
+            own.put(
+                fd,
+                Descriptor {
+                    file: at,
+                    ..descriptor
+                },
+                &mut pool,
+            );
         }
         DescriptorTable {
-            slots: Arc::new(own),
+            fds: Arc::new(own),
             files: Arc::new(pool),
-            place: place.clone(),
-            has_own: false,
+            fs: fs.clone(),
+            has_state: false,
         }
     }
 
     /// The open file behind a descriptor.
     pub fn get(&self, fd: i32) -> Option<&OpenFile> {
-        self.files.get(self.slots.get(fd)?.file)
+        self.files.get(self.fds.get(fd)?.file)
     }
 
     /// All descriptors by number: the open file, and whether exec closes it.
     pub fn iter(&self) -> impl Iterator<Item = (i32, &OpenFile, bool)> {
-        let all = self.slots.iter();
-        all.filter_map(|(fd, slot)| Some((fd, self.files.get(slot.file)?, slot.cloexec)))
+        let all = self.fds.iter();
+        all.filter_map(|(fd, descriptor)| {
+            Some((fd, self.files.get(descriptor.file)?, descriptor.cloexec))
+        })
     }
 
     /// The lowest descriptor below `fd` that shares its open file, if there is one.
     pub fn duplicate_of(&self, fd: i32) -> Option<i32> {
-        let file = self.slots.get(fd)?.file;
-        let mut lower = self.slots.iter().take_while(|&(other, _)| other < fd);
-        lower.find(|(_, slot)| slot.file == file).map(|(fd, _)| fd)
+        let file = self.fds.get(fd)?.file;
+        let mut lower = self.fds.iter().take_while(|&(other, _)| other < fd);
+        lower
+            .find(|(_, descriptor)| descriptor.file == file)
+            .map(|(fd, _)| fd)
     }
 
     /// The current directory.
     pub fn cwd(&self) -> &[u8] {
-        &self.place.cwd
+        &self.fs.cwd
     }
 
     /// The umask, if the program ever set it.
     pub fn umask(&self) -> Option<u32> {
-        self.place.umask
+        self.fs.umask
     }
 
     /// The standard stream that a descriptor writes to, if it is one.
     pub fn output_stream(&self, fd: i32) -> Option<Stream> {
-        self.slots.get(fd)?.stream.filter(|&s| s != Stream::Stdin)
+        self.fds.get(fd)?.stream.filter(|&s| s != Stream::Stdin)
     }
 
     /// The standard stream that a descriptor is.
     pub fn stream(&self, fd: i32) -> Option<Stream> {
-        self.slots.get(fd)?.stream
+        self.fds.get(fd)?.stream
     }
 
     /// The number of a descriptor's open file: the same for all that share it, and for no other file that
     /// the recorded processes ever had.
     pub fn file_id(&self, fd: i32) -> Option<u64> {
-        self.files.serial(self.slots.get(fd)?.file)
+        self.files.serial(self.fds.get(fd)?.file)
     }
 
     /// Whether the process has set something of itself that [`Kernel::own`](super::Kernel::own) keeps.
-    pub fn has_own(&self) -> bool {
-        self.has_own
+    pub fn has_state(&self) -> bool {
+        self.has_state
     }
 
     /// Follows a call.
     pub fn apply(&mut self, call: &CallEvent) {
-        self.held().follow(call);
+        self.task_files().follow(call);
     }
 
     /// Moves a descriptor's offset by this much.
     pub fn advance(&mut self, fd: i32, by: i64) {
-        self.held().advance(fd, by);
+        self.task_files().advance(fd, by);
     }
 
     /// Sets a descriptor's offset.
     pub fn seek(&mut self, fd: i32, to: u64) {
-        self.held().seek(fd, to);
+        self.task_files().seek(fd, to);
     }
 
-    fn held(&mut self) -> Held<'_> {
-        Held {
-            slots: Arc::make_mut(&mut self.slots),
+    fn task_files(&mut self) -> TaskFiles<'_> {
+        TaskFiles {
+            fds: Arc::make_mut(&mut self.fds),
             files: Arc::make_mut(&mut self.files),
-            place: &mut self.place,
+            fs: &mut self.fs,
         }
     }
 }

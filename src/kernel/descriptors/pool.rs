@@ -1,118 +1,119 @@
-//! Things that have several holders, by number. Each goes when its last holder lets go of it.
+//! Values with reference counts, by number. A value goes with its last reference.
 
-/// A number of things.
+/// A number of values.
 #[derive(Clone, Debug)]
 pub(in crate::kernel) struct Pool<T> {
-    held: Vec<Option<Held<T>>>,
+    slots: Vec<Option<Counted<T>>>,
     free: Vec<usize>,
-    holders: usize,
-    /// How many things were ever taken in.
-    made: u64,
+    /// The references to all values.
+    references: usize,
+    /// The serial number of the next value.
+    next_serial: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Held<T> {
-    thing: T,
-    holders: usize,
+struct Counted<T> {
+    value: T,
+    references: usize,
     serial: u64,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Pool<T> {
         Pool {
-            held: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
-            holders: 0,
-            made: 0,
+            references: 0,
+            next_serial: 0,
         }
     }
 }
 
 impl<T> Pool<T> {
-    /// Takes a thing in, for one holder.
-    pub fn add(&mut self, thing: T) -> usize {
-        self.add_as(self.made, thing)
+    /// Adds a value with one reference.
+    pub fn add(&mut self, value: T) -> usize {
+        self.add_as(self.next_serial, value)
     }
 
-    /// The same, with the serial number that it has elsewhere.
-    pub fn add_as(&mut self, serial: u64, thing: T) -> usize {
-        self.made = self.made.max(serial.saturating_add(1));
-        self.holders += 1;
-        let held = Some(Held {
-            thing,
-            holders: 1,
+    /// Adds a value that has this serial number in another pool.
+    pub fn add_as(&mut self, serial: u64, value: T) -> usize {
+        self.next_serial = self.next_serial.max(serial.saturating_add(1));
+        self.references += 1;
+        let counted = Some(Counted {
+            value,
+            references: 1,
             serial,
         });
         match self.free.pop() {
             Some(at) => {
-                self.held[at] = held;
+                self.slots[at] = counted;
                 at
             }
             None => {
-                self.held.push(held);
-                self.held.len() - 1
+                self.slots.push(counted);
+                self.slots.len() - 1
             }
         }
     }
 
-    /// One holder more.
-    pub fn hold(&mut self, at: usize) {
-        if let Some(held) = self.held.get_mut(at).and_then(Option::as_mut) {
-            held.holders += 1;
-            self.holders += 1;
+    /// Adds a reference.
+    pub fn acquire(&mut self, at: usize) {
+        if let Some(counted) = self.slots.get_mut(at).and_then(Option::as_mut) {
+            counted.references += 1;
+            self.references += 1;
         }
     }
 
-    /// One holder less. Returns the thing if that was the last.
-    pub fn let_go(&mut self, at: usize) -> Option<T> {
-        let slot = self.held.get_mut(at)?;
-        let held = slot.as_mut()?;
-        self.holders -= 1;
-        held.holders -= 1;
-        if held.holders > 0 {
+    /// Drops a reference. Returns the value if that was the last.
+    pub fn release(&mut self, at: usize) -> Option<T> {
+        let slot = self.slots.get_mut(at)?;
+        let counted = slot.as_mut()?;
+        self.references -= 1;
+        counted.references -= 1;
+        if counted.references > 0 {
             return None;
         }
         self.free.push(at);
-        slot.take().map(|held| held.thing)
+        slot.take().map(|counted| counted.value)
     }
 
     pub fn get(&self, at: usize) -> Option<&T> {
-        self.held.get(at)?.as_ref().map(|held| &held.thing)
+        self.slots.get(at)?.as_ref().map(|counted| &counted.value)
     }
 
     pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
-        self.held.get_mut(at)?.as_mut().map(|held| &mut held.thing)
+        let slot = self.slots.get_mut(at)?;
+        slot.as_mut().map(|counted| &mut counted.value)
     }
 
-    /// The thing's serial number, which no other ever has.
+    /// The value's serial number, which no other value ever has.
     pub fn serial(&self, at: usize) -> Option<u64> {
-        self.held.get(at)?.as_ref().map(|held| held.serial)
+        self.slots.get(at)?.as_ref().map(|counted| counted.serial)
     }
 
-    /// The serial numbers of all that there are.
+    /// The serial numbers of all values.
     pub fn serials(&self) -> impl Iterator<Item = u64> {
-        self.held.iter().flatten().map(|held| held.serial)
+        self.slots.iter().flatten().map(|counted| counted.serial)
     }
 
-    /// All that there are.
-    pub fn things(&self) -> impl Iterator<Item = &T> {
-        self.held.iter().flatten().map(|held| &held.thing)
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten().map(|counted| &counted.value)
     }
 
-    /// The same, to be changed.
-    pub fn things_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.held.iter_mut().flatten().map(|held| &mut held.thing)
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let all = self.slots.iter_mut().flatten();
+        all.map(|counted| &mut counted.value)
     }
 
-    /// Whether several hold this one.
+    /// Whether there are several references to a value.
     pub fn is_shared(&self, at: usize) -> bool {
-        let held = self.held.get(at).and_then(Option::as_ref);
-        held.is_some_and(|held| held.holders > 1)
+        let counted = self.slots.get(at).and_then(Option::as_ref);
+        counted.is_some_and(|counted| counted.references > 1)
     }
 
-    /// How many holders all have together.
-    pub fn holders(&self) -> usize {
-        self.holders
+    /// The number of references to all values.
+    pub fn references(&self) -> usize {
+        self.references
     }
 }
 
@@ -121,15 +122,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thing_goes_with_its_last_holder_and_leaves_its_number() {
+    fn a_value_goes_with_its_last_reference_and_leaves_its_number() {
         let mut pool = Pool::default();
         let (a, b) = (pool.add("a"), pool.add("b"));
         assert_eq!((pool.serial(a), pool.serial(b)), (Some(0), Some(1)));
-        pool.hold(a);
+        pool.acquire(a);
         assert!(pool.is_shared(a) && !pool.is_shared(b));
-        assert_eq!((pool.let_go(a), pool.get(a)), (None, Some(&"a")));
-        assert_eq!((pool.let_go(a), pool.get(a)), (Some("a"), None));
-        assert_eq!((pool.let_go(a), pool.holders()), (None, 1));
+        assert_eq!((pool.release(a), pool.get(a)), (None, Some(&"a")));
+        assert_eq!((pool.release(a), pool.get(a)), (Some("a"), None));
+        assert_eq!((pool.release(a), pool.references()), (None, 1));
         assert_eq!((pool.add("c"), pool.get(b)), (a, Some(&"b")));
         assert_eq!(pool.serial(a), Some(2));
     }

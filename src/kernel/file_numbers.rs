@@ -11,11 +11,11 @@ const MOST: usize = 1 << 16;
 /// The device and inode numbers of the files that there are, by their paths, as programs were told last. A name that may
 /// be a symbolic link's is not followed: those of the link are kept.
 #[derive(Clone, Debug, Default)]
-pub struct Told(BTreeMap<Vec<u8>, FileNumbers>);
+pub struct SeenFileNumbers(BTreeMap<Vec<u8>, FileNumbers>);
 
-impl Told {
+impl SeenFileNumbers {
     /// What was told of the file at this path.
-    pub fn numbers(&self, path: &[u8]) -> Option<FileNumbers> {
+    pub fn get(&self, path: &[u8]) -> Option<FileNumbers> {
         self.0.get(path).copied()
     }
 
@@ -173,18 +173,18 @@ mod tests {
             is_dir: false,
         };
         let paths = ["/a", "/a/b", "/a-b", "/c", "/c/x"];
-        let mut told = Told::default();
+        let mut seen = SeenFileNumbers::default();
         for (inode, path) in paths.into_iter().enumerate() {
-            told.put(path.as_bytes(), vec![(Vec::new(), numbers(inode as u64))]);
+            seen.put(path.as_bytes(), vec![(Vec::new(), numbers(inode as u64))]);
         }
         let (a, c) = (Some(b"/a".to_vec()), Some(b"/c".to_vec()));
-        told.renamed(a.clone(), c.clone(), true);
-        assert_eq!(told.numbers(b"/a/x"), Some(numbers(4)));
-        assert_eq!(told.numbers(b"/c/b"), Some(numbers(1)));
-        told.renamed(a, c.clone(), false);
-        assert_eq!(told.numbers(b"/c/x"), Some(numbers(4)));
-        assert_eq!(told.numbers(b"/c/b"), None);
-        told.gone(c);
-        assert_eq!(told.0.len(), 2, "{told:?}");
+        seen.renamed(a.clone(), c.clone(), true);
+        assert_eq!(seen.get(b"/a/x"), Some(numbers(4)));
+        assert_eq!(seen.get(b"/c/b"), Some(numbers(1)));
+        seen.renamed(a, c.clone(), false);
+        assert_eq!(seen.get(b"/c/x"), Some(numbers(4)));
+        assert_eq!(seen.get(b"/c/b"), None);
+        seen.gone(c);
+        assert_eq!(seen.0.len(), 2, "{seen:?}");
     }
 }

@@ -14,15 +14,15 @@ pub trait Places {
     fn open(&self, fd: i32) -> Option<&OpenFile>;
 }
 
-/// The files that a call names by paths; where it names none, those behind its descriptors. `leads_to` is where the
+/// The files that a call names by paths; where it names none, those behind its descriptors. `resolved_path` is where the
 /// first path leads, where that is known better than the path says; `passed` are the arguments, where memory may not
 /// have them any more.
-pub fn files_of(
+pub fn named_files(
     call: &Syscall,
     args: &[u64; 6],
     (mem, passed): (&dyn Memory, Option<&[Value]>),
     places: &dyn Places,
-    leads_to: Option<&[u8]>,
+    resolved_path: Option<&[u8]>,
 ) -> Vec<FileNames> {
     let mut files = Vec::new();
     for arg in call.path_args() {
@@ -36,8 +36,8 @@ pub fn files_of(
         };
         let file = call.named_files().find(|file| file.path == arg);
         let read = file.and_then(|file| as_read(call, file, text, args, mem, places));
-        let leads_to = leads_to.filter(|_| files.is_empty());
-        let mut absolute: Vec<Vec<u8>> = leads_to.map(<[u8]>::to_vec).into_iter().collect();
+        let resolved_path = resolved_path.filter(|_| files.is_empty());
+        let mut absolute: Vec<Vec<u8>> = resolved_path.map(<[u8]>::to_vec).into_iter().collect();
         absolute.extend(read.filter(|read| !absolute.contains(read)));
         files.push(FileNames {
             text: text.to_vec(),
@@ -88,16 +88,22 @@ fn behind_descriptor(fd: i32, places: &dyn Places) -> Option<FileNames> {
 }
 
 /// The files that a recorded call is about.
-pub(crate) fn files_of_event(call: &CallEvent, places: &dyn Places) -> Vec<FileNames> {
+pub(crate) fn files_named_by(call: &CallEvent, places: &dyn Places) -> Vec<FileNames> {
     let Some(known) = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args)) else {
         return Vec::new();
     };
     let memory = ChunkMemory(&call.ins);
-    files_of(known, &call.args, (&memory, None), places, leads_to(call))
+    named_files(
+        known,
+        &call.args,
+        (&memory, None),
+        places,
+        resolved_path(call),
+    )
 }
 
 /// Where the recorder saw that a call's path leads.
-pub fn leads_to(call: &CallEvent) -> Option<&[u8]> {
+pub fn resolved_path(call: &CallEvent) -> Option<&[u8]> {
     match &call.effect {
         Effect::Path(path) if path.starts_with(b"/") => Some(path),
         _ => None,

@@ -11,19 +11,19 @@ pub(super) const LARGEFILE: i32 = 0o100_000;
 
 /// A new descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Made {
+pub(super) struct NewDescriptor {
     pub cloexec: bool,
     pub flags: i32,
 }
 
-impl Made {
+impl NewDescriptor {
     /// `flags` as open(2) takes them.
-    fn opened(flags: i32) -> Made {
+    fn opened(flags: i32) -> NewDescriptor {
         // openat2(2) has no use for O_LARGEFILE with O_PATH, and drops all but these.
         const WITH_PATH: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         const ONCE: i32 =
             libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC | libc::O_CLOEXEC;
-        Made {
+        NewDescriptor {
             cloexec: flags & libc::O_CLOEXEC != 0,
             flags: if flags & libc::O_PATH != 0 {
                 flags & WITH_PATH
@@ -34,32 +34,32 @@ impl Made {
     }
 
     /// What the kernel opens on a call's behalf, with `flags` as open(2) takes them.
-    fn inside(flags: i32) -> Made {
-        let Made { cloexec, flags } = Made::opened(flags);
-        Made {
+    fn inside(flags: i32) -> NewDescriptor {
+        let NewDescriptor { cloexec, flags } = NewDescriptor::opened(flags);
+        NewDescriptor {
             cloexec,
             flags: flags & !LARGEFILE,
         }
     }
 
     /// A socket or an anonymous inode. The many names of `O_CLOEXEC` and `O_NONBLOCK` have the same values.
-    fn anonymous(mode: i32, flags: i32) -> Made {
-        Made {
+    fn anonymous(mode: i32, flags: i32) -> NewDescriptor {
+        NewDescriptor {
             cloexec: flags & libc::O_CLOEXEC != 0,
             flags: mode | flags & libc::O_NONBLOCK,
         }
     }
 
     /// Where flag 1 says that exec closes it.
-    fn with_flag_1(mode: i32, flags: i32) -> Made {
-        Made {
+    fn with_flag_1(mode: i32, flags: i32) -> NewDescriptor {
+        NewDescriptor {
             cloexec: flags & 1 != 0,
             flags: mode,
         }
     }
 
-    fn closed_by_exec(flags: i32) -> Made {
-        Made {
+    fn closed_by_exec(flags: i32) -> NewDescriptor {
+        NewDescriptor {
             cloexec: true,
             flags,
         }
@@ -67,59 +67,59 @@ impl Made {
 }
 
 /// The descriptor that a call returned; `None` where it returns none, or an old one.
-pub(super) fn made(call: &CallEvent) -> Option<Made> {
+pub(super) fn new_descriptor(call: &CallEvent) -> Option<NewDescriptor> {
     const RDWR: i32 = libc::O_RDWR;
     let arg = |index: usize| call.args[index] as i32;
     Some(match i64::from(call.nr) {
-        libc::SYS_open => Made::opened(arg(1)),
-        libc::SYS_openat | libc::SYS_open_by_handle_at => Made::opened(arg(2)),
-        libc::SYS_creat => Made::opened(libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC),
+        libc::SYS_open => NewDescriptor::opened(arg(1)),
+        libc::SYS_openat | libc::SYS_open_by_handle_at => NewDescriptor::opened(arg(2)),
+        libc::SYS_creat => NewDescriptor::opened(libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC),
         libc::SYS_openat2 => {
             let mut how = [0; 8];
             ChunkMemory(&call.ins).read(call.args[2], &mut how);
-            Made::opened(u64::from_le_bytes(how) as i32)
+            NewDescriptor::opened(u64::from_le_bytes(how) as i32)
         }
-        libc::SYS_socket => Made::anonymous(RDWR, arg(1)),
-        libc::SYS_accept4 => Made::anonymous(RDWR, arg(3)),
+        libc::SYS_socket => NewDescriptor::anonymous(RDWR, arg(1)),
+        libc::SYS_accept4 => NewDescriptor::anonymous(RDWR, arg(3)),
         libc::SYS_accept
         | libc::SYS_eventfd
         | libc::SYS_epoll_create
         // The kernel keeps none of its flags but the one for exec.
-        | libc::SYS_io_uring_setup => Made::anonymous(RDWR, 0),
+        | libc::SYS_io_uring_setup => NewDescriptor::anonymous(RDWR, 0),
         libc::SYS_eventfd2 | libc::SYS_timerfd_create | libc::SYS_userfaultfd => {
             let at = usize::from(call.nr != libc::SYS_userfaultfd as u32);
-            Made::anonymous(RDWR, arg(at))
+            NewDescriptor::anonymous(RDWR, arg(at))
         }
-        libc::SYS_epoll_create1 => Made::anonymous(RDWR, arg(0) & libc::O_CLOEXEC),
+        libc::SYS_epoll_create1 => NewDescriptor::anonymous(RDWR, arg(0) & libc::O_CLOEXEC),
         libc::SYS_signalfd | libc::SYS_signalfd4 if arg(0) != -1 => return None,
-        libc::SYS_signalfd => Made::anonymous(RDWR, 0),
-        libc::SYS_signalfd4 => Made::anonymous(RDWR, arg(3)),
-        libc::SYS_inotify_init => Made::anonymous(libc::O_RDONLY, 0),
-        libc::SYS_inotify_init1 => Made::anonymous(libc::O_RDONLY, arg(0)),
-        libc::SYS_fanotify_init => Made {
+        libc::SYS_signalfd => NewDescriptor::anonymous(RDWR, 0),
+        libc::SYS_signalfd4 => NewDescriptor::anonymous(RDWR, arg(3)),
+        libc::SYS_inotify_init => NewDescriptor::anonymous(libc::O_RDONLY, 0),
+        libc::SYS_inotify_init1 => NewDescriptor::anonymous(libc::O_RDONLY, arg(0)),
+        libc::SYS_fanotify_init => NewDescriptor {
             cloexec: arg(0) & libc::FAN_CLOEXEC as i32 != 0,
             flags: match arg(0) & libc::FAN_NONBLOCK as i32 {
                 0 => RDWR,
                 _ => RDWR | libc::O_NONBLOCK,
             },
         },
-        libc::SYS_memfd_create => Made::with_flag_1(RDWR | LARGEFILE, arg(1)),
-        libc::SYS_memfd_secret => Made::anonymous(RDWR | LARGEFILE, arg(0) & libc::O_CLOEXEC),
-        libc::SYS_perf_event_open => Made {
+        libc::SYS_memfd_create => NewDescriptor::with_flag_1(RDWR | LARGEFILE, arg(1)),
+        libc::SYS_memfd_secret => NewDescriptor::anonymous(RDWR | LARGEFILE, arg(0) & libc::O_CLOEXEC),
+        libc::SYS_perf_event_open => NewDescriptor {
             cloexec: call.args[4] & PERF_FLAG_FD_CLOEXEC != 0,
             flags: RDWR,
         },
         // Its flag for threads is O_EXCL.
         libc::SYS_pidfd_open => {
-            Made::closed_by_exec(RDWR | arg(1) & (libc::O_NONBLOCK | libc::O_EXCL))
+            NewDescriptor::closed_by_exec(RDWR | arg(1) & (libc::O_NONBLOCK | libc::O_EXCL))
         }
-        libc::SYS_pidfd_getfd => Made::closed_by_exec(RDWR),
-        libc::SYS_mq_open => Made::closed_by_exec(Made::inside(arg(1)).flags),
-        libc::SYS_landlock_create_ruleset if arg(2) == 0 => Made::closed_by_exec(RDWR),
-        libc::SYS_fsopen => Made::with_flag_1(RDWR, arg(1)),
-        libc::SYS_fspick => Made::with_flag_1(RDWR, arg(2)),
-        libc::SYS_fsmount => Made::with_flag_1(libc::O_PATH, arg(1)),
-        libc::SYS_open_tree | OPEN_TREE_ATTR => Made::opened(libc::O_PATH | arg(2) & libc::O_CLOEXEC),
+        libc::SYS_pidfd_getfd => NewDescriptor::closed_by_exec(RDWR),
+        libc::SYS_mq_open => NewDescriptor::closed_by_exec(NewDescriptor::inside(arg(1)).flags),
+        libc::SYS_landlock_create_ruleset if arg(2) == 0 => NewDescriptor::closed_by_exec(RDWR),
+        libc::SYS_fsopen => NewDescriptor::with_flag_1(RDWR, arg(1)),
+        libc::SYS_fspick => NewDescriptor::with_flag_1(RDWR, arg(2)),
+        libc::SYS_fsmount => NewDescriptor::with_flag_1(libc::O_PATH, arg(1)),
+        libc::SYS_open_tree | OPEN_TREE_ATTR => NewDescriptor::opened(libc::O_PATH | arg(2) & libc::O_CLOEXEC),
         libc::SYS_ioctl | libc::SYS_bpf => return by_request(call),
         _ => return None,
     })
@@ -128,14 +128,14 @@ pub(super) fn made(call: &CallEvent) -> Option<Made> {
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 const OPEN_TREE_ATTR: i64 = 467;
 
-fn by_request(call: &CallEvent) -> Option<Made> {
+fn by_request(call: &CallEvent) -> Option<NewDescriptor> {
     const TIOCGPTPEER: u64 = 0x5441;
     // Nearly all requests answer 0, which is hardly ever the number of a new descriptor.
     if call.ret.is_none_or(|ret| ret <= 0) {
         return None;
     }
     if i64::from(call.nr) == libc::SYS_ioctl && call.args[1] & 0xffff_ffff == TIOCGPTPEER {
-        return Some(Made::inside(call.args[2] as i32));
+        return Some(NewDescriptor::inside(call.args[2] as i32));
     }
     let known = syscall::by_nr(call.nr.into())?.resolve(&call.args);
     let mode = match i64::from(call.nr) {
@@ -143,12 +143,14 @@ fn by_request(call: &CallEvent) -> Option<Made> {
         // Namespaces, for the most part.
         _ => libc::O_RDONLY,
     };
-    known.returns_fd().then(|| Made::closed_by_exec(mode))
+    known
+        .returns_fd()
+        .then(|| NewDescriptor::closed_by_exec(mode))
 }
 
 /// The numbers that a call says it made in its outputs, and not, or not only, by what it returned: those of
 /// pipes and pairs, those that were passed, those of new processes.
-pub fn written_numbers(call: &CallEvent) -> Vec<i32> {
+pub fn output_descriptors(call: &CallEvent) -> Vec<i32> {
     let left = LeftMemory {
         ins: &call.ins,
         outs: &call.outs,
@@ -261,7 +263,7 @@ mod tests {
             if !recorded || !known.returns_fd() || OTHERS.contains(&known.name) {
                 continue;
             }
-            assert!(made(&call).is_some(), "{}", known.name);
+            assert!(new_descriptor(&call).is_some(), "{}", known.name);
             seen += 1;
         }
         assert!(seen > 25, "{seen}");

@@ -1,16 +1,16 @@
 //! What calls do to descriptors.
 
-use super::made::{LARGEFILE, Made, made, written_numbers};
-use super::{OpenFile, Place, Pool, Slot, Slots};
-use crate::kernel::whereabouts::{Places, files_of_event};
+use super::created::{LARGEFILE, NewDescriptor, new_descriptor, output_descriptors};
+use super::{Descriptor, FdTable, FsContext, OpenFile, Pool};
+use crate::kernel::named_files::{Places, files_named_by};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Opened};
 use crate::syscall::Memory;
 
 /// What a call works on: a table, the open files that its numbers mean, the directory and the umask.
-pub(in crate::kernel) struct Held<'a> {
-    pub slots: &'a mut Slots,
+pub(in crate::kernel) struct TaskFiles<'a> {
+    pub fds: &'a mut FdTable,
     pub files: &'a mut Pool<OpenFile>,
-    pub place: &'a mut Place,
+    pub fs: &'a mut FsContext,
 }
 
 /// Whether a call that returned this failed.
@@ -18,7 +18,7 @@ pub(in crate::kernel) fn failed(ret: i64) -> bool {
     (-4095..0).contains(&ret)
 }
 
-impl Held<'_> {
+impl TaskFiles<'_> {
     /// Follows a call.
     pub fn follow(&mut self, call: &CallEvent) {
         if !call.was_made() {
@@ -30,7 +30,7 @@ impl Held<'_> {
         if failed(ret) {
             // The number is free again whatever close(2) says of the file.
             if nr == libc::SYS_close {
-                self.slots.remove(fd(0), self.files);
+                self.fds.remove(fd(0), self.files);
             }
             return;
         }
@@ -66,7 +66,7 @@ impl Held<'_> {
                     }
                 }
             }
-            libc::SYS_close => self.slots.remove(fd(0), self.files),
+            libc::SYS_close => self.fds.remove(fd(0), self.files),
             libc::SYS_dup | libc::SYS_dup2 => self.duplicate(fd(0), ret as i32, false),
             libc::SYS_dup3 => self.duplicate(fd(0), ret as i32, fd(2) & libc::O_CLOEXEC != 0),
             libc::SYS_fcntl => self.fcntl(call, ret as i32),
@@ -78,22 +78,23 @@ impl Held<'_> {
             libc::SYS_recvmsg => self.passed(call, fd(2)),
             libc::SYS_recvmmsg => self.passed(call, fd(3)),
             libc::SYS_execve | libc::SYS_execveat => {
-                self.slots.retain(self.files, |_, slot| !slot.cloexec);
+                self.fds
+                    .retain(self.files, |_, descriptor| !descriptor.cloexec);
             }
             libc::SYS_chdir | libc::SYS_fchdir | libc::SYS_setns | libc::SYS_pivot_root => {
                 if let Effect::Path(path) = &call.effect {
-                    self.place.cwd = path.as_slice().into();
+                    self.fs.cwd = path.as_slice().into();
                 }
             }
             libc::SYS_rename | libc::SYS_renameat | libc::SYS_renameat2 => self.renamed(call),
-            libc::SYS_umask => self.place.umask = Some(call.args[0] as u32 & 0o777),
-            _ => self.made(call, ret as i32),
+            libc::SYS_umask => self.fs.umask = Some(call.args[0] as u32 & 0o777),
+            _ => self.add_new(call, ret as i32),
         }
     }
 
     /// Open files go by their new names.
     fn renamed(&mut self, call: &CallEvent) {
-        let files = files_of_event(call, self);
+        let files = files_named_by(call, self);
         let names: Vec<_> = files.into_iter().map(|file| file.absolute).collect();
         let [old, new] = names.as_slice() else {
             return;
@@ -103,7 +104,7 @@ impl Held<'_> {
         };
         let exchanged = call.args[4] as u32 & libc::RENAME_EXCHANGE != 0;
         let exchanged = exchanged && i64::from(call.nr) == libc::SYS_renameat2;
-        for file in self.files.things_mut() {
+        for file in self.files.values_mut() {
             let below = |from: &[u8], to: &[u8]| {
                 let rest = file.path.strip_prefix(from)?;
                 let inside = rest.is_empty() || rest.starts_with(b"/");
@@ -118,17 +119,17 @@ impl Held<'_> {
     }
 
     fn file_mut(&mut self, fd: i32) -> Option<&mut OpenFile> {
-        self.files.get_mut(self.slots.get(fd)?.file)
+        self.files.get_mut(self.fds.get(fd)?.file)
     }
 
     /// Puts a new open file at a number.
     fn insert(&mut self, fd: i32, file: OpenFile, cloexec: bool) {
-        let slot = Slot {
-            stream: self.place.stream_of(&file.path),
+        let descriptor = Descriptor {
+            stream: self.fs.stream_of(&file.path),
             file: self.files.add(file),
             cloexec,
         };
-        self.slots.put(fd, slot, self.files);
+        self.fds.put(fd, descriptor, self.files);
     }
 
     pub fn advance(&mut self, fd: i32, by: i64) {
@@ -146,12 +147,12 @@ impl Held<'_> {
     }
 
     /// What the recorder saw of a new descriptor, and the open file that it shares with another.
-    pub fn opened(&mut self, opened: &Opened, twin: Option<Slot>) {
+    pub fn opened(&mut self, opened: &Opened, twin: Option<Descriptor>) {
         let cloexec = opened.flags & libc::O_CLOEXEC != 0;
         if let Some(twin) = twin {
-            self.files.hold(twin.file);
-            let slot = Slot { cloexec, ..twin };
-            return self.slots.put(opened.fd, slot, self.files);
+            self.files.acquire(twin.file);
+            let descriptor = Descriptor { cloexec, ..twin };
+            return self.fds.put(opened.fd, descriptor, self.files);
         }
         let mut file = OpenFile::new(&opened.path, opened.flags & !libc::O_CLOEXEC);
         file.offset = opened.offset;
@@ -159,8 +160,8 @@ impl Held<'_> {
         self.insert(opened.fd, file, cloexec);
     }
 
-    fn made(&mut self, call: &CallEvent, fd: i32) {
-        let Some(Made { cloexec, flags }) = made(call) else {
+    fn add_new(&mut self, call: &CallEvent, fd: i32) {
+        let Some(NewDescriptor { cloexec, flags }) = new_descriptor(call) else {
             return;
         };
         let path = match &call.effect {
@@ -174,7 +175,7 @@ impl Held<'_> {
             libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 | libc::SYS_creat
         );
         if by_name
-            && let Some(read) = files_of_event(call, self).first_mut()
+            && let Some(read) = files_named_by(call, self).first_mut()
             && let Some(read) = read.absolute.pop()
         {
             file.goes_by(&read);
@@ -183,14 +184,21 @@ impl Held<'_> {
     }
 
     fn duplicate(&mut self, from: i32, to: i32, cloexec: bool) {
-        let Some(slot) = self.slots.get(from) else {
+        let Some(descriptor) = self.fds.get(from) else {
             return;
         };
         if from == to {
             return;
         }
-        self.files.hold(slot.file);
-        self.slots.put(to, Slot { cloexec, ..slot }, self.files);
+        self.files.acquire(descriptor.file);
+        self.fds.put(
+            to,
+            Descriptor {
+                cloexec,
+                ..descriptor
+            },
+            self.files,
+        );
     }
 
     fn fcntl(&mut self, call: &CallEvent, ret: i32) {
@@ -215,8 +223,8 @@ impl Held<'_> {
     }
 
     fn set_cloexec(&mut self, fd: i32, cloexec: bool) {
-        if let Some(slot) = self.slots.get_mut(fd) {
-            slot.cloexec = cloexec;
+        if let Some(descriptor) = self.fds.get_mut(fd) {
+            descriptor.cloexec = cloexec;
         }
     }
 
@@ -241,23 +249,23 @@ impl Held<'_> {
                     };
                 }
             }
-            _ => self.made(call, call.ret.unwrap_or(0) as i32),
+            _ => self.add_new(call, call.ret.unwrap_or(0) as i32),
         }
     }
 
     fn close_range(&mut self, call: &CallEvent) {
         let range = call.args[0] as u32..=call.args[1] as u32;
         let only_mark = call.args[2] as u32 & libc::CLOSE_RANGE_CLOEXEC != 0;
-        self.slots.retain(self.files, |fd, slot| {
+        self.fds.retain(self.files, |fd, descriptor| {
             let meant = range.contains(&(fd as u32));
-            slot.cloexec |= meant && only_mark;
+            descriptor.cloexec |= meant && only_mark;
             !meant || only_mark
         });
     }
 
     /// Two new descriptors, where nobody looked at what they are.
     fn pair(&mut self, call: &CallEvent, modes: [i32; 2], flags: i32) {
-        for (fd, mode) in written_numbers(call).into_iter().zip(modes) {
+        for (fd, mode) in output_descriptors(call).into_iter().zip(modes) {
             let path: &[u8] = match call.nr as i64 {
                 libc::SYS_socketpair => b"socket:[]",
                 _ => b"pipe:[]",
@@ -272,7 +280,7 @@ impl Held<'_> {
         if call.outs.is_empty() {
             return;
         }
-        for fd in written_numbers(call) {
+        for fd in output_descriptors(call) {
             let file = OpenFile::new(b"", libc::O_RDWR | LARGEFILE);
             self.insert(fd, file, flags & libc::MSG_CMSG_CLOEXEC != 0);
         }
@@ -300,12 +308,12 @@ impl Held<'_> {
     }
 }
 
-impl Places for Held<'_> {
+impl Places for TaskFiles<'_> {
     fn cwd(&self) -> &[u8] {
-        &self.place.cwd
+        &self.fs.cwd
     }
 
     fn open(&self, fd: i32) -> Option<&OpenFile> {
-        self.files.get(self.slots.get(fd)?.file)
+        self.files.get(self.fds.get(fd)?.file)
     }
 }

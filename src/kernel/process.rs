@@ -1,13 +1,13 @@
 //! What the kernel keeps of a process besides its memory, its descriptors and its signals.
 
-use super::timer::{Clock, Timer, half, setting, word};
+use super::timer::{Clock, Timer, read_itimerspec, read_u32, read_u64};
 use crate::recording::{CallEvent, ChunkMemory, LeftMemory};
 use crate::syscall::Memory;
 use std::collections::BTreeMap;
 
 /// A timer of timer_create(2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnTimer {
+pub struct PosixTimer {
     /// How it tells: a `struct sigevent`; `None` for SIGALRM.
     pub event: Option<Vec<u8>>,
     /// How far it is.
@@ -16,13 +16,13 @@ pub struct OwnTimer {
 
 /// What a process has set of itself.
 #[derive(Clone, Debug, Default)]
-pub struct Own {
+pub struct ProcessState {
     /// The limits that were set: soft and hard, by resource.
     pub limits: BTreeMap<u32, (u64, u64)>,
     /// ITIMER_REAL, ITIMER_VIRTUAL and ITIMER_PROF.
     pub itimers: [Timer; 3],
     /// Its timers, by their numbers.
-    pub timers: BTreeMap<i32, OwnTimer>,
+    pub timers: BTreeMap<i32, PosixTimer>,
     /// Whether it leads a session.
     pub leads_session: bool,
     /// Whether it leads a process group.
@@ -30,11 +30,11 @@ pub struct Own {
     /// Whether it takes the orphans of those below it.
     pub subreaper: bool,
     /// Whether its root is another directory.
-    pub rooted: bool,
+    pub changed_root: bool,
     /// Whether it took on another user or other groups.
-    pub took_on: bool,
+    pub changed_credentials: bool,
     /// Whether it asked not to be dumpable, and so not to be read by others.
-    pub hidden: bool,
+    pub not_dumpable: bool,
     /// The namespaces that are not those which the recording began in: `CLONE_NEW*`, or 1 for one of an unknown kind.
     pub namespaces: u64,
 }
@@ -52,7 +52,7 @@ const NAMESPACES: u64 = CLONE_NEWTIME
 const CLONE_NEWTIME: u64 = 0x80;
 
 /// The new namespaces that clone(2) is asked for, whose lowest byte is a signal.
-pub(super) fn made_with(flags: u64) -> u64 {
+pub(super) fn new_namespaces(flags: u64) -> u64 {
     flags & NAMESPACES & !0xff
 }
 
@@ -84,19 +84,19 @@ pub(super) fn sets(call: &CallEvent) -> bool {
     }
 }
 
-impl Own {
+impl ProcessState {
     /// No process has more timers, except in a damaged recording.
     const TIMERS: usize = 4096;
 
     /// What a fork of the process has.
-    pub(super) fn child(&self) -> Own {
-        Own {
+    pub(super) fn child(&self) -> ProcessState {
+        ProcessState {
             limits: self.limits.clone(),
-            rooted: self.rooted,
-            took_on: self.took_on,
-            hidden: self.hidden,
+            changed_root: self.changed_root,
+            changed_credentials: self.changed_credentials,
+            not_dumpable: self.not_dumpable,
             namespaces: self.namespaces,
-            ..Own::default()
+            ..ProcessState::default()
         }
     }
 
@@ -112,7 +112,11 @@ impl Own {
             }
             libc::SYS_setitimer => {
                 if let Some(timer) = self.itimers.get_mut(itimer(a)) {
-                    timer.set(setting(call, b, 1000).unwrap_or_default(), false, now);
+                    timer.set(
+                        read_itimerspec(call, b, 1000).unwrap_or_default(),
+                        false,
+                        now,
+                    );
                 }
             }
             libc::SYS_alarm => {
@@ -127,8 +131,10 @@ impl Own {
                 let mut event = vec![0; 64];
                 let n = ChunkMemory(&call.ins).read(b, &mut event);
                 event.truncate(n);
-                if let Some(id) = half(&memory, c).filter(|_| self.timers.len() < Own::TIMERS) {
-                    let timer = OwnTimer {
+                if let Some(id) =
+                    read_u32(&memory, c).filter(|_| self.timers.len() < ProcessState::TIMERS)
+                {
+                    let timer = PosixTimer {
                         event: Some(event).filter(|event| b != 0 && event.len() >= 16),
                         timer: Timer::new(a as i32),
                     };
@@ -138,14 +144,17 @@ impl Own {
             libc::SYS_timer_settime => {
                 if let Some(own) = self.timers.get_mut(&(a as i32)) {
                     let absolute = b as i32 & libc::TIMER_ABSTIME != 0;
-                    own.timer
-                        .set(setting(call, c, 1).unwrap_or_default(), absolute, now);
+                    own.timer.set(
+                        read_itimerspec(call, c, 1).unwrap_or_default(),
+                        absolute,
+                        now,
+                    );
                 }
             }
             libc::SYS_timer_delete => _ = self.timers.remove(&(a as i32)),
             libc::SYS_execve | libc::SYS_execveat => {
                 self.timers.clear();
-                self.hidden = false;
+                self.not_dumpable = false;
             }
             libc::SYS_setsid => (self.leads_session, self.leads_group) = (true, true),
             libc::SYS_setpgid if [0, pid].contains(&(a as i32)) => {
@@ -155,9 +164,9 @@ impl Own {
                 self.subreaper = b != 0;
             }
             libc::SYS_prctl if a as i32 == libc::PR_SET_DUMPABLE && ret == 0 => {
-                self.hidden = b == 0;
+                self.not_dumpable = b == 0;
             }
-            libc::SYS_chroot => self.rooted = true,
+            libc::SYS_chroot => self.changed_root = true,
             libc::SYS_unshare => self.namespaces |= a & NAMESPACES,
             libc::SYS_setns => self.namespaces |= (b & NAMESPACES).max(1),
             libc::SYS_setuid
@@ -166,21 +175,21 @@ impl Own {
             | libc::SYS_setregid
             | libc::SYS_setresuid
             | libc::SYS_setresgid
-            | libc::SYS_setgroups => self.took_on = true,
+            | libc::SYS_setgroups => self.changed_credentials = true,
             _ => {}
         }
     }
 
     fn limit(&mut self, resource: u64, memory: &dyn Memory, at: u64) {
         const RESOURCES: u32 = 16;
-        let limit = (word(memory, at), word(memory, at.wrapping_add(8)));
+        let limit = (read_u64(memory, at), read_u64(memory, at.wrapping_add(8)));
         if let ((Some(soft), Some(hard)), resource @ 0..RESOURCES) = (limit, resource as u32) {
             self.limits.insert(resource, (soft, hard));
         }
     }
 
     /// A signal has come to the process.
-    pub(super) fn signalled(&mut self, signal: i32, info: &[u8]) {
+    pub(super) fn deliver_signal(&mut self, signal: i32, info: &[u8]) {
         const SI_KERNEL: i32 = 128;
         const SI_TIMER: i32 = -2;
         let int = |at: usize| {

@@ -6,8 +6,8 @@
 //!
 //! The parent of an orphan is 1 until it asks for it (getppid(2)): which process takes orphans is not known.
 
-use super::descriptors::{Held, Place, Pool, Slot, Slots, at_start, failed};
-use super::own::{made_with, sets};
+use super::descriptors::{Descriptor, FdTable, FsContext, Pool, TaskFiles, at_start, failed};
+use super::process::{new_namespaces, sets};
 use super::{DescriptorTable, OpenFile, Places, Program, Stream};
 use crate::image::{Backing, FileId};
 use crate::recording::{Born, CallEvent, ChunkMemory, Effect, Event, Frame, Opened, Start};
@@ -21,12 +21,12 @@ const MOST_DESCRIPTORS: usize = 4 << 20;
 /// Mapped files whose names are kept, except in a damaged recording.
 const MOST_MAPPED: usize = 1 << 16;
 
-/// A task: its process, and the numbers of its table and its place.
+/// A task: its process, and the numbers of its table and its fs.
 #[derive(Clone, Copy, Debug)]
 struct Task {
     pid: i32,
     table: usize,
-    place: usize,
+    fs: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -36,17 +36,17 @@ struct Process {
     program: Arc<Program>,
     /// How many tasks it has.
     tasks: usize,
-    /// Whether it, or who it was forked from, has set something of itself: see [`Own`](super::Own).
-    has_own: bool,
+    /// Whether it, or who it was forked from, has set something of itself: see [`ProcessState`](super::ProcessState).
+    has_state: bool,
 }
 
-/// All tasks that there are at some place of a recording.
+/// All tasks that there are at some fs of a recording.
 #[derive(Clone, Debug, Default)]
-pub struct Family {
+pub struct ProcessTree {
     tasks: BTreeMap<i32, Task>,
     processes: BTreeMap<i32, Process>,
-    tables: Pool<Slots>,
-    places: Pool<Place>,
+    tables: Pool<FdTable>,
+    fs_contexts: Pool<FsContext>,
     files: Pool<OpenFile>,
     /// The name of each kept copy that has been mapped so far.
     mapped: BTreeMap<FileId, Vec<u8>>,
@@ -56,21 +56,21 @@ pub struct Family {
     numbers: BTreeMap<i32, Vec<i32>>,
 }
 
-impl Family {
+impl ProcessTree {
     /// The one task that a recording begins with.
-    pub fn at_start(start: &Start) -> Family {
-        let (slots, files, place) = at_start(start);
-        let mut family = Family {
+    pub fn at_start(start: &Start) -> ProcessTree {
+        let (fds, files, fs) = at_start(start);
+        let mut tree = ProcessTree {
             files,
-            ..Family::default()
+            ..ProcessTree::default()
         };
         let task = Task {
             pid: start.pid,
-            table: family.tables.add(slots),
-            place: family.places.add(place),
+            table: tree.tables.add(fds),
+            fs: tree.fs_contexts.add(fs),
         };
-        family.add(start.pid, task, start.ppid);
-        family
+        tree.add(start.pid, task, start.ppid);
+        tree
     }
 
     /// Follows one frame.
@@ -101,24 +101,24 @@ impl Family {
         if !failed(ret) {
             self.filter(tid, task.pid, call, ret);
             self.note_mapped(tid, call);
-            self.part(tid, task, call, ret);
+            self.unshare(tid, task, call, ret);
             if sets(call)
                 && let Some(process) = self.processes.get_mut(&task.pid)
             {
-                process.has_own = true;
+                process.has_state = true;
             }
         }
         match &call.effect {
             Effect::Opened(list) if !failed(ret) => {
                 for opened in list {
                     let twin = self.twin(opened);
-                    if let Some(mut held) = self.held(tid) {
+                    if let Some(mut held) = self.task_files(tid) {
                         held.opened(opened, twin);
                     }
                 }
             }
             _ => {
-                if let Some(mut held) = self.held(tid) {
+                if let Some(mut held) = self.task_files(tid) {
                     held.follow(call);
                 }
             }
@@ -219,19 +219,19 @@ impl Family {
     }
 
     /// What a task's calls work on.
-    fn held(&mut self, tid: i32) -> Option<Held<'_>> {
+    fn task_files(&mut self, tid: i32) -> Option<TaskFiles<'_>> {
         let task = self.tasks.get(&tid)?;
-        Some(Held {
-            slots: self.tables.get_mut(task.table)?,
+        Some(TaskFiles {
+            fds: self.tables.get_mut(task.table)?,
             files: &mut self.files,
-            place: self.places.get_mut(task.place)?,
+            fs: self.fs_contexts.get_mut(task.fs)?,
         })
     }
 
-    /// Gives a task its own table or place where the call does so, and notes what it says of processes.
-    fn part(&mut self, tid: i32, task: Task, call: &CallEvent, ret: i64) {
+    /// Gives a task its own table or fs where the call does so, and notes what it says of processes.
+    fn unshare(&mut self, tid: i32, task: Task, call: &CallEvent, ret: i64) {
         let flags = call.args[0] as i32;
-        let (table, place) = match i64::from(call.nr) {
+        let (table, fs) = match i64::from(call.nr) {
             libc::SYS_execve | libc::SYS_execveat => (true, false),
             libc::SYS_unshare => (
                 flags & libc::CLONE_FILES != 0,
@@ -254,36 +254,36 @@ impl Family {
         let mut own = task;
         if table && self.tables.is_shared(task.table) {
             own.table = self.copied_table(task.table);
-            self.tables.let_go(task.table);
+            self.tables.release(task.table);
         }
-        if place && self.places.is_shared(task.place) {
-            own.place = self.copied_place(task.place);
-            self.places.let_go(task.place);
+        if fs && self.fs_contexts.is_shared(task.fs) {
+            own.fs = self.copied_fs(task.fs);
+            self.fs_contexts.release(task.fs);
         }
         self.tasks.insert(tid, own);
     }
 
     fn copied_table(&mut self, table: usize) -> usize {
-        let fits = |slots: &&Slots| slots.len() + self.files.holders() <= MOST_DESCRIPTORS;
+        let fits = |fds: &&FdTable| fds.len() + self.files.references() <= MOST_DESCRIPTORS;
         let copy = match self.tables.get(table).filter(fits) {
-            Some(slots) => slots.copy(&mut self.files),
-            None => Slots::default(),
+            Some(fds) => fds.copy(&mut self.files),
+            None => FdTable::default(),
         };
         self.tables.add(copy)
     }
 
-    fn copied_place(&mut self, place: usize) -> usize {
-        let copy = self.places.get(place).cloned().unwrap_or_default();
-        self.places.add(copy)
+    fn copied_fs(&mut self, fs: usize) -> usize {
+        let copy = self.fs_contexts.get(fs).cloned().unwrap_or_default();
+        self.fs_contexts.add(copy)
     }
 
     /// The descriptor that a new one shares its open file with.
-    fn twin(&self, opened: &Opened) -> Option<Slot> {
+    fn twin(&self, opened: &Opened) -> Option<Descriptor> {
         let (tid, fd) = opened.twin?;
-        self.slot(tid, fd)
+        self.descriptor(tid, fd)
     }
 
-    fn slot(&self, tid: i32, fd: i32) -> Option<Slot> {
+    fn descriptor(&self, tid: i32, fd: i32) -> Option<Descriptor> {
         let task = self.tasks.get(&tid)?;
         self.tables.get(task.table)?.get(fd)
     }
@@ -302,21 +302,21 @@ impl Family {
             pid: born.pid,
             table: match has(libc::CLONE_FILES) {
                 true => {
-                    self.tables.hold(maker.table);
+                    self.tables.acquire(maker.table);
                     maker.table
                 }
                 false => self.copied_table(maker.table),
             },
-            place: match has(libc::CLONE_FS) {
+            fs: match has(libc::CLONE_FS) {
                 true => {
-                    self.places.hold(maker.place);
-                    maker.place
+                    self.fs_contexts.acquire(maker.fs);
+                    maker.fs
                 }
-                false => self.copied_place(maker.place),
+                false => self.copied_fs(maker.fs),
             },
         };
         let maker = self.processes.get(&maker.pid);
-        let has_own = maker.is_some_and(|process| process.has_own);
+        let has_state = maker.is_some_and(|process| process.has_state);
         let program = maker.map(|process| Arc::clone(&process.program));
         // Its number may be that of one that was not seen to go.
         self.gone(born.tid);
@@ -328,7 +328,7 @@ impl Family {
             self.filters.insert(born.tid, state);
         }
         if let Some(process) = self.processes.get_mut(&born.pid) {
-            process.has_own |= has_own || made_with(born.flags) != 0;
+            process.has_state |= has_state || new_namespaces(born.flags) != 0;
             process.program = program.unwrap_or_default();
         }
     }
@@ -340,7 +340,7 @@ impl Family {
             ppid,
             program: Arc::default(),
             tasks: 0,
-            has_own: false,
+            has_state: false,
         };
         process.or_insert(new).tasks += 1;
     }
@@ -351,10 +351,10 @@ impl Family {
         let Some(task) = self.tasks.remove(&tid) else {
             return;
         };
-        if let Some(mut slots) = self.tables.let_go(task.table) {
-            slots.retain(&mut self.files, |_, _| false);
+        if let Some(mut fds) = self.tables.release(task.table) {
+            fds.retain(&mut self.files, |_, _| false);
         }
-        self.places.let_go(task.place);
+        self.fs_contexts.release(task.fs);
         // A process keeps the numbers of its first thread.
         if tid != task.pid {
             self.numbers.remove(&tid);
@@ -454,28 +454,30 @@ impl Family {
         let mut table = DescriptorTable::of(
             self.tables.get(task.table)?,
             &self.files,
-            self.places.get(task.place)?,
+            self.fs_contexts.get(task.fs)?,
         );
-        table.has_own = process.is_some_and(|process| process.has_own);
+        table.has_state = process.is_some_and(|process| process.has_state);
         Some(table)
     }
 
     /// A task's descriptors by number: the open file, and whether exec closes it.
     pub fn each_descriptor(&self, tid: i32) -> impl Iterator<Item = (i32, &OpenFile, bool)> {
         let task = self.tasks.get(&tid);
-        let slots = task.and_then(|task| self.tables.get(task.table));
-        let all = slots.into_iter().flat_map(Slots::iter);
-        all.filter_map(|(fd, slot)| Some((fd, self.files.get(slot.file)?, slot.cloexec)))
+        let fds = task.and_then(|task| self.tables.get(task.table));
+        let all = fds.into_iter().flat_map(FdTable::iter);
+        all.filter_map(|(fd, descriptor)| {
+            Some((fd, self.files.get(descriptor.file)?, descriptor.cloexec))
+        })
     }
 
     /// The open file behind a task's descriptor.
     pub fn open_file(&self, tid: i32, fd: i32) -> Option<&OpenFile> {
-        self.files.get(self.slot(tid, fd)?.file)
+        self.files.get(self.descriptor(tid, fd)?.file)
     }
 
     /// The number of the open file behind a task's descriptor: see [`DescriptorTable::file_id`].
     pub fn file_id(&self, tid: i32, fd: i32) -> Option<u64> {
-        self.files.serial(self.slot(tid, fd)?.file)
+        self.files.serial(self.descriptor(tid, fd)?.file)
     }
 
     /// The numbers of all open files.
@@ -485,38 +487,38 @@ impl Family {
 
     /// All open files.
     pub(super) fn files(&self) -> impl Iterator<Item = &OpenFile> {
-        self.files.things()
+        self.files.values()
     }
 
     /// The standard stream that a task's descriptor writes to, if it is one.
     pub fn output_stream(&self, tid: i32, fd: i32) -> Option<Stream> {
-        let stream = self.slot(tid, fd)?.stream;
+        let stream = self.descriptor(tid, fd)?.stream;
         stream.filter(|&stream| stream != Stream::Stdin)
     }
 
     /// What a task's paths and descriptors lead to.
     pub fn places(&self, tid: i32) -> impl Places {
-        PlacesOf { family: self, tid }
+        PlacesOf { tree: self, tid }
     }
 
     /// A task's current directory.
     pub fn cwd(&self, tid: i32) -> Option<&[u8]> {
-        let place = self.places.get(self.tasks.get(&tid)?.place)?;
-        Some(&place.cwd)
+        let fs = self.fs_contexts.get(self.tasks.get(&tid)?.fs)?;
+        Some(&fs.cwd)
     }
 }
 
 struct PlacesOf<'a> {
-    family: &'a Family,
+    tree: &'a ProcessTree,
     tid: i32,
 }
 
 impl Places for PlacesOf<'_> {
     fn cwd(&self) -> &[u8] {
-        self.family.cwd(self.tid).unwrap_or_default()
+        self.tree.cwd(self.tid).unwrap_or_default()
     }
 
     fn open(&self, fd: i32) -> Option<&OpenFile> {
-        self.family.open_file(self.tid, fd)
+        self.tree.open_file(self.tid, fd)
     }
 }
