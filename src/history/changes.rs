@@ -2,7 +2,7 @@
 
 use super::Recording;
 use crate::kernel::{
-    Clock, DescriptorTable, Kernel, Numbers, OpenFile, Stream, output_descriptors,
+    Clock, DescriptorTable, Descriptors, Kernel, OpenFile, Stream, output_descriptors,
 };
 use crate::recording::{CallEvent, Result};
 use crate::syscall::{self, Moved};
@@ -46,7 +46,7 @@ impl Known {
     }
 }
 
-impl Numbers for Known {
+impl Descriptors for Known {
     fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
         let found = self.files.iter().find(|known| known.0 == fd);
         found.map(|(_, id, file)| (*id, file))
@@ -63,16 +63,6 @@ pub struct PendingChange(Known);
 
 fn numbers(call: &CallEvent) -> [i32; 3] {
     [call.args[0], call.args[1], call.args[2]].map(|arg| arg as i32)
-}
-
-impl Numbers for DescriptorTable {
-    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
-        Some((self.file_id(fd)?, self.get(fd)?))
-    }
-
-    fn cwd(&self) -> &[u8] {
-        DescriptorTable::cwd(self)
-    }
 }
 
 impl KernelChanges {

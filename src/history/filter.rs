@@ -1,7 +1,7 @@
 //! Finding events: by call, path, descriptor, failure.
 
 use super::Recording;
-use crate::kernel::{Places, ProcessTree, files_named_by};
+use crate::kernel::{Descriptors, ProcessTree, files_named_by};
 use crate::recording::{CallEvent, Event, EventKind, Frame, Result, Start};
 use crate::syscall::{self, Syscall};
 use crate::trace::{About, Answer, Exit};
@@ -100,10 +100,10 @@ fn fd(call: &CallEvent) -> Option<i32> {
 
 /// The files that a call is about.
 fn about(tid: i32, call: &CallEvent, tree: &ProcessTree, start: &Start) -> About {
-    let places = tree.places(tid);
+    let descriptors = tree.view(tid);
     About {
-        files: files_named_by(call, &places),
-        dirs: vec![places.cwd().into(), start.cwd.as_slice().into()],
+        files: files_named_by(call, &descriptors),
+        dirs: vec![descriptors.cwd().into(), start.cwd.as_slice().into()],
     }
 }
 

@@ -1,26 +1,26 @@
-//! Which numbers a program was told for which file.
+//! The device and inode numbers that programs have seen: stat(2) and kin.
 
-use super::Numbers;
+use super::Descriptors;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{FileNumbers, Memory, StatusLayout};
 use std::collections::BTreeMap;
 
-/// Files of which they are kept.
+/// The most files whose numbers are kept.
 const MOST: usize = 1 << 16;
 
-/// The device and inode numbers of the files that there are, by their paths, as programs were told last. A name that may
-/// be a symbolic link's is not followed: those of the link are kept.
+/// The device and inode numbers of existing files, by their paths, as programs saw them last. Symbolic links are not
+/// followed: their own numbers are kept.
 #[derive(Clone, Debug, Default)]
 pub struct SeenFileNumbers(BTreeMap<Vec<u8>, FileNumbers>);
 
 impl SeenFileNumbers {
-    /// What was told of the file at this path.
+    /// The numbers of the file at this path.
     pub fn get(&self, path: &[u8]) -> Option<FileNumbers> {
         self.0.get(path).copied()
     }
 
     /// Follows a call.
-    pub fn follow(&mut self, call: &CallEvent, before: &dyn Numbers) {
+    pub fn follow(&mut self, call: &CallEvent, before: &dyn Descriptors) {
         if call.ret != Some(0) {
             return;
         }
@@ -85,7 +85,7 @@ impl SeenFileNumbers {
         }
     }
 
-    /// Those of a file, and of all below it, by what comes behind its path.
+    /// Removes the numbers of a file and of all files below it; returns them with the rest of each path.
     fn take(&mut self, path: &[u8]) -> Vec<(Vec<u8>, FileNumbers)> {
         let below = |known: &&Vec<u8>| {
             let rest = known.strip_prefix(path);
@@ -112,13 +112,13 @@ impl SeenFileNumbers {
 }
 
 /// The path behind a descriptor.
-fn of(fd: u64, before: &dyn Numbers) -> Option<Vec<u8>> {
+fn of(fd: u64, before: &dyn Descriptors) -> Option<Vec<u8>> {
     let (_, file) = before.file(fd as i32)?;
     file.path.starts_with(b"/").then(|| file.path.clone())
 }
 
 /// The path that newfstatat(2) or statx(2) means, where it is clear which file that is.
-fn by_flags(call: &CallEvent, flags: u64, before: &dyn Numbers) -> Option<Vec<u8>> {
+fn by_flags(call: &CallEvent, flags: u64, before: &dyn Descriptors) -> Option<Vec<u8>> {
     let flags = flags as i32;
     let at = call.args[1];
     let is_empty = || at == 0 || text(call, at).is_some_and(|path| path.is_empty());
@@ -130,8 +130,8 @@ fn by_flags(call: &CallEvent, flags: u64, before: &dyn Numbers) -> Option<Vec<u8
         .flatten()
 }
 
-/// A path that a call was given, absolute, if it can be said without looking at what there is.
-fn named(call: &CallEvent, dir: Option<u64>, at: u64, before: &dyn Numbers) -> Option<Vec<u8>> {
+/// The absolute path of a path argument, if that is clear without a file system.
+fn named(call: &CallEvent, dir: Option<u64>, at: u64, before: &dyn Descriptors) -> Option<Vec<u8>> {
     let path = text(call, at)?;
     let mut whole = match dir.map(|fd| fd as i32) {
         _ if path.starts_with(b"/") => Vec::new(),

@@ -1,138 +1,101 @@
-//! What the kernel keeps for recorded processes that neither a path nor an offset says: what is in their pipes,
-//! how far their counters and timers are, what their epoll sets watch, what they have set of themselves. Worked
-//! out from the calls.
+//! The modelled state of the kernel: what it kept for a recorded program at an event, worked out from the recorded calls.
 //!
-//! Open files go by their numbers ([`ProcessTree::file_id`]), pipes by their names.
+//! [`ProcessTree`] has the tasks with their descriptors and open files, [`Kernel`] the objects behind those (one file
+//! each: `pipe`, `socket`, `eventfd`, `timerfd`, `signalfd`, `epoll`, `inotify`, `memfd`) and the attributes that
+//! processes set (`process`). Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by their
+//! names. [`restore`](crate::restore) makes the same objects in a live process, in files of the same names.
+//!
+//! The model follows frames ([`recording`](crate::recording)); it does not read recordings, and asks no real kernel.
 
 mod call_data;
 mod calls;
-mod data;
+mod clock;
 mod descriptors;
+mod epoll;
+mod eventfd;
 mod file_numbers;
+mod inotify;
+mod memfd;
+mod memory;
 mod named_files;
+mod pipe;
 mod process;
 mod process_tree;
 mod program;
 mod queue;
+mod signalfd;
 mod socket;
 mod stack_limit;
 mod timer;
+mod timerfd;
+mod transfer;
 
 pub(crate) use call_data::{data_read, reads_from};
-pub use descriptors::{DescriptorTable, OpenFile, Stream, output_descriptors, path_has_offset};
+pub use clock::Clock;
+pub use descriptors::{
+    DescriptorTable, Descriptors, FileKind, OpenFile, Stream, output_descriptors, path_has_offset,
+};
+pub use epoll::{Epoll, Interest};
+pub use eventfd::Eventfd;
 pub use file_numbers::SeenFileNumbers;
+pub use inotify::{Inotify, Watch};
+pub use memfd::Memfd;
 pub(crate) use named_files::files_named_by;
-pub use named_files::{Places, named_files, resolved_path};
-pub use process::{PosixTimer, ProcessState};
+pub use named_files::{named_files, resolved_path};
+pub use process::ProcessState;
 pub use process_tree::ProcessTree;
 pub use program::Program;
 pub use queue::Queue;
+pub use signalfd::Signalfd;
 pub use socket::Socket;
 pub use stack_limit::stack_limit;
-pub use timer::{Armed, Clock, Timer};
+pub use timer::{PosixTimer, Timer, TimerSetting};
+pub use timerfd::Timerfd;
 
 use crate::recording::{EventKind, Frame};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// An open file that has something to keep.
+/// An object behind an open file, other than a file that a path and an offset describe.
 #[derive(Clone, Debug)]
-pub enum Thing {
-    /// eventfd(2): the count, and whether it is taken one at a time.
-    Counter {
-        /// The count.
-        count: u64,
-        /// `EFD_SEMAPHORE`.
-        semaphore: bool,
-    },
+pub enum Object {
+    /// eventfd(2).
+    Eventfd(Eventfd),
     /// timerfd_create(2).
-    Timer(Timer),
-    /// signalfd(2): the mask.
-    Signals(u64),
+    Timerfd(Timerfd),
+    /// signalfd(2).
+    Signalfd(Signalfd),
     /// epoll_create(2).
-    Poll(Vec<Member>),
+    Epoll(Epoll),
     /// inotify_init(2).
-    Watches(Vec<Watch>),
+    Inotify(Inotify),
     /// socket(2), socketpair(2), accept(2).
     Socket(Box<Socket>),
-    /// An end of a pipe that nobody looked at: the name that it goes by.
-    Pipe(Vec<u8>),
-    /// memfd_create(2): what was written to it.
-    Memory(Content),
+    /// An end of a pipe whose name the recorder did not look up: the name that it goes by instead.
+    PipeEnd(Vec<u8>),
+    /// memfd_create(2).
+    Memfd(Memfd),
 }
 
-/// What an epoll set watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// The descriptor by which it was added.
-    pub fd: i32,
-    /// Its open file.
-    pub file: u64,
-    /// `EPOLL*`; those of one that has told once are gone.
-    pub events: u32,
-    /// What the program gets back.
-    pub data: u64,
-}
-
-/// What an inotify instance watches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watch {
-    /// Its number.
-    pub wd: i32,
-    /// The path.
-    pub path: Vec<u8>,
-    /// `IN_*`.
-    pub mask: u32,
-}
-
-/// What is in an anonymous file, as far as it was written by calls.
-#[derive(Clone, Debug, Default)]
-pub struct Content {
-    /// The bytes.
-    pub bytes: Vec<u8>,
-    /// It was mapped, or something else went in that is not known.
-    pub incomplete: bool,
-}
-
-/// Descriptors, as a call finds or leaves them.
-pub trait Numbers {
-    /// The number of the open file behind a descriptor, and the file.
-    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)>;
-
-    /// The current directory.
-    fn cwd(&self) -> &[u8];
-}
-
-struct OfTask<'a>(&'a ProcessTree, i32);
-
-impl Numbers for OfTask<'_> {
-    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
-        let OfTask(tree, tid) = *self;
-        Some((tree.file_id(tid, fd)?, tree.open_file(tid, fd)?))
-    }
-
-    fn cwd(&self) -> &[u8] {
-        self.0.cwd(self.1).unwrap_or_default()
-    }
-}
-
-/// What the kernel keeps at some place of a recording.
+/// The state of the kernel at an event: the objects behind open files, and the attributes of processes.
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
-    things: HashMap<u64, Thing>,
+    /// By the numbers of open files.
+    objects: HashMap<u64, Object>,
+    /// The data in pipes, by their names.
     pipes: HashMap<Vec<u8>, Queue>,
     processes: BTreeMap<i32, ProcessState>,
-    /// The numbers that processes know themselves by, where these are others.
+    /// The pids of processes in their own pid namespaces, where these differ.
     numbers: BTreeMap<i32, i32>,
     clock: Clock,
     file_numbers: SeenFileNumbers,
-    /// How many bytes are kept.
-    kept: usize,
-    /// How many things were added since what is gone was last removed.
+    /// The bytes in pipes, sockets and anonymous files.
+    buffered: usize,
+    /// The objects and pipes that were added since unused ones were last removed.
     added: usize,
 }
 
 impl Kernel {
-    /// Follows a frame and has the tree follow it.
+    /// Follows a frame, which the process tree follows as well: between a call's changes and its new objects.
     pub(crate) fn follow(&mut self, tree: &mut ProcessTree, frame: &Frame) {
         match frame {
             Frame::Event(event) => {
@@ -141,11 +104,11 @@ impl Kernel {
                     EventKind::Call(call) if !call.was_made() => tree.follow(frame),
                     EventKind::Call(call) => {
                         if let Some(pid) = pid {
-                            self.change_objects(pid, call, &OfTask(tree, event.tid));
-                            self.file_numbers.follow(call, &OfTask(tree, event.tid));
+                            self.change_objects(pid, call, &tree.view(event.tid));
+                            self.file_numbers.follow(call, &tree.view(event.tid));
                         }
                         tree.follow(frame);
-                        self.create_objects(call, &OfTask(tree, event.tid));
+                        self.create_objects(call, &tree.view(event.tid));
                     }
                     EventKind::Signal(signal) => {
                         if let Some(pid) = pid {
@@ -168,7 +131,7 @@ impl Kernel {
                     }
                     let mut process = maker
                         .and_then(|pid| self.processes.get(&pid))
-                        .map(ProcessState::child);
+                        .map(ProcessState::forked);
                     let namespaces = process::new_namespaces(born.flags);
                     if namespaces != 0 {
                         process.get_or_insert_default().namespaces |= namespaces;
@@ -183,14 +146,14 @@ impl Kernel {
         }
     }
 
-    /// Removes what nobody has any more.
+    /// Removes the objects of closed files and the attributes of ended processes.
     fn drop_unused(&mut self, tree: &ProcessTree) {
         self.added = 0;
         let alive: HashSet<u64> = tree.file_ids().collect();
         let mut named = HashSet::new();
-        self.things.retain(|id, thing| {
+        self.objects.retain(|id, object| {
             let kept = alive.contains(id);
-            if let (true, Thing::Pipe(name)) = (kept, &*thing) {
+            if let (true, Object::PipeEnd(name)) = (kept, &*object) {
                 named.insert(name.clone());
             }
             kept
@@ -200,48 +163,35 @@ impl Kernel {
         self.pipes
             .retain(|name, _| names.contains(name.as_slice()) || named.contains(name));
         self.processes.retain(|&pid, _| tree.is_alive(pid));
-        let things = self.things.values().map(|thing| match thing {
-            Thing::Socket(socket) => socket.received.len(),
-            Thing::Memory(content) => content.bytes.len(),
+        let bytes = self.objects.values().map(|object| match object {
+            Object::Socket(socket) => socket.received.len(),
+            Object::Memfd(memfd) => memfd.bytes.len(),
             _ => 0,
         });
-        self.kept = things.sum::<usize>() + self.pipes.values().map(Queue::len).sum::<usize>();
+        self.buffered = bytes.sum::<usize>() + self.pipes.values().map(Queue::len).sum::<usize>();
     }
 
-    /// What is kept of an open file.
-    pub fn thing(&self, id: u64) -> Option<&Thing> {
-        self.things.get(&id)
+    /// The object behind an open file.
+    pub fn object(&self, id: u64) -> Option<&Object> {
+        self.objects.get(&id)
     }
 
-    /// What is in the pipe that an open file is an end of.
-    pub fn pipe(&self, id: u64, file: &OpenFile) -> Option<&Queue> {
-        self.pipes.get(self.pipe_name(id, file)?)
-    }
-
-    /// The name of the pipe that an open file is an end of.
-    pub fn pipe_name<'a>(&'a self, id: u64, file: &'a OpenFile) -> Option<&'a [u8]> {
-        match self.things.get(&id) {
-            Some(Thing::Pipe(name)) => Some(name),
-            _ => Some(file.path.as_slice()).filter(|_| is_pipe(file)),
-        }
-    }
-
-    /// What a process has set of itself.
+    /// The attributes that a process has set.
     pub fn process(&self, pid: i32) -> Option<&ProcessState> {
         self.processes.get(&pid)
     }
 
-    /// How late it is.
+    /// The time since the recording began.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Which numbers programs were told for their files.
+    /// The device and inode numbers that programs have seen.
     pub fn file_numbers(&self) -> &SeenFileNumbers {
         &self.file_numbers
     }
 
-    /// Only what these open files and this process have.
+    /// A copy with the objects of these open files and the attributes of this process only.
     #[must_use]
     pub fn subset(&self, pid: i32, files: &[(u64, &OpenFile)]) -> Kernel {
         let mut part = Kernel {
@@ -249,8 +199,8 @@ impl Kernel {
             ..Kernel::default()
         };
         for &(id, file) in files {
-            if let Some(thing) = self.things.get(&id) {
-                part.things.insert(id, thing.clone());
+            if let Some(object) = self.objects.get(&id) {
+                part.objects.insert(id, object.clone());
             }
             if let Some(name) = self.pipe_name(id, file)
                 && let Some(queue) = self.pipes.get(name)
@@ -268,30 +218,15 @@ impl Kernel {
         part
     }
 
-    /// Follows a signal that received to a process.
+    /// Follows a signal to a process.
     pub fn deliver_signal(&mut self, pid: i32, signal: i32, info: &[u8]) {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.deliver_signal(signal, info);
         }
     }
 
-    fn add(&mut self, id: u64, thing: Thing) {
+    fn add(&mut self, id: u64, object: Object) {
         self.added += 1;
-        self.things.insert(id, thing);
+        self.objects.insert(id, object);
     }
-}
-
-fn is_memory(file: &OpenFile) -> bool {
-    file.path.starts_with(b"/memfd:")
-}
-
-/// Whether it is a pipe, or a FIFO with a name.
-fn is_pipe(file: &OpenFile) -> bool {
-    let named = file.path.starts_with(b"/") && !file.path.starts_with(b"/dev/");
-    file.path.starts_with(b"pipe:[") || named && !file.moves
-}
-
-/// Whether a path, flags and an offset say all of it.
-fn is_plain(file: &OpenFile) -> bool {
-    file.path.starts_with(b"/") && !is_memory(file) && !is_pipe(file)
 }

@@ -1,18 +1,9 @@
-//! Which files a call is about, as the model of its process's descriptors has them.
+//! The files that a call is about: by the paths and the descriptors in its arguments.
 
-use super::OpenFile;
+use super::Descriptors;
 use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{self, Memory, NamedFile, Syscall};
 use crate::trace::{FileNames, Value, names};
-
-/// What a process's paths and descriptors lead to.
-pub trait Places {
-    /// The current directory.
-    fn cwd(&self) -> &[u8];
-
-    /// The open file behind a descriptor.
-    fn open(&self, fd: i32) -> Option<&OpenFile>;
-}
 
 /// The files that a call names by paths; where it names none, those behind its descriptors. `resolved_path` is where the
 /// first path leads, where that is known better than the path says; `passed` are the arguments, where memory may not
@@ -21,7 +12,7 @@ pub fn named_files(
     call: &Syscall,
     args: &[u64; 6],
     (mem, passed): (&dyn Memory, Option<&[Value]>),
-    places: &dyn Places,
+    descriptors: &dyn Descriptors,
     resolved_path: Option<&[u8]>,
 ) -> Vec<FileNames> {
     let mut files = Vec::new();
@@ -35,7 +26,7 @@ pub fn named_files(
             continue;
         };
         let file = call.named_files().find(|file| file.path == arg);
-        let read = file.and_then(|file| as_read(call, file, text, args, mem, places));
+        let read = file.and_then(|file| absolute_path(call, file, text, args, mem, descriptors));
         let resolved_path = resolved_path.filter(|_| files.is_empty());
         let mut absolute: Vec<Vec<u8>> = resolved_path.map(<[u8]>::to_vec).into_iter().collect();
         absolute.extend(read.filter(|read| !absolute.contains(read)));
@@ -46,19 +37,19 @@ pub fn named_files(
     }
     if files.is_empty() {
         let behind = call.file_args().into_iter();
-        files.extend(behind.filter_map(|arg| behind_descriptor(args[arg] as i32, places)));
+        files.extend(behind.filter_map(|arg| behind_descriptor(args[arg] as i32, descriptors)));
     }
     files
 }
 
-/// Where a path leads, as it reads.
-fn as_read(
+/// The absolute path of a path argument, symbolic links not followed.
+fn absolute_path(
     call: &Syscall,
     file: NamedFile,
     text: &[u8],
     args: &[u64; 6],
     mem: &dyn Memory,
-    places: &dyn Places,
+    descriptors: &dyn Descriptors,
 ) -> Option<Vec<u8>> {
     let fd = file.dir.map_or(libc::AT_FDCWD, |dir| args[dir] as i32);
     let is_shut_in = call.is_shut_in(args, mem);
@@ -66,8 +57,8 @@ fn as_read(
         return Some(names::tidy(text));
     }
     let dir = match fd {
-        libc::AT_FDCWD => Some(places.cwd()),
-        fd => places.open(fd).map(|dir| dir.path.as_slice()),
+        libc::AT_FDCWD => Some(descriptors.cwd()),
+        fd => descriptors.open_file(fd).map(|dir| dir.path.as_slice()),
     };
     let dir = dir.filter(|dir| dir.starts_with(b"/"))?;
     Some(match is_shut_in {
@@ -76,19 +67,19 @@ fn as_read(
     })
 }
 
-fn behind_descriptor(fd: i32, places: &dyn Places) -> Option<FileNames> {
+fn behind_descriptor(fd: i32, descriptors: &dyn Descriptors) -> Option<FileNames> {
     let names = match fd {
         libc::AT_FDCWD => FileNames {
-            text: places.cwd().to_vec(),
-            absolute: vec![places.cwd().to_vec()],
+            text: descriptors.cwd().to_vec(),
+            absolute: vec![descriptors.cwd().to_vec()],
         },
-        fd => places.open(fd)?.names(),
+        fd => descriptors.open_file(fd)?.names(),
     };
     Some(names).filter(|names| !names.text.is_empty())
 }
 
 /// The files that a recorded call is about.
-pub(crate) fn files_named_by(call: &CallEvent, places: &dyn Places) -> Vec<FileNames> {
+pub(crate) fn files_named_by(call: &CallEvent, descriptors: &dyn Descriptors) -> Vec<FileNames> {
     let Some(known) = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args)) else {
         return Vec::new();
     };
@@ -97,12 +88,12 @@ pub(crate) fn files_named_by(call: &CallEvent, places: &dyn Places) -> Vec<FileN
         known,
         &call.args,
         (&memory, None),
-        places,
+        descriptors,
         resolved_path(call),
     )
 }
 
-/// Where the recorder saw that a call's path leads.
+/// The path that a call's path argument resolved to, as the recorder saw.
 pub fn resolved_path(call: &CallEvent) -> Option<&[u8]> {
     match &call.effect {
         Effect::Path(path) if path.starts_with(b"/") => Some(path),

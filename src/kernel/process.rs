@@ -1,41 +1,35 @@
-//! What the kernel keeps of a process besides its memory, its descriptors and its signals.
+//! The attributes of a process that its own calls set: limits, timers, session, credentials, namespaces. Not its memory,
+//! its descriptors and its signals.
 
-use super::timer::{Clock, Timer, read_itimerspec, read_u32, read_u64};
-use crate::recording::{CallEvent, ChunkMemory, LeftMemory};
+use super::clock::{Clock, read_itimerspec};
+use super::memory::read_u64;
+use super::timer::{PosixTimer, Timer};
+use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
 use std::collections::BTreeMap;
 
-/// A timer of timer_create(2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PosixTimer {
-    /// How it tells: a `struct sigevent`; `None` for SIGALRM.
-    pub event: Option<Vec<u8>>,
-    /// How far it is.
-    pub timer: Timer,
-}
-
-/// What a process has set of itself.
+/// The attributes of a process that calls of its own set.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessState {
-    /// The limits that were set: soft and hard, by resource.
+    /// The resource limits that were set: soft and hard, by resource.
     pub limits: BTreeMap<u32, (u64, u64)>,
     /// ITIMER_REAL, ITIMER_VIRTUAL and ITIMER_PROF.
     pub itimers: [Timer; 3],
-    /// Its timers, by their numbers.
+    /// The timers of timer_create(2), by ID.
     pub timers: BTreeMap<i32, PosixTimer>,
-    /// Whether it leads a session.
+    /// Whether it is a session leader.
     pub leads_session: bool,
-    /// Whether it leads a process group.
+    /// Whether it is a process group leader.
     pub leads_group: bool,
-    /// Whether it takes the orphans of those below it.
+    /// Whether it is a child subreaper: prctl(2).
     pub subreaper: bool,
-    /// Whether its root is another directory.
+    /// Whether it changed its root directory.
     pub changed_root: bool,
-    /// Whether it took on another user or other groups.
+    /// Whether it changed its user or its groups.
     pub changed_credentials: bool,
-    /// Whether it asked not to be dumpable, and so not to be read by others.
+    /// Whether it cleared its dumpable attribute, so that other processes cannot read it: prctl(2).
     pub not_dumpable: bool,
-    /// The namespaces that are not those which the recording began in: `CLONE_NEW*`, or 1 for one of an unknown kind.
+    /// Its namespaces other than those of the recording's start: `CLONE_NEW*`, or 1 for one of an unknown kind.
     pub namespaces: u64,
 }
 
@@ -56,7 +50,7 @@ pub(super) fn new_namespaces(flags: u64) -> u64 {
     flags & NAMESPACES & !0xff
 }
 
-/// Whether a call sets something of this.
+/// Whether a call sets an attribute of its process.
 pub(super) fn sets(call: &CallEvent) -> bool {
     match i64::from(call.nr) {
         libc::SYS_setrlimit
@@ -85,11 +79,11 @@ pub(super) fn sets(call: &CallEvent) -> bool {
 }
 
 impl ProcessState {
-    /// No process has more timers, except in a damaged recording.
-    const TIMERS: usize = 4096;
+    /// More timers than a process has, except in a damaged recording.
+    const MOST_TIMERS: usize = 4096;
 
-    /// What a fork of the process has.
-    pub(super) fn child(&self) -> ProcessState {
+    /// The attributes that a child inherits at fork(2).
+    pub(super) fn forked(&self) -> ProcessState {
         ProcessState {
             limits: self.limits.clone(),
             changed_root: self.changed_root,
@@ -100,7 +94,7 @@ impl ProcessState {
         }
     }
 
-    /// Follows a call of the process's, which knows itself by the number `pid`.
+    /// Follows a call of the process, whose number in its own pid namespace is `pid`.
     pub(super) fn follow(&mut self, pid: i32, call: &CallEvent, now: &Clock) {
         let [a, b, c, ..] = call.args;
         let ret = call.ret.unwrap_or(-1);
@@ -124,27 +118,17 @@ impl ProcessState {
                 self.itimers[0].set((0, seconds * 1_000_000_000), false, now);
             }
             libc::SYS_timer_create => {
-                let memory = LeftMemory {
-                    ins: &call.ins,
-                    outs: &call.outs,
-                };
-                let mut event = vec![0; 64];
-                let n = ChunkMemory(&call.ins).read(b, &mut event);
-                event.truncate(n);
-                if let Some(id) =
-                    read_u32(&memory, c).filter(|_| self.timers.len() < ProcessState::TIMERS)
+                let made = PosixTimer::new(call);
+                if let Some((id, timer)) = made
+                    && self.timers.len() < ProcessState::MOST_TIMERS
                 {
-                    let timer = PosixTimer {
-                        event: Some(event).filter(|event| b != 0 && event.len() >= 16),
-                        timer: Timer::new(a as i32),
-                    };
-                    self.timers.insert(id as i32, timer);
+                    self.timers.insert(id, timer);
                 }
             }
             libc::SYS_timer_settime => {
-                if let Some(own) = self.timers.get_mut(&(a as i32)) {
+                if let Some(posix) = self.timers.get_mut(&(a as i32)) {
                     let absolute = b as i32 & libc::TIMER_ABSTIME != 0;
-                    own.timer.set(
+                    posix.timer.set(
                         read_itimerspec(call, c, 1).unwrap_or_default(),
                         absolute,
                         now,
@@ -205,12 +189,12 @@ impl ProcessState {
                     libc::SIGPROF => 2,
                     _ => return,
                 };
-                self.itimers[which].seen(1);
+                self.itimers[which].expired(1);
             }
             Some(SI_TIMER) => {
-                if let Some(own) = int(16).and_then(|id| self.timers.get_mut(&id)) {
+                if let Some(posix) = int(16).and_then(|id| self.timers.get_mut(&id)) {
                     let overrun = int(20).and_then(|n| u64::try_from(n).ok());
-                    own.timer.seen(1 + overrun.unwrap_or(0));
+                    posix.timer.expired(1 + overrun.unwrap_or(0));
                 }
             }
             _ => {}

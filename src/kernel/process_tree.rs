@@ -8,7 +8,7 @@
 
 use super::descriptors::{Descriptor, FdTable, FsContext, Pool, TaskFiles, at_start, failed};
 use super::process::{new_namespaces, sets};
-use super::{DescriptorTable, OpenFile, Places, Program, Stream};
+use super::{DescriptorTable, Descriptors, OpenFile, Program, Stream};
 use crate::image::{Backing, FileId};
 use crate::recording::{Born, CallEvent, ChunkMemory, Effect, Event, Frame, Opened, Start};
 use crate::seccomp;
@@ -496,9 +496,9 @@ impl ProcessTree {
         stream.filter(|&stream| stream != Stream::Stdin)
     }
 
-    /// What a task's paths and descriptors lead to.
-    pub fn places(&self, tid: i32) -> impl Places {
-        PlacesOf { tree: self, tid }
+    /// The descriptors and the current directory of a task.
+    pub fn view(&self, tid: i32) -> impl Descriptors {
+        TaskView { tree: self, tid }
     }
 
     /// A task's current directory.
@@ -508,17 +508,19 @@ impl ProcessTree {
     }
 }
 
-struct PlacesOf<'a> {
+/// The descriptors of a task in a process tree.
+struct TaskView<'a> {
     tree: &'a ProcessTree,
     tid: i32,
 }
 
-impl Places for PlacesOf<'_> {
+impl Descriptors for TaskView<'_> {
     fn cwd(&self) -> &[u8] {
         self.tree.cwd(self.tid).unwrap_or_default()
     }
 
-    fn open(&self, fd: i32) -> Option<&OpenFile> {
-        self.tree.open_file(self.tid, fd)
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
+        let at = self.tree.descriptor(self.tid, fd)?.file;
+        Some((self.tree.files.serial(at)?, self.tree.files.get(at)?))
     }
 }

@@ -1,19 +1,19 @@
-//! Bytes that were written and not read yet: what is in a pipe or a socket.
+//! Data that was written and not read yet: the buffer of a pipe or a socket.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What is in a pipe, or has come to a socket.
+/// The data in a pipe, or received by a socket.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     parts: VecDeque<Arc<[u8]>>,
     len: usize,
-    /// Bytes went in or out that are not known: what is left is not all, or not the right ones.
+    /// Unknown data was written or read, so that the data here may be others than the real ones.
     pub incomplete: bool,
 }
 
 impl Queue {
-    /// No pipe and no socket of who is not root holds more.
+    /// More than a pipe or a socket of a user other than root holds.
     const MOST: usize = 4 << 20;
 
     pub(super) fn len(&self) -> usize {
@@ -29,7 +29,7 @@ impl Queue {
         self.parts.push_back(data.into());
     }
 
-    /// Takes so many bytes from its beginning, or all that there are.
+    /// Removes so many bytes from the front, or all.
     pub(super) fn take(&mut self, count: usize) -> Vec<u8> {
         let mut taken = Vec::new();
         while taken.len() < count
@@ -45,19 +45,19 @@ impl Queue {
         taken
     }
 
-    /// Takes one message.
-    pub(super) fn take_part(&mut self) {
+    /// Removes the first message.
+    pub(super) fn take_message(&mut self) {
         if let Some(part) = self.parts.pop_front() {
             self.len -= part.len();
         }
     }
 
-    /// Its messages, or its bytes in parts, in order.
+    /// The messages, or the bytes in parts, in order.
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
         self.parts.iter().map(|part| &**part)
     }
 
-    /// Whether nothing is in it.
+    /// Whether it holds no data.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }

@@ -1,28 +1,28 @@
-//! What the kernel keeps of a socket.
+//! socket(2): a socket's addresses, options and received data.
 
 use super::Queue;
-use super::timer::read_u32;
+use super::memory::read_u32;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
 
 /// A socket.
 #[derive(Clone, Debug, Default)]
 pub struct Socket {
-    /// Its family, type (without flags) and protocol, as socket(2) takes them.
+    /// The domain, type (without flags) and protocol, as for socket(2).
     pub kind: (i32, i32, i32),
     /// The address that it is bound to: a `struct sockaddr`.
     pub bound: Option<Vec<u8>>,
-    /// The backlog that it listens with.
-    pub listens: Option<i32>,
+    /// The backlog of a listening socket.
+    pub backlog: Option<i32>,
     /// The address that it is connected to; empty where it was accepted.
     pub connected: Option<Vec<u8>>,
-    /// The number of the open file at the other end of socketpair(2).
+    /// The number of the open file at the other end, for one of socketpair(2).
     pub peer: Option<u64>,
-    /// Which directions are shut down: bit 0 for reading, bit 1 for writing.
-    pub shut: u8,
-    /// The options that were set last: level, name, value.
+    /// The directions that are shut down: bit 0 for reading, bit 1 for writing.
+    pub shutdown: u8,
+    /// The options that were set: level, name, value.
     pub options: Vec<(i32, i32, Vec<u8>)>,
-    /// What received from the other end and was not read.
+    /// The data that the other end sent and that was not read yet.
     pub received: Queue,
 }
 
@@ -33,15 +33,17 @@ impl Socket {
     /// The most options that are kept.
     const OPTIONS: usize = 64;
 
-    pub(super) fn new(kind: (i32, i32, i32)) -> Socket {
+    /// The socket that socket(2) made, or one of those that socketpair(2) made.
+    pub(super) fn new(call: &CallEvent) -> Socket {
         const FLAGS: i32 = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let [domain, kind, protocol, ..] = call.args.map(|arg| arg as i32);
         Socket {
-            kind: (kind.0, kind.1 & !FLAGS, kind.2),
+            kind: (domain, kind & !FLAGS, protocol),
             ..Socket::default()
         }
     }
 
-    /// One that a listening socket accepted.
+    /// A socket that this listening one accepted.
     pub(super) fn accepted(&self) -> Socket {
         Socket {
             kind: self.kind,
@@ -51,7 +53,7 @@ impl Socket {
         }
     }
 
-    /// Whether what is sent over it arrives in messages.
+    /// Whether data arrives in messages rather than as a stream of bytes.
     pub fn has_messages(&self) -> bool {
         self.kind.1 != libc::SOCK_STREAM
     }
@@ -62,14 +64,14 @@ impl Socket {
         let ret = call.ret.unwrap_or(-1);
         match i64::from(call.nr) {
             libc::SYS_bind => self.bound = bytes(&ChunkMemory(&call.ins), a, b),
-            libc::SYS_listen => self.listens = Some(a as i32),
+            libc::SYS_listen => self.backlog = Some(a as i32),
             libc::SYS_connect if ret == 0 || ret == -i64::from(libc::EINPROGRESS) => {
                 let to = bytes(&ChunkMemory(&call.ins), a, b).unwrap_or_default();
                 // AF_UNSPEC takes a connection back.
                 let unspecified = to.first() == Some(&0) && to.get(1) == Some(&0);
                 self.connected = Some(to).filter(|_| !unspecified);
             }
-            // Which port the kernel chose.
+            // The kernel chose the port.
             libc::SYS_getsockname => {
                 let memory = ChunkMemory(&call.outs);
                 let len = read_u32(&memory, b).unwrap_or(0);
@@ -77,7 +79,7 @@ impl Socket {
                 self.bound = now.filter(|_| self.bound.is_some()).or(self.bound.take());
             }
             libc::SYS_shutdown => {
-                self.shut |= match a as i32 {
+                self.shutdown |= match a as i32 {
                     libc::SHUT_RD => 1,
                     libc::SHUT_WR => 2,
                     _ => 3,

@@ -1,9 +1,9 @@
-//! Stand-ins for what is lost, which fail as the lost would if it broke.
+//! Stand-ins for files that cannot be restored, which fail as a broken file does.
 
 use super::Result;
 use crate::tracee::Remote;
 
-/// A file whose reads and writes fail with EIO: the process's own memory, at its beginning, where nothing ever is.
+/// A file whose reads and writes fail with EIO: the process's own memory, at its beginning, which is never mapped.
 /// `None` where there is no `/proc`.
 pub(super) fn file(remote: &mut Remote<'_>, flags: i32) -> Result<Option<u64>> {
     const KEPT: i32 = libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK;

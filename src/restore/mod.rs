@@ -1,42 +1,49 @@
-//! What the kernel must know of a process that goes live: its descriptors and all else that the kernel kept for it.
+//! Restoring the kernel's state of a process that goes live: its descriptors and attributes.
 //!
-//! Until then its calls were answered without the kernel, which knows of none of its files. What comes back, comes
-//! as the recording says it was: files by their paths, pipes with what was in them, counters with their counts. The
-//! standard streams are captured. What cannot come back (a peer, a device, a deleted file) answers as a broken
-//! one would, and is listed. Knows neither hooks nor sandboxes: the process stands in its sandbox already.
+//! Until then its calls were answered without the kernel, which has none of its files open. This module makes the
+//! objects of the model ([`kernel`](crate::kernel)) again, each in the file of the same name: files are opened by
+//! their paths, pipes are filled with the data that was in them, eventfds get their counts. Standard streams are
+//! captured. An object that cannot be restored (a peer, a device, a deleted file) is replaced by one that fails as the
+//! object would if it broke, and is reported. Hooks and sandboxes are not handled here: the process is in its sandbox
+//! already.
 
 mod broken;
-mod captured;
-mod channels;
-mod files;
-mod gifts;
+mod epoll;
+mod eventfd;
+mod file;
+mod inotify;
+mod local_file;
+mod memfd;
+mod pipe;
 mod process;
 mod program;
-mod sockets;
-mod things;
-mod timers;
+mod scm_rights;
+mod signalfd;
+mod socket;
+mod stream;
+mod terminal;
+mod timer;
+mod timerfd;
 
-pub use captured::Captured;
 pub use program::program;
-pub use timers::Timers;
+pub use stream::CapturedStream;
+pub use timer::Timers;
 
-use crate::history::KernelChanges;
-use crate::history::Recording;
-use crate::kernel::{DescriptorTable, Kernel, Member, OpenFile, Program, Stream};
+use crate::history::{KernelChanges, Recording};
+use crate::kernel::{
+    DescriptorTable, FileKind, Interest, Kernel, Object, OpenFile, Program, Stream,
+};
 use crate::recording;
 use crate::replay::Place;
 use crate::tracee::{self, Remote, Stopped};
-use captured::Sort;
-use channels::Made;
-use gifts::Channel;
+use scm_rights::Channel;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 
 /// Shorthand for this module's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a process could not go live.
+/// The reason why a process could not go live.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be traced.
@@ -47,7 +54,7 @@ pub enum Error {
     Recording(#[from] recording::Error),
 }
 
-/// What is known of a process that goes live.
+/// The known state of a process that goes live.
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a> {
     /// The recording that it comes from.
@@ -58,22 +65,22 @@ pub struct State<'a> {
     pub place: Place,
     /// Its descriptors as they are now.
     pub table: &'a DescriptorTable,
-    /// What it did since it was spun off, and where that was.
-    pub since: &'a KernelChanges,
+    /// The changes that it made since it was spun off.
+    pub changes: &'a KernelChanges,
 }
 
-/// What came of it.
+/// The result of restoring a process.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// What the process will miss, a sentence each.
+    /// The objects that the process will miss, a sentence each.
     pub missing: Vec<String>,
-    /// What it and all that it starts write to its standard streams. To be kept for as long as they live.
-    pub streams: Vec<Captured>,
+    /// The standard streams of the process and its descendants, to be kept for as long as they live.
+    pub streams: Vec<CapturedStream>,
     /// Its timers, to be started once its threads are there.
     pub timers: Timers,
 }
 
-/// Gives the kernel what it must know of a process, which has one task and no descriptor that is still needed.
+/// Restores the kernel's state of a process, which has one task and no descriptor that is still needed.
 /// To be called once it is in its sandbox.
 ///
 /// # Errors
@@ -83,293 +90,239 @@ pub fn restore(task: &mut Stopped, state: &State<'_>) -> Result<Restored> {
         Place::Entry => task.remote_at_entry()?,
         Place::Between => task.remote_at_boundary()?,
     };
-    let mut work = Work {
+    let mut restorer = Restorer {
         state,
-        groups: groups(state.table),
+        descriptions: descriptions(state.table),
         remote,
         kernel: None,
-        sets: Vec::new(),
+        epolls: Vec::new(),
         restored: Restored::default(),
     };
-    work.look()?;
-    work.prepare()?;
-    work.program()?;
-    work.descriptors()?;
-    work.timers();
-    work.own()?;
-    work.remote.finish()?;
-    Ok(work.restored)
+    restorer.model()?;
+    restorer.prepare()?;
+    restorer.program()?;
+    restorer.descriptors()?;
+    restorer.timers();
+    restorer.process()?;
+    restorer.remote.finish()?;
+    Ok(restorer.restored)
 }
 
-/// An open file, and the descriptors that share it.
-struct Group<'a> {
-    /// The lowest of them.
+/// An open file description, and the descriptors that share it.
+struct Description<'a> {
+    /// The lowest descriptor.
     fd: i32,
     cloexec: bool,
     file: &'a OpenFile,
-    /// Which standard stream it is. Two streams that share a file are told apart all the same.
+    /// The standard stream that it is. Two streams that share a file are two descriptions all the same.
     stream: Option<Stream>,
-    /// Its number in the recording.
+    /// The number of the open file in the recording.
     id: u64,
-    /// The others.
-    twins: Vec<(i32, bool)>,
+    /// The other descriptors, and whether exec closes each.
+    duplicates: Vec<(i32, bool)>,
 }
 
-fn groups(table: &DescriptorTable) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    let mut places = HashMap::new();
+impl Description<'_> {
+    /// `O_NONBLOCK`, if that is set.
+    fn nonblocking(&self) -> u64 {
+        (self.file.flags & libc::O_NONBLOCK) as u64
+    }
+}
+
+fn descriptions(table: &DescriptorTable) -> Vec<Description<'_>> {
+    let mut descriptions: Vec<Description<'_>> = Vec::new();
+    let mut indices = HashMap::new();
     for (fd, file, cloexec) in table.iter() {
         let (id, stream) = (table.file_id(fd).unwrap_or(u64::MAX), table.stream(fd));
-        // What shares a stream's file without being one goes with the first, an output if there is one.
-        let place = places.get(&(id, stream)).copied();
-        let at = place.unwrap_or(groups.len());
-        places.insert((id, stream), at);
-        let first = *places.entry((id, None)).or_insert(at);
-        if groups
+        // A descriptor that shares a stream's file without being one goes with the first, an output if there is one.
+        let index = indices.get(&(id, stream)).copied();
+        let at = index.unwrap_or(descriptions.len());
+        indices.insert((id, stream), at);
+        let first = *indices.entry((id, None)).or_insert(at);
+        if descriptions
             .get(first)
-            .is_some_and(|group| group.stream == Some(Stream::Stdin))
+            .is_some_and(|first| first.stream == Some(Stream::Stdin))
         {
-            places.insert((id, None), at);
+            indices.insert((id, None), at);
         }
-        match groups.get_mut(at) {
-            Some(group) => group.twins.push((fd, cloexec)),
-            None => groups.push(Group {
+        match descriptions.get_mut(at) {
+            Some(description) => description.duplicates.push((fd, cloexec)),
+            None => descriptions.push(Description {
                 fd,
                 cloexec,
                 file,
                 stream,
                 id,
-                twins: Vec::new(),
+                duplicates: Vec::new(),
             }),
         }
     }
-    groups
+    descriptions
 }
 
-/// What becomes of an open file.
-enum Back {
-    /// This file of ours stands for it.
-    Gift(File),
-    /// It is made in the process.
-    There,
+/// The way in which an open file is restored.
+enum Plan {
+    /// A file of rrapper's is passed to the process.
+    Pass(File),
+    /// The process makes it.
+    Make,
 }
 
-/// A process as it is told.
-struct Work<'a> {
+/// Files of rrapper's for open files of the process, by the numbers of those.
+type Prepared = HashMap<u64, File>;
+
+/// A process that is being restored.
+struct Restorer<'a> {
     state: &'a State<'a>,
-    groups: Vec<Group<'a>>,
+    descriptions: Vec<Description<'a>>,
     remote: Remote<'a>,
-    /// What the kernel kept, where that is more than paths and offsets.
+    /// The kernel's state, where that is more than paths and offsets.
     kernel: Option<Kernel>,
-    /// Epoll sets, and what they are to watch.
-    sets: Vec<(i32, Vec<Member>)>,
+    /// The descriptors of epoll instances, and their interest lists.
+    epolls: Vec<(i32, Vec<Interest>)>,
     restored: Restored,
 }
 
-impl<'a> Work<'a> {
-    /// Finds out what the kernel kept, if there is anything to know.
-    fn look(&mut self) -> Result<()> {
+impl<'a> Restorer<'a> {
+    /// Works the kernel's state out, if the process has any besides paths and offsets.
+    fn model(&mut self) -> Result<()> {
         let State {
             recording,
             table,
-            since,
+            changes,
             ..
         } = *self.state;
-        let has_more = |group: &Group<'_>| {
-            let plain = matches!(Sort::of(group.file), Sort::Path | Sort::Terminal);
-            let memory = group.file.path.starts_with(b"/memfd:");
-            group.stream.is_none() && (!plain || memory) && !files::is_stateless(group.file)
+        let has_more = |description: &Description<'_>| {
+            let file = description.file;
+            let plain = matches!(file.kind(), FileKind::Path | FileKind::Terminal);
+            let needs_state = (!plain || file.is_memfd()) && !file::is_stateless(file);
+            description.stream.is_none() && needs_state
         };
-        if table.has_state() || !since.is_empty() || self.groups.iter().any(has_more) {
-            self.kernel = Some(since.kernel(recording, table)?);
+        let has_objects = self.descriptions.iter().any(has_more);
+        if table.has_state() || !changes.is_empty() || has_objects {
+            self.kernel = Some(changes.kernel(recording, table)?);
         }
         Ok(())
     }
 
-    fn miss(&mut self, what: String) {
+    fn report_missing(&mut self, what: String) {
         if !self.restored.missing.contains(&what) {
             self.restored.missing.push(what);
         }
     }
 
-    /// Says that a descriptor does not come back. What somebody else left open, and the program never asked for,
-    /// is no news.
-    fn lost(&mut self, group: &Group<'_>, why: &str) {
-        if !group.file.inherited {
-            self.miss(format!(
+    /// Reports a descriptor that is not restored. Files that the program inherited without asking are left out.
+    fn report_lost(&mut self, description: &Description<'_>, why: &str) {
+        if !description.file.inherited {
+            self.report_missing(format!(
                 "descriptor {} ({}): {why}",
-                group.fd,
-                String::from_utf8_lossy(&group.file.path)
+                description.fd,
+                String::from_utf8_lossy(&description.file.path)
             ));
         }
     }
 
     fn descriptors(&mut self) -> Result<()> {
-        let groups = std::mem::take(&mut self.groups);
-        let mut made = self.pipes(&groups)?;
-        self.pairs(&groups, &mut made)?;
-        let mut gifts = Vec::new();
-        let mut there = Vec::new();
-        for group in &groups {
-            match self.back(group, &mut made)? {
-                Back::Gift(file) => gifts.push((group, file)),
-                Back::There => there.push(group),
+        let descriptions = std::mem::take(&mut self.descriptions);
+        let mut prepared = Prepared::new();
+        self.make_pipes(&descriptions, &mut prepared)?;
+        self.make_socket_pairs(&descriptions, &mut prepared)?;
+        let mut to_pass = Vec::new();
+        let mut to_make = Vec::new();
+        for description in &descriptions {
+            match self.plan(description, &mut prepared)? {
+                Plan::Pass(file) => to_pass.push((description, file)),
+                Plan::Make => to_make.push(description),
             }
         }
         // In the order of their numbers, so that most get theirs at once.
-        let first = gifts.first().map_or(i32::MAX, |(group, _)| group.fd);
-        let (before, there): (Vec<_>, Vec<_>) = there.into_iter().partition(|g| g.fd < first);
-        for group in before {
-            self.make(group)?;
+        let first = to_pass.first().map_or(i32::MAX, |(passed, _)| passed.fd);
+        let (before, behind): (Vec<_>, Vec<_>) = to_make.into_iter().partition(|d| d.fd < first);
+        for description in before {
+            self.make(description)?;
         }
-        self.give(&groups, &gifts)?;
-        drop(gifts);
-        for group in there {
-            self.make(group)?;
+        self.pass(&descriptions, &to_pass)?;
+        drop(to_pass);
+        for description in behind {
+            self.make(description)?;
         }
-        for group in &groups {
-            for &(fd, cloexec) in &group.twins {
-                // Fails where the first did not come back.
-                let args = [group.fd as u64, fd as u64, close_on_exec(cloexec), 0, 0, 0];
+        for description in &descriptions {
+            for &(fd, cloexec) in &description.duplicates {
+                // Fails where the first was not restored.
+                let from = description.fd as u64;
+                let args = [from, fd as u64, close_on_exec(cloexec), 0, 0, 0];
                 self.remote.call(libc::SYS_dup3, args)?;
             }
         }
-        self.fill_sets(&groups)
+        self.fill_interest_lists(&descriptions)
     }
 
-    /// Decides what becomes of an open file, and makes what we make.
-    fn back(&mut self, group: &Group<'a>, made: &mut Made) -> Result<Back> {
+    /// Decides how an open file is restored, and makes those that are passed.
+    fn plan(&mut self, description: &Description<'a>, prepared: &mut Prepared) -> Result<Plan> {
         let tid = self.remote.memory().tid();
-        if let Some(file) = made.remove(&group.id).filter(|_| group.stream.is_none()) {
-            return Ok(Back::Gift(file));
-        }
-        if group.stream.is_none() && self.is_given(group) {
-            return self.given(group);
-        }
-        if group.file.path.starts_with(b"/memfd:") && group.stream.is_none() {
-            let file = self.memory(group)?;
-            return Ok(file.map_or(Back::There, Back::Gift));
-        }
-        match group.stream {
-            Some(Stream::Stdin) if self.state.recording.start().stdin.is_some() => {
-                self.given(group)
+        let file = description.file;
+        let Some(stream) = description.stream else {
+            if let Some(file) = prepared.remove(&description.id) {
+                return Ok(Plan::Pass(file));
             }
-            Some(Stream::Stdin) if !files::has_path(group.file) => self.stdin(group),
-            Some(stream @ (Stream::Stdout | Stream::Stderr))
-                if !files::is_stateless(group.file) =>
-            {
-                let (file, captured) = captured::output(group.file, stream, tid)?;
+            if self.is_kept_stdin(description) {
+                return self.kept_stdin(description);
+            }
+            if file.is_memfd() {
+                return Ok(Plan::Pass(self.make_memfd(description)?));
+            }
+            return match file.kind() {
+                FileKind::Path => {
+                    let captured = self.captured_by_path(description)?;
+                    Ok(captured.map_or(Plan::Make, Plan::Pass))
+                }
+                FileKind::Terminal if !file.inherited => {
+                    let why = "its terminal: another one, at which nobody is";
+                    self.report_lost(description, why);
+                    self.input_with(description, &[])
+                }
+                _ => Ok(Plan::Make),
+            };
+        };
+        match stream {
+            Stream::Stdin if self.state.recording.start().stdin.is_some() => {
+                self.kept_stdin(description)
+            }
+            Stream::Stdin if !file::has_path(file) => self.stdin(description),
+            Stream::Stdout | Stream::Stderr if !file::is_stateless(file) => {
+                let (file, captured) = stream::output(file, stream, tid)?;
                 self.restored.streams.push(captured);
-                Ok(Back::Gift(file))
+                Ok(Plan::Pass(file))
             }
-            None if Sort::of(group.file) == Sort::Path => {
-                let again = self.captured_again(group)?;
-                Ok(again.map_or(Back::There, Back::Gift))
-            }
-            None if Sort::of(group.file) == Sort::Terminal && !group.file.inherited => {
-                self.lost(group, "its terminal: another one, at which nobody is");
-                self.readable(group, &[])
-            }
-            _ => Ok(Back::There),
+            _ => Ok(Plan::Make),
         }
     }
 
-    /// What is left of its standard input, as far as it was recorded.
-    fn input(&self) -> Result<Vec<u8>> {
-        let mut rest = self.state.recording.stdin_from(self.state.since.event())?;
-        let read = usize::try_from(self.state.since.input()).unwrap_or(usize::MAX);
-        rest.drain(..read.min(rest.len()));
-        Ok(rest)
-    }
-
-    /// Whether it is the input that the program was given, opened by its name.
-    fn is_given(&self, group: &Group<'_>) -> bool {
-        let start = self.state.recording.start();
-        let mut there = start.descriptors.iter();
-        let stdin = there.find(|d| d.fd == 0).filter(|_| start.stdin.is_some());
-        stdin.is_some_and(|stdin| stdin.path == group.file.path)
-    }
-
-    /// The input that it was given, where it stands in it.
-    fn given(&mut self, group: &Group<'_>) -> Result<Back> {
-        let tid = self.remote.memory().tid();
-        match self.given_again(group) {
-            Ok(Some(file)) => Ok(Back::Gift(file)),
-            Ok(None) => self.stdin(group),
-            Err(e) => Err(tracee::Error::os("make its input again", tid, e).into()),
-        }
-    }
-
-    fn given_again(&self, group: &Group<'_>) -> std::io::Result<Option<File>> {
-        let recording = &self.state.recording;
-        let Some(id) = recording.start().stdin else {
-            return Ok(None);
-        };
-        let path = recording.file_path(id).map_err(std::io::Error::other)?;
-        let mut copy =
-            File::from(tracee::spawn::memfd("stdin", &[]).map_err(std::io::Error::other)?);
-        std::io::copy(&mut File::open(path)?, &mut copy)?;
-        copy.seek(SeekFrom::Start(group.file.offset.min(i64::MAX as u64)))?;
-        Ok(Some(copy))
-    }
-
-    /// The rest of the input that was recorded.
-    fn stdin(&mut self, group: &Group<'_>) -> Result<Back> {
-        let rest = self.input()?;
-        self.readable(group, &rest)
-    }
-
-    /// The file of a captured stream, opened by its name as well.
-    fn captured_again(&self, group: &Group<'_>) -> Result<Option<File>> {
-        let tid = self.remote.memory().tid();
-        let mut streams = self.restored.streams.iter();
-        let Some(stream) = streams.find(|stream| stream.stands_for(&group.file.path)) else {
-            return Ok(None);
-        };
-        let file = captured::opened_again(&stream.file, group.file.flags)
-            .and_then(|mut file| {
-                file.seek(SeekFrom::Start(group.file.offset))?;
-                Ok(file)
-            })
-            .map_err(|e| tracee::Error::os("open its output again", tid, e))?;
-        Ok(Some(file))
-    }
-
-    /// Something to read this from.
-    fn readable(&mut self, group: &Group<'_>, rest: &[u8]) -> Result<Back> {
-        let tid = self.remote.memory().tid();
-        let (file, held, fitted) = captured::input(group.file, rest)
-            .map_err(|e| tracee::Error::os("make its input again", tid, e))?;
-        if fitted < rest.len() {
-            let why = format!("only the first {fitted} bytes of what it would read are there");
-            self.lost(group, &why);
-        }
-        if let Some(file) = held {
-            self.restored.streams.push(Captured::unnamed(file));
-        }
-        Ok(Back::Gift(file))
-    }
-
-    /// Hands files of ours to the process, each to its number.
-    fn give(&mut self, groups: &[Group<'_>], gifts: &[(&Group<'_>, File)]) -> Result<()> {
-        if gifts.is_empty() {
+    /// Passes files to the process, each to its number.
+    fn pass(
+        &mut self,
+        descriptions: &[Description<'_>],
+        files: &[(&Description<'_>, File)],
+    ) -> Result<()> {
+        if files.is_empty() {
             return Ok(());
         }
-        // The lowest number that is not wanted: what comes gets lower numbers than those that it is to have.
-        let numbers = groups.iter().map(|group| group.fd);
+        // The lowest number that is not wanted, so that passed files get lower numbers than they are to have.
+        let numbers = descriptions.iter().map(|description| description.fd);
         let free = numbers.zip(0..).find(|(fd, at)| fd != at).map(|(_, at)| at);
-        let channel = Channel::open(&mut self.remote, free.unwrap_or(groups.len() as i32))?;
-        let files: Vec<&File> = gifts.iter().map(|(_, file)| file).collect();
-        let got = channel.give(&mut self.remote, &files)?;
-        for ((group, _), got) in gifts.iter().zip(got).rev() {
-            self.place(got as u64, group)?;
+        let free = free.unwrap_or(descriptions.len() as i32);
+        let channel = Channel::open(&mut self.remote, free)?;
+        let to_pass: Vec<&File> = files.iter().map(|(_, file)| file).collect();
+        let got = channel.pass(&mut self.remote, &to_pass)?;
+        for ((description, _), got) in files.iter().zip(got).rev() {
+            self.install(got as u64, description)?;
         }
         channel.close(&mut self.remote)
     }
 
     /// Moves a descriptor, which exec does not close, to its number.
-    fn place(&mut self, got: u64, group: &Group<'_>) -> Result<()> {
-        let (wanted, cloexec) = (group.fd as u64, close_on_exec(group.cloexec));
+    fn install(&mut self, got: u64, description: &Description<'_>) -> Result<()> {
+        let (wanted, cloexec) = (description.fd as u64, close_on_exec(description.cloexec));
         if got != wanted {
             let args = [got, wanted, cloexec, 0, 0, 0];
             self.remote
@@ -384,16 +337,36 @@ impl<'a> Work<'a> {
     }
 
     /// Makes an open file in the process.
-    fn make(&mut self, group: &Group<'a>) -> Result<()> {
-        match Sort::of(group.file) {
-            Sort::Path | Sort::Device => self.open(group),
-            Sort::Socket => self.make_socket(group),
-            Sort::Anonymous if self.make_thing(group)? => Ok(()),
-            Sort::Terminal | Sort::Pipe | Sort::Anonymous => {
-                self.lost(group, "nothing of its kind can come back");
-                self.break_file(group)
+    fn make(&mut self, description: &Description<'a>) -> Result<()> {
+        match description.file.kind() {
+            FileKind::Path | FileKind::Device => self.open(description),
+            FileKind::Socket => self.make_socket(description),
+            FileKind::Anonymous if self.make_object(description)? => Ok(()),
+            FileKind::Terminal | FileKind::Pipe | FileKind::Anonymous => {
+                self.report_lost(description, "nothing of its kind can come back");
+                self.install_broken(description)
             }
         }
+    }
+
+    /// Makes an anonymous object in the process; returns whether it is of a kind that can be made.
+    fn make_object(&mut self, description: &Description<'a>) -> Result<bool> {
+        let kernel = self.kernel.as_ref();
+        let object = kernel.and_then(|kernel| kernel.object(description.id).cloned());
+        let Some(object) = object else {
+            return Ok(false);
+        };
+        self.remote.reset_scratch();
+        let got = match &object {
+            Object::Eventfd(eventfd) => self.make_eventfd(description, eventfd)?,
+            Object::Timerfd(timerfd) => self.make_timerfd(description, timerfd)?,
+            Object::Signalfd(signalfd) => self.make_signalfd(description, signalfd)?,
+            Object::Epoll(epoll) => self.make_epoll(description, epoll)?,
+            Object::Inotify(inotify) => self.make_inotify(description, inotify)?,
+            Object::Socket(_) | Object::PipeEnd(_) | Object::Memfd(_) => return Ok(false),
+        };
+        self.install(got, description)?;
+        Ok(true)
     }
 }
 
@@ -402,4 +375,9 @@ fn close_on_exec(cloexec: bool) -> u64 {
         true => libc::O_CLOEXEC as u64,
         false => 0,
     }
+}
+
+/// Words as they lie in memory.
+fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }

@@ -1,10 +1,9 @@
-//! What the kernel keeps of a process besides its descriptors.
+//! The attributes of a process: directory, umask, process group, limits.
 
-use super::gifts::words;
-use super::{Result, Work};
+use super::{Restorer, Result, words};
 use nix::unistd::{Pid, getpgid};
 
-/// The kinds of namespaces (`CLONE_NEW*`), and what they keep apart.
+/// The kinds of namespaces (`CLONE_NEW*`), and their names in messages.
 const NAMESPACES: [(u64, &str); 9] = [
     (libc::CLONE_NEWNS as u64, "mounts"),
     (libc::CLONE_NEWUSER as u64, "users"),
@@ -12,17 +11,17 @@ const NAMESPACES: [(u64, &str); 9] = [
     (libc::CLONE_NEWNET as u64, "network"),
     (libc::CLONE_NEWUTS as u64, "host name"),
     (libc::CLONE_NEWIPC as u64, "System V IPC"),
-    (libc::CLONE_NEWCGROUP as u64, "control groups"),
+    (libc::CLONE_NEWCGROUP as u64, "control descriptions"),
     (0x80, "clocks"),
     (1, "one that it joined"),
 ];
 
-impl Work<'_> {
-    /// Goes to its directory, and makes room for its descriptors.
+impl Restorer<'_> {
+    /// Closes all descriptors, changes to the process's directory, sets its umask.
     pub(super) fn prepare(&mut self) -> Result<()> {
         let all = [0, u32::MAX.into(), 0, 0, 0, 0];
         self.remote.call(libc::SYS_close_range, all)?;
-        self.make_room()?;
+        self.raise_descriptor_limit()?;
         self.change_dir()?;
         if let Some(umask) = self.state.table.umask() {
             let args = [umask.into(), 0, 0, 0, 0, 0];
@@ -31,56 +30,57 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Sets what it has set of itself. Limits that leave no room for what is done here come last.
-    pub(super) fn own(&mut self) -> Result<()> {
-        self.part_from_group()?;
-        let own = self
+    /// Sets the attributes that the process had set. Limits come last: they may leave no room for the work done here.
+    pub(super) fn process(&mut self) -> Result<()> {
+        self.part_from_description()?;
+        let process = self
             .kernel
             .as_ref()
-            .and_then(|kernel| kernel.process(self.state.since.pid()));
-        let Some(own) = own.cloned() else {
+            .and_then(|kernel| kernel.process(self.state.changes.pid()));
+        let Some(process) = process.cloned() else {
             return Ok(());
         };
-        if own.subreaper {
+        if process.subreaper {
             let args = [libc::PR_SET_CHILD_SUBREAPER as u64, 1, 0, 0, 0, 0];
             self.remote.call(libc::SYS_prctl, args)?;
         }
-        if own.changed_root {
-            self.miss("its root directory: it is the usual one".into());
+        if process.changed_root {
+            self.report_missing("its root directory: it is the usual one".into());
         }
-        if own.namespaces != 0 {
+        if process.namespaces != 0 {
             let names: Vec<&str> = NAMESPACES
                 .iter()
-                .filter(|(flag, _)| own.namespaces & flag != 0)
+                .filter(|(flag, _)| process.namespaces & flag != 0)
                 .map(|&(_, name)| name)
                 .collect();
-            self.miss(format!(
+            self.report_missing(format!(
                 "namespaces of its own ({}): it has those that copies have",
                 names.join(", ")
             ));
         }
-        if own.changed_credentials {
-            self.miss(
-                "the user and the groups that it took on: it has those of whoever runs this".into(),
+        if process.changed_credentials {
+            self.report_missing(
+                "the user and the descriptions that it took on: it has those of whoever runs this"
+                    .into(),
             );
         }
-        for (&resource, &limit) in &own.limits {
+        for (&resource, &limit) in &process.limits {
             self.limit(resource, limit)?;
         }
         Ok(())
     }
 
-    /// Gives it a process group that nobody has who is not to get its signals.
-    fn part_from_group(&mut self) -> Result<()> {
-        let own = self
+    /// Gives it a process description that nobody has who is not to get its signals.
+    fn part_from_description(&mut self) -> Result<()> {
+        let process = self
             .kernel
             .as_ref()
-            .and_then(|kernel| kernel.process(self.state.since.pid()));
-        if own.is_some_and(|own| own.leads_session) {
+            .and_then(|kernel| kernel.process(self.state.changes.pid()));
+        if process.is_some_and(|process| process.leads_session) {
             self.remote.call(libc::SYS_setsid, [0; 6])?;
             return Ok(());
         }
-        // A process of a group that is not its own would send signals to those outside, too.
+        // A process of a description that is not its own would send signals to those outside, too.
         let tid = self.remote.memory().tid();
         if getpgid(Some(Pid::from_raw(tid))) != Ok(Pid::from_raw(tid)) {
             self.remote.call(libc::SYS_setpgid, [0; 6])?;
@@ -88,7 +88,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Sets a limit, which is no wider than it is here.
+    /// Sets a limit, which may not exceed the hard limit here.
     fn limit(&mut self, resource: u32, (soft, hard): (u64, u64)) -> Result<()> {
         self.remote.reset_scratch();
         let at = self.remote.put(&[0; 16])?;
@@ -104,8 +104,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Has the limit of descriptors allow the highest.
-    fn make_room(&mut self) -> Result<()> {
+    /// Raises the limit of descriptors to allow the highest one.
+    fn raise_descriptor_limit(&mut self) -> Result<()> {
         const SURE: i32 = 256;
         let highest = self.state.table.iter().last().map_or(0, |(fd, ..)| fd);
         if highest < SURE {
@@ -134,11 +134,11 @@ impl Work<'_> {
         if self.remote.call(libc::SYS_chdir, [at, 0, 0, 0, 0, 0])? >= 0 {
             return Ok(());
         }
-        self.miss(format!(
+        self.report_missing(format!(
             "the current directory {}: it is not there any more",
             String::from_utf8_lossy(cwd)
         ));
-        // Where nothing is found by its name, rather than what is in another directory.
+        // A removed directory, in which no name is found, rather than the files of another directory.
         let name = format!("/tmp/.rrapper-{}", self.remote.memory().tid());
         self.remote.reset_scratch();
         let at = self.remote.put_str(name.as_bytes())?;

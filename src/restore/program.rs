@@ -1,7 +1,7 @@
-//! The file of its program, which `/proc/PID/exe` shows, opens and executes.
+//! The file of the process's program: `/proc/PID/exe`.
 
-use super::gifts::Channel;
-use super::{Result, Work};
+use super::scm_rights::Channel;
+use super::{Restorer, Result};
 use crate::history::Recording;
 use crate::image;
 use crate::kernel::Program;
@@ -14,8 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-impl Work<'_> {
-    /// Has the kernel take the recorded program's file for its own; it has no descriptors yet.
+impl Restorer<'_> {
+    /// Makes the recorded program's file the process's executable; the process has no descriptors yet.
     pub(super) fn program(&mut self) -> Result<()> {
         let path = &self.state.program.path;
         if path.is_empty() {
@@ -25,18 +25,18 @@ impl Work<'_> {
         let (fd, channel) = match self.open_program()? {
             Some(fd) => (Some(fd), None),
             None => {
-                self.miss(format!(
+                self.report_missing(format!(
                     "its program's file {shown}: it is not what was recorded, and the recording's copy is in its place"
                 ));
                 let copy = match self.program_copy() {
                     Ok(copy) => copy,
                     Err(error) => {
-                        self.miss(format!("/proc/self/exe ({shown}): {error}"));
+                        self.report_missing(format!("/proc/self/exe ({shown}): {error}"));
                         return Ok(());
                     }
                 };
                 let channel = Channel::open(&mut self.remote, 0)?;
-                let given = channel.give(&mut self.remote, &[&copy])?;
+                let given = channel.pass(&mut self.remote, &[&copy])?;
                 (given.first().map(|&fd| fd as u64), Some(channel))
             }
         };
@@ -45,7 +45,7 @@ impl Work<'_> {
             None => Err(io::Error::from_raw_os_error(libc::EBADF)),
         };
         if let Err(error) = set {
-            self.miss(format!(
+            self.report_missing(format!(
                 "/proc/self/exe: it is rrapper's, since the system does not let it be {shown} ({error})"
             ));
         }
@@ -55,7 +55,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Opens the program's file in the process, if that is still as it was.
+    /// Opens the program's file in the process, if it is unchanged.
     fn open_program(&mut self) -> Result<Option<u64>> {
         self.remote.reset_scratch();
         let at = self.remote.put_str(&self.state.program.path)?;
@@ -97,7 +97,7 @@ impl Work<'_> {
 /// If there is neither.
 pub fn program(recording: &Recording, program: &Program) -> io::Result<File> {
     let path = Path::new(OsStr::from_bytes(&program.path));
-    // It may be anything by now.
+    // The path may lead to a FIFO by now.
     let mut how = File::options();
     how.read(true).custom_flags(libc::O_NONBLOCK);
     if let Ok(file) = how.open(path)

@@ -92,7 +92,7 @@ pub(super) fn go_on(
                 program: &process.program,
                 place: process.place,
                 table: &process.descriptors,
-                since: &process.since,
+                changes: &process.since,
             };
             restored = restore(&mut process.task, &state)?;
             missing = Vec::new();
@@ -114,7 +114,7 @@ pub(super) fn go_on(
                 program: &program,
                 place: Place::Between,
                 table: &table,
-                since: &since,
+                changes: &since,
             };
             let told =
                 |task: &mut Stopped| trace_span!("restore").in_scope(|| restore(task, &state));

@@ -2,7 +2,7 @@
 
 use super::created::{LARGEFILE, NewDescriptor, new_descriptor, output_descriptors};
 use super::{Descriptor, FdTable, FsContext, OpenFile, Pool};
-use crate::kernel::named_files::{Places, files_named_by};
+use crate::kernel::{Descriptors, files_named_by};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Opened};
 use crate::syscall::Memory;
 
@@ -113,7 +113,7 @@ impl TaskFiles<'_> {
             let back = || below(new, old).filter(|_| exchanged);
             if let Some(path) = below(old, new).or_else(back) {
                 let former = std::mem::replace(&mut file.path, path);
-                file.goes_by(&former);
+                file.add_name(&former);
             }
         }
     }
@@ -178,7 +178,7 @@ impl TaskFiles<'_> {
             && let Some(read) = files_named_by(call, self).first_mut()
             && let Some(read) = read.absolute.pop()
         {
-            file.goes_by(&read);
+            file.add_name(&read);
         }
         self.insert(fd, file, cloexec);
     }
@@ -308,12 +308,13 @@ impl TaskFiles<'_> {
     }
 }
 
-impl Places for TaskFiles<'_> {
+impl Descriptors for TaskFiles<'_> {
     fn cwd(&self) -> &[u8] {
         &self.fs.cwd
     }
 
-    fn open(&self, fd: i32) -> Option<&OpenFile> {
-        self.files.get(self.fds.get(fd)?.file)
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
+        let at = self.fds.get(fd)?.file;
+        Some((self.files.serial(at)?, self.files.get(at)?))
     }
 }

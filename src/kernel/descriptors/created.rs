@@ -1,8 +1,9 @@
-//! What the descriptors are that calls make: whether exec closes them, and the flags that fdinfo shows of them.
+//! The descriptors that calls create: whether exec closes them, and the flags that fdinfo shows of them.
 //!
 //! Sources: fs/open.c (`build_open_flags`, `do_dentry_open`), fs/anon_inodes.c, net/socket.c, and the
 //! places in the kernel that make each of the others.
 
+use crate::kernel::memory::{read_i32, read_u64};
 use crate::recording::{CallEvent, ChunkMemory, LeftMemory};
 use crate::syscall::{self, Memory};
 
@@ -33,7 +34,7 @@ impl NewDescriptor {
         }
     }
 
-    /// What the kernel opens on a call's behalf, with `flags` as open(2) takes them.
+    /// A file that the kernel itself opens for a call, with `flags` as open(2) takes them.
     fn inside(flags: i32) -> NewDescriptor {
         let NewDescriptor { cloexec, flags } = NewDescriptor::opened(flags);
         NewDescriptor {
@@ -148,8 +149,8 @@ fn by_request(call: &CallEvent) -> Option<NewDescriptor> {
         .then(|| NewDescriptor::closed_by_exec(mode))
 }
 
-/// The numbers that a call says it made in its outputs, and not, or not only, by what it returned: those of
-/// pipes and pairs, those that were passed, those of new processes.
+/// The descriptors that a call created and wrote to its outputs, rather than or besides returning one: pipe(2),
+/// socketpair(2), those passed by `SCM_RIGHTS`, pidfds of clone(2).
 pub fn output_descriptors(call: &CallEvent) -> Vec<i32> {
     let left = LeftMemory {
         ins: &call.ins,
@@ -161,7 +162,7 @@ pub fn output_descriptors(call: &CallEvent) -> Vec<i32> {
         libc::SYS_recvmsg => passed(&left, call.args[1]),
         libc::SYS_clone => pidfd(&left, call.args[0], call.args[2]),
         libc::SYS_clone3 => {
-            let field = |at: u64| long(&left, call.args[0].wrapping_add(at)).unwrap_or(0);
+            let field = |at: u64| read_u64(&left, call.args[0].wrapping_add(at)).unwrap_or(0);
             pidfd(&left, field(0), field(8))
         }
         libc::SYS_recvmmsg => {
@@ -176,7 +177,7 @@ pub fn output_descriptors(call: &CallEvent) -> Vec<i32> {
     }
 }
 
-/// What `CLONE_PIDFD` made.
+/// The descriptor of `CLONE_PIDFD`.
 fn pidfd(memory: &dyn Memory, flags: u64, at: u64) -> Vec<i32> {
     match flags & libc::CLONE_PIDFD as u64 {
         0 => Vec::new(),
@@ -185,18 +186,8 @@ fn pidfd(memory: &dyn Memory, flags: u64, at: u64) -> Vec<i32> {
 }
 
 fn numbers(memory: &dyn Memory, at: u64, count: usize) -> Vec<i32> {
-    let each = (0..count as u64).map_while(|i| word(memory, at.wrapping_add(i * 4)));
+    let each = (0..count as u64).map_while(|i| read_i32(memory, at.wrapping_add(i * 4)));
     each.collect()
-}
-
-fn word(memory: &dyn Memory, at: u64) -> Option<i32> {
-    let mut bytes = [0; 4];
-    (memory.read(at, &mut bytes) == bytes.len()).then(|| i32::from_le_bytes(bytes))
-}
-
-fn long(memory: &dyn Memory, at: u64) -> Option<u64> {
-    let mut bytes = [0; 8];
-    (memory.read(at, &mut bytes) == bytes.len()).then(|| u64::from_le_bytes(bytes))
 }
 
 /// The descriptors in the control messages of a `struct msghdr`.
@@ -206,7 +197,7 @@ fn passed(memory: &dyn Memory, header: u64) -> Vec<i32> {
     /// The kernel passes no more at once (`SCM_MAX_FD`).
     const MOST: u64 = 253;
     let mut all = Vec::new();
-    let field = |at: u64| long(memory, header.wrapping_add(at));
+    let field = |at: u64| read_u64(memory, header.wrapping_add(at));
     let (Some(control), Some(len)) = (field(32), field(40)) else {
         return all;
     };
@@ -214,9 +205,9 @@ fn passed(memory: &dyn Memory, header: u64) -> Vec<i32> {
     while at.saturating_add(HEADER) <= len && (all.len() as u64) < MOST {
         let base = control.wrapping_add(at);
         let (Some(size), Some(level), Some(kind)) = (
-            long(memory, base),
-            word(memory, base.wrapping_add(8)),
-            word(memory, base.wrapping_add(12)),
+            read_u64(memory, base),
+            read_i32(memory, base.wrapping_add(8)),
+            read_i32(memory, base.wrapping_add(12)),
         ) else {
             break;
         };

@@ -1,9 +1,9 @@
-//! What each descriptor of a recorded process is at an event: open file descriptions,
-//! shared by duplicates, with their offsets; the current directory and the umask.
+//! The descriptors of a process at an event: tables of descriptors, open file descriptions that duplicates share, their
+//! offsets; the current directory and the umask.
 //!
-//! Worked out from the calls, so that it is there at every event without looking at a process. What calls
-//! alone do not say, the recorder looked up ([`Effect::Path`], [`Effect::Opened`], [`Effect::Offset`]).
-//! [`DescriptorTable`] is one process's, on its own; [`ProcessTree`](super::ProcessTree) holds those of all.
+//! They follow from the calls; where calls alone do not tell, the recorder looked the state up ([`Effect::Path`],
+//! [`Effect::Opened`], [`Effect::Offset`]). [`DescriptorTable`] is a separate table of one process;
+//! [`ProcessTree`](super::ProcessTree) has the tables of all.
 //!
 //! [`Effect::Path`]: crate::recording::Effect::Path
 //! [`Effect::Opened`]: crate::recording::Effect::Opened
@@ -12,18 +12,32 @@
 mod apply;
 mod created;
 mod fd_table;
+mod open_file;
 mod pool;
 
 pub(super) use apply::{TaskFiles, failed};
 pub use created::output_descriptors;
 pub(super) use fd_table::{Descriptor, FdTable};
+pub use open_file::{FileKind, OpenFile, path_has_offset};
 pub(super) use pool::Pool;
 
-use super::Places;
 use crate::recording::{CallEvent, Start};
-use crate::trace::FileNames;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// The descriptors and the current directory of a task.
+pub trait Descriptors {
+    /// The current directory.
+    fn cwd(&self) -> &[u8];
+
+    /// The number of the open file behind a descriptor, and the file.
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)>;
+
+    /// The open file behind a descriptor.
+    fn open_file(&self, fd: i32) -> Option<&OpenFile> {
+        self.file(fd).map(|(_, file)| file)
+    }
+}
 
 /// A standard stream that the program was started with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,86 +50,25 @@ pub enum Stream {
     Stderr,
 }
 
-/// An open file description: what several descriptors may share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenFile {
-    /// Its path, or `pipe:[…]` and kin, as `/proc/PID/fd` showed it at first.
-    pub path: Vec<u8>,
-    /// The open flags and file status flags, without `O_CLOEXEC`.
-    pub flags: i32,
-    /// The file offset in bytes; for a directory, the kernel's cookie.
-    pub offset: u64,
-    /// Whether it was there, and no standard stream, when the program started: left open by whoever started it.
-    pub inherited: bool,
-    /// Whether reading and writing move its offset: not those of pipes, sockets and terminals.
-    pub moves: bool,
-    /// What else it goes by: the name that it was opened by, those that it had before it was renamed.
-    pub also: Vec<Arc<[u8]>>,
-}
-
-impl OpenFile {
-    fn new(path: &[u8], flags: i32) -> OpenFile {
-        OpenFile {
-            path: path.to_vec(),
-            flags,
-            offset: 0,
-            inherited: false,
-            moves: path_has_offset(path),
-            also: Vec::new(),
-        }
-    }
-
-    /// What it goes by.
-    pub fn names(&self) -> FileNames {
-        let also = self.also.iter().map(|name| name.to_vec());
-        FileNames {
-            text: self.path.clone(),
-            absolute: std::iter::once(self.path.clone()).chain(also).collect(),
-        }
-    }
-
-    /// Takes note of another name of its.
-    fn goes_by(&mut self, name: &[u8]) {
-        let is_known = self.path == name || self.also.iter().any(|known| **known == *name);
-        if !is_known && name.starts_with(b"/") {
-            self.also.insert(0, name.into());
-            self.also.truncate(MOST_NAMES);
-        }
-    }
-
-    /// Whether it can tell by a signal that it is ready.
-    fn can_signal(&self) -> bool {
-        !self.moves
-    }
-}
-
-/// Names that are kept of an open file besides its own: it may be renamed again and again.
-const MOST_NAMES: usize = 4;
-
-/// Whether reading and writing move the offset of what has such a path, as far as the path tells.
-pub fn path_has_offset(path: &[u8]) -> bool {
-    path.first() == Some(&b'/') && (!path.starts_with(b"/dev/") || path.starts_with(b"/dev/shm/"))
-}
-
-/// What threads share with `CLONE_FS`, and what is known of the standard streams.
+/// The file-system context: the current directory and the umask, which tasks share with `CLONE_FS`. Also the standard streams.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FsContext {
     pub cwd: Arc<[u8]>,
     /// The umask, if it was ever set.
     pub umask: Option<u32>,
-    /// Pipes and terminals that are standard streams, for whoever opens them anew.
+    /// The pipes and terminals that are standard streams: they may be opened again by their paths.
     streams: Arc<[(Vec<u8>, Stream)]>,
 }
 
 impl FsContext {
-    /// The standard stream that something newly opened writes to: `/dev/stderr`, where that is a pipe or a terminal.
+    /// The standard stream that a newly opened file writes to: `/dev/stderr`, where that is a pipe or a terminal.
     fn stream_of(&self, path: &[u8]) -> Option<Stream> {
         let found = self.streams.iter().find(|(stream, _)| stream == path);
         found.map(|&(_, stream)| stream)
     }
 }
 
-/// What a recording begins with.
+/// The descriptors that a recording begins with, their open files, and the directory.
 pub(super) fn at_start(start: &Start) -> (FdTable, Pool<OpenFile>, FsContext) {
     let streams = [(0, Stream::Stdin), (1, Stream::Stdout), (2, Stream::Stderr)];
     let (mut fds, mut files) = (FdTable::default(), Pool::default());
@@ -161,7 +114,7 @@ pub struct DescriptorTable {
     fds: Arc<FdTable>,
     files: Arc<Pool<OpenFile>>,
     fs: FsContext,
-    /// Whether its process has set something of itself that the kernel keeps besides.
+    /// Whether its process has set attributes: see [`ProcessState`](super::ProcessState).
     pub(super) has_state: bool,
 }
 
@@ -177,7 +130,7 @@ impl DescriptorTable {
         }
     }
 
-    /// A table of its own with the same descriptors as one that shares its files.
+    /// A separate copy of a table that shares its files with others.
     pub(super) fn of(fds: &FdTable, files: &Pool<OpenFile>, fs: &FsContext) -> DescriptorTable {
         let (mut own, mut pool) = (FdTable::default(), Pool::default());
         let mut taken = HashMap::new();
@@ -253,13 +206,13 @@ impl DescriptorTable {
         self.fds.get(fd)?.stream
     }
 
-    /// The number of a descriptor's open file: the same for all that share it, and for no other file that
+    /// The number of a descriptor's open file: the same for all descriptors that share it, and for no other file that
     /// the recorded processes ever had.
     pub fn file_id(&self, fd: i32) -> Option<u64> {
         self.files.serial(self.fds.get(fd)?.file)
     }
 
-    /// Whether the process has set something of itself that [`Kernel::own`](super::Kernel::own) keeps.
+    /// Whether its process has set attributes: see [`Kernel::process`](super::Kernel::process).
     pub fn has_state(&self) -> bool {
         self.has_state
     }
@@ -288,12 +241,12 @@ impl DescriptorTable {
     }
 }
 
-impl Places for DescriptorTable {
+impl Descriptors for DescriptorTable {
     fn cwd(&self) -> &[u8] {
         self.cwd()
     }
 
-    fn open(&self, fd: i32) -> Option<&OpenFile> {
-        self.get(fd)
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
+        Some((self.file_id(fd)?, self.get(fd)?))
     }
 }

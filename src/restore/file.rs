@@ -1,15 +1,14 @@
-//! What has a path: files, directories, devices.
+//! Files, directories and devices, opened again by their paths.
 
-use super::captured::Sort;
-use super::{Group, Result, Work, broken};
-use crate::kernel::OpenFile;
+use super::{Description, Restorer, Result, broken};
+use crate::kernel::{FileKind, OpenFile};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-/// Devices that hold no state, so that opening them again is the same.
+/// Devices without state.
 const STATELESS: [&[u8]; 5] = [
     b"/dev/null",
     b"/dev/zero",
@@ -18,15 +17,15 @@ const STATELESS: [&[u8]; 5] = [
     b"/dev/urandom",
 ];
 
-/// Whether opening it again is the same at any time.
+/// Whether the file is a device without state, which can be opened again at any time.
 pub(super) fn is_stateless(file: &OpenFile) -> bool {
     STATELESS.contains(&file.path.as_slice())
 }
 
 /// Whether it can be opened again by its path: no terminal, no FIFO.
 pub(super) fn has_path(file: &OpenFile) -> bool {
-    let sort = Sort::of(file);
-    sort == Sort::Path || sort == Sort::Device && file.path.starts_with(b"/dev/")
+    let kind = file.kind();
+    kind == FileKind::Path || kind == FileKind::Device && file.path.starts_with(b"/dev/")
 }
 
 /// The permission bits of what is at a path; an error says why it cannot be opened again.
@@ -37,7 +36,7 @@ fn look(file: &OpenFile) -> Result<u32, String> {
     let path = Path::new(OsStr::from_bytes(&file.path));
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
-        // There may be other files where the process is.
+        // The process may see other files.
         Err(_) => return Ok(0o644),
     };
     let kind = meta.file_type();
@@ -51,28 +50,28 @@ fn look(file: &OpenFile) -> Result<u32, String> {
     Err("only regular files and directories can be opened again".into())
 }
 
-impl Work<'_> {
+impl Restorer<'_> {
     /// Opens a file at its number and its offset, as it was opened, without making or truncating anything.
-    pub(super) fn open(&mut self, group: &Group<'_>) -> Result<()> {
-        let file = group.file;
+    pub(super) fn open(&mut self, description: &Description<'_>) -> Result<()> {
+        let file = description.file;
         let permissions = match look(file) {
             Ok(permissions) => permissions,
             Err(why) => {
-                self.lost(group, &why);
-                return self.break_file(group);
+                self.report_lost(description, &why);
+                return self.install_broken(description);
             }
         };
         let got = self.try_open(file, permissions)?;
         if got < 0 {
             let error = io::Error::from_raw_os_error(-got as i32);
-            self.lost(group, &format!("it cannot be opened again: {error}"));
-            return self.break_file(group);
+            self.report_lost(description, &format!("it cannot be opened again: {error}"));
+            return self.install_broken(description);
         }
         if file.offset > 0 && file.flags & libc::O_PATH == 0 {
             let args = [got as u64, file.offset, libc::SEEK_SET as u64, 0, 0, 0];
             self.remote.call(libc::SYS_lseek, args)?;
         }
-        self.place(got as u64, group)
+        self.install(got as u64, description)
     }
 
     fn try_open(&mut self, file: &OpenFile, permissions: u32) -> Result<i64> {
@@ -89,7 +88,7 @@ impl Work<'_> {
             libc::EINVAL | libc::EPERM if flags & (libc::O_DIRECT | libc::O_NOATIME) != 0 => {
                 self.open_at(path, flags & !(libc::O_DIRECT | libc::O_NOATIME))
             }
-            // What may not be written now may have been when it was made.
+            // The program may have made the file with a mode that forbids writing.
             libc::EACCES if permissions & 0o600 != 0o600 => {
                 let chmod = |mode: u32| [path, mode.into(), 0, 0, 0, 0];
                 let at = self
@@ -111,10 +110,10 @@ impl Work<'_> {
         Ok(self.remote.call(libc::SYS_openat, args)?)
     }
 
-    /// Puts something in a file's place that fails as a broken disk does.
-    pub(super) fn break_file(&mut self, group: &Group<'_>) -> Result<()> {
-        match broken::file(&mut self.remote, group.file.flags)? {
-            Some(got) => self.place(got, group),
+    /// Puts a file at the descriptor's number that fails as a broken disk does.
+    pub(super) fn install_broken(&mut self, description: &Description<'_>) -> Result<()> {
+        match broken::file(&mut self.remote, description.file.flags)? {
+            Some(got) => self.install(got, description),
             // It stays closed: EBADF.
             None => Ok(()),
         }

@@ -1,6 +1,6 @@
-//! Handing open files of ours to a process: over a socket that it holds one end of (`SCM_RIGHTS`).
+//! Passing descriptors to the process over a socket (`SCM_RIGHTS`).
 
-use super::Result;
+use super::{Result, words};
 use crate::tracee::{Error, Remote, spawn};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::fs::File;
@@ -10,14 +10,14 @@ use std::os::fd::{AsRawFd, RawFd};
 /// The most descriptors of one message (`SCM_MAX_FD` is 253).
 const MOST: usize = 200;
 
-/// The way files go.
+/// A connected pair of sockets: one end here, the other in the process.
 pub(super) struct Channel {
     ours: File,
     theirs: u64,
 }
 
 impl Channel {
-    /// Makes one. The process, which has no descriptor yet, holds its end at `at`.
+    /// Makes the pair. The process, which has no descriptor yet, has its end at `at`.
     pub(super) fn open(remote: &mut Remote<'_>, at: i32) -> Result<Channel> {
         let pid = remote.memory().tid();
         remote.reset_scratch();
@@ -27,7 +27,7 @@ impl Channel {
         remote.must("make a socket in it", libc::SYS_socketpair, args)?;
         let ends = remote.memory().word(ends)?;
         let (one, other) = (ends & 0xffff_ffff, ends >> 32);
-        // One of them may be where it is to be.
+        // One of the two may be at the wanted number already.
         let wanted = at as u64;
         let (keep, give) = match wanted == other {
             true => (other, one),
@@ -49,16 +49,16 @@ impl Channel {
         Ok(Channel { ours, theirs })
     }
 
-    /// Hands over files; returns the numbers that they got.
-    pub(super) fn give(&self, remote: &mut Remote<'_>, files: &[&File]) -> Result<Vec<i32>> {
+    /// Passes files; returns their descriptors in the process.
+    pub(super) fn pass(&self, remote: &mut Remote<'_>, files: &[&File]) -> Result<Vec<i32>> {
         let mut got = Vec::new();
         for some in files.chunks(MOST) {
-            got.extend(self.give_some(remote, some)?);
+            got.extend(self.pass_some(remote, some)?);
         }
         Ok(got)
     }
 
-    fn give_some(&self, remote: &mut Remote<'_>, files: &[&File]) -> Result<Vec<i32>> {
+    fn pass_some(&self, remote: &mut Remote<'_>, files: &[&File]) -> Result<Vec<i32>> {
         const HEADER: usize = 16;
         let tid = remote.memory().tid();
         let numbers: Vec<RawFd> = files.iter().map(|file| file.as_raw_fd()).collect();
@@ -89,9 +89,4 @@ impl Channel {
         remote.call(libc::SYS_close, [self.theirs, 0, 0, 0, 0, 0])?;
         Ok(())
     }
-}
-
-/// Words as they lie in memory.
-pub(super) fn words(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }

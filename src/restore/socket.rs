@@ -1,14 +1,22 @@
-//! Sockets that are made in the process, so that they belong to its network.
+//! socket(2): sockets are made in the process, so that they belong to its network namespace; pairs of socketpair(2) with the
+//! data in them are passed to it.
 
-use super::gifts::words;
-use super::{Group, Result, Work};
-use crate::kernel::Socket;
+use super::local_file::{as_file, set_status};
+use super::{Description, Prepared, Restorer, Result, words};
+use crate::kernel::{Object, Socket};
+use crate::tracee::Error;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair,
+};
+use std::fs::File;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 
 const INET: u16 = libc::AF_INET as u16;
 const INET6: u16 = libc::AF_INET6 as u16;
 
-/// Where an address has its port and its host: `struct sockaddr_in`, `struct sockaddr_in6`.
+/// The bytes of the host in an address: `struct sockaddr_in`, `struct sockaddr_in6`.
 fn host(address: &[u8]) -> Option<std::ops::Range<usize>> {
     match family(address)? {
         INET => Some(4..8),
@@ -23,7 +31,7 @@ fn family(address: &[u8]) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.try_into().ok()?))
 }
 
-/// An address in words, where it has any.
+/// An internet address as text.
 fn shown(address: &[u8]) -> Option<String> {
     let host = address.get(host(address)?)?;
     let port = u16::from_be_bytes([address[2], address[3]]);
@@ -34,12 +42,73 @@ fn shown(address: &[u8]) -> Option<String> {
     Some(SocketAddr::new(ip, port).to_string())
 }
 
-impl Work<'_> {
-    pub(super) fn make_socket(&mut self, group: &Group<'_>) -> Result<()> {
-        let Some(socket) = self.socket(group.id) else {
-            self.lost(group, "its other end is not there");
+impl Restorer<'_> {
+    /// Makes all pairs of sockets of which the process has an end.
+    pub(super) fn make_socket_pairs(
+        &mut self,
+        descriptions: &[Description<'_>],
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let tid = self.remote.memory().tid();
+        let fail = |e: io::Error| Error::os("make a pair of sockets for it", tid, e);
+        for description in descriptions
+            .iter()
+            .filter(|description| description.stream.is_none())
+        {
+            let Some(socket) = self.socket(description.id) else {
+                continue;
+            };
+            let Some(peer) = socket
+                .peer
+                .filter(|_| !prepared.contains_key(&description.id))
+            else {
+                continue;
+            };
+            let other = descriptions
+                .iter()
+                .find(|other| other.id == peer && other.stream.is_none());
+            let other_socket = other.and_then(|other| self.socket(other.id));
+            let (one, two) = pair(&socket).map_err(fail)?;
+            let mut whole = refill(&socket, &two).map_err(fail)?;
+            if let Some(other) = &other_socket {
+                whole &= refill(other, &one).map_err(fail)?;
+                shut_down(other, &two).map_err(fail)?;
+            }
+            if !whole {
+                self.report_lost(description, "not all that was in it is known");
+            }
+            shut_down(&socket, &one).map_err(fail)?;
+            set_status(&one, description.file.flags).map_err(fail)?;
+            prepared.insert(description.id, one);
+            match other {
+                Some(other) => {
+                    set_status(&two, other.file.flags).map_err(fail)?;
+                    prepared.insert(other.id, two);
+                }
+                None => {
+                    if let Some(pid) = self.other_holder(|_, id| id == peer)? {
+                        let why = format!("process {pid}, which had its other end, is not there");
+                        self.report_lost(description, &why);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn socket(&self, id: u64) -> Option<Socket> {
+        match self.kernel.as_ref()?.object(id)? {
+            Object::Socket(socket) => Some((**socket).clone()),
+            _ => None,
+        }
+    }
+
+    /// Makes a socket in the process: unconnected, or reset by its other end.
+    pub(super) fn make_socket(&mut self, description: &Description<'_>) -> Result<()> {
+        let Some(socket) = self.socket(description.id) else {
+            self.report_lost(description, "its other end is not there");
             let got = self.reset(libc::AF_UNIX)?;
-            return self.place_broken(group, got);
+            return self.install_reset(description, got);
         };
         let connects = socket.kind.1 != libc::SOCK_DGRAM && socket.kind.0 != libc::AF_NETLINK;
         if let Some(to) = socket.connected.as_ref().filter(|_| connects) {
@@ -47,35 +116,35 @@ impl Work<'_> {
                 || "its other end".into(),
                 |to| format!("{to}, which it is connected to,"),
             );
-            self.lost(group, &format!("{whom} is not there: it is reset"));
+            self.report_lost(description, &format!("{whom} is not there: it is reset"));
             let got = self.reset(socket.kind.0)?;
-            return self.place_broken(group, got);
+            return self.install_reset(description, got);
         }
-        let nonblocking = group.file.flags & libc::O_NONBLOCK;
+        let nonblocking = description.file.flags & libc::O_NONBLOCK;
         let (domain, kind, protocol) = socket.kind;
         let kind = (kind | nonblocking) as u64;
         let args = [domain as u64, kind, protocol as u64, 0, 0, 0];
         let got = self.remote.call(libc::SYS_socket, args)?;
         let Ok(got) = u64::try_from(got) else {
             let why = std::io::Error::from_raw_os_error(-got as i32);
-            self.lost(group, &format!("such a socket cannot be made: {why}"));
-            return self.break_file(group);
+            self.report_lost(description, &format!("such a socket cannot be made: {why}"));
+            return self.install_broken(description);
         };
-        self.set_up(group, &socket, got)?;
-        self.place(got, group)
+        self.set_up(description, &socket, got)?;
+        self.install(got, description)
     }
 
-    fn place_broken(&mut self, group: &Group<'_>, got: u64) -> Result<()> {
-        let status = group.file.flags & libc::O_NONBLOCK;
+    fn install_reset(&mut self, description: &Description<'_>, got: u64) -> Result<()> {
+        let status = description.file.flags & libc::O_NONBLOCK;
         if status != 0 {
             let args = [got, libc::F_SETFL as u64, status as u64, 0, 0, 0];
             self.remote.call(libc::SYS_fcntl, args)?;
         }
-        self.place(got, group)
+        self.install(got, description)
     }
 
-    /// Options, addresses, listening.
-    fn set_up(&mut self, group: &Group<'_>, socket: &Socket, fd: u64) -> Result<()> {
+    /// Sets a socket's options, binds it, and has it listen or connect.
+    fn set_up(&mut self, description: &Description<'_>, socket: &Socket, fd: u64) -> Result<()> {
         for (level, name, value) in &socket.options {
             self.remote.reset_scratch();
             let at = self.remote.put(value)?;
@@ -86,19 +155,19 @@ impl Work<'_> {
             && !self.bind(fd, address)?
         {
             let to = shown(address).unwrap_or_else(|| "its address".into());
-            self.lost(group, &format!("it cannot be bound to {to} again"));
+            self.report_lost(description, &format!("it cannot be bound to {to} again"));
         }
-        if let Some(backlog) = socket.listens {
+        if let Some(backlog) = socket.backlog {
             let args = [fd, backlog as u64, 0, 0, 0, 0];
             if self.remote.call(libc::SYS_listen, args)? < 0 {
-                self.lost(group, "it cannot listen again");
+                self.report_lost(description, "it cannot listen again");
             }
         }
         if let Some(to) = &socket.connected
             && self.address(libc::SYS_connect, fd, to)? < 0
         {
             let to = shown(to).unwrap_or_else(|| "what it was connected to".into());
-            self.lost(group, &format!("{to} is not there"));
+            self.report_lost(description, &format!("{to} is not there"));
         }
         Ok(())
     }
@@ -124,14 +193,14 @@ impl Work<'_> {
         Ok(self.address(libc::SYS_bind, fd, &other)? >= 0)
     }
 
-    /// A connection that its other end has reset.
+    /// Makes a connection that its other end has reset.
     fn reset(&mut self, domain: i32) -> Result<u64> {
         if matches!(domain, libc::AF_INET | libc::AF_INET6)
             && let Some(got) = self.reset_tcp(domain)?
         {
             return Ok(got);
         }
-        // Whose other end is closed with something that it has not read.
+        // An end that is closed with unread data resets the other.
         self.remote.reset_scratch();
         let ends = self.remote.put(&[0; 8])?;
         let args = [
@@ -152,7 +221,7 @@ impl Work<'_> {
         Ok(keep)
     }
 
-    /// A connection over its own loopback; `None` where it has none.
+    /// Makes a connection over the loopback of the process's network namespace and resets it; `None` where there is no loopback.
     fn reset_tcp(&mut self, domain: i32) -> Result<Option<u64>> {
         let mut address = vec![0; if domain == libc::AF_INET { 16 } else { 28 }];
         address[..2].copy_from_slice(&(domain as u16).to_ne_bytes());
@@ -213,4 +282,39 @@ impl Work<'_> {
         }
         Ok(connected)
     }
+}
+
+/// Makes a pair of sockets of the same type.
+fn pair(socket: &Socket) -> io::Result<(File, File)> {
+    let kind = match socket.kind.1 {
+        libc::SOCK_DGRAM => SockType::Datagram,
+        libc::SOCK_SEQPACKET => SockType::SeqPacket,
+        _ => SockType::Stream,
+    };
+    let (one, two) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
+    Ok((as_file(one), as_file(two)))
+}
+
+/// Sends the data that a socket had received, from its other end; returns whether that was all of it.
+fn refill(socket: &Socket, from: &File) -> io::Result<bool> {
+    for part in socket.received.parts() {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match send(from.as_raw_fd(), part, flags) {
+            Ok(n) if n == part.len() => {}
+            Ok(_) | Err(nix::errno::Errno::EAGAIN) => return Ok(false),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(!socket.received.incomplete)
+}
+
+/// Shuts down the directions that the socket had shut down.
+fn shut_down(socket: &Socket, file: &File) -> io::Result<()> {
+    let how = match socket.shutdown {
+        0 => return Ok(()),
+        1 => Shutdown::Read,
+        2 => Shutdown::Write,
+        _ => Shutdown::Both,
+    };
+    Ok(shutdown(file.as_raw_fd(), how)?)
 }
