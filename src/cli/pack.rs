@@ -2,7 +2,7 @@
 
 use super::{Common, named, output};
 use crate::history::Recording;
-use crate::recording::{pack, resolve_own};
+use crate::recording::{pack, resolve_latest};
 use anyhow::Context;
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    let recording = match resolve_own(&args.recording) {
+    let recording = match resolve_latest(&args.recording) {
         path if path == args.recording => named::open(&path)?,
         path => Recording::open(&path)?,
     };

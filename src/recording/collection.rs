@@ -1,7 +1,7 @@
 //! Recordings in a directory: listing and removing them.
 
 use super::store::Store;
-use super::{Error, MAGIC, PACK_MAGIC, Reader, Result, io, place};
+use super::{Error, MAGIC, PACK_MAGIC, Reader, Result, io, locations};
 use crate::trace::Exit;
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -132,7 +132,7 @@ fn size(path: &Path) -> u64 {
 /// If what is there is no recording, has other things in it, is being made, or cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
     remove_alone(path)?;
-    let store = place::default_place().map(|place| Store::beside(&place));
+    let store = locations::default_directory().map(|directory| Store::beside(&directory));
     if let Ok(store) = store
         && let Err(error) = store.collect()
     {
@@ -153,7 +153,7 @@ pub(super) fn remove_alone(path: &Path) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let at = Place {
+    let at = OpenDir {
         dir: open_dir(None, parent.as_os_str(), parent, OFlag::empty())?,
         path: parent.into(),
     };
@@ -167,7 +167,7 @@ pub(super) fn remove_alone(path: &Path) -> Result<()> {
         at.check_magic(name, PACK_MAGIC, path)?;
         at.unlink(name)?;
     }
-    place::forget(path);
+    locations::relink_latest(path);
     Ok(())
 }
 
@@ -179,7 +179,7 @@ fn not(path: &Path, reason: &str) -> Error {
 }
 
 /// An open directory: what is done in it goes nowhere else, whatever becomes of its path.
-struct Place {
+struct OpenDir {
     dir: OwnedFd,
     path: PathBuf,
 }
@@ -193,10 +193,10 @@ fn open_dir(at: Option<&OwnedFd>, name: &OsStr, path: &Path, how: OFlag) -> Resu
     opened.map_err(|e| io("open", path)(e.into()))
 }
 
-impl Place {
-    fn inside(&self, name: &OsStr) -> Result<Place> {
+impl OpenDir {
+    fn inside(&self, name: &OsStr) -> Result<OpenDir> {
         let path = self.path.join(name);
-        Ok(Place {
+        Ok(OpenDir {
             dir: open_dir(Some(&self.dir), name, &path, OFlag::O_NOFOLLOW)?,
             path,
         })
@@ -255,7 +255,7 @@ impl Place {
 
     fn remove_recording(&self, name: &OsStr) -> Result<()> {
         let inside = self.inside(name)?;
-        let strange = |what: &OsStr, of: &Place| {
+        let strange = |what: &OsStr, of: &OpenDir| {
             let what = of.path.join(what);
             not(
                 &inside.path,

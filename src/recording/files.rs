@@ -1,7 +1,7 @@
 //! Copies of the files that a program maps, each content once.
 
 use super::copy::{copy, same};
-use super::full::Fate;
+use super::disk_full::DiskFull;
 use super::store::Store;
 use super::{Error, Result, io};
 use crate::image::{FileId, FileStore};
@@ -44,12 +44,12 @@ pub struct Files {
     /// The copies of each size.
     by_size: HashMap<u64, Vec<FileId>>,
     store: Store,
-    fate: Fate,
+    disk_full: DiskFull,
 }
 
 impl Files {
     /// Makes the directory.
-    pub(super) fn create(dir: PathBuf, fate: Fate) -> Result<Files> {
+    pub(super) fn create(dir: PathBuf, disk_full: DiskFull) -> Result<Files> {
         fs::create_dir(&dir).map_err(io("create", &dir))?;
         let store = Store::of_user(&dir);
         Ok(Files {
@@ -58,7 +58,7 @@ impl Files {
             next: 0,
             by_size: HashMap::new(),
             store,
-            fate,
+            disk_full,
         })
     }
 
@@ -139,13 +139,16 @@ impl FileStore for Files {
         if let Some(kept) = self.kept.get_mut(&key) {
             let path = self.dir.join(kept.id.to_string());
             let is_same = || File::open(path).and_then(|copy| same(file, &copy));
-            if kept.trusted || self.fate.lost().is_some() || !sparse && is_same().unwrap_or(false) {
+            if kept.trusted
+                || self.disk_full.lost().is_some()
+                || !sparse && is_same().unwrap_or(false)
+            {
                 kept.trusted |= is_settled(&meta);
                 return Ok(kept.id);
             }
         }
         let id = self.next;
-        if self.fate.lost().is_some() {
+        if self.disk_full.lost().is_some() {
             return Ok(id);
         }
         let path = self.copy_path(id);
@@ -157,8 +160,10 @@ impl FileStore for Files {
         }
         if !linked {
             if let Err(error) = keep_copy(file, &path) {
-                let bearable =
-                    |e: std::io::Error| self.fate.bear(io("copy a mapped file to", &path)(e));
+                let bearable = |e: std::io::Error| {
+                    self.disk_full
+                        .tolerate(io("copy a mapped file to", &path)(e))
+                };
                 return match bearable(error) {
                     Ok(()) => Ok(id),
                     Err(Error::Io { source, .. }) => Err(source),

@@ -25,15 +25,15 @@ mod block;
 mod blocks;
 mod collection;
 mod copy;
+mod disk_full;
 mod entry;
 mod event;
 mod files;
 mod frames;
-mod full;
 mod index;
+mod locations;
 mod memory;
 mod pack;
-mod place;
 mod prune;
 mod reader;
 mod store;
@@ -41,16 +41,18 @@ mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
 pub(crate) use copy::same;
+pub use disk_full::{OnFull, is_full};
 pub use event::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Piece, Reach, Shows,
     SignalEvent, Start, StartClocks, StartFd,
 };
 pub use files::Files;
 pub use frames::Frames;
-pub use full::{OnFull, is_full};
+pub use locations::{
+    default_directory, latest, mark_latest, new_directory, resolve, resolve_latest,
+};
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
-pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
 pub use prune::{Prune, Pruned, prune};
 pub use reader::Reader;
 pub use writer::Writer;

@@ -31,13 +31,13 @@ const LEVEL: i32 = 9;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Table {
-    events: Place,
-    index: Place,
+    events: Section,
+    index: Section,
     files: Vec<Kept>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Place {
+struct Section {
     at: u64,
     len: u64,
 }
@@ -46,7 +46,7 @@ struct Place {
 struct Kept {
     ids: Vec<FileId>,
     len: u64,
-    blocks: Place,
+    blocks: Section,
 }
 
 /// An open packed file.
@@ -83,7 +83,7 @@ impl Packed {
         check_version(path, [header[8], header[9], header[10], header[11]])?;
         let damaged = || not("it is packed, and its end is missing or damaged");
         let table = read_table(&all).ok_or_else(damaged)?;
-        let part = |place: Place| all.part(place.at, place.len).ok_or_else(damaged);
+        let part = |place: Section| all.part(place.at, place.len).ok_or_else(damaged);
         let (events, index) = (part(table.events)?, part(table.index)?);
         let mut by_id = HashMap::new();
         let mut end = 0;
@@ -309,8 +309,8 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn since(&self, at: u64) -> Place {
-        Place {
+    fn section_from(&self, at: u64) -> Section {
+        Section {
             at,
             len: self.at - at,
         }
@@ -322,10 +322,10 @@ impl Out<'_> {
         self.write(&VERSION.to_le_bytes())?;
         let begin = self.at;
         self.events(recording)?;
-        table.events = self.since(begin);
+        table.events = self.section_from(begin);
         let begin = self.at;
         self.write(&recording.blocks().index()?)?;
-        table.index = self.since(begin);
+        table.index = self.section_from(begin);
         let mut packer = Packer::new(LEVEL).map_err(io("write", self.path))?;
         for (ids, path) in kept_files(&recording.dir().join("files"))? {
             table.files.push(self.kept(ids, &path, &mut packer)?);
@@ -381,7 +381,7 @@ impl Out<'_> {
         Ok(Kept {
             ids,
             len,
-            blocks: self.since(begin),
+            blocks: self.section_from(begin),
         })
     }
 }

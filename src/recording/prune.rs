@@ -37,12 +37,12 @@ pub struct Pruned {
 ///
 /// # Errors
 /// If the directory or the store cannot be read. What cannot be removed is in the result.
-pub fn prune(place: &Path, which: Prune, dry: bool) -> Result<Pruned> {
+pub fn prune(directory: &Path, which: Prune, dry: bool) -> Result<Pruned> {
     let mut done = Pruned::default();
-    let store = Store::beside(place);
+    let store = Store::beside(directory);
     let mut disk = Disk::default();
-    for listed in chosen(place, which)? {
-        let path = place.join(&listed.name);
+    for listed in chosen(directory, which)? {
+        let path = directory.join(&listed.name);
         let held = collection::held(&path);
         let removed = match dry {
             true => Ok(()),
@@ -56,7 +56,7 @@ pub fn prune(place: &Path, which: Prune, dry: bool) -> Result<Pruned> {
             Err(error) => done.failed.push((listed.name, error)),
         }
     }
-    let look = |error| io("look into", place.join(super::store::NAME))(error);
+    let look = |error| io("look into", directory.join(super::store::NAME))(error);
     if dry {
         let left = store.entries().map_err(look)?;
         done.freed = disk.freed(&left.into_iter().map(|(_, meta)| meta).collect::<Vec<_>>());
@@ -67,18 +67,18 @@ pub fn prune(place: &Path, which: Prune, dry: bool) -> Result<Pruned> {
 }
 
 /// The recordings that are to be removed.
-fn chosen(place: &Path, which: Prune) -> Result<Vec<Listed>> {
-    if which == Prune::Nothing || !place.exists() {
+fn chosen(directory: &Path, which: Prune) -> Result<Vec<Listed>> {
+    if which == Prune::Nothing || !directory.exists() {
         return Ok(Vec::new());
     }
-    let mut all = collection::list(place)?;
+    let mut all = collection::list(directory)?;
     let growing = |listed: &Listed| listed.content.as_ref().is_ok_and(|content| content.growing);
-    all.sort_by_key(|listed| begun(place, listed));
+    all.sort_by_key(|listed| begun(directory, listed));
     Ok(match which {
         Prune::Older(age) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             let now = now.unwrap_or_default().as_secs();
-            let is_old = |listed: &Listed| begun(place, listed) + age.as_secs() <= now;
+            let is_old = |listed: &Listed| begun(directory, listed) + age.as_secs() <= now;
             all.retain(|listed| is_old(listed) && !growing(listed));
             all
         }
@@ -92,10 +92,10 @@ fn chosen(place: &Path, which: Prune) -> Result<Vec<Listed>> {
 }
 
 /// When a recording was begun, in seconds since 1970. Where it does not say so itself, its files do.
-fn begun(place: &Path, listed: &Listed) -> u64 {
+fn begun(directory: &Path, listed: &Listed) -> u64 {
     match &listed.content {
         Ok(content) => content.time,
-        Err(_) => fs::metadata(place.join(&listed.name))
+        Err(_) => fs::metadata(directory.join(&listed.name))
             .map_or(0, |meta| u64::try_from(meta.mtime()).unwrap_or(0)),
     }
 }

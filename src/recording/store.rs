@@ -9,7 +9,7 @@
 //! taken for something else.
 
 use super::copy::same;
-use super::place::default_place;
+use super::locations::default_directory;
 use std::fs::{self, DirBuilder, File};
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
@@ -33,13 +33,14 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// The one in the default place for recordings, for one that is to have these files. Who keeps recordings elsewhere only
-    /// has no such place, and nothing makes it.
+    /// The one in the default directory for recordings, for one that is to have these files. Who keeps recordings elsewhere only
+    /// has no such directory, and nothing makes it.
     pub fn of_user(files: &Path) -> Store {
-        let place = default_place().ok();
-        let place = place.filter(|place| files.starts_with(place) || place.is_dir());
+        let directory = default_directory().ok();
+        let directory =
+            directory.filter(|directory| files.starts_with(directory) || directory.is_dir());
         Store {
-            dir: place.map(|place| place.join(NAME)),
+            dir: directory.map(|directory| directory.join(NAME)),
         }
     }
 
@@ -49,9 +50,9 @@ impl Store {
     }
 
     /// The one beside the recordings in this directory.
-    pub fn beside(place: &Path) -> Store {
+    pub fn beside(directory: &Path) -> Store {
         Store {
-            dir: Some(place.join(NAME)),
+            dir: Some(directory.join(NAME)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Writing a recording, so that whatever happens to the writer, what is on disk can be read.
 
 use super::block::{BLANK, Head, MOST, Packer};
-use super::full::{Fate, OnFull};
+use super::disk_full::{DiskFull, OnFull};
 use super::{
     Error, Files, Frame, INDEX_MAGIC, MAGIC, MAX_FRAME, Result, SMALL_FRAME, VERSION, index, io,
 };
@@ -29,7 +29,7 @@ const LEVEL: i32 = 1;
 
 /// The payload of a block to come.
 #[derive(Default)]
-struct Batch {
+struct Payload {
     raw: Vec<u8>,
     /// What its head is to say.
     first: u64,
@@ -37,13 +37,13 @@ struct Batch {
     continues: bool,
     left: u32,
     /// Whether it is a part of something large.
-    much: bool,
+    is_large: bool,
 }
 
 struct State {
     /// Frames that are not enough for a block yet.
-    open: Batch,
-    queue: VecDeque<Batch>,
+    open: Payload,
+    queue: VecDeque<Payload>,
     /// Bytes in the queue and in the making.
     waiting: usize,
     error: Option<std::io::Error>,
@@ -58,18 +58,18 @@ impl State {
         if self.open.raw.is_empty() {
             return;
         }
-        let next = Batch {
+        let next = Payload {
             raw: std::mem::take(&mut self.spare),
             first: self.open.first + u64::from(self.open.count),
-            ..Batch::default()
+            ..Payload::default()
         };
-        let batch = std::mem::replace(&mut self.open, next);
-        self.push(batch);
+        let payload = std::mem::replace(&mut self.open, next);
+        self.push(payload);
     }
 
-    fn push(&mut self, batch: Batch) {
-        self.waiting += batch.raw.len();
-        self.queue.push_back(batch);
+    fn push(&mut self, payload: Payload) {
+        self.waiting += payload.raw.len();
+        self.queue.push_back(payload);
     }
 
     fn check(&self) -> std::io::Result<()> {
@@ -119,7 +119,7 @@ pub struct Writer {
     shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
     files: Files,
-    fate: Fate,
+    disk_full: DiskFull,
     scratch: Vec<u8>,
     events: u64,
     /// Tells others that the recording is being made.
@@ -165,13 +165,13 @@ impl Writer {
         // Not all file systems have locks, and nothing depends on it.
         let lock = events.try_clone().map_err(io("open", &path))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).ok();
-        let fate = Fate::new(on_full);
-        let files = Files::create(dir.join("files"), fate.clone())?;
+        let disk_full = DiskFull::new(on_full);
+        let files = Files::create(dir.join("files"), disk_full.clone())?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                open: Batch {
+                open: Payload {
                     first: 1,
-                    ..Batch::default()
+                    ..Payload::default()
                 },
                 queue: VecDeque::new(),
                 waiting: 0,
@@ -203,7 +203,7 @@ impl Writer {
             shared,
             worker: Some(worker),
             files,
-            fate,
+            disk_full,
             scratch: Vec::new(),
             events: 0,
             _lock: lock,
@@ -227,7 +227,7 @@ impl Writer {
 
     /// Why nothing more is written, with [`OnFull::Continue`].
     pub fn lost(&self) -> Option<&Error> {
-        self.fate.lost()
+        self.disk_full.lost()
     }
 
     /// Appends a frame. Waits where the disk is slow.
@@ -235,10 +235,11 @@ impl Writer {
     /// # Errors
     /// If this or an earlier frame could not be written.
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
-        if self.fate.lost().is_some() {
+        if self.disk_full.lost().is_some() {
             return Ok(());
         }
-        self.write_now(frame).or_else(|error| self.fate.bear(error))
+        self.write_now(frame)
+            .or_else(|error| self.disk_full.tolerate(error))
     }
 
     fn write_now(&mut self, frame: &Frame) -> Result<()> {
@@ -296,13 +297,13 @@ impl Writer {
             let count = u32::from(is_event && i == 0);
             let first = state.open.first;
             state.open.first += u64::from(count);
-            state.push(Batch {
+            state.push(Payload {
                 raw: piece.to_vec(),
                 first,
                 count,
                 continues: i > 0,
                 left: left as u32,
-                much: bytes.len() > SMALL_FRAME,
+                is_large: bytes.len() > SMALL_FRAME,
             });
             self.shared.work.notify_one();
         }
@@ -319,7 +320,7 @@ impl Writer {
         let drained = self.shared.drain(0).map(drop);
         drained
             .map_err(io("write", &self.path))
-            .or_else(|error| self.fate.bear(error))
+            .or_else(|error| self.disk_full.tolerate(error))
     }
 }
 
@@ -380,17 +381,17 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        while let Some(mut batch) = next(&shared) {
-            let written = self.write(&batch);
+        while let Some(mut payload) = next(&shared) {
+            let written = self.write(&payload);
             let mut state = shared.lock();
-            state.waiting -= batch.raw.len();
+            state.waiting -= payload.raw.len();
             if let Err(error) = written {
                 tracing::debug!("cannot write the recording: {error}");
                 state.error = Some(error);
             }
-            if batch.raw.capacity() <= MOST {
-                batch.raw.clear();
-                state.spare = batch.raw;
+            if payload.raw.capacity() <= MOST {
+                payload.raw.clear();
+                state.spare = payload.raw;
             }
             let failed = state.error.is_some();
             drop(state);
@@ -404,20 +405,20 @@ impl Worker {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> std::io::Result<()> {
+    fn write(&mut self, payload: &Payload) -> std::io::Result<()> {
         let head = Head {
-            first: batch.first,
-            count: batch.count,
-            continues: batch.continues,
-            left: batch.left,
+            first: payload.first,
+            count: payload.count,
+            continues: payload.continues,
+            left: payload.left,
             ..BLANK
         };
-        let block = self.packer.pack(&batch.raw, head, batch.much)?;
+        let block = self.packer.pack(&payload.raw, head, payload.is_large)?;
         self.events.write_all(block)?;
         // Behind the block that it is about: what an index says is there.
-        if !batch.continues {
+        if !payload.continues {
             self.index
-                .write_all(&index::entry(batch.first, self.offset))?;
+                .write_all(&index::entry(payload.first, self.offset))?;
         }
         self.offset += block.len() as u64;
         Ok(())
@@ -425,12 +426,12 @@ impl Worker {
 }
 
 /// Waits for the next payload; `None` at the end.
-fn next(shared: &Shared) -> Option<Batch> {
+fn next(shared: &Shared) -> Option<Payload> {
     let mut late = Instant::now() + FLUSH_EVERY;
     let mut state = shared.lock();
     loop {
-        if let Some(batch) = state.queue.pop_front() {
-            return Some(batch);
+        if let Some(payload) = state.queue.pop_front() {
+            return Some(payload);
         }
         if state.closed {
             return None;

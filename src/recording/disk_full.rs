@@ -33,14 +33,14 @@ pub fn is_full(error: &std::io::Error) -> bool {
 
 /// Whether a recording that is being made is still written.
 #[derive(Clone, Default)]
-pub(super) struct Fate {
+pub(super) struct DiskFull {
     on_full: OnFull,
     lost: Arc<OnceLock<Error>>,
 }
 
-impl Fate {
-    pub fn new(on_full: OnFull) -> Fate {
-        Fate {
+impl DiskFull {
+    pub fn new(on_full: OnFull) -> DiskFull {
+        DiskFull {
             on_full,
             lost: Arc::default(),
         }
@@ -52,7 +52,7 @@ impl Fate {
     }
 
     /// An error that ends the recording alone is none.
-    pub fn bear(&self, error: Error) -> Result<()> {
+    pub fn tolerate(&self, error: Error) -> Result<()> {
         if self.on_full == OnFull::Stop || !error.is_full() {
             return Err(error);
         }

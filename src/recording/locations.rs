@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// If neither variable says where that is.
-pub fn default_place() -> Result<PathBuf> {
+pub fn default_directory() -> Result<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
@@ -29,8 +29,8 @@ pub fn default_place() -> Result<PathBuf> {
 ///
 /// # Errors
 /// If it cannot be made.
-pub fn default_dir(program: &str) -> Result<PathBuf> {
-    let root = default_place()?;
+pub fn new_directory(program: &str) -> Result<PathBuf> {
+    let root = default_directory()?;
     fs::create_dir_all(&root).map_err(io("create the directory", &root))?;
     let name: String = program
         .chars()
@@ -55,7 +55,9 @@ pub fn default_dir(program: &str) -> Result<PathBuf> {
 
 /// Makes `latest` point to this recording, if it lies in the default place.
 pub fn mark_latest(dir: &Path) {
-    let Ok(root) = default_place() else { return };
+    let Ok(root) = default_directory() else {
+        return;
+    };
     let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
         return;
     };
@@ -75,8 +77,10 @@ pub fn mark_latest(dir: &Path) {
 }
 
 /// Makes `latest` point to the newest recording that is left, if it pointed to this one, which is gone.
-pub(super) fn forget(gone: &Path) {
-    let Ok(root) = default_place() else { return };
+pub(super) fn relink_latest(gone: &Path) {
+    let Ok(root) = default_directory() else {
+        return;
+    };
     let link = root.join("latest");
     let was_it = fs::read_link(&link).is_ok_and(|name| Some(name.as_os_str()) == gone.file_name());
     let parent = gone
@@ -97,9 +101,9 @@ pub(super) fn forget(gone: &Path) {
 }
 
 /// The recording that is meant by a name that may be `latest`, which is only another name for it.
-pub fn resolve_own(name: &Path) -> PathBuf {
+pub fn resolve_latest(name: &Path) -> PathBuf {
     let path = resolve(name);
-    let of_ours = default_place().is_ok_and(|root| path == root.join("latest"));
+    let of_ours = default_directory().is_ok_and(|root| path == root.join("latest"));
     match fs::read_link(&path) {
         Ok(target) if of_ours && target.components().count() == 1 => path.with_file_name(target),
         _ => path,
@@ -111,7 +115,7 @@ pub fn resolve_own(name: &Path) -> PathBuf {
 /// # Errors
 /// If the default place cannot be told.
 pub fn latest() -> Result<PathBuf> {
-    Ok(default_place()?.join("latest"))
+    Ok(default_directory()?.join("latest"))
 }
 
 /// The directory that a user means: a path, or a bare name (`latest`, `cat-0`) in the default place
@@ -120,7 +124,7 @@ pub fn resolve(name: &Path) -> PathBuf {
     let bare = name.components().count() == 1;
     if bare
         && !name.exists()
-        && let Ok(root) = default_place()
+        && let Ok(root) = default_directory()
         && root.join(name).exists()
     {
         return root.join(name);
