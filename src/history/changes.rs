@@ -1,4 +1,4 @@
-//! What a process did to the kernel's things while its calls were answered without the kernel.
+//! The changes that a spun-off process made to the kernel's state while its calls were answered without the kernel.
 
 use super::Recording;
 use crate::kernel::{
@@ -7,46 +7,46 @@ use crate::kernel::{
 use crate::recording::{CallEvent, Result};
 use crate::syscall::{self, Moved};
 
-/// Calls of a process since it was spun off, as far as they changed what the kernel keeps.
+/// The calls of a process since it was spun off, as far as they changed modelled state.
 #[derive(Clone, Debug)]
 pub struct KernelChanges {
     event: u64,
     pid: i32,
     calls: Vec<Call>,
     size: usize,
-    /// What the calls before those have led to.
+    /// The state before those calls; `None` for the state at the event.
     before: Option<Kernel>,
-    /// How many bytes it has read from its standard input.
+    /// The bytes read from its standard input.
     input: u64,
-    /// Signals that came, with their `siginfo_t`.
+    /// The signals of timers, with their `siginfo_t`.
     signals: Vec<(i32, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug)]
 struct Call {
     call: CallEvent,
-    before: Known,
-    after: Known,
+    before: CallDescriptors,
+    after: CallDescriptors,
 }
 
-/// Descriptors that a call is about.
+/// The descriptors that a call is about.
 #[derive(Clone, Debug)]
-struct Known {
+struct CallDescriptors {
     files: Vec<(i32, u64, OpenFile)>,
     cwd: Vec<u8>,
 }
 
-impl Known {
-    fn of(table: &DescriptorTable, numbers: impl IntoIterator<Item = i32>) -> Known {
+impl CallDescriptors {
+    fn of(table: &DescriptorTable, numbers: impl IntoIterator<Item = i32>) -> CallDescriptors {
         let file = |fd| Some((fd, table.file_id(fd)?, table.get(fd)?.clone()));
-        Known {
+        CallDescriptors {
             files: numbers.into_iter().filter_map(file).collect(),
             cwd: table.cwd().to_vec(),
         }
     }
 }
 
-impl Descriptors for Known {
+impl Descriptors for CallDescriptors {
     fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
         let found = self.files.iter().find(|known| known.0 == fd);
         found.map(|(_, id, file)| (*id, file))
@@ -57,19 +57,19 @@ impl Descriptors for Known {
     }
 }
 
-/// A call that is to be noted.
+/// A call that is to be noted, with its descriptors at entry.
 #[derive(Debug)]
-pub struct PendingChange(Known);
+pub struct PendingChange(CallDescriptors);
 
 fn numbers(call: &CallEvent) -> [i32; 3] {
     [call.args[0], call.args[1], call.args[2]].map(|arg| arg as i32)
 }
 
 impl KernelChanges {
-    /// At this many bytes the calls are worked out.
+    /// At this many bytes the calls are applied to the state.
     const MOST: usize = 8 << 20;
 
-    /// Nothing yet: this process has just been spun off at this event.
+    /// No changes: the process has just been spun off at this event.
     pub fn new(event: u64, pid: i32) -> KernelChanges {
         KernelChanges {
             event,
@@ -92,8 +92,8 @@ impl KernelChanges {
         self.pid
     }
 
-    /// Whether a call that was answered is to be noted; its memory need not be there yet. To be asked before the
-    /// table follows it.
+    /// Returns what must be passed to [`note`](KernelChanges::note) if an answered call changes the kernel's state.
+    /// To be called before the table follows the call; the call's memory need not be there yet.
     pub fn concerns(&mut self, table: &DescriptorTable, call: &CallEvent) -> Option<PendingChange> {
         if !call.was_made() {
             return None;
@@ -107,10 +107,10 @@ impl KernelChanges {
             self.input = self.input.saturating_add(read as u64);
         }
         let changed = call.ret.is_some() && Kernel::is_changed_by(call, table);
-        changed.then(|| PendingChange(Known::of(table, numbers(call))))
+        changed.then(|| PendingChange(CallDescriptors::of(table, numbers(call))))
     }
 
-    /// Notes it, with its memory. To be told once the table has followed it.
+    /// Notes a call, with its memory. To be called once the table has followed it.
     pub fn note(
         &mut self,
         noted: PendingChange,
@@ -119,7 +119,7 @@ impl KernelChanges {
         table: &DescriptorTable,
     ) {
         const EACH: usize = 256;
-        // Of those that only look at a clock, the first and the last count.
+        // Of several readings of a clock, the first and the last count.
         if Clock::is_read_by(&call)
             && let [.., first, last] = self.calls.as_mut_slice()
             && [first, &mut *last]
@@ -132,7 +132,7 @@ impl KernelChanges {
         let made = output_descriptors(&call);
         let returned = call.ret.and_then(|ret| i32::try_from(ret).ok());
         let all = made.into_iter().chain(returned).chain(numbers(&call));
-        let after = Known::of(table, all);
+        let after = CallDescriptors::of(table, all);
         let chunks = call.ins.iter().chain(&call.outs);
         self.size += chunks.map(|chunk| chunk.data.len()).sum::<usize>() + EACH;
         self.calls.push(Call {
@@ -140,7 +140,7 @@ impl KernelChanges {
             before: noted.0,
             after,
         });
-        // A recording that cannot be read is an error once the process goes live.
+        // If the recording cannot be read, going live reports that.
         if self.size > KernelChanges::MOST {
             self.size = 0;
             if let Ok(kernel) = self.kernel(recording, table) {
@@ -150,7 +150,7 @@ impl KernelChanges {
         }
     }
 
-    /// Notes a signal that came.
+    /// Notes a signal that was delivered.
     pub fn signal(&mut self, signal: i32, info: &[u8]) {
         if matches!(signal, libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF)
             || info.get(8..12) == Some(&(-2i32).to_le_bytes())
@@ -159,17 +159,17 @@ impl KernelChanges {
         }
     }
 
-    /// How many bytes were read from its standard input.
+    /// The number of bytes read from its standard input.
     pub fn input(&self) -> u64 {
         self.input
     }
 
-    /// Whether nothing was changed.
+    /// Whether no state was changed.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty() && self.before.is_none()
     }
 
-    /// What the kernel would keep now of these descriptors and this process.
+    /// The kernel's state of these descriptors and this process now.
     ///
     /// # Errors
     /// If the recording cannot be read.

@@ -8,14 +8,14 @@ use crate::trace::{About, Answer, Exit};
 pub use crate::trace::{Failed, Predicate};
 use std::sync::Arc;
 
-/// Which events are meant. All conditions must hold; the default means all events.
+/// The conditions of a search. All must hold; the default finds all events.
 #[derive(Default)]
 pub struct Filter {
-    /// Those of this process or task, as recorded.
+    /// Events of this process or task, as recorded.
     pub pid: Option<i32>,
-    /// These calls.
+    /// Calls that this predicate accepts.
     pub calls: Option<Predicate<Syscall>>,
-    /// Calls about such a file.
+    /// Calls about a file that this predicate accepts.
     pub path: Option<Predicate<About>>,
     /// Calls about this descriptor.
     pub fd: Option<i32>,
@@ -25,7 +25,7 @@ pub struct Filter {
     pub to: Option<u64>,
     /// Calls that failed.
     pub failed: Option<Failed>,
-    /// Of those that match, only the nth, from 1.
+    /// Only the nth of the events that match, from 1.
     pub nth: Option<u64>,
 }
 
@@ -34,20 +34,20 @@ pub struct Filter {
 pub struct Found {
     /// Its number.
     pub number: u64,
-    /// Its task's process.
+    /// The process of its task.
     pub pid: i32,
-    /// What it is.
+    /// The event.
     pub event: Event,
     /// The files that the call names; where it names none, those behind its descriptors.
     pub about: About,
 }
 
-/// What a search comes across.
+/// A result of a search.
 #[derive(Clone, Debug)]
 pub enum Match {
-    /// An event that is meant.
+    /// An event that matches.
     Event(Box<Found>),
-    /// The end of a task that is meant.
+    /// The end of a task that matches.
     Exit {
         /// The task.
         tid: i32,
@@ -108,7 +108,7 @@ fn about(tid: i32, call: &CallEvent, tree: &ProcessTree, start: &Start) -> About
 }
 
 impl Recording {
-    /// The events that a filter means, in order.
+    /// The events that match a filter, in order.
     ///
     /// # Errors
     /// If the recording cannot be read; a recording without events has none that match.
@@ -124,7 +124,8 @@ impl Recording {
         }))
     }
 
-    /// The same, and the ends of tasks among them. There are none of those where only the nth event is meant.
+    /// The events that match a filter and the ends of tasks among them, in order. A search for the nth event has no
+    /// ends of tasks.
     ///
     /// # Errors
     /// If the recording cannot be read.
@@ -135,7 +136,7 @@ impl Recording {
         let recording = Arc::clone(self);
         let mut tree = ProcessTree::at_start(self.start());
         let first = self.start().pid;
-        // Descriptors are known from the first event on.
+        // The descriptors of an event depend on all events before it.
         let mut frames = (!self.is_empty())
             .then(|| self.frames_from(1))
             .transpose()?;
@@ -166,7 +167,7 @@ impl Recording {
                         None
                     }
                     Frame::Gone { tid, exit, .. } => Some((*tid, *exit)),
-                    // Where nothing else said how the first process ended.
+                    // Without a frame of its own, the first process ended with the recording.
                     Frame::End { exit } if tree.is_alive(first) => Some((first, *exit)),
                     _ => None,
                 };
@@ -193,7 +194,7 @@ impl Recording {
                 matched += 1;
                 if filter.nth.is_none_or(|nth| nth == matched) {
                     if filter.nth.is_some() {
-                        // That was it.
+                        // No later event matches.
                         filter.to = Some(0);
                     }
                     let found = Found {
@@ -208,7 +209,7 @@ impl Recording {
         }))
     }
 
-    /// One event with its files.
+    /// An event with its files.
     ///
     /// # Errors
     /// If there is no such event, or the recording cannot be read.

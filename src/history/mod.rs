@@ -66,7 +66,7 @@ impl Reached {
         })
     }
 
-    /// Goes on to where this event is the next, and its frame has been read.
+    /// Follows the frames before this event, and reads its own.
     fn go_to(&mut self, event: u64) -> Result<()> {
         loop {
             if self.ahead.is_none() {
@@ -103,7 +103,7 @@ impl Recording {
         })
     }
 
-    /// Does something with all that is known of tasks at an event, before its call is answered.
+    /// Passes the process tree at an event, before its call is answered, to `then`.
     ///
     /// # Errors
     /// If there is no such event, or the recording cannot be read.
@@ -115,7 +115,7 @@ impl Recording {
         self.kernel_at(event, |tree, _| then(tree))
     }
 
-    /// The same, with what the kernel keeps for them.
+    /// Passes the process tree and the kernel's state at an event, before its call is answered, to `then`.
     ///
     /// # Errors
     /// If there is no such event, or the recording cannot be read.
@@ -136,8 +136,7 @@ impl Recording {
         Ok(result)
     }
 
-    /// What each descriptor of a task is at an event, before its call is answered; `None` where there is no
-    /// such task then.
+    /// The descriptors of a task at an event, before its call is answered; `None` where there is no such task then.
     ///
     /// # Errors
     /// If there is no such event, or the recording cannot be read.

@@ -10,11 +10,11 @@ use std::collections::HashMap;
 /// A process of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedProcess {
-    /// Its number.
+    /// Its pid.
     pub pid: i32,
-    /// The process that it was a child of at first.
+    /// The pid of its first parent.
     pub ppid: i32,
-    /// The arguments of the program that it executed last, or that its parent was executing.
+    /// The arguments of the program that it executed last, or else of the program that its parent was executing.
     pub argv: Vec<Vec<u8>>,
     /// The path of that program's file.
     pub exe: Vec<u8>,
@@ -42,7 +42,7 @@ impl Recording {
         if self.is_empty() {
             return Ok(all);
         }
-        // The place of each process that there is; a number may come again.
+        // The index of each process that is alive; a pid may be used again.
         let mut alive = HashMap::from([(start.pid, 0)]);
         let mut tree = ProcessTree::at_start(start);
         let mut frames = self.frames_from(1)?;
@@ -99,7 +99,7 @@ impl Recording {
 }
 
 impl RecordedProcess {
-    /// Notes the program that a call executed.
+    /// Follows execve(2).
     fn follow(&mut self, call: &CallEvent) {
         let Effect::Exec(image) = &call.effect else {
             return;

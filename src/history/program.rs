@@ -8,8 +8,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 impl Recording {
-    /// Whether a file holds what a program's did as that was recorded. One that is as long, and has not been touched
-    /// since, is not read.
+    /// Whether a file has the content that a program's file had when it was recorded. A file of the same length that
+    /// has not changed since is not read.
     ///
     /// # Errors
     /// If it or the kept copy cannot be read.

@@ -13,7 +13,7 @@ impl Recording {
     /// If there are no such events, or one is damaged.
     pub fn segment(&self, first: u64, last: u64, pid: Option<i32>) -> Result<Trace> {
         self.event(last)?;
-        // Which process a task is of takes all that came before.
+        // The process of a task depends on all frames before.
         let mut tree = self.process_tree_at(first, ProcessTree::clone)?;
         let known = self.known(&tree, pid);
         let mut frames = self.frames_from(first)?;
@@ -36,7 +36,7 @@ impl Recording {
                     }
                     number += 1;
                 }
-                // What is ahead of the first event is no part of this.
+                // Frames before the first event are no part of the segment.
                 _ if number < first => continue,
                 Frame::Gone { tid, exit, .. } if meant(*tid) => entries.push(exited(*tid, *exit)),
                 Frame::End { exit } if tree.is_alive(first_process) && meant(first_process) => {
@@ -49,7 +49,7 @@ impl Recording {
         Ok(Trace::new(entries).with_known(known))
     }
 
-    /// What the tasks of a process, or of all, have open.
+    /// The open files of the tasks of a process, or of all.
     fn known(&self, tree: &ProcessTree, pid: Option<i32>) -> Paths {
         let mut known = Paths::default();
         for tid in tree.all_tasks() {

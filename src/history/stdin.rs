@@ -1,23 +1,24 @@
-//! What the program read from its standard input, where that cannot be read again: a pipe, a terminal, a socket.
+//! The data that the program read from its standard input, where that cannot be read again: a pipe, a terminal, a
+//! socket.
 
 use super::Recording;
 use crate::kernel::{ProcessTree, data_read, reads_from};
 use crate::recording::{Frame, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Input kept, in bytes: a recording may have any amount.
+/// The most bytes of input that are returned: a recording may have any amount.
 const MOST: usize = 16 << 20;
 
-/// Bytes that were read, with the number of the event that read them.
+/// The data that was read, with the numbers of the events that read it.
 type Reads = Vec<(u64, Vec<u8>)>;
 
-/// All of them, once somebody has asked.
+/// All of the input, once it was asked for.
 #[derive(Default)]
 pub(super) struct Input(Mutex<Option<Arc<Reads>>>);
 
 impl Recording {
-    /// What was read from the program's standard input at this event and after it, by whomever; 16 MiB of all
-    /// input at most.
+    /// The data that processes read from the program's standard input at this event and after it; 16 MiB of all input
+    /// at most.
     ///
     /// # Errors
     /// If the recording cannot be read.

@@ -3,10 +3,10 @@
 use crate::recording::{CallEvent, Effect, LeftMemory};
 use crate::syscall::{self, Memory, MessageSlot, Moved};
 
-/// The most bytes of one call that are looked at.
+/// The most bytes of one call that are returned.
 const MOST: usize = 16 << 20;
 
-/// The descriptor that a call took data from, if it took any.
+/// The descriptor that a call read data from, if it read any.
 pub(crate) fn reads_from(call: &CallEvent) -> Option<i32> {
     call.ret.filter(|&ret| ret > 0 && call.was_made())?;
     let nr = i64::from(call.nr);
@@ -32,7 +32,7 @@ pub(crate) fn reads_from(call: &CallEvent) -> Option<i32> {
     }
 }
 
-/// The bytes that a call read, as far as they are there.
+/// The bytes that a call read, as far as they were recorded.
 pub(crate) fn data_read(call: &CallEvent) -> Vec<u8> {
     if let Effect::Moved(data) = &call.effect {
         return data.clone();
@@ -60,7 +60,7 @@ pub(crate) fn moved(call: &CallEvent, way: Moved) -> Vec<u8> {
     let recorded = recorded_bytes(call);
     for region in known.data_regions(&call.args, len, &memory) {
         let at = data.len();
-        // No more can be there than was recorded.
+        // The length may be wrong in a damaged recording: no more bytes exist than were recorded.
         data.resize(at + region.len.min(recorded), 0);
         let n = memory.read(region.addr, &mut data[at..]);
         data.truncate(at + n);
@@ -76,7 +76,7 @@ fn recorded_bytes(call: &CallEvent) -> usize {
     chunks.map(|chunk| chunk.data.len()).sum()
 }
 
-/// The messages that a call has moved, of those that move several.
+/// The messages that sendmmsg(2) or recvmmsg(2) moved.
 pub(crate) fn moved_messages(call: &CallEvent) -> Vec<Vec<u8>> {
     let count = call.ret.and_then(|ret| usize::try_from(ret).ok());
     let known = syscall::by_nr(call.nr.into());
@@ -95,7 +95,7 @@ pub(crate) fn moved_messages(call: &CallEvent) -> Vec<Vec<u8>> {
         let mut left = u32::from_le_bytes(len) as usize;
         let mut data = Vec::new();
         for region in slot.data {
-            // No more can be there than was recorded.
+            // The length may be wrong in a damaged recording: no more bytes exist than were recorded.
             let mut here = vec![0; region.len.min(left).min(recorded)];
             let n = memory.read(region.addr, &mut here);
             here.truncate(n);

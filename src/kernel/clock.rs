@@ -119,7 +119,8 @@ fn read_timespec(memory: &dyn Memory, at: u64, unit: u64) -> Option<u64> {
     )
 }
 
-/// A `struct itimerspec` (unit 1) or `struct itimerval` (unit 1000) that a call reads: interval and value in nanoseconds.
+/// A `struct itimerspec` (unit 1) or `struct itimerval` (unit 1000) that a call reads: interval and value in
+/// nanoseconds.
 pub(super) fn read_itimerspec(call: &CallEvent, at: u64, unit: u64) -> Option<(u64, u64)> {
     let memory = LeftMemory {
         ins: &call.ins,

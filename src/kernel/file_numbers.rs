@@ -117,7 +117,7 @@ fn of(fd: u64, before: &dyn Descriptors) -> Option<Vec<u8>> {
     file.path.starts_with(b"/").then(|| file.path.clone())
 }
 
-/// The path that newfstatat(2) or statx(2) means, where it is clear which file that is.
+/// The path of the file that newfstatat(2) or statx(2) is about, where that is clear without following links.
 fn by_flags(call: &CallEvent, flags: u64, before: &dyn Descriptors) -> Option<Vec<u8>> {
     let flags = flags as i32;
     let at = call.args[1];

@@ -1,9 +1,10 @@
-//! The modelled state of the kernel: what it kept for a recorded program at an event, worked out from the recorded calls.
+//! The modelled state of the kernel: what it kept for a recorded program at an event, worked out from the recorded
+//! calls.
 //!
 //! [`ProcessTree`] has the tasks with their descriptors and open files, [`Kernel`] the objects behind those (one file
 //! each: `pipe`, `socket`, `eventfd`, `timerfd`, `signalfd`, `epoll`, `inotify`, `memfd`) and the attributes that
-//! processes set (`process`). Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by their
-//! names. [`restore`](crate::restore) makes the same objects in a live process, in files of the same names.
+//! processes set (`process`). Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by
+//! their names. [`restore`](crate::restore) makes the same objects in a live process, in files of the same names.
 //!
 //! The model follows frames ([`recording`](crate::recording)); it does not read recordings, and asks no real kernel.
 

@@ -5,9 +5,8 @@ use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{self, Memory, NamedFile, Syscall};
 use crate::trace::{FileNames, Value, names};
 
-/// The files that a call names by paths; where it names none, those behind its descriptors. `resolved_path` is where the
-/// first path leads, where that is known better than the path says; `passed` are the arguments, where memory may not
-/// have them any more.
+/// The files that a call names by paths; where it names none, those behind its descriptors. `resolved_path` is the
+/// resolved first path, if that is known; `passed` are the decoded arguments, where memory may have changed since.
 pub fn named_files(
     call: &Syscall,
     args: &[u64; 6],

@@ -1,5 +1,5 @@
-//! The attributes of a process that its own calls set: limits, timers, session, credentials, namespaces. Not its memory,
-//! its descriptors and its signals.
+//! The attributes of a process that its own calls set: limits, timers, session, credentials, namespaces. Not its
+//! memory, its descriptors and its signals.
 
 use super::clock::{Clock, read_itimerspec};
 use super::memory::read_u64;
@@ -172,7 +172,7 @@ impl ProcessState {
         }
     }
 
-    /// A signal has come to the process.
+    /// Follows a signal to the process: it may report a timer's expiration.
     pub(super) fn deliver_signal(&mut self, signal: i32, info: &[u8]) {
         const SI_KERNEL: i32 = 128;
         const SI_TIMER: i32 = -2;

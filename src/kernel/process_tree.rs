@@ -1,10 +1,10 @@
-//! The tasks of a recording and what the kernel keeps for each of their processes, followed frame by frame:
-//! who is whose thread and child, and what their descriptors are.
+//! The tree of processes at an event: tasks, their parents, descriptors, programs and seccomp filters. It follows the
+//! frames of a recording.
 //!
-//! An open file is shared by all that a fork or a message gave it to, a table of descriptors by those
-//! that were made with `CLONE_FILES`, the current directory and the umask by those with `CLONE_FS`.
+//! Processes share an open file after fork(2) or a message, tasks a table of descriptors with `CLONE_FILES`, the
+//! current directory and the umask with `CLONE_FS`.
 //!
-//! The parent of an orphan is 1 until it asks for it (getppid(2)): which process takes orphans is not known.
+//! The parent of an orphan is 1 until the orphan calls getppid(2): the reaper is not known before.
 
 use super::descriptors::{Descriptor, FdTable, FsContext, Pool, TaskFiles, at_start, failed};
 use super::process::{new_namespaces, sets};
@@ -15,13 +15,13 @@ use crate::seccomp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// More descriptors than the tables of all processes have together, except in a damaged recording.
+/// More descriptors than the tables of all processes have together, unless the recording is damaged.
 const MOST_DESCRIPTORS: usize = 4 << 20;
 
-/// Mapped files whose names are kept, except in a damaged recording.
+/// More mapped files than a recording has, unless it is damaged.
 const MOST_MAPPED: usize = 1 << 16;
 
-/// A task: its process, and the numbers of its table and its fs.
+/// A task: its process, and the indices of its descriptor table and its file-system context.
 #[derive(Clone, Copy, Debug)]
 struct Task {
     pid: i32,
@@ -32,15 +32,16 @@ struct Task {
 #[derive(Clone, Debug)]
 struct Process {
     ppid: i32,
-    /// What it runs; nothing before the first execve.
+    /// The program that it runs; the default before the first execve(2).
     program: Arc<Program>,
-    /// How many tasks it has.
+    /// The number of its tasks.
     tasks: usize,
-    /// Whether it, or who it was forked from, has set something of itself: see [`ProcessState`](super::ProcessState).
+    /// Whether it, or a process that it was forked from, has set attributes: see
+    /// [`ProcessState`](super::ProcessState).
     has_state: bool,
 }
 
-/// All tasks that there are at some fs of a recording.
+/// All tasks at an event of a recording.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessTree {
     tasks: BTreeMap<i32, Task>,
@@ -50,9 +51,9 @@ pub struct ProcessTree {
     files: Pool<OpenFile>,
     /// The name of each kept copy that has been mapped so far.
     mapped: BTreeMap<FileId, Vec<u8>>,
-    /// What the kernel would ask about the calls of each task, where that is not nothing.
+    /// The seccomp state of each task that has any.
     filters: BTreeMap<i32, seccomp::State>,
-    /// The numbers of each task that has several: see [`Born::numbers`].
+    /// The pids of each task in nested pid namespaces: see [`Born::numbers`].
     numbers: BTreeMap<i32, Vec<i32>>,
 }
 
@@ -73,7 +74,7 @@ impl ProcessTree {
         tree
     }
 
-    /// Follows one frame.
+    /// Follows a frame.
     pub fn follow(&mut self, frame: &Frame) {
         match frame {
             Frame::Event(event) => self.follow_event(event),
@@ -83,14 +84,14 @@ impl ProcessTree {
         }
     }
 
-    /// Follows one event.
+    /// Follows an event.
     pub fn follow_event(&mut self, event: &Event) {
         if let Some(call) = event.call() {
             self.call(event.tid, call);
         }
     }
 
-    /// Follows one call of this task.
+    /// Follows a call of this task.
     pub fn call(&mut self, tid: i32, call: &CallEvent) {
         let Some(ret) = call.ret.filter(|_| call.was_made()) else {
             return;
@@ -133,7 +134,7 @@ impl ProcessTree {
             libc::SYS_execve | libc::SYS_execveat if !failed(ret)
         );
         if executed && tid != task.pid && !self.tasks.contains_key(&task.pid) {
-            // Whoever executes becomes its process's first and only thread.
+            // The thread that executes becomes its process's first and only one.
             self.tasks.remove(&tid);
             self.tasks.insert(task.pid, task);
             if let Some(state) = self.filters.remove(&tid) {
@@ -143,7 +144,7 @@ impl ProcessTree {
         }
     }
 
-    /// Notes what a task does not want to be allowed from here on.
+    /// Follows seccomp(2) and prctl(2): filters, and the attribute no_new_privs.
     fn filter(&mut self, tid: i32, pid: i32, call: &CallEvent, ret: i64) {
         if ret != 0 {
             return;
@@ -167,30 +168,30 @@ impl ProcessTree {
         }
     }
 
-    /// What the kernel would ask about the calls of a task's threads besides its own.
+    /// The seccomp states of the other threads of a task's process.
     pub fn filters_beside(&self, tid: i32) -> impl Iterator<Item = (i32, seccomp::State)> {
         let pid = self.pid(tid).unwrap_or(0);
         let others = self.tasks(pid).filter(move |&other| other != tid);
         others.map(|other| (other, self.filters(other)))
     }
 
-    /// What the kernel would ask about the calls of a task.
+    /// The seccomp state of a task.
     pub fn filters(&self, tid: i32) -> seccomp::State {
         self.filters.get(&tid).cloned().unwrap_or_default()
     }
 
-    /// What it would make of a call.
+    /// The verdict of a task's seccomp filters on a call.
     pub fn verdict(&self, tid: i32, call: &seccomp::Call) -> seccomp::Verdict {
         let state = self.filters.get(&tid);
         state.map_or(seccomp::Verdict::Make, |state| state.verdict(call))
     }
 
-    /// A task cannot get new privileges, and has not said so itself.
+    /// Sets the attribute no_new_privs of a task that inherited it.
     pub(crate) fn has_no_new_privs(&mut self, tid: i32) {
         self.filters.entry(tid).or_default().no_new_privs = true;
     }
 
-    /// Notes the names of the files that a call has mapped.
+    /// Follows the names of the files that a call mapped.
     fn note_mapped(&mut self, tid: i32, call: &CallEvent) {
         if let Effect::Exec(image) = &call.effect {
             for mapping in &image.mappings {
@@ -213,12 +214,12 @@ impl ProcessTree {
         }
     }
 
-    /// The name of each kept copy of a file that has been mapped so far, by any process.
+    /// The name of each kept copy of a file that any process has mapped so far.
     pub fn mapped(&self) -> &BTreeMap<FileId, Vec<u8>> {
         &self.mapped
     }
 
-    /// What a task's calls work on.
+    /// The descriptors and the file-system context that a task's calls change.
     fn task_files(&mut self, tid: i32) -> Option<TaskFiles<'_>> {
         let task = self.tasks.get(&tid)?;
         Some(TaskFiles {
@@ -228,7 +229,7 @@ impl ProcessTree {
         })
     }
 
-    /// Gives a task its own table or fs where the call does so, and notes what it says of processes.
+    /// Follows calls that stop sharing a descriptor table or a file-system context, and getppid(2).
     fn unshare(&mut self, tid: i32, task: Task, call: &CallEvent, ret: i64) {
         let flags = call.args[0] as i32;
         let (table, fs) = match i64::from(call.nr) {
@@ -241,7 +242,7 @@ impl ProcessTree {
                 let flags = call.args[2] as u32;
                 (flags & libc::CLOSE_RANGE_UNSHARE != 0, false)
             }
-            // By another number where it has its own.
+            // In a nested pid namespace the parent has another number.
             libc::SYS_getppid if self.numbers.contains_key(&task.pid) => return,
             libc::SYS_getppid => {
                 if let Some(process) = self.processes.get_mut(&task.pid) {
@@ -288,7 +289,7 @@ impl ProcessTree {
         self.tables.get(task.table)?.get(fd)
     }
 
-    /// Follows a task's making.
+    /// Follows the creation of a task.
     pub fn born(&mut self, born: &Born) {
         let Some(&maker) = self.tasks.get(&born.maker) else {
             return;
@@ -318,7 +319,7 @@ impl ProcessTree {
         let maker = self.processes.get(&maker.pid);
         let has_state = maker.is_some_and(|process| process.has_state);
         let program = maker.map(|process| Arc::clone(&process.program));
-        // Its number may be that of one that was not seen to go.
+        // A task whose end was not recorded may have had the same number.
         self.gone(born.tid);
         self.add(born.tid, task, ppid);
         if !born.numbers.is_empty() {
@@ -345,7 +346,7 @@ impl ProcessTree {
         process.or_insert(new).tasks += 1;
     }
 
-    /// Follows a task's end.
+    /// Follows the end of a task.
     fn gone(&mut self, tid: i32) {
         self.filters.remove(&tid);
         let Some(task) = self.tasks.remove(&tid) else {
@@ -355,7 +356,7 @@ impl ProcessTree {
             fds.retain(&mut self.files, |_, _| false);
         }
         self.fs_contexts.release(task.fs);
-        // A process keeps the numbers of its first thread.
+        // A process keeps the pids of its first thread.
         if tid != task.pid {
             self.numbers.remove(&tid);
         }
@@ -374,18 +375,18 @@ impl ProcessTree {
         }
     }
 
-    /// The number that a task knows itself by.
+    /// The tid of a task in its own pid namespace.
     pub fn own_number(&self, tid: i32) -> i32 {
         let numbers = self.numbers.get(&tid);
         numbers.and_then(|all| all.last()).copied().unwrap_or(tid)
     }
 
-    /// How many pid namespaces a task is in, the recorder's being the first.
+    /// The number of pid namespaces that a task is in, including the recorder's.
     pub fn depth(&self, tid: i32) -> usize {
         self.numbers.get(&tid).map_or(1, |all| all.len().max(1))
     }
 
-    /// The number by which one task knows another: 0 where that is in no pid namespace of it or below.
+    /// The tid of a task in the pid namespace of another; 0 where it has none there.
     pub fn number_for(&self, asker: i32, tid: i32) -> i32 {
         let depth = self.depth(asker);
         match self.numbers.get(&tid) {
@@ -395,7 +396,7 @@ impl ProcessTree {
         }
     }
 
-    /// The task that another one means by a number, of its own process if there is such a one; `None` where there is none.
+    /// The task with this tid in the pid namespace of another task, preferably of the same process.
     pub fn named(&self, asker: i32, number: i32) -> Option<i32> {
         if self.numbers.is_empty() {
             return self.tasks.contains_key(&number).then_some(number);
@@ -416,7 +417,7 @@ impl ProcessTree {
         self.processes.get(&pid).map(|process| process.ppid)
     }
 
-    /// The file of what a task's process runs.
+    /// The program that a task's process runs.
     pub fn program(&self, tid: i32) -> Option<Arc<Program>> {
         let pid = self.tasks.get(&tid)?.pid;
         self.processes
@@ -429,14 +430,14 @@ impl ProcessTree {
         self.processes.contains_key(&pid)
     }
 
-    /// The tasks of a process, by rising number.
+    /// The tasks of a process, by rising tid.
     pub fn tasks(&self, pid: i32) -> impl Iterator<Item = i32> {
         let all = self.tasks.iter();
         all.filter(move |(_, task)| task.pid == pid)
             .map(|(&tid, _)| tid)
     }
 
-    /// All tasks, by rising number.
+    /// All tasks, by rising tid.
     pub fn all_tasks(&self) -> impl Iterator<Item = i32> {
         self.tasks.keys().copied()
     }
@@ -447,7 +448,7 @@ impl ProcessTree {
         table(one).is_some() && table(one) == table(other)
     }
 
-    /// A task's descriptors, on their own.
+    /// A separate copy of a task's descriptor table.
     pub fn descriptors(&self, tid: i32) -> Option<DescriptorTable> {
         let task = self.tasks.get(&tid)?;
         let process = self.processes.get(&task.pid);

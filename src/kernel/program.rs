@@ -12,7 +12,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// That of a process which has just executed it.
+    /// The program of a process right behind execve(2).
     pub fn of(image: &Image) -> Program {
         let mut mappings = image.mappings.iter();
         let own = mappings.find(|mapping| mapping.name == image.exe);

@@ -14,7 +14,7 @@ pub struct Socket {
     pub bound: Option<Vec<u8>>,
     /// The backlog of a listening socket.
     pub backlog: Option<i32>,
-    /// The address that it is connected to; empty where it was accepted.
+    /// The address that it is connected to; empty for an accepted socket.
     pub connected: Option<Vec<u8>>,
     /// The number of the open file at the other end, for one of socketpair(2).
     pub peer: Option<u64>,
@@ -26,11 +26,11 @@ pub struct Socket {
     pub received: Queue,
 }
 
-/// The most bytes of an address or an option that are kept.
+/// The most bytes of an address or an option that are modelled.
 const MOST: u64 = 256;
 
 impl Socket {
-    /// The most options that are kept.
+    /// The most options of one socket that are modelled.
     const OPTIONS: usize = 64;
 
     /// The socket that socket(2) made, or one of those that socketpair(2) made.

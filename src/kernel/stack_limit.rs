@@ -1,10 +1,10 @@
-//! Limits that programs set to their stacks.
+//! The limits that programs set to their stacks: `RLIMIT_STACK`.
 
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
 
-/// How large the stack of a process may become, where a call has set that: the process (0 for the task's own), and the
-/// size. `memory` is what went into the call.
+/// The stack limit that a call sets: the process (0 for the task's own) and the size in bytes. `memory` has the call's
+/// inputs.
 pub fn stack_limit(nr: u32, args: &[u64; 6], memory: &dyn Memory) -> Option<(i32, u64)> {
     let (pid, resource, at) = match i64::from(nr) {
         libc::SYS_setrlimit => (0, args[0], args[1]),
@@ -17,7 +17,7 @@ pub fn stack_limit(nr: u32, args: &[u64; 6], memory: &dyn Memory) -> Option<(i32
 }
 
 impl CallEvent {
-    /// The same of a recorded call, if it did not fail.
+    /// The stack limit that a recorded call set, if it did not fail.
     pub fn stack_limit(&self) -> Option<(i32, u64)> {
         let set = stack_limit(self.nr, &self.args, &ChunkMemory(&self.ins));
         set.filter(|_| self.ret == Some(0))

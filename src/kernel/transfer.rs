@@ -9,7 +9,8 @@ use crate::syscall::Moved;
 const MOST: usize = 64 << 20;
 
 impl Kernel {
-    /// Follows the data that a call, which returned `ret`, moved into or out of the open file that is its first argument.
+    /// Follows the data that a call, which returned `ret`, moved into or out of the open file that is its first
+    /// argument.
     pub(super) fn move_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, ret: i64) {
         match i64::from(call.nr) {
             libc::SYS_sendmmsg => {

@@ -15,25 +15,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A recording in a directory of such.
+/// A recording in a directory of recordings.
 #[derive(Debug)]
 pub struct Listed {
     /// The name of its directory or file.
     pub name: OsString,
     /// The bytes that it takes on disk.
     pub size: u64,
-    /// What it is, or why it cannot be opened.
+    /// Its summary, or the reason why it cannot be opened.
     pub content: Result<Summary>,
 }
 
-/// What a recording is, in short.
+/// A summary of a recording.
 #[derive(Debug)]
 pub struct Summary {
     /// The program's arguments, with its name first.
     pub argv: Vec<Vec<u8>>,
     /// When it began, in seconds since 1970.
     pub time: u64,
-    /// How many events it has.
+    /// The number of its events.
     pub events: u64,
     /// How the program ended; `None` where the recording is incomplete.
     pub exit: Option<Exit>,
@@ -41,7 +41,7 @@ pub struct Summary {
     pub growing: bool,
 }
 
-/// The recordings in a directory, oldest first. What is none is passed over.
+/// The recordings in a directory, oldest first. Other files are left out.
 ///
 /// # Errors
 /// If the directory cannot be read.
@@ -126,10 +126,10 @@ fn size(path: &Path) -> u64 {
     files.iter().map(|(.., size)| size).sum()
 }
 
-/// Removes a recording and nothing else but what only it had in the store.
+/// Removes a recording, and the files in the store that no other recording has; refuses any other directory.
 ///
 /// # Errors
-/// If what is there is no recording, has other things in it, is being made, or cannot be removed.
+/// If the path is no recording, has other files in it, is being recorded, or cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
     remove_alone(path)?;
     let store = locations::default_directory().map(|directory| Store::beside(&directory));
@@ -141,7 +141,7 @@ pub fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a recording and nothing else.
+/// Removes a recording and leaves the store alone.
 ///
 /// # Errors
 /// As for [`remove`].
@@ -178,7 +178,7 @@ fn not(path: &Path, reason: &str) -> Error {
     }
 }
 
-/// An open directory: what is done in it goes nowhere else, whatever becomes of its path.
+/// An open directory: operations stay in it even if its path changes meanwhile.
 struct OpenDir {
     dir: OwnedFd,
     path: PathBuf,
@@ -309,7 +309,7 @@ impl OpenDir {
         if has("index") {
             inside.unlink(OsStr::new("index"))?;
         }
-        // Last: until then it can be seen what this was.
+        // Last: until then the directory is recognised as a recording.
         inside.unlink(OsStr::new("events"))?;
         self.remove_dir(name)
     }

@@ -1,20 +1,20 @@
-//! What becomes of a recording whose disk is full.
+//! Recording on a full disk: stopping, or going on without writing.
 
 use super::{Error, Result};
 use std::sync::{Arc, OnceLock};
 
-/// What is done when the disk is full.
+/// The choice for a full disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
     /// Writing fails.
     #[default]
     Stop,
-    /// Nothing more is written, and whoever writes need not know.
+    /// Writing succeeds without writing anything more.
     Continue,
 }
 
 impl Error {
-    /// Whether it says that there is no room.
+    /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         match self {
             Error::Io { source, .. } => is_full(source),
@@ -23,7 +23,7 @@ impl Error {
     }
 }
 
-/// Whether an error says that there is no room.
+/// Whether an error says that the disk is full.
 pub fn is_full(error: &std::io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -31,7 +31,7 @@ pub fn is_full(error: &std::io::Error) -> bool {
     )
 }
 
-/// Whether a recording that is being made is still written.
+/// The state of a recording that is being made: written, or lost to a full disk.
 #[derive(Clone, Default)]
 pub(super) struct DiskFull {
     on_full: OnFull,
@@ -46,18 +46,18 @@ impl DiskFull {
         }
     }
 
-    /// Why nothing more is written.
+    /// The reason why nothing more is written.
     pub fn lost(&self) -> Option<&Error> {
         self.lost.get()
     }
 
-    /// An error that ends the recording alone is none.
+    /// Turns the error of a full disk into success if the program is to go on.
     pub fn tolerate(&self, error: Error) -> Result<()> {
         if self.on_full == OnFull::Stop || !error.is_full() {
             return Err(error);
         }
         tracing::info!("{error}: nothing more is recorded");
-        // The first one is the one to tell of.
+        // The first error is reported.
         let _ = self.lost.set(error);
         Ok(())
     }

@@ -22,7 +22,7 @@ impl CallEvent {
         }
     }
 
-    /// What strace says about the result besides.
+    /// The notes that strace adds to the result.
     fn notes(&self) -> Vec<Field> {
         let (Some(call), Some(ret)) = (syscall::by_nr(self.nr.into()), self.ret) else {
             return Vec::new();

@@ -1,14 +1,14 @@
-//! Where recordings are kept when nobody says: `$XDG_DATA_HOME/rrapper/NAME-N`, and `latest`.
+//! The default directory of recordings, `$XDG_DATA_HOME/rrapper/NAME-N`, and the link `latest`.
 
 use super::{Error, Result, io};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// `$XDG_DATA_HOME/rrapper`, or `~/.local/share/rrapper`. Need not exist yet.
+/// The default directory of recordings: `$XDG_DATA_HOME/rrapper`, or `~/.local/share/rrapper`. It need not exist yet.
 ///
 /// # Errors
-/// If neither variable says where that is.
+/// If neither variable is set to an absolute path.
 pub fn default_directory() -> Result<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
@@ -25,7 +25,7 @@ pub fn default_directory() -> Result<PathBuf> {
         })
 }
 
-/// A directory for a new recording of the program of this name. It is made, and empty.
+/// Creates an empty directory for a new recording of the program of this name.
 ///
 /// # Errors
 /// If it cannot be made.
@@ -53,7 +53,7 @@ pub fn new_directory(program: &str) -> Result<PathBuf> {
     }
 }
 
-/// Makes `latest` point to this recording, if it lies in the default place.
+/// Makes `latest` point to this recording, if it is in the default directory.
 pub fn mark_latest(dir: &Path) {
     let Ok(root) = default_directory() else {
         return;
@@ -76,7 +76,7 @@ pub fn mark_latest(dir: &Path) {
     }
 }
 
-/// Makes `latest` point to the newest recording that is left, if it pointed to this one, which is gone.
+/// Makes `latest` point to the newest recording that is left, if it pointed to this removed one.
 pub(super) fn relink_latest(gone: &Path) {
     let Ok(root) = default_directory() else {
         return;
@@ -100,7 +100,7 @@ pub(super) fn relink_latest(gone: &Path) {
     }
 }
 
-/// The recording that is meant by a name that may be `latest`, which is only another name for it.
+/// The recording of a name, with the link `latest` followed.
 pub fn resolve_latest(name: &Path) -> PathBuf {
     let path = resolve(name);
     let of_ours = default_directory().is_ok_and(|root| path == root.join("latest"));
@@ -110,16 +110,15 @@ pub fn resolve_latest(name: &Path) -> PathBuf {
     }
 }
 
-/// The recording made last in the default place.
+/// The link to the recording made last in the default directory.
 ///
 /// # Errors
-/// If the default place cannot be told.
+/// As for [`default_directory`].
 pub fn latest() -> Result<PathBuf> {
     Ok(default_directory()?.join("latest"))
 }
 
-/// The directory that a user means: a path, or a bare name (`latest`, `cat-0`) in the default place
-/// where there is no such path.
+/// The recording of a name that a user gives: a path, or else a bare name (`latest`, `cat-0`) in the default directory.
 pub fn resolve(name: &Path) -> PathBuf {
     let bare = name.components().count() == 1;
     if bare

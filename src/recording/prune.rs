@@ -1,4 +1,4 @@
-//! Removing old recordings, and what no recording has any more.
+//! Removing old recordings, and files of the store that no recording uses.
 
 use super::collection::{self, Listed};
 use super::store::Store;
@@ -10,33 +10,33 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Which recordings are removed.
+/// The choice of recordings to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prune {
-    /// Those that were begun longer ago.
+    /// Recordings that are older than this.
     Older(Duration),
-    /// All but so many, which were begun last.
+    /// All but so many of the newest.
     Keep(usize),
-    /// None: only what no recording has.
+    /// No recordings: only unused files of the store.
     Nothing,
 }
 
-/// What was removed.
+/// The result of removing recordings.
 #[derive(Debug, Default)]
 pub struct Pruned {
     /// The names of recordings, oldest first.
     pub removed: Vec<OsString>,
-    /// Those that could not be removed, and why not.
+    /// The recordings that could not be removed, and the reasons.
     pub failed: Vec<(OsString, super::Error)>,
-    /// Bytes on disk that this freed.
+    /// The bytes on disk that were freed.
     pub freed: u64,
 }
 
-/// Removes recordings in a directory, and from the store beside them what no recording has any more; what is no
-/// recording, or is being made, stays. With `dry`, says what that would do.
+/// Removes recordings in a directory, and unused files from the store in it; other directories, and recordings that are
+/// being made, stay. With `dry`, nothing is removed, and the result is that of removing.
 ///
 /// # Errors
-/// If the directory or the store cannot be read. What cannot be removed is in the result.
+/// If the directory or the store cannot be read. Recordings that cannot be removed are in the result.
 pub fn prune(directory: &Path, which: Prune, dry: bool) -> Result<Pruned> {
     let mut done = Pruned::default();
     let store = Store::beside(directory);
@@ -91,7 +91,7 @@ fn chosen(directory: &Path, which: Prune) -> Result<Vec<Listed>> {
     })
 }
 
-/// When a recording was begun, in seconds since 1970. Where it does not say so itself, its files do.
+/// The time when a recording was begun, in seconds since 1970: from its start, or else from its directory.
 fn begun(directory: &Path, listed: &Listed) -> u64 {
     match &listed.content {
         Ok(content) => content.time,
@@ -100,10 +100,10 @@ fn begun(directory: &Path, listed: &Listed) -> u64 {
     }
 }
 
-/// Files that lose names.
+/// Files that lose links.
 #[derive(Default)]
 struct Disk {
-    /// By device and inode: how many names it had, how many of those are gone, its bytes on disk.
+    /// By device and inode: the links of a file, how many of those are removed, its bytes on disk.
     files: HashMap<(u64, u64), (u64, u64, u64)>,
 }
 
@@ -116,7 +116,7 @@ impl Disk {
         }
     }
 
-    /// The bytes of those that have no names left, or only one in the store, whose files these are.
+    /// The bytes of the files without links left, or with only the one in the store.
     fn freed(mut self, store: &[fs::Metadata]) -> u64 {
         self.lose(store);
         let gone = self.files.values().filter(|(names, lost, _)| lost >= names);

@@ -14,10 +14,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An opened recording: where its events are, not the events themselves.
+/// An opened recording. It has the positions of the events; events are read when they are asked for.
 pub struct Reader {
     dir: PathBuf,
-    /// Where its kept files are, if not in its directory.
+    /// The packed file, if it is one.
     packed: Option<Packed>,
     blocks: Arc<Blocks>,
     start: Start,
@@ -26,11 +26,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens a recording: a directory, or a file that [`pack`](super::pack) made. One whose end is
-    /// missing opens up to what is whole.
+    /// Opens a recording: a directory, or a file that [`pack`](super::pack()) made. A recording whose end is missing
+    /// opens up to the last whole block.
     ///
     /// # Errors
-    /// If there is none, or its beginning cannot be read.
+    /// If there is no recording, or its beginning cannot be read.
     pub fn open(dir: &Path) -> Result<Reader> {
         let dir = std::fs::canonicalize(dir).map_err(io("open the recording", dir))?;
         if dir.is_dir() {
@@ -124,7 +124,7 @@ impl Reader {
         Frames::with_event(&self.blocks, number)?.event()
     }
 
-    /// The frames behind the event before this one: what leads to this event, itself, and what follows.
+    /// The frames behind the event before this one: those that lead to this event, the event, and those that follow.
     ///
     /// # Errors
     /// If there is no such event, or it cannot be read.
@@ -134,7 +134,7 @@ impl Reader {
             1 => self.all()?,
             _ => Frames::with_event(&self.blocks, number - 1)?,
         };
-        // Start, or the event before.
+        // The frame of the start, or of the event before.
         frames.skip();
         Ok(frames)
     }
@@ -157,7 +157,7 @@ impl Reader {
         Ok(events(self.frames_from(first)?, first))
     }
 
-    /// Where the kept copy of a mapped file is, if it is there at all; for as long as this is open.
+    /// The path of the kept copy of a mapped file, valid for as long as the reader lives. The copy may be missing.
     ///
     /// # Errors
     /// If it cannot be unpacked.
@@ -168,7 +168,7 @@ impl Reader {
         }
     }
 
-    /// The same for [`restore`](crate::image::restore).
+    /// The path of a kept copy for [`image::restore`](crate::image::restore).
     ///
     /// # Errors
     /// If it cannot be unpacked.
@@ -209,7 +209,7 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// That this version of the format is one that can be read.
+/// Checks that this version of the format can be read.
 pub(super) fn check_version(path: &Path, version: [u8; 4]) -> Result<()> {
     let (path, found) = (path.into(), u32::from_le_bytes(version));
     match found {
@@ -224,7 +224,7 @@ fn open_events(dir: &Path, path: &Path) -> Result<Slice> {
         path: dir.into(),
         reason: reason.into(),
     };
-    // A pipe of this name must not make us wait.
+    // O_NONBLOCK: a FIFO of this name must not block.
     let file = match File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)

@@ -1,4 +1,4 @@
-//! Writing a recording, so that whatever happens to the writer, what is on disk can be read.
+//! Writing a recording, which can be read whatever happens to the writer.
 
 use super::block::{BLANK, Head, MOST, Packer};
 use super::disk_full::{DiskFull, OnFull};
@@ -18,33 +18,33 @@ use std::time::{Duration, Instant};
 /// Bytes that are collected before they make a block.
 const ENOUGH: usize = 128 << 10;
 
-/// How long a frame may wait for others.
+/// The longest time that a frame waits for others.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
-/// Bytes that may wait for the disk; whoever has more waits with them.
+/// The most bytes that wait for the disk before [`Writer::write`] blocks.
 const ROOM: usize = 8 << 20;
 
 /// zstd's level: the fastest of its usual ones.
 const LEVEL: i32 = 1;
 
-/// The payload of a block to come.
+/// The payload of a block that is to be written.
 #[derive(Default)]
 struct Payload {
     raw: Vec<u8>,
-    /// What its head is to say.
+    /// The number of its first event, and the number of its events: for its head.
     first: u64,
     count: u32,
     continues: bool,
     left: u32,
-    /// Whether it is a part of something large.
+    /// Whether it is a part of large data.
     is_large: bool,
 }
 
 struct State {
-    /// Frames that are not enough for a block yet.
+    /// The frames collected for the next block.
     open: Payload,
     queue: VecDeque<Payload>,
-    /// Bytes in the queue and in the making.
+    /// The bytes in the queue and in the block that is being written.
     waiting: usize,
     error: Option<std::io::Error>,
     closed: bool,
@@ -53,7 +53,7 @@ struct State {
 }
 
 impl State {
-    /// Queues what has been collected.
+    /// Queues the collected frames.
     fn cut(&mut self) {
         if self.open.raw.is_empty() {
             return;
@@ -75,7 +75,7 @@ impl State {
     fn check(&self) -> std::io::Result<()> {
         match &self.error {
             None => Ok(()),
-            // Each write from now on fails, in the same way.
+            // Each later write fails with the same error.
             Some(error) => Err(match error.raw_os_error() {
                 Some(code) => std::io::Error::from_raw_os_error(code),
                 None => std::io::Error::new(error.kind(), error.to_string()),
@@ -86,9 +86,9 @@ impl State {
 
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write, or the end.
+    /// Signals that a payload is queued, or that the writer is closed.
     work: Condvar,
-    /// Something has been written, or failed.
+    /// Signals that a payload has been written, or that writing failed.
     done: Condvar,
 }
 
@@ -97,7 +97,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no more than this is waiting.
+    /// Waits until at most this many bytes are waiting.
     fn drain(&self, most: usize) -> std::io::Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
         while state.waiting > most && state.error.is_none() {
@@ -122,7 +122,7 @@ pub struct Writer {
     disk_full: DiskFull,
     scratch: Vec<u8>,
     events: u64,
-    /// Tells others that the recording is being made.
+    /// The lock that shows that the recording is being made.
     _lock: Option<Flock<File>>,
 }
 
@@ -130,16 +130,16 @@ impl Writer {
     /// Makes a new recording in `dir`, which must not exist or be empty.
     ///
     /// # Errors
-    /// If there is something, or the directory cannot be made.
+    /// If the directory is not empty, or cannot be made.
     pub fn create(dir: &Path) -> Result<Writer> {
         Writer::create_with(dir, OnFull::Stop, || ())
     }
 
-    /// The same; also says what is done when the disk is full. `first` is called in the thread that compresses and
+    /// Makes a new recording with this choice for a full disk. `first` is called in the thread that compresses and
     /// writes, before it does anything else: that can move the thread to other CPUs.
     ///
     /// # Errors
-    /// If there is something, or the directory cannot be made.
+    /// If the directory is not empty, or cannot be made.
     pub fn create_with(
         dir: &Path,
         on_full: OnFull,
@@ -215,17 +215,17 @@ impl Writer {
         &self.dir
     }
 
-    /// Where mapped files are kept.
+    /// The kept copies of mapped files.
     pub fn files(&mut self) -> &mut Files {
         &mut self.files
     }
 
-    /// How many numbered events have been written.
+    /// The number of events that have been written.
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// Why nothing more is written, with [`OnFull::Continue`].
+    /// The reason why nothing more is written, with [`OnFull::Continue`].
     pub fn lost(&self) -> Option<&Error> {
         self.disk_full.lost()
     }
@@ -261,7 +261,7 @@ impl Writer {
             self.append(&bytes, is_event, matches!(frame, Frame::Start(_)))
         };
         written.map_err(io("write", &self.path))?;
-        // What was large once is not kept.
+        // A large buffer is not kept.
         if bytes.len() <= MOST {
             self.scratch = bytes;
         }
@@ -269,7 +269,7 @@ impl Writer {
         Ok(())
     }
 
-    /// With `alone`, the frame ends its block.
+    /// Appends a frame; with `alone`, it ends its block.
     fn append(&self, bytes: &[u8], is_event: bool, alone: bool) -> std::io::Result<()> {
         let mut state = self.shared.drain(ROOM)?;
         let queued = state.queue.len();
@@ -287,7 +287,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A frame that goes through several blocks.
+    /// Appends a frame that takes several blocks.
     fn append_large(&self, bytes: &[u8], is_event: bool) -> std::io::Result<()> {
         let mut left = bytes.len();
         for (i, piece) in bytes.chunks(MOST).enumerate() {
@@ -310,10 +310,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until everything is in the kernel's hands.
+    /// Waits until the kernel has accepted all frames.
     ///
     /// # Errors
-    /// If something could not be written.
+    /// If a frame could not be written.
     pub fn flush(&mut self) -> Result<()> {
         self.shared.lock().cut();
         self.shared.work.notify_one();
@@ -325,7 +325,7 @@ impl Writer {
 }
 
 impl Writer {
-    /// Removes the recording again: of a program that never began there is nothing to say.
+    /// Removes the recording of a program that never began.
     pub fn discard(mut self) {
         self.close();
         for result in [
@@ -348,7 +348,7 @@ impl Writer {
         drop(state);
         self.shared.work.notify_one();
         if let Some(worker) = self.worker.take() {
-            // It can only have ended; a panic of it has been reported already.
+            // A panic of the thread has been reported already.
             let _ = worker.join();
         }
     }
@@ -368,13 +368,13 @@ impl Drop for Writer {
     }
 }
 
-/// Compresses and writes.
+/// The thread that compresses and writes payloads.
 struct Worker {
     shared: Arc<Shared>,
     packer: Packer,
     events: File,
     index: File,
-    /// Where the next block goes.
+    /// The offset of the next block.
     offset: u64,
 }
 
@@ -397,7 +397,7 @@ impl Worker {
             drop(state);
             shared.done.notify_all();
             if failed {
-                // What is there ends with a whole block.
+                // Cut an incomplete block off.
                 let cut = self.events.set_len(self.offset);
                 tracing::debug!("cut the recording at byte {}: {cut:?}", self.offset);
                 return;
@@ -415,7 +415,7 @@ impl Worker {
         };
         let block = self.packer.pack(&payload.raw, head, payload.is_large)?;
         self.events.write_all(block)?;
-        // Behind the block that it is about: what an index says is there.
+        // Behind the block, so that an indexed block exists.
         if !payload.continues {
             self.index
                 .write_all(&index::entry(payload.first, self.offset))?;

@@ -44,7 +44,7 @@ impl<'a> Restorer<'a> {
                 .iter()
                 .any(|duplicate| duplicate.0 == fd);
         if !is_added {
-            // It was added by a number that is closed by now, or another file's.
+            // The descriptor by which it was added has been closed, and may be another file's.
             if self.state.table.get(fd).is_some() {
                 return Ok(());
             }
@@ -57,7 +57,7 @@ impl<'a> Restorer<'a> {
         let at = self.remote.put(&event)?;
         let add = libc::EPOLL_CTL_ADD as u64;
         let args = [epoll as u64, add, fd as u64, at, 0, 0];
-        // Files that cannot be waited for stand for some that can.
+        // The file that stands for the program's may not support epoll.
         if self.remote.call(libc::SYS_epoll_ctl, args)? < 0 {
             let what = String::from_utf8_lossy(&description.file.path);
             self.report_missing(format!(

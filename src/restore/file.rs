@@ -28,7 +28,7 @@ pub(super) fn has_path(file: &OpenFile) -> bool {
     kind == FileKind::Path || kind == FileKind::Device && file.path.starts_with(b"/dev/")
 }
 
-/// The permission bits of what is at a path; an error says why it cannot be opened again.
+/// The permission bits of the file at a path; an error says why it cannot be opened again.
 fn look(file: &OpenFile) -> Result<u32, String> {
     if file.path.ends_with(b" (deleted)") {
         return Err("it was deleted".into());
@@ -84,7 +84,7 @@ impl Restorer<'_> {
         };
         let got = self.open_at(path, flags)?;
         match -got as i32 {
-            // Not all file systems can do without their caches, and not all users may leave access times alone.
+            // O_DIRECT needs a file system, O_NOATIME a user that supports it.
             libc::EINVAL | libc::EPERM if flags & (libc::O_DIRECT | libc::O_NOATIME) != 0 => {
                 self.open_at(path, flags & !(libc::O_DIRECT | libc::O_NOATIME))
             }
@@ -114,7 +114,7 @@ impl Restorer<'_> {
     pub(super) fn install_broken(&mut self, description: &Description<'_>) -> Result<()> {
         match broken::file(&mut self.remote, description.file.flags)? {
             Some(got) => self.install(got, description),
-            // It stays closed: EBADF.
+            // The descriptor stays closed: EBADF.
             None => Ok(()),
         }
     }

@@ -34,7 +34,7 @@ impl Restorer<'_> {
         let mut next = 1;
         for watch in watches {
             while next < watch.wd && next < MOST {
-                // A mask that nothing fulfils here.
+                // An event that does not happen here.
                 next = self.add_watch(fd, b"/", libc::IN_MOVE_SELF)? + 1;
                 let args = [fd, (next - 1) as u64, 0, 0, 0, 0];
                 self.remote.call(libc::SYS_inotify_rm_watch, args)?;

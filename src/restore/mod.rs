@@ -61,7 +61,7 @@ pub struct State<'a> {
     pub recording: &'a Recording,
     /// The file of the program that it runs.
     pub program: &'a Program,
-    /// Where its task stands.
+    /// Whether its task stands at the entry of a call or between two.
     pub place: Place,
     /// Its descriptors as they are now.
     pub table: &'a DescriptorTable,

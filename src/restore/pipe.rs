@@ -114,7 +114,7 @@ impl<'a> Restorer<'a> {
         let data: Vec<u8> = queue.parts().flatten().copied().collect();
         if data.len() > USUAL {
             let size = data.len().next_power_of_two().min(MOST);
-            // The user may have too many pipes for that.
+            // Fails where the user has too many pipes.
             _ = fcntl(write, FcntlArg::F_SETPIPE_SZ(size as i32));
         }
         let ours = reopen(write, libc::O_WRONLY | libc::O_NONBLOCK)?;

@@ -11,7 +11,7 @@ const NAMESPACES: [(u64, &str); 9] = [
     (libc::CLONE_NEWNET as u64, "network"),
     (libc::CLONE_NEWUTS as u64, "host name"),
     (libc::CLONE_NEWIPC as u64, "System V IPC"),
-    (libc::CLONE_NEWCGROUP as u64, "control descriptions"),
+    (libc::CLONE_NEWCGROUP as u64, "control groups"),
     (0x80, "clocks"),
     (1, "one that it joined"),
 ];
@@ -32,7 +32,7 @@ impl Restorer<'_> {
 
     /// Sets the attributes that the process had set. Limits come last: they may leave no room for the work done here.
     pub(super) fn process(&mut self) -> Result<()> {
-        self.part_from_description()?;
+        self.leave_process_group()?;
         let process = self
             .kernel
             .as_ref()
@@ -60,8 +60,7 @@ impl Restorer<'_> {
         }
         if process.changed_credentials {
             self.report_missing(
-                "the user and the descriptions that it took on: it has those of whoever runs this"
-                    .into(),
+                "the user and the groups that it took on: it has those of whoever runs this".into(),
             );
         }
         for (&resource, &limit) in &process.limits {
@@ -70,8 +69,8 @@ impl Restorer<'_> {
         Ok(())
     }
 
-    /// Gives it a process description that nobody has who is not to get its signals.
-    fn part_from_description(&mut self) -> Result<()> {
+    /// Gives the process a group of its own, so that its signals reach no other process.
+    fn leave_process_group(&mut self) -> Result<()> {
         let process = self
             .kernel
             .as_ref()
@@ -80,7 +79,7 @@ impl Restorer<'_> {
             self.remote.call(libc::SYS_setsid, [0; 6])?;
             return Ok(());
         }
-        // A process of a description that is not its own would send signals to those outside, too.
+        // The group may have processes outside the sandbox.
         let tid = self.remote.memory().tid();
         if getpgid(Some(Pid::from_raw(tid))) != Ok(Pid::from_raw(tid)) {
             self.remote.call(libc::SYS_setpgid, [0; 6])?;

@@ -90,8 +90,8 @@ impl Restorer<'_> {
     }
 }
 
-/// A recorded program's file, as one that can be executed: as it is on this machine where it has not changed, or else the
-/// recording's copy.
+/// A recorded program's file, to be executed: the file on this machine if it is unchanged, or else the recording's
+/// copy.
 ///
 /// # Errors
 /// If there is neither.
@@ -114,6 +114,6 @@ fn copy_of(recording: &Recording, program: &Program) -> io::Result<File> {
     let mut copy = File::from(spawn::memfd("program", &[]).map_err(io::Error::other)?);
     io::copy(&mut kept, &mut copy)?;
     copy.set_permissions(Permissions::from_mode(0o755))?;
-    // The kernel executes nothing that is open for writing.
+    // The kernel does not execute a file that is open for writing.
     File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))
 }

@@ -1,5 +1,5 @@
-//! socket(2): sockets are made in the process, so that they belong to its network namespace; pairs of socketpair(2) with the
-//! data in them are passed to it.
+//! socket(2): sockets are made in the process, so that they belong to its network namespace; pairs of socketpair(2)
+//! with the data in them are passed to it.
 
 use super::local_file::{as_file, set_status};
 use super::{Description, Prepared, Restorer, Result, words};
@@ -183,7 +183,7 @@ impl Restorer<'_> {
         if self.address(libc::SYS_bind, fd, address)? >= 0 {
             return Ok(true);
         }
-        // A host that is not there is none of this network's; a name that is taken is the socket's own.
+        // The address may not exist in this network namespace, and a path may be the old socket's.
         let mut other = address.to_vec();
         match host(address) {
             Some(host) => other[host].fill(0),
@@ -221,7 +221,8 @@ impl Restorer<'_> {
         Ok(keep)
     }
 
-    /// Makes a connection over the loopback of the process's network namespace and resets it; `None` where there is no loopback.
+    /// Makes a connection over the loopback of the process's network namespace and resets it; `None` where there is
+    /// no loopback.
     fn reset_tcp(&mut self, domain: i32) -> Result<Option<u64>> {
         let mut address = vec![0; if domain == libc::AF_INET { 16 } else { 28 }];
         address[..2].copy_from_slice(&(domain as u16).to_ne_bytes());
@@ -270,7 +271,7 @@ impl Restorer<'_> {
                 break 'made None;
             };
             open.push(accepted);
-            // struct linger: on, no time.
+            // struct linger: on, with a time of 0, so that close(2) resets the connection.
             let linger = self.remote.put(&words(&[1]))?;
             let level = libc::SOL_SOCKET as u64;
             let args = [accepted, level, libc::SO_LINGER as u64, linger, 8, 0];

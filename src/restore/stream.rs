@@ -1,7 +1,7 @@
 //! Standard streams: files that stand for them, and the output that processes write to them.
 //!
-//! Programs look at the kind of their output, so it is replaced by a file of the same kind: a file by an anonymous file,
-//! a terminal by a terminal, a socket by a socket, and all others by a pipe. The output of a process and of its
+//! Programs look at the kind of their output, so it is replaced by a file of the same kind: a file by an anonymous
+//! file, a terminal by a terminal, a socket by a socket, and all others by a pipe. The output of a process and of its
 //! descendants is read from the other end.
 
 use super::local_file::{anonymous, as_file, fill, reopen, set_status};
@@ -55,8 +55,8 @@ impl CapturedStream {
         self.at.is_some() && self.path == path
     }
 
-    /// Reads the output that has been written and not been read yet, 64 MiB at most. Returns `false` once all writers have
-    /// closed the stream, so that no more can come.
+    /// Reads the output that has been written and not been read yet, 64 MiB at most. Returns `false` once all writers
+    /// have closed the stream, so that no more can come.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -107,7 +107,7 @@ pub(super) fn output(file: &OpenFile, stream: Stream, tid: i32) -> Result<(File,
         }
         FileKind::Device | FileKind::Pipe | FileKind::Anonymous => {
             let (ours, theirs) = io::pipe().map_err(fail)?;
-            // The user may have too many pipes for that.
+            // Fails where the user has too many pipes.
             _ = fcntl(&theirs, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
             (as_file(theirs), as_file(ours), None)
         }
@@ -142,8 +142,8 @@ fn regular(file: &OpenFile) -> io::Result<(File, File)> {
     Ok((theirs, ours))
 }
 
-/// Makes a file of the same kind as the program's input, with this data: the process's end; a terminal's master, which
-/// must be kept for as long as the slave is read; the number of bytes that fitted.
+/// Makes a file of the same kind as the program's input, with this data: the process's end; a terminal's master,
+/// which must be kept for as long as the slave is read; the number of bytes that fitted.
 pub(super) fn input(file: &OpenFile, data: &[u8]) -> io::Result<(File, Option<File>, usize)> {
     const LINES_END: [u8; 64] = [4; 64];
     match file.kind() {
@@ -151,7 +151,7 @@ pub(super) fn input(file: &OpenFile, data: &[u8]) -> io::Result<(File, Option<Fi
             let (slave, master) = terminal()?;
             set_status(&master, libc::O_NONBLOCK)?;
             let n = fill(&master, data)?;
-            // Control-D, as often as a program may ask again.
+            // Control-D (end of file), as often as a program may read again.
             fill(&master, &LINES_END)?;
             set_status(&slave, file.flags)?;
             Ok((slave, Some(master), n))

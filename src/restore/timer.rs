@@ -1,4 +1,5 @@
-//! Timers of timerfd_create(2), timer_create(2) and setitimer(2): they are set last, once the process has all of its threads.
+//! Timers of timerfd_create(2), timer_create(2) and setitimer(2): they are set last, once the process has all of its
+//! threads.
 
 use super::{Restorer, Result, words};
 use crate::kernel::{PosixTimer, TimerSetting};
@@ -20,7 +21,8 @@ pub struct Timers {
 const MOST: i32 = 1024;
 
 impl Timers {
-    /// Sets the timers of a process that has all of its threads. Returns a sentence about each timer that cannot be made.
+    /// Sets the timers of a process that has all of its threads. Returns a sentence about each timer that cannot be
+    /// made.
     ///
     /// # Errors
     /// If the process cannot be asked.

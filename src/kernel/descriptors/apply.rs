@@ -1,4 +1,4 @@
-//! What calls do to descriptors.
+//! The effects of calls on descriptors.
 
 use super::created::{LARGEFILE, NewDescriptor, new_descriptor, output_descriptors};
 use super::{Descriptor, FdTable, FsContext, OpenFile, Pool};
@@ -6,7 +6,7 @@ use crate::kernel::{Descriptors, files_named_by};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Opened};
 use crate::syscall::Memory;
 
-/// What a call works on: a table, the open files that its numbers mean, the directory and the umask.
+/// The state of a task that a call changes: its descriptor table, the open files, the file-system context.
 pub(in crate::kernel) struct TaskFiles<'a> {
     pub fds: &'a mut FdTable,
     pub files: &'a mut Pool<OpenFile>,
@@ -28,7 +28,7 @@ impl TaskFiles<'_> {
         let fd = |arg: usize| call.args[arg] as i32;
         let nr = i64::from(call.nr);
         if failed(ret) {
-            // The number is free again whatever close(2) says of the file.
+            // close(2) frees the number even when it fails.
             if nr == libc::SYS_close {
                 self.fds.remove(fd(0), self.files);
             }
@@ -92,7 +92,7 @@ impl TaskFiles<'_> {
         }
     }
 
-    /// Open files go by their new names.
+    /// Follows rename(2): open files get their new names.
     fn renamed(&mut self, call: &CallEvent) {
         let files = files_named_by(call, self);
         let names: Vec<_> = files.into_iter().map(|file| file.absolute).collect();
@@ -146,7 +146,7 @@ impl TaskFiles<'_> {
         }
     }
 
-    /// What the recorder saw of a new descriptor, and the open file that it shares with another.
+    /// Follows a new descriptor that the recorder looked up, which may share its open file with another.
     pub fn opened(&mut self, opened: &Opened, twin: Option<Descriptor>) {
         let cloexec = opened.flags & libc::O_CLOEXEC != 0;
         if let Some(twin) = twin {
@@ -169,7 +169,7 @@ impl TaskFiles<'_> {
             _ => b"",
         };
         let mut file = OpenFile::new(path, flags);
-        // It may have been opened by a link.
+        // The path may be a symbolic link's.
         let by_name = matches!(
             i64::from(call.nr),
             libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 | libc::SYS_creat
@@ -263,7 +263,7 @@ impl TaskFiles<'_> {
         });
     }
 
-    /// Two new descriptors, where nobody looked at what they are.
+    /// Follows two new descriptors that the recorder did not look up.
     fn pair(&mut self, call: &CallEvent, modes: [i32; 2], flags: i32) {
         for (fd, mode) in output_descriptors(call).into_iter().zip(modes) {
             let path: &[u8] = match call.nr as i64 {
@@ -275,7 +275,7 @@ impl TaskFiles<'_> {
         }
     }
 
-    /// Descriptors that came in a message, where nobody looked at what they are.
+    /// Follows descriptors of a message that the recorder did not look up.
     fn passed(&mut self, call: &CallEvent, flags: i32) {
         if call.outs.is_empty() {
             return;

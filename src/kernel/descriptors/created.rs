@@ -51,7 +51,7 @@ impl NewDescriptor {
         }
     }
 
-    /// Where flag 1 says that exec closes it.
+    /// A descriptor that exec closes if flag 1 is set.
     fn with_flag_1(mode: i32, flags: i32) -> NewDescriptor {
         NewDescriptor {
             cloexec: flags & 1 != 0,
@@ -67,7 +67,7 @@ impl NewDescriptor {
     }
 }
 
-/// The descriptor that a call returned; `None` where it returns none, or an old one.
+/// The new descriptor that a call returned; `None` where it returned none, or an existing one.
 pub(super) fn new_descriptor(call: &CallEvent) -> Option<NewDescriptor> {
     const RDWR: i32 = libc::O_RDWR;
     let arg = |index: usize| call.args[index] as i32;
@@ -168,7 +168,7 @@ pub fn output_descriptors(call: &CallEvent) -> Vec<i32> {
         libc::SYS_recvmmsg => {
             const MMSGHDR: u64 = 64;
             let count = call.ret.and_then(|ret| u64::try_from(ret).ok());
-            // The kernel takes no more at once.
+            // The kernel takes no more messages at once.
             let count = count.unwrap_or(0).min(1024);
             let headers = (0..count).map(|i| call.args[1].wrapping_add(i * MMSGHDR));
             headers.flat_map(|at| passed(&left, at)).collect()
@@ -194,7 +194,7 @@ fn numbers(memory: &dyn Memory, at: u64, count: usize) -> Vec<i32> {
 fn passed(memory: &dyn Memory, header: u64) -> Vec<i32> {
     const HEADER: u64 = 16;
     const SCM_PIDFD: i32 = 4;
-    /// The kernel passes no more at once (`SCM_MAX_FD`).
+    /// The kernel's limit of descriptors in a message (`SCM_MAX_FD`).
     const MOST: u64 = 253;
     let mut all = Vec::new();
     let field = |at: u64| read_u64(memory, header.wrapping_add(at));

@@ -1,4 +1,4 @@
-//! One table of descriptors: which numbers there are, and the open file behind each.
+//! A table of descriptors: the open file behind each number.
 
 use super::{OpenFile, Pool, Stream};
 use std::collections::BTreeMap;
@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 /// A descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) struct Descriptor {
-    /// Its open file's number in the pool.
+    /// The index of its open file in the pool.
     pub file: usize,
     /// Whether exec closes it.
     pub cloexec: bool,
-    /// Which standard stream it is. Those may share an open file, and are told apart all the same.
+    /// The standard stream that it is. Streams that share an open file are distinguished all the same.
     pub stream: Option<Stream>,
 }
 
-/// A table. Its open files are in a pool that other tables may share.
+/// A table. Its open files are in a pool that other tables use, too.
 #[derive(Clone, Debug, Default)]
 pub(in crate::kernel) struct FdTable(BTreeMap<i32, Descriptor>);
 
@@ -35,7 +35,7 @@ impl FdTable {
         self.0.iter().map(|(&fd, &descriptor)| (fd, descriptor))
     }
 
-    /// Puts a file, of which the table is a holder from now on, at a number; what was there goes.
+    /// Sets a descriptor, which takes over a reference to its file; a descriptor of the same number is closed.
     pub fn put(&mut self, fd: i32, descriptor: Descriptor, files: &mut Pool<OpenFile>) {
         if fd < 0 {
             files.release(descriptor.file);
@@ -50,7 +50,7 @@ impl FdTable {
         }
     }
 
-    /// Keeps only some.
+    /// Keeps the descriptors for which `keep` returns `true`.
     pub fn retain(
         &mut self,
         files: &mut Pool<OpenFile>,
@@ -65,7 +65,7 @@ impl FdTable {
         });
     }
 
-    /// A table with the same open files.
+    /// A copy with the same open files.
     pub fn copy(&self, files: &mut Pool<OpenFile>) -> FdTable {
         for descriptor in self.0.values() {
             files.acquire(descriptor.file);

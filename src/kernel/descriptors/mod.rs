@@ -1,5 +1,5 @@
-//! The descriptors of a process at an event: tables of descriptors, open file descriptions that duplicates share, their
-//! offsets; the current directory and the umask.
+//! The descriptors of a process at an event: tables of descriptors, open file descriptions that duplicates share,
+//! their offsets; the current directory and the umask.
 //!
 //! They follow from the calls; where calls alone do not tell, the recorder looked the state up ([`Effect::Path`],
 //! [`Effect::Opened`], [`Effect::Offset`]). [`DescriptorTable`] is a separate table of one process;
@@ -50,7 +50,8 @@ pub enum Stream {
     Stderr,
 }
 
-/// The file-system context: the current directory and the umask, which tasks share with `CLONE_FS`. Also the standard streams.
+/// The file-system context: the current directory and the umask, which tasks share with `CLONE_FS`. Also the standard
+/// streams.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FsContext {
     pub cwd: Arc<[u8]>,
