@@ -4,8 +4,8 @@
 use crate::common::Folder;
 use crate::common::limits::{Chance, limited};
 use rrapper::backtrace::{self, Frame, MOST_FRAMES, Mapped};
+use rrapper::history::Recording;
 use rrapper::process::Process;
-use rrapper::recording::Recording;
 use rrapper::replay::{Replay, Replayer};
 use rrapper::tracee::proc;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! The recorder beside the program: whose signals are whose, what a terminal does, when a recording ends.
 
 use crate::common::{Done, Folder, RRAPPER};
-use rrapper::recording::Recording;
+use rrapper::history::Recording;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -3,10 +3,9 @@
 use crate::common::blocks::{blocks, frames, with_payload};
 use crate::common::limits::{Chance, eventually, is_alive, is_sane, limited};
 use crate::common::{Folder, RRAPPER};
+use rrapper::history::Recording;
 use rrapper::image::{Backing, Chunk, Image, Mapping};
-use rrapper::recording::{
-    CallEvent, Effect, Event, EventKind, Frame, Recording, Start, StartFd, Writer,
-};
+use rrapper::recording::{CallEvent, Effect, Event, EventKind, Frame, Start, StartFd, Writer};
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;

@@ -3,8 +3,9 @@
 mod common;
 
 use common::Folder;
+use rrapper::history::Recording;
+use rrapper::kernel::ProcessTree;
 use rrapper::record::{Observed, OnFull, Options, Program, record};
-use rrapper::recording::{Family, Recording};
 use rrapper::tracee::{Stdin, proc};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -35,7 +36,7 @@ fn shown(path: &[u8], flags: i32, offset: u64) -> String {
     format!("{path} flags {flags:#o} at {offset}")
 }
 
-fn modelled(family: &Family, tid: i32) -> Shown {
+fn modelled(family: &ProcessTree, tid: i32) -> Shown {
     let all = family.each_descriptor(tid);
     all.map(|(fd, file, cloexec)| {
         let flags = file.flags | if cloexec { libc::O_CLOEXEC } else { 0 };
@@ -218,7 +219,7 @@ fn read_again(recording: &Recording, kept: &[(u64, BTreeMap<i32, Shown>)]) {
         if *event == recording.len() {
             continue;
         }
-        let same = recording.family_at(event + 1, |family| {
+        let same = recording.process_tree_at(event + 1, |family| {
             let alive: Vec<i32> = family.all_tasks().collect();
             let mut tasks = tasks.iter().filter(|(tid, _)| alive.contains(tid));
             tasks.all(|(&tid, shown)| modelled(family, tid) == *shown)

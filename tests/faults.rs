@@ -2,7 +2,7 @@
 
 use crate::common::limits::{Chance, eventually, is_sane, limited};
 use crate::common::{Done, Folder, RRAPPER};
-use rrapper::recording::Recording;
+use rrapper::history::Recording;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;

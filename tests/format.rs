@@ -3,10 +3,9 @@
 use crate::common::blocks::{Block, blocks, with_block, with_payload};
 use crate::common::limits::{Chance, limited};
 use crate::common::{Folder, RRAPPER};
+use rrapper::history::Recording;
 use rrapper::image::{Chunk, FileStore};
-use rrapper::recording::{
-    CallEvent, Effect, Event, EventKind, Frame, Recording, Start, Writer, list, pack,
-};
+use rrapper::recording::{CallEvent, Effect, Event, EventKind, Frame, Start, Writer, list, pack};
 use rrapper::trace::Exit;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};

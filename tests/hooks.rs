@@ -1,10 +1,10 @@
 //! What hooks see and change: arguments, structures, data, views, signals, ends; rules; what is an error.
 
 use crate::common::{Done, Folder};
+use rrapper::history::Recording;
 use rrapper::inject::{
     Action, Conditions, Options, Outcome, Rule, RuleSet, Script, Selector, When, inject,
 };
-use rrapper::recording::Recording;
 use rrapper::replay::{Replay, Replayer};
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Folder, RRAPPER};
-use rrapper::recording::Recording;
+use rrapper::history::Recording;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};

@@ -35,7 +35,7 @@ mod programs;
 mod random;
 mod real_programs;
 mod regressions;
-mod revive;
+mod restore;
 mod scripts;
 mod short_answers;
 mod signals;

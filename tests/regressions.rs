@@ -198,7 +198,8 @@ fn reading_the_counter_keeps_what_the_program_wants_of_sigsegv() {
 /// execute what it names.
 #[test]
 fn a_forged_execve_executes_nothing() {
-    use rrapper::recording::{Effect, EventKind, Frame, Recording, Writer};
+    use rrapper::history::Recording;
+    use rrapper::recording::{Effect, EventKind, Frame, Writer};
     let folder = Folder::new();
     folder.record("rec", &["env", "touch", "marker"]).ok();
     std::fs::remove_file(folder.join("marker")).unwrap();

@@ -2,10 +2,11 @@
 //! its threads.
 
 use crate::common::Folder;
+use rrapper::history::Recording;
 use rrapper::image::Chunk;
 use rrapper::inject::{NoHooks, Options, Sandbox, Script, Status, inject, live};
 use rrapper::process::{Process, StopPoint};
-use rrapper::recording::{Born, Frame, Jump, Recording, Writer};
+use rrapper::recording::{Born, Frame, Jump, Writer};
 use rrapper::replay::{CheckpointLimits, Replay, Replayer};
 use rrapper::trace::Exit;
 use rrapper::tracee::{Regs, TaskMemory, proc};

@@ -3,8 +3,8 @@
 
 use super::elf::{Elf, Source};
 use super::module::Origin;
+use crate::history::Recording;
 use crate::image::{FileId, kept_file_flags};
-use crate::recording::Recording;
 use crate::tracee::proc::Map;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub fn recorded(recording: &Recording, event: u64, tid: i32) -> impl Fn(&Map) ->
         };
         let names = names.get_or_init(|| {
             let event = event.clamp(1, recording.len().max(1));
-            let names = recording.family_at(event, |family| family.mapped().clone());
+            let names = recording.process_tree_at(event, |family| family.mapped().clone());
             names.unwrap_or_default()
         });
         let flags = kept_file_flags(&path);

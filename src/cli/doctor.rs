@@ -2,7 +2,7 @@
 
 use super::output;
 use crate::doctor::{self, Finding};
-use crate::recording::default_place;
+use crate::recording::default_directory;
 use crate::trace::Object;
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
-    let place = default_place().unwrap_or_else(|_| PathBuf::from("rrapper"));
+    let place = default_directory().unwrap_or_else(|_| PathBuf::from("rrapper"));
     let findings = doctor::examine(&place);
     let text: Vec<u8> = match args.json {
         true => findings.iter().flat_map(json).collect(),

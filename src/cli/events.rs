@@ -1,8 +1,8 @@
 //! `rrapper events`.
 
 use super::{Common, named, output, select};
+use crate::history::{Filter, Found, Match, Recording};
 use crate::inject::Selector;
-use crate::recording::{Filter, Found, Met, Recording};
 use crate::strace;
 use crate::trace::{Entry, Object, Origin};
 use anyhow::bail;
@@ -105,12 +105,14 @@ fn print(
         any = true;
         let line = match (met?, args.json) {
             (met, true) => object(&met),
-            (Met::Event(found), false) => {
+            (Match::Event(found), false) => {
                 let mut line = format!("{:width$} {} ", found.number, found.event.tid).into_bytes();
                 shown(&found, common.verbose, &mut line);
                 line
             }
-            (Met::Exit { tid, exit }, false) => format!("{:width$} {tid} {exit}", "").into_bytes(),
+            (Match::Exit { tid, exit }, false) => {
+                format!("{:width$} {tid} {exit}", "").into_bytes()
+            }
         };
         if let Err(error) = out.write_all(&line).and_then(|()| out.write_all(b"\n")) {
             return Ok(Err(error));
@@ -140,16 +142,16 @@ fn shown(found: &Found, all: bool, line: &mut Vec<u8>) {
     }
 }
 
-fn object(met: &Met) -> Vec<u8> {
+fn object(met: &Match) -> Vec<u8> {
     let object = match met {
-        Met::Event(found) => {
+        Match::Event(found) => {
             let entry = found.event.to_entry(found.number);
             let mut object = Object::of_entry(found.event.tid, &entry);
             object.number("event", found.number);
             object.number("process", found.pid);
             object
         }
-        Met::Exit { tid, exit } => {
+        Match::Exit { tid, exit } => {
             let entry = Entry::Exit {
                 tid: *tid,
                 exit: *exit,
@@ -167,11 +169,11 @@ fn there_is(recording: &Arc<Recording>, pid: i32) -> anyhow::Result<()> {
     let (mut pids, mut tids) = (BTreeSet::new(), BTreeSet::new());
     for met in recording.find_all(Filter::default())? {
         match met? {
-            Met::Event(found) => {
+            Match::Event(found) => {
                 pids.insert(found.pid);
                 tids.insert(found.event.tid);
             }
-            Met::Exit { tid, .. } => {
+            Match::Exit { tid, .. } => {
                 tids.insert(tid);
             }
         }

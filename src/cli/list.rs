@@ -1,7 +1,7 @@
 //! `rrapper list`.
 
 use super::output;
-use crate::recording::{Listed, Summary, default_place, list};
+use crate::recording::{Listed, Summary, default_directory, list};
 use crate::trace::Exit;
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     let found = match &args.dir {
         Some(dir) => list(dir)?,
         None => {
-            let place = default_place()?;
+            let place = default_directory()?;
             // Before the first recording there is no such directory.
             if place.exists() {
                 list(&place)?

@@ -1,6 +1,7 @@
 //! Recordings by the names that users give.
 
-use crate::recording::{Recording, default_place, list, resolve};
+use crate::history::Recording;
+use crate::recording::{default_directory, list, resolve};
 use anyhow::bail;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ pub(super) fn open(name: &Path) -> anyhow::Result<Recording> {
     if !bare || path.symlink_metadata().is_ok() {
         return Ok(Recording::open(&path)?);
     }
-    let Ok(place) = default_place() else {
+    let Ok(place) = default_directory() else {
         return Ok(Recording::open(&path)?);
     };
     let (name, shown) = (name.to_string_lossy(), place.display());

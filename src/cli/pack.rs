@@ -1,7 +1,8 @@
 //! `rrapper pack`.
 
 use super::{Common, named, output};
-use crate::recording::{Recording, pack, resolve_own};
+use crate::history::Recording;
+use crate::recording::{pack, resolve_latest};
 use anyhow::Context;
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    let recording = match resolve_own(&args.recording) {
+    let recording = match resolve_latest(&args.recording) {
         path if path == args.recording => named::open(&path)?,
         path => Recording::open(&path)?,
     };

@@ -1,7 +1,7 @@
 //! `rrapper prune`.
 
 use super::{Common, FAILED, list, output, sentence};
-use crate::recording::{self, Prune, default_place};
+use crate::recording::{self, Prune, default_directory};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
         (None, Some(count)) => Prune::Keep(count),
         (None, None) => Prune::Nothing,
     };
-    let done = recording::prune(&default_place()?, which, args.dry_run)?;
+    let done = recording::prune(&default_directory()?, which, args.dry_run)?;
     let mut text = String::new();
     for name in &done.removed {
         // Writing to a string cannot fail.

@@ -2,7 +2,7 @@
 
 use super::{Common, interrupt, output};
 use crate::record::{self, Front, OnFull, Program};
-use crate::recording::{default_dir, mark_latest};
+use crate::recording::{mark_latest, new_directory};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -50,7 +50,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
     let command = program.command()?;
     let dir = match &args.output {
         Some(dir) => dir.clone(),
-        None => default_dir(&name)?,
+        None => new_directory(&name)?,
     };
     let options = record::Options {
         command,

@@ -2,7 +2,7 @@
 
 use super::interrupt::Interrupts;
 use super::{FAILED, named, output};
-use crate::recording::Stream;
+use crate::kernel::Stream;
 use crate::replay::Replayer;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;

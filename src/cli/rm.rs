@@ -1,7 +1,7 @@
 //! `rrapper rm`.
 
 use super::{FAILED, output, sentence};
-use crate::recording::{remove, resolve_own};
+use crate::recording::{remove, resolve_latest};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -14,7 +14,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     let mut status = 0;
     for name in &args.recordings {
-        if let Err(error) = remove(&resolve_own(name)) {
+        if let Err(error) = remove(&resolve_latest(name)) {
             output::complain(sentence(&error.into()));
             status = FAILED;
         }

@@ -1,9 +1,10 @@
 //! The proof: a small program is recorded, replayed, and a copy of it driven to its end.
 
 use super::Finding;
+use crate::history::Recording;
 use crate::inject::{self, NoHooks, Script, Status};
 use crate::record::{self, Program};
-use crate::recording::{OnFull, Recording};
+use crate::recording::OnFull;
 use crate::replay::{Replay, Replayer};
 use crate::trace::Exit;
 use anyhow::Context;

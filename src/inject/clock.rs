@@ -2,7 +2,8 @@
 
 use super::Result;
 use super::hook::HookCall;
-use crate::recording::{CallEvent, ChunkMemory, Event, Recording};
+use crate::history::Recording;
+use crate::recording::{CallEvent, ChunkMemory, Event};
 use crate::syscall::{self, Memory};
 use crate::tracee::{TaskMemory, quiet};
 use std::ops::Range;

@@ -2,7 +2,7 @@
 
 use super::hook::HookCall;
 use super::outcome::Injected;
-use crate::recording::Stream;
+use crate::kernel::Stream;
 use crate::trace::{Answer, Call, Entry, Origin, Trace, Value};
 use std::collections::BTreeMap;
 

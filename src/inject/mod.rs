@@ -37,7 +37,7 @@ pub use script::Script;
 pub use select::{Selector, When};
 pub use tolerated::IGNORED;
 
-use crate::{recording, revive, tracee};
+use crate::{recording, restore, tracee};
 
 /// Shorthand for this module's results.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -56,7 +56,7 @@ pub enum Error {
     Recording(#[from] recording::Error),
     /// The kernel cannot be told what it must know of a process that goes live.
     #[error(transparent)]
-    Revive(#[from] revive::Error),
+    Restore(#[from] restore::Error),
     /// An entry of the trace cannot be turned into what the kernel would have answered.
     #[error("{place}: cannot answer {call} as the trace says: {reason}")]
     Effect {

@@ -9,7 +9,7 @@ use super::recording::RecordingHandle;
 use super::session::{self, RecordingEnd};
 use crate::inject;
 use crate::record::{self, Front, OnFull, Program};
-use crate::recording::{default_dir, mark_latest};
+use crate::recording::{mark_latest, new_directory};
 use crate::tracee::Stdin;
 use mlua::{AnyUserData, Lua, ObjectLike, Table, Value};
 use std::ffi::OsString;
@@ -34,7 +34,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
     let command = program.command().map_err(raise)?;
     let dir = match &out {
         Some(dir) => dir.clone(),
-        None => default_dir(&name).map_err(raise)?,
+        None => new_directory(&name).map_err(raise)?,
     };
     flush_output(lua)?;
     let watch = session::watch(lua);

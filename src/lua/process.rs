@@ -11,8 +11,8 @@ use super::stop::spin_off;
 use super::trace::{self, TraceData};
 use super::{session, values};
 use crate::inject::{self, Driven, Script};
+use crate::kernel::DescriptorTable;
 use crate::process::{Process, StopPoint};
-use crate::recording::DescriptorTable;
 use crate::tracee::proc;
 use mlua::{
     AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods,

@@ -7,7 +7,8 @@ use super::outcome::{exit_table, how};
 use super::stop::StopData;
 use super::trace::TraceData;
 use super::{launch, session};
-use crate::recording::{Found, Life, Recording, resolve};
+use crate::history::{Found, RecordedProcess, Recording};
+use crate::recording::resolve;
 use crate::replay::{Replay, Replayer};
 use mlua::{
     AnyUserData, Function, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
@@ -209,7 +210,7 @@ impl UserData for RecordingHandle {
 }
 
 /// A process of a recording, as a table: `pid ppid argv exe`, the first and the last event, how it ended.
-fn process(lua: &Lua, life: &Life) -> mlua::Result<Table> {
+fn process(lua: &Lua, life: &RecordedProcess) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     table.set("pid", life.pid)?;
     table.set("ppid", life.ppid)?;

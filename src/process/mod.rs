@@ -18,7 +18,9 @@ use thread::Snapshot;
 pub use thread::{Kept, StopPoint, Thread};
 pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, settle};
 
-use crate::recording::{DescriptorTable, Event, Program, Recording, Since};
+use crate::history::{KernelChanges, Recording};
+use crate::kernel::{DescriptorTable, Program};
+use crate::recording::Event;
 use crate::sandbox;
 use crate::tracee::{Error, Result, Stopped, TaskMemory};
 use std::sync::Arc;
@@ -41,7 +43,7 @@ pub struct ThreadGroup {
     /// Its descriptors; the kernel knows none of them before the process goes live.
     pub descriptors: DescriptorTable,
     /// The changes that its calls have made to the kernel's state since it was spun off.
-    pub since: Since,
+    pub changes: KernelChanges,
     /// The memory that it shares with itself: see [`SharedMemory`].
     pub shared: SharedMemory,
     /// The pages that jumps have brought so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), for as long as the
@@ -112,7 +114,7 @@ impl Process {
                 ppid: group.ppid,
                 real_pid: task.tid(),
                 descriptors: group.descriptors.clone(),
-                since: group.since.clone(),
+                changes: group.changes.clone(),
                 shared,
                 pages: group.pages.clone(),
                 retired: Vec::new(),

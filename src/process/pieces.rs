@@ -1,8 +1,9 @@
 //! Ranges of memory that show something else than before: see [`Piece`].
 
 use super::{Objects, SharedMemory};
+use crate::history::Recording;
 use crate::image::kept_file_flags;
-use crate::recording::{Piece, Recording, Shows};
+use crate::recording::{Piece, Shows};
 use crate::tracee::moving::Move;
 use crate::tracee::{self, Remote, Stopped, agent};
 use std::os::unix::ffi::OsStrExt;

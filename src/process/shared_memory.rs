@@ -1,7 +1,8 @@
 //! Memory that several mappings of a process show: recorded calls map, move and unmap it in a copy.
 
 use super::shared_objects::Objects;
-use crate::recording::{CallEvent, Effect, Recording};
+use crate::history::Recording;
+use crate::recording::{CallEvent, Effect};
 use crate::tracee::moving::Move;
 use crate::tracee::{Error, Remote, Result, Stopped, TaskMemory, agent, proc};
 use std::cell::RefCell;

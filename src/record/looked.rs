@@ -1,14 +1,15 @@
 //! What calls did to descriptors, where the call alone does not say: looked up in `/proc`, right behind the call.
 
 use super::Result;
-use crate::recording::{CallEvent, Effect, Family, Opened, path_moves, written_numbers};
+use crate::kernel::{ProcessTree, output_descriptors, path_has_offset};
+use crate::recording::{CallEvent, Effect, Opened};
 use crate::syscall::Syscall;
 use crate::tracee::{Stopped, TaskMemory, proc, same};
 use std::os::unix::fs::FileTypeExt;
 
 /// What there is to know about a call that did not fail.
 pub(super) fn effect(
-    family: &Family,
+    family: &ProcessTree,
     task: &Stopped,
     call: &Syscall,
     event: &CallEvent,
@@ -37,7 +38,7 @@ pub(super) fn effect(
         libc::SYS_pidfd_getfd => vec![ret as i32],
         libc::SYS_ioctl | libc::SYS_bpf if call.returns_fd() => vec![ret as i32],
         libc::SYS_read => notified(family, task.memory(), tid, event, ret),
-        _ => written_numbers(event),
+        _ => output_descriptors(event),
     };
     if !numbers.is_empty() {
         let mut all = Vec::new();
@@ -53,7 +54,7 @@ pub(super) fn effect(
     let fd = ret as i32;
     let path = proc::fd_path(tid, fd).unwrap_or_default();
     // Devices and FIFOs have paths like files.
-    if path.first() == Some(&b'/') && is_movable(tid, fd) != path_moves(&path) {
+    if path.first() == Some(&b'/') && is_movable(tid, fd) != path_has_offset(&path) {
         return Ok(Effect::Opened(vec![opened(family, tid, fd, &[])?]));
     }
     Ok(Effect::Path(path))
@@ -61,7 +62,7 @@ pub(super) fn effect(
 
 /// The files that a fanotify(7) group opened for who reads its events.
 fn notified(
-    family: &Family,
+    family: &ProcessTree,
     memory: TaskMemory,
     tid: i32,
     event: &CallEvent,
@@ -89,7 +90,7 @@ fn notified(
 }
 
 /// Where a write with `O_APPEND` came to.
-fn appended(family: &Family, tid: i32, event: &CallEvent) -> Result<Effect> {
+fn appended(family: &ProcessTree, tid: i32, event: &CallEvent) -> Result<Effect> {
     let file = family.open_file(tid, event.args[0] as i32);
     match file.is_some_and(|file| file.moves && file.flags & libc::O_APPEND != 0) {
         true => offset(family, tid, event),
@@ -97,7 +98,7 @@ fn appended(family: &Family, tid: i32, event: &CallEvent) -> Result<Effect> {
     }
 }
 
-fn offset(family: &Family, tid: i32, event: &CallEvent) -> Result<Effect> {
+fn offset(family: &ProcessTree, tid: i32, event: &CallEvent) -> Result<Effect> {
     let fd = event.args[0] as i32;
     let now = proc::descriptor(tid, fd)?.offset;
     let known = family.open_file(tid, fd).map(|file| file.offset);
@@ -120,7 +121,7 @@ fn is_movable(tid: i32, fd: i32) -> bool {
 }
 
 /// All about a new descriptor; `before` are those that the same call made.
-fn opened(family: &Family, tid: i32, fd: i32, before: &[Opened]) -> Result<Opened> {
+fn opened(family: &ProcessTree, tid: i32, fd: i32, before: &[Opened]) -> Result<Opened> {
     let seen = proc::descriptor(tid, fd)?;
     Ok(Opened {
         fd,
@@ -134,7 +135,7 @@ fn opened(family: &Family, tid: i32, fd: i32, before: &[Opened]) -> Result<Opene
 
 /// A descriptor that has the same open file as a new one.
 fn twin(
-    family: &Family,
+    family: &ProcessTree,
     tid: i32,
     seen: &proc::Descriptor,
     before: &[Opened],

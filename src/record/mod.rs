@@ -40,12 +40,14 @@ pub use error::{Error, Result};
 pub use observe::{Observed, Observer};
 pub use program::{Program, ProgramError};
 
+use crate::cpuid;
 use crate::image::{FileId, FileStore};
-use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Writer};
+use crate::kernel::ProcessTree;
+use crate::recording::{Frame, Reader, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{Alive, Command, Kin, Running, Stdin, Stopped, cpuid, pin, proc, same, spawn};
+use crate::tracee::{Alive, Command, Kin, Running, Stdin, Stopped, pin, proc, same, spawn};
 use link::Link;
 use mapped::{FileKey, MappedFile};
 use nix::time::{ClockId, clock_gettime};
@@ -131,7 +133,9 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
-    let mut writer = Writer::create_with(&dir, on_full)?;
+    let cpus = pin::cpus_before();
+    // The one CPU of recorder and program has enough to do.
+    let mut writer = Writer::create_with(&dir, on_full, move || pin::spread(&cpus))?;
     if alone {
         writer.files().keep_alone();
     }
@@ -151,7 +155,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         on_start(pid);
     }
     let start = describe_start(&task, argv, stdin)?;
-    let mut family = Family::at_start(&start);
+    let mut family = ProcessTree::at_start(&start);
     if proc::has_no_new_privs(std::process::id() as i32)? {
         family.has_no_new_privs(pid);
     }
@@ -268,7 +272,7 @@ struct Recorder {
     /// The program's own pid.
     first: i32,
     exe: PathBuf,
-    family: Family,
+    family: ProcessTree,
     observer: Option<Observer>,
     /// All tasks but the one that runs.
     tasks: BTreeMap<i32, Task>,
@@ -342,7 +346,7 @@ impl Recorder {
         let is_full = outcome.as_ref().is_err_and(Error::is_full);
         if is_full || lost.is_some() {
             // What was on its way is lost.
-            events = Recording::open(&dir).map_or(0, |recording| recording.len());
+            events = Reader::open(&dir).map_or(0, |recording| recording.len());
         }
         match outcome {
             Ok(()) => Ok(Recorded {

@@ -1,12 +1,12 @@
 //! Looking on as a program is recorded.
 
 use super::Recorder;
-use crate::recording::Family;
+use crate::kernel::ProcessTree;
 
 /// What is known when an event has been written. No task but that of the event runs, and that goes on afterwards.
 pub struct Observed<'a> {
     /// All tasks.
-    pub family: &'a Family,
+    pub family: &'a ProcessTree,
     /// The event's task, as the event has it.
     pub tid: i32,
     /// The event's number.

@@ -1,5 +1,5 @@
-//! Blocks: what `events` and packed files are made of after their headers. Each is a head of fixed
-//! size and a payload, compressed with zstd where that makes it shorter.
+//! Blocks, of which `events` and packed files consist after their headers. A block is a head of fixed size and a
+//! payload, compressed with zstd where that makes it shorter.
 
 use super::{Error, Result, io};
 use std::fs::File;
@@ -13,30 +13,30 @@ pub(super) const HEAD: usize = 40;
 /// The most bytes that a block unpacks to.
 pub(super) const MOST: usize = 1 << 20;
 
-/// How much longer than on disk data may be where there is much of it: a small file cannot fill the memory or the disk.
+/// The largest ratio of unpacked to stored bytes for large data: a small file cannot fill the memory or the disk.
 pub(super) const RATIO: usize = 256;
 
 const MAGIC: [u8; 4] = *b"\x1ablk";
 const COMPRESSED: u32 = 1;
 const CONTINUES: u32 = 2;
 
-/// What a block says about itself.
+/// The head of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     /// Whether the payload is compressed.
     pub compressed: bool,
-    /// Whether it goes on with the frame that the block before began.
+    /// Whether it continues the frame that the block before began.
     pub continues: bool,
     /// The payload's length on disk.
     pub stored: u32,
     /// The payload's length.
     pub raw: u32,
     /// The number of the first event in it, or of the next one where there is none in it.
-    /// In a packed file: where it belongs in its file.
+    /// In a packed file: the offset of the payload in its kept file.
     pub first: u64,
-    /// How many events begin in it.
+    /// The number of events that begin in it.
     pub count: u32,
-    /// How much of its last frame is in the blocks behind it.
+    /// The bytes of its last frame that are in the blocks behind it.
     pub left: u32,
     /// CRC-32 of the payload on disk.
     pub crc: u32,
@@ -59,7 +59,7 @@ impl Head {
         bytes
     }
 
-    /// The head in these bytes; `None` where they are none that makes sense.
+    /// The head in these bytes; `None` where they are no valid head.
     pub fn from_bytes(bytes: &[u8; HEAD]) -> Option<Head> {
         let (words, _) = bytes.as_chunks::<4>();
         let word = |at: usize| u32::from_le_bytes(words[at]);
@@ -96,13 +96,13 @@ impl Head {
         self.first + u64::from(self.count)
     }
 
-    /// Whether it is so much longer than on disk that it may only be a part of something small.
+    /// Whether its ratio of compression is allowed for small data only.
     pub fn is_dense(self) -> bool {
         self.raw as usize > RATIO * (self.stored as usize + HEAD)
     }
 }
 
-/// Makes blocks.
+/// Compresses payloads into blocks.
 pub(super) struct Packer {
     zstd: zstd::bulk::Compressor<'static>,
     block: Vec<u8>,
@@ -116,9 +116,9 @@ impl Packer {
         })
     }
 
-    /// The block with this payload, of at most [`MOST`] bytes. `head` says what it cannot know;
-    /// with `much`, it is a part of something large.
-    pub fn pack(&mut self, raw: &[u8], head: Head, much: bool) -> std::io::Result<&[u8]> {
+    /// The block with this payload, of at most [`MOST`] bytes. `head` has the fields that do not follow from the
+    /// payload; with `is_large`, the payload is a part of large data.
+    pub fn pack(&mut self, raw: &[u8], head: Head, is_large: bool) -> std::io::Result<&[u8]> {
         let len = self.zstd.compress_to_buffer(raw, &mut self.block[HEAD..])?;
         let mut head = Head {
             compressed: len < raw.len(),
@@ -126,7 +126,7 @@ impl Packer {
             raw: raw.len() as u32,
             ..head
         };
-        if !head.compressed || much && head.is_dense() {
+        if !head.compressed || is_large && head.is_dense() {
             head.compressed = false;
             head.stored = head.raw;
             self.block[HEAD..HEAD + raw.len()].copy_from_slice(raw);
@@ -159,7 +159,7 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    /// All of a file, as long as it is now.
+    /// All of a file, at its present length.
     pub fn of(file: File) -> std::io::Result<Slice> {
         let len = file.metadata()?.len();
         Ok(Slice {
@@ -169,7 +169,7 @@ impl Slice {
         })
     }
 
-    /// A part of it; `None` where it does not reach so far.
+    /// A part of the slice; `None` where the slice ends before that.
     pub fn part(&self, at: u64, len: u64) -> Option<Slice> {
         let end = at.checked_add(len)?;
         (end <= self.len).then(|| Slice {
@@ -190,7 +190,7 @@ impl Slice {
         self.file.read_exact_at(buf, self.base + at)
     }
 
-    /// The head at this offset; `None` where there is none, or not all of its block.
+    /// The head at this offset; `None` where there is no valid head, or the block is incomplete.
     pub fn head(&self, at: u64) -> std::io::Result<Option<Head>> {
         let mut bytes = [0; HEAD];
         match self.read(&mut bytes, at) {
@@ -234,9 +234,9 @@ impl Slice {
 mod tests {
     use super::*;
 
-    fn packed(raw: &[u8], much: bool) -> (Head, Vec<u8>) {
+    fn packed(raw: &[u8], is_large: bool) -> (Head, Vec<u8>) {
         let mut packer = Packer::new(1).unwrap();
-        let block = packer.pack(raw, BLANK, much).unwrap().to_vec();
+        let block = packer.pack(raw, BLANK, is_large).unwrap().to_vec();
         let head = Head::from_bytes(block[..HEAD].try_into().unwrap()).unwrap();
         (head, block)
     }

@@ -21,7 +21,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Where in it the payload of the frame at `at` is; `None` at its end.
+    /// The bytes of the frame at `at`, behind its length; `None` at the end.
     pub fn frame(&self, at: usize) -> Option<Range<usize>> {
         let from = at.checked_add(4)?;
         let len = self.bytes.get(at..from)?;
@@ -50,7 +50,7 @@ impl Block {
         last
     }
 
-    /// That it is made of frames, as many events as its head says among them.
+    /// Whether it consists of frames, with as many events as its head says.
     fn is_sound(&self) -> bool {
         let (mut at, mut events) = (0, 0);
         while let Some(frame) = self.frame(at) {
@@ -65,7 +65,7 @@ impl Block {
     }
 }
 
-/// A group of blocks that holds whole frames: a block, and those that go on with its last frame.
+/// A group of blocks with whole frames: a block, and those that continue its last frame.
 #[derive(Clone, Copy)]
 struct Group {
     offset: u64,
@@ -75,10 +75,10 @@ struct Group {
 
 pub(super) struct Blocks {
     pub path: PathBuf,
-    /// What is whole.
+    /// The whole blocks of the file.
     events: Slice,
     index: Option<Index>,
-    /// What stands in for a wrong or missing index.
+    /// The index made from the heads, in place of a wrong or missing one.
     looked_up: OnceLock<Index>,
     /// The block that was unpacked last.
     recent: Mutex<Option<Arc<Block>>>,
@@ -131,12 +131,12 @@ impl Blocks {
         Ok((blocks, last))
     }
 
-    /// Where what is whole ends.
+    /// The end of the last whole block.
     pub fn end(&self) -> u64 {
         self.events.len
     }
 
-    /// The bytes of the file, up to where it is whole.
+    /// The bytes of the file up to the end of the last whole block.
     pub fn slice(&self) -> &Slice {
         &self.events
     }
@@ -157,7 +157,7 @@ impl Blocks {
         self.events.head(at).map_err(io("read", &self.path))
     }
 
-    /// The group at this offset; `None` where there is none, or not all of it.
+    /// The group at this offset; `None` where there is no whole group.
     fn group(&self, offset: u64) -> Result<Option<Group>> {
         let Some(head) = self.head(offset)?.filter(|head| !head.continues) else {
             return Ok(None);
@@ -177,7 +177,7 @@ impl Blocks {
         Ok(Some(Group { offset, head, end }))
     }
 
-    /// The group that this entry says is there.
+    /// The group at this index entry.
     fn entered(&self, entry: Entry) -> Result<Option<Group>> {
         let group = self.group(entry.offset)?;
         Ok(group.filter(|group| group.head.first == entry.first))
@@ -206,7 +206,7 @@ impl Blocks {
         Ok(self.looked_up.get_or_init(|| Index::Memory(entries)))
     }
 
-    /// The group that `pick` picks from the index, or from what is there.
+    /// The group that `pick` picks from the index, or from the index made from the heads.
     fn picked(&self, pick: impl Fn(&Index) -> Option<Entry>) -> Result<Option<Group>> {
         if let Some(entry) = self.index.as_ref().and_then(&pick)
             && let Some(group) = self.entered(entry)?
@@ -225,7 +225,7 @@ impl Blocks {
         let picked = self.picked(|index| index.before(end))?;
         let mut last = match picked.filter(fits) {
             Some(group) => group,
-            // It says where a block begins, not that all of it is there.
+            // An entry does not say that the block is whole.
             None => match self.looked_up()?.before(end) {
                 Some(entry) => match self.entered(entry)?.filter(fits) {
                     Some(group) => group,
@@ -252,7 +252,7 @@ impl Blocks {
         Err(self.damaged(self.end(), "an event is missing"))
     }
 
-    /// That what is on disk of a group is what was written.
+    /// Checks the checksums of a group.
     fn verify(&self, group: Group) -> Result<()> {
         let mut at = group.offset;
         while at < group.end {
@@ -330,7 +330,7 @@ impl Blocks {
         }
     }
 
-    /// What a file `index` for these blocks has in it.
+    /// The content of the file `index` for these blocks.
     pub fn index(&self) -> Result<Vec<u8>> {
         Ok(self.looked_up()?.to_bytes())
     }

@@ -1,7 +1,7 @@
 //! Recordings in a directory: listing and removing them.
 
 use super::store::Store;
-use super::{Error, MAGIC, PACK_MAGIC, Recording, Result, io, place};
+use super::{Error, MAGIC, PACK_MAGIC, Reader, Result, io, locations};
 use crate::trace::Exit;
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -15,25 +15,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A recording in a directory of such.
+/// A recording in a directory of recordings.
 #[derive(Debug)]
 pub struct Listed {
     /// The name of its directory or file.
     pub name: OsString,
     /// The bytes that it takes on disk.
     pub size: u64,
-    /// What it is, or why it cannot be opened.
+    /// Its summary, or the reason why it cannot be opened.
     pub content: Result<Summary>,
 }
 
-/// What a recording is, in short.
+/// A summary of a recording.
 #[derive(Debug)]
 pub struct Summary {
     /// The program's arguments, with its name first.
     pub argv: Vec<Vec<u8>>,
     /// When it began, in seconds since 1970.
     pub time: u64,
-    /// How many events it has.
+    /// The number of its events.
     pub events: u64,
     /// How the program ended; `None` where the recording is incomplete.
     pub exit: Option<Exit>,
@@ -41,7 +41,7 @@ pub struct Summary {
     pub growing: bool,
 }
 
-/// The recordings in a directory, oldest first. What is none is passed over.
+/// The recordings in a directory, oldest first. Other files are left out.
 ///
 /// # Errors
 /// If the directory cannot be read.
@@ -69,7 +69,7 @@ fn order(listed: &Listed) -> (u64, &OsStr) {
 }
 
 fn summary(path: &Path) -> Result<Summary> {
-    let recording = Recording::open(path)?;
+    let recording = Reader::open(path)?;
     let start = recording.start();
     Ok(Summary {
         argv: start.argv.clone(),
@@ -126,13 +126,13 @@ fn size(path: &Path) -> u64 {
     files.iter().map(|(.., size)| size).sum()
 }
 
-/// Removes a recording and nothing else but what only it had in the store.
+/// Removes a recording, and the files in the store that no other recording has; refuses any other directory.
 ///
 /// # Errors
-/// If what is there is no recording, has other things in it, is being made, or cannot be removed.
+/// If the path is no recording, has other files in it, is being recorded, or cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
     remove_alone(path)?;
-    let store = place::default_place().map(|place| Store::beside(&place));
+    let store = locations::default_directory().map(|directory| Store::beside(&directory));
     if let Ok(store) = store
         && let Err(error) = store.collect()
     {
@@ -141,7 +141,7 @@ pub fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a recording and nothing else.
+/// Removes a recording and leaves the store alone.
 ///
 /// # Errors
 /// As for [`remove`].
@@ -153,7 +153,7 @@ pub(super) fn remove_alone(path: &Path) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let at = Place {
+    let at = OpenDir {
         dir: open_dir(None, parent.as_os_str(), parent, OFlag::empty())?,
         path: parent.into(),
     };
@@ -167,7 +167,7 @@ pub(super) fn remove_alone(path: &Path) -> Result<()> {
         at.check_magic(name, PACK_MAGIC, path)?;
         at.unlink(name)?;
     }
-    place::forget(path);
+    locations::relink_latest(path);
     Ok(())
 }
 
@@ -178,8 +178,8 @@ fn not(path: &Path, reason: &str) -> Error {
     }
 }
 
-/// An open directory: what is done in it goes nowhere else, whatever becomes of its path.
-struct Place {
+/// An open directory: operations stay in it even if its path changes meanwhile.
+struct OpenDir {
     dir: OwnedFd,
     path: PathBuf,
 }
@@ -193,10 +193,10 @@ fn open_dir(at: Option<&OwnedFd>, name: &OsStr, path: &Path, how: OFlag) -> Resu
     opened.map_err(|e| io("open", path)(e.into()))
 }
 
-impl Place {
-    fn inside(&self, name: &OsStr) -> Result<Place> {
+impl OpenDir {
+    fn inside(&self, name: &OsStr) -> Result<OpenDir> {
         let path = self.path.join(name);
-        Ok(Place {
+        Ok(OpenDir {
             dir: open_dir(Some(&self.dir), name, &path, OFlag::O_NOFOLLOW)?,
             path,
         })
@@ -255,7 +255,7 @@ impl Place {
 
     fn remove_recording(&self, name: &OsStr) -> Result<()> {
         let inside = self.inside(name)?;
-        let strange = |what: &OsStr, of: &Place| {
+        let strange = |what: &OsStr, of: &OpenDir| {
             let what = of.path.join(what);
             not(
                 &inside.path,
@@ -309,7 +309,7 @@ impl Place {
         if has("index") {
             inside.unlink(OsStr::new("index"))?;
         }
-        // Last: until then it can be seen what this was.
+        // Last: until then the directory is recognised as a recording.
         inside.unlink(OsStr::new("events"))?;
         self.remove_dir(name)
     }

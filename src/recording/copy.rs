@@ -1,4 +1,4 @@
-//! Copying and comparing files by explicit offsets: the program shares the offsets of what it has open.
+//! Copying and comparing files by explicit offsets: the recorded program shares the offsets of its open files.
 
 use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 
 const CHUNK: usize = 1 << 20;
 
-/// The parts of a file that are no holes.
+/// The parts of a file other than holes.
 pub(super) struct Extents {
     /// The file with an offset of its own, to seek in.
     own: Option<File>,
@@ -43,7 +43,7 @@ impl Iterator for Extents {
         };
         let start = match seek(self.at, Whence::SeekData) {
             Ok(start) => start as u64,
-            // Nothing but a hole is left.
+            // The rest of the file is a hole.
             Err(Errno::ENXIO) => self.len,
             Err(_) => self.at,
         };
@@ -72,7 +72,7 @@ pub(super) fn copy(source: &File, target: &File) -> Result<()> {
     Ok(())
 }
 
-/// How far the kernel copied.
+/// Copies with copy_file_range(2); returns the offset up to which that succeeded.
 fn by_kernel(source: &File, target: &File, range: Range<u64>) -> u64 {
     let mut at = range.start;
     while at < range.end {
@@ -80,7 +80,7 @@ fn by_kernel(source: &File, target: &File, range: Range<u64>) -> u64 {
         let most = usize::try_from(range.end - at).unwrap_or(usize::MAX);
         match copy_file_range(source, Some(&mut from), target, Some(&mut to), most) {
             Ok(n) if n > 0 => at += n as u64,
-            // What is wrong, if anything is, shows again when it is copied otherwise.
+            // An error shows again when the rest is copied by reading and writing.
             _ => break,
         }
     }
@@ -104,14 +104,14 @@ fn by_hand(source: &File, target: &File, range: Range<u64>) -> Result<()> {
 }
 
 /// Whether two files have the same content.
-pub(super) fn same(a: &File, b: &File) -> Result<bool> {
+pub(crate) fn same(a: &File, b: &File) -> Result<bool> {
     let len = a.metadata()?.len();
     if b.metadata()?.len() != len {
         return Ok(false);
     }
     let (mut one, mut other) = (Vec::new(), Vec::new());
     let mut at = 0;
-    // Most that differ do so early.
+    // Most files that differ do so near their beginning.
     let mut step = 4096;
     while at < len {
         let most = (len - at).min(step) as usize;

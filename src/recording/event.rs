@@ -1,11 +1,11 @@
-//! What is written down of an execution.
+//! The frames of a recording: the events of an execution, and its schedule.
 
+use crate::cpuid;
 use crate::image::{Chunk, FileId, Image};
 use crate::trace::Exit;
-use crate::tracee::cpuid;
 use serde::{Deserialize, Serialize};
 
-/// How the recording began.
+/// The beginning of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The program's arguments, with its name first.
@@ -21,17 +21,17 @@ pub struct Start {
     pub descriptors: Vec<StartFd>,
     /// The CPU that it was pinned to.
     pub cpu: u32,
-    /// When, in seconds since 1970.
+    /// The time of the start, in seconds since 1970.
     pub time: u64,
-    /// What the clocks showed then.
+    /// The times of the clocks at the start.
     pub clocks: StartClocks,
-    /// What `cpuid` answers, if it is trapped.
+    /// The answers of `cpuid`, if it is trapped.
     pub cpuid: cpuid::Table,
-    /// The kept file that has all of its standard input, where that was given to it and is no file of the user's.
+    /// The kept file with all of its standard input, where the recorder provided that.
     pub stdin: Option<crate::image::FileId>,
 }
 
-/// What the clocks showed when a program was started, in nanoseconds.
+/// The times of the clocks when a program was started, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartClocks {
     /// `CLOCK_REALTIME`.
@@ -47,14 +47,14 @@ pub struct StartClocks {
 pub struct StartFd {
     /// Its number.
     pub fd: i32,
-    /// What `/proc/PID/fd` shows.
+    /// Its path as in `/proc/PID/fd`.
     #[serde(with = "serde_bytes")]
     pub path: Vec<u8>,
     /// The offset.
     pub offset: u64,
     /// The open flags.
     pub flags: i32,
-    /// Whether reading and writing move its offset.
+    /// Whether reads and writes move its offset.
     pub moves: bool,
     /// The lowest descriptor that shares its open file, if one does.
     pub twin: Option<i32>,
@@ -63,26 +63,26 @@ pub struct StartFd {
 /// One frame of a recording. The order of the frames is the schedule: see [`Frame::Run`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Frame {
-    /// How it began.
+    /// The beginning of the recording.
     Start(Start),
     /// A numbered event. Once it is answered, its task runs on to where it stops next: the entry of its next call, or
     /// a fault. The exceptions are a task whose next frame is [`Frame::Jump`], [`Frame::Gone`] or a signal
     /// that is no fault: it stays where the event left it; and one whose next frame is [`Frame::Reach`].
     Event(Event),
-    /// Values of the time stamp counter that the task read as it ran last, and random numbers of the processor.
+    /// The values of the time stamp counter, and the processor's random numbers, that the task read as it ran last.
     Tsc {
         /// The task.
         tid: i32,
-        /// In order.
+        /// The values, in order.
         values: Vec<u64>,
     },
     /// The program's end: the recording is complete.
     End {
-        /// How its first process ended.
+        /// The exit of its first process.
         exit: Exit,
     },
-    /// A task was made; it has not run yet. Its parent stands in the call that makes it, whose event comes once
-    /// that returns.
+    /// A task was made; it has not run yet. Its parent is in the call that makes it, whose event comes when the call
+    /// returns.
     Born(Born),
     /// A task that no event sets going (newly made, or preempted) runs on to where it stops next.
     Run {
@@ -92,31 +92,31 @@ pub enum Frame {
     /// A task that ran was preempted: instead of running, it is put into this state. More of it may follow in
     /// further frames of this kind, with the same registers and other pages.
     Jump(Jump),
-    /// A task is no more.
+    /// A task has ended.
     Gone {
         /// The task.
         tid: i32,
-        /// How it ended.
+        /// Its exit.
         exit: Exit,
-        /// What the kernel wrote to the memory that it shared with others: its robust futexes, its clear-tid word.
+        /// The kernel's writes to memory that the task shared with others: its robust futexes, its clear-tid word.
         left: Vec<Chunk>,
     },
-    /// The event before changed memory of a task other than its own, or its own in a way that no call has.
+    /// The event before changed the memory of another task, or that of its own task in a way that no call does.
     Poke {
         /// The task whose memory it is.
         tid: i32,
-        /// What is there now.
+        /// The new content.
         chunks: Vec<Chunk>,
     },
     /// The event before changed the size of a shared object (see [`Effect::Share`]).
     Resize {
-        /// Which.
+        /// The object.
         object: u32,
         /// Its new size in bytes.
         size: u64,
     },
-    /// The event before changed what parts of a task's memory show, or whether they can be written. What is written there
-    /// by the same event comes afterwards, except where the event is the task's own.
+    /// The event before changed the mappings of parts of a task's memory, or their protection. The same event's
+    /// writes to them follow, except where the event is the task's own.
     Remap {
         /// The task whose memory it is.
         tid: i32,
@@ -125,11 +125,11 @@ pub enum Frame {
     },
     /// The event before wrote to a part of a shared object that may be mapped nowhere.
     Fill {
-        /// Which object.
+        /// The object.
         object: u32,
-        /// Where in it.
+        /// The offset in it.
         offset: u64,
-        /// What is there now.
+        /// The new content.
         #[serde(with = "serde_bytes")]
         data: Vec<u8>,
     },
@@ -137,7 +137,7 @@ pub enum Frame {
     Reach(Reach),
 }
 
-/// A range of memory that shows something else than before.
+/// A range of memory whose mapping or protection has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
     /// Its first address.
@@ -146,52 +146,52 @@ pub struct Piece {
     pub len: u64,
     /// `PROT_*` bits.
     pub prot: i32,
-    /// What it shows now.
+    /// Its new content.
     pub shows: Shows,
 }
 
-/// What a range of memory shows.
+/// The content of a range of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shows {
-    /// What it showed before; only its protection is another.
+    /// Unchanged; only the protection has changed.
     Same,
-    /// What it shows when nobody has written to it.
+    /// The initial content of its mapping, without later writes.
     Fresh,
-    /// Nothing: it is not mapped.
+    /// None: the range is not mapped.
     Nothing,
-    /// Nothing: it is behind the end of the file that is mapped.
+    /// None: the range is behind the end of the mapped file.
     Past,
-    /// Zeros of its own.
+    /// Private zeros.
     Zeros,
     /// The kept copy of a file, from this offset on.
     File {
-        /// Which.
+        /// The file.
         file: FileId,
         /// The offset.
         offset: u64,
     },
     /// A shared object (see [`Effect::Share`]), from this offset on.
     Object {
-        /// Which.
+        /// The object.
         object: u32,
         /// The offset.
         offset: u64,
     },
-    /// What was there, where nothing is any more.
+    /// The content of another range, which is not mapped any more.
     Moved {
-        /// The first address.
+        /// The first address of that range.
         from: u64,
     },
 }
 
-/// A task that was made: clone(2).
+/// A new task: clone(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Born {
     /// The new task.
     pub tid: i32,
     /// Its process: itself, unless it is a thread.
     pub pid: i32,
-    /// The task that made it, which stands at the entry of the call.
+    /// The task that made it, which is at the entry of the call.
     pub maker: i32,
     /// `CLONE_*` flags; those of fork(2) and vfork(2), too.
     pub flags: u64,
@@ -199,29 +199,30 @@ pub struct Born {
     pub stack: u64,
     /// The base of its thread-local storage, with `CLONE_SETTLS`.
     pub tls: u64,
-    /// Where its maker's memory gets its tid, with `CLONE_PARENT_SETTID`.
+    /// The address in its maker's memory that gets its tid, with `CLONE_PARENT_SETTID`.
     pub parent_tid: u64,
-    /// Where its own memory gets its tid (`CLONE_CHILD_SETTID`), and zero at its end (`CLONE_CHILD_CLEARTID`).
+    /// The address in its own memory that gets its tid (`CLONE_CHILD_SETTID`), and zero at its end
+    /// (`CLONE_CHILD_CLEARTID`).
     pub child_tid: u64,
-    /// Its number in each pid namespace that it is in, from the recorder's inward; empty where it has just the one.
+    /// Its tid in each of its pid namespaces, from the recorder's inward; empty where that is its only one.
     pub numbers: Vec<i32>,
-    /// The number that its maker was told.
+    /// The tid that the call returned to its maker.
     pub named: i32,
 }
 
 impl Born {
-    /// The number that it knows itself by.
+    /// Its tid in its own pid namespace.
     pub fn own_number(&self) -> i32 {
         self.numbers.last().copied().unwrap_or(self.tid)
     }
 }
 
-/// A place that a task ran to.
+/// An instruction up to which a task ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
     /// The task.
     pub tid: i32,
-    /// How often it came to this instruction since it was last set going; the last time it stays there.
+    /// The number of times that it came to this instruction since it was last resumed; it stops there the last time.
     pub times: u32,
     /// Its registers there.
     pub regs: Vec<u64>,
@@ -249,16 +250,16 @@ pub struct Jump {
 pub struct Event {
     /// The task, by its recorded tid.
     pub tid: i32,
-    /// What.
+    /// The kind of event.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EventKind {
-    /// It made a call.
+    /// The task made a call.
     Call(CallEvent),
-    /// It got a signal.
+    /// The task got a signal.
     Signal(SignalEvent),
 }
 
@@ -274,30 +275,30 @@ pub struct CallEvent {
     /// The contents of the return register, as [`Answer`](crate::constants::Answer) reads them; `None` where the call
     /// never returned.
     pub ret: Option<i64>,
-    /// Memory that went in.
+    /// The memory that the kernel read.
     pub ins: Vec<Chunk>,
-    /// Memory that came out.
+    /// The memory that the kernel wrote.
     pub outs: Vec<Chunk>,
-    /// What else it did.
+    /// Its other effects.
     pub effect: Effect,
 }
 
-/// What a call did besides its return value and its outputs.
+/// The effects of a call besides its return value and its outputs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
     /// Nothing.
     #[default]
     None,
-    /// A new program took over.
+    /// A new program was executed.
     Exec(Box<Image>),
     /// A file was mapped privately, or for reading only.
     Map(FileId),
-    /// Memory was mapped that other mappings show as well: a file shared and writable, shared anonymous memory,
+    /// Memory was mapped that is shared with other mappings: a file shared and writable, shared anonymous memory,
     /// a System V segment. It begins at the offset in the call's arguments.
     Share {
-        /// The number of what is mapped, by which later mappings of the same go.
+        /// The number of the mapped object: the same for later mappings of it.
         object: u32,
-        /// What it held when it was first mapped, if not zeros.
+        /// Its content when it was first mapped, if not zeros.
         file: Option<FileId>,
         /// Its size in bytes.
         size: u64,
@@ -306,20 +307,20 @@ pub enum Effect {
     Path(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Bytes went to a standard stream without passing through the program's memory.
     Moved(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// The offset of the descriptor that is its first argument afterwards, where the call alone does not say it.
+    /// The new offset of the descriptor that is its first argument, where it does not follow from the call.
     Offset(u64),
-    /// Descriptors were made that the call alone says too little of.
+    /// Descriptors were made, with properties that do not follow from the call.
     Opened(Vec<Opened>),
     /// The kernel did not make the call: a filter of the program's own answered it.
     Unmade,
 }
 
-/// A descriptor as it was when it was made.
+/// A new descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     /// Its number.
     pub fd: i32,
-    /// What `/proc/PID/fd` shows.
+    /// Its path as in `/proc/PID/fd`.
     #[serde(with = "serde_bytes")]
     pub path: Vec<u8>,
     /// The open flags, with `O_CLOEXEC`.
@@ -340,18 +341,18 @@ pub struct SignalEvent {
     /// The kernel's `siginfo_t`.
     #[serde(with = "serde_bytes")]
     pub info: Vec<u8>,
-    /// Whether the task's own instruction raised it, so that it will again in replay.
+    /// Whether an instruction of the task raised it, which will raise it again in replay.
     pub fault: bool,
-    /// What came of it.
+    /// Its delivery.
     pub delivery: Delivery,
 }
 
-/// What came of a signal.
+/// The delivery of a signal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Delivery {
     /// The task ignores it.
     Ignored,
-    /// It ends the process.
+    /// The signal ends the process.
     Fatal,
     /// A handler was entered.
     Handler {
@@ -365,7 +366,7 @@ pub enum Delivery {
 }
 
 impl SignalEvent {
-    /// Where its handler returns to: the saved instruction pointer. `None` where no handler ran.
+    /// The address that its handler returns to: the saved instruction pointer. `None` where no handler ran.
     pub fn returns_to(&self) -> Option<u64> {
         // struct rt_sigframe: the return address, then struct ucontext up to its mcontext, whose
         // 17th word it is.
@@ -379,7 +380,7 @@ impl SignalEvent {
 }
 
 impl CallEvent {
-    /// Whether the kernel made it, whatever came of it.
+    /// Whether the kernel made the call: no seccomp filter of the program answered it.
     pub fn was_made(&self) -> bool {
         self.effect != Effect::Unmade
     }

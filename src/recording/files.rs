@@ -1,7 +1,7 @@
-//! Copies of the files that a program maps, each content once.
+//! The copies of the files that a program maps, each content once.
 
 use super::copy::{copy, same};
-use super::full::Fate;
+use super::disk_full::DiskFull;
 use super::store::Store;
 use super::{Error, Result, io};
 use crate::image::{FileId, FileStore};
@@ -11,13 +11,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A file is compared with so many copies of its size.
+/// The most copies that a file is compared with, of those of its size.
 const MOST_COMPARED: usize = 16;
 
-/// How long ago a file must have changed for its times to tell the next change: they are not that exact.
+/// The age in seconds of a file's last change from which on its times show the next change: they are not exact.
 const SETTLED: i64 = 2;
 
-/// What tells one state of a file from another.
+/// The identity of a file's state.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     dev: u64,
@@ -27,10 +27,10 @@ struct Key {
     ctime: (i64, i64),
 }
 
-/// What was kept of a state of a file.
+/// The copy of a file's state.
 struct Kept {
     id: FileId,
-    /// The file has not changed since if that is what its size and its times say.
+    /// Whether the file's size and times show whether it has changed.
     trusted: bool,
 }
 
@@ -44,12 +44,12 @@ pub struct Files {
     /// The copies of each size.
     by_size: HashMap<u64, Vec<FileId>>,
     store: Store,
-    fate: Fate,
+    disk_full: DiskFull,
 }
 
 impl Files {
     /// Makes the directory.
-    pub(super) fn create(dir: PathBuf, fate: Fate) -> Result<Files> {
+    pub(super) fn create(dir: PathBuf, disk_full: DiskFull) -> Result<Files> {
         fs::create_dir(&dir).map_err(io("create", &dir))?;
         let store = Store::of_user(&dir);
         Ok(Files {
@@ -58,16 +58,16 @@ impl Files {
             next: 0,
             by_size: HashMap::new(),
             store,
-            fate,
+            disk_full,
         })
     }
 
-    /// Shares nothing with other recordings from now on.
+    /// Shares no files with other recordings from now on.
     pub fn keep_alone(&mut self) {
         self.store = Store::none();
     }
 
-    /// The place of a kept copy in a recording's directory.
+    /// The path of a kept copy in a recording's directory.
     pub(super) fn path(recording: &Path, id: FileId) -> PathBuf {
         recording.join("files").join(id.to_string())
     }
@@ -76,8 +76,8 @@ impl Files {
         self.dir.join(id.to_string())
     }
 
-    /// This file can change without its size or its times saying so: what has been kept of it is only good again if
-    /// it is the same.
+    /// Marks a file that can change without a change of its size or its times: a copy of it is only used again if the
+    /// content is the same.
     pub fn distrust(&mut self, dev: u64, ino: u64) {
         for (key, kept) in &mut self.kept {
             kept.trusted &= (key.dev, key.ino) != (dev, ino);
@@ -102,7 +102,7 @@ fn is_settled(meta: &fs::Metadata) -> bool {
     (0..=now - SETTLED).contains(&meta.ctime().max(meta.mtime()))
 }
 
-/// Copies a file, or leaves nothing.
+/// Copies a file; removes an incomplete copy.
 fn keep_copy(source: &File, path: &Path) -> std::io::Result<()> {
     let target = OpenOptions::new()
         .write(true)
@@ -115,7 +115,7 @@ fn keep_copy(source: &File, path: &Path) -> std::io::Result<()> {
     })
 }
 
-/// Has other recordings share a kept copy, which nobody writes to from now on.
+/// Adds a kept copy, which must not change from now on, to the store.
 fn share(path: &Path, store: &Store) -> std::io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o400))?;
     store.add(path)
@@ -134,18 +134,21 @@ impl FileStore for Files {
             mtime: (meta.mtime(), meta.mtime_nsec()),
             ctime: (meta.ctime(), meta.ctime_nsec()),
         };
-        // To compare what is mostly holes may take forever, and saves nothing.
+        // Comparing a file that is mostly holes takes long and saves no disk.
         let sparse = meta.blocks() * 512 < meta.size();
         if let Some(kept) = self.kept.get_mut(&key) {
             let path = self.dir.join(kept.id.to_string());
             let is_same = || File::open(path).and_then(|copy| same(file, &copy));
-            if kept.trusted || self.fate.lost().is_some() || !sparse && is_same().unwrap_or(false) {
+            if kept.trusted
+                || self.disk_full.lost().is_some()
+                || !sparse && is_same().unwrap_or(false)
+            {
                 kept.trusted |= is_settled(&meta);
                 return Ok(kept.id);
             }
         }
         let id = self.next;
-        if self.fate.lost().is_some() {
+        if self.disk_full.lost().is_some() {
             return Ok(id);
         }
         let path = self.copy_path(id);
@@ -157,8 +160,10 @@ impl FileStore for Files {
         }
         if !linked {
             if let Err(error) = keep_copy(file, &path) {
-                let bearable =
-                    |e: std::io::Error| self.fate.bear(io("copy a mapped file to", &path)(e));
+                let bearable = |e: std::io::Error| {
+                    self.disk_full
+                        .tolerate(io("copy a mapped file to", &path)(e))
+                };
                 return match bearable(error) {
                     Ok(()) => Ok(id),
                     Err(Error::Io { source, .. }) => Err(source),

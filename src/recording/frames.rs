@@ -1,16 +1,16 @@
-//! Frames, one after the other.
+//! Reading frames in order.
 
 use super::blocks::{Block, Blocks};
 use super::{Error, Event, Frame, Result};
 use std::sync::Arc;
 
-/// Frames, one after the other, a block in memory at a time. Ends where the recording does.
+/// The frames of a recording in order, with one block in memory at a time.
 pub struct Frames {
     blocks: Arc<Blocks>,
-    /// What is being read, and how far it is read.
+    /// The block that is being read, and the offset up to which it has been read.
     block: Option<Arc<Block>>,
     at: usize,
-    /// Where the block behind it begins, and the number of its first event.
+    /// The offset of the block behind it, and the number of that block's first event.
     next: (u64, u64),
 }
 
@@ -55,7 +55,7 @@ impl Frames {
                 self.at = frame.end;
                 return self.blocks.decode(block, frame).map(Some);
             }
-            // Before the next one is there: one may be large.
+            // Freed before the next one is read: a block may be large.
             self.block = None;
             let (offset, first) = self.next;
             let Some(block) = self.blocks.at(offset, first)? else {
@@ -66,7 +66,7 @@ impl Frames {
         }
     }
 
-    /// Passes over the frame that comes next, where that is in the block at hand.
+    /// Skips the next frame, if that is in the present block.
     pub(super) fn skip(&mut self) {
         if let Some(frame) = self.block.as_ref().and_then(|block| block.frame(self.at)) {
             self.at = frame.end;

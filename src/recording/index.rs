@@ -1,5 +1,5 @@
-//! Where blocks are: from the file `index`, or from the heads of all blocks where that is missing or wrong.
-//! It is only ever a hint: who follows it looks at the block.
+//! The offsets of blocks: from the file `index`, or from the heads of all blocks where that is missing or wrong. An
+//! index is a hint: the block at an offset is checked.
 
 use super::block::{HEAD, Slice};
 use super::{HEADER, INDEX_MAGIC, VERSION};
@@ -28,7 +28,7 @@ pub(super) struct Entry {
 pub(super) enum Index {
     /// In a file.
     File(Slice),
-    /// Looked up in `events` itself.
+    /// In memory, made from the heads in `events`.
     Memory(Vec<Entry>),
 }
 
@@ -76,7 +76,7 @@ impl Index {
         }
     }
 
-    /// The last entry for which this holds, which it does for all before.
+    /// The last entry for which `holds` is true; it must be true for all entries before.
     fn last(&self, holds: impl Fn(Entry) -> bool) -> Option<Entry> {
         let (mut low, mut high) = (0, self.len());
         let mut found = None;
@@ -106,7 +106,7 @@ impl Index {
         self.last(|entry| entry.first <= number && entry.offset < end)
     }
 
-    /// What a file with the same entries has in it.
+    /// The content of a file with the same entries.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = INDEX_MAGIC.to_vec();
         bytes.extend_from_slice(&VERSION.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Recorded pieces of memory, read as if they were a process's.
+//! Recorded pieces of memory, to be read like the memory of a process.
 
 use crate::image::Chunk;
 use crate::syscall::Memory;
@@ -25,12 +25,12 @@ impl Memory for ChunkMemory<'_> {
     }
 }
 
-/// Memory as a call left it: what the kernel wrote, and around it what it was given.
+/// Memory as a call left it: the bytes that the kernel wrote, and around them those that it read.
 #[derive(Clone, Copy, Debug)]
 pub struct LeftMemory<'a> {
-    /// What the kernel read at entry.
+    /// The memory that the kernel read at entry.
     pub ins: &'a [Chunk],
-    /// What it wrote.
+    /// The memory that it wrote.
     pub outs: &'a [Chunk],
 }
 
@@ -41,7 +41,7 @@ impl Memory for LeftMemory<'_> {
             let at = addr.wrapping_add(done as u64);
             let mut n = ChunkMemory(self.outs).read(at, rest);
             if n == 0 {
-                // Up to where something was written.
+                // Up to the next written byte.
                 let later = self.outs.iter().map(|chunk| chunk.addr.wrapping_sub(at));
                 let most = later.min().and_then(|n| usize::try_from(n).ok());
                 let most = most.unwrap_or(usize::MAX).min(rest.len());

@@ -1,4 +1,4 @@
-//! The directory on disk: what was recorded, crash-safe to write and cheap to go through.
+//! The disk format of recordings: writing them crash-safely, reading and managing them.
 //!
 //! A recording is a directory with
 //! - `events`: a header (magic, format version), then blocks. A block is a head of 40 bytes and a payload.
@@ -7,71 +7,53 @@
 //!   how many bytes of its last frame are in the blocks behind it, CRC-32 of the payload on disk, CRC-32 of the head;
 //!   all u32 but for one, little-endian. The payloads hold frames: length (u32), then a [`Frame`] in postcard's
 //!   encoding. A frame that is longer than a block begins one of its own and goes on in blocks
-//!   that hold nothing else. The first frame is [`Frame::Start`]; a whole recording ends with [`Frame::End`]. What a
-//!   killed recorder left behind is read up to the last whole frame in a whole block.
+//!   that hold nothing else. The first frame is [`Frame::Start`]; a whole recording ends with [`Frame::End`]. The
+//!   recording of a killed recorder is read up to the last whole frame in a whole block.
 //! - `index`: a header (magic, format version), then for each block that a frame begins in the number in its head
-//!   and its offset, each u64. It is written behind the block, and is looked at before, so that neither opening a
-//!   recording nor going to an event reads what lies before; where it is missing or wrong, the heads of all blocks
-//!   are read instead.
+//!   and its offset, each u64. It is written after the block and read before it, so that neither opening a recording
+//!   nor going to an event reads the blocks before; where it is missing or wrong, the heads of all blocks are read.
 //! - `files/N`: copies of the files that the program mapped, which other recordings may have, too: see [`store`].
 //!
 //! It can be packed into one file: see [`pack`](fn@pack).
 //!
-//! Recordings are untrusted: every length is checked before memory is taken for it, what is more than 16 MiB at once
-//! is at most 256 times as long as on disk, and file names are made from numbers. This module knows
-//! nothing of ptrace.
+//! Recordings are untrusted: every length is checked before memory is allocated for it, data of more than 16 MiB is
+//! at most 256 times as long as on disk, and file names are made from numbers. This module knows nothing of ptrace,
+//! nor of the state that is worked out from the events.
 
 mod block;
 mod blocks;
 mod collection;
 mod copy;
-mod descriptors;
+mod disk_full;
+mod entry;
 mod event;
-mod family;
 mod files;
-mod filter;
 mod frames;
-mod full;
-mod history;
 mod index;
-mod kernel;
+mod locations;
 mod memory;
 mod pack;
-mod place;
-mod program;
 mod prune;
 mod reader;
-mod segment;
-mod stack;
-mod stdin;
 mod store;
-mod whereabouts;
 mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
-pub use descriptors::{DescriptorTable, OpenFile, Stream, path_moves, written_numbers};
+pub(crate) use copy::same;
+pub use disk_full::{OnFull, is_full};
 pub use event::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Piece, Reach, Shows,
     SignalEvent, Start, StartClocks, StartFd,
 };
-pub use family::Family;
 pub use files::Files;
-pub use filter::{Failed, Filter, Found, Met, Predicate};
 pub use frames::Frames;
-pub use full::{OnFull, is_full};
-pub use history::Life;
-pub use kernel::{
-    Armed, Clock, Content, Kernel, Member, Noted, Numbers, Own, OwnTimer, Queue, Since, Socket,
-    Thing, Timer, Watch,
+pub use locations::{
+    default_directory, latest, mark_latest, new_directory, resolve, resolve_latest,
 };
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
-pub use place::{default_dir, default_place, latest, mark_latest, resolve, resolve_own};
-pub use program::Program;
 pub use prune::{Prune, Pruned, prune};
-pub use reader::Recording;
-pub use stack::stack_limit;
-pub use whereabouts::{Places, files_of, leads_to};
+pub use reader::Reader;
 pub use writer::Writer;
 
 use std::path::PathBuf;
@@ -94,34 +76,34 @@ pub const VERSION: u32 = 4;
 /// Frames longer than this cannot be written.
 const MAX_FRAME: usize = u32::MAX as usize - 4;
 
-/// Longer frames may only be so much longer than on disk.
+/// The ratio of compression is limited for longer frames.
 const SMALL_FRAME: usize = 16 << 20;
 
-/// What can go wrong with a recording on disk.
+/// An error of a recording on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or directory of it cannot be used.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
-        /// What was attempted.
+        /// The operation.
         what: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// There is something else.
+    /// The file or directory is no recording.
     #[error("{} is not a recording: {reason}", path.display())]
     NotARecording {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// It was made by an rrapper that was never released.
     #[error("{} has format version {found}, and this rrapper reads version {VERSION}: record the program again", path.display())]
     Older {
-        /// Where.
+        /// The path.
         path: PathBuf,
         /// Its version.
         found: u32,
@@ -129,19 +111,19 @@ pub enum Error {
     /// It was made by a newer rrapper.
     #[error("{} has format version {found}, and this rrapper reads version {VERSION}: use the rrapper that made it", path.display())]
     Newer {
-        /// Where.
+        /// The path.
         path: PathBuf,
         /// Its version.
         found: u32,
     },
-    /// What is there was not written so, or makes no sense.
+    /// A part of a file is not as it was written.
     #[error("{}: damaged at byte {offset}: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where in it.
+        /// The offset in bytes.
         offset: u64,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// An event number that the recording does not have.
@@ -151,19 +133,19 @@ pub enum Error {
         path: PathBuf,
         /// The number asked for.
         event: u64,
-        /// The last one that there is.
+        /// The last event.
         last: u64,
     },
-    /// A recorder is still at work on it.
+    /// The recording is being made.
     #[error("{} is being recorded", path.display())]
     Growing {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// The place for a new recording is taken.
+    /// The path for a new recording is in use.
     #[error("{} exists already: a recording is never overwritten", path.display())]
     Exists {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
 }

@@ -1,16 +1,16 @@
 //! A recording in one file, which can be opened as it is.
 //!
 //! A header (magic, format version); `events` and an index as they are in a directory; each kept file as blocks
-//! that say where they belong in it (what is between them is zeros); then a table of all that ([`Table`] in postcard's
-//! encoding), and in the last 24 bytes where that is: offset (u64), length (u32), CRC-32 (u32), the magic again.
+//! with their offsets in it (between them are zeros); then a table of all these ([`Table`] in postcard's encoding), and
+//! in the last 24 bytes the table's offset (u64), length (u32) and CRC-32 (u32), and the magic again.
 //!
-//! Kept files are unpacked when they are wanted, to files that have no name and so are gone with rrapper, however
-//! it ends. A packed file is untrusted like any recording: what it unpacks to is at most 256 times as much.
+//! Kept files are unpacked when they are needed, to files without names, which vanish with rrapper, however it ends. A
+//! packed file is untrusted like any recording: it unpacks to at most 256 times its size.
 
 use super::block::{BLANK, Head, MOST, Packer, RATIO, Slice};
 use super::copy::Extents;
 use super::reader::check_version;
-use super::{Error, HEADER, PACK_MAGIC, Recording, Result, VERSION, io};
+use super::{Error, HEADER, PACK_MAGIC, Reader, Result, VERSION, io};
 use crate::image::FileId;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -23,21 +23,21 @@ use std::sync::{Mutex, PoisonError};
 
 const TRAILER: u64 = 24;
 
-/// Tables longer than this are not believed.
+/// Longer tables are refused.
 const MAX_TABLE: u64 = 64 << 20;
 
-/// zstd's level: it is done once, and for keeping.
+/// zstd's level: files are packed once, to be kept.
 const LEVEL: i32 = 9;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Table {
-    events: Place,
-    index: Place,
+    events: Section,
+    index: Section,
     files: Vec<Kept>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Place {
+struct Section {
     at: u64,
     len: u64,
 }
@@ -46,7 +46,7 @@ struct Place {
 struct Kept {
     ids: Vec<FileId>,
     len: u64,
-    blocks: Place,
+    blocks: Section,
 }
 
 /// An open packed file.
@@ -59,7 +59,7 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Also returns where its events and their index are.
+    /// Opens a packed file; returns its events and their index as well.
     pub fn open(path: &Path) -> Result<(Packed, Slice, Slice)> {
         let not = |reason: &str| Error::NotARecording {
             path: path.into(),
@@ -83,13 +83,13 @@ impl Packed {
         check_version(path, [header[8], header[9], header[10], header[11]])?;
         let damaged = || not("it is packed, and its end is missing or damaged");
         let table = read_table(&all).ok_or_else(damaged)?;
-        let part = |place: Place| all.part(place.at, place.len).ok_or_else(damaged);
+        let part = |place: Section| all.part(place.at, place.len).ok_or_else(damaged);
         let (events, index) = (part(table.events)?, part(table.index)?);
         let mut by_id = HashMap::new();
         let mut end = 0;
         for (i, kept) in table.files.iter().enumerate() {
             part(kept.blocks)?;
-            // One after the other: the same bytes do not count twice.
+            // In order and apart: the same bytes cannot be unpacked twice.
             if kept.blocks.at < end {
                 return Err(damaged());
             }
@@ -191,7 +191,8 @@ fn read_table(all: &Slice) -> Option<Table> {
         .flatten()
 }
 
-/// A file that goes when it is closed: on disk where programs may be mapped from there, else in memory.
+/// A file without a name, which vanishes when it is closed: on disk if programs can be mapped from there, or else in
+/// memory.
 fn nameless() -> std::io::Result<File> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     use nix::sys::statvfs::{FsFlags, statvfs};
@@ -216,11 +217,11 @@ fn nameless() -> std::io::Result<File> {
     Ok(file.into())
 }
 
-/// Packs a recording into a new file; what is not whole at its end is left out.
+/// Packs a recording into a new file; an incomplete block at its end is left out.
 ///
 /// # Errors
 /// If it is packed already, something cannot be read, or `target` cannot be made (it must not exist).
-pub fn pack(recording: &Recording, target: &Path) -> Result<()> {
+pub fn pack(recording: &Reader, target: &Path) -> Result<()> {
     if recording.is_packed() {
         return Err(Error::NotARecording {
             path: recording.dir().into(),
@@ -242,7 +243,7 @@ pub fn pack(recording: &Recording, target: &Path) -> Result<()> {
     new.keep()
 }
 
-/// A file that only gets its name when it is whole.
+/// A file that gets its name once it is complete.
 struct NewFile {
     path: PathBuf,
     file: File,
@@ -309,23 +310,23 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn since(&self, at: u64) -> Place {
-        Place {
+    fn section_from(&self, at: u64) -> Section {
+        Section {
             at,
             len: self.at - at,
         }
     }
 
-    fn pack(mut self, recording: &Recording) -> Result<()> {
+    fn pack(mut self, recording: &Reader) -> Result<()> {
         let mut table = Table::default();
         self.write(&PACK_MAGIC)?;
         self.write(&VERSION.to_le_bytes())?;
         let begin = self.at;
         self.events(recording)?;
-        table.events = self.since(begin);
+        table.events = self.section_from(begin);
         let begin = self.at;
         self.write(&recording.blocks().index()?)?;
-        table.index = self.since(begin);
+        table.index = self.section_from(begin);
         let mut packer = Packer::new(LEVEL).map_err(io("write", self.path))?;
         for (ids, path) in kept_files(&recording.dir().join("files"))? {
             table.files.push(self.kept(ids, &path, &mut packer)?);
@@ -340,7 +341,7 @@ impl Out<'_> {
         self.write(&PACK_MAGIC)
     }
 
-    fn events(&mut self, recording: &Recording) -> Result<()> {
+    fn events(&mut self, recording: &Reader) -> Result<()> {
         let events = recording.blocks().slice();
         let mut buf = vec![0; MOST];
         let mut at = 0;
@@ -381,7 +382,7 @@ impl Out<'_> {
         Ok(Kept {
             ids,
             len,
-            blocks: self.since(begin),
+            blocks: self.section_from(begin),
         })
     }
 }

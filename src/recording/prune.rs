@@ -1,4 +1,4 @@
-//! Removing old recordings, and what no recording has any more.
+//! Removing old recordings, and files of the store that no recording uses.
 
 use super::collection::{self, Listed};
 use super::store::Store;
@@ -10,39 +10,39 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Which recordings are removed.
+/// The choice of recordings to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prune {
-    /// Those that were begun longer ago.
+    /// Recordings that are older than this.
     Older(Duration),
-    /// All but so many, which were begun last.
+    /// All but so many of the newest.
     Keep(usize),
-    /// None: only what no recording has.
+    /// No recordings: only unused files of the store.
     Nothing,
 }
 
-/// What was removed.
+/// The result of removing recordings.
 #[derive(Debug, Default)]
 pub struct Pruned {
     /// The names of recordings, oldest first.
     pub removed: Vec<OsString>,
-    /// Those that could not be removed, and why not.
+    /// The recordings that could not be removed, and the reasons.
     pub failed: Vec<(OsString, super::Error)>,
-    /// Bytes on disk that this freed.
+    /// The bytes on disk that were freed.
     pub freed: u64,
 }
 
-/// Removes recordings in a directory, and from the store beside them what no recording has any more; what is no
-/// recording, or is being made, stays. With `dry`, says what that would do.
+/// Removes recordings in a directory, and unused files from the store in it; other directories, and recordings that are
+/// being made, stay. With `dry`, nothing is removed, and the result is that of removing.
 ///
 /// # Errors
-/// If the directory or the store cannot be read. What cannot be removed is in the result.
-pub fn prune(place: &Path, which: Prune, dry: bool) -> Result<Pruned> {
+/// If the directory or the store cannot be read. Recordings that cannot be removed are in the result.
+pub fn prune(directory: &Path, which: Prune, dry: bool) -> Result<Pruned> {
     let mut done = Pruned::default();
-    let store = Store::beside(place);
+    let store = Store::beside(directory);
     let mut disk = Disk::default();
-    for listed in chosen(place, which)? {
-        let path = place.join(&listed.name);
+    for listed in chosen(directory, which)? {
+        let path = directory.join(&listed.name);
         let held = collection::held(&path);
         let removed = match dry {
             true => Ok(()),
@@ -56,7 +56,7 @@ pub fn prune(place: &Path, which: Prune, dry: bool) -> Result<Pruned> {
             Err(error) => done.failed.push((listed.name, error)),
         }
     }
-    let look = |error| io("look into", place.join(super::store::NAME))(error);
+    let look = |error| io("look into", directory.join(super::store::NAME))(error);
     if dry {
         let left = store.entries().map_err(look)?;
         done.freed = disk.freed(&left.into_iter().map(|(_, meta)| meta).collect::<Vec<_>>());
@@ -67,18 +67,18 @@ pub fn prune(place: &Path, which: Prune, dry: bool) -> Result<Pruned> {
 }
 
 /// The recordings that are to be removed.
-fn chosen(place: &Path, which: Prune) -> Result<Vec<Listed>> {
-    if which == Prune::Nothing || !place.exists() {
+fn chosen(directory: &Path, which: Prune) -> Result<Vec<Listed>> {
+    if which == Prune::Nothing || !directory.exists() {
         return Ok(Vec::new());
     }
-    let mut all = collection::list(place)?;
+    let mut all = collection::list(directory)?;
     let growing = |listed: &Listed| listed.content.as_ref().is_ok_and(|content| content.growing);
-    all.sort_by_key(|listed| begun(place, listed));
+    all.sort_by_key(|listed| begun(directory, listed));
     Ok(match which {
         Prune::Older(age) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             let now = now.unwrap_or_default().as_secs();
-            let is_old = |listed: &Listed| begun(place, listed) + age.as_secs() <= now;
+            let is_old = |listed: &Listed| begun(directory, listed) + age.as_secs() <= now;
             all.retain(|listed| is_old(listed) && !growing(listed));
             all
         }
@@ -91,19 +91,19 @@ fn chosen(place: &Path, which: Prune) -> Result<Vec<Listed>> {
     })
 }
 
-/// When a recording was begun, in seconds since 1970. Where it does not say so itself, its files do.
-fn begun(place: &Path, listed: &Listed) -> u64 {
+/// The time when a recording was begun, in seconds since 1970: from its start, or else from its directory.
+fn begun(directory: &Path, listed: &Listed) -> u64 {
     match &listed.content {
         Ok(content) => content.time,
-        Err(_) => fs::metadata(place.join(&listed.name))
+        Err(_) => fs::metadata(directory.join(&listed.name))
             .map_or(0, |meta| u64::try_from(meta.mtime()).unwrap_or(0)),
     }
 }
 
-/// Files that lose names.
+/// Files that lose links.
 #[derive(Default)]
 struct Disk {
-    /// By device and inode: how many names it had, how many of those are gone, its bytes on disk.
+    /// By device and inode: the links of a file, how many of those are removed, its bytes on disk.
     files: HashMap<(u64, u64), (u64, u64, u64)>,
 }
 
@@ -116,7 +116,7 @@ impl Disk {
         }
     }
 
-    /// The bytes of those that have no names left, or only one in the store, whose files these are.
+    /// The bytes of the files without links left, or with only the one in the store.
     fn freed(mut self, store: &[fs::Metadata]) -> u64 {
         self.lose(store);
         let gone = self.files.values().filter(|(names, lost, _)| lost >= names);

@@ -3,10 +3,8 @@
 use super::block::Slice;
 use super::blocks::Blocks;
 use super::frames::{Frames, events};
-use super::history::History;
 use super::index::Index;
 use super::pack::Packed;
-use super::stdin::Input;
 use super::{Error, Event, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
 use crate::image::FileId;
 use crate::trace::Exit;
@@ -16,36 +14,34 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An opened recording: where its events are, not the events themselves.
-pub struct Recording {
+/// An opened recording. It has the positions of the events; events are read when they are asked for.
+pub struct Reader {
     dir: PathBuf,
-    /// Where its kept files are, if not in its directory.
+    /// The packed file, if it is one.
     packed: Option<Packed>,
     blocks: Arc<Blocks>,
     start: Start,
     len: u64,
     exit: Option<Exit>,
-    pub(super) history: History,
-    pub(super) input: Input,
 }
 
-impl Recording {
-    /// Opens a recording: a directory, or a file that [`pack`](super::pack) made. One whose end is
-    /// missing opens up to what is whole.
+impl Reader {
+    /// Opens a recording: a directory, or a file that [`pack`](super::pack()) made. A recording whose end is missing
+    /// opens up to the last whole block.
     ///
     /// # Errors
-    /// If there is none, or its beginning cannot be read.
-    pub fn open(dir: &Path) -> Result<Recording> {
+    /// If there is no recording, or its beginning cannot be read.
+    pub fn open(dir: &Path) -> Result<Reader> {
         let dir = std::fs::canonicalize(dir).map_err(io("open the recording", dir))?;
         if dir.is_dir() {
             let path = dir.join("events");
             let events = open_events(&dir, &path)?;
             let index = Index::open(&dir);
-            return Recording::new(dir, path, None, events, index);
+            return Reader::new(dir, path, None, events, index);
         }
         let (packed, events, index) = Packed::open(&dir)?;
         let index = Index::of(index);
-        Recording::new(dir.clone(), dir, Some(packed), events, index)
+        Reader::new(dir.clone(), dir, Some(packed), events, index)
     }
 
     fn new(
@@ -54,7 +50,7 @@ impl Recording {
         packed: Option<Packed>,
         events: Slice,
         index: Option<Index>,
-    ) -> Result<Recording> {
+    ) -> Result<Reader> {
         let not = |reason: &str| Error::NotARecording {
             path: dir.clone(),
             reason: reason.into(),
@@ -76,7 +72,7 @@ impl Recording {
             Some(Frame::End { exit }) => Some(exit),
             _ => None,
         };
-        Ok(Recording {
+        Ok(Reader {
             len: last
                 .first
                 .saturating_add(last.count.into())
@@ -86,8 +82,6 @@ impl Recording {
             blocks,
             start,
             exit,
-            history: History::default(),
-            input: Input::default(),
         })
     }
 
@@ -130,7 +124,7 @@ impl Recording {
         Frames::with_event(&self.blocks, number)?.event()
     }
 
-    /// The frames behind the event before this one: what leads to this event, itself, and what follows.
+    /// The frames behind the event before this one: those that lead to this event, the event, and those that follow.
     ///
     /// # Errors
     /// If there is no such event, or it cannot be read.
@@ -140,7 +134,7 @@ impl Recording {
             1 => self.all()?,
             _ => Frames::with_event(&self.blocks, number - 1)?,
         };
-        // Start, or the event before.
+        // The frame of the start, or of the event before.
         frames.skip();
         Ok(frames)
     }
@@ -163,7 +157,7 @@ impl Recording {
         Ok(events(self.frames_from(first)?, first))
     }
 
-    /// Where the kept copy of a mapped file is, if it is there at all; for as long as this is open.
+    /// The path of the kept copy of a mapped file, valid for as long as the reader lives. The copy may be missing.
     ///
     /// # Errors
     /// If it cannot be unpacked.
@@ -174,7 +168,7 @@ impl Recording {
         }
     }
 
-    /// The same for [`restore`](crate::image::restore).
+    /// The path of a kept copy for [`image::restore`](crate::image::restore).
     ///
     /// # Errors
     /// If it cannot be unpacked.
@@ -209,13 +203,13 @@ impl Recording {
     }
 }
 
-impl std::fmt::Debug for Recording {
+impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Recording({}, {} events)", self.dir.display(), self.len)
     }
 }
 
-/// That this version of the format is one that can be read.
+/// Checks that this version of the format can be read.
 pub(super) fn check_version(path: &Path, version: [u8; 4]) -> Result<()> {
     let (path, found) = (path.into(), u32::from_le_bytes(version));
     match found {
@@ -230,7 +224,7 @@ fn open_events(dir: &Path, path: &Path) -> Result<Slice> {
         path: dir.into(),
         reason: reason.into(),
     };
-    // A pipe of this name must not make us wait.
+    // O_NONBLOCK: a FIFO of this name must not block.
     let file = match File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)

@@ -1,15 +1,14 @@
-//! What recordings hold of mapped files, once for all of them: `$XDG_DATA_HOME/rrapper/.store`.
+//! The copies of mapped files that recordings share: `$XDG_DATA_HOME/rrapper/.store`.
 //!
-//! A kept file of a recording and what is in the store are one file with several names (hard links), so a recording is
-//! whole wherever it is moved or copied to, and its removal frees what only it has. What has no other name than that in
-//! the store is of no use. Where links cannot be made, as to another file system, each recording has its own.
+//! A kept file of a recording and its name in the store are hard links to one file, so a recording is whole wherever
+//! it is moved or copied to, and its removal frees the files that only it has. A file with no link but that in the
+//! store is unused. Where links cannot be made, as to another file system, each recording has its own copies.
 //!
-//! A name in the store says the size and a checksum of some parts, and a number for those of which these are the same.
-//! It only says where to look: content is compared byte by byte, and so nothing that was changed or cut short is ever
-//! taken for something else.
+//! A name in the store has the size, a checksum of some parts, and a number for files of which these are the same. It
+//! is a hint: content is compared byte by byte, so a changed or truncated file is never taken for another.
 
 use super::copy::same;
-use super::place::default_place;
+use super::locations::default_directory;
 use std::fs::{self, DirBuilder, File};
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
@@ -18,45 +17,46 @@ use std::path::{Path, PathBuf};
 /// The name of the directory, which is no recording.
 pub(super) const NAME: &str = ".store";
 
-/// Contents with the same size and checksum that are told apart.
+/// The most files with the same size and checksum.
 const MOST_ALIKE: u32 = 16;
 
-/// How much of a file goes into the checksum, and in pieces of which size.
+/// The bytes of a file in the checksum, and the size of the pieces.
 const PIECES: u64 = 32;
 const PIECE: u64 = 4096;
 
 /// The store of the user's recordings.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    /// None where nobody says where recordings are kept.
+    /// `None` where there is no default directory.
     dir: Option<PathBuf>,
 }
 
 impl Store {
-    /// The one in the default place for recordings, for one that is to have these files. Who keeps recordings elsewhere only
-    /// has no such place, and nothing makes it.
+    /// The store in the default directory, for a recording with these files. If the recording is elsewhere and the
+    /// default directory does not exist, there is no store.
     pub fn of_user(files: &Path) -> Store {
-        let place = default_place().ok();
-        let place = place.filter(|place| files.starts_with(place) || place.is_dir());
+        let directory = default_directory().ok();
+        let directory =
+            directory.filter(|directory| files.starts_with(directory) || directory.is_dir());
         Store {
-            dir: place.map(|place| place.join(NAME)),
+            dir: directory.map(|directory| directory.join(NAME)),
         }
     }
 
-    /// None: nothing is shared.
+    /// No store: no file is shared.
     pub fn none() -> Store {
         Store { dir: None }
     }
 
-    /// The one beside the recordings in this directory.
-    pub fn beside(place: &Path) -> Store {
+    /// The store of the recordings in this directory.
+    pub fn beside(directory: &Path) -> Store {
         Store {
-            dir: Some(place.join(NAME)),
+            dir: Some(directory.join(NAME)),
         }
     }
 
-    /// Gives what has the same content as this file another name. `None` where there is nothing of the kind, or it cannot
-    /// have that name.
+    /// Links a file of the store with the same content to this path. `None` where there is no such file, or it cannot
+    /// be linked.
     pub fn link(&self, file: &File, path: &Path) -> Option<()> {
         let dir = self.dir.as_ref().filter(|dir| reaches(dir, path))?;
         let key = key(file).ok()?;
@@ -76,7 +76,7 @@ impl Store {
         None
     }
 
-    /// Adds a file of a recording's, which is not changed from now on.
+    /// Adds a file of a recording, which must not change from now on.
     ///
     /// # Errors
     /// If it cannot be linked there.
@@ -86,7 +86,7 @@ impl Store {
         };
         let file = File::open(path)?;
         let key = key(&file)?;
-        // New content is rare enough to look after the old at the same time.
+        // New content is rare, so that unused files can be removed at the same time.
         self.collect()?;
         if !dir.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -103,7 +103,7 @@ impl Store {
         Err(Error::from(ErrorKind::AlreadyExists))
     }
 
-    /// Removes what no recording has, and the store itself if it is empty then. Returns how many bytes on disk that freed.
+    /// Removes unused files, and the store itself if it is empty then. Returns the bytes on disk that this freed.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -117,13 +117,13 @@ impl Store {
         if let Some(dir) = &self.dir
             && let Err(error) = fs::remove_dir(dir)
         {
-            // Mostly, because it is not empty.
+            // Usually because the store is not empty.
             tracing::trace!("{} stays: {error}", dir.display());
         }
         Ok(freed)
     }
 
-    /// All that is there.
+    /// All files of the store.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -139,7 +139,7 @@ impl Store {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry?;
-            // One that is gone has been removed by another rrapper.
+            // Another rrapper may have removed it.
             if let Ok(meta) = entry.metadata()
                 && meta.is_file()
             {
@@ -150,14 +150,14 @@ impl Store {
     }
 }
 
-/// Whether a file may have a name here and one in this directory.
+/// Whether a file can have links in both directories.
 fn reaches(dir: &Path, path: &Path) -> bool {
     let device = |dir: &Path| fs::metadata(dir).ok().map(|meta| meta.dev());
     let parent = path.parent().and_then(device);
     parent.is_some() && parent == device(dir)
 }
 
-/// Whether nobody else can change it.
+/// Whether no other user can change the file.
 fn is_trusted(file: &File) -> bool {
     const WRITABLE: u32 = 0o222;
     file.metadata().is_ok_and(|meta| {
@@ -167,7 +167,7 @@ fn is_trusted(file: &File) -> bool {
     })
 }
 
-/// Where a file's content is looked for: its size, and a checksum of pieces all over it.
+/// The key of a file's content: its size, and a checksum of pieces all over it.
 fn key(file: &File) -> Result<String> {
     let size = file.metadata()?.len();
     let mut sum = crc32fast::Hasher::new();

@@ -1,11 +1,10 @@
-//! Writing a recording, so that whatever happens to the writer, what is on disk can be read.
+//! Writing a recording, which can be read whatever happens to the writer.
 
 use super::block::{BLANK, Head, MOST, Packer};
-use super::full::{Fate, OnFull};
+use super::disk_full::{DiskFull, OnFull};
 use super::{
     Error, Files, Frame, INDEX_MAGIC, MAGIC, MAX_FRAME, Result, SMALL_FRAME, VERSION, index, io,
 };
-use crate::tracee::pin;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -19,33 +18,33 @@ use std::time::{Duration, Instant};
 /// Bytes that are collected before they make a block.
 const ENOUGH: usize = 128 << 10;
 
-/// How long a frame may wait for others.
+/// The longest time that a frame waits for others.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
-/// Bytes that may wait for the disk; whoever has more waits with them.
+/// The most bytes that wait for the disk before [`Writer::write`] blocks.
 const ROOM: usize = 8 << 20;
 
 /// zstd's level: the fastest of its usual ones.
 const LEVEL: i32 = 1;
 
-/// The payload of a block to come.
+/// The payload of a block that is to be written.
 #[derive(Default)]
-struct Batch {
+struct Payload {
     raw: Vec<u8>,
-    /// What its head is to say.
+    /// The number of its first event, and the number of its events: for its head.
     first: u64,
     count: u32,
     continues: bool,
     left: u32,
-    /// Whether it is a part of something large.
-    much: bool,
+    /// Whether it is a part of large data.
+    is_large: bool,
 }
 
 struct State {
-    /// Frames that are not enough for a block yet.
-    open: Batch,
-    queue: VecDeque<Batch>,
-    /// Bytes in the queue and in the making.
+    /// The frames collected for the next block.
+    open: Payload,
+    queue: VecDeque<Payload>,
+    /// The bytes in the queue and in the block that is being written.
     waiting: usize,
     error: Option<std::io::Error>,
     closed: bool,
@@ -54,29 +53,29 @@ struct State {
 }
 
 impl State {
-    /// Queues what has been collected.
+    /// Queues the collected frames.
     fn cut(&mut self) {
         if self.open.raw.is_empty() {
             return;
         }
-        let next = Batch {
+        let next = Payload {
             raw: std::mem::take(&mut self.spare),
             first: self.open.first + u64::from(self.open.count),
-            ..Batch::default()
+            ..Payload::default()
         };
-        let batch = std::mem::replace(&mut self.open, next);
-        self.push(batch);
+        let payload = std::mem::replace(&mut self.open, next);
+        self.push(payload);
     }
 
-    fn push(&mut self, batch: Batch) {
-        self.waiting += batch.raw.len();
-        self.queue.push_back(batch);
+    fn push(&mut self, payload: Payload) {
+        self.waiting += payload.raw.len();
+        self.queue.push_back(payload);
     }
 
     fn check(&self) -> std::io::Result<()> {
         match &self.error {
             None => Ok(()),
-            // Each write from now on fails, in the same way.
+            // Each later write fails with the same error.
             Some(error) => Err(match error.raw_os_error() {
                 Some(code) => std::io::Error::from_raw_os_error(code),
                 None => std::io::Error::new(error.kind(), error.to_string()),
@@ -87,9 +86,9 @@ impl State {
 
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write, or the end.
+    /// Signals that a payload is queued, or that the writer is closed.
     work: Condvar,
-    /// Something has been written, or failed.
+    /// Signals that a payload has been written, or that writing failed.
     done: Condvar,
 }
 
@@ -98,7 +97,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no more than this is waiting.
+    /// Waits until at most this many bytes are waiting.
     fn drain(&self, most: usize) -> std::io::Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
         while state.waiting > most && state.error.is_none() {
@@ -120,10 +119,10 @@ pub struct Writer {
     shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
     files: Files,
-    fate: Fate,
+    disk_full: DiskFull,
     scratch: Vec<u8>,
     events: u64,
-    /// Tells others that the recording is being made.
+    /// The lock that shows that the recording is being made.
     _lock: Option<Flock<File>>,
 }
 
@@ -131,16 +130,21 @@ impl Writer {
     /// Makes a new recording in `dir`, which must not exist or be empty.
     ///
     /// # Errors
-    /// If there is something, or the directory cannot be made.
+    /// If the directory is not empty, or cannot be made.
     pub fn create(dir: &Path) -> Result<Writer> {
-        Writer::create_with(dir, OnFull::Stop)
+        Writer::create_with(dir, OnFull::Stop, || ())
     }
 
-    /// The same; also says what is done when the disk is full.
+    /// Makes a new recording with this choice for a full disk. `first` is called in the thread that compresses and
+    /// writes, before it does anything else: that can move the thread to other CPUs.
     ///
     /// # Errors
-    /// If there is something, or the directory cannot be made.
-    pub fn create_with(dir: &Path, on_full: OnFull) -> Result<Writer> {
+    /// If the directory is not empty, or cannot be made.
+    pub fn create_with(
+        dir: &Path,
+        on_full: OnFull,
+        first: impl FnOnce() + Send + 'static,
+    ) -> Result<Writer> {
         let fresh = match fs::read_dir(dir) {
             Ok(mut entries) => entries.next().is_none(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
@@ -161,13 +165,13 @@ impl Writer {
         // Not all file systems have locks, and nothing depends on it.
         let lock = events.try_clone().map_err(io("open", &path))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).ok();
-        let fate = Fate::new(on_full);
-        let files = Files::create(dir.join("files"), fate.clone())?;
+        let disk_full = DiskFull::new(on_full);
+        let files = Files::create(dir.join("files"), disk_full.clone())?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                open: Batch {
+                open: Payload {
                     first: 1,
-                    ..Batch::default()
+                    ..Payload::default()
                 },
                 queue: VecDeque::new(),
                 waiting: 0,
@@ -186,12 +190,10 @@ impl Writer {
             events,
             index,
         };
-        let cpus = pin::cpus_before();
         let worker = std::thread::Builder::new()
             .name("write".into())
             .spawn(move || {
-                // The one CPU of recorder and program has enough to do.
-                pin::spread(&cpus);
+                first();
                 worker.run();
             })
             .map_err(io("write", &path))?;
@@ -201,7 +203,7 @@ impl Writer {
             shared,
             worker: Some(worker),
             files,
-            fate,
+            disk_full,
             scratch: Vec::new(),
             events: 0,
             _lock: lock,
@@ -213,19 +215,19 @@ impl Writer {
         &self.dir
     }
 
-    /// Where mapped files are kept.
+    /// The kept copies of mapped files.
     pub fn files(&mut self) -> &mut Files {
         &mut self.files
     }
 
-    /// How many numbered events have been written.
+    /// The number of events that have been written.
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// Why nothing more is written, with [`OnFull::Continue`].
+    /// The reason why nothing more is written, with [`OnFull::Continue`].
     pub fn lost(&self) -> Option<&Error> {
-        self.fate.lost()
+        self.disk_full.lost()
     }
 
     /// Appends a frame. Waits where the disk is slow.
@@ -233,10 +235,11 @@ impl Writer {
     /// # Errors
     /// If this or an earlier frame could not be written.
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
-        if self.fate.lost().is_some() {
+        if self.disk_full.lost().is_some() {
             return Ok(());
         }
-        self.write_now(frame).or_else(|error| self.fate.bear(error))
+        self.write_now(frame)
+            .or_else(|error| self.disk_full.tolerate(error))
     }
 
     fn write_now(&mut self, frame: &Frame) -> Result<()> {
@@ -258,7 +261,7 @@ impl Writer {
             self.append(&bytes, is_event, matches!(frame, Frame::Start(_)))
         };
         written.map_err(io("write", &self.path))?;
-        // What was large once is not kept.
+        // A large buffer is not kept.
         if bytes.len() <= MOST {
             self.scratch = bytes;
         }
@@ -266,7 +269,7 @@ impl Writer {
         Ok(())
     }
 
-    /// With `alone`, the frame ends its block.
+    /// Appends a frame; with `alone`, it ends its block.
     fn append(&self, bytes: &[u8], is_event: bool, alone: bool) -> std::io::Result<()> {
         let mut state = self.shared.drain(ROOM)?;
         let queued = state.queue.len();
@@ -284,7 +287,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A frame that goes through several blocks.
+    /// Appends a frame that takes several blocks.
     fn append_large(&self, bytes: &[u8], is_event: bool) -> std::io::Result<()> {
         let mut left = bytes.len();
         for (i, piece) in bytes.chunks(MOST).enumerate() {
@@ -294,35 +297,35 @@ impl Writer {
             let count = u32::from(is_event && i == 0);
             let first = state.open.first;
             state.open.first += u64::from(count);
-            state.push(Batch {
+            state.push(Payload {
                 raw: piece.to_vec(),
                 first,
                 count,
                 continues: i > 0,
                 left: left as u32,
-                much: bytes.len() > SMALL_FRAME,
+                is_large: bytes.len() > SMALL_FRAME,
             });
             self.shared.work.notify_one();
         }
         Ok(())
     }
 
-    /// Waits until everything is in the kernel's hands.
+    /// Waits until the kernel has accepted all frames.
     ///
     /// # Errors
-    /// If something could not be written.
+    /// If a frame could not be written.
     pub fn flush(&mut self) -> Result<()> {
         self.shared.lock().cut();
         self.shared.work.notify_one();
         let drained = self.shared.drain(0).map(drop);
         drained
             .map_err(io("write", &self.path))
-            .or_else(|error| self.fate.bear(error))
+            .or_else(|error| self.disk_full.tolerate(error))
     }
 }
 
 impl Writer {
-    /// Removes the recording again: of a program that never began there is nothing to say.
+    /// Removes the recording of a program that never began.
     pub fn discard(mut self) {
         self.close();
         for result in [
@@ -345,7 +348,7 @@ impl Writer {
         drop(state);
         self.shared.work.notify_one();
         if let Some(worker) = self.worker.take() {
-            // It can only have ended; a panic of it has been reported already.
+            // A panic of the thread has been reported already.
             let _ = worker.join();
         }
     }
@@ -365,36 +368,36 @@ impl Drop for Writer {
     }
 }
 
-/// Compresses and writes.
+/// The thread that compresses and writes payloads.
 struct Worker {
     shared: Arc<Shared>,
     packer: Packer,
     events: File,
     index: File,
-    /// Where the next block goes.
+    /// The offset of the next block.
     offset: u64,
 }
 
 impl Worker {
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        while let Some(mut batch) = next(&shared) {
-            let written = self.write(&batch);
+        while let Some(mut payload) = next(&shared) {
+            let written = self.write(&payload);
             let mut state = shared.lock();
-            state.waiting -= batch.raw.len();
+            state.waiting -= payload.raw.len();
             if let Err(error) = written {
                 tracing::debug!("cannot write the recording: {error}");
                 state.error = Some(error);
             }
-            if batch.raw.capacity() <= MOST {
-                batch.raw.clear();
-                state.spare = batch.raw;
+            if payload.raw.capacity() <= MOST {
+                payload.raw.clear();
+                state.spare = payload.raw;
             }
             let failed = state.error.is_some();
             drop(state);
             shared.done.notify_all();
             if failed {
-                // What is there ends with a whole block.
+                // Cut an incomplete block off.
                 let cut = self.events.set_len(self.offset);
                 tracing::debug!("cut the recording at byte {}: {cut:?}", self.offset);
                 return;
@@ -402,20 +405,20 @@ impl Worker {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> std::io::Result<()> {
+    fn write(&mut self, payload: &Payload) -> std::io::Result<()> {
         let head = Head {
-            first: batch.first,
-            count: batch.count,
-            continues: batch.continues,
-            left: batch.left,
+            first: payload.first,
+            count: payload.count,
+            continues: payload.continues,
+            left: payload.left,
             ..BLANK
         };
-        let block = self.packer.pack(&batch.raw, head, batch.much)?;
+        let block = self.packer.pack(&payload.raw, head, payload.is_large)?;
         self.events.write_all(block)?;
-        // Behind the block that it is about: what an index says is there.
-        if !batch.continues {
+        // Behind the block, so that an indexed block exists.
+        if !payload.continues {
             self.index
-                .write_all(&index::entry(batch.first, self.offset))?;
+                .write_all(&index::entry(payload.first, self.offset))?;
         }
         self.offset += block.len() as u64;
         Ok(())
@@ -423,12 +426,12 @@ impl Worker {
 }
 
 /// Waits for the next payload; `None` at the end.
-fn next(shared: &Shared) -> Option<Batch> {
+fn next(shared: &Shared) -> Option<Payload> {
     let mut late = Instant::now() + FLUSH_EVERY;
     let mut state = shared.lock();
     loop {
-        if let Some(batch) = state.queue.pop_front() {
-            return Some(batch);
+        if let Some(payload) = state.queue.pop_front() {
+            return Some(payload);
         }
         if state.closed {
             return None;

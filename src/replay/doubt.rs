@@ -6,7 +6,7 @@
 //! else: they count only together with what belongs to such an instruction, and only once something has gone wrong.
 
 use crate::backtrace::{self, Mapped};
-use crate::recording::Recording;
+use crate::history::Recording;
 use crate::tracee::proc::{self, Map};
 use crate::tracee::replaced::{OPCODES, Replaced};
 use crate::tracee::{Regs, TaskMemory};

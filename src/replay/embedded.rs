@@ -4,10 +4,10 @@ use super::check;
 use super::checkpoint::{CheckpointLimits, Checkpoints};
 use super::world::World;
 use super::{Error, Replay, Result};
+use crate::history::Recording;
+use crate::kernel::{DescriptorTable, Stream};
 use crate::process::Process;
-use crate::recording::{
-    CallEvent, ChunkMemory, DescriptorTable, Effect, Event, Frame, Frames, Recording, Stream,
-};
+use crate::recording::{CallEvent, ChunkMemory, Effect, Event, Frame, Frames};
 use crate::syscall::{self, Memory, Moved};
 use crate::trace::Exit;
 use crate::tracee::interrupt;

@@ -21,8 +21,9 @@ pub use doubt::Doubt;
 pub use embedded::{Output, Replayer};
 pub use error::{Error, Result};
 
+use crate::history::Recording;
 use crate::process::Process;
-use crate::recording::{Event, Recording};
+use crate::recording::Event;
 use std::sync::Arc;
 
 /// An engine that can go to the events of a recording.

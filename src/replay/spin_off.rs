@@ -5,8 +5,9 @@ use super::context::Context;
 use super::signal_state::Action;
 use super::world::World;
 use super::{Error, Result};
+use crate::history::KernelChanges;
 use crate::process::{Process, SharedMemory, StopPoint, Thread, ThreadGroup, new_thread, settle};
-use crate::recording::{Event, EventKind, Since};
+use crate::recording::{Event, EventKind};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl World {
                 ppid: self.family.ppid(tid).unwrap_or(0),
                 real_pid: task.tid(),
                 descriptors: self.family.descriptors(tid).unwrap_or_default(),
-                since: Since::new(self.number, me.pid),
+                changes: KernelChanges::new(self.number, me.pid),
                 shared,
                 pages: Some(pages),
                 retired: Vec::new(),

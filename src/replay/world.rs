@@ -10,9 +10,11 @@ use super::doubt::Doubt;
 use super::signal_state::{Actions, Masks};
 use super::space::Space;
 use super::{Error, Result};
+use crate::history::Recording;
 use crate::image::{self, Chunk, Image};
+use crate::kernel::ProcessTree;
 use crate::process::{Goal, Objects, StopPoint};
-use crate::recording::{Delivery, Event, EventKind, Family, Frame, Reach, Recording, SignalEvent};
+use crate::recording::{Delivery, Event, EventKind, Frame, Reach, SignalEvent};
 use crate::sandbox;
 use crate::tracee::interpret::Reads;
 use crate::tracee::{self, Regs, Stop, Stopped, agent, cpuid, proc, tsc};
@@ -27,7 +29,7 @@ pub struct World {
     pub(super) spaces: BTreeMap<u32, Space>,
     pub(super) tasks: BTreeMap<i32, Context>,
     pub(super) actions: BTreeMap<u32, Actions>,
-    pub(super) family: Family,
+    pub(super) family: ProcessTree,
     pub(super) objects: Objects,
     /// When there are so many objects, those are looked for that nobody maps any more.
     pub(super) objects_looked_for: usize,
@@ -49,7 +51,7 @@ impl World {
             spaces: BTreeMap::new(),
             tasks: BTreeMap::new(),
             actions: BTreeMap::new(),
-            family: Family::at_start(recording.start()),
+            family: ProcessTree::at_start(recording.start()),
             objects: Objects::default(),
             objects_looked_for: 0,
             fresh: Arc::default(),

@@ -3,11 +3,11 @@
 //! One injection: spin off, one failed call, live continuation in a sandbox to the exit, outcome. Beside it, in turn, a
 //! run of the program from its start under strace, which makes the same call fail. Nothing here fails for being slow.
 
+use rrapper::history::{Filter, Recording};
 use rrapper::inject::{
     Action, Conditions, Finally, OnDivergence, Options, Rule, RuleSet, Script, Selector, Status,
     When, inject,
 };
-use rrapper::recording::{Filter, Recording};
 use rrapper::replay::{Replay, Replayer};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -219,7 +219,7 @@ const STEPS: [&str; 11] = [
     "    plan",
     "    build",
     "    take in",
-    "    revive",
+    "    restore",
     "  run",
     "  changes",
     "  end",

@@ -5,9 +5,10 @@
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use rrapper::history::Recording;
 use rrapper::image::Chunk;
 use rrapper::inject::{Action, Conditions, Options, Rule, RuleSet, Script, Selector, When, inject};
-use rrapper::recording::{CallEvent, Effect, Event, EventKind, Frame, Recording, Start, Writer};
+use rrapper::recording::{CallEvent, Effect, Event, EventKind, Frame, Start, Writer};
 use rrapper::replay::{Replay, Replayer};
 use std::error::Error;
 use std::os::unix::process::CommandExt;

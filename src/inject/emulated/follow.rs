@@ -4,8 +4,9 @@ use crate::image::Chunk;
 use crate::inject::exchange::Settled;
 use crate::inject::hook::{Decision, HookCall};
 use crate::inject::log::Log;
+use crate::kernel::{DescriptorTable, output_descriptors};
 use crate::process::ThreadGroup;
-use crate::recording::{CallEvent, DescriptorTable, Effect, written_numbers};
+use crate::recording::{CallEvent, Effect};
 use crate::syscall::{Moved, Region};
 use crate::trace::names;
 
@@ -45,7 +46,7 @@ pub(super) fn state(group: &mut ThreadGroup, seen: &Settled) {
         effect: Effect::None,
     };
     call.effect = opened(&group.descriptors, seen, &call);
-    let noted = group.since.concerns(&group.descriptors, &call);
+    let noted = group.changes.concerns(&group.descriptors, &call);
     if noted.is_some() {
         call.ins = inputs(seen);
         call.outs = outputs(seen, ret);
@@ -55,10 +56,10 @@ pub(super) fn state(group: &mut ThreadGroup, seen: &Settled) {
         let ThreadGroup {
             recording,
             descriptors,
-            since,
+            changes,
             ..
         } = group;
-        since.note(noted, call, recording, descriptors);
+        changes.note(noted, call, recording, descriptors);
     }
 }
 
@@ -70,7 +71,7 @@ fn opened(table: &DescriptorTable, seen: &HookCall, call: &CallEvent) -> Effect 
     let ret = call.ret.unwrap_or(0);
     if let Some(recorded @ Effect::Opened(list)) = &seen.opened {
         // A hook may have made others of them.
-        let now = match written_numbers(call) {
+        let now = match output_descriptors(call) {
             none if none.is_empty() => vec![ret as i32],
             written => written,
         };

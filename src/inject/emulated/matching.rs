@@ -12,8 +12,9 @@ use crate::inject::script::item::Step;
 use crate::inject::script::other_run::{self, OtherRun};
 use crate::inject::tolerated;
 use crate::inject::{Error, Result, partial};
+use crate::kernel::resolved_path;
 use crate::process::StopPoint;
-use crate::recording::{Effect, leads_to};
+use crate::recording::Effect;
 use crate::replay::Doubt;
 use crate::syscall::Replay;
 use crate::trace::{Answer, Exit};
@@ -189,8 +190,8 @@ impl Driver<'_> {
     ) -> Result<Next> {
         seen.count = self.report.log.count(seen.call.nr);
         if expected && let Some(step) = &self.me.step {
-            let path = step.exact.as_deref().and_then(leads_to);
-            seen.leads_to = path.map(<[u8]>::to_vec);
+            let path = step.exact.as_deref().and_then(resolved_path);
+            seen.resolved_path = path.map(<[u8]>::to_vec);
         }
         let mut seen = seen.decide(self.hooks)?;
         self.heed(&seen, false);

@@ -55,7 +55,7 @@ impl Driver<'_> {
             && let Some(due) = self.me.due.pop_front()
         {
             if let Some(info) = due.info {
-                self.group.since.signal(signal, &info.0);
+                self.group.changes.signal(signal, &info.0);
                 task.set_siginfo(&info)?;
             }
             recorded = due.recorded;

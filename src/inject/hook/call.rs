@@ -6,8 +6,9 @@ use super::change::Lent;
 use super::room::{Piece, Room};
 use crate::image::Chunk;
 use crate::inject::partial::{Amount, whole_entries};
+use crate::kernel::DescriptorTable;
 use crate::process::SharedMemory;
-use crate::recording::{DescriptorTable, Effect};
+use crate::recording::Effect;
 use crate::syscall::{Memory, Moved, Syscall};
 use crate::trace::{About, Value};
 use crate::tracee::{Regs, Result, TaskMemory};
@@ -55,7 +56,7 @@ pub struct HookCall {
     pub(crate) ret: Option<i64>,
     pub(crate) fd_path: Option<Vec<u8>>,
     /// Where its first path leads, where that is recorded.
-    pub(crate) leads_to: Option<Vec<u8>>,
+    pub(crate) resolved_path: Option<Vec<u8>>,
     /// The directory in which all began.
     pub(crate) began: Arc<[u8]>,
     /// The files that it is about, once somebody has asked.
@@ -122,7 +123,7 @@ impl HookCall {
             phase: Phase::Enter,
             ret: None,
             fd_path: None,
-            leads_to: None,
+            resolved_path: None,
             began: Arc::default(),
             about: RefCell::new(None),
             opened: None,

@@ -5,7 +5,7 @@
 
 use super::HookCall;
 use crate::inject::rules::PathPattern;
-use crate::recording::files_of;
+use crate::kernel::named_files;
 use crate::trace::{About, FileNames, Value, names};
 use crate::tracee::lookup::Root;
 use crate::tracee::proc;
@@ -88,12 +88,12 @@ impl HookCall {
         }
         let about = Rc::new(match &*self.files.borrow() {
             Some(table) => About {
-                files: files_of(
+                files: named_files(
                     self.call,
                     &self.args,
                     (&self.memory, self.passed.as_deref()),
                     table,
-                    self.leads_to.as_deref(),
+                    self.resolved_path.as_deref(),
                 ),
                 dirs: vec![table.cwd().into(), Arc::clone(&self.began)],
             },

@@ -1,7 +1,7 @@
 //! What many calls have in common: a file's status, the time, a file offset.
 
 use super::{ChangeError, HookCall, Phase};
-use crate::recording::path_moves;
+use crate::kernel::path_has_offset;
 use crate::syscall::{Dir, Kind, Step};
 use crate::trace::Value;
 use crate::tracee::proc;
@@ -219,7 +219,7 @@ impl HookCall {
             return None;
         }
         let file = proc::descriptor(self.memory.tid(), self.fd()?).ok()?;
-        if !path_moves(&file.path) {
+        if !path_has_offset(&file.path) {
             return None;
         }
         let moved = match (self.phase, self.call.data_arg()) {

@@ -3,14 +3,15 @@
 use super::identity::{Identity, Numbers};
 use super::own_program::Lent;
 use super::streams::Streams;
+use crate::history::Recording;
 use crate::inject::clock::{Clocks, Moved};
 use crate::inject::exchange::Decided;
 use crate::inject::hook::{Hooks, Room};
 use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::report::{Ended, Report};
 use crate::inject::{Error, Result};
+use crate::kernel::Program;
 use crate::process::{Process, SharedMemory, StopPoint};
-use crate::recording::{Program, Recording};
 use crate::sandbox::{Change, Sandbox};
 use crate::seccomp;
 use crate::trace::Exit;
@@ -187,8 +188,8 @@ impl<'a> Engine<'a> {
         driven.task.release();
         let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([driven.tid]).collect();
         let ((led, hidden), mut filters) = group.recording.kernel_at(event, |family, kernel| {
-            let own = kernel.own(pid);
-            let own = own.map_or((false, false), |own| (own.leads_session, own.hidden));
+            let own = kernel.process(pid);
+            let own = own.map_or((false, false), |own| (own.leads_session, own.not_dumpable));
             let filters = tids.iter().map(|&tid| (tid, family.filters(tid)));
             (own, filters.collect::<HashMap<_, _>>())
         })?;

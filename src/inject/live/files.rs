@@ -51,7 +51,9 @@ impl Engine<'_> {
         let told = match outside.is_new {
             true => None,
             // It may have been replaced since it was recorded.
-            false => recording.kernel_at(self.event, |_, kernel| kernel.told().numbers(path))?,
+            false => {
+                recording.kernel_at(self.event, |_, kernel| kernel.file_numbers().get(path))?
+            }
         };
         let same_kind = |told: &FileNumbers| told.is_dir == here.is_dir;
         let numbers = told.filter(same_kind).unwrap_or(outside.numbers);

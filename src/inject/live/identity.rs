@@ -21,7 +21,7 @@ pub(in crate::inject) struct Numbers {
 impl Numbers {
     pub fn of(process: &Process) -> Result<Numbers> {
         let recording = &process.group.recording;
-        Ok(recording.family_at(process.group.event.0, |family| {
+        Ok(recording.process_tree_at(process.group.event.0, |family| {
             let mut all = process.tids();
             all.push(process.group.pid);
             let parent = match family.depth(process.group.pid) {

@@ -26,7 +26,7 @@ use super::options::{Options, Sandbox};
 use super::outcome::Outcome;
 use super::report::{Driven, Report};
 use crate::process::{Process, StopPoint, ThreadGroup};
-use crate::revive::revive;
+use crate::restore::restore;
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
@@ -82,7 +82,7 @@ pub(super) fn go_on(
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);
     let mut sandbox = None;
-    let revived;
+    let restored;
     let mut missing;
     match how.sandbox {
         Sandbox::None => {
@@ -92,7 +92,7 @@ pub(super) fn go_on(
                 process = process.fork()?;
             }
             let Process { group, driven, .. } = &mut process;
-            revived = revive(&mut driven.task, driven.place, group)?;
+            restored = restore(&mut driven.task, driven.place, group)?;
             missing = Vec::new();
         }
         Sandbox::Cow => {
@@ -105,13 +105,13 @@ pub(super) fn go_on(
                 limits: Limits::default(),
                 clocks: None,
             };
-            let restore = |group: &ThreadGroup, task: &mut Stopped| {
-                trace_span!("revive").in_scope(|| revive(task, StopPoint::Between, group))
+            let inside = |group: &ThreadGroup, task: &mut Stopped| {
+                trace_span!("restore").in_scope(|| restore(task, StopPoint::Between, group))
             };
-            let (copy, made, restored) = trace_span!("sandbox")
-                .in_scope(|| process.into_sandbox(&request, |tid| numbers.own(tid), restore))?;
+            let (copy, made, done) = trace_span!("sandbox")
+                .in_scope(|| process.into_sandbox(&request, |tid| numbers.own(tid), inside))?;
             process = copy;
-            revived = restored?;
+            restored = done?;
             missing = made.notes.clone();
             sandbox = Some(made);
         }
@@ -120,10 +120,10 @@ pub(super) fn go_on(
         seen.memory = process.memory();
         seen.shared = process.group.shared.clone();
     }
-    missing.extend(revived.missing);
+    missing.extend(restored.missing);
     let driven = &mut process.driven;
-    missing.extend(revived.timers.start(&mut driven.task, driven.place)?);
-    let streams = Streams::of(revived.streams, &process.group.descriptors);
+    missing.extend(restored.timers.start(&mut driven.task, driven.place)?);
+    let streams = Streams::of(restored.streams, &process.group.descriptors);
     report.missing = missing;
     let start = Start {
         process,

@@ -3,7 +3,7 @@
 use super::engine::{Engine, Task};
 use crate::inject::Result;
 use crate::inject::hook::{HookCall, Piece};
-use crate::revive;
+use crate::restore;
 use crate::tracee::{Error, Stopped, proc, spawn};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -58,7 +58,7 @@ impl Engine<'_> {
             )
         };
         let file =
-            revive::program(recording, &self.program).map_err(|e| Error::os(what(), tid, e))?;
+            restore::program(recording, &self.program).map_err(|e| Error::os(what(), tid, e))?;
         let mut path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into_bytes();
         path.push(0);
         let Some(piece) = me.room.take(path.len()) else {

@@ -5,7 +5,7 @@ use crate::inject::hook::Hooks;
 use crate::inject::options::{Options, Sandbox};
 use crate::inject::report::Report;
 use crate::inject::{Outcome, Result};
-use crate::recording::Stream;
+use crate::kernel::Stream;
 use crate::sandbox::{Limits, Request, Sandboxes};
 use crate::syscall::{self, Syscall};
 use crate::tracee::exec::{self, Shown};

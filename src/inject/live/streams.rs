@@ -2,13 +2,13 @@
 
 use crate::inject::hook::HookCall;
 use crate::inject::log::Log;
-use crate::recording::{DescriptorTable, Stream};
-use crate::revive::Captured;
+use crate::kernel::{DescriptorTable, Stream};
+use crate::restore::CapturedStream;
 
 /// Our ends of captured streams.
 #[derive(Debug, Default)]
 pub(in crate::inject) struct Streams {
-    ends: Vec<Captured>,
+    ends: Vec<CapturedStream>,
     /// Streams that go nowhere, which programs can tell: what is written there is taken from their memory.
     nowhere: Vec<Stream>,
 }
@@ -17,7 +17,7 @@ const NOWHERE: &[u8] = b"/dev/null";
 
 impl Streams {
     /// Those of a process whose descriptors have been made again.
-    pub fn of(ends: Vec<Captured>, table: &DescriptorTable) -> Streams {
+    pub fn of(ends: Vec<CapturedStream>, table: &DescriptorTable) -> Streams {
         let nowhere = table.iter().filter(|(_, file, _)| file.path == NOWHERE);
         let nowhere = nowhere.filter_map(|(fd, ..)| table.output_stream(fd));
         Streams {

@@ -15,9 +15,9 @@ pub(in crate::inject) mod item;
 pub(in crate::inject) mod other_run;
 mod temporary_names;
 
+use crate::history::Recording;
 use crate::inject::{Error, Result};
 use crate::process::Process;
-use crate::recording::Recording;
 use crate::trace::{Exit, Trace};
 use from_recording::RecordingScript;
 use from_trace::TraceScript;

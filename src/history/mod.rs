@@ -1,0 +1,146 @@
+//! A recording together with the modelled state of the kernel at its events: tasks, descriptors, pipes, timers.
+//!
+//! [`Recording`] reads the events ([`recording`](crate::recording)), has the model ([`kernel`](crate::kernel)) follow
+//! them, and answers questions that need both: processes, filtered events, segments as traces, standard input,
+//! what a process changed since it was spun off. It knows nothing of how recordings are made or replayed.
+
+mod changes;
+mod filter;
+mod processes;
+mod program;
+mod segment;
+mod stdin;
+
+pub use changes::{KernelChanges, PendingChange};
+pub use filter::{Failed, Filter, Found, Match, Predicate};
+pub use processes::RecordedProcess;
+
+use crate::kernel::{DescriptorTable, Kernel, ProcessTree};
+use crate::recording::{Frame, Frames, Reader, Result};
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use stdin::Input;
+
+/// An opened recording and the state of the kernel at its events.
+pub struct Recording {
+    reader: Reader,
+    /// The model at the event that was asked for last: questions about rising events read the recording once.
+    reached: Mutex<Option<Reached>>,
+    input: Input,
+}
+
+impl Deref for Recording {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl std::fmt::Debug for Recording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.reader.fmt(f)
+    }
+}
+
+/// The model at one event of a recording.
+struct Reached {
+    tree: ProcessTree,
+    kernel: Kernel,
+    frames: Frames,
+    /// The next event, if its frame has been read and not been followed.
+    ahead: Option<Frame>,
+    /// The number of the event that comes next.
+    next: u64,
+}
+
+impl Reached {
+    fn beginning(recording: &Reader) -> Result<Reached> {
+        Ok(Reached {
+            tree: ProcessTree::at_start(recording.start()),
+            kernel: Kernel::default(),
+            frames: recording.frames_from(1)?,
+            ahead: None,
+            next: 1,
+        })
+    }
+
+    /// Follows the frames before this event, and reads its own.
+    fn go_to(&mut self, event: u64) -> Result<()> {
+        loop {
+            if self.ahead.is_none() {
+                match self.frames.next_frame()? {
+                    Some(frame @ Frame::Event(_)) => self.ahead = Some(frame),
+                    Some(frame) => {
+                        self.kernel.follow(&mut self.tree, &frame);
+                        continue;
+                    }
+                    None => return Ok(()),
+                }
+            }
+            if self.next >= event {
+                return Ok(());
+            }
+            if let Some(frame) = self.ahead.take() {
+                self.kernel.follow(&mut self.tree, &frame);
+                self.next += 1;
+            }
+        }
+    }
+}
+
+impl Recording {
+    /// Opens a recording: see [`Reader::open`].
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn open(dir: &Path) -> Result<Recording> {
+        Ok(Recording {
+            reader: Reader::open(dir)?,
+            reached: Mutex::default(),
+            input: Input::default(),
+        })
+    }
+
+    /// Passes the process tree at an event, before its call is answered, to `then`.
+    ///
+    /// # Errors
+    /// If there is no such event, or the recording cannot be read.
+    pub fn process_tree_at<R>(
+        &self,
+        event: u64,
+        then: impl FnOnce(&ProcessTree) -> R,
+    ) -> Result<R> {
+        self.kernel_at(event, |tree, _| then(tree))
+    }
+
+    /// Passes the process tree and the kernel's state at an event, before its call is answered, to `then`.
+    ///
+    /// # Errors
+    /// If there is no such event, or the recording cannot be read.
+    pub fn kernel_at<R>(
+        &self,
+        event: u64,
+        then: impl FnOnce(&ProcessTree, &Kernel) -> R,
+    ) -> Result<R> {
+        self.event(event)?;
+        let mut slot = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reached = match slot.take().filter(|reached| reached.next <= event) {
+            Some(reached) => reached,
+            None => Reached::beginning(&self.reader)?,
+        };
+        reached.go_to(event)?;
+        let result = then(&reached.tree, &reached.kernel);
+        *slot = Some(reached);
+        Ok(result)
+    }
+
+    /// The descriptors of a task at an event, before its call is answered; `None` where there is no such task then.
+    ///
+    /// # Errors
+    /// If there is no such event, or the recording cannot be read.
+    pub fn descriptors_at(&self, event: u64, tid: i32) -> Result<Option<DescriptorTable>> {
+        self.process_tree_at(event, |tree| tree.descriptors(tid))
+    }
+}

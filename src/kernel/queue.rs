@@ -1,0 +1,64 @@
+//! Data that was written and not read yet: the buffer of a pipe or a socket.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The data in a pipe, or received by a socket.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    parts: VecDeque<Arc<[u8]>>,
+    len: usize,
+    /// Unknown data was written or read, so that the data here may be others than the real ones.
+    pub incomplete: bool,
+}
+
+impl Queue {
+    /// More than a pipe or a socket of a user other than root holds.
+    const MOST: usize = 4 << 20;
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn push(&mut self, data: &[u8]) {
+        if self.len + data.len() > Queue::MOST {
+            self.incomplete = true;
+            return;
+        }
+        self.len += data.len();
+        self.parts.push_back(data.into());
+    }
+
+    /// Removes so many bytes from the front, or all.
+    pub(super) fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while taken.len() < count
+            && let Some(part) = self.parts.pop_front()
+        {
+            let n = part.len().min(count - taken.len());
+            taken.extend_from_slice(&part[..n]);
+            if n < part.len() {
+                self.parts.push_front(part[n..].into());
+            }
+        }
+        self.len -= taken.len();
+        taken
+    }
+
+    /// Removes the first message.
+    pub(super) fn take_message(&mut self) {
+        if let Some(part) = self.parts.pop_front() {
+            self.len -= part.len();
+        }
+    }
+
+    /// The messages, or the bytes in parts, in order.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(|part| &**part)
+    }
+
+    /// Whether it holds no data.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+}

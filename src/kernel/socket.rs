@@ -1,0 +1,106 @@
+//! socket(2): a socket's addresses, options and received data.
+
+use super::Queue;
+use super::memory::read_u32;
+use crate::recording::{CallEvent, ChunkMemory};
+use crate::syscall::Memory;
+
+/// A socket.
+#[derive(Clone, Debug, Default)]
+pub struct Socket {
+    /// The domain, type (without flags) and protocol, as for socket(2).
+    pub kind: (i32, i32, i32),
+    /// The address that it is bound to: a `struct sockaddr`.
+    pub bound: Option<Vec<u8>>,
+    /// The backlog of a listening socket.
+    pub backlog: Option<i32>,
+    /// The address that it is connected to; empty for an accepted socket.
+    pub connected: Option<Vec<u8>>,
+    /// The number of the open file at the other end, for one of socketpair(2).
+    pub peer: Option<u64>,
+    /// The directions that are shut down: bit 0 for reading, bit 1 for writing.
+    pub shutdown: u8,
+    /// The options that were set: level, name, value.
+    pub options: Vec<(i32, i32, Vec<u8>)>,
+    /// The data that the other end sent and that was not read yet.
+    pub received: Queue,
+}
+
+/// The most bytes of an address or an option that are modelled.
+const MOST: u64 = 256;
+
+impl Socket {
+    /// The most options of one socket that are modelled.
+    const OPTIONS: usize = 64;
+
+    /// The socket that socket(2) made, or one of those that socketpair(2) made.
+    pub(super) fn new(call: &CallEvent) -> Socket {
+        const FLAGS: i32 = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let [domain, kind, protocol, ..] = call.args.map(|arg| arg as i32);
+        Socket {
+            kind: (domain, kind & !FLAGS, protocol),
+            ..Socket::default()
+        }
+    }
+
+    /// A socket that this listening one accepted.
+    pub(super) fn accepted(&self) -> Socket {
+        Socket {
+            kind: self.kind,
+            bound: self.bound.clone(),
+            connected: Some(Vec::new()),
+            ..Socket::default()
+        }
+    }
+
+    /// Whether data arrives in messages rather than as a stream of bytes.
+    pub fn has_messages(&self) -> bool {
+        self.kind.1 != libc::SOCK_STREAM
+    }
+
+    /// Follows a call on it.
+    pub(super) fn follow(&mut self, call: &CallEvent) {
+        let [_, a, b, c, d, _] = call.args;
+        let ret = call.ret.unwrap_or(-1);
+        match i64::from(call.nr) {
+            libc::SYS_bind => self.bound = bytes(&ChunkMemory(&call.ins), a, b),
+            libc::SYS_listen => self.backlog = Some(a as i32),
+            libc::SYS_connect if ret == 0 || ret == -i64::from(libc::EINPROGRESS) => {
+                let to = bytes(&ChunkMemory(&call.ins), a, b).unwrap_or_default();
+                // AF_UNSPEC takes a connection back.
+                let unspecified = to.first() == Some(&0) && to.get(1) == Some(&0);
+                self.connected = Some(to).filter(|_| !unspecified);
+            }
+            // The kernel chose the port.
+            libc::SYS_getsockname => {
+                let memory = ChunkMemory(&call.outs);
+                let len = read_u32(&memory, b).unwrap_or(0);
+                let now = bytes(&memory, a, len.into());
+                self.bound = now.filter(|_| self.bound.is_some()).or(self.bound.take());
+            }
+            libc::SYS_shutdown => {
+                self.shutdown |= match a as i32 {
+                    libc::SHUT_RD => 1,
+                    libc::SHUT_WR => 2,
+                    _ => 3,
+                };
+            }
+            libc::SYS_setsockopt => {
+                let (level, name) = (a as i32, b as i32);
+                let Some(value) = bytes(&ChunkMemory(&call.ins), c, d & 0xffff_ffff) else {
+                    return;
+                };
+                self.options.retain(|o| (o.0, o.1) != (level, name));
+                if self.options.len() < Socket::OPTIONS {
+                    self.options.push((level, name, value));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn bytes(memory: &dyn Memory, at: u64, len: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(len.min(MOST)).ok()?];
+    (memory.read(at, &mut bytes) == bytes.len()).then_some(bytes)
+}

@@ -1,0 +1,146 @@
+//! Data that calls move into and out of pipes, sockets, eventfds and anonymous files.
+
+use super::call_data::{moved, moved_messages, reads_from};
+use super::{Descriptors, Kernel, Object, OpenFile};
+use crate::recording::CallEvent;
+use crate::syscall::Moved;
+
+/// The most bytes of all pipes, sockets and anonymous files that are modelled.
+const MOST: usize = 64 << 20;
+
+impl Kernel {
+    /// Follows the data that a call, which returned `ret`, moved into or out of the open file that is its first
+    /// argument.
+    pub(super) fn move_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, ret: i64) {
+        match i64::from(call.nr) {
+            libc::SYS_sendmmsg => {
+                for message in moved_messages(call) {
+                    self.write_data(id, file, call, &message);
+                }
+            }
+            libc::SYS_recvmmsg => {
+                for message in moved_messages(call) {
+                    self.read_data(id, file, call, message.len());
+                }
+            }
+            nr if reads_from(call).is_some() && !file.is_memfd()
+                || nr == libc::SYS_vmsplice && file.flags & libc::O_ACCMODE == libc::O_RDONLY =>
+            {
+                self.read_data(id, file, call, ret as usize);
+            }
+            _ if ret >= 0 => {
+                let data = moved(call, Moved::In);
+                if !data.is_empty() {
+                    self.write_data(id, file, call, &data);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Follows a write of this data to an open file.
+    fn write_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, data: &[u8]) {
+        let fits = self.buffered + data.len() <= MOST;
+        let peer = match self.objects.get_mut(&id) {
+            Some(Object::Eventfd(eventfd)) => return eventfd.write(data),
+            Some(Object::Memfd(memfd)) => {
+                match fits {
+                    true => self.buffered += memfd.write(file, call, data),
+                    false => memfd.incomplete = true,
+                }
+                return;
+            }
+            Some(Object::Socket(socket)) => socket.peer,
+            _ => None,
+        };
+        let queue = match peer {
+            Some(peer) => match self.objects.get_mut(&peer) {
+                Some(Object::Socket(socket)) => &mut socket.received,
+                _ => return,
+            },
+            None => {
+                let Some(name) = self.pipe_name(id, file) else {
+                    return;
+                };
+                let name = name.to_vec();
+                if !self.pipes.contains_key(&name) {
+                    self.added += 1;
+                }
+                self.pipes.entry(name).or_default()
+            }
+        };
+        if fits {
+            let before = queue.len();
+            queue.push(data);
+            self.buffered += queue.len() - before;
+        } else {
+            queue.incomplete = true;
+        }
+    }
+
+    /// Follows a read of so many bytes from an open file; returns those of them that are known.
+    fn read_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, count: usize) -> Vec<u8> {
+        let queue = match self.objects.get_mut(&id) {
+            Some(Object::Eventfd(eventfd)) => {
+                eventfd.read();
+                return Vec::new();
+            }
+            Some(Object::Timerfd(timerfd)) => {
+                timerfd.read(call);
+                return Vec::new();
+            }
+            Some(Object::Socket(socket)) if socket.has_messages() => {
+                let before = socket.received.len();
+                socket.received.take_message();
+                self.buffered -= self.buffered.min(before - socket.received.len());
+                return Vec::new();
+            }
+            Some(Object::Socket(socket)) => Some(&mut socket.received),
+            _ => {
+                let name = self.pipe_name(id, file).map(<[u8]>::to_vec);
+                name.and_then(|name| self.pipes.get_mut(&name))
+            }
+        };
+        let taken = queue.map_or_else(Vec::new, |queue| queue.take(count));
+        self.buffered -= self.buffered.min(taken.len());
+        taken
+    }
+
+    /// Follows data that the kernel moved from one open file to another: `ends` are the arguments, source first.
+    pub(super) fn splice(
+        &mut self,
+        call: &CallEvent,
+        ends: (usize, usize),
+        before: &dyn Descriptors,
+    ) {
+        let count = call
+            .ret
+            .and_then(|ret| usize::try_from(ret).ok())
+            .unwrap_or(0);
+        if count == 0 {
+            return;
+        }
+        let from = before.file(call.args[ends.0] as i32);
+        let to = before.file(call.args[ends.1] as i32);
+        let data = match from {
+            Some((id, file)) if i64::from(call.nr) == libc::SYS_tee => {
+                let mut queue = self.pipe(id, file).cloned();
+                queue
+                    .as_mut()
+                    .map_or_else(Vec::new, |queue| queue.take(count))
+            }
+            Some((id, file)) => self.read_data(id, file, call, count),
+            None => Vec::new(),
+        };
+        let Some((id, file)) = to else { return };
+        if data.len() == count {
+            return self.write_data(id, file, call, &data);
+        }
+        let name = self.pipe_name(id, file).map(<[u8]>::to_vec);
+        if let Some(name) = name {
+            self.pipes.entry(name).or_default().incomplete = true;
+        } else if let Some(Object::Memfd(memfd)) = self.objects.get_mut(&id) {
+            memfd.incomplete = true;
+        }
+    }
+}

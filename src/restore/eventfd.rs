@@ -1,0 +1,29 @@
+//! eventfd(2), with its count.
+
+use super::{Description, Restorer, Result, words};
+use crate::kernel::Eventfd;
+
+impl Restorer<'_> {
+    /// Makes an eventfd in the process; returns its descriptor.
+    pub(super) fn make_eventfd(
+        &mut self,
+        description: &Description<'_>,
+        eventfd: &Eventfd,
+    ) -> Result<u64> {
+        let semaphore = if eventfd.semaphore {
+            libc::EFD_SEMAPHORE
+        } else {
+            0
+        };
+        let flags = description.nonblocking() | semaphore as u64;
+        let what = "make a counter in it";
+        let got = self
+            .remote
+            .must(what, libc::SYS_eventfd2, [0, flags, 0, 0, 0, 0])?;
+        if eventfd.count > 0 {
+            let at = self.remote.put(&words(&[eventfd.count]))?;
+            self.remote.call(libc::SYS_write, [got, at, 8, 0, 0, 0])?;
+        }
+        Ok(got)
+    }
+}

@@ -1,0 +1,365 @@
+//! Restoring the kernel's state of a process that goes live: its descriptors and attributes.
+//!
+//! Until then its calls were answered without the kernel, which has none of its files open. This module makes the
+//! objects of the model ([`kernel`](crate::kernel)) again, each in the file of the same name: files are opened by
+//! their paths, pipes are filled with the data that was in them, eventfds get their counts. Standard streams are
+//! captured. An object that cannot be restored (a peer, a device, a deleted file) is replaced by one that fails as the
+//! object would if it broke, and is reported. Hooks and sandboxes are not handled here: the process is in its sandbox
+//! already.
+
+mod broken;
+mod epoll;
+mod eventfd;
+mod file;
+mod inotify;
+mod local_file;
+mod memfd;
+mod pipe;
+mod process;
+mod program;
+mod scm_rights;
+mod signalfd;
+mod socket;
+mod stream;
+mod terminal;
+mod timer;
+mod timerfd;
+
+pub use program::program;
+pub use stream::CapturedStream;
+pub use timer::Timers;
+
+use crate::kernel::{DescriptorTable, FileKind, Interest, Kernel, Object, OpenFile, Stream};
+use crate::process::{StopPoint, ThreadGroup};
+use crate::recording;
+use crate::tracee::{self, Remote, Stopped};
+use scm_rights::Channel;
+use std::collections::HashMap;
+use std::fs::File;
+
+/// Shorthand for this module's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The reason why a process could not go live.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be traced.
+    #[error(transparent)]
+    Tracee(#[from] tracee::Error),
+    /// Its recording cannot be read.
+    #[error(transparent)]
+    Recording(#[from] recording::Error),
+}
+
+/// The result of restoring a process.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The objects that the process will miss, a sentence each.
+    pub missing: Vec<String>,
+    /// The standard streams of the process and its descendants, to be kept for as long as they live.
+    pub streams: Vec<CapturedStream>,
+    /// Its timers, to be started once its threads are there.
+    pub timers: Timers,
+}
+
+/// Restores the kernel's state of a process, which has one task and no descriptor that is still needed.
+/// To be called once it is in its sandbox.
+///
+/// # Errors
+/// If the process cannot be asked, or the recording not be read.
+pub fn restore(task: &mut Stopped, place: StopPoint, state: &ThreadGroup) -> Result<Restored> {
+    let remote = match place {
+        StopPoint::Entry => task.remote_at_entry()?,
+        StopPoint::Between => task.remote_at_boundary()?,
+    };
+    let mut restorer = Restorer {
+        state,
+        descriptions: descriptions(&state.descriptors),
+        remote,
+        kernel: None,
+        epolls: Vec::new(),
+        restored: Restored::default(),
+    };
+    restorer.model()?;
+    restorer.prepare()?;
+    restorer.program()?;
+    restorer.descriptors()?;
+    restorer.timers();
+    restorer.process()?;
+    restorer.remote.finish()?;
+    Ok(restorer.restored)
+}
+
+/// An open file description, and the descriptors that share it.
+struct Description<'a> {
+    /// The lowest descriptor.
+    fd: i32,
+    cloexec: bool,
+    file: &'a OpenFile,
+    /// The standard stream that it is. Two streams that share a file are two descriptions all the same.
+    stream: Option<Stream>,
+    /// The number of the open file in the recording.
+    id: u64,
+    /// The other descriptors, and whether exec closes each.
+    duplicates: Vec<(i32, bool)>,
+}
+
+impl Description<'_> {
+    /// `O_NONBLOCK`, if that is set.
+    fn nonblocking(&self) -> u64 {
+        (self.file.flags & libc::O_NONBLOCK) as u64
+    }
+}
+
+fn descriptions(table: &DescriptorTable) -> Vec<Description<'_>> {
+    let mut descriptions: Vec<Description<'_>> = Vec::new();
+    let mut indices = HashMap::new();
+    for (fd, file, cloexec) in table.iter() {
+        let (id, stream) = (table.file_id(fd).unwrap_or(u64::MAX), table.stream(fd));
+        // A descriptor that shares a stream's file without being one goes with the first, an output if there is one.
+        let index = indices.get(&(id, stream)).copied();
+        let at = index.unwrap_or(descriptions.len());
+        indices.insert((id, stream), at);
+        let first = *indices.entry((id, None)).or_insert(at);
+        if descriptions
+            .get(first)
+            .is_some_and(|first| first.stream == Some(Stream::Stdin))
+        {
+            indices.insert((id, None), at);
+        }
+        match descriptions.get_mut(at) {
+            Some(description) => description.duplicates.push((fd, cloexec)),
+            None => descriptions.push(Description {
+                fd,
+                cloexec,
+                file,
+                stream,
+                id,
+                duplicates: Vec::new(),
+            }),
+        }
+    }
+    descriptions
+}
+
+/// The way in which an open file is restored.
+enum Plan {
+    /// A file of rrapper's is passed to the process.
+    Pass(File),
+    /// The process makes it.
+    Make,
+}
+
+/// Files of rrapper's for open files of the process, by the numbers of those.
+type Prepared = HashMap<u64, File>;
+
+/// A process that is being restored.
+struct Restorer<'a> {
+    state: &'a ThreadGroup,
+    descriptions: Vec<Description<'a>>,
+    remote: Remote<'a>,
+    /// The kernel's state, where that is more than paths and offsets.
+    kernel: Option<Kernel>,
+    /// The descriptors of epoll instances, and their interest lists.
+    epolls: Vec<(i32, Vec<Interest>)>,
+    restored: Restored,
+}
+
+impl<'a> Restorer<'a> {
+    /// Works the kernel's state out, if the process has any besides paths and offsets.
+    fn model(&mut self) -> Result<()> {
+        let ThreadGroup {
+            recording,
+            descriptors: table,
+            changes,
+            ..
+        } = self.state;
+        let has_more = |description: &Description<'_>| {
+            let file = description.file;
+            let plain = matches!(file.kind(), FileKind::Path | FileKind::Terminal);
+            let needs_state = (!plain || file.is_memfd()) && !file::is_stateless(file);
+            description.stream.is_none() && needs_state
+        };
+        let has_objects = self.descriptions.iter().any(has_more);
+        if table.has_state() || !changes.is_empty() || has_objects {
+            self.kernel = Some(changes.kernel(recording, table)?);
+        }
+        Ok(())
+    }
+
+    fn report_missing(&mut self, what: String) {
+        if !self.restored.missing.contains(&what) {
+            self.restored.missing.push(what);
+        }
+    }
+
+    /// Reports a descriptor that is not restored. Files that the program inherited without asking are left out.
+    fn report_lost(&mut self, description: &Description<'_>, why: &str) {
+        if !description.file.inherited {
+            self.report_missing(format!(
+                "descriptor {} ({}): {why}",
+                description.fd,
+                String::from_utf8_lossy(&description.file.path)
+            ));
+        }
+    }
+
+    fn descriptors(&mut self) -> Result<()> {
+        let descriptions = std::mem::take(&mut self.descriptions);
+        let mut prepared = Prepared::new();
+        self.make_pipes(&descriptions, &mut prepared)?;
+        self.make_socket_pairs(&descriptions, &mut prepared)?;
+        let mut to_pass = Vec::new();
+        let mut to_make = Vec::new();
+        for description in &descriptions {
+            match self.plan(description, &mut prepared)? {
+                Plan::Pass(file) => to_pass.push((description, file)),
+                Plan::Make => to_make.push(description),
+            }
+        }
+        // In the order of their numbers, so that most get theirs at once.
+        let first = to_pass.first().map_or(i32::MAX, |(passed, _)| passed.fd);
+        let (before, behind): (Vec<_>, Vec<_>) = to_make.into_iter().partition(|d| d.fd < first);
+        for description in before {
+            self.make(description)?;
+        }
+        self.pass(&descriptions, &to_pass)?;
+        drop(to_pass);
+        for description in behind {
+            self.make(description)?;
+        }
+        for description in &descriptions {
+            for &(fd, cloexec) in &description.duplicates {
+                // Fails where the first was not restored.
+                let from = description.fd as u64;
+                let args = [from, fd as u64, close_on_exec(cloexec), 0, 0, 0];
+                self.remote.call(libc::SYS_dup3, args)?;
+            }
+        }
+        self.fill_interest_lists(&descriptions)
+    }
+
+    /// Decides how an open file is restored, and makes those that are passed.
+    fn plan(&mut self, description: &Description<'a>, prepared: &mut Prepared) -> Result<Plan> {
+        let tid = self.remote.memory().tid();
+        let file = description.file;
+        let Some(stream) = description.stream else {
+            if let Some(file) = prepared.remove(&description.id) {
+                return Ok(Plan::Pass(file));
+            }
+            if self.is_kept_stdin(description) {
+                return self.kept_stdin(description);
+            }
+            if file.is_memfd() {
+                return Ok(Plan::Pass(self.make_memfd(description)?));
+            }
+            return match file.kind() {
+                FileKind::Path => {
+                    let captured = self.captured_by_path(description)?;
+                    Ok(captured.map_or(Plan::Make, Plan::Pass))
+                }
+                FileKind::Terminal if !file.inherited => {
+                    let why = "its terminal: another one, at which nobody is";
+                    self.report_lost(description, why);
+                    self.input_with(description, &[])
+                }
+                _ => Ok(Plan::Make),
+            };
+        };
+        match stream {
+            Stream::Stdin if self.state.recording.start().stdin.is_some() => {
+                self.kept_stdin(description)
+            }
+            Stream::Stdin if !file::has_path(file) => self.stdin(description),
+            Stream::Stdout | Stream::Stderr if !file::is_stateless(file) => {
+                let (file, captured) = stream::output(file, stream, tid)?;
+                self.restored.streams.push(captured);
+                Ok(Plan::Pass(file))
+            }
+            _ => Ok(Plan::Make),
+        }
+    }
+
+    /// Passes files to the process, each to its number.
+    fn pass(
+        &mut self,
+        descriptions: &[Description<'_>],
+        files: &[(&Description<'_>, File)],
+    ) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        // The lowest number that is not wanted, so that passed files get lower numbers than they are to have.
+        let numbers = descriptions.iter().map(|description| description.fd);
+        let free = numbers.zip(0..).find(|(fd, at)| fd != at).map(|(_, at)| at);
+        let free = free.unwrap_or(descriptions.len() as i32);
+        let channel = Channel::open(&mut self.remote, free)?;
+        let to_pass: Vec<&File> = files.iter().map(|(_, file)| file).collect();
+        let got = channel.pass(&mut self.remote, &to_pass)?;
+        for ((description, _), got) in files.iter().zip(got).rev() {
+            self.install(got as u64, description)?;
+        }
+        channel.close(&mut self.remote)
+    }
+
+    /// Moves a descriptor, which exec does not close, to its number.
+    fn install(&mut self, got: u64, description: &Description<'_>) -> Result<()> {
+        let (wanted, cloexec) = (description.fd as u64, close_on_exec(description.cloexec));
+        if got != wanted {
+            let args = [got, wanted, cloexec, 0, 0, 0];
+            self.remote
+                .must("place a descriptor in it", libc::SYS_dup3, args)?;
+            self.remote.call(libc::SYS_close, [got, 0, 0, 0, 0, 0])?;
+        } else if cloexec != 0 {
+            let args = [got, libc::F_SETFD as u64, libc::FD_CLOEXEC as u64, 0, 0, 0];
+            self.remote
+                .must("mark a descriptor in it", libc::SYS_fcntl, args)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an open file in the process.
+    fn make(&mut self, description: &Description<'a>) -> Result<()> {
+        match description.file.kind() {
+            FileKind::Path | FileKind::Device => self.open(description),
+            FileKind::Socket => self.make_socket(description),
+            FileKind::Anonymous if self.make_object(description)? => Ok(()),
+            FileKind::Terminal | FileKind::Pipe | FileKind::Anonymous => {
+                self.report_lost(description, "nothing of its kind can come back");
+                self.install_broken(description)
+            }
+        }
+    }
+
+    /// Makes an anonymous object in the process; returns whether it is of a kind that can be made.
+    fn make_object(&mut self, description: &Description<'a>) -> Result<bool> {
+        let kernel = self.kernel.as_ref();
+        let object = kernel.and_then(|kernel| kernel.object(description.id).cloned());
+        let Some(object) = object else {
+            return Ok(false);
+        };
+        self.remote.reset_scratch();
+        let got = match &object {
+            Object::Eventfd(eventfd) => self.make_eventfd(description, eventfd)?,
+            Object::Timerfd(timerfd) => self.make_timerfd(description, timerfd)?,
+            Object::Signalfd(signalfd) => self.make_signalfd(description, signalfd)?,
+            Object::Epoll(epoll) => self.make_epoll(description, epoll)?,
+            Object::Inotify(inotify) => self.make_inotify(description, inotify)?,
+            Object::Socket(_) | Object::PipeEnd(_) | Object::Memfd(_) => return Ok(false),
+        };
+        self.install(got, description)?;
+        Ok(true)
+    }
+}
+
+fn close_on_exec(cloexec: bool) -> u64 {
+    match cloexec {
+        true => libc::O_CLOEXEC as u64,
+        false => 0,
+    }
+}
+
+/// Words as they lie in memory.
+fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
