@@ -12,6 +12,7 @@ mod hooks;
 mod interrupt;
 mod launch;
 mod memory;
+mod modules;
 mod outcome;
 mod pattern;
 mod process;
@@ -93,30 +94,7 @@ fn install(lua: &Lua) -> mlua::Result<()> {
     trace::install(lua)?;
     let_programs_run(lua)?;
     memory::install(lua)?;
-    modules(lua)
-}
-
-/// The modules that scripts can `require`.
-const MODULES: [(&str, &str); 2] = [
-    (
-        "rrapper.folder",
-        include_str!("../../lua-stdlib/rrapper/folder.lua"),
-    ),
-    (
-        "rrapper.report",
-        include_str!("../../lua-stdlib/rrapper/report.lua"),
-    ),
-];
-
-fn modules(lua: &Lua) -> mlua::Result<()> {
-    let preload: Table = lua.globals().get::<Table>("package")?.get("preload")?;
-    for (name, text) in MODULES {
-        let loader = lua.create_function(move |lua, (): ()| {
-            lua.load(text).set_name(format!("={name}")).eval::<Value>()
-        })?;
-        preload.set(name, loader)?;
-    }
-    Ok(())
+    modules::install(lua)
 }
 
 /// Hooks run while the thread does without the time stamp counter; programs that they start must have it.

@@ -71,3 +71,26 @@ fn traces_can_be_edited() {
         assert(t:find{ syscall = "close" }.index == 1)"#;
     assert_eq!(message(text), "");
 }
+
+#[test]
+fn every_module_of_the_standard_library_can_be_required() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/lua-stdlib/rrapper");
+    let files = std::fs::read_dir(dir).unwrap();
+    let names: Vec<String> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let module = name.strip_suffix(".lua").unwrap();
+        let text = format!("assert(type(require 'rrapper.{module}') == 'table')");
+        assert_eq!(message(&text), "", "{name}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_module_names_the_module() {
+    let text = "local folder <close> = require 'rrapper.folder'.new()
+        local ok, e = pcall(folder.join, {})
+        assert(not ok and e:find '^rrapper%.folder:%d+: attempt to ', e)";
+    assert_eq!(message(text), "");
+}
