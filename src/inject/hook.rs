@@ -1,5 +1,6 @@
 //! What a hook sees of a call, and what it can say.
 
+mod actions;
 mod afterwards;
 mod call;
 mod change;
@@ -9,7 +10,7 @@ mod room;
 mod signal;
 mod views;
 
-pub(crate) use afterwards::why_not;
+pub use actions::{ACTIONS, Action, ActionKind, ActionValue, returns};
 pub(crate) use call::Decision;
 pub use call::HookCall;
 pub use change::{ChangeError, VECTOR};

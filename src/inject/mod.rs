@@ -3,6 +3,7 @@
 //!
 //! Knows neither Lua nor where the process came from.
 
+mod amount;
 mod another_run;
 mod answer;
 mod books;
@@ -26,24 +27,23 @@ mod script;
 mod select;
 mod signals;
 mod step;
+mod step_data;
 mod task;
 mod threads;
 mod turns;
 mod written;
 
-pub(crate) use hook::why_not;
-
 pub use driver::{Driven, Options, Sandbox, inject};
 pub use hook::{
-    ChangeError, Finally, HookCall, HookError, HookExit, HookSignal, Hooks, NoHooks, OnDivergence,
-    Phase, Room, STAT, SignalAction, VECTOR,
+    ACTIONS, Action, ActionKind, ActionValue, ChangeError, Finally, HookCall, HookError, HookExit,
+    HookSignal, Hooks, NoHooks, OnDivergence, Phase, Room, STAT, SignalAction, VECTOR, returns,
 };
 pub use live::{live, run};
 pub use noise::IGNORED;
 pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
-pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet, returns};
+pub use rules::{Conditions, Rule, RuleError, RuleSet};
 pub use script::Script;
-pub use select::{Selector, When};
+pub use select::{PathPattern, Selector, When};
 
 use crate::{recording, revive, tracee};
 

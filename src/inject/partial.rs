@@ -1,42 +1,21 @@
 //! Answering a call with a part of what the trace has for it. Made again, it gets the rest.
 
-use super::Result;
-use super::answer::{self, Answered};
+use super::amount::whole_entries;
+pub(super) use super::amount::{Amount, asked_arg};
 use super::hook::HookCall;
 use super::step::Step;
+use super::step_data;
+use super::{Error, Result};
 use crate::recording::ChunkMemory;
-use crate::syscall::{Kind, Memory, Moved, Syscall};
+use crate::syscall::{EncodeError, Kind, Memory, Moved, Syscall};
 use crate::trace::Value;
 
-/// What a call moves, of which it may move less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Amount {
-    /// Bytes in the process's memory.
-    Bytes,
-    /// Bytes that the process does not get to see.
-    Inside,
-    /// Messages, however long.
-    Messages,
-}
-
-impl Amount {
-    /// What this call moves; `None` where that is not what it is for.
-    pub fn of(call: &Syscall) -> Option<Amount> {
-        match call.name {
-            "copy_file_range" | "sendfile" | "splice" | "tee" => Some(Amount::Inside),
-            _ if call.moves_messages() => Some(Amount::Messages),
-            _ => call.moves_data().map(|_| Amount::Bytes),
-        }
-    }
-}
-
-/// How much a call asks for, where it says so in a register: bytes, or messages.
-pub(super) fn asked_arg(call: &Syscall) -> Option<usize> {
-    match Amount::of(call)? {
-        Amount::Messages => call.arg("vlen"),
-        Amount::Inside => call.size_arg(),
-        Amount::Bytes => call.data_len_arg(),
-    }
+/// How an expected call was answered.
+pub struct Answered {
+    /// The return value.
+    pub ret: i64,
+    /// Whether the trace's call is used up; otherwise the same call, made again, gets the rest.
+    pub done: bool,
 }
 
 /// Where a call says itself from where on it moves something: numbers, or pointers to them.
@@ -60,7 +39,7 @@ fn behind(memory: &dyn Memory, addr: u64) -> Option<i64> {
 pub(super) fn follows(step: &Step, call: &HookCall) -> bool {
     places(call.call).all(|arg| {
         let first = match (is_pointer(call.call, arg), &step.exact) {
-            (false, _) => answer::number(step, arg),
+            (false, _) => step_data::number(step, arg),
             (true, Some(event)) => {
                 let addr = event.args.get(arg).copied().unwrap_or(0);
                 behind(&ChunkMemory(&event.ins), addr)
@@ -156,7 +135,7 @@ pub(super) fn take_back(call: &mut HookCall, less: i64) -> Result<()> {
 fn data(step: &Step, call: &HookCall) -> Result<Option<Vec<u8>>> {
     let entries = matches!(call.name(), "getdents" | "getdents64");
     if !entries || step.exact.is_some() {
-        return Ok(answer::data(step));
+        return Ok(step_data::data(step));
     }
     // What the entries are in bytes.
     let mut args = call.args;
@@ -168,7 +147,7 @@ fn data(step: &Step, call: &HookCall) -> Result<Option<Vec<u8>>> {
     let written = call
         .call
         .encode_outputs(&args, &values, ret, &call.memory)
-        .map_err(|error| answer::effect(step, &error))?;
+        .map_err(|error| effect(step, &error))?;
     Ok(written.into_iter().next().map(|(_, bytes)| bytes))
 }
 
@@ -194,21 +173,6 @@ fn bytes(step: &Step, call: &mut HookCall, data: &[u8], limit: Option<u64>) -> R
     Ok(n)
 }
 
-/// The length of the directory entries that fit into `most` bytes; that of the first where none does.
-pub(super) fn whole_entries(entries: &[u8], most: usize) -> usize {
-    // d_reclen, in struct linux_dirent and linux_dirent64 alike.
-    const LEN_AT: usize = 16;
-    let mut end = 0;
-    while let Some(&[a, b]) = entries.get(end + LEN_AT..end + LEN_AT + 2) {
-        let next = end + usize::from(u16::from_le_bytes([a, b]));
-        if next == end || next > entries.len() || (end > 0 && next > most) {
-            break;
-        }
-        end = next;
-    }
-    end
-}
-
 /// Writes the next messages of the trace.
 fn write_messages(step: &Step, call: &mut HookCall, count: u64) -> Result<()> {
     let mut values = call.call.with_notes(step.values(), &step.notes);
@@ -224,32 +188,18 @@ fn write_messages(step: &Step, call: &mut HookCall, count: u64) -> Result<()> {
     let written = call
         .call
         .encode_outputs(&call.args, &values, count as i64, &call.memory)
-        .map_err(|error| answer::effect(step, &error))?;
+        .map_err(|error| effect(step, &error))?;
     for (addr, bytes) in written {
         call.overwrite(addr, &bytes)?;
     }
     Ok(())
 }
 
-/// The data of each message that a call of the trace moved.
-pub(super) fn messages(step: &Step) -> Option<Vec<Vec<u8>>> {
-    let call = step.call.filter(|call| call.moves_messages())?;
-    let value = step.values().get(call.data_arg()?)?;
-    let value = match value.meaning() {
-        Value::Change { after, .. } => after.meaning(),
-        value => value,
-    };
-    let Value::Array { items, .. } = value else {
-        return None;
-    };
-    let ret = usize::try_from(step.answer.raw()?).ok()?;
-    let data = items.iter().take(ret).map(|item| {
-        let mut data = Vec::new();
-        answer::strings(item.field("msg_hdr")?, &mut data)?;
-        if let Some(len) = item.field("msg_len").and_then(Value::as_i64) {
-            data.truncate(usize::try_from(len).ok()?);
-        }
-        Some(data)
-    });
-    data.collect()
+/// An entry of the trace that does not say what was stored.
+pub(super) fn effect(step: &Step, error: &EncodeError) -> Error {
+    Error::Effect {
+        place: step.place(),
+        call: step.to_call().brief().to_string(),
+        reason: error.to_string(),
+    }
 }

@@ -1,6 +1,7 @@
-//! Which calls are meant, and which of them: strace's expressions for sets of calls and for `when`.
+//! The selection of calls: strace's expressions for sets of calls and for `when`, and patterns for paths.
 
 use crate::syscall::{self, Syscall};
+use crate::trace::{About, names};
 
 /// Which calls a rule is about: an expression in strace's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,5 +277,64 @@ impl When {
     /// Whether it holds for the nth call, from 1.
     pub fn holds(&self, n: u64) -> bool {
         (self.first..=self.last).contains(&n) && (n - self.first).is_multiple_of(self.step)
+    }
+}
+
+/// A pattern for paths.
+#[derive(Clone, Debug)]
+pub enum PathPattern {
+    /// This path, or a shell pattern (`*` stops at no slash).
+    Glob(glob::Pattern),
+    /// A regular expression, matched anywhere.
+    Regex(regex::bytes::Regex),
+}
+
+impl PathPattern {
+    /// This path, or a shell pattern, however it is written.
+    ///
+    /// # Errors
+    /// If it is no shell pattern.
+    pub fn glob(text: &str) -> Result<PathPattern, glob::PatternError> {
+        let text = names::tidy(text.as_bytes());
+        glob::Pattern::new(&String::from_utf8_lossy(&text)).map(PathPattern::Glob)
+    }
+
+    /// The path, where it is one and no pattern.
+    pub fn exact(&self) -> Option<&str> {
+        match self {
+            PathPattern::Glob(glob) => {
+                Some(glob.as_str()).filter(|text| !text.contains(['*', '?', '[']))
+            }
+            PathPattern::Regex(_) => None,
+        }
+    }
+
+    /// Whether one of these files is meant, by any of its names.
+    pub fn means(&self, about: &About) -> bool {
+        if about.is_meant(|name| self.matches(name)) {
+            return true;
+        }
+        let Some(path) = self.exact() else {
+            return false;
+        };
+        let mut dirs = about.dirs.iter().filter(|dir| !dir.is_empty());
+        dirs.any(|dir| {
+            let place = names::join(dir, path.as_bytes());
+            about
+                .files
+                .iter()
+                .any(|file| file.absolute.contains(&place))
+        })
+    }
+
+    /// Whether a path matches.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            PathPattern::Glob(glob) => {
+                let path = String::from_utf8_lossy(path);
+                glob.as_str() == path || glob.matches(&path)
+            }
+            PathPattern::Regex(regex) => regex.is_match(path),
+        }
     }
 }

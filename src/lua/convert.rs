@@ -96,6 +96,17 @@ pub(super) fn unknown_signal(name: &str) -> mlua::Error {
     raise(format!("unknown signal {name:?}{}", did_you_mean(&near)))
 }
 
+/// A boolean.
+pub(super) fn boolean(value: &Value, what: &str) -> mlua::Result<bool> {
+    match value {
+        Value::Boolean(boolean) => Ok(*boolean),
+        other => Err(raise(format!(
+            "{what} is true or false, not {}",
+            shown(other)
+        ))),
+    }
+}
+
 /// A time in seconds.
 pub(super) fn seconds(value: &Value, what: &str) -> mlua::Result<Duration> {
     let seconds = match value {
@@ -137,11 +148,7 @@ pub(super) fn text(value: &Value, what: &str) -> mlua::Result<String> {
 pub(super) fn flag(table: &Table, name: &str) -> mlua::Result<bool> {
     match table.get::<Value>(name)? {
         Value::Nil => Ok(false),
-        Value::Boolean(set) => Ok(set),
-        other => Err(raise(format!(
-            "{name} is true or false, not {}",
-            shown(&other)
-        ))),
+        value => boolean(&value, name),
     }
 }
 

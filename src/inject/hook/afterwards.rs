@@ -2,13 +2,11 @@
 //!
 //! To fail a call is not to make it, for the most part. It can be made first: [`HookCall::fail_how`] and its kin say so
 //! at the entry. At the exit of a call that the kernel has made for real there is nothing else left to do, which is
-//! rarely what is wanted: [`HookCall::check_action`] is for whoever lets people write hooks.
+//! rarely what is wanted: [`super::Action::check`] is for whoever lets people write hooks.
 
 use super::call::Decision;
 use super::{ChangeError, HookCall, Phase};
-use crate::inject::partial;
-use crate::inject::rules::{Action, returns};
-use crate::syscall::Syscall;
+use crate::inject::amount::{self, Amount};
 
 /// What the process is told of a call that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +42,7 @@ impl HookCall {
 
     /// Whether the kernel has done what it was asked for when it answers so: close(2) fails for what it heard of the
     /// file, which is closed.
-    fn releases(&self, ret: i64) -> bool {
+    pub(super) fn releases(&self, ret: i64) -> bool {
         self.name() == "close" && is_errno(ret) && ret != -i64::from(libc::EBADF)
     }
 
@@ -77,50 +75,25 @@ impl HookCall {
         !waits && self.signals.contains(&libc::SIGKILL)
     }
 
+    /// Whether the call has been answered with this return value.
+    pub(super) fn has_returned(&self, ret: i64) -> bool {
+        self.phase == Phase::Exit && self.ret == Some(ret)
+    }
+
     /// How much the call asks for, in bytes or messages, where it moves some.
     pub fn asked_amount(&self) -> Option<u64> {
-        let amount = partial::Amount::of(self.call)?;
-        if let Some(arg) = partial::asked_arg(self.call) {
+        let amount = Amount::of(self.call)?;
+        if let Some(arg) = amount::asked_arg(self.call) {
             return self.args.get(arg).copied();
         }
         let regions = self.call.data_regions(&self.args, u64::MAX, &self.memory);
         let bytes = regions.iter().map(|region| region.len as u64).sum();
-        (amount == partial::Amount::Bytes).then_some(bytes)
-    }
-
-    /// Whether the call can be made to answer so.
-    ///
-    /// # Errors
-    /// If no kernel would (it never fails, never returns, moves nothing, or asks for less), or if it is too late.
-    pub fn check_action(&self, action: &Action, executed: Option<bool>) -> Result<(), ChangeError> {
-        let call = self.name();
-        if action.fits(self, executed) {
-            let meant = match *action {
-                Action::Fail(errno) => self.releases(-i64::from(errno)),
-                Action::Return(ret) => self.releases(ret),
-                _ => false,
-            };
-            return match executed.unwrap_or(meant) {
-                true => Ok(()),
-                false => self.check_in_time(action.name()),
-            };
-        }
-        if let (&Action::Short(len), Some(asked)) = (action, self.asked_amount()) {
-            return match self.phase == Phase::Enter && len > asked {
-                true => Err(ChangeError::NotShort { call, asked, len }),
-                // It is no longer than that.
-                false => Ok(()),
-            };
-        }
-        Err(ChangeError::Impossible {
-            call,
-            why: why_not(self.call, action),
-        })
+        (amount == Amount::Bytes).then_some(bytes)
     }
 
     /// Whether the process can still be told that the call came to something else, and it is no lie about what the
     /// kernel has done.
-    fn check_in_time(&self, action: &'static str) -> Result<(), ChangeError> {
+    pub(super) fn check_in_time(&self, action: &'static str) -> Result<(), ChangeError> {
         let given = self.given.unwrap_or(0);
         let happened = given >= 0 || given == -i64::from(libc::EINPROGRESS);
         match self.phase == Phase::Exit && self.made && happened && self.call.has_effects() {
@@ -135,14 +108,4 @@ impl HookCall {
 
 fn is_errno(ret: i64) -> bool {
     (-4095..0).contains(&ret)
-}
-
-/// Why such a call cannot have that answer.
-pub(crate) fn why_not(call: &Syscall, action: &Action) -> &'static str {
-    match action {
-        Action::Short(_) => "moves nothing that could be cut short",
-        _ if !returns(call.name) => "never returns",
-        _ if !call.can_fail() => "never fails",
-        _ => "that was made shows itself, whatever its process is told",
-    }
 }

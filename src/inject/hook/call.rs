@@ -5,7 +5,7 @@ use super::afterwards::Told;
 use super::change::Lent;
 use super::room::{Piece, Room};
 use crate::image::Chunk;
-use crate::inject::partial::{Amount, whole_entries};
+use crate::inject::amount::{Amount, whole_entries};
 use crate::recording::{DescriptorTable, Effect};
 use crate::replay::SharedMemory;
 use crate::syscall::{Memory, Moved, Syscall};

@@ -2,7 +2,7 @@
 
 use super::room::ALL;
 use super::{HookCall, Phase};
-use crate::inject::partial;
+use crate::inject::amount;
 use crate::syscall::{self, Edit, EditError, Memory, Moved, Region, Step, Syscall};
 use crate::trace::Value;
 use crate::tracee;
@@ -94,6 +94,9 @@ pub enum ChangeError {
         /// What came too late.
         action: &'static str,
     },
+    /// An action that decides something about a call that is about to be made.
+    #[error("call:{0}() is for enter hooks: at exit the call has been answered")]
+    EnterOnly(&'static str),
     /// The process's memory cannot be written.
     #[error(transparent)]
     Memory(#[from] tracee::Error),
@@ -358,7 +361,7 @@ impl HookCall {
     /// If the process's memory cannot be written.
     pub(crate) fn shorten(&mut self, len: u64) -> tracee::Result<[u64; 6]> {
         let mut args = self.args;
-        match partial::asked_arg(self.call) {
+        match amount::asked_arg(self.call) {
             // One entry of a directory has to fit.
             Some(arg) if self.name().starts_with("getdents") => {
                 args[arg] = args[arg].min(len.max(LONGEST_ENTRY));

@@ -4,7 +4,7 @@
 //! does. That takes a few calls of our own, and is done only once somebody asks.
 
 use super::HookCall;
-use crate::inject::rules::PathPattern;
+use crate::inject::select::PathPattern;
 use crate::recording::files_of;
 use crate::trace::{About, FileNames, Value, names};
 use crate::tracee::lookup::Root;

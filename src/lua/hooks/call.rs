@@ -3,10 +3,11 @@
 use super::super::convert::{self, shown};
 use super::super::error::raise;
 use super::super::event::no_such;
+use super::actions;
 use super::args::{self, Raw, to_arg};
 use super::parts::Shared;
 use super::views::{Caller, Stat};
-use crate::inject::{Action, HookCall, Phase};
+use crate::inject::{ACTIONS, Action, HookCall, Phase};
 use crate::trace::{Answer, Call};
 use mlua::{
     IntoLua, Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value,
@@ -144,11 +145,17 @@ fn text(call: &HookCall) -> String {
     }
 }
 
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 24] = [
     "name", "nr", "index", "count", "event", "pid", "tid", "phase", "args", "raw", "ret", "errno",
-    "fd", "path", "paths", "file", "size", "fail", "skip", "short", "signal", "live", "stop",
-    "text", "data", "process", "offset", "stat", "time", "delay",
+    "fd", "path", "paths", "file", "size", "stop", "text", "data", "process", "offset", "stat",
+    "time",
 ];
+
+/// All that a call has.
+fn names() -> Vec<&'static str> {
+    let methods = ACTIONS.iter().map(|kind| kind.method);
+    NAMES.into_iter().chain(methods).collect()
+}
 
 impl UserData for CallData {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
@@ -172,7 +179,7 @@ impl UserData for CallData {
         fields.add_field_method_get("ret", |_, this| this.see(HookCall::ret));
         fields.add_field_method_set("ret", |_, this, value: Value| {
             let ret = convert::ret(&value, "ret")?;
-            this.set_ret(ret, None)
+            this.act(&Action::Return(ret), None)
         });
         fields.add_field_method_get("errno", |_, this| {
             let ret = this.see(HookCall::ret)?;
@@ -180,7 +187,7 @@ impl UserData for CallData {
         });
         fields.add_field_method_set("errno", |_, this, value: Value| {
             let errno = convert::errno(&value)?;
-            this.answer(&Action::Fail(errno), None)
+            this.act(&Action::Fail(errno), None)
         });
         fields.add_field_method_get("fd", |_, this| this.see(HookCall::fd));
         fields.add_field_method_get("path", |lua, this| {
@@ -200,7 +207,13 @@ impl UserData for CallData {
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        add_actions(methods);
+        actions::add_methods(methods);
+        methods.add_method("stop", |_, this, reason: Option<String>| {
+            this.touch(|call| {
+                call.stop(reason.unwrap_or_else(|| String::from("stopped by the script")));
+                Ok(())
+            })
+        });
         methods.add_method("text", |_, this, arg: Option<Value>| {
             this.text(arg.as_ref())
         });
@@ -211,20 +224,20 @@ impl UserData for CallData {
         });
         methods.add_meta_method(
             MetaMethod::Index,
-            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a call", &key, &NAMES)) },
+            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a call", &key, &names())) },
         );
         methods.add_meta_method(
             MetaMethod::NewIndex,
             |_, _, (key, _): (Value, Value)| -> mlua::Result<()> {
                 match &key {
-                    Value::String(name) if NAMES.contains(&name.to_string_lossy().as_ref()) => {
+                    Value::String(name) if names().contains(&name.to_string_lossy().as_ref()) => {
                         Err(raise(format!(
                             "a call's {} cannot be set: .ret, .errno, .size, .offset, .time, .fd and what is in \
                              .args, .raw and .stat can",
                             name.to_string_lossy()
                         )))
                     }
-                    _ => Err(no_such("a call", &key, &NAMES)),
+                    _ => Err(no_such("a call", &key, &names())),
                 }
             },
         );
@@ -266,95 +279,14 @@ fn add_views<F: UserDataFields<CallData>>(fields: &mut F) {
     });
 }
 
-/// `{ executed = true }` behind the arguments of an action.
-fn executed(options: &Value) -> mlua::Result<Option<bool>> {
-    let table = match options {
-        Value::Nil => return Ok(None),
-        Value::Table(table) => table,
-        other => {
-            return Err(raise(format!(
-                "what follows is {{ executed = true }}, not {}",
-                shown(other)
-            )));
-        }
-    };
-    convert::only_options(table, &["executed"], "an action")?;
-    match table.get::<Value>("executed")? {
-        Value::Nil => Ok(None),
-        Value::Boolean(executed) => Ok(Some(executed)),
-        other => Err(raise(format!(
-            "executed is true or false, not {}",
-            shown(&other)
-        ))),
-    }
-}
-
 impl CallData {
-    /// Has the call answer otherwise, if it can and may.
-    fn answer(&self, action: &Action, how: Option<bool>) -> mlua::Result<()> {
-        self.see(|call| call.check_action(action, how))?
+    /// Does an action to the call, if that can and may be.
+    pub fn act(&self, action: &Action, executed: Option<bool>) -> mlua::Result<()> {
+        self.see(|call| action.check(call, executed))?
             .map_err(raise)?;
         self.touch(|call| {
-            action.apply(call, how);
+            action.apply(call, executed);
             Ok(())
         })
     }
-
-    /// Sets what it returns. To what it has returned anyway it can be set at any time.
-    fn set_ret(&self, ret: i64, how: Option<bool>) -> mlua::Result<()> {
-        let same = self.see(|call| call.phase() == Phase::Exit && call.ret() == Some(ret))?;
-        match same {
-            true => self.touch(|_| Ok(())),
-            false => self.answer(&Action::Return(ret), how),
-        }
-    }
-}
-
-fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
-    methods.add_method("fail", |_, this, (errno, options): (Value, Value)| {
-        let errno = convert::errno(&errno)?;
-        this.answer(&Action::Fail(errno), executed(&options)?)
-    });
-    methods.add_method("skip", |_, this, (ret, options): (Value, Value)| {
-        let ret = match ret {
-            Value::Nil => 0,
-            ret => convert::ret(&ret, "what skip returns")?,
-        };
-        this.set_ret(ret, executed(&options)?)
-    });
-    methods.add_method("short", |_, this, (len, options): (Value, Value)| {
-        let len = convert::count(&len, "a number of bytes")?;
-        this.answer(&Action::Short(len), executed(&options)?)
-    });
-    methods.add_method("signal", |_, this, signal: Value| {
-        let signal = convert::signal(&signal)?;
-        this.touch(|call| {
-            call.send_signal(signal);
-            Ok(())
-        })
-    });
-    methods.add_method("delay", |_, this, seconds: Value| {
-        let time = convert::seconds(&seconds, "a delay")?;
-        this.touch(|call| {
-            call.delay(time);
-            Ok(())
-        })
-    });
-    methods.add_method("live", |_, this, ()| {
-        this.touch(|call| match call.phase() {
-            Phase::Enter => {
-                call.live();
-                Ok(())
-            }
-            Phase::Exit => Err(raise(
-                "call:live() is for enter hooks: at exit the call has been answered",
-            )),
-        })
-    });
-    methods.add_method("stop", |_, this, reason: Option<String>| {
-        this.touch(|call| {
-            call.stop(reason.unwrap_or_else(|| String::from("stopped by the script")));
-            Ok(())
-        })
-    });
 }

@@ -1,5 +1,6 @@
 //! A script's hooks as the core's [`Hooks`].
 
+mod actions;
 mod args;
 mod call;
 mod parts;
@@ -16,7 +17,7 @@ use super::error::{ScriptError, is_of_absence, near, raise, raise_at};
 use super::outcome;
 use crate::inject::{
     self, Action, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal, Hooks,
-    OnDivergence, Selector,
+    OnDivergence, Rule, Selector,
 };
 use crate::syscall::{self, Syscall};
 use crate::tracee::{self, quiet};
@@ -27,15 +28,10 @@ use std::rc::Rc;
 use table::Ignored;
 use time::Clock;
 
-/// One key of the table, or one element of its array part.
+/// One key of the table, or one element of its array part: a rule, and functions.
 struct Hook {
-    /// How the user would name it.
-    name: String,
-    selector: Selector,
-    conditions: Conditions,
+    rule: Rule,
     where_: Option<Function>,
-    actions: Vec<Action>,
-    executed: Option<bool>,
     enter: Option<Function>,
     exit: Option<Function>,
 }
@@ -44,12 +40,8 @@ impl Hook {
     /// One without conditions, for which there is nothing to do.
     fn new(name: String, selector: Selector) -> Hook {
         Hook {
-            name,
-            selector,
-            conditions: Conditions::default(),
+            rule: Rule::new(name, selector),
             where_: None,
-            actions: Vec::new(),
-            executed: None,
             enter: None,
             exit: None,
         }
@@ -142,12 +134,14 @@ impl LuaHooks {
                  here"
             )));
         }
-        let mut hooks = this.hooks.iter();
-        if let Some(hook) = hooks.find(|hook| hook.actions.contains(&Action::Live)) {
-            let name = &hook.name;
-            return Err(raise(format!(
-                "the rule for {name} has live, which means nothing here: all of this process is live"
-            )));
+        for Hook { rule, .. } in this.hooks.iter() {
+            let mut kinds = rule.actions.iter().map(Action::kind);
+            if let Some(kind) = kinds.find(|kind| kind.leaves_trace) {
+                let (name, action) = (&rule.name, kind.name);
+                return Err(raise(format!(
+                    "the rule for {name} has {action}, which means nothing here: all of this process is live"
+                )));
+            }
         }
         Ok(this)
     }
@@ -164,10 +158,10 @@ impl LuaHooks {
                 self.by_nr.resize(nr + 1, Vec::new());
             }
             let hooks = hooks.iter().enumerate();
-            let meant = hooks.filter(|(_, hook)| hook.selector.matches_any(call));
+            let meant = hooks.filter(|(_, hook)| hook.rule.selector.matches_any(call));
             self.by_nr[nr].extend(meant.map(|(at, _)| at));
         }
-        let conditions = |hook: &mut Hook| std::mem::take(&mut hook.conditions);
+        let conditions = |hook: &mut Hook| std::mem::take(&mut hook.rule.conditions);
         self.conditions = hooks.iter_mut().map(conditions).collect();
         self.hooks = hooks.into();
     }
@@ -249,16 +243,9 @@ impl LuaHooks {
             if hook.exit.is_some() {
                 call.marks().push(at);
             }
-            let fits = |action: &&Action| action.fits(call, hook.executed);
-            let actions: Vec<&Action> = hook.actions.iter().filter(fits).collect();
-            if !actions.is_empty() {
-                for action in actions {
-                    action.apply(call, hook.executed);
-                }
-                call.note_rule(hook.name.as_str());
-            }
+            hook.rule.act(call);
             if let Some(enter) = &hook.enter {
-                self.call_hook(enter, &hook.name, call, &mut lent)?;
+                self.call_hook(enter, &hook.rule.name, call, &mut lent)?;
             }
         }
         Ok(())
@@ -270,7 +257,7 @@ impl LuaHooks {
         for at in std::mem::take(call.marks()) {
             let hook = &hooks[at];
             if let Some(exit) = &hook.exit {
-                self.call_hook(exit, &hook.name, call, &mut lent)?;
+                self.call_hook(exit, &hook.rule.name, call, &mut lent)?;
             }
         }
         Ok(())
@@ -283,16 +270,14 @@ impl LuaHooks {
         call: &mut HookCall,
         lent: &mut Option<Lent>,
     ) -> mlua::Result<bool> {
-        if !hook.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
+        if !hook.rule.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
             return Ok(false);
         }
-        let mut actions = hook.actions.iter();
-        let acts = actions.any(|action| action.fits(call, hook.executed));
-        if !acts && hook.enter.is_none() && hook.exit.is_none() {
+        if !hook.rule.fits(call) && hook.enter.is_none() && hook.exit.is_none() {
             return Ok(false);
         }
         if let Some(condition) = &hook.where_
-            && !self.call_hook(condition, &hook.name, call, lent)?
+            && !self.call_hook(condition, &hook.rule.name, call, lent)?
         {
             return Ok(false);
         }
@@ -374,8 +359,8 @@ impl Hooks for LuaHooks {
     fn unfired(&self) -> Vec<String> {
         let hooks = self.hooks.iter().zip(&self.conditions);
         hooks
-            .filter(|(hook, conditions)| !hook.actions.is_empty() && !conditions.fired())
-            .map(|(hook, _)| hook.name.clone())
+            .filter(|(hook, conditions)| !hook.rule.actions.is_empty() && !conditions.fired())
+            .map(|(hook, _)| hook.rule.name.clone())
             .collect()
     }
 
@@ -419,7 +404,7 @@ impl Hooks for LuaHooks {
     fn names(&self, call: &Syscall) -> bool {
         let hooks = self.by_nr.get(call.nr as usize).into_iter().flatten();
         let mut hooks = hooks.filter_map(|&at| self.hooks.get(at));
-        hooks.any(|hook| hook.selector.names(call))
+        hooks.any(|hook| hook.rule.selector.names(call))
     }
 }
 

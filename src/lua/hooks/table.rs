@@ -132,7 +132,9 @@ impl LuaHooks {
             )));
         }
         // General to specific; the names decide between equals, since a table has no order.
-        named.sort_by(|a, b| (a.selector.rank(), &a.name).cmp(&(b.selector.rank(), &b.name)));
+        named.sort_by(|Hook { rule: a, .. }, Hook { rule: b, .. }| {
+            (a.selector.rank(), &a.name).cmp(&(b.selector.rank(), &b.name))
+        });
         for (i, rule) in table.sequence_values::<Value>().enumerate() {
             named.push(Hook::element(&rule?, i + 1)?);
         }
