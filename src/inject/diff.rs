@@ -4,8 +4,8 @@
 use super::noise::is_ignored;
 use super::outcome::Outcome;
 use crate::backtrace::Frame;
-use crate::syscall::{self, Format, Kind, consts};
-use crate::trace::{Answer, Call, Exit, Field, Trace, Value};
+use crate::syscall::{self, Format, Kind};
+use crate::trace::{Answer, Call, Field, Trace, Value};
 use std::fmt::Display;
 
 /// Arguments and members that are pids.
@@ -58,18 +58,14 @@ impl Outcome {
                 lines.push(format!("{what}: {a} / {b}"));
             }
         };
-        let code = |outcome: &Outcome| match outcome.exit {
-            Some(Exit::Code(code)) => Some(code),
-            _ => None,
-        };
-        let signal = |outcome: &Outcome| match outcome.exit {
-            Some(Exit::Signal { signal, .. }) => Some(consts::signal_name(signal)),
-            _ => None,
-        };
         let status = |outcome: &Outcome| outcome.status.name().to_string();
         compare("status", status(self), status(other));
-        compare("exit_code", shown(code(self)), shown(code(other)));
-        compare("signal", shown(signal(self)), shown(signal(other)));
+        compare(
+            "exit_code",
+            shown(self.exit_code()),
+            shown(other.exit_code()),
+        );
+        compare("signal", shown(self.signal()), shown(other.signal()));
         let place = |outcome: &Outcome| shown(outcome.divergence.as_ref().map(|d| d.index));
         compare("divergence", place(self), place(other));
         compare(

@@ -3,10 +3,11 @@
 use super::error::raise;
 use super::event::{EventData, filter, no_such, number};
 use super::interrupt;
-use super::outcome::{exit_table, how};
+use super::outcome::{OutcomeData, exit_table, how};
 use super::stop::StopData;
 use super::trace::TraceData;
 use super::{launch, session};
+use crate::inject::Outcome;
 use crate::recording::{Found, Life, Recording, resolve};
 use crate::replay::{Replay, Replayer};
 use mlua::{
@@ -172,8 +173,9 @@ impl UserData for RecordingHandle {
             let all = all.iter().map(|life| process(lua, life));
             lua.create_sequence_from(all.collect::<mlua::Result<Vec<_>>>()?)
         });
-        methods.add_method("outcome", |lua, this, ()| {
-            super::outcome::of_recording(lua, &this.recording)
+        methods.add_method("outcome", |_, this, ()| {
+            let outcome = Outcome::of_recording(&this.recording).map_err(raise)?;
+            Ok(OutcomeData::new(outcome, None))
         });
         methods.add_method("replay_to", |_, this, event: Value| this.replay_to(&event));
         methods.add_meta_method(MetaMethod::Len, |_, this, ()| Ok(this.recording.len()));
