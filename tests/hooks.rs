@@ -694,7 +694,10 @@ fn rules_without_lua_do_the_same() {
     let bytes = postcard::to_stdvec(&late).unwrap();
     let sent: Outcome = postcard::from_bytes(&bytes).unwrap();
     assert_eq!(sent.diff(&late, (&sent.calls, &late.calls)), [""; 0]);
-    assert_eq!((&sent.injected, &sent.stdout), (&late.injected, &late.stdout));
+    assert_eq!(
+        (&sent.injected, &sent.stdout),
+        (&late.injected, &late.stdout)
+    );
     let mut elsewhere = Conditions::default();
     elsewhere.tid = Some(1);
     let none = injected(

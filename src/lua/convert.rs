@@ -1,22 +1,10 @@
 //! What scripts write where the core wants a number, an errno, a signal, bytes, a time.
 
-use super::error::{did_you_mean, near, raise};
+use super::error::{did_you_mean, near, raise, shown};
 use crate::strace;
 use crate::syscall::consts;
 use mlua::{Table, Value};
 use std::time::Duration;
-
-/// A value for messages: what it is, and what it says.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("{:?}", text.to_string_lossy()),
-        Value::Integer(n) => n.to_string(),
-        Value::Number(n) => n.to_string(),
-        Value::Boolean(b) => b.to_string(),
-        Value::Nil => String::from("nil"),
-        other => format!("a {}", other.type_name()),
-    }
-}
 
 /// An integer: as such, or in strace's syntax (`"S_IFIFO|0644"`).
 pub(super) fn integer(value: &Value, what: &str) -> mlua::Result<i64> {

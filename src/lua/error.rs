@@ -80,6 +80,28 @@ pub(super) fn near<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> 
     near.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
+/// A value for messages: what it is, and what it says.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{:?}", text.to_string_lossy()),
+        Value::Integer(n) => n.to_string(),
+        Value::Number(n) => n.to_string(),
+        Value::Boolean(b) => b.to_string(),
+        Value::Nil => String::from("nil"),
+        other => format!("a {}", other.type_name()),
+    }
+}
+
+/// The error for a field that an object does not have.
+pub(super) fn no_such(whose: &str, key: &Value, known: &[&str]) -> mlua::Error {
+    let name = match key {
+        Value::String(name) => name.to_string_lossy(),
+        other => shown(other),
+    };
+    let near = near(&name, known.iter().copied());
+    raise(format!("{whose} has no {name:?}{}", did_you_mean(&near)))
+}
+
 /// The longest name that Lua does not cut in messages.
 const LONGEST_NAME: usize = 57;
 

@@ -1,11 +1,11 @@
 //! `rr.record{ … }`.
 
-use super::convert::{self, shown};
-use super::error::raise;
+use super::convert;
+use super::error::{raise, shown};
+use super::handle::RecordingHandle;
 use super::hooks::LuaHooks;
 use super::interrupt;
 use super::outcome::OutcomeData;
-use super::recording::RecordingHandle;
 use super::session::{self, RecordingEnd};
 use crate::inject;
 use crate::record::{self, Front, OnFull, Program};
@@ -65,7 +65,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         mark_latest(&recorded.dir);
     }
     let handle = RecordingHandle::open(&recorded.dir)?;
-    session::set_recording(lua, &handle);
+    session::set_current(lua, handle.clone());
     lua.create_userdata(handle)
 }
 

@@ -8,6 +8,7 @@ mod constants;
 mod convert;
 mod error;
 mod event;
+mod handle;
 mod hooks;
 mod interrupt;
 mod launch;
@@ -23,6 +24,7 @@ mod stop;
 mod tests;
 mod trace;
 mod values;
+mod view;
 
 pub use error::ScriptError;
 pub use interrupt::has_come as is_interrupted;
@@ -30,7 +32,6 @@ pub use session::{Quiet, RecordingEnd, Watch};
 
 use crate::tracee::quiet;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
-use session::Session;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -68,7 +69,7 @@ fn execute(script: &Script, watch: Rc<dyn Watch>) -> mlua::Result<()> {
         ));
     }
     let lua = Lua::new_with(StdLib::ALL_SAFE, LuaOptions::default())?;
-    lua.set_app_data(Session::new(watch));
+    session::set_watch(&lua, watch);
     hooks::keep_time(&lua)?;
     install(&lua)?;
     let globals = lua.globals();
@@ -90,6 +91,7 @@ fn install(lua: &Lua) -> mlua::Result<()> {
     constants::install(lua)?;
     pattern::install(lua)?;
     recording::install(lua)?;
+    stop::install(lua)?;
     process::install(lua)?;
     trace::install(lua)?;
     let_programs_run(lua)?;

@@ -1,7 +1,7 @@
 //! `Outcome`: what became of a process.
 
 use super::backtrace;
-use super::event::no_such;
+use super::error::no_such;
 use super::trace::TraceData;
 use super::values;
 use crate::inject::{Divergence, Outcome};

@@ -1,8 +1,7 @@
 //! `Trace` and its entries, `trace.load`, `trace.parse`.
 
 use super::convert;
-use super::error::raise;
-use super::event::no_such;
+use super::error::{no_such, raise, shown};
 use super::{pattern, session, values};
 use crate::strace;
 use crate::syscall;
@@ -146,7 +145,7 @@ fn made(value: &Value) -> mlua::Result<Entry> {
             }
         },
         other => {
-            let other = convert::shown(other);
+            let other = shown(other);
             Err(raise(format!(
                 "map wants nil, a call, its text, or a list of them, not {other}"
             )))

@@ -1,8 +1,6 @@
 //! Decoded arguments as Lua's values.
 
-use super::convert::shown;
-use super::error::raise;
-use super::event::no_such;
+use super::error::{no_such, raise, shown};
 use crate::trace::Value as Arg;
 use mlua::{Lua, MultiValue, Table, Value};
 
@@ -57,6 +55,15 @@ pub(super) fn arguments(lua: &Lua, args: &[Arg], names: &[&'static str]) -> mlua
     meta.set("__index", named)?;
     table.set_metatable(Some(meta))?;
     Ok(table)
+}
+
+/// A table of pairs, to go through.
+pub(super) fn pairs(lua: &Lua, entries: Vec<(Value, Value)>) -> mlua::Result<MultiValue> {
+    let mut entries = entries.into_iter();
+    let next = lua.create_function_mut(move |_, _: MultiValue| {
+        Ok(entries.next().unwrap_or((Value::Nil, Value::Nil)))
+    })?;
+    Ok(MultiValue::from_iter([Value::Function(next)]))
 }
 
 /// A view of a table, and of the tables in it, through which nothing can be set.

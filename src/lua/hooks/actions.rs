@@ -1,8 +1,8 @@
 //! The actions of the core's table, with their values as scripts write them: members of rules, methods of `call`.
 
-use super::super::convert::{self, shown};
-use super::super::error::raise;
-use super::call::CallData;
+use super::super::convert;
+use super::super::error::{raise, shown};
+use super::loan::CallData;
 use crate::inject::{ACTIONS, Action, ActionKind, ActionValue};
 use mlua::{UserDataMethods, Value};
 
@@ -54,6 +54,18 @@ fn executed(options: &Value) -> mlua::Result<Option<bool>> {
     match table.get::<Value>("executed")? {
         Value::Nil => Ok(None),
         value => convert::boolean(&value, "executed").map(Some),
+    }
+}
+
+impl CallData {
+    /// Does an action to the call, if that can and may be.
+    pub fn act(&self, action: &Action, executed: Option<bool>) -> mlua::Result<()> {
+        self.see(|call| action.check(call, executed))?
+            .map_err(raise)?;
+        self.touch(|call| {
+            action.apply(call, executed);
+            Ok(())
+        })
     }
 }
 

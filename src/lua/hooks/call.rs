@@ -1,71 +1,19 @@
 //! `call`, as hooks see it.
 
-use super::super::convert::{self, shown};
-use super::super::error::raise;
-use super::super::event::no_such;
+use super::super::convert;
+use super::super::error::{no_such, raise, shown};
 use super::actions;
-use super::args::{self, Raw, to_arg};
-use super::parts::Shared;
+use super::args::{self, Raw};
+use super::loan::CallData;
+use super::parts::to_arg;
 use super::views::{Caller, Stat};
 use crate::inject::{ACTIONS, Action, HookCall, Phase};
 use crate::trace::{Answer, Call};
 use mlua::{
     IntoLua, Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value,
 };
-use std::cell::RefCell;
-use std::rc::Rc;
-
-/// A call on loan to a script; taken back when the hook returns.
-#[derive(Clone, Default)]
-pub(super) struct CallData(Rc<RefCell<Loan>>, Rc<RefCell<Shared>>);
-
-#[derive(Default)]
-struct Loan {
-    call: Option<HookCall>,
-    /// Whether the hook interfered.
-    touched: bool,
-}
-
-const OVER: &str = "this call is over: a call can be used only while its hook runs";
 
 impl CallData {
-    /// Gives the call to a hook; what is left in its place is `spare`.
-    pub fn lend(&self, call: &mut HookCall, spare: HookCall) {
-        *self.0.borrow_mut() = Loan {
-            call: Some(std::mem::replace(call, spare)),
-            touched: false,
-        };
-    }
-
-    /// Takes the call back with what was done to it: what was in its place, and whether anything was.
-    pub fn take_back(&self, call: &mut HookCall) -> (Option<HookCall>, bool) {
-        let mut loan = self.0.borrow_mut();
-        let lent = loan.call.take();
-        let spare = lent.map(|lent| std::mem::replace(call, lent));
-        (spare, loan.touched)
-    }
-
-    /// What scripts have of its structures.
-    pub fn views(&self) -> Rc<RefCell<Shared>> {
-        Rc::clone(&self.1)
-    }
-
-    pub fn see<R>(&self, look: impl FnOnce(&HookCall) -> R) -> mlua::Result<R> {
-        match &self.0.borrow().call {
-            Some(call) => Ok(look(call)),
-            None => Err(raise(OVER)),
-        }
-    }
-
-    pub fn touch<R>(&self, act: impl FnOnce(&mut HookCall) -> mlua::Result<R>) -> mlua::Result<R> {
-        let mut loan = self.0.borrow_mut();
-        loan.touched = true;
-        match &mut loan.call {
-            Some(call) => act(call),
-            None => Err(raise(OVER)),
-        }
-    }
-
     /// In strace's syntax: the whole call, or one argument.
     fn text(&self, arg: Option<&Value>) -> mlua::Result<String> {
         let Some(arg) = arg else {
@@ -277,16 +225,4 @@ fn add_views<F: UserDataFields<CallData>>(fields: &mut F) {
         true => Stat(this.clone()).into_lua(lua),
         false => Ok(Value::Nil),
     });
-}
-
-impl CallData {
-    /// Does an action to the call, if that can and may be.
-    pub fn act(&self, action: &Action, executed: Option<bool>) -> mlua::Result<()> {
-        self.see(|call| action.check(call, executed))?
-            .map_err(raise)?;
-        self.touch(|call| {
-            action.apply(call, executed);
-            Ok(())
-        })
-    }
 }

@@ -3,6 +3,8 @@
 mod actions;
 mod args;
 mod call;
+mod divergence;
+mod loan;
 mod parts;
 mod rule;
 mod signal;
@@ -12,47 +14,22 @@ mod views;
 
 pub(super) use time::install as keep_time;
 
-use super::convert::{self, shown};
-use super::error::{ScriptError, is_of_absence, near, raise, raise_at};
+use super::error::{ScriptError, is_of_absence, raise, raise_at};
 use super::outcome;
 use crate::inject::{
     self, Action, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal, Hooks,
-    OnDivergence, Rule, Selector,
+    OnDivergence,
 };
 use crate::syscall::{self, Syscall};
 use crate::tracee::{self, quiet};
-use call::CallData;
+use divergence::{Diverged, answer_of};
+use loan::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
+use rule::Hook;
 use signal::SignalData;
 use std::rc::Rc;
-use table::Ignored;
+use table::HooksTable;
 use time::Clock;
-
-/// One key of the table, or one element of its array part: a rule, and functions.
-struct Hook {
-    rule: Rule,
-    where_: Option<Function>,
-    enter: Option<Function>,
-    exit: Option<Function>,
-}
-
-impl Hook {
-    /// One without conditions, for which there is nothing to do.
-    fn new(name: String, selector: Selector) -> Hook {
-        Hook {
-            rule: Rule::new(name, selector),
-            where_: None,
-            enter: None,
-            exit: None,
-        }
-    }
-}
-
-/// What happens when the process leaves the trace.
-enum Diverged {
-    Always(OnDivergence),
-    Ask(Function),
-}
 
 /// Everything that a hooks table says.
 pub(super) struct LuaHooks {
@@ -61,15 +38,7 @@ pub(super) struct LuaHooks {
     /// Which of them could mean a call, by its number.
     by_nr: Vec<Vec<usize>>,
     conditions: Vec<Conditions>,
-    diverged: Diverged,
-    on_signal: Option<Function>,
-    on_exit: Option<Function>,
-    ignored: Ignored,
-    /// An option that is there and is about traces.
-    about_traces: Option<&'static str>,
-    options: inject::Options,
-    /// Whether a hook's error goes into the outcome.
-    keep_errors: bool,
+    table: HooksTable,
     clock: Clock,
     /// What lies in a call's place while a script has it.
     spare: Option<HookCall>,
@@ -86,49 +55,26 @@ struct HookRaised(String);
 impl LuaHooks {
     /// Reads a hooks table, or calls the function that returns one.
     pub fn read(lua: &Lua, hooks: &Value) -> mlua::Result<LuaHooks> {
-        let made;
-        let hooks = match hooks {
-            Value::Function(function) => {
-                made = function.call::<Value>(())?;
-                &made
-            }
-            other => other,
-        };
-        let options = inject::Options::default();
-        let mut this = LuaHooks {
+        let mut table = HooksTable::read(hooks)?;
+        let mut hooks = std::mem::take(&mut table.hooks);
+        let conditions = |hook: &mut Hook| std::mem::take(&mut hook.rule.conditions);
+        Ok(LuaHooks {
             lua: lua.clone(),
-            hooks: Rc::new([]),
-            by_nr: Vec::new(),
-            conditions: Vec::new(),
-            diverged: Diverged::Always(OnDivergence::Stop),
-            on_signal: None,
-            on_exit: None,
-            ignored: Ignored::default(),
-            about_traces: None,
-            clock: Clock::new(lua, options.timeout),
-            options,
-            keep_errors: false,
+            by_nr: by_number(&hooks),
+            conditions: hooks.iter_mut().map(conditions).collect(),
+            hooks: hooks.into(),
+            clock: Clock::new(lua, table.options.timeout),
+            table,
             spare: None,
             raised: None,
             error: None,
-        };
-        match hooks {
-            Value::Nil => {}
-            Value::Table(table) => this.read_table(table)?,
-            other => {
-                let other = shown(other);
-                return Err(raise(format!(
-                    "hooks are a table, or a function that returns one, not {other}"
-                )));
-            }
-        }
-        Ok(this)
+        })
     }
 
     /// The same for a process that is live from its beginning: what is about traces means nothing there.
     pub fn read_live(lua: &Lua, hooks: &Value) -> mlua::Result<LuaHooks> {
         let this = LuaHooks::read(lua, hooks)?;
-        if let Some(name) = this.about_traces {
+        if let Some(name) = this.table.about_traces {
             return Err(raise(format!(
                 "{name} is about a trace that a process is driven through: all of this one is live, and it means nothing \
                  here"
@@ -146,34 +92,19 @@ impl LuaHooks {
         Ok(this)
     }
 
-    /// Takes the hooks, in the order in which they run.
-    fn set_hooks(&mut self, mut hooks: Vec<Hook>) {
-        self.by_nr.clear();
-        for name in syscall::names() {
-            let Some(call) = syscall::by_name(name) else {
-                continue;
-            };
-            let nr = call.nr as usize;
-            if self.by_nr.len() <= nr {
-                self.by_nr.resize(nr + 1, Vec::new());
-            }
-            let hooks = hooks.iter().enumerate();
-            let meant = hooks.filter(|(_, hook)| hook.rule.selector.matches_any(call));
-            self.by_nr[nr].extend(meant.map(|(at, _)| at));
-        }
-        let conditions = |hook: &mut Hook| std::mem::take(&mut hook.rule.conditions);
-        self.conditions = hooks.iter_mut().map(conditions).collect();
-        self.hooks = hooks.into();
+    /// Reads an option that stands beside the hooks.
+    pub fn read_option(&mut self, name: &str, value: &Value) -> mlua::Result<()> {
+        self.table.read_option(name, value)
     }
 
     /// What it says to the driver.
     pub fn options(&self) -> inject::Options {
-        self.options.clone()
+        self.table.options.clone()
     }
 
     /// The injection's time begins.
     pub fn begin(&mut self) {
-        self.clock = Clock::new(&self.lua, self.options.timeout);
+        self.clock = Clock::new(&self.lua, self.table.options.timeout);
     }
 
     /// What a hook raised.
@@ -203,7 +134,7 @@ impl LuaHooks {
     /// A hook raised: where does the error go?
     fn failed(&mut self, error: mlua::Error) -> Result<(), HookError> {
         let message = ScriptError::of(&error).message;
-        if self.keep_errors {
+        if self.table.keep_errors {
             self.error.get_or_insert(message);
             return Ok(());
         }
@@ -308,6 +239,21 @@ impl LuaHooks {
     }
 }
 
+/// Which hooks could mean a call, by its number.
+fn by_number(hooks: &[Hook]) -> Vec<Vec<usize>> {
+    let mut by_nr: Vec<Vec<usize>> = Vec::new();
+    for call in syscall::names().filter_map(syscall::by_name) {
+        let nr = call.nr as usize;
+        if by_nr.len() <= nr {
+            by_nr.resize(nr + 1, Vec::new());
+        }
+        let hooks = hooks.iter().enumerate();
+        let meant = hooks.filter(|(_, hook)| hook.rule.selector.matches_any(call));
+        by_nr[nr].extend(meant.map(|(at, _)| at));
+    }
+    by_nr
+}
+
 /// The userdata that the hooks of one call and phase share. No script can use it beyond: it is empty then.
 struct Lent {
     cell: CallData,
@@ -340,7 +286,7 @@ impl Hooks for LuaHooks {
     }
 
     fn diverged(&mut self, divergence: &Divergence) -> Result<OnDivergence, HookError> {
-        let function = match &self.diverged {
+        let function = match &self.table.diverged {
             Diverged::Always(what) => return Ok(*what),
             Diverged::Ask(function) => function.clone(),
         };
@@ -365,7 +311,7 @@ impl Hooks for LuaHooks {
     }
 
     fn signal(&mut self, signal: &mut HookSignal) -> Result<(), HookError> {
-        let Some(function) = self.on_signal.clone() else {
+        let Some(function) = self.table.on_signal.clone() else {
             return Ok(());
         };
         let data = SignalData::lend(signal);
@@ -381,7 +327,7 @@ impl Hooks for LuaHooks {
     }
 
     fn exited(&mut self, exit: &HookExit) -> Result<(), HookError> {
-        let Some(function) = self.on_exit.clone() else {
+        let Some(function) = self.table.on_exit.clone() else {
             return Ok(());
         };
         let ran =
@@ -393,7 +339,7 @@ impl Hooks for LuaHooks {
     }
 
     fn is_ignored(&self, call: &str) -> bool {
-        self.ignored.contains(call)
+        self.table.ignored.contains(call)
     }
 
     fn wants(&self, call: &Syscall) -> bool {
@@ -428,46 +374,4 @@ fn has_place(message: &str) -> bool {
     let line = parts.next().unwrap_or("");
     let is_number = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
     is_number && parts.next().is_some()
-}
-
-/// What a function for `on_divergence` returned.
-fn answer_of(values: MultiValue) -> mlua::Result<OnDivergence> {
-    let mut values = values.into_iter();
-    let what = values.next().unwrap_or(Value::Nil);
-    let second = values.next().unwrap_or(Value::Nil);
-    let Value::String(word) = &what else {
-        return match what {
-            Value::Nil => Ok(OnDivergence::Stop),
-            other => Err(wrong_divergence(&shown(&other))),
-        };
-    };
-    match &*word.to_string_lossy() {
-        "stop" | "kill" => Ok(OnDivergence::Stop),
-        "live" => Ok(OnDivergence::Live),
-        "skip" => match second {
-            Value::Nil => Ok(OnDivergence::Skip(1)),
-            n => match convert::count(&n, "how many calls to skip")? {
-                0 => Err(raise(
-                    "how many calls to skip must be more than 0: the same one would be met again",
-                )),
-                n => Ok(OnDivergence::Skip(usize::try_from(n).unwrap_or(usize::MAX))),
-            },
-        },
-        "answer" => convert::ret(&second, "the answer").map(OnDivergence::Answer),
-        word => Err(wrong_divergence(&format!("{word:?}"))),
-    }
-}
-
-fn wrong_divergence(what: &str) -> mlua::Error {
-    let word = what.trim_matches('"');
-    let known = ["stop", "live", "skip", "answer", "kill"];
-    let near = match known.contains(&word) {
-        true => Vec::new(),
-        false => near(word, known),
-    };
-    let hint = super::error::did_you_mean(&near);
-    raise(format!(
-        "on_divergence is \"stop\" or \"live\", or a function that returns one of them, \"skip\", n or \"answer\", ret: \
-         not {what}{hint}"
-    ))
 }

@@ -1,19 +1,19 @@
 //! Structures and lists among the arguments of a call: views of the process's memory, both ways.
 //!
 //! To a script they are values: one that was read is the same wherever it is assigned, and once something else has been
-//! put in its place it is what it was before. [`Shared`] knows the views that there are, so that they take a copy then.
+//! put in its place it is what it was before. [`super::loan::Views`] knows the views that there are, so that they take a copy then.
 
-use super::super::convert::shown;
-use super::super::error::{did_you_mean, near, raise};
-use super::super::values;
-use super::args::{pairs, set, to_arg};
-use super::call::CallData;
+use super::super::convert;
+use super::super::error::{did_you_mean, near, raise, shown};
+use super::super::values::{self, pairs};
+use super::loan::{CallData, Copied, View};
 use crate::inject::VECTOR;
+use crate::strace;
 use crate::syscall::{self, Step};
 use crate::trace::{Field, Value as Arg};
-use mlua::{IntoLua, Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{IntoLua, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 use std::cell::RefCell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 /// A structure or a list.
 pub(super) struct Part {
@@ -26,22 +26,8 @@ pub(super) struct Part {
     below: Vec<Step>,
 }
 
-/// The views of a call that scripts may still have.
-#[derive(Default)]
-pub(super) struct Shared(Vec<View>);
-
-struct View {
-    arg: usize,
-    way: Vec<Step>,
-    copy: Weak<RefCell<Option<Copied>>>,
-}
-
-/// What was there.
-struct Copied {
-    value: Arg,
-    /// The pointer and the length, where it was a vector.
-    vector: Option<[u8; VECTOR]>,
-}
+/// How deep tables may be that are given for structures.
+const DEEPEST: usize = 16;
 
 impl Part {
     /// A view of what is there.
@@ -259,6 +245,91 @@ fn member_mut<'a>(value: &'a mut Arg, step: &Step) -> Option<&'a mut Arg> {
         }
         _ => None,
     }
+}
+
+/// Sets an argument, or a part of one.
+pub(super) fn set(call: &CallData, arg: usize, way: &[Step], value: &Value) -> mlua::Result<()> {
+    let vector = match value {
+        Value::UserData(data) if data.is::<Part>() => data.borrow::<Part>()?.vector()?,
+        _ => None,
+    };
+    let value = to_arg(value, 0)?;
+    detach(call, arg, way)?;
+    if let Some(vector) = vector
+        && call.touch(|call| call.set_vector(arg, way, vector).map_err(raise))?
+    {
+        return Ok(());
+    }
+    call.touch(|call| call.change(arg, way, &value).map_err(raise))
+}
+
+/// What a script writes, as a value of strace's: text is kept as well as what it means, since only who takes it knows
+/// whether it is text.
+pub(super) fn to_arg(value: &Value, depth: usize) -> mlua::Result<Arg> {
+    if depth > DEEPEST {
+        return Err(raise("a table in a table in a table …: too deep"));
+    }
+    match value {
+        Value::Integer(n) => Ok(Arg::Int(*n)),
+        Value::String(text) => {
+            let text = text.as_bytes().to_vec();
+            let parsed = std::str::from_utf8(&text).ok().and_then(|text| {
+                let parsed = strace::value_from_text(text).ok();
+                parsed.filter(|value| !matches!(value, Arg::Written { .. }))
+            });
+            let raw = || Arg::Raw(format!("{:?}", String::from_utf8_lossy(&text)));
+            Ok(Arg::Written {
+                value: Box::new(parsed.unwrap_or_else(raw)),
+                text: text.into(),
+            })
+        }
+        Value::Table(table) => of_table(table, depth),
+        Value::UserData(data) if data.is::<Part>() => data.borrow::<Part>()?.value(),
+        number @ Value::Number(_) => convert::integer(number, "a number in a call").map(Arg::Int),
+        other => Err(raise(format!(
+            "an argument is a number, a string or a table, not {}",
+            shown(other)
+        ))),
+    }
+}
+
+/// A list, or a structure.
+fn of_table(table: &Table, depth: usize) -> mlua::Result<Arg> {
+    let mut fields = Vec::new();
+    let mut items = 0;
+    table.for_each(|key: Value, value: Value| {
+        match key {
+            Value::Integer(_) => items += 1,
+            Value::String(name) => {
+                let value = to_arg(&value, depth + 1)?;
+                fields.push(Field::new(name.to_string_lossy(), value));
+            }
+            other => {
+                return Err(raise(format!(
+                    "members have names and elements numbers, not {}",
+                    shown(&other)
+                )));
+            }
+        }
+        Ok(())
+    })?;
+    if !fields.is_empty() {
+        if items > 0 {
+            return Err(raise("a table is a structure or a list, not both"));
+        }
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
+        let cut = false;
+        return Ok(Arg::Struct { fields, cut });
+    }
+    let mut list = Vec::new();
+    for item in table.sequence_values::<Value>() {
+        list.push(to_arg(&item?, depth + 1)?);
+    }
+    if list.len() != items {
+        return Err(raise("a list has no holes, and begins at 1"));
+    }
+    let (items, cut) = (list, false);
+    Ok(Arg::Array { items, cut })
 }
 
 impl UserData for Part {

@@ -1,12 +1,19 @@
 //! What one key of a hooks table says, or one element of its array part: a rule or a function.
 
-use super::super::convert::{self, shown};
-use super::super::error::{did_you_mean, near, raise};
+use super::super::convert;
+use super::super::error::{did_you_mean, near, raise, shown};
 use super::super::pattern;
-use super::Hook;
 use super::actions::of_member;
-use crate::inject::{ACTIONS, ActionKind, When};
+use crate::inject::{ACTIONS, ActionKind, Rule, Selector, When};
 use mlua::{Function, Table, Value};
+
+/// One key of the table, or one element of its array part: a rule, and functions.
+pub(super) struct Hook {
+    pub rule: Rule,
+    pub where_: Option<Function>,
+    pub enter: Option<Function>,
+    pub exit: Option<Function>,
+}
 
 /// The members of a rule besides its actions.
 const MEMBERS: [&str; 9] = [
@@ -14,6 +21,16 @@ const MEMBERS: [&str; 9] = [
 ];
 
 impl Hook {
+    /// One without conditions, for which there is nothing to do.
+    fn new(name: String, selector: Selector) -> Hook {
+        Hook {
+            rule: Rule::new(name, selector),
+            where_: None,
+            enter: None,
+            exit: None,
+        }
+    }
+
     /// What a key says.
     pub(super) fn keyed(key: &Value, value: &Value) -> mlua::Result<Hook> {
         let (selector, name) = pattern::calls(key)?;

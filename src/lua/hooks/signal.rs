@@ -1,8 +1,7 @@
 //! What `on_signal` and `on_exit` are called with.
 
 use super::super::convert;
-use super::super::error::raise;
-use super::super::event::no_such;
+use super::super::error::{no_such, raise, shown};
 use super::super::outcome::how;
 use super::super::values;
 use crate::inject::{HookExit, HookSignal, SignalAction};
@@ -104,7 +103,7 @@ impl UserData for SignalData {
             |_, _, (key, _): (Value, Value)| -> mlua::Result<()> {
                 Err(raise(format!(
                     "a signal's {} cannot be set: it has s:ignore(), s:replace(name) and s:stop(reason)",
-                    convert::shown(&key)
+                    shown(&key)
                 )))
             },
         );

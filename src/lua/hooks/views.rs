@@ -1,12 +1,11 @@
 //! `call.stat` and `call.process`.
 
 use super::super::convert;
-use super::super::error::raise;
-use super::super::event::no_such;
-use super::super::process;
+use super::super::error::{no_such, raise};
 use super::super::values;
-use super::args::to_arg;
-use super::call::CallData;
+use super::super::view;
+use super::loan::CallData;
+use super::parts::to_arg;
 use crate::inject::{HookCall, STAT};
 use crate::tracee::proc;
 use mlua::{MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
@@ -72,7 +71,7 @@ impl UserData for Caller {
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method("read", |lua, this, (addr, len): (Value, Value)| {
-            let (addr, len) = process::range(&addr, &len)?;
+            let (addr, len) = view::range(&addr, &len)?;
             this.0.see(|call| {
                 let mut bytes = vec![0; len];
                 call.memory().read_exact(addr, &mut bytes).map_err(raise)?;
@@ -91,14 +90,14 @@ impl UserData for Caller {
         });
         methods.add_method("maps", |lua, this, ()| {
             let tid = this.0.see(|call| call.memory().tid())?;
-            process::maps_of(lua, &proc::maps(tid).map_err(raise)?)
+            view::maps_of(lua, &proc::maps(tid).map_err(raise)?)
         });
         methods.add_method("fds", |lua, this, ()| {
             let table = match this.0.see(|call| call.files())? {
-                Some(table) => process::descriptors(lua, &table)?,
+                Some(table) => view::descriptors(lua, &table)?,
                 None => {
                     let tid = this.0.see(|call| call.memory().tid())?;
-                    process::kernels_descriptors(lua, &proc::descriptors(tid).map_err(raise)?)?
+                    view::kernels_descriptors(lua, &proc::descriptors(tid).map_err(raise)?)?
                 }
             };
             values::read_only(lua, &table, "a process's descriptors cannot be set")
