@@ -1,9 +1,9 @@
 //! What a hook sees of a call, and what it can say.
 
 mod actions;
-mod afterwards;
 mod call;
 mod change;
+mod decision;
 mod files;
 mod messages;
 mod room;
@@ -11,9 +11,9 @@ mod signal;
 mod views;
 
 pub use actions::{ACTIONS, Action, ActionKind, ActionValue, returns};
-pub(crate) use call::Decision;
 pub use call::HookCall;
 pub use change::{ChangeError, VECTOR};
+pub(crate) use decision::Decision;
 pub(crate) use room::Piece;
 pub use room::Room;
 pub use signal::{HookExit, HookSignal, SignalAction};

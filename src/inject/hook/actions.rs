@@ -161,10 +161,10 @@ impl Action {
     /// Does it. `executed` is as in [`crate::inject::Rule::executed`].
     pub fn apply(&self, call: &mut HookCall, executed: Option<bool>) {
         match *self {
-            Action::Fail(errno) => call.fail_how(errno, executed),
+            Action::Fail(errno) => call.answer(-i64::from(errno), executed),
             Action::Return(ret) if call.has_returned(ret) => {}
-            Action::Return(ret) => call.set_ret_how(ret, executed),
-            Action::Short(len) => call.short_how(len, executed),
+            Action::Return(ret) => call.answer(ret, executed),
+            Action::Short(len) => call.cut_short(len, executed),
             Action::Signal(signal) => call.send_signal(signal),
             Action::Delay(time) => call.delay(time),
             Action::Live => call.live(),

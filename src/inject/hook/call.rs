@@ -1,11 +1,10 @@
 //! A call, as a hook sees it.
 
 use super::Phase;
-use super::afterwards::Told;
-use super::change::Lent;
+use super::change::Patch;
+use super::decision::{Decision, Override};
 use super::room::{Piece, Room};
 use crate::image::Chunk;
-use crate::inject::amount::{Amount, whole_entries};
 use crate::recording::{DescriptorTable, Effect};
 use crate::replay::SharedMemory;
 use crate::syscall::{Memory, Moved, Syscall};
@@ -15,19 +14,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What a hook decided at a call's entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// The trace (or the kernel) answers.
-    Default,
-    /// It is not made, and returns this.
-    Answer(i64),
-    /// It moves at most this many bytes.
-    Short(u64),
-    /// brk(2) moves nothing, and is told where the break is: it has no other way to fail.
-    Break,
-}
 
 /// A call, as a hook sees it. Valid while the hook runs.
 ///
@@ -63,8 +49,8 @@ pub struct HookCall {
     /// What the recorded call opened, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,
-    /// What the process is told of the call once it has been made, whatever came of it.
-    pub(crate) told: Option<Told>,
+    /// The answer that the process gets once the call has been made.
+    pub(crate) told: Option<Override>,
     /// What came of the call before the exit hooks.
     pub(crate) given: Option<i64>,
     /// What came of a call whose process is told otherwise: the kernel, or the model of it, has done that.
@@ -78,7 +64,7 @@ pub struct HookCall {
     /// The memory that the answer has overwritten.
     pub(crate) before: Vec<Chunk>,
     /// The memory that was changed for the kernel to see, and is the program's own again afterwards.
-    pub(crate) lent: Vec<Lent>,
+    pub(crate) patches: Vec<Patch>,
     /// The process goes live with this call.
     pub(crate) goes_live: bool,
     /// The data that the answer had is no longer that of the trace.
@@ -135,7 +121,7 @@ impl HookCall {
             signals: Vec::new(),
             rules: Vec::new(),
             before: Vec::new(),
-            lent: Vec::new(),
+            patches: Vec::new(),
             goes_live: false,
             replaced: false,
             room: Room::default(),
@@ -191,34 +177,9 @@ impl HookCall {
         self
     }
 
-    /// The call has been answered: the exit hooks come next.
-    pub fn answered(&mut self, ret: i64) {
-        self.phase = Phase::Exit;
-        (self.ret, self.given) = (Some(ret), Some(ret));
-        if let Some(told) = self.told.take() {
-            self.tell(told);
-        }
-    }
-
     /// The arguments as the process passed them; its registers are to have them again when the call returns.
     pub fn asked(&self) -> [u64; 6] {
         self.asked
-    }
-
-    /// Takes the time longer that hooks want it to.
-    pub fn delay(&mut self, time: Duration) {
-        self.delay = self.delay.saturating_add(time);
-    }
-
-    /// How much longer in all, and no longer from now on.
-    pub fn take_delay(&mut self) -> Duration {
-        std::mem::take(&mut self.delay)
-    }
-
-    /// What the enter hooks decided.
-    #[allow(dead_code, reason = "for engines outside of this module")]
-    pub(crate) fn decision(&self) -> Decision {
-        self.decision
     }
 
     /// The memory of the process.
@@ -305,71 +266,6 @@ impl HookCall {
     /// Entry or exit.
     pub fn phase(&self) -> Phase {
         self.phase
-    }
-
-    /// The return value: negative is -errno. `None` while there is none: at entry, unless a hook that ran before set it.
-    pub fn ret(&self) -> Option<i64> {
-        match (self.phase, self.decision) {
-            (Phase::Enter, Decision::Answer(ret)) => Some(ret),
-            (Phase::Enter, _) => None,
-            (Phase::Exit, _) => self.ret,
-        }
-    }
-
-    /// Sets the return value (negative is -errno). At entry, the call is then not made.
-    pub fn set_ret(&mut self, ret: i64) {
-        match self.phase {
-            Phase::Enter => self.decide(Decision::Answer(ret)),
-            Phase::Exit => self.ret = Some(ret),
-        }
-    }
-
-    /// At entry: what else was decided does not count any more.
-    pub(super) fn decide(&mut self, decision: Decision) {
-        (self.decision, self.told) = (decision, None);
-    }
-
-    /// The call moves at most this many bytes (or messages, where it moves those); the rest comes when it is made
-    /// again. Nothing happens where it moves none.
-    pub fn short(&mut self, len: u64) {
-        if !self.can_be_short() {
-            return;
-        }
-        match self.phase {
-            Phase::Enter => self.decide(Decision::Short(len)),
-            Phase::Exit => {
-                let len = match self.call.name {
-                    // Half an entry is none.
-                    "getdents" | "getdents64" => {
-                        let entries = self.data().unwrap_or_default();
-                        let most = usize::try_from(len).unwrap_or(usize::MAX);
-                        whole_entries(&entries, most) as i64
-                    }
-                    _ => i64::try_from(len).unwrap_or(i64::MAX),
-                };
-                self.ret = self.ret.map(|ret| ret.min(len));
-            }
-        }
-    }
-
-    /// Whether it moves something of which it could move less.
-    pub fn can_be_short(&self) -> bool {
-        Amount::of(self.call).is_some()
-    }
-
-    /// The process goes on live, from this call.
-    pub fn live(&mut self) {
-        self.goes_live = true;
-    }
-
-    /// The injection ends here.
-    pub fn stop(&mut self, reason: impl Into<String>) {
-        self.stop = Some(reason.into());
-    }
-
-    /// Sends the process this signal, too, with the call.
-    pub fn send_signal(&mut self, signal: i32) {
-        self.signals.push(signal);
     }
 
     /// Notes who interfered, for [`super::Injected::rule`].

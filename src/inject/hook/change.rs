@@ -245,7 +245,7 @@ impl HookCall {
         // It may be a path.
         self.about.take();
         match self.ret() {
-            None => self.lend(addr, bytes)?,
+            None => self.patch(addr, bytes)?,
             Some(_) => self.overwrite(addr, bytes)?,
         }
         Ok(())
@@ -335,7 +335,7 @@ impl HookCall {
         let mut rest = bytes;
         for region in regions {
             let (now, later) = rest.split_at(region.len.min(rest.len()));
-            self.lend(region.addr, now)?;
+            self.patch(region.addr, now)?;
             rest = later;
         }
         match len_arg {
@@ -343,7 +343,7 @@ impl HookCall {
             None => {
                 let cut = self.call.cut_vectors(&self.args, len as u64, &self.memory);
                 for (addr, bytes) in cut {
-                    self.lend(addr, &bytes)?;
+                    self.patch(addr, &bytes)?;
                 }
             }
         }
@@ -352,7 +352,7 @@ impl HookCall {
 
     /// Whether the enter hooks changed what the kernel gets.
     pub(crate) fn is_changed(&self) -> bool {
-        self.args != self.asked || !self.lent.is_empty()
+        self.args != self.asked || !self.patches.is_empty()
     }
 
     /// Has the kernel move at most this many bytes, or messages.
@@ -369,7 +369,7 @@ impl HookCall {
             Some(arg) => args[arg] = args[arg].min(len),
             None if self.can_be_short() => {
                 for (addr, bytes) in self.call.cut_vectors(&self.args, len, &self.memory) {
-                    self.lend(addr, &bytes)?;
+                    self.patch(addr, &bytes)?;
                 }
             }
             None => {}
@@ -384,24 +384,24 @@ impl HookCall {
     /// If its memory cannot be written.
     pub fn give_back(&self) -> tracee::Result<()> {
         let mut now = Vec::new();
-        for lent in self.lent.iter().rev() {
-            now.resize(lent.new.len(), 0);
-            if self.memory.read(lent.addr, &mut now) == now.len() && now == lent.new {
-                self.shared.write(self.memory, lent.addr, &lent.old)?;
+        for patch in self.patches.iter().rev() {
+            now.resize(patch.new.len(), 0);
+            if self.memory.read(patch.addr, &mut now) == now.len() && now == patch.new {
+                self.shared.write(self.memory, patch.addr, &patch.old)?;
             }
         }
         Ok(())
     }
 
     /// Writes to the process's memory for the kernel to see; the program gets its own back.
-    pub(super) fn lend(&mut self, addr: u64, bytes: &[u8]) -> tracee::Result<()> {
+    pub(super) fn patch(&mut self, addr: u64, bytes: &[u8]) -> tracee::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
         let mut old = vec![0; bytes.len()];
         self.memory.read_exact(addr, &mut old)?;
         self.shared.write(self.memory, addr, bytes)?;
-        self.lent.push(Lent {
+        self.patches.push(Patch {
             addr,
             old,
             new: bytes.to_vec(),
@@ -417,7 +417,7 @@ impl HookCall {
 
 /// Memory of the program that the kernel is to see otherwise.
 #[derive(Clone, Debug)]
-pub(crate) struct Lent {
+pub(crate) struct Patch {
     addr: u64,
     old: Vec<u8>,
     new: Vec<u8>,

@@ -64,11 +64,11 @@ impl HookCall {
             let mut rest = message.as_slice();
             for region in &slot.data {
                 let (now, later) = rest.split_at(region.len.min(rest.len()));
-                self.lend(region.addr, now)?;
+                self.patch(region.addr, now)?;
                 rest = later;
             }
             for (addr, bytes) in self.call.cut_message(slot, message.len(), &self.memory) {
-                self.lend(addr, &bytes)?;
+                self.patch(addr, &bytes)?;
             }
         }
         if let Some(arg) = self.call.arg("vlen") {
