@@ -3,21 +3,25 @@
 mod actions;
 mod call;
 mod change;
+mod clock;
 mod decision;
+mod error;
 mod files;
 mod messages;
+mod offset;
 mod room;
 mod signal;
-mod views;
+mod stat;
 
 pub use actions::{ACTIONS, Action, ActionKind, ActionValue, returns};
 pub use call::HookCall;
-pub use change::{ChangeError, VECTOR};
+pub use change::VECTOR;
 pub(crate) use decision::Decision;
+pub use error::ChangeError;
 pub(crate) use room::Piece;
 pub use room::Room;
 pub use signal::{HookExit, HookSignal, SignalAction};
-pub use views::STAT;
+pub use stat::STAT;
 
 use super::{Divergence, noise};
 use crate::syscall::Syscall;

@@ -1,106 +1,12 @@
 //! Changing a call's arguments and what they point to.
 
 use super::room::ALL;
-use super::{HookCall, Phase};
+use super::{ChangeError, HookCall, Phase};
 use crate::inject::amount;
-use crate::syscall::{self, Edit, EditError, Memory, Moved, Region, Step, Syscall};
+use crate::syscall::{self, Edit, Memory, Moved, Region, Step, Syscall};
 use crate::trace::Value;
 use crate::tracee;
 use std::rc::Rc;
-
-/// Why a call cannot be changed so.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// It cannot be that.
-    #[error(transparent)]
-    Edit(#[from] EditError),
-    /// More than there is room for in the process.
-    #[error("{len} bytes are too many to pass in the place of others: there is room for {room}")]
-    NoRoom {
-        /// How many bytes.
-        len: usize,
-        /// How many there can be.
-        room: u64,
-    },
-    /// Data that does not fit.
-    #[error("{len} bytes do not fit into the buffer of this {call}, which has {room}")]
-    TooLong {
-        /// The call.
-        call: &'static str,
-        /// How many bytes.
-        len: usize,
-        /// How many there is room for.
-        room: u64,
-    },
-    /// A call without data.
-    #[error("{0} moves no data that could be set")]
-    NoData(&'static str),
-    /// Data that the kernel has read already, or not yet stored.
-    #[error("the data of {call} can be set at {phase} only")]
-    Phase {
-        /// The call.
-        call: &'static str,
-        /// When.
-        phase: &'static str,
-    },
-    /// More messages than there is room for.
-    #[error("this {call} has room for {room} messages, not {count}")]
-    Messages {
-        /// The call.
-        call: &'static str,
-        /// How many messages.
-        count: usize,
-        /// How many there is room for.
-        room: usize,
-    },
-    /// A call that moves one thing.
-    #[error("{0} moves no messages: its data is one string")]
-    One(&'static str),
-    /// Something that this call does not have.
-    #[error("{call} has no {what}")]
-    Without {
-        /// The call.
-        call: &'static str,
-        /// What.
-        what: &'static str,
-    },
-    /// More than the call asks for.
-    #[error("this {call} asks for no more than {asked}: it cannot be cut to {len}")]
-    NotShort {
-        /// The call.
-        call: &'static str,
-        /// How much it asks for.
-        asked: u64,
-        /// How much it was to move.
-        len: u64,
-    },
-    /// A call that cannot have that answer.
-    #[error("{call} {why}")]
-    Impossible {
-        /// The call.
-        call: &'static str,
-        /// Why not.
-        why: &'static str,
-    },
-    /// A call that the kernel has made.
-    #[error(
-        "this {call} has been made, and what it did stays done: {action} belongs into enter = function(call) … end, \
-         before that (call:fail(errno, {{ executed = true }}), and skip and short likewise, leave it done and tell the \
-         process otherwise)"
-    )]
-    TooLate {
-        /// The call.
-        call: &'static str,
-        /// What came too late.
-        action: &'static str,
-    },
-    /// An action that decides something about a call that is about to be made.
-    #[error("call:{0}() is for enter hooks: at exit the call has been answered")]
-    EnterOnly(&'static str),
-    /// The process's memory cannot be written.
-    #[error(transparent)]
-    Memory(#[from] tracee::Error),
-}
 
 /// A `struct linux_dirent64` with a name of 255 bytes.
 const LONGEST_ENTRY: u64 = 280;
