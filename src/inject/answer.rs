@@ -20,7 +20,7 @@ pub fn continues(step: &Step, call: &HookCall) -> bool {
         .fd_arg()
         .is_none_or(|arg| descriptor(step).is_none_or(|fd| fd == call.args[arg] as i32));
     // What says itself where it reads or writes is made again for the place where the first ended.
-    if !same_fd || !partial::follows(step, call) {
+    if !same_fd || !partial::is_at_next_position(step, call) {
         return false;
     }
     if described.moves_data() != Some(Moved::In) {

@@ -164,7 +164,7 @@ fn traces(a: &Trace, b: &Trace) -> Option<String> {
     let same = a
         .iter()
         .zip(&b)
-        .take_while(|(a, b)| steady(a) == steady(b))
+        .take_while(|(a, b)| normalized(a) == normalized(b))
         .count();
     let at = |calls: &[Call]| shown(calls.get(same).map(Call::brief));
     let (first, second) = (at(&a), at(&b));
@@ -172,14 +172,14 @@ fn traces(a: &Trace, b: &Trace) -> Option<String> {
 }
 
 /// A call without what is different in every run.
-fn steady(call: &Call) -> (String, Vec<Value>, Answer) {
+fn normalized(call: &Call) -> (String, Vec<Value>, Answer) {
     let described = syscall::by_name(&call.name);
     let names: Vec<&str> = described.map_or_else(Vec::new, |described| {
         described.args.iter().map(|arg| arg.name).collect()
     });
     let args = call.args.iter().enumerate().map(|(i, value)| {
         let name = names.get(i).copied().unwrap_or("");
-        settle(name, value)
+        normalize(name, value)
     });
     let is_address = described
         .is_some_and(|it| matches!(&it.ret, Kind::Num(num) if matches!(num.format, Format::Addr)));
@@ -194,7 +194,7 @@ fn steady(call: &Call) -> (String, Vec<Value>, Answer) {
     (call.name.clone(), args.collect(), answer)
 }
 
-fn settle(name: &str, value: &Value) -> Value {
+fn normalize(name: &str, value: &Value) -> Value {
     if PIDS.contains(&name) || TIMES.iter().any(|time| name.contains(time)) {
         return Value::Int(0);
     }
@@ -203,17 +203,17 @@ fn settle(name: &str, value: &Value) -> Value {
         Value::Struct { fields, cut } => {
             let fields = fields
                 .iter()
-                .map(|field| Field::new(field.name.clone(), settle(&field.name, &field.value)));
+                .map(|field| Field::new(field.name.clone(), normalize(&field.name, &field.value)));
             let (fields, cut) = (fields.collect(), *cut);
             Value::Struct { fields, cut }
         }
         Value::Array { items, cut } => {
-            let items = items.iter().map(|item| settle("", item)).collect();
+            let items = items.iter().map(|item| normalize("", item)).collect();
             Value::Array { items, cut: *cut }
         }
         Value::Change { before, after } => Value::Change {
-            before: Box::new(settle(name, before)),
-            after: Box::new(settle(name, after)),
+            before: Box::new(normalize(name, before)),
+            after: Box::new(normalize(name, after)),
         },
         other => other.clone(),
     }

@@ -19,7 +19,7 @@ pub struct Answered {
 }
 
 /// Where a call says itself from where on it moves something: numbers, or pointers to them.
-fn places(call: &Syscall) -> impl Iterator<Item = usize> {
+fn position_args(call: &Syscall) -> impl Iterator<Item = usize> {
     let names = ["offset", "off_in", "off_out"].into_iter();
     names.filter_map(|name| call.arg(name))
 }
@@ -30,25 +30,25 @@ fn is_pointer(call: &Syscall, arg: usize) -> bool {
 }
 
 /// The number there, of which the process had a pointer.
-fn behind(memory: &dyn Memory, addr: u64) -> Option<i64> {
+fn number_behind(memory: &dyn Memory, addr: u64) -> Option<i64> {
     let mut bytes = [0; 8];
     (addr != 0 && memory.read(addr, &mut bytes) == bytes.len()).then(|| i64::from_le_bytes(bytes))
 }
 
 /// Whether a call is made for the place where its first part ended.
-pub(super) fn follows(step: &Step, call: &HookCall) -> bool {
-    places(call.call).all(|arg| {
+pub(super) fn is_at_next_position(step: &Step, call: &HookCall) -> bool {
+    position_args(call.call).all(|arg| {
         let first = match (is_pointer(call.call, arg), &step.exact) {
             (false, _) => step_data::number(step, arg),
             (true, Some(event)) => {
                 let addr = event.args.get(arg).copied().unwrap_or(0);
-                behind(&ChunkMemory(&event.ins), addr)
+                number_behind(&ChunkMemory(&event.ins), addr)
             }
             (true, None) => step.values().get(arg).and_then(first_number),
         };
         let now = match is_pointer(call.call, arg) {
             false => Some(call.args[arg] as i64),
-            true => behind(&call.memory, call.args[arg]),
+            true => number_behind(&call.memory, call.args[arg]),
         };
         match (first, now) {
             (Some(first), Some(now)) => first.wrapping_add(step.used as i64) == now,
@@ -86,7 +86,7 @@ pub(super) fn answer(
     let (n, all) = match Amount::of(call.call) {
         Some(Amount::Inside) => {
             let n = most.min(asked.unwrap_or(u64::MAX));
-            advance_places(call, n as i64)?;
+            advance_positions(call, n as i64)?;
             (n, all)
         }
         Some(Amount::Messages) => {
@@ -110,10 +110,10 @@ pub(super) fn answer(
 }
 
 /// Where the call says from where on, it is told that it has come so far.
-fn advance_places(call: &mut HookCall, n: i64) -> Result<()> {
-    for arg in places(call.call).filter(|&arg| is_pointer(call.call, arg)) {
+fn advance_positions(call: &mut HookCall, n: i64) -> Result<()> {
+    for arg in position_args(call.call).filter(|&arg| is_pointer(call.call, arg)) {
         let addr = call.args[arg];
-        if let Some(now) = behind(&call.memory, addr) {
+        if let Some(now) = number_behind(&call.memory, addr) {
             call.overwrite(addr, &now.wrapping_add(n).to_le_bytes())?;
         }
     }
@@ -126,7 +126,7 @@ fn advance_places(call: &mut HookCall, n: i64) -> Result<()> {
 /// If the process's memory cannot be written.
 pub(super) fn take_back(call: &mut HookCall, less: i64) -> Result<()> {
     match Amount::of(call.call) {
-        Some(Amount::Inside) => advance_places(call, -less),
+        Some(Amount::Inside) => advance_positions(call, -less),
         _ => Ok(()),
     }
 }

@@ -70,7 +70,7 @@ fn execute(script: &Script, watch: Rc<dyn Watch>) -> mlua::Result<()> {
     }
     let lua = Lua::new_with(StdLib::ALL_SAFE, LuaOptions::default())?;
     session::set_watch(&lua, watch);
-    hooks::keep_time(&lua)?;
+    hooks::install_time_limit(&lua)?;
     install(&lua)?;
     let globals = lua.globals();
     globals.set("arg", arguments(&lua, script)?)?;
@@ -94,13 +94,13 @@ fn install(lua: &Lua) -> mlua::Result<()> {
     stop::install(lua)?;
     process::install(lua)?;
     trace::install(lua)?;
-    let_programs_run(lua)?;
+    wrap_program_starts(lua)?;
     memory::install(lua)?;
     modules::install(lua)
 }
 
 /// Hooks run while the thread does without the time stamp counter; programs that they start must have it.
-fn let_programs_run(lua: &Lua) -> mlua::Result<()> {
+fn wrap_program_starts(lua: &Lua) -> mlua::Result<()> {
     for (library, name) in [("os", "execute"), ("io", "popen")] {
         let library: Table = lua.globals().get(library)?;
         let original: Function = library.get(name)?;

@@ -57,7 +57,7 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
 }
 
 /// How a program ended, in words.
-pub(super) fn how(exit: Exit) -> String {
+pub(super) fn exit_in_words(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with {code}"),
         Exit::Signal { signal, .. } => format!("killed by {}", consts::signal_name(signal)),
@@ -74,7 +74,7 @@ pub(super) fn exit_table(lua: &Lua, exit: Exit) -> mlua::Result<Table> {
             table.set("core", core)?;
         }
     }
-    let text = how(exit);
+    let text = exit_in_words(exit);
     let meta = lua.create_table()?;
     meta.set(
         "__tostring",

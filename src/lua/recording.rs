@@ -3,7 +3,7 @@
 use super::error::{no_such, raise};
 use super::event::{EventData, filter, number};
 use super::handle::RecordingHandle;
-use super::outcome::{OutcomeData, exit_table, how};
+use super::outcome::{OutcomeData, exit_in_words, exit_table};
 use super::stop::StopData;
 use super::trace::TraceData;
 use super::{launch, session};
@@ -134,7 +134,7 @@ impl UserData for RecordingHandle {
                 .map(|arg| String::from_utf8_lossy(arg))
                 .collect();
             let end = match recording.exit() {
-                Some(exit) => how(exit),
+                Some(exit) => exit_in_words(exit),
                 None => String::from("incomplete"),
             };
             let (dir, len) = (recording.dir().display(), recording.len());

@@ -60,9 +60,9 @@ fn executed(options: &Value) -> mlua::Result<Option<bool>> {
 impl CallData {
     /// Does an action to the call, if that can and may be.
     pub fn act(&self, action: &Action, executed: Option<bool>) -> mlua::Result<()> {
-        self.see(|call| action.check(call, executed))?
+        self.with(|call| action.check(call, executed))?
             .map_err(raise)?;
-        self.touch(|call| {
+        self.with_mut(|call| {
             action.apply(call, executed);
             Ok(())
         })

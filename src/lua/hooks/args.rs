@@ -4,7 +4,7 @@ use super::super::convert;
 use super::super::error::{did_you_mean, raise, shown};
 use super::super::values::pairs;
 use super::loan::CallData;
-use super::parts::{look, set};
+use super::structure::{look, set};
 use crate::inject::HookCall;
 use crate::syscall;
 use crate::trace::Value as Arg;
@@ -20,15 +20,15 @@ impl Args {
     /// The argument that a key names; `None` where it is another call's.
     fn find(&self, key: &Value) -> mlua::Result<Option<usize>> {
         match key {
-            Value::Integer(i) => self.0.see(|call| {
+            Value::Integer(i) => self.0.with(|call| {
                 let index = usize::try_from(*i).ok()?.checked_sub(1)?;
                 call.syscall().shown_args(&call.raw()).get(index).copied()
             }),
             Value::String(name) => {
                 let name = name.to_string_lossy();
-                let found = self.0.see(|call| call.formal(&name))?;
+                let found = self.0.with(|call| call.formal(&name))?;
                 if found.is_none() && !syscall::is_argument(&name) {
-                    let own = self.0.see(|call| call.arg_names())?;
+                    let own = self.0.with(|call| call.arg_names())?;
                     let near = super::super::error::near(&name, own);
                     let near = match near.is_empty() {
                         true => syscall::near_argument(&name),
@@ -64,17 +64,17 @@ impl UserData for Args {
             |_, this, (key, value): (Value, Value)| match this.find(&key)? {
                 Some(arg) => set(&this.0, arg, &[], &value),
                 None => {
-                    let (name, key) = (this.0.see(HookCall::name)?, shown(&key));
+                    let (name, key) = (this.0.with(HookCall::name)?, shown(&key));
                     Err(raise(format!("{name} has no argument {key}")))
                 }
             },
         );
         methods.add_meta_method(MetaMethod::Len, |_, this, ()| {
             this.0
-                .see(|call| call.syscall().shown_args(&call.raw()).len())
+                .with(|call| call.syscall().shown_args(&call.raw()).len())
         });
         methods.add_meta_method(MetaMethod::Pairs, |lua, this, ()| {
-            let shown = this.0.see(|call| call.syscall().shown_args(&call.raw()))?;
+            let shown = this.0.with(|call| call.syscall().shown_args(&call.raw()))?;
             let mut entries = Vec::new();
             for (i, arg) in shown.into_iter().enumerate() {
                 let value = look(lua, &this.0, arg, Vec::new())?;
@@ -83,7 +83,7 @@ impl UserData for Args {
             pairs(lua, entries)
         });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
-            this.0.see(|call| {
+            this.0.with(|call| {
                 let values: Vec<String> = call.values().iter().map(Arg::to_string).collect();
                 values.join(", ")
             })
@@ -106,7 +106,7 @@ impl UserData for Raw {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_meta_method(MetaMethod::Index, |_, this, key: Value| {
             match Raw::index(&key) {
-                Some(index) => this.0.see(|call| Some(call.raw()[index] as i64)),
+                Some(index) => this.0.with(|call| Some(call.raw()[index] as i64)),
                 None => Ok(None),
             }
         });
@@ -119,12 +119,12 @@ impl UserData for Raw {
                 };
                 let value = convert::integer(&value, "a register")?;
                 this.0
-                    .touch(|call| call.set_raw(index, value as u64).map_err(raise))
+                    .with_mut(|call| call.set_raw(index, value as u64).map_err(raise))
             },
         );
         methods.add_meta_method(MetaMethod::Len, |_, _, ()| Ok(6));
         methods.add_meta_method(MetaMethod::Pairs, |lua, this, ()| {
-            let raw = this.0.see(HookCall::raw)?;
+            let raw = this.0.with(HookCall::raw)?;
             let entries = raw.iter().enumerate().map(|(i, &word)| {
                 let key = Value::Integer(i as i64 + 1);
                 (key, Value::Integer(word as i64))

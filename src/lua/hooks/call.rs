@@ -4,9 +4,10 @@ use super::super::convert;
 use super::super::error::{no_such, raise, shown};
 use super::actions;
 use super::args::{self, Raw};
+use super::caller::Caller;
 use super::loan::CallData;
-use super::parts::to_arg;
-use super::views::{Caller, Stat};
+use super::stat::Stat;
+use super::structure::to_arg;
 use crate::inject::{ACTIONS, Action, HookCall, Phase};
 use crate::trace::{Answer, Call};
 use mlua::{
@@ -17,9 +18,9 @@ impl CallData {
     /// In strace's syntax: the whole call, or one argument.
     fn text(&self, arg: Option<&Value>) -> mlua::Result<String> {
         let Some(arg) = arg else {
-            return self.see(text);
+            return self.with(text);
         };
-        let (list, index) = self.see(|call| {
+        let (list, index) = self.with(|call| {
             let index = match arg {
                 Value::Integer(i) => usize::try_from(*i).ok().and_then(|i| i.checked_sub(1)),
                 Value::String(name) => call.arg_index(&name.to_string_lossy()),
@@ -38,7 +39,7 @@ impl CallData {
         let (first, second) = (args.pop_front(), args.pop_front());
         match (first, second) {
             (None, None) => {
-                let data = self.see(HookCall::data)?;
+                let data = self.with(HookCall::data)?;
                 data.map_or(Ok(Value::Nil), |data| {
                     lua.create_string(data).map(Value::String)
                 })
@@ -53,12 +54,12 @@ impl CallData {
                 {
                     return Err(raise("messages are a list of strings"));
                 }
-                self.touch(|call| call.set_messages(&messages).map_err(raise))?;
+                self.with_mut(|call| call.set_messages(&messages).map_err(raise))?;
                 Ok(Value::Nil)
             }
             (Some(bytes), None) => {
                 let bytes = convert::bytes(&bytes, "a call's data")?;
-                self.touch(|call| call.set_data(&bytes).map_err(raise))?;
+                self.with_mut(|call| call.set_data(&bytes).map_err(raise))?;
                 Ok(Value::Nil)
             }
             (name, Some(bytes)) => {
@@ -68,7 +69,7 @@ impl CallData {
                 };
                 let name = name.to_string_lossy();
                 let bytes = convert::bytes(&bytes, "an argument's data")?;
-                self.touch(|call| {
+                self.with_mut(|call| {
                     let Some(arg) = call.formal(&name) else {
                         let call = call.name();
                         return Err(raise(format!("{call} has no argument {name:?}")));
@@ -108,15 +109,15 @@ fn names() -> Vec<&'static str> {
 impl UserData for CallData {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_meta_field(MetaMethod::Type, "Call");
-        fields.add_field_method_get("name", |_, this| this.see(HookCall::name));
-        fields.add_field_method_get("nr", |_, this| this.see(HookCall::nr));
-        fields.add_field_method_get("index", |_, this| this.see(HookCall::index));
-        fields.add_field_method_get("count", |_, this| this.see(HookCall::count));
-        fields.add_field_method_get("event", |_, this| this.see(HookCall::event));
-        fields.add_field_method_get("pid", |_, this| this.see(HookCall::pid));
-        fields.add_field_method_get("tid", |_, this| this.see(HookCall::tid));
+        fields.add_field_method_get("name", |_, this| this.with(HookCall::name));
+        fields.add_field_method_get("nr", |_, this| this.with(HookCall::nr));
+        fields.add_field_method_get("index", |_, this| this.with(HookCall::index));
+        fields.add_field_method_get("count", |_, this| this.with(HookCall::count));
+        fields.add_field_method_get("event", |_, this| this.with(HookCall::event));
+        fields.add_field_method_get("pid", |_, this| this.with(HookCall::pid));
+        fields.add_field_method_get("tid", |_, this| this.with(HookCall::tid));
         fields.add_field_method_get("phase", |_, this| {
-            this.see(|call| match call.phase() {
+            this.with(|call| match call.phase() {
                 Phase::Enter => "enter",
                 Phase::Exit => "exit",
             })
@@ -124,30 +125,30 @@ impl UserData for CallData {
         fields.add_field_method_get("args", args::userdata);
         fields.add_field_method_get("raw", |_, this| Ok(Raw(this.clone())));
         fields.add_field_method_get("process", |_, this| Ok(Caller(this.clone())));
-        fields.add_field_method_get("ret", |_, this| this.see(HookCall::ret));
+        fields.add_field_method_get("ret", |_, this| this.with(HookCall::ret));
         fields.add_field_method_set("ret", |_, this, value: Value| {
             let ret = convert::ret(&value, "ret")?;
             this.act(&Action::Return(ret), None)
         });
         fields.add_field_method_get("errno", |_, this| {
-            let ret = this.see(HookCall::ret)?;
+            let ret = this.with(HookCall::ret)?;
             Ok(ret.filter(|ret| (-4095..0).contains(ret)).map(|ret| -ret))
         });
         fields.add_field_method_set("errno", |_, this, value: Value| {
             let errno = convert::errno(&value)?;
             this.act(&Action::Fail(errno), None)
         });
-        fields.add_field_method_get("fd", |_, this| this.see(HookCall::fd));
+        fields.add_field_method_get("fd", |_, this| this.with(HookCall::fd));
         fields.add_field_method_get("path", |lua, this| {
-            let path = this.see(HookCall::path)?;
+            let path = this.with(HookCall::path)?;
             path.map(|path| lua.create_string(path)).transpose()
         });
         fields.add_field_method_get("file", |lua, this| {
-            let file = this.see(HookCall::file)?;
+            let file = this.with(HookCall::file)?;
             file.map(|file| lua.create_string(file)).transpose()
         });
         fields.add_field_method_get("paths", |lua, this| {
-            let paths = this.see(HookCall::paths)?;
+            let paths = this.with(HookCall::paths)?;
             let paths = paths.iter().map(|path| lua.create_string(path));
             lua.create_sequence_from(paths.collect::<mlua::Result<Vec<_>>>()?)
         });
@@ -157,7 +158,7 @@ impl UserData for CallData {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         actions::add_methods(methods);
         methods.add_method("stop", |_, this, reason: Option<String>| {
-            this.touch(|call| {
+            this.with_mut(|call| {
                 call.stop(reason.unwrap_or_else(|| String::from("stopped by the script")));
                 Ok(())
             })
@@ -166,7 +167,7 @@ impl UserData for CallData {
             this.text(arg.as_ref())
         });
         methods.add_method("data", |lua, this, args: MultiValue| this.data(lua, args));
-        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| match this.see(text) {
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| match this.with(text) {
             Ok(text) => Ok(text),
             Err(_) => Ok(String::from("a call that is over")),
         });
@@ -196,32 +197,32 @@ impl UserData for CallData {
 fn add_views<F: UserDataFields<CallData>>(fields: &mut F) {
     fields.add_field_method_set("fd", |_, this, value: Value| {
         let value = to_arg(&value, 0)?;
-        this.touch(|call| match call.syscall().fd_arg() {
+        this.with_mut(|call| match call.syscall().fd_arg() {
             Some(arg) => call.change(arg, &[], &value).map_err(raise),
             None => Err(raise(format!("{} has no descriptor", call.name()))),
         })
     });
     fields.add_field_method_get("size", |_, this| {
-        Ok(this.see(HookCall::size)?.map(|size| size as i64))
+        Ok(this.with(HookCall::size)?.map(|size| size as i64))
     });
     fields.add_field_method_set("size", |_, this, value: Value| {
         let value = to_arg(&value, 0)?;
-        this.touch(|call| match call.syscall().size_arg() {
+        this.with_mut(|call| match call.syscall().size_arg() {
             Some(arg) => call.change(arg, &[], &value).map_err(raise),
             None => Err(raise(format!("{} has no size", call.name()))),
         })
     });
-    fields.add_field_method_get("offset", |_, this| this.see(HookCall::offset));
+    fields.add_field_method_get("offset", |_, this| this.with(HookCall::offset));
     fields.add_field_method_set("offset", |_, this, value: Value| {
         let offset = convert::integer(&value, "offset")?;
-        this.touch(|call| call.set_offset(offset).map_err(raise))
+        this.with_mut(|call| call.set_offset(offset).map_err(raise))
     });
-    fields.add_field_method_get("time", |_, this| this.see(HookCall::time));
+    fields.add_field_method_get("time", |_, this| this.with(HookCall::time));
     fields.add_field_method_set("time", |_, this, value: Value| {
         let time = convert::integer(&value, "time")?;
-        this.touch(|call| call.set_time(time).map_err(raise))
+        this.with_mut(|call| call.set_time(time).map_err(raise))
     });
-    fields.add_field_method_get("stat", |lua, this| match this.see(HookCall::has_stat)? {
+    fields.add_field_method_get("stat", |lua, this| match this.with(HookCall::has_stat)? {
         true => Stat(this.clone()).into_lua(lua),
         false => Ok(Value::Nil),
     });

@@ -43,14 +43,17 @@ impl CallData {
         Rc::clone(&self.1)
     }
 
-    pub fn see<R>(&self, look: impl FnOnce(&HookCall) -> R) -> mlua::Result<R> {
+    pub fn with<R>(&self, look: impl FnOnce(&HookCall) -> R) -> mlua::Result<R> {
         match &self.0.borrow().call {
             Some(call) => Ok(look(call)),
             None => Err(raise(OVER)),
         }
     }
 
-    pub fn touch<R>(&self, act: impl FnOnce(&mut HookCall) -> mlua::Result<R>) -> mlua::Result<R> {
+    pub fn with_mut<R>(
+        &self,
+        act: impl FnOnce(&mut HookCall) -> mlua::Result<R>,
+    ) -> mlua::Result<R> {
         let mut loan = self.0.borrow_mut();
         loan.touched = true;
         match &mut loan.call {
@@ -69,11 +72,11 @@ pub(super) struct View {
     pub arg: usize,
     pub way: Vec<Step>,
     /// Filled once something else is put there.
-    pub copy: Weak<RefCell<Option<Copied>>>,
+    pub copy: Weak<RefCell<Option<Snapshot>>>,
 }
 
 /// The value that was there.
-pub(super) struct Copied {
+pub(super) struct Snapshot {
     pub value: Arg,
     /// The pointer and the length, where it was a vector.
     pub vector: Option<[u8; VECTOR]>,

@@ -3,16 +3,17 @@
 mod actions;
 mod args;
 mod call;
+mod caller;
 mod divergence;
 mod loan;
-mod parts;
 mod rule;
 mod signal;
+mod stat;
+mod structure;
 mod table;
-mod time;
-mod views;
+mod time_limit;
 
-pub(super) use time::install as keep_time;
+pub(super) use time_limit::install as install_time_limit;
 
 use super::error::{ScriptError, is_of_absence, raise, raise_at};
 use super::outcome;
@@ -29,7 +30,7 @@ use rule::Hook;
 use signal::SignalData;
 use std::rc::Rc;
 use table::HooksTable;
-use time::Clock;
+use time_limit::TimeLimit;
 
 /// Everything that a hooks table says.
 pub(super) struct LuaHooks {
@@ -39,7 +40,7 @@ pub(super) struct LuaHooks {
     by_nr: Vec<Vec<usize>>,
     conditions: Vec<Conditions>,
     table: HooksTable,
-    clock: Clock,
+    time_limit: TimeLimit,
     /// What lies in a call's place while a script has it.
     spare: Option<HookCall>,
     /// What a hook raised, to be raised again once the process is gone.
@@ -63,7 +64,7 @@ impl LuaHooks {
             by_nr: by_number(&hooks),
             conditions: hooks.iter_mut().map(conditions).collect(),
             hooks: hooks.into(),
-            clock: Clock::new(lua, table.options.timeout),
+            time_limit: TimeLimit::new(lua, table.options.timeout),
             table,
             spare: None,
             raised: None,
@@ -104,7 +105,7 @@ impl LuaHooks {
 
     /// The injection's time begins.
     pub fn begin(&mut self) {
-        self.clock = Clock::new(&self.lua, self.table.options.timeout);
+        self.time_limit = TimeLimit::new(&self.lua, self.table.options.timeout);
     }
 
     /// What a hook raised.
@@ -124,7 +125,7 @@ impl LuaHooks {
         args: impl mlua::IntoLuaMulti,
     ) -> mlua::Result<R> {
         let result: mlua::Result<R> = {
-            let _limit = self.clock.limit();
+            let _limit = self.time_limit.start();
             function.call(args)
         };
         quiet::again();
@@ -161,14 +162,14 @@ impl LuaHooks {
     /// Runs all that applies to a call at its entry.
     fn on_enter(&mut self, call: &mut HookCall) -> mlua::Result<()> {
         let hooks = Rc::clone(&self.hooks);
-        let mut lent = None;
+        let mut object = None;
         for nth in 0.. {
             let meant = self.by_nr.get(call.nr() as usize);
             let Some(&at) = meant.and_then(|meant| meant.get(nth)) else {
                 break;
             };
             let hook = &hooks[at];
-            if !self.is_meant((at, hook), call, &mut lent)? {
+            if !self.is_meant((at, hook), call, &mut object)? {
                 continue;
             }
             if hook.exit.is_some() {
@@ -176,7 +177,7 @@ impl LuaHooks {
             }
             hook.rule.act(call);
             if let Some(enter) = &hook.enter {
-                self.call_hook(enter, &hook.rule.name, call, &mut lent)?;
+                self.call_hook(enter, &hook.rule.name, call, &mut object)?;
             }
         }
         Ok(())
@@ -184,11 +185,11 @@ impl LuaHooks {
 
     fn on_exit(&mut self, call: &mut HookCall) -> mlua::Result<()> {
         let hooks = Rc::clone(&self.hooks);
-        let mut lent = None;
+        let mut object = None;
         for at in std::mem::take(call.marks()) {
             let hook = &hooks[at];
             if let Some(exit) = &hook.exit {
-                self.call_hook(exit, &hook.rule.name, call, &mut lent)?;
+                self.call_hook(exit, &hook.rule.name, call, &mut object)?;
             }
         }
         Ok(())
@@ -199,7 +200,7 @@ impl LuaHooks {
         &mut self,
         (at, hook): (usize, &Hook),
         call: &mut HookCall,
-        lent: &mut Option<Lent>,
+        object: &mut Option<CallObject>,
     ) -> mlua::Result<bool> {
         if !hook.rule.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
             return Ok(false);
@@ -208,7 +209,7 @@ impl LuaHooks {
             return Ok(false);
         }
         if let Some(condition) = &hook.where_
-            && !self.call_hook(condition, &hook.rule.name, call, lent)?
+            && !self.call_hook(condition, &hook.rule.name, call, object)?
         {
             return Ok(false);
         }
@@ -221,16 +222,16 @@ impl LuaHooks {
         function: &Function,
         name: &str,
         call: &mut HookCall,
-        lent: &mut Option<Lent>,
+        object: &mut Option<CallObject>,
     ) -> mlua::Result<bool> {
-        let lent = match lent {
-            Some(lent) => lent,
-            None => lent.insert(Lent::new(&self.lua)?),
+        let object = match object {
+            Some(object) => object,
+            None => object.insert(CallObject::new(&self.lua)?),
         };
         let spare = self.spare.take().unwrap_or_else(|| call.empty());
-        lent.cell.lend(call, spare);
-        let result = self.run::<Value>(function, &lent.data);
-        let (spare, touched) = lent.cell.take_back(call);
+        object.cell.lend(call, spare);
+        let result = self.run::<Value>(function, &object.data);
+        let (spare, touched) = object.cell.take_back(call);
         self.spare = spare;
         if touched {
             call.note_rule(name);
@@ -255,16 +256,16 @@ fn by_number(hooks: &[Hook]) -> Vec<Vec<usize>> {
 }
 
 /// The userdata that the hooks of one call and phase share. No script can use it beyond: it is empty then.
-struct Lent {
+struct CallObject {
     cell: CallData,
     data: AnyUserData,
 }
 
-impl Lent {
-    fn new(lua: &Lua) -> mlua::Result<Lent> {
+impl CallObject {
+    fn new(lua: &Lua) -> mlua::Result<CallObject> {
         let cell = CallData::default();
         let data = lua.create_userdata(cell.clone())?;
-        Ok(Lent { cell, data })
+        Ok(CallObject { cell, data })
     }
 }
 

@@ -36,7 +36,7 @@ static STARTED: Once = Once::new();
 /// function that was interrupted, whose variables are in other places when they are closed. A look that finds nothing
 /// leaves room behind: so an error is raised only at the look after the one that found it.
 pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
-    make_room(lua)?;
+    reserve_error_slots(lua)?;
     let deadline = Deadline::default();
     lua.set_app_data(deadline.clone());
     let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
@@ -66,23 +66,23 @@ fn is_over(lua: &Lua, deadline: &Deadline) -> mlua::Result<bool> {
 }
 
 /// Has mlua keep room for the errors of so many callbacks at once.
-fn make_room(lua: &Lua) -> mlua::Result<()> {
+fn reserve_error_slots(lua: &Lua) -> mlua::Result<()> {
     const DEPTH: u32 = 16;
     let nested = lua.create_function(|lua, depth: u32| -> mlua::Result<()> {
         match depth {
             0 => Ok(()),
             depth => lua
-                .named_registry_value::<mlua::Function>(ROOM)?
+                .named_registry_value::<mlua::Function>(RESERVE)?
                 .call(depth - 1),
         }
     })?;
-    lua.set_named_registry_value(ROOM, &nested)?;
+    lua.set_named_registry_value(RESERVE, &nested)?;
     nested.call::<()>(DEPTH)?;
-    lua.unset_named_registry_value(ROOM)
+    lua.unset_named_registry_value(RESERVE)
 }
 
 /// The name of a function of ours while it runs.
-const ROOM: &str = "rrapper room";
+const RESERVE: &str = "rrapper room";
 
 fn too_long(limit: Duration) -> String {
     format!(
@@ -92,7 +92,7 @@ fn too_long(limit: Duration) -> String {
 }
 
 /// How long the hooks of an injection may take.
-pub(super) struct Clock {
+pub(super) struct TimeLimit {
     deadline: Option<Deadline>,
     at: Instant,
     limit: Duration,
@@ -100,9 +100,9 @@ pub(super) struct Clock {
     last: u64,
 }
 
-impl Clock {
+impl TimeLimit {
     /// So long from now on.
-    pub fn new(lua: &Lua, limit: Duration) -> Clock {
+    pub fn new(lua: &Lua, limit: Duration) -> TimeLimit {
         STARTED.call_once(watch);
         let now = Instant::now();
         let at = now
@@ -111,7 +111,7 @@ impl Clock {
         let last = at.checked_add(GRACE).unwrap_or(at);
         let last = last.saturating_duration_since(*BEGINNING).as_millis();
         let deadline = lua.app_data_ref::<Deadline>();
-        Clock {
+        TimeLimit {
             deadline: deadline.map(|deadline| deadline.clone()),
             at,
             limit,
@@ -120,9 +120,9 @@ impl Clock {
     }
 
     /// A time limit for the function that is called next.
-    pub fn limit(&self) -> Limit<'_> {
+    pub fn start(&self) -> Running<'_> {
         let deadline = self.deadline.as_ref();
-        Limit {
+        Running {
             deadline,
             before: deadline.and_then(|deadline| deadline.0.replace(Some((self.at, self.limit)))),
             last: LAST.swap(self.last, Ordering::SeqCst),
@@ -131,13 +131,13 @@ impl Clock {
 }
 
 /// A time limit; in force until it is dropped.
-pub(super) struct Limit<'a> {
+pub(super) struct Running<'a> {
     deadline: Option<&'a Deadline>,
     before: Option<(Instant, Duration)>,
     last: u64,
 }
 
-impl Drop for Limit<'_> {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         LAST.store(self.last, Ordering::SeqCst);
         if let Some(deadline) = self.deadline {

@@ -6,7 +6,7 @@
 use super::super::convert;
 use super::super::error::{did_you_mean, near, raise, shown};
 use super::super::values::{self, pairs};
-use super::loan::{CallData, Copied, View};
+use super::loan::{CallData, Snapshot, View};
 use crate::inject::VECTOR;
 use crate::strace;
 use crate::syscall::{self, Step};
@@ -16,22 +16,22 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// A structure or a list.
-pub(super) struct Part {
+pub(super) struct Structure {
     call: CallData,
     arg: usize,
     /// Where it is in its argument.
     way: Vec<Step>,
     /// What it is once it is not there any more; it lies in it where `below` says.
-    copy: Rc<RefCell<Option<Copied>>>,
+    copy: Rc<RefCell<Option<Snapshot>>>,
     below: Vec<Step>,
 }
 
 /// How deep tables may be that are given for structures.
 const DEEPEST: usize = 16;
 
-impl Part {
+impl Structure {
     /// A view of what is there.
-    pub fn of(call: &CallData, arg: usize, way: Vec<Step>) -> Part {
+    pub fn of(call: &CallData, arg: usize, way: Vec<Step>) -> Structure {
         let copy = Rc::default();
         let views = call.views();
         let mut views = views.borrow_mut();
@@ -43,7 +43,7 @@ impl Part {
             way: way.clone(),
             copy: Rc::downgrade(&copy),
         });
-        Part {
+        Structure {
             call: call.clone(),
             arg,
             way,
@@ -58,7 +58,7 @@ impl Part {
             let part = self.below.iter().try_fold(&copy.value, member);
             return Ok(part.cloned().unwrap_or(Arg::Addr(0)));
         }
-        let value = self.call.see(|call| call.look(self.arg, &self.way))?;
+        let value = self.call.with(|call| call.look(self.arg, &self.way))?;
         Ok(after(value.unwrap_or(Arg::Addr(0))))
     }
 
@@ -67,7 +67,7 @@ impl Part {
         match &*self.copy.borrow() {
             Some(copy) if self.below.is_empty() => Ok(copy.vector),
             Some(_) => Ok(None),
-            None => self.call.see(|call| call.vector(self.arg, &self.way)),
+            None => self.call.with(|call| call.vector(self.arg, &self.way)),
         }
     }
 
@@ -83,7 +83,7 @@ impl Part {
         };
         let mut below = self.below.clone();
         below.push(step);
-        let part = Part {
+        let part = Structure {
             call: self.call.clone(),
             arg: self.arg,
             way: Vec::new(),
@@ -182,8 +182,8 @@ pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<
             continue;
         }
         let (value, vector) =
-            call.see(|call| (call.look(arg, &view.way), call.vector(arg, &view.way)))?;
-        *copy.borrow_mut() = Some(Copied {
+            call.with(|call| (call.look(arg, &view.way), call.vector(arg, &view.way)))?;
+        *copy.borrow_mut() = Some(Snapshot {
             value: after(value.unwrap_or(Arg::Addr(0))),
             vector,
         });
@@ -194,14 +194,14 @@ pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<
 
 /// An argument, or a part of one, for a script.
 pub(super) fn look(lua: &Lua, call: &CallData, arg: usize, way: Vec<Step>) -> mlua::Result<Value> {
-    match call.see(|call| call.look(arg, &way))? {
-        Some(value) => to_script(lua, value, || Part::of(call, arg, way)),
+    match call.with(|call| call.look(arg, &way))? {
+        Some(value) => to_script(lua, value, || Structure::of(call, arg, way)),
         None => Ok(Value::Nil),
     }
 }
 
 /// A value for a script; `part` is what it gets of structures and lists.
-fn to_script(lua: &Lua, value: Arg, part: impl FnOnce() -> Part) -> mlua::Result<Value> {
+fn to_script(lua: &Lua, value: Arg, part: impl FnOnce() -> Structure) -> mlua::Result<Value> {
     if let Some(n) = value.as_i64() {
         return Ok(Value::Integer(n));
     }
@@ -250,17 +250,17 @@ fn member_mut<'a>(value: &'a mut Arg, step: &Step) -> Option<&'a mut Arg> {
 /// Sets an argument, or a part of one.
 pub(super) fn set(call: &CallData, arg: usize, way: &[Step], value: &Value) -> mlua::Result<()> {
     let vector = match value {
-        Value::UserData(data) if data.is::<Part>() => data.borrow::<Part>()?.vector()?,
+        Value::UserData(data) if data.is::<Structure>() => data.borrow::<Structure>()?.vector()?,
         _ => None,
     };
     let value = to_arg(value, 0)?;
     detach(call, arg, way)?;
     if let Some(vector) = vector
-        && call.touch(|call| call.set_vector(arg, way, vector).map_err(raise))?
+        && call.with_mut(|call| call.set_vector(arg, way, vector).map_err(raise))?
     {
         return Ok(());
     }
-    call.touch(|call| call.change(arg, way, &value).map_err(raise))
+    call.with_mut(|call| call.change(arg, way, &value).map_err(raise))
 }
 
 /// What a script writes, as a value of strace's: text is kept as well as what it means, since only who takes it knows
@@ -284,7 +284,7 @@ pub(super) fn to_arg(value: &Value, depth: usize) -> mlua::Result<Arg> {
             })
         }
         Value::Table(table) => of_table(table, depth),
-        Value::UserData(data) if data.is::<Part>() => data.borrow::<Part>()?.value(),
+        Value::UserData(data) if data.is::<Structure>() => data.borrow::<Structure>()?.value(),
         number @ Value::Number(_) => convert::integer(number, "a number in a call").map(Arg::Int),
         other => Err(raise(format!(
             "an argument is a number, a string or a table, not {}",
@@ -332,7 +332,7 @@ fn of_table(table: &Table, depth: usize) -> mlua::Result<Arg> {
     Ok(Arg::Array { items, cut })
 }
 
-impl UserData for Part {
+impl UserData for Structure {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_meta_field(MetaMethod::Type, "Structure");
     }
