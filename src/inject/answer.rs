@@ -10,8 +10,8 @@ use super::{Result, partial};
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{Kind, Memory, Moved, Syscall};
 
-/// Whether a call that the process makes again after it was given less than the trace has is the
-/// same: the same call on the same descriptor, and what it writes is the rest.
+/// Whether a call continues a partly answered one of the trace: the same call on the same descriptor, which writes the
+/// rest of the data.
 pub fn continues(step: &Step, call: &HookCall) -> bool {
     let Some(described) = step.call.filter(|described| described.nr == call.nr()) else {
         return false;
@@ -19,7 +19,7 @@ pub fn continues(step: &Step, call: &HookCall) -> bool {
     let same_fd = described
         .fd_arg()
         .is_none_or(|arg| descriptor(step).is_none_or(|fd| fd == call.args[arg] as i32));
-    // What says itself where it reads or writes is made again for the place where the first ended.
+    // A call with a position of its own is made again for the position where the first ended.
     if !same_fd || !partial::is_at_next_position(step, call) {
         return false;
     }
@@ -82,12 +82,12 @@ fn outputs(step: &Step, call: &HookCall, ret: i64) -> Result<Vec<(u64, Vec<u8>)>
     }
 }
 
-/// Whether a call is the recorded one in all that went into it, addresses as well.
+/// Whether a call has the arguments and inputs of the recorded one, addresses as well.
 fn is_same(call: &HookCall, event: &CallEvent) -> bool {
     event.args == call.args && same_memory(call, event)
 }
 
-/// Whether what the call moves is in messages.
+/// Whether the call moves messages.
 fn has_header(call: &Syscall) -> bool {
     let kind = call.data_arg().and_then(|arg| call.args.get(arg));
     matches!(kind.map(|arg| &arg.kind), Some(Kind::Ptr(_, to)) if matches!(**to, Kind::Message(_) | Kind::Messages(..)))
@@ -143,7 +143,7 @@ fn exact_outputs(call: &HookCall, event: &CallEvent, ret: i64) -> Vec<(u64, Vec<
     list
 }
 
-/// Whether everything that went into the recorded call is in the process's memory, too, at the same place.
+/// Whether the process's memory has the inputs of the recorded call at the same addresses.
 pub fn same_memory(call: &HookCall, event: &CallEvent) -> bool {
     let mut buf = Vec::new();
     event.ins.iter().all(|chunk| {

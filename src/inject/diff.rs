@@ -1,4 +1,4 @@
-//! How two outcomes differ. What is different in every run does not count: pids, times, addresses, and the calls that
+//! The differences of two outcomes. Those between any two runs do not count: pids, times, addresses, and the calls that
 //! may appear or be missing anyway (see [`super::noise`]).
 
 use super::noise::is_ignored;
@@ -127,7 +127,7 @@ fn bytes(what: &str, a: &[u8], b: &[u8]) -> Option<String> {
     ))
 }
 
-/// What only one of two lists has.
+/// The elements that only one of two lists has.
 fn lists(what: &str, a: &[String], b: &[String]) -> Vec<String> {
     let only = |these: &[String], those: &[String]| -> Vec<String> {
         let those: Vec<String> = those.iter().map(|it| without_numbers(it)).collect();
@@ -171,7 +171,7 @@ fn traces(a: &Trace, b: &Trace) -> Option<String> {
     (same < a.len() || same < b.len()).then(|| format!("calls: {first} / {second}"))
 }
 
-/// A call without what is different in every run.
+/// A call without the values that differ in every run.
 fn normalized(call: &Call) -> (String, Vec<Value>, Answer) {
     let described = syscall::by_name(&call.name);
     let names: Vec<&str> = described.map_or_else(Vec::new, |described| {

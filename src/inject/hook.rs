@@ -1,4 +1,4 @@
-//! What a hook sees of a call, and what it can say.
+//! Hooks: the trait that users implement, and the calls and signals that its methods get.
 
 mod actions;
 mod call;
@@ -29,7 +29,7 @@ use crate::syscall::Syscall;
 /// An error that a hook raises.
 pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 
-/// When a hook runs.
+/// The time at which a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The call has been made and not been answered.
@@ -38,7 +38,7 @@ pub enum Phase {
     Exit,
 }
 
-/// What happens to a process that leaves the trace.
+/// The reaction to a process that leaves the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDivergence {
     /// It is stopped.
@@ -51,7 +51,7 @@ pub enum OnDivergence {
     Answer(i64),
 }
 
-/// What happens at the end of the trace.
+/// The treatment of the process at the end of the trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finally {
     /// The process is killed.
@@ -63,7 +63,7 @@ pub enum Finally {
     Keep,
 }
 
-/// What a user wants to do to the calls of a process.
+/// A user's functions that see and change the calls of a process.
 pub trait Hooks {
     /// A call has been made and not been answered yet.
     ///

@@ -14,7 +14,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// How the process ended.
+/// The end of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
     /// It followed the trace to its end.
@@ -60,9 +60,9 @@ pub struct Divergence {
     pub actual: String,
     /// The argument that differs, by name; `None` where it is another call.
     pub arg: Option<String>,
-    /// Where the trace has it.
+    /// The place of the expected call in the trace.
     pub origin: Origin,
-    /// Why it may have, if something speaks for that and nothing else has interfered with it.
+    /// A possible cause in the process's code, where nothing else has changed the process.
     pub doubt: Doubt,
 }
 
@@ -82,16 +82,16 @@ pub struct Injected {
 /// The outcome of an injection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// How it ended.
+    /// The end of the process.
     pub status: Status,
-    /// Where it left the trace, whatever came after.
+    /// The first divergence from the trace, whatever came after.
     pub divergence: Option<Divergence>,
     /// Its exit status or signal, where it came to that.
     pub exit: Option<Exit>,
-    /// What it wrote to its standard output since the spin-off.
+    /// The bytes that it wrote to its standard output since the spin-off.
     #[serde(with = "serde_bytes")]
     pub stdout: Vec<u8>,
-    /// What it wrote to its standard error since the spin-off.
+    /// The bytes that it wrote to its standard error since the spin-off.
     #[serde(with = "serde_bytes")]
     pub stderr: Vec<u8>,
     /// The calls that it made, with the answers that it got. Once they have 16 MiB of data together, longer strings are
@@ -101,17 +101,17 @@ pub struct Outcome {
     pub injected: Vec<Injected>,
     /// Rules that never fired.
     pub unfired: Vec<String>,
-    /// What could not be re-created when it went live, a sentence each.
+    /// The objects that could not be re-created when it went live, a sentence each.
     pub missing: Vec<String>,
     /// Why a hook stopped it.
     pub reason: Option<String>,
     /// The files that it changed, or would have.
     pub files: Vec<ChangedFile>,
-    /// Where it hung, where its time was up: a call, or a place in its code.
+    /// The call or the place in its code where it hung, where its time was up.
     pub hang: Option<String>,
-    /// Where it was when a signal killed it or its time was up, innermost first.
+    /// Its backtrace when a signal killed it or its time was up, innermost first.
     pub backtrace: Vec<Frame>,
-    /// What it wrote to each descriptor that is a socket or a pipe, up to a limit.
+    /// The bytes that it wrote to each descriptor that is a socket or a pipe, up to a limit.
     pub sent: BTreeMap<i32, Vec<u8>>,
 }
 
@@ -226,7 +226,7 @@ impl fmt::Display for Divergence {
 pub struct ChangedFile {
     /// Its path.
     pub path: Vec<u8>,
-    /// What was done to it: `created`, `changed`, `deleted`, ….
+    /// The change: `created`, `changed`, `deleted`, ….
     pub kind: String,
 }
 

@@ -1,4 +1,4 @@
-//! Answering a call with a part of what the trace has for it. Made again, it gets the rest.
+//! Partial answers: a call gets a part of the data that the trace has for it, and the rest when it is made again.
 
 use super::amount::whole_entries;
 pub(super) use super::amount::{Amount, asked_arg};
@@ -10,7 +10,7 @@ use crate::recording::ChunkMemory;
 use crate::syscall::{EncodeError, Kind, Memory, Moved, Syscall};
 use crate::trace::Value;
 
-/// How an expected call was answered.
+/// The answer of an expected call.
 pub struct Answered {
     /// The return value.
     pub ret: i64,
@@ -18,7 +18,7 @@ pub struct Answered {
     pub done: bool,
 }
 
-/// Where a call says itself from where on it moves something: numbers, or pointers to them.
+/// The arguments that say at which position a call reads or writes: numbers, or pointers to them.
 fn position_args(call: &Syscall) -> impl Iterator<Item = usize> {
     let names = ["offset", "off_in", "off_out"].into_iter();
     names.filter_map(|name| call.arg(name))
@@ -29,13 +29,13 @@ fn is_pointer(call: &Syscall, arg: usize) -> bool {
     matches!(kind, Some(Kind::Ptr(..)))
 }
 
-/// The number there, of which the process had a pointer.
+/// The number at an address; `None` for a null pointer.
 fn number_behind(memory: &dyn Memory, addr: u64) -> Option<i64> {
     let mut bytes = [0; 8];
     (addr != 0 && memory.read(addr, &mut bytes) == bytes.len()).then(|| i64::from_le_bytes(bytes))
 }
 
-/// Whether a call is made for the place where its first part ended.
+/// Whether a call begins at the position where its first part ended.
 pub(super) fn is_at_next_position(step: &Step, call: &HookCall) -> bool {
     position_args(call.call).all(|arg| {
         let first = match (is_pointer(call.call, arg), &step.exact) {
@@ -109,7 +109,7 @@ pub(super) fn answer(
     }))
 }
 
-/// Where the call says from where on, it is told that it has come so far.
+/// Advances the positions that the call passes by pointers.
 fn advance_positions(call: &mut HookCall, n: i64) -> Result<()> {
     for arg in position_args(call.call).filter(|&arg| is_pointer(call.call, arg)) {
         let addr = call.args[arg];
@@ -120,7 +120,7 @@ fn advance_positions(call: &mut HookCall, n: i64) -> Result<()> {
     Ok(())
 }
 
-/// A call that has been answered turns out to have moved less.
+/// Takes back a part of the answer: the call has moved less.
 ///
 /// # Errors
 /// If the process's memory cannot be written.
@@ -131,13 +131,13 @@ pub(super) fn take_back(call: &mut HookCall, less: i64) -> Result<()> {
     }
 }
 
-/// All the data that a call moved, however often it was made since.
+/// All the data of the trace's call, in however many parts the process gets it.
 fn data(step: &Step, call: &HookCall) -> Result<Option<Vec<u8>>> {
     let entries = matches!(call.name(), "getdents" | "getdents64");
     if !entries || step.exact.is_some() {
         return Ok(step_data::data(step));
     }
-    // What the entries are in bytes.
+    // The bytes of the directory's entries.
     let mut args = call.args;
     if let (Some(arg), Some(ret)) = (call.call.data_len_arg(), step.answer.raw()) {
         args[arg] = args[arg].max(ret as u64);

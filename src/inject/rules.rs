@@ -1,4 +1,4 @@
-//! Declarative rules: which calls, under which conditions, and what to do to them.
+//! Rules: declarative hooks, of calls, conditions and actions.
 
 use super::hook::{Action, ActionKind, HookCall, HookError, Hooks, OnDivergence};
 use super::select::{PathPattern, Selector, When};
@@ -6,12 +6,12 @@ use super::{Divergence, Phase, noise};
 use crate::syscall::{self, Syscall};
 use std::collections::HashMap;
 
-/// What must hold for a hook to run, besides the call's name. Counts how often the rest held.
+/// The conditions of a hook, besides the calls that it is for. They count the calls for which the others hold.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
-    /// Which of the calls that pass the others.
+    /// The selection among the calls for which the other conditions hold.
     pub when: When,
-    /// A path of the call's, or behind its descriptor.
+    /// A path of the call, or that of its descriptor.
     pub path: Option<PathPattern>,
     /// Its descriptor.
     pub fd: Option<i32>,
@@ -36,7 +36,7 @@ impl Conditions {
         }
     }
 
-    /// Whether all hold for this call. To be asked once per call: it counts.
+    /// Whether all hold for this call. It counts the call, and so is called once for each.
     pub fn hold(&mut self, call: &HookCall) -> bool {
         self.pass(call) && self.count(call)
     }
@@ -67,29 +67,29 @@ impl Conditions {
         holds
     }
 
-    /// Whether they ever held.
+    /// Whether the conditions have ever held.
     pub fn fired(&self) -> bool {
         self.fired > 0
     }
 }
 
-/// Which calls, under which conditions, and what to do to them.
+/// A rule: calls, conditions, and actions.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// How the user would name it.
+    /// The name that the user knows it by.
     pub name: String,
-    /// Which calls.
+    /// The calls.
     pub selector: Selector,
-    /// Under which conditions.
+    /// The conditions.
     pub conditions: Conditions,
-    /// What to do; several things at once.
+    /// The actions, all of which are done.
     pub actions: Vec<Action>,
-    /// Whether a call that fails, is answered or cut short is made all the same, and its process told otherwise;
-    /// where that is not said, as the kernel does (see [`HookCall::fail`]).
+    /// Whether a call that fails, is answered or cut short is made all the same; `None` is as the kernel does (see
+    /// [`HookCall::fail`]).
     pub executed: Option<bool>,
 }
 
-/// Why a rule cannot be.
+/// The reasons for which a rule is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     /// More than one action that decides the answer.
@@ -204,7 +204,7 @@ impl Rule {
         }
     }
 
-    /// Applies it to a call at its entry, if it is meant.
+    /// Applies it to a call at its entry, if it is for that call.
     pub fn apply(&mut self, call: &mut HookCall) {
         if call.phase() == Phase::Enter
             && self.selector.matches(call.syscall())
@@ -216,7 +216,7 @@ impl Rule {
     }
 }
 
-/// Rules in order: hooks without Lua.
+/// A list of rules: hooks without Lua.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
@@ -241,7 +241,7 @@ impl RuleSet {
         self
     }
 
-    /// What happens when the process leaves the trace; it is stopped unless said otherwise.
+    /// Sets the reaction to a process that leaves the trace; without it, the process is stopped.
     #[must_use]
     pub fn on_divergence(mut self, what: OnDivergence) -> RuleSet {
         self.on_divergence = Some(what);

@@ -3,7 +3,7 @@
 use crate::syscall::{self, Syscall};
 use crate::trace::{About, names};
 
-/// Which calls a rule is about: an expression in strace's terms.
+/// A set of calls, in strace's syntax.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     text: String,
@@ -170,7 +170,7 @@ impl Selector {
         named && self.matches(call) || call.variants().any(|(_, variant)| self.names(variant))
     }
 
-    /// How specific it is: all calls (0), classes (1), patterns (2), names (3).
+    /// Its rank from general to specific: all calls (0), classes (1), patterns (2), names (3).
     pub fn rank(&self) -> u8 {
         let rank = |term: &Term| match term.matcher {
             Matcher::All => 0,
@@ -274,7 +274,7 @@ impl When {
         })
     }
 
-    /// Whether it holds for the nth call, from 1.
+    /// Whether the nth call, from 1, is selected.
     pub fn holds(&self, n: u64) -> bool {
         (self.first..=self.last).contains(&n) && (n - self.first).is_multiple_of(self.step)
     }
@@ -309,7 +309,7 @@ impl PathPattern {
         }
     }
 
-    /// Whether one of these files is meant, by any of its names.
+    /// Whether the pattern means one of these files, by any of its names.
     pub fn means(&self, about: &About) -> bool {
         if about.is_meant(|name| self.matches(name)) {
             return true;

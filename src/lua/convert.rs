@@ -1,4 +1,4 @@
-//! What scripts write where the core wants a number, an errno, a signal, bytes, a time.
+//! Conversions of values that scripts pass: numbers, errnos, signals, bytes, times.
 
 use super::error::{did_you_mean, near, raise, shown};
 use crate::strace;
@@ -21,7 +21,8 @@ pub(super) fn integer(value: &Value, what: &str) -> mlua::Result<i64> {
     }
 }
 
-/// What a call returns: an integer, negative for an errno. An errno by its name alone would be a success.
+/// A return value: an integer, negative for an errno. The name of an errno alone is refused, since its number would be a
+/// success.
 pub(super) fn ret(value: &Value, what: &str) -> mlua::Result<i64> {
     if let Value::String(name) = value
         && let Some(errno) = consts::errno(&name.to_string_lossy())

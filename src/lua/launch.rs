@@ -1,4 +1,4 @@
-//! `rr.record{ … }`.
+//! `rr.record{ … }` and `live{ … }`: programs that scripts start.
 
 use super::convert;
 use super::error::{raise, shown};
@@ -145,7 +145,7 @@ fn stdin(value: Value) -> mlua::Result<Stdin> {
     }
 }
 
-/// What the script printed comes before what the program prints.
+/// Flushes the script's output, so that it comes before that of the program.
 fn flush_output(lua: &Lua) -> mlua::Result<()> {
     let io: Table = lua.globals().get("io")?;
     let stdout: AnyUserData = io.get("stdout")?;

@@ -1,7 +1,8 @@
-//! Bindings for scripts: userdata, argument conversion, errors. Nothing here that a Rust caller could want.
+//! Bindings for scripts: userdata, argument conversion, errors. A Rust caller needs nothing of this.
 //!
-//! [`run`] runs one script. The globals are those of the contract for scripts; what is "current" (the recording opened
-//! last, the stop reached last, the process spun off last) lives in [`session`].
+//! [`run`] runs one script. `lua-stdlib/rrapper.d.lua` describes the globals. From the bottom up, the layers are: errors
+//! and conversions ([`error`], [`convert`], [`values`], [`pattern`]); the state of a script ([`session`]); traces, outcomes
+//! and views of processes; [`hooks`]; processes, stops and recordings.
 
 mod backtrace;
 mod constants;
@@ -43,14 +44,14 @@ pub struct Script {
     pub text: Vec<u8>,
     /// Its name in messages, and `arg[0]`.
     pub name: String,
-    /// What follows on the command line.
+    /// The arguments that follow it on the command line.
     pub args: Vec<OsString>,
 }
 
 /// Runs a script to its end.
 ///
 /// # Errors
-/// What is wrong with it: one message, and the traceback for who wants it.
+/// If the script is wrong or raises an error: its message and its traceback.
 pub fn run(script: &Script, watch: Rc<dyn Watch>) -> Result<(), ScriptError> {
     execute(script, watch).map_err(|error| {
         let mut told = ScriptError::of(&error);
@@ -99,7 +100,7 @@ fn install(lua: &Lua) -> mlua::Result<()> {
     modules::install(lua)
 }
 
-/// Hooks run while the thread does without the time stamp counter; programs that they start must have it.
+/// Lets programs that a hook starts use the time stamp counter, which is off for the thread while hooks run.
 fn wrap_program_starts(lua: &Lua) -> mlua::Result<()> {
     for (library, name) in [("os", "execute"), ("io", "popen")] {
         let library: Table = lua.globals().get(library)?;
@@ -112,7 +113,7 @@ fn wrap_program_starts(lua: &Lua) -> mlua::Result<()> {
     Ok(())
 }
 
-/// `require` also looks beside the script, wherever it is run from.
+/// Lets `require` look beside the script, too.
 fn find_modules_beside(lua: &Lua, script: &str) -> mlua::Result<()> {
     let dir = Path::new(script)
         .parent()

@@ -1,4 +1,4 @@
-//! `Outcome`: what became of a process.
+//! `Outcome`, and the tables for divergences and ends of processes.
 
 use super::backtrace;
 use super::error::no_such;
@@ -28,7 +28,7 @@ impl OutcomeData {
     }
 }
 
-/// What is known of a divergence.
+/// The fields of a divergence.
 const DIVERGENCE: [&str; 9] = [
     "index", "event", "tid", "expected", "actual", "arg", "file", "line", "doubt",
 ];
@@ -56,7 +56,7 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
     )
 }
 
-/// How a program ended, in words.
+/// The end of a program in words.
 pub(super) fn exit_in_words(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with {code}"),
@@ -64,7 +64,7 @@ pub(super) fn exit_in_words(exit: Exit) -> String {
     }
 }
 
-/// How a recorded program ended.
+/// The end of a recorded program as a table.
 pub(super) fn exit_table(lua: &Lua, exit: Exit) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     match exit {

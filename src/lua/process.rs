@@ -44,7 +44,7 @@ impl ProcessHandle {
         }
     }
 
-    /// Does something with the stopped process.
+    /// Calls a function with the stopped process.
     fn with<R>(&self, then: impl FnOnce(&mut Process) -> mlua::Result<R>) -> mlua::Result<R> {
         match &mut *self.state.borrow_mut() {
             State::Alive(process) => then(process),
@@ -78,7 +78,7 @@ impl ProcessHandle {
         *self.state.borrow_mut() = State::Ended(why.into());
     }
 
-    /// What became of the process after it was driven.
+    /// Makes the outcome of an injection, and keeps the process where it goes on.
     fn conclude(
         &self,
         lua: &Lua,

@@ -5,12 +5,12 @@ use mlua::Lua;
 use std::path::Path;
 use std::rc::Rc;
 
-/// How the recording of a program ended.
+/// The end of the recording of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordingEnd<'a> {
     /// The recording's directory.
     pub dir: &'a Path,
-    /// How the program ended; `None` where it could not be recorded.
+    /// The program's exit; `None` where it could not be recorded.
     pub exit: Option<crate::trace::Exit>,
     /// The signal that asked for the end meanwhile.
     pub signal: Option<i32>,
@@ -18,17 +18,17 @@ pub struct RecordingEnd<'a> {
     pub forced: Option<i32>,
 }
 
-/// Who wants to know when a program has been recorded: a signal that comes meanwhile is the program's.
+/// The observer of a running script.
 pub trait Watch {
-    /// It has ended. Where that was because a user wants all of this to end, this does not return, or has the script
-    /// interrupted.
+    /// A program has been recorded. Signals that came meanwhile were the program's. Where one of them was to end rrapper,
+    /// this does not return, or interrupts the script.
     fn ended(&self, recording: &RecordingEnd<'_>);
 
-    /// Something the user should see, unless asked to be quiet.
+    /// Shows a warning, unless the user has turned warnings off.
     fn warn(&self, message: &str);
 }
 
-/// Watches nothing.
+/// An observer that does nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Quiet;
 

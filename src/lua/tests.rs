@@ -1,4 +1,4 @@
-//! What scripts get to hear of their mistakes.
+//! The messages about mistakes in scripts.
 
 use super::{Quiet, Script, run};
 use std::rc::Rc;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct TraceData(Arc<Trace>, Files);
 
-/// Where the file is that each call is about, once somebody has asked.
+/// The absolute path of the file that each call is about; found when it is first asked for.
 type Files = Rc<OnceCell<Vec<Option<Box<[u8]>>>>>;
 
 /// One call of a trace, with its index from 0.
@@ -43,7 +43,7 @@ impl TraceData {
         Some(EntryData { call, index, of })
     }
 
-    /// Where the file is that a call is about.
+    /// The absolute path of the file that a call is about.
     fn file(&self, index: usize) -> Option<&[u8]> {
         let find = || {
             let calls = self.0.calls_with_files();
@@ -127,7 +127,7 @@ impl TraceData {
     }
 }
 
-/// What a function given to `map` returned.
+/// The entry that a function given to `map` returned.
 fn made(value: &Value) -> mlua::Result<Entry> {
     match value {
         Value::UserData(data) if data.is::<EntryData>() => {

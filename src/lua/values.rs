@@ -94,7 +94,7 @@ pub(super) fn read_only(lua: &Lua, table: &Table, why: &'static str) -> mlua::Re
     Ok(view)
 }
 
-/// What is known of something, by these names; others raise.
+/// A table with these fields; reading any other raises.
 pub(super) fn record(
     lua: &Lua,
     table: Table,

@@ -1,4 +1,4 @@
-//! What scripts see of a process that stands still: memory, registers, mappings, descriptors, backtrace.
+//! The view that scripts have of a stopped process: memory, registers, mappings, descriptors, backtrace.
 
 use super::error::raise;
 use super::{backtrace, convert, values};
@@ -10,7 +10,7 @@ use mlua::{Lua, Table, Value};
 /// Reads longer than this are a mistake.
 const LONGEST_READ: u64 = 1 << 30;
 
-/// A process that stands still.
+/// A stopped process, as scripts see it.
 pub(super) trait View {
     /// Its memory, at an address, so many bytes.
     fn bytes(&self, lua: &Lua, part: (u64, usize)) -> mlua::Result<mlua::LuaString>;
@@ -20,7 +20,7 @@ pub(super) trait View {
     fn mappings(&self, lua: &Lua) -> mlua::Result<Table>;
     /// Its descriptors, as recorded.
     fn files(&self, lua: &Lua) -> mlua::Result<Table>;
-    /// Where the task that is driven is.
+    /// The backtrace of the task that is driven.
     fn frames(&mut self, lua: &Lua) -> mlua::Result<Table>;
 }
 
@@ -92,7 +92,7 @@ pub(super) fn descriptors(lua: &Lua, files: &DescriptorTable) -> mlua::Result<Ta
     Ok(table)
 }
 
-/// The same of a process that is live.
+/// The descriptors of a live process, as the kernel has them.
 pub(super) fn kernels_descriptors(lua: &Lua, files: &[proc::Descriptor]) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     for file in files {

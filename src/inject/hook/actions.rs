@@ -10,7 +10,7 @@ use crate::inject::amount::Amount;
 use crate::syscall::Syscall;
 use std::time::Duration;
 
-/// What a rule or a hook does to a call. The actions of one rule are done in the order of the variants.
+/// An action of a rule or a hook on a call. The actions of one rule are done in the order of the variants.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// The call is not made, and fails with this errno (positive).
@@ -21,7 +21,7 @@ pub enum Action {
     Short(u64),
     /// A signal comes with the call.
     Signal(i32),
-    /// The call takes so much longer.
+    /// The call takes this much longer.
     Delay(Duration),
     /// The process goes live with the call.
     Live,

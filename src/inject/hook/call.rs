@@ -17,14 +17,14 @@ use std::time::Duration;
 
 /// A call, as a hook sees it. Valid while the hook runs.
 ///
-/// Who drives the process makes one at the call's entry ([`HookCall::new`]), has the enter hooks run, does what they
-/// [decided](HookCall::decision) with the arguments that they left in [`HookCall::raw`], has the exit hooks run after
-/// [`HookCall::answered`], and in the end gives back what the call was lent ([`HookCall::give_back`]) and the
-/// registers of [`HookCall::asked`].
+/// An engine makes one at the call's entry ([`HookCall::new`]), runs the enter hooks, does what they
+/// [decided](HookCall::decision) with the arguments in [`HookCall::raw`], runs the exit hooks after
+/// [`HookCall::answered`], and in the end restores the memory that hooks changed ([`HookCall::give_back`]) and the
+/// registers ([`HookCall::asked`]).
 #[derive(Clone, Debug)]
 pub struct HookCall {
     pub(crate) call: &'static Syscall,
-    /// The arguments that count.
+    /// The arguments, as the hooks left them.
     pub(crate) args: [u64; 6],
     /// Those that the process passed.
     pub(crate) asked: [u64; 6],
@@ -40,36 +40,36 @@ pub struct HookCall {
     pub(crate) phase: Phase,
     pub(crate) ret: Option<i64>,
     pub(crate) fd_path: Option<Vec<u8>>,
-    /// Where its first path leads, where that is recorded.
+    /// The absolute path to which its first path leads, where that is recorded.
     pub(crate) leads_to: Option<Vec<u8>>,
-    /// The directory in which all began.
+    /// The directory in which the program began.
     pub(crate) began: Arc<[u8]>,
-    /// The files that it is about, once somebody has asked.
+    /// The files that it is about; found when they are first asked for.
     pub(crate) about: RefCell<Option<Rc<About>>>,
-    /// What the recorded call opened, where it is known.
+    /// The effect of the recorded call on descriptors, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,
     /// The answer that the process gets once the call has been made.
     pub(crate) told: Option<Override>,
-    /// What came of the call before the exit hooks.
+    /// The answer before the exit hooks.
     pub(crate) given: Option<i64>,
-    /// What came of a call whose process is told otherwise: the kernel, or the model of it, has done that.
+    /// The true answer, where the process gets another one.
     pub(crate) done: Option<i64>,
-    /// Whether the kernel has made it, on a world that stays so.
+    /// Whether the kernel has made the call, so that its effects stay.
     pub(crate) made: bool,
     pub(crate) stop: Option<String>,
     pub(crate) signals: Vec<i32>,
-    /// What the hooks that interfered call themselves.
+    /// The names of the rules and hooks that changed it.
     pub(crate) rules: Vec<String>,
     /// The memory that the answer has overwritten.
     pub(crate) before: Vec<Chunk>,
-    /// The memory that was changed for the kernel to see, and is the program's own again afterwards.
+    /// The memory that was changed for the kernel alone.
     pub(crate) patches: Vec<Patch>,
     /// The process goes live with this call.
     pub(crate) goes_live: bool,
     /// The data that the answer had is no longer that of the trace.
     pub(crate) replaced: bool,
-    /// Where there is room for more than the process has.
+    /// The scratch memory of the process.
     pub(crate) room: Room,
     pub(crate) pieces: Vec<Rc<Piece>>,
     pub(crate) delay: Duration,
@@ -79,7 +79,7 @@ pub struct HookCall {
     pub(crate) files: RefCell<Option<DescriptorTable>>,
     /// Its tasks, as recorded.
     pub(crate) tids: Vec<i32>,
-    /// What the hooks keep with the call from its entry to its exit.
+    /// The numbers that the hooks keep with the call from its entry to its exit.
     pub(crate) marks: Vec<usize>,
     pub(crate) fd_offset: Option<u64>,
 }
@@ -135,13 +135,13 @@ impl HookCall {
         }
     }
 
-    /// Something to lie in its place.
+    /// A call that can take its place while a hook has it.
     pub(crate) fn empty(&self) -> HookCall {
         let ids = (self.pid, self.tid);
         HookCall::new(self.call, self.args, ids, self.memory, self.shared.clone())
     }
 
-    /// What is known of the process's descriptors, and of the one that the call is about.
+    /// Sets the process's descriptors, and finds the one that the call is about.
     #[must_use]
     pub fn with_descriptor(mut self, files: &DescriptorTable) -> HookCall {
         self.files = RefCell::new(Some(files.clone()));
@@ -156,7 +156,8 @@ impl HookCall {
         self
     }
 
-    /// Where strings and the like are put that are longer than what the process has; calls of one process share it.
+    /// Sets the scratch memory, which the calls of a process share. Strings and structures go there that are longer than
+    /// those that they replace.
     #[must_use]
     pub fn with_room(mut self, room: &Room) -> HookCall {
         self.room = room.clone();
@@ -170,7 +171,7 @@ impl HookCall {
         self
     }
 
-    /// How many calls of this name there have been, this one included.
+    /// Sets the number of calls of this name so far, this one included.
     #[must_use]
     pub fn with_count(mut self, count: u64) -> HookCall {
         self.count = count;
@@ -213,7 +214,7 @@ impl HookCall {
         }
     }
 
-    /// What the hooks keep with the call from its entry to its exit: numbers that mean something to them.
+    /// The numbers that the hooks keep with the call from its entry to its exit.
     pub fn marks(&mut self) -> &mut Vec<usize> {
         &mut self.marks
     }
@@ -243,7 +244,7 @@ impl HookCall {
         self.index
     }
 
-    /// How many calls of this name there have been since the injection began, this one included.
+    /// The number of calls of this name since the injection began, this one included.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -268,7 +269,7 @@ impl HookCall {
         self.phase
     }
 
-    /// Notes who interfered, for [`super::Injected::rule`].
+    /// Notes the name of a rule or hook that changed the call, for [`super::Injected::rule`].
     pub fn note_rule(&mut self, rule: impl Into<String>) {
         self.rules.push(rule.into());
     }
@@ -305,17 +306,17 @@ impl HookCall {
         self.call.fd_arg().map(|arg| self.args[arg] as i32)
     }
 
-    /// How many bytes the call asks to move.
+    /// The number of bytes that the call asks to move.
     pub fn size(&self) -> Option<u64> {
         self.call.size_arg().map(|arg| self.args[arg])
     }
 
-    /// Whether the call moves data, and which way.
+    /// The direction in which the call moves data, where it does.
     pub fn moves_data(&self) -> Option<Moved> {
         self.call.moves_data()
     }
 
-    /// Writes to the process's memory, remembering what was there.
+    /// Writes to the process's memory as a part of the answer; [`HookCall::undo`] restores it.
     pub(crate) fn overwrite(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -327,7 +328,7 @@ impl HookCall {
         self.shared.write(self.memory, addr, bytes)
     }
 
-    /// Puts back what the answer has overwritten, last first.
+    /// Restores the memory that the answer has overwritten, last first.
     pub(crate) fn undo(&mut self) -> Result<()> {
         while let Some(chunk) = self.before.pop() {
             self.shared.write(self.memory, chunk.addr, &chunk.data)?;

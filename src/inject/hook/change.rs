@@ -62,8 +62,7 @@ impl HookCall {
         (self.memory.read(at, &mut bytes) == VECTOR).then_some(bytes)
     }
 
-    /// Has a vector point to what another one pointed to; whether that can be done. What the kernel has left in
-    /// them is another matter.
+    /// Has a vector point to the buffer of another one. Returns false, and does nothing, once the call has been answered.
     ///
     /// # Errors
     /// If the process's memory cannot be written.
@@ -93,7 +92,7 @@ impl HookCall {
         Ok(())
     }
 
-    /// Another command makes another variant of a call of many.
+    /// Looks up the variant of the call again, which an argument may decide.
     fn resolve(&mut self) {
         if let Some(call) = syscall::of_number(self.call.nr) {
             self.call = call.resolve(&self.args);
@@ -146,9 +145,9 @@ impl HookCall {
         self.find_descriptor();
     }
 
-    /// Before the call is made, the kernel is to see it and the program not; afterwards it is part of the answer.
+    /// Writes to the process's memory: before the call is made for the kernel alone, afterwards as a part of the answer.
     fn store(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
-        // It may be a path.
+        // The bytes may be a path.
         self.about.take();
         match self.ret() {
             None => self.patch(addr, bytes)?,
@@ -256,7 +255,7 @@ impl HookCall {
         Ok(())
     }
 
-    /// Whether the enter hooks changed what the kernel gets.
+    /// Whether the enter hooks changed the arguments that the kernel gets.
     pub(crate) fn is_changed(&self) -> bool {
         self.args != self.asked || !self.patches.is_empty()
     }
@@ -283,8 +282,7 @@ impl HookCall {
         Ok(args)
     }
 
-    /// Gives the program back what it passed, where the call was made with something else. What the kernel has stored
-    /// there meanwhile stays.
+    /// Restores the memory that was changed for the kernel. Bytes that the kernel has stored there meanwhile stay.
     ///
     /// # Errors
     /// If its memory cannot be written.
@@ -299,7 +297,7 @@ impl HookCall {
         Ok(())
     }
 
-    /// Writes to the process's memory for the kernel to see; the program gets its own back.
+    /// Writes to the process's memory for the kernel to see, until [`HookCall::give_back`].
     pub(super) fn patch(&mut self, addr: u64, bytes: &[u8]) -> tracee::Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -315,13 +313,13 @@ impl HookCall {
         Ok(())
     }
 
-    /// The call's description, which says more of its arguments.
+    /// The call's description.
     pub fn described(&self) -> &'static Syscall {
         self.call
     }
 }
 
-/// Memory of the program that the kernel is to see otherwise.
+/// A change of the program's memory that only the kernel is to see.
 #[derive(Clone, Debug)]
 pub(crate) struct Patch {
     addr: u64,

@@ -1,20 +1,20 @@
-//! Room in the process for what a hook passes in the place of something shorter.
+//! Scratch memory in the process, for arguments of hooks that are longer than those that they replace.
 
 use crate::tracee::agent;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// The upper half of the agent's writable pages: calls made on rrapper's behalf begin at the lower.
+/// The upper half of the agent's writable pages; the lower is for remote calls.
 const START: u64 = agent::SCRATCH + agent::SCRATCH_LEN / 2;
 
-/// How much there is in all, in bytes.
+/// The size of the scratch memory in bytes.
 pub(crate) const ALL: u64 = agent::END - START;
 
-/// Which parts of it are in use, by the calls of one process.
+/// The scratch memory of a process: the parts that its calls use.
 #[derive(Clone, Debug, Default)]
 pub struct Room(Rc<RefCell<Vec<(u64, u64)>>>);
 
-/// A part, until it is dropped.
+/// A part of it, in use until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Piece {
     room: Room,
@@ -28,7 +28,7 @@ impl Drop for Piece {
 }
 
 impl Room {
-    /// Takes so many bytes, if they are left in one piece.
+    /// Takes so many bytes, if there are as many in one piece.
     pub(crate) fn take(&self, len: usize) -> Option<Piece> {
         let len = u64::try_from(len)
             .ok()?

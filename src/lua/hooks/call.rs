@@ -1,4 +1,4 @@
-//! `call`, as hooks see it.
+//! `call`: the object that hooks get.
 
 use super::super::convert;
 use super::super::error::{no_such, raise, shown};
@@ -100,7 +100,7 @@ const NAMES: [&str; 24] = [
     "time",
 ];
 
-/// All that a call has.
+/// The names of all fields and methods.
 fn names() -> Vec<&'static str> {
     let methods = ACTIONS.iter().map(|kind| kind.method);
     NAMES.into_iter().chain(methods).collect()
@@ -193,7 +193,7 @@ impl UserData for CallData {
     }
 }
 
-/// What the table's kinds say, whatever the call.
+/// The fields that follow from the kinds of the arguments, for every call.
 fn add_views<F: UserDataFields<CallData>>(fields: &mut F) {
     fields.add_field_method_set("fd", |_, this, value: Value| {
         let value = to_arg(&value, 0)?;

@@ -5,7 +5,7 @@ use super::super::error::{did_you_mean, near, raise, shown};
 use crate::inject::OnDivergence;
 use mlua::{Function, MultiValue, Value};
 
-/// What happens when the process leaves the trace.
+/// The reaction to a process that leaves the trace.
 pub(super) enum Diverged {
     Always(OnDivergence),
     Ask(Function),
@@ -27,7 +27,7 @@ impl Diverged {
     }
 }
 
-/// A word for `on_divergence`; what needs a number beside it needs a function.
+/// Reads a word for `on_divergence`. `skip` and `answer` have a number beside them, which only a function returns.
 fn fixed_answer(value: &Value) -> mlua::Result<OnDivergence> {
     match value {
         Value::String(word) if matches!(&*word.as_bytes(), b"stop" | b"live" | b"kill") => {
@@ -38,7 +38,7 @@ fn fixed_answer(value: &Value) -> mlua::Result<OnDivergence> {
     }
 }
 
-/// What a function for `on_divergence` returned.
+/// Reads the results of a function for `on_divergence`.
 pub(super) fn answer_of(values: MultiValue) -> mlua::Result<OnDivergence> {
     let mut values = values.into_iter();
     let what = values.next().unwrap_or(Value::Nil);

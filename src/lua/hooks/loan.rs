@@ -15,14 +15,14 @@ pub(super) struct CallData(Rc<RefCell<Loan>>, Rc<RefCell<Views>>);
 #[derive(Default)]
 struct Loan {
     call: Option<HookCall>,
-    /// Whether the hook interfered.
+    /// Whether the hook has changed the call.
     touched: bool,
 }
 
 const OVER: &str = "this call is over: a call can be used only while its hook runs";
 
 impl CallData {
-    /// Gives the call to a hook; what is left in its place is `spare`.
+    /// Moves the call into the loan; `spare` takes its place until it is back.
     pub fn lend(&self, call: &mut HookCall, spare: HookCall) {
         *self.0.borrow_mut() = Loan {
             call: Some(std::mem::replace(call, spare)),
@@ -30,7 +30,7 @@ impl CallData {
         };
     }
 
-    /// Takes the call back with what was done to it: what was in its place, and whether anything was.
+    /// Moves the call back. Returns the spare one, and whether the hook has changed the call.
     pub fn take_back(&self, call: &mut HookCall) -> (Option<HookCall>, bool) {
         let mut loan = self.0.borrow_mut();
         let lent = loan.call.take();
@@ -38,7 +38,7 @@ impl CallData {
         (spare, loan.touched)
     }
 
-    /// What scripts have of its structures.
+    /// The views that the script has of the call's structures.
     pub fn views(&self) -> Rc<RefCell<Views>> {
         Rc::clone(&self.1)
     }

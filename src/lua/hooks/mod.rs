@@ -1,4 +1,4 @@
-//! A script's hooks as the core's [`Hooks`].
+//! The hooks of a script, as the core's [`Hooks`]: runs the rules and the functions of a hooks table.
 
 mod actions;
 mod args;
@@ -32,23 +32,23 @@ use std::rc::Rc;
 use table::HooksTable;
 use time_limit::TimeLimit;
 
-/// Everything that a hooks table says.
+/// The hooks of one injection.
 pub(super) struct LuaHooks {
     lua: Lua,
     hooks: Rc<[Hook]>,
-    /// Which of them could mean a call, by its number.
+    /// The indices of the hooks that a call may concern, by its number.
     by_nr: Vec<Vec<usize>>,
     conditions: Vec<Conditions>,
     table: HooksTable,
     time_limit: TimeLimit,
-    /// What lies in a call's place while a script has it.
+    /// The call that takes another's place while a script has that.
     spare: Option<HookCall>,
-    /// What a hook raised, to be raised again once the process is gone.
+    /// The error that a hook raised, to be raised again when the process has ended.
     raised: Option<mlua::Error>,
     error: Option<String>,
 }
 
-/// A stand-in for what was raised: the error itself is kept in [`LuaHooks`].
+/// The error for the core; that of Lua is kept in [`LuaHooks`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct HookRaised(String);
@@ -98,27 +98,27 @@ impl LuaHooks {
         self.table.read_option(name, value)
     }
 
-    /// What it says to the driver.
+    /// The options for the driver.
     pub fn options(&self) -> inject::Options {
         self.table.options.clone()
     }
 
-    /// The injection's time begins.
+    /// Starts the time limit of the injection.
     pub fn begin(&mut self) {
         self.time_limit = TimeLimit::new(&self.lua, self.table.options.timeout);
     }
 
-    /// What a hook raised.
+    /// Takes the error that a hook raised.
     pub fn take_raised(&mut self) -> Option<mlua::Error> {
         self.raised.take()
     }
 
-    /// The message of a hook's error that belongs into the outcome.
+    /// Takes the message of a hook's error that goes into the outcome.
     pub fn take_error(&mut self) -> Option<String> {
         self.error.take()
     }
 
-    /// Calls a function of the script, with an end to its time.
+    /// Calls a function of the script within the time limit.
     fn run<R: mlua::FromLuaMulti>(
         &self,
         function: &Function,
@@ -132,7 +132,7 @@ impl LuaHooks {
         result.map_err(|error| at(function, error))
     }
 
-    /// A hook raised: where does the error go?
+    /// Keeps the error of a hook, in the outcome or to be raised again.
     fn failed(&mut self, error: mlua::Error) -> Result<(), HookError> {
         let message = ScriptError::of(&error).message;
         if self.table.keep_errors {
@@ -195,7 +195,7 @@ impl LuaHooks {
         Ok(())
     }
 
-    /// Whether a hook's conditions hold; asked once per call, since it counts.
+    /// Whether a hook's conditions hold for a call. It counts the call, and so is called once for each.
     fn is_meant(
         &mut self,
         (at, hook): (usize, &Hook),
@@ -240,7 +240,7 @@ impl LuaHooks {
     }
 }
 
-/// Which hooks could mean a call, by its number.
+/// The indices of the hooks that a call may concern, by its number.
 fn by_number(hooks: &[Hook]) -> Vec<Vec<usize>> {
     let mut by_nr: Vec<Vec<usize>> = Vec::new();
     for call in syscall::names().filter_map(syscall::by_name) {

@@ -1,4 +1,4 @@
-//! What one key of a hooks table says, or one element of its array part: a rule or a function.
+//! One key of a hooks table, or one element of its array part: a rule or a function.
 
 use super::super::convert;
 use super::super::error::{did_you_mean, near, raise, shown};
@@ -21,7 +21,7 @@ const MEMBERS: [&str; 9] = [
 ];
 
 impl Hook {
-    /// One without conditions, for which there is nothing to do.
+    /// A hook without conditions, actions and functions.
     fn new(name: String, selector: Selector) -> Hook {
         Hook {
             rule: Rule::new(name, selector),
@@ -31,7 +31,7 @@ impl Hook {
         }
     }
 
-    /// What a key says.
+    /// Reads the value of a key.
     pub(super) fn keyed(key: &Value, value: &Value) -> mlua::Result<Hook> {
         let (selector, name) = pattern::calls(key)?;
         let mut hook = Hook::new(name, selector);
@@ -48,7 +48,7 @@ impl Hook {
         Ok(hook)
     }
 
-    /// What an element of the array part says: `{ on = …, … }`.
+    /// Reads an element of the array part: `{ on = …, … }`.
     pub(super) fn element(value: &Value, number: usize) -> mlua::Result<Hook> {
         let Value::Table(rule) = value else {
             return Err(raise(format!(

@@ -1,4 +1,4 @@
-//! What `on_signal` and `on_exit` are called with.
+//! The arguments of `on_signal` and `on_exit`.
 
 use super::super::convert;
 use super::super::error::{no_such, raise, shown};
@@ -24,7 +24,7 @@ impl SignalData {
         SignalData(Rc::new(RefCell::new(Some(signal.clone()))))
     }
 
-    /// What the script made of it.
+    /// The signal with the changes that the script has made.
     pub fn take_back(&self) -> Option<HookSignal> {
         self.0.borrow_mut().take()
     }
@@ -114,7 +114,7 @@ impl UserData for SignalData {
     }
 }
 
-/// How a process ended, for `on_exit`.
+/// The end of a process, for `on_exit`.
 pub(super) fn exit_table(lua: &Lua, exit: &HookExit) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     table.set("pid", exit.pid)?;

@@ -1,7 +1,7 @@
 //! Structures and lists among the arguments of a call: views of the process's memory, both ways.
 //!
-//! To a script they are values: one that was read is the same wherever it is assigned, and once something else has been
-//! put in its place it is what it was before. [`super::loan::Views`] knows the views that there are, so that they take a copy then.
+//! To a script they are values: assigning one copies it, and one that has been read keeps its value when something else
+//! is put in its place. [`super::loan::Views`] lists the views that there are, so that they take a copy then.
 
 use super::super::convert;
 use super::super::error::{did_you_mean, near, raise, shown};
@@ -19,14 +19,14 @@ use std::rc::Rc;
 pub(super) struct Structure {
     call: CallData,
     arg: usize,
-    /// Where it is in its argument.
+    /// The way to it from its argument.
     way: Vec<Step>,
-    /// What it is once it is not there any more; it lies in it where `below` says.
+    /// Its copy, taken when something else was put in its place; `below` is the way to it in that copy.
     copy: Rc<RefCell<Option<Snapshot>>>,
     below: Vec<Step>,
 }
 
-/// How deep tables may be that are given for structures.
+/// The greatest depth of a table that is given for a structure.
 const DEEPEST: usize = 16;
 
 impl Structure {
@@ -52,7 +52,7 @@ impl Structure {
         }
     }
 
-    /// What it is now.
+    /// Its value now.
     pub fn value(&self) -> mlua::Result<Arg> {
         if let Some(copy) = &*self.copy.borrow() {
             let part = self.below.iter().try_fold(&copy.value, member);
@@ -107,7 +107,7 @@ impl Structure {
             &mut copy.value
         });
         if let Some(place) = steps.fold(whole, |part, step| member_mut(part?, step)) {
-            // Whether text is text, what is in its place says.
+            // A string replaces a string as text, and anything else by its meaning.
             *place = match (value, &*place) {
                 (Arg::Written { text, .. }, Arg::Str { .. }) => Arg::str(text.to_vec()),
                 (value, _) => value.meaning().clone(),
@@ -116,7 +116,7 @@ impl Structure {
         Ok(())
     }
 
-    /// The step to what a key names; `None` where it is not there, and is of another.
+    /// The step to the member or element that a key names; `None` where this structure or list has none of the kind.
     fn find(&self, key: &Value) -> mlua::Result<Option<Step>> {
         Ok(Some(match (key, self.value()?) {
             (Value::Integer(i), Arg::Array { .. }) => {
@@ -168,7 +168,7 @@ impl Structure {
     }
 }
 
-/// Something else is about to be put there: views of what is there keep that.
+/// Has the views of a part of an argument take copies, before something else is put there.
 pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<()> {
     let views = call.views();
     let mut views = views.borrow_mut();
@@ -211,7 +211,7 @@ fn to_script(lua: &Lua, value: Arg, part: impl FnOnce() -> Structure) -> mlua::R
     }
 }
 
-/// What it means, and of what has changed what it is now.
+/// The meaning of a value; of an in-out argument, that which the kernel left.
 fn after(value: Arg) -> Arg {
     match value.meaning() {
         Arg::Change { after, .. } => after.meaning().clone(),
@@ -263,8 +263,8 @@ pub(super) fn set(call: &CallData, arg: usize, way: &[Step], value: &Value) -> m
     call.with_mut(|call| call.change(arg, way, &value).map_err(raise))
 }
 
-/// What a script writes, as a value of strace's: text is kept as well as what it means, since only who takes it knows
-/// whether it is text.
+/// A value that a script writes, as a value of a call. Of a string, both the text and its meaning in strace's syntax are
+/// kept, since the argument decides which of them counts.
 pub(super) fn to_arg(value: &Value, depth: usize) -> mlua::Result<Arg> {
     if depth > DEEPEST {
         return Err(raise("a table in a table in a table …: too deep"));

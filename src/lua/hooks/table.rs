@@ -20,12 +20,12 @@ const OPTIONS: [&str; 9] = [
     "ignore",
     "pids",
 ];
-/// Those of them that are about a trace.
+/// The options that are about a trace.
 const ABOUT_TRACES: [&str; 4] = ["on_divergence", "finally", "ignore", "pids"];
-/// Of the contract, and not there yet.
+/// Options that are not implemented yet.
 const LATER: [&str; 3] = ["after", "files", "peer"];
 
-/// Which calls may appear or be missing without the process having left the trace.
+/// The calls that may appear or be missing without a divergence.
 pub(super) struct Ignored {
     usual: bool,
     also: Option<Selector>,
@@ -106,7 +106,7 @@ impl Ignored {
     }
 }
 
-/// All that a hooks table says.
+/// The content of a hooks table.
 #[derive(Default)]
 pub(super) struct HooksTable {
     /// The rules and functions, in the order in which they run.
@@ -118,7 +118,7 @@ pub(super) struct HooksTable {
     /// An option that is there and is about traces.
     pub about_traces: Option<&'static str>,
     pub options: Options,
-    /// Whether a hook's error goes into the outcome.
+    /// Whether the error of a hook goes into the outcome.
     pub keep_errors: bool,
 }
 

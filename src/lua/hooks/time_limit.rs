@@ -1,4 +1,4 @@
-//! The end of a hook that never returns.
+//! The time limit of hooks, which ends one that never returns.
 //!
 //! Lua code is stopped by a count hook that looks at the clock. What hangs inside a C function of the standard
 //! library cannot be stopped; a thread then ends the whole process.
@@ -15,26 +15,26 @@ use std::time::{Duration, Instant};
 /// Lua instructions between two looks at the clock.
 const INSTRUCTIONS: u32 = 10_000;
 
-/// What a hook gets beyond its limit before the process is ended.
+/// The time beyond the limit after which the process is ended.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often the thread looks at the clock.
+/// The time between two looks of the thread at the clock.
 const TICK: Duration = Duration::from_millis(200);
 
-/// When the running hook must be over, and how long the injection was given.
+/// The time at which the running hook must have returned, and the limit of the injection.
 #[derive(Clone, Default)]
 struct Deadline(Rc<Cell<Option<(Instant, Duration)>>>);
 
-/// When the process ends itself, in milliseconds since [`BEGINNING`]; 0 for never.
+/// The time at which the process ends itself, in milliseconds since [`BEGINNING`]; 0 for never.
 static LAST: AtomicU64 = AtomicU64::new(0);
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 static STARTED: Once = Once::new();
 
-/// Has Lua look at the clock while it runs, at its memory, and whether its user wants an end.
+/// Has Lua check the clock, its memory and the user's interrupts while it runs.
 ///
-/// mlua keeps room for the errors of callbacks. Where it has none left in a hook, it makes some on the stack of the
-/// function that was interrupted, whose variables are in other places when they are closed. A look that finds nothing
-/// leaves room behind: so an error is raised only at the look after the one that found it.
+/// mlua keeps slots for the errors of callbacks. Where it has none left in a hook, it makes some on the stack of the
+/// function that was interrupted, whose variables are in other places when they are closed. A check that finds nothing
+/// leaves slots behind: so an error is raised only at the check after the one that found it.
 pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
     reserve_error_slots(lua)?;
     let deadline = Deadline::default();
@@ -59,13 +59,13 @@ pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
     })
 }
 
-/// Whether there is something to raise.
+/// Whether an error is to be raised: of an interrupt, of the time limit, of memory.
 fn is_over(lua: &Lua, deadline: &Deadline) -> mlua::Result<bool> {
     let late = || deadline.0.get().is_some_and(|(at, _)| Instant::now() >= at);
     Ok(interrupt::is_due() || late() || memory::is_short(lua)?)
 }
 
-/// Has mlua keep room for the errors of so many callbacks at once.
+/// Has mlua keep slots for the errors of so many callbacks at once.
 fn reserve_error_slots(lua: &Lua) -> mlua::Result<()> {
     const DEPTH: u32 = 16;
     let nested = lua.create_function(|lua, depth: u32| -> mlua::Result<()> {
@@ -91,17 +91,17 @@ fn too_long(limit: Duration) -> String {
     )
 }
 
-/// How long the hooks of an injection may take.
+/// The time limit of the hooks of an injection.
 pub(super) struct TimeLimit {
     deadline: Option<Deadline>,
     at: Instant,
     limit: Duration,
-    /// When the process ends itself, as in [`LAST`].
+    /// The time at which the process ends itself, as in [`LAST`].
     last: u64,
 }
 
 impl TimeLimit {
-    /// So long from now on.
+    /// A limit that begins now.
     pub fn new(lua: &Lua, limit: Duration) -> TimeLimit {
         STARTED.call_once(watch);
         let now = Instant::now();
@@ -119,7 +119,7 @@ impl TimeLimit {
         }
     }
 
-    /// A time limit for the function that is called next.
+    /// Puts the limit in force for the function that is called next.
     pub fn start(&self) -> Running<'_> {
         let deadline = self.deadline.as_ref();
         Running {
