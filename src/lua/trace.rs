@@ -280,7 +280,7 @@ pub(super) fn load(lua: &Lua, path: &Path) -> mlua::Result<TraceData> {
     checked(lua, parsed, &path.display().to_string())
 }
 
-/// A text of which nothing is understood is no trace; of one in which some lines are not, the user is told.
+/// Refuses a text of which no line is understood, and warns about lines that are not understood.
 fn checked(lua: &Lua, parsed: strace::Parsed, name: &str) -> mlua::Result<TraceData> {
     if let Some(problem) = parsed.problems.first() {
         if parsed.trace.is_empty() {

@@ -88,7 +88,7 @@ impl HookCall {
             }
             self.overwrite(slot.len_at, &(message.len() as u32).to_le_bytes())?;
             if i >= before {
-                // It comes from nobody, and with nothing else.
+                // A message beyond those of the answer has no address and no control data.
                 for (addr, len) in slot.besides {
                     self.overwrite(addr, &vec![0; len])?;
                 }
