@@ -26,7 +26,7 @@ impl Driver<'_> {
         )
         .with_began(&self.began)
         .with_descriptor(&self.descriptors)
-        .with_room(&self.room)
+        .with_scratch(&self.room)
         .with_tids(std::iter::once(self.me.tid).chain(self.resting.keys().copied()))
     }
 

@@ -1,7 +1,7 @@
 //! The loop that drives a process: what it asks, what it gets, and how it ends.
 
 use super::calls::Log;
-use super::hook::{Finally, HookCall, HookExit, Hooks, Room};
+use super::hook::{Finally, HookCall, HookExit, Hooks, ScratchMemory};
 use super::live::{self, Clocks, Ended, TimeTold};
 use super::outcome::{Divergence, Outcome, Status};
 use super::script::Script;
@@ -181,7 +181,7 @@ pub(super) struct Driver<'a> {
     /// See [`Process::pages`].
     pub(super) pages: Option<Pages>,
     /// Where hooks' strings are put.
-    pub(super) room: Room,
+    pub(super) room: ScratchMemory,
     /// How far the clocks that the process sees are ahead of the trace's: what hooks delayed it by.
     pub(super) delayed: Duration,
     /// The clocks of calls that the trace does not have, once there are such.
@@ -300,7 +300,7 @@ impl<'a> Driver<'a> {
             sandboxes,
             sandbox: options.sandbox,
             pages,
-            room: Room::default(),
+            room: ScratchMemory::default(),
             delayed: Duration::ZERO,
             clocks: None,
             told: None,

@@ -9,7 +9,7 @@ mod error;
 mod files;
 mod messages;
 mod offset;
-mod room;
+mod scratch;
 mod signal;
 mod stat;
 
@@ -18,8 +18,8 @@ pub use call::HookCall;
 pub use change::VECTOR;
 pub(crate) use decision::Decision;
 pub use error::ChangeError;
-pub(crate) use room::Piece;
-pub use room::Room;
+pub use scratch::ScratchMemory;
+pub(crate) use scratch::ScratchPiece;
 pub use signal::{HookExit, HookSignal, SignalAction};
 pub use stat::STAT;
 

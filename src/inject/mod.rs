@@ -36,7 +36,8 @@ mod written;
 pub use driver::{Driven, Options, Sandbox, inject};
 pub use hook::{
     ACTIONS, Action, ActionKind, ActionValue, ChangeError, Finally, HookCall, HookError, HookExit,
-    HookSignal, Hooks, NoHooks, OnDivergence, Phase, Room, STAT, SignalAction, VECTOR, returns,
+    HookSignal, Hooks, NoHooks, OnDivergence, Phase, STAT, ScratchMemory, SignalAction, VECTOR,
+    returns,
 };
 pub use live::{live, run};
 pub use noise::IGNORED;

@@ -29,7 +29,7 @@ mod view;
 
 pub use error::ScriptError;
 pub use interrupt::has_come as is_interrupted;
-pub use session::{Quiet, RecordingEnd, Watch};
+pub use session::{NoWatch, RecordingEnd, Watch};
 
 use crate::tracee::quiet;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};

@@ -30,9 +30,9 @@ pub trait Watch {
 
 /// An observer that does nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct Quiet;
+pub struct NoWatch;
 
-impl Watch for Quiet {
+impl Watch for NoWatch {
     fn ended(&self, _recording: &RecordingEnd<'_>) {}
 
     fn warn(&self, _message: &str) {}
@@ -50,7 +50,7 @@ pub(super) fn set_watch(lua: &Lua, watch: Rc<dyn Watch>) {
 pub(super) fn watch(lua: &Lua) -> Rc<dyn Watch> {
     match lua.app_data_ref::<Watched>() {
         Some(watched) => Rc::clone(&watched.0),
-        None => Rc::new(Quiet),
+        None => Rc::new(NoWatch),
     }
 }
 

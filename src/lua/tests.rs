@@ -1,6 +1,6 @@
 //! The messages about mistakes in scripts.
 
-use super::{Quiet, Script, run};
+use super::{NoWatch, Script, run};
 use std::rc::Rc;
 
 /// The message with which a script ends; empty where it does not fail.
@@ -10,7 +10,7 @@ fn message(text: &str) -> String {
         name: String::from("quick.lua"),
         args: Vec::new(),
     };
-    run(&script, Rc::new(Quiet)).map_or_else(|error| error.message, |()| String::new())
+    run(&script, Rc::new(NoWatch)).map_or_else(|error| error.message, |()| String::new())
 }
 
 #[test]

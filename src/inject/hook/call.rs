@@ -3,7 +3,7 @@
 use super::Phase;
 use super::change::Patch;
 use super::decision::{Decision, Override};
-use super::room::{Piece, Room};
+use super::scratch::{ScratchMemory, ScratchPiece};
 use crate::image::Chunk;
 use crate::recording::{DescriptorTable, Effect};
 use crate::replay::SharedMemory;
@@ -70,8 +70,8 @@ pub struct HookCall {
     /// The data that the answer had is no longer that of the trace.
     pub(crate) replaced: bool,
     /// The scratch memory of the process.
-    pub(crate) room: Room,
-    pub(crate) pieces: Vec<Rc<Piece>>,
+    pub(crate) scratch: ScratchMemory,
+    pub(crate) pieces: Vec<Rc<ScratchPiece>>,
     pub(crate) delay: Duration,
     /// The registers at the call's entry.
     pub(crate) regs: Option<Regs>,
@@ -124,7 +124,7 @@ impl HookCall {
             patches: Vec::new(),
             goes_live: false,
             replaced: false,
-            room: Room::default(),
+            scratch: ScratchMemory::default(),
             pieces: Vec::new(),
             delay: Duration::ZERO,
             regs: None,
@@ -159,8 +159,8 @@ impl HookCall {
     /// Sets the scratch memory, which the calls of a process share. Strings and structures go there that are longer than
     /// those that they replace.
     #[must_use]
-    pub fn with_room(mut self, room: &Room) -> HookCall {
-        self.room = room.clone();
+    pub fn with_scratch(mut self, scratch: &ScratchMemory) -> HookCall {
+        self.scratch = scratch.clone();
         self
     }
 

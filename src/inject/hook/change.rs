@@ -1,6 +1,6 @@
 //! Changing a call's arguments and what they point to.
 
-use super::room::ALL;
+use super::scratch::SCRATCH_SIZE;
 use super::{ChangeError, HookCall, Phase};
 use crate::inject::amount;
 use crate::syscall::{self, Edit, Memory, Moved, Region, Step, Syscall};
@@ -108,10 +108,10 @@ impl HookCall {
                 inner,
                 pointer,
             } => {
-                let Some(piece) = self.room.take(bytes.len()) else {
+                let Some(piece) = self.scratch.take(bytes.len()) else {
                     return Err(ChangeError::NoRoom {
                         len: bytes.len(),
-                        room: ALL,
+                        room: SCRATCH_SIZE,
                     });
                 };
                 for (at, target) in inner {

@@ -4,7 +4,7 @@ use super::engine::{Engine, Task, Then};
 use super::filters::Filtered;
 use super::own_program;
 use crate::image;
-use crate::inject::hook::{Decision, HookCall, Room};
+use crate::inject::hook::{Decision, HookCall, ScratchMemory};
 use crate::inject::native::refused;
 use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};
@@ -252,7 +252,7 @@ impl Engine<'_> {
     /// A new program: it is made to show its calls as the first one was.
     fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
         let tid = task.tid();
-        me.room = Room::default();
+        me.room = ScratchMemory::default();
         self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
         match self.shows_clocks {
@@ -284,7 +284,7 @@ impl Engine<'_> {
         )
         .with_began(&self.began)
         .with_count(self.log.count(call.nr))
-        .with_room(&me.room);
+        .with_scratch(&me.room);
         if is_of_interest {
             let same = self
                 .tasks
