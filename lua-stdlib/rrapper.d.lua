@@ -1,19 +1,19 @@
 ---@meta
--- Annotations for LuaLS: what a script that rrapper runs finds. Nothing of this is executed.
+-- Annotations for LuaLS: the globals and objects of scripts that rrapper runs. Nothing of this is executed.
 --
 -- Enter and exit. A hook meets a call twice. At enter the call is not made yet: call:fail, call:skip and call:short decide
 -- that it is not made, or moves less; call.args and call:data change what the kernel gets. At exit it has been answered,
 -- and the answer can be changed: call.ret, call.args, call.stat, call:data. A rule ({ fail = "EIO" }) acts at enter; a
 -- function alone (read = function(call) … end) is the exit hook; { enter = …, exit = … } has both.
 --
---   * A process that its recording drives makes no calls: at exit it can be told anything.
+--   * A process that is driven by a recording or a trace makes no calls: at exit every answer can be set.
 --   * In live the kernel makes them, and what it did stays done. There fail, skip and short (and setting call.ret and
 --     call.errno) at exit raise where the call has left something changed: the directory is made, the bytes are
---     written or taken. They belong into enter. Calls that only ask (stat, getpid, readlink, pread64, …) can be
---     answered otherwise at exit, too, and so can calls that failed.
---   * executed = true says that it is meant: the call is made, and its process told otherwise. In a rule
+--     written or taken. They belong into enter. The answers of calls that change nothing (stat, getpid, readlink,
+--     pread64, …), and of calls that failed, can be set at exit, too.
+--   * executed = true asks for that: the call is made, and its process gets another answer. In a rule
 --     { fail = "EIO", executed = true }; in a function call:fail("EIO", { executed = true }).
---   * close that fails releases the descriptor, as on Linux, and brk that fails tells where the break is. executed = false
+--   * close that fails releases the descriptor, as on Linux, and brk that fails returns the old break. executed = false
 --     does what strace does: the call is not made, and gets the errno.
 --   * signal = "SIGKILL" alone comes before the call; beside fail, ret or short it comes behind it: { short = 3, signal =
 --     "SIGKILL" } writes three bytes.
@@ -49,9 +49,9 @@ signal = {}
 ---@field [integer] string                the program and its arguments
 ---@field cwd? string                     where to start it
 ---@field env? table<string, string>      environment variables to add or replace
----@field stdin? string|file*             what it reads: a text, or the rest of a file
+---@field stdin? string|file*             its input: a text, or the rest of a file
 ---@field out? string                     directory for the recording
----@field wait_all? boolean                until the last process ends, not only until the program does: what the program leaves behind is ended otherwise
+---@field wait_all? boolean                records until the last process ends; without it, processes that the program leaves behind are killed
 
 ---@class EventFilter
 ---@field pid? integer
@@ -95,7 +95,7 @@ function rr.find(filter) end
 ---@field hooks? Hooks|fun(): Hooks
 ---@field cwd? string
 ---@field env? table<string, string>  added or replaced
----@field stdin? string|file*         what it reads: a string, or a file
+---@field stdin? string|file*         its input: a string, or a file
 ---@field timeout? number             seconds; 10 unless said otherwise
 ---@field sandbox? "cow"|"none"
 
@@ -192,7 +192,7 @@ function Recording:segment(first, last, pid) end
 ---@return Life[]
 function Recording:processes() end
 
----What the recorded program did, to compare others with.
+---The outcome of the recorded program itself, to compare others with.
 ---@return Outcome
 function Recording:outcome() end
 
@@ -251,8 +251,8 @@ local Process = {}
 ---@return Outcome
 function Process:inject(trace, first, last, hooks) end
 
----Everything is real from here: the control run.
----What is about a trace means nothing there: on_divergence, finally, ignore and pids are refused.
+---Lets the kernel make all calls from here: the control run.
+---Options about a trace (on_divergence, finally, ignore and pids) are refused.
 ---@param hooks? Hooks|fun(): Hooks
 ---@return Outcome
 function Process:live(hooks) end
@@ -325,7 +325,7 @@ function Trace:save(path) end
 ---@return string[]
 function Trace:signals() end
 
----What is read of it by another name raises, and nothing of it can be set.
+---Reading a field by another name raises an error, and so does setting a field.
 ---@class Divergence
 ---@field tid integer       as recorded
 ---@field index integer
@@ -352,13 +352,13 @@ function Trace:signals() end
 ---@field calls Trace    100,000 at most; once they have 16 MiB of data together, longer strings are cut
 ---@field injected Injected[]
 ---@field unfired string[]  rules that never fired
----@field missing string[]  what could not be re-created when it went live
----@field files { path: string, kind: string }[]  what it changed
----@field sent table<integer, string>  what it wrote to sockets and pipes, by descriptor
----@field backtrace Frame[] where it was when a signal killed it or its time was up, innermost first
----@field hang string?      where it hung
+---@field missing string[]  objects that could not be re-created when it went live
+---@field files { path: string, kind: string }[]  files that it changed
+---@field sent table<integer, string>  bytes that it wrote to sockets and pipes, by descriptor
+---@field backtrace Frame[] its backtrace when a signal killed it or its time was up, innermost first
+---@field hang string?      the call or the place in its code where it hung
 ---@field reason string?
----@field error string?     what a hook raised, with on_error = "outcome"
+---@field error string?     the error of a hook, with on_error = "outcome"
 local Outcome = {}
 
 ---@class Frame
@@ -397,11 +397,13 @@ function Outcome:diff(other) end
 ---@field process Caller
 local Call = {}
 
----Arguments and what they point to. Numbers, flags among them, are integers, text is strings, structures and lists are
+---Arguments, and the memory that they point to. Numbers, flags among them, are integers, text is strings, structures and lists are
 ---views of the process's memory. Strace's text is taken wherever a number is: `call.args.flags = "O_RDONLY|O_CLOEXEC"`.
----At enter what the kernel gets is changed, and the program has its own again afterwards; at exit what the kernel left.
----Structures are values: `l[1], l[3] = l[3], l[1]` swaps two of them. What another call has reads nil; what none has raises. Numbers are as they lie in memory: a port is in the network's
----byte order, and set with `"htons(80)"`. What cannot be (a length below zero, more than there is room for) raises.
+---Setting one at enter changes what the kernel gets, and the program's memory is restored afterwards; setting one at exit
+---changes what the kernel stored. Structures are values: `l[1], l[3] = l[3], l[1]` swaps two of them. An argument that only
+---other calls have reads nil; a name that no call has raises an error. Numbers are as they lie in memory: a port is in the
+---network's byte order, and set with `"htons(80)"`. Setting an impossible value (a length below zero, more bytes than fit)
+---raises an error at the hook's line.
 ---@alias Arguments table<string|integer, any>
 
 ---A file's status, with the same names for stat, lstat, fstat, newfstatat and statx. Times are seconds.
@@ -425,7 +427,7 @@ local Call = {}
 ---@field btime integer?       statx only
 ---@field btime_nsec integer?
 
----The process that makes a call, as far as a hook can use it.
+---The process that makes a call, while a hook runs.
 ---@class Caller
 ---@field pid integer       as recorded
 ---@field tid integer       as recorded
@@ -438,25 +440,26 @@ local Call = {}
 ---@field fds fun(self: Caller): table<integer, { path: string, flags: integer, offset: integer, cloexec: boolean }>
 ---@field threads fun(self: Caller): integer[]
 
----Whether the call is made all the same, and its process only told otherwise.
+---Whether the call is made all the same, and its process gets another answer.
 ---@alias Executed { executed?: boolean }
 
----Raises for calls that never fail (getpid), and at exit where it comes too late.
+---Lets the call fail. Raises for calls that never fail (getpid), and at exit where it comes too late.
 ---@param errno Errno
 ---@param how? Executed
 function Call:fail(errno, how) end
 
----It is not made, and returns this (0 if left out). Raises as `fail` does.
+---Lets the call return this (0 if left out) without being made. Raises as `fail` does.
 ---@param ret? integer
 ---@param how? Executed
 function Call:skip(ret, how) end
 
----It moves at most so many bytes (sendmmsg and recvmmsg: messages). The rest comes when it is made again. Raises for calls
----that move none or ask for less, and at exit where it comes too late.
+---Lets the call move at most so many bytes (sendmmsg and recvmmsg: messages). The rest comes when it is made again. Raises
+---for calls that move none or ask for less, and at exit where it comes too late.
 ---@param n integer
 ---@param how? Executed
 function Call:short(n, how) end
 
+---Sends the process a signal with the call.
 ---@param signal SignalName
 function Call:signal(signal) end
 
@@ -464,8 +467,10 @@ function Call:signal(signal) end
 ---@param seconds number
 function Call:delay(seconds) end
 
+---Lets the process go on live, from this call on. At enter only.
 function Call:live() end
 
+---Ends the injection at this call.
 ---@param reason? string
 function Call:stop(reason) end
 
@@ -493,10 +498,10 @@ function Call:data(bytes) end
 ---@field index integer? of the trace's next call
 local Signal = {}
 
----It never came.
+---The task does not get the signal.
 function Signal:ignore() end
 
----@param signal SignalName  comes instead
+---@param signal SignalName  the signal that the task gets instead
 function Signal:replace(signal) end
 
 ---The injection ends here.
@@ -509,16 +514,16 @@ function Signal:stop(reason) end
 ---@field exit_code integer?
 ---@field signal string?
 
----One of `fail`, `ret` and `short`, and what goes with it. Of several rules that mean a call all act; where two
----answer it, the last one does.
+---At most one of `fail`, `ret` and `short`, with any of the others. All rules for a call act; where two of them answer
+---it, the last one does.
 ---@class Rule
----@field on? Calls                    in the array part: on which calls
+---@field on? Calls                    in the array part: the calls
 ---@field fail? Errno
 ---@field ret? integer                 negative is -errno
 ---@field short? integer               bytes (sendmmsg and recvmmsg: messages); of the calls that move some
 ---@field signal? SignalName
 ---@field delay? number                seconds; the clocks that the process sees are moved, in live it sleeps
----@field executed? boolean           the call is made, and its process told of fail, ret or short; false: it is not, whatever the kernel would do
+---@field executed? boolean           true: the call is made, and its process gets the answer of fail, ret or short; false: it is not made, whatever the kernel would do
 ---@field live? boolean               from this call on, which has the rule's answer all the same
 ---@field when? string|integer         strace's first[..last][+step]
 ---@field per? "task"                  `when` counts the calls of each task on their own, as strace does

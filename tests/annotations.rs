@@ -1,6 +1,7 @@
 //! What the annotations for editors say is there, and what is there they say.
 
 use crate::common::Folder;
+use rrapper::inject::ACTIONS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -188,6 +189,13 @@ fn what_is_there_is_annotated() {
         compared += names.len();
         let unknown = names.difference(known);
         missing.extend(unknown.map(|name| format!("{class}.{name}")));
+    }
+    for kind in ACTIONS {
+        for (class, name) in [("Call", kind.method), ("Rule", kind.name)] {
+            if !classes[class].contains(name) {
+                missing.push(format!("{class}.{name}"));
+            }
+        }
     }
     // The process in a hook is another class, of the same name to scripts.
     let caller = &classes["Caller"];

@@ -41,7 +41,9 @@ fn a_recorder_killed_at_any_moment_leaves_a_recording_and_no_process() {
     // A short recording takes as long as this machine is busy: half of the moments are behind it.
     let begun = Instant::now();
     let mut short = folder.command(RRAPPER);
-    short.args(["-q", "record", "-o", "short", "--"]).args(busy("3"));
+    short
+        .args(["-q", "record", "-o", "short", "--"])
+        .args(busy("3"));
     assert!(short.stdout(Stdio::null()).status().unwrap().success());
     let window = begun.elapsed().max(Duration::from_millis(100)) * 2;
     let (mut opened, mut most) = (0, 0);

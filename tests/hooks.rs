@@ -691,6 +691,13 @@ fn rules_without_lua_do_the_same() {
     first.per_task = true;
     let late = injected(&folder, vec![rule(vec![Action::Delay(decade)], first)]);
     assert_eq!(year(&late), now + 10);
+    let bytes = postcard::to_stdvec(&late).unwrap();
+    let sent: Outcome = postcard::from_bytes(&bytes).unwrap();
+    assert_eq!(sent.diff(&late, (&sent.calls, &late.calls)), [""; 0]);
+    assert_eq!(
+        (&sent.injected, &sent.stdout),
+        (&late.injected, &late.stdout)
+    );
     let mut elsewhere = Conditions::default();
     elsewhere.tid = Some(1);
     let none = injected(

@@ -1,4 +1,4 @@
--- Prints what became of a process so that a person can read it.
+-- Prints outcomes for people to read.
 --
 --   local report = require "rrapper.report"
 --   report.print("EIO", outcome)                 -- a paragraph
@@ -15,7 +15,7 @@ function report.ending(outcome)
   return outcome.signal or outcome.status
 end
 
---- What a process wrote beside what another one did: "the same", "nothing", "25 bytes, not 26".
+--- Compares the output of a process with that of another: "the same", "nothing", "25 bytes, not 26".
 ---@param now string
 ---@param before string
 ---@return string
@@ -26,7 +26,7 @@ function report.compare(now, before)
   return ("%d bytes, not %d"):format(#now, #before)
 end
 
---- The first line of a text; what follows is told by its length.
+--- The first line of a text, with the length of the rest.
 ---@param text string
 ---@return string
 function report.first_line(text)
@@ -35,12 +35,12 @@ function report.first_line(text)
   return ("%s (and %d bytes more)"):format(line, #rest)
 end
 
---- What a program made of an anomaly, beside what it does without: whether it noticed, which is to say so on its
---- standard error or to exit with another status; and if not, what happened.
+--- Compares the outcome of a program under an anomaly with its outcome without: whether the program noticed, by a message
+--- on its standard error or another exit status; and if not, the difference.
 ---@param outcome Outcome
 ---@param before Outcome  of the recording, or of a copy that nothing was done to
 ---@return "noticed"|"same"|"other output"|"crash"|"hang" verdict
----@return string detail  what it said, or how it ended
+---@return string detail  its message, or its end
 function report.verdict(outcome, before)
   if outcome.status == "timeout" then return "hang", outcome.hang or "" end
   if outcome.signal then return "crash", outcome.signal end
@@ -84,7 +84,7 @@ function report.table(heads, rows, file)
   end
 end
 
---- Prints an outcome: what was injected, how the process ended, what it wrote, what was not there.
+--- Prints an outcome: the injected calls, the end of the process, its output, the objects that were missing.
 ---@param title string
 ---@param outcome Outcome
 ---@param file? file*  standard output if left out

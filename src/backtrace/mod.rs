@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const HANDLER: &str = "<signal handler called>";
 
 /// A function that is being executed: by its caller's frame it waits for the one before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Frame {
     /// The next instruction.
     pub address: u64,

@@ -12,7 +12,7 @@ pub const RESTART_SYS: i32 = 512;
 pub const RESTART_BLOCK: i32 = 516;
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Answer {
     /// It returned this value.
     Value(i64),

@@ -1,95 +1,17 @@
 //! Giving a process the answer that the trace has: the bytes that the kernel would have written.
 
+pub use super::partial::Answered;
+pub use super::step_data::descriptor;
+
 use super::hook::HookCall;
 use super::script::item::Step;
-use super::{Error, Result, partial};
+use super::step_data::{data, exact_data, messages};
+use super::{Result, partial};
 use crate::recording::{CallEvent, ChunkMemory};
-use crate::syscall::{EncodeError, Kind, Memory, Moved, Syscall};
-use crate::trace::{Answer, Value};
+use crate::syscall::{Kind, Memory, Moved, Syscall};
 
-/// How an expected call was answered.
-pub struct Answered {
-    /// The return value.
-    pub ret: i64,
-    /// Whether the trace's call is used up; otherwise the same call, made again, gets the rest.
-    pub done: bool,
-}
-
-/// The data that a call of the trace moved, where it moved any.
-pub fn data(step: &Step) -> Option<Vec<u8>> {
-    let call = step.call?;
-    call.moves_data()?;
-    if call.moves_messages() {
-        return None;
-    }
-    let ret = match step.answer {
-        Answer::Value(ret) if ret > 0 => ret as u64,
-        _ => return None,
-    };
-    if let Some(event) = &step.exact {
-        return exact_data(call, event, ret);
-    }
-    let mut data = Vec::new();
-    strings(step.values().get(call.data_arg()?)?, &mut data)?;
-    data.truncate(usize::try_from(ret).ok()?);
-    Some(data)
-}
-
-fn exact_data(call: &Syscall, event: &CallEvent, ret: u64) -> Option<Vec<u8>> {
-    let (ins, outs) = (ChunkMemory(&event.ins), ChunkMemory(&event.outs));
-    let mut data = Vec::new();
-    for region in call.data_regions(&event.args, ret, &ins) {
-        let mut part = vec![0; region.len];
-        let source = match call.moves_data()? {
-            Moved::In => &ins,
-            Moved::Out => &outs,
-        };
-        if source.read(region.addr, &mut part) != part.len() {
-            return None;
-        }
-        data.extend(part);
-    }
-    Some(data)
-}
-
-/// The bytes of a string, or of all `iov_base` members below a value, in order. `None` where one was cut.
-pub(super) fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
-    match value.meaning() {
-        Value::Str { bytes, cut: false } => out.extend_from_slice(bytes),
-        Value::Str { .. } => return None,
-        Value::Array { items, .. } => {
-            for item in items {
-                strings(item, out)?;
-            }
-        }
-        Value::Struct { .. } => {
-            for name in ["iov_base", "msg_iov"] {
-                if let Some(inner) = value.field(name) {
-                    strings(inner, out)?;
-                }
-            }
-        }
-        Value::Change { after, .. } => strings(after, out)?,
-        _ => {}
-    }
-    Some(())
-}
-
-/// A number among the arguments.
-pub(super) fn number(step: &Step, arg: usize) -> Option<i64> {
-    match &step.exact {
-        Some(event) => event.args.get(arg).map(|&arg| arg as i64),
-        None => step.values().get(arg).and_then(Value::as_i64),
-    }
-}
-
-/// The descriptor that the call is about.
-pub fn descriptor(step: &Step) -> Option<i32> {
-    number(step, step.call?.fd_arg()?).map(|fd| fd as i32)
-}
-
-/// Whether a call that the process makes again after it was given less than the trace has is the
-/// same: the same call on the same descriptor, and what it writes is the rest.
+/// Whether a call continues a partly answered one of the trace: the same call on the same descriptor, which writes the
+/// rest of the data.
 pub fn continues(step: &Step, call: &HookCall) -> bool {
     let Some(described) = step.call.filter(|described| described.nr == call.nr()) else {
         return false;
@@ -97,8 +19,8 @@ pub fn continues(step: &Step, call: &HookCall) -> bool {
     let same_fd = described
         .fd_arg()
         .is_none_or(|arg| descriptor(step).is_none_or(|fd| fd == call.args[arg] as i32));
-    // What says itself where it reads or writes is made again for the place where the first ended.
-    if !same_fd || !partial::follows(step, call) {
+    // A call with a position of its own is made again for the position where the first ended.
+    if !same_fd || !partial::is_at_next_position(step, call) {
         return false;
     }
     if described.moves_data() != Some(Moved::In) {
@@ -106,7 +28,7 @@ pub fn continues(step: &Step, call: &HookCall) -> bool {
     }
     let used = step.used as usize;
     let rest = match described.moves_messages() {
-        true => partial::messages(step).map(|all| all.get(used..).unwrap_or_default().concat()),
+        true => messages(step).map(|all| all.get(used..).unwrap_or_default().concat()),
         false => data(step).map(|all| all.get(used..).unwrap_or_default().to_vec()),
     };
     let (Some(rest), Some(now)) = (rest, call.data()) else {
@@ -156,25 +78,16 @@ fn outputs(step: &Step, call: &HookCall, ret: i64) -> Result<Vec<(u64, Vec<u8>)>
                 ret,
                 &call.memory,
             )
-            .map_err(|error| effect(step, &error)),
+            .map_err(|error| partial::effect(step, &error)),
     }
 }
 
-/// An entry of the trace that does not say what was stored.
-pub(super) fn effect(step: &Step, error: &EncodeError) -> Error {
-    Error::Effect {
-        place: step.place(),
-        call: step.to_call().brief().to_string(),
-        reason: error.to_string(),
-    }
-}
-
-/// Whether a call is the recorded one in all that went into it, addresses as well.
+/// Whether a call has the arguments and inputs of the recorded one, addresses as well.
 fn is_same(call: &HookCall, event: &CallEvent) -> bool {
     event.args == call.args && same_memory(call, event)
 }
 
-/// Whether what the call moves is in messages.
+/// Whether the call moves messages.
 fn has_header(call: &Syscall) -> bool {
     let kind = call.data_arg().and_then(|arg| call.args.get(arg));
     matches!(kind.map(|arg| &arg.kind), Some(Kind::Ptr(_, to)) if matches!(**to, Kind::Message(_) | Kind::Messages(..)))
@@ -230,7 +143,7 @@ fn exact_outputs(call: &HookCall, event: &CallEvent, ret: i64) -> Vec<(u64, Vec<
     list
 }
 
-/// Whether everything that went into the recorded call is in the process's memory, too, at the same place.
+/// Whether the process's memory has the inputs of the recorded call at the same addresses.
 pub fn same_memory(call: &HookCall, event: &CallEvent) -> bool {
     let mut buf = Vec::new();
     event.ins.iter().all(|chunk| {

@@ -1,12 +1,11 @@
-//! How two outcomes differ. What is different in every run does not count: pids, times, addresses, and the calls that
+//! The differences of two outcomes. Those between any two runs do not count: pids, times, addresses, and the calls that
 //! may appear or be missing anyway (see [`super::tolerated`]).
 
 use super::outcome::Outcome;
 use super::tolerated::is_ignored;
 use crate::backtrace::Frame;
-use crate::constants;
 use crate::syscall::{self, Format, Kind};
-use crate::trace::{Answer, Call, Exit, Field, Trace, Value};
+use crate::trace::{Answer, Call, Field, Trace, Value};
 use std::fmt::Display;
 
 /// Arguments and members that are pids.
@@ -59,18 +58,14 @@ impl Outcome {
                 lines.push(format!("{what}: {a} / {b}"));
             }
         };
-        let code = |outcome: &Outcome| match outcome.exit {
-            Some(Exit::Code(code)) => Some(code),
-            _ => None,
-        };
-        let signal = |outcome: &Outcome| match outcome.exit {
-            Some(Exit::Signal { signal, .. }) => Some(constants::signal_name(signal)),
-            _ => None,
-        };
         let status = |outcome: &Outcome| outcome.status.name().to_string();
         compare("status", status(self), status(other));
-        compare("exit_code", shown(code(self)), shown(code(other)));
-        compare("signal", shown(signal(self)), shown(signal(other)));
+        compare(
+            "exit_code",
+            shown(self.exit_code()),
+            shown(other.exit_code()),
+        );
+        compare("signal", shown(self.signal()), shown(other.signal()));
         let place = |outcome: &Outcome| shown(outcome.divergence.as_ref().map(|d| d.index));
         compare("divergence", place(self), place(other));
         compare(
@@ -132,7 +127,7 @@ fn bytes(what: &str, a: &[u8], b: &[u8]) -> Option<String> {
     ))
 }
 
-/// What only one of two lists has.
+/// The elements that only one of two lists has.
 fn lists(what: &str, a: &[String], b: &[String]) -> Vec<String> {
     let only = |these: &[String], those: &[String]| -> Vec<String> {
         let those: Vec<String> = those.iter().map(|it| without_numbers(it)).collect();
@@ -169,22 +164,22 @@ fn traces(a: &Trace, b: &Trace) -> Option<String> {
     let same = a
         .iter()
         .zip(&b)
-        .take_while(|(a, b)| steady(a) == steady(b))
+        .take_while(|(a, b)| normalized(a) == normalized(b))
         .count();
     let at = |calls: &[Call]| shown(calls.get(same).map(Call::brief));
     let (first, second) = (at(&a), at(&b));
     (same < a.len() || same < b.len()).then(|| format!("calls: {first} / {second}"))
 }
 
-/// A call without what is different in every run.
-fn steady(call: &Call) -> (String, Vec<Value>, Answer) {
+/// A call without the values that differ in every run.
+fn normalized(call: &Call) -> (String, Vec<Value>, Answer) {
     let described = syscall::by_name(&call.name);
     let names: Vec<&str> = described.map_or_else(Vec::new, |described| {
         described.args.iter().map(|arg| arg.name).collect()
     });
     let args = call.args.iter().enumerate().map(|(i, value)| {
         let name = names.get(i).copied().unwrap_or("");
-        settle(name, value)
+        normalize(name, value)
     });
     let is_address = described
         .is_some_and(|it| matches!(&it.ret, Kind::Num(num) if matches!(num.format, Format::Addr)));
@@ -199,7 +194,7 @@ fn steady(call: &Call) -> (String, Vec<Value>, Answer) {
     (call.name.clone(), args.collect(), answer)
 }
 
-fn settle(name: &str, value: &Value) -> Value {
+fn normalize(name: &str, value: &Value) -> Value {
     if PIDS.contains(&name) || TIMES.iter().any(|time| name.contains(time)) {
         return Value::Int(0);
     }
@@ -208,17 +203,17 @@ fn settle(name: &str, value: &Value) -> Value {
         Value::Struct { fields, cut } => {
             let fields = fields
                 .iter()
-                .map(|field| Field::new(field.name.clone(), settle(&field.name, &field.value)));
+                .map(|field| Field::new(field.name.clone(), normalize(&field.name, &field.value)));
             let (fields, cut) = (fields.collect(), *cut);
             Value::Struct { fields, cut }
         }
         Value::Array { items, cut } => {
-            let items = items.iter().map(|item| settle("", item)).collect();
+            let items = items.iter().map(|item| normalize("", item)).collect();
             Value::Array { items, cut: *cut }
         }
         Value::Change { before, after } => Value::Change {
-            before: Box::new(settle(name, before)),
-            after: Box::new(settle(name, after)),
+            before: Box::new(normalize(name, before)),
+            after: Box::new(normalize(name, after)),
         },
         other => other.clone(),
     }

@@ -1,22 +1,27 @@
-//! What a hook sees of a call, and what it can say.
+//! Hooks: the trait that users implement, and the calls and signals that its methods get.
 
-mod afterwards;
+mod actions;
 mod call;
 mod change;
+mod clock;
+mod decision;
+mod error;
 mod files;
 mod messages;
-mod room;
+mod offset;
+mod scratch;
 mod signal;
-mod views;
+mod stat;
 
-pub(crate) use afterwards::why_not;
-pub(crate) use call::Decision;
+pub use actions::{ACTIONS, Action, ActionKind, ActionValue, returns};
 pub use call::HookCall;
-pub use change::{ChangeError, VECTOR};
-pub(crate) use room::Piece;
-pub use room::Room;
+pub use change::VECTOR;
+pub(crate) use decision::Decision;
+pub use error::ChangeError;
+pub use scratch::ScratchMemory;
+pub(crate) use scratch::ScratchPiece;
 pub use signal::{HookExit, HookSignal, SignalAction};
-pub use views::STAT;
+pub use stat::STAT;
 
 use super::{Divergence, tolerated};
 use crate::syscall::Syscall;
@@ -24,7 +29,7 @@ use crate::syscall::Syscall;
 /// An error that a hook raises.
 pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 
-/// When a hook runs.
+/// The time at which a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The call has been made and not been answered.
@@ -33,7 +38,7 @@ pub enum Phase {
     Exit,
 }
 
-/// What happens to a process that leaves the trace.
+/// The reaction to a process that leaves the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDivergence {
     /// It is stopped.
@@ -46,7 +51,7 @@ pub enum OnDivergence {
     Answer(i64),
 }
 
-/// What happens at the end of the trace.
+/// The treatment of the process at the end of the trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finally {
     /// The process is killed.
@@ -58,7 +63,7 @@ pub enum Finally {
     Keep,
 }
 
-/// What a user wants to do to the calls of a process.
+/// A user's functions that see and change the calls of a process.
 pub trait Hooks {
     /// A call has been made and not been answered yet.
     ///

@@ -3,6 +3,7 @@
 //!
 //! Knows neither Lua nor where the process came from.
 
+mod amount;
 mod answer;
 mod clock;
 mod diff;
@@ -19,22 +20,22 @@ mod report;
 mod rules;
 mod script;
 mod select;
+mod step_data;
 mod tolerated;
-
-pub(crate) use hook::why_not;
 
 pub use emulated::inject;
 pub use hook::{
-    ChangeError, Finally, HookCall, HookError, HookExit, HookSignal, Hooks, NoHooks, OnDivergence,
-    Phase, Room, STAT, SignalAction, VECTOR,
+    ACTIONS, Action, ActionKind, ActionValue, ChangeError, Finally, HookCall, HookError, HookExit,
+    HookSignal, Hooks, NoHooks, OnDivergence, Phase, STAT, ScratchMemory, SignalAction, VECTOR,
+    returns,
 };
 pub use live::{live, run};
 pub use options::{Options, Sandbox};
 pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
 pub use report::Driven;
-pub use rules::{Action, Conditions, PathPattern, Rule, RuleSet, returns};
+pub use rules::{Conditions, Rule, RuleError, RuleSet};
 pub use script::Script;
-pub use select::{Selector, When};
+pub use select::{PathPattern, Selector, When};
 pub use tolerated::IGNORED;
 
 use crate::{recording, restore, tracee};

@@ -1,12 +1,22 @@
-//! What became of an injected process.
+//! The outcome of an injection: how the process ended, what it did, and where it left the trace.
+//!
+//! An outcome can be sent to another process: serialised, all of it is kept but the recorded events behind its calls.
 
 use crate::backtrace::Frame;
-use crate::replay::Doubt;
+use crate::constants;
+use crate::history::Recording;
+use crate::kernel::Stream;
+use crate::replay::{self, Doubt, Replayer};
 use crate::trace::{Exit, Origin, Trace};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 
-/// How the process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The end of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
     /// It followed the trace to its end.
     Completed,
@@ -37,7 +47,7 @@ impl Status {
 }
 
 /// The first place at which the process left the trace.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Divergence {
     /// The index of the trace's call.
     pub index: usize,
@@ -51,14 +61,14 @@ pub struct Divergence {
     pub actual: String,
     /// The argument that differs, by name; `None` where it is another call.
     pub arg: Option<String>,
-    /// Where the trace has it.
+    /// The place of the expected call in the trace.
     pub origin: Origin,
-    /// Why it may have, if something speaks for that and nothing else has interfered with it.
+    /// A possible cause in the process's code, where nothing else has changed the process.
     pub doubt: Doubt,
 }
 
 /// A call whose answer was not the trace's (or the kernel's).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Injected {
     /// The index in the trace; `None` in live.
     pub index: Option<usize>,
@@ -70,18 +80,20 @@ pub struct Injected {
     pub rule: String,
 }
 
-/// What became of an injected process.
-#[derive(Clone, Debug, PartialEq)]
+/// The outcome of an injection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// How it ended.
+    /// The end of the process.
     pub status: Status,
-    /// Where it left the trace, whatever came after.
+    /// The first divergence from the trace, whatever came after.
     pub divergence: Option<Divergence>,
     /// Its exit status or signal, where it came to that.
     pub exit: Option<Exit>,
-    /// What it wrote to its standard output since the spin-off.
+    /// The bytes that it wrote to its standard output since the spin-off.
+    #[serde(with = "serde_bytes")]
     pub stdout: Vec<u8>,
-    /// What it wrote to its standard error since the spin-off.
+    /// The bytes that it wrote to its standard error since the spin-off.
+    #[serde(with = "serde_bytes")]
     pub stderr: Vec<u8>,
     /// The calls that it made, with the answers that it got. Once they have 16 MiB of data together, longer strings are
     /// cut; and there are 100,000 calls at most.
@@ -90,17 +102,17 @@ pub struct Outcome {
     pub injected: Vec<Injected>,
     /// Rules that never fired.
     pub unfired: Vec<String>,
-    /// What could not be re-created when it went live, a sentence each.
+    /// The objects that could not be re-created when it went live, a sentence each.
     pub missing: Vec<String>,
     /// Why a hook stopped it.
     pub reason: Option<String>,
     /// The files that it changed, or would have.
     pub files: Vec<ChangedFile>,
-    /// Where it hung, where its time was up: a call, or a place in its code.
+    /// The call or the place in its code where it hung, where its time was up.
     pub hang: Option<String>,
-    /// Where it was when a signal killed it or its time was up, innermost first.
+    /// Its backtrace when a signal killed it or its time was up, innermost first.
     pub backtrace: Vec<Frame>,
-    /// What it wrote to each descriptor that is a socket or a pipe, up to a limit.
+    /// The bytes that it wrote to each descriptor that is a socket or a pipe, up to a limit.
     pub sent: BTreeMap<i32, Vec<u8>>,
 }
 
@@ -124,13 +136,165 @@ impl Outcome {
             sent: BTreeMap::new(),
         }
     }
+
+    /// The outcome of the recorded program itself, to compare others with.
+    ///
+    /// # Errors
+    /// If the recording cannot be read or be replayed to its end.
+    pub fn of_recording(recording: &Arc<Recording>) -> replay::Result<Outcome> {
+        let mut replayer = Replayer::new(Arc::clone(recording))?;
+        let written: Rc<RefCell<(Vec<u8>, Vec<u8>)>> = Rc::default();
+        let sink = Rc::clone(&written);
+        replayer.set_output(Box::new(move |stream, bytes| {
+            let mut sink = sink.borrow_mut();
+            match stream {
+                Stream::Stderr => sink.1.extend(bytes),
+                _ => sink.0.extend(bytes),
+            }
+        }));
+        let exit = replayer.run_to_end()?;
+        let status = match exit {
+            Some(Exit::Code(_)) => Status::Exited,
+            Some(Exit::Signal { .. }) => Status::Signaled,
+            None => Status::Completed,
+        };
+        let (stdout, stderr) = written.take();
+        let calls = match recording.len() {
+            0 => Trace::default(),
+            last => recording.segment(1, last, None)?,
+        };
+        Ok(Outcome {
+            exit,
+            stdout,
+            stderr,
+            calls,
+            ..Outcome::new(status)
+        })
+    }
+
+    /// Its exit status, where it exited.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.exit {
+            Some(Exit::Code(code)) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// The name of the signal that killed it, where one did.
+    pub fn signal(&self) -> Option<String> {
+        match self.exit {
+            Some(Exit::Signal { signal, .. }) => Some(constants::signal_name(signal)),
+            _ => None,
+        }
+    }
+}
+
+/// `exited with 1; diverged at call 5 (event 17): expected …, got …`.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.status.name())?;
+        match self.exit {
+            Some(Exit::Code(code)) => write!(f, " with {code}")?,
+            Some(Exit::Signal { signal, .. }) => {
+                write!(f, " by {}", constants::signal_name(signal))?
+            }
+            None => {}
+        }
+        if let Some(reason) = &self.reason {
+            write!(f, ": {reason}")?;
+        }
+        match &self.divergence {
+            Some(divergence) => write!(f, "; diverged {divergence}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `at call 5 (event 17): expected …, got …`.
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at call {}", self.index)?;
+        match (self.event, &self.origin) {
+            (Some(event), _) => write!(f, " (event {event})")?,
+            (None, Origin::Text { file, line }) => write!(f, " ({file}:{line})")?,
+            _ => {}
+        }
+        let (expected, actual) = (&self.expected, &self.actual);
+        write!(f, ": expected {expected}, got {actual}{}", self.doubt)
+    }
 }
 
 /// A file that a process changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
     /// Its path.
     pub path: Vec<u8>,
-    /// What was done to it: `created`, `changed`, `deleted`, ….
+    /// The change: `created`, `changed`, `deleted`, ….
     pub kind: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strace;
+    use crate::trace::{Answer, Attachment, Call, Entry, Value};
+
+    #[test]
+    fn an_outcome_is_the_same_after_it_was_sent() {
+        let text = "openat(AT_FDCWD, \"a\", O_RDONLY|O_CLOEXEC) = 3</tmp/a>\n\
+            read(3, \"abc\"..., 10) = 10\nfstat(3, {st_mode=S_IFREG|0644, ...}) = 0\n\
+            --- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED} ---\n\
+            rt_sigprocmask(SIG_BLOCK, ~[INT CHLD], [110 => 16], 8) = ?\n+++ exited with 3 +++\n";
+        let mut entries = strace::parse(text.as_bytes(), "text")
+            .trace
+            .entries()
+            .to_vec();
+        let plain = Call::new("read", vec![Value::Int(3)], Answer::Errno(libc::EIO));
+        let mut recorded = plain.clone();
+        recorded.attachment = Some(Attachment::new(Arc::new(5_u8)));
+        entries.push(Entry::Call(recorded));
+        let outcome = Outcome {
+            divergence: Some(Divergence {
+                index: 3,
+                event: Some(17),
+                tid: 5,
+                expected: "close(3)".into(),
+                actual: "close(4)".into(),
+                arg: Some("fd".into()),
+                origin: Origin::Event(17),
+                doubt: Doubt::default(),
+            }),
+            exit: Some(Exit::Code(3)),
+            stdout: b"out\xff".to_vec(),
+            calls: Trace::new(entries.clone()),
+            injected: vec![Injected {
+                index: None,
+                event: None,
+                call: "read(3) = -1 EIO".into(),
+                rule: "read".into(),
+            }],
+            files: vec![ChangedFile {
+                path: b"/tmp/a".to_vec(),
+                kind: "created".into(),
+            }],
+            backtrace: vec![Frame::default()],
+            sent: BTreeMap::from([(4, b"GET".to_vec())]),
+            ..Outcome::new(Status::Exited)
+        };
+        let bytes = postcard::to_allocvec(&outcome).unwrap();
+        let received: Outcome = postcard::from_bytes(&bytes).unwrap();
+        entries.pop();
+        entries.push(Entry::Call(plain));
+        let expected = Outcome {
+            calls: Trace::new(entries),
+            ..outcome
+        };
+        assert_eq!(received, expected);
+        let files = |trace: &Trace| -> Vec<String> {
+            let files = trace.calls_with_files();
+            files.map(|(_, about)| format!("{about:?}")).collect()
+        };
+        assert_eq!(received.calls.len(), 5);
+        assert_eq!(files(&received.calls), files(&expected.calls));
+    }
 }

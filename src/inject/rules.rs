@@ -1,80 +1,17 @@
-//! Declarative rules: which calls, under which conditions, and what to do to them.
+//! Rules: declarative hooks, of calls, conditions and actions.
 
-use super::hook::{HookCall, HookError, Hooks, OnDivergence};
-use super::partial::Amount;
-use super::select::{Selector, When};
+use super::hook::{Action, ActionKind, HookCall, HookError, Hooks, OnDivergence};
+use super::select::{PathPattern, Selector, When};
 use super::{Divergence, Phase, tolerated};
-use crate::constants::is_error;
-use crate::syscall::Syscall;
-use crate::trace::{About, names};
+use crate::syscall::{self, Syscall};
 use std::collections::HashMap;
-use std::time::Duration;
 
-/// A pattern for paths.
-#[derive(Clone, Debug)]
-pub enum PathPattern {
-    /// This path, or a shell pattern (`*` stops at no slash).
-    Glob(glob::Pattern),
-    /// A regular expression, matched anywhere.
-    Regex(regex::bytes::Regex),
-}
-
-impl PathPattern {
-    /// This path, or a shell pattern, however it is written.
-    ///
-    /// # Errors
-    /// If it is no shell pattern.
-    pub fn glob(text: &str) -> Result<PathPattern, glob::PatternError> {
-        let text = names::tidy(text.as_bytes());
-        glob::Pattern::new(&String::from_utf8_lossy(&text)).map(PathPattern::Glob)
-    }
-
-    /// The path, where it is one and no pattern.
-    pub fn exact(&self) -> Option<&str> {
-        match self {
-            PathPattern::Glob(glob) => {
-                Some(glob.as_str()).filter(|text| !text.contains(['*', '?', '[']))
-            }
-            PathPattern::Regex(_) => None,
-        }
-    }
-
-    /// Whether one of these files is meant, by any of its names.
-    pub fn means(&self, about: &About) -> bool {
-        if about.is_meant(|name| self.matches(name)) {
-            return true;
-        }
-        let Some(path) = self.exact() else {
-            return false;
-        };
-        let mut dirs = about.dirs.iter().filter(|dir| !dir.is_empty());
-        dirs.any(|dir| {
-            let place = names::join(dir, path.as_bytes());
-            about
-                .files
-                .iter()
-                .any(|file| file.absolute.contains(&place))
-        })
-    }
-
-    /// Whether a path matches.
-    pub fn matches(&self, path: &[u8]) -> bool {
-        match self {
-            PathPattern::Glob(glob) => {
-                let path = String::from_utf8_lossy(path);
-                glob.as_str() == path || glob.matches(&path)
-            }
-            PathPattern::Regex(regex) => regex.is_match(path),
-        }
-    }
-}
-
-/// What must hold for a hook to run, besides the call's name. Counts how often the rest held.
+/// The conditions of a hook, besides the calls that it is for. They count the calls for which the others hold.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
-    /// Which of the calls that pass the others.
+    /// The selection among the calls for which the other conditions hold.
     pub when: When,
-    /// A path of the call's, or behind its descriptor.
+    /// A path of the call, or that of its descriptor.
     pub path: Option<PathPattern>,
     /// Its descriptor.
     pub fd: Option<i32>,
@@ -99,7 +36,7 @@ impl Conditions {
         }
     }
 
-    /// Whether all hold for this call. To be asked once per call: it counts.
+    /// Whether all hold for this call. It counts the call, and so is called once for each.
     pub fn hold(&mut self, call: &HookCall) -> bool {
         self.pass(call) && self.count(call)
     }
@@ -130,126 +67,156 @@ impl Conditions {
         holds
     }
 
-    /// Whether they ever held.
+    /// Whether the conditions have ever held.
     pub fn fired(&self) -> bool {
         self.fired > 0
     }
 }
 
-/// What a rule does to a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// It is not made, and fails with this errno (positive).
-    Fail(i32),
-    /// It is not made, and returns this.
-    Return(i64),
-    /// It moves at most this many bytes.
-    Short(u64),
-    /// A signal comes with it.
-    Signal(i32),
-    /// It takes so much longer.
-    Delay(Duration),
-    /// The process goes live with it.
-    Live,
-}
-
-impl Action {
-    /// Whether this is something to do to such a call: whether a kernel could answer so. `executed` is as in
-    /// [`Rule::executed`].
-    pub fn suits(&self, call: &Syscall, executed: Option<bool>) -> bool {
-        let plausible = match *self {
-            Action::Short(_) => return Amount::of(call).is_some(),
-            Action::Fail(_) => call.can_fail(),
-            Action::Return(ret) if is_error(ret) => call.can_fail(),
-            Action::Return(_) => returns(call.name),
-            Action::Signal(_) | Action::Delay(_) | Action::Live => return true,
-        };
-        match executed {
-            // Who says so knows that it is not what a kernel does.
-            Some(false) => true,
-            Some(true) => plausible && !says_itself(call.name),
-            None => plausible,
-        }
-    }
-
-    /// Whether there is something to do to this very call: what asks for no more anyway cannot be cut short.
-    pub fn fits(&self, call: &HookCall, executed: Option<bool>) -> bool {
-        let cuts = |len: u64| call.asked_amount().is_none_or(|asked| asked > len);
-        self.suits(call.syscall(), executed) && !matches!(*self, Action::Short(len) if !cuts(len))
-    }
-
-    /// Does it.
-    pub fn apply(&self, call: &mut HookCall, executed: Option<bool>) {
-        match *self {
-            Action::Fail(errno) => call.fail_how(errno, executed),
-            Action::Return(ret) => call.set_ret_how(ret, executed),
-            Action::Short(len) => call.short_how(len, executed),
-            Action::Signal(signal) => call.send_signal(signal),
-            Action::Delay(time) => call.delay(time),
-            Action::Live => call.live(),
-        }
-    }
-
-    /// What it is called in rules.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Action::Fail(_) => "fail",
-            Action::Return(_) => "ret",
-            Action::Short(_) => "short",
-            Action::Signal(_) => "signal",
-            Action::Delay(_) => "delay",
-            Action::Live => "live",
-        }
-    }
-}
-
-/// Whether a call comes back to who made it.
-pub fn returns(call: &str) -> bool {
-    !matches!(call, "exit" | "exit_group" | "rt_sigreturn")
-}
-
-/// Whether a process knows what a call that was made has come to, whatever it is told: a program that was executed is
-/// another one, and brk(2) has no answer for a failure but that the break is where it was.
-fn says_itself(call: &str) -> bool {
-    matches!(call, "execve" | "execveat" | "brk") || !returns(call)
-}
-
-/// Which calls, under which conditions, and what to do to them.
+/// A rule: calls, conditions, and actions.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// How the user would name it.
+    /// The name that the user knows it by.
     pub name: String,
-    /// Which calls.
+    /// The calls.
     pub selector: Selector,
-    /// Under which conditions.
+    /// The conditions.
     pub conditions: Conditions,
-    /// What to do; several things at once.
+    /// The actions, all of which are done.
     pub actions: Vec<Action>,
-    /// Whether a call that fails, is answered or cut short is made all the same, and its process told otherwise;
-    /// where that is not said, as the kernel does (see [`HookCall::fail`]).
+    /// Whether a call that fails, is answered or cut short is made all the same; `None` is as the kernel does (see
+    /// [`HookCall::fail`]).
     pub executed: Option<bool>,
 }
 
+/// The reasons for which a rule is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// More than one action that decides the answer.
+    #[error(
+        "the rule for {rule} has more than one of {}: a call has one answer",
+        ActionKind::answering("and")
+    )]
+    Answers {
+        /// The rule.
+        rule: String,
+    },
+    /// [`Rule::executed`] without an action that decides the answer.
+    #[error(
+        "the rule for {rule} has executed, which says how {} are meant, and none of these",
+        ActionKind::answering("or")
+    )]
+    Executed {
+        /// The rule.
+        rule: String,
+    },
+    /// An action that suits none of the calls.
+    #[error("the rule for {rule} cannot have {action}: {call} {why}")]
+    Unsuited {
+        /// The rule.
+        rule: String,
+        /// The action.
+        action: &'static str,
+        /// One of the calls, or `no such call`.
+        call: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+}
+
 impl Rule {
-    /// Applies it to a call at its entry, if it is meant.
+    /// A rule for these calls, without conditions and actions.
+    pub fn new(name: String, selector: Selector) -> Rule {
+        Rule {
+            name,
+            selector,
+            conditions: Conditions::default(),
+            actions: Vec::new(),
+            executed: None,
+        }
+    }
+
+    /// Brings the actions into the order of the table, and looks whether they can be together, and whether there are
+    /// calls that they suit.
+    ///
+    /// # Errors
+    /// If they cannot, or there are none.
+    pub fn check(&mut self) -> Result<(), RuleError> {
+        self.actions.sort();
+        let rule = || self.name.clone();
+        let answers = self.actions.iter().filter(|action| action.kind().answers);
+        match answers.count() {
+            0 if self.executed.is_some() => return Err(RuleError::Executed { rule: rule() }),
+            0 | 1 => {}
+            _ => return Err(RuleError::Answers { rule: rule() }),
+        }
+        for action in &self.actions {
+            self.check_calls(action)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the action suits one of the calls.
+    fn check_calls(&self, action: &Action) -> Result<(), RuleError> {
+        let calls = || {
+            let known = syscall::names().filter_map(syscall::by_name);
+            known.filter(|call| self.selector.matches_any(call))
+        };
+        let suits = |call: &Syscall| {
+            let mut variants = call.variants();
+            action.suits(call, self.executed)
+                || variants.any(|(_, call)| action.suits(call, self.executed))
+        };
+        if calls().any(suits) {
+            return Ok(());
+        }
+        let (call, why) = match (action, calls().next()) {
+            (Action::Short(_), _) | (_, None) => {
+                ("no such call", "moves anything that could be cut short")
+            }
+            (_, Some(call)) => (call.name, action.why_not(call)),
+        };
+        Err(RuleError::Unsuited {
+            rule: self.name.clone(),
+            action: action.kind().name,
+            call,
+            why,
+        })
+    }
+
+    /// Whether one of the actions can be done to this call.
+    pub fn fits(&self, call: &HookCall) -> bool {
+        let mut actions = self.actions.iter();
+        actions.any(|action| action.fits(call, self.executed))
+    }
+
+    /// Does the actions to a call that can be done to it, whatever the conditions.
+    pub fn act(&self, call: &mut HookCall) {
+        let mut acted = false;
+        for action in &self.actions {
+            if action.fits(call, self.executed) {
+                action.apply(call, self.executed);
+                acted = true;
+            }
+        }
+        if acted {
+            call.note_rule(self.name.as_str());
+        }
+    }
+
+    /// Applies it to a call at its entry, if it is for that call.
     pub fn apply(&mut self, call: &mut HookCall) {
-        let executed = self.executed;
-        let fits = |action: &&Action| action.fits(call, executed);
         if call.phase() == Phase::Enter
             && self.selector.matches(call.syscall())
-            && self.actions.iter().any(|action| fits(&action))
+            && self.fits(call)
             && self.conditions.hold(call)
         {
-            let fitting: Vec<Action> = self.actions.iter().filter(fits).cloned().collect();
-            for action in fitting {
-                action.apply(call, executed);
-            }
-            call.note_rule(self.name.clone());
+            self.act(call);
         }
     }
 }
 
-/// Rules in order: hooks without Lua.
+/// A list of rules: hooks without Lua.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
@@ -274,7 +241,7 @@ impl RuleSet {
         self
     }
 
-    /// What happens when the process leaves the trace; it is stopped unless said otherwise.
+    /// Sets the reaction to a process that leaves the trace; without it, the process is stopped.
     #[must_use]
     pub fn on_divergence(mut self, what: OnDivergence) -> RuleSet {
         self.on_divergence = Some(what);

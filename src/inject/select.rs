@@ -1,8 +1,9 @@
-//! Which calls are meant, and which of them: strace's expressions for sets of calls and for `when`.
+//! The selection of calls: strace's expressions for sets of calls and for `when`, and patterns for paths.
 
 use crate::syscall::{self, Syscall};
+use crate::trace::{About, names};
 
-/// Which calls a rule is about: an expression in strace's terms.
+/// A set of calls, in strace's syntax.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     text: String,
@@ -12,11 +13,11 @@ pub struct Selector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Term {
     negated: bool,
-    what: What,
+    matcher: Matcher,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
+enum Matcher {
     All,
     Class(String),
     /// The calls whose names match.
@@ -80,10 +81,10 @@ impl Selector {
                 Some(name) => (true, name),
                 None => (all_negated, part),
             };
-            let what = if matches!(name, "*" | "all" | "%all") {
-                What::All
+            let matcher = if matches!(name, "*" | "all" | "%all") {
+                Matcher::All
             } else if name == "stat64" {
-                // What programs made this call for they now make one of several for.
+                // Programs now make one of several calls where they made this one.
                 class("%%stat")?
             } else if name.starts_with('%') {
                 class(name)?
@@ -92,9 +93,9 @@ impl Selector {
                 let matches = |call: &str| pattern.as_ref().is_some_and(|p| p.matches(call));
                 among(name, matches)?
             } else {
-                What::Name(lookup(name)?.name)
+                Matcher::Name(lookup(name)?.name)
             };
-            terms.push(Term { negated, what });
+            terms.push(Term { negated, matcher });
         }
         Ok(Selector {
             text: text.to_string(),
@@ -111,9 +112,9 @@ impl Selector {
         matches: impl Fn(&str) -> bool,
     ) -> Result<Selector, UnknownCall> {
         let text = text.into();
-        let what = among(&text, matches)?;
+        let matcher = among(&text, matches)?;
         let negated = false;
-        let terms = vec![Term { negated, what }];
+        let terms = vec![Term { negated, matcher }];
         Ok(Selector { text, terms })
     }
 
@@ -127,11 +128,11 @@ impl Selector {
 
     /// Whether a call is among them.
     pub fn matches(&self, call: &Syscall) -> bool {
-        let hit = |term: &Term| match &term.what {
-            What::All => true,
-            What::Class(class) => call.is_in_class(class),
-            What::Pattern(names) => names.contains(&call.name),
-            What::Name(name) => *name == call.name,
+        let hit = |term: &Term| match &term.matcher {
+            Matcher::All => true,
+            Matcher::Class(class) => call.is_in_class(class),
+            Matcher::Pattern(names) => names.contains(&call.name),
+            Matcher::Name(name) => *name == call.name,
         };
         let only_negated = self.terms.iter().all(|term| term.negated);
         let wanted = only_negated || self.terms.iter().any(|term| !term.negated && hit(term));
@@ -145,7 +146,7 @@ impl Selector {
             None => self
                 .terms
                 .iter()
-                .all(|term| term.negated != (term.what == What::All)),
+                .all(|term| term.negated != (term.matcher == Matcher::All)),
         }
     }
 
@@ -159,42 +160,42 @@ impl Selector {
 
     /// Whether a call or one of its variants is among them by its name or its class, and not with all others.
     pub fn names(&self, call: &Syscall) -> bool {
-        let hit = |term: &Term| match &term.what {
-            What::All => false,
-            What::Class(class) => call.is_in_class(class),
-            What::Pattern(names) => names.contains(&call.name),
-            What::Name(name) => *name == call.name,
+        let hit = |term: &Term| match &term.matcher {
+            Matcher::All => false,
+            Matcher::Class(class) => call.is_in_class(class),
+            Matcher::Pattern(names) => names.contains(&call.name),
+            Matcher::Name(name) => *name == call.name,
         };
         let named = self.terms.iter().any(|term| !term.negated && hit(term));
         named && self.matches(call) || call.variants().any(|(_, variant)| self.names(variant))
     }
 
-    /// How specific it is: all calls (0), classes (1), patterns (2), names (3).
+    /// Its rank from general to specific: all calls (0), classes (1), patterns (2), names (3).
     pub fn rank(&self) -> u8 {
-        let rank = |term: &Term| match term.what {
-            What::All => 0,
-            What::Class(_) => 1,
-            What::Pattern(_) => 2,
-            What::Name(_) => 3,
+        let rank = |term: &Term| match term.matcher {
+            Matcher::All => 0,
+            Matcher::Class(_) => 1,
+            Matcher::Pattern(_) => 2,
+            Matcher::Name(_) => 3,
         };
         self.terms.iter().map(rank).min().unwrap_or(0)
     }
 }
 
-fn among(text: &str, matches: impl Fn(&str) -> bool) -> Result<What, UnknownCall> {
+fn among(text: &str, matches: impl Fn(&str) -> bool) -> Result<Matcher, UnknownCall> {
     let names: Vec<&'static str> = syscall::names().filter(|name| matches(name)).collect();
     match names.is_empty() {
         true => Err(UnknownCall::Pattern {
             pattern: text.to_string(),
         }),
-        false => Ok(What::Pattern(names)),
+        false => Ok(Matcher::Pattern(names)),
     }
 }
 
-fn class(name: &str) -> Result<What, UnknownCall> {
+fn class(name: &str) -> Result<Matcher, UnknownCall> {
     let mut calls = syscall::names().filter_map(syscall::by_name);
     if calls.any(|call| call.is_in_class(name)) {
-        return Ok(What::Class(name.to_string()));
+        return Ok(Matcher::Class(name.to_string()));
     }
     Err(UnknownCall::Class {
         name: name.to_string(),
@@ -240,7 +241,7 @@ impl When {
     /// Reads strace's syntax.
     ///
     /// # Errors
-    /// If it is not that; says what would be.
+    /// If it is not that; says matcher would be.
     pub fn parse(text: &str) -> Result<When, String> {
         let wrong =
             || format!("{text:?} is not first[..last][+step], as in \"3\", \"2..5\" or \"1+2\"");
@@ -273,8 +274,67 @@ impl When {
         })
     }
 
-    /// Whether it holds for the nth call, from 1.
+    /// Whether the nth call, from 1, is selected.
     pub fn holds(&self, n: u64) -> bool {
         (self.first..=self.last).contains(&n) && (n - self.first).is_multiple_of(self.step)
+    }
+}
+
+/// A pattern for paths.
+#[derive(Clone, Debug)]
+pub enum PathPattern {
+    /// This path, or a shell pattern (`*` stops at no slash).
+    Glob(glob::Pattern),
+    /// A regular expression, matched anywhere.
+    Regex(regex::bytes::Regex),
+}
+
+impl PathPattern {
+    /// This path, or a shell pattern, however it is written.
+    ///
+    /// # Errors
+    /// If it is no shell pattern.
+    pub fn glob(text: &str) -> Result<PathPattern, glob::PatternError> {
+        let text = names::tidy(text.as_bytes());
+        glob::Pattern::new(&String::from_utf8_lossy(&text)).map(PathPattern::Glob)
+    }
+
+    /// The path, where it is one and no pattern.
+    pub fn exact(&self) -> Option<&str> {
+        match self {
+            PathPattern::Glob(glob) => {
+                Some(glob.as_str()).filter(|text| !text.contains(['*', '?', '[']))
+            }
+            PathPattern::Regex(_) => None,
+        }
+    }
+
+    /// Whether the pattern means one of these files, by any of its names.
+    pub fn means(&self, about: &About) -> bool {
+        if about.is_meant(|name| self.matches(name)) {
+            return true;
+        }
+        let Some(path) = self.exact() else {
+            return false;
+        };
+        let mut dirs = about.dirs.iter().filter(|dir| !dir.is_empty());
+        dirs.any(|dir| {
+            let place = names::join(dir, path.as_bytes());
+            about
+                .files
+                .iter()
+                .any(|file| file.absolute.contains(&place))
+        })
+    }
+
+    /// Whether a path matches.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            PathPattern::Glob(glob) => {
+                let path = String::from_utf8_lossy(path);
+                glob.as_str() == path || glob.matches(&path)
+            }
+            PathPattern::Regex(regex) => regex.is_match(path),
+        }
     }
 }

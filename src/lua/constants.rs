@@ -1,7 +1,7 @@
 //! `C`, `errno`, `signal`: constants by name; a name that there is not raises.
 
 use super::convert;
-use super::error::{did_you_mean, raise};
+use super::error::{did_you_mean, raise, shown};
 use crate::constants;
 use mlua::{Lua, Table, Value};
 
@@ -25,7 +25,7 @@ fn looked_up(lua: &Lua, table: Table, name: &'static str, get: Lookup) -> mlua::
     let index = lua.create_function(move |lua, (_, key): (Table, Value)| get(lua, &key))?;
     meta.set("__index", index)?;
     let set = lua.create_function(move |_, (_, key): (Table, Value)| -> mlua::Result<()> {
-        let key = convert::shown(&key);
+        let key = shown(&key);
         Err(raise(format!(
             "{name} holds constants: {key} cannot be set"
         )))
@@ -38,12 +38,10 @@ fn looked_up(lua: &Lua, table: Table, name: &'static str, get: Lookup) -> mlua::
 
 fn constant(_: &Lua, key: &Value) -> mlua::Result<Value> {
     let name = convert::text(key, "a constant's name")?;
-    crate::syscall::constant(&name)
-        .map(Value::Integer)
-        .ok_or_else(|| {
-            let near = constants::suggest(&name);
-            raise(format!("unknown constant {name:?}{}", did_you_mean(&near)))
-        })
+    constants::value(&name).map(Value::Integer).ok_or_else(|| {
+        let near = constants::suggest(&name);
+        raise(format!("unknown constant {name:?}{}", did_you_mean(&near)))
+    })
 }
 
 fn errno(lua: &Lua, key: &Value) -> mlua::Result<Value> {

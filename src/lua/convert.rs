@@ -1,22 +1,10 @@
-//! What scripts write where the core wants a number, an errno, a signal, bytes, a time.
+//! Conversions of values that scripts pass: numbers, errnos, signals, bytes, times.
 
-use super::error::{did_you_mean, near, raise};
+use super::error::{did_you_mean, near, raise, shown};
 use crate::constants;
 use crate::strace;
 use mlua::{Table, Value};
 use std::time::Duration;
-
-/// A value for messages: what it is, and what it says.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("{:?}", text.to_string_lossy()),
-        Value::Integer(n) => n.to_string(),
-        Value::Number(n) => n.to_string(),
-        Value::Boolean(b) => b.to_string(),
-        Value::Nil => String::from("nil"),
-        other => format!("a {}", other.type_name()),
-    }
-}
 
 /// An integer: as such, or in strace's syntax (`"S_IFIFO|0644"`).
 pub(super) fn integer(value: &Value, what: &str) -> mlua::Result<i64> {
@@ -33,7 +21,8 @@ pub(super) fn integer(value: &Value, what: &str) -> mlua::Result<i64> {
     }
 }
 
-/// What a call returns: an integer, negative for an errno. An errno by its name alone would be a success.
+/// A return value: an integer, negative for an errno. The name of an errno alone is refused, since its number would be a
+/// success.
 pub(super) fn ret(value: &Value, what: &str) -> mlua::Result<i64> {
     if let Value::String(name) = value
         && let Some(errno) = constants::errno(&name.to_string_lossy())
@@ -62,11 +51,8 @@ pub(super) fn errno(value: &Value) -> mlua::Result<i32> {
         other => {
             let n = integer(other, "an errno")?.unsigned_abs();
             match i32::try_from(n) {
-                Ok(errno) if constants::is_error(-i64::from(errno)) => Ok(errno),
-                _ => Err(raise(format!(
-                    "{n} is no errno: they are 1 to {}",
-                    constants::MAX_ERRNO
-                ))),
+                Ok(errno @ 1..=4095) => Ok(errno),
+                _ => Err(raise(format!("{n} is no errno: they are 1 to 4095"))),
             }
         }
     }
@@ -97,6 +83,17 @@ pub(super) fn unknown_signal(name: &str) -> mlua::Error {
     let names: Vec<String> = (1..=31).map(constants::signal_name).collect();
     let near = near(name, names.iter().map(String::as_str));
     raise(format!("unknown signal {name:?}{}", did_you_mean(&near)))
+}
+
+/// A boolean.
+pub(super) fn boolean(value: &Value, what: &str) -> mlua::Result<bool> {
+    match value {
+        Value::Boolean(boolean) => Ok(*boolean),
+        other => Err(raise(format!(
+            "{what} is true or false, not {}",
+            shown(other)
+        ))),
+    }
 }
 
 /// A time in seconds.
@@ -140,11 +137,7 @@ pub(super) fn text(value: &Value, what: &str) -> mlua::Result<String> {
 pub(super) fn flag(table: &Table, name: &str) -> mlua::Result<bool> {
     match table.get::<Value>(name)? {
         Value::Nil => Ok(false),
-        Value::Boolean(set) => Ok(set),
-        other => Err(raise(format!(
-            "{name} is true or false, not {}",
-            shown(&other)
-        ))),
+        value => boolean(&value, name),
     }
 }
 

@@ -1,18 +1,18 @@
-//! A script's mistake as one message: where in the script, what was wrong.
+//! Errors of scripts: one message with the file, the line and the mistake.
 
 use mlua::{Error, Lua, MultiValue, Value};
 use std::fmt;
 
-/// What went wrong in a script.
+/// The error with which a script ended.
 #[derive(Clone, Debug)]
 pub struct ScriptError {
-    /// File and line, what was wrong, what would be right: a sentence.
+    /// A sentence with the file, the line, the mistake and its correction.
     pub message: String,
     /// Lua's traceback, where there is one.
     pub traceback: Option<String>,
 }
 
-/// What a binding raises. Where it was called from is found in the traceback, which mlua takes when it is raised.
+/// An error of a binding. Its file and line are found in the traceback, which mlua takes when the error is raised.
 #[derive(Debug)]
 struct Raised {
     message: String,
@@ -44,7 +44,7 @@ pub(super) fn raise_at(place: String, message: impl fmt::Display) -> Error {
     })
 }
 
-/// Whether a process that is gone can be why this was raised: a binding raised it, or Lua, of a value that is not there.
+/// Whether the end of a process can be the cause of an error: a binding raised it, or Lua, for a value that is nil.
 pub(super) fn is_of_absence(error: &Error) -> bool {
     match error {
         Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } => {
@@ -80,6 +80,28 @@ pub(super) fn near<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> 
     near.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
+/// A value for messages: its type or its content.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{:?}", text.to_string_lossy()),
+        Value::Integer(n) => n.to_string(),
+        Value::Number(n) => n.to_string(),
+        Value::Boolean(b) => b.to_string(),
+        Value::Nil => String::from("nil"),
+        other => format!("a {}", other.type_name()),
+    }
+}
+
+/// The error for a field that an object does not have.
+pub(super) fn no_such(whose: &str, key: &Value, known: &[&str]) -> mlua::Error {
+    let name = match key {
+        Value::String(name) => name.to_string_lossy(),
+        other => shown(other),
+    };
+    let near = near(&name, known.iter().copied());
+    raise(format!("{whose} has no {name:?}{}", did_you_mean(&near)))
+}
+
 /// The longest name that Lua does not cut in messages.
 const LONGEST_NAME: usize = 57;
 
@@ -93,7 +115,7 @@ pub(super) fn chunk_name(name: &str) -> String {
 }
 
 impl ScriptError {
-    /// What an error of mlua's means to who wrote the script.
+    /// Translates an error of mlua's for the author of the script.
     pub(super) fn of(error: &Error) -> ScriptError {
         let mut cause = error;
         let mut traceback = None;

@@ -1,7 +1,7 @@
 //! `Event`, and what scripts ask events by.
 
 use super::convert;
-use super::error::raise;
+use super::error::{no_such, raise, shown};
 use super::pattern;
 use super::values;
 use crate::constants;
@@ -95,19 +95,6 @@ impl UserData for EventData {
     }
 }
 
-/// The error for a field that an object does not have.
-pub(super) fn no_such(whose: &str, key: &Value, known: &[&str]) -> mlua::Error {
-    let name = match key {
-        Value::String(name) => name.to_string_lossy(),
-        other => convert::shown(other),
-    };
-    let near = super::error::near(&name, known.iter().copied());
-    raise(format!(
-        "{whose} has no {name:?}{}",
-        super::error::did_you_mean(&near)
-    ))
-}
-
 /// An event's number: as such, or an `Event`, or anything else with an `.event`.
 pub(super) fn number(value: &Value) -> mlua::Result<u64> {
     match value {
@@ -115,7 +102,7 @@ pub(super) fn number(value: &Value) -> mlua::Result<u64> {
         Value::Integer(_) | Value::Number(_) => convert::count(value, "an event"),
         other => Err(raise(format!(
             "an event is a number or an Event, not {}",
-            convert::shown(other)
+            shown(other)
         ))),
     }
 }

@@ -1,7 +1,7 @@
-//! The end of a script that its user wants: an error that `pcall` passes on, so that what is to be closed is closed, and
-//! files are flushed.
+//! The interruption of a script by its user: an error that `pcall` passes on, so that variables are closed and files are
+//! flushed.
 //!
-//! It is raised where Lua looks at the clock, and where a call of ours returns that had waited. Whoever holds on to it
+//! It is raised where Lua looks at the clock, and where a binding returns that had waited. A script that catches it
 //! nevertheless gets it again after a while.
 
 use mlua::{Error, Lua, Value};
@@ -10,13 +10,13 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-/// How long what is closed may take until the script is interrupted again.
+/// The time after which a script that has been interrupted is interrupted again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// When it was raised last.
+/// The time at which the error was raised last.
 static RAISED: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// What is raised.
+/// The error.
 #[derive(Debug)]
 struct Interrupted;
 
@@ -28,19 +28,19 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Whether a script has got to know.
+/// Whether a script has been interrupted.
 pub fn has_come() -> bool {
     let raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
     raised.is_some()
 }
 
-/// Whether it is to be raised.
+/// Whether the error is to be raised.
 pub(super) fn is_due() -> bool {
     let raised = || *RAISED.lock().unwrap_or_else(PoisonError::into_inner);
     crate::tracee::interrupt::is_asked() && raised().is_none_or(|at| at.elapsed() >= AGAIN)
 }
 
-/// Raises it, if the user wants an end.
+/// Raises the error, if the user has asked for the end.
 pub(super) fn check() -> mlua::Result<()> {
     if !is_due() {
         return Ok(());
@@ -49,7 +49,7 @@ pub(super) fn check() -> mlua::Result<()> {
     Err(Error::external(Interrupted))
 }
 
-/// Whether this is it.
+/// Whether an error is that of an interrupt.
 fn is_it(error: &Error) -> bool {
     match error {
         Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } => is_it(cause),
@@ -57,7 +57,7 @@ fn is_it(error: &Error) -> bool {
     }
 }
 
-/// A function for scripts that says whether a value is it.
+/// A function for scripts that says whether a value is the error of an interrupt.
 pub(super) fn function(lua: &Lua) -> mlua::Result<mlua::Function> {
     lua.create_function(|_, value: Value| Ok(matches!(value, Value::Error(error) if is_it(&error))))
 }

@@ -1,11 +1,11 @@
-//! `rr.record{ … }`.
+//! `rr.record{ … }` and `live{ … }`: programs that scripts start.
 
-use super::convert::{self, shown};
-use super::error::raise;
+use super::convert;
+use super::error::{raise, shown};
+use super::handle::RecordingHandle;
 use super::hooks::LuaHooks;
 use super::interrupt;
 use super::outcome::OutcomeData;
-use super::recording::RecordingHandle;
 use super::session::{self, RecordingEnd};
 use crate::inject;
 use crate::record::{self, Front, OnFull, Program};
@@ -65,7 +65,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         mark_latest(&recorded.dir);
     }
     let handle = RecordingHandle::open(&recorded.dir)?;
-    session::set_recording(lua, &handle);
+    session::set_current(lua, handle.clone());
     lua.create_userdata(handle)
 }
 
@@ -145,7 +145,7 @@ fn stdin(value: Value) -> mlua::Result<Stdin> {
     }
 }
 
-/// What the script printed comes before what the program prints.
+/// Flushes the script's output, so that it comes before that of the program.
 fn flush_output(lua: &Lua) -> mlua::Result<()> {
     let io: Table = lua.globals().get("io")?;
     let stdout: AnyUserData = io.get("stdout")?;

@@ -1,19 +1,19 @@
-//! How much memory a script may take: half of what the machine has to give when it starts (of the control group, where
-//! that has less), or of the process's own limits. A script that wants more gets an error, with its line where that can
-//! be told, before the system would end something.
+//! The memory limit of a script: half of the memory that the machine has available when the script starts, or the control
+//! group, or the process's own limits. A script that takes more gets an error, with its line where that is known, before
+//! the system would kill a process.
 
 use super::error::{raise, raise_at};
 use mlua::{Error, Function, Lua, MultiValue, Table};
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
 
-/// Less is given to no script.
+/// The smallest limit, in bytes.
 const LEAST: u64 = 32 << 20;
 
-/// What is taken at once may be this part of all; beyond the rest, Lua says where it is.
+/// The part of the limit that may be taken at once. Beyond the rest, the check of the running script says its line.
 const RESERVE: usize = 4;
 
-/// The limit of a script's memory, and from where on it is looked at.
+/// The limit of a script's memory.
 #[derive(Clone, Copy)]
 struct Limit {
     bytes: usize,
@@ -24,7 +24,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     let bytes = usize::try_from(limit()).unwrap_or(usize::MAX >> 1);
     lua.set_app_data(Limit { bytes });
     lua.set_memory_limit(bytes)?;
-    // What takes much at once says where it was called.
+    // Functions that take much memory at once say where they were called.
     for (library, name) in [("string", "rep"), ("table", "concat")] {
         let library: Table = lua.globals().get(library)?;
         let original: Function = library.get(name)?;
@@ -42,7 +42,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     Ok(())
 }
 
-/// Whether a script has taken nearly all, of which nothing can be collected.
+/// Whether a script has nearly reached the limit after a garbage collection.
 pub(super) fn is_short(lua: &Lua) -> mlua::Result<bool> {
     let limit = lua
         .app_data_ref::<Limit>()
@@ -55,7 +55,7 @@ pub(super) fn is_short(lua: &Lua) -> mlua::Result<bool> {
     Ok(lua.used_memory() >= nearly)
 }
 
-/// Raises an error at this place if a script has taken nearly all.
+/// Raises an error at this place if a script has nearly reached the limit.
 pub(super) fn check(lua: &Lua, place: &str) -> mlua::Result<()> {
     match is_short(lua)? {
         true => Err(raise_at(place.to_owned(), too_much(lua))),
@@ -76,7 +76,7 @@ fn told(error: &Error, name: &str) -> Option<Error> {
     }
 }
 
-/// Whether there was not enough memory.
+/// Whether an error is that of the memory limit.
 pub(super) fn is_of_memory(error: &Error) -> bool {
     match error {
         Error::CallbackError { cause, .. } => is_of_memory(cause),
@@ -101,7 +101,7 @@ fn limit() -> u64 {
     (least.unwrap_or(u64::MAX) / 2).max(LEAST)
 }
 
-/// What the machine has to give.
+/// The memory that the machine has available, in bytes.
 fn machine() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
@@ -111,7 +111,7 @@ fn machine() -> Option<u64> {
     kibibytes.checked_mul(1 << 10)
 }
 
-/// What the control group has to give: cgroups(7), version 2.
+/// The memory that the control group has available, in bytes: cgroups(7), version 2.
 fn group() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut path = own

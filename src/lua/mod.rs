@@ -1,17 +1,20 @@
-//! Bindings for scripts: userdata, argument conversion, errors. Nothing here that a Rust caller could want.
+//! Bindings for scripts: userdata, argument conversion, errors. A Rust caller needs nothing of this.
 //!
-//! [`run`] runs one script. The globals are those of the contract for scripts; what is "current" (the recording opened
-//! last, the stop reached last, the process spun off last) lives in [`session`].
+//! [`run`] runs one script. `lua-stdlib/rrapper.d.lua` describes the globals. From the bottom up, the layers are: errors
+//! and conversions ([`error`], [`convert`], [`values`], [`pattern`]); the state of a script ([`session`]); traces, outcomes
+//! and views of processes; [`hooks`]; processes, stops and recordings.
 
 mod backtrace;
 mod constants;
 mod convert;
 mod error;
 mod event;
+mod handle;
 mod hooks;
 mod interrupt;
 mod launch;
 mod memory;
+mod modules;
 mod outcome;
 mod pattern;
 mod process;
@@ -22,14 +25,14 @@ mod stop;
 mod tests;
 mod trace;
 mod values;
+mod view;
 
 pub use error::ScriptError;
 pub use interrupt::has_come as is_interrupted;
-pub use session::{Quiet, RecordingEnd, Watch};
+pub use session::{NoWatch, RecordingEnd, Watch};
 
 use crate::tracee::quiet;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
-use session::Session;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -41,14 +44,14 @@ pub struct Script {
     pub text: Vec<u8>,
     /// Its name in messages, and `arg[0]`.
     pub name: String,
-    /// What follows on the command line.
+    /// The arguments that follow it on the command line.
     pub args: Vec<OsString>,
 }
 
 /// Runs a script to its end.
 ///
 /// # Errors
-/// What is wrong with it: one message, and the traceback for who wants it.
+/// If the script is wrong or raises an error: its message and its traceback.
 pub fn run(script: &Script, watch: Rc<dyn Watch>) -> Result<(), ScriptError> {
     execute(script, watch).map_err(|error| {
         let mut told = ScriptError::of(&error);
@@ -67,8 +70,8 @@ fn execute(script: &Script, watch: Rc<dyn Watch>) -> mlua::Result<()> {
         ));
     }
     let lua = Lua::new_with(StdLib::ALL_SAFE, LuaOptions::default())?;
-    lua.set_app_data(Session::new(watch));
-    hooks::keep_time(&lua)?;
+    session::set_watch(&lua, watch);
+    hooks::install_time_limit(&lua)?;
     install(&lua)?;
     let globals = lua.globals();
     globals.set("arg", arguments(&lua, script)?)?;
@@ -89,38 +92,16 @@ fn install(lua: &Lua) -> mlua::Result<()> {
     constants::install(lua)?;
     pattern::install(lua)?;
     recording::install(lua)?;
+    stop::install(lua)?;
     process::install(lua)?;
     trace::install(lua)?;
-    let_programs_run(lua)?;
+    wrap_program_starts(lua)?;
     memory::install(lua)?;
-    modules(lua)
+    modules::install(lua)
 }
 
-/// The modules that scripts can `require`.
-const MODULES: [(&str, &str); 2] = [
-    (
-        "rrapper.folder",
-        include_str!("../../lua-stdlib/rrapper/folder.lua"),
-    ),
-    (
-        "rrapper.report",
-        include_str!("../../lua-stdlib/rrapper/report.lua"),
-    ),
-];
-
-fn modules(lua: &Lua) -> mlua::Result<()> {
-    let preload: Table = lua.globals().get::<Table>("package")?.get("preload")?;
-    for (name, text) in MODULES {
-        let loader = lua.create_function(move |lua, (): ()| {
-            lua.load(text).set_name(format!("={name}")).eval::<Value>()
-        })?;
-        preload.set(name, loader)?;
-    }
-    Ok(())
-}
-
-/// Hooks run while the thread does without the time stamp counter; programs that they start must have it.
-fn let_programs_run(lua: &Lua) -> mlua::Result<()> {
+/// Lets programs that a hook starts use the time stamp counter, which is off for the thread while hooks run.
+fn wrap_program_starts(lua: &Lua) -> mlua::Result<()> {
     for (library, name) in [("os", "execute"), ("io", "popen")] {
         let library: Table = lua.globals().get(library)?;
         let original: Function = library.get(name)?;
@@ -132,7 +113,7 @@ fn let_programs_run(lua: &Lua) -> mlua::Result<()> {
     Ok(())
 }
 
-/// `require` also looks beside the script, wherever it is run from.
+/// Lets `require` look beside the script, too.
 fn find_modules_beside(lua: &Lua, script: &str) -> mlua::Result<()> {
     let dir = Path::new(script)
         .parent()

@@ -1,25 +1,17 @@
-//! `Outcome`: what became of a process.
+//! `Outcome`, and the tables for divergences and ends of processes.
 
 use super::backtrace;
-use super::error::raise;
-use super::event::no_such;
+use super::error::no_such;
 use super::trace::TraceData;
 use super::values;
 use crate::constants;
-use crate::history::Recording;
 use crate::inject::{Divergence, Outcome};
-use crate::kernel::Stream;
-use crate::replay::Replayer;
-use crate::trace::{Exit, Origin, Trace};
-use mlua::{AnyUserData, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
+use crate::trace::{Exit, Origin};
+use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 
 /// An outcome, and the error of a hook where it is kept here.
 pub(super) struct OutcomeData {
     outcome: Outcome,
-    status: &'static str,
     error: Option<String>,
     /// Made when it is first asked for.
     calls: TraceData,
@@ -29,61 +21,14 @@ impl OutcomeData {
     pub fn new(mut outcome: Outcome, error: Option<String>) -> OutcomeData {
         let calls = std::mem::take(&mut outcome.calls);
         OutcomeData {
-            status: outcome.status.name(),
             calls: TraceData::new(calls),
             outcome,
             error,
         }
     }
-
-    fn code(&self) -> Option<i32> {
-        match self.outcome.exit {
-            Some(Exit::Code(code)) => Some(code),
-            _ => None,
-        }
-    }
-
-    fn signal(&self) -> Option<String> {
-        match self.outcome.exit {
-            Some(Exit::Signal { signal, .. }) => Some(constants::signal_name(signal)),
-            _ => None,
-        }
-    }
-
-    fn text(&self) -> String {
-        let mut text = self.status.to_string();
-        match self.outcome.exit {
-            Some(Exit::Code(code)) => text += &format!(" with {code}"),
-            Some(Exit::Signal { signal, .. }) => {
-                text += &format!(" by {}", constants::signal_name(signal))
-            }
-            None => {}
-        }
-        if let Some(reason) = &self.outcome.reason {
-            text += &format!(": {reason}");
-        }
-        if let Some(d) = &self.outcome.divergence {
-            text += &format!(
-                "; diverged at {}: expected {}, got {}{}",
-                place(d),
-                d.expected,
-                d.actual,
-                d.doubt
-            );
-        }
-        text
-    }
 }
 
-fn place(d: &Divergence) -> String {
-    match (d.event, &d.origin) {
-        (Some(event), _) => format!("call {} (event {event})", d.index),
-        (None, Origin::Text { file, line }) => format!("call {} ({file}:{line})", d.index),
-        _ => format!("call {}", d.index),
-    }
-}
-
-/// What is known of a divergence.
+/// The fields of a divergence.
 const DIVERGENCE: [&str; 9] = [
     "index", "event", "tid", "expected", "actual", "arg", "file", "line", "doubt",
 ];
@@ -102,31 +47,24 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
         table.set("file", &**file)?;
         table.set("line", *line)?;
     }
-    let text = format!(
-        "at {}: expected {}, got {}{}",
-        place(d),
-        d.expected,
-        d.actual,
-        d.doubt
-    );
     values::record(
         lua,
         table,
         ("Divergence", "a divergence"),
         &DIVERGENCE,
-        text,
+        d.to_string(),
     )
 }
 
-/// How a program ended, in words.
-pub(super) fn how(exit: Exit) -> String {
+/// The end of a program in words.
+pub(super) fn exit_in_words(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with {code}"),
         Exit::Signal { signal, .. } => format!("killed by {}", constants::signal_name(signal)),
     }
 }
 
-/// How a recorded program ended.
+/// The end of a recorded program as a table.
 pub(super) fn exit_table(lua: &Lua, exit: Exit) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     match exit {
@@ -136,7 +74,7 @@ pub(super) fn exit_table(lua: &Lua, exit: Exit) -> mlua::Result<Table> {
             table.set("core", core)?;
         }
     }
-    let text = how(exit);
+    let text = exit_in_words(exit);
     let meta = lua.create_table()?;
     meta.set(
         "__tostring",
@@ -145,41 +83,6 @@ pub(super) fn exit_table(lua: &Lua, exit: Exit) -> mlua::Result<Table> {
     meta.set("__name", "Exit")?;
     table.set_metatable(Some(meta))?;
     Ok(table)
-}
-
-/// What the recorded program did, as an outcome to compare others with.
-pub(super) fn of_recording(lua: &Lua, recording: &Arc<Recording>) -> mlua::Result<AnyUserData> {
-    let mut replayer = Replayer::new(Arc::clone(recording)).map_err(raise)?;
-    let written: Rc<RefCell<(Vec<u8>, Vec<u8>)>> = Rc::default();
-    let sink = Rc::clone(&written);
-    replayer.set_output(Box::new(move |stream, bytes| {
-        let mut sink = sink.borrow_mut();
-        match stream {
-            Stream::Stderr => sink.1.extend(bytes),
-            _ => sink.0.extend(bytes),
-        }
-    }));
-    let exit = replayer.run_to_end().map_err(raise)?;
-    let (stdout, stderr) = written.take();
-    let calls = match recording.len() {
-        0 => Trace::default(),
-        last => recording.segment(1, last, None).map_err(raise)?,
-    };
-    let status = match exit {
-        Some(Exit::Code(_)) => crate::inject::Status::Exited,
-        Some(Exit::Signal { .. }) => crate::inject::Status::Signaled,
-        None => crate::inject::Status::Completed,
-    };
-    lua.create_userdata(OutcomeData::new(
-        Outcome {
-            exit,
-            stdout,
-            stderr,
-            calls,
-            ..Outcome::new(status)
-        },
-        None,
-    ))
 }
 
 const NAMES: [&str; 17] = [
@@ -205,7 +108,7 @@ const NAMES: [&str; 17] = [
 impl UserData for OutcomeData {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_meta_field(MetaMethod::Type, "Outcome");
-        fields.add_field_method_get("status", |_, this| Ok(this.status));
+        fields.add_field_method_get("status", |_, this| Ok(this.outcome.status.name()));
         fields.add_field_method_get("divergence", |lua, this| {
             this.outcome
                 .divergence
@@ -213,8 +116,8 @@ impl UserData for OutcomeData {
                 .map(|d| divergence(lua, d))
                 .transpose()
         });
-        fields.add_field_method_get("exit_code", |_, this| Ok(this.code()));
-        fields.add_field_method_get("signal", |_, this| Ok(this.signal()));
+        fields.add_field_method_get("exit_code", |_, this| Ok(this.outcome.exit_code()));
+        fields.add_field_method_get("signal", |_, this| Ok(this.outcome.signal()));
         fields.add_field_method_get("stdout", |lua, this| {
             lua.create_string(&this.outcome.stdout)
         });
@@ -274,7 +177,9 @@ impl UserData for OutcomeData {
                 lua.create_sequence_from(lines)
             },
         );
-        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.text()));
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
+            Ok(this.outcome.to_string())
+        });
         methods.add_meta_method(
             MetaMethod::Index,
             |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("an outcome", &key, &NAMES)) },

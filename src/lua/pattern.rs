@@ -1,7 +1,6 @@
 //! Names and paths as scripts write them: a text, a list, or `re"…"`.
 
-use super::convert::shown;
-use super::error::raise;
+use super::error::{raise, shown};
 use crate::inject::{PathPattern, Selector};
 use mlua::{Lua, MetaMethod, UserData, UserDataMethods, Value};
 

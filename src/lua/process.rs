@@ -1,31 +1,21 @@
-//! `Process`, `spin_off`, `inject`.
+//! `Process` and `inject`.
 
-use super::backtrace;
 use super::convert;
-use super::error::raise;
-use super::event::no_such;
+use super::error::{no_such, raise, shown};
 use super::hooks::LuaHooks;
 use super::interrupt;
 use super::outcome::OutcomeData;
-use super::stop::spin_off;
+use super::session;
 use super::trace::{self, TraceData};
-use super::{session, values};
+use super::view::{View, range};
 use crate::inject::{self, Driven, Script};
-use crate::kernel::DescriptorTable;
 use crate::process::{Process, StopPoint};
-use crate::tracee::proc;
-use mlua::{
-    AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods,
-    Value,
-};
+use mlua::{Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// Reads longer than this are a mistake.
-const LONGEST_READ: u64 = 1 << 30;
 
 enum State {
     Alive(Box<Process>),
@@ -54,7 +44,7 @@ impl ProcessHandle {
         }
     }
 
-    /// Does something with the stopped process.
+    /// Calls a function with the stopped process.
     fn with<R>(&self, then: impl FnOnce(&mut Process) -> mlua::Result<R>) -> mlua::Result<R> {
         match &mut *self.state.borrow_mut() {
             State::Alive(process) => then(process),
@@ -88,7 +78,7 @@ impl ProcessHandle {
         *self.state.borrow_mut() = State::Ended(why.into());
     }
 
-    /// What became of the process after it was driven.
+    /// Makes the outcome of an injection, and keeps the process where it goes on.
     fn conclude(
         &self,
         lua: &Lua,
@@ -188,7 +178,7 @@ impl Request {
                 ));
             }
             Some(other) => {
-                let other = convert::shown(&other);
+                let other = shown(&other);
                 return Err(raise(format!(
                     "a trace is a path, a Trace or nil, not {other}"
                 )));
@@ -311,122 +301,12 @@ impl UserData for ProcessHandle {
     }
 }
 
-/// What can be seen of a process that stands still.
-pub(super) trait View {
-    /// Its memory, at an address, so many bytes.
-    fn bytes(&self, lua: &Lua, part: (u64, usize)) -> mlua::Result<mlua::LuaString>;
-    /// The registers of the task that is driven.
-    fn registers(&self, lua: &Lua) -> mlua::Result<Table>;
-    /// Its mappings.
-    fn mappings(&self, lua: &Lua) -> mlua::Result<Table>;
-    /// Its descriptors, as recorded.
-    fn files(&self, lua: &Lua) -> mlua::Result<Table>;
-    /// Where the task that is driven is.
-    fn frames(&mut self, lua: &Lua) -> mlua::Result<Table>;
-}
-
-impl View for Process {
-    fn bytes(&self, lua: &Lua, (addr, len): (u64, usize)) -> mlua::Result<mlua::LuaString> {
-        let mut bytes = vec![0; len];
-        let read = self.memory().read_exact(addr, &mut bytes);
-        read.map_err(raise)?;
-        lua.create_string(bytes)
-    }
-
-    fn registers(&self, lua: &Lua) -> mlua::Result<Table> {
-        let regs = self.driven.task.regs().map_err(raise)?;
-        lua.create_table_from(regs.named().map(|(name, value)| (name, value as i64)))
-    }
-
-    fn mappings(&self, lua: &Lua) -> mlua::Result<Table> {
-        maps_of(lua, &proc::maps(self.real_pid()).map_err(raise)?)
-    }
-
-    fn files(&self, lua: &Lua) -> mlua::Result<Table> {
-        let table = descriptors(lua, &self.group.descriptors)?;
-        values::read_only(lua, &table, "a process's descriptors cannot be set")
-    }
-
-    fn frames(&mut self, lua: &Lua) -> mlua::Result<Table> {
-        backtrace::list(lua, &crate::backtrace::of_process(self))
-    }
-}
-
-/// An address and a number of bytes.
-pub(super) fn range(addr: &Value, len: &Value) -> mlua::Result<(u64, usize)> {
-    let addr = convert::integer(addr, "an address")? as u64;
-    let len = convert::count(len, "a number of bytes")?;
-    if len > LONGEST_READ {
-        return Err(raise(format!("{len} bytes are too many to read at once")));
-    }
-    Ok((addr, len as usize))
-}
-
-pub(super) fn maps_of(lua: &Lua, maps: &[proc::Map]) -> mlua::Result<Table> {
-    let list = lua.create_table()?;
-    for map in maps {
-        let entry = lua.create_table()?;
-        entry.set("first", map.start as i64)?;
-        entry.set("last", map.end.wrapping_sub(1) as i64)?;
-        entry.set("size", map.end.wrapping_sub(map.start) as i64)?;
-        let bit = |bit: i32, letter: &'static str| if map.prot & bit != 0 { letter } else { "-" };
-        let perms = [
-            bit(libc::PROT_READ, "r"),
-            bit(libc::PROT_WRITE, "w"),
-            bit(libc::PROT_EXEC, "x"),
-        ]
-        .concat();
-        entry.set("perms", perms + if map.shared { "s" } else { "p" })?;
-        entry.set("offset", map.offset as i64)?;
-        entry.set("name", lua.create_string(&map.name)?)?;
-        list.raw_push(entry)?;
-    }
-    Ok(list)
-}
-
-pub(super) fn descriptors(lua: &Lua, files: &DescriptorTable) -> mlua::Result<Table> {
-    let table = lua.create_table()?;
-    for (fd, file, cloexec) in files.iter() {
-        let entry = descriptor(lua, &file.path, (file.flags, file.offset, cloexec))?;
-        table.set(fd, entry)?;
-    }
-    Ok(table)
-}
-
-/// The same of a process that is live.
-pub(super) fn kernels_descriptors(lua: &Lua, files: &[proc::Descriptor]) -> mlua::Result<Table> {
-    let table = lua.create_table()?;
-    for file in files {
-        let cloexec = file.flags & libc::O_CLOEXEC != 0;
-        let flags = file.flags & !libc::O_CLOEXEC;
-        table.set(
-            file.fd,
-            descriptor(lua, &file.path, (flags, file.offset, cloexec))?,
-        )?;
-    }
-    Ok(table)
-}
-
-fn descriptor(
-    lua: &Lua,
-    path: &[u8],
-    (flags, offset, cloexec): (i32, u64, bool),
-) -> mlua::Result<Table> {
-    let entry = lua.create_table()?;
-    entry.set("path", lua.create_string(path)?)?;
-    entry.set("flags", flags)?;
-    entry.set("offset", offset as i64)?;
-    entry.set("cloexec", cloexec)?;
-    Ok(entry)
-}
-
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     let globals = lua.globals();
-    let spin = lua.create_function(|lua, pid: Option<i32>| -> mlua::Result<AnyUserData> {
-        spin_off(lua, &session::recording(lua)?, None, pid)
+    let inject = lua.create_function(|lua, args: MultiValue| {
+        let process = session::current::<ProcessHandle>(lua);
+        let none = || raise("no process has been spun off: call spin_off first");
+        process.ok_or_else(none)?.inject(lua, args)
     })?;
-    globals.set("spin_off", spin)?;
-    let inject =
-        lua.create_function(|lua, args: MultiValue| session::process(lua)?.inject(lua, args))?;
     globals.set("inject", inject)
 }

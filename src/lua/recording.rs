@@ -1,79 +1,22 @@
 //! `rr` and `Recording`.
 
-use super::error::raise;
-use super::event::{EventData, filter, no_such, number};
-use super::interrupt;
-use super::outcome::{exit_table, how};
+use super::error::{no_such, raise};
+use super::event::{EventData, filter, number};
+use super::handle::RecordingHandle;
+use super::outcome::{OutcomeData, exit_in_words, exit_table};
 use super::stop::StopData;
 use super::trace::TraceData;
 use super::{launch, session};
-use crate::history::{Found, RecordedProcess, Recording};
+use crate::history::{Found, RecordedProcess};
+use crate::inject::Outcome;
 use crate::recording::resolve;
-use crate::replay::{Replay, Replayer};
 use mlua::{
     AnyUserData, Function, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
 };
-use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
-
-/// An open recording and the replay of it, which is begun when it is first needed.
-#[derive(Clone)]
-pub(super) struct RecordingHandle {
-    pub recording: Arc<Recording>,
-    replayer: Rc<RefCell<Option<Replayer>>>,
-}
 
 impl RecordingHandle {
-    /// Opens a recording.
-    pub fn open(dir: &std::path::Path) -> mlua::Result<RecordingHandle> {
-        let recording = Recording::open(dir).map_err(raise)?;
-        Ok(RecordingHandle {
-            recording: Arc::new(recording),
-            replayer: Rc::default(),
-        })
-    }
-
-    /// Does something with the replay at this event.
-    pub fn at<R>(
-        &self,
-        event: u64,
-        then: impl FnOnce(&mut Replayer) -> mlua::Result<R>,
-    ) -> mlua::Result<R> {
-        self.recording.event(event).map_err(raise)?;
-        let mut slot = self
-            .replayer
-            .try_borrow_mut()
-            .map_err(|_| raise("the replay is in use"))?;
-        let mut replayer = match slot.take() {
-            Some(replayer) => replayer,
-            None => Replayer::new(Arc::clone(&self.recording)).map_err(raise)?,
-        };
-        // After an error the replay stands nowhere; the next one begins anew.
-        let went = replayer.replay_to(event);
-        interrupt::check()?;
-        went.map_err(raise)?;
-        let result = then(&mut replayer);
-        *slot = Some(replayer);
-        result
-    }
-
-    /// Does something with the replay where it stands.
-    pub fn here<R>(&self, then: impl FnOnce(&mut Replayer) -> mlua::Result<R>) -> mlua::Result<R> {
-        let mut slot = self
-            .replayer
-            .try_borrow_mut()
-            .map_err(|_| raise("the replay is in use"))?;
-        match slot.as_mut() {
-            Some(replayer) => then(replayer),
-            None => Err(raise(
-                "the replay stands nowhere yet: call rr.replay_to first",
-            )),
-        }
-    }
-
     fn event(&self, event: u64) -> mlua::Result<EventData> {
         self.recording.found(event).map(EventData).map_err(raise)
     }
@@ -173,8 +116,9 @@ impl UserData for RecordingHandle {
             let all = all.iter().map(|life| process(lua, life));
             lua.create_sequence_from(all.collect::<mlua::Result<Vec<_>>>()?)
         });
-        methods.add_method("outcome", |lua, this, ()| {
-            super::outcome::of_recording(lua, &this.recording)
+        methods.add_method("outcome", |_, this, ()| {
+            let outcome = Outcome::of_recording(&this.recording).map_err(raise)?;
+            Ok(OutcomeData::new(outcome, None))
         });
         methods.add_method("replay_to", |_, this, event: Value| this.replay_to(&event));
         methods.add_meta_method(MetaMethod::Len, |_, this, ()| Ok(this.recording.len()));
@@ -191,7 +135,7 @@ impl UserData for RecordingHandle {
                 .map(|arg| String::from_utf8_lossy(arg))
                 .collect();
             let end = match recording.exit() {
-                Some(exit) => how(exit),
+                Some(exit) => exit_in_words(exit),
                 None => String::from("incomplete"),
             };
             let (dir, len) = (recording.dir().display(), recording.len());
@@ -235,14 +179,14 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     )?;
     rr.set("open", lua.create_function(open)?)?;
     let replay_to =
-        lua.create_function(|lua, event: Value| session::recording(lua)?.replay_to(&event))?;
+        lua.create_function(|lua, event: Value| RecordingHandle::current(lua)?.replay_to(&event))?;
     rr.set("replay_to", replay_to)?;
     let events = lua.create_function(|lua, table: Option<Table>| {
-        session::recording(lua)?.iterate(lua, table.as_ref())
+        RecordingHandle::current(lua)?.iterate(lua, table.as_ref())
     })?;
     rr.set("events", events)?;
     let find = lua.create_function(|lua, table: Option<Table>| {
-        let found = session::recording(lua)?.find(table.as_ref())?.next();
+        let found = RecordingHandle::current(lua)?.find(table.as_ref())?.next();
         found.transpose().map(|found| found.map(EventData))
     })?;
     rr.set("find", find)?;
@@ -264,6 +208,6 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
 fn open(lua: &Lua, dir: mlua::LuaString) -> mlua::Result<AnyUserData> {
     let dir = PathBuf::from(std::ffi::OsStr::from_bytes(&dir.as_bytes()));
     let handle = RecordingHandle::open(&resolve(&dir))?;
-    session::set_recording(lua, &handle);
+    session::set_current(lua, handle.clone());
     lua.create_userdata(handle)
 }

@@ -1,17 +1,16 @@
-//! What is "current" while a script runs.
+//! The state of a running script: its current objects (the recording opened last, the process spun off last), and its
+//! watch, which shows warnings and hears of recordings.
 
-use super::process::ProcessHandle;
-use super::recording::RecordingHandle;
-use mlua::{AnyUserData, Lua};
+use mlua::Lua;
 use std::path::Path;
 use std::rc::Rc;
 
-/// How the recording of a program ended.
+/// The end of the recording of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordingEnd<'a> {
     /// The recording's directory.
     pub dir: &'a Path,
-    /// How the program ended; `None` where it could not be recorded.
+    /// The program's exit; `None` where it could not be recorded.
     pub exit: Option<crate::trace::Exit>,
     /// The signal that asked for the end meanwhile.
     pub signal: Option<i32>,
@@ -19,83 +18,52 @@ pub struct RecordingEnd<'a> {
     pub forced: Option<i32>,
 }
 
-/// Who wants to know when a program has been recorded: a signal that comes meanwhile is the program's.
+/// The observer of a running script.
 pub trait Watch {
-    /// It has ended. Where that was because a user wants all of this to end, this does not return, or has the script
-    /// interrupted.
+    /// A program has been recorded. Signals that came meanwhile were the program's. Where one of them was to end rrapper,
+    /// this does not return, or interrupts the script.
     fn ended(&self, recording: &RecordingEnd<'_>);
 
-    /// Something the user should see, unless asked to be quiet.
+    /// Shows a warning, unless the user has turned warnings off.
     fn warn(&self, message: &str);
 }
 
-/// Watches nothing.
+/// An observer that does nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct Quiet;
+pub struct NoWatch;
 
-impl Watch for Quiet {
+impl Watch for NoWatch {
     fn ended(&self, _recording: &RecordingEnd<'_>) {}
 
     fn warn(&self, _message: &str) {}
 }
 
-/// What is current in a script.
-pub(super) struct Session {
-    pub watch: Rc<dyn Watch>,
-    recording: Option<RecordingHandle>,
-    process: Option<AnyUserData>,
+/// The [`Watch`] of a script.
+struct Watched(Rc<dyn Watch>);
+
+/// Has a script be watched.
+pub(super) fn set_watch(lua: &Lua, watch: Rc<dyn Watch>) {
+    lua.set_app_data(Watched(watch));
 }
 
-impl Session {
-    pub fn new(watch: Rc<dyn Watch>) -> Session {
-        Session {
-            watch,
-            recording: None,
-            process: None,
-        }
-    }
-}
-
-/// Who watches.
+/// The watch of a script.
 pub(super) fn watch(lua: &Lua) -> Rc<dyn Watch> {
-    match lua.app_data_ref::<Session>() {
-        Some(session) => Rc::clone(&session.watch),
-        None => Rc::new(Quiet),
+    match lua.app_data_ref::<Watched>() {
+        Some(watched) => Rc::clone(&watched.0),
+        None => Rc::new(NoWatch),
     }
 }
 
-/// The recording opened or made last.
-pub(super) fn recording(lua: &Lua) -> mlua::Result<RecordingHandle> {
-    let session = lua.app_data_ref::<Session>();
-    session
-        .and_then(|session| session.recording.clone())
-        .ok_or_else(|| super::error::raise("no recording is open: call rr.open or rr.record first"))
+/// The current object of a type.
+struct Current<T>(T);
+
+/// Makes an object the current one of its type.
+pub(super) fn set_current<T: 'static>(lua: &Lua, object: T) {
+    lua.set_app_data(Current(object));
 }
 
-/// Makes a recording the current one.
-pub(super) fn set_recording(lua: &Lua, recording: &RecordingHandle) {
-    if let Some(mut session) = lua.app_data_mut::<Session>() {
-        session.recording = Some(recording.clone());
-    }
-}
-
-/// The process spun off last.
-pub(super) fn process(lua: &Lua) -> mlua::Result<ProcessHandle> {
-    let session = lua.app_data_ref::<Session>();
-    let data = session.and_then(|session| session.process.clone());
-    match data {
-        Some(data) => Ok(data.borrow::<ProcessHandle>()?.clone()),
-        None => Err(super::error::raise(
-            "no process has been spun off: call spin_off first",
-        )),
-    }
-}
-
-/// Makes a process the current one.
-pub(super) fn set_process(lua: &Lua, process: ProcessHandle) -> mlua::Result<AnyUserData> {
-    let data = lua.create_userdata(process)?;
-    if let Some(mut session) = lua.app_data_mut::<Session>() {
-        session.process = Some(data.clone());
-    }
-    Ok(data)
+/// The current object of a type, if there is one.
+pub(super) fn current<T: Clone + 'static>(lua: &Lua) -> Option<T> {
+    let current = lua.app_data_ref::<Current<T>>()?;
+    Some(current.0.clone())
 }

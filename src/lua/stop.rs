@@ -1,13 +1,13 @@
-//! `Stop`: where a replay stands.
+//! `Stop`, where a replay stands, and `spin_off`.
 
-use super::error::raise;
-use super::event::no_such;
-use super::process::{ProcessHandle, View, range};
-use super::recording::RecordingHandle;
+use super::error::{no_such, raise};
+use super::handle::RecordingHandle;
+use super::process::ProcessHandle;
 use super::session;
+use super::view::{View, range};
 use crate::process::Process;
 use crate::replay::Replay;
-use mlua::{AnyUserData, Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
 
 /// An event that a replay was taken to.
 pub(super) struct StopData {
@@ -31,7 +31,7 @@ impl StopData {
         })
     }
 
-    fn spin_off(&self, lua: &Lua, pid: Option<i32>) -> mlua::Result<AnyUserData> {
+    fn spin_off(&self, lua: &Lua, pid: Option<i32>) -> mlua::Result<ProcessHandle> {
         spin_off(lua, &self.handle, Some(self.event), pid)
     }
 
@@ -49,17 +49,19 @@ impl StopData {
 }
 
 /// Spins a process off at an event, or where the replay stands.
-pub(super) fn spin_off(
+fn spin_off(
     lua: &Lua,
     handle: &RecordingHandle,
     event: Option<u64>,
     pid: Option<i32>,
-) -> mlua::Result<AnyUserData> {
+) -> mlua::Result<ProcessHandle> {
     let process = match event {
         Some(event) => handle.at(event, |replay| replay.spin_off(pid).map_err(raise))?,
         None => handle.here(|replay| replay.spin_off(pid).map_err(raise))?,
     };
-    session::set_process(lua, ProcessHandle::new(process))
+    let process = ProcessHandle::new(process);
+    session::set_current(lua, process.clone());
+    Ok(process)
 }
 
 const NAMES: [&str; 10] = [
@@ -119,4 +121,11 @@ impl UserData for StopData {
         );
         methods.add_meta_method(MetaMethod::Close, |_, _, _: Value| Ok(()));
     }
+}
+
+pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
+    let spin = lua.create_function(|lua, pid: Option<i32>| {
+        spin_off(lua, &RecordingHandle::current(lua)?, None, pid)
+    })?;
+    lua.globals().set("spin_off", spin)
 }

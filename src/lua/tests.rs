@@ -1,6 +1,6 @@
-//! What scripts get to hear of their mistakes.
+//! The messages about mistakes in scripts.
 
-use super::{Quiet, Script, run};
+use super::{NoWatch, Script, run};
 use std::rc::Rc;
 
 /// The message with which a script ends; empty where it does not fail.
@@ -10,7 +10,7 @@ fn message(text: &str) -> String {
         name: String::from("quick.lua"),
         args: Vec::new(),
     };
-    run(&script, Rc::new(Quiet)).map_or_else(|error| error.message, |()| String::new())
+    run(&script, Rc::new(NoWatch)).map_or_else(|error| error.message, |()| String::new())
 }
 
 #[test]
@@ -69,5 +69,28 @@ fn traces_can_be_edited() {
         local map = t:map(function(c) if c.name == "read" then return { c, c } end end)
         assert(#map == 2 and map[2].name == "read")
         assert(t:find{ syscall = "close" }.index == 1)"#;
+    assert_eq!(message(text), "");
+}
+
+#[test]
+fn every_module_of_the_standard_library_can_be_required() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/lua-stdlib/rrapper");
+    let files = std::fs::read_dir(dir).unwrap();
+    let names: Vec<String> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let module = name.strip_suffix(".lua").unwrap();
+        let text = format!("assert(type(require 'rrapper.{module}') == 'table')");
+        assert_eq!(message(&text), "", "{name}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_module_names_the_module() {
+    let text = "local folder <close> = require 'rrapper.folder'.new()
+        local ok, e = pcall(folder.join, {})
+        assert(not ok and e:find '^rrapper%.folder:%d+: attempt to ', e)";
     assert_eq!(message(text), "");
 }

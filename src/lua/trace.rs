@@ -1,8 +1,7 @@
 //! `Trace` and its entries, `trace.load`, `trace.parse`.
 
 use super::convert;
-use super::error::raise;
-use super::event::no_such;
+use super::error::{no_such, raise, shown};
 use super::{pattern, session, values};
 use crate::strace;
 use crate::syscall;
@@ -18,7 +17,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct TraceData(Arc<Trace>, Files);
 
-/// Where the file is that each call is about, once somebody has asked.
+/// The absolute path of the file that each call is about; found when it is first asked for.
 type Files = Rc<OnceCell<Vec<Option<Box<[u8]>>>>>;
 
 /// One call of a trace, with its index from 0.
@@ -44,7 +43,7 @@ impl TraceData {
         Some(EntryData { call, index, of })
     }
 
-    /// Where the file is that a call is about.
+    /// The absolute path of the file that a call is about.
     fn file(&self, index: usize) -> Option<&[u8]> {
         let find = || {
             let calls = self.0.calls_with_files();
@@ -128,7 +127,7 @@ impl TraceData {
     }
 }
 
-/// What a function given to `map` returned.
+/// The entry that a function given to `map` returned.
 fn made(value: &Value) -> mlua::Result<Entry> {
     match value {
         Value::UserData(data) if data.is::<EntryData>() => {
@@ -146,7 +145,7 @@ fn made(value: &Value) -> mlua::Result<Entry> {
             }
         },
         other => {
-            let other = convert::shown(other);
+            let other = shown(other);
             Err(raise(format!(
                 "map wants nil, a call, its text, or a list of them, not {other}"
             )))
@@ -281,7 +280,7 @@ pub(super) fn load(lua: &Lua, path: &Path) -> mlua::Result<TraceData> {
     checked(lua, parsed, &path.display().to_string())
 }
 
-/// A text of which nothing is understood is no trace; of one in which some lines are not, the user is told.
+/// Refuses a text of which no line is understood, and warns about lines that are not understood.
 fn checked(lua: &Lua, parsed: strace::Parsed, name: &str) -> mlua::Result<TraceData> {
     if let Some(problem) = parsed.problems.first() {
         if parsed.trace.is_empty() {

@@ -1,8 +1,6 @@
 //! Decoded arguments as Lua's values.
 
-use super::convert::shown;
-use super::error::raise;
-use super::event::no_such;
+use super::error::{no_such, raise, shown};
 use crate::trace::Value as Arg;
 use mlua::{Lua, MultiValue, Table, Value};
 
@@ -59,6 +57,15 @@ pub(super) fn arguments(lua: &Lua, args: &[Arg], names: &[&'static str]) -> mlua
     Ok(table)
 }
 
+/// A table of pairs, to go through.
+pub(super) fn pairs(lua: &Lua, entries: Vec<(Value, Value)>) -> mlua::Result<MultiValue> {
+    let mut entries = entries.into_iter();
+    let next = lua.create_function_mut(move |_, _: MultiValue| {
+        Ok(entries.next().unwrap_or((Value::Nil, Value::Nil)))
+    })?;
+    Ok(MultiValue::from_iter([Value::Function(next)]))
+}
+
 /// A view of a table, and of the tables in it, through which nothing can be set.
 pub(super) fn read_only(lua: &Lua, table: &Table, why: &'static str) -> mlua::Result<Table> {
     let meta = lua.create_table()?;
@@ -87,7 +94,7 @@ pub(super) fn read_only(lua: &Lua, table: &Table, why: &'static str) -> mlua::Re
     Ok(view)
 }
 
-/// What is known of something, by these names; others raise.
+/// A table with these fields; reading any other raises.
 pub(super) fn record(
     lua: &Lua,
     table: Table,

@@ -23,7 +23,7 @@ const STACK: usize = 8192;
 const NEAR: u64 = 4096;
 
 /// What there is to say besides that a process left its recording; often nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Doubt(String);
 
 impl fmt::Display for Doubt {

@@ -28,7 +28,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Where an entry came from, for messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Origin {
     /// A line (from 1) of a text in strace's syntax.
     Text {
@@ -44,7 +44,7 @@ pub enum Origin {
 }
 
 /// One observed system call. Equality does not look at the remarks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Call {
     /// Pid or tid as written in the trace; 0 where the text has no such column.
     pub tid: i32,
@@ -61,7 +61,8 @@ pub struct Call {
     pub notes: Vec<Field>,
     /// Where it came from.
     pub origin: Origin,
-    /// What it was made from, where that says more: a recorded event.
+    /// What it was made from, where that says more: a recorded event. It is not serialised.
+    #[serde(skip)]
     pub attachment: Option<Attachment>,
     /// What the text says besides, where there was one.
     pub remarks: Option<Box<Remarks>>,
@@ -113,7 +114,7 @@ impl Call {
 }
 
 /// One line of a trace. Equality does not look at the remarks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Entry {
     /// A system call.
     Call(Call),
@@ -235,12 +236,29 @@ impl Exit {
 }
 
 /// Observed calls in order, with the signals and exits between them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Parts")]
 pub struct Trace {
     entries: Vec<Entry>,
+    /// The indices of the calls among the entries.
+    #[serde(skip_serializing)]
     calls: Vec<usize>,
     /// What its tasks had open before its first call.
     known: Arc<Paths>,
+}
+
+/// A trace as it is serialised.
+#[derive(serde::Deserialize)]
+struct Parts {
+    entries: Vec<Entry>,
+    known: Arc<Paths>,
+}
+
+impl From<Parts> for Trace {
+    fn from(Parts { entries, known }: Parts) -> Trace {
+        let trace = Trace::new(entries);
+        Trace { known, ..trace }
+    }
 }
 
 impl PartialEq for Trace {

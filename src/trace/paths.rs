@@ -22,7 +22,7 @@ const MOST_INHERITED: usize = 1024;
 /// The paths behind the descriptors of each task, call by call: through `dup` and `close`, to threads, which share
 /// them, and to new processes, which have copies. Memory is bounded: where there are too many tasks or
 /// descriptors, what was known is forgotten.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Paths {
     /// Which table a task uses.
     tasks: HashMap<i32, u64>,
@@ -40,7 +40,7 @@ pub struct Paths {
 }
 
 /// The descriptors and the current directory of a task, or of several that share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Table {
     open: BTreeMap<i64, Arc<Open>>,
     cwd: Option<Arc<[u8]>>,
@@ -48,7 +48,7 @@ struct Table {
 }
 
 /// What a descriptor was opened as.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 struct Open {
     text: Box<[u8]>,
     /// Absolute, where that is known.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// A point in time, as far as a line says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum When {
     /// Since 1970, UTC (`-ttt`).
     Epoch {
@@ -26,7 +26,7 @@ pub enum When {
 }
 
 /// What strace did to a call at its user's wish (`-e inject=`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tampered {
     /// It set the result, or sent a signal: `(INJECTED)`.
     pub answer: bool,
@@ -37,7 +37,7 @@ pub struct Tampered {
 }
 
 /// What a text says besides the entry.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Remarks {
     /// When the line was begun (`-t`, `-tt`, `-ttt`).
     pub when: Option<When>,

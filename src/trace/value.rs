@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// A named member of a structure.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Field {
     /// The member's name as strace writes it; empty where it writes none.
     pub name: String,
@@ -40,7 +40,7 @@ impl Field {
 /// An argument, a member or an element, in the terms of strace's syntax.
 ///
 /// Two are equal if they mean the same, however they are [written](Value::Written).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Value {
     /// A number written in decimal: `3`, `-1`.
     Int(i64),

@@ -24,7 +24,7 @@ mod threads;
 use crate::inject::clock::{Clocks, TimeTold};
 use crate::inject::exchange::{Answered, Decided, Entered, Settled};
 
-use crate::inject::hook::{Decision, Finally, HookCall, HookExit, Hooks, Room};
+use crate::inject::hook::{Decision, Finally, HookCall, HookExit, Hooks, ScratchMemory};
 use crate::inject::live;
 use crate::inject::options::{Options, Sandbox};
 use crate::inject::outcome::Status;
@@ -104,7 +104,7 @@ pub(super) struct Driver<'a> {
     /// Where it runs once it is live.
     pub(super) sandbox: Sandbox,
     /// Where hooks' strings are put.
-    pub(super) room: Room,
+    pub(super) room: ScratchMemory,
     /// How far the clocks that the process sees are ahead of the trace's: what hooks delayed it by.
     pub(super) delayed: Duration,
     /// The clocks of calls that the trace does not have, once there are such.
@@ -175,7 +175,7 @@ impl<'a> Driver<'a> {
             spins: false,
             first_code: None,
             sandbox: options.sandbox,
-            room: Room::default(),
+            room: ScratchMemory::default(),
             delayed: Duration::ZERO,
             clocks: None,
             told: None,
@@ -486,7 +486,7 @@ impl<'a> Driver<'a> {
         let call = HookCall::new(call, regs.args(), ids, task.memory(), shared)
             .with_began(&self.began)
             .with_descriptor(&self.group.descriptors)
-            .with_room(&self.room)
+            .with_scratch(&self.room)
             .with_tids(std::iter::once(self.me.tid).chain(self.resting.keys().copied()))
             .with_regs(regs);
         Ok(Entered::new(call))

@@ -1,11 +1,10 @@
 //! A call, as a hook sees it.
 
 use super::Phase;
-use super::afterwards::Told;
-use super::change::Lent;
-use super::room::{Piece, Room};
+use super::change::Patch;
+use super::decision::{Decision, Override};
+use super::scratch::{ScratchMemory, ScratchPiece};
 use crate::image::Chunk;
-use crate::inject::partial::{Amount, whole_entries};
 use crate::kernel::DescriptorTable;
 use crate::process::SharedMemory;
 use crate::recording::Effect;
@@ -17,29 +16,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a hook decided at a call's entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// The trace (or the kernel) answers.
-    Default,
-    /// It is not made, and returns this.
-    Answer(i64),
-    /// It moves at most this many bytes.
-    Short(u64),
-    /// brk(2) moves nothing, and is told where the break is: it has no other way to fail.
-    Break,
-}
-
 /// A call, as a hook sees it. Valid while the hook runs.
 ///
-/// Who drives the process makes one at the call's entry ([`HookCall::new`]), has the enter hooks run, does what they
-/// [decided](HookCall::decision) with the arguments that they left in [`HookCall::raw`], has the exit hooks run after
-/// [`HookCall::answered`], and in the end gives back what the call was lent ([`HookCall::give_back`]) and the
-/// registers of [`HookCall::asked`].
+/// An engine makes one at the call's entry ([`HookCall::new`]), runs the enter hooks, does what they
+/// [decided](HookCall::decision) with the arguments in [`HookCall::raw`], runs the exit hooks after
+/// [`HookCall::answered`], and in the end restores the memory that hooks changed ([`HookCall::give_back`]) and the
+/// registers ([`HookCall::asked`]).
 #[derive(Clone, Debug)]
 pub struct HookCall {
     pub(crate) call: &'static Syscall,
-    /// The arguments that count.
+    /// The arguments, as the hooks left them.
     pub(crate) args: [u64; 6],
     /// Those that the process passed.
     pub(crate) asked: [u64; 6],
@@ -55,38 +41,38 @@ pub struct HookCall {
     pub(crate) phase: Phase,
     pub(crate) ret: Option<i64>,
     pub(crate) fd_path: Option<Vec<u8>>,
-    /// Where its first path leads, where that is recorded.
+    /// The absolute path to which its first path leads, where that is recorded.
     pub(crate) resolved_path: Option<Vec<u8>>,
-    /// The directory in which all began.
+    /// The directory in which the program began.
     pub(crate) began: Arc<[u8]>,
-    /// The files that it is about, once somebody has asked.
+    /// The files that it is about; found when they are first asked for.
     pub(crate) about: RefCell<Option<Rc<About>>>,
-    /// What the recorded call opened, where it is known.
+    /// The effect of the recorded call on descriptors, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,
-    /// What the process is told of the call once it has been made, whatever came of it.
-    pub(crate) told: Option<Told>,
-    /// What came of the call before the exit hooks.
+    /// The answer that the process gets once the call has been made.
+    pub(crate) told: Option<Override>,
+    /// The answer before the exit hooks.
     pub(crate) given: Option<i64>,
-    /// What came of a call whose process is told otherwise: the kernel, or the model of it, has done that.
+    /// The true answer, where the process gets another one.
     pub(crate) done: Option<i64>,
-    /// Whether the kernel has made it, on a world that stays so.
+    /// Whether the kernel has made the call, so that its effects stay.
     pub(crate) made: bool,
     pub(crate) stop: Option<String>,
     pub(crate) signals: Vec<i32>,
-    /// What the hooks that interfered call themselves.
+    /// The names of the rules and hooks that changed it.
     pub(crate) rules: Vec<String>,
     /// The memory that the answer has overwritten.
     pub(crate) before: Vec<Chunk>,
-    /// The memory that was changed for the kernel to see, and is the program's own again afterwards.
-    pub(crate) lent: Vec<Lent>,
+    /// The memory that was changed for the kernel alone.
+    pub(crate) patches: Vec<Patch>,
     /// The process goes live with this call.
     pub(crate) goes_live: bool,
     /// The data that the answer had is no longer that of the trace.
     pub(crate) replaced: bool,
-    /// Where there is room for more than the process has.
-    pub(crate) room: Room,
-    pub(crate) pieces: Vec<Rc<Piece>>,
+    /// The scratch memory of the process.
+    pub(crate) scratch: ScratchMemory,
+    pub(crate) pieces: Vec<Rc<ScratchPiece>>,
     pub(crate) delay: Duration,
     /// The registers at the call's entry.
     pub(crate) regs: Option<Regs>,
@@ -94,7 +80,7 @@ pub struct HookCall {
     pub(crate) files: RefCell<Option<DescriptorTable>>,
     /// Its tasks, as recorded.
     pub(crate) tids: Vec<i32>,
-    /// What the hooks keep with the call from its entry to its exit.
+    /// The numbers that the hooks keep with the call from its entry to its exit.
     pub(crate) marks: Vec<usize>,
     pub(crate) fd_offset: Option<u64>,
 }
@@ -136,10 +122,10 @@ impl HookCall {
             signals: Vec::new(),
             rules: Vec::new(),
             before: Vec::new(),
-            lent: Vec::new(),
+            patches: Vec::new(),
             goes_live: false,
             replaced: false,
-            room: Room::default(),
+            scratch: ScratchMemory::default(),
             pieces: Vec::new(),
             delay: Duration::ZERO,
             regs: None,
@@ -150,13 +136,13 @@ impl HookCall {
         }
     }
 
-    /// Something to lie in its place.
+    /// A call that can take its place while a hook has it.
     pub(crate) fn empty(&self) -> HookCall {
         let ids = (self.pid, self.tid);
         HookCall::new(self.call, self.args, ids, self.memory, self.shared.clone())
     }
 
-    /// What is known of the process's descriptors, and of the one that the call is about.
+    /// Sets the process's descriptors, and finds the one that the call is about.
     #[must_use]
     pub fn with_descriptor(mut self, files: &DescriptorTable) -> HookCall {
         self.files = RefCell::new(Some(files.clone()));
@@ -171,10 +157,11 @@ impl HookCall {
         self
     }
 
-    /// Where strings and the like are put that are longer than what the process has; calls of one process share it.
+    /// Sets the scratch memory, which the calls of a process share. Strings and structures go there that are longer than
+    /// those that they replace.
     #[must_use]
-    pub fn with_room(mut self, room: &Room) -> HookCall {
-        self.room = room.clone();
+    pub fn with_scratch(mut self, scratch: &ScratchMemory) -> HookCall {
+        self.scratch = scratch.clone();
         self
     }
 
@@ -185,41 +172,16 @@ impl HookCall {
         self
     }
 
-    /// How many calls of this name there have been, this one included.
+    /// Sets the number of calls of this name so far, this one included.
     #[must_use]
     pub fn with_count(mut self, count: u64) -> HookCall {
         self.count = count;
         self
     }
 
-    /// The call has been answered: the exit hooks come next.
-    pub fn answered(&mut self, ret: i64) {
-        self.phase = Phase::Exit;
-        (self.ret, self.given) = (Some(ret), Some(ret));
-        if let Some(told) = self.told.take() {
-            self.tell(told);
-        }
-    }
-
     /// The arguments as the process passed them; its registers are to have them again when the call returns.
     pub fn asked(&self) -> [u64; 6] {
         self.asked
-    }
-
-    /// Takes the time longer that hooks want it to.
-    pub fn delay(&mut self, time: Duration) {
-        self.delay = self.delay.saturating_add(time);
-    }
-
-    /// How much longer in all, and no longer from now on.
-    pub fn take_delay(&mut self) -> Duration {
-        std::mem::take(&mut self.delay)
-    }
-
-    /// What the enter hooks decided.
-    #[allow(dead_code, reason = "for engines outside of this module")]
-    pub(crate) fn decision(&self) -> Decision {
-        self.decision
     }
 
     /// The memory of the process.
@@ -253,7 +215,7 @@ impl HookCall {
         }
     }
 
-    /// What the hooks keep with the call from its entry to its exit: numbers that mean something to them.
+    /// The numbers that the hooks keep with the call from its entry to its exit.
     pub fn marks(&mut self) -> &mut Vec<usize> {
         &mut self.marks
     }
@@ -283,7 +245,7 @@ impl HookCall {
         self.index
     }
 
-    /// How many calls of this name there have been since the injection began, this one included.
+    /// The number of calls of this name since the injection began, this one included.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -308,72 +270,7 @@ impl HookCall {
         self.phase
     }
 
-    /// The return value: negative is -errno. `None` while there is none: at entry, unless a hook that ran before set it.
-    pub fn ret(&self) -> Option<i64> {
-        match (self.phase, self.decision) {
-            (Phase::Enter, Decision::Answer(ret)) => Some(ret),
-            (Phase::Enter, _) => None,
-            (Phase::Exit, _) => self.ret,
-        }
-    }
-
-    /// Sets the return value (negative is -errno). At entry, the call is then not made.
-    pub fn set_ret(&mut self, ret: i64) {
-        match self.phase {
-            Phase::Enter => self.decide(Decision::Answer(ret)),
-            Phase::Exit => self.ret = Some(ret),
-        }
-    }
-
-    /// At entry: what else was decided does not count any more.
-    pub(super) fn decide(&mut self, decision: Decision) {
-        (self.decision, self.told) = (decision, None);
-    }
-
-    /// The call moves at most this many bytes (or messages, where it moves those); the rest comes when it is made
-    /// again. Nothing happens where it moves none.
-    pub fn short(&mut self, len: u64) {
-        if !self.can_be_short() {
-            return;
-        }
-        match self.phase {
-            Phase::Enter => self.decide(Decision::Short(len)),
-            Phase::Exit => {
-                let len = match self.call.name {
-                    // Half an entry is none.
-                    "getdents" | "getdents64" => {
-                        let entries = self.data().unwrap_or_default();
-                        let most = usize::try_from(len).unwrap_or(usize::MAX);
-                        whole_entries(&entries, most) as i64
-                    }
-                    _ => i64::try_from(len).unwrap_or(i64::MAX),
-                };
-                self.ret = self.ret.map(|ret| ret.min(len));
-            }
-        }
-    }
-
-    /// Whether it moves something of which it could move less.
-    pub fn can_be_short(&self) -> bool {
-        Amount::of(self.call).is_some()
-    }
-
-    /// The process goes on live, from this call.
-    pub fn live(&mut self) {
-        self.goes_live = true;
-    }
-
-    /// The injection ends here.
-    pub fn stop(&mut self, reason: impl Into<String>) {
-        self.stop = Some(reason.into());
-    }
-
-    /// Sends the process this signal, too, with the call.
-    pub fn send_signal(&mut self, signal: i32) {
-        self.signals.push(signal);
-    }
-
-    /// Notes who interfered, for [`super::Injected::rule`].
+    /// Notes the name of a rule or hook that changed the call, for [`super::Injected::rule`].
     pub fn note_rule(&mut self, rule: impl Into<String>) {
         self.rules.push(rule.into());
     }
@@ -410,17 +307,17 @@ impl HookCall {
         self.call.fd_arg().map(|arg| self.args[arg] as i32)
     }
 
-    /// How many bytes the call asks to move.
+    /// The number of bytes that the call asks to move.
     pub fn size(&self) -> Option<u64> {
         self.call.size_arg().map(|arg| self.args[arg])
     }
 
-    /// Whether the call moves data, and which way.
+    /// The direction in which the call moves data, where it does.
     pub fn moves_data(&self) -> Option<Moved> {
         self.call.moves_data()
     }
 
-    /// Writes to the process's memory, remembering what was there.
+    /// Writes to the process's memory as a part of the answer; [`HookCall::undo`] restores it.
     pub(crate) fn overwrite(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -432,7 +329,7 @@ impl HookCall {
         self.shared.write(self.memory, addr, bytes)
     }
 
-    /// Puts back what the answer has overwritten, last first.
+    /// Restores the memory that the answer has overwritten, last first.
     pub(crate) fn undo(&mut self) -> Result<()> {
         while let Some(chunk) = self.before.pop() {
             self.shared.write(self.memory, chunk.addr, &chunk.data)?;

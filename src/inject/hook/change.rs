@@ -1,103 +1,12 @@
 //! Changing a call's arguments and what they point to.
 
-use super::room::ALL;
-use super::{HookCall, Phase};
-use crate::inject::partial;
-use crate::syscall::{self, Edit, EditError, Memory, Moved, Region, Step, Syscall};
+use super::scratch::SCRATCH_SIZE;
+use super::{ChangeError, HookCall, Phase};
+use crate::inject::amount;
+use crate::syscall::{self, Edit, Memory, Moved, Region, Step, Syscall};
 use crate::trace::Value;
 use crate::tracee;
 use std::rc::Rc;
-
-/// Why a call cannot be changed so.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// It cannot be that.
-    #[error(transparent)]
-    Edit(#[from] EditError),
-    /// More than there is room for in the process.
-    #[error("{len} bytes are too many to pass in the place of others: there is room for {room}")]
-    NoRoom {
-        /// How many bytes.
-        len: usize,
-        /// How many there can be.
-        room: u64,
-    },
-    /// Data that does not fit.
-    #[error("{len} bytes do not fit into the buffer of this {call}, which has {room}")]
-    TooLong {
-        /// The call.
-        call: &'static str,
-        /// How many bytes.
-        len: usize,
-        /// How many there is room for.
-        room: u64,
-    },
-    /// A call without data.
-    #[error("{0} moves no data that could be set")]
-    NoData(&'static str),
-    /// Data that the kernel has read already, or not yet stored.
-    #[error("the data of {call} can be set at {phase} only")]
-    Phase {
-        /// The call.
-        call: &'static str,
-        /// When.
-        phase: &'static str,
-    },
-    /// More messages than there is room for.
-    #[error("this {call} has room for {room} messages, not {count}")]
-    Messages {
-        /// The call.
-        call: &'static str,
-        /// How many messages.
-        count: usize,
-        /// How many there is room for.
-        room: usize,
-    },
-    /// A call that moves one thing.
-    #[error("{0} moves no messages: its data is one string")]
-    One(&'static str),
-    /// Something that this call does not have.
-    #[error("{call} has no {what}")]
-    Without {
-        /// The call.
-        call: &'static str,
-        /// What.
-        what: &'static str,
-    },
-    /// More than the call asks for.
-    #[error("this {call} asks for no more than {asked}: it cannot be cut to {len}")]
-    NotShort {
-        /// The call.
-        call: &'static str,
-        /// How much it asks for.
-        asked: u64,
-        /// How much it was to move.
-        len: u64,
-    },
-    /// A call that cannot have that answer.
-    #[error("{call} {why}")]
-    Impossible {
-        /// The call.
-        call: &'static str,
-        /// Why not.
-        why: &'static str,
-    },
-    /// A call that the kernel has made.
-    #[error(
-        "this {call} has been made, and what it did stays done: {action} belongs into enter = function(call) … end, \
-         before that (call:fail(errno, {{ executed = true }}), and skip and short likewise, leave it done and tell the \
-         process otherwise)"
-    )]
-    TooLate {
-        /// The call.
-        call: &'static str,
-        /// What came too late.
-        action: &'static str,
-    },
-    /// The process's memory cannot be written.
-    #[error(transparent)]
-    Memory(#[from] tracee::Error),
-}
 
 /// A `struct linux_dirent64` with a name of 255 bytes.
 const LONGEST_ENTRY: u64 = 280;
@@ -153,8 +62,7 @@ impl HookCall {
         (self.memory.read(at, &mut bytes) == VECTOR).then_some(bytes)
     }
 
-    /// Has a vector point to what another one pointed to; whether that can be done. What the kernel has left in
-    /// them is another matter.
+    /// Has a vector point to the buffer of another one. Returns false, and does nothing, once the call has been answered.
     ///
     /// # Errors
     /// If the process's memory cannot be written.
@@ -184,7 +92,7 @@ impl HookCall {
         Ok(())
     }
 
-    /// Another command makes another variant of a call of many.
+    /// Looks up the variant of the call again, which an argument may decide.
     fn resolve(&mut self) {
         if let Some(call) = syscall::of_number(self.call.nr) {
             self.call = call.resolve(&self.args);
@@ -200,10 +108,10 @@ impl HookCall {
                 inner,
                 pointer,
             } => {
-                let Some(piece) = self.room.take(bytes.len()) else {
+                let Some(piece) = self.scratch.take(bytes.len()) else {
                     return Err(ChangeError::NoRoom {
                         len: bytes.len(),
-                        room: ALL,
+                        room: SCRATCH_SIZE,
                     });
                 };
                 for (at, target) in inner {
@@ -237,12 +145,12 @@ impl HookCall {
         self.find_descriptor();
     }
 
-    /// Before the call is made, the kernel is to see it and the program not; afterwards it is part of the answer.
+    /// Writes to the process's memory: before the call is made for the kernel alone, afterwards as a part of the answer.
     fn store(&mut self, addr: u64, bytes: &[u8]) -> Result<()> {
-        // It may be a path.
+        // The bytes may be a path.
         self.about.take();
         match self.ret() {
-            None => self.lend(addr, bytes)?,
+            None => self.patch(addr, bytes)?,
             Some(_) => self.overwrite(addr, bytes)?,
         }
         Ok(())
@@ -332,7 +240,7 @@ impl HookCall {
         let mut rest = bytes;
         for region in regions {
             let (now, later) = rest.split_at(region.len.min(rest.len()));
-            self.lend(region.addr, now)?;
+            self.patch(region.addr, now)?;
             rest = later;
         }
         match len_arg {
@@ -340,16 +248,16 @@ impl HookCall {
             None => {
                 let cut = self.call.cut_vectors(&self.args, len as u64, &self.memory);
                 for (addr, bytes) in cut {
-                    self.lend(addr, &bytes)?;
+                    self.patch(addr, &bytes)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether the enter hooks changed what the kernel gets.
+    /// Whether the enter hooks changed the arguments that the kernel gets.
     pub(crate) fn is_changed(&self) -> bool {
-        self.args != self.asked || !self.lent.is_empty()
+        self.args != self.asked || !self.patches.is_empty()
     }
 
     /// Has the kernel move at most this many bytes, or messages.
@@ -358,7 +266,7 @@ impl HookCall {
     /// If the process's memory cannot be written.
     pub(crate) fn shorten(&mut self, len: u64) -> tracee::Result<[u64; 6]> {
         let mut args = self.args;
-        match partial::asked_arg(self.call) {
+        match amount::asked_arg(self.call) {
             // One entry of a directory has to fit.
             Some(arg) if self.name().starts_with("getdents") => {
                 args[arg] = args[arg].min(len.max(LONGEST_ENTRY));
@@ -366,7 +274,7 @@ impl HookCall {
             Some(arg) => args[arg] = args[arg].min(len),
             None if self.can_be_short() => {
                 for (addr, bytes) in self.call.cut_vectors(&self.args, len, &self.memory) {
-                    self.lend(addr, &bytes)?;
+                    self.patch(addr, &bytes)?;
                 }
             }
             None => {}
@@ -374,31 +282,30 @@ impl HookCall {
         Ok(args)
     }
 
-    /// Gives the program back what it passed, where the call was made with something else. What the kernel has stored
-    /// there meanwhile stays.
+    /// Restores the memory that was changed for the kernel. Bytes that the kernel has stored there meanwhile stay.
     ///
     /// # Errors
     /// If its memory cannot be written.
     pub fn give_back(&self) -> tracee::Result<()> {
         let mut now = Vec::new();
-        for lent in self.lent.iter().rev() {
-            now.resize(lent.new.len(), 0);
-            if self.memory.read(lent.addr, &mut now) == now.len() && now == lent.new {
-                self.shared.write(self.memory, lent.addr, &lent.old)?;
+        for patch in self.patches.iter().rev() {
+            now.resize(patch.new.len(), 0);
+            if self.memory.read(patch.addr, &mut now) == now.len() && now == patch.new {
+                self.shared.write(self.memory, patch.addr, &patch.old)?;
             }
         }
         Ok(())
     }
 
-    /// Writes to the process's memory for the kernel to see; the program gets its own back.
-    pub(super) fn lend(&mut self, addr: u64, bytes: &[u8]) -> tracee::Result<()> {
+    /// Writes to the process's memory for the kernel to see, until [`HookCall::give_back`].
+    pub(super) fn patch(&mut self, addr: u64, bytes: &[u8]) -> tracee::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
         let mut old = vec![0; bytes.len()];
         self.memory.read_exact(addr, &mut old)?;
         self.shared.write(self.memory, addr, bytes)?;
-        self.lent.push(Lent {
+        self.patches.push(Patch {
             addr,
             old,
             new: bytes.to_vec(),
@@ -406,15 +313,15 @@ impl HookCall {
         Ok(())
     }
 
-    /// The call's description, which says more of its arguments.
+    /// The call's description.
     pub fn described(&self) -> &'static Syscall {
         self.call
     }
 }
 
-/// Memory of the program that the kernel is to see otherwise.
+/// A change of the program's memory that only the kernel is to see.
 #[derive(Clone, Debug)]
-pub(crate) struct Lent {
+pub(crate) struct Patch {
     addr: u64,
     old: Vec<u8>,
     new: Vec<u8>,

@@ -1,10 +1,10 @@
 //! The files that a call is about: what it names, or what is behind its descriptors.
 //!
 //! Of a process that is driven, the model of its descriptors says where paths lead; of one that is live, its file system
-//! does. That takes a few calls of our own, and is done only once somebody asks.
+//! does. That takes a few system calls, so the files are found when they are first asked for.
 
 use super::HookCall;
-use crate::inject::rules::PathPattern;
+use crate::inject::select::PathPattern;
 use crate::kernel::named_files;
 use crate::trace::{About, FileNames, Value, names};
 use crate::tracee::lookup::Root;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 const DELETED: &[u8] = b" (deleted)";
 
 impl HookCall {
-    /// The directory in which all began: names may be told from there.
+    /// Sets the directory in which the program began: relative patterns may begin there.
     #[must_use]
     pub fn with_began(mut self, dir: &Arc<[u8]>) -> HookCall {
         self.began = Arc::clone(dir);
@@ -60,12 +60,12 @@ impl HookCall {
         self.paths().into_iter().next()
     }
 
-    /// Where the file is that the call is about: an absolute path, or what the kernel calls what has none.
+    /// The absolute path of the file that the call is about; for a file without a path, the kernel's name for it.
     pub fn file(&self) -> Option<Vec<u8>> {
         self.about().file().map(<[u8]>::to_vec)
     }
 
-    /// Whether one of the call's files is meant.
+    /// Whether the pattern means one of the call's files.
     pub fn is_about(&self, pattern: &PathPattern) -> bool {
         let about = self.about();
         pattern.means(&about) || self.is_same(pattern, &about)
@@ -129,7 +129,7 @@ impl HookCall {
         About { files, dirs }
     }
 
-    /// Where a path leads, and what it reads as.
+    /// The place to which a path leads, and the path as it reads.
     fn real_places(
         &self,
         arg: usize,

@@ -64,11 +64,11 @@ impl HookCall {
             let mut rest = message.as_slice();
             for region in &slot.data {
                 let (now, later) = rest.split_at(region.len.min(rest.len()));
-                self.lend(region.addr, now)?;
+                self.patch(region.addr, now)?;
                 rest = later;
             }
             for (addr, bytes) in self.call.cut_message(slot, message.len(), &self.memory) {
-                self.lend(addr, &bytes)?;
+                self.patch(addr, &bytes)?;
             }
         }
         if let Some(arg) = self.call.arg("vlen") {
@@ -88,7 +88,7 @@ impl HookCall {
             }
             self.overwrite(slot.len_at, &(message.len() as u32).to_le_bytes())?;
             if i >= before {
-                // It comes from nobody, and with nothing else.
+                // A message beyond those of the answer has no address and no control data.
                 for (addr, len) in slot.besides {
                     self.overwrite(addr, &vec![0; len])?;
                 }

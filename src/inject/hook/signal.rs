@@ -3,13 +3,13 @@
 use crate::trace::{Exit, Value};
 use crate::tracee::SigInfo;
 
-/// What becomes of a signal.
+/// The effect of hooks on a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SignalAction {
     /// The task gets it.
     #[default]
     Deliver,
-    /// It never came.
+    /// The task does not get it.
     Ignore,
     /// The task gets this one instead.
     Replace(i32),
@@ -28,11 +28,11 @@ pub struct HookSignal {
     pub tid: i32,
     /// The index in the trace of the call that comes next; `None` in live.
     pub index: Option<usize>,
-    /// What becomes of it.
+    /// The effect of the hooks on it.
     pub action: SignalAction,
     /// Why the injection ends here, if it does.
     pub stop: Option<String>,
-    /// What the hooks that interfered call themselves.
+    /// The names of the rules and hooks that changed it.
     pub rules: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl HookSignal {
         }
     }
 
-    /// Whether the task raised it by an instruction of its own, which would raise it again.
+    /// Whether an instruction of the task raised it, which would raise it again.
     pub fn is_fault(&self) -> bool {
         self.info.is_fault()
     }
@@ -61,7 +61,7 @@ impl HookSignal {
         crate::syscall::signal_info(self.signal, &self.info.0)
     }
 
-    /// As strace would show it, with what became of it.
+    /// The signal in strace's syntax, with its effect.
     pub(crate) fn decoded_line(&self) -> String {
         let name = crate::constants::signal_name;
         let fate = match self.action {
@@ -87,6 +87,6 @@ impl HookSignal {
 pub struct HookExit {
     /// Its pid, as recorded.
     pub pid: i32,
-    /// How it ended.
+    /// Its exit.
     pub exit: Exit,
 }

@@ -7,7 +7,7 @@ use crate::constants::is_restart;
 use crate::image;
 use crate::inject::Result;
 use crate::inject::exchange::{Decided, Entered, Settled};
-use crate::inject::hook::{Decision, HookCall, Room};
+use crate::inject::hook::{Decision, HookCall, ScratchMemory};
 use crate::inject::log::Log;
 use crate::inject::outcome::Status;
 use crate::inject::refused::refused;
@@ -237,7 +237,7 @@ impl Engine<'_> {
     /// A new program: it is made to show its calls as the first one was.
     fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
         let tid = task.tid();
-        me.room = Room::default();
+        me.room = ScratchMemory::default();
         self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
         match self.shows_clocks {
@@ -263,7 +263,7 @@ impl Engine<'_> {
         )
         .with_began(&self.began)
         .with_count(self.report.log.count(call.nr))
-        .with_room(&me.room)
+        .with_scratch(&me.room)
         .with_regs(regs);
         if is_of_interest {
             let same = self

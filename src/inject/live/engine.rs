@@ -6,7 +6,7 @@ use super::streams::Streams;
 use crate::history::Recording;
 use crate::inject::clock::{Clocks, Moved};
 use crate::inject::exchange::Decided;
-use crate::inject::hook::{Hooks, Room};
+use crate::inject::hook::{Hooks, ScratchMemory};
 use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::report::{Ended, Report};
 use crate::inject::{Error, Result};
@@ -88,7 +88,7 @@ pub(super) struct Task {
     /// Whether it is on its way into a handler.
     pub enters_handler: bool,
     /// Where hooks put what is longer than what the process has.
-    pub room: Room,
+    pub room: ScratchMemory,
     /// What it does not want to be allowed.
     pub filters: seccomp::State,
     /// The path that the call in which it is was given instead of its own.
@@ -120,7 +120,7 @@ impl Task {
             segv,
             fresh: false,
             enters_handler: false,
-            room: Room::default(),
+            room: ScratchMemory::default(),
             filters: seccomp::State::default(),
             lent: None,
             made: None,

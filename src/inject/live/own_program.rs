@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, Task};
 use crate::inject::Result;
-use crate::inject::hook::{HookCall, Piece};
+use crate::inject::hook::{HookCall, ScratchPiece};
 use crate::restore;
 use crate::tracee::{Error, Stopped, proc, spawn};
 use std::fs::File;
@@ -13,7 +13,7 @@ const NAME: &[u8] = b"exe";
 
 /// A path that a call is given for a while.
 pub(super) struct Lent {
-    piece: Piece,
+    piece: ScratchPiece,
     /// What it leads to.
     _file: File,
 }

@@ -1,77 +1,26 @@
-//! `call`, as hooks see it.
+//! `call`: the object that hooks get.
 
-use super::super::convert::{self, shown};
-use super::super::error::raise;
-use super::super::event::no_such;
-use super::args::{self, Raw, to_arg};
-use super::parts::Shared;
-use super::views::{Caller, Stat};
-use crate::constants;
-use crate::inject::{Action, HookCall, Phase};
+use super::super::convert;
+use super::super::error::{no_such, raise, shown};
+use super::actions;
+use super::args::{self, Raw};
+use super::caller::Caller;
+use super::loan::CallData;
+use super::stat::Stat;
+use super::structure::to_arg;
+use crate::inject::{ACTIONS, Action, HookCall, Phase};
 use crate::trace::{Answer, Call};
 use mlua::{
     IntoLua, Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value,
 };
-use std::cell::RefCell;
-use std::rc::Rc;
-
-/// A call on loan to a script; taken back when the hook returns.
-#[derive(Clone, Default)]
-pub(super) struct CallData(Rc<RefCell<Loan>>, Rc<RefCell<Shared>>);
-
-#[derive(Default)]
-struct Loan {
-    call: Option<HookCall>,
-    /// Whether the hook interfered.
-    touched: bool,
-}
-
-const OVER: &str = "this call is over: a call can be used only while its hook runs";
 
 impl CallData {
-    /// Gives the call to a hook; what is left in its place is `spare`.
-    pub fn lend(&self, call: &mut HookCall, spare: HookCall) {
-        *self.0.borrow_mut() = Loan {
-            call: Some(std::mem::replace(call, spare)),
-            touched: false,
-        };
-    }
-
-    /// Takes the call back with what was done to it: what was in its place, and whether anything was.
-    pub fn take_back(&self, call: &mut HookCall) -> (Option<HookCall>, bool) {
-        let mut loan = self.0.borrow_mut();
-        let lent = loan.call.take();
-        let spare = lent.map(|lent| std::mem::replace(call, lent));
-        (spare, loan.touched)
-    }
-
-    /// What scripts have of its structures.
-    pub fn views(&self) -> Rc<RefCell<Shared>> {
-        Rc::clone(&self.1)
-    }
-
-    pub fn see<R>(&self, look: impl FnOnce(&HookCall) -> R) -> mlua::Result<R> {
-        match &self.0.borrow().call {
-            Some(call) => Ok(look(call)),
-            None => Err(raise(OVER)),
-        }
-    }
-
-    pub fn touch<R>(&self, act: impl FnOnce(&mut HookCall) -> mlua::Result<R>) -> mlua::Result<R> {
-        let mut loan = self.0.borrow_mut();
-        loan.touched = true;
-        match &mut loan.call {
-            Some(call) => act(call),
-            None => Err(raise(OVER)),
-        }
-    }
-
     /// In strace's syntax: the whole call, or one argument.
     fn text(&self, arg: Option<&Value>) -> mlua::Result<String> {
         let Some(arg) = arg else {
-            return self.see(text);
+            return self.with(text);
         };
-        let (list, index) = self.see(|call| {
+        let (list, index) = self.with(|call| {
             let index = match arg {
                 Value::Integer(i) => usize::try_from(*i).ok().and_then(|i| i.checked_sub(1)),
                 Value::String(name) => call.arg_index(&name.to_string_lossy()),
@@ -90,7 +39,7 @@ impl CallData {
         let (first, second) = (args.pop_front(), args.pop_front());
         match (first, second) {
             (None, None) => {
-                let data = self.see(HookCall::data)?;
+                let data = self.with(HookCall::data)?;
                 data.map_or(Ok(Value::Nil), |data| {
                     lua.create_string(data).map(Value::String)
                 })
@@ -105,12 +54,12 @@ impl CallData {
                 {
                     return Err(raise("messages are a list of strings"));
                 }
-                self.touch(|call| call.set_messages(&messages).map_err(raise))?;
+                self.with_mut(|call| call.set_messages(&messages).map_err(raise))?;
                 Ok(Value::Nil)
             }
             (Some(bytes), None) => {
                 let bytes = convert::bytes(&bytes, "a call's data")?;
-                self.touch(|call| call.set_data(&bytes).map_err(raise))?;
+                self.with_mut(|call| call.set_data(&bytes).map_err(raise))?;
                 Ok(Value::Nil)
             }
             (name, Some(bytes)) => {
@@ -120,7 +69,7 @@ impl CallData {
                 };
                 let name = name.to_string_lossy();
                 let bytes = convert::bytes(&bytes, "an argument's data")?;
-                self.touch(|call| {
+                self.with_mut(|call| {
                     let Some(arg) = call.formal(&name) else {
                         let call = call.name();
                         return Err(raise(format!("{call} has no argument {name:?}")));
@@ -145,24 +94,30 @@ fn text(call: &HookCall) -> String {
     }
 }
 
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 24] = [
     "name", "nr", "index", "count", "event", "pid", "tid", "phase", "args", "raw", "ret", "errno",
-    "fd", "path", "paths", "file", "size", "fail", "skip", "short", "signal", "live", "stop",
-    "text", "data", "process", "offset", "stat", "time", "delay",
+    "fd", "path", "paths", "file", "size", "stop", "text", "data", "process", "offset", "stat",
+    "time",
 ];
+
+/// The names of all fields and methods.
+fn names() -> Vec<&'static str> {
+    let methods = ACTIONS.iter().map(|kind| kind.method);
+    NAMES.into_iter().chain(methods).collect()
+}
 
 impl UserData for CallData {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_meta_field(MetaMethod::Type, "Call");
-        fields.add_field_method_get("name", |_, this| this.see(HookCall::name));
-        fields.add_field_method_get("nr", |_, this| this.see(HookCall::nr));
-        fields.add_field_method_get("index", |_, this| this.see(HookCall::index));
-        fields.add_field_method_get("count", |_, this| this.see(HookCall::count));
-        fields.add_field_method_get("event", |_, this| this.see(HookCall::event));
-        fields.add_field_method_get("pid", |_, this| this.see(HookCall::pid));
-        fields.add_field_method_get("tid", |_, this| this.see(HookCall::tid));
+        fields.add_field_method_get("name", |_, this| this.with(HookCall::name));
+        fields.add_field_method_get("nr", |_, this| this.with(HookCall::nr));
+        fields.add_field_method_get("index", |_, this| this.with(HookCall::index));
+        fields.add_field_method_get("count", |_, this| this.with(HookCall::count));
+        fields.add_field_method_get("event", |_, this| this.with(HookCall::event));
+        fields.add_field_method_get("pid", |_, this| this.with(HookCall::pid));
+        fields.add_field_method_get("tid", |_, this| this.with(HookCall::tid));
         fields.add_field_method_get("phase", |_, this| {
-            this.see(|call| match call.phase() {
+            this.with(|call| match call.phase() {
                 Phase::Enter => "enter",
                 Phase::Exit => "exit",
             })
@@ -170,30 +125,32 @@ impl UserData for CallData {
         fields.add_field_method_get("args", args::userdata);
         fields.add_field_method_get("raw", |_, this| Ok(Raw(this.clone())));
         fields.add_field_method_get("process", |_, this| Ok(Caller(this.clone())));
-        fields.add_field_method_get("ret", |_, this| this.see(HookCall::ret));
+        fields.add_field_method_get("ret", |_, this| this.with(HookCall::ret));
         fields.add_field_method_set("ret", |_, this, value: Value| {
             let ret = convert::ret(&value, "ret")?;
-            this.set_ret(ret, None)
+            this.act(&Action::Return(ret), None)
         });
         fields.add_field_method_get("errno", |_, this| {
-            let ret = this.see(HookCall::ret)?;
-            Ok(ret.filter(|&ret| constants::is_error(ret)).map(|ret| -ret))
+            let ret = this.with(HookCall::ret)?;
+            Ok(ret
+                .filter(|&ret| crate::constants::is_error(ret))
+                .map(|ret| -ret))
         });
         fields.add_field_method_set("errno", |_, this, value: Value| {
             let errno = convert::errno(&value)?;
-            this.answer(&Action::Fail(errno), None)
+            this.act(&Action::Fail(errno), None)
         });
-        fields.add_field_method_get("fd", |_, this| this.see(HookCall::fd));
+        fields.add_field_method_get("fd", |_, this| this.with(HookCall::fd));
         fields.add_field_method_get("path", |lua, this| {
-            let path = this.see(HookCall::path)?;
+            let path = this.with(HookCall::path)?;
             path.map(|path| lua.create_string(path)).transpose()
         });
         fields.add_field_method_get("file", |lua, this| {
-            let file = this.see(HookCall::file)?;
+            let file = this.with(HookCall::file)?;
             file.map(|file| lua.create_string(file)).transpose()
         });
         fields.add_field_method_get("paths", |lua, this| {
-            let paths = this.see(HookCall::paths)?;
+            let paths = this.with(HookCall::paths)?;
             let paths = paths.iter().map(|path| lua.create_string(path));
             lua.create_sequence_from(paths.collect::<mlua::Result<Vec<_>>>()?)
         });
@@ -201,161 +158,74 @@ impl UserData for CallData {
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        add_actions(methods);
+        actions::add_methods(methods);
+        methods.add_method("stop", |_, this, reason: Option<String>| {
+            this.with_mut(|call| {
+                call.stop(reason.unwrap_or_else(|| String::from("stopped by the script")));
+                Ok(())
+            })
+        });
         methods.add_method("text", |_, this, arg: Option<Value>| {
             this.text(arg.as_ref())
         });
         methods.add_method("data", |lua, this, args: MultiValue| this.data(lua, args));
-        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| match this.see(text) {
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| match this.with(text) {
             Ok(text) => Ok(text),
             Err(_) => Ok(String::from("a call that is over")),
         });
         methods.add_meta_method(
             MetaMethod::Index,
-            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a call", &key, &NAMES)) },
+            |_, _, key: Value| -> mlua::Result<Value> { Err(no_such("a call", &key, &names())) },
         );
         methods.add_meta_method(
             MetaMethod::NewIndex,
             |_, _, (key, _): (Value, Value)| -> mlua::Result<()> {
                 match &key {
-                    Value::String(name) if NAMES.contains(&name.to_string_lossy().as_ref()) => {
+                    Value::String(name) if names().contains(&name.to_string_lossy().as_ref()) => {
                         Err(raise(format!(
                             "a call's {} cannot be set: .ret, .errno, .size, .offset, .time, .fd and what is in \
                              .args, .raw and .stat can",
                             name.to_string_lossy()
                         )))
                     }
-                    _ => Err(no_such("a call", &key, &NAMES)),
+                    _ => Err(no_such("a call", &key, &names())),
                 }
             },
         );
     }
 }
 
-/// What the table's kinds say, whatever the call.
+/// The fields that follow from the kinds of the arguments, for every call.
 fn add_views<F: UserDataFields<CallData>>(fields: &mut F) {
     fields.add_field_method_set("fd", |_, this, value: Value| {
         let value = to_arg(&value, 0)?;
-        this.touch(|call| match call.syscall().fd_arg() {
+        this.with_mut(|call| match call.syscall().fd_arg() {
             Some(arg) => call.change(arg, &[], &value).map_err(raise),
             None => Err(raise(format!("{} has no descriptor", call.name()))),
         })
     });
     fields.add_field_method_get("size", |_, this| {
-        Ok(this.see(HookCall::size)?.map(|size| size as i64))
+        Ok(this.with(HookCall::size)?.map(|size| size as i64))
     });
     fields.add_field_method_set("size", |_, this, value: Value| {
         let value = to_arg(&value, 0)?;
-        this.touch(|call| match call.syscall().size_arg() {
+        this.with_mut(|call| match call.syscall().size_arg() {
             Some(arg) => call.change(arg, &[], &value).map_err(raise),
             None => Err(raise(format!("{} has no size", call.name()))),
         })
     });
-    fields.add_field_method_get("offset", |_, this| this.see(HookCall::offset));
+    fields.add_field_method_get("offset", |_, this| this.with(HookCall::offset));
     fields.add_field_method_set("offset", |_, this, value: Value| {
         let offset = convert::integer(&value, "offset")?;
-        this.touch(|call| call.set_offset(offset).map_err(raise))
+        this.with_mut(|call| call.set_offset(offset).map_err(raise))
     });
-    fields.add_field_method_get("time", |_, this| this.see(HookCall::time));
+    fields.add_field_method_get("time", |_, this| this.with(HookCall::time));
     fields.add_field_method_set("time", |_, this, value: Value| {
         let time = convert::integer(&value, "time")?;
-        this.touch(|call| call.set_time(time).map_err(raise))
+        this.with_mut(|call| call.set_time(time).map_err(raise))
     });
-    fields.add_field_method_get("stat", |lua, this| match this.see(HookCall::has_stat)? {
+    fields.add_field_method_get("stat", |lua, this| match this.with(HookCall::has_stat)? {
         true => Stat(this.clone()).into_lua(lua),
         false => Ok(Value::Nil),
-    });
-}
-
-/// `{ executed = true }` behind the arguments of an action.
-fn executed(options: &Value) -> mlua::Result<Option<bool>> {
-    let table = match options {
-        Value::Nil => return Ok(None),
-        Value::Table(table) => table,
-        other => {
-            return Err(raise(format!(
-                "what follows is {{ executed = true }}, not {}",
-                shown(other)
-            )));
-        }
-    };
-    convert::only_options(table, &["executed"], "an action")?;
-    match table.get::<Value>("executed")? {
-        Value::Nil => Ok(None),
-        Value::Boolean(executed) => Ok(Some(executed)),
-        other => Err(raise(format!(
-            "executed is true or false, not {}",
-            shown(&other)
-        ))),
-    }
-}
-
-impl CallData {
-    /// Has the call answer otherwise, if it can and may.
-    fn answer(&self, action: &Action, how: Option<bool>) -> mlua::Result<()> {
-        self.see(|call| call.check_action(action, how))?
-            .map_err(raise)?;
-        self.touch(|call| {
-            action.apply(call, how);
-            Ok(())
-        })
-    }
-
-    /// Sets what it returns. To what it has returned anyway it can be set at any time.
-    fn set_ret(&self, ret: i64, how: Option<bool>) -> mlua::Result<()> {
-        let same = self.see(|call| call.phase() == Phase::Exit && call.ret() == Some(ret))?;
-        match same {
-            true => self.touch(|_| Ok(())),
-            false => self.answer(&Action::Return(ret), how),
-        }
-    }
-}
-
-fn add_actions<M: UserDataMethods<CallData>>(methods: &mut M) {
-    methods.add_method("fail", |_, this, (errno, options): (Value, Value)| {
-        let errno = convert::errno(&errno)?;
-        this.answer(&Action::Fail(errno), executed(&options)?)
-    });
-    methods.add_method("skip", |_, this, (ret, options): (Value, Value)| {
-        let ret = match ret {
-            Value::Nil => 0,
-            ret => convert::ret(&ret, "what skip returns")?,
-        };
-        this.set_ret(ret, executed(&options)?)
-    });
-    methods.add_method("short", |_, this, (len, options): (Value, Value)| {
-        let len = convert::count(&len, "a number of bytes")?;
-        this.answer(&Action::Short(len), executed(&options)?)
-    });
-    methods.add_method("signal", |_, this, signal: Value| {
-        let signal = convert::signal(&signal)?;
-        this.touch(|call| {
-            call.send_signal(signal);
-            Ok(())
-        })
-    });
-    methods.add_method("delay", |_, this, seconds: Value| {
-        let time = convert::seconds(&seconds, "a delay")?;
-        this.touch(|call| {
-            call.delay(time);
-            Ok(())
-        })
-    });
-    methods.add_method("live", |_, this, ()| {
-        this.touch(|call| match call.phase() {
-            Phase::Enter => {
-                call.live();
-                Ok(())
-            }
-            Phase::Exit => Err(raise(
-                "call:live() is for enter hooks: at exit the call has been answered",
-            )),
-        })
-    });
-    methods.add_method("stop", |_, this, reason: Option<String>| {
-        this.touch(|call| {
-            call.stop(reason.unwrap_or_else(|| String::from("stopped by the script")));
-            Ok(())
-        })
     });
 }

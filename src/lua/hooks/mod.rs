@@ -1,92 +1,54 @@
-//! A script's hooks as the core's [`Hooks`].
+//! The hooks of a script, as the core's [`Hooks`]: runs the rules and the functions of a hooks table.
 
+mod actions;
 mod args;
 mod call;
-mod parts;
+mod caller;
+mod divergence;
+mod loan;
 mod rule;
 mod signal;
+mod stat;
+mod structure;
 mod table;
-mod time;
-mod views;
+mod time_limit;
 
-pub(super) use time::install as keep_time;
+pub(super) use time_limit::install as install_time_limit;
 
-use super::convert::{self, shown};
-use super::error::{ScriptError, is_of_absence, near, raise, raise_at};
+use super::error::{ScriptError, is_of_absence, raise, raise_at};
 use super::outcome;
 use crate::inject::{
     self, Action, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal, Hooks,
-    OnDivergence, Selector,
+    OnDivergence,
 };
 use crate::syscall::{self, Syscall};
 use crate::tracee::{self, quiet};
-use call::CallData;
+use divergence::{Diverged, answer_of};
+use loan::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
+use rule::Hook;
 use signal::SignalData;
 use std::rc::Rc;
-use table::Ignored;
-use time::Clock;
+use table::HooksTable;
+use time_limit::TimeLimit;
 
-/// One key of the table, or one element of its array part.
-struct Hook {
-    /// How the user would name it.
-    name: String,
-    selector: Selector,
-    conditions: Conditions,
-    where_: Option<Function>,
-    actions: Vec<Action>,
-    executed: Option<bool>,
-    enter: Option<Function>,
-    exit: Option<Function>,
-}
-
-impl Hook {
-    /// One without conditions, for which there is nothing to do.
-    fn new(name: String, selector: Selector) -> Hook {
-        Hook {
-            name,
-            selector,
-            conditions: Conditions::default(),
-            where_: None,
-            actions: Vec::new(),
-            executed: None,
-            enter: None,
-            exit: None,
-        }
-    }
-}
-
-/// What happens when the process leaves the trace.
-enum Diverged {
-    Always(OnDivergence),
-    Ask(Function),
-}
-
-/// Everything that a hooks table says.
+/// The hooks of one injection.
 pub(super) struct LuaHooks {
     lua: Lua,
     hooks: Rc<[Hook]>,
-    /// Which of them could mean a call, by its number.
+    /// The indices of the hooks that a call may concern, by its number.
     by_nr: Vec<Vec<usize>>,
     conditions: Vec<Conditions>,
-    diverged: Diverged,
-    on_signal: Option<Function>,
-    on_exit: Option<Function>,
-    ignored: Ignored,
-    /// An option that is there and is about traces.
-    about_traces: Option<&'static str>,
-    options: inject::Options,
-    /// Whether a hook's error goes into the outcome.
-    keep_errors: bool,
-    clock: Clock,
-    /// What lies in a call's place while a script has it.
+    table: HooksTable,
+    time_limit: TimeLimit,
+    /// The call that takes another's place while a script has that.
     spare: Option<HookCall>,
-    /// What a hook raised, to be raised again once the process is gone.
+    /// The error that a hook raised, to be raised again when the process has ended.
     raised: Option<mlua::Error>,
     error: Option<String>,
 }
 
-/// A stand-in for what was raised: the error itself is kept in [`LuaHooks`].
+/// The error for the core; that of Lua is kept in [`LuaHooks`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct HookRaised(String);
@@ -94,122 +56,86 @@ struct HookRaised(String);
 impl LuaHooks {
     /// Reads a hooks table, or calls the function that returns one.
     pub fn read(lua: &Lua, hooks: &Value) -> mlua::Result<LuaHooks> {
-        let made;
-        let hooks = match hooks {
-            Value::Function(function) => {
-                made = function.call::<Value>(())?;
-                &made
-            }
-            other => other,
-        };
-        let options = inject::Options::default();
-        let mut this = LuaHooks {
+        let mut table = HooksTable::read(hooks)?;
+        let mut hooks = std::mem::take(&mut table.hooks);
+        let conditions = |hook: &mut Hook| std::mem::take(&mut hook.rule.conditions);
+        Ok(LuaHooks {
             lua: lua.clone(),
-            hooks: Rc::new([]),
-            by_nr: Vec::new(),
-            conditions: Vec::new(),
-            diverged: Diverged::Always(OnDivergence::Stop),
-            on_signal: None,
-            on_exit: None,
-            ignored: Ignored::default(),
-            about_traces: None,
-            clock: Clock::new(lua, options.timeout),
-            options,
-            keep_errors: false,
+            by_nr: by_number(&hooks),
+            conditions: hooks.iter_mut().map(conditions).collect(),
+            hooks: hooks.into(),
+            time_limit: TimeLimit::new(lua, table.options.timeout),
+            table,
             spare: None,
             raised: None,
             error: None,
-        };
-        match hooks {
-            Value::Nil => {}
-            Value::Table(table) => this.read_table(table)?,
-            other => {
-                let other = shown(other);
+        })
+    }
+
+    /// The same for a process that is live from its beginning: what is about traces means nothing there.
+    pub fn read_live(lua: &Lua, hooks: &Value) -> mlua::Result<LuaHooks> {
+        let this = LuaHooks::read(lua, hooks)?;
+        if let Some(name) = this.table.about_traces {
+            return Err(raise(format!(
+                "{name} is about a trace that a process is driven through: all of this one is live, and it means nothing \
+                 here"
+            )));
+        }
+        for Hook { rule, .. } in this.hooks.iter() {
+            let mut kinds = rule.actions.iter().map(Action::kind);
+            if let Some(kind) = kinds.find(|kind| kind.leaves_trace) {
+                let (name, action) = (&rule.name, kind.name);
                 return Err(raise(format!(
-                    "hooks are a table, or a function that returns one, not {other}"
+                    "the rule for {name} has {action}, which means nothing here: all of this process is live"
                 )));
             }
         }
         Ok(this)
     }
 
-    /// The same for a process that is live from its beginning: what is about traces means nothing there.
-    pub fn read_live(lua: &Lua, hooks: &Value) -> mlua::Result<LuaHooks> {
-        let this = LuaHooks::read(lua, hooks)?;
-        if let Some(name) = this.about_traces {
-            return Err(raise(format!(
-                "{name} is about a trace that a process is driven through: all of this one is live, and it means nothing \
-                 here"
-            )));
-        }
-        let mut hooks = this.hooks.iter();
-        if let Some(hook) = hooks.find(|hook| hook.actions.contains(&Action::Live)) {
-            let name = &hook.name;
-            return Err(raise(format!(
-                "the rule for {name} has live, which means nothing here: all of this process is live"
-            )));
-        }
-        Ok(this)
+    /// Reads an option that stands beside the hooks.
+    pub fn read_option(&mut self, name: &str, value: &Value) -> mlua::Result<()> {
+        self.table.read_option(name, value)
     }
 
-    /// Takes the hooks, in the order in which they run.
-    fn set_hooks(&mut self, mut hooks: Vec<Hook>) {
-        self.by_nr.clear();
-        for name in syscall::names() {
-            let Some(call) = syscall::by_name(name) else {
-                continue;
-            };
-            let nr = call.nr as usize;
-            if self.by_nr.len() <= nr {
-                self.by_nr.resize(nr + 1, Vec::new());
-            }
-            let hooks = hooks.iter().enumerate();
-            let meant = hooks.filter(|(_, hook)| hook.selector.matches_any(call));
-            self.by_nr[nr].extend(meant.map(|(at, _)| at));
-        }
-        let conditions = |hook: &mut Hook| std::mem::take(&mut hook.conditions);
-        self.conditions = hooks.iter_mut().map(conditions).collect();
-        self.hooks = hooks.into();
-    }
-
-    /// What it says to the driver.
+    /// The options for the driver.
     pub fn options(&self) -> inject::Options {
-        self.options.clone()
+        self.table.options.clone()
     }
 
-    /// The injection's time begins.
+    /// Starts the time limit of the injection.
     pub fn begin(&mut self) {
-        self.clock = Clock::new(&self.lua, self.options.timeout);
+        self.time_limit = TimeLimit::new(&self.lua, self.table.options.timeout);
     }
 
-    /// What a hook raised.
+    /// Takes the error that a hook raised.
     pub fn take_raised(&mut self) -> Option<mlua::Error> {
         self.raised.take()
     }
 
-    /// The message of a hook's error that belongs into the outcome.
+    /// Takes the message of a hook's error that goes into the outcome.
     pub fn take_error(&mut self) -> Option<String> {
         self.error.take()
     }
 
-    /// Calls a function of the script, with an end to its time.
+    /// Calls a function of the script within the time limit.
     fn run<R: mlua::FromLuaMulti>(
         &self,
         function: &Function,
         args: impl mlua::IntoLuaMulti,
     ) -> mlua::Result<R> {
         let result: mlua::Result<R> = {
-            let _limit = self.clock.limit();
+            let _limit = self.time_limit.start();
             function.call(args)
         };
         quiet::again();
         result.map_err(|error| at(function, error))
     }
 
-    /// A hook raised: where does the error go?
+    /// Keeps the error of a hook, in the outcome or to be raised again.
     fn failed(&mut self, error: mlua::Error) -> Result<(), HookError> {
         let message = ScriptError::of(&error).message;
-        if self.keep_errors {
+        if self.table.keep_errors {
             self.error.get_or_insert(message);
             return Ok(());
         }
@@ -236,29 +162,22 @@ impl LuaHooks {
     /// Runs all that applies to a call at its entry.
     fn on_enter(&mut self, call: &mut HookCall) -> mlua::Result<()> {
         let hooks = Rc::clone(&self.hooks);
-        let mut lent = None;
+        let mut object = None;
         for nth in 0.. {
             let meant = self.by_nr.get(call.nr() as usize);
             let Some(&at) = meant.and_then(|meant| meant.get(nth)) else {
                 break;
             };
             let hook = &hooks[at];
-            if !self.is_meant((at, hook), call, &mut lent)? {
+            if !self.is_meant((at, hook), call, &mut object)? {
                 continue;
             }
             if hook.exit.is_some() {
                 call.marks().push(at);
             }
-            let fits = |action: &&Action| action.fits(call, hook.executed);
-            let actions: Vec<&Action> = hook.actions.iter().filter(fits).collect();
-            if !actions.is_empty() {
-                for action in actions {
-                    action.apply(call, hook.executed);
-                }
-                call.note_rule(hook.name.as_str());
-            }
+            hook.rule.act(call);
             if let Some(enter) = &hook.enter {
-                self.call_hook(enter, &hook.name, call, &mut lent)?;
+                self.call_hook(enter, &hook.rule.name, call, &mut object)?;
             }
         }
         Ok(())
@@ -266,33 +185,31 @@ impl LuaHooks {
 
     fn on_exit(&mut self, call: &mut HookCall) -> mlua::Result<()> {
         let hooks = Rc::clone(&self.hooks);
-        let mut lent = None;
+        let mut object = None;
         for at in std::mem::take(call.marks()) {
             let hook = &hooks[at];
             if let Some(exit) = &hook.exit {
-                self.call_hook(exit, &hook.name, call, &mut lent)?;
+                self.call_hook(exit, &hook.rule.name, call, &mut object)?;
             }
         }
         Ok(())
     }
 
-    /// Whether a hook's conditions hold; asked once per call, since it counts.
+    /// Whether a hook's conditions hold for a call. It counts the call, and so is called once for each.
     fn is_meant(
         &mut self,
         (at, hook): (usize, &Hook),
         call: &mut HookCall,
-        lent: &mut Option<Lent>,
+        object: &mut Option<CallObject>,
     ) -> mlua::Result<bool> {
-        if !hook.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
+        if !hook.rule.selector.matches(call.syscall()) || !self.conditions[at].pass(call) {
             return Ok(false);
         }
-        let mut actions = hook.actions.iter();
-        let acts = actions.any(|action| action.fits(call, hook.executed));
-        if !acts && hook.enter.is_none() && hook.exit.is_none() {
+        if !hook.rule.fits(call) && hook.enter.is_none() && hook.exit.is_none() {
             return Ok(false);
         }
         if let Some(condition) = &hook.where_
-            && !self.call_hook(condition, &hook.name, call, lent)?
+            && !self.call_hook(condition, &hook.rule.name, call, object)?
         {
             return Ok(false);
         }
@@ -305,16 +222,16 @@ impl LuaHooks {
         function: &Function,
         name: &str,
         call: &mut HookCall,
-        lent: &mut Option<Lent>,
+        object: &mut Option<CallObject>,
     ) -> mlua::Result<bool> {
-        let lent = match lent {
-            Some(lent) => lent,
-            None => lent.insert(Lent::new(&self.lua)?),
+        let object = match object {
+            Some(object) => object,
+            None => object.insert(CallObject::new(&self.lua)?),
         };
         let spare = self.spare.take().unwrap_or_else(|| call.empty());
-        lent.cell.lend(call, spare);
-        let result = self.run::<Value>(function, &lent.data);
-        let (spare, touched) = lent.cell.take_back(call);
+        object.cell.lend(call, spare);
+        let result = self.run::<Value>(function, &object.data);
+        let (spare, touched) = object.cell.take_back(call);
         self.spare = spare;
         if touched {
             call.note_rule(name);
@@ -323,17 +240,32 @@ impl LuaHooks {
     }
 }
 
+/// The indices of the hooks that a call may concern, by its number.
+fn by_number(hooks: &[Hook]) -> Vec<Vec<usize>> {
+    let mut by_nr: Vec<Vec<usize>> = Vec::new();
+    for call in syscall::names().filter_map(syscall::by_name) {
+        let nr = call.nr as usize;
+        if by_nr.len() <= nr {
+            by_nr.resize(nr + 1, Vec::new());
+        }
+        let hooks = hooks.iter().enumerate();
+        let meant = hooks.filter(|(_, hook)| hook.rule.selector.matches_any(call));
+        by_nr[nr].extend(meant.map(|(at, _)| at));
+    }
+    by_nr
+}
+
 /// The userdata that the hooks of one call and phase share. No script can use it beyond: it is empty then.
-struct Lent {
+struct CallObject {
     cell: CallData,
     data: AnyUserData,
 }
 
-impl Lent {
-    fn new(lua: &Lua) -> mlua::Result<Lent> {
+impl CallObject {
+    fn new(lua: &Lua) -> mlua::Result<CallObject> {
         let cell = CallData::default();
         let data = lua.create_userdata(cell.clone())?;
-        Ok(Lent { cell, data })
+        Ok(CallObject { cell, data })
     }
 }
 
@@ -355,7 +287,7 @@ impl Hooks for LuaHooks {
     }
 
     fn diverged(&mut self, divergence: &Divergence) -> Result<OnDivergence, HookError> {
-        let function = match &self.diverged {
+        let function = match &self.table.diverged {
             Diverged::Always(what) => return Ok(*what),
             Diverged::Ask(function) => function.clone(),
         };
@@ -374,13 +306,13 @@ impl Hooks for LuaHooks {
     fn unfired(&self) -> Vec<String> {
         let hooks = self.hooks.iter().zip(&self.conditions);
         hooks
-            .filter(|(hook, conditions)| !hook.actions.is_empty() && !conditions.fired())
-            .map(|(hook, _)| hook.name.clone())
+            .filter(|(hook, conditions)| !hook.rule.actions.is_empty() && !conditions.fired())
+            .map(|(hook, _)| hook.rule.name.clone())
             .collect()
     }
 
     fn signal(&mut self, signal: &mut HookSignal) -> Result<(), HookError> {
-        let Some(function) = self.on_signal.clone() else {
+        let Some(function) = self.table.on_signal.clone() else {
             return Ok(());
         };
         let data = SignalData::lend(signal);
@@ -396,7 +328,7 @@ impl Hooks for LuaHooks {
     }
 
     fn exited(&mut self, exit: &HookExit) -> Result<(), HookError> {
-        let Some(function) = self.on_exit.clone() else {
+        let Some(function) = self.table.on_exit.clone() else {
             return Ok(());
         };
         let ran =
@@ -408,7 +340,7 @@ impl Hooks for LuaHooks {
     }
 
     fn is_ignored(&self, call: &str) -> bool {
-        self.ignored.contains(call)
+        self.table.ignored.contains(call)
     }
 
     fn wants(&self, call: &Syscall) -> bool {
@@ -419,7 +351,7 @@ impl Hooks for LuaHooks {
     fn names(&self, call: &Syscall) -> bool {
         let hooks = self.by_nr.get(call.nr as usize).into_iter().flatten();
         let mut hooks = hooks.filter_map(|&at| self.hooks.get(at));
-        hooks.any(|hook| hook.selector.names(call))
+        hooks.any(|hook| hook.rule.selector.names(call))
     }
 }
 
@@ -443,46 +375,4 @@ fn has_place(message: &str) -> bool {
     let line = parts.next().unwrap_or("");
     let is_number = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
     is_number && parts.next().is_some()
-}
-
-/// What a function for `on_divergence` returned.
-fn answer_of(values: MultiValue) -> mlua::Result<OnDivergence> {
-    let mut values = values.into_iter();
-    let what = values.next().unwrap_or(Value::Nil);
-    let second = values.next().unwrap_or(Value::Nil);
-    let Value::String(word) = &what else {
-        return match what {
-            Value::Nil => Ok(OnDivergence::Stop),
-            other => Err(wrong_divergence(&shown(&other))),
-        };
-    };
-    match &*word.to_string_lossy() {
-        "stop" | "kill" => Ok(OnDivergence::Stop),
-        "live" => Ok(OnDivergence::Live),
-        "skip" => match second {
-            Value::Nil => Ok(OnDivergence::Skip(1)),
-            n => match convert::count(&n, "how many calls to skip")? {
-                0 => Err(raise(
-                    "how many calls to skip must be more than 0: the same one would be met again",
-                )),
-                n => Ok(OnDivergence::Skip(usize::try_from(n).unwrap_or(usize::MAX))),
-            },
-        },
-        "answer" => convert::ret(&second, "the answer").map(OnDivergence::Answer),
-        word => Err(wrong_divergence(&format!("{word:?}"))),
-    }
-}
-
-fn wrong_divergence(what: &str) -> mlua::Error {
-    let word = what.trim_matches('"');
-    let known = ["stop", "live", "skip", "answer", "kill"];
-    let near = match known.contains(&word) {
-        true => Vec::new(),
-        false => near(word, known),
-    };
-    let hint = super::error::did_you_mean(&near);
-    raise(format!(
-        "on_divergence is \"stop\" or \"live\", or a function that returns one of them, \"skip\", n or \"answer\", ret: \
-         not {what}{hint}"
-    ))
 }

@@ -1,23 +1,37 @@
-//! What one key of a hooks table says, or one element of its array part: a rule or a function.
+//! One key of a hooks table, or one element of its array part: a rule or a function.
 
-use super::super::convert::{self, shown};
-use super::super::error::{did_you_mean, near, raise};
+use super::super::convert;
+use super::super::error::{did_you_mean, near, raise, shown};
 use super::super::pattern;
-use super::Hook;
-use crate::inject::{self, Action, When};
-use crate::syscall::{self, Syscall};
+use super::actions::of_member;
+use crate::inject::{ACTIONS, ActionKind, Rule, Selector, When};
 use mlua::{Function, Table, Value};
 
-const MEMBERS: [&str; 15] = [
-    "fail", "ret", "short", "signal", "delay", "live", "executed", "when", "path", "fd", "tid",
-    "per", "where", "enter", "exit",
+/// One key of the table, or one element of its array part: a rule, and functions.
+pub(super) struct Hook {
+    pub rule: Rule,
+    pub where_: Option<Function>,
+    pub enter: Option<Function>,
+    pub exit: Option<Function>,
+}
+
+/// The members of a rule besides its actions.
+const MEMBERS: [&str; 9] = [
+    "executed", "when", "path", "fd", "tid", "per", "where", "enter", "exit",
 ];
 
-/// strace's names for two of them.
-const ALIASES: [(&str, &str); 2] = [("error", "fail"), ("retval", "ret")];
-
 impl Hook {
-    /// What a key says.
+    /// A hook without conditions, actions and functions.
+    fn new(name: String, selector: Selector) -> Hook {
+        Hook {
+            rule: Rule::new(name, selector),
+            where_: None,
+            enter: None,
+            exit: None,
+        }
+    }
+
+    /// Reads the value of a key.
     pub(super) fn keyed(key: &Value, value: &Value) -> mlua::Result<Hook> {
         let (selector, name) = pattern::calls(key)?;
         let mut hook = Hook::new(name, selector);
@@ -25,7 +39,7 @@ impl Hook {
             Value::Function(exit) => hook.exit = Some(exit.clone()),
             Value::Table(rule) => hook.read(rule, &[])?,
             other => {
-                let (name, other) = (&hook.name, shown(other));
+                let (name, other) = (&hook.rule.name, shown(other));
                 return Err(raise(format!(
                     "the hook for {name} is a rule (a table) or a function, not {other}"
                 )));
@@ -34,7 +48,7 @@ impl Hook {
         Ok(hook)
     }
 
-    /// What an element of the array part says: `{ on = …, … }`.
+    /// Reads an element of the array part: `{ on = …, … }`.
     pub(super) fn element(value: &Value, number: usize) -> mlua::Result<Hook> {
         let Value::Table(rule) = value else {
             return Err(raise(format!(
@@ -59,7 +73,7 @@ impl Hook {
             let Value::String(key) = &key else {
                 return Err(raise(format!(
                     "the rule for {} has {}, which says nothing",
-                    self.name,
+                    self.rule.name,
                     shown(&value)
                 )));
             };
@@ -67,76 +81,26 @@ impl Hook {
             if more.contains(&key.as_ref()) {
                 return Ok(());
             }
-            let alias = ALIASES.iter().find(|(alias, _)| *alias == key);
-            self.read_member(alias.map_or(key.as_ref(), |(_, name)| name), &value)
+            self.read_member(&key, &value)
         })?;
-        // Whatever order the table gives its members in, they act in this one.
-        self.actions.sort_by_key(|action| match action {
-            Action::Fail(_) | Action::Return(_) => 0,
-            Action::Short(_) => 1,
-            Action::Signal(_) => 2,
-            Action::Delay(_) => 3,
-            Action::Live => 4,
-        });
-        let answers = self.actions.iter().filter(|action| {
-            matches!(
-                action,
-                Action::Fail(_) | Action::Return(_) | Action::Short(_)
-            )
-        });
-        let answers = answers.count();
-        let has_answer = answers > 0;
-        if answers > 1 {
+        // Whatever order the table gives its members in, they act in that of the actions.
+        self.rule.check().map_err(raise)?;
+        if self.rule.actions.is_empty() && self.enter.is_none() && self.exit.is_none() {
+            let name = &self.rule.name;
+            let actions = ACTIONS.map(|kind| kind.name).join(", ");
             return Err(raise(format!(
-                "the rule for {} has more than one of fail, ret and short: a call has one answer",
-                self.name
-            )));
-        }
-        self.check_actions(has_answer)
-    }
-
-    /// Whether there are calls with which that can be done.
-    fn check_actions(&self, has_answer: bool) -> mlua::Result<()> {
-        let name = &self.name;
-        if self.executed.is_some() && !has_answer {
-            return Err(raise(format!(
-                "the rule for {name} has executed, which says how fail, ret or short are meant, and none of these"
-            )));
-        }
-        let calls = || {
-            let known = syscall::names().filter_map(syscall::by_name);
-            known.filter(|call| self.selector.matches_any(call))
-        };
-        for action in &self.actions {
-            let suits = |call: &Syscall| {
-                let mut variants = call.variants();
-                action.suits(call, self.executed)
-                    || variants.any(|(_, call)| action.suits(call, self.executed))
-            };
-            if calls().any(suits) {
-                continue;
-            }
-            let action_name = action.name();
-            return Err(raise(match (action, calls().next()) {
-                (Action::Short(_), _) | (_, None) => format!(
-                    "the rule for {name} cannot have {action_name}: no such call moves anything that could be cut short"
-                ),
-                (_, Some(call)) => {
-                    let (call, why) = (call.name, inject::why_not(call, action));
-                    format!("the rule for {name} cannot have {action_name}: {call} {why}")
-                }
-            }));
-        }
-        if self.actions.is_empty() && self.enter.is_none() && self.exit.is_none() {
-            return Err(raise(format!(
-                "the rule for {name} does nothing: it needs fail, ret, short, signal, delay, live, enter or exit (a member \
-                 that is nil is none: fail = EIO is fail = nil where nothing is called EIO, and fail = \"EIO\" is meant)"
+                "the rule for {name} does nothing: it needs {actions}, enter or exit (a member that is nil is none: \
+                 fail = EIO is fail = nil where nothing is called EIO, and fail = \"EIO\" is meant)"
             )));
         }
         Ok(())
     }
 
     fn read_member(&mut self, key: &str, value: &Value) -> mlua::Result<()> {
+        if let Some(kind) = ActionKind::of_member(key) {
+            self.rule.actions.extend(of_member(kind, value)?);
+            return Ok(());
+        }
         let function = || match value {
             Value::Function(function) => Ok::<Function, mlua::Error>(function.clone()),
             other => Err(raise(format!("{key} is a function, not {}", shown(other)))),
@@ -145,63 +109,35 @@ impl Hook {
             i32::try_from(convert::integer(value, what)?)
                 .map_err(|_| raise(format!("{what} is out of range")))
         };
-        let action = match key {
-            "fail" => Action::Fail(convert::errno(value)?),
-            "ret" => Action::Return(convert::ret(value, "ret")?),
-            "short" => Action::Short(convert::count(value, "short")?),
-            "signal" => Action::Signal(convert::signal(value)?),
-            "delay" => Action::Delay(convert::seconds(value, "delay")?),
-            "live" => match value {
-                Value::Boolean(true) => Action::Live,
-                Value::Boolean(false) => return Ok(()),
-                other => return Err(raise(format!("live is true, not {}", shown(other)))),
-            },
-            "executed" => match value {
-                Value::Boolean(executed) => {
-                    self.executed = Some(*executed);
-                    return Ok(());
-                }
+        let conditions = &mut self.rule.conditions;
+        match key {
+            "executed" => self.rule.executed = Some(convert::boolean(value, "executed")?),
+            "when" => {
+                let text = convert::text(value, "when")?;
+                conditions.when = When::parse(&text).map_err(raise)?;
+            }
+            "path" => conditions.path = Some(pattern::path(value)?),
+            "fd" => conditions.fd = Some(small("fd")?),
+            "tid" => conditions.tid = Some(small("tid")?),
+            "per" => match value {
+                Value::String(word) if word.as_bytes() == b"task" => conditions.per_task = true,
                 other => {
+                    let other = shown(other);
                     return Err(raise(format!(
-                        "executed is true or false, not {}",
-                        shown(other)
+                        "per is \"task\", not {other}: left out, all tasks are counted together"
                     )));
                 }
             },
+            "where" => self.where_ = Some(function()?),
+            "enter" => self.enter = Some(function()?),
+            "exit" => self.exit = Some(function()?),
             _ => {
-                let conditions = &mut self.conditions;
-                match key {
-                    "when" => {
-                        let text = convert::text(value, "when")?;
-                        conditions.when = When::parse(&text).map_err(raise)?;
-                    }
-                    "path" => conditions.path = Some(pattern::path(value)?),
-                    "fd" => conditions.fd = Some(small("fd")?),
-                    "tid" => conditions.tid = Some(small("tid")?),
-                    "per" => match value {
-                        Value::String(word) if word.as_bytes() == b"task" => {
-                            conditions.per_task = true;
-                        }
-                        other => {
-                            let other = shown(other);
-                            return Err(raise(format!(
-                                "per is \"task\", not {other}: left out, all tasks are counted together"
-                            )));
-                        }
-                    },
-                    "where" => self.where_ = Some(function()?),
-                    "enter" => self.enter = Some(function()?),
-                    "exit" => self.exit = Some(function()?),
-                    _ => {
-                        let hint = did_you_mean(&near(key, MEMBERS));
-                        let name = &self.name;
-                        return Err(raise(format!("the rule for {name} has no {key:?}{hint}")));
-                    }
-                }
-                return Ok(());
+                let actions = ACTIONS.iter().map(|kind| kind.name);
+                let hint = did_you_mean(&near(key, actions.chain(MEMBERS)));
+                let name = &self.rule.name;
+                return Err(raise(format!("the rule for {name} has no {key:?}{hint}")));
             }
-        };
-        self.actions.push(action);
+        }
         Ok(())
     }
 }

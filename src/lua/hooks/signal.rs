@@ -1,9 +1,8 @@
-//! What `on_signal` and `on_exit` are called with.
+//! The arguments of `on_signal` and `on_exit`.
 
 use super::super::convert;
-use super::super::error::raise;
-use super::super::event::no_such;
-use super::super::outcome::how;
+use super::super::error::{no_such, raise, shown};
+use super::super::outcome::exit_in_words;
 use super::super::values;
 use crate::constants;
 use crate::inject::{HookExit, HookSignal, SignalAction};
@@ -25,16 +24,16 @@ impl SignalData {
         SignalData(Rc::new(RefCell::new(Some(signal.clone()))))
     }
 
-    /// What the script made of it.
+    /// The signal with the changes that the script has made.
     pub fn take_back(&self) -> Option<HookSignal> {
         self.0.borrow_mut().take()
     }
 
-    fn see<R>(&self, look: impl FnOnce(&HookSignal) -> R) -> mlua::Result<R> {
-        self.touch(|signal| Ok(look(signal)))
+    fn with<R>(&self, look: impl FnOnce(&HookSignal) -> R) -> mlua::Result<R> {
+        self.with_mut(|signal| Ok(look(signal)))
     }
 
-    fn touch<R>(&self, act: impl FnOnce(&mut HookSignal) -> mlua::Result<R>) -> mlua::Result<R> {
+    fn with_mut<R>(&self, act: impl FnOnce(&mut HookSignal) -> mlua::Result<R>) -> mlua::Result<R> {
         match &mut *self.0.borrow_mut() {
             Some(signal) => act(signal),
             None => Err(raise(
@@ -44,7 +43,7 @@ impl SignalData {
     }
 
     fn act(&self, action: SignalAction) -> mlua::Result<()> {
-        self.touch(|signal| {
+        self.with_mut(|signal| {
             if signal.is_fault() && action == SignalAction::Ignore {
                 let name = constants::signal_name(signal.signal);
                 return Err(raise(format!(
@@ -61,15 +60,15 @@ impl SignalData {
 impl UserData for SignalData {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_meta_field(MetaMethod::Type, "Signal");
-        fields.add_field_method_get("signal", |_, this| this.see(|signal| signal.signal));
+        fields.add_field_method_get("signal", |_, this| this.with(|signal| signal.signal));
         fields.add_field_method_get("name", |_, this| {
-            this.see(|signal| constants::signal_name(signal.signal))
+            this.with(|signal| constants::signal_name(signal.signal))
         });
-        fields.add_field_method_get("pid", |_, this| this.see(|signal| signal.pid));
-        fields.add_field_method_get("tid", |_, this| this.see(|signal| signal.tid));
-        fields.add_field_method_get("index", |_, this| this.see(|signal| signal.index));
+        fields.add_field_method_get("pid", |_, this| this.with(|signal| signal.pid));
+        fields.add_field_method_get("tid", |_, this| this.with(|signal| signal.tid));
+        fields.add_field_method_get("index", |_, this| this.with(|signal| signal.index));
         fields.add_field_method_get("info", |lua, this| {
-            let info = this.see(HookSignal::decoded)?;
+            let info = this.with(HookSignal::decoded)?;
             match values::to_lua(lua, &info)? {
                 Value::Table(table) => {
                     values::read_only(lua, &table, "a signal's info cannot be set")
@@ -87,14 +86,14 @@ impl UserData for SignalData {
             this.act(SignalAction::Replace(signal))
         });
         methods.add_method("stop", |_, this, reason: Option<String>| {
-            this.touch(|signal| {
+            this.with_mut(|signal| {
                 let reason = reason.unwrap_or_else(|| String::from("stopped by the script"));
                 signal.stop = Some(reason);
                 Ok(())
             })
         });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
-            this.see(|signal| {
+            this.with(|signal| {
                 let name = constants::signal_name(signal.signal);
                 format!("--- {name} {} ---", signal.decoded())
             })
@@ -104,7 +103,7 @@ impl UserData for SignalData {
             |_, _, (key, _): (Value, Value)| -> mlua::Result<()> {
                 Err(raise(format!(
                     "a signal's {} cannot be set: it has s:ignore(), s:replace(name) and s:stop(reason)",
-                    convert::shown(&key)
+                    shown(&key)
                 )))
             },
         );
@@ -115,7 +114,7 @@ impl UserData for SignalData {
     }
 }
 
-/// How a process ended, for `on_exit`.
+/// The end of a process, for `on_exit`.
 pub(super) fn exit_table(lua: &Lua, exit: &HookExit) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     table.set("pid", exit.pid)?;
@@ -123,7 +122,7 @@ pub(super) fn exit_table(lua: &Lua, exit: &HookExit) -> mlua::Result<Table> {
         Exit::Code(code) => table.set("exit_code", code)?,
         Exit::Signal { signal, .. } => table.set("signal", constants::signal_name(signal))?,
     }
-    let text = format!("process {} {}", exit.pid, how(exit.exit));
+    let text = format!("process {} {}", exit.pid, exit_in_words(exit.exit));
     let names = &["pid", "exit_code", "signal"];
     values::record(lua, table, ("End", "the end of a process"), names, text)
 }

@@ -1,12 +1,13 @@
 //! Reading a hooks table: which keys are calls, which are options.
 
-use super::super::convert::{self, shown};
-use super::super::error::{did_you_mean, near, raise};
+use super::super::convert;
+use super::super::error::{did_you_mean, near, raise, shown};
 use super::super::pattern;
-use super::{Diverged, Hook, LuaHooks, answer_of};
-use crate::inject::{Finally, IGNORED, Sandbox, Selector};
+use super::divergence::Diverged;
+use super::rule::Hook;
+use crate::inject::{Finally, IGNORED, Options, Sandbox, Selector};
 use crate::syscall;
-use mlua::{MultiValue, Table, Value};
+use mlua::{Function, Table, Value};
 
 const OPTIONS: [&str; 9] = [
     "on_divergence",
@@ -19,12 +20,12 @@ const OPTIONS: [&str; 9] = [
     "ignore",
     "pids",
 ];
-/// Those of them that are about a trace.
+/// The options that are about a trace.
 const ABOUT_TRACES: [&str; 4] = ["on_divergence", "finally", "ignore", "pids"];
-/// Of the contract, and not there yet.
+/// Options that are not implemented yet.
 const LATER: [&str; 3] = ["after", "files", "peer"];
 
-/// Which calls may appear or be missing without the process having left the trace.
+/// The calls that may appear or be missing without a divergence.
 pub(super) struct Ignored {
     usual: bool,
     also: Option<Selector>,
@@ -105,8 +106,48 @@ impl Ignored {
     }
 }
 
-impl LuaHooks {
-    pub(super) fn read_table(&mut self, table: &Table) -> mlua::Result<()> {
+/// The content of a hooks table.
+#[derive(Default)]
+pub(super) struct HooksTable {
+    /// The rules and functions, in the order in which they run.
+    pub hooks: Vec<Hook>,
+    pub diverged: Diverged,
+    pub on_signal: Option<Function>,
+    pub on_exit: Option<Function>,
+    pub ignored: Ignored,
+    /// An option that is there and is about traces.
+    pub about_traces: Option<&'static str>,
+    pub options: Options,
+    /// Whether the error of a hook goes into the outcome.
+    pub keep_errors: bool,
+}
+
+impl HooksTable {
+    /// Reads a hooks table, or calls the function that returns one.
+    pub fn read(hooks: &Value) -> mlua::Result<HooksTable> {
+        let made;
+        let hooks = match hooks {
+            Value::Function(function) => {
+                made = function.call::<Value>(())?;
+                &made
+            }
+            other => other,
+        };
+        let mut this = HooksTable::default();
+        match hooks {
+            Value::Nil => {}
+            Value::Table(table) => this.read_table(table)?,
+            other => {
+                let other = shown(other);
+                return Err(raise(format!(
+                    "hooks are a table, or a function that returns one, not {other}"
+                )));
+            }
+        }
+        Ok(this)
+    }
+
+    fn read_table(&mut self, table: &Table) -> mlua::Result<()> {
         let mut named: Vec<Hook> = Vec::new();
         let mut rules: Vec<i64> = Vec::new();
         table.for_each(|key: Value, value: Value| {
@@ -132,15 +173,18 @@ impl LuaHooks {
             )));
         }
         // General to specific; the names decide between equals, since a table has no order.
-        named.sort_by(|a, b| (a.selector.rank(), &a.name).cmp(&(b.selector.rank(), &b.name)));
+        named.sort_by(|Hook { rule: a, .. }, Hook { rule: b, .. }| {
+            (a.selector.rank(), &a.name).cmp(&(b.selector.rank(), &b.name))
+        });
         for (i, rule) in table.sequence_values::<Value>().enumerate() {
             named.push(Hook::element(&rule?, i + 1)?);
         }
-        self.set_hooks(named);
+        self.hooks = named;
         Ok(())
     }
 
-    pub(in super::super) fn read_option(&mut self, name: &str, value: &Value) -> mlua::Result<()> {
+    /// Reads an option.
+    pub fn read_option(&mut self, name: &str, value: &Value) -> mlua::Result<()> {
         if let Some(name) = ABOUT_TRACES.iter().find(|about| **about == name) {
             self.about_traces = Some(name);
         }
@@ -153,12 +197,7 @@ impl LuaHooks {
             other => Err(raise(format!("{name} is a function, not {}", shown(other)))),
         };
         match (name, word.as_str()) {
-            ("on_divergence", _) => {
-                self.diverged = match value {
-                    Value::Function(function) => Diverged::Ask(function.clone()),
-                    other => Diverged::Always(fixed_answer(other)?),
-                }
-            }
+            ("on_divergence", _) => self.diverged = Diverged::read(value)?,
             ("on_signal", _) => self.on_signal = Some(function()?),
             ("on_exit", _) => self.on_exit = Some(function()?),
             ("finally", "kill") => self.options.finally = Finally::Kill,
@@ -230,18 +269,4 @@ fn check_key(name: &str) -> mlua::Result<()> {
         )));
     }
     Ok(())
-}
-
-/// A word for `on_divergence`; what needs a number beside it needs a function.
-fn fixed_answer(value: &Value) -> mlua::Result<crate::inject::OnDivergence> {
-    match value {
-        Value::String(word) if matches!(&*word.as_bytes(), b"stop" | b"live" | b"kill") => {
-            answer_of(MultiValue::from_iter([value.clone()]))
-        }
-        Value::String(word) => Err(super::wrong_divergence(&format!(
-            "{:?}",
-            word.to_string_lossy()
-        ))),
-        other => Err(super::wrong_divergence(&shown(other))),
-    }
 }

@@ -1,35 +1,38 @@
-//! Room in the process for what a hook passes in the place of something shorter.
+//! Scratch memory in the process, for arguments of hooks that are longer than those that they replace.
 
 use crate::tracee::agent;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// The upper half of the agent's writable pages: calls made on rrapper's behalf begin at the lower.
+/// The upper half of the agent's writable pages; the lower is for remote calls.
 const START: u64 = agent::SCRATCH + agent::SCRATCH_LEN / 2;
 
-/// How much there is in all, in bytes.
-pub(crate) const ALL: u64 = agent::END - START;
+/// The size of the scratch memory in bytes.
+pub(crate) const SCRATCH_SIZE: u64 = agent::END - START;
 
-/// Which parts of it are in use, by the calls of one process.
+/// The scratch memory of a process: the parts that its calls use.
 #[derive(Clone, Debug, Default)]
-pub struct Room(Rc<RefCell<Vec<(u64, u64)>>>);
+pub struct ScratchMemory(Rc<RefCell<Vec<(u64, u64)>>>);
 
-/// A part, until it is dropped.
+/// A part of it, in use until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Piece {
-    room: Room,
+pub(crate) struct ScratchPiece {
+    memory: ScratchMemory,
     pub addr: u64,
 }
 
-impl Drop for Piece {
+impl Drop for ScratchPiece {
     fn drop(&mut self) {
-        self.room.0.borrow_mut().retain(|&(at, _)| at != self.addr);
+        self.memory
+            .0
+            .borrow_mut()
+            .retain(|&(at, _)| at != self.addr);
     }
 }
 
-impl Room {
-    /// Takes so many bytes, if they are left in one piece.
-    pub(crate) fn take(&self, len: usize) -> Option<Piece> {
+impl ScratchMemory {
+    /// Takes so many bytes, if there are as many in one piece.
+    pub(crate) fn take(&self, len: usize) -> Option<ScratchPiece> {
         let len = u64::try_from(len)
             .ok()?
             .max(1)
@@ -45,8 +48,8 @@ impl Room {
         let end = addr.checked_add(len).filter(|&end| end <= agent::END)?;
         used.push((addr, end));
         used.sort_unstable();
-        Some(Piece {
-            room: self.clone(),
+        Some(ScratchPiece {
+            memory: self.clone(),
             addr,
         })
     }
@@ -58,15 +61,15 @@ mod tests {
 
     #[test]
     fn pieces_do_not_overlap_and_come_back() {
-        let room = Room::default();
+        let room = ScratchMemory::default();
         let a = room.take(100).unwrap();
         let b = room.take(5000).unwrap();
         assert!(a.addr + 100 <= b.addr && b.addr + 5000 <= agent::END);
-        assert!(room.take(ALL as usize - 100).is_none());
+        assert!(room.take(SCRATCH_SIZE as usize - 100).is_none());
         let at = a.addr;
         drop(a);
         assert_eq!(room.take(50).unwrap().addr, at);
         drop(b);
-        assert!(room.take(ALL as usize).is_some());
+        assert!(room.take(SCRATCH_SIZE as usize).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a hook that never returns.
+//! The time limit of hooks, which ends one that never returns.
 //!
 //! Lua code is stopped by a count hook that looks at the clock. What hangs inside a C function of the standard
 //! library cannot be stopped; a thread then ends the whole process.
@@ -15,28 +15,28 @@ use std::time::{Duration, Instant};
 /// Lua instructions between two looks at the clock.
 const INSTRUCTIONS: u32 = 10_000;
 
-/// What a hook gets beyond its limit before the process is ended.
+/// The time beyond the limit after which the process is ended.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often the thread looks at the clock.
+/// The time between two looks of the thread at the clock.
 const TICK: Duration = Duration::from_millis(200);
 
-/// When the running hook must be over, and how long the injection was given.
+/// The time at which the running hook must have returned, and the limit of the injection.
 #[derive(Clone, Default)]
 struct Deadline(Rc<Cell<Option<(Instant, Duration)>>>);
 
-/// When the process ends itself, in milliseconds since [`BEGINNING`]; 0 for never.
+/// The time at which the process ends itself, in milliseconds since [`BEGINNING`]; 0 for never.
 static LAST: AtomicU64 = AtomicU64::new(0);
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 static STARTED: Once = Once::new();
 
-/// Has Lua look at the clock while it runs, at its memory, and whether its user wants an end.
+/// Has Lua check the clock, its memory and the user's interrupts while it runs.
 ///
-/// mlua keeps room for the errors of callbacks. Where it has none left in a hook, it makes some on the stack of the
-/// function that was interrupted, whose variables are in other places when they are closed. A look that finds nothing
-/// leaves room behind: so an error is raised only at the look after the one that found it.
+/// mlua keeps slots for the errors of callbacks. Where it has none left in a hook, it makes some on the stack of the
+/// function that was interrupted, whose variables are in other places when they are closed. A check that finds nothing
+/// leaves slots behind: so an error is raised only at the check after the one that found it.
 pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
-    make_room(lua)?;
+    reserve_error_slots(lua)?;
     let deadline = Deadline::default();
     lua.set_app_data(deadline.clone());
     let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
@@ -59,30 +59,30 @@ pub(in super::super) fn install(lua: &Lua) -> mlua::Result<()> {
     })
 }
 
-/// Whether there is something to raise.
+/// Whether an error is to be raised: of an interrupt, of the time limit, of memory.
 fn is_over(lua: &Lua, deadline: &Deadline) -> mlua::Result<bool> {
     let late = || deadline.0.get().is_some_and(|(at, _)| Instant::now() >= at);
     Ok(interrupt::is_due() || late() || memory::is_short(lua)?)
 }
 
-/// Has mlua keep room for the errors of so many callbacks at once.
-fn make_room(lua: &Lua) -> mlua::Result<()> {
+/// Has mlua keep slots for the errors of so many callbacks at once.
+fn reserve_error_slots(lua: &Lua) -> mlua::Result<()> {
     const DEPTH: u32 = 16;
     let nested = lua.create_function(|lua, depth: u32| -> mlua::Result<()> {
         match depth {
             0 => Ok(()),
             depth => lua
-                .named_registry_value::<mlua::Function>(ROOM)?
+                .named_registry_value::<mlua::Function>(RESERVE)?
                 .call(depth - 1),
         }
     })?;
-    lua.set_named_registry_value(ROOM, &nested)?;
+    lua.set_named_registry_value(RESERVE, &nested)?;
     nested.call::<()>(DEPTH)?;
-    lua.unset_named_registry_value(ROOM)
+    lua.unset_named_registry_value(RESERVE)
 }
 
 /// The name of a function of ours while it runs.
-const ROOM: &str = "rrapper room";
+const RESERVE: &str = "rrapper room";
 
 fn too_long(limit: Duration) -> String {
     format!(
@@ -91,18 +91,18 @@ fn too_long(limit: Duration) -> String {
     )
 }
 
-/// How long the hooks of an injection may take.
-pub(super) struct Clock {
+/// The time limit of the hooks of an injection.
+pub(super) struct TimeLimit {
     deadline: Option<Deadline>,
     at: Instant,
     limit: Duration,
-    /// When the process ends itself, as in [`LAST`].
+    /// The time at which the process ends itself, as in [`LAST`].
     last: u64,
 }
 
-impl Clock {
-    /// So long from now on.
-    pub fn new(lua: &Lua, limit: Duration) -> Clock {
+impl TimeLimit {
+    /// A limit that begins now.
+    pub fn new(lua: &Lua, limit: Duration) -> TimeLimit {
         STARTED.call_once(watch);
         let now = Instant::now();
         let at = now
@@ -111,7 +111,7 @@ impl Clock {
         let last = at.checked_add(GRACE).unwrap_or(at);
         let last = last.saturating_duration_since(*BEGINNING).as_millis();
         let deadline = lua.app_data_ref::<Deadline>();
-        Clock {
+        TimeLimit {
             deadline: deadline.map(|deadline| deadline.clone()),
             at,
             limit,
@@ -119,10 +119,10 @@ impl Clock {
         }
     }
 
-    /// A time limit for the function that is called next.
-    pub fn limit(&self) -> Limit<'_> {
+    /// Puts the limit in force for the function that is called next.
+    pub fn start(&self) -> Running<'_> {
         let deadline = self.deadline.as_ref();
-        Limit {
+        Running {
             deadline,
             before: deadline.and_then(|deadline| deadline.0.replace(Some((self.at, self.limit)))),
             last: LAST.swap(self.last, Ordering::SeqCst),
@@ -131,13 +131,13 @@ impl Clock {
 }
 
 /// A time limit; in force until it is dropped.
-pub(super) struct Limit<'a> {
+pub(super) struct Running<'a> {
     deadline: Option<&'a Deadline>,
     before: Option<(Instant, Duration)>,
     last: u64,
 }
 
-impl Drop for Limit<'_> {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         LAST.store(self.last, Ordering::SeqCst);
         if let Some(deadline) = self.deadline {

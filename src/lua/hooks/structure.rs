@@ -1,51 +1,37 @@
 //! Structures and lists among the arguments of a call: views of the process's memory, both ways.
 //!
-//! To a script they are values: one that was read is the same wherever it is assigned, and once something else has been
-//! put in its place it is what it was before. [`Shared`] knows the views that there are, so that they take a copy then.
+//! To a script they are values: assigning one copies it, and one that has been read keeps its value when something else
+//! is put in its place. [`super::loan::Views`] lists the views that there are, so that they take a copy then.
 
-use super::super::convert::shown;
-use super::super::error::{did_you_mean, near, raise};
-use super::super::values;
-use super::args::{pairs, set, to_arg};
-use super::call::CallData;
+use super::super::convert;
+use super::super::error::{did_you_mean, near, raise, shown};
+use super::super::values::{self, pairs};
+use super::loan::{CallData, Snapshot, View};
 use crate::inject::VECTOR;
+use crate::strace;
 use crate::syscall::{self, Step};
 use crate::trace::{Field, Value as Arg};
-use mlua::{IntoLua, Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{IntoLua, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 use std::cell::RefCell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 /// A structure or a list.
-pub(super) struct Part {
+pub(super) struct Structure {
     call: CallData,
     arg: usize,
-    /// Where it is in its argument.
+    /// The way to it from its argument.
     way: Vec<Step>,
-    /// What it is once it is not there any more; it lies in it where `below` says.
-    copy: Rc<RefCell<Option<Copied>>>,
+    /// Its copy, taken when something else was put in its place; `below` is the way to it in that copy.
+    copy: Rc<RefCell<Option<Snapshot>>>,
     below: Vec<Step>,
 }
 
-/// The views of a call that scripts may still have.
-#[derive(Default)]
-pub(super) struct Shared(Vec<View>);
+/// The greatest depth of a table that is given for a structure.
+const DEEPEST: usize = 16;
 
-struct View {
-    arg: usize,
-    way: Vec<Step>,
-    copy: Weak<RefCell<Option<Copied>>>,
-}
-
-/// What was there.
-struct Copied {
-    value: Arg,
-    /// The pointer and the length, where it was a vector.
-    vector: Option<[u8; VECTOR]>,
-}
-
-impl Part {
+impl Structure {
     /// A view of what is there.
-    pub fn of(call: &CallData, arg: usize, way: Vec<Step>) -> Part {
+    pub fn of(call: &CallData, arg: usize, way: Vec<Step>) -> Structure {
         let copy = Rc::default();
         let views = call.views();
         let mut views = views.borrow_mut();
@@ -57,7 +43,7 @@ impl Part {
             way: way.clone(),
             copy: Rc::downgrade(&copy),
         });
-        Part {
+        Structure {
             call: call.clone(),
             arg,
             way,
@@ -66,13 +52,13 @@ impl Part {
         }
     }
 
-    /// What it is now.
+    /// Its value now.
     pub fn value(&self) -> mlua::Result<Arg> {
         if let Some(copy) = &*self.copy.borrow() {
             let part = self.below.iter().try_fold(&copy.value, member);
             return Ok(part.cloned().unwrap_or(Arg::Addr(0)));
         }
-        let value = self.call.see(|call| call.look(self.arg, &self.way))?;
+        let value = self.call.with(|call| call.look(self.arg, &self.way))?;
         Ok(after(value.unwrap_or(Arg::Addr(0))))
     }
 
@@ -81,7 +67,7 @@ impl Part {
         match &*self.copy.borrow() {
             Some(copy) if self.below.is_empty() => Ok(copy.vector),
             Some(_) => Ok(None),
-            None => self.call.see(|call| call.vector(self.arg, &self.way)),
+            None => self.call.with(|call| call.vector(self.arg, &self.way)),
         }
     }
 
@@ -97,7 +83,7 @@ impl Part {
         };
         let mut below = self.below.clone();
         below.push(step);
-        let part = Part {
+        let part = Structure {
             call: self.call.clone(),
             arg: self.arg,
             way: Vec::new(),
@@ -121,7 +107,7 @@ impl Part {
             &mut copy.value
         });
         if let Some(place) = steps.fold(whole, |part, step| member_mut(part?, step)) {
-            // Whether text is text, what is in its place says.
+            // A string replaces a string as text, and anything else by its meaning.
             *place = match (value, &*place) {
                 (Arg::Written { text, .. }, Arg::Str { .. }) => Arg::str(text.to_vec()),
                 (value, _) => value.meaning().clone(),
@@ -130,7 +116,7 @@ impl Part {
         Ok(())
     }
 
-    /// The step to what a key names; `None` where it is not there, and is of another.
+    /// The step to the member or element that a key names; `None` where this structure or list has none of the kind.
     fn find(&self, key: &Value) -> mlua::Result<Option<Step>> {
         Ok(Some(match (key, self.value()?) {
             (Value::Integer(i), Arg::Array { .. }) => {
@@ -182,7 +168,7 @@ impl Part {
     }
 }
 
-/// Something else is about to be put there: views of what is there keep that.
+/// Has the views of a part of an argument take copies, before something else is put there.
 pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<()> {
     let views = call.views();
     let mut views = views.borrow_mut();
@@ -196,8 +182,8 @@ pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<
             continue;
         }
         let (value, vector) =
-            call.see(|call| (call.look(arg, &view.way), call.vector(arg, &view.way)))?;
-        *copy.borrow_mut() = Some(Copied {
+            call.with(|call| (call.look(arg, &view.way), call.vector(arg, &view.way)))?;
+        *copy.borrow_mut() = Some(Snapshot {
             value: after(value.unwrap_or(Arg::Addr(0))),
             vector,
         });
@@ -208,14 +194,14 @@ pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<
 
 /// An argument, or a part of one, for a script.
 pub(super) fn look(lua: &Lua, call: &CallData, arg: usize, way: Vec<Step>) -> mlua::Result<Value> {
-    match call.see(|call| call.look(arg, &way))? {
-        Some(value) => to_script(lua, value, || Part::of(call, arg, way)),
+    match call.with(|call| call.look(arg, &way))? {
+        Some(value) => to_script(lua, value, || Structure::of(call, arg, way)),
         None => Ok(Value::Nil),
     }
 }
 
 /// A value for a script; `part` is what it gets of structures and lists.
-fn to_script(lua: &Lua, value: Arg, part: impl FnOnce() -> Part) -> mlua::Result<Value> {
+fn to_script(lua: &Lua, value: Arg, part: impl FnOnce() -> Structure) -> mlua::Result<Value> {
     if let Some(n) = value.as_i64() {
         return Ok(Value::Integer(n));
     }
@@ -225,7 +211,7 @@ fn to_script(lua: &Lua, value: Arg, part: impl FnOnce() -> Part) -> mlua::Result
     }
 }
 
-/// What it means, and of what has changed what it is now.
+/// The meaning of a value; of an in-out argument, that which the kernel left.
 fn after(value: Arg) -> Arg {
     match value.meaning() {
         Arg::Change { after, .. } => after.meaning().clone(),
@@ -261,7 +247,92 @@ fn member_mut<'a>(value: &'a mut Arg, step: &Step) -> Option<&'a mut Arg> {
     }
 }
 
-impl UserData for Part {
+/// Sets an argument, or a part of one.
+pub(super) fn set(call: &CallData, arg: usize, way: &[Step], value: &Value) -> mlua::Result<()> {
+    let vector = match value {
+        Value::UserData(data) if data.is::<Structure>() => data.borrow::<Structure>()?.vector()?,
+        _ => None,
+    };
+    let value = to_arg(value, 0)?;
+    detach(call, arg, way)?;
+    if let Some(vector) = vector
+        && call.with_mut(|call| call.set_vector(arg, way, vector).map_err(raise))?
+    {
+        return Ok(());
+    }
+    call.with_mut(|call| call.change(arg, way, &value).map_err(raise))
+}
+
+/// A value that a script writes, as a value of a call. Of a string, both the text and its meaning in strace's syntax are
+/// kept, since the argument decides which of them counts.
+pub(super) fn to_arg(value: &Value, depth: usize) -> mlua::Result<Arg> {
+    if depth > DEEPEST {
+        return Err(raise("a table in a table in a table …: too deep"));
+    }
+    match value {
+        Value::Integer(n) => Ok(Arg::Int(*n)),
+        Value::String(text) => {
+            let text = text.as_bytes().to_vec();
+            let parsed = std::str::from_utf8(&text).ok().and_then(|text| {
+                let parsed = strace::value_from_text(text).ok();
+                parsed.filter(|value| !matches!(value, Arg::Written { .. }))
+            });
+            let raw = || Arg::Raw(format!("{:?}", String::from_utf8_lossy(&text)));
+            Ok(Arg::Written {
+                value: Box::new(parsed.unwrap_or_else(raw)),
+                text: text.into(),
+            })
+        }
+        Value::Table(table) => of_table(table, depth),
+        Value::UserData(data) if data.is::<Structure>() => data.borrow::<Structure>()?.value(),
+        number @ Value::Number(_) => convert::integer(number, "a number in a call").map(Arg::Int),
+        other => Err(raise(format!(
+            "an argument is a number, a string or a table, not {}",
+            shown(other)
+        ))),
+    }
+}
+
+/// A list, or a structure.
+fn of_table(table: &Table, depth: usize) -> mlua::Result<Arg> {
+    let mut fields = Vec::new();
+    let mut items = 0;
+    table.for_each(|key: Value, value: Value| {
+        match key {
+            Value::Integer(_) => items += 1,
+            Value::String(name) => {
+                let value = to_arg(&value, depth + 1)?;
+                fields.push(Field::new(name.to_string_lossy(), value));
+            }
+            other => {
+                return Err(raise(format!(
+                    "members have names and elements numbers, not {}",
+                    shown(&other)
+                )));
+            }
+        }
+        Ok(())
+    })?;
+    if !fields.is_empty() {
+        if items > 0 {
+            return Err(raise("a table is a structure or a list, not both"));
+        }
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
+        let cut = false;
+        return Ok(Arg::Struct { fields, cut });
+    }
+    let mut list = Vec::new();
+    for item in table.sequence_values::<Value>() {
+        list.push(to_arg(&item?, depth + 1)?);
+    }
+    if list.len() != items {
+        return Err(raise("a list has no holes, and begins at 1"));
+    }
+    let (items, cut) = (list, false);
+    Ok(Arg::Array { items, cut })
+}
+
+impl UserData for Structure {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_meta_field(MetaMethod::Type, "Structure");
     }
