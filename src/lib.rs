@@ -6,6 +6,7 @@
 //! - [`syscall`]: what a system call is (one declarative table)
 //! - [`trace`]: observed calls, wherever they came from
 //! - [`strace`]: strace's text to and from [`trace`]
+//! - [`trace_report`]: traces filtered, counted and written as JSON, for the command line
 //! - [`tracee`]: safe ptrace
 //! - [`image`]: a process as data
 //! - [`seccomp`]: what a program's own filters say of its calls
@@ -35,4 +36,5 @@ pub mod seccomp;
 pub mod strace;
 pub mod syscall;
 pub mod trace;
+pub mod trace_report;
 pub mod tracee;

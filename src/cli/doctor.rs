@@ -3,7 +3,7 @@
 use super::output;
 use crate::doctor::{self, Finding};
 use crate::recording::default_place;
-use crate::trace::Object;
+use crate::trace_report::Object;
 use std::path::PathBuf;
 
 /// Exit status where rrapper cannot work.

@@ -4,7 +4,8 @@ use super::{Common, named, output, select};
 use crate::inject::Selector;
 use crate::recording::{Filter, Found, Met, Recording};
 use crate::strace;
-use crate::trace::{Entry, Object, Origin};
+use crate::trace::{Entry, Origin};
+use crate::trace_report::{Object, abbreviate};
 use anyhow::bail;
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
@@ -130,7 +131,7 @@ fn shown(found: &Found, all: bool, line: &mut Vec<u8>) {
         return;
     }
     if let (Entry::Call(call), Some(event)) = (&mut entry, found.event.call()) {
-        call.abbreviate(&event.args);
+        abbreviate(call, &event.args);
         // Its task is there already.
         call.tid = 0;
         // A vector takes everything.

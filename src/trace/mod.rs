@@ -4,23 +4,18 @@
 //! This module knows neither strace's syntax (see [`crate::strace`]) nor
 //! processes. Constants are looked up in [`crate::syscall::consts`].
 
-mod abbreviate;
 mod attachment;
-mod filter;
-mod json;
+mod conditions;
 pub mod names;
 mod paths;
 mod remarks;
-mod stats;
 mod value;
 
 pub use attachment::Attachment;
-pub use filter::{Failed, Filter, Predicate};
-pub use json::Object;
+pub use conditions::{Failed, Predicate};
 pub use names::{About, FileNames};
 pub use paths::Paths;
 pub use remarks::{Remarks, Tampered, When};
-pub use stats::{Share, Stats};
 pub use value::{Field, Value, plain};
 
 use std::collections::HashSet;

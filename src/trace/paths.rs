@@ -129,7 +129,7 @@ impl Paths {
 
     /// What is kept takes so many bytes.
     #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -429,4 +429,24 @@ fn is_duplicate(name: &str, call: &Call) -> bool {
     matches!(name, "dup" | "dup2" | "dup3")
         || (name == "fcntl"
             && matches!(call.args.get(1).map(Value::meaning), Some(Value::Sym { text, .. }) if text.starts_with("F_DUPFD")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strace;
+
+    #[test]
+    fn descriptors_without_end_do_not_fill_memory() {
+        let long = "p".repeat(4000);
+        let open = |i: usize| format!("1 open(\"{long}\", O_RDONLY) = {i}\n");
+        let text: String = (3..20_000).map(open).collect();
+        let mut paths = Paths::default();
+        for call in strace::parse(text.as_bytes(), "text").trace.calls() {
+            paths.next(1, call);
+            assert!(paths.bytes() <= 32 << 20);
+        }
+        paths.ended(1);
+        assert_eq!(paths.bytes(), 0);
+    }
 }

@@ -3,7 +3,8 @@
 
 use rrapper::strace::{self, Piece, Says, Stream};
 use rrapper::syscall::{self, Memory, Syscall};
-use rrapper::trace::{Answer, Call, Field, Object, Origin, Trace, Value};
+use rrapper::trace::{Answer, Call, Field, Origin, Trace, Value};
+use rrapper::trace_report::Object;
 
 /// Reads bytes as a trace: nothing panics, nothing is lost, and what is printed reads back the same.
 pub fn strace(data: &[u8]) {

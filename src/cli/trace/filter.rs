@@ -2,7 +2,7 @@
 
 use crate::cli::select;
 use crate::inject::Selector;
-use crate::trace::Filter;
+use crate::trace_report::Filter;
 
 #[derive(clap::Args)]
 #[group(skip)]

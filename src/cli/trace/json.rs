@@ -3,7 +3,7 @@
 use super::{NOT_UNDERSTOOD, Selected, Source, complain_of_lines, excerpt};
 use crate::cli::{Common, output};
 use crate::strace::{Aside, Piece, Problem, Row, Says, Tables};
-use crate::trace::{Filter, Object};
+use crate::trace_report::{Filter, Object};
 use std::io::{self, BufWriter, Write};
 
 /// The format, for `--help`.

@@ -8,7 +8,7 @@ mod stats;
 
 use super::{Common, output};
 use crate::strace::{Aside, Piece, Says, Stream};
-use crate::trace::Filter;
+use crate::trace_report::Filter;
 use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::File;

@@ -3,7 +3,8 @@
 use super::{NOT_UNDERSTOOD, Selected, Source, excerpt};
 use crate::cli::output;
 use crate::strace::{Aside, Piece, Says};
-use crate::trace::{Entry, Filter, Origin};
+use crate::trace::{Entry, Origin};
+use crate::trace_report::Filter;
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 

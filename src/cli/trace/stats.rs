@@ -4,7 +4,7 @@ use super::{Selected, complain_of_lines};
 use crate::cli::{Common, output};
 use crate::strace::{Aside, Row, Says, Tables};
 use crate::syscall::consts;
-use crate::trace::{Object, Share, Stats};
+use crate::trace_report::{Object, Share, Stats};
 use std::fmt::Write as _;
 use std::time::Duration;
 

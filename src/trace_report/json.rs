@@ -2,8 +2,8 @@
 //!
 //! Whatever the bytes are, the text is valid JSON in ASCII or UTF-8, and nothing of a value's meaning is lost.
 
-use super::{Answer, Call, Entry, Exit, Field, Remarks, Value, When};
 use crate::syscall::consts;
+use crate::trace::{Answer, Call, Entry, Exit, Field, Origin, Remarks, Value, When};
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write;
@@ -77,7 +77,7 @@ impl Object {
             Entry::Signal { .. } => Object::of_type("signal"),
             Entry::Exit { .. } => Object::of_type("exit"),
         };
-        if let super::Origin::Text { line, .. } = entry.origin() {
+        if let Origin::Text { line, .. } = entry.origin() {
             object.number("line", line);
         }
         if tid != 0 {

@@ -1,8 +1,8 @@
 //! Calls as strace shows them without `-v`: long strings and arrays cut, of large structures the members that say most,
 //! and an address where only a list of names or variables is.
 
-use super::{Call, Field, Value};
 use crate::syscall;
+use crate::trace::{Call, Field, Value};
 
 /// strace's `-s`: bytes of a string, and elements of an array.
 const MOST: usize = 32;
@@ -37,44 +37,41 @@ const PARTS: [(&str, &[&str]); 6] = [
 /// Members that are names of files, which are shown whole.
 const NAMES: [&str; 2] = ["sun_path", "d_name"];
 
-impl Call {
-    /// Cuts what strace would. `registers` are the arguments as the kernel got them; addresses are taken from there.
-    pub fn abbreviate(&mut self, registers: &[u64]) {
-        let known = syscall::by_name(&self.name);
-        let paths = known.map(|known| known.path_args()).unwrap_or_default();
-        let name = self.name.as_str();
-        for (i, arg) in self.args.iter_mut().enumerate() {
-            let address = registers.get(i).copied();
-            let environment = matches!((name, i), ("execve", 2) | ("execveat", 3));
-            let listed = match arg {
-                Value::Array { items, .. } if environment => Some((items.len(), "vars")),
-                Value::Array { items, .. } if name.starts_with("getdents") => {
-                    Some((items.len(), "entries"))
-                }
-                _ => None,
-            };
-            match (listed, address) {
-                (Some((count, what)), Some(address)) => {
-                    // strace counts one in the plural, too, but for variables.
-                    let what = if count == 1 && what == "vars" {
-                        "var"
-                    } else {
-                        what
-                    };
-                    *arg = Value::Written {
-                        text: format!("{address:#x} /* {count} {what} */")
-                            .into_bytes()
-                            .into(),
-                        value: Box::new(Value::Addr(address)),
-                    };
-                }
-                _ if matches!(arg, Value::Str { .. })
-                    && (paths.contains(&i) || name == "getcwd") => {}
-                _ => cut(arg),
+/// Cuts what strace would cut. `registers` are the arguments as the kernel got them; addresses are taken from there.
+pub fn abbreviate(call: &mut Call, registers: &[u64]) {
+    let known = syscall::by_name(&call.name);
+    let paths = known.map(|known| known.path_args()).unwrap_or_default();
+    let name = call.name.as_str();
+    for (i, arg) in call.args.iter_mut().enumerate() {
+        let address = registers.get(i).copied();
+        let environment = matches!((name, i), ("execve", 2) | ("execveat", 3));
+        let listed = match arg {
+            Value::Array { items, .. } if environment => Some((items.len(), "vars")),
+            Value::Array { items, .. } if name.starts_with("getdents") => {
+                Some((items.len(), "entries"))
             }
+            _ => None,
+        };
+        match (listed, address) {
+            (Some((count, what)), Some(address)) => {
+                // strace counts one in the plural, too, but for variables.
+                let what = if count == 1 && what == "vars" {
+                    "var"
+                } else {
+                    what
+                };
+                *arg = Value::Written {
+                    text: format!("{address:#x} /* {count} {what} */")
+                        .into_bytes()
+                        .into(),
+                    value: Box::new(Value::Addr(address)),
+                };
+            }
+            _ if matches!(arg, Value::Str { .. }) && (paths.contains(&i) || name == "getcwd") => {}
+            _ => cut(arg),
         }
-        self.notes.iter_mut().for_each(|note| cut(&mut note.value));
     }
+    call.notes.iter_mut().for_each(|note| cut(&mut note.value));
 }
 
 fn cut(value: &mut Value) {
@@ -123,7 +120,7 @@ mod tests {
         let Some(Entry::Call(mut call)) = entry else {
             panic!("{text} is no call");
         };
-        call.abbreviate(registers);
+        super::abbreviate(&mut call, registers);
         let mut out = Vec::new();
         let entry = Entry::Call(call);
         strace::write_as_read(&entry, &mut out).expect("a vector takes everything");

@@ -1,6 +1,6 @@
 //! How many calls there were, which failed, and how long they took.
 
-use super::{Answer, Call, Entry};
+use crate::trace::{Answer, Call, Entry};
 use std::collections::HashMap;
 use std::time::Duration;
 

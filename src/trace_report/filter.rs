@@ -1,29 +1,6 @@
-//! Which entries are meant: by task, call, path, failure.
+//! A filter of a trace's entries: by task, call, path, failure.
 
-use super::{About, Answer, Call, Entry, Paths, Value};
-
-/// Which failures are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failed {
-    /// All.
-    Any,
-    /// Those with this errno (positive).
-    With(i32),
-}
-
-impl Failed {
-    /// Whether an answer is such a failure.
-    pub fn is(self, answer: &Answer) -> bool {
-        match (self, answer) {
-            (Failed::Any, Answer::Errno(_)) => true,
-            (Failed::With(wanted), Answer::Errno(errno)) => wanted == *errno,
-            _ => false,
-        }
-    }
-}
-
-/// Says of something whether it is meant.
-pub type Predicate<T> = Box<dyn Fn(&T) -> bool>;
+use crate::trace::{About, Call, Entry, Failed, Paths, Predicate, Value};
 
 /// Which entries of a trace are meant. All conditions must hold; the default means all entries.
 /// Sees the entries in order, and follows descriptors.
@@ -216,19 +193,5 @@ mod tests {
 3 read(3, "x", 1) = 1
 "#;
         assert_eq!(lines_about("/a", text), [1, 3, 4, 8, 10, 11]);
-    }
-
-    #[test]
-    fn descriptors_without_end_do_not_fill_memory() {
-        let long = "p".repeat(4000);
-        let open = |i: usize| format!("1 open(\"{long}\", O_RDONLY) = {i}\n");
-        let text: String = (3..20_000).map(open).collect();
-        let mut paths = Paths::default();
-        for call in strace::parse(text.as_bytes(), "text").trace.calls() {
-            paths.next(1, call);
-            assert!(paths.bytes() <= 32 << 20);
-        }
-        paths.ended(1);
-        assert_eq!(paths.bytes(), 0);
     }
 }
