@@ -1,7 +1,7 @@
 //! Every kind of line that strace 4 to 7 writes, with any of its options: what it is read as, and that it prints
 //! back byte for byte.
 
-use rrapper::strace::{Aside, Piece, Says, Stream};
+use rrapper::strace::{OtherLine, Piece, PieceKind, Stream};
 use rrapper::trace::{Answer, Call, Entry, Exit, Remarks, Tampered, Value, When};
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ fn pieces(text: &[u8]) -> Vec<Piece> {
     let mut printed = Vec::new();
     for piece in &pieces {
         let shown = String::from_utf8_lossy(&piece.text);
-        assert!(!matches!(piece.says, Says::Problem(_)), "{piece:?}");
+        assert!(!matches!(piece.kind, PieceKind::Problem(_)), "{piece:?}");
         assert_eq!(piece.doubts, [], "in {shown}");
-        assert!(piece.prints_back(), "{shown}: {:?}", piece.says);
+        assert!(piece.prints_back(), "{shown}: {:?}", piece.kind);
         piece
             .print(&mut printed)
             .expect("a vector takes everything");
@@ -30,8 +30,10 @@ fn pieces(text: &[u8]) -> Vec<Piece> {
 fn entries(text: &str) -> Vec<Entry> {
     let pieces = pieces(text.as_bytes()).into_iter();
     pieces
-        .filter_map(|piece| match piece.says {
-            Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => Some(entry),
+        .filter_map(|piece| match piece.kind {
+            PieceKind::Entry(entry)
+            | PieceKind::Resumed(entry)
+            | PieceKind::NeverResumed(entry) => Some(entry),
             _ => None,
         })
         .collect()
@@ -425,42 +427,51 @@ fn results_print_back() {
 #[test]
 fn lines_that_are_no_entries() {
     for (line, want) in [
-        ("\n", Aside::Blank),
-        ("  \r\n", Aside::Blank),
-        ("strace: Process 12 attached\n", Aside::Message),
-        ("^CProcess 12 detached\n", Aside::Message),
-        ("^Cstrace: Process 12 detached\n", Aside::Message),
-        (" <detached ...>\n", Aside::Message),
-        ("/usr/bin/strace: Process 12 detached\n", Aside::Message),
-        ("Process 12 attached (waiting for parent)\n", Aside::Message),
-        ("Process 12 suspended\n", Aside::Message),
-        ("Process 12 resumed (parent 11 ready)\n", Aside::Message),
-        ("[ Process PID=12 runs in 32 bit mode. ]\n", Aside::Message),
+        ("\n", OtherLine::Blank),
+        ("  \r\n", OtherLine::Blank),
+        ("strace: Process 12 attached\n", OtherLine::Message),
+        ("^CProcess 12 detached\n", OtherLine::Message),
+        ("^Cstrace: Process 12 detached\n", OtherLine::Message),
+        (" <detached ...>\n", OtherLine::Message),
+        ("/usr/bin/strace: Process 12 detached\n", OtherLine::Message),
+        (
+            "Process 12 attached (waiting for parent)\n",
+            OtherLine::Message,
+        ),
+        ("Process 12 suspended\n", OtherLine::Message),
+        ("Process 12 resumed (parent 11 ready)\n", OtherLine::Message),
+        (
+            "[ Process PID=12 runs in 32 bit mode. ]\n",
+            OtherLine::Message,
+        ),
         (
             "12 strace: [ Process PID=12 runs in x32 mode. ]\n",
-            Aside::Message,
+            OtherLine::Message,
         ),
-        ("[pid    12] --- stopped by SIGSTOP ---\n", Aside::Stopped),
+        (
+            "[pid    12] --- stopped by SIGSTOP ---\n",
+            OtherLine::Stopped,
+        ),
         (
             "12 +++ superseded by execve in pid 13 +++\n",
-            Aside::Superseded,
+            OtherLine::Superseded,
         ),
-        (" > /lib/libc.so.6(read+0x10) [0xf7100]\n", Aside::Stack),
+        (" > /lib/libc.so.6(read+0x10) [0xf7100]\n", OtherLine::Stack),
         (
             " > /lib/libc.so.6(read+0x10) [0xf7100] ../sysdeps/read.c:26\n",
-            Aside::Stack,
+            OtherLine::Stack,
         ),
         (
             " | 00000  61 62 0a                                          ab.              |\n",
-            Aside::Dump,
+            OtherLine::Dump,
         ),
-        (" * 5 bytes in buffer 0\n", Aside::Dump),
-        (" = 2 buffers in vector 0\n", Aside::Dump),
-        ("12 <... read resumed>\"a\", 1) = 1\n", Aside::Orphan),
+        (" * 5 bytes in buffer 0\n", OtherLine::Dump),
+        (" = 2 buffers in vector 0\n", OtherLine::Dump),
+        ("12 <... read resumed>\"a\", 1) = 1\n", OtherLine::Orphan),
     ] {
         let found = pieces(line.as_bytes());
         assert_eq!(found.len(), 1, "{line}");
-        assert_eq!(found[0].says, Says::Aside(want), "{line}");
+        assert_eq!(found[0].kind, PieceKind::Other(want), "{line}");
     }
 }
 
@@ -479,7 +490,7 @@ fn tables_are_asides() {
         ---------------- ------ --------- --------\n\
         total            100.00       152 0.000009\n12 b() = 0\n";
     let found = pieces(text.as_bytes());
-    let of = |piece: &&Piece| piece.says == Says::Aside(Aside::Summary);
+    let of = |piece: &&Piece| piece.kind == PieceKind::Other(OtherLine::Summary);
     assert_eq!((found.iter().filter(of).count(), found.len()), (12, 14));
 }
 
@@ -662,9 +673,9 @@ fn what_cannot_be_told_apart_costs_no_more_than_its_own_lines() {
     let stream = Stream::new(text.as_bytes(), "t");
     let (mut lines, mut read) = (Vec::new(), 0);
     for piece in stream.flatten() {
-        match piece.says {
-            Says::Problem(problem) => lines.push(problem.line),
-            Says::Entry(_) => read += 1,
+        match piece.kind {
+            PieceKind::Problem(problem) => lines.push(problem.line),
+            PieceKind::Entry(_) => read += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -742,9 +753,9 @@ fn memory_of_calls_under_way_is_bounded() {
     let (mut begun, mut ended) = (0, 0);
     let mut most = 0;
     for piece in Stream::new(&text[..], "t").flatten() {
-        match piece.says {
-            Says::Begun { .. } => begun += 1,
-            Says::Ended(_) => ended += 1,
+        match piece.kind {
+            PieceKind::Unfinished { .. } => begun += 1,
+            PieceKind::NeverResumed(_) => ended += 1,
             other => panic!("{other:?}"),
         }
         most = most.max(begun - ended);

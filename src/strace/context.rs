@@ -1,7 +1,7 @@
 //! What reading a line needs besides its text, and what it notices on the way.
 
-use super::lex::{Expected, until};
 use super::symbol::Symbols;
+use super::tokens::{Expected, until};
 use crate::trace::Value;
 
 /// Of one line, no more doubts than this are told.

@@ -1,7 +1,7 @@
 //! Bytes as strace writes them between quotes and angle brackets.
 
-use super::lex::close_path;
 use super::print::push;
+use super::tokens::close_path;
 
 /// `"bytes"`: printable ASCII as it is, the rest escaped.
 pub(super) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -10,47 +10,47 @@
 //! understood as a whole is a [`Problem`] and does not stop the rest. Whoever wants to be strict stops at the first of
 //! either. Time and memory are linear in the text, and the memory of a stream is bounded, whatever it holds.
 //!
-//! People paste traces: lines may be indented or quoted (`paste`), have remarks between them and behind them (`comment`
-//! says what is one, and what is a call that is not understood), and break off at the end (`cut`). Other programs write
-//! into calls that wait (`waiting`). A text of remarks alone is no trace, and a problem.
+//! People paste traces: lines may be indented or quoted (`pasted`), have remarks between them and behind them (`user_comments`
+//! says what is one, and what is a call that is not understood), and break off at the end (`truncation`). Other programs write
+//! into calls that wait (`blocked_calls`). A text of remarks alone is no trace, and a problem.
 //!
-//! From the outside in: `stream` reads lines; `assemble` and `ends` make pieces of them, with what
-//! `underway` remembers and what `held` takes apart; `frame`, `columns` and `answer` know
-//! lines, `summary` the tables of `-c`; `value`, `scalar` and `set` values; `lex` the smallest pieces.
+//! From the outside in: `stream` reads lines; `assemble` and `incomplete_calls` make pieces of them, with what
+//! `unfinished` remembers and what `source_line` takes apart; `line_grammar`, `prefix` and `result_grammar` know
+//! lines, `summary` the tables of `-c`; `value`, `scalar` and `set` values; `tokens` the smallest pieces.
 //!
 //! This module knows nothing of processes, nor of what arguments mean to a call.
 
-mod answer;
-mod aside;
 mod assemble;
-mod columns;
-mod comment;
+mod blocked_calls;
 mod context;
-mod cut;
-mod ends;
 mod escape;
-mod frame;
-mod held;
-mod lex;
-mod margins;
-mod output;
-mod paste;
+mod incomplete_calls;
+mod line_grammar;
+mod other_lines;
+mod pasted;
+mod prefix;
 mod print;
+mod program_output;
 mod reader;
+mod result_grammar;
 mod scalar;
 mod set;
+mod source_line;
 mod stream;
 mod summary;
 mod symbol;
-mod underway;
+mod tokens;
+mod truncation;
+mod unfinished;
+mod user_comments;
 mod value;
-mod waiting;
+mod verbatim;
 
-pub use margins::write_as_read;
 pub use print::write;
 pub use reader::Reader;
-pub use stream::{Aside, Piece, Says, Stream};
+pub use stream::{OtherLine, Piece, PieceKind, Stream};
 pub use summary::{Row, Tables};
+pub use verbatim::write_as_read;
 
 use crate::trace::{Entry, Trace, Value};
 use std::fmt;
@@ -149,7 +149,7 @@ fn gather(stream: Stream<impl BufRead>, file: &str) -> Result<Parsed, Error> {
     let mut gathered = reader::Gathered::new(file);
     for piece in stream {
         let piece = piece?;
-        if piece.text.len() as u64 > LONGEST_LINE && matches!(piece.says, Says::Problem(_)) {
+        if piece.text.len() as u64 > LONGEST_LINE && matches!(piece.kind, PieceKind::Problem(_)) {
             return Err(Error::LongLine {
                 path: PathBuf::from(file),
                 line: u32::try_from(piece.line).unwrap_or(u32::MAX),

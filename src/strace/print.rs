@@ -1,8 +1,8 @@
-//! Values, calls and whole traces in strace's syntax, as strace would write them. See [`super::margins`] for how
+//! Values, calls and whole traces in strace's syntax, as strace would write them. See [`super::verbatim`] for how
 //! they were written.
 
-use super::answer::RESTARTS;
 use super::escape;
+use super::result_grammar::RESTARTS;
 use crate::syscall::consts;
 use crate::trace::{Answer, Call, Entry, Exit, Field, Trace, Value};
 use std::fmt::{self, Display, Formatter};

@@ -1,7 +1,7 @@
 //! From pieces to a trace in memory: calls stand where they began, problems are gathered.
 
 use super::assemble::Assembler;
-use super::stream::{Aside, Piece, Says};
+use super::stream::{OtherLine, Piece, PieceKind};
 use super::{Parsed, Problem};
 use crate::trace::{Entry, Origin, Trace};
 use std::collections::{HashMap, VecDeque};
@@ -87,13 +87,13 @@ impl Gathered {
     /// Takes the next piece.
     pub(super) fn take(&mut self, piece: Piece) {
         self.last_line = self.last_line.max(piece.line);
-        match piece.says {
-            Says::Entry(entry) => self.entries.push(Some(entry)),
-            Says::Begun { .. } => {
+        match piece.kind {
+            PieceKind::Entry(entry) => self.entries.push(Some(entry)),
+            PieceKind::Unfinished { .. } => {
                 self.begun.insert(piece.line, self.entries.len());
                 self.entries.push(None);
             }
-            Says::Rest(entry) | Says::Ended(entry) => {
+            PieceKind::Resumed(entry) | PieceKind::NeverResumed(entry) => {
                 let line = match entry.origin() {
                     Origin::Text { line, .. } => u64::from(*line),
                     _ => 0,
@@ -104,15 +104,15 @@ impl Gathered {
                     None => self.entries.push(Some(entry)),
                 }
             }
-            Says::Problem(problem) if self.problems.len() < MOST_PROBLEMS => {
+            PieceKind::Problem(problem) if self.problems.len() < MOST_PROBLEMS => {
                 self.problems.push(problem);
             }
-            Says::Problem(_) => self.more += 1,
-            Says::Aside(Aside::Remark) => {
+            PieceKind::Problem(_) => self.more += 1,
+            PieceKind::Other(OtherLine::Remark) => {
                 self.remark.get_or_insert(piece.line);
             }
-            Says::Aside(Aside::Blank) => {}
-            Says::Aside(_) => self.own = true,
+            PieceKind::Other(OtherLine::Blank) => {}
+            PieceKind::Other(_) => self.own = true,
         }
     }
 

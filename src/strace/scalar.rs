@@ -3,7 +3,7 @@
 //! Each notes in the context whether it is written otherwise than it would be printed.
 
 use super::context::Context;
-use super::lex::*;
+use super::tokens::*;
 use crate::trace::Value;
 use memchr::memmem;
 use nom::Parser;

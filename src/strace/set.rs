@@ -1,8 +1,8 @@
 //! The grammar of sets: names between blanks.
 
 use super::context::Context;
-use super::lex::*;
 use super::symbol::signal;
+use super::tokens::*;
 use crate::trace::Value;
 
 /// What follows the bracket of `[INT CHLD]`, `~[]`, `[3 4]`, `[3</dev/null> 4]`: names between blanks.

@@ -1,7 +1,7 @@
 //! A text as a stream of pieces: lines, or the parts of them that say something by themselves.
 
 use super::assemble::Assembler;
-use super::{Error, LONGEST_LINE, Problem, margins};
+use super::{Error, LONGEST_LINE, Problem, verbatim};
 use crate::trace::{Entry, Value};
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
@@ -35,16 +35,16 @@ pub struct Piece {
     /// program itself wrote in the midst of a call.
     pub text: Vec<u8>,
     /// What it says.
-    pub says: Says,
+    pub kind: PieceKind,
     /// Arguments and constants in it that were not understood; they are kept as they are.
     pub doubts: Vec<Problem>,
     /// How it goes into the text, where that is not plain.
-    pub(super) place: Option<Box<Place>>,
+    pub(super) placement: Option<Box<Placement>>,
 }
 
 /// How an entry goes into its text.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Placement {
     /// What is foreign to the entry, and at which byte of the piece it stands, in order.
     pub foreign: Vec<(usize, Vec<u8>)>,
     /// Of a call in two parts: the text of the call from its name on, and the length of its first part.
@@ -53,11 +53,11 @@ pub(super) struct Place {
 
 /// What a piece of a text says.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Says {
+pub enum PieceKind {
     /// An entry, whole.
     Entry(Entry),
-    /// The first part of a call. It is followed by a [`Says::Rest`] or a [`Says::Ended`], sooner or later.
-    Begun {
+    /// The first part of a call. It is followed by a [`PieceKind::Resumed`] or a [`PieceKind::NeverResumed`], sooner or later.
+    Unfinished {
         /// The task; 0 where unknown.
         tid: i32,
         /// The call's name.
@@ -66,18 +66,18 @@ pub enum Says {
         args: Vec<Value>,
     },
     /// The call that ends here; its origin has the line where it began. The text is that of the last part only.
-    Rest(Entry),
+    Resumed(Entry),
     /// A call that has begun and will not end: its task died, or the text ended. Has no text.
-    Ended(Entry),
+    NeverResumed(Entry),
     /// Nothing about what the program did.
-    Aside(Aside),
+    Other(OtherLine),
     /// It was not understood.
     Problem(Problem),
 }
 
 /// Lines that say nothing about what the program did, or not enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aside {
+pub enum OtherLine {
     /// An empty line.
     Blank,
     /// A message of strace's (`strace: Process 12 attached`).
@@ -101,7 +101,7 @@ pub enum Aside {
     /// What other programs wrote in the midst of a call that waits.
     Output,
     /// A line that the end of the text cut off, before it said anything or in the rest of a call.
-    Cut,
+    Truncated,
 }
 
 impl<R: BufRead> Stream<R> {
@@ -198,12 +198,12 @@ impl Piece {
     /// An entry as printed; `None` where there is none.
     fn printed(&self) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(self.text.len());
-        match &self.says {
-            Says::Entry(entry) => margins::as_written(&mut out, entry),
-            Says::Rest(Entry::Call(entry)) => {
-                let (joined, first) = self.place.as_ref()?.joined.as_ref()?;
+        match &self.kind {
+            PieceKind::Entry(entry) => verbatim::as_written(&mut out, entry),
+            PieceKind::Resumed(Entry::Call(entry)) => {
+                let (joined, first) = self.placement.as_ref()?.joined.as_ref()?;
                 let mut call = Vec::with_capacity(joined.len());
-                margins::body_as_written(&mut call, entry);
+                verbatim::body_as_written(&mut call, entry);
                 // In front there are columns and `<... read resumed>`, which belong to the line, not the call.
                 let rest = joined.len().saturating_sub(*first);
                 let text = without_end(&self.text);
@@ -217,7 +217,7 @@ impl Piece {
             }
             _ => return None,
         }
-        if let Some(place) = &self.place
+        if let Some(place) = &self.placement
             && !place.foreign.is_empty()
         {
             out = place.woven(&out);
@@ -227,12 +227,12 @@ impl Piece {
     }
 
     fn foreign_len(&self) -> usize {
-        let foreign = self.place.iter().flat_map(|place| &place.foreign);
+        let foreign = self.placement.iter().flat_map(|place| &place.foreign);
         foreign.map(|(_, f)| f.len()).sum()
     }
 }
 
-impl Place {
+impl Placement {
     /// What is printed of the entry, with what is foreign to it in its places.
     fn woven(&self, own: &[u8]) -> Vec<u8> {
         let foreign: usize = self.foreign.iter().map(|(_, f)| f.len()).sum();

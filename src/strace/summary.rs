@@ -1,7 +1,7 @@
 //! The tables that `-c` and `-C` write: which lines are part of one, and what its rows say.
 
-use super::lex::blanks;
-use super::paste;
+use super::pasted;
+use super::tokens::blanks;
 use memchr::memmem;
 
 /// The titles of the columns, word by word.
@@ -53,7 +53,7 @@ struct Column {
     end: usize,
 }
 
-/// Reads the lines of tables in a row: those that are [`super::Aside::Summary`].
+/// Reads the lines of tables in a row: those that are [`super::OtherLine::Summary`].
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     mode: Option<String>,
@@ -65,7 +65,7 @@ pub struct Tables {
 impl Tables {
     /// What the next line of a table says, if it is a row.
     pub fn row(&mut self, line: &[u8]) -> Option<Row> {
-        let i = paste::plainly_unquoted(line);
+        let i = pasted::plainly_unquoted(line);
         if let Some(at) = memmem::find(i, HEADING) {
             let mode = String::from_utf8_lossy(&i[at + HEADING.len()..]);
             let mode = mode.trim().trim_start_matches("for ").trim_end_matches(':');
@@ -166,7 +166,7 @@ impl Summary {
         if self.state == State::Outside && !may_begin(i) {
             return false;
         }
-        let i = paste::plainly_unquoted(i);
+        let i = pasted::plainly_unquoted(i);
         let (takes, state) = match self.state {
             State::Outside if is_titles(i) => (true, State::Titled),
             State::Outside => (

@@ -8,11 +8,11 @@
 //! belongs to the smallest value that has it.
 
 use super::context::Context;
-use super::lex::*;
 use super::scalar::{
     bracketed_symbol, character, number, quoted, symbol, symbolic, text, unquoted,
 };
 use super::set::set;
+use super::tokens::*;
 use crate::trace::{Field, Value};
 use memchr::memmem;
 use nom::Parser;

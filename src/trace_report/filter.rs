@@ -138,7 +138,7 @@ mod tests {
 
     /// The lines of a text with calls about this path, read piece by piece.
     fn lines_about(wanted: &'static str, text: &str) -> Vec<u64> {
-        use strace::Says;
+        use strace::PieceKind;
         let mut filter = Filter {
             path: Some(Box::new(move |about| {
                 about.is_meant(|path| path == wanted.as_bytes())
@@ -148,12 +148,14 @@ mod tests {
         let mut lines = Vec::new();
         for piece in strace::Stream::new(text.as_bytes(), "text") {
             let piece = piece.expect("memory can be read");
-            let meant = match &piece.says {
-                Says::Begun { tid, name, args } => {
+            let meant = match &piece.kind {
+                PieceKind::Unfinished { tid, name, args } => {
                     filter.begun(*tid, name, args);
                     false
                 }
-                Says::Entry(entry) | Says::Rest(entry) => filter.next(entry.tid(), entry),
+                PieceKind::Entry(entry) | PieceKind::Resumed(entry) => {
+                    filter.next(entry.tid(), entry)
+                }
                 _ => false,
             };
             lines.extend(meant.then_some(piece.line));

@@ -2,7 +2,7 @@
 
 use super::{FOREIGN, Files, NOT_UNDERSTOOD, Source, excerpt};
 use crate::cli::{FAILED, output, sentence};
-use crate::strace::{Aside, Piece, Says};
+use crate::strace::{OtherLine, Piece, PieceKind};
 use crate::trace::{Entry, Value};
 use std::io::{self, BufWriter, Write};
 
@@ -48,7 +48,7 @@ struct Counts {
     calls: u64,
     signals: u64,
     exits: u64,
-    asides: u64,
+    others: u64,
     not_understood: u64,
     unknown: u64,
     /// Whether none of it is strace's.
@@ -93,19 +93,19 @@ fn check(
 
 /// The line in which the text ends, where that is not its end. That is nobody's mistake.
 fn cut(piece: &Piece) -> Option<u64> {
-    match &piece.says {
-        Says::Ended(entry) if entry.remarks().is_some_and(|remarks| remarks.cut) => {
+    match &piece.kind {
+        PieceKind::NeverResumed(entry) if entry.remarks().is_some_and(|remarks| remarks.cut) => {
             Some(piece.line)
         }
-        Says::Aside(Aside::Cut) => Some(piece.line),
+        PieceKind::Other(OtherLine::Truncated) => Some(piece.line),
         _ => None,
     }
 }
 
 /// What is not understood in a piece: `FILE:LINE:COLUMN: MESSAGE`.
 fn wrong(piece: &Piece, name: &str) -> Option<String> {
-    match (&piece.says, piece.doubts.first()) {
-        (Says::Problem(problem), _) | (_, Some(problem)) => Some(problem.to_string()),
+    match (&piece.kind, piece.doubts.first()) {
+        (PieceKind::Problem(problem), _) | (_, Some(problem)) => Some(problem.to_string()),
         _ if piece.prints_back() => None,
         _ => {
             let mut printed = Vec::new();
@@ -126,10 +126,12 @@ impl Counts {
         let whole = piece.text.iter().filter(|byte| **byte == b'\n').count() as u64;
         let part = piece.text.last().is_some_and(|byte| *byte != b'\n');
         self.lines += whole + u64::from(part);
-        match &piece.says {
-            Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => self.entry(entry),
-            Says::Aside(_) => self.asides += 1,
-            Says::Begun { .. } | Says::Problem(_) => {}
+        match &piece.kind {
+            PieceKind::Entry(entry)
+            | PieceKind::Resumed(entry)
+            | PieceKind::NeverResumed(entry) => self.entry(entry),
+            PieceKind::Other(_) => self.others += 1,
+            PieceKind::Unfinished { .. } | PieceKind::Problem(_) => {}
         }
     }
 
@@ -154,14 +156,14 @@ impl Counts {
             calls,
             signals,
             exits,
-            asides,
+            others,
             not_understood,
             unknown,
             foreign: _,
         } = self;
         writeln!(
             out,
-            "{name}: {lines} lines, {calls} calls, {signals} signals, {exits} exits, {asides} asides, \
+            "{name}: {lines} lines, {calls} calls, {signals} signals, {exits} exits, {others} asides, \
              {not_understood} not understood; {unknown} constants without a known value"
         )
     }

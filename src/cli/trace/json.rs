@@ -2,7 +2,7 @@
 
 use super::{NOT_UNDERSTOOD, Selected, Source, complain_of_lines, excerpt};
 use crate::cli::{Common, output};
-use crate::strace::{Aside, Piece, Problem, Row, Says, Tables};
+use crate::strace::{OtherLine, Piece, PieceKind, Problem, Row, Tables};
 use crate::trace_report::{Filter, Object};
 use std::io::{self, BufWriter, Write};
 
@@ -93,8 +93,8 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
 }
 
 fn problem(piece: &Piece) -> Option<&Problem> {
-    match &piece.says {
-        Says::Problem(problem) => Some(problem),
+    match &piece.kind {
+        PieceKind::Problem(problem) => Some(problem),
         _ => piece.doubts.first(),
     }
 }
@@ -107,8 +107,8 @@ fn object(
     tables: &mut Tables,
 ) -> Option<Object> {
     let all = filter.is_all();
-    match &piece.says {
-        Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
+    match &piece.kind {
+        PieceKind::Entry(entry) | PieceKind::Resumed(entry) | PieceKind::NeverResumed(entry) => {
             let tid = source.tid(entry.tid());
             let mut object = filter
                 .next(tid, entry)
@@ -118,23 +118,23 @@ fn object(
             }
             Some(object)
         }
-        Says::Begun { tid, name, args } => {
+        PieceKind::Unfinished { tid, name, args } => {
             filter.begun(source.tid(*tid), name, args);
             None
         }
-        Says::Aside(Aside::Blank) => None,
-        Says::Aside(aside) => all.then(|| {
-            let mut object = Object::of_type(name(*aside));
+        PieceKind::Other(OtherLine::Blank) => None,
+        PieceKind::Other(other) => all.then(|| {
+            let mut object = Object::of_type(name(*other));
             object.number("line", piece.line);
             text(&mut object, piece);
-            if *aside == Aside::Summary
+            if *other == OtherLine::Summary
                 && let Some(row) = tables.row(&piece.text)
             {
                 cells(&mut object, &row);
             }
             object
         }),
-        Says::Problem(problem) => all.then(|| {
+        PieceKind::Problem(problem) => all.then(|| {
             let mut object = Object::of_type("problem");
             place(&mut object, problem);
             text(&mut object, piece);
@@ -184,18 +184,18 @@ fn text(object: &mut Object, piece: &Piece) {
     object.text("text", text);
 }
 
-fn name(aside: Aside) -> &'static str {
-    match aside {
-        Aside::Blank | Aside::Message => "message",
-        Aside::Stopped => "stopped",
-        Aside::Superseded => "superseded",
-        Aside::Stack => "stack",
-        Aside::Dump => "dump",
-        Aside::Summary => "summary",
-        Aside::Orphan => "orphan",
-        Aside::Overlong => "overlong",
-        Aside::Remark => "remark",
-        Aside::Output => "output",
-        Aside::Cut => "cut",
+fn name(other: OtherLine) -> &'static str {
+    match other {
+        OtherLine::Blank | OtherLine::Message => "message",
+        OtherLine::Stopped => "stopped",
+        OtherLine::Superseded => "superseded",
+        OtherLine::Stack => "stack",
+        OtherLine::Dump => "dump",
+        OtherLine::Summary => "summary",
+        OtherLine::Orphan => "orphan",
+        OtherLine::Overlong => "overlong",
+        OtherLine::Remark => "remark",
+        OtherLine::Output => "output",
+        OtherLine::Truncated => "cut",
     }
 }

@@ -7,7 +7,7 @@ mod print;
 mod stats;
 
 use super::{Common, output};
-use crate::strace::{Aside, Piece, Says, Stream};
+use crate::strace::{OtherLine, Piece, PieceKind, Stream};
 use crate::trace_report::Filter;
 use anyhow::Context;
 use std::ffi::OsStr;
@@ -107,9 +107,9 @@ impl Source {
 
     fn next(&mut self) -> anyhow::Result<Option<Piece>> {
         let next = self.stream.next().transpose()?;
-        match next.as_ref().map(|piece| &piece.says) {
-            Some(Says::Aside(Aside::Remark)) => self.remarks = true,
-            None | Some(Says::Aside(Aside::Blank) | Says::Problem(_)) => {}
+        match next.as_ref().map(|piece| &piece.kind) {
+            Some(PieceKind::Other(OtherLine::Remark)) => self.remarks = true,
+            None | Some(PieceKind::Other(OtherLine::Blank) | PieceKind::Problem(_)) => {}
             Some(_) => self.own = true,
         }
         Ok(next)

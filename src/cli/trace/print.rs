@@ -2,7 +2,7 @@
 
 use super::{NOT_UNDERSTOOD, Selected, Source, excerpt};
 use crate::cli::output;
-use crate::strace::{Aside, Piece, Says};
+use crate::strace::{OtherLine, Piece, PieceKind};
 use crate::trace::{Entry, Origin};
 use crate::trace_report::Filter;
 use std::collections::HashMap;
@@ -74,8 +74,8 @@ impl Printer {
         out: &mut impl Write,
     ) -> anyhow::Result<io::Result<Option<String>>> {
         while let Some(piece) = source.next()? {
-            let problem = match &piece.says {
-                Says::Problem(problem) => Some(problem),
+            let problem = match &piece.kind {
+                PieceKind::Problem(problem) => Some(problem),
                 _ => piece.doubts.first(),
             };
             if let Some(problem) = problem.filter(|_| self.strict) {
@@ -92,15 +92,17 @@ impl Printer {
         if self.all {
             return piece.print(out);
         }
-        match &piece.says {
-            Says::Begun { tid, name, args } => {
+        match &piece.kind {
+            PieceKind::Unfinished { tid, name, args } => {
                 self.filter.begun(source.tid(*tid), name, args);
                 self.begun.insert(piece.line, piece.text);
                 Ok(())
             }
-            Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
-                let first = match piece.says {
-                    Says::Entry(_) => None,
+            PieceKind::Entry(entry)
+            | PieceKind::Resumed(entry)
+            | PieceKind::NeverResumed(entry) => {
+                let first = match piece.kind {
+                    PieceKind::Entry(_) => None,
                     _ => line(entry).and_then(|line| self.begun.remove(&line)),
                 };
                 self.wanted = self.filter.next(source.tid(entry.tid()), entry);
@@ -110,8 +112,8 @@ impl Printer {
                 out.write_all(&first.unwrap_or_default())?;
                 piece.print(out)
             }
-            Says::Aside(Aside::Stack | Aside::Dump) if self.wanted => piece.print(out),
-            Says::Aside(_) | Says::Problem(_) => Ok(()),
+            PieceKind::Other(OtherLine::Stack | OtherLine::Dump) if self.wanted => piece.print(out),
+            PieceKind::Other(_) | PieceKind::Problem(_) => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Selected, complain_of_lines};
 use crate::cli::{Common, output};
-use crate::strace::{Aside, Row, Says, Tables};
+use crate::strace::{OtherLine, PieceKind, Row, Tables};
 use crate::syscall::consts;
 use crate::trace_report::{Object, Share, Stats};
 use std::fmt::Write as _;
@@ -30,23 +30,27 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
         let mut tables = Tables::default();
         let mut problems = 0;
         while let Some(piece) = source.next()? {
-            match &piece.says {
-                Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
+            match &piece.kind {
+                PieceKind::Entry(entry)
+                | PieceKind::Resumed(entry)
+                | PieceKind::NeverResumed(entry) => {
                     let tid = source.tid(entry.tid());
                     if filter.next(tid, entry) {
                         stats.add(tid, entry);
                     }
                 }
-                Says::Problem(_) => problems += 1,
-                Says::Begun { tid, name, args } => filter.begun(source.tid(*tid), name, args),
-                Says::Aside(Aside::Summary) => {
+                PieceKind::Problem(_) => problems += 1,
+                PieceKind::Unfinished { tid, name, args } => {
+                    filter.begun(source.tid(*tid), name, args)
+                }
+                PieceKind::Other(OtherLine::Summary) => {
                     let row = tables.row(&piece.text);
                     let row = row.filter(|row| !row.total && filter.is_of_name(&row.name));
                     if let Some(row) = row {
                         told.add_share(&row.name, share(&row));
                     }
                 }
-                Says::Aside(_) => {}
+                PieceKind::Other(_) => {}
             }
         }
         complain_of_lines(problems, &source, common);

@@ -10,7 +10,7 @@
 //! that are no text. `--- SIG… ` and `+++ exited with` and kin begin signals and exits; other lines between such
 //! marks are remarks.
 
-use super::lex::blanks;
+use super::tokens::blanks;
 use memchr::memmem;
 use std::borrow::Cow;
 

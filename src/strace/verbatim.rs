@@ -1,10 +1,10 @@
 //! Entries as they were written. What stands around an entry's values is printed as it was, as long as it still
 //! says what the entry says: it is read again to see that. Otherwise it is written as strace would.
 
-use super::answer::{Answered, answer};
 use super::context::Context;
-use super::frame::{self, Line};
+use super::line_grammar::{self, Line};
 use super::print::{Spelling, list, pid, push, result, value};
+use super::result_grammar::{ParsedResult, answer};
 use crate::trace::{Call, Entry, Remarks};
 use std::io;
 
@@ -52,12 +52,12 @@ pub(super) fn as_written(out: &mut Vec<u8>, entry: &Entry) {
 /// Replaces what was appended from `start` on by the entry as strace would write it, if it says something else.
 fn unless_says(out: &mut Vec<u8>, start: usize, entry: &Entry) {
     let line = out.get(start..).unwrap_or_default();
-    let says = match (frame::line(&mut Context::default(), line), entry) {
+    let says = match (line_grammar::line(&mut Context::default(), line), entry) {
         (
             Ok((
                 _,
                 (
-                    columns,
+                    prefix,
                     Line::Signal {
                         signal: s, info: i, ..
                     },
@@ -66,9 +66,9 @@ fn unless_says(out: &mut Vec<u8>, start: usize, entry: &Entry) {
             Entry::Signal {
                 tid, signal, info, ..
             },
-        ) => columns.tid == *tid && s == *signal && i == *info,
-        (Ok((_, (columns, Line::Exit(e)))), Entry::Exit { tid, exit, .. }) => {
-            columns.tid == *tid && e == *exit
+        ) => prefix.tid == *tid && s == *signal && i == *info,
+        (Ok((_, (prefix, Line::Exit(e)))), Entry::Exit { tid, exit, .. }) => {
+            prefix.tid == *tid && e == *exit
         }
         _ => false,
     };
@@ -98,21 +98,23 @@ pub(super) fn body_as_written(out: &mut Vec<u8>, call: &Call) {
 }
 
 fn front_says(front: &[u8], tid: i32) -> bool {
-    frame::task(front) == Some(tid)
+    line_grammar::task(front) == Some(tid)
 }
 
 fn list_says(text: &[u8], call: &Call) -> bool {
     let mut args = Vec::new();
     let closed = [text, b")"].concat();
     let mut cx = Context::default();
-    cx.labels = frame::has_labels(call.name.as_bytes());
-    let read = frame::arguments(&mut cx, &closed, &mut args);
+    cx.labels = line_grammar::has_labels(call.name.as_bytes());
+    let read = line_grammar::arguments(&mut cx, &closed, &mut args);
     matches!(read, Ok(([], _))) && args == call.args
 }
 
 fn back_says(back: &[u8], call: &Call) -> bool {
     match answer(&mut Context::default(), back) {
-        Ok(([], Answered { answer, notes, .. })) => answer == call.answer && notes == call.notes,
+        Ok(([], ParsedResult { answer, notes, .. })) => {
+            answer == call.answer && notes == call.notes
+        }
         _ => false,
     }
 }

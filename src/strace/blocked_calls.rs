@@ -12,8 +12,8 @@
 //! returns. Which arguments are which is known of the calls that wait; of the others strace writes all of them at once.
 
 use super::context::Context;
-use super::frame::{self, Line};
-use super::lex::*;
+use super::line_grammar::{self, Line};
+use super::tokens::*;
 use super::value::{argument, name};
 use crate::syscall::{self, Abi, consts};
 use crate::trace::Value;
@@ -79,7 +79,7 @@ const CALLS: [(&[u8], u8, u8, u8); 46] = [
 
 /// A call that has begun: what is known of its end.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
+pub(super) struct BlockedCall {
     /// Its text up to where it waits.
     begun: Vec<u8>,
     /// Whether arguments follow.
@@ -99,11 +99,11 @@ pub(super) enum Next {
 }
 
 /// The call that begins with this text: how long its own part of that is.
-pub(super) fn begun(cx: &mut Context, text: &[u8]) -> Option<(usize, Waiting)> {
-    let (inside, called) = frame::call_name(text).ok()?;
+pub(super) fn begun(cx: &mut Context, text: &[u8]) -> Option<(usize, BlockedCall)> {
+    let (inside, called) = line_grammar::call_name(text).ok()?;
     let (before, least, most) = known(called)?;
     cx.take_doubts();
-    cx.labels = frame::has_labels(called);
+    cx.labels = line_grammar::has_labels(called);
     let rest = match before {
         ALL => all(cx, inside, least, most),
         before => some(cx, inside, before),
@@ -112,13 +112,13 @@ pub(super) fn begun(cx: &mut Context, text: &[u8]) -> Option<(usize, Waiting)> {
     let rest = rest?;
     let begun = until(text, rest);
     (begun.len() <= LONGEST).then(|| {
-        let waiting = Waiting {
+        let blocked = BlockedCall {
             begun: begun.to_vec(),
             more: before != ALL,
             least: usize::from(least),
             most: usize::from(most),
         };
-        (begun.len(), waiting)
+        (begun.len(), blocked)
     })
 }
 
@@ -231,7 +231,7 @@ pub(super) fn has_result(i: &[u8]) -> bool {
     closing(i).is_some()
 }
 
-impl Waiting {
+impl BlockedCall {
     /// Where in this text the rest of the call begins, if it is there.
     pub(super) fn end(&self, cx: &mut Context, i: &[u8]) -> Option<usize> {
         let closing = closing(i)?;
@@ -255,7 +255,7 @@ impl Waiting {
     /// Whether a call with this rest is understood without a doubt.
     fn fits(&self, cx: &mut Context, rest: &[u8]) -> bool {
         let joined = [&self.begun, rest].concat();
-        let fits = match frame::call(cx, &joined) {
+        let fits = match line_grammar::call(cx, &joined) {
             Ok((_, whole)) => {
                 let args = &whole.args;
                 !cx.has_doubts()
@@ -270,13 +270,13 @@ impl Waiting {
 
     /// What this line is to the call.
     pub(super) fn next(&self, cx: &mut Context, i: &[u8]) -> Next {
-        let is_line = match frame::line(cx, i) {
+        let is_line = match line_grammar::line(cx, i) {
             Ok((_, (_, Line::Call(text)))) => {
-                let whole = frame::call(cx, text).is_ok() && !cx.has_doubts();
+                let whole = line_grammar::call(cx, text).is_ok() && !cx.has_doubts();
                 cx.take_doubts();
                 whole || begun(cx, text).is_some()
             }
-            Ok((_, (_, Line::Aside(_) | Line::Tail(_)))) | Err(_) => false,
+            Ok((_, (_, Line::Other(_) | Line::Tail(_)))) | Err(_) => false,
             Ok(_) => true,
         };
         cx.take_doubts();
@@ -297,7 +297,7 @@ fn unfinished(i: &[u8]) -> Option<usize> {
     let at = trimmed.len() - mark.len();
     let at = at - usize::from(trimmed[..at].ends_with(b" "));
     // A line of another task's has a call of its own.
-    (frame::begins_call(&trimmed[..at]).is_none()).then_some(at)
+    (line_grammar::begins_call(&trimmed[..at]).is_none()).then_some(at)
 }
 
 /// Whether this may be an argument: a word in small letters is text that happens to stand where one should.
@@ -319,9 +319,9 @@ pub(super) fn foreign(cx: &mut Context, text: &[u8]) -> Option<usize> {
     // With -e raw=, all arguments are written at once, as numbers.
     let closed = [text, b")"].concat();
     let mut args = Vec::new();
-    let own = frame::call_name(&closed).is_ok_and(|(rest, called)| {
-        cx.labels = frame::has_labels(called);
-        frame::arguments(cx, rest, &mut args).is_ok()
+    let own = line_grammar::call_name(&closed).is_ok_and(|(rest, called)| {
+        cx.labels = line_grammar::has_labels(called);
+        line_grammar::arguments(cx, rest, &mut args).is_ok()
     });
     let own = own && !cx.has_doubts() && args.iter().all(is_plausible);
     cx.take_doubts();

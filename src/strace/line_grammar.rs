@@ -1,16 +1,16 @@
-//! The grammar of lines: what kind of line it is. Columns, calls' arguments and results are left to the other
+//! The grammar of lines: what kind of line it is. Prefix, calls' arguments and results are left to the other
 //! grammars.
 
-use super::answer::{Answered, answer};
-use super::aside;
-use super::columns::{Columns, columns};
-use super::comment;
 use super::context::Context;
-use super::lex::*;
-use super::paste;
+use super::other_lines;
+use super::pasted;
+use super::prefix::{Prefix, prefix};
+use super::result_grammar::{ParsedResult, answer};
 use super::scalar::text;
-use super::stream::Aside;
+use super::stream::OtherLine;
 use super::symbol::signal;
+use super::tokens::*;
+use super::user_comments;
 use super::value::{argument, value};
 use crate::trace::{Exit, Value};
 use memchr::memmem;
@@ -29,7 +29,7 @@ const ENDS: [&[u8]; 3] = [b"exited with ", b"killed by ", b"superseded by execve
 #[derive(Debug, PartialEq)]
 pub(super) enum Line<'a> {
     /// Nothing about what the program did.
-    Aside(Aside),
+    Other(OtherLine),
     /// A whole call.
     Call(&'a [u8]),
     /// The first part of a call, up to `<unfinished ...>`.
@@ -56,35 +56,37 @@ pub(super) enum Line<'a> {
 }
 
 /// The columns in front, and what the line says.
-pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<'a>)> {
-    let plain = paste::plainly_unquoted(i);
-    if let Some(aside) = aside::indented(plain)
+pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Prefix, Line<'a>)> {
+    let plain = pasted::plainly_unquoted(i);
+    if let Some(other) = other_lines::indented(plain)
         && !is_quoted(plain)
     {
-        return Ok((&[], (Columns::default(), Line::Aside(aside))));
+        return Ok((&[], (Prefix::default(), Line::Other(other))));
     }
-    let (i, found) = columns(i)?;
+    let (i, found) = prefix(i)?;
     let (i, found) = behind_unnamed(i).unwrap_or((i, found));
     let line = match i.trim_ascii_end() {
-        [] => Line::Aside(Aside::Blank),
+        [] => Line::Other(OtherLine::Blank),
         [b'-', b'-', b'-', b' ', ..] => match delivered(cx, i) {
-            Err(_) if !names_signal(i) => Line::Aside(Aside::Remark),
+            Err(_) if !names_signal(i) => Line::Other(OtherLine::Remark),
             other => other?.1,
         },
         [b'+', b'+', b'+', b' ', rest @ ..] => match ended(rest) {
-            Err(_) if !ENDS.iter().any(|end| rest.starts_with(end)) => Line::Aside(Aside::Remark),
+            Err(_) if !ENDS.iter().any(|end| rest.starts_with(end)) => {
+                Line::Other(OtherLine::Remark)
+            }
             other => other?.1,
         },
         [b'<', b'.', b'.', b'.', b' ', ..] => match resumed(i) {
-            Err(_) if memmem::find(i, b"resumed").is_none() => Line::Aside(Aside::Remark),
+            Err(_) if memmem::find(i, b"resumed").is_none() => Line::Other(OtherLine::Remark),
             other => other?.1,
         },
         [b')', b' ', ..] => Line::Tail(i),
         _ if is_call(i) => begun(i),
-        _ if aside::is_message(i) => Line::Aside(Aside::Message),
-        trimmed => match aside::trimmed(trimmed) {
-            Some(aside) => Line::Aside(aside),
-            None if comment::is_remark(trimmed) => Line::Aside(Aside::Remark),
+        _ if other_lines::is_message(i) => Line::Other(OtherLine::Message),
+        trimmed => match other_lines::trimmed(trimmed) {
+            Some(other) => Line::Other(other),
+            None if user_comments::is_remark(trimmed) => Line::Other(OtherLine::Remark),
             None => return expected(i, "a system call, a signal or an exit"),
         },
     };
@@ -93,10 +95,10 @@ pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Columns, Line<
 
 /// Whether an indented line is not a frame of a stack, but a line of strace's behind quotation marks.
 fn is_quoted(i: &[u8]) -> bool {
-    let behind = paste::unquoted(i);
+    let behind = pasted::unquoted(i);
     behind.len() < blanks(i).len()
-        && columns(behind).is_ok_and(|(rest, found)| {
-            found != Columns::default()
+        && prefix(behind).is_ok_and(|(rest, found)| {
+            found != Prefix::default()
                 || is_call(rest)
                 || rest.starts_with(b"--- ")
                 || rest.starts_with(b"+++ ")
@@ -121,7 +123,7 @@ pub(super) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
 
 /// The call that begins in this line, behind its columns, if one does.
 pub(super) fn begins_call(i: &[u8]) -> Option<&[u8]> {
-    let (rest, _) = columns(i).ok()?;
+    let (rest, _) = prefix(i).ok()?;
     is_call(rest).then_some(rest)
 }
 
@@ -131,21 +133,21 @@ fn is_call(i: &[u8]) -> bool {
 
 /// What another task does on the line of one that was gone before its call had a name, which strace does not end
 /// where it leaves calls out by their status: `12 ???(13 kill(12, SIGKILL) = 0`.
-fn behind_unnamed(i: &[u8]) -> Option<(&[u8], Columns)> {
+fn behind_unnamed(i: &[u8]) -> Option<(&[u8], Prefix)> {
     let found = after_unnamed(i)?;
     (found.1.tid != 0 && is_call(found.0)).then_some(found)
 }
 
 /// What stands behind `???(`, without the columns there.
-fn after_unnamed(i: &[u8]) -> Option<(&[u8], Columns)> {
+fn after_unnamed(i: &[u8]) -> Option<(&[u8], Prefix)> {
     let name = i.iter().take_while(|&&b| b == b'?').count();
     let inside = i.get(name..)?.strip_prefix(b"(").filter(|_| name > 0)?;
-    columns(inside).ok()
+    prefix(inside).ok()
 }
 
 /// Whose call is behind these columns, if they are nothing else.
 pub(super) fn task(front: &[u8]) -> Option<i32> {
-    match columns(front).ok()? {
+    match prefix(front).ok()? {
         ([], found) => Some(found.tid),
         (rest, _) => match after_unnamed(rest)? {
             ([], found) => Some(found.tid),
@@ -184,7 +186,7 @@ fn begun(whole: &[u8]) -> Line<'_> {
 /// What somebody may have written a note behind: `<unfinished ...>   <-- here`. `end` is the end of it.
 fn with_note<'a>(whole: &'a [u8], end: &[u8]) -> Line<'a> {
     let first = memchr::memchr(b'<', end)
-        .and_then(|_| comment::up_to(whole, b"<unfinished ...>"))
+        .and_then(|_| user_comments::up_to(whole, b"<unfinished ...>"))
         .filter(|first| first.len() < whole.len());
     match first {
         Some(first) => Line::Unfinished(first.strip_suffix(b" ").unwrap_or(first)),
@@ -221,14 +223,14 @@ fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
     let i = i.get(b"--- ".len()..).unwrap_or_default();
     // The task has stopped; the signal that stopped it has a line of its own.
     if i.starts_with(b"stopped by ") {
-        return Ok((&[], Line::Aside(Aside::Stopped)));
+        return Ok((&[], Line::Other(OtherLine::Stopped)));
     }
     let (rest, name) = word(i)?;
     let named = std::str::from_utf8(name).ok().and_then(signal_number);
     if named.is_none() && !i.starts_with(b"{") {
         return expected(i, "a signal");
     }
-    let Some(info) = comment::up_to(rest, b"---") else {
+    let Some(info) = user_comments::up_to(rest, b"---") else {
         return expected(&rest[rest.len()..], "`---` at the end");
     };
     let front = rest.trim_ascii_start();
@@ -278,7 +280,7 @@ fn signal_number(name: &str) -> Option<i32> {
 
 /// What follows `+++ `.
 fn ended(i: &[u8]) -> Res<'_, Line<'_>> {
-    let Some(what) = comment::up_to(i, b" +++") else {
+    let Some(what) = user_comments::up_to(i, b" +++") else {
         return expected(&i[i.len()..], "`+++` at the end");
     };
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();
@@ -306,7 +308,7 @@ fn ended(i: &[u8]) -> Res<'_, Line<'_>> {
 pub(super) struct Whole<'a> {
     pub name: String,
     pub args: Vec<Value>,
-    pub result: Answered,
+    pub result: ParsedResult,
     /// What is between the parentheses, where that has odd separators.
     pub list: Option<&'a [u8]>,
     /// What is behind them.

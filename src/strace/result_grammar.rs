@@ -1,10 +1,10 @@
 //! The grammar of results: what follows a call's closing parenthesis.
 
-use super::columns::fraction;
-use super::comment::begins_note;
 use super::context::Context;
-use super::lex::*;
+use super::prefix::fraction;
 use super::scalar::{decimal, text};
+use super::tokens::*;
+use super::user_comments::begins_note;
 use super::value::value;
 use crate::syscall::consts;
 use crate::trace::{Answer, Field, Tampered, Value};
@@ -26,7 +26,7 @@ pub(super) const RESTARTS: [(i32, &str, &str); 4] = [
 
 /// What a result says.
 #[derive(Debug, PartialEq)]
-pub(super) struct Answered {
+pub(super) struct ParsedResult {
     pub answer: Answer,
     pub notes: Vec<Field>,
     pub tampered: Tampered,
@@ -34,8 +34,8 @@ pub(super) struct Answered {
 }
 
 /// ` = 3</etc/passwd> (flags …) (INJECTED) <0.000012>`, up to the end of the line.
-pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Answered> {
-    let mut found = Answered {
+pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, ParsedResult> {
+    let mut found = ParsedResult {
         answer: Answer::Never,
         notes: Vec::new(),
         tampered: Tampered::default(),
@@ -171,7 +171,7 @@ fn returned(i: &[u8]) -> Res<'_, i64> {
 }
 
 /// What may follow a result: notes, marks of tampering, comments, the time spent.
-fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut Answered) -> Res<'a, ()> {
+fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut ParsedResult) -> Res<'a, ()> {
     let start = i;
     let mut i = gap(i)?.0;
     loop {

@@ -1,17 +1,17 @@
 //! Lines that say nothing about what the program did: strace's messages, stacks, dumps.
 
-use super::lex::blanks;
-use super::stream::Aside;
+use super::stream::OtherLine;
+use super::tokens::blanks;
 use memchr::memmem;
 
 /// What stands under a call, with a blank in front: frames of its stack (`-k`), dumps of what it read or
 /// wrote (`-e read=`), the state of a virtual processor (`-e kvm=vcpu`).
-const INDENTED: [(&[u8], Aside); 5] = [
-    (b"> ", Aside::Stack),
-    (b"| ", Aside::Dump),
-    (b"* ", Aside::Dump),
-    (b"= ", Aside::Dump),
-    (b"VCPU", Aside::Dump),
+const INDENTED: [(&[u8], OtherLine); 5] = [
+    (b"> ", OtherLine::Stack),
+    (b"| ", OtherLine::Dump),
+    (b"* ", OtherLine::Dump),
+    (b"= ", OtherLine::Dump),
+    (b"VCPU", OtherLine::Dump),
 ];
 
 /// How strace's messages begin.
@@ -27,29 +27,29 @@ const MESSAGES: [&[u8]; 8] = [
 ];
 
 /// What stands under a call: behind a blank, or more in a text that was indented.
-pub(super) fn indented(i: &[u8]) -> Option<Aside> {
+pub(super) fn indented(i: &[u8]) -> Option<OtherLine> {
     let inside = blanks(i);
     if inside.len() == i.len() {
         return None;
     }
     let found = INDENTED.iter().find(|(start, _)| inside.starts_with(start));
-    found.map(|(_, aside)| *aside)
+    found.map(|(_, other)| *other)
 }
 
 /// What stands under a call, where its blanks were lost: `| 00000  61 62`, `* 5 bytes in buffer 0`, `= 2 buffers in
 /// vector 0`, `/lib/libc.so.6(read+0x10) [0xf7100]`.
-pub(super) fn trimmed(i: &[u8]) -> Option<Aside> {
+pub(super) fn trimmed(i: &[u8]) -> Option<OtherLine> {
     let number = |i: &[u8]| i.first().is_some_and(u8::is_ascii_hexdigit);
     match i {
-        [b'|', b' ', rest @ ..] if number(rest) && rest.ends_with(b"|") => Some(Aside::Dump),
+        [b'|', b' ', rest @ ..] if number(rest) && rest.ends_with(b"|") => Some(OtherLine::Dump),
         [b'*' | b'=', b' ', rest @ ..] if number(rest) && memmem::find(rest, b" in ").is_some() => {
-            Some(Aside::Dump)
+            Some(OtherLine::Dump)
         }
         [b'/' | b'[', ..] | [.., b']'] => {
             let address = memmem::rfind(i, b" [0x")?;
             let digits = i.get(address + 4..)?;
             let len = digits.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-            (digits.get(len) == Some(&b']')).then_some(Aside::Stack)
+            (digits.get(len) == Some(&b']')).then_some(OtherLine::Stack)
         }
         _ => None,
     }

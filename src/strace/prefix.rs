@@ -1,7 +1,7 @@
 //! The columns in front of a line: pid, command, security context, times, the call's number, its address.
 
-use super::lex::*;
-use super::paste;
+use super::pasted;
+use super::tokens::*;
 use crate::trace::{Remarks, When};
 use nom::Parser;
 use nom::bytes::complete::{take_while, take_while1};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What the columns of a line say.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Columns {
+pub(super) struct Prefix {
     /// The task, or 0 where there is no such column.
     pub tid: i32,
     pub command: Option<Box<[u8]>>,
@@ -21,7 +21,7 @@ pub(super) struct Columns {
     pub address: Option<u64>,
 }
 
-impl Columns {
+impl Prefix {
     /// These columns as remarks, with the margins of the entry behind them.
     pub(super) fn remarks(self, front: &[u8], back: &[u8]) -> Box<Remarks> {
         let mut remarks = Remarks::new(front, back);
@@ -36,9 +36,9 @@ impl Columns {
 }
 
 /// The columns, up to what the line is about.
-pub(super) fn columns(i: &[u8]) -> Res<'_, Columns> {
-    let mut found = Columns::default();
-    let start = paste::unquoted(i);
+pub(super) fn prefix(i: &[u8]) -> Res<'_, Prefix> {
+    let mut found = Prefix::default();
+    let start = pasted::unquoted(i);
     let mut rest = blanks(start);
     if let Some(inside) = rest.strip_prefix(b"[pid ") {
         let after = pid(blanks(inside), &mut found)?.0;
@@ -50,7 +50,7 @@ pub(super) fn columns(i: &[u8]) -> Res<'_, Columns> {
     {
         match pid(rest, &mut found) {
             Ok((after, ())) if matches!(after.first(), Some(b' ' | b'\t')) => rest = gap(after)?.0,
-            _ => found = Columns::default(),
+            _ => found = Prefix::default(),
         }
     }
     rest = blanks(rest);
@@ -78,7 +78,7 @@ fn is_seconds(blanks: &[u8], i: &[u8]) -> bool {
 }
 
 /// A pid, with the command that `-Y` writes behind it. It has at most seven digits; `-ttt` has ten.
-fn pid<'a>(i: &'a [u8], found: &mut Columns) -> Res<'a, ()> {
+fn pid<'a>(i: &'a [u8], found: &mut Prefix) -> Res<'a, ()> {
     let (rest, digits) = digit1.parse(i)?;
     if digits.len() > 7 {
         return expected(i, "a pid");
@@ -93,7 +93,7 @@ fn pid<'a>(i: &'a [u8], found: &mut Columns) -> Res<'a, ()> {
 }
 
 /// A time, with the blanks behind it.
-fn time<'a>(i: &'a [u8], found: &mut Columns) -> Option<&'a [u8]> {
+fn time<'a>(i: &'a [u8], found: &mut Prefix) -> Option<&'a [u8]> {
     let (start, relative) = match i.strip_prefix(b"(+") {
         Some(inside) => (blanks(inside), true),
         None => (i, false),
@@ -145,7 +145,7 @@ pub(super) fn fraction(i: &[u8]) -> Option<(&[u8], u32)> {
 }
 
 /// The number of the call (`-n`: `[  59]`), where it was made (`-i`: `[00007fc60956dad7]`), or the context.
-fn bracket<'a>(i: &'a [u8], found: &mut Columns) -> Res<'a, ()> {
+fn bracket<'a>(i: &'a [u8], found: &mut Prefix) -> Res<'a, ()> {
     let inside = i.get(1..).unwrap_or_default();
     let (after, text) = take_while(|b| !matches!(b, b']' | b'"' | b'\n')).parse(inside)?;
     let Some(rest @ [b' ', ..]) = after.strip_prefix(b"]") else {

@@ -1,7 +1,7 @@
 //! Calls that have begun and not ended: no more than [`MOST_BEGUN`], and [`MOST_BYTES`] of their text.
 
 use super::LONGEST_LINE;
-use super::columns::Columns;
+use super::prefix::Prefix;
 use std::collections::BTreeMap;
 
 /// Of calls that have begun and not ended, no more than this are remembered.
@@ -11,26 +11,26 @@ const MOST_BYTES: usize = LONGEST_LINE as usize;
 
 /// The first part of a call.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct UnfinishedCall {
     pub line: u64,
     /// The column from which its text is.
     pub column: usize,
-    pub columns: Columns,
+    pub prefix: Prefix,
     /// What is in front of its name.
     pub front: Vec<u8>,
     pub text: Vec<u8>,
     pub order: u64,
 }
 
-impl Begun {
+impl UnfinishedCall {
     /// The call that begins on a line with these columns, whose text is that part of the line.
-    pub(super) fn new(line: u64, columns: Columns, own: &[u8], text: &[u8]) -> Begun {
+    pub(super) fn new(line: u64, prefix: Prefix, own: &[u8], text: &[u8]) -> UnfinishedCall {
         let at = (text.as_ptr() as usize).wrapping_sub(own.as_ptr() as usize);
         let at = at.min(own.len());
-        Begun {
+        UnfinishedCall {
             line,
             column: at + 1,
-            columns,
+            prefix,
             front: own.get(..at).unwrap_or_default().to_vec(),
             text: text.to_vec(),
             order: line,
@@ -40,9 +40,9 @@ impl Begun {
 
 /// Calls that have begun and not ended.
 #[derive(Debug, Default)]
-pub(super) struct Underway {
+pub(super) struct UnfinishedCalls {
     /// They, by task.
-    begun: BTreeMap<i32, Begun>,
+    begun: BTreeMap<i32, UnfinishedCall>,
     /// Their tasks, by the order in which they began.
     order: BTreeMap<u64, i32>,
     /// The bytes of them.
@@ -51,7 +51,7 @@ pub(super) struct Underway {
     moved: BTreeMap<i32, i32>,
 }
 
-impl Underway {
+impl UnfinishedCalls {
     /// The task whose call began first.
     pub(super) fn oldest(&self) -> Option<i32> {
         self.order.first_key_value().map(|(_, &tid)| tid)
@@ -63,27 +63,27 @@ impl Underway {
     }
 
     /// The call that began last, with its task.
-    pub(super) fn last(&self) -> Option<(i32, &Begun)> {
+    pub(super) fn last(&self) -> Option<(i32, &UnfinishedCall)> {
         let tid = self.latest()?;
         Some((tid, self.begun.get(&tid)?))
     }
 
     /// The task that must make room before this call can be remembered.
-    pub(super) fn without_room(&self, next: &Begun) -> Option<i32> {
+    pub(super) fn without_room(&self, next: &UnfinishedCall) -> Option<i32> {
         let full = self.begun.len() >= MOST_BEGUN
             || (self.bytes > 0 && self.bytes + next.text.len() > MOST_BYTES);
         if full { self.oldest() } else { None }
     }
 
     /// Remembers the first part of a task's call. It has none yet.
-    pub(super) fn insert(&mut self, tid: i32, begun: Begun) {
+    pub(super) fn insert(&mut self, tid: i32, begun: UnfinishedCall) {
         self.bytes += begun.text.len();
         self.order.insert(begun.order, tid);
         self.begun.insert(tid, begun);
     }
 
     /// Takes the first part of this task's call.
-    pub(super) fn remove(&mut self, tid: i32) -> Option<Begun> {
+    pub(super) fn remove(&mut self, tid: i32) -> Option<UnfinishedCall> {
         let begun = self.begun.remove(&tid)?;
         self.order.remove(&begun.order);
         self.bytes -= begun.text.len();

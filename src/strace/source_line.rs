@@ -1,27 +1,27 @@
 //! A line, without what ran into it. That may make it several: what is foreign to a call can hold line ends.
 
+use super::blocked_calls::{self, BlockedCall, Next};
 use super::context::Context;
-use super::output::{self, Output};
-use super::stream::{Piece, Place, Says, without_end};
-use super::waiting::{self, Next, Waiting};
-use super::{LONGEST_LINE, Problem, aside};
+use super::program_output::{self, Output};
+use super::stream::{Piece, PieceKind, Placement, without_end};
+use super::{LONGEST_LINE, Problem, other_lines};
 
 /// No more than this is kept of what other programs write into a call, until it is known whether that ends.
 const MOST_FOREIGN: usize = 1 << 18;
 
 /// A line, and what ran into it.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct SourceLine {
     pub line: u64,
     /// All of it, as it was read.
     pub text: Vec<u8>,
     /// Where something ran into it.
-    mixed: Option<Box<Mixed>>,
+    interruptions: Option<Box<Interruptions>>,
 }
 
 /// A line that something ran into.
 #[derive(Clone, Debug, Default)]
-struct Mixed {
+struct Interruptions {
     /// The text without its end, and without what is foreign to it.
     own: Vec<u8>,
     /// What is foreign to it, each behind so many bytes of its own.
@@ -29,7 +29,7 @@ struct Mixed {
     /// What the program is still to write into it.
     output: Option<Output>,
     /// The call that it is, if that waits while others write.
-    waiting: Option<Waiting>,
+    blocked: Option<BlockedCall>,
     /// How many lines were looked at to see whether they belong to it.
     lines: usize,
 }
@@ -46,42 +46,48 @@ pub(super) enum Added {
     Full,
 }
 
-impl Held {
+impl SourceLine {
     /// One that is whole.
-    pub(super) fn new(line: u64, text: Vec<u8>) -> Held {
-        let mixed = None;
-        Held { line, text, mixed }
+    pub(super) fn new(line: u64, text: Vec<u8>) -> SourceLine {
+        let interruptions = None;
+        SourceLine {
+            line,
+            text,
+            interruptions,
+        }
     }
 
     /// The text without its end, and without what is foreign to it.
     pub(super) fn own(&self) -> &[u8] {
-        match &self.mixed {
-            Some(mixed) => &mixed.own,
+        match &self.interruptions {
+            Some(interruptions) => &interruptions.own,
             None => without_end(&self.text),
         }
     }
 
     /// How many lines it has.
     pub(super) fn lines(&self) -> usize {
-        self.mixed.as_ref().map_or(1, |mixed| mixed.lines)
+        self.interruptions
+            .as_ref()
+            .map_or(1, |interruptions| interruptions.lines)
     }
 
-    fn mixed(&mut self) -> &mut Mixed {
-        self.mixed.get_or_insert_with(|| {
-            Box::new(Mixed {
+    fn interruptions(&mut self) -> &mut Interruptions {
+        self.interruptions.get_or_insert_with(|| {
+            Box::new(Interruptions {
                 own: without_end(&self.text).to_vec(),
                 lines: 1,
-                ..Mixed::default()
+                ..Interruptions::default()
             })
         })
     }
 
     /// Adds the next line, with its end.
     pub(super) fn add(&mut self, cx: &mut Context, text: &[u8]) -> Added {
-        let mixed = self.mixed();
-        mixed.lines += 1;
-        let waits = mixed.waiting.is_some();
-        let added = mixed.add(cx, text);
+        let interruptions = self.interruptions();
+        interruptions.lines += 1;
+        let waits = interruptions.blocked.is_some();
+        let added = interruptions.add(cx, text);
         self.text.extend_from_slice(text);
         match added {
             Added::More if waits && self.text.len() > MOST_FOREIGN => Added::Full,
@@ -91,76 +97,78 @@ impl Held {
     }
 
     /// The call that waits while others write into it.
-    pub(super) fn waiting(&self) -> Option<&Waiting> {
-        self.mixed.as_ref()?.waiting.as_ref()
+    pub(super) fn blocked(&self) -> Option<&BlockedCall> {
+        self.interruptions.as_ref()?.blocked.as_ref()
     }
 
     /// Takes what others wrote out of a call that waited, whose text begins at this byte. If there may be any, whether
     /// the call is whole then.
     pub(super) fn without_foreign(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
         let text = self.own().get(call..)?;
-        let (split, waiting) = waiting::begun(cx, text)?;
+        let (split, blocked) = blocked_calls::begun(cx, text)?;
         let rest = text.get(split..)?;
-        let ends = waiting.end(cx, rest);
-        if ends == Some(0) || (ends.is_none() && (self.lines() > 1 || waiting::has_result(rest))) {
+        let ends = blocked.end(cx, rest);
+        if ends == Some(0)
+            || (ends.is_none() && (self.lines() > 1 || blocked_calls::has_result(rest)))
+        {
             return None;
         }
         let end = self.text[without_end(&self.text).len()..].to_vec();
-        let mixed = self.mixed();
-        let mut foreign = mixed.own.split_off(call + split);
+        let interruptions = self.interruptions();
+        let mut foreign = interruptions.own.split_off(call + split);
         if let Some(at) = ends {
             let own = foreign.split_off(at);
-            mixed.foreign.push((call + split, foreign));
-            mixed.own.extend_from_slice(&own);
+            interruptions.foreign.push((call + split, foreign));
+            interruptions.own.extend_from_slice(&own);
             return Some(Added::Whole);
         }
         foreign.extend(end);
-        mixed.foreign.push((call + split, foreign));
-        mixed.waiting = Some(waiting);
+        interruptions.foreign.push((call + split, foreign));
+        interruptions.blocked = Some(blocked);
         Some(Added::More)
     }
 
     /// Takes these bytes of its own text out of it.
     pub(super) fn without(&mut self, from: usize, to: usize) {
-        let mixed = self.mixed();
-        let foreign: Vec<u8> = mixed.own.drain(from..to).collect();
-        mixed.foreign.push((from, foreign));
+        let interruptions = self.interruptions();
+        let foreign: Vec<u8> = interruptions.own.drain(from..to).collect();
+        interruptions.foreign.push((from, foreign));
     }
 
     /// Takes a message that begins at this byte of its own text out of it.
     pub(super) fn without_message(&mut self, at: usize) {
         let end = self.text[without_end(&self.text).len()..].to_vec();
-        let mixed = self.mixed();
-        let mut message = mixed.own.split_off(at);
+        let interruptions = self.interruptions();
+        let mut message = interruptions.own.split_off(at);
         message.extend(end);
-        mixed.foreign.push((at, message));
+        interruptions.foreign.push((at, message));
     }
 
     /// Takes what the program wrote out of a call whose text begins at this byte. If there is any, whether
     /// the call is whole then.
     pub(super) fn without_output(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
-        let (at, mut output) = output::expected(cx, self.own().get(call..)?)?;
+        let (at, mut output) = program_output::expected(cx, self.own().get(call..)?)?;
         let at = call + at;
         let end = self.text[without_end(&self.text).len()..].to_vec();
-        let mixed = self.mixed();
-        let mut rest = mixed.own.split_off(at);
+        let interruptions = self.interruptions();
+        let mut rest = interruptions.own.split_off(at);
         let own_end = rest.len();
         rest.extend(end);
         match output.take(&rest) {
             Some(len) if len <= own_end && output.is_whole() && len > 0 => {
                 let own = rest[len..own_end].to_vec();
                 rest.truncate(len);
-                mixed.foreign.push((at, rest));
-                mixed.own.extend_from_slice(&own);
+                interruptions.foreign.push((at, rest));
+                interruptions.own.extend_from_slice(&own);
                 Some(Added::Whole)
             }
             Some(len) if len == rest.len() && len > 0 => {
-                mixed.foreign.push((at, rest));
-                mixed.output = Some(output);
+                interruptions.foreign.push((at, rest));
+                interruptions.output = Some(output);
                 Some(Added::More)
             }
             _ => {
-                mixed.own.extend_from_slice(&rest[..own_end]);
+                interruptions.own.extend_from_slice(&rest[..own_end]);
                 None
             }
         }
@@ -168,7 +176,10 @@ impl Held {
 
     /// The line and the column of a byte of its own text.
     pub(super) fn place(&self, own_at: usize) -> (u64, usize) {
-        let foreign = self.mixed.iter().flat_map(|mixed| &mixed.foreign);
+        let foreign = self
+            .interruptions
+            .iter()
+            .flat_map(|interruptions| &interruptions.foreign);
         let before = foreign.filter(|(at, _)| *at <= own_at);
         let at = own_at + before.map(|(_, f)| f.len()).sum::<usize>();
         let before = self.text.get(..at).unwrap_or(&self.text);
@@ -178,15 +189,15 @@ impl Held {
     }
 
     /// It as a piece of the text.
-    pub(super) fn piece(self, says: Says, doubts: Vec<Problem>) -> Piece {
+    pub(super) fn piece(self, kind: PieceKind, doubts: Vec<Problem>) -> Piece {
         Piece {
             line: self.line,
             text: self.text,
-            says,
+            kind,
             doubts,
-            place: self.mixed.map(|mixed| {
-                Box::new(Place {
-                    foreign: mixed.foreign,
+            placement: self.interruptions.map(|interruptions| {
+                Box::new(Placement {
+                    foreign: interruptions.foreign,
                     joined: None,
                 })
             }),
@@ -194,11 +205,11 @@ impl Held {
     }
 }
 
-impl Mixed {
+impl Interruptions {
     fn add(&mut self, cx: &mut Context, text: &[u8]) -> Added {
-        if let Some(waiting) = &self.waiting {
+        if let Some(blocked) = &self.blocked {
             let own = without_end(text);
-            let at = match waiting.next(cx, own) {
+            let at = match blocked.next(cx, own) {
                 Next::Line => return Added::Wrong,
                 Next::Foreign => text.len(),
                 Next::End(at) => at,
@@ -210,7 +221,7 @@ impl Mixed {
                 return Added::More;
             }
             self.own.extend_from_slice(&own[at..]);
-            self.waiting = None;
+            self.blocked = None;
             return Added::Whole;
         }
         let mut rest = text;
@@ -228,8 +239,8 @@ impl Mixed {
             self.output = None;
         }
         let own = without_end(rest);
-        let message = aside::is_message(own).then_some(0);
-        match message.or_else(|| aside::interrupted(own)) {
+        let message = other_lines::is_message(own).then_some(0);
+        match message.or_else(|| other_lines::interrupted(own)) {
             Some(at) => {
                 self.own.extend_from_slice(&own[..at]);
                 self.foreign.push((self.own.len(), rest[at..].to_vec()));

@@ -4,13 +4,13 @@
 //! with the lines behind it that say nothing (empty ones, a prompt, a code fence).
 
 use super::Problem;
+use super::blocked_calls;
 use super::context::Context;
-use super::frame::{self, Line};
-use super::held::Held;
-use super::lex::Expected;
-use super::stream::{Aside, Piece, Says};
-use super::underway::Begun;
-use super::waiting;
+use super::line_grammar::{self, Line};
+use super::source_line::SourceLine;
+use super::stream::{OtherLine, Piece, PieceKind};
+use super::tokens::Expected;
+use super::unfinished::UnfinishedCall;
 use std::collections::VecDeque;
 
 /// No more than this is kept back behind a line that is not understood.
@@ -19,19 +19,23 @@ const MOST_BEHIND: usize = 64;
 /// A line that is not understood, and may be cut off.
 #[derive(Debug)]
 pub(super) struct Suspect {
-    pub held: Held,
+    pub source: SourceLine,
     pub problem: Problem,
     /// The call that it would have ended.
-    pub begun: Option<(i32, Begun)>,
+    pub begun: Option<(i32, UnfinishedCall)>,
     /// What came behind it.
     behind: VecDeque<Piece>,
 }
 
 impl Suspect {
-    pub(super) fn new(held: Held, problem: Problem, begun: Option<(i32, Begun)>) -> Suspect {
+    pub(super) fn new(
+        source: SourceLine,
+        problem: Problem,
+        begun: Option<(i32, UnfinishedCall)>,
+    ) -> Suspect {
         let behind = VecDeque::new();
         Suspect {
-            held,
+            source,
             problem,
             begun,
             behind,
@@ -42,8 +46,8 @@ impl Suspect {
     pub(super) fn takes(&mut self, next: &mut VecDeque<Piece>) -> bool {
         let nothing = |piece: &Piece| {
             matches!(
-                piece.says,
-                Says::Aside(Aside::Blank | Aside::Remark | Aside::Message)
+                piece.kind,
+                PieceKind::Other(OtherLine::Blank | OtherLine::Remark | OtherLine::Message)
             )
         };
         let takes = !next.is_empty()
@@ -57,19 +61,29 @@ impl Suspect {
 
     /// It is not the last line: its problem, and what came behind it.
     pub(super) fn wrong(self, out: &mut VecDeque<Piece>) {
-        out.push_back(self.held.piece(Says::Problem(self.problem), Vec::new()));
+        out.push_back(
+            self.source
+                .piece(PieceKind::Problem(self.problem), Vec::new()),
+        );
         out.extend(self.behind);
     }
 
     /// It is the last line: its parts.
-    pub(super) fn last(self) -> (Held, Problem, Option<(i32, Begun)>, VecDeque<Piece>) {
-        (self.held, self.problem, self.begun, self.behind)
+    pub(super) fn last(
+        self,
+    ) -> (
+        SourceLine,
+        Problem,
+        Option<(i32, UnfinishedCall)>,
+        VecDeque<Piece>,
+    ) {
+        (self.source, self.problem, self.begun, self.behind)
     }
 }
 
 /// What is cut off.
 #[derive(Debug, PartialEq)]
-pub(super) enum Cut {
+pub(super) enum Truncated {
     /// A call, whose text begins at this byte.
     Call(usize),
     /// Something that says nothing yet.
@@ -78,15 +92,15 @@ pub(super) enum Cut {
 
 /// What the last line of a text, which is not understood, is the beginning of, if of anything. `open` is whether it has
 /// no line end.
-pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Cut> {
+pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Truncated> {
     let text = own.trim_ascii_end();
     let zeros = text.iter().rev().take_while(|&&b| b == 0).count();
     let text = &text[..text.len() - zeros];
-    let found = match frame::line(cx, text) {
+    let found = match line_grammar::line(cx, text) {
         Ok((_, (_, Line::Call(call)))) => {
             let at = text.len() - call.len();
-            match frame::call(cx, call) {
-                Err(error) if breaks_off(call, &error) => Some(Cut::Call(at)),
+            match line_grammar::call(cx, call) {
+                Err(error) if breaks_off(call, &error) => Some(Truncated::Call(at)),
                 _ => None,
             }
         }
@@ -95,7 +109,8 @@ pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Cut> {
             let begins = [&b"--- SIG"[..], b"+++ ", b"<... ", b"[pid "]
                 .iter()
                 .any(|start| at_start(text).starts_with(start));
-            (breaks_off(text, &error) && (begins || open) || begins && open).then_some(Cut::Other)
+            (breaks_off(text, &error) && (begins || open) || begins && open)
+                .then_some(Truncated::Other)
         }
     };
     cx.take_doubts();
@@ -104,7 +119,7 @@ pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Cut> {
 
 /// A line without the columns that are whole.
 fn at_start(i: &[u8]) -> &[u8] {
-    super::columns::columns(i).map_or(i.trim_ascii_start(), |(rest, _)| rest)
+    super::prefix::prefix(i).map_or(i.trim_ascii_start(), |(rest, _)| rest)
 }
 
 /// Whether what is wrong with a text is only that it has no end.
@@ -116,7 +131,7 @@ pub(super) fn breaks_off(text: &[u8], error: &nom::Err<Expected<'_>>) -> bool {
         "`>` to end this path",
     ];
     match error {
-        nom::Err::Failure(e) if UNCLOSED.contains(&e.what) => !waiting::has_result(text),
+        nom::Err::Failure(e) if UNCLOSED.contains(&e.what) => !blocked_calls::has_result(text),
         nom::Err::Failure(_) => false,
         nom::Err::Error(e) => {
             let partial = match e.what {

@@ -1,7 +1,7 @@
 //! What pasting puts in front of lines: blanks, the marks of quoted mail (`> `, `>> `), the zeros of a file that was cut
 //! off while it was written.
 
-use super::lex::blanks;
+use super::tokens::blanks;
 
 /// What follows the quotation marks; blanks in front of them, but none behind them, go with them.
 pub(super) fn unquoted(i: &[u8]) -> &[u8] {

@@ -2,8 +2,8 @@
 //! `write(2, "ls: ", 4ls: )  = 4`. The call says what it is, and how long.
 
 use super::context::Context;
-use super::frame::call_name;
-use super::lex::word;
+use super::line_grammar::call_name;
+use super::tokens::word;
 use super::value::{argument, name};
 use crate::trace::Value;
 
