@@ -2,7 +2,7 @@
 //! back byte for byte.
 
 use rrapper::strace::{OtherLine, Piece, PieceKind, Stream};
-use rrapper::trace::{Answer, Call, Entry, Exit, Remarks, Tampered, Value, When};
+use rrapper::trace::{Answer, Call, Entry, Exit, LineInfo, Tampering, Timestamp, Value};
 use std::time::Duration;
 
 /// The pieces of a text that must be understood without a doubt, and print back.
@@ -46,9 +46,9 @@ fn call(line: &str) -> Call {
     }
 }
 
-fn remarks(line: &str) -> Remarks {
+fn line_info(line: &str) -> LineInfo {
     *call(line)
-        .remarks
+        .line_info
         .unwrap_or_else(|| panic!("{line} has no remarks"))
 }
 
@@ -302,54 +302,55 @@ fn meanings_are_seen_through_the_writing() {
 fn columns_say_when_and_who() {
     let nanos = Duration::from_nanos;
     let clock = |seconds, nanoseconds| {
-        Some(When::Clock {
+        Some(Timestamp::Clock {
             seconds,
             nanoseconds,
         })
     };
     let epoch = |seconds, nanoseconds| {
-        Some(When::Epoch {
+        Some(Timestamp::Epoch {
             seconds,
             nanoseconds,
         })
     };
-    assert_eq!(remarks("12:34:56 a() = 0\n").when, clock(45_296, 0));
+    assert_eq!(line_info("12:34:56 a() = 0\n").when, clock(45_296, 0));
     assert_eq!(
-        remarks("5 12:34:56.5 a() = 0\n").when,
+        line_info("5 12:34:56.5 a() = 0\n").when,
         clock(45_296, 500_000_000)
     );
     assert_eq!(
-        remarks("[pid     5] 1525033853.769404 a() = 0\n").when,
+        line_info("[pid     5] 1525033853.769404 a() = 0\n").when,
         epoch(1_525_033_853, 769_404_000)
     );
     assert_eq!(
-        remarks("1525033853 a() = 0\n").when,
+        line_info("1525033853 a() = 0\n").when,
         epoch(1_525_033_853, 0)
     );
     assert_eq!(
-        remarks("     0.000123 a() = 0\n").since,
+        line_info("     0.000123 a() = 0\n").since,
         Some(nanos(123_000))
     );
     assert_eq!(
-        remarks("5         3 a() = 0\n").since,
+        line_info("5         3 a() = 0\n").since,
         Some(nanos(3_000_000_000))
     );
-    let both = remarks("5     1525033853.769404451 (+     0.000000051) a() = 0 <0.000000012>\n");
+    let both = line_info("5     1525033853.769404451 (+     0.000000051) a() = 0 <0.000000012>\n");
     assert_eq!(
         (both.when, both.since),
         (epoch(1_525_033_853, 769_404_451), Some(nanos(51)))
     );
     assert_eq!(both.spent, Some(nanos(12)));
-    let both = remarks("12:34:56 [  59] [00007fc60956dad7] a() = 0 <1>\n");
+    let both = line_info("12:34:56 [  59] [00007fc60956dad7] a() = 0 <1>\n");
     assert_eq!(
         (both.number, both.address),
         (Some(59), Some(0x7fc6_0956_dad7))
     );
     assert_eq!(both.spent, Some(Duration::from_secs(1)));
-    assert_eq!(remarks("[????????????????] a() = 0\n").address, None);
-    assert_eq!(remarks("[????????] a() = 0\n").address, None);
-    let named =
-        remarks("1234<ba\\76sh> [unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023] a() = 0\n");
+    assert_eq!(line_info("[????????????????] a() = 0\n").address, None);
+    assert_eq!(line_info("[????????] a() = 0\n").address, None);
+    let named = line_info(
+        "1234<ba\\76sh> [unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023] a() = 0\n",
+    );
     assert_eq!(named.command.as_deref(), Some(&b"ba>sh"[..]));
     assert!(
         named
@@ -361,22 +362,22 @@ fn columns_say_when_and_who() {
 
 #[test]
 fn results_say_what_was_done_to_the_call() {
-    let tampered = |line: &str| remarks(&format!("a() = {line}\n")).tampered;
+    let tampering = |line: &str| line_info(&format!("a() = {line}\n")).tampering;
     let (answer, args, delayed) = (true, true, true);
-    let none = Tampered::default();
-    assert_eq!(tampered("0"), none);
+    let none = Tampering::default();
+    assert_eq!(tampering("0"), none);
     assert_eq!(
-        tampered("-1 EIO (Input/output error) (INJECTED)"),
-        Tampered { answer, ..none }
+        tampering("-1 EIO (Input/output error) (INJECTED)"),
+        Tampering { answer, ..none }
     );
-    assert_eq!(tampered("0 (INJECTED: args)"), Tampered { args, ..none });
-    let all = Tampered {
+    assert_eq!(tampering("0 (INJECTED: args)"), Tampering { args, ..none });
+    let all = Tampering {
         answer,
         args,
         delayed,
     };
-    assert_eq!(tampered("0 (INJECTED: args, retval) (DELAYED) <0.1>"), all);
-    assert_eq!(tampered("0 (DELAYED)"), Tampered { delayed, ..none });
+    assert_eq!(tampering("0 (INJECTED: args, retval) (DELAYED) <0.1>"), all);
+    assert_eq!(tampering("0 (DELAYED)"), Tampering { delayed, ..none });
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn said(text: &str) -> Vec<String> {
             PieceKind::Entry(entry)
             | PieceKind::Resumed(entry)
             | PieceKind::NeverResumed(entry) => {
-                let cut = match entry.remarks().is_some_and(|remarks| remarks.cut) {
+                let cut = match entry.line_info().is_some_and(|line_info| line_info.cut) {
                     true => " cut",
                     false => "",
                 };

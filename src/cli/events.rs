@@ -155,7 +155,7 @@ fn object(met: &Met) -> Vec<u8> {
                 tid: *tid,
                 exit: *exit,
                 origin: Origin::Made,
-                remarks: None,
+                line_info: None,
             };
             Object::of_entry(*tid, &entry)
         }

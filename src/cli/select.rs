@@ -2,11 +2,11 @@
 
 use crate::inject::PathPattern;
 use crate::syscall::consts;
-use crate::trace::{About, Failed, Predicate};
+use crate::trace::{CallFiles, Failed, Predicate};
 use anyhow::{Context, bail};
 
 /// `--path GLOB`.
-pub(super) fn path(text: &str) -> anyhow::Result<Predicate<About>> {
+pub(super) fn path(text: &str) -> anyhow::Result<Predicate<CallFiles>> {
     let glob = PathPattern::glob(text).with_context(|| format!("{text:?} is no shell pattern"))?;
     Ok(Box::new(move |about| glob.means(about)))
 }

@@ -6,7 +6,7 @@ use super::{Error, Result};
 use crate::image::Chunk;
 use crate::recording::{CallEvent, Effect, written_numbers};
 use crate::syscall::{Moved, Region, Syscall};
-use crate::trace::names;
+use crate::trace::file_names;
 use crate::tracee::Stopped;
 
 impl Driver<'_> {
@@ -199,7 +199,10 @@ impl Driver<'_> {
                 .map(|dir| dir.path.as_slice()),
             _ => None,
         };
-        Some(names::join(base.unwrap_or(self.descriptors.cwd()), &path))
+        Some(file_names::join(
+            base.unwrap_or(self.descriptors.cwd()),
+            &path,
+        ))
     }
 }
 

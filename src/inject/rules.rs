@@ -5,7 +5,7 @@ use super::partial::Amount;
 use super::select::{Selector, When};
 use super::{Divergence, Phase, noise};
 use crate::syscall::Syscall;
-use crate::trace::{About, names};
+use crate::trace::{CallFiles, file_names};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl PathPattern {
     /// # Errors
     /// If it is no shell pattern.
     pub fn glob(text: &str) -> Result<PathPattern, glob::PatternError> {
-        let text = names::tidy(text.as_bytes());
+        let text = file_names::normalize(text.as_bytes());
         glob::Pattern::new(&String::from_utf8_lossy(&text)).map(PathPattern::Glob)
     }
 
@@ -39,7 +39,7 @@ impl PathPattern {
     }
 
     /// Whether one of these files is meant, by any of its names.
-    pub fn means(&self, about: &About) -> bool {
+    pub fn means(&self, about: &CallFiles) -> bool {
         if about.is_meant(|name| self.matches(name)) {
             return true;
         }
@@ -48,7 +48,7 @@ impl PathPattern {
         };
         let mut dirs = about.dirs.iter().filter(|dir| !dir.is_empty());
         dirs.any(|dir| {
-            let place = names::join(dir, path.as_bytes());
+            let place = file_names::join(dir, path.as_bytes());
             about
                 .files
                 .iter()

@@ -3,7 +3,7 @@
 use super::whereabouts::files_of_event;
 use super::{CallEvent, Event, EventKind, Family, Frame, Places, Recording, Result, Start};
 use crate::syscall::{self, Syscall};
-use crate::trace::{About, Answer, Exit};
+use crate::trace::{Answer, CallFiles, Exit};
 pub use crate::trace::{Failed, Predicate};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Filter {
     /// These calls.
     pub calls: Option<Predicate<Syscall>>,
     /// Calls about such a file.
-    pub path: Option<Predicate<About>>,
+    pub path: Option<Predicate<CallFiles>>,
     /// Calls about this descriptor.
     pub fd: Option<i32>,
     /// The first event.
@@ -38,7 +38,7 @@ pub struct Found {
     /// What it is.
     pub event: Event,
     /// The files that the call names; where it names none, those behind its descriptors.
-    pub about: About,
+    pub about: CallFiles,
 }
 
 /// What a search comes across.
@@ -65,12 +65,12 @@ impl Filter {
         self.calls.is_some() || self.path.is_some() || self.fd.is_some() || self.failed.is_some()
     }
 
-    fn matches(&self, event: &Event, family: &Family, start: &Start) -> Option<About> {
+    fn matches(&self, event: &Event, family: &Family, start: &Start) -> Option<CallFiles> {
         if !self.of_process(event.tid, family) {
             return None;
         }
         let EventKind::Call(call) = &event.kind else {
-            return (!self.only_calls()).then(About::default);
+            return (!self.only_calls()).then(CallFiles::default);
         };
         let answer = call.ret.map(Answer::from_raw);
         let failed = |wanted: Failed| answer.as_ref().is_some_and(|answer| wanted.is(answer));
@@ -98,9 +98,9 @@ fn fd(call: &CallEvent) -> Option<i32> {
 }
 
 /// The files that a call is about.
-fn about(tid: i32, call: &CallEvent, family: &Family, start: &Start) -> About {
+fn about(tid: i32, call: &CallEvent, family: &Family, start: &Start) -> CallFiles {
     let places = family.places(tid);
-    About {
+    CallFiles {
         files: files_of_event(call, &places),
         dirs: vec![places.cwd().into(), start.cwd.as_slice().into()],
     }

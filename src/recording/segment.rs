@@ -4,7 +4,7 @@ use super::{
     CallEvent, ChunkMemory, Event, EventKind, Family, Frame, LeftMemory, Recording, Result,
 };
 use crate::syscall;
-use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Paths, Trace, Value};
+use crate::trace::{Answer, Attachment, Call, DescriptorPaths, Entry, Field, Origin, Trace, Value};
 use std::sync::Arc;
 
 impl CallEvent {
@@ -53,14 +53,14 @@ impl Event {
                 notes: call.notes(),
                 origin,
                 attachment: Some(Attachment::new(Arc::new(call.clone()))),
-                remarks: None,
+                line_info: None,
             }),
             EventKind::Signal(signal) => Entry::Signal {
                 tid: self.tid,
                 signal: signal.signal,
                 info: syscall::signal_info(signal.signal, &signal.info),
                 origin,
-                remarks: None,
+                line_info: None,
             },
         }
     }
@@ -86,7 +86,7 @@ impl Recording {
                 tid,
                 exit,
                 origin: Origin::Event(number),
-                remarks: None,
+                line_info: None,
             };
             let first_process = self.start().pid;
             match &frame {
@@ -107,25 +107,25 @@ impl Recording {
             }
             family.follow(&frame);
         }
-        Ok(Trace::new(entries).with_known(known))
+        Ok(Trace::new(entries).with_open_files(known))
     }
 
     /// What the tasks of a process, or of all, have open.
-    fn known(&self, family: &Family, pid: Option<i32>) -> Paths {
-        let mut known = Paths::default();
+    fn known(&self, family: &Family, pid: Option<i32>) -> DescriptorPaths {
+        let mut known = DescriptorPaths::default();
         for tid in family.all_tasks() {
             let process = family.pid(tid).unwrap_or(tid);
             if pid.is_some_and(|pid| pid != tid && pid != process) {
                 continue;
             }
             if tid != process && family.share_descriptors(tid, process) {
-                known.learn_shared(tid, process);
+                known.share_task_files(tid, process);
                 continue;
             }
             let cwd = family.cwd(tid).unwrap_or_default();
             let open = family.each_descriptor(tid);
             let open = open.map(|(fd, file, _)| (fd, file.names()));
-            known.learn(tid, (cwd, &self.start().cwd), open);
+            known.set_task_files(tid, (cwd, &self.start().cwd), open);
         }
         known
     }

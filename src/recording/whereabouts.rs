@@ -2,7 +2,7 @@
 
 use super::{CallEvent, ChunkMemory, Effect, OpenFile};
 use crate::syscall::{self, Memory, NamedFile, Syscall};
-use crate::trace::{FileNames, Value, names};
+use crate::trace::{FileNames, Value, file_names};
 
 /// What a process's paths and descriptors lead to.
 pub trait Places {
@@ -62,7 +62,7 @@ fn as_read(
     let fd = file.dir.map_or(libc::AT_FDCWD, |dir| args[dir] as i32);
     let is_shut_in = call.is_shut_in(args, mem);
     if text.starts_with(b"/") && !is_shut_in {
-        return Some(names::tidy(text));
+        return Some(file_names::normalize(text));
     }
     let dir = match fd {
         libc::AT_FDCWD => Some(places.cwd()),
@@ -70,8 +70,8 @@ fn as_read(
     };
     let dir = dir.filter(|dir| dir.starts_with(b"/"))?;
     Some(match is_shut_in {
-        true => names::join(dir, names::tidy(&[b"/", text].concat()).get(1..)?),
-        false => names::join(dir, text),
+        true => file_names::join(dir, file_names::normalize(&[b"/", text].concat()).get(1..)?),
+        false => file_names::join(dir, text),
     })
 }
 

@@ -278,7 +278,7 @@ impl Assembler {
                     signal,
                     info,
                     origin: self.origin(source.line),
-                    remarks: Some(prefix.remarks(&own[..offset(own, front)], back)),
+                    line_info: Some(prefix.line_info(&own[..offset(own, front)], back)),
                 };
                 self.push_entry(source, entry, out);
             }
@@ -288,7 +288,7 @@ impl Assembler {
                     tid,
                     exit,
                     origin: self.origin(source.line),
-                    remarks: Some(prefix.remarks(own, b"")),
+                    line_info: Some(prefix.line_info(own, b"")),
                 };
                 out.push_back(source.piece(PieceKind::Entry(entry), Vec::new()));
             }
@@ -506,9 +506,9 @@ impl Assembler {
         let mut call = Call::new(name, args, Answer::Never);
         call.tid = tid;
         call.origin = self.origin(begun.line);
-        let mut remarks = begun.prefix.remarks(&begun.front, b"");
-        remarks.cut = cut;
-        call.remarks = Some(remarks);
+        let mut line_info = begun.prefix.line_info(&begun.front, b"");
+        line_info.cut = cut;
+        call.line_info = Some(line_info);
         let source = SourceLine::new(begun.line, Vec::new());
         out.push_back(source.piece(PieceKind::NeverResumed(Entry::Call(call)), Vec::new()));
     }
@@ -521,11 +521,11 @@ fn whole_call(
     origin: Origin,
 ) -> Entry {
     let tid = prefix.tid;
-    let mut remarks = prefix.remarks(front, whole.back);
-    remarks.spent = whole.result.spent;
-    remarks.tampered = whole.result.tampered;
+    let mut line_info = prefix.line_info(front, whole.back);
+    line_info.spent = whole.result.spent;
+    line_info.tampering = whole.result.tampering;
     if let Some(list) = whole.list {
-        remarks.set_list(list);
+        line_info.set_list(list);
     }
     Entry::Call(Call {
         tid,
@@ -535,7 +535,7 @@ fn whole_call(
         notes: whole.result.notes,
         origin,
         attachment: None,
-        remarks: Some(remarks),
+        line_info: Some(line_info),
     })
 }
 

@@ -3,7 +3,7 @@
 //! Reads what strace of versions 4 to 7 writes, whatever its options, byte by byte: UTF-8 is not assumed. A
 //! [`Stream`] gives the text piece by piece, and each [`Piece`] prints back what was read, from what it was understood
 //! as: how a value is written is kept where it differs from how we would write it ([`Value::Written`]), and
-//! what is around the values is kept as [remarks](crate::trace::Remarks). [`parse`], [`load`] and [`Reader`] make a
+//! what is around the values is kept as [remarks](crate::trace::LineInfo). [`parse`], [`load`] and [`Reader`] make a
 //! [`Trace`] of the pieces.
 //!
 //! What is not understood inside an argument is kept as [`Value::Raw`], and doubted; a line that is not

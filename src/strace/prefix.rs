@@ -2,7 +2,7 @@
 
 use super::pasted;
 use super::tokens::*;
-use crate::trace::{Remarks, When};
+use crate::trace::{LineInfo, Timestamp};
 use nom::Parser;
 use nom::bytes::complete::{take_while, take_while1};
 use nom::character::complete::digit1;
@@ -15,7 +15,7 @@ pub(super) struct Prefix {
     pub tid: i32,
     pub command: Option<Box<[u8]>>,
     pub context: Option<Box<[u8]>>,
-    pub when: Option<When>,
+    pub when: Option<Timestamp>,
     pub since: Option<Duration>,
     pub number: Option<u64>,
     pub address: Option<u64>,
@@ -23,15 +23,15 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// These columns as remarks, with the margins of the entry behind them.
-    pub(super) fn remarks(self, front: &[u8], back: &[u8]) -> Box<Remarks> {
-        let mut remarks = Remarks::new(front, back);
-        remarks.command = self.command;
-        remarks.context = self.context;
-        remarks.when = self.when;
-        remarks.since = self.since;
-        remarks.number = self.number;
-        remarks.address = self.address;
-        Box::new(remarks)
+    pub(super) fn line_info(self, front: &[u8], back: &[u8]) -> Box<LineInfo> {
+        let mut line_info = LineInfo::new(front, back);
+        line_info.command = self.command;
+        line_info.context = self.context;
+        line_info.when = self.when;
+        line_info.since = self.since;
+        line_info.number = self.number;
+        line_info.address = self.address;
+        Box::new(line_info)
     }
 }
 
@@ -113,7 +113,7 @@ fn time<'a>(i: &'a [u8], found: &mut Prefix) -> Option<&'a [u8]> {
             u32::from(tens.wrapping_sub(b'0')) * 10 + u32::from(ones.wrapping_sub(b'0'))
         };
         let seconds = two(a, b) * 3600 + two(c, d) * 60 + two(e, f);
-        found.when = Some(When::Clock {
+        found.when = Some(Timestamp::Clock {
             seconds,
             nanoseconds,
         });
@@ -123,7 +123,7 @@ fn time<'a>(i: &'a [u8], found: &mut Prefix) -> Option<&'a [u8]> {
         if relative || whole.len() < 9 {
             found.since = Some(Duration::new(seconds, nanoseconds));
         } else {
-            found.when = Some(When::Epoch {
+            found.when = Some(Timestamp::Epoch {
                 seconds,
                 nanoseconds,
             });

@@ -7,7 +7,7 @@ use super::tokens::*;
 use super::user_comments::begins_note;
 use super::value::value;
 use crate::syscall::consts;
-use crate::trace::{Answer, Field, Tampered, Value};
+use crate::trace::{Answer, Field, Tampering, Value};
 use memchr::memchr;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_while1};
@@ -29,7 +29,7 @@ pub(super) const RESTARTS: [(i32, &str, &str); 4] = [
 pub(super) struct ParsedResult {
     pub answer: Answer,
     pub notes: Vec<Field>,
-    pub tampered: Tampered,
+    pub tampering: Tampering,
     pub spent: Option<Duration>,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, ParsedResult>
     let mut found = ParsedResult {
         answer: Answer::Never,
         notes: Vec::new(),
-        tampered: Tampered::default(),
+        tampering: Tampering::default(),
         spent: None,
     };
     let i = match blanks(i) {
@@ -183,12 +183,14 @@ fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut ParsedResult) -> Res<'a, 
             }
             [b'(', rest @ ..] if rest.starts_with(b"INJECTED") || rest.starts_with(b"DELAYED") => {
                 let (rest, mark) = bracketed(i)?;
-                let tampered = &mut found.tampered;
+                let tampering = &mut found.tampering;
                 match mark {
-                    b"(INJECTED)" => tampered.answer = true,
-                    b"(INJECTED: args)" => tampered.args = true,
-                    b"(INJECTED: args, retval)" => (tampered.answer, tampered.args) = (true, true),
-                    b"(DELAYED)" => tampered.delayed = true,
+                    b"(INJECTED)" => tampering.answer = true,
+                    b"(INJECTED: args)" => tampering.args = true,
+                    b"(INJECTED: args, retval)" => {
+                        (tampering.answer, tampering.args) = (true, true)
+                    }
+                    b"(DELAYED)" => tampering.delayed = true,
                     _ => return expected(i, "what was injected"),
                 }
                 rest

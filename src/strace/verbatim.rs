@@ -5,7 +5,7 @@ use super::context::Context;
 use super::line_grammar::{self, Line};
 use super::print::{Spelling, list, pid, push, result, value};
 use super::result_grammar::{ParsedResult, answer};
-use crate::trace::{Call, Entry, Remarks};
+use crate::trace::{Call, Entry, LineInfo};
 use std::io;
 
 /// Writes an entry as it was written in the text that it was read from, without the line's end; what has changed
@@ -24,25 +24,27 @@ pub fn write_as_read(entry: &Entry, out: &mut impl io::Write) -> io::Result<()> 
 pub(super) fn as_written(out: &mut Vec<u8>, entry: &Entry) {
     match entry {
         Entry::Call(call) => {
-            match call.remarks.as_deref().map(Remarks::front) {
+            match call.line_info.as_deref().map(LineInfo::front) {
                 Some(front) if front_says(front, call.tid) => out.extend_from_slice(front),
                 _ => pid(out, call.tid),
             }
             body_as_written(out, call);
         }
-        Entry::Signal { info, remarks, .. } => {
+        Entry::Signal {
+            info, line_info, ..
+        } => {
             let start = out.len();
-            if let Some(remarks) = remarks {
-                out.extend_from_slice(remarks.front());
+            if let Some(line_info) = line_info {
+                out.extend_from_slice(line_info.front());
                 value(out, info, Spelling::Text);
-                out.extend_from_slice(remarks.back());
+                out.extend_from_slice(line_info.back());
             }
             unless_says(out, start, entry);
         }
-        Entry::Exit { remarks, .. } => {
+        Entry::Exit { line_info, .. } => {
             let start = out.len();
-            if let Some(remarks) = remarks {
-                out.extend_from_slice(remarks.front());
+            if let Some(line_info) = line_info {
+                out.extend_from_slice(line_info.front());
             }
             unless_says(out, start, entry);
         }
@@ -83,15 +85,15 @@ fn unless_says(out: &mut Vec<u8>, start: usize, entry: &Entry) {
 pub(super) fn body_as_written(out: &mut Vec<u8>, call: &Call) {
     out.extend_from_slice(call.name.as_bytes());
     out.push(b'(');
-    let remarks = call.remarks.as_deref();
-    match remarks.and_then(Remarks::list) {
+    let line_info = call.line_info.as_deref();
+    match line_info.and_then(LineInfo::list) {
         Some(text) if list_says(text, call) => out.extend_from_slice(text),
         _ => list(out, &call.args, false, |out, v| {
             value(out, v, Spelling::Text)
         }),
     }
     out.push(b')');
-    match remarks.map(Remarks::back) {
+    match line_info.map(LineInfo::back) {
         Some(back) if back_says(back, call) => out.extend_from_slice(back),
         _ => result(out, call),
     }

@@ -6,16 +6,16 @@
 
 mod attachment;
 mod conditions;
-pub mod names;
-mod paths;
-mod remarks;
+mod descriptor_paths;
+pub mod file_names;
+mod line_info;
 mod value;
 
 pub use attachment::Attachment;
 pub use conditions::{Failed, Predicate};
-pub use names::{About, FileNames};
-pub use paths::Paths;
-pub use remarks::{Remarks, Tampered, When};
+pub use descriptor_paths::DescriptorPaths;
+pub use file_names::{CallFiles, FileNames};
+pub use line_info::{LineInfo, Tampering, Timestamp};
 pub use value::{Field, Value, plain};
 
 use std::collections::HashSet;
@@ -93,7 +93,7 @@ pub struct Call {
     /// What it was made from, where that says more: a recorded event.
     pub attachment: Option<Attachment>,
     /// What the text says besides, where there was one.
-    pub remarks: Option<Box<Remarks>>,
+    pub line_info: Option<Box<LineInfo>>,
 }
 
 impl PartialEq for Call {
@@ -119,7 +119,7 @@ impl Call {
             notes: Vec::new(),
             origin: Origin::Made,
             attachment: None,
-            remarks: None,
+            line_info: None,
         }
     }
 
@@ -157,7 +157,7 @@ pub enum Entry {
         /// Where it came from.
         origin: Origin,
         /// What the text says besides, where there was one.
-        remarks: Option<Box<Remarks>>,
+        line_info: Option<Box<LineInfo>>,
     },
     /// The task ended (`+++ exited with 0 +++`, `+++ killed by SIGKILL +++`).
     Exit {
@@ -168,7 +168,7 @@ pub enum Entry {
         /// Where it came from.
         origin: Origin,
         /// What the text says besides, where there was one.
-        remarks: Option<Box<Remarks>>,
+        line_info: Option<Box<LineInfo>>,
     },
 }
 
@@ -195,10 +195,10 @@ impl PartialEq for Entry {
 
 impl Entry {
     /// What the text says besides the entry, where there was a text.
-    pub fn remarks(&self) -> Option<&Remarks> {
+    pub fn line_info(&self) -> Option<&LineInfo> {
         match self {
-            Entry::Call(call) => call.remarks.as_deref(),
-            Entry::Signal { remarks, .. } | Entry::Exit { remarks, .. } => remarks.as_deref(),
+            Entry::Call(call) => call.line_info.as_deref(),
+            Entry::Signal { line_info, .. } | Entry::Exit { line_info, .. } => line_info.as_deref(),
         }
     }
 
@@ -272,7 +272,7 @@ pub struct Trace {
     entries: Vec<Entry>,
     calls: Vec<usize>,
     /// What its tasks had open before its first call.
-    known: Arc<Paths>,
+    known: Arc<DescriptorPaths>,
 }
 
 impl PartialEq for Trace {
@@ -297,14 +297,14 @@ impl Trace {
 
     /// What its tasks had open before its first call, and where they were.
     #[must_use]
-    pub fn with_known(mut self, known: Paths) -> Trace {
+    pub fn with_open_files(mut self, known: DescriptorPaths) -> Trace {
         self.known = Arc::new(known);
         self
     }
 
     /// The calls in order, each with the files that it is about: those it names, or that behind its descriptor, where
     /// the trace has the call that opened it.
-    pub fn calls_with_files(&self) -> impl Iterator<Item = (&Call, About)> {
+    pub fn calls_with_files(&self) -> impl Iterator<Item = (&Call, CallFiles)> {
         let mut open = (*self.known).clone();
         self.calls().map(move |call| {
             let about = open.next(call.tid, call);
@@ -359,7 +359,7 @@ impl Trace {
             known.next(call.tid, call);
         }
         let (first, last) = (*self.calls.get(first)?, *self.calls.get(last)?);
-        Some(Trace::new(self.entries[first..=last].to_vec()).with_known(known))
+        Some(Trace::new(self.entries[first..=last].to_vec()).with_open_files(known))
     }
 
     /// The index of the first call that is like this.

@@ -1,6 +1,6 @@
 //! A filter of a trace's entries: by task, call, path, failure.
 
-use crate::trace::{About, Call, Entry, Failed, Paths, Predicate, Value};
+use crate::trace::{Call, CallFiles, DescriptorPaths, Entry, Failed, Predicate, Value};
 
 /// Which entries of a trace are meant. All conditions must hold; the default means all entries.
 /// Sees the entries in order, and follows descriptors.
@@ -11,11 +11,11 @@ pub struct Filter {
     /// Calls of these names.
     pub calls: Option<Predicate<str>>,
     /// Calls about such a file.
-    pub path: Option<Predicate<About>>,
+    pub path: Option<Predicate<CallFiles>>,
     /// Calls that failed.
     pub failed: Option<Failed>,
     /// What the tasks have open, as far as was seen.
-    pub open: Paths,
+    pub open: DescriptorPaths,
 }
 
 impl Filter {

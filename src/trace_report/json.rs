@@ -3,7 +3,7 @@
 //! Whatever the bytes are, the text is valid JSON in ASCII or UTF-8, and nothing of a value's meaning is lost.
 
 use crate::syscall::consts;
-use crate::trace::{Answer, Call, Entry, Exit, Field, Origin, Remarks, Value, When};
+use crate::trace::{Answer, Call, Entry, Exit, Field, LineInfo, Origin, Timestamp, Value};
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write;
@@ -83,8 +83,8 @@ impl Object {
         if tid != 0 {
             object.number("pid", tid);
         }
-        if let Some(remarks) = entry.remarks() {
-            object.before(remarks);
+        if let Some(line_info) = entry.line_info() {
+            object.before(line_info);
         }
         match entry {
             Entry::Call(call) => object.call(call),
@@ -102,8 +102,8 @@ impl Object {
                 }
             },
         }
-        if let Some(remarks) = entry.remarks() {
-            object.behind(remarks);
+        if let Some(line_info) = entry.line_info() {
+            object.behind(line_info);
         }
         object
     }
@@ -138,45 +138,45 @@ impl Object {
     }
 
     /// What stands in front of an entry.
-    fn before(&mut self, remarks: &Remarks) {
-        match remarks.when {
-            Some(When::Epoch {
+    fn before(&mut self, line_info: &LineInfo) {
+        match line_info.when {
+            Some(Timestamp::Epoch {
                 seconds,
                 nanoseconds,
             }) => self.number("time", format_args!("{seconds}.{nanoseconds:09}")),
-            Some(When::Clock {
+            Some(Timestamp::Clock {
                 seconds,
                 nanoseconds,
             }) => self.number("clock", format_args!("{seconds}.{nanoseconds:09}")),
             None => {}
         }
-        if let Some(since) = remarks.since {
+        if let Some(since) = line_info.since {
             self.duration("since", since);
         }
-        if let Some(command) = &remarks.command {
+        if let Some(command) = &line_info.command {
             self.text("command", command);
         }
-        if let Some(context) = &remarks.context {
+        if let Some(context) = &line_info.context {
             self.text("context", context);
         }
-        if let Some(number) = remarks.number {
+        if let Some(number) = line_info.number {
             self.number("number", number);
         }
-        if let Some(address) = remarks.address {
+        if let Some(address) = line_info.address {
             self.number("address", format_args!("\"{address:#x}\""));
         }
     }
 
     /// What stands behind an entry.
-    fn behind(&mut self, remarks: &Remarks) {
-        if let Some(spent) = remarks.spent {
+    fn behind(&mut self, line_info: &LineInfo) {
+        if let Some(spent) = line_info.spent {
             self.duration("spent", spent);
         }
         for (name, is) in [
-            ("injected", remarks.tampered.answer),
-            ("poked", remarks.tampered.args),
-            ("delayed", remarks.tampered.delayed),
-            ("cut", remarks.cut),
+            ("injected", line_info.tampering.answer),
+            ("poked", line_info.tampering.args),
+            ("delayed", line_info.tampering.delayed),
+            ("cut", line_info.cut),
         ] {
             if is {
                 self.number(name, true);

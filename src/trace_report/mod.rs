@@ -11,4 +11,4 @@ mod stats;
 pub use abbreviate::abbreviate;
 pub use filter::Filter;
 pub use json::Object;
-pub use stats::{Share, Stats};
+pub use stats::{CallCounts, Stats};

@@ -9,7 +9,7 @@ const MOST: usize = 1 << 14;
 
 /// What a name or a task has of all calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct CallCounts {
     /// The calls.
     pub calls: u64,
     /// Those that failed.
@@ -20,17 +20,21 @@ pub struct Share {
     pub spent: Duration,
 }
 
-impl Share {
+impl CallCounts {
     fn add(&mut self, call: &Call) {
         self.calls += 1;
         self.errors += u64::from(matches!(call.answer, Answer::Errno(_)));
-        if let Some(spent) = call.remarks.as_ref().and_then(|remarks| remarks.spent) {
+        if let Some(spent) = call
+            .line_info
+            .as_ref()
+            .and_then(|line_info| line_info.spent)
+        {
             self.timed += 1;
             self.spent = self.spent.saturating_add(spent);
         }
     }
 
-    fn join(&mut self, other: Share) {
+    fn join(&mut self, other: CallCounts) {
         self.calls = self.calls.saturating_add(other.calls);
         self.errors = self.errors.saturating_add(other.errors);
         self.timed = self.timed.saturating_add(other.timed);
@@ -50,25 +54,25 @@ impl Share {
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     /// All calls.
-    pub all: Share,
+    pub all: CallCounts,
     /// Signals that were delivered.
     pub signals: u64,
     /// Tasks that ended.
     pub exits: u64,
-    names: HashMap<String, Share>,
-    other_names: Share,
-    tasks: HashMap<i32, Share>,
-    other_tasks: Share,
+    names: HashMap<String, CallCounts>,
+    other_names: CallCounts,
+    tasks: HashMap<i32, CallCounts>,
+    other_tasks: CallCounts,
     errnos: HashMap<i32, u64>,
 }
 
 impl Stats {
     /// Counts what a table says of the calls of a name.
-    pub fn add_share(&mut self, name: &str, share: Share) {
-        self.all.join(share);
+    pub fn add_counts(&mut self, name: &str, counts: CallCounts) {
+        self.all.join(counts);
         match self.names.contains_key(name) || self.names.len() < MOST {
-            true => self.names.entry(name.to_owned()).or_default().join(share),
-            false => self.other_names.join(share),
+            true => self.names.entry(name.to_owned()).or_default().join(counts),
+            false => self.other_names.join(counts),
         }
     }
 
@@ -83,8 +87,8 @@ impl Stats {
 
     fn add_call(&mut self, tid: i32, call: &Call) {
         self.all.add(call);
-        if let Some(share) = self.names.get_mut(&call.name) {
-            share.add(call);
+        if let Some(counts) = self.names.get_mut(&call.name) {
+            counts.add(call);
         } else if self.names.len() < MOST {
             self.names.entry(call.name.clone()).or_default().add(call);
         } else {
@@ -102,17 +106,17 @@ impl Stats {
 
     /// The calls by name: those that took most time first where times are known, else the most frequent. The last one
     /// is of the empty name, where there were too many names.
-    pub fn by_name(&self) -> Vec<(&str, Share)> {
+    pub fn by_name(&self) -> Vec<(&str, CallCounts)> {
         let names = self
             .names
             .iter()
-            .map(|(name, share)| (name.as_str(), *share));
+            .map(|(name, counts)| (name.as_str(), *counts));
         sorted(names.collect(), "", self.other_names)
     }
 
     /// The same by task. The last one is of task -1, where there were too many.
-    pub fn by_task(&self) -> Vec<(i32, Share)> {
-        let tasks = self.tasks.iter().map(|(tid, share)| (*tid, *share));
+    pub fn by_task(&self) -> Vec<(i32, CallCounts)> {
+        let tasks = self.tasks.iter().map(|(tid, counts)| (*tid, *counts));
         sorted(tasks.collect(), -1, self.other_tasks)
     }
 
@@ -124,13 +128,17 @@ impl Stats {
     }
 }
 
-fn sorted<K: Ord + Copy>(mut shares: Vec<(K, Share)>, others: K, rest: Share) -> Vec<(K, Share)> {
+fn sorted<K: Ord + Copy>(
+    mut counts: Vec<(K, CallCounts)>,
+    others: K,
+    rest: CallCounts,
+) -> Vec<(K, CallCounts)> {
     use std::cmp::Reverse;
-    shares.sort_by_key(|(key, share)| (Reverse(share.spent), Reverse(share.calls), *key));
+    counts.sort_by_key(|(key, counts)| (Reverse(counts.spent), Reverse(counts.calls), *key));
     if rest.calls > 0 {
-        shares.push((others, rest));
+        counts.push((others, rest));
     }
-    shares
+    counts
 }
 
 #[cfg(test)]
@@ -182,7 +190,7 @@ mod tests {
         let stats = of(&text);
         let names = stats.by_name();
         assert_eq!(names.len(), MOST + 1);
-        let last = names.last().map(|(name, share)| (*name, share.calls));
+        let last = names.last().map(|(name, counts)| (*name, counts.calls));
         assert_eq!(last, Some(("", 10)));
     }
 }

@@ -1,7 +1,7 @@
 //! Where a task's paths lead, found without its help: as from its root directory, with the links that there are.
 
 use super::proc;
-use crate::trace::names;
+use crate::trace::file_names;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 use std::ffi::OsStr;
@@ -59,7 +59,7 @@ impl Root {
                 return None;
             }
             let dir = self.existing(&dir, true)?;
-            let place = names::join(&dir, &name);
+            let place = file_names::join(&dir, &name);
             if !follows {
                 return Some(place);
             }
@@ -77,7 +77,7 @@ impl Root {
 
     /// What only the task has: its own descriptors by their names, and what else is below `/proc/self`.
     fn own(&self, path: &[u8]) -> Option<Option<Vec<u8>>> {
-        let path = names::tidy(path);
+        let path = file_names::normalize(path);
         let name = match path.as_slice() {
             b"/dev/stdin" => b"0".as_slice(),
             b"/dev/stdout" => b"1",

@@ -94,7 +94,9 @@ fn check(
 /// The line in which the text ends, where that is not its end. That is nobody's mistake.
 fn cut(piece: &Piece) -> Option<u64> {
     match &piece.kind {
-        PieceKind::NeverResumed(entry) if entry.remarks().is_some_and(|remarks| remarks.cut) => {
+        PieceKind::NeverResumed(entry)
+            if entry.line_info().is_some_and(|line_info| line_info.cut) =>
+        {
             Some(piece.line)
         }
         PieceKind::Other(OtherLine::Truncated) => Some(piece.line),

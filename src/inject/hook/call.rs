@@ -9,7 +9,7 @@ use crate::inject::partial::{Amount, whole_entries};
 use crate::recording::{DescriptorTable, Effect};
 use crate::replay::SharedMemory;
 use crate::syscall::{Memory, Moved, Syscall};
-use crate::trace::{About, Value};
+use crate::trace::{CallFiles, Value};
 use crate::tracee::{Regs, Result, TaskMemory};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -59,7 +59,7 @@ pub struct HookCall {
     /// The directory in which all began.
     pub(crate) began: Arc<[u8]>,
     /// The files that it is about, once somebody has asked.
-    pub(crate) about: RefCell<Option<Rc<About>>>,
+    pub(crate) about: RefCell<Option<Rc<CallFiles>>>,
     /// What the recorded call opened, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A point in time, as far as a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum Timestamp {
     /// Since 1970, UTC (`-ttt`).
     Epoch {
         /// Whole seconds.
@@ -27,7 +27,7 @@ pub enum When {
 
 /// What strace did to a call at its user's wish (`-e inject=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tampered {
+pub struct Tampering {
     /// It set the result, or sent a signal: `(INJECTED)`.
     pub answer: bool,
     /// It wrote into what the arguments point to: `(INJECTED: args)`.
@@ -38,9 +38,9 @@ pub struct Tampered {
 
 /// What a text says besides the entry.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Remarks {
-    /// When the line was begun (`-t`, `-tt`, `-ttt`).
-    pub when: Option<When>,
+pub struct LineInfo {
+    /// Timestamp the line was begun (`-t`, `-tt`, `-ttt`).
+    pub when: Option<Timestamp>,
     /// The time since the line before it was begun (`-r`).
     pub since: Option<Duration>,
     /// The time between the beginning and the end of the call (`-T`).
@@ -54,7 +54,7 @@ pub struct Remarks {
     /// The task's security context (`--secontext`).
     pub context: Option<Box<[u8]>>,
     /// What strace did to the call.
-    pub tampered: Tampered,
+    pub tampering: Tampering,
     /// Whether the text ends in the midst of the call.
     pub cut: bool,
     /// The margins: what is in front, then what is behind.
@@ -65,13 +65,13 @@ pub struct Remarks {
     list: Option<Box<[u8]>>,
 }
 
-impl Remarks {
-    /// Remarks on an entry that is written with this in front of its name or values, and this behind them.
-    pub fn new(front: &[u8], back: &[u8]) -> Remarks {
-        Remarks {
+impl LineInfo {
+    /// LineInfo on an entry that is written with this in front of its name or values, and this behind them.
+    pub fn new(front: &[u8], back: &[u8]) -> LineInfo {
+        LineInfo {
             margins: [front, back].concat().into_boxed_slice(),
             behind: front.len(),
-            ..Remarks::default()
+            ..LineInfo::default()
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Without empty parts, `.`, and what `..` takes back; a slash at the end is left out, too. What leads out of a
 /// relative path's own beginning stays.
-pub fn tidy(path: &[u8]) -> Vec<u8> {
+pub fn normalize(path: &[u8]) -> Vec<u8> {
     let is_absolute = path.first() == Some(&b'/');
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in path.split(|&byte| byte == b'/') {
@@ -30,8 +30,8 @@ pub fn tidy(path: &[u8]) -> Vec<u8> {
 /// A path from a directory, tidied.
 pub fn join(dir: &[u8], path: &[u8]) -> Vec<u8> {
     match path.first() {
-        Some(b'/') => tidy(path),
-        _ => tidy(&[dir, b"/", path].concat()),
+        Some(b'/') => normalize(path),
+        _ => normalize(&[dir, b"/", path].concat()),
     }
 }
 
@@ -62,19 +62,19 @@ pub struct FileNames {
 
 /// The files that a call is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
+pub struct CallFiles {
     /// Those that it names; where it names none, the one behind its descriptor.
     pub files: Vec<FileNames>,
     /// Directories from which their names may be told: the current one, and that in which all began.
     pub dirs: Vec<Arc<[u8]>>,
 }
 
-impl About {
+impl CallFiles {
     /// Whether one of the ways to write one of their names is meant: as it was passed, absolute, or from a directory.
     pub fn is_meant(&self, meant: impl Fn(&[u8]) -> bool) -> bool {
         self.files.iter().any(|file| {
             let text = &file.text;
-            let passed = !text.is_empty() && (meant(text) || meant(&tidy(text)));
+            let passed = !text.is_empty() && (meant(text) || meant(&normalize(text)));
             passed || file.absolute.iter().any(|name| self.is_name(name, &meant))
         })
     }
@@ -113,7 +113,7 @@ mod tests {
             ("//", "/"),
             ("", ""),
         ] {
-            assert_eq!(tidy(path.as_bytes()), tidied.as_bytes(), "{path}");
+            assert_eq!(normalize(path.as_bytes()), tidied.as_bytes(), "{path}");
         }
         assert_eq!(join(b"/x/y", b"../z"), b"/x/z");
         assert_eq!(join(b"/x", b"/z/"), b"/z");
@@ -139,7 +139,7 @@ mod tests {
             text: b"./c//d".to_vec(),
             absolute: vec![b"/a/b/c/d".to_vec()],
         };
-        let about = About {
+        let about = CallFiles {
             files: vec![file],
             dirs: vec![b"/a".as_slice().into(), b"/a/b/e".as_slice().into()],
         };

@@ -1,7 +1,7 @@
 //! Which files calls are about, worked out from the calls alone: what a call names, or
 //! what the descriptor that it uses was opened as. The current directory is known once a call has said it.
 
-use super::names::{self, About, FileNames};
+use super::file_names::{self, CallFiles, FileNames};
 use super::{Answer, Call, Value};
 use crate::syscall;
 use std::collections::{BTreeMap, HashMap};
@@ -23,20 +23,20 @@ const MOST_INHERITED: usize = 1024;
 /// them, and to new processes, which have copies. Memory is bounded: where there are too many tasks or
 /// descriptors, what was known is forgotten.
 #[derive(Clone, Debug, Default)]
-pub struct Paths {
+pub struct DescriptorPaths {
     /// Which table a task uses.
     tasks: HashMap<i32, u64>,
     tables: HashMap<u64, Table>,
     /// How many tables there were.
-    numbered: u64,
+    tables_made: u64,
     /// What the paths in the tables take.
     bytes: usize,
     /// Tasks in the midst of a call that makes a task, and whether that will share their descriptors.
     parents: BTreeMap<i32, bool>,
     /// The directory in which all began, where a call has said it before any has changed it.
-    began: Option<Arc<[u8]>>,
+    initial_dir: Option<Arc<[u8]>>,
     /// Whether one has been changed.
-    moved: bool,
+    cwd_changed: bool,
 }
 
 /// The descriptors and the current directory of a task, or of several that share them.
@@ -69,42 +69,42 @@ impl Table {
     }
 }
 
-impl Paths {
+impl DescriptorPaths {
     /// Takes note of where a task is, and of what it has open, as another source knows it.
-    pub fn learn(
+    pub fn set_task_files(
         &mut self,
         tid: i32,
-        (cwd, began): (&[u8], &[u8]),
+        (cwd, initial_dir): (&[u8], &[u8]),
         open: impl Iterator<Item = (i32, FileNames)>,
     ) {
-        self.began = Some(began.into());
-        self.goes_to(tid, Some(cwd.to_vec()));
+        self.initial_dir = Some(initial_dir.into());
+        self.set_cwd(tid, Some(cwd.to_vec()));
         for (fd, file) in open {
             self.open(tid, fd.into(), &file);
         }
     }
 
     /// Takes note that two tasks share all that.
-    pub fn learn_shared(&mut self, tid: i32, with: i32) {
-        self.inherits(tid, with, true);
+    pub fn share_task_files(&mut self, tid: i32, with: i32) {
+        self.inherit(tid, with, true);
     }
 
     /// The files that the next call is about: those it names, or that behind its descriptor, where the call that
     /// opened it was seen. `tid` is the task, in case that the call does not say.
-    pub fn next(&mut self, tid: i32, call: &Call) -> About {
-        self.appears(tid);
-        self.hear(tid, call);
+    pub fn next(&mut self, tid: i32, call: &Call) -> CallFiles {
+        self.link_to_parent(tid);
+        self.note_cwd(tid, call);
         let files = self.files(tid, call);
         let cwd = self.cwd(tid).into_iter();
-        let dirs = cwd.chain(self.began.clone()).collect();
-        let about = About { files, dirs };
+        let dirs = cwd.chain(self.initial_dir.clone()).collect();
+        let about = CallFiles { files, dirs };
         self.follow(tid, call, &about);
         about
     }
 
     /// A task has begun a call that goes on later. A task that it makes may be seen before that.
     pub fn begun(&mut self, tid: i32, name: &str, args: &[Value]) {
-        self.appears(tid);
+        self.link_to_parent(tid);
         if let Some(shares) = makes_task(name, args)
             && self.parents.len() < MOST_TASKS
         {
@@ -134,23 +134,23 @@ impl Paths {
     }
 
     /// A task that was not seen before is that of the call that is making one, if there is only one.
-    fn appears(&mut self, tid: i32) {
+    fn link_to_parent(&mut self, tid: i32) {
         if !self.tasks.contains_key(&tid)
             && self.parents.len() == 1
             && let Some((&parent, &shares)) = self.parents.first_key_value()
             && parent != tid
         {
-            self.inherits(tid, parent, shares);
+            self.inherit(tid, parent, shares);
         }
     }
 
     /// A task is made by another one.
-    fn inherits(&mut self, tid: i32, parent: i32, shares: bool) {
+    fn inherit(&mut self, tid: i32, parent: i32, shares: bool) {
         self.ended(tid);
         if shares {
-            let number = self.table(parent);
+            let number = self.table_number(parent);
             self.uses(tid, number);
-            return self.make_room();
+            return self.enforce_limits();
         }
         let number = self.tasks.get(&parent);
         let table = number.and_then(|number| self.tables.get(number));
@@ -161,21 +161,21 @@ impl Paths {
             Some(table) => (BTreeMap::new(), table.cwd.clone()),
             None => Default::default(),
         };
-        let number = self.table(tid);
+        let number = self.table_number(tid);
         if let Some(table) = self.tables.get_mut(&number) {
             (table.open, table.cwd) = (open, cwd);
             self.bytes += table.size();
         }
-        self.make_room();
+        self.enforce_limits();
     }
 
     /// The table of a task.
-    fn table(&mut self, tid: i32) -> u64 {
+    fn table_number(&mut self, tid: i32) -> u64 {
         if let Some(&number) = self.tasks.get(&tid) {
             return number;
         }
-        self.numbered += 1;
-        let number = self.numbered;
+        self.tables_made += 1;
+        let number = self.tables_made;
         self.tables.insert(number, Table::default());
         self.uses(tid, number);
         number
@@ -188,22 +188,22 @@ impl Paths {
         }
     }
 
-    fn make_room(&mut self) {
+    fn enforce_limits(&mut self) {
         if self.tasks.len() > MOST_TASKS || self.bytes > MOST_BYTES {
-            *self = Paths::default();
+            *self = DescriptorPaths::default();
         }
     }
 
-    fn own(&self, tid: i32) -> Option<&Table> {
+    fn table_of(&self, tid: i32) -> Option<&Table> {
         self.tables.get(self.tasks.get(&tid)?)
     }
 
     fn cwd(&self, tid: i32) -> Option<Arc<[u8]>> {
-        self.own(tid)?.cwd.clone()
+        self.table_of(tid)?.cwd.clone()
     }
 
     /// What a call says of the current directory besides: getcwd(2), and strace with `-y`.
-    fn hear(&mut self, tid: i32, call: &Call) {
+    fn note_cwd(&mut self, tid: i32, call: &Call) {
         let here = call.args.iter().find_map(|arg| match arg.meaning() {
             Value::Fd {
                 fd: libc::AT_FDCWD,
@@ -211,21 +211,21 @@ impl Paths {
             } => Some(path.as_slice()),
             _ => None,
         });
-        let told = match (call.name.as_str(), call.args.first(), &call.answer) {
+        let stated = match (call.name.as_str(), call.args.first(), &call.answer) {
             ("getcwd", Some(buf), Answer::Value(_)) => buf.as_bytes(),
             _ => here,
         };
-        if let Some(dir) = told.filter(|dir| dir.starts_with(b"/")) {
-            if !self.moved && self.began.is_none() && dir.len() <= LONGEST_PATH {
-                self.began = Some(dir.into());
+        if let Some(dir) = stated.filter(|dir| dir.starts_with(b"/")) {
+            if !self.cwd_changed && self.initial_dir.is_none() && dir.len() <= LONGEST_PATH {
+                self.initial_dir = Some(dir.into());
             }
-            self.goes_to(tid, Some(dir.to_vec()));
+            self.set_cwd(tid, Some(dir.to_vec()));
         }
     }
 
-    fn goes_to(&mut self, tid: i32, dir: Option<Vec<u8>>) {
+    fn set_cwd(&mut self, tid: i32, dir: Option<Vec<u8>>) {
         let dir = dir.filter(|dir| dir.len() <= LONGEST_PATH);
-        let number = self.table(tid);
+        let number = self.table_number(tid);
         if let Some(table) = self.tables.get_mut(&number)
             && table.cwd.as_deref() != dir.as_deref()
         {
@@ -234,7 +234,7 @@ impl Paths {
             table.cwd = dir.map(Arc::from);
             self.bytes += len(&table.cwd);
         }
-        self.make_room();
+        self.enforce_limits();
     }
 
     /// The files that a call names; where it names none, that behind its descriptor.
@@ -250,9 +250,11 @@ impl Paths {
             };
             let file = known.named_files().find(|file| file.path == arg);
             let absolute = file.and_then(|file| match (path.first(), file.dir) {
-                (Some(b'/'), _) => Some(names::tidy(path)),
-                (_, None) => Some(names::join(self.own(tid)?.cwd.as_deref()?, path)),
-                (_, Some(dir)) => Some(names::join(&self.dir(tid, call.args.get(dir)?)?, path)),
+                (Some(b'/'), _) => Some(file_names::normalize(path)),
+                (_, None) => Some(file_names::join(self.table_of(tid)?.cwd.as_deref()?, path)),
+                (_, Some(dir)) => {
+                    Some(file_names::join(&self.dir(tid, call.args.get(dir)?)?, path))
+                }
             });
             named.push(FileNames {
                 text: path.to_vec(),
@@ -277,7 +279,7 @@ impl Paths {
             let absolute = vec![text.clone()];
             return Some(FileNames { text, absolute });
         }
-        let open = self.own(tid)?.open.get(&fd.as_i64()?)?;
+        let open = self.table_of(tid)?.open.get(&fd.as_i64()?)?;
         let absolute = open.file.iter().chain(&open.former);
         Some(FileNames {
             text: open.text.to_vec(),
@@ -294,7 +296,7 @@ impl Paths {
     }
 
     /// Follows a call.
-    fn follow(&mut self, tid: i32, call: &Call, about: &About) {
+    fn follow(&mut self, tid: i32, call: &Call, about: &CallFiles) {
         let in_parts = self.parents.remove(&tid).is_some();
         let Answer::Value(ret) = call.answer else {
             return;
@@ -303,7 +305,7 @@ impl Paths {
             // A task that was seen while it was being made has what it needs.
             match i32::try_from(ret) {
                 Ok(new) if new > 0 && !(in_parts && self.tasks.contains_key(&new)) => {
-                    self.inherits(new, tid, shares);
+                    self.inherit(new, tid, shares);
                 }
                 _ => {}
             }
@@ -317,8 +319,8 @@ impl Paths {
             "close" => self.close(tid, number(0), number(0)),
             "close_range" if number(2) == Some(0) => self.close(tid, number(0), number(1)),
             "chdir" | "fchdir" => {
-                self.moved = true;
-                self.goes_to(tid, about.file().map(<[u8]>::to_vec));
+                self.cwd_changed = true;
+                self.set_cwd(tid, about.file().map(<[u8]>::to_vec));
             }
             "rename" | "renameat" | "renameat2" => self.renamed(tid, about),
             name if known.returns_fd() || is_duplicate(name, call) => {
@@ -345,16 +347,16 @@ impl Paths {
             file: next(),
             former: next(),
         };
-        let number = self.table(tid);
+        let number = self.table_number(tid);
         if let Some(table) = self.tables.get_mut(&number) {
             self.bytes += size(&open);
             table.open.insert(fd, Arc::new(open));
         }
-        self.make_room();
+        self.enforce_limits();
     }
 
     /// Open files go by their new names, too.
-    fn renamed(&mut self, tid: i32, about: &About) {
+    fn renamed(&mut self, tid: i32, about: &CallFiles) {
         let names: Vec<_> = about
             .files
             .iter()
@@ -381,7 +383,7 @@ impl Paths {
                 self.bytes += size(open);
             }
         }
-        self.make_room();
+        self.enforce_limits();
     }
 
     /// Closes these, both ends included.
@@ -441,7 +443,7 @@ mod tests {
         let long = "p".repeat(4000);
         let open = |i: usize| format!("1 open(\"{long}\", O_RDONLY) = {i}\n");
         let text: String = (3..20_000).map(open).collect();
-        let mut paths = Paths::default();
+        let mut paths = DescriptorPaths::default();
         for call in strace::parse(text.as_bytes(), "text").trace.calls() {
             paths.next(1, call);
             assert!(paths.bytes() <= 32 << 20);
