@@ -3,7 +3,7 @@
 use super::Deadline;
 use super::elf::{self, Elf, HEADER, LOAD, Segment, Source};
 use super::frames::Tables;
-use crate::tracee::quiet::suspended;
+use crate::tracee::tsc_off::with_tsc;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::ops::Range;
@@ -58,7 +58,7 @@ impl<'a> Functions<'a> {
         if self.index.is_some() {
             return None;
         }
-        let read = || suspended(|| Tables::in_file(self.source, &Deadline::new()));
+        let read = || with_tsc(|| Tables::in_file(self.source, &Deadline::new()));
         self.frames.get_or_init(read).as_ref()?.extent(address)
     }
 

@@ -1,9 +1,9 @@
-//! Instructions in programs' files that are replaced (see [`tracee::replaced`](crate::tracee::replaced)): where they certainly
+//! Instructions in programs' files that are replaced (see [`tracee::replaced_instructions`](crate::tracee::replaced_instructions)): where they certainly
 //! are, and where they may be.
 
 use super::elf::{Elf, Source};
 use super::functions::Functions;
-use crate::tracee::replaced::{OPCODES, Replaced};
+use crate::tracee::replaced_instructions::{OPCODES, Replaced};
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use std::fs::File;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! What is printed, and how rrapper ends as another program did.
 
 use crate::trace::Exit;
-use crate::tracee::beside;
+use crate::tracee::process_group;
 use anyhow::Context;
 use std::io::{self, ErrorKind, Write};
 
@@ -74,7 +74,7 @@ pub(super) fn die(signal: i32) -> i32 {
     if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
         tracing::debug!("cannot turn core files off: {error}");
     }
-    beside::die_of(signal);
+    process_group::die_of(signal);
     let status = 128 + signal;
     tracing::debug!("still alive after signal {signal}");
     status

@@ -13,7 +13,7 @@ use crate::replay::{Kept, Pages, SharedMemory, remap_as_recorded};
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Regs, Remote, Stopped, agent, cpuid, replaced};
+use crate::tracee::{Regs, Remote, Stopped, agent, cpuid, replaced_instructions};
 use std::sync::Arc;
 
 /// The kernel has its own mind about where that much memory is: at huge pages, if it can.
@@ -221,7 +221,7 @@ impl Driver<'_> {
                     .addr
                     .wrapping_sub(aftermath.code_base)
                     .wrapping_add(base);
-                replaced::again(task.memory(), addr, &chunk.data)?;
+                replaced_instructions::again(task.memory(), addr, &chunk.data)?;
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ pub use error::ScriptError;
 pub use interrupt::has_come as is_interrupted;
 pub use session::{Quiet, RecordingEnd, Watch};
 
-use crate::tracee::quiet;
+use crate::tracee::tsc_off;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 use session::Session;
 use std::ffi::OsString;
@@ -125,7 +125,7 @@ fn let_programs_run(lua: &Lua) -> mlua::Result<()> {
         let library: Table = lua.globals().get(library)?;
         let original: Function = library.get(name)?;
         let wrapped = lua.create_function(move |_, args: MultiValue| {
-            quiet::suspended(|| original.call::<MultiValue>(args))
+            tsc_off::with_tsc(|| original.call::<MultiValue>(args))
         })?;
         library.set(name, wrapped)?;
     }

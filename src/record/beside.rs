@@ -13,8 +13,8 @@
 use super::link::{ASKING, Link, Note, Order, Wire, receive, send};
 use super::{Error, Options, Recorded, Result, record_as};
 use crate::trace::Exit;
-use crate::tracee::caught::{Came, Caught, Faults};
-use crate::tracee::{self, Kin, beside};
+use crate::tracee::caught_signals::{CaughtSignal, Faults, SignalCatcher};
+use crate::tracee::{self, Kin, process_group};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter};
@@ -93,9 +93,9 @@ fn start(options: Options, front: Front) -> Result<Attendant> {
         alone,
     } = options;
     let there = dir.clone();
-    let caught = Caught::new(Faults::Caught)?;
+    let caught = SignalCatcher::new(Faults::Caught)?;
     let mut given = Some((say, take));
-    let recorder = beside::fork(|| {
+    let recorder = process_group::fork(|| {
         let Some((say, take)) = given.take() else {
             return 1;
         };
@@ -134,14 +134,14 @@ fn start(options: Options, front: Front) -> Result<Attendant> {
 /// What the recorder does.
 fn work(options: Options, take: PipeReader, say: PipeWriter) -> i32 {
     // It is alive, or this process has ended with it.
-    let front = beside::parent();
+    let front = process_group::parent();
     let last = say.try_clone();
     let result = Link::new(front, take, say)
         .map_err(Error::from)
         .and_then(|link| record_as(options, Kin::Sibling, Some(link)));
     let result = result.map(Wire::from).map_err(|error| in_words(&error));
-    if beside::parent() == front {
-        beside::send(front, libc::SIGCONT);
+    if process_group::parent() == front {
+        process_group::send(front, libc::SIGCONT);
     }
     match last.and_then(|last| send(&last, &Note::Done(result))) {
         Ok(()) => 0,
@@ -169,14 +169,14 @@ struct Attendant {
     recorder: i32,
     notes: PipeReader,
     orders: PipeWriter,
-    caught: Caught,
+    caught: SignalCatcher,
     dir: PathBuf,
     on_start: Option<Box<dyn FnOnce(i32)>>,
     program: Option<i32>,
     /// Signals that came, and when.
-    came: VecDeque<(Came, Instant)>,
+    came: VecDeque<(CaughtSignal, Instant)>,
     /// Those that came last, and when.
-    last: Vec<(Came, Instant)>,
+    last: Vec<(CaughtSignal, Instant)>,
     /// Orders that have not been taken.
     sent: VecDeque<Order>,
     signal: Option<i32>,
@@ -205,11 +205,11 @@ impl Attendant {
             self.look();
         };
         if result.is_none() {
-            beside::send(self.recorder, libc::SIGKILL);
+            process_group::send(self.recorder, libc::SIGKILL);
         }
-        let status = beside::end_of(self.recorder);
+        let status = process_group::wait_for(self.recorder);
         if let Some(program) = self.program {
-            beside::end_of(program);
+            process_group::wait_for(program);
         }
         match result {
             Some(Ok(wire)) => Ok(wire.into()),
@@ -260,10 +260,10 @@ impl Attendant {
                 }
             }
             Note::ForParent(signal) if self.front == Front::StandsForProgram => {
-                let parent = beside::parent();
+                let parent = process_group::parent();
                 // Nobody else is meant: not the first process, who adopts.
                 if parent > 1 {
-                    beside::send(parent, signal);
+                    process_group::send(parent, signal);
                 }
             }
             Note::ForParent(_) | Note::Done(_) => {}
@@ -271,10 +271,10 @@ impl Attendant {
     }
 
     /// Keeps a signal until it has reached all of the group, if it was for that.
-    fn keep(&mut self, came: Came) {
+    fn keep(&mut self, came: CaughtSignal) {
         let now = Instant::now();
         self.last.retain(|&(_, at)| now - at < ONCE);
-        let twin = |&(other, _): &(Came, Instant)| other == came;
+        let twin = |&(other, _): &(CaughtSignal, Instant)| other == came;
         if came.pid != 0 && self.last.iter().any(twin) {
             return;
         }
@@ -301,12 +301,12 @@ impl Attendant {
                 self.force(signal);
             } else {
                 // It does not do what it is told: all that it traces ends with it.
-                beside::send(self.recorder, libc::SIGKILL);
+                process_group::send(self.recorder, libc::SIGKILL);
                 self.deadline = None;
             }
         }
         if !self.sent.is_empty() {
-            beside::send(self.recorder, libc::SIGURG);
+            process_group::send(self.recorder, libc::SIGURG);
         }
     }
 
@@ -319,7 +319,7 @@ impl Attendant {
     }
 
     /// A signal came from outside.
-    fn count(&mut self, came: Came) {
+    fn count(&mut self, came: CaughtSignal) {
         if !ASKING.contains(&came.signal) {
             return;
         }

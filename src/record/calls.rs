@@ -9,7 +9,7 @@ use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
-use crate::tracee::memory::{Hiding, Pages};
+use crate::tracee::memory::{Dumpable, Pages};
 use crate::tracee::proc::Map;
 use crate::tracee::regs::RESTART_BLOCK;
 use crate::tracee::segv::SegvState;
@@ -166,7 +166,7 @@ impl Recorder {
         event: &CallEvent,
         memory: TaskMemory,
     ) -> Result<Option<i64>> {
-        if let Some(hiding) = Hiding::of(call.nr, &event.args) {
+        if let Some(hiding) = Dumpable::of(call.nr, &event.args) {
             return Ok(hiding.follow(&mut self.hidden, me.space));
         }
         Ok(match i64::from(call.nr) {

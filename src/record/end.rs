@@ -8,7 +8,7 @@ use super::Recorder;
 use super::link::{Note, Order};
 use super::task::{Kernel, Task};
 use crate::recording::CallEvent;
-use crate::tracee::{Stop, beside, proc, quiet, ticker};
+use crate::tracee::{Stop, proc, process_group, ticker, tsc_off};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ impl Recorder {
                 // The terminal's are for the group; but as it goes away, only the session's leader is told.
                 let alone = !came.of_kernel() || came.signal == libc::SIGHUP;
                 if outside && alone && !self.has_it(came.signal, came.pid, me) {
-                    beside::send(self.first, came.signal);
+                    process_group::send(self.first, came.signal);
                 }
                 outside
             }
@@ -77,7 +77,7 @@ impl Recorder {
 
     /// Whether the program has been sent this signal, too, by the same sender.
     fn has_it(&mut self, signal: i32, sender: i32, me: Option<&Task>) -> bool {
-        let now = quiet::now();
+        let now = tsc_off::now();
         self.received.retain(|&(_, _, at)| now - at < TOGETHER);
         let twin = |&(s, pid, _): &(i32, i32, Instant)| (s, pid) == (signal, sender);
         match self.received.iter().position(twin) {
@@ -107,7 +107,7 @@ impl Recorder {
         if self.received.len() >= MOST {
             self.received.remove(0);
         }
-        self.received.push((signal, sender, quiet::now()));
+        self.received.push((signal, sender, tsc_off::now()));
     }
 
     /// Job control has stopped a task by this signal. If it is the program, so is who stands for it.
@@ -135,9 +135,9 @@ impl Recorder {
         let Some((front, (pid, signal))) = self.front.as_ref().zip(sends(event)) else {
             return;
         };
-        let group = || beside::group_of(front.front);
+        let group = || process_group::of(front.front);
         let is_meant = match pid {
-            0 => beside::group_of(me.pid) == group(),
+            0 => process_group::of(me.pid) == group(),
             -1 => true,
             pid if pid < 0 => group() == Some(-pid),
             pid => pid == front.front,
@@ -169,7 +169,8 @@ impl Recorder {
     fn signal_all(&self, signal: i32, me: Option<&Task>) {
         let tasks = self.tasks.values().chain(me);
         let pids: BTreeSet<i32> = tasks.map(|task| task.pid).collect();
-        pids.into_iter().for_each(|pid| beside::send(pid, signal));
+        pids.into_iter()
+            .for_each(|pid| process_group::send(pid, signal));
     }
 
     fn end_leftovers(&mut self, me: Option<&Task>) {

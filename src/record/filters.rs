@@ -6,7 +6,7 @@ use super::{Recorder, Result};
 use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::seccomp::{Asked, Kill, Verdict};
 use crate::syscall;
-use crate::tracee::{Meets, Regs, Running, SigInfo, Stopped, proc};
+use crate::tracee::{Regs, Running, SigInfo, SigsysDisposition, Stopped, proc};
 
 impl Recorder {
     /// A call that the program's own filters do not let it make.
@@ -44,8 +44,8 @@ impl Recorder {
                 Ok(task.resume()?)
             }
             Verdict::Trap(errno) => {
-                let meets = task.meets_sigsys()?;
-                if meets == Meets::Nobody {
+                let meets = task.sigsys_disposition()?;
+                if meets == SigsysDisposition::BlockedOrIgnored {
                     return self.end_by_filter(me, task, event, Kill::Process);
                 }
                 after.answer(nr);
@@ -53,7 +53,14 @@ impl Recorder {
                 self.write_call(me.tid, answered(nr))?;
                 let info = SigInfo::of_trap(&regs.call(), errno);
                 task.trap_call(me.pid, &info)?;
-                self.deliver(me, task, info, false, meets == Meets::Handler, false)
+                self.deliver(
+                    me,
+                    task,
+                    info,
+                    false,
+                    meets == SigsysDisposition::Handler,
+                    false,
+                )
             }
             Verdict::Kill(kill) => self.end_by_filter(me, task, event, kill),
         }

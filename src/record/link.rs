@@ -1,8 +1,8 @@
 //! What a recorder beside another process and that process tell each other: see [`super::beside`].
 
 use super::Recorded;
-use crate::tracee::beside;
-use crate::tracee::caught::{Came, Caught, Faults};
+use crate::tracee::caught_signals::{CaughtSignal, Faults, SignalCatcher};
+use crate::tracee::process_group;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::OsStr;
@@ -20,7 +20,7 @@ pub(super) enum Note {
     /// The program has this pid.
     Started(i32),
     /// A signal was sent to the recorder itself.
-    Got(Came),
+    Got(CaughtSignal),
     /// An order has been taken. Whether its signal came from outside of what is recorded.
     Taken(bool),
     /// The program has sent its parent this signal.
@@ -67,7 +67,7 @@ impl From<Wire> for Recorded {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     /// This signal came: the program gets it, unless it has it already or sent it itself.
-    Signal(Came),
+    Signal(CaughtSignal),
     /// All processes are to be ended now.
     End,
 }
@@ -78,7 +78,7 @@ pub(super) struct Link {
     pub front: i32,
     orders: PipeReader,
     notes: PipeWriter,
-    caught: Caught,
+    caught: SignalCatcher,
 }
 
 impl Link {
@@ -88,31 +88,31 @@ impl Link {
             front,
             orders,
             notes,
-            caught: Caught::new(Faults::Left)?,
+            caught: SignalCatcher::new(Faults::Left)?,
         })
     }
 
     /// The program has been started. From here on the terminal may be written to all the same, and this process be woken.
     pub fn begin(&self, program: i32) {
-        beside::write_from_background();
-        beside::end_with(Some(self.front));
+        process_group::write_from_background();
+        process_group::die_with_parent(Some(self.front));
         self.say(&Note::Started(program));
     }
 
     /// Whether the front is there.
     pub fn is_there(&self) -> bool {
-        beside::parent() == self.front
+        process_group::parent() == self.front
     }
 
     /// Says whether the recorder ends with the front.
     pub fn ends_with_front(&self, ends: bool) {
-        beside::end_with(ends.then_some(self.front));
+        process_group::die_with_parent(ends.then_some(self.front));
     }
 
     /// Sends the front a signal.
     pub fn signal_front(&self, signal: i32) {
         if self.is_there() {
-            beside::send(self.front, signal);
+            process_group::send(self.front, signal);
         }
     }
 
@@ -125,7 +125,7 @@ impl Link {
 
     /// Whether there may be something to [`Link::take`]. Costs nothing.
     pub fn has_news(&self) -> bool {
-        self.caught.came()
+        self.caught.any_caught()
     }
 
     /// The next order, if there is any. What was sent to this process itself is passed on, or means the end where the front

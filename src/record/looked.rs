@@ -3,7 +3,7 @@
 use super::Result;
 use crate::recording::{CallEvent, Effect, Family, Opened, path_moves, written_numbers};
 use crate::syscall::Syscall;
-use crate::tracee::{Stopped, TaskMemory, proc, same};
+use crate::tracee::{Stopped, TaskMemory, kcmp, proc};
 use std::os::unix::fs::FileTypeExt;
 
 /// What there is to know about a call that did not fail.
@@ -143,7 +143,7 @@ fn twin(
     let same = |task: i32, fd: i32, path: &[u8], flags: i32, offset: u64| {
         path == seen.path
             && flags == status(seen.flags)
-            && same::share_file((task, fd), (tid, seen.fd)).unwrap_or(offset == seen.offset)
+            && kcmp::share_file((task, fd), (tid, seen.fd)).unwrap_or(offset == seen.offset)
     };
     let new = |task: i32, fd: i32| {
         let one_of_them = fd == seen.fd || before.iter().any(|opened| opened.fd == fd);

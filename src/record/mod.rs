@@ -43,9 +43,11 @@ pub use program::{Program, ProgramError};
 use crate::image::{FileId, FileStore};
 use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
-use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{Alive, Command, Kin, Running, Stdin, Stopped, cpuid, pin, proc, same, spawn};
+use crate::tracee::tsc_off::{TscOff, with_tsc};
+use crate::tracee::{
+    Command, KillOnDrop, Kin, Running, Stdin, Stopped, cpuid, kcmp, pin, proc, spawn,
+};
 use link::Link;
 use mapped::{FileKey, MappedFile};
 use nix::time::{ClockId, clock_gettime};
@@ -119,7 +121,7 @@ pub fn record(options: Options) -> Result<Recorded> {
 }
 
 fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded> {
-    let _quiet = Quiet::new();
+    let _tsc_off = TscOff::new();
     let Options {
         mut command,
         dir,
@@ -157,7 +159,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     }
     let cpuid = start.cpuid.clone();
     writer.write(&Frame::Start(start))?;
-    let alive = Alive::of(pid);
+    let alive = KillOnDrop::of(pid);
     task.announce_end()?;
     task.release();
     let mut recorder = Recorder {
@@ -222,7 +224,7 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>, stdin: Option<FileId>) -> 
     let kept = proc::descriptors(tid)?.into_iter();
     for d in kept.filter(|d| d.flags & libc::O_CLOEXEC == 0) {
         let shares = |other: &&StartFd| {
-            other.path == d.path && same::share_file((tid, other.fd), (tid, d.fd)) == Some(true)
+            other.path == d.path && kcmp::share_file((tid, other.fd), (tid, d.fd)) == Some(true)
         };
         descriptors.push(StartFd {
             fd: d.fd,
@@ -250,7 +252,7 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>, stdin: Option<FileId>) -> 
 
 fn clocks() -> StartClocks {
     let now = |clock| {
-        let now = suspended(|| clock_gettime(clock)).map(Duration::from);
+        let now = with_tsc(|| clock_gettime(clock)).map(Duration::from);
         now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
     };
     StartClocks {
@@ -261,7 +263,7 @@ fn clocks() -> StartClocks {
 }
 
 struct Recorder {
-    alive: Alive,
+    alive: KillOnDrop,
     writer: Writer,
     /// What `cpuid` answers.
     cpuid: cpuid::Table,

@@ -2,7 +2,7 @@
 //!
 //! A task that runs for long while others wait is suspected: it is stopped, and whenever it comes back to that
 //! instruction. If its registers are the same then, but for a counter at most, it waits there, and so will others of its
-//! program. From then on each of them stops when it comes there (see [`tracee::points`](crate::tracee::points)), from the
+//! program. From then on each of them stops when it comes there (see [`tracee::breakpoints`](crate::tracee::breakpoints)), from the
 //! moment on at which an event sets it going. So it is known how many times it has, replay can do the same, and
 //! a task that waits is preempted at once and for the price of a few registers.
 //!
@@ -12,7 +12,7 @@ use super::schedule::Step;
 use super::task::Task;
 use super::{Recorder, Result, preempt};
 use crate::recording::{Frame, Reach};
-use crate::tracee::points::MOST;
+use crate::tracee::breakpoints::MOST;
 use crate::tracee::{Regs, Stop, Stopped, proc};
 
 /// How often in a row a suspect must come back unchanged.
@@ -179,7 +179,7 @@ impl Watch {
         let addresses = |slots: &[Slot]| -> Vec<u64> { slots.iter().map(|s| s.addr).collect() };
         let points = addresses(&slots);
         if addresses(&self.slots) != points {
-            task.stop_at(&points)?;
+            task.set_breakpoints(&points)?;
         }
         self.slots = slots;
         self.note_mask(task)

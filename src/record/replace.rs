@@ -1,5 +1,5 @@
 //! Instructions in the files that programs execute whose answers a recording would not have: `cpuid`, random numbers, and the
-//! like. Each is replaced by one that stops its task (see [`tracee::replaced`](crate::tracee::replaced)) as the file is
+//! like. Each is replaced by one that stops its task (see [`tracee::replaced_instructions`](crate::tracee::replaced_instructions)) as the file is
 //! mapped.
 //!
 //! Only what certainly is such an instruction is replaced: decoding the function that it is in, from its first byte to
@@ -23,7 +23,7 @@ use crate::backtrace::{Replaceable, is_dynamic_linker, replaceable};
 use crate::image::Chunk;
 use crate::recording::CallEvent;
 use crate::tracee::proc::{self, Map};
-use crate::tracee::replaced::{LONGEST, Replaced};
+use crate::tracee::replaced_instructions::{LONGEST, Replaced};
 use crate::tracee::{Stopped, TaskMemory};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;

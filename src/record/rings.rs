@@ -8,7 +8,7 @@ use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
-use crate::tracee::window::Window;
+use crate::tracee::shared_mapping::SharedMapping;
 use crate::tracee::{TaskMemory, proc, spawn};
 use std::collections::HashMap;
 
@@ -57,7 +57,7 @@ struct Slot {
 struct Ring {
     space: u32,
     at: u64,
-    window: Window,
+    window: SharedMapping,
     slots: Vec<Slot>,
     /// Which of them the program has.
     given: Vec<bool>,
@@ -155,7 +155,7 @@ impl Recorder {
             return Ok(false);
         };
         let file = spawn::borrow_fd(me.pid, event.args[4] as i32)?;
-        let window = Window::new(&file, shape.size() as usize).map_err(|e| {
+        let window = SharedMapping::new(&file, shape.size() as usize).map_err(|e| {
             crate::tracee::Error::os("map the ring of its packet socket", me.tid, e)
         })?;
         let slots = shape.slots();

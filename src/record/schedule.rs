@@ -157,7 +157,7 @@ impl Recorder {
                 self.born(me, child)?;
                 task.resume_to_exit()?
             }
-            Stop::Signal(libc::SIGTRAP) => match task.at_point()? {
+            Stop::Signal(libc::SIGTRAP) => match task.at_breakpoint()? {
                 Some(regs) => return self.on_point(me, task, regs),
                 None => self.on_signal(me, task)?,
             },

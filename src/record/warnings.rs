@@ -5,7 +5,7 @@ use super::calls::describe;
 use super::task::Task;
 use crate::recording::CallEvent;
 use crate::syscall::{Syscall, consts};
-use crate::tracee::file::attribute;
+use crate::tracee::xattr::attribute;
 use crate::tracee::{Stopped, TaskMemory, proc};
 use std::collections::HashSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -6,7 +6,7 @@ use super::world::World;
 use super::{Error, Result};
 use crate::image::kept_file_flags;
 use crate::recording::{Piece, Recording, Shows};
-use crate::tracee::moving::Move;
+use crate::tracee::mremap::Move;
 use crate::tracee::{self, Remote, Stopped, agent};
 use std::os::unix::ffi::OsStrExt;
 

@@ -2,7 +2,7 @@
 
 use super::plan::{Layer, Plan};
 use super::{Error, Limits, Result};
-use crate::tracee::batch::{Arg, Batch, Made, Maker};
+use crate::tracee::call_batch::{Arg, Batch, CallId, HelperProcess};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -41,7 +41,7 @@ pub(super) struct Built {
 #[derive(Default)]
 struct Builder {
     batch: Batch,
-    steps: Vec<(Made, String)>,
+    steps: Vec<(CallId, String)>,
 }
 
 /// The name of a layer's directory of changed files.
@@ -50,18 +50,18 @@ pub(super) fn upper(index: usize) -> String {
 }
 
 impl Builder {
-    fn must(&mut self, step: impl Into<String>, nr: i64, args: &[Arg<'_>]) -> Made {
+    fn must(&mut self, step: impl Into<String>, nr: i64, args: &[Arg<'_>]) -> CallId {
         let made = self.batch.must(nr, args);
         self.steps.push((made, step.into()));
         made
     }
 
-    fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> Made {
+    fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> CallId {
         self.batch.may(nr, args)
     }
 
     /// A copy of the mount of a file or directory, to be put elsewhere.
-    fn tree(&mut self, path: &[u8]) -> Made {
+    fn tree(&mut self, path: &[u8]) -> CallId {
         let how = OPEN_TREE_CLONE | libc::O_CLOEXEC as u64;
         self.may(
             libc::SYS_open_tree,
@@ -69,7 +69,7 @@ impl Builder {
         )
     }
 
-    fn put(&mut self, tree: Made, at: &[u8]) -> Made {
+    fn put(&mut self, tree: CallId, at: &[u8]) -> CallId {
         let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
         let args = [Arg::Result(tree), Arg::Text(b""), HERE, Arg::Text(at), how];
         self.may(libc::SYS_move_mount, &args)
@@ -86,7 +86,7 @@ impl Builder {
         self.may(libc::SYS_mknod, &[Arg::Text(path.as_bytes()), mode]);
     }
 
-    fn mount(&mut self, step: &str, target: &[u8], kind: &str, flags: u64, data: &str) -> Made {
+    fn mount(&mut self, step: &str, target: &[u8], kind: &str, flags: u64, data: &str) -> CallId {
         let args = mount_args(target, kind, flags, data);
         self.must(step, libc::SYS_mount, &args)
     }
@@ -99,11 +99,11 @@ fn mount_args<'a>(target: &'a [u8], kind: &'a str, flags: u64, data: &'a str) ->
 }
 
 /// Builds the sandbox around the process that `keeper` stands for.
-pub(super) fn build(keeper: &mut Maker, plan: &Plan, limits: &Limits) -> Result<Built> {
+pub(super) fn build(keeper: &mut HelperProcess, plan: &Plan, limits: &Limits) -> Result<Built> {
     let mut b = Builder::default();
     b.may(libc::SYS_umask, &[Arg::Value(0)]);
     let devices = DEVICES.map(|name| b.tree(format!("/dev/{name}").as_bytes()));
-    let under: Vec<Option<Made>> = plan
+    let under: Vec<Option<CallId>> = plan
         .layers
         .iter()
         .map(|layer| open(&mut b, layer))
@@ -175,7 +175,7 @@ pub(super) fn build(keeper: &mut Maker, plan: &Plan, limits: &Limits) -> Result<
 }
 
 /// Opens what something is laid over, while it can be seen.
-fn open(b: &mut Builder, layer: &Layer) -> Option<Made> {
+fn open(b: &mut Builder, layer: &Layer) -> Option<CallId> {
     layer.filled.then(|| {
         let path = layer.path.as_os_str().as_bytes();
         let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
@@ -206,7 +206,7 @@ fn read_only(b: &mut Builder) {
 }
 
 /// The memory that changed files live in; the process is in it afterwards.
-fn tmpfs(b: &mut Builder, limits: &Limits) -> Made {
+fn tmpfs(b: &mut Builder, limits: &Limits) -> CallId {
     let (size, inodes) = (
         limits.tmpfs_bytes.max(1 << 20),
         limits.tmpfs_files.max(1 << 10),
@@ -225,7 +225,7 @@ fn tmpfs(b: &mut Builder, limits: &Limits) -> Made {
 }
 
 /// A `/dev` with nothing in it that leads out.
-fn dev(b: &mut Builder, devices: [Made; 6]) {
+fn dev(b: &mut Builder, devices: [CallId; 6]) {
     for dir in ["dev", "dev/pts"] {
         b.make_dir(dir, 0o755);
     }
@@ -262,7 +262,7 @@ fn dev(b: &mut Builder, devices: [Made; 6]) {
 }
 
 /// The call whose result tells whether it is done.
-fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<Made>) -> Made {
+fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<CallId>) -> CallId {
     let path = layer.path.as_os_str().as_bytes();
     let upper = format!("{PLACE}/{}", upper(index));
     let Some(under) = under else {
@@ -278,7 +278,7 @@ fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<Made>) -> Mad
 
 /// Hides the sockets in directories that could not be laid over, as on file systems that overlayfs does not take.
 fn cover(
-    keeper: &mut Maker,
+    keeper: &mut HelperProcess,
     plan: &Plan,
     failed: &[(usize, std::io::Error)],
     place: i64,
@@ -303,7 +303,7 @@ fn cover(
 }
 
 /// A `/proc` for the new pid namespace; refused where the machine's own is covered in part (in containers).
-fn proc(b: &mut Builder) -> Made {
+fn proc(b: &mut Builder) -> CallId {
     let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
     let own = b.may(libc::SYS_mount, &mount_args(b"/proc", "proc", flags, ""));
     // Files of root, which need not have privileges to write to them.

@@ -2,7 +2,7 @@
 
 use super::{Error, Layer, Result, Sandbox, build::upper};
 use crate::syscall::FileNumbers;
-use crate::tracee::file;
+use crate::tracee::xattr;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -155,7 +155,7 @@ fn over(mut upper: PathBuf, inner: &Path) -> Over {
         let same = match meta.is_dir() {
             true => !is_opaque(&upper),
             false => {
-                file::attribute(&upper, "user.overlay.origin").is_ok_and(|value| value.is_some())
+                xattr::attribute(&upper, "user.overlay.origin").is_ok_and(|value| value.is_some())
             }
         };
         if !same {
@@ -206,7 +206,7 @@ fn walk(upper: &Path, lower: &Path, depth: usize, changes: &mut Vec<Change>) -> 
 
 /// A directory that was removed and made again hides what was in it.
 fn is_opaque(dir: &Path) -> bool {
-    let attribute = file::attribute(dir, "user.overlay.opaque");
+    let attribute = xattr::attribute(dir, "user.overlay.opaque");
     attribute.is_ok_and(|value| value.as_deref() == Some(b"y"))
 }
 

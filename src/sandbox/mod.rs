@@ -4,7 +4,7 @@
 //! loopback of its own; other processes can be neither seen nor reached. No privileges are needed for it, where the
 //! system lets users have namespaces.
 //!
-//! Its first process, the keeper, is one of ours (see [`crate::tracee::batch`]). It makes the sandbox and then stands
+//! Its first process, the keeper, is one of ours (see [`crate::tracee::call_batch`]). It makes the sandbox and then stands
 //! still: it holds the changed files, and with its end all processes in the sandbox end. This module knows neither
 //! recordings nor what the processes do.
 
@@ -20,7 +20,7 @@ pub use changes::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
 pub use rename::make_movable;
 
-use crate::tracee::batch::Maker;
+use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{Remote, Stopped, end_namespace, proc};
 use error::NAMESPACES;
 use ids::Ids;
@@ -99,7 +99,7 @@ pub struct Offsets {
 /// Makes sandboxes, for the thread that started it.
 #[derive(Debug)]
 pub struct Sandboxes {
-    maker: Maker,
+    maker: HelperProcess,
     ids: Ids,
 }
 
@@ -125,7 +125,7 @@ impl Shared {
 /// A sandbox. When it is dropped, all processes in it are killed and its files are gone.
 #[derive(Debug)]
 pub struct Sandbox {
-    keeper: Option<Maker>,
+    keeper: Option<HelperProcess>,
     layers: Vec<Layer>,
     place: i32,
     limits: Limits,
@@ -148,7 +148,7 @@ impl Sandboxes {
     /// If it cannot be made or traced.
     pub fn start() -> Result<Sandboxes> {
         let ids = Ids::of_caller().map_err(|e| Error::refused("learn its user and group", e))?;
-        let maker = Maker::start()?;
+        let maker = HelperProcess::start()?;
         Ok(Sandboxes { maker, ids })
     }
 
@@ -207,7 +207,7 @@ impl Sandboxes {
 
 impl Sandbox {
     fn keeper_pid(&self) -> i32 {
-        self.keeper.as_ref().map_or(0, Maker::pid)
+        self.keeper.as_ref().map_or(0, HelperProcess::pid)
     }
 
     /// Where a file of the sandbox can be read from outside. Symbolic links in the path lead to the machine's files.

@@ -1,13 +1,13 @@
 //! What `cpuid` answers: the attempt stops the task as a fault, and the tracer answers from a [`Table`].
 //!
-//! Where a program's files have the instruction, it is replaced by one that faults (see [`super::replaced`]). Where the
+//! Where a program's files have the instruction, it is replaced by one that faults (see [`super::replaced_instructions`]). Where the
 //! processor lets it be trapped (`arch_prctl(ARCH_SET_CPUID)`; Intel's), so it is everywhere else, as in code that a
 //! program makes while it runs.
 //!
 //! The table is that of the machine on which the program was recorded, without what no recording can follow: random
 //! numbers and the like, which make no call, and the number of the processor. It is the same for every task.
 
-use super::replaced::Replaced;
+use super::replaced_instructions::Replaced;
 use super::{Regs, Result, Stopped, TaskMemory};
 use crate::syscall::Memory;
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// What a program that is executed shows of itself.
 #[derive(Debug)]
-pub struct Shown {
+pub struct StopCalls {
     /// The numbers of the calls that stop it.
     pub calls: Vec<u32>,
 }
@@ -17,7 +17,7 @@ pub struct Shown {
 ///
 /// # Errors
 /// If the program cannot be executed, or the process ends.
-pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<()> {
+pub fn execute(task: &mut Stopped, command: &Command, stops: &StopCalls) -> Result<()> {
     let tid = task.tid();
     let cwd = command.cwd.as_ref().map(|dir| dir.as_os_str().as_bytes());
     let exe = command.exe.as_os_str().as_bytes();
@@ -55,11 +55,11 @@ pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<(
         let args = [option as u64, value, 0, 0, 0, 0];
         remote.must("prepare it for a program", libc::SYS_prctl, args)?;
     }
-    let mut room = Room::default();
+    let mut room = ExecMemory::default();
     let path = room.text(exe);
     let argv = room.list(&command.argv);
     let env = room.list(&command.env);
-    let code = filter::of_calls(shown.calls.iter().copied());
+    let code = filter::of_calls(stops.calls.iter().copied());
     let count = (code.len() / filter::INSTRUCTION) as u64;
     let code = room.bytes(&code);
     // struct sock_fprog.
@@ -123,9 +123,9 @@ enum Word {
 
 /// What execve is given, laid out one after the other; and where in it there are addresses of it.
 #[derive(Default)]
-struct Room(Vec<u8>, Vec<usize>);
+struct ExecMemory(Vec<u8>, Vec<usize>);
 
-impl Room {
+impl ExecMemory {
     fn bytes(&mut self, bytes: &[u8]) -> u64 {
         let at = self.0.len();
         self.0.extend(bytes);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_the_place() {
-        let mut room = Room::default();
+        let mut room = ExecMemory::default();
         room.text(b"x");
         let list = room.list(&[b"ab".to_vec(), b"c".to_vec()]) as usize;
         let bytes = room.at(0x1000);

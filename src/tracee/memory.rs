@@ -22,25 +22,25 @@ pub struct TaskMemory {
 /// What a call has to do with hiding the process's memory from tracers without privilege: prctl(2) about what is
 /// "dumpable".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hiding {
+pub enum Dumpable {
     /// It hides it: `PR_SET_DUMPABLE` with 0.
-    Begins,
+    Cleared,
     /// It shows it again: `PR_SET_DUMPABLE` with 1.
-    Ends,
+    Set,
     /// It asks: `PR_GET_DUMPABLE`.
-    Asks,
+    Queried,
 }
 
-impl Hiding {
+impl Dumpable {
     /// What this call does; `None` where it is another, or one that the kernel refuses.
-    pub fn of(nr: u32, args: &[u64; 6]) -> Option<Hiding> {
+    pub fn of(nr: u32, args: &[u64; 6]) -> Option<Dumpable> {
         if i64::from(nr) != libc::SYS_prctl {
             return None;
         }
         match (args[0] as i32, args[1]) {
-            (libc::PR_SET_DUMPABLE, 0) => Some(Hiding::Begins),
-            (libc::PR_SET_DUMPABLE, 1) => Some(Hiding::Ends),
-            (libc::PR_GET_DUMPABLE, _) => Some(Hiding::Asks),
+            (libc::PR_SET_DUMPABLE, 0) => Some(Dumpable::Cleared),
+            (libc::PR_SET_DUMPABLE, 1) => Some(Dumpable::Set),
+            (libc::PR_GET_DUMPABLE, _) => Some(Dumpable::Queried),
             _ => None,
         }
     }
@@ -49,15 +49,15 @@ impl Hiding {
     /// cannot be dumped cannot be read by a tracer without privilege either. `None` where the kernel's answer is right.
     pub fn follow<K: Ord>(self, hidden: &mut BTreeSet<K>, who: K) -> Option<i64> {
         match self {
-            Hiding::Begins => {
+            Dumpable::Cleared => {
                 hidden.insert(who);
                 Some(0)
             }
-            Hiding::Ends => {
+            Dumpable::Set => {
                 hidden.remove(&who);
                 None
             }
-            Hiding::Asks => hidden.contains(&who).then_some(0),
+            Dumpable::Queried => hidden.contains(&who).then_some(0),
         }
     }
 }

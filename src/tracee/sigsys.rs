@@ -12,13 +12,13 @@ const BIT: u64 = 1 << (libc::SIGSYS - 1);
 
 /// How SIGSYS meets a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meets {
+pub enum SigsysDisposition {
     /// It has a handler.
     Handler,
     /// It ends its process.
     Default,
     /// It is blocked or ignored: the kernel, which does not wait, ends the process.
-    Nobody,
+    BlockedOrIgnored,
 }
 
 impl Regs {
@@ -71,19 +71,19 @@ impl Stopped {
     ///
     /// # Errors
     /// If it has been killed meanwhile.
-    pub fn meets_sigsys(&self) -> Result<Meets> {
+    pub fn sigsys_disposition(&self) -> Result<SigsysDisposition> {
         let tid = self.tid();
         if self.sigmask()? & BIT != 0 {
-            return Ok(Meets::Nobody);
+            return Ok(SigsysDisposition::BlockedOrIgnored);
         }
         Ok(match proc::catches(tid, libc::SIGSYS)? {
-            true => Meets::Handler,
-            false if proc::ignores(tid, libc::SIGSYS)? => Meets::Nobody,
-            false => Meets::Default,
+            true => SigsysDisposition::Handler,
+            false if proc::ignores(tid, libc::SIGSYS)? => SigsysDisposition::BlockedOrIgnored,
+            false => SigsysDisposition::Default,
         })
     }
 
-    /// At a call's entry, where SIGSYS does not meet [`Meets::Nobody`]: the call is not made, and it stands at the
+    /// At a call's entry, where SIGSYS does not meet [`SigsysDisposition::BlockedOrIgnored`]: the call is not made, and it stands at the
     /// delivery of this signal instead. `pid` is its process.
     ///
     /// # Errors

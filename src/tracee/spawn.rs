@@ -1,7 +1,7 @@
 //! Starting a program under trace.
 
 use super::task::{Running, Stop, Stopped};
-use super::{Error, Result, agent, files, filter, pin, proc, sys};
+use super::{Error, Result, agent, filter, open_file_limit, pin, proc, sys};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::ffi::CString;
 use std::fs::File;
@@ -206,7 +206,7 @@ fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<S
 
 fn launch(child: &Child) -> Result<Stopped> {
     pin::this_thread()?;
-    let files = files::for_programs();
+    let files = open_file_limit::for_programs();
     proc::is_ours()?;
     let (gate, opener) = io::pipe().map_err(|e| Error::os("make a pipe", 0, e))?;
     let argv = pointers(&child.argv);

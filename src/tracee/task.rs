@@ -1,7 +1,7 @@
 //! The life of a traced task: [`Running`] → wait → [`Stopped`] → resume → [`Running`].
 
 use super::sys::{self, SigInfo};
-use super::{Error, Regs, Result, TaskMemory, quiet};
+use super::{Error, Regs, Result, TaskMemory, tsc_off};
 use crate::trace::Exit;
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
@@ -253,7 +253,7 @@ impl Running {
             if let Some(status) = sys::wait_now(self.owned.tid)? {
                 return self.met(status).map(Some);
             }
-            if quiet::now() >= until {
+            if tsc_off::now() >= until {
                 return Ok(None);
             }
             std::thread::sleep(NAP);
@@ -308,7 +308,7 @@ impl Running {
         let mut began = None;
         let mut patient = true;
         self.wait_looking(threads, |running| {
-            let now = quiet::now();
+            let now = tsc_off::now();
             let (began, before) = *began.get_or_insert_with(|| (now, super::proc::run_time(tid)));
             let elapsed = now - began;
             if !patient || elapsed < patience {

@@ -1,9 +1,9 @@
 //! The time stamp counter, which traced programs cannot read by themselves
 //! (`prctl(PR_SET_TSC, PR_TSC_SIGSEGV)`): the attempt stops them, and the tracer answers. So it is with what is replaced
-//! (see [`super::replaced`]).
+//! (see [`super::replaced_instructions`]).
 
-use super::replaced::{self, Replaced};
-use super::{Regs, TaskMemory, quiet};
+use super::replaced_instructions::{self, Replaced};
+use super::{Regs, TaskMemory, tsc_off};
 use crate::syscall::Memory;
 use std::cell::RefCell;
 
@@ -21,7 +21,7 @@ pub enum Instruction {
 impl Instruction {
     /// The instruction that this task is about to execute, if it is one of these.
     pub fn at(regs: &Regs, memory: &TaskMemory) -> Option<Instruction> {
-        let mut code = [0; replaced::LONGEST];
+        let mut code = [0; replaced_instructions::LONGEST];
         let n = memory.read(regs.ip(), &mut code);
         Instruction::of(&code[..n]).filter(|instruction| instruction.succeeds(regs))
     }
@@ -83,17 +83,17 @@ impl Instruction {
 
 /// The counter as this machine has it now.
 ///
-/// To take it back for a thread that has given it up (see [`super::quiet`]) costs more than all else that a read takes. So the
+/// To take it back for a thread that has given it up (see [`super::tsc_off`]) costs more than all else that a read takes. So the
 /// kernel is asked for its clock instead, which goes with the counter, and the counter is looked at now and then only.
 pub fn now() -> u64 {
-    if !quiet::is_given_up() {
+    if !tsc_off::is_off() {
         return read();
     }
     PACE.with_borrow_mut(Pace::now)
 }
 
 fn read() -> u64 {
-    quiet::suspended(|| {
+    tsc_off::with_tsc(|| {
         // SAFETY: rdtsc has no preconditions in user mode, and the thread may execute it here.
         unsafe { std::arch::x86_64::_rdtsc() }
     })
@@ -173,7 +173,7 @@ impl Moment {
             let clock = before + took / 2;
             (took, Moment { counter, clock })
         };
-        quiet::suspended(|| {
+        tsc_off::with_tsc(|| {
             // Something else may have had the processor in between.
             let looks = (0..ATTEMPTS).map(|_| look());
             let best = looks.min_by_key(|&(took, _)| took);
@@ -184,13 +184,13 @@ impl Moment {
 
 /// The kernel's clock that is never adjusted, in nanoseconds.
 fn clock() -> u64 {
-    quiet::clock(libc::CLOCK_MONOTONIC_RAW)
+    tsc_off::clock(libc::CLOCK_MONOTONIC_RAW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tracee::quiet::Quiet;
+    use crate::tracee::tsc_off::TscOff;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -201,18 +201,18 @@ mod tests {
             counted as f64 / elapsed.as_nanos() as f64
         };
         let (began, from) = (Instant::now(), read());
-        let _quiet = Quiet::new();
+        let _quiet = TscOff::new();
         let (mut last, mut reads) = (now(), 0);
         assert!(last > from);
-        while quiet::now() - began < LENGTH {
+        while tsc_off::now() - began < LENGTH {
             let value = now();
             assert!(value > last, "{value} after {last}");
             (last, reads) = (value, reads + 1);
         }
-        let expected = quiet::suspended(|| real(from, began));
+        let expected = tsc_off::with_tsc(|| real(from, began));
         // Somebody else may have the processor between the two.
         let nearest = (0..20).map(|_| {
-            let (ours, theirs) = quiet::suspended(|| (now(), read()));
+            let (ours, theirs) = tsc_off::with_tsc(|| (now(), read()));
             let apart = (theirs as f64 - ours as f64) / expected;
             apart.abs() as u64
         });

@@ -7,7 +7,7 @@
 //! A task that job control has stopped, or that waits for its child to execute a program (vfork(2)), meets no signal:
 //! who waits for several tasks is woken besides ([`Limit::wakes`]).
 
-use super::{Error, Result, interrupt, quiet};
+use super::{Error, Result, interrupt, tsc_off};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -163,7 +163,7 @@ impl Limit {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        let now = quiet::now();
+        let now = tsc_off::now();
         let after = match interrupt::is_asked() {
             true => Duration::ZERO,
             false => after,
@@ -215,7 +215,7 @@ impl Limit {
 
     /// How much time is left.
     pub fn left(&self) -> Duration {
-        self.key.0.saturating_duration_since(quiet::now())
+        self.key.0.saturating_duration_since(tsc_off::now())
     }
 }
 

@@ -7,7 +7,7 @@ use super::HookCall;
 use crate::inject::rules::PathPattern;
 use crate::recording::files_of;
 use crate::trace::{CallFiles, FileNames, Value, file_names};
-use crate::tracee::lookup::Root;
+use crate::tracee::path_lookup::Root;
 use crate::tracee::proc;
 use std::rc::Rc;
 use std::sync::Arc;

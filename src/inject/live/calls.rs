@@ -10,7 +10,7 @@ use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};
 use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Stopped, cpuid, proc, quiet};
+use crate::tracee::{Stopped, cpuid, proc, tsc_off};
 
 /// How much a pipe takes, if nobody has made it smaller.
 const PIPE: u64 = 16 << 12;
@@ -50,7 +50,7 @@ impl Engine<'_> {
         let mut seen = seen;
         let delay = seen.take_delay();
         if !delay.is_zero() {
-            let until = quiet::now().checked_add(delay);
+            let until = tsc_off::now().checked_add(delay);
             me.pending = Some(Box::new(seen));
             return Ok(match until {
                 Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
@@ -243,7 +243,7 @@ impl Engine<'_> {
         if delay.is_zero() {
             return Ok(Then::Resume(task, 0));
         }
-        Ok(match quiet::now().checked_add(delay) {
+        Ok(match tsc_off::now().checked_add(delay) {
             Some(until) => Then::Later(until, Box::new(Then::Resume(task, 0))),
             None => Then::Listen(task),
         })

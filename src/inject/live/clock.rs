@@ -4,7 +4,7 @@ use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::recording::{CallEvent, ChunkMemory, Event, Recording};
 use crate::syscall::{self, Memory};
-use crate::tracee::{TaskMemory, quiet};
+use crate::tracee::{TaskMemory, tsc_off};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ impl Kind {
             Kind::Monotonic => libc::CLOCK_MONOTONIC,
             Kind::Boottime => libc::CLOCK_BOOTTIME,
         };
-        quiet::clock(clock) as i64
+        tsc_off::clock(clock) as i64
     }
 }
 

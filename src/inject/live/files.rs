@@ -8,7 +8,7 @@ use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::sandbox;
 use crate::syscall::{FileNumbers, Memory, StatusLayout};
-use crate::tracee::lookup::Root;
+use crate::tracee::path_lookup::Root;
 use crate::tracee::{Stopped, TaskMemory, proc};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;

@@ -4,7 +4,7 @@ use super::engine::{Engine, Task, Then};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::seccomp::{Asked, Kill, Verdict};
-use crate::tracee::{Meets, SigInfo, Stopped};
+use crate::tracee::{SigInfo, SigsysDisposition, Stopped};
 
 /// What a program's filters made of its call.
 pub(super) enum Filtered {
@@ -31,7 +31,7 @@ impl Engine<'_> {
                 let nr = i64::from(call.nr);
                 self.note(&seen, Some(nr));
                 seen.give_back()?;
-                if task.meets_sigsys()? == Meets::Nobody {
+                if task.sigsys_disposition()? == SigsysDisposition::BlockedOrIgnored {
                     self.end_by_filter(me, task, Kill::Process)?
                 } else {
                     task.trap_call(me.process, &SigInfo::of_trap(&call, errno))?;

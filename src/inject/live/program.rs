@@ -8,7 +8,7 @@ use crate::inject::{Options, Outcome, Result};
 use crate::recording::Stream;
 use crate::sandbox::{Limits, Request, Sandboxes};
 use crate::syscall::{self, Syscall};
-use crate::tracee::exec::{self, Shown};
+use crate::tracee::exec::{self, StopCalls};
 use crate::tracee::{Command, Error, Stdin, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -90,8 +90,8 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     }
     calls.sort_unstable();
     calls.dedup();
-    let shown = Shown { calls };
-    exec::execute(&mut task, command, &shown)?;
+    let stops = StopCalls { calls };
+    exec::execute(&mut task, command, &stops)?;
     let mut log = Log::default();
     let over = Arc::new(AtomicBool::new(false));
     let reader = read_all(out, err, Arc::clone(&over));

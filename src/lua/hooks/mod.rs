@@ -19,7 +19,7 @@ use crate::inject::{
     OnDivergence, Selector,
 };
 use crate::syscall::{self, Syscall};
-use crate::tracee::{self, quiet};
+use crate::tracee::{self, tsc_off};
 use call::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
 use signal::SignalData;
@@ -202,7 +202,7 @@ impl LuaHooks {
             let _limit = self.clock.limit();
             function.call(args)
         };
-        quiet::again();
+        tsc_off::again();
         result.map_err(|error| at(function, error))
     }
 

@@ -22,7 +22,7 @@ impl Stopped {
     ///
     /// # Errors
     /// If it has been killed meanwhile, or this machine has no debug registers for it.
-    pub fn stop_at(&mut self, points: &[u64]) -> Result<()> {
+    pub fn set_breakpoints(&mut self, points: &[u64]) -> Result<()> {
         const WORD: usize = size_of::<libc::c_ulonglong>();
         let register = |number| offset_of!(libc::user, u_debugreg) + number * WORD;
         let tid = self.tid();
@@ -39,8 +39,8 @@ impl Stopped {
     ///
     /// # Errors
     /// If it has been killed meanwhile.
-    pub fn at_point(&self) -> Result<Option<Regs>> {
-        match is_point(&self.siginfo()?) {
+    pub fn at_breakpoint(&self) -> Result<Option<Regs>> {
+        match is_breakpoint(&self.siginfo()?) {
             true => self.regs().map(Some),
             false => Ok(None),
         }
@@ -48,6 +48,6 @@ impl Stopped {
 }
 
 /// Whether a signal says that a task has come to such a place.
-fn is_point(info: &SigInfo) -> bool {
+fn is_breakpoint(info: &SigInfo) -> bool {
     info.signal() == libc::SIGTRAP && info.code() == HARDWARE_BREAKPOINT
 }

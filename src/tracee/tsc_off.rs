@@ -26,32 +26,32 @@ static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
 /// While one of these lives, the calling thread does without the time stamp counter.
 /// Processes that the thread starts meanwhile (but for tracees) cannot read it either:
-/// see [`suspended`].
-pub struct Quiet {
+/// see [`with_tsc`].
+pub struct TscOff {
     /// It belongs to its thread.
     thread: PhantomData<*const ()>,
 }
 
-impl Quiet {
+impl TscOff {
     /// Gives the counter up until this is dropped.
-    pub fn new() -> Quiet {
+    pub fn new() -> TscOff {
         install_handler();
         if DEPTH.replace(DEPTH.get() + 1) == 0 {
             set(libc::PR_TSC_SIGSEGV);
         }
-        Quiet {
+        TscOff {
             thread: PhantomData,
         }
     }
 }
 
-impl Default for Quiet {
-    fn default() -> Quiet {
-        Quiet::new()
+impl Default for TscOff {
+    fn default() -> TscOff {
+        TscOff::new()
     }
 }
 
-impl Drop for Quiet {
+impl Drop for TscOff {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
         if DEPTH.get() == 0 {
@@ -69,7 +69,7 @@ pub fn again() {
 }
 
 /// Runs `f` with the counter: for what reads it, and for starting other programs.
-pub fn suspended<T>(f: impl FnOnce() -> T) -> T {
+pub fn with_tsc<T>(f: impl FnOnce() -> T) -> T {
     /// Gives the counter up again, even if `f` panics.
     struct Again;
     impl Drop for Again {
@@ -86,13 +86,13 @@ pub fn suspended<T>(f: impl FnOnce() -> T) -> T {
 }
 
 /// Whether the calling thread does without the counter.
-pub(super) fn is_given_up() -> bool {
+pub(super) fn is_off() -> bool {
     DEPTH.get() > 0
 }
 
 /// The time. Clocks read the counter.
 pub fn now() -> Instant {
-    suspended(Instant::now)
+    with_tsc(Instant::now)
 }
 
 /// What a clock of the kernel's shows, in nanoseconds; 0 where there is no such clock. It is asked by a call, since what the
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn counter_can_be_read_while_given_up() {
-        let _quiet = Quiet::new();
+        let _quiet = TscOff::new();
         let first = tsc::now();
         // The vdso reads it without asking.
         let clock = std::time::Instant::now();
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn programs_started_in_suspension_can_read_it() {
-        let _quiet = Quiet::new();
-        let status = suspended(|| std::process::Command::new("true").status()).unwrap();
+        let _quiet = TscOff::new();
+        let status = with_tsc(|| std::process::Command::new("true").status()).unwrap();
         assert!(status.success());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
 /// A signal that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Came {
+pub struct CaughtSignal {
     /// Which.
     pub signal: i32,
     /// `si_code`: positive where the kernel sent it, as for a terminal.
@@ -18,7 +18,7 @@ pub struct Came {
     pub pid: i32,
 }
 
-impl Came {
+impl CaughtSignal {
     /// Whether the kernel sent it, as for a terminal, to all of the group.
     pub fn of_kernel(&self) -> bool {
         self.code > 0
@@ -27,7 +27,7 @@ impl Came {
 
 /// Those whose default harms nobody, or that have a use of their own here: a child has ended, job control, the
 /// watchdog's, those that nobody can catch.
-const LEFT: [i32; 10] = [
+const UNCAUGHT: [i32; 10] = [
     libc::SIGKILL,
     libc::SIGSTOP,
     libc::SIGCHLD,
@@ -55,7 +55,7 @@ const COUNT: usize = 65;
 /// Where the handler writes; -1 for nowhere.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
 
-/// Whether any has come since [`Caught::came`] was asked.
+/// Whether any has come since [`SignalCatcher::any_caught`] was asked.
 static CAME: AtomicBool = AtomicBool::new(false);
 
 /// The process that this one may not outlive; 0 for none.
@@ -69,13 +69,13 @@ static BEFORE: AtomicPtr<[libc::sigaction; COUNT]> = AtomicPtr::new(std::ptr::nu
 pub enum Faults {
     /// They are.
     Caught,
-    /// The thread raises some itself: see [`super::quiet`].
+    /// The thread raises some itself: see [`super::tsc_off`].
     Left,
 }
 
 /// While this lives, signals that would end the process, or call a handler, are caught. What is ignored stays so.
 #[derive(Debug)]
-pub struct Caught {
+pub struct SignalCatcher {
     reader: File,
     writer: RawFd,
     /// Those that were caught by another of these before.
@@ -85,12 +85,12 @@ pub struct Caught {
     signals: Vec<i32>,
 }
 
-impl Caught {
+impl SignalCatcher {
     /// Catches them from now on; besides, a SIGURG may be sent to wake the process.
     ///
     /// # Errors
     /// If there are no more descriptors.
-    pub fn new(faults: Faults) -> Result<Caught> {
+    pub fn new(faults: Faults) -> Result<SignalCatcher> {
         let mut fds = [0; 2];
         // SAFETY: pipe2(2) with room for two descriptors, which are owned at once.
         let reader = unsafe {
@@ -103,7 +103,7 @@ impl Caught {
         let before: Box<[libc::sigaction; COUNT]> =
             Box::new(unsafe { MaybeUninit::zeroed().assume_init() });
         let before = Box::into_raw(before);
-        let mut caught = Caught {
+        let mut caught = SignalCatcher {
             reader,
             writer: fds[1],
             outer: WRITER.swap(fds[1], Ordering::SeqCst),
@@ -118,7 +118,7 @@ impl Caught {
         };
         for signal in (1..32).chain(libc::SIGRTMIN()..=last) {
             let is_fault = FAULTS.contains(&signal);
-            if LEFT.contains(&signal) || is_fault && faults == Faults::Left {
+            if UNCAUGHT.contains(&signal) || is_fault && faults == Faults::Left {
                 continue;
             }
             caught.catch(signal);
@@ -167,13 +167,13 @@ impl Caught {
     }
 
     /// The next one that has come, if any has.
-    pub fn take(&self) -> Option<Came> {
+    pub fn take(&self) -> Option<CaughtSignal> {
         let mut words = [0; 12];
         (&self.reader).read_exact(&mut words).ok()?;
         let word = |at: usize| {
             i32::from_ne_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]])
         };
-        Some(Came {
+        Some(CaughtSignal {
             signal: word(0),
             code: word(4),
             pid: word(8),
@@ -181,18 +181,18 @@ impl Caught {
     }
 
     /// Whether any has come since this was last asked. Costs nothing.
-    pub fn came(&self) -> bool {
+    pub fn any_caught(&self) -> bool {
         CAME.load(Ordering::Relaxed) && CAME.swap(false, Ordering::SeqCst)
     }
 }
 
-impl AsFd for Caught {
+impl AsFd for SignalCatcher {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
 }
 
-impl Drop for Caught {
+impl Drop for SignalCatcher {
     fn drop(&mut self) {
         for &signal in &self.signals {
             self.restore(signal);
@@ -211,7 +211,7 @@ impl Drop for Caught {
 /// From now on, this process is killed when its parent ends, or (0) has its SIGURG handler called and goes on.
 ///
 /// To be called by the thread that was made first, which catches SIGURG.
-pub(super) fn end_with(parent: i32) {
+pub(super) fn die_with_parent(parent: i32) {
     PARENT.store(parent, Ordering::SeqCst);
     // SAFETY: calls with numbers only.
     unsafe {

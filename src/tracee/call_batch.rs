@@ -43,12 +43,12 @@ pub enum Arg<'a> {
     /// The address of this text, with a NUL behind it.
     Text(&'a [u8]),
     /// The result of a call that comes before; each result can be used once.
-    Result(Made),
+    Result(CallId),
 }
 
 /// A call of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Made(usize);
+pub struct CallId(usize);
 
 /// Calls to be made one after the other.
 #[derive(Debug, Default)]
@@ -78,28 +78,28 @@ enum Word {
 pub struct Outcome {
     results: Vec<i64>,
     /// The call that had to succeed and did not, and why.
-    pub failed: Option<(Made, std::io::Error)>,
+    pub failed: Option<(CallId, std::io::Error)>,
 }
 
 impl Outcome {
     /// What a call returned; negative is -errno. Nothing where it was not made.
-    pub fn result(&self, call: Made) -> Option<i64> {
+    pub fn result(&self, call: CallId) -> Option<i64> {
         self.results.get(call.0).copied()
     }
 }
 
 impl Batch {
     /// Adds a call that must succeed, or nothing behind it is done.
-    pub fn must(&mut self, nr: i64, args: &[Arg<'_>]) -> Made {
+    pub fn must(&mut self, nr: i64, args: &[Arg<'_>]) -> CallId {
         self.add(nr, args, true)
     }
 
     /// Adds a call that may fail.
-    pub fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> Made {
+    pub fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> CallId {
         self.add(nr, args, false)
     }
 
-    fn add(&mut self, nr: i64, args: &[Arg<'_>], must: bool) -> Made {
+    fn add(&mut self, nr: i64, args: &[Arg<'_>], must: bool) -> CallId {
         let me = self.entries.len();
         let mut words = [Word::Value(0); 6];
         for (i, (word, arg)) in words.iter_mut().zip(args).enumerate() {
@@ -120,7 +120,7 @@ impl Batch {
             must,
             also: None,
         });
-        Made(me)
+        CallId(me)
     }
 
     fn put(&mut self, bytes: &[u8], nul: bool) -> Word {
@@ -159,18 +159,18 @@ impl Batch {
 
 /// A process of ours that makes batches of calls, or whose copies do. It holds no files and no recorded memory.
 #[derive(Debug)]
-pub struct Maker {
+pub struct HelperProcess {
     task: Stopped,
     code: u64,
     room: u64,
 }
 
-impl Maker {
+impl HelperProcess {
     /// Starts it.
     ///
     /// # Errors
     /// If the process cannot be made or traced.
-    pub fn start() -> Result<Maker> {
+    pub fn start() -> Result<HelperProcess> {
         let mut task = spawn::start_unfiltered()?;
         let mut remote = task.remote_at_boundary()?;
         let map = |len: u64, prot: i32| {
@@ -184,19 +184,19 @@ impl Maker {
         let room = remote.must(what, libc::SYS_mmap, room)?;
         remote.memory().write(code, &CODE)?;
         remote.finish()?;
-        Ok(Maker { task, code, room })
+        Ok(HelperProcess { task, code, room })
     }
 
     /// A copy of it in namespaces of its own (`CLONE_NEW…`); the kernel's answer where it refuses.
     ///
     /// # Errors
     /// If the process is gone.
-    pub fn copy(&mut self, namespaces: u64) -> Result<std::io::Result<Maker>> {
+    pub fn copy(&mut self, namespaces: u64) -> Result<std::io::Result<HelperProcess>> {
         let mut remote = self.task.remote_at_boundary()?;
         let copy = remote.fork_as("copy it", namespaces, None)?;
         remote.finish()?;
         let (code, room) = (self.code, self.room);
-        Ok(copy.map(|task| Maker { task, code, room }))
+        Ok(copy.map(|task| HelperProcess { task, code, room }))
     }
 
     /// Its real pid.
@@ -263,7 +263,7 @@ impl Maker {
             .collect();
         let failed = results.get(made).map(|&ret| {
             let error = std::io::Error::from_raw_os_error(ret.wrapping_neg() as i32);
-            (Made(made), error)
+            (CallId(made), error)
         });
         results.truncate(made + usize::from(failed.is_some()));
         Ok(Outcome { results, failed })

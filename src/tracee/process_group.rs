@@ -59,10 +59,10 @@ pub fn write_from_background() {
     tracing::trace!("SIGTTOU: {blocked:?}, SIGURG: {unblocked:?}");
 }
 
-/// For a process that was made by [`fork`] and catches its signals ([`super::caught`]): whether it ends when the one that
+/// For a process that was made by [`fork`] and catches its signals ([`super::caught_signals`]): whether it ends when the one that
 /// made it does. At first, it does.
-pub fn end_with(parent: Option<i32>) {
-    super::caught::end_with(parent.unwrap_or(0));
+pub fn die_with_parent(parent: Option<i32>) {
+    super::caught_signals::die_with_parent(parent.unwrap_or(0));
 }
 
 /// Has this process end by a signal, as if nothing had been done about it. Returns where that is not what it does.
@@ -84,14 +84,14 @@ pub fn parent() -> i32 {
 }
 
 /// The process group of a process; `None` where there is no such process.
-pub fn group_of(pid: i32) -> Option<i32> {
+pub fn of(pid: i32) -> Option<i32> {
     nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid)))
         .ok()
         .map(nix::unistd::Pid::as_raw)
 }
 
 /// Waits for the end of a child. Its status, as waitpid(2) has it; `None` where it is no child of ours (any more).
-pub fn end_of(pid: i32) -> Option<i32> {
+pub fn wait_for(pid: i32) -> Option<i32> {
     loop {
         let mut status = 0;
         // SAFETY: `status` lives for the call.

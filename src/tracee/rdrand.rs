@@ -1,4 +1,4 @@
-//! Random numbers of the processor: `rdrand` and `rdseed`, which are replaced (see [`super::replaced`]).
+//! Random numbers of the processor: `rdrand` and `rdseed`, which are replaced (see [`super::replaced_instructions`]).
 
 use super::Regs;
 

@@ -7,17 +7,17 @@ use std::ptr::NonNull;
 
 /// A shared mapping of a descriptor, which the kernel changes at any time.
 #[derive(Debug)]
-pub struct Window {
+pub struct SharedMapping {
     start: NonNull<u8>,
     len: usize,
 }
 
-impl Window {
+impl SharedMapping {
     /// Maps so much of what a descriptor shows, from its beginning on.
     ///
     /// # Errors
     /// The kernel's, if it cannot be mapped.
-    pub fn new(file: &File, len: usize) -> Result<Window> {
+    pub fn new(file: &File, len: usize) -> Result<SharedMapping> {
         // SAFETY: a new mapping at a place of the kernel's choosing.
         let start = unsafe {
             libc::mmap(
@@ -34,7 +34,7 @@ impl Window {
         }
         let start = NonNull::new(start.cast::<u8>());
         let start = start.ok_or_else(|| Error::from(std::io::ErrorKind::InvalidData))?;
-        Ok(Window { start, len })
+        Ok(SharedMapping { start, len })
     }
 
     /// The 32-bit word at an offset that is divisible by four; 0 outside.
@@ -81,7 +81,7 @@ impl Window {
     }
 }
 
-impl Drop for Window {
+impl Drop for SharedMapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and nothing refers to it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };

@@ -6,7 +6,7 @@
 //! alone tell what is to be done. No program has an `hlt` with these bytes behind it: behind the one at which the C library
 //! ends a process that should have ended already, there is another instruction.
 
-use super::random::Draw;
+use super::rdrand::Draw;
 use super::{Regs, Result, TaskMemory};
 
 /// The first byte of all of these opcodes, and what takes its place.

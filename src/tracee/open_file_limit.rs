@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 static BEFORE: OnceLock<(u64, u64)> = OnceLock::new();
 
 /// Has it be as many as may be, for rrapper itself; returns how many that are.
-pub fn most_open() -> u64 {
+pub fn raise() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 0;
     };
