@@ -1,6 +1,6 @@
 //! Ctrl-C and its kin: how rrapper ends.
 //!
-//! While a program is recorded, signals are the program's: see [`crate::record::record_beside`]. Otherwise a first signal
+//! While a program is recorded, signals are the program's: see [`crate::record::record_in_separate_process`]. Otherwise a first signal
 //! interrupts a script, by an error: files are flushed, and what is to be closed is closed. So it does where it ended the
 //! program that the script had recorded. A second one ends rrapper at once, as does the first where no script runs,
 //! or where the script is not there to hear of it (it waits in a function of the C library): files are flushed then, too,

@@ -61,7 +61,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         wait_all: args.wait_all,
         alone: false,
     };
-    let ended = record::record_beside(options, Front::StandsForProgram);
+    let ended = record::record_in_separate_process(options, Front::StandsForProgram);
     if let Some(signal) = ended.forced {
         interrupt::end(signal, Some(&dir));
     }

@@ -8,8 +8,12 @@ use crate::tracee::{Stopped, pin};
 
 impl Recorder {
     /// The answer to a `sched_setaffinity`; `None` where it is about a process that is not recorded.
-    pub(super) fn set_affinity(&mut self, me: &mut Task, event: &CallEvent) -> Result<Option<i64>> {
-        let whose = self.family.named(me.tid, event.args[0] as i32);
+    pub(super) fn set_affinity(
+        &mut self,
+        current: &mut Task,
+        event: &CallEvent,
+    ) -> Result<Option<i64>> {
+        let whose = self.family.named(current.tid, event.args[0] as i32);
         let whose = whose.unwrap_or(event.args[0] as i32);
         let mask = event.ins.first().map_or(&[][..], |chunk| &chunk.data);
         let mut granted = available()?;
@@ -19,8 +23,8 @@ impl Recorder {
         {
             *have &= wish;
         }
-        let task = if whose == 0 || whose == me.tid {
-            me
+        let task = if whose == 0 || whose == current.tid {
+            current
         } else {
             match self.tasks.get_mut(&whose) {
                 Some(other) => other,
@@ -35,17 +39,22 @@ impl Recorder {
     }
 
     /// Has a `sched_getaffinity` of a recorded task show what it may believe.
-    pub(super) fn show_affinity(&self, me: &Task, task: &Stopped, event: &CallEvent) -> Result<()> {
+    pub(super) fn show_affinity(
+        &self,
+        current: &Task,
+        task: &Stopped,
+        event: &CallEvent,
+    ) -> Result<()> {
         let [whose, _, addr, ..] = event.args;
         let whose = self
             .family
-            .named(me.tid, whose as i32)
+            .named(current.tid, whose as i32)
             .unwrap_or(whose as i32);
         let Some(len) = event.ret.and_then(|ret| usize::try_from(ret).ok()) else {
             return Ok(());
         };
-        let wish = if whose == 0 || whose == me.tid {
-            &me.affinity
+        let wish = if whose == 0 || whose == current.tid {
+            &current.affinity
         } else {
             match self.tasks.get(&whose) {
                 Some(other) => &other.affinity,

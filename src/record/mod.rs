@@ -5,40 +5,40 @@
 //! exit (what comes out, [`calls`]); which memory that is, the syscall table says.
 
 mod affinity;
-mod beside;
-mod born;
 mod calls;
-mod elsewhere;
-mod end;
+mod cross_memory;
+mod data_transfers;
+mod descriptor_effects;
 mod error;
-mod failed;
-mod filters;
-mod idle;
-mod link;
-mod looked;
-mod mapped;
-mod moved;
-mod observe;
-mod points;
-mod poked;
+mod failed_calls;
+mod mapped_files;
+mod messages;
+mod observer;
+mod packet_rings;
+mod polling;
 mod preempt;
+mod proc_mem;
 mod program;
-mod replace;
-mod rings;
+mod replace_instructions;
 mod schedule;
-mod share;
+mod seccomp_filters;
+mod separate_process;
+mod shared_memory;
+mod shutdown;
 mod signals;
-mod stack;
+mod spin_points;
+mod stack_limit;
 mod task;
-mod unsure;
-mod untold;
+mod task_lifetime;
+mod unknown_calls;
+mod unsized_outputs;
 mod warnings;
 
 pub use crate::recording::OnFull;
-pub use beside::{Ended, Front, GRACE, record_beside};
 pub use error::{Error, Result};
-pub use observe::{Observed, Observer};
+pub use observer::{Observed, Observer};
 pub use program::{Program, ProgramError};
+pub use separate_process::{Ended, Front, GRACE, record_in_separate_process};
 
 use crate::image::{FileId, FileStore};
 use crate::recording::{Family, Frame, Recording, Start, StartClocks, StartFd, Writer};
@@ -48,17 +48,17 @@ use crate::tracee::tsc_off::{TscOff, with_tsc};
 use crate::tracee::{
     Command, KillOnDrop, Kin, Running, Stdin, Stopped, cpuid, kcmp, pin, proc, spawn,
 };
-use link::Link;
-use mapped::{FileKey, MappedFile};
+use mapped_files::{FileKey, MappedFile};
+use messages::FrontLink;
 use nix::time::{ClockId, clock_gettime};
-use rings::Rings;
-use share::{Object, ObjectKey};
+use packet_rings::PacketRings;
+use shared_memory::{Object, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use task::Task;
-use warnings::Told;
+use warnings::Warnings;
 
 /// What to record, and where to.
 pub struct Options {
@@ -111,7 +111,7 @@ impl Recorded {
 }
 
 /// Records a program from its start to its end, by this process: a signal that ends it ends the recording. See also
-/// [`record_beside`].
+/// [`record_in_separate_process`].
 ///
 /// # Errors
 /// If it cannot be started, does something that cannot be recorded yet (it is then
@@ -120,7 +120,7 @@ pub fn record(options: Options) -> Result<Recorded> {
     record_as(options, Kin::Child, None)
 }
 
-fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded> {
+fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Recorded> {
     let _tsc_off = TscOff::new();
     let Options {
         mut command,
@@ -182,13 +182,13 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         objects: HashMap::new(),
         last_object: 0,
         spaces: HashMap::new(),
-        searched: replace::Searched::default(),
+        searched: replace_instructions::Searched::default(),
         no_points: false,
         last_space: 0,
         hidden: BTreeSet::new(),
         executed: false,
-        told: Told::default(),
-        rings: Rings::default(),
+        warnings: Warnings::default(),
+        rings: PacketRings::default(),
         exit: None,
         front,
         wait_all,
@@ -228,7 +228,7 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>, stdin: Option<FileId>) -> 
         };
         descriptors.push(StartFd {
             fd: d.fd,
-            moves: looked::moves(tid, &d),
+            moves: descriptor_effects::moves(tid, &d),
             twin: descriptors.iter().find(shares).map(|other| other.fd),
             path: d.path,
             offset: d.offset,
@@ -292,9 +292,9 @@ struct Recorder {
     objects: HashMap<ObjectKey, Object>,
     last_object: u32,
     /// Address spaces in which a task was preempted.
-    spaces: HashMap<u32, preempt::Space>,
+    spaces: HashMap<u32, preempt::AddressSpace>,
     /// Files in which instructions to replace have been looked for.
-    searched: replace::Searched,
+    searched: replace_instructions::Searched,
     /// This machine has no debug registers for its tasks.
     no_points: bool,
     last_space: u32,
@@ -303,12 +303,12 @@ struct Recorder {
     /// Whether the program has been executed at all.
     executed: bool,
     /// What the program has been told otherwise than the kernel would, and somebody of that.
-    told: Told,
-    rings: Rings,
+    warnings: Warnings,
+    rings: PacketRings,
     /// How the program itself ended.
     exit: Option<Exit>,
     /// Whom it is beside.
-    front: Option<Link>,
+    front: Option<FrontLink>,
     wait_all: bool,
     /// All tasks that there have been.
     everyone: HashSet<i32>,
@@ -316,7 +316,7 @@ struct Recorder {
     received: Vec<(i32, i32, Instant)>,
     /// The program is stopped by job control.
     stopped: bool,
-    leftovers: Option<end::Leftovers>,
+    leftovers: Option<shutdown::Leftovers>,
     /// The names of those that were ended.
     left: Vec<String>,
 }
@@ -326,7 +326,7 @@ impl Recorder {
     fn close(mut self, outcome: Result<()>) -> Result<Recorded> {
         // Those that were made and never reported would outlive us.
         for (tid, status) in std::mem::take(&mut self.early) {
-            drop(Running::adopt(tid).met(status));
+            drop(Running::adopt(tid).decode_status(status));
         }
         drop(std::mem::take(&mut self.alive));
         let exit = self.exit.unwrap_or(Exit::Code(0));
@@ -378,14 +378,14 @@ impl Recorder {
     }
 
     /// A task of each address space but this task's own.
-    fn one_of_each_other_space(&self, me: &Task) -> Vec<i32> {
+    fn one_of_each_other_space(&self, current: &Task) -> Vec<i32> {
         let mut spaces = BTreeMap::new();
-        if let Some((tid, space)) = self.beside.filter(|&(_, space)| space != me.space) {
+        if let Some((tid, space)) = self.beside.filter(|&(_, space)| space != current.space) {
             spaces.insert(space, tid);
         }
         for task in self.tasks.values() {
-            let has_memory = !task.leaving && !matches!(task.kernel, task::Kernel::Taken);
-            if task.space != me.space && has_memory {
+            let has_memory = !task.leaving && !matches!(task.state, task::TaskState::Taken);
+            if task.space != current.space && has_memory {
                 spaces.insert(task.space, task.tid);
             }
         }

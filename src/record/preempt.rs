@@ -4,9 +4,9 @@
 //! There is no telling replay where in its instructions a task was stopped. So its state there is
 //! written down: registers, and the memory that has changed since it was last done.
 
-use super::points::Points;
-use super::schedule::Step;
-use super::task::{Spell, Task};
+use super::schedule::TaskStep;
+use super::spin_points::SpinPoints;
+use super::task::{CpuBurst, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Frame, Jump};
@@ -36,42 +36,42 @@ const PIECE: usize = 8 << 20;
 
 /// The pages of an address space as they were when it was last looked at, by hash.
 #[derive(Default)]
-pub struct Space {
+pub struct AddressSpace {
     pages: HashMap<u64, u64>,
     /// How many ticks the last preemption took.
     cost: u64,
     /// Where its tasks wait.
-    pub points: Points,
+    pub points: SpinPoints,
 }
 
-impl Space {
+impl AddressSpace {
     /// That of a process which another has just made.
-    pub fn child(&self) -> Space {
-        Space {
+    pub fn child(&self) -> AddressSpace {
+        AddressSpace {
             points: self.points.clone(),
-            ..Space::default()
+            ..AddressSpace::default()
         }
     }
 }
 
 /// A task that is preempted stands with these registers.
-pub fn stands(me: &mut Task, regs: Regs) {
-    me.unannounced = true;
-    me.boundary = Some(regs);
-    me.spell = Spell::new();
-    me.reads.begin_anew();
+pub fn stands(current: &mut Task, regs: Regs) {
+    current.unannounced = true;
+    current.boundary = Some(regs);
+    current.burst = CpuBurst::new();
+    current.reads.begin_anew();
 }
 
 impl Recorder {
     /// Called now and then while a task runs.
-    pub(super) fn on_tick(&mut self, me: &mut Task, running: &Running) -> Result<()> {
-        me.spell.ticked = ticker::ticks();
-        let ticks = me.spell.ticks();
-        let awaited = !me.held.is_empty() && ticks >= PATIENCE.max(self.cost(me) * SHARE);
-        let watched =
-            (!self.queue.is_empty() || !me.held.is_empty()) && ticks >= me.spell.next_look;
+    pub(super) fn on_tick(&mut self, current: &mut Task, running: &Running) -> Result<()> {
+        current.burst.ticked = ticker::ticks();
+        let ticks = current.burst.ticks();
+        let awaited = !current.held.is_empty() && ticks >= PATIENCE.max(self.cost(current) * SHARE);
+        let watched = (!self.queue.is_empty() || !current.held.is_empty())
+            && ticks >= current.burst.next_look;
         if awaited || watched {
-            me.spell.interrupted = true;
+            current.burst.interrupted = true;
             // One that was killed meanwhile says so itself.
             let _ = running.interrupt();
         }
@@ -79,68 +79,74 @@ impl Recorder {
     }
 
     /// Whether a task that waits has run for long enough to be preempted at this price.
-    pub(super) fn is_worth_it(&self, me: &Task) -> bool {
-        me.spell.ticks() >= self.cost(me) * SHARE
+    pub(super) fn is_worth_it(&self, current: &Task) -> bool {
+        current.burst.ticks() >= self.cost(current) * SHARE
     }
 
-    fn cost(&self, me: &Task) -> u64 {
-        self.spaces.get(&me.space).map_or(0, |space| space.cost)
+    fn cost(&self, current: &Task) -> u64 {
+        self.spaces
+            .get(&current.space)
+            .map_or(0, |space| space.cost)
     }
 
     /// A task stands where [`Recorder::on_tick`] has stopped it.
-    pub(super) fn on_interrupt(&mut self, me: &mut Task, mut task: Stopped) -> Result<Step> {
-        if !me.in_program() {
-            return Ok(Step::Runs(task.resume_to_exit()?));
+    pub(super) fn on_interrupt(
+        &mut self,
+        current: &mut Task,
+        mut task: Stopped,
+    ) -> Result<TaskStep> {
+        if !current.in_program() {
+            return Ok(TaskStep::Running(task.resume_to_exit()?));
         }
-        if me.watch.is_due(&task)? {
-            return Ok(Step::Runs(task.resume()?));
+        if current.watch.is_due(&task)? {
+            return Ok(TaskStep::Running(task.resume()?));
         }
         let ip = task.regs()?.ip();
-        let (ticks, cost) = (me.spell.ticks(), self.cost(me));
-        me.spell.look(ip);
-        let enough = if me.held.is_empty() {
-            let spins = me.spell.around.2 >= SEEN && ticks >= UNSEEN.max(cost * SHARE);
+        let (ticks, cost) = (current.burst.ticks(), self.cost(current));
+        current.burst.sample(ip);
+        let enough = if current.held.is_empty() {
+            let spins = current.burst.around.2 >= SEEN && ticks >= UNSEEN.max(cost * SHARE);
             !self.queue.is_empty() && (spins || ticks >= MOST.max(cost * SHARE))
         } else {
             ticks >= PATIENCE.max(cost * SHARE)
         };
         if !enough {
-            self.suspect(me, &mut task, ip)?;
-            return Ok(Step::Runs(task.resume()?));
+            self.suspect(current, &mut task, ip)?;
+            return Ok(TaskStep::Running(task.resume()?));
         }
-        self.jump(me, &task)?;
-        me.busy_since = Some(ticker::ticks());
-        me.watch.be_hopeful();
-        self.give_way(me, task)
+        self.write_preemption(current, &task)?;
+        current.busy_since = Some(ticker::ticks());
+        current.watch.expect_spinning();
+        self.give_way(current, task)
     }
 
     /// Writes the state of a task between calls.
-    pub(super) fn jump(&mut self, me: &mut Task, task: &Stopped) -> Result<()> {
+    pub(super) fn write_preemption(&mut self, current: &mut Task, task: &Stopped) -> Result<()> {
         let began = ticker::ticks();
         self.ticker.set(true);
-        self.write_tsc(me)?;
+        self.write_tsc(current)?;
         let mut regs = task.regs()?;
         regs.set_ip(regs.ip());
         let blank = Jump {
-            tid: me.tid,
+            tid: current.tid,
             regs: regs.to_words().to_vec(),
             vector: task.vector()?,
             pages: Vec::new(),
             same: Vec::new(),
         };
-        let mut space = self.spaces.remove(&me.space).unwrap_or_default();
+        let mut space = self.spaces.remove(&current.space).unwrap_or_default();
         let written = self.write_pages(blank, task.memory(), &mut space.pages);
         space.cost = ticker::ticks() - began;
         tracing::debug!(
             "task {} is preempted after {} ms, which takes {} ms",
-            me.tid,
-            began - me.spell.begun,
+            current.tid,
+            began - current.burst.begun,
             space.cost
         );
-        self.spaces.insert(me.space, space);
+        self.spaces.insert(current.space, space);
         written?;
-        me.watch.stands(task)?;
-        stands(me, task.regs()?);
+        current.watch.stands(task)?;
+        stands(current, task.regs()?);
         Ok(())
     }
 

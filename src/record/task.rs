@@ -1,9 +1,9 @@
 //! What the recorder knows of each task.
 
 use super::calls::Pending;
-use super::idle::Repeated;
-use super::points::Watch;
+use super::polling::Repeated;
 use super::preempt;
+use super::spin_points::SpinWatch;
 use crate::recording::CallEvent;
 use crate::syscall::Syscall;
 use crate::tracee::interpret::Reads;
@@ -18,7 +18,7 @@ pub struct Task {
     pub pid: i32,
     /// Its address space, by a number of ours: tasks with the same share one.
     pub space: u32,
-    pub kernel: Kernel,
+    pub state: TaskState,
     /// The call that it is in.
     pub pending: Option<Pending>,
     /// The call that was interrupted, and that restart_syscall goes on with.
@@ -41,7 +41,7 @@ pub struct Task {
     /// Nothing that was written says that it runs on.
     pub unannounced: bool,
     /// How long it has run without a call.
-    pub spell: Spell,
+    pub burst: CpuBurst,
     /// It has given way in the call that it is in.
     pub yielded: bool,
     /// The call that it makes again and again.
@@ -51,7 +51,7 @@ pub struct Task {
     /// It was preempted although it did not wait for anybody; and the tick at which it was.
     pub busy_since: Option<u64>,
     /// Where in its program it stops.
-    pub watch: Watch,
+    pub watch: SpinWatch,
     /// Where the kernel writes a zero at its end; 0 for nowhere.
     pub clear_tid: u64,
     /// The head of its list of robust futexes; 0 for none.
@@ -67,17 +67,17 @@ pub struct Task {
 }
 
 /// Where a task is.
-pub enum Kernel {
+pub enum TaskState {
     /// It stands, for this reason, until it is its turn.
     Ready(Stopped, Stop),
     /// It is in a call, or stopped by job control.
-    Away,
+    InKernel,
     /// Whoever it is with looks after it; or it has ended.
     Taken,
 }
 
 /// A stretch of running without a call.
-pub struct Spell {
+pub struct CpuBurst {
     /// The tick at which it began.
     pub begun: u64,
     /// The tick at which it was last thought of.
@@ -90,11 +90,11 @@ pub struct Spell {
     pub next_look: u64,
 }
 
-impl Spell {
+impl CpuBurst {
     /// One that begins now.
-    pub fn new() -> Spell {
+    pub fn new() -> CpuBurst {
         let now = ticker::ticks();
-        Spell {
+        CpuBurst {
             begun: now,
             ticked: now,
             interrupted: false,
@@ -104,7 +104,7 @@ impl Spell {
     }
 
     /// It was looked at, with its instruction pointer there. The longer it lasts, the rarer it is.
-    pub fn look(&mut self, ip: u64) {
+    pub fn sample(&mut self, ip: u64) {
         let (low, high, seen) = self.around;
         let (low, high) = (low.min(ip), high.max(ip));
         self.around = if seen > 0 && high - low <= preempt::PLACE {
@@ -128,7 +128,7 @@ impl Task {
             tid,
             pid,
             space,
-            kernel: Kernel::Taken,
+            state: TaskState::Taken,
             pending: None,
             restarts: None,
             leaving: false,
@@ -139,12 +139,12 @@ impl Task {
             tsc: Vec::new(),
             reads: Reads::default(),
             unannounced: false,
-            spell: Spell::new(),
+            burst: CpuBurst::new(),
             yielded: false,
             repeated: Repeated::default(),
             clock_calls: 0,
             busy_since: None,
-            watch: Watch::default(),
+            watch: SpinWatch::default(),
             clear_tid: 0,
             robust: 0,
             robust_words: Vec::new(),
@@ -160,7 +160,7 @@ impl Task {
         self.segv = segv;
         self.clear_tid = 0;
         self.robust = 0;
-        self.watch = Watch::default();
+        self.watch = SpinWatch::default();
         self.reads = Reads::default();
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// What has been said.
 #[derive(Default)]
-pub struct Told {
+pub struct Warnings {
     mapping: HashSet<Vec<u8>>,
     /// Calls, by where their descriptions are.
     refused: HashSet<*const Syscall>,
@@ -29,7 +29,7 @@ impl Recorder {
         args: &[u64; 6],
         memory: TaskMemory,
     ) {
-        if !self.told.refused.insert(call) {
+        if !self.warnings.refused.insert(call) {
             return;
         }
         let line = describe(call, args, memory);
@@ -44,21 +44,21 @@ impl Recorder {
 
     /// Mappings of what is no file or block device change without any call that would say so: to the program, it
     /// cannot be mapped.
-    pub(super) fn refuse_mapping(&mut self, me: &Task, event: &CallEvent) -> Option<i64> {
+    pub(super) fn refuse_mapping(&mut self, current: &Task, event: &CallEvent) -> Option<i64> {
         let [_, _, _, flags, fd, _] = event.args;
         if i64::from(event.nr) != libc::SYS_mmap || flags as i32 & libc::MAP_ANONYMOUS != 0 {
             return None;
         }
-        let link = format!("/proc/{}/fd/{}", me.tid, fd as i32);
+        let link = format!("/proc/{}/fd/{}", current.tid, fd as i32);
         let kind = std::fs::metadata(&link).ok()?.file_type();
-        let path = proc::fd_path(me.tid, fd as i32).ok()?;
+        let path = proc::fd_path(current.tid, fd as i32).ok()?;
         let is_file = kind.is_file() && !path.starts_with(b"anon_inode:");
         if is_file || kind.is_dir() || kind.is_block_device() || path == b"/dev/zero" {
             return None;
         }
         // These cannot be mapped anyway.
         let never = kind.is_fifo() || path == b"/dev/null";
-        if !never && self.told.mapping.insert(path.clone()) {
+        if !never && self.warnings.mapping.insert(path.clone()) {
             tracing::warn!(
                 "{} is not mapped, and mmap answers ENODEV: what it shows could change unseen",
                 String::from_utf8_lossy(&path)
@@ -82,7 +82,7 @@ impl Recorder {
     pub(super) fn warn_of_privilege(&mut self, task: &Stopped) {
         let exe = proc::exe(task.tid()).unwrap_or_default();
         let file = PathBuf::from(format!("/proc/{}/exe", task.tid()));
-        if gives_rights(&file, task.tid()) && self.told.programs.insert(exe.clone()) {
+        if gives_rights(&file, task.tid()) && self.warnings.programs.insert(exe.clone()) {
             tracing::warn!(
                 "{} runs without the rights that its file gives (set-user-ID, set-group-ID or capabilities): \
                  a traced program does not get them",

@@ -240,7 +240,7 @@ impl Running {
     /// If the kernel refuses, which for our own child means a bug.
     pub fn wait(self) -> Result<Waited> {
         let status = sys::wait(self.owned.tid)?;
-        self.met(status)
+        self.decode_status(status)
     }
 
     /// Waits until it stops or ends, for so long; `None` if it does neither.
@@ -251,7 +251,7 @@ impl Running {
         const NAP: std::time::Duration = std::time::Duration::from_micros(200);
         loop {
             if let Some(status) = sys::wait_now(self.owned.tid)? {
-                return self.met(status).map(Some);
+                return self.decode_status(status).map(Some);
             }
             if tsc_off::now() >= until {
                 return Ok(None);
@@ -279,7 +279,7 @@ impl Running {
         let mut looks = 0;
         loop {
             if let Some(status) = sys::wait_now(self.owned.tid)? {
-                return self.met(status);
+                return self.decode_status(status);
             }
             looks += 1;
             give_way();
@@ -328,7 +328,7 @@ impl Running {
     }
 
     /// Takes note of what [`super::wait_any`] brought for it.
-    pub(crate) fn met(mut self, status: i32) -> Result<Waited> {
+    pub(crate) fn decode_status(mut self, status: i32) -> Result<Waited> {
         if libc::WIFEXITED(status) {
             self.owned.released = true;
             return Ok(Waited::Ended(Exit::Code(libc::WEXITSTATUS(status))));

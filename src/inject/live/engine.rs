@@ -425,7 +425,7 @@ impl<'a> Engine<'a> {
             // Killed as it stood.
             Kernel::Waits(..) | Kernel::Stopped(_) | Kernel::Taken => Running::of_another(tid),
         };
-        match running.met(status)? {
+        match running.decode_status(status)? {
             Waited::Ended(exit) => Ok(self.ended(tid, exit)?),
             Waited::Stopped(task, stop) => self.met(tid, task, stop),
         }

@@ -26,7 +26,7 @@ const MOST: u64 = 1 << 30;
 
 /// What is known of the rings of the recorded programs.
 #[derive(Default)]
-pub struct Rings {
+pub struct PacketRings {
     /// What sockets have been told, by their names in `/proc`.
     sockets: HashMap<Vec<u8>, Shape>,
     mapped: Vec<Ring>,
@@ -95,13 +95,13 @@ impl Shape {
 
 impl Recorder {
     /// Follows what a socket is told of its ring.
-    pub(super) fn note_ring(&mut self, me: &Task, event: &CallEvent) {
+    pub(super) fn note_ring(&mut self, current: &Task, event: &CallEvent) {
         let [fd, level, option, at, ..] = event.args;
         let is_about = i64::from(event.nr) == libc::SYS_setsockopt
             && level as i32 == libc::SOL_PACKET
             && matches!(option as i32, PACKET_RX_RING | PACKET_VERSION)
             && event.ret == Some(0);
-        let name = is_about.then(|| proc::fd_path(me.tid, fd as i32).ok());
+        let name = is_about.then(|| proc::fd_path(current.tid, fd as i32).ok());
         let Some(name) = name.flatten() else {
             return;
         };
@@ -126,17 +126,17 @@ impl Recorder {
     }
 
     /// Whether an mmap is of a whole ring.
-    pub(super) fn maps_ring(&self, me: &Task, event: &CallEvent) -> bool {
-        self.shape_of(me, event).is_some()
+    pub(super) fn maps_ring(&self, current: &Task, event: &CallEvent) -> bool {
+        self.shape_of(current, event).is_some()
     }
 
-    fn shape_of(&self, me: &Task, event: &CallEvent) -> Option<Shape> {
+    fn shape_of(&self, current: &Task, event: &CallEvent) -> Option<Shape> {
         let [_, len, _, flags, fd, offset] = event.args;
         let shared = flags as i32 & libc::MAP_TYPE == libc::MAP_SHARED;
         if self.rings.sockets.is_empty() || i64::from(event.nr) != libc::SYS_mmap || !shared {
             return None;
         }
-        let name = proc::fd_path(me.tid, fd as i32).ok()?;
+        let name = proc::fd_path(current.tid, fd as i32).ok()?;
         let shape = *self.rings.sockets.get(&name)?;
         let whole = offset == 0 && len == shape.size() && (1..=MOST).contains(&len);
         whole.then_some(shape)
@@ -150,17 +150,17 @@ impl Recorder {
     }
 
     /// A ring has been mapped, or rather the memory in its place.
-    pub(super) fn mapped_ring(&mut self, me: &Task, event: &CallEvent) -> Result<bool> {
-        let (Some(shape), Some(at)) = (self.shape_of(me, event), event.ret) else {
+    pub(super) fn mapped_ring(&mut self, current: &Task, event: &CallEvent) -> Result<bool> {
+        let (Some(shape), Some(at)) = (self.shape_of(current, event), event.ret) else {
             return Ok(false);
         };
-        let file = spawn::borrow_fd(me.pid, event.args[4] as i32)?;
+        let file = spawn::borrow_fd(current.pid, event.args[4] as i32)?;
         let window = SharedMapping::new(&file, shape.size() as usize).map_err(|e| {
-            crate::tracee::Error::os("map the ring of its packet socket", me.tid, e)
+            crate::tracee::Error::os("map the ring of its packet socket", current.tid, e)
         })?;
         let slots = shape.slots();
         self.rings.mapped.push(Ring {
-            space: me.space,
+            space: current.space,
             at: at as u64,
             window,
             given: vec![false; slots.len()],
@@ -170,21 +170,21 @@ impl Recorder {
     }
 
     /// At a call's entry: gives back to the kernel what the program has done with.
-    pub(super) fn return_packets(&mut self, me: &Task) {
-        let memory = TaskMemory::new(me.tid);
+    pub(super) fn return_packets(&mut self, current: &Task) {
+        let memory = TaskMemory::new(current.tid);
         for ring in &mut self.rings.mapped {
-            if ring.space == me.space {
+            if ring.space == current.space {
                 ring.give_back(&memory);
             }
         }
     }
 
     /// At a call's exit: puts what has come into the program's memory.
-    pub(super) fn pass_packets(&mut self, me: &Task, event: &mut CallEvent) {
-        let memory = TaskMemory::new(me.tid);
+    pub(super) fn pass_packets(&mut self, current: &Task, event: &mut CallEvent) {
+        let memory = TaskMemory::new(current.tid);
         self.rings.mapped.retain_mut(|ring| {
             // It may have been unmapped.
-            ring.space != me.space || ring.pass_on(memory, &mut event.outs)
+            ring.space != current.space || ring.pass_on(memory, &mut event.outs)
         });
     }
 }

@@ -196,11 +196,11 @@ mod tests {
 
     #[test]
     fn holes_are_what_nobody_maps() {
-        let me = std::process::id() as i32;
-        let maps = proc::maps(me).unwrap();
+        let current = std::process::id() as i32;
+        let maps = proc::maps(current).unwrap();
         let first = &maps[0];
         let range = 0x1000..first.start + PAGE;
-        let found = holes(me, std::slice::from_ref(&range)).unwrap();
+        let found = holes(current, std::slice::from_ref(&range)).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(
             (found[0].start, found[0].len),

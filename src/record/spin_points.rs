@@ -8,7 +8,7 @@
 //!
 //! What only looks like waiting costs time, and is let go after a while.
 
-use super::schedule::Step;
+use super::schedule::TaskStep;
 use super::task::Task;
 use super::{Recorder, Result, preempt};
 use crate::recording::{Frame, Reach};
@@ -40,8 +40,8 @@ const MISSES: u32 = 4;
 
 /// The places of an address space.
 #[derive(Clone, Default)]
-pub struct Points {
-    known: Vec<Point>,
+pub struct SpinPoints {
+    known: Vec<SpinPoint>,
     /// When one was last of use, counted in uses.
     clock: u64,
     /// The program handles the signal with which a task stops.
@@ -49,7 +49,7 @@ pub struct Points {
 }
 
 #[derive(Clone)]
-struct Point {
+struct SpinPoint {
     addr: u64,
     /// Nothing changes while a task waits there, not even a counter.
     pure: bool,
@@ -57,8 +57,8 @@ struct Point {
     misses: u32,
 }
 
-impl Points {
-    fn at(&mut self, addr: u64) -> Option<&mut Point> {
+impl SpinPoints {
+    fn at(&mut self, addr: u64) -> Option<&mut SpinPoint> {
         self.known.iter_mut().find(|point| point.addr == addr)
     }
 
@@ -70,7 +70,7 @@ impl Points {
             self.known.remove(oldest);
         }
         self.clock += 1;
-        self.known.push(Point {
+        self.known.push(SpinPoint {
             addr,
             pure,
             used: self.clock,
@@ -98,7 +98,7 @@ impl Points {
 
 /// Where a task stops.
 #[derive(Default)]
-pub struct Watch {
+pub struct SpinWatch {
     /// The places.
     slots: Vec<Slot>,
     /// The last of them is that of a suspect, who was not stopped there all the time.
@@ -146,7 +146,7 @@ impl Slot {
     }
 }
 
-impl Watch {
+impl SpinWatch {
     /// It has made a call.
     pub fn begin_anew(&mut self) {
         self.rounds = 0;
@@ -171,7 +171,7 @@ impl Watch {
     }
 
     /// It has had a long turn: it may be waiting by now.
-    pub fn be_hopeful(&mut self) {
+    pub fn expect_spinning(&mut self) {
         self.rounds /= 2;
     }
 
@@ -239,53 +239,61 @@ fn alike(before: &Regs, now: &Regs) -> Option<Alike> {
 
 impl Recorder {
     /// A program will see the signal with which its tasks stop: they do not stop any more.
-    pub(super) fn be_discreet(&mut self, me: &Task) {
-        self.spaces.entry(me.space).or_default().points = Points {
+    pub(super) fn stop_watching(&mut self, current: &Task) {
+        self.spaces.entry(current.space).or_default().points = SpinPoints {
             disturbs: true,
-            ..Points::default()
+            ..SpinPoints::default()
         };
     }
 
     /// An event sets a task going: it stops where tasks of its program wait.
-    pub(super) fn watch(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
-        let known = self.spaces.get(&me.space).map(|space| &space.points.known);
-        let known = known.filter(|_| me.watch.rounds < MOST_ROUNDS && !self.no_points);
+    pub(super) fn watch(&mut self, current: &mut Task, task: &mut Stopped) -> Result<()> {
+        let known = self
+            .spaces
+            .get(&current.space)
+            .map(|space| &space.points.known);
+        let known = known.filter(|_| current.watch.rounds < MOST_ROUNDS && !self.no_points);
         let known = known.map_or(&[][..], Vec::as_slice);
-        me.watch.count_anew();
-        me.watch.probes = false;
+        current.watch.count_anew();
+        current.watch.probes = false;
         let places = known.iter().map(|point| point.addr);
         if places
             .clone()
-            .eq(me.watch.slots.iter().map(|slot| slot.addr))
+            .eq(current.watch.slots.iter().map(|slot| slot.addr))
         {
-            return me.watch.note_mask(task);
+            return current.watch.note_mask(task);
         }
-        me.watch.set(task, places.map(Slot::of).collect())
+        current.watch.set(task, places.map(Slot::of).collect())
     }
 
     /// A task that has run for long stands where it was stopped: it becomes a suspect, or is none any more.
-    pub(super) fn suspect(&mut self, me: &mut Task, task: &mut Stopped, ip: u64) -> Result<()> {
+    pub(super) fn suspect(
+        &mut self,
+        current: &mut Task,
+        task: &mut Stopped,
+        ip: u64,
+    ) -> Result<()> {
         let disturbs = self
             .spaces
-            .get(&me.space)
+            .get(&current.space)
             .is_some_and(|s| s.points.disturbs);
         if self.no_points || disturbs {
             return Ok(());
         }
-        let mut slots = me.watch.proven();
+        let mut slots = current.watch.proven();
         let is_known = slots.iter().any(|slot| slot.addr == ip);
-        let probes = !me.watch.probes && !is_known && me.watch.rounds < MOST_ROUNDS;
+        let probes = !current.watch.probes && !is_known && current.watch.rounds < MOST_ROUNDS;
         if probes {
             slots.truncate(MOST - 1);
             slots.push(Slot::of(ip));
         }
-        me.watch.probes = probes;
-        if let Err(error) = me.watch.set(task, slots) {
+        current.watch.probes = probes;
+        if let Err(error) = current.watch.set(task, slots) {
             task.regs()?;
             // It is there, so it is the machine.
             tracing::debug!("no task is stopped where it waits: {error}");
             self.no_points = true;
-            me.watch = Watch::default();
+            current.watch = SpinWatch::default();
         }
         Ok(())
     }
@@ -293,27 +301,27 @@ impl Recorder {
     /// A task stands at a place.
     pub(super) fn on_point(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         mut task: Stopped,
         regs: Regs,
-    ) -> Result<Step> {
-        if let Some(mask) = me.watch.mask {
+    ) -> Result<TaskStep> {
+        if let Some(mask) = current.watch.mask {
             task.set_sigmask(mask)?;
         }
-        let is_late = std::mem::take(&mut me.watch.late);
-        let which = me
+        let is_late = std::mem::take(&mut current.watch.late);
+        let which = current
             .watch
             .slots
             .iter()
             .position(|slot| slot.addr == regs.ip());
         let Some(which) = which.filter(|_| !is_late) else {
-            return Ok(Step::Runs(task.resume()?));
+            return Ok(TaskStep::Running(task.resume()?));
         };
-        let space = self.spaces.entry(me.space).or_default();
+        let space = self.spaces.entry(current.space).or_default();
         let pure = space.points.at(regs.ip()).is_some_and(|point| point.pure);
-        let patience = me.watch.patience();
-        let is_suspect = me.watch.probes && which + 1 == me.watch.slots.len();
-        let slot = &mut me.watch.slots[which];
+        let patience = current.watch.patience();
+        let is_suspect = current.watch.probes && which + 1 == current.watch.slots.len();
+        let slot = &mut current.watch.slots[which];
         let has_come_before = slot.last.is_some();
         let alike = slot.compare(regs, pure);
         let &mut Slot {
@@ -323,56 +331,56 @@ impl Recorder {
             ..
         } = slot;
         if has_come_before && alike.is_none() {
-            me.watch.rounds = 0;
+            current.watch.rounds = 0;
         }
-        let others_wait = !self.queue.is_empty() || !me.held.is_empty();
+        let others_wait = !self.queue.is_empty() || !current.held.is_empty();
         if is_suspect {
-            if same >= PROOF && others_wait && !handles_trap(me.tid)? {
-                tracing::debug!("task {} waits at {:#x}", me.tid, regs.ip());
+            if same >= PROOF && others_wait && !handles_trap(current.tid)? {
+                tracing::debug!("task {} waits at {:#x}", current.tid, regs.ip());
                 space.points.learn(regs.ip(), alike == Some(Alike::Same));
-                if self.is_worth_it(me) {
-                    self.jump(me, &task)?;
-                    return self.give_way(me, task);
+                if self.is_worth_it(current) {
+                    self.write_preemption(current, &task)?;
+                    return self.give_way(current, task);
                 }
             }
             if same >= PROOF || doubts >= DOUBTS {
-                let proven = me.watch.proven();
-                me.watch.probes = false;
-                me.watch.set(&mut task, proven)?;
+                let proven = current.watch.proven();
+                current.watch.probes = false;
+                current.watch.set(&mut task, proven)?;
             }
         } else if others_wait && same >= patience {
             space.points.use_of(regs.ip());
-            me.watch.rounds += 1;
-            self.reached(me, times, regs)?;
-            return self.give_way(me, task);
+            current.watch.rounds += 1;
+            self.reached(current, times, regs)?;
+            return self.give_way(current, task);
         } else if times >= MOST_TIMES {
             if others_wait {
                 space.points.disappoint(regs.ip());
             }
-            me.watch.probes = false;
-            me.watch.set(&mut task, Vec::new())?;
+            current.watch.probes = false;
+            current.watch.set(&mut task, Vec::new())?;
         }
-        Ok(Step::Runs(task.resume()?))
+        Ok(TaskStep::Running(task.resume()?))
     }
 
     /// Writes down that a task has come to where it stands, for this many times.
-    fn reached(&mut self, me: &mut Task, times: u32, regs: Regs) -> Result<()> {
-        self.write_tsc(me)?;
+    fn reached(&mut self, current: &mut Task, times: u32, regs: Regs) -> Result<()> {
+        self.write_tsc(current)?;
         self.write(Frame::Reach(Reach {
-            tid: me.tid,
+            tid: current.tid,
             times,
             regs: regs.to_words().to_vec(),
         }))?;
-        preempt::stands(me, regs);
+        preempt::stands(current, regs);
         Ok(())
     }
 
     /// A task that was preempted has the others go on, or gets the signal that it waits for.
-    pub(super) fn give_way(&mut self, me: &mut Task, task: Stopped) -> Result<Step> {
-        if me.held.is_empty() {
-            return Ok(self.put_off(me, task, Stop::Attached));
+    pub(super) fn give_way(&mut self, current: &mut Task, task: Stopped) -> Result<TaskStep> {
+        if current.held.is_empty() {
+            return Ok(self.requeue(current, task, Stop::Attached));
         }
-        self.deliver_held(me, task)
+        self.deliver_held(current, task)
     }
 }
 

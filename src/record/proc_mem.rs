@@ -1,7 +1,7 @@
 //! Writes to memory as a file: `/proc/PID/mem`, of the process itself or of another.
 
-use super::mapped::moved;
-use super::task::{Kernel, Task};
+use super::mapped_files::moved;
+use super::task::{Task, TaskState};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{CallEvent, Frame};
@@ -13,7 +13,7 @@ impl Recorder {
     /// writes to something else.
     pub(super) fn written_to_memory(
         &self,
-        me: &Task,
+        current: &Task,
         task: &Stopped,
         call: &Syscall,
         event: &mut CallEvent,
@@ -23,27 +23,27 @@ impl Recorder {
             "copy_file_range" | "splice" => event.args[2],
             _ => return Ok(None),
         };
-        let file = self.family.open_file(me.tid, fd as i32);
+        let file = self.family.open_file(current.tid, fd as i32);
         let Some(owner) = file.and_then(|file| owner(&file.path)) else {
             return Ok(None);
         };
-        let Some(range) = moved(me.tid, call, event, fd as i32, None)? else {
+        let Some(range) = moved(current.tid, call, event, fd as i32, None)? else {
             return Ok(Some(Vec::new()));
         };
         let chunk = |memory: TaskMemory| Chunk {
             addr: range.start,
             data: memory.bytes(range.start, (range.end - range.start) as usize),
         };
-        if [me.tid, me.pid].contains(&owner) {
+        if [current.tid, current.pid].contains(&owner) {
             event.outs.push(chunk(task.memory()));
             return Ok(Some(Vec::new()));
         }
-        let has_memory = |other: &&Task| !other.leaving && !matches!(other.kernel, Kernel::Taken);
+        let has_memory = |other: &&Task| !other.leaving && !matches!(other.state, TaskState::Taken);
         let mut theirs = self.tasks.values().filter(has_memory);
         let Some(other) = theirs.find(|other| [other.tid, other.pid].contains(&owner)) else {
             return Ok(Some(Vec::new()));
         };
-        if other.space == me.space {
+        if other.space == current.space {
             event.outs.push(chunk(task.memory()));
             return Ok(Some(Vec::new()));
         }

@@ -10,7 +10,7 @@
 //! already, as one that was sent to the group. A second one of those that ask a program to end ends the recording; so
 //! does SIGTERM where the program has not ended after [`GRACE`]. What a terminal sends is the program's alone.
 
-use super::link::{ASKING, Link, Note, Order, Wire, receive, send};
+use super::messages::{ASKING, FrontLink, Order, Report, Wire, receive, send};
 use super::{Error, Options, Recorded, Result, record_as};
 use crate::trace::Exit;
 use crate::tracee::caught_signals::{CaughtSignal, Faults, SignalCatcher};
@@ -61,7 +61,7 @@ pub struct Ended {
 }
 
 /// Records a program from its start to its end, by a process beside this one.
-pub fn record_beside(options: Options, front: Front) -> Ended {
+pub fn record_in_separate_process(options: Options, front: Front) -> Ended {
     let mut watch = None;
     let result = start(options, front).and_then(|mut begun| {
         let result = begun.attend();
@@ -79,7 +79,7 @@ pub fn record_beside(options: Options, front: Front) -> Ended {
     }
 }
 
-fn start(options: Options, front: Front) -> Result<Attendant> {
+fn start(options: Options, front: Front) -> Result<Supervisor> {
     let pipe = || io::pipe().map_err(|e| tracee::Error::os("make a pipe", 0, e));
     let (notes, say) = pipe()?;
     let (take, orders) = pipe()?;
@@ -112,7 +112,7 @@ fn start(options: Options, front: Front) -> Result<Attendant> {
         work(options, take, say)
     })?;
     drop(given);
-    Ok(Attendant {
+    Ok(Supervisor {
         front,
         recorder,
         notes,
@@ -136,14 +136,14 @@ fn work(options: Options, take: PipeReader, say: PipeWriter) -> i32 {
     // It is alive, or this process has ended with it.
     let front = process_group::parent();
     let last = say.try_clone();
-    let result = Link::new(front, take, say)
+    let result = FrontLink::new(front, take, say)
         .map_err(Error::from)
         .and_then(|link| record_as(options, Kin::Sibling, Some(link)));
     let result = result.map(Wire::from).map_err(|error| in_words(&error));
     if process_group::parent() == front {
         process_group::send(front, libc::SIGCONT);
     }
-    match last.and_then(|last| send(&last, &Note::Done(result))) {
+    match last.and_then(|last| send(&last, &Report::Done(result))) {
         Ok(()) => 0,
         Err(_) => 1,
     }
@@ -164,7 +164,7 @@ fn in_words(error: &Error) -> String {
 }
 
 /// Who waits for the recorder, and tells it of signals.
-struct Attendant {
+struct Supervisor {
     front: Front,
     recorder: i32,
     notes: PipeReader,
@@ -186,12 +186,12 @@ struct Attendant {
     deadline: Option<(Instant, i32)>,
 }
 
-impl Attendant {
+impl Supervisor {
     fn attend(&mut self) -> Result<Recorded> {
         let result = loop {
             match self.wait() {
                 Ok(true) => match receive(&self.notes) {
-                    Ok(Note::Done(result)) => break Some(result),
+                    Ok(Report::Done(result)) => break Some(result),
                     Ok(note) => self.hear(note),
                     // It has ended without a word.
                     Err(_) => break None,
@@ -202,7 +202,7 @@ impl Attendant {
                     break None;
                 }
             }
-            self.look();
+            self.check_signals();
         };
         if result.is_none() {
             process_group::send(self.recorder, libc::SIGKILL);
@@ -243,30 +243,30 @@ impl Attendant {
         }
     }
 
-    fn hear(&mut self, note: Note) {
+    fn hear(&mut self, note: Report) {
         match note {
-            Note::Started(pid) => {
+            Report::Started(pid) => {
                 self.program = Some(pid);
                 if let Some(on_start) = self.on_start.take() {
                     on_start(pid);
                 }
             }
-            Note::Got(came) => self.keep(came),
-            Note::Taken(outside) => {
+            Report::Got(came) => self.keep(came),
+            Report::Taken(outside) => {
                 if let Some(Order::Signal(came)) = self.sent.pop_front()
                     && outside
                 {
                     self.count(came);
                 }
             }
-            Note::ForParent(signal) if self.front == Front::StandsForProgram => {
+            Report::ForParent(signal) if self.front == Front::StandsForProgram => {
                 let parent = process_group::parent();
                 // Nobody else is meant: not the first process, who adopts.
                 if parent > 1 {
                     process_group::send(parent, signal);
                 }
             }
-            Note::ForParent(_) | Note::Done(_) => {}
+            Report::ForParent(_) | Report::Done(_) => {}
         }
     }
 
@@ -283,7 +283,7 @@ impl Attendant {
     }
 
     /// Does what is due.
-    fn look(&mut self) {
+    fn check_signals(&mut self) {
         while let Some(came) = self.caught.take() {
             self.keep(came);
         }

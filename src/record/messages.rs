@@ -1,4 +1,4 @@
-//! What a recorder beside another process and that process tell each other: see [`super::beside`].
+//! What a recorder beside another process and that process tell each other: see [`super::separate_process`].
 
 use super::Recorded;
 use crate::tracee::caught_signals::{CaughtSignal, Faults, SignalCatcher};
@@ -16,7 +16,7 @@ pub(super) const ASKING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, 
 
 /// What the recorder says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Note {
+pub(super) enum Report {
     /// The program has this pid.
     Started(i32),
     /// A signal was sent to the recorder itself.
@@ -73,7 +73,7 @@ pub(super) enum Order {
 }
 
 /// The recorder's side.
-pub(super) struct Link {
+pub(super) struct FrontLink {
     /// The process that the recorder is beside.
     pub front: i32,
     orders: PipeReader,
@@ -81,10 +81,14 @@ pub(super) struct Link {
     caught: SignalCatcher,
 }
 
-impl Link {
+impl FrontLink {
     /// Takes over the signals of the calling process.
-    pub fn new(front: i32, orders: PipeReader, notes: PipeWriter) -> crate::tracee::Result<Link> {
-        Ok(Link {
+    pub fn new(
+        front: i32,
+        orders: PipeReader,
+        notes: PipeWriter,
+    ) -> crate::tracee::Result<FrontLink> {
+        Ok(FrontLink {
             front,
             orders,
             notes,
@@ -96,7 +100,7 @@ impl Link {
     pub fn begin(&self, program: i32) {
         process_group::write_from_background();
         process_group::die_with_parent(Some(self.front));
-        self.say(&Note::Started(program));
+        self.say(&Report::Started(program));
     }
 
     /// Whether the front is there.
@@ -117,13 +121,13 @@ impl Link {
     }
 
     /// Says something. If nobody hears it, this process is about to end, too.
-    pub fn say(&self, note: &Note) {
+    pub fn say(&self, note: &Report) {
         if let Err(error) = send(&self.notes, note) {
             tracing::debug!("cannot say {note:?}: {error}");
         }
     }
 
-    /// Whether there may be something to [`Link::take`]. Costs nothing.
+    /// Whether there may be something to [`FrontLink::take`]. Costs nothing.
     pub fn has_news(&self) -> bool {
         self.caught.any_caught()
     }
@@ -135,7 +139,7 @@ impl Link {
             if !self.is_there() && ASKING.contains(&came.signal) {
                 return Some(Order::End);
             }
-            self.say(&Note::Got(came));
+            self.say(&Report::Got(came));
         }
         if !is_readable(self.orders.as_fd()) {
             return None;

@@ -1,8 +1,8 @@
 //! Files that programs map, and that change: what is written shows in memory, and so does where a file ends, without
 //! any call that would say so. What a call changed in mappings is therefore part of what is written down of it.
 
-use super::failed::{drops, pages};
-use super::share::ObjectKey;
+use super::failed_calls::{drops, pages};
+use super::shared_memory::ObjectKey;
 use super::task::Task;
 use super::{Recorder, Result};
 use crate::image::Chunk;
@@ -93,15 +93,15 @@ impl Recorder {
     /// mappings, and returned for others'.
     pub(super) fn written_through(
         &mut self,
-        me: &Task,
+        current: &Task,
         task: &Stopped,
         call: &Syscall,
         event: &mut CallEvent,
     ) -> Result<Vec<Frame>> {
-        if let Some(frames) = self.written_to_memory(me, task, call, event)? {
+        if let Some(frames) = self.written_to_memory(current, task, call, event)? {
             return Ok(frames);
         }
-        let Some(change) = self.change(me, call, event)? else {
+        let Some(change) = self.change(current, call, event)? else {
             return Ok(Vec::new());
         };
         let key = change.key;
@@ -116,14 +116,14 @@ impl Recorder {
         let mut frames: Vec<Frame> = self.resized(key, change.size).into_iter().collect();
         let mut shown = false;
         let own = std::iter::once(task.tid());
-        for tid in own.chain(self.one_of_each_other_space(me)) {
+        for tid in own.chain(self.one_of_each_other_space(current)) {
             let (pieces, chunks) = self.seen_in(tid, &change, before, &mut shown)?;
             let is_own = tid == task.tid();
             if is_own && pieces.is_empty() {
                 event.outs.extend(chunks);
                 continue;
             }
-            let tid = if is_own { me.tid } else { tid };
+            let tid = if is_own { current.tid } else { tid };
             if !pieces.is_empty() {
                 frames.push(Frame::Remap { tid, pieces });
             }
@@ -201,7 +201,7 @@ impl Recorder {
     }
 
     /// What a call has done to a mapped file, if it may have done anything.
-    fn change(&self, me: &Task, call: &Syscall, event: &CallEvent) -> Result<Option<Change>> {
+    fn change(&self, current: &Task, call: &Syscall, event: &CallEvent) -> Result<Option<Change>> {
         if self.mapped.is_empty() || event.ret.is_none_or(|ret| ret < 0) {
             return Ok(None);
         }
@@ -212,14 +212,14 @@ impl Recorder {
             Target::Path => {
                 let path = event.ins.first().map_or(&[][..], |chunk| &chunk.data);
                 let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
-                PathBuf::from(format!("/proc/{}/cwd", me.tid)).join(OsStr::from_bytes(path))
+                PathBuf::from(format!("/proc/{}/cwd", current.tid)).join(OsStr::from_bytes(path))
             }
             Target::File(fd) => {
-                let file = self.family.open_file(me.tid, fd);
+                let file = self.family.open_file(current.tid, fd);
                 if file.is_some_and(|file| !may_be_mapped(&file.path)) {
                     return Ok(None);
                 }
-                PathBuf::from(format!("/proc/{}/fd/{fd}", me.tid))
+                PathBuf::from(format!("/proc/{}/fd/{fd}", current.tid))
             }
         };
         let Ok(meta) = std::fs::metadata(&path) else {
@@ -230,7 +230,7 @@ impl Recorder {
             return Ok(None);
         }
         let size = meta.len();
-        let written = written(me.tid, call, event, size)?;
+        let written = written(current.tid, call, event, size)?;
         Ok(Some(Change {
             key,
             size,

@@ -12,7 +12,7 @@ impl Recorder {
     /// A call that the program's own filters do not let it make.
     pub(super) fn filtered(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         mut task: Stopped,
         regs: Regs,
         verdict: Verdict,
@@ -38,23 +38,23 @@ impl Recorder {
             Verdict::Answer(ret) => {
                 after.answer(ret);
                 task.set_regs(&after)?;
-                me.boundary = Some(after);
-                self.write_call(me.tid, answered(ret))?;
-                self.watch(me, &mut task)?;
+                current.boundary = Some(after);
+                self.write_call(current.tid, answered(ret))?;
+                self.watch(current, &mut task)?;
                 Ok(task.resume()?)
             }
             Verdict::Trap(errno) => {
                 let meets = task.sigsys_disposition()?;
                 if meets == SigsysDisposition::BlockedOrIgnored {
-                    return self.end_by_filter(me, task, event, Kill::Process);
+                    return self.end_by_filter(current, task, event, Kill::Process);
                 }
                 after.answer(nr);
-                me.boundary = Some(after);
-                self.write_call(me.tid, answered(nr))?;
+                current.boundary = Some(after);
+                self.write_call(current.tid, answered(nr))?;
                 let info = SigInfo::of_trap(&regs.call(), errno);
-                task.trap_call(me.pid, &info)?;
+                task.trap_call(current.pid, &info)?;
                 self.deliver(
-                    me,
+                    current,
                     task,
                     info,
                     false,
@@ -62,35 +62,39 @@ impl Recorder {
                     false,
                 )
             }
-            Verdict::Kill(kill) => self.end_by_filter(me, task, event, kill),
+            Verdict::Kill(kill) => self.end_by_filter(current, task, event, kill),
         }
     }
 
     fn end_by_filter(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         task: Stopped,
         event: CallEvent,
         kill: Kill,
     ) -> Result<Running> {
-        me.leaving = true;
-        self.note_robust(me, task.memory());
-        self.write_call(me.tid, event)?;
+        current.leaving = true;
+        self.note_robust(current, task.memory());
+        self.write_call(current.tid, event)?;
         self.writer.flush()?;
         Ok(task.end_by_filter(kill)?)
     }
 
     /// What is answered to a call about filters; `None` where the kernel's answer is right.
-    pub(super) fn answer_about_filters(&self, me: &Task, event: &CallEvent) -> Result<Option<i64>> {
+    pub(super) fn answer_about_filters(
+        &self,
+        current: &Task,
+        event: &CallEvent,
+    ) -> Result<Option<i64>> {
         let Some(asked) = Asked::by(event.nr.into(), &event.args) else {
             return Ok(None);
         };
-        let state = self.family.filters(me.tid);
-        let privileged = asked.changes() && proc::administers(me.tid)?;
-        let others: Vec<_> = self.family.filters_beside(me.tid).collect();
+        let state = self.family.filters(current.tid);
+        let privileged = asked.changes() && proc::administers(current.tid)?;
+        let others: Vec<_> = self.family.filters_beside(current.tid).collect();
         let others = others
             .iter()
-            .map(|(tid, state)| (self.family.number_for(me.tid, *tid), state));
+            .map(|(tid, state)| (self.family.number_for(current.tid, *tid), state));
         let memory = ChunkMemory(&event.ins);
         Ok(Some(asked.answer(&state, &memory, privileged, others)))
     }

@@ -18,7 +18,7 @@ impl Recorder {
     /// that is memory of its own process, and in a frame where it is another's. Nothing where nobody records that task.
     pub(super) fn written_in(
         &self,
-        me: &Task,
+        current: &Task,
         tid: i32,
         ranges: &[Range],
         event: &mut CallEvent,
@@ -31,12 +31,12 @@ impl Recorder {
             });
             each.filter(|chunk| !chunk.data.is_empty()).collect()
         };
-        let space = match tid == me.tid || tid == me.pid {
-            true => me.space,
+        let space = match tid == current.tid || tid == current.pid {
+            true => current.space,
             false => self.tasks.get(&tid)?.space,
         };
-        if space == me.space {
-            event.outs.extend(chunks(me.tid));
+        if space == current.space {
+            event.outs.extend(chunks(current.tid));
             return None;
         }
         let chunks = chunks(tid);
@@ -46,12 +46,12 @@ impl Recorder {
     /// What process_vm_writev wrote, and where.
     pub(super) fn written_by_writev(
         &self,
-        me: &Task,
+        current: &Task,
         event: &mut CallEvent,
     ) -> Result<Option<Frame>> {
         let [pid, _, _, iov, count, _] = event.args;
         let ranges = first_of(&ChunkMemory(&event.ins), iov, count, event.ret.unwrap_or(0));
-        Ok(self.written_in(me, pid as i32, &ranges, event))
+        Ok(self.written_in(current, pid as i32, &ranges, event))
     }
 }
 

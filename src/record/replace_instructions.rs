@@ -84,17 +84,17 @@ impl Recorder {
     /// Replaces those of a file that has just been mapped, or may just now be executed; what has been changed.
     pub(super) fn replace_in_mapping(
         &mut self,
-        me: &Task,
+        current: &Task,
         task: &Stopped,
         event: &CallEvent,
     ) -> Result<Vec<Chunk>> {
         let executable = event.args[2] as i32 & libc::PROT_EXEC != 0;
         match (i64::from(event.nr), event.ret) {
             (libc::SYS_mmap, Some(start @ 1..)) => {
-                self.replace_in_mapped(me, task, event, executable.then_some(start as u64))
+                self.replace_in_mapped(current, task, event, executable.then_some(start as u64))
             }
             (libc::SYS_mprotect | libc::SYS_pkey_mprotect, Some(0)) if executable => {
-                self.replace_in_range(me, task, event.args[0], event.args[1])
+                self.replace_in_range(current, task, event.args[0], event.args[1])
             }
             _ => Ok(Vec::new()),
         }
@@ -102,7 +102,7 @@ impl Recorder {
 
     fn replace_in_mapped(
         &mut self,
-        me: &Task,
+        current: &Task,
         task: &Stopped,
         event: &CallEvent,
         executable_at: Option<u64>,
@@ -113,13 +113,13 @@ impl Recorder {
         }
         let Some(start) = executable_at else {
             let known = &mut self.searched.without_file;
-            known.retain(|(space, ..)| *space != me.space);
+            known.retain(|(space, ..)| *space != current.space);
             return Ok(Vec::new());
         };
         if flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE {
             return Ok(Vec::new());
         }
-        let path = format!("/proc/{}/fd/{}", me.tid, fd as i32);
+        let path = format!("/proc/{}/fd/{}", current.tid, fd as i32);
         let Some(file) = open(Path::new(&path)) else {
             return Ok(Vec::new());
         };
@@ -131,21 +131,21 @@ impl Recorder {
             offset,
             inode: 0,
             dev: 0,
-            name: proc::fd_path(me.tid, fd as i32).unwrap_or_default(),
+            name: proc::fd_path(current.tid, fd as i32).unwrap_or_default(),
         };
-        self.replace_in(me.space, &map, &file, task.memory())
+        self.replace_in(current.space, &map, &file, task.memory())
     }
 
     /// Replaces those of files that are mapped in a range.
     fn replace_in_range(
         &mut self,
-        me: &Task,
+        current: &Task,
         task: &Stopped,
         start: u64,
         len: u64,
     ) -> Result<Vec<Chunk>> {
         let range = start..start.saturating_add(len);
-        let key = (me.space, start, len);
+        let key = (current.space, start, len);
         if self.searched.without_file.contains(&key) {
             return Ok(Vec::new());
         }
@@ -154,7 +154,7 @@ impl Recorder {
         let maps = self.maps_of(task.tid())?;
         for map in maps.iter().filter(|map| map.overlap(&range).is_some()) {
             shows_file |= map.inode != 0;
-            changed.append(&mut self.replace_in_file(me.space, task, map)?);
+            changed.append(&mut self.replace_in_file(current.space, task, map)?);
         }
         if !shows_file {
             if self.searched.without_file.len() >= MOST_RANGES {

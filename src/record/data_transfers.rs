@@ -77,7 +77,7 @@ impl Recorder {
     /// What is to be done before a call that is about to be made, if what it moves goes to a standard stream.
     pub(super) fn before_moving(
         &self,
-        me: &Task,
+        current: &Task,
         call: &Syscall,
         event: &CallEvent,
     ) -> Result<Option<Before>> {
@@ -85,21 +85,21 @@ impl Recorder {
             return Ok(None);
         };
         let to = event.args[to] as i32;
-        if self.family.output_stream(me.tid, to).is_none() {
+        if self.family.output_stream(current.tid, to).is_none() {
             return Ok(None);
         }
         let fd = event.args[from] as i32;
         let most = call
             .size_arg()
             .map_or(MOST, |size| event.args[size].min(MOST));
-        let kind = std::fs::metadata(format!("/proc/{}/fd/{fd}", me.tid));
+        let kind = std::fs::metadata(format!("/proc/{}/fd/{fd}", current.tid));
         let Ok(kind) = kind.map(|meta| meta.file_type()) else {
             // There is no such descriptor.
             return Ok(Some(Before::Make(Source::Other, most)));
         };
         if most > 0 && (kind.is_fifo() || kind.is_socket()) {
             let waits = flags(call, event) & libc::SPLICE_F_NONBLOCK == 0;
-            return self.look_at_waiting(me, fd, most, waits).map(Some);
+            return self.look_at_waiting(current, fd, most, waits).map(Some);
         }
         if !kind.is_file() && !kind.is_block_device() {
             return Ok(Some(Before::Make(Source::Other, most)));
@@ -109,16 +109,16 @@ impl Recorder {
         let has = at != 0 && ChunkMemory(&event.ins).read(at, &mut explicit) == 8;
         let offset = match has {
             true => u64::from_le_bytes(explicit),
-            false => proc::descriptor(me.tid, fd).map_or(0, |d| d.offset),
+            false => proc::descriptor(current.tid, fd).map_or(0, |d| d.offset),
         };
         Ok(Some(Before::Make(Source::File { fd, offset }, most)))
     }
 
     /// Looks at what waits in a pipe or a socket, at most so many bytes of it.
-    fn look_at_waiting(&self, me: &Task, fd: i32, most: u64, waits: bool) -> Result<Before> {
+    fn look_at_waiting(&self, current: &Task, fd: i32, most: u64, waits: bool) -> Result<Before> {
         let what = || format!("look at what waits in its descriptor {fd}");
-        let failed = |e: nix::Error| Error::os(what(), me.tid, e);
-        let Ok(file) = spawn::borrow_fd(me.pid, fd) else {
+        let failed = |e: nix::Error| Error::os(what(), current.tid, e);
+        let Ok(file) = spawn::borrow_fd(current.pid, fd) else {
             // The call says what is wrong with it.
             return Ok(Before::Make(Source::Other, most));
         };

@@ -12,7 +12,7 @@ use crate::tracee::{Stopped, proc};
 const HARMLESS_WITHOUT_POINTERS: [&str; 3] = ["ioctl", "fcntl", "keyctl"];
 
 /// What is said of a call if it succeeds.
-pub struct Unsure {
+pub struct UnknownCall {
     what: String,
     why: &'static str,
 }
@@ -22,13 +22,13 @@ impl Recorder {
     ///
     /// # Errors
     /// If it must not even be tried, and need not fail. Those by which tasks would be traced twice are refused otherwise.
-    pub(super) fn unsure(
+    pub(super) fn unknown_call(
         &self,
-        me: &Task,
+        current: &Task,
         task: &Stopped,
         call: &'static Syscall,
         args: &[u64; 6],
-    ) -> Result<Option<Unsure>> {
+    ) -> Result<Option<UnknownCall>> {
         let why = if call.is_nameless() {
             "its number is unknown"
         } else if !call.described {
@@ -39,15 +39,15 @@ impl Recorder {
             return Ok(None);
         };
         let what = describe(call, args, task.memory());
-        match self.may_be_tried(me, call, args) {
-            true => Ok(Some(Unsure { what, why })),
+        match self.may_be_tried(current, call, args) {
+            true => Ok(Some(UnknownCall { what, why })),
             false if call.name == "ptrace" => Ok(None),
             false => Err(self.unsupported(&what, why)),
         }
     }
 
     /// Whether the call disturbs neither the tracer nor anybody else, whatever comes of it.
-    pub(super) fn may_be_tried(&self, me: &Task, call: &Syscall, args: &[u64; 6]) -> bool {
+    pub(super) fn may_be_tried(&self, current: &Task, call: &Syscall, args: &[u64; 6]) -> bool {
         match call.name {
             "ptrace" => match args[0] as u32 {
                 libc::PTRACE_TRACEME => false,
@@ -55,7 +55,7 @@ impl Recorder {
                     // Nobody can be attached to twice, but would be if nothing were recorded.
                     let pid = args[1] as i32;
                     let process = proc::process(pid);
-                    process.map_or(true, |process| process == me.pid)
+                    process.map_or(true, |process| process == current.pid)
                 }
                 // Nobody is attached to, so the kernel finds none.
                 _ => true,
@@ -72,7 +72,7 @@ impl Recorder {
     /// Where it can.
     pub(super) fn only_if_harmless(
         &self,
-        unsure: &Unsure,
+        unsure: &UnknownCall,
         task: &Stopped,
         call: &Syscall,
         event: &CallEvent,

@@ -16,27 +16,27 @@ const NO_STACK_BELOW: u64 = 0x7ff0_0000_0000;
 
 impl Recorder {
     /// What a call has taken from a stack's room.
-    pub(super) fn limited_stack(&self, me: &Task, event: &CallEvent) -> Result<Option<Frame>> {
+    pub(super) fn limited_stack(&self, current: &Task, event: &CallEvent) -> Result<Option<Frame>> {
         let Some((pid, limit)) = event.stack_limit() else {
             return Ok(None);
         };
         let tid = match pid {
-            0 => me.tid,
-            pid if pid == me.pid || pid == me.tid => me.tid,
+            0 => current.tid,
+            pid if pid == current.pid || pid == current.tid => current.tid,
             pid => match self.tasks.values().find(|task| task.pid == pid) {
                 Some(task) => task.tid,
                 None => return Ok(None),
             },
         };
         // A child that has its parent's memory until it executes a program sets the limit for that.
-        let space = match tid == me.tid {
-            true => me.space,
+        let space = match tid == current.tid {
+            true => current.space,
             false => self.tasks.get(&tid).map_or(0, |task| task.space),
         };
         let owner = |task: &&Task| task.space == space;
         let others = self.tasks.values().filter(owner).map(|task| task.pid);
         let mut pids: Vec<i32> = others
-            .chain((space == me.space).then_some(me.pid))
+            .chain((space == current.space).then_some(current.pid))
             .collect();
         pids.sort_unstable();
         pids.dedup();

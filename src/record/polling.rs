@@ -42,15 +42,15 @@ impl Repeated {
 }
 
 /// Whether the call that a task returns from with `ret` says that it can do nothing until others have.
-pub fn waits(me: &mut Task, ret: i64) -> bool {
-    let Some(event) = me.pending.as_ref().map(|pending| &pending.event) else {
+pub fn waits(current: &mut Task, ret: i64) -> bool {
+    let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
         return false;
     };
-    let enough = me.repeated.is_enough(event.nr, event.args, ret);
+    let enough = current.repeated.is_enough(event.nr, event.args, ret);
     match i64::from(event.nr) {
         libc::SYS_clock_gettime | libc::SYS_gettimeofday | libc::SYS_time => {
-            me.clock_calls = (me.clock_calls + 1) % CLOCK_CALLS;
-            return me.clock_calls == 0;
+            current.clock_calls = (current.clock_calls + 1) % CLOCK_CALLS;
+            return current.clock_calls == 0;
         }
         libc::SYS_sched_yield => return true,
         _ if enough => return true,
@@ -68,7 +68,7 @@ pub fn waits(me: &mut Task, ret: i64) -> bool {
         {
             return true;
         }
-        _ => me.clock_calls = 0,
+        _ => current.clock_calls = 0,
     }
     const AGAIN: i64 = -(libc::EAGAIN as i64);
     const NO_MESSAGE: i64 = -(libc::ENOMSG as i64);

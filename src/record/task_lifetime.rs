@@ -1,6 +1,6 @@
 //! Tasks that are made, and tasks that end.
 
-use super::task::{Kernel, Task};
+use super::task::{Task, TaskState};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Born, CallEvent, ChunkMemory, Frame};
@@ -39,37 +39,45 @@ impl Recorder {
     }
 
     /// The task that runs has made another.
-    pub(super) fn born(&mut self, me: &mut Task, tid: i32) -> Result<()> {
-        let Some(asked) = me.pending.as_ref().and_then(|p| asked_for(&p.event)) else {
+    pub(super) fn task_created(&mut self, current: &mut Task, tid: i32) -> Result<()> {
+        let Some(asked) = current.pending.as_ref().and_then(|p| asked_for(&p.event)) else {
             return Err(self.unsupported("a new task outside of any call", ""));
         };
         self.alive.0.insert(tid);
         self.everyone.insert(tid);
         let running = Running::of_another(tid);
         let waited = match self.early.remove(&tid) {
-            Some(status) => running.met(status)?,
+            Some(status) => running.decode_status(status)?,
             None => running.wait()?,
         };
         let flags = asked.flags;
-        let pid = if flags & THREAD != 0 { me.pid } else { tid };
+        let pid = if flags & THREAD != 0 {
+            current.pid
+        } else {
+            tid
+        };
         let space = if flags & VM != 0 {
-            me.space
+            current.space
         } else {
             self.new_space()
         };
-        self.replaced_is_copied(me.space, space);
-        if self.hidden.contains(&me.space) {
+        self.replaced_is_copied(current.space, space);
+        if self.hidden.contains(&current.space) {
             self.hidden.insert(space);
         }
-        if let Some(makers) = self.spaces.get(&me.space).filter(|_| space != me.space) {
+        if let Some(makers) = self
+            .spaces
+            .get(&current.space)
+            .filter(|_| space != current.space)
+        {
             let own = makers.child();
             self.spaces.insert(space, own);
         }
         let mut child = Task::new(tid, pid, space);
-        child.segv = me.segv.clone();
-        child.affinity = me.affinity.clone();
+        child.segv = current.segv.clone();
+        child.affinity = current.affinity.clone();
         child.unannounced = true;
-        child.numbered_apart = me.numbered_apart || flags & NEWPID != 0;
+        child.numbered_apart = current.numbered_apart || flags & NEWPID != 0;
         let mut numbers = Vec::new();
         if child.numbered_apart {
             numbers = proc::numbers(tid).unwrap_or_default();
@@ -77,7 +85,7 @@ impl Recorder {
                 numbers.clear();
             }
         }
-        let depth = self.family.depth(me.tid);
+        let depth = self.family.depth(current.tid);
         let named = numbers.get(depth - 1).copied().unwrap_or(tid);
         if flags & CHILD_CLEARTID != 0 {
             child.clear_tid = asked.child_tid;
@@ -85,7 +93,7 @@ impl Recorder {
         self.write(Frame::Born(Born {
             tid,
             pid,
-            maker: me.tid,
+            maker: current.tid,
             flags,
             stack: asked.stack,
             tls: asked.given(libc::CLONE_SETTLS, asked.tls),
@@ -105,7 +113,7 @@ impl Recorder {
                     Stop::Signal(_) | Stop::Group(_) => stop,
                     _ => Stop::Attached,
                 };
-                child.kernel = Kernel::Ready(task, stop);
+                child.state = TaskState::Ready(task, stop);
                 self.queue.push_back(tid);
             }
             Waited::Ended(exit) => self.dead.push((tid, exit)),
@@ -136,56 +144,56 @@ impl Recorder {
     }
 
     /// Writes the ends of those that have ended while it was not their turn.
-    pub(super) fn bury(&mut self) -> Result<()> {
+    pub(super) fn write_exits(&mut self) -> Result<()> {
         while let Some((tid, exit)) = self.dead.pop() {
             if let Some(task) = self.tasks.remove(&tid) {
-                self.gone(task, exit)?;
+                self.write_exit(task, exit)?;
             }
         }
         Ok(())
     }
 
     /// The same while this task has its turn.
-    pub(super) fn bury_beside(&mut self, me: &Task) -> Result<()> {
-        self.beside = Some((me.tid, me.space));
-        let done = self.bury();
+    pub(super) fn write_exits_during_turn(&mut self, current: &Task) -> Result<()> {
+        self.beside = Some((current.tid, current.space));
+        let done = self.write_exits();
         self.beside = None;
         done
     }
 
     /// Writes a task's end.
-    pub(super) fn gone(&mut self, mut me: Task, exit: Exit) -> Result<()> {
-        self.alive.0.remove(&me.tid);
-        self.write_tsc(&mut me)?;
-        if let Some(pending) = me.pending.take()
+    pub(super) fn write_exit(&mut self, mut current: Task, exit: Exit) -> Result<()> {
+        self.alive.0.remove(&current.tid);
+        self.write_tsc(&mut current)?;
+        if let Some(pending) = current.pending.take()
             && self.executed
         {
             self.write_call(pending.tid, pending.event)?;
         }
-        let left = self.left_behind(&me);
-        let elsewhere = self.left_elsewhere(&me)?;
+        let left = self.written_at_exit(&current);
+        let elsewhere = self.written_at_exit_elsewhere(&current)?;
         self.write(Frame::Gone {
-            tid: me.tid,
+            tid: current.tid,
             exit,
             left,
         })?;
         for frame in elsewhere {
             self.write(frame)?;
         }
-        if me.tid == self.first {
+        if current.tid == self.first {
             self.exit = Some(exit);
         }
-        if !self.tasks.values().any(|task| task.space == me.space) {
-            self.spaces.remove(&me.space);
-            self.hidden.remove(&me.space);
+        if !self.tasks.values().any(|task| task.space == current.space) {
+            self.spaces.remove(&current.space);
+            self.hidden.remove(&current.space);
         }
         Ok(())
     }
 
     /// A leader has ended before its threads; it is gone when they are.
-    pub(super) fn left_zombie(&mut self, me: &Task) -> Result<()> {
-        let chunks = self.left_behind(me);
-        let sharer = self.tasks.values().find(|t| t.space == me.space);
+    pub(super) fn left_zombie(&mut self, current: &Task) -> Result<()> {
+        let chunks = self.written_at_exit(current);
+        let sharer = self.tasks.values().find(|t| t.space == current.space);
         match sharer.map(|t| t.tid).filter(|_| !chunks.is_empty()) {
             Some(tid) => self.write(Frame::Poke { tid, chunks }),
             None => Ok(()),
@@ -193,19 +201,18 @@ impl Recorder {
     }
 
     /// What the kernel wrote, at a task's end, to memory that others share.
-    fn left_behind(&self, me: &Task) -> Vec<Chunk> {
-        let sharer = self
-            .tasks
-            .values()
-            .find(|t| t.space == me.space && !t.leaving && !matches!(t.kernel, Kernel::Taken));
-        let beside = self.beside.filter(|&(_, space)| space == me.space);
+    fn written_at_exit(&self, current: &Task) -> Vec<Chunk> {
+        let sharer = self.tasks.values().find(|t| {
+            t.space == current.space && !t.leaving && !matches!(t.state, TaskState::Taken)
+        });
+        let beside = self.beside.filter(|&(_, space)| space == current.space);
         let sharer = sharer.map(|task| task.tid).or(beside.map(|(tid, _)| tid));
         let Some(memory) = sharer.map(TaskMemory::new) else {
             return Vec::new();
         };
-        let words = me.robust_words.iter().copied();
+        let words = current.robust_words.iter().copied();
         words
-            .chain((me.clear_tid != 0).then_some(me.clear_tid))
+            .chain((current.clear_tid != 0).then_some(current.clear_tid))
             .map(|addr| Chunk {
                 addr,
                 data: memory.bytes(addr, 4),
@@ -215,17 +222,17 @@ impl Recorder {
     }
 
     /// The same in memory that is mapped in other processes, too, wherever they have it.
-    fn left_elsewhere(&self, me: &Task) -> Result<Vec<Frame>> {
+    fn written_at_exit_elsewhere(&self, current: &Task) -> Result<Vec<Frame>> {
         let mut frames = Vec::new();
-        if me.shared_maps.is_empty() {
+        if current.shared_maps.is_empty() {
             return Ok(frames);
         }
-        for tid in self.one_of_each_other_space(me) {
+        for tid in self.one_of_each_other_space(current) {
             let memory = TaskMemory::new(tid);
             let mut chunks = Vec::new();
             for map in self.maps_of(tid)?.iter().filter(|map| map.shared) {
-                for &word in &me.robust_words {
-                    let place = me.shared_maps.iter().find(|m| m.holds(word));
+                for &word in &current.robust_words {
+                    let place = current.shared_maps.iter().find(|m| m.holds(word));
                     let addr = place.and_then(|place| map.same_place(place, word));
                     chunks.extend(addr.map(|addr| Chunk {
                         addr,
@@ -242,9 +249,9 @@ impl Recorder {
 
     /// Writes what a task has changed by beginning to wait: a futex that passes its waiter's priority on says in
     /// its word that there is one.
-    pub(super) fn changed_by_waiting(&mut self, me: &Task) -> Result<()> {
+    pub(super) fn changed_by_waiting(&mut self, current: &Task) -> Result<()> {
         const OPERATION: u64 = 0x7f;
-        let Some(event) = me.pending.as_ref().map(|pending| &pending.event) else {
+        let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
             return Ok(());
         };
         if i64::from(event.nr) != libc::SYS_futex {
@@ -255,49 +262,51 @@ impl Recorder {
             libc::FUTEX_WAIT_REQUEUE_PI => event.args[4],
             _ => return Ok(()),
         };
-        let data = TaskMemory::new(me.tid).bytes(addr, 4);
+        let data = TaskMemory::new(current.tid).bytes(addr, 4);
         let chunks = vec![Chunk { addr, data }];
         self.write(Frame::Poke {
-            tid: me.tid,
+            tid: current.tid,
             chunks,
         })
     }
 
     /// A task is about to end, however that came about, and still has its memory.
-    pub(super) fn about_to_end(&self, me: &mut Task, task: Stopped) -> Result<Running> {
-        self.note_robust(me, task.memory());
+    pub(super) fn about_to_end(&self, current: &mut Task, task: Stopped) -> Result<Running> {
+        self.note_robust(current, task.memory());
         match task.resume() {
             Ok(running) => Ok(running),
             // It was killed once more.
-            Err(_) => Ok(Running::of_another(me.tid)),
+            Err(_) => Ok(Running::of_another(current.tid)),
         }
     }
 
     /// Notes which robust futexes a task holds that is about to end: set_robust_list(2).
-    pub(super) fn note_robust(&self, me: &mut Task, memory: TaskMemory) {
-        if me.robust == 0 {
+    pub(super) fn note_robust(&self, current: &mut Task, memory: TaskMemory) {
+        if current.robust == 0 {
             return;
         }
         // struct robust_list_head: the first entry, the offset of the futex in each, one under way.
         let head: Vec<u64> = (0..3)
-            .map_while(|n| memory.word(me.robust + n * 8).ok())
+            .map_while(|n| memory.word(current.robust + n * 8).ok())
             .collect();
         let &[first, offset, under_way] = head.as_slice() else {
             return;
         };
-        me.robust_words.clear();
+        current.robust_words.clear();
         // The lowest bit tells priority-inheriting ones.
         let mut entry = first & !1;
-        while entry != me.robust && entry != 0 && me.robust_words.len() < ROBUST_LIMIT {
-            me.robust_words.push(entry.wrapping_add(offset));
+        while entry != current.robust && entry != 0 && current.robust_words.len() < ROBUST_LIMIT {
+            current.robust_words.push(entry.wrapping_add(offset));
             entry = memory.word(entry).map_or(0, |next| next & !1);
         }
         if under_way & !1 != 0 {
-            me.robust_words.push((under_way & !1).wrapping_add(offset));
+            current
+                .robust_words
+                .push((under_way & !1).wrapping_add(offset));
         }
-        if !me.robust_words.is_empty() {
-            let maps = proc::maps(me.tid).unwrap_or_default();
-            me.shared_maps = maps.into_iter().filter(|map| map.shared).collect();
+        if !current.robust_words.is_empty() {
+            let maps = proc::maps(current.tid).unwrap_or_default();
+            current.shared_maps = maps.into_iter().filter(|map| map.shared).collect();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What calls write where neither their arguments nor what these point to says how much: it is asked of the kernel, or
 //! found in structures that only this call has, as the call returns.
 
-use super::elsewhere::{Range, first_of};
+use super::cross_memory::{Range, first_of};
 use super::task::Task;
 use super::{Recorder, Result};
 use crate::recording::{CallEvent, ChunkMemory, Frame};
@@ -23,9 +23,9 @@ const COUNTERS: [(i32, i32, usize, usize, usize); 4] = [
 
 impl Recorder {
     /// Adds to the outputs of a call that has succeeded what the table cannot say; what it did to others' memory.
-    pub(super) fn untold(
+    pub(super) fn unsized_outputs(
         &self,
-        me: &Task,
+        current: &Task,
         task: &mut Stopped,
         call: &Syscall,
         event: &mut CallEvent,
@@ -35,10 +35,10 @@ impl Recorder {
             return Ok(None);
         }
         let range = match call.name {
-            "process_vm_writev" => return self.written_by_writev(me, event),
-            "vmsplice" if reads(me.tid, event.args[0] as i32) => {
+            "process_vm_writev" => return self.written_by_writev(current, event),
+            "vmsplice" if reads(current.tid, event.args[0] as i32) => {
                 let ranges = first_of(&ChunkMemory(&event.ins), event.args[1], event.args[2], ret);
-                return Ok(self.written_in(me, me.tid, &ranges, event));
+                return Ok(self.written_in(current, current.tid, &ranges, event));
             }
             "semctl" if event.args[2] as i32 & 0xff == libc::GETALL => {
                 let count = semaphores(task, event.args[0])?;
@@ -48,11 +48,11 @@ impl Recorder {
             "ioctl" if event.args[1] as u32 == SIOCETHTOOL => ethtool(task, event),
             "ioctl" if event.args[1] as u32 == SG_IO => {
                 let ranges = scsi(task, event);
-                return Ok(self.written_in(me, me.tid, &ranges, event));
+                return Ok(self.written_in(current, current.tid, &ranges, event));
             }
             _ => None,
         };
-        Ok(range.and_then(|range| self.written_in(me, me.tid, &[range], event)))
+        Ok(range.and_then(|range| self.written_in(current, current.tid, &[range], event)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Memory that several mappings show: files mapped shared and writable, shared anonymous memory, System V
 //! segments. Each such object has a number, and is kept as it was when it was first mapped.
 
-use super::mapped::{FileKey, MappedFile};
+use super::mapped_files::{FileKey, MappedFile};
 use super::task::Task;
 use super::{Error, Recorder, Result};
 use crate::image::{FileId, FileStore};
@@ -37,7 +37,7 @@ impl Object {
 
 impl Recorder {
     /// What an mmap did.
-    pub(super) fn mapped(&mut self, me: &Task, event: &CallEvent) -> Result<Effect> {
+    pub(super) fn mapped(&mut self, current: &Task, event: &CallEvent) -> Result<Effect> {
         let [_, len, _, flags, fd, _] = event.args;
         let kind = flags as i32 & libc::MAP_TYPE;
         let shared = kind == libc::MAP_SHARED || kind == libc::MAP_SHARED_VALIDATE;
@@ -45,7 +45,7 @@ impl Recorder {
         let anonymous = flags as i32 & libc::MAP_ANONYMOUS != 0;
         let path = match anonymous {
             true => Vec::new(),
-            false => proc::fd_path(me.tid, fd).unwrap_or_default(),
+            false => proc::fd_path(current.tid, fd).unwrap_or_default(),
         };
         if anonymous || path == b"/dev/zero" {
             return Ok(match shared {
@@ -57,10 +57,10 @@ impl Recorder {
                 false => Effect::None,
             });
         }
-        let file = self.file_of(me, fd)?;
+        let file = self.file_of(current, fd)?;
         let meta = file
             .metadata()
-            .map_err(|e| crate::tracee::Error::os("look at a file that it maps", me.tid, e))?;
+            .map_err(|e| crate::tracee::Error::os("look at a file that it maps", current.tid, e))?;
         let (key, size) = (FileKey::of(&meta), meta.len());
         if self.objects.contains_key(&ObjectKey::File(key)) {
             // It may have been written to through its mappings.
@@ -70,7 +70,7 @@ impl Recorder {
         if shared {
             // The mapping that was just made is one.
             if let Some(object) = self.objects.get(&ObjectKey::File(key)).copied()
-                && self.count_shown(me, object.inode)? > 1
+                && self.count_shown(current, object.inode)? > 1
             {
                 return Ok(Effect::Share {
                     object: object.id,
@@ -78,8 +78,8 @@ impl Recorder {
                     size: size.max(object.size),
                 });
             }
-            if can_write(me.tid, fd) {
-                return self.share_file(me, event, &file, key);
+            if can_write(current.tid, fd) {
+                return self.share_file(current, event, &file, key);
             }
             self.objects.remove(&ObjectKey::File(key));
             self.note_mapped(key, &path, size).read_only = true;
@@ -87,10 +87,10 @@ impl Recorder {
         Ok(Effect::Map(self.keep(&file, &path)?))
     }
 
-    fn file_of(&self, me: &Task, fd: i32) -> Result<File> {
-        match File::open(format!("/proc/{}/fd/{fd}", me.tid)) {
+    fn file_of(&self, current: &Task, fd: i32) -> Result<File> {
+        match File::open(format!("/proc/{}/fd/{fd}", current.tid)) {
             Ok(file) => Ok(file),
-            Err(_) => Ok(spawn::borrow_fd(me.pid, fd)?),
+            Err(_) => Ok(spawn::borrow_fd(current.pid, fd)?),
         }
     }
 
@@ -109,7 +109,7 @@ impl Recorder {
     /// A file becomes an object that is mapped by who may write to it.
     fn share_file(
         &mut self,
-        me: &Task,
+        current: &Task,
         event: &CallEvent,
         file: &File,
         key: FileKey,
@@ -129,7 +129,7 @@ impl Recorder {
         let object = Object { id, size, inode };
         self.objects.insert(ObjectKey::File(key), object);
         if read_only {
-            let frames = self.join_readers(me, event, key, id)?;
+            let frames = self.join_readers(current, event, key, id)?;
             self.aside.extend(frames);
         }
         Ok(Effect::Share {
@@ -142,16 +142,20 @@ impl Recorder {
     /// Those who have mapped a file only to read what others write to it see what is written from now on.
     fn join_readers(
         &mut self,
-        me: &Task,
+        current: &Task,
         event: &CallEvent,
         key: FileKey,
         object: u32,
     ) -> Result<Vec<Frame>> {
         let new = event.ret.unwrap_or(0) as u64;
         let mut frames = Vec::new();
-        for tid in self.one_of_each_other_space(me).into_iter().chain([me.tid]) {
+        for tid in self
+            .one_of_each_other_space(current)
+            .into_iter()
+            .chain([current.tid])
+        {
             let maps = self.maps_of_file(tid, key)?.into_iter();
-            let readers = maps.filter(|map| map.shared && !(tid == me.tid && map.holds(new)));
+            let readers = maps.filter(|map| map.shared && !(tid == current.tid && map.holds(new)));
             let pieces: Vec<Piece> = readers
                 .map(|map| Piece {
                     start: map.start,
@@ -176,7 +180,7 @@ impl Recorder {
     /// What a shmat did.
     pub(super) fn attached(
         &mut self,
-        me: &Task,
+        current: &Task,
         task: &Stopped,
         event: &CallEvent,
     ) -> Result<Effect> {
@@ -189,7 +193,7 @@ impl Recorder {
         let size = map.end - map.start;
         let key = ObjectKey::Segment(segment);
         if let Some(object) = self.objects.get(&key).copied()
-            && self.count_shown(me, map.inode)? > 1
+            && self.count_shown(current, map.inode)? > 1
         {
             return Ok(Effect::Share {
                 object: object.id,
@@ -239,9 +243,13 @@ impl Recorder {
     }
 
     /// How many mappings show this inode, in all recorded processes.
-    fn count_shown(&self, me: &Task, inode: u64) -> Result<usize> {
+    fn count_shown(&self, current: &Task, inode: u64) -> Result<usize> {
         let mut count = 0;
-        for tid in self.one_of_each_other_space(me).into_iter().chain([me.tid]) {
+        for tid in self
+            .one_of_each_other_space(current)
+            .into_iter()
+            .chain([current.tid])
+        {
             let maps = self.maps_of(tid)?;
             count += maps.iter().filter(|m| m.shared && m.inode == inode).count();
         }
