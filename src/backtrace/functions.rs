@@ -2,7 +2,7 @@
 
 use super::Deadline;
 use super::elf::{self, Elf, HEADER, LOAD, Segment, Source};
-use super::frames::Tables;
+use super::unwind_tables::Tables;
 use crate::tracee::tsc_off::with_tsc;
 use std::cell::OnceCell;
 use std::fs::File;

@@ -5,8 +5,8 @@
 
 use super::Deadline;
 use super::elf::{Elf, Source};
-use super::frames::Bytes;
 use super::symbols::{harmless, pretty};
+use super::unwind_tables::Bytes;
 use gimli::{
     AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, DwarfSections, LittleEndian,
     SectionId, Unit, UnitOffset, constants as dw,
@@ -229,7 +229,7 @@ struct Scope {
 
 /// A line of a file, by the number that the unit has for it.
 #[derive(Clone, Copy)]
-struct Spot {
+struct LineRef {
     file: u64,
     line: Option<u32>,
 }
@@ -256,7 +256,7 @@ impl<'a> Search<'a, '_> {
                 Some(AttributeValue::FileIndex(file)) => Some(file),
                 other => other.and_then(|value| value.udata_value()),
             };
-            spot = file.map(|file| Spot {
+            spot = file.map(|file| LineRef {
                 file,
                 line: number(dw::DW_AT_call_line).and_then(|line| line.try_into().ok()),
             });
@@ -398,9 +398,9 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The line of an address.
-    fn spot(&self, unit: &Unit<Bytes<'a>>, address: u64) -> Option<Spot> {
+    fn spot(&self, unit: &Unit<Bytes<'a>>, address: u64) -> Option<LineRef> {
         let mut rows = unit.line_program.clone()?.rows();
-        let mut before: Option<(u64, Spot)> = None;
+        let mut before: Option<(u64, LineRef)> = None;
         // Whether the sequence of rows is of code that the linker left out, which is at 0.
         let mut dropped = false;
         let mut count = 0u32;
@@ -419,7 +419,7 @@ impl<'a> Search<'a, '_> {
                 dropped = row.address() == 0;
             }
             let line = row.line().and_then(|line| u32::try_from(line.get()).ok());
-            let spot = Spot {
+            let spot = LineRef {
                 file: row.file_index(),
                 line,
             };

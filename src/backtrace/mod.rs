@@ -12,23 +12,22 @@
 //! why it is done here on top of gimli's tables.
 
 mod elf;
-mod files;
-mod frames;
 mod functions;
 mod lines;
 mod module;
+mod module_files;
 mod replaceable;
 mod symbols;
 mod unwind;
+mod unwind_tables;
 
-pub use files::{Mapped, real, recorded};
+pub use module_files::{Mapped, real, recorded};
 pub use replaceable::{Replaceable, is_dynamic_linker, replaceable};
 
 use crate::replay::Process;
 use crate::tracee::proc::{self, Map};
 use crate::tracee::{Regs, Stopped, TaskMemory};
 use elf::{Segment, Source};
-use frames::Tables;
 use module::{Key, Module, Origin};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -36,7 +35,8 @@ use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use unwind::Place;
+use unwind::CodeLocation;
+use unwind_tables::Tables;
 
 /// The number of frames that a backtrace has at most.
 pub const MOST_FRAMES: usize = 256;
@@ -123,7 +123,7 @@ fn at(
     maps: Vec<Map>,
     files: &dyn Fn(&Map) -> Mapped,
 ) -> Vec<Frame> {
-    let mut space = Space {
+    let mut space = AddressSpace {
         memory,
         maps,
         files,
@@ -172,7 +172,7 @@ impl Loaded {
 }
 
 /// A process's memory, and the files in it.
-struct Space<'a> {
+struct AddressSpace<'a> {
     memory: TaskMemory,
     maps: Vec<Map>,
     files: &'a dyn Fn(&Map) -> Mapped,
@@ -181,7 +181,7 @@ struct Space<'a> {
     deadline: Deadline,
 }
 
-impl unwind::Space for Space<'_> {
+impl unwind::AddressSpace for AddressSpace<'_> {
     fn memory(&self) -> TaskMemory {
         self.memory
     }
@@ -211,10 +211,10 @@ impl unwind::Space for Space<'_> {
     }
 }
 
-impl Space<'_> {
+impl AddressSpace<'_> {
     /// The file that is mapped at an address.
     fn loaded(&self, address: u64) -> Option<Rc<Loaded>> {
-        let map = unwind::Space::map(self, address)?;
+        let map = unwind::AddressSpace::map(self, address)?;
         if map.inode == 0 && map.name != b"[vdso]" {
             return None;
         }
@@ -280,7 +280,7 @@ impl Space<'_> {
     }
 
     /// The frames of a place: more than one where functions were inlined.
-    fn name(&self, place: &Place) -> Vec<Frame> {
+    fn name(&self, place: &CodeLocation) -> Vec<Frame> {
         let mut frame = Frame {
             address: place.pc,
             offset: place.pc,

@@ -3,10 +3,10 @@
 
 use super::Deadline;
 use super::elf::{Elf, Segment, Source};
-use super::files::{debug_file, shared_debug_file};
-use super::frames::Tables;
 use super::lines::{Line, Lines};
+use super::module_files::{debug_file, shared_debug_file};
 use super::symbols::{Symbols, is_mangled, pretty};
+use super::unwind_tables::Tables;
 use crate::tracee::TaskMemory;
 use crate::tracee::proc::Map;
 use std::cell::{OnceCell, RefCell};

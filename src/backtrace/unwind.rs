@@ -4,7 +4,7 @@
 //! unusual stacks work, and signal frames), by the kernel's frame where a signal handler returns to, by
 //! the frame pointer, and by the return address on the stack where the task jumped to where there is no code.
 
-use super::frames::{Bytes, Tables};
+use super::unwind_tables::{Bytes, Tables};
 use super::{Deadline, MOST_FRAMES};
 use crate::tracee::proc::Map;
 use crate::tracee::{Regs, TaskMemory};
@@ -48,7 +48,7 @@ impl Registers {
 
 /// A place in the code where a task, or a caller, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CodeLocation {
     /// The next instruction.
     pub pc: u64,
     /// An address in the instruction that is being executed: for callers, the call.
@@ -58,7 +58,7 @@ pub struct Place {
 }
 
 /// What the unwinder must know of the process.
-pub trait Space {
+pub trait AddressSpace {
     /// Its memory.
     fn memory(&self) -> TaskMemory;
 
@@ -79,7 +79,7 @@ enum Step {
 }
 
 /// Where a task is: its own place, then those of its callers.
-pub fn walk(space: &impl Space, regs: &Regs, deadline: &Deadline) -> Vec<Place> {
+pub fn walk(space: &impl AddressSpace, regs: &Regs, deadline: &Deadline) -> Vec<CodeLocation> {
     let mut places = Vec::new();
     let mut seen = HashSet::new();
     let mut registers = Registers::of(regs);
@@ -93,7 +93,7 @@ pub fn walk(space: &impl Space, regs: &Regs, deadline: &Deadline) -> Vec<Place> 
         }
         let at = if exact { pc } else { pc.wrapping_sub(1) };
         let trampoline = is_trampoline(space.memory(), pc);
-        places.push(Place { pc, at, trampoline });
+        places.push(CodeLocation { pc, at, trampoline });
         if deadline.passed() {
             break;
         }
@@ -113,7 +113,7 @@ pub fn walk(space: &impl Space, regs: &Regs, deadline: &Deadline) -> Vec<Place> 
 
 /// `top`: nobody has called from here yet.
 fn caller(
-    space: &impl Space,
+    space: &impl AddressSpace,
     registers: &Registers,
     at: u64,
     top: bool,
@@ -134,13 +134,13 @@ fn caller(
 }
 
 /// Whether what is at an address can be executed.
-pub fn is_code(space: &impl Space, address: u64) -> bool {
+pub fn is_code(space: &impl AddressSpace, address: u64) -> bool {
     let map = space.map(address);
     map.is_some_and(|map| map.prot & libc::PROT_EXEC != 0)
 }
 
 /// The caller as the module's call frame information has it: `Some(None)` where that says that there is none.
-fn by_rules(space: &impl Space, registers: &Registers, at: u64) -> Option<Option<Step>> {
+fn by_rules(space: &impl AddressSpace, registers: &Registers, at: u64) -> Option<Option<Step>> {
     let memory = space.memory();
     space.ask_tables(at, |tables, bias| {
         tables
@@ -299,7 +299,7 @@ fn interrupted(memory: TaskMemory, sp: u64) -> Option<Registers> {
 }
 
 /// The caller of a function that keeps a frame pointer.
-fn by_frame_pointer(space: &impl Space, registers: &Registers) -> Option<Registers> {
+fn by_frame_pointer(space: &impl AddressSpace, registers: &Registers) -> Option<Registers> {
     /// A frame is not larger.
     const FAR: u64 = 16 << 20;
     let (sp, frame) = (registers.sp()?, registers.0[RBP]?);
@@ -320,7 +320,11 @@ fn by_frame_pointer(space: &impl Space, registers: &Registers) -> Option<Registe
 
 /// The caller of what is at the stack's top: right after a jump to where there is no code, the return address lies
 /// there. Where it has been overwritten, the first behind it is taken, once.
-fn returned(space: &impl Space, registers: &Registers, guesses: &mut u32) -> Option<Registers> {
+fn returned(
+    space: &impl AddressSpace,
+    registers: &Registers,
+    guesses: &mut u32,
+) -> Option<Registers> {
     /// How many words are looked at.
     const NEAR: usize = 512;
     let sp = registers.sp()?;
@@ -346,7 +350,7 @@ fn returned(space: &impl Space, registers: &Registers, guesses: &mut u32) -> Opt
 }
 
 /// Whether there is code at an address, and a call instruction before it.
-fn is_return_address(space: &impl Space, pc: u64) -> bool {
+fn is_return_address(space: &impl AddressSpace, pc: u64) -> bool {
     const DIRECT: u8 = 0xe8;
     const INDIRECT: u8 = 0xff;
     /// The lengths of indirect calls, without a prefix.

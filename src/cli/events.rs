@@ -1,6 +1,6 @@
 //! `rrapper events`.
 
-use super::{Common, named, output, select};
+use super::{Common, filter_args, output, recording_name};
 use crate::inject::Selector;
 use crate::recording::{Filter, Found, Met, Recording};
 use crate::strace;
@@ -61,7 +61,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    let recording = Arc::new(named::open(&args.recording)?);
+    let recording = Arc::new(recording_name::open(&args.recording)?);
     let printed = print(&recording, args, common)?;
     let status = output::finish(printed)?;
     if recording.exit().is_none() && !common.quiet {
@@ -87,9 +87,9 @@ fn filter(args: &Args) -> anyhow::Result<Filter> {
         filter.calls = Some(Box::new(move |call| selector.matches(call)));
     }
     if let Some(text) = &args.path {
-        filter.path = Some(select::path(text)?);
+        filter.path = Some(filter_args::path(text)?);
     }
-    filter.failed = select::failed(args.failed.as_ref())?;
+    filter.failed = filter_args::failed(args.failed.as_ref())?;
     Ok(filter)
 }
 

@@ -2,18 +2,18 @@
 
 mod doctor;
 mod events;
+mod filter_args;
 mod interrupt;
 mod list;
 mod log;
-mod named;
 mod output;
 mod pack;
 mod prune;
 mod record;
+mod recording_name;
 mod replay;
 mod rm;
 mod script;
-mod select;
 mod trace;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};

@@ -1,6 +1,6 @@
 //! `rrapper pack`.
 
-use super::{Common, named, output};
+use super::{Common, output, recording_name};
 use crate::recording::{Recording, pack, resolve_own};
 use anyhow::Context;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     let recording = match resolve_own(&args.recording) {
-        path if path == args.recording => named::open(&path)?,
+        path if path == args.recording => recording_name::open(&path)?,
         path => Recording::open(&path)?,
     };
     let target = match &args.output {

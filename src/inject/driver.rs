@@ -11,7 +11,7 @@ use super::{Error, Result};
 use crate::backtrace::Frame;
 use crate::recording::{DescriptorTable, Event, Program, Recording, Since};
 use crate::replay::{Pages, Place, Process, SharedMemory, Thread};
-use crate::sandbox::Shared;
+use crate::sandbox::SharedSandboxes;
 use crate::syscall::{self, Syscall};
 use crate::trace::Exit;
 use crate::tracee::segv::SegvState;
@@ -175,7 +175,7 @@ pub(super) struct Driver<'a> {
     /// The pid that the kernel knows the process by.
     pub(super) real_pid: i32,
     pub(super) shared: SharedMemory,
-    pub(super) sandboxes: Shared,
+    pub(super) sandboxes: SharedSandboxes,
     /// Where it runs once it is live.
     pub(super) sandbox: Sandbox,
     /// See [`Process::pages`].

@@ -4,7 +4,7 @@ use super::calls::inputs;
 use super::task::Task;
 use super::{Recorder, Result};
 use crate::recording::{CallEvent, ChunkMemory, Effect};
-use crate::seccomp::{Asked, Kill, Verdict};
+use crate::seccomp::{FilterCall, Kill, Verdict};
 use crate::syscall;
 use crate::tracee::{Regs, Running, SigInfo, SigsysDisposition, Stopped, proc};
 
@@ -86,7 +86,7 @@ impl Recorder {
         current: &Task,
         event: &CallEvent,
     ) -> Result<Option<i64>> {
-        let Some(asked) = Asked::by(event.nr.into(), &event.args) else {
+        let Some(asked) = FilterCall::by(event.nr.into(), &event.args) else {
             return Ok(None);
         };
         let state = self.family.filters(current.tid);

@@ -119,7 +119,7 @@ pub struct Process {
     /// What the kernel keeps of the task.
     pub kept: Kept,
     /// What makes sandboxes for it.
-    pub sandboxes: sandbox::Shared,
+    pub sandboxes: sandbox::SharedSandboxes,
     /// The pid that the kernel knows it by.
     pub real_pid: i32,
     /// What jumps have brought so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), for as long as the process

@@ -40,7 +40,7 @@ pub struct World {
     /// How often something may have changed memory.
     pub(super) changes: u64,
     /// What makes sandboxes for copies.
-    pub(super) sandboxes: sandbox::Shared,
+    pub(super) sandboxes: sandbox::SharedSandboxes,
 }
 
 impl World {
@@ -57,7 +57,7 @@ impl World {
             fresh: Arc::default(),
             next: 0,
             changes: 0,
-            sandboxes: sandbox::Shared::default(),
+            sandboxes: sandbox::SharedSandboxes::default(),
             recording,
         };
         let pid = world.recording.start().pid;

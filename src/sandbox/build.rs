@@ -1,6 +1,6 @@
 //! The calls by which the first process of a sandbox makes it what it is.
 
-use super::plan::{Layer, Plan};
+use super::mount_plan::{Layer, MountPlan};
 use super::{Error, Limits, Result};
 use crate::tracee::call_batch::{Arg, Batch, CallId, HelperProcess};
 use std::os::unix::ffi::OsStrExt;
@@ -99,7 +99,11 @@ fn mount_args<'a>(target: &'a [u8], kind: &'a str, flags: u64, data: &'a str) ->
 }
 
 /// Builds the sandbox around the process that `keeper` stands for.
-pub(super) fn build(keeper: &mut HelperProcess, plan: &Plan, limits: &Limits) -> Result<Built> {
+pub(super) fn build(
+    keeper: &mut HelperProcess,
+    plan: &MountPlan,
+    limits: &Limits,
+) -> Result<Built> {
     let mut b = Builder::default();
     b.may(libc::SYS_umask, &[Arg::Value(0)]);
     let devices = DEVICES.map(|name| b.tree(format!("/dev/{name}").as_bytes()));
@@ -279,7 +283,7 @@ fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<CallId>) -> C
 /// Hides the sockets in directories that could not be laid over, as on file systems that overlayfs does not take.
 fn cover(
     keeper: &mut HelperProcess,
-    plan: &Plan,
+    plan: &MountPlan,
     failed: &[(usize, std::io::Error)],
     place: i64,
 ) -> Result<()> {

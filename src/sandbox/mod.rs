@@ -9,22 +9,22 @@
 //! recordings nor what the processes do.
 
 mod build;
-mod changes;
+mod changed_files;
 mod error;
-mod ids;
-mod plan;
-mod rename;
+mod id_map;
+mod mount_plan;
+mod renamable_dirs;
 mod seal;
 
-pub use changes::{Change, ChangeKind, Outside};
+pub use changed_files::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
-pub use rename::make_movable;
+pub use renamable_dirs::make_renamable;
 
 use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{Remote, Stopped, end_namespace, proc};
 use error::NAMESPACES;
-use ids::Ids;
-use plan::{Layer, Machine, Plan};
+use id_map::IdMap;
+use mount_plan::{Layer, Machine, MountPlan};
 use std::cell::RefCell;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -99,15 +99,15 @@ pub struct Offsets {
 /// Makes sandboxes, for the thread that started it.
 #[derive(Debug)]
 pub struct Sandboxes {
-    maker: HelperProcess,
-    ids: Ids,
+    helper: HelperProcess,
+    ids: IdMap,
 }
 
 /// Makes sandboxes from when the first one is wanted on; copies share the process that makes them.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(Rc<RefCell<Option<Sandboxes>>>);
+pub struct SharedSandboxes(Rc<RefCell<Option<Sandboxes>>>);
 
-impl Shared {
+impl SharedSandboxes {
     /// See [`Sandboxes::enter`].
     ///
     /// # Errors
@@ -147,9 +147,9 @@ impl Sandboxes {
     /// # Errors
     /// If it cannot be made or traced.
     pub fn start() -> Result<Sandboxes> {
-        let ids = Ids::of_caller().map_err(|e| Error::refused("learn its user and group", e))?;
-        let maker = HelperProcess::start()?;
-        Ok(Sandboxes { maker, ids })
+        let ids = IdMap::of_caller().map_err(|e| Error::refused("learn its user and group", e))?;
+        let helper = HelperProcess::start()?;
+        Ok(Sandboxes { helper, ids })
     }
 
     /// Takes a process into a new sandbox.
@@ -162,25 +162,27 @@ impl Sandboxes {
     /// If the system refuses a step: [`Error::Refused`] says which, and what to do.
     pub fn enter(&mut self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
         let mut sandbox = self.make(request)?;
-        let process = trace_span!("take in").in_scope(|| sandbox.take_in(shell, request))?;
+        let process =
+            trace_span!("take in").in_scope(|| sandbox.enter_namespaces(shell, request))?;
         Ok((process, sandbox))
     }
 
     /// An empty sandbox.
     pub(crate) fn make(&mut self, request: &Request<'_>) -> Result<Sandbox> {
-        let keeper = trace_span!("namespaces").in_scope(|| self.maker.copy(USED as u64))?;
+        let keeper = trace_span!("namespaces").in_scope(|| self.helper.copy(USED as u64))?;
         let mut keeper = keeper.map_err(|e| Error::refused(NAMESPACES, e))?;
-        let told = self.ids.tell(keeper.pid());
+        let told = self.ids.write(keeper.pid());
         told.map_err(|e| Error::refused("get its user and group (/proc/PID/uid_map)", e))?;
         let planning = trace_span!("plan").entered();
-        let mounts = plan::mounts().map_err(|e| Error::refused("learn what is mounted", e))?;
+        let mounts =
+            mount_plan::mounts().map_err(|e| Error::refused("learn what is mounted", e))?;
         let machine = Machine {
             ids: &self.ids,
             mounts,
         };
         let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
         let writable = request.writable.iter().map(PathBuf::as_path);
-        let plan = Plan::new(&machine, writable.chain([cwd]));
+        let plan = MountPlan::new(&machine, writable.chain([cwd]));
         drop(planning);
         let built =
             trace_span!("build").in_scope(|| build::build(&mut keeper, &plan, &request.limits))?;
@@ -216,7 +218,7 @@ impl Sandbox {
         Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn take_in(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
+    fn enter_namespaces(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
         let mut remote = shell.remote_at_boundary()?;
         let call = |remote: &mut Remote<'_>, step: &str, nr, args| -> Result<u64> {
             let ret = remote.call(nr, args)?;

@@ -2,12 +2,12 @@
 //!
 //! Where they are installed for real, they also meet the calls that rrapper makes in the process. So they are only
 //! kept here, per task, and whoever traces it asks what they say at the entry of each call: [`State::verdict`]. The
-//! calls that install them are answered by [`Asked`], as the kernel does (kernel/seccomp.c).
+//! calls that install them are answered by [`FilterCall`], as the kernel does (kernel/seccomp.c).
 
-mod ask;
+mod filter_calls;
 mod program;
 
-pub use ask::Asked;
+pub use filter_calls::FilterCall;
 pub use program::{Call, Program};
 
 use std::collections::HashMap;

@@ -144,7 +144,7 @@ pub struct Program(Box<[Instruction]>);
 
 /// What a program said of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct ProgramResult {
     /// `SECCOMP_RET_*`, with its data.
     pub action: u32,
     /// Whether it looked at more than the call's number and ABI.
@@ -197,7 +197,7 @@ impl Program {
     }
 
     /// Runs it on a call.
-    pub fn run(&self, call: &Call) -> Said {
+    pub fn run(&self, call: &Call) -> ProgramResult {
         let (mut a, mut x, mut kept) = (0u32, 0u32, [0u32; WORDS]);
         let mut by_details = false;
         let mut at = 0;
@@ -218,7 +218,7 @@ impl Program {
                     Some(result) => a = result,
                     // What divides by zero returns zero.
                     None => {
-                        return Said {
+                        return ProgramResult {
                             action: 0,
                             by_details,
                         };
@@ -239,13 +239,13 @@ impl Program {
                 }
                 RET => {
                     let action = if code & RETURN_A != 0 { a } else { k };
-                    return Said { action, by_details };
+                    return ProgramResult { action, by_details };
                 }
                 _ if code & TXA != 0 => a = x,
                 _ => x = a,
             }
         }
-        Said {
+        ProgramResult {
             action: 0,
             by_details,
         }
@@ -292,7 +292,7 @@ mod tests {
         list.iter().flat_map(bytes).collect()
     }
 
-    fn said(list: &[(u16, u8, u8, u32)], call: &Call) -> Said {
+    fn said(list: &[(u16, u8, u8, u32)], call: &Call) -> ProgramResult {
         Program::new(&code(list)).unwrap().run(call)
     }
 
@@ -416,7 +416,7 @@ mod tests {
                 nr: 39,
                 ..Call::default()
             };
-            let expected = Said {
+            let expected = ProgramResult {
                 action: holds.into(),
                 by_details: false,
             };

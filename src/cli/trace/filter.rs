@@ -1,6 +1,6 @@
 //! The options that say which entries are meant.
 
-use crate::cli::select;
+use crate::cli::filter_args;
 use crate::inject::Selector;
 use crate::trace_report::Filter;
 
@@ -39,7 +39,7 @@ impl Args {
         let selectors = selectors.collect::<Result<Vec<Selector>, _>>()?;
         let mut filter = Filter {
             pids: self.pid.clone(),
-            failed: select::failed(self.failed.as_ref())?,
+            failed: filter_args::failed(self.failed.as_ref())?,
             ..Filter::default()
         };
         if !selectors.is_empty() {
@@ -48,7 +48,7 @@ impl Args {
             }));
         }
         if let Some(text) = &self.path {
-            filter.path = Some(select::path(text)?);
+            filter.path = Some(filter_args::path(text)?);
         }
         Ok(filter)
     }

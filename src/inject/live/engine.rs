@@ -182,7 +182,7 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) sandbox: Option<Sandbox>,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
-    /// Whether its programs may have filters without a promise (see [`seccomp::Asked`]).
+    /// Whether its programs may have filters without a promise (see [`seccomp::FilterCall`]).
     pub(super) privileged: bool,
     met: Option<(i32, Box<HookCall>)>,
 }

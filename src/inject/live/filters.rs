@@ -3,7 +3,7 @@
 use super::engine::{Engine, Task, Then};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
-use crate::seccomp::{Asked, Kill, Verdict};
+use crate::seccomp::{FilterCall, Kill, Verdict};
 use crate::tracee::{SigInfo, SigsysDisposition, Stopped};
 
 /// What a program's filters made of its call.
@@ -60,7 +60,7 @@ impl Engine<'_> {
         task: &mut Stopped,
         seen: &HookCall,
     ) -> Result<Option<i64>> {
-        let Some(asked) = Asked::by(seen.call.nr.into(), &seen.args) else {
+        let Some(asked) = FilterCall::by(seen.call.nr.into(), &seen.args) else {
             return Ok(None);
         };
         let same = |other: &&mut Task| other.process == me.process;

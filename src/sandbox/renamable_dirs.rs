@@ -29,7 +29,7 @@ const NEW: &CStr = c".rrapper-renamed";
 ///
 /// # Errors
 /// If it cannot be read or written, or is too large; it is as before then, unless the disk is full.
-pub fn make_movable(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+pub fn make_renamable(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
     check(parent, name, &mut Sum::default(), 0)?;
     move_files(parent, name, parent, NEW)?;
     unlinkat(parent, name, UnlinkatFlags::RemoveDir)?;

@@ -1,6 +1,6 @@
 //! What is to be laid over what: worked out from the machine's mounts before a process is there to do it.
 
-use super::ids::Ids;
+use super::id_map::IdMap;
 use nix::unistd::{AccessFlags, access};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -33,7 +33,7 @@ pub(super) struct Layer {
 
 /// What is to be done.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct MountPlan {
     /// Outer ones before inner ones.
     pub(super) layers: Vec<Layer>,
     /// Files to be hidden, since behind them are other programs.
@@ -46,7 +46,7 @@ pub(super) struct Plan {
 
 /// What is known of this machine.
 pub(super) struct Machine<'a> {
-    pub(super) ids: &'a Ids,
+    pub(super) ids: &'a IdMap,
     pub(super) mounts: Vec<PathBuf>,
 }
 
@@ -80,9 +80,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     bytes
 }
 
-impl Plan {
-    pub(super) fn new<'p>(machine: &Machine<'_>, writable: impl Iterator<Item = &'p Path>) -> Plan {
-        let mut plan = Plan::default();
+impl MountPlan {
+    pub(super) fn new<'p>(
+        machine: &Machine<'_>,
+        writable: impl Iterator<Item = &'p Path>,
+    ) -> MountPlan {
+        let mut plan = MountPlan::default();
         let mut wanted = BTreeSet::new();
         for dir in ALWAYS {
             wanted.extend(fs::canonicalize(dir).ok().filter(|dir| dir.is_dir()));
@@ -133,7 +136,7 @@ impl Plan {
             return;
         }
         if !machine.has_mounts_below(dir) {
-            let owned = machine.ids.know(&meta);
+            let owned = machine.ids.contain(&meta);
             let entries = fs::read_dir(dir).map(|mut entries| entries.next().is_some());
             self.layers.push(Layer {
                 path: dir.to_path_buf(),
@@ -181,7 +184,7 @@ impl Plan {
         };
         let between = dir.ancestors().take_while(|&path| path != outer.path);
         let known =
-            |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| machine.ids.know(&meta));
+            |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| machine.ids.contain(&meta));
         between.into_iter().all(known)
     }
 

@@ -17,7 +17,7 @@ const FLAGS: u64 = TSYNC
 
 /// What a call asks for that is about filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum FilterCall {
     /// Which mode it is in.
     Mode,
     /// Whether it has said that it gets no new privileges.
@@ -30,23 +30,27 @@ pub enum Asked {
     Nonsense,
 }
 
-impl Asked {
+impl FilterCall {
     /// What a call asks for; `None` where the kernel's answer is right.
-    pub fn by(nr: i64, args: &[u64; 6]) -> Option<Asked> {
+    pub fn by(nr: i64, args: &[u64; 6]) -> Option<FilterCall> {
         match nr {
             libc::SYS_seccomp => match (args[0] as u32, args[1] as u32, args[2]) {
-                (libc::SECCOMP_SET_MODE_STRICT, 0, 0) => Some(Asked::Strict),
-                (libc::SECCOMP_SET_MODE_STRICT, ..) => Some(Asked::Nonsense),
-                (libc::SECCOMP_SET_MODE_FILTER, flags, at) => Some(Asked::Filter(flags.into(), at)),
+                (libc::SECCOMP_SET_MODE_STRICT, 0, 0) => Some(FilterCall::Strict),
+                (libc::SECCOMP_SET_MODE_STRICT, ..) => Some(FilterCall::Nonsense),
+                (libc::SECCOMP_SET_MODE_FILTER, flags, at) => {
+                    Some(FilterCall::Filter(flags.into(), at))
+                }
                 (libc::SECCOMP_GET_ACTION_AVAIL | libc::SECCOMP_GET_NOTIF_SIZES, ..) => None,
-                _ => Some(Asked::Nonsense),
+                _ => Some(FilterCall::Nonsense),
             },
             libc::SYS_prctl => match (args[0] as i32, args[1]) {
-                (libc::PR_GET_SECCOMP, _) => Some(Asked::Mode),
-                (libc::PR_GET_NO_NEW_PRIVS, 0) if args[2..5] == [0; 3] => Some(Asked::Privileges),
-                (libc::PR_SET_SECCOMP, 1) => Some(Asked::Strict),
-                (libc::PR_SET_SECCOMP, 2) => Some(Asked::Filter(0, args[2])),
-                (libc::PR_SET_SECCOMP, _) => Some(Asked::Nonsense),
+                (libc::PR_GET_SECCOMP, _) => Some(FilterCall::Mode),
+                (libc::PR_GET_NO_NEW_PRIVS, 0) if args[2..5] == [0; 3] => {
+                    Some(FilterCall::Privileges)
+                }
+                (libc::PR_SET_SECCOMP, 1) => Some(FilterCall::Strict),
+                (libc::PR_SET_SECCOMP, 2) => Some(FilterCall::Filter(0, args[2])),
+                (libc::PR_SET_SECCOMP, _) => Some(FilterCall::Nonsense),
                 _ => None,
             },
             _ => None,
@@ -65,10 +69,10 @@ impl Asked {
     ) -> i64 {
         let mut after = state.clone();
         match self {
-            Asked::Mode => state.mode(),
-            Asked::Privileges => state.no_new_privs.into(),
-            Asked::Nonsense => -i64::from(libc::EINVAL),
-            Asked::Strict | Asked::Filter(..) => {
+            FilterCall::Mode => state.mode(),
+            FilterCall::Privileges => state.no_new_privs.into(),
+            FilterCall::Nonsense => -i64::from(libc::EINVAL),
+            FilterCall::Strict | FilterCall::Filter(..) => {
                 match self.change(&mut after, memory, privileged) {
                     Ok(()) if self.is_for_all() => {
                         let apart = others
@@ -89,7 +93,7 @@ impl Asked {
 
     /// Whether the task has other filters afterwards, if it is answered with 0.
     pub fn changes(self) -> bool {
-        matches!(self, Asked::Strict | Asked::Filter(..))
+        matches!(self, FilterCall::Strict | FilterCall::Filter(..))
     }
 
     /// Follows a call that was answered with 0.
@@ -112,18 +116,18 @@ impl Asked {
 
     fn flags(self) -> u64 {
         match self {
-            Asked::Filter(flags, _) => flags,
+            FilterCall::Filter(flags, _) => flags,
             _ => 0,
         }
     }
 
     fn change(self, state: &mut State, memory: &dyn Memory, privileged: bool) -> Result<(), i32> {
         match self {
-            Asked::Strict => match state.mode {
+            FilterCall::Strict => match state.mode {
                 Mode::Filtered(_) => return Err(libc::EINVAL),
                 Mode::Off | Mode::Strict => state.mode = Mode::Strict,
             },
-            Asked::Filter(flags, at) => {
+            FilterCall::Filter(flags, at) => {
                 let listens = flags & NEW_LISTENER != 0;
                 if flags & !FLAGS != 0
                     || listens && flags & TSYNC != 0 && flags & TSYNC_ESRCH == 0
@@ -139,7 +143,7 @@ impl Asked {
                 }
                 state.add(program)?;
             }
-            Asked::Mode | Asked::Privileges | Asked::Nonsense => {}
+            FilterCall::Mode | FilterCall::Privileges | FilterCall::Nonsense => {}
         }
         Ok(())
     }

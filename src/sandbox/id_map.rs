@@ -6,29 +6,29 @@ use std::os::unix::fs::MetadataExt;
 
 /// The ids that are known inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ids {
+pub(super) struct IdMap {
     uids: String,
     gids: String,
     deny_groups: bool,
 }
 
-impl Ids {
+impl IdMap {
     /// All that there are for root, else one's own.
-    pub(super) fn of_caller() -> Result<Ids> {
+    pub(super) fn of_caller() -> Result<IdMap> {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         if !uid.is_root() {
-            return Ok(Ids::one(uid.as_raw(), gid.as_raw()));
+            return Ok(IdMap::one(uid.as_raw(), gid.as_raw()));
         }
         let known = |file: &str| fs::read_to_string(format!("/proc/self/{file}"));
-        Ok(Ids {
+        Ok(IdMap {
             uids: onto_themselves(&known("uid_map")?),
             gids: onto_themselves(&known("gid_map")?),
             deny_groups: false,
         })
     }
 
-    fn one(uid: u32, gid: u32) -> Ids {
-        Ids {
+    fn one(uid: u32, gid: u32) -> IdMap {
+        IdMap {
             uids: format!("{uid} {uid} 1"),
             gids: format!("{gid} {gid} 1"),
             deny_groups: true,
@@ -36,7 +36,7 @@ impl Ids {
     }
 
     /// Tells the kernel, of a process that just got a user namespace.
-    pub(super) fn tell(&self, pid: i32) -> Result<()> {
+    pub(super) fn write(&self, pid: i32) -> Result<()> {
         if self.deny_groups {
             fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
         }
@@ -45,7 +45,7 @@ impl Ids {
     }
 
     /// Whether owner and group of a file are known inside, so that a file can be given to them.
-    pub(super) fn know(&self, meta: &fs::Metadata) -> bool {
+    pub(super) fn contain(&self, meta: &fs::Metadata) -> bool {
         holds(&self.uids, meta.uid()) && holds(&self.gids, meta.gid())
     }
 }
