@@ -1,4 +1,4 @@
-//! What the processes in a sandbox have done to files.
+//! The changes that the processes in a sandbox made to files.
 
 use super::{Error, Layer, Result, Sandbox, build::upper};
 use crate::syscall::FileNumbers;
@@ -9,25 +9,25 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A list is cut off behind so many.
+/// The limit on listed changes.
 const MOST: usize = 10_000;
 
-/// Deeper directories are not looked into.
+/// The greatest depth of searched directories.
 const DEEPEST: usize = 200;
 
-/// What happened to a file.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
-    /// It was not there before.
+    /// The file did not exist before.
     Created,
-    /// It was there and is another now: its content, its kind, or its permissions.
+    /// The content, the kind or the permissions of an existing file changed.
     Changed,
-    /// It is gone.
+    /// The file does not exist any more.
     Removed,
 }
 
 impl ChangeKind {
-    /// The word for it.
+    /// The name of the kind.
     pub fn name(self) -> &'static str {
         match self {
             ChangeKind::Created => "created",
@@ -37,21 +37,21 @@ impl ChangeKind {
     }
 }
 
-/// A file that is not as it was.
+/// A changed file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
     /// The file's path.
     pub path: PathBuf,
-    /// What happened to it.
+    /// The kind of the change.
     pub kind: ChangeKind,
 }
 
-/// A file, as the programs of the machine see it.
+/// A file as seen outside of the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outside {
-    /// Its numbers there.
+    /// The device and inode numbers there.
     pub numbers: FileNumbers,
-    /// Whether it is not there at all.
+    /// Whether the file does not exist there.
     pub is_new: bool,
 }
 
@@ -64,10 +64,10 @@ fn numbers(meta: &Metadata) -> FileNumbers {
 }
 
 impl Sandbox {
-    /// What is not as it was, in the order of the paths. Directories above a changed file are not listed for it.
+    /// The changes, ordered by path. A change to a file does not count as a change of its directory.
     ///
     /// # Errors
-    /// If the changed files cannot be looked at.
+    /// If the changed files cannot be read.
     pub fn changes(&self) -> Result<Vec<Change>> {
         let place = self.place();
         let mut changes = Vec::new();
@@ -80,13 +80,13 @@ impl Sandbox {
         Ok(changes)
     }
 
-    /// What `st_dev` and `st_ino` of a file in a directory that may be changed are to the programs of the machine; here
-    /// they are these. Nothing for files elsewhere, which have the same inside.
+    /// The numbers (`st_dev`, `st_ino`) outside of the sandbox of a file in a changeable directory that has the numbers
+    /// `here` inside. `None` for other files, whose numbers are the same inside.
     ///
-    /// The device number is another inside, and so are the inode numbers of directories and changed files: a program that
-    /// walks a tree or keeps a file open, and knew them before, must not see that. The path has no symbolic links in it.
+    /// The device number differs inside, and so do the inode numbers of directories and changed files: a program that walks
+    /// a tree or keeps a file open, and knew the numbers before, must not see that. The path has no symbolic links in it.
     pub fn outside(&self, path: &Path, here: FileNumbers) -> Option<Outside> {
-        // So that a new file is not taken for another one.
+        // The inode number of a new file must differ from all others.
         const NEW: u64 = 1 << 62;
         let holds = |(_, layer): &(usize, &Layer)| path.starts_with(&layer.path);
         let layers = self.layers.iter().enumerate().filter(holds);
@@ -104,7 +104,7 @@ impl Sandbox {
         let is_open = |old: &Outside| !here.is_dir && old.numbers.inode == here.inode;
         let old = match over(upper, inner) {
             Over::Nothing | Over::Itself => known(),
-            // It may have lost its name, and be open.
+            // The file may be open without a name.
             Over::Another => known().filter(is_open),
         };
         let new = || Outside {
@@ -131,16 +131,16 @@ impl Sandbox {
         of_a.is_some() && of_a == device(b.as_raw_fd())
     }
 
-    /// Where the changed files are.
+    /// The directory of the changed files.
     fn place(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", self.keeper_pid(), self.place).into()
     }
 }
 
-/// What lies over a file.
+/// The upper file of the overlay.
 enum Over {
     Nothing,
-    /// The same file, changed.
+    /// A changed copy of the same file.
     Itself,
     Another,
 }
@@ -151,7 +151,7 @@ fn over(mut upper: PathBuf, inner: &Path) -> Over {
         let Ok(meta) = fs::symlink_metadata(&upper) else {
             return Over::Nothing;
         };
-        // A file that was copied there to be changed says so.
+        // overlayfs marks files that it copied up.
         let same = match meta.is_dir() {
             true => !is_opaque(&upper),
             false => {
@@ -165,7 +165,7 @@ fn over(mut upper: PathBuf, inner: &Path) -> Over {
     Over::Itself
 }
 
-/// Compares a directory of changed files with what it lies over.
+/// Compares a directory of changed files with the directory below it.
 fn walk(upper: &Path, lower: &Path, depth: usize, changes: &mut Vec<Change>) -> io::Result<()> {
     for entry in fs::read_dir(upper)? {
         if changes.len() >= MOST || depth > DEEPEST {
@@ -198,13 +198,13 @@ fn walk(upper: &Path, lower: &Path, depth: usize, changes: &mut Vec<Change>) -> 
         if before.is_some_and(|before| before.is_dir()) && is_opaque(&above) {
             removed(&above, &below, changes);
         }
-        // One may have been made unreadable.
+        // A program may have made a directory unreadable.
         let _ = walk(&above, &below, depth + 1, changes);
     }
     Ok(())
 }
 
-/// A directory that was removed and made again hides what was in it.
+/// Whether a directory was removed and made again, and hides its former content.
 fn is_opaque(dir: &Path) -> bool {
     let attribute = xattr::attribute(dir, "user.overlay.opaque");
     attribute.is_ok_and(|value| value.as_deref() == Some(b"y"))
@@ -224,7 +224,7 @@ fn removed(upper: &Path, lower: &Path, changes: &mut Vec<Change>) {
     }
 }
 
-/// Whether a file was changed, or only opened for it: the kernel then has copied it with its times.
+/// Whether a file was changed rather than only opened for writing, upon which the kernel copies it with its times.
 fn differ(before: &Metadata, now: &Metadata) -> bool {
     if (before.mode(), before.uid(), before.gid()) != (now.mode(), now.uid(), now.gid()) {
         return true;

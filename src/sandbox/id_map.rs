@@ -1,10 +1,10 @@
-//! Users and groups inside: each id as itself.
+//! User and group ids in a sandbox: each id is mapped to itself.
 
 use std::fs;
 use std::io::Result;
 use std::os::unix::fs::MetadataExt;
 
-/// The ids that are known inside.
+/// The mapped ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IdMap {
     uids: String,
@@ -13,7 +13,7 @@ pub(super) struct IdMap {
 }
 
 impl IdMap {
-    /// All that there are for root, else one's own.
+    /// All ids for root, otherwise the caller's own.
     pub(super) fn of_caller() -> Result<IdMap> {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         if !uid.is_root() {
@@ -35,7 +35,7 @@ impl IdMap {
         }
     }
 
-    /// Tells the kernel, of a process that just got a user namespace.
+    /// Writes the map for a process that has just entered a user namespace.
     pub(super) fn write(&self, pid: i32) -> Result<()> {
         if self.deny_groups {
             fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
@@ -44,7 +44,7 @@ impl IdMap {
         fs::write(format!("/proc/{pid}/gid_map"), &self.gids)
     }
 
-    /// Whether owner and group of a file are known inside, so that a file can be given to them.
+    /// Whether owner and group of a file are mapped, so that files can have them inside.
     pub(super) fn contain(&self, meta: &fs::Metadata) -> bool {
         holds(&self.uids, meta.uid()) && holds(&self.gids, meta.gid())
     }
@@ -58,7 +58,7 @@ fn lines(map: &str) -> impl Iterator<Item = [u64; 3]> + '_ {
     })
 }
 
-/// Maps what this map knows onto itself.
+/// Maps all ids of a map to themselves.
 fn onto_themselves(map: &str) -> String {
     lines(map)
         .map(|[first, _, count]| format!("{first} {first} {count}\n"))

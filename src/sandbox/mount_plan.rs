@@ -1,4 +1,4 @@
-//! What is to be laid over what: worked out from the machine's mounts before a process is there to do it.
+//! The plan of a sandbox's overlay mounts, worked out from the machine's mounts before a process sets them up.
 
 use super::id_map::IdMap;
 use nix::unistd::{AccessFlags, access};
@@ -9,42 +9,42 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Where programs put files whatever they are told, and where other programs listen.
+/// Directories in which programs always put files, and in which other programs listen at sockets.
 const ALWAYS: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "/run"];
 
-/// Where nothing can be laid over anything.
+/// Directories that cannot be overlaid.
 const NEVER: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// More directories than this are not gone through for one that has mounts below it.
+/// The limit on the entries of a directory with mounts below it.
 const MOST_ENTRIES: usize = 256;
 
-/// How deep, and how many files of a directory that cannot be laid over are looked at for sockets.
+/// The limit on the files that are searched for sockets in directories that cannot be overlaid.
 const MOST_SOUGHT: usize = 20_000;
 
-/// A directory whose content may be changed.
+/// An overlay: a directory with changeable content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layer {
     pub(super) path: PathBuf,
     /// The permissions of the directory itself.
     pub(super) mode: u32,
-    /// It has something in it that must be seen.
+    /// The lower directory must stay visible.
     pub(super) filled: bool,
 }
 
-/// What is to be done.
+/// The plan.
 #[derive(Debug, Default)]
 pub(super) struct MountPlan {
-    /// Outer ones before inner ones.
+    /// The overlays, outer ones before inner ones.
     pub(super) layers: Vec<Layer>,
-    /// Files to be hidden, since behind them are other programs.
+    /// Sockets and pipes to hide, since they lead to other programs.
     pub(super) covers: Vec<PathBuf>,
-    /// The same below the layers, which hide them.
+    /// Sockets and pipes below the layers, which hide them.
     pub(super) covered: Vec<PathBuf>,
-    /// Directories that should be writable and are not, or not quite.
+    /// Requested directories that are not writable, or not entirely.
     pub(super) notes: Vec<String>,
 }
 
-/// What is known of this machine.
+/// The mounts of this machine and the caller's ids.
 pub(super) struct Machine<'a> {
     pub(super) ids: &'a IdMap,
     pub(super) mounts: Vec<PathBuf>,
@@ -102,7 +102,7 @@ impl MountPlan {
                 None => {}
             }
         }
-        // A path comes before those that start with it.
+        // A path sorts before the paths that start with it.
         for dir in wanted {
             plan.lay(machine, &dir);
         }
@@ -131,7 +131,7 @@ impl MountPlan {
         let Ok(meta) = fs::symlink_metadata(dir) else {
             return;
         };
-        // What is in there can be neither changed nor reached.
+        // The content of the directory can be neither changed nor reached.
         if access(dir, AccessFlags::X_OK).is_err() {
             return;
         }
@@ -149,7 +149,7 @@ impl MountPlan {
             });
             return;
         }
-        // The kernel lays nothing over a directory with mounts below it.
+        // The kernel overlays no directory with mounts below it.
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         let mut inner: Vec<PathBuf> = entries
             .take(MOST_ENTRIES + 1)
@@ -175,8 +175,8 @@ impl MountPlan {
         }
     }
 
-    /// Whether files can be made in a directory by what is laid over one around it: copying up a directory whose owner
-    /// is not known inside fails.
+    /// Whether the overlay of an outer directory makes files in a directory possible: copying up a directory fails whose
+    /// owner is not mapped.
     fn is_laid(&self, machine: &Machine<'_>, dir: &Path) -> bool {
         let mut layers = self.layers.iter().rev();
         let Some(outer) = layers.find(|layer| dir.starts_with(&layer.path)) else {
@@ -188,7 +188,7 @@ impl MountPlan {
         between.into_iter().all(known)
     }
 
-    /// Looks for sockets and pipes in a directory that is not laid over.
+    /// Searches for sockets and pipes in a directory without an overlay.
     fn seek(&mut self, dir: &Path, left: &mut usize) {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if *left == 0 {
@@ -204,7 +204,7 @@ impl MountPlan {
     }
 }
 
-/// What the owner of a directory may do in it who is not the caller's user: what the caller may.
+/// The mode of a directory of another owner: the owner gets the caller's permissions.
 fn rights(dir: &Path, mode: u32) -> u32 {
     let may = |flag, bit| if access(dir, flag).is_ok() { bit } else { 0 };
     let own = may(AccessFlags::R_OK, 0o400)
@@ -218,7 +218,7 @@ fn is_out_of_bounds(dir: &Path) -> bool {
     dir == Path::new("/") || never && !dir.starts_with("/dev/shm")
 }
 
-/// The directory that a path is, or is in; symbolic links resolved.
+/// The nearest existing directory of a path; symbolic links resolved.
 fn nearest_dir(path: &Path) -> Option<PathBuf> {
     if !path.is_absolute() {
         return None;
@@ -228,7 +228,7 @@ fn nearest_dir(path: &Path) -> Option<PathBuf> {
         .find(|path| path.is_dir())
 }
 
-/// The sockets that programs on this machine listen at, by path.
+/// The paths of the sockets at which programs on this machine listen.
 fn sockets() -> Vec<PathBuf> {
     // Num RefCount Protocol Flags Type St Inode Path
     let text = fs::read("/proc/net/unix").unwrap_or_default();
@@ -239,7 +239,7 @@ fn sockets() -> Vec<PathBuf> {
     let lines = text.split(|&b| b == b'\n').filter_map(path);
     let there =
         |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    // One may be bound by a path with links in it.
+    // A socket may be bound by a path with symbolic links.
     let resolved = |path: PathBuf| fs::canonicalize(path).ok();
     lines
         .filter_map(resolved)

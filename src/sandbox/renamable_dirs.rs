@@ -1,7 +1,7 @@
-//! Directories that can be renamed.
+//! Renaming directories of an overlay.
 //!
-//! The kernel renames only those directories of an overlay that were made in it, and answers `EXDEV` for others. One of
-//! those is replaced by a copy first, into which its files are moved.
+//! The kernel renames only directories that were made in the overlay, and answers `EXDEV` for others. Such a directory
+//! is replaced by a copy first, into which its files are moved.
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -12,23 +12,23 @@ use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Directories with more files below them are left alone.
+/// The limit on the files below a directory.
 const MOST_FILES: usize = 20_000;
 
-/// So are those with more bytes: all are copied.
+/// The limit on their bytes, all of which are copied.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// So are deeper ones.
+/// The limit on the depth.
 const DEEPEST: usize = 100;
 
-/// What a directory is called until it takes the place of the other.
+/// The temporary name of the copy.
 const NEW: &CStr = c".rrapper-renamed";
 
-/// Replaces a directory in this one by a copy that can be renamed. No symbolic link is followed, whatever other processes
-/// do meanwhile.
+/// Replaces a directory in `parent` by a copy that can be renamed. No symbolic link is followed, whatever other
+/// processes do meanwhile.
 ///
 /// # Errors
-/// If it cannot be read or written, or is too large; it is as before then, unless the disk is full.
+/// If the directory cannot be read or written, or is too large; it is unchanged then, unless the disk is full.
 pub fn make_renamable(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
     check(parent, name, &mut Sum::default(), 0)?;
     move_files(parent, name, parent, NEW)?;
@@ -42,7 +42,7 @@ struct Sum {
     bytes: u64,
 }
 
-/// Whether all can be moved.
+/// Checks that the whole directory can be moved.
 fn check(parent: BorrowedFd<'_>, name: &CStr, sum: &mut Sum, depth: usize) -> nix::Result<()> {
     faccessat(
         parent,
@@ -74,7 +74,7 @@ fn open(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
     openat(parent, name, how, Mode::empty())
 }
 
-/// The names in a directory, and which of them are directories.
+/// The names in a directory, and whether they are directories.
 fn entries(dir: &OwnedFd) -> nix::Result<Vec<(CString, bool)>> {
     let mut list = Vec::new();
     let mut reader = Dir::from_fd(open(dir.as_fd(), c".")?)?;
@@ -99,7 +99,7 @@ fn entries(dir: &OwnedFd) -> nix::Result<Vec<(CString, bool)>> {
     Ok(list)
 }
 
-/// Makes a directory with all that another one has, which is empty then.
+/// Moves the content of a directory into a new one.
 fn move_files(
     from: BorrowedFd<'_>,
     name: &CStr,

@@ -1,4 +1,4 @@
-//! The calls by which a program says what it does not want to be allowed: seccomp(2) and prctl(2).
+//! Emulation of the calls that install and query seccomp filters: seccomp(2) and prctl(2).
 
 use super::program::{INSTRUCTION, LONGEST};
 use super::{Mode, Program, State};
@@ -15,23 +15,23 @@ const FLAGS: u64 = TSYNC
     | libc::SECCOMP_FILTER_FLAG_LOG
     | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
 
-/// What a call asks for that is about filters.
+/// The operation of a call about filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FilterCall {
-    /// Which mode it is in.
+    /// Query the mode.
     Mode,
-    /// Whether it has said that it gets no new privileges.
+    /// Query `no_new_privs`.
     Privileges,
-    /// Strict mode.
+    /// Enter strict mode.
     Strict,
-    /// One more filter: flags, and the address of a `struct sock_fprog`.
+    /// Install a filter: flags, and the address of a `struct sock_fprog`.
     Filter(u64, u64),
-    /// What there is not, or not so.
+    /// An invalid operation.
     Nonsense,
 }
 
 impl FilterCall {
-    /// What a call asks for; `None` where the kernel's answer is right.
+    /// The operation of a call; `None` where the kernel's own answer is right.
     pub fn by(nr: i64, args: &[u64; 6]) -> Option<FilterCall> {
         match nr {
             libc::SYS_seccomp => match (args[0] as u32, args[1] as u32, args[2]) {
@@ -57,9 +57,9 @@ impl FilterCall {
         }
     }
 
-    /// What the kernel answers a task in this state.
+    /// The kernel's answer to a task in this state.
     ///
-    /// `privileged`: it has CAP_SYS_ADMIN. `others`: the other tasks of its process, by the numbers that it knows.
+    /// `privileged`: the task has CAP_SYS_ADMIN. `others`: the other tasks of its process, by the tids in its namespace.
     pub fn answer<'a>(
         self,
         state: &State,
@@ -91,25 +91,25 @@ impl FilterCall {
         }
     }
 
-    /// Whether the task has other filters afterwards, if it is answered with 0.
+    /// Whether the operation changes the task's filters, if the answer is 0.
     pub fn changes(self) -> bool {
         matches!(self, FilterCall::Strict | FilterCall::Filter(..))
     }
 
-    /// Follows a call that was answered with 0.
+    /// Applies an operation whose answer was 0.
     pub fn follow(self, state: &mut State, memory: &dyn Memory) {
-        // What was accepted once is not judged again.
+        // An accepted operation is not checked again.
         let _ = self.change(state, memory, true);
     }
 
-    /// Gives another task of the same process what this call gave its maker, if it is about all of them.
+    /// Applies the operation to another task of the same process, if it is for all tasks.
     pub fn share(self, maker: &State, other: &mut State) {
         if self.is_for_all() {
             other.follow(maker);
         }
     }
 
-    /// Whether it concerns all tasks of the process.
+    /// Whether the operation is for all tasks of the process.
     pub fn is_for_all(self) -> bool {
         self.flags() & TSYNC != 0
     }
@@ -138,7 +138,7 @@ impl FilterCall {
                 let allowed = state.no_new_privs || privileged;
                 let program = program_at(at, memory, allowed)?;
                 if listens {
-                    // Nobody can be told of calls.
+                    // There can be no listener.
                     return Err(libc::EINVAL);
                 }
                 state.add(program)?;

@@ -1,5 +1,5 @@
-//! From lines to pieces: columns and what is behind them, calls that were interrupted by others', lines that
-//! something foreign ran into. Holds what it must to do so, and no more.
+//! Assembles lines to pieces: a prefix and its entry, calls in two parts, lines that foreign text ran into. Keeps only
+//! the state that this needs.
 
 use super::blocked_calls::{self, BlockedCall};
 use super::context::Context;
@@ -17,7 +17,7 @@ use crate::trace::{Answer, Call, Entry, Origin};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Takes lines, gives pieces.
+/// Turns lines into pieces.
 #[derive(Debug)]
 pub(super) struct Assembler {
     file: Arc<str>,
@@ -28,13 +28,13 @@ pub(super) struct Assembler {
     pending: Option<SourceLine>,
     /// Calls that have begun and not ended.
     unfinished: UnfinishedCalls,
-    /// The call under way into which others write more than is held.
+    /// The unfinished call into which other programs write more than a source line may hold.
     pub(super) overflowing: Option<(i32, BlockedCall)>,
-    /// A line that is not understood, and may be the last.
+    /// A line that is not understood, and may be a truncated last line.
     suspect: Option<Box<Suspect>>,
 }
 
-/// How far into `from` this part of it is.
+/// The offset of `part` in `from`.
 fn offset(from: &[u8], part: &[u8]) -> usize {
     (part.as_ptr() as usize)
         .wrapping_sub(from.as_ptr() as usize)
@@ -42,7 +42,7 @@ fn offset(from: &[u8], part: &[u8]) -> usize {
 }
 
 impl Assembler {
-    /// One that has seen nothing; the file's name is for messages.
+    /// An assembler for a new text; the file's name is for messages.
     pub(super) fn new(file: &str) -> Assembler {
         Assembler {
             file: Arc::from(file),
@@ -72,7 +72,7 @@ impl Assembler {
         out.append(&mut found);
     }
 
-    /// Has what is not yet decided be wrong: there is more to come, which is no line of this text.
+    /// Reports pending lines as problems: the rest of the input is no line of this text.
     pub(super) fn settle(&mut self, out: &mut VecDeque<Piece>) {
         while let Some(source) = self.pending.take() {
             match source.lines() {
@@ -83,7 +83,7 @@ impl Assembler {
         self.clear(out);
     }
 
-    /// More comes: what is not understood is not the last line.
+    /// Reports the suspect as a problem, since another line follows it.
     fn clear(&mut self, out: &mut VecDeque<Piece>) {
         if let Some(suspect) = self.suspect.take() {
             suspect.wrong(out);
@@ -117,7 +117,8 @@ impl Assembler {
         }
     }
 
-    /// Takes lines one by one that do not belong together. What followed the first is not looked at twice again.
+    /// Takes the lines of a source line one by one, since they do not belong together. The lines behind the first are not
+    /// joined again.
     fn split(&mut self, source: SourceLine, out: &mut VecDeque<Piece>) {
         let mut lines = source.text.split_inclusive(|&b| b == b'\n').peekable();
         let mut number = source.line;
@@ -150,7 +151,7 @@ impl Assembler {
         out.push_back(source.piece(PieceKind::Other(OtherLine::Overlong), Vec::new()));
     }
 
-    /// Takes the end of the text: calls that are still under way never ended.
+    /// Takes the end of the text: unfinished calls are never resumed.
     pub(super) fn finish(&mut self, out: &mut VecDeque<Piece>) {
         if let Some(source) = self.pending.take_if(|source| source.blocked().is_some()) {
             self.clear(out);
@@ -171,7 +172,7 @@ impl Assembler {
         }
     }
 
-    /// Takes a line without what ran into it; if it may be `rescued`, what of that is not yet known is looked for.
+    /// Takes a line without foreign text; if it may be `rescued`, unknown foreign text is looked for.
     fn whole(&mut self, source: SourceLine, rescued: bool, out: &mut VecDeque<Piece>) {
         let own = source.own();
         if self.summary.takes(own) {
@@ -250,7 +251,7 @@ impl Assembler {
                 let (name, rest) = (offset(own, name), offset(own, rest));
                 let known = match self.unfinished.moved_to(tid) {
                     Some(from) => {
-                        // What the task did that this one replaces does not go on.
+                        // The unfinished call of the replaced task is never resumed.
                         self.give_up(tid, out);
                         from
                     }
@@ -300,7 +301,7 @@ impl Assembler {
         }
     }
 
-    /// Gives the first part of a call, which has none under way, and remembers it.
+    /// Emits the first part of a call and keeps it. The task must have no unfinished call.
     pub(super) fn start(
         &mut self,
         source: SourceLine,
@@ -316,7 +317,7 @@ impl Assembler {
         self.unfinished.insert(tid, begun);
     }
 
-    /// Gives an entry of one line, with the doubts about it.
+    /// Emits an entry of one line with its doubts.
     fn push_entry(&mut self, source: SourceLine, entry: Entry, out: &mut VecDeque<Piece>) {
         if !self.cx.has_doubts() {
             self.cx.forget();
@@ -331,7 +332,7 @@ impl Assembler {
         out.push_back(source.piece(PieceKind::Entry(entry), doubts));
     }
 
-    /// Takes a line again that something was taken out of.
+    /// Parses a line again from which foreign text was removed.
     fn again(&mut self, source: SourceLine, added: Added, out: &mut VecDeque<Piece>) {
         self.cx.take_doubts();
         match added {
@@ -340,7 +341,7 @@ impl Assembler {
         }
     }
 
-    /// Looks for what may have run into a line that is not understood; `call_at` is where the call in it begins.
+    /// Looks for foreign text in a line that is not understood; `call_at` is the offset of the call in it.
     fn rescue(
         &mut self,
         mut source: SourceLine,
@@ -371,8 +372,7 @@ impl Assembler {
         }
     }
 
-    /// The task of which the call that began on the line before goes on here: where strace is told to leave calls
-    /// out by their status, it forgets to say whose the rest is.
+    /// The task whose call began on the line before and is resumed here without a mark: strace omits it with `-e status=`.
     fn goes_on(&mut self, source: &SourceLine) -> Option<i32> {
         let (tid, begun) = self.unfinished.last()?;
         if begun.line + 1 != source.line {
@@ -384,7 +384,7 @@ impl Assembler {
         fits.then_some(tid)
     }
 
-    /// A line is not understood. `begun` is the call that it would have ended, if only its end is missing.
+    /// Handles a line that is not understood. `begun` is the call that it would have ended, if only its end is missing.
     fn failed(
         &mut self,
         source: SourceLine,
@@ -487,14 +487,14 @@ impl Assembler {
         }
     }
 
-    /// The call that this task has under way, if any, never ends.
+    /// Emits the unfinished call of a task, if any, as never resumed.
     pub(super) fn give_up(&mut self, tid: i32, out: &mut VecDeque<Piece>) {
         if let Some(begun) = self.unfinished.remove(tid) {
             self.ended(tid, begun, false, out);
         }
     }
 
-    /// A call never ends; `cut` if that is because the text does.
+    /// Emits a call as never resumed; `cut` if the text ends within it.
     pub(super) fn ended(
         &mut self,
         tid: i32,
@@ -539,7 +539,7 @@ fn whole_call(
     })
 }
 
-/// Where an error is in this text, and what it says.
+/// The offset of an error in this text, and its message.
 fn described(text: &[u8], error: nom::Err<Expected<'_>>) -> (usize, String) {
     match error {
         nom::Err::Error(e) | nom::Err::Failure(e) => {

@@ -1,4 +1,4 @@
-//! What other programs write into the midst of a call that waits, where strace's text goes to the same terminal:
+//! Text that other programs write into a blocked call, where strace's text goes to the same terminal:
 //!
 //! ```text
 //! wait4(-1, compiling
@@ -6,10 +6,10 @@
 //! [{WIFEXITED(s) && WEXITSTATUS(s) == 0}], 0, NULL) = 4102
 //! ```
 //!
-//! Or what the terminal shows of what is typed meanwhile: `read(0, ^C"", 1024) = 0`.
+//! The terminal's echo of typed characters is such text, too: `read(0, ^C"", 1024) = 0`.
 //!
-//! strace writes the beginning of a call when it is made: what goes in. What comes out, and the result, follow when it
-//! returns. Which arguments are which is known of the calls that wait; of the others strace writes all of them at once.
+//! strace writes the input arguments of a call at its entry; output arguments and the result follow at its exit. A
+//! table has the number of input arguments of the calls that block; of other calls strace writes all arguments at once.
 
 use super::context::Context;
 use super::line_grammar::{self, Line};
@@ -20,14 +20,14 @@ use crate::trace::Value;
 use memchr::memmem;
 use nom::character::complete::digit1;
 
-/// No call is longer up to where it waits; what is looked at again at each line must be short.
+/// The limit on the text of a call up to its blocking, since that is parsed again at each line.
 const LONGEST: usize = 1 << 12;
-/// How many places in a line are tried as the beginning of what comes out of a call.
+/// The number of offsets in a line that are tried as the beginning of the output arguments.
 const MOST_TRIED: usize = 16;
-/// All arguments go in.
+/// All arguments are input.
 const ALL: u8 = u8::MAX;
 
-/// Calls that wait: how many arguments are written before they do, and how many they have at least and at most.
+/// Calls that block: the number of arguments written at the entry, and the least and the greatest number of arguments.
 const CALLS: [(&[u8], u8, u8, u8); 46] = [
     (b"accept", 1, 3, 3),
     (b"accept4", 1, 4, 4),
@@ -77,10 +77,10 @@ const CALLS: [(&[u8], u8, u8, u8); 46] = [
     (b"waitpid", 1, 3, 3),
 ];
 
-/// A call that has begun: what is known of its end.
+/// A blocked call, with the expected shape of its rest.
 #[derive(Clone, Debug)]
 pub(super) struct BlockedCall {
-    /// Its text up to where it waits.
+    /// The text written at the entry.
     begun: Vec<u8>,
     /// Whether arguments follow.
     more: bool,
@@ -88,9 +88,9 @@ pub(super) struct BlockedCall {
     most: usize,
 }
 
-/// What a line is to a call that waits.
+/// The relation of a line to a blocked call.
 pub(super) enum Next {
-    /// Somebody else's.
+    /// A line of another program.
     Foreign,
     /// The end of the call, from this byte on.
     End(usize),
@@ -98,7 +98,7 @@ pub(super) enum Next {
     Line,
 }
 
-/// The call that begins with this text: how long its own part of that is.
+/// The blocked call that begins with this text, and the length of its own part of the text.
 pub(super) fn begun(cx: &mut Context, text: &[u8]) -> Option<(usize, BlockedCall)> {
     let (inside, called) = line_grammar::call_name(text).ok()?;
     let (before, least, most) = known(called)?;
@@ -122,7 +122,7 @@ pub(super) fn begun(cx: &mut Context, text: &[u8]) -> Option<(usize, BlockedCall
     })
 }
 
-/// How many arguments are written at first, and how many there are.
+/// The number of arguments written at the entry, and the range of their number.
 fn known(called: &[u8]) -> Option<(u8, u8, u8)> {
     if let Some((_, before, least, most)) = CALLS.iter().find(|(name, ..)| *name == called) {
         return Some((*before, *least, *most));
@@ -134,7 +134,7 @@ fn known(called: &[u8]) -> Option<(u8, u8, u8)> {
     Some((ALL, count, count))
 }
 
-/// What follows so many arguments and the comma behind them.
+/// Skips so many arguments and the comma behind them.
 fn some<'a>(cx: &mut Context, i: &'a [u8], count: u8) -> Option<&'a [u8]> {
     let mut rest = i;
     for _ in 0..count {
@@ -145,7 +145,7 @@ fn some<'a>(cx: &mut Context, i: &'a [u8], count: u8) -> Option<&'a [u8]> {
     (!cx.has_doubts()).then_some(rest)
 }
 
-/// What follows all arguments, of which the last is not followed by anything of strace's.
+/// Skips all arguments, where no text of strace's follows the last.
 fn all<'a>(cx: &mut Context, i: &'a [u8], least: u8, most: u8) -> Option<&'a [u8]> {
     let mut rest = i;
     for nth in 1..=most {
@@ -165,11 +165,11 @@ fn all<'a>(cx: &mut Context, i: &'a [u8], least: u8, most: u8) -> Option<&'a [u8
         rest = after_value(rest)?;
         break;
     }
-    // More arguments than there are belong to a call that is garbled.
+    // Too many arguments: the call is garbled.
     (!matches!(rest.first(), Some(b',' | b'|' | b'=' | b')'))).then_some(rest)
 }
 
-/// What follows a value to which text may be stuck: `NULLhello`, `-1hello`, `{tv_sec=1}hello`.
+/// Skips a value that foreign text may follow without a gap: `NULLhello`, `-1hello`, `{tv_sec=1}hello`.
 fn after_value(i: &[u8]) -> Option<&[u8]> {
     let i = name(i).map_or(i, |(rest, _)| rest);
     let rest = match i {
@@ -188,7 +188,7 @@ fn after_value(i: &[u8]) -> Option<&[u8]> {
         [b'0'..=b'9', ..] => number(i)?,
         _ => after_constant(i)?,
     };
-    // What -y says, and comments.
+    // The text of -y, and comments.
     let rest = match rest.first() {
         Some(b'<') => close_path(rest).map_or(rest, |(rest, ())| rest),
         _ => rest,
@@ -204,7 +204,7 @@ fn number(i: &[u8]) -> Option<&[u8]> {
     taken.ok().map(|(rest, _)| rest)
 }
 
-/// The longest constants that are known, alone or with others.
+/// Skips the longest known constants, alone or joined.
 fn after_constant(i: &[u8]) -> Option<&[u8]> {
     const LONGEST: usize = 128;
     let (words, _) = term(i);
@@ -218,7 +218,7 @@ fn after_constant(i: &[u8]) -> Option<&[u8]> {
     i.get(len..)
 }
 
-/// Where the result of a call is in a line: at the closing parenthesis in front of `= `.
+/// The offset of a call's result in a line: the closing parenthesis in front of `= `.
 fn closing(i: &[u8]) -> Option<usize> {
     memmem::rfind_iter(i, b"= ").take(4).find_map(|equals| {
         let before = i.get(..equals)?.trim_ascii_end();
@@ -232,11 +232,11 @@ pub(super) fn has_result(i: &[u8]) -> bool {
 }
 
 impl BlockedCall {
-    /// Where in this text the rest of the call begins, if it is there.
+    /// The offset in this text at which the rest of the call begins, if it is there.
     pub(super) fn end(&self, cx: &mut Context, i: &[u8]) -> Option<usize> {
         let closing = closing(i)?;
         if !self.more {
-            // The parenthesis must not be one of what was written into the call.
+            // The parenthesis must not belong to the foreign text.
             let open = |b: u8| memchr::memchr_iter(b, &i[..closing]).count();
             let fits = open(b'(') <= open(b')') && self.fits(cx, &i[closing..]);
             return fits.then_some(closing);
@@ -268,7 +268,7 @@ impl BlockedCall {
         fits
     }
 
-    /// What this line is to the call.
+    /// The relation of this line to the call.
     pub(super) fn next(&self, cx: &mut Context, i: &[u8]) -> Next {
         let is_line = match line_grammar::line(cx, i) {
             Ok((_, (_, Line::Call(text)))) => {
@@ -288,7 +288,7 @@ impl BlockedCall {
     }
 }
 
-/// Where a line says that the call before it goes on later, or is given up.
+/// The offset of the mark in a line that the call is resumed later or given up.
 fn unfinished(i: &[u8]) -> Option<usize> {
     let trimmed = i.trim_ascii_end();
     let mark = [&b"<unfinished ...>"[..], b"<detached ...>"]
@@ -296,11 +296,11 @@ fn unfinished(i: &[u8]) -> Option<usize> {
         .find(|mark| trimmed.ends_with(mark))?;
     let at = trimmed.len() - mark.len();
     let at = at - usize::from(trimmed[..at].ends_with(b" "));
-    // A line of another task's has a call of its own.
+    // A line of another task has another call.
     (line_grammar::begins_call(&trimmed[..at]).is_none()).then_some(at)
 }
 
-/// Whether this may be an argument: a word in small letters is text that happens to stand where one should.
+/// Whether a text may be an argument: a word in lower case is foreign text.
 fn is_plausible(arg: &Value) -> bool {
     match arg.meaning() {
         Value::Sym { text, value: None } => text.starts_with(|c: char| !c.is_ascii_lowercase()),
@@ -308,7 +308,7 @@ fn is_plausible(arg: &Value) -> bool {
     }
 }
 
-/// Of a call that goes on later, what its text has that is not its own: from the byte where that begins.
+/// The foreign text in the first part of a call, from its first byte on.
 pub(super) fn foreign(cx: &mut Context, text: &[u8]) -> Option<usize> {
     let (at, _) = begun(cx, text)?;
     let inside = text.get(at..)?.trim_ascii();

@@ -1,4 +1,4 @@
-//! Bytes as strace writes them between quotes and angle brackets.
+//! The spelling of bytes between quotes and angle brackets.
 
 use super::print::push;
 use super::tokens::close_path;
@@ -16,7 +16,7 @@ pub(super) fn path(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'<');
     escaped(out, bytes, |_| false);
     out.push(b'>');
-    // Behind the bracket there may be a `(deleted)`, which is not escaped either.
+    // A `(deleted)` behind the bracket is not escaped.
     let whole = out.get(start..).unwrap_or_default();
     if !matches!(close_path(whole), Ok(([], ()))) {
         out.truncate(start);

@@ -1,5 +1,5 @@
-//! Calls whose end is far away or missing: those into which others write more than is held, and the one that the end of
-//! the text cuts off.
+//! Calls whose end is far away or missing: calls into which other programs write more than a source line may hold, and
+//! the call that the end of the text truncates.
 
 use super::assemble::Assembler;
 use super::blocked_calls::{self, BlockedCall, Next};
@@ -12,7 +12,7 @@ use super::unfinished::UnfinishedCall;
 use std::collections::VecDeque;
 
 impl Assembler {
-    /// Has a call that waits be under way, with what was written into it so far: whose it is.
+    /// Makes a blocked call an unfinished one, with the foreign text so far. Returns its task.
     pub(super) fn begin(
         &mut self,
         source: SourceLine,
@@ -30,7 +30,7 @@ impl Assembler {
         Some((tid, blocked))
     }
 
-    /// Takes the next line of a text that others write into a call; gives it back if it is none.
+    /// Takes the next line of the foreign text within a blocked call; returns it if it is the rest of the call.
     pub(super) fn pass_overflow(
         &mut self,
         tid: i32,
@@ -52,7 +52,7 @@ impl Assembler {
                 self.resume(tid, tid, source, None, at, out);
                 None
             }
-            // It goes on later.
+            // The rest of the call comes later.
             Next::End(_) => {
                 out.push_back(source.piece(PieceKind::Other(OtherLine::Output), Vec::new()));
                 None
@@ -64,7 +64,7 @@ impl Assembler {
         }
     }
 
-    /// Takes the last line, which is not understood: it may be cut off.
+    /// Takes the last line, which is not understood: it may be truncated.
     pub(super) fn last(&mut self, suspect: Suspect, out: &mut VecDeque<Piece>) {
         let open = !suspect.source.text.ends_with(b"\n");
         let found = match &suspect.begun {

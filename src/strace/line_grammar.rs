@@ -1,5 +1,4 @@
-//! The grammar of lines: what kind of line it is. Prefix, calls' arguments and results are left to the other
-//! grammars.
+//! The grammar of lines: the kind of a line. Prefixes, arguments and results have grammars of their own.
 
 use super::context::Context;
 use super::other_lines;
@@ -18,31 +17,31 @@ use nom::Parser;
 use nom::bytes::complete::{tag, take_while1};
 use nom::sequence::preceded;
 
-/// How the first part of a call ends that nothing follows: the task was let go, or is gone
+/// The ends of first parts that are never resumed: the task was detached, or does not exist any more
 /// (`<Cannot restart pid 12 with ptrace(PTRACE_SYSCALL): No such process>`).
 const GONE: [&[u8]; 3] = [b"<detached ...>", b"<Cannot restart pid ", b"<ptrace("];
 
-/// How exits begin, behind the `+++ `.
+/// The beginnings of exits, behind the `+++ `.
 const ENDS: [&[u8]; 3] = [b"exited with ", b"killed by ", b"superseded by execve"];
 
-/// What a line says.
+/// A parsed line.
 #[derive(Debug, PartialEq)]
 pub(super) enum Line<'a> {
-    /// Nothing about what the program did.
+    /// A line without an entry.
     Other(OtherLine),
     /// A whole call.
     Call(&'a [u8]),
     /// The first part of a call, up to `<unfinished ...>`.
     Unfinished(&'a [u8]),
-    /// A first part that nothing follows: `<detached ...>`, or the task could not be restarted.
+    /// A first part that is never resumed: `<detached ...>`, or the task could not be restarted.
     Abandoned(&'a [u8]),
-    /// A first part of a call that goes on as this task's: `<pid changed to 12 ...>`.
+    /// A first part of a call that is resumed under this tid: `<pid changed to 12 ...>`.
     Moved(&'a [u8], i32),
-    /// The end of the call that the line before has the first part of, without saying so: `)  = ?`.
+    /// The rest of the call that began on the line before, without a mark: `)  = ?`.
     Tail(&'a [u8]),
     /// The rest of a call, behind `<... read resumed>`.
     Resumed { name: &'a [u8], rest: &'a [u8] },
-    /// `--- SIGCHLD {…} ---`: `front` begins with what is written of the values, `back` is what is behind them.
+    /// `--- SIGCHLD {…} ---`: `front` begins with the values as written, `back` is the text behind them.
     Signal {
         signal: i32,
         info: Value,
@@ -51,11 +50,11 @@ pub(super) enum Line<'a> {
     },
     /// `+++ exited with 0 +++`.
     Exit(Exit),
-    /// `+++ superseded by execve in pid 12 +++`: that task goes on under this line's pid.
+    /// `+++ superseded by execve in pid 12 +++`: that task continues under this line's pid.
     Superseded(i32),
 }
 
-/// The columns in front, and what the line says.
+/// Parses a line with its prefix.
 pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Prefix, Line<'a>)> {
     let plain = pasted::plainly_unquoted(i);
     if let Some(other) = other_lines::indented(plain)
@@ -93,7 +92,7 @@ pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Prefix, Line<'
     Ok((&[], (found, line)))
 }
 
-/// Whether an indented line is not a frame of a stack, but a line of strace's behind quotation marks.
+/// Whether an indented line is a line of strace's behind quotation marks rather than a frame of a stack.
 fn is_quoted(i: &[u8]) -> bool {
     let behind = pasted::unquoted(i);
     behind.len() < blanks(i).len()
@@ -111,7 +110,7 @@ fn names_signal(i: &[u8]) -> bool {
     name.starts_with(b"SIG") || name.starts_with(b"{si_")
 }
 
-/// A call's name, with the parenthesis behind it. `????` stands for one that strace could not read; those of
+/// Parses a call's name, with the parenthesis behind it. `????` stands for a name that strace could not read; names of
 /// the x32 ABI may end in `#64`.
 pub(super) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
     let (rest, name) = take_while1(|b| is_word(b) || b == b'?' || b == b'#').parse(i)?;
@@ -121,7 +120,7 @@ pub(super) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
     }
 }
 
-/// The call that begins in this line, behind its columns, if one does.
+/// The text of the call that begins in this line behind the prefix, if any.
 pub(super) fn begins_call(i: &[u8]) -> Option<&[u8]> {
     let (rest, _) = prefix(i).ok()?;
     is_call(rest).then_some(rest)
@@ -131,21 +130,21 @@ fn is_call(i: &[u8]) -> bool {
     call_name(i).is_ok()
 }
 
-/// What another task does on the line of one that was gone before its call had a name, which strace does not end
-/// where it leaves calls out by their status: `12 ???(13 kill(12, SIGKILL) = 0`.
+/// The entry of another task on the line of a task that ended before its call had a name; with `-e status=`, strace
+/// does not end such a line: `12 ???(13 kill(12, SIGKILL) = 0`.
 fn behind_unnamed(i: &[u8]) -> Option<(&[u8], Prefix)> {
     let found = after_unnamed(i)?;
     (found.1.tid != 0 && is_call(found.0)).then_some(found)
 }
 
-/// What stands behind `???(`, without the columns there.
+/// The text behind `???(`, without the prefix there.
 fn after_unnamed(i: &[u8]) -> Option<(&[u8], Prefix)> {
     let name = i.iter().take_while(|&&b| b == b'?').count();
     let inside = i.get(name..)?.strip_prefix(b"(").filter(|_| name > 0)?;
     prefix(inside).ok()
 }
 
-/// Whose call is behind these columns, if they are nothing else.
+/// The task of a prefix, if the text is nothing else.
 pub(super) fn task(front: &[u8]) -> Option<i32> {
     match prefix(front).ok()? {
         ([], found) => Some(found.tid),
@@ -156,7 +155,7 @@ pub(super) fn task(front: &[u8]) -> Option<i32> {
     }
 }
 
-/// Distinguishes whole calls from first parts, by their ends.
+/// Distinguishes whole calls from first parts by their ends.
 fn begun(whole: &[u8]) -> Line<'_> {
     let i = whole.trim_ascii_end();
     let end = &i[i.len().saturating_sub(160)..];
@@ -183,7 +182,7 @@ fn begun(whole: &[u8]) -> Line<'_> {
     with_note(whole, end)
 }
 
-/// What somebody may have written a note behind: `<unfinished ...>   <-- here`. `end` is the end of it.
+/// A first part that ends in `end` with an optional user note behind it: `<unfinished ...>   <-- here`.
 fn with_note<'a>(whole: &'a [u8], end: &[u8]) -> Line<'a> {
     let first = memchr::memchr(b'<', end)
         .and_then(|_| user_comments::up_to(whole, b"<unfinished ...>"))
@@ -194,7 +193,7 @@ fn with_note<'a>(whole: &'a [u8], end: &[u8]) -> Line<'a> {
     }
 }
 
-/// All but the last bytes, and the blank before them.
+/// The text without its last bytes and the blank before them.
 fn without(i: &[u8], last: usize) -> &[u8] {
     let i = &i[..i.len() - last];
     i.strip_suffix(b" ").unwrap_or(i)
@@ -218,10 +217,10 @@ fn resumed(i: &[u8]) -> Res<'_, Line<'_>> {
     Ok((&[], Line::Resumed { name, rest }))
 }
 
-/// What follows `--- `.
+/// Parses the text behind `--- `.
 fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
     let i = i.get(b"--- ".len()..).unwrap_or_default();
-    // The task has stopped; the signal that stopped it has a line of its own.
+    // A stop; the signal that caused it has a line of its own.
     if i.starts_with(b"stopped by ") {
         return Ok((&[], Line::Other(OtherLine::Stopped)));
     }
@@ -234,7 +233,7 @@ fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
         return expected(&rest[rest.len()..], "`---` at the end");
     };
     let front = rest.trim_ascii_start();
-    // Versions 4.6 and 4.7 say what the signal is behind it: `{…} (Interrupt)`.
+    // Versions 4.6 and 4.7 describe the signal behind it: `{…} (Interrupt)`.
     let written = info.trim_ascii();
     let written = match memmem::rfind(written, b"} (") {
         Some(end) if written.starts_with(b"{") => &written[..=end],
@@ -256,7 +255,7 @@ fn delivered<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Line<'a>> {
             _ => return expected(written, "what came with the signal"),
         },
     };
-    // Version 4.6 has its name in there only.
+    // Version 4.6 has the signal's name in there only.
     let told = || i32::try_from(info.field("si_signo")?.as_i64()?).ok();
     let Some(signal) = named.or_else(told) else {
         return expected(written, "a signal");
@@ -278,7 +277,7 @@ fn signal_number(name: &str) -> Option<i32> {
     })
 }
 
-/// What follows `+++ `.
+/// Parses the text behind `+++ `.
 fn ended(i: &[u8]) -> Res<'_, Line<'_>> {
     let Some(what) = user_comments::up_to(i, b" +++") else {
         return expected(&i[i.len()..], "`+++` at the end");
@@ -309,9 +308,9 @@ pub(super) struct Whole<'a> {
     pub name: String,
     pub args: Vec<Value>,
     pub result: ParsedResult,
-    /// What is between the parentheses, where that has odd separators.
+    /// The text between the parentheses, where its separators are unusual.
     pub list: Option<&'a [u8]>,
-    /// What is behind them.
+    /// The text behind them.
     pub back: &'a [u8],
 }
 
@@ -334,30 +333,30 @@ pub(super) fn call<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Whole<'a>> {
     Ok((rest, call))
 }
 
-/// Whether strace always names this call's arguments, in an order of its own.
+/// Whether strace always labels this call's arguments, in an order that differs from the man page.
 pub(super) fn has_labels(name: &[u8]) -> bool {
     matches!(name, b"clone" | b"clone2")
 }
 
-/// The first part of a call that never ended: its name, and the arguments that were written in full.
+/// Parses the first part of an unfinished call: its name, and the arguments that were written in full.
 pub(super) fn part(cx: &mut Context, i: &[u8]) -> (String, Vec<Value>) {
     let mut args = Vec::new();
     let name = match call_name(i) {
         Ok((rest, name)) => {
             cx.labels = has_labels(name);
-            // It ends in an error, for want of a parenthesis; what was read before is all there is.
+            // The parser fails for want of a parenthesis; the arguments up to there are complete.
             let _ = arguments(cx, rest, &mut args);
             name
         }
         Err(_) => i,
     };
     let name = text(cx, name);
-    // What is cut off is not understood, and need not be.
+    // Doubts about a truncated argument mean nothing.
     cx.take_doubts();
     (name, args)
 }
 
-/// Arguments up to the closing parenthesis; whether there is anything odd between them.
+/// Parses arguments up to the closing parenthesis. Returns whether a separator is unusual.
 pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>) -> Res<'a, bool> {
     if let Some(rest) = i.strip_prefix(b")") {
         return Ok((rest, false));
@@ -368,7 +367,7 @@ pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>
     let mut odd = false;
     let mut rest = i;
     while !rest.is_empty() {
-        // It did not end, and yet here is its end.
+        // A truncated argument followed by the end of the call.
         if let Some(rest) = blanks(rest).strip_prefix(b"<unfinished ...>)") {
             return Ok((rest, true));
         }
@@ -381,7 +380,7 @@ pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>
                 after
             }
             [b')', after @ ..] => {
-                // A name for nothing, as in `getpid(strace: )`, would be printed as no argument at all.
+                // A label without a value, as in `getpid(strace: )`, would be printed as no argument at all.
                 let nothing = |arg: &Value| matches!(arg.meaning(), Value::Sym { text, .. } if text.is_empty());
                 if args.len() == 1 && args.iter().all(nothing) {
                     cx.doubt(i, "a value");

@@ -1,11 +1,11 @@
-//! Lines that say nothing about what the program did: strace's messages, stacks, dumps.
+//! Lines that hold no entry: strace's messages, stacks, dumps.
 
 use super::stream::OtherLine;
 use super::tokens::blanks;
 use memchr::memmem;
 
-/// What stands under a call, with a blank in front: frames of its stack (`-k`), dumps of what it read or
-/// wrote (`-e read=`), the state of a virtual processor (`-e kvm=vcpu`).
+/// Lines below a call, which begin with a blank: frames of its stack (`-k`), dumps of its data (`-e read=`), the state
+/// of a virtual processor (`-e kvm=vcpu`).
 const INDENTED: [(&[u8], OtherLine); 5] = [
     (b"> ", OtherLine::Stack),
     (b"| ", OtherLine::Dump),
@@ -14,7 +14,7 @@ const INDENTED: [(&[u8], OtherLine); 5] = [
     (b"VCPU", OtherLine::Dump),
 ];
 
-/// How strace's messages begin.
+/// The beginnings of strace's messages.
 const MESSAGES: [&[u8]; 8] = [
     b"strace: ",
     b"<detached ...>",
@@ -26,7 +26,7 @@ const MESSAGES: [&[u8]; 8] = [
     b"Try '",
 ];
 
-/// What stands under a call: behind a blank, or more in a text that was indented.
+/// The kind of a line below a call: behind one blank, or more in a text that was indented.
 pub(super) fn indented(i: &[u8]) -> Option<OtherLine> {
     let inside = blanks(i);
     if inside.len() == i.len() {
@@ -36,7 +36,7 @@ pub(super) fn indented(i: &[u8]) -> Option<OtherLine> {
     found.map(|(_, other)| *other)
 }
 
-/// What stands under a call, where its blanks were lost: `| 00000  61 62`, `* 5 bytes in buffer 0`, `= 2 buffers in
+/// The kind of a line below a call whose blanks were lost: `| 00000  61 62`, `* 5 bytes in buffer 0`, `= 2 buffers in
 /// vector 0`, `/lib/libc.so.6(read+0x10) [0xf7100]`.
 pub(super) fn trimmed(i: &[u8]) -> Option<OtherLine> {
     let number = |i: &[u8]| i.first().is_some_and(u8::is_ascii_hexdigit);
@@ -55,16 +55,16 @@ pub(super) fn trimmed(i: &[u8]) -> Option<OtherLine> {
     }
 }
 
-/// Whether this is a message of strace's. It may be called by a path.
+/// Whether a line is a message of strace's, which may be named by its path.
 pub(super) fn is_message(i: &[u8]) -> bool {
-    // What a terminal shows of the key that interrupted it.
+    // A terminal echoes the key that interrupted strace.
     let i = i.strip_prefix(b"^C").unwrap_or(i);
     MESSAGES.iter().any(|start| i.starts_with(start))
         || memmem::find(&i[..i.len().min(256)], b"strace: ").is_some_and(|n| i[..n].ends_with(b"/"))
         || (i.ends_with(b"tached") && i.split(|&b| b == b' ').nth(1) == Some(b"Process"))
 }
 
-/// Where in a line a message begins that ran into it, as happens where strace writes to a terminal or a pipe:
+/// The offset of a message within a line, as it occurs where strace writes to a terminal or a pipe:
 /// `clone(child_stack=NULLstrace: Process 12 attached`. The next line has the rest of the call.
 pub(super) fn interrupted(i: &[u8]) -> Option<usize> {
     let start = i
@@ -82,25 +82,24 @@ fn in_path(b: &u8) -> bool {
     b.is_ascii_alphanumeric() || b"/._-+~".contains(b)
 }
 
-/// What precedes `strace: `, which may be called by a path, and have another name there; all of it where it
-/// does not end so.
+/// The text before `strace: ` without the path or other name of strace; the whole text where it does not end so.
 fn program_start(i: &[u8]) -> &[u8] {
     let Some(start) = i.strip_suffix(b": ") else {
         return i;
     };
     let path = start.len() - start.iter().rev().take_while(|b| in_path(b)).count();
-    // Nor is the end of a comment part of it.
+    // The end of a comment is no part of a path.
     let path = path + usize::from(start[..path].ends_with(b"*") && start[path..].starts_with(b"/"));
     let Some(slash) = memchr::memchr(b'/', &start[path..]) else {
         return memmem::rfind(&start[path..], b"strace").map_or(i, |n| &start[..path + n]);
     };
-    // What precedes the first slash belongs to the call, but for `./` and `../`.
+    // The text before the first slash belongs to the call, but for `./` and `../`.
     let before = &start[..path + slash];
     let dots = before.iter().rev().take_while(|&&b| b == b'.').count();
     &before[..before.len() - dots]
 }
 
-/// Where any message begins in a line that is not understood.
+/// The offset of any message in a line that is not understood.
 pub(super) fn any_message(i: &[u8]) -> Option<usize> {
     let found = match memmem::rfind(i, b"strace: ") {
         Some(n) => program_start(&i[..n + b"strace: ".len()]).len(),

@@ -1,12 +1,12 @@
-//! What pasting puts in front of lines: blanks, the marks of quoted mail (`> `, `>> `), the zeros of a file that was cut
-//! off while it was written.
+//! Text that pasting puts in front of lines: blanks, the marks of quoted mail (`> `, `>> `), the zeros of a file that
+//! was truncated while it was written.
 
 use super::tokens::blanks;
 
-/// What follows the quotation marks; blanks in front of them, but none behind them, go with them.
+/// Skips quotation marks with the blanks in front of them, but none behind them.
 pub(super) fn unquoted(i: &[u8]) -> &[u8] {
     let mut rest = match i.first() {
-        // Nearly all lines begin so, with a pid or a name.
+        // Nearly all lines begin with a pid or a name.
         Some(b'0'..=b'9' | b'a'..=b'z' | b'[') => return i,
         _ => without_zeros(i),
     };
@@ -16,8 +16,8 @@ pub(super) fn unquoted(i: &[u8]) -> &[u8] {
     rest
 }
 
-/// The same, where the first mark is the first byte, and no more than one blank between marks: behind two, one marks a
-/// frame of a stack.
+/// Skips quotation marks whose first is the first byte, with at most one blank between marks: behind two blanks, a mark
+/// is that of a frame of a stack.
 pub(super) fn plainly_unquoted(i: &[u8]) -> &[u8] {
     let mut rest = without_zeros(i);
     while let Some(after) = rest.strip_prefix(b">") {
@@ -26,7 +26,7 @@ pub(super) fn plainly_unquoted(i: &[u8]) -> &[u8] {
     rest
 }
 
-/// Where a disk was not told to write in time, files have zeros.
+/// Skips the zeros that a file has where its data was not written to disk in time.
 fn without_zeros(i: &[u8]) -> &[u8] {
     match i.first() {
         Some(0) => {

@@ -1,4 +1,4 @@
-//! The columns in front of a line: pid, command, security context, times, the call's number, its address.
+//! The prefix of a line: pid, command, security context, times, the call's number, its address.
 
 use super::pasted;
 use super::tokens::*;
@@ -8,7 +8,7 @@ use nom::bytes::complete::{take_while, take_while1};
 use nom::character::complete::digit1;
 use std::time::Duration;
 
-/// What the columns of a line say.
+/// The columns in front of a line.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Prefix {
     /// The task, or 0 where there is no such column.
@@ -22,7 +22,7 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// These columns as remarks, with the margins of the entry behind them.
+    /// The prefix as line info, with the text in front of the entry and behind it.
     pub(super) fn line_info(self, front: &[u8], back: &[u8]) -> Box<LineInfo> {
         let mut line_info = LineInfo::new(front, back);
         line_info.command = self.command;
@@ -35,7 +35,7 @@ impl Prefix {
     }
 }
 
-/// The columns, up to what the line is about.
+/// Parses the prefix.
 pub(super) fn prefix(i: &[u8]) -> Res<'_, Prefix> {
     let mut found = Prefix::default();
     let start = pasted::unquoted(i);
@@ -70,14 +70,14 @@ pub(super) fn prefix(i: &[u8]) -> Res<'_, Prefix> {
     Ok((rest, found))
 }
 
-/// Whether a number behind these blanks is what `--relative-timestamps=s` writes, in six columns: whole seconds since the
-/// last line. More than 99 are a pid in a text that was indented.
+/// Whether a number behind these blanks is a relative timestamp of `--relative-timestamps=s`, six columns wide: whole
+/// seconds since the last line. A number above 99 is a pid in a text that was indented.
 fn is_seconds(blanks: &[u8], i: &[u8]) -> bool {
     let digits = i.iter().take_while(|b| b.is_ascii_digit()).count();
     digits < 3 && !blanks.is_empty() && blanks.len() + digits == 6
 }
 
-/// A pid, with the command that `-Y` writes behind it. It has at most seven digits; `-ttt` has ten.
+/// Parses a pid, with the command that `-Y` writes behind it. A pid has at most seven digits; `-ttt` has ten.
 fn pid<'a>(i: &'a [u8], found: &mut Prefix) -> Res<'a, ()> {
     let (rest, digits) = digit1.parse(i)?;
     if digits.len() > 7 {
@@ -92,7 +92,7 @@ fn pid<'a>(i: &'a [u8], found: &mut Prefix) -> Res<'a, ()> {
     Ok((rest, ()))
 }
 
-/// A time, with the blanks behind it.
+/// Parses a time, with the blanks behind it.
 fn time<'a>(i: &'a [u8], found: &mut Prefix) -> Option<&'a [u8]> {
     let (start, relative) = match i.strip_prefix(b"(+") {
         Some(inside) => (blanks(inside), true),
@@ -119,7 +119,7 @@ fn time<'a>(i: &'a [u8], found: &mut Prefix) -> Option<&'a [u8]> {
         });
     } else {
         let seconds: u64 = std::str::from_utf8(whole).ok()?.parse().ok()?;
-        // Three years since the last line are a date.
+        // More than three years are a date, not a time since the last line.
         if relative || whole.len() < 9 {
             found.since = Some(Duration::new(seconds, nanoseconds));
         } else {
@@ -132,7 +132,7 @@ fn time<'a>(i: &'a [u8], found: &mut Prefix) -> Option<&'a [u8]> {
     Some(blanks(rest))
 }
 
-/// A fraction of a second, if there is one, in nanoseconds.
+/// Parses an optional fraction of a second, in nanoseconds.
 pub(super) fn fraction(i: &[u8]) -> Option<(&[u8], u32)> {
     let Some(rest) = i.strip_prefix(b".") else {
         return Some((i, 0));
@@ -144,7 +144,7 @@ pub(super) fn fraction(i: &[u8]) -> Option<(&[u8], u32)> {
     (digits.len() <= 9).then_some((rest, nanoseconds))
 }
 
-/// The number of the call (`-n`: `[  59]`), where it was made (`-i`: `[00007fc60956dad7]`), or the context.
+/// Parses the call's number (`-n`: `[  59]`), its address (`-i`: `[00007fc60956dad7]`), or the security context.
 fn bracket<'a>(i: &'a [u8], found: &mut Prefix) -> Res<'a, ()> {
     let inside = i.get(1..).unwrap_or_default();
     let (after, text) = take_while(|b| !matches!(b, b']' | b'"' | b'\n')).parse(inside)?;

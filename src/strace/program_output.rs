@@ -1,5 +1,5 @@
-//! What a program itself writes into the midst of a call, where strace's text goes to the same terminal or pipe:
-//! `write(2, "ls: ", 4ls: )  = 4`. The call says what it is, and how long.
+//! The program's own output in the text of its write call, where strace's text goes to the same terminal or pipe:
+//! `write(2, "ls: ", 4ls: )  = 4`. The call's arguments have the bytes and their number.
 
 use super::context::Context;
 use super::line_grammar::call_name;
@@ -7,10 +7,10 @@ use super::tokens::word;
 use super::value::{argument, name};
 use crate::trace::Value;
 
-/// More than this is not looked for.
+/// The limit on the expected output.
 const MOST: usize = 1 << 16;
 
-/// Bytes that should come, where they are known.
+/// The expected bytes, where they are known.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
     bytes: Vec<Option<u8>>,
@@ -18,12 +18,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Takes as much of it as this text begins with; how long that is. `None` where the text is something else.
+    /// Takes the part of the output that this text begins with. Returns its length, or `None` where the text is no output.
     pub(super) fn take(&mut self, text: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let (Some(wanted), Some(&found)) = (self.bytes.get(self.seen), text.get(at)) {
             match *wanted {
-                // Terminals make two of it.
+                // Terminals turn a line feed into two bytes.
                 Some(b'\n') if text.get(at..at + 2) == Some(b"\r\n") => at += 1,
                 Some(wanted) if wanted != found => return None,
                 _ => {}
@@ -34,13 +34,13 @@ impl Output {
         Some(at)
     }
 
-    /// Whether nothing more should come.
+    /// Whether the output is complete.
     pub(super) fn is_whole(&self) -> bool {
         self.seen == self.bytes.len()
     }
 }
 
-/// What a call that has begun with this text writes, and where in the text that is to come.
+/// The output of a call that begins with this text, and the offset in the text at which to expect it.
 pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)> {
     let (rest, called) = call_name(text).ok()?;
     if !matches!(called, b"write" | b"writev") {
@@ -55,7 +55,7 @@ pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)>
     let whole = written(&data, &mut bytes)?;
     let (_, number) = word(rest).ok()?;
     let digits = number.iter().take_while(|b| b.is_ascii_digit()).count();
-    // The output may begin with digits, too: the number is what fits.
+    // The output may begin with digits, too: the number that fits is the length.
     (1..=digits).rev().find_map(|digits| {
         let (number, after) = rest.split_at_checked(digits)?;
         let count: usize = std::str::from_utf8(number).ok()?.parse().ok()?;
@@ -76,7 +76,7 @@ pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)>
     })
 }
 
-/// The bytes of a string, or of the vectors in an array, as far as they are known; whether that is all.
+/// The bytes of a string, or of the vectors in an array, as far as they are known; whether they are complete.
 fn written(data: &Value, bytes: &mut Vec<Option<u8>>) -> Option<bool> {
     match data.meaning() {
         Value::Str { bytes: known, cut } => {
@@ -109,7 +109,7 @@ fn member<'a>(item: &'a Value, name: &str, place: usize) -> Option<&'a Value> {
         .or_else(|| unnamed().map(|field| &field.value))
 }
 
-/// Whether a call says that it wrote another number of bytes than it shows: something ran into its text.
+/// Whether a call's result differs from the number of bytes that it shows: foreign text ran into it.
 pub(super) fn is_doubtful(name: &str, args: &[Value]) -> bool {
     let (Some(data), Some(count), true) = (args.get(1), args.get(2), name.starts_with("write"))
     else {

@@ -1,4 +1,4 @@
-//! The grammar of results: what follows a call's closing parenthesis.
+//! The grammar of results: the text behind a call's closing parenthesis.
 
 use super::context::Context;
 use super::prefix::fraction;
@@ -24,7 +24,7 @@ pub(super) const RESTARTS: [(i32, &str, &str); 4] = [
     (516, "ERESTART_RESTARTBLOCK", "Interrupted by signal"),
 ];
 
-/// What a result says.
+/// A parsed result.
 #[derive(Debug, PartialEq)]
 pub(super) struct ParsedResult {
     pub answer: Answer,
@@ -57,8 +57,7 @@ pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, ParsedResult>
         [b'-', b'1', b' ', rest @ ..] if matches!(rest.first(), Some(b'E')) => failed(rest)?,
         [b'-', b'1', b' ', rest @ ..] if rest.starts_with(b"(errno ") => {
             let (rest, number) = digit1.parse(&rest[b"(errno ".len()..])?;
-            // What a task was told that is no errno is shown as one where strace loses its place:
-            // `(errno 18446744073709551554)` is 62.
+            // strace shows other values as errnos where it loses its place: `(errno 18446744073709551554)` is 62.
             let errno = std::str::from_utf8(number).ok();
             let errno = errno.and_then(|text| text.parse::<u64>().ok());
             match (rest.strip_prefix(b")"), errno) {
@@ -96,7 +95,7 @@ fn number_of(digits: &[u8]) -> Option<i64> {
     (1..=4095).contains(&errno).then_some(errno)
 }
 
-/// What follows `?`: an `ERESTART…`, `<unavailable>`, or nothing.
+/// Parses the text behind `?`: an `ERESTART…`, `<unavailable>`, or nothing.
 fn unknown(start: &[u8]) -> Res<'_, Answer> {
     let i = blanks(start);
     if let Some(rest) = i.strip_prefix(b"<unavailable>") {
@@ -112,7 +111,7 @@ fn unknown(start: &[u8]) -> Res<'_, Answer> {
     }
 }
 
-/// What follows `-1 `: an errno's name, and the text for it.
+/// Parses the text behind `-1 `: an errno's name and its description.
 fn failed(i: &[u8]) -> Res<'_, Answer> {
     let (rest, name) = word(i)?;
     let after = explained(rest);
@@ -130,7 +129,7 @@ fn failed(i: &[u8]) -> Res<'_, Answer> {
     }
 }
 
-/// What follows an explanation in parentheses.
+/// Skips an explanation in parentheses.
 fn explained(i: &[u8]) -> &[u8] {
     match i.strip_prefix(b" (") {
         Some(text) => memchr(b')', text).map_or(i, |n| &text[n + 1..]),
@@ -138,7 +137,7 @@ fn explained(i: &[u8]) -> &[u8] {
     }
 }
 
-/// A number that was returned, in any base.
+/// Parses a returned number in any base.
 fn returned(i: &[u8]) -> Res<'_, i64> {
     if let Some(rest) = i.strip_prefix(b"NULL") {
         return Ok((rest, 0));
@@ -170,14 +169,14 @@ fn returned(i: &[u8]) -> Res<'_, i64> {
     }
 }
 
-/// What may follow a result: notes, marks of tampering, comments, the time spent.
+/// Parses the text behind a result: notes, marks of tampering, comments, the time spent.
 fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut ParsedResult) -> Res<'a, ()> {
     let start = i;
     let mut i = gap(i)?.0;
     loop {
         i = match i {
             [] => return Ok((i, ())),
-            // Behind a blank, people write what they think of it.
+            // User comments follow a blank.
             [b, ..] if !matches!(b, b'(' | b'[') && i.len() < start.len() && begins_note(i) => {
                 return Ok((&[], ()));
             }
@@ -196,7 +195,7 @@ fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut ParsedResult) -> Res<'a, 
                 rest
             }
             [b'(', b')', rest @ ..] => rest,
-            // The security context of what a descriptor that was returned is of.
+            // The security context of the file behind a returned descriptor.
             [b'[', rest @ ..] => match memchr(b']', rest).map(|n| rest.split_at(n)) {
                 Some((context, rest)) if context.contains(&b':') => &rest[1..],
                 _ => return expected(i, "the end of the line"),
@@ -221,7 +220,7 @@ fn tail<'a>(cx: &mut Context, i: &'a [u8], found: &mut ParsedResult) -> Res<'a, 
     }
 }
 
-/// Notes up to the closing parenthesis.
+/// Parses notes up to the closing parenthesis.
 fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, ()> {
     let mut rest = i;
     loop {
@@ -230,7 +229,7 @@ fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, (
             .parse(rest)
             .unwrap_or_else(|_: nom::Err<Expected<'_>>| (rest, b"".as_slice()));
         let (after, name) = match after {
-            // The only names that are not one word.
+            // The only names of more than one word.
             [b' ', b'm', b'a', b's', b'k', b' ', after @ ..] if name == b"old" => {
                 (after, b"old mask".as_slice())
             }
@@ -256,7 +255,7 @@ fn noted<'a>(cx: &mut Context, i: &'a [u8], notes: &mut Vec<Field>) -> Res<'a, (
     }
 }
 
-/// `2026-11-23T15:33:30+0000`, where that is all there is.
+/// Parses a date that fills the parentheses: `2026-11-23T15:33:30+0000`.
 fn date(i: &[u8]) -> Option<(&[u8], &[u8])> {
     let in_date = |b: u8| b.is_ascii_digit() || b"-T:.+".contains(&b);
     let taken: Res<'_, _> = take_while1(in_date).parse(i);

@@ -1,4 +1,5 @@
-//! A line, without what ran into it. That may make it several: what is foreign to a call can hold line ends.
+//! A source line, without the foreign text that ran into it. It may span several lines of the file, since foreign text
+//! can hold line ends.
 
 use super::blocked_calls::{self, BlockedCall, Next};
 use super::context::Context;
@@ -6,48 +7,48 @@ use super::program_output::{self, Output};
 use super::stream::{Piece, PieceKind, Placement, without_end};
 use super::{LONGEST_LINE, Problem, other_lines};
 
-/// No more than this is kept of what other programs write into a call, until it is known whether that ends.
+/// The limit on the text that other programs write into a call, until its end is found.
 const MOST_FOREIGN: usize = 1 << 18;
 
-/// A line, and what ran into it.
+/// A line, and the foreign text in it.
 #[derive(Clone, Debug)]
 pub(super) struct SourceLine {
     pub line: u64,
-    /// All of it, as it was read.
+    /// The whole text, as it was read.
     pub text: Vec<u8>,
-    /// Where something ran into it.
+    /// The interruptions, if there are any.
     interruptions: Option<Box<Interruptions>>,
 }
 
-/// A line that something ran into.
+/// The foreign text in a line.
 #[derive(Clone, Debug, Default)]
 struct Interruptions {
-    /// The text without its end, and without what is foreign to it.
+    /// The text without its end and without foreign text.
     own: Vec<u8>,
-    /// What is foreign to it, each behind so many bytes of its own.
+    /// The foreign texts, each with its offset in `own`.
     foreign: Vec<(usize, Vec<u8>)>,
-    /// What the program is still to write into it.
+    /// The output that the program has yet to write into the line.
     output: Option<Output>,
-    /// The call that it is, if that waits while others write.
+    /// The call of the line, if it blocks while other programs write.
     blocked: Option<BlockedCall>,
-    /// How many lines were looked at to see whether they belong to it.
+    /// The number of lines that were examined for belonging to it.
     lines: usize,
 }
 
-/// What became of a line that was added.
+/// The result of adding a line.
 pub(super) enum Added {
-    /// It needs the next one.
+    /// The source line needs another one.
     More,
-    /// It is whole.
+    /// The source line is complete.
     Whole,
-    /// It is not what was waited for.
+    /// The added line is not the expected one.
     Wrong,
-    /// Too much was written into a call that waits. It may end yet.
+    /// The foreign text in a blocked call exceeds the limit. The call may still end.
     Full,
 }
 
 impl SourceLine {
-    /// One that is whole.
+    /// A complete line.
     pub(super) fn new(line: u64, text: Vec<u8>) -> SourceLine {
         let interruptions = None;
         SourceLine {
@@ -57,7 +58,7 @@ impl SourceLine {
         }
     }
 
-    /// The text without its end, and without what is foreign to it.
+    /// The text without its end and without foreign text.
     pub(super) fn own(&self) -> &[u8] {
         match &self.interruptions {
             Some(interruptions) => &interruptions.own,
@@ -65,7 +66,7 @@ impl SourceLine {
         }
     }
 
-    /// How many lines it has.
+    /// The number of lines.
     pub(super) fn lines(&self) -> usize {
         self.interruptions
             .as_ref()
@@ -96,13 +97,13 @@ impl SourceLine {
         }
     }
 
-    /// The call that waits while others write into it.
+    /// The blocked call into which other programs write.
     pub(super) fn blocked(&self) -> Option<&BlockedCall> {
         self.interruptions.as_ref()?.blocked.as_ref()
     }
 
-    /// Takes what others wrote out of a call that waited, whose text begins at this byte. If there may be any, whether
-    /// the call is whole then.
+    /// Removes the text that other programs wrote into a blocked call, whose text begins at this byte. Returns whether the
+    /// call is complete then, or `None` where there is no such text.
     pub(super) fn without_foreign(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
         let text = self.own().get(call..)?;
         let (split, blocked) = blocked_calls::begun(cx, text)?;
@@ -128,14 +129,14 @@ impl SourceLine {
         Some(Added::More)
     }
 
-    /// Takes these bytes of its own text out of it.
+    /// Marks these bytes of the own text as foreign.
     pub(super) fn without(&mut self, from: usize, to: usize) {
         let interruptions = self.interruptions();
         let foreign: Vec<u8> = interruptions.own.drain(from..to).collect();
         interruptions.foreign.push((from, foreign));
     }
 
-    /// Takes a message that begins at this byte of its own text out of it.
+    /// Marks a message that begins at this byte of the own text as foreign.
     pub(super) fn without_message(&mut self, at: usize) {
         let end = self.text[without_end(&self.text).len()..].to_vec();
         let interruptions = self.interruptions();
@@ -144,8 +145,8 @@ impl SourceLine {
         interruptions.foreign.push((at, message));
     }
 
-    /// Takes what the program wrote out of a call whose text begins at this byte. If there is any, whether
-    /// the call is whole then.
+    /// Removes the program's own output from a call whose text begins at this byte. Returns whether the call is complete
+    /// then, or `None` where there is no such output.
     pub(super) fn without_output(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
         let (at, mut output) = program_output::expected(cx, self.own().get(call..)?)?;
         let at = call + at;
@@ -174,7 +175,7 @@ impl SourceLine {
         }
     }
 
-    /// The line and the column of a byte of its own text.
+    /// The line and the column of a byte of the own text.
     pub(super) fn place(&self, own_at: usize) -> (u64, usize) {
         let foreign = self
             .interruptions
@@ -188,7 +189,7 @@ impl SourceLine {
         (self.line + lines as u64, before.len() - start + 1)
     }
 
-    /// It as a piece of the text.
+    /// Converts the line to a piece.
     pub(super) fn piece(self, kind: PieceKind, doubts: Vec<Problem>) -> Piece {
         Piece {
             line: self.line,

@@ -1,20 +1,19 @@
-//! The smallest pieces of strace's text: gaps and comments, quoted bytes, bracketed text,
-//! what `-y` writes behind a descriptor.
+//! The smallest elements of strace's text: gaps and comments, quoted bytes, bracketed text, the text of `-y` behind a
+//! descriptor.
 //!
-//! Everything here is a single pass without recursion. What can never be completed (a quote, a bracket,
-//! a comment without its end) is a nom `Failure`: no caller tries the same bytes again, which keeps
-//! hostile lines linear.
+//! Each parser here is a single pass without recursion. Text that can never be completed (a quote, a bracket, a comment
+//! without its end) is a nom `Failure`: no caller tries the same bytes again, which keeps hostile lines linear.
 
 use memchr::{memchr, memchr2};
 use nom::error::{ErrorKind, ParseError};
 use nom::{Err, IResult};
 
-/// What was expected where.
+/// A syntax error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Expected<'a> {
-    /// What is left of the line from there.
+    /// The rest of the line from the error on.
     pub at: &'a [u8],
-    /// What should have stood there.
+    /// The expected syntax.
     pub what: &'static str,
 }
 
@@ -33,15 +32,15 @@ impl<'a> ParseError<&'a [u8]> for Expected<'a> {
     }
 }
 
-/// What a parser here returns.
+/// The result of a parser.
 pub(super) type Res<'a, T> = IResult<&'a [u8], T, Expected<'a>>;
 
-/// An error that another way of reading may still avoid.
+/// An error that an alternative may still avoid.
 pub(super) fn expected<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
     Err(Err::Error(Expected { at, what }))
 }
 
-/// An error that no other way of reading can avoid.
+/// An error that no alternative can avoid.
 pub(super) fn hopeless<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
     Err(Err::Failure(Expected { at, what }))
 }
@@ -72,7 +71,7 @@ pub(super) fn is_word(b: u8) -> bool {
     WORD[usize::from(b)]
 }
 
-/// Splits what can be part of an expression off the front.
+/// Splits the bytes of an expression off the front.
 pub(super) fn term(i: &[u8]) -> (&[u8], &[u8]) {
     i.split_at(i.iter().take_while(|&&b| TERM[usize::from(b)]).count())
 }
@@ -83,7 +82,7 @@ pub(super) fn word(i: &[u8]) -> Res<'_, &[u8]> {
     Ok((rest, word))
 }
 
-/// What follows the blanks.
+/// Skips blanks.
 pub(super) fn blanks(i: &[u8]) -> &[u8] {
     let n = i.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
     &i[n..]
@@ -106,7 +105,7 @@ fn wide_gap(i: &[u8]) -> Res<'_, ()> {
     Ok((i, ()))
 }
 
-/// What follows a comment. strace writes comments in comments: `/* QCMD(0 /* Q_??? */, USRQUOTA) */`.
+/// Skips a comment. strace writes comments in comments: `/* QCMD(0 /* Q_??? */, USRQUOTA) */`.
 pub(super) fn comment(i: &[u8]) -> Res<'_, ()> {
     let mut depth = 1;
     let mut at = 2;
@@ -136,8 +135,8 @@ pub(super) fn until<'a>(from: &'a [u8], rest: &[u8]) -> &'a [u8] {
     &from[..from.len() - rest.len()]
 }
 
-/// Goes from inside `depth` brackets to the `,` or the closing bracket that ends a value outside them
-/// (not consumed). Which kind of bracket closes which is not looked at.
+/// Skips from inside `depth` brackets to the `,` or the closing bracket that ends a value outside them
+/// (not consumed). Kinds of brackets are not matched.
 pub(super) fn to_end(mut i: &[u8], mut depth: usize) -> Res<'_, ()> {
     let start = i;
     loop {
@@ -170,7 +169,7 @@ pub(super) fn to_end(mut i: &[u8], mut depth: usize) -> Res<'_, ()> {
     }
 }
 
-/// Goes from an opening bracket to behind the one that closes it.
+/// Skips a bracketed text, from its opening bracket on.
 pub(super) fn bracketed(i: &[u8]) -> Res<'_, &[u8]> {
     let mut rest = i.get(1..).unwrap_or_default();
     loop {
@@ -183,7 +182,7 @@ pub(super) fn bracketed(i: &[u8]) -> Res<'_, &[u8]> {
     }
 }
 
-/// What follows a character between quotes: `'a'`, `'\x01'`.
+/// Skips a character between quotes: `'a'`, `'\x01'`.
 pub(super) fn after_character(i: &[u8]) -> Option<&[u8]> {
     match i {
         [b'\'', b'\\', quoted @ ..] => {
@@ -207,14 +206,14 @@ fn skip_string(i: &[u8]) -> Res<'_, ()> {
     }
 }
 
-/// Whether all of this is printable ASCII.
+/// Whether all bytes are printable ASCII.
 fn is_printable(bytes: &[u8]) -> bool {
-    // Without an early end, this is done many bytes at a time.
+    // A loop without an early end handles many bytes at a time.
     let odd = |odd, b: &u8| odd | (b.wrapping_sub(b' ') > b'~' - b' ');
     !bytes.iter().fold(false, odd)
 }
 
-/// A quoted string, unescaped; and whether it is written as we would write it.
+/// Parses a quoted string: its bytes, and whether its spelling is ours.
 pub(super) fn string(i: &[u8]) -> Res<'_, (Vec<u8>, bool)> {
     let mut rest = i.get(1..).unwrap_or_default();
     let mut bytes = Vec::new();
@@ -230,7 +229,7 @@ pub(super) fn string(i: &[u8]) -> Res<'_, (Vec<u8>, bool)> {
                 usual &= is_printable(&rest[..n]);
                 bytes.extend_from_slice(&rest[..n]);
                 rest = &rest[n..];
-                // Binary data is mostly escapes: no search in between.
+                // Binary data is mostly escapes: no search between them.
                 while rest.first() == Some(&b'\\') {
                     rest = escape(&rest[1..], &mut bytes, &mut usual);
                 }
@@ -240,7 +239,7 @@ pub(super) fn string(i: &[u8]) -> Res<'_, (Vec<u8>, bool)> {
     }
 }
 
-/// Appends what the escape behind a backslash stands for, and returns what follows it.
+/// Appends the bytes of the escape behind a backslash, and returns the rest.
 fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>, usual: &mut bool) -> &'a [u8] {
     let Some((&first, rest)) = i.split_first() else {
         return i;
@@ -258,7 +257,7 @@ fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>, usual: &mut bool) -> &'a [u8] {
                     _ => break,
                 }
             }
-            // As short as the next byte allows, and only what has no shorter escape.
+            // Our spelling is as short as the next byte allows, and only for bytes without a shorter escape.
             let least = match (i.get(used), value) {
                 (Some(b'0'..=b'7'), _) => 3,
                 (_, 0..=7) => 1,
@@ -300,7 +299,7 @@ fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>, usual: &mut bool) -> &'a [u8] {
     rest
 }
 
-/// Unescapes all of this.
+/// Unescapes a text.
 pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut left = text;
@@ -312,7 +311,7 @@ pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What `-y` writes behind a descriptor, from `<` to the `>` that closes it, unescaped:
+/// Parses the text of `-y` behind a descriptor, from `<` to the `>` that closes it, unescaped:
 /// `</etc/passwd>`, `<TCP:[a->b]>`, `</dev/null<char 1:3>>`. A `(deleted)` that follows becomes part of it.
 pub(super) fn path(i: &[u8]) -> Res<'_, Vec<u8>> {
     let rest = close_path(i)?.0;
@@ -327,7 +326,7 @@ pub(super) fn path(i: &[u8]) -> Res<'_, Vec<u8>> {
     }
 }
 
-/// Whether a path with its brackets is written as we would write it.
+/// Whether the spelling of a path with its brackets is ours.
 pub(super) fn is_usual_path(written: &[u8], bytes: &[u8]) -> bool {
     if is_printable(written) && memchr(b'\\', written).is_none() {
         return written.ends_with(b">");
@@ -337,7 +336,7 @@ pub(super) fn is_usual_path(written: &[u8], bytes: &[u8]) -> bool {
     printed == written
 }
 
-/// From `<` to behind the `>` that closes it; an arrow's `>` closes nothing, but only sockets have arrows:
+/// Skips from `<` to behind the `>` that closes it; an arrow's `>` closes nothing, but only sockets have arrows:
 /// `<TCP:[127.0.0.1:80->127.0.0.1:9]>`.
 pub(super) fn close_path(i: &[u8]) -> Res<'_, ()> {
     let mut depth = 0usize;

@@ -1,7 +1,8 @@
-//! The end of a text that breaks off in the midst of a line: strace was killed, or nobody copied the rest.
+//! Truncated texts: the end of a text that breaks off within a line, since strace was killed or the rest was not
+//! copied.
 //!
-//! Whether a line is the last one is known when nothing follows, so one that is not understood is kept back until then,
-//! with the lines behind it that say nothing (empty ones, a prompt, a code fence).
+//! Whether a line is the last one is known when nothing follows. So a line that is not understood is kept back until
+//! then, with the lines without an entry behind it (empty ones, a prompt, a code fence).
 
 use super::Problem;
 use super::blocked_calls;
@@ -13,17 +14,17 @@ use super::tokens::Expected;
 use super::unfinished::UnfinishedCall;
 use std::collections::VecDeque;
 
-/// No more than this is kept back behind a line that is not understood.
+/// The limit on pieces kept back behind a line that is not understood.
 const MOST_BEHIND: usize = 64;
 
-/// A line that is not understood, and may be cut off.
+/// A line that is not understood, and may be truncated.
 #[derive(Debug)]
 pub(super) struct Suspect {
     pub source: SourceLine,
     pub problem: Problem,
-    /// The call that it would have ended.
+    /// The call that the line would have ended.
     pub begun: Option<(i32, UnfinishedCall)>,
-    /// What came behind it.
+    /// The pieces behind the line.
     behind: VecDeque<Piece>,
 }
 
@@ -42,7 +43,7 @@ impl Suspect {
         }
     }
 
-    /// Takes what came next, if it says nothing: the line may still be the last.
+    /// Takes the next pieces if they have no entry: the line may still be the last.
     pub(super) fn takes(&mut self, next: &mut VecDeque<Piece>) -> bool {
         let nothing = |piece: &Piece| {
             matches!(
@@ -59,7 +60,7 @@ impl Suspect {
         takes
     }
 
-    /// It is not the last line: its problem, and what came behind it.
+    /// Emits the problem and the pieces behind it: the line is not the last.
     pub(super) fn wrong(self, out: &mut VecDeque<Piece>) {
         out.push_back(
             self.source
@@ -68,7 +69,7 @@ impl Suspect {
         out.extend(self.behind);
     }
 
-    /// It is the last line: its parts.
+    /// The parts of the last line.
     pub(super) fn last(
         self,
     ) -> (
@@ -81,17 +82,16 @@ impl Suspect {
     }
 }
 
-/// What is cut off.
+/// The kind of a truncated line.
 #[derive(Debug, PartialEq)]
 pub(super) enum Truncated {
-    /// A call, whose text begins at this byte.
+    /// A call whose text begins at this byte.
     Call(usize),
-    /// Something that says nothing yet.
+    /// A line without an entry so far.
     Other,
 }
 
-/// What the last line of a text, which is not understood, is the beginning of, if of anything. `open` is whether it has
-/// no line end.
+/// The kind of the last line of a text, if it is the beginning of a line of strace's. `open`: it has no line end.
 pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Truncated> {
     let text = own.trim_ascii_end();
     let zeros = text.iter().rev().take_while(|&&b| b == 0).count();
@@ -117,12 +117,12 @@ pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Truncated>
     found
 }
 
-/// A line without the columns that are whole.
+/// A line without the complete columns of its prefix.
 fn at_start(i: &[u8]) -> &[u8] {
     super::prefix::prefix(i).map_or(i.trim_ascii_start(), |(rest, _)| rest)
 }
 
-/// Whether what is wrong with a text is only that it has no end.
+/// Whether the only error of a text is its missing end.
 pub(super) fn breaks_off(text: &[u8], error: &nom::Err<Expected<'_>>) -> bool {
     const UNCLOSED: [&str; 4] = [
         "a closing quote",

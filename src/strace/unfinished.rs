@@ -1,29 +1,29 @@
-//! Calls that have begun and not ended: no more than [`MOST_BEGUN`], and [`MOST_BYTES`] of their text.
+//! Unfinished calls, at most [`MOST_BEGUN`] of them with [`MOST_BYTES`] of text.
 
 use super::LONGEST_LINE;
 use super::prefix::Prefix;
 use std::collections::BTreeMap;
 
-/// Of calls that have begun and not ended, no more than this are remembered.
+/// The limit on the number of unfinished calls.
 const MOST_BEGUN: usize = 1 << 16;
-/// And no more than this of their text.
+/// The limit on their text, in bytes.
 const MOST_BYTES: usize = LONGEST_LINE as usize;
 
 /// The first part of a call.
 #[derive(Debug)]
 pub(super) struct UnfinishedCall {
     pub line: u64,
-    /// The column from which its text is.
+    /// The column at which the text begins.
     pub column: usize,
     pub prefix: Prefix,
-    /// What is in front of its name.
+    /// The text in front of the call's name.
     pub front: Vec<u8>,
     pub text: Vec<u8>,
     pub order: u64,
 }
 
 impl UnfinishedCall {
-    /// The call that begins on a line with these columns, whose text is that part of the line.
+    /// The call that begins on a line with this prefix; `text` is its part of the line.
     pub(super) fn new(line: u64, prefix: Prefix, own: &[u8], text: &[u8]) -> UnfinishedCall {
         let at = (text.as_ptr() as usize).wrapping_sub(own.as_ptr() as usize);
         let at = at.min(own.len());
@@ -38,16 +38,16 @@ impl UnfinishedCall {
     }
 }
 
-/// Calls that have begun and not ended.
+/// The unfinished calls.
 #[derive(Debug, Default)]
 pub(super) struct UnfinishedCalls {
-    /// They, by task.
+    /// The calls by task.
     begun: BTreeMap<i32, UnfinishedCall>,
-    /// Their tasks, by the order in which they began.
+    /// The tasks in the order in which their calls began.
     order: BTreeMap<u64, i32>,
-    /// The bytes of them.
+    /// The bytes of their text.
     bytes: usize,
-    /// Which task's call goes on as this one's.
+    /// The tids under which calls are resumed, with the tids under which they began.
     moved: BTreeMap<i32, i32>,
 }
 
@@ -68,14 +68,14 @@ impl UnfinishedCalls {
         Some((tid, self.begun.get(&tid)?))
     }
 
-    /// The task that must make room before this call can be remembered.
+    /// The task whose unfinished call must be given up before the next one can be kept.
     pub(super) fn without_room(&self, next: &UnfinishedCall) -> Option<i32> {
         let full = self.begun.len() >= MOST_BEGUN
             || (self.bytes > 0 && self.bytes + next.text.len() > MOST_BYTES);
         if full { self.oldest() } else { None }
     }
 
-    /// Remembers the first part of a task's call. It has none yet.
+    /// Keeps the first part of a task's call. The task must have no other.
     pub(super) fn insert(&mut self, tid: i32, begun: UnfinishedCall) {
         self.bytes += begun.text.len();
         self.order.insert(begun.order, tid);
@@ -90,20 +90,20 @@ impl UnfinishedCalls {
         Some(begun)
     }
 
-    /// The call of a task goes on as another's.
+    /// Notes that the call of a task is resumed under another tid.
     pub(super) fn moves(&mut self, tid: i32, to: i32) {
         if self.moved.len() < MOST_BEGUN {
             self.moved.insert(to, tid);
         }
     }
 
-    /// Whose call goes on as this task's, if any.
+    /// The tid under which the call that is resumed under this tid began, if any.
     pub(super) fn moved_to(&mut self, tid: i32) -> Option<i32> {
         let from = self.moved.remove(&tid)?;
         self.begun.contains_key(&from).then_some(from)
     }
 
-    /// The call of a task goes on as that of this one, which has none any more.
+    /// Moves the unfinished call of a task to another tid after an execve, and drops the call that had this tid.
     pub(super) fn supersede(&mut self, tid: i32, by: i32) {
         self.moved.remove(&by);
         if let Some(begun) = self.remove(tid) {
@@ -111,7 +111,7 @@ impl UnfinishedCalls {
         }
     }
 
-    /// Under which pid this task's call began. Without `-o`, strace names tasks only while there are several.
+    /// The pid under which this task's call began. Without `-o`, strace writes pids only while there are several tasks.
     pub(super) fn known_as(&self, tid: i32) -> i32 {
         if self.begun.contains_key(&tid) {
             return tid;

@@ -1,31 +1,33 @@
-//! What people write into traces: lines of their own, and notes behind lines of strace's.
+//! User comments in traces: lines of their own, and notes behind lines of strace's.
 //!
-//! A line that is not strace's is a remark where it is clearly not what is left of a call:
+//! A line that is not strace's is a comment where it is clearly no remainder of a call:
 //! - It begins with a mark that no line of strace's begins with: `#`, `//`, `--`, `...`, `<--`, a code fence, a prompt.
-//!   What follows the mark does not matter, be it a call.
-//! - Or it is text, with a letter in it, and without a sign of a call: `) = `, `= -1 E…`, `<unfinished`, `resumed>`,
-//!   quotes or brackets that do not match, values between commas or braces.
+//!   The
+//! text behind the mark does not matter, even if it is a call.
+//! - Or it is text with a letter in it, and without a sign of a call: `) = `, `= -1 E…`, `<unfinished`, `resumed>`,
+//!   quotes
+//! or brackets that do not match, values between commas or braces.
 //!
-//! All else that begins as a call does (`name(`) is a call, and a problem where it is not understood. So is what has bytes
-//! that are no text. `--- SIG… ` and `+++ exited with` and kin begin signals and exits; other lines between such
-//! marks are remarks.
+//! All other lines that begin as a call does (`name(`) are calls, and problems where they are not understood. So are
+//! lines with bytes that are no text. `--- SIG… ` and `+++ exited with` and the like begin signals and exits; other
+//! lines between such marks are comments.
 
 use super::tokens::blanks;
 use memchr::memmem;
 use std::borrow::Cow;
 
-/// What begins a remark, whatever follows.
+/// Beginnings of comments, whatever follows.
 const MARKS: [&str; 30] = [
     "[...", "[…", "(...", "(…", "#", "//", "/*", "--", "++", "...", "…", "<", "```", "~~~", "$",
     "% ", "==", "=>", "->", "→", "←", "^", "!", ";", "**", "* ", "- ", "+ ", "•", "__",
 ];
 
-/// What begins a note behind a line.
+/// Beginnings of notes behind a line.
 const NOTES: [&str; 16] = [
     "#", "//", "<-", "<=", "<<", "<~", "< ", "--", "...", "…", "←", "⇐", "^", "!", ";", "**",
 ];
 
-/// What only lines of strace's have.
+/// Text that only lines of strace's have.
 const SIGNS: [&str; 11] = [
     "= -1 E",
     "<unfinished",
@@ -40,7 +42,7 @@ const SIGNS: [&str; 11] = [
     "|0x",
 ];
 
-/// Whether this line, which is none of strace's, is somebody's remark.
+/// Whether a line that is not strace's is a user comment.
 pub(super) fn is_remark(i: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(i.trim_ascii()) else {
         return false;
@@ -115,7 +117,7 @@ fn is_balanced(text: &str) -> bool {
     open == [0; 3] && quotes.is_multiple_of(2)
 }
 
-/// Whether this, behind a line of strace's, is a note, or nothing.
+/// Whether the text behind a line of strace's is a note or empty.
 pub(super) fn is_note(i: &[u8]) -> bool {
     let note = blanks(i);
     note.is_empty() || (note.len() < i.len() && begins_note(note))
@@ -132,7 +134,7 @@ pub(super) fn up_to<'a>(i: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
     if let Some(before) = i.strip_suffix(mark) {
         return Some(before);
     }
-    // Notes may have such marks, too.
+    // Notes may contain the mark, too.
     let mut found = memmem::find_iter(i, mark).take(4);
     found.find_map(|at| {
         let behind = i.get(at + mark.len()..)?;

@@ -1,5 +1,5 @@
-//! Entries as they were written. What stands around an entry's values is printed as it was, as long as it still
-//! says what the entry says: it is read again to see that. Otherwise it is written as strace would.
+//! Prints entries as they were written. The text around an entry's values is printed verbatim as long as parsing it
+//! gives the entry's facts; otherwise the entry is printed in strace's spelling.
 
 use super::context::Context;
 use super::line_grammar::{self, Line};
@@ -8,8 +8,8 @@ use super::result_grammar::{ParsedResult, answer};
 use crate::trace::{Call, Entry, LineInfo};
 use std::io;
 
-/// Writes an entry as it was written in the text that it was read from, without the line's end; what has changed
-/// since, or was not read from a text, as strace would. A call in two parts is written in one.
+/// Writes an entry as it was written in its source text, without the line's end; changed parts, and entries that were
+/// not read from a text, in strace's spelling. A call in two parts is written in one.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub(super) fn as_written(out: &mut Vec<u8>, entry: &Entry) {
     }
 }
 
-/// Replaces what was appended from `start` on by the entry as strace would write it, if it says something else.
+/// Replaces the text from `start` on by the entry in strace's spelling, if the text does not mean the entry.
 fn unless_says(out: &mut Vec<u8>, start: usize, entry: &Entry) {
     let line = out.get(start..).unwrap_or_default();
     let says = match (line_grammar::line(&mut Context::default(), line), entry) {
@@ -81,7 +81,7 @@ fn unless_says(out: &mut Vec<u8>, start: usize, entry: &Entry) {
     }
 }
 
-/// Appends a call as it was written, without the columns.
+/// Appends a call as it was written, without the prefix.
 pub(super) fn body_as_written(out: &mut Vec<u8>, call: &Call) {
     out.extend_from_slice(call.name.as_bytes());
     out.push(b'(');

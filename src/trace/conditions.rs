@@ -2,17 +2,17 @@
 
 use super::Answer;
 
-/// Which failures are meant.
+/// A condition on failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// All.
+    /// Any failure.
     Any,
-    /// Those with this errno (positive).
+    /// A failure with this errno (positive).
     With(i32),
 }
 
 impl Failed {
-    /// Whether an answer is such a failure.
+    /// Whether an answer fulfils the condition.
     pub fn is(self, answer: &Answer) -> bool {
         match (self, answer) {
             (Failed::Any, Answer::Errno(_)) => true,

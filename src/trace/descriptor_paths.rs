@@ -1,5 +1,5 @@
-//! Which files calls are about, worked out from the calls alone: what a call names, or
-//! what the descriptor that it uses was opened as. The current directory is known once a call has said it.
+//! The files that calls operate on, worked out from the calls alone: the paths that a call names, or the path with
+//! which its descriptor was opened. The current directory is known once a call has shown it.
 
 use super::file_names::{self, CallFiles, FileNames};
 use super::{Answer, Call, Value};
@@ -7,35 +7,34 @@ use crate::syscall;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// What is known of open descriptors takes no more than this, in bytes.
+/// The limit on the memory for open descriptors, in bytes.
 const MOST_BYTES: usize = 32 << 20;
-/// What a descriptor takes besides its path.
+/// The memory that a descriptor takes besides its path.
 const OVERHEAD: usize = 64;
-/// Longer paths are none to the kernel (PATH_MAX), and not kept in mind.
+/// The kernel refuses longer paths (PATH_MAX); they are not kept.
 const LONGEST_PATH: usize = 4096;
-/// Tasks that are kept in mind.
+/// The limit on the number of tasks.
 const MOST_TASKS: usize = 1 << 16;
-/// A new process with more descriptors than this, which is the usual limit, does not inherit them here: else a few
-/// lines could stand for a lot of work, again and again.
+/// A new process does not inherit more descriptors than this, which is the usual limit: otherwise a few lines could cost
+/// a lot of work, again and again.
 const MOST_INHERITED: usize = 1024;
 
-/// The paths behind the descriptors of each task, call by call: through `dup` and `close`, to threads, which share
-/// them, and to new processes, which have copies. Memory is bounded: where there are too many tasks or
-/// descriptors, what was known is forgotten.
+/// The paths behind the descriptors of each task, call by call: `dup` and `close` are followed, threads share a table,
+/// and new processes copy it. Memory is bounded: where there are too many tasks or descriptors, all tables are dropped.
 #[derive(Clone, Debug, Default)]
 pub struct DescriptorPaths {
-    /// Which table a task uses.
+    /// The table that each task uses.
     tasks: HashMap<i32, u64>,
     tables: HashMap<u64, Table>,
-    /// How many tables there were.
+    /// The number of tables made so far.
     tables_made: u64,
-    /// What the paths in the tables take.
+    /// The memory that the paths in the tables take.
     bytes: usize,
-    /// Tasks in the midst of a call that makes a task, and whether that will share their descriptors.
+    /// Tasks within a call that makes a task, and whether the new task will share their descriptors.
     parents: BTreeMap<i32, bool>,
-    /// The directory in which all began, where a call has said it before any has changed it.
+    /// The initial current directory, where a call has shown it before any call has changed it.
     initial_dir: Option<Arc<[u8]>>,
-    /// Whether one has been changed.
+    /// Whether a call has changed a current directory.
     cwd_changed: bool,
 }
 
@@ -47,13 +46,13 @@ struct Table {
     users: usize,
 }
 
-/// What a descriptor was opened as.
+/// The names of an open file.
 #[derive(Clone, Debug)]
 struct Open {
     text: Box<[u8]>,
-    /// Absolute, where that is known.
+    /// The absolute path, where that is known.
     file: Option<Box<[u8]>>,
-    /// And before it was renamed.
+    /// The absolute path before a rename.
     former: Option<Box<[u8]>>,
 }
 
@@ -70,7 +69,7 @@ impl Table {
 }
 
 impl DescriptorPaths {
-    /// Takes note of where a task is, and of what it has open, as another source knows it.
+    /// Sets the current directory and the descriptors of a task from another source.
     pub fn set_task_files(
         &mut self,
         tid: i32,
@@ -84,13 +83,13 @@ impl DescriptorPaths {
         }
     }
 
-    /// Takes note that two tasks share all that.
+    /// Has two tasks share their descriptors and current directory.
     pub fn share_task_files(&mut self, tid: i32, with: i32) {
         self.inherit(tid, with, true);
     }
 
-    /// The files that the next call is about: those it names, or that behind its descriptor, where the call that
-    /// opened it was seen. `tid` is the task, in case that the call does not say.
+    /// The files that the next call operates on: those it names, or the file behind its descriptor, where the call that
+    /// opened it was seen. `tid` is the task, since the call may not have it.
     pub fn next(&mut self, tid: i32, call: &Call) -> CallFiles {
         self.link_to_parent(tid);
         self.note_cwd(tid, call);
@@ -102,7 +101,7 @@ impl DescriptorPaths {
         about
     }
 
-    /// A task has begun a call that goes on later. A task that it makes may be seen before that.
+    /// Follows the first part of an unfinished call. A task that the call makes may appear before its rest does.
     pub fn begun(&mut self, tid: i32, name: &str, args: &[Value]) {
         self.link_to_parent(tid);
         if let Some(shares) = makes_task(name, args)
@@ -112,7 +111,7 @@ impl DescriptorPaths {
         }
     }
 
-    /// A task has ended.
+    /// Follows the end of a task.
     pub fn ended(&mut self, tid: i32) {
         self.parents.remove(&tid);
         let Some(number) = self.tasks.remove(&tid) else {
@@ -127,13 +126,13 @@ impl DescriptorPaths {
         }
     }
 
-    /// What is kept takes so many bytes.
+    /// The memory that the paths take, in bytes.
     #[cfg(test)]
     fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A task that was not seen before is that of the call that is making one, if there is only one.
+    /// Takes a new task for the child of the only task that is within a call that makes one.
     fn link_to_parent(&mut self, tid: i32) {
         if !self.tasks.contains_key(&tid)
             && self.parents.len() == 1
@@ -144,7 +143,7 @@ impl DescriptorPaths {
         }
     }
 
-    /// A task is made by another one.
+    /// Gives a new task the table of its parent, or a copy.
     fn inherit(&mut self, tid: i32, parent: i32, shares: bool) {
         self.ended(tid);
         if shares {
@@ -202,7 +201,7 @@ impl DescriptorPaths {
         self.table_of(tid)?.cwd.clone()
     }
 
-    /// What a call says of the current directory besides: getcwd(2), and strace with `-y`.
+    /// Follows the current directory as calls show it: getcwd(2), and strace with `-y`.
     fn note_cwd(&mut self, tid: i32, call: &Call) {
         let here = call.args.iter().find_map(|arg| match arg.meaning() {
             Value::Fd {
@@ -237,7 +236,7 @@ impl DescriptorPaths {
         self.enforce_limits();
     }
 
-    /// The files that a call names; where it names none, that behind its descriptor.
+    /// The files that a call names; where it names none, the file behind its descriptor.
     fn files(&self, tid: i32, call: &Call) -> Vec<FileNames> {
         let Some(known) = syscall::by_name(&call.name) else {
             return Vec::new();
@@ -268,9 +267,9 @@ impl DescriptorPaths {
         fd.and_then(|fd| self.behind(tid, fd)).into_iter().collect()
     }
 
-    /// What is behind a descriptor.
+    /// The file behind a descriptor.
     fn behind(&self, tid: i32, fd: &Value) -> Option<FileNames> {
-        // With strace's -y, the text says it itself.
+        // With strace's -y, the text has the path.
         if let Value::Fd {
             path: Some(path), ..
         } = fd.meaning()
@@ -287,7 +286,7 @@ impl DescriptorPaths {
         })
     }
 
-    /// The directory that a relative path begins in.
+    /// The directory that a relative path starts from.
     fn dir(&self, tid: i32, dir: &Value) -> Option<Vec<u8>> {
         if dir.as_i64() == Some(i64::from(libc::AT_FDCWD)) {
             return self.cwd(tid).map(|cwd| cwd.to_vec());
@@ -295,14 +294,14 @@ impl DescriptorPaths {
         self.behind(tid, dir)?.absolute.into_iter().next()
     }
 
-    /// Follows a call.
+    /// Follows the effect of a call on descriptors and directories.
     fn follow(&mut self, tid: i32, call: &Call, about: &CallFiles) {
         let in_parts = self.parents.remove(&tid).is_some();
         let Answer::Value(ret) = call.answer else {
             return;
         };
         if let Some(shares) = makes_task(&call.name, &call.args) {
-            // A task that was seen while it was being made has what it needs.
+            // A task that appeared before this call returned has its table already.
             match i32::try_from(ret) {
                 Ok(new) if new > 0 && !(in_parts && self.tasks.contains_key(&new)) => {
                     self.inherit(new, tid, shares);

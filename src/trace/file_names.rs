@@ -1,9 +1,9 @@
-//! Names of files, as they read without a look at the files.
+//! Operations on the names of files that do not look at the file system.
 
 use std::sync::Arc;
 
-/// Without empty parts, `.`, and what `..` takes back; a slash at the end is left out, too. What leads out of a
-/// relative path's own beginning stays.
+/// Normalizes a path: empty parts, `.`, parts undone by `..` and a trailing slash are removed. A `..` that leads above
+/// the start of a relative path stays.
 pub fn normalize(path: &[u8]) -> Vec<u8> {
     let is_absolute = path.first() == Some(&b'/');
     let mut parts: Vec<&[u8]> = Vec::new();
@@ -27,7 +27,7 @@ pub fn normalize(path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A path from a directory, tidied.
+/// A path relative to a directory, normalized.
 pub fn join(dir: &[u8], path: &[u8]) -> Vec<u8> {
     match path.first() {
         Some(b'/') => normalize(path),
@@ -35,7 +35,7 @@ pub fn join(dir: &[u8], path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// An absolute path from a directory; both tidied.
+/// An absolute path as seen from a directory; both are normalized.
 pub fn relative(path: &[u8], dir: &[u8]) -> Vec<u8> {
     let parts = |path| <[u8]>::split(path, |&byte| byte == b'/').filter(|part| !part.is_empty());
     let (mut to, mut from) = (parts(path).peekable(), parts(dir).peekable());
@@ -51,26 +51,26 @@ pub fn relative(path: &[u8], dir: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A file that a call is about, by name.
+/// The names of a file that a call operates on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileNames {
-    /// As the call passes it; where it passes a descriptor, as that was opened.
+    /// The name that the call passes, or with which the descriptor that it passes was opened.
     pub text: Vec<u8>,
-    /// Absolute: where it is, as far as that is known, and what else it goes by.
+    /// The absolute names, as far as they are known: the present one and former ones.
     pub absolute: Vec<Vec<u8>>,
 }
 
-/// The files that a call is about.
+/// The files that a call operates on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallFiles {
-    /// Those that it names; where it names none, the one behind its descriptor.
+    /// The files that the call names; where it names none, the file behind its descriptor.
     pub files: Vec<FileNames>,
-    /// Directories from which their names may be told: the current one, and that in which all began.
+    /// Directories that relative names may start from: the current one, and the initial one of the program.
     pub dirs: Vec<Arc<[u8]>>,
 }
 
 impl CallFiles {
-    /// Whether one of the ways to write one of their names is meant: as it was passed, absolute, or from a directory.
+    /// Whether the predicate holds for a spelling of one of the names: as passed, absolute, or relative to a directory.
     pub fn is_meant(&self, meant: impl Fn(&[u8]) -> bool) -> bool {
         self.files.iter().any(|file| {
             let text = &file.text;
@@ -85,12 +85,12 @@ impl CallFiles {
         meant(name) || dirs.any(|dir| meant(&relative(name, dir)))
     }
 
-    /// Where the first one is, as far as that is known: an absolute path, or what the kernel calls what has none.
+    /// The absolute path of the first file, or the kernel's name for an object without a path; `None` where unknown.
     pub fn file(&self) -> Option<&[u8]> {
         self.files.first()?.absolute.first().map(Vec::as_slice)
     }
 
-    /// As the call passes them; where it passes a descriptor, as that was opened.
+    /// The names that the call passes, or with which the descriptors that it passes were opened.
     pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
         self.files.iter().map(|file| file.text.as_slice())
     }

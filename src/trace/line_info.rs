@@ -1,12 +1,11 @@
-//! What a text says about an entry besides the entry: when it was, how long it took, who did it.
+//! The facts that a text has about an entry besides the entry: time, duration, command, tampering.
 //!
-//! And how it is written: the text in front of an entry's values and behind them. That is a
-//! spelling, not a statement: what an entry says is in its fields, and [`crate::strace`] prints these margins only
-//! where they still say the same.
+//! The text in front of an entry's values and behind them is kept, too. It is a spelling and no fact: the facts are in
+//! the entry's fields, and [`crate::strace`] prints this text only where it still agrees with them.
 
 use std::time::Duration;
 
-/// A point in time, as far as a line says.
+/// The time in front of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timestamp {
     /// Since 1970, UTC (`-ttt`).
@@ -25,48 +24,48 @@ pub enum Timestamp {
     },
 }
 
-/// What strace did to a call at its user's wish (`-e inject=`).
+/// The tampering with a call that strace was asked for (`-e inject=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tampering {
-    /// It set the result, or sent a signal: `(INJECTED)`.
+    /// strace set the result, or sent a signal: `(INJECTED)`.
     pub answer: bool,
-    /// It wrote into what the arguments point to: `(INJECTED: args)`.
+    /// strace wrote to memory that the arguments point to: `(INJECTED: args)`.
     pub args: bool,
-    /// It made the call wait: `(DELAYED)`.
+    /// strace delayed the call: `(DELAYED)`.
     pub delayed: bool,
 }
 
-/// What a text says besides the entry.
+/// The facts that a text has besides the entry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LineInfo {
-    /// Timestamp the line was begun (`-t`, `-tt`, `-ttt`).
+    /// The time at which the line began (`-t`, `-tt`, `-ttt`).
     pub when: Option<Timestamp>,
-    /// The time since the line before it was begun (`-r`).
+    /// The time since the beginning of the line before (`-r`).
     pub since: Option<Duration>,
     /// The time between the beginning and the end of the call (`-T`).
     pub spent: Option<Duration>,
-    /// Where the call was made (`-i`); `None` also where strace did not know.
+    /// The address of the call (`-i`); `None` also where strace did not know it.
     pub address: Option<u64>,
     /// The call's number (`-n`).
     pub number: Option<u64>,
-    /// What the task's command was then (`-Y`).
+    /// The task's command (`-Y`).
     pub command: Option<Box<[u8]>>,
     /// The task's security context (`--secontext`).
     pub context: Option<Box<[u8]>>,
-    /// What strace did to the call.
+    /// The tampering with the call.
     pub tampering: Tampering,
-    /// Whether the text ends in the midst of the call.
+    /// Whether the text ends within the call.
     pub cut: bool,
-    /// The margins: what is in front, then what is behind.
+    /// The text in front of the entry, followed by the text behind it.
     margins: Box<[u8]>,
-    /// Where the one ends and the other begins.
+    /// The offset in `margins` at which the text behind begins.
     behind: usize,
-    /// The list of arguments as written, where its separators are odd.
+    /// The list of arguments as written, where its separators are unusual.
     list: Option<Box<[u8]>>,
 }
 
 impl LineInfo {
-    /// LineInfo on an entry that is written with this in front of its name or values, and this behind them.
+    /// The line info of an entry with `front` written before its name or values, and `back` behind them.
     pub fn new(front: &[u8], back: &[u8]) -> LineInfo {
         LineInfo {
             margins: [front, back].concat().into_boxed_slice(),
@@ -75,17 +74,17 @@ impl LineInfo {
         }
     }
 
-    /// What is written in front: of a call's name, of a signal's values; of an exit, all of the line.
+    /// The text in front of a call's name or a signal's values; the whole line of an exit.
     pub fn front(&self) -> &[u8] {
         self.margins.get(..self.behind).unwrap_or_default()
     }
 
-    /// What is written behind the call's closing parenthesis, or the signal's values.
+    /// The text behind a call's closing parenthesis, or a signal's values.
     pub fn back(&self) -> &[u8] {
         self.margins.get(self.behind..).unwrap_or_default()
     }
 
-    /// The arguments with what is between them, where that is not a comma and a blank.
+    /// The arguments with their separators, where those are not a comma and a blank.
     pub fn list(&self) -> Option<&[u8]> {
         self.list.as_deref()
     }

@@ -1,8 +1,8 @@
-//! Observed calls, wherever they came from: a [`Trace`] is a list of [`Entry`]s,
-//! and a call's arguments are [`Value`]s.
+//! The model of observed system calls, independent of their source: a [`Trace`] is a list of [`Entry`]s, and the
+//! arguments of a call are [`Value`]s.
 //!
-//! This module knows neither strace's syntax (see [`crate::strace`]) nor
-//! processes. Constants are looked up in [`crate::syscall::consts`].
+//! This module knows neither strace's syntax (see [`crate::strace`]) nor processes. Constants are looked up in
+//! [`crate::syscall::consts`].
 
 mod attachment;
 mod conditions;
@@ -21,12 +21,12 @@ pub use value::{Field, Value, plain};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Where an entry came from, for messages.
+/// The source of an entry, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A line (from 1) of a text in strace's syntax.
     Text {
-        /// The file's name, or what stands for it (`<string>`).
+        /// The file's name, or a placeholder (`<string>`).
         file: Arc<str>,
         /// The line on which the call began, from 1.
         line: u32,
@@ -37,17 +37,17 @@ pub enum Origin {
     Made,
 }
 
-/// How a call ended.
+/// The answer to a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// It returned this value.
+    /// The call returned this value.
     Value(i64),
-    /// It failed with this errno (positive).
+    /// The call failed with this errno (positive).
     Errno(i32),
-    /// It was interrupted and will be made again by the kernel
-    /// (`? ERESTARTSYS` and kin; the kernel's number, 512 to 516).
+    /// A signal interrupted the call and the kernel restarts it (`? ERESTARTSYS` and the like): the kernel's restart code,
+    /// 512 to 516.
     Restart(i32),
-    /// It never returned (`= ?`): exit_group, or the process died.
+    /// The call never returned (`= ?`): exit_group, or the process died.
     Never,
 }
 
@@ -72,7 +72,7 @@ impl Answer {
     }
 }
 
-/// One observed system call. Equality does not look at the remarks.
+/// One observed system call. Equality ignores the line info.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// Pid or tid as written in the trace; 0 where the text has no such column.
@@ -81,16 +81,16 @@ pub struct Call {
     pub name: String,
     /// The arguments, in the order of the man page.
     pub args: Vec<Value>,
-    /// How it ended.
+    /// The answer.
     pub answer: Answer,
-    /// What strace says about the result in parentheses behind it: outputs that have no argument to stand in.
+    /// Outputs that strace writes in parentheses behind the result, since no argument can hold them.
     /// `(in [3], left {tv_sec=0, …})` is a member `in` and a member `left`; `([{fd=3, revents=POLLIN}])`
     /// and `(Timeout)` are one without a name; `(flags FD_CLOEXEC)` is a member `flags`.
     /// A first one without a name that is a [`Value::Fd`] is the result with its path: `= 3</etc/passwd>`.
     pub notes: Vec<Field>,
     /// Where it came from.
     pub origin: Origin,
-    /// What it was made from, where that says more: a recorded event.
+    /// The object that the call was made from, if any: a recorded event.
     pub attachment: Option<Attachment>,
     /// What the text says besides, where there was one.
     pub line_info: Option<Box<LineInfo>>,
@@ -123,7 +123,7 @@ impl Call {
         }
     }
 
-    /// The same with long strings and arrays cut: for messages.
+    /// A copy with long strings and arrays cut: for messages.
     #[must_use]
     pub fn brief(&self) -> Call {
         Call {
@@ -132,7 +132,7 @@ impl Call {
         }
     }
 
-    /// What was said about the result under this name; the empty name is that of what has none.
+    /// The note about the result that has this name; the empty name finds the note without a name.
     pub fn note(&self, name: &str) -> Option<&Value> {
         self.notes
             .iter()
@@ -141,18 +141,18 @@ impl Call {
     }
 }
 
-/// One line of a trace. Equality does not look at the remarks.
+/// One line of a trace. Equality ignores the line info.
 #[derive(Clone, Debug)]
 pub enum Entry {
     /// A system call.
     Call(Call),
     /// A signal was delivered (`--- SIGCHLD {si_signo=SIGCHLD, …} ---`).
     Signal {
-        /// The task that got it; 0 where unknown.
+        /// The task that received the signal; 0 where unknown.
         tid: i32,
         /// The signal's number.
         signal: i32,
-        /// Its siginfo, as a struct.
+        /// The siginfo, as a struct.
         info: Value,
         /// Where it came from.
         origin: Origin,
@@ -163,7 +163,7 @@ pub enum Entry {
     Exit {
         /// The task that ended; 0 where unknown.
         tid: i32,
-        /// How.
+        /// The exit code or the signal.
         exit: Exit,
         /// Where it came from.
         origin: Origin,
@@ -194,7 +194,7 @@ impl PartialEq for Entry {
 }
 
 impl Entry {
-    /// What the text says besides the entry, where there was a text.
+    /// The line info, where the entry was read from a text.
     pub fn line_info(&self) -> Option<&LineInfo> {
         match self {
             Entry::Call(call) => call.line_info.as_deref(),
@@ -202,7 +202,7 @@ impl Entry {
         }
     }
 
-    /// The task that it is about; 0 where unknown.
+    /// The task of the entry; 0 where unknown.
     pub fn tid(&self) -> i32 {
         match self {
             Entry::Call(call) => call.tid,
@@ -218,7 +218,7 @@ impl Entry {
         }
     }
 
-    /// The same, said to have come from elsewhere.
+    /// The entry with another origin.
     pub fn with_origin(mut self, from: Origin) -> Entry {
         match &mut self {
             Entry::Call(call) => call.origin = from,
@@ -228,22 +228,22 @@ impl Entry {
     }
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Exit {
-    /// It exited with this status.
+    /// The process exited with this status.
     Code(i32),
-    /// This signal killed it.
+    /// This signal killed the process.
     Signal {
         /// The signal's number.
         signal: i32,
-        /// Whether the kernel said that it dumped core.
+        /// Whether the kernel reported a core dump.
         core: bool,
     },
 }
 
 impl Exit {
-    /// How it ended, in words: `exit status 1`, `killed by SIGSEGV`.
+    /// The end in words: `exit status 1`, `killed by SIGSEGV`.
     pub fn in_words(self) -> String {
         match self {
             Exit::Code(code) => format!("exit status {code}"),
@@ -271,7 +271,7 @@ impl Exit {
 pub struct Trace {
     entries: Vec<Entry>,
     calls: Vec<usize>,
-    /// What its tasks had open before its first call.
+    /// The descriptors that the tasks had open before the first call.
     known: Arc<DescriptorPaths>,
 }
 
@@ -295,15 +295,15 @@ impl Trace {
         }
     }
 
-    /// What its tasks had open before its first call, and where they were.
+    /// Sets the descriptors that the tasks had open before the first call, and their current directories.
     #[must_use]
     pub fn with_open_files(mut self, known: DescriptorPaths) -> Trace {
         self.known = Arc::new(known);
         self
     }
 
-    /// The calls in order, each with the files that it is about: those it names, or that behind its descriptor, where
-    /// the trace has the call that opened it.
+    /// The calls in order, each with the files that it names, or with the file behind its descriptor where the trace has
+    /// the call that opened it.
     pub fn calls_with_files(&self) -> impl Iterator<Item = (&Call, CallFiles)> {
         let mut open = (*self.known).clone();
         self.calls().map(move |call| {
@@ -312,7 +312,7 @@ impl Trace {
         })
     }
 
-    /// Everything: calls, signals and exits.
+    /// All entries: calls, signals and exits.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -322,7 +322,7 @@ impl Trace {
         self.calls.len()
     }
 
-    /// Whether there is no call in it.
+    /// Whether the trace has no call.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
@@ -335,7 +335,7 @@ impl Trace {
         }
     }
 
-    /// What lies between the call with index `index - 1` and the one with index `index`.
+    /// The entries between the call with index `index - 1` and the call with index `index`.
     pub fn before_call(&self, index: usize) -> impl Iterator<Item = &Entry> {
         let before = index.checked_sub(1).and_then(|i| self.calls.get(i));
         let first = before.map_or(0, |&at| at + 1);
@@ -362,34 +362,34 @@ impl Trace {
         Some(Trace::new(self.entries[first..=last].to_vec()).with_open_files(known))
     }
 
-    /// The index of the first call that is like this.
+    /// The index of the first call that fulfils the predicate.
     pub fn find(&self, like: impl FnMut(&Call) -> bool) -> Option<usize> {
         self.find_from(0, like)
     }
 
-    /// The index of the first call that is like this, from index `start` on.
+    /// The index of the first call from index `start` on that fulfils the predicate.
     pub fn find_from(&self, start: usize, mut like: impl FnMut(&Call) -> bool) -> Option<usize> {
         (start..self.len()).find(|&i| self.call(i).is_some_and(&mut like))
     }
 
-    /// The entries that are like this.
+    /// The entries that fulfil the predicate.
     pub fn filter(&self, mut like: impl FnMut(&Entry) -> bool) -> Trace {
         Trace::new(self.entries.iter().filter(|e| like(e)).cloned().collect())
     }
 
-    /// What this task did and met.
+    /// The calls, signals and exit of this task.
     pub fn of_tid(&self, tid: i32) -> Trace {
         self.filter(|entry| entry.tid() == tid)
     }
 
-    /// The tasks in it, by pid or tid as written, in the order in which they first appear.
+    /// The tasks of the trace, by pid or tid as written, in the order of their first entries.
     pub fn pids(&self) -> Vec<i32> {
         let mut seen = HashSet::new();
         let tids = self.entries.iter().map(Entry::tid);
         tids.filter(|&tid| seen.insert(tid)).collect()
     }
 
-    /// The signals that were delivered, in order: all of them are [`Entry::Signal`].
+    /// The delivered signals in order, as [`Entry::Signal`].
     pub fn signals(&self) -> impl Iterator<Item = &Entry> {
         self.entries
             .iter()

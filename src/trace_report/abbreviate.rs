@@ -1,5 +1,5 @@
-//! Calls as strace shows them without `-v`: long strings and arrays cut, of large structures the members that say most,
-//! and an address where only a list of names or variables is.
+//! Abbreviates calls as strace does without `-v`: long strings and arrays are cut, large structures keep their most
+//! important members, and lists of names or variables are replaced by their address.
 
 use crate::syscall;
 use crate::trace::{Call, Field, Value};
@@ -7,7 +7,7 @@ use crate::trace::{Call, Field, Value};
 /// strace's `-s`: bytes of a string, and elements of an array.
 const MOST: usize = 32;
 
-/// Structures of which strace shows a part, by one of their members, and the members that it shows.
+/// Structures that strace shows in part: a member that identifies the structure, and the members that are shown.
 const PARTS: [(&str, &[&str]); 6] = [
     ("st_mode", &["st_mode", "st_size", "st_rdev"]),
     (
@@ -37,7 +37,7 @@ const PARTS: [(&str, &[&str]); 6] = [
 /// Members that are names of files, which are shown whole.
 const NAMES: [&str; 2] = ["sun_path", "d_name"];
 
-/// Cuts what strace would cut. `registers` are the arguments as the kernel got them; addresses are taken from there.
+/// Abbreviates a call. `registers` are the arguments as the kernel got them; addresses are taken from there.
 pub fn abbreviate(call: &mut Call, registers: &[u64]) {
     let known = syscall::by_name(&call.name);
     let paths = known.map(|known| known.path_args()).unwrap_or_default();

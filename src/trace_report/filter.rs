@@ -2,29 +2,29 @@
 
 use crate::trace::{Call, CallFiles, DescriptorPaths, Entry, Failed, Predicate, Value};
 
-/// Which entries of a trace are meant. All conditions must hold; the default means all entries.
-/// Sees the entries in order, and follows descriptors.
+/// Selects entries of a trace. All conditions must hold; the default selects all entries. The filter must see the
+/// entries in order, since it follows descriptors.
 #[derive(Default)]
 pub struct Filter {
-    /// Those of these tasks; all where there is none.
+    /// Entries of these tasks; of all tasks where the list is empty.
     pub pids: Vec<i32>,
     /// Calls of these names.
     pub calls: Option<Predicate<str>>,
-    /// Calls about such a file.
+    /// Calls that operate on such a file.
     pub path: Option<Predicate<CallFiles>>,
     /// Calls that failed.
     pub failed: Option<Failed>,
-    /// What the tasks have open, as far as was seen.
+    /// The open descriptors of the tasks, as far as their calls were seen.
     pub open: DescriptorPaths,
 }
 
 impl Filter {
-    /// Whether it means all entries.
+    /// Whether the filter selects all entries.
     pub fn is_all(&self) -> bool {
         self.pids.is_empty() && !self.only_calls()
     }
 
-    /// Whether calls of this name are meant, whatever else is known of them.
+    /// Whether calls of this name are selected without regard to anything else.
     pub fn is_of_name(&self, name: &str) -> bool {
         self.pids.is_empty()
             && self.path.is_none()
@@ -36,12 +36,12 @@ impl Filter {
         self.calls.is_some() || self.path.is_some() || self.failed.is_some()
     }
 
-    /// Whether the next entry is meant. `tid` is its task, in case that it does not say.
+    /// Whether the next entry is selected. `tid` is its task, since the entry may not have it.
     pub fn next(&mut self, tid: i32, entry: &Entry) -> bool {
         let of_these = self.pids.is_empty() || self.pids.contains(&tid);
         match entry {
             Entry::Call(call) => {
-                // Descriptors are followed through calls that are not meant, too.
+                // Descriptors are followed through calls that are not selected, too.
                 let path = match &self.path {
                     Some(path) => path(&self.open.next(tid, call)),
                     None => true,
@@ -56,7 +56,7 @@ impl Filter {
         }
     }
 
-    /// A task has begun a call that goes on later; that is followed, too.
+    /// Follows the first part of an unfinished call.
     pub fn begun(&mut self, tid: i32, name: &str, args: &[Value]) {
         if self.path.is_some() {
             self.open.begun(tid, name, args);
@@ -132,7 +132,7 @@ mod tests {
             ..Filter::default()
         };
         assert_eq!(lines(path("/etc/a")), [1, 3, 6, 7, 8]);
-        // What was open in a task that has ended is not what is in its successor.
+        // The descriptors of an ended task are not those of its successor.
         assert_eq!(lines(path("/etc/b")), [2, 4]);
     }
 

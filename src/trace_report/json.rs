@@ -30,7 +30,7 @@ impl Object {
         object
     }
 
-    /// Its text, without a line end.
+    /// The text of the object, without a line end.
     pub fn finish(mut self) -> Vec<u8> {
         self.text.push(b'}');
         self.text
@@ -70,7 +70,7 @@ impl Object {
         });
     }
 
-    /// An entry; `tid` is its task, in case that it does not say.
+    /// An entry; `tid` is its task, since the entry may not have it.
     pub fn of_entry(tid: i32, entry: &Entry) -> Object {
         let mut object = match entry {
             Entry::Call(_) => Object::of_type("call"),
@@ -137,7 +137,7 @@ impl Object {
         }
     }
 
-    /// What stands in front of an entry.
+    /// Adds the line info that strace writes in front of an entry.
     fn before(&mut self, line_info: &LineInfo) {
         match line_info.when {
             Some(Timestamp::Epoch {
@@ -167,7 +167,7 @@ impl Object {
         }
     }
 
-    /// What stands behind an entry.
+    /// Adds the line info that strace writes behind an entry.
     fn behind(&mut self, line_info: &LineInfo) {
         if let Some(spent) = line_info.spent {
             self.duration("spent", spent);
@@ -344,7 +344,7 @@ fn value_to(out: &mut Vec<u8>, value: &Value) {
             string(out, text.as_bytes());
             out.push(b'}');
         }
-        // What it means is never itself one.
+        // A meaning is never a `Value::Written`.
         Value::Written { .. } => out.extend_from_slice(b"null"),
     }
 }

@@ -1,22 +1,22 @@
-//! How many calls there were, which failed, and how long they took.
+//! Counts of calls, failures and time.
 
 use crate::trace::{Answer, Call, Entry};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Names, errnos and tasks that are counted by themselves; what comes after those is counted together.
+/// The number of names and of tasks that have counts of their own; all later ones share one count.
 const MOST: usize = 1 << 14;
 
-/// What a name or a task has of all calls.
+/// The counts of a name or of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
-    /// The calls.
+    /// The number of calls.
     pub calls: u64,
-    /// Those that failed.
+    /// The number of failed calls.
     pub errors: u64,
-    /// Those of which the time is known.
+    /// The number of calls with a known duration.
     pub timed: u64,
-    /// What those took together.
+    /// The total duration of those.
     pub spent: Duration,
 }
 
@@ -41,7 +41,7 @@ impl CallCounts {
         self.spent = self.spent.saturating_add(other.spent);
     }
 
-    /// The time of a call; `None` where no time is known.
+    /// The mean duration of a call; `None` where no duration is known.
     pub fn mean(&self) -> Option<Duration> {
         let nanoseconds = self.spent.as_nanos().checked_div(self.timed.into())?;
         Some(Duration::from_nanos(
@@ -67,7 +67,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counts what a table says of the calls of a name.
+    /// Adds the counts that a table has for a name.
     pub fn add_counts(&mut self, name: &str, counts: CallCounts) {
         self.all.join(counts);
         match self.names.contains_key(name) || self.names.len() < MOST {
@@ -76,7 +76,7 @@ impl Stats {
         }
     }
 
-    /// Counts an entry; `tid` is its task, in case that it does not say.
+    /// Counts an entry; `tid` is its task, since the entry may not have it.
     pub fn add(&mut self, tid: i32, entry: &Entry) {
         match entry {
             Entry::Call(call) => self.add_call(tid, call),
@@ -99,13 +99,13 @@ impl Stats {
             false => self.other_tasks.add(call),
         }
         if let Answer::Errno(errno) = call.answer {
-            // There are some 130.
+            // Linux has some 130 errnos.
             *self.errnos.entry(errno.clamp(0, 4096)).or_default() += 1;
         }
     }
 
-    /// The calls by name: those that took most time first where times are known, else the most frequent. The last one
-    /// is of the empty name, where there were too many names.
+    /// The counts by name: by falling duration where durations are known, else by falling number of calls. Where there were
+    /// too many names, the last entry has the empty name.
     pub fn by_name(&self) -> Vec<(&str, CallCounts)> {
         let names = self
             .names
@@ -114,13 +114,13 @@ impl Stats {
         sorted(names.collect(), "", self.other_names)
     }
 
-    /// The same by task. The last one is of task -1, where there were too many.
+    /// The counts by task, in the same order. Where there were too many tasks, the last entry is that of task -1.
     pub fn by_task(&self) -> Vec<(i32, CallCounts)> {
         let tasks = self.tasks.iter().map(|(tid, counts)| (*tid, *counts));
         sorted(tasks.collect(), -1, self.other_tasks)
     }
 
-    /// How many calls failed with which errno, the most frequent first.
+    /// The number of failed calls by errno, the most frequent first.
     pub fn by_errno(&self) -> Vec<(i32, u64)> {
         let mut errnos: Vec<(i32, u64)> = self.errnos.iter().map(|(e, n)| (*e, *n)).collect();
         errnos.sort_by_key(|(errno, n)| (std::cmp::Reverse(*n), *errno));
