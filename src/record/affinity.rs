@@ -1,5 +1,5 @@
-//! The program's wish to run on other CPUs, which is answered as if it had been granted: it stays on rrapper's.
-//! It sees all those that rrapper itself was allowed to run on.
+//! CPU affinity: the program's requests are answered as if granted, but it stays on rrapper's CPU. The program sees the
+//! CPUs that rrapper was allowed to use.
 
 use super::task::Task;
 use super::{Recorder, Result};
@@ -7,7 +7,7 @@ use crate::recording::CallEvent;
 use crate::tracee::{Stopped, pin};
 
 impl Recorder {
-    /// The answer to a `sched_setaffinity`; `None` where it is about a process that is not recorded.
+    /// The answer to a `sched_setaffinity`; `None` for a process that is not recorded.
     pub(super) fn set_affinity(
         &mut self,
         current: &mut Task,
@@ -38,7 +38,7 @@ impl Recorder {
         Ok(Some(0))
     }
 
-    /// Has a `sched_getaffinity` of a recorded task show what it may believe.
+    /// Writes the requested affinity to the result of a `sched_getaffinity`.
     pub(super) fn show_affinity(
         &self,
         current: &Task,

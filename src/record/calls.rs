@@ -1,4 +1,4 @@
-//! Calls: what goes in is taken at the entry, what comes out at the exit.
+//! Calls: inputs are recorded at the entry, outputs at the exit.
 
 use super::data_transfers::{self, Before};
 use super::failed_calls::several;
@@ -16,7 +16,7 @@ use crate::tracee::segv::SegvState;
 use crate::tracee::{Running, Stopped, TaskMemory, cpuid};
 use std::ops::Range;
 
-/// Counter values that are collected before they are written.
+/// The number of counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
 
 /// `__X32_SYSCALL_BIT`.
@@ -25,19 +25,19 @@ const X32: i64 = 0x4000_0000;
 /// A call between its entry and its exit.
 pub struct Pending {
     pub event: CallEvent,
-    /// Whose it was when it was made.
+    /// The process id at the entry.
     pub tid: i32,
     call: &'static Syscall,
     moved: Option<data_transfers::Source>,
-    /// Its maker waits for the task that it makes.
+    /// Whether the parent waits for the new task (vfork).
     pub vfork: bool,
-    /// The arguments were changed on the way in.
+    /// Whether the recorder changed the arguments.
     changed: bool,
-    /// What is to be said where it succeeds.
+    /// The error to report where an unknown call succeeds.
     unsure: Option<UnknownCall>,
-    /// What is made is not the call itself but a wait for its data.
+    /// Whether a wait for data is made instead of the call.
     waits: bool,
-    /// The mappings that it is to move.
+    /// The mappings that the call moves.
     several: Vec<Range<u64>>,
 }
 
@@ -51,7 +51,7 @@ impl Recorder {
         if verdict != Verdict::Make {
             return self.filtered(current, task, regs, verdict);
         }
-        // The kernel looks at the lower half only.
+        // The kernel reads the lower half only.
         let nr = regs.nr() as u32;
         let mut args = regs.args();
         let Some(call) = syscall::of_number(nr) else {
@@ -92,7 +92,7 @@ impl Recorder {
         let moved = match self.before_moving(current, call, &event)? {
             None => None,
             Some(Before::Make(source, most)) => {
-                // Less than it asked for; whoever makes such calls makes them until all is done.
+                // The count is reduced; programs repeat such calls until all data is transferred.
                 if let Some(size) = call.size_arg() {
                     args[size] = args[size].min(most);
                 }
@@ -108,7 +108,7 @@ impl Recorder {
             }
         };
         if i64::from(event.nr) == libc::SYS_clone {
-            // Nobody hides from the recorder.
+            // No task may become untraced.
             args[0] &= !(libc::CLONE_UNTRACED as u64);
         }
         let changed = args != event.args;
@@ -142,7 +142,7 @@ impl Recorder {
         Ok(task.resume_to_exit()?)
     }
 
-    /// Answers a call, at whose entry the task stands, without the kernel.
+    /// At a call's entry: answers the call without the kernel.
     fn answer(
         &mut self,
         current: &mut Task,
@@ -160,7 +160,7 @@ impl Recorder {
         Ok(task.resume()?)
     }
 
-    /// What is answered without asking the kernel.
+    /// The answer to a call that the kernel must not make; `None` for other calls.
     fn answer_for(
         &mut self,
         current: &mut Task,
@@ -172,16 +172,16 @@ impl Recorder {
             return Ok(hiding.follow(&mut self.hidden, current.space));
         }
         Ok(match i64::from(call.nr) {
-            // The x32 ABI has its calls from there on, where a kernel has it; and none is negative.
+            // Calls of the x32 ABI begin there, where a kernel supports it; no number is negative.
             X32.. if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
-            // The counter is trapped, unseen by the program, whatever it allows itself.
+            // The counter is trapped invisibly, whatever mode the program sets.
             libc::SYS_prctl
                 if event.args[0] as i32 == libc::PR_SET_TSC
                     && event.args[1] == libc::PR_TSC_ENABLE as u64 =>
             {
                 Some(0)
             }
-            // It stays trapped, and nothing but that would tell the program's reads from others.
+            // The counter stays trapped; the program's own mode could not be distinguished from that.
             libc::SYS_prctl
                 if event.args[0] as i32 == libc::PR_SET_TSC
                     && event.args[1] == libc::PR_TSC_SIGSEGV as u64 =>
@@ -189,12 +189,12 @@ impl Recorder {
                 self.warn_of_refusal(call, libc::EINVAL, &event.args, memory);
                 Some(-i64::from(libc::EINVAL))
             }
-            // The kernel refuses it for other memory.
+            // The kernel refuses other memory.
             libc::SYS_remap_file_pages if is_shared(&self.maps_of(current.tid)?, event.args[0]) => {
                 self.warn_of_refusal(call, libc::ENOSYS, &event.args, memory);
                 Some(-i64::from(libc::ENOSYS))
             }
-            // It is traced already, and so are those that it knows.
+            // The task and its relatives are traced already.
             libc::SYS_ptrace if !self.may_be_tried(current, call, &event.args) => {
                 self.warn_of_refusal(call, libc::EPERM, &event.args, memory);
                 Some(-i64::from(libc::EPERM))
@@ -262,7 +262,7 @@ impl Recorder {
             show_counter(&task, &event)?;
             let memory = task.memory();
             let pages = Pages::new(memory);
-            // It has no arguments, and does the rest of one that had.
+            // restart_syscall has no arguments, and continues a call that had.
             let restarted = match nr {
                 libc::SYS_restart_syscall => current.restarts.take(),
                 _ => None,
@@ -284,7 +284,7 @@ impl Recorder {
         self.note_sent(current, &event);
         current.boundary = Some(regs);
         if !self.executed {
-            // The program could not be executed at all, which is an error and no recording.
+            // The program itself could not be executed, which is an error and no recording.
             let source = std::io::Error::from_raw_os_error(-ret as i32);
             return Err(Error::Execute {
                 exe: self.exe.clone(),
@@ -327,7 +327,7 @@ impl Recorder {
         Ok(task.resume()?)
     }
 
-    /// The data that a call is to move has come, and now it is made; or a signal has.
+    /// After a wait for data: makes the call, unless a signal interrupted the wait.
     fn after_wait(
         &mut self,
         current: &mut Task,
@@ -354,7 +354,7 @@ impl Recorder {
         Ok(task.resume()?)
     }
 
-    /// Keeps in step what tasks of one process share.
+    /// Applies a call's effects to the state that tasks of one process share.
     fn after_call(
         &mut self,
         current: &mut Task,
@@ -375,7 +375,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// What a call did besides its return value and its outputs.
+    /// The effect of a call besides its return value and its outputs.
     fn effect(
         &mut self,
         current: &Task,
@@ -461,7 +461,7 @@ fn is_shared(maps: &[Map], addr: u64) -> bool {
     maps.iter().any(|map| map.shared && map.holds(addr))
 }
 
-/// What the kernel says of the time stamp counter (`PR_GET_TSC`) is that it is trapped: to the program, it is not.
+/// Corrects the result of `PR_GET_TSC`: to the program, the counter is not trapped.
 fn show_counter(task: &Stopped, event: &CallEvent) -> Result<()> {
     let [option, at, ..] = event.args;
     let asks = i64::from(event.nr) == libc::SYS_prctl
@@ -474,7 +474,7 @@ fn show_counter(task: &Stopped, event: &CallEvent) -> Result<()> {
     Ok(())
 }
 
-/// The call as far as it can be told, in strace's syntax.
+/// The call in strace's syntax, as far as it can be decoded.
 pub(super) fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> String {
     if call.args.is_empty() && !call.described {
         return call.name.to_string();
@@ -487,7 +487,7 @@ pub(super) fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemo
     format!("{}({})", call.name, values.join(", "))
 }
 
-/// What a call is given.
+/// The inputs of a call.
 pub(super) fn inputs(memory: TaskMemory, call: &Syscall, args: &[u64; 6]) -> Vec<Chunk> {
     let pages = Pages::new(memory);
     read_regions(&pages, &call.inputs(args, &pages))

@@ -1,4 +1,5 @@
-//! What calls write to memory that their arguments do not lead to: that of other recorded tasks, or of their own.
+//! Memory that calls write outside of their arguments' reach: memory of other recorded tasks, or other memory of their
+//! own.
 
 use super::task::Task;
 use super::{Recorder, Result};
@@ -7,15 +8,15 @@ use crate::recording::{CallEvent, ChunkMemory, Frame};
 use crate::syscall::Memory;
 use crate::tracee::TaskMemory;
 
-/// Where a range of memory begins, and its length in bytes.
+/// A range of memory: its address, and its length in bytes.
 pub type Range = (u64, usize);
 
 /// `IOV_MAX`.
 const MOST_RANGES: u64 = 1024;
 
 impl Recorder {
-    /// What is now in these ranges of the memory of `tid`, to which a call has just written: among the call's outputs where
-    /// that is memory of its own process, and in a frame where it is another's. Nothing where nobody records that task.
+    /// Records the content of ranges of the memory of `tid` that a call has just written: among the call's outputs for the
+    /// caller's own process, and in a frame for another one. `None` where that task is not recorded.
     pub(super) fn written_in(
         &self,
         current: &Task,
@@ -43,7 +44,7 @@ impl Recorder {
         (!chunks.is_empty()).then_some(Frame::Poke { tid, chunks })
     }
 
-    /// What process_vm_writev wrote, and where.
+    /// Records the memory that process_vm_writev wrote.
     pub(super) fn written_by_writev(
         &self,
         current: &Task,
@@ -55,7 +56,7 @@ impl Recorder {
     }
 }
 
-/// The ranges that an array of `struct iovec` tells, as far as so many bytes go.
+/// The first `bytes` bytes of the ranges in an array of `struct iovec`.
 pub fn first_of(memory: &dyn Memory, iov: u64, count: u64, bytes: i64) -> Vec<Range> {
     let mut left = usize::try_from(bytes).unwrap_or(0);
     let mut ranges = Vec::new();

@@ -1,6 +1,7 @@
-//! Data that goes to a standard stream inside the kernel (sendfile, copy_file_range, splice, tee): replay has to print it.
-//! What comes from a file is read there afterwards. What waits in a pipe or a socket is looked at before the call, which then
-//! moves at most that; where nothing waits yet, the task waits in a call of rrapper's first.
+//! Data that a call transfers to a standard stream inside the kernel (sendfile, copy_file_range, splice, tee): replay
+//! has to print it. Data from a file is read from the file afterwards. Data in a pipe or a socket is peeked before the
+//! call, which then transfers at most that much; where there is no data yet, the task first waits in a call of
+//! rrapper's.
 
 use super::task::Task;
 use super::{Recorder, Result};
@@ -15,34 +16,34 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 
-/// The most that one call may move.
+/// The limit on the data of one call.
 pub const MOST: u64 = 16 << 20;
 
-/// The `struct pollfd` of a wait lies at the end of the agent's memory, which nothing else takes.
+/// The address of the `struct pollfd` of a wait, at the otherwise unused end of the agent's memory.
 const POLLFD: u64 = agent::END - 16;
 
-/// Where the data comes from.
+/// The source of the data.
 pub enum Source {
-    /// A file, read from there on.
+    /// A file, from this offset on.
     File { fd: i32, offset: u64 },
-    /// What waited in a pipe or a socket.
+    /// The data in a pipe or a socket.
     Waiting(Vec<u8>),
-    /// Something that gives its data to one reader only.
+    /// A source that cannot be peeked.
     Other,
 }
 
-/// What is to be done before a call that moves data.
+/// The preparation of a data transfer.
 pub enum Before {
-    /// It can be made, with at most so many bytes.
+    /// Make the call, with at most so many bytes.
     Make(Source, u64),
-    /// It would wait for data to come in this descriptor.
+    /// Wait for data in this descriptor.
     Wait(i32),
-    /// It would wait, but must not.
+    /// Return EAGAIN.
     Again,
 }
 
 impl Source {
-    /// The bytes that the call has moved; `None` where nobody knows.
+    /// The transferred bytes; `None` where they are unknown.
     pub fn read(self, tid: i32, len: usize) -> Result<Option<Vec<u8>>> {
         let (fd, offset) = match self {
             Source::File { fd, offset } => (fd, offset),
@@ -63,7 +64,7 @@ impl Source {
     }
 }
 
-/// Which arguments a call has for where data comes from, at which offset if it has one, and where it goes.
+/// The arguments of a data transfer: the source, its optional offset, the destination.
 fn ends(call: &Syscall) -> Option<(usize, Option<usize>, usize)> {
     Some(match call.name {
         "sendfile" => (1, Some(2), 0),
@@ -74,7 +75,7 @@ fn ends(call: &Syscall) -> Option<(usize, Option<usize>, usize)> {
 }
 
 impl Recorder {
-    /// What is to be done before a call that is about to be made, if what it moves goes to a standard stream.
+    /// The preparation of a call at its entry, if it transfers data to a standard stream.
     pub(super) fn before_moving(
         &self,
         current: &Task,
@@ -94,7 +95,7 @@ impl Recorder {
             .map_or(MOST, |size| event.args[size].min(MOST));
         let kind = std::fs::metadata(format!("/proc/{}/fd/{fd}", current.tid));
         let Ok(kind) = kind.map(|meta| meta.file_type()) else {
-            // There is no such descriptor.
+            // The descriptor does not exist.
             return Ok(Some(Before::Make(Source::Other, most)));
         };
         if most > 0 && (kind.is_fifo() || kind.is_socket()) {
@@ -114,12 +115,12 @@ impl Recorder {
         Ok(Some(Before::Make(Source::File { fd, offset }, most)))
     }
 
-    /// Looks at what waits in a pipe or a socket, at most so many bytes of it.
+    /// Peeks at the data in a pipe or a socket, at most so many bytes.
     fn look_at_waiting(&self, current: &Task, fd: i32, most: u64, waits: bool) -> Result<Before> {
         let what = || format!("look at what waits in its descriptor {fd}");
         let failed = |e: nix::Error| Error::os(what(), current.tid, e);
         let Ok(file) = spawn::borrow_fd(current.pid, fd) else {
-            // The call says what is wrong with it.
+            // The call itself reports the error.
             return Ok(Before::Make(Source::Other, most));
         };
         let data = match file.metadata().map(|meta| meta.file_type().is_fifo()) {
@@ -134,7 +135,7 @@ impl Recorder {
         let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
         poll(&mut ready, PollTimeout::ZERO).map_err(failed)?;
         if ready[0].any() != Some(false) {
-            // Its end, or an error.
+            // End of file, or an error.
             return Ok(Before::Make(Source::Waiting(Vec::new()), most));
         }
         let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL).map_err(failed)?);
@@ -150,7 +151,7 @@ fn flags(call: &Syscall, event: &CallEvent) -> u32 {
     arg.map_or(0, |arg| event.args[arg] as u32)
 }
 
-/// At a call's entry: has the task wait for data in this descriptor instead.
+/// At a call's entry: replaces the call by a wait for data in this descriptor.
 pub fn wait(task: &mut Stopped, fd: i32) -> Result<()> {
     const FOR_EVER: u64 = u64::MAX;
     let mut pollfd = [0; 8];
@@ -163,13 +164,13 @@ pub fn wait(task: &mut Stopped, fd: i32) -> Result<()> {
     Ok(task.set_regs(&regs)?)
 }
 
-/// What waits in a pipe, by having it in another one, too; `None` where it cannot be had.
+/// The data in a pipe, by tee(2) into another pipe; `None` where there is none.
 fn look_into_pipe(file: &File, most: usize) -> nix::Result<Option<Vec<u8>>> {
     let pipe = std::io::pipe();
     let (mut out, into) =
         pipe.map_err(|e| nix::Error::try_from(e).unwrap_or(nix::Error::EMFILE))?;
     let size = fcntl(file, FcntlArg::F_GETPIPE_SZ)?;
-    // Where ours cannot be as large, it is less that is seen.
+    // Where our pipe cannot be as large, less data is peeked.
     let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(size));
     let len = match tee(file, &into, most, SpliceFFlags::SPLICE_F_NONBLOCK) {
         Ok(len) => len,
@@ -182,7 +183,7 @@ fn look_into_pipe(file: &File, most: usize) -> nix::Result<Option<Vec<u8>>> {
     Ok(read.is_ok().then_some(data))
 }
 
-/// What waits in a socket; `None` where nothing does, or it cannot be looked at.
+/// The data in a socket; `None` where there is none, or it cannot be peeked.
 fn look_into_socket(file: &File, most: usize) -> nix::Result<Option<Vec<u8>>> {
     const PIECE: usize = 1 << 20;
     let mut data = vec![0; most.min(PIECE)];

@@ -1,4 +1,4 @@
-//! What calls did to descriptors, where the call alone does not say: looked up in `/proc`, right behind the call.
+//! Effects of calls on descriptors that the call alone does not show: read from `/proc` right after the call.
 
 use super::Result;
 use crate::recording::{CallEvent, Effect, Family, Opened, path_moves, written_numbers};
@@ -6,7 +6,7 @@ use crate::syscall::Syscall;
 use crate::tracee::{Stopped, TaskMemory, kcmp, proc};
 use std::os::unix::fs::FileTypeExt;
 
-/// What there is to know about a call that did not fail.
+/// The effect of a successful call on descriptors.
 pub(super) fn effect(
     family: &Family,
     task: &Stopped,
@@ -18,7 +18,7 @@ pub(super) fn effect(
     match i64::from(call.nr) {
         libc::SYS_write | libc::SYS_writev => return appended(family, tid, event),
         libc::SYS_pwritev2 if event.args[3] == u64::MAX => return appended(family, tid, event),
-        // At the end of a directory some filesystems move on without an entry that would say where to.
+        // At the end of a directory, some filesystems advance the offset without an entry that has the new one.
         libc::SYS_getdents | libc::SYS_getdents64 if ret == 0 => {
             return offset(family, tid, event);
         }
@@ -59,7 +59,7 @@ pub(super) fn effect(
     Ok(Effect::Path(path))
 }
 
-/// The files that a fanotify(7) group opened for who reads its events.
+/// The files that a fanotify(7) group opened for the reader of its events.
 fn notified(
     family: &Family,
     memory: TaskMemory,
@@ -88,7 +88,7 @@ fn notified(
     numbers
 }
 
-/// Where a write with `O_APPEND` came to.
+/// The offset after a write with `O_APPEND`.
 fn appended(family: &Family, tid: i32, event: &CallEvent) -> Result<Effect> {
     let file = family.open_file(tid, event.args[0] as i32);
     match file.is_some_and(|file| file.moves && file.flags & libc::O_APPEND != 0) {
@@ -107,7 +107,7 @@ fn offset(family: &Family, tid: i32, event: &CallEvent) -> Result<Effect> {
     })
 }
 
-/// Whether reading and writing move a descriptor's offset.
+/// Whether reads and writes advance a descriptor's offset.
 pub(super) fn moves(tid: i32, d: &proc::Descriptor) -> bool {
     d.path.first() == Some(&b'/') && is_movable(tid, d.fd)
 }
@@ -119,7 +119,7 @@ fn is_movable(tid: i32, fd: i32) -> bool {
     })
 }
 
-/// All about a new descriptor; `before` are those that the same call made.
+/// The properties of a new descriptor; `before` are those that the same call opened earlier.
 fn opened(family: &Family, tid: i32, fd: i32, before: &[Opened]) -> Result<Opened> {
     let seen = proc::descriptor(tid, fd)?;
     Ok(Opened {
@@ -132,7 +132,7 @@ fn opened(family: &Family, tid: i32, fd: i32, before: &[Opened]) -> Result<Opene
     })
 }
 
-/// A descriptor that has the same open file as a new one.
+/// An existing descriptor of the same open file as a new one.
 fn twin(
     family: &Family,
     tid: i32,
@@ -157,7 +157,7 @@ fn twin(
     family.all_tasks().find_map(|task| {
         let mut all = family.each_descriptor(task);
         let found = all.find(|&(fd, file, _)| {
-            // What had such a number before is no more.
+            // The former descriptor of this number is closed.
             !new(task, fd) && same(task, fd, &file.path, file.flags, file.offset)
         });
         found.map(|(fd, ..)| (task, fd))

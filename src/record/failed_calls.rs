@@ -1,4 +1,4 @@
-//! Calls on memory that fail when they have begun: what they have done up to there stays done.
+//! Partial effects of failed calls on memory.
 
 use super::{Recorder, Result};
 use crate::image::Chunk;
@@ -9,8 +9,7 @@ use std::ops::Range;
 const PAGE: u64 = 0x1000;
 
 impl Recorder {
-    /// What a call that has failed left behind in the memory of the task that made it.
-    /// `before` is what [`several`] said of the call.
+    /// The memory of the calling task that a failed call changed. `before` is the result of [`several`] at the entry.
     pub(super) fn left_by_failure(
         &self,
         tid: i32,
@@ -41,8 +40,8 @@ impl Recorder {
         holes(tid, &ranges)
     }
 
-    /// What is in the memory that an advice to remove it has left when it failed: it goes as far as it can, and what is
-    /// shared is empty for all.
+    /// The memory after a failed MADV_REMOVE: the kernel removes as much as it can, and shared memory is empty for all
+    /// processes.
     pub(super) fn removed_by_failure(&self, tid: i32, event: &CallEvent) -> Result<Vec<Chunk>> {
         let [addr, len, advice, ..] = event.args;
         let removes = i64::from(event.nr) == libc::SYS_madvise
@@ -67,7 +66,7 @@ impl Recorder {
     }
 }
 
-/// The mappings that a call is to move one by one: mremap(2) of several. Where it fails, it may have moved the first ones.
+/// The mappings that an mremap(2) of several mappings moves one by one. Where it fails, it may have moved the first ones.
 pub(super) fn several(tid: i32, event: &CallEvent) -> Result<Vec<Range<u64>>> {
     let [addr, len, new_len, flags, ..] = event.args;
     let fixed = flags as i32 & libc::MREMAP_FIXED != 0;
@@ -80,7 +79,7 @@ pub(super) fn several(tid: i32, event: &CallEvent) -> Result<Vec<Range<u64>>> {
     Ok(if parts.len() > 1 { parts } else { Vec::new() })
 }
 
-/// Those of several mappings that are not where they were any more.
+/// The mappings that a failed mremap has moved.
 fn moved(tid: i32, before: &[Range<u64>], from: u64, to: u64) -> Result<Vec<Piece>> {
     if before.is_empty() {
         return Ok(Vec::new());
@@ -96,12 +95,12 @@ fn moved(tid: i32, before: &[Range<u64>], from: u64, to: u64) -> Result<Vec<Piec
     Ok(moved.collect())
 }
 
-/// Whether this advice takes pages away at once.
+/// Whether an madvise(2) advice drops pages at once.
 pub(super) fn drops(advice: i32) -> bool {
     matches!(advice, libc::MADV_DONTNEED | libc::MADV_DONTNEED_LOCKED)
 }
 
-/// The whole pages of a range; none where it begins within one, or is impossible: nothing was done then.
+/// The whole pages of a range; empty where the range is not page-aligned or invalid: the kernel did nothing then.
 pub(super) fn pages(addr: u64, len: u64) -> Range<u64> {
     let end = len
         .checked_next_multiple_of(PAGE)
@@ -134,7 +133,7 @@ fn protections(tid: i32, range: &Range<u64>) -> Result<Vec<Piece>> {
     Ok(parts.collect())
 }
 
-/// The parts of a range that are not in memory: those that were, have been dropped.
+/// The parts of a range that are not in memory, since they were dropped.
 fn dropped(tid: i32, range: &Range<u64>) -> Result<Vec<Piece>> {
     if range.is_empty() {
         return Ok(Vec::new());
@@ -157,7 +156,7 @@ fn dropped(tid: i32, range: &Range<u64>) -> Result<Vec<Piece>> {
     Ok(gone)
 }
 
-/// The parts of ranges where nothing is mapped.
+/// The unmapped parts of ranges.
 fn holes(tid: i32, ranges: &[Range<u64>]) -> Result<Vec<Piece>> {
     let mut found = Vec::new();
     if ranges.iter().all(Range::is_empty) {

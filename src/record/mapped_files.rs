@@ -1,5 +1,5 @@
-//! Files that programs map, and that change: what is written shows in memory, and so does where a file ends, without
-//! any call that would say so. What a call changed in mappings is therefore part of what is written down of it.
+//! Changes to mapped files: writes to a file and changes of its size show in memory that maps the file, without a call
+//! that has this memory as its output. So the changed memory is recorded with the call.
 
 use super::failed_calls::{drops, pages};
 use super::shared_memory::ObjectKey;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 const PAGE: u64 = 0x1000;
 
-/// What tells one file from another, whatever it is called: its device and its inode.
+/// The identity of a file: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileKey {
     dev: u64,
@@ -42,32 +42,32 @@ impl FileKey {
 /// A file that a program has mapped.
 #[derive(Clone, Debug, Default)]
 pub struct MappedFile {
-    /// What it was called then.
+    /// The path at the time of the first mapping.
     pub name: Vec<u8>,
-    /// Where it ends.
+    /// The size of the file.
     pub size: u64,
-    /// A recorded program has changed it since it was first mapped.
+    /// Whether a recorded program has changed the file since its first mapping.
     pub changed: bool,
-    /// It was mapped shared by who may only read it.
+    /// Whether a task that may only read the file has a shared mapping of it.
     pub read_only: bool,
 }
 
 impl MappedFile {
-    /// Whether a mapping is of this file. Some file systems show another device in mappings than in their files.
+    /// Whether a mapping shows this file. Some file systems have another device number in mappings than in stat(2).
     fn is_in(&self, key: FileKey, map: &proc::Map) -> bool {
         let named = |name: &[u8]| name.strip_suffix(b" (deleted)").unwrap_or(name).to_vec();
         map.inode == key.ino && (map.dev == key.dev || named(&map.name) == named(&self.name))
     }
 }
 
-/// What a call has done to a file.
+/// A change of a file by a call.
 struct Change {
     key: FileKey,
-    /// Where it ends now.
+    /// The new size.
     size: u64,
-    /// What may have other contents now.
+    /// The range with possibly changed content.
     written: Range<u64>,
-    /// Where it can be read.
+    /// The path at which the file can be read.
     path: PathBuf,
 }
 
@@ -89,8 +89,8 @@ impl Recorder {
         Ok(maps.filter(|map| file.is_in(key, map)).collect())
     }
 
-    /// What a call changed in mapped files, as it is in memory now: among the outputs for the process's own
-    /// mappings, and returned for others'.
+    /// Records the memory that shows a call's changes to mapped files: among the call's outputs for the process's own
+    /// mappings, and as returned frames for other processes.
     pub(super) fn written_through(
         &mut self,
         current: &Task,
@@ -137,8 +137,8 @@ impl Recorder {
         Ok(frames)
     }
 
-    /// What a task's mappings show of a change to a file that ended there `before`: other things than before, and other
-    /// contents. `shown`: all of what was written is in memory that is shared.
+    /// The memory of a task that shows a change to a file of size `before`. `shown`: shared memory shows all of the written
+    /// range.
     fn seen_in(
         &self,
         tid: i32,
@@ -185,7 +185,7 @@ impl Recorder {
         Ok((pieces, chunks))
     }
 
-    /// What was written to a shared object where nobody may see it yet.
+    /// A frame with data written to a shared object that no mapping shows yet.
     fn fill(&self, change: &Change) -> Option<Frame> {
         let object = self.objects.get(&ObjectKey::File(change.key))?;
         let offset = change.written.start;
@@ -200,7 +200,7 @@ impl Recorder {
         })
     }
 
-    /// What a call has done to a mapped file, if it may have done anything.
+    /// The change of a mapped file by a call, if any.
     fn change(&self, current: &Task, call: &Syscall, event: &CallEvent) -> Result<Option<Change>> {
         if self.mapped.is_empty() || event.ret.is_none_or(|ret| ret < 0) {
             return Ok(None);
@@ -239,7 +239,7 @@ impl Recorder {
         }))
     }
 
-    /// What memory shows anew of changed files, since a call threw away what was there, or shows more of them.
+    /// The memory that shows changed files anew, after a call dropped pages or extended a mapping.
     pub(super) fn shown_anew(&mut self, tid: i32, event: &CallEvent) -> Result<Vec<Piece>> {
         let [_, len, third, ..] = event.args;
         let range = match (i64::from(event.nr), event.ret) {
@@ -286,10 +286,10 @@ impl Recorder {
     }
 }
 
-/// Which file a call changes.
+/// The file that a call changes.
 enum Target {
     File(i32),
-    /// The one that its first argument names.
+    /// The file whose path is the first argument.
     Path,
 }
 
@@ -321,20 +321,20 @@ fn clones(request: u64) -> bool {
     matches!(request & 0xffff_ffff, CLONE | CLONE_RANGE)
 }
 
-/// A word of what went into a call.
+/// A word of a call's inputs.
 fn word(event: &CallEvent, addr: u64) -> Option<u64> {
     let mut word = [0; 8];
     let read = ChunkMemory(&event.ins).read(addr, &mut word);
     (read == 8).then(|| u64::from_le_bytes(word))
 }
 
-/// Whether this may be the path of a file that is mapped.
+/// Whether a path may be that of a mapped file.
 fn may_be_mapped(path: &[u8]) -> bool {
     let special = path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/");
     path.starts_with(b"/") && !special && !path.starts_with(b"/proc/")
 }
 
-/// Which part of a file of this size a call has written to.
+/// The range of a file of this size that a call has written.
 fn written(tid: i32, call: &Syscall, event: &CallEvent, size: u64) -> Result<Range<u64>> {
     const IN_PLACE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
     const BEHIND: i32 = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
@@ -354,8 +354,8 @@ fn written(tid: i32, call: &Syscall, event: &CallEvent, size: u64) -> Result<Ran
     })
 }
 
-/// Where in what it writes to a call that moves data has put it; `None` where it is no such call, or moved none.
-/// `size`: where a file ends that may be appended to.
+/// The range of the destination that a data transfer has written; `None` where the call is no data transfer, or
+/// transferred nothing. `size`: the size of a file that may be appended to.
 pub(super) fn moved(
     tid: i32,
     call: &Syscall,

@@ -1,4 +1,4 @@
-//! What a recorder beside another process and that process tell each other: see [`super::separate_process`].
+//! Messages between the recorder as a separate process and the front: see [`super::separate_process`].
 
 use super::Recorded;
 use crate::tracee::caught_signals::{CaughtSignal, Faults, SignalCatcher};
@@ -14,18 +14,18 @@ use std::path::PathBuf;
 /// The signals that ask a program to end.
 pub(super) const ASKING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
-/// What the recorder says.
+/// A message from the recorder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
     /// The program has this pid.
     Started(i32),
     /// A signal was sent to the recorder itself.
     Got(CaughtSignal),
-    /// An order has been taken. Whether its signal came from outside of what is recorded.
+    /// The recorder has taken an order; whether its signal came from outside of the recorded processes.
     Taken(bool),
-    /// The program has sent its parent this signal.
+    /// The program sent its parent this signal.
     ForParent(i32),
-    /// The recording has ended, so.
+    /// The recording has ended with this result.
     Done(Result<Wire, String>),
 }
 
@@ -63,18 +63,18 @@ impl From<Wire> for Recorded {
     }
 }
 
-/// What the recorder is told to do.
+/// A message to the recorder.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// This signal came: the program gets it, unless it has it already or sent it itself.
+    /// Pass this signal to the program, unless the program has received or sent it.
     Signal(CaughtSignal),
-    /// All processes are to be ended now.
+    /// End all processes now.
     End,
 }
 
 /// The recorder's side.
 pub(super) struct FrontLink {
-    /// The process that the recorder is beside.
+    /// The pid of the front.
     pub front: i32,
     orders: PipeReader,
     notes: PipeWriter,
@@ -82,7 +82,7 @@ pub(super) struct FrontLink {
 }
 
 impl FrontLink {
-    /// Takes over the signals of the calling process.
+    /// Begins to catch the signals of the calling process.
     pub fn new(
         front: i32,
         orders: PipeReader,
@@ -96,19 +96,20 @@ impl FrontLink {
         })
     }
 
-    /// The program has been started. From here on the terminal may be written to all the same, and this process be woken.
+    /// Reports the start of the program. From here on this process may write to the terminal from the background, and can be
+    /// woken.
     pub fn begin(&self, program: i32) {
         process_group::write_from_background();
         process_group::die_with_parent(Some(self.front));
         self.say(&Report::Started(program));
     }
 
-    /// Whether the front is there.
+    /// Whether the front exists.
     pub fn is_there(&self) -> bool {
         process_group::parent() == self.front
     }
 
-    /// Says whether the recorder ends with the front.
+    /// Sets whether the recorder ends with the front.
     pub fn ends_with_front(&self, ends: bool) {
         process_group::die_with_parent(ends.then_some(self.front));
     }
@@ -120,20 +121,20 @@ impl FrontLink {
         }
     }
 
-    /// Says something. If nobody hears it, this process is about to end, too.
+    /// Sends a report. If the front does not exist any more, this process is about to end, too.
     pub fn say(&self, note: &Report) {
         if let Err(error) = send(&self.notes, note) {
             tracing::debug!("cannot say {note:?}: {error}");
         }
     }
 
-    /// Whether there may be something to [`FrontLink::take`]. Costs nothing.
+    /// Whether [`FrontLink::take`] may return an order. Costs no system call.
     pub fn has_news(&self) -> bool {
         self.caught.any_caught()
     }
 
-    /// The next order, if there is any. What was sent to this process itself is passed on, or means the end where the front
-    /// is gone.
+    /// The next order, if any. A signal to this process itself is reported to the front, or means the end where the front
+    /// does not exist any more.
     pub fn take(&self) -> Option<Order> {
         while let Some(came) = self.caught.take() {
             if !self.is_there() && ASKING.contains(&came.signal) {
@@ -148,7 +149,7 @@ impl FrontLink {
     }
 }
 
-/// Whether there is something to read, or nobody is left to write.
+/// Whether there is data to read, or no writer is left.
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)

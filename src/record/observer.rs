@@ -1,21 +1,22 @@
-//! Looking on as a program is recorded.
+//! Observers of a recording.
 
 use super::Recorder;
 use crate::recording::Family;
 
-/// What is known when an event has been written. No task but that of the event runs, and that goes on afterwards.
+/// The state after an event has been written. Only the event's task runs, and it continues afterwards.
 pub struct Observed<'a> {
     /// All tasks.
     pub family: &'a Family,
-    /// The event's task, as the event has it.
+    /// The event's task, by its recorded tid.
     pub tid: i32,
     /// The event's number.
     pub event: u64,
-    /// The other tasks that are in a call, and the call's number: what it does may be done, and not yet written.
+    /// The other tasks within calls, with the calls' numbers: the effects of these calls may have happened already, and are
+    /// not recorded yet.
     pub in_call: Vec<(i32, u32)>,
 }
 
-/// Looks at what is known after each event.
+/// A function that is called after each event.
 pub type Observer = Box<dyn FnMut(&Observed<'_>)>;
 
 impl Recorder {

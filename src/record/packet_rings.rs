@@ -1,7 +1,7 @@
-//! Receive rings of packet sockets (packet(7), as libpcap uses them): the kernel writes packets into memory that a program
-//! has mapped, at any time. The program gets memory of its own instead, and rrapper maps the ring. What has come by the time
-//! that a call returns is put into the program's memory, as an output of that call; what the program gives back is given back
-//! to the kernel as its next call begins.
+//! Receive rings of packet sockets (packet(7), as libpcap uses them): the kernel writes packets into memory that a
+//! program has mapped, at any time. The program gets private memory instead, and rrapper maps the ring. At the exit of
+//! each call, new packets are copied into the program's memory as an output of the call; at the entry of the next call,
+//! the slots that the program has returned are returned to the kernel.
 
 use super::task::Task;
 use super::{Recorder, Result};
@@ -21,18 +21,18 @@ const TP_STATUS_USER: u32 = 1;
 /// The size of `struct tpacket_block_desc`, in bytes.
 const BLOCK_DESC: usize = 48;
 
-/// No ring is larger.
+/// The limit on the size of a ring.
 const MOST: u64 = 1 << 30;
 
-/// What is known of the rings of the recorded programs.
+/// The rings of the recorded programs.
 #[derive(Default)]
 pub struct PacketRings {
-    /// What sockets have been told, by their names in `/proc`.
+    /// The ring options of sockets, by the sockets' names in `/proc`.
     sockets: HashMap<Vec<u8>, Shape>,
     mapped: Vec<Ring>,
 }
 
-/// How a socket's ring is made.
+/// The options of a socket's ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Shape {
     version: u32,
@@ -43,14 +43,14 @@ struct Shape {
     frames: u32,
 }
 
-/// One part of a ring, which belongs either to the kernel or to the program.
+/// A slot of a ring, which belongs either to the kernel or to the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slot {
     at: usize,
     size: usize,
-    /// Where its status is.
+    /// The offset of its status.
     status: usize,
-    /// Where it says how many bytes of it are in use, if it does.
+    /// The offset of its length in use, if it has one.
     used: Option<usize>,
 }
 
@@ -59,7 +59,7 @@ struct Ring {
     at: u64,
     window: SharedMapping,
     slots: Vec<Slot>,
-    /// Which of them the program has.
+    /// The slots that belong to the program.
     given: Vec<bool>,
 }
 
@@ -94,7 +94,7 @@ impl Shape {
 }
 
 impl Recorder {
-    /// Follows what a socket is told of its ring.
+    /// Follows the ring options of a socket.
     pub(super) fn note_ring(&mut self, current: &Task, event: &CallEvent) {
         let [fd, level, option, at, ..] = event.args;
         let is_about = i64::from(event.nr) == libc::SYS_setsockopt
@@ -125,7 +125,7 @@ impl Recorder {
         }
     }
 
-    /// Whether an mmap is of a whole ring.
+    /// Whether an mmap maps a whole ring.
     pub(super) fn maps_ring(&self, current: &Task, event: &CallEvent) -> bool {
         self.shape_of(current, event).is_some()
     }
@@ -142,14 +142,14 @@ impl Recorder {
         whole.then_some(shape)
     }
 
-    /// What an mmap of a ring is made into: memory that nobody else writes to.
+    /// Changes an mmap of a ring into one of private anonymous memory.
     pub(super) fn own_memory(args: &mut [u64; 6]) {
         let kept = args[3] as i32 & !libc::MAP_TYPE;
         args[3] = (kept | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
         (args[4], args[5]) = (u64::MAX, 0);
     }
 
-    /// A ring has been mapped, or rather the memory in its place.
+    /// Maps the ring into rrapper after the program has mapped the memory in its place.
     pub(super) fn mapped_ring(&mut self, current: &Task, event: &CallEvent) -> Result<bool> {
         let (Some(shape), Some(at)) = (self.shape_of(current, event), event.ret) else {
             return Ok(false);
@@ -169,7 +169,7 @@ impl Recorder {
         Ok(true)
     }
 
-    /// At a call's entry: gives back to the kernel what the program has done with.
+    /// At a call's entry: returns to the kernel the slots that the program has returned.
     pub(super) fn return_packets(&mut self, current: &Task) {
         let memory = TaskMemory::new(current.tid);
         for ring in &mut self.rings.mapped {
@@ -179,11 +179,11 @@ impl Recorder {
         }
     }
 
-    /// At a call's exit: puts what has come into the program's memory.
+    /// At a call's exit: copies new packets into the program's memory.
     pub(super) fn pass_packets(&mut self, current: &Task, event: &mut CallEvent) {
         let memory = TaskMemory::new(current.tid);
         self.rings.mapped.retain_mut(|ring| {
-            // It may have been unmapped.
+            // The program may have unmapped the memory.
             ring.space != current.space || ring.pass_on(memory, &mut event.outs)
         });
     }
@@ -204,13 +204,13 @@ impl Ring {
         }
     }
 
-    /// Whether the memory is there.
+    /// Copies new packets. Returns whether the program's memory is still mapped.
     fn pass_on(&mut self, memory: TaskMemory, outs: &mut Vec<Chunk>) -> bool {
         for (slot, given) in self.slots.iter().zip(&mut self.given) {
             if *given || self.window.word(slot.status) & TP_STATUS_USER == 0 {
                 continue;
             }
-            // Whatever is read after the status was written before it.
+            // The kernel writes the data before the status, so data read after the status is complete.
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
             let used = slot.used.map(|at| self.window.word(at) as usize);
             let size = used.map_or(slot.size, |used| used.clamp(BLOCK_DESC, slot.size));

@@ -1,18 +1,17 @@
-//! Calls by which a task waits for others without being asleep: it makes them again and again until something has
-//! happened.
+//! Polling: calls that a task repeats until another task has done something, instead of sleeping.
 
 use super::task::Task;
 
-/// Who asks for the time so often in a row waits for it to pass.
+/// The number of consecutive reads of a clock that count as waiting for time to pass.
 const CLOCK_CALLS: u32 = 8;
 
-/// Who wakes nobody so often in a row waits for somebody to sleep there.
+/// The number of consecutive futex wakes without a sleeper that count as waiting for one.
 const WAKES: u32 = 8;
 
-/// Who makes the same call so often in a row, and gets the same answer, waits for another.
+/// The number of consecutive equal calls with equal results that count as waiting for another result.
 const SAME: u32 = 32;
 
-/// A call, and how often it was made in a row.
+/// A call, and the number of its consecutive repetitions.
 #[derive(Default)]
 pub struct Repeated {
     call: (u32, [u64; 6], i64),
@@ -20,7 +19,7 @@ pub struct Repeated {
 }
 
 impl Repeated {
-    /// Takes note of a call. Whether it was made so often, since that was last so.
+    /// Counts a call. Returns whether it was repeated often enough since the last time that this was so.
     fn is_enough(&mut self, nr: u32, args: [u64; 6], ret: i64) -> bool {
         let call = (nr, args, ret);
         if self.call != call {
@@ -41,7 +40,7 @@ impl Repeated {
     }
 }
 
-/// Whether the call that a task returns from with `ret` says that it can do nothing until others have.
+/// Whether a call that returned `ret` shows that the task waits for other tasks.
 pub fn waits(current: &mut Task, ret: i64) -> bool {
     let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
         return false;
@@ -54,7 +53,7 @@ pub fn waits(current: &mut Task, ret: i64) -> bool {
         }
         libc::SYS_sched_yield => return true,
         _ if enough => return true,
-        // Its word has changed, so it has something to do.
+        // The futex word has changed, so the task does not wait.
         libc::SYS_futex => return false,
         libc::SYS_poll
         | libc::SYS_ppoll

@@ -1,8 +1,8 @@
-//! Tasks that do not stop by themselves: one that waits for another by looking at memory again and again, or one
-//! that a signal's handler waits for.
+//! Preemption of tasks that do not stop by themselves: a task that spins until another has changed memory, or one for
+//! which a signal handler is due.
 //!
-//! There is no telling replay where in its instructions a task was stopped. So its state there is
-//! written down: registers, and the memory that has changed since it was last done.
+//! The position of such a stop among a task's instructions cannot be reproduced. So the task's state is recorded:
+//! registers, and the memory that has changed since the last time.
 
 use super::schedule::TaskStep;
 use super::spin_points::SpinPoints;
@@ -15,37 +15,37 @@ use std::collections::HashMap;
 
 const PAGE: usize = 0x1000;
 
-/// How many ticks a signal waits for the task's next call.
+/// The number of ticks that a signal is held for the task's next call.
 const PATIENCE: u64 = 20;
 
-/// How many ticks a task may run while others wait, before it is preempted if it seems to spin.
+/// The number of ticks that a task may run while others wait, before it is preempted if it seems to spin.
 const UNSEEN: u64 = 24;
 
-/// In how many looks in a row a task must be in the same place to count as spinning, and how large a place is.
+/// The number of consecutive samples in the same code range that count as spinning, and the size of that range.
 const SEEN: u32 = 6;
 pub const PLACE: u64 = 512;
 
-/// How many ticks it may run anywhere while others wait.
+/// The number of ticks that any task may run while others wait.
 const MOST: u64 = 100;
 
-/// A preemption comes this many times later than the last one took.
+/// The minimal time before a preemption, as a multiple of the duration of the last one.
 const SHARE: u64 = 8;
 
-/// The most memory that goes into one frame.
+/// The limit on the memory in one frame.
 const PIECE: usize = 8 << 20;
 
-/// The pages of an address space as they were when it was last looked at, by hash.
+/// An address space, with the hashes of its pages at the last preemption.
 #[derive(Default)]
 pub struct AddressSpace {
     pages: HashMap<u64, u64>,
-    /// How many ticks the last preemption took.
+    /// The duration of the last preemption in ticks.
     cost: u64,
-    /// Where its tasks wait.
+    /// The spin points of its tasks.
     pub points: SpinPoints,
 }
 
 impl AddressSpace {
-    /// That of a process which another has just made.
+    /// The address space of a new child process.
     pub fn child(&self) -> AddressSpace {
         AddressSpace {
             points: self.points.clone(),
@@ -54,7 +54,7 @@ impl AddressSpace {
     }
 }
 
-/// A task that is preempted stands with these registers.
+/// Notes the registers of a preempted task.
 pub fn stands(current: &mut Task, regs: Regs) {
     current.unannounced = true;
     current.boundary = Some(regs);
@@ -63,7 +63,7 @@ pub fn stands(current: &mut Task, regs: Regs) {
 }
 
 impl Recorder {
-    /// Called now and then while a task runs.
+    /// Called at ticks while a task runs.
     pub(super) fn on_tick(&mut self, current: &mut Task, running: &Running) -> Result<()> {
         current.burst.ticked = ticker::ticks();
         let ticks = current.burst.ticks();
@@ -72,13 +72,13 @@ impl Recorder {
             && ticks >= current.burst.next_look;
         if awaited || watched {
             current.burst.interrupted = true;
-            // One that was killed meanwhile says so itself.
+            // The end of a task that was killed meanwhile is reported by the next wait.
             let _ = running.interrupt();
         }
         Ok(())
     }
 
-    /// Whether a task that waits has run for long enough to be preempted at this price.
+    /// Whether a spinning task has run for long enough to be worth the cost of a preemption.
     pub(super) fn is_worth_it(&self, current: &Task) -> bool {
         current.burst.ticks() >= self.cost(current) * SHARE
     }
@@ -89,7 +89,7 @@ impl Recorder {
             .map_or(0, |space| space.cost)
     }
 
-    /// A task stands where [`Recorder::on_tick`] has stopped it.
+    /// Handles the stop that [`Recorder::on_tick`] requested.
     pub(super) fn on_interrupt(
         &mut self,
         current: &mut Task,
@@ -120,7 +120,7 @@ impl Recorder {
         self.give_way(current, task)
     }
 
-    /// Writes the state of a task between calls.
+    /// Records the state of a task between calls.
     pub(super) fn write_preemption(&mut self, current: &mut Task, task: &Stopped) -> Result<()> {
         let began = ticker::ticks();
         self.ticker.set(true);
@@ -150,7 +150,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes a task's memory, in as many frames as it takes. `seen` is what it was last time.
+    /// Records the changed pages of a task's memory, in several frames if needed. `seen` are the hashes of the last time.
     fn write_pages(
         &mut self,
         blank: Jump,
@@ -191,7 +191,7 @@ impl Recorder {
     }
 }
 
-/// A number that tells pages apart: products of 16 bytes each, folded.
+/// The hash of a page: products of 16 bytes each, folded.
 fn hash(page: &[u8]) -> u64 {
     const KEYS: [u64; 4] = [
         0xa076_1d64_78bd_642f,
@@ -228,7 +228,7 @@ fn note_same(same: &mut Vec<(u64, u32)>, addr: u64) {
     }
 }
 
-/// The pages of a task's memory that may have been written to, in runs: address and number.
+/// The pages of a task's memory that may have been written, in runs: address and number.
 fn written_pages(tid: i32) -> Result<Vec<(u64, usize)>> {
     let mut runs = Vec::new();
     let page_map = proc::PageMap::open(tid)?;

@@ -1,4 +1,4 @@
-//! Writes to memory as a file: `/proc/PID/mem`, of the process itself or of another.
+//! Writes to memory through `/proc/PID/mem`, of the process itself or of another.
 
 use super::mapped_files::moved;
 use super::task::{Task, TaskState};
@@ -9,8 +9,8 @@ use crate::syscall::Syscall;
 use crate::tracee::{Stopped, TaskMemory};
 
 impl Recorder {
-    /// What a call has written to memory that it had open as a file: an output where it is its own. `None` where the call
-    /// writes to something else.
+    /// Records the memory that a call has written through `/proc/PID/mem`: an output for the caller's own memory. `None`
+    /// where the call writes to another kind of file.
     pub(super) fn written_to_memory(
         &self,
         current: &Task,
@@ -54,7 +54,7 @@ impl Recorder {
     }
 }
 
-/// The task whose memory a path is.
+/// The task of a path `/proc/PID/mem`.
 fn owner(path: &[u8]) -> Option<i32> {
     let path = std::str::from_utf8(path).ok()?.strip_prefix("/proc/")?;
     let who = path.strip_suffix("/mem")?;

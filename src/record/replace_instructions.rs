@@ -1,21 +1,21 @@
-//! Instructions in the files that programs execute whose answers a recording would not have: `cpuid`, random numbers, and the
-//! like. Each is replaced by one that stops its task (see [`tracee::replaced_instructions`](crate::tracee::replaced_instructions)) as the file is
-//! mapped.
+//! Replaces instructions in the files that programs execute whose results a recording would not have: `cpuid`, random
+//! numbers, and the like. Each is replaced by an instruction that stops its task (see
+//! [`tracee::replaced_instructions`](crate::tracee::replaced_instructions)) when the file is mapped.
 //!
-//! Only what certainly is such an instruction is replaced: decoding the function that it is in, from its first byte to
-//! its last as the file has them, has to come to it. What cannot be told is left as it is.
+//! Only certain instructions are replaced: decoding the function, from its first byte to its last as the file has them,
+//! must reach the instruction. Others are left alone.
 //!
-//! So is code that is in no file, or in memory that others share. A shared file would be changed itself. Code that a program
-//! makes as it runs is written in pieces, often to where it may be executed already or through another mapping, so that
-//! there is no moment at which it is complete; nothing tells where its functions begin; and whoever makes it also
-//! reads it, moves it and writes parts of it again. A replay that leaves its recording looks for such code
-//! (see [`Doubt`](crate::replay::Doubt)).
+//! So is code that is in no file, or in memory that others share. A replacement would change a shared file itself.
+//! Generated code is written in pieces, often to memory that is already executable or through another mapping, so that
+//! there is no moment at which it is complete; its functions' bounds are unknown; and its generator also reads it,
+//! moves it and patches it. A replay that diverges from its recording searches such code (see
+//! [`Doubt`](crate::replay::Doubt)).
 //!
-//! A program that is no dynamic linker and has none, but loads programs all the same, translates them (valgrind, DynamoRIO):
-//! their code is read, not executed, and asks only the translator what the processor is. In what it loads, only random
+//! Programs without a dynamic linker that load other programs by themselves translate them (valgrind, DynamoRIO): the
+//! loaded code is read, not executed, and only the translator reads the processor's features. In such code, only random
 //! numbers are replaced.
 //!
-//! A program that reads its own code sees what it was replaced by. Those that check themselves read their files.
+//! A program that reads its own code sees the replacements. Programs that check themselves read their files.
 
 use super::task::Task;
 use super::{Recorder, Result};
@@ -32,28 +32,28 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// More ranges without a file are not kept in mind.
+/// The limit on remembered ranges without a file.
 const MOST_RANGES: usize = 4096;
 
-/// Pages that are written to become the task's own.
+/// Written pages become private to the task.
 const PAGE: u64 = 4096;
 
-/// What tells one state of a part of a file from others: device, inode, size, time of its last change, part.
+/// The identity of a state of a part of a file: device, inode, size, time of its last change, part.
 type Key = (u64, u64, u64, i64, i64, u64, u64);
 
-/// What is known of files and of memory.
+/// The results of searches so far.
 #[derive(Default)]
 pub struct Searched {
-    /// What has been found so far.
+    /// The replaceable instructions by part of a file.
     found: HashMap<Key, Replaceable>,
-    /// Address spaces and ranges in them that show no file: memory whose protection changes may do so often.
+    /// Address spaces and ranges in them that show no file: the protection of such memory may change often.
     without_file: HashSet<(u32, u64, u64)>,
-    /// Address spaces of programs that load others by themselves.
+    /// Address spaces of programs that load other programs by themselves.
     translators: HashSet<u32>,
 }
 
 impl Recorder {
-    /// Replaces the instructions of a program that has just been executed; the space is that which it has now.
+    /// Replaces instructions of a program that has just been executed in its new address space.
     pub(super) fn replace_in_program(&mut self, space: u32, task: &Stopped) -> Result<()> {
         let maps = proc::maps(task.tid())?;
         for map in &maps {
@@ -74,14 +74,14 @@ impl Recorder {
         Ok(())
     }
 
-    /// A task has been made that has a copy of another's memory.
+    /// Copies the results for a new process with a copy of another's memory.
     pub(super) fn replaced_is_copied(&mut self, from: u32, to: u32) {
         if self.searched.translators.contains(&from) {
             self.searched.translators.insert(to);
         }
     }
 
-    /// Replaces those of a file that has just been mapped, or may just now be executed; what has been changed.
+    /// Replaces instructions of a file that has just been mapped or become executable. Returns the changed memory.
     pub(super) fn replace_in_mapping(
         &mut self,
         current: &Task,
@@ -136,7 +136,7 @@ impl Recorder {
         self.replace_in(current.space, &map, &file, task.memory())
     }
 
-    /// Replaces those of files that are mapped in a range.
+    /// Replaces instructions of files that are mapped in a range.
     fn replace_in_range(
         &mut self,
         current: &Task,
@@ -165,7 +165,7 @@ impl Recorder {
         Ok(changed)
     }
 
-    /// Replaces those of the file that a mapping shows, if it is one of the task's own with code in it.
+    /// Replaces instructions of the file that a mapping shows, if the mapping is private and executable.
     fn replace_in_file(&mut self, space: u32, task: &Stopped, map: &Map) -> Result<Vec<Chunk>> {
         let is_code = map.prot & libc::PROT_EXEC != 0 && !map.shared;
         match open_mapped(task, map).filter(|_| is_code) {
@@ -196,7 +196,7 @@ impl Recorder {
     }
 }
 
-/// Replaces instructions that are close to each other, where memory has them as the file has; what has been changed.
+/// Replaces instructions that are close to each other, where memory equals the file. Returns the changed memory.
 fn replace_group(
     addresses: impl Iterator<Item = u64> + Clone,
     memory: TaskMemory,
@@ -231,7 +231,7 @@ fn replace_group(
     Ok(Some(chunk))
 }
 
-/// The file that a mapping shows, if it is where it was.
+/// Opens the file that a mapping shows, if it still has its path.
 fn open_mapped(task: &Stopped, map: &Map) -> Option<File> {
     let name = map.name.strip_prefix(b"/").filter(|_| map.inode != 0)?;
     let mut path = PathBuf::from(format!("/proc/{}/root", task.tid()));
@@ -241,7 +241,7 @@ fn open_mapped(task: &Stopped, map: &Map) -> Option<File> {
     same.then_some(file)
 }
 
-/// A regular file, without waiting for anything.
+/// Opens a regular file without blocking.
 fn open(path: &Path) -> Option<File> {
     let mut options = File::options();
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;

@@ -1,32 +1,33 @@
-//! Which task runs: one at a time, so that the order of what is written is the order of what happened.
+//! The scheduler: one task runs at a time, so that the order of the recorded events is the order in which they
+//! happened.
 //!
-//! A task runs until the kernel has it wait, and then the others do. One that was in a call comes back at
-//! the call's exit, stands there until it is its turn, and only then is the call written.
+//! A task runs until it blocks in the kernel, and then the others do. A task that was in a call comes back at the
+//! call's exit, stops there until its turn, and only then is the call recorded.
 
 use super::task::{CpuBurst, Task, TaskState};
 use super::{Error, Recorder, Result, polling};
 use crate::trace::Exit;
 use crate::tracee::{self, AnyWait, Running, Stop, Stopped, Waited, proc, ticker};
 
-/// How many ticks a task may go on making calls while others wait.
+/// The number of ticks that a task may make calls while others wait.
 const SLICE: u64 = 20;
 
-/// How many it may go on printing.
+/// The number of ticks that a task may print.
 const PRINTING: u64 = 10 * SLICE;
 
-/// How many ticks a task that was preempted as it was busy lets others go first.
+/// The number of ticks for which a busy task, after a preemption, has lower priority.
 const STEPS_BACK: u64 = 20;
 
-/// How often a task that sleeps without listening to signals is looked at before it counts as blocked.
+/// The number of samples in uninterruptible sleep after which a task counts as blocked.
 const LOOKS: u32 = 200;
 
-/// What became of the task that runs.
+/// The end of a turn.
 enum TurnEnd {
     Stopped(Stopped, Stop),
     Ended(Exit),
-    /// The kernel has it wait.
+    /// The task blocks in the kernel.
     Blocked,
-    /// It was a process's first thread, and another of its threads has executed a program: that one's status.
+    /// The task was a thread group leader, and another of its threads has executed a program, with this status.
     Replaced(i32),
 }
 
@@ -34,7 +35,7 @@ enum TurnEnd {
 pub enum TaskStep {
     Stopped(Stopped, Stop),
     Running(Running),
-    /// It is out of the scheduler's hands, and back among the tasks.
+    /// The task is back among the waiting tasks.
     Parked,
 }
 
@@ -71,7 +72,7 @@ impl Recorder {
         }
     }
 
-    /// Follows a task until it ends, waits, or has had its turn.
+    /// Runs a task until it ends, blocks, or its turn is over.
     fn follow(&mut self, mut current: Task, mut step: TaskStep) -> Result<()> {
         loop {
             let running = match step {
@@ -83,7 +84,7 @@ impl Recorder {
                         {
                             return self.write_exit(current, exit);
                         }
-                        // Killed as it stood. Nothing may come between what set it going and its end.
+                        // The task was killed while it was stopped. No event may come between its resumption and its end.
                         Err(_) if !tracee::stands(current.tid) => {
                             TaskStep::Running(Running::of_another(current.tid))
                         }
@@ -124,10 +125,10 @@ impl Recorder {
         task: Stopped,
         stop: Stop,
     ) -> Result<TaskStep> {
-        // One that was on its way as the task was asked to stop comes first.
+        // A stop that was pending when the task was interrupted comes first.
         let is_signal = matches!(stop, Stop::Signal(_));
         let interrupted = !is_signal && std::mem::take(&mut current.burst.interrupted);
-        // A signal that is held changes nothing, and the counter may be read in a loop.
+        // A held signal changes nothing, and the counter may be read in a loop.
         if !(stop == Stop::Attached && interrupted || is_signal) {
             current.burst = CpuBurst::new();
             current.reads.begin_anew();
@@ -149,12 +150,12 @@ impl Recorder {
                 return Ok(self.requeue(current, task, stop));
             }
             Stop::Syscall => {
-                // What they left behind is there before the task goes on.
+                // The effects of the ended tasks precede the task's next step.
                 self.write_exits_during_turn(current)?;
                 self.on_exit(current, task)?
             }
             Stop::Exec => {
-                // The other threads are gone before the program is executed.
+                // The other threads end before the program is executed.
                 self.write_exits()?;
                 task.resume_to_exit()?
             }
@@ -169,8 +170,8 @@ impl Recorder {
             Stop::Signal(_) => self.on_signal(current, task)?,
             Stop::Group(signal) => {
                 self.note_stopped(current, signal);
-                // Wherever it stands, it does not go on until it is continued. A call that was interrupted is made again
-                // at once, and nothing comes between.
+                // The task does not continue before SIGCONT. An interrupted call is restarted at once, without an event
+                // in between.
                 let waits = self.executed && current.in_program() && !current.unannounced;
                 if waits && !current.makes_call_again(&task.regs()?) {
                     self.write_preemption(current, &task)?;
@@ -189,13 +190,13 @@ impl Recorder {
         }))
     }
 
-    /// A task has come to a call as it was asked to stop, and would stop within that: a call that waits would be
-    /// interrupted, and some say so. It stops first, and comes to the call once more.
+    /// Handles a task that reached a call's entry with an interrupt pending, which would stop it within the call: a blocking
+    /// call would be interrupted, and some show that. The task stops first, and reaches the call once more.
     fn stop_before_call(&mut self, current: &mut Task, mut task: Stopped) -> Result<TaskStep> {
         let tid = task.tid();
         let mut regs = task.regs()?;
         regs.rewind(regs.nr() as u64);
-        // How often it comes to a place is counted, and a replay comes to this once.
+        // Visits of spin points are counted, and a replay comes here once.
         if current.watch.stops_at(regs.ip()) {
             return self.handle_stop(current, task, Stop::Entry);
         }
@@ -210,7 +211,7 @@ impl Recorder {
         }
     }
 
-    /// Has the task wait for its next turn.
+    /// Queues a task for its next turn.
     pub(super) fn requeue(&mut self, current: &mut Task, task: Stopped, stop: Stop) -> TaskStep {
         current.state = TaskState::Ready(task, stop);
         self.queue.push_back(current.tid);
@@ -226,11 +227,11 @@ impl Recorder {
         Ok(task.resume()?)
     }
 
-    /// Who is next. Those that were busy step back for a while.
+    /// The next task to run. Busy tasks have lower priority for a while.
     fn next_turn(&mut self) -> Result<Option<i32>> {
         let mut first = self.first_not_busy();
         if first.is_none() && !self.queue.is_empty() {
-            // Who has been woken just now gets the chance to say so.
+            // A task that has just been woken gets the chance to stop.
             tracee::give_way();
             while let AnyWait::Task(tid, status) = tracee::wait_any(false)? {
                 self.keep_stop(tid, status)?;
@@ -259,8 +260,8 @@ impl Recorder {
         Ok(waits || had >= SLICE && (had >= PRINTING || !self.has_printed(current)))
     }
 
-    /// Whether the call that a task is in has written to a standard stream. What others write before this is an event
-    /// would be printed first by a replay.
+    /// Whether the present call of a task has written to a standard stream. Output of other tasks before the call's event
+    /// would be printed first in a replay.
     fn has_printed(&self, current: &Task) -> bool {
         let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
             return false;
@@ -282,17 +283,17 @@ impl Recorder {
         stream.is_some()
     }
 
-    /// Waits for what the running task does next. What others do meanwhile is kept for their turn.
+    /// Waits for the running task's next stop. Stops of other tasks are kept for their turns.
     fn wait(&mut self, current: &mut Task, mut running: Running) -> Result<TurnEnd> {
         let mut looks = 0;
-        // A tick that came as somebody else was looked after interrupts nothing.
+        // A tick between two waits interrupts nothing.
         if current.in_program() && ticker::ticks() != current.burst.ticked {
             self.on_tick(current, &running)?;
         }
         loop {
             self.follow_orders(Some(current));
             let in_program = current.in_program();
-            // A leader that leaves before its threads reports nothing until they have gone.
+            // A leader that ends before its threads is not reported until they have ended.
             let may_linger =
                 current.leaving && current.tid == current.pid && self.has_threads(current.pid);
             let impatient =
@@ -348,18 +349,18 @@ impl Recorder {
         }
     }
 
-    /// Keeps what a task did that it is not the turn of.
+    /// Keeps the status of a task that is not running.
     fn keep_stop(&mut self, tid: i32, status: i32) -> Result<()> {
         if tracee::is_exec(status) {
             self.move_to_leader(tid)?;
         }
         let Some(other) = self.tasks.get_mut(&tid) else {
-            // A new task whose maker has not said so yet.
+            // A new task whose parent's clone event has not come yet.
             self.early.insert(tid, status);
             return Ok(());
         };
         if tracee::is_ending(status) {
-            // Killed: it does not wait for its turn.
+            // A killed task does not wait for its turn.
             other.state = TaskState::InKernel;
             if let Some(mut other) = self.tasks.remove(&tid) {
                 let ended = match Running::of_another(tid).decode_status(status)? {
@@ -371,7 +372,7 @@ impl Recorder {
             }
             return Ok(());
         }
-        // One that stands can be killed all the same.
+        // A stopped task can be killed.
         match Running::of_another(tid).decode_status(status)? {
             Waited::Stopped(task, stop) => {
                 other.state = TaskState::Ready(task, stop);
@@ -385,7 +386,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// A thread other than the first has executed a program: it goes on under the process's number.
+    /// Handles an execve by a thread other than the leader: it continues under the leader's tid.
     fn move_to_leader(&mut self, pid: i32) -> Result<()> {
         let former = tracee::former_tid(pid)?;
         let Some(mut task) = (former != pid)
@@ -400,7 +401,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The same for the task that runs.
+    /// Handles an execve by another thread while the leader runs.
     fn take_over(&mut self, current: &mut Task) -> Result<Running> {
         if let Some(leader) = self.tasks.remove(&current.pid) {
             self.dead.retain(|&(tid, _)| tid != current.pid);

@@ -1,4 +1,4 @@
-//! The program's own seccomp filters: see [`crate::seccomp`].
+//! Calls rejected by the program's own seccomp filters: see [`crate::seccomp`].
 
 use super::calls::inputs;
 use super::task::Task;
@@ -9,7 +9,7 @@ use crate::syscall;
 use crate::tracee::{Regs, Running, SigInfo, SigsysDisposition, Stopped, proc};
 
 impl Recorder {
-    /// A call that the program's own filters do not let it make.
+    /// Handles a call that the program's own filters reject.
     pub(super) fn filtered(
         &mut self,
         current: &mut Task,
@@ -80,7 +80,7 @@ impl Recorder {
         Ok(task.end_by_filter(kill)?)
     }
 
-    /// What is answered to a call about filters; `None` where the kernel's answer is right.
+    /// The answer to a call about filters; `None` where the kernel's answer is right.
     pub(super) fn answer_about_filters(
         &self,
         current: &Task,

@@ -1,14 +1,14 @@
-//! A recorder beside the process that asked for it.
+//! Recording by a separate process.
 //!
-//! Whoever starts the program (the front) stays what it was to the user's shell: a member of the job's process group.
-//! It does nothing but wait. The recorder is another process, in a group of its own, so that neither what the program
-//! sends to its group nor what the terminal sends to it ends the recording. The program is in the front's group, and
-//! is the front's child: it has the parent that it would have without rrapper, and what it sends there harms nobody.
-//! If the front is killed, so is all the rest; but if it was the program that did that, the recording goes on to its end.
+//! The process that starts the program (the front) stays a member of the job's process group for the user's shell, and
+//! only waits. The recorder is another process in a process group of its own, so that signals of the program or of the
+//! terminal to their group do not end the recording. The program is the front's child, in the front's group: it has the
+//! parent that it would have without rrapper, and its signals to that parent do no harm. If the front is killed,
+//! recorder and program are killed, too; but if the program killed it, the recording continues to its end.
 //!
-//! A signal that is sent to the front from outside is the program's: it is passed on, unless the program has it
-//! already, as one that was sent to the group. A second one of those that ask a program to end ends the recording; so
-//! does SIGTERM where the program has not ended after [`GRACE`]. What a terminal sends is the program's alone.
+//! A signal to the front from outside is passed on to the program, unless the program has received it already as a
+//! member of the group. A second signal that asks for the program's end ends the recording; so does SIGTERM where the
+//! program has not ended after [`GRACE`]. Signals of a terminal go to the program alone.
 
 use super::messages::{ASKING, FrontLink, Order, Report, Wire, receive, send};
 use super::{Error, Options, Recorded, Result, record_as};
@@ -22,45 +22,46 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a program may take to end after a SIGTERM.
+/// The time that a program has to end after a SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How long the recorder may take to end everything when it was told to.
+/// The time that the recorder has to end all processes on request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The same signal from the same sender is one within this time: to the front, and to its group.
+/// Within this time, the same signal from the same sender to the front and to its group counts as one.
 const ONCE: Duration = Duration::from_millis(500);
 
-/// A signal that was sent to the group reaches the program within this time.
+/// The time within which a signal to the group reaches the program.
 const SETTLING: Duration = Duration::from_millis(20);
 
-/// How often the recorder is woken until it has taken an order: a signal that comes just before a wait is lost.
+/// The interval for waking the recorder until it has taken an order: a signal that comes just before a wait is lost.
 const WAKE: Duration = Duration::from_millis(20);
 
-/// How long a signal that killed the program may take to be seen here, too.
+/// The time within which a signal that killed the program reaches the front, too.
 const LATE: Duration = Duration::from_millis(200);
 
-/// What the front is.
+/// The role of the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
-    /// It stands for the program, and ends as that does: what the program sends its parent is for the front's.
+    /// The front stands for the program and ends as the program does: the program's signals to its parent are passed to the
+    /// front's parent.
     StandsForProgram,
-    /// It goes on afterwards: it is the program's parent.
+    /// The front continues after the program: it is the program's parent.
     IsParent,
 }
 
-/// How a recording beside this process ended.
+/// The end of a recording by a separate process.
 #[derive(Debug)]
 pub struct Ended {
-    /// What came of it.
+    /// The recording, or the error.
     pub result: Result<Recorded>,
-    /// The last signal to this process that asked it to end.
+    /// The last signal that asked this process to end.
     pub signal: Option<i32>,
-    /// The signal because of which the program was ended.
+    /// The signal because of which rrapper ended the program.
     pub forced: Option<i32>,
 }
 
-/// Records a program from its start to its end, by a process beside this one.
+/// Records a program from its start to its end in a separate process.
 pub fn record_in_separate_process(options: Options, front: Front) -> Ended {
     let mut watch = None;
     let result = start(options, front).and_then(|mut begun| {
@@ -131,9 +132,9 @@ fn start(options: Options, front: Front) -> Result<Supervisor> {
     })
 }
 
-/// What the recorder does.
+/// The main function of the recorder process.
 fn work(options: Options, take: PipeReader, say: PipeWriter) -> i32 {
-    // It is alive, or this process has ended with it.
+    // If the front is not alive, this process has ended with it.
     let front = process_group::parent();
     let last = say.try_clone();
     let result = FrontLink::new(front, take, say)
@@ -149,7 +150,7 @@ fn work(options: Options, take: PipeReader, say: PipeWriter) -> i32 {
     }
 }
 
-/// An error with its causes, each said once: many say theirs themselves.
+/// An error with its causes, each once: many messages contain their cause.
 fn in_words(error: &Error) -> String {
     let mut said = error.to_string();
     let mut next = std::error::Error::source(error);
@@ -163,7 +164,7 @@ fn in_words(error: &Error) -> String {
     said
 }
 
-/// Who waits for the recorder, and tells it of signals.
+/// The front's side: waits for the recorder, and passes signals to it.
 struct Supervisor {
     front: Front,
     recorder: i32,
@@ -173,14 +174,14 @@ struct Supervisor {
     dir: PathBuf,
     on_start: Option<Box<dyn FnOnce(i32)>>,
     program: Option<i32>,
-    /// Signals that came, and when.
+    /// Signals to pass on, with their times.
     came: VecDeque<(CaughtSignal, Instant)>,
-    /// Those that came last, and when.
+    /// The latest signals, with their times.
     last: Vec<(CaughtSignal, Instant)>,
-    /// Orders that have not been taken.
+    /// The number of orders that the recorder has not taken.
     sent: VecDeque<Order>,
     signal: Option<i32>,
-    /// Somebody has asked for the end.
+    /// The time at which the end was requested.
     asked: bool,
     forced: Option<i32>,
     deadline: Option<(Instant, i32)>,
@@ -193,7 +194,7 @@ impl Supervisor {
                 Ok(true) => match receive(&self.notes) {
                     Ok(Report::Done(result)) => break Some(result),
                     Ok(note) => self.hear(note),
-                    // It has ended without a word.
+                    // The recorder has ended without a report.
                     Err(_) => break None,
                 },
                 Ok(false) => {}
@@ -221,7 +222,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits for a note, a signal, or until something is due. Whether a note is there.
+    /// Waits for a report, a signal, or the next deadline. Returns whether there is a report.
     fn wait(&self) -> io::Result<bool> {
         let now = Instant::now();
         let settled = self.came.front().map(|&(_, at)| at + SETTLING);
@@ -261,7 +262,7 @@ impl Supervisor {
             }
             Report::ForParent(signal) if self.front == Front::StandsForProgram => {
                 let parent = process_group::parent();
-                // Nobody else is meant: not the first process, who adopts.
+                // Only the process that started the front is meant, not init, which adopts orphans.
                 if parent > 1 {
                     process_group::send(parent, signal);
                 }
@@ -270,7 +271,7 @@ impl Supervisor {
         }
     }
 
-    /// Keeps a signal until it has reached all of the group, if it was for that.
+    /// Keeps a signal until it has reached the whole group, if it was sent to the group.
     fn keep(&mut self, came: CaughtSignal) {
         let now = Instant::now();
         self.last.retain(|&(_, at)| now - at < ONCE);
@@ -282,7 +283,7 @@ impl Supervisor {
         self.came.push_back((came, now));
     }
 
-    /// Does what is due.
+    /// Passes on the signals whose time has come, and ends the recorder after its deadline.
     fn check_signals(&mut self) {
         while let Some(came) = self.caught.take() {
             self.keep(came);
@@ -300,7 +301,7 @@ impl Supervisor {
             if self.forced.is_none() {
                 self.force(signal);
             } else {
-                // It does not do what it is told: all that it traces ends with it.
+                // The recorder does not react; its tracees end with it.
                 process_group::send(self.recorder, libc::SIGKILL);
                 self.deadline = None;
             }
@@ -318,7 +319,7 @@ impl Supervisor {
         self.sent.push_back(order);
     }
 
-    /// A signal came from outside.
+    /// Handles a signal from outside of the recorded processes.
     fn count(&mut self, came: CaughtSignal) {
         if !ASKING.contains(&came.signal) {
             return;
@@ -343,7 +344,7 @@ impl Supervisor {
         }
     }
 
-    /// The signal that the program died of may be on its way to this process.
+    /// Waits for the signal that killed the program: it may be on its way to this process, too.
     fn wait_for_the_late(&mut self, exit: Option<Exit>) {
         let of = |signal: i32| ASKING.contains(&signal).then_some(signal);
         let died_of = match exit {

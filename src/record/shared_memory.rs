@@ -1,5 +1,5 @@
-//! Memory that several mappings show: files mapped shared and writable, shared anonymous memory, System V
-//! segments. Each such object has a number, and is kept as it was when it was first mapped.
+//! Memory that several mappings show: files mapped shared and writable, shared anonymous memory, System V segments.
+//! Each such object has a number, and its content is kept as it was at its first mapping.
 
 use super::mapped_files::{FileKey, MappedFile};
 use super::task::Task;
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 
-/// What tells one object from another.
+/// The identity of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ObjectKey {
     /// A file.
@@ -20,7 +20,7 @@ pub enum ObjectKey {
     Segment(i32),
 }
 
-/// An object that was mapped once.
+/// A shared object.
 #[derive(Clone, Copy, Debug)]
 pub struct Object {
     id: u32,
@@ -29,14 +29,14 @@ pub struct Object {
 }
 
 impl Object {
-    /// Its number.
+    /// The number of the object.
     pub fn id(&self) -> u32 {
         self.id
     }
 }
 
 impl Recorder {
-    /// What an mmap did.
+    /// The effect of an mmap.
     pub(super) fn mapped(&mut self, current: &Task, event: &CallEvent) -> Result<Effect> {
         let [_, len, _, flags, fd, _] = event.args;
         let kind = flags as i32 & libc::MAP_TYPE;
@@ -63,12 +63,12 @@ impl Recorder {
             .map_err(|e| crate::tracee::Error::os("look at a file that it maps", current.tid, e))?;
         let (key, size) = (FileKey::of(&meta), meta.len());
         if self.objects.contains_key(&ObjectKey::File(key)) {
-            // It may have been written to through its mappings.
+            // The content may have changed through other mappings.
             self.writer.files().distrust(meta.dev(), meta.ino());
         }
         self.note_mapped(key, &path, size);
         if shared {
-            // The mapping that was just made is one.
+            // The count includes the new mapping.
             if let Some(object) = self.objects.get(&ObjectKey::File(key)).copied()
                 && self.count_shown(current, object.inode)? > 1
             {
@@ -106,7 +106,7 @@ impl Recorder {
             })
     }
 
-    /// A file becomes an object that is mapped by who may write to it.
+    /// Makes a file a shared object, since a task that may write to it has mapped it.
     fn share_file(
         &mut self,
         current: &Task,
@@ -139,7 +139,7 @@ impl Recorder {
         })
     }
 
-    /// Those who have mapped a file only to read what others write to it see what is written from now on.
+    /// Adds read-only mappings of a file to its object, since they show future writes.
     fn join_readers(
         &mut self,
         current: &Task,
@@ -177,7 +177,7 @@ impl Recorder {
         Ok(frames)
     }
 
-    /// What a shmat did.
+    /// The effect of a shmat.
     pub(super) fn attached(
         &mut self,
         current: &Task,
@@ -212,7 +212,7 @@ impl Recorder {
         })
     }
 
-    /// Keeps what a segment holds that others may have filled; `None` where that is only zeros.
+    /// Keeps the content of a segment that other processes may have written; `None` where it is all zeros.
     fn content_of(&mut self, task: &Stopped, at: u64, size: u64) -> Result<Option<FileId>> {
         const PIECE: u64 = 1 << 20;
         let cannot =
@@ -242,7 +242,7 @@ impl Recorder {
             .transpose()
     }
 
-    /// How many mappings show this inode, in all recorded processes.
+    /// The number of mappings of this inode in all recorded processes.
     fn count_shown(&self, current: &Task, inode: u64) -> Result<usize> {
         let mut count = 0;
         for tid in self
@@ -261,7 +261,7 @@ impl Recorder {
         self.last_object
     }
 
-    /// Says that an object has this size now, if it is one, and had another.
+    /// A frame for the new size of an object, if it has changed.
     pub(super) fn resized(&mut self, key: FileKey, size: u64) -> Option<Frame> {
         let object = self.objects.get_mut(&ObjectKey::File(key))?;
         if object.size == size {
@@ -275,7 +275,7 @@ impl Recorder {
     }
 }
 
-/// Whether a file is open for writing, so that a shared mapping of it may become writable.
+/// Whether a descriptor is open for writing, so that a shared mapping of it may become writable.
 fn can_write(tid: i32, fd: i32) -> bool {
     let flags = proc::fd_flags(tid, fd).unwrap_or(libc::O_RDWR);
     flags & libc::O_ACCMODE != libc::O_RDONLY

@@ -1,8 +1,8 @@
-//! How a recording ends: with the program, or because somebody wants it to.
+//! The end of a recording: with the program, or on request.
 //!
-//! As for a shell, the program is what was started, and not what it leaves behind. Processes that are left when it has
-//! ended go on for as long as they are at work, but not for long: what reads the last of a pipe comes to its end.
-//! Then they are asked to end, and at last are killed: without a tracer they could not go on.
+//! As for a shell, the recording ends with the program that was started. Processes that are left when it has ended
+//! continue while they are busy, but not for long: a reader of a pipe reaches the end of its data. Then they are asked
+//! to end, and finally killed: they could not continue without a tracer.
 
 use super::Recorder;
 use super::messages::{Order, Report};
@@ -12,27 +12,27 @@ use crate::tracee::{Stop, proc, process_group, ticker, tsc_off};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// How many ticks without any event make a process one that waits for something to come.
+/// The number of ticks without an event after which leftovers count as idle.
 const IDLE: u64 = 50;
 
-/// How many ticks those that are left have altogether, before they are asked to end, and again before they are killed.
+/// The number of ticks that leftovers have altogether before they are asked to end, and again before they are killed.
 const MOST: u64 = 400;
 
-/// Within this time, a signal from the same sender to the program and to the front is one.
+/// Within this time, a signal from the same sender to the program and to the front counts as one.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// The end of what the program left behind.
+/// The state of ending leftovers.
 pub struct Leftovers {
-    /// The signal that they get next.
+    /// The next signal to send.
     signal: i32,
-    /// The tick at which this began.
+    /// The tick at which the current step began.
     begun: u64,
-    /// The tick of the last event, and its number.
+    /// The tick and the number of the last event.
     event: (u64, u64),
 }
 
 impl Recorder {
-    /// Whether the program has ended, and others have not that nobody waits for.
+    /// Whether the program has ended and only leftovers run.
     pub(super) fn only_leftovers(&self, current: Option<&Task>) -> bool {
         let is_program = |task: &Task| task.pid == self.first;
         self.exit.is_some()
@@ -41,7 +41,7 @@ impl Recorder {
             && !self.tasks.values().any(is_program)
     }
 
-    /// Looks whether something is to be ended, or to be passed on. Cheap: it is called all the time.
+    /// Follows the front's orders, and ends leftovers. Cheap: it is called all the time.
     pub(super) fn follow_orders(&mut self, current: Option<&Task>) {
         if let Some(front) = self.front.as_ref().filter(|front| front.has_news()) {
             let orders: Vec<Order> = std::iter::from_fn(|| front.take()).collect();
@@ -62,7 +62,7 @@ impl Recorder {
             }
             Order::Signal(came) => {
                 let outside = !self.everyone.contains(&came.pid);
-                // The terminal's are for the group; but as it goes away, only the session's leader is told.
+                // Signals of a terminal go to the group; but SIGHUP at its end goes only to the session leader.
                 let alone = !came.of_kernel() || came.signal == libc::SIGHUP;
                 if outside && alone && !self.has_it(came.signal, came.pid, current) {
                     process_group::send(self.first, came.signal);
@@ -75,7 +75,7 @@ impl Recorder {
         }
     }
 
-    /// Whether the program has been sent this signal, too, by the same sender.
+    /// Whether the same sender sent this signal to the program, too.
     fn has_it(&mut self, signal: i32, sender: i32, current: Option<&Task>) -> bool {
         let now = tsc_off::now();
         self.received.retain(|&(_, _, at)| now - at < TOGETHER);
@@ -98,7 +98,7 @@ impl Recorder {
         }
     }
 
-    /// Notes a signal that came to a task of the program.
+    /// Notes a signal to a task of the program.
     pub(super) fn note_received(&mut self, current: &Task, signal: i32, sender: i32) {
         const MOST: usize = 16;
         if self.front.is_none() || current.pid != self.first {
@@ -110,7 +110,7 @@ impl Recorder {
         self.received.push((signal, sender, tsc_off::now()));
     }
 
-    /// Job control has stopped a task by this signal. If it is the program, so is who stands for it.
+    /// Handles a stop by job control. If it stops the program, the front is stopped, too.
     pub(super) fn note_stopped(&mut self, current: &Task, signal: i32) {
         if let Some(front) = self.front.as_ref().filter(|_| current.tid == self.first) {
             self.stopped = true;
@@ -120,7 +120,7 @@ impl Recorder {
         }
     }
 
-    /// A task goes on that may have been stopped by job control.
+    /// Handles the continuation of a task that job control may have stopped.
     pub(super) fn note_continued(&mut self, current: &Task) {
         if current.tid == self.first
             && std::mem::take(&mut self.stopped)
@@ -130,7 +130,7 @@ impl Recorder {
         }
     }
 
-    /// Before a call that may kill the front: the recording is to go on then.
+    /// Before a call that may kill the front: detaches the recorder from the front's end.
     pub(super) fn note_kill(&self, current: &Task, event: &CallEvent) {
         let Some((front, (pid, signal))) = self.front.as_ref().zip(sends(event)) else {
             return;
@@ -147,13 +147,13 @@ impl Recorder {
         }
     }
 
-    /// Passes on what was sent to the program's parent, which is not who it would be without rrapper.
+    /// Passes on a signal to the program's parent, which is the front rather than the front's parent.
     pub(super) fn note_sent(&self, current: &Task, event: &CallEvent) {
         let Some((front, (pid, signal))) = self.front.as_ref().zip(sends(event)) else {
             return;
         };
         if event.ret != Some(0) {
-            // The front has not been killed by that, which takes a moment otherwise.
+            // The signal has not killed the front, whose death would take a moment.
             if signal == libc::SIGKILL && front.is_there() {
                 front.ends_with_front(true);
             }
@@ -194,7 +194,7 @@ impl Recorder {
         }
         self.signal_all(signal, current);
         if signal == libc::SIGTERM {
-            // One that is stopped does not end before it is continued.
+            // A stopped process does not end before it is continued.
             self.signal_all(libc::SIGCONT, current);
         }
     }
@@ -211,7 +211,7 @@ impl Recorder {
     }
 }
 
-/// To whom a call sends which signal, if it is one that does.
+/// The target and the signal of a call that sends one.
 fn sends(event: &CallEvent) -> Option<(i32, i32)> {
     let [first, second, third, ..] = event.args.map(|arg| arg as i32);
     match i64::from(event.nr) {

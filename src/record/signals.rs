@@ -1,8 +1,8 @@
-//! Signals, and the time stamp counter, whose reading arrives as one.
+//! Delivery of signals, and trapped reads of the time stamp counter, which arrive as signals.
 //!
-//! A signal is delivered where replay can find the place again: as a call returns, or before one is made.
-//! One that arrives between calls is held until the next, unless it ends the process anyway.
-//! Faults happen where they happen, and will again.
+//! A signal is delivered at a position that replay can find: as a call returns, or before one is made. A signal between
+//! calls is held until the next call, unless it ends the process anyway. Faults happen at their instructions, and will
+//! recur there.
 
 use super::schedule::TaskStep;
 use super::task::{CpuBurst, Task};
@@ -11,7 +11,7 @@ use crate::image::Chunk;
 use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
 use crate::tracee::{Error, Running, SigInfo, Stop, Stopped, proc, tsc};
 
-/// `si_code` of a signal that the kernel sends on its own account; what an instruction gives that is trapped.
+/// `si_code` of a signal from the kernel, such as that of a trapped instruction.
 const SI_KERNEL: i32 = 0x80;
 
 impl Recorder {
@@ -28,7 +28,7 @@ impl Recorder {
             }
             instruction.execute(&mut regs, value);
             let mut values = vec![value];
-            // How often it comes to a place is counted by the processor.
+            // A breakpoint of the recorder.
             if !current.watch.stops_anywhere() {
                 let mut answer = |read: tsc::Instruction| {
                     let value = read.value();
@@ -58,7 +58,7 @@ impl Recorder {
         if info.code() == libc::SI_TKILL
             && let Some(at) = current.sent.iter().position(|sent| sent.signal() == signal)
         {
-            // Ours, in place of one that was held.
+            // The recorder's signal in place of a held one.
             info = current.sent.remove(at);
             task.set_siginfo(&info)?;
         }
@@ -81,19 +81,19 @@ impl Recorder {
             return Ok(task.resume_with(signal)?);
         }
         if caught || stops(signal) {
-            // It may never make another call: see `preempt`. Of the old signals, one of a kind waits.
+            // The task may never make another call: see `preempt`. Standard signals do not queue.
             if signal >= libc::SIGRTMIN() || current.held.iter().all(|held| held.signal() != signal)
             {
                 current.held.push(info);
             }
             return Ok(task.resume()?);
         }
-        // It ends the process, wherever that stands.
+        // The signal ends the process at any position.
         self.write_signal(current, &info, false, Delivery::Fatal)?;
         Ok(task.resume_with(signal)?)
     }
 
-    /// At the entry of a call, with signals waiting: the call is put off, and they are delivered first.
+    /// At the entry of a call, with held signals: delivers them before the call.
     pub(super) fn interrupt_entry(
         &mut self,
         current: &mut Task,
@@ -106,7 +106,7 @@ impl Recorder {
         self.deliver_held(current, task)
     }
 
-    /// Sends the signal that has waited longest to a task that has executed nothing since its boundary.
+    /// Sends the oldest held signal to a task that has executed nothing since its last event.
     pub(super) fn deliver_held(&mut self, current: &mut Task, task: Stopped) -> Result<TaskStep> {
         let info = current.held.remove(0);
         task.send_to(current.pid, info.signal());
@@ -116,7 +116,7 @@ impl Recorder {
             .resume()?
             .wait()?
             .stopped("deliver a signal to it", tid)?;
-        // It may be blocked by now, or another comes first.
+        // The signal may be blocked by now, or another comes first.
         self.handle_stop(current, task, stop)
     }
 
@@ -134,7 +134,7 @@ impl Recorder {
             return Ok(task.resume_with(signal)?);
         }
         if !caught && fault && proc::is_first_of_namespace(task.tid()) {
-            // The kernel spares it under a tracer, even from this, and has it meet the fault again.
+            // The kernel protects an init process under a tracer even from this, and repeats the fault.
             self.warn_of_kill(&task, signal);
             task.send_to(current.pid, libc::SIGKILL);
             return Ok(task.resume()?);
@@ -155,7 +155,7 @@ impl Recorder {
             return self.about_to_end(current, task);
         }
         if stop == Stop::Signal(libc::SIGSEGV) {
-            // There is no room for the handler's frame.
+            // The stack has no room for the handler's frame.
             return self.deliver_instead(current, task, &info, fault);
         }
         if stop != Stop::Signal(libc::SIGTRAP) {
@@ -180,7 +180,8 @@ impl Recorder {
         Ok(task.resume()?)
     }
 
-    /// The kernel could not enter a handler, and raises SIGSEGV instead. For one of SIGSEGV itself it ends the process.
+    /// Handles the SIGSEGV that the kernel raises where it cannot enter a handler; a handler of SIGSEGV itself is reset, which
+    /// ends the process.
     fn deliver_instead(
         &mut self,
         current: &mut Task,
@@ -195,7 +196,7 @@ impl Recorder {
             self.write_signal(current, reason, fault, Delivery::Fatal)?;
             return Ok(task.resume_with(libc::SIGSEGV)?);
         }
-        // Nothing else comes of the first.
+        // The first signal has no other effect.
         self.write_signal(current, first, fault, Delivery::Ignored)?;
         self.deliver(current, task, instead, false, true, false)
     }
@@ -207,7 +208,7 @@ impl Recorder {
         fault: bool,
         delivery: Delivery,
     ) -> Result<()> {
-        // A fault is met on the way.
+        // A fault recurs by itself.
         if fault && std::mem::take(&mut current.unannounced) {
             self.write_run(current)?;
         }
@@ -234,8 +235,8 @@ fn stops(signal: i32) -> bool {
     )
 }
 
-/// pid_namespaces(7): the first process of a pid namespace only gets the signals that it has handlers for, but for the
-/// faults that it makes, and what its parent's namespace kills or stops it with.
+/// pid_namespaces(7): the first process of a pid namespace only receives signals with handlers, except for its own faults,
+/// and SIGKILL and SIGSTOP from the parent namespace.
 fn spared(tid: i32, signal: i32, fault: bool) -> bool {
     let outer = [libc::SIGKILL, libc::SIGSTOP].contains(&signal);
     !fault && !outer && proc::is_first_of_namespace(tid)
@@ -249,8 +250,8 @@ fn ignored_by_default(signal: i32) -> bool {
     )
 }
 
-/// The frame that the kernel built for a handler: from the stack pointer up to the end of the
-/// saved vector state, as `struct rt_sigframe` and its `sw_reserved.extended_size` say.
+/// The frame that the kernel built for a handler: from the stack pointer up to the end of the saved vector state, by
+/// `struct rt_sigframe` and its `sw_reserved.extended_size`.
 fn frame(task: &Stopped, sp: u64) -> Result<Chunk> {
     // The return address, then struct ucontext, whose mcontext has the pointer to the vector
     // state behind 23 words; behind that, siginfo.

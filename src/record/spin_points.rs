@@ -1,12 +1,12 @@
-//! Places at which the tasks of a program wait for others by looking at memory again and again.
+//! Spin points: addresses at which the tasks of a program wait for others by reading memory again and again.
 //!
-//! A task that runs for long while others wait is suspected: it is stopped, and whenever it comes back to that
-//! instruction. If its registers are the same then, but for a counter at most, it waits there, and so will others of its
-//! program. From then on each of them stops when it comes there (see [`tracee::breakpoints`](crate::tracee::breakpoints)), from the
-//! moment on at which an event sets it going. So it is known how many times it has, replay can do the same, and
-//! a task that waits is preempted at once and for the price of a few registers.
+//! A task that runs for long while others wait is a suspect: it is stopped each time it comes back to its present
+//! instruction. If its registers are the same then, but for a counter at most, it spins there, and so will others of
+//! its program. From then on each of them has a breakpoint there (see
+//! [`tracee::breakpoints`](crate::tracee::breakpoints)), set when an event resumes it. So the number of its visits is
+//! known, replay can count the same, and a spinning task is preempted at once for the price of a few registers.
 //!
-//! What only looks like waiting costs time, and is let go after a while.
+//! An address that only looks like a spin point costs time, and is dropped after a while.
 
 use super::schedule::TaskStep;
 use super::task::Task;
@@ -15,43 +15,43 @@ use crate::recording::{Frame, Reach};
 use crate::tracee::breakpoints::MOST;
 use crate::tracee::{Regs, Stop, Stopped, proc};
 
-/// How often in a row a suspect must come back unchanged.
+/// The number of consecutive unchanged visits that prove a spin point.
 const PROOF: u32 = 3;
 
-/// How often it may come back changed.
+/// The number of changed visits that refute it.
 const DOUBTS: u32 = 8;
 
-/// A counter changes by no more than this: pointers that walk over data make larger steps.
+/// The largest step of a counter: pointers that walk over data make larger steps.
 const COUNTER_STEP: i64 = 1;
 
-/// A task that was preempted so often in a row, without having made a call or gone anywhere else, may come back
-/// twice as often until it is again; up to so often.
+/// After so many consecutive preemptions at one address without a call, a task may visit it twice as often before the
+/// next preemption; up to a limit.
 const ROUNDS: u32 = 8;
 const MOST_PATIENCE: u32 = 256;
 
-/// After so many it is not stopped any more, until it makes a call.
+/// After so many preemptions a task has no breakpoint until its next call.
 const MOST_ROUNDS: u32 = 96;
 
-/// How often a task may come to places, between two calls, without being preempted there.
+/// The limit on visits between two calls without a preemption.
 const MOST_TIMES: u32 = 512;
 
-/// After how many such disappointments a place is forgotten.
+/// The number of vain uses after which a spin point is dropped.
 const MISSES: u32 = 4;
 
-/// The places of an address space.
+/// The spin points of an address space.
 #[derive(Clone, Default)]
 pub struct SpinPoints {
     known: Vec<SpinPoint>,
-    /// When one was last of use, counted in uses.
+    /// The count of uses, as a clock for the points' last uses.
     clock: u64,
-    /// The program handles the signal with which a task stops.
+    /// Whether the program handles SIGTRAP, the signal of breakpoints.
     disturbs: bool,
 }
 
 #[derive(Clone)]
 struct SpinPoint {
     addr: u64,
-    /// Nothing changes while a task waits there, not even a counter.
+    /// Whether no register changes while a task spins there, not even a counter.
     pure: bool,
     used: u64,
     misses: u32,
@@ -87,7 +87,7 @@ impl SpinPoints {
         }
     }
 
-    /// A task has come by there all the time, and never waited.
+    /// Counts a vain use: a task visited the address often and did not spin.
     fn disappoint(&mut self, addr: u64) {
         if let Some(point) = self.at(addr) {
             point.misses += 1;
@@ -96,32 +96,32 @@ impl SpinPoints {
     }
 }
 
-/// Where a task stops.
+/// The breakpoints of a task at spin points.
 #[derive(Default)]
 pub struct SpinWatch {
-    /// The places.
+    /// The breakpoints.
     slots: Vec<Slot>,
-    /// The last of them is that of a suspect, who was not stopped there all the time.
+    /// Whether the last breakpoint is that of a suspect, which was not counted from the beginning.
     probes: bool,
-    /// In how many turns in a row it has got nowhere.
+    /// The number of consecutive turns without progress.
     rounds: u32,
-    /// Its signal mask, if it blocks the signal with which it stops.
+    /// The signal mask, if it blocks SIGTRAP.
     mask: Option<u64>,
-    /// It came to a place, but was stopped there in another way: the signal waits, and means nothing any more.
+    /// Whether another stop preceded the breakpoint's: its SIGTRAP is pending, and must be ignored.
     late: bool,
 }
 
-/// A place at which a task stops.
+/// A breakpoint at a spin point.
 #[derive(Clone, Default)]
 struct Slot {
     addr: u64,
-    /// How often it has come there since it was last set going.
+    /// The number of visits since the task was last resumed by an event.
     times: u32,
-    /// Its registers when it did last.
+    /// The registers at the last visit.
     last: Option<Regs>,
-    /// How often in a row they were the same.
+    /// The number of consecutive visits with the same registers.
     same: u32,
-    /// How often they were not.
+    /// The number of visits with other registers.
     doubts: u32,
 }
 
@@ -133,7 +133,7 @@ impl Slot {
         }
     }
 
-    /// Takes note of the registers with which the task has come; whether they are those that it had before.
+    /// Compares the registers of a visit with those of the last one.
     fn compare(&mut self, regs: Regs, pure: bool) -> Option<Alike> {
         self.times += 1;
         let alike = self.last.replace(regs).and_then(|last| alike(&last, &regs));
@@ -147,30 +147,30 @@ impl Slot {
 }
 
 impl SpinWatch {
-    /// It has made a call.
+    /// Resets the counts after a call.
     pub fn begin_anew(&mut self) {
         self.rounds = 0;
         self.slots.iter_mut().for_each(|slot| slot.last = None);
     }
 
-    /// An event sets it going.
+    /// Resets the visits when an event resumes the task.
     pub fn count_anew(&mut self) {
         for slot in &mut self.slots {
             (slot.times, slot.same) = (0, 0);
         }
     }
 
-    /// Whether this is a place at which it stops.
+    /// Whether there is a breakpoint at this address.
     pub fn stops_at(&self, addr: u64) -> bool {
         self.slots.iter().any(|slot| slot.addr == addr)
     }
 
-    /// Whether there is any place at which it stops.
+    /// Whether there is any breakpoint.
     pub fn stops_anywhere(&self) -> bool {
         !self.slots.is_empty()
     }
 
-    /// It has had a long turn: it may be waiting by now.
+    /// Allows proofs again after a long turn: the task may be spinning by now.
     pub fn expect_spinning(&mut self) {
         self.rounds /= 2;
     }
@@ -185,12 +185,12 @@ impl SpinWatch {
         self.note_mask(task)
     }
 
-    /// Whether it stands at a place, and the signal that says so waits.
+    /// Whether the task stands at a breakpoint whose signal is pending.
     pub fn is_due(&self, task: &Stopped) -> Result<bool> {
         Ok(!self.slots.is_empty() && proc::is_pending(task.tid(), libc::SIGTRAP)?)
     }
 
-    /// Its state is written down as it is.
+    /// Handles the recording of the task's state.
     pub fn stands(&mut self, task: &Stopped) -> Result<()> {
         self.late = self.is_due(task)?;
         Ok(())
@@ -208,7 +208,7 @@ impl SpinWatch {
         Ok(())
     }
 
-    /// What is left of the places without that of a suspect.
+    /// The breakpoints without that of a suspect.
     fn proven(&self) -> Vec<Slot> {
         let mut slots = self.slots.clone();
         slots.truncate(slots.len() - usize::from(self.probes));
@@ -223,7 +223,7 @@ impl SpinWatch {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Alike {
     Same,
-    /// But for one that counts.
+    /// The same but for one counter.
     Counting,
 }
 
@@ -238,7 +238,7 @@ fn alike(before: &Regs, now: &Regs) -> Option<Alike> {
 }
 
 impl Recorder {
-    /// A program will see the signal with which its tasks stop: they do not stop any more.
+    /// Gives up breakpoints in a program that handles SIGTRAP.
     pub(super) fn stop_watching(&mut self, current: &Task) {
         self.spaces.entry(current.space).or_default().points = SpinPoints {
             disturbs: true,
@@ -246,7 +246,7 @@ impl Recorder {
         };
     }
 
-    /// An event sets a task going: it stops where tasks of its program wait.
+    /// Sets a task's breakpoints when an event resumes it.
     pub(super) fn watch(&mut self, current: &mut Task, task: &mut Stopped) -> Result<()> {
         let known = self
             .spaces
@@ -266,7 +266,7 @@ impl Recorder {
         current.watch.set(task, places.map(Slot::of).collect())
     }
 
-    /// A task that has run for long stands where it was stopped: it becomes a suspect, or is none any more.
+    /// Makes a task that was stopped after a long run a suspect, or drops the suspicion.
     pub(super) fn suspect(
         &mut self,
         current: &mut Task,
@@ -290,7 +290,7 @@ impl Recorder {
         current.watch.probes = probes;
         if let Err(error) = current.watch.set(task, slots) {
             task.regs()?;
-            // It is there, so it is the machine.
+            // The task exists, so the machine has no debug registers.
             tracing::debug!("no task is stopped where it waits: {error}");
             self.no_points = true;
             current.watch = SpinWatch::default();
@@ -298,7 +298,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// A task stands at a place.
+    /// Handles a task at a breakpoint.
     pub(super) fn on_point(
         &mut self,
         current: &mut Task,
@@ -363,7 +363,7 @@ impl Recorder {
         Ok(TaskStep::Running(task.resume()?))
     }
 
-    /// Writes down that a task has come to where it stands, for this many times.
+    /// Records a task's arrival at its present address after so many visits.
     fn reached(&mut self, current: &mut Task, times: u32, regs: Regs) -> Result<()> {
         self.write_tsc(current)?;
         self.write(Frame::Reach(Reach {
@@ -375,7 +375,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// A task that was preempted has the others go on, or gets the signal that it waits for.
+    /// Lets other tasks run after a preemption, or delivers a held signal.
     pub(super) fn give_way(&mut self, current: &mut Task, task: Stopped) -> Result<TaskStep> {
         if current.held.is_empty() {
             return Ok(self.requeue(current, task, Stop::Attached));
@@ -384,7 +384,7 @@ impl Recorder {
     }
 }
 
-/// Whether a program would see the signal with which its tasks stop.
+/// Whether a program handles or ignores SIGTRAP.
 fn handles_trap(tid: i32) -> Result<bool> {
     Ok(proc::catches(tid, libc::SIGTRAP)? || proc::ignores(tid, libc::SIGTRAP)?)
 }

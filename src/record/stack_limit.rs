@@ -1,5 +1,5 @@
-//! Stacks grow as far as their limit and other mappings allow, and replay keeps room for that. When the limit is lowered,
-//! or something is mapped into the room, what the stack had not come to is out of its reach.
+//! Changes of a stack's reserve. Stacks grow as far as their limit and other mappings allow, and replay reserves that
+//! memory. When the limit is lowered, or a mapping is made in the reserve, the unused rest is out of the stack's reach.
 
 use super::task::Task;
 use super::{Recorder, Result};
@@ -8,14 +8,14 @@ use crate::recording::{CallEvent, Frame, Piece, Shows};
 
 const PAGE: u64 = 0x1000;
 
-/// How far a stack stays away from a mapping below it: the kernel's `stack_guard_gap`.
+/// The gap between a stack and a mapping below it: the kernel's `stack_guard_gap`.
 const GUARD_GAP: u64 = 256 * PAGE;
 
-/// The kernel has stacks above this: at most 16 GiB, and at random, below the end of a process's memory.
+/// Stacks are above this address: the kernel places them randomly at most 16 GiB below the end of a process's memory.
 const NO_STACK_BELOW: u64 = 0x7ff0_0000_0000;
 
 impl Recorder {
-    /// What a call has taken from a stack's room.
+    /// The part of a stack's reserve that a call has removed.
     pub(super) fn limited_stack(&self, current: &Task, event: &CallEvent) -> Result<Option<Frame>> {
         let Some((pid, limit)) = event.stack_limit() else {
             return Ok(None);
@@ -28,7 +28,7 @@ impl Recorder {
                 None => return Ok(None),
             },
         };
-        // A child that has its parent's memory until it executes a program sets the limit for that.
+        // A vfork child sets the limit for the program that it will execute.
         let space = match tid == current.tid {
             true => current.space,
             false => self.tasks.get(&tid).map_or(0, |task| task.space),
@@ -61,7 +61,7 @@ impl Recorder {
         Ok((from < to).then_some(Frame::Remap { tid, pieces }))
     }
 
-    /// What a call has taken from a stack's room by a mapping in it.
+    /// The part of a stack's reserve that a call has removed by a mapping in it.
     pub(super) fn stack_mapped_into(&self, tid: i32, event: &CallEvent) -> Result<Option<Frame>> {
         let maps_something = [libc::SYS_mmap, libc::SYS_mremap, libc::SYS_shmat];
         let (true, Some(at)) = (maps_something.contains(&event.nr.into()), event.ret) else {

@@ -1,4 +1,4 @@
-//! What the recorder knows of each task.
+//! The recorder's state of a task.
 
 use super::calls::Pending;
 use super::polling::Repeated;
@@ -16,82 +16,81 @@ pub struct Task {
     pub tid: i32,
     /// Its process.
     pub pid: i32,
-    /// Its address space, by a number of ours: tasks with the same share one.
+    /// The number of its address space.
     pub space: u32,
     pub state: TaskState,
-    /// The call that it is in.
+    /// Its present call.
     pub pending: Option<Pending>,
-    /// The call that was interrupted, and that restart_syscall goes on with.
+    /// The interrupted call that restart_syscall continues.
     pub restarts: Option<(&'static Syscall, CallEvent)>,
-    /// It has made its last call.
+    /// Whether it has made its last call.
     pub leaving: bool,
-    /// Signals that came between calls and wait for the next one.
+    /// Signals that came between calls and are held for the next one.
     pub held: Vec<SigInfo>,
-    /// Those of them that rrapper has sent again, and that have not arrived.
+    /// Held signals that rrapper has sent again and that have not arrived.
     pub sent: Vec<SigInfo>,
-    /// What a trapped read of the time stamp counter must not undo.
+    /// The state of SIGSEGV, to restore after a trapped read of the time stamp counter.
     pub segv: SegvState,
-    /// The registers with which the task left its last call: while they have
-    /// not changed, it has not executed anything since.
+    /// The registers at the exit of its last call: while they have not changed, it has executed nothing since.
     pub boundary: Option<Regs>,
     /// Counter values that have not been written yet.
     pub tsc: Vec<u64>,
-    /// How many it has read in a row.
+    /// The number of consecutive reads.
     pub reads: Reads,
-    /// Nothing that was written says that it runs on.
+    /// Whether no recorded event shows that it continues to run.
     pub unannounced: bool,
-    /// How long it has run without a call.
+    /// Its present run without a call.
     pub burst: CpuBurst,
-    /// It has given way in the call that it is in.
+    /// Whether it has yielded in its present call.
     pub yielded: bool,
-    /// The call that it makes again and again.
+    /// The call that it repeats.
     pub repeated: Repeated,
-    /// How many times in a row it has only asked for the time.
+    /// The number of consecutive clock reads.
     pub clock_calls: u32,
-    /// It was preempted although it did not wait for anybody; and the tick at which it was.
+    /// The tick of its last preemption while it was busy.
     pub busy_since: Option<u64>,
-    /// Where in its program it stops.
+    /// Its breakpoints at spin points.
     pub watch: SpinWatch,
-    /// Where the kernel writes a zero at its end; 0 for nowhere.
+    /// The address at which the kernel writes a zero at its end (`clear_child_tid`); 0 for none.
     pub clear_tid: u64,
     /// The head of its list of robust futexes; 0 for none.
     pub robust: u64,
-    /// The robust futexes that it holds as it ends.
+    /// The robust futexes that it holds at its exit stop.
     pub robust_words: Vec<u64>,
-    /// Its mappings that others may share, if it holds any.
+    /// Its mappings that others may share, if it holds robust futexes.
     pub shared_maps: Vec<Map>,
-    /// The CPUs that it wished to run on.
+    /// The CPU affinity that it requested.
     pub affinity: Option<Vec<u8>>,
-    /// It, or those that it makes, may be in another pid namespace than the recorder.
+    /// Whether it or its children may be in another pid namespace than the recorder.
     pub numbered_apart: bool,
 }
 
-/// Where a task is.
+/// The state of a task.
 pub enum TaskState {
-    /// It stands, for this reason, until it is its turn.
+    /// Stopped for this reason, until its turn.
     Ready(Stopped, Stop),
-    /// It is in a call, or stopped by job control.
+    /// In a call, or stopped by job control.
     InKernel,
-    /// Whoever it is with looks after it; or it has ended.
+    /// Owned by the scheduler at present, or ended.
     Taken,
 }
 
-/// A stretch of running without a call.
+/// A run without a call.
 pub struct CpuBurst {
     /// The tick at which it began.
     pub begun: u64,
-    /// The tick at which it was last thought of.
+    /// The tick at which it was last handled.
     pub ticked: u64,
-    /// rrapper has asked it to stop.
+    /// Whether rrapper has requested a stop.
     pub interrupted: bool,
-    /// The range that its instruction pointer was last seen in, and how often in a row.
+    /// The code range of the latest samples, and the number of consecutive samples in it.
     pub around: (u64, u64, u32),
-    /// After how many ticks it is looked at next.
+    /// The number of ticks until the next sample.
     pub next_look: u64,
 }
 
 impl CpuBurst {
-    /// One that begins now.
+    /// A run that begins now.
     pub fn new() -> CpuBurst {
         let now = ticker::ticks();
         CpuBurst {
@@ -103,7 +102,7 @@ impl CpuBurst {
         }
     }
 
-    /// It was looked at, with its instruction pointer there. The longer it lasts, the rarer it is.
+    /// Adds a sample of the instruction pointer. The interval between samples grows.
     pub fn sample(&mut self, ip: u64) {
         let (low, high, seen) = self.around;
         let (low, high) = (low.min(ip), high.max(ip));
@@ -115,14 +114,14 @@ impl CpuBurst {
         self.next_look = self.ticks() + (self.ticks() / 4).max(2);
     }
 
-    /// How many ticks it has lasted.
+    /// The duration in ticks.
     pub fn ticks(&self) -> u64 {
         ticker::ticks() - self.begun
     }
 }
 
 impl Task {
-    /// A task that nothing is known of yet.
+    /// A new task.
     pub fn new(tid: i32, pid: i32, space: u32) -> Task {
         Task {
             tid,
@@ -154,7 +153,7 @@ impl Task {
         }
     }
 
-    /// It has executed a program, in a new address space.
+    /// Handles an execve into a new address space.
     pub fn executed(&mut self, space: u32, segv: SegvState) {
         self.space = space;
         self.segv = segv;
@@ -164,7 +163,7 @@ impl Task {
         self.reads = Reads::default();
     }
 
-    /// Follows what a call set for its end.
+    /// Follows calls that set effects of the task's end.
     pub fn after_call(&mut self, event: &CallEvent) {
         match (i64::from(event.nr), event.ret) {
             (libc::SYS_set_tid_address, _) => self.clear_tid = event.args[0],
@@ -174,14 +173,14 @@ impl Task {
         }
     }
 
-    /// Whether a task with these registers stands behind a call that the kernel will make again for it.
+    /// Whether a task with these registers stands behind a call that the kernel will restart.
     pub fn makes_call_again(&self, regs: &Regs) -> bool {
         let interrupted = |then: &Regs| (-516..=-512).contains(&then.ret());
         let behind = self.boundary.filter(interrupted);
         behind.is_some_and(|then| then.is_same_place(regs))
     }
 
-    /// Whether it executes its own instructions when it is resumed, rather than the kernel's.
+    /// Whether it executes the program's instructions when resumed, rather than a call.
     pub fn in_program(&self) -> bool {
         self.pending.is_none() && !self.leaving
     }

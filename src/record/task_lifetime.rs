@@ -1,4 +1,4 @@
-//! Tasks that are made, and tasks that end.
+//! The creation and the end of tasks.
 
 use super::task::{Task, TaskState};
 use super::{Recorder, Result};
@@ -18,16 +18,16 @@ const CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 const UNTRACED: u64 = libc::CLONE_UNTRACED as u64;
 
-/// More futexes than this in a list of robust ones are an error, as the kernel has it.
+/// The kernel's limit on the length of a list of robust futexes (`ROBUST_LIST_LIMIT`).
 const ROBUST_LIMIT: usize = 2048;
 
-/// `None` where the call makes no task.
+/// The arguments of a clone; `None` where the call makes no task.
 fn asked_for(event: &CallEvent) -> Option<CloneArgs> {
     CloneArgs::of(event.nr, &event.args, &ChunkMemory(&event.ins))
 }
 
 impl Recorder {
-    /// Refuses to make a task that could not be recorded; whether its maker will wait for it.
+    /// Refuses to make a task that could not be recorded. Returns whether its parent will wait for it (vfork).
     pub(super) fn check_clone(&self, event: &CallEvent) -> Result<bool> {
         let Some(asked) = asked_for(event) else {
             return Ok(false);
@@ -38,7 +38,7 @@ impl Recorder {
         Ok(asked.flags & VFORK != 0)
     }
 
-    /// The task that runs has made another.
+    /// Handles a new task of the running one.
     pub(super) fn task_created(&mut self, current: &mut Task, tid: i32) -> Result<()> {
         let Some(asked) = current.pending.as_ref().and_then(|p| asked_for(&p.event)) else {
             return Err(self.unsupported("a new task outside of any call", ""));
@@ -108,7 +108,7 @@ impl Recorder {
         match waited {
             Waited::Stopped(task, stop) => {
                 child.boundary = task.regs().ok();
-                // It may have been sent a signal before its first instruction.
+                // A signal may precede its first instruction.
                 let stop = match stop {
                     Stop::Signal(_) | Stop::Group(_) => stop,
                     _ => Stop::Attached,
@@ -122,7 +122,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// What the kernel wrote to the memory of a task that made another.
+    /// The memory of the parent that the kernel wrote at a clone.
     pub(super) fn written_tids(&self, event: &CallEvent, memory: TaskMemory) -> Vec<Chunk> {
         let made = event.ret.is_some_and(|ret| ret > 0);
         let Some(asked) = asked_for(event).filter(|_| made) else {
@@ -138,12 +138,12 @@ impl Recorder {
             .collect()
     }
 
-    /// Whether another task is alive of this process.
+    /// Whether the process has another live task.
     pub(super) fn has_threads(&self, pid: i32) -> bool {
         self.tasks.values().any(|task| task.pid == pid)
     }
 
-    /// Writes the ends of those that have ended while it was not their turn.
+    /// Writes the ends of tasks that ended out of turn.
     pub(super) fn write_exits(&mut self) -> Result<()> {
         while let Some((tid, exit)) = self.dead.pop() {
             if let Some(task) = self.tasks.remove(&tid) {
@@ -153,7 +153,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The same while this task has its turn.
+    /// Writes the ends of other tasks while this task has its turn.
     pub(super) fn write_exits_during_turn(&mut self, current: &Task) -> Result<()> {
         self.beside = Some((current.tid, current.space));
         let done = self.write_exits();
@@ -190,7 +190,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// A leader has ended before its threads; it is gone when they are.
+    /// Handles the end of a thread group leader before its threads; it is reaped after them.
     pub(super) fn left_zombie(&mut self, current: &Task) -> Result<()> {
         let chunks = self.written_at_exit(current);
         let sharer = self.tasks.values().find(|t| t.space == current.space);
@@ -200,7 +200,7 @@ impl Recorder {
         }
     }
 
-    /// What the kernel wrote, at a task's end, to memory that others share.
+    /// The shared memory that the kernel wrote at a task's end.
     fn written_at_exit(&self, current: &Task) -> Vec<Chunk> {
         let sharer = self.tasks.values().find(|t| {
             t.space == current.space && !t.leaving && !matches!(t.state, TaskState::Taken)
@@ -221,7 +221,7 @@ impl Recorder {
             .collect()
     }
 
-    /// The same in memory that is mapped in other processes, too, wherever they have it.
+    /// The same memory in other processes that map it, as frames.
     fn written_at_exit_elsewhere(&self, current: &Task) -> Result<Vec<Frame>> {
         let mut frames = Vec::new();
         if current.shared_maps.is_empty() {
@@ -247,8 +247,7 @@ impl Recorder {
         Ok(frames)
     }
 
-    /// Writes what a task has changed by beginning to wait: a futex that passes its waiter's priority on says in
-    /// its word that there is one.
+    /// Writes the change of a futex word by a task that begins to wait: a priority-inheritance futex has a flag for waiters.
     pub(super) fn changed_by_waiting(&mut self, current: &Task) -> Result<()> {
         const OPERATION: u64 = 0x7f;
         let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
@@ -270,22 +269,22 @@ impl Recorder {
         })
     }
 
-    /// A task is about to end, however that came about, and still has its memory.
+    /// Handles a task at its exit stop, which still has its memory.
     pub(super) fn about_to_end(&self, current: &mut Task, task: Stopped) -> Result<Running> {
         self.note_robust(current, task.memory());
         match task.resume() {
             Ok(running) => Ok(running),
-            // It was killed once more.
+            // The task was killed meanwhile.
             Err(_) => Ok(Running::of_another(current.tid)),
         }
     }
 
-    /// Notes which robust futexes a task holds that is about to end: set_robust_list(2).
+    /// Notes the robust futexes that a task holds at its exit stop: set_robust_list(2).
     pub(super) fn note_robust(&self, current: &mut Task, memory: TaskMemory) {
         if current.robust == 0 {
             return;
         }
-        // struct robust_list_head: the first entry, the offset of the futex in each, one under way.
+        // struct robust_list_head: the first entry, the offset of the futex in an entry, the pending entry.
         let head: Vec<u64> = (0..3)
             .map_while(|n| memory.word(current.robust + n * 8).ok())
             .collect();
@@ -293,7 +292,7 @@ impl Recorder {
             return;
         };
         current.robust_words.clear();
-        // The lowest bit tells priority-inheriting ones.
+        // The lowest bit marks priority-inheritance futexes.
         let mut entry = first & !1;
         while entry != current.robust && entry != 0 && current.robust_words.len() < ROBUST_LIMIT {
             current.robust_words.push(entry.wrapping_add(offset));

@@ -1,5 +1,5 @@
-//! Calls of which rrapper does not know all that they do. The kernel is asked: what it refuses has written nothing, and
-//! what only returns a number can be recorded as well. Whatever else succeeds ends the recording.
+//! Calls with effects unknown to rrapper. They are made all the same: a call that the kernel refuses has written
+//! nothing, and a call that only returns a number can be recorded. Any other success ends the recording.
 
 use super::calls::describe;
 use super::task::Task;
@@ -8,20 +8,21 @@ use crate::recording::CallEvent;
 use crate::syscall::{Format, Kind, Replay, Syscall};
 use crate::tracee::{Stopped, proc};
 
-/// Multiplexers of which a variant that nobody knows can only do something to a file, a key or memory that it is given.
+/// Multiplexers whose unknown operations can only affect a file, a key or the memory in their arguments.
 const HARMLESS_WITHOUT_POINTERS: [&str; 3] = ["ioctl", "fcntl", "keyctl"];
 
-/// What is said of a call if it succeeds.
+/// The error for an unknown call that succeeds.
 pub struct UnknownCall {
     what: String,
     why: &'static str,
 }
 
 impl Recorder {
-    /// Whether it is not known what this call does, at whose entry the task stands.
+    /// At a call's entry: whether the effects of the call are unknown.
     ///
     /// # Errors
-    /// If it must not even be tried, and need not fail. Those by which tasks would be traced twice are refused otherwise.
+    /// If the call must not be made at all, and might succeed. Calls by which tasks would be traced twice are refused
+    /// elsewhere.
     pub(super) fn unknown_call(
         &self,
         current: &Task,
@@ -46,30 +47,31 @@ impl Recorder {
         }
     }
 
-    /// Whether the call disturbs neither the tracer nor anybody else, whatever comes of it.
+    /// Whether the call disturbs neither the tracer nor other processes, whatever its result.
     pub(super) fn may_be_tried(&self, current: &Task, call: &Syscall, args: &[u64; 6]) -> bool {
         match call.name {
             "ptrace" => match args[0] as u32 {
                 libc::PTRACE_TRACEME => false,
                 libc::PTRACE_ATTACH | libc::PTRACE_SEIZE => {
-                    // Nobody can be attached to twice, but would be if nothing were recorded.
+                    // A task cannot be traced twice, but the attach would succeed without the recorder.
                     let pid = args[1] as i32;
                     let process = proc::process(pid);
                     process.map_or(true, |process| process == current.pid)
                 }
-                // Nobody is attached to, so the kernel finds none.
+                // No task is attached, so the kernel finds none.
                 _ => true,
             },
-            // The kernel goes on elsewhere from there, or has it raise a signal. Most show nobody that they are made.
+            // The kernel continues at another address, or raises a signal. Most of these calls are invisible to the
+            // tracer.
             "uretprobe" | "uprobe" => false,
             _ => true,
         }
     }
 
-    /// At the exit of such a call: nothing, where it failed or can have done nothing else than return a number.
+    /// At the exit of an unknown call: succeeds where the call failed or can only have returned a number.
     ///
     /// # Errors
-    /// Where it can.
+    /// If the call may have had another effect.
     pub(super) fn only_if_harmless(
         &self,
         unsure: &UnknownCall,

@@ -1,5 +1,5 @@
-//! What calls write where neither their arguments nor what these point to says how much: it is asked of the kernel, or
-//! found in structures that only this call has, as the call returns.
+//! Outputs whose size neither the arguments nor the memory behind them have: it is queried from the kernel, or found in
+//! structures of a single call, at the call's exit.
 
 use super::cross_memory::{Range, first_of};
 use super::task::Task;
@@ -8,11 +8,11 @@ use crate::recording::{CallEvent, ChunkMemory, Frame};
 use crate::syscall::{Memory, Syscall, ethtool_size};
 use crate::tracee::{Stopped, proc};
 
-/// `struct semid_ds`: its size, and where it has the number of semaphores.
+/// `struct semid_ds`: its size, and the offset of the number of semaphores.
 const SEMID_DS: (usize, usize) = (104, 80);
 
-/// Options that replace a table of packet filters: level, option, where their structure has a number of counters and a pointer to
-/// where the kernel puts the old ones, and the size of one (linux/netfilter_{ipv4/ip,ipv6/ip6,arp/arp}_tables.h,
+/// Options that replace a table of packet filters: level, option, the offset of the number of counters and of the pointer
+/// to the old counters, and the size of a counter (linux/netfilter_{ipv4/ip,ipv6/ip6,arp/arp}_tables.h,
 /// linux/netfilter_bridge/ebtables.h).
 const COUNTERS: [(i32, i32, usize, usize, usize); 4] = [
     (libc::SOL_IP, 64, 84, 88, 16),
@@ -22,7 +22,8 @@ const COUNTERS: [(i32, i32, usize, usize, usize); 4] = [
 ];
 
 impl Recorder {
-    /// Adds to the outputs of a call that has succeeded what the table cannot say; what it did to others' memory.
+    /// Adds the outputs of a successful call that the table cannot express. Returns a frame for writes to other processes'
+    /// memory.
     pub(super) fn unsized_outputs(
         &self,
         current: &Task,
@@ -59,13 +60,13 @@ impl Recorder {
 const SIOCETHTOOL: u32 = 0x8946;
 const SG_IO: u32 = 0x2285;
 
-/// Whether a descriptor is one that is read from, such as the end of a pipe where its data comes out.
+/// Whether a descriptor is open for reading, such as the read end of a pipe.
 fn reads(tid: i32, fd: i32) -> bool {
     let flags = proc::fd_flags(tid, fd).unwrap_or(libc::O_WRONLY);
     flags & libc::O_ACCMODE == libc::O_RDONLY
 }
 
-/// How many semaphores a set has. Whoever may read their values may read that.
+/// The number of semaphores of a set. Permission to read their values includes it.
 fn semaphores(task: &mut Stopped, set: u64) -> Result<usize> {
     let (size, at) = SEMID_DS;
     let mut remote = task.remote_at_boundary()?;
@@ -93,7 +94,7 @@ fn counters(event: &CallEvent) -> Option<(u64, usize)> {
     whole.then(|| (u64::from_le_bytes(words.1), count.saturating_mul(each)))
 }
 
-/// What the kernel may have written to where `ifr_data` points.
+/// The memory at `ifr_data` that the kernel may have written.
 fn ethtool(task: &Stopped, event: &CallEvent) -> Option<(u64, usize)> {
     const IFR_DATA: u64 = 16;
     let mut pointer = [0; 8];
@@ -103,7 +104,8 @@ fn ethtool(task: &Stopped, event: &CallEvent) -> Option<(u64, usize)> {
     Some((data, ethtool_size(data, &task.memory())))
 }
 
-/// What a SCSI command may have written: its data, and its sense or response. The structure is that of scsi/sg.h or of linux/bsg.h.
+/// The memory that a SCSI command may have written: its data, and its sense or response. The structure is that of
+/// scsi/sg.h or of linux/bsg.h.
 fn scsi(task: &Stopped, event: &CallEvent) -> Vec<Range> {
     const NEWER: u64 = b'Q' as u64;
     let ins = ChunkMemory(&event.ins);
@@ -112,7 +114,7 @@ fn scsi(task: &Stopped, event: &CallEvent) -> Vec<Range> {
         ins.read(event.args[2].wrapping_add(at), &mut word[..len]);
         u64::from_le_bytes(word)
     };
-    // Where the data is, how many vectors that are, and how long it is; then the sense.
+    // The address of the data, the number of vectors, the length; then the sense.
     let (data, vectors, len, sense) = match part(0, 4) {
         NEWER => (
             part(80, 8),

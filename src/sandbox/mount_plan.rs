@@ -27,7 +27,7 @@ pub(super) struct Layer {
     pub(super) path: PathBuf,
     /// The permissions of the directory itself.
     pub(super) mode: u32,
-    /// The lower directory must stay visible.
+    /// Whether the directory has content, which must stay visible.
     pub(super) filled: bool,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct MountPlan {
     pub(super) covers: Vec<PathBuf>,
     /// Sockets and pipes below the layers, which hide them.
     pub(super) covered: Vec<PathBuf>,
-    /// Requested directories that are not writable, or not entirely.
+    /// Sentences about directories that are not writable, or not entirely.
     pub(super) notes: Vec<String>,
 }
 

@@ -1,27 +1,26 @@
-//! Places in a program that stop a task just before it executes the instruction there: the processor's debug
-//! registers. Memory stays as it is, and only the task itself stops.
+//! Hardware breakpoints: addresses at which the processor stops a task before it executes the instruction there (debug
+//! registers). Memory is not changed, and only the task itself stops.
 //!
-//! The stop is a SIGTRAP, which the kernel forces upon the task: one that blocks the signal finds it unblocked
-//! afterwards, so whoever drops it puts the mask back. Having stopped, the task passes the place when it is resumed (the
-//! resume flag is among its registers).
+//! The stop is a SIGTRAP that the kernel forces upon the task: it unblocks the signal, so whoever suppresses the signal
+//! must restore the mask. A resumed task passes the breakpoint at which it stands (the resume flag is set).
 
 use super::{Regs, Result, SigInfo, Stopped, sys};
 use std::mem::offset_of;
 
-/// The most that a task can have at once.
+/// The number of breakpoints that a task can have.
 pub const MOST: usize = 4;
 
 /// `si_code` of the signal: `TRAP_HWBKPT`.
 const HARDWARE_BREAKPOINT: i32 = 4;
 
-/// The register that says which of the others count.
+/// The control register, which enables the others.
 const CONTROL: usize = 7;
 
 impl Stopped {
-    /// Has it stop at these addresses, and no longer at others; at most [`MOST`].
+    /// Replaces the task's breakpoints by these, at most [`MOST`].
     ///
     /// # Errors
-    /// If it has been killed meanwhile, or this machine has no debug registers for it.
+    /// If the task has been killed meanwhile, or this machine provides no debug registers.
     pub fn set_breakpoints(&mut self, points: &[u64]) -> Result<()> {
         const WORD: usize = size_of::<libc::c_ulonglong>();
         let register = |number| offset_of!(libc::user, u_debugreg) + number * WORD;
@@ -35,7 +34,7 @@ impl Stopped {
         sys::poke_user(tid, register(CONTROL), control)
     }
 
-    /// Its registers, if it has stopped for a place: maybe for one at which it stops no longer.
+    /// The registers, if the task stopped at a breakpoint, which may have been removed since.
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -47,7 +46,7 @@ impl Stopped {
     }
 }
 
-/// Whether a signal says that a task has come to such a place.
+/// Whether a signal is that of a hardware breakpoint.
 fn is_breakpoint(info: &SigInfo) -> bool {
     info.signal() == libc::SIGTRAP && info.code() == HARDWARE_BREAKPOINT
 }

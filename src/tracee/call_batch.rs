@@ -1,13 +1,13 @@
-//! Many calls at once, in a process that rrapper made for itself and that no filter stops.
+//! Batches of calls in a helper process of rrapper's that no filter stops.
 //!
-//! A remote call costs a stop; these cost one stop together. The process carries a few instructions that make
-//! the calls of a table one after the other. It ends at the first that fails, unless that one may.
+//! A remote call costs a stop; a batch of calls costs one stop altogether. The process has a few instructions that make
+//! the calls of a table one after the other. They stop at the first call that fails, unless that call may fail.
 
 use super::task::{Stop, Stopped};
 use super::{Error, Result, spawn};
 use crate::syscall::Memory;
 
-/// The size of the memory that holds a table and what it points to.
+/// The size of the memory for a table and the data that it points to.
 const ROOM: u64 = 1 << 20;
 
 /// Walks the table from rbx to rbp:
@@ -27,7 +27,7 @@ const CODE: [u8; 61] = [
     0x00, 0x75, 0x09, 0x48, 0x83, 0xc3, 0x48, 0x48, 0x39, 0xeb, 0x72, 0xc4, 0xcc,
 ];
 
-/// The words of an entry: number and result, arguments, where else the result goes, whether it must succeed.
+/// The words of an entry: number and result, arguments, the second address for the result, whether it must succeed.
 const WORDS: usize = 9;
 const ARG: usize = 1;
 const ALSO: usize = 7;
@@ -42,7 +42,7 @@ pub enum Arg<'a> {
     Bytes(&'a [u8]),
     /// The address of this text, with a NUL behind it.
     Text(&'a [u8]),
-    /// The result of a call that comes before; each result can be used once.
+    /// The result of an earlier call; each result can be used once.
     Result(CallId),
 }
 
@@ -62,7 +62,7 @@ struct Entry {
     nr: i64,
     args: [Word; 6],
     must: bool,
-    /// The entry and the argument that its result is for.
+    /// The entry and the argument that take the result.
     also: Option<(usize, usize)>,
 }
 
@@ -73,23 +73,23 @@ enum Word {
     Data(u64),
 }
 
-/// What came of a batch.
+/// The results of a batch.
 #[derive(Debug)]
 pub struct Outcome {
     results: Vec<i64>,
-    /// The call that had to succeed and did not, and why.
+    /// The failed call that had to succeed, with its error.
     pub failed: Option<(CallId, std::io::Error)>,
 }
 
 impl Outcome {
-    /// What a call returned; negative is -errno. Nothing where it was not made.
+    /// The return value of a call; negative is -errno. `None` where it was not made.
     pub fn result(&self, call: CallId) -> Option<i64> {
         self.results.get(call.0).copied()
     }
 }
 
 impl Batch {
-    /// Adds a call that must succeed, or nothing behind it is done.
+    /// Adds a call that must succeed; if it fails, no later call is made.
     pub fn must(&mut self, nr: i64, args: &[Arg<'_>]) -> CallId {
         self.add(nr, args, true)
     }
@@ -157,7 +157,7 @@ impl Batch {
     }
 }
 
-/// A process of ours that makes batches of calls, or whose copies do. It holds no files and no recorded memory.
+/// A process of rrapper's that makes batches of calls. It has no files and no recorded memory, and can be copied.
 #[derive(Debug)]
 pub struct HelperProcess {
     task: Stopped,
@@ -166,7 +166,7 @@ pub struct HelperProcess {
 }
 
 impl HelperProcess {
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
     /// If the process cannot be made or traced.
@@ -187,7 +187,7 @@ impl HelperProcess {
         Ok(HelperProcess { task, code, room })
     }
 
-    /// A copy of it in namespaces of its own (`CLONE_NEW…`); the kernel's answer where it refuses.
+    /// Copies the process into new namespaces (`CLONE_NEW…`); the inner error is the kernel's where it refuses.
     ///
     /// # Errors
     /// If the process is gone.
@@ -204,12 +204,12 @@ impl HelperProcess {
         self.task.tid()
     }
 
-    /// The process itself.
+    /// The process as a stopped task.
     pub(crate) fn into_task(self) -> Stopped {
         self.task
     }
 
-    /// Makes these calls.
+    /// Makes the calls of a batch.
     ///
     /// # Errors
     /// If there are too many, or the process ends or stops for another reason.

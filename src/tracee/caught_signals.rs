@@ -1,4 +1,4 @@
-//! Signals to rrapper, with their senders: caught instead of followed, for as long as a program is recorded.
+//! Signals to rrapper, with their senders: caught and queued while a program is recorded.
 
 use super::{Error, Result, sys::SigInfo};
 use std::fs::File;
@@ -7,26 +7,26 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
-/// A signal that came.
+/// A caught signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CaughtSignal {
-    /// Which.
+    /// The signal's number.
     pub signal: i32,
     /// `si_code`: positive where the kernel sent it, as for a terminal.
     pub code: i32,
-    /// The process that sent it, if one did.
+    /// The sending process, if any.
     pub pid: i32,
 }
 
 impl CaughtSignal {
-    /// Whether the kernel sent it, as for a terminal, to all of the group.
+    /// Whether the kernel sent it, on behalf of a terminal, to the whole group.
     pub fn of_kernel(&self) -> bool {
         self.code > 0
     }
 }
 
-/// Those whose default harms nobody, or that have a use of their own here: a child has ended, job control, the
-/// watchdog's, those that nobody can catch.
+/// Signals that are not caught: their default is harmless, rrapper uses them (child ended, job control, the watchdog's),
+/// or they cannot be caught.
 const UNCAUGHT: [i32; 10] = [
     libc::SIGKILL,
     libc::SIGSTOP,
@@ -40,7 +40,7 @@ const UNCAUGHT: [i32; 10] = [
     libc::SIGPIPE,
 ];
 
-/// What an instruction of ours may raise, too.
+/// Signals that rrapper's own instructions may raise, too.
 const FAULTS: [i32; 6] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -52,33 +52,33 @@ const FAULTS: [i32; 6] = [
 
 const COUNT: usize = 65;
 
-/// Where the handler writes; -1 for nowhere.
+/// The descriptor to which the handler writes; -1 for none.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
 
-/// Whether any has come since [`SignalCatcher::any_caught`] was asked.
+/// Whether a signal came since the last [`SignalCatcher::any_caught`].
 static CAME: AtomicBool = AtomicBool::new(false);
 
-/// The process that this one may not outlive; 0 for none.
+/// The process whose end ends this one; 0 for none.
 static PARENT: AtomicI32 = AtomicI32::new(0);
 
-/// What was done before, by number, while signals are caught.
+/// The former actions, by signal number, while signals are caught.
 static BEFORE: AtomicPtr<[libc::sigaction; COUNT]> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Whether faults are caught as well, where somebody sent them.
+/// Whether faults that a process sent are caught as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Faults {
-    /// They are.
+    /// Sent faults are caught.
     Caught,
-    /// The thread raises some itself: see [`super::tsc_off`].
+    /// Faults are not caught, since the thread raises some itself: see [`super::tsc_off`].
     Left,
 }
 
-/// While this lives, signals that would end the process, or call a handler, are caught. What is ignored stays so.
+/// Catches signals until it is dropped: those that would end the process or call a handler. Ignored signals stay ignored.
 #[derive(Debug)]
 pub struct SignalCatcher {
     reader: File,
     writer: RawFd,
-    /// Those that were caught by another of these before.
+    /// The actions of an outer catcher.
     outer: RawFd,
     before: *mut [libc::sigaction; COUNT],
     outer_before: *mut [libc::sigaction; COUNT],
@@ -86,7 +86,7 @@ pub struct SignalCatcher {
 }
 
 impl SignalCatcher {
-    /// Catches them from now on; besides, a SIGURG may be sent to wake the process.
+    /// Begins to catch signals; besides, a SIGURG may be sent to wake the process.
     ///
     /// # Errors
     /// If there are no more descriptors.
@@ -111,7 +111,7 @@ impl SignalCatcher {
             outer_before: BEFORE.swap(before, Ordering::SeqCst),
             signals: Vec::new(),
         };
-        // The last one is the ticker's of who traces.
+        // The last signal is the ticker's in a process that traces.
         let last = match faults {
             Faults::Caught => libc::SIGRTMAX(),
             Faults::Left => libc::SIGRTMAX() - 1,
@@ -124,7 +124,7 @@ impl SignalCatcher {
             caught.catch(signal);
         }
         if faults == Faults::Left {
-            // What wakes the one that waits for tracees.
+            // The signal that wakes a wait for tracees.
             caught.catch(libc::SIGURG);
         }
         Ok(caught)
@@ -142,14 +142,14 @@ impl SignalCatcher {
             }
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_signal as *const () as usize;
-            // What it interrupts is to be seen as interrupted.
+            // Interrupted calls must fail with EINTR.
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigaction(signal, &raw const action, std::ptr::null_mut());
         }
         self.signals.push(signal);
     }
 
-    /// In a fork of the process: faults are met as they were before, since the fork does its own work.
+    /// In a fork of the process: restores the former actions for faults.
     pub fn leave_faults(&self) {
         for signal in FAULTS {
             self.restore(signal);
@@ -166,7 +166,7 @@ impl SignalCatcher {
         }
     }
 
-    /// The next one that has come, if any has.
+    /// The next caught signal, if any.
     pub fn take(&self) -> Option<CaughtSignal> {
         let mut words = [0; 12];
         (&self.reader).read_exact(&mut words).ok()?;
@@ -180,7 +180,7 @@ impl SignalCatcher {
         })
     }
 
-    /// Whether any has come since this was last asked. Costs nothing.
+    /// Whether a signal came since the last call. Costs no system call.
     pub fn any_caught(&self) -> bool {
         CAME.load(Ordering::Relaxed) && CAME.swap(false, Ordering::SeqCst)
     }
@@ -208,7 +208,7 @@ impl Drop for SignalCatcher {
     }
 }
 
-/// From now on, this process is killed when its parent ends, or (0) has its SIGURG handler called and goes on.
+/// From now on, this process is killed when its parent ends, or (0) has its SIGURG handler called and continues.
 ///
 /// To be called by the thread that was made first, which catches SIGURG.
 pub(super) fn die_with_parent(parent: i32) {
@@ -223,7 +223,7 @@ pub(super) fn die_with_parent(parent: i32) {
     }
 }
 
-/// The handler. A fault that nobody sent is met again, with what was done about it before.
+/// The handler. A fault that no process sent is raised again, with the former action.
 extern "C" fn on_signal(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,

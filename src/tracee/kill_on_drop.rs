@@ -1,13 +1,13 @@
-//! Tasks that nobody owns one by one.
+//! A set of tasks that is killed on drop.
 
 use std::collections::BTreeSet;
 
-/// All tasks that have not been reaped: they are killed if they are left when this is dropped.
+/// Tasks that have not been reaped. Dropping the set kills the tasks left in it.
 #[derive(Debug, Default)]
 pub(crate) struct KillOnDrop(pub(crate) BTreeSet<i32>);
 
 impl KillOnDrop {
-    /// This one.
+    /// A set of one task.
     pub fn of(tid: i32) -> KillOnDrop {
         KillOnDrop(BTreeSet::from([tid]))
     }

@@ -1,12 +1,10 @@
-//! Safe ptrace: the only place with raw ptrace calls.
+//! Safe ptrace: the only module with raw ptrace calls.
 //!
-//! A task is [`Stopped`] or [`Running`] in the type: resuming consumes the one and
-//! gives the other, so asking a running task for its registers does not compile.
-//! Whoever drops either kills the process and reaps it; nothing is left behind.
+//! A task is [`Stopped`] or [`Running`] in the type: resuming consumes the one and returns the other, so asking a
+//! running task for its registers does not compile. Dropping either kills the process and reaps it.
 //!
-//! Every traced process of a recording runs under one seccomp filter (see [`filter`]) that stops it at
-//! the entry of each call. Calls on a stopped task's behalf are made from the agent's page (see [`agent`] and
-//! [`remote`]).
+//! Every traced process of a recording runs under one seccomp filter (see [`filter`]) that stops it at the entry of
+//! each call. Calls on a stopped task's behalf are made from the agent's page (see [`agent`] and [`remote`]).
 //!
 //! This module knows neither recordings nor Lua.
 

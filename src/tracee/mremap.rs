@@ -1,22 +1,22 @@
-//! Moving mappings: mremap(2), also where what was one mapping for whoever asks is several for the kernel.
+//! Moves mappings: mremap(2), also where a range that is one mapping in the recording is several in the kernel.
 
 use super::{Remote, Result, TaskMemory, proc};
 use std::ops::Range;
 
 const PAGE: u64 = 0x1000;
 
-/// Where mremap(2) is to bring memory.
+/// The arguments of an mremap(2).
 #[derive(Clone, Copy, Debug)]
 pub struct Move {
-    /// The first address.
+    /// The old address.
     pub from: u64,
-    /// The length; 0 for another mapping of the same shared memory.
+    /// The old length; 0 for another mapping of the same shared memory.
     pub len: u64,
-    /// The length afterwards.
+    /// The new length.
     pub new_len: u64,
-    /// The address afterwards.
+    /// The new address.
     pub to: u64,
-    /// Whether the memory stays mapped, empty, where it was (`MREMAP_DONTUNMAP`).
+    /// Whether the old range stays mapped, empty (`MREMAP_DONTUNMAP`).
     pub stays: bool,
 }
 
@@ -37,9 +37,9 @@ impl Move {
         self.len == 0 || self.stays && self.len != self.new_len
     }
 
-    /// Moves memory exactly there; what the kernel answers.
+    /// Moves memory to exactly the new address; returns the kernel's answer.
     ///
-    /// Parts that other mappings separate are moved one by one, since the kernel only does that for some.
+    /// Separate mappings are moved one by one, since the kernel moves several at once only in some cases.
     ///
     /// # Errors
     /// If the task ends, or its mappings cannot be read.
@@ -97,7 +97,7 @@ impl Move {
         Ok(self.to as i64)
     }
 
-    /// Another mapping of what is shared for whoever asks, but not for the kernel.
+    /// Makes another mapping of memory that is shared in the recording but private in the kernel.
     fn duplicate(&self, remote: &mut Remote<'_>, made: i64) -> Result<i64> {
         let memory: TaskMemory = remote.memory();
         let maps = proc::maps(memory.tid())?;
@@ -114,7 +114,7 @@ impl Move {
                 let how = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW) as u64;
                 let args = [libc::AT_FDCWD as u64, name, how, 0, 0, 0];
                 match remote.call(libc::SYS_openat, args)? {
-                    // It has no name: all of it is copied.
+                    // A mapping without a file: its content is copied.
                     ..0 => flags |= libc::MAP_ANONYMOUS,
                     opened => (fd, offset) = (opened as u64, map.offset + self.from - map.start),
                 }

@@ -1,12 +1,12 @@
-//! How many files rrapper may have open. Each piece of shared memory of a replay is one.
+//! The limit on rrapper's open files (`RLIMIT_NOFILE`). Each piece of shared memory of a replay is an open file.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::sync::OnceLock;
 
-/// What rrapper was started with: soft and hard.
+/// The limits with which rrapper was started: soft and hard.
 static BEFORE: OnceLock<(u64, u64)> = OnceLock::new();
 
-/// Has it be as many as may be, for rrapper itself; returns how many that are.
+/// Raises rrapper's own soft limit to the hard limit, and returns it.
 pub fn raise() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 0;
@@ -18,7 +18,7 @@ pub fn raise() -> u64 {
     }
 }
 
-/// The limits that programs are started with, where rrapper has others by now.
+/// The limits for started programs, where rrapper's own were raised.
 pub(super) fn for_programs() -> Option<libc::rlimit> {
     let &(soft, hard) = BEFORE.get()?;
     Some(libc::rlimit {

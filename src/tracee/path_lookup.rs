@@ -1,4 +1,4 @@
-//! Where a task's paths lead, found without its help: as from its root directory, with the links that there are.
+//! Path lookup as a task would do it, from its root directory and through symbolic links, without the task.
 
 use super::proc;
 use crate::trace::file_names;
@@ -9,17 +9,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// As many links as the kernel follows.
+/// The limit on symbolic links, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// A task's file system.
+/// A task's root directory.
 pub struct Root {
     tid: i32,
     dir: OwnedFd,
 }
 
 impl Root {
-    /// That of this task; `None` where it is gone.
+    /// The root of a task; `None` where the task does not exist any more.
     pub fn of(tid: i32) -> Option<Root> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let path = format!("/proc/{tid}/root");
@@ -27,8 +27,8 @@ impl Root {
         Some(Root { tid, dir })
     }
 
-    /// The file at an absolute path, without links, but for one at its end that is not to be followed; `None` where there
-    /// is none, or where the path leads through what only the task has (`/proc/self`).
+    /// The path of the file at an absolute path, with symbolic links resolved (the last one only if `follows`); `None` where
+    /// there is no file, or where the path leads through files that only the task has (`/proc/self`).
     pub fn existing(&self, path: &[u8], follows: bool) -> Option<Vec<u8>> {
         let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         flags.set(OFlag::O_NOFOLLOW, !follows);
@@ -40,7 +40,7 @@ impl Root {
         Some(link.into_os_string().into_vec())
     }
 
-    /// The same; of a file that is yet to be made, its place.
+    /// Like [`Root::existing`], also for a file that does not exist yet.
     pub fn place(&self, path: &[u8], follows: bool) -> Option<Vec<u8>> {
         let mut path = path.to_vec();
         for _ in 0..MOST_LINKS {
@@ -63,7 +63,7 @@ impl Root {
             if !follows {
                 return Some(place);
             }
-            // A link that leads nowhere yet.
+            // A dangling link.
             let inside = format!("/proc/{}/root", self.tid);
             let inside = [inside.as_bytes(), &place].concat();
             match std::fs::read_link(Path::new(OsStr::from_bytes(&inside))) {
@@ -75,7 +75,7 @@ impl Root {
         None
     }
 
-    /// What only the task has: its own descriptors by their names, and what else is below `/proc/self`.
+    /// Resolves files that only the task has: its descriptors by their names, and other files below `/proc/self`.
     fn own(&self, path: &[u8]) -> Option<Option<Vec<u8>>> {
         let path = file_names::normalize(path);
         let name = match path.as_slice() {

@@ -1,25 +1,25 @@
-//! A process of rrapper's own beside the calling one, in a process group of its own.
+//! Forks of rrapper in a process group of their own, and signals between processes.
 //!
-//! What is sent to the caller's group does not reach it. It ends with the caller, however that ends.
+//! A signal to the caller's group does not reach the fork. The fork ends with the caller, however that ends.
 
 use super::{Error, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Exit status of a process that could not do what it was for.
+/// The exit status of a fork whose setup failed.
 const FAILED: i32 = 2;
 
-/// Forks: the new process runs this, and ends with the status that it returns. Its pid.
+/// Forks. The new process calls `run` and exits with the status that it returns. Returns the pid.
 ///
-/// The other threads of the calling process are not there in the new one, and what they held when it was made stays
-/// held; so `run` must not use anything that another thread of rrapper may have locked at any moment.
+/// The other threads of the calling process do not exist in the new one, and their locks stay locked; so `run` must not
+/// use any lock that another thread of rrapper may hold.
 ///
 /// # Errors
 /// If the process cannot be made.
 pub fn fork(run: impl FnOnce() -> i32) -> Result<i32> {
     // SAFETY: getpid(2) has no arguments.
     let parent = unsafe { libc::getpid() };
-    // What is sent to the group meanwhile is met by each of them later, in its own way.
+    // Signals stay blocked until the fork has a process group of its own.
     let mask = SigSet::all()
         .thread_swap_mask(SigmaskHow::SIG_SETMASK)
         .map_err(|e| Error::os("block signals", 0, e))?;
@@ -33,7 +33,7 @@ pub fn fork(run: impl FnOnce() -> i32) -> Result<i32> {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 || libc::getppid() != parent
         };
         let status = match alone {
-            // Nobody waits for it any more.
+            // The caller has ended already.
             true => FAILED,
             false => catch_unwind(AssertUnwindSafe(|| {
                 let unblocked = mask.thread_set_mask();
@@ -59,13 +59,13 @@ pub fn write_from_background() {
     tracing::trace!("SIGTTOU: {blocked:?}, SIGURG: {unblocked:?}");
 }
 
-/// For a process that was made by [`fork`] and catches its signals ([`super::caught_signals`]): whether it ends when the one that
-/// made it does. At first, it does.
+/// For a process that was made by [`fork`] and catches its signals ([`super::caught_signals`]): sets the parent whose
+/// end ends it. At first, that is the process that made it.
 pub fn die_with_parent(parent: Option<i32>) {
     super::caught_signals::die_with_parent(parent.unwrap_or(0));
 }
 
-/// Has this process end by a signal, as if nothing had been done about it. Returns where that is not what it does.
+/// Ends this process by a signal with its default action. Returns where the default does not end processes.
 pub fn die_of(signal: i32) {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: signal(2), sigprocmask(2) and raise(3) with numbers, and a set that is emptied first.
@@ -90,7 +90,7 @@ pub fn of(pid: i32) -> Option<i32> {
         .map(nix::unistd::Pid::as_raw)
 }
 
-/// Waits for the end of a child. Its status, as waitpid(2) has it; `None` where it is no child of ours (any more).
+/// Waits for the end of a child. Returns its wait status; `None` where it is no child (any more).
 pub fn wait_for(pid: i32) -> Option<i32> {
     loop {
         let mut status = 0;
@@ -106,7 +106,7 @@ pub fn wait_for(pid: i32) -> Option<i32> {
     }
 }
 
-/// kill(2). An error means that nobody is there, or that it is none of ours.
+/// kill(2). Errors are ignored: there is no such process, or it is another user's.
 pub fn send(pid: i32, signal: i32) {
     if pid > 0 {
         // SAFETY: kill(2) touches no memory of ours.

@@ -1,16 +1,17 @@
-//! Random numbers of the processor: `rdrand` and `rdseed`, which are replaced (see [`super::replaced_instructions`]).
+//! Random numbers of the processor: the replaced instructions `rdrand` and `rdseed` (see
+//! [`super::replaced_instructions`]).
 
 use super::Regs;
 
-/// How often the processor is asked that has no number at hand.
+/// The number of attempts while the processor has no number ready.
 const ATTEMPTS: u32 = 1 << 16;
 
-/// An instruction that draws a random number.
+/// An instruction that reads a random number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
-    /// `rdseed`, not `rdrand`.
+    /// Whether it is `rdseed` rather than `rdrand`.
     seed: bool,
-    /// The register that gets the number, as instructions count them.
+    /// The destination register, as instructions number them.
     register: u8,
     /// The size of the number in bytes: 2, 4 or 8.
     width: u8,
@@ -19,7 +20,7 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// The instruction that these bytes are, with this as the first byte of its opcode.
+    /// Decodes the instruction; `first` is the first byte of its opcode, replaced or not.
     pub(super) fn with_opcode(code: &[u8], first: u8) -> Option<Draw> {
         const OPERAND_SIZE: u8 = 0x66;
         const REX: u8 = 0x40;
@@ -32,7 +33,7 @@ impl Draw {
             &[byte, 0xc7, operand, ..] if byte == first => operand,
             _ => return None,
         };
-        // A register, and the number of the instruction among those of the opcode: 6 or 7.
+        // ModRM: a register operand, and the opcode extension 6 or 7.
         let seed = match operand >> 3 {
             0b11_110 => false,
             0b11_111 => true,
@@ -62,7 +63,7 @@ impl Draw {
         self.size.into()
     }
 
-    /// Puts this number where the instruction does.
+    /// Writes a number to the destination register, and sets the flags.
     pub(super) fn set(self, regs: &mut Regs, value: u64) {
         let before = regs.register(self.register);
         let value = match self.width {
@@ -75,7 +76,7 @@ impl Draw {
         regs.set_carry_alone();
     }
 
-    /// A number of this machine's processor, or of its kernel where the processor has none.
+    /// A number from this machine's processor, or from its kernel where the processor has none.
     pub fn fresh(self) -> u64 {
         let drawn = match self.seed {
             // SAFETY: the processor has the instruction.

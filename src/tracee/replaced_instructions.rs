@@ -1,36 +1,36 @@
-//! Instructions that answer differently from processor to processor or from time to time, and make no call: a recording
-//! would not have what they give.
+//! Replaced instructions: instructions without a system call whose results differ from processor to processor or from
+//! time to time, so that a recording would not have them.
 //!
-//! Where a program's file has such an instruction, the first byte of its opcode is replaced by `hlt`, which is
-//! privileged, so that it stops the task as a fault. The prefixes before it and what is behind it stay: the bytes
-//! alone tell what is to be done. No program has an `hlt` with these bytes behind it: behind the one at which the C library
-//! ends a process that should have ended already, there is another instruction.
+//! In code of a program's file, the first byte of the opcode of such an instruction is replaced by `hlt`, which is
+//! privileged and stops the task as a fault. The prefixes before it and the bytes behind it stay: the bytes alone
+//! identify the instruction. No program has an `hlt` with these bytes behind it: behind the `hlt` at which the C
+//! library ends a process that should have ended already, there is another instruction.
 
 use super::rdrand::Draw;
 use super::{Regs, Result, TaskMemory};
 
-/// The first byte of all of these opcodes, and what takes its place.
+/// The first byte of all of these opcodes, and its replacement.
 const ESCAPE: u8 = 0x0f;
 const HLT: u8 = 0xf4;
 
-/// The most bytes that such an instruction has: two prefixes, the opcode, the operand.
+/// The greatest length of such an instruction: two prefixes, the opcode, the operand.
 pub const LONGEST: usize = 5;
 
 /// The first two bytes of the opcodes.
 pub const OPCODES: [[u8; 2]; 3] = [[ESCAPE, 0xa2], [ESCAPE, 0xc7], [ESCAPE, 0x01]];
 
-/// An instruction that is replaced.
+/// A replaced instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// `cpuid`: what the processor is (see [`super::cpuid`]).
+    /// `cpuid`: the features of the processor (see [`super::cpuid`]).
     Cpuid,
     /// `rdrand` or `rdseed`.
     Draw(Draw),
-    /// `xgetbv`: which of the processor's registers the kernel has enabled.
+    /// `xgetbv`: the registers that the kernel has enabled.
     Xgetbv,
     /// `rdpid`: the number of the processor.
     Rdpid {
-        /// The register that gets it, as instructions count them.
+        /// The destination register, as instructions number them.
         register: u8,
         /// The bytes of the instruction.
         size: u8,
@@ -38,12 +38,12 @@ pub enum Replaced {
 }
 
 impl Replaced {
-    /// The instruction that was replaced by these bytes.
+    /// The instruction whose replacement these bytes are.
     pub fn of(code: &[u8]) -> Option<Replaced> {
         Replaced::with_opcode(code, HLT)
     }
 
-    /// The instruction that these bytes are, before anybody has replaced it.
+    /// The instruction of these bytes, before replacement.
     pub fn unchanged(code: &[u8]) -> Option<Replaced> {
         Replaced::with_opcode(code, ESCAPE)
     }
@@ -78,7 +78,7 @@ impl Replaced {
         }
     }
 
-    /// The place of the byte that is replaced, and what by.
+    /// The offset of the replaced byte, and its replacement.
     pub fn replacement(self) -> (u64, u8) {
         let behind = match self {
             Replaced::Cpuid => 2,
@@ -87,17 +87,17 @@ impl Replaced {
         (self.size() - behind, HLT)
     }
 
-    /// What it gives on this machine now, where that is one number.
+    /// Its result on this machine now, where that is one number.
     pub fn fresh(self) -> u64 {
         match self {
             Replaced::Draw(draw) => draw.fresh(),
             Replaced::Xgetbv => enabled(),
-            // As `rdtscp` has it.
+            // The same value as that of `rdtscp`.
             Replaced::Cpuid | Replaced::Rdpid { .. } => 0,
         }
     }
 
-    /// Executes it in these registers, with this number. A `cpuid` takes more than one: it stays.
+    /// Executes the instruction on these registers, with this result. A `cpuid`, which has several results, is not executed.
     pub fn execute(self, regs: &mut Regs, value: u64) {
         match self {
             Replaced::Cpuid => return,
@@ -109,16 +109,16 @@ impl Replaced {
     }
 }
 
-/// Whether these bytes are code from the first replaced instruction to the last.
+/// Whether these bytes begin and end with the first byte of a replaced instruction.
 pub fn is_replaced(code: &[u8]) -> bool {
     code.first() == Some(&HLT) && code.last() == Some(&HLT)
 }
 
-/// Replaces instructions again that were replaced in other memory: these bytes were written there, from the first
-/// replaced one to the last. Where memory has other code, nothing is done.
+/// Repeats a recorded replacement: `replaced` are the bytes from the first replaced instruction to the last. Where
+/// memory has other code, nothing is done.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If the memory cannot be written.
 pub fn again(memory: TaskMemory, addr: u64, replaced: &[u8]) -> Result<()> {
     let now = memory.bytes(addr, replaced.len());
     let same = |(&now, &then): (&u8, &u8)| now == then || (now, then) == (ESCAPE, HLT);

@@ -1,4 +1,4 @@
-//! Memory of the kernel's that a descriptor shows, such as the ring of a packet socket, seen by rrapper itself.
+//! A shared mapping of kernel memory behind a descriptor in rrapper itself, such as the ring of a packet socket.
 
 use std::fs::File;
 use std::io::{Error, Result};
@@ -13,10 +13,10 @@ pub struct SharedMapping {
 }
 
 impl SharedMapping {
-    /// Maps so much of what a descriptor shows, from its beginning on.
+    /// Maps the first `len` bytes of a descriptor.
     ///
     /// # Errors
-    /// The kernel's, if it cannot be mapped.
+    /// The kernel's error, if it cannot be mapped.
     pub fn new(file: &File, len: usize) -> Result<SharedMapping> {
         // SAFETY: a new mapping at a place of the kernel's choosing.
         let start = unsafe {
@@ -61,7 +61,7 @@ impl SharedMapping {
         };
     }
 
-    /// Copies bytes out; none where they are not all inside.
+    /// Copies bytes out; none where the range is not entirely inside.
     pub fn bytes(&self, at: usize, len: usize) -> Vec<u8> {
         if !self.has(at, len) {
             return Vec::new();

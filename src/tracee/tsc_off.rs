@@ -1,12 +1,11 @@
-//! Cheap switches between tracer and tracee.
+//! The time stamp counter off for the tracing thread, for cheap switches between tracer and tracee.
 //!
 //! Tracees cannot read the time stamp counter (see [`super::tsc`]), which is a bit in a control register; where two
-//! tasks differ in it, each switch between them writes that register, and in a virtual machine that
-//! may cost several microseconds: more than the stop itself. So the tracing thread
-//! gives the counter up, too, for as long as it traces.
+//! tasks differ in it, each switch between them writes that register, and in a virtual machine that may cost several
+//! microseconds: more than the stop itself. So the tracing thread disables the counter, too, while it traces.
 //!
-//! Whatever reads the counter meanwhile all the same (the vdso's clocks) gets a SIGSEGV, upon which our
-//! handler takes the counter back for the thread and the instruction is tried again.
+//! An instruction that reads the counter meanwhile (in the vdso's clocks) raises a SIGSEGV, whose handler enables the
+//! counter for the thread, and the instruction is restarted.
 
 use super::tsc::Instruction;
 use std::cell::Cell;
@@ -17,23 +16,22 @@ use std::time::Instant;
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// Whether the handler has taken the counter back.
+    /// Whether the handler has enabled the counter.
     static TAKEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What was done at a SIGSEGV before; set before the handler is.
+/// The former action for SIGSEGV; set before the handler is installed.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// While one of these lives, the calling thread does without the time stamp counter.
-/// Processes that the thread starts meanwhile (but for tracees) cannot read it either:
-/// see [`with_tsc`].
+/// Keeps the time stamp counter off for the calling thread until it is dropped. Processes that the thread starts
+/// meanwhile (but for tracees) cannot read it either: see [`with_tsc`].
 pub struct TscOff {
-    /// It belongs to its thread.
+    /// Neither `Send` nor `Sync`.
     thread: PhantomData<*const ()>,
 }
 
 impl TscOff {
-    /// Gives the counter up until this is dropped.
+    /// Disables the counter until this is dropped.
     pub fn new() -> TscOff {
         install_handler();
         if DEPTH.replace(DEPTH.get() + 1) == 0 {
@@ -60,17 +58,17 @@ impl Drop for TscOff {
     }
 }
 
-/// Gives the counter up again if something has read it meanwhile: to be called after what may have, such as a script's
-/// function.
+/// Disables the counter again if the handler has enabled it: to be called after code that may read it, such as a
+/// script's function.
 pub fn again() {
     if TAKEN.replace(false) && DEPTH.get() > 0 {
         set(libc::PR_TSC_SIGSEGV);
     }
 }
 
-/// Runs `f` with the counter: for what reads it, and for starting other programs.
+/// Runs `f` with the counter enabled: for code that reads it, and for starting other programs.
 pub fn with_tsc<T>(f: impl FnOnce() -> T) -> T {
-    /// Gives the counter up again, even if `f` panics.
+    /// Disables the counter again, even if `f` panics.
     struct Again;
     impl Drop for Again {
         fn drop(&mut self) {
@@ -85,18 +83,18 @@ pub fn with_tsc<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Whether the calling thread does without the counter.
+/// Whether the counter is off for the calling thread.
 pub(super) fn is_off() -> bool {
     DEPTH.get() > 0
 }
 
-/// The time. Clocks read the counter.
+/// The present time, read with the counter enabled.
 pub fn now() -> Instant {
     with_tsc(Instant::now)
 }
 
-/// What a clock of the kernel's shows, in nanoseconds; 0 where there is no such clock. It is asked by a call, since what the
-/// vdso does instead reads the counter.
+/// The time of a kernel clock in nanoseconds; 0 where there is no such clock. It is read by a system call, since the vdso
+/// reads the counter.
 pub fn clock(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
@@ -128,8 +126,8 @@ fn install_handler() {
     });
 }
 
-/// The handler: takes the counter back if the fault was an attempt to read it, else puts the handler
-/// back that was there before, which meets the fault as the instruction is tried again.
+/// The handler: enables the counter if the fault was an attempt to read it; otherwise restores the former handler, which
+/// handles the fault as the instruction is restarted.
 extern "C" fn on_fault(
     _signal: libc::c_int,
     info: *mut libc::siginfo_t,
@@ -171,7 +169,7 @@ mod tests {
     fn counter_can_be_read_while_given_up() {
         let _quiet = TscOff::new();
         let first = tsc::now();
-        // The vdso reads it without asking.
+        // The vdso reads the counter.
         let clock = std::time::Instant::now();
         assert!(tsc::now() > first);
         assert!(clock.elapsed().as_secs() < 60);

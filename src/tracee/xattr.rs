@@ -1,15 +1,15 @@
-//! What the standard library does not tell of files.
+//! Extended attributes of files, which the standard library lacks.
 
 use std::ffi::CString;
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The start of an extended attribute of a file, up to 16 bytes; nothing where the file does not have it. Symbolic links
-/// are not followed.
+/// The first 16 bytes of an extended attribute of a file; `None` where the file does not have it. Symbolic links are not
+/// followed.
 ///
 /// # Errors
-/// If the file cannot be looked at, or its file system knows no such attributes.
+/// If the file cannot be accessed, or its file system has no extended attributes.
 pub fn attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     let text =
         |bytes: &[u8]| CString::new(bytes).map_err(|e| Error::new(ErrorKind::InvalidInput, e));
