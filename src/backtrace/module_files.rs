@@ -1,5 +1,5 @@
-//! The files behind a process's mappings: of a process that was made from a recording the kept copies, by the names that
-//! the program knew; and files with debug information, which are beside others or below `/usr/lib/debug`.
+//! The files behind a process's mappings: for a process made from a recording, the kept copies, by the paths that the
+//! program knew; and separate files with debug information, beside the file or below `/usr/lib/debug`.
 
 use super::elf::{Elf, Source};
 use super::module::Origin;
@@ -15,20 +15,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Where distributions keep files with debug information.
+/// The directory in which distributions keep files with debug information.
 const DEBUG: &str = "/usr/lib/debug";
 
 /// A mapping's file.
 #[derive(Debug, Default)]
 pub struct Mapped {
-    /// Its path, as the program knew it.
+    /// The path, as the program knew it.
     pub name: Vec<u8>,
-    /// The file, where it is there and can be opened.
+    /// The file, where it exists and can be opened.
     pub file: Option<File>,
 }
 
-/// Finds the files of a process that was made from a recording, as it was at this event. What it has mapped since then
-/// by itself is found like that of any other process.
+/// Finds the files of a process made from a recording at this event. Files that it has mapped since then are found as for
+/// any other process.
 pub fn recorded(recording: &Recording, event: u64, tid: i32) -> impl Fn(&Map) -> Mapped + '_ {
     let names: OnceCell<BTreeMap<FileId, Vec<u8>>> = OnceCell::new();
     let others = real(tid);
@@ -53,7 +53,7 @@ pub fn recorded(recording: &Recording, event: u64, tid: i32) -> impl Fn(&Map) ->
     }
 }
 
-/// Finds the files of a process by their paths, as the process itself would.
+/// Finds the files of a process by their paths, from the process's root.
 pub fn real(tid: i32) -> impl Fn(&Map) -> Mapped {
     move |map| {
         let mut path = PathBuf::from(format!("/proc/{tid}/root"));
@@ -68,7 +68,7 @@ pub fn real(tid: i32) -> impl Fn(&Map) -> Mapped {
     }
 }
 
-/// Opens a regular file, and nothing else: opening a device may do something.
+/// Opens a regular file only: opening a device may have effects.
 pub fn open_regular(path: &Path) -> Option<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
     let regular = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
@@ -86,7 +86,7 @@ fn open(path: &Path, flags: i32) -> Option<File> {
         .then_some(file)
 }
 
-/// The file with debug information that belongs to this one, and its path.
+/// The separate file with debug information for a file, and its path.
 pub fn debug_file(elf: &Elf, origin: &Origin<'_>) -> Option<(File, PathBuf)> {
     by_build_id(elf, origin).or_else(|| by_link(elf, origin))
 }
@@ -105,14 +105,14 @@ fn build_id(file: &File) -> Option<Vec<u8>> {
     Elf::read(source).build_id(source)
 }
 
-/// As `.gnu_debuglink` names it: a name, zeros up to a multiple of four, and the file's CRC-32.
+/// Finds the debug file by `.gnu_debuglink`: a name, zeros up to a multiple of four, and the file's CRC-32.
 fn by_link(elf: &Elf, origin: &Origin<'_>) -> Option<(File, PathBuf)> {
     let link = elf.content(origin.source, ".gnu_debuglink")?;
     let end = memchr::memchr(0, &link)?;
     let name = OsStr::from_bytes(&link[..end]);
     let crc = link.get((end + 1).next_multiple_of(4)..)?;
     let crc = u32::from_le_bytes(crc.get(..4)?.try_into().ok()?);
-    // A name, not a path.
+    // Only a name is accepted, no path.
     if Path::new(name).file_name() != Some(name) {
         return None;
     }
@@ -128,7 +128,7 @@ fn by_link(elf: &Elf, origin: &Origin<'_>) -> Option<(File, PathBuf)> {
 }
 
 fn checksum(mut file: &File) -> Option<u32> {
-    /// Larger files take too long.
+    /// The limit on the size, since larger files take too long.
     const MOST: u64 = 256 << 20;
     const CHUNK: usize = 256 << 10;
     if file.metadata().ok()?.len() > MOST {
@@ -144,8 +144,8 @@ fn checksum(mut file: &File) -> Option<u32> {
     }
 }
 
-/// The file that several files with debug information share parts of: `.gnu_debugaltlink` has its path, from where
-/// the file itself is, and what identifies its build.
+/// The file with debug information shared by several files: `.gnu_debugaltlink` has its path, relative to the file
+/// itself, and its build id.
 pub fn shared_debug_file(beside: Option<&Path>, link: &[u8]) -> Option<File> {
     let end = memchr::memchr(0, link)?;
     let path = Path::new(OsStr::from_bytes(&link[..end]));

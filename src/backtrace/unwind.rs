@@ -1,8 +1,8 @@
-//! From a stopped task's registers to those of its callers.
+//! Unwinding: from a stopped task's registers to those of its callers.
 //!
-//! A caller's registers are found by what the module says (call frame information: all registers, so that functions with
-//! unusual stacks work, and signal frames), by the kernel's frame where a signal handler returns to, by
-//! the frame pointer, and by the return address on the stack where the task jumped to where there is no code.
+//! A caller's registers are found by the module's call frame information (for all registers, so that functions with
+//! unusual stacks and signal frames work), by the kernel's frame where a signal handler returns to, by the frame
+//! pointer, and by the return address on the stack after a jump to an address without code.
 
 use super::unwind_tables::{Bytes, Tables};
 use super::{Deadline, MOST_FRAMES};
@@ -21,13 +21,13 @@ struct Registers([Option<u64>; 17]);
 
 impl Registers {
     fn of(regs: &Regs) -> Registers {
-        /// Where each is in the kernel's `struct user_regs_struct`.
+        /// The index of each register in the kernel's `struct user_regs_struct`.
         const ORDER: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 2, 1, 0, 16];
         let words = regs.to_words();
         Registers(ORDER.map(|at| Some(words[at])))
     }
 
-    /// Those that the kernel saved when it entered a signal handler: `gregs` of `struct ucontext`.
+    /// The registers that the kernel saved at the entry of a signal handler: `gregs` of `struct ucontext`.
     fn saved(words: &[u64; 17]) -> Registers {
         const ORDER: [usize; 17] = [13, 12, 14, 11, 9, 8, 10, 15, 0, 1, 2, 3, 4, 5, 6, 7, 16];
         Registers(ORDER.map(|at| Some(words[at])))
@@ -46,44 +46,43 @@ impl Registers {
     }
 }
 
-/// A place in the code where a task, or a caller, is.
+/// The code location of a task or of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeLocation {
     /// The next instruction.
     pub pc: u64,
-    /// An address in the instruction that is being executed: for callers, the call.
+    /// An address in the present instruction: for callers, the call.
     pub at: u64,
-    /// Whether it is where the kernel has a signal handler return to.
+    /// Whether it is a signal trampoline, to which handlers return.
     pub trampoline: bool,
 }
 
-/// What the unwinder must know of the process.
+/// The unwinder's access to the process.
 pub trait AddressSpace {
-    /// Its memory.
+    /// The process's memory.
     fn memory(&self) -> TaskMemory;
 
     /// The mapping at an address.
     fn map(&self, address: u64) -> Option<&Map>;
 
-    /// Asks the tables of the module at an address, one after the other, until one has an answer; told is how far the
-    /// module has been moved.
+    /// Calls `ask` with each table of the module at an address, and with the load bias, until one has an answer.
     fn ask_tables<R>(&self, address: u64, ask: impl Fn(&Tables, u64) -> Option<R>) -> Option<R>;
 }
 
-/// How a caller was found.
+/// The position of a caller.
 enum Step {
-    /// It stands behind its call.
+    /// The caller stands behind its call.
     Caller(Registers),
-    /// A signal interrupted it before this instruction.
+    /// A signal interrupted the caller before this instruction.
     Interrupted(Registers),
 }
 
-/// Where a task is: its own place, then those of its callers.
+/// The code locations of a task and its callers, innermost first.
 pub fn walk(space: &impl AddressSpace, regs: &Regs, deadline: &Deadline) -> Vec<CodeLocation> {
     let mut places = Vec::new();
     let mut seen = HashSet::new();
     let mut registers = Registers::of(regs);
-    // Behind a call into the kernel, too, the instruction is the one before.
+    // Behind a system call, too, the present instruction is the one before.
     let mut exact = regs.nr() < 0;
     let mut guesses = 1;
     while let (Some(pc), Some(sp)) = (registers.pc(), registers.sp()) {
@@ -111,7 +110,7 @@ pub fn walk(space: &impl AddressSpace, regs: &Regs, deadline: &Deadline) -> Vec<
     places
 }
 
-/// `top`: nobody has called from here yet.
+/// The next caller. `top`: the registers are those of the task itself.
 fn caller(
     space: &impl AddressSpace,
     registers: &Registers,
@@ -133,13 +132,13 @@ fn caller(
         .map(Step::Caller)
 }
 
-/// Whether what is at an address can be executed.
+/// Whether an address is executable.
 pub fn is_code(space: &impl AddressSpace, address: u64) -> bool {
     let map = space.map(address);
     map.is_some_and(|map| map.prot & libc::PROT_EXEC != 0)
 }
 
-/// The caller as the module's call frame information has it: `Some(None)` where that says that there is none.
+/// The caller by the module's call frame information: `Some(None)` for the outermost function.
 fn by_rules(space: &impl AddressSpace, registers: &Registers, at: u64) -> Option<Option<Step>> {
     let memory = space.memory();
     space.ask_tables(at, |tables, bias| {
@@ -199,7 +198,7 @@ impl Rules<'_> {
         let return_address = gimli::X86_64::RA;
         match self.row.register(return_address) {
             None | Some(RegisterRule::Undefined) => next.0[RIP] = None,
-            // Lost, which is not the same as none.
+            // The caller is lost, which is not the same as the outermost function.
             Some(_) => {
                 next.pc()?;
             }
@@ -221,13 +220,13 @@ impl Rules<'_> {
         }
     }
 
-    /// The value of an expression that begins with this on its stack.
+    /// The value of an expression with this initial stack.
     fn evaluate(
         &self,
         expression: &gimli::UnwindExpression<usize>,
         initial: Option<u64>,
     ) -> Option<u64> {
-        /// A real one has ten operations.
+        /// The limit on operations; real expressions have about ten.
         const MOST: u32 = 1000;
         let mut bytes = self.section;
         gimli::Reader::skip(&mut bytes, expression.offset).ok()?;
@@ -269,7 +268,7 @@ impl Rules<'_> {
     }
 }
 
-/// Whether a signal handler returns to here: code that calls rt_sigreturn(2), or stands behind that.
+/// Whether an address is in a signal trampoline: at the call of rt_sigreturn(2), or behind it.
 fn is_trampoline(memory: TaskMemory, pc: u64) -> bool {
     /// `mov $15, %rax`, as the C libraries have it, or `mov $15, %eax`; then `syscall`.
     const CODES: [&[u8]; 2] = [
@@ -283,8 +282,7 @@ fn is_trampoline(memory: TaskMemory, pc: u64) -> bool {
     })
 }
 
-/// The registers that a signal handler's return brings back, `sp` being where the handler found its return address
-/// and one up.
+/// The registers that the return from a signal handler restores; `sp` is one word above the handler's return address.
 fn interrupted(memory: TaskMemory, sp: u64) -> Option<Registers> {
     /// `uc_mcontext` in `struct ucontext`.
     const SAVED: u64 = 40;
@@ -300,7 +298,7 @@ fn interrupted(memory: TaskMemory, sp: u64) -> Option<Registers> {
 
 /// The caller of a function that keeps a frame pointer.
 fn by_frame_pointer(space: &impl AddressSpace, registers: &Registers) -> Option<Registers> {
-    /// A frame is not larger.
+    /// The limit on the size of a frame.
     const FAR: u64 = 16 << 20;
     let (sp, frame) = (registers.sp()?, registers.0[RBP]?);
     if !frame.is_multiple_of(8) || frame < sp || frame - sp > FAR {
@@ -318,14 +316,14 @@ fn by_frame_pointer(space: &impl AddressSpace, registers: &Registers) -> Option<
     Some(next)
 }
 
-/// The caller of what is at the stack's top: right after a jump to where there is no code, the return address lies
-/// there. Where it has been overwritten, the first behind it is taken, once.
+/// The caller by the return address on top of the stack, as it is right after a jump to an address without code. Where
+/// that word is no return address, the first return address behind it is taken, once.
 fn returned(
     space: &impl AddressSpace,
     registers: &Registers,
     guesses: &mut u32,
 ) -> Option<Registers> {
-    /// How many words are looked at.
+    /// The number of examined words.
     const NEAR: usize = 512;
     let sp = registers.sp()?;
     let stack = space.memory().bytes(sp, NEAR * 8);

@@ -1,5 +1,5 @@
-//! Where a module says how its functions' callers are found: `.eh_frame` as it is in memory; or, for functions that are not
-//! in there, a section of its file.
+//! Unwinding tables of a module: `.eh_frame` as it is in memory; or, for functions that are not in it, a section of the
+//! file.
 
 use super::Deadline;
 use super::elf::{self, Elf, Segment, Source};
@@ -11,16 +11,16 @@ use gimli::{
 };
 use std::ops::Range;
 
-/// Tables larger than this are left alone.
+/// The limit on the size of a table.
 const MOST: u64 = 32 << 20;
 
-/// Functions in tables without an index; those behind are not found.
+/// The limit on functions in tables without an index; later ones are not found.
 const MOST_FUNCTIONS: usize = 1 << 20;
 
 /// Bytes of the traced process or of a file.
 pub type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
-/// How the callers of a module's functions are found. Addresses are those of the file, before it was given its place.
+/// The unwinding tables of a module. Addresses are those in the file before relocation.
 pub enum Tables {
     /// With the index that the linker made.
     Indexed {
@@ -33,20 +33,20 @@ pub enum Tables {
     Plain {
         /// Whether it is `.eh_frame` rather than `.debug_frame`.
         eh: bool,
-        /// It, and its address.
+        /// The section, and its address.
         frames: (Vec<u8>, u64),
         /// The functions in it: first address, one past the last, offset in the section.
         functions: Vec<(u64, u64, usize)>,
     },
 }
 
-/// Does something with the rules for an address: the row, the section as bytes, the encoding of expressions, and whether
-/// it is the return from a signal handler.
+/// A callback for the unwinding rules of an address: the row, the section as bytes, the encoding of expressions, and
+/// whether the address is in a signal trampoline.
 pub type WithRow<'a, R> =
     &'a mut dyn FnMut(&gimli::UnwindTableRow<usize>, Bytes<'_>, gimli::Encoding, bool) -> R;
 
 impl Tables {
-    /// Those in memory that the program headers show.
+    /// The tables in memory, by the program headers.
     pub fn in_memory(
         segments: &[Segment],
         bias: u64,
@@ -68,7 +68,7 @@ impl Tables {
         })
     }
 
-    /// Those of a file with an index: only that and the section itself are read.
+    /// The tables of a file with an index: only the index and the section itself are read.
     pub fn indexed_in_file(source: Source<'_>, segments: &[Segment]) -> Option<Tables> {
         let header = segments.iter().find(|s| s.kind == elf::EH_FRAME)?;
         let index = source.read(header.offset, header.file_size)?;
@@ -92,7 +92,7 @@ impl Tables {
         })
     }
 
-    /// Those of a file.
+    /// The tables of a file.
     pub fn in_file(source: Source<'_>, deadline: &Deadline) -> Option<Tables> {
         let elf = Elf::read(source);
         let of = |name: &str, eh: bool| {
@@ -114,7 +114,7 @@ impl Tables {
         of(".debug_frame", false).or_else(|| of(".eh_frame", true))
     }
 
-    /// How much memory this takes.
+    /// The memory that the tables take, in bytes.
     pub fn len(&self) -> usize {
         match self {
             Tables::Indexed { index, frames } => index.0.len() + frames.0.len(),
@@ -124,7 +124,7 @@ impl Tables {
         }
     }
 
-    /// The first address of the function that an address of the file is in, and the one past its last.
+    /// The range of the function that contains an address of the file.
     pub fn extent(&self, address: u64) -> Option<Range<u64>> {
         let extent = match self {
             Tables::Indexed { index, frames } => {
@@ -141,7 +141,7 @@ impl Tables {
         Some(extent).filter(|extent| extent.contains(&address))
     }
 
-    /// Does something with the rules for an address of the file, if there are any.
+    /// Calls a function with the rules for an address of the file, if there are any.
     pub fn at<R>(&self, address: u64, then: WithRow<'_, R>) -> Option<R> {
         match self {
             Tables::Indexed { index, frames } => {
@@ -165,7 +165,7 @@ impl Tables {
     }
 }
 
-/// Of the section, where the function is described that an address may be in.
+/// The offset in the section of the description of the function that may contain an address.
 fn indexed<'a>(
     index: &'a (Vec<u8>, u64),
     frames: &'a (Vec<u8>, u64),
@@ -181,7 +181,7 @@ fn indexed<'a>(
     Some((section, bases, usize::try_from(offset).ok()?))
 }
 
-/// The function that an address may be in.
+/// The function that may contain an address.
 fn last_before(functions: &[(u64, u64, usize)], address: u64) -> Option<&(u64, u64, usize)> {
     let end = functions.partition_point(|&(start, ..)| start <= address);
     functions.get(end.checked_sub(1)?)

@@ -6,12 +6,12 @@ use crate::recording::default_place;
 use crate::trace_report::Object;
 use std::path::PathBuf;
 
-/// Exit status where rrapper cannot work.
+/// The exit status where rrapper cannot work.
 const BROKEN: i32 = 1;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Print an object a line instead
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }

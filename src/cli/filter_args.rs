@@ -1,4 +1,4 @@
-//! How filters are spelled on the command line, of recordings and of traces alike.
+//! The syntax of filter options, for recordings and traces alike.
 
 use crate::inject::PathPattern;
 use crate::syscall::consts;

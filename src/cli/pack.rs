@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub(super) struct Args {
     /// The recording: a directory, or a name such as `latest` or `cat-0` in the default place
     recording: PathBuf,
-    /// The file to make [default: NAME.rrp]
+    /// The file to write [default: NAME.rrp]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

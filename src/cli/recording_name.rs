@@ -1,13 +1,13 @@
-//! Recordings by the names that users give.
+//! Lookup of recordings by the names that users give.
 
 use crate::recording::{Recording, default_place, list, resolve};
 use anyhow::bail;
 use std::path::Path;
 
-/// The recording of this name: a path, or a name in the default place.
+/// Opens the recording of this name: a path, or a name in the default directory.
 ///
 /// # Errors
-/// If there is none: says where it was looked for, and what is near.
+/// If there is none: the error has the searched directories, and a similar name.
 pub(super) fn open(name: &Path) -> anyhow::Result<Recording> {
     let path = resolve(name);
     let bare = name.components().count() == 1 && path == name;

@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     Ok(output::end_as(exit))
 }
 
-/// Writes what the program wrote. Where nobody reads it any more, the replay ends as other programs do.
+/// Writes the program's output. Where the reader has closed the pipe, the replay ends by SIGPIPE as other programs end.
 fn pass_on(stream: Stream, bytes: &[u8]) {
     let written = match stream {
         Stream::Stderr => io::stderr().write_all(bytes),

@@ -189,7 +189,7 @@ impl Recorder {
                 self.warn_of_refusal(call, libc::EINVAL, &event.args, memory);
                 Some(-i64::from(libc::EINVAL))
             }
-            // The kernel refuses other memory.
+            // The kernel itself refuses memory that is not shared.
             libc::SYS_remap_file_pages if is_shared(&self.maps_of(current.tid)?, event.args[0]) => {
                 self.warn_of_refusal(call, libc::ENOSYS, &event.args, memory);
                 Some(-i64::from(libc::ENOSYS))

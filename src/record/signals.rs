@@ -28,7 +28,7 @@ impl Recorder {
             }
             instruction.execute(&mut regs, value);
             let mut values = vec![value];
-            // A breakpoint of the recorder.
+            // Interpreted instructions would not trigger the task's breakpoints.
             if !current.watch.stops_anywhere() {
                 let mut answer = |read: tsc::Instruction| {
                     let value = read.value();

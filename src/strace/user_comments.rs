@@ -2,11 +2,9 @@
 //!
 //! A line that is not strace's is a comment where it is clearly no remainder of a call:
 //! - It begins with a mark that no line of strace's begins with: `#`, `//`, `--`, `...`, `<--`, a code fence, a prompt.
-//!   The
-//! text behind the mark does not matter, even if it is a call.
+//!   The text behind the mark does not matter, even if it is a call.
 //! - Or it is text with a letter in it, and without a sign of a call: `) = `, `= -1 E…`, `<unfinished`, `resumed>`,
-//!   quotes
-//! or brackets that do not match, values between commas or braces.
+//!   quotes or brackets that do not match, values between commas or braces.
 //!
 //! All other lines that begin as a call does (`name(`) are calls, and problems where they are not understood. So are
 //! lines with bytes that are no text. `--- SIG… ` and `+++ exited with` and the like begin signals and exits; other

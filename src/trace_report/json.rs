@@ -1,6 +1,6 @@
 //! Entries and values as JSON, one object each. The format is documented in the README and in `rrapper trace json --help`.
 //!
-//! Whatever the bytes are, the text is valid JSON in ASCII or UTF-8, and nothing of a value's meaning is lost.
+//! The text is valid JSON in ASCII or UTF-8 for any input bytes, and no meaning of a value is lost.
 
 use crate::syscall::consts;
 use crate::trace::{Answer, Call, Entry, Exit, Field, LineInfo, Origin, Timestamp, Value};

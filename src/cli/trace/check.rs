@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return output::finish(Err(error)),
             Err(error) => {
-                // What was said of the files before comes first.
+                // The output for earlier files comes first.
                 if let Err(error) = out.flush() {
                     return output::finish(Err(error));
                 }
@@ -51,11 +51,11 @@ struct Counts {
     others: u64,
     not_understood: u64,
     unknown: u64,
-    /// Whether none of it is strace's.
+    /// Whether no line is strace's.
     foreign: bool,
 }
 
-/// Checks a trace; what is wrong with reading it is the outer error, what is wrong with the output the inner.
+/// Checks a trace. The outer error is that of reading, the inner that of the output.
 fn check(
     mut source: Source,
     strict: bool,
@@ -91,7 +91,7 @@ fn check(
     Ok(counts.print(&source.name, out).map(|()| counts))
 }
 
-/// The line in which the text ends, where that is not its end. That is nobody's mistake.
+/// The line in which the text is truncated, if it is. That is no mistake.
 fn cut(piece: &Piece) -> Option<u64> {
     match &piece.kind {
         PieceKind::NeverResumed(entry)
@@ -104,7 +104,7 @@ fn cut(piece: &Piece) -> Option<u64> {
     }
 }
 
-/// What is not understood in a piece: `FILE:LINE:COLUMN: MESSAGE`.
+/// The problem of a piece: `FILE:LINE:COLUMN: MESSAGE`.
 fn wrong(piece: &Piece, name: &str) -> Option<String> {
     match (&piece.kind, piece.doubts.first()) {
         (PieceKind::Problem(problem), _) | (_, Some(problem)) => Some(problem.to_string()),
@@ -171,7 +171,7 @@ impl Counts {
     }
 }
 
-/// Constants of which the value is not known: no mistake, but nothing that could be put in a program's memory.
+/// The number of constants with unknown values: they are no mistakes, but cannot be written to a program's memory.
 fn unknown(value: &Value) -> u64 {
     match value.meaning() {
         Value::Sym { value: None, .. } => 1,

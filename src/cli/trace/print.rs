@@ -8,8 +8,8 @@ use crate::trace_report::Filter;
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
-/// Without filters, this is byte for byte what was read. With filters, only what matches is printed, with the
-/// stacks and dumps that belong to it; the first part of an interrupted call is printed with its second part.
+/// Without filters, the output is the input, byte for byte. With filters, only matching entries are printed, with their
+/// stacks and dumps; the first part of an unfinished call is printed with its second part.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     output::finish(out.flush())
 }
 
-/// The line that an entry begins on.
+/// The line on which an entry begins.
 fn line(entry: &Entry) -> Option<u64> {
     match entry.origin() {
         Origin::Text { line, .. } => Some(u64::from(*line)),
@@ -49,10 +49,10 @@ struct Printer {
     filter: Filter,
     all: bool,
     strict: bool,
-    /// The first parts of calls that have begun, by line, since a call may end under another pid: whether they are
-    /// wanted is known when they end.
+    /// The first parts of unfinished calls by line, since a call may be resumed under another pid: the filter decides when
+    /// they are resumed.
     begun: HashMap<u64, Vec<u8>>,
-    /// Whether the last entry was printed: what lies below it belongs to it.
+    /// Whether the last entry was printed: its stack and dumps follow it.
     wanted: bool,
 }
 
@@ -67,7 +67,7 @@ impl Printer {
         }
     }
 
-    /// Prints a trace, up to the first line that is not understood if that counts: then what to say of it.
+    /// Prints a trace, up to the first line that is not understood if `strict`; returns the message about it.
     fn print(
         &mut self,
         mut source: Source,

@@ -8,7 +8,7 @@ use crate::trace_report::{CallCounts, Object, Stats};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// All files are counted together.
+/// The counts are those of all files together.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     let mut stats = Stats::default();
-    // What tables of strace -c say, which no calls stand for.
+    // Counts from tables of strace -c, without entries of calls.
     let mut told = Stats::default();
     for trace in args.selected.traces()? {
         let (mut source, mut filter) = trace?;
@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     output::finish(output::print(&text))
 }
 
-/// What a row of a table says.
+/// The counts of a table's row.
 fn counts(row: &Row) -> CallCounts {
     let calls = row.calls.unwrap_or(0);
     let spent = row
@@ -93,7 +93,7 @@ fn text(stats: &Stats, told: &Stats, by_pid: bool) -> String {
     }
 }
 
-/// What is counted together when there is too much.
+/// The name of the shared count where there are too many names.
 const OTHERS: &str = "(others)";
 
 fn named(name: &str) -> &str {
