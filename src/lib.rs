@@ -45,4 +45,5 @@ pub mod seccomp;
 pub mod strace;
 pub mod syscall;
 pub mod trace;
+pub mod trace_report;
 pub mod tracee;

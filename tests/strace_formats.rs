@@ -1,8 +1,8 @@
 //! Every kind of line that strace 4 to 7 writes, with any of its options: what it is read as, and that it prints
 //! back byte for byte.
 
-use rrapper::strace::{Aside, Piece, Says, Stream};
-use rrapper::trace::{Answer, Call, Entry, Exit, Remarks, Tampered, Value, When};
+use rrapper::strace::{OtherLine, Piece, PieceKind, Stream};
+use rrapper::trace::{Answer, Call, Entry, Exit, LineInfo, Tampering, Timestamp, Value};
 use std::time::Duration;
 
 /// The pieces of a text that must be understood without a doubt, and print back.
@@ -13,9 +13,9 @@ fn pieces(text: &[u8]) -> Vec<Piece> {
     let mut printed = Vec::new();
     for piece in &pieces {
         let shown = String::from_utf8_lossy(&piece.text);
-        assert!(!matches!(piece.says, Says::Problem(_)), "{piece:?}");
+        assert!(!matches!(piece.kind, PieceKind::Problem(_)), "{piece:?}");
         assert_eq!(piece.doubts, [], "in {shown}");
-        assert!(piece.prints_back(), "{shown}: {:?}", piece.says);
+        assert!(piece.prints_back(), "{shown}: {:?}", piece.kind);
         piece
             .print(&mut printed)
             .expect("a vector takes everything");
@@ -30,8 +30,10 @@ fn pieces(text: &[u8]) -> Vec<Piece> {
 fn entries(text: &str) -> Vec<Entry> {
     let pieces = pieces(text.as_bytes()).into_iter();
     pieces
-        .filter_map(|piece| match piece.says {
-            Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => Some(entry),
+        .filter_map(|piece| match piece.kind {
+            PieceKind::Entry(entry)
+            | PieceKind::Resumed(entry)
+            | PieceKind::NeverResumed(entry) => Some(entry),
             _ => None,
         })
         .collect()
@@ -44,9 +46,9 @@ fn call(line: &str) -> Call {
     }
 }
 
-fn remarks(line: &str) -> Remarks {
+fn line_info(line: &str) -> LineInfo {
     *call(line)
-        .remarks
+        .line_info
         .unwrap_or_else(|| panic!("{line} has no remarks"))
 }
 
@@ -300,54 +302,55 @@ fn meanings_are_seen_through_the_writing() {
 fn columns_say_when_and_who() {
     let nanos = Duration::from_nanos;
     let clock = |seconds, nanoseconds| {
-        Some(When::Clock {
+        Some(Timestamp::Clock {
             seconds,
             nanoseconds,
         })
     };
     let epoch = |seconds, nanoseconds| {
-        Some(When::Epoch {
+        Some(Timestamp::Epoch {
             seconds,
             nanoseconds,
         })
     };
-    assert_eq!(remarks("12:34:56 a() = 0\n").when, clock(45_296, 0));
+    assert_eq!(line_info("12:34:56 a() = 0\n").when, clock(45_296, 0));
     assert_eq!(
-        remarks("5 12:34:56.5 a() = 0\n").when,
+        line_info("5 12:34:56.5 a() = 0\n").when,
         clock(45_296, 500_000_000)
     );
     assert_eq!(
-        remarks("[pid     5] 1525033853.769404 a() = 0\n").when,
+        line_info("[pid     5] 1525033853.769404 a() = 0\n").when,
         epoch(1_525_033_853, 769_404_000)
     );
     assert_eq!(
-        remarks("1525033853 a() = 0\n").when,
+        line_info("1525033853 a() = 0\n").when,
         epoch(1_525_033_853, 0)
     );
     assert_eq!(
-        remarks("     0.000123 a() = 0\n").since,
+        line_info("     0.000123 a() = 0\n").since,
         Some(nanos(123_000))
     );
     assert_eq!(
-        remarks("5         3 a() = 0\n").since,
+        line_info("5         3 a() = 0\n").since,
         Some(nanos(3_000_000_000))
     );
-    let both = remarks("5     1525033853.769404451 (+     0.000000051) a() = 0 <0.000000012>\n");
+    let both = line_info("5     1525033853.769404451 (+     0.000000051) a() = 0 <0.000000012>\n");
     assert_eq!(
         (both.when, both.since),
         (epoch(1_525_033_853, 769_404_451), Some(nanos(51)))
     );
     assert_eq!(both.spent, Some(nanos(12)));
-    let both = remarks("12:34:56 [  59] [00007fc60956dad7] a() = 0 <1>\n");
+    let both = line_info("12:34:56 [  59] [00007fc60956dad7] a() = 0 <1>\n");
     assert_eq!(
         (both.number, both.address),
         (Some(59), Some(0x7fc6_0956_dad7))
     );
     assert_eq!(both.spent, Some(Duration::from_secs(1)));
-    assert_eq!(remarks("[????????????????] a() = 0\n").address, None);
-    assert_eq!(remarks("[????????] a() = 0\n").address, None);
-    let named =
-        remarks("1234<ba\\76sh> [unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023] a() = 0\n");
+    assert_eq!(line_info("[????????????????] a() = 0\n").address, None);
+    assert_eq!(line_info("[????????] a() = 0\n").address, None);
+    let named = line_info(
+        "1234<ba\\76sh> [unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023] a() = 0\n",
+    );
     assert_eq!(named.command.as_deref(), Some(&b"ba>sh"[..]));
     assert!(
         named
@@ -359,22 +362,22 @@ fn columns_say_when_and_who() {
 
 #[test]
 fn results_say_what_was_done_to_the_call() {
-    let tampered = |line: &str| remarks(&format!("a() = {line}\n")).tampered;
+    let tampering = |line: &str| line_info(&format!("a() = {line}\n")).tampering;
     let (answer, args, delayed) = (true, true, true);
-    let none = Tampered::default();
-    assert_eq!(tampered("0"), none);
+    let none = Tampering::default();
+    assert_eq!(tampering("0"), none);
     assert_eq!(
-        tampered("-1 EIO (Input/output error) (INJECTED)"),
-        Tampered { answer, ..none }
+        tampering("-1 EIO (Input/output error) (INJECTED)"),
+        Tampering { answer, ..none }
     );
-    assert_eq!(tampered("0 (INJECTED: args)"), Tampered { args, ..none });
-    let all = Tampered {
+    assert_eq!(tampering("0 (INJECTED: args)"), Tampering { args, ..none });
+    let all = Tampering {
         answer,
         args,
         delayed,
     };
-    assert_eq!(tampered("0 (INJECTED: args, retval) (DELAYED) <0.1>"), all);
-    assert_eq!(tampered("0 (DELAYED)"), Tampered { delayed, ..none });
+    assert_eq!(tampering("0 (INJECTED: args, retval) (DELAYED) <0.1>"), all);
+    assert_eq!(tampering("0 (DELAYED)"), Tampering { delayed, ..none });
 }
 
 #[test]
@@ -425,42 +428,51 @@ fn results_print_back() {
 #[test]
 fn lines_that_are_no_entries() {
     for (line, want) in [
-        ("\n", Aside::Blank),
-        ("  \r\n", Aside::Blank),
-        ("strace: Process 12 attached\n", Aside::Message),
-        ("^CProcess 12 detached\n", Aside::Message),
-        ("^Cstrace: Process 12 detached\n", Aside::Message),
-        (" <detached ...>\n", Aside::Message),
-        ("/usr/bin/strace: Process 12 detached\n", Aside::Message),
-        ("Process 12 attached (waiting for parent)\n", Aside::Message),
-        ("Process 12 suspended\n", Aside::Message),
-        ("Process 12 resumed (parent 11 ready)\n", Aside::Message),
-        ("[ Process PID=12 runs in 32 bit mode. ]\n", Aside::Message),
+        ("\n", OtherLine::Blank),
+        ("  \r\n", OtherLine::Blank),
+        ("strace: Process 12 attached\n", OtherLine::Message),
+        ("^CProcess 12 detached\n", OtherLine::Message),
+        ("^Cstrace: Process 12 detached\n", OtherLine::Message),
+        (" <detached ...>\n", OtherLine::Message),
+        ("/usr/bin/strace: Process 12 detached\n", OtherLine::Message),
+        (
+            "Process 12 attached (waiting for parent)\n",
+            OtherLine::Message,
+        ),
+        ("Process 12 suspended\n", OtherLine::Message),
+        ("Process 12 resumed (parent 11 ready)\n", OtherLine::Message),
+        (
+            "[ Process PID=12 runs in 32 bit mode. ]\n",
+            OtherLine::Message,
+        ),
         (
             "12 strace: [ Process PID=12 runs in x32 mode. ]\n",
-            Aside::Message,
+            OtherLine::Message,
         ),
-        ("[pid    12] --- stopped by SIGSTOP ---\n", Aside::Stopped),
+        (
+            "[pid    12] --- stopped by SIGSTOP ---\n",
+            OtherLine::Stopped,
+        ),
         (
             "12 +++ superseded by execve in pid 13 +++\n",
-            Aside::Superseded,
+            OtherLine::Superseded,
         ),
-        (" > /lib/libc.so.6(read+0x10) [0xf7100]\n", Aside::Stack),
+        (" > /lib/libc.so.6(read+0x10) [0xf7100]\n", OtherLine::Stack),
         (
             " > /lib/libc.so.6(read+0x10) [0xf7100] ../sysdeps/read.c:26\n",
-            Aside::Stack,
+            OtherLine::Stack,
         ),
         (
             " | 00000  61 62 0a                                          ab.              |\n",
-            Aside::Dump,
+            OtherLine::Dump,
         ),
-        (" * 5 bytes in buffer 0\n", Aside::Dump),
-        (" = 2 buffers in vector 0\n", Aside::Dump),
-        ("12 <... read resumed>\"a\", 1) = 1\n", Aside::Orphan),
+        (" * 5 bytes in buffer 0\n", OtherLine::Dump),
+        (" = 2 buffers in vector 0\n", OtherLine::Dump),
+        ("12 <... read resumed>\"a\", 1) = 1\n", OtherLine::Orphan),
     ] {
         let found = pieces(line.as_bytes());
         assert_eq!(found.len(), 1, "{line}");
-        assert_eq!(found[0].says, Says::Aside(want), "{line}");
+        assert_eq!(found[0].kind, PieceKind::Other(want), "{line}");
     }
 }
 
@@ -479,7 +491,7 @@ fn tables_are_asides() {
         ---------------- ------ --------- --------\n\
         total            100.00       152 0.000009\n12 b() = 0\n";
     let found = pieces(text.as_bytes());
-    let of = |piece: &&Piece| piece.says == Says::Aside(Aside::Summary);
+    let of = |piece: &&Piece| piece.kind == PieceKind::Other(OtherLine::Summary);
     assert_eq!((found.iter().filter(of).count(), found.len()), (12, 14));
 }
 
@@ -662,9 +674,9 @@ fn what_cannot_be_told_apart_costs_no_more_than_its_own_lines() {
     let stream = Stream::new(text.as_bytes(), "t");
     let (mut lines, mut read) = (Vec::new(), 0);
     for piece in stream.flatten() {
-        match piece.says {
-            Says::Problem(problem) => lines.push(problem.line),
-            Says::Entry(_) => read += 1,
+        match piece.kind {
+            PieceKind::Problem(problem) => lines.push(problem.line),
+            PieceKind::Entry(_) => read += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -742,9 +754,9 @@ fn memory_of_calls_under_way_is_bounded() {
     let (mut begun, mut ended) = (0, 0);
     let mut most = 0;
     for piece in Stream::new(&text[..], "t").flatten() {
-        match piece.says {
-            Says::Begun { .. } => begun += 1,
-            Says::Ended(_) => ended += 1,
+        match piece.kind {
+            PieceKind::Unfinished { .. } => begun += 1,
+            PieceKind::NeverResumed(_) => ended += 1,
             other => panic!("{other:?}"),
         }
         most = most.max(begun - ended);

@@ -25,7 +25,7 @@ fn check(text: &[u8]) -> Result<(), TestCaseError> {
                 String::from_utf8_lossy(&piece.text),
                 String::from_utf8_lossy(&printed),
             );
-            prop_assert_eq!(text, printed, "{:?}", piece.says);
+            prop_assert_eq!(text, printed, "{:?}", piece.kind);
         }
         joined.extend(piece.text);
     }

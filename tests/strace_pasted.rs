@@ -1,7 +1,7 @@
 //! Traces as people paste them: into the midst of which others wrote, indented, quoted, with remarks, cut off. What is
 //! strace's is found, what is not is told apart, and all prints back byte for byte.
 
-use rrapper::strace::{self, Aside, Piece, Says, Stream};
+use rrapper::strace::{self, OtherLine, Piece, PieceKind, Stream};
 use rrapper::trace::Entry;
 
 /// The pieces of a text, which must print back, whatever they are.
@@ -27,9 +27,11 @@ fn pieces(text: &[u8]) -> Vec<Piece> {
 fn said(text: &str) -> Vec<String> {
     let mut said = Vec::new();
     for piece in pieces(text.as_bytes()) {
-        match &piece.says {
-            Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
-                let cut = match entry.remarks().is_some_and(|remarks| remarks.cut) {
+        match &piece.kind {
+            PieceKind::Entry(entry)
+            | PieceKind::Resumed(entry)
+            | PieceKind::NeverResumed(entry) => {
+                let cut = match entry.line_info().is_some_and(|line_info| line_info.cut) {
                     true => " cut",
                     false => "",
                 };
@@ -38,9 +40,9 @@ fn said(text: &str) -> Vec<String> {
                     tid => format!("{tid} {entry}{cut}"),
                 });
             }
-            Says::Problem(problem) => said.push(format!("problem in line {}", problem.line)),
-            Says::Aside(Aside::Cut) => said.push("cut".to_owned()),
-            Says::Aside(_) | Says::Begun { .. } => {}
+            PieceKind::Problem(problem) => said.push(format!("problem in line {}", problem.line)),
+            PieceKind::Other(OtherLine::Truncated) => said.push("cut".to_owned()),
+            PieceKind::Other(_) | PieceKind::Unfinished { .. } => {}
         }
         said.extend(piece.doubts.iter().map(ToString::to_string));
     }
@@ -48,10 +50,10 @@ fn said(text: &str) -> Vec<String> {
 }
 
 /// The kinds of lines of a text that has no entries.
-fn asides(text: &str) -> Vec<Aside> {
+fn asides(text: &str) -> Vec<OtherLine> {
     let told = pieces(text.as_bytes());
-    let told = told.into_iter().map(|piece| match piece.says {
-        Says::Aside(aside) => aside,
+    let told = told.into_iter().map(|piece| match piece.kind {
+        PieceKind::Other(other) => other,
         other => panic!("{text}: {other:?}"),
     });
     told.collect()
@@ -262,8 +264,12 @@ fn pasting_does_not_matter() {
                 .map(|line| format!("{margin}{line}{end}"))
                 .collect();
             assert_eq!(said(&pasted), plain, "{margin:?}");
-            let known =
-                |piece: &&Piece| matches!(piece.says, Says::Aside(Aside::Stack | Aside::Dump));
+            let known = |piece: &&Piece| {
+                matches!(
+                    piece.kind,
+                    PieceKind::Other(OtherLine::Stack | OtherLine::Dump)
+                )
+            };
             let count = pieces(pasted.as_bytes()).iter().filter(known).count();
             assert_eq!(count, 5, "{margin:?}");
         }
@@ -337,11 +343,11 @@ fn what_people_write_into_a_trace_is_a_remark() {
             let text = format!("{line}{end}");
             let told = asides(&text);
             assert_eq!(told.len(), 1, "{line}");
-            let remark = matches!(told[0], Aside::Remark | Aside::Stack);
+            let remark = matches!(told[0], OtherLine::Remark | OtherLine::Stack);
             assert!(remark, "{line}: {told:?}");
             let quoted = format!("> {text}");
             let told = asides(&quoted);
-            let remark = matches!(told[..], [Aside::Remark | Aside::Stack]);
+            let remark = matches!(told[..], [OtherLine::Remark | OtherLine::Stack]);
             assert!(remark, "{quoted}: {told:?}");
         }
     }
@@ -515,11 +521,11 @@ fn rows_of_tables_may_be_left_out() {
         let mut tables = strace::Tables::default();
         let mut names = Vec::new();
         for piece in pieces(text.as_bytes()) {
-            match piece.says {
-                Says::Aside(Aside::Summary) => {
+            match piece.kind {
+                PieceKind::Other(OtherLine::Summary) => {
                     names.extend(tables.row(&piece.text).map(|row| (row.name, row.calls)));
                 }
-                Says::Aside(Aside::Remark) | Says::Entry(Entry::Call(_)) => {}
+                PieceKind::Other(OtherLine::Remark) | PieceKind::Entry(Entry::Call(_)) => {}
                 other => panic!("{other:?}"),
             }
         }

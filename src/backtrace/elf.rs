@@ -1,9 +1,9 @@
-//! The parts of an ELF file that backtraces need: elf(5). Every length in it is checked before memory is taken.
+//! The parts of an ELF file that backtraces need: elf(5). Every length in it is checked before memory is allocated.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// Sections larger than this are left alone.
+/// The limit on the size of a section.
 const MOST: u64 = 256 << 20;
 
 const MOST_SEGMENTS: u64 = 256;
@@ -20,7 +20,7 @@ pub const EH_FRAME: u32 = 0x6474_e550;
 /// The length of an ELF file's header, in bytes.
 pub const HEADER: usize = 64;
 
-/// What an ELF file is read from.
+/// The source of an ELF file.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
     /// A file.
@@ -30,7 +30,7 @@ pub enum Source<'a> {
 }
 
 impl Source<'_> {
-    /// A range of it, if it is there as a whole and not too large.
+    /// Reads a range, if it is entirely there and not too large.
     pub fn read(&self, at: u64, len: u64) -> Option<Vec<u8>> {
         let end = at.checked_add(len)?;
         match self {
@@ -55,7 +55,7 @@ pub struct Segment {
     pub kind: u32,
     /// Where it begins in the file.
     pub offset: u64,
-    /// Where it begins in memory, before the file is given its place.
+    /// Its address before relocation.
     pub address: u64,
     /// Its length in the file.
     pub file_size: u64,
@@ -68,7 +68,7 @@ pub struct Segment {
 pub struct Section {
     /// Its name.
     pub name: Vec<u8>,
-    /// Where it is in memory, before the file is given its place; 0 where it is not mapped.
+    /// Its address before relocation; 0 where it is not mapped.
     pub address: u64,
     kind: u32,
     flags: u64,
@@ -137,7 +137,7 @@ pub fn segments(header: &[u8], read: impl Fn(u64, u64) -> Option<Vec<u8>>) -> Op
 pub struct Elf(Vec<Section>);
 
 impl Elf {
-    /// Reads the section headers; none where they make no sense.
+    /// Reads the section headers; none where they are invalid.
     pub fn read(source: Source<'_>) -> Elf {
         Elf(sections(source).unwrap_or_default())
     }
@@ -148,19 +148,19 @@ impl Elf {
         all.find(|section| section.name == name.as_bytes())
     }
 
-    /// What is in a section, unpacked.
+    /// The content of a section, decompressed.
     pub fn content(&self, source: Source<'_>, name: &str) -> Option<Vec<u8>> {
         self.section(name)?.content(source)
     }
 
-    /// A table of symbols, and the names that they have.
+    /// A symbol table with its string table.
     pub fn symbols(&self, source: Source<'_>, name: &str) -> Option<(Vec<u8>, Vec<u8>)> {
         let table = self.section(name)?;
         let names = self.0.get(table.link as usize)?;
         Some((table.content(source)?, names.content(source)?))
     }
 
-    /// What identifies the build: `NT_GNU_BUILD_ID`.
+    /// The build id: `NT_GNU_BUILD_ID`.
     pub fn build_id(&self, source: Source<'_>) -> Option<Vec<u8>> {
         const BUILD_ID: u32 = 3;
         let note = self.content(source, ".note.gnu.build-id")?;
@@ -185,7 +185,7 @@ impl Section {
     }
 }
 
-/// What is in a compressed section: it begins with an `Elf64_Chdr`.
+/// Decompresses a section, which begins with an `Elf64_Chdr`.
 fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     const ZLIB: u32 = 1;
     const ZSTD: u32 = 2;
@@ -242,7 +242,7 @@ fn sections(source: Source<'_>) -> Option<Vec<Section>> {
     Some(all.into_iter().map(|(_, section)| section).collect())
 }
 
-/// The string that begins here; at most 4 KiB of it.
+/// The string at this offset; at most 4 KiB of it.
 pub fn string(table: &[u8], at: usize) -> Option<&[u8]> {
     const LONGEST: usize = 4 << 10;
     let rest = table.get(at..)?;

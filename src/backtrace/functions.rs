@@ -1,26 +1,26 @@
-//! Where the functions of a program's file are: what its unwinding tables, its symbols and Go's table of functions say.
+//! The functions of a program's file, from its unwinding tables, its symbols and Go's table of functions.
 
 use super::Deadline;
 use super::elf::{self, Elf, HEADER, LOAD, Segment, Source};
-use super::frames::Tables;
-use crate::tracee::quiet::suspended;
+use super::unwind_tables::Tables;
+use crate::tracee::tsc_off::with_tsc;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::ops::Range;
 
-/// The functions of a file. Only as much of it is read as is asked for.
+/// The functions of a file. Parts of the file are read on demand.
 pub struct Functions<'a> {
     source: Source<'a>,
     segments: Vec<Segment>,
     index: Option<Tables>,
-    /// Programs that are linked statically may have the frames alone.
+    /// The unwinding tables, which may be all that a statically linked program has.
     frames: OnceCell<Option<Tables>>,
-    /// By addresses, sorted.
+    /// The functions sorted by address.
     symbols: OnceCell<Vec<Range<u64>>>,
 }
 
 impl<'a> Functions<'a> {
-    /// Those of a program's file; `None` where it is none.
+    /// The functions of a program's file; `None` where it is no program.
     pub fn of(file: &'a File) -> Option<Functions<'a>> {
         let source = Source::File(file);
         let header = source.read(0, HEADER as u64)?;
@@ -34,7 +34,7 @@ impl<'a> Functions<'a> {
         })
     }
 
-    /// The function that is at an offset in the file, from its first byte to the one behind its last, as such offsets.
+    /// The function at an offset in the file, as a range of offsets.
     pub fn at(&self, offset: u64) -> Option<Range<u64>> {
         let mut loaded = self.segments.iter().filter(|segment| segment.kind == LOAD);
         let (segment, inside) = loaded.find_map(|segment| {
@@ -58,7 +58,7 @@ impl<'a> Functions<'a> {
         if self.index.is_some() {
             return None;
         }
-        let read = || suspended(|| Tables::in_file(self.source, &Deadline::new()));
+        let read = || with_tsc(|| Tables::in_file(self.source, &Deadline::new()));
         self.frames.get_or_init(read).as_ref()?.extent(address)
     }
 
@@ -101,8 +101,8 @@ fn in_go(elf: &Elf, source: Source<'_>) -> Option<Vec<Range<u64>>> {
     go_functions(&table, elf.section(".text")?.address)
 }
 
-/// What is in such a table (`runtime.pcHeader`, and the offsets from the beginning of the code to which it leads), as Go
-/// 1.18 and later write it.
+/// The functions in Go's table (`runtime.pcHeader`, and offsets from the beginning of the code), as Go 1.18 and later
+/// write it.
 fn go_functions(table: &[u8], text: u64) -> Option<Vec<Range<u64>>> {
     const GO_1_18: u32 = 0xffff_fff0;
     const GO_1_20: u32 = 0xffff_fff1;
@@ -116,13 +116,13 @@ fn go_functions(table: &[u8], text: u64) -> Option<Vec<Range<u64>>> {
         return None;
     }
     let count = usize::try_from(word(8)?).ok()?;
-    // Where the code begins; the newest leave that to the linker.
+    // The address of the code; the newest versions leave it to the linker.
     let base = match word(24)? {
         0 => text,
         start => start,
     };
     let entries = table.get(usize::try_from(word(64)?).ok()?..)?;
-    // One more than there are functions: where the last ends.
+    // One more entry than functions: the end of the last one.
     let len = count.checked_mul(8)?.checked_add(4)?;
     let starts = entries.get(..len)?.chunks(8).map(|entry| {
         let offset = entry.first_chunk().map_or(0, |o| u32::from_le_bytes(*o));

@@ -1,49 +1,50 @@
-//! From addresses to functions, files and lines: what the compiler wrote down (DWARF).
+//! Functions, files and lines of addresses, from the compiler's debug information (DWARF).
 //!
-//! Tables are gone through as they are, nothing is built from them but a list of units, so that time and memory
-//! stay within limits whatever they say.
+//! Tables are searched in place, and only a list of units is built from them, so that time and memory are limited
+//! whatever their content.
 
 use super::Deadline;
 use super::elf::{Elf, Source};
-use super::frames::Bytes;
 use super::symbols::{harmless, pretty};
+use super::unwind_tables::Bytes;
 use gimli::{
     AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, DwarfSections, LittleEndian,
     SectionId, Unit, UnitOffset, constants as dw,
 };
 use std::cell::OnceCell;
 
-/// Ranges of addresses with units; those behind are not found.
+/// The limit on address ranges of units; later ones are not found.
 const MOST_RANGES: usize = 1 << 20;
 
-/// Units; those behind are not found.
+/// The limit on units; later ones are not found.
 const MOST_UNITS: usize = 1 << 20;
 
-/// The length of `.debug_abbrev`, in bytes. In memory it takes twenty times as much.
+/// The limit on the length of `.debug_abbrev`, in bytes. In memory it takes twenty times as much.
 const MOST_ABBREVIATIONS: usize = 8 << 20;
 
-/// The length of a unit's lists of files and directories, in bytes. In memory they take a hundred times as much.
+/// The limit on the length of a unit's lists of files and directories, in bytes. In memory they take a hundred times as
+/// much.
 const LONGEST_LISTS: u64 = 2 << 20;
 
-/// Functions that were inlined into each other.
+/// The limit on nested inlined functions.
 const MOST_INLINED: usize = 64;
 
-/// How often the name of a function refers to elsewhere.
+/// The limit on references from one entry to another for a function's name.
 const MOST_REFERENCES: usize = 8;
 
-/// Paths of files become no longer, in bytes.
+/// The limit on paths of files, in bytes.
 const LONGEST_PATH: usize = 4 << 10;
 
-/// A function's name and a place in its source.
+/// A function's name and a line in its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line {
     /// The function.
     pub function: Option<String>,
     /// The path of the file.
     pub file: Option<String>,
-    /// The line in it.
+    /// The line number.
     pub line: Option<u32>,
-    /// Whether the function was inlined into the next one.
+    /// Whether the function is inlined into the next one.
     pub inlined: bool,
 }
 
@@ -52,15 +53,15 @@ type Sections = DwarfSections<Vec<u8>>;
 /// The debug information of a file.
 pub struct Lines {
     sections: Sections,
-    /// What `.gnu_debugaltlink` refers to.
+    /// The shared file of `.gnu_debugaltlink`.
     shared: Option<Sections>,
     units: OnceCell<Units>,
 }
 
-/// Where units are.
+/// The index of units.
 #[derive(Default)]
 struct Units {
-    /// The offset of each, rising.
+    /// The offsets of the units, rising.
     starts: Vec<usize>,
     /// First address, one past the last, the unit.
     ranges: Vec<(u64, u64, usize)>,
@@ -89,8 +90,7 @@ fn load(source: Source<'_>, elf: &Elf) -> Sections {
 }
 
 impl Lines {
-    /// Reads those of a file, if it has any; `shared` finds the file that it shares parts with, by what
-    /// `.gnu_debugaltlink` says.
+    /// Reads the debug information of a file, if it has any; `shared` finds the file that `.gnu_debugaltlink` refers to.
     pub fn read(
         source: Source<'_>,
         shared: impl FnOnce(&[u8]) -> Option<std::fs::File>,
@@ -111,7 +111,7 @@ impl Lines {
         })
     }
 
-    /// How much memory this takes.
+    /// The memory that the debug information takes, in bytes.
     pub fn len(&self) -> usize {
         let all = [Some(&self.sections), self.shared.as_ref()];
         let mut len = 0;
@@ -124,14 +124,14 @@ impl Lines {
         len
     }
 
-    /// What is at an address of the file: functions that were inlined there, then the one that they are in.
+    /// The lines of an address of the file: inlined functions, then the function that contains them.
     pub fn look_up(&self, address: u64, deadline: &Deadline) -> Vec<Line> {
         let dwarf = borrow(&self.sections, self.shared.as_ref());
         let units = self.units.get_or_init(|| units(&dwarf, deadline));
         let end = units
             .ranges
             .partition_point(|&(start, ..)| start <= address);
-        /// Ranges rarely lie in others.
+        /// The limit on nested ranges, which are rare.
         const NESTED: usize = 16;
         let near = units.ranges[..end].iter().rev().take(NESTED);
         let mut found = Vec::new();
@@ -175,7 +175,7 @@ fn units(dwarf: &Dwarf<Bytes<'_>>, deadline: &Deadline) -> Units {
             if units.ranges.len() >= MOST_RANGES {
                 break;
             }
-            // Functions that the linker left out are at 0.
+            // Functions that the linker removed are at 0.
             if range.begin != 0 && range.begin < range.end {
                 units.ranges.push((range.begin, range.end, start.0));
             }
@@ -185,7 +185,7 @@ fn units(dwarf: &Dwarf<Bytes<'_>>, deadline: &Deadline) -> Units {
     units
 }
 
-/// A unit, if the lists of files that it would bring are not too long.
+/// Reads a unit, if its lists of files are not too long.
 fn unit<'a>(
     dwarf: &Dwarf<Bytes<'a>>,
     header: gimli::UnitHeader<Bytes<'a>>,
@@ -202,7 +202,7 @@ fn unit<'a>(
     Unit::new_with_abbreviations(dwarf, header, abbreviations).ok()
 }
 
-/// The length of what a program of lines begins with: `header_length`.
+/// The length of a line program's header: `header_length`.
 fn lists(mut program: Bytes<'_>) -> Option<u64> {
     use gimli::Reader;
     let (_, format) = program.read_initial_length().ok()?;
@@ -221,15 +221,15 @@ struct Search<'a, 'b> {
     deadline: &'b Deadline,
 }
 
-/// A function in a unit, or one that was inlined.
+/// A function in a unit, or an inlined one.
 struct Scope {
     depth: isize,
     at: UnitOffset,
 }
 
-/// A line of a file, by the number that the unit has for it.
+/// A line of a file, by the file's number in the unit.
 #[derive(Clone, Copy)]
-struct Spot {
+struct LineRef {
     file: u64,
     line: Option<u32>,
 }
@@ -256,13 +256,13 @@ impl<'a> Search<'a, '_> {
                 Some(AttributeValue::FileIndex(file)) => Some(file),
                 other => other.and_then(|value| value.udata_value()),
             };
-            spot = file.map(|file| Spot {
+            spot = file.map(|file| LineRef {
                 file,
                 line: number(dw::DW_AT_call_line).and_then(|line| line.try_into().ok()),
             });
         }
         if found.is_empty() {
-            // Assembly has lines, but no functions.
+            // Assembly has lines but no functions.
             let spot = spot?;
             found.push(Line {
                 file: self.path(&unit, spot.file),
@@ -273,7 +273,7 @@ impl<'a> Search<'a, '_> {
         Some(found)
     }
 
-    /// The function that holds an address, then those inlined there, the innermost last.
+    /// The function that contains an address, then the functions inlined there, the innermost last.
     fn scopes(&self, unit: &Unit<Bytes<'a>>, address: u64) -> Option<Vec<Scope>> {
         let mut scopes: Vec<Scope> = Vec::new();
         let mut entries = unit.entries_raw(None).ok()?;
@@ -398,10 +398,10 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The line of an address.
-    fn spot(&self, unit: &Unit<Bytes<'a>>, address: u64) -> Option<Spot> {
+    fn spot(&self, unit: &Unit<Bytes<'a>>, address: u64) -> Option<LineRef> {
         let mut rows = unit.line_program.clone()?.rows();
-        let mut before: Option<(u64, Spot)> = None;
-        // Whether the sequence of rows is of code that the linker left out, which is at 0.
+        let mut before: Option<(u64, LineRef)> = None;
+        // Whether the sequence of rows is that of removed code, which is at 0.
         let mut dropped = false;
         let mut count = 0u32;
         while let Ok(Some((_, row))) = rows.next_row() {
@@ -419,7 +419,7 @@ impl<'a> Search<'a, '_> {
                 dropped = row.address() == 0;
             }
             let line = row.line().and_then(|line| u32::try_from(line.get()).ok());
-            let spot = Spot {
+            let spot = LineRef {
                 file: row.file_index(),
                 line,
             };

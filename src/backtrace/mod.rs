@@ -1,34 +1,33 @@
 //! Backtraces of stopped tasks, with functions, files and lines.
 //!
-//! Memory and mappings are the process's; names come from the files that are mapped, which in a process that was made from a
-//! recording are kept copies ([`recorded`] finds them), and from files with debug information of this machine where they
-//! belong to the same build.
+//! Memory and mappings are the process's; names come from the mapped files, which for a process made from a recording
+//! are kept copies ([`recorded`] finds them), and from files with debug information of this machine where they belong
+//! to the same build.
 //!
-//! Both process and files are untrusted: time, memory and the number of frames are limited. The crates that read
-//! DWARF and mangled names return errors for what makes no sense, but such code has had panics before (an addition that
-//! overflows, an index); a panic in them costs a frame its name, not a campaign its run.
+//! Both process and files are untrusted: time, memory and the number of frames are limited. The crates that read DWARF
+//! and mangled names return errors for nonsense, but such code has had panics before (an addition that overflows, an
+//! index); a panic in them costs a frame its name, not a campaign its run.
 //!
-//! Unwinding needs all registers (a function may keep its stack pointer in any, and a signal frame brings back all), which is
-//! why it is done here on top of gimli's tables.
+//! Unwinding needs all registers (a function may keep its stack pointer in any, and a signal frame restores all), so it
+//! is implemented here on top of gimli's tables.
 
 mod elf;
-mod files;
-mod frames;
 mod functions;
 mod lines;
 mod module;
+mod module_files;
 mod replaceable;
 mod symbols;
 mod unwind;
+mod unwind_tables;
 
-pub use files::{Mapped, real, recorded};
+pub use module_files::{Mapped, real, recorded};
 pub use replaceable::{Replaceable, is_dynamic_linker, replaceable};
 
 use crate::process::Process;
 use crate::tracee::proc::{self, Map};
 use crate::tracee::{Regs, Stopped, TaskMemory};
 use elf::{Segment, Source};
-use frames::Tables;
 use module::{Key, Module, Origin};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -36,33 +35,34 @@ use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use unwind::Place;
+use unwind::CodeLocation;
+use unwind_tables::Tables;
 
-/// The number of frames that a backtrace has at most.
+/// The limit on the frames of a backtrace.
 pub const MOST_FRAMES: usize = 256;
 
-/// How long it takes at most to find frames, and then their names; more for a single step that is slow.
+/// The time limit for finding frames, and again for their names; a single slow step may exceed it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What a frame is called that the kernel made for a signal handler.
+/// The name of a frame that the kernel made for a signal handler.
 const HANDLER: &str = "<signal handler called>";
 
-/// A function that is being executed: by its caller's frame it waits for the one before.
+/// A frame: an active function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Frame {
     /// The next instruction.
     pub address: u64,
-    /// The path of the file that it is in, as the program knew it; `None` where the code is in no file.
+    /// The path of the file with the code, as the program knew it; `None` where the code is in no file.
     pub module: Option<Vec<u8>>,
-    /// The address in that file, before it was given its place (as `addr2line` and `objdump` have it).
+    /// The address in that file before relocation (as in `addr2line` and `objdump`).
     pub offset: u64,
     /// The function.
     pub function: Option<String>,
     /// The path of the function's source.
     pub file: Option<String>,
-    /// The line in it.
+    /// The line in the source.
     pub line: Option<u32>,
-    /// Whether the function was inlined into that of the next frame.
+    /// Whether the function is inlined into that of the next frame.
     pub inlined: bool,
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Display for Frame {
     }
 }
 
-/// A time that is not to be exceeded.
+/// A deadline.
 struct Deadline(Instant);
 
 impl Deadline {
@@ -102,8 +102,8 @@ impl Deadline {
     }
 }
 
-/// Where a task is: the innermost function, its caller, and so on. `files` finds the files of its mappings: see [`recorded`] and
-/// [`real`]. Empty where the task has been killed meanwhile.
+/// The backtrace of a task: the innermost function, its caller, and so on. `files` finds the files of its mappings: see
+/// [`recorded`] and [`real`]. Empty where the task has been killed meanwhile.
 pub fn of(task: &Stopped, files: &dyn Fn(&Map) -> Mapped) -> Vec<Frame> {
     match (task.regs(), proc::maps(task.tid())) {
         (Ok(regs), Ok(maps)) => at(&regs, task.memory(), maps, files),
@@ -111,7 +111,7 @@ pub fn of(task: &Stopped, files: &dyn Fn(&Map) -> Mapped) -> Vec<Frame> {
     }
 }
 
-/// Where the task of a process that was spun off is.
+/// The backtrace of a spun-off process.
 pub fn of_process(process: &Process) -> Vec<Frame> {
     let (event, tid) = (process.group.event.0, process.driven.task.tid());
     of(
@@ -126,7 +126,7 @@ fn at(
     maps: Vec<Map>,
     files: &dyn Fn(&Map) -> Mapped,
 ) -> Vec<Frame> {
-    let mut space = Space {
+    let mut space = AddressSpace {
         memory,
         maps,
         files,
@@ -141,7 +141,7 @@ fn at(
     frames
 }
 
-/// Does what others' code may panic in: see the module's beginning.
+/// Calls code of other crates that may panic: see the module's documentation.
 fn guarded<R>(then: impl FnOnce() -> Option<R>) -> Option<R> {
     let done = std::panic::catch_unwind(AssertUnwindSafe(then));
     done.inspect_err(|_| tracing::warn!("a backtrace is incomplete: what reads it panicked"))
@@ -149,10 +149,10 @@ fn guarded<R>(then: impl FnOnce() -> Option<R>) -> Option<R> {
         .flatten()
 }
 
-/// A file at its place in memory.
+/// A file loaded into memory.
 struct Loaded {
     module: Rc<Module>,
-    /// How far it has been moved.
+    /// The load bias: the difference between addresses in memory and in the file.
     bias: u64,
     name: Vec<u8>,
     content: Option<Content>,
@@ -174,17 +174,17 @@ impl Loaded {
     }
 }
 
-/// A process's memory, and the files in it.
-struct Space<'a> {
+/// A process's memory, and the loaded files.
+struct AddressSpace<'a> {
     memory: TaskMemory,
     maps: Vec<Map>,
     files: &'a dyn Fn(&Map) -> Mapped,
-    /// By the first address of the mapping with the file's beginning.
+    /// The files by the first address of the mapping with their beginning.
     loaded: RefCell<HashMap<u64, Option<Rc<Loaded>>>>,
     deadline: Deadline,
 }
 
-impl unwind::Space for Space<'_> {
+impl unwind::AddressSpace for AddressSpace<'_> {
     fn memory(&self) -> TaskMemory {
         self.memory
     }
@@ -214,10 +214,10 @@ impl unwind::Space for Space<'_> {
     }
 }
 
-impl Space<'_> {
+impl AddressSpace<'_> {
     /// The file that is mapped at an address.
     fn loaded(&self, address: u64) -> Option<Rc<Loaded>> {
-        let map = unwind::Space::map(self, address)?;
+        let map = unwind::AddressSpace::map(self, address)?;
         if map.inode == 0 && map.name != b"[vdso]" {
             return None;
         }
@@ -235,7 +235,7 @@ impl Space<'_> {
         loaded
     }
 
-    /// The file of the mapping where it begins, or of another if that one is gone.
+    /// Loads the file of a mapping, from the mapping of its beginning, or from another if that is unmapped.
     fn load(&self, map: &Map) -> Option<Loaded> {
         const LARGEST_VDSO: u64 = 1 << 20;
         let (name, content) = match map.inode {
@@ -282,8 +282,8 @@ impl Space<'_> {
         })
     }
 
-    /// The frames of a place: more than one where functions were inlined.
-    fn name(&self, place: &Place) -> Vec<Frame> {
+    /// The frames of a code location: several where functions are inlined.
+    fn name(&self, place: &CodeLocation) -> Vec<Frame> {
         let mut frame = Frame {
             address: place.pc,
             offset: place.pc,
@@ -321,7 +321,7 @@ impl Space<'_> {
     }
 }
 
-/// How far a file has been moved, of which this is a mapping.
+/// The load bias of a file with this mapping.
 fn bias(segments: &[Segment], map: &Map) -> Option<u64> {
     const PAGE: u64 = 0x1000;
     let loads = || segments.iter().filter(|s| s.kind == elf::LOAD);

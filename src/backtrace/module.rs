@@ -1,12 +1,12 @@
-//! A file that code is mapped from, and what is known of it. What was read of a file is kept for the next
-//! backtrace, up to a limit: a campaign asks for the same files again and again.
+//! Modules: files with mapped code, and the tables read from them. Tables are cached for the next backtrace, up to a
+//! limit: a campaign needs the same files again and again.
 
 use super::Deadline;
 use super::elf::{Elf, Segment, Source};
-use super::files::{debug_file, shared_debug_file};
-use super::frames::Tables;
 use super::lines::{Line, Lines};
+use super::module_files::{debug_file, shared_debug_file};
 use super::symbols::{Symbols, is_mangled, pretty};
+use super::unwind_tables::Tables;
 use crate::tracee::TaskMemory;
 use crate::tracee::proc::Map;
 use std::cell::{OnceCell, RefCell};
@@ -15,16 +15,16 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
-/// How much memory the files that are kept may take, in bytes, besides the one that was used last.
+/// The limit on the memory of cached modules, in bytes, besides the one used last.
 const MOST_KEPT: usize = 256 << 20;
 
-/// How many files are kept.
+/// The limit on the number of cached modules.
 const MOST_FILES: usize = 64;
 
-/// How many addresses of a file are remembered.
+/// The limit on cached addresses of a module.
 const MOST_ANSWERS: usize = 10_000;
 
-/// What is known of a file. Each part is read when it is first asked for.
+/// A module. Each table is read on first use.
 pub struct Module {
     /// The program headers.
     pub segments: Vec<Segment>,
@@ -32,20 +32,20 @@ pub struct Module {
     file_tables: OnceCell<Option<Tables>>,
     symbols: OnceCell<Symbols>,
     lines: OnceCell<Option<Lines>>,
-    /// The addresses that have been looked up.
+    /// The cached addresses.
     answers: RefCell<HashMap<u64, Vec<Line>>>,
 }
 
-/// A file that may be read, and the name that it had.
+/// The source of a module's file, and its path.
 pub struct Origin<'a> {
-    /// What to read.
+    /// The file or its bytes.
     pub source: Source<'a>,
     /// The path at which the program found it.
     pub name: &'a [u8],
 }
 
 impl Module {
-    /// A file with these program headers.
+    /// A module with these program headers.
     pub fn new(segments: Vec<Segment>) -> Module {
         Module {
             segments,
@@ -57,13 +57,13 @@ impl Module {
         }
     }
 
-    /// How callers are found, as memory has it.
+    /// The unwinding tables in memory.
     pub fn tables_in_memory(&self, bias: u64, memory: TaskMemory, maps: &[Map]) -> Option<&Tables> {
         let read = || Tables::in_memory(&self.segments, bias, memory, maps);
         self.mapped_tables.get_or_init(read).as_ref()
     }
 
-    /// How callers are found, as the file has it, or the one with its debug information.
+    /// The unwinding tables in the file, or in the file with its debug information.
     pub fn tables_in_file(&self, origin: &Origin<'_>, deadline: &Deadline) -> Option<&Tables> {
         let read = || {
             Tables::in_file(origin.source, deadline).or_else(|| {
@@ -74,7 +74,7 @@ impl Module {
         self.file_tables.get_or_init(read).as_ref()
     }
 
-    /// What is at an address of the file: functions that were inlined there, then the one that they are in.
+    /// The lines of an address of the file: inlined functions, then the function that contains them.
     pub fn look_up(&self, address: u64, origin: &Origin<'_>, deadline: &Deadline) -> Vec<Line> {
         if let Some(known) = self.answers.borrow().get(&address) {
             return known.clone();
@@ -97,7 +97,7 @@ impl Module {
         if given.is_none_or(|name| !name.contains("::") && !name.ends_with(')')) {
             let symbols = self.symbols.get_or_init(|| read_symbols(origin));
             let symbol = symbols.look_up(address);
-            // Where the compiler wrote down only the last part of a name, the symbol has all of it.
+            // The symbol has the full name where the debug information has only the last part.
             let whole = symbol.filter(|name| given.is_none() || is_mangled(name));
             match (found.last_mut(), whole.map(pretty)) {
                 (_, None) => {}
@@ -148,7 +148,7 @@ fn read_lines(origin: &Origin<'_>) -> Option<Lines> {
     })
 }
 
-/// What tells one state of a file from another.
+/// The identity of a state of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     dev: u64,
@@ -158,7 +158,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// That of an open file.
+    /// The key of an open file.
     pub fn of(file: &File) -> Option<Key> {
         let meta = file.metadata().ok()?;
         Some(Key {
@@ -171,11 +171,11 @@ impl Key {
 }
 
 thread_local! {
-    /// The files that were used last, the latest at the end.
+    /// The modules used last, the latest at the end.
     static KEPT: RefCell<Vec<(Key, Rc<Module>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is known of a file, if it has been looked at before; else what `make` makes.
+/// The cached module of a file, or the one that `make` makes.
 pub fn kept(key: Key, make: impl FnOnce() -> Option<Module>) -> Option<Rc<Module>> {
     KEPT.with_borrow_mut(|all| {
         let at = all.iter().position(|(known, _)| *known == key);
@@ -189,7 +189,7 @@ pub fn kept(key: Key, make: impl FnOnce() -> Option<Module>) -> Option<Rc<Module
     })
 }
 
-/// Forgets files as the limits want it.
+/// Drops cached modules down to the limits.
 pub fn trim() {
     KEPT.with_borrow_mut(|all| {
         let lens = all.iter().rev().map(|(_, module)| module.len());

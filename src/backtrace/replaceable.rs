@@ -1,33 +1,33 @@
-//! Instructions in programs' files that are replaced (see [`tracee::replaced`](crate::tracee::replaced)): where they certainly
-//! are, and where they may be.
+//! Searches programs' files for replaceable instructions (see
+//! [`tracee::replaced_instructions`](crate::tracee::replaced_instructions)): certain and possible ones.
 
 use super::elf::{Elf, Source};
 use super::functions::Functions;
-use crate::tracee::replaced::{OPCODES, Replaced};
+use crate::tracee::replaced_instructions::{OPCODES, Replaced};
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// More code than this in one mapping is not searched.
+/// The limit on the code of one mapping.
 const MOST_CODE: u64 = 512 << 20;
 
-/// So much of a file is searched at once.
+/// The size of the part of a file that is searched at once.
 const BLOCK: usize = 64 << 10;
 
-/// Functions that are longer are not decoded.
+/// The limit on the length of decoded functions.
 const LONGEST_FUNCTION: u64 = 4 << 20;
 
-/// The offsets in a file at which there are such instructions, by rising offset.
+/// The offsets of replaceable instructions in a file, rising.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replaceable {
-    /// Decoding the function that it is in comes to each.
+    /// Certain instructions: decoding their functions reaches them.
     pub certain: Vec<u64>,
-    /// The bytes are those of such an instruction, and of what they are in nothing is known.
+    /// Possible instructions: matching bytes outside of known functions.
     pub doubtful: Vec<u64>,
 }
 
-/// Looks through a part of a file; `None` where it cannot be read.
+/// Searches a part of a file; `None` where it cannot be read.
 pub fn replaceable(file: &File, offset: u64, len: u64) -> Option<Replaceable> {
     if len > MOST_CODE {
         return None;
@@ -60,9 +60,9 @@ pub fn replaceable(file: &File, offset: u64, len: u64) -> Option<Replaceable> {
     Some(found)
 }
 
-/// The offsets in a part of a file of bytes that look like the opcode of such an instruction.
+/// The offsets in a part of a file of bytes that match the opcode of a replaceable instruction.
 fn suspects(file: &File, part: Range<u64>) -> Option<Vec<u64>> {
-    // As much as is looked at behind the first byte.
+    // The number of bytes compared behind the first one.
     const OVERLAP: usize = 2;
     let mut block = vec![0; BLOCK + OVERLAP];
     let mut all = Vec::new();
@@ -80,7 +80,7 @@ fn suspects(file: &File, part: Range<u64>) -> Option<Vec<u64>> {
     Some(all)
 }
 
-/// Decodes a function as far as `last`, for such instructions; the offset up to which there are instructions.
+/// Decodes a function up to `last` and collects replaceable instructions. Returns the end of the decoded instructions.
 fn decode(file: &File, function: &Range<u64>, last: u64, certain: &mut Vec<u64>) -> Option<u64> {
     let mut code = vec![0; (function.end - function.start) as usize];
     file.read_exact_at(&mut code, function.start).ok()?;
@@ -107,9 +107,9 @@ fn is_replaced(mnemonic: Mnemonic) -> bool {
     )
 }
 
-/// Whether a file is a dynamic linker: a program without one that loads others, to be executed as they are.
+/// Whether a file is a dynamic linker: a program without an interpreter that loads others for direct execution.
 pub fn is_dynamic_linker(file: &File) -> bool {
-    // Each thread asks it for its variables.
+    // Threads call this function for thread-local variables.
     const DEFINES: &[u8] = b"__tls_get_addr\0";
     const SIZE: usize = 24;
     let source = Source::File(file);
@@ -117,7 +117,7 @@ pub fn is_dynamic_linker(file: &File) -> bool {
     let Some((table, names)) = symbols else {
         return false;
     };
-    // `Elf64_Sym`: the place of its name; the section that it is in, 0 where it is in another file.
+    // `Elf64_Sym`: the offset of its name; its section, 0 where it is defined in another file.
     table.as_chunks::<SIZE>().0.iter().any(|entry| {
         let name = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
         let is_defined = entry[6..8] != [0, 0];

@@ -1,22 +1,22 @@
-//! Names of functions: out of a table of symbols, and as their language writes them.
+//! Names of functions: from symbol tables, demangled.
 
 use super::elf::string;
 use std::fmt::Write;
 
-/// A mangled name that is longer than this stays as it is, and a name becomes no longer.
+/// The limit on mangled and demangled names; a longer mangled name stays mangled.
 const LONGEST: usize = 4 << 10;
 
-/// Tables with more symbols are cut off.
+/// The limit on the symbols of a table.
 const MOST: usize = 4 << 20;
 
 /// A function.
 #[derive(Clone, Copy)]
 struct Symbol {
     address: u64,
-    /// 0 where nobody says.
+    /// The size; 0 where unknown.
     size: u64,
     name: u32,
-    /// The lower, the more it is the name that people know.
+    /// The rank of the name: a lower one is better known.
     rank: u8,
 }
 
@@ -28,7 +28,7 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Those of a table (`Elf64_Sym`) with the strings that it refers to.
+    /// The functions of a table (`Elf64_Sym`) with its string table.
     pub fn of((table, names): (Vec<u8>, Vec<u8>)) -> Symbols {
         const SIZE: usize = 24;
         let entries = table.as_chunks::<SIZE>().0.iter().take(MOST);
@@ -37,19 +37,19 @@ impl Symbols {
         Symbols { all, names }
     }
 
-    /// Whether there is none.
+    /// Whether there is no function.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// How much memory this takes.
+    /// The memory that the symbols take, in bytes.
     pub fn len(&self) -> usize {
         self.all.len() * size_of::<Symbol>() + self.names.len()
     }
 
     /// The function at an address.
     pub fn look_up(&self, address: u64) -> Option<&[u8]> {
-        /// How many functions that are nested in others are looked behind.
+        /// The limit on nested functions that the search skips.
         const NESTED: usize = 16;
         let end = self.all.partition_point(|symbol| symbol.address <= address);
         let nearest = self.all.get(end.checked_sub(1)?)?.address;
@@ -61,7 +61,7 @@ impl Symbols {
         let mut found: Option<&Symbol> = None;
         for symbol in before.filter(holds) {
             match found {
-                // Of those at the same address the first, which comes last here.
+                // Of functions at the same address the first, which comes last here.
                 Some(known) if known.address != symbol.address => break,
                 Some(known) if known.size != 0 && symbol.size == 0 => {}
                 _ => found = Some(symbol),
@@ -101,12 +101,12 @@ fn function(entry: &[u8; 24]) -> Option<Symbol> {
     })
 }
 
-/// Whether a name is one of C++ or Rust, with all that it is in.
+/// Whether a name is a qualified one of C++ or Rust.
 pub fn is_mangled(name: &[u8]) -> bool {
     name.starts_with(b"_Z") || name.starts_with(b"_R")
 }
 
-/// A name as its language writes it: C++, Rust, and all others.
+/// Demangles a name of C++ or Rust; other names stay.
 pub fn pretty(name: &[u8]) -> String {
     let plain = || String::from_utf8_lossy(name).into_owned();
     let mut text = match std::str::from_utf8(name) {
@@ -117,7 +117,7 @@ pub fn pretty(name: &[u8]) -> String {
     harmless(text)
 }
 
-/// Text without what a terminal would obey.
+/// Text without control characters.
 pub fn harmless(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;
@@ -147,7 +147,7 @@ fn demangle(name: &str) -> Option<String> {
     Some(text.0)
 }
 
-/// A text that refuses to become long: short mangled names may stand for very long ones.
+/// A text of limited length: short mangled names may stand for very long ones.
 #[derive(Default)]
 struct Bounded(String);
 

@@ -1,10 +1,10 @@
-//! From a stopped task's registers to those of its callers.
+//! Unwinding: from a stopped task's registers to those of its callers.
 //!
-//! A caller's registers are found by what the module says (call frame information: all registers, so that functions with
-//! unusual stacks work, and signal frames), by the kernel's frame where a signal handler returns to, by
-//! the frame pointer, and by the return address on the stack where the task jumped to where there is no code.
+//! A caller's registers are found by the module's call frame information (for all registers, so that functions with
+//! unusual stacks and signal frames work), by the kernel's frame where a signal handler returns to, by the frame
+//! pointer, and by the return address on the stack after a jump to an address without code.
 
-use super::frames::{Bytes, Tables};
+use super::unwind_tables::{Bytes, Tables};
 use super::{Deadline, MOST_FRAMES};
 use crate::tracee::proc::Map;
 use crate::tracee::{Regs, TaskMemory};
@@ -21,13 +21,13 @@ struct Registers([Option<u64>; 17]);
 
 impl Registers {
     fn of(regs: &Regs) -> Registers {
-        /// Where each is in the kernel's `struct user_regs_struct`.
+        /// The index of each register in the kernel's `struct user_regs_struct`.
         const ORDER: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 2, 1, 0, 16];
         let words = regs.to_words();
         Registers(ORDER.map(|at| Some(words[at])))
     }
 
-    /// Those that the kernel saved when it entered a signal handler: `gregs` of `struct ucontext`.
+    /// The registers that the kernel saved at the entry of a signal handler: `gregs` of `struct ucontext`.
     fn saved(words: &[u64; 17]) -> Registers {
         const ORDER: [usize; 17] = [13, 12, 14, 11, 9, 8, 10, 15, 0, 1, 2, 3, 4, 5, 6, 7, 16];
         Registers(ORDER.map(|at| Some(words[at])))
@@ -46,44 +46,43 @@ impl Registers {
     }
 }
 
-/// A place in the code where a task, or a caller, is.
+/// The code location of a task or of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CodeLocation {
     /// The next instruction.
     pub pc: u64,
-    /// An address in the instruction that is being executed: for callers, the call.
+    /// An address in the present instruction: for callers, the call.
     pub at: u64,
-    /// Whether it is where the kernel has a signal handler return to.
+    /// Whether it is a signal trampoline, to which handlers return.
     pub trampoline: bool,
 }
 
-/// What the unwinder must know of the process.
-pub trait Space {
-    /// Its memory.
+/// The unwinder's access to the process.
+pub trait AddressSpace {
+    /// The process's memory.
     fn memory(&self) -> TaskMemory;
 
     /// The mapping at an address.
     fn map(&self, address: u64) -> Option<&Map>;
 
-    /// Asks the tables of the module at an address, one after the other, until one has an answer; told is how far the
-    /// module has been moved.
+    /// Calls `ask` with each table of the module at an address, and with the load bias, until one has an answer.
     fn ask_tables<R>(&self, address: u64, ask: impl Fn(&Tables, u64) -> Option<R>) -> Option<R>;
 }
 
-/// How a caller was found.
+/// The position of a caller.
 enum Step {
-    /// It stands behind its call.
+    /// The caller stands behind its call.
     Caller(Registers),
-    /// A signal interrupted it before this instruction.
+    /// A signal interrupted the caller before this instruction.
     Interrupted(Registers),
 }
 
-/// Where a task is: its own place, then those of its callers.
-pub fn walk(space: &impl Space, regs: &Regs, deadline: &Deadline) -> Vec<Place> {
+/// The code locations of a task and its callers, innermost first.
+pub fn walk(space: &impl AddressSpace, regs: &Regs, deadline: &Deadline) -> Vec<CodeLocation> {
     let mut places = Vec::new();
     let mut seen = HashSet::new();
     let mut registers = Registers::of(regs);
-    // Behind a call into the kernel, too, the instruction is the one before.
+    // Behind a system call, too, the present instruction is the one before.
     let mut exact = regs.nr() < 0;
     let mut guesses = 1;
     while let (Some(pc), Some(sp)) = (registers.pc(), registers.sp()) {
@@ -93,7 +92,7 @@ pub fn walk(space: &impl Space, regs: &Regs, deadline: &Deadline) -> Vec<Place> 
         }
         let at = if exact { pc } else { pc.wrapping_sub(1) };
         let trampoline = is_trampoline(space.memory(), pc);
-        places.push(Place { pc, at, trampoline });
+        places.push(CodeLocation { pc, at, trampoline });
         if deadline.passed() {
             break;
         }
@@ -111,9 +110,9 @@ pub fn walk(space: &impl Space, regs: &Regs, deadline: &Deadline) -> Vec<Place> 
     places
 }
 
-/// `top`: nobody has called from here yet.
+/// The next caller. `top`: the registers are those of the task itself.
 fn caller(
-    space: &impl Space,
+    space: &impl AddressSpace,
     registers: &Registers,
     at: u64,
     top: bool,
@@ -133,14 +132,14 @@ fn caller(
         .map(Step::Caller)
 }
 
-/// Whether what is at an address can be executed.
-pub fn is_code(space: &impl Space, address: u64) -> bool {
+/// Whether an address is executable.
+pub fn is_code(space: &impl AddressSpace, address: u64) -> bool {
     let map = space.map(address);
     map.is_some_and(|map| map.prot & libc::PROT_EXEC != 0)
 }
 
-/// The caller as the module's call frame information has it: `Some(None)` where that says that there is none.
-fn by_rules(space: &impl Space, registers: &Registers, at: u64) -> Option<Option<Step>> {
+/// The caller by the module's call frame information: `Some(None)` for the outermost function.
+fn by_rules(space: &impl AddressSpace, registers: &Registers, at: u64) -> Option<Option<Step>> {
     let memory = space.memory();
     space.ask_tables(at, |tables, bias| {
         tables
@@ -199,7 +198,7 @@ impl Rules<'_> {
         let return_address = gimli::X86_64::RA;
         match self.row.register(return_address) {
             None | Some(RegisterRule::Undefined) => next.0[RIP] = None,
-            // Lost, which is not the same as none.
+            // The caller is lost, which is not the same as the outermost function.
             Some(_) => {
                 next.pc()?;
             }
@@ -221,13 +220,13 @@ impl Rules<'_> {
         }
     }
 
-    /// The value of an expression that begins with this on its stack.
+    /// The value of an expression with this initial stack.
     fn evaluate(
         &self,
         expression: &gimli::UnwindExpression<usize>,
         initial: Option<u64>,
     ) -> Option<u64> {
-        /// A real one has ten operations.
+        /// The limit on operations; real expressions have about ten.
         const MOST: u32 = 1000;
         let mut bytes = self.section;
         gimli::Reader::skip(&mut bytes, expression.offset).ok()?;
@@ -269,7 +268,7 @@ impl Rules<'_> {
     }
 }
 
-/// Whether a signal handler returns to here: code that calls rt_sigreturn(2), or stands behind that.
+/// Whether an address is in a signal trampoline: at the call of rt_sigreturn(2), or behind it.
 fn is_trampoline(memory: TaskMemory, pc: u64) -> bool {
     /// `mov $15, %rax`, as the C libraries have it, or `mov $15, %eax`; then `syscall`.
     const CODES: [&[u8]; 2] = [
@@ -283,8 +282,7 @@ fn is_trampoline(memory: TaskMemory, pc: u64) -> bool {
     })
 }
 
-/// The registers that a signal handler's return brings back, `sp` being where the handler found its return address
-/// and one up.
+/// The registers that the return from a signal handler restores; `sp` is one word above the handler's return address.
 fn interrupted(memory: TaskMemory, sp: u64) -> Option<Registers> {
     /// `uc_mcontext` in `struct ucontext`.
     const SAVED: u64 = 40;
@@ -299,8 +297,8 @@ fn interrupted(memory: TaskMemory, sp: u64) -> Option<Registers> {
 }
 
 /// The caller of a function that keeps a frame pointer.
-fn by_frame_pointer(space: &impl Space, registers: &Registers) -> Option<Registers> {
-    /// A frame is not larger.
+fn by_frame_pointer(space: &impl AddressSpace, registers: &Registers) -> Option<Registers> {
+    /// The limit on the size of a frame.
     const FAR: u64 = 16 << 20;
     let (sp, frame) = (registers.sp()?, registers.0[RBP]?);
     if !frame.is_multiple_of(8) || frame < sp || frame - sp > FAR {
@@ -318,10 +316,14 @@ fn by_frame_pointer(space: &impl Space, registers: &Registers) -> Option<Registe
     Some(next)
 }
 
-/// The caller of what is at the stack's top: right after a jump to where there is no code, the return address lies
-/// there. Where it has been overwritten, the first behind it is taken, once.
-fn returned(space: &impl Space, registers: &Registers, guesses: &mut u32) -> Option<Registers> {
-    /// How many words are looked at.
+/// The caller by the return address on top of the stack, as it is right after a jump to an address without code. Where
+/// that word is no return address, the first return address behind it is taken, once.
+fn returned(
+    space: &impl AddressSpace,
+    registers: &Registers,
+    guesses: &mut u32,
+) -> Option<Registers> {
+    /// The number of examined words.
     const NEAR: usize = 512;
     let sp = registers.sp()?;
     let stack = space.memory().bytes(sp, NEAR * 8);
@@ -346,7 +348,7 @@ fn returned(space: &impl Space, registers: &Registers, guesses: &mut u32) -> Opt
 }
 
 /// Whether there is code at an address, and a call instruction before it.
-fn is_return_address(space: &impl Space, pc: u64) -> bool {
+fn is_return_address(space: &impl AddressSpace, pc: u64) -> bool {
     const DIRECT: u8 = 0xe8;
     const INDIRECT: u8 = 0xff;
     /// The lengths of indirect calls, without a prefix.

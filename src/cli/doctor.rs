@@ -3,15 +3,15 @@
 use super::output;
 use crate::doctor::{self, Finding};
 use crate::recording::default_directory;
-use crate::trace::Object;
+use crate::trace_report::Object;
 use std::path::PathBuf;
 
-/// Exit status where rrapper cannot work.
+/// The exit status where rrapper cannot work.
 const BROKEN: i32 = 1;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Print an object a line instead
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }

@@ -1,28 +1,29 @@
 //! `rrapper events`.
 
-use super::{Common, named, output, select};
+use super::{Common, filter_args, output, recording_name};
 use crate::history::{Filter, Found, Match, Recording};
 use crate::inject::Selector;
 use crate::strace;
-use crate::trace::{Entry, Object, Origin};
+use crate::trace::{Entry, Origin};
+use crate::trace_report::{Object, abbreviate};
 use anyhow::bail;
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What is printed as JSON, for `--help`.
+/// The description of the output, for `--help`.
 const FORMAT: &str = "\
 Without -v, arguments are abbreviated as strace does: 32 bytes of a string, the
-members of a structure that say most, an address for an environment.
+most important members of a structure, an address for an environment.
 
-With --json, each line is an object as of `rrapper trace json` (see its --help),
-with all of every argument, and
+With --json, each line is an object as in `rrapper trace json` (see its --help),
+with full arguments, and
   event    the event's number; the end of a task has none
   pid      the task
   process  its process";
 
-/// Of the processes that there are, no more are listed.
+/// The limit on listed processes.
 const MOST_LISTED: usize = 20;
 
 #[derive(clap::Args)]
@@ -33,34 +34,34 @@ pub(super) struct Args {
     /// Only these calls: a name, a list (read,write), a class (%file), or !name
     #[arg(long, value_name = "CALLS")]
     syscall: Option<String>,
-    /// Only those of this process, or of this task
+    /// Only calls of this process or task
     #[arg(long, value_name = "PID")]
     pid: Option<i32>,
-    /// Only calls about such a path, by name or by descriptor; a shell pattern
+    /// Only calls that use a matching path, by name or by descriptor; a shell pattern
     #[arg(long, value_name = "GLOB")]
     path: Option<String>,
-    /// Only calls that failed, or that failed with this errno
+    /// Only failed calls, or calls that failed with this errno
     #[arg(long, value_name = "ERRNO", num_args = 0..=1, require_equals = true)]
     failed: Option<Option<String>>,
-    /// Only calls about this descriptor
+    /// Only calls that use this descriptor
     #[arg(long, value_name = "N")]
     fd: Option<i32>,
-    /// From this event on
+    /// Only events from this number on
     #[arg(long, value_name = "EVENT")]
     from: Option<u64>,
-    /// Up to this event
+    /// Only events up to this number
     #[arg(long, value_name = "EVENT")]
     to: Option<u64>,
-    /// Of those, only the nth, from 1
+    /// Only the nth of the selected events, from 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     nth: Option<u64>,
-    /// Print an object a line instead
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    let recording = Arc::new(named::open(&args.recording)?);
+    let recording = Arc::new(recording_name::open(&args.recording)?);
     let printed = print(&recording, args, common)?;
     let status = output::finish(printed)?;
     if recording.exit().is_none() && !common.quiet {
@@ -86,13 +87,13 @@ fn filter(args: &Args) -> anyhow::Result<Filter> {
         filter.calls = Some(Box::new(move |call| selector.matches(call)));
     }
     if let Some(text) = &args.path {
-        filter.path = Some(select::path(text)?);
+        filter.path = Some(filter_args::path(text)?);
     }
-    filter.failed = select::failed(args.failed.as_ref())?;
+    filter.failed = filter_args::failed(args.failed.as_ref())?;
     Ok(filter)
 }
 
-/// Lines; what is wrong with the recording is the outer error, what is wrong with the output the inner.
+/// Prints the lines. The outer error is that of the recording, the inner that of the output.
 fn print(
     recording: &Arc<Recording>,
     args: &Args,
@@ -124,7 +125,7 @@ fn print(
     Ok(out.flush())
 }
 
-/// Appends an event as strace would write it.
+/// Appends an event in strace's format.
 fn shown(found: &Found, all: bool, line: &mut Vec<u8>) {
     let mut entry = found.event.to_entry(found.number);
     if all {
@@ -132,8 +133,8 @@ fn shown(found: &Found, all: bool, line: &mut Vec<u8>) {
         return;
     }
     if let (Entry::Call(call), Some(event)) = (&mut entry, found.event.call()) {
-        call.abbreviate(&event.args);
-        // Its task is there already.
+        abbreviate(call, &event.args);
+        // The line has the task already.
         call.tid = 0;
         // A vector takes everything.
         let _ = strace::write_as_read(&entry, line);
@@ -156,7 +157,7 @@ fn object(met: &Match) -> Vec<u8> {
                 tid: *tid,
                 exit: *exit,
                 origin: Origin::Made,
-                remarks: None,
+                line_info: None,
             };
             Object::of_entry(*tid, &entry)
         }
@@ -164,7 +165,7 @@ fn object(met: &Match) -> Vec<u8> {
     object.finish()
 }
 
-/// Complains where there is no such process or task.
+/// Fails where there is no such process or task.
 fn there_is(recording: &Arc<Recording>, pid: i32) -> anyhow::Result<()> {
     let (mut pids, mut tids) = (BTreeSet::new(), BTreeSet::new());
     for met in recording.find_all(Filter::default())? {

@@ -1,10 +1,10 @@
-//! Ctrl-C and its kin: how rrapper ends.
+//! Ctrl-C and other signals that end rrapper.
 //!
-//! While a program is recorded, signals are the program's: see [`crate::record::record_beside`]. Otherwise a first signal
-//! interrupts a script, by an error: files are flushed, and what is to be closed is closed. So it does where it ended the
-//! program that the script had recorded. A second one ends rrapper at once, as does the first where no script runs,
-//! or where the script is not there to hear of it (it waits in a function of the C library): files are flushed then, too,
-//! as far as that does not wait. All traced processes die with rrapper.
+//! While a program is recorded, signals are the program's: see [`crate::record::record_in_separate_process`]. Otherwise
+//! a first signal interrupts a script by an error: files are flushed and closed. So does a signal that ended the
+//! program which the script had recorded. A second signal ends rrapper at once, as does the first where no script runs,
+//! or where the script cannot react (it is blocked in a function of the C library): files are flushed then, too, as far
+//! as that does not block. All traced processes end with rrapper.
 
 use super::output;
 use crate::constants;
@@ -18,20 +18,20 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long flushing files may take.
+/// The time limit for flushing files.
 const FLUSHING: Duration = Duration::from_millis(200);
 
-/// How long a script may take to hear of a signal.
+/// The time within which a script must react to a signal.
 const DEAF: Duration = Duration::from_secs(5);
 
-/// Who gets the signals.
+/// The receiver of signals.
 #[derive(Clone, Default)]
 pub(super) struct Interrupts {
-    /// Whether a signal has come that nobody has dealt with.
+    /// Whether a signal has not been handled yet.
     came: Arc<AtomicBool>,
-    /// The signal by which a script is interrupted; 0 before that.
+    /// The signal that interrupted the script; 0 before that.
     script: Arc<AtomicI32>,
-    /// Where what it recorded then is.
+    /// The directory of the recording that the script made at that time.
     left: Arc<Mutex<Option<PathBuf>>>,
     /// Whether a script runs.
     scripted: bool,
@@ -39,17 +39,17 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Listens from now on.
+    /// Begins to handle signals.
     pub fn listen(quiet: bool) -> Interrupts {
         Interrupts::start(quiet, false)
     }
 
-    /// The same for a script, which a first signal interrupts.
+    /// Begins to handle signals for a script, which a first signal interrupts.
     pub fn listen_for_script(quiet: bool) -> Interrupts {
         Interrupts::start(quiet, true)
     }
 
-    /// Ends as the signal wants by which the script was interrupted, if it was.
+    /// Ends rrapper by the signal that interrupted the script, if any.
     pub fn conclude(&self) {
         match self.script.load(Ordering::SeqCst) {
             0 => {}
@@ -60,7 +60,7 @@ impl Interrupts {
         }
     }
 
-    /// Interrupts the script, if there is one that has not been interrupted.
+    /// Interrupts the script, if one runs and has not been interrupted yet.
     fn interrupt(&self, signal: i32) -> bool {
         let first = self.scripted
             && self
@@ -70,7 +70,7 @@ impl Interrupts {
         if first {
             interrupt::ask();
             self.came.store(false, Ordering::SeqCst);
-            // It may not come to hear of it.
+            // The script may not react.
             let watching = std::thread::Builder::new().name("interrupt".into());
             let watching = watching.spawn(move || {
                 std::thread::sleep(DEAF);
@@ -94,12 +94,12 @@ impl Interrupts {
             ..Interrupts::default()
         };
         let listener = interrupts.clone();
-        // What was ignored when rrapper was started, as by nohup(1), is ignored by it and its programs.
+        // A signal that was ignored at rrapper's start, as by nohup(1), stays ignored in rrapper and its programs.
         let ignored = proc::ignored(std::process::id() as i32).unwrap_or(0);
         let heard = [SIGINT, SIGTERM, SIGHUP].into_iter();
         let heard = heard.filter(|signal| ignored & 1 << (signal - 1) == 0);
         for signal in heard.clone() {
-            // Where that fails, so does what follows.
+            // If this fails, the next step fails, too.
             let _ = signal_hook::flag::register(signal, Arc::clone(&interrupts.came));
         }
         let started = Signals::new(heard).and_then(|mut signals| {
@@ -118,7 +118,7 @@ impl Interrupts {
         interrupts
     }
 
-    /// Waits to be ended, if a signal is about to do that: it may have killed a process of ours first.
+    /// Waits for the end by a pending signal, which may have killed a child process first.
     pub fn settle(&self) {
         const PATIENCE: Duration = Duration::from_secs(2);
         let begun = Instant::now();
@@ -127,7 +127,7 @@ impl Interrupts {
         }
     }
 
-    /// The end of what is recorded is the end of all.
+    /// Ends rrapper after an interrupted recording.
     fn end_with(&self, recording: &RecordingEnd<'_>, signal: i32) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left = Some(recording.dir.to_path_buf());
@@ -138,7 +138,7 @@ impl Interrupts {
     }
 }
 
-/// Says what happened, and ends by the same signal.
+/// Prints a message, and ends by the same signal.
 pub(super) fn end(signal: i32, dir: Option<&Path>) -> ! {
     let name = constants::signal_name(signal);
     match dir {
@@ -162,7 +162,7 @@ impl Watch for Interrupts {
         let Some(signal) = recording.signal else {
             return;
         };
-        // A program that took the signal and went on has had its way; so has the script.
+        // A program that handled the signal and continued is not ended; neither is the script.
         let died_of_it = match recording.exit {
             Some(Exit::Code(code)) => code == 128 + signal,
             Some(Exit::Signal { .. }) | None => true,

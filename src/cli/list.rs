@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The directory that the recordings are in [default: $XDG_DATA_HOME/rrapper]
+    /// The directory with the recordings [default: $XDG_DATA_HOME/rrapper]
     dir: Option<PathBuf>,
 }
 
@@ -18,7 +18,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
         Some(dir) => list(dir)?,
         None => {
             let place = default_directory()?;
-            // Before the first recording there is no such directory.
+            // The directory does not exist before the first recording.
             if place.exists() {
                 list(&place)?
             } else {
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     output::finish(output::print(table(&found).as_bytes()))
 }
 
-/// A line a recording, in columns.
+/// Formats one line per recording, in columns.
 fn table(found: &[Listed]) -> String {
     let mut rows: Vec<[String; 6]> = Vec::new();
     if !found.is_empty() {
@@ -97,7 +97,7 @@ fn end(summary: &Summary) -> String {
     }
 }
 
-/// The command line, no longer than a line may be.
+/// The command line, cut to the length of a line.
 fn command(argv: &[Vec<u8>]) -> String {
     const MOST: usize = 60;
     let words: Vec<Cow<'_, str>> = argv
@@ -124,10 +124,10 @@ pub(super) fn human(bytes: u64) -> String {
     }
 }
 
-/// Seconds since 1970 as a date and time.
+/// Formats seconds since 1970 as a date and time.
 fn date(time: u64) -> String {
     const DAY: u64 = 86_400;
-    // What no clock shows is no date.
+    // Times beyond the year 9999 are no dates.
     if time > 253_402_300_799 {
         return String::from("-");
     }

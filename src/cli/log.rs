@@ -1,4 +1,4 @@
-//! What rrapper says of itself while it works: warnings as sentences, or with `-v` and `RRAPPER_LOG` a log.
+//! rrapper's messages while it works: warnings as sentences, or with `-v` and `RRAPPER_LOG` a log.
 
 use super::output;
 use std::fmt;
@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Starts to say it on standard error. `verbose` counts the `-v`.
+/// Begins to print messages on standard error. `verbose` is the number of `-v`.
 pub(super) fn start(verbose: u8, quiet: bool) {
     let filter = match std::env::var("RRAPPER_LOG") {
         Ok(wanted) if !wanted.is_empty() => match EnvFilter::try_new(&wanted) {
@@ -43,7 +43,7 @@ fn warnings() {
         .init();
 }
 
-/// Prints an event as other messages are.
+/// Formats log events like other messages.
 struct Sentence;
 
 impl<S, N> FormatEvent<S, N> for Sentence

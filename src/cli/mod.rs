@@ -2,25 +2,25 @@
 
 mod doctor;
 mod events;
+mod filter_args;
 mod interrupt;
 mod list;
 mod log;
-mod named;
 mod output;
 mod pack;
 mod prune;
 mod record;
+mod recording_name;
 mod replay;
 mod rm;
 mod script;
-mod select;
 mod trace;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
 use std::ffi::OsString;
 
-/// Exit status of usage errors, script errors, and everything else that rrapper itself cannot do.
+/// The exit status of usage errors, script errors, and all other errors of rrapper itself.
 const FAILED: i32 = 2;
 
 #[derive(Parser)]
@@ -42,10 +42,10 @@ const FAILED: i32 = 2;
     disable_help_subcommand = true
 )]
 struct Cli {
-    /// Say more: all of every argument (events), Lua tracebacks, log messages; may be repeated
+    /// Print more: full arguments (events), Lua tracebacks, log messages; may be repeated
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
-    /// Print no more than is asked for
+    /// Print only the requested output
     #[arg(short, long, global = true)]
     quiet: bool,
     #[command(subcommand)]
@@ -56,39 +56,39 @@ struct Cli {
 enum Command {
     /// Record a program
     Record(record::Args),
-    /// Replay a recording to its end: prints what the program printed, exits as it did
+    /// Replay a recording to its end: prints the program's output, exits with its status
     Replay(replay::Args),
     /// List a recording's events in strace's syntax, with their numbers
     Events(events::Args),
-    /// Say what this machine supports, and what to do about each lack
+    /// Check which features this machine supports, with advice for missing ones
     Doctor(doctor::Args),
     /// List the recordings in the default place, or in a directory
     List(list::Args),
-    /// Remove recordings, and nothing else
+    /// Delete recordings; refuses any other file or directory
     Rm(rm::Args),
-    /// Remove old recordings, and what none of those that are left has
+    /// Delete old recordings, and stored files that no remaining recording uses
     Prune(prune::Args),
-    /// Pack a recording into one file, which can be moved to another machine and used as it is
+    /// Pack a recording into one file, which can be moved to another machine and used directly
     Pack(pack::Args),
-    /// Read traces that strace wrote: check them, print them, count
+    /// Check, print, convert or count traces written by strace
     Trace(trace::Args),
     #[command(external_subcommand)]
     Script(Vec<OsString>),
 }
 
-/// What all commands are told.
+/// The options of all commands.
 struct Common {
     verbose: bool,
     quiet: bool,
 }
 
-/// Runs what the command line says; the exit status.
+/// Runs the command line. Returns the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    // Of events, the first -v shows all.
+    // The first -v of `events` shows full arguments.
     let shows = u8::from(matches!(cli.command, Command::Events(_)));
     log::start(cli.verbose.saturating_sub(shows), cli.quiet);
     let common = Common {
@@ -113,7 +113,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     })
 }
 
-/// An error with its causes, each said once: many say theirs themselves.
+/// An error with its causes, each once: many messages contain their cause.
 fn sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |said, cause| {
         let cause = cause.to_string();
@@ -125,7 +125,7 @@ fn sentence(error: &anyhow::Error) -> String {
     })
 }
 
-/// Help and versions as clap has them; errors as one sentence.
+/// Prints clap's help and version; its errors as one sentence.
 fn usage(error: &clap::Error) -> i32 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -155,7 +155,7 @@ fn usage(error: &clap::Error) -> i32 {
     }
 }
 
-/// What may have been meant: `; did you mean "--syscall"?`, or nothing.
+/// Clap's suggestion: `; did you mean "--syscall"?`, or an empty text.
 fn near(error: &clap::Error) -> String {
     let suggested = [
         ContextKind::SuggestedArg,

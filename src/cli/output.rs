@@ -1,22 +1,22 @@
-//! What is printed, and how rrapper ends as another program did.
+//! Printing, and ending rrapper in the way another program ended.
 
 use crate::trace::Exit;
-use crate::tracee::beside;
+use crate::tracee::process_group;
 use anyhow::Context;
 use std::io::{self, ErrorKind, Write};
 
 /// Prints a sentence on standard error.
 pub(super) fn complain(message: impl std::fmt::Display) {
-    // Nobody is left to hear of it where this fails.
+    // A failure cannot be reported.
     let _ = writeln!(io::stderr(), "rrapper: {}", lines(&message.to_string()));
 }
 
-/// A text of a line, with nothing in it that a terminal would obey: names, paths and arguments may be a stranger's.
+/// A text of one line without control characters: names, paths and arguments may be hostile.
 pub(super) fn plain(text: &str) -> String {
     escaped(text, |_| false)
 }
 
-/// The same of a text that may have several lines.
+/// A text of several lines without control characters.
 pub(super) fn lines(text: &str) -> String {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
@@ -39,19 +39,19 @@ fn escaped(text: &str, may_stay: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// Characters that have what follows read from the other side, which can make a text look like another one.
+/// Characters that change the direction of text, which can make a text look like another one.
 fn turns_text(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Prints on standard output, at once.
+/// Prints on standard output, unbuffered.
 pub(super) fn print(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
     stdout.flush()
 }
 
-/// Status 0 after printing. Where nobody reads the output any more, rrapper ends as other programs do.
+/// Returns status 0 after printing. Where the reader has closed the pipe, ends rrapper by SIGPIPE as other programs end.
 pub(super) fn finish(printed: io::Result<()>) -> anyhow::Result<i32> {
     match printed {
         Ok(()) => Ok(0),
@@ -60,7 +60,7 @@ pub(super) fn finish(printed: io::Result<()>) -> anyhow::Result<i32> {
     }
 }
 
-/// Ends as a program did: its exit status, or killed by the same signal. Returns the status to exit with.
+/// Ends as a program ended: with its exit status, or by the same signal. Returns the status to exit with.
 pub(super) fn end_as(exit: Exit) -> i32 {
     match exit {
         Exit::Code(code) => code,
@@ -68,13 +68,13 @@ pub(super) fn end_as(exit: Exit) -> i32 {
     }
 }
 
-/// Dies of a signal, without a core file. Returns the status that a shell would show, where that does not work.
+/// Ends by a signal, without a core file. Returns the status that a shell would show, where the signal does not end it.
 pub(super) fn die(signal: i32) -> i32 {
     use nix::sys::resource::{Resource, setrlimit};
     if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
         tracing::debug!("cannot turn core files off: {error}");
     }
-    beside::die_of(signal);
+    process_group::die_of(signal);
     let status = 128 + signal;
     tracing::debug!("still alive after signal {signal}");
     status

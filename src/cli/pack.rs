@@ -1,6 +1,6 @@
 //! `rrapper pack`.
 
-use super::{Common, named, output};
+use super::{Common, output, recording_name};
 use crate::history::Recording;
 use crate::recording::{pack, resolve_latest};
 use anyhow::Context;
@@ -10,14 +10,14 @@ use std::path::PathBuf;
 pub(super) struct Args {
     /// The recording: a directory, or a name such as `latest` or `cat-0` in the default place
     recording: PathBuf,
-    /// The file to make [default: NAME.rrp]
+    /// The file to write [default: NAME.rrp]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     let recording = match resolve_latest(&args.recording) {
-        path if path == args.recording => named::open(&path)?,
+        path if path == args.recording => recording_name::open(&path)?,
         path => Recording::open(&path)?,
     };
     let target = match &args.output {

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Remove recordings that were begun longer ago than this: 30d, 12h, 2w, 45m
+    /// Delete recordings that are older than this: 30d, 12h, 2w, 45m
     #[arg(long, value_name = "AGE", value_parser = age, conflicts_with = "keep")]
     older: Option<Duration>,
-    /// Remove all recordings but this many, the newest
+    /// Delete all recordings but the COUNT newest
     #[arg(long, value_name = "COUNT")]
     keep: Option<usize>,
-    /// Say what would be removed, and remove nothing
+    /// Print the recordings that would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// A number with a unit.
+/// Parses a number with a unit.
 fn age(text: &str) -> Result<Duration, &'static str> {
     const WRONG: &str = "it is a number and a unit: 30d, 12h, 2w, 45m";
     const UNITS: [(char, u64); 4] = [('m', 60), ('h', 3600), ('d', 86_400), ('w', 604_800)];

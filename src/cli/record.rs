@@ -11,10 +11,10 @@ pub(super) struct Args {
     /// Directory for the recording [default: $XDG_DATA_HOME/rrapper/NAME-N]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// What to do when the disk is full: end the program, or let it go on unrecorded
+    /// On a full disk: stop ends the program, continue lets it run unrecorded
     #[arg(long, value_name = "WHAT", default_value = "stop", value_parser = on_full)]
     on_full: OnFull,
-    /// Record until the last process ends, not only until the program does: daemons, jobs in the background
+    /// Record until the last process ends rather than the program: daemons, background jobs
     #[arg(long)]
     wait_all: bool,
     /// The program and its arguments
@@ -61,16 +61,16 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         wait_all: args.wait_all,
         alone: false,
     };
-    let ended = record::record_beside(options, Front::StandsForProgram);
+    let ended = record::record_in_separate_process(options, Front::StandsForProgram);
     if let Some(signal) = ended.forced {
         interrupt::end(signal, Some(&dir));
     }
-    // The program has ended as it did; so do we, whatever signal there was.
+    // rrapper ends as the program ended, whatever signal there was.
     let recorded = ended.result?;
     if args.output.is_none() {
         mark_latest(&recorded.dir);
     }
-    // Who asked for the end knows that it is one.
+    // A requested end needs no message.
     let unasked = ended.signal.is_none() && !common.quiet;
     if let Some(note) = recorded.leftovers().filter(|_| unasked) {
         output::complain(format!(

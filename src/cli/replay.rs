@@ -1,7 +1,7 @@
 //! `rrapper replay`.
 
 use super::interrupt::Interrupts;
-use super::{FAILED, named, output};
+use super::{FAILED, output, recording_name};
 use crate::kernel::Stream;
 use crate::replay::Replayer;
 use std::io::{self, ErrorKind, Write};
@@ -16,7 +16,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     Interrupts::listen(false);
-    let recording = Arc::new(named::open(&args.recording)?);
+    let recording = Arc::new(recording_name::open(&args.recording)?);
     let mut replayer = Replayer::new(Arc::clone(&recording))?;
     replayer.set_output(Box::new(pass_on));
     let Some(exit) = replayer.run_to_end()? else {
@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     Ok(output::end_as(exit))
 }
 
-/// Writes what the program wrote. Where nobody reads it any more, the replay ends as other programs do.
+/// Writes the program's output. Where the reader has closed the pipe, the replay ends by SIGPIPE as other programs end.
 fn pass_on(stream: Stream, bytes: &[u8]) {
     let written = match stream {
         Stream::Stderr => io::stderr().write_all(bytes),

@@ -58,7 +58,7 @@ fn read(name: &OsString) -> anyhow::Result<Vec<u8>> {
         Err(error) => {
             let name = name.to_string_lossy();
             let distance = |command: &str| strsim::damerau_levenshtein(command, &name);
-            // Of short names, one letter may be wrong: `run` is not meant to be `rm`.
+            // In short names, one letter may be wrong: `run` is no misspelled `rm`.
             let near = COMMANDS
                 .iter()
                 .filter(|command| distance(command) <= command.len().max(name.len()) / 3)

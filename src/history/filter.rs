@@ -4,7 +4,7 @@ use super::Recording;
 use crate::kernel::{Descriptors, ProcessTree, files_named_by};
 use crate::recording::{CallEvent, Event, EventKind, Frame, Result, Start};
 use crate::syscall::{self, Syscall};
-use crate::trace::{About, Answer, Exit};
+use crate::trace::{Answer, CallFiles, Exit};
 pub use crate::trace::{Failed, Predicate};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct Filter {
     /// Calls that this predicate accepts.
     pub calls: Option<Predicate<Syscall>>,
     /// Calls about a file that this predicate accepts.
-    pub path: Option<Predicate<About>>,
+    pub path: Option<Predicate<CallFiles>>,
     /// Calls about this descriptor.
     pub fd: Option<i32>,
     /// The first event.
@@ -39,7 +39,7 @@ pub struct Found {
     /// The event.
     pub event: Event,
     /// The files that the call names; where it names none, those behind its descriptors.
-    pub about: About,
+    pub about: CallFiles,
 }
 
 /// A result of a search.
@@ -66,12 +66,12 @@ impl Filter {
         self.calls.is_some() || self.path.is_some() || self.fd.is_some() || self.failed.is_some()
     }
 
-    fn matches(&self, event: &Event, tree: &ProcessTree, start: &Start) -> Option<About> {
+    fn matches(&self, event: &Event, tree: &ProcessTree, start: &Start) -> Option<CallFiles> {
         if !self.of_process(event.tid, tree) {
             return None;
         }
         let EventKind::Call(call) = &event.kind else {
-            return (!self.only_calls()).then(About::default);
+            return (!self.only_calls()).then(CallFiles::default);
         };
         let answer = call.ret.map(Answer::from_raw);
         let failed = |wanted: Failed| answer.as_ref().is_some_and(|answer| wanted.is(answer));
@@ -99,9 +99,9 @@ fn fd(call: &CallEvent) -> Option<i32> {
 }
 
 /// The files that a call is about.
-fn about(tid: i32, call: &CallEvent, tree: &ProcessTree, start: &Start) -> About {
+fn about(tid: i32, call: &CallEvent, tree: &ProcessTree, start: &Start) -> CallFiles {
     let descriptors = tree.view(tid);
-    About {
+    CallFiles {
         files: files_named_by(call, &descriptors),
         dirs: vec![descriptors.cwd().into(), start.cwd.as_slice().into()],
     }

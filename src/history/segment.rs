@@ -3,7 +3,7 @@
 use super::Recording;
 use crate::kernel::ProcessTree;
 use crate::recording::{Frame, Result};
-use crate::trace::{Entry, Origin, Paths, Trace};
+use crate::trace::{DescriptorPaths, Entry, Origin, Trace};
 
 impl Recording {
     /// The events `first` to `last` (both included) as a trace, and the ends of tasks among them and right behind;
@@ -25,7 +25,7 @@ impl Recording {
                 tid,
                 exit,
                 origin: Origin::Event(number),
-                remarks: None,
+                line_info: None,
             };
             let first_process = self.start().pid;
             match &frame {
@@ -46,25 +46,25 @@ impl Recording {
             }
             tree.follow(&frame);
         }
-        Ok(Trace::new(entries).with_known(known))
+        Ok(Trace::new(entries).with_open_files(known))
     }
 
     /// The open files of the tasks of a process, or of all.
-    fn known(&self, tree: &ProcessTree, pid: Option<i32>) -> Paths {
-        let mut known = Paths::default();
+    fn known(&self, tree: &ProcessTree, pid: Option<i32>) -> DescriptorPaths {
+        let mut known = DescriptorPaths::default();
         for tid in tree.all_tasks() {
             let process = tree.pid(tid).unwrap_or(tid);
             if pid.is_some_and(|pid| pid != tid && pid != process) {
                 continue;
             }
             if tid != process && tree.share_descriptors(tid, process) {
-                known.learn_shared(tid, process);
+                known.share_task_files(tid, process);
                 continue;
             }
             let cwd = tree.cwd(tid).unwrap_or_default();
             let open = tree.each_descriptor(tid);
             let open = open.map(|(fd, file, _)| (fd, file.names()));
-            known.learn(tid, (cwd, &self.start().cwd), open);
+            known.set_task_files(tid, (cwd, &self.start().cwd), open);
         }
         known
     }

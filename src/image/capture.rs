@@ -1,4 +1,4 @@
-//! Taking an image of a process that has just executed a new program.
+//! Captures an image of a process that has just executed a new program.
 
 use super::{Backing, Chunk, FileId, Image, Mapping};
 use crate::tracee::{Error, Result, Stopped, TaskMemory, agent, proc};
@@ -14,18 +14,18 @@ const AT_SYSINFO_EHDR: u64 = 33;
 
 /// Keeps copies of files that are mapped.
 pub trait FileStore {
-    /// Keeps what the file holds now.
+    /// Keeps the present content of a file.
     ///
     /// # Errors
     /// If it cannot be copied.
     fn keep(&mut self, file: &File, name: &[u8]) -> std::io::Result<FileId>;
 }
 
-/// Makes a freshly executed program repeatable: maps the agent, and takes the vdso away,
-/// so that its clocks become system calls.
+/// Makes a freshly executed program repeatable: maps the agent, and hides the vdso, so that reading clocks makes system
+/// calls.
 ///
 /// # Errors
-/// If the process does not let itself be changed.
+/// If the process cannot be changed.
 pub fn prepare(task: &mut Stopped) -> Result<()> {
     map_agent(task)?;
     hide_vdso(task)?;
@@ -44,7 +44,7 @@ pub fn prepare(task: &mut Stopped) -> Result<()> {
 /// The half of [`prepare`] that lets rrapper make calls in the program.
 ///
 /// # Errors
-/// If the process does not let itself be changed.
+/// If the process cannot be changed.
 pub fn map_agent(task: &mut Stopped) -> Result<()> {
     let len = agent::END - agent::START;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -113,7 +113,7 @@ pub fn capture(task: &Stopped, files: &mut dyn FileStore) -> Result<Image> {
     regs.set_ip(regs.ip());
     image.regs = regs.to_words().to_vec();
     let page_map = proc::PageMap::open(tid)?;
-    // The files of neighbouring mappings are mostly the same.
+    // Neighbouring mappings mostly show the same file.
     let mut last: Option<(proc::Map, FileId)> = None;
     for map in proc::maps(tid)? {
         if agent::overlaps(map.start, map.end) || map.name == b"[vsyscall]" {
@@ -135,7 +135,7 @@ pub fn capture(task: &Stopped, files: &mut dyn FileStore) -> Result<Image> {
             last = Some((map.clone(), file));
         }
         let pages = match backing {
-            // Nothing backs it that could be found again: all that is there counts.
+            // No file backs the mapping that could be found again: its whole content is kept.
             Backing::Anonymous if map.inode != 0 => {
                 (map.start..map.end).step_by(PAGE as usize).collect()
             }
@@ -160,8 +160,8 @@ fn backing(tid: i32, map: &proc::Map, exe: &[u8], files: &mut dyn FileStore) -> 
     if map.inode == 0 {
         return Ok(Backing::Anonymous);
     }
-    // The executable by its link, which outlives its name; the interpreter by its name. Inode numbers
-    // alone do not tell them apart on two file systems.
+    // The executable is opened by its link, which outlives its name; the interpreter by its name. Inode numbers
+    // alone do not distinguish files on two file systems.
     let link = format!("/proc/{tid}/exe");
     let by_name = Path::new(std::ffi::OsStr::from_bytes(&map.name));
     let mut inside = format!("/proc/{tid}/root").into_bytes();

@@ -1,7 +1,7 @@
-//! A process as data: its mappings and their contents, registers, layout and signal state.
+//! A process as data: mappings with their contents, registers, layout and signal state.
 //!
-//! [`capture`] takes an image of a stopped process, [`restore`] makes a new process out of one.
-//! Whoever wants either is unknown here; files that back mappings are kept by a [`FileStore`].
+//! [`capture`] takes an image of a stopped process, [`restore`] makes a new process from an image. Neither knows its
+//! caller; a [`FileStore`] keeps the files that back mappings.
 
 mod capture;
 mod restore;
@@ -15,18 +15,18 @@ use serde::{Deserialize, Serialize};
 /// A kept copy of a mapped file, by its number in the recording.
 pub type FileId = u32;
 
-/// What a mapping's pages are before the process writes to them.
+/// The initial content of a mapping's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
     /// Zeros.
     Anonymous,
-    /// Zeros, and it grows downwards when touched below.
+    /// Zeros, in a mapping that grows downwards when touched below.
     Stack,
     /// The kept copy of a file.
     File {
-        /// Which.
+        /// The number of the file.
         file: FileId,
-        /// The offset of the mapping's first byte in it.
+        /// The offset in the file of the mapping's first byte.
         offset: u64,
     },
 }
@@ -40,7 +40,7 @@ pub struct Mapping {
     pub end: u64,
     /// `PROT_*` bits.
     pub prot: i32,
-    /// What is in it.
+    /// The initial content.
     pub backing: Backing,
     /// The file's path or the name in brackets, as `/proc/PID/maps` shows it.
     #[serde(with = "serde_bytes")]
@@ -50,7 +50,7 @@ pub struct Mapping {
 /// Bytes at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// Where they begin.
+    /// The address of the first byte.
     pub addr: u64,
     /// The bytes.
     #[serde(with = "serde_bytes")]
@@ -60,23 +60,23 @@ pub struct Chunk {
 /// A single-threaded process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// The path of its executable.
+    /// The path of the executable.
     #[serde(with = "serde_bytes")]
     pub exe: Vec<u8>,
-    /// Its memory, by rising address, without the agent's pages.
+    /// The mappings by rising address, without the agent's pages.
     pub mappings: Vec<Mapping>,
-    /// Contents that differ from what backs them.
+    /// Contents that differ from the backing.
     pub pages: Vec<Chunk>,
-    /// The kernel's idea of its layout.
+    /// The kernel's addresses of the layout.
     pub layout: Layout,
-    /// The end of its heap.
+    /// The end of the heap.
     pub brk: u64,
-    /// Its registers, as [`crate::tracee::Regs::to_words`] gives them.
+    /// The registers, as [`crate::tracee::Regs::to_words`] gives them.
     pub regs: Vec<u64>,
-    /// Its signal mask.
+    /// The signal mask.
     pub sigmask: u64,
-    /// The signals that it ignores (bit n-1 for signal n).
+    /// The ignored signals (bit n-1 for signal n).
     pub ignored: u64,
-    /// How large its stack may become, in bytes.
+    /// The limit on the size of the stack, in bytes.
     pub stack_limit: u64,
 }

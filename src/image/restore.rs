@@ -1,4 +1,4 @@
-//! Making a process out of an image.
+//! Restores a process from an image.
 
 use super::{Backing, Chunk, FileId, Image, Layout, Mapping};
 use crate::tracee::{Error, Regs, Remote, Result, Stopped, agent, spawn};
@@ -8,18 +8,17 @@ use std::path::{Path, PathBuf};
 const PAGE: u64 = 0x1000;
 const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 
-/// The most that is kept free for a stack: the usual limit. Where it may become larger, it grows as stacks do.
+/// The most memory that is reserved for a stack: the usual limit. A larger stack grows into free memory as usual.
 pub const STACK_ROOM: u64 = 8 << 20;
 
-/// Says where the kept copy of a mapped file is.
+/// The function that finds the kept copy of a mapped file.
 pub type KeptFile<'a> = &'a dyn Fn(FileId) -> std::io::Result<PathBuf>;
 
-/// Makes a process that holds this image, in an empty process of its own; `file` says where
-/// the kept copy of a mapped file is. It stands where the image was taken, with every signal let in and left to its
-/// default: see [`restore_signals`].
+/// Makes a new process with the memory and registers of this image; `file` finds the kept copies of mapped files. No
+/// signal is blocked, ignored or handled: see [`restore_signals`].
 ///
 /// # Errors
-/// If the image is not one that a process can have (it is untrusted), or the kernel refuses.
+/// If no process can have this image (it is untrusted), or the kernel refuses.
 pub fn restore(image: &Image, file: KeptFile<'_>) -> Result<Stopped> {
     let mut task = spawn::start_empty()?;
     let regs = check(image, task.tid())?;
@@ -45,7 +44,7 @@ pub fn restore(image: &Image, file: KeptFile<'_>) -> Result<Stopped> {
     Ok(task)
 }
 
-/// Gives a process that was made by [`restore`] the signal mask of the image, and has it ignore the same signals.
+/// Sets the signal mask and the ignored signals of the image in a process made by [`restore`].
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -97,7 +96,7 @@ fn unmap_all(remote: &mut Remote<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `free_from` is where the mapping below ends.
+/// Maps a mapping. `free_from` is the end of the mapping below it.
 fn map(
     remote: &mut Remote<'_>,
     mapping: &Mapping,
@@ -106,8 +105,8 @@ fn map(
     file: KeptFile<'_>,
 ) -> Result<()> {
     let start = match mapping.backing {
-        // The room that the recorded process kept free for its stack to grow into: the new process would not,
-        // since it thinks that its own stack is elsewhere.
+        // Reserve the room below the stack: the kernel does not do so in the new process, whose own stack is
+        // elsewhere.
         Backing::Stack => {
             let above_agent = if mapping.start >= agent::END {
                 agent::END
@@ -143,8 +142,8 @@ fn map(
     Ok(())
 }
 
-/// The flags to open a kept copy with: what is not a regular file neither blocks nor leads elsewhere,
-/// unless it is an open file of ours.
+/// The flags for opening a kept copy: other than regular files neither block nor are symbolic links followed, except
+/// for our own `/proc/self/fd`.
 pub fn kept_file_flags(path: &Path) -> i32 {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
     if path.starts_with(format!("/proc/{}/fd", std::process::id())) {
@@ -164,8 +163,8 @@ fn open_kept(remote: &mut Remote<'_>, id: FileId, file: KeptFile<'_>) -> Result<
     remote.must(&format!("open {}", path.display()), libc::SYS_openat, args)
 }
 
-/// Has the agent's code be memory of the process's own: as long as it is mapped from the file that was executed, the
-/// kernel does not let that file be another one.
+/// Copies the agent's code to anonymous memory: as long as it is mapped from the executed file, the kernel refuses to
+/// change the executable.
 fn leave_program(remote: &mut Remote<'_>) -> Result<()> {
     let what = "move rrapper's pages";
     let len = agent::CODE_LEN;
@@ -176,18 +175,18 @@ fn leave_program(remote: &mut Remote<'_>) -> Result<()> {
     agent::write_code(remote.memory(), at)?;
     let prot = libc::PROT_READ | libc::PROT_EXEC;
     remote.must(what, libc::SYS_mprotect, [at, len, prot as u64, 0, 0, 0])?;
-    // The very page from which this is called: the same code is there afterwards.
+    // The call is made from this very page: the same code is there afterwards.
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     let args = [at, len, len, flags as u64, agent::START, 0];
     remote.must(what, libc::SYS_mremap, args)?;
     Ok(())
 }
 
-/// `prctl(PR_SET_MM, PR_SET_MM_MAP)`: gives brk its place. Needs no privilege; but it does where the process is to be of
-/// another executable file, which it has open. The kernel's answer where it refuses.
+/// Sets the addresses of the layout, brk among them: `prctl(PR_SET_MM, PR_SET_MM_MAP)`. Needs privileges only with
+/// another executable file, given as an open descriptor. Returns the kernel's error where it refuses.
 ///
 /// # Errors
-/// If the process cannot be asked.
+/// If no call can be made in the process.
 pub fn set_layout(
     remote: &mut Remote<'_>,
     layout: &Layout,
@@ -209,7 +208,7 @@ pub fn set_layout(
         l.env_start,
         l.env_end,
         0,
-        // The size of the auxiliary vector, none, and behind it the file.
+        // The size of the auxiliary vector, which is 0, and behind it the file.
         u64::from(exe.unwrap_or(NO_FILE)) << 32,
     ];
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();

@@ -5,7 +5,7 @@ use super::hook::HookCall;
 use crate::history::Recording;
 use crate::recording::{CallEvent, ChunkMemory, Event};
 use crate::syscall::{self, Memory};
-use crate::tracee::{TaskMemory, quiet};
+use crate::tracee::{TaskMemory, tsc_off};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ impl Kind {
             Kind::Monotonic => libc::CLOCK_MONOTONIC,
             Kind::Boottime => libc::CLOCK_BOOTTIME,
         };
-        quiet::clock(clock) as i64
+        tsc_off::clock(clock) as i64
     }
 }
 

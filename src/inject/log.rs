@@ -101,6 +101,6 @@ pub fn observe(call: &HookCall, ret: Option<i64>) -> Call {
         }),
         origin: call.event.map_or(Origin::Made, Origin::Event),
         attachment: None,
-        remarks: None,
+        line_info: None,
     }
 }

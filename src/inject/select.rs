@@ -1,7 +1,7 @@
 //! The selection of calls: strace's expressions for sets of calls and for `when`, and patterns for paths.
 
 use crate::syscall::{self, Syscall};
-use crate::trace::{About, names};
+use crate::trace::{CallFiles, file_names};
 
 /// A set of calls, in strace's syntax.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,7 +295,7 @@ impl PathPattern {
     /// # Errors
     /// If it is no shell pattern.
     pub fn glob(text: &str) -> Result<PathPattern, glob::PatternError> {
-        let text = names::tidy(text.as_bytes());
+        let text = file_names::normalize(text.as_bytes());
         glob::Pattern::new(&String::from_utf8_lossy(&text)).map(PathPattern::Glob)
     }
 
@@ -310,7 +310,7 @@ impl PathPattern {
     }
 
     /// Whether the pattern means one of these files, by any of its names.
-    pub fn means(&self, about: &About) -> bool {
+    pub fn means(&self, about: &CallFiles) -> bool {
         if about.is_meant(|name| self.matches(name)) {
             return true;
         }
@@ -319,7 +319,7 @@ impl PathPattern {
         };
         let mut dirs = about.dirs.iter().filter(|dir| !dir.is_empty());
         dirs.any(|dir| {
-            let place = names::join(dir, path.as_bytes());
+            let place = file_names::join(dir, path.as_bytes());
             about
                 .files
                 .iter()

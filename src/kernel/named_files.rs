@@ -3,7 +3,7 @@
 use super::Descriptors;
 use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{self, Memory, NamedFile, Syscall};
-use crate::trace::{FileNames, Value, names};
+use crate::trace::{FileNames, Value, file_names};
 
 /// The files that a call names by paths; where it names none, those behind its descriptors. `resolved_path` is the
 /// resolved first path, if that is known; `passed` are the decoded arguments, where memory may have changed since.
@@ -53,7 +53,7 @@ fn absolute_path(
     let fd = file.dir.map_or(libc::AT_FDCWD, |dir| args[dir] as i32);
     let is_shut_in = call.is_shut_in(args, mem);
     if text.starts_with(b"/") && !is_shut_in {
-        return Some(names::tidy(text));
+        return Some(file_names::normalize(text));
     }
     let dir = match fd {
         libc::AT_FDCWD => Some(descriptors.cwd()),
@@ -61,8 +61,8 @@ fn absolute_path(
     };
     let dir = dir.filter(|dir| dir.starts_with(b"/"))?;
     Some(match is_shut_in {
-        true => names::join(dir, names::tidy(&[b"/", text].concat()).get(1..)?),
-        false => names::join(dir, text),
+        true => file_names::join(dir, file_names::normalize(&[b"/", text].concat()).get(1..)?),
+        false => file_names::join(dir, text),
     })
 }
 

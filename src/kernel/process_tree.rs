@@ -153,7 +153,8 @@ impl ProcessTree {
         if nr == libc::SYS_prctl && call.args[0] as i32 == libc::PR_SET_NO_NEW_PRIVS {
             self.filters.entry(tid).or_default().no_new_privs = true;
         }
-        let Some(asked) = seccomp::Asked::by(nr, &call.args).filter(|asked| asked.changes()) else {
+        let Some(asked) = seccomp::FilterCall::by(nr, &call.args).filter(|asked| asked.changes())
+        else {
             return;
         };
         let state = self.filters.entry(tid).or_default();

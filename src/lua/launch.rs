@@ -47,7 +47,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         wait_all: convert::flag(spec, "wait_all")?,
         alone: false,
     };
-    let ended = record::record_beside(options, Front::IsParent);
+    let ended = record::record_in_separate_process(options, Front::IsParent);
     watch.ended(&RecordingEnd {
         dir: &dir,
         exit: ended.result.as_ref().ok().map(|recorded| recorded.exit),

@@ -31,7 +31,7 @@ pub use error::ScriptError;
 pub use interrupt::has_come as is_interrupted;
 pub use session::{NoWatch, RecordingEnd, Watch};
 
-use crate::tracee::quiet;
+use crate::tracee::tsc_off;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -106,7 +106,7 @@ fn wrap_program_starts(lua: &Lua) -> mlua::Result<()> {
         let library: Table = lua.globals().get(library)?;
         let original: Function = library.get(name)?;
         let wrapped = lua.create_function(move |_, args: MultiValue| {
-            quiet::suspended(|| original.call::<MultiValue>(args))
+            tsc_off::with_tsc(|| original.call::<MultiValue>(args))
         })?;
         library.set(name, wrapped)?;
     }

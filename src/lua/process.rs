@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 enum State {
-    Alive(Box<Process>),
+    KillOnDrop(Box<Process>),
     /// Being driven.
     Busy,
     /// Over, and why.
@@ -40,14 +40,14 @@ impl ProcessHandle {
             pid: process.group.pid,
             real_pid: process.real_pid(),
             event: process.group.event.0,
-            state: Rc::new(RefCell::new(State::Alive(Box::new(process)))),
+            state: Rc::new(RefCell::new(State::KillOnDrop(Box::new(process)))),
         }
     }
 
     /// Calls a function with the stopped process.
     fn with<R>(&self, then: impl FnOnce(&mut Process) -> mlua::Result<R>) -> mlua::Result<R> {
         match &mut *self.state.borrow_mut() {
-            State::Alive(process) => then(process),
+            State::KillOnDrop(process) => then(process),
             gone => Err(self.gone(gone)),
         }
     }
@@ -65,7 +65,7 @@ impl ProcessHandle {
     fn take(&self) -> mlua::Result<Box<Process>> {
         let mut state = self.state.borrow_mut();
         match std::mem::replace(&mut *state, State::Busy) {
-            State::Alive(process) => Ok(process),
+            State::KillOnDrop(process) => Ok(process),
             other => {
                 let error = self.gone(&other);
                 *state = other;
@@ -88,7 +88,7 @@ impl ProcessHandle {
         match result {
             Ok(Driven { outcome, process }) => {
                 *self.state.borrow_mut() = match process {
-                    Some(process) => State::Alive(Box::new(process)),
+                    Some(process) => State::KillOnDrop(Box::new(process)),
                     None => {
                         State::Ended(format!("its injection is over ({})", outcome.status.name()))
                     }
@@ -118,7 +118,7 @@ impl ProcessHandle {
             None => match Script::of_recording(&process) {
                 Ok(script) => script,
                 Err(error) => {
-                    *self.state.borrow_mut() = State::Alive(process);
+                    *self.state.borrow_mut() = State::KillOnDrop(process);
                     return Err(raise(error));
                 }
             },
@@ -275,7 +275,7 @@ impl UserData for ProcessHandle {
                 ..
             } = this;
             Ok(match &*this.state.borrow() {
-                State::Alive(process) => {
+                State::KillOnDrop(process) => {
                     let place = match process.driven.place {
                         StopPoint::Entry => "in a call",
                         StopPoint::Between => "between calls",

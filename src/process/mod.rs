@@ -53,7 +53,7 @@ pub struct ThreadGroup {
     /// the others, and one that is killed takes them along.
     pub retired: Vec<Stopped>,
     /// The maker of sandboxes for it.
-    pub sandboxes: sandbox::Shared,
+    pub sandboxes: sandbox::SharedSandboxes,
 }
 
 /// A copy of a recorded process, stopped, with all of its threads. Killed when dropped.

@@ -4,7 +4,7 @@ use super::{Objects, SharedMemory};
 use crate::history::Recording;
 use crate::image::kept_file_flags;
 use crate::recording::{Piece, Shows};
-use crate::tracee::moving::Move;
+use crate::tracee::mremap::Move;
 use crate::tracee::{self, Remote, Stopped, agent};
 use std::os::unix::ffi::OsStrExt;
 

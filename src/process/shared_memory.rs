@@ -3,7 +3,7 @@
 use super::shared_objects::Objects;
 use crate::history::Recording;
 use crate::recording::{CallEvent, Effect};
-use crate::tracee::moving::Move;
+use crate::tracee::mremap::Move;
 use crate::tracee::{Error, Remote, Result, Stopped, TaskMemory, agent, proc};
 use std::cell::RefCell;
 use std::rc::Rc;

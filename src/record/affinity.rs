@@ -1,5 +1,5 @@
-//! The program's wish to run on other CPUs, which is answered as if it had been granted: it stays on rrapper's.
-//! It sees all those that rrapper itself was allowed to run on.
+//! CPU affinity: the program's requests are answered as if granted, but it stays on rrapper's CPU. The program sees the
+//! CPUs that rrapper was allowed to use.
 
 use super::task::Task;
 use super::{Recorder, Result};
@@ -7,9 +7,13 @@ use crate::recording::CallEvent;
 use crate::tracee::{Stopped, pin};
 
 impl Recorder {
-    /// The answer to a `sched_setaffinity`; `None` where it is about a process that is not recorded.
-    pub(super) fn set_affinity(&mut self, me: &mut Task, event: &CallEvent) -> Result<Option<i64>> {
-        let whose = self.family.named(me.tid, event.args[0] as i32);
+    /// The answer to a `sched_setaffinity`; `None` for a process that is not recorded.
+    pub(super) fn set_affinity(
+        &mut self,
+        current: &mut Task,
+        event: &CallEvent,
+    ) -> Result<Option<i64>> {
+        let whose = self.family.named(current.tid, event.args[0] as i32);
         let whose = whose.unwrap_or(event.args[0] as i32);
         let mask = event.ins.first().map_or(&[][..], |chunk| &chunk.data);
         let mut granted = available()?;
@@ -19,8 +23,8 @@ impl Recorder {
         {
             *have &= wish;
         }
-        let task = if whose == 0 || whose == me.tid {
-            me
+        let task = if whose == 0 || whose == current.tid {
+            current
         } else {
             match self.tasks.get_mut(&whose) {
                 Some(other) => other,
@@ -34,18 +38,23 @@ impl Recorder {
         Ok(Some(0))
     }
 
-    /// Has a `sched_getaffinity` of a recorded task show what it may believe.
-    pub(super) fn show_affinity(&self, me: &Task, task: &Stopped, event: &CallEvent) -> Result<()> {
+    /// Writes the requested affinity to the result of a `sched_getaffinity`.
+    pub(super) fn show_affinity(
+        &self,
+        current: &Task,
+        task: &Stopped,
+        event: &CallEvent,
+    ) -> Result<()> {
         let [whose, _, addr, ..] = event.args;
         let whose = self
             .family
-            .named(me.tid, whose as i32)
+            .named(current.tid, whose as i32)
             .unwrap_or(whose as i32);
         let Some(len) = event.ret.and_then(|ret| usize::try_from(ret).ok()) else {
             return Ok(());
         };
-        let wish = if whose == 0 || whose == me.tid {
-            &me.affinity
+        let wish = if whose == 0 || whose == current.tid {
+            &current.affinity
         } else {
             match self.tasks.get(&whose) {
                 Some(other) => &other.affinity,

@@ -1,22 +1,22 @@
-//! Calls: what goes in is taken at the entry, what comes out at the exit.
+//! Calls: inputs are recorded at the entry, outputs at the exit.
 
-use super::failed::several;
-use super::moved::{self, Before};
+use super::data_transfers::{self, Before};
+use super::failed_calls::several;
 use super::task::Task;
-use super::unsure::Unsure;
-use super::{Error, Recorder, Result, looked};
+use super::unknown_calls::UnknownCall;
+use super::{Error, Recorder, Result, descriptor_effects};
 use crate::constants::{RESTART_BLOCK, RESTART_SYS, is_error, is_restart};
 use crate::image::{self, Chunk};
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
-use crate::tracee::memory::{Hiding, Pages};
+use crate::tracee::memory::{Dumpable, Pages};
 use crate::tracee::proc::Map;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Running, Stopped, TaskMemory, cpuid};
 use std::ops::Range;
 
-/// Counter values that are collected before they are written.
+/// The number of counter values that are collected before they are written.
 const TSC_BATCH: usize = 1024;
 
 /// `__X32_SYSCALL_BIT`.
@@ -25,33 +25,33 @@ const X32: i64 = 0x4000_0000;
 /// A call between its entry and its exit.
 pub struct Pending {
     pub event: CallEvent,
-    /// Whose it was when it was made.
+    /// The process id at the entry.
     pub tid: i32,
     call: &'static Syscall,
-    moved: Option<moved::Source>,
-    /// Its maker waits for the task that it makes.
+    moved: Option<data_transfers::Source>,
+    /// Whether the parent waits for the new task (vfork).
     pub vfork: bool,
-    /// The arguments were changed on the way in.
+    /// Whether the recorder changed the arguments.
     changed: bool,
-    /// What is to be said where it succeeds.
-    unsure: Option<Unsure>,
-    /// What is made is not the call itself but a wait for its data.
+    /// The error to report where an unknown call succeeds.
+    unsure: Option<UnknownCall>,
+    /// Whether a wait for data is made instead of the call.
     waits: bool,
-    /// The mappings that it is to move.
+    /// The mappings that the call moves.
     several: Vec<Range<u64>>,
 }
 
 impl Recorder {
-    pub(super) fn on_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
+    pub(super) fn on_entry(&mut self, current: &mut Task, mut task: Stopped) -> Result<Running> {
         let regs = task.regs()?;
         if task.is_foreign_call()? {
             return Err(self.unsupported(&format!("call {} of the 32-bit ABI", regs.nr()), ""));
         }
-        let verdict = self.family.verdict(me.tid, &regs.call());
+        let verdict = self.family.verdict(current.tid, &regs.call());
         if verdict != Verdict::Make {
-            return self.filtered(me, task, regs, verdict);
+            return self.filtered(current, task, regs, verdict);
         }
-        // The kernel looks at the lower half only.
+        // The kernel reads the lower half only.
         let nr = regs.nr() as u32;
         let mut args = regs.args();
         let Some(call) = syscall::of_number(nr) else {
@@ -59,7 +59,7 @@ impl Recorder {
         };
         let call = call.resolve(&args);
         let memory = task.memory();
-        let unsure = self.unsure(me, &task, call, &args)?;
+        let unsure = self.unknown_call(current, &task, call, &args)?;
         let event = CallEvent {
             nr,
             args,
@@ -74,39 +74,41 @@ impl Recorder {
                 self.warn_of_refusal(call, errno, &args, memory);
                 Some(-i64::from(errno))
             }
-            Replay::Emulate | Replay::Unsupported => self.answer_for(me, call, &event, memory)?,
-            Replay::Run if self.maps_ring(me, &event) => {
+            Replay::Emulate | Replay::Unsupported => {
+                self.answer_for(current, call, &event, memory)?
+            }
+            Replay::Run if self.maps_ring(current, &event) => {
                 Recorder::own_memory(&mut args);
                 None
             }
-            Replay::Run => self.refuse_mapping(me, &event),
+            Replay::Run => self.refuse_mapping(current, &event),
         };
         if let Some(ret) = answer {
-            return self.answer(me, task, event, ret);
+            return self.answer(current, task, event, ret);
         }
-        self.return_packets(me);
+        self.return_packets(current);
         let vfork = self.check_clone(&event)?;
         let mut waits = false;
-        let moved = match self.before_moving(me, call, &event)? {
+        let moved = match self.before_moving(current, call, &event)? {
             None => None,
             Some(Before::Make(source, most)) => {
-                // Less than it asked for; whoever makes such calls makes them until all is done.
+                // The count is reduced; programs repeat such calls until all data is transferred.
                 if let Some(size) = call.size_arg() {
                     args[size] = args[size].min(most);
                 }
                 Some(source)
             }
             Some(Before::Again) => {
-                return self.answer(me, task, event, -i64::from(libc::EAGAIN));
+                return self.answer(current, task, event, -i64::from(libc::EAGAIN));
             }
             Some(Before::Wait(fd)) => {
-                moved::wait(&mut task, fd)?;
+                data_transfers::wait(&mut task, fd)?;
                 waits = true;
                 None
             }
         };
         if i64::from(event.nr) == libc::SYS_clone {
-            // Nobody hides from the recorder.
+            // No task may become untraced.
             args[0] &= !(libc::CLONE_UNTRACED as u64);
         }
         let changed = args != event.args;
@@ -116,20 +118,20 @@ impl Recorder {
             task.set_regs(&regs)?;
         }
         if matches!(i64::from(event.nr), libc::SYS_exit | libc::SYS_exit_group) {
-            me.leaving = true;
-            self.note_robust(me, memory);
-            self.write_call(me.tid, event)?;
+            current.leaving = true;
+            self.note_robust(current, memory);
+            self.write_call(current.tid, event)?;
             if self.tasks.is_empty() {
                 self.writer.flush()?;
             }
             return Ok(task.resume()?);
         }
-        self.note_kill(me, &event);
-        let several = several(me.tid, &event)?;
-        me.pending = Some(Pending {
+        self.note_kill(current, &event);
+        let several = several(current.tid, &event)?;
+        current.pending = Some(Pending {
             several,
             event,
-            tid: me.tid,
+            tid: current.tid,
             call,
             moved,
             vfork,
@@ -140,10 +142,10 @@ impl Recorder {
         Ok(task.resume_to_exit()?)
     }
 
-    /// Answers a call, at whose entry the task stands, without the kernel.
+    /// At a call's entry: answers the call without the kernel.
     fn answer(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         mut task: Stopped,
         event: CallEvent,
         ret: i64,
@@ -151,35 +153,35 @@ impl Recorder {
         let mut regs = task.regs()?;
         regs.answer(ret);
         task.set_regs(&regs)?;
-        me.boundary = Some(regs);
+        current.boundary = Some(regs);
         let ret = Some(ret);
-        self.write_call(me.tid, CallEvent { ret, ..event })?;
-        self.watch(me, &mut task)?;
+        self.write_call(current.tid, CallEvent { ret, ..event })?;
+        self.watch(current, &mut task)?;
         Ok(task.resume()?)
     }
 
-    /// What is answered without asking the kernel.
+    /// The answer to a call that the kernel must not make; `None` for other calls.
     fn answer_for(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         call: &'static Syscall,
         event: &CallEvent,
         memory: TaskMemory,
     ) -> Result<Option<i64>> {
-        if let Some(hiding) = Hiding::of(call.nr, &event.args) {
-            return Ok(hiding.follow(&mut self.hidden, me.space));
+        if let Some(hiding) = Dumpable::of(call.nr, &event.args) {
+            return Ok(hiding.follow(&mut self.hidden, current.space));
         }
         Ok(match i64::from(call.nr) {
-            // The x32 ABI has its calls from there on, where a kernel has it; and none is negative.
+            // Calls of the x32 ABI begin there, where a kernel supports it; no number is negative.
             X32.. if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
-            // The counter is trapped, unseen by the program, whatever it allows itself.
+            // The counter is trapped invisibly, whatever mode the program sets.
             libc::SYS_prctl
                 if event.args[0] as i32 == libc::PR_SET_TSC
                     && event.args[1] == libc::PR_TSC_ENABLE as u64 =>
             {
                 Some(0)
             }
-            // It stays trapped, and nothing but that would tell the program's reads from others.
+            // The counter stays trapped; the program's own mode could not be distinguished from that.
             libc::SYS_prctl
                 if event.args[0] as i32 == libc::PR_SET_TSC
                     && event.args[1] == libc::PR_TSC_SIGSEGV as u64 =>
@@ -187,25 +189,25 @@ impl Recorder {
                 self.warn_of_refusal(call, libc::EINVAL, &event.args, memory);
                 Some(-i64::from(libc::EINVAL))
             }
-            // The kernel refuses it for other memory.
-            libc::SYS_remap_file_pages if is_shared(&self.maps_of(me.tid)?, event.args[0]) => {
+            // The kernel itself refuses memory that is not shared.
+            libc::SYS_remap_file_pages if is_shared(&self.maps_of(current.tid)?, event.args[0]) => {
                 self.warn_of_refusal(call, libc::ENOSYS, &event.args, memory);
                 Some(-i64::from(libc::ENOSYS))
             }
-            // It is traced already, and so are those that it knows.
-            libc::SYS_ptrace if !self.may_be_tried(me, call, &event.args) => {
+            // The task and its relatives are traced already.
+            libc::SYS_ptrace if !self.may_be_tried(current, call, &event.args) => {
                 self.warn_of_refusal(call, libc::EPERM, &event.args, memory);
                 Some(-i64::from(libc::EPERM))
             }
-            libc::SYS_sched_setaffinity => self.set_affinity(me, event)?,
-            libc::SYS_prctl | libc::SYS_seccomp => self.answer_about_filters(me, event)?,
+            libc::SYS_sched_setaffinity => self.set_affinity(current, event)?,
+            libc::SYS_prctl | libc::SYS_seccomp => self.answer_about_filters(current, event)?,
             _ => None,
         })
     }
 
-    pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
-        if let Some(pending) = me.pending.take_if(|pending| pending.waits) {
-            return self.waited(me, task, pending);
+    pub(super) fn on_exit(&mut self, current: &mut Task, mut task: Stopped) -> Result<Running> {
+        if let Some(pending) = current.pending.take_if(|pending| pending.waits) {
+            return self.after_wait(current, task, pending);
         }
         let Some(Pending {
             mut event,
@@ -216,7 +218,7 @@ impl Recorder {
             unsure,
             several,
             ..
-        }) = me.pending.take()
+        }) = current.pending.take()
         else {
             return Ok(task.resume()?);
         };
@@ -250,19 +252,19 @@ impl Recorder {
             self.replace_in_program(space, &task)?;
             let image = image::capture(&task, self.writer.files())?;
             self.executed = true;
-            me.executed(space, SegvState::at_exec(image.sigmask, image.ignored));
+            current.executed(space, SegvState::at_exec(image.sigmask, image.ignored));
             event.effect = Effect::Exec(Box::new(image));
             regs = task.regs()?;
         } else {
             if nr == libc::SYS_sched_getaffinity {
-                self.show_affinity(me, &task, &event)?;
+                self.show_affinity(current, &task, &event)?;
             }
             show_counter(&task, &event)?;
             let memory = task.memory();
             let pages = Pages::new(memory);
-            // It has no arguments, and does the rest of one that had.
+            // restart_syscall has no arguments, and continues a call that had.
             let restarted = match nr {
-                libc::SYS_restart_syscall => me.restarts.take(),
+                libc::SYS_restart_syscall => current.restarts.take(),
                 _ => None,
             };
             let (made, args, ins) = match &restarted {
@@ -272,61 +274,66 @@ impl Recorder {
             let regions = made.outputs(args, ret, &ChunkMemory(ins), &pages);
             event.outs = read_regions(&pages, &regions);
             if ret == -i64::from(RESTART_BLOCK) {
-                me.restarts = restarted.or_else(|| Some((call, event.clone())));
+                current.restarts = restarted.or_else(|| Some((call, event.clone())));
             }
             event.outs.extend(self.written_tids(&event, memory));
-            event.effect = self.effect(me, &task, call, &event, moved)?;
-            me.after_call(&event);
+            event.effect = self.effect(current, &task, call, &event, moved)?;
+            current.after_call(&event);
         }
-        self.after_call(me, &task, &event, ret)?;
-        self.note_sent(me, &event);
-        me.boundary = Some(regs);
+        self.after_call(current, &task, &event, ret)?;
+        self.note_sent(current, &event);
+        current.boundary = Some(regs);
         if !self.executed {
-            // The program could not be executed at all, which is an error and no recording.
+            // The program itself could not be executed, which is an error and no recording.
             let source = std::io::Error::from_raw_os_error(-ret as i32);
             return Err(Error::Execute {
                 exe: self.exe.clone(),
                 source,
             });
         }
-        self.note_ring(me, &event);
-        self.pass_packets(me, &mut event);
-        let poke = self.untold(me, &mut task, call, &mut event)?;
+        self.note_ring(current, &event);
+        self.pass_packets(current, &mut event);
+        let poke = self.unsized_outputs(current, &mut task, call, &mut event)?;
         let mut frames = Vec::from_iter(poke);
-        frames.append(&mut self.written_through(me, &task, call, &mut event)?);
-        let pieces = match is_error(ret) {
+        frames.append(&mut self.written_through(current, &task, call, &mut event)?);
+        let pieces = match crate::constants::is_error(ret) {
             true => self.left_by_failure(task.tid(), &event, &several)?,
             false => self.shown_anew(task.tid(), &event)?,
         };
         if !pieces.is_empty() {
             frames.push(Frame::Remap { tid, pieces });
         }
-        frames.extend(self.limited_stack(me, &event)?);
+        frames.extend(self.limited_stack(current, &event)?);
         frames.extend(self.stack_mapped_into(task.tid(), &event)?);
         let mut removed = self.removed_by_failure(task.tid(), &event)?;
         event.outs.append(&mut removed);
         frames.append(&mut self.aside);
-        let replaced = self.replace_in_mapping(me, &task, &event)?;
+        let replaced = self.replace_in_mapping(current, &task, &event)?;
         if !replaced.is_empty() {
             frames.push(Frame::Poke {
                 tid,
                 chunks: replaced,
             });
         }
-        me.unannounced = false;
-        me.yielded = false;
-        me.busy_since = None;
-        me.watch.begin_anew();
+        current.unannounced = false;
+        current.yielded = false;
+        current.busy_since = None;
+        current.watch.begin_anew();
         self.write_call(tid, event)?;
         for frame in frames {
             self.write(frame)?;
         }
-        self.watch(me, &mut task)?;
+        self.watch(current, &mut task)?;
         Ok(task.resume()?)
     }
 
-    /// The data that a call is to move has come, and now it is made; or a signal has.
-    fn waited(&mut self, me: &mut Task, mut task: Stopped, pending: Pending) -> Result<Running> {
+    /// After a wait for data: makes the call, unless a signal interrupted the wait.
+    fn after_wait(
+        &mut self,
+        current: &mut Task,
+        mut task: Stopped,
+        pending: Pending,
+    ) -> Result<Running> {
         let mut event = pending.event;
         let mut regs = task.regs()?;
         let interrupted = is_restart(regs.ret());
@@ -336,45 +343,45 @@ impl Recorder {
             false => regs.rewind(event.nr.into()),
         }
         task.set_regs(&regs)?;
-        me.boundary = Some(regs);
+        current.boundary = Some(regs);
         if interrupted {
             event.ret = Some(-i64::from(RESTART_SYS));
-            me.unannounced = false;
+            current.unannounced = false;
             self.write_call(pending.tid, event)?;
-            self.watch(me, &mut task)?;
+            self.watch(current, &mut task)?;
         }
         Ok(task.resume()?)
     }
 
-    /// Keeps in step what tasks of one process share.
+    /// Applies a call's effects to the state that tasks of one process share.
     fn after_call(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         task: &Stopped,
         event: &CallEvent,
         ret: i64,
     ) -> Result<()> {
-        me.segv.after_call(task, event.nr, &event.args, ret)?;
+        current.segv.after_call(task, event.nr, &event.args, ret)?;
         if i64::from(event.nr) == libc::SYS_rt_sigaction && ret == 0 {
             let sets = |action: u64| action != 0 && !matches!(task.memory().word(action), Ok(0));
             if event.args[0] == libc::SIGTRAP as u64 && sets(event.args[1]) {
-                self.be_discreet(me);
+                self.stop_watching(current);
             }
-            for other in self.tasks.values_mut().filter(|t| t.pid == me.pid) {
-                other.segv.share_action(&me.segv);
+            for other in self.tasks.values_mut().filter(|t| t.pid == current.pid) {
+                other.segv.share_action(&current.segv);
             }
         }
         Ok(())
     }
 
-    /// What a call did besides its return value and its outputs.
+    /// The effect of a call besides its return value and its outputs.
     fn effect(
         &mut self,
-        me: &Task,
+        current: &Task,
         task: &Stopped,
         call: &Syscall,
         event: &CallEvent,
-        moved: Option<moved::Source>,
+        moved: Option<data_transfers::Source>,
     ) -> Result<Effect> {
         let ret = event.ret.unwrap_or(0);
         if is_error(ret) {
@@ -382,9 +389,9 @@ impl Recorder {
         }
         let tid = task.tid();
         match i64::from(event.nr) {
-            libc::SYS_mmap if self.mapped_ring(me, event)? => return Ok(Effect::None),
-            libc::SYS_mmap => return self.mapped(me, event),
-            libc::SYS_shmat => return self.attached(me, task, event),
+            libc::SYS_mmap if self.mapped_ring(current, event)? => return Ok(Effect::None),
+            libc::SYS_mmap => return self.mapped(current, event),
+            libc::SYS_shmat => return self.attached(current, task, event),
             _ => {}
         }
         if let Some(source) = moved {
@@ -395,7 +402,7 @@ impl Recorder {
             };
             return Ok(Effect::Moved(data));
         }
-        looked::effect(&self.family, task, call, event)
+        descriptor_effects::effect(&self.family, task, call, event)
     }
 
     pub(super) fn write(&mut self, frame: Frame) -> Result<()> {
@@ -416,25 +423,25 @@ impl Recorder {
         }))
     }
 
-    pub(super) fn write_run(&mut self, me: &mut Task) -> Result<()> {
-        self.write(Frame::Run { tid: me.tid })
+    pub(super) fn write_run(&mut self, current: &mut Task) -> Result<()> {
+        self.write(Frame::Run { tid: current.tid })
     }
 
-    pub(super) fn note_tsc(&mut self, me: &mut Task, value: u64) -> Result<()> {
-        me.tsc.push(value);
-        if me.tsc.len() >= TSC_BATCH {
-            self.write_tsc(me)?;
+    pub(super) fn note_tsc(&mut self, current: &mut Task, value: u64) -> Result<()> {
+        current.tsc.push(value);
+        if current.tsc.len() >= TSC_BATCH {
+            self.write_tsc(current)?;
         }
         Ok(())
     }
 
-    pub(super) fn write_tsc(&mut self, me: &mut Task) -> Result<()> {
-        if me.tsc.is_empty() {
+    pub(super) fn write_tsc(&mut self, current: &mut Task) -> Result<()> {
+        if current.tsc.is_empty() {
             return Ok(());
         }
-        let values = std::mem::take(&mut me.tsc);
+        let values = std::mem::take(&mut current.tsc);
         self.write(Frame::Tsc {
-            tid: me.tid,
+            tid: current.tid,
             values,
         })
     }
@@ -453,7 +460,7 @@ fn is_shared(maps: &[Map], addr: u64) -> bool {
     maps.iter().any(|map| map.shared && map.holds(addr))
 }
 
-/// What the kernel says of the time stamp counter (`PR_GET_TSC`) is that it is trapped: to the program, it is not.
+/// Corrects the result of `PR_GET_TSC`: to the program, the counter is not trapped.
 fn show_counter(task: &Stopped, event: &CallEvent) -> Result<()> {
     let [option, at, ..] = event.args;
     let asks = i64::from(event.nr) == libc::SYS_prctl
@@ -466,7 +473,7 @@ fn show_counter(task: &Stopped, event: &CallEvent) -> Result<()> {
     Ok(())
 }
 
-/// The call as far as it can be told, in strace's syntax.
+/// The call in strace's syntax, as far as it can be decoded.
 pub(super) fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemory) -> String {
     if call.args.is_empty() && !call.described {
         return call.name.to_string();
@@ -479,7 +486,7 @@ pub(super) fn describe(call: &'static Syscall, args: &[u64; 6], memory: TaskMemo
     format!("{}({})", call.name, values.join(", "))
 }
 
-/// What a call is given.
+/// The inputs of a call.
 pub(super) fn inputs(memory: TaskMemory, call: &Syscall, args: &[u64; 6]) -> Vec<Chunk> {
     let pages = Pages::new(memory);
     read_regions(&pages, &call.inputs(args, &pages))

@@ -1,4 +1,4 @@
-//! What can go wrong while recording.
+//! Errors of recording.
 
 use crate::{recording, tracee};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Shorthand for this module's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a recording could not be made, or not to its end.
+/// The reason why a recording could not be made or completed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The recording cannot be written.
@@ -15,15 +15,15 @@ pub enum Error {
     /// The program cannot be traced.
     #[error(transparent)]
     Tracee(#[from] tracee::Error),
-    /// The kernel does not execute it.
+    /// The kernel cannot execute the program.
     #[error("cannot execute {}: {source}", exe.display())]
     Execute {
         /// The program's file.
         exe: PathBuf,
-        /// The kernel's answer.
+        /// The kernel's error.
         source: std::io::Error,
     },
-    /// It ended before it was executed.
+    /// The process ended before it executed the program.
     #[error("cannot start {}: it could not be set up (is its directory there?)", exe.display())]
     NotStarted {
         /// The program's file.
@@ -34,28 +34,28 @@ pub enum Error {
     Keep {
         /// The file.
         path: String,
-        /// At which event.
+        /// The number of the event.
         event: u64,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// The disk is full.
     #[error("{source}; the program was ended, and the recording up to event {events} is in {}", dir.display())]
     Full {
-        /// What could not be written.
+        /// The data that could not be written.
         source: Box<Error>,
-        /// The last event that was.
+        /// The last event that was written.
         events: u64,
         /// The recording's directory.
         dir: PathBuf,
     },
-    /// The recorder, which is another process, could not go on.
+    /// An error in the separate recorder process.
     #[error("{0}")]
     Beside(String),
-    /// The recorder, which is another process, has been ended, and with it the program.
+    /// The separate recorder process ended, and with it the program.
     #[error("the recorder {how}, and the program with it; what was recorded up to there is in {}", dir.display())]
     RecorderEnded {
-        /// How.
+        /// The end of the process, in words.
         how: String,
         /// The recording's directory.
         dir: PathBuf,
@@ -63,9 +63,9 @@ pub enum Error {
     /// The program did something that cannot be recorded yet.
     #[error("cannot record {what} at event {event}{}; the recording up to there is in {}", reason(.why), dir.display())]
     Unsupported {
-        /// What it did.
+        /// The program's action.
         what: String,
-        /// Why that is a problem; may be empty.
+        /// The reason why it cannot be recorded; may be empty.
         why: String,
         /// The number that the event would have had.
         event: u64,
@@ -75,7 +75,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it says that there is no room for the recording.
+    /// Whether the error is a full disk.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Error::Recording(error) => error.is_full(),

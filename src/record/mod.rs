@@ -1,81 +1,80 @@
-//! The embedded recorder: runs a program under trace and writes down everything that
-//! could go differently another time.
+//! The embedded recorder: runs a program under trace and records all results that could differ in another run.
 //!
-//! One task runs at a time ([`schedule`]). What replay needs of a call is taken at its entry (what goes in) and at its
-//! exit (what comes out, [`calls`]); which memory that is, the syscall table says.
+//! One task runs at a time ([`schedule`]). The inputs of a call are recorded at its entry, and its outputs at its exit
+//! ([`calls`]); the syscall table has the memory of both.
 
 mod affinity;
-mod beside;
-mod born;
 mod calls;
-mod elsewhere;
-mod end;
+mod cross_memory;
+mod data_transfers;
+mod descriptor_effects;
 mod error;
-mod failed;
-mod filters;
-mod idle;
-mod link;
-mod looked;
-mod mapped;
-mod moved;
-mod observe;
-mod points;
-mod poked;
+mod failed_calls;
+mod mapped_files;
+mod messages;
+mod observer;
+mod packet_rings;
+mod polling;
 mod preempt;
+mod proc_mem;
 mod program;
-mod replace;
-mod rings;
+mod replace_instructions;
 mod schedule;
-mod share;
+mod seccomp_filters;
+mod separate_process;
+mod shared_memory;
+mod shutdown;
 mod signals;
-mod stack;
+mod spin_points;
+mod stack_limit;
 mod task;
-mod unsure;
-mod untold;
+mod task_lifetime;
+mod unknown_calls;
+mod unsized_outputs;
 mod warnings;
 
 pub use crate::recording::OnFull;
-pub use beside::{Ended, Front, GRACE, record_beside};
 pub use error::{Error, Result};
-pub use observe::{Observed, Observer};
+pub use observer::{Observed, Observer};
 pub use program::{Program, ProgramError};
+pub use separate_process::{Ended, Front, GRACE, record_in_separate_process};
 
 use crate::cpuid;
 use crate::image::{FileId, FileStore};
 use crate::kernel::ProcessTree;
 use crate::recording::{Frame, Reader, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
-use crate::tracee::quiet::{Quiet, suspended};
 use crate::tracee::ticker::Ticker;
-use crate::tracee::{Alive, Command, Kin, Running, Stdin, Stopped, pin, proc, same, spawn};
-use link::Link;
-use mapped::{FileKey, MappedFile};
+use crate::tracee::tsc_off::{TscOff, with_tsc};
+use crate::tracee::{Command, KillOnDrop, Kin, Running, Stdin, Stopped, kcmp, pin, proc, spawn};
+use mapped_files::{FileKey, MappedFile};
+use messages::FrontLink;
 use nix::time::{ClockId, clock_gettime};
-use rings::Rings;
-use share::{Object, ObjectKey};
+use packet_rings::PacketRings;
+use shared_memory::{Object, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use task::Task;
-use warnings::Told;
+use warnings::Warnings;
 
-/// What to record, and where to.
+/// The program to record, and the options of the recording.
 pub struct Options {
     /// The program.
     pub command: Command,
     /// The directory for the recording; must not exist or be empty.
     pub dir: PathBuf,
-    /// What to do when the disk is full.
+    /// The behaviour on a full disk.
     pub on_full: OnFull,
     /// Called with the program's pid once it is about to start.
     pub on_start: Option<Box<dyn FnOnce(i32)>>,
-    /// Called whenever an event has been written after which its task goes on.
+    /// Called whenever an event has been written after which its task continues.
     pub observer: Option<Observer>,
-    /// Whether it ends with the last process rather than with the program. What the program leaves behind is ended
-    /// otherwise.
+    /// Whether the recording ends with the last process rather than with the program. Otherwise the processes that the
+    /// program leaves behind are ended.
     pub wait_all: bool,
-    /// Whether its copies of mapped files are its own, and are shared with no other recording.
+    /// Whether the recording shares its copies of mapped files with no other recording.
     pub alone: bool,
 }
 
@@ -84,18 +83,18 @@ pub struct Options {
 pub struct Recorded {
     /// Its directory, as an absolute path.
     pub dir: PathBuf,
-    /// How the program ended.
+    /// The end of the program.
     pub exit: Exit,
-    /// How many events it has.
+    /// The number of events.
     pub events: u64,
-    /// Why it ends before the program did, with [`OnFull::Continue`].
+    /// The reason why the recording ends before the program, with [`OnFull::Continue`].
     pub lost: Option<String>,
-    /// What the program left behind and was ended: names and pids.
+    /// The processes that the program left behind and that were ended: names and pids.
     pub left: Vec<String>,
 }
 
 impl Recorded {
-    /// Says what the program left behind, if it left anything.
+    /// A sentence about the processes that the program left behind, if any.
     pub fn leftovers(&self) -> Option<String> {
         let all = match self.left.as_slice() {
             [] => return None,
@@ -110,18 +109,18 @@ impl Recorded {
     }
 }
 
-/// Records a program from its start to its end, by this process: a signal that ends it ends the recording. See also
-/// [`record_beside`].
+/// Records a program from its start to its end in this process: a signal that ends it ends the recording. See also
+/// [`record_in_separate_process`].
 ///
 /// # Errors
-/// If it cannot be started, does something that cannot be recorded yet (it is then
-/// killed, and the recording up to there stays), or the recording cannot be written.
+/// If the program cannot be started, does something that cannot be recorded yet (it is killed then, and the recording
+/// up to there stays), or the recording cannot be written.
 pub fn record(options: Options) -> Result<Recorded> {
     record_as(options, Kin::Child, None)
 }
 
-fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded> {
-    let _quiet = Quiet::new();
+fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Recorded> {
+    let _tsc_off = TscOff::new();
     let Options {
         mut command,
         dir,
@@ -161,7 +160,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     }
     let cpuid = start.cpuid.clone();
     writer.write(&Frame::Start(start))?;
-    let alive = Alive::of(pid);
+    let alive = KillOnDrop::of(pid);
     task.announce_end()?;
     task.release();
     let mut recorder = Recorder {
@@ -184,13 +183,13 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
         objects: HashMap::new(),
         last_object: 0,
         spaces: HashMap::new(),
-        searched: replace::Searched::default(),
+        searched: replace_instructions::Searched::default(),
         no_points: false,
         last_space: 0,
         hidden: BTreeSet::new(),
         executed: false,
-        told: Told::default(),
-        rings: Rings::default(),
+        warnings: Warnings::default(),
+        rings: PacketRings::default(),
         exit: None,
         front,
         wait_all,
@@ -204,7 +203,7 @@ fn record_as(options: Options, kin: Kin, front: Option<Link>) -> Result<Recorded
     recorder.close(outcome)
 }
 
-/// Keeps the input that a program is given: a copy reads what is left of it.
+/// Keeps a copy of the program's standard input, from which spun-off processes read the rest.
 fn keep_input(writer: &mut Writer, command: &mut Command) -> Result<Option<FileId>> {
     let Stdin::Bytes(bytes) = &command.stdin else {
         return Ok(None);
@@ -226,11 +225,11 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>, stdin: Option<FileId>) -> 
     let kept = proc::descriptors(tid)?.into_iter();
     for d in kept.filter(|d| d.flags & libc::O_CLOEXEC == 0) {
         let shares = |other: &&StartFd| {
-            other.path == d.path && same::share_file((tid, other.fd), (tid, d.fd)) == Some(true)
+            other.path == d.path && kcmp::share_file((tid, other.fd), (tid, d.fd)) == Some(true)
         };
         descriptors.push(StartFd {
             fd: d.fd,
-            moves: looked::moves(tid, &d),
+            moves: descriptor_effects::moves(tid, &d),
             twin: descriptors.iter().find(shares).map(|other| other.fd),
             path: d.path,
             offset: d.offset,
@@ -254,7 +253,7 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>, stdin: Option<FileId>) -> 
 
 fn clocks() -> StartClocks {
     let now = |clock| {
-        let now = suspended(|| clock_gettime(clock)).map(Duration::from);
+        let now = with_tsc(|| clock_gettime(clock)).map(Duration::from);
         now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
     };
     StartClocks {
@@ -265,70 +264,70 @@ fn clocks() -> StartClocks {
 }
 
 struct Recorder {
-    alive: Alive,
+    alive: KillOnDrop,
     writer: Writer,
-    /// What `cpuid` answers.
+    /// The results of `cpuid`.
     cpuid: cpuid::Table,
-    /// The program's own pid.
+    /// The program's pid.
     first: i32,
     exe: PathBuf,
     family: ProcessTree,
     observer: Option<Observer>,
-    /// All tasks but the one that runs.
+    /// All tasks but the running one.
     tasks: BTreeMap<i32, Task>,
-    /// Those that can be resumed, in the order of their turns.
+    /// The tasks that can be resumed, in the order of their turns.
     queue: VecDeque<i32>,
-    /// The one that runs, and its address space, while the ends of others are written.
+    /// The running task and its address space, while the ends of other tasks are written.
     beside: Option<(i32, u32)>,
-    /// Those that have ended, and how, which has not been written yet.
+    /// Ended tasks whose ends have not been written yet.
     dead: Vec<(i32, Exit)>,
-    /// The first reports of tasks whose makers have not reported them yet.
+    /// The first wait statuses of tasks whose parents' clone events have not come yet.
     early: HashMap<i32, i32>,
     ticker: Ticker,
     /// The tick at which the running task's turn began.
     slice: u64,
     /// Files that a program has mapped.
     mapped: HashMap<FileKey, MappedFile>,
-    /// What is to be written behind the next event.
+    /// Frames to write behind the next event.
     aside: Vec<Frame>,
     objects: HashMap<ObjectKey, Object>,
     last_object: u32,
     /// Address spaces in which a task was preempted.
-    spaces: HashMap<u32, preempt::Space>,
-    /// Files in which instructions to replace have been looked for.
-    searched: replace::Searched,
-    /// This machine has no debug registers for its tasks.
+    spaces: HashMap<u32, preempt::AddressSpace>,
+    /// Files that have been searched for instructions to replace.
+    searched: replace_instructions::Searched,
+    /// Whether this machine provides no debug registers.
     no_points: bool,
     last_space: u32,
-    /// Those that have asked not to be dumpable.
+    /// Processes that made themselves undumpable.
     hidden: BTreeSet<u32>,
     /// Whether the program has been executed at all.
     executed: bool,
-    /// What the program has been told otherwise than the kernel would, and somebody of that.
-    told: Told,
-    rings: Rings,
-    /// How the program itself ended.
+    /// The warnings given so far.
+    warnings: Warnings,
+    rings: PacketRings,
+    /// The end of the program itself.
     exit: Option<Exit>,
-    /// Whom it is beside.
-    front: Option<Link>,
+    /// The link to the front, if the recorder is a separate process.
+    front: Option<FrontLink>,
     wait_all: bool,
-    /// All tasks that there have been.
+    /// The number of tasks so far.
     everyone: HashSet<i32>,
-    /// Signals that came to the program: which, from whom, when.
+    /// Signals that came to the program: number, sender, time.
     received: Vec<(i32, i32, Instant)>,
-    /// The program is stopped by job control.
+    /// Whether job control has stopped the program.
     stopped: bool,
-    leftovers: Option<end::Leftovers>,
-    /// The names of those that were ended.
+    leftovers: Option<shutdown::Leftovers>,
+    /// The names of ended leftovers.
     left: Vec<String>,
 }
 
 impl Recorder {
-    /// Writes the end, or tidies up after an error.
+    /// Writes the end of the recording, or cleans up after an error.
     fn close(mut self, outcome: Result<()>) -> Result<Recorded> {
-        // Those that were made and never reported would outlive us.
+        // New tasks whose clone events never came would outlive the recorder.
         for (tid, status) in std::mem::take(&mut self.early) {
-            drop(Running::adopt(tid).met(status));
+            drop(Running::adopt(tid).decode_status(status));
         }
         drop(std::mem::take(&mut self.alive));
         let exit = self.exit.unwrap_or(Exit::Code(0));
@@ -345,7 +344,7 @@ impl Recorder {
         let outcome = outcome.and(flushed.map_err(Error::from));
         let is_full = outcome.as_ref().is_err_and(Error::is_full);
         if is_full || lost.is_some() {
-            // What was on its way is lost.
+            // Events not yet written are lost.
             events = Reader::open(&dir).map_or(0, |recording| recording.len());
         }
         match outcome {
@@ -370,7 +369,7 @@ impl Recorder {
         self.last_space
     }
 
-    /// The mappings of another task; none where it has been killed.
+    /// The mappings of a task that is not running; none where it has been killed.
     fn maps_of(&self, tid: i32) -> Result<Vec<proc::Map>> {
         match proc::maps(tid) {
             Ok(maps) => Ok(maps),
@@ -379,15 +378,15 @@ impl Recorder {
         }
     }
 
-    /// A task of each address space but this task's own.
-    fn one_of_each_other_space(&self, me: &Task) -> Vec<i32> {
+    /// One task of each other address space.
+    fn one_of_each_other_space(&self, current: &Task) -> Vec<i32> {
         let mut spaces = BTreeMap::new();
-        if let Some((tid, space)) = self.beside.filter(|&(_, space)| space != me.space) {
+        if let Some((tid, space)) = self.beside.filter(|&(_, space)| space != current.space) {
             spaces.insert(space, tid);
         }
         for task in self.tasks.values() {
-            let has_memory = !task.leaving && !matches!(task.kernel, task::Kernel::Taken);
-            if task.space != me.space && has_memory {
+            let has_memory = !task.leaving && !matches!(task.state, task::TaskState::Taken);
+            if task.space != current.space && has_memory {
                 spaces.insert(task.space, task.tid);
             }
         }

@@ -1,12 +1,12 @@
-//! Tasks that do not stop by themselves: one that waits for another by looking at memory again and again, or one
-//! that a signal's handler waits for.
+//! Preemption of tasks that do not stop by themselves: a task that spins until another has changed memory, or one for
+//! which a signal handler is due.
 //!
-//! There is no telling replay where in its instructions a task was stopped. So its state there is
-//! written down: registers, and the memory that has changed since it was last done.
+//! The position of such a stop among a task's instructions cannot be reproduced. So the task's state is recorded:
+//! registers, and the memory that has changed since the last time.
 
-use super::points::Points;
-use super::schedule::Step;
-use super::task::{Spell, Task};
+use super::schedule::TaskStep;
+use super::spin_points::SpinPoints;
+use super::task::{CpuBurst, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Frame, Jump};
@@ -15,136 +15,142 @@ use std::collections::HashMap;
 
 const PAGE: usize = 0x1000;
 
-/// How many ticks a signal waits for the task's next call.
+/// The number of ticks that a signal is held for the task's next call.
 const PATIENCE: u64 = 20;
 
-/// How many ticks a task may run while others wait, before it is preempted if it seems to spin.
+/// The number of ticks that a task may run while others wait, before it is preempted if it seems to spin.
 const UNSEEN: u64 = 24;
 
-/// In how many looks in a row a task must be in the same place to count as spinning, and how large a place is.
+/// The number of consecutive samples in the same code range that count as spinning, and the size of that range.
 const SEEN: u32 = 6;
 pub const PLACE: u64 = 512;
 
-/// How many ticks it may run anywhere while others wait.
+/// The number of ticks that any task may run while others wait.
 const MOST: u64 = 100;
 
-/// A preemption comes this many times later than the last one took.
+/// The minimal time before a preemption, as a multiple of the duration of the last one.
 const SHARE: u64 = 8;
 
-/// The most memory that goes into one frame.
+/// The limit on the memory in one frame.
 const PIECE: usize = 8 << 20;
 
-/// The pages of an address space as they were when it was last looked at, by hash.
+/// An address space, with the hashes of its pages at the last preemption.
 #[derive(Default)]
-pub struct Space {
+pub struct AddressSpace {
     pages: HashMap<u64, u64>,
-    /// How many ticks the last preemption took.
+    /// The duration of the last preemption in ticks.
     cost: u64,
-    /// Where its tasks wait.
-    pub points: Points,
+    /// The spin points of its tasks.
+    pub points: SpinPoints,
 }
 
-impl Space {
-    /// That of a process which another has just made.
-    pub fn child(&self) -> Space {
-        Space {
+impl AddressSpace {
+    /// The address space of a new child process.
+    pub fn child(&self) -> AddressSpace {
+        AddressSpace {
             points: self.points.clone(),
-            ..Space::default()
+            ..AddressSpace::default()
         }
     }
 }
 
-/// A task that is preempted stands with these registers.
-pub fn stands(me: &mut Task, regs: Regs) {
-    me.unannounced = true;
-    me.boundary = Some(regs);
-    me.spell = Spell::new();
-    me.reads.begin_anew();
+/// Notes the registers of a preempted task.
+pub fn stands(current: &mut Task, regs: Regs) {
+    current.unannounced = true;
+    current.boundary = Some(regs);
+    current.burst = CpuBurst::new();
+    current.reads.begin_anew();
 }
 
 impl Recorder {
-    /// Called now and then while a task runs.
-    pub(super) fn on_tick(&mut self, me: &mut Task, running: &Running) -> Result<()> {
-        me.spell.ticked = ticker::ticks();
-        let ticks = me.spell.ticks();
-        let awaited = !me.held.is_empty() && ticks >= PATIENCE.max(self.cost(me) * SHARE);
-        let watched =
-            (!self.queue.is_empty() || !me.held.is_empty()) && ticks >= me.spell.next_look;
+    /// Called at ticks while a task runs.
+    pub(super) fn on_tick(&mut self, current: &mut Task, running: &Running) -> Result<()> {
+        current.burst.ticked = ticker::ticks();
+        let ticks = current.burst.ticks();
+        let awaited = !current.held.is_empty() && ticks >= PATIENCE.max(self.cost(current) * SHARE);
+        let watched = (!self.queue.is_empty() || !current.held.is_empty())
+            && ticks >= current.burst.next_look;
         if awaited || watched {
-            me.spell.interrupted = true;
-            // One that was killed meanwhile says so itself.
+            current.burst.interrupted = true;
+            // The end of a task that was killed meanwhile is reported by the next wait.
             let _ = running.interrupt();
         }
         Ok(())
     }
 
-    /// Whether a task that waits has run for long enough to be preempted at this price.
-    pub(super) fn is_worth_it(&self, me: &Task) -> bool {
-        me.spell.ticks() >= self.cost(me) * SHARE
+    /// Whether a spinning task has run for long enough to be worth the cost of a preemption.
+    pub(super) fn is_worth_it(&self, current: &Task) -> bool {
+        current.burst.ticks() >= self.cost(current) * SHARE
     }
 
-    fn cost(&self, me: &Task) -> u64 {
-        self.spaces.get(&me.space).map_or(0, |space| space.cost)
+    fn cost(&self, current: &Task) -> u64 {
+        self.spaces
+            .get(&current.space)
+            .map_or(0, |space| space.cost)
     }
 
-    /// A task stands where [`Recorder::on_tick`] has stopped it.
-    pub(super) fn on_interrupt(&mut self, me: &mut Task, mut task: Stopped) -> Result<Step> {
-        if !me.in_program() {
-            return Ok(Step::Runs(task.resume_to_exit()?));
+    /// Handles the stop that [`Recorder::on_tick`] requested.
+    pub(super) fn on_interrupt(
+        &mut self,
+        current: &mut Task,
+        mut task: Stopped,
+    ) -> Result<TaskStep> {
+        if !current.in_program() {
+            return Ok(TaskStep::Running(task.resume_to_exit()?));
         }
-        if me.watch.is_due(&task)? {
-            return Ok(Step::Runs(task.resume()?));
+        if current.watch.is_due(&task)? {
+            return Ok(TaskStep::Running(task.resume()?));
         }
         let ip = task.regs()?.ip();
-        let (ticks, cost) = (me.spell.ticks(), self.cost(me));
-        me.spell.look(ip);
-        let enough = if me.held.is_empty() {
-            let spins = me.spell.around.2 >= SEEN && ticks >= UNSEEN.max(cost * SHARE);
+        let (ticks, cost) = (current.burst.ticks(), self.cost(current));
+        current.burst.sample(ip);
+        let enough = if current.held.is_empty() {
+            let spins = current.burst.around.2 >= SEEN && ticks >= UNSEEN.max(cost * SHARE);
             !self.queue.is_empty() && (spins || ticks >= MOST.max(cost * SHARE))
         } else {
             ticks >= PATIENCE.max(cost * SHARE)
         };
         if !enough {
-            self.suspect(me, &mut task, ip)?;
-            return Ok(Step::Runs(task.resume()?));
+            self.suspect(current, &mut task, ip)?;
+            return Ok(TaskStep::Running(task.resume()?));
         }
-        self.jump(me, &task)?;
-        me.busy_since = Some(ticker::ticks());
-        me.watch.be_hopeful();
-        self.give_way(me, task)
+        self.write_preemption(current, &task)?;
+        current.busy_since = Some(ticker::ticks());
+        current.watch.expect_spinning();
+        self.give_way(current, task)
     }
 
-    /// Writes the state of a task between calls.
-    pub(super) fn jump(&mut self, me: &mut Task, task: &Stopped) -> Result<()> {
+    /// Records the state of a task between calls.
+    pub(super) fn write_preemption(&mut self, current: &mut Task, task: &Stopped) -> Result<()> {
         let began = ticker::ticks();
         self.ticker.set(true);
-        self.write_tsc(me)?;
+        self.write_tsc(current)?;
         let mut regs = task.regs()?;
         regs.set_ip(regs.ip());
         let blank = Jump {
-            tid: me.tid,
+            tid: current.tid,
             regs: regs.to_words().to_vec(),
             vector: task.vector()?,
             pages: Vec::new(),
             same: Vec::new(),
         };
-        let mut space = self.spaces.remove(&me.space).unwrap_or_default();
+        let mut space = self.spaces.remove(&current.space).unwrap_or_default();
         let written = self.write_pages(blank, task.memory(), &mut space.pages);
         space.cost = ticker::ticks() - began;
         tracing::debug!(
             "task {} is preempted after {} ms, which takes {} ms",
-            me.tid,
-            began - me.spell.begun,
+            current.tid,
+            began - current.burst.begun,
             space.cost
         );
-        self.spaces.insert(me.space, space);
+        self.spaces.insert(current.space, space);
         written?;
-        me.watch.stands(task)?;
-        stands(me, task.regs()?);
+        current.watch.stands(task)?;
+        stands(current, task.regs()?);
         Ok(())
     }
 
-    /// Writes a task's memory, in as many frames as it takes. `seen` is what it was last time.
+    /// Records the changed pages of a task's memory, in several frames if needed. `seen` are the hashes of the last time.
     fn write_pages(
         &mut self,
         blank: Jump,
@@ -185,7 +191,7 @@ impl Recorder {
     }
 }
 
-/// A number that tells pages apart: products of 16 bytes each, folded.
+/// The hash of a page: products of 16 bytes each, folded.
 fn hash(page: &[u8]) -> u64 {
     const KEYS: [u64; 4] = [
         0xa076_1d64_78bd_642f,
@@ -222,7 +228,7 @@ fn note_same(same: &mut Vec<(u64, u32)>, addr: u64) {
     }
 }
 
-/// The pages of a task's memory that may have been written to, in runs: address and number.
+/// The pages of a task's memory that may have been written, in runs: address and number.
 fn written_pages(tid: i32) -> Result<Vec<(u64, usize)>> {
     let mut runs = Vec::new();
     let page_map = proc::PageMap::open(tid)?;

@@ -1,29 +1,29 @@
-//! From what a user types to a [`Command`]: the program is looked up, its environment put together.
+//! Programs in the user's terms: finds the executable, and builds the environment of a [`Command`].
 
 use crate::tracee::{Command, Stdin};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Why a program cannot be started.
+/// The reason why a program cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// No program is named.
     #[error("no program is named")]
     Empty,
-    /// It is nowhere in `PATH`.
+    /// The program is not in `PATH`.
     #[error("cannot find the program {0:?} in PATH")]
     NotInPath(OsString),
-    /// There is no such file.
+    /// The file does not exist.
     #[error("cannot execute {0:?}: there is no such file")]
     Missing(PathBuf),
-    /// It is a directory.
+    /// The path is a directory.
     #[error("cannot execute {0:?}: it is a directory")]
     Directory(PathBuf),
-    /// It may not be executed.
+    /// The file is not executable.
     #[error("cannot execute {0:?}: permission denied")]
     Denied(PathBuf),
-    /// It is to be started in a directory that there is not.
+    /// The working directory does not exist.
     #[error("cannot start the program in {0:?}: there is no such directory")]
     NoDirectory(PathBuf),
 }
@@ -35,7 +35,7 @@ pub struct Program {
     pub argv: Vec<OsString>,
     /// Environment variables to add or replace.
     pub env: Vec<(OsString, OsString)>,
-    /// The directory to start in; rrapper's own where there is none.
+    /// The directory to start in; by default rrapper's.
     pub cwd: Option<PathBuf>,
     /// Standard input.
     pub stdin: Stdin,
@@ -54,10 +54,10 @@ impl Program {
         )
     }
 
-    /// Looks the program up.
+    /// Finds the program's executable.
     ///
     /// # Errors
-    /// If it cannot be found or executed.
+    /// If the program cannot be found or executed.
     pub fn command(self) -> Result<Command, ProgramError> {
         let name = self
             .argv
@@ -99,10 +99,10 @@ fn environment(changes: &[(OsString, OsString)]) -> Vec<Vec<u8>> {
     .collect()
 }
 
-/// As execvp(3) looks a program up, but with an answer that says what is wrong.
+/// Finds a program as execvp(3) does, with a precise error.
 fn find(name: &OsStr, path: Option<&OsStr>, cwd: Option<&Path>) -> Result<PathBuf, ProgramError> {
     if name.as_bytes().contains(&b'/') {
-        // The kernel sees it from the directory that the program starts in.
+        // The kernel resolves the path from the directory that the program starts in.
         let seen = cwd.map_or_else(|| PathBuf::from(name), |dir| dir.join(name));
         check(&seen)?;
         return Ok(PathBuf::from(name));

@@ -1,62 +1,63 @@
-//! Which task runs: one at a time, so that the order of what is written is the order of what happened.
+//! The scheduler: one task runs at a time, so that the order of the recorded events is the order in which they
+//! happened.
 //!
-//! A task runs until the kernel has it wait, and then the others do. One that was in a call comes back at
-//! the call's exit, stands there until it is its turn, and only then is the call written.
+//! A task runs until it blocks in the kernel, and then the others do. A task that was in a call comes back at the
+//! call's exit, stops there until its turn, and only then is the call recorded.
 
-use super::task::{Kernel, Spell, Task};
-use super::{Error, Recorder, Result, idle};
+use super::task::{CpuBurst, Task, TaskState};
+use super::{Error, Recorder, Result, polling};
 use crate::trace::Exit;
 use crate::tracee::{self, AnyWait, Running, Stop, Stopped, Waited, proc, ticker};
 
-/// How many ticks a task may go on making calls while others wait.
+/// The number of ticks that a task may make calls while others wait.
 const SLICE: u64 = 20;
 
-/// How many it may go on printing.
+/// The number of ticks that a task may print.
 const PRINTING: u64 = 10 * SLICE;
 
-/// How many ticks a task that was preempted as it was busy lets others go first.
+/// The number of ticks for which a busy task, after a preemption, has lower priority.
 const STEPS_BACK: u64 = 20;
 
-/// How often a task that sleeps without listening to signals is looked at before it counts as blocked.
+/// The number of samples in uninterruptible sleep after which a task counts as blocked.
 const LOOKS: u32 = 200;
 
-/// What became of the task that runs.
-enum Came {
+/// The end of a turn.
+enum TurnEnd {
     Stopped(Stopped, Stop),
     Ended(Exit),
-    /// The kernel has it wait.
+    /// The task blocks in the kernel.
     Blocked,
-    /// It was a process's first thread, and another of its threads has executed a program: that one's status.
+    /// The task was a thread group leader, and another of its threads has executed a program, with this status.
     Replaced(i32),
 }
 
 /// A task's next step.
-pub enum Step {
-    Met(Stopped, Stop),
-    Runs(Running),
-    /// It is out of the scheduler's hands, and back among the tasks.
-    Rests,
+pub enum TaskStep {
+    Stopped(Stopped, Stop),
+    Running(Running),
+    /// The task is back among the waiting tasks.
+    Parked,
 }
 
 impl Recorder {
     /// Runs all tasks to their end. `first` stands at the entry of its first call.
     pub(super) fn run(&mut self, first: Task, at: Stopped) -> Result<()> {
-        self.follow(first, Step::Met(at, Stop::Entry))?;
+        self.follow(first, TaskStep::Stopped(at, Stop::Entry))?;
         loop {
-            self.bury()?;
-            self.look(None);
+            self.write_exits()?;
+            self.follow_orders(None);
             if let Some(tid) = self.next_turn()? {
-                let Some(mut me) = self.tasks.remove(&tid) else {
+                let Some(mut current) = self.tasks.remove(&tid) else {
                     continue;
                 };
-                match std::mem::replace(&mut me.kernel, Kernel::Taken) {
-                    Kernel::Ready(task, stop) => {
+                match std::mem::replace(&mut current.state, TaskState::Taken) {
+                    TaskState::Ready(task, stop) => {
                         self.slice = ticker::ticks();
-                        self.follow(me, Step::Met(task, stop))?;
+                        self.follow(current, TaskStep::Stopped(task, stop))?;
                     }
                     kernel => {
-                        me.kernel = kernel;
-                        self.tasks.insert(tid, me);
+                        current.state = kernel;
+                        self.tasks.insert(tid, current);
                     }
                 }
             } else if self.tasks.is_empty() {
@@ -65,134 +66,139 @@ impl Recorder {
                 let leftovers = self.only_leftovers(None);
                 self.ticker.set(leftovers);
                 if let AnyWait::Task(tid, status) = tracee::wait_any(true)? {
-                    self.note(tid, status)?;
+                    self.keep_stop(tid, status)?;
                 }
             }
         }
     }
 
-    /// Follows a task until it ends, waits, or has had its turn.
-    fn follow(&mut self, mut me: Task, mut step: Step) -> Result<()> {
+    /// Runs a task until it ends, blocks, or its turn is over.
+    fn follow(&mut self, mut current: Task, mut step: TaskStep) -> Result<()> {
         loop {
             let running = match step {
-                Step::Met(task, stop) => {
-                    step = match self.met(&mut me, task, stop) {
+                TaskStep::Stopped(task, stop) => {
+                    step = match self.handle_stop(&mut current, task, stop) {
                         Ok(step) => step,
                         Err(Error::Tracee(tracee::Error::Ended { tid, exit, .. }))
-                            if tid == me.tid =>
+                            if tid == current.tid =>
                         {
-                            return self.gone(me, exit);
+                            return self.write_exit(current, exit);
                         }
-                        // Killed as it stood. Nothing may come between what set it going and its end.
-                        Err(_) if !tracee::stands(me.tid) => {
-                            Step::Runs(Running::of_another(me.tid))
+                        // The task was killed while it was stopped. No event may come between its resumption and its end.
+                        Err(_) if !tracee::stands(current.tid) => {
+                            TaskStep::Running(Running::of_another(current.tid))
                         }
                         Err(error) => return Err(error),
                     };
                     continue;
                 }
-                Step::Runs(running) => running,
-                Step::Rests => {
-                    self.tasks.insert(me.tid, me);
+                TaskStep::Running(running) => running,
+                TaskStep::Parked => {
+                    self.tasks.insert(current.tid, current);
                     return Ok(());
                 }
             };
-            step = match self.wait(&mut me, running)? {
-                Came::Stopped(task, stop) => Step::Met(task, stop),
-                Came::Blocked => {
-                    if me.leaving {
-                        self.left_zombie(&me)?;
+            step = match self.wait(&mut current, running)? {
+                TurnEnd::Stopped(task, stop) => TaskStep::Stopped(task, stop),
+                TurnEnd::Blocked => {
+                    if current.leaving {
+                        self.left_zombie(&current)?;
                     } else {
-                        self.changed_by_waiting(&me)?;
+                        self.changed_by_waiting(&current)?;
                     }
-                    me.kernel = Kernel::Away;
-                    Step::Rests
+                    current.state = TaskState::InKernel;
+                    TaskStep::Parked
                 }
-                Came::Ended(exit) => return self.gone(me, exit),
-                Came::Replaced(status) => {
-                    let pid = me.pid;
-                    self.gone(me, Exit::Code(0))?;
-                    return self.note(pid, status);
+                TurnEnd::Ended(exit) => return self.write_exit(current, exit),
+                TurnEnd::Replaced(status) => {
+                    let pid = current.pid;
+                    self.write_exit(current, Exit::Code(0))?;
+                    return self.keep_stop(pid, status);
                 }
             };
         }
     }
 
-    pub(super) fn met(&mut self, me: &mut Task, task: Stopped, stop: Stop) -> Result<Step> {
-        // One that was on its way as the task was asked to stop comes first.
+    pub(super) fn handle_stop(
+        &mut self,
+        current: &mut Task,
+        task: Stopped,
+        stop: Stop,
+    ) -> Result<TaskStep> {
+        // A stop that was pending when the task was interrupted comes first.
         let is_signal = matches!(stop, Stop::Signal(_));
-        let interrupted = !is_signal && std::mem::take(&mut me.spell.interrupted);
-        // A signal that is held changes nothing, and the counter may be read in a loop.
+        let interrupted = !is_signal && std::mem::take(&mut current.burst.interrupted);
+        // A held signal changes nothing, and the counter may be read in a loop.
         if !(stop == Stop::Attached && interrupted || is_signal) {
-            me.spell = Spell::new();
-            me.reads.begin_anew();
+            current.burst = CpuBurst::new();
+            current.reads.begin_anew();
         }
-        Ok(Step::Runs(match stop {
-            Stop::Entry if interrupted => return self.stop_before_call(me, task),
+        Ok(TaskStep::Running(match stop {
+            Stop::Entry if interrupted => return self.stop_before_call(current, task),
             Stop::Entry => {
-                if std::mem::take(&mut me.unannounced) {
-                    self.write_run(me)?;
+                if std::mem::take(&mut current.unannounced) {
+                    self.write_run(current)?;
                 }
-                self.write_tsc(me)?;
-                self.bury_beside(me)?;
-                if !me.held.is_empty() {
-                    return self.interrupt_entry(me, task);
+                self.write_tsc(current)?;
+                self.write_exits_during_turn(current)?;
+                if !current.held.is_empty() {
+                    return self.interrupt_entry(current, task);
                 }
-                self.on_entry(me, task)?
+                self.on_entry(current, task)?
             }
-            Stop::Syscall if self.has_had_its_turn(me, &task)? => {
-                return Ok(self.put_off(me, task, stop));
+            Stop::Syscall if self.has_had_its_turn(current, &task)? => {
+                return Ok(self.requeue(current, task, stop));
             }
             Stop::Syscall => {
-                // What they left behind is there before the task goes on.
-                self.bury_beside(me)?;
-                self.on_exit(me, task)?
+                // The effects of the ended tasks precede the task's next step.
+                self.write_exits_during_turn(current)?;
+                self.on_exit(current, task)?
             }
             Stop::Exec => {
-                // The other threads are gone before the program is executed.
-                self.bury()?;
+                // The other threads end before the program is executed.
+                self.write_exits()?;
                 task.resume_to_exit()?
             }
             Stop::Clone(child) => {
-                self.born(me, child)?;
+                self.task_created(current, child)?;
                 task.resume_to_exit()?
             }
-            Stop::Signal(libc::SIGTRAP) => match task.at_point()? {
-                Some(regs) => return self.on_point(me, task, regs),
-                None => self.on_signal(me, task)?,
+            Stop::Signal(libc::SIGTRAP) => match task.at_breakpoint()? {
+                Some(regs) => return self.on_point(current, task, regs),
+                None => self.on_signal(current, task)?,
             },
-            Stop::Signal(_) => self.on_signal(me, task)?,
+            Stop::Signal(_) => self.on_signal(current, task)?,
             Stop::Group(signal) => {
-                self.note_stopped(me, signal);
-                // Wherever it stands, it does not go on until it is continued. A call that was interrupted is made again
-                // at once, and nothing comes between.
-                let waits = self.executed && me.in_program() && !me.unannounced;
-                if waits && !me.makes_call_again(&task.regs()?) {
-                    self.jump(me, &task)?;
+                self.note_stopped(current, signal);
+                // The task does not continue before SIGCONT. An interrupted call is restarted at once, without an event
+                // in between.
+                let waits = self.executed && current.in_program() && !current.unannounced;
+                if waits && !current.makes_call_again(&task.regs()?) {
+                    self.write_preemption(current, &task)?;
                 }
                 task.listen()?;
-                me.kernel = Kernel::Away;
-                return Ok(Step::Rests);
+                current.state = TaskState::InKernel;
+                return Ok(TaskStep::Parked);
             }
-            Stop::Attached if interrupted => return self.on_interrupt(me, task),
+            Stop::Attached if interrupted => return self.on_interrupt(current, task),
             Stop::Attached => {
-                self.note_continued(me);
-                self.resume(me, task)?
+                self.note_continued(current);
+                self.resume(current, task)?
             }
-            Stop::Exit => self.about_to_end(me, task)?,
+            Stop::Exit => self.about_to_end(current, task)?,
             Stop::Other(_) => task.resume()?,
         }))
     }
 
-    /// A task has come to a call as it was asked to stop, and would stop within that: a call that waits would be
-    /// interrupted, and some say so. It stops first, and comes to the call once more.
-    fn stop_before_call(&mut self, me: &mut Task, mut task: Stopped) -> Result<Step> {
+    /// Handles a task that reached a call's entry with an interrupt pending, which would stop it within the call: a blocking
+    /// call would be interrupted, and some show that. The task stops first, and reaches the call once more.
+    fn stop_before_call(&mut self, current: &mut Task, mut task: Stopped) -> Result<TaskStep> {
         let tid = task.tid();
         let mut regs = task.regs()?;
         regs.rewind(regs.nr() as u64);
-        // How often it comes to a place is counted, and a replay comes to this once.
-        if me.watch.stops_at(regs.ip()) {
-            return self.met(me, task, Stop::Entry);
+        // Visits of spin points are counted, and a replay comes here once.
+        if current.watch.stops_at(regs.ip()) {
+            return self.handle_stop(current, task, Stop::Entry);
         }
         task.set_regs(&regs)?;
         let (task, stop) = task
@@ -200,35 +206,35 @@ impl Recorder {
             .wait()?
             .stopped("stop it before a call", tid)?;
         match stop {
-            Stop::Attached => Ok(Step::Runs(task.resume()?)),
-            _ => self.met(me, task, stop),
+            Stop::Attached => Ok(TaskStep::Running(task.resume()?)),
+            _ => self.handle_stop(current, task, stop),
         }
     }
 
-    /// Has the task wait for its next turn.
-    pub(super) fn put_off(&mut self, me: &mut Task, task: Stopped, stop: Stop) -> Step {
-        me.kernel = Kernel::Ready(task, stop);
-        self.queue.push_back(me.tid);
-        Step::Rests
+    /// Queues a task for its next turn.
+    pub(super) fn requeue(&mut self, current: &mut Task, task: Stopped, stop: Stop) -> TaskStep {
+        current.state = TaskState::Ready(task, stop);
+        self.queue.push_back(current.tid);
+        TaskStep::Parked
     }
 
     /// Resumes a task's own instructions.
-    pub(super) fn resume(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
-        if std::mem::take(&mut me.unannounced) {
-            self.write_run(me)?;
-            self.watch(me, &mut task)?;
+    pub(super) fn resume(&mut self, current: &mut Task, mut task: Stopped) -> Result<Running> {
+        if std::mem::take(&mut current.unannounced) {
+            self.write_run(current)?;
+            self.watch(current, &mut task)?;
         }
         Ok(task.resume()?)
     }
 
-    /// Who is next. Those that were busy step back for a while.
+    /// The next task to run. Busy tasks have lower priority for a while.
     fn next_turn(&mut self) -> Result<Option<i32>> {
         let mut first = self.first_not_busy();
         if first.is_none() && !self.queue.is_empty() {
-            // Who has been woken just now gets the chance to say so.
+            // A task that has just been woken gets the chance to stop.
             tracee::give_way();
             while let AnyWait::Task(tid, status) = tracee::wait_any(false)? {
-                self.note(tid, status)?;
+                self.keep_stop(tid, status)?;
             }
             first = self.first_not_busy();
         }
@@ -244,20 +250,20 @@ impl Recorder {
         self.queue.iter().position(|tid| !steps_back(tid))
     }
 
-    fn has_had_its_turn(&self, me: &mut Task, task: &Stopped) -> Result<bool> {
+    fn has_had_its_turn(&self, current: &mut Task, task: &Stopped) -> Result<bool> {
         if self.queue.is_empty() {
             return Ok(false);
         }
-        let waits = !me.yielded && idle::waits(me, task.regs()?.ret());
-        me.yielded |= waits;
+        let waits = !current.yielded && polling::waits(current, task.regs()?.ret());
+        current.yielded |= waits;
         let had = ticker::ticks() - self.slice;
-        Ok(waits || had >= SLICE && (had >= PRINTING || !self.has_printed(me)))
+        Ok(waits || had >= SLICE && (had >= PRINTING || !self.has_printed(current)))
     }
 
-    /// Whether the call that a task is in has written to a standard stream. What others write before this is an event
-    /// would be printed first by a replay.
-    fn has_printed(&self, me: &Task) -> bool {
-        let Some(event) = me.pending.as_ref().map(|pending| &pending.event) else {
+    /// Whether the present call of a task has written to a standard stream. Output of other tasks before the call's event
+    /// would be printed first in a replay.
+    fn has_printed(&self, current: &Task) -> bool {
+        let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
             return false;
         };
         let to = match i64::from(event.nr) {
@@ -271,87 +277,93 @@ impl Recorder {
             libc::SYS_splice | libc::SYS_copy_file_range => 2,
             _ => return false,
         };
-        let stream = self.family.output_stream(me.tid, event.args[to] as i32);
+        let stream = self
+            .family
+            .output_stream(current.tid, event.args[to] as i32);
         stream.is_some()
     }
 
-    /// Waits for what the running task does next. What others do meanwhile is kept for their turn.
-    fn wait(&mut self, me: &mut Task, mut running: Running) -> Result<Came> {
+    /// Waits for the running task's next stop. Stops of other tasks are kept for their turns.
+    fn wait(&mut self, current: &mut Task, mut running: Running) -> Result<TurnEnd> {
         let mut looks = 0;
-        // A tick that came as somebody else was looked after interrupts nothing.
-        if me.in_program() && ticker::ticks() != me.spell.ticked {
-            self.on_tick(me, &running)?;
+        // A tick between two waits interrupts nothing.
+        if current.in_program() && ticker::ticks() != current.burst.ticked {
+            self.on_tick(current, &running)?;
         }
         loop {
-            self.look(Some(me));
-            let in_program = me.in_program();
-            // A leader that leaves before its threads reports nothing until they have gone.
-            let may_linger = me.leaving && me.tid == me.pid && self.has_threads(me.pid);
-            let impatient = may_linger || (!in_program && !me.leaving && !self.queue.is_empty());
+            self.follow_orders(Some(current));
+            let in_program = current.in_program();
+            // A leader that ends before its threads is not reported until they have ended.
+            let may_linger =
+                current.leaving && current.tid == current.pid && self.has_threads(current.pid);
+            let impatient =
+                may_linger || (!in_program && !current.leaving && !self.queue.is_empty());
             self.ticker.set(
-                !self.queue.is_empty() || !me.held.is_empty() || self.only_leftovers(Some(me)),
+                !self.queue.is_empty()
+                    || !current.held.is_empty()
+                    || self.only_leftovers(Some(current)),
             );
             match tracee::wait_any(!impatient)? {
                 AnyWait::Task(tid, status)
-                    if tid == me.tid
+                    if tid == current.tid
                         && tracee::is_exec(status)
                         && tracee::former_tid(tid)? != tid =>
                 {
-                    return Ok(Came::Replaced(status));
+                    return Ok(TurnEnd::Replaced(status));
                 }
-                AnyWait::Task(tid, status) if tid == me.tid => {
-                    return Ok(match running.met(status)? {
-                        Waited::Stopped(task, stop) => Came::Stopped(task, stop),
-                        Waited::Ended(exit) => Came::Ended(exit),
+                AnyWait::Task(tid, status) if tid == current.tid => {
+                    return Ok(match running.decode_status(status)? {
+                        Waited::Stopped(task, stop) => TurnEnd::Stopped(task, stop),
+                        Waited::Ended(exit) => TurnEnd::Ended(exit),
                     });
                 }
                 AnyWait::Task(tid, status) => {
-                    if tid == me.pid && tracee::is_exec(status) {
-                        running = self.take_over(me)?;
-                        return Ok(match running.met(status)? {
-                            Waited::Stopped(task, stop) => Came::Stopped(task, stop),
-                            Waited::Ended(exit) => Came::Ended(exit),
+                    if tid == current.pid && tracee::is_exec(status) {
+                        running = self.take_over(current)?;
+                        return Ok(match running.decode_status(status)? {
+                            Waited::Stopped(task, stop) => TurnEnd::Stopped(task, stop),
+                            Waited::Ended(exit) => TurnEnd::Ended(exit),
                         });
                     }
-                    self.note(tid, status)?;
+                    self.keep_stop(tid, status)?;
                 }
                 AnyWait::Nothing => {
                     looks += 1;
                     if looks > 1 {
-                        match proc::state(me.tid) {
-                            Some(b'S' | b'Z' | b'I') => return Ok(Came::Blocked),
+                        match proc::state(current.tid) {
+                            Some(b'S' | b'Z' | b'I') => return Ok(TurnEnd::Blocked),
                             Some(b'D')
                                 if looks > LOOKS
-                                    || me.pending.as_ref().is_some_and(|p| p.vfork) =>
+                                    || current.pending.as_ref().is_some_and(|p| p.vfork) =>
                             {
-                                return Ok(Came::Blocked);
+                                return Ok(TurnEnd::Blocked);
                             }
                             _ => {}
                         }
                     }
                     tracee::give_way();
                 }
-                AnyWait::Interrupted if in_program => self.on_tick(me, &running)?,
+                AnyWait::Interrupted if in_program => self.on_tick(current, &running)?,
                 AnyWait::Interrupted => {}
             }
         }
     }
 
-    /// Keeps what a task did that it is not the turn of.
-    fn note(&mut self, tid: i32, status: i32) -> Result<()> {
+    /// Keeps the status of a task that is not running.
+    fn keep_stop(&mut self, tid: i32, status: i32) -> Result<()> {
         if tracee::is_exec(status) {
             self.move_to_leader(tid)?;
         }
         let Some(other) = self.tasks.get_mut(&tid) else {
-            // A new task whose maker has not said so yet.
+            // A new task whose parent's clone event has not come yet.
             self.early.insert(tid, status);
             return Ok(());
         };
         if tracee::is_ending(status) {
-            // Killed: it does not wait for its turn.
-            other.kernel = Kernel::Away;
+            // A killed task does not wait for its turn.
+            other.state = TaskState::InKernel;
             if let Some(mut other) = self.tasks.remove(&tid) {
-                let ended = match Running::of_another(tid).met(status)? {
+                let ended = match Running::of_another(tid).decode_status(status)? {
                     Waited::Stopped(task, _) => self.about_to_end(&mut other, task).map(|_| ()),
                     Waited::Ended(_) => Ok(()),
                 };
@@ -360,21 +372,21 @@ impl Recorder {
             }
             return Ok(());
         }
-        // One that stands can be killed all the same.
-        match Running::of_another(tid).met(status)? {
+        // A stopped task can be killed.
+        match Running::of_another(tid).decode_status(status)? {
             Waited::Stopped(task, stop) => {
-                other.kernel = Kernel::Ready(task, stop);
+                other.state = TaskState::Ready(task, stop);
                 self.queue.push_back(tid);
             }
             Waited::Ended(exit) => {
-                other.kernel = Kernel::Taken;
+                other.state = TaskState::Taken;
                 self.dead.push((tid, exit));
             }
         }
         Ok(())
     }
 
-    /// A thread other than the first has executed a program: it goes on under the process's number.
+    /// Handles an execve by a thread other than the leader: it continues under the leader's tid.
     fn move_to_leader(&mut self, pid: i32) -> Result<()> {
         let former = tracee::former_tid(pid)?;
         let Some(mut task) = (former != pid)
@@ -384,20 +396,20 @@ impl Recorder {
             return Ok(());
         };
         self.take_over(&mut task)?;
-        task.kernel = Kernel::Away;
+        task.state = TaskState::InKernel;
         self.tasks.insert(pid, task);
         Ok(())
     }
 
-    /// The same for the task that runs.
-    fn take_over(&mut self, me: &mut Task) -> Result<Running> {
-        if let Some(leader) = self.tasks.remove(&me.pid) {
-            self.dead.retain(|&(tid, _)| tid != me.pid);
-            self.gone(leader, Exit::Code(0))?;
+    /// Handles an execve by another thread while the leader runs.
+    fn take_over(&mut self, current: &mut Task) -> Result<Running> {
+        if let Some(leader) = self.tasks.remove(&current.pid) {
+            self.dead.retain(|&(tid, _)| tid != current.pid);
+            self.write_exit(leader, Exit::Code(0))?;
         }
-        self.alive.0.remove(&me.tid);
-        self.alive.0.insert(me.pid);
-        me.tid = me.pid;
-        Ok(Running::of_another(me.pid))
+        self.alive.0.remove(&current.tid);
+        self.alive.0.insert(current.pid);
+        current.tid = current.pid;
+        Ok(Running::of_another(current.pid))
     }
 }

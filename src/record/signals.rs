@@ -1,21 +1,21 @@
-//! Signals, and the time stamp counter, whose reading arrives as one.
+//! Delivery of signals, and trapped reads of the time stamp counter, which arrive as signals.
 //!
-//! A signal is delivered where replay can find the place again: as a call returns, or before one is made.
-//! One that arrives between calls is held until the next, unless it ends the process anyway.
-//! Faults happen where they happen, and will again.
+//! A signal is delivered at a position that replay can find: as a call returns, or before one is made. A signal between
+//! calls is held until the next call, unless it ends the process anyway. Faults happen at their instructions, and will
+//! recur there.
 
-use super::schedule::Step;
-use super::task::{Spell, Task};
+use super::schedule::TaskStep;
+use super::task::{CpuBurst, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
 use crate::tracee::{Error, Running, SigInfo, Stop, Stopped, proc, tsc};
 
-/// `si_code` of a signal that the kernel sends on its own account; what an instruction gives that is trapped.
+/// `si_code` of a signal from the kernel, such as that of a trapped instruction.
 const SI_KERNEL: i32 = 0x80;
 
 impl Recorder {
-    pub(super) fn on_signal(&mut self, me: &mut Task, mut task: Stopped) -> Result<Running> {
+    pub(super) fn on_signal(&mut self, current: &mut Task, mut task: Stopped) -> Result<Running> {
         let mut info = task.siginfo()?;
         let mut regs = task.regs()?;
         if info.signal() == libc::SIGSEGV
@@ -23,25 +23,27 @@ impl Recorder {
             && let Some(instruction) = tsc::Instruction::at(&regs, &task.memory())
         {
             let value = instruction.value();
-            if std::mem::take(&mut me.unannounced) {
-                self.write_run(me)?;
+            if std::mem::take(&mut current.unannounced) {
+                self.write_run(current)?;
             }
             instruction.execute(&mut regs, value);
             let mut values = vec![value];
-            // How often it comes to a place is counted by the processor.
-            if !me.watch.stops_anywhere() {
+            // Interpreted instructions would not trigger the task's breakpoints.
+            if !current.watch.stops_anywhere() {
                 let mut answer = |read: tsc::Instruction| {
                     let value = read.value();
                     values.push(value);
                     Some(value)
                 };
-                me.reads.go_on(&mut regs, &task.memory(), &mut answer)?;
+                current
+                    .reads
+                    .go_on(&mut regs, &task.memory(), &mut answer)?;
             }
             for value in values {
-                self.note_tsc(me, value)?;
+                self.note_tsc(current, value)?;
             }
             task.set_regs(&regs)?;
-            me.segv.restore(&mut task)?;
+            current.segv.restore(&mut task)?;
             return Ok(task.resume()?);
         }
         let signal = info.signal();
@@ -50,20 +52,20 @@ impl Recorder {
             && self.cpuid.execute(&mut regs, &task.memory())
         {
             task.set_regs(&regs)?;
-            me.segv.restore(&mut task)?;
+            current.segv.restore(&mut task)?;
             return Ok(task.resume()?);
         }
         if info.code() == libc::SI_TKILL
-            && let Some(at) = me.sent.iter().position(|sent| sent.signal() == signal)
+            && let Some(at) = current.sent.iter().position(|sent| sent.signal() == signal)
         {
-            // Ours, in place of one that was held.
-            info = me.sent.remove(at);
+            // The recorder's signal in place of a held one.
+            info = current.sent.remove(at);
             task.set_siginfo(&info)?;
         }
         if signal == libc::SIGCONT {
-            me.held.retain(|held| !stops(held.signal()));
+            current.held.retain(|held| !stops(held.signal()));
         }
-        self.note_received(me, signal, info.sender());
+        self.note_received(current, signal, info.sender());
         let tid = task.tid();
         let fault = info.is_fault();
         let caught = proc::catches(tid, signal)?;
@@ -71,51 +73,56 @@ impl Recorder {
             && (proc::ignores(tid, signal)?
                 || ignored_by_default(signal)
                 || spared(tid, signal, fault));
-        let at_boundary = me.boundary.is_some_and(|b| b.is_same_place(&regs));
+        let at_boundary = current.boundary.is_some_and(|b| b.is_same_place(&regs));
         if fault || at_boundary {
-            return self.deliver(me, task, info, fault, caught, ignored);
+            return self.deliver(current, task, info, fault, caught, ignored);
         }
         if ignored {
             return Ok(task.resume_with(signal)?);
         }
         if caught || stops(signal) {
-            // It may never make another call: see `preempt`. Of the old signals, one of a kind waits.
-            if signal >= libc::SIGRTMIN() || me.held.iter().all(|held| held.signal() != signal) {
-                me.held.push(info);
+            // The task may never make another call: see `preempt`. Standard signals do not queue.
+            if signal >= libc::SIGRTMIN() || current.held.iter().all(|held| held.signal() != signal)
+            {
+                current.held.push(info);
             }
             return Ok(task.resume()?);
         }
-        // It ends the process, wherever that stands.
-        self.write_signal(me, &info, false, Delivery::Fatal)?;
+        // The signal ends the process at any position.
+        self.write_signal(current, &info, false, Delivery::Fatal)?;
         Ok(task.resume_with(signal)?)
     }
 
-    /// At the entry of a call, with signals waiting: the call is put off, and they are delivered first.
-    pub(super) fn interrupt_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<Step> {
+    /// At the entry of a call, with held signals: delivers them before the call.
+    pub(super) fn interrupt_entry(
+        &mut self,
+        current: &mut Task,
+        mut task: Stopped,
+    ) -> Result<TaskStep> {
         let mut regs = task.regs()?;
         regs.rewind(regs.nr() as u64);
         task.set_regs(&regs)?;
-        me.boundary = Some(regs);
-        self.deliver_held(me, task)
+        current.boundary = Some(regs);
+        self.deliver_held(current, task)
     }
 
-    /// Sends the signal that has waited longest to a task that has executed nothing since its boundary.
-    pub(super) fn deliver_held(&mut self, me: &mut Task, task: Stopped) -> Result<Step> {
-        let info = me.held.remove(0);
-        task.send_to(me.pid, info.signal());
-        me.sent.push(info);
+    /// Sends the oldest held signal to a task that has executed nothing since its last event.
+    pub(super) fn deliver_held(&mut self, current: &mut Task, task: Stopped) -> Result<TaskStep> {
+        let info = current.held.remove(0);
+        task.send_to(current.pid, info.signal());
+        current.sent.push(info);
         let tid = task.tid();
         let (task, stop) = task
             .resume()?
             .wait()?
             .stopped("deliver a signal to it", tid)?;
-        // It may be blocked by now, or another comes first.
-        self.met(me, task, stop)
+        // The signal may be blocked by now, or another comes first.
+        self.handle_stop(current, task, stop)
     }
 
     pub(super) fn deliver(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         task: Stopped,
         info: SigInfo,
         fault: bool,
@@ -127,9 +134,9 @@ impl Recorder {
             return Ok(task.resume_with(signal)?);
         }
         if !caught && fault && proc::is_first_of_namespace(task.tid()) {
-            // The kernel spares it under a tracer, even from this, and has it meet the fault again.
+            // The kernel protects an init process under a tracer even from this, and repeats the fault.
             self.warn_of_kill(&task, signal);
-            task.send_to(me.pid, libc::SIGKILL);
+            task.send_to(current.pid, libc::SIGKILL);
             return Ok(task.resume()?);
         }
         if !caught {
@@ -138,18 +145,18 @@ impl Recorder {
             } else {
                 Delivery::Fatal
             };
-            self.write_signal(me, &info, fault, delivery)?;
+            self.write_signal(current, &info, fault, delivery)?;
             return Ok(task.resume_with(signal)?);
         }
         let tid = task.tid();
         let what = "enter its signal handler";
         let (mut task, stop) = task.step_with(signal)?.wait()?.stopped(what, tid)?;
         if stop == Stop::Exit {
-            return self.about_to_end(me, task);
+            return self.about_to_end(current, task);
         }
         if stop == Stop::Signal(libc::SIGSEGV) {
-            // There is no room for the handler's frame.
-            return self.deliver_instead(me, task, &info, fault);
+            // The stack has no room for the handler's frame.
+            return self.deliver_instead(current, task, &info, fault);
         }
         if stop != Stop::Signal(libc::SIGTRAP) {
             return Err(Error::Unexpected {
@@ -165,18 +172,19 @@ impl Recorder {
             sigmask: task.sigmask()?,
             frame: frame(&task, regs.sp())?,
         };
-        self.write_signal(me, &info, fault, delivery)?;
-        me.segv.after_mask(&task)?;
-        me.boundary = Some(regs);
-        me.spell = Spell::new();
-        self.watch(me, &mut task)?;
+        self.write_signal(current, &info, fault, delivery)?;
+        current.segv.after_mask(&task)?;
+        current.boundary = Some(regs);
+        current.burst = CpuBurst::new();
+        self.watch(current, &mut task)?;
         Ok(task.resume()?)
     }
 
-    /// The kernel could not enter a handler, and raises SIGSEGV instead. For one of SIGSEGV itself it ends the process.
+    /// Handles the SIGSEGV that the kernel raises where it cannot enter a handler; a handler of SIGSEGV itself is reset, which
+    /// ends the process.
     fn deliver_instead(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         task: Stopped,
         first: &SigInfo,
         fault: bool,
@@ -185,30 +193,30 @@ impl Recorder {
         let caught = proc::catches(task.tid(), libc::SIGSEGV)?;
         if first.signal() == libc::SIGSEGV || !caught {
             let reason = if fault { first } else { &instead };
-            self.write_signal(me, reason, fault, Delivery::Fatal)?;
+            self.write_signal(current, reason, fault, Delivery::Fatal)?;
             return Ok(task.resume_with(libc::SIGSEGV)?);
         }
-        // Nothing else comes of the first.
-        self.write_signal(me, first, fault, Delivery::Ignored)?;
-        self.deliver(me, task, instead, false, true, false)
+        // The first signal has no other effect.
+        self.write_signal(current, first, fault, Delivery::Ignored)?;
+        self.deliver(current, task, instead, false, true, false)
     }
 
     fn write_signal(
         &mut self,
-        me: &mut Task,
+        current: &mut Task,
         info: &SigInfo,
         fault: bool,
         delivery: Delivery,
     ) -> Result<()> {
-        // A fault is met on the way.
-        if fault && std::mem::take(&mut me.unannounced) {
-            self.write_run(me)?;
+        // A fault recurs by itself.
+        if fault && std::mem::take(&mut current.unannounced) {
+            self.write_run(current)?;
         }
-        self.write_tsc(me)?;
-        me.unannounced = false;
-        me.watch.count_anew();
+        self.write_tsc(current)?;
+        current.unannounced = false;
+        current.watch.count_anew();
         self.write(Frame::Event(Event {
-            tid: me.tid,
+            tid: current.tid,
             kind: EventKind::Signal(SignalEvent {
                 signal: info.signal(),
                 info: info.0.to_vec(),
@@ -227,8 +235,8 @@ fn stops(signal: i32) -> bool {
     )
 }
 
-/// pid_namespaces(7): the first process of a pid namespace only gets the signals that it has handlers for, but for the
-/// faults that it makes, and what its parent's namespace kills or stops it with.
+/// pid_namespaces(7): the first process of a pid namespace only receives signals with handlers, except for its own faults,
+/// and SIGKILL and SIGSTOP from the parent namespace.
 fn spared(tid: i32, signal: i32, fault: bool) -> bool {
     let outer = [libc::SIGKILL, libc::SIGSTOP].contains(&signal);
     !fault && !outer && proc::is_first_of_namespace(tid)
@@ -242,8 +250,8 @@ fn ignored_by_default(signal: i32) -> bool {
     )
 }
 
-/// The frame that the kernel built for a handler: from the stack pointer up to the end of the
-/// saved vector state, as `struct rt_sigframe` and its `sw_reserved.extended_size` say.
+/// The frame that the kernel built for a handler: from the stack pointer up to the end of the saved vector state, by
+/// `struct rt_sigframe` and its `sw_reserved.extended_size`.
 fn frame(task: &Stopped, sp: u64) -> Result<Chunk> {
     // The return address, then struct ucontext, whose mcontext has the pointer to the vector
     // state behind 23 words; behind that, siginfo.

@@ -1,9 +1,9 @@
-//! What the recorder knows of each task.
+//! The recorder's state of a task.
 
 use super::calls::Pending;
-use super::idle::Repeated;
-use super::points::Watch;
+use super::polling::Repeated;
 use super::preempt;
+use super::spin_points::SpinWatch;
 use crate::constants::is_restart;
 use crate::recording::CallEvent;
 use crate::syscall::Syscall;
@@ -17,85 +17,84 @@ pub struct Task {
     pub tid: i32,
     /// Its process.
     pub pid: i32,
-    /// Its address space, by a number of ours: tasks with the same share one.
+    /// The number of its address space.
     pub space: u32,
-    pub kernel: Kernel,
-    /// The call that it is in.
+    pub state: TaskState,
+    /// Its present call.
     pub pending: Option<Pending>,
-    /// The call that was interrupted, and that restart_syscall goes on with.
+    /// The interrupted call that restart_syscall continues.
     pub restarts: Option<(&'static Syscall, CallEvent)>,
-    /// It has made its last call.
+    /// Whether it has made its last call.
     pub leaving: bool,
-    /// Signals that came between calls and wait for the next one.
+    /// Signals that came between calls and are held for the next one.
     pub held: Vec<SigInfo>,
-    /// Those of them that rrapper has sent again, and that have not arrived.
+    /// Held signals that rrapper has sent again and that have not arrived.
     pub sent: Vec<SigInfo>,
-    /// What a trapped read of the time stamp counter must not undo.
+    /// The state of SIGSEGV, to restore after a trapped read of the time stamp counter.
     pub segv: SegvState,
-    /// The registers with which the task left its last call: while they have
-    /// not changed, it has not executed anything since.
+    /// The registers at the exit of its last call: while they have not changed, it has executed nothing since.
     pub boundary: Option<Regs>,
     /// Counter values that have not been written yet.
     pub tsc: Vec<u64>,
-    /// How many it has read in a row.
+    /// The number of consecutive reads.
     pub reads: Reads,
-    /// Nothing that was written says that it runs on.
+    /// Whether no recorded event shows that it continues to run.
     pub unannounced: bool,
-    /// How long it has run without a call.
-    pub spell: Spell,
-    /// It has given way in the call that it is in.
+    /// Its present run without a call.
+    pub burst: CpuBurst,
+    /// Whether it has yielded in its present call.
     pub yielded: bool,
-    /// The call that it makes again and again.
+    /// The call that it repeats.
     pub repeated: Repeated,
-    /// How many times in a row it has only asked for the time.
+    /// The number of consecutive clock reads.
     pub clock_calls: u32,
-    /// It was preempted although it did not wait for anybody; and the tick at which it was.
+    /// The tick of its last preemption while it was busy.
     pub busy_since: Option<u64>,
-    /// Where in its program it stops.
-    pub watch: Watch,
-    /// Where the kernel writes a zero at its end; 0 for nowhere.
+    /// Its breakpoints at spin points.
+    pub watch: SpinWatch,
+    /// The address at which the kernel writes a zero at its end (`clear_child_tid`); 0 for none.
     pub clear_tid: u64,
     /// The head of its list of robust futexes; 0 for none.
     pub robust: u64,
-    /// The robust futexes that it holds as it ends.
+    /// The robust futexes that it holds at its exit stop.
     pub robust_words: Vec<u64>,
-    /// Its mappings that others may share, if it holds any.
+    /// Its mappings that others may share, if it holds robust futexes.
     pub shared_maps: Vec<Map>,
-    /// The CPUs that it wished to run on.
+    /// The CPU affinity that it requested.
     pub affinity: Option<Vec<u8>>,
-    /// It, or those that it makes, may be in another pid namespace than the recorder.
+    /// Whether it or its children may be in another pid namespace than the recorder.
     pub numbered_apart: bool,
 }
 
-/// Where a task is.
-pub enum Kernel {
-    /// It stands, for this reason, until it is its turn.
+/// The state of a task.
+pub enum TaskState {
+    /// Stopped for this reason, until its turn.
     Ready(Stopped, Stop),
-    /// It is in a call, or stopped by job control.
-    Away,
-    /// Whoever it is with looks after it; or it has ended.
+    /// In a call, or stopped by job control.
+    InKernel,
+    /// Owned by the scheduler at present, or ended.
     Taken,
 }
 
-/// A stretch of running without a call.
-pub struct Spell {
+/// A run without a call.
+pub struct CpuBurst {
     /// The tick at which it began.
     pub begun: u64,
-    /// The tick at which it was last thought of.
+    /// The tick at which it was last handled.
     pub ticked: u64,
-    /// rrapper has asked it to stop.
+    /// Whether rrapper has requested a stop.
     pub interrupted: bool,
-    /// The range that its instruction pointer was last seen in, and how often in a row.
+    /// The code range of the latest samples, and the number of consecutive samples in it.
     pub around: (u64, u64, u32),
-    /// After how many ticks it is looked at next.
+    /// The number of ticks until the next sample.
     pub next_look: u64,
 }
 
-impl Spell {
-    /// One that begins now.
-    pub fn new() -> Spell {
+impl CpuBurst {
+    /// A run that begins now.
+    pub fn new() -> CpuBurst {
         let now = ticker::ticks();
-        Spell {
+        CpuBurst {
             begun: now,
             ticked: now,
             interrupted: false,
@@ -104,8 +103,8 @@ impl Spell {
         }
     }
 
-    /// It was looked at, with its instruction pointer there. The longer it lasts, the rarer it is.
-    pub fn look(&mut self, ip: u64) {
+    /// Adds a sample of the instruction pointer. The interval between samples grows.
+    pub fn sample(&mut self, ip: u64) {
         let (low, high, seen) = self.around;
         let (low, high) = (low.min(ip), high.max(ip));
         self.around = if seen > 0 && high - low <= preempt::PLACE {
@@ -116,20 +115,20 @@ impl Spell {
         self.next_look = self.ticks() + (self.ticks() / 4).max(2);
     }
 
-    /// How many ticks it has lasted.
+    /// The duration in ticks.
     pub fn ticks(&self) -> u64 {
         ticker::ticks() - self.begun
     }
 }
 
 impl Task {
-    /// A task that nothing is known of yet.
+    /// A new task.
     pub fn new(tid: i32, pid: i32, space: u32) -> Task {
         Task {
             tid,
             pid,
             space,
-            kernel: Kernel::Taken,
+            state: TaskState::Taken,
             pending: None,
             restarts: None,
             leaving: false,
@@ -140,12 +139,12 @@ impl Task {
             tsc: Vec::new(),
             reads: Reads::default(),
             unannounced: false,
-            spell: Spell::new(),
+            burst: CpuBurst::new(),
             yielded: false,
             repeated: Repeated::default(),
             clock_calls: 0,
             busy_since: None,
-            watch: Watch::default(),
+            watch: SpinWatch::default(),
             clear_tid: 0,
             robust: 0,
             robust_words: Vec::new(),
@@ -155,17 +154,17 @@ impl Task {
         }
     }
 
-    /// It has executed a program, in a new address space.
+    /// Handles an execve into a new address space.
     pub fn executed(&mut self, space: u32, segv: SegvState) {
         self.space = space;
         self.segv = segv;
         self.clear_tid = 0;
         self.robust = 0;
-        self.watch = Watch::default();
+        self.watch = SpinWatch::default();
         self.reads = Reads::default();
     }
 
-    /// Follows what a call set for its end.
+    /// Follows calls that set effects of the task's end.
     pub fn after_call(&mut self, event: &CallEvent) {
         match (i64::from(event.nr), event.ret) {
             (libc::SYS_set_tid_address, _) => self.clear_tid = event.args[0],
@@ -175,14 +174,14 @@ impl Task {
         }
     }
 
-    /// Whether a task with these registers stands behind a call that the kernel will make again for it.
+    /// Whether a task with these registers stands behind a call that the kernel will restart.
     pub fn makes_call_again(&self, regs: &Regs) -> bool {
         let interrupted = |then: &Regs| is_restart(then.ret());
         let behind = self.boundary.filter(interrupted);
         behind.is_some_and(|then| then.is_same_place(regs))
     }
 
-    /// Whether it executes its own instructions when it is resumed, rather than the kernel's.
+    /// Whether it executes the program's instructions when resumed, rather than a call.
     pub fn in_program(&self) -> bool {
         self.pending.is_none() && !self.leaving
     }

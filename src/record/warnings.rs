@@ -1,4 +1,5 @@
-//! What a recorded program is told otherwise than the kernel would tell it: said once for each such thing and recording.
+//! Warnings about answers to the recorded program that differ from the kernel's: given once for each kind and
+//! recording.
 
 use super::Recorder;
 use super::calls::describe;
@@ -6,23 +7,23 @@ use super::task::Task;
 use crate::constants;
 use crate::recording::CallEvent;
 use crate::syscall::Syscall;
-use crate::tracee::file::attribute;
+use crate::tracee::xattr::attribute;
 use crate::tracee::{Stopped, TaskMemory, proc};
 use std::collections::HashSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// What has been said.
+/// The warnings given so far.
 #[derive(Default)]
-pub struct Told {
+pub struct Warnings {
     mapping: HashSet<Vec<u8>>,
-    /// Calls, by where their descriptions are.
+    /// Calls, by the addresses of their descriptions.
     refused: HashSet<*const Syscall>,
     programs: HashSet<Vec<u8>>,
 }
 
 impl Recorder {
-    /// Says that a call is answered with an error that the kernel need not give.
+    /// Warns of a call that is answered with an error where the kernel may succeed.
     pub(super) fn warn_of_refusal(
         &mut self,
         call: &'static Syscall,
@@ -30,7 +31,7 @@ impl Recorder {
         args: &[u64; 6],
         memory: TaskMemory,
     ) {
-        if !self.told.refused.insert(call) {
+        if !self.warnings.refused.insert(call) {
             return;
         }
         let line = describe(call, args, memory);
@@ -43,23 +44,22 @@ impl Recorder {
         }
     }
 
-    /// Mappings of what is no file or block device change without any call that would say so: to the program, it
-    /// cannot be mapped.
-    pub(super) fn refuse_mapping(&mut self, me: &Task, event: &CallEvent) -> Option<i64> {
+    /// Refuses a mapping of a device: its content changes without a call that could be recorded.
+    pub(super) fn refuse_mapping(&mut self, current: &Task, event: &CallEvent) -> Option<i64> {
         let [_, _, _, flags, fd, _] = event.args;
         if i64::from(event.nr) != libc::SYS_mmap || flags as i32 & libc::MAP_ANONYMOUS != 0 {
             return None;
         }
-        let link = format!("/proc/{}/fd/{}", me.tid, fd as i32);
+        let link = format!("/proc/{}/fd/{}", current.tid, fd as i32);
         let kind = std::fs::metadata(&link).ok()?.file_type();
-        let path = proc::fd_path(me.tid, fd as i32).ok()?;
+        let path = proc::fd_path(current.tid, fd as i32).ok()?;
         let is_file = kind.is_file() && !path.starts_with(b"anon_inode:");
         if is_file || kind.is_dir() || kind.is_block_device() || path == b"/dev/zero" {
             return None;
         }
-        // These cannot be mapped anyway.
+        // The kernel refuses these, too.
         let never = kind.is_fifo() || path == b"/dev/null";
-        if !never && self.told.mapping.insert(path.clone()) {
+        if !never && self.warnings.mapping.insert(path.clone()) {
             tracing::warn!(
                 "{} is not mapped, and mmap answers ENODEV: what it shows could change unseen",
                 String::from_utf8_lossy(&path)
@@ -68,7 +68,7 @@ impl Recorder {
         Some(-i64::from(libc::ENODEV))
     }
 
-    /// Says that the first process of a pid namespace is ended by SIGKILL instead of this fault.
+    /// Warns that the first process of a pid namespace is ended by SIGKILL instead of this fault.
     pub(super) fn warn_of_kill(&self, task: &Stopped, fault: i32) {
         let exe = proc::exe(task.tid()).unwrap_or_default();
         tracing::warn!(
@@ -79,11 +79,11 @@ impl Recorder {
         );
     }
 
-    /// Says that a program does without the rights that its file would give it.
+    /// Warns that a program runs without the privileges of its set-user-ID or capability file.
     pub(super) fn warn_of_privilege(&mut self, task: &Stopped) {
         let exe = proc::exe(task.tid()).unwrap_or_default();
         let file = PathBuf::from(format!("/proc/{}/exe", task.tid()));
-        if gives_rights(&file, task.tid()) && self.told.programs.insert(exe.clone()) {
+        if gives_rights(&file, task.tid()) && self.warnings.programs.insert(exe.clone()) {
             tracing::warn!(
                 "{} runs without the rights that its file gives (set-user-ID, set-group-ID or capabilities): \
                  a traced program does not get them",
@@ -93,7 +93,7 @@ impl Recorder {
     }
 }
 
-/// Whether a program that is executed by a task with its rights would have others, were it not traced.
+/// Whether a program would get other privileges if it were not traced.
 fn gives_rights(file: &Path, tid: i32) -> bool {
     let Ok(meta) = std::fs::metadata(file) else {
         return false;
@@ -101,7 +101,7 @@ fn gives_rights(file: &Path, tid: i32) -> bool {
     let mode = meta.mode();
     let group = libc::S_ISGID | libc::S_IXGRP;
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
-    // The effective one is the second of four.
+    // The effective id is the second of four.
     let effective = |name: &str| -> Option<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().nth(1)?.parse().ok()
@@ -113,14 +113,15 @@ fn gives_rights(file: &Path, tid: i32) -> bool {
     gives && !would_do_without(file)
 }
 
-/// Whether a file has capabilities (capabilities(7)); its link in `/proc` says where it is.
+/// Whether a file has capabilities (capabilities(7)); the path is its link in `/proc`.
 fn has_capabilities(file: &Path) -> bool {
     let path = std::fs::read_link(file).ok();
     let value = path.and_then(|path| attribute(&path, "security.capability").ok());
     value.flatten().is_some()
 }
 
-/// Whether the kernel would give nobody's rights anyway: the file system is mounted so, or rrapper itself may have no more.
+/// Whether the kernel would grant no privileges anyway: the file system is mounted `nosuid`, or rrapper itself has
+/// `no_new_privs`.
 fn would_do_without(file: &Path) -> bool {
     let nosuid = nix::sys::statvfs::statvfs(file)
         .is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_NOSUID));

@@ -51,14 +51,14 @@ impl Event {
                 notes: call.notes(),
                 origin,
                 attachment: Some(Attachment::new(Arc::new(call.clone()))),
-                remarks: None,
+                line_info: None,
             }),
             EventKind::Signal(signal) => Entry::Signal {
                 tid: self.tid,
                 signal: signal.signal,
                 info: syscall::signal_info(signal.signal, &signal.info),
                 origin,
-                remarks: None,
+                line_info: None,
             },
         }
     }

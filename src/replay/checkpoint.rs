@@ -3,7 +3,7 @@
 use super::Result;
 use super::world::World;
 use crate::recording::Event;
-use crate::tracee::quiet;
+use crate::tracee::tsc_off;
 use std::time::{Duration, Instant};
 
 /// Taking a checkpoint may cost this part of the time since the last.
@@ -164,5 +164,5 @@ impl Checkpoints {
 
 /// The time; the tracing thread does without the counter that clocks are read from.
 fn now() -> Instant {
-    quiet::suspended(Instant::now)
+    tsc_off::with_tsc(Instant::now)
 }

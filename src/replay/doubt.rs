@@ -1,14 +1,14 @@
 //! Why a process may have left its recording although nothing was done to it: its code has instructions whose answers no
 //! recording has.
 //!
-//! Those in files are replaced as they are recorded (see [`tracee::replaced`](crate::tracee::replaced)). What is left is in
+//! Those in files are replaced as they are recorded (see [`tracee::replaced_instructions`](crate::tracee::replaced_instructions)). What is left is in
 //! code that the program has made itself, or of which nothing could be told. Bytes that look like one may be something
 //! else: they count only together with what belongs to such an instruction, and only once something has gone wrong.
 
 use crate::backtrace::{self, Mapped};
 use crate::history::Recording;
 use crate::tracee::proc::{self, Map};
-use crate::tracee::replaced::{OPCODES, Replaced};
+use crate::tracee::replaced_instructions::{OPCODES, Replaced};
 use crate::tracee::{Regs, TaskMemory};
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use std::fmt;

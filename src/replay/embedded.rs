@@ -11,7 +11,7 @@ use crate::recording::{CallEvent, ChunkMemory, Effect, Event, Frame, Frames};
 use crate::syscall::{self, Memory, Moved};
 use crate::trace::Exit;
 use crate::tracee::interrupt;
-use crate::tracee::quiet::Quiet;
+use crate::tracee::tsc_off::TscOff;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Replayer {
     /// # Errors
     /// If the recording cannot be read or its first image not be restored.
     pub fn new(recording: Arc<Recording>) -> Result<Replayer> {
-        let _quiet = Quiet::new();
+        let _quiet = TscOff::new();
         let (frames, first, world) = begin(&recording)?;
         Ok(Replayer {
             frames,
@@ -75,7 +75,7 @@ impl Replayer {
     /// # Errors
     /// If the replay leaves the recording.
     pub fn run_to_end(&mut self) -> Result<Option<Exit>> {
-        let _quiet = Quiet::new();
+        let _quiet = TscOff::new();
         while self.pending.is_some() {
             self.step()?;
         }
@@ -291,7 +291,7 @@ impl Replay for Replayer {
             // Says which events there are.
             self.recording.event(event)?;
         }
-        let _quiet = Quiet::new();
+        let _quiet = TscOff::new();
         // Behind, or left where the replay could not go on.
         let here = Some(self.number).filter(|&here| here <= event && self.pending.is_some());
         if let Some(number) = self.checkpoints.before(event)
@@ -318,7 +318,7 @@ impl Replay for Replayer {
     }
 
     fn spin_off(&mut self, pid: Option<i32>) -> Result<Process> {
-        let _quiet = Quiet::new();
+        let _quiet = TscOff::new();
         let event = self.pending.clone().ok_or(Error::AtEnd)?;
         self.world.spin_off(pid, event)
     }

@@ -12,7 +12,7 @@ use crate::image::kept_file_flags;
 use crate::process::{Objects, StopPoint, page_end, remap, segment_prot, unmap};
 use crate::recording::{CallEvent, Effect};
 use crate::syscall::{self, Replay};
-use crate::tracee::{Remote, Stop, agent, files};
+use crate::tracee::{Remote, Stop, agent, open_file_limit};
 use std::os::unix::ffi::OsStrExt;
 
 const ARCH_SET_GS: u64 = 0x1001;
@@ -230,7 +230,7 @@ impl World {
         self.objects
             .forget_unmapped(sharing.map(|space| space.task.tid()))?;
         self.objects_looked_for = (self.objects.len() * 2).max(FEW);
-        let most = files::most_open().saturating_sub(SPARE).min(MOST) as usize;
+        let most = open_file_limit::raise().saturating_sub(SPARE).min(MOST) as usize;
         self.objects_looked_for = self.objects_looked_for.min(most.max(1));
         if self.objects.len() >= most {
             return Err(Error::TooMuchShared {

@@ -40,7 +40,7 @@ pub struct World {
     /// How often something may have changed memory.
     pub(super) changes: u64,
     /// What makes sandboxes for copies.
-    pub(super) sandboxes: sandbox::Shared,
+    pub(super) sandboxes: sandbox::SharedSandboxes,
 }
 
 impl World {
@@ -57,7 +57,7 @@ impl World {
             fresh: Arc::default(),
             next: 0,
             changes: 0,
-            sandboxes: sandbox::Shared::default(),
+            sandboxes: sandbox::SharedSandboxes::default(),
             recording,
         };
         let pid = world.recording.start().pid;
@@ -286,7 +286,7 @@ impl World {
         let task = &mut space.task;
         task.set_regs(&me.regs)?;
         if let Some(goal) = goal {
-            task.stop_at(&[goal.regs.ip()])?;
+            task.set_breakpoints(&[goal.regs.ip()])?;
         }
         let mut times = 0;
         let mut reads = Reads::default();
@@ -316,7 +316,7 @@ impl World {
                 }
                 Stop::Signal(signal) => {
                     if let Some(goal) = goal
-                        && let Some(regs) = task.at_point()?
+                        && let Some(regs) = task.at_breakpoint()?
                     {
                         times += 1;
                         if times < goal.times {
@@ -358,7 +358,7 @@ impl World {
             }
         }
         if goal.is_some() {
-            task.stop_at(&[])?;
+            task.set_breakpoints(&[])?;
         }
         me.tsc.clear();
         me.stood_at = (space.changes, changes);

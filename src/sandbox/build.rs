@@ -1,8 +1,8 @@
-//! The calls by which the first process of a sandbox makes it what it is.
+//! The calls by which the keeper sets up its sandbox.
 
-use super::plan::{Layer, Plan};
+use super::mount_plan::{Layer, MountPlan};
 use super::{Error, Limits, Result};
-use crate::tracee::batch::{Arg, Batch, Made, Maker};
+use crate::tracee::call_batch::{Arg, Batch, CallId, HelperProcess};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -12,10 +12,10 @@ const OPEN_TREE_CLONE: u64 = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: u64 = 4;
 const HERE: Arg<'static> = Arg::Value(libc::AT_FDCWD as u64);
 
-/// Where the changed files lie while the sandbox is made; then they are out of everybody's sight.
+/// The mount point of the changed files during setup; another mount hides it afterwards.
 const PLACE: &str = "/proc";
 
-/// Devices that harm nobody.
+/// Devices that are safe in a sandbox.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const LINKS: [(&str, &str); 5] = [
@@ -26,22 +26,22 @@ const LINKS: [(&str, &str); 5] = [
     ("dev/ptmx", "pts/ptmx"),
 ];
 
-/// What came of it.
+/// The result of the setup.
 #[derive(Debug)]
 pub(super) struct Built {
-    /// The first process's descriptor of the directory with the changed files.
+    /// The keeper's descriptor of the directory with the changed files.
     pub(super) place: i32,
-    /// The layers that could not be laid, by number, and why.
+    /// The layers that could not be mounted, by number, with the errors.
     pub(super) failed: Vec<(usize, std::io::Error)>,
-    /// There is a `/proc` that shows the sandbox's own processes.
+    /// Whether `/proc` shows the sandbox's processes.
     pub(super) own_proc: bool,
 }
 
-/// Calls, and of those that must succeed, what they are for.
+/// A batch of calls, with the names of the steps that must succeed.
 #[derive(Default)]
 struct Builder {
     batch: Batch,
-    steps: Vec<(Made, String)>,
+    steps: Vec<(CallId, String)>,
 }
 
 /// The name of a layer's directory of changed files.
@@ -50,18 +50,18 @@ pub(super) fn upper(index: usize) -> String {
 }
 
 impl Builder {
-    fn must(&mut self, step: impl Into<String>, nr: i64, args: &[Arg<'_>]) -> Made {
+    fn must(&mut self, step: impl Into<String>, nr: i64, args: &[Arg<'_>]) -> CallId {
         let made = self.batch.must(nr, args);
         self.steps.push((made, step.into()));
         made
     }
 
-    fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> Made {
+    fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> CallId {
         self.batch.may(nr, args)
     }
 
-    /// A copy of the mount of a file or directory, to be put elsewhere.
-    fn tree(&mut self, path: &[u8]) -> Made {
+    /// Copies the mount of a file or directory, to be attached elsewhere.
+    fn tree(&mut self, path: &[u8]) -> CallId {
         let how = OPEN_TREE_CLONE | libc::O_CLOEXEC as u64;
         self.may(
             libc::SYS_open_tree,
@@ -69,7 +69,7 @@ impl Builder {
         )
     }
 
-    fn put(&mut self, tree: Made, at: &[u8]) -> Made {
+    fn put(&mut self, tree: CallId, at: &[u8]) -> CallId {
         let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
         let args = [Arg::Result(tree), Arg::Text(b""), HERE, Arg::Text(at), how];
         self.may(libc::SYS_move_mount, &args)
@@ -86,7 +86,7 @@ impl Builder {
         self.may(libc::SYS_mknod, &[Arg::Text(path.as_bytes()), mode]);
     }
 
-    fn mount(&mut self, step: &str, target: &[u8], kind: &str, flags: u64, data: &str) -> Made {
+    fn mount(&mut self, step: &str, target: &[u8], kind: &str, flags: u64, data: &str) -> CallId {
         let args = mount_args(target, kind, flags, data);
         self.must(step, libc::SYS_mount, &args)
     }
@@ -98,12 +98,16 @@ fn mount_args<'a>(target: &'a [u8], kind: &'a str, flags: u64, data: &'a str) ->
     [kind, Arg::Text(target), kind, Arg::Value(flags), data]
 }
 
-/// Builds the sandbox around the process that `keeper` stands for.
-pub(super) fn build(keeper: &mut Maker, plan: &Plan, limits: &Limits) -> Result<Built> {
+/// Sets up the sandbox of the process `keeper`.
+pub(super) fn build(
+    keeper: &mut HelperProcess,
+    plan: &MountPlan,
+    limits: &Limits,
+) -> Result<Built> {
     let mut b = Builder::default();
     b.may(libc::SYS_umask, &[Arg::Value(0)]);
     let devices = DEVICES.map(|name| b.tree(format!("/dev/{name}").as_bytes()));
-    let under: Vec<Option<Made>> = plan
+    let under: Vec<Option<CallId>> = plan
         .layers
         .iter()
         .map(|layer| open(&mut b, layer))
@@ -137,7 +141,7 @@ pub(super) fn build(keeper: &mut Maker, plan: &Plan, limits: &Limits) -> Result<
     let ignore = [libc::SIG_IGN as u64, 0, 0, 0]
         .map(u64::to_le_bytes)
         .concat();
-    // Whoever loses its parent in there becomes a child of this process, which never waits.
+    // Orphans in the sandbox become children of this process, which never waits for them.
     let args = [libc::SIGCHLD as u64, 0, 0, 8].map(Arg::Value);
     b.may(
         libc::SYS_rt_sigaction,
@@ -174,8 +178,8 @@ pub(super) fn build(keeper: &mut Maker, plan: &Plan, limits: &Limits) -> Result<
     })
 }
 
-/// Opens what something is laid over, while it can be seen.
-fn open(b: &mut Builder, layer: &Layer) -> Option<Made> {
+/// Opens the directory under a layer, while it is visible.
+fn open(b: &mut Builder, layer: &Layer) -> Option<CallId> {
     layer.filled.then(|| {
         let path = layer.path.as_os_str().as_bytes();
         let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
@@ -205,8 +209,8 @@ fn read_only(b: &mut Builder) {
     b.must(step, libc::SYS_mount_setattr, &args);
 }
 
-/// The memory that changed files live in; the process is in it afterwards.
-fn tmpfs(b: &mut Builder, limits: &Limits) -> Made {
+/// Mounts the tmpfs for changed files and changes into it.
+fn tmpfs(b: &mut Builder, limits: &Limits) -> CallId {
     let (size, inodes) = (
         limits.tmpfs_bytes.max(1 << 20),
         limits.tmpfs_files.max(1 << 10),
@@ -224,8 +228,8 @@ fn tmpfs(b: &mut Builder, limits: &Limits) -> Made {
     b.must("open its tmpfs", libc::SYS_open, &args)
 }
 
-/// A `/dev` with nothing in it that leads out.
-fn dev(b: &mut Builder, devices: [Made; 6]) {
+/// Mounts a `/dev` with safe devices only.
+fn dev(b: &mut Builder, devices: [CallId; 6]) {
     for dir in ["dev", "dev/pts"] {
         b.make_dir(dir, 0o755);
     }
@@ -261,8 +265,8 @@ fn dev(b: &mut Builder, devices: [Made; 6]) {
     );
 }
 
-/// The call whose result tells whether it is done.
-fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<Made>) -> Made {
+/// Mounts a layer. Returns the call that decides on success.
+fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<CallId>) -> CallId {
     let path = layer.path.as_os_str().as_bytes();
     let upper = format!("{PLACE}/{}", upper(index));
     let Some(under) = under else {
@@ -271,15 +275,15 @@ fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<Made>) -> Mad
     };
     let step = format!("enter {}", layer.path.display());
     b.must(step, libc::SYS_fchdir, &[Arg::Result(under)]);
-    // Not `xino`: the kernel would write a line to its log each time.
+    // Without `xino`, which makes the kernel write a line to its log each time.
     let options = format!("lowerdir=.,upperdir={upper},workdir={PLACE}/w{index},userxattr");
     b.may(libc::SYS_mount, &mount_args(path, "overlay", 0, &options))
 }
 
-/// Hides the sockets in directories that could not be laid over, as on file systems that overlayfs does not take.
+/// Hides the sockets in directories that could not be overlaid, as on file systems that overlayfs does not accept.
 fn cover(
-    keeper: &mut Maker,
-    plan: &Plan,
+    keeper: &mut HelperProcess,
+    plan: &MountPlan,
     failed: &[(usize, std::io::Error)],
     place: i64,
 ) -> Result<()> {
@@ -302,11 +306,11 @@ fn cover(
     Ok(())
 }
 
-/// A `/proc` for the new pid namespace; refused where the machine's own is covered in part (in containers).
-fn proc(b: &mut Builder) -> Made {
+/// Mounts a `/proc` for the new pid namespace; refused where parts of the machine's are covered (in containers).
+fn proc(b: &mut Builder) -> CallId {
     let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
     let own = b.may(libc::SYS_mount, &mount_args(b"/proc", "proc", flags, ""));
-    // Files of root, which need not have privileges to write to them.
+    // Root can write to its own files even without privileges.
     for path in writable_of_root() {
         let path = Arg::Text(path.as_os_str().as_bytes());
         let nothing = Arg::Value(0);
@@ -318,7 +322,7 @@ fn proc(b: &mut Builder) -> Made {
     own
 }
 
-/// What there is in `/proc` for all processes, and root may write to; looked up once.
+/// The files of `/proc` outside of processes that root may write to; searched once.
 fn writable_of_root() -> &'static [PathBuf] {
     static THERE: OnceLock<Vec<PathBuf>> = OnceLock::new();
     match nix::unistd::geteuid().is_root() {
@@ -342,7 +346,7 @@ fn look_for_writable() -> Vec<PathBuf> {
         .collect()
 }
 
-/// A loopback interface, which only answers once it is up.
+/// Brings the loopback interface up.
 fn loopback(b: &mut Builder) {
     const SIOCSIFFLAGS: u64 = 0x8914;
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;

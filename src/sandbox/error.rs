@@ -1,4 +1,4 @@
-//! Why there is no sandbox, and what to do about it.
+//! Errors of sandboxes, with advice.
 
 use crate::tracee;
 use std::io;
@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A sandbox that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system refuses a step.
+    /// The system refused a step.
     #[error(
         "there is no sandbox to be had here: its first process could not {step}: {source}; {}, or choose sandbox = \"none\"",
         advice(step, source)
@@ -20,7 +20,7 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// A process did not do as it was told.
+    /// A process could not be traced.
     #[error(transparent)]
     Tracee(#[from] tracee::Error),
 }
@@ -34,7 +34,7 @@ impl Error {
     }
 }
 
-/// The steps whose names matter for the advice.
+/// The name of the step on which the advice depends.
 pub(super) const NAMESPACES: &str = "get namespaces of its own";
 
 /// A parameter of the kernel, as `kernel/pid_max`; `None` where there is none.
@@ -43,7 +43,7 @@ pub fn sysctl(name: &str) -> Option<String> {
     Some(text.trim().to_string())
 }
 
-/// What allows a step that was refused.
+/// Advice on allowing a refused step.
 pub fn advice(step: &str, error: &io::Error) -> String {
     let is = |name: &str, value: &str| sysctl(name).as_deref() == Some(value);
     if is("kernel/apparmor_restrict_unprivileged_userns", "1") {

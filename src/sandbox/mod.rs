@@ -1,30 +1,30 @@
-//! What keeps a process that goes live from harming the machine.
+//! Sandboxes: isolation of live processes from the machine.
 //!
-//! A sandbox is a set of namespaces: files are copy-on-write and forgotten, the rest is read-only; the network is a
-//! loopback of its own; other processes can be neither seen nor reached. No privileges are needed for it, where the
-//! system lets users have namespaces.
+//! A sandbox is a set of namespaces: files are copy-on-write and forgotten, the rest is read-only; the network is an
+//! isolated loopback; other processes can be neither seen nor reached. No privileges are needed where the system allows
+//! unprivileged namespaces.
 //!
-//! Its first process, the keeper, is one of ours (see [`crate::tracee::batch`]). It makes the sandbox and then stands
-//! still: it holds the changed files, and with its end all processes in the sandbox end. This module knows neither
-//! recordings nor what the processes do.
+//! The first process of a sandbox, the keeper, is a helper process of rrapper's (see [`crate::tracee::call_batch`]). It
+//! sets up the sandbox and then stands still: it holds the changed files, and with its end all processes in the sandbox
+//! end. This module knows neither recordings nor the actions of the processes.
 
 mod build;
-mod changes;
+mod changed_files;
 mod error;
-mod ids;
-mod plan;
-mod rename;
+mod id_map;
+mod mount_plan;
+mod renamable_dirs;
 mod seal;
 
-pub use changes::{Change, ChangeKind, Outside};
+pub use changed_files::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
-pub use rename::make_movable;
+pub use renamable_dirs::make_renamable;
 
-use crate::tracee::batch::Maker;
+use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{Remote, Stopped, end_namespace, proc};
 use error::NAMESPACES;
-use ids::Ids;
-use plan::{Layer, Machine, Plan};
+use id_map::IdMap;
+use mount_plan::{Layer, Machine, MountPlan};
 use std::cell::RefCell;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -41,30 +41,30 @@ const USED: i32 = libc::CLONE_NEWUSER
 /// linux/sched.h
 const CLONE_NEWTIME: u64 = 0x80;
 
-/// What a sandbox should be like.
+/// The requested properties of a sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Directories whose content may be changed, besides the current one, `/tmp`, `/var/tmp`, `/dev/shm` and `/run`. One
-    /// that is missing stands for the nearest one around it.
+    /// Directories with changeable content, besides the current one, `/tmp`, `/var/tmp`, `/dev/shm` and `/run`. A missing
+    /// directory stands for its nearest existing ancestor.
     pub writable: &'a [PathBuf],
     /// The current directory.
     pub cwd: &'a [u8],
-    /// The pid that the process shall have inside.
+    /// The pid of the process in the sandbox.
     pub pid: i32,
-    /// How much it may use.
+    /// The resource limits.
     pub limits: Limits,
-    /// What is added to its clocks, where the system can do that.
+    /// The offsets of clocks, where the system supports them.
     pub clocks: Option<Offsets>,
 }
 
-/// How much the processes in a sandbox may use.
+/// The resource limits of the processes in a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Seconds of processor time, of each process (`RLIMIT_CPU`).
     pub cpu_seconds: u64,
     /// Bytes of private memory, of each process (`RLIMIT_DATA`: programs reserve more addresses than they use).
     pub data_bytes: u64,
-    /// Processes and threads (`RLIMIT_NPROC`). The kernel does not hold root to it.
+    /// Processes and threads (`RLIMIT_NPROC`). The kernel exempts root.
     pub processes: u64,
     /// Bytes of a file (`RLIMIT_FSIZE`).
     pub file_bytes: u64,
@@ -87,31 +87,31 @@ impl Default for Limits {
     }
 }
 
-/// What is added to clocks, in nanoseconds.
+/// Offsets of clocks, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offsets {
-    /// To `CLOCK_MONOTONIC`.
+    /// The offset of `CLOCK_MONOTONIC`.
     pub monotonic: i64,
-    /// To `CLOCK_BOOTTIME`.
+    /// The offset of `CLOCK_BOOTTIME`.
     pub boottime: i64,
 }
 
-/// Makes sandboxes, for the thread that started it.
+/// The factory of sandboxes of a thread.
 #[derive(Debug)]
 pub struct Sandboxes {
-    maker: Maker,
-    ids: Ids,
+    helper: HelperProcess,
+    ids: IdMap,
 }
 
-/// Makes sandboxes from when the first one is wanted on; copies share the process that makes them.
+/// A shared factory of sandboxes, started with the first sandbox; clones share the helper process.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(Rc<RefCell<Option<Sandboxes>>>);
+pub struct SharedSandboxes(Rc<RefCell<Option<Sandboxes>>>);
 
-impl Shared {
+impl SharedSandboxes {
     /// See [`Sandboxes::enter`].
     ///
     /// # Errors
-    /// If the system refuses a step, or the process that makes sandboxes cannot be started.
+    /// If the system refuses a step, or the helper process cannot be started.
     pub fn enter(&self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
         let mut sandboxes = self.0.borrow_mut();
         let sandboxes = match &mut *sandboxes {
@@ -122,65 +122,67 @@ impl Shared {
     }
 }
 
-/// A sandbox. When it is dropped, all processes in it are killed and its files are gone.
+/// A sandbox. Dropping it kills all processes in it and deletes its files.
 #[derive(Debug)]
 pub struct Sandbox {
-    keeper: Option<Maker>,
+    keeper: Option<HelperProcess>,
     layers: Vec<Layer>,
     place: i32,
     limits: Limits,
-    /// The pid of the process inside: the wanted one, or another where that was not to be had.
+    /// The pid of the process in the sandbox: the requested one, or another where that was not available.
     pub pid: i32,
-    /// Whether its `/proc` shows its own processes; elsewhere it is the machine's, read-only.
+    /// Whether `/proc` shows the sandbox's processes; otherwise it is the machine's, read-only.
     pub own_proc: bool,
-    /// Whether its clocks are as asked.
+    /// Whether the clocks have the requested offsets.
     pub own_clocks: bool,
-    /// Whether the process is in its current directory; else that is not there.
+    /// Whether the process is in the requested directory; otherwise that does not exist.
     pub in_cwd: bool,
-    /// What is not quite as asked for: a sentence each.
+    /// Deviations from the request, as sentences.
     pub notes: Vec<String>,
 }
 
 impl Sandboxes {
-    /// Starts the process that sandboxes are made with.
+    /// Starts the helper process.
     ///
     /// # Errors
-    /// If it cannot be made or traced.
+    /// If the process cannot be made or traced.
     pub fn start() -> Result<Sandboxes> {
-        let ids = Ids::of_caller().map_err(|e| Error::refused("learn its user and group", e))?;
-        let maker = Maker::start()?;
-        Ok(Sandboxes { maker, ids })
+        let ids = IdMap::of_caller().map_err(|e| Error::refused("learn its user and group", e))?;
+        let helper = HelperProcess::start()?;
+        Ok(Sandboxes { helper, ids })
     }
 
-    /// Takes a process into a new sandbox.
+    /// Moves a process into a new sandbox.
     ///
-    /// `shell` is a process with a single thread that stands between calls, with the agent mapped; it is used up. What
-    /// comes back is a copy of it with the same registers, between calls, in a session of its own. It has privileges in
-    /// its sandbox (for making threads with tids of their own) until [`Sandbox::seal`].
+    /// `shell` is a process with a single thread that stands between calls, with the agent mapped; it is consumed. The
+    /// result is a copy of it with the same registers, between calls, in a new session. It has privileges in its sandbox
+    /// (for making threads with chosen tids) until [`Sandbox::seal`].
     ///
     /// # Errors
-    /// If the system refuses a step: [`Error::Refused`] says which, and what to do.
+    /// If the system refuses a step: [`Error::Refused`] names the step and gives advice.
     pub fn enter(&mut self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
         let mut sandbox = self.make(request)?;
-        let process = trace_span!("take in").in_scope(|| sandbox.take_in(shell, request))?;
+        let process =
+            trace_span!("take in").in_scope(|| sandbox.enter_namespaces(shell, request))?;
         Ok((process, sandbox))
     }
 
-    /// An empty sandbox.
+    /// Makes an empty sandbox.
     pub(crate) fn make(&mut self, request: &Request<'_>) -> Result<Sandbox> {
-        let keeper = trace_span!("namespaces").in_scope(|| self.maker.copy(USED as u64))?;
+        let keeper = trace_span!("namespaces").in_scope(|| self.helper.copy(USED as u64))?;
         let mut keeper = keeper.map_err(|e| Error::refused(NAMESPACES, e))?;
-        let told = self.ids.tell(keeper.pid());
+        let told = self.ids.write(keeper.pid());
         told.map_err(|e| Error::refused("get its user and group (/proc/PID/uid_map)", e))?;
         let planning = trace_span!("plan").entered();
-        let mounts = plan::mounts().map_err(|e| Error::refused("learn what is mounted", e))?;
+        let mounts =
+            mount_plan::mounts().map_err(|e| Error::refused("learn what is mounted", e))?;
         let machine = Machine {
             ids: &self.ids,
             mounts,
         };
         let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
         let writable = request.writable.iter().map(PathBuf::as_path);
-        let plan = Plan::new(&machine, writable.chain([cwd]));
+        let plan = MountPlan::new(&machine, writable.chain([cwd]));
         drop(planning);
         let built =
             trace_span!("build").in_scope(|| build::build(&mut keeper, &plan, &request.limits))?;
@@ -207,16 +209,16 @@ impl Sandboxes {
 
 impl Sandbox {
     fn keeper_pid(&self) -> i32 {
-        self.keeper.as_ref().map_or(0, Maker::pid)
+        self.keeper.as_ref().map_or(0, HelperProcess::pid)
     }
 
-    /// Where a file of the sandbox can be read from outside. Symbolic links in the path lead to the machine's files.
+    /// The path at which a file of the sandbox can be read from outside. Symbolic links in it lead to the machine's files.
     pub fn inside(&self, path: &Path) -> PathBuf {
         let root = format!("/proc/{}/root", self.keeper_pid());
         Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn take_in(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
+    fn enter_namespaces(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
         let mut remote = shell.remote_at_boundary()?;
         let call = |remote: &mut Remote<'_>, step: &str, nr, args| -> Result<u64> {
             let ret = remote.call(nr, args)?;
@@ -265,7 +267,7 @@ impl Sandbox {
             None => proc::innermost_pid(process.tid())?,
         };
         let mut remote = process.remote_at_boundary()?;
-        // A signal to its process group would reach those of it that are outside.
+        // A signal to the process group would reach its members outside.
         call(
             &mut remote,
             "get a session of its own",
@@ -278,8 +280,8 @@ impl Sandbox {
         Ok(process)
     }
 
-    /// A new thread of a process inside that stands between calls and is not sealed yet; its registers are to be set.
-    /// Also returns its tid inside: the wanted one, or another where that was not to be had.
+    /// Makes a new thread of a process in the sandbox that stands between calls and is not sealed yet; the caller sets its
+    /// registers. Also returns its tid in the sandbox: the requested one, or another where that was not available.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -298,8 +300,8 @@ impl Sandbox {
         Ok((thread, tid))
     }
 
-    /// Takes from a task what it could break out with, and limits what its process may use. To be done for each thread
-    /// before it runs, once all are made; the task stands between calls.
+    /// Drops a task's privileges, and sets the resource limits of its process. To be done for each thread before it runs,
+    /// once all are made; the task stands between calls.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -319,12 +321,12 @@ impl Drop for Sandbox {
     }
 }
 
-/// Whether making a task failed for the number that it was to have.
+/// Whether making a task failed because of the requested tid.
 fn is_about_pid(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EINVAL))
 }
 
-/// Sets the clocks of the processes that this one makes.
+/// Sets the clock offsets of the children of a process.
 fn set_clocks(pid: i32, offsets: &Offsets) -> io::Result<()> {
     const SECOND: i64 = 1_000_000_000;
     let line = |clock: &str, ns: i64| {

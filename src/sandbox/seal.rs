@@ -1,15 +1,15 @@
-//! What a process in a sandbox is left with.
+//! Dropping the privileges of a process in a sandbox, and its resource limits.
 
 use super::{Error, Limits, Result};
 use crate::tracee::Stopped;
 use std::io;
 
-/// Capabilities that harm nobody outside of a sandbox, and without which root's programs fail as they would not
-/// elsewhere: `CAP_CHOWN`, `DAC_OVERRIDE`, `DAC_READ_SEARCH`, `FOWNER`, `FSETID`, `KILL`, `SETGID`, `SETUID`, `SETPCAP`,
-/// `NET_BIND_SERVICE` (linux/capability.h).
+/// Capabilities that do no harm outside of a sandbox, and that root's programs need: `CAP_CHOWN`, `DAC_OVERRIDE`,
+/// `DAC_READ_SEARCH`, `FOWNER`, `FSETID`, `KILL`, `SETGID`, `SETUID`, `SETPCAP`, `NET_BIND_SERVICE`
+/// (linux/capability.h).
 const HARMLESS: u64 = 0x1ff | 1 << 10;
 
-/// What our user can do, of that.
+/// The harmless capabilities that rrapper itself has.
 fn kept() -> u64 {
     if !nix::unistd::geteuid().is_root() {
         return 0;
@@ -29,7 +29,7 @@ pub(super) fn drop_privileges(task: &mut Stopped) -> Result<()> {
     let sets = [keep, keep, 0, 0, 0, 0].map(u32::to_le_bytes).concat();
     let sets = remote.put(&sets)?;
     let calls = [
-        // So that no program that it executes gets anything back.
+        // No executed program regains a capability.
         (
             libc::SYS_prctl,
             [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0, 0],
@@ -48,9 +48,9 @@ pub(super) fn drop_privileges(task: &mut Stopped) -> Result<()> {
 }
 
 pub(super) fn limit(task: &mut Stopped, limits: &Limits) -> Result<()> {
-    // A core file of one byte is none, and no program of the machine's is started for it either: see core(5).
+    // A limit of one byte prevents core files, and also the machine's core dump program: see core(5).
     const NO_CORE: u64 = 1;
-    // The first signal for too much processor time may be caught, the second one not.
+    // The first signal for too much processor time can be caught, the second one cannot.
     let cpu = limits.cpu_seconds;
     for (resource, soft, hard) in [
         (libc::RLIMIT_CPU, cpu, cpu.saturating_add(1)),

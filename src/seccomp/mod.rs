@@ -1,40 +1,40 @@
-//! A program's own seccomp filters: what the kernel would make of its calls, worked out without the kernel.
+//! An emulation of the kernel's seccomp filters for a program's own filters.
 //!
-//! Where they are installed for real, they also meet the calls that rrapper makes in the process. So they are only
-//! kept here, per task, and whoever traces it asks what they say at the entry of each call: [`State::verdict`]. The
-//! calls that install them are answered by [`Asked`], as the kernel does (kernel/seccomp.c).
+//! If the filters were installed in the kernel, they would also apply to rrapper's calls in the process. So each task's
+//! filters are only kept here, and the tracer evaluates them at the entry of each call: [`State::verdict`].
+//! [`FilterCall`] answers the calls that install filters as the kernel does (kernel/seccomp.c).
 
-mod ask;
+mod filter_calls;
 mod program;
 
-pub use ask::Asked;
+pub use filter_calls::FilterCall;
 pub use program::{Call, Program};
 
 use crate::constants::MAX_ERRNO;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// `AUDIT_ARCH_X86_64`: the ABI of the calls that filters are asked about.
+/// `AUDIT_ARCH_X86_64`: the ABI of the calls that filters see.
 pub const NATIVE: u32 = 0xc000_003e;
 
-/// The most instructions of all of a task's filters, and what each filter counts besides its own.
+/// The limit on the instructions of all of a task's filters, and the overhead that each filter counts.
 const MOST_INSTRUCTIONS: usize = 32768;
 const EACH: usize = 4;
 
-/// What the kernel does with a call.
+/// The kernel's action on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It makes it.
+    /// The kernel makes the call.
     Make,
-    /// It makes it not, and answers this.
+    /// The kernel does not make the call, and returns this value.
     Answer(i64),
-    /// It makes it not, and raises SIGSYS with this `si_errno`.
+    /// The kernel does not make the call, and raises SIGSYS with this `si_errno`.
     Trap(u16),
-    /// It ends something instead.
+    /// The kernel kills the task or its process.
     Kill(Kill),
 }
 
-/// What a call ends that is not allowed.
+/// The target and the signal of a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kill {
     /// The task, by SIGSYS; its process if it is the last one.
@@ -45,10 +45,10 @@ pub enum Kill {
     Strict,
 }
 
-/// What the kernel keeps for a task about its calls. Tasks inherit it from who made them, and keep it over an exec.
+/// The seccomp state of a task. Children inherit it, and execve keeps it.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// It has said that it gets no new privileges.
+    /// `no_new_privs` is set.
     pub no_new_privs: bool,
     mode: Mode,
 }
@@ -61,14 +61,14 @@ enum Mode {
     Filtered(Arc<Filter>),
 }
 
-/// A filter, and those that were there before it.
+/// A filter, with the filters installed before it.
 #[derive(Debug)]
 struct Filter {
     program: Program,
     before: Option<Arc<Filter>>,
-    /// How many instructions this and the others count.
+    /// The number of instructions of this filter and the earlier ones, with overhead.
     size: usize,
-    /// What all of them say of a call with this number, whatever else there is about it.
+    /// Actions of all filters by call number, where they depend on the number alone.
     known: Mutex<HashMap<i32, u32>>,
 }
 
@@ -82,12 +82,12 @@ impl State {
         }
     }
 
-    /// Whether no call is asked about.
+    /// Whether no call is filtered.
     pub fn is_off(&self) -> bool {
         matches!(self.mode, Mode::Off)
     }
 
-    /// What becomes of a call.
+    /// The action on a call.
     pub fn verdict(&self, call: &Call) -> Verdict {
         match &self.mode {
             Mode::Off => Verdict::Make,
@@ -101,7 +101,7 @@ impl State {
         }
     }
 
-    /// Adds a filter; the kernel's errno where it may not.
+    /// Adds a filter; the error is the kernel's errno.
     fn add(&mut self, program: Program) -> Result<(), i32> {
         let before = match &self.mode {
             Mode::Off => None,
@@ -122,7 +122,7 @@ impl State {
         Ok(())
     }
 
-    /// Whether a task with this state may be given that of another one of its process (`SECCOMP_FILTER_FLAG_TSYNC`).
+    /// Whether `SECCOMP_FILTER_FLAG_TSYNC` may replace this state by that of another task of the process.
     fn may_follow(&self, other: &State) -> bool {
         match (&self.mode, &other.mode) {
             (Mode::Off, _) => true,
@@ -133,7 +133,7 @@ impl State {
         }
     }
 
-    /// Gives it the filters of another task of its process.
+    /// Takes over the filters of another task of the process.
     fn follow(&mut self, other: &State) {
         self.mode = other.mode.clone();
         self.no_new_privs |= other.no_new_privs;
@@ -141,12 +141,12 @@ impl State {
 }
 
 impl Filter {
-    /// This one and those before it, newest first.
+    /// This filter and the earlier ones, newest first.
     fn all(&self) -> impl Iterator<Item = &Filter> {
         std::iter::successors(Some(self), |filter| filter.before.as_deref())
     }
 
-    /// What is to be done: of all that the filters say the gravest, and of the same the newest.
+    /// The action on a call: the gravest of all filters' actions, and of equal ones the newest.
     fn action(&self, call: &Call) -> u32 {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&action) = known.get(&call.nr) {
@@ -161,7 +161,7 @@ impl Filter {
                 gravest = said.action;
             }
         }
-        // There are not many numbers that a program makes calls by, unless it is up to something.
+        // A program uses few call numbers, unless it is hostile.
         const MOST_KNOWN: usize = 1024;
         if !by_details && call.arch == NATIVE && known.len() < MOST_KNOWN {
             known.insert(call.nr, gravest);
@@ -170,7 +170,7 @@ impl Filter {
     }
 }
 
-/// `SECCOMP_RET_ACTION_FULL`; the rest is data.
+/// `SECCOMP_RET_ACTION_FULL`; the other bits are data.
 const ACTION: u32 = 0xffff_0000;
 
 fn verdict_of(action: u32) -> Verdict {
@@ -179,7 +179,7 @@ fn verdict_of(action: u32) -> Verdict {
         libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG => Verdict::Make,
         libc::SECCOMP_RET_ERRNO => Verdict::Answer(-i64::from(data.min(MAX_ERRNO))),
         libc::SECCOMP_RET_TRAP => Verdict::Trap(data),
-        // Nobody traces it, as far as it knows, and nobody listens.
+        // There is no tracer and no listener, as far as the program can see.
         libc::SECCOMP_RET_TRACE | libc::SECCOMP_RET_USER_NOTIF => {
             Verdict::Answer(-i64::from(libc::ENOSYS))
         }

@@ -1,6 +1,6 @@
 //! Filter programs: classic BPF on a `struct seccomp_data`, with the kernel's checks and the kernel's results.
 //!
-//! All jumps go forward and the last instruction returns, so each program comes to an end.
+//! All jumps go forward and the last instruction returns, so each program terminates.
 
 /// The longest program (`BPF_MAXINSNS`).
 pub const LONGEST: usize = 4096;
@@ -11,10 +11,10 @@ pub const INSTRUCTION: usize = 8;
 /// The size of a `struct seccomp_data`.
 const DATA: u32 = 64;
 
-/// How many words a program may keep aside (`BPF_MEMWORDS`).
+/// The number of words of a program's scratch memory (`BPF_MEMWORDS`).
 const WORDS: usize = 16;
 
-// Classes of instructions, and what they say besides: linux/bpf_common.h.
+// Classes of instructions and their fields: linux/bpf_common.h.
 const LD: u16 = 0x00;
 const LDX: u16 = 0x01;
 const ST: u16 = 0x02;
@@ -53,16 +53,16 @@ const JSET: u16 = 0x40;
 const RETURN_A: u16 = 0x10;
 const TXA: u16 = 0x80;
 
-/// A call, as filters see it: `struct seccomp_data`.
+/// A call as filters see it: `struct seccomp_data`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Call {
-    /// Its number.
+    /// The call's number.
     pub nr: i32,
-    /// Its ABI: `AUDIT_ARCH_*`.
+    /// The ABI: `AUDIT_ARCH_*`.
     pub arch: u32,
-    /// The instruction pointer behind it.
+    /// The instruction pointer behind the call.
     pub ip: u64,
-    /// Its arguments.
+    /// The arguments.
     pub args: [u64; 6],
 }
 
@@ -86,9 +86,9 @@ impl Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Instruction {
     code: u16,
-    /// How many instructions are passed over where a condition holds.
+    /// The number of instructions to skip where a condition holds.
     jt: u8,
-    /// The same where it does not.
+    /// The number of instructions to skip where a condition does not hold.
     jf: u8,
     k: u32,
 }
@@ -103,7 +103,7 @@ impl Instruction {
         }
     }
 
-    /// Whether the kernel lets a seccomp filter have it, `left` instructions before the end.
+    /// Whether the kernel accepts the instruction in a seccomp filter, `left` instructions before the end.
     fn is_allowed(self, left: usize) -> bool {
         let Instruction { code, jt, jf, k } = self;
         let operation = code & OPERATION;
@@ -142,17 +142,17 @@ impl Instruction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program(Box<[Instruction]>);
 
-/// What a program said of a call.
+/// The result of a program for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct ProgramResult {
     /// `SECCOMP_RET_*`, with its data.
     pub action: u32,
-    /// Whether it looked at more than the call's number and ABI.
+    /// Whether the program read more than the call's number and ABI.
     pub by_details: bool,
 }
 
 impl Program {
-    /// Checks a program, an array of `struct sock_filter`; `None` where the kernel answers EINVAL.
+    /// Checks a program, an array of `struct sock_filter`; `None` where the kernel returns EINVAL.
     pub fn new(code: &[u8]) -> Option<Program> {
         let (instructions, rest) = code.as_chunks::<INSTRUCTION>();
         let list: Box<[Instruction]> = instructions.iter().map(|i| Instruction::of(i)).collect();
@@ -164,7 +164,7 @@ impl Program {
         (sized && returns && allowed && program.loads_what_it_stored()).then_some(program)
     }
 
-    /// Whether no word is loaded that was not stored before, on whatever way.
+    /// Whether every path stores a word of scratch memory before it loads it.
     fn loads_what_it_stored(&self) -> bool {
         let mut arriving = vec![u16::MAX; self.0.len()];
         let mut stored = 0u16;
@@ -191,13 +191,13 @@ impl Program {
         true
     }
 
-    /// How many instructions it has.
+    /// The number of instructions.
     pub fn size(&self) -> usize {
         self.0.len()
     }
 
     /// Runs it on a call.
-    pub fn run(&self, call: &Call) -> Said {
+    pub fn run(&self, call: &Call) -> ProgramResult {
         let (mut a, mut x, mut kept) = (0u32, 0u32, [0u32; WORDS]);
         let mut by_details = false;
         let mut at = 0;
@@ -216,9 +216,9 @@ impl Program {
                 STX => kept[k as usize % WORDS] = x,
                 ALU => match calculated(code & OPERATION, a, operand) {
                     Some(result) => a = result,
-                    // What divides by zero returns zero.
+                    // A division by zero ends the program with 0.
                     None => {
-                        return Said {
+                        return ProgramResult {
                             action: 0,
                             by_details,
                         };
@@ -239,20 +239,20 @@ impl Program {
                 }
                 RET => {
                     let action = if code & RETURN_A != 0 { a } else { k };
-                    return Said { action, by_details };
+                    return ProgramResult { action, by_details };
                 }
                 _ if code & TXA != 0 => a = x,
                 _ => x = a,
             }
         }
-        Said {
+        ProgramResult {
             action: 0,
             by_details,
         }
     }
 }
 
-/// What a load besides that of the call's data brings.
+/// The value of a load from elsewhere than the call's data.
 fn loaded(code: u16, k: u32, kept: &[u32; WORDS]) -> u32 {
     match code & !CLASS {
         MEMORY => kept[k as usize % WORDS],
@@ -261,7 +261,7 @@ fn loaded(code: u16, k: u32, kept: &[u32; WORDS]) -> u32 {
     }
 }
 
-/// `None` where it cannot be calculated.
+/// The result of an operation; `None` for a division by zero.
 fn calculated(operation: u16, a: u32, operand: u32) -> Option<u32> {
     Some(match operation {
         ADD => a.wrapping_add(operand),
@@ -292,7 +292,7 @@ mod tests {
         list.iter().flat_map(bytes).collect()
     }
 
-    fn said(list: &[(u16, u8, u8, u32)], call: &Call) -> Said {
+    fn said(list: &[(u16, u8, u8, u32)], call: &Call) -> ProgramResult {
         Program::new(&code(list)).unwrap().run(call)
     }
 
@@ -416,7 +416,7 @@ mod tests {
                 nr: 39,
                 ..Call::default()
             };
-            let expected = Said {
+            let expected = ProgramResult {
                 action: holds.into(),
                 by_details: false,
             };

@@ -49,7 +49,7 @@ fn program(code: &[u8]) -> Vec<Chunk> {
 fn with(filters: &[Vec<u8>]) -> State {
     let mut state = State::default();
     for code in filters {
-        Asked::Filter(0, 0x1000).follow(&mut state, &ChunkMemory(&program(code)));
+        FilterCall::Filter(0, 0x1000).follow(&mut state, &ChunkMemory(&program(code)));
     }
     assert_eq!(state.mode(), 2);
     state
@@ -63,12 +63,12 @@ fn call(nr: i32) -> Call {
     }
 }
 
-fn asked(args: [u64; 3]) -> Option<Asked> {
+fn asked(args: [u64; 3]) -> Option<FilterCall> {
     let [a, b, c] = args;
-    Asked::by(libc::SYS_seccomp, &[a, b, c, 0, 0, 0])
+    FilterCall::by(libc::SYS_seccomp, &[a, b, c, 0, 0, 0])
 }
 
-fn answer(asked: Asked, state: &State, chunks: &[Chunk]) -> i64 {
+fn answer(asked: FilterCall, state: &State, chunks: &[Chunk]) -> i64 {
     asked.answer(state, &ChunkMemory(chunks), false, [])
 }
 
@@ -162,7 +162,7 @@ fn other_abis_do_not_get_what_is_known_of_this_one() {
 #[test]
 fn strict_mode_leaves_four_calls() {
     let mut state = State::default();
-    Asked::Strict.follow(&mut state, &ChunkMemory(&[]));
+    FilterCall::Strict.follow(&mut state, &ChunkMemory(&[]));
     assert_eq!(state.mode(), 1);
     for nr in [
         libc::SYS_read,
@@ -195,13 +195,16 @@ fn who_only_asks_whether_there_are_filters_is_told() {
     }
     assert_eq!(asked([2, 0, 0x1000]), None);
     assert_eq!(asked([3, 0, 0x1000]), None);
-    assert_eq!(asked([4, 0, 0x1000]), Some(Asked::Nonsense));
-    let prctl = |args: [u64; 2]| Asked::by(libc::SYS_prctl, &[args[0], args[1], 0, 0, 0, 0]);
+    assert_eq!(asked([4, 0, 0x1000]), Some(FilterCall::Nonsense));
+    let prctl = |args: [u64; 2]| FilterCall::by(libc::SYS_prctl, &[args[0], args[1], 0, 0, 0, 0]);
     let set = libc::PR_SET_SECCOMP as u64;
-    assert_eq!(prctl([set, 1]), Some(Asked::Strict));
-    assert_eq!(prctl([set, 2]), Some(Asked::Filter(0, 0)));
-    assert_eq!(prctl([set, 3]), Some(Asked::Nonsense));
-    assert_eq!(prctl([libc::PR_GET_SECCOMP as u64, 0]), Some(Asked::Mode));
+    assert_eq!(prctl([set, 1]), Some(FilterCall::Strict));
+    assert_eq!(prctl([set, 2]), Some(FilterCall::Filter(0, 0)));
+    assert_eq!(prctl([set, 3]), Some(FilterCall::Nonsense));
+    assert_eq!(
+        prctl([libc::PR_GET_SECCOMP as u64, 0]),
+        Some(FilterCall::Mode)
+    );
     assert_eq!(prctl([libc::PR_SET_NAME as u64, 0]), None);
 }
 
@@ -213,14 +216,14 @@ const NEW_LISTENER: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
 #[test]
 fn filters_need_a_promise_or_privileges() {
     let chunks = program(&filter(1, DENY, ALLOW));
-    let asked = Asked::Filter(0, 0x1000);
+    let asked = FilterCall::Filter(0, 0x1000);
     let mut state = State::default();
     assert_eq!(answer(asked, &state, &chunks), errno(libc::EACCES));
     assert_eq!(asked.answer(&state, &ChunkMemory(&chunks), true, []), 0);
     state.no_new_privs = true;
     assert_eq!(answer(asked, &state, &chunks), 0);
     assert_eq!(
-        answer(Asked::Filter(NEW_LISTENER, 0x1000), &state, &chunks),
+        answer(FilterCall::Filter(NEW_LISTENER, 0x1000), &state, &chunks),
         errno(libc::EINVAL)
     );
     // Too short or too long is found before that, whatever else is wrong afterwards.
@@ -233,7 +236,7 @@ fn filters_need_a_promise_or_privileges() {
     let senseless = program(&code(&[(LOAD, 0, 0, 0)]));
     assert_eq!(answer(asked, &state, &senseless), errno(libc::EINVAL));
     let after = with(&[filter(1, DENY, ALLOW)]);
-    assert_eq!(answer(Asked::Strict, &after, &[]), errno(libc::EINVAL));
+    assert_eq!(answer(FilterCall::Strict, &after, &[]), errno(libc::EINVAL));
 }
 
 #[test]
@@ -247,7 +250,7 @@ fn all_threads_get_filters_unless_one_has_others() {
         maker.clone(),
         with(&[filter(2, DENY, ALLOW)]),
     );
-    let all = Asked::Filter(TSYNC, 0x1000);
+    let all = FilterCall::Filter(TSYNC, 0x1000);
     assert_eq!(
         all.answer(&maker, &memory, false, [(7, &off), (8, &same)]),
         0
@@ -256,12 +259,12 @@ fn all_threads_get_filters_unless_one_has_others() {
         all.answer(&maker, &memory, false, [(7, &off), (8, &apart)]),
         8
     );
-    let named = Asked::Filter(TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH, 0x1000);
+    let named = FilterCall::Filter(TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH, 0x1000);
     let refused = named.answer(&maker, &memory, false, [(8, &apart)]);
     assert_eq!(refused, errno(libc::ESRCH));
     // Who has more than the maker is not of its line.
     let mut more = same.clone();
-    Asked::Filter(0, 0x1000).follow(&mut more, &memory);
+    FilterCall::Filter(0, 0x1000).follow(&mut more, &memory);
     assert_eq!(all.answer(&maker, &memory, false, [(9, &more)]), 9);
     all.follow(&mut maker, &memory);
     let mut other = off.clone();
@@ -269,7 +272,7 @@ fn all_threads_get_filters_unless_one_has_others() {
     assert!(other.no_new_privs);
     assert_eq!(other.verdict(&call(1)), Verdict::Answer(errno(libc::EPERM)));
     let mut alone = off;
-    Asked::Filter(0, 0x1000).share(&maker, &mut alone);
+    FilterCall::Filter(0, 0x1000).share(&maker, &mut alone);
     assert!(alone.is_off());
 }
 
@@ -281,7 +284,7 @@ fn there_are_not_endlessly_many() {
         ..State::default()
     };
     let chunks = program(&long);
-    let asked = Asked::Filter(0, 0x1000);
+    let asked = FilterCall::Filter(0, 0x1000);
     let mut added = 0;
     while answer(asked, &state, &chunks) == 0 {
         asked.follow(&mut state, &ChunkMemory(&chunks));

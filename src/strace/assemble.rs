@@ -1,23 +1,23 @@
-//! From lines to pieces: columns and what is behind them, calls that were interrupted by others', lines that
-//! something foreign ran into. Holds what it must to do so, and no more.
+//! Assembles lines to pieces: a prefix and its entry, calls in two parts, lines that foreign text ran into. Keeps only
+//! the state that this needs.
 
-use super::aside;
+use super::blocked_calls::{self, BlockedCall};
 use super::context::Context;
-use super::cut::{self, Suspect};
-use super::frame::{self, Line};
-use super::held::{Added, Held};
-use super::lex::Expected;
-use super::output;
-use super::stream::{Aside, Piece, Says};
+use super::line_grammar::{self, Line};
+use super::other_lines;
+use super::program_output;
+use super::source_line::{Added, SourceLine};
+use super::stream::{OtherLine, Piece, PieceKind};
 use super::summary::Summary;
-use super::underway::{Begun, Underway};
-use super::waiting::{self, Waiting};
-use super::{LONGEST_LINE, Problem, columns::Columns};
+use super::tokens::Expected;
+use super::truncation::{self, Suspect};
+use super::unfinished::{UnfinishedCall, UnfinishedCalls};
+use super::{LONGEST_LINE, Problem, prefix::Prefix};
 use crate::trace::{Answer, Call, Entry, Origin};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Takes lines, gives pieces.
+/// Turns lines into pieces.
 #[derive(Debug)]
 pub(super) struct Assembler {
     file: Arc<str>,
@@ -25,16 +25,16 @@ pub(super) struct Assembler {
     pub(super) cx: Context,
     summary: Summary,
     /// A line that a message ran into, up to the message.
-    held: Option<Held>,
+    pending: Option<SourceLine>,
     /// Calls that have begun and not ended.
-    underway: Underway,
-    /// The call under way into which others write more than is held.
-    pub(super) flooded: Option<(i32, Waiting)>,
-    /// A line that is not understood, and may be the last.
+    unfinished: UnfinishedCalls,
+    /// The unfinished call into which other programs write more than a source line may hold.
+    pub(super) overflowing: Option<(i32, BlockedCall)>,
+    /// A line that is not understood, and may be a truncated last line.
     suspect: Option<Box<Suspect>>,
 }
 
-/// How far into `from` this part of it is.
+/// The offset of `part` in `from`.
 fn offset(from: &[u8], part: &[u8]) -> usize {
     (part.as_ptr() as usize)
         .wrapping_sub(from.as_ptr() as usize)
@@ -42,16 +42,16 @@ fn offset(from: &[u8], part: &[u8]) -> usize {
 }
 
 impl Assembler {
-    /// One that has seen nothing; the file's name is for messages.
+    /// An assembler for a new text; the file's name is for messages.
     pub(super) fn new(file: &str) -> Assembler {
         Assembler {
             file: Arc::from(file),
             number: 0,
             cx: Context::default(),
             summary: Summary::default(),
-            held: None,
-            underway: Underway::default(),
-            flooded: None,
+            pending: None,
+            unfinished: UnfinishedCalls::default(),
+            overflowing: None,
             suspect: None,
         }
     }
@@ -64,7 +64,7 @@ impl Assembler {
         };
         let mut found = VecDeque::new();
         self.next(text, self.number, &mut found);
-        if self.suspect.is_none() && self.held.is_none() && suspect.takes(&mut found) {
+        if self.suspect.is_none() && self.pending.is_none() && suspect.takes(&mut found) {
             self.suspect = Some(suspect);
             return;
         }
@@ -72,18 +72,18 @@ impl Assembler {
         out.append(&mut found);
     }
 
-    /// Has what is not yet decided be wrong: there is more to come, which is no line of this text.
+    /// Reports pending lines as problems: the rest of the input is no line of this text.
     pub(super) fn settle(&mut self, out: &mut VecDeque<Piece>) {
-        while let Some(held) = self.held.take() {
-            match held.lines() {
-                1 => self.whole(held, false, out),
-                _ => self.split(held, out),
+        while let Some(source) = self.pending.take() {
+            match source.lines() {
+                1 => self.whole(source, false, out),
+                _ => self.split(source, out),
             }
         }
         self.clear(out);
     }
 
-    /// More comes: what is not understood is not the last line.
+    /// Reports the suspect as a problem, since another line follows it.
     fn clear(&mut self, out: &mut VecDeque<Piece>) {
         if let Some(suspect) = self.suspect.take() {
             suspect.wrong(out);
@@ -91,40 +91,41 @@ impl Assembler {
     }
 
     fn next(&mut self, text: Vec<u8>, line: u64, out: &mut VecDeque<Piece>) {
-        let Some(mut held) = self.held.take() else {
-            let text = match self.flooded.take() {
-                Some((tid, waiting)) => match self.flood(tid, waiting, text, line, out) {
+        let Some(mut source) = self.pending.take() else {
+            let text = match self.overflowing.take() {
+                Some((tid, blocked)) => match self.pass_overflow(tid, blocked, text, line, out) {
                     Some(text) => text,
                     None => return,
                 },
                 None => text,
             };
-            let mut held = Held::new(line, text);
-            match aside::interrupted(held.own()) {
+            let mut source = SourceLine::new(line, text);
+            match other_lines::interrupted(source.own()) {
                 Some(at) => {
-                    held.without_message(at);
-                    self.held = Some(held);
+                    source.without_message(at);
+                    self.pending = Some(source);
                 }
-                None => self.whole(held, true, out),
+                None => self.whole(source, true, out),
             }
             return;
         };
-        match held.add(&mut self.cx, &text) {
-            Added::More => self.held = Some(held),
-            Added::Whole => self.whole(held, true, out),
-            Added::Wrong => self.split(held, out),
-            Added::Full => self.flooded = self.begin(held, out),
+        match source.add(&mut self.cx, &text) {
+            Added::More => self.pending = Some(source),
+            Added::Whole => self.whole(source, true, out),
+            Added::Wrong => self.split(source, out),
+            Added::Full => self.overflowing = self.begin(source, out),
         }
     }
 
-    /// Takes lines one by one that do not belong together. What followed the first is not looked at twice again.
-    fn split(&mut self, held: Held, out: &mut VecDeque<Piece>) {
-        let mut lines = held.text.split_inclusive(|&b| b == b'\n').peekable();
-        let mut number = held.line;
+    /// Takes the lines of a source line one by one, since they do not belong together. The lines behind the first are not
+    /// joined again.
+    fn split(&mut self, source: SourceLine, out: &mut VecDeque<Piece>) {
+        let mut lines = source.text.split_inclusive(|&b| b == b'\n').peekable();
+        let mut number = source.line;
         while let Some(line) = lines.next() {
             match lines.peek() {
                 Some(_) => {
-                    self.whole(Held::new(number, line.to_vec()), false, out);
+                    self.whole(SourceLine::new(number, line.to_vec()), false, out);
                     self.clear(out);
                 }
                 None => self.next(line.to_vec(), number, out),
@@ -136,100 +137,100 @@ impl Assembler {
     /// Takes the beginning of a line that is too long.
     pub(super) fn too_long(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
         self.settle(out);
-        self.flooded = None;
+        self.overflowing = None;
         self.number += 1;
         let message = "this line is longer than 64 MiB".to_owned();
         let problem = self.problem(self.number, LONGEST_LINE as usize + 1, message);
-        let held = Held::new(self.number, text);
-        out.push_back(held.piece(Says::Problem(problem), Vec::new()));
+        let source = SourceLine::new(self.number, text);
+        out.push_back(source.piece(PieceKind::Problem(problem), Vec::new()));
     }
 
     /// Takes more of a line that is too long.
     pub(super) fn overlong(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
-        let held = Held::new(self.number, text);
-        out.push_back(held.piece(Says::Aside(Aside::Overlong), Vec::new()));
+        let source = SourceLine::new(self.number, text);
+        out.push_back(source.piece(PieceKind::Other(OtherLine::Overlong), Vec::new()));
     }
 
-    /// Takes the end of the text: calls that are still under way never ended.
+    /// Takes the end of the text: unfinished calls are never resumed.
     pub(super) fn finish(&mut self, out: &mut VecDeque<Piece>) {
-        if let Some(held) = self.held.take_if(|held| held.waiting().is_some()) {
+        if let Some(source) = self.pending.take_if(|source| source.blocked().is_some()) {
             self.clear(out);
-            if let Some((tid, _)) = self.begin(held, out)
-                && let Some(begun) = self.underway.remove(tid)
+            if let Some((tid, _)) = self.begin(source, out)
+                && let Some(begun) = self.unfinished.remove(tid)
             {
                 self.ended(tid, begun, true, out);
             }
         }
-        if self.held.is_some() {
+        if self.pending.is_some() {
             self.settle(out);
         }
         if let Some(suspect) = self.suspect.take() {
             self.last(*suspect, out);
         }
-        while let Some(tid) = self.underway.oldest() {
+        while let Some(tid) = self.unfinished.oldest() {
             self.give_up(tid, out);
         }
     }
 
-    /// Takes a line without what ran into it; if it may be `rescued`, what of that is not yet known is looked for.
-    fn whole(&mut self, held: Held, rescued: bool, out: &mut VecDeque<Piece>) {
-        let own = held.own();
+    /// Takes a line without foreign text; if it may be `rescued`, unknown foreign text is looked for.
+    fn whole(&mut self, source: SourceLine, rescued: bool, out: &mut VecDeque<Piece>) {
+        let own = source.own();
         if self.summary.takes(own) {
-            return out.push_back(held.piece(Says::Aside(Aside::Summary), Vec::new()));
+            return out.push_back(source.piece(PieceKind::Other(OtherLine::Summary), Vec::new()));
         }
-        let (columns, said) = match frame::line(&mut self.cx, own) {
+        let (prefix, said) = match line_grammar::line(&mut self.cx, own) {
             Ok((_, said)) => said,
             Err(error) => {
                 let error = described(own, error);
-                return self.rescue(held, rescued, None, error, out);
+                return self.rescue(source, rescued, None, error, out);
             }
         };
-        let tid = columns.tid;
-        if !matches!(said, Line::Aside(_)) {
+        let tid = prefix.tid;
+        if !matches!(said, Line::Other(_)) {
             self.summary.leave();
         }
         match said {
-            Line::Aside(aside) => out.push_back(held.piece(Says::Aside(aside), Vec::new())),
-            Line::Call(text) => match frame::call(&mut self.cx, text) {
+            Line::Other(other) => out.push_back(source.piece(PieceKind::Other(other), Vec::new())),
+            Line::Call(text) => match line_grammar::call(&mut self.cx, text) {
                 Ok((_, whole)) => {
                     let call_at = offset(own, text);
-                    let doubtful =
-                        self.cx.has_doubts() || output::is_doubtful(&whole.name, &whole.args);
+                    let doubtful = self.cx.has_doubts()
+                        || program_output::is_doubtful(&whole.name, &whole.args);
                     if doubtful && rescued {
-                        let mut held = held.clone();
-                        if let Some(added) = held.without_output(&mut self.cx, call_at) {
-                            return self.again(held, added, out);
+                        let mut source = source.clone();
+                        if let Some(added) = source.without_output(&mut self.cx, call_at) {
+                            return self.again(source, added, out);
                         }
                         let doubts = self.cx.keep_doubts();
-                        if let Some(added) = held.without_foreign(&mut self.cx, call_at) {
-                            return self.again(held, added, out);
+                        if let Some(added) = source.without_foreign(&mut self.cx, call_at) {
+                            return self.again(source, added, out);
                         }
                         self.cx.put_back(doubts);
                     }
-                    let origin = self.origin(held.line);
+                    let origin = self.origin(source.line);
                     let front = &own[..offset(own, text)];
-                    let entry = whole_call(columns, front, whole, origin);
-                    self.push_entry(held, entry, out);
+                    let entry = whole_call(prefix, front, whole, origin);
+                    self.push_entry(source, entry, out);
                 }
                 Err(error) => {
                     let (at, error) = (offset(own, text), described(own, error));
-                    self.rescue(held, rescued, Some(at), error, out);
+                    self.rescue(source, rescued, Some(at), error, out);
                 }
             },
             Line::Unfinished(text) | Line::Abandoned(text) | Line::Moved(text, _) => {
                 if rescued && text.starts_with(b"write") {
                     let call_at = offset(own, text);
-                    let mut held = held.clone();
-                    if let Some(added) = held.without_output(&mut self.cx, call_at) {
-                        return self.again(held, added, out);
+                    let mut source = source.clone();
+                    if let Some(added) = source.without_output(&mut self.cx, call_at) {
+                        return self.again(source, added, out);
                     }
                 }
-                if rescued && let Some(foreign) = waiting::foreign(&mut self.cx, text) {
+                if rescued && let Some(foreign) = blocked_calls::foreign(&mut self.cx, text) {
                     let call_at = offset(own, text);
                     let (from, to) = (call_at + foreign, call_at + text.len());
-                    let mut held = held.clone();
-                    held.without(from, to);
-                    return self.again(held, Added::Whole, out);
+                    let mut source = source.clone();
+                    source.without(from, to);
+                    return self.again(source, Added::Whole, out);
                 }
                 let abandoned = matches!(said, Line::Abandoned(_));
                 let to = match said {
@@ -237,33 +238,35 @@ impl Assembler {
                     _ => None,
                 };
                 self.give_up(tid, out);
-                let begun = Begun::new(held.line, columns, own, text);
-                self.start(held, tid, begun, out);
+                let begun = UnfinishedCall::new(source.line, prefix, own, text);
+                self.start(source, tid, begun, out);
                 if abandoned {
                     self.give_up(tid, out);
                 }
                 if let Some(to) = to {
-                    self.underway.moves(tid, to);
+                    self.unfinished.moves(tid, to);
                 }
             }
             Line::Resumed { name, rest } => {
                 let (name, rest) = (offset(own, name), offset(own, rest));
-                let known = match self.underway.moved_to(tid) {
+                let known = match self.unfinished.moved_to(tid) {
                     Some(from) => {
-                        // What the task did that this one replaces does not go on.
+                        // The unfinished call of the replaced task is never resumed.
                         self.give_up(tid, out);
                         from
                     }
-                    None => self.underway.known_as(tid),
+                    None => self.unfinished.known_as(tid),
                 };
-                self.resume(tid, known, held, Some(name), rest, out);
+                self.resume(tid, known, source, Some(name), rest, out);
             }
-            Line::Tail(rest) => match self.underway.latest() {
+            Line::Tail(rest) => match self.unfinished.latest() {
                 Some(last) => {
                     let rest = offset(own, rest);
-                    self.resume(last, last, held, None, rest, out);
+                    self.resume(last, last, source, None, rest, out);
                 }
-                None => out.push_back(held.piece(Says::Aside(Aside::Orphan), Vec::new())),
+                None => {
+                    out.push_back(source.piece(PieceKind::Other(OtherLine::Orphan), Vec::new()))
+                }
             },
             Line::Signal {
                 signal,
@@ -275,120 +278,125 @@ impl Assembler {
                     tid,
                     signal,
                     info,
-                    origin: self.origin(held.line),
-                    remarks: Some(columns.remarks(&own[..offset(own, front)], back)),
+                    origin: self.origin(source.line),
+                    line_info: Some(prefix.line_info(&own[..offset(own, front)], back)),
                 };
-                self.push_entry(held, entry, out);
+                self.push_entry(source, entry, out);
             }
             Line::Exit(exit) => {
                 self.give_up(tid, out);
                 let entry = Entry::Exit {
                     tid,
                     exit,
-                    origin: self.origin(held.line),
-                    remarks: Some(columns.remarks(own, b"")),
+                    origin: self.origin(source.line),
+                    line_info: Some(prefix.line_info(own, b"")),
                 };
-                out.push_back(held.piece(Says::Entry(entry), Vec::new()));
+                out.push_back(source.piece(PieceKind::Entry(entry), Vec::new()));
             }
             Line::Superseded(by) => {
                 self.give_up(tid, out);
-                self.underway.supersede(by, tid);
-                out.push_back(held.piece(Says::Aside(Aside::Superseded), Vec::new()));
+                self.unfinished.supersede(by, tid);
+                out.push_back(source.piece(PieceKind::Other(OtherLine::Superseded), Vec::new()));
             }
         }
     }
 
-    /// Gives the first part of a call, which has none under way, and remembers it.
-    pub(super) fn start(&mut self, held: Held, tid: i32, begun: Begun, out: &mut VecDeque<Piece>) {
-        let (name, args) = frame::part(&mut self.cx, &begun.text);
-        out.push_back(held.piece(Says::Begun { tid, name, args }, Vec::new()));
-        while let Some(oldest) = self.underway.without_room(&begun) {
+    /// Emits the first part of a call and keeps it. The task must have no unfinished call.
+    pub(super) fn start(
+        &mut self,
+        source: SourceLine,
+        tid: i32,
+        begun: UnfinishedCall,
+        out: &mut VecDeque<Piece>,
+    ) {
+        let (name, args) = line_grammar::part(&mut self.cx, &begun.text);
+        out.push_back(source.piece(PieceKind::Unfinished { tid, name, args }, Vec::new()));
+        while let Some(oldest) = self.unfinished.without_room(&begun) {
             self.give_up(oldest, out);
         }
-        self.underway.insert(tid, begun);
+        self.unfinished.insert(tid, begun);
     }
 
-    /// Gives an entry of one line, with the doubts about it.
-    fn push_entry(&mut self, held: Held, entry: Entry, out: &mut VecDeque<Piece>) {
+    /// Emits an entry of one line with its doubts.
+    fn push_entry(&mut self, source: SourceLine, entry: Entry, out: &mut VecDeque<Piece>) {
         if !self.cx.has_doubts() {
             self.cx.forget();
-            return out.push_back(held.piece(Says::Entry(entry), Vec::new()));
+            return out.push_back(source.piece(PieceKind::Entry(entry), Vec::new()));
         }
         let doubts = self.cx.take_doubts().into_iter().map(|doubt| {
-            let at = doubt.at.wrapping_sub(held.own().as_ptr() as usize);
-            let (line, column) = held.place(at.min(held.own().len()));
+            let at = doubt.at.wrapping_sub(source.own().as_ptr() as usize);
+            let (line, column) = source.place(at.min(source.own().len()));
             self.problem(line, column, format!("expected {}", doubt.what))
         });
         let doubts = doubts.collect();
-        out.push_back(held.piece(Says::Entry(entry), doubts));
+        out.push_back(source.piece(PieceKind::Entry(entry), doubts));
     }
 
-    /// Takes a line again that something was taken out of.
-    fn again(&mut self, held: Held, added: Added, out: &mut VecDeque<Piece>) {
+    /// Parses a line again from which foreign text was removed.
+    fn again(&mut self, source: SourceLine, added: Added, out: &mut VecDeque<Piece>) {
         self.cx.take_doubts();
         match added {
-            Added::More => self.held = Some(held),
-            Added::Whole | Added::Wrong | Added::Full => self.whole(held, false, out),
+            Added::More => self.pending = Some(source),
+            Added::Whole | Added::Wrong | Added::Full => self.whole(source, false, out),
         }
     }
 
-    /// Looks for what may have run into a line that is not understood; `call_at` is where the call in it begins.
+    /// Looks for foreign text in a line that is not understood; `call_at` is the offset of the call in it.
     fn rescue(
         &mut self,
-        mut held: Held,
+        mut source: SourceLine,
         rescued: bool,
         call_at: Option<usize>,
         (at, message): (usize, String),
         out: &mut VecDeque<Piece>,
     ) {
         if rescued && let Some(call_at) = call_at {
-            if let Some(added) = held.without_output(&mut self.cx, call_at) {
-                return self.again(held, added, out);
+            if let Some(added) = source.without_output(&mut self.cx, call_at) {
+                return self.again(source, added, out);
             }
-            if held.lines() == 1
-                && let Some(found) = aside::any_message(held.own())
+            if source.lines() == 1
+                && let Some(found) = other_lines::any_message(source.own())
                 && found > call_at
             {
-                held.without_message(found);
-                return self.again(held, Added::More, out);
+                source.without_message(found);
+                return self.again(source, Added::More, out);
             }
-            if let Some(added) = held.without_foreign(&mut self.cx, call_at) {
-                return self.again(held, added, out);
+            if let Some(added) = source.without_foreign(&mut self.cx, call_at) {
+                return self.again(source, added, out);
             }
         }
-        match (held.lines(), self.goes_on(&held)) {
-            (0 | 1, Some(tid)) => self.resume(tid, tid, held, None, 0, out),
-            (0 | 1, None) => self.failed(held, at, message, None, out),
-            _ => self.split(held, out),
+        match (source.lines(), self.goes_on(&source)) {
+            (0 | 1, Some(tid)) => self.resume(tid, tid, source, None, 0, out),
+            (0 | 1, None) => self.failed(source, at, message, None, out),
+            _ => self.split(source, out),
         }
     }
 
-    /// The task of which the call that began on the line before goes on here: where strace is told to leave calls
-    /// out by their status, it forgets to say whose the rest is.
-    fn goes_on(&mut self, held: &Held) -> Option<i32> {
-        let (tid, begun) = self.underway.last()?;
-        if begun.line + 1 != held.line {
+    /// The task whose call began on the line before and is resumed here without a mark: strace omits it with `-e status=`.
+    fn goes_on(&mut self, source: &SourceLine) -> Option<i32> {
+        let (tid, begun) = self.unfinished.last()?;
+        if begun.line + 1 != source.line {
             return None;
         }
-        let joined = [&begun.text, held.own()].concat();
-        let fits = frame::call(&mut self.cx, &joined).is_ok() && !self.cx.has_doubts();
+        let joined = [&begun.text, source.own()].concat();
+        let fits = line_grammar::call(&mut self.cx, &joined).is_ok() && !self.cx.has_doubts();
         self.cx.take_doubts();
         fits.then_some(tid)
     }
 
-    /// A line is not understood. `begun` is the call that it would have ended, if only its end is missing.
+    /// Handles a line that is not understood. `begun` is the call that it would have ended, if only its end is missing.
     fn failed(
         &mut self,
-        held: Held,
+        source: SourceLine,
         at: usize,
         message: String,
-        begun: Option<(i32, Begun)>,
+        begun: Option<(i32, UnfinishedCall)>,
         out: &mut VecDeque<Piece>,
     ) {
         self.cx.take_doubts();
-        let (line, column) = held.place(at);
+        let (line, column) = source.place(at);
         let problem = self.problem(line, column, message);
-        let suspect = Suspect::new(held, problem, begun);
+        let suspect = Suspect::new(source, problem, begun);
         if let Some(earlier) = self.suspect.replace(Box::new(suspect)) {
             earlier.wrong(out);
         }
@@ -414,15 +422,15 @@ impl Assembler {
         &mut self,
         tid: i32,
         known: i32,
-        held: Held,
+        source: SourceLine,
         name_at: Option<usize>,
         rest_at: usize,
         out: &mut VecDeque<Piece>,
     ) {
-        let Some(mut begun) = self.underway.remove(known) else {
-            return out.push_back(held.piece(Says::Aside(Aside::Orphan), Vec::new()));
+        let Some(mut begun) = self.unfinished.remove(known) else {
+            return out.push_back(source.piece(PieceKind::Other(OtherLine::Orphan), Vec::new()));
         };
-        let own = held.own();
+        let own = source.own();
         let name = own.get(name_at.unwrap_or(own.len())..).unwrap_or_default();
         let name = name.split(|&b| b == b' ').next().unwrap_or_default();
         let args = begun.text.strip_prefix(name);
@@ -430,39 +438,39 @@ impl Assembler {
         if let (Some(name_at), false, false) = (name_at, same, name.starts_with(b"?")) {
             let message = format!("task {tid} resumes another call than it began");
             self.ended(known, begun, false, out);
-            return self.failed(held, name_at, message, None, out);
+            return self.failed(source, name_at, message, None, out);
         }
         let first = begun.text.len();
         let mut joined = begun.text;
         joined.extend_from_slice(&own[rest_at..]);
-        match frame::call(&mut self.cx, &joined) {
+        match line_grammar::call(&mut self.cx, &joined) {
             Ok((_, whole)) => {
-                let mut columns = begun.columns;
-                columns.tid = if tid == 0 { known } else { tid };
-                let entry = whole_call(columns, &begun.front, whole, self.origin(begun.line));
+                let mut prefix = begun.prefix;
+                prefix.tid = if tid == 0 { known } else { tid };
+                let entry = whole_call(prefix, &begun.front, whole, self.origin(begun.line));
                 let doubts = self.cx.take_doubts().into_iter().map(|doubt| {
                     let at = doubt.at.wrapping_sub(joined.as_ptr() as usize);
                     let (line, column) = match at.checked_sub(first) {
-                        Some(behind) => held.place((rest_at + behind).min(held.own().len())),
+                        Some(behind) => source.place((rest_at + behind).min(source.own().len())),
                         None => (begun.line, begun.column + at),
                     };
                     self.problem(line, column, format!("expected {}", doubt.what))
                 });
                 let doubts = doubts.collect();
-                let mut piece = held.piece(Says::Rest(entry), doubts);
-                let place = piece.place.get_or_insert_default();
+                let mut piece = source.piece(PieceKind::Resumed(entry), doubts);
+                let place = piece.placement.get_or_insert_default();
                 place.joined = Some((joined, first));
                 out.push_back(piece);
             }
             Err(error) => {
-                let breaks_off = cut::breaks_off(&joined, &error);
+                let breaks_off = truncation::breaks_off(&joined, &error);
                 let (at, message) = described(&joined, error);
                 if breaks_off {
                     let at = at.max(first);
                     joined.truncate(first);
                     begun.text = joined;
                     self.failed(
-                        held,
+                        source,
                         rest_at + at - first,
                         message,
                         Some((known, begun)),
@@ -471,42 +479,53 @@ impl Assembler {
                 } else if at < first {
                     self.cx.take_doubts();
                     let problem = self.problem(begun.line, begun.column + at, message);
-                    out.push_back(held.piece(Says::Problem(problem), Vec::new()));
+                    out.push_back(source.piece(PieceKind::Problem(problem), Vec::new()));
                 } else {
-                    self.failed(held, rest_at + at - first, message, None, out);
+                    self.failed(source, rest_at + at - first, message, None, out);
                 }
             }
         }
     }
 
-    /// The call that this task has under way, if any, never ends.
+    /// Emits the unfinished call of a task, if any, as never resumed.
     pub(super) fn give_up(&mut self, tid: i32, out: &mut VecDeque<Piece>) {
-        if let Some(begun) = self.underway.remove(tid) {
+        if let Some(begun) = self.unfinished.remove(tid) {
             self.ended(tid, begun, false, out);
         }
     }
 
-    /// A call never ends; `cut` if that is because the text does.
-    pub(super) fn ended(&mut self, tid: i32, begun: Begun, cut: bool, out: &mut VecDeque<Piece>) {
-        let (name, args) = frame::part(&mut self.cx, &begun.text);
+    /// Emits a call as never resumed; `cut` if the text ends within it.
+    pub(super) fn ended(
+        &mut self,
+        tid: i32,
+        begun: UnfinishedCall,
+        cut: bool,
+        out: &mut VecDeque<Piece>,
+    ) {
+        let (name, args) = line_grammar::part(&mut self.cx, &begun.text);
         let mut call = Call::new(name, args, Answer::Never);
         call.tid = tid;
         call.origin = self.origin(begun.line);
-        let mut remarks = begun.columns.remarks(&begun.front, b"");
-        remarks.cut = cut;
-        call.remarks = Some(remarks);
-        let held = Held::new(begun.line, Vec::new());
-        out.push_back(held.piece(Says::Ended(Entry::Call(call)), Vec::new()));
+        let mut line_info = begun.prefix.line_info(&begun.front, b"");
+        line_info.cut = cut;
+        call.line_info = Some(line_info);
+        let source = SourceLine::new(begun.line, Vec::new());
+        out.push_back(source.piece(PieceKind::NeverResumed(Entry::Call(call)), Vec::new()));
     }
 }
 
-fn whole_call(columns: Columns, front: &[u8], whole: frame::Whole<'_>, origin: Origin) -> Entry {
-    let tid = columns.tid;
-    let mut remarks = columns.remarks(front, whole.back);
-    remarks.spent = whole.result.spent;
-    remarks.tampered = whole.result.tampered;
+fn whole_call(
+    prefix: Prefix,
+    front: &[u8],
+    whole: line_grammar::Whole<'_>,
+    origin: Origin,
+) -> Entry {
+    let tid = prefix.tid;
+    let mut line_info = prefix.line_info(front, whole.back);
+    line_info.spent = whole.result.spent;
+    line_info.tampering = whole.result.tampering;
     if let Some(list) = whole.list {
-        remarks.set_list(list);
+        line_info.set_list(list);
     }
     Entry::Call(Call {
         tid,
@@ -516,11 +535,11 @@ fn whole_call(columns: Columns, front: &[u8], whole: frame::Whole<'_>, origin: O
         notes: whole.result.notes,
         origin,
         attachment: None,
-        remarks: Some(remarks),
+        line_info: Some(line_info),
     })
 }
 
-/// Where an error is in this text, and what it says.
+/// The offset of an error in this text, and its message.
 fn described(text: &[u8], error: nom::Err<Expected<'_>>) -> (usize, String) {
     match error {
         nom::Err::Error(e) | nom::Err::Failure(e) => {

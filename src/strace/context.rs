@@ -1,22 +1,22 @@
-//! What reading a line needs besides its text, and what it notices on the way.
+//! The parser's state for one line besides its text: constants, doubts, unusual spelling.
 
-use super::lex::{Expected, until};
 use super::symbol::Symbols;
+use super::tokens::{Expected, until};
 use crate::trace::Value;
 
-/// Of one line, no more doubts than this are told.
+/// The limit on doubts about one line.
 const MOST_DOUBTS: usize = 100;
-/// No line has more values than this: 64 MiB of commas must not take gigabytes.
+/// The limit on values of one line: 64 MiB of commas must not take gigabytes.
 const MOST_VALUES: usize = 1 << 21;
-/// Structures and arrays that are nested more deeply are not kept twice, as they would be if their text were.
+/// The text of structures and arrays that are nested more deeply is not kept.
 const DEEPEST_TEXT: usize = 8;
 
-/// Lent to all that reads.
+/// The state that all parsers share.
 #[derive(Debug, Default)]
 pub(super) struct Context {
     /// Constants.
     pub symbols: Symbols,
-    /// Whether the value that is being read, apart from the values in it, is written otherwise than we would.
+    /// Whether the spelling of the current value, apart from its inner values, differs from ours.
     pub odd: bool,
     /// Whether named arguments become symbols, as `clone`'s do.
     pub labels: bool,
@@ -24,23 +24,23 @@ pub(super) struct Context {
     values: usize,
 }
 
-/// Where something was not understood.
+/// A doubt: text that was not understood.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Doubt {
     /// The address of the byte in the text.
     pub at: usize,
-    /// What should have stood there.
+    /// The expected syntax.
     pub what: &'static str,
 }
 
-/// Doubts that were kept.
+/// Saved doubts.
 pub(super) struct Kept {
     doubts: Vec<Doubt>,
     values: usize,
 }
 
 impl Context {
-    /// Notes that what begins here is not understood.
+    /// Adds a doubt about the text that begins here.
     pub(super) fn doubt(&mut self, at: &[u8], what: &'static str) {
         if self.doubts.len() < MOST_DOUBTS {
             let at = at.as_ptr() as usize;
@@ -48,18 +48,18 @@ impl Context {
         }
     }
 
-    /// Whether there are doubts about what was read since they were taken last.
+    /// Whether there are doubts since the last [`Context::take_doubts`].
     pub(super) fn has_doubts(&self) -> bool {
         !self.doubts.is_empty()
     }
 
-    /// The doubts about what was read since this was asked last; for the next line.
+    /// Takes the doubts since the last call, before the next line.
     pub(super) fn take_doubts(&mut self) -> Vec<Doubt> {
         self.forget();
         std::mem::take(&mut self.doubts)
     }
 
-    /// The doubts so far, to be put back where another way of reading leads nowhere.
+    /// Saves the doubts, for [`Context::put_back`] where an alternative fails.
     pub(super) fn keep_doubts(&mut self) -> Kept {
         Kept {
             doubts: std::mem::take(&mut self.doubts),
@@ -67,20 +67,20 @@ impl Context {
         }
     }
 
-    /// Has the doubts be these.
+    /// Restores saved doubts.
     pub(super) fn put_back(&mut self, kept: Kept) {
         self.doubts = kept.doubts;
         self.values = kept.values;
     }
 
-    /// Forgets all about the line but its doubts.
+    /// Resets the state of the line but for its doubts.
     pub(super) fn forget(&mut self) {
         self.values = 0;
         self.labels = false;
         self.odd = false;
     }
 
-    /// Begins a value: whether the one around it is odd so far. To be given back to [`Context::end`].
+    /// Begins a value. Returns whether the spelling of the outer value is unusual so far, for [`Context::end`].
     pub(super) fn begin<'a>(&mut self, i: &'a [u8]) -> Result<bool, nom::Err<Expected<'a>>> {
         self.values += 1;
         if self.values > MOST_VALUES {
@@ -90,7 +90,7 @@ impl Context {
         Ok(std::mem::replace(&mut self.odd, false))
     }
 
-    /// Ends a value whose text goes from `start` to `rest`: keeps that text if it is odd.
+    /// Ends a value whose text goes from `start` to `rest`: keeps the text if its spelling is unusual.
     pub(super) fn end(
         &mut self,
         around: bool,

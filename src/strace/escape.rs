@@ -1,7 +1,7 @@
-//! Bytes as strace writes them between quotes and angle brackets.
+//! The spelling of bytes between quotes and angle brackets.
 
-use super::lex::close_path;
 use super::print::push;
+use super::tokens::close_path;
 
 /// `"bytes"`: printable ASCII as it is, the rest escaped.
 pub(super) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -16,7 +16,7 @@ pub(super) fn path(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'<');
     escaped(out, bytes, |_| false);
     out.push(b'>');
-    // Behind the bracket there may be a `(deleted)`, which is not escaped either.
+    // A `(deleted)` behind the bracket is not escaped.
     let whole = out.get(start..).unwrap_or_default();
     if !matches!(close_path(whole), Ok(([], ()))) {
         out.truncate(start);

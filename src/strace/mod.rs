@@ -1,56 +1,57 @@
-//! strace's text to a [`Trace`], and a [`Trace`] to strace's text.
+//! Conversion of strace's text to a [`Trace`], and of a [`Trace`] to strace's text.
 //!
-//! Reads what strace of versions 4 to 7 writes, whatever its options, byte by byte: UTF-8 is not assumed. A
-//! [`Stream`] gives the text piece by piece, and each [`Piece`] prints back what was read, from what it was understood
-//! as: how a value is written is kept where it differs from how we would write it ([`Value::Written`]), and
-//! what is around the values is kept as [remarks](crate::trace::Remarks). [`parse`], [`load`] and [`Reader`] make a
-//! [`Trace`] of the pieces.
+//! The parser reads the output of strace 4 to 7 with any options, byte by byte: UTF-8 is not assumed. A [`Stream`]
+//! yields the text piece by piece, and each [`Piece`] prints back exactly the text that was read: the spelling of a
+//! value is kept where it differs from ours ([`Value::Written`]), and the text around the values is kept as [line
+//! info](crate::trace::LineInfo). [`parse`], [`load`] and [`Reader`] collect the pieces in a [`Trace`].
 //!
-//! What is not understood inside an argument is kept as [`Value::Raw`], and doubted; a line that is not
-//! understood as a whole is a [`Problem`] and does not stop the rest. Whoever wants to be strict stops at the first of
-//! either. Time and memory are linear in the text, and the memory of a stream is bounded, whatever it holds.
+//! Text within an argument that is not understood is kept as [`Value::Raw`] with a doubt; a line that is not understood
+//! as a whole is a [`Problem`] and does not stop the rest. A strict caller stops at the first of either. Time and
+//! memory are linear in the text, and the memory of a stream is bounded for any input.
 //!
-//! People paste traces: lines may be indented or quoted (`paste`), have remarks between them and behind them (`comment`
-//! says what is one, and what is a call that is not understood), and break off at the end (`cut`). Other programs write
-//! into calls that wait (`waiting`). A text of remarks alone is no trace, and a problem.
+//! Pasted traces are accepted: lines may be indented or quoted (`pasted`), have user comments between and behind them
+//! (`user_comments` tells these from calls that are not understood), and the text may be truncated (`truncation`).
+//! Other programs may write into calls that block (`blocked_calls`). A text of user comments alone is no trace, and a
+//! problem.
 //!
-//! From the outside in: `stream` reads lines; `assemble` and `ends` make pieces of them, with what
-//! `underway` remembers and what `held` takes apart; `frame`, `columns` and `answer` know
-//! lines, `summary` the tables of `-c`; `value`, `scalar` and `set` values; `lex` the smallest pieces.
+//! From the outside in: `stream` reads lines; `assemble` and `incomplete_calls` make pieces of them, with the calls
+//! that `unfinished` keeps and the foreign text that `source_line` removes; `line_grammar`, `prefix` and
+//! `result_grammar` parse lines, `summary` the tables of `-c`; `value`, `scalar` and `set` parse values; `tokens`
+//! parses the smallest elements.
 //!
-//! This module knows nothing of processes, nor of what arguments mean to a call.
+//! This module knows neither processes nor the meaning of arguments to a call.
 
-mod answer;
-mod aside;
 mod assemble;
-mod columns;
-mod comment;
+mod blocked_calls;
 mod context;
-mod cut;
-mod ends;
 mod escape;
-mod frame;
-mod held;
-mod lex;
-mod margins;
-mod output;
-mod paste;
+mod incomplete_calls;
+mod line_grammar;
+mod other_lines;
+mod pasted;
+mod prefix;
 mod print;
+mod program_output;
 mod reader;
+mod result_grammar;
 mod scalar;
 mod set;
+mod source_line;
 mod stream;
 mod summary;
 mod symbol;
-mod underway;
+mod tokens;
+mod truncation;
+mod unfinished;
+mod user_comments;
 mod value;
-mod waiting;
+mod verbatim;
 
-pub use margins::write_as_read;
 pub use print::write;
 pub use reader::Reader;
-pub use stream::{Aside, Piece, Says, Stream};
+pub use stream::{OtherLine, Piece, PieceKind, Stream};
 pub use summary::{Row, Tables};
+pub use verbatim::write_as_read;
 
 use crate::trace::{Entry, Trace, Value};
 use std::fmt;
@@ -59,7 +60,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The longest line that [`load`] takes, in bytes.
+/// The longest line that [`load`] accepts, in bytes.
 pub const LONGEST_LINE: u64 = 64 << 20;
 
 /// A place in a text that was not understood.
@@ -71,7 +72,7 @@ pub struct Problem {
     pub line: u32,
     /// The byte in that line, from 1.
     pub column: u32,
-    /// What was expected there.
+    /// The expected syntax.
     pub message: String,
 }
 
@@ -87,12 +88,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What a text says, and where it was not understood.
+/// The result of parsing a text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parsed {
-    /// What was understood.
+    /// The entries that were understood.
     pub trace: Trace,
-    /// What was not, in the order of reading. Of more than 10,000, the last one says how many there are.
+    /// The problems, in the order of reading. Of more than 10,000, the last one has the number of all.
     pub problems: Vec<Problem>,
 }
 
@@ -104,7 +105,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A line is longer than [`LONGEST_LINE`].
@@ -136,7 +137,7 @@ pub fn load(path: &Path) -> Result<Parsed, Error> {
     let text = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
     let stream = Stream::new(text, &path.display().to_string());
     gather(stream, &path.display().to_string()).map_err(|error| match error {
-        // A path that is no UTF-8 is not what the stream is called.
+        // The stream's name is lossy where the path is no UTF-8.
         Error::Io { source, .. } => failed(source),
         Error::LongLine { line, .. } => Error::LongLine {
             path: path.to_owned(),
@@ -149,7 +150,7 @@ fn gather(stream: Stream<impl BufRead>, file: &str) -> Result<Parsed, Error> {
     let mut gathered = reader::Gathered::new(file);
     for piece in stream {
         let piece = piece?;
-        if piece.text.len() as u64 > LONGEST_LINE && matches!(piece.says, Says::Problem(_)) {
+        if piece.text.len() as u64 > LONGEST_LINE && matches!(piece.kind, PieceKind::Problem(_)) {
             return Err(Error::LongLine {
                 path: PathBuf::from(file),
                 line: u32::try_from(piece.line).unwrap_or(u32::MAX),
@@ -160,12 +161,11 @@ fn gather(stream: Stream<impl BufRead>, file: &str) -> Result<Parsed, Error> {
     Ok(gathered.finish())
 }
 
-/// Reads a single line: `None` where it says nothing about what the program did (an empty line, a message of
-/// strace's).
+/// Reads a single line: `None` where it has no entry (an empty line, a message of strace's).
 ///
 /// # Errors
 ///
-/// What was not understood, with the column.
+/// If the line is not understood; the error has the column.
 pub fn line(text: &[u8]) -> Result<Option<Entry>, Problem> {
     let mut reader = Reader::new("<line>");
     reader.line(text);
@@ -180,7 +180,7 @@ pub fn line(text: &[u8]) -> Result<Option<Entry>, Problem> {
 ///
 /// # Errors
 ///
-/// Where it is not understood, or something follows it.
+/// If the value is not understood, or something follows it.
 pub fn value_from_text(text: &str) -> Result<Value, String> {
     let wrong =
         |at: usize, what: &str| format!("`{text}` is no value: at byte {at}, expected {what}");

@@ -1,8 +1,8 @@
-//! Values, calls and whole traces in strace's syntax, as strace would write them. See [`super::margins`] for how
-//! they were written.
+//! Prints values, calls and whole traces in strace's syntax and spelling. [`super::verbatim`] prints them as they were
+//! written.
 
-use super::answer::RESTARTS;
 use super::escape;
+use super::result_grammar::RESTARTS;
 use crate::constants;
 use crate::trace::{Answer, Call, Entry, Exit, Field, Trace, Value};
 use std::fmt::{self, Display, Formatter};
@@ -23,21 +23,21 @@ const ADDRESSES: [&str; 9] = [
     "ioprio_get",
 ];
 
-/// Whose spelling is to be printed.
+/// The spelling to print.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Spelling {
     /// strace's.
     Ours,
-    /// The text's that it was read from, where that differs.
+    /// The spelling of the source text, where it differs.
     Text,
 }
 
-/// Writes a trace as `strace -f -o` does: pid column (where pids are known), results aligned. How a trace that was
-/// read was written does not matter; for that, see [`Piece::print`](super::Piece::print).
+/// Writes a trace as `strace -f -o` does: pid column (where pids are known), results aligned. The spelling of the
+/// source text is not kept; for that, see [`Piece::print`](super::Piece::print).
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// The writer's errors.
 pub fn write(trace: &Trace, out: &mut impl io::Write) -> io::Result<()> {
     let mut line = Vec::new();
     for entry in trace.entries() {

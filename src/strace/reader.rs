@@ -1,13 +1,13 @@
-//! From pieces to a trace in memory: calls stand where they began, problems are gathered.
+//! Collects pieces in a trace in memory: calls stand where they began, problems are gathered.
 
 use super::assemble::Assembler;
-use super::stream::{Aside, Piece, Says};
+use super::stream::{OtherLine, Piece, PieceKind};
 use super::{Parsed, Problem};
 use crate::trace::{Entry, Origin, Trace};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Of more problems than this, only their number is kept.
+/// The number of problems that are kept; of the rest only their number.
 const MOST_PROBLEMS: usize = 10_000;
 
 /// Reads a trace line by line; [`super::parse`] and [`super::load`] do that for whole texts.
@@ -18,26 +18,26 @@ pub struct Reader {
     gathered: Gathered,
 }
 
-/// What pieces add up to.
+/// The trace gathered from pieces so far.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     file: Arc<str>,
-    /// Calls that have begun and not ended are `None`.
+    /// The entries; unfinished calls are `None`.
     entries: Vec<Option<Entry>>,
-    /// Where those stand, by the lines on which they began.
+    /// The indices of unfinished calls, by the lines on which they began.
     begun: HashMap<u64, usize>,
     problems: Vec<Problem>,
-    /// How many problems are not in `problems`.
+    /// The number of problems that are not in `problems`.
     more: usize,
     last_line: u64,
-    /// The line of the first remark, until something is strace's.
+    /// The line of the first user comment, until a line is strace's.
     remark: Option<u64>,
-    /// Whether anything is strace's.
+    /// Whether any line is strace's.
     own: bool,
 }
 
 impl Reader {
-    /// A reader that has seen nothing; the file's name is for messages.
+    /// A reader for a new text; the file's name is for messages.
     pub fn new(file: &str) -> Reader {
         Reader {
             assembler: Assembler::new(file),
@@ -52,12 +52,12 @@ impl Reader {
         self.gather();
     }
 
-    /// Takes the end of the text: calls that are still under way never ended.
+    /// Takes the end of the text: unfinished calls are never resumed.
     pub fn finish(self) -> Parsed {
         self.gather_end()
     }
 
-    /// Takes the end of what are whole lines: one that breaks off is a problem, as is a remark.
+    /// Takes the end of whole lines: a truncated line is a problem, as is a user comment.
     pub(super) fn finish_whole(mut self) -> Parsed {
         self.assembler.settle(&mut self.ready);
         self.gather_end()
@@ -87,13 +87,13 @@ impl Gathered {
     /// Takes the next piece.
     pub(super) fn take(&mut self, piece: Piece) {
         self.last_line = self.last_line.max(piece.line);
-        match piece.says {
-            Says::Entry(entry) => self.entries.push(Some(entry)),
-            Says::Begun { .. } => {
+        match piece.kind {
+            PieceKind::Entry(entry) => self.entries.push(Some(entry)),
+            PieceKind::Unfinished { .. } => {
                 self.begun.insert(piece.line, self.entries.len());
                 self.entries.push(None);
             }
-            Says::Rest(entry) | Says::Ended(entry) => {
+            PieceKind::Resumed(entry) | PieceKind::NeverResumed(entry) => {
                 let line = match entry.origin() {
                     Origin::Text { line, .. } => u64::from(*line),
                     _ => 0,
@@ -104,21 +104,21 @@ impl Gathered {
                     None => self.entries.push(Some(entry)),
                 }
             }
-            Says::Problem(problem) if self.problems.len() < MOST_PROBLEMS => {
+            PieceKind::Problem(problem) if self.problems.len() < MOST_PROBLEMS => {
                 self.problems.push(problem);
             }
-            Says::Problem(_) => self.more += 1,
-            Says::Aside(Aside::Remark) => {
+            PieceKind::Problem(_) => self.more += 1,
+            PieceKind::Other(OtherLine::Remark) => {
                 self.remark.get_or_insert(piece.line);
             }
-            Says::Aside(Aside::Blank) => {}
-            Says::Aside(_) => self.own = true,
+            PieceKind::Other(OtherLine::Blank) => {}
+            PieceKind::Other(_) => self.own = true,
         }
     }
 
-    /// What was gathered; calls whose rest was not understood are not in it.
+    /// The gathered trace, without calls whose rest was not understood.
     pub(super) fn finish(mut self) -> Parsed {
-        // Remarks stand between lines of strace's.
+        // User comments are only accepted between lines of strace's.
         let alone = self.entries.is_empty() && self.problems.is_empty() && !self.own;
         if let Some(line) = self.remark.filter(|_| alone) {
             self.problems.push(Problem {

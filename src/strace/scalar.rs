@@ -1,9 +1,9 @@
-//! Single values: numbers, strings, descriptors, symbolic expressions.
+//! The grammar of single values: numbers, strings, descriptors, symbolic expressions.
 //!
-//! Each notes in the context whether it is written otherwise than it would be printed.
+//! Each parser notes in the context whether the spelling of its value differs from ours.
 
 use super::context::Context;
-use super::lex::*;
+use super::tokens::*;
 use crate::trace::Value;
 use memchr::memmem;
 use nom::Parser;
@@ -12,16 +12,16 @@ use nom::character::complete::digit1;
 use nom::combinator::{opt, recognize};
 use nom::sequence::preceded;
 
-/// What `AT_FDCWD` stands for.
+/// The number of `AT_FDCWD`.
 const AT_FDCWD: i32 = -100;
-/// What may stand between the terms of an expression, with or without blanks around it.
+/// Operators between the terms of an expression, with or without blanks around them.
 const OPERATORS: [&[u8]; 9] = [
     b"|", b"<<", b"*", b"+", b" or ", b" * ", b" + ", b" - ", b" | ",
 ];
-/// And what only wait statuses have.
+/// Operators of wait statuses.
 const CONDITIONS: [&[u8]; 2] = [b" && ", b" == "];
 
-/// Text that need not be UTF-8, as a string.
+/// Converts text that need not be UTF-8 to a string.
 pub(super) fn text(cx: &mut Context, bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -32,7 +32,7 @@ pub(super) fn text(cx: &mut Context, bytes: &[u8]) -> String {
     }
 }
 
-/// A string, and the ellipsis behind a cut one.
+/// Parses a string, and the ellipsis behind a cut one.
 pub(super) fn quoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let (rest, (bytes, usual)) = string(i)?;
     cx.odd |= !usual;
@@ -43,7 +43,7 @@ pub(super) fn quoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>
     Ok((rest, Some(Value::Str { bytes, cut })))
 }
 
-/// A character: `'a'`, `'\'`.
+/// Parses a character: `'a'`, `'\'`.
 pub(super) fn character<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let Some(rest) = after_character(i) else {
         return Ok((i, None));
@@ -58,11 +58,10 @@ pub(super) fn character<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Val
     Ok((rest, Some(Value::Sym { text, value })))
 }
 
-/// What strace could not or would not show (`<unavailable>`, `<... resuming interrupted read ...>`), and
-/// escaped bytes without quotes.
+/// Parses placeholders (`<unavailable>`, `<... resuming interrupted read ...>`) and escaped bytes without quotes.
 pub(super) fn unquoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     if let Some(rest) = i.strip_prefix(b"...") {
-        // Members that are not shown, in the midst of others.
+        // Omitted members between others.
         return Ok((rest, Some(Value::Raw("...".to_owned()))));
     }
     if i.first() == Some(&b'\\') {
@@ -82,7 +81,7 @@ pub(super) fn unquoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
     }
 }
 
-/// Anything that begins with a digit or a minus sign: a number, a descriptor with its path, a date,
+/// Parses values that begin with a digit or a minus sign: a number, a descriptor with its path, a date,
 /// an expression (`8192*1024`, `1<<CAP_CHOWN`, `0x4|MSG_X`), a hardware address.
 pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let sign = usize::from(i.first() == Some(&b'-'));
@@ -98,7 +97,7 @@ pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>
             let Some(Ok(fd)) = std::str::from_utf8(digits).ok().map(str::parse) else {
                 return Ok((rest, None));
             };
-            // We would write this one's name, which `-X raw` does not.
+            // Our spelling has the name, which `-X raw` omits.
             cx.odd |= is_odd_decimal(digits) || fd == AT_FDCWD;
             return descriptor(cx, rest, fd);
         }
@@ -142,7 +141,7 @@ fn version<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     Ok((rest, found.then_some(Value::Sym { text, value })))
 }
 
-/// A descriptor, from what `-y` says about it on; or a process with its command, as `-Y` says.
+/// Parses the rest of a descriptor from its path on (`-y`), or of a process from its command on (`-Y`).
 fn descriptor<'a>(cx: &mut Context, i: &'a [u8], fd: i32) -> Res<'a, Option<Value>> {
     let (rest, path) = path(i)?;
     cx.odd |= !is_usual_path(until(i, rest), &path);
@@ -150,7 +149,7 @@ fn descriptor<'a>(cx: &mut Context, i: &'a [u8], fd: i32) -> Res<'a, Option<Valu
     Ok((rest, Some(Value::Fd { fd, path })))
 }
 
-/// Pairs of hexadecimal digits with colons between them, or a UUID: at least so many parts.
+/// Parses pairs of hexadecimal digits with colons between them, or a UUID: at least so many parts.
 fn address<'a>(cx: &mut Context, i: &'a [u8], parts: usize, between: u8) -> Res<'a, Option<Value>> {
     let (rest, written) = take_while(|b: u8| b.is_ascii_hexdigit() || b == between).parse(i)?;
     let found = written.split(|&b| b == between);
@@ -181,9 +180,9 @@ fn is_odd_decimal(digits: &[u8]) -> bool {
     matches!(digits, [b'0', _, ..] | [b'-', b'0', ..])
 }
 
-/// A number by itself.
+/// A number without an operator or unit.
 fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
-    // What most numbers are.
+    // The most common form.
     if let [b'1'..=b'9', ..] | [b'0'] = digits
         && digits.len() <= 18
         && digits.iter().all(u8::is_ascii_digit)
@@ -237,7 +236,7 @@ fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
             cx.odd |= is_odd_decimal(digits);
             Some(Value::Int(value))
         }
-        // Above the largest signed number: kept as written, since it would print as a negative one.
+        // A number above the largest signed one is kept as written, since it would print as a negative number.
         Err(_) => match text.parse::<u64>() {
             Ok(value) => Some(Value::Sym {
                 text: text.to_owned(),
@@ -251,12 +250,12 @@ fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
     }
 }
 
-/// A decimal number with its sign, as text.
+/// Parses a decimal number with its sign, as text.
 pub(super) fn decimal(i: &[u8]) -> Res<'_, &[u8]> {
     recognize(preceded(opt(tag("-")), digit1)).parse(i)
 }
 
-/// Whether an expression goes on behind a term and the comment behind that.
+/// Whether an expression continues behind a term and its comment.
 fn goes_on(i: &[u8]) -> bool {
     let operator = |i: &[u8]| OPERATORS.iter().any(|o| i.starts_with(o));
     match i {
@@ -268,8 +267,8 @@ fn goes_on(i: &[u8]) -> bool {
     }
 }
 
-/// Names joined by `|`, calls such as `makedev(0x8, 0x1)`, alternatives `A or B`, products, shifts, and
-/// comments between them.
+/// Parses symbolic expressions: names joined by `|`, calls such as `makedev(0x8, 0x1)`, alternatives `A or B`,
+/// products, shifts, and comments between them.
 pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let mut rest = i;
     let mut joined = None;
@@ -279,11 +278,11 @@ pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
         let is_missing =
             rest.len() == start.len() && matches!(rest, [] | [b',' | b')' | b']' | b'}', ..]);
         if let Some(before) = joined.filter(|_| is_missing) {
-            // Nothing follows what would join it.
+            // An operator without a term behind it.
             rest = before;
             break;
         }
-        // A condition's arrow is no minus sign.
+        // An arrow is no minus sign.
         if rest.first() == Some(&b'>') && until(start, rest).ends_with(b"-") {
             rest = &start[rest_len_before(start, rest)..];
         }
@@ -319,12 +318,12 @@ pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
     }
 }
 
-/// How much of `start` precedes the last byte before `rest`.
+/// The number of bytes of `start` before the last byte before `rest`.
 fn rest_len_before(start: &[u8], rest: &[u8]) -> usize {
     (start.len() - rest.len()).saturating_sub(1)
 }
 
-/// A symbol that is a pair of brackets with what is inside.
+/// Parses a pair of brackets with its content as a symbol.
 pub(super) fn bracketed_symbol<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let (mut rest, _) = bracketed(i)?;
     // `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16`, or ` | 3 << 16`.
@@ -337,7 +336,7 @@ pub(super) fn bracketed_symbol<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Opt
     Ok((rest, Some(found)))
 }
 
-/// A symbol of this text, without the comments in it.
+/// Makes a symbol of a text, without the comments in it.
 pub(super) fn symbol(cx: &mut Context, written: &[u8]) -> Value {
     let text = match has_comment(written) {
         false => text(cx, written),
@@ -350,7 +349,7 @@ pub(super) fn symbol(cx: &mut Context, written: &[u8]) -> Value {
     Value::Sym { text, value }
 }
 
-/// Whether there is a comment in it. Most have not even what could begin one.
+/// Whether a text has a comment. Most have not even a slash.
 fn has_comment(written: &[u8]) -> bool {
     memchr::memchr(b'/', written).is_some() && memmem::find(written, b"/*").is_some()
 }

@@ -1,11 +1,11 @@
 //! The grammar of sets: names between blanks.
 
 use super::context::Context;
-use super::lex::*;
 use super::symbol::signal;
+use super::tokens::*;
 use crate::trace::Value;
 
-/// What follows the bracket of `[INT CHLD]`, `~[]`, `[3 4]`, `[3</dev/null> 4]`: names between blanks.
+/// Parses the text behind the bracket of `[INT CHLD]`, `~[]`, `[3 4]`, `[3</dev/null> 4]`: names between blanks.
 /// A single name is a set only where it is negated or a signal's, since `[3]` is an array.
 pub(super) fn set<'a>(cx: &mut Context, i: &'a [u8], negated: bool) -> Res<'a, Value> {
     let mut items = Vec::new();
@@ -15,7 +15,7 @@ pub(super) fn set<'a>(cx: &mut Context, i: &'a [u8], negated: bool) -> Res<'a, V
         let start = rest;
         rest = blanks(rest);
         usual &= start.len() - rest.len() == usize::from(!items.is_empty());
-        // What strace cut: no set that anything could be made of.
+        // A set that strace cut has no meaning.
         if let Some(after @ [b']', ..]) = rest.strip_prefix(b"...")
             && !items.is_empty()
         {

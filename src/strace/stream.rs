@@ -1,18 +1,17 @@
-//! A text as a stream of pieces: lines, or the parts of them that say something by themselves.
+//! A text as a stream of pieces: lines, or parts of lines with a meaning of their own.
 
 use super::assemble::Assembler;
-use super::{Error, LONGEST_LINE, Problem, margins};
+use super::{Error, LONGEST_LINE, Problem, verbatim};
 use crate::trace::{Entry, Value};
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::path::PathBuf;
 
-/// What is left of a line that is too long comes in pieces of this many bytes.
+/// The rest of a line that is too long comes in pieces of this many bytes.
 const CHUNK: u64 = 1 << 20;
 
-/// Reads a text in strace's syntax piece by piece. Memory does not grow with the text: what is kept is one
-/// line, what is known of the calls that have begun and not ended (the oldest are given up where those are too many),
-/// and text that ran into a line.
+/// Reads a text in strace's syntax piece by piece. Memory does not grow with the text: a stream keeps one line, the
+/// unfinished calls (the oldest are given up where there are too many), and foreign text in a line.
 ///
 /// The pieces' texts in a row are the text that was read, byte for byte.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub struct Stream<R> {
     file: PathBuf,
     assembler: Assembler,
     ready: VecDeque<Piece>,
-    /// Whether this is the midst of a line that is too long.
+    /// Whether the reader is within a line that is too long.
     inside: bool,
     ended: bool,
 }
@@ -29,35 +28,34 @@ pub struct Stream<R> {
 /// A piece of a text.
 #[derive(Clone, Debug)]
 pub struct Piece {
-    /// The line that it begins on, from 1.
+    /// The line on which the piece begins, from 1.
     pub line: u64,
-    /// The bytes, with the line ends. There may be several lines: a message that ran into a call, what the
-    /// program itself wrote in the midst of a call.
+    /// The bytes, with the line ends. There may be several lines: a message or output of the program within a call.
     pub text: Vec<u8>,
-    /// What it says.
-    pub says: Says,
-    /// Arguments and constants in it that were not understood; they are kept as they are.
+    /// The kind of the piece, with its content.
+    pub kind: PieceKind,
+    /// Arguments and constants that were not understood; they are kept as they are.
     pub doubts: Vec<Problem>,
-    /// How it goes into the text, where that is not plain.
-    pub(super) place: Option<Box<Place>>,
+    /// The placement of the entry in the text, where the text is more than the entry.
+    pub(super) placement: Option<Box<Placement>>,
 }
 
-/// How an entry goes into its text.
+/// The placement of an entry in its text.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
-    /// What is foreign to the entry, and at which byte of the piece it stands, in order.
+pub(super) struct Placement {
+    /// The foreign texts and their offsets in the piece, in order.
     pub foreign: Vec<(usize, Vec<u8>)>,
     /// Of a call in two parts: the text of the call from its name on, and the length of its first part.
     pub joined: Option<(Vec<u8>, usize)>,
 }
 
-/// What a piece of a text says.
+/// The kind of a piece, with its content.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Says {
-    /// An entry, whole.
+pub enum PieceKind {
+    /// A whole entry.
     Entry(Entry),
-    /// The first part of a call. It is followed by a [`Says::Rest`] or a [`Says::Ended`], sooner or later.
-    Begun {
+    /// The first part of a call. A [`PieceKind::Resumed`] or a [`PieceKind::NeverResumed`] follows sooner or later.
+    Unfinished {
         /// The task; 0 where unknown.
         tid: i32,
         /// The call's name.
@@ -65,19 +63,19 @@ pub enum Says {
         /// The arguments so far; the last one may lack its end.
         args: Vec<Value>,
     },
-    /// The call that ends here; its origin has the line where it began. The text is that of the last part only.
-    Rest(Entry),
-    /// A call that has begun and will not end: its task died, or the text ended. Has no text.
-    Ended(Entry),
-    /// Nothing about what the program did.
-    Aside(Aside),
-    /// It was not understood.
+    /// A call whose rest is here; its origin has the line where it began. The text is that of the rest only.
+    Resumed(Entry),
+    /// An unfinished call that is never resumed: its task died, or the text ended. The piece has no text.
+    NeverResumed(Entry),
+    /// A line without an entry.
+    Other(OtherLine),
+    /// Text that was not understood.
     Problem(Problem),
 }
 
-/// Lines that say nothing about what the program did, or not enough.
+/// The kinds of lines without an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aside {
+pub enum OtherLine {
     /// An empty line.
     Blank,
     /// A message of strace's (`strace: Process 12 attached`).
@@ -88,7 +86,7 @@ pub enum Aside {
     Superseded,
     /// A frame of a stack (`-k`).
     Stack,
-    /// Part of a dump of what was read or written (`-e read=`).
+    /// Part of a dump of data (`-e read=`).
     Dump,
     /// Part of the table of `-c` or `-C`.
     Summary,
@@ -96,16 +94,16 @@ pub enum Aside {
     Orphan,
     /// The rest of a line that is too long.
     Overlong,
-    /// What somebody wrote into the text (`# here it fails`), or the program without a call of its own.
+    /// A user comment (`# here it fails`), or output of the program outside of a call.
     Remark,
-    /// What other programs wrote in the midst of a call that waits.
+    /// Text that other programs wrote into a blocked call.
     Output,
-    /// A line that the end of the text cut off, before it said anything or in the rest of a call.
-    Cut,
+    /// A line that the end of the text truncated, before its entry or in the rest of a call.
+    Truncated,
 }
 
 impl<R: BufRead> Stream<R> {
-    /// The pieces of what this reads; the file's name is for messages.
+    /// The pieces of a text; the file's name is for messages.
     pub fn new(reader: R, file: &str) -> Stream<R> {
         Stream {
             reader,
@@ -117,7 +115,7 @@ impl<R: BufRead> Stream<R> {
         }
     }
 
-    /// The next line with its end, or as much of it as this. The standard library's way of doing so is slow.
+    /// The next line with its end, or at most `most` bytes of it. The standard library's function for this is slow.
     fn read_line(&mut self, most: u64) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         loop {
@@ -178,7 +176,7 @@ impl<R: BufRead> Iterator for Stream<R> {
 }
 
 impl Piece {
-    /// Writes it, line ends included: an entry from its values, what is none as it is.
+    /// Writes the piece, line ends included: an entry from its values, other text as it is.
     ///
     /// # Errors
     ///
@@ -190,25 +188,25 @@ impl Piece {
         }
     }
 
-    /// Whether that is what was read, byte for byte.
+    /// Whether printing gives the text that was read, byte for byte.
     pub fn prints_back(&self) -> bool {
         self.printed().is_none_or(|printed| printed == self.text)
     }
 
-    /// An entry as printed; `None` where there is none.
+    /// The printed entry; `None` where there is none.
     fn printed(&self) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(self.text.len());
-        match &self.says {
-            Says::Entry(entry) => margins::as_written(&mut out, entry),
-            Says::Rest(Entry::Call(entry)) => {
-                let (joined, first) = self.place.as_ref()?.joined.as_ref()?;
+        match &self.kind {
+            PieceKind::Entry(entry) => verbatim::as_written(&mut out, entry),
+            PieceKind::Resumed(Entry::Call(entry)) => {
+                let (joined, first) = self.placement.as_ref()?.joined.as_ref()?;
                 let mut call = Vec::with_capacity(joined.len());
-                margins::body_as_written(&mut call, entry);
-                // In front there are columns and `<... read resumed>`, which belong to the line, not the call.
+                verbatim::body_as_written(&mut call, entry);
+                // The prefix and `<... read resumed>` belong to the line, not the call.
                 let rest = joined.len().saturating_sub(*first);
                 let text = without_end(&self.text);
                 let head = text.len().saturating_sub(rest + self.foreign_len());
-                // What ran into the line did so behind that.
+                // Foreign text comes behind that.
                 out.extend_from_slice(text.get(..head).unwrap_or_default());
                 if joined.get(..*first) != call.get(..*first) {
                     out.extend_from_slice(call.get(..*first).unwrap_or_default());
@@ -217,7 +215,7 @@ impl Piece {
             }
             _ => return None,
         }
-        if let Some(place) = &self.place
+        if let Some(place) = &self.placement
             && !place.foreign.is_empty()
         {
             out = place.woven(&out);
@@ -227,13 +225,13 @@ impl Piece {
     }
 
     fn foreign_len(&self) -> usize {
-        let foreign = self.place.iter().flat_map(|place| &place.foreign);
+        let foreign = self.placement.iter().flat_map(|place| &place.foreign);
         foreign.map(|(_, f)| f.len()).sum()
     }
 }
 
-impl Place {
-    /// What is printed of the entry, with what is foreign to it in its places.
+impl Placement {
+    /// The printed entry with the foreign texts in their places.
     fn woven(&self, own: &[u8]) -> Vec<u8> {
         let foreign: usize = self.foreign.iter().map(|(_, f)| f.len()).sum();
         let mut out = Vec::with_capacity(own.len() + foreign);

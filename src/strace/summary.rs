@@ -1,7 +1,7 @@
-//! The tables that `-c` and `-C` write: which lines are part of one, and what its rows say.
+//! The tables of `-c` and `-C`: recognizes their lines and reads their rows.
 
-use super::lex::blanks;
-use super::paste;
+use super::pasted;
+use super::tokens::blanks;
 use memchr::memmem;
 
 /// The titles of the columns, word by word.
@@ -23,10 +23,10 @@ const TITLES: [&[u8]; 15] = [
     b"errs",
 ];
 
-/// What stands above the table of one of several personalities: `System call usage summary for 32 bit mode:`.
+/// The heading of the table of one of several personalities: `System call usage summary for 32 bit mode:`.
 const HEADING: &[u8] = b"System call usage summary ";
 
-/// What a row of a table says.
+/// A row of a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     /// The call; `total` in the last row.
@@ -35,13 +35,13 @@ pub struct Row {
     pub total: bool,
     /// The personality, where there are several: `32 bit`.
     pub mode: Option<String>,
-    /// How many calls there were.
+    /// The number of calls.
     pub calls: Option<u64>,
-    /// How many of them failed.
+    /// The number of failed calls.
     pub errors: Option<u64>,
-    /// The time that they took together, in seconds.
+    /// Their total time, in seconds.
     pub seconds: Option<f64>,
-    /// All numbers by the titles of their columns, as they are written.
+    /// All numbers as written, with the titles of their columns.
     pub cells: Vec<(String, String)>,
 }
 
@@ -53,7 +53,7 @@ struct Column {
     end: usize,
 }
 
-/// Reads the lines of tables in a row: those that are [`super::Aside::Summary`].
+/// Reads consecutive lines of tables ([`super::OtherLine::Summary`]).
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     mode: Option<String>,
@@ -63,9 +63,9 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// What the next line of a table says, if it is a row.
+    /// Reads the next line of a table; `None` where it is no row.
     pub fn row(&mut self, line: &[u8]) -> Option<Row> {
-        let i = paste::plainly_unquoted(line);
+        let i = pasted::plainly_unquoted(line);
         if let Some(at) = memmem::find(i, HEADING) {
             let mode = String::from_utf8_lossy(&i[at + HEADING.len()..]);
             let mode = mode.trim().trim_start_matches("for ").trim_end_matches(':');
@@ -100,7 +100,7 @@ impl Tables {
             ..Row::default()
         };
         let cells: Vec<(String, String)> = if self.columns.is_empty() {
-            // A part of a table: in the usual order, which ends in the calls, their errors if any, and the name.
+            // Part of a table, in the usual order of columns, which ends in the calls, their errors if any, and the name.
             let usual = ["% time", "seconds", "usecs/call", "calls", "errors"];
             let (name, numbers) = found.split_last()?;
             row.name = text(*name);
@@ -110,7 +110,7 @@ impl Tables {
             let titles = self.columns.iter().map(|column| column.title.clone());
             titles.zip(found.into_iter().map(text)).collect()
         } else {
-            // Some cells are empty: each belongs to the column under whose rule it ends, or nearly so.
+            // Some cells are empty: each cell belongs to the column under whose rule it ends, or nearly so.
             let columns = &self.columns;
             let nearest = |span: (usize, usize)| {
                 let away = |column: &&Column| match column.title.as_str() {
@@ -130,7 +130,7 @@ impl Tables {
                 }
                 "calls" => row.calls = cell.parse().ok(),
                 "errors" | "errs" => row.errors = cell.parse().ok(),
-                // Some languages write a comma.
+                // Some locales write a comma.
                 "seconds" => row.seconds = cell.replace(',', ".").parse().ok(),
                 _ => {}
             }
@@ -166,7 +166,7 @@ impl Summary {
         if self.state == State::Outside && !may_begin(i) {
             return false;
         }
-        let i = paste::plainly_unquoted(i);
+        let i = pasted::plainly_unquoted(i);
         let (takes, state) = match self.state {
             State::Outside if is_titles(i) => (true, State::Titled),
             State::Outside => (
@@ -178,7 +178,7 @@ impl Summary {
             State::Rows if is_rule(i) => (true, State::Total),
             State::Rows if is_row(i) => (true, State::Rows),
             State::Total if is_row(i) => (true, State::Outside),
-            // Somebody may have left rows out, and said so.
+            // A user may have left rows out, with a comment.
             State::Rows => (false, State::Rows),
             _ => (false, State::Outside),
         };
@@ -186,13 +186,13 @@ impl Summary {
         takes
     }
 
-    /// A line says what the program did: no table goes on behind it.
+    /// Ends the table at a line with an entry.
     pub(super) fn leave(&mut self) {
         self.state = State::Outside;
     }
 }
 
-/// Whether a line may be part of a table outside of one. Nearly all lines are not: this is to be quick.
+/// Whether a line may begin a table. Nearly all lines do not: this must be quick.
 fn may_begin(i: &[u8]) -> bool {
     match i.first() {
         Some(b'0'..=b'9') => {
@@ -209,7 +209,7 @@ fn words(i: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|word| !word.is_empty())
 }
 
-/// Where the words of a line are.
+/// The offsets of the words of a line.
 fn spans(i: &[u8]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut start = None;
@@ -264,7 +264,7 @@ fn is_row(i: &[u8]) -> bool {
         && i.iter().any(u8::is_ascii_alphanumeric)
 }
 
-/// A row of a table of which the beginning was left out: `  0.75    0.236566           6     37503           epoll_wait`.
+/// A row of a table whose beginning was left out: `  0.75    0.236566           6     37503           epoll_wait`.
 fn is_lone_row(i: &[u8]) -> bool {
     let fraction = |word: &[u8], digits: usize| {
         let point = word.len().checked_sub(digits + 1);

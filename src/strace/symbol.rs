@@ -1,27 +1,27 @@
-//! What symbolic expressions stand for: constants (through [`constants`]), alternatives, products and shifts,
-//! wait statuses, dates.
+//! The numbers of symbolic expressions: constants (through [`consts`]), alternatives, products and shifts, wait
+//! statuses, dates.
 //!
-//! A trace has few different expressions, so what they stand for is remembered. No syntax here beyond that
-//! of a single expression.
+//! A trace has few different expressions, so their numbers are cached. This module knows no syntax beyond that of a
+//! single expression.
 
 use crate::constants;
 use crate::syscall;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// More different expressions than this are not remembered.
+/// The limit on cached expressions.
 const REMEMBERED: usize = 4096;
-/// Longer ones neither.
+/// The longest expression that is cached.
 const LONGEST: usize = 128;
 
-/// Looks expressions up.
+/// The cache of expressions.
 #[derive(Debug, Default)]
 pub(super) struct Symbols {
     known: HashMap<Box<str>, Option<i64>, Seeded>,
 }
 
-/// Builds hashers of short texts. They are fast rather than strong: with a seed of its own for each reader,
-/// and no more than [`REMEMBERED`] texts, no file can make much of that.
+/// Builds hashers of short texts. They are fast rather than strong: each reader has a random seed, and there are no
+/// more than [`REMEMBERED`] texts, so a hostile file gains little by collisions.
 #[derive(Debug)]
 struct Seeded(u64);
 
@@ -66,7 +66,7 @@ impl Hasher for Folded {
 }
 
 impl Symbols {
-    /// What this expression stands for, if that is known.
+    /// The number of an expression, if it is known.
     pub(super) fn eval(&mut self, text: &str) -> Option<i64> {
         if let Some(&value) = self.known.get(text) {
             return value;
@@ -79,10 +79,10 @@ impl Symbols {
     }
 }
 
-/// No expression has more parentheses than this, nor does one of its alternatives have more operators.
+/// The limit on the parentheses of an expression, and on the operators of one of its alternatives.
 const MOST_OPERATORS: usize = 32;
 
-/// Whether working this out would go on and on, into ever smaller parts: no expression of strace's is like that.
+/// Whether evaluating a text would recurse too deeply: no expression of strace's does.
 fn is_endless(text: &str) -> bool {
     let (mut parentheses, mut operators) = (0, 0);
     for byte in text.bytes() {
@@ -110,7 +110,8 @@ fn eval(text: &str) -> Option<i64> {
     found.or_else(|| date(text))
 }
 
-/// What [`syscall::eval`] does not know: `-EPERM`, `~0x1f`, `INT_MAX+1`, `0x10<<28|0x5`, `2 * 8`.
+/// Evaluates the expressions that [`constants::eval`] does not know: `-EPERM`, `~0x1f`, `INT_MAX+1`, `0x10<<28|0x5`,
+/// `2 * 8`.
 fn expression(text: &str) -> Option<i64> {
     if let Some(name) = text.strip_prefix("-E") {
         return constants::errno(&format!("E{name}")).map(|errno| -i64::from(errno));
@@ -162,8 +163,8 @@ pub(super) fn signal(name: &str) -> Option<i32> {
     })
 }
 
-/// `{WIFEXITED(s) && WEXITSTATUS(s) == 0}` and kin, as wait(2)'s status word; of a tracee's stop with its event:
-/// `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16`.
+/// Converts `{WIFEXITED(s) && WEXITSTATUS(s) == 0}` and the like to wait(2)'s status word; also a tracee's stop with
+/// its event: `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16`.
 fn wait_status(text: &str) -> Option<i64> {
     let (text, event) = match text.strip_prefix('{') {
         Some(inside) => inside.rsplit_once('}')?,

@@ -1,28 +1,28 @@
 //! The grammar of values: arguments, members, elements.
 //!
-//! Every value ends before `,`, a closing bracket or the end of the text. What is not understood up to there
-//! becomes [`Value::Raw`]; reading it goes on from where understanding ended, never back, so the time is
-//! linear. Nesting beyond [`DEEPEST`] is raw, too. Single values are in [`super::scalar`].
+//! Every value ends before `,`, a closing bracket or the end of the text. Text up to there that is not understood
+//! becomes [`Value::Raw`]; the parser continues from the point of failure and never goes back, so the time is linear.
+//! Nesting beyond [`DEEPEST`] is raw, too. Single values are in [`super::scalar`].
 //!
-//! What a value's text has besides what it would be printed as (comments, odd blanks) is noticed on the way, and
-//! belongs to the smallest value that has it.
+//! Deviations of a value's text from our spelling (comments, unusual blanks) are noted during parsing, and belong to
+//! the smallest value that has them.
 
 use super::context::Context;
-use super::lex::*;
 use super::scalar::{
     bracketed_symbol, character, number, quoted, symbol, symbolic, text, unquoted,
 };
 use super::set::set;
+use super::tokens::*;
 use crate::trace::{Field, Value};
 use memchr::memmem;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_while1};
 use nom::sequence::delimited;
 
-/// How deeply structures and arrays may be nested.
+/// The limit on the nesting of structures and arrays.
 const DEEPEST: usize = 64;
 
-/// One value, up to what ends it, with the gaps on both sides.
+/// Parses one value up to its end, with the gaps on both sides.
 pub(super) fn value<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
     nested(cx, i, 0)
 }
@@ -33,12 +33,12 @@ fn nested<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
     Ok((rest, cx.end(around, i, rest, found, depth)))
 }
 
-/// A value, whose oddness is left in the context.
+/// Parses a value; the context keeps whether its spelling is unusual.
 fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
     let start = gap(i)?.0;
     cx.odd = start.len() != i.len();
     if matches!(start.first(), Some(b',' | b')' | b']' | b'}')) {
-        // A comment such as `/* 5 entries */` is all that is said; or nothing, by some older versions.
+        // The value is only a comment such as `/* 5 entries */`; or empty, in some older versions.
         let said = until(i, start);
         let comment = said.contains(&b'*');
         cx.odd &= !comment;
@@ -62,7 +62,7 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
     }
     match arrow(rest) {
         Ok((after, arrow)) if depth < DEEPEST => {
-            // What is odd about the first half belongs to that.
+            // An unusual spelling of the first half belongs to that half.
             let between = until(seen, rest);
             let (end, usual) = match between.split_last() {
                 Some((b' ', _)) => (&seen[between.len() - 1..], arrow == b"=>"),
@@ -75,7 +75,7 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
                 None => (after, false),
             };
             cx.odd |= !usual;
-            // A member may be named once more: `features=0 => features=UFFD_FEATURE_SIGBUS`.
+            // The member's name may be repeated: `features=0 => features=UFFD_FEATURE_SIGBUS`.
             let (rest, after) = match name(after) {
                 Ok((inner, _)) => labelled(cx, (after, after, inner), depth + 1, false)?,
                 Err(_) => nested(cx, after, depth + 1)?,
@@ -87,7 +87,7 @@ fn unsealed<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Value> {
     }
 }
 
-/// Whether the next member or element begins here, of which some versions forget the comma in front:
+/// Whether the next member or element begins here; some versions omit the comma in front of it:
 /// sysinfo's `loads=[1, 2, 3] totalram=4`, getdents' `{{d_ino=1} {d_ino=2}}`, io_getevents' `{...}NULL`.
 fn is_next(i: &[u8], found: &Value) -> bool {
     match i.first() {
@@ -102,8 +102,8 @@ fn arrow(i: &[u8]) -> Res<'_, &[u8]> {
     nom::branch::alt((tag("=>"), tag("->"))).parse(i)
 }
 
-/// What may follow a value before its end: a gap, the security context of a descriptor or a path
-/// (`3</etc/passwd> [system_u:object_r:passwd_file_t:s0]`), and that the call never ended.
+/// Parses the text that may follow a value before its end: a gap, the security context of a descriptor or a path
+/// (`3</etc/passwd> [system_u:object_r:passwd_file_t:s0]`), and the mark of an unfinished call.
 fn behind<'a>(i: &'a [u8], found: &Value) -> Res<'a, ()> {
     let rest = gap(i)?.0;
     if at_end(rest) {
@@ -114,7 +114,7 @@ fn behind<'a>(i: &'a [u8], found: &Value) -> Res<'a, ()> {
     }
     let inside = match (rest.first(), found) {
         (Some(b'['), Value::Fd { .. } | Value::Str { .. }) => &rest[1..],
-        // Version 4: what it could not read on from, `[{fd=5}, ?] 0x7f1000`, and the data of control messages,
+        // Version 4: the address of unreadable elements, `[{fd=5}, ?] 0x7f1000`, and the data of control messages,
         // `cmsg_type=SCM_RIGHTS{4}`.
         (Some(b'0'..=b'9'), Value::Array { .. } | Value::Struct { .. }) if rest.len() < i.len() => {
             return word(rest).map(|(rest, _)| (rest, ()));
@@ -131,7 +131,7 @@ fn behind<'a>(i: &'a [u8], found: &Value) -> Res<'a, ()> {
     }
 }
 
-/// The text from `start` to the end of the value as it is, where what precedes `seen` is known not to end it.
+/// The raw text from `start` to the end of the value; the text before `seen` is known not to end it.
 fn raw<'a>(cx: &mut Context, start: &'a [u8], seen: &'a [u8]) -> Res<'a, Value> {
     cx.doubt(start, "a value");
     let rest = to_end(seen, 0)?.0;
@@ -140,17 +140,17 @@ fn raw<'a>(cx: &mut Context, start: &'a [u8], seen: &'a [u8]) -> Res<'a, Value> 
     Ok((rest, Value::Raw(text(cx, written))))
 }
 
-/// What the first byte announces; `None` with how far it was looked at, where that is nothing known.
+/// Parses the kind of value that the first byte announces; `None`, with the rest, where the kind is unknown.
 fn atom<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value>> {
     match i.first() {
         Some(b'"') => quoted(cx, i),
-        // Where an abstract name could not be read.
+        // An abstract name that could not be read.
         Some(b'@') if i.starts_with(b"@0x") => {
             let rest = word(&i[1..])?.0;
             Ok((rest, Some(symbol(cx, until(i, rest)))))
         }
         Some(b'@') if i.get(1) == Some(&b'"') => {
-            // Usual in one place only; see `member`.
+            // The usual spelling in one place only; see `member`.
             cx.odd = true;
             let (rest, found) = quoted(cx, &i[1..])?;
             let found = found.map(|found| match found {
@@ -188,8 +188,8 @@ fn atom<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Value
     }
 }
 
-/// What Android's version 4 writes of an action without a handler, which it does not close: `{SIG_DFL, , {0x40, [], 0}, 0`.
-/// What follows its first member.
+/// Parses the rest of an unclosed signal action without a handler, as Android's version 4 writes it, behind its first
+/// member: `{SIG_DFL, , {0x40, [], 0}, 0`.
 fn cut_action(i: &[u8]) -> Option<&[u8]> {
     const LONGEST: usize = 1 << 8;
     let rest = [b"{SIG_DFL, ", b"{SIG_IGN, "]
@@ -210,8 +210,8 @@ fn is_terminal(i: &[u8]) -> bool {
         && i.iter().skip(2).find(|b| !b.is_ascii_digit()) == Some(&b' ')
 }
 
-/// Members or elements up to `close`, each read by `item`; whether they end in an ellipsis.
-/// On a wrong bracket, `None`: the caller has its text.
+/// Parses members or elements up to `close`, each by `item`. Returns whether they end in an ellipsis, or `None` on a
+/// wrong bracket: the caller has the text.
 pub(super) fn list<'a>(
     cx: &mut Context,
     i: &'a [u8],
@@ -252,15 +252,15 @@ pub(super) fn list<'a>(
                 rest
             }
             [b, after @ ..] if *b == close => return Ok((after, Some(false))),
-            // Another kind of bracket closes it: `to_end` takes that for good.
+            // Another kind of bracket closes the list: `to_end` accepts it.
             [_, after @ ..] => return Ok((after, None)),
             [] => return hopeless(i, "a closing bracket"),
         };
     }
 }
 
-/// `...` and the closing bracket behind it, and whether there is nothing else. In between, strace
-/// may say where it could not read on: `[1, 2, ... /* 0x7f1000 */]`.
+/// Parses `...` and the closing bracket behind it. Returns whether nothing is between them; strace may write the address
+/// of unreadable elements: `[1, 2, ... /* 0x7f1000 */]`.
 fn ellipsis(i: &[u8], close: u8) -> Option<(&[u8], bool)> {
     let start = match i.first() {
         Some(b' ' | b'\t' | b'/') => gap(i).ok()?.0,
@@ -303,7 +303,7 @@ fn array<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Valu
         && let [item] = items.as_slice()
         && let Some(name) = only_signal(item)
     {
-        // A set, with something beside its name.
+        // A set with text beside its name.
         cx.odd = true;
         let (negated, items) = (false, vec![name]);
         return Ok((rest, Some(Value::Set { negated, items })));
@@ -311,7 +311,7 @@ fn array<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Option<Valu
     Ok((rest, cut.map(|cut| Value::Array { items, cut })))
 }
 
-/// The signal's name that an array of one member would be taken for a set of.
+/// The signal's name in an array of one member, which is a set.
 fn only_signal(item: &Value) -> Option<String> {
     match item {
         Value::Written { value, .. } => only_signal(value),
@@ -341,7 +341,7 @@ fn member<'a>(cx: &mut Context, i: &'a [u8], depth: usize) -> Res<'a, Field> {
     Ok((rest, Field { name, value }))
 }
 
-/// Flags of which none is set, where strace writes nothing at all: `c_iflag=,`, `statx(0, NULL, , 0, NULL)`.
+/// Parses empty flags, for which strace writes nothing: `c_iflag=,`, `statx(0, NULL, , 0, NULL)`.
 fn nothing() -> Value {
     Value::Sym {
         text: String::new(),
@@ -349,7 +349,7 @@ fn nothing() -> Value {
     }
 }
 
-/// Abstract names begin with a NUL, for which there is an `@` in front of the quotes.
+/// Abstract names begin with a NUL, which strace writes as an `@` in front of the quotes.
 fn sun_path(written: &[u8], value: Value) -> Value {
     let is_abstract =
         matches!(value.meaning(), Value::Str { bytes, .. } if bytes.first() == Some(&0));
@@ -408,10 +408,10 @@ fn is_old_name(name: &[u8], after: &[u8]) -> bool {
     lower && !(name.len() == 2 && pair(name) && pair(after))
 }
 
-/// An argument: a value, or `name=value`, which `clone` has, and every call with `-N`.
+/// Parses an argument: a value, or `name=value` (of `clone`, and of every call with `-N`).
 pub(super) fn argument<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
     let start = gap(i)?.0;
-    // Those are in small letters, which few other values begin with.
+    // Argument names are in lower case, which few other values begin with.
     if !matches!(start.first(), Some(b'a'..=b'z' | b'_')) {
         return value(cx, i);
     }
@@ -442,9 +442,9 @@ fn designator(i: &[u8]) -> Res<'_, &[u8]> {
     .parse(i)
 }
 
-/// A value behind a label that is no member's name; the texts are from the gap, the label and the value on. If
-/// `symbols`, it is kept as a symbol (`flags=CLONE_VM|SIGCHLD`) which stands for what the value
-/// stands for, if it stands for a number. Else the label is no more than how it is written.
+/// Makes a value of a label that is no member's name and a value; the texts begin at the gap, the label and the value.
+/// With `symbols`, the result is a symbol (`flags=CLONE_VM|SIGCHLD`) with the number of the value, if it has one. Else
+/// the label is only spelling.
 fn labelled<'a>(
     cx: &mut Context,
     (i, start, after): (&'a [u8], &'a [u8], &'a [u8]),
@@ -461,7 +461,7 @@ fn labelled<'a>(
     let found = match symbols && is_number {
         true => {
             let value = found.as_i64();
-            // Printed from the value where there are comments, which are not kept.
+            // Comments are not kept, so the symbol's text is printed from the value.
             let written = until(start, rest);
             let trimmed = written.trim_ascii_end();
             cx.odd |= trimmed.len() != written.len();

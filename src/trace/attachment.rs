@@ -1,20 +1,20 @@
-//! What the maker of a call attaches to it for those downstream who know what it is.
+//! An opaque object attached to a call by its maker, for the modules downstream that know the type.
 
 use std::any::Any;
 use std::sync::Arc;
 
-/// Something that belongs to a call and means nothing here: a recording attaches the event
-/// with its registers and memory. Two are equal if they are the same one.
+/// An object that belongs to a call and is opaque to this module: a recording attaches the event with its registers and
+/// memory. Two attachments are equal if they are the same object.
 #[derive(Clone)]
 pub struct Attachment(Arc<dyn Any + Send + Sync>);
 
 impl Attachment {
-    /// Attaches this.
+    /// Wraps an object.
     pub fn new<T: Any + Send + Sync>(what: Arc<T>) -> Attachment {
         Attachment(what)
     }
 
-    /// What was attached, if it is of this type.
+    /// The attached object, if it has this type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         Arc::clone(&self.0).downcast().ok()
     }

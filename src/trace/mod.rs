@@ -1,38 +1,33 @@
-//! Observed calls, wherever they came from: a [`Trace`] is a list of [`Entry`]s,
-//! and a call's arguments are [`Value`]s.
+//! The model of observed system calls, independent of their source: a [`Trace`] is a list of [`Entry`]s, and the
+//! arguments of a call are [`Value`]s.
 //!
-//! This module knows neither strace's syntax (see [`crate::strace`]) nor
-//! processes. Constants are looked up in [`crate::constants`].
+//! This module knows neither strace's syntax (see [`crate::strace`]) nor processes. Constants are looked up in
+//! [`crate::constants`].
 
-mod abbreviate;
 mod attachment;
-mod filter;
-mod json;
-pub mod names;
-mod paths;
-mod remarks;
-mod stats;
+mod conditions;
+mod descriptor_paths;
+pub mod file_names;
+mod line_info;
 mod value;
 
 pub use crate::constants::Answer;
 pub use attachment::Attachment;
-pub use filter::{Failed, Filter, Predicate};
-pub use json::Object;
-pub use names::{About, FileNames};
-pub use paths::Paths;
-pub use remarks::{Remarks, Tampered, When};
-pub use stats::{Share, Stats};
+pub use conditions::{Failed, Predicate};
+pub use descriptor_paths::DescriptorPaths;
+pub use file_names::{CallFiles, FileNames};
+pub use line_info::{LineInfo, Tampering, Timestamp};
 pub use value::{Field, Value, plain};
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Where an entry came from, for messages.
+/// The source of an entry, for messages.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Origin {
     /// A line (from 1) of a text in strace's syntax.
     Text {
-        /// The file's name, or what stands for it (`<string>`).
+        /// The file's name, or a placeholder (`<string>`).
         file: Arc<str>,
         /// The line on which the call began, from 1.
         line: u32,
@@ -43,7 +38,7 @@ pub enum Origin {
     Made,
 }
 
-/// One observed system call. Equality does not look at the remarks.
+/// One observed system call. Equality ignores the line info.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Call {
     /// Pid or tid as written in the trace; 0 where the text has no such column.
@@ -52,20 +47,20 @@ pub struct Call {
     pub name: String,
     /// The arguments, in the order of the man page.
     pub args: Vec<Value>,
-    /// How it ended.
+    /// The answer.
     pub answer: Answer,
-    /// What strace says about the result in parentheses behind it: outputs that have no argument to stand in.
+    /// Outputs that strace writes in parentheses behind the result, since no argument can hold them.
     /// `(in [3], left {tv_sec=0, …})` is a member `in` and a member `left`; `([{fd=3, revents=POLLIN}])`
     /// and `(Timeout)` are one without a name; `(flags FD_CLOEXEC)` is a member `flags`.
     /// A first one without a name that is a [`Value::Fd`] is the result with its path: `= 3</etc/passwd>`.
     pub notes: Vec<Field>,
-    /// Where it came from.
+    /// The source.
     pub origin: Origin,
-    /// What it was made from, where that says more: a recorded event. It is not serialised.
+    /// The object that the call was made from, if any: a recorded event. It is not serialised.
     #[serde(skip)]
     pub attachment: Option<Attachment>,
-    /// What the text says besides, where there was one.
-    pub remarks: Option<Box<Remarks>>,
+    /// The line info, where the source is a text.
+    pub line_info: Option<Box<LineInfo>>,
 }
 
 impl PartialEq for Call {
@@ -91,11 +86,11 @@ impl Call {
             notes: Vec::new(),
             origin: Origin::Made,
             attachment: None,
-            remarks: None,
+            line_info: None,
         }
     }
 
-    /// The same with long strings and arrays cut: for messages.
+    /// A copy with long strings and arrays cut: for messages.
     #[must_use]
     pub fn brief(&self) -> Call {
         Call {
@@ -104,7 +99,7 @@ impl Call {
         }
     }
 
-    /// What was said about the result under this name; the empty name is that of what has none.
+    /// The note about the result that has this name; the empty name finds the note without a name.
     pub fn note(&self, name: &str) -> Option<&Value> {
         self.notes
             .iter()
@@ -113,34 +108,34 @@ impl Call {
     }
 }
 
-/// One line of a trace. Equality does not look at the remarks.
+/// One line of a trace. Equality ignores the line info.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Entry {
     /// A system call.
     Call(Call),
     /// A signal was delivered (`--- SIGCHLD {si_signo=SIGCHLD, …} ---`).
     Signal {
-        /// The task that got it; 0 where unknown.
+        /// The task that received the signal; 0 where unknown.
         tid: i32,
         /// The signal's number.
         signal: i32,
-        /// Its siginfo, as a struct.
+        /// The siginfo, as a struct.
         info: Value,
-        /// Where it came from.
+        /// The source.
         origin: Origin,
-        /// What the text says besides, where there was one.
-        remarks: Option<Box<Remarks>>,
+        /// The line info, where the source is a text.
+        line_info: Option<Box<LineInfo>>,
     },
     /// The task ended (`+++ exited with 0 +++`, `+++ killed by SIGKILL +++`).
     Exit {
         /// The task that ended; 0 where unknown.
         tid: i32,
-        /// How.
+        /// The exit code or the signal.
         exit: Exit,
-        /// Where it came from.
+        /// The source.
         origin: Origin,
-        /// What the text says besides, where there was one.
-        remarks: Option<Box<Remarks>>,
+        /// The line info, where the source is a text.
+        line_info: Option<Box<LineInfo>>,
     },
 }
 
@@ -166,15 +161,15 @@ impl PartialEq for Entry {
 }
 
 impl Entry {
-    /// What the text says besides the entry, where there was a text.
-    pub fn remarks(&self) -> Option<&Remarks> {
+    /// The line info, where the entry was read from a text.
+    pub fn line_info(&self) -> Option<&LineInfo> {
         match self {
-            Entry::Call(call) => call.remarks.as_deref(),
-            Entry::Signal { remarks, .. } | Entry::Exit { remarks, .. } => remarks.as_deref(),
+            Entry::Call(call) => call.line_info.as_deref(),
+            Entry::Signal { line_info, .. } | Entry::Exit { line_info, .. } => line_info.as_deref(),
         }
     }
 
-    /// The task that it is about; 0 where unknown.
+    /// The task of the entry; 0 where unknown.
     pub fn tid(&self) -> i32 {
         match self {
             Entry::Call(call) => call.tid,
@@ -182,7 +177,7 @@ impl Entry {
         }
     }
 
-    /// Where it came from.
+    /// The source.
     pub fn origin(&self) -> &Origin {
         match self {
             Entry::Call(call) => &call.origin,
@@ -190,7 +185,7 @@ impl Entry {
         }
     }
 
-    /// The same, said to have come from elsewhere.
+    /// The entry with another origin.
     pub fn with_origin(mut self, from: Origin) -> Entry {
         match &mut self {
             Entry::Call(call) => call.origin = from,
@@ -200,22 +195,22 @@ impl Entry {
     }
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Exit {
-    /// It exited with this status.
+    /// The process exited with this status.
     Code(i32),
-    /// This signal killed it.
+    /// This signal killed the process.
     Signal {
         /// The signal's number.
         signal: i32,
-        /// Whether the kernel said that it dumped core.
+        /// Whether the kernel reported a core dump.
         core: bool,
     },
 }
 
 impl Exit {
-    /// How it ended, in words: `exit status 1`, `killed by SIGSEGV`.
+    /// The end in words: `exit status 1`, `killed by SIGSEGV`.
     pub fn in_words(self) -> String {
         match self {
             Exit::Code(code) => format!("exit status {code}"),
@@ -243,15 +238,15 @@ pub struct Trace {
     /// The indices of the calls among the entries.
     #[serde(skip_serializing)]
     calls: Vec<usize>,
-    /// What its tasks had open before its first call.
-    known: Arc<Paths>,
+    /// The descriptors that the tasks had open before the first call.
+    known: Arc<DescriptorPaths>,
 }
 
 /// A trace as it is serialised.
 #[derive(serde::Deserialize)]
 struct Parts {
     entries: Vec<Entry>,
-    known: Arc<Paths>,
+    known: Arc<DescriptorPaths>,
 }
 
 impl From<Parts> for Trace {
@@ -281,16 +276,16 @@ impl Trace {
         }
     }
 
-    /// What its tasks had open before its first call, and where they were.
+    /// Sets the descriptors that the tasks had open before the first call, and their current directories.
     #[must_use]
-    pub fn with_known(mut self, known: Paths) -> Trace {
+    pub fn with_open_files(mut self, known: DescriptorPaths) -> Trace {
         self.known = Arc::new(known);
         self
     }
 
-    /// The calls in order, each with the files that it is about: those it names, or that behind its descriptor, where
-    /// the trace has the call that opened it.
-    pub fn calls_with_files(&self) -> impl Iterator<Item = (&Call, About)> {
+    /// The calls in order, each with the files that it names, or with the file behind its descriptor where the trace
+    /// has the call that opened it.
+    pub fn calls_with_files(&self) -> impl Iterator<Item = (&Call, CallFiles)> {
         let mut open = (*self.known).clone();
         self.calls().map(move |call| {
             let about = open.next(call.tid, call);
@@ -298,7 +293,7 @@ impl Trace {
         })
     }
 
-    /// Everything: calls, signals and exits.
+    /// All entries: calls, signals and exits.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -308,7 +303,7 @@ impl Trace {
         self.calls.len()
     }
 
-    /// Whether there is no call in it.
+    /// Whether the trace has no call.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
@@ -321,7 +316,7 @@ impl Trace {
         }
     }
 
-    /// What lies between the call with index `index - 1` and the one with index `index`.
+    /// The entries between the call with index `index - 1` and the call with index `index`.
     pub fn before_call(&self, index: usize) -> impl Iterator<Item = &Entry> {
         let before = index.checked_sub(1).and_then(|i| self.calls.get(i));
         let first = before.map_or(0, |&at| at + 1);
@@ -345,44 +340,44 @@ impl Trace {
             known.next(call.tid, call);
         }
         let (first, last) = (*self.calls.get(first)?, *self.calls.get(last)?);
-        Some(Trace::new(self.entries[first..=last].to_vec()).with_known(known))
+        Some(Trace::new(self.entries[first..=last].to_vec()).with_open_files(known))
     }
 
-    /// The index of the first call that is like this.
+    /// The index of the first call that fulfils the predicate.
     pub fn find(&self, like: impl FnMut(&Call) -> bool) -> Option<usize> {
         self.find_from(0, like)
     }
 
-    /// The index of the first call that is like this, from index `start` on.
+    /// The index of the first call from index `start` on that fulfils the predicate.
     pub fn find_from(&self, start: usize, mut like: impl FnMut(&Call) -> bool) -> Option<usize> {
         (start..self.len()).find(|&i| self.call(i).is_some_and(&mut like))
     }
 
-    /// The entries that are like this.
+    /// The entries that fulfil the predicate.
     pub fn filter(&self, mut like: impl FnMut(&Entry) -> bool) -> Trace {
         Trace::new(self.entries.iter().filter(|e| like(e)).cloned().collect())
     }
 
-    /// What this task did and met.
+    /// The calls, signals and exit of this task.
     pub fn of_tid(&self, tid: i32) -> Trace {
         self.filter(|entry| entry.tid() == tid)
     }
 
-    /// The tasks in it, by pid or tid as written, in the order in which they first appear.
+    /// The tasks of the trace, by pid or tid as written, in the order of their first entries.
     pub fn pids(&self) -> Vec<i32> {
         let mut seen = HashSet::new();
         let tids = self.entries.iter().map(Entry::tid);
         tids.filter(|&tid| seen.insert(tid)).collect()
     }
 
-    /// The signals that were delivered, in order: all of them are [`Entry::Signal`].
+    /// The delivered signals in order, as [`Entry::Signal`].
     pub fn signals(&self) -> impl Iterator<Item = &Entry> {
         self.entries
             .iter()
             .filter(|e| matches!(e, Entry::Signal { .. }))
     }
 
-    /// The same, said to have come from elsewhere.
+    /// The trace with another origin for all entries.
     pub fn with_origin(mut self, from: &Origin) -> Trace {
         let entries = self.entries.into_iter();
         self.entries = entries.map(|e| e.with_origin(from.clone())).collect();

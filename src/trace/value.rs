@@ -1,4 +1,4 @@
-//! What an argument of an observed call holds.
+//! The values of arguments of observed calls.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 pub struct Field {
     /// The member's name as strace writes it; empty where it writes none.
     pub name: String,
-    /// What it holds.
+    /// The member's value.
     pub value: Value,
 }
 
@@ -20,7 +20,7 @@ impl Field {
         }
     }
 
-    /// Whether this is its name, or what it is the address of.
+    /// Whether the member has this name, or holds the address of a variable of this name.
     pub(crate) fn is(&self, name: &str) -> bool {
         if !self.name.is_empty() || name.is_empty() {
             // strace 4 writes lengths behind names: `msg_iov(1)=[…]`.
@@ -39,7 +39,7 @@ impl Field {
 
 /// An argument, a member or an element, in the terms of strace's syntax.
 ///
-/// Two are equal if they mean the same, however they are [written](Value::Written).
+/// Two values are equal if they mean the same, however they are [written](Value::Written).
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Value {
     /// A number written in decimal: `3`, `-1`.
@@ -52,20 +52,20 @@ pub enum Value {
     Fd {
         /// Its number; `AT_FDCWD` is -100.
         fd: i32,
-        /// What stands between the angle brackets.
+        /// The text between the angle brackets.
         path: Option<Vec<u8>>,
     },
     /// A symbolic expression: `O_RDONLY|O_CLOEXEC`, `S_IFREG|0644`, `makedev(0x8, 0x1)`, `SIGINT`,
-    /// `htons(80)`. `value` is what it stands for, where the constants are known.
+    /// `htons(80)`. `value` is the number, where the constants are known.
     ///
     /// Wait statuses are symbols, too: `{WIFEXITED(s) && WEXITSTATUS(s) == 1}` is 256. So are numbers behind a
     /// label that is no member's name: `clone`'s arguments (`flags=CLONE_VM|SIGCHLD`) and designated elements
     /// (`[VINTR]=0x3`) stand for what is behind the label. Dates of strace before 4.20
     /// (`2018/04/29-13:30:53.769404451`) are seconds since 1970, read as UTC since the zone is not written.
     Sym {
-        /// As written.
+        /// The text as written.
         text: String,
-        /// What it means.
+        /// The number that it stands for.
         value: Option<i64>,
     },
     /// Bytes: `"abc\0"`; `cut` where an ellipsis follows the closing quote.
@@ -99,20 +99,20 @@ pub enum Value {
     },
     /// An in-out argument: `{…} => {…}`, `110 => 16`. `[128 => 16]` is an array with one such element.
     Change {
-        /// What the program passed.
+        /// The value that the program passed.
         before: Box<Value>,
-        /// What the kernel left there.
+        /// The value that the kernel left there.
         after: Box<Value>,
     },
-    /// Text that is kept as it is, since it is not understood or says nothing (`/* 5 entries */`).
+    /// Text that is kept as it is, since it is not understood or has no meaning (`/* 5 entries */`).
     Raw(String),
-    /// A value whose text is not what it would be printed as: with a comment (`0xf /* SIG_??? */`), a label
+    /// A value whose text differs from how it would be printed: with a comment (`0xf /* SIG_??? */`), a label
     /// (`parent_tid=[7]`), strings all in hexadecimal, odd blanks, the `->` of older versions, bytes that are
     /// no UTF-8. Readers of traces make these, and only where the text differs.
     Written {
-        /// As written.
+        /// The text as written.
         text: Box<[u8]>,
-        /// What it means; never itself [`Value::Written`].
+        /// The value; never itself [`Value::Written`].
         value: Box<Value>,
     },
 }
@@ -155,7 +155,7 @@ impl PartialEq for Value {
 }
 
 impl Value {
-    /// What it means, without how it is written. What is inside may still be [`Value::Written`]; see [`plain`].
+    /// The value without its spelling. Inner values may still be [`Value::Written`]; see [`plain`].
     pub fn meaning(&self) -> &Value {
         let mut value = self;
         while let Value::Written { value: inner, .. } = value {
@@ -164,7 +164,7 @@ impl Value {
         value
     }
 
-    /// Whether it says anywhere how it is written.
+    /// Whether a spelling is kept anywhere in the value.
     fn is_written(&self) -> bool {
         match self {
             Value::Written { .. } => true,
@@ -175,7 +175,7 @@ impl Value {
         }
     }
 
-    /// What it means, all the way down.
+    /// Replaces written values by their meanings, recursively.
     fn to_plain(&self) -> Value {
         match self.meaning() {
             Value::Array { items, cut } => Value::Array {
@@ -243,7 +243,7 @@ impl Value {
 const BRIEF: usize = 48;
 
 impl Value {
-    /// The same with long strings and arrays cut, as strace cuts them without `-s` and `-v`: for messages.
+    /// A copy with long strings and arrays cut, as strace cuts them without `-s` and `-v`: for messages.
     #[must_use]
     pub fn brief(&self) -> Value {
         match self.meaning() {
@@ -269,7 +269,7 @@ impl Value {
         }
     }
 
-    /// How many bytes all strings in it have.
+    /// The total length of all strings in the value, in bytes.
     pub(crate) fn data_len(&self) -> usize {
         match self {
             Value::Str { bytes, .. } => bytes.len(),

@@ -1,14 +1,13 @@
-//! The agent: a few pages at a fixed address of every traced process, from which rrapper makes
-//! calls on its behalf.
+//! The agent: code and scratch memory mapped into every traced process at a fixed address, from which rrapper makes
+//! calls in the process.
 //!
-//! The first page holds `syscall; int3`: a remote call costs two resumptions, one to its entry and one
-//! to its exit, or, where no filter stops it at its entry, one to the trap behind it. Behind it are writable pages for
-//! what such calls point to.
-//! The recorder maps it into each recorded program, so that the kernel never gives out the
-//! range and replay finds it free.
+//! The first page holds `syscall; int3`: a remote call costs two resumptions, one to its entry and one to its exit, or,
+//! where no filter stops it at its entry, one to the trap behind it. Writable pages for the arguments of such calls
+//! follow. The recorder maps the agent into each recorded program, so that the kernel never gives out the range and
+//! replay finds it free.
 
-/// Where the agent lies. Below every randomised mapping, above where fixed-address
-/// programs keep their code; rr reserves the same place for the same purpose.
+/// The agent's address: below every randomised mapping, above the code of programs with fixed addresses; rr reserves
+/// the same range for the same purpose.
 pub const START: u64 = 0x7000_0000;
 
 /// One past its last byte.
@@ -20,13 +19,13 @@ pub const CODE_LEN: u64 = 0x1000;
 /// The address of the `syscall` instruction.
 pub const SYSCALL: u64 = START + CODE_OFFSET as u64;
 
-/// Where the `int3` behind it leaves the instruction pointer.
+/// The instruction pointer behind the `int3`.
 pub const AFTER_TRAP: u64 = SYSCALL + CODE.len() as u64;
 
 /// Writable memory for the arguments of remote calls.
 pub const SCRATCH: u64 = START + CODE_LEN;
 
-/// How much there is of it, in bytes.
+/// The size of the scratch memory, in bytes.
 pub const SCRATCH_LEN: u64 = 0x4000;
 
 /// `syscall; int3`.
@@ -35,7 +34,8 @@ pub const CODE: [u8; 3] = [0x0f, 0x05, 0xcc];
 /// `syscall`.
 pub const SYSCALL_CODE: [u8; 2] = [0x0f, 0x05];
 
-/// Where calls through the vsyscall page are made instead: they could neither be made again there, nor have an exit.
+/// The address at which calls through the vsyscall page are made instead, since those could neither be restarted nor
+/// have an exit.
 pub const VSYSCALL: u64 = START + VSYSCALL_OFFSET as u64;
 
 /// `syscall; ret`.
@@ -44,10 +44,10 @@ const VSYSCALL_CODE: [u8; 3] = [0x0f, 0x05, 0xc3];
 const CODE_OFFSET: usize = 0x200;
 const VSYSCALL_OFFSET: usize = 0x240;
 
-/// Writes the agent's code into its first page, wherever that is now.
+/// Writes the agent's code into its first page, which is at `page` now.
 ///
 /// # Errors
-/// If nothing can be written there.
+/// If the page cannot be written.
 pub fn write_code(memory: super::TaskMemory, page: u64) -> super::Result<()> {
     memory.write(page + CODE_OFFSET as u64, &CODE)?;
     memory.write(page + VSYSCALL_OFFSET as u64, &VSYSCALL_CODE)
@@ -63,7 +63,7 @@ pub fn is_touched(start: u64, len: u64) -> bool {
     overlaps(start, start.saturating_add(len))
 }
 
-/// Whether a call that changes mappings would touch the agent; it returns `ret`.
+/// Whether a call that changes mappings and returns `ret` would touch the agent.
 pub fn is_touched_by(call: &str, args: &[u64; 6], ret: i64) -> bool {
     let [addr, len, new_len, ..] = *args;
     match call {
@@ -76,7 +76,7 @@ pub fn is_touched_by(call: &str, args: &[u64; 6], ret: i64) -> bool {
     }
 }
 
-/// A static ELF program that consists of the agent alone: what an image is restored into.
+/// A static ELF program that consists of the agent alone: images are restored into its process.
 pub fn elf() -> Vec<u8> {
     const EHDR: usize = 64;
     const PHDR: usize = 56;

@@ -1,10 +1,10 @@
 //! Trapping the `cpuid` instruction: the attempt stops the task as a fault, and the tracer answers from a [`Table`].
 //!
-//! Where a program's files have the instruction, it is replaced by one that faults (see [`super::replaced`]). Where the
+//! Where a program's files have the instruction, it is replaced by one that faults (see [`super::replaced_instructions`]). Where the
 //! processor lets it be trapped (`arch_prctl(ARCH_SET_CPUID)`; Intel's), so it is everywhere else, as in code that a
 //! program makes while it runs.
 
-use super::replaced::Replaced;
+use super::replaced_instructions::Replaced;
 use super::{Regs, Result, Stopped, TaskMemory};
 use crate::cpuid::Table;
 use crate::syscall::Memory;

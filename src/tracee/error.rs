@@ -1,4 +1,4 @@
-//! What can go wrong while tracing.
+//! Errors of tracing.
 
 use crate::trace::Exit;
 use std::io;
@@ -6,43 +6,43 @@ use std::io;
 /// Shorthand for this module's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What was attempted on which task, and what the kernel said.
+/// An attempted operation, the task, and the kernel's error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel refused.
     #[error("cannot {what} (task {tid}): {source}")]
     Os {
-        /// What was attempted, as the words after "cannot".
+        /// The attempted operation, as the words after "cannot".
         what: String,
         /// The task; 0 where there is none yet.
         tid: i32,
-        /// The kernel's answer.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The task ended while something was being done to it.
+    /// The task ended during the operation.
     #[error("the process {tid} ended ({}) while rrapper was about to {what}", exit.in_words())]
     Ended {
         /// What was attempted.
         what: &'static str,
         /// The task.
         tid: i32,
-        /// How it ended.
+        /// The task's end.
         exit: Exit,
     },
-    /// The task stopped for a reason that has no place here.
+    /// The task stopped for an unexpected reason.
     #[error("unexpected stop of task {tid} while rrapper was about to {what}: {stop}")]
     Unexpected {
         /// What was attempted.
         what: &'static str,
         /// The task.
         tid: i32,
-        /// The stop, described.
+        /// The description of the stop.
         stop: String,
     },
-    /// `/proc` does not tell of the processes that there are.
+    /// `/proc` does not show the processes.
     #[error("no process can be looked at: {why}")]
     NoProc {
-        /// What is wrong with it, and what to do about that.
+        /// The problem, with advice.
         why: String,
     },
     /// A time limit ran out.
@@ -54,7 +54,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the task was not there any more: somebody has killed it as it stood.
+    /// Whether the task does not exist any more: it was killed while it was stopped.
     pub(crate) fn is_of_killed(&self) -> bool {
         match self {
             Error::Os { source, .. } => source.raw_os_error() == Some(libc::ESRCH),
@@ -63,7 +63,7 @@ impl Error {
         }
     }
 
-    /// The error of the system call that just failed.
+    /// The error of the last system call, from errno.
     pub(crate) fn last(what: impl Into<String>, tid: i32) -> Error {
         Error::os(what, tid, io::Error::last_os_error())
     }

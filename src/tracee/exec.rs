@@ -1,23 +1,23 @@
-//! Executing a program in a process of ours that holds no program yet.
+//! Executes a program in a helper process that holds no program yet.
 
 use super::task::Stop;
 use super::{Command, Error, Result, Stopped, agent, filter, pin};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-/// What a program that is executed shows of itself.
+/// The calls at which an executed program stops.
 #[derive(Debug)]
-pub struct Shown {
+pub struct StopCalls {
     /// The numbers of the calls that stop it.
     pub calls: Vec<u32>,
 }
 
-/// Executes a program in a process that was started with [`super::spawn::start_shell`], or in a copy of one. It
-/// stands at [`Stop::Exec`]. Its standard streams are those of the process, whatever the command says.
+/// Executes a program in a process that was started with [`super::spawn::start_shell`], or in a copy of one. The task
+/// stands at [`Stop::Exec`] afterwards. It keeps the standard streams of the process, whatever the command says.
 ///
 /// # Errors
 /// If the program cannot be executed, or the process ends.
-pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<()> {
+pub fn execute(task: &mut Stopped, command: &Command, stops: &StopCalls) -> Result<()> {
     let tid = task.tid();
     let cwd = command.cwd.as_ref().map(|dir| dir.as_os_str().as_bytes());
     let exe = command.exe.as_os_str().as_bytes();
@@ -37,7 +37,7 @@ pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<(
         let at = remote.put_str(dir)?;
         remote.must("go to its directory", libc::SYS_chdir, [at, 0, 0, 0, 0, 0])?;
     }
-    // The thread that traces has one CPU and no time stamp counter; the program has all.
+    // The tracing thread is pinned to one CPU and cannot read the time stamp counter; the program is not restricted.
     let cpus = pin::cpus_before();
     let mut mask = vec![0u8; cpus.iter().max().map_or(0, |max| max / 64 + 1) * 8];
     for cpu in cpus {
@@ -55,11 +55,11 @@ pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<(
         let args = [option as u64, value, 0, 0, 0, 0];
         remote.must("prepare it for a program", libc::SYS_prctl, args)?;
     }
-    let mut room = Room::default();
+    let mut room = ExecMemory::default();
     let path = room.text(exe);
     let argv = room.list(&command.argv);
     let env = room.list(&command.env);
-    let code = filter::of_calls(shown.calls.iter().copied());
+    let code = filter::of_calls(stops.calls.iter().copied());
     let count = (code.len() / filter::INSTRUCTION) as u64;
     let code = room.bytes(&code);
     // struct sock_fprog.
@@ -103,7 +103,7 @@ pub fn execute(task: &mut Stopped, command: &Command, shown: &Shown) -> Result<(
     }
 }
 
-/// Why a file that is there cannot be executed: execve(2)'s errors in words.
+/// The reason why an existing file cannot be executed: execve(2)'s errors in words.
 fn reason(errno: i32) -> io::Error {
     let text = match errno {
         libc::ENOEXEC => "it is neither a program nor a script that names its interpreter",
@@ -117,15 +117,15 @@ fn reason(errno: i32) -> io::Error {
 /// A word in a piece of memory.
 enum Word {
     Number(u64),
-    /// The address of what is at this offset.
+    /// The address of the data at this offset.
     Address(u64),
 }
 
-/// What execve is given, laid out one after the other; and where in it there are addresses of it.
+/// The arguments of execve in memory, and the offsets of the addresses in it that must be relocated.
 #[derive(Default)]
-struct Room(Vec<u8>, Vec<usize>);
+struct ExecMemory(Vec<u8>, Vec<usize>);
 
-impl Room {
+impl ExecMemory {
     fn bytes(&mut self, bytes: &[u8]) -> u64 {
         let at = self.0.len();
         self.0.extend(bytes);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_the_place() {
-        let mut room = Room::default();
+        let mut room = ExecMemory::default();
         room.text(b"x");
         let list = room.list(&[b"ab".to_vec(), b"c".to_vec()]) as usize;
         let bytes = room.at(0x1000);

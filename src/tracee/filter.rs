@@ -1,9 +1,8 @@
 //! The seccomp filter of every traced process: each call stops at its entry (`SECCOMP_RET_TRACE`).
 //!
-//! One stop answers a call, and one or two let it through; where another filter is in force
-//! around us (a container's), record, replay and injection see its answers alike.
-//! Nothing is exempt, not even the agent's page: a recording may come from a stranger, and
-//! the code in it must not find a place from which its calls go unseen.
+//! An emulated call costs one stop, and a call that is made one or two. Where another filter is in force around rrapper
+//! (a container's), record, replay and injection see its effects alike. No address is exempt, not even the agent's
+//! page: a recording may be hostile, and the code in it must not find an address from which its calls go unseen.
 
 use libc::{sock_filter, sock_fprog};
 
@@ -12,16 +11,16 @@ const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 /// The offset of `arch` in struct seccomp_data (seccomp(2)).
 const ARCH: u32 = 4;
 
-/// What the tracer finds in the event message (`PTRACE_GETEVENTMSG`) of a call of the 64-bit ABI.
+/// The event message (`PTRACE_GETEVENTMSG`) of a call of the 64-bit ABI.
 pub const NATIVE: u16 = 0;
 
-/// The same, of a call of another ABI (`int 0x80`).
+/// The event message of a call of another ABI (`int 0x80`).
 pub const FOREIGN: u16 = 1;
 
-/// The same, of a call through the vsyscall page, which lies where no program can have code.
+/// The event message of a call through the vsyscall page, which is above all addresses of programs.
 pub const LEGACY: u16 = 2;
 
-/// The offset of the upper half of `instruction_pointer`, and what it is of addresses that are the kernel's.
+/// The offset of the upper half of `instruction_pointer`, and its value for kernel addresses.
 const IP_UPPER: u32 = 12;
 const KERNEL: u32 = 0xffff_ffff;
 
@@ -57,8 +56,8 @@ static PROGRAM: [sock_filter; 7] = [
     stmt(RET, libc::SECCOMP_RET_TRACE | LEGACY as u32),
 ];
 
-/// Puts the filter into force for the calling thread. Only makes system calls, so that a
-/// forked child may use it. Returns 0 or -1 with errno set.
+/// Installs the filter for the calling thread. Only makes system calls, so that a forked child may use it. Returns 0 or
+/// -1 with errno set.
 ///
 /// Needs no privilege, since it first sets `no_new_privs`: set-user-ID programs
 /// therefore run without their owner's rights.
@@ -81,7 +80,7 @@ pub(super) fn install() -> i32 {
 }
 
 /// A filter that stops these calls of the 64-bit ABI, and lets all others pass at full speed: an array of
-/// `struct sock_filter`, as bytes. How many instructions it has is its length by [`INSTRUCTION`].
+/// `struct sock_filter`, as bytes. Its number of instructions is its length divided by [`INSTRUCTION`].
 pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
     const NR: u32 = 0;
     let mut program = vec![
@@ -103,7 +102,7 @@ pub(super) fn of_all_calls() -> Vec<u8> {
     as_bytes(&PROGRAM)
 }
 
-/// A filter that has the same for all calls (`SECCOMP_RET_*`).
+/// A filter with the same action for all calls (`SECCOMP_RET_*`).
 pub(super) fn always(action: u32) -> Vec<u8> {
     as_bytes(&[stmt(RET, action)])
 }

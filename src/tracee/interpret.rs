@@ -1,13 +1,13 @@
-//! Instructions that are executed for a task by the tracer: those between one read of the time stamp counter and the
-//! next.
+//! An interpreter for the instructions between one read of the time stamp counter and the next.
 //!
-//! Each read stops its task (see [`super::tsc`]). A program that reads the counter a hundred thousand times in a row, as
-//! libraries do that find out how exact it is, would spend seconds in these stops. Most of what is between two such reads is
-//! plain arithmetic, so the tracer does it, and the task is not resumed before something else comes.
+//! Each read stops its task (see [`super::tsc`]). A program that reads the counter a hundred thousand times in a row,
+//! as libraries do that measure its resolution, would spend seconds in these stops. Most instructions between two such
+//! reads are plain arithmetic, so the tracer interprets them, and the task is not resumed before another instruction
+//! comes.
 //!
-//! What is done here is what the processor does, in every bit: an instruction of which that is not certain is left to
-//! it. Some leave flags that the manuals call undefined; the task is never left with such flags, but goes back to where they
-//! were not.
+//! The results are those of the processor in every bit: an instruction for which that is not certain is left to the
+//! processor. Some instructions leave undefined flags; the task is never left with such flags, but resumes before the
+//! instruction.
 
 use super::tsc::Instruction as Read;
 use super::{Regs, Result, TaskMemory, proc};
@@ -16,28 +16,28 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Reg
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// After how many reads without anything else that stops the task the next are expected.
+/// The number of consecutive reads, without another stop, after which the interpreter begins.
 const MANY: u32 = 32;
 
-/// How many places are remembered at which there is nothing to be gained, and how often they are passed by at most.
+/// The limit on remembered addresses at which interpreting was in vain, and on the visits that skip it.
 const MOST_VAIN: usize = 256;
 const MOST_REST: u32 = 1024;
 
-/// How many instructions may come between two reads: more are faster executed by the task itself.
+/// The limit on instructions between two reads: the task itself executes more of them faster.
 const MOST_BETWEEN: u32 = 48;
 
-/// How many reads there are before the tracer looks after other things.
+/// The limit on reads before the tracer handles other events.
 const MOST_READS: u32 = 256;
 
 /// The longest instruction.
 const LONGEST: usize = 15;
 
-/// How much code is fetched at once.
+/// The size of the code that is fetched at once.
 const WINDOW: u64 = 256;
 
 const PAGE: u64 = 0x1000;
 
-/// Flags, as the manuals number them.
+/// Flags of the flags register.
 const CF: u64 = 1;
 const PF: u64 = 1 << 2;
 const AF: u64 = 1 << 4;
@@ -48,25 +48,25 @@ const OF: u64 = 1 << 11;
 const AC: u64 = 1 << 18;
 const ARITHMETIC: u64 = CF | PF | AF | ZF | SF | OF;
 
-/// The reads that a task makes in a row.
+/// Consecutive reads of a task.
 #[derive(Debug, Default)]
 pub struct Reads {
     count: u32,
-    /// The mapping that the code is in.
+    /// The mapping of the code.
     code: Option<Range<u64>>,
-    /// Places behind reads from which no other was come to: how often the task may come there before that is tried
-    /// again, and how often it may next time.
+    /// Addresses behind reads from which no other read was reached: the number of visits before the next attempt, and the
+    /// number after that.
     vain: HashMap<u64, (u32, u32)>,
 }
 
 impl Reads {
-    /// Something else has stopped the task.
+    /// Resets the count after another stop.
     pub fn begin_anew(&mut self) {
         (self.count, self.code) = (0, None);
     }
 
-    /// The task with these registers has just been given what it read. If that was one of many reads, goes on to the next,
-    /// which `value` answers, and so on. A read that it does not answer is left to the task.
+    /// Continues a task with these registers behind a read. If that was one of many reads, interprets up to the next one,
+    /// takes its value from `value`, and so on. A read without a value is left to the task.
     ///
     /// # Errors
     /// If the task's mappings cannot be read.
@@ -93,7 +93,7 @@ impl Reads {
             let Some((code, prot)) = maps.find(|(range, _)| range.contains(&ip)) else {
                 return Ok(());
             };
-            // What is written to a shadow stack is the processor's alone.
+            // Only the processor can write to a shadow stack.
             if prot & libc::PROT_EXEC == 0 || proc::has_shadow_stack(memory.tid())? {
                 return Ok(());
             }
@@ -110,7 +110,7 @@ impl Reads {
         if machine.run(value) > 0 {
             self.vain.remove(&ip);
         } else if self.vain.len() < MOST_VAIN || self.vain.contains_key(&ip) {
-            // Something else is between its reads.
+            // Another instruction is between the reads.
             let (rest, next) = self.vain.entry(ip).or_insert((0, 1));
             (*rest, *next) = (*next, (*next * 2).min(MOST_REST));
         }
@@ -118,29 +118,29 @@ impl Reads {
     }
 }
 
-/// What has become of an instruction.
+/// The result of an instruction.
 enum Step {
     Done,
     /// It reads the counter.
     Reads(Read),
-    /// It has been executed, and changed the code.
+    /// The instruction was executed, and changed the code.
     Rewrote,
 }
 
 struct Machine<'a> {
     regs: &'a mut Regs,
     memory: &'a TaskMemory,
-    /// Where code may be executed.
+    /// The range of executable code.
     code: Range<u64>,
-    /// What has been fetched of it: address and bytes.
+    /// The fetched code: address and bytes.
     window: (u64, Vec<u8>),
     decoded: HashMap<u64, Instruction>,
-    /// While flags are undefined, the registers before the instruction that left them so.
+    /// While flags are undefined, the registers before the instruction that left them undefined.
     certain: Option<Regs>,
 }
 
 impl Machine<'_> {
-    /// Runs on as far as that is possible; how many reads there were.
+    /// Interprets as far as possible. Returns the number of reads.
     fn run(&mut self, value: &mut dyn FnMut(Read) -> Option<u64>) -> u32 {
         let (mut reads, mut between) = (0, 0);
         while reads < MOST_READS && between < MOST_BETWEEN {
@@ -161,7 +161,7 @@ impl Machine<'_> {
         reads
     }
 
-    /// Executes an instruction; `None` where that is left to the task, as it is with every fault.
+    /// Interprets an instruction; `None` where that is left to the task, as is every fault.
     fn step(&mut self) -> Option<Step> {
         let i = self.fetch()?;
         let next = i.next_ip();
@@ -260,7 +260,7 @@ impl Machine<'_> {
         Some(if rewrote { Step::Rewrote } else { Step::Done })
     }
 
-    /// The instruction that comes next.
+    /// The next instruction.
     fn fetch(&mut self) -> Option<Instruction> {
         let ip = self.regs.ip();
         if let Some(known) = self.decoded.get(&ip) {
@@ -272,7 +272,7 @@ impl Machine<'_> {
         let (start, bytes) = &self.window;
         let end = start + bytes.len() as u64;
         if ip < *start || ip + LONGEST as u64 > end {
-            // Something may have been decoded from what was fetched before, so there is only one window.
+            // Instructions may have been decoded from the code fetched before, so there is only one window.
             if !self.decoded.is_empty() {
                 let wider = (*start).min(ip)..end.max((ip + WINDOW).min(self.code.end));
                 if wider.end - wider.start > 4 * PAGE {
@@ -304,7 +304,7 @@ impl Machine<'_> {
         (bytes.len() == len).then_some((range.start, bytes))
     }
 
-    /// What an operand's address is without its segment.
+    /// The offset of an operand's address in its segment.
     fn offset(&self, i: &Instruction) -> Option<u64> {
         if i.is_ip_rel_memory_operand() {
             let is_long = i.memory_base() == Register::RIP;
@@ -351,7 +351,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Whether it has changed code that was fetched.
+    /// Writes an operand. Returns whether fetched code was changed.
     fn write(&mut self, i: &Instruction, operand: u32, value: u64) -> Option<bool> {
         match i.op_kind(operand) {
             OpKind::Register => {
@@ -379,7 +379,7 @@ impl Machine<'_> {
 
     fn store(&mut self, address: u64, value: u64, size: u32) -> Option<bool> {
         let last = address.checked_add(u64::from(size) - 1)?;
-        // What is written stays, and half of it must not be.
+        // A write cannot be undone, and must not be partial.
         if self.certain.is_some() || address / PAGE != last / PAGE {
             return None;
         }
@@ -404,7 +404,7 @@ impl Machine<'_> {
         Some(value)
     }
 
-    /// Addition and its kin. Whether it has changed code.
+    /// Addition and the like. Returns whether fetched code was changed.
     fn calculate(&mut self, i: &Instruction) -> Option<bool> {
         let bits = 8 * size(i, 0)?;
         let a = self.read(i, 0)?;
@@ -565,7 +565,7 @@ fn size(i: &Instruction, operand: u32) -> Option<u32> {
     }
 }
 
-/// What an instruction does if its condition holds.
+/// The effect of a conditional instruction.
 #[derive(Clone, Copy)]
 enum Conditional {
     Jump,

@@ -1,4 +1,4 @@
-//! The user wants an end: what waits for tracees gives up soon.
+//! The user's request to end: waits for tracees return soon.
 
 use super::watchdog;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,26 +6,25 @@ use std::time::Duration;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Asks all to end: time limits are over from now on, and replays stop at their next event.
+/// Requests the end: all time limits expire, and replays stop at their next event.
 pub fn ask() {
     ASKED.store(true, Ordering::SeqCst);
     watchdog::end_all();
 }
 
-/// Whether that was asked.
+/// Whether the end was requested.
 pub fn is_asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
-/// Flushes the files that the C library has open, as far as that takes no longer than this: one that somebody waits for
-/// is locked.
+/// Flushes the C library's open files, for at most this long: a file may be locked by a blocked thread.
 pub fn flush(patience: Duration) {
     let (done, flushed) = std::sync::mpsc::channel();
     let flushing = std::thread::Builder::new().name("flush".into());
     let started = flushing.spawn(move || {
         // SAFETY: fflush(3) with NULL flushes all output streams; it locks each of them.
         unsafe { libc::fflush(std::ptr::null_mut()) };
-        // Nobody waits any more where this fails.
+        // Sending fails where the time is over.
         let _ = done.send(());
     });
     match started {

@@ -1,4 +1,4 @@
-//! A traced process's memory.
+//! The memory of a traced process.
 
 use super::{Error, Result};
 use crate::syscall::Memory;
@@ -12,52 +12,51 @@ use std::os::unix::fs::FileExt;
 
 const PAGE: u64 = 0x1000;
 
-/// The memory of one task's address space, by its tid. A cheap handle; what it reads is
-/// only steady while the task is stopped.
+/// The memory of a task's address space, by its tid. A cheap handle; the content is only stable while the task is
+/// stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskMemory {
     tid: i32,
 }
 
-/// What a call has to do with hiding the process's memory from tracers without privilege: prctl(2) about what is
-/// "dumpable".
+/// A prctl(2) on the "dumpable" attribute, which hides a process's memory from tracers without privileges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hiding {
-    /// It hides it: `PR_SET_DUMPABLE` with 0.
-    Begins,
-    /// It shows it again: `PR_SET_DUMPABLE` with 1.
-    Ends,
-    /// It asks: `PR_GET_DUMPABLE`.
-    Asks,
+pub enum Dumpable {
+    /// `PR_SET_DUMPABLE` with 0: memory is hidden.
+    Cleared,
+    /// `PR_SET_DUMPABLE` with 1: memory is visible.
+    Set,
+    /// `PR_GET_DUMPABLE`.
+    Queried,
 }
 
-impl Hiding {
-    /// What this call does; `None` where it is another, or one that the kernel refuses.
-    pub fn of(nr: u32, args: &[u64; 6]) -> Option<Hiding> {
+impl Dumpable {
+    /// The operation of a call; `None` for other calls, and those that the kernel refuses.
+    pub fn of(nr: u32, args: &[u64; 6]) -> Option<Dumpable> {
         if i64::from(nr) != libc::SYS_prctl {
             return None;
         }
         match (args[0] as i32, args[1]) {
-            (libc::PR_SET_DUMPABLE, 0) => Some(Hiding::Begins),
-            (libc::PR_SET_DUMPABLE, 1) => Some(Hiding::Ends),
-            (libc::PR_GET_DUMPABLE, _) => Some(Hiding::Asks),
+            (libc::PR_SET_DUMPABLE, 0) => Some(Dumpable::Cleared),
+            (libc::PR_SET_DUMPABLE, 1) => Some(Dumpable::Set),
+            (libc::PR_GET_DUMPABLE, _) => Some(Dumpable::Queried),
             _ => None,
         }
     }
 
-    /// Follows it in a set of those that have hidden theirs. What the call is answered with, for it is not made: who
-    /// cannot be dumped cannot be read by a tracer without privilege either. `None` where the kernel's answer is right.
+    /// Applies the operation to the set of processes with hidden memory, and returns the answer to the call. The call is not
+    /// made, since a tracer without privileges cannot read an undumpable process. `None` where the kernel's answer is right.
     pub fn follow<K: Ord>(self, hidden: &mut BTreeSet<K>, who: K) -> Option<i64> {
         match self {
-            Hiding::Begins => {
+            Dumpable::Cleared => {
                 hidden.insert(who);
                 Some(0)
             }
-            Hiding::Ends => {
+            Dumpable::Set => {
                 hidden.remove(&who);
                 None
             }
-            Hiding::Asks => hidden.contains(&who).then_some(0),
+            Dumpable::Queried => hidden.contains(&who).then_some(0),
         }
     }
 }
@@ -76,7 +75,7 @@ impl TaskMemory {
     /// Fills `buf` from `addr`.
     ///
     /// # Errors
-    /// If any byte of the range cannot be read.
+    /// If a byte of the range cannot be read.
     pub fn read_exact(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
         if self.read(addr, buf) == buf.len() {
             return Ok(());
@@ -101,7 +100,7 @@ impl TaskMemory {
     /// Reads a word.
     ///
     /// # Errors
-    /// If nothing is mapped there.
+    /// If the address is not mapped.
     pub fn word(&self, addr: u64) -> Result<u64> {
         let mut word = [0; 8];
         self.read_exact(addr, &mut word)?;
@@ -112,7 +111,7 @@ impl TaskMemory {
     /// (as a debugger would, by `/proc/PID/mem`), and a stack grows where it must.
     ///
     /// # Errors
-    /// If something in the range is not mapped, or mapped shared and read-only.
+    /// If part of the range is not mapped, or mapped shared and read-only.
     pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -129,7 +128,7 @@ impl TaskMemory {
         })
     }
 
-    /// Writes bytes where the program itself could; whether it could write all of them.
+    /// Writes bytes where the program itself could. Returns whether all were written.
     pub fn write_where_it_may(&self, addr: u64, bytes: &[u8]) -> bool {
         let local = [IoSlice::new(bytes)];
         let remote = [RemoteIoVec {
@@ -158,10 +157,10 @@ impl TaskMemory {
     }
 }
 
-/// A task's memory as it is read first: pages are fetched whole, and not again.
+/// A cache of a task's memory: pages are read whole and only once.
 pub struct Pages {
     memory: TaskMemory,
-    /// Address and content of those that were read last; no content where nothing can be read.
+    /// Address and content of the cached pages; no content where a page cannot be read.
     pages: RefCell<Vec<(u64, Vec<u8>)>>,
 }
 
@@ -231,8 +230,8 @@ impl Memory for TaskMemory {
         if n == buf.len() || buf.is_empty() {
             return n;
         }
-        // One remote range is read whole or, depending on the kernel, not at all:
-        // go on page by page up to the first that is missing.
+        // Depending on the kernel, a remote range is read whole or not at all: read page by page up to the first
+        // missing one.
         let mut done = n;
         while done < buf.len() {
             let at = addr.wrapping_add(done as u64);

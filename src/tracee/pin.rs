@@ -9,17 +9,17 @@ thread_local! {
     static PINNED: OnceCell<Pinned> = const { OnceCell::new() };
 }
 
-/// What the calling thread was pinned to, and what it could use before.
+/// The CPU of a pinned thread, and the CPUs that it could use before.
 #[derive(Clone, Debug)]
 pub struct Pinned {
-    /// The CPU that it now runs on.
+    /// The CPU on which the thread runs.
     pub cpu: usize,
     /// The CPUs that it could run on before, in rising order.
     pub before: Vec<usize>,
 }
 
-/// Pins the calling thread to the CPU that it runs on, for good; its children inherit that.
-/// Later calls return what the first did.
+/// Pins the calling thread permanently to its present CPU; its children inherit that. Later calls return the result of
+/// the first.
 pub fn this_thread() -> Result<Pinned> {
     PINNED.with(|pinned| {
         if let Some(pinned) = pinned.get() {
@@ -45,7 +45,7 @@ pub fn cpus_before() -> Vec<usize> {
     PINNED.with(|pinned| pinned.get().map_or_else(Vec::new, |p| p.before.clone()))
 }
 
-/// Lets the calling thread run on these CPUs. It only is slower where that is refused.
+/// Lets the calling thread run on these CPUs. A refusal only costs time.
 pub fn spread(cpus: &[usize]) {
     let mut set = CpuSet::new();
     let known = cpus.iter().all(|&cpu| set.set(cpu).is_ok());

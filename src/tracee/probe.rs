@@ -1,13 +1,13 @@
-//! Questions to the kernel that only raw calls can ask: what it supports, asked without an effect that stays.
+//! Probes of the kernel's features by raw calls, without lasting effects.
 
 use std::fs::File;
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, FromRawFd};
 
-/// Whether the time stamp counter can be taken from a thread (`prctl(PR_SET_TSC)`); it is given back at once.
+/// Checks that reading the time stamp counter can be trapped (`prctl(PR_SET_TSC)`).
 ///
 /// # Errors
-/// The kernel's, if it cannot.
+/// The kernel's error, if it cannot.
 pub fn counter_can_be_hidden() -> Result<()> {
     // SAFETY: prctl(2) with numbers. No instruction of ours reads the counter between the two calls.
     unsafe {
@@ -24,7 +24,7 @@ pub fn counter_can_be_hidden() -> Result<()> {
 /// Makes `to` share the blocks of `from`, if the file system can (ioctl `FICLONE`).
 ///
 /// # Errors
-/// The kernel's, if it cannot.
+/// The kernel's error, if it cannot.
 pub fn share_content(from: &File, to: &File) -> Result<()> {
     // SAFETY: FICLONE takes a descriptor as its argument and touches no memory.
     match unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) } {
@@ -33,10 +33,10 @@ pub fn share_content(from: &File, to: &File) -> Result<()> {
     }
 }
 
-/// The branches that the processor counted in a loop of ours (perf_event_open(2)).
+/// The number of branches that the processor counts in a loop (perf_event_open(2)).
 ///
 /// # Errors
-/// The kernel's, if there is no such counter for us.
+/// The kernel's error, if there is no such counter.
 pub fn count_branches() -> Result<u64> {
     const PERF_TYPE_HARDWARE: u32 = 0;
     const PERF_COUNT_HW_BRANCH_INSTRUCTIONS: u64 = 4;

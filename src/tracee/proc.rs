@@ -1,4 +1,4 @@
-//! What `/proc` says about a task: proc(5).
+//! A task's files in `/proc`: proc(5).
 
 use super::{Error, Result};
 use std::fs::File;
@@ -34,7 +34,7 @@ impl Map {
         (self.start..self.end).contains(&addr)
     }
 
-    /// The part of this range of its file that it shows: where that begins, and its length; `None` where that is nothing.
+    /// The part of a range of the file that the mapping shows: its address and length; `None` where it shows none.
     pub fn part(&self, of_file: &Range<u64>) -> Option<(u64, u64)> {
         let from = of_file.start.max(self.offset);
         let to = of_file.end.min(self.offset + (self.end - self.start));
@@ -48,7 +48,7 @@ impl Map {
         Some(part).filter(|part| !part.is_empty())
     }
 
-    /// Where this mapping shows what `other`, one of another process, shows at `addr`, if it shows that.
+    /// The address at which this mapping shows the byte that `other`, a mapping of another process, shows at `addr`.
     pub fn same_place(&self, other: &Map, addr: u64) -> Option<u64> {
         let at = other.offset + addr.checked_sub(other.start)?;
         let same = self.inode != 0 && self.inode == other.inode && self.name == other.name;
@@ -177,7 +177,7 @@ pub fn state(tid: i32) -> Option<u8> {
     stat.get(after_comm + 2).copied()
 }
 
-/// How long a task has had the processor; `None` where the kernel does not count that.
+/// The processor time of a task; `None` where the kernel does not count it.
 pub fn run_time(tid: i32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;
     let nanoseconds: u64 = text.split_whitespace().next()?.parse().ok()?;
@@ -228,10 +228,10 @@ pub(super) fn stack_limit(tid: i32) -> Result<u64> {
     })
 }
 
-/// Checks that `/proc` tells of the processes that we can trace.
+/// Checks that `/proc` shows the processes of rrapper's pid namespace.
 ///
 /// # Errors
-/// If it is not there, or that of another pid namespace.
+/// If `/proc` is missing, or belongs to another pid namespace.
 pub(super) fn is_ours() -> Result<()> {
     let us = std::process::id().to_string();
     let there = std::fs::read_link("/proc/self").map(|link| link.as_os_str() == us.as_str());
@@ -247,7 +247,7 @@ pub(super) fn is_ours() -> Result<()> {
     Err(Error::NoProc { why })
 }
 
-/// The numbers of a task in the pid namespaces that it is in, from ours inward.
+/// The tids of a task in its pid namespaces, from ours inward.
 ///
 /// # Errors
 /// If they cannot be read.
@@ -255,7 +255,7 @@ pub fn numbers(tid: i32) -> Result<Vec<i32>> {
     status_numbers(tid, "NSpid:")
 }
 
-/// The number of a task in the innermost pid namespace that it is in.
+/// The tid of a task in its innermost pid namespace.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -292,7 +292,7 @@ pub(super) fn tasks_in(namespace: Option<u64>) -> Vec<i32> {
     processes
         .flat_map(|pid| {
             let mut tasks = numbers(&format!("/proc/{pid}/task"));
-            // The first one cannot be reaped before the others.
+            // The namespace's init process cannot be reaped before the others.
             tasks.sort_unstable_by_key(|&tid| tid == pid);
             tasks
         })
@@ -317,11 +317,10 @@ pub(super) fn threads_to_reap(tid: i32) -> Vec<i32> {
         .collect()
 }
 
-/// How much memory a process takes, in bytes: its pages, of those that it shares a share (`Pss` of
-/// `/proc/PID/smaps_rollup`).
+/// The memory of a process in bytes, with its share of shared pages (`Pss` of `/proc/PID/smaps_rollup`).
 ///
 /// # Errors
-/// If that cannot be read.
+/// If the file cannot be read.
 pub fn memory_taken(tid: i32) -> Result<u64> {
     let rollup = read(tid, "smaps_rollup")?;
     let rollup = String::from_utf8_lossy(&rollup);
@@ -332,7 +331,7 @@ pub fn memory_taken(tid: i32) -> Result<u64> {
         .ok_or_else(|| odd(tid, "smaps_rollup"))
 }
 
-/// The fields of `/proc/PID/stat` from the third (the state) on; what is no number counts 0.
+/// The fields of `/proc/PID/stat` from the third (the state) on; 0 for fields that are no numbers.
 fn stat_fields(tid: i32) -> Result<Vec<u64>> {
     let stat = read(tid, "stat")?;
     let after_comm = stat
@@ -345,14 +344,14 @@ fn stat_fields(tid: i32) -> Result<Vec<u64>> {
         .collect())
 }
 
-/// What backs each page of a task: `/proc/PID/pagemap`, whose flags need no privilege.
+/// The flags of a task's pages: `/proc/PID/pagemap`, whose flags need no privileges.
 pub struct PageMap {
     tid: i32,
     file: File,
 }
 
 impl PageMap {
-    /// That of this task.
+    /// Opens the page map of a task.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -362,8 +361,7 @@ impl PageMap {
         Ok(PageMap { tid, file })
     }
 
-    /// The pages of a private mapping that differ from what backs it, because the task (or the kernel for it)
-    /// wrote to them.
+    /// The pages of a private mapping that differ from its backing, because the task (or the kernel for it) wrote to them.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -414,7 +412,7 @@ impl PageMap {
 pub struct Descriptor {
     /// Its number.
     pub fd: i32,
-    /// What the link points to: a path, or `pipe:[…]` and kin.
+    /// The target of the link: a path, or `pipe:[…]` and the like.
     pub path: Vec<u8>,
     /// The file offset.
     pub offset: u64,
@@ -446,7 +444,7 @@ pub fn descriptor(tid: i32, fd: i32) -> Result<Descriptor> {
     Ok(Descriptor {
         fd,
         path: fd_path(tid, fd)?,
-        // Signed, though only those of memory files are ever negative.
+        // The offset is signed, though only memory files have negative ones.
         offset: value("pos:").parse::<i64>().unwrap_or(0) as u64,
         flags: i32::from_str_radix(value("flags:"), 8).unwrap_or(0),
     })
@@ -534,7 +532,7 @@ pub fn ignored(tid: i32) -> Result<u64> {
     mask(tid, "SigIgn:")
 }
 
-/// Whether the task may administer what is its user namespace's: CAP_SYS_ADMIN.
+/// Whether the task has CAP_SYS_ADMIN.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -543,7 +541,7 @@ pub fn administers(tid: i32) -> Result<bool> {
     Ok(mask(tid, "CapEff:")? & 1 << SYS_ADMIN != 0)
 }
 
-/// Whether the task gets no new privileges by what it executes: `PR_GET_NO_NEW_PRIVS`.
+/// Whether the task has `no_new_privs` set.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -551,7 +549,7 @@ pub fn has_no_new_privs(tid: i32) -> Result<bool> {
     Ok(status_numbers(tid, "NoNewPrivs:")? == [1])
 }
 
-/// Whether the thread's calls are kept on a shadow stack, too (`x86_Thread_features`, where the kernel has them).
+/// Whether the thread has a shadow stack (`x86_Thread_features`, where the kernel supports it).
 ///
 /// # Errors
 /// If it cannot be read.
@@ -564,7 +562,7 @@ pub fn has_shadow_stack(tid: i32) -> Result<bool> {
         .any(|feature| feature == "shstk"))
 }
 
-/// Whether this signal waits for the process or its first thread, which blocks it (`SigPnd`, `ShdPnd`).
+/// Whether this signal is pending for the process or its first thread (`SigPnd`, `ShdPnd`).
 ///
 /// # Errors
 /// If it cannot be read.
@@ -572,7 +570,7 @@ pub fn has_pending(pid: i32, signal: i32) -> Result<bool> {
     Ok(in_mask(pid, "SigPnd:", signal)? || in_mask(pid, "ShdPnd:", signal)?)
 }
 
-/// Whether a signal waits for this thread (`SigPnd`).
+/// Whether a signal is pending for this thread (`SigPnd`).
 ///
 /// # Errors
 /// If it cannot be read.

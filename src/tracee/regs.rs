@@ -12,6 +12,9 @@ const USER_CS: u64 = 0x33;
 /// Which of the words has the flags.
 const EFLAGS: usize = 18;
 
+/// The return value of a call that `restart_syscall` continues, visible to tracers only: `-ERESTART_RESTARTBLOCK`.
+pub const RESTART_BLOCK: i64 = -516;
+
 /// The length of the `syscall` instruction, in bytes.
 pub const SYSCALL_LEN: u64 = 2;
 
@@ -61,8 +64,8 @@ impl Regs {
         self.0.orig_rax = u64::MAX;
     }
 
-    /// At a call's exit: what the call was and its result, so that the kernel, if that is a code of
-    /// [`is_restart`](crate::constants::is_restart), restarts the call or lets a signal interrupt it.
+    /// At a call's exit: sets the call's number and its result, so that the kernel restarts the call or lets a signal
+    /// interrupt it if the result is a restart code (-512 to -516).
     pub fn interrupt(&mut self, nr: u64, code: i64) {
         self.0.orig_rax = nr;
         self.0.rax = code as u64;
@@ -84,7 +87,7 @@ impl Regs {
         self.0.cs == USER_CS
     }
 
-    /// The same registers, to run 64-bit code at `ip` whatever the program has made of its code segment and flags.
+    /// The registers for running 64-bit code at `ip`, whatever code segment and flags the program has set.
     pub fn plain_at(mut self, ip: u64) -> Regs {
         const USER_SS: u64 = 0x2b;
         // Interrupts, and the bit that is always set.
@@ -124,7 +127,7 @@ impl Regs {
         self.0.gs_base = base;
     }
 
-    /// Whether a task that had these registers has executed nothing until it had the others.
+    /// Whether a task executed no instruction between these registers and the registers `now`.
     pub fn is_same_place(&self, now: &Regs) -> bool {
         let without_call = |regs: &Regs| {
             let mut regs = *regs;
@@ -134,12 +137,12 @@ impl Regs {
         without_call(self) == without_call(now)
     }
 
-    /// Whether a program that has these registers cannot tell them from the others.
+    /// Whether a program cannot distinguish these registers from the others.
     pub fn look_like(&self, others: &Regs) -> bool {
         self.differing(others).is_empty()
     }
 
-    /// In which words the registers differ that a program sees, and by how much: the flags are not compared.
+    /// The words in which the registers visible to a program differ, and the differences; flags are not compared.
     pub fn changed_since(&self, before: &Regs) -> Vec<(usize, u64)> {
         let mut changed = self.differing(before);
         changed.retain(|&(word, _)| word != EFLAGS);
@@ -155,7 +158,7 @@ impl Regs {
             .collect()
     }
 
-    /// Without what a debugger leaves in them: the call that was made last, and the trap and resume flags.
+    /// The registers without the traces of a debugger: the number of the last call, and the trap and resume flags.
     fn as_seen(&self) -> Regs {
         const TRAP: u64 = 1 << 8;
         const RESUME: u64 = 1 << 16;
@@ -212,14 +215,14 @@ impl Regs {
         }
     }
 
-    /// Of the flags that say how a calculation went, sets the carry flag and clears the others.
+    /// Sets the carry flag and clears the other arithmetic flags.
     pub fn set_carry_alone(&mut self) {
         const CARRY: u64 = 1;
         const ARITHMETIC: u64 = 0x8d5;
         self.0.eflags = self.0.eflags & !ARITHMETIC | CARRY;
     }
 
-    /// What a `cpuid` asks for: eax and ecx.
+    /// The arguments of a `cpuid`: eax and ecx.
     pub fn cpuid_arguments(&self) -> (u32, u32) {
         (self.0.rax as u32, self.0.rcx as u32)
     }

@@ -1,8 +1,7 @@
-//! Calls made in a stopped task on rrapper's behalf.
+//! Remote calls: system calls made in a stopped task on rrapper's behalf.
 //!
-//! A [`Remote`] borrows a task; its calls are made from the agent's page.
-//! [`Remote::finish`] puts the registers back and, where the task stood at a call's entry, has it make
-//! that call again, so that it stands there as before.
+//! A [`Remote`] borrows a task; its calls are made from the agent's page. [`Remote::finish`] restores the registers
+//! and, where the task stood at a call's entry, has it make that call again, so that it stands there as before.
 
 use super::regs::SYSCALL_LEN;
 use super::task::{Running, Stop, Stopped, Waited};
@@ -10,12 +9,12 @@ use super::{Error, Regs, Result, TaskMemory, agent, sys};
 use crate::constants::is_error;
 use crate::trace::Exit;
 
-/// Where a task stood when it was borrowed.
+/// The position of a task when it was borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// At the entry of this call.
+    /// The entry of this call.
     Entry(u64),
-    /// Between calls: registers alone say where.
+    /// Between calls: registers alone determine the position.
     Boundary,
 }
 
@@ -41,8 +40,8 @@ impl Stopped {
         Remote::new(self, saved, At::Entry(saved.nr() as u64))
     }
 
-    /// Borrows a task that stands anywhere but inside a call: at a call's exit, at an exec or a signal.
-    /// After [`Remote::finish`] it is between calls, with the same registers.
+    /// Borrows a task that is not inside a call: at a call's exit, at an exec or a signal.
+    /// After [`Remote::finish`] the task is between calls, with the same registers.
     ///
     /// # Errors
     /// If its registers cannot be read.
@@ -52,8 +51,8 @@ impl Stopped {
         Remote::new(self, saved, At::Boundary)
     }
 
-    /// Makes one call from a place where no agent is mapped yet, by writing `syscall; int3` over the
-    /// code that is about to run, and putting that back. Registers are restored.
+    /// Makes one call where no agent is mapped yet, by temporarily writing `syscall; int3` over the code at the instruction
+    /// pointer. Code and registers are restored.
     ///
     /// # Errors
     /// If the task ends or stops for another reason.
@@ -75,7 +74,7 @@ impl Stopped {
             match self.resume_by(how)? {
                 Stop::Entry => how = libc::PTRACE_SYSCALL,
                 Stop::Syscall => break,
-                // Where no filter is in force.
+                // No filter is installed.
                 Stop::Signal(libc::SIGTRAP) if self.siginfo()?.is_fault() => break,
                 // Not ours to lose: it comes again afterwards.
                 Stop::Signal(signal) if !self.siginfo()?.is_fault() => signals.push(signal),
@@ -109,8 +108,7 @@ impl Stopped {
         self.resume_in_place()
     }
 
-    /// From between calls: goes to these registers, which stand at the entry of call `nr`, by having the
-    /// task make that call.
+    /// From between calls: proceeds to these registers at the entry of call `nr`, by having the task make that call.
     ///
     /// # Errors
     /// If the task ends or stops for another reason.
@@ -118,7 +116,7 @@ impl Stopped {
         give_back(self, regs, At::Entry(nr))
     }
 
-    /// At a call's entry: whether it is this call, made from the agent; with these arguments, if they matter.
+    /// At a call's entry: whether this is call `nr` from the agent, with these arguments if given.
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -134,11 +132,11 @@ impl Stopped {
         self.resume_by(libc::PTRACE_CONT)
     }
 
-    /// Resumes it and waits for the next stop, staying the owner.
+    /// Resumes the task and waits for the next stop, keeping the ownership.
     fn resume_by(&mut self, request: libc::c_uint) -> Result<Stop> {
         let tid = self.tid_for_resume();
         sys::resume(request, tid, 0)?;
-        // `Running` would own the task a second time: keep it from ending it.
+        // `Running` would own the task a second time: keep it from killing the task.
         let mut waited = Running::adopt(tid).wait()?;
         if let Waited::Stopped(task, Stop::Exit) = waited {
             waited = task.resume()?.wait()?;
@@ -214,9 +212,8 @@ impl<'a> Remote<'a> {
         let mut how = libc::PTRACE_CONT;
         loop {
             match self.task.resume_by(how)? {
-                // What the process has there may be a stranger's: no other call than this one is let through.
-                // It does not come to the trap behind it, which would make the kernel forget that the program ignores
-                // SIGTRAP, or what it does about it while it is blocked.
+                // The code there may be hostile: only this very call is let through. The task does not reach the trap
+                // behind it, which would make the kernel reset an ignored or blocked SIGTRAP.
                 Stop::Entry if self.task.is_at_agent_call(nr, Some(args))? => {
                     how = libc::PTRACE_SYSCALL;
                 }
@@ -301,7 +298,7 @@ impl<'a> Remote<'a> {
         Ok(copy)
     }
 
-    /// The same, but it stands between calls wherever the task stands.
+    /// A fork that stands between calls wherever the task stands.
     ///
     /// # Errors
     /// If the kernel refuses, or the copy dies at once.
@@ -314,8 +311,8 @@ impl<'a> Remote<'a> {
         Ok(copy)
     }
 
-    /// The same with more flags of clone(2), as for new namespaces, and with this pid in the innermost pid namespace of
-    /// children; the kernel's answer where it refuses.
+    /// A fork with additional flags of clone(2), as for new namespaces, and with this pid in the innermost pid namespace of
+    /// children; the inner error is the kernel's where it refuses.
     ///
     /// # Errors
     /// If the task is gone, or the copy dies at once.
@@ -344,8 +341,8 @@ impl<'a> Remote<'a> {
         self.clone_task(NEW_THREAD, THREAD)
     }
 
-    /// The same with this tid in its pid namespace, for which the task needs privileges there; the kernel's answer where
-    /// it refuses.
+    /// A new thread with this tid in its pid namespace, for which the task needs privileges there; the inner error is the
+    /// kernel's where it refuses.
     ///
     /// # Errors
     /// If the task is gone, or the thread dies at once.
@@ -368,8 +365,8 @@ impl<'a> Remote<'a> {
             Some(pid) => self.put(&pid.to_le_bytes())?,
             None => 0,
         };
-        // A task with the same parent has the same signal at its end; none may be named then. struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
-        // set_tid_size.
+        // With CLONE_PARENT the exit signal is inherited, and must be 0 here. struct clone_args: flags, pidfd, child_tid,
+        // parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size.
         let count = pid.is_some().into();
         let words = [flags, 0, 0, 0, 0, 0, 0, 0, pids, count];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -396,10 +393,10 @@ impl<'a> Remote<'a> {
         Ok(copy)
     }
 
-    /// Gives the task back as it was.
+    /// Restores the task.
     ///
     /// # Errors
-    /// If it ends before it stands there again.
+    /// If the task ends before it stands there again.
     pub fn finish(self) -> Result<()> {
         give_back(self.task, &self.saved, self.at)?;
         if let Some(mask) = self.mask {
@@ -426,7 +423,7 @@ fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
         return task.set_regs(&regs);
     };
     regs.rewind(nr);
-    // Anything else need not come to an end.
+    // Any other instruction may run without end.
     let mut code = [0; agent::SYSCALL_CODE.len()];
     task.memory().read_exact(regs.ip(), &mut code)?;
     if code != agent::SYSCALL_CODE {
@@ -454,7 +451,7 @@ fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
     Ok(())
 }
 
-/// How a process ended, where an error says so.
+/// The end of a process, where an error carries it.
 pub fn ended(error: &Error) -> Option<Exit> {
     match error {
         Error::Ended { exit, .. } => Some(*exit),

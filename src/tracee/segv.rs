@@ -1,6 +1,8 @@
-//! What a task has done about SIGSEGV, which the kernel forgets when it traps a read of the time stamp counter
-//! (see [`super::tsc`]): a task that blocks or ignores the signal is made to take it, by unblocking it and
-//! resetting its action. Whoever answers the read puts both back.
+//! The mask and the action of a task for SIGSEGV.
+//!
+//! The kernel changes both when it traps a read of the time stamp counter (see [`super::tsc`]) in a task that blocks or
+//! ignores the signal: it unblocks the signal and resets its action. The tracer restores both when it supplies the
+//! value.
 
 use super::{Result, Stopped};
 
@@ -10,17 +12,16 @@ const BIT: u64 = 1 << (SIGSEGV - 1);
 /// The size of the kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
 const ACTION: usize = 32;
 
-/// A task's mask and action for SIGSEGV, as they should be.
+/// A task's mask and action for SIGSEGV, as the program set them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SegvState {
     blocked: bool,
-    /// `None`: the default.
+    /// The action; `None` for the default.
     action: Option<[u8; ACTION]>,
 }
 
 impl SegvState {
-    /// That of a program which has just been executed with this mask and these ignored signals
-    /// (bit n-1 for signal n).
+    /// The state of a program that has just been executed with this mask and these ignored signals (bit n-1 for signal n).
     pub fn at_exec(sigmask: u64, ignored: u64) -> SegvState {
         let mut ignore = [0; ACTION];
         ignore[..8].copy_from_slice(&(libc::SIG_IGN as u64).to_le_bytes());
@@ -30,7 +31,7 @@ impl SegvState {
         }
     }
 
-    /// That of a task with this mask and this action, `None` for the default.
+    /// The state of a task with this mask and this action, `None` for the default.
     pub fn of(sigmask: u64, action: Option<[u8; ACTION]>) -> SegvState {
         SegvState {
             blocked: sigmask & BIT != 0,
@@ -38,13 +39,13 @@ impl SegvState {
         }
     }
 
-    /// Follows a call that the kernel has answered with `ret`, where it may have changed something.
+    /// Follows a call that returned `ret`, where it may have changed the mask or the action.
     ///
     /// # Errors
     /// If the task has been killed.
     pub fn after_call(&mut self, task: &Stopped, nr: u32, args: &[u64; 6], ret: i64) -> Result<()> {
         match i64::from(nr) {
-            // What it returns is the interrupted code's register.
+            // rt_sigreturn returns a register of the interrupted code.
             libc::SYS_rt_sigreturn => self.after_mask(task),
             _ if ret < 0 => Ok(()),
             libc::SYS_rt_sigaction if args[0] == SIGSEGV as u64 && args[1] != 0 => {
@@ -72,7 +73,7 @@ impl SegvState {
         Ok(())
     }
 
-    /// Puts back what the trap has undone. The task stands at the signal, which is dropped.
+    /// Restores the mask and the action after a trap. The task stands at the signal, which is suppressed.
     ///
     /// # Errors
     /// If the task ends meanwhile.

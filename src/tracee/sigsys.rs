@@ -1,4 +1,4 @@
-//! What becomes of a task whose own filter does not let it make a call: it gets SIGSYS, or is ended by it.
+//! SIGSYS for a call that a task's own filters reject: its delivery, or the end of the task.
 
 use super::regs::Regs;
 use super::remote::Remote;
@@ -10,19 +10,19 @@ use crate::seccomp::{Call, Kill, NATIVE, State, Verdict};
 const TSYNC: u64 = libc::SECCOMP_FILTER_FLAG_TSYNC;
 const BIT: u64 = 1 << (libc::SIGSYS - 1);
 
-/// How SIGSYS meets a task.
+/// The disposition of SIGSYS in a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meets {
-    /// It has a handler.
+pub enum SigsysDisposition {
+    /// The signal has a handler.
     Handler,
-    /// It ends its process.
+    /// The signal ends the process.
     Default,
-    /// It is blocked or ignored: the kernel, which does not wait, ends the process.
-    Nobody,
+    /// The signal is blocked or ignored: the kernel ends the process at once.
+    BlockedOrIgnored,
 }
 
 impl Regs {
-    /// The call at whose entry a task with these registers stands, as its filters see it.
+    /// The call of a task at an entry with these registers, as filters see it.
     pub fn call(&self) -> Call {
         Call {
             nr: self.nr() as i32,
@@ -34,7 +34,7 @@ impl Regs {
 }
 
 impl SigInfo {
-    /// What a filter says of a call that it traps, with this as its `si_errno`.
+    /// The siginfo for a call that a filter traps, with this `si_errno`.
     pub fn of_trap(call: &Call, errno: u16) -> SigInfo {
         const SYS_SECCOMP: i32 = 1;
         let mut bytes = [0; 128];
@@ -56,10 +56,10 @@ impl SigInfo {
 }
 
 impl Stopped {
-    /// At a call's entry: what this state of its filters says of the call.
+    /// At a call's entry: the action of these filters on the call.
     ///
     /// # Errors
-    /// If it has been killed meanwhile.
+    /// If the task has been killed meanwhile.
     pub fn verdict(&self, state: &State) -> Result<Verdict> {
         match state.is_off() {
             true => Ok(Verdict::Make),
@@ -67,34 +67,34 @@ impl Stopped {
         }
     }
 
-    /// How it would meet SIGSYS now.
+    /// The task's present disposition of SIGSYS.
     ///
     /// # Errors
-    /// If it has been killed meanwhile.
-    pub fn meets_sigsys(&self) -> Result<Meets> {
+    /// If the task has been killed meanwhile.
+    pub fn sigsys_disposition(&self) -> Result<SigsysDisposition> {
         let tid = self.tid();
         if self.sigmask()? & BIT != 0 {
-            return Ok(Meets::Nobody);
+            return Ok(SigsysDisposition::BlockedOrIgnored);
         }
         Ok(match proc::catches(tid, libc::SIGSYS)? {
-            true => Meets::Handler,
-            false if proc::ignores(tid, libc::SIGSYS)? => Meets::Nobody,
-            false => Meets::Default,
+            true => SigsysDisposition::Handler,
+            false if proc::ignores(tid, libc::SIGSYS)? => SigsysDisposition::BlockedOrIgnored,
+            false => SigsysDisposition::Default,
         })
     }
 
-    /// At a call's entry, where SIGSYS does not meet [`Meets::Nobody`]: the call is not made, and it stands at the
-    /// delivery of this signal instead. `pid` is its process.
+    /// At a call's entry, unless the disposition is [`SigsysDisposition::BlockedOrIgnored`]: skips the call and proceeds to
+    /// the delivery of this signal. `pid` is the task's process.
     ///
     /// # Errors
     /// If it ends or stops for another reason.
     pub fn trap_call(&mut self, pid: i32, info: &SigInfo) -> Result<()> {
         let mut regs = self.regs()?;
-        // The handler finds the registers as they were.
+        // The handler sees the registers of the call.
         regs.answer(regs.nr());
         self.set_regs(&regs)?;
         let mask = self.sigmask()?;
-        // No other signal comes before it.
+        // No other signal may be delivered first.
         self.set_sigmask(!BIT)?;
         self.send_to(pid, libc::SIGSYS);
         let mut signals = Vec::new();
@@ -119,7 +119,7 @@ impl Stopped {
         self.set_siginfo(info)
     }
 
-    /// At a call's entry: from here on all calls of its process stop, and of those that it makes, for good.
+    /// At a call's entry: makes all calls of the process and its descendants stop from now on, permanently.
     ///
     /// # Errors
     /// If the kernel refuses, or the task ends.
@@ -129,8 +129,8 @@ impl Stopped {
         remote.finish()
     }
 
-    /// At a call's entry: the kernel ends it, or its process, as for a call that a filter does not allow. What it reports
-    /// next is its end.
+    /// At a call's entry: has the kernel end the task, or its process, as for a call that a filter rejects. The next event
+    /// of the task is its end.
     ///
     /// # Errors
     /// If it ends before.
@@ -139,7 +139,7 @@ impl Stopped {
         if kill == Kill::Strict {
             let mut regs = self.regs()?;
             if proc::process(tid)? != tid {
-                // Its process goes on, and nobody learns how it ended.
+                // The process continues, and the task's exit status is not visible.
                 regs.set_nr(libc::SYS_exit as u64);
                 regs.set_args([0; 6]);
                 self.set_regs(&regs)?;
@@ -152,7 +152,7 @@ impl Stopped {
             Kill::Thread => libc::SECCOMP_RET_KILL_THREAD,
             _ => libc::SECCOMP_RET_KILL_PROCESS,
         };
-        // It makes the call again, under a real filter.
+        // The task makes the call again, under a filter in the kernel.
         let code = filter::always(action);
         let mut remote = self.remote_at_entry()?;
         let mut regs = *remote.saved();
@@ -165,7 +165,7 @@ impl Stopped {
     }
 }
 
-/// Installs a real filter.
+/// Installs a filter in the kernel.
 fn install(remote: &mut Remote<'_>, flags: u64, code: &[u8]) -> Result<()> {
     let at = remote.put(code)?;
     // struct sock_fprog.
@@ -175,7 +175,7 @@ fn install(remote: &mut Remote<'_>, flags: u64, code: &[u8]) -> Result<()> {
     let mode = libc::SECCOMP_SET_MODE_FILTER.into();
     let args = [mode, flags, program, 0, 0, 0];
     match remote.call(libc::SYS_seccomp, args)? {
-        // The other threads have one already.
+        // The other threads have this filter already.
         1.. if flags & TSYNC != 0 => install(remote, 0, code),
         0 => Ok(()),
         ret => {

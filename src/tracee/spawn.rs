@@ -1,7 +1,7 @@
-//! Starting a program under trace.
+//! Starts programs under trace.
 
 use super::task::{Running, Stop, Stopped};
-use super::{Error, Result, agent, files, filter, pin, proc, sys};
+use super::{Error, Result, agent, filter, open_file_limit, pin, proc, sys};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::ffi::CString;
 use std::fs::File;
@@ -10,10 +10,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Where a program's standard input comes from.
+/// The source of a program's standard input.
 #[derive(Debug, Default)]
 pub enum Stdin {
-    /// rrapper's own.
+    /// rrapper's standard input.
     #[default]
     Inherit,
     /// This file.
@@ -22,17 +22,17 @@ pub enum Stdin {
     Bytes(Vec<u8>),
 }
 
-/// Whose child a program is.
+/// The parent of a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kin {
-    /// The calling process's own.
+    /// The calling process.
     #[default]
     Child,
-    /// Its parent's, in the parent's process group.
+    /// The parent of the calling process; the program is in that one's process group.
     Sibling,
 }
 
-/// A program to start: what execve(2) is given, and what is set up before.
+/// A program to start: the arguments of execve(2), and the setup before it.
 #[derive(Debug, Default)]
 pub struct Command {
     /// The program's file.
@@ -41,20 +41,20 @@ pub struct Command {
     pub argv: Vec<Vec<u8>>,
     /// Its environment, each as `NAME=value`.
     pub env: Vec<Vec<u8>>,
-    /// The directory to start in; rrapper's own where there is none.
+    /// The directory to start in; by default rrapper's.
     pub cwd: Option<PathBuf>,
     /// Standard input.
     pub stdin: Stdin,
 }
 
-/// What the child needs, allocated before the fork: afterwards it may only make system calls.
+/// The data of the child, allocated before the fork: afterwards it may only make system calls.
 struct Child {
     exe: Executable,
     argv: Vec<CString>,
     env: Vec<CString>,
     cwd: Option<CString>,
     stdin: Option<OwnedFd>,
-    /// All of its standard streams.
+    /// The standard streams, where all three are given.
     streams: Option<[OwnedFd; 3]>,
     detached: bool,
     filtered: bool,
@@ -67,7 +67,7 @@ enum Executable {
     Image(OwnedFd),
 }
 
-/// Exit status of a child that could not even get to its execve.
+/// The exit status of a child whose setup failed before its execve.
 const SETUP_FAILED: i32 = 125;
 
 fn c_string(what: &str, bytes: &[u8]) -> Result<CString> {
@@ -109,7 +109,7 @@ pub fn start(command: Command) -> Result<Stopped> {
     start_as(command, Kin::Child)
 }
 
-/// The same, as the calling process's child or its sibling. A sibling's parent reaps it, too.
+/// Starts a program as the calling process's child or its sibling. A sibling's parent must reap it, too.
 ///
 /// # Errors
 /// As for [`start`].
@@ -138,14 +138,14 @@ pub fn start_as(command: Command, kin: Kin) -> Result<Stopped> {
     })
 }
 
-/// The name of the file of empty processes.
+/// The name of the memory file that empty processes execute.
 const EMPTY: &str = "rrapper";
 
-/// The same as the link in `/proc` shows it.
+/// The target of the link to it in `/proc`.
 pub const EMPTY_EXE: &[u8] = b"/memfd:rrapper (deleted)";
 
-/// Starts a process that holds nothing but the agent: no files, no other memory
-/// than the kernel's own mappings, a session of its own. It stands at the exit of its execve(2).
+/// Starts an empty process, with the agent and the kernel's mappings as its only memory, without files, in a new
+/// session. It stands at the exit of its execve(2).
 ///
 /// # Errors
 /// If the process cannot be made or traced.
@@ -153,7 +153,8 @@ pub fn start_empty() -> Result<Stopped> {
     empty(b"rrapper-replay", true, None)
 }
 
-/// The same without the filter that stops its calls, and without traps for the time stamp counter. Nothing of a recording must ever run in it.
+/// Starts an empty process without the filter that stops its calls, and without traps for the time stamp counter. Code
+/// of a recording must never run in it.
 ///
 /// # Errors
 /// As for [`start_empty`].
@@ -161,7 +162,7 @@ pub fn start_unfiltered() -> Result<Stopped> {
     empty(b"rrapper-sandbox", false, None)
 }
 
-/// The same with these standard streams, as a place for a program: see [`super::exec`].
+/// Starts an unfiltered empty process with these standard streams, for executing a program: see [`super::exec`].
 ///
 /// # Errors
 /// As for [`start_empty`].
@@ -186,7 +187,7 @@ fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<S
     let what = "start an empty process";
     let (mut task, stop) = match filtered {
         true => task.resume()?.wait()?.stopped(what, tid)?,
-        // It stands at its execve(2) already.
+        // The task stands at its execve(2) already.
         false => (task, Stop::Exec),
     };
     // The exec stop is inside the call: go on to its exit.
@@ -206,12 +207,12 @@ fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<S
 
 fn launch(child: &Child) -> Result<Stopped> {
     pin::this_thread()?;
-    let files = files::for_programs();
+    let files = open_file_limit::for_programs();
     proc::is_ours()?;
     let (gate, opener) = io::pipe().map_err(|e| Error::os("make a pipe", 0, e))?;
     let argv = pointers(&child.argv);
     let env = pointers(&child.env);
-    // Until the child has its own, it has our signal handlers, which would take a signal for one to us.
+    // Until its execve, the child has our signal handlers, which would take its signals for ours.
     let mask = SigSet::all()
         .thread_swap_mask(SigmaskHow::SIG_SETMASK)
         .map_err(|e| Error::os("block signals", 0, e))?;
@@ -248,15 +249,15 @@ fn launch(child: &Child) -> Result<Stopped> {
         false => Stop::Exec,
     };
     let (task, came) = seize(pid, opener, first)?;
-    // What came before the program was there is for the program; a process of ours has nobody to write to it.
+    // Earlier signals are for the program; an empty process gets none.
     for signal in came.into_iter().filter(|_| !child.detached) {
         task.send(signal);
     }
     Ok(task)
 }
 
-/// Lets the process run up to its first stop. Also returns the signals that came meanwhile, as those that a terminal
-/// sends to all of its group.
+/// Lets the process run up to its first stop. Also returns the signals that came meanwhile, such as a terminal's to the
+/// whole group.
 fn seize(pid: i32, mut gate: PipeWriter, first: Stop) -> Result<(Stopped, Vec<i32>)> {
     let task = Running::adopt(pid);
     sys::seize(pid)?;
@@ -293,7 +294,7 @@ fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
     pointers
 }
 
-/// What the child does between fork and exec: system calls only, no allocation, no locks, no panics.
+/// The code of the child between fork and exec: system calls only, no allocation, no locks, no panics.
 fn run_child(
     child: &Child,
     argv: &[*const libc::c_char],
@@ -312,9 +313,9 @@ fn run_child(
             libc::setrlimit(libc::RLIMIT_NOFILE, files);
         }
         if child.kin == Kin::Sibling {
-            // Where only ancestors may trace, it allows this one; elsewhere that is unknown, and not needed.
+            // With Yama, allows this tracer; without Yama the prctl fails and is not needed.
             libc::prctl(libc::PR_SET_PTRACER, child.tracer as libc::c_ulong, 0, 0, 0);
-            // The tracer may be in a group of its own.
+            // The tracer may be in another process group.
             if libc::setpgid(0, libc::getpgid(libc::getppid())) != 0 {
                 libc::_exit(SETUP_FAILED);
             }
@@ -381,10 +382,10 @@ fn run_child(
     }
 }
 
-/// Undoes what the Rust runtime and rrapper set for themselves: handlers (exec resets them, but signals may come
+/// Resets the signal state that the Rust runtime and rrapper set: handlers (exec resets them, but signals may come
 /// before), SIGPIPE, which Rust ignores, and the mask.
 ///
-/// What is ignored stays so, unless it is about `all`: a process of ours has nobody to take that from.
+/// Ignored signals stay ignored, unless `all`: an empty process inherits none.
 ///
 /// # Safety
 /// Only between fork and exec.
@@ -406,7 +407,7 @@ unsafe fn default_signals(mask: &SigSet, all: bool) {
     }
 }
 
-/// What was recorded had the memory that it had, whatever rrapper itself was given.
+/// Removes limits on memory that rrapper was started with: the recorded program had its memory.
 ///
 /// # Safety
 /// Only between fork and exec.
@@ -423,8 +424,8 @@ unsafe fn lift_limits() {
     }
 }
 
-/// Where memory runs out, what is replayed goes first: a recording may ask for all that there is. Where this cannot be
-/// said, it is left at that.
+/// Makes the process the first victim where memory runs out (`oom_score_adj`), since a recording may ask for all memory.
+/// Errors are ignored.
 ///
 /// # Safety
 /// Only between fork and exec.
@@ -441,7 +442,7 @@ unsafe fn gives_way() {
     }
 }
 
-/// A descriptor of another process, as a file of ours (pidfd_getfd(2)).
+/// Duplicates a descriptor of another process into rrapper (pidfd_getfd(2)).
 ///
 /// # Errors
 /// If the kernel refuses.

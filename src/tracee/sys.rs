@@ -29,12 +29,12 @@ impl SigInfo {
         self.int(0)
     }
 
-    /// `si_code`: positive where the kernel raised it because of what the task itself did.
+    /// `si_code`: positive where the kernel raised the signal because of the task's own action.
     pub fn code(&self) -> i32 {
         self.int(8)
     }
 
-    /// `si_pid`: who sent it; 0 for the kernel.
+    /// `si_pid`: the sending process; 0 for the kernel.
     pub fn sender(&self) -> i32 {
         match self.code() {
             code if code > 0 => 0,
@@ -50,7 +50,7 @@ impl SigInfo {
         u64::from_ne_bytes(word)
     }
 
-    /// Whether the task raised it by its own instruction: a fault, not a message.
+    /// Whether an instruction of the task raised the signal: a fault.
     pub fn is_fault(&self) -> bool {
         matches!(
             self.signal(),
@@ -119,7 +119,7 @@ pub fn setregs(tid: i32, regs: &libc::user_regs_struct) -> Result<()> {
     request("set its registers", libc::PTRACE_SETREGS, tid, 0, data)
 }
 
-/// Sets a word of what the kernel keeps of a task, by its offset in `struct user`.
+/// Sets a word of a task's `struct user`, by its offset.
 pub fn poke_user(tid: i32, offset: usize, word: u64) -> Result<()> {
     let data = word as usize as *mut c_void;
     let what = "set a debug register of it";
@@ -176,18 +176,18 @@ pub fn set_sigmask(tid: i32, mask: u64) -> Result<()> {
     )
 }
 
-/// What [`wait_any`] brought.
+/// The result of [`wait_any`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnyWait {
     /// The status of this task has changed.
     Task(i32, i32),
-    /// Nothing has happened so far.
+    /// No task has changed its status.
     Nothing,
-    /// A signal to us came first.
+    /// A signal to rrapper interrupted the wait.
     Interrupted,
 }
 
-/// waitpid(2) for whichever task of the calling thread's comes first; waits for it if `block`.
+/// waitpid(2) for any task of the calling thread; waits if `block`.
 pub fn wait_any(block: bool) -> Result<AnyWait> {
     let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
     let mut status = 0;
@@ -208,7 +208,7 @@ pub fn wait_any(block: bool) -> Result<AnyWait> {
 /// The note type of the vector registers (ELF note types of the kernel).
 const NT_X86_XSTATE: usize = 0x202;
 
-/// More than the vector registers of any processor take (AMX: 11 KiB).
+/// An upper bound on the size of the vector registers (AMX: 11 KiB).
 const MOST_VECTOR: usize = 64 << 10;
 
 pub fn vector(tid: i32) -> Result<Vec<u8>> {
@@ -250,7 +250,7 @@ pub fn wait(tid: i32) -> Result<i32> {
     }
 }
 
-/// The same without waiting; `None` where nothing has happened.
+/// waitpid(2) for one task without waiting; `None` where its status has not changed.
 pub fn wait_now(tid: i32) -> Result<Option<i32>> {
     let mut status = 0;
     // SAFETY: `status` lives for the call.

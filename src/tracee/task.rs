@@ -1,17 +1,17 @@
-//! The life of a traced task: [`Running`] → wait → [`Stopped`] → resume → [`Running`].
+//! The states of a traced task: [`Running`] → wait → [`Stopped`] → resume → [`Running`].
 
 use super::sys::{self, SigInfo};
-use super::{Error, Regs, Result, TaskMemory, quiet};
+use super::{Error, Regs, Result, TaskMemory, tsc_off};
 use crate::trace::Exit;
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A traced process that is ours to end. Killed and reaped when dropped.
+/// The ownership of a traced task. Dropping it kills and reaps the task.
 #[derive(Debug)]
 struct Owned {
     tid: i32,
-    /// It has been reaped, or another looks after it.
+    /// The task has been reaped, or has another owner.
     released: bool,
 }
 
@@ -23,15 +23,15 @@ impl Drop for Owned {
     }
 }
 
-/// Kills a tracee and reaps it; if it is a process's first thread, the others too, since it cannot be reaped before
-/// them. Whatever has been reaped already is left alone: its number may be another's.
+/// Kills a tracee and reaps it; if it is a process's first thread, the other threads too, since it cannot be reaped
+/// before them. Reaped tasks are not signalled: their tids may be in use again.
 fn end(tid: i32) {
     match sys::wait_now(tid) {
         Ok(Some(status)) if has_ended(status) => return,
         Ok(_) => {}
         Err(_) => return,
     }
-    // A task that stands as it is about to end goes on by that, too.
+    // This also resumes a task that stands at its exit stop.
     sys::kill(tid, libc::SIGKILL);
     for thread in super::proc::threads_to_reap(tid) {
         reap(thread);
@@ -39,11 +39,11 @@ fn end(tid: i32) {
     reap(tid);
 }
 
-/// The same for many, whichever waits for which: the first process of a pid namespace cannot be reaped before all others
-/// there.
+/// Kills and reaps many tasks in any order: the first process of a pid namespace cannot be reaped before all others
+/// in the namespace.
 pub(super) fn end_all(tids: &mut BTreeSet<i32>) {
     const NAP: Duration = Duration::from_micros(100);
-    /// Naps before threads that nobody told of are looked for.
+    /// The number of naps before a search for unknown threads.
     const PATIENT: u32 = 32;
     let gone = |tid: i32| match sys::wait_now(tid) {
         Ok(Some(status)) if is_ending(status) => {
@@ -90,11 +90,11 @@ fn reap(tid: i32) {
 }
 
 /// Kills the first process of a pid namespace, and with it all others there. It does not end before they have been
-/// reaped, so those that are ours to reap are, whoever else looks after them.
+/// reaped, so all children of ours among them are reaped, whoever owns them.
 pub(crate) fn end_namespace(mut init: Stopped) {
     const PATIENT: u32 = 100;
     const NAP: Duration = Duration::from_micros(100);
-    /// Naps before others in there are looked for the first time: mostly there are none.
+    /// The number of naps before the first search for other processes: mostly there are none.
     const FIRST_LOOK: u32 = 32;
     const MOST_LOOKS: u32 = 100_000;
     let tid = init.tid();
@@ -119,7 +119,7 @@ pub(crate) fn end_namespace(mut init: Stopped) {
         }
         next_look += FIRST_LOOK;
         for inner in super::proc::tasks_in(namespace) {
-            // Most are others' children.
+            // Most are children of other processes.
             if inner != tid {
                 let _ = sys::wait_now(inner);
             }
@@ -132,57 +132,56 @@ pub(crate) fn has_ended(status: i32) -> bool {
     libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
 }
 
-/// Why a task stopped.
+/// The reason of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// At the entry of a call (`PTRACE_EVENT_SECCOMP`): made and not yet answered.
+    /// The entry of a call (`PTRACE_EVENT_SECCOMP`).
     Entry,
-    /// At the exit of a call that was resumed with [`Stopped::resume_to_exit`], or at its entry
-    /// where no filter is in force yet.
+    /// The exit of a call that was resumed with [`Stopped::resume_to_exit`], or its entry where no filter is installed yet.
     Syscall,
     /// A new program has taken the place of the old one (`PTRACE_EVENT_EXEC`).
     Exec,
-    /// The task made another one, with this tid.
+    /// The task made a new task with this tid.
     Clone(i32),
     /// A signal is about to be delivered (signal-delivery-stop).
     Signal(i32),
-    /// Job control stopped it (group-stop), with this signal.
+    /// Job control stopped the task with this signal (group-stop).
     Group(i32),
     /// The initial stop of an automatically attached task, or another `PTRACE_EVENT_STOP`.
     Attached,
     /// Another ptrace event.
     Other(i32),
-    /// It is about to end, and still has its memory (`PTRACE_EVENT_EXIT`): see [`Stopped::announce_end`].
+    /// The task is about to end, and still has its memory (`PTRACE_EVENT_EXIT`): see [`Stopped::announce_end`].
     Exit,
 }
 
-/// A task that stands still.
+/// A stopped task.
 #[derive(Debug)]
 pub struct Stopped {
     owned: Owned,
     known: Known,
 }
 
-/// What has been asked of the kernel about a task since it stopped, and holds until it is resumed: each question is a call.
+/// A cache of facts about a stopped task, valid until it is resumed: each query is a system call.
 #[derive(Debug, Default)]
 struct Known {
     regs: OnceCell<Box<Regs>>,
-    /// What comes with the stop: `PTRACE_GETEVENTMSG`.
+    /// The event message of the stop: `PTRACE_GETEVENTMSG`.
     message: Cell<Option<u64>>,
 }
 
-/// A task that runs.
+/// A running task.
 #[derive(Debug)]
 pub struct Running {
     owned: Owned,
 }
 
-/// What waiting brought.
+/// The result of a wait.
 #[derive(Debug)]
 pub enum Waited {
-    /// It stopped.
+    /// The task stopped.
     Stopped(Stopped, Stop),
-    /// It ended and has been reaped.
+    /// The task ended and has been reaped.
     Ended(Exit),
 }
 
@@ -190,7 +189,7 @@ impl Waited {
     /// The stopped task and the reason.
     ///
     /// # Errors
-    /// If it ended instead; `what` says what was about to be done to it.
+    /// If the task ended instead; `what` names the intended operation.
     pub fn stopped(self, what: &'static str, tid: i32) -> Result<(Stopped, Stop)> {
         match self {
             Waited::Stopped(task, stop) => Ok((task, stop)),
@@ -200,7 +199,7 @@ impl Waited {
 }
 
 impl Running {
-    /// Takes charge of a task that was just made our tracee and runs.
+    /// Takes ownership of a running task that has just become a tracee.
     pub(crate) fn adopt(tid: i32) -> Running {
         Running {
             owned: Owned {
@@ -210,7 +209,7 @@ impl Running {
         }
     }
 
-    /// A task that runs and that another looks after: dropping it does nothing.
+    /// A running task with another owner: dropping it does nothing.
     pub(crate) fn of_another(tid: i32) -> Running {
         Running {
             owned: Owned {
@@ -225,8 +224,7 @@ impl Running {
         self.owned.tid
     }
 
-    /// Has it stop soon, wherever it is (`PTRACE_INTERRUPT`): as [`Stop::Attached`], unless it stops first for
-    /// something else.
+    /// Requests a stop (`PTRACE_INTERRUPT`): the task stops as [`Stop::Attached`], unless it stops for another reason first.
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -240,10 +238,10 @@ impl Running {
     /// If the kernel refuses, which for our own child means a bug.
     pub fn wait(self) -> Result<Waited> {
         let status = sys::wait(self.owned.tid)?;
-        self.met(status)
+        self.decode_status(status)
     }
 
-    /// Waits until it stops or ends, for so long; `None` if it does neither.
+    /// Waits until the task stops or ends, or until a point in time; `None` if it does neither.
     ///
     /// # Errors
     /// If the kernel refuses, which for our own child means a bug.
@@ -251,17 +249,17 @@ impl Running {
         const NAP: std::time::Duration = std::time::Duration::from_micros(200);
         loop {
             if let Some(status) = sys::wait_now(self.owned.tid)? {
-                return self.met(status).map(Some);
+                return self.decode_status(status).map(Some);
             }
-            if quiet::now() >= until {
+            if tsc_off::now() >= until {
                 return Ok(None);
             }
             std::thread::sleep(NAP);
         }
     }
 
-    /// Waits until it stops or ends, while these threads of its process stand still. If somebody kills the process, the
-    /// kernel does not say so before they have been reaped.
+    /// Waits until the task stops or ends, while these threads of its process are stopped. If the process is killed, the
+    /// kernel does not report its end before they have been reaped.
     ///
     /// # Errors
     /// If the kernel refuses, which for our own child means a bug.
@@ -279,7 +277,7 @@ impl Running {
         let mut looks = 0;
         loop {
             if let Some(status) = sys::wait_now(self.owned.tid)? {
-                return self.met(status);
+                return self.decode_status(status);
             }
             looks += 1;
             give_way();
@@ -287,14 +285,14 @@ impl Running {
                 std::thread::sleep(NAP);
                 now_and_then(&self);
                 for thread in threads.clone() {
-                    // One that is gone already is no child of ours any more.
+                    // An error means that the thread has been reaped already.
                     let _ = sys::wait_now(thread);
                 }
             }
         }
     }
 
-    /// The same, but it is stopped when it has run for so long by itself: the stop is then [`Stop::Attached`].
+    /// Waits, and interrupts the task when it has used this much processor time: the stop is then [`Stop::Attached`].
     ///
     /// # Errors
     /// If the kernel refuses, which for our own child means a bug.
@@ -304,31 +302,31 @@ impl Running {
         threads: impl Iterator<Item = i32> + Clone,
     ) -> Result<Waited> {
         let tid = self.owned.tid;
-        // Most stop before anybody looks.
+        // Most tasks stop before the first check.
         let mut began = None;
         let mut patient = true;
         self.wait_looking(threads, |running| {
-            let now = quiet::now();
+            let now = tsc_off::now();
             let (began, before) = *began.get_or_insert_with(|| (now, super::proc::run_time(tid)));
             let elapsed = now - began;
             if !patient || elapsed < patience {
                 return;
             }
-            // It need not have had the processor all the time.
+            // The task need not have had the processor all the time.
             let ran = match (before, super::proc::run_time(tid)) {
                 (Some(before), Some(now)) => now.saturating_sub(before),
                 _ => patience,
             };
             if ran * 2 >= patience || elapsed > patience * 20 {
                 patient = false;
-                // One that was killed meanwhile says so itself.
+                // The end of a task that was killed meanwhile is reported by the next wait.
                 let _ = running.interrupt();
             }
         })
     }
 
-    /// Takes note of what [`super::wait_any`] brought for it.
-    pub(crate) fn met(mut self, status: i32) -> Result<Waited> {
+    /// Decodes a status of the task from [`super::wait_any`].
+    pub(crate) fn decode_status(mut self, status: i32) -> Result<Waited> {
         if libc::WIFEXITED(status) {
             self.owned.released = true;
             return Ok(Waited::Ended(Exit::Code(libc::WEXITSTATUS(status))));
@@ -408,7 +406,7 @@ pub fn give_way() {
     unsafe { libc::sched_yield() };
 }
 
-/// Whether a task stands, and has not been killed as it stood.
+/// Whether a task is stopped, and has not been killed meanwhile.
 pub(crate) fn stands(tid: i32) -> bool {
     sys::getregs(tid).is_ok()
 }
@@ -457,7 +455,7 @@ impl Stopped {
     /// # Errors
     /// If it has been killed meanwhile, or a register's value is not allowed.
     pub fn set_regs(&mut self, regs: &Regs) -> Result<()> {
-        // Of some registers the kernel takes a part.
+        // The kernel ignores bits of some registers.
         self.known.regs.take();
         sys::setregs(self.owned.tid, &regs.0)
     }
@@ -496,8 +494,8 @@ impl Stopped {
         Ok(Running { owned: self.owned })
     }
 
-    /// Resumes it for one instruction, delivering this signal first (0: none): with a handler,
-    /// it then stands at the handler's first instruction.
+    /// Single-steps the task, delivering this signal first (0: none): with a handler, the task stops at the handler's first
+    /// instruction.
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -506,7 +504,7 @@ impl Stopped {
         Ok(Running { owned: self.owned })
     }
 
-    /// From a group-stop: leaves it stopped, as job control wants it, until it is continued.
+    /// From a group-stop: leaves the task stopped by job control until it is continued (`PTRACE_LISTEN`).
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -547,7 +545,7 @@ impl Stopped {
         sys::set_sigmask(self.owned.tid, mask)
     }
 
-    /// At a call's entry: which ABI the call is of (see [`super::filter`]).
+    /// At a call's entry: whether the call is of another ABI (see [`super::filter`]).
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -555,7 +553,7 @@ impl Stopped {
         Ok(self.message()? == u64::from(super::filter::FOREIGN))
     }
 
-    /// At the exit of an execve: the path of its new program, if that is not a 64-bit one, in which calls can be made.
+    /// At the exit of an execve: the path of the new program, if that is not a 64-bit one.
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -564,17 +562,17 @@ impl Stopped {
         Ok(foreign.then(|| super::proc::exe(self.owned.tid).unwrap_or_default()))
     }
 
-    /// Sends it a signal, which it will meet when it is resumed.
+    /// Sends the task a signal, which is delivered when it is resumed.
     pub fn send(&self, signal: i32) {
         sys::tkill(self.owned.tid, signal);
     }
 
-    /// The same, with the code of tgkill(2), to a thread of the process `pid`.
+    /// Sends the task, a thread of the process `pid`, a signal by tgkill(2).
     pub fn send_to(&self, pid: i32, signal: i32) {
         sys::tgkill(pid, self.owned.tid, signal);
     }
 
-    /// Has it, and all tasks that it will make, stop as they are about to end: [`Stop::Exit`].
+    /// Makes the task and its future children stop before they end: [`Stop::Exit`].
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -582,7 +580,7 @@ impl Stopped {
         sys::set_options(self.owned.tid, sys::OPTIONS | libc::PTRACE_O_TRACEEXIT)
     }
 
-    /// How large its process's stack may become, in bytes (`RLIMIT_STACK`).
+    /// The limit on the process's stack, in bytes (`RLIMIT_STACK`).
     ///
     /// # Errors
     /// If it cannot be read.
@@ -590,7 +588,7 @@ impl Stopped {
         super::proc::stack_limit(self.owned.tid)
     }
 
-    /// Sets how large its process's stack may become, as far as it may be set.
+    /// Sets the limit on the process's stack, up to the hard limit.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -600,7 +598,7 @@ impl Stopped {
         set.map_err(|e| Error::os("limit its stack", tid, e))
     }
 
-    /// Lowers what its process may use of a resource (`RLIMIT_…`); what is lower already stays.
+    /// Lowers a resource limit of the process (`RLIMIT_…`); a lower one stays.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -609,7 +607,7 @@ impl Stopped {
         sys::set_limit(tid, resource, soft, hard).map_err(|e| Error::os("limit it", tid, e))
     }
 
-    /// Leaves it to another to look after it: dropping it does nothing any more.
+    /// Gives up the ownership: dropping the task does nothing any more.
     pub(crate) fn release(&mut self) {
         self.owned.released = true;
     }
@@ -635,13 +633,13 @@ impl Stopped {
         drop(self);
     }
 
-    /// Splits off the ownership for a resumption that happens behind a mutable reference.
+    /// Splits off the ownership for a resumption behind a mutable reference.
     pub(super) fn tid_for_resume(&mut self) -> i32 {
         self.known = Known::default();
         self.owned.tid
     }
 
-    /// Marks it as reaped, where a wait behind a mutable reference saw its end.
+    /// Marks the task as reaped, where a wait behind a mutable reference saw its end.
     pub(super) fn mark_reaped(&mut self) {
         self.owned.released = true;
     }

@@ -1,5 +1,5 @@
-//! A clock for the tracing thread: while it ticks, a signal that does nothing interrupts what the thread
-//! waits in, so that it can look after a task that does not stop by itself.
+//! A periodic timer for the tracing thread: its signal does nothing but interrupt a wait, so that the thread can
+//! examine a task that does not stop by itself.
 
 use super::{Error, Result};
 use std::cell::Cell;
@@ -14,7 +14,7 @@ thread_local! {
     static TICKS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How many ticks the calling thread has had.
+/// The number of ticks of the calling thread so far.
 pub fn ticks() -> u64 {
     TICKS.get()
 }
@@ -25,18 +25,18 @@ pub struct Ticker {
     ticking: bool,
 }
 
-/// The signal: the last of the real-time ones, which hardly anybody uses.
+/// The signal: the last real-time one, which hardly any program uses.
 fn signal() -> libc::c_int {
     libc::SIGRTMAX()
 }
 
 extern "C" fn on_tick(_signal: libc::c_int) {
-    // Not for a thread that is ending, and has lost its own.
+    // A thread that is ending has no thread-local storage any more.
     let _ = TICKS.try_with(|ticks| ticks.set(ticks.get() + 1));
 }
 
 impl Ticker {
-    /// A timer that does not tick yet.
+    /// A stopped timer.
     ///
     /// # Errors
     /// If there are no more timers.
@@ -75,7 +75,7 @@ impl Ticker {
         }
     }
 
-    /// Has it tick, or stop ticking.
+    /// Starts or stops the timer.
     pub fn set(&mut self, ticking: bool) {
         if self.ticking == ticking {
             return;

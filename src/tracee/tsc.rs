@@ -1,9 +1,10 @@
-//! The time stamp counter, which traced programs cannot read by themselves
-//! (`prctl(PR_SET_TSC, PR_TSC_SIGSEGV)`): the attempt stops them, and the tracer answers. So it is with what is replaced
-//! (see [`super::replaced`]).
+//! Trapped reads of the time stamp counter.
+//!
+//! Traced programs cannot read the counter (`prctl(PR_SET_TSC, PR_TSC_SIGSEGV)`): the attempt stops them, and the
+//! tracer supplies the value. Replaced instructions are handled alike (see [`super::replaced_instructions`]).
 
-use super::replaced::{self, Replaced};
-use super::{Regs, TaskMemory, quiet};
+use super::replaced_instructions::{self, Replaced};
+use super::{Regs, TaskMemory, tsc_off};
 use crate::syscall::Memory;
 use std::cell::RefCell;
 
@@ -14,14 +15,14 @@ pub enum Instruction {
     Rdtsc,
     /// `rdtscp`: edx:eax, and the processor's number in ecx.
     Rdtscp,
-    /// One that gives another number, which is no better foreseen.
+    /// A replaced instruction, whose number is as unpredictable.
     Replaced(Replaced),
 }
 
 impl Instruction {
-    /// The instruction that this task is about to execute, if it is one of these.
+    /// The instruction that a task is about to execute, if it reads the counter or is a replaced one.
     pub fn at(regs: &Regs, memory: &TaskMemory) -> Option<Instruction> {
-        let mut code = [0; replaced::LONGEST];
+        let mut code = [0; replaced_instructions::LONGEST];
         let n = memory.read(regs.ip(), &mut code);
         Instruction::of(&code[..n]).filter(|instruction| instruction.succeeds(regs))
     }
@@ -33,7 +34,7 @@ impl Instruction {
         self != Instruction::Replaced(Replaced::Xgetbv) || register <= 1
     }
 
-    /// The instruction that these bytes begin with, if it is one of these.
+    /// The instruction at the start of these bytes, if it reads the counter or is a replaced one.
     pub fn of(code: &[u8]) -> Option<Instruction> {
         match code {
             [0x0f, 0x31, ..] => Some(Instruction::Rdtsc),
@@ -62,7 +63,7 @@ impl Instruction {
         }
     }
 
-    /// What it gives on this machine now.
+    /// Its value on this machine now.
     pub fn value(self) -> u64 {
         match self {
             Instruction::Rdtsc | Instruction::Rdtscp => now(),
@@ -81,19 +82,19 @@ impl Instruction {
     }
 }
 
-/// The counter as this machine has it now.
+/// The present value of the counter.
 ///
-/// To take it back for a thread that has given it up (see [`super::quiet`]) costs more than all else that a read takes. So the
-/// kernel is asked for its clock instead, which goes with the counter, and the counter is looked at now and then only.
+/// Enabling the counter (see [`super::tsc_off`]) costs more than the rest of a read. So the value is computed from the
+/// kernel's clock, which runs at the counter's pace, and the counter itself is read rarely.
 pub fn now() -> u64 {
-    if !quiet::is_given_up() {
+    if !tsc_off::is_off() {
         return read();
     }
     PACE.with_borrow_mut(Pace::now)
 }
 
 fn read() -> u64 {
-    quiet::suspended(|| {
+    tsc_off::with_tsc(|| {
         // SAFETY: rdtsc has no preconditions in user mode, and the thread may execute it here.
         unsafe { std::arch::x86_64::_rdtsc() }
     })
@@ -110,15 +111,15 @@ struct Moment {
     clock: u64,
 }
 
-/// How fast the counter goes, by the kernel's clock.
+/// The pace of the counter relative to the kernel's clock.
 struct Pace {
     first: Option<Moment>,
     last: Moment,
-    /// Counts in a nanosecond; 0 while that is not known.
+    /// Counts per nanosecond; 0 while unknown.
     rate: f64,
-    /// When the counter is looked at next.
+    /// The time of the next read of the counter.
     next: u64,
-    /// What was answered last.
+    /// The last value.
     answered: u64,
 }
 
@@ -134,7 +135,7 @@ impl Pace {
         answered: 0,
     };
 
-    /// Nanoseconds after which the pace is known well enough to begin with.
+    /// Nanoseconds after which the measured pace is good enough to begin with.
     const ENOUGH: u64 = 1_000_000;
 
     fn now(&mut self) -> u64 {
@@ -144,7 +145,7 @@ impl Pace {
         }
         let since = clock.saturating_sub(self.last.clock);
         let counter = self.last.counter + (since as f64 * self.rate) as u64;
-        // It never stands still.
+        // The value always rises.
         self.answered = counter.max(self.answered + 1);
         self.answered
     }
@@ -158,7 +159,7 @@ impl Pace {
         }
         let counted = self.last.counter.saturating_sub(first.counter);
         self.rate = counted as f64 / elapsed as f64;
-        // The longer it has been, the better it is known.
+        // A longer measurement is more exact.
         self.next = self.last.clock + elapsed;
     }
 }
@@ -173,8 +174,8 @@ impl Moment {
             let clock = before + took / 2;
             (took, Moment { counter, clock })
         };
-        quiet::suspended(|| {
-            // Something else may have had the processor in between.
+        tsc_off::with_tsc(|| {
+            // Another process may have run in between.
             let looks = (0..ATTEMPTS).map(|_| look());
             let best = looks.min_by_key(|&(took, _)| took);
             best.map(|(_, moment)| moment).unwrap_or_default()
@@ -184,13 +185,13 @@ impl Moment {
 
 /// The kernel's clock that is never adjusted, in nanoseconds.
 fn clock() -> u64 {
-    quiet::clock(libc::CLOCK_MONOTONIC_RAW)
+    tsc_off::clock(libc::CLOCK_MONOTONIC_RAW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tracee::quiet::Quiet;
+    use crate::tracee::tsc_off::TscOff;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -201,18 +202,18 @@ mod tests {
             counted as f64 / elapsed.as_nanos() as f64
         };
         let (began, from) = (Instant::now(), read());
-        let _quiet = Quiet::new();
+        let _quiet = TscOff::new();
         let (mut last, mut reads) = (now(), 0);
         assert!(last > from);
-        while quiet::now() - began < LENGTH {
+        while tsc_off::now() - began < LENGTH {
             let value = now();
             assert!(value > last, "{value} after {last}");
             (last, reads) = (value, reads + 1);
         }
-        let expected = quiet::suspended(|| real(from, began));
-        // Somebody else may have the processor between the two.
+        let expected = tsc_off::with_tsc(|| real(from, began));
+        // Another process may run between the two.
         let nearest = (0..20).map(|_| {
-            let (ours, theirs) = quiet::suspended(|| (now(), read()));
+            let (ours, theirs) = tsc_off::with_tsc(|| (now(), read()));
             let apart = (theirs as f64 - ours as f64) / expected;
             apart.abs() as u64
         });

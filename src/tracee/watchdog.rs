@@ -1,13 +1,12 @@
 //! Time limits for tracees.
 //!
-//! Waiting for a tracee has no time limit of its own. Instead a thread sends the tracee a SIGSTOP
-//! when its time is up; the tracer, which sees every signal first, finds the
-//! limit [`Limit::expired`] and the task stopped, wherever it was.
+//! wait(2) for a tracee has no time limit. Instead a thread sends the tracee a SIGSTOP when its time is up; the tracer,
+//! which sees every signal first, finds the limit [`Limit::expired`] and the task stopped.
 //!
-//! A task that job control has stopped, or that waits for its child to execute a program (vfork(2)), meets no signal:
-//! who waits for several tasks is woken besides ([`Limit::wakes`]).
+//! A task that job control has stopped, or that waits for its child to execute a program (vfork(2)), receives no
+//! signal: so a wait for several tasks is interrupted besides ([`Limit::wakes`]).
 
-use super::{Error, Result, interrupt, quiet};
+use super::{Error, Result, interrupt, tsc_off};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -17,19 +16,19 @@ use std::time::{Duration, Instant};
 struct Armed {
     target: OwnedFd,
     expired: Arc<AtomicBool>,
-    /// The thread that waits, as long as it does; 0 otherwise.
+    /// The waiting thread; 0 where no thread waits.
     waiting: Arc<AtomicI32>,
 }
 
 #[derive(Default)]
 struct State {
     armed: BTreeMap<(Instant, u64), Armed>,
-    /// Whose time is up.
+    /// The limits whose time is up.
     over: BTreeMap<(Instant, u64), Armed>,
     next: u64,
 }
 
-/// How often those that wait although their time is up are woken: a signal that comes just before a wait is lost.
+/// The interval for waking waits whose time is up: a signal that comes just before a wait is lost.
 const WAKE: Duration = Duration::from_millis(10);
 
 struct Watchdog {
@@ -108,7 +107,7 @@ fn stop(target: &OwnedFd) {
     }
 }
 
-/// Interrupts what a thread of ours waits in.
+/// Interrupts the wait of one of rrapper's threads.
 fn wake(tid: i32) {
     if tid != 0 {
         // SAFETY: getpid(2) and tgkill(2) with numbers; the signal has a handler (see `woken`).
@@ -116,7 +115,7 @@ fn wake(tid: i32) {
     }
 }
 
-/// Has the signal that wakes interrupt a call, and do nothing else.
+/// Installs an empty handler for the waking signal, so that it interrupts a call.
 fn install_handler() {
     extern "C" fn nothing(_: libc::c_int) {}
     static INSTALLED: Once = Once::new();
@@ -130,7 +129,7 @@ fn install_handler() {
     });
 }
 
-/// Has the time of all be up.
+/// Expires all limits.
 pub(super) fn end_all() {
     let mut state = WATCHDOG.lock();
     while let Some((key, armed)) = state.armed.pop_first() {
@@ -142,7 +141,7 @@ pub(super) fn end_all() {
     WATCHDOG.changed.notify_one();
 }
 
-/// A time limit that is in force until it is dropped.
+/// A time limit, in force until it is dropped.
 pub struct Limit {
     key: (Instant, u64),
     expired: Arc<AtomicBool>,
@@ -150,7 +149,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Gives the process `pid` this long. When it is over, the process gets a SIGSTOP.
+    /// Sets a time limit for the process `pid`. When it expires, the process gets a SIGSTOP.
     ///
     /// # Errors
     /// If there is no such process.
@@ -163,7 +162,7 @@ impl Limit {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        let now = quiet::now();
+        let now = tsc_off::now();
         let after = match interrupt::is_asked() {
             true => Duration::ZERO,
             false => after,
@@ -197,7 +196,7 @@ impl Limit {
         })
     }
 
-    /// Waits for something, and is interrupted by a signal when the time is up.
+    /// Calls `wait`, which a signal interrupts when the time is up.
     pub fn wakes<T>(&self, wait: impl FnOnce() -> T) -> T {
         install_handler();
         // SAFETY: gettid(2) has no arguments.
@@ -213,9 +212,9 @@ impl Limit {
         self.expired.load(Ordering::SeqCst)
     }
 
-    /// How much time is left.
+    /// The remaining time.
     pub fn left(&self) -> Duration {
-        self.key.0.saturating_duration_since(quiet::now())
+        self.key.0.saturating_duration_since(tsc_off::now())
     }
 }
 

@@ -6,7 +6,7 @@
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use regex::bytes::Regex;
-use rrapper::strace::{Says, Stream};
+use rrapper::strace::{PieceKind, Stream};
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -120,7 +120,10 @@ fn ours(file: &Path) -> Result<u64> {
         "trace",
     ) {
         let piece = std::hint::black_box(piece?);
-        calls += u64::from(matches!(piece.says, Says::Entry(_) | Says::Rest(_)));
+        calls += u64::from(matches!(
+            piece.kind,
+            PieceKind::Entry(_) | PieceKind::Resumed(_)
+        ));
     }
     Ok(calls)
 }

@@ -1,6 +1,6 @@
 //! The check of a trace, for the tests that have some.
 
-use rrapper::strace::{self, Piece, Says, Stream};
+use rrapper::strace::{self, Piece, PieceKind, Stream};
 use rrapper::trace::{Origin, Trace};
 use std::fmt;
 use std::path::Path;
@@ -44,8 +44,8 @@ fn excerpt(bytes: &[u8]) -> String {
 
 /// What is wrong with a piece, with the file, line and column.
 fn wrong(piece: &Piece, name: &str) -> Option<String> {
-    let problem = match (&piece.says, piece.doubts.first()) {
-        (Says::Problem(problem), _) | (_, Some(problem)) => problem.to_string(),
+    let problem = match (&piece.kind, piece.doubts.first()) {
+        (PieceKind::Problem(problem), _) | (_, Some(problem)) => problem.to_string(),
         _ if piece.prints_back() => return None,
         _ => {
             let mut printed = Vec::new();

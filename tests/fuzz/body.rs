@@ -1,9 +1,10 @@
 //! What must hold of any bytes: the bodies of the fuzz targets, and of tests/fuzz_short.rs.
 #![allow(dead_code, reason = "each target uses a part of it")]
 
-use rrapper::strace::{self, Piece, Says, Stream};
+use rrapper::strace::{self, Piece, PieceKind, Stream};
 use rrapper::syscall::{self, Memory, Syscall};
-use rrapper::trace::{Answer, Call, Field, Object, Origin, Trace, Value};
+use rrapper::trace::{Answer, Call, Field, Origin, Trace, Value};
+use rrapper::trace_report::Object;
 
 /// Reads bytes as a trace: nothing panics, nothing is lost, and what is printed reads back the same.
 pub fn strace(data: &[u8]) {
@@ -13,7 +14,10 @@ pub fn strace(data: &[u8]) {
         let piece = piece.expect("memory can be read");
         text.extend_from_slice(&piece.text);
         // How the arguments of a call that did not end would have gone on, nobody knows.
-        understood &= !matches!(piece.says, Says::Problem(_) | Says::Ended(_));
+        understood &= !matches!(
+            piece.kind,
+            PieceKind::Problem(_) | PieceKind::NeverResumed(_)
+        );
         understood &= piece.doubts.is_empty() && !has_odd_mark(&piece.text);
         printed(&piece);
     }
@@ -35,7 +39,9 @@ fn printed(piece: &Piece) {
         .print(&mut printed)
         .expect("a vector takes everything");
     assert_eq!(piece.prints_back(), printed == piece.text);
-    if let Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) = &piece.says {
+    if let PieceKind::Entry(entry) | PieceKind::Resumed(entry) | PieceKind::NeverResumed(entry) =
+        &piece.kind
+    {
         Object::of_entry(1, entry).finish();
         let _ = entry.to_string();
     }

@@ -2,7 +2,7 @@
 
 use super::{FOREIGN, Files, NOT_UNDERSTOOD, Source, excerpt};
 use crate::cli::{FAILED, output, sentence};
-use crate::strace::{Aside, Piece, Says};
+use crate::strace::{OtherLine, Piece, PieceKind};
 use crate::trace::{Entry, Value};
 use std::io::{self, BufWriter, Write};
 
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return output::finish(Err(error)),
             Err(error) => {
-                // What was said of the files before comes first.
+                // The output for earlier files comes first.
                 if let Err(error) = out.flush() {
                     return output::finish(Err(error));
                 }
@@ -48,14 +48,14 @@ struct Counts {
     calls: u64,
     signals: u64,
     exits: u64,
-    asides: u64,
+    others: u64,
     not_understood: u64,
     unknown: u64,
-    /// Whether none of it is strace's.
+    /// Whether no line is strace's.
     foreign: bool,
 }
 
-/// Checks a trace; what is wrong with reading it is the outer error, what is wrong with the output the inner.
+/// Checks a trace. The outer error is that of reading, the inner that of the output.
 fn check(
     mut source: Source,
     strict: bool,
@@ -91,21 +91,23 @@ fn check(
     Ok(counts.print(&source.name, out).map(|()| counts))
 }
 
-/// The line in which the text ends, where that is not its end. That is nobody's mistake.
+/// The line in which the text is truncated, if it is. That is no mistake.
 fn cut(piece: &Piece) -> Option<u64> {
-    match &piece.says {
-        Says::Ended(entry) if entry.remarks().is_some_and(|remarks| remarks.cut) => {
+    match &piece.kind {
+        PieceKind::NeverResumed(entry)
+            if entry.line_info().is_some_and(|line_info| line_info.cut) =>
+        {
             Some(piece.line)
         }
-        Says::Aside(Aside::Cut) => Some(piece.line),
+        PieceKind::Other(OtherLine::Truncated) => Some(piece.line),
         _ => None,
     }
 }
 
-/// What is not understood in a piece: `FILE:LINE:COLUMN: MESSAGE`.
+/// The problem of a piece: `FILE:LINE:COLUMN: MESSAGE`.
 fn wrong(piece: &Piece, name: &str) -> Option<String> {
-    match (&piece.says, piece.doubts.first()) {
-        (Says::Problem(problem), _) | (_, Some(problem)) => Some(problem.to_string()),
+    match (&piece.kind, piece.doubts.first()) {
+        (PieceKind::Problem(problem), _) | (_, Some(problem)) => Some(problem.to_string()),
         _ if piece.prints_back() => None,
         _ => {
             let mut printed = Vec::new();
@@ -126,10 +128,12 @@ impl Counts {
         let whole = piece.text.iter().filter(|byte| **byte == b'\n').count() as u64;
         let part = piece.text.last().is_some_and(|byte| *byte != b'\n');
         self.lines += whole + u64::from(part);
-        match &piece.says {
-            Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => self.entry(entry),
-            Says::Aside(_) => self.asides += 1,
-            Says::Begun { .. } | Says::Problem(_) => {}
+        match &piece.kind {
+            PieceKind::Entry(entry)
+            | PieceKind::Resumed(entry)
+            | PieceKind::NeverResumed(entry) => self.entry(entry),
+            PieceKind::Other(_) => self.others += 1,
+            PieceKind::Unfinished { .. } | PieceKind::Problem(_) => {}
         }
     }
 
@@ -154,20 +158,20 @@ impl Counts {
             calls,
             signals,
             exits,
-            asides,
+            others,
             not_understood,
             unknown,
             foreign: _,
         } = self;
         writeln!(
             out,
-            "{name}: {lines} lines, {calls} calls, {signals} signals, {exits} exits, {asides} asides, \
+            "{name}: {lines} lines, {calls} calls, {signals} signals, {exits} exits, {others} asides, \
              {not_understood} not understood; {unknown} constants without a known value"
         )
     }
 }
 
-/// Constants of which the value is not known: no mistake, but nothing that could be put in a program's memory.
+/// The number of constants with unknown values: they are no mistakes, but cannot be written to a program's memory.
 fn unknown(value: &Value) -> u64 {
     match value.meaning() {
         Value::Sym { value: None, .. } => 1,

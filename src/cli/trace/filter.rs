@@ -1,13 +1,13 @@
-//! The options that say which entries are meant.
+//! The filter options of `rrapper trace`.
 
-use crate::cli::select;
+use crate::cli::filter_args;
 use crate::inject::Selector;
-use crate::trace::Filter;
+use crate::trace_report::Filter;
 
 #[derive(clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// Only what this process or thread did; may be repeated
+    /// Only entries of this process or thread; may be repeated
     #[arg(long, value_name = "PID")]
     pid: Vec<i32>,
     /// Only these calls: a name, a list (read,write), a class (%file), or !name
@@ -16,16 +16,16 @@ pub(super) struct Args {
     /// Only calls of this class: %file, %desc, %network, and the others of strace's
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// Only calls about such a path, by name or by descriptor; a shell pattern
+    /// Only calls that use a matching path, by name or by descriptor; a shell pattern
     #[arg(long, value_name = "GLOB")]
     path: Option<String>,
-    /// Only calls that failed, or that failed with this errno
+    /// Only failed calls, or calls that failed with this errno
     #[arg(long, value_name = "ERRNO", num_args = 0..=1, require_equals = true)]
     failed: Option<Option<String>>,
 }
 
 impl Args {
-    /// What they say. Each trace needs a filter of its own, since descriptors are followed.
+    /// The filter. Each trace needs another one, since it follows descriptors.
     pub fn filter(&self) -> anyhow::Result<Filter> {
         let class = self
             .class
@@ -39,7 +39,7 @@ impl Args {
         let selectors = selectors.collect::<Result<Vec<Selector>, _>>()?;
         let mut filter = Filter {
             pids: self.pid.clone(),
-            failed: select::failed(self.failed.as_ref())?,
+            failed: filter_args::failed(self.failed.as_ref())?,
             ..Filter::default()
         };
         if !selectors.is_empty() {
@@ -48,7 +48,7 @@ impl Args {
             }));
         }
         if let Some(text) = &self.path {
-            filter.path = Some(select::path(text)?);
+            filter.path = Some(filter_args::path(text)?);
         }
         Ok(filter)
     }

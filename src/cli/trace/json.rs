@@ -2,55 +2,56 @@
 
 use super::{NOT_UNDERSTOOD, Selected, Source, complain_of_lines, excerpt};
 use crate::cli::{Common, output};
-use crate::strace::{Aside, Piece, Problem, Row, Says, Tables};
-use crate::trace::{Filter, Object};
+use crate::strace::{OtherLine, Piece, PieceKind, Problem, Row, Tables};
+use crate::trace_report::{Filter, Object};
 use std::io::{self, BufWriter, Write};
 
 /// The format, for `--help`.
 const FORMAT: &str = "\
-Each line is an object. Its \"type\" says what it is, and what else it has;
-members that are not known are left out.
+Each line is an object. Its \"type\" determines its other members; unknown
+members are omitted.
 
 call     line, pid, name, args, result, errno, notes: the call, on the line
-         where it began; a call in two parts is printed where it ends.
+         where it began; a call in two parts is printed with its end.
          \"result\" is null where the call did not return; \"errno\" is a name
          (or a number without one) where it failed; \"restart\" is the
-         kernel's number where it was to be made again; \"notes\" is what
-         stands in parentheses behind the result
+         kernel's code where it is restarted; \"notes\" is the text in
+         parentheses behind the result
 signal   line, pid, name, signal (its number), info
 exit     line, pid, status; or name, signal, core
 problem  line, column, message, text: a line that is not understood
 message, stack, dump, stopped, superseded, overlong, orphan (the end of a call
-         without its beginning), remark (what somebody wrote into the trace),
-         output (of other programs, in the midst of a call that waits), cut (the
-         beginning of a last line that breaks off)
-         line, text: what says nothing about a call
+         without its beginning), remark (a user's comment in the trace),
+         output (of other programs, within a blocked call), cut (a truncated
+         last line)
+         line, text: a line without an entry
 summary  line, text: a line of a table of strace -c. A row has name (or
          \"total\": true), calls, errors, seconds and the other columns by
-         their titles: \"percent\", \"usecs_per_call\", ...; \"mode\" where there
-         is a table for each personality
+         their titles: \"percent\", \"usecs_per_call\", ...; \"mode\" where each
+         personality has a table
 
 Where the trace has them: time (seconds since 1970), clock (seconds since
 midnight), since (seconds since the line before), spent (seconds), command,
 context, number (the call's), address (of the instruction), and \"injected\",
-\"poked\", \"delayed\" and \"cut\" (the trace ends in it), which are true. A call that has arguments which are
-not understood has \"doubts\": an array of objects with line, column, message.
+\"poked\", \"delayed\" and \"cut\" (the trace ends in it), which are true. A call
+with arguments that are not understood has \"doubts\": an array of objects with
+line, column, message.
 
 Values: a number is a number, NULL is null, a string is a string. Also
   {\"text\": ..., \"cut\": true}        a string that strace cut
   {\"hex\": \"00ff\"}                   a string whose bytes are no UTF-8
-  {\"address\": \"0x7f\"}               a number that was in hexadecimal
-  {\"octal\": \"644\", \"value\": 420}   one that was in octal
+  {\"address\": \"0x7f\"}               a number written in hexadecimal
+  {\"octal\": \"644\", \"value\": 420}   a number written in octal
   {\"fd\": 3, \"path\": ...}            a descriptor; -100 is AT_FDCWD
   {\"symbol\": \"O_RDONLY\", \"value\": 0}
-                                     without a value where it is not known
+                                     without a value where it is unknown
   [...], or {\"array\": [...], \"cut\": true}
-  {\"struct\": {...}, \"cut\": true}    members without a name, or with one that
-                                     was there before, are named #0, #1, ...
-                                     after their places
+  {\"struct\": {...}, \"cut\": true}    members without a name, or with a
+                                     repeated one, are named #0, #1, ... after
+                                     their positions
   {\"set\": [...], \"negated\": true}
-  {\"before\": ..., \"after\": ...}     what the kernel changed
-  {\"raw\": ...}                       what is not understood";
+  {\"before\": ..., \"after\": ...}     a value changed by the kernel
+  {\"raw\": ...}                       text that is not understood";
 
 #[derive(clap::Args)]
 #[command(after_long_help = FORMAT)]
@@ -93,13 +94,13 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
 }
 
 fn problem(piece: &Piece) -> Option<&Problem> {
-    match &piece.says {
-        Says::Problem(problem) => Some(problem),
+    match &piece.kind {
+        PieceKind::Problem(problem) => Some(problem),
         _ => piece.doubts.first(),
     }
 }
 
-/// The object of a piece; `None` where it is not meant, or is told with another.
+/// The object of a piece; `None` where it is not selected, or is part of another object.
 fn object(
     source: &Source,
     piece: &Piece,
@@ -107,8 +108,8 @@ fn object(
     tables: &mut Tables,
 ) -> Option<Object> {
     let all = filter.is_all();
-    match &piece.says {
-        Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
+    match &piece.kind {
+        PieceKind::Entry(entry) | PieceKind::Resumed(entry) | PieceKind::NeverResumed(entry) => {
             let tid = source.tid(entry.tid());
             let mut object = filter
                 .next(tid, entry)
@@ -118,23 +119,23 @@ fn object(
             }
             Some(object)
         }
-        Says::Begun { tid, name, args } => {
+        PieceKind::Unfinished { tid, name, args } => {
             filter.begun(source.tid(*tid), name, args);
             None
         }
-        Says::Aside(Aside::Blank) => None,
-        Says::Aside(aside) => all.then(|| {
-            let mut object = Object::of_type(name(*aside));
+        PieceKind::Other(OtherLine::Blank) => None,
+        PieceKind::Other(other) => all.then(|| {
+            let mut object = Object::of_type(name(*other));
             object.number("line", piece.line);
             text(&mut object, piece);
-            if *aside == Aside::Summary
+            if *other == OtherLine::Summary
                 && let Some(row) = tables.row(&piece.text)
             {
                 cells(&mut object, &row);
             }
             object
         }),
-        Says::Problem(problem) => all.then(|| {
+        PieceKind::Problem(problem) => all.then(|| {
             let mut object = Object::of_type("problem");
             place(&mut object, problem);
             text(&mut object, piece);
@@ -143,7 +144,7 @@ fn object(
     }
 }
 
-/// What a row of a table says.
+/// Adds the cells of a table's row.
 fn cells(object: &mut Object, row: &Row) {
     match row.total {
         true => object.number("total", true),
@@ -184,18 +185,18 @@ fn text(object: &mut Object, piece: &Piece) {
     object.text("text", text);
 }
 
-fn name(aside: Aside) -> &'static str {
-    match aside {
-        Aside::Blank | Aside::Message => "message",
-        Aside::Stopped => "stopped",
-        Aside::Superseded => "superseded",
-        Aside::Stack => "stack",
-        Aside::Dump => "dump",
-        Aside::Summary => "summary",
-        Aside::Orphan => "orphan",
-        Aside::Overlong => "overlong",
-        Aside::Remark => "remark",
-        Aside::Output => "output",
-        Aside::Cut => "cut",
+fn name(other: OtherLine) -> &'static str {
+    match other {
+        OtherLine::Blank | OtherLine::Message => "message",
+        OtherLine::Stopped => "stopped",
+        OtherLine::Superseded => "superseded",
+        OtherLine::Stack => "stack",
+        OtherLine::Dump => "dump",
+        OtherLine::Summary => "summary",
+        OtherLine::Orphan => "orphan",
+        OtherLine::Overlong => "overlong",
+        OtherLine::Remark => "remark",
+        OtherLine::Output => "output",
+        OtherLine::Truncated => "cut",
     }
 }

@@ -7,15 +7,15 @@ mod print;
 mod stats;
 
 use super::{Common, output};
-use crate::strace::{Aside, Piece, Says, Stream};
-use crate::trace::Filter;
+use crate::strace::{OtherLine, Piece, PieceKind, Stream};
+use crate::trace_report::Filter;
 use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// Exit status where something was not understood.
+/// The exit status where a line was not understood.
 const NOT_UNDERSTOOD: i32 = 1;
 
 #[derive(clap::Args)]
@@ -27,25 +27,25 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Say whether traces are understood: counts, and each line that is not. Exit status 1 if there is any
+    /// Check that traces are understood: prints counts, and each line that is not. Exit status 1 if there is one
     Check(check::Args),
-    /// Print traces as they were read, or what a filter leaves of them
+    /// Print traces as they were read, or the entries that a filter selects
     Print(print::Args),
-    /// Print traces as JSON, an object a line
+    /// Print traces as JSON, one object per line
     Json(json::Args),
-    /// Count calls and errors, and add up times where the trace has them (`strace -T`)
+    /// Count calls and errors, and sum up times where the trace has them (`strace -T`)
     Stats(stats::Args),
 }
 
 #[derive(clap::Args)]
 #[group(skip)]
 struct Files {
-    /// Files that strace wrote, with any of its options; `-` is standard input
+    /// Traces written by strace, with any of its options; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
 
-/// What is read, and what of it is meant.
+/// The files to read, and the filter.
 #[derive(clap::Args)]
 #[group(skip)]
 struct Selected {
@@ -56,7 +56,7 @@ struct Selected {
 }
 
 impl Selected {
-    /// The traces, each with a filter of its own. Mistakes in the options come before anything is read.
+    /// The traces, each with a filter. Mistakes in the options are reported before any file is read.
     fn traces(&self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(Source, Filter)>>> {
         self.filter.filter()?;
         let files = self.files.files.iter();
@@ -73,16 +73,16 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     }
 }
 
-/// A trace that is read.
+/// An open trace.
 struct Source {
     /// The name, for messages.
     name: String,
-    /// The task that all of it is about, where the name says so (`strace -ff -o NAME` writes `NAME.PID`); else 0.
+    /// The task of the whole file, where the name has it (`strace -ff -o NAME` writes `NAME.PID`); else 0.
     tid: i32,
     stream: Stream<Box<dyn BufRead>>,
-    /// Whether anything in it is strace's.
+    /// Whether any line is strace's.
     own: bool,
-    /// Whether anything in it is somebody's remark.
+    /// Whether any line is a user comment.
     remarks: bool,
 }
 
@@ -107,20 +107,20 @@ impl Source {
 
     fn next(&mut self) -> anyhow::Result<Option<Piece>> {
         let next = self.stream.next().transpose()?;
-        match next.as_ref().map(|piece| &piece.says) {
-            Some(Says::Aside(Aside::Remark)) => self.remarks = true,
-            None | Some(Says::Aside(Aside::Blank) | Says::Problem(_)) => {}
+        match next.as_ref().map(|piece| &piece.kind) {
+            Some(PieceKind::Other(OtherLine::Remark)) => self.remarks = true,
+            None | Some(PieceKind::Other(OtherLine::Blank) | PieceKind::Problem(_)) => {}
             Some(_) => self.own = true,
         }
         Ok(next)
     }
 
-    /// Whether it has text, and none of it is strace's, as far as it was read. Where some is, the rest is remarks.
+    /// Whether the text so far has user comments and no line of strace's.
     fn is_foreign(&self) -> bool {
         self.remarks && !self.own
     }
 
-    /// The task that something is about: what the line says, else what the file's name says.
+    /// The task of an entry: the line's, else that of the file's name.
     fn tid(&self, of_line: i32) -> i32 {
         match of_line {
             0 => self.tid,
@@ -132,7 +132,7 @@ impl Source {
 /// The longest part of a line in messages, in bytes.
 const EXCERPT: usize = 200;
 
-/// A line for messages: cut, and nothing in it that a terminal would obey.
+/// A line for messages: cut, and without control characters.
 fn excerpt(text: &[u8]) -> String {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let cut = text.len() > EXCERPT;
@@ -149,10 +149,10 @@ fn excerpt(text: &[u8]) -> String {
     out
 }
 
-/// What to say of a text that is no trace.
+/// The message about a text that is no trace.
 const FOREIGN: &str = "no line of this is strace's";
 
-/// Complains of what a filter or a table leaves out without a word.
+/// Warns of lines that a filter or a table omits silently.
 fn complain_of_lines(lines: u64, source: &Source, common: &Common) {
     let name = &source.name;
     if common.quiet {

@@ -2,13 +2,14 @@
 
 use super::{NOT_UNDERSTOOD, Selected, Source, excerpt};
 use crate::cli::output;
-use crate::strace::{Aside, Piece, Says};
-use crate::trace::{Entry, Filter, Origin};
+use crate::strace::{OtherLine, Piece, PieceKind};
+use crate::trace::{Entry, Origin};
+use crate::trace_report::Filter;
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
-/// Without filters, this is byte for byte what was read. With filters, only what matches is printed, with the
-/// stacks and dumps that belong to it; the first part of an interrupted call is printed with its second part.
+/// Without filters, the output is the input, byte for byte. With filters, only matching entries are printed, with their
+/// stacks and dumps; the first part of an unfinished call is printed with its second part.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     output::finish(out.flush())
 }
 
-/// The line that an entry begins on.
+/// The line on which an entry begins.
 fn line(entry: &Entry) -> Option<u64> {
     match entry.origin() {
         Origin::Text { line, .. } => Some(u64::from(*line)),
@@ -48,10 +49,10 @@ struct Printer {
     filter: Filter,
     all: bool,
     strict: bool,
-    /// The first parts of calls that have begun, by line, since a call may end under another pid: whether they are
-    /// wanted is known when they end.
+    /// The first parts of unfinished calls by line, since a call may be resumed under another pid: the filter decides when
+    /// they are resumed.
     begun: HashMap<u64, Vec<u8>>,
-    /// Whether the last entry was printed: what lies below it belongs to it.
+    /// Whether the last entry was printed: its stack and dumps follow it.
     wanted: bool,
 }
 
@@ -66,15 +67,15 @@ impl Printer {
         }
     }
 
-    /// Prints a trace, up to the first line that is not understood if that counts: then what to say of it.
+    /// Prints a trace, up to the first line that is not understood if `strict`; returns the message about it.
     fn print(
         &mut self,
         mut source: Source,
         out: &mut impl Write,
     ) -> anyhow::Result<io::Result<Option<String>>> {
         while let Some(piece) = source.next()? {
-            let problem = match &piece.says {
-                Says::Problem(problem) => Some(problem),
+            let problem = match &piece.kind {
+                PieceKind::Problem(problem) => Some(problem),
                 _ => piece.doubts.first(),
             };
             if let Some(problem) = problem.filter(|_| self.strict) {
@@ -91,15 +92,17 @@ impl Printer {
         if self.all {
             return piece.print(out);
         }
-        match &piece.says {
-            Says::Begun { tid, name, args } => {
+        match &piece.kind {
+            PieceKind::Unfinished { tid, name, args } => {
                 self.filter.begun(source.tid(*tid), name, args);
                 self.begun.insert(piece.line, piece.text);
                 Ok(())
             }
-            Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
-                let first = match piece.says {
-                    Says::Entry(_) => None,
+            PieceKind::Entry(entry)
+            | PieceKind::Resumed(entry)
+            | PieceKind::NeverResumed(entry) => {
+                let first = match piece.kind {
+                    PieceKind::Entry(_) => None,
                     _ => line(entry).and_then(|line| self.begun.remove(&line)),
                 };
                 self.wanted = self.filter.next(source.tid(entry.tid()), entry);
@@ -109,8 +112,8 @@ impl Printer {
                 out.write_all(&first.unwrap_or_default())?;
                 piece.print(out)
             }
-            Says::Aside(Aside::Stack | Aside::Dump) if self.wanted => piece.print(out),
-            Says::Aside(_) | Says::Problem(_) => Ok(()),
+            PieceKind::Other(OtherLine::Stack | OtherLine::Dump) if self.wanted => piece.print(out),
+            PieceKind::Other(_) | PieceKind::Problem(_) => Ok(()),
         }
     }
 }

@@ -3,12 +3,12 @@
 use super::{Selected, complain_of_lines};
 use crate::cli::{Common, output};
 use crate::constants;
-use crate::strace::{Aside, Row, Says, Tables};
-use crate::trace::{Object, Share, Stats};
+use crate::strace::{OtherLine, PieceKind, Row, Tables};
+use crate::trace_report::{CallCounts, Object, Stats};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// All files are counted together.
+/// The counts are those of all files together.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -23,30 +23,34 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     let mut stats = Stats::default();
-    // What tables of strace -c say, which no calls stand for.
+    // Counts from tables of strace -c, without entries of calls.
     let mut told = Stats::default();
     for trace in args.selected.traces()? {
         let (mut source, mut filter) = trace?;
         let mut tables = Tables::default();
         let mut problems = 0;
         while let Some(piece) = source.next()? {
-            match &piece.says {
-                Says::Entry(entry) | Says::Rest(entry) | Says::Ended(entry) => {
+            match &piece.kind {
+                PieceKind::Entry(entry)
+                | PieceKind::Resumed(entry)
+                | PieceKind::NeverResumed(entry) => {
                     let tid = source.tid(entry.tid());
                     if filter.next(tid, entry) {
                         stats.add(tid, entry);
                     }
                 }
-                Says::Problem(_) => problems += 1,
-                Says::Begun { tid, name, args } => filter.begun(source.tid(*tid), name, args),
-                Says::Aside(Aside::Summary) => {
+                PieceKind::Problem(_) => problems += 1,
+                PieceKind::Unfinished { tid, name, args } => {
+                    filter.begun(source.tid(*tid), name, args)
+                }
+                PieceKind::Other(OtherLine::Summary) => {
                     let row = tables.row(&piece.text);
                     let row = row.filter(|row| !row.total && filter.is_of_name(&row.name));
                     if let Some(row) = row {
-                        told.add_share(&row.name, share(&row));
+                        told.add_counts(&row.name, counts(&row));
                     }
                 }
-                Says::Aside(_) => {}
+                PieceKind::Other(_) => {}
             }
         }
         complain_of_lines(problems, &source, common);
@@ -58,13 +62,13 @@ pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     output::finish(output::print(&text))
 }
 
-/// What a row of a table says.
-fn share(row: &Row) -> Share {
+/// The counts of a table's row.
+fn counts(row: &Row) -> CallCounts {
     let calls = row.calls.unwrap_or(0);
     let spent = row
         .seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    Share {
+    CallCounts {
         calls,
         errors: row.errors.unwrap_or(0),
         timed: spent.map_or(0, |_| calls.max(1)),
@@ -78,8 +82,8 @@ fn text(stats: &Stats, told: &Stats, by_pid: bool) -> String {
     let tables = (told.all.calls > 0).then(|| {
         let mut out = String::from("tables of strace -c\n");
         let names = told.by_name().into_iter();
-        let names = names.map(|(name, share)| (named(name).to_string(), share));
-        shares(&mut out, &told.all, "call", names);
+        let names = names.map(|(name, counts)| (named(name).to_string(), counts));
+        count_table(&mut out, &told.all, "call", names);
         out
     });
     match tables {
@@ -89,7 +93,7 @@ fn text(stats: &Stats, told: &Stats, by_pid: bool) -> String {
     }
 }
 
-/// What is counted together when there is too much.
+/// The name of the shared count where there are too many names.
 const OTHERS: &str = "(others)";
 
 fn named(name: &str) -> &str {
@@ -135,25 +139,25 @@ fn rows(out: &mut String, rows: &[Vec<String>]) {
     }
 }
 
-fn shares<'a>(
+fn count_table<'a>(
     out: &mut String,
-    all: &Share,
+    all: &CallCounts,
     title: &str,
-    shares: impl Iterator<Item = (String, Share)> + 'a,
+    counts: impl Iterator<Item = (String, CallCounts)> + 'a,
 ) {
     let timed = all.timed > 0;
-    let row = |share: &Share, name: String| {
+    let row = |counts: &CallCounts, name: String| {
         let mut row = Vec::new();
         if timed {
-            let part = 100.0 * share.spent.as_secs_f64() / all.spent.as_secs_f64().max(1e-9);
+            let part = 100.0 * counts.spent.as_secs_f64() / all.spent.as_secs_f64().max(1e-9);
             row.push(format!("{part:.2}"));
-            row.push(seconds(share.spent));
-            row.push(share.mean().map_or_else(String::new, |mean| {
+            row.push(seconds(counts.spent));
+            row.push(counts.mean().map_or_else(String::new, |mean| {
                 format!("{:.1}", mean.as_secs_f64() * 1e6)
             }));
         }
-        row.push(share.calls.to_string());
-        row.push(share.errors.to_string());
+        row.push(counts.calls.to_string());
+        row.push(counts.errors.to_string());
         row.push(name);
         row
     };
@@ -164,7 +168,7 @@ fn shares<'a>(
         &["calls", "errors", title]
     };
     table.push(head.iter().map(|cell| (*cell).to_string()).collect());
-    table.extend(shares.map(|(name, share)| row(&share, name)));
+    table.extend(counts.map(|(name, counts)| row(&counts, name)));
     table.push(row(all, "total".into()));
     rows(out, &table);
 }
@@ -172,16 +176,16 @@ fn shares<'a>(
 fn table(stats: &Stats, by_pid: bool) -> String {
     let mut out = String::new();
     let names = stats.by_name().into_iter();
-    let names = names.map(|(name, share)| (named(name).to_string(), share));
-    shares(&mut out, &stats.all, "call", names);
+    let names = names.map(|(name, counts)| (named(name).to_string(), counts));
+    count_table(&mut out, &stats.all, "call", names);
     if by_pid {
         out.push('\n');
-        let tasks = stats.by_task().into_iter().map(|(tid, share)| match tid {
-            -1 => (OTHERS.to_string(), share),
-            0 => ("unknown".to_string(), share),
-            tid => (tid.to_string(), share),
+        let tasks = stats.by_task().into_iter().map(|(tid, counts)| match tid {
+            -1 => (OTHERS.to_string(), counts),
+            0 => ("unknown".to_string(), counts),
+            tid => (tid.to_string(), counts),
         });
-        shares(&mut out, &stats.all, "pid", tasks);
+        count_table(&mut out, &stats.all, "pid", tasks);
     }
     let errnos = stats.by_errno();
     if !errnos.is_empty() {
@@ -197,11 +201,11 @@ fn table(stats: &Stats, by_pid: bool) -> String {
 }
 
 fn json(stats: &Stats, told: &Stats, by_pid: bool) -> Vec<u8> {
-    let of_share = |object: &mut Object, share: &Share| {
-        object.number("calls", share.calls);
-        object.number("errors", share.errors);
-        if share.timed > 0 {
-            object.number("seconds", format_args!("{:.9}", share.spent.as_secs_f64()));
+    let of_share = |object: &mut Object, counts: &CallCounts| {
+        object.number("calls", counts.calls);
+        object.number("errors", counts.errors);
+        if counts.timed > 0 {
+            object.number("seconds", format_args!("{:.9}", counts.spent.as_secs_f64()));
         }
     };
     let mut object = Object::default();
@@ -210,10 +214,10 @@ fn json(stats: &Stats, told: &Stats, by_pid: bool) -> Vec<u8> {
     object.number("exits", stats.exits);
     object.objects(
         "by_name",
-        stats.by_name().into_iter().map(|(name, share)| {
+        stats.by_name().into_iter().map(|(name, counts)| {
             let mut object = Object::default();
             object.text("name", named(name).as_bytes());
-            of_share(&mut object, &share);
+            of_share(&mut object, &counts);
             object
         }),
     );
@@ -228,10 +232,10 @@ fn json(stats: &Stats, told: &Stats, by_pid: bool) -> Vec<u8> {
     );
     if told.all.calls > 0 {
         let names = told.by_name().into_iter();
-        let rows = names.map(|(name, share)| {
+        let rows = names.map(|(name, counts)| {
             let mut object = Object::default();
             object.text("name", named(name).as_bytes());
-            of_share(&mut object, &share);
+            of_share(&mut object, &counts);
             object
         });
         object.objects("tables", rows);
@@ -239,10 +243,10 @@ fn json(stats: &Stats, told: &Stats, by_pid: bool) -> Vec<u8> {
     if by_pid {
         object.objects(
             "by_pid",
-            stats.by_task().into_iter().map(|(tid, share)| {
+            stats.by_task().into_iter().map(|(tid, counts)| {
                 let mut object = Object::default();
                 object.number("pid", tid);
-                of_share(&mut object, &share);
+                of_share(&mut object, &counts);
                 object
             }),
         );

@@ -8,7 +8,7 @@ use crate::kernel::{DescriptorTable, output_descriptors};
 use crate::process::ThreadGroup;
 use crate::recording::{CallEvent, Effect};
 use crate::syscall::{Moved, Region};
-use crate::trace::names;
+use crate::trace::file_names;
 
 /// The return value of what the call did, whatever its process gets.
 fn done(seen: &Settled) -> i64 {
@@ -162,7 +162,7 @@ fn opened_path(table: &DescriptorTable, seen: &HookCall, ret: i64) -> Option<Vec
             .map(|dir| dir.path.as_slice()),
         _ => None,
     };
-    Some(names::join(base.unwrap_or(table.cwd()), &path))
+    Some(file_names::join(base.unwrap_or(table.cwd()), &path))
 }
 
 /// Whether what is written to this file is gone for the process: a pipe, or a socket.

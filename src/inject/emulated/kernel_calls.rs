@@ -15,7 +15,7 @@ use crate::process::{Kept, Pages, SharedMemory, remap_as_recorded};
 use crate::recording::Effect;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{Remote, Stopped, agent, cpuid, replaced};
+use crate::tracee::{Remote, Stopped, agent, cpuid, replaced_instructions};
 use std::sync::Arc;
 
 /// The kernel has its own mind about where that much memory is: at huge pages, if it can.
@@ -227,7 +227,7 @@ impl Driver<'_> {
                     .addr
                     .wrapping_sub(aftermath.code_base)
                     .wrapping_add(base);
-                replaced::again(task.memory(), addr, &chunk.data)?;
+                replaced_instructions::again(task.memory(), addr, &chunk.data)?;
             }
         }
         Ok(())

@@ -35,7 +35,7 @@ use crate::inject::{Error, Result};
 use crate::process::{Process, StopPoint, ThreadGroup};
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
-use crate::tracee::quiet::{self, Quiet};
+use crate::tracee::tsc_off::{self, TscOff};
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Stop, Stopped, Waited};
 use std::collections::BTreeMap;
@@ -187,7 +187,7 @@ impl<'a> Driver<'a> {
     }
 
     fn run(mut self) -> Result<Driven> {
-        let _quiet = Quiet::new();
+        let _quiet = TscOff::new();
         let Some((task, place)) = self.begin.take() else {
             return self.finish(Status::Stopped, None, None);
         };
@@ -219,7 +219,7 @@ impl<'a> Driver<'a> {
             }
         };
         loop {
-            quiet::again();
+            tsc_off::again();
             let (waited, pending) = match next {
                 Next::Resume(task) => (self.wait(task)?, None),
                 Next::ToExit(task, call) => {

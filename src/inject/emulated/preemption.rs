@@ -107,7 +107,7 @@ impl Driver<'_> {
         self.reads(self.me.tid, tsc)?;
         let goal = Goal::of(reach).ok().filter(|_| self.group.pages.is_some());
         match goal {
-            Some(goal) if task.stop_at(&[goal.regs.ip()]).is_ok() => {
+            Some(goal) if task.set_breakpoints(&[goal.regs.ip()]).is_ok() => {
                 self.me.goal = Some((goal, task.sigmask()?));
             }
             _ => {
@@ -123,7 +123,7 @@ impl Driver<'_> {
         let Some((goal, mask)) = &mut self.me.goal else {
             return Ok(None);
         };
-        let Some(regs) = task.at_point()? else {
+        let Some(regs) = task.at_breakpoint()? else {
             return Ok(None);
         };
         task.set_sigmask(*mask)?;
@@ -133,7 +133,7 @@ impl Driver<'_> {
         }
         let as_recorded = regs.look_like(&goal.regs);
         self.me.goal = None;
-        task.stop_at(&[])?;
+        task.set_breakpoints(&[])?;
         if !as_recorded {
             self.leaves_recording();
         }
@@ -143,7 +143,7 @@ impl Driver<'_> {
     /// The task will not come to its goal.
     pub(super) fn misses_goal(&mut self, task: &mut Stopped) -> Result<()> {
         if self.me.goal.take().is_some() {
-            task.stop_at(&[])?;
+            task.set_breakpoints(&[])?;
             self.leaves_recording();
         }
         Ok(())

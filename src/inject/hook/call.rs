@@ -9,7 +9,7 @@ use crate::kernel::DescriptorTable;
 use crate::process::SharedMemory;
 use crate::recording::Effect;
 use crate::syscall::{Memory, Moved, Syscall};
-use crate::trace::{About, Value};
+use crate::trace::{CallFiles, Value};
 use crate::tracee::{Regs, Result, TaskMemory};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -46,7 +46,7 @@ pub struct HookCall {
     /// The directory in which the program began.
     pub(crate) began: Arc<[u8]>,
     /// The files that it is about; found when they are first asked for.
-    pub(crate) about: RefCell<Option<Rc<About>>>,
+    pub(crate) about: RefCell<Option<Rc<CallFiles>>>,
     /// The effect of the recorded call on descriptors, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,

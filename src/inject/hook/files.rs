@@ -6,8 +6,8 @@
 use super::HookCall;
 use crate::inject::select::PathPattern;
 use crate::kernel::named_files;
-use crate::trace::{About, FileNames, Value, names};
-use crate::tracee::lookup::Root;
+use crate::trace::{CallFiles, FileNames, Value, file_names};
+use crate::tracee::path_lookup::Root;
 use crate::tracee::proc;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -82,12 +82,12 @@ impl HookCall {
     }
 
     /// The files that the call is about.
-    fn about(&self) -> Rc<About> {
+    fn about(&self) -> Rc<CallFiles> {
         if let Some(about) = &*self.about.borrow() {
             return Rc::clone(about);
         }
         let about = Rc::new(match &*self.files.borrow() {
-            Some(table) => About {
+            Some(table) => CallFiles {
                 files: named_files(
                     self.call,
                     &self.args,
@@ -103,7 +103,7 @@ impl HookCall {
         about
     }
 
-    fn real_files(&self) -> About {
+    fn real_files(&self) -> CallFiles {
         let tid = self.memory.tid();
         let cwd: Arc<[u8]> = proc::cwd(tid).unwrap_or_default().into();
         let mut files: Vec<FileNames> = Vec::new();
@@ -126,7 +126,7 @@ impl HookCall {
             }
         }
         let dirs = vec![cwd, Arc::clone(&self.began)];
-        About { files, dirs }
+        CallFiles { files, dirs }
     }
 
     /// The place to which a path leads, and the path as it reads.
@@ -146,8 +146,8 @@ impl HookCall {
         let inside;
         let text = match is_shut_in {
             true => {
-                let tidy = names::tidy(&[b"/", text].concat());
-                inside = tidy.get(1..).unwrap_or_default().to_vec();
+                let normalized = file_names::normalize(&[b"/", text].concat());
+                inside = normalized.get(1..).unwrap_or_default().to_vec();
                 inside.as_slice()
             }
             false => text,
@@ -170,12 +170,12 @@ impl HookCall {
         }
         let follows = self.call.follows_link(file, &self.args, &self.memory);
         let place = root.as_ref().and_then(|root| root.place(&whole, follows));
-        let read = Some(names::tidy(&whole)).filter(|read| Some(read) != place.as_ref());
+        let read = Some(file_names::normalize(&whole)).filter(|read| Some(read) != place.as_ref());
         place.into_iter().chain(read).collect()
     }
 
     /// Whether a path leads to one of the files by links.
-    fn is_same(&self, pattern: &PathPattern, about: &About) -> bool {
+    fn is_same(&self, pattern: &PathPattern, about: &CallFiles) -> bool {
         let (Some(path), None) = (pattern.exact(), &*self.files.borrow()) else {
             return false;
         };
@@ -184,7 +184,7 @@ impl HookCall {
         };
         let dirs = about.dirs.iter().filter(|dir| !dir.is_empty());
         let dirs = dirs.take(if path.starts_with('/') { 1 } else { 2 });
-        dirs.map(|dir| names::join(dir, path.as_bytes()))
+        dirs.map(|dir| file_names::join(dir, path.as_bytes()))
             .any(|path| {
                 let places = [true, false].map(|follows| root.place(&path, follows));
                 let is_it = |file: &[u8]| places.iter().any(|place| place.as_deref() == Some(file));

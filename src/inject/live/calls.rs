@@ -13,7 +13,7 @@ use crate::inject::outcome::Status;
 use crate::inject::refused::refused;
 use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Regs, Stopped, cpuid, proc, quiet};
+use crate::tracee::{Regs, Stopped, cpuid, proc, tsc_off};
 
 /// How much a pipe takes, if nobody has made it smaller.
 const PIPE: u64 = 16 << 12;
@@ -50,7 +50,7 @@ impl Engine<'_> {
     ) -> Result<Then> {
         let delay = seen.take_delay();
         if !delay.is_zero() {
-            let until = quiet::now().checked_add(delay);
+            let until = tsc_off::now().checked_add(delay);
             me.pending = Some(seen);
             return Ok(match until {
                 Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
@@ -228,7 +228,7 @@ impl Engine<'_> {
         if delay.is_zero() {
             return Ok(Then::Resume(task, 0));
         }
-        Ok(match quiet::now().checked_add(delay) {
+        Ok(match tsc_off::now().checked_add(delay) {
             Some(until) => Then::Later(until, Box::new(Then::Resume(task, 0))),
             None => Then::Listen(task),
         })

@@ -15,10 +15,10 @@ use crate::process::{Process, SharedMemory, StopPoint};
 use crate::sandbox::{Change, Sandbox};
 use crate::seccomp;
 use crate::trace::Exit;
-use crate::tracee::quiet::{self, Quiet};
 use crate::tracee::segv::SegvState;
+use crate::tracee::tsc_off::{self, TscOff};
 use crate::tracee::watchdog::Limit;
-use crate::tracee::{self, Alive, AnyWait, Running, Stop, Stopped, Waited, proc};
+use crate::tracee::{self, AnyWait, KillOnDrop, Running, Stop, Stopped, Waited, proc};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
@@ -139,7 +139,7 @@ pub(in crate::inject) type Standing = Vec<(i32, Stopped, StopPoint)>;
 
 /// Runs a family of processes to its end.
 pub(in crate::inject) struct Engine<'a> {
-    pub(super) alive: Alive,
+    pub(super) alive: KillOnDrop,
     pub(super) hooks: &'a mut dyn Hooks,
     pub(super) report: Report,
     pub(super) limit: Limit,
@@ -165,7 +165,7 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) sandbox: Option<Sandbox>,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
-    /// Whether its programs may have filters without a promise (see [`seccomp::Asked`]).
+    /// Whether its programs may have filters without a promise (see [`seccomp::FilterCall`]).
     pub(super) privileged: bool,
     met: Option<(i32, Decided)>,
 }
@@ -197,7 +197,7 @@ impl<'a> Engine<'a> {
         let pid = numbers.own(pid);
         let leads = start.sandbox.is_some() && !led;
         let mut engine = Engine {
-            alive: Alive::of(driven_task),
+            alive: KillOnDrop::of(driven_task),
             hooks,
             report,
             limit: Limit::new(first, timeout)?,
@@ -251,7 +251,7 @@ impl<'a> Engine<'a> {
         let first = task.tid();
         let privileged = proc::administers(std::process::id() as i32)?;
         task.release();
-        let alive = Alive::of(first);
+        let alive = KillOnDrop::of(first);
         let identity = Identity::of_program(first)?;
         let mut me = Task::new(first, identity.pid(), identity.pid(), SegvState::default());
         me.fresh = true;
@@ -283,7 +283,7 @@ impl<'a> Engine<'a> {
     /// Runs to the end; these tasks stand where they say.
     pub fn run(mut self, standing: Standing) -> Result<(Report, Ended)> {
         // A program that was started live has the counter, and a switch is cheap where both have it.
-        let _quiet = self.recording.as_ref().map(|_| Quiet::new());
+        let _quiet = self.recording.as_ref().map(|_| TscOff::new());
         let result = trace_span!("run").in_scope(|| self.drive(standing));
         if self.sandbox.is_none() {
             self.freeze();
@@ -327,14 +327,14 @@ impl<'a> Engine<'a> {
 
     /// Waits for the next thing to happen.
     fn step(&mut self) -> Result<Option<(Status, Option<String>)>> {
-        quiet::again();
+        tsc_off::again();
         let mut delayed = false;
         let mut due = None;
         for (&tid, task) in &self.tasks {
             delayed |= task.floods;
             if let Kernel::Waits(until, _) = task.kernel {
                 delayed = true;
-                if until <= quiet::now() {
+                if until <= tsc_off::now() {
                     due = Some(tid);
                 }
             }
@@ -377,7 +377,7 @@ impl<'a> Engine<'a> {
             // Killed as it stood.
             Kernel::Waits(..) | Kernel::Stopped(_) | Kernel::Taken => Running::of_another(tid),
         };
-        match running.met(status)? {
+        match running.decode_status(status)? {
             Waited::Ended(exit) => Ok(self.ended(tid, exit)?),
             Waited::Stopped(task, stop) => self.met(tid, task, stop),
         }
@@ -523,7 +523,7 @@ impl<'a> Engine<'a> {
             Kernel::Waits(..) | Kernel::Taken => return None,
         };
         running.interrupt().ok()?;
-        let until = quiet::now() + PATIENCE;
+        let until = tsc_off::now() + PATIENCE;
         match running.wait_until(until).ok()?? {
             Waited::Stopped(task, stop) => {
                 self.note_made(stop);

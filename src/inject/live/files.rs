@@ -8,7 +8,7 @@ use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::sandbox;
 use crate::syscall::{FileNumbers, Memory, StatusLayout};
-use crate::tracee::lookup::Root;
+use crate::tracee::path_lookup::Root;
 use crate::tracee::{Stopped, TaskMemory, proc};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -97,9 +97,9 @@ impl Engine<'_> {
         let mut movable = Err(Errno::EXDEV);
         if here.st_dev == there.st_dev {
             let exchanged = flags as u32 & libc::RENAME_EXCHANGE != 0;
-            movable = sandbox::make_movable(old.dir.as_fd(), &old.name);
+            movable = sandbox::make_renamable(old.dir.as_fd(), &old.name);
             if exchanged && movable.is_ok() {
-                movable = sandbox::make_movable(new.dir.as_fd(), &new.name);
+                movable = sandbox::make_renamable(new.dir.as_fd(), &new.name);
             }
         } else if !sandbox.are_near(&old.dir, &new.dir) {
             return Ok(REFUSED);

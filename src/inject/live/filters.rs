@@ -4,8 +4,8 @@ use super::engine::{Engine, Task, Then};
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::inject::hook::HookCall;
-use crate::seccomp::{Asked, Kill, Verdict};
-use crate::tracee::{Meets, SigInfo, Stopped};
+use crate::seccomp::{FilterCall, Kill, Verdict};
+use crate::tracee::{SigInfo, SigsysDisposition, Stopped};
 
 /// What a program's filters made of its call.
 pub(super) enum Filtered {
@@ -32,7 +32,7 @@ impl Engine<'_> {
                 let nr = i64::from(call.nr);
                 self.note(&seen, Some(nr));
                 seen.give_back();
-                if task.meets_sigsys()? == Meets::Nobody {
+                if task.sigsys_disposition()? == SigsysDisposition::BlockedOrIgnored {
                     self.end_by_filter(me, task, Kill::Process)?
                 } else {
                     task.trap_call(me.process, &SigInfo::of_trap(&call, errno))?;
@@ -61,7 +61,7 @@ impl Engine<'_> {
         task: &mut Stopped,
         seen: &HookCall,
     ) -> Result<Option<i64>> {
-        let Some(asked) = Asked::by(seen.call.nr.into(), &seen.args) else {
+        let Some(asked) = FilterCall::by(seen.call.nr.into(), &seen.args) else {
             return Ok(None);
         };
         let same = |other: &&mut Task| other.process == me.process;

@@ -7,7 +7,7 @@ use super::engine::{Engine, Task};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::process::Process;
-use crate::tracee::memory::Hiding;
+use crate::tracee::memory::Dumpable;
 use crate::tracee::proc;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,7 +130,7 @@ impl Engine<'_> {
                 let own = |arg: u64| [0, id.pid].contains(&(arg as i32));
                 (own(seen.args[0]) && own(seen.args[1])).then_some(0)
             }
-            "prctl" => Hiding::of(seen.call.nr, &seen.args)?
+            "prctl" => Dumpable::of(seen.call.nr, &seen.args)?
                 .follow(&mut id.hidden.borrow_mut(), me.process),
             _ if id.own_namespace => None,
             "getpid" if is_first => Some(id.pid.into()),

@@ -8,7 +8,7 @@ use crate::inject::{Outcome, Result};
 use crate::kernel::Stream;
 use crate::sandbox::{Limits, Request, Sandboxes};
 use crate::syscall::{self, Syscall};
-use crate::tracee::exec::{self, Shown};
+use crate::tracee::exec::{self, StopCalls};
 use crate::tracee::{Command, Error, Stdin, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -90,7 +90,7 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     }
     calls.sort_unstable();
     calls.dedup();
-    let shown = Shown { calls };
+    let shown = StopCalls { calls };
     exec::execute(&mut task, command, &shown)?;
     let report = Report {
         missing,

@@ -5,7 +5,7 @@ use crate::inject::Result;
 use crate::recording::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent,
 };
-use crate::tracee::{SigInfo, replaced};
+use crate::tracee::{SigInfo, replaced_instructions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The frames between a task's birth and its maker's return are looked through so far.
@@ -151,7 +151,7 @@ impl RecordingScript {
                         && code_base.is_some()
                         && chunks
                             .iter()
-                            .all(|chunk| replaced::is_replaced(&chunk.data)) =>
+                            .all(|chunk| replaced_instructions::is_replaced(&chunk.data)) =>
                 {
                     aftermath.code.append(chunks);
                 }

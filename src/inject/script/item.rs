@@ -195,7 +195,7 @@ impl Step {
             notes: self.notes.clone(),
             origin: self.origin.clone(),
             attachment: self.exact.clone().map(Attachment::new),
-            remarks: None,
+            line_info: None,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::inject::{
     OnDivergence,
 };
 use crate::syscall::{self, Syscall};
-use crate::tracee::{self, quiet};
+use crate::tracee::{self, tsc_off};
 use divergence::{Diverged, answer_of};
 use loan::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
@@ -128,7 +128,7 @@ impl LuaHooks {
             let _limit = self.time_limit.start();
             function.call(args)
         };
-        quiet::again();
+        tsc_off::again();
         result.map_err(|error| at(function, error))
     }
 

@@ -592,7 +592,7 @@ fn an_attribute_ends_where_its_zero_is() {
     );
     let exit = encoded("getxattr", args, &values[..4], 8, &mem);
     assert_eq!(exit.read(0x1000, &mut filled), 8);
-    // Asked for the size only.
+    // FilterCall for the size only.
     let args = [0x100, 0x200, 0x1000, 0, 0, 0];
     assert_eq!(decode("getxattr", args, 9, &mem)[2], Value::Addr(0x1000));
 }

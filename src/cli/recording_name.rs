@@ -1,0 +1,37 @@
+//! Lookup of recordings by the names that users give.
+
+use crate::history::Recording;
+use crate::recording::{default_directory, list, resolve};
+use anyhow::bail;
+use std::path::Path;
+
+/// Opens the recording of this name: a path, or a name in the default directory.
+///
+/// # Errors
+/// If there is none: the error has the searched directories, and a similar name.
+pub(super) fn open(name: &Path) -> anyhow::Result<Recording> {
+    let path = resolve(name);
+    let bare = name.components().count() == 1 && path == name;
+    if !bare || path.symlink_metadata().is_ok() {
+        return Ok(Recording::open(&path)?);
+    }
+    let Ok(place) = default_directory() else {
+        return Ok(Recording::open(&path)?);
+    };
+    let (name, shown) = (name.to_string_lossy(), place.display());
+    let known = list(&place).unwrap_or_default();
+    let known: Vec<String> = known
+        .iter()
+        .map(|listed| listed.name.to_string_lossy().into_owned())
+        .collect();
+    let distance = |known: &String| strsim::damerau_levenshtein(known, &name);
+    let near = known
+        .iter()
+        .filter(|known| distance(known) <= 1 + name.len() / 4)
+        .min_by_key(|known| distance(known));
+    let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+    let missing = std::io::Error::from_raw_os_error(libc::ENOENT);
+    bail!(
+        "cannot open the recording {name}: {missing}, neither in the current directory nor in {shown}{near}"
+    )
+}

@@ -1,0 +1,234 @@
+//! The changes that the processes in a sandbox made to files.
+
+use super::{Error, Layer, Result, Sandbox, build::upper};
+use crate::syscall::FileNumbers;
+use crate::tracee::xattr;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// The limit on listed changes.
+const MOST: usize = 10_000;
+
+/// The greatest depth of searched directories.
+const DEEPEST: usize = 200;
+
+/// The kind of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// The file did not exist before.
+    Created,
+    /// The content, the kind or the permissions of an existing file changed.
+    Changed,
+    /// The file does not exist any more.
+    Removed,
+}
+
+impl ChangeKind {
+    /// The name of the kind.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChangeKind::Created => "created",
+            ChangeKind::Changed => "changed",
+            ChangeKind::Removed => "removed",
+        }
+    }
+}
+
+/// A changed file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// The file's path.
+    pub path: PathBuf,
+    /// The kind of the change.
+    pub kind: ChangeKind,
+}
+
+/// A file as seen outside of the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// The device and inode numbers there.
+    pub numbers: FileNumbers,
+    /// Whether the file does not exist there.
+    pub is_new: bool,
+}
+
+fn numbers(meta: &Metadata) -> FileNumbers {
+    FileNumbers {
+        device: meta.dev(),
+        inode: meta.ino(),
+        is_dir: meta.is_dir(),
+    }
+}
+
+impl Sandbox {
+    /// The changes, ordered by path. A change to a file does not count as a change of its directory.
+    ///
+    /// # Errors
+    /// If the changed files cannot be read.
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        let place = self.place();
+        let mut changes = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let dir = place.join(upper(i));
+            walk(&dir, &layer.path, 0, &mut changes)
+                .map_err(|e| Error::refused("show its changed files", e))?;
+        }
+        changes.sort_unstable();
+        Ok(changes)
+    }
+
+    /// The numbers (`st_dev`, `st_ino`) outside of the sandbox of a file in a changeable directory that has the numbers
+    /// `here` inside. `None` for other files, whose numbers are the same inside.
+    ///
+    /// The device number differs inside, and so do the inode numbers of directories and changed files: a program that walks
+    /// a tree or keeps a file open, and knew the numbers before, must not see that. The path has no symbolic links in it.
+    pub fn outside(&self, path: &Path, here: FileNumbers) -> Option<Outside> {
+        // The inode number of a new file must differ from all others.
+        const NEW: u64 = 1 << 62;
+        let holds = |(_, layer): &(usize, &Layer)| path.starts_with(&layer.path);
+        let layers = self.layers.iter().enumerate().filter(holds);
+        let (i, layer) = layers.max_by_key(|(_, layer)| layer.path.as_os_str().len())?;
+        let device = fs::symlink_metadata(&layer.path).ok()?.dev();
+        let upper = self.place().join(upper(i));
+        let inner = path.strip_prefix(&layer.path).ok()?;
+        let known = || {
+            let meta = fs::symlink_metadata(path).ok().filter(|_| layer.filled);
+            meta.map(|meta| Outside {
+                numbers: numbers(&meta),
+                is_new: false,
+            })
+        };
+        let is_open = |old: &Outside| !here.is_dir && old.numbers.inode == here.inode;
+        let old = match over(upper, inner) {
+            Over::Nothing | Over::Itself => known(),
+            // The file may be open without a name.
+            Over::Another => known().filter(is_open),
+        };
+        let new = || Outside {
+            numbers: FileNumbers {
+                device,
+                inode: here.inode | NEW,
+                is_dir: here.is_dir,
+            },
+            is_new: true,
+        };
+        Some(old.unwrap_or_else(new))
+    }
+
+    /// Whether two directories of the sandbox are on one device of the machine.
+    pub fn are_near(&self, a: &impl AsRawFd, b: &impl AsRawFd) -> bool {
+        let device = |dir: i32| {
+            let path = fs::read_link(format!("/proc/self/fd/{dir}")).ok()?;
+            let holds = |layer: &&Layer| path.starts_with(&layer.path);
+            let layers = self.layers.iter().filter(holds);
+            let layer = layers.max_by_key(|layer| layer.path.as_os_str().len())?;
+            Some(fs::symlink_metadata(&layer.path).ok()?.dev())
+        };
+        let of_a = device(a.as_raw_fd());
+        of_a.is_some() && of_a == device(b.as_raw_fd())
+    }
+
+    /// The directory of the changed files.
+    fn place(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", self.keeper_pid(), self.place).into()
+    }
+}
+
+/// The upper file of the overlay.
+enum Over {
+    Nothing,
+    /// A changed copy of the same file.
+    Itself,
+    Another,
+}
+
+fn over(mut upper: PathBuf, inner: &Path) -> Over {
+    for name in inner {
+        upper.push(name);
+        let Ok(meta) = fs::symlink_metadata(&upper) else {
+            return Over::Nothing;
+        };
+        // overlayfs marks files that it copied up.
+        let same = match meta.is_dir() {
+            true => !is_opaque(&upper),
+            false => {
+                xattr::attribute(&upper, "user.overlay.origin").is_ok_and(|value| value.is_some())
+            }
+        };
+        if !same {
+            return Over::Another;
+        }
+    }
+    Over::Itself
+}
+
+/// Compares a directory of changed files with the directory below it.
+fn walk(upper: &Path, lower: &Path, depth: usize, changes: &mut Vec<Change>) -> io::Result<()> {
+    for entry in fs::read_dir(upper)? {
+        if changes.len() >= MOST || depth > DEEPEST {
+            return Ok(());
+        }
+        let entry = entry?;
+        let (above, below) = (entry.path(), lower.join(entry.file_name()));
+        let (now, before) = (
+            fs::symlink_metadata(&above)?,
+            fs::symlink_metadata(&below).ok(),
+        );
+        let change = |kind| Change {
+            path: below.clone(),
+            kind,
+        };
+        if now.file_type().is_char_device() && now.rdev() == 0 {
+            if before.is_some() {
+                changes.push(change(ChangeKind::Removed));
+            }
+            continue;
+        }
+        match &before {
+            None => changes.push(change(ChangeKind::Created)),
+            Some(before) if differ(before, &now) => changes.push(change(ChangeKind::Changed)),
+            Some(_) => {}
+        }
+        if !now.is_dir() {
+            continue;
+        }
+        if before.is_some_and(|before| before.is_dir()) && is_opaque(&above) {
+            removed(&above, &below, changes);
+        }
+        // A program may have made a directory unreadable.
+        let _ = walk(&above, &below, depth + 1, changes);
+    }
+    Ok(())
+}
+
+/// Whether a directory was removed and made again, and hides its former content.
+fn is_opaque(dir: &Path) -> bool {
+    let attribute = xattr::attribute(dir, "user.overlay.opaque");
+    attribute.is_ok_and(|value| value.as_deref() == Some(b"y"))
+}
+
+fn removed(upper: &Path, lower: &Path, changes: &mut Vec<Change>) {
+    for entry in fs::read_dir(lower).into_iter().flatten().flatten() {
+        if changes.len() >= MOST {
+            return;
+        }
+        if fs::symlink_metadata(upper.join(entry.file_name())).is_err() {
+            changes.push(Change {
+                path: entry.path(),
+                kind: ChangeKind::Removed,
+            });
+        }
+    }
+}
+
+/// Whether a file was changed rather than only opened for writing, upon which the kernel copies it with its times.
+fn differ(before: &Metadata, now: &Metadata) -> bool {
+    if (before.mode(), before.uid(), before.gid()) != (now.mode(), now.uid(), now.gid()) {
+        return true;
+    }
+    let time = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());
+    !now.is_dir() && (before.len() != now.len() || time(before) != time(now))
+}
