@@ -189,7 +189,7 @@ fn normalized(call: &Call) -> (String, Vec<Value>, Answer) {
         {
             Answer::Value(1)
         }
-        other => other.clone(),
+        other => *other,
     };
     (call.name.clone(), args.collect(), answer)
 }
@@ -215,6 +215,6 @@ fn normalize(name: &str, value: &Value) -> Value {
             before: Box::new(normalize(name, before)),
             after: Box::new(normalize(name, after)),
         },
-        other => other.clone(),
+        other => *other,
     }
 }

@@ -4,7 +4,7 @@
 
 mod goal;
 mod pages;
-pub mod pieces;
+pub(crate) mod pieces;
 mod shared_memory;
 mod shared_objects;
 mod thread;
@@ -13,7 +13,7 @@ pub use goal::Goal;
 pub use pages::Pages;
 pub use shared_memory::{SharedMemory, remap_as_recorded};
 pub(crate) use shared_memory::{page_end, remap, segment_prot, unmap};
-pub use shared_objects::Objects;
+pub(crate) use shared_objects::Objects;
 use thread::Snapshot;
 pub use thread::{Kept, StopPoint, Thread};
 pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, settle};

@@ -47,7 +47,7 @@ impl Recorder {
         let [addr, len, advice, ..] = event.args;
         let removes = i64::from(event.nr) == libc::SYS_madvise
             && advice as i32 == libc::MADV_REMOVE
-            && event.ret.is_some_and(|ret| is_error(ret));
+            && event.ret.is_some_and(is_error);
         if !removes {
             return Ok(Vec::new());
         }
