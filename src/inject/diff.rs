@@ -215,6 +215,6 @@ fn normalize(name: &str, value: &Value) -> Value {
             before: Box::new(normalize(name, before)),
             after: Box::new(normalize(name, after)),
         },
-        other => *other,
+        other => other.clone(),
     }
 }

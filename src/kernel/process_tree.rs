@@ -38,7 +38,7 @@ struct Process {
     tasks: usize,
     /// Whether it, or a process that it was forked from, has set attributes: see
     /// [`ProcessState`](super::ProcessState).
-    has_state: bool,
+    has_process_state: bool,
 }
 
 /// All tasks at an event of a recording.
@@ -106,7 +106,7 @@ impl ProcessTree {
             if sets(call)
                 && let Some(process) = self.processes.get_mut(&task.pid)
             {
-                process.has_state = true;
+                process.has_process_state = true;
             }
         }
         match &call.effect {
@@ -318,7 +318,7 @@ impl ProcessTree {
             },
         };
         let maker = self.processes.get(&maker.pid);
-        let has_state = maker.is_some_and(|process| process.has_state);
+        let has_process_state = maker.is_some_and(|process| process.has_process_state);
         let program = maker.map(|process| Arc::clone(&process.program));
         // A task whose end was not recorded may have had the same number.
         self.gone(born.tid);
@@ -330,7 +330,7 @@ impl ProcessTree {
             self.filters.insert(born.tid, state);
         }
         if let Some(process) = self.processes.get_mut(&born.pid) {
-            process.has_state |= has_state || new_namespaces(born.flags) != 0;
+            process.has_process_state |= has_process_state || new_namespaces(born.flags) != 0;
             process.program = program.unwrap_or_default();
         }
     }
@@ -342,7 +342,7 @@ impl ProcessTree {
             ppid,
             program: Arc::default(),
             tasks: 0,
-            has_state: false,
+            has_process_state: false,
         };
         process.or_insert(new).tasks += 1;
     }
@@ -458,7 +458,7 @@ impl ProcessTree {
             &self.files,
             self.fs_contexts.get(task.fs)?,
         );
-        table.has_state = process.is_some_and(|process| process.has_state);
+        table.has_process_state = process.is_some_and(|process| process.has_process_state);
         Some(table)
     }
 

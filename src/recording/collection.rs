@@ -106,8 +106,8 @@ fn is_growing(events: &Path) -> bool {
     )
 }
 
-/// The files of a recording.
-pub(super) fn held(path: &Path) -> Vec<fs::Metadata> {
+/// The metadata of the regular files of a recording.
+pub(super) fn regular_files(path: &Path) -> Vec<fs::Metadata> {
     let inside = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     let own = path.symlink_metadata().into_iter();
     let below = inside(path).chain(inside(&path.join("files")));
@@ -117,7 +117,7 @@ pub(super) fn held(path: &Path) -> Vec<fs::Metadata> {
 
 /// The bytes on disk; content that several names stand for counts once.
 fn size(path: &Path) -> u64 {
-    let mut files: Vec<(u64, u64, u64)> = held(path)
+    let mut files: Vec<(u64, u64, u64)> = regular_files(path)
         .iter()
         .map(|meta| (meta.dev(), meta.ino(), meta.blocks() * 512))
         .collect();

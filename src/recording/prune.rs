@@ -43,14 +43,14 @@ pub fn prune(directory: &Path, which: Prune, dry: bool) -> Result<Pruned> {
     let mut disk = Disk::default();
     for listed in chosen(directory, which)? {
         let path = directory.join(&listed.name);
-        let held = collection::held(&path);
+        let files = collection::regular_files(&path);
         let removed = match dry {
             true => Ok(()),
             false => collection::remove_alone(&path),
         };
         match removed {
             Ok(()) => {
-                disk.lose(&held);
+                disk.lose(&files);
                 done.removed.push(listed.name);
             }
             Err(error) => done.failed.push((listed.name, error)),

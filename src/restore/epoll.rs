@@ -19,13 +19,9 @@ impl<'a> Restorer<'a> {
     pub(super) fn fill_interest_lists(&mut self, descriptions: &[Description<'a>]) -> Result<()> {
         for (epoll, interests) in std::mem::take(&mut self.epolls) {
             for interest in interests {
-                let description = descriptions
-                    .iter()
-                    .find(|description| description.id == interest.file);
-                let Some(description) = description else {
-                    continue;
-                };
-                self.add_interest(epoll, interest, description)?;
+                if let Some(description) = descriptions.iter().find(|d| d.id == interest.file) {
+                    self.add_interest(epoll, interest, description)?;
+                }
             }
         }
         Ok(())
@@ -38,12 +34,9 @@ impl<'a> Restorer<'a> {
         description: &Description<'_>,
     ) -> Result<()> {
         let fd = interest.fd;
-        let is_added = description.fd == fd
-            || description
-                .duplicates
-                .iter()
-                .any(|duplicate| duplicate.0 == fd);
-        if !is_added {
+        let is_open =
+            description.fd == fd || description.duplicates.iter().any(|&(other, _)| other == fd);
+        if !is_open {
             // The descriptor by which it was added has been closed, and may be another file's.
             if self.state.descriptors.get(fd).is_some() {
                 return Ok(());
@@ -64,7 +57,7 @@ impl<'a> Restorer<'a> {
                 "descriptor {epoll} (epoll): it cannot watch descriptor {fd} ({what}) again"
             ));
         }
-        if !is_added {
+        if !is_open {
             self.remote
                 .call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
         }

@@ -10,16 +10,13 @@ impl Restorer<'_> {
         description: &Description<'_>,
         eventfd: &Eventfd,
     ) -> Result<u64> {
-        let semaphore = if eventfd.semaphore {
-            libc::EFD_SEMAPHORE
-        } else {
-            0
+        let semaphore = match eventfd.semaphore {
+            true => libc::EFD_SEMAPHORE as u64,
+            false => 0,
         };
-        let flags = description.nonblocking() | semaphore as u64;
+        let args = [0, description.nonblocking() | semaphore, 0, 0, 0, 0];
         let what = "make a counter in it";
-        let got = self
-            .remote
-            .must(what, libc::SYS_eventfd2, [0, flags, 0, 0, 0, 0])?;
+        let got = self.remote.must(what, libc::SYS_eventfd2, args)?;
         if eventfd.count > 0 {
             let at = self.remote.put(&words(&[eventfd.count]))?;
             self.remote.call(libc::SYS_write, [got, at, 8, 0, 0, 0])?;

@@ -29,7 +29,9 @@ pub use program::program;
 pub use stream::CapturedStream;
 pub use timer::Timers;
 
-use crate::kernel::{DescriptorTable, FileKind, Interest, Kernel, Object, OpenFile, Stream};
+use crate::kernel::{
+    DescriptorTable, FileKind, Interest, Kernel, Object, OpenFile, ProcessTree, Stream,
+};
 use crate::process::{StopPoint, ThreadGroup};
 use crate::recording;
 use crate::tracee::{self, Remote, Stopped};
@@ -181,7 +183,7 @@ impl<'a> Restorer<'a> {
             description.stream.is_none() && needs_state
         };
         let has_objects = self.descriptions.iter().any(has_more);
-        if table.has_state() || !changes.is_empty() || has_objects {
+        if table.has_process_state() || !changes.is_empty() || has_objects {
             self.kernel = Some(changes.kernel(recording, table)?);
         }
         Ok(())
@@ -278,6 +280,23 @@ impl<'a> Restorer<'a> {
             }
             _ => Ok(Plan::Make),
         }
+    }
+
+    /// Another process that had such an open file at the event.
+    fn other_holder(&self, is_it: impl Fn(&OpenFile, u64) -> bool) -> Result<Option<i32>> {
+        let me = self.state.changes.pid();
+        let find = |tree: &ProcessTree| {
+            let mut others = tree.all_tasks().filter(|&tid| tree.pid(tid) != Some(me));
+            let found = others.find(|&tid| {
+                let mut all = tree.each_descriptor(tid);
+                all.any(|(fd, file, _)| is_it(file, tree.file_id(tid, fd).unwrap_or(u64::MAX)))
+            });
+            found.and_then(|tid| tree.pid(tid))
+        };
+        Ok(self
+            .state
+            .recording
+            .process_tree_at(self.state.changes.event(), find)?)
     }
 
     /// Passes files to the process, each to its number.

@@ -3,7 +3,7 @@
 use super::local_file::{as_file, fill, reopen};
 use super::stream::input;
 use super::{Description, Prepared, Restorer, Result};
-use crate::kernel::{OpenFile, ProcessTree, Queue, Stream};
+use crate::kernel::{OpenFile, Queue, Stream};
 use crate::tracee::Error;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
@@ -32,20 +32,15 @@ impl<'a> Restorer<'a> {
         prepared: &mut Prepared,
     ) -> Result<()> {
         let mut names: Vec<Vec<u8>> = Vec::new();
-        for description in descriptions
-            .iter()
-            .filter(|description| is_pipe(description))
-        {
+        for description in descriptions.iter().filter(|end| is_pipe(end)) {
             let name = self.pipe_name(description);
             if !names.contains(&name) {
                 names.push(name);
             }
         }
         for name in names {
-            let ends = descriptions
-                .iter()
-                .filter(|description| is_pipe(description));
-            let ends = ends.filter(|description| self.pipe_name(description) == name);
+            let ends = descriptions.iter().filter(|end| is_pipe(end));
+            let ends = ends.filter(|end| self.pipe_name(end) == name);
             let ends: Vec<&Description<'_>> = ends.collect();
             self.make_pipe(&ends, descriptions, prepared)?;
         }
@@ -99,13 +94,11 @@ impl<'a> Restorer<'a> {
             let theirs = reopen(side, end.file.flags).map_err(fail)?;
             prepared.insert(end.id, theirs);
         }
-        for (there, what) in [
-            (ends.iter().any(|end| reads(end)), "read"),
-            (ends.iter().any(|end| writes(end)), "writes"),
-        ] {
-            if !there {
-                self.report_other_end(first, what)?;
-            }
+        if !ends.iter().any(|end| reads(end)) {
+            self.report_other_end(first, libc::O_WRONLY, "read from it")?;
+        }
+        if !ends.iter().any(|end| writes(end)) {
+            self.report_other_end(first, libc::O_RDONLY, "wrote to it")?;
         }
         Ok(())
     }
@@ -125,42 +118,14 @@ impl<'a> Restorer<'a> {
         Ok(())
     }
 
-    /// Reports the process that had the other end of a pipe.
-    fn report_other_end(&mut self, end: &Description<'_>, what: &str) -> Result<()> {
-        let wanted = match what {
-            "read" => libc::O_WRONLY,
-            _ => libc::O_RDONLY,
-        };
-        let is_it = |file: &OpenFile, _| file.path == end.file.path && mode(file) != wanted;
-        let verb = match what {
-            "read" => "read from it",
-            _ => "wrote to it",
-        };
+    /// Reports the process that had the other end of a pipe; `end_mode` is the access mode of this end.
+    fn report_other_end(&mut self, end: &Description<'_>, end_mode: i32, verb: &str) -> Result<()> {
+        let is_it = |file: &OpenFile, _| file.path == end.file.path && mode(file) != end_mode;
         if let Some(pid) = self.other_holder(is_it)? {
             self.report_lost(end, &format!("process {pid}, which {verb}, is not there"));
         } else if end.file.path.starts_with(b"/") {
             self.report_lost(end, &format!("whoever {verb} is not there"));
         }
         Ok(())
-    }
-
-    /// Another process that had such an open file at the event.
-    pub(super) fn other_holder(
-        &self,
-        is_it: impl Fn(&OpenFile, u64) -> bool,
-    ) -> Result<Option<i32>> {
-        let me = self.state.changes.pid();
-        let find = |tree: &ProcessTree| {
-            let mut others = tree.all_tasks().filter(|&tid| tree.pid(tid) != Some(me));
-            let found = others.find(|&tid| {
-                let mut all = tree.each_descriptor(tid);
-                all.any(|(fd, file, _)| is_it(file, tree.file_id(tid, fd).unwrap_or(u64::MAX)))
-            });
-            found.and_then(|tid| tree.pid(tid))
-        };
-        Ok(self
-            .state
-            .recording
-            .process_tree_at(self.state.changes.event(), find)?)
     }
 }

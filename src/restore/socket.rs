@@ -51,19 +51,12 @@ impl Restorer<'_> {
     ) -> Result<()> {
         let tid = self.remote.memory().tid();
         let fail = |e: io::Error| Error::os("make a pair of sockets for it", tid, e);
-        for description in descriptions
-            .iter()
-            .filter(|description| description.stream.is_none())
-        {
-            let Some(socket) = self.socket(description.id) else {
+        for description in descriptions.iter().filter(|d| d.stream.is_none()) {
+            let id = description.id;
+            let Some(socket) = self.socket(id).filter(|_| !prepared.contains_key(&id)) else {
                 continue;
             };
-            let Some(peer) = socket
-                .peer
-                .filter(|_| !prepared.contains_key(&description.id))
-            else {
-                continue;
-            };
+            let Some(peer) = socket.peer else { continue };
             let other = descriptions
                 .iter()
                 .find(|other| other.id == peer && other.stream.is_none());
@@ -79,7 +72,7 @@ impl Restorer<'_> {
             }
             shut_down(&socket, &one).map_err(fail)?;
             set_status(&one, description.file.flags).map_err(fail)?;
-            prepared.insert(description.id, one);
+            prepared.insert(id, one);
             match other {
                 Some(other) => {
                     set_status(&two, other.file.flags).map_err(fail)?;

@@ -116,7 +116,7 @@ pub struct DescriptorTable {
     files: Arc<Pool<OpenFile>>,
     fs: FsContext,
     /// Whether its process has set attributes: see [`ProcessState`](super::ProcessState).
-    pub(super) has_state: bool,
+    pub(super) has_process_state: bool,
 }
 
 impl DescriptorTable {
@@ -127,7 +127,7 @@ impl DescriptorTable {
             fds: Arc::new(fds),
             files: Arc::new(files),
             fs,
-            has_state: false,
+            has_process_state: false,
         }
     }
 
@@ -161,7 +161,7 @@ impl DescriptorTable {
             fds: Arc::new(own),
             files: Arc::new(pool),
             fs: fs.clone(),
-            has_state: false,
+            has_process_state: false,
         }
     }
 
@@ -214,8 +214,8 @@ impl DescriptorTable {
     }
 
     /// Whether its process has set attributes: see [`Kernel::process`](super::Kernel::process).
-    pub fn has_state(&self) -> bool {
-        self.has_state
+    pub fn has_process_state(&self) -> bool {
+        self.has_process_state
     }
 
     /// Follows a call.
