@@ -1,9 +1,9 @@
 //! A call, as a hook sees it.
 
-use super::Phase;
 use super::change::Patch;
-use super::decision::{Decision, Override};
+use super::decision::Decision;
 use super::scratch::{ScratchMemory, ScratchPiece};
+use super::{Action, Phase};
 use crate::image::Chunk;
 use crate::kernel::DescriptorTable;
 use crate::process::SharedMemory;
@@ -50,8 +50,8 @@ pub struct HookCall {
     /// The effect of the recorded call on descriptors, where it is known.
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,
-    /// The answer that the process gets once the call has been made.
-    pub(crate) told: Option<Override>,
+    /// The action on the answer, once the call has been made.
+    pub(crate) told: Option<Action>,
     /// The answer before the exit hooks.
     pub(crate) given: Option<i64>,
     /// The true answer, where the process gets another one.

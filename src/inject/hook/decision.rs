@@ -4,7 +4,7 @@
 //! a call which is made all the same (`executed`). At the exit the answer is changed. A call that the kernel has made by
 //! then stays made, which is rarely meant: [`super::Action::check`] refuses it.
 
-use super::{ChangeError, HookCall, Phase};
+use super::{Action, ChangeError, HookCall, Phase};
 use crate::inject::amount::{self, Amount, whole_entries};
 use std::time::Duration;
 
@@ -19,15 +19,6 @@ pub(crate) enum Decision {
     Short(u64),
     /// brk(2) changes nothing and returns the old break, which is its only way to fail.
     Break,
-}
-
-/// The answer that a process gets of a call that was made, in the place of the true one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Override {
-    /// This return value.
-    Ret(i64),
-    /// This number of bytes at most.
-    Short(u64),
 }
 
 impl HookCall {
@@ -59,7 +50,7 @@ impl HookCall {
     pub fn answer(&mut self, ret: i64, executed: Option<bool>) {
         let fails_by_break = self.name() == "brk" && is_errno(ret) && executed.is_none();
         match executed.unwrap_or_else(|| self.releases(ret)) {
-            true => self.override_answer(Override::Ret(ret)),
+            true => self.override_answer(Action::Return(ret)),
             false if fails_by_break && self.phase == Phase::Enter => self.decide(Decision::Break),
             false => self.set_ret(ret),
         }
@@ -91,7 +82,7 @@ impl HookCall {
     /// Answers the call with at most this many bytes; `executed` says whether the call moves all of them nevertheless.
     pub fn cut_short(&mut self, len: u64, executed: Option<bool>) {
         match executed {
-            Some(true) => self.override_answer(Override::Short(len)),
+            Some(true) => self.override_answer(Action::Short(len)),
             _ => self.short(len),
         }
     }
@@ -147,8 +138,8 @@ impl HookCall {
     pub fn answered(&mut self, ret: i64) {
         self.phase = Phase::Exit;
         (self.ret, self.given) = (Some(ret), Some(ret));
-        if let Some(answer) = self.told.take() {
-            self.override_answer(answer);
+        if let Some(action) = self.told.take() {
+            self.override_answer(action);
         }
     }
 
@@ -164,17 +155,14 @@ impl HookCall {
         (self.decision, self.told) = (decision, None);
     }
 
-    /// Has the process get this answer of a call that is made.
-    fn override_answer(&mut self, answer: Override) {
+    /// Does this action to the answer of a call that is made: at the entry, once it has been answered.
+    pub(super) fn override_answer(&mut self, action: Action) {
         if self.phase == Phase::Enter {
             self.decide(Decision::Default);
-            self.told = Some(answer);
+            self.told = Some(action);
             return;
         }
-        match answer {
-            Override::Ret(ret) => self.set_ret(ret),
-            Override::Short(len) => self.short(len),
-        }
+        action.apply(self, Some(false));
         self.done = self.given;
     }
 
