@@ -83,7 +83,7 @@ pub struct Options {
 pub struct Recorded {
     /// Its directory, as an absolute path.
     pub dir: PathBuf,
-    /// How the program ended.
+    /// The end of the program.
     pub exit: Exit,
     /// The number of events.
     pub events: u64,

@@ -11,8 +11,8 @@ pub struct Observed<'a> {
     pub tid: i32,
     /// The event's number.
     pub event: u64,
-    /// The other tasks within calls, with the calls' numbers: the effects of these calls may have happened already, and are
-    /// not recorded yet.
+    /// The other tasks within calls, with the calls' numbers: the effects of these calls may have happened already, and
+    /// are not recorded yet.
     pub in_call: Vec<(i32, u32)>,
 }
 

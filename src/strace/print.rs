@@ -32,12 +32,12 @@ pub(super) enum Spelling {
     Text,
 }
 
-/// Writes a trace as `strace -f -o` does: pid column (where pids are known), results aligned. The spelling of the source
-/// text is not kept; for that, see [`Piece::print`](super::Piece::print).
+/// Writes a trace as `strace -f -o` does: pid column (where pids are known), results aligned. The spelling of the
+/// source text is not kept; for that, see [`Piece::print`](super::Piece::print).
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// The writer's errors.
 pub fn write(trace: &Trace, out: &mut impl io::Write) -> io::Result<()> {
     let mut line = Vec::new();
     for entry in trace.entries() {

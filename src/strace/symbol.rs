@@ -19,8 +19,8 @@ pub(super) struct Symbols {
     known: HashMap<Box<str>, Option<i64>, Seeded>,
 }
 
-/// Builds hashers of short texts. They are fast rather than strong: each reader has a random seed, and there are no more
-/// than [`REMEMBERED`] texts, so a hostile file gains little by collisions.
+/// Builds hashers of short texts. They are fast rather than strong: each reader has a random seed, and there are no
+/// more than [`REMEMBERED`] texts, so a hostile file gains little by collisions.
 #[derive(Debug)]
 struct Seeded(u64);
 
@@ -162,8 +162,8 @@ pub(super) fn signal(name: &str) -> Option<i32> {
     })
 }
 
-/// Converts `{WIFEXITED(s) && WEXITSTATUS(s) == 0}` and the like to wait(2)'s status word; also a tracee's stop with its
-/// event: `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16`.
+/// Converts `{WIFEXITED(s) && WEXITSTATUS(s) == 0}` and the like to wait(2)'s status word; also a tracee's stop with
+/// its event: `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16`.
 fn wait_status(text: &str) -> Option<i64> {
     let (text, event) = match text.strip_prefix('{') {
         Some(inside) => inside.rsplit_once('}')?,

@@ -15,8 +15,8 @@ const OVERHEAD: usize = 64;
 const LONGEST_PATH: usize = 4096;
 /// The limit on the number of tasks.
 const MOST_TASKS: usize = 1 << 16;
-/// A new process does not inherit more descriptors than this, which is the usual limit: otherwise a few lines could cost
-/// a lot of work, again and again.
+/// A new process does not inherit more descriptors than this, which is the usual limit: otherwise a few lines could
+/// cost a lot of work, again and again.
 const MOST_INHERITED: usize = 1024;
 
 /// The paths behind the descriptors of each task, call by call: `dup` and `close` are followed, threads share a table,

@@ -44,8 +44,8 @@ pub enum Answer {
     Value(i64),
     /// The call failed with this errno (positive).
     Errno(i32),
-    /// A signal interrupted the call and the kernel restarts it (`? ERESTARTSYS` and the like): the kernel's restart code,
-    /// 512 to 516.
+    /// A signal interrupted the call and the kernel restarts it (`? ERESTARTSYS` and the like): the kernel's restart
+    /// code, 512 to 516.
     Restart(i32),
     /// The call never returned (`= ?`): exit_group, or the process died.
     Never,
@@ -88,11 +88,11 @@ pub struct Call {
     /// and `(Timeout)` are one without a name; `(flags FD_CLOEXEC)` is a member `flags`.
     /// A first one without a name that is a [`Value::Fd`] is the result with its path: `= 3</etc/passwd>`.
     pub notes: Vec<Field>,
-    /// Where it came from.
+    /// The source.
     pub origin: Origin,
     /// The object that the call was made from, if any: a recorded event.
     pub attachment: Option<Attachment>,
-    /// What the text says besides, where there was one.
+    /// The line info, where the source is a text.
     pub line_info: Option<Box<LineInfo>>,
 }
 
@@ -154,9 +154,9 @@ pub enum Entry {
         signal: i32,
         /// The siginfo, as a struct.
         info: Value,
-        /// Where it came from.
+        /// The source.
         origin: Origin,
-        /// What the text says besides, where there was one.
+        /// The line info, where the source is a text.
         line_info: Option<Box<LineInfo>>,
     },
     /// The task ended (`+++ exited with 0 +++`, `+++ killed by SIGKILL +++`).
@@ -165,9 +165,9 @@ pub enum Entry {
         tid: i32,
         /// The exit code or the signal.
         exit: Exit,
-        /// Where it came from.
+        /// The source.
         origin: Origin,
-        /// What the text says besides, where there was one.
+        /// The line info, where the source is a text.
         line_info: Option<Box<LineInfo>>,
     },
 }
@@ -210,7 +210,7 @@ impl Entry {
         }
     }
 
-    /// Where it came from.
+    /// The source.
     pub fn origin(&self) -> &Origin {
         match self {
             Entry::Call(call) => &call.origin,
@@ -302,8 +302,8 @@ impl Trace {
         self
     }
 
-    /// The calls in order, each with the files that it names, or with the file behind its descriptor where the trace has
-    /// the call that opened it.
+    /// The calls in order, each with the files that it names, or with the file behind its descriptor where the trace
+    /// has the call that opened it.
     pub fn calls_with_files(&self) -> impl Iterator<Item = (&Call, CallFiles)> {
         let mut open = (*self.known).clone();
         self.calls().map(move |call| {
@@ -396,7 +396,7 @@ impl Trace {
             .filter(|e| matches!(e, Entry::Signal { .. }))
     }
 
-    /// The same, said to have come from elsewhere.
+    /// The trace with another origin for all entries.
     pub fn with_origin(mut self, from: &Origin) -> Trace {
         let entries = self.entries.into_iter();
         self.entries = entries.map(|e| e.with_origin(from.clone())).collect();

@@ -175,7 +175,7 @@ impl Value {
         }
     }
 
-    /// What it means, all the way down.
+    /// Replaces written values by their meanings, recursively.
     fn to_plain(&self) -> Value {
         match self.meaning() {
             Value::Array { items, cut } => Value::Array {
@@ -243,7 +243,7 @@ impl Value {
 const BRIEF: usize = 48;
 
 impl Value {
-    /// The same with long strings and arrays cut, as strace cuts them without `-s` and `-v`: for messages.
+    /// A copy with long strings and arrays cut, as strace cuts them without `-s` and `-v`: for messages.
     #[must_use]
     pub fn brief(&self) -> Value {
         match self.meaning() {
@@ -269,7 +269,7 @@ impl Value {
         }
     }
 
-    /// How many bytes all strings in it have.
+    /// The total length of all strings in the value, in bytes.
     pub(crate) fn data_len(&self) -> usize {
         match self {
             Value::Str { bytes, .. } => bytes.len(),

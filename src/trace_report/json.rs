@@ -1,4 +1,5 @@
-//! Entries and values as JSON, one object each. The format is documented in the README and in `rrapper trace json --help`.
+//! Entries and values as JSON, one object each. The format is documented in the README and in `rrapper trace json
+//! --help`.
 //!
 //! The text is valid JSON in ASCII or UTF-8 for any input bytes, and no meaning of a value is lost.
 
@@ -243,7 +244,7 @@ fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// What is escaped: what JSON wants, what a terminal would obey, and what ends a line for some readers of lines of JSON.
+/// Whether a character is escaped: as JSON requires, control characters, and line separators.
 fn is_escaped(c: char) -> bool {
     matches!(c, '"' | '\\' | '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}')
 }
