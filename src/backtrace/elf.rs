@@ -53,7 +53,7 @@ impl Source<'_> {
 pub struct Segment {
     /// `PT_*`.
     pub kind: u32,
-    /// Where it begins in the file.
+    /// Its offset in the file.
     pub offset: u64,
     /// Its address before relocation.
     pub address: u64,

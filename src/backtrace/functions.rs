@@ -139,7 +139,7 @@ fn go_functions(table: &[u8], text: u64) -> Option<Vec<Range<u64>>> {
 mod tests {
     use super::*;
 
-    /// Where a function of this program begins in its file.
+    /// The offset of a function of this program in its file.
     fn offset_of(function: u64) -> u64 {
         let maps = crate::tracee::proc::maps(std::process::id() as i32).unwrap();
         let map = maps.iter().find(|map| map.holds(function)).unwrap();

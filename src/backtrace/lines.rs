@@ -90,7 +90,8 @@ fn load(source: Source<'_>, elf: &Elf) -> Sections {
 }
 
 impl Lines {
-    /// Reads the debug information of a file, if it has any; `shared` finds the file that `.gnu_debugaltlink` refers to.
+    /// Reads the debug information of a file, if it has any; `shared` finds the file that `.gnu_debugaltlink` refers
+    /// to.
     pub fn read(
         source: Source<'_>,
         shared: impl FnOnce(&[u8]) -> Option<std::fs::File>,

@@ -27,8 +27,8 @@ pub struct Mapped {
     pub file: Option<File>,
 }
 
-/// Finds the files of a process made from a recording at this event. Files that it has mapped since then are found as for
-/// any other process.
+/// Finds the files of a process made from a recording at this event. Files that it has mapped since then are found as
+/// for any other process.
 pub fn recorded(recording: &Recording, event: u64, tid: i32) -> impl Fn(&Map) -> Mapped + '_ {
     let names: OnceCell<BTreeMap<FileId, Vec<u8>>> = OnceCell::new();
     let others = real(tid);

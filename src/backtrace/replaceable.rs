@@ -161,7 +161,7 @@ mod tests {
                 .iter()
                 .any(|there| (at..at + 64).contains(there))
         );
-        // What is not in the part that is asked for.
+        // An instruction outside of the searched part.
         let none = replaceable(&file, at + 64, 0).unwrap();
         assert_eq!(none, Replaceable::default());
         assert_eq!(replaceable(&file, u64::MAX, 1), None);

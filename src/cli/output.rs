@@ -51,7 +51,8 @@ pub(super) fn print(bytes: &[u8]) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Returns status 0 after printing. Where the reader has closed the pipe, ends rrapper by SIGPIPE as other programs end.
+/// Returns status 0 after printing. Where the reader has closed the pipe, ends rrapper by SIGPIPE as other programs
+/// end.
 pub(super) fn finish(printed: io::Result<()>) -> anyhow::Result<i32> {
     match printed {
         Ok(()) => Ok(0),

@@ -15,8 +15,8 @@ pub type Range = (u64, usize);
 const MOST_RANGES: u64 = 1024;
 
 impl Recorder {
-    /// Records the content of ranges of the memory of `tid` that a call has just written: among the call's outputs for the
-    /// caller's own process, and in a frame for another one. `None` where that task is not recorded.
+    /// Records the content of ranges of the memory of `tid` that a call has just written: among the call's outputs for
+    /// the caller's own process, and in a frame for another one. `None` where that task is not recorded.
     pub(super) fn written_in(
         &self,
         current: &Task,

@@ -67,7 +67,8 @@ impl Recorder {
     }
 }
 
-/// The mappings that an mremap(2) of several mappings moves one by one. Where it fails, it may have moved the first ones.
+/// The mappings that an mremap(2) of several mappings moves one by one. Where it fails, it may have moved the first
+/// ones.
 pub(super) fn several(tid: i32, event: &CallEvent) -> Result<Vec<Range<u64>>> {
     let [addr, len, new_len, flags, ..] = event.args;
     let fixed = flags as i32 & libc::MREMAP_FIXED != 0;

@@ -137,8 +137,8 @@ impl Recorder {
         Ok(frames)
     }
 
-    /// The memory of a task that shows a change to a file of size `before`. `shown`: shared memory shows all of the written
-    /// range.
+    /// The memory of a task that shows a change to a file of size `before`. `shown`: shared memory shows all of the
+    /// written range.
     fn seen_in(
         &self,
         tid: i32,

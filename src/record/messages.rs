@@ -96,8 +96,8 @@ impl FrontLink {
         })
     }
 
-    /// Reports the start of the program. From here on this process may write to the terminal from the background, and can be
-    /// woken.
+    /// Reports the start of the program. From here on this process may write to the terminal from the background, and
+    /// can be woken.
     pub fn begin(&self, program: i32) {
         process_group::write_from_background();
         process_group::die_with_parent(Some(self.front));
@@ -133,8 +133,8 @@ impl FrontLink {
         self.caught.any_caught()
     }
 
-    /// The next order, if any. A signal to this process itself is reported to the front, or means the end where the front
-    /// does not exist any more.
+    /// The next order, if any. A signal to this process itself is reported to the front, or means the end where the
+    /// front does not exist any more.
     pub fn take(&self) -> Option<Order> {
         while let Some(came) = self.caught.take() {
             if !self.is_there() && ASKING.contains(&came.signal) {

@@ -150,7 +150,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Records the changed pages of a task's memory, in several frames if needed. `seen` are the hashes of the last time.
+    /// Records the changed pages of a task's memory, in several frames if needed. `seen` are the hashes of the last
+    /// time.
     fn write_pages(
         &mut self,
         blank: Jump,

@@ -9,8 +9,8 @@ use crate::syscall::Syscall;
 use crate::tracee::{Stopped, TaskMemory};
 
 impl Recorder {
-    /// Records the memory that a call has written through `/proc/PID/mem`: an output for the caller's own memory. `None`
-    /// where the call writes to another kind of file.
+    /// Records the memory that a call has written through `/proc/PID/mem`: an output for the caller's own memory.
+    /// `None` where the call writes to another kind of file.
     pub(super) fn written_to_memory(
         &self,
         current: &Task,

@@ -84,7 +84,8 @@ impl Recorder {
                         {
                             return self.write_exit(current, exit);
                         }
-                        // The task was killed while it was stopped. No event may come between its resumption and its end.
+                        // The task was killed while it was stopped. No event may come between its resumption and its
+                        // end.
                         Err(_) if !tracee::stands(current.tid) => {
                             TaskStep::Running(Running::of_another(current.tid))
                         }
@@ -190,8 +191,8 @@ impl Recorder {
         }))
     }
 
-    /// Handles a task that reached a call's entry with an interrupt pending, which would stop it within the call: a blocking
-    /// call would be interrupted, and some show that. The task stops first, and reaches the call once more.
+    /// Handles a task that reached a call's entry with an interrupt pending, which would stop it within the call: a
+    /// blocking call would be interrupted, and some show that. The task stops first, and reaches the call once more.
     fn stop_before_call(&mut self, current: &mut Task, mut task: Stopped) -> Result<TaskStep> {
         let tid = task.tid();
         let mut regs = task.regs()?;
@@ -260,8 +261,8 @@ impl Recorder {
         Ok(waits || had >= SLICE && (had >= PRINTING || !self.has_printed(current)))
     }
 
-    /// Whether the present call of a task has written to a standard stream. Output of other tasks before the call's event
-    /// would be printed first in a replay.
+    /// Whether the present call of a task has written to a standard stream. Output of other tasks before the call's
+    /// event would be printed first in a replay.
     fn has_printed(&self, current: &Task) -> bool {
         let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
             return false;

@@ -43,8 +43,8 @@ const LATE: Duration = Duration::from_millis(200);
 /// The role of the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
-    /// The front stands for the program and ends as the program does: the program's signals to its parent are passed to the
-    /// front's parent.
+    /// The front stands for the program and ends as the program does: the program's signals to its parent are passed to
+    /// the front's parent.
     StandsForProgram,
     /// The front continues after the program: it is the program's parent.
     IsParent,

@@ -180,8 +180,8 @@ impl Recorder {
         Ok(task.resume()?)
     }
 
-    /// Handles the SIGSEGV that the kernel raises where it cannot enter a handler; a handler of SIGSEGV itself is reset, which
-    /// ends the process.
+    /// Handles the SIGSEGV that the kernel raises where it cannot enter a handler; a handler of SIGSEGV itself is
+    /// reset, which ends the process.
     fn deliver_instead(
         &mut self,
         current: &mut Task,
@@ -235,8 +235,8 @@ fn stops(signal: i32) -> bool {
     )
 }
 
-/// pid_namespaces(7): the first process of a pid namespace only receives signals with handlers, except for its own faults,
-/// and SIGKILL and SIGSTOP from the parent namespace.
+/// pid_namespaces(7): the first process of a pid namespace only receives signals with handlers, except for its own
+/// faults, and SIGKILL and SIGSTOP from the parent namespace.
 fn spared(tid: i32, signal: i32, fault: bool) -> bool {
     let outer = [libc::SIGKILL, libc::SIGSTOP].contains(&signal);
     !fault && !outer && proc::is_first_of_namespace(tid)

@@ -247,7 +247,8 @@ impl Recorder {
         Ok(frames)
     }
 
-    /// Writes the change of a futex word by a task that begins to wait: a priority-inheritance futex has a flag for waiters.
+    /// Writes the change of a futex word by a task that begins to wait: a priority-inheritance futex has a flag for
+    /// waiters.
     pub(super) fn changed_by_waiting(&mut self, current: &Task) -> Result<()> {
         const OPERATION: u64 = 0x7f;
         let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {

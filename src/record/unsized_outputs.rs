@@ -11,8 +11,8 @@ use crate::tracee::{Stopped, proc};
 /// `struct semid_ds`: its size, and the offset of the number of semaphores.
 const SEMID_DS: (usize, usize) = (104, 80);
 
-/// Options that replace a table of packet filters: level, option, the offset of the number of counters and of the pointer
-/// to the old counters, and the size of a counter (linux/netfilter_{ipv4/ip,ipv6/ip6,arp/arp}_tables.h,
+/// Options that replace a table of packet filters: level, option, the offset of the number of counters and of the
+/// pointer to the old counters, and the size of a counter (linux/netfilter_{ipv4/ip,ipv6/ip6,arp/arp}_tables.h,
 /// linux/netfilter_bridge/ebtables.h).
 const COUNTERS: [(i32, i32, usize, usize, usize); 4] = [
     (libc::SOL_IP, 64, 84, 88, 16),
@@ -22,8 +22,8 @@ const COUNTERS: [(i32, i32, usize, usize, usize); 4] = [
 ];
 
 impl Recorder {
-    /// Adds the outputs of a successful call that the table cannot express. Returns a frame for writes to other processes'
-    /// memory.
+    /// Adds the outputs of a successful call that the table cannot express. Returns a frame for writes to other
+    /// processes' memory.
     pub(super) fn unsized_outputs(
         &self,
         current: &Task,

@@ -83,8 +83,9 @@ impl Sandbox {
     /// The numbers (`st_dev`, `st_ino`) outside of the sandbox of a file in a changeable directory that has the numbers
     /// `here` inside. `None` for other files, whose numbers are the same inside.
     ///
-    /// The device number differs inside, and so do the inode numbers of directories and changed files: a program that walks
-    /// a tree or keeps a file open, and knew the numbers before, must not see that. The path has no symbolic links in it.
+    /// The device number differs inside, and so do the inode numbers of directories and changed files: a program that
+    /// walks a tree or keeps a file open, and knew the numbers before, must not see that. The path has no symbolic
+    /// links in it.
     pub fn outside(&self, path: &Path, here: FileNumbers) -> Option<Outside> {
         // The inode number of a new file must differ from all others.
         const NEW: u64 = 1 << 62;

@@ -44,8 +44,8 @@ const CLONE_NEWTIME: u64 = 0x80;
 /// The requested properties of a sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Directories with changeable content, besides the current one, `/tmp`, `/var/tmp`, `/dev/shm` and `/run`. A missing
-    /// directory stands for its nearest existing ancestor.
+    /// Directories with changeable content, besides the current one, `/tmp`, `/var/tmp`, `/dev/shm` and `/run`. A
+    /// missing directory stands for its nearest existing ancestor.
     pub writable: &'a [PathBuf],
     /// The current directory.
     pub cwd: &'a [u8],
@@ -155,8 +155,8 @@ impl Sandboxes {
     /// Moves a process into a new sandbox.
     ///
     /// `shell` is a process with a single thread that stands between calls, with the agent mapped; it is consumed. The
-    /// result is a copy of it with the same registers, between calls, in a new session. It has privileges in its sandbox
-    /// (for making threads with chosen tids) until [`Sandbox::seal`].
+    /// result is a copy of it with the same registers, between calls, in a new session. It has privileges in its
+    /// sandbox (for making threads with chosen tids) until [`Sandbox::seal`].
     ///
     /// # Errors
     /// If the system refuses a step: [`Error::Refused`] names the step and gives advice.
@@ -212,7 +212,8 @@ impl Sandbox {
         self.keeper.as_ref().map_or(0, HelperProcess::pid)
     }
 
-    /// The path at which a file of the sandbox can be read from outside. Symbolic links in it lead to the machine's files.
+    /// The path at which a file of the sandbox can be read from outside. Symbolic links in it lead to the machine's
+    /// files.
     pub fn inside(&self, path: &Path) -> PathBuf {
         let root = format!("/proc/{}/root", self.keeper_pid());
         Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
@@ -280,8 +281,8 @@ impl Sandbox {
         Ok(process)
     }
 
-    /// Makes a new thread of a process in the sandbox that stands between calls and is not sealed yet; the caller sets its
-    /// registers. Also returns its tid in the sandbox: the requested one, or another where that was not available.
+    /// Makes a new thread of a process in the sandbox that stands between calls and is not sealed yet; the caller sets
+    /// its registers. Also returns its tid in the sandbox: the requested one, or another where that was not available.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -300,8 +301,8 @@ impl Sandbox {
         Ok((thread, tid))
     }
 
-    /// Drops a task's privileges, and sets the resource limits of its process. To be done for each thread before it runs,
-    /// once all are made; the task stands between calls.
+    /// Drops a task's privileges, and sets the resource limits of its process. To be done for each thread before it
+    /// runs, once all are made; the task stands between calls.
     ///
     /// # Errors
     /// If the kernel refuses.

@@ -175,8 +175,8 @@ impl MountPlan {
         }
     }
 
-    /// Whether the overlay of an outer directory makes files in a directory possible: copying up a directory fails whose
-    /// owner is not mapped.
+    /// Whether the overlay of an outer directory makes files in a directory possible: copying up a directory fails
+    /// whose owner is not mapped.
     fn is_laid(&self, machine: &Machine<'_>, dir: &Path) -> bool {
         let mut layers = self.layers.iter().rev();
         let Some(outer) = layers.find(|layer| dir.starts_with(&layer.path)) else {

@@ -59,7 +59,8 @@ impl FilterCall {
 
     /// The kernel's answer to a task in this state.
     ///
-    /// `privileged`: the task has CAP_SYS_ADMIN. `others`: the other tasks of its process, by the tids in its namespace.
+    /// `privileged`: the task has CAP_SYS_ADMIN. `others`: the other tasks of its process, by the tids in its
+    /// namespace.
     pub fn answer<'a>(
         self,
         state: &State,

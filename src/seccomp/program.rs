@@ -320,7 +320,7 @@ mod tests {
             &[(RET | BY_X, 0, 0, 0)],
             &[(0x100 | LD | IMMEDIATE, 0, 0, 0), ret],
             &[(0x104, 0, 0, 0), ret],
-            // What cannot be calculated.
+            // Operations that cannot be calculated.
             &[(ALU | DIV, 0, 0, 0), ret],
             &[(ALU | LSH, 0, 0, 32), ret],
             &[(ALU | RSH, 0, 0, 99), ret],

@@ -262,7 +262,7 @@ fn all_threads_get_filters_unless_one_has_others() {
     let named = FilterCall::Filter(TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH, 0x1000);
     let refused = named.answer(&maker, &memory, false, [(8, &apart)]);
     assert_eq!(refused, errno(libc::ESRCH));
-    // Who has more than the maker is not of its line.
+    // A thread with more filters than the caller is not its descendant.
     let mut more = same.clone();
     FilterCall::Filter(0, 0x1000).follow(&mut more, &memory);
     assert_eq!(all.answer(&maker, &memory, false, [(9, &more)]), 9);

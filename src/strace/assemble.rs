@@ -117,8 +117,8 @@ impl Assembler {
         }
     }
 
-    /// Takes the lines of a source line one by one, since they do not belong together. The lines behind the first are not
-    /// joined again.
+    /// Takes the lines of a source line one by one, since they do not belong together. The lines behind the first are
+    /// not joined again.
     fn split(&mut self, source: SourceLine, out: &mut VecDeque<Piece>) {
         let mut lines = source.text.split_inclusive(|&b| b == b'\n').peekable();
         let mut number = source.line;
@@ -372,7 +372,8 @@ impl Assembler {
         }
     }
 
-    /// The task whose call began on the line before and is resumed here without a mark: strace omits it with `-e status=`.
+    /// The task whose call began on the line before and is resumed here without a mark: strace omits it with `-e
+    /// status=`.
     fn goes_on(&mut self, source: &SourceLine) -> Option<i32> {
         let (tid, begun) = self.unfinished.last()?;
         if begun.line + 1 != source.line {

@@ -128,7 +128,7 @@ pub fn parse(text: &[u8], file: &str) -> Parsed {
 ///
 /// # Errors
 ///
-/// Where it cannot be opened or read, or has a line longer than [`LONGEST_LINE`].
+/// If the file cannot be opened or read, or has a line longer than [`LONGEST_LINE`].
 pub fn load(path: &Path) -> Result<Parsed, Error> {
     let failed = |source| Error::Io {
         path: path.to_owned(),

@@ -18,7 +18,8 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Takes the part of the output that this text begins with. Returns its length, or `None` where the text is no output.
+    /// Takes the part of the output that this text begins with. Returns its length, or `None` where the text is no
+    /// output.
     pub(super) fn take(&mut self, text: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let (Some(wanted), Some(&found)) = (self.bytes.get(self.seen), text.get(at)) {

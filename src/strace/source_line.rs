@@ -102,8 +102,8 @@ impl SourceLine {
         self.interruptions.as_ref()?.blocked.as_ref()
     }
 
-    /// Removes the text that other programs wrote into a blocked call, whose text begins at this byte. Returns whether the
-    /// call is complete then, or `None` where there is no such text.
+    /// Removes the text that other programs wrote into a blocked call, whose text begins at this byte. Returns whether
+    /// the call is complete then, or `None` where there is no such text.
     pub(super) fn without_foreign(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
         let text = self.own().get(call..)?;
         let (split, blocked) = blocked_calls::begun(cx, text)?;
@@ -145,8 +145,8 @@ impl SourceLine {
         interruptions.foreign.push((at, message));
     }
 
-    /// Removes the program's own output from a call whose text begins at this byte. Returns whether the call is complete
-    /// then, or `None` where there is no such output.
+    /// Removes the program's own output from a call whose text begins at this byte. Returns whether the call is
+    /// complete then, or `None` where there is no such output.
     pub(super) fn without_output(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
         let (at, mut output) = program_output::expected(cx, self.own().get(call..)?)?;
         let at = call + at;

@@ -180,7 +180,7 @@ impl Piece {
     ///
     /// # Errors
     ///
-    /// Those of the writer.
+    /// The writer's errors.
     pub fn print(&self, out: &mut impl io::Write) -> io::Result<()> {
         match self.printed() {
             Some(printed) => out.write_all(&printed),

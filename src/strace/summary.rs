@@ -100,7 +100,8 @@ impl Tables {
             ..Row::default()
         };
         let cells: Vec<(String, String)> = if self.columns.is_empty() {
-            // Part of a table, in the usual order of columns, which ends in the calls, their errors if any, and the name.
+            // Part of a table, in the usual order of columns, which ends in the calls, their errors if any, and the
+            // name.
             let usual = ["% time", "seconds", "usecs/call", "calls", "errors"];
             let (name, numbers) = found.split_last()?;
             row.name = text(*name);

@@ -259,8 +259,8 @@ pub(super) fn list<'a>(
     }
 }
 
-/// Parses `...` and the closing bracket behind it. Returns whether nothing is between them; strace may write the address
-/// of unreadable elements: `[1, 2, ... /* 0x7f1000 */]`.
+/// Parses `...` and the closing bracket behind it. Returns whether nothing is between them; strace may write the
+/// address of unreadable elements: `[1, 2, ... /* 0x7f1000 */]`.
 fn ellipsis(i: &[u8], close: u8) -> Option<(&[u8], bool)> {
     let start = match i.first() {
         Some(b' ' | b'\t' | b'/') => gap(i).ok()?.0,

@@ -13,7 +13,7 @@ use std::io;
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// The writer's errors.
 pub fn write_as_read(entry: &Entry, out: &mut impl io::Write) -> io::Result<()> {
     let mut line = Vec::new();
     as_written(&mut line, entry);

@@ -104,8 +104,8 @@ impl Stats {
         }
     }
 
-    /// The counts by name: by falling duration where durations are known, else by falling number of calls. Where there were
-    /// too many names, the last entry has the empty name.
+    /// The counts by name: by falling duration where durations are known, else by falling number of calls. Where there
+    /// were too many names, the last entry has the empty name.
     pub fn by_name(&self) -> Vec<(&str, CallCounts)> {
         let names = self
             .names

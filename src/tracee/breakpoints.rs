@@ -29,7 +29,8 @@ impl Stopped {
         for (number, &point) in points.iter().enumerate() {
             sys::poke_user(tid, register(number), point)?;
         }
-        // Two bits for each register, the lower of which is for this task alone; zeros in the upper half mean execution.
+        // Two bits for each register, the lower of which is for this task alone; zeros in the upper half mean
+        // execution.
         let control = (0..points.len()).fold(0, |control, number| control | 1 << (2 * number));
         sys::poke_user(tid, register(CONTROL), control)
     }

@@ -25,8 +25,8 @@ impl CaughtSignal {
     }
 }
 
-/// Signals that are not caught: their default is harmless, rrapper uses them (child ended, job control, the watchdog's),
-/// or they cannot be caught.
+/// Signals that are not caught: their default is harmless, rrapper uses them (child ended, job control, the
+/// watchdog's), or they cannot be caught.
 const UNCAUGHT: [i32; 10] = [
     libc::SIGKILL,
     libc::SIGSTOP,
@@ -73,7 +73,8 @@ pub enum Faults {
     Left,
 }
 
-/// Catches signals until it is dropped: those that would end the process or call a handler. Ignored signals stay ignored.
+/// Catches signals until it is dropped: those that would end the process or call a handler. Ignored signals stay
+/// ignored.
 #[derive(Debug)]
 pub struct SignalCatcher {
     reader: File,

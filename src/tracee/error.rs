@@ -22,7 +22,7 @@ pub enum Error {
     /// The task ended during the operation.
     #[error("the process {tid} ended ({}) while rrapper was about to {what}", exit.in_words())]
     Ended {
-        /// What was attempted.
+        /// The attempted operation.
         what: &'static str,
         /// The task.
         tid: i32,
@@ -32,7 +32,7 @@ pub enum Error {
     /// The task stopped for an unexpected reason.
     #[error("unexpected stop of task {tid} while rrapper was about to {what}: {stop}")]
     Unexpected {
-        /// What was attempted.
+        /// The attempted operation.
         what: &'static str,
         /// The task.
         tid: i32,

@@ -54,8 +54,8 @@ pub struct Reads {
     count: u32,
     /// The mapping of the code.
     code: Option<Range<u64>>,
-    /// Addresses behind reads from which no other read was reached: the number of visits before the next attempt, and the
-    /// number after that.
+    /// Addresses behind reads from which no other read was reached: the number of visits before the next attempt, and
+    /// the number after that.
     vain: HashMap<u64, (u32, u32)>,
 }
 
@@ -65,8 +65,8 @@ impl Reads {
         (self.count, self.code) = (0, None);
     }
 
-    /// Continues a task with these registers behind a read. If that was one of many reads, interprets up to the next one,
-    /// takes its value from `value`, and so on. A read without a value is left to the task.
+    /// Continues a task with these registers behind a read. If that was one of many reads, interprets up to the next
+    /// one, takes its value from `value`, and so on. A read without a value is left to the task.
     ///
     /// # Errors
     /// If the task's mappings cannot be read.

@@ -1,7 +1,7 @@
 //! kcmp(2): whether descriptors share an open file.
 
-/// Whether two descriptors, each with its task, share an open file; `None` where the kernel is configured without kcmp(2)
-/// or forbids it.
+/// Whether two descriptors, each with its task, share an open file; `None` where the kernel is configured without
+/// kcmp(2) or forbids it.
 pub fn share_file(one: (i32, i32), other: (i32, i32)) -> Option<bool> {
     const KCMP_FILE: libc::c_int = 0;
     // SAFETY: kcmp only takes numbers.

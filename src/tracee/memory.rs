@@ -44,8 +44,9 @@ impl Dumpable {
         }
     }
 
-    /// Applies the operation to the set of processes with hidden memory, and returns the answer to the call. The call is not
-    /// made, since a tracer without privileges cannot read an undumpable process. `None` where the kernel's answer is right.
+    /// Applies the operation to the set of processes with hidden memory, and returns the answer to the call. The call
+    /// is not made, since a tracer without privileges cannot read an undumpable process. `None` where the kernel's
+    /// answer is right.
     pub fn follow<K: Ord>(self, hidden: &mut BTreeSet<K>, who: K) -> Option<i64> {
         match self {
             Dumpable::Cleared => {

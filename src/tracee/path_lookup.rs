@@ -27,8 +27,8 @@ impl Root {
         Some(Root { tid, dir })
     }
 
-    /// The path of the file at an absolute path, with symbolic links resolved (the last one only if `follows`); `None` where
-    /// there is no file, or where the path leads through files that only the task has (`/proc/self`).
+    /// The path of the file at an absolute path, with symbolic links resolved (the last one only if `follows`); `None`
+    /// where there is no file, or where the path leads through files that only the task has (`/proc/self`).
     pub fn existing(&self, path: &[u8], follows: bool) -> Option<Vec<u8>> {
         let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         flags.set(OFlag::O_NOFOLLOW, !follows);

@@ -203,8 +203,8 @@ fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
     Ok(words.filter_map(|word| word.parse().ok()).collect())
 }
 
-/// How large a process's stack may become, in bytes (`RLIMIT_STACK`): proc_pid_limits(5). prlimit(2) wants privileges for
-/// another user's.
+/// The limit on a process's stack, in bytes (`RLIMIT_STACK`): proc_pid_limits(5). prlimit(2) needs privileges for
+/// another user's process.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -361,7 +361,8 @@ impl PageMap {
         Ok(PageMap { tid, file })
     }
 
-    /// The pages of a private mapping that differ from its backing, because the task (or the kernel for it) wrote to them.
+    /// The pages of a private mapping that differ from its backing, because the task (or the kernel for it) wrote to
+    /// them.
     ///
     /// # Errors
     /// If they cannot be read.

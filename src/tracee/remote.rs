@@ -51,8 +51,8 @@ impl Stopped {
         Remote::new(self, saved, At::Boundary)
     }
 
-    /// Makes one call where no agent is mapped yet, by temporarily writing `syscall; int3` over the code at the instruction
-    /// pointer. Code and registers are restored.
+    /// Makes one call where no agent is mapped yet, by temporarily writing `syscall; int3` over the code at the
+    /// instruction pointer. Code and registers are restored.
     ///
     /// # Errors
     /// If the task ends or stops for another reason.
@@ -218,7 +218,7 @@ impl<'a> Remote<'a> {
                     how = libc::PTRACE_SYSCALL;
                 }
                 Stop::Syscall => return Ok(self.task.regs()?.ret()),
-                // Where no filter is in force.
+                // No filter is installed.
                 Stop::Signal(libc::SIGTRAP)
                     if self.task.siginfo()?.is_fault()
                         && self.task.regs()?.ip() == agent::AFTER_TRAP =>
@@ -311,8 +311,8 @@ impl<'a> Remote<'a> {
         Ok(copy)
     }
 
-    /// A fork with additional flags of clone(2), as for new namespaces, and with this pid in the innermost pid namespace of
-    /// children; the inner error is the kernel's where it refuses.
+    /// A fork with additional flags of clone(2), as for new namespaces, and with this pid in the innermost pid
+    /// namespace of children; the inner error is the kernel's where it refuses.
     ///
     /// # Errors
     /// If the task is gone, or the copy dies at once.
@@ -341,8 +341,8 @@ impl<'a> Remote<'a> {
         self.clone_task(NEW_THREAD, THREAD)
     }
 
-    /// A new thread with this tid in its pid namespace, for which the task needs privileges there; the inner error is the
-    /// kernel's where it refuses.
+    /// A new thread with this tid in its pid namespace, for which the task needs privileges there; the inner error is
+    /// the kernel's where it refuses.
     ///
     /// # Errors
     /// If the task is gone, or the thread dies at once.
@@ -365,8 +365,8 @@ impl<'a> Remote<'a> {
             Some(pid) => self.put(&pid.to_le_bytes())?,
             None => 0,
         };
-        // With CLONE_PARENT the exit signal is inherited, and must be 0 here. struct clone_args: flags, pidfd, child_tid,
-        // parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size.
+        // With CLONE_PARENT the exit signal is inherited, and must be 0 here. struct clone_args: flags, pidfd,
+        // child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size.
         let count = pid.is_some().into();
         let words = [flags, 0, 0, 0, 0, 0, 0, 0, pids, count];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -97,7 +97,8 @@ impl Replaced {
         }
     }
 
-    /// Executes the instruction on these registers, with this result. A `cpuid`, which has several results, is not executed.
+    /// Executes the instruction on these registers, with this result. A `cpuid`, which has several results, is not
+    /// executed.
     pub fn execute(self, regs: &mut Regs, value: u64) {
         match self {
             Replaced::Cpuid => return,
@@ -207,7 +208,7 @@ mod tests {
         let after = regs.to_words();
         assert_eq!((after[10], after[12], after[16]), (0xe7, 1, 0x1003));
         let is = Replaced::Xgetbv.fresh();
-        // What every 64-bit kernel enables.
+        // Every 64-bit kernel enables these.
         assert!(!is_x86_feature_detected!("xsave") || is & 3 == 3);
     }
 

@@ -21,7 +21,8 @@ pub struct SegvState {
 }
 
 impl SegvState {
-    /// The state of a program that has just been executed with this mask and these ignored signals (bit n-1 for signal n).
+    /// The state of a program that has just been executed with this mask and these ignored signals (bit n-1 for signal
+    /// n).
     pub fn at_exec(sigmask: u64, ignored: u64) -> SegvState {
         let mut ignore = [0; ACTION];
         ignore[..8].copy_from_slice(&(libc::SIG_IGN as u64).to_le_bytes());

@@ -83,8 +83,8 @@ impl Stopped {
         })
     }
 
-    /// At a call's entry, unless the disposition is [`SigsysDisposition::BlockedOrIgnored`]: skips the call and proceeds to
-    /// the delivery of this signal. `pid` is the task's process.
+    /// At a call's entry, unless the disposition is [`SigsysDisposition::BlockedOrIgnored`]: skips the call and
+    /// proceeds to the delivery of this signal. `pid` is the task's process.
     ///
     /// # Errors
     /// If it ends or stops for another reason.
@@ -129,8 +129,8 @@ impl Stopped {
         remote.finish()
     }
 
-    /// At a call's entry: has the kernel end the task, or its process, as for a call that a filter rejects. The next event
-    /// of the task is its end.
+    /// At a call's entry: has the kernel end the task, or its process, as for a call that a filter rejects. The next
+    /// event of the task is its end.
     ///
     /// # Errors
     /// If it ends before.

@@ -424,8 +424,8 @@ unsafe fn lift_limits() {
     }
 }
 
-/// Makes the process the first victim where memory runs out (`oom_score_adj`), since a recording may ask for all memory.
-/// Errors are ignored.
+/// Makes the process the first victim where memory runs out (`oom_score_adj`), since a recording may ask for all
+/// memory. Errors are ignored.
 ///
 /// # Safety
 /// Only between fork and exec.

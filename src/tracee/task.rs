@@ -137,7 +137,8 @@ pub(crate) fn has_ended(status: i32) -> bool {
 pub enum Stop {
     /// The entry of a call (`PTRACE_EVENT_SECCOMP`).
     Entry,
-    /// The exit of a call that was resumed with [`Stopped::resume_to_exit`], or its entry where no filter is installed yet.
+    /// The exit of a call that was resumed with [`Stopped::resume_to_exit`], or its entry where no filter is installed
+    /// yet.
     Syscall,
     /// A new program has taken the place of the old one (`PTRACE_EVENT_EXEC`).
     Exec,
@@ -224,7 +225,8 @@ impl Running {
         self.owned.tid
     }
 
-    /// Requests a stop (`PTRACE_INTERRUPT`): the task stops as [`Stop::Attached`], unless it stops for another reason first.
+    /// Requests a stop (`PTRACE_INTERRUPT`): the task stops as [`Stop::Attached`], unless it stops for another reason
+    /// first.
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -258,8 +260,8 @@ impl Running {
         }
     }
 
-    /// Waits until the task stops or ends, while these threads of its process are stopped. If the process is killed, the
-    /// kernel does not report its end before they have been reaped.
+    /// Waits until the task stops or ends, while these threads of its process are stopped. If the process is killed,
+    /// the kernel does not report its end before they have been reaped.
     ///
     /// # Errors
     /// If the kernel refuses, which for our own child means a bug.
@@ -485,7 +487,7 @@ impl Stopped {
         self.resume_to_exit_with(0)
     }
 
-    /// The same, delivering the signal that it stopped for (0: none).
+    /// From a call's entry: delivers this signal (0: none) and resumes the task until the call's exit.
     ///
     /// # Errors
     /// If it has been killed meanwhile.
@@ -494,8 +496,8 @@ impl Stopped {
         Ok(Running { owned: self.owned })
     }
 
-    /// Single-steps the task, delivering this signal first (0: none): with a handler, the task stops at the handler's first
-    /// instruction.
+    /// Single-steps the task, delivering this signal first (0: none): with a handler, the task stops at the handler's
+    /// first instruction.
     ///
     /// # Errors
     /// If it has been killed meanwhile.

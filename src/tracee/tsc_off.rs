@@ -93,8 +93,8 @@ pub fn now() -> Instant {
     with_tsc(Instant::now)
 }
 
-/// The time of a kernel clock in nanoseconds; 0 where there is no such clock. It is read by a system call, since the vdso
-/// reads the counter.
+/// The time of a kernel clock in nanoseconds; 0 where there is no such clock. It is read by a system call, since the
+/// vdso reads the counter.
 pub fn clock(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
@@ -126,8 +126,8 @@ fn install_handler() {
     });
 }
 
-/// The handler: enables the counter if the fault was an attempt to read it; otherwise restores the former handler, which
-/// handles the fault as the instruction is restarted.
+/// The handler: enables the counter if the fault was an attempt to read it; otherwise restores the former handler,
+/// which handles the fault as the instruction is restarted.
 extern "C" fn on_fault(
     _signal: libc::c_int,
     info: *mut libc::siginfo_t,

@@ -5,8 +5,8 @@ use std::io::{Error, ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The first 16 bytes of an extended attribute of a file; `None` where the file does not have it. Symbolic links are not
-/// followed.
+/// The first 16 bytes of an extended attribute of a file; `None` where the file does not have it. Symbolic links are
+/// not followed.
 ///
 /// # Errors
 /// If the file cannot be accessed, or its file system has no extended attributes.

@@ -49,8 +49,8 @@ struct Printer {
     filter: Filter,
     all: bool,
     strict: bool,
-    /// The first parts of unfinished calls by line, since a call may be resumed under another pid: the filter decides when
-    /// they are resumed.
+    /// The first parts of unfinished calls by line, since a call may be resumed under another pid: the filter decides
+    /// when they are resumed.
     begun: HashMap<u64, Vec<u8>>,
     /// Whether the last entry was printed: its stack and dumps follow it.
     wanted: bool,
