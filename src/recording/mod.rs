@@ -12,7 +12,7 @@
 //! - `index`: a header (magic, format version), then for each block that a frame begins in the number in its head
 //!   and its offset, each u64. It is written after the block and read before it, so that neither opening a recording
 //!   nor going to an event reads the blocks before; where it is missing or wrong, the heads of all blocks are read.
-//! - `files/N`: copies of the files that the program mapped, which other recordings may have, too: see [`store`].
+//! - `files/N`: copies of the files that the program mapped; recordings share them (the module `store`).
 //!
 //! It can be packed into one file: see [`pack`](fn@pack).
 //!
