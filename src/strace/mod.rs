@@ -14,46 +14,27 @@
 //! Other programs may write into calls that block (`blocked_calls`). A text of user comments alone is no trace, and a
 //! problem.
 //!
-//! From the outside in: `stream` reads lines; `assemble` and `incomplete_calls` make pieces of them, with the calls
-//! that `unfinished` keeps and the foreign text that `source_line` removes; `line_grammar`, `prefix` and
-//! `result_grammar` parse lines, `summary` the tables of `-c`; `value`, `scalar` and `set` parse values; `tokens`
-//! parses the smallest elements.
+//! From the outside in: `lines` reads lines and makes pieces of them (calls in two parts, foreign text in lines, tables,
+//! the end of the text), `grammar` parses a single line and the values in it. `print` writes strace's spelling,
+//! `verbatim` that of the source text.
 //!
 //! This module knows neither processes nor the meaning of arguments to a call.
 
-mod assemble;
-mod blocked_calls;
-mod context;
-mod escape;
-mod incomplete_calls;
-mod line_grammar;
-mod other_lines;
-mod pasted;
-mod prefix;
+mod grammar;
+mod lines;
 mod print;
-mod program_output;
 mod reader;
-mod result_grammar;
-mod scalar;
-mod set;
-mod source_line;
-mod stream;
-mod summary;
-mod symbol;
-mod tokens;
-mod truncation;
-mod unfinished;
-mod user_comments;
-mod value;
 mod verbatim;
 
+pub use grammar::other_lines::OtherLine;
+pub use lines::stream::{Piece, PieceKind, Stream};
+pub use lines::summary::{Row, Tables};
 pub use print::write;
 pub use reader::Reader;
-pub use stream::{OtherLine, Piece, PieceKind, Stream};
-pub use summary::{Row, Tables};
 pub use verbatim::write_as_read;
 
 use crate::trace::{Entry, Trace, Value};
+use grammar::{context, value};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};

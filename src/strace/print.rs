@@ -1,12 +1,12 @@
 //! Prints values, calls and whole traces in strace's syntax and spelling. [`super::verbatim`] prints them as they were
 //! written.
 
-use super::escape;
-use super::result_grammar::RESTARTS;
+use super::grammar::escape::{self, push};
+use super::grammar::result::RESTARTS;
 use crate::constants;
 use crate::trace::{Answer, Call, Entry, Exit, Field, Trace, Value};
 use std::fmt::{self, Display, Formatter};
-use std::io::{self, Write};
+use std::io;
 
 /// The column in which strace writes ` = `, where the arguments leave room.
 const RESULT_COLUMN: usize = 39;
@@ -58,12 +58,6 @@ pub(super) fn pid(out: &mut Vec<u8>, tid: i32) {
     if tid != 0 {
         push(out, format_args!("{tid:<5} "));
     }
-}
-
-/// Appends formatted text.
-pub(super) fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // A vector takes everything.
-    let _ = out.write_fmt(text);
 }
 
 /// Writes what was appended to a vector.

@@ -1,7 +1,8 @@
 //! Collects pieces in a trace in memory: calls stand where they began, problems are gathered.
 
-use super::assemble::Assembler;
-use super::stream::{OtherLine, Piece, PieceKind};
+use super::grammar::other_lines::OtherLine;
+use super::lines::assemble::Assembler;
+use super::lines::stream::{Piece, PieceKind};
 use super::{Parsed, Problem};
 use crate::trace::{Entry, Origin, Trace};
 use std::collections::{HashMap, VecDeque};

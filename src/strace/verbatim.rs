@@ -1,10 +1,11 @@
 //! Prints entries as they were written. The text around an entry's values is printed verbatim as long as parsing it
 //! gives the entry's facts; otherwise the entry is printed in strace's spelling.
 
-use super::context::Context;
-use super::line_grammar::{self, Line};
-use super::print::{Spelling, list, pid, push, result, value};
-use super::result_grammar::{ParsedResult, answer};
+use super::grammar::context::Context;
+use super::grammar::escape::push;
+use super::grammar::line::{self, Line};
+use super::grammar::result::{ParsedResult, answer};
+use super::print::{Spelling, list, pid, result, value};
 use crate::trace::{Call, Entry, LineInfo};
 use std::io;
 
@@ -54,7 +55,7 @@ pub(super) fn as_written(out: &mut Vec<u8>, entry: &Entry) {
 /// Replaces the text from `start` on by the entry in strace's spelling, if the text does not mean the entry.
 fn unless_says(out: &mut Vec<u8>, start: usize, entry: &Entry) {
     let line = out.get(start..).unwrap_or_default();
-    let says = match (line_grammar::line(&mut Context::default(), line), entry) {
+    let says = match (line::line(&mut Context::default(), line), entry) {
         (
             Ok((
                 _,
@@ -100,15 +101,15 @@ pub(super) fn body_as_written(out: &mut Vec<u8>, call: &Call) {
 }
 
 fn front_says(front: &[u8], tid: i32) -> bool {
-    line_grammar::task(front) == Some(tid)
+    line::task(front) == Some(tid)
 }
 
 fn list_says(text: &[u8], call: &Call) -> bool {
     let mut args = Vec::new();
     let closed = [text, b")"].concat();
     let mut cx = Context::default();
-    cx.labels = line_grammar::has_labels(call.name.as_bytes());
-    let read = line_grammar::arguments(&mut cx, &closed, &mut args);
+    cx.labels = line::has_labels(call.name.as_bytes());
+    let read = line::arguments(&mut cx, &closed, &mut args);
     matches!(read, Ok(([], _))) && args == call.args
 }
 

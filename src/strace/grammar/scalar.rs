@@ -22,7 +22,7 @@ const OPERATORS: [&[u8]; 9] = [
 const CONDITIONS: [&[u8]; 2] = [b" && ", b" == "];
 
 /// Converts text that need not be UTF-8 to a string.
-pub(super) fn text(cx: &mut Context, bytes: &[u8]) -> String {
+pub(in crate::strace) fn text(cx: &mut Context, bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => {
@@ -33,7 +33,7 @@ pub(super) fn text(cx: &mut Context, bytes: &[u8]) -> String {
 }
 
 /// Parses a string, and the ellipsis behind a cut one.
-pub(super) fn quoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+pub(in crate::strace) fn quoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let (rest, (bytes, usual)) = string(i)?;
     cx.odd |= !usual;
     let (rest, cut) = match rest.strip_prefix(b"...") {
@@ -44,7 +44,7 @@ pub(super) fn quoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>
 }
 
 /// Parses a character: `'a'`, `'\'`.
-pub(super) fn character<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+pub(in crate::strace) fn character<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let Some(rest) = after_character(i) else {
         return Ok((i, None));
     };
@@ -59,7 +59,7 @@ pub(super) fn character<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Val
 }
 
 /// Parses placeholders (`<unavailable>`, `<... resuming interrupted read ...>`) and escaped bytes without quotes.
-pub(super) fn unquoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+pub(in crate::strace) fn unquoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     if let Some(rest) = i.strip_prefix(b"...") {
         // Omitted members between others.
         return Ok((rest, Some(Value::Raw("...".to_owned()))));
@@ -83,7 +83,7 @@ pub(super) fn unquoted<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Valu
 
 /// Parses values that begin with a digit or a minus sign: a number, a descriptor with its path, a date,
 /// an expression (`8192*1024`, `1<<CAP_CHOWN`, `0x4|MSG_X`), a hardware address.
-pub(super) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+pub(in crate::strace) fn number<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let sign = usize::from(i.first() == Some(&b'-'));
     let digits = i
         .iter()
@@ -251,7 +251,7 @@ fn plain(cx: &mut Context, digits: &[u8]) -> Option<Value> {
 }
 
 /// Parses a decimal number with its sign, as text.
-pub(super) fn decimal(i: &[u8]) -> Res<'_, &[u8]> {
+pub(in crate::strace) fn decimal(i: &[u8]) -> Res<'_, &[u8]> {
     recognize(preceded(opt(tag("-")), digit1)).parse(i)
 }
 
@@ -269,7 +269,7 @@ fn goes_on(i: &[u8]) -> bool {
 
 /// Parses symbolic expressions: names joined by `|`, calls such as `makedev(0x8, 0x1)`, alternatives `A or B`,
 /// products, shifts, and comments between them.
-pub(super) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+pub(in crate::strace) fn symbolic<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
     let mut rest = i;
     let mut joined = None;
     loop {
@@ -324,7 +324,10 @@ fn rest_len_before(start: &[u8], rest: &[u8]) -> usize {
 }
 
 /// Parses a pair of brackets with its content as a symbol.
-pub(super) fn bracketed_symbol<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Option<Value>> {
+pub(in crate::strace) fn bracketed_symbol<'a>(
+    cx: &mut Context,
+    i: &'a [u8],
+) -> Res<'a, Option<Value>> {
     let (mut rest, _) = bracketed(i)?;
     // `{WIFSTOPPED(s) && WSTOPSIG(s) == SIGTRAP}|PTRACE_EVENT_EXEC<<16`, or ` | 3 << 16`.
     if rest.starts_with(b" | ") || rest.starts_with(b"|") {
@@ -337,7 +340,7 @@ pub(super) fn bracketed_symbol<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Opt
 }
 
 /// Makes a symbol of a text, without the comments in it.
-pub(super) fn symbol(cx: &mut Context, written: &[u8]) -> Value {
+pub(in crate::strace) fn symbol(cx: &mut Context, written: &[u8]) -> Value {
     let text = match has_comment(written) {
         false => text(cx, written),
         true => {

@@ -13,7 +13,7 @@ const DEEPEST_TEXT: usize = 8;
 
 /// The state that all parsers share.
 #[derive(Debug, Default)]
-pub(super) struct Context {
+pub(in crate::strace) struct Context {
     /// Constants.
     pub symbols: Symbols,
     /// Whether the spelling of the current value, apart from its inner values, differs from ours.
@@ -26,7 +26,7 @@ pub(super) struct Context {
 
 /// A doubt: text that was not understood.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Doubt {
+pub(in crate::strace) struct Doubt {
     /// The address of the byte in the text.
     pub at: usize,
     /// The expected syntax.
@@ -34,14 +34,14 @@ pub(super) struct Doubt {
 }
 
 /// Saved doubts.
-pub(super) struct Kept {
+pub(in crate::strace) struct Kept {
     doubts: Vec<Doubt>,
     values: usize,
 }
 
 impl Context {
     /// Adds a doubt about the text that begins here.
-    pub(super) fn doubt(&mut self, at: &[u8], what: &'static str) {
+    pub(in crate::strace) fn doubt(&mut self, at: &[u8], what: &'static str) {
         if self.doubts.len() < MOST_DOUBTS {
             let at = at.as_ptr() as usize;
             self.doubts.push(Doubt { at, what });
@@ -49,18 +49,18 @@ impl Context {
     }
 
     /// Whether there are doubts since the last [`Context::take_doubts`].
-    pub(super) fn has_doubts(&self) -> bool {
+    pub(in crate::strace) fn has_doubts(&self) -> bool {
         !self.doubts.is_empty()
     }
 
     /// Takes the doubts since the last call, before the next line.
-    pub(super) fn take_doubts(&mut self) -> Vec<Doubt> {
+    pub(in crate::strace) fn take_doubts(&mut self) -> Vec<Doubt> {
         self.forget();
         std::mem::take(&mut self.doubts)
     }
 
     /// Saves the doubts, for [`Context::put_back`] where an alternative fails.
-    pub(super) fn keep_doubts(&mut self) -> Kept {
+    pub(in crate::strace) fn keep_doubts(&mut self) -> Kept {
         Kept {
             doubts: std::mem::take(&mut self.doubts),
             values: self.values,
@@ -68,20 +68,23 @@ impl Context {
     }
 
     /// Restores saved doubts.
-    pub(super) fn put_back(&mut self, kept: Kept) {
+    pub(in crate::strace) fn put_back(&mut self, kept: Kept) {
         self.doubts = kept.doubts;
         self.values = kept.values;
     }
 
     /// Resets the state of the line but for its doubts.
-    pub(super) fn forget(&mut self) {
+    pub(in crate::strace) fn forget(&mut self) {
         self.values = 0;
         self.labels = false;
         self.odd = false;
     }
 
     /// Begins a value. Returns whether the spelling of the outer value is unusual so far, for [`Context::end`].
-    pub(super) fn begin<'a>(&mut self, i: &'a [u8]) -> Result<bool, nom::Err<Expected<'a>>> {
+    pub(in crate::strace) fn begin<'a>(
+        &mut self,
+        i: &'a [u8],
+    ) -> Result<bool, nom::Err<Expected<'a>>> {
         self.values += 1;
         if self.values > MOST_VALUES {
             let what = "fewer than two million values in a line";
@@ -91,7 +94,7 @@ impl Context {
     }
 
     /// Ends a value whose text goes from `start` to `rest`: keeps the text if its spelling is unusual.
-    pub(super) fn end(
+    pub(in crate::strace) fn end(
         &mut self,
         around: bool,
         start: &[u8],

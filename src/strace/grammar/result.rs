@@ -17,7 +17,7 @@ use nom::sequence::preceded;
 use std::time::Duration;
 
 /// The kernel's numbers of the results that strace writes as `? ERESTART…`, with strace's explanations.
-pub(super) const RESTARTS: [(i32, &str, &str); 4] = [
+pub(in crate::strace) const RESTARTS: [(i32, &str, &str); 4] = [
     (512, "ERESTARTSYS", "To be restarted if SA_RESTART is set"),
     (513, "ERESTARTNOINTR", "To be restarted"),
     (514, "ERESTARTNOHAND", "To be restarted if no handler"),
@@ -26,7 +26,7 @@ pub(super) const RESTARTS: [(i32, &str, &str); 4] = [
 
 /// A parsed result.
 #[derive(Debug, PartialEq)]
-pub(super) struct ParsedResult {
+pub(in crate::strace) struct ParsedResult {
     pub answer: Answer,
     pub notes: Vec<Field>,
     pub tampering: Tampering,
@@ -34,7 +34,7 @@ pub(super) struct ParsedResult {
 }
 
 /// ` = 3</etc/passwd> (flags …) (INJECTED) <0.000012>`, up to the end of the line.
-pub(super) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, ParsedResult> {
+pub(in crate::strace) fn answer<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, ParsedResult> {
     let mut found = ParsedResult {
         answer: Answer::Never,
         notes: Vec::new(),

@@ -2,17 +2,18 @@
 //! can hold line ends.
 
 use super::blocked_calls::{self, BlockedCall, Next};
-use super::context::Context;
 use super::program_output::{self, Output};
 use super::stream::{Piece, PieceKind, Placement, without_end};
-use super::{LONGEST_LINE, Problem, other_lines};
+use crate::strace::grammar::context::Context;
+use crate::strace::grammar::other_lines;
+use crate::strace::{LONGEST_LINE, Problem};
 
 /// The limit on the text that other programs write into a call, until its end is found.
 const MOST_FOREIGN: usize = 1 << 18;
 
 /// A line, and the foreign text in it.
 #[derive(Clone, Debug)]
-pub(super) struct SourceLine {
+pub(in crate::strace) struct SourceLine {
     pub line: u64,
     /// The whole text, as it was read.
     pub text: Vec<u8>,
@@ -36,7 +37,7 @@ struct Interruptions {
 }
 
 /// The result of adding a line.
-pub(super) enum Added {
+pub(in crate::strace) enum Added {
     /// The source line needs another one.
     More,
     /// The source line is complete.
@@ -49,7 +50,7 @@ pub(super) enum Added {
 
 impl SourceLine {
     /// A complete line.
-    pub(super) fn new(line: u64, text: Vec<u8>) -> SourceLine {
+    pub(in crate::strace) fn new(line: u64, text: Vec<u8>) -> SourceLine {
         let interruptions = None;
         SourceLine {
             line,
@@ -59,7 +60,7 @@ impl SourceLine {
     }
 
     /// The text without its end and without foreign text.
-    pub(super) fn own(&self) -> &[u8] {
+    pub(in crate::strace) fn own(&self) -> &[u8] {
         match &self.interruptions {
             Some(interruptions) => &interruptions.own,
             None => without_end(&self.text),
@@ -67,7 +68,7 @@ impl SourceLine {
     }
 
     /// The number of lines.
-    pub(super) fn lines(&self) -> usize {
+    pub(in crate::strace) fn lines(&self) -> usize {
         self.interruptions
             .as_ref()
             .map_or(1, |interruptions| interruptions.lines)
@@ -84,7 +85,7 @@ impl SourceLine {
     }
 
     /// Adds the next line, with its end.
-    pub(super) fn add(&mut self, cx: &mut Context, text: &[u8]) -> Added {
+    pub(in crate::strace) fn add(&mut self, cx: &mut Context, text: &[u8]) -> Added {
         let interruptions = self.interruptions();
         interruptions.lines += 1;
         let waits = interruptions.blocked.is_some();
@@ -98,13 +99,17 @@ impl SourceLine {
     }
 
     /// The blocked call into which other programs write.
-    pub(super) fn blocked(&self) -> Option<&BlockedCall> {
+    pub(in crate::strace) fn blocked(&self) -> Option<&BlockedCall> {
         self.interruptions.as_ref()?.blocked.as_ref()
     }
 
     /// Removes the text that other programs wrote into a blocked call, whose text begins at this byte. Returns whether
     /// the call is complete then, or `None` where there is no such text.
-    pub(super) fn without_foreign(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
+    pub(in crate::strace) fn without_foreign(
+        &mut self,
+        cx: &mut Context,
+        call: usize,
+    ) -> Option<Added> {
         let text = self.own().get(call..)?;
         let (split, blocked) = blocked_calls::begun(cx, text)?;
         let rest = text.get(split..)?;
@@ -130,14 +135,14 @@ impl SourceLine {
     }
 
     /// Marks these bytes of the own text as foreign.
-    pub(super) fn without(&mut self, from: usize, to: usize) {
+    pub(in crate::strace) fn without(&mut self, from: usize, to: usize) {
         let interruptions = self.interruptions();
         let foreign: Vec<u8> = interruptions.own.drain(from..to).collect();
         interruptions.foreign.push((from, foreign));
     }
 
     /// Marks a message that begins at this byte of the own text as foreign.
-    pub(super) fn without_message(&mut self, at: usize) {
+    pub(in crate::strace) fn without_message(&mut self, at: usize) {
         let end = self.text[without_end(&self.text).len()..].to_vec();
         let interruptions = self.interruptions();
         let mut message = interruptions.own.split_off(at);
@@ -147,7 +152,11 @@ impl SourceLine {
 
     /// Removes the program's own output from a call whose text begins at this byte. Returns whether the call is
     /// complete then, or `None` where there is no such output.
-    pub(super) fn without_output(&mut self, cx: &mut Context, call: usize) -> Option<Added> {
+    pub(in crate::strace) fn without_output(
+        &mut self,
+        cx: &mut Context,
+        call: usize,
+    ) -> Option<Added> {
         let (at, mut output) = program_output::expected(cx, self.own().get(call..)?)?;
         let at = call + at;
         let end = self.text[without_end(&self.text).len()..].to_vec();
@@ -176,7 +185,7 @@ impl SourceLine {
     }
 
     /// The line and the column of a byte of the own text.
-    pub(super) fn place(&self, own_at: usize) -> (u64, usize) {
+    pub(in crate::strace) fn place(&self, own_at: usize) -> (u64, usize) {
         let foreign = self
             .interruptions
             .iter()
@@ -190,7 +199,7 @@ impl SourceLine {
     }
 
     /// Converts the line to a piece.
-    pub(super) fn piece(self, kind: PieceKind, doubts: Vec<Problem>) -> Piece {
+    pub(in crate::strace) fn piece(self, kind: PieceKind, doubts: Vec<Problem>) -> Piece {
         Piece {
             line: self.line,
             text: self.text,

@@ -41,7 +41,7 @@ const SIGNS: [&str; 11] = [
 ];
 
 /// Whether a line that is not strace's is a user comment.
-pub(super) fn is_remark(i: &[u8]) -> bool {
+pub(in crate::strace) fn is_remark(i: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(i.trim_ascii()) else {
         return false;
     };
@@ -116,18 +116,18 @@ fn is_balanced(text: &str) -> bool {
 }
 
 /// Whether the text behind a line of strace's is a note or empty.
-pub(super) fn is_note(i: &[u8]) -> bool {
+pub(in crate::strace) fn is_note(i: &[u8]) -> bool {
     let note = blanks(i);
     note.is_empty() || (note.len() < i.len() && begins_note(note))
 }
 
 /// Whether a note begins here.
-pub(super) fn begins_note(i: &[u8]) -> bool {
+pub(in crate::strace) fn begins_note(i: &[u8]) -> bool {
     NOTES.iter().any(|mark| i.starts_with(mark.as_bytes()))
 }
 
 /// A line up to this mark, which ends it but for a note behind.
-pub(super) fn up_to<'a>(i: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+pub(in crate::strace) fn up_to<'a>(i: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
     let i = i.trim_ascii_end();
     if let Some(before) = i.strip_suffix(mark) {
         return Some(before);

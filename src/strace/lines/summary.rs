@@ -1,7 +1,7 @@
 //! The tables of `-c` and `-C`: recognizes their lines and reads their rows.
 
-use super::pasted;
-use super::tokens::blanks;
+use crate::strace::grammar::pasted;
+use crate::strace::grammar::tokens::blanks;
 use memchr::memmem;
 
 /// The titles of the columns, word by word.
@@ -53,7 +53,7 @@ struct Column {
     end: usize,
 }
 
-/// Reads consecutive lines of tables ([`super::OtherLine::Summary`]).
+/// Reads consecutive lines of tables ([`crate::strace::OtherLine::Summary`]).
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     mode: Option<String>,
@@ -145,7 +145,7 @@ impl Tables {
 
 /// Follows tables from line to line.
 #[derive(Debug, Default)]
-pub(super) struct Summary {
+pub(in crate::strace) struct Summary {
     state: State,
 }
 
@@ -163,7 +163,7 @@ enum State {
 
 impl Summary {
     /// Whether this line is part of a table.
-    pub(super) fn takes(&mut self, i: &[u8]) -> bool {
+    pub(in crate::strace) fn takes(&mut self, i: &[u8]) -> bool {
         if self.state == State::Outside && !may_begin(i) {
             return false;
         }
@@ -188,7 +188,7 @@ impl Summary {
     }
 
     /// Ends the table at a line with an entry.
-    pub(super) fn leave(&mut self) {
+    pub(in crate::strace) fn leave(&mut self) {
         self.state = State::Outside;
     }
 }

@@ -10,7 +10,7 @@ use nom::{Err, IResult};
 
 /// A syntax error.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Expected<'a> {
+pub(in crate::strace) struct Expected<'a> {
     /// The rest of the line from the error on.
     pub at: &'a [u8],
     /// The expected syntax.
@@ -33,15 +33,15 @@ impl<'a> ParseError<&'a [u8]> for Expected<'a> {
 }
 
 /// The result of a parser.
-pub(super) type Res<'a, T> = IResult<&'a [u8], T, Expected<'a>>;
+pub(in crate::strace) type Res<'a, T> = IResult<&'a [u8], T, Expected<'a>>;
 
 /// An error that an alternative may still avoid.
-pub(super) fn expected<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
+pub(in crate::strace) fn expected<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
     Err(Err::Error(Expected { at, what }))
 }
 
 /// An error that no alternative can avoid.
-pub(super) fn hopeless<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
+pub(in crate::strace) fn hopeless<'a, T>(at: &'a [u8], what: &'static str) -> Res<'a, T> {
     Err(Err::Failure(Expected { at, what }))
 }
 
@@ -67,30 +67,30 @@ const fn table(others: &[u8]) -> [bool; 256] {
 }
 
 /// Whether this byte can be part of a name.
-pub(super) fn is_word(b: u8) -> bool {
+pub(in crate::strace) fn is_word(b: u8) -> bool {
     WORD[usize::from(b)]
 }
 
 /// Splits the bytes of an expression off the front.
-pub(super) fn term(i: &[u8]) -> (&[u8], &[u8]) {
+pub(in crate::strace) fn term(i: &[u8]) -> (&[u8], &[u8]) {
     i.split_at(i.iter().take_while(|&&b| TERM[usize::from(b)]).count())
 }
 
 /// A name, possibly empty.
-pub(super) fn word(i: &[u8]) -> Res<'_, &[u8]> {
+pub(in crate::strace) fn word(i: &[u8]) -> Res<'_, &[u8]> {
     let (word, rest) = i.split_at(i.iter().take_while(|&&b| is_word(b)).count());
     Ok((rest, word))
 }
 
 /// Skips blanks.
-pub(super) fn blanks(i: &[u8]) -> &[u8] {
+pub(in crate::strace) fn blanks(i: &[u8]) -> &[u8] {
     let n = i.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
     &i[n..]
 }
 
 /// Blanks and `/* comments */`.
 #[inline]
-pub(super) fn gap(i: &[u8]) -> Res<'_, ()> {
+pub(in crate::strace) fn gap(i: &[u8]) -> Res<'_, ()> {
     match i.first() {
         Some(b' ' | b'\t' | b'/') => wide_gap(i),
         _ => Ok((i, ())),
@@ -106,7 +106,7 @@ fn wide_gap(i: &[u8]) -> Res<'_, ()> {
 }
 
 /// Skips a comment. strace writes comments in comments: `/* QCMD(0 /* Q_??? */, USRQUOTA) */`.
-pub(super) fn comment(i: &[u8]) -> Res<'_, ()> {
+pub(in crate::strace) fn comment(i: &[u8]) -> Res<'_, ()> {
     let mut depth = 1;
     let mut at = 2;
     while let Some(n) = i.get(at..).and_then(|rest| memchr(b'*', rest)) {
@@ -126,18 +126,18 @@ pub(super) fn comment(i: &[u8]) -> Res<'_, ()> {
 }
 
 /// Whether a value may end here.
-pub(super) fn at_end(i: &[u8]) -> bool {
+pub(in crate::strace) fn at_end(i: &[u8]) -> bool {
     matches!(i.first(), None | Some(b',' | b')' | b']' | b'}'))
 }
 
 /// The part of `from` that precedes `rest`, which is its tail.
-pub(super) fn until<'a>(from: &'a [u8], rest: &[u8]) -> &'a [u8] {
+pub(in crate::strace) fn until<'a>(from: &'a [u8], rest: &[u8]) -> &'a [u8] {
     &from[..from.len() - rest.len()]
 }
 
 /// Skips from inside `depth` brackets to the `,` or the closing bracket that ends a value outside them
 /// (not consumed). Kinds of brackets are not matched.
-pub(super) fn to_end(mut i: &[u8], mut depth: usize) -> Res<'_, ()> {
+pub(in crate::strace) fn to_end(mut i: &[u8], mut depth: usize) -> Res<'_, ()> {
     let start = i;
     loop {
         match i.first() {
@@ -170,7 +170,7 @@ pub(super) fn to_end(mut i: &[u8], mut depth: usize) -> Res<'_, ()> {
 }
 
 /// Skips a bracketed text, from its opening bracket on.
-pub(super) fn bracketed(i: &[u8]) -> Res<'_, &[u8]> {
+pub(in crate::strace) fn bracketed(i: &[u8]) -> Res<'_, &[u8]> {
     let mut rest = i.get(1..).unwrap_or_default();
     loop {
         rest = to_end(rest, 0)?.0;
@@ -183,7 +183,7 @@ pub(super) fn bracketed(i: &[u8]) -> Res<'_, &[u8]> {
 }
 
 /// Skips a character between quotes: `'a'`, `'\x01'`.
-pub(super) fn after_character(i: &[u8]) -> Option<&[u8]> {
+pub(in crate::strace) fn after_character(i: &[u8]) -> Option<&[u8]> {
     match i {
         [b'\'', b'\\', quoted @ ..] => {
             // The longest one is octal or hexadecimal.
@@ -214,7 +214,7 @@ fn is_printable(bytes: &[u8]) -> bool {
 }
 
 /// Parses a quoted string: its bytes, and whether its spelling is ours.
-pub(super) fn string(i: &[u8]) -> Res<'_, (Vec<u8>, bool)> {
+pub(in crate::strace) fn string(i: &[u8]) -> Res<'_, (Vec<u8>, bool)> {
     let mut rest = i.get(1..).unwrap_or_default();
     let mut bytes = Vec::new();
     let mut usual = true;
@@ -300,7 +300,7 @@ fn escape<'a>(i: &'a [u8], out: &mut Vec<u8>, usual: &mut bool) -> &'a [u8] {
 }
 
 /// Unescapes a text.
-pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
+pub(in crate::strace) fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut left = text;
     while let Some(n) = memchr(b'\\', left) {
@@ -313,7 +313,7 @@ pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
 
 /// Parses the text of `-y` behind a descriptor, from `<` to the `>` that closes it, unescaped:
 /// `</etc/passwd>`, `<TCP:[a->b]>`, `</dev/null<char 1:3>>`. A `(deleted)` that follows becomes part of it.
-pub(super) fn path(i: &[u8]) -> Res<'_, Vec<u8>> {
+pub(in crate::strace) fn path(i: &[u8]) -> Res<'_, Vec<u8>> {
     let rest = close_path(i)?.0;
     let inside = &until(i, rest)[1..];
     let mut bytes = unescaped(&inside[..inside.len() - 1]);
@@ -327,7 +327,7 @@ pub(super) fn path(i: &[u8]) -> Res<'_, Vec<u8>> {
 }
 
 /// Whether the spelling of a path with its brackets is ours.
-pub(super) fn is_usual_path(written: &[u8], bytes: &[u8]) -> bool {
+pub(in crate::strace) fn is_usual_path(written: &[u8], bytes: &[u8]) -> bool {
     if is_printable(written) && memchr(b'\\', written).is_none() {
         return written.ends_with(b">");
     }
@@ -338,7 +338,7 @@ pub(super) fn is_usual_path(written: &[u8], bytes: &[u8]) -> bool {
 
 /// Skips from `<` to behind the `>` that closes it; an arrow's `>` closes nothing, but only sockets have arrows:
 /// `<TCP:[127.0.0.1:80->127.0.0.1:9]>`.
-pub(super) fn close_path(i: &[u8]) -> Res<'_, ()> {
+pub(in crate::strace) fn close_path(i: &[u8]) -> Res<'_, ()> {
     let mut depth = 0usize;
     let mut at = 0;
     let mut in_socket = false;

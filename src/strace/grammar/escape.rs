@@ -1,17 +1,24 @@
 //! The spelling of bytes between quotes and angle brackets.
 
-use super::print::push;
 use super::tokens::close_path;
+use std::fmt;
+use std::io::Write;
+
+/// Appends formatted text.
+pub(in crate::strace) fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // A vector takes everything.
+    let _ = out.write_fmt(text);
+}
 
 /// `"bytes"`: printable ASCII as it is, the rest escaped.
-pub(super) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(in crate::strace) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     escaped(out, bytes, |b| b == b'"');
     out.push(b'"');
 }
 
 /// `<path>`. Brackets in it are escaped where they would end it early.
-pub(super) fn path(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(in crate::strace) fn path(out: &mut Vec<u8>, bytes: &[u8]) {
     let start = out.len();
     out.push(b'<');
     escaped(out, bytes, |_| false);

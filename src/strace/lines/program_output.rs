@@ -1,10 +1,10 @@
 //! The program's own output in the text of its write call, where strace's text goes to the same terminal or pipe:
 //! `write(2, "ls: ", 4ls: )  = 4`. The call's arguments have the bytes and their number.
 
-use super::context::Context;
-use super::line_grammar::call_name;
-use super::tokens::word;
-use super::value::{argument, name};
+use crate::strace::grammar::context::Context;
+use crate::strace::grammar::line::call_name;
+use crate::strace::grammar::tokens::word;
+use crate::strace::grammar::value::{argument, name};
 use crate::trace::Value;
 
 /// The limit on the expected output.
@@ -12,7 +12,7 @@ const MOST: usize = 1 << 16;
 
 /// The expected bytes, where they are known.
 #[derive(Clone, Debug)]
-pub(super) struct Output {
+pub(in crate::strace) struct Output {
     bytes: Vec<Option<u8>>,
     seen: usize,
 }
@@ -20,7 +20,7 @@ pub(super) struct Output {
 impl Output {
     /// Takes the part of the output that this text begins with. Returns its length, or `None` where the text is no
     /// output.
-    pub(super) fn take(&mut self, text: &[u8]) -> Option<usize> {
+    pub(in crate::strace) fn take(&mut self, text: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let (Some(wanted), Some(&found)) = (self.bytes.get(self.seen), text.get(at)) {
             match *wanted {
@@ -36,13 +36,13 @@ impl Output {
     }
 
     /// Whether the output is complete.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(in crate::strace) fn is_whole(&self) -> bool {
         self.seen == self.bytes.len()
     }
 }
 
 /// The output of a call that begins with this text, and the offset in the text at which to expect it.
-pub(super) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)> {
+pub(in crate::strace) fn expected(cx: &mut Context, text: &[u8]) -> Option<(usize, Output)> {
     let (rest, called) = call_name(text).ok()?;
     if !matches!(called, b"write" | b"writev") {
         return None;
@@ -111,7 +111,7 @@ fn member<'a>(item: &'a Value, name: &str, place: usize) -> Option<&'a Value> {
 }
 
 /// Whether a call's result differs from the number of bytes that it shows: foreign text ran into it.
-pub(super) fn is_doubtful(name: &str, args: &[Value]) -> bool {
+pub(in crate::strace) fn is_doubtful(name: &str, args: &[Value]) -> bool {
     let (Some(data), Some(count), true) = (args.get(1), args.get(2), name.starts_with("write"))
     else {
         return false;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The columns in front of a line.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Prefix {
+pub(in crate::strace) struct Prefix {
     /// The task, or 0 where there is no such column.
     pub tid: i32,
     pub command: Option<Box<[u8]>>,
@@ -23,7 +23,7 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// The prefix as line info, with the text in front of the entry and behind it.
-    pub(super) fn line_info(self, front: &[u8], back: &[u8]) -> Box<LineInfo> {
+    pub(in crate::strace) fn line_info(self, front: &[u8], back: &[u8]) -> Box<LineInfo> {
         let mut line_info = LineInfo::new(front, back);
         line_info.command = self.command;
         line_info.context = self.context;
@@ -36,7 +36,7 @@ impl Prefix {
 }
 
 /// Parses the prefix.
-pub(super) fn prefix(i: &[u8]) -> Res<'_, Prefix> {
+pub(in crate::strace) fn prefix(i: &[u8]) -> Res<'_, Prefix> {
     let mut found = Prefix::default();
     let start = pasted::unquoted(i);
     let mut rest = blanks(start);
@@ -133,7 +133,7 @@ fn time<'a>(i: &'a [u8], found: &mut Prefix) -> Option<&'a [u8]> {
 }
 
 /// Parses an optional fraction of a second, in nanoseconds.
-pub(super) fn fraction(i: &[u8]) -> Option<(&[u8], u32)> {
+pub(in crate::strace) fn fraction(i: &[u8]) -> Option<(&[u8], u32)> {
     let Some(rest) = i.strip_prefix(b".") else {
         return Some((i, 0));
     };

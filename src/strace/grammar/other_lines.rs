@@ -1,8 +1,36 @@
 //! Lines that hold no entry: strace's messages, stacks, dumps.
 
-use super::stream::OtherLine;
 use super::tokens::blanks;
 use memchr::memmem;
+
+/// The kinds of lines without an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherLine {
+    /// An empty line.
+    Blank,
+    /// A message of strace's (`strace: Process 12 attached`).
+    Message,
+    /// The task has stopped (`--- stopped by SIGSTOP ---`).
+    Stopped,
+    /// Another task's execve took over this line's pid (`+++ superseded by execve in pid 12 +++`).
+    Superseded,
+    /// A frame of a stack (`-k`).
+    Stack,
+    /// Part of a dump of data (`-e read=`).
+    Dump,
+    /// Part of the table of `-c` or `-C`.
+    Summary,
+    /// The rest of a call whose beginning is not in the text.
+    Orphan,
+    /// The rest of a line that is too long.
+    Overlong,
+    /// A user comment (`# here it fails`), or output of the program outside of a call.
+    Remark,
+    /// Text that other programs wrote into a blocked call.
+    Output,
+    /// A line that the end of the text truncated, before its entry or in the rest of a call.
+    Truncated,
+}
 
 /// Lines below a call, which begin with a blank: frames of its stack (`-k`), dumps of its data (`-e read=`), the state
 /// of a virtual processor (`-e kvm=vcpu`).
@@ -27,7 +55,7 @@ const MESSAGES: [&[u8]; 8] = [
 ];
 
 /// The kind of a line below a call: behind one blank, or more in a text that was indented.
-pub(super) fn indented(i: &[u8]) -> Option<OtherLine> {
+pub(in crate::strace) fn indented(i: &[u8]) -> Option<OtherLine> {
     let inside = blanks(i);
     if inside.len() == i.len() {
         return None;
@@ -38,7 +66,7 @@ pub(super) fn indented(i: &[u8]) -> Option<OtherLine> {
 
 /// The kind of a line below a call whose blanks were lost: `| 00000  61 62`, `* 5 bytes in buffer 0`, `= 2 buffers in
 /// vector 0`, `/lib/libc.so.6(read+0x10) [0xf7100]`.
-pub(super) fn trimmed(i: &[u8]) -> Option<OtherLine> {
+pub(in crate::strace) fn trimmed(i: &[u8]) -> Option<OtherLine> {
     let number = |i: &[u8]| i.first().is_some_and(u8::is_ascii_hexdigit);
     match i {
         [b'|', b' ', rest @ ..] if number(rest) && rest.ends_with(b"|") => Some(OtherLine::Dump),
@@ -56,7 +84,7 @@ pub(super) fn trimmed(i: &[u8]) -> Option<OtherLine> {
 }
 
 /// Whether a line is a message of strace's, which may be named by its path.
-pub(super) fn is_message(i: &[u8]) -> bool {
+pub(in crate::strace) fn is_message(i: &[u8]) -> bool {
     // A terminal echoes the key that interrupted strace.
     let i = i.strip_prefix(b"^C").unwrap_or(i);
     MESSAGES.iter().any(|start| i.starts_with(start))
@@ -66,7 +94,7 @@ pub(super) fn is_message(i: &[u8]) -> bool {
 
 /// The offset of a message within a line, as it occurs where strace writes to a terminal or a pipe:
 /// `clone(child_stack=NULLstrace: Process 12 attached`. The next line has the rest of the call.
-pub(super) fn interrupted(i: &[u8]) -> Option<usize> {
+pub(in crate::strace) fn interrupted(i: &[u8]) -> Option<usize> {
     let start = i
         .strip_suffix(b" attached")
         .or_else(|| i.strip_suffix(b" detached"))?;
@@ -100,7 +128,7 @@ fn program_start(i: &[u8]) -> &[u8] {
 }
 
 /// The offset of any message in a line that is not understood.
-pub(super) fn any_message(i: &[u8]) -> Option<usize> {
+pub(in crate::strace) fn any_message(i: &[u8]) -> Option<usize> {
     let found = match memmem::rfind(i, b"strace: ") {
         Some(n) => program_start(&i[..n + b"strace: ".len()]).len(),
         None => memmem::rfind_iter(i, b"Process ").take(4).find(|&n| {

@@ -11,11 +11,11 @@
 //! strace writes the input arguments of a call at its entry; output arguments and the result follow at its exit. A
 //! table has the number of input arguments of the calls that block; of other calls strace writes all arguments at once.
 
-use super::context::Context;
-use super::line_grammar::{self, Line};
-use super::tokens::*;
-use super::value::{argument, name};
 use crate::constants;
+use crate::strace::grammar::context::Context;
+use crate::strace::grammar::line::{self, Line};
+use crate::strace::grammar::tokens::*;
+use crate::strace::grammar::value::{argument, name};
 use crate::syscall::{self, Abi};
 use crate::trace::Value;
 use memchr::memmem;
@@ -80,7 +80,7 @@ const CALLS: [(&[u8], u8, u8, u8); 46] = [
 
 /// A blocked call, with the expected shape of its rest.
 #[derive(Clone, Debug)]
-pub(super) struct BlockedCall {
+pub(in crate::strace) struct BlockedCall {
     /// The text written at the entry.
     begun: Vec<u8>,
     /// Whether arguments follow.
@@ -90,7 +90,7 @@ pub(super) struct BlockedCall {
 }
 
 /// The relation of a line to a blocked call.
-pub(super) enum Next {
+pub(in crate::strace) enum Next {
     /// A line of another program.
     Foreign,
     /// The end of the call, from this byte on.
@@ -100,11 +100,11 @@ pub(super) enum Next {
 }
 
 /// The blocked call that begins with this text, and the length of its own part of the text.
-pub(super) fn begun(cx: &mut Context, text: &[u8]) -> Option<(usize, BlockedCall)> {
-    let (inside, called) = line_grammar::call_name(text).ok()?;
+pub(in crate::strace) fn begun(cx: &mut Context, text: &[u8]) -> Option<(usize, BlockedCall)> {
+    let (inside, called) = line::call_name(text).ok()?;
     let (before, least, most) = known(called)?;
     cx.take_doubts();
-    cx.labels = line_grammar::has_labels(called);
+    cx.labels = line::has_labels(called);
     let rest = match before {
         ALL => all(cx, inside, least, most),
         before => some(cx, inside, before),
@@ -228,13 +228,13 @@ fn closing(i: &[u8]) -> Option<usize> {
 }
 
 /// Whether a call's result is in this text.
-pub(super) fn has_result(i: &[u8]) -> bool {
+pub(in crate::strace) fn has_result(i: &[u8]) -> bool {
     closing(i).is_some()
 }
 
 impl BlockedCall {
     /// The offset in this text at which the rest of the call begins, if it is there.
-    pub(super) fn end(&self, cx: &mut Context, i: &[u8]) -> Option<usize> {
+    pub(in crate::strace) fn end(&self, cx: &mut Context, i: &[u8]) -> Option<usize> {
         let closing = closing(i)?;
         if !self.more {
             // The parenthesis must not belong to the foreign text.
@@ -256,7 +256,7 @@ impl BlockedCall {
     /// Whether a call with this rest is understood without a doubt.
     fn fits(&self, cx: &mut Context, rest: &[u8]) -> bool {
         let joined = [&self.begun, rest].concat();
-        let fits = match line_grammar::call(cx, &joined) {
+        let fits = match line::call(cx, &joined) {
             Ok((_, whole)) => {
                 let args = &whole.args;
                 !cx.has_doubts()
@@ -270,10 +270,10 @@ impl BlockedCall {
     }
 
     /// The relation of this line to the call.
-    pub(super) fn next(&self, cx: &mut Context, i: &[u8]) -> Next {
-        let is_line = match line_grammar::line(cx, i) {
+    pub(in crate::strace) fn next(&self, cx: &mut Context, i: &[u8]) -> Next {
+        let is_line = match line::line(cx, i) {
             Ok((_, (_, Line::Call(text)))) => {
-                let whole = line_grammar::call(cx, text).is_ok() && !cx.has_doubts();
+                let whole = line::call(cx, text).is_ok() && !cx.has_doubts();
                 cx.take_doubts();
                 whole || begun(cx, text).is_some()
             }
@@ -298,7 +298,7 @@ fn unfinished(i: &[u8]) -> Option<usize> {
     let at = trimmed.len() - mark.len();
     let at = at - usize::from(trimmed[..at].ends_with(b" "));
     // A line of another task has another call.
-    (line_grammar::begins_call(&trimmed[..at]).is_none()).then_some(at)
+    (line::begins_call(&trimmed[..at]).is_none()).then_some(at)
 }
 
 /// Whether a text may be an argument: a word in lower case is foreign text.
@@ -310,7 +310,7 @@ fn is_plausible(arg: &Value) -> bool {
 }
 
 /// The foreign text in the first part of a call, from its first byte on.
-pub(super) fn foreign(cx: &mut Context, text: &[u8]) -> Option<usize> {
+pub(in crate::strace) fn foreign(cx: &mut Context, text: &[u8]) -> Option<usize> {
     let (at, _) = begun(cx, text)?;
     let inside = text.get(at..)?.trim_ascii();
     if inside.is_empty() {
@@ -320,9 +320,9 @@ pub(super) fn foreign(cx: &mut Context, text: &[u8]) -> Option<usize> {
     // With -e raw=, all arguments are written at once, as numbers.
     let closed = [text, b")"].concat();
     let mut args = Vec::new();
-    let own = line_grammar::call_name(&closed).is_ok_and(|(rest, called)| {
-        cx.labels = line_grammar::has_labels(called);
-        line_grammar::arguments(cx, rest, &mut args).is_ok()
+    let own = line::call_name(&closed).is_ok_and(|(rest, called)| {
+        cx.labels = line::has_labels(called);
+        line::arguments(cx, rest, &mut args).is_ok()
     });
     let own = own && !cx.has_doubts() && args.iter().all(is_plausible);
     cx.take_doubts();

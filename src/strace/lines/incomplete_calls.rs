@@ -3,24 +3,25 @@
 
 use super::assemble::Assembler;
 use super::blocked_calls::{self, BlockedCall, Next};
-use super::line_grammar::{self, Line};
-use super::prefix::Prefix;
 use super::source_line::SourceLine;
-use super::stream::{OtherLine, Piece, PieceKind};
+use super::stream::{Piece, PieceKind};
 use super::truncation::{self, Suspect, Truncated};
 use super::unfinished::UnfinishedCall;
+use crate::strace::grammar::line::{self, Line};
+use crate::strace::grammar::other_lines::OtherLine;
+use crate::strace::grammar::prefix::Prefix;
 use std::collections::VecDeque;
 
 impl Assembler {
     /// Makes a blocked call an unfinished one, with the foreign text so far. Returns its task.
-    pub(super) fn begin(
+    pub(in crate::strace) fn begin(
         &mut self,
         source: SourceLine,
         out: &mut VecDeque<Piece>,
     ) -> Option<(i32, BlockedCall)> {
         let blocked = source.blocked()?.clone();
         let own = source.own();
-        let Ok((_, (prefix, Line::Call(text)))) = line_grammar::line(&mut self.cx, own) else {
+        let Ok((_, (prefix, Line::Call(text)))) = line::line(&mut self.cx, own) else {
             return None;
         };
         let tid = prefix.tid;
@@ -31,7 +32,7 @@ impl Assembler {
     }
 
     /// Takes the next line of the foreign text within a blocked call; returns it if it is the rest of the call.
-    pub(super) fn pass_overflow(
+    pub(in crate::strace) fn pass_overflow(
         &mut self,
         tid: i32,
         blocked: BlockedCall,
@@ -65,7 +66,7 @@ impl Assembler {
     }
 
     /// Takes the last line, which is not understood: it may be truncated.
-    pub(super) fn last(&mut self, suspect: Suspect, out: &mut VecDeque<Piece>) {
+    pub(in crate::strace) fn last(&mut self, suspect: Suspect, out: &mut VecDeque<Piece>) {
         let open = !suspect.source.text.ends_with(b"\n");
         let found = match &suspect.begun {
             Some(_) => Some(Truncated::Other),
@@ -79,14 +80,14 @@ impl Assembler {
             (Truncated::Call(at), _) => {
                 let own = source.own();
                 let text = &own[at.min(own.len())..];
-                let prefix = match line_grammar::line(&mut self.cx, own) {
+                let prefix = match line::line(&mut self.cx, own) {
                     Ok((_, (prefix, _))) => prefix,
                     Err(_) => Prefix::default(),
                 };
                 let tid = prefix.tid;
                 let begun = UnfinishedCall::new(source.line, prefix, own, text);
                 self.give_up(tid, out);
-                let (name, args) = line_grammar::part(&mut self.cx, text);
+                let (name, args) = line::part(&mut self.cx, text);
                 out.push_back(source.piece(PieceKind::Unfinished { tid, name, args }, Vec::new()));
                 self.ended(tid, begun, true, out);
             }

@@ -2,34 +2,36 @@
 //! the state that this needs.
 
 use super::blocked_calls::{self, BlockedCall};
-use super::context::Context;
-use super::line_grammar::{self, Line};
-use super::other_lines;
 use super::program_output;
 use super::source_line::{Added, SourceLine};
-use super::stream::{OtherLine, Piece, PieceKind};
+use super::stream::{Piece, PieceKind};
 use super::summary::Summary;
-use super::tokens::Expected;
 use super::truncation::{self, Suspect};
 use super::unfinished::{UnfinishedCall, UnfinishedCalls};
-use super::{LONGEST_LINE, Problem, prefix::Prefix};
+use crate::strace::grammar::context::Context;
+use crate::strace::grammar::line::{self, Line};
+use crate::strace::grammar::other_lines;
+use crate::strace::grammar::other_lines::OtherLine;
+use crate::strace::grammar::prefix::Prefix;
+use crate::strace::grammar::tokens::Expected;
+use crate::strace::{LONGEST_LINE, Problem};
 use crate::trace::{Answer, Call, Entry, Origin};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Turns lines into pieces.
 #[derive(Debug)]
-pub(super) struct Assembler {
+pub(in crate::strace) struct Assembler {
     file: Arc<str>,
     number: u64,
-    pub(super) cx: Context,
+    pub(in crate::strace) cx: Context,
     summary: Summary,
     /// A line that a message ran into, up to the message.
     pending: Option<SourceLine>,
     /// Calls that have begun and not ended.
     unfinished: UnfinishedCalls,
     /// The unfinished call into which other programs write more than a source line may hold.
-    pub(super) overflowing: Option<(i32, BlockedCall)>,
+    pub(in crate::strace) overflowing: Option<(i32, BlockedCall)>,
     /// A line that is not understood, and may be a truncated last line.
     suspect: Option<Box<Suspect>>,
 }
@@ -43,7 +45,7 @@ fn offset(from: &[u8], part: &[u8]) -> usize {
 
 impl Assembler {
     /// An assembler for a new text; the file's name is for messages.
-    pub(super) fn new(file: &str) -> Assembler {
+    pub(in crate::strace) fn new(file: &str) -> Assembler {
         Assembler {
             file: Arc::from(file),
             number: 0,
@@ -57,7 +59,7 @@ impl Assembler {
     }
 
     /// Takes the next line, with its end.
-    pub(super) fn line(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
+    pub(in crate::strace) fn line(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
         self.number += 1;
         let Some(mut suspect) = self.suspect.take() else {
             return self.next(text, self.number, out);
@@ -73,7 +75,7 @@ impl Assembler {
     }
 
     /// Reports pending lines as problems: the rest of the input is no line of this text.
-    pub(super) fn settle(&mut self, out: &mut VecDeque<Piece>) {
+    pub(in crate::strace) fn settle(&mut self, out: &mut VecDeque<Piece>) {
         while let Some(source) = self.pending.take() {
             match source.lines() {
                 1 => self.whole(source, false, out),
@@ -135,7 +137,7 @@ impl Assembler {
     }
 
     /// Takes the beginning of a line that is too long.
-    pub(super) fn too_long(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
+    pub(in crate::strace) fn too_long(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
         self.settle(out);
         self.overflowing = None;
         self.number += 1;
@@ -146,13 +148,13 @@ impl Assembler {
     }
 
     /// Takes more of a line that is too long.
-    pub(super) fn overlong(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
+    pub(in crate::strace) fn overlong(&mut self, text: Vec<u8>, out: &mut VecDeque<Piece>) {
         let source = SourceLine::new(self.number, text);
         out.push_back(source.piece(PieceKind::Other(OtherLine::Overlong), Vec::new()));
     }
 
     /// Takes the end of the text: unfinished calls are never resumed.
-    pub(super) fn finish(&mut self, out: &mut VecDeque<Piece>) {
+    pub(in crate::strace) fn finish(&mut self, out: &mut VecDeque<Piece>) {
         if let Some(source) = self.pending.take_if(|source| source.blocked().is_some()) {
             self.clear(out);
             if let Some((tid, _)) = self.begin(source, out)
@@ -178,7 +180,7 @@ impl Assembler {
         if self.summary.takes(own) {
             return out.push_back(source.piece(PieceKind::Other(OtherLine::Summary), Vec::new()));
         }
-        let (prefix, said) = match line_grammar::line(&mut self.cx, own) {
+        let (prefix, said) = match line::line(&mut self.cx, own) {
             Ok((_, said)) => said,
             Err(error) => {
                 let error = described(own, error);
@@ -191,7 +193,7 @@ impl Assembler {
         }
         match said {
             Line::Other(other) => out.push_back(source.piece(PieceKind::Other(other), Vec::new())),
-            Line::Call(text) => match line_grammar::call(&mut self.cx, text) {
+            Line::Call(text) => match line::call(&mut self.cx, text) {
                 Ok((_, whole)) => {
                     let call_at = offset(own, text);
                     let doubtful = self.cx.has_doubts()
@@ -302,14 +304,14 @@ impl Assembler {
     }
 
     /// Emits the first part of a call and keeps it. The task must have no unfinished call.
-    pub(super) fn start(
+    pub(in crate::strace) fn start(
         &mut self,
         source: SourceLine,
         tid: i32,
         begun: UnfinishedCall,
         out: &mut VecDeque<Piece>,
     ) {
-        let (name, args) = line_grammar::part(&mut self.cx, &begun.text);
+        let (name, args) = line::part(&mut self.cx, &begun.text);
         out.push_back(source.piece(PieceKind::Unfinished { tid, name, args }, Vec::new()));
         while let Some(oldest) = self.unfinished.without_room(&begun) {
             self.give_up(oldest, out);
@@ -380,7 +382,7 @@ impl Assembler {
             return None;
         }
         let joined = [&begun.text, source.own()].concat();
-        let fits = line_grammar::call(&mut self.cx, &joined).is_ok() && !self.cx.has_doubts();
+        let fits = line::call(&mut self.cx, &joined).is_ok() && !self.cx.has_doubts();
         self.cx.take_doubts();
         fits.then_some(tid)
     }
@@ -419,7 +421,7 @@ impl Assembler {
         }
     }
 
-    pub(super) fn resume(
+    pub(in crate::strace) fn resume(
         &mut self,
         tid: i32,
         known: i32,
@@ -444,7 +446,7 @@ impl Assembler {
         let first = begun.text.len();
         let mut joined = begun.text;
         joined.extend_from_slice(&own[rest_at..]);
-        match line_grammar::call(&mut self.cx, &joined) {
+        match line::call(&mut self.cx, &joined) {
             Ok((_, whole)) => {
                 let mut prefix = begun.prefix;
                 prefix.tid = if tid == 0 { known } else { tid };
@@ -489,21 +491,21 @@ impl Assembler {
     }
 
     /// Emits the unfinished call of a task, if any, as never resumed.
-    pub(super) fn give_up(&mut self, tid: i32, out: &mut VecDeque<Piece>) {
+    pub(in crate::strace) fn give_up(&mut self, tid: i32, out: &mut VecDeque<Piece>) {
         if let Some(begun) = self.unfinished.remove(tid) {
             self.ended(tid, begun, false, out);
         }
     }
 
     /// Emits a call as never resumed; `cut` if the text ends within it.
-    pub(super) fn ended(
+    pub(in crate::strace) fn ended(
         &mut self,
         tid: i32,
         begun: UnfinishedCall,
         cut: bool,
         out: &mut VecDeque<Piece>,
     ) {
-        let (name, args) = line_grammar::part(&mut self.cx, &begun.text);
+        let (name, args) = line::part(&mut self.cx, &begun.text);
         let mut call = Call::new(name, args, Answer::Never);
         call.tid = tid;
         call.origin = self.origin(begun.line);
@@ -515,12 +517,7 @@ impl Assembler {
     }
 }
 
-fn whole_call(
-    prefix: Prefix,
-    front: &[u8],
-    whole: line_grammar::Whole<'_>,
-    origin: Origin,
-) -> Entry {
+fn whole_call(prefix: Prefix, front: &[u8], whole: line::Whole<'_>, origin: Origin) -> Entry {
     let tid = prefix.tid;
     let mut line_info = prefix.line_info(front, whole.back);
     line_info.spent = whole.result.spent;

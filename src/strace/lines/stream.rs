@@ -1,7 +1,8 @@
 //! A text as a stream of pieces: lines, or parts of lines with a meaning of their own.
 
 use super::assemble::Assembler;
-use super::{Error, LONGEST_LINE, Problem, verbatim};
+use crate::strace::grammar::other_lines::OtherLine;
+use crate::strace::{Error, LONGEST_LINE, Problem, verbatim};
 use crate::trace::{Entry, Value};
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
@@ -37,12 +38,12 @@ pub struct Piece {
     /// Arguments and constants that were not understood; they are kept as they are.
     pub doubts: Vec<Problem>,
     /// The placement of the entry in the text, where the text is more than the entry.
-    pub(super) placement: Option<Box<Placement>>,
+    pub(in crate::strace) placement: Option<Box<Placement>>,
 }
 
 /// The placement of an entry in its text.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Placement {
+pub(in crate::strace) struct Placement {
     /// The foreign texts and their offsets in the piece, in order.
     pub foreign: Vec<(usize, Vec<u8>)>,
     /// Of a call in two parts: the text of the call from its name on, and the length of its first part.
@@ -71,35 +72,6 @@ pub enum PieceKind {
     Other(OtherLine),
     /// Text that was not understood.
     Problem(Problem),
-}
-
-/// The kinds of lines without an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherLine {
-    /// An empty line.
-    Blank,
-    /// A message of strace's (`strace: Process 12 attached`).
-    Message,
-    /// The task has stopped (`--- stopped by SIGSTOP ---`).
-    Stopped,
-    /// Another task's execve took over this line's pid (`+++ superseded by execve in pid 12 +++`).
-    Superseded,
-    /// A frame of a stack (`-k`).
-    Stack,
-    /// Part of a dump of data (`-e read=`).
-    Dump,
-    /// Part of the table of `-c` or `-C`.
-    Summary,
-    /// The rest of a call whose beginning is not in the text.
-    Orphan,
-    /// The rest of a line that is too long.
-    Overlong,
-    /// A user comment (`# here it fails`), or output of the program outside of a call.
-    Remark,
-    /// Text that other programs wrote into a blocked call.
-    Output,
-    /// A line that the end of the text truncated, before its entry or in the rest of a call.
-    Truncated,
 }
 
 impl<R: BufRead> Stream<R> {
@@ -248,7 +220,7 @@ impl Placement {
 }
 
 /// A text without its last line end.
-pub(super) fn without_end(text: &[u8]) -> &[u8] {
+pub(in crate::strace) fn without_end(text: &[u8]) -> &[u8] {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     text.strip_suffix(b"\r").unwrap_or(text)
 }

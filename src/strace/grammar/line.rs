@@ -2,11 +2,11 @@
 
 use super::context::Context;
 use super::other_lines;
+use super::other_lines::OtherLine;
 use super::pasted;
 use super::prefix::{Prefix, prefix};
-use super::result_grammar::{ParsedResult, answer};
+use super::result::{ParsedResult, answer};
 use super::scalar::text;
-use super::stream::OtherLine;
 use super::symbol::signal;
 use super::tokens::*;
 use super::user_comments;
@@ -26,7 +26,7 @@ const ENDS: [&[u8]; 3] = [b"exited with ", b"killed by ", b"superseded by execve
 
 /// A parsed line.
 #[derive(Debug, PartialEq)]
-pub(super) enum Line<'a> {
+pub(in crate::strace) enum Line<'a> {
     /// A line without an entry.
     Other(OtherLine),
     /// A whole call.
@@ -55,7 +55,7 @@ pub(super) enum Line<'a> {
 }
 
 /// Parses a line with its prefix.
-pub(super) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Prefix, Line<'a>)> {
+pub(in crate::strace) fn line<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, (Prefix, Line<'a>)> {
     let plain = pasted::plainly_unquoted(i);
     if let Some(other) = other_lines::indented(plain)
         && !is_quoted(plain)
@@ -112,7 +112,7 @@ fn names_signal(i: &[u8]) -> bool {
 
 /// Parses a call's name, with the parenthesis behind it. `????` stands for a name that strace could not read; names of
 /// the x32 ABI may end in `#64`.
-pub(super) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
+pub(in crate::strace) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
     let (rest, name) = take_while1(|b| is_word(b) || b == b'?' || b == b'#').parse(i)?;
     match rest.strip_prefix(b"(") {
         Some(rest) => Ok((rest, name)),
@@ -121,7 +121,7 @@ pub(super) fn call_name(i: &[u8]) -> Res<'_, &[u8]> {
 }
 
 /// The text of the call that begins in this line behind the prefix, if any.
-pub(super) fn begins_call(i: &[u8]) -> Option<&[u8]> {
+pub(in crate::strace) fn begins_call(i: &[u8]) -> Option<&[u8]> {
     let (rest, _) = prefix(i).ok()?;
     is_call(rest).then_some(rest)
 }
@@ -145,7 +145,7 @@ fn after_unnamed(i: &[u8]) -> Option<(&[u8], Prefix)> {
 }
 
 /// The task of a prefix, if the text is nothing else.
-pub(super) fn task(front: &[u8]) -> Option<i32> {
+pub(in crate::strace) fn task(front: &[u8]) -> Option<i32> {
     match prefix(front).ok()? {
         ([], found) => Some(found.tid),
         (rest, _) => match after_unnamed(rest)? {
@@ -304,7 +304,7 @@ fn ended(i: &[u8]) -> Res<'_, Line<'_>> {
 }
 
 /// A call in one piece.
-pub(super) struct Whole<'a> {
+pub(in crate::strace) struct Whole<'a> {
     pub name: String,
     pub args: Vec<Value>,
     pub result: ParsedResult,
@@ -315,7 +315,7 @@ pub(super) struct Whole<'a> {
 }
 
 /// `name(arguments) = result`.
-pub(super) fn call<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Whole<'a>> {
+pub(in crate::strace) fn call<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Whole<'a>> {
     let (rest, name) = call_name(i)?;
     let mut args = Vec::new();
     cx.labels = has_labels(name);
@@ -334,12 +334,12 @@ pub(super) fn call<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Whole<'a>> {
 }
 
 /// Whether strace always labels this call's arguments, in an order that differs from the man page.
-pub(super) fn has_labels(name: &[u8]) -> bool {
+pub(in crate::strace) fn has_labels(name: &[u8]) -> bool {
     matches!(name, b"clone" | b"clone2")
 }
 
 /// Parses the first part of an unfinished call: its name, and the arguments that were written in full.
-pub(super) fn part(cx: &mut Context, i: &[u8]) -> (String, Vec<Value>) {
+pub(in crate::strace) fn part(cx: &mut Context, i: &[u8]) -> (String, Vec<Value>) {
     let mut args = Vec::new();
     let name = match call_name(i) {
         Ok((rest, name)) => {
@@ -357,7 +357,11 @@ pub(super) fn part(cx: &mut Context, i: &[u8]) -> (String, Vec<Value>) {
 }
 
 /// Parses arguments up to the closing parenthesis. Returns whether a separator is unusual.
-pub(super) fn arguments<'a>(cx: &mut Context, i: &'a [u8], args: &mut Vec<Value>) -> Res<'a, bool> {
+pub(in crate::strace) fn arguments<'a>(
+    cx: &mut Context,
+    i: &'a [u8],
+    args: &mut Vec<Value>,
+) -> Res<'a, bool> {
     if let Some(rest) = i.strip_prefix(b")") {
         return Ok((rest, false));
     }

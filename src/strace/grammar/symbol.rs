@@ -16,7 +16,7 @@ const LONGEST: usize = 128;
 
 /// The cache of expressions.
 #[derive(Debug, Default)]
-pub(super) struct Symbols {
+pub(in crate::strace) struct Symbols {
     known: HashMap<Box<str>, Option<i64>, Seeded>,
 }
 
@@ -67,7 +67,7 @@ impl Hasher for Folded {
 
 impl Symbols {
     /// The number of an expression, if it is known.
-    pub(super) fn eval(&mut self, text: &str) -> Option<i64> {
+    pub(in crate::strace) fn eval(&mut self, text: &str) -> Option<i64> {
         if let Some(&value) = self.known.get(text) {
             return value;
         }
@@ -150,7 +150,7 @@ fn term(text: &str) -> Option<i64> {
 
 /// The number of a signal by its full name, with strace's names for the real-time ones
 /// (`SIGRTMIN` is 32 there, `SIGRT_1` is 33).
-pub(super) fn signal(name: &str) -> Option<i32> {
+pub(in crate::strace) fn signal(name: &str) -> Option<i32> {
     constants::signal(name).or_else(|| match name.strip_prefix("SIGRT")? {
         "MIN" => Some(32),
         "MAX" => Some(64),

@@ -4,14 +4,15 @@
 //! Whether a line is the last one is known when nothing follows. So a line that is not understood is kept back until
 //! then, with the lines without an entry behind it (empty ones, a prompt, a code fence).
 
-use super::Problem;
 use super::blocked_calls;
-use super::context::Context;
-use super::line_grammar::{self, Line};
 use super::source_line::SourceLine;
-use super::stream::{OtherLine, Piece, PieceKind};
-use super::tokens::Expected;
+use super::stream::{Piece, PieceKind};
 use super::unfinished::UnfinishedCall;
+use crate::strace::Problem;
+use crate::strace::grammar::context::Context;
+use crate::strace::grammar::line::{self, Line};
+use crate::strace::grammar::other_lines::OtherLine;
+use crate::strace::grammar::tokens::Expected;
 use std::collections::VecDeque;
 
 /// The limit on pieces kept back behind a line that is not understood.
@@ -19,7 +20,7 @@ const MOST_BEHIND: usize = 64;
 
 /// A line that is not understood, and may be truncated.
 #[derive(Debug)]
-pub(super) struct Suspect {
+pub(in crate::strace) struct Suspect {
     pub source: SourceLine,
     pub problem: Problem,
     /// The call that the line would have ended.
@@ -29,7 +30,7 @@ pub(super) struct Suspect {
 }
 
 impl Suspect {
-    pub(super) fn new(
+    pub(in crate::strace) fn new(
         source: SourceLine,
         problem: Problem,
         begun: Option<(i32, UnfinishedCall)>,
@@ -44,7 +45,7 @@ impl Suspect {
     }
 
     /// Takes the next pieces if they have no entry: the line may still be the last.
-    pub(super) fn takes(&mut self, next: &mut VecDeque<Piece>) -> bool {
+    pub(in crate::strace) fn takes(&mut self, next: &mut VecDeque<Piece>) -> bool {
         let nothing = |piece: &Piece| {
             matches!(
                 piece.kind,
@@ -61,7 +62,7 @@ impl Suspect {
     }
 
     /// Emits the problem and the pieces behind it: the line is not the last.
-    pub(super) fn wrong(self, out: &mut VecDeque<Piece>) {
+    pub(in crate::strace) fn wrong(self, out: &mut VecDeque<Piece>) {
         out.push_back(
             self.source
                 .piece(PieceKind::Problem(self.problem), Vec::new()),
@@ -70,7 +71,7 @@ impl Suspect {
     }
 
     /// The parts of the last line.
-    pub(super) fn last(
+    pub(in crate::strace) fn last(
         self,
     ) -> (
         SourceLine,
@@ -84,7 +85,7 @@ impl Suspect {
 
 /// The kind of a truncated line.
 #[derive(Debug, PartialEq)]
-pub(super) enum Truncated {
+pub(in crate::strace) enum Truncated {
     /// A call whose text begins at this byte.
     Call(usize),
     /// A line without an entry so far.
@@ -92,14 +93,14 @@ pub(super) enum Truncated {
 }
 
 /// The kind of the last line of a text, if it is the beginning of a line of strace's. `open`: it has no line end.
-pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Truncated> {
+pub(in crate::strace) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Truncated> {
     let text = own.trim_ascii_end();
     let zeros = text.iter().rev().take_while(|&&b| b == 0).count();
     let text = &text[..text.len() - zeros];
-    let found = match line_grammar::line(cx, text) {
+    let found = match line::line(cx, text) {
         Ok((_, (_, Line::Call(call)))) => {
             let at = text.len() - call.len();
-            match line_grammar::call(cx, call) {
+            match line::call(cx, call) {
                 Err(error) if breaks_off(call, &error) => Some(Truncated::Call(at)),
                 _ => None,
             }
@@ -119,11 +120,11 @@ pub(super) fn cut(cx: &mut Context, own: &[u8], open: bool) -> Option<Truncated>
 
 /// A line without the complete columns of its prefix.
 fn at_start(i: &[u8]) -> &[u8] {
-    super::prefix::prefix(i).map_or(i.trim_ascii_start(), |(rest, _)| rest)
+    crate::strace::grammar::prefix::prefix(i).map_or(i.trim_ascii_start(), |(rest, _)| rest)
 }
 
 /// Whether the only error of a text is its missing end.
-pub(super) fn breaks_off(text: &[u8], error: &nom::Err<Expected<'_>>) -> bool {
+pub(in crate::strace) fn breaks_off(text: &[u8], error: &nom::Err<Expected<'_>>) -> bool {
     const UNCLOSED: [&str; 4] = [
         "a closing quote",
         "a closing bracket",

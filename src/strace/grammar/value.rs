@@ -23,7 +23,7 @@ use nom::sequence::delimited;
 const DEEPEST: usize = 64;
 
 /// Parses one value up to its end, with the gaps on both sides.
-pub(super) fn value<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
+pub(in crate::strace) fn value<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
     nested(cx, i, 0)
 }
 
@@ -212,7 +212,7 @@ fn is_terminal(i: &[u8]) -> bool {
 
 /// Parses members or elements up to `close`, each by `item`. Returns whether they end in an ellipsis, or `None` on a
 /// wrong bracket: the caller has the text.
-pub(super) fn list<'a>(
+pub(in crate::strace) fn list<'a>(
     cx: &mut Context,
     i: &'a [u8],
     close: u8,
@@ -371,7 +371,7 @@ fn sun_path(written: &[u8], value: Value) -> Value {
 }
 
 /// A member's name with the sign behind it. `c_cc[VMIN]`, `ifr_ifru.x` and `msg_iov(1)` are names.
-pub(super) fn name(i: &[u8]) -> Res<'_, &[u8]> {
+pub(in crate::strace) fn name(i: &[u8]) -> Res<'_, &[u8]> {
     if !i
         .first()
         .is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
@@ -409,7 +409,7 @@ fn is_old_name(name: &[u8], after: &[u8]) -> bool {
 }
 
 /// Parses an argument: a value, or `name=value` (of `clone`, and of every call with `-N`).
-pub(super) fn argument<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
+pub(in crate::strace) fn argument<'a>(cx: &mut Context, i: &'a [u8]) -> Res<'a, Value> {
     let start = gap(i)?.0;
     // Argument names are in lower case, which few other values begin with.
     if !matches!(start.first(), Some(b'a'..=b'z' | b'_')) {

@@ -7,7 +7,7 @@ use crate::trace::Value;
 
 /// Parses the text behind the bracket of `[INT CHLD]`, `~[]`, `[3 4]`, `[3</dev/null> 4]`: names between blanks.
 /// A single name is a set only where it is negated or a signal's, since `[3]` is an array.
-pub(super) fn set<'a>(cx: &mut Context, i: &'a [u8], negated: bool) -> Res<'a, Value> {
+pub(in crate::strace) fn set<'a>(cx: &mut Context, i: &'a [u8], negated: bool) -> Res<'a, Value> {
     let mut items = Vec::new();
     let mut rest = i;
     let mut usual = true;

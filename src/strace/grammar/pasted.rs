@@ -4,7 +4,7 @@
 use super::tokens::blanks;
 
 /// Skips quotation marks with the blanks in front of them, but none behind them.
-pub(super) fn unquoted(i: &[u8]) -> &[u8] {
+pub(in crate::strace) fn unquoted(i: &[u8]) -> &[u8] {
     let mut rest = match i.first() {
         // Nearly all lines begin with a pid or a name.
         Some(b'0'..=b'9' | b'a'..=b'z' | b'[') => return i,
@@ -18,7 +18,7 @@ pub(super) fn unquoted(i: &[u8]) -> &[u8] {
 
 /// Skips quotation marks whose first is the first byte, with at most one blank between marks: behind two blanks, a mark
 /// is that of a frame of a stack.
-pub(super) fn plainly_unquoted(i: &[u8]) -> &[u8] {
+pub(in crate::strace) fn plainly_unquoted(i: &[u8]) -> &[u8] {
     let mut rest = without_zeros(i);
     while let Some(after) = rest.strip_prefix(b">") {
         rest = after.strip_prefix(b" ").unwrap_or(after);

@@ -1,7 +1,7 @@
 //! Unfinished calls, at most [`MOST_BEGUN`] of them with [`MOST_BYTES`] of text.
 
-use super::LONGEST_LINE;
-use super::prefix::Prefix;
+use crate::strace::LONGEST_LINE;
+use crate::strace::grammar::prefix::Prefix;
 use std::collections::BTreeMap;
 
 /// The limit on the number of unfinished calls.
@@ -11,7 +11,7 @@ const MOST_BYTES: usize = LONGEST_LINE as usize;
 
 /// The first part of a call.
 #[derive(Debug)]
-pub(super) struct UnfinishedCall {
+pub(in crate::strace) struct UnfinishedCall {
     pub line: u64,
     /// The column at which the text begins.
     pub column: usize,
@@ -24,7 +24,12 @@ pub(super) struct UnfinishedCall {
 
 impl UnfinishedCall {
     /// The call that begins on a line with this prefix; `text` is its part of the line.
-    pub(super) fn new(line: u64, prefix: Prefix, own: &[u8], text: &[u8]) -> UnfinishedCall {
+    pub(in crate::strace) fn new(
+        line: u64,
+        prefix: Prefix,
+        own: &[u8],
+        text: &[u8],
+    ) -> UnfinishedCall {
         let at = (text.as_ptr() as usize).wrapping_sub(own.as_ptr() as usize);
         let at = at.min(own.len());
         UnfinishedCall {
@@ -40,7 +45,7 @@ impl UnfinishedCall {
 
 /// The unfinished calls.
 #[derive(Debug, Default)]
-pub(super) struct UnfinishedCalls {
+pub(in crate::strace) struct UnfinishedCalls {
     /// The calls by task.
     begun: BTreeMap<i32, UnfinishedCall>,
     /// The tasks in the order in which their calls began.
@@ -53,37 +58,37 @@ pub(super) struct UnfinishedCalls {
 
 impl UnfinishedCalls {
     /// The task whose call began first.
-    pub(super) fn oldest(&self) -> Option<i32> {
+    pub(in crate::strace) fn oldest(&self) -> Option<i32> {
         self.order.first_key_value().map(|(_, &tid)| tid)
     }
 
     /// The task whose call began last.
-    pub(super) fn latest(&self) -> Option<i32> {
+    pub(in crate::strace) fn latest(&self) -> Option<i32> {
         self.order.last_key_value().map(|(_, &tid)| tid)
     }
 
     /// The call that began last, with its task.
-    pub(super) fn last(&self) -> Option<(i32, &UnfinishedCall)> {
+    pub(in crate::strace) fn last(&self) -> Option<(i32, &UnfinishedCall)> {
         let tid = self.latest()?;
         Some((tid, self.begun.get(&tid)?))
     }
 
     /// The task whose unfinished call must be given up before the next one can be kept.
-    pub(super) fn without_room(&self, next: &UnfinishedCall) -> Option<i32> {
+    pub(in crate::strace) fn without_room(&self, next: &UnfinishedCall) -> Option<i32> {
         let full = self.begun.len() >= MOST_BEGUN
             || (self.bytes > 0 && self.bytes + next.text.len() > MOST_BYTES);
         if full { self.oldest() } else { None }
     }
 
     /// Keeps the first part of a task's call. The task must have no other.
-    pub(super) fn insert(&mut self, tid: i32, begun: UnfinishedCall) {
+    pub(in crate::strace) fn insert(&mut self, tid: i32, begun: UnfinishedCall) {
         self.bytes += begun.text.len();
         self.order.insert(begun.order, tid);
         self.begun.insert(tid, begun);
     }
 
     /// Takes the first part of this task's call.
-    pub(super) fn remove(&mut self, tid: i32) -> Option<UnfinishedCall> {
+    pub(in crate::strace) fn remove(&mut self, tid: i32) -> Option<UnfinishedCall> {
         let begun = self.begun.remove(&tid)?;
         self.order.remove(&begun.order);
         self.bytes -= begun.text.len();
@@ -91,20 +96,20 @@ impl UnfinishedCalls {
     }
 
     /// Notes that the call of a task is resumed under another tid.
-    pub(super) fn moves(&mut self, tid: i32, to: i32) {
+    pub(in crate::strace) fn moves(&mut self, tid: i32, to: i32) {
         if self.moved.len() < MOST_BEGUN {
             self.moved.insert(to, tid);
         }
     }
 
     /// The tid under which the call that is resumed under this tid began, if any.
-    pub(super) fn moved_to(&mut self, tid: i32) -> Option<i32> {
+    pub(in crate::strace) fn moved_to(&mut self, tid: i32) -> Option<i32> {
         let from = self.moved.remove(&tid)?;
         self.begun.contains_key(&from).then_some(from)
     }
 
     /// Moves the unfinished call of a task to another tid after an execve, and drops the call that had this tid.
-    pub(super) fn supersede(&mut self, tid: i32, by: i32) {
+    pub(in crate::strace) fn supersede(&mut self, tid: i32, by: i32) {
         self.moved.remove(&by);
         if let Some(begun) = self.remove(tid) {
             self.insert(by, begun);
@@ -112,7 +117,7 @@ impl UnfinishedCalls {
     }
 
     /// The pid under which this task's call began. Without `-o`, strace writes pids only while there are several tasks.
-    pub(super) fn known_as(&self, tid: i32) -> i32 {
+    pub(in crate::strace) fn known_as(&self, tid: i32) -> i32 {
         if self.begun.contains_key(&tid) {
             return tid;
         }
