@@ -419,7 +419,7 @@ fn reading(folder: &Folder, program: &str) -> Process {
             .is_some_and(|call| call.name() == "read" && call.ret == Some(1))
     };
     let event = (1..=recording.len()).find(reads).expect("the read");
-    let mut replayer = Replayer::new(Arc::clone(&recording)).unwrap();
+    let mut replayer = Replayer::new(Arc::clone(&recording));
     replayer.replay_to(event).unwrap();
     replayer.spin_off(None).unwrap()
 }

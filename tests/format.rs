@@ -5,7 +5,9 @@ use crate::common::limits::{Chance, limited};
 use crate::common::{Folder, RRAPPER};
 use rrapper::history::Recording;
 use rrapper::image::{Chunk, FileStore};
-use rrapper::recording::{CallEvent, Effect, Event, EventKind, Frame, Start, Writer, list, pack};
+use rrapper::recording::{
+    CallEvent, Effect, Event, EventKind, Frame, Reader, Start, Writer, list, pack,
+};
 use rrapper::trace::Exit;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
@@ -430,7 +432,7 @@ fn holes_are_kept_as_holes() {
         assert_eq!(&middle, b"\0middle\0");
     };
     check(&File::open(folder.join(&format!("rec/files/{id}"))).unwrap());
-    let recording = Recording::open(&folder.join("rec")).unwrap();
+    let recording = Reader::open(&folder.join("rec")).unwrap();
     pack(&recording, &folder.join("rec.rrp")).unwrap();
     assert!(fs::metadata(folder.join("rec.rrp")).unwrap().len() < 1 << 16);
     let packed = Recording::open(&folder.join("rec.rrp")).unwrap();

@@ -659,7 +659,7 @@ fn a_call_that_is_over_says_so() {
 /// The same without Lua.
 fn injected(folder: &Folder, rules: Vec<Rule>) -> Outcome {
     let recording = Arc::new(Recording::open(&folder.join("rec")).unwrap());
-    let mut replayer = Replayer::new(recording).unwrap();
+    let mut replayer = Replayer::new(recording);
     replayer.replay_to(1).unwrap();
     let process = replayer.spin_off(None).unwrap();
     let script = Script::of_recording(&process).unwrap();

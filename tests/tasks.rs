@@ -99,7 +99,7 @@ fn spread(events: &[u64], count: usize) -> Vec<u64> {
 /// Spins off every process at these events, and checks that each copy is what was recorded. `alone`: no process has
 /// threads, so that each copy can be driven through its recording.
 fn spin_off_all(recording: &Arc<Recording>, events: &[u64], alone: bool) -> (usize, usize) {
-    let mut replay = Replayer::new(Arc::clone(recording)).unwrap();
+    let mut replay = Replayer::new(Arc::clone(recording));
     let (mut copies, mut threads) = (0, 0);
     for &number in events {
         replay.replay_to(number).unwrap();
@@ -203,7 +203,7 @@ fn states(replay: &mut Replayer) -> Vec<(Vec<String>, Memory)> {
 
 /// Goes back and forth between events, and compares with going there for the first time.
 fn go_anywhere(recording: &Arc<Recording>, rounds: usize) {
-    let mut replay = Replayer::new(Arc::clone(recording)).unwrap();
+    let mut replay = Replayer::new(Arc::clone(recording));
     replay.set_checkpoints(CheckpointLimits {
         count: 4,
         events: 40,
@@ -216,7 +216,7 @@ fn go_anywhere(recording: &Arc<Recording>, rounds: usize) {
     for _ in 0..rounds {
         let event = 1 + random() % recording.len();
         replay.replay_to(event).unwrap();
-        let mut fresh = Replayer::new(Arc::clone(recording)).unwrap();
+        let mut fresh = Replayer::new(Arc::clone(recording));
         fresh.replay_to(event).unwrap();
         let (here, there) = (states(&mut replay), states(&mut fresh));
         assert_eq!(here.len(), there.len());
@@ -435,7 +435,7 @@ fn frames_that_make_no_sense_end_the_replay() {
             assert!(says.is_empty() && Recording::open(&dir).is_err(), "{name}");
             continue;
         };
-        let error = Replayer::new(recording).unwrap().run_to_end();
+        let error = Replayer::new(recording).run_to_end();
         let error = error.expect_err(name).to_string();
         assert!(error.contains(says), "{name}: {error}");
         assert_eq!(children(), Vec::<String>::new(), "{name}: nothing is left");
@@ -459,7 +459,7 @@ thread.join()
         event.call().is_some_and(|call| call.name() == "getppid")
     };
     let mark = (1..=recording.len()).rev().find(is_mark).unwrap();
-    let mut replay = Replayer::new(Arc::clone(&recording)).unwrap();
+    let mut replay = Replayer::new(Arc::clone(&recording));
     replay.replay_to(mark).unwrap();
     let copy = replay.spin_off(None).unwrap();
     assert_eq!(copy.threads.len(), 1);

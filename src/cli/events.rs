@@ -61,7 +61,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
-    let recording = Arc::new(recording_name::open(&args.recording)?);
+    let recording = Arc::clone(recording_name::open(&args.recording)?.recording());
     let printed = print(&recording, args, common)?;
     let status = output::finish(printed)?;
     if recording.exit().is_none() && !common.quiet {

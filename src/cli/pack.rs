@@ -1,8 +1,7 @@
 //! `rrapper pack`.
 
 use super::{Common, output, recording_name};
-use crate::history::Recording;
-use crate::recording::{pack, resolve_latest};
+use crate::recording::{Reader, pack, resolve_latest};
 use anyhow::Context;
 use std::path::PathBuf;
 
@@ -17,9 +16,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, common: &Common) -> anyhow::Result<i32> {
     let recording = match resolve_latest(&args.recording) {
-        path if path == args.recording => recording_name::open(&path)?,
-        path => Recording::open(&path)?,
+        path if path == args.recording => recording_name::path(&path)?,
+        path => path,
     };
+    let recording = Reader::open(&recording)?;
     let target = match &args.output {
         Some(target) => target.clone(),
         None => {

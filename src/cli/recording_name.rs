@@ -1,22 +1,30 @@
 //! Lookup of recordings by the names that users give.
 
-use crate::history::Recording;
 use crate::recording::{default_directory, list, resolve};
+use crate::replay::{self, Replay};
 use anyhow::bail;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens the recording of this name: a path, or a name in the default directory.
 ///
 /// # Errors
 /// If there is none: the error has the searched directories, and a similar name.
-pub(super) fn open(name: &Path) -> anyhow::Result<Recording> {
+pub(super) fn open(name: &Path) -> anyhow::Result<Box<dyn Replay>> {
+    Ok(replay::open(&path(name)?)?)
+}
+
+/// The path of the recording of this name.
+///
+/// # Errors
+/// As for [`open`].
+pub(super) fn path(name: &Path) -> anyhow::Result<PathBuf> {
     let path = resolve(name);
     let bare = name.components().count() == 1 && path == name;
     if !bare || path.symlink_metadata().is_ok() {
-        return Ok(Recording::open(&path)?);
+        return Ok(path);
     }
     let Ok(place) = default_directory() else {
-        return Ok(Recording::open(&path)?);
+        return Ok(path);
     };
     let (name, shown) = (name.to_string_lossy(), place.display());
     let known = list(&place).unwrap_or_default();

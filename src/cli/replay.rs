@@ -3,10 +3,8 @@
 use super::interrupt::Interrupts;
 use super::{FAILED, output, recording_name};
 use crate::kernel::Stream;
-use crate::replay::Replayer;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -16,11 +14,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     Interrupts::listen(false);
-    let recording = Arc::new(recording_name::open(&args.recording)?);
-    let mut replayer = Replayer::new(Arc::clone(&recording))?;
+    let mut replayer = recording_name::open(&args.recording)?;
     replayer.set_output(Box::new(pass_on));
     let Some(exit) = replayer.run_to_end()? else {
-        let last = recording.len();
+        let last = replayer.recording().len();
         output::complain(format!(
             "the recording is incomplete: it ends at event {last}"
         ));

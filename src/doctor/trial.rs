@@ -1,15 +1,13 @@
 //! The proof: a small program is recorded, replayed, and a copy of it driven to its end.
 
 use super::Finding;
-use crate::history::Recording;
 use crate::inject::{self, NoHooks, Script, Status};
 use crate::record::{self, Program};
 use crate::recording::OnFull;
-use crate::replay::{Replay, Replayer};
+use crate::replay;
 use crate::trace::Exit;
 use anyhow::Context;
 use std::path::Path;
-use std::sync::Arc;
 
 pub(super) fn examine() -> Finding {
     let name = "trial";
@@ -57,8 +55,7 @@ fn attempt(dir: &Path) -> anyhow::Result<u64> {
         "it ended otherwise: {}",
         recorded.exit.in_words()
     );
-    let recording = Arc::new(Recording::open(&recorded.dir)?);
-    let mut replayer = Replayer::new(recording)?;
+    let mut replayer = replay::open(&recorded.dir)?;
     let replayed = replayer.run_to_end()?;
     anyhow::ensure!(
         replayed == Some(recorded.exit),

@@ -15,32 +15,38 @@ pub use changes::{KernelChanges, PendingChange};
 pub use filter::{Failed, Filter, Found, Match, Predicate};
 pub use processes::RecordedProcess;
 
+use crate::image::FileId;
 use crate::kernel::{DescriptorTable, Kernel, ProcessTree};
-use crate::recording::{Frame, Frames, Reader, Result};
+use crate::recording::{Event, Frame, Frames, Reader, Result, Source, events};
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use stdin::Input;
 
 /// An opened recording and the state of the kernel at its events.
 pub struct Recording {
-    reader: Reader,
+    source: Box<dyn Source>,
     /// The model at the event that was asked for last: questions about rising events read the recording once.
     reached: Mutex<Option<Reached>>,
     input: Input,
 }
 
 impl Deref for Recording {
-    type Target = Reader;
+    type Target = dyn Source;
 
-    fn deref(&self) -> &Reader {
-        &self.reader
+    fn deref(&self) -> &Self::Target {
+        &*self.source
     }
 }
 
 impl std::fmt::Debug for Recording {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.reader.fmt(f)
+        write!(
+            f,
+            "Recording({}, {} events)",
+            self.dir().display(),
+            self.len()
+        )
     }
 }
 
@@ -56,7 +62,7 @@ struct Reached {
 }
 
 impl Reached {
-    fn beginning(recording: &Reader) -> Result<Reached> {
+    fn beginning(recording: &dyn Source) -> Result<Reached> {
         Ok(Reached {
             tree: ProcessTree::at_start(recording.start()),
             kernel: Kernel::default(),
@@ -91,16 +97,45 @@ impl Reached {
 }
 
 impl Recording {
-    /// Opens a recording: see [`Reader::open`].
+    /// Opens a recording in this program's own format: see [`Reader::open`].
     ///
     /// # Errors
     /// As for [`Reader::open`].
     pub fn open(dir: &Path) -> Result<Recording> {
-        Ok(Recording {
-            reader: Reader::open(dir)?,
+        Ok(Recording::of(Reader::open(dir)?))
+    }
+
+    /// A recording from any source.
+    pub fn of(source: impl Source + 'static) -> Recording {
+        Recording {
+            source: Box::new(source),
             reached: Mutex::default(),
             input: Input::default(),
-        })
+        }
+    }
+
+    /// Whether there is no event in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The events from this one on, with their numbers.
+    ///
+    /// # Errors
+    /// If the first is none of the recording's.
+    pub fn events_from(
+        &self,
+        first: u64,
+    ) -> Result<impl Iterator<Item = Result<(u64, Event)>> + use<>> {
+        Ok(events(self.frames_from(first)?, first))
+    }
+
+    /// The path of a kept copy for [`image::restore`](crate::image::restore).
+    ///
+    /// # Errors
+    /// If it cannot be unpacked.
+    pub fn kept_file(&self, id: FileId) -> std::io::Result<PathBuf> {
+        self.file_path(id).map_err(std::io::Error::other)
     }
 
     /// Passes the process tree at an event, before its call is answered, to `then`.
@@ -128,7 +163,7 @@ impl Recording {
         let mut slot = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reached = match slot.take().filter(|reached| reached.next <= event) {
             Some(reached) => reached,
-            None => Reached::beginning(&self.reader)?,
+            None => Reached::beginning(&*self.source)?,
         };
         reached.go_to(event)?;
         let result = then(&reached.tree, &reached.kernel);

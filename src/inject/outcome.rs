@@ -4,16 +4,14 @@
 
 use crate::backtrace::Frame;
 use crate::constants;
-use crate::history::Recording;
 use crate::kernel::Stream;
-use crate::replay::{self, Doubt, Replayer};
+use crate::replay::{self, Doubt, Replay};
 use crate::trace::{Exit, Origin, Trace};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// The end of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,8 +139,9 @@ impl Outcome {
     ///
     /// # Errors
     /// If the recording cannot be read or be replayed to its end.
-    pub fn of_recording(recording: &Arc<Recording>) -> replay::Result<Outcome> {
-        let mut replayer = Replayer::new(Arc::clone(recording))?;
+    pub fn of_recording(replay: &dyn Replay) -> replay::Result<Outcome> {
+        let recording = replay.recording();
+        let mut replayer = replay.another();
         let written: Rc<RefCell<(Vec<u8>, Vec<u8>)>> = Rc::default();
         let sink = Rc::clone(&written);
         replayer.set_output(Box::new(move |stream, bytes| {
@@ -251,7 +250,7 @@ mod tests {
             .to_vec();
         let plain = Call::new("read", vec![Value::Int(3)], Answer::Errno(libc::EIO));
         let mut recorded = plain.clone();
-        recorded.attachment = Some(Attachment::new(Arc::new(5_u8)));
+        recorded.attachment = Some(Attachment::new(std::sync::Arc::new(5_u8)));
         entries.push(Entry::Call(recorded));
         let outcome = Outcome {
             divergence: Some(Divergence {

@@ -3,27 +3,28 @@
 use super::error::raise;
 use super::{interrupt, session};
 use crate::history::Recording;
-use crate::replay::{Replay, Replayer};
+use crate::inject::Outcome;
+use crate::replay::{self, Replay};
 use mlua::Lua;
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// An open recording and the replay of it, which is begun when it is first needed.
+/// An open recording and the replay of it.
 #[derive(Clone)]
 pub(super) struct RecordingHandle {
     pub recording: Arc<Recording>,
-    pub replayer: Rc<RefCell<Option<Replayer>>>,
+    replay: Rc<RefCell<Box<dyn Replay>>>,
 }
 
 impl RecordingHandle {
     /// Opens a recording.
     pub fn open(dir: &Path) -> mlua::Result<RecordingHandle> {
-        let recording = Recording::open(dir).map_err(raise)?;
+        let replay = replay::open(dir).map_err(raise)?;
         Ok(RecordingHandle {
-            recording: Arc::new(recording),
-            replayer: Rc::default(),
+            recording: Arc::clone(replay.recording()),
+            replay: Rc::new(RefCell::new(replay)),
         })
     }
 
@@ -31,38 +32,49 @@ impl RecordingHandle {
     pub fn at<R>(
         &self,
         event: u64,
-        then: impl FnOnce(&mut Replayer) -> mlua::Result<R>,
+        then: impl FnOnce(&mut dyn Replay) -> mlua::Result<R>,
     ) -> mlua::Result<R> {
         self.recording.event(event).map_err(raise)?;
-        let mut slot = self
-            .replayer
-            .try_borrow_mut()
-            .map_err(|_| raise("the replay is in use"))?;
-        let mut replayer = match slot.take() {
-            Some(replayer) => replayer,
-            None => Replayer::new(Arc::clone(&self.recording)).map_err(raise)?,
-        };
-        // After an error the replay stands nowhere; the next one begins anew.
-        let went = replayer.replay_to(event);
+        let mut replay = self.borrow()?;
+        let went = replay.replay_to(event);
+        if went.is_err() {
+            // The next one begins anew.
+            *replay = replay.another();
+        }
         interrupt::check()?;
         went.map_err(raise)?;
-        let result = then(&mut replayer);
-        *slot = Some(replayer);
-        result
+        then(&mut **replay)
     }
 
     /// Does something with the replay where it stands.
-    pub fn here<R>(&self, then: impl FnOnce(&mut Replayer) -> mlua::Result<R>) -> mlua::Result<R> {
-        let mut slot = self
-            .replayer
-            .try_borrow_mut()
-            .map_err(|_| raise("the replay is in use"))?;
-        match slot.as_mut() {
-            Some(replayer) => then(replayer),
+    pub fn here<R>(
+        &self,
+        then: impl FnOnce(&mut dyn Replay) -> mlua::Result<R>,
+    ) -> mlua::Result<R> {
+        let mut replay = self.borrow()?;
+        match replay.position() {
+            Some(_) => then(&mut **replay),
             None => Err(raise(
                 "the replay stands nowhere yet: call rr.replay_to first",
             )),
         }
+    }
+
+    /// The outcome of the recorded program itself.
+    pub fn outcome(&self) -> mlua::Result<Outcome> {
+        Outcome::of_recording(&**self.borrow()?).map_err(raise)
+    }
+
+    /// Ends the replay's processes.
+    pub fn close(&self) {
+        if let Ok(mut replay) = self.replay.try_borrow_mut() {
+            *replay = replay.another();
+        }
+    }
+
+    fn borrow(&self) -> mlua::Result<RefMut<'_, Box<dyn Replay>>> {
+        let replay = self.replay.try_borrow_mut();
+        replay.map_err(|_| raise("the replay is in use"))
     }
 
     /// The current one: opened or made last.

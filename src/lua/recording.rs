@@ -8,7 +8,6 @@ use super::stop::StopData;
 use super::trace::TraceData;
 use super::{launch, session};
 use crate::history::{Found, RecordedProcess};
-use crate::inject::Outcome;
 use crate::recording::resolve;
 use mlua::{
     AnyUserData, Function, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
@@ -117,7 +116,7 @@ impl UserData for RecordingHandle {
             lua.create_sequence_from(all.collect::<mlua::Result<Vec<_>>>()?)
         });
         methods.add_method("outcome", |_, this, ()| {
-            let outcome = Outcome::of_recording(&this.recording).map_err(raise)?;
+            let outcome = this.outcome()?;
             Ok(OutcomeData::new(outcome, None))
         });
         methods.add_method("replay_to", |_, this, event: Value| this.replay_to(&event));
@@ -145,9 +144,7 @@ impl UserData for RecordingHandle {
             ))
         });
         methods.add_meta_method(MetaMethod::Close, |_, this, _: Value| {
-            if let Ok(mut replayer) = this.replayer.try_borrow_mut() {
-                *replayer = None;
-            }
+            this.close();
             Ok(())
         });
     }

@@ -6,7 +6,6 @@ use super::process::ProcessHandle;
 use super::session;
 use super::view::{View, range};
 use crate::process::Process;
-use crate::replay::Replay;
 use mlua::{Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
 
 /// An event that a replay was taken to.

@@ -1,11 +1,38 @@
 //! Reading frames in order.
 
 use super::blocks::{Block, Blocks};
-use super::{Error, Event, Frame, Result};
+use super::{Event, Frame, Result};
 use std::sync::Arc;
 
-/// The frames of a recording in order, with one block in memory at a time.
-pub struct Frames {
+/// An iteration over frames.
+pub trait NextFrame {
+    /// The next frame; `None` at the end.
+    ///
+    /// # Errors
+    /// If it cannot be read, or makes no sense.
+    fn next_frame(&mut self) -> Result<Option<Frame>>;
+}
+
+/// The frames of a recording in order, whichever source they are from.
+pub struct Frames(Box<dyn NextFrame + Send>);
+
+impl Frames {
+    /// The frames that this iteration yields.
+    pub fn new(frames: impl NextFrame + Send + 'static) -> Frames {
+        Frames(Box::new(frames))
+    }
+
+    /// The next frame; `None` at the end.
+    ///
+    /// # Errors
+    /// If it cannot be read, or makes no sense.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+        self.0.next_frame()
+    }
+}
+
+/// The frames of a recording on disk, with one block in memory at a time.
+pub(super) struct BlockFrames {
     blocks: Arc<Blocks>,
     /// The block that is being read, and the offset up to which it has been read.
     block: Option<Arc<Block>>,
@@ -14,10 +41,10 @@ pub struct Frames {
     next: (u64, u64),
 }
 
-impl Frames {
+impl BlockFrames {
     /// From the beginning of this block.
-    pub(super) fn of(blocks: &Arc<Blocks>, block: Arc<Block>) -> Frames {
-        Frames {
+    pub(super) fn of(blocks: &Arc<Blocks>, block: Arc<Block>) -> BlockFrames {
+        BlockFrames {
             next: (block.end, block.first.saturating_add(block.count.into())),
             blocks: Arc::clone(blocks),
             block: Some(block),
@@ -26,9 +53,9 @@ impl Frames {
     }
 
     /// From the beginning of the block with this event.
-    pub(super) fn with_event(blocks: &Arc<Blocks>, number: u64) -> Result<Frames> {
+    pub(super) fn with_event(blocks: &Arc<Blocks>, number: u64) -> Result<BlockFrames> {
         let block = blocks.with_event(number)?;
-        let mut frames = Frames::of(blocks, Arc::clone(&block));
+        let mut frames = BlockFrames::of(blocks, Arc::clone(&block));
         // To where this event begins.
         let mut skip = number - block.first;
         while let Some(frame) = block.frame(frames.at) {
@@ -41,29 +68,6 @@ impl Frames {
             frames.at = frame.end;
         }
         Err(blocks.damaged(block.offset, "an event is missing"))
-    }
-
-    /// The next frame; `None` at the end.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or makes no sense.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>> {
-        loop {
-            if let Some(block) = &self.block
-                && let Some(frame) = block.frame(self.at)
-            {
-                self.at = frame.end;
-                return self.blocks.decode(block, frame).map(Some);
-            }
-            // Freed before the next one is read: a block may be large.
-            self.block = None;
-            let (offset, first) = self.next;
-            let Some(block) = self.blocks.at(offset, first)? else {
-                return Ok(None);
-            };
-            let blocks = Arc::clone(&self.blocks);
-            *self = Frames::of(&blocks, block);
-        }
     }
 
     /// Skips the next frame, if that is in the present block.
@@ -82,28 +86,23 @@ impl Frames {
     }
 }
 
-/// Events with their numbers; ends with the first error.
-pub(super) fn events(
-    mut frames: Frames,
-    first: u64,
-) -> impl Iterator<Item = std::result::Result<(u64, Event), Error>> + use<> {
-    let mut number = first;
-    let mut ended = false;
-    std::iter::from_fn(move || {
-        while !ended {
-            match frames.next_frame() {
-                Ok(Some(Frame::Event(event))) => {
-                    number += 1;
-                    return Some(Ok((number - 1, event)));
-                }
-                Ok(Some(Frame::End { .. }) | None) => ended = true,
-                Ok(Some(_)) => {}
-                Err(e) => {
-                    ended = true;
-                    return Some(Err(e));
-                }
+impl NextFrame for BlockFrames {
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(block) = &self.block
+                && let Some(frame) = block.frame(self.at)
+            {
+                self.at = frame.end;
+                return self.blocks.decode(block, frame).map(Some);
             }
+            // Freed before the next one is read: a block may be large.
+            self.block = None;
+            let (offset, first) = self.next;
+            let Some(block) = self.blocks.at(offset, first)? else {
+                return Ok(None);
+            };
+            let blocks = Arc::clone(&self.blocks);
+            *self = BlockFrames::of(&blocks, block);
         }
-        None
-    })
+    }
 }

@@ -35,6 +35,7 @@ mod memory;
 mod pack;
 mod prune;
 mod reader;
+mod source;
 mod store;
 mod writer;
 
@@ -46,7 +47,7 @@ pub use event::{
     SignalEvent, Start, StartClocks, StartFd,
 };
 pub use files::Files;
-pub use frames::Frames;
+pub use frames::{Frames, NextFrame};
 pub use locations::{
     default_directory, latest, mark_latest, new_directory, resolve, resolve_latest,
 };
@@ -54,6 +55,8 @@ pub use memory::{ChunkMemory, LeftMemory, NoMemory};
 pub use pack::pack;
 pub use prune::{Prune, Pruned, prune};
 pub use reader::Reader;
+pub use source::Source;
+pub(crate) use source::events;
 pub use writer::Writer;
 
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use super::block::Slice;
 use super::blocks::Blocks;
-use super::frames::{Frames, events};
+use super::frames::{BlockFrames, NextFrame};
 use super::index::Index;
 use super::pack::Packed;
 use super::{Error, Event, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
@@ -65,7 +65,7 @@ impl Reader {
         let no_start = || not("it ends before the program's start");
         let last = last.ok_or_else(no_start)?;
         let first = blocks.at(HEADER, 1)?.ok_or_else(no_start)?;
-        let Some(Frame::Start(start)) = Frames::of(&blocks, first).next_frame()? else {
+        let Some(Frame::Start(start)) = BlockFrames::of(&blocks, first).next_frame()? else {
             return Err(not("it does not begin with the program's start"));
         };
         let exit = match blocks.last_frame(&last)? {
@@ -121,18 +121,18 @@ impl Reader {
     /// If there is none, or it is damaged.
     pub fn event(&self, number: u64) -> Result<Event> {
         self.check(number)?;
-        Frames::with_event(&self.blocks, number)?.event()
+        BlockFrames::with_event(&self.blocks, number)?.event()
     }
 
     /// The frames behind the event before this one: those that lead to this event, the event, and those that follow.
     ///
     /// # Errors
     /// If there is no such event, or it cannot be read.
-    pub fn frames_from(&self, number: u64) -> Result<Frames> {
+    pub(super) fn frames_from(&self, number: u64) -> Result<BlockFrames> {
         self.check(number)?;
         let mut frames = match number {
             1 => self.all()?,
-            _ => Frames::with_event(&self.blocks, number - 1)?,
+            _ => BlockFrames::with_event(&self.blocks, number - 1)?,
         };
         // The frame of the start, or of the event before.
         frames.skip();
@@ -140,21 +140,10 @@ impl Reader {
     }
 
     /// All frames.
-    pub(super) fn all(&self) -> Result<Frames> {
+    pub(super) fn all(&self) -> Result<BlockFrames> {
         let first = self.blocks.at(HEADER, 1)?;
         let first = first.ok_or_else(|| self.blocks.damaged(HEADER, "there is no block"))?;
-        Ok(Frames::of(&self.blocks, first))
-    }
-
-    /// The events in this range, with their numbers.
-    ///
-    /// # Errors
-    /// If the first is none of the recording's.
-    pub fn events_from(
-        &self,
-        first: u64,
-    ) -> Result<impl Iterator<Item = Result<(u64, Event)>> + use<>> {
-        Ok(events(self.frames_from(first)?, first))
+        Ok(BlockFrames::of(&self.blocks, first))
     }
 
     /// The path of the kept copy of a mapped file, valid for as long as the reader lives. The copy may be missing.
@@ -166,14 +155,6 @@ impl Reader {
             Some(packed) => packed.file_path(id),
             None => Ok(Files::path(&self.dir, id)),
         }
-    }
-
-    /// The path of a kept copy for [`image::restore`](crate::image::restore).
-    ///
-    /// # Errors
-    /// If it cannot be unpacked.
-    pub fn kept_file(&self, id: FileId) -> std::io::Result<PathBuf> {
-        self.file_path(id).map_err(std::io::Error::other)
     }
 
     /// The numbers of the kept copy that a process shows as mapped by this name and inode, and its path.

@@ -3,9 +3,9 @@
 use super::check;
 use super::checkpoint::{CheckpointLimits, Checkpoints};
 use super::world::World;
-use super::{Error, Replay, Result};
+use super::{Error, Output, Replay, Result};
 use crate::history::Recording;
-use crate::kernel::{DescriptorTable, Stream};
+use crate::kernel::DescriptorTable;
 use crate::process::Process;
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, Frame, Frames};
 use crate::syscall::{self, Memory, Moved};
@@ -18,12 +18,16 @@ use std::sync::Arc;
 /// How much output is passed on at a time.
 const MOST_AT_ONCE: usize = 1 << 20;
 
-/// Takes what the replayed program writes to its standard output and error.
-pub type Output = Box<dyn FnMut(Stream, &[u8])>;
-
-/// A replay of a recording of ours.
+/// The embedded engine. It has no process before it is asked to go somewhere.
 pub struct Replayer {
     recording: Arc<Recording>,
+    position: Option<Position>,
+    output: Option<Output>,
+    checkpoints: Checkpoints,
+}
+
+/// The position of a replay, and its processes.
+struct Position {
     /// Behind the pending event.
     frames: Frames,
     /// The number of the event that is pending, or one more than the last.
@@ -31,114 +35,67 @@ pub struct Replayer {
     pending: Option<Event>,
     exit: Option<Exit>,
     world: World,
-    output: Option<Output>,
-    checkpoints: Checkpoints,
 }
 
 impl Replayer {
-    /// Begins a replay: the program has just been executed, event 1 is pending.
-    ///
-    /// # Errors
-    /// If the recording cannot be read or its first image not be restored.
-    pub fn new(recording: Arc<Recording>) -> Result<Replayer> {
-        let _quiet = TscOff::new();
-        let (frames, first, world) = begin(&recording)?;
-        Ok(Replayer {
-            frames,
-            number: 1,
-            pending: Some(first),
-            exit: None,
-            world,
+    /// A replay of this recording.
+    pub fn new(recording: Arc<Recording>) -> Replayer {
+        Replayer {
+            recording,
+            position: None,
             output: None,
             checkpoints: Checkpoints::new(CheckpointLimits::default()),
-            recording,
-        })
-    }
-
-    /// Has checkpoints kept within these limits from now on; those that there are go.
-    pub fn set_checkpoints(&mut self, limits: CheckpointLimits) {
-        self.checkpoints = Checkpoints::new(limits);
-    }
-    /// The events at which there are checkpoints, by rising number.
-    pub fn checkpoints(&self) -> Vec<u64> {
-        self.checkpoints.events()
-    }
-
-    /// Has what the program writes passed on to `output` from now on.
-    pub fn set_output(&mut self, output: Output) {
-        self.output = Some(output);
-    }
-
-    /// Follows the recording to its end; how the program ended, or `None` where
-    /// the recording is incomplete.
-    ///
-    /// # Errors
-    /// If the replay leaves the recording.
-    pub fn run_to_end(&mut self) -> Result<Option<Exit>> {
-        let _quiet = TscOff::new();
-        while self.pending.is_some() {
-            self.step()?;
         }
-        Ok(self.exit)
     }
 
-    /// What the descriptors of a task are at the pending event; `None` where there is no such task.
-    pub fn descriptors(&self, tid: i32) -> Option<DescriptorTable> {
-        self.world.family.descriptors(tid)
-    }
-
-    /// The process of the pending event's task; `None` behind the last event.
-    pub fn pid(&self) -> Option<i32> {
-        let event = self.pending.as_ref()?;
-        self.world.tasks.get(&event.tid).map(|task| task.pid)
-    }
-
-    /// The processes that there are at the pending event, and the threads of each, by rising number.
-    pub fn processes(&self) -> BTreeMap<i32, Vec<i32>> {
-        let mut processes: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        for (&tid, task) in &self.world.tasks {
-            processes.entry(task.pid).or_default().push(tid);
+    /// The present position: event 1, whose program has just been executed, if there was none yet.
+    fn begun(&mut self) -> Result<&mut Position> {
+        match &mut self.position {
+            Some(position) => Ok(position),
+            none => Ok(none.insert(begin(&self.recording)?)),
         }
-        processes
     }
 
     /// Begins anew.
     fn restart(&mut self) -> Result<()> {
-        self.world.clear();
-        let (frames, first, world) = begin(&self.recording)?;
-        self.stand(1, frames, first, world);
+        if let Some(position) = &mut self.position {
+            position.world.clear();
+        }
+        self.position = Some(begin(&self.recording)?);
         self.checkpoints.set_out(1);
         Ok(())
     }
 
     /// Goes to the checkpoint at this event.
     fn resume(&mut self, number: u64) -> Result<()> {
-        self.world.clear();
-        self.pending = None;
+        if let Some(position) = &mut self.position {
+            position.world.clear();
+            position.pending = None;
+        }
         let Some((world, event)) = self.checkpoints.resume(number)? else {
             return Ok(());
         };
         let mut frames = self.recording.frames_from(number)?;
         // Those before the event have been followed.
         while !matches!(frames.next_frame()?, Some(Frame::Event(_)) | None) {}
-        self.stand(number, frames, event, world);
+        self.position = Some(Position {
+            frames,
+            number,
+            pending: Some(event),
+            exit: None,
+            world,
+        });
         Ok(())
     }
+}
 
-    fn stand(&mut self, number: u64, frames: Frames, event: Event, world: World) {
-        self.frames = frames;
-        self.number = number;
-        self.pending = Some(event);
-        self.exit = None;
-        self.world = world;
-    }
-
+impl Position {
     /// Answers the pending event and goes to the next.
-    fn step(&mut self) -> Result<()> {
+    fn step(&mut self, output: &mut Option<Output>) -> Result<()> {
         let Some(event) = self.pending.take() else {
             return Ok(());
         };
-        let done = self.advance(&event);
+        let done = self.advance(&event, output);
         if self.pending.is_none() {
             // Nobody is left, or what is left stands nowhere.
             self.world.clear();
@@ -146,9 +103,9 @@ impl Replayer {
         done
     }
 
-    fn advance(&mut self, event: &Event) -> Result<()> {
+    fn advance(&mut self, event: &Event, output: &mut Option<Output>) -> Result<()> {
         if let Some(call) = event.call() {
-            self.print(event.tid, call)?;
+            self.print(event.tid, call, output)?;
         }
         // What else the event did, and what its task reads as it runs. What is written to memory may need its new size.
         let mut more = Vec::new();
@@ -212,9 +169,9 @@ impl Replayer {
     }
 
     /// Passes on what the call writes to a standard stream.
-    fn print(&mut self, tid: i32, event: &CallEvent) -> Result<()> {
+    fn print(&mut self, tid: i32, event: &CallEvent, output: &mut Option<Output>) -> Result<()> {
         let wrote = event.ret.filter(|&ret| ret > 0 && event.was_made());
-        let (Some(output), Some(ret)) = (&mut self.output, wrote) else {
+        let (Some(output), Some(ret)) = (output, wrote) else {
             return Ok(());
         };
         let Some(call) = syscall::by_nr(event.nr.into()) else {
@@ -286,6 +243,22 @@ impl Replay for Replayer {
         &self.recording
     }
 
+    fn another(&self) -> Box<dyn Replay> {
+        Box::new(Replayer::new(Arc::clone(&self.recording)))
+    }
+
+    fn set_checkpoints(&mut self, limits: CheckpointLimits) {
+        self.checkpoints = Checkpoints::new(limits);
+    }
+
+    fn checkpoints(&self) -> Vec<u64> {
+        self.checkpoints.events()
+    }
+
+    fn set_output(&mut self, output: Output) {
+        self.output = Some(output);
+    }
+
     fn replay_to(&mut self, event: u64) -> Result<()> {
         if event == 0 || event > self.recording.len() {
             // Says which events there are.
@@ -293,7 +266,8 @@ impl Replay for Replayer {
         }
         let _quiet = TscOff::new();
         // Behind, or left where the replay could not go on.
-        let here = Some(self.number).filter(|&here| here <= event && self.pending.is_some());
+        let here = self.position.as_ref().filter(|at| at.pending.is_some());
+        let here = here.map(|at| at.number).filter(|&here| here <= event);
         if let Some(number) = self.checkpoints.before(event)
             && here.is_none_or(|here| here < number)
         {
@@ -301,34 +275,73 @@ impl Replay for Replayer {
         } else if here.is_none() {
             self.restart()?;
         }
-        while self.number < event && self.pending.is_some() {
+        let Some(position) = &mut self.position else {
+            return Ok(());
+        };
+        while position.number < event && position.pending.is_some() {
             if interrupt::is_asked() {
                 return Err(Error::Interrupted);
             }
-            self.step()?;
-            if let Some(next) = &self.pending {
-                self.checkpoints.pass(self.number, next, &mut self.world);
+            position.step(&mut self.output)?;
+            if let Some(next) = &position.pending {
+                let (number, world) = (position.number, &mut position.world);
+                self.checkpoints.pass(number, next, world);
             }
         }
         Ok(())
     }
 
+    fn run_to_end(&mut self) -> Result<Option<Exit>> {
+        let _quiet = TscOff::new();
+        self.begun()?;
+        let Some(position) = &mut self.position else {
+            return Ok(None);
+        };
+        while position.pending.is_some() {
+            position.step(&mut self.output)?;
+        }
+        Ok(position.exit)
+    }
+
     fn position(&self) -> Option<(u64, &Event)> {
-        self.pending.as_ref().map(|event| (self.number, event))
+        let position = self.position.as_ref()?;
+        let pending = position.pending.as_ref();
+        pending.map(|event| (position.number, event))
+    }
+
+    fn pid(&self) -> Option<i32> {
+        let position = self.position.as_ref()?;
+        let task = position.world.tasks.get(&position.pending.as_ref()?.tid);
+        task.map(|task| task.pid)
+    }
+
+    fn processes(&self) -> BTreeMap<i32, Vec<i32>> {
+        let mut processes: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        let tasks = self.position.iter().flat_map(|at| &at.world.tasks);
+        for (&tid, task) in tasks {
+            processes.entry(task.pid).or_default().push(tid);
+        }
+        processes
+    }
+
+    fn descriptors(&self, tid: i32) -> Option<DescriptorTable> {
+        self.position.as_ref()?.world.family.descriptors(tid)
     }
 
     fn spin_off(&mut self, pid: Option<i32>) -> Result<Process> {
         let _quiet = TscOff::new();
-        let event = self.pending.clone().ok_or(Error::AtEnd)?;
-        self.world.spin_off(pid, event)
+        let position = self.begun()?;
+        let event = position.pending.clone().ok_or(Error::AtEnd)?;
+        position.world.spin_off(pid, event)
     }
 }
 
-/// The recording's first event, what comes behind it, and the world in which it has just happened.
-fn begin(recording: &Arc<Recording>) -> Result<(Frames, Event, World)> {
+/// The position at the recording's first event: the program has just been executed.
+fn begin(recording: &Arc<Recording>) -> Result<Position> {
     if recording.is_empty() {
         return Err(no_program(recording));
     }
+    let _quiet = TscOff::new();
     let mut frames = recording.frames_from(1)?;
     let Some(Frame::Event(first)) = frames.next_frame()? else {
         return Err(no_program(recording));
@@ -339,7 +352,13 @@ fn begin(recording: &Arc<Recording>) -> Result<(Frames, Event, World)> {
         }
         _ => return Err(no_program(recording)),
     };
-    Ok((frames, first, world))
+    Ok(Position {
+        frames,
+        number: 1,
+        pending: Some(first),
+        exit: None,
+        world,
+    })
 }
 
 fn no_program(recording: &Recording) -> Error {

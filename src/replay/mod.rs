@@ -18,18 +18,41 @@ mod world;
 
 pub use checkpoint::CheckpointLimits;
 pub use doubt::Doubt;
-pub use embedded::{Output, Replayer};
+pub use embedded::Replayer;
 pub use error::{Error, Result};
 
 use crate::history::Recording;
+use crate::kernel::{DescriptorTable, Stream};
 use crate::process::Process;
 use crate::recording::Event;
-use std::sync::Arc;
+use crate::trace::Exit;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// An engine that can go to the events of a recording.
+/// A sink for the output of a replayed program: the stream, and the bytes that are written to it.
+pub type Output = Box<dyn FnMut(Stream, &[u8])>;
+
+/// An engine on one recording: all that its users need of it.
+///
+/// An engine has no process before it is asked to go somewhere. After an error the position is undefined; going to an
+/// event begins anew.
 pub trait Replay {
-    /// The recording that it goes through.
+    /// The recording: its events, its processes, and the kernel's state at each event.
     fn recording(&self) -> &Arc<Recording>;
+
+    /// A second, independent replay of the same recording.
+    fn another(&self) -> Box<dyn Replay>;
+
+    /// Has checkpoints kept within these limits from now on, and drops those that there are. An engine that keeps none
+    /// ignores it.
+    fn set_checkpoints(&mut self, limits: CheckpointLimits);
+
+    /// The events at which there are checkpoints, by rising number.
+    fn checkpoints(&self) -> Vec<u64>;
+
+    /// Passes the output of the program on from now on.
+    fn set_output(&mut self, output: Output);
 
     /// Goes to an event: its call has been made and not yet answered. Forwards or backwards.
     ///
@@ -37,8 +60,24 @@ pub trait Replay {
     /// If there is no such event, or the replay leaves the recording on the way.
     fn replay_to(&mut self, event: u64) -> Result<()>;
 
-    /// Where it stands: the event that has not been answered yet; `None` behind the last.
+    /// Goes to the end of the recording; the end of the program, or `None` where the recording is incomplete.
+    ///
+    /// # Errors
+    /// If the replay leaves the recording.
+    fn run_to_end(&mut self) -> Result<Option<Exit>>;
+
+    /// The position: the event that has not been answered yet. `None` before the first [`Replay::replay_to`], and behind
+    /// the last event.
     fn position(&self) -> Option<(u64, &Event)>;
+
+    /// The process of the pending event's task; `None` where there is no such event.
+    fn pid(&self) -> Option<i32>;
+
+    /// The processes that exist at the pending event, and the threads of each, by rising number.
+    fn processes(&self) -> BTreeMap<i32, Vec<i32>>;
+
+    /// The descriptors of a task at the pending event; `None` where there is no such task.
+    fn descriptors(&self, tid: i32) -> Option<DescriptorTable>;
 
     /// A live copy of a recorded process as it is now, with all its threads; the replay can go on afterwards.
     /// `pid` is as recorded, of the process or one of its threads; the process at the event where there is none.
@@ -46,4 +85,25 @@ pub trait Replay {
     /// # Errors
     /// If there is no such process at this event.
     fn spin_off(&mut self, pid: Option<i32>) -> Result<Process>;
+}
+
+/// A function that opens recordings of one engine; `None` where the directory has another engine's.
+pub type Opener = fn(&Path) -> Option<Result<Box<dyn Replay>>>;
+
+static OPENERS: RwLock<Vec<Opener>> = RwLock::new(Vec::new());
+
+/// Adds an engine, which [`open`] asks before the embedded one.
+pub fn add_engine(opener: Opener) {
+    let mut openers = OPENERS.write().unwrap_or_else(PoisonError::into_inner);
+    openers.push(opener);
+}
+
+/// Opens a recording with the engine that its contents call for. No process is started.
+///
+/// # Errors
+/// If there is no recording, or its beginning cannot be read.
+pub fn open(dir: &Path) -> Result<Box<dyn Replay>> {
+    let openers = OPENERS.read().unwrap_or_else(PoisonError::into_inner);
+    let other = openers.iter().find_map(|opener| opener(dir));
+    other.unwrap_or_else(|| Ok(Box::new(Replayer::new(Arc::new(Recording::open(dir)?)))))
 }

@@ -157,7 +157,7 @@ fn measure(case: &Case, folder: &Path, times: &Times) -> Result<()> {
     set_up(case)?;
     let recording = Arc::new(Recording::open(&folder.join("recording"))?);
     let (event, nth) = find(case, &recording)?;
-    let mut replay = Replayer::new(recording)?;
+    let mut replay = Replayer::new(recording);
     replay.replay_to(event)?;
     let (mut ours, mut theirs, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     let alone = format!("trace={}", case.syscall);

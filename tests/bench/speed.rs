@@ -228,10 +228,10 @@ fn stops(folder: &Path) -> Result<()> {
     let (mut plain, mut stopping) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let begin = Instant::now();
-        Replayer::new(Arc::clone(&recording))?.run_to_end()?;
+        Replayer::new(Arc::clone(&recording)).run_to_end()?;
         plain.push(begin.elapsed());
         let begin = Instant::now();
-        let mut replay = Replayer::new(Arc::clone(&recording))?;
+        let mut replay = Replayer::new(Arc::clone(&recording));
         for stop in 1..=STOPS {
             replay.replay_to(stop * recording.len() / STOPS)?;
         }
@@ -431,7 +431,7 @@ fn injections(folder: &Path) -> Result<()> {
             event = number;
         }
     }
-    let mut replay = Replayer::new(recording)?;
+    let mut replay = Replayer::new(recording);
     replay.replay_to(event)?;
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {

@@ -1,0 +1,118 @@
+//! The contents of a recording, whichever program wrote it.
+
+use super::{Error, Event, Frames, Reader, Result, Start};
+use crate::image::FileId;
+use crate::trace::Exit;
+use std::path::{Path, PathBuf};
+
+/// A recording as engines, processes and queries read it: this program's own format ([`Reader`]), or that of another
+/// engine.
+///
+/// Events are numbered from 1 to [`Source::len`].
+#[expect(clippy::len_without_is_empty, reason = "`Recording` has it")]
+pub trait Source: Send + Sync {
+    /// The absolute path of the recording, for messages.
+    fn dir(&self) -> &Path;
+
+    /// The state of the program when the recording began.
+    fn start(&self) -> &Start;
+
+    /// The number of events.
+    fn len(&self) -> u64;
+
+    /// The end of the program; `None` where the recording is incomplete.
+    fn exit(&self) -> Option<Exit>;
+
+    /// The event with this number.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    fn event(&self, number: u64) -> Result<Event> {
+        let mut frames = self.frames_from(number)?;
+        while let Some(frame) = frames.next_frame()? {
+            if let super::Frame::Event(event) = frame {
+                return Ok(event);
+            }
+        }
+        Err(Error::NoSuchEvent {
+            path: self.dir().to_path_buf(),
+            event: number,
+            last: self.len(),
+        })
+    }
+
+    /// The frames behind the event before this one: those that lead to this event, the event, and those that follow.
+    ///
+    /// # Errors
+    /// If there is no such event, or it cannot be read.
+    fn frames_from(&self, number: u64) -> Result<Frames>;
+
+    /// The path of the kept copy of a mapped file, valid for as long as the source lives. The copy may be missing.
+    ///
+    /// # Errors
+    /// If it cannot be unpacked.
+    fn file_path(&self, id: FileId) -> Result<PathBuf>;
+
+    /// The numbers of the kept copy that a process shows as mapped by this name and inode, and its path.
+    fn kept_as(&self, name: &[u8], inode: u64) -> Option<(Vec<FileId>, PathBuf)>;
+}
+
+impl Source for Reader {
+    fn dir(&self) -> &Path {
+        self.dir()
+    }
+
+    fn start(&self) -> &Start {
+        self.start()
+    }
+
+    fn len(&self) -> u64 {
+        self.len()
+    }
+
+    fn exit(&self) -> Option<Exit> {
+        self.exit()
+    }
+
+    fn event(&self, number: u64) -> Result<Event> {
+        self.event(number)
+    }
+
+    fn frames_from(&self, number: u64) -> Result<Frames> {
+        Ok(Frames::new(self.frames_from(number)?))
+    }
+
+    fn file_path(&self, id: FileId) -> Result<PathBuf> {
+        self.file_path(id)
+    }
+
+    fn kept_as(&self, name: &[u8], inode: u64) -> Option<(Vec<FileId>, PathBuf)> {
+        self.kept_as(name, inode)
+    }
+}
+
+/// Events with their numbers; ends with the first error.
+pub(crate) fn events(
+    mut frames: Frames,
+    first: u64,
+) -> impl Iterator<Item = Result<(u64, Event)>> + use<> {
+    let mut number = first;
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        while !ended {
+            match frames.next_frame() {
+                Ok(Some(super::Frame::Event(event))) => {
+                    number += 1;
+                    return Some(Ok((number - 1, event)));
+                }
+                Ok(Some(super::Frame::End { .. }) | None) => ended = true,
+                Ok(Some(_)) => {}
+                Err(e) => {
+                    ended = true;
+                    return Some(Err(e));
+                }
+            }
+        }
+        None
+    })
+}
