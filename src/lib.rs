@@ -4,6 +4,7 @@
 //! The modules follow the way data flows; none knows what is downstream of it:
 //!
 //! - [`constants`]: errnos, signals, flags, ABIs, and what a call returns
+//! - [`value`]: decoded arguments of calls
 //! - [`syscall`]: what a system call is (one declarative table)
 //! - [`trace`]: observed calls, wherever they came from
 //! - [`strace`]: strace's text to and from [`trace`]
@@ -47,3 +48,4 @@ pub mod syscall;
 pub mod trace;
 pub mod trace_report;
 pub mod tracee;
+pub mod value;

@@ -5,7 +5,7 @@ use super::decode::{field, structure};
 use super::frame;
 use super::number::{symbol, value_of};
 use crate::constants;
-use crate::trace::Value;
+use crate::value::Value;
 
 /// `_LINUX_CAPABILITY_VERSION_2` and `_3` of linux/capability.h.
 const WIDE: [u32; 2] = [0x2007_1026, 0x2008_0522];

@@ -6,7 +6,7 @@ use super::layout::Shown;
 use super::number::value_of;
 use super::table::Syscall;
 use super::{Abi, Memory, Mismatch, Moved};
-use crate::trace::{Value, plain};
+use crate::value::{Value, plain};
 
 impl Syscall {
     /// Whether the call that the process is making (it is at entry) is the observed one: paths, strings and input

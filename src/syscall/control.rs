@@ -10,7 +10,7 @@ use super::encode::place_value;
 use super::frame::{Frame, Nowhere, Side};
 use super::kind::{Kind, Known};
 use super::layout::layouts_in;
-use crate::trace::Value;
+use crate::value::Value;
 
 /// What the data is: one thing, or with `*` as many as there is room for. The kinds are those of `x86_64.tbl`.
 /// Level, type, kind. Sources: net/core/sock.c, net/ipv4/ip_sockglue.c, net/socket.c.

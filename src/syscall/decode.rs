@@ -12,7 +12,7 @@ use super::table::{Arg, Syscall};
 use super::{Abi, Memory, Moved, capability, dirents, handle, lsm, message_value, sockaddr};
 use crate::constants;
 use crate::constants::is_error;
-use crate::trace::{Field, Value};
+use crate::value::{Field, Value};
 
 impl Syscall {
     /// The arguments as strace would show them with `-v` and an unlimited `-s`. `entry` is memory for what goes in,

@@ -5,7 +5,7 @@ use super::decode::{array, field, structure};
 use super::frame;
 use super::number::{symbol, value_of};
 use crate::constants;
-use crate::trace::Value;
+use crate::value::Value;
 
 /// Where the members of an entry are: `struct linux_dirent64` has d_ino, d_off (64 bits each), d_reclen, d_type,
 /// d_name; `struct linux_dirent` has longs, its name after d_reclen, and its type in the last byte of the entry.

@@ -9,7 +9,7 @@ use super::number::value_of;
 use super::table::Syscall;
 use super::{Memory, Moved};
 use crate::constants;
-use crate::trace::Value;
+use crate::value::Value;
 use parts::{message, vector};
 
 mod ancillary;

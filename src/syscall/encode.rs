@@ -7,7 +7,7 @@ use super::number::value_of;
 use super::table::Syscall;
 use super::{Abi, Memory, Moved, capability, dirents, handle, lsm, message_value, ready, sockaddr};
 use crate::constants::is_error;
-use crate::trace::{Field, Value, plain};
+use crate::value::{Field, Value, plain};
 
 mod place;
 pub(crate) use place::place_value;

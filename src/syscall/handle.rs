@@ -7,7 +7,7 @@ use super::frame::{self, Frame, Side};
 use super::kind::Len;
 use super::number::value_of;
 use crate::constants::is_error;
-use crate::trace::Value;
+use crate::value::Value;
 
 /// handle_bytes 0, handle_type 4, f_handle 8.
 const HEADER: usize = 8;

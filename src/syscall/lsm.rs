@@ -4,7 +4,7 @@ use super::decode::{array, field, structure};
 use super::frame;
 use super::number::{symbol, value_of};
 use crate::constants;
-use crate::trace::Value;
+use crate::value::Value;
 
 /// id 0, flags 8, len 16, ctx_len 24, ctx 32.
 const HEADER: usize = 32;

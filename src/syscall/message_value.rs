@@ -8,7 +8,7 @@ use super::message::{Header, controllen_at, mmsghdr, msghdr, namelen_at, vectors
 use super::number::value_of;
 use super::{Abi, Moved, control, sockaddr};
 use crate::constants;
-use crate::trace::Value;
+use crate::value::Value;
 
 /// The size of a `struct cmsghdr`: length (a word), level and type; the data follows, and the next header at a
 /// multiple of a word.

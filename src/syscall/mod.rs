@@ -55,7 +55,7 @@ pub use status::{FileNumbers, StatusLayout};
 pub use table::{Arg, Syscall, by_name, by_name_in, by_nr, by_nr_in, names, names_in, suggest};
 
 pub use crate::constants::Abi;
-use crate::trace::Value;
+use crate::value::Value;
 
 /// All structures that the table knows, in no order.
 pub fn layouts() -> impl Iterator<Item = &'static Layout> {

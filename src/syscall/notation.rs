@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::trace::Value;
+use crate::value::Value;
 
 /// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::ioctl;
 use super::kind::{Format, Num};
 use super::special;
 use crate::constants::{self, Set};
-use crate::trace::Value;
+use crate::value::Value;
 
 /// A symbolic value.
 pub(crate) fn symbol(text: impl Into<String>, value: i64) -> Value {

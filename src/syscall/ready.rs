@@ -11,7 +11,7 @@ use super::table::Syscall;
 use super::{Memory, special};
 use crate::constants;
 use crate::constants::is_error;
-use crate::trace::{Field, Value, plain};
+use crate::value::{Field, Value, plain};
 
 /// `struct pollfd`: fd 0, events 4, revents 6.
 const POLLFD: usize = 8;

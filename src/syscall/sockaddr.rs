@@ -11,7 +11,7 @@ use super::frame::{self, Frame, Nowhere, Side};
 use super::kind::{Format, Kind, Num};
 use super::layout::{Layout, layouts};
 use super::number::value_of;
-use crate::trace::{Field, Value};
+use crate::value::{Field, Value};
 
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;

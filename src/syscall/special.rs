@@ -3,7 +3,7 @@
 
 use super::number::symbol;
 use crate::constants;
-use crate::trace::Value;
+use crate::value::Value;
 
 fn name(set: &str, value: u64) -> String {
     match constants::set(set).and_then(|set| set.exact(value, u64::MAX)) {

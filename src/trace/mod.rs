@@ -9,15 +9,14 @@ mod conditions;
 mod descriptor_paths;
 pub mod file_names;
 mod line_info;
-mod value;
 
 pub use crate::constants::Answer;
+pub use crate::value::{Field, Value, plain};
 pub use attachment::Attachment;
 pub use conditions::{Failed, Predicate};
 pub use descriptor_paths::DescriptorPaths;
 pub use file_names::{CallFiles, FileNames};
 pub use line_info::{LineInfo, Tampering, Timestamp};
-pub use value::{Field, Value, plain};
 
 use std::collections::HashSet;
 use std::sync::Arc;

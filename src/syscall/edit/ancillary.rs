@@ -4,7 +4,7 @@ use super::{Edit, Problem, Result, Spot, Step, back, leaf};
 use crate::syscall::frame::{Frame, MOST_BYTES, read_some};
 use crate::syscall::message::{Header, controllen_at};
 use crate::syscall::message_value::{decode_control, encode_control};
-use crate::trace::Value;
+use crate::value::Value;
 
 /// What makes the control messages of the `struct msghdr` at this place, or a part of them, be `value`.
 pub(super) fn put(spot: Spot, way: &[Step], value: &Value, frame: &Frame<'_>) -> Result<Vec<Edit>> {

@@ -2,7 +2,7 @@
 
 use super::{Problem, Result, Step, leaf};
 use crate::syscall::number::value_of;
-use crate::trace::Value;
+use crate::value::Value;
 
 /// Compares what would be there now, at the end of these steps, with what was given.
 pub(super) fn check(now: &Value, way: &[Step], given: &Value) -> Result<()> {

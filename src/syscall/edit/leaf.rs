@@ -8,7 +8,7 @@ use crate::syscall::encode::{Refusal, contents};
 use crate::syscall::frame::{Frame, MOST_STRINGS, Side, read_some, read_word, unsigned};
 use crate::syscall::kind::{Format, Kind, Len, Num};
 use crate::syscall::number::value_of;
-use crate::trace::{Field, Value};
+use crate::value::{Field, Value};
 
 pub(super) const ADDRESS: Num = number_of(8, Format::Addr);
 pub(super) const SIZE: Num = number_of(8, Format::Size);

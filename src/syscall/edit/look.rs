@@ -6,7 +6,7 @@ use crate::syscall::frame::{Frame, Side};
 use crate::syscall::kind::{Dir, Kind};
 use crate::syscall::table::{self, Syscall};
 use crate::syscall::{Memory, layouts};
-use crate::trace::Value;
+use crate::value::Value;
 use std::collections::HashSet;
 use std::sync::LazyLock;
 

@@ -7,7 +7,7 @@ use crate::syscall::kind::Kind;
 use crate::syscall::layout::{Layout, Member};
 use crate::syscall::number::value_of;
 use crate::syscall::{notation, sockaddr};
-use crate::trace::Value;
+use crate::value::Value;
 
 /// Writes a value into the bytes of a member, an element or a whole.
 pub(crate) fn place_value(

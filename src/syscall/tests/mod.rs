@@ -19,7 +19,7 @@ use crate::constants;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::trace::Field;
+use crate::value::Field;
 
 /// The same cases on every run, so many of them, and nothing left behind.
 fn cases(cases: u32) -> proptest::prelude::ProptestConfig {
