@@ -4,7 +4,7 @@ pub use super::partial::Answered;
 pub use super::step_data::descriptor;
 
 use super::hook::HookCall;
-use super::script::item::Step;
+use super::script::item::ExpectedCall;
 use super::step_data::{data, exact_data, messages};
 use super::{Result, partial};
 use crate::recording::{CallEvent, ChunkMemory};
@@ -12,7 +12,7 @@ use crate::syscall::{Kind, Memory, Moved, Syscall};
 
 /// Whether a call continues a partly answered one of the trace: the same call on the same descriptor, which writes the
 /// rest of the data.
-pub fn continues(step: &Step, call: &HookCall) -> bool {
+pub fn continues(step: &ExpectedCall, call: &HookCall) -> bool {
     let Some(described) = step.call.filter(|described| described.nr == call.nr()) else {
         return false;
     };
@@ -41,7 +41,11 @@ pub fn continues(step: &Step, call: &HookCall) -> bool {
 ///
 /// # Errors
 /// If the trace's outputs cannot be turned into bytes, or not be written.
-pub fn from_step(step: &mut Step, call: &mut HookCall, limit: Option<u64>) -> Result<Answered> {
+pub fn from_step(
+    step: &mut ExpectedCall,
+    call: &mut HookCall,
+    limit: Option<u64>,
+) -> Result<Answered> {
     let ret = step.answer.raw().unwrap_or(0);
     if ret > 0
         && (limit.is_some() || step.used > 0)
@@ -57,14 +61,14 @@ pub fn from_step(step: &mut Step, call: &mut HookCall, limit: Option<u64>) -> Re
     Ok(Answered { ret, done: true })
 }
 
-fn write_outputs(step: &Step, call: &mut HookCall, ret: i64) -> Result<()> {
+fn write_outputs(step: &ExpectedCall, call: &mut HookCall, ret: i64) -> Result<()> {
     for (addr, bytes) in outputs(step, call, ret)? {
         call.overwrite(addr, &bytes)?;
     }
     Ok(())
 }
 
-fn outputs(step: &Step, call: &HookCall, ret: i64) -> Result<Vec<(u64, Vec<u8>)>> {
+fn outputs(step: &ExpectedCall, call: &HookCall, ret: i64) -> Result<Vec<(u64, Vec<u8>)>> {
     match &step.exact {
         // A message is where its header says.
         Some(event) if is_same(call, event) || !has_header(call.call) => {

@@ -38,16 +38,16 @@ impl Moved {
 
 /// What a process was last told of the time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TimeTold {
+pub(super) struct ShownTime {
     kind: Kind,
     shown: i64,
     /// What the kernel's clock showed then.
     at: i64,
 }
 
-impl TimeTold {
+impl ShownTime {
     /// By this call, which has been answered; `None` where it is about something else.
-    pub fn by(seen: &HookCall) -> Option<TimeTold> {
+    pub fn by(seen: &HookCall) -> Option<ShownTime> {
         let (kind, at, unit) = match seen.call.name {
             "clock_gettime" => (Kind::of(seen.args[0])?, seen.args[1], 1),
             "gettimeofday" => (Kind::Realtime, seen.args[0], 1000),
@@ -58,7 +58,7 @@ impl TimeTold {
             (seen.memory.read(at, &mut word) == 8).then(|| i64::from_le_bytes(word))
         };
         let (seconds, parts) = (word(at)?, word(at.wrapping_add(8))?);
-        Some(TimeTold {
+        Some(ShownTime {
             kind,
             shown: nanos(seconds, parts.saturating_mul(unit)),
             at: kind.now(),
@@ -152,7 +152,7 @@ impl Clocks {
     }
 
     /// They go on from what the process has been told.
-    pub fn follow(&mut self, told: TimeTold) {
+    pub fn follow(&mut self, told: ShownTime) {
         let shift = told.shown.saturating_sub(told.at);
         self.move_by(shift.saturating_sub(self.shift(told.kind)));
     }

@@ -3,7 +3,7 @@
 use super::amount::whole_entries;
 pub(super) use super::amount::{Amount, asked_arg};
 use super::hook::HookCall;
-use super::script::item::Step;
+use super::script::item::ExpectedCall;
 use super::step_data;
 use super::{Error, Result};
 use crate::recording::ChunkMemory;
@@ -36,7 +36,7 @@ fn number_behind(memory: &dyn Memory, addr: u64) -> Option<i64> {
 }
 
 /// Whether a call begins at the position where its first part ended.
-pub(super) fn is_at_next_position(step: &Step, call: &HookCall) -> bool {
+pub(super) fn is_at_next_position(step: &ExpectedCall, call: &HookCall) -> bool {
     position_args(call.call).all(|arg| {
         let first = match (is_pointer(call.call, arg), &step.exact) {
             (false, _) => step_data::number(step, arg),
@@ -72,7 +72,7 @@ fn first_number(value: &Value) -> Option<i64> {
 /// # Errors
 /// If the process's memory cannot be written.
 pub(super) fn answer(
-    step: &mut Step,
+    step: &mut ExpectedCall,
     call: &mut HookCall,
     limit: Option<u64>,
 ) -> Result<Option<Answered>> {
@@ -132,7 +132,7 @@ pub(super) fn take_back(call: &mut HookCall, less: i64) -> Result<()> {
 }
 
 /// All the data of the trace's call, in however many parts the process gets it.
-fn data(step: &Step, call: &HookCall) -> Result<Option<Vec<u8>>> {
+fn data(step: &ExpectedCall, call: &HookCall) -> Result<Option<Vec<u8>>> {
     let entries = matches!(call.name(), "getdents" | "getdents64");
     if !entries || step.exact.is_some() {
         return Ok(step_data::data(step));
@@ -151,7 +151,7 @@ fn data(step: &Step, call: &HookCall) -> Result<Option<Vec<u8>>> {
     Ok(written.into_iter().next().map(|(_, bytes)| bytes))
 }
 
-fn bytes(step: &Step, call: &mut HookCall, data: &[u8], limit: Option<u64>) -> Result<u64> {
+fn bytes(step: &ExpectedCall, call: &mut HookCall, data: &[u8], limit: Option<u64>) -> Result<u64> {
     let rest = data.get(step.used as usize..).unwrap_or_default();
     let regions = call.call.data_regions(&call.args, u64::MAX, &call.memory);
     let asked: u64 = regions.iter().map(|region| region.len as u64).sum();
@@ -174,7 +174,7 @@ fn bytes(step: &Step, call: &mut HookCall, data: &[u8], limit: Option<u64>) -> R
 }
 
 /// Writes the next messages of the trace.
-fn write_messages(step: &Step, call: &mut HookCall, count: u64) -> Result<()> {
+fn write_messages(step: &ExpectedCall, call: &mut HookCall, count: u64) -> Result<()> {
     let mut values = call.call.with_notes(step.values(), &step.notes);
     let arg = call.call.data_arg().unwrap_or(1);
     if let Some(value) = values.get_mut(arg)
@@ -196,7 +196,7 @@ fn write_messages(step: &Step, call: &mut HookCall, count: u64) -> Result<()> {
 }
 
 /// An entry of the trace that does not say what was stored.
-pub(super) fn effect(step: &Step, error: &EncodeError) -> Error {
+pub(super) fn effect(step: &ExpectedCall, error: &EncodeError) -> Error {
     Error::Effect {
         place: step.place(),
         call: step.to_call().brief().to_string(),

@@ -1,12 +1,12 @@
 //! The arguments and the data of a trace's call.
 
-use super::script::item::Step;
+use super::script::item::ExpectedCall;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{Memory, Moved, Syscall};
 use crate::trace::{Answer, Value};
 
 /// The data that a call of the trace moved, where it moved any.
-pub fn data(step: &Step) -> Option<Vec<u8>> {
+pub fn data(step: &ExpectedCall) -> Option<Vec<u8>> {
     let call = step.call?;
     call.moves_data()?;
     if call.moves_messages() {
@@ -66,7 +66,7 @@ pub(super) fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// A number among the arguments.
-pub(super) fn number(step: &Step, arg: usize) -> Option<i64> {
+pub(super) fn number(step: &ExpectedCall, arg: usize) -> Option<i64> {
     match &step.exact {
         Some(event) => event.args.get(arg).map(|&arg| arg as i64),
         None => step.values().get(arg).and_then(Value::as_i64),
@@ -74,12 +74,12 @@ pub(super) fn number(step: &Step, arg: usize) -> Option<i64> {
 }
 
 /// The descriptor that the call is about.
-pub fn descriptor(step: &Step) -> Option<i32> {
+pub fn descriptor(step: &ExpectedCall) -> Option<i32> {
     number(step, step.call?.fd_arg()?).map(|fd| fd as i32)
 }
 
 /// The data of each message that a call of the trace moved.
-pub(super) fn messages(step: &Step) -> Option<Vec<Vec<u8>>> {
+pub(super) fn messages(step: &ExpectedCall) -> Option<Vec<Vec<u8>>> {
     let call = step.call.filter(|call| call.moves_messages())?;
     let value = step.values().get(call.data_arg()?)?;
     let value = match value.meaning() {

@@ -2,21 +2,21 @@
 //!
 //! Knows neither how an engine made it nor what drives it.
 
-mod goal;
 mod pages;
-pub(crate) mod pieces;
+pub(crate) mod remap;
+mod run_target;
 mod shared_memory;
 mod shared_objects;
 mod thread;
 
-pub use goal::Goal;
-pub use pages::Pages;
+pub use pages::JumpPages;
+pub use run_target::RunTarget;
 pub use shared_memory::{SharedMemory, remap_as_recorded};
 pub(crate) use shared_memory::{page_end, remap, segment_prot, unmap};
 pub(crate) use shared_objects::Objects;
 use thread::Snapshot;
-pub use thread::{Kept, StopPoint, Thread};
 pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, settle};
+pub use thread::{StopPoint, TaskAttributes, Thread};
 
 use crate::history::{KernelChanges, Recording};
 use crate::kernel::{DescriptorTable, Program};
@@ -48,7 +48,7 @@ pub struct ThreadGroup {
     pub shared: SharedMemory,
     /// The pages that jumps have brought so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), for as long as the
     /// process is in every respect as it was recorded.
-    pub pages: Option<Pages>,
+    pub pages: Option<JumpPages>,
     /// Threads that have ended, as far as the program knows: one that the kernel takes for the process's first must outlive
     /// the others, and one that is killed takes them along.
     pub retired: Vec<Stopped>,
@@ -97,12 +97,12 @@ impl Process {
         let mut task = remote.fork_between()?;
         remote.finish()?;
         let shared = SharedMemory::of_copy(&group.shared.objects(), &mut task)?;
-        driven.kept.apply(&mut task, true)?;
+        driven.attributes.apply(&mut task, true)?;
         let mut threads = Vec::new();
         for thread in &self.threads {
             let thread = Snapshot::of(thread)?;
             let mut copy = new_thread(&mut task)?;
-            thread.kept.apply(&mut copy, false)?;
+            thread.attributes.apply(&mut copy, false)?;
             threads.push(thread.settle(copy)?);
         }
         Ok(Process {
@@ -168,11 +168,11 @@ impl Process {
         let mut copies = Vec::new();
         for (at, thread) in standing.iter().enumerate() {
             if at == 0 {
-                thread.kept.apply(&mut first, thread.tid == tid)?;
+                thread.attributes.apply(&mut first, thread.tid == tid)?;
                 continue;
             }
             let (mut copy, _) = sandbox.thread(&mut first, number(thread.tid))?;
-            thread.kept.apply(&mut copy, false)?;
+            thread.attributes.apply(&mut copy, false)?;
             copies.push(copy);
         }
         let tasks = std::iter::once(first).chain(copies);

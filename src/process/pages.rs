@@ -10,9 +10,9 @@ const PAGE: u64 = 0x1000;
 
 /// The pages that the jumps in a space have brought, each as it was in the last that did.
 #[derive(Clone, Debug, Default)]
-pub struct Pages(BTreeMap<u64, Arc<[u8]>>);
+pub struct JumpPages(BTreeMap<u64, Arc<[u8]>>);
 
-impl Pages {
+impl JumpPages {
     /// Follows a jump; returns the pages that it says are as they were.
     pub fn follow(&mut self, jump: &Jump) -> Vec<Chunk> {
         for chunk in &jump.pages {

@@ -33,7 +33,7 @@ pub struct Thread {
     /// Where it stands.
     pub place: StopPoint,
     /// The state that the kernel keeps of it.
-    pub kept: Kept,
+    pub attributes: TaskAttributes,
     /// Its mask and action for SIGSEGV, which a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
 }
@@ -58,12 +58,12 @@ impl Thread {
         let mut task = remote.thread()?;
         remote.finish()?;
         let clears = born.flags & libc::CLONE_CHILD_CLEARTID as u64 != 0;
-        let kept = Kept {
+        let attributes = TaskAttributes {
             stack: NO_ALTERNATE_STACK,
             clear_tid: if clears { born.child_tid } else { 0 },
-            ..Kept::default()
+            ..TaskAttributes::default()
         };
-        kept.apply(&mut task, true)?;
+        attributes.apply(&mut task, true)?;
         settle(&mut task, &regs, Some(&vector), sigmask, StopPoint::Between)?;
         let memory = task.memory();
         for (flag, at, number) in [
@@ -79,7 +79,7 @@ impl Thread {
             tid: born.tid,
             task,
             place: StopPoint::Between,
-            kept,
+            attributes,
             segv: segv.clone(),
         })
     }
@@ -99,7 +99,7 @@ impl Thread {
 /// A thread without its task, of which a copy is made.
 pub(super) struct Snapshot {
     pub tid: i32,
-    pub kept: Kept,
+    pub attributes: TaskAttributes,
     place: StopPoint,
     segv: SegvState,
     regs: Regs,
@@ -111,7 +111,7 @@ impl Snapshot {
     pub fn of(thread: &Thread) -> Result<Snapshot> {
         Ok(Snapshot {
             tid: thread.tid,
-            kept: thread.kept.clone(),
+            attributes: thread.attributes.clone(),
             place: thread.place,
             segv: thread.segv.clone(),
             regs: thread.task.regs()?,
@@ -133,7 +133,7 @@ impl Snapshot {
             tid: self.tid,
             task,
             place: self.place,
-            kept: self.kept,
+            attributes: self.attributes,
             segv: self.segv,
         })
     }
@@ -141,7 +141,7 @@ impl Snapshot {
 
 /// What the kernel keeps of a task besides registers, signal mask and what its process shares.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
+pub struct TaskAttributes {
     /// The alternate stack: `stack_t`.
     pub(crate) stack: [u8; 24],
     /// The head of the list of robust futexes, and the size of that head.
@@ -154,7 +154,7 @@ pub struct Kept {
     pub(crate) made: Option<i32>,
 }
 
-impl Kept {
+impl TaskAttributes {
     /// Follows a call that the kernel has answered without an error.
     pub fn follow(&mut self, nr: u32, args: &[u64; 6], memory: &TaskMemory) {
         match i64::from(nr) {

@@ -2,7 +2,7 @@
 
 use super::signal_state::Masks;
 use crate::constants::{Answer, RESTART_BLOCK};
-use crate::process::{Kept, StopPoint};
+use crate::process::{StopPoint, TaskAttributes};
 use crate::tracee::{Regs, Stopped};
 use std::collections::VecDeque;
 
@@ -96,8 +96,8 @@ impl Context {
     }
 
     /// What the kernel keeps of it besides its registers.
-    pub fn kept(&self) -> Kept {
-        Kept {
+    pub fn attributes(&self) -> TaskAttributes {
+        TaskAttributes {
             stack: self.masks.stack(),
             robust: self.robust,
             clear_tid: self.clear_tid,

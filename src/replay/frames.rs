@@ -4,7 +4,7 @@ use super::context;
 use super::world::World;
 use super::{Error, Result};
 use crate::image::Chunk;
-use crate::process::{StopPoint, pieces};
+use crate::process::{StopPoint, remap};
 use crate::recording::{Born, Frame, Jump, Piece, Shows};
 use crate::tracee::Regs;
 
@@ -212,7 +212,7 @@ impl World {
 impl World {
     /// Has a task's memory show what the pieces of this list say.
     fn remap(&mut self, tid: i32, list: &[Piece]) -> Result<()> {
-        if list.iter().any(pieces::is_ours) {
+        if list.iter().any(remap::is_ours) {
             return Err(self.senseless(format!("task {tid} has memory of rrapper's own changed")));
         }
         let space = self.task(tid)?.space;
@@ -222,7 +222,7 @@ impl World {
         let is_object = |piece: &Piece| matches!(piece.shows, Shows::Object { .. });
         space.shares |= list.iter().any(is_object);
         let mut remote = space.remote()?;
-        pieces::show(&mut remote, list, &self.recording, &self.objects)?;
+        remap::show(&mut remote, list, &self.recording, &self.objects)?;
         Ok(remote.finish()?)
     }
 }

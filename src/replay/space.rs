@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::context::{self, Context};
-use crate::process::Pages;
+use crate::process::JumpPages;
 use crate::syscall::Memory;
 use crate::tracee::{Remote, Stopped, TaskMemory};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub struct Space {
     /// It has, or had, memory that other spaces may share.
     pub shares: bool,
     /// What jumps in it have brought.
-    pub pages: Pages,
+    pub pages: JumpPages,
 }
 
 impl Space {
@@ -39,7 +39,7 @@ impl Space {
             changes: 0,
             advice: Advice::default(),
             shares: false,
-            pages: Pages::default(),
+            pages: JumpPages::default(),
         }
     }
 
@@ -80,7 +80,7 @@ impl Space {
         let mut child = Space {
             loaded: Some(tid),
             changes: 0,
-            pages: Pages::default(),
+            pages: JumpPages::default(),
             ..self.copy()?
         };
         child.heed_advice()?;

@@ -59,7 +59,7 @@ impl World {
         }
         let segv = actions.and_then(|actions| actions.get(libc::SIGSEGV));
         let segv = segv.filter(|action| action[..8] != [0; 8]);
-        me.kept().apply(&mut task, false)?;
+        me.attributes().apply(&mut task, false)?;
         let mut threads = Vec::new();
         for other in others {
             threads.push(self.thread(other, segv, &mut task)?);
@@ -88,7 +88,7 @@ impl World {
                 tid,
                 task,
                 place: me.place,
-                kept: me.kept(),
+                attributes: me.attributes(),
                 segv: SegvState::of(me.masks.blocked, segv),
             },
             threads,
@@ -124,8 +124,8 @@ impl World {
     fn thread(&mut self, tid: i32, segv: Option<Action>, copy: &mut Stopped) -> Result<Thread> {
         let me = self.task(tid)?.clone();
         let mut task = new_thread(copy)?;
-        let kept = me.kept();
-        kept.apply(&mut task, false)?;
+        let attributes = me.attributes();
+        attributes.apply(&mut task, false)?;
         let regs = self.registers(tid, &me)?;
         let vector = me.vector.as_deref();
         settle(&mut task, &regs, vector, me.masks.blocked, me.place)?;
@@ -133,7 +133,7 @@ impl World {
             tid,
             task,
             place: me.place,
-            kept,
+            attributes,
             segv: SegvState::of(me.masks.blocked, segv),
         })
     }

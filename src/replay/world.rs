@@ -13,7 +13,7 @@ use super::{Error, Result};
 use crate::history::Recording;
 use crate::image::{self, Chunk, Image};
 use crate::kernel::ProcessTree;
-use crate::process::{Goal, Objects, StopPoint};
+use crate::process::{Objects, RunTarget, StopPoint};
 use crate::recording::{Delivery, Event, EventKind, Frame, Reach, SignalEvent};
 use crate::sandbox;
 use crate::tracee::interpret::Reads;
@@ -248,7 +248,7 @@ impl World {
 
     /// Has a task run on to where it was preempted.
     pub fn run_to(&mut self, reach: &Reach) -> Result<()> {
-        let goal = Goal::of(reach).map_err(|what| self.senseless(what))?;
+        let goal = RunTarget::of(reach).map_err(|what| self.senseless(what))?;
         let wanted = || format!("task {} to come to {:#x}", reach.tid, goal.regs.ip());
         self.run_until(reach.tid, Some(&goal), &wanted)
     }
@@ -256,7 +256,7 @@ impl World {
     fn run_until(
         &mut self,
         tid: i32,
-        goal: Option<&Goal>,
+        goal: Option<&RunTarget>,
         wanted: &dyn Fn() -> String,
     ) -> Result<()> {
         if self.task(tid)?.place == StopPoint::Entry {

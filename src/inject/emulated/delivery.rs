@@ -8,7 +8,7 @@ use crate::constants::is_restart;
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::inject::outcome::Status;
-use crate::inject::script::item::{Due, Kind};
+use crate::inject::script::item::{DueSignal, ItemKind};
 use crate::recording::{Delivery, SignalEvent};
 use crate::tracee::{Regs, Stop, Stopped, TaskMemory, Waited, agent};
 
@@ -33,9 +33,10 @@ impl Driver<'_> {
             return Ok(());
         }
         let regs = task.regs()?;
-        let here = |kind: &Kind| matches!(kind, Kind::Signal(due) if comes_here(due, &regs));
+        let here =
+            |kind: &ItemKind| matches!(kind, ItemKind::Signal(due) if comes_here(due, &regs));
         while let Some(item) = self.script.pop_if(tid, here)? {
-            if let Kind::Signal(due) = item.kind {
+            if let ItemKind::Signal(due) = item.kind {
                 self.me.due.push_back(due);
             }
         }
@@ -148,13 +149,13 @@ impl Driver<'_> {
     }
 }
 
-fn is_signal(kind: &Kind) -> bool {
-    matches!(kind, Kind::Signal(_))
+fn is_signal(kind: &ItemKind) -> bool {
+    matches!(kind, ItemKind::Signal(_))
 }
 
 /// Whether a signal comes where a task stands with these registers, and not at the entry of its next call, to which it
 /// then has to run first.
-fn comes_here(due: &Due, regs: &Regs) -> bool {
+fn comes_here(due: &DueSignal, regs: &Regs) -> bool {
     let interrupted = regs.nr() >= 0 && is_restart(regs.ret());
     let recorded = due.recorded.as_ref();
     let returns_to = recorded.and_then(|signal| signal.returns_to());

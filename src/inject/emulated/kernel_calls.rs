@@ -9,9 +9,9 @@ use crate::inject::clock::Clocks;
 use crate::inject::exchange::Decided;
 use crate::inject::hook::HookCall;
 use crate::inject::refused::{fixed_remap, insists, refused};
-use crate::inject::script::item::{Step, code_base};
+use crate::inject::script::item::{ExpectedCall, code_base};
 use crate::kernel::{Program, stack_limit};
-use crate::process::{Kept, Pages, SharedMemory, remap_as_recorded};
+use crate::process::{JumpPages, SharedMemory, TaskAttributes, remap_as_recorded};
 use crate::recording::Effect;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
@@ -31,11 +31,14 @@ impl Driver<'_> {
     ) -> Result<Next> {
         let mut regs = task.regs()?;
         let mut step = if expected { self.me.step.take() } else { None };
-        self.aftermath = step
+        self.side_effects = step
             .as_mut()
-            .map(|step| std::mem::take(&mut step.aftermath))
+            .map(|step| std::mem::take(&mut step.side_effects))
             .unwrap_or_default();
-        self.answered = step.as_ref().and_then(Step::event).max(self.answered);
+        self.answered = step
+            .as_ref()
+            .and_then(ExpectedCall::event)
+            .max(self.answered);
         if expected {
             self.me.stays = step.as_ref().is_some_and(|step| step.stays);
         }
@@ -108,9 +111,9 @@ impl Driver<'_> {
                 image::restore_signals(&mut task, image)?;
                 self.group.program = Arc::new(Program::of(image));
                 let segv = SegvState::at_exec(image.sigmask, image.ignored);
-                self.me = TaskState::new(self.group.pid, segv, Kept::default());
+                self.me = TaskState::new(self.group.pid, segv, TaskAttributes::default());
                 self.first_code = None;
-                self.group.pages = self.group.pages.take().map(|_| Pages::default());
+                self.group.pages = self.group.pages.take().map(|_| JumpPages::default());
                 self.group.real_pid = task.tid();
                 self.limit = Limit::new(self.group.real_pid, self.limit.left())?;
                 if let Some(event) = &exact {
@@ -205,14 +208,14 @@ impl Driver<'_> {
         seen: &HookCall,
         ret: i64,
     ) -> Result<()> {
-        let aftermath = std::mem::take(&mut self.aftermath);
-        if !aftermath.pieces.is_empty() {
-            let pieces = &aftermath.pieces;
+        let side_effects = std::mem::take(&mut self.side_effects);
+        if !side_effects.pieces.is_empty() {
+            let pieces = &side_effects.pieces;
             self.group
                 .shared
                 .remap(task, at_entry, pieces, &self.group.recording)?;
         }
-        for chunk in &aftermath.chunks {
+        for chunk in &side_effects.chunks {
             if !agent::is_touched(chunk.addr, chunk.data.len() as u64) {
                 // As far as it is there.
                 let _ = self
@@ -222,10 +225,10 @@ impl Driver<'_> {
             }
         }
         if let Some(base) = code_base(seen.call.nr, &seen.args, ret) {
-            for chunk in &aftermath.code {
+            for chunk in &side_effects.code {
                 let addr = chunk
                     .addr
-                    .wrapping_sub(aftermath.code_base)
+                    .wrapping_sub(side_effects.code_base)
                     .wrapping_add(base);
                 replaced_instructions::again(task.memory(), addr, &chunk.data)?;
             }
@@ -279,7 +282,7 @@ impl Driver<'_> {
             Some(clocks) => clocks,
             None => Clocks::at(&self.group.recording, self.group.event.0)?,
         };
-        if let Some(told) = self.told {
+        if let Some(told) = self.shown_time {
             clocks.follow(told);
         }
         self.clocks = Some(clocks);
@@ -293,7 +296,7 @@ impl Driver<'_> {
         if ret < 0 {
             return Ok(());
         }
-        self.me.kept.follow(nr, args, &seen.memory);
+        self.me.attributes.follow(nr, args, &seen.memory);
         if seen.call.name == "rt_sigaction" {
             for resting in self.resting.values_mut() {
                 resting.me.segv.share_action(&self.me.segv);

@@ -4,11 +4,11 @@ use super::delivery::wait_mask;
 use super::kernel_calls::current_break;
 use super::{Driver, Next};
 use crate::inject::answer::{self, Answered};
-use crate::inject::clock::TimeTold;
+use crate::inject::clock::ShownTime;
 use crate::inject::exchange::{Entered, Settled};
 use crate::inject::hook::{Decision, Finally, HookCall, OnDivergence};
 use crate::inject::outcome::{Divergence, Status};
-use crate::inject::script::item::Step;
+use crate::inject::script::item::ExpectedCall;
 use crate::inject::script::other_run::{self, OtherRun};
 use crate::inject::tolerated;
 use crate::inject::{Error, Result, partial};
@@ -78,7 +78,7 @@ impl Driver<'_> {
                 .cut
                 .retain(|step| answer::descriptor(step) != Some(fd));
         }
-        let again = |step: &Step| answer::continues(step, seen);
+        let again = |step: &ExpectedCall| answer::continues(step, seen);
         if self.me.parked.is_none()
             && !self.me.cut.is_empty()
             && self.peek()?.is_none_or(|step| step.used == 0)
@@ -237,14 +237,15 @@ impl Driver<'_> {
                         .as_ref()
                         .is_some_and(|step| matches!(step.answer, Answer::Errno(_)));
                 // What is refused when recording is refused here, too, whatever another machine's trace says.
-                let filtered = expected && self.me.step.as_ref().is_some_and(Step::is_filtered);
+                let filtered =
+                    expected && self.me.step.as_ref().is_some_and(ExpectedCall::is_filtered);
                 let real = match seen.call.replay {
                     _ if filtered => false,
                     Replay::Run => !failed,
                     Replay::Refuse(_) => true,
                     Replay::Emulate | Replay::Unsupported => false,
                 };
-                let never = |step: &Step| step.answer == Answer::Never;
+                let never = |step: &ExpectedCall| step.answer == Answer::Never;
                 if expected && !is_exit(&seen) && self.me.step.as_ref().is_some_and(never) {
                     return self.never_returns(task, &seen);
                 }
@@ -256,9 +257,9 @@ impl Driver<'_> {
                 };
                 let answered = answer::from_step(step, &mut seen, limit)?;
                 seen.opened = opened(step);
-                self.told = TimeTold::by(&seen)
+                self.shown_time = ShownTime::by(&seen)
                     .filter(|_| answered.ret == 0)
-                    .or(self.told);
+                    .or(self.shown_time);
                 (answered, moved_data(step, before))
             }
         };
@@ -272,7 +273,7 @@ impl Driver<'_> {
             return Ok(end);
         }
         self.note(&seen, moved.as_deref());
-        self.me.kept.take_made();
+        self.me.attributes.take_made();
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
             self.make_thread(&mut task, &seen, seen.ret, born)?;
         }
@@ -340,7 +341,7 @@ enum Found {
 }
 
 /// Whether the process's call is the expected one.
-fn matches(step: &Step, seen: &HookCall) -> bool {
+fn matches(step: &ExpectedCall, seen: &HookCall) -> bool {
     if step.call.is_none_or(|call| call.nr != seen.call.nr) {
         return false;
     }
@@ -359,14 +360,14 @@ fn matches(step: &Step, seen: &HookCall) -> bool {
 }
 
 /// Whether it is the expected one but for what is different on another run.
-fn adapts(step: &mut Step, seen: &HookCall, another: Option<&mut OtherRun>) -> bool {
+fn adapts(step: &mut ExpectedCall, seen: &HookCall, another: Option<&mut OtherRun>) -> bool {
     let same_call = step.call.is_some_and(|call| call.nr == seen.call.nr);
     same_call && step.used == 0 && another.is_some_and(|it| it.adapt(step, seen).is_ok())
 }
 
 /// Where and how a call differs from the expected one.
 fn describe(
-    step: &mut Step,
+    step: &mut ExpectedCall,
     seen: &HookCall,
     tid: i32,
     another: Option<&mut OtherRun>,
@@ -415,7 +416,7 @@ fn asked_for_less(seen: &HookCall) -> Option<u64> {
 }
 
 /// What a recorded call moved inside the kernel, from there on.
-fn moved_data(step: &Step, from: u64) -> Option<Vec<u8>> {
+fn moved_data(step: &ExpectedCall, from: u64) -> Option<Vec<u8>> {
     match &step.exact.as_ref()?.effect {
         Effect::Moved(data) => Some(data.get(from as usize..).unwrap_or_default().to_vec()),
         _ => None,
@@ -423,7 +424,7 @@ fn moved_data(step: &Step, from: u64) -> Option<Vec<u8>> {
 }
 
 /// What a recorded call opened.
-fn opened(step: &Step) -> Option<Effect> {
+fn opened(step: &ExpectedCall) -> Option<Effect> {
     match &step.exact.as_ref()?.effect {
         effect @ (Effect::Path(_) | Effect::Opened(_) | Effect::Unmade) => Some(effect.clone()),
         _ => None,

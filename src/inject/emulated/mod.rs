@@ -21,7 +21,7 @@ mod signals;
 mod task;
 mod threads;
 
-use crate::inject::clock::{Clocks, TimeTold};
+use crate::inject::clock::{Clocks, ShownTime};
 use crate::inject::exchange::{Answered, Decided, Entered, Settled};
 
 use crate::inject::hook::{Decision, Finally, HookCall, HookExit, Hooks, ScratchMemory};
@@ -30,7 +30,7 @@ use crate::inject::options::{Options, Sandbox};
 use crate::inject::outcome::Status;
 use crate::inject::report::{Driven, Ended, Report};
 use crate::inject::script::Script;
-use crate::inject::script::item::{Aftermath, Kind, Step};
+use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
 use crate::inject::{Error, Result};
 use crate::process::{Process, StopPoint, ThreadGroup};
 use crate::syscall::{self, Syscall};
@@ -110,7 +110,7 @@ pub(super) struct Driver<'a> {
     /// The clocks of calls that the trace does not have, once there are such.
     pub(super) clocks: Option<Clocks>,
     /// What the trace last said of the time.
-    pub(super) told: Option<TimeTold>,
+    pub(super) shown_time: Option<ShownTime>,
     /// The task that runs, or ran last.
     pub(super) me: TaskState,
     /// The others, by tid.
@@ -128,7 +128,7 @@ pub(super) struct Driver<'a> {
     /// The event that was answered last, where the script is a recording.
     pub(super) answered: Option<u64>,
     /// What the call that is being made does besides.
-    pub(super) aftermath: Aftermath,
+    pub(super) side_effects: SideEffects,
     /// Where a process that is kept stands.
     pub(super) place: StopPoint,
     /// The task and where it stands, until the loop begins.
@@ -178,9 +178,9 @@ impl<'a> Driver<'a> {
             room: ScratchMemory::default(),
             delayed: Duration::ZERO,
             clocks: None,
-            told: None,
+            shown_time: None,
             answered: None,
-            aftermath: Aftermath::default(),
+            side_effects: SideEffects::default(),
             place: StopPoint::Between,
             begin: Some((task, place)),
         })
@@ -369,7 +369,7 @@ impl<'a> Driver<'a> {
         let holders = self.resting.values().map(|resting| &resting.me);
         let steps = holders.chain([&self.me]).filter_map(|me| me.step.as_ref());
         // What is expected of others may come before.
-        let waiting = steps.filter_map(Step::event).min();
+        let waiting = steps.filter_map(ExpectedCall::event).min();
         let first = [waiting, self.script.event()].into_iter().flatten().min();
         Some(first.map_or(behind, |first| first.min(behind)))
     }
@@ -391,7 +391,7 @@ impl<'a> Driver<'a> {
     }
 
     /// The call that is expected of the task now; `None` where it is another's turn, or there are no more.
-    pub(super) fn peek(&mut self) -> Result<Option<&mut Step>> {
+    pub(super) fn peek(&mut self) -> Result<Option<&mut ExpectedCall>> {
         let me = &mut self.me;
         if me.step.is_none() {
             me.step = me.parked.take();
@@ -399,8 +399,8 @@ impl<'a> Driver<'a> {
         if me.step.is_none()
             && let Some(item) = self
                 .script
-                .pop_if(me.tid, |kind| matches!(kind, Kind::Call(_)))?
-            && let Kind::Call(step) = item.kind
+                .pop_if(me.tid, |kind| matches!(kind, ItemKind::Call(_)))?
+            && let ItemKind::Call(step) = item.kind
         {
             me.step = Some(*step);
         }
@@ -411,7 +411,7 @@ impl<'a> Driver<'a> {
         if let Some(step) = self.me.step.take() {
             self.answered = step.event().max(self.answered);
             self.me.stays = step.stays;
-            self.aftermath = step.aftermath;
+            self.side_effects = step.side_effects;
         }
     }
 

@@ -7,8 +7,8 @@
 use super::{Driver, Next};
 use crate::inject::Result;
 use crate::inject::hook::{Decision, HookCall};
-use crate::inject::script::item::{Kind, Step};
-use crate::process::{Goal, Pages};
+use crate::inject::script::item::{ExpectedCall, ItemKind};
+use crate::process::{JumpPages, RunTarget};
 use crate::recording::{Jump, Reach};
 use crate::tracee::{Regs, Stopped, agent};
 use std::collections::VecDeque;
@@ -86,7 +86,11 @@ impl Driver<'_> {
         }
         self.changes += 1;
         let memory = task.memory();
-        for chunk in jump.pages.iter().chain(&Pages::follow(&mut pages, jump)) {
+        for chunk in jump
+            .pages
+            .iter()
+            .chain(&JumpPages::follow(&mut pages, jump))
+        {
             self.group.shared.write(memory, chunk.addr, &chunk.data)?;
         }
         let mut regs = Regs::from_words(words);
@@ -105,10 +109,12 @@ impl Driver<'_> {
         tsc: VecDeque<u64>,
     ) -> Result<Next> {
         self.reads(self.me.tid, tsc)?;
-        let goal = Goal::of(reach).ok().filter(|_| self.group.pages.is_some());
-        match goal {
-            Some(goal) if task.set_breakpoints(&[goal.regs.ip()]).is_ok() => {
-                self.me.goal = Some((goal, task.sigmask()?));
+        let target = RunTarget::of(reach)
+            .ok()
+            .filter(|_| self.group.pages.is_some());
+        match target {
+            Some(target) if task.set_breakpoints(&[target.regs.ip()]).is_ok() => {
+                self.me.target = Some((target, task.sigmask()?));
             }
             _ => {
                 self.leaves_recording();
@@ -118,21 +124,21 @@ impl Driver<'_> {
         Ok(Next::Resume(task))
     }
 
-    /// Whether the task has stopped for its goal: `Some(true)` if it has come to it, `Some(false)` on the way there.
+    /// Whether the task has stopped for its target: `Some(true)` if it has come to it, `Some(false)` on the way there.
     pub(super) fn comes_to_goal(&mut self, task: &mut Stopped) -> Result<Option<bool>> {
-        let Some((goal, mask)) = &mut self.me.goal else {
+        let Some((target, mask)) = &mut self.me.target else {
             return Ok(None);
         };
         let Some(regs) = task.at_breakpoint()? else {
             return Ok(None);
         };
         task.set_sigmask(*mask)?;
-        goal.times -= 1;
-        if goal.times > 0 {
+        target.times -= 1;
+        if target.times > 0 {
             return Ok(Some(false));
         }
-        let as_recorded = regs.look_like(&goal.regs);
-        self.me.goal = None;
+        let as_recorded = regs.look_like(&target.regs);
+        self.me.target = None;
         task.set_breakpoints(&[])?;
         if !as_recorded {
             self.leaves_recording();
@@ -140,9 +146,9 @@ impl Driver<'_> {
         Ok(Some(true))
     }
 
-    /// The task will not come to its goal.
+    /// The task will not come to its target.
     pub(super) fn misses_goal(&mut self, task: &mut Stopped) -> Result<()> {
-        if self.me.goal.take().is_some() {
+        if self.me.target.take().is_some() {
             task.set_breakpoints(&[])?;
             self.leaves_recording();
         }
@@ -161,13 +167,13 @@ impl Driver<'_> {
 
     /// Passes over what else there is of a state that the task is not put into.
     pub(super) fn skip_pieces(&mut self, tid: i32) -> Result<()> {
-        let piece = |kind: &Kind| matches!(kind, Kind::Spin(..));
+        let piece = |kind: &ItemKind| matches!(kind, ItemKind::Spin(..));
         while self.script.pop_if(tid, piece)?.is_some() {}
         Ok(())
     }
 
     /// The call that comes next of the task that runs, whoever comes before.
-    pub(super) fn next_step(&mut self) -> Result<Option<&mut Step>> {
+    pub(super) fn next_step(&mut self) -> Result<Option<&mut ExpectedCall>> {
         match &mut self.me.step {
             Some(step) => Ok(Some(step)),
             None => self.script.call_of(self.me.tid),

@@ -8,7 +8,7 @@ use super::futex;
 use super::{Driver, Next};
 use crate::inject::Result;
 use crate::inject::outcome::Status;
-use crate::inject::script::item::{Item, Kind};
+use crate::inject::script::item::{Item, ItemKind};
 use crate::process::StopPoint;
 use crate::tracee::{Stopped, TaskMemory};
 use std::collections::BTreeSet;
@@ -77,9 +77,9 @@ impl Driver<'_> {
         if self.group.pages.is_some() {
             self.follow_pokes()?;
         }
-        let preempted = |kind: &Kind| matches!(kind, Kind::Spin(..) | Kind::Reach(..));
+        let preempted = |kind: &ItemKind| matches!(kind, ItemKind::Spin(..) | ItemKind::Reach(..));
         match self.script.pop_if(tid, preempted)?.map(|item| item.kind) {
-            Some(Kind::Spin(jump, tsc)) => {
+            Some(ItemKind::Spin(jump, tsc)) => {
                 if self.jump(&mut task, &jump)? {
                     self.rest(task, StopPoint::Between, None);
                     return Ok(None);
@@ -89,7 +89,7 @@ impl Driver<'_> {
                 self.skip_pieces(tid)?;
                 return Ok(Some(Next::Resume(task)));
             }
-            Some(Kind::Reach(reach, tsc)) => return self.run_to(task, &reach, tsc).map(Some),
+            Some(ItemKind::Reach(reach, tsc)) => return self.run_to(task, &reach, tsc).map(Some),
             _ => {}
         }
         self.meet_signals(&mut task)?;
@@ -98,11 +98,11 @@ impl Driver<'_> {
             return Ok(Some(Next::Resume(task)));
         }
         let script = &mut self.script;
-        let run = script.pop_if(tid, |kind| matches!(kind, Kind::Run))?;
+        let run = script.pop_if(tid, |kind| matches!(kind, ItemKind::Run))?;
         let gone = script.front()?.is_some_and(|item| {
             let ends = matches!(
                 item.kind,
-                Kind::Gone {
+                ItemKind::Gone {
                     by_fault: false,
                     ..
                 }
@@ -118,9 +118,9 @@ impl Driver<'_> {
 
     /// Writes what the call that was answered last has changed elsewhere.
     fn follow_pokes(&mut self) -> Result<()> {
-        while matches!(self.script.front()?, Some(item) if matches!(item.kind, Kind::Poke(_))) {
+        while matches!(self.script.front()?, Some(item) if matches!(item.kind, ItemKind::Poke(_))) {
             if let Some(item) = self.script.pop()
-                && let Kind::Poke(chunks) = item.kind
+                && let ItemKind::Poke(chunks) = item.kind
             {
                 self.write_left(&chunks);
             }
@@ -136,7 +136,7 @@ impl Driver<'_> {
         let tid = self.me.tid;
         let alone = self.resting.is_empty();
         Ok(match self.script.front()? {
-            Some(item) => item.tid == tid && matches!(item.kind, Kind::Call(_)),
+            Some(item) => item.tid == tid && matches!(item.kind, ItemKind::Call(_)),
             None => alone,
         })
     }
@@ -179,7 +179,7 @@ impl Driver<'_> {
             let next = self
                 .script
                 .front()?
-                .map(|item| (item.tid, matches!(item.kind, Kind::Call(_))));
+                .map(|item| (item.tid, matches!(item.kind, ItemKind::Call(_))));
             match next {
                 Some((tid, true)) if self.is_awaited(tid) => {}
                 Some(_) => {
@@ -201,12 +201,12 @@ impl Driver<'_> {
     fn play(&mut self, item: Item) -> Result<Option<Next>> {
         let tid = item.tid;
         match item.kind {
-            Kind::Gone { exit, left, .. } => return Ok(self.gone(tid, exit, &left)),
-            Kind::Poke(chunks) => {
+            ItemKind::Gone { exit, left, .. } => return Ok(self.gone(tid, exit, &left)),
+            ItemKind::Poke(chunks) => {
                 self.write_left(&chunks);
                 return Ok(None);
             }
-            Kind::Remap(pieces) => {
+            ItemKind::Remap(pieces) => {
                 if let Some(resting) = self.resting.values_mut().next() {
                     let at_entry = resting.place == StopPoint::Entry;
                     let (task, recording) = (&mut resting.task, &self.group.recording);
@@ -222,14 +222,14 @@ impl Driver<'_> {
             return Ok(None);
         };
         match item.kind {
-            Kind::Call(step) => {
+            ItemKind::Call(step) => {
                 if resting.me.over {
                     return Ok(None);
                 }
                 resting.me.step = Some(*step);
                 self.attend(tid).map(Some)
             }
-            Kind::Signal(due) => {
+            ItemKind::Signal(due) => {
                 resting.me.due.push_back(due);
                 let Some((mut task, place)) = self.wake(tid) else {
                     return Ok(None);
@@ -243,13 +243,13 @@ impl Driver<'_> {
                 self.meet_signals(&mut task)?;
                 Ok(Some(Next::Resume(task)))
             }
-            Kind::Run if resting.place == StopPoint::Between => {
+            ItemKind::Run if resting.place == StopPoint::Between => {
                 let Some((task, _)) = self.wake(tid) else {
                     return Ok(None);
                 };
                 self.go_on_or_rest(task)
             }
-            Kind::Spin(jump, tsc) if resting.place == StopPoint::Between => {
+            ItemKind::Spin(jump, tsc) if resting.place == StopPoint::Between => {
                 let Some((mut task, place)) = self.wake(tid) else {
                     return Ok(None);
                 };
@@ -262,13 +262,13 @@ impl Driver<'_> {
                 self.skip_pieces(tid)?;
                 Ok(Some(Next::Resume(task)))
             }
-            Kind::Reach(reach, tsc) if resting.place == StopPoint::Between => {
+            ItemKind::Reach(reach, tsc) if resting.place == StopPoint::Between => {
                 let Some((task, _)) = self.wake(tid) else {
                     return Ok(None);
                 };
                 self.run_to(task, &reach, tsc).map(Some)
             }
-            Kind::Run | Kind::Spin(..) | Kind::Reach(..) => {
+            ItemKind::Run | ItemKind::Spin(..) | ItemKind::Reach(..) => {
                 self.leaves_recording();
                 Ok(None)
             }

@@ -33,7 +33,7 @@ impl Driver<'_> {
                 instruction.execute(&mut regs, recorded.unwrap_or_else(|| instruction.value()));
                 if recorded.is_none() {
                     self.leaves_recording();
-                } else if self.me.goal.is_none() {
+                } else if self.me.target.is_none() {
                     self.read_on(&task, &mut regs)?;
                 }
                 task.set_regs(&regs)?;

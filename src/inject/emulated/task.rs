@@ -1,8 +1,8 @@
 //! What the driver knows of each task of the process.
 
 use crate::inject::exchange::Decided;
-use crate::inject::script::item::{Due, Step};
-use crate::process::{Goal, Kept, StopPoint, Thread};
+use crate::inject::script::item::{DueSignal, ExpectedCall};
+use crate::process::{RunTarget, StopPoint, TaskAttributes, Thread};
 use crate::tracee::Stopped;
 use crate::tracee::interpret::Reads;
 use crate::tracee::segv::SegvState;
@@ -20,15 +20,15 @@ pub struct TaskState {
     /// How often in a row it has read the counter.
     pub reads: Reads,
     /// What the kernel keeps of it.
-    pub kept: Kept,
+    pub attributes: TaskAttributes,
     /// The call that is expected of it, once it is its turn.
-    pub step: Option<Step>,
+    pub step: Option<ExpectedCall>,
     /// Calls that were cut short and not made again at once: it may come back to them.
-    pub cut: Vec<Step>,
+    pub cut: Vec<ExpectedCall>,
     /// The call that is expected after one of those.
-    pub parked: Option<Step>,
+    pub parked: Option<ExpectedCall>,
     /// Signals of the trace that are to come before its next call, one at a time.
-    pub due: VecDeque<Due>,
+    pub due: VecDeque<DueSignal>,
     /// The signal mask while one of them is let in under another, which its handler gives back.
     pub masked: Option<u64>,
     /// The mask under which the call that it made last waited, where that has one of its own.
@@ -46,17 +46,17 @@ pub struct TaskState {
     /// Where its process's break was before the brk(2) that it is in.
     pub broke: Option<i64>,
     /// Where it runs to, and its signal mask meanwhile.
-    pub goal: Option<(Goal, u64)>,
+    pub target: Option<(RunTarget, u64)>,
     /// How often it was woken for nothing.
     pub woken: u32,
 }
 
 impl TaskState {
-    pub fn new(tid: i32, segv: SegvState, kept: Kept) -> TaskState {
+    pub fn new(tid: i32, segv: SegvState, attributes: TaskAttributes) -> TaskState {
         TaskState {
             tid,
             segv,
-            kept,
+            attributes,
             ..TaskState::default()
         }
     }
@@ -69,10 +69,10 @@ impl TaskState {
             tid,
             task,
             place,
-            kept,
+            attributes,
             segv,
         } = thread;
-        (TaskState::new(tid, segv, kept), task, place)
+        (TaskState::new(tid, segv, attributes), task, place)
     }
 
     /// The thread again.
@@ -81,7 +81,7 @@ impl TaskState {
             tid: self.tid,
             task,
             place,
-            kept: self.kept,
+            attributes: self.attributes,
             segv: self.segv,
         }
     }

@@ -229,7 +229,7 @@ impl<'a> Engine<'a> {
             let tid = thread.task.tid();
             let me = Task {
                 filters: filters.remove(&thread.tid).unwrap_or_default(),
-                made: thread.kept.take_made(),
+                made: thread.attributes.take_made(),
                 ..Task::new(first, pid, numbers.own(thread.tid), thread.segv)
             };
             engine.tasks.insert(tid, me);

@@ -1,6 +1,6 @@
 //! A recording as a script: what the tasks of one process did, in the order in which it was written.
 
-use super::item::{Aftermath, Due, Item, Kind, Step, code_base};
+use super::item::{DueSignal, ExpectedCall, Item, ItemKind, SideEffects, code_base};
 use crate::inject::Result;
 use crate::recording::{
     Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent,
@@ -66,10 +66,10 @@ impl RecordingScript {
                     let number = self.number;
                     self.number += 1;
                     if let Some(mut item) = self.event(number, event) {
-                        if let Kind::Call(step) = &mut item.kind {
+                        if let ItemKind::Call(step) = &mut item.kind {
                             let call = step.exact.as_ref();
                             let base = call.and_then(|c| code_base(c.nr, &c.args, c.ret?));
-                            step.aftermath = self.aftermath(base)?;
+                            step.side_effects = self.side_effects(base)?;
                         }
                         return Ok(Some(item));
                     }
@@ -85,24 +85,24 @@ impl RecordingScript {
                     }
                 }
                 Frame::Run { tid } if self.tids.contains(&tid) => {
-                    let kind = Kind::Run;
+                    let kind = ItemKind::Run;
                     return Ok(Some(Item { tid, kind }));
                 }
                 Frame::Jump(jump) if self.tids.contains(&jump.tid) => {
                     let tid = jump.tid;
                     let tsc = self.tsc.remove(&tid).unwrap_or_default();
-                    let kind = Kind::Spin(Box::new(jump), tsc);
+                    let kind = ItemKind::Spin(Box::new(jump), tsc);
                     return Ok(Some(Item { tid, kind }));
                 }
                 Frame::Reach(reach) if self.tids.contains(&reach.tid) => {
                     let tid = reach.tid;
                     let tsc = self.tsc.remove(&tid).unwrap_or_default();
-                    let kind = Kind::Reach(Box::new(reach), tsc);
+                    let kind = ItemKind::Reach(Box::new(reach), tsc);
                     return Ok(Some(Item { tid, kind }));
                 }
                 Frame::Gone { tid, exit, left } if self.tids.remove(&tid) => {
                     let by_fault = self.faulted == Some(tid);
-                    let kind = Kind::Gone {
+                    let kind = ItemKind::Gone {
                         exit,
                         left,
                         by_fault,
@@ -110,11 +110,11 @@ impl RecordingScript {
                     return Ok(Some(Item { tid, kind }));
                 }
                 Frame::Poke { tid, chunks } if self.tids.contains(&tid) => {
-                    let kind = Kind::Poke(chunks);
+                    let kind = ItemKind::Poke(chunks);
                     return Ok(Some(Item { tid, kind }));
                 }
                 Frame::Remap { tid, pieces } if self.tids.contains(&tid) => {
-                    let kind = Kind::Remap(pieces);
+                    let kind = ItemKind::Remap(pieces);
                     return Ok(Some(Item { tid, kind }));
                 }
                 _ => {}
@@ -124,27 +124,27 @@ impl RecordingScript {
     }
 
     /// What the last event did to the process's memory besides its outputs: it has its effect before the task goes on.
-    fn aftermath(&mut self, code_base: Option<u64>) -> Result<Aftermath> {
-        let mut aftermath = Aftermath {
+    fn side_effects(&mut self, code_base: Option<u64>) -> Result<SideEffects> {
+        let mut side_effects = SideEffects {
             code_base: code_base.unwrap_or(0),
-            ..Aftermath::default()
+            ..SideEffects::default()
         };
         let mut at = 0;
         loop {
             if at == self.ahead.len() {
                 let Some(frame) = self.frames.next_frame()? else {
-                    return Ok(aftermath);
+                    return Ok(side_effects);
                 };
                 self.ahead.push_back(frame);
             }
             match &mut self.ahead[at] {
                 Frame::Remap { tid, pieces } if self.tids.contains(tid) => {
-                    aftermath.pieces.append(pieces);
+                    side_effects.pieces.append(pieces);
                 }
                 Frame::Poke { tid, chunks }
-                    if self.tids.contains(tid) && !aftermath.pieces.is_empty() =>
+                    if self.tids.contains(tid) && !side_effects.pieces.is_empty() =>
                 {
-                    aftermath.chunks.append(chunks);
+                    side_effects.chunks.append(chunks);
                 }
                 Frame::Poke { tid, chunks }
                     if self.tids.contains(tid)
@@ -153,7 +153,7 @@ impl RecordingScript {
                             .iter()
                             .all(|chunk| replaced_instructions::is_replaced(&chunk.data)) =>
                 {
-                    aftermath.code.append(chunks);
+                    side_effects.code.append(chunks);
                 }
                 Frame::Tsc { .. }
                 | Frame::Poke { .. }
@@ -163,7 +163,7 @@ impl RecordingScript {
                     at += 1;
                     continue;
                 }
-                _ => return Ok(aftermath),
+                _ => return Ok(side_effects),
             }
             self.ahead.remove(at);
         }
@@ -183,23 +183,23 @@ impl RecordingScript {
             }
             // So does the kernel where a handler has no room.
             EventKind::Signal(signal) if is_instead(&signal) => return None,
-            EventKind::Signal(signal) => Kind::Signal(Due {
+            EventKind::Signal(signal) => ItemKind::Signal(DueSignal {
                 signal: signal.signal,
                 info: signal.info.as_slice().try_into().ok().map(SigInfo),
                 recorded: Some(Box::new(signal)),
                 sent: false,
             }),
-            EventKind::Call(_) if self.early.remove(&number) => Kind::Run,
-            EventKind::Call(call) => Kind::Call(Box::new(self.step(number, tid, call))),
+            EventKind::Call(_) if self.early.remove(&number) => ItemKind::Run,
+            EventKind::Call(call) => ItemKind::Call(Box::new(self.step(number, tid, call))),
         };
         Some(Item { tid, kind })
     }
 
-    fn step(&mut self, number: u64, tid: i32, call: CallEvent) -> Step {
+    fn step(&mut self, number: u64, tid: i32, call: CallEvent) -> ExpectedCall {
         if matches!(call.effect, Effect::Exec(_)) {
             self.tids = BTreeSet::from([self.pid]);
         }
-        let mut step = Step::of_event(self.index, number, call);
+        let mut step = ExpectedCall::of_event(self.index, number, call);
         self.index += 1;
         step.tsc = self.tsc.remove(&tid).unwrap_or_default();
         step
@@ -227,7 +227,7 @@ impl RecordingScript {
                     let mut step = self.step(number, born.maker, call);
                     step.stays = true;
                     step.born = Some(born.clone());
-                    let (tid, kind) = (born.maker, Kind::Call(Box::new(step)));
+                    let (tid, kind) = (born.maker, ItemKind::Call(Box::new(step)));
                     return Ok(Some(Item { tid, kind }));
                 }
                 Frame::Event(_) => number += 1,

@@ -1,6 +1,6 @@
 //! A trace as a script: which of its tasks is which thread of the process.
 
-use super::item::{Due, Item, Kind, Step};
+use super::item::{DueSignal, ExpectedCall, Item, ItemKind};
 use super::other_run::OtherRun;
 use crate::inject::{Error, Result};
 use crate::process::Process;
@@ -198,7 +198,7 @@ impl TraceScript {
                 Entry::Call(call) => call,
                 Entry::Signal { .. } => {
                     if let (Some(tid), Some(due)) = (tid, due(entry)) {
-                        let kind = Kind::Signal(due);
+                        let kind = ItemKind::Signal(due);
                         return Some(Item { tid, kind });
                     }
                     continue;
@@ -213,7 +213,7 @@ impl TraceScript {
             if let Some(new) = new_thread(call) {
                 self.pids.entry(new).or_insert(new);
             }
-            let kind = Kind::Call(Box::new(Step::of_call(index, call)));
+            let kind = ItemKind::Call(Box::new(ExpectedCall::of_call(index, call)));
             return Some(Item { tid, kind });
         }
     }
@@ -264,7 +264,7 @@ fn mentions(value: &Value, word: &str) -> bool {
 }
 
 /// A signal of a trace, unless the program's own instruction raises it again.
-fn due(entry: &Entry) -> Option<Due> {
+fn due(entry: &Entry) -> Option<DueSignal> {
     let Entry::Signal { signal, info, .. } = entry else {
         return None;
     };
@@ -277,7 +277,7 @@ fn due(entry: &Entry) -> Option<Due> {
         Some(code) => code.as_i64().is_some_and(|code| code <= 0),
         None => false,
     };
-    (sent || !of_fault).then_some(Due {
+    (sent || !of_fault).then_some(DueSignal {
         signal: *signal,
         info: None,
         recorded: None,

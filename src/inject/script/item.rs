@@ -14,7 +14,7 @@ pub(in crate::inject) struct Item {
     /// The task, by its recorded tid.
     pub tid: i32,
     /// What.
-    pub kind: Kind,
+    pub kind: ItemKind,
 }
 
 impl Item {
@@ -22,30 +22,30 @@ impl Item {
     pub fn weight(&self) -> usize {
         let len = |chunks: &[Chunk]| chunks.iter().map(|chunk| chunk.data.len()).sum::<usize>();
         match &self.kind {
-            Kind::Call(step) => step
+            ItemKind::Call(step) => step
                 .exact
                 .as_ref()
                 .map_or(0, |event| len(&event.ins) + len(&event.outs)),
-            Kind::Spin(jump, _) => len(&jump.pages),
-            Kind::Poke(chunks) => len(chunks),
+            ItemKind::Spin(jump, _) => len(&jump.pages),
+            ItemKind::Poke(chunks) => len(chunks),
             _ => 0,
         }
     }
 
     /// Forgets the state that a task is not put into.
     pub fn lighten(&mut self) {
-        if let Kind::Spin(jump, _) = &mut self.kind {
+        if let ItemKind::Spin(jump, _) = &mut self.kind {
             jump.pages = Vec::new();
         }
     }
 }
 
 /// What a task does.
-pub(in crate::inject) enum Kind {
+pub(in crate::inject) enum ItemKind {
     /// It makes a call.
-    Call(Box<Step>),
+    Call(Box<ExpectedCall>),
     /// It gets a signal.
-    Signal(Due),
+    Signal(DueSignal),
     /// It begins to run: a new one, or one that was preempted.
     Run,
     /// It ran by itself until it was preempted in this state, and read these values of the time stamp counter.
@@ -69,7 +69,7 @@ pub(in crate::inject) enum Kind {
 
 /// What a call does to its process's memory besides its outputs.
 #[derive(Debug, Default)]
-pub(in crate::inject) struct Aftermath {
+pub(in crate::inject) struct SideEffects {
     /// What the memory shows then.
     pub pieces: Vec<Piece>,
     /// What is written there afterwards.
@@ -90,7 +90,7 @@ pub(in crate::inject) fn code_base(nr: u32, args: &[u64; 6], ret: i64) -> Option
 }
 
 /// A signal that came between two calls, and not of the program's own fault.
-pub(in crate::inject) struct Due {
+pub(in crate::inject) struct DueSignal {
     pub signal: i32,
     pub info: Option<SigInfo>,
     /// What came of it, where it was recorded.
@@ -100,7 +100,7 @@ pub(in crate::inject) struct Due {
 }
 
 /// One expected call.
-pub(in crate::inject) struct Step {
+pub(in crate::inject) struct ExpectedCall {
     /// Its index in the trace.
     pub index: usize,
     /// Its name, as written.
@@ -125,15 +125,15 @@ pub(in crate::inject) struct Step {
     /// Its task does not go on by itself once it is answered.
     pub stays: bool,
     /// What else it does.
-    pub aftermath: Aftermath,
+    pub side_effects: SideEffects,
     /// The thread that it makes.
     pub born: Option<Born>,
 }
 
-impl Step {
+impl ExpectedCall {
     /// A call of a trace.
-    pub fn of_call(index: usize, call: &Call) -> Step {
-        Step {
+    pub fn of_call(index: usize, call: &Call) -> ExpectedCall {
+        ExpectedCall {
             index,
             name: call.name.clone(),
             call: syscall::by_name(&call.name).or_else(|| syscall::of_name(&call.name)),
@@ -146,15 +146,15 @@ impl Step {
             used: 0,
             tsc: VecDeque::new(),
             stays: false,
-            aftermath: Aftermath::default(),
+            side_effects: SideEffects::default(),
             born: None,
         }
     }
 
     /// A call of a recording.
-    pub fn of_event(index: usize, number: u64, event: CallEvent) -> Step {
+    pub fn of_event(index: usize, number: u64, event: CallEvent) -> ExpectedCall {
         let call = syscall::of_number(event.nr);
-        Step {
+        ExpectedCall {
             index,
             name: syscall::name_of(event.nr),
             call,
@@ -167,7 +167,7 @@ impl Step {
             used: 0,
             tsc: VecDeque::new(),
             stays: false,
-            aftermath: Aftermath::default(),
+            side_effects: SideEffects::default(),
             born: None,
         }
     }

@@ -21,7 +21,7 @@ use crate::process::Process;
 use crate::trace::{Exit, Trace};
 use from_recording::RecordingScript;
 use from_trace::TraceScript;
-use item::{Item, Kind, Step};
+use item::{ExpectedCall, Item, ItemKind};
 use other_run::OtherRun;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -120,7 +120,7 @@ impl Script {
             return Ok(());
         }
         while let Some(item) = self.front()? {
-            if matches!(&item.kind, Kind::Call(step) if step.index >= index) {
+            if matches!(&item.kind, ItemKind::Call(step) if step.index >= index) {
                 break;
             }
             self.queue.pop_front();
@@ -159,7 +159,7 @@ impl Script {
                 while calls <= index
                     && let Some(item) = events.next()?
                 {
-                    calls += usize::from(matches!(item.kind, Kind::Call(_)));
+                    calls += usize::from(matches!(item.kind, ItemKind::Call(_)));
                 }
                 calls
             }
@@ -182,9 +182,9 @@ impl Script {
             item.lighten();
         }
         match &item.kind {
-            Kind::Call(step) => self.next = step.index + 1,
+            ItemKind::Call(step) => self.next = step.index + 1,
             // Traces are untrusted.
-            Kind::Signal(due) if !(1..=64).contains(&due.signal) => return Ok(true),
+            ItemKind::Signal(due) if !(1..=64).contains(&due.signal) => return Ok(true),
             _ => {}
         }
         self.queue.push_back(item);
@@ -232,14 +232,14 @@ impl Script {
             }
         }
         let end = self.end.unwrap_or(usize::MAX);
-        let over = |item: &Item| matches!(&item.kind, Kind::Call(step) if step.index > end);
+        let over = |item: &Item| matches!(&item.kind, ItemKind::Call(step) if step.index > end);
         Ok(self.queue.front().filter(|item| !over(item)))
     }
 
     /// The index of the call that comes next.
     pub(in crate::inject) fn position(&self) -> usize {
         let mut calls = self.queue.iter().filter_map(|item| match &item.kind {
-            Kind::Call(step) => Some(step.index),
+            ItemKind::Call(step) => Some(step.index),
             _ => None,
         });
         calls.next().unwrap_or(self.next)
@@ -254,7 +254,7 @@ impl Script {
     pub(in crate::inject) fn pop_if(
         &mut self,
         tid: i32,
-        like: impl FnOnce(&Kind) -> bool,
+        like: impl FnOnce(&ItemKind) -> bool,
     ) -> Result<Option<Item>> {
         let wanted = self
             .front()?
@@ -275,7 +275,7 @@ impl Script {
             weight += self.queue.get(at).map_or(0, Item::weight);
             match self.queue.get(at) {
                 Some(Item {
-                    kind: Kind::Call(step),
+                    kind: ItemKind::Call(step),
                     ..
                 }) if step.index > end => return Ok(None),
                 Some(item) if of(item) => return Ok(Some(at)),
@@ -286,11 +286,11 @@ impl Script {
     }
 
     /// The next call of a task, whoever comes before.
-    pub(in crate::inject) fn call_of(&mut self, tid: i32) -> Result<Option<&mut Step>> {
-        let call = |item: &Item| item.tid == tid && matches!(item.kind, Kind::Call(_));
+    pub(in crate::inject) fn call_of(&mut self, tid: i32) -> Result<Option<&mut ExpectedCall>> {
+        let call = |item: &Item| item.tid == tid && matches!(item.kind, ItemKind::Call(_));
         let at = self.find(call)?;
         Ok(at.and_then(|at| match &mut self.queue.get_mut(at)?.kind {
-            Kind::Call(step) => Some(&mut **step),
+            ItemKind::Call(step) => Some(&mut **step),
             _ => None,
         }))
     }
@@ -299,12 +299,12 @@ impl Script {
     pub(in crate::inject) fn next_of<T>(
         &mut self,
         tid: i32,
-        says: impl Fn(&Step) -> Option<T>,
+        says: impl Fn(&ExpectedCall) -> Option<T>,
     ) -> Result<Option<T>> {
         const MOST: usize = 16;
         let (said, left) = (Cell::new(None), Cell::new(MOST));
         self.find(|item| match &item.kind {
-            Kind::Call(step) if item.tid == tid => {
+            ItemKind::Call(step) if item.tid == tid => {
                 let says = says(step);
                 let is_said = says.is_some();
                 said.set(says);
@@ -318,7 +318,7 @@ impl Script {
 
     /// Drops the next call of a task, whoever comes before; whether there was one.
     pub(in crate::inject) fn drop_call(&mut self, tid: i32) -> Result<bool> {
-        let call = |item: &Item| item.tid == tid && matches!(item.kind, Kind::Call(_));
+        let call = |item: &Item| item.tid == tid && matches!(item.kind, ItemKind::Call(_));
         let at = self.find(call)?;
         Ok(at.and_then(|at| self.queue.remove(at)).is_some())
     }
@@ -329,7 +329,7 @@ impl Script {
             of.contains(&item.tid)
                 && matches!(
                     item.kind,
-                    Kind::Call(_) | Kind::Signal(_) | Kind::Gone { .. }
+                    ItemKind::Call(_) | ItemKind::Signal(_) | ItemKind::Gone { .. }
                 )
         };
         let at = self.find(counts)?;
@@ -339,7 +339,7 @@ impl Script {
     /// The event of the first call or signal that is left, where the script is a recording.
     pub(in crate::inject) fn event(&self) -> Option<u64> {
         let mut calls = self.queue.iter().filter_map(|item| match &item.kind {
-            Kind::Call(step) => step.event(),
+            ItemKind::Call(step) => step.event(),
             _ => None,
         });
         calls.next()

@@ -7,7 +7,7 @@
 //! pids that are returned as such, and for the names of files in directories, links and addresses. Data that it reads are
 //! never changed. [`crate::inject::tolerated`] says what is tolerated besides.
 
-use super::item::Step;
+use super::item::ExpectedCall;
 use super::temporary_names::{self, LONGEST, MOST_NAMES};
 use crate::inject::diff::PIDS;
 use crate::inject::hook::HookCall;
@@ -109,7 +109,7 @@ impl OtherRun {
     ///
     /// # Errors
     /// How they differ.
-    pub fn adapt(&mut self, step: &mut Step, seen: &HookCall) -> Result<(), Mismatch> {
+    pub fn adapt(&mut self, step: &mut ExpectedCall, seen: &HookCall) -> Result<(), Mismatch> {
         let same = seen.call.compare(&seen.args, &seen.memory, step.values());
         if same.is_ok() && !returns_either(seen.call.name) || step.adapted {
             return same;
@@ -177,7 +177,7 @@ impl OtherRun {
     }
 
     /// The names and pids that the call returns.
-    fn adapt_answer(&mut self, step: &mut Step, seen: &HookCall, mut values: Vec<Value>) {
+    fn adapt_answer(&mut self, step: &mut ExpectedCall, seen: &HookCall, mut values: Vec<Value>) {
         let name = seen.call.name;
         self.learn_pids(name, &step.answer, seen.tid);
         if let Answer::Value(ret) = &mut step.answer
@@ -187,7 +187,7 @@ impl OtherRun {
             *ret = here;
         }
         let names = RETURN_NAMES.iter().find(|(call, _)| *call == name);
-        let how = Told {
+        let how = ShownTime {
             names: names.map(|(_, member)| *member),
             // Only there do names consist of pids.
             pids: name.starts_with("readlink")
@@ -214,7 +214,7 @@ impl OtherRun {
         step.adapted = true;
     }
 
-    fn adapt_output(&self, value: &mut Value, name: &str, how: Told) {
+    fn adapt_output(&self, value: &mut Value, name: &str, how: ShownTime) {
         match value {
             Value::Int(number) if PIDS.contains(&name) => {
                 if let Some(here) = self.pid(*number) {
@@ -459,7 +459,7 @@ struct How {
 
 /// What of a call's outputs is to be what it would have been here.
 #[derive(Clone, Copy)]
-struct Told {
+struct ShownTime {
     /// The names in this member or argument.
     names: Option<&'static str>,
     /// Pids among them.

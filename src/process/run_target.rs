@@ -8,19 +8,19 @@ const MOST_TIMES: u32 = 1 << 16;
 
 /// A place in a program, and how often a task comes there.
 #[derive(Clone, Debug)]
-pub struct Goal {
+pub struct RunTarget {
     /// How often; the last time it stays.
     pub times: u32,
     /// Its registers then.
     pub regs: Regs,
 }
 
-impl Goal {
+impl RunTarget {
     /// What is recorded of it; or what is wrong with that.
     ///
     /// # Errors
     /// If no recorder writes such a thing.
-    pub fn of(reach: &Reach) -> Result<Goal, String> {
+    pub fn of(reach: &Reach) -> Result<RunTarget, String> {
         let words = reach.regs.as_slice().try_into();
         let words = words.map_err(|_| format!("{} words are no registers", reach.regs.len()))?;
         if !(1..=MOST_TIMES).contains(&reach.times) {
@@ -29,7 +29,7 @@ impl Goal {
                 reach.tid, reach.times
             ));
         }
-        Ok(Goal {
+        Ok(RunTarget {
             times: reach.times,
             regs: Regs::from_words(words),
         })
