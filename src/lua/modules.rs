@@ -1,7 +1,6 @@
 //! The modules that scripts can `require`: all files of `lua-stdlib/rrapper`, embedded.
 //!
-//! `require "rrapper.NAME"` loads `NAME.lua`. Cargo notices that an embedded file has changed, but not that there is a
-//! new one: a build that is not fresh needs `touch src/lua/modules.rs` after a module is added.
+//! `require "rrapper.NAME"` loads `NAME.lua`. The build script (`src/build.rs`) has Cargo notice a new file.
 
 use include_dir::{Dir, include_dir};
 use mlua::{Lua, Table, Value};
