@@ -3,7 +3,6 @@
 use super::Finding;
 use crate::inject::{self, NoHooks, Script, Status};
 use crate::record::{self, Program};
-use crate::recording::OnFull;
 use crate::replay;
 use crate::trace::Exit;
 use anyhow::Context;
@@ -37,19 +36,8 @@ fn in_temporary_folder() -> anyhow::Result<u64> {
 }
 
 fn attempt(dir: &Path) -> anyhow::Result<u64> {
-    let program = Program {
-        argv: vec!["true".into()],
-        ..Program::default()
-    };
-    let recorded = record::record(record::Options {
-        command: program.command()?,
-        dir: dir.to_path_buf(),
-        on_full: OnFull::Stop,
-        on_start: None,
-        observer: None,
-        wait_all: false,
-        alone: true,
-    })?;
+    let command = Program::new(["true"]).command()?;
+    let recorded = record::record(record::Options::new(command, dir.to_path_buf()))?;
     anyhow::ensure!(
         recorded.exit == Exit::Code(0),
         "it ended otherwise: {}",
