@@ -1,4 +1,4 @@
-//! The proof: a small program is recorded, replayed, and a copy of it driven to its end.
+//! A trial of everything together: a small program is recorded and replayed, and a copy of it is driven to its end.
 
 use super::Finding;
 use crate::inject::{self, NoHooks, Script, Status};
@@ -31,7 +31,7 @@ fn in_temporary_folder() -> anyhow::Result<u64> {
     let folder = tempfile::Builder::new().prefix("rrapper-doctor-").tempdir();
     let folder = folder
         .with_context(|| format!("cannot make a folder in {}", std::env::temp_dir().display()))?;
-    // The recorder makes the folder of a recording itself.
+    // The recorder creates the directory of a recording itself.
     attempt(&folder.path().join("recording"))
 }
 

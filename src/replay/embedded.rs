@@ -15,10 +15,10 @@ use crate::tracee::tsc_off::TscOff;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How much output is passed on at a time.
+/// The number of bytes of output that are passed on at a time.
 const MOST_AT_ONCE: usize = 1 << 20;
 
-/// The embedded engine. It has no process before it is asked to go somewhere.
+/// The embedded engine. It starts processes only when it is asked to go to an event.
 pub struct Replayer {
     recording: Arc<Recording>,
     position: Option<Position>,
@@ -28,7 +28,7 @@ pub struct Replayer {
 
 /// The position of a replay, and its processes.
 struct Position {
-    /// Behind the pending event.
+    /// Reads on behind the pending event.
     frames: Frames,
     /// The number of the event that is pending, or one more than the last.
     number: u64,
@@ -48,7 +48,7 @@ impl Replayer {
         }
     }
 
-    /// The present position: event 1, whose program has just been executed, if there was none yet.
+    /// The present position; event 1, at which the program has just been executed, where there was none.
     fn begun(&mut self) -> Result<&mut Position> {
         match &mut self.position {
             Some(position) => Ok(position),
@@ -56,7 +56,7 @@ impl Replayer {
         }
     }
 
-    /// Begins anew.
+    /// Starts again at event 1.
     fn restart(&mut self) -> Result<()> {
         if let Some(position) = &mut self.position {
             position.world.clear();
@@ -76,7 +76,7 @@ impl Replayer {
             return Ok(());
         };
         let mut frames = self.recording.frames_from(number)?;
-        // Those before the event have been followed.
+        // The frames before the event have been followed.
         while !matches!(frames.next_frame()?, Some(Frame::Event(_)) | None) {}
         self.position = Some(Position {
             frames,
@@ -97,7 +97,7 @@ impl Position {
         };
         let done = self.advance(&event, output);
         if self.pending.is_none() {
-            // Nobody is left, or what is left stands nowhere.
+            // No task is left, or the remaining ones are in no defined state.
             self.world.clear();
         }
         done
@@ -107,7 +107,8 @@ impl Position {
         if let Some(call) = event.call() {
             self.print(event.tid, call, output)?;
         }
-        // What else the event did, and what its task reads as it runs. What is written to memory may need its new size.
+        // The other effects of the event, and the counter values that its task reads next. Outputs may need the new size of
+        // memory.
         let mut more = Vec::new();
         let mut next = self.frames.next_frame()?;
         while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
@@ -158,7 +159,7 @@ impl Position {
         Ok(())
     }
 
-    /// The next frame, after those that belong to the one before.
+    /// The next frame, after the additions to the one before.
     fn next_but_additions(&mut self) -> Result<Option<Frame>> {
         let mut next = self.frames.next_frame()?;
         while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
@@ -168,7 +169,7 @@ impl Position {
         Ok(next)
     }
 
-    /// Passes on what the call writes to a standard stream.
+    /// Passes on the data that the call writes to a standard stream.
     fn print(&mut self, tid: i32, event: &CallEvent, output: &mut Option<Output>) -> Result<()> {
         let wrote = event.ret.filter(|&ret| ret > 0 && event.was_made());
         let (Some(output), Some(ret)) = (output, wrote) else {
@@ -198,7 +199,7 @@ impl Position {
         else {
             return Ok(());
         };
-        // What the process has there, unless others may have written to it since the call was made.
+        // The memory of the process has the data, unless it may have been changed since the call was made: then it is recorded.
         let recorded = ChunkMemory(&event.ins);
         for region in call.data_regions(&event.args, ret as u64, &recorded) {
             let mut at = region.addr;
@@ -218,7 +219,7 @@ impl Position {
     }
 }
 
-/// Whether a frame belongs to the one before.
+/// Whether a frame is an addition to the one before.
 fn comes_along(frame: &Frame) -> bool {
     matches!(
         frame,
@@ -230,7 +231,7 @@ fn comes_along(frame: &Frame) -> bool {
     )
 }
 
-/// What a task was recorded to do, where the next frame says so.
+/// The expected action of a task, if the next frame has it.
 fn wanted(tid: i32, next: &Frame) -> String {
     match next {
         Frame::Event(event) if event.tid == tid => check::expected(event),
@@ -261,11 +262,11 @@ impl Replay for Replayer {
 
     fn replay_to(&mut self, event: u64) -> Result<()> {
         if event == 0 || event > self.recording.len() {
-            // Says which events there are.
+            // The error names the events that there are.
             self.recording.event(event)?;
         }
         let _quiet = TscOff::new();
-        // Behind, or left where the replay could not go on.
+        // The position is behind the event, or undefined after an error.
         let here = self.position.as_ref().filter(|at| at.pending.is_some());
         let here = here.map(|at| at.number).filter(|&here| here <= event);
         if let Some(number) = self.checkpoints.before(event)

@@ -15,11 +15,11 @@ use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, Stopped, cpuid, proc, tsc_off};
 
-/// How much a pipe takes, if nobody has made it smaller.
+/// The default capacity of a pipe.
 const PIPE: u64 = 16 << 12;
 
 impl Engine<'_> {
-    /// A task has made a call.
+    /// Handles a call that a task makes.
     pub(super) fn on_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
         let mut regs = task.regs()?;
         let args = regs.args();
@@ -41,7 +41,7 @@ impl Engine<'_> {
         self.make_call(me, task, seen)
     }
 
-    /// A call whose hooks have run at its entry.
+    /// Continues a call whose enter hooks have run.
     pub(super) fn make_call(
         &mut self,
         me: &mut Task,
@@ -74,7 +74,7 @@ impl Engine<'_> {
             return self.conclude(me, task, seen, ret);
         }
         if let Some(made) = made {
-            // The thread runs already.
+            // The thread exists already.
             return self.conclude(me, task, seen, made.into());
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {
@@ -107,7 +107,7 @@ impl Engine<'_> {
         }
         let args = match seen.decision {
             Decision::Short(len) => seen.shorten(len)?,
-            // It asks where the break is.
+            // brk without an argument asks for the present break.
             Decision::Break => [0; 6],
             _ => self.translate(me, &seen).unwrap_or(seen.args),
         };
@@ -135,19 +135,19 @@ impl Engine<'_> {
         Ok(Then::ToExit(task, 0))
     }
 
-    /// The log, if the outcome lists a call: some calls of programs that were not recorded are of interest to us alone.
+    /// The log, if the outcome lists the call: some calls of programs that were not recorded stop for rrapper's purposes alone.
     fn log_of(&mut self, seen: &HookCall) -> Option<&mut Log> {
         (self.recording.is_some() || self.hooks.wants(seen.call)).then_some(&mut self.report.log)
     }
 
-    /// Adds a call that is not settled to what the outcome lists.
+    /// Lists a call that is not settled.
     pub(super) fn note(&mut self, seen: &HookCall, ret: Option<i64>) {
         if let Some(log) = self.log_of(seen) {
             log.call(seen, ret);
         }
     }
 
-    /// Answers a call that the kernel does not get to see.
+    /// Answers a call that the kernel does not make.
     pub(super) fn conclude(
         &mut self,
         me: &Task,
@@ -161,7 +161,7 @@ impl Engine<'_> {
         self.after(me, task, seen)
     }
 
-    /// A call that the kernel made is about to return.
+    /// Handles the exit of a call that the kernel made.
     pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
         me.floods = false;
         let lent = me.lent.take();
@@ -234,7 +234,7 @@ impl Engine<'_> {
         })
     }
 
-    /// A new program: it is made to show its calls as the first one was.
+    /// Handles the execution of a program: its memory image is prepared as the first one's was.
     fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
         let tid = task.tid();
         me.room = ScratchMemory::default();
@@ -252,7 +252,7 @@ impl Engine<'_> {
 
     /// Describes a call for hooks.
     fn see(&mut self, me: &Task, task: &Stopped, call: &'static Syscall, regs: Regs) -> Entered {
-        // Only hooks ask, and who takes what is written to nowhere.
+        // Only hooks use the descriptor, and the capture of output that is written to /dev/null.
         let is_of_interest = self.hooks.wants(call) || self.streams.go_nowhere();
         let mut seen = HookCall::new(
             call,
@@ -277,7 +277,7 @@ impl Engine<'_> {
     }
 }
 
-/// Why it does not go on with a program of another ABI.
+/// The reason for ending a program of another ABI.
 fn foreign(exe: &[u8]) -> String {
     let exe = String::from_utf8_lossy(exe);
     format!("it executed a 32-bit program, {exe}, and only 64-bit ones can be followed")

@@ -1,4 +1,4 @@
-//! The loop: which task stopped, and what happens to it.
+//! The event loop: waits for stops of tasks, and handles them.
 
 use super::identity::{Identity, Numbers};
 use super::own_program::Lent;
@@ -25,86 +25,86 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::trace_span;
 
-/// How long the rest of a family may go on once its first process has ended.
+/// The time that the other processes may go on after the first one has ended.
 const REST: Duration = Duration::from_secs(1);
 
-/// How often tasks that are delayed are looked at.
+/// The interval at which delayed tasks are checked.
 const NAP: Duration = Duration::from_micros(500);
 
-/// What goes on live.
+/// A process that goes on live, and its surroundings.
 pub(in crate::inject) struct Start {
     /// The process.
     pub process: Process,
-    /// What it and its threads are called.
+    /// The recorded numbers of it and its threads.
     pub numbers: Numbers,
-    /// The call at whose entry its task stands, where hooks have seen that one already.
+    /// The call at whose entry its task stands, if hooks have seen it already.
     pub met: Option<Decided>,
-    /// What it and its children write to their standard output and error.
+    /// The captured standard output and error of it and its children.
     pub streams: Streams,
-    /// What its clocks show.
+    /// The times of its clocks.
     pub clocks: Clocks,
-    /// Where it is kept apart.
+    /// Its sandbox.
     pub sandbox: Option<Sandbox>,
 }
 
-/// What a task does next.
+/// The next step of a task.
 pub(super) enum Then {
-    /// It goes on to its next stop, and gets this signal (0: none).
+    /// It runs to its next stop, with this signal (0: none).
     Resume(Stopped, i32),
-    /// It goes to the first instruction of its handler of this signal.
+    /// It runs to the first instruction of its handler of this signal.
     Handle(Stopped, i32),
-    /// It goes on to the exit of the call that it is in, and gets this signal first (0: none).
+    /// It runs to the exit of its present call, with this signal first (0: none).
     ToExit(Stopped, i32),
     /// It makes the call at whose entry it stands, which hooks have seen.
     Enter(Stopped),
     /// It stays stopped by job control.
     Listen(Stopped),
-    /// It stands still for a while, and then this.
+    /// It waits until a time, and then takes this step.
     Later(Instant, Box<Then>),
-    /// It goes on already.
+    /// It runs already.
     Goes(Running),
-    /// It is over for all.
+    /// The run ends for all tasks.
     End(Status, Option<String>),
 }
 
 /// A task that runs live.
 pub(super) struct Task {
-    /// The process that it is of, by the number that the kernel gives us.
+    /// Its process, by the kernel's number.
     pub process: i32,
     /// Its tid, as the program knows it.
     pub tid: i32,
     /// Its pid, as the program knows it.
     pub pid: i32,
-    /// The call that it is in.
+    /// The call that it is inside of.
     pub pending: Option<Decided>,
-    /// Whether that may write more than a pipe of ours takes at once.
+    /// Whether that call may write more than a captured pipe takes at once.
     pub floods: bool,
-    /// A deadline of that, moved for the kernel.
+    /// The deadline of that call, shifted for the kernel.
     pub moved: Option<Moved>,
-    /// What a trapped read of the time stamp counter must not undo.
+    /// The SIGSEGV state that a trapped read of the time stamp counter must not reset.
     pub segv: SegvState,
-    /// Whether it has just executed a program, and is on its way to the exit of that call.
+    /// Whether it has just executed a program, and is about to reach the exit of that call.
     pub fresh: bool,
-    /// Whether it is on its way into a handler.
+    /// Whether it is about to enter a handler.
     pub enters_handler: bool,
-    /// Where hooks put what is longer than what the process has.
+    /// Scratch memory for values of hooks that are longer than the process's own.
     pub room: ScratchMemory,
-    /// What it does not want to be allowed.
+    /// The seccomp filters of the program.
     pub filters: seccomp::State,
-    /// The path that the call in which it is was given instead of its own.
+    /// The replaced path of the call that it is inside of.
     pub lent: Option<Lent>,
-    /// The thread that the call at whose entry it begins has made already, as it is told.
+    /// The thread that was created by the call at whose entry it starts, by the number that the call returns.
     pub made: Option<i32>,
     kernel: Kernel,
 }
 
 enum Kernel {
     Runs(Running),
-    /// Until then.
+    /// Waits until then.
     Waits(Instant, Box<Then>),
-    /// For good.
+    /// Waits for a continuing signal.
     Stopped(Stopped),
-    /// In the hands of the loop.
+    /// Handled by the loop now.
     Taken,
 }
 
@@ -134,29 +134,29 @@ impl Task {
     }
 }
 
-/// Tasks that stand somewhere, by the numbers that the kernel gives us.
+/// Stopped tasks, by the kernel's numbers.
 pub(in crate::inject) type Standing = Vec<(i32, Stopped, StopPoint)>;
 
-/// Runs a family of processes to its end.
+/// An engine that runs a tree of processes to its end.
 pub(in crate::inject) struct Engine<'a> {
     pub(super) alive: KillOnDrop,
     pub(super) hooks: &'a mut dyn Hooks,
     pub(super) report: Report,
     pub(super) limit: Limit,
-    /// By the numbers that the kernel gives us.
+    /// The tasks, by the kernel's numbers.
     pub(super) tasks: BTreeMap<i32, Task>,
-    /// Stops of tasks whose makers have not told of them yet.
+    /// The stops of new tasks before their parents have reported them.
     pub(super) early: HashMap<i32, i32>,
     /// The first process.
     pub(super) first: i32,
-    /// How that ended.
+    /// The end of the first process.
     pub(super) exit: Option<Exit>,
     pub(super) recording: Option<Arc<Recording>>,
     pub(super) shared: SharedMemory,
     pub(super) identity: Identity,
     pub(super) streams: Streams,
     pub(super) clocks: Clocks,
-    /// Whether a program's clocks are to be calls.
+    /// Whether clocks are read by calls.
     pub(super) shows_clocks: bool,
     /// The event at which it left its recording.
     pub(super) event: u64,
@@ -165,13 +165,13 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) sandbox: Option<Sandbox>,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
-    /// Whether its programs may have filters without a promise (see [`seccomp::FilterCall`]).
+    /// Whether programs may install filters without `PR_SET_NO_NEW_PRIVS` (see [`seccomp::FilterCall`]).
     pub(super) privileged: bool,
     met: Option<(i32, Decided)>,
 }
 
 impl<'a> Engine<'a> {
-    /// For a process that was spun off.
+    /// An engine for a process that was spun off.
     pub fn new(
         start: Start,
         hooks: &'a mut dyn Hooks,
@@ -215,7 +215,7 @@ impl<'a> Engine<'a> {
             event,
             sandbox: start.sandbox,
             program: group.program,
-            // Who it was is not known any more, and whoever asks was allowed to.
+            // The credentials of that time are not recorded, and the program was allowed to install filters.
             privileged: true,
             met: start.met.map(|met| (driven_task, met)),
         };
@@ -238,8 +238,8 @@ impl<'a> Engine<'a> {
         Ok((engine, standing))
     }
 
-    /// For a program that was just executed; `kept` is where it is kept apart, and whether the hooks
-    /// want to see its clocks.
+    /// An engine for a program that was just executed; `kept` is its sandbox, and whether the hooks
+    /// name calls that read clocks.
     pub fn of_program(
         mut task: Stopped,
         hooks: &'a mut dyn Hooks,
@@ -280,9 +280,9 @@ impl<'a> Engine<'a> {
         Ok((engine, vec![(first, task, StopPoint::Between)]))
     }
 
-    /// Runs to the end; these tasks stand where they say.
+    /// Runs all tasks to their end, from these stops on.
     pub fn run(mut self, standing: Standing) -> Result<(Report, Ended)> {
-        // A program that was started live has the counter, and a switch is cheap where both have it.
+        // A program that was started live reads the counter, and a switch is cheap where tracer and tracee may both read it.
         let _quiet = self.recording.as_ref().map(|_| TscOff::new());
         let result = trace_span!("run").in_scope(|| self.drive(standing));
         if self.sandbox.is_none() {
@@ -291,7 +291,7 @@ impl<'a> Engine<'a> {
         self.drain();
         let (status, reason) = result?;
         self.report.files = trace_span!("changes").in_scope(|| self.changed_files());
-        // The recorded part may have been stopped before, and goes on for another reason.
+        // The recorded part may have been interrupted before, for another reason.
         self.report.reason = reason;
         let exit = self.exit;
         Ok((self.report, Ended { status, exit }))
@@ -325,7 +325,7 @@ impl<'a> Engine<'a> {
         Ok((status, None))
     }
 
-    /// Waits for the next thing to happen.
+    /// Waits for the next stop.
     fn step(&mut self) -> Result<Option<(Status, Option<String>)>> {
         tsc_off::again();
         let mut delayed = false;
@@ -359,7 +359,7 @@ impl<'a> Engine<'a> {
         Ok(self.limit.expired().then(|| self.out_of_time()))
     }
 
-    /// Something happened to a task.
+    /// Handles a stop or an end of a task.
     pub(super) fn came(
         &mut self,
         tid: i32,
@@ -374,7 +374,7 @@ impl<'a> Engine<'a> {
         };
         let running = match std::mem::replace(&mut me.kernel, Kernel::Taken) {
             Kernel::Runs(running) => running,
-            // Killed as it stood.
+            // The task was killed during its stop.
             Kernel::Waits(..) | Kernel::Stopped(_) | Kernel::Taken => Running::of_another(tid),
         };
         match running.decode_status(status)? {
@@ -390,7 +390,7 @@ impl<'a> Engine<'a> {
         stop: Stop,
     ) -> Result<Option<(Status, Option<String>)>> {
         if self.limit.expired() {
-            // It stays where it is.
+            // The task stays stopped.
             self.note_made(stop);
             if let Some(me) = self.tasks.get_mut(&tid) {
                 me.kernel = Kernel::Stopped(task);
@@ -414,7 +414,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Does something with a task, and what follows from it.
+    /// Takes a step of a task, and the steps that follow from it.
     fn with(
         &mut self,
         tid: i32,
@@ -427,11 +427,11 @@ impl<'a> Engine<'a> {
         self.tasks.insert(tid, me);
         match done {
             Ok(then) => self.then(tid, then),
-            // It ended in our hands.
+            // The task ended during the step.
             Err(Error::Tracee(tracee::Error::Ended {
                 tid: ended, exit, ..
             })) if ended == tid => self.ended(tid, exit),
-            // Killed as it stood: its end is reported like any other's.
+            // The task was killed during its stop: its end is reported as any other.
             Err(Error::Tracee(_)) if !tracee::stands(tid) => Ok(None),
             Err(error) => Err(error),
         }
@@ -474,7 +474,7 @@ impl<'a> Engine<'a> {
         Ok(None)
     }
 
-    /// The last process of interest has ended: how long may the others go on?
+    /// Starts the grace period when the last process of interest has ended.
     pub(super) fn wait_for_rest(&mut self) -> Result<()> {
         let Some(other) = self.tasks.values().map(|task| task.process).next() else {
             return Ok(());
@@ -507,13 +507,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The tasks that do not stand still as far as is known.
+    /// The tasks that are running.
     pub(super) fn running(&self) -> impl Iterator<Item = i32> {
         let runs = |(_, task): &(&i32, &Task)| matches!(task.kernel, Kernel::Runs(_));
         self.tasks.iter().filter(runs).map(|(&tid, _)| tid)
     }
 
-    /// A task that stands still: as it is, or stopped where it is now.
+    /// A task stopped: as it is, or by an interrupt.
     pub(super) fn stop_task(&mut self, tid: i32) -> Option<Stopped> {
         const PATIENCE: Duration = Duration::from_millis(100);
         let me = self.tasks.get_mut(&tid)?;
@@ -536,19 +536,19 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// A task that has just been made, and that nobody will look after, is to be killed with the others.
+    /// Kills a new task that will not be driven, together with the others.
     fn note_made(&mut self, stop: Stop) {
         if let Stop::Clone(child) = stop {
             self.alive.0.insert(child);
         }
     }
 
-    /// Whether it runs in a sandbox.
+    /// Whether the tasks run in a sandbox.
     pub(super) fn is_kept_apart(&self) -> bool {
         self.sandbox.is_some()
     }
 
-    /// What it has changed in its sandbox.
+    /// The files that were changed in the sandbox.
     fn changed_files(&mut self) -> Vec<ChangedFile> {
         let Some(sandbox) = &self.sandbox else {
             return Vec::new();
@@ -569,14 +569,14 @@ impl<'a> Engine<'a> {
         changes.into_iter().map(file).collect()
     }
 
-    /// Takes what was written to the standard streams.
+    /// Takes the captured output.
     pub(super) fn drain(&mut self) {
         self.streams.drain(&mut self.report.log);
     }
 }
 
 impl Then {
-    /// Goes on as before: to the exit of the call that it is in, if it is in one.
+    /// Continues a task: to the exit of its call, if it is inside of one.
     pub fn on(me: &Task, task: Stopped) -> Then {
         match me.pending.is_some() || me.fresh {
             true => Then::ToExit(task, 0),

@@ -7,16 +7,16 @@ use crate::inject::hook::HookCall;
 use crate::seccomp::{FilterCall, Kill, Verdict};
 use crate::tracee::{SigInfo, SigsysDisposition, Stopped};
 
-/// What a program's filters made of its call.
+/// The verdict of a program's filters on its call.
 pub(super) enum Filtered {
-    /// Nothing: it is made.
+    /// The call is made.
     Passes(Stopped, Decided),
-    /// It is not made.
+    /// The call is not made.
     Done(Then),
 }
 
 impl Engine<'_> {
-    /// A call that hooks let through: whether the program's own filters do, too.
+    /// Evaluates the program's own filters on a call that hooks let through.
     pub(super) fn filter(
         &mut self,
         me: &mut Task,
@@ -54,7 +54,7 @@ impl Engine<'_> {
         Ok(Then::Goes(task.end_by_filter(kill)?))
     }
 
-    /// A call that asks for filters, or which there are, where the kernel's answer would not be right.
+    /// Answers calls that install or query filters, where the kernel's answer would be wrong.
     pub(super) fn answer_about_filters(
         &mut self,
         me: &mut Task,
@@ -74,7 +74,7 @@ impl Engine<'_> {
             return Ok(Some(ret));
         }
         if self.recording.is_none() && me.filters.is_off() {
-            // Most of its calls did not stop.
+            // Most calls of the program did not stop.
             task.stop_at_all_calls()?;
         }
         asked.follow(&mut me.filters, &memory);
@@ -84,7 +84,7 @@ impl Engine<'_> {
         Ok(Some(0))
     }
 
-    /// A call was made: it may have been a promise.
+    /// Notes `PR_SET_NO_NEW_PRIVS`.
     pub(super) fn note_promise(&self, me: &mut Task, seen: &HookCall, ret: i64) {
         if ret == 0 && seen.call.name == "prctl" && seen.args[0] as i32 == libc::PR_SET_NO_NEW_PRIVS
         {

@@ -1,4 +1,4 @@
-//! Signals of live tasks: all are real; only what traps the time stamp counter and cpuid is ours.
+//! Signals of live tasks. All are delivered by the kernel, except those of trapped time stamp counter and cpuid reads.
 
 use super::engine::{Engine, Task, Then};
 use crate::inject::hook::HookSignal;
@@ -14,7 +14,7 @@ impl Engine<'_> {
         signal: i32,
     ) -> Result<Then> {
         if std::mem::take(&mut me.enters_handler) && signal == libc::SIGTRAP {
-            // At its first instruction, under the handler's mask.
+            // The task is at its first instruction, under the handler's mask.
             me.segv.after_mask(&task)?;
             return Ok(Then::Resume(task, 0));
         }
@@ -36,7 +36,7 @@ impl Engine<'_> {
         }
         let signal = seen.delivered().unwrap_or(0);
         self.note_fatal(me.process, &task, signal);
-        // A call that it interrupts comes to its exit all the same.
+        // A call that the signal interrupts reaches its exit nevertheless.
         Ok(match me.pending {
             None if self.recording.is_some()
                 && signal != 0
@@ -49,7 +49,7 @@ impl Engine<'_> {
         })
     }
 
-    /// Executes the instruction that it stopped at, if it is one that only we may.
+    /// Executes the trapped instruction at which the task stopped, if it is a read of the counter or cpuid.
     fn answer_trap(&mut self, me: &Task, task: &mut Stopped) -> Result<bool> {
         let mut regs = task.regs()?;
         let memory = task.memory();
