@@ -1,7 +1,7 @@
 //! Checkpoints: copies of all tasks at earlier events, from which a replay backwards starts.
 
 use super::Result;
-use super::world::World;
+use super::state::ReplayState;
 use crate::recording::Event;
 use crate::tracee::tsc_off;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl Default for CheckpointLimits {
 struct Checkpoint {
     number: u64,
     event: Event,
-    world: World,
+    state: ReplayState,
 }
 
 /// The checkpoints of a replay, by rising event.
@@ -74,14 +74,14 @@ impl Checkpoints {
     }
 
     /// A copy of the tasks at the checkpoint of this event, and the event.
-    pub fn resume(&mut self, number: u64) -> Result<Option<(World, Event)>> {
+    pub fn resume(&mut self, number: u64) -> Result<Option<(ReplayState, Event)>> {
         let Some(checkpoint) = self.list.iter_mut().find(|c| c.number == number) else {
             return Ok(None);
         };
-        let world = checkpoint.world.copy()?;
+        let state = checkpoint.state.copy()?;
         let event = checkpoint.event.clone();
         self.set_out(number);
-        Ok(Some((world, event)))
+        Ok(Some((state, event)))
     }
 
     /// Counts the distance to the next checkpoint from this event on.
@@ -95,15 +95,15 @@ impl Checkpoints {
     }
 
     /// Takes a checkpoint at this event, if the limits say that one is due.
-    pub fn pass(&mut self, number: u64, event: &Event, world: &mut World) {
-        if let Err(error) = self.consider(number, event, world) {
+    pub fn pass(&mut self, number: u64, event: &Event, state: &mut ReplayState) {
+        if let Err(error) = self.consider(number, event, state) {
             // The replay goes on without checkpoints.
             tracing::warn!("no more checkpoints are kept from event {number} on: {error}");
             self.limits.count = 0;
         }
     }
 
-    fn consider(&mut self, number: u64, event: &Event, world: &mut World) -> Result<()> {
+    fn consider(&mut self, number: u64, event: &Event, state: &mut ReplayState) -> Result<()> {
         let (from, then) = self.since;
         let gone = number.saturating_sub(from);
         if self.limits.count == 0 || gone == 0 || (gone % LOOK != 0 && gone < self.limits.events) {
@@ -115,7 +115,7 @@ impl Checkpoints {
         }
         let took = now().saturating_duration_since(then);
         let due = gone >= self.limits.events || took >= self.limits.time;
-        if !due || took < self.cost * SHARE || world.objects.len() > MOST_SHARED {
+        if !due || took < self.cost * SHARE || state.objects.len() > MOST_SHARED {
             return Ok(());
         }
         let begun = now();
@@ -124,7 +124,7 @@ impl Checkpoints {
         let checkpoint = Checkpoint {
             number,
             event: event.clone(),
-            world: world.copy()?,
+            state: state.copy()?,
         };
         self.list.insert(at, checkpoint);
         self.cost = now().saturating_duration_since(begun);
@@ -157,7 +157,7 @@ impl Checkpoints {
     }
 
     fn memory(&self) -> Result<u64> {
-        let sizes = self.list.iter().map(|c| c.world.memory());
+        let sizes = self.list.iter().map(|c| c.state.memory());
         sizes.sum()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::check;
 use super::checkpoint::{CheckpointLimits, Checkpoints};
-use super::world::World;
+use super::state::ReplayState;
 use super::{Error, Output, Replay, Result};
 use crate::history::Recording;
 use crate::kernel::DescriptorTable;
@@ -34,7 +34,7 @@ struct Position {
     number: u64,
     pending: Option<Event>,
     exit: Option<Exit>,
-    world: World,
+    state: ReplayState,
 }
 
 impl Replayer {
@@ -59,7 +59,7 @@ impl Replayer {
     /// Starts again at event 1.
     fn restart(&mut self) -> Result<()> {
         if let Some(position) = &mut self.position {
-            position.world.clear();
+            position.state.clear();
         }
         self.position = Some(begin(&self.recording)?);
         self.checkpoints.set_out(1);
@@ -69,10 +69,10 @@ impl Replayer {
     /// Goes to the checkpoint at this event.
     fn resume(&mut self, number: u64) -> Result<()> {
         if let Some(position) = &mut self.position {
-            position.world.clear();
+            position.state.clear();
             position.pending = None;
         }
-        let Some((world, event)) = self.checkpoints.resume(number)? else {
+        let Some((state, event)) = self.checkpoints.resume(number)? else {
             return Ok(());
         };
         let mut frames = self.recording.frames_from(number)?;
@@ -83,7 +83,7 @@ impl Replayer {
             number,
             pending: Some(event),
             exit: None,
-            world,
+            state,
         });
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Position {
         let done = self.advance(&event, output);
         if self.pending.is_none() {
             // No task is left, or the remaining ones are in no defined state.
-            self.world.clear();
+            self.state.clear();
         }
         done
     }
@@ -113,37 +113,37 @@ impl Position {
         let mut next = self.frames.next_frame()?;
         while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
             if matches!(frame, Frame::Resize { .. }) {
-                self.world.follow(&frame)?;
+                self.state.follow(&frame)?;
             }
             more.push(frame);
             next = self.frames.next_frame()?;
         }
-        let mut goes_on = self.world.answer(event)?;
+        let mut goes_on = self.state.answer(event)?;
         for frame in more {
-            self.world.follow(&frame)?;
+            self.state.follow(&frame)?;
         }
         self.number += 1;
-        self.world.number = self.number;
+        self.state.number = self.number;
         while let Some(frame) = next.take() {
             if let Some(tid) = goes_on.take() {
                 match &frame {
                     Frame::Reach(reach) if reach.tid == tid => {
-                        let ran = self.world.run_to(reach);
-                        ran.map_err(|error| self.world.doubted(tid, error))?;
+                        let ran = self.state.run_to(reach);
+                        ran.map_err(|error| self.state.doubted(tid, error))?;
                         next = self.next_but_additions()?;
                         continue;
                     }
-                    _ if self.world.stays(tid, &frame) => self.world.task_mut(tid)?.tsc.clear(),
+                    _ if self.state.stays(tid, &frame) => self.state.task_mut(tid)?.tsc.clear(),
                     _ => {
-                        let ran = self.world.run(tid, &|| wanted(tid, &frame));
-                        ran.map_err(|error| self.world.doubted(tid, error))?;
+                        let ran = self.state.run(tid, &|| wanted(tid, &frame));
+                        ran.map_err(|error| self.state.doubted(tid, error))?;
                     }
                 }
             }
             match frame {
                 Frame::Event(event) => {
-                    let met = self.world.meet(&event);
-                    met.map_err(|error| self.world.doubted(event.tid, error))?;
+                    let met = self.state.meet(&event);
+                    met.map_err(|error| self.state.doubted(event.tid, error))?;
                     self.pending = Some(event);
                     return Ok(());
                 }
@@ -152,7 +152,7 @@ impl Position {
                     self.exit = Some(exit);
                     return Ok(());
                 }
-                _ => self.world.follow(&frame)?,
+                _ => self.state.follow(&frame)?,
             }
             next = self.next_but_additions()?;
         }
@@ -163,7 +163,7 @@ impl Position {
     fn next_but_additions(&mut self) -> Result<Option<Frame>> {
         let mut next = self.frames.next_frame()?;
         while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
-            self.world.follow(&frame)?;
+            self.state.follow(&frame)?;
             next = self.frames.next_frame()?;
         }
         Ok(next)
@@ -178,14 +178,14 @@ impl Position {
         let Some(call) = syscall::by_nr(event.nr.into()) else {
             return Ok(());
         };
-        let family = &self.world.family;
+        let tree = &self.state.tree;
         if let Effect::Moved(data) = &event.effect {
             let fd = match call.name {
                 "sendfile" => 0,
                 "tee" => 1,
                 _ => 2,
             };
-            if let Some(stream) = family.output_stream(tid, event.args[fd] as i32) {
+            if let Some(stream) = tree.output_stream(tid, event.args[fd] as i32) {
                 output(stream, data);
             }
             return Ok(());
@@ -195,7 +195,7 @@ impl Position {
         }
         let Some(stream) = call
             .fd_arg()
-            .and_then(|arg| family.output_stream(tid, event.args[arg] as i32))
+            .and_then(|arg| tree.output_stream(tid, event.args[arg] as i32))
         else {
             return Ok(());
         };
@@ -207,7 +207,7 @@ impl Position {
             while left > 0 {
                 let mut data = vec![0; left.min(MOST_AT_ONCE)];
                 if recorded.read(at, &mut data) != data.len() {
-                    let memory = self.world.space_mut(tid)?.memory();
+                    let memory = self.state.space_mut(tid)?.memory();
                     memory.read_exact(at, &mut data)?;
                 }
                 output(stream, &data);
@@ -285,8 +285,8 @@ impl Replay for Replayer {
             }
             position.step(&mut self.output)?;
             if let Some(next) = &position.pending {
-                let (number, world) = (position.number, &mut position.world);
-                self.checkpoints.pass(number, next, world);
+                let (number, state) = (position.number, &mut position.state);
+                self.checkpoints.pass(number, next, state);
             }
         }
         Ok(())
@@ -312,13 +312,13 @@ impl Replay for Replayer {
 
     fn pid(&self) -> Option<i32> {
         let position = self.position.as_ref()?;
-        let task = position.world.tasks.get(&position.pending.as_ref()?.tid);
+        let task = position.state.tasks.get(&position.pending.as_ref()?.tid);
         task.map(|task| task.pid)
     }
 
     fn processes(&self) -> BTreeMap<i32, Vec<i32>> {
         let mut processes: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        let tasks = self.position.iter().flat_map(|at| &at.world.tasks);
+        let tasks = self.position.iter().flat_map(|at| &at.state.tasks);
         for (&tid, task) in tasks {
             processes.entry(task.pid).or_default().push(tid);
         }
@@ -326,14 +326,14 @@ impl Replay for Replayer {
     }
 
     fn descriptors(&self, tid: i32) -> Option<DescriptorTable> {
-        self.position.as_ref()?.world.family.descriptors(tid)
+        self.position.as_ref()?.state.tree.descriptors(tid)
     }
 
     fn spin_off(&mut self, pid: Option<i32>) -> Result<Process> {
         let _quiet = TscOff::new();
         let position = self.begun()?;
         let event = position.pending.clone().ok_or(Error::AtEnd)?;
-        position.world.spin_off(pid, event)
+        position.state.spin_off(pid, event)
     }
 }
 
@@ -347,9 +347,9 @@ fn begin(recording: &Arc<Recording>) -> Result<Position> {
     let Some(Frame::Event(first)) = frames.next_frame()? else {
         return Err(no_program(recording));
     };
-    let world = match first.call().map(|call| &call.effect) {
+    let state = match first.call().map(|call| &call.effect) {
         Some(Effect::Exec(image)) if first.tid == recording.start().pid => {
-            World::new(Arc::clone(recording), image)?
+            ReplayState::new(Arc::clone(recording), image)?
         }
         _ => return Err(no_program(recording)),
     };
@@ -358,7 +358,7 @@ fn begin(recording: &Arc<Recording>) -> Result<Position> {
         number: 1,
         pending: Some(first),
         exit: None,
-        world,
+        state,
     })
 }
 

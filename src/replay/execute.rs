@@ -4,7 +4,7 @@
 use super::context::Restart;
 use super::doubt::Doubt;
 use super::space::memory_of;
-use super::world::World;
+use super::state::ReplayState;
 use super::{Error, Result};
 use crate::constants::is_error;
 use crate::history::Recording;
@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
 
-impl World {
+impl ReplayState {
     /// Answers the call at whose entry the task stands. Returns the task that runs next, if one does.
     pub(super) fn answer_call(&mut self, tid: i32, event: &CallEvent) -> Result<Option<i32>> {
         let Some(ret) = event.ret else {

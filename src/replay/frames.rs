@@ -1,7 +1,7 @@
 //! Frames besides events: tasks that are created, preempted and ended, and changes to memory between events.
 
 use super::context;
-use super::world::World;
+use super::state::ReplayState;
 use super::{Error, Result};
 use crate::image::Chunk;
 use crate::process::{StopPoint, pieces};
@@ -15,7 +15,7 @@ const MOST_SPACES: usize = 512;
 /// The maximum number of counter values between two stops.
 const MOST_TSC: usize = 64 << 20;
 
-impl World {
+impl ReplayState {
     /// Follows a frame that is no event and resumes no task.
     pub fn follow(&mut self, frame: &Frame) -> Result<()> {
         match frame {
@@ -44,7 +44,7 @@ impl World {
             Frame::Start(_) => return Err(self.senseless("it begins anew")),
             Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } => {}
         }
-        self.family.follow(frame);
+        self.tree.follow(frame);
         Ok(())
     }
 
@@ -209,7 +209,7 @@ impl World {
     }
 }
 
-impl World {
+impl ReplayState {
     /// Maps the pieces of this list in a task's memory.
     fn remap(&mut self, tid: i32, list: &[Piece]) -> Result<()> {
         if list.iter().any(pieces::is_ours) {

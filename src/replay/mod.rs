@@ -14,7 +14,7 @@ mod frames;
 mod signal_state;
 mod space;
 mod spin_off;
-mod world;
+mod state;
 
 pub use checkpoint::CheckpointLimits;
 pub use doubt::Doubt;

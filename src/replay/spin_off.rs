@@ -3,7 +3,7 @@
 
 use super::context::Context;
 use super::signal_state::Action;
-use super::world::World;
+use super::state::ReplayState;
 use super::{Error, Result};
 use crate::history::KernelChanges;
 use crate::process::{Process, SharedMemory, StopPoint, Thread, ThreadGroup, new_thread, settle};
@@ -25,7 +25,7 @@ fn is_raised_by_call(event: &Event) -> bool {
     signal.fault && signal.signal == libc::SIGILL && info.is_ok_and(|i| i.code() == SI_KERNEL)
 }
 
-impl World {
+impl ReplayState {
     /// A copy of a process, at this pending event; of the event's process where none is named.
     pub fn spin_off(&mut self, pid: Option<i32>, event: Event) -> Result<Process> {
         let tid = self.driven(pid, event.tid)?;
@@ -73,11 +73,11 @@ impl World {
             group: ThreadGroup {
                 recording: Arc::clone(&self.recording),
                 event: (self.number, event),
-                program: self.family.program(tid).unwrap_or_default(),
+                program: self.tree.program(tid).unwrap_or_default(),
                 pid: me.pid,
-                ppid: self.family.ppid(tid).unwrap_or(0),
+                ppid: self.tree.ppid(tid).unwrap_or(0),
                 real_pid: task.tid(),
-                descriptors: self.family.descriptors(tid).unwrap_or_default(),
+                descriptors: self.tree.descriptors(tid).unwrap_or_default(),
                 changes: KernelChanges::new(self.number, me.pid),
                 shared,
                 pages: Some(pages),

@@ -22,14 +22,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// All recorded tasks at a position of a recording, and their memory.
-pub struct World {
+pub struct ReplayState {
     pub(super) recording: Arc<Recording>,
     /// The next event to answer, for messages.
     pub(super) number: u64,
     pub(super) spaces: BTreeMap<u32, Space>,
     pub(super) tasks: BTreeMap<i32, Context>,
     pub(super) actions: BTreeMap<u32, Actions>,
-    pub(super) family: ProcessTree,
+    pub(super) tree: ProcessTree,
     pub(super) objects: Objects,
     /// The number of objects at which unmapped ones are searched for next.
     pub(super) objects_looked_for: usize,
@@ -43,15 +43,15 @@ pub struct World {
     pub(super) sandboxes: sandbox::SharedSandboxes,
 }
 
-impl World {
+impl ReplayState {
     /// The tasks at the beginning: one, in which the recording's first program has just been executed.
-    pub fn new(recording: Arc<Recording>, image: &Image) -> Result<World> {
-        let mut world = World {
+    pub fn new(recording: Arc<Recording>, image: &Image) -> Result<ReplayState> {
+        let mut state = ReplayState {
             number: 1,
             spaces: BTreeMap::new(),
             tasks: BTreeMap::new(),
             actions: BTreeMap::new(),
-            family: ProcessTree::at_start(recording.start()),
+            tree: ProcessTree::at_start(recording.start()),
             objects: Objects::default(),
             objects_looked_for: 0,
             fresh: Arc::default(),
@@ -60,15 +60,15 @@ impl World {
             sandboxes: sandbox::SharedSandboxes::default(),
             recording,
         };
-        let pid = world.recording.start().pid;
-        let task = world.restore(image)?;
-        world.fresh = Arc::new(context::vector(&task)?);
-        world.add_program(pid, task, image)?;
-        Ok(world)
+        let pid = state.recording.start().pid;
+        let task = state.restore(image)?;
+        state.fresh = Arc::new(context::vector(&task)?);
+        state.add_program(pid, task, image)?;
+        Ok(state)
     }
 
     /// A copy, which is replayed independently.
-    pub fn copy(&mut self) -> Result<World> {
+    pub fn copy(&mut self) -> Result<ReplayState> {
         let objects = self.objects.duplicate()?;
         let mut spaces = BTreeMap::new();
         for (&number, space) in &mut self.spaces {
@@ -78,13 +78,13 @@ impl World {
             }
             spaces.insert(number, copy);
         }
-        Ok(World {
+        Ok(ReplayState {
             recording: Arc::clone(&self.recording),
             number: self.number,
             spaces,
             tasks: self.tasks.clone(),
             actions: self.actions.clone(),
-            family: self.family.clone(),
+            tree: self.tree.clone(),
             objects,
             objects_looked_for: self.objects_looked_for,
             fresh: Arc::clone(&self.fresh),
@@ -429,7 +429,7 @@ impl World {
             EventKind::Call(call) => self.answer_call(event.tid, call)?,
             EventKind::Signal(signal) => self.answer_signal(event.tid, signal)?,
         };
-        self.family.follow_event(event);
+        self.tree.follow_event(event);
         Ok(goes_on)
     }
 
