@@ -1,8 +1,8 @@
 //! Calls of live tasks, at their entry and at their exit.
 
-use super::engine::{Engine, Task, Then};
-use super::filters::Filtered;
-use super::own_program;
+use super::engine::{Engine, NextStep, Task};
+use super::filters::FilterVerdict;
+use super::proc_self_exe;
 use crate::constants::is_restart;
 use crate::image;
 use crate::inject::Result;
@@ -20,7 +20,7 @@ const PIPE: u64 = 16 << 12;
 
 impl Engine<'_> {
     /// Handles a call that a task makes.
-    pub(super) fn on_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
+    pub(super) fn on_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<NextStep> {
         let mut regs = task.regs()?;
         let args = regs.args();
         let known = match task.is_foreign_call()? {
@@ -30,13 +30,13 @@ impl Engine<'_> {
         let Some(call) = known else {
             regs.answer(-i64::from(libc::ENOSYS));
             task.set_regs(&regs)?;
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         };
         let seen = self.see(me, &task, call.resolve(&args), regs);
         let mut seen = seen.decide(self.hooks)?;
         if let Some(reason) = seen.stop.take() {
             self.note(&seen, seen.ret());
-            return Ok(Then::End(Status::Stopped, Some(reason)));
+            return Ok(NextStep::End(Status::Stopped, Some(reason)));
         }
         self.make_call(me, task, seen)
     }
@@ -47,20 +47,20 @@ impl Engine<'_> {
         me: &mut Task,
         task: Stopped,
         mut seen: Decided,
-    ) -> Result<Then> {
+    ) -> Result<NextStep> {
         let delay = seen.take_delay();
         if !delay.is_zero() {
             let until = tsc_off::now().checked_add(delay);
             me.pending = Some(seen);
             return Ok(match until {
-                Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
-                None => Then::Listen(task),
+                Some(until) => NextStep::Later(until, Box::new(NextStep::Enter(task))),
+                None => NextStep::Listen(task),
             });
         }
         if seen.dies_first() {
             self.note(&seen, None);
             task.send_to(me.process, libc::SIGKILL);
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         let (later, now): (Vec<i32>, _) = std::mem::take(&mut seen.signals)
             .into_iter()
@@ -78,8 +78,8 @@ impl Engine<'_> {
             return self.conclude(me, task, seen, made.into());
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {
-            Filtered::Passes(task, seen) => (task, seen),
-            Filtered::Done(then) => return Ok(then),
+            FilterVerdict::Passes(task, seen) => (task, seen),
+            FilterVerdict::Done(then) => return Ok(then),
         };
         if let Some(ret) = self.answer_about_filters(me, &mut task, &seen)? {
             return self.conclude(me, task, seen, ret);
@@ -91,7 +91,7 @@ impl Engine<'_> {
                 regs.set_args(seen.args);
                 task.set_regs(&regs)?;
             }
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         if self.has_enough_tasks()
             && matches!(seen.call.name, "fork" | "vfork" | "clone" | "clone3")
@@ -112,9 +112,9 @@ impl Engine<'_> {
             _ => self.translate(me, &seen).unwrap_or(seen.args),
         };
         let mut args = args;
-        if let Some((arg, lent)) = self.own_program(me, &seen)? {
-            args[arg] = lent.addr();
-            me.lent = Some(lent);
+        if let Some((arg, replaced_path)) = self.replace_proc_self_exe(me, &seen)? {
+            args[arg] = replaced_path.addr();
+            me.replaced_path = Some(replaced_path);
         }
         let mut regs = task.regs()?;
         if args != regs.args() {
@@ -132,7 +132,7 @@ impl Engine<'_> {
             seen.keep_passed();
         }
         me.pending = Some(seen);
-        Ok(Then::ToExit(task, 0))
+        Ok(NextStep::ToExit(task, 0))
     }
 
     /// The log, if the outcome lists the call: some calls of programs that were not recorded stop for rrapper's purposes alone.
@@ -154,7 +154,7 @@ impl Engine<'_> {
         mut task: Stopped,
         seen: Decided,
         ret: i64,
-    ) -> Result<Then> {
+    ) -> Result<NextStep> {
         let seen = seen.answer(ret).settle(self.hooks)?;
         seen.log(self.log_of(&seen));
         seen.put_at_entry(&mut task)?;
@@ -162,18 +162,18 @@ impl Engine<'_> {
     }
 
     /// Handles the exit of a call that the kernel made.
-    pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
+    pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<NextStep> {
         me.floods = false;
-        let lent = me.lent.take();
+        let replaced_path = me.replaced_path.take();
         let fresh = std::mem::take(&mut me.fresh);
         if fresh && let Some(exe) = task.foreign_program()? {
-            return Ok(Then::End(Status::Stopped, Some(foreign(&exe))));
+            return Ok(NextStep::End(Status::Stopped, Some(foreign(&exe))));
         }
         let Some(seen) = me.pending.take() else {
             if fresh {
                 self.executed(me, &mut task)?;
             }
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         };
         if let Some(moved) = me.moved.take() {
             moved.restore(task.memory())?;
@@ -182,17 +182,17 @@ impl Engine<'_> {
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
         self.note_promise(me, &seen, given);
         if seen.call.name == "rt_sigreturn" {
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         if is_restart(given) {
             seen.restart(&mut task)?;
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         let executed = matches!(seen.call.name, "execve" | "execveat") && given == 0;
         if executed {
             self.executed(me, &mut task)?;
-            if lent.is_some() {
-                own_program::name(&mut task)?;
+            if replaced_path.is_some() {
+                proc_self_exe::name(&mut task)?;
             }
         } else if self.clocks.is_shifted() {
             given = self.clocks.shift_answer(&seen, given)?;
@@ -217,27 +217,27 @@ impl Engine<'_> {
         self.after(me, task, seen)
     }
 
-    fn after(&mut self, me: &Task, task: Stopped, mut seen: Settled) -> Result<Then> {
+    fn after(&mut self, me: &Task, task: Stopped, mut seen: Settled) -> Result<NextStep> {
         if let Some(reason) = seen.stop.take() {
-            return Ok(Then::End(Status::Stopped, Some(reason)));
+            return Ok(NextStep::End(Status::Stopped, Some(reason)));
         }
         for signal in seen.signals.drain(..) {
             task.send_to(me.process, signal);
         }
         let delay = seen.take_delay();
         if delay.is_zero() {
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         Ok(match tsc_off::now().checked_add(delay) {
-            Some(until) => Then::Later(until, Box::new(Then::Resume(task, 0))),
-            None => Then::Listen(task),
+            Some(until) => NextStep::Later(until, Box::new(NextStep::Resume(task, 0))),
+            None => NextStep::Listen(task),
         })
     }
 
     /// Handles the execution of a program: its memory image is prepared as the first one's was.
     fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
         let tid = task.tid();
-        me.room = ScratchMemory::default();
+        me.scratch = ScratchMemory::default();
         self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
         match self.shows_clocks {
@@ -263,7 +263,7 @@ impl Engine<'_> {
         )
         .with_began(&self.began)
         .with_count(self.report.log.count(call.nr))
-        .with_scratch(&me.room)
+        .with_scratch(&me.scratch)
         .with_regs(regs);
         if is_of_interest {
             let same = self

@@ -1,7 +1,7 @@
 //! The event loop: waits for stops of tasks, and handles them.
 
-use super::identity::{Identity, Numbers};
-use super::own_program::Lent;
+use super::identity::{Identity, RecordedNumbers};
+use super::proc_self_exe::ReplacedPath;
 use super::streams::Streams;
 use crate::history::Recording;
 use crate::inject::clock::{Clocks, Moved};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tracing::trace_span;
 
 /// The time that the other processes may go on after the first one has ended.
-const REST: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The interval at which delayed tasks are checked.
 const NAP: Duration = Duration::from_micros(500);
@@ -36,7 +36,7 @@ pub(in crate::inject) struct Start {
     /// The process.
     pub process: Process,
     /// The recorded numbers of it and its threads.
-    pub numbers: Numbers,
+    pub numbers: RecordedNumbers,
     /// The call at whose entry its task stands, if hooks have seen it already.
     pub met: Option<Decided>,
     /// The captured standard output and error of it and its children.
@@ -48,7 +48,7 @@ pub(in crate::inject) struct Start {
 }
 
 /// The next step of a task.
-pub(super) enum Then {
+pub(super) enum NextStep {
     /// It runs to its next stop, with this signal (0: none).
     Resume(Stopped, i32),
     /// It runs to the first instruction of its handler of this signal.
@@ -60,7 +60,7 @@ pub(super) enum Then {
     /// It stays stopped by job control.
     Listen(Stopped),
     /// It waits until a time, and then takes this step.
-    Later(Instant, Box<Then>),
+    Later(Instant, Box<NextStep>),
     /// It runs already.
     Goes(Running),
     /// The run ends for all tasks.
@@ -88,20 +88,20 @@ pub(super) struct Task {
     /// Whether it is about to enter a handler.
     pub enters_handler: bool,
     /// Scratch memory for values of hooks that are longer than the process's own.
-    pub room: ScratchMemory,
+    pub scratch: ScratchMemory,
     /// The seccomp filters of the program.
     pub filters: seccomp::State,
     /// The replaced path of the call that it is inside of.
-    pub lent: Option<Lent>,
+    pub replaced_path: Option<ReplacedPath>,
     /// The thread that was created by the call at whose entry it starts, by the number that the call returns.
     pub made: Option<i32>,
-    kernel: Kernel,
+    run_state: RunState,
 }
 
-enum Kernel {
+enum RunState {
     Runs(Running),
     /// Waits until then.
-    Waits(Instant, Box<Then>),
+    Waits(Instant, Box<NextStep>),
     /// Waits for a continuing signal.
     Stopped(Stopped),
     /// Handled by the loop now.
@@ -120,26 +120,26 @@ impl Task {
             segv,
             fresh: false,
             enters_handler: false,
-            room: ScratchMemory::default(),
+            scratch: ScratchMemory::default(),
             filters: seccomp::State::default(),
-            lent: None,
+            replaced_path: None,
             made: None,
-            kernel: Kernel::Taken,
+            run_state: RunState::Taken,
         }
     }
 
     pub fn runs(mut self, running: Running) -> Task {
-        self.kernel = Kernel::Runs(running);
+        self.run_state = RunState::Runs(running);
         self
     }
 }
 
 /// Stopped tasks, by the kernel's numbers.
-pub(in crate::inject) type Standing = Vec<(i32, Stopped, StopPoint)>;
+pub(in crate::inject) type StoppedTasks = Vec<(i32, Stopped, StopPoint)>;
 
 /// An engine that runs a tree of processes to its end.
 pub(in crate::inject) struct Engine<'a> {
-    pub(super) alive: KillOnDrop,
+    pub(super) kill_on_drop: KillOnDrop,
     pub(super) hooks: &'a mut dyn Hooks,
     pub(super) report: Report,
     pub(super) limit: Limit,
@@ -177,7 +177,7 @@ impl<'a> Engine<'a> {
         hooks: &'a mut dyn Hooks,
         report: Report,
         timeout: Duration,
-    ) -> Result<(Engine<'a>, Standing)> {
+    ) -> Result<(Engine<'a>, StoppedTasks)> {
         let Process {
             group,
             mut driven,
@@ -187,17 +187,17 @@ impl<'a> Engine<'a> {
         let driven_task = driven.task.tid();
         driven.task.release();
         let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([driven.tid]).collect();
-        let ((led, hidden), mut filters) = group.recording.kernel_at(event, |family, kernel| {
+        let ((led, hidden), mut filters) = group.recording.kernel_at(event, |tree, kernel| {
             let own = kernel.process(pid);
             let own = own.map_or((false, false), |own| (own.leads_session, own.not_dumpable));
-            let filters = tids.iter().map(|&tid| (tid, family.filters(tid)));
+            let filters = tids.iter().map(|&tid| (tid, tree.filters(tid)));
             (own, filters.collect::<HashMap<_, _>>())
         })?;
         let numbers = start.numbers;
         let pid = numbers.own(pid);
         let leads = start.sandbox.is_some() && !led;
         let mut engine = Engine {
-            alive: KillOnDrop::of(driven_task),
+            kill_on_drop: KillOnDrop::of(driven_task),
             hooks,
             report,
             limit: Limit::new(first, timeout)?,
@@ -219,9 +219,9 @@ impl<'a> Engine<'a> {
             privileged: true,
             met: start.met.map(|met| (driven_task, met)),
         };
-        let mut standing = Vec::new();
+        let mut stopped = Vec::new();
         for thread in &mut threads {
-            engine.alive.0.insert(thread.task.tid());
+            engine.kill_on_drop.0.insert(thread.task.tid());
             thread.task.release();
         }
         threads.push(driven);
@@ -233,9 +233,9 @@ impl<'a> Engine<'a> {
                 ..Task::new(first, pid, numbers.own(thread.tid), thread.segv)
             };
             engine.tasks.insert(tid, me);
-            standing.push((tid, thread.task, thread.place));
+            stopped.push((tid, thread.task, thread.place));
         }
-        Ok((engine, standing))
+        Ok((engine, stopped))
     }
 
     /// An engine for a program that was just executed; `kept` is its sandbox, and whether the hooks
@@ -246,17 +246,17 @@ impl<'a> Engine<'a> {
         report: Report,
         timeout: Duration,
         kept: (Option<Sandbox>, bool),
-    ) -> Result<(Engine<'a>, Standing)> {
+    ) -> Result<(Engine<'a>, StoppedTasks)> {
         let (sandbox, shows_clocks) = kept;
         let first = task.tid();
         let privileged = proc::administers(std::process::id() as i32)?;
         task.release();
-        let alive = KillOnDrop::of(first);
+        let kill_on_drop = KillOnDrop::of(first);
         let identity = Identity::of_program(first)?;
         let mut me = Task::new(first, identity.pid(), identity.pid(), SegvState::default());
         me.fresh = true;
         let engine = Engine {
-            alive,
+            kill_on_drop,
             hooks,
             report,
             limit: Limit::new(first, timeout)?,
@@ -281,10 +281,10 @@ impl<'a> Engine<'a> {
     }
 
     /// Runs all tasks to their end, from these stops on.
-    pub fn run(mut self, standing: Standing) -> Result<(Report, Ended)> {
+    pub fn run(mut self, stopped: StoppedTasks) -> Result<(Report, Ended)> {
         // A program that was started live reads the counter, and a switch is cheap where tracer and tracee may both read it.
         let _quiet = self.recording.as_ref().map(|_| TscOff::new());
-        let result = trace_span!("run").in_scope(|| self.drive(standing));
+        let result = trace_span!("run").in_scope(|| self.drive(stopped));
         if self.sandbox.is_none() {
             self.freeze();
         }
@@ -297,10 +297,10 @@ impl<'a> Engine<'a> {
         Ok((self.report, Ended { status, exit }))
     }
 
-    fn drive(&mut self, standing: Standing) -> Result<(Status, Option<String>)> {
-        for (tid, task, place) in standing {
+    fn drive(&mut self, stopped: StoppedTasks) -> Result<(Status, Option<String>)> {
+        for (tid, task, place) in stopped {
             let over = match place {
-                StopPoint::Between => self.with(tid, |_, me| Ok(Then::on(me, task)))?,
+                StopPoint::Between => self.with(tid, |_, me| Ok(NextStep::on(me, task)))?,
                 StopPoint::Entry => {
                     let met = self.met.take_if(|(met, _)| *met == tid);
                     self.with(tid, |engine, me| match met {
@@ -332,7 +332,7 @@ impl<'a> Engine<'a> {
         let mut due = None;
         for (&tid, task) in &self.tasks {
             delayed |= task.floods;
-            if let Kernel::Waits(until, _) = task.kernel {
+            if let RunState::Waits(until, _) = task.run_state {
                 delayed = true;
                 if until <= tsc_off::now() {
                     due = Some(tid);
@@ -343,8 +343,9 @@ impl<'a> Engine<'a> {
             let Some(me) = self.tasks.get_mut(&tid) else {
                 return Ok(None);
             };
-            if let Kernel::Waits(_, then) = std::mem::replace(&mut me.kernel, Kernel::Taken) {
-                return self.then(tid, *then);
+            if let RunState::Waits(_, then) = std::mem::replace(&mut me.run_state, RunState::Taken)
+            {
+                return self.take_step(tid, *then);
             }
             return Ok(None);
         }
@@ -372,18 +373,20 @@ impl<'a> Engine<'a> {
             self.unknown(tid, status);
             return Ok(None);
         };
-        let running = match std::mem::replace(&mut me.kernel, Kernel::Taken) {
-            Kernel::Runs(running) => running,
+        let running = match std::mem::replace(&mut me.run_state, RunState::Taken) {
+            RunState::Runs(running) => running,
             // The task was killed during its stop.
-            Kernel::Waits(..) | Kernel::Stopped(_) | Kernel::Taken => Running::of_another(tid),
+            RunState::Waits(..) | RunState::Stopped(_) | RunState::Taken => {
+                Running::of_another(tid)
+            }
         };
         match running.decode_status(status)? {
             Waited::Ended(exit) => Ok(self.ended(tid, exit)?),
-            Waited::Stopped(task, stop) => self.met(tid, task, stop),
+            Waited::Stopped(task, stop) => self.on_stop(tid, task, stop),
         }
     }
 
-    fn met(
+    fn on_stop(
         &mut self,
         tid: i32,
         task: Stopped,
@@ -393,7 +396,7 @@ impl<'a> Engine<'a> {
             // The task stays stopped.
             self.note_made(stop);
             if let Some(me) = self.tasks.get_mut(&tid) {
-                me.kernel = Kernel::Stopped(task);
+                me.run_state = RunState::Stopped(task);
             }
             return Ok(Some(self.out_of_time()));
         }
@@ -402,15 +405,15 @@ impl<'a> Engine<'a> {
             Stop::Syscall => engine.on_exit(me, task),
             Stop::Exec => {
                 me.fresh = true;
-                Ok(Then::on(me, task))
+                Ok(NextStep::on(me, task))
             }
             Stop::Clone(child) => {
                 engine.born(me, child)?;
-                Ok(Then::on(me, task))
+                Ok(NextStep::on(me, task))
             }
             Stop::Signal(signal) => engine.on_signal(me, task, signal),
-            Stop::Group(_) => Ok(Then::Listen(task)),
-            Stop::Attached | Stop::Exit | Stop::Other(_) => Ok(Then::on(me, task)),
+            Stop::Group(_) => Ok(NextStep::Listen(task)),
+            Stop::Attached | Stop::Exit | Stop::Other(_) => Ok(NextStep::on(me, task)),
         })
     }
 
@@ -418,7 +421,7 @@ impl<'a> Engine<'a> {
     fn with(
         &mut self,
         tid: i32,
-        act: impl FnOnce(&mut Self, &mut Task) -> Result<Then>,
+        act: impl FnOnce(&mut Self, &mut Task) -> Result<NextStep>,
     ) -> Result<Option<(Status, Option<String>)>> {
         let Some(mut me) = self.tasks.remove(&tid) else {
             return Ok(None);
@@ -426,7 +429,7 @@ impl<'a> Engine<'a> {
         let done = act(self, &mut me);
         self.tasks.insert(tid, me);
         match done {
-            Ok(then) => self.then(tid, then),
+            Ok(then) => self.take_step(tid, then),
             // The task ended during the step.
             Err(Error::Tracee(tracee::Error::Ended {
                 tid: ended, exit, ..
@@ -437,51 +440,51 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn then(&mut self, tid: i32, then: Then) -> Result<Option<(Status, Option<String>)>> {
+    fn take_step(&mut self, tid: i32, then: NextStep) -> Result<Option<(Status, Option<String>)>> {
         let running = match then {
-            Then::Resume(task, 0) => task.resume(),
-            Then::Resume(task, signal) => task.resume_with(signal),
-            Then::Handle(task, signal) => {
+            NextStep::Resume(task, 0) => task.resume(),
+            NextStep::Resume(task, signal) => task.resume_with(signal),
+            NextStep::Handle(task, signal) => {
                 if let Some(me) = self.tasks.get_mut(&tid) {
                     me.enters_handler = true;
                 }
                 task.step_with(signal)
             }
-            Then::ToExit(task, signal) => task.resume_to_exit_with(signal),
-            Then::Goes(running) => Ok(running),
-            Then::Enter(task) => {
+            NextStep::ToExit(task, signal) => task.resume_to_exit_with(signal),
+            NextStep::Goes(running) => Ok(running),
+            NextStep::Enter(task) => {
                 return self.with(tid, |engine, me| match me.pending.take() {
                     Some(seen) => engine.make_call(me, task, seen),
-                    None => Ok(Then::Resume(task, 0)),
+                    None => Ok(NextStep::Resume(task, 0)),
                 });
             }
-            Then::Listen(task) => task.listen(),
-            Then::Later(until, then) => {
+            NextStep::Listen(task) => task.listen(),
+            NextStep::Later(until, then) => {
                 if let Some(me) = self.tasks.get_mut(&tid) {
-                    me.kernel = Kernel::Waits(until, then);
+                    me.run_state = RunState::Waits(until, then);
                 }
                 return Ok(None);
             }
-            Then::End(status, reason) => return Ok(Some((status, reason))),
+            NextStep::End(status, reason) => return Ok(Some((status, reason))),
         };
         let running = match running {
             Ok(running) => running,
             Err(_) => Running::of_another(tid),
         };
         if let Some(me) = self.tasks.get_mut(&tid) {
-            me.kernel = Kernel::Runs(running);
+            me.run_state = RunState::Runs(running);
         }
         Ok(None)
     }
 
     /// Starts the grace period when the last process of interest has ended.
-    pub(super) fn wait_for_rest(&mut self) -> Result<()> {
+    pub(super) fn start_grace_period(&mut self) -> Result<()> {
         let Some(other) = self.tasks.values().map(|task| task.process).next() else {
             return Ok(());
         };
         let left = self.limit.left();
         let left = match self.exit {
-            Some(_) if self.recording.is_some() => left.min(REST),
+            Some(_) if self.recording.is_some() => left.min(GRACE),
             _ => left,
         };
         self.limit = Limit::new(other, left)?;
@@ -509,7 +512,7 @@ impl<'a> Engine<'a> {
 
     /// The tasks that are running.
     pub(super) fn running(&self) -> impl Iterator<Item = i32> {
-        let runs = |(_, task): &(&i32, &Task)| matches!(task.kernel, Kernel::Runs(_));
+        let runs = |(_, task): &(&i32, &Task)| matches!(task.run_state, RunState::Runs(_));
         self.tasks.iter().filter(runs).map(|(&tid, _)| tid)
     }
 
@@ -517,10 +520,10 @@ impl<'a> Engine<'a> {
     pub(super) fn stop_task(&mut self, tid: i32) -> Option<Stopped> {
         const PATIENCE: Duration = Duration::from_millis(100);
         let me = self.tasks.get_mut(&tid)?;
-        let running = match std::mem::replace(&mut me.kernel, Kernel::Taken) {
-            Kernel::Runs(running) => running,
-            Kernel::Stopped(task) => return Some(task),
-            Kernel::Waits(..) | Kernel::Taken => return None,
+        let running = match std::mem::replace(&mut me.run_state, RunState::Taken) {
+            RunState::Runs(running) => running,
+            RunState::Stopped(task) => return Some(task),
+            RunState::Waits(..) | RunState::Taken => return None,
         };
         running.interrupt().ok()?;
         let until = tsc_off::now() + PATIENCE;
@@ -530,7 +533,7 @@ impl<'a> Engine<'a> {
                 Some(task)
             }
             Waited::Ended(_) => {
-                self.alive.0.remove(&tid);
+                self.kill_on_drop.0.remove(&tid);
                 None
             }
         }
@@ -539,12 +542,12 @@ impl<'a> Engine<'a> {
     /// Kills a new task that will not be driven, together with the others.
     fn note_made(&mut self, stop: Stop) {
         if let Stop::Clone(child) = stop {
-            self.alive.0.insert(child);
+            self.kill_on_drop.0.insert(child);
         }
     }
 
     /// Whether the tasks run in a sandbox.
-    pub(super) fn is_kept_apart(&self) -> bool {
+    pub(super) fn is_sandboxed(&self) -> bool {
         self.sandbox.is_some()
     }
 
@@ -575,12 +578,12 @@ impl<'a> Engine<'a> {
     }
 }
 
-impl Then {
+impl NextStep {
     /// Continues a task: to the exit of its call, if it is inside of one.
-    pub fn on(me: &Task, task: Stopped) -> Then {
+    pub fn on(me: &Task, task: Stopped) -> NextStep {
         match me.pending.is_some() || me.fresh {
-            true => Then::ToExit(task, 0),
-            false => Then::Resume(task, 0),
+            true => NextStep::ToExit(task, 0),
+            false => NextStep::Resume(task, 0),
         }
     }
 }

@@ -45,19 +45,19 @@ impl Engine<'_> {
             return Ok(());
         };
         let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
-        let place = Path::new(OsStr::from_bytes(path));
-        let Some(outside) = sandbox.outside(place, here) else {
+        let file = Path::new(OsStr::from_bytes(path));
+        let Some(outside) = sandbox.outside(file, here) else {
             return Ok(());
         };
-        let told = match outside.is_new {
+        let known = match outside.is_new {
             true => None,
             // The file may have been replaced since it was recorded.
             false => {
                 recording.kernel_at(self.event, |_, kernel| kernel.file_numbers().get(path))?
             }
         };
-        let same_kind = |told: &FileNumbers| told.is_dir == here.is_dir;
-        let numbers = told.filter(same_kind).unwrap_or(outside.numbers);
+        let same_kind = |known: &FileNumbers| known.is_dir == here.is_dir;
+        let numbers = known.filter(same_kind).unwrap_or(outside.numbers);
         for (at, bytes) in layout.written(at, numbers) {
             memory.write(at, &bytes)?;
         }
@@ -66,7 +66,7 @@ impl Engine<'_> {
 }
 
 /// A parent directory, held open, and a name in it.
-struct Place {
+struct PathInDir {
     dir: OwnedFd,
     name: CString,
 }
@@ -89,7 +89,7 @@ impl Engine<'_> {
         let Some(sandbox) = &self.sandbox else {
             return Ok(REFUSED);
         };
-        let (Some(old), Some(new)) = (place(task, from)?, place(task, to)?) else {
+        let (Some(old), Some(new)) = (path_in_dir(task, from)?, path_in_dir(task, to)?) else {
             return Ok(REFUSED);
         };
         let (Ok(here), Ok(there)) = (fstat(&old.dir), fstat(&new.dir)) else {
@@ -120,7 +120,7 @@ impl Engine<'_> {
 }
 
 /// Resolves a path except for its last part.
-fn place(task: &mut Stopped, (dir, path): (i32, u64)) -> Result<Option<Place>> {
+fn path_in_dir(task: &mut Stopped, (dir, path): (i32, u64)) -> Result<Option<PathInDir>> {
     let Some(path) = text(task.memory(), path) else {
         return Ok(None);
     };
@@ -148,7 +148,7 @@ fn place(task: &mut Stopped, (dir, path): (i32, u64)) -> Result<Option<Place>> {
         remote.call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
     }
     remote.finish()?;
-    Ok(found.map(|dir| Place { dir, name }))
+    Ok(found.map(|dir| PathInDir { dir, name }))
 }
 
 /// The path of the file of a status call, without symbolic links.

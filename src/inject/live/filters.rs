@@ -1,6 +1,6 @@
 //! The program's own seccomp filters: see [`crate::seccomp`].
 
-use super::engine::{Engine, Task, Then};
+use super::engine::{Engine, NextStep, Task};
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::inject::hook::HookCall;
@@ -8,11 +8,11 @@ use crate::seccomp::{FilterCall, Kill, Verdict};
 use crate::tracee::{SigInfo, SigsysDisposition, Stopped};
 
 /// The verdict of a program's filters on its call.
-pub(super) enum Filtered {
+pub(super) enum FilterVerdict {
     /// The call is made.
     Passes(Stopped, Decided),
     /// The call is not made.
-    Done(Then),
+    Done(NextStep),
 }
 
 impl Engine<'_> {
@@ -22,11 +22,11 @@ impl Engine<'_> {
         me: &mut Task,
         mut task: Stopped,
         seen: Decided,
-    ) -> Result<Filtered> {
+    ) -> Result<FilterVerdict> {
         let mut call = task.regs()?.call();
         call.args = seen.args;
         let then = match me.filters.verdict(&call) {
-            Verdict::Make => return Ok(Filtered::Passes(task, seen)),
+            Verdict::Make => return Ok(FilterVerdict::Passes(task, seen)),
             Verdict::Answer(ret) => self.conclude(me, task, seen, ret)?,
             Verdict::Trap(errno) => {
                 let nr = i64::from(call.nr);
@@ -44,14 +44,14 @@ impl Engine<'_> {
                 self.end_by_filter(me, task, kill)?
             }
         };
-        Ok(Filtered::Done(then))
+        Ok(FilterVerdict::Done(then))
     }
 
-    fn end_by_filter(&mut self, me: &Task, task: Stopped, kill: Kill) -> Result<Then> {
+    fn end_by_filter(&mut self, me: &Task, task: Stopped, kill: Kill) -> Result<NextStep> {
         if kill != Kill::Strict {
             self.note_fatal(me.process, &task, libc::SIGSYS);
         }
-        Ok(Then::Goes(task.end_by_filter(kill)?))
+        Ok(NextStep::Goes(task.end_by_filter(kill)?))
     }
 
     /// Answers calls that install or query filters, where the kernel's answer would be wrong.

@@ -13,23 +13,23 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The recorded numbers of a process that was spun off, its threads and its parent.
-pub(in crate::inject) struct Numbers {
+pub(in crate::inject) struct RecordedNumbers {
     own: BTreeMap<i32, i32>,
     parent: i32,
 }
 
-impl Numbers {
-    pub fn of(process: &Process) -> Result<Numbers> {
+impl RecordedNumbers {
+    pub fn of(process: &Process) -> Result<RecordedNumbers> {
         let recording = &process.group.recording;
-        Ok(recording.process_tree_at(process.group.event.0, |family| {
+        Ok(recording.process_tree_at(process.group.event.0, |tree| {
             let mut all = process.tids();
             all.push(process.group.pid);
-            let parent = match family.depth(process.group.pid) {
+            let parent = match tree.depth(process.group.pid) {
                 1 => process.group.ppid,
-                _ => family.number_for(process.group.pid, process.group.ppid),
+                _ => tree.number_for(process.group.pid, process.group.ppid),
             };
-            let own = all.into_iter().map(|tid| (tid, family.own_number(tid)));
-            Numbers {
+            let own = all.into_iter().map(|tid| (tid, tree.own_number(tid)));
+            RecordedNumbers {
                 own: own.filter(|(tid, own)| tid != own).collect(),
                 parent,
             }

@@ -5,16 +5,16 @@
 
 mod calls;
 mod engine;
-mod family;
 mod files;
 mod filters;
 mod hang;
 mod identity;
-mod own_program;
-mod place;
+mod proc_self_exe;
 mod program;
 mod signals;
 mod streams;
+mod task_tree;
+mod writable_dirs;
 
 pub use program::run;
 
@@ -30,7 +30,7 @@ use crate::restore::restore;
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
-use identity::Numbers;
+use identity::RecordedNumbers;
 use std::time::Duration;
 use streams::Streams;
 use tracing::trace_span;
@@ -77,7 +77,7 @@ pub(super) fn go_on(
     mut report: Report,
     how: How,
 ) -> Result<Outcome> {
-    let numbers = Numbers::of(&process)?;
+    let numbers = RecordedNumbers::of(&process)?;
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);
     let mut sandbox = None;
@@ -95,7 +95,7 @@ pub(super) fn go_on(
             missing = Vec::new();
         }
         Sandbox::Cow => {
-            let writable = place::writable(&process);
+            let writable = writable_dirs::writable_dirs(&process);
             let cwd = process.group.descriptors.cwd().to_vec();
             let request = Request {
                 writable: &writable,
@@ -132,7 +132,7 @@ pub(super) fn go_on(
         clocks,
         sandbox,
     };
-    let (engine, standing) = Engine::new(start, hooks, report, how.timeout)?;
-    let (report, ended) = engine.run(standing)?;
+    let (engine, stopped) = Engine::new(start, hooks, report, how.timeout)?;
+    let (report, ended) = engine.run(stopped)?;
     Ok(report.outcome(ended, hooks))
 }

@@ -98,14 +98,14 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     };
     let over = Arc::new(AtomicBool::new(false));
     let reader = read_all(out, err, Arc::clone(&over));
-    let (engine, standing) = Engine::of_program(
+    let (engine, stopped) = Engine::of_program(
         task,
         hooks,
         report,
         options.timeout,
         (sandbox, shows_clocks),
     )?;
-    let ended = engine.run(standing);
+    let ended = engine.run(stopped);
     over.store(true, Ordering::SeqCst);
     let (mut report, ended) = ended?;
     if let Ok([out, err]) = reader.join() {
@@ -153,7 +153,7 @@ fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
 
 /// The captured output of a stream.
 #[derive(Default)]
-struct Written {
+struct CapturedOutput {
     text: Vec<u8>,
     /// The number of bytes beyond the limit.
     more: u64,
@@ -161,10 +161,14 @@ struct Written {
 
 /// Reads both streams until all writers have closed them; or until they are empty and the run is over, should
 /// a process outside of the run hold them open.
-fn read_all(out: PipeReader, err: PipeReader, over: Arc<AtomicBool>) -> JoinHandle<[Written; 2]> {
+fn read_all(
+    out: PipeReader,
+    err: PipeReader,
+    over: Arc<AtomicBool>,
+) -> JoinHandle<[CapturedOutput; 2]> {
     std::thread::spawn(move || {
         let mut ends = [Some(out), Some(err)];
-        let mut texts = [Written::default(), Written::default()];
+        let mut texts = [CapturedOutput::default(), CapturedOutput::default()];
         let mut part = vec![0; 64 << 10];
         while ends.iter().any(Option::is_some) {
             let mut asked: Vec<PollFd<'_>> = ends

@@ -92,11 +92,11 @@ impl OtherRun {
             "getppid" => self.ppid,
             _ => return,
         };
-        if let Some(told) = answer.raw().and_then(|ret| i32::try_from(ret).ok())
-            && told > 0
+        if let Some(answered) = answer.raw().and_then(|ret| i32::try_from(ret).ok())
+            && answered > 0
             && pid > 0
         {
-            self.pair(told, pid);
+            self.pair(answered, pid);
         }
     }
 
@@ -133,12 +133,12 @@ impl OtherRun {
                 }),
                 Some(_) if is_length || is_wait => Some(mismatch.actual.clone()),
                 Some(expected) => {
-                    let how = How {
+                    let tolerance = Tolerance {
                         is_path: is_name(seen.call, at),
                         is_time: tolerated::is_time(seen.call, &seen.args, at),
                         is_pid: is_pid(seen, at),
                     };
-                    self.reconcile(expected, &mismatch.actual, how, &mut learned)
+                    self.reconcile(expected, &mismatch.actual, tolerance, &mut learned)
                 }
                 None => None,
             };
@@ -187,7 +187,7 @@ impl OtherRun {
             *ret = here;
         }
         let names = RETURN_NAMES.iter().find(|(call, _)| *call == name);
-        let how = Told {
+        let outputs = Outputs {
             names: names.map(|(_, member)| *member),
             // Names consist of pids only in that place.
             pids: name.starts_with("readlink")
@@ -195,10 +195,10 @@ impl OtherRun {
         };
         for (at, (value, arg)) in values.iter_mut().zip(&seen.call.args).enumerate() {
             let member = if is_pid(seen, at) { PIDS[0] } else { arg.name };
-            self.adapt_output(value, member, how);
+            self.adapt_output(value, member, outputs);
         }
         if let Answer::Value(ret) = &mut step.answer
-            && how.pids
+            && outputs.pids
             && *ret > 0
             && let Some(room) = seen.call.arg("bufsiz").and_then(|at| seen.args.get(at))
             && let Some(link) = values.get(seen.call.arg("buf").unwrap_or(usize::MAX))
@@ -214,31 +214,31 @@ impl OtherRun {
         step.adapted = true;
     }
 
-    fn adapt_output(&self, value: &mut Value, name: &str, how: Told) {
+    fn adapt_output(&self, value: &mut Value, name: &str, outputs: Outputs) {
         match value {
             Value::Int(number) if PIDS.contains(&name) => {
                 if let Some(here) = self.pid(*number) {
                     *number = here;
                 }
             }
-            Value::Str { bytes, cut: false } if how.names == Some(name) => {
+            Value::Str { bytes, cut: false } if outputs.names == Some(name) => {
                 // The lengths of the others depend on it.
-                let now = self.translate(bytes, how.pids);
-                if let Some(now) = now.filter(|now| how.pids || now.len() == bytes.len()) {
+                let now = self.translate(bytes, outputs.pids);
+                if let Some(now) = now.filter(|now| outputs.pids || now.len() == bytes.len()) {
                     *bytes = now;
                 }
             }
             Value::Array { items, .. } => {
                 for item in items {
-                    self.adapt_output(item, name, how);
+                    self.adapt_output(item, name, outputs);
                 }
             }
             Value::Struct { fields, .. } => {
                 for field in fields {
-                    self.adapt_output(&mut field.value, &field.name, how);
+                    self.adapt_output(&mut field.value, &field.name, outputs);
                 }
             }
-            Value::Change { after, .. } => self.adapt_output(after, name, how),
+            Value::Change { after, .. } => self.adapt_output(after, name, outputs),
             _ => {}
         }
     }
@@ -269,19 +269,19 @@ impl OtherRun {
         &self,
         expected: &Value,
         actual: &Value,
-        how: How,
+        tolerance: Tolerance,
         learned: &mut Vec<Learned>,
     ) -> Option<Value> {
         match (expected, actual) {
             (Value::Change { before, after }, _) => {
-                let before = self.reconcile(before, actual, how, learned)?;
+                let before = self.reconcile(before, actual, tolerance, learned)?;
                 Some(Value::Change {
                     before: Box::new(before),
                     after: after.clone(),
                 })
             }
             (Value::Str { bytes, cut }, Value::Str { bytes: here, .. }) => {
-                let len = match how.is_path && !cut {
+                let len = match tolerance.is_path && !cut {
                     true => self.same_path(bytes, here, learned)?,
                     false => self.same_text(bytes, here, *cut)?,
                 };
@@ -295,7 +295,7 @@ impl OtherRun {
                     return None;
                 }
                 let items = items.iter().zip(here);
-                let items = items.map(|(e, a)| self.reconcile(e, a, how, learned));
+                let items = items.map(|(e, a)| self.reconcile(e, a, tolerance, learned));
                 let (items, cut) = (items.collect::<Option<_>>()?, *cut);
                 Some(Value::Array { items, cut })
             }
@@ -310,21 +310,22 @@ impl OtherRun {
                     let Some(here) = actual.field(&field.name) else {
                         continue;
                     };
-                    let is_time = how.is_time && tolerated::is_part_of_time(&field.name, here);
+                    let is_time =
+                        tolerance.is_time && tolerated::is_part_of_time(&field.name, here);
                     let is_length = field.name == "iov_len" && field.value.as_i64() == old;
-                    let how = How {
+                    let tolerance = Tolerance {
                         is_pid: PIDS.contains(&field.name.as_str()),
-                        ..how
+                        ..tolerance
                     };
                     field.value = match is_time || is_length {
                         true => here.clone(),
-                        false => self.reconcile(&field.value, here, how, learned)?,
+                        false => self.reconcile(&field.value, here, tolerance, learned)?,
                     };
                 }
                 Some(Value::Struct { fields, cut })
             }
             (Value::Int(number), Value::Int(here)) => {
-                let same = number == here || how.is_pid && self.pid(*number) == Some(*here);
+                let same = number == here || tolerance.is_pid && self.pid(*number) == Some(*here);
                 same.then_some(Value::Int(*here))
             }
             // The equality of such values is not checked here.
@@ -448,7 +449,7 @@ impl OtherRun {
 
 /// The permitted differences between two values.
 #[derive(Clone, Copy)]
-struct How {
+struct Tolerance {
     /// They are paths, or names, which may be others that are not known yet.
     is_path: bool,
     /// They are points in time.
@@ -459,7 +460,7 @@ struct How {
 
 /// The outputs of a call that are adapted to this run.
 #[derive(Clone, Copy)]
-struct Told {
+struct Outputs {
     /// The names in this member or argument.
     names: Option<&'static str>,
     /// Pids among them.

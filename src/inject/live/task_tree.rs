@@ -20,7 +20,7 @@ impl Engine<'_> {
         let begun = Instant::now();
         let made = std::mem::take(&mut self.early).into_iter();
         let made = made.filter(|&(_, status)| tracee::is_new(status));
-        self.alive.0.extend(made.map(|(tid, _)| tid));
+        self.kill_on_drop.0.extend(made.map(|(tid, _)| tid));
         let mut running: BTreeSet<i32> = self.running().collect();
         running.retain(|&tid| Running::of_another(tid).interrupt().is_ok());
         while !running.is_empty() && begun.elapsed() < PATIENCE {
@@ -37,22 +37,22 @@ impl Engine<'_> {
             };
             running.remove(&tid);
             if tracee::has_ended(status) {
-                self.alive.0.remove(&tid);
+                self.kill_on_drop.0.remove(&tid);
             } else if let Some(child) = tracee::made(tid, status) {
                 // A new task stops before its first instruction.
-                self.alive.0.insert(child);
+                self.kill_on_drop.0.insert(child);
             }
         }
     }
 
     /// Whether the limit of tasks is reached. The kernel applies no limit to root.
     pub(super) fn has_enough_tasks(&self) -> bool {
-        self.is_kept_apart() && self.tasks.len() as u64 >= Limits::default().processes
+        self.is_sandboxed() && self.tasks.len() as u64 >= Limits::default().processes
     }
 
     /// Adds a task that another one created.
     pub(super) fn born(&mut self, maker: &Task, tid: i32) -> Result<()> {
-        self.alive.0.insert(tid);
+        self.kill_on_drop.0.insert(tid);
         let process = match proc::process(tid) {
             Ok(process) => process,
             // The task has ended already; its end is reported later.
@@ -62,7 +62,7 @@ impl Engine<'_> {
         let mut child = Task::new(process, pid, own_tid, maker.segv.clone());
         child.filters = maker.filters.clone();
         if process == maker.process {
-            child.room = maker.room.clone();
+            child.scratch = maker.scratch.clone();
         }
         let child = child.runs(Running::of_another(tid));
         self.tasks.insert(tid, child);
@@ -92,14 +92,14 @@ impl Engine<'_> {
         for tid in gone {
             self.tasks.remove(&tid);
             if tid != process {
-                self.alive.0.remove(&tid);
+                self.kill_on_drop.0.remove(&tid);
             }
         }
         if former != process
             && let Some(mut me) = self.tasks.remove(&former)
         {
-            self.alive.0.remove(&former);
-            self.alive.0.insert(process);
+            self.kill_on_drop.0.remove(&former);
+            self.kill_on_drop.0.insert(process);
             me.tid = me.pid;
             self.tasks
                 .insert(process, me.runs(Running::of_another(process)));
@@ -113,7 +113,7 @@ impl Engine<'_> {
         tid: i32,
         exit: Exit,
     ) -> Result<Option<(Status, Option<String>)>> {
-        self.alive.0.remove(&tid);
+        self.kill_on_drop.0.remove(&tid);
         let Some(me) = self.tasks.remove(&tid) else {
             return Ok(None);
         };
@@ -124,9 +124,9 @@ impl Engine<'_> {
             self.exit = Some(exit);
         }
         self.drain();
-        let told = HookExit { pid: me.pid, exit };
-        self.hooks.exited(&told).map_err(Error::Hook)?;
-        self.wait_for_rest()?;
+        let ended = HookExit { pid: me.pid, exit };
+        self.hooks.exited(&ended).map_err(Error::Hook)?;
+        self.start_grace_period()?;
         Ok(None)
     }
 }

@@ -12,13 +12,13 @@ use std::os::fd::AsRawFd;
 const NAME: &[u8] = b"exe";
 
 /// A path that replaces the argument of a call until the call ends.
-pub(super) struct Lent {
+pub(super) struct ReplacedPath {
     piece: ScratchPiece,
     /// The file that the path leads to.
     _file: File,
 }
 
-impl Lent {
+impl ReplacedPath {
     /// The address of the path.
     pub fn addr(&self) -> u64 {
         self.piece.addr
@@ -27,7 +27,11 @@ impl Lent {
 
 impl Engine<'_> {
     /// The argument and the replaced path for a call that is to execute the process's own program.
-    pub(super) fn own_program(&self, me: &Task, seen: &HookCall) -> Result<Option<(usize, Lent)>> {
+    pub(super) fn replace_proc_self_exe(
+        &self,
+        me: &Task,
+        seen: &HookCall,
+    ) -> Result<Option<(usize, ReplacedPath)>> {
         let arg = match seen.call.name {
             "execve" => 0,
             "execveat" => 1,
@@ -61,11 +65,11 @@ impl Engine<'_> {
             restore::program(recording, &self.program).map_err(|e| Error::os(what(), tid, e))?;
         let mut path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into_bytes();
         path.push(0);
-        let Some(piece) = me.room.take(path.len()) else {
+        let Some(piece) = me.scratch.take(path.len()) else {
             return Ok(None);
         };
         seen.memory.write(piece.addr, &path)?;
-        Ok(Some((arg, Lent { piece, _file: file })))
+        Ok(Some((arg, ReplacedPath { piece, _file: file })))
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The directories where it is likely to write: home, those of its open files, and those of its arguments.
-pub(super) fn writable(process: &Process) -> Vec<PathBuf> {
+pub(super) fn writable_dirs(process: &Process) -> Vec<PathBuf> {
     let mut list: Vec<PathBuf> = Vec::new();
     let mut add = |dir: &Path| {
         let is_place = dir.is_absolute() && dir.parent().is_some();
