@@ -165,3 +165,6 @@ pub mod syscall;
 pub mod trace;
 pub mod trace_report;
 pub mod tracee;
+
+#[cfg(test)]
+mod layers;
