@@ -1,4 +1,4 @@
-//! What a traced process of ours can do: an empty one is made as for every replay, and makes the calls.
+//! Checks of the calls that tracing and replay need, made in an empty traced process.
 
 use super::{Finding, machine};
 use crate::constants::is_error;
@@ -40,9 +40,9 @@ pub(super) fn examine() -> Vec<Finding> {
     findings
 }
 
-/// The child that should have been traced came to nothing: why?
+/// The lack that explains why a child could not be traced.
 fn untraceable(error: &tracee::Error) -> Finding {
-    let tried = format!("a traced child was not to be had: {error}");
+    let tried = format!("no child could be traced: {error}");
     let scope = machine::sysctl("kernel/yama/ptrace_scope");
     let actions = machine::sysctl("kernel/seccomp/actions_avail").unwrap_or_default();
     let (name, advice) = if matches!(error, tracee::Error::Os { what, .. } if what == "trace it") {
@@ -93,7 +93,7 @@ fn counter() -> Finding {
     }
 }
 
-/// Makes a call that should succeed; what the kernel answered otherwise.
+/// Makes a call that should succeed; the error otherwise.
 pub(super) fn make(
     remote: &mut Remote<'_>,
     nr: i64,
@@ -106,7 +106,7 @@ pub(super) fn make(
     }
 }
 
-/// `prctl(PR_SET_MM, PR_SET_MM_MAP)`, with the layout that the process has.
+/// Checks `prctl(PR_SET_MM, PR_SET_MM_MAP)`, with the layout that the process has.
 fn layout(remote: &mut Remote<'_>) -> Finding {
     let name = "memory layout";
     let tid = remote.memory().tid();
@@ -164,13 +164,13 @@ fn cpuid(remote: &mut Remote<'_>) -> Finding {
         (Ok(_), _) => Finding::ok(
             name,
             "cpuid was made to trap (ARCH_SET_CPUID)",
-            "all code is kept from RDRAND and the like, and replays as on this processor anywhere",
+            "no code sees RDRAND and the like, and recordings replay anywhere as on this processor",
         ),
         (Err(error), true) => Finding::note(
             name,
             format!("cpuid cannot be made to trap ({error}), and the processor has RDRAND"),
-            "programs are kept from it in what they have in files, and replay as on this processor anywhere; code that \
-             they make as they run asks the processor itself",
+            "instructions in programs' files are replaced, and replay anywhere as on this processor; code that is \
+             generated at run time reaches the real processor",
         )
         .advise(
             "where a replay leaves its recording for that (it says so), record with \
@@ -185,7 +185,7 @@ fn cpuid(remote: &mut Remote<'_>) -> Finding {
     }
 }
 
-/// An outer filter's answer outranks ours and shows us nothing.
+/// Checks clone3: an outer filter's answer takes precedence over rrapper's, which then does not see the call.
 fn clone3(remote: &mut Remote<'_>) -> Finding {
     let name = "clone3";
     match make(remote, libc::SYS_clone3, [0; 6]) {

@@ -1,4 +1,4 @@
-//! The machine around: kernel, processors, disk, other programs.
+//! Checks of the machine: kernel, processors, disk, other programs.
 
 use super::Finding;
 pub(super) use crate::sandbox::sysctl;
@@ -64,23 +64,23 @@ fn core_files() -> Finding {
         Some(pattern) if pattern.starts_with('|') => Finding::note(
             name,
             format!("core_pattern is {pattern:?}"),
-            "a program of the system's is told of crashes, also of those that are injected",
+            "a program of the system gets the core files of crashes, also of injected ones",
         )
-        .advise("ulimit -c 0 where that disturbs"),
+        .advise("ulimit -c 0 keeps crashes from it"),
         Some(pattern) => Finding::ok(
             name,
             format!("core_pattern is {pattern:?}, a file"),
-            "crashes are nobody else's business",
+            "crashes start no other program",
         ),
         None => Finding::note(
             name,
             "core_pattern cannot be read",
-            "it is not known who hears of crashes",
+            "crashes may start a program of the system",
         ),
     }
 }
 
-/// What the place of recordings is good for. Only files without a name are made there.
+/// Checks the directory of recordings. Only files without a name are created there.
 pub(super) fn place(place: &Path) -> Vec<Finding> {
     let dir = place
         .ancestors()
@@ -143,7 +143,7 @@ pub(super) fn place(place: &Path) -> Vec<Finding> {
     vec![kept, shared]
 }
 
-/// A file that no directory knows.
+/// A file without a name.
 fn nameless(dir: &Path) -> std::io::Result<File> {
     OpenOptions::new()
         .read(true)

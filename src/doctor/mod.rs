@@ -1,7 +1,6 @@
-//! What this machine supports of all that rrapper builds on, and what to do about each lack.
+//! Checks of the machine for the features that rrapper needs, with advice for missing ones.
 //!
-//! Everything is tried for real, in a process made for it that ends with the question, or on files without
-//! a name. Nothing is left behind.
+//! Each feature is tried, in a process that ends with the check, or on files without a name. Nothing is left behind.
 
 mod child;
 mod machine;
@@ -11,19 +10,19 @@ mod trial;
 use std::fmt;
 use std::path::Path;
 
-/// What was found out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It works.
+    /// The feature works.
     Ok,
-    /// It does not.
+    /// The feature is missing.
     Lack,
-    /// Good to know.
+    /// Information without consequences.
     Note,
 }
 
 impl State {
-    /// The word for it.
+    /// The word that is printed.
     pub fn name(self) -> &'static str {
         match self {
             State::Ok => "ok",
@@ -33,20 +32,20 @@ impl State {
     }
 }
 
-/// One thing that was looked into.
+/// A finding about one feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about.
+    /// The name of the feature.
     pub name: &'static str,
-    /// How it is.
+    /// The result.
     pub state: State,
-    /// What was tried or read, and what came of it.
+    /// The attempt, and its result.
     pub tried: String,
-    /// What that means for whoever uses rrapper.
+    /// The consequences for users.
     pub means: &'static str,
-    /// What to do about it; empty where there is nothing to do.
+    /// Advice; empty where there is nothing to do.
     pub advice: String,
-    /// Whether nothing can be recorded, replayed or injected without it.
+    /// Whether recording, replay and injection need the feature.
     pub essential: bool,
 }
 
@@ -108,7 +107,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks into everything. `place` is where recordings will be kept; it need not exist yet.
+/// Runs all checks. `place` is the directory for recordings; it need not exist yet.
 pub fn examine(place: &Path) -> Vec<Finding> {
     let mut findings = machine::examine();
     findings.extend(child::examine());

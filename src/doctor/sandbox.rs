@@ -1,5 +1,4 @@
-//! Whether a copy that goes live can be kept apart from the machine: an empty process is taken into a sandbox, and ends
-//! with the question.
+//! A check of sandboxes: an empty process is put into one, and ends with the check.
 
 use super::{Finding, child};
 use crate::sandbox::{self, Error, Limits, Request, Sandboxes};
@@ -25,7 +24,7 @@ pub(super) fn examine() -> Finding {
         }
         Err(error) => Finding::lack(
             name,
-            format!("a child came to nothing: {error}"),
+            format!("no sandbox could be tried: {error}"),
             CANNOT,
             "",
         ),
@@ -50,7 +49,7 @@ fn attempt() -> Result<(), Error> {
     let (mut process, sandbox) = Sandboxes::start()?.enter(shell, &request)?;
     sandbox.seal(&mut process)?;
     let mut remote = process.remote_at_boundary()?;
-    let step = "have the process number that it was to have";
+    let step = "get the process number that was requested";
     match child::make(&mut remote, libc::SYS_getpid, [0; 6]) {
         Ok(pid) if pid == i64::from(PID) => {}
         Ok(other) => {
@@ -59,7 +58,7 @@ fn attempt() -> Result<(), Error> {
         }
         Err(error) => return Err(refused(step, error)),
     }
-    // A file that is made in the overlay must not be outside of it.
+    // A file that is created in the overlay must not appear outside of it.
     let file = temporary.join(format!("rrapper-doctor-{}", std::process::id()));
     let at = remote.put_str(file.as_os_str().as_bytes())?;
     let step = "write to its overlay";

@@ -1,9 +1,8 @@
-//! The proof: a small program is recorded, replayed, and a copy of it driven to its end.
+//! A trial of everything together: a small program is recorded and replayed, and a copy of it is driven to its end.
 
 use super::Finding;
 use crate::inject::{self, NoHooks, Script, Status};
 use crate::record::{self, Program};
-use crate::recording::OnFull;
 use crate::replay;
 use crate::trace::Exit;
 use anyhow::Context;
@@ -32,24 +31,13 @@ fn in_temporary_folder() -> anyhow::Result<u64> {
     let folder = tempfile::Builder::new().prefix("rrapper-doctor-").tempdir();
     let folder = folder
         .with_context(|| format!("cannot make a folder in {}", std::env::temp_dir().display()))?;
-    // The recorder makes the folder of a recording itself.
+    // The recorder creates the directory of a recording itself.
     attempt(&folder.path().join("recording"))
 }
 
 fn attempt(dir: &Path) -> anyhow::Result<u64> {
-    let program = Program {
-        argv: vec!["true".into()],
-        ..Program::default()
-    };
-    let recorded = record::record(record::Options {
-        command: program.command()?,
-        dir: dir.to_path_buf(),
-        on_full: OnFull::Stop,
-        on_start: None,
-        observer: None,
-        wait_all: false,
-        alone: true,
-    })?;
+    let command = Program::new(["true"]).command()?;
+    let recorded = record::record(record::Options::new(command, dir.to_path_buf()))?;
     anyhow::ensure!(
         recorded.exit == Exit::Code(0),
         "it ended otherwise: {}",

@@ -136,6 +136,13 @@ impl Rule {
         }
     }
 
+    /// The rule with this action in addition.
+    #[must_use]
+    pub fn with(mut self, action: Action) -> Rule {
+        self.actions.push(action);
+        self
+    }
+
     /// Brings the actions into the order of the table, and looks whether they can be together, and whether there are
     /// calls that they suit.
     ///

@@ -78,6 +78,22 @@ pub struct Options {
     pub alone: bool,
 }
 
+impl Options {
+    /// A recording of this program in this directory, which ends with the program and shares no files with other
+    /// recordings. A full disk ends the program.
+    pub fn new(command: Command, dir: PathBuf) -> Options {
+        Options {
+            command,
+            dir,
+            on_full: OnFull::Stop,
+            on_start: None,
+            observer: None,
+            wait_all: false,
+            alone: true,
+        }
+    }
+}
+
 /// A finished recording.
 #[derive(Debug)]
 pub struct Recorded {

@@ -42,6 +42,14 @@ pub struct Program {
 }
 
 impl Program {
+    /// The program with this name or path and these arguments, started in the caller's environment.
+    pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Program {
+        Program {
+            argv: argv.into_iter().map(Into::into).collect(),
+            ..Program::default()
+        }
+    }
+
     /// The name of the program's file, for naming its recording.
     pub fn name(&self) -> String {
         let file = self

@@ -1,4 +1,4 @@
-//! Whether a replayed task does what was recorded, and how to say what it did instead.
+//! Comparison of what a replayed task does with what was recorded, and descriptions of both for errors.
 
 use super::context::Context;
 use crate::constants;
@@ -16,7 +16,7 @@ pub fn same_call(recorded: &CallEvent, regs: &Regs) -> bool {
         && args[..formal.min(6)] == recorded.args[..formal.min(6)]
 }
 
-/// Whether memory holds what went into the recorded call.
+/// Whether memory holds the recorded inputs of the call.
 pub fn same_inputs(recorded: &CallEvent, memory: TaskMemory) -> bool {
     let mut buf = Vec::new();
     recorded.ins.iter().all(|chunk| {
@@ -25,7 +25,7 @@ pub fn same_inputs(recorded: &CallEvent, memory: TaskMemory) -> bool {
     })
 }
 
-/// What was recorded, in strace's syntax.
+/// The recorded event, in strace's syntax.
 pub fn expected(event: &Event) -> String {
     match &event.kind {
         EventKind::Call(call) => text(call.nr, &call.args, &ChunkMemory(&call.ins)),
@@ -54,7 +54,7 @@ fn text(nr: u32, args: &[u64; 6], memory: &dyn Memory) -> String {
     format!("{}({})", call.name, values.join(", "))
 }
 
-/// What a task did that stands there.
+/// The action of a task at its stop, in strace's syntax.
 pub fn describe(context: &Context, task: &Stopped) -> String {
     use crate::process::StopPoint;
     match (context.place, context.fault) {
@@ -66,7 +66,7 @@ pub fn describe(context: &Context, task: &Stopped) -> String {
     }
 }
 
-/// A stop that no recorded task comes to.
+/// A stop at which no recorded task stops.
 pub fn describe_stop(task: &Stopped, stop: Stop) -> String {
     match stop {
         Stop::Signal(signal) => {

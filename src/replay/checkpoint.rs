@@ -1,30 +1,30 @@
-//! Copies of the world that are kept on the way, so that going back does not begin at the beginning.
+//! Checkpoints: copies of all tasks at earlier events, from which a replay backwards starts.
 
 use super::Result;
-use super::world::World;
+use super::state::ReplayState;
 use crate::recording::Event;
 use crate::tracee::tsc_off;
 use std::time::{Duration, Instant};
 
-/// Taking a checkpoint may cost this part of the time since the last.
+/// Taking a checkpoint may cost at most this fraction of the time since the last one.
 const SHARE: u32 = 20;
 
-/// How often (in events) the clock is looked at.
+/// The number of events after which the clock is read.
 const LOOK: u64 = 128;
 
-/// Each copy of shared memory is an open file of ours: worlds with more are not kept.
+/// Each copy of shared memory is an open file of rrapper's: states with more are not kept.
 const MOST_SHARED: usize = 64;
 
-/// How many checkpoints a replay keeps, and how closely.
+/// Limits of the checkpoints that a replay keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointLimits {
-    /// How many at most; 0 for none.
+    /// The number of checkpoints; 0 for none.
     pub count: usize,
-    /// How much memory they may take in all, in bytes.
+    /// The memory that all checkpoints may take, in bytes.
     pub memory: u64,
-    /// After how many events another is taken, …
+    /// The number of events after which the next checkpoint is taken, …
     pub events: u64,
-    /// … or after how long a replay, if that is sooner.
+    /// … or the time of replay, if that passes sooner.
     pub time: Duration,
 }
 
@@ -39,25 +39,25 @@ impl Default for CheckpointLimits {
     }
 }
 
-/// A world at an event, which is pending.
+/// The state of all tasks at a pending event.
 struct Checkpoint {
     number: u64,
     event: Event,
-    world: World,
+    state: ReplayState,
 }
 
 /// The checkpoints of a replay, by rising event.
 pub struct Checkpoints {
     limits: CheckpointLimits,
     list: Vec<Checkpoint>,
-    /// Where and when the way began on which the next may be taken.
+    /// The event and the time from which the distance to the next checkpoint counts.
     since: (u64, Instant),
-    /// What taking the last one cost.
+    /// The time that the last checkpoint took.
     cost: Duration,
 }
 
 impl Checkpoints {
-    /// None yet.
+    /// An empty list.
     pub fn new(limits: CheckpointLimits) -> Checkpoints {
         Checkpoints {
             limits,
@@ -67,24 +67,24 @@ impl Checkpoints {
         }
     }
 
-    /// The event of the last checkpoint that is not behind this event.
+    /// The last checkpoint at or before this event.
     pub fn before(&self, event: u64) -> Option<u64> {
         let behind = self.list.partition_point(|c| c.number <= event);
         self.list[..behind].last().map(|c| c.number)
     }
 
-    /// A world as it was at the checkpoint of this event, and the event.
-    pub fn resume(&mut self, number: u64) -> Result<Option<(World, Event)>> {
+    /// A copy of the tasks at the checkpoint of this event, and the event.
+    pub fn resume(&mut self, number: u64) -> Result<Option<(ReplayState, Event)>> {
         let Some(checkpoint) = self.list.iter_mut().find(|c| c.number == number) else {
             return Ok(None);
         };
-        let world = checkpoint.world.copy()?;
+        let state = checkpoint.state.copy()?;
         let event = checkpoint.event.clone();
         self.set_out(number);
-        Ok(Some((world, event)))
+        Ok(Some((state, event)))
     }
 
-    /// The replay goes on from this event.
+    /// Counts the distance to the next checkpoint from this event on.
     pub fn set_out(&mut self, number: u64) {
         self.since = (number, now());
     }
@@ -94,16 +94,16 @@ impl Checkpoints {
         self.list.iter().map(|c| c.number).collect()
     }
 
-    /// The replay has come to this event: keeps a copy of the world, if it is time.
-    pub fn pass(&mut self, number: u64, event: &Event, world: &mut World) {
-        if let Err(error) = self.consider(number, event, world) {
-            // The replay does without.
+    /// Takes a checkpoint at this event, if the limits say that one is due.
+    pub fn pass(&mut self, number: u64, event: &Event, state: &mut ReplayState) {
+        if let Err(error) = self.consider(number, event, state) {
+            // The replay goes on without checkpoints.
             tracing::warn!("no more checkpoints are kept from event {number} on: {error}");
             self.limits.count = 0;
         }
     }
 
-    fn consider(&mut self, number: u64, event: &Event, world: &mut World) -> Result<()> {
+    fn consider(&mut self, number: u64, event: &Event, state: &mut ReplayState) -> Result<()> {
         let (from, then) = self.since;
         let gone = number.saturating_sub(from);
         if self.limits.count == 0 || gone == 0 || (gone % LOOK != 0 && gone < self.limits.events) {
@@ -115,7 +115,7 @@ impl Checkpoints {
         }
         let took = now().saturating_duration_since(then);
         let due = gone >= self.limits.events || took >= self.limits.time;
-        if !due || took < self.cost * SHARE || world.objects.len() > MOST_SHARED {
+        if !due || took < self.cost * SHARE || state.objects.len() > MOST_SHARED {
             return Ok(());
         }
         let begun = now();
@@ -124,7 +124,7 @@ impl Checkpoints {
         let checkpoint = Checkpoint {
             number,
             event: event.clone(),
-            world: world.copy()?,
+            state: state.copy()?,
         };
         self.list.insert(at, checkpoint);
         self.cost = now().saturating_duration_since(begun);
@@ -132,7 +132,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Drops what the limits do not let stay beside another.
+    /// Drops checkpoints until the limits admit another.
     fn make_room(&mut self, number: u64) -> Result<()> {
         while self.list.len() >= self.limits.count {
             self.thin(number);
@@ -157,7 +157,7 @@ impl Checkpoints {
     }
 
     fn memory(&self) -> Result<u64> {
-        let sizes = self.list.iter().map(|c| c.world.memory());
+        let sizes = self.list.iter().map(|c| c.state.memory());
         sizes.sum()
     }
 }

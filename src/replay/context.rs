@@ -1,4 +1,4 @@
-//! A recorded task: what it is while it does not run.
+//! The state of a recorded task while it does not run.
 
 use super::signal_state::Masks;
 use crate::constants::{Answer, RESTART_BLOCK};
@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 pub struct Restart {
     /// The call.
     pub nr: u32,
-    /// What it is made again as.
+    /// The number by which the kernel makes it again.
     pub again: u64,
-    /// The instruction pointer behind it.
+    /// The instruction pointer behind the call.
     pub ip: u64,
 }
 
@@ -29,18 +29,18 @@ impl Restart {
     }
 }
 
-/// A recorded task that stands still.
+/// A recorded task that does not run.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// Its process, as recorded.
     pub pid: i32,
-    /// Its address space, by its number in the world.
+    /// Its address space, by its number in the replay.
     pub space: u32,
     /// Its general registers.
     pub regs: Regs,
     /// Its vector registers; `None` while they are in the kernel process of its address space.
     pub vector: Option<Vec<u8>>,
-    /// Where it stands.
+    /// The kind of stop that it is at.
     pub place: StopPoint,
     /// It stands before an instruction that raises this signal.
     pub fault: Option<i32>,
@@ -48,19 +48,19 @@ pub struct Context {
     pub restart: Option<Restart>,
     /// Counter values that it reads when it runs next.
     pub tsc: VecDeque<u64>,
-    /// What its process does at signals, by its number in the world.
+    /// The signal actions of its process, by their number in the replay.
     pub actions: u32,
     /// Its signal mask and alternate stack.
     pub masks: Masks,
-    /// Where the kernel writes zero at its end; 0 for nowhere.
+    /// The address at which the kernel writes zero when the task ends; 0 for none.
     pub clear_tid: u64,
     /// The head of its list of robust futexes, and the size of that head.
     pub robust: (u64, u64),
-    /// The name that it gave itself.
+    /// The name that it set with `PR_SET_NAME`.
     pub name: Option<Vec<u8>>,
-    /// The thread that the call at whose entry it stands has made already, as it is told.
+    /// The thread that was created by the call at whose entry the task stands, by the number that the call returns.
     pub made: Option<i32>,
-    /// How often its memory had changed when it came to stand there: of its space, and of all.
+    /// The counts of changes to its space, and to all spaces, at the time when it stopped.
     pub stood_at: (u64, u64),
 }
 
@@ -86,7 +86,7 @@ impl Context {
         }
     }
 
-    /// Puts it between calls, with these registers.
+    /// Sets the task between calls, with these registers.
     pub fn put(&mut self, mut regs: Regs) {
         regs.set_ip(regs.ip());
         self.regs = regs;
@@ -95,7 +95,7 @@ impl Context {
         self.restart = None;
     }
 
-    /// What the kernel keeps of it besides its registers.
+    /// The kernel's state of the task besides its registers.
     pub fn attributes(&self) -> TaskAttributes {
         TaskAttributes {
             stack: self.masks.stack(),

@@ -1,9 +1,9 @@
-//! Why a process may have left its recording although nothing was done to it: its code has instructions whose answers no
-//! recording has.
+//! Possible reasons why a process left its recording without any change: instructions in its code whose results are not
+//! recorded.
 //!
-//! Those in files are replaced as they are recorded (see [`tracee::replaced_instructions`](crate::tracee::replaced_instructions)). What is left is in
-//! code that the program has made itself, or of which nothing could be told. Bytes that look like one may be something
-//! else: they count only together with what belongs to such an instruction, and only once something has gone wrong.
+//! Those in files are replaced while recording (see [`tracee::replaced_instructions`](crate::tracee::replaced_instructions)).
+//! The rest is in generated code, or in code that could not be decoded. Bytes that look like such an instruction may be
+//! something else: they count only together with the code that belongs to it, and only after a divergence.
 
 use crate::backtrace::{self, Mapped};
 use crate::history::Recording;
@@ -13,16 +13,16 @@ use crate::tracee::{Regs, TaskMemory};
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use std::fmt;
 
-/// So much code of a process is looked through: what it maps is as its recording says, which nobody has to believe.
+/// The amount of code that is searched: the sizes of mappings come from the recording, which is untrusted.
 const MOST: u64 = 256 << 20;
 
-/// So much of the stack is looked through for the places that called.
+/// The number of bytes of the stack that are searched for return addresses.
 const STACK: usize = 8192;
 
-/// A place is near another if there are at most so many bytes between them.
+/// Addresses at most this many bytes apart are near each other.
 const NEAR: u64 = 4096;
 
-/// What there is to say besides that a process left its recording; often nothing.
+/// A possible reason for a divergence, as part of a sentence; often empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Doubt(String);
 
@@ -35,25 +35,25 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// An instruction that may be one.
+/// An instruction that is a possible reason.
 struct Found {
     name: &'static str,
-    /// What it gives is another thing each time.
+    /// It returns another value each time: a random number.
     draws: bool,
     addr: u64,
     /// The path of its file, if it is in one.
     file: Option<Vec<u8>>,
-    /// Where the task is, or comes from.
+    /// It is near the task's instruction pointer or a return address.
     near: bool,
 }
 
 impl Doubt {
-    /// What may be the reason, if anything.
+    /// The possible reason, if there is one.
     pub fn reason(&self) -> Option<&str> {
         Some(self.0.as_str()).filter(|reason| !reason.is_empty())
     }
 
-    /// Looks through the code of the process in which a task stands so, at this event of a recording.
+    /// Searches the code of the process of a task at this event for instructions that are possible reasons.
     pub fn about(recording: &Recording, event: u64, tid: i32, at: (TaskMemory, &Regs)) -> Doubt {
         let (memory, regs) = at;
         let Ok(maps) = proc::maps(memory.tid()) else {
@@ -78,7 +78,7 @@ impl Doubt {
             }
             found
         });
-        // Numbers rather than what the processor is; where the task comes from; what is in no file.
+        // Instructions that draw random numbers come first, then those near the task, then those in no file.
         let best = all.min_by_key(|found| (!found.draws, !found.near, found.file.is_some()));
         best.map(|found| Doubt(sentence(&found, recording.start().cpu)))
             .unwrap_or_default()
@@ -104,11 +104,11 @@ fn sentence(found: &Found, cpu: u32) -> String {
     }
 }
 
-/// The instructions in a mapping that nobody has replaced.
+/// The instructions in a mapping that were not replaced.
 fn search(memory: &TaskMemory, map: &Map, mapped: &Mapped) -> Vec<Found> {
     let is_file = map.inode != 0 && !map.name.starts_with(b"/memfd:");
     let code = memory.bytes(map.start, (map.end - map.start) as usize);
-    // What is in functions of a file has been decoded.
+    // Functions of a file have been decoded.
     let decoded = mapped.file.as_ref().filter(|_| is_file).map(|file| {
         let found = backtrace::replaceable(file, map.offset, code.len() as u64);
         found.unwrap_or_default()
@@ -125,7 +125,7 @@ fn search(memory: &TaskMemory, map: &Map, mapped: &Mapped) -> Vec<Found> {
             (Vec::new(), places.collect::<Vec<usize>>())
         }
     };
-    // They are still there where nobody may replace them: others have the memory, too.
+    // Instructions in memory that is shared with others cannot be replaced, and are unchanged.
     let certain = certain.into_iter().filter_map(|at: usize| {
         let instruction = Replaced::unchanged(code.get(at..)?)?;
         let draws = matches!(instruction, Replaced::Draw(_));
@@ -145,7 +145,7 @@ fn search(memory: &TaskMemory, map: &Map, mapped: &Mapped) -> Vec<Found> {
     all.collect()
 }
 
-/// The name of the instruction whose opcode is here, if what is around it belongs to one; and whether it draws a number.
+/// The name of the instruction whose opcode is here, if the code around it belongs to one; and whether it draws a number.
 fn likely(code: &[u8], at: usize) -> Option<(&'static str, bool)> {
     let before = code.get(at.saturating_sub(LEAD)..at)?;
     let has = |bytes: &[u8]| memchr::memmem::find(before, bytes).is_some();
@@ -158,14 +158,14 @@ fn likely(code: &[u8], at: usize) -> Option<(&'static str, bool)> {
         Replaced::Cpuid => asks_for_leaf(before),
         // xor ecx, ecx in its two forms; mov ecx, 0.
         Replaced::Xgetbv => has(&[0x31, 0xc9]) || has(&[0x33, 0xc9]) || has(&[0xb9, 0, 0, 0, 0]),
-        // Its opcode is not here but behind a prefix.
+        // The opcode follows a prefix.
         Replaced::Rdpid { .. } => false,
     };
     let draws = matches!(instruction, Replaced::Draw(_));
     is_one.then_some((instruction.name(), draws))
 }
 
-/// So many bytes before an instruction say what it is asked for.
+/// The number of bytes before an instruction that are searched for its operands.
 const LEAD: usize = 24;
 
 /// Whether these bytes put a leaf of `cpuid` into eax: by mov or xor.
@@ -184,7 +184,7 @@ fn asks_for_leaf(before: &[u8]) -> bool {
     moves || before.windows(2).any(clears)
 }
 
-/// Whether the code behind an instruction looks at the carry flag, which says whether there was a number.
+/// Whether the code behind an instruction reads the carry flag, which says whether a number was drawn.
 fn asks_for_success(code: &[u8]) -> bool {
     const MOST_BETWEEN: usize = 8;
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
@@ -207,7 +207,7 @@ fn asks_for_success(code: &[u8]) -> bool {
             | Mnemonic::Sbb
             | Mnemonic::Rcl
             | Mnemonic::Rcr => return true,
-            // Elsewhere, nobody looks.
+            // Other code does not read the flag.
             Mnemonic::Jmp | Mnemonic::Call | Mnemonic::Ret | Mnemonic::Hlt | Mnemonic::Int3 => {
                 return false;
             }

@@ -2,7 +2,7 @@
 
 use super::check;
 use super::checkpoint::{CheckpointLimits, Checkpoints};
-use super::world::World;
+use super::state::ReplayState;
 use super::{Error, Output, Replay, Result};
 use crate::history::Recording;
 use crate::kernel::DescriptorTable;
@@ -15,10 +15,10 @@ use crate::tracee::tsc_off::TscOff;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How much output is passed on at a time.
+/// The number of bytes of output that are passed on at a time.
 const MOST_AT_ONCE: usize = 1 << 20;
 
-/// The embedded engine. It has no process before it is asked to go somewhere.
+/// The embedded engine. It starts processes only when it is asked to go to an event.
 pub struct Replayer {
     recording: Arc<Recording>,
     position: Option<Position>,
@@ -28,13 +28,13 @@ pub struct Replayer {
 
 /// The position of a replay, and its processes.
 struct Position {
-    /// Behind the pending event.
+    /// Reads on behind the pending event.
     frames: Frames,
     /// The number of the event that is pending, or one more than the last.
     number: u64,
     pending: Option<Event>,
     exit: Option<Exit>,
-    world: World,
+    state: ReplayState,
 }
 
 impl Replayer {
@@ -48,7 +48,7 @@ impl Replayer {
         }
     }
 
-    /// The present position: event 1, whose program has just been executed, if there was none yet.
+    /// The present position; event 1, at which the program has just been executed, where there was none.
     fn begun(&mut self) -> Result<&mut Position> {
         match &mut self.position {
             Some(position) => Ok(position),
@@ -56,10 +56,10 @@ impl Replayer {
         }
     }
 
-    /// Begins anew.
+    /// Starts again at event 1.
     fn restart(&mut self) -> Result<()> {
         if let Some(position) = &mut self.position {
-            position.world.clear();
+            position.state.clear();
         }
         self.position = Some(begin(&self.recording)?);
         self.checkpoints.set_out(1);
@@ -69,21 +69,21 @@ impl Replayer {
     /// Goes to the checkpoint at this event.
     fn resume(&mut self, number: u64) -> Result<()> {
         if let Some(position) = &mut self.position {
-            position.world.clear();
+            position.state.clear();
             position.pending = None;
         }
-        let Some((world, event)) = self.checkpoints.resume(number)? else {
+        let Some((state, event)) = self.checkpoints.resume(number)? else {
             return Ok(());
         };
         let mut frames = self.recording.frames_from(number)?;
-        // Those before the event have been followed.
+        // The frames before the event have been followed.
         while !matches!(frames.next_frame()?, Some(Frame::Event(_)) | None) {}
         self.position = Some(Position {
             frames,
             number,
             pending: Some(event),
             exit: None,
-            world,
+            state,
         });
         Ok(())
     }
@@ -97,8 +97,8 @@ impl Position {
         };
         let done = self.advance(&event, output);
         if self.pending.is_none() {
-            // Nobody is left, or what is left stands nowhere.
-            self.world.clear();
+            // No task is left, or the remaining ones are in no defined state.
+            self.state.clear();
         }
         done
     }
@@ -107,42 +107,43 @@ impl Position {
         if let Some(call) = event.call() {
             self.print(event.tid, call, output)?;
         }
-        // What else the event did, and what its task reads as it runs. What is written to memory may need its new size.
+        // The other effects of the event, and the counter values that its task reads next. Outputs may need the new size of
+        // memory.
         let mut more = Vec::new();
         let mut next = self.frames.next_frame()?;
         while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
             if matches!(frame, Frame::Resize { .. }) {
-                self.world.follow(&frame)?;
+                self.state.follow(&frame)?;
             }
             more.push(frame);
             next = self.frames.next_frame()?;
         }
-        let mut goes_on = self.world.answer(event)?;
+        let mut goes_on = self.state.answer(event)?;
         for frame in more {
-            self.world.follow(&frame)?;
+            self.state.follow(&frame)?;
         }
         self.number += 1;
-        self.world.number = self.number;
+        self.state.number = self.number;
         while let Some(frame) = next.take() {
             if let Some(tid) = goes_on.take() {
                 match &frame {
                     Frame::Reach(reach) if reach.tid == tid => {
-                        let ran = self.world.run_to(reach);
-                        ran.map_err(|error| self.world.doubted(tid, error))?;
+                        let ran = self.state.run_to(reach);
+                        ran.map_err(|error| self.state.doubted(tid, error))?;
                         next = self.next_but_additions()?;
                         continue;
                     }
-                    _ if self.world.stays(tid, &frame) => self.world.task_mut(tid)?.tsc.clear(),
+                    _ if self.state.stays(tid, &frame) => self.state.task_mut(tid)?.tsc.clear(),
                     _ => {
-                        let ran = self.world.run(tid, &|| wanted(tid, &frame));
-                        ran.map_err(|error| self.world.doubted(tid, error))?;
+                        let ran = self.state.run(tid, &|| wanted(tid, &frame));
+                        ran.map_err(|error| self.state.doubted(tid, error))?;
                     }
                 }
             }
             match frame {
                 Frame::Event(event) => {
-                    let met = self.world.meet(&event);
-                    met.map_err(|error| self.world.doubted(event.tid, error))?;
+                    let met = self.state.meet(&event);
+                    met.map_err(|error| self.state.doubted(event.tid, error))?;
                     self.pending = Some(event);
                     return Ok(());
                 }
@@ -151,24 +152,24 @@ impl Position {
                     self.exit = Some(exit);
                     return Ok(());
                 }
-                _ => self.world.follow(&frame)?,
+                _ => self.state.follow(&frame)?,
             }
             next = self.next_but_additions()?;
         }
         Ok(())
     }
 
-    /// The next frame, after those that belong to the one before.
+    /// The next frame, after the additions to the one before.
     fn next_but_additions(&mut self) -> Result<Option<Frame>> {
         let mut next = self.frames.next_frame()?;
         while let Some(frame) = next.take_if(|frame| comes_along(frame)) {
-            self.world.follow(&frame)?;
+            self.state.follow(&frame)?;
             next = self.frames.next_frame()?;
         }
         Ok(next)
     }
 
-    /// Passes on what the call writes to a standard stream.
+    /// Passes on the data that the call writes to a standard stream.
     fn print(&mut self, tid: i32, event: &CallEvent, output: &mut Option<Output>) -> Result<()> {
         let wrote = event.ret.filter(|&ret| ret > 0 && event.was_made());
         let (Some(output), Some(ret)) = (output, wrote) else {
@@ -177,14 +178,14 @@ impl Position {
         let Some(call) = syscall::by_nr(event.nr.into()) else {
             return Ok(());
         };
-        let family = &self.world.family;
+        let tree = &self.state.tree;
         if let Effect::Moved(data) = &event.effect {
             let fd = match call.name {
                 "sendfile" => 0,
                 "tee" => 1,
                 _ => 2,
             };
-            if let Some(stream) = family.output_stream(tid, event.args[fd] as i32) {
+            if let Some(stream) = tree.output_stream(tid, event.args[fd] as i32) {
                 output(stream, data);
             }
             return Ok(());
@@ -194,11 +195,11 @@ impl Position {
         }
         let Some(stream) = call
             .fd_arg()
-            .and_then(|arg| family.output_stream(tid, event.args[arg] as i32))
+            .and_then(|arg| tree.output_stream(tid, event.args[arg] as i32))
         else {
             return Ok(());
         };
-        // What the process has there, unless others may have written to it since the call was made.
+        // The memory of the process has the data, unless it may have been changed since the call was made: then it is recorded.
         let recorded = ChunkMemory(&event.ins);
         for region in call.data_regions(&event.args, ret as u64, &recorded) {
             let mut at = region.addr;
@@ -206,7 +207,7 @@ impl Position {
             while left > 0 {
                 let mut data = vec![0; left.min(MOST_AT_ONCE)];
                 if recorded.read(at, &mut data) != data.len() {
-                    let memory = self.world.space_mut(tid)?.memory();
+                    let memory = self.state.space_mut(tid)?.memory();
                     memory.read_exact(at, &mut data)?;
                 }
                 output(stream, &data);
@@ -218,7 +219,7 @@ impl Position {
     }
 }
 
-/// Whether a frame belongs to the one before.
+/// Whether a frame is an addition to the one before.
 fn comes_along(frame: &Frame) -> bool {
     matches!(
         frame,
@@ -230,7 +231,7 @@ fn comes_along(frame: &Frame) -> bool {
     )
 }
 
-/// What a task was recorded to do, where the next frame says so.
+/// The expected action of a task, if the next frame has it.
 fn wanted(tid: i32, next: &Frame) -> String {
     match next {
         Frame::Event(event) if event.tid == tid => check::expected(event),
@@ -261,11 +262,11 @@ impl Replay for Replayer {
 
     fn replay_to(&mut self, event: u64) -> Result<()> {
         if event == 0 || event > self.recording.len() {
-            // Says which events there are.
+            // The error names the events that there are.
             self.recording.event(event)?;
         }
         let _quiet = TscOff::new();
-        // Behind, or left where the replay could not go on.
+        // The position is behind the event, or undefined after an error.
         let here = self.position.as_ref().filter(|at| at.pending.is_some());
         let here = here.map(|at| at.number).filter(|&here| here <= event);
         if let Some(number) = self.checkpoints.before(event)
@@ -284,8 +285,8 @@ impl Replay for Replayer {
             }
             position.step(&mut self.output)?;
             if let Some(next) = &position.pending {
-                let (number, world) = (position.number, &mut position.world);
-                self.checkpoints.pass(number, next, world);
+                let (number, state) = (position.number, &mut position.state);
+                self.checkpoints.pass(number, next, state);
             }
         }
         Ok(())
@@ -311,13 +312,13 @@ impl Replay for Replayer {
 
     fn pid(&self) -> Option<i32> {
         let position = self.position.as_ref()?;
-        let task = position.world.tasks.get(&position.pending.as_ref()?.tid);
+        let task = position.state.tasks.get(&position.pending.as_ref()?.tid);
         task.map(|task| task.pid)
     }
 
     fn processes(&self) -> BTreeMap<i32, Vec<i32>> {
         let mut processes: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        let tasks = self.position.iter().flat_map(|at| &at.world.tasks);
+        let tasks = self.position.iter().flat_map(|at| &at.state.tasks);
         for (&tid, task) in tasks {
             processes.entry(task.pid).or_default().push(tid);
         }
@@ -325,14 +326,14 @@ impl Replay for Replayer {
     }
 
     fn descriptors(&self, tid: i32) -> Option<DescriptorTable> {
-        self.position.as_ref()?.world.family.descriptors(tid)
+        self.position.as_ref()?.state.tree.descriptors(tid)
     }
 
     fn spin_off(&mut self, pid: Option<i32>) -> Result<Process> {
         let _quiet = TscOff::new();
         let position = self.begun()?;
         let event = position.pending.clone().ok_or(Error::AtEnd)?;
-        position.world.spin_off(pid, event)
+        position.state.spin_off(pid, event)
     }
 }
 
@@ -346,9 +347,9 @@ fn begin(recording: &Arc<Recording>) -> Result<Position> {
     let Some(Frame::Event(first)) = frames.next_frame()? else {
         return Err(no_program(recording));
     };
-    let world = match first.call().map(|call| &call.effect) {
+    let state = match first.call().map(|call| &call.effect) {
         Some(Effect::Exec(image)) if first.tid == recording.start().pid => {
-            World::new(Arc::clone(recording), image)?
+            ReplayState::new(Arc::clone(recording), image)?
         }
         _ => return Err(no_program(recording)),
     };
@@ -357,7 +358,7 @@ fn begin(recording: &Arc<Recording>) -> Result<Position> {
         number: 1,
         pending: Some(first),
         exit: None,
-        world,
+        state,
     })
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong while replaying.
+//! Errors of replays.
 
 use super::doubt::Doubt;
 use crate::{recording, tracee};
@@ -6,7 +6,7 @@ use crate::{recording, tracee};
 /// Shorthand for this module's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a replay could not go on.
+/// The reason why a replay could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The recording cannot be read.
@@ -15,18 +15,18 @@ pub enum Error {
     /// The process cannot be traced.
     #[error(transparent)]
     Tracee(#[from] tracee::Error),
-    /// The process did something else than was recorded.
+    /// The process did not do what was recorded.
     #[error(
         "the replay left the recording at event {event}: expected {expected}, got {actual}{doubt}"
     )]
     Diverged {
-        /// At which event.
+        /// The event.
         event: u64,
-        /// What was recorded, in strace's syntax.
+        /// The recorded action, in strace's syntax.
         expected: String,
-        /// What the process did.
+        /// The action of the process.
         actual: String,
-        /// Why it may have, if something speaks for that.
+        /// A possible reason.
         doubt: Doubt,
     },
     /// The recording does not begin with a program's start.
@@ -40,31 +40,31 @@ pub enum Error {
     /// The frames of the recording contradict each other.
     #[error("the recording makes no sense at event {event}: {what}")]
     Senseless {
-        /// At which event.
+        /// The event.
         event: u64,
-        /// What about it.
+        /// The contradiction.
         what: String,
     },
-    /// More tasks than are believed.
+    /// More tasks than the limit for untrusted recordings.
     #[error(
         "the recording has more than {tasks} tasks or {spaces} processes at once at event {event}: it is not followed further"
     )]
     TooMany {
-        /// At which event.
+        /// The event.
         event: u64,
-        /// How many tasks there may be.
+        /// The limit of tasks.
         tasks: usize,
-        /// How many address spaces there may be.
+        /// The limit of address spaces.
         spaces: usize,
     },
-    /// More shared objects than are believed.
+    /// More shared objects than the limit of open files admits.
     #[error(
         "the recording has more than {most} pieces of shared memory at once at event {event}, and each takes an open file: `ulimit -Hn` says how many there may be"
     )]
     TooMuchShared {
-        /// At which event.
+        /// The event.
         event: u64,
-        /// How many there may be.
+        /// The limit.
         most: usize,
     },
     /// No process with this pid.
@@ -74,13 +74,13 @@ pub enum Error {
         pid: i32,
         /// The event.
         event: u64,
-        /// Which there are.
+        /// The pids that exist.
         there: String,
     },
     /// The replay is behind the last event, where no process is left.
     #[error("the replay is at the end of the recording: no process is left to spin off")]
     AtEnd,
-    /// The user wants an end.
+    /// The user interrupted the replay.
     #[error("the replay was interrupted")]
     Interrupted,
 }

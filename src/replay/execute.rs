@@ -4,7 +4,7 @@
 use super::context::Restart;
 use super::doubt::Doubt;
 use super::space::memory_of;
-use super::world::World;
+use super::state::ReplayState;
 use super::{Error, Result};
 use crate::constants::is_error;
 use crate::history::Recording;
@@ -18,22 +18,22 @@ use std::os::unix::ffi::OsStrExt;
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
 
-impl World {
-    /// Answers the call at whose entry the task stands; the task that runs on then, if one does.
+impl ReplayState {
+    /// Answers the call at whose entry the task stands. Returns the task that runs next, if one does.
     pub(super) fn answer_call(&mut self, tid: i32, event: &CallEvent) -> Result<Option<i32>> {
         let Some(ret) = event.ret else {
             return Ok(None);
         };
         if let Effect::Exec(image) = &event.effect {
             let pid = self.task(tid)?.pid;
-            // The first was restored when the replay began.
+            // The first program was restored at the beginning of the replay.
             if self.number != 1 {
                 self.exec(tid, image)?;
             }
             return Ok(Some(pid));
         }
         let call = syscall::by_nr(event.nr.into()).map(|call| call.resolve(&event.args));
-        // What it seems to return is the interrupted code's register, and may look like an error.
+        // The return register of rt_sigreturn belongs to the interrupted code, and may look like an error.
         if event.was_made() && call.is_some_and(|call| call.name == "rt_sigreturn") {
             self.sigreturn(tid)?;
             return Ok(Some(tid));
@@ -51,10 +51,10 @@ impl World {
         Ok(Some(tid))
     }
 
-    /// Does what a call that succeeded does besides writing to the program's memory.
+    /// Performs the effects of a call that succeeded, except its outputs.
     ///
-    /// Only what cannot reach beyond the process is made for real: a recording may be a stranger's, and claim that its
-    /// execve has no new image.
+    /// Only calls that cannot have effects outside of the process are made for real: a recording is untrusted, and may claim
+    /// that its execve has no new image.
     fn perform(
         &mut self,
         tid: i32,
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Follows a call that tells the kernel something about the task.
+    /// Follows a call that sets kernel state of the task.
     fn note(&mut self, tid: i32, name: &str, event: &CallEvent) -> Result<()> {
         let memory = self.space_mut(tid)?.memory();
         let args = event.args;
@@ -123,7 +123,7 @@ impl World {
         Ok(())
     }
 
-    /// A stack may become larger, or not any more.
+    /// Follows a change to the limit of a stack.
     fn limit_stack(&mut self, tid: i32, event: &CallEvent) -> Result<()> {
         let Some((pid, size)) = event.stack_limit() else {
             return Ok(());
@@ -136,7 +136,7 @@ impl World {
             return Ok(());
         };
         let space = space.space;
-        // A child that has its parent's memory until it executes a program is about to set limits for that.
+        // A child that shares its parent's memory until it executes a program sets the limit for that program.
         let mut all = self.tasks.values();
         if all.any(|task| task.space == space && task.pid != pid) {
             return Ok(());
@@ -185,7 +185,7 @@ impl World {
 
     /// Has the space's process make the very call that the task makes.
     fn repeat(&mut self, tid: i32, name: &str, event: &CallEvent, ret: i64) -> Result<()> {
-        // What could not be had is the end of the heap as it is.
+        // A brk that failed returned the present break.
         if name == "brk" && ret as u64 != event.args[0] {
             return Ok(());
         }
@@ -215,13 +215,13 @@ impl World {
         self.diverged(format!("{name} to return {ret:#x}"), actual)
     }
 
-    /// Drops shared objects that nobody maps any more, before there are more than we may have files.
+    /// Drops shared objects that no space maps, before there are more than the limit of open files.
     fn drop_objects(&mut self) -> Result<()> {
-        /// Files that are for other things.
+        /// Open files that are reserved for other purposes.
         const SPARE: u64 = 256;
-        /// No process can map more.
+        /// The maximum number of mappings of a process.
         const MOST: u64 = 1 << 16;
-        /// Looking for them takes time: only after so many more.
+        /// The search takes time, and runs only after this many more objects.
         const FEW: usize = 256;
         if self.objects.len() < self.objects_looked_for {
             return Ok(());
@@ -241,7 +241,7 @@ impl World {
         Ok(())
     }
 
-    /// Makes the call in the space, at the recorded place.
+    /// Makes the call in the space, at the recorded address.
     fn make(&mut self, tid: i32, name: &str, event: &CallEvent, ret: i64) -> Result<()> {
         let recording = std::sync::Arc::clone(&self.recording);
         if let Effect::Share { object, file, size } = event.effect {
@@ -293,8 +293,8 @@ impl World {
     }
 }
 
-/// mmap at the recorded address. Mappings of files are private ones of the kept copy; what others see,
-/// too, is an object of the replay's own.
+/// mmap at the recorded address. Mappings of files are private ones of the kept copy; a mapping that is shared between
+/// spaces is one of an object of the replay.
 fn map(
     remote: &mut Remote<'_>,
     event: &CallEvent,
@@ -317,7 +317,7 @@ fn map(
         | libc::MAP_DENYWRITE;
     let flags = flags as i32 & keep | libc::MAP_PRIVATE | libc::MAP_FIXED;
     let Effect::Map(file) = event.effect else {
-        // What has no kept file is anonymous, or /dev/zero.
+        // A mapping without a kept file is anonymous, or one of /dev/zero.
         let flags = flags | libc::MAP_ANONYMOUS;
         let args = [ret as u64, len, prot, flags as u64, u64::MAX, 0];
         return Ok(remote.call(libc::SYS_mmap, args)?);
@@ -351,8 +351,8 @@ fn attach(
     Ok(Some(made))
 }
 
-/// Only the advice that changes contents counts; the rest would take pages from copies of the process
-/// (DONTFORK, WIPEONFORK: see [`super::space::Advice`]) or at times of the kernel's choosing (FREE).
+/// Follows only advice that changes contents. The rest would remove pages from copies of the process
+/// (DONTFORK, WIPEONFORK: see [`super::space::Advice`]) or at a time that the kernel chooses (FREE).
 fn advise(remote: &mut Remote<'_>, args: [u64; 6]) -> Result<Option<i64>> {
     let advice = args[2] as i32;
     if advice == libc::MADV_REMOVE {

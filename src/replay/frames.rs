@@ -1,22 +1,22 @@
-//! Frames besides events: tasks that are made, preempted and gone, and what happens to memory meanwhile.
+//! Frames besides events: tasks that are created, preempted and ended, and changes to memory between events.
 
 use super::context;
-use super::world::World;
+use super::state::ReplayState;
 use super::{Error, Result};
 use crate::image::Chunk;
 use crate::process::{StopPoint, remap};
 use crate::recording::{Born, Frame, Jump, Piece, Shows};
 use crate::tracee::Regs;
 
-/// A recording that has more of these at once is not believed.
+/// A recording with more of these at once is refused.
 const MOST_TASKS: usize = 4096;
 const MOST_SPACES: usize = 512;
 
-/// More values of the counter than this are not read between two stops.
+/// The maximum number of counter values between two stops.
 const MOST_TSC: usize = 64 << 20;
 
-impl World {
-    /// Follows a frame that sets nobody going and is no event.
+impl ReplayState {
+    /// Follows a frame that is no event and resumes no task.
     pub fn follow(&mut self, frame: &Frame) -> Result<()> {
         match frame {
             Frame::Born(born) => self.born(born)?,
@@ -44,7 +44,7 @@ impl World {
             Frame::Start(_) => return Err(self.senseless("it begins anew")),
             Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } => {}
         }
-        self.family.follow(frame);
+        self.tree.follow(frame);
         Ok(())
     }
 
@@ -124,7 +124,7 @@ impl World {
         if born.pid != born.tid {
             self.task_mut(born.maker)?.made = Some(born.named);
         }
-        // As in the kernel, nobody cares whether it can be written.
+        // As in the kernel, a failed write is ignored.
         let (named, own) = (born.named, born.own_number());
         for (flag, tid, at, number) in [
             (
@@ -143,7 +143,7 @@ impl World {
         Ok(())
     }
 
-    /// The actions of a task that is made with these flags.
+    /// The signal actions of a task that is created with these flags.
     fn child_actions(&mut self, makers: u32, flags: u64) -> u32 {
         const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
         if flags & libc::CLONE_SIGHAND as u64 != 0 {
@@ -175,7 +175,7 @@ impl World {
         }
         let task = self.task_mut(jump.tid)?;
         let regs = Regs::from_words(regs);
-        // Stopped by job control before the kernel has looked at what its call returned.
+        // Job control stopped the task before the kernel looked at the value that its call returned.
         let unmoved = (task.regs.ip(), task.regs.ret()) == (regs.ip(), regs.ret());
         let restart = task.restart.filter(|_| unmoved);
         task.put(regs);
@@ -209,8 +209,8 @@ impl World {
     }
 }
 
-impl World {
-    /// Has a task's memory show what the pieces of this list say.
+impl ReplayState {
+    /// Maps the pieces of this list in a task's memory.
     fn remap(&mut self, tid: i32, list: &[Piece]) -> Result<()> {
         if list.iter().any(remap::is_ours) {
             return Err(self.senseless(format!("task {tid} has memory of rrapper's own changed")));

@@ -1,6 +1,6 @@
 //! Going to an event of a recording, and spinning live copies of a process off there.
 //!
-//! [`Replay`] is what an engine can do; [`Replayer`] is the embedded one. It keeps one kernel process for each
+//! [`Replay`] is the trait of engines; [`Replayer`] is the embedded one. It keeps one kernel process for each
 //! recorded address space, in which the recorded tasks take turns.
 
 mod check;
@@ -14,7 +14,7 @@ mod frames;
 mod signal_state;
 mod space;
 mod spin_off;
-mod world;
+mod state;
 
 pub use checkpoint::CheckpointLimits;
 pub use doubt::Doubt;
@@ -33,10 +33,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// A sink for the output of a replayed program: the stream, and the bytes that are written to it.
 pub type Output = Box<dyn FnMut(Stream, &[u8])>;
 
-/// An engine on one recording: all that its users need of it.
+/// An engine on one recording, with everything that its users need.
 ///
-/// An engine has no process before it is asked to go somewhere. After an error the position is undefined; going to an
-/// event begins anew.
+/// An engine starts processes only when it is asked to go to an event. After an error the position is undefined; going to an
+/// event starts again.
 pub trait Replay {
     /// The recording: its events, its processes, and the kernel's state at each event.
     fn recording(&self) -> &Arc<Recording>;
@@ -44,14 +44,14 @@ pub trait Replay {
     /// A second, independent replay of the same recording.
     fn another(&self) -> Box<dyn Replay>;
 
-    /// Has checkpoints kept within these limits from now on, and drops those that there are. An engine that keeps none
+    /// Sets the limits of checkpoints, and drops the present ones. An engine without checkpoints
     /// ignores it.
     fn set_checkpoints(&mut self, limits: CheckpointLimits);
 
     /// The events at which there are checkpoints, by rising number.
     fn checkpoints(&self) -> Vec<u64>;
 
-    /// Passes the output of the program on from now on.
+    /// Passes the output of the program to this sink from now on.
     fn set_output(&mut self, output: Output);
 
     /// Goes to an event: its call has been made and not yet answered. Forwards or backwards.
@@ -60,13 +60,13 @@ pub trait Replay {
     /// If there is no such event, or the replay leaves the recording on the way.
     fn replay_to(&mut self, event: u64) -> Result<()>;
 
-    /// Goes to the end of the recording; the end of the program, or `None` where the recording is incomplete.
+    /// Goes to the end of the recording. Returns the end of the program, or `None` where the recording is incomplete.
     ///
     /// # Errors
     /// If the replay leaves the recording.
     fn run_to_end(&mut self) -> Result<Option<Exit>>;
 
-    /// The position: the event that has not been answered yet. `None` before the first [`Replay::replay_to`], and behind
+    /// The position: the event that has not been answered yet. `None` before the first [`Replay::replay_to`], and after
     /// the last event.
     fn position(&self) -> Option<(u64, &Event)>;
 
@@ -79,15 +79,15 @@ pub trait Replay {
     /// The descriptors of a task at the pending event; `None` where there is no such task.
     fn descriptors(&self, tid: i32) -> Option<DescriptorTable>;
 
-    /// A live copy of a recorded process as it is now, with all its threads; the replay can go on afterwards.
-    /// `pid` is as recorded, of the process or one of its threads; the process at the event where there is none.
+    /// A live copy of a recorded process in its present state, with all its threads; the replay can go on afterwards.
+    /// `pid` is the recorded pid of the process or of one of its threads; `None` means the process of the pending event.
     ///
     /// # Errors
     /// If there is no such process at this event.
     fn spin_off(&mut self, pid: Option<i32>) -> Result<Process>;
 }
 
-/// A function that opens recordings of one engine; `None` where the directory has another engine's.
+/// A function that opens recordings of one engine; `None` where the directory belongs to another engine.
 pub type Opener = fn(&Path) -> Option<Result<Box<dyn Replay>>>;
 
 static OPENERS: RwLock<Vec<Opener>> = RwLock::new(Vec::new());
@@ -98,7 +98,7 @@ pub fn add_engine(opener: Opener) {
     openers.push(opener);
 }
 
-/// Opens a recording with the engine that its contents call for. No process is started.
+/// Opens a recording with the engine that recognises it. No process is started.
 ///
 /// # Errors
 /// If there is no recording, or its beginning cannot be read.

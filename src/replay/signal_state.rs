@@ -1,7 +1,7 @@
-//! What recorded tasks have told the kernel about signals.
+//! The signal state of recorded tasks: actions, masks, alternate stacks.
 //!
-//! A replay only writes it down: the kernel processes behind it keep their defaults and let every signal in. It is
-//! put into force in copies that are to go on by themselves.
+//! A replay only keeps it as data: its kernel processes have default actions and block no signal. It is
+//! set in copies that are spun off.
 
 use super::space::memory_of;
 use crate::process::NO_ALTERNATE_STACK;
@@ -21,7 +21,7 @@ const SS_AUTODISARM: u32 = 1 << 31;
 /// Signals that cannot be blocked.
 const UNBLOCKABLE: u64 = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
 
-/// What a process does at each signal that it does not leave to the default.
+/// The signal actions of a process that are not the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actions(BTreeMap<i32, Action>);
 
@@ -59,7 +59,7 @@ impl Actions {
         }
     }
 
-    /// A handler is entered: one that is for once is gone then (`SA_RESETHAND`), and its flags stay.
+    /// Follows the start of a handler: it is reset if it has `SA_RESETHAND`, and its flags stay.
     pub fn enter(&mut self, signal: i32) {
         if let Some(action) = self.0.get_mut(&signal)
             && action[8..12]
@@ -71,12 +71,12 @@ impl Actions {
         }
     }
 
-    /// All that are not the default as it is at first.
+    /// All actions that are not the initial default.
     pub fn iter(&self) -> impl Iterator<Item = (i32, &Action)> {
         self.0.iter().map(|(&signal, action)| (signal, action))
     }
 
-    /// That for a signal; `None` for the default.
+    /// The action for a signal; `None` for the default.
     pub fn get(&self, signal: i32) -> Option<Action> {
         self.0.get(&signal).copied()
     }
@@ -86,7 +86,7 @@ fn is_ignore(action: &Action) -> bool {
     action[..8] == (libc::SIG_IGN as u64).to_le_bytes()
 }
 
-/// What each task has of its own.
+/// The signal state of each task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Masks {
     /// The signals that it blocks: bit n-1 for signal n.
@@ -104,10 +104,10 @@ impl Masks {
         }
     }
 
-    /// Those of a task that was made by this one.
+    /// Those of a task that was created by this one.
     pub fn child(&self, flags: u64) -> Masks {
         let both = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
-        // Two tasks on one stack would not do; vfork's maker waits.
+        // Two tasks cannot use one stack; the parent of vfork waits.
         let keeps_stack = flags & both != libc::CLONE_VM as u64;
         Masks {
             blocked: self.blocked,
@@ -142,13 +142,13 @@ impl Masks {
             Some(stack).filter(|stack| flags(stack) & SS_DISABLE == 0 && stack[16..] != [0; 8]);
     }
 
-    /// A handler has been entered under this mask.
+    /// Follows the start of a handler under this mask.
     pub fn enter_handler(&mut self, blocked: u64) {
         self.blocked = blocked;
         self.stack = self.stack.filter(|s| flags(s) & SS_AUTODISARM == 0);
     }
 
-    /// A handler has returned; the frame with its `struct ucontext` is here in memory.
+    /// Follows the return of a handler, whose frame with its `struct ucontext` is here in memory.
     pub fn leave_handler(&mut self, blocked: u64, frame: u64, memory: &dyn Memory) {
         // Behind uc_flags and uc_link: uc_stack.
         const SAVED_STACK: u64 = 16;

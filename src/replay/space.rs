@@ -1,4 +1,4 @@
-//! A recorded address space, in a kernel process that the tasks of it take turns in.
+//! A recorded address space, in a kernel process in which its tasks take turns.
 
 use super::Result;
 use super::context::{self, Context};
@@ -15,17 +15,17 @@ const PAGE: u64 = 0x1000;
 pub struct Space {
     /// The kernel process.
     pub task: Stopped,
-    /// The task whose vector registers it has.
+    /// The task whose vector registers are in the kernel process.
     pub loaded: Option<i32>,
-    /// It really stands at the entry of the call at which the loaded task stands.
+    /// The kernel process stands at the entry of the call at which the loaded task stands.
     pub entered: bool,
-    /// How often something may have changed its memory.
+    /// The count of possible changes to its memory.
     pub changes: u64,
-    /// What a fork of it does without.
+    /// The effects of madvise(2) on its forks.
     pub advice: Advice,
     /// It has, or had, memory that other spaces may share.
     pub shares: bool,
-    /// What jumps in it have brought.
+    /// The pages that preemptions in it have written.
     pub pages: JumpPages,
 }
 
@@ -48,7 +48,7 @@ impl Space {
         self.task.memory()
     }
 
-    /// Borrows the kernel process for calls on the space's behalf.
+    /// Borrows the kernel process for calls.
     pub fn remote(&mut self) -> Result<Remote<'_>> {
         self.entered = false;
         Ok(self.task.remote_at_boundary()?)
@@ -62,7 +62,7 @@ impl Space {
         Ok(copy)
     }
 
-    /// A copy of the space for a copy of the world.
+    /// A copy of the space for a checkpoint.
     pub fn copy(&mut self) -> Result<Space> {
         Ok(Space {
             task: self.fork()?,
@@ -87,7 +87,7 @@ impl Space {
         Ok(child)
     }
 
-    /// Does to the memory of a fresh fork what madvise(2) has asked for.
+    /// Applies the advice of madvise(2) to the memory of a new fork.
     fn heed_advice(&mut self) -> Result<()> {
         let advice = std::mem::take(&mut self.advice);
         if advice.is_empty() {
@@ -104,12 +104,12 @@ impl Space {
             remote.call(libc::SYS_madvise, args)?;
         }
         remote.finish()?;
-        // What is wiped in the child is wiped in its children; what is left out is not there any more.
+        // Memory that is wiped in the child is wiped in its children; memory that is left out does not exist there.
         self.advice.wiped = advice.wiped;
         Ok(())
     }
 
-    /// Puts this task's vector registers into the kernel process, and those of the task that has been there away.
+    /// Loads this task's vector registers into the kernel process, and saves those of the task that was loaded.
     pub fn load(&mut self, tid: i32, tasks: &mut BTreeMap<i32, Context>) -> Result<()> {
         if self.loaded == Some(tid) {
             return Ok(());
@@ -127,7 +127,7 @@ impl Space {
     }
 }
 
-/// What madvise(2) has said of a space's forks: `MADV_DONTFORK`, `MADV_WIPEONFORK`.
+/// The advice of madvise(2) about forks: `MADV_DONTFORK`, `MADV_WIPEONFORK`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
     left_out: Vec<Range<u64>>,
@@ -155,7 +155,7 @@ impl Advice {
         }
     }
 
-    /// Something else is mapped there, or nothing.
+    /// Forgets the advice for a range that is mapped anew or unmapped.
     pub fn forget(&mut self, start: u64, len: u64) {
         if !self.is_empty() {
             let range = pages(start, len);

@@ -1,9 +1,9 @@
-//! A recorded process becomes one of its own: a fork of its space, in which the kernel is told all that the replay
-//! only wrote down, and the process's other threads are made again.
+//! Spinning off: a fork of a process's space, to which the kernel state is applied that the replay
+//! only keeps as data, and in which the process's other threads are created again.
 
 use super::context::Context;
 use super::signal_state::Action;
-use super::world::World;
+use super::state::ReplayState;
 use super::{Error, Result};
 use crate::history::KernelChanges;
 use crate::process::{Process, SharedMemory, StopPoint, Thread, ThreadGroup, new_thread, settle};
@@ -12,10 +12,10 @@ use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};
 use std::sync::Arc;
 
-/// The call of the kernel's own code for probes: made by other code it raises SIGILL, and stops for no filter.
+/// The call that the kernel's uretprobes make: made by other code it raises SIGILL, and seccomp does not see it.
 const URETPROBE: u64 = 335;
 
-/// Whether a signal event is what the kernel makes of [`URETPROBE`], behind which its task stands.
+/// Whether a signal event is the kernel's reaction to [`URETPROBE`], behind which its task stands.
 fn is_raised_by_call(event: &Event) -> bool {
     const SI_KERNEL: i32 = 0x80;
     let EventKind::Signal(signal) = &event.kind else {
@@ -25,8 +25,8 @@ fn is_raised_by_call(event: &Event) -> bool {
     signal.fault && signal.signal == libc::SIGILL && info.is_ok_and(|i| i.code() == SI_KERNEL)
 }
 
-impl World {
-    /// A copy of a process, at this pending event; of the event's own where none is named.
+impl ReplayState {
+    /// A copy of a process, at this pending event; of the event's process where none is named.
     pub fn spin_off(&mut self, pid: Option<i32>, event: Event) -> Result<Process> {
         let tid = self.driven(pid, event.tid)?;
         let me = self.task(tid)?.clone();
@@ -37,7 +37,7 @@ impl World {
             .map(|(&other, _)| other)
             .collect();
         let space = self.spaces.get_mut(&me.space).ok_or(Error::AtEnd)?;
-        // So that the copy has the right vector registers, which the space's process cannot show while it runs.
+        // The copy gets the vector registers, which cannot be read from the space's process while it runs.
         space.load(tid, &mut self.tasks)?;
         let shares = space.shares;
         let pages = space.pages.clone();
@@ -73,11 +73,11 @@ impl World {
             group: ThreadGroup {
                 recording: Arc::clone(&self.recording),
                 event: (self.number, event),
-                program: self.family.program(tid).unwrap_or_default(),
+                program: self.tree.program(tid).unwrap_or_default(),
                 pid: me.pid,
-                ppid: self.family.ppid(tid).unwrap_or(0),
+                ppid: self.tree.ppid(tid).unwrap_or(0),
                 real_pid: task.tid(),
-                descriptors: self.family.descriptors(tid).unwrap_or_default(),
+                descriptors: self.tree.descriptors(tid).unwrap_or_default(),
                 changes: KernelChanges::new(self.number, me.pid),
                 shared,
                 pages: Some(pages),
@@ -95,7 +95,7 @@ impl World {
         })
     }
 
-    /// The task that is driven when this process (or thread) is spun off: if it can be the one at the event, that one.
+    /// The task that is driven when this process (or thread) is spun off: that of the event where it belongs to the process.
     fn driven(&self, pid: Option<i32>, at_event: i32) -> Result<i32> {
         let Some(pid) = pid else {
             self.task(at_event)?;
@@ -104,7 +104,7 @@ impl World {
         let asked = pid;
         let pid = self.tasks.get(&asked).map_or(asked, |task| task.pid);
         let here = |tid: &i32| self.tasks.get(tid).is_some_and(|task| task.pid == pid);
-        // Its first thread may have ended.
+        // The first thread of the process may have ended.
         let any = || self.tasks.keys().copied().find(here);
         let wanted = [at_event, asked].into_iter().find(here);
         wanted.or_else(any).ok_or_else(|| {
@@ -120,7 +120,7 @@ impl World {
         })
     }
 
-    /// Makes one of the other threads again, in a copy of its space.
+    /// Creates one of the other threads in a copy of the space.
     fn thread(&mut self, tid: i32, segv: Option<Action>, copy: &mut Stopped) -> Result<Thread> {
         let me = self.task(tid)?.clone();
         let mut task = new_thread(copy)?;
@@ -138,8 +138,8 @@ impl World {
         })
     }
 
-    /// The registers of a task in a copy. The kernel's own codes for an interrupted call are not for the program: either
-    /// the call is made again, or it fails, as what the task was recorded to do next tells.
+    /// The registers of a task in a copy. The kernel's internal codes for an interrupted call are not visible to programs: the
+    /// call is either made again or fails, which the next recorded event of the task decides.
     fn registers(&self, tid: i32, me: &Context) -> Result<Regs> {
         let mut regs = me.regs;
         let Some(restart) = me.restart.filter(|_| me.place == StopPoint::Between) else {
@@ -158,7 +158,7 @@ impl World {
             Some(EventKind::Signal(s)) if s.returns_to().is_some() => {
                 regs.rewind(restart.nr.into());
             }
-            // It may be made again by another name: restart_syscall.
+            // The kernel may make it again as restart_syscall.
             _ => regs.rewind(restart.again),
         }
         Ok(regs)

@@ -1,8 +1,8 @@
 //! Calls of live tasks, at their entry and at their exit.
 
-use super::engine::{Engine, Task, Then};
-use super::filters::Filtered;
-use super::own_program;
+use super::engine::{Engine, NextStep, Task};
+use super::filters::FilterVerdict;
+use super::proc_self_exe;
 use crate::constants::is_restart;
 use crate::image;
 use crate::inject::Result;
@@ -15,12 +15,12 @@ use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, Stopped, cpuid, proc, tsc_off};
 
-/// How much a pipe takes, if nobody has made it smaller.
+/// The default capacity of a pipe.
 const PIPE: u64 = 16 << 12;
 
 impl Engine<'_> {
-    /// A task has made a call.
-    pub(super) fn on_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
+    /// Handles a call that a task makes.
+    pub(super) fn on_entry(&mut self, me: &mut Task, mut task: Stopped) -> Result<NextStep> {
         let mut regs = task.regs()?;
         let args = regs.args();
         let known = match task.is_foreign_call()? {
@@ -30,37 +30,37 @@ impl Engine<'_> {
         let Some(call) = known else {
             regs.answer(-i64::from(libc::ENOSYS));
             task.set_regs(&regs)?;
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         };
         let seen = self.see(me, &task, call.resolve(&args), regs);
         let mut seen = seen.decide(self.hooks)?;
         if let Some(reason) = seen.stop.take() {
             self.note(&seen, seen.ret());
-            return Ok(Then::End(Status::Stopped, Some(reason)));
+            return Ok(NextStep::End(Status::Stopped, Some(reason)));
         }
         self.make_call(me, task, seen)
     }
 
-    /// A call whose hooks have run at its entry.
+    /// Continues a call whose enter hooks have run.
     pub(super) fn make_call(
         &mut self,
         me: &mut Task,
         task: Stopped,
         mut seen: Decided,
-    ) -> Result<Then> {
+    ) -> Result<NextStep> {
         let delay = seen.take_delay();
         if !delay.is_zero() {
             let until = tsc_off::now().checked_add(delay);
             me.pending = Some(seen);
             return Ok(match until {
-                Some(until) => Then::Later(until, Box::new(Then::Enter(task))),
-                None => Then::Listen(task),
+                Some(until) => NextStep::Later(until, Box::new(NextStep::Enter(task))),
+                None => NextStep::Listen(task),
             });
         }
         if seen.dies_first() {
             self.note(&seen, None);
             task.send_to(me.process, libc::SIGKILL);
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         let (later, now): (Vec<i32>, _) = std::mem::take(&mut seen.signals)
             .into_iter()
@@ -74,12 +74,12 @@ impl Engine<'_> {
             return self.conclude(me, task, seen, ret);
         }
         if let Some(made) = made {
-            // The thread runs already.
+            // The thread exists already.
             return self.conclude(me, task, seen, made.into());
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {
-            Filtered::Passes(task, seen) => (task, seen),
-            Filtered::Done(then) => return Ok(then),
+            FilterVerdict::Passes(task, seen) => (task, seen),
+            FilterVerdict::Done(then) => return Ok(then),
         };
         if let Some(ret) = self.answer_about_filters(me, &mut task, &seen)? {
             return self.conclude(me, task, seen, ret);
@@ -91,7 +91,7 @@ impl Engine<'_> {
                 regs.set_args(seen.args);
                 task.set_regs(&regs)?;
             }
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         if self.has_enough_tasks()
             && matches!(seen.call.name, "fork" | "vfork" | "clone" | "clone3")
@@ -107,14 +107,14 @@ impl Engine<'_> {
         }
         let args = match seen.decision {
             Decision::Short(len) => seen.shorten(len)?,
-            // It asks where the break is.
+            // brk without an argument asks for the present break.
             Decision::Break => [0; 6],
             _ => self.translate(me, &seen).unwrap_or(seen.args),
         };
         let mut args = args;
-        if let Some((arg, lent)) = self.own_program(me, &seen)? {
-            args[arg] = lent.addr();
-            me.lent = Some(lent);
+        if let Some((arg, replaced_path)) = self.replace_proc_self_exe(me, &seen)? {
+            args[arg] = replaced_path.addr();
+            me.replaced_path = Some(replaced_path);
         }
         let mut regs = task.regs()?;
         if args != regs.args() {
@@ -132,48 +132,48 @@ impl Engine<'_> {
             seen.keep_passed();
         }
         me.pending = Some(seen);
-        Ok(Then::ToExit(task, 0))
+        Ok(NextStep::ToExit(task, 0))
     }
 
-    /// The log, if the outcome lists a call: some calls of programs that were not recorded are of interest to us alone.
+    /// The log, if the outcome lists the call: some calls of programs that were not recorded stop for rrapper's purposes alone.
     fn log_of(&mut self, seen: &HookCall) -> Option<&mut Log> {
         (self.recording.is_some() || self.hooks.wants(seen.call)).then_some(&mut self.report.log)
     }
 
-    /// Adds a call that is not settled to what the outcome lists.
+    /// Lists a call that is not settled.
     pub(super) fn note(&mut self, seen: &HookCall, ret: Option<i64>) {
         if let Some(log) = self.log_of(seen) {
             log.call(seen, ret);
         }
     }
 
-    /// Answers a call that the kernel does not get to see.
+    /// Answers a call that the kernel does not make.
     pub(super) fn conclude(
         &mut self,
         me: &Task,
         mut task: Stopped,
         seen: Decided,
         ret: i64,
-    ) -> Result<Then> {
+    ) -> Result<NextStep> {
         let seen = seen.answer(ret).settle(self.hooks)?;
         seen.log(self.log_of(&seen));
         seen.put_at_entry(&mut task)?;
         self.after(me, task, seen)
     }
 
-    /// A call that the kernel made is about to return.
-    pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<Then> {
+    /// Handles the exit of a call that the kernel made.
+    pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<NextStep> {
         me.floods = false;
-        let lent = me.lent.take();
+        let replaced_path = me.replaced_path.take();
         let fresh = std::mem::take(&mut me.fresh);
         if fresh && let Some(exe) = task.foreign_program()? {
-            return Ok(Then::End(Status::Stopped, Some(foreign(&exe))));
+            return Ok(NextStep::End(Status::Stopped, Some(foreign(&exe))));
         }
         let Some(seen) = me.pending.take() else {
             if fresh {
                 self.executed(me, &mut task)?;
             }
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         };
         if let Some(moved) = me.moved.take() {
             moved.restore(task.memory())?;
@@ -182,17 +182,17 @@ impl Engine<'_> {
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
         self.note_promise(me, &seen, given);
         if seen.call.name == "rt_sigreturn" {
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         if is_restart(given) {
             seen.restart(&mut task)?;
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         let executed = matches!(seen.call.name, "execve" | "execveat") && given == 0;
         if executed {
             self.executed(me, &mut task)?;
-            if lent.is_some() {
-                own_program::name(&mut task)?;
+            if replaced_path.is_some() {
+                proc_self_exe::name(&mut task)?;
             }
         } else if self.clocks.is_shifted() {
             given = self.clocks.shift_answer(&seen, given)?;
@@ -217,27 +217,27 @@ impl Engine<'_> {
         self.after(me, task, seen)
     }
 
-    fn after(&mut self, me: &Task, task: Stopped, mut seen: Settled) -> Result<Then> {
+    fn after(&mut self, me: &Task, task: Stopped, mut seen: Settled) -> Result<NextStep> {
         if let Some(reason) = seen.stop.take() {
-            return Ok(Then::End(Status::Stopped, Some(reason)));
+            return Ok(NextStep::End(Status::Stopped, Some(reason)));
         }
         for signal in seen.signals.drain(..) {
             task.send_to(me.process, signal);
         }
         let delay = seen.take_delay();
         if delay.is_zero() {
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         Ok(match tsc_off::now().checked_add(delay) {
-            Some(until) => Then::Later(until, Box::new(Then::Resume(task, 0))),
-            None => Then::Listen(task),
+            Some(until) => NextStep::Later(until, Box::new(NextStep::Resume(task, 0))),
+            None => NextStep::Listen(task),
         })
     }
 
-    /// A new program: it is made to show its calls as the first one was.
+    /// Handles the execution of a program: its memory image is prepared as the first one's was.
     fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
         let tid = task.tid();
-        me.room = ScratchMemory::default();
+        me.scratch = ScratchMemory::default();
         self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
         match self.shows_clocks {
@@ -252,7 +252,7 @@ impl Engine<'_> {
 
     /// Describes a call for hooks.
     fn see(&mut self, me: &Task, task: &Stopped, call: &'static Syscall, regs: Regs) -> Entered {
-        // Only hooks ask, and who takes what is written to nowhere.
+        // Only hooks use the descriptor, and the capture of output that is written to /dev/null.
         let is_of_interest = self.hooks.wants(call) || self.streams.go_nowhere();
         let mut seen = HookCall::new(
             call,
@@ -263,7 +263,7 @@ impl Engine<'_> {
         )
         .with_began(&self.began)
         .with_count(self.report.log.count(call.nr))
-        .with_scratch(&me.room)
+        .with_scratch(&me.scratch)
         .with_regs(regs);
         if is_of_interest {
             let same = self
@@ -277,7 +277,7 @@ impl Engine<'_> {
     }
 }
 
-/// Why it does not go on with a program of another ABI.
+/// The reason for ending a program of another ABI.
 fn foreign(exe: &[u8]) -> String {
     let exe = String::from_utf8_lossy(exe);
     format!("it executed a 32-bit program, {exe}, and only 64-bit ones can be followed")

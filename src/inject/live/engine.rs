@@ -1,7 +1,7 @@
-//! The loop: which task stopped, and what happens to it.
+//! The event loop: waits for stops of tasks, and handles them.
 
-use super::identity::{Identity, Numbers};
-use super::own_program::Lent;
+use super::identity::{Identity, RecordedNumbers};
+use super::proc_self_exe::ReplacedPath;
 use super::streams::Streams;
 use crate::history::Recording;
 use crate::inject::clock::{Clocks, Moved};
@@ -25,86 +25,86 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::trace_span;
 
-/// How long the rest of a family may go on once its first process has ended.
-const REST: Duration = Duration::from_secs(1);
+/// The time that the other processes may go on after the first one has ended.
+const GRACE: Duration = Duration::from_secs(1);
 
-/// How often tasks that are delayed are looked at.
+/// The interval at which delayed tasks are checked.
 const NAP: Duration = Duration::from_micros(500);
 
-/// What goes on live.
+/// A process that goes on live, and its surroundings.
 pub(in crate::inject) struct Start {
     /// The process.
     pub process: Process,
-    /// What it and its threads are called.
-    pub numbers: Numbers,
-    /// The call at whose entry its task stands, where hooks have seen that one already.
+    /// The recorded numbers of it and its threads.
+    pub numbers: RecordedNumbers,
+    /// The call at whose entry its task stands, if hooks have seen it already.
     pub met: Option<Decided>,
-    /// What it and its children write to their standard output and error.
+    /// The captured standard output and error of it and its children.
     pub streams: Streams,
-    /// What its clocks show.
+    /// The times of its clocks.
     pub clocks: Clocks,
-    /// Where it is kept apart.
+    /// Its sandbox.
     pub sandbox: Option<Sandbox>,
 }
 
-/// What a task does next.
-pub(super) enum Then {
-    /// It goes on to its next stop, and gets this signal (0: none).
+/// The next step of a task.
+pub(super) enum NextStep {
+    /// It runs to its next stop, with this signal (0: none).
     Resume(Stopped, i32),
-    /// It goes to the first instruction of its handler of this signal.
+    /// It runs to the first instruction of its handler of this signal.
     Handle(Stopped, i32),
-    /// It goes on to the exit of the call that it is in, and gets this signal first (0: none).
+    /// It runs to the exit of its present call, with this signal first (0: none).
     ToExit(Stopped, i32),
     /// It makes the call at whose entry it stands, which hooks have seen.
     Enter(Stopped),
     /// It stays stopped by job control.
     Listen(Stopped),
-    /// It stands still for a while, and then this.
-    Later(Instant, Box<Then>),
-    /// It goes on already.
+    /// It waits until a time, and then takes this step.
+    Later(Instant, Box<NextStep>),
+    /// It runs already.
     Goes(Running),
-    /// It is over for all.
+    /// The run ends for all tasks.
     End(Status, Option<String>),
 }
 
 /// A task that runs live.
 pub(super) struct Task {
-    /// The process that it is of, by the number that the kernel gives us.
+    /// Its process, by the kernel's number.
     pub process: i32,
     /// Its tid, as the program knows it.
     pub tid: i32,
     /// Its pid, as the program knows it.
     pub pid: i32,
-    /// The call that it is in.
+    /// The call that it is inside of.
     pub pending: Option<Decided>,
-    /// Whether that may write more than a pipe of ours takes at once.
+    /// Whether that call may write more than a captured pipe takes at once.
     pub floods: bool,
-    /// A deadline of that, moved for the kernel.
+    /// The deadline of that call, shifted for the kernel.
     pub moved: Option<Moved>,
-    /// What a trapped read of the time stamp counter must not undo.
+    /// The SIGSEGV state that a trapped read of the time stamp counter must not reset.
     pub segv: SegvState,
-    /// Whether it has just executed a program, and is on its way to the exit of that call.
+    /// Whether it has just executed a program, and is about to reach the exit of that call.
     pub fresh: bool,
-    /// Whether it is on its way into a handler.
+    /// Whether it is about to enter a handler.
     pub enters_handler: bool,
-    /// Where hooks put what is longer than what the process has.
-    pub room: ScratchMemory,
-    /// What it does not want to be allowed.
+    /// Scratch memory for values of hooks that are longer than the process's own.
+    pub scratch: ScratchMemory,
+    /// The seccomp filters of the program.
     pub filters: seccomp::State,
-    /// The path that the call in which it is was given instead of its own.
-    pub lent: Option<Lent>,
-    /// The thread that the call at whose entry it begins has made already, as it is told.
+    /// The replaced path of the call that it is inside of.
+    pub replaced_path: Option<ReplacedPath>,
+    /// The thread that was created by the call at whose entry it starts, by the number that the call returns.
     pub made: Option<i32>,
-    kernel: Kernel,
+    run_state: RunState,
 }
 
-enum Kernel {
+enum RunState {
     Runs(Running),
-    /// Until then.
-    Waits(Instant, Box<Then>),
-    /// For good.
+    /// Waits until then.
+    Waits(Instant, Box<NextStep>),
+    /// Waits for a continuing signal.
     Stopped(Stopped),
-    /// In the hands of the loop.
+    /// Handled by the loop now.
     Taken,
 }
 
@@ -120,43 +120,43 @@ impl Task {
             segv,
             fresh: false,
             enters_handler: false,
-            room: ScratchMemory::default(),
+            scratch: ScratchMemory::default(),
             filters: seccomp::State::default(),
-            lent: None,
+            replaced_path: None,
             made: None,
-            kernel: Kernel::Taken,
+            run_state: RunState::Taken,
         }
     }
 
     pub fn runs(mut self, running: Running) -> Task {
-        self.kernel = Kernel::Runs(running);
+        self.run_state = RunState::Runs(running);
         self
     }
 }
 
-/// Tasks that stand somewhere, by the numbers that the kernel gives us.
-pub(in crate::inject) type Standing = Vec<(i32, Stopped, StopPoint)>;
+/// Stopped tasks, by the kernel's numbers.
+pub(in crate::inject) type StoppedTasks = Vec<(i32, Stopped, StopPoint)>;
 
-/// Runs a family of processes to its end.
+/// An engine that runs a tree of processes to its end.
 pub(in crate::inject) struct Engine<'a> {
-    pub(super) alive: KillOnDrop,
+    pub(super) kill_on_drop: KillOnDrop,
     pub(super) hooks: &'a mut dyn Hooks,
     pub(super) report: Report,
     pub(super) limit: Limit,
-    /// By the numbers that the kernel gives us.
+    /// The tasks, by the kernel's numbers.
     pub(super) tasks: BTreeMap<i32, Task>,
-    /// Stops of tasks whose makers have not told of them yet.
+    /// The stops of new tasks before their parents have reported them.
     pub(super) early: HashMap<i32, i32>,
     /// The first process.
     pub(super) first: i32,
-    /// How that ended.
+    /// The end of the first process.
     pub(super) exit: Option<Exit>,
     pub(super) recording: Option<Arc<Recording>>,
     pub(super) shared: SharedMemory,
     pub(super) identity: Identity,
     pub(super) streams: Streams,
     pub(super) clocks: Clocks,
-    /// Whether a program's clocks are to be calls.
+    /// Whether clocks are read by calls.
     pub(super) shows_clocks: bool,
     /// The event at which it left its recording.
     pub(super) event: u64,
@@ -165,19 +165,19 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) sandbox: Option<Sandbox>,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
-    /// Whether its programs may have filters without a promise (see [`seccomp::FilterCall`]).
+    /// Whether programs may install filters without `PR_SET_NO_NEW_PRIVS` (see [`seccomp::FilterCall`]).
     pub(super) privileged: bool,
     met: Option<(i32, Decided)>,
 }
 
 impl<'a> Engine<'a> {
-    /// For a process that was spun off.
+    /// An engine for a process that was spun off.
     pub fn new(
         start: Start,
         hooks: &'a mut dyn Hooks,
         report: Report,
         timeout: Duration,
-    ) -> Result<(Engine<'a>, Standing)> {
+    ) -> Result<(Engine<'a>, StoppedTasks)> {
         let Process {
             group,
             mut driven,
@@ -187,17 +187,17 @@ impl<'a> Engine<'a> {
         let driven_task = driven.task.tid();
         driven.task.release();
         let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([driven.tid]).collect();
-        let ((led, hidden), mut filters) = group.recording.kernel_at(event, |family, kernel| {
+        let ((led, hidden), mut filters) = group.recording.kernel_at(event, |tree, kernel| {
             let own = kernel.process(pid);
             let own = own.map_or((false, false), |own| (own.leads_session, own.not_dumpable));
-            let filters = tids.iter().map(|&tid| (tid, family.filters(tid)));
+            let filters = tids.iter().map(|&tid| (tid, tree.filters(tid)));
             (own, filters.collect::<HashMap<_, _>>())
         })?;
         let numbers = start.numbers;
         let pid = numbers.own(pid);
         let leads = start.sandbox.is_some() && !led;
         let mut engine = Engine {
-            alive: KillOnDrop::of(driven_task),
+            kill_on_drop: KillOnDrop::of(driven_task),
             hooks,
             report,
             limit: Limit::new(first, timeout)?,
@@ -215,13 +215,13 @@ impl<'a> Engine<'a> {
             event,
             sandbox: start.sandbox,
             program: group.program,
-            // Who it was is not known any more, and whoever asks was allowed to.
+            // The credentials of that time are not recorded, and the program was allowed to install filters.
             privileged: true,
             met: start.met.map(|met| (driven_task, met)),
         };
-        let mut standing = Vec::new();
+        let mut stopped = Vec::new();
         for thread in &mut threads {
-            engine.alive.0.insert(thread.task.tid());
+            engine.kill_on_drop.0.insert(thread.task.tid());
             thread.task.release();
         }
         threads.push(driven);
@@ -233,30 +233,30 @@ impl<'a> Engine<'a> {
                 ..Task::new(first, pid, numbers.own(thread.tid), thread.segv)
             };
             engine.tasks.insert(tid, me);
-            standing.push((tid, thread.task, thread.place));
+            stopped.push((tid, thread.task, thread.place));
         }
-        Ok((engine, standing))
+        Ok((engine, stopped))
     }
 
-    /// For a program that was just executed; `kept` is where it is kept apart, and whether the hooks
-    /// want to see its clocks.
+    /// An engine for a program that was just executed; `kept` is its sandbox, and whether the hooks
+    /// name calls that read clocks.
     pub fn of_program(
         mut task: Stopped,
         hooks: &'a mut dyn Hooks,
         report: Report,
         timeout: Duration,
         kept: (Option<Sandbox>, bool),
-    ) -> Result<(Engine<'a>, Standing)> {
+    ) -> Result<(Engine<'a>, StoppedTasks)> {
         let (sandbox, shows_clocks) = kept;
         let first = task.tid();
         let privileged = proc::administers(std::process::id() as i32)?;
         task.release();
-        let alive = KillOnDrop::of(first);
+        let kill_on_drop = KillOnDrop::of(first);
         let identity = Identity::of_program(first)?;
         let mut me = Task::new(first, identity.pid(), identity.pid(), SegvState::default());
         me.fresh = true;
         let engine = Engine {
-            alive,
+            kill_on_drop,
             hooks,
             report,
             limit: Limit::new(first, timeout)?,
@@ -280,27 +280,27 @@ impl<'a> Engine<'a> {
         Ok((engine, vec![(first, task, StopPoint::Between)]))
     }
 
-    /// Runs to the end; these tasks stand where they say.
-    pub fn run(mut self, standing: Standing) -> Result<(Report, Ended)> {
-        // A program that was started live has the counter, and a switch is cheap where both have it.
+    /// Runs all tasks to their end, from these stops on.
+    pub fn run(mut self, stopped: StoppedTasks) -> Result<(Report, Ended)> {
+        // A program that was started live reads the counter, and a switch is cheap where tracer and tracee may both read it.
         let _quiet = self.recording.as_ref().map(|_| TscOff::new());
-        let result = trace_span!("run").in_scope(|| self.drive(standing));
+        let result = trace_span!("run").in_scope(|| self.drive(stopped));
         if self.sandbox.is_none() {
             self.freeze();
         }
         self.drain();
         let (status, reason) = result?;
         self.report.files = trace_span!("changes").in_scope(|| self.changed_files());
-        // The recorded part may have been stopped before, and goes on for another reason.
+        // The recorded part may have been interrupted before, for another reason.
         self.report.reason = reason;
         let exit = self.exit;
         Ok((self.report, Ended { status, exit }))
     }
 
-    fn drive(&mut self, standing: Standing) -> Result<(Status, Option<String>)> {
-        for (tid, task, place) in standing {
+    fn drive(&mut self, stopped: StoppedTasks) -> Result<(Status, Option<String>)> {
+        for (tid, task, place) in stopped {
             let over = match place {
-                StopPoint::Between => self.with(tid, |_, me| Ok(Then::on(me, task)))?,
+                StopPoint::Between => self.with(tid, |_, me| Ok(NextStep::on(me, task)))?,
                 StopPoint::Entry => {
                     let met = self.met.take_if(|(met, _)| *met == tid);
                     self.with(tid, |engine, me| match met {
@@ -325,14 +325,14 @@ impl<'a> Engine<'a> {
         Ok((status, None))
     }
 
-    /// Waits for the next thing to happen.
+    /// Waits for the next stop.
     fn step(&mut self) -> Result<Option<(Status, Option<String>)>> {
         tsc_off::again();
         let mut delayed = false;
         let mut due = None;
         for (&tid, task) in &self.tasks {
             delayed |= task.floods;
-            if let Kernel::Waits(until, _) = task.kernel {
+            if let RunState::Waits(until, _) = task.run_state {
                 delayed = true;
                 if until <= tsc_off::now() {
                     due = Some(tid);
@@ -343,8 +343,9 @@ impl<'a> Engine<'a> {
             let Some(me) = self.tasks.get_mut(&tid) else {
                 return Ok(None);
             };
-            if let Kernel::Waits(_, then) = std::mem::replace(&mut me.kernel, Kernel::Taken) {
-                return self.then(tid, *then);
+            if let RunState::Waits(_, then) = std::mem::replace(&mut me.run_state, RunState::Taken)
+            {
+                return self.take_step(tid, *then);
             }
             return Ok(None);
         }
@@ -359,7 +360,7 @@ impl<'a> Engine<'a> {
         Ok(self.limit.expired().then(|| self.out_of_time()))
     }
 
-    /// Something happened to a task.
+    /// Handles a stop or an end of a task.
     pub(super) fn came(
         &mut self,
         tid: i32,
@@ -372,28 +373,30 @@ impl<'a> Engine<'a> {
             self.unknown(tid, status);
             return Ok(None);
         };
-        let running = match std::mem::replace(&mut me.kernel, Kernel::Taken) {
-            Kernel::Runs(running) => running,
-            // Killed as it stood.
-            Kernel::Waits(..) | Kernel::Stopped(_) | Kernel::Taken => Running::of_another(tid),
+        let running = match std::mem::replace(&mut me.run_state, RunState::Taken) {
+            RunState::Runs(running) => running,
+            // The task was killed during its stop.
+            RunState::Waits(..) | RunState::Stopped(_) | RunState::Taken => {
+                Running::of_another(tid)
+            }
         };
         match running.decode_status(status)? {
             Waited::Ended(exit) => Ok(self.ended(tid, exit)?),
-            Waited::Stopped(task, stop) => self.met(tid, task, stop),
+            Waited::Stopped(task, stop) => self.on_stop(tid, task, stop),
         }
     }
 
-    fn met(
+    fn on_stop(
         &mut self,
         tid: i32,
         task: Stopped,
         stop: Stop,
     ) -> Result<Option<(Status, Option<String>)>> {
         if self.limit.expired() {
-            // It stays where it is.
+            // The task stays stopped.
             self.note_made(stop);
             if let Some(me) = self.tasks.get_mut(&tid) {
-                me.kernel = Kernel::Stopped(task);
+                me.run_state = RunState::Stopped(task);
             }
             return Ok(Some(self.out_of_time()));
         }
@@ -402,23 +405,23 @@ impl<'a> Engine<'a> {
             Stop::Syscall => engine.on_exit(me, task),
             Stop::Exec => {
                 me.fresh = true;
-                Ok(Then::on(me, task))
+                Ok(NextStep::on(me, task))
             }
             Stop::Clone(child) => {
                 engine.born(me, child)?;
-                Ok(Then::on(me, task))
+                Ok(NextStep::on(me, task))
             }
             Stop::Signal(signal) => engine.on_signal(me, task, signal),
-            Stop::Group(_) => Ok(Then::Listen(task)),
-            Stop::Attached | Stop::Exit | Stop::Other(_) => Ok(Then::on(me, task)),
+            Stop::Group(_) => Ok(NextStep::Listen(task)),
+            Stop::Attached | Stop::Exit | Stop::Other(_) => Ok(NextStep::on(me, task)),
         })
     }
 
-    /// Does something with a task, and what follows from it.
+    /// Takes a step of a task, and the steps that follow from it.
     fn with(
         &mut self,
         tid: i32,
-        act: impl FnOnce(&mut Self, &mut Task) -> Result<Then>,
+        act: impl FnOnce(&mut Self, &mut Task) -> Result<NextStep>,
     ) -> Result<Option<(Status, Option<String>)>> {
         let Some(mut me) = self.tasks.remove(&tid) else {
             return Ok(None);
@@ -426,62 +429,62 @@ impl<'a> Engine<'a> {
         let done = act(self, &mut me);
         self.tasks.insert(tid, me);
         match done {
-            Ok(then) => self.then(tid, then),
-            // It ended in our hands.
+            Ok(then) => self.take_step(tid, then),
+            // The task ended during the step.
             Err(Error::Tracee(tracee::Error::Ended {
                 tid: ended, exit, ..
             })) if ended == tid => self.ended(tid, exit),
-            // Killed as it stood: its end is reported like any other's.
+            // The task was killed during its stop: its end is reported as any other.
             Err(Error::Tracee(_)) if !tracee::stands(tid) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn then(&mut self, tid: i32, then: Then) -> Result<Option<(Status, Option<String>)>> {
+    fn take_step(&mut self, tid: i32, then: NextStep) -> Result<Option<(Status, Option<String>)>> {
         let running = match then {
-            Then::Resume(task, 0) => task.resume(),
-            Then::Resume(task, signal) => task.resume_with(signal),
-            Then::Handle(task, signal) => {
+            NextStep::Resume(task, 0) => task.resume(),
+            NextStep::Resume(task, signal) => task.resume_with(signal),
+            NextStep::Handle(task, signal) => {
                 if let Some(me) = self.tasks.get_mut(&tid) {
                     me.enters_handler = true;
                 }
                 task.step_with(signal)
             }
-            Then::ToExit(task, signal) => task.resume_to_exit_with(signal),
-            Then::Goes(running) => Ok(running),
-            Then::Enter(task) => {
+            NextStep::ToExit(task, signal) => task.resume_to_exit_with(signal),
+            NextStep::Goes(running) => Ok(running),
+            NextStep::Enter(task) => {
                 return self.with(tid, |engine, me| match me.pending.take() {
                     Some(seen) => engine.make_call(me, task, seen),
-                    None => Ok(Then::Resume(task, 0)),
+                    None => Ok(NextStep::Resume(task, 0)),
                 });
             }
-            Then::Listen(task) => task.listen(),
-            Then::Later(until, then) => {
+            NextStep::Listen(task) => task.listen(),
+            NextStep::Later(until, then) => {
                 if let Some(me) = self.tasks.get_mut(&tid) {
-                    me.kernel = Kernel::Waits(until, then);
+                    me.run_state = RunState::Waits(until, then);
                 }
                 return Ok(None);
             }
-            Then::End(status, reason) => return Ok(Some((status, reason))),
+            NextStep::End(status, reason) => return Ok(Some((status, reason))),
         };
         let running = match running {
             Ok(running) => running,
             Err(_) => Running::of_another(tid),
         };
         if let Some(me) = self.tasks.get_mut(&tid) {
-            me.kernel = Kernel::Runs(running);
+            me.run_state = RunState::Runs(running);
         }
         Ok(None)
     }
 
-    /// The last process of interest has ended: how long may the others go on?
-    pub(super) fn wait_for_rest(&mut self) -> Result<()> {
+    /// Starts the grace period when the last process of interest has ended.
+    pub(super) fn start_grace_period(&mut self) -> Result<()> {
         let Some(other) = self.tasks.values().map(|task| task.process).next() else {
             return Ok(());
         };
         let left = self.limit.left();
         let left = match self.exit {
-            Some(_) if self.recording.is_some() => left.min(REST),
+            Some(_) if self.recording.is_some() => left.min(GRACE),
             _ => left,
         };
         self.limit = Limit::new(other, left)?;
@@ -507,20 +510,20 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The tasks that do not stand still as far as is known.
+    /// The tasks that are running.
     pub(super) fn running(&self) -> impl Iterator<Item = i32> {
-        let runs = |(_, task): &(&i32, &Task)| matches!(task.kernel, Kernel::Runs(_));
+        let runs = |(_, task): &(&i32, &Task)| matches!(task.run_state, RunState::Runs(_));
         self.tasks.iter().filter(runs).map(|(&tid, _)| tid)
     }
 
-    /// A task that stands still: as it is, or stopped where it is now.
+    /// A task stopped: as it is, or by an interrupt.
     pub(super) fn stop_task(&mut self, tid: i32) -> Option<Stopped> {
         const PATIENCE: Duration = Duration::from_millis(100);
         let me = self.tasks.get_mut(&tid)?;
-        let running = match std::mem::replace(&mut me.kernel, Kernel::Taken) {
-            Kernel::Runs(running) => running,
-            Kernel::Stopped(task) => return Some(task),
-            Kernel::Waits(..) | Kernel::Taken => return None,
+        let running = match std::mem::replace(&mut me.run_state, RunState::Taken) {
+            RunState::Runs(running) => running,
+            RunState::Stopped(task) => return Some(task),
+            RunState::Waits(..) | RunState::Taken => return None,
         };
         running.interrupt().ok()?;
         let until = tsc_off::now() + PATIENCE;
@@ -530,25 +533,25 @@ impl<'a> Engine<'a> {
                 Some(task)
             }
             Waited::Ended(_) => {
-                self.alive.0.remove(&tid);
+                self.kill_on_drop.0.remove(&tid);
                 None
             }
         }
     }
 
-    /// A task that has just been made, and that nobody will look after, is to be killed with the others.
+    /// Kills a new task that will not be driven, together with the others.
     fn note_made(&mut self, stop: Stop) {
         if let Stop::Clone(child) = stop {
-            self.alive.0.insert(child);
+            self.kill_on_drop.0.insert(child);
         }
     }
 
-    /// Whether it runs in a sandbox.
-    pub(super) fn is_kept_apart(&self) -> bool {
+    /// Whether the tasks run in a sandbox.
+    pub(super) fn is_sandboxed(&self) -> bool {
         self.sandbox.is_some()
     }
 
-    /// What it has changed in its sandbox.
+    /// The files that were changed in the sandbox.
     fn changed_files(&mut self) -> Vec<ChangedFile> {
         let Some(sandbox) = &self.sandbox else {
             return Vec::new();
@@ -569,18 +572,18 @@ impl<'a> Engine<'a> {
         changes.into_iter().map(file).collect()
     }
 
-    /// Takes what was written to the standard streams.
+    /// Takes the captured output.
     pub(super) fn drain(&mut self) {
         self.streams.drain(&mut self.report.log);
     }
 }
 
-impl Then {
-    /// Goes on as before: to the exit of the call that it is in, if it is in one.
-    pub fn on(me: &Task, task: Stopped) -> Then {
+impl NextStep {
+    /// Continues a task: to the exit of its call, if it is inside of one.
+    pub fn on(me: &Task, task: Stopped) -> NextStep {
         match me.pending.is_some() || me.fresh {
-            true => Then::ToExit(task, 0),
-            false => Then::Resume(task, 0),
+            true => NextStep::ToExit(task, 0),
+            false => NextStep::Resume(task, 0),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Files in a sandbox: their numbers, which are as before, and the renaming of directories.
+//! Files in a sandbox: device and inode numbers, which are as recorded, and the renaming of directories.
 //!
-//! The kernel has other device numbers there, and other inode numbers for directories and for files once they are
-//! changed. Files that were replaced since they were recorded have others, too. A program that has compared them, as databases and walks of trees do, would see files replaced under it.
+//! The kernel has other device numbers there, and other inode numbers for directories and for files once they are changed.
+//! Files that were replaced since they were recorded have others, too. A program that compares them, as databases and walks
+//! of trees do, would take its files for replaced ones.
 
 use super::engine::Engine;
 use crate::inject::Result;
@@ -19,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 impl Engine<'_> {
-    /// Changes the numbers in a status that the kernel has just told to what the process knows.
+    /// Replaces the numbers in a file status from the kernel by those that the process knows.
     pub(super) fn show_same_file(&self, task: &mut Stopped, seen: &HookCall) -> Result<()> {
         let (Some(recording), Some(sandbox)) = (&self.recording, &self.sandbox) else {
             return Ok(());
@@ -32,11 +33,11 @@ impl Engine<'_> {
             false => StatusLayout::STAT,
         };
         let (memory, at) = (seen.memory, seen.args[arg]);
-        // Another thread may have unmapped it meanwhile.
+        // Another thread may have unmapped the memory meanwhile.
         let Some(here) = layout.read(&memory, at) else {
             return Ok(());
         };
-        // What is copied on write has no device of its own.
+        // Files that are copied on write have the overlay's device.
         if libc::major(here.device) != 0 {
             return Ok(());
         }
@@ -44,19 +45,19 @@ impl Engine<'_> {
             return Ok(());
         };
         let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
-        let place = Path::new(OsStr::from_bytes(path));
-        let Some(outside) = sandbox.outside(place, here) else {
+        let file = Path::new(OsStr::from_bytes(path));
+        let Some(outside) = sandbox.outside(file, here) else {
             return Ok(());
         };
-        let told = match outside.is_new {
+        let known = match outside.is_new {
             true => None,
-            // It may have been replaced since it was recorded.
+            // The file may have been replaced since it was recorded.
             false => {
                 recording.kernel_at(self.event, |_, kernel| kernel.file_numbers().get(path))?
             }
         };
-        let same_kind = |told: &FileNumbers| told.is_dir == here.is_dir;
-        let numbers = told.filter(same_kind).unwrap_or(outside.numbers);
+        let same_kind = |known: &FileNumbers| known.is_dir == here.is_dir;
+        let numbers = known.filter(same_kind).unwrap_or(outside.numbers);
         for (at, bytes) in layout.written(at, numbers) {
             memory.write(at, &bytes)?;
         }
@@ -64,14 +65,14 @@ impl Engine<'_> {
     }
 }
 
-/// A place for a file: a directory, held open, and a name in it.
-struct Place {
+/// A parent directory, held open, and a name in it.
+struct PathInDir {
     dir: OwnedFd,
     name: CString,
 }
 
 impl Engine<'_> {
-    /// Renames a directory, which the kernel does not do in a sandbox; what the call returns then.
+    /// Renames a directory, which the kernel does not do in an overlay. Returns the value for the call.
     pub(super) fn rename_directory(&mut self, task: &mut Stopped, seen: &HookCall) -> Result<i64> {
         const REFUSED: i64 = -(libc::EXDEV as i64);
         let args = &seen.args;
@@ -88,7 +89,7 @@ impl Engine<'_> {
         let Some(sandbox) = &self.sandbox else {
             return Ok(REFUSED);
         };
-        let (Some(old), Some(new)) = (place(task, from)?, place(task, to)?) else {
+        let (Some(old), Some(new)) = (path_in_dir(task, from)?, path_in_dir(task, to)?) else {
             return Ok(REFUSED);
         };
         let (Ok(here), Ok(there)) = (fstat(&old.dir), fstat(&new.dir)) else {
@@ -118,8 +119,8 @@ impl Engine<'_> {
     }
 }
 
-/// Where a path leads, but for its last part.
-fn place(task: &mut Stopped, (dir, path): (i32, u64)) -> Result<Option<Place>> {
+/// Resolves a path except for its last part.
+fn path_in_dir(task: &mut Stopped, (dir, path): (i32, u64)) -> Result<Option<PathInDir>> {
     let Some(path) = text(task.memory(), path) else {
         return Ok(None);
     };
@@ -140,17 +141,17 @@ fn place(task: &mut Stopped, (dir, path): (i32, u64)) -> Result<Option<Place>> {
     let fd = remote.call(libc::SYS_openat, [dir as u64, at, how as u64, 0, 0, 0])?;
     let mut found = None;
     if fd >= 0 {
-        // The link leads to the directory itself, wherever that is.
+        // The link leads to the directory itself.
         let link = format!("/proc/{tid}/fd/{fd}");
         let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         found = nix::fcntl::open(link.as_str(), how, Mode::empty()).ok();
         remote.call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
     }
     remote.finish()?;
-    Ok(found.map(|dir| Place { dir, name }))
+    Ok(found.map(|dir| PathInDir { dir, name }))
 }
 
-/// The path of the file whose status a call told, without symbolic links.
+/// The path of the file of a status call, without symbolic links.
 fn path_of(task: &mut Stopped, seen: &HookCall) -> Result<Option<Vec<u8>>> {
     let tid = task.tid();
     let arg = |name| seen.call.arg(name).map(|arg| seen.args[arg]);
@@ -185,7 +186,7 @@ fn path_of(task: &mut Stopped, seen: &HookCall) -> Result<Option<Vec<u8>>> {
     Ok(found)
 }
 
-/// Where a path leads, found without the task's help; `None` for files like `/proc/self`.
+/// Resolves a path without the task's help; `None` for files such as `/proc/self`.
 fn resolve(tid: i32, dir: i32, path: &[u8], follows: bool) -> Option<Vec<u8>> {
     let mut whole = Vec::new();
     if !path.starts_with(b"/") {
@@ -199,7 +200,7 @@ fn resolve(tid: i32, dir: i32, path: &[u8], follows: bool) -> Option<Vec<u8>> {
     Root::of(tid)?.existing(&whole, follows)
 }
 
-/// A path that a call was given.
+/// A path argument of a call.
 fn text(memory: TaskMemory, at: u64) -> Option<CString> {
     let mut bytes = vec![0; libc::PATH_MAX as usize];
     let n = Memory::read(&memory, at, &mut bytes);

@@ -1,32 +1,32 @@
 //! The program's own seccomp filters: see [`crate::seccomp`].
 
-use super::engine::{Engine, Task, Then};
+use super::engine::{Engine, NextStep, Task};
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::inject::hook::HookCall;
 use crate::seccomp::{FilterCall, Kill, Verdict};
 use crate::tracee::{SigInfo, SigsysDisposition, Stopped};
 
-/// What a program's filters made of its call.
-pub(super) enum Filtered {
-    /// Nothing: it is made.
+/// The verdict of a program's filters on its call.
+pub(super) enum FilterVerdict {
+    /// The call is made.
     Passes(Stopped, Decided),
-    /// It is not made.
-    Done(Then),
+    /// The call is not made.
+    Done(NextStep),
 }
 
 impl Engine<'_> {
-    /// A call that hooks let through: whether the program's own filters do, too.
+    /// Evaluates the program's own filters on a call that hooks let through.
     pub(super) fn filter(
         &mut self,
         me: &mut Task,
         mut task: Stopped,
         seen: Decided,
-    ) -> Result<Filtered> {
+    ) -> Result<FilterVerdict> {
         let mut call = task.regs()?.call();
         call.args = seen.args;
         let then = match me.filters.verdict(&call) {
-            Verdict::Make => return Ok(Filtered::Passes(task, seen)),
+            Verdict::Make => return Ok(FilterVerdict::Passes(task, seen)),
             Verdict::Answer(ret) => self.conclude(me, task, seen, ret)?,
             Verdict::Trap(errno) => {
                 let nr = i64::from(call.nr);
@@ -44,17 +44,17 @@ impl Engine<'_> {
                 self.end_by_filter(me, task, kill)?
             }
         };
-        Ok(Filtered::Done(then))
+        Ok(FilterVerdict::Done(then))
     }
 
-    fn end_by_filter(&mut self, me: &Task, task: Stopped, kill: Kill) -> Result<Then> {
+    fn end_by_filter(&mut self, me: &Task, task: Stopped, kill: Kill) -> Result<NextStep> {
         if kill != Kill::Strict {
             self.note_fatal(me.process, &task, libc::SIGSYS);
         }
-        Ok(Then::Goes(task.end_by_filter(kill)?))
+        Ok(NextStep::Goes(task.end_by_filter(kill)?))
     }
 
-    /// A call that asks for filters, or which there are, where the kernel's answer would not be right.
+    /// Answers calls that install or query filters, where the kernel's answer would be wrong.
     pub(super) fn answer_about_filters(
         &mut self,
         me: &mut Task,
@@ -74,7 +74,7 @@ impl Engine<'_> {
             return Ok(Some(ret));
         }
         if self.recording.is_none() && me.filters.is_off() {
-            // Most of its calls did not stop.
+            // Most calls of the program did not stop.
             task.stop_at_all_calls()?;
         }
         asked.follow(&mut me.filters, &memory);
@@ -84,7 +84,7 @@ impl Engine<'_> {
         Ok(Some(0))
     }
 
-    /// A call was made: it may have been a promise.
+    /// Notes `PR_SET_NO_NEW_PRIVS`.
     pub(super) fn note_promise(&self, me: &mut Task, seen: &HookCall, ret: i64) {
         if ret == 0 && seen.call.name == "prctl" && seen.args[0] as i32 == libc::PR_SET_NO_NEW_PRIVS
         {

@@ -1,4 +1,4 @@
-//! Where a live process was when it came to its end, or to no end.
+//! The place of a live process when it was killed or its time was up.
 
 use super::engine::Engine;
 use crate::backtrace::{self, Frame};
@@ -6,7 +6,7 @@ use crate::inject::log::observe;
 use crate::tracee::{Stopped, interrupt, proc};
 
 impl Engine<'_> {
-    /// A signal is about to reach a task: if it ends the first process, where that was is kept.
+    /// Notes the place of the first process before a signal that ends it.
     pub(super) fn note_fatal(&mut self, process: i32, task: &Stopped, signal: i32) {
         let tid = task.tid();
         let survives = signal == 0
@@ -18,9 +18,9 @@ impl Engine<'_> {
         }
     }
 
-    /// Its time is up: what the first process was at.
+    /// Notes the call or code of the first process when its time is up.
     pub(super) fn find_hang(&mut self) {
-        // Nobody asks where it was if the user wants an end.
+        // An interrupted run does not need the place.
         if interrupt::is_asked() {
             return;
         }
@@ -28,7 +28,7 @@ impl Engine<'_> {
             .tasks
             .iter()
             .filter(|(_, task)| task.process == self.first);
-        // Others may only wait for the one that computes.
+        // Other threads may only wait for the one that computes.
         let Some((&tid, _)) = own.min_by_key(|(_, task)| task.pending.is_some()) else {
             return;
         };

@@ -1,7 +1,7 @@
-//! Who a live process is: it goes by its recorded numbers, whatever the kernel calls it.
+//! The recorded pids and tids of live processes, whatever numbers the kernel gave them.
 //!
-//! In a pid namespace of its own it really has them. Elsewhere only its first process is shown its own, and signals
-//! reach no process but its family.
+//! In a pid namespace of the sandbox the kernel's numbers are the recorded ones. Without one, only the first process sees its
+//! recorded numbers, and signals reach no other processes than those of the run.
 
 use super::engine::{Engine, Task};
 use crate::inject::Result;
@@ -12,53 +12,53 @@ use crate::tracee::proc;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a process that was spun off, its threads and its parent were called when it was recorded.
-pub(in crate::inject) struct Numbers {
+/// The recorded numbers of a process that was spun off, its threads and its parent.
+pub(in crate::inject) struct RecordedNumbers {
     own: BTreeMap<i32, i32>,
     parent: i32,
 }
 
-impl Numbers {
-    pub fn of(process: &Process) -> Result<Numbers> {
+impl RecordedNumbers {
+    pub fn of(process: &Process) -> Result<RecordedNumbers> {
         let recording = &process.group.recording;
-        Ok(recording.process_tree_at(process.group.event.0, |family| {
+        Ok(recording.process_tree_at(process.group.event.0, |tree| {
             let mut all = process.tids();
             all.push(process.group.pid);
-            let parent = match family.depth(process.group.pid) {
+            let parent = match tree.depth(process.group.pid) {
                 1 => process.group.ppid,
-                _ => family.number_for(process.group.pid, process.group.ppid),
+                _ => tree.number_for(process.group.pid, process.group.ppid),
             };
-            let own = all.into_iter().map(|tid| (tid, family.own_number(tid)));
-            Numbers {
+            let own = all.into_iter().map(|tid| (tid, tree.own_number(tid)));
+            RecordedNumbers {
                 own: own.filter(|(tid, own)| tid != own).collect(),
                 parent,
             }
         })?)
     }
 
-    /// What a task called itself.
+    /// The tid that a task knows itself by.
     pub fn own(&self, tid: i32) -> i32 {
         self.own.get(&tid).copied().unwrap_or(tid)
     }
 
-    /// What it called its parent.
+    /// The pid that it knows its parent by.
     pub fn parent(&self) -> i32 {
         self.parent
     }
 }
 
-/// The numbers of a family.
+/// The numbers of all processes of the run.
 pub(super) struct Identity {
     /// The first process, by the kernel's number.
     first: i32,
-    /// The same as recorded.
+    /// The recorded pid of the first process.
     pid: i32,
     ppid: Option<i32>,
-    /// Whether the kernel calls its tasks as recorded.
+    /// Whether the kernel's numbers of tasks are the recorded ones.
     own_namespace: bool,
-    /// Whether it was made the leader of a session, as it was not when it was recorded.
+    /// Whether the first process was made the leader of a session, as it was not when it was recorded.
     leads: Cell<bool>,
-    /// The processes that have asked not to be dumpable, by the kernel's numbers.
+    /// The processes that have set themselves undumpable, by the kernel's numbers.
     hidden: RefCell<BTreeSet<i32>>,
 }
 
@@ -75,7 +75,7 @@ impl Identity {
         })
     }
 
-    /// Those of a program that was never recorded: the kernel's.
+    /// The numbers of a program that was not recorded: the kernel's.
     pub fn of_program(first: i32) -> Result<Identity> {
         Ok(Identity {
             first,
@@ -92,12 +92,12 @@ impl Identity {
         self.pid
     }
 
-    /// Whether the kernel calls all tasks as the program knows them.
+    /// Whether the kernel's numbers are those that the program knows.
     pub fn is_real(&self) -> bool {
         self.own_namespace
     }
 
-    /// A process has executed a program: what it hid is gone.
+    /// Follows the execution of a program, which makes its process dumpable.
     pub fn executed(&self, process: i32) {
         self.hidden.borrow_mut().remove(&process);
     }
@@ -118,7 +118,7 @@ impl Identity {
 }
 
 impl Engine<'_> {
-    /// What a call that asks who the task is, or means somebody by number, is answered with; `None` where the
+    /// The answer to a call that asks for the task's numbers, or names a process by number; `None` where the
     /// kernel's answer is right.
     pub(super) fn own_identity(&self, me: &Task, seen: &HookCall) -> Option<i64> {
         let id = &self.identity;
@@ -150,7 +150,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Whether a number means a task of the family: as recorded, or as the kernel has it; or a process group of it.
+    /// Whether a number means a task or a process group of the run, by its recorded or by the kernel's number.
     fn knows(&self, me: &Task, pid: i32) -> bool {
         let own = |tid: i32| {
             let is = |(&real, task): (&i32, &Task)| real == tid || task.tid == tid;
@@ -164,7 +164,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The arguments with recorded numbers made the kernel's, where these differ.
+    /// The arguments with recorded numbers replaced by the kernel's, where these differ.
     pub(super) fn translate(&self, me: &Task, seen: &HookCall) -> Option<[u64; 6]> {
         if self.identity.own_namespace {
             return None;

@@ -1,20 +1,20 @@
-//! Going on with the kernel instead of the trace: what the program does now.
+//! Live execution: the kernel answers instead of the trace.
 //!
-//! All tasks of a process run at once, and so do the threads and processes that they make; each call stops,
-//! is shown to the hooks, and is then made for real. The same engine runs the programs of `live{}`.
+//! All tasks of a process run at once, and so do the threads and processes that they create; each call stops,
+//! is shown to the hooks, and is then made. The same engine runs the programs of `live{}`.
 
 mod calls;
 mod engine;
-mod family;
 mod files;
 mod filters;
 mod hang;
 mod identity;
-mod own_program;
-mod place;
+mod proc_self_exe;
 mod program;
 mod signals;
 mod streams;
+mod task_tree;
+mod writable_dirs;
 
 pub use program::run;
 
@@ -30,19 +30,19 @@ use crate::restore::restore;
 use crate::sandbox::{Limits, Request};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
-use identity::Numbers;
+use identity::RecordedNumbers;
 use std::time::Duration;
 use streams::Streams;
 use tracing::trace_span;
 
-/// How a process goes on live.
+/// Options of a process that goes on live.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct How {
-    /// How long it may take.
+    /// The time limit.
     pub timeout: Duration,
-    /// Where it runs.
+    /// The sandbox.
     pub sandbox: Sandbox,
-    /// How far its clocks are ahead.
+    /// The time by which its clocks are ahead.
     pub ahead: Duration,
 }
 
@@ -56,8 +56,7 @@ impl From<&Options> for How {
     }
 }
 
-/// Lets a process go on live, everything real from here; of the options, those that are about the time and the
-/// sandbox count.
+/// Lets a process go on live. Of the options, only the time limit and the sandbox are used.
 ///
 /// # Errors
 /// If a hook fails, the process cannot be traced, or it cannot have the sandbox. The process is then killed.
@@ -69,8 +68,8 @@ pub fn live(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Resul
     })
 }
 
-/// The same for a process that stands somewhere in an injection; `met` is the call at whose entry its task stands,
-/// where hooks have seen that already.
+/// The same for a process in the middle of an injection; `met` is the call at whose entry its task stands,
+/// if hooks have seen it already.
 pub(super) fn go_on(
     mut process: Process,
     mut met: Option<Decided>,
@@ -78,7 +77,7 @@ pub(super) fn go_on(
     mut report: Report,
     how: How,
 ) -> Result<Outcome> {
-    let numbers = Numbers::of(&process)?;
+    let numbers = RecordedNumbers::of(&process)?;
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);
     let mut sandbox = None;
@@ -88,7 +87,7 @@ pub(super) fn go_on(
         Sandbox::None => {
             let group = &process.group;
             if !group.retired.is_empty() || process.driven.task.tid() != group.real_pid {
-                // Threads that are no more for the program are still there for the kernel.
+                // Threads that have ended for the program still exist for the kernel.
                 process = process.fork()?;
             }
             let Process { group, driven, .. } = &mut process;
@@ -96,7 +95,7 @@ pub(super) fn go_on(
             missing = Vec::new();
         }
         Sandbox::Cow => {
-            let writable = place::writable(&process);
+            let writable = writable_dirs::writable_dirs(&process);
             let cwd = process.group.descriptors.cwd().to_vec();
             let request = Request {
                 writable: &writable,
@@ -133,7 +132,7 @@ pub(super) fn go_on(
         clocks,
         sandbox,
     };
-    let (engine, standing) = Engine::new(start, hooks, report, how.timeout)?;
-    let (report, ended) = engine.run(standing)?;
+    let (engine, stopped) = Engine::new(start, hooks, report, how.timeout)?;
+    let (report, ended) = engine.run(stopped)?;
     Ok(report.outcome(ended, hooks))
 }

@@ -1,4 +1,4 @@
-//! Programs that are started now, under the same hooks: only the calls that a hook could mean stop them.
+//! Programs that are started live, without a recording: only the calls that a hook may mean stop them.
 
 use super::engine::Engine;
 use crate::inject::hook::Hooks;
@@ -19,17 +19,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// The pid that a program gets in its sandbox.
+/// The pid of the program in its sandbox.
 const PID: i32 = 2;
 
-/// What a program wrote is kept up to this size, of each stream.
+/// The maximum size of the output that is kept of each stream.
 const MOST: usize = 64 << 20;
 
-/// How often it is looked whether all is over, in milliseconds.
+/// The interval at which the end of the run is checked, in milliseconds.
 const LOOK: u8 = 100;
 
-/// Runs a program to its end, and that of all processes that it starts; of the options, those that are about the time
-/// and the sandbox count.
+/// Runs a program and all processes that it starts to their end. Of the options, only the time limit
+/// and the sandbox are used.
 ///
 /// # Errors
 /// If a hook fails, the program cannot be executed or traced, or it cannot have the sandbox. All processes are
@@ -70,15 +70,15 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         .iter()
         .any(|call| in_vdso(call.name) && hooks.names(call));
     let mut calls: Vec<u32> = wanted.iter().map(|call| call.nr).collect();
-    // They say which others the program does not want to be allowed.
+    // These calls change the program's own filters.
     calls.extend([libc::SYS_prctl, libc::SYS_seccomp].map(|nr| nr as u32));
     if sandbox.is_some() {
-        // The kernel does not rename directories there.
+        // The kernel does not rename directories in an overlay.
         let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
         calls.extend(rename.map(|nr| nr as u32));
     }
     if sandbox.is_some() && nix::unistd::geteuid().is_root() {
-        // The kernel does not limit how many tasks root has.
+        // The kernel applies no limit of tasks to root.
         for nr in [
             libc::SYS_fork,
             libc::SYS_vfork,
@@ -98,14 +98,14 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     };
     let over = Arc::new(AtomicBool::new(false));
     let reader = read_all(out, err, Arc::clone(&over));
-    let (engine, standing) = Engine::of_program(
+    let (engine, stopped) = Engine::of_program(
         task,
         hooks,
         report,
         options.timeout,
         (sandbox, shows_clocks),
     )?;
-    let ended = engine.run(standing);
+    let ended = engine.run(stopped);
     over.store(true, Ordering::SeqCst);
     let (mut report, ended) = ended?;
     if let Ok([out, err]) = reader.join() {
@@ -125,14 +125,14 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     Ok(report.outcome(ended, hooks))
 }
 
-/// The calls that a hook could mean.
+/// The calls that a hook may mean.
 fn wanted(hooks: &dyn Hooks) -> Vec<&'static Syscall> {
     const LAST: u64 = 1023;
     let all = (0..=LAST).filter_map(syscall::by_nr);
     all.filter(|call| hooks.wants(call)).collect()
 }
 
-/// Whether programs make this call without the kernel, where there is a vdso.
+/// Whether the vdso answers this call without the kernel.
 fn in_vdso(call: &str) -> bool {
     matches!(
         call,
@@ -143,7 +143,7 @@ fn in_vdso(call: &str) -> bool {
 fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
     match stdin {
         Stdin::Inherit => io::stdin().as_fd().try_clone_to_owned().or_else(|_| {
-            // There is none.
+            // Standard input is closed.
             Ok(File::open("/dev/null")?.into())
         }),
         Stdin::File(file) => Ok(file.try_clone()?.into()),
@@ -151,20 +151,24 @@ fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
     }
 }
 
-/// What was written to a stream.
+/// The captured output of a stream.
 #[derive(Default)]
-struct Written {
+struct CapturedOutput {
     text: Vec<u8>,
-    /// How many bytes came behind that.
+    /// The number of bytes beyond the limit.
     more: u64,
 }
 
-/// Reads what is written to both until nobody can write any more; or until there is nothing more and all is over, should
-/// a process that is not of the family have them.
-fn read_all(out: PipeReader, err: PipeReader, over: Arc<AtomicBool>) -> JoinHandle<[Written; 2]> {
+/// Reads both streams until all writers have closed them; or until they are empty and the run is over, should
+/// a process outside of the run hold them open.
+fn read_all(
+    out: PipeReader,
+    err: PipeReader,
+    over: Arc<AtomicBool>,
+) -> JoinHandle<[CapturedOutput; 2]> {
     std::thread::spawn(move || {
         let mut ends = [Some(out), Some(err)];
-        let mut texts = [Written::default(), Written::default()];
+        let mut texts = [CapturedOutput::default(), CapturedOutput::default()];
         let mut part = vec![0; 64 << 10];
         while ends.iter().any(Option::is_some) {
             let mut asked: Vec<PollFd<'_>> = ends

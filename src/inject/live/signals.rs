@@ -1,6 +1,6 @@
-//! Signals of live tasks: all are real; only what traps the time stamp counter and cpuid is ours.
+//! Signals of live tasks. All are delivered by the kernel, except those of trapped time stamp counter and cpuid reads.
 
-use super::engine::{Engine, Task, Then};
+use super::engine::{Engine, NextStep, Task};
 use crate::inject::hook::HookSignal;
 use crate::inject::outcome::{Injected, Status};
 use crate::inject::{Error, Result};
@@ -12,14 +12,14 @@ impl Engine<'_> {
         me: &mut Task,
         mut task: Stopped,
         signal: i32,
-    ) -> Result<Then> {
+    ) -> Result<NextStep> {
         if std::mem::take(&mut me.enters_handler) && signal == libc::SIGTRAP {
-            // At its first instruction, under the handler's mask.
+            // The task is at its first instruction, under the handler's mask.
             me.segv.after_mask(&task)?;
-            return Ok(Then::Resume(task, 0));
+            return Ok(NextStep::Resume(task, 0));
         }
         if signal == libc::SIGSEGV && self.recording.is_some() && self.answer_trap(me, &mut task)? {
-            return Ok(Then::on(me, task));
+            return Ok(NextStep::on(me, task));
         }
         let mut seen = HookSignal::new(signal, task.siginfo()?, (me.pid, me.tid));
         self.hooks.signal(&mut seen).map_err(Error::Hook)?;
@@ -32,24 +32,24 @@ impl Engine<'_> {
             });
         }
         if let Some(reason) = seen.stop.take() {
-            return Ok(Then::End(Status::Stopped, Some(reason)));
+            return Ok(NextStep::End(Status::Stopped, Some(reason)));
         }
         let signal = seen.delivered().unwrap_or(0);
         self.note_fatal(me.process, &task, signal);
-        // A call that it interrupts comes to its exit all the same.
+        // A call that the signal interrupts reaches its exit nevertheless.
         Ok(match me.pending {
             None if self.recording.is_some()
                 && signal != 0
                 && proc::catches(task.tid(), signal)? =>
             {
-                Then::Handle(task, signal)
+                NextStep::Handle(task, signal)
             }
-            Some(_) => Then::ToExit(task, signal),
-            None => Then::Resume(task, signal),
+            Some(_) => NextStep::ToExit(task, signal),
+            None => NextStep::Resume(task, signal),
         })
     }
 
-    /// Executes the instruction that it stopped at, if it is one that only we may.
+    /// Executes the trapped instruction at which the task stopped, if it is a read of the counter or cpuid.
     fn answer_trap(&mut self, me: &Task, task: &mut Stopped) -> Result<bool> {
         let mut regs = task.regs()?;
         let memory = task.memory();

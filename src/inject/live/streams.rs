@@ -1,22 +1,22 @@
-//! What a family writes to its standard output and error.
+//! The captured standard output and error of the processes of a run.
 
 use crate::inject::hook::HookCall;
 use crate::inject::log::Log;
 use crate::kernel::{DescriptorTable, Stream};
 use crate::restore::CapturedStream;
 
-/// Our ends of captured streams.
+/// The reading ends of captured streams.
 #[derive(Debug, Default)]
 pub(in crate::inject) struct Streams {
     ends: Vec<CapturedStream>,
-    /// Streams that go nowhere, which programs can tell: what is written there is taken from their memory.
+    /// Streams that are /dev/null, which programs can see: data written there are read from their memory.
     nowhere: Vec<Stream>,
 }
 
 const NOWHERE: &[u8] = b"/dev/null";
 
 impl Streams {
-    /// Those of a process whose descriptors have been made again.
+    /// The streams of a process whose descriptors have been restored.
     pub fn of(ends: Vec<CapturedStream>, table: &DescriptorTable) -> Streams {
         let nowhere = table.iter().filter(|(_, file, _)| file.path == NOWHERE);
         let nowhere = nowhere.filter_map(|(fd, ..)| table.output_stream(fd));
@@ -26,11 +26,11 @@ impl Streams {
         }
     }
 
-    /// Takes what is there, and waits for nothing.
+    /// Takes the data that are there, without waiting.
     pub fn drain(&mut self, log: &mut Log) {
         for end in &mut self.ends {
             let stream = end.stream;
-            // What cannot be read is not there.
+            // A failed read means that there are no data.
             let _ = end.drain(|data| {
                 if let Some(stream) = stream {
                     log.output(stream, data);
@@ -39,12 +39,12 @@ impl Streams {
         }
     }
 
-    /// Whether one goes nowhere.
+    /// Whether one of the streams is /dev/null.
     pub fn go_nowhere(&self) -> bool {
         !self.nowhere.is_empty()
     }
 
-    /// Takes what a call has written to a stream that goes nowhere.
+    /// Takes the data that a call has written to a stream that is /dev/null.
     pub fn note(&self, seen: &HookCall, ret: i64, log: &mut Log) {
         let stream = match seen.fd() {
             Some(1) => Stream::Stdout,

@@ -1,4 +1,4 @@
-//! A recording as a script: what the tasks of one process did, in the order in which it was written.
+//! A recording as a script: the actions of the tasks of one process, in recorded order.
 
 use super::item::{DueSignal, ExpectedCall, Item, ItemKind, SideEffects, code_base};
 use crate::inject::Result;
@@ -8,25 +8,25 @@ use crate::recording::{
 use crate::tracee::{SigInfo, replaced_instructions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The frames between a task's birth and its maker's return are looked through so far.
+/// The maximum number of frames between the creation of a task and the return of the creating call.
 const MOST_AHEAD: usize = 4096;
 
-/// What the tasks of a process did.
+/// The actions of the tasks of a process.
 pub struct RecordingScript {
     frames: Frames,
     pid: i32,
     tids: BTreeSet<i32>,
     /// The number of the next event.
     number: u64,
-    /// How many calls there were.
+    /// The number of calls so far.
     index: usize,
-    /// An event has come: what is before the first one has happened already.
+    /// Whether an event has been read: frames before the first one have had their effect already.
     begun: bool,
     tsc: BTreeMap<i32, VecDeque<u64>>,
     ahead: VecDeque<Frame>,
-    /// Calls that have been given at their new task's birth, by event.
+    /// The events of calls that were returned early, at the creation of their task.
     early: BTreeSet<u64>,
-    /// The task to which the last event was a fault.
+    /// The task whose last event was a fault.
     faulted: Option<i32>,
 }
 
@@ -54,7 +54,7 @@ impl RecordingScript {
         }
     }
 
-    /// What is next.
+    /// The next item.
     pub fn next(&mut self) -> Result<Option<Item>> {
         while !self.tids.is_empty() {
             let Some(frame) = self.frame()? else {
@@ -123,7 +123,7 @@ impl RecordingScript {
         Ok(None)
     }
 
-    /// What the last event did to the process's memory besides its outputs: it has its effect before the task goes on.
+    /// The effects of the last event on the process's memory besides its outputs, which precede the task's next step.
     fn side_effects(&mut self, code_base: Option<u64>) -> Result<SideEffects> {
         let mut side_effects = SideEffects {
             code_base: code_base.unwrap_or(0),
@@ -176,12 +176,12 @@ impl RecordingScript {
         }
         self.faulted = None;
         let kind = match event.kind {
-            // The instruction raises it again.
+            // The instruction raises the signal again.
             EventKind::Signal(signal) if signal.fault => {
                 self.faulted = Some(tid);
                 return None;
             }
-            // So does the kernel where a handler has no room.
+            // The kernel sends it again, where a handler has no room on its stack.
             EventKind::Signal(signal) if is_instead(&signal) => return None,
             EventKind::Signal(signal) => ItemKind::Signal(DueSignal {
                 signal: signal.signal,
@@ -205,8 +205,8 @@ impl RecordingScript {
         step
     }
 
-    /// A thread is made while its maker stands in the call: that is answered here already, but its maker only goes on
-    /// where it was recorded to.
+    /// A thread is created while the creating task stands in the call. The call is answered here already, but the task goes on
+    /// only where it was recorded to.
     fn born(&mut self, born: &Born) -> Result<Option<Item>> {
         self.tids.insert(born.tid);
         let mut number = self.number;
@@ -235,13 +235,13 @@ impl RecordingScript {
                 _ => {}
             }
         }
-        // Its maker never learned of it.
+        // The creating call did not return.
         self.tids.remove(&born.tid);
         Ok(None)
     }
 }
 
-/// Whether a signal is the SIGSEGV that comes instead of one whose handler had no room on its stack.
+/// Whether a signal is the SIGSEGV that replaces one whose handler had no room on its stack.
 fn is_instead(signal: &SignalEvent) -> bool {
     let info = signal.info.clone().try_into().ok().map(SigInfo);
     let handled = matches!(signal.delivery, Delivery::Handler { .. });

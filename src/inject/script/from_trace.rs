@@ -1,4 +1,4 @@
-//! A trace as a script: which of its tasks is which thread of the process.
+//! A trace as a script, with the mapping from its tasks to the threads of the process.
 
 use super::item::{DueSignal, ExpectedCall, Item, ItemKind};
 use super::other_run::OtherRun;
@@ -15,14 +15,14 @@ pub struct TraceScript {
     at: usize,
     /// The index of the next call.
     index: usize,
-    /// The threads of the process, by the number that the trace has for each.
+    /// The threads of the process, by their numbers in the trace.
     pids: BTreeMap<i32, i32>,
-    /// How it differs, once it is known what it drives.
+    /// The differences between the runs, once the process is known.
     other_run: Option<OtherRun>,
 }
 
 impl TraceScript {
-    /// All of a trace; nobody of it is one of the process's threads yet.
+    /// All of a trace; none of its tasks is mapped to a thread yet.
     pub fn new(trace: Arc<Trace>) -> TraceScript {
         TraceScript {
             trace,
@@ -33,7 +33,7 @@ impl TraceScript {
         }
     }
 
-    /// Whether what is said of tasks is about tasks that there are.
+    /// Checks that the named tasks and threads exist.
     pub fn check(&self, process: &Process, named: &BTreeMap<i32, i32>) -> Result<()> {
         let (tasks, threads) = (self.trace.pids(), process.tids());
         let list = |tids: &[i32]| {
@@ -67,7 +67,7 @@ impl TraceScript {
         Ok(())
     }
 
-    /// Says which number of the trace is which thread of the process, for the calls from this one on.
+    /// Maps the numbers of the trace to the threads of the process, for the calls from this one on.
     pub fn assign(
         &mut self,
         start: usize,
@@ -91,7 +91,7 @@ impl TraceScript {
             && !self.pids.contains_key(&first)
         {
             self.pids.insert(first, process.driven.tid);
-            // Lines without a number are those of the first process while it is alone.
+            // Lines without a number belong to the first process while it is alone.
             let made = self.made();
             if let Some(&same) = tasks.iter().find(|&&tid| tid != 0 && !made.contains(&tid))
                 && first == 0
@@ -103,7 +103,7 @@ impl TraceScript {
         self.learn(start, process)
     }
 
-    /// How the trace differs, as far as its calls before this one say.
+    /// Learns the differences between the runs from the calls before this one.
     fn learn(&mut self, start: usize, process: &Process) -> Result<()> {
         let pids = self.pids.clone();
         let mut another = OtherRun::new(&self.trace, pids, process.group.pid, process.group.ppid);
@@ -123,7 +123,7 @@ impl TraceScript {
         }
         if !children.is_empty() {
             let here = children_of(process)?;
-            // The last ones are those that matter.
+            // The last children are those that matter.
             for (child, here) in children.iter().rev().zip(here.iter().rev()) {
                 another.pair(*child, *here);
             }
@@ -132,12 +132,12 @@ impl TraceScript {
         Ok(())
     }
 
-    /// How it differs.
+    /// The differences between the runs.
     pub fn other_run(&mut self) -> Option<&mut OtherRun> {
         self.other_run.as_mut()
     }
 
-    /// The threads that there are already, in the order in which they were made.
+    /// The threads that exist already, in order of creation.
     fn assign_threads(&mut self, start: usize, free: BTreeSet<i32>) {
         let mut free = free.into_iter();
         let later: BTreeSet<i32> = self
@@ -159,7 +159,7 @@ impl TraceScript {
         }
     }
 
-    /// The tasks that others of the trace have made.
+    /// The tasks that were created by others of the trace.
     fn made(&self) -> BTreeSet<i32> {
         let calls = self.trace.calls();
         calls
@@ -169,7 +169,7 @@ impl TraceScript {
             .collect()
     }
 
-    /// How the trace says that a task of the process ended.
+    /// The end of a task of the process, as in the trace.
     pub fn end_of(&self, tid: i32) -> Option<Exit> {
         self.trace
             .entries()
@@ -188,7 +188,7 @@ impl TraceScript {
         &self.trace
     }
 
-    /// What is next.
+    /// The next item.
     pub fn next(&mut self) -> Option<Item> {
         loop {
             let entry = self.trace.entries().get(self.at)?;
@@ -223,7 +223,7 @@ fn makes_tasks(call: &str) -> bool {
     matches!(call, "clone" | "clone3" | "fork" | "vfork")
 }
 
-/// The processes that a process has made before it was spun off.
+/// The children that a process created before it was spun off.
 fn children_of(process: &Process) -> Result<Vec<i32>> {
     let tids = process.tids();
     let mut children = Vec::new();
@@ -244,7 +244,7 @@ fn children_of(process: &Process) -> Result<Vec<i32>> {
     Ok(children)
 }
 
-/// The thread that a call makes, by its number in the trace.
+/// The thread that a call creates, by its number in the trace.
 fn new_thread(call: &Call) -> Option<i32> {
     if !matches!(call.name.as_str(), "clone" | "clone3") {
         return None;
@@ -263,7 +263,7 @@ fn mentions(value: &Value, word: &str) -> bool {
     }
 }
 
-/// A signal of a trace, unless the program's own instruction raises it again.
+/// A signal of a trace, unless an instruction of the program raises it again.
 fn due(entry: &Entry) -> Option<DueSignal> {
     let Entry::Signal { signal, info, .. } = entry else {
         return None;

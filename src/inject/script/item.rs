@@ -1,4 +1,4 @@
-//! What a script is made of: one thing after the other that a task does, or that happens to it.
+//! The items of a script: actions of a task, and signals and memory changes that reach it.
 
 use crate::image::Chunk;
 use crate::recording::{Born, CallEvent, Jump, Piece, Reach, SignalEvent};
@@ -9,16 +9,16 @@ use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Something that a task of the process does, or that happens to it.
+/// An action of a task of the process, or an effect on it.
 pub(in crate::inject) struct Item {
     /// The task, by its recorded tid.
     pub tid: i32,
-    /// What.
+    /// The action or effect.
     pub kind: ItemKind,
 }
 
 impl Item {
-    /// How much memory it takes, about.
+    /// The approximate size in memory.
     pub fn weight(&self) -> usize {
         let len = |chunks: &[Chunk]| chunks.iter().map(|chunk| chunk.data.len()).sum::<usize>();
         match &self.kind {
@@ -32,7 +32,7 @@ impl Item {
         }
     }
 
-    /// Forgets the state that a task is not put into.
+    /// Drops the recorded state that a task is not set to.
     pub fn lighten(&mut self) {
         if let ItemKind::Spin(jump, _) = &mut self.kind {
             jump.pages = Vec::new();
@@ -40,43 +40,43 @@ impl Item {
     }
 }
 
-/// What a task does.
+/// An action of a task, or an effect on it.
 pub(in crate::inject) enum ItemKind {
     /// It makes a call.
     Call(Box<ExpectedCall>),
-    /// It gets a signal.
+    /// It receives a signal.
     Signal(DueSignal),
-    /// It begins to run: a new one, or one that was preempted.
+    /// It starts to run: a new task, or one that was preempted.
     Run,
-    /// It ran by itself until it was preempted in this state, and read these values of the time stamp counter.
+    /// It ran until it was preempted in this state, and read these values of the time stamp counter.
     Spin(Box<Jump>, VecDeque<u64>),
-    /// It ran by itself to where it waits for others, and read these values of the time stamp counter.
+    /// It ran to the place where it waits for others, and read these values of the time stamp counter.
     Reach(Box<Reach>, VecDeque<u64>),
-    /// It is no more.
+    /// It ended.
     Gone {
-        /// How it ended.
+        /// The end.
         exit: Exit,
-        /// What the kernel wrote to memory that others have, too.
+        /// The kernel's writes to memory that is shared with other tasks.
         left: Vec<Chunk>,
-        /// Whether an instruction of its own ended it.
+        /// Whether a fault of its own ended it.
         by_fault: bool,
     },
-    /// What others do has changed its memory.
+    /// Other tasks have changed its memory.
     Poke(Vec<Chunk>),
-    /// What others do has changed what its memory shows.
+    /// Other tasks have changed its mappings.
     Remap(Vec<Piece>),
 }
 
-/// What a call does to its process's memory besides its outputs.
+/// The effects of a call on its process's memory besides its outputs.
 #[derive(Debug, Default)]
 pub(in crate::inject) struct SideEffects {
-    /// What the memory shows then.
+    /// The mappings.
     pub pieces: Vec<Piece>,
-    /// What is written there afterwards.
+    /// The data that are written afterwards.
     pub chunks: Vec<Chunk>,
-    /// The instructions that are replaced in code that it maps or has executed.
+    /// The instructions that are replaced in code that it maps or makes executable.
     pub code: Vec<Chunk>,
-    /// Where that code was, as [`code_base`] has it.
+    /// The recorded address of that code: see [`code_base`].
     pub code_base: u64,
 }
 
@@ -89,13 +89,13 @@ pub(in crate::inject) fn code_base(nr: u32, args: &[u64; 6], ret: i64) -> Option
     }
 }
 
-/// A signal that came between two calls, and not of the program's own fault.
+/// A signal that arrived between two calls, and is no fault of an instruction.
 pub(in crate::inject) struct DueSignal {
     pub signal: i32,
     pub info: Option<SigInfo>,
-    /// What came of it, where it was recorded.
+    /// The recorded delivery.
     pub recorded: Option<Box<SignalEvent>>,
-    /// It is on its way: of the real-time signals, each that is sent arrives.
+    /// Whether it has been sent: each real-time signal that is sent arrives.
     pub sent: bool,
 }
 
@@ -109,24 +109,24 @@ pub(in crate::inject) struct ExpectedCall {
     pub call: Option<&'static Syscall>,
     /// Its answer.
     pub answer: Answer,
-    /// Where it came from.
+    /// The place in the trace or recording.
     pub origin: Origin,
     /// The registers and memory, where they are known exactly.
     pub exact: Option<Arc<CallEvent>>,
     values: OnceCell<Vec<Value>>,
-    /// What a text says about the result besides.
+    /// The comment on the result, as strace prints it.
     pub notes: Vec<Field>,
-    /// It says what it would have said had it been this run.
+    /// Whether it has been adapted to this run.
     pub adapted: bool,
-    /// How many bytes of its data the process has been given already; how many messages, where it moves those.
+    /// The number of bytes of its data that the process has been given already; of messages, where it moves those.
     pub used: u64,
-    /// Values of the time stamp counter that the task reads before it.
+    /// The values of the time stamp counter that the task reads before it.
     pub tsc: VecDeque<u64>,
-    /// Its task does not go on by itself once it is answered.
+    /// Whether its task waits for another item after it is answered.
     pub stays: bool,
-    /// What else it does.
+    /// Its other effects.
     pub side_effects: SideEffects,
-    /// The thread that it makes.
+    /// The thread that it creates.
     pub born: Option<Born>,
 }
 
@@ -180,12 +180,12 @@ impl ExpectedCall {
         })
     }
 
-    /// Has other arguments from now on.
+    /// Replaces the arguments.
     pub fn become_like(&mut self, values: Vec<Value>) {
         self.values = OnceCell::from(values);
     }
 
-    /// The call, whole.
+    /// The call in full.
     pub fn to_call(&self) -> Call {
         Call {
             tid: 0,
@@ -212,7 +212,7 @@ impl ExpectedCall {
         }
     }
 
-    /// Where it comes from, for messages.
+    /// The place in the trace or recording, for messages.
     pub fn place(&self) -> String {
         match &self.origin {
             Origin::Text { file, line } => format!("{file}:{line}"),

@@ -1,13 +1,13 @@
-//! The calls that a process is driven through: a trace, or its own recording from where it stands.
+//! Scripts: the calls that a process is driven through, from a trace or from its own recording.
 //!
-//! Both are a list of what each task of the process does, in order; calls are counted over all of them. In a recording,
+//! Both are a list of the actions of each task of the process, in order; calls are counted over all of them. In a recording,
 //! the calls of the process's own tasks count; in a trace, all.
 //!
-//! Which thread a number in a trace means: a trace of one task drives the task that is driven, whatever its number. Where
-//! there are several, [`Options::pids`](super::Options) can say so; whoever is not named there and has the number of a thread is
-//! that thread. The task that makes the first call is the one that is driven, unless that has been named. Those that
-//! it has made before with `CLONE_THREAD` are the threads of the process, in order; those that it makes later
-//! are the ones that the process makes. What is left belongs to other processes, and is passed over.
+//! A trace of one task drives the task that is driven, whatever its number. Where there are several,
+//! [`Options::pids`](super::Options) can map numbers to threads; a number that is not mapped there and is that of a thread
+//! means that thread. The task that makes the first call is the one that is driven, unless it has been mapped. Those that
+//! it has created before with `CLONE_THREAD` are the threads of the process, in order; those that it creates later are the
+//! ones that the process creates. The rest belongs to other processes, and is skipped.
 
 mod from_recording;
 mod from_trace;
@@ -27,23 +27,23 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// How far a task's next call is looked for behind those of others.
+/// The number of items up to which a task's next call is searched for behind those of others.
 const MOST_AHEAD: usize = 8192;
 
-/// And behind so many bytes.
+/// The size of items in bytes up to which it is searched for.
 const MOST_WEIGHT: usize = 64 << 20;
 
-/// The calls that a process is driven through, from the first on. Which thread each number of a trace means is said by
-/// [`Options::pids`](super::Options), or worked out: the task that makes the first call is the one that is driven, and the
-/// threads that it has made are the others.
+/// The calls that a process is driven through. The mapping from numbers in a trace to threads is given by
+/// [`Options::pids`](super::Options), or derived: the task that makes the first call is the one that is driven, and the
+/// threads that it has created are the others.
 pub struct Script {
     source: Source,
     queue: VecDeque<Item>,
     /// The index behind that of the last call in the queue.
     next: usize,
-    /// The last call that counts.
+    /// The index of the last call.
     end: Option<usize>,
-    /// States of tasks are left out.
+    /// Whether the recorded states of tasks are left out.
     light: bool,
 }
 
@@ -91,7 +91,7 @@ impl Script {
         }
     }
 
-    /// Goes to the call with this index, and finds out which thread of the process is meant by whom. `pids` says it of some.
+    /// Goes to the call with this index, and maps the numbers of a trace to threads; `pids` maps some of them.
     ///
     /// # Errors
     /// If there is no such call.
@@ -128,14 +128,14 @@ impl Script {
         Ok(())
     }
 
-    /// Stops behind the call with index `end`; it begins with that of index `start`.
+    /// Ends the script after the call with index `end`; it begins with that of index `start`.
     ///
     /// # Errors
     /// If there is none.
     pub(in crate::inject) fn end_at(&mut self, start: usize, end: usize) -> Result<()> {
         self.end = Some(end);
         if let Err(error) = self.check_end(end) {
-            // The first that is wrong is what the user wants to hear of.
+            // An index that is out of range already at the start is reported first.
             self.check_end(start)?;
             return Err(error);
         }
@@ -145,7 +145,7 @@ impl Script {
     fn check_end(&self, index: usize) -> Result<()> {
         let len = match &self.source {
             Source::Trace(written) => written.trace().len(),
-            // Hardly any event is no call: they are only counted where it matters.
+            // Nearly every event is a call: the others are only counted where it matters.
             Source::Recording {
                 recording,
                 pid,
@@ -191,7 +191,7 @@ impl Script {
         Ok(true)
     }
 
-    /// No task is put into the states that the recording has of it.
+    /// Leaves out the recorded states of tasks from now on.
     pub(in crate::inject) fn lighten(&mut self) {
         if !std::mem::replace(&mut self.light, true) {
             self.queue.iter_mut().for_each(Item::lighten);
@@ -203,12 +203,12 @@ impl Script {
         matches!(self.source, Source::Recording { .. })
     }
 
-    /// Whether it says of each task when and how that ends.
+    /// Whether it has the end of each task.
     pub(in crate::inject) fn tells_ends(&self) -> bool {
         self.is_recording()
     }
 
-    /// How a trace says that a task ended.
+    /// The end of a task, as in the trace.
     pub(in crate::inject) fn end_of(&self, tid: i32) -> Option<Exit> {
         match &self.source {
             Source::Trace(written) => written.end_of(tid),
@@ -216,7 +216,7 @@ impl Script {
         }
     }
 
-    /// How a trace of another run differs, where the script is a trace.
+    /// The differences between the trace's run and this one, where the script is a trace.
     pub(in crate::inject) fn other_run(&mut self) -> Option<&mut OtherRun> {
         match &mut self.source {
             Source::Trace(written) => written.other_run(),
@@ -224,7 +224,7 @@ impl Script {
         }
     }
 
-    /// What is next; `None` behind the end.
+    /// The next item; `None` at the end.
     pub(in crate::inject) fn front(&mut self) -> Result<Option<&Item>> {
         while self.queue.is_empty() {
             if self.end.is_some_and(|end| self.next > end) || !self.read()? {
@@ -245,12 +245,12 @@ impl Script {
         calls.next().unwrap_or(self.next)
     }
 
-    /// Takes what is next.
+    /// Takes the next item.
     pub(in crate::inject) fn pop(&mut self) -> Option<Item> {
         self.queue.pop_front()
     }
 
-    /// Takes what is next if it is this task's, and like this.
+    /// Takes the next item if it is this task's and satisfies a condition.
     pub(in crate::inject) fn pop_if(
         &mut self,
         tid: i32,
@@ -262,7 +262,7 @@ impl Script {
         Ok(if wanted { self.pop() } else { None })
     }
 
-    /// The place in the queue of the first that one of these tasks does, if it is not too far away.
+    /// The place in the queue of the first item of these tasks, within the limits.
     fn find(&mut self, of: impl Fn(&Item) -> bool) -> Result<Option<usize>> {
         let end = self.end.unwrap_or(usize::MAX);
         let mut weight = 0;
@@ -285,7 +285,7 @@ impl Script {
         Ok(None)
     }
 
-    /// The next call of a task, whoever comes before.
+    /// The next call of a task, whatever items of others precede it.
     pub(in crate::inject) fn call_of(&mut self, tid: i32) -> Result<Option<&mut ExpectedCall>> {
         let call = |item: &Item| item.tid == tid && matches!(item.kind, ItemKind::Call(_));
         let at = self.find(call)?;
@@ -295,7 +295,7 @@ impl Script {
         }))
     }
 
-    /// What this says of the first calls of a task, whoever comes before.
+    /// The result of a function on the first calls of a task, whatever items of others precede them.
     pub(in crate::inject) fn next_of<T>(
         &mut self,
         tid: i32,
@@ -316,14 +316,14 @@ impl Script {
         Ok(said.into_inner())
     }
 
-    /// Drops the next call of a task, whoever comes before; whether there was one.
+    /// Drops the next call of a task, whatever items of others precede it. Returns whether there was one.
     pub(in crate::inject) fn drop_call(&mut self, tid: i32) -> Result<bool> {
         let call = |item: &Item| item.tid == tid && matches!(item.kind, ItemKind::Call(_));
         let at = self.find(call)?;
         Ok(at.and_then(|at| self.queue.remove(at)).is_some())
     }
 
-    /// Takes the first thing that one of these tasks does or meets, whoever comes before.
+    /// Takes the first item of these tasks, whatever items of others precede it.
     pub(in crate::inject) fn take_first(&mut self, of: &BTreeSet<i32>) -> Result<Option<Item>> {
         let counts = |item: &Item| {
             of.contains(&item.tid)

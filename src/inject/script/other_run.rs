@@ -1,11 +1,11 @@
-//! What is different in a trace that was taken on another run: names that were made up, pids, times.
+//! The differences of a trace that was taken on another run: temporary names, pids, times.
 //!
-//! Names are learned as the process uses them, one part of a path at a time: where the trace has one
-//! that it makes itself, and the process's differs from that in nothing but a piece that looks random. Pids are known from
-//! who makes the calls, and from what getpid and its like return. What the process asks may then have its own names and
-//! pids where the trace has others, and so may the text that it writes. What it is told is the trace's, but for
-//! pids that are returned as such, and for the names of files in directories, links and addresses. Data that it reads are
-//! never changed. [`crate::inject::tolerated`] says what is tolerated besides.
+//! Names are learned as the process uses them, one part of a path at a time: where the trace creates a name, and the
+//! process's name differs from it only in a piece that looks random. Pids are known from the tasks that make the calls, and
+//! from the results of getpid and the like. Inputs of the process may then have its own names and pids where the trace has
+//! others, and so may the text that it writes. Outputs are those of the trace, except pids that are returned as such, and the
+//! names of files in directories, links and addresses. Data that it reads are never changed.
+//! [`crate::inject::tolerated`] lists the other differences that are tolerated.
 
 use super::item::ExpectedCall;
 use super::temporary_names::{self, LONGEST, MOST_NAMES};
@@ -17,10 +17,10 @@ use crate::trace::{Answer, Field, Trace, Value, plain};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-/// Calls that return pids, beside those of one's own.
+/// Calls that return pids, besides those for the process's own.
 const RETURN_PIDS: [&str; 6] = ["wait4", "waitid", "getpgrp", "getpgid", "getsid", "setsid"];
 
-/// Calls that return names, and what has them.
+/// Calls that return names, and the member or argument with the names.
 const RETURN_NAMES: [(&str, &str); 10] = [
     ("getcwd", "buf"),
     ("readlink", "buf"),
@@ -34,7 +34,7 @@ const RETURN_NAMES: [(&str, &str); 10] = [
     ("recvfrom", "sun_path"),
 ];
 
-/// ioctl's requests that have a pid.
+/// The requests of ioctl that take or return a pid.
 const PID_REQUESTS: [u64; 6] = [
     libc::TIOCGPGRP,
     libc::TIOCSPGRP,
@@ -44,16 +44,16 @@ const PID_REQUESTS: [u64; 6] = [
     0x8904, // SIOCGPGRP
 ];
 
-/// So many parts of a name are looked at, at most.
+/// The maximum number of parts of a name that are compared.
 const MOST_PARTS: usize = 8;
 
-/// How what a trace has differs from what the process has.
+/// The known differences between the trace's run and this one.
 pub(in crate::inject) struct OtherRun {
-    /// The names that the trace makes.
+    /// The names that the trace creates, and whether they are private.
     made: HashMap<Vec<u8>, bool>,
-    /// Parts of paths: those of the trace, and the process's.
+    /// Parts of paths: the process's by the trace's.
     names: HashMap<Vec<u8>, Vec<u8>>,
-    /// What differs in them: digits and other pieces.
+    /// The pieces in which they differ: digits and others.
     pieces: HashMap<Vec<u8>, Vec<u8>>,
     taken: HashSet<Vec<u8>>,
     pids: BTreeMap<i32, i32>,
@@ -62,16 +62,16 @@ pub(in crate::inject) struct OtherRun {
     ppid: i32,
 }
 
-/// A name that a call would teach: the trace's, and the process's.
+/// A name that a call would add: the trace's, and the process's.
 struct Learned {
     trace: Vec<u8>,
     here: Vec<u8>,
-    /// The pieces of both that are random.
+    /// The random pieces of both.
     pieces: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl OtherRun {
-    /// Of this trace: the pids of it that are known, and those of the process and its parent.
+    /// The differences for this trace, with the known pids, and those of the process and its parent.
     pub fn new(trace: &Trace, pids: BTreeMap<i32, i32>, pid: i32, ppid: i32) -> OtherRun {
         OtherRun {
             made: temporary_names::names_made(trace),
@@ -84,7 +84,7 @@ impl OtherRun {
         }
     }
 
-    /// What a task of the trace was told of itself, which is this thread of the process.
+    /// Learns the pids that a task of the trace got for itself, which is this thread of the process.
     pub fn learn_pids(&mut self, name: &str, answer: &Answer, tid: i32) {
         let pid = match name {
             "getpid" => self.pid,
@@ -92,20 +92,20 @@ impl OtherRun {
             "getppid" => self.ppid,
             _ => return,
         };
-        if let Some(told) = answer.raw().and_then(|ret| i32::try_from(ret).ok())
-            && told > 0
+        if let Some(answered) = answer.raw().and_then(|ret| i32::try_from(ret).ok())
+            && answered > 0
             && pid > 0
         {
-            self.pair(told, pid);
+            self.pair(answered, pid);
         }
     }
 
-    /// A task that both have.
+    /// Learns the pid of a task that both runs have.
     pub fn pair(&mut self, trace: i32, here: i32) {
         self.pids.entry(trace).or_insert(here);
     }
 
-    /// Whether a call of the process is this one of the trace, which then says what it would have said here.
+    /// Whether a call of the process is this one of the trace, which is then adapted to this run.
     ///
     /// # Errors
     /// How they differ.
@@ -133,12 +133,12 @@ impl OtherRun {
                 }),
                 Some(_) if is_length || is_wait => Some(mismatch.actual.clone()),
                 Some(expected) => {
-                    let how = How {
+                    let tolerance = Tolerance {
                         is_path: is_name(seen.call, at),
                         is_time: tolerated::is_time(seen.call, &seen.args, at),
                         is_pid: is_pid(seen, at),
                     };
-                    self.reconcile(expected, &mismatch.actual, how, &mut learned)
+                    self.reconcile(expected, &mismatch.actual, tolerance, &mut learned)
                 }
                 None => None,
             };
@@ -159,7 +159,7 @@ impl OtherRun {
         Ok(())
     }
 
-    /// Keeps a name in mind.
+    /// Keeps a name.
     fn keep(&mut self, name: Learned) {
         if self.names.len() >= MOST_NAMES {
             return;
@@ -187,18 +187,18 @@ impl OtherRun {
             *ret = here;
         }
         let names = RETURN_NAMES.iter().find(|(call, _)| *call == name);
-        let how = ShownTime {
+        let outputs = Outputs {
             names: names.map(|(_, member)| *member),
-            // Only there do names consist of pids.
+            // Names consist of pids only in that place.
             pids: name.starts_with("readlink")
                 && seen.path().is_some_and(|path| path.starts_with(b"/proc/")),
         };
         for (at, (value, arg)) in values.iter_mut().zip(&seen.call.args).enumerate() {
             let member = if is_pid(seen, at) { PIDS[0] } else { arg.name };
-            self.adapt_output(value, member, how);
+            self.adapt_output(value, member, outputs);
         }
         if let Answer::Value(ret) = &mut step.answer
-            && how.pids
+            && outputs.pids
             && *ret > 0
             && let Some(room) = seen.call.arg("bufsiz").and_then(|at| seen.args.get(at))
             && let Some(link) = values.get(seen.call.arg("buf").unwrap_or(usize::MAX))
@@ -207,43 +207,43 @@ impl OtherRun {
             *ret = (link.len() as i64).min((*room as i64).max(0));
         }
         if step.values() != values {
-            // What was recorded is not what it says any more.
+            // The recorded data do not apply any more.
             step.exact = None;
             step.become_like(values);
         }
         step.adapted = true;
     }
 
-    fn adapt_output(&self, value: &mut Value, name: &str, how: ShownTime) {
+    fn adapt_output(&self, value: &mut Value, name: &str, outputs: Outputs) {
         match value {
             Value::Int(number) if PIDS.contains(&name) => {
                 if let Some(here) = self.pid(*number) {
                     *number = here;
                 }
             }
-            Value::Str { bytes, cut: false } if how.names == Some(name) => {
-                // The others' lengths depend on it.
-                let now = self.translate(bytes, how.pids);
-                if let Some(now) = now.filter(|now| how.pids || now.len() == bytes.len()) {
+            Value::Str { bytes, cut: false } if outputs.names == Some(name) => {
+                // The lengths of the others depend on it.
+                let now = self.translate(bytes, outputs.pids);
+                if let Some(now) = now.filter(|now| outputs.pids || now.len() == bytes.len()) {
                     *bytes = now;
                 }
             }
             Value::Array { items, .. } => {
                 for item in items {
-                    self.adapt_output(item, name, how);
+                    self.adapt_output(item, name, outputs);
                 }
             }
             Value::Struct { fields, .. } => {
                 for field in fields {
-                    self.adapt_output(&mut field.value, &field.name, how);
+                    self.adapt_output(&mut field.value, &field.name, outputs);
                 }
             }
-            Value::Change { after, .. } => self.adapt_output(after, name, how),
+            Value::Change { after, .. } => self.adapt_output(after, name, outputs),
             _ => {}
         }
     }
 
-    /// A path with the names that the process has for those of the trace, and with its pids; `None` where there are none.
+    /// A path with the process's names and pids for those of the trace; `None` where it has none that differ.
     fn translate(&self, path: &[u8], pids: bool) -> Option<Vec<u8>> {
         let mut changed = false;
         let parts = path.split(|&byte| byte == b'/').map(|part| {
@@ -264,24 +264,24 @@ impl OtherRun {
         Some(i64::from(*known) * trace.signum())
     }
 
-    /// What the process would have where the trace has this; `None` where that is not what it has.
+    /// The process's value for one of the trace; `None` where the process has another one.
     fn reconcile(
         &self,
         expected: &Value,
         actual: &Value,
-        how: How,
+        tolerance: Tolerance,
         learned: &mut Vec<Learned>,
     ) -> Option<Value> {
         match (expected, actual) {
             (Value::Change { before, after }, _) => {
-                let before = self.reconcile(before, actual, how, learned)?;
+                let before = self.reconcile(before, actual, tolerance, learned)?;
                 Some(Value::Change {
                     before: Box::new(before),
                     after: after.clone(),
                 })
             }
             (Value::Str { bytes, cut }, Value::Str { bytes: here, .. }) => {
-                let len = match how.is_path && !cut {
+                let len = match tolerance.is_path && !cut {
                     true => self.same_path(bytes, here, learned)?,
                     false => self.same_text(bytes, here, *cut)?,
                 };
@@ -295,7 +295,7 @@ impl OtherRun {
                     return None;
                 }
                 let items = items.iter().zip(here);
-                let items = items.map(|(e, a)| self.reconcile(e, a, how, learned));
+                let items = items.map(|(e, a)| self.reconcile(e, a, tolerance, learned));
                 let (items, cut) = (items.collect::<Option<_>>()?, *cut);
                 Some(Value::Array { items, cut })
             }
@@ -310,29 +310,30 @@ impl OtherRun {
                     let Some(here) = actual.field(&field.name) else {
                         continue;
                     };
-                    let is_time = how.is_time && tolerated::is_part_of_time(&field.name, here);
+                    let is_time =
+                        tolerance.is_time && tolerated::is_part_of_time(&field.name, here);
                     let is_length = field.name == "iov_len" && field.value.as_i64() == old;
-                    let how = How {
+                    let tolerance = Tolerance {
                         is_pid: PIDS.contains(&field.name.as_str()),
-                        ..how
+                        ..tolerance
                     };
                     field.value = match is_time || is_length {
                         true => here.clone(),
-                        false => self.reconcile(&field.value, here, how, learned)?,
+                        false => self.reconcile(&field.value, here, tolerance, learned)?,
                     };
                 }
                 Some(Value::Struct { fields, cut })
             }
             (Value::Int(number), Value::Int(here)) => {
-                let same = number == here || how.is_pid && self.pid(*number) == Some(*here);
+                let same = number == here || tolerance.is_pid && self.pid(*number) == Some(*here);
                 same.then_some(Value::Int(*here))
             }
-            // Whether they are the same is not for here to say.
+            // The equality of such values is not checked here.
             _ => Some(expected.clone()),
         }
     }
 
-    /// Whether two paths are the same once these names are learned: the length of the second.
+    /// Whether two paths are the same after these names are learned: the length of the second.
     fn same_path(&self, trace: &[u8], here: &[u8], learned: &mut Vec<Learned>) -> Option<usize> {
         let parts = |path| <[u8]>::split(path, |&byte| byte == b'/');
         if parts(trace).count() != parts(here).count() {
@@ -365,7 +366,7 @@ impl OtherRun {
         Some(here.len())
     }
 
-    /// What two names differ in, if that is nothing but pids and what looks random.
+    /// The pieces in which two names differ, if these are only pids and random pieces.
     fn pieces_of(
         &self,
         trace: &[u8],
@@ -390,10 +391,10 @@ impl OtherRun {
         Some(pieces)
     }
 
-    /// Whether two texts differ in nothing but names and pids that are known: how much of the second is the first.
+    /// Whether two texts differ only in known names and pids: the length of the second's part that equals the first.
     fn same_text(&self, trace: &[u8], here: &[u8], cut: bool) -> Option<usize> {
         let (mut at, mut there) = (0, 0);
-        // What is before has been reconciled.
+        // The text before has been reconciled.
         let mut floor = 0;
         loop {
             let (rest, rest_here) = (&trace[at..], &here[there..]);
@@ -417,20 +418,20 @@ impl OtherRun {
         }
     }
 
-    /// Whether two runs of digits are a pid or a number of a name, in the trace and here.
+    /// Whether two runs of digits are a pid or a number of a name, in the trace and in this run.
     fn same_number(&self, trace: &[u8], here: &[u8]) -> bool {
         if self.pieces.get(trace).is_some_and(|known| known == here) {
             return !trace.is_empty();
         }
         match (number(trace), number(here)) {
-            // Smaller ones are no pids in a text.
+            // Smaller numbers in a text are no pids.
             (Some(pid), Some(here)) => pid > 1 && self.pids.get(&pid) == Some(&here),
             _ => false,
         }
     }
 
-    /// The length of what is random in a name, where the one text begins with what the trace has and the other with what
-    /// the process has.
+    /// The length of a random piece of a name, where the first text begins with the trace's piece and the second with
+    /// the process's.
     fn same_piece(&self, trace: &[u8], here: &[u8]) -> Option<usize> {
         let is_end = |text: &[u8], at: usize| {
             let next = text.get(at);
@@ -446,9 +447,9 @@ impl OtherRun {
     }
 }
 
-/// How two values may differ.
+/// The permitted differences between two values.
 #[derive(Clone, Copy)]
-struct How {
+struct Tolerance {
     /// They are paths, or names, which may be others that are not known yet.
     is_path: bool,
     /// They are points in time.
@@ -457,9 +458,9 @@ struct How {
     is_pid: bool,
 }
 
-/// What of a call's outputs is to be what it would have been here.
+/// The outputs of a call that are adapted to this run.
 #[derive(Clone, Copy)]
-struct ShownTime {
+struct Outputs {
     /// The names in this member or argument.
     names: Option<&'static str>,
     /// Pids among them.
@@ -476,7 +477,7 @@ fn is_own(name: &str) -> bool {
     matches!(name, "getpid" | "gettid" | "getppid")
 }
 
-/// The digits from a place on.
+/// The run of digits that begins here.
 fn run_from(text: &[u8], from: usize) -> Range<usize> {
     let digits = text[from..].iter().take_while(|byte| byte.is_ascii_digit());
     from..from + digits.count()
@@ -489,7 +490,7 @@ fn number(digits: &[u8]) -> Option<i32> {
     text.parse().ok()
 }
 
-/// How many bytes the call's data are, where it gives them away.
+/// The number of bytes of the call's data, where it is an input.
 fn data_len(call: &Syscall, values: &[Value]) -> Option<i64> {
     if call.moves_data() != Some(Moved::In) {
         return None;
@@ -505,7 +506,7 @@ fn data_len(call: &Syscall, values: &[Value]) -> Option<i64> {
     i64::try_from(bytes).ok()
 }
 
-/// Whether an argument has a name in it that can be made up: a path, a name, an address.
+/// Whether an argument has a name in it that may be temporary: a path, a name, an address.
 fn is_name(call: &Syscall, arg: usize) -> bool {
     match call.args.get(arg).map(|arg| &arg.kind) {
         Some(Kind::Ptr(_, to)) => matches!(**to, Kind::Path | Kind::Str | Kind::Sockaddr(_)),

@@ -1,23 +1,23 @@
-//! Names that programs make up, and what is random in them.
+//! Temporary names, which programs create, and the random pieces in them.
 
 use crate::trace::{Call, Trace, Value};
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// No file system has longer names.
+/// The maximum length of a name in file systems.
 pub(in crate::inject) const LONGEST: usize = 255;
 
-/// Names kept in mind.
+/// The maximum number of names that are kept.
 pub(in crate::inject) const MOST_NAMES: usize = 1 << 16;
 
-/// A random piece has so many characters, of which the first and the last that differ span so many; if it is a number,
-/// it has so many digits, as a time in seconds has.
+/// The minimum length of a random piece, the minimum span of the characters that differ, and for a number the minimum of
+/// digits, which a time in seconds has.
 const LEAST: usize = 6;
 const LEAST_SPAN: usize = 4;
 const LEAST_DIGITS: usize = 8;
 
-/// The last parts of the paths that a trace makes, and whether nobody but the user may use what has the name: such names
-/// are made up, usually.
+/// The last parts of the paths that a trace creates, and whether only the user may use the file: such names
+/// are usually temporary.
 pub(in crate::inject) fn names_made(trace: &Trace) -> HashMap<Vec<u8>, bool> {
     let mut made: HashMap<Vec<u8>, bool> = HashMap::new();
     for (path, private) in trace.calls().filter_map(made_by) {
@@ -38,7 +38,7 @@ fn last_part(path: &[u8]) -> Option<&[u8]> {
     parts.find(|part| !part.is_empty())
 }
 
-/// The path or name that a call makes where there was none, and whether it is private.
+/// The path or name that a call newly creates, and whether it is private.
 fn made_by(call: &Call) -> Option<(&[u8], bool)> {
     let arg = |at: usize| call.args.get(at).and_then(Value::as_bytes);
     let private = |mode: Option<&Value>| {
@@ -74,13 +74,13 @@ fn made_by(call: &Call) -> Option<(&[u8], bool)> {
     }
 }
 
-/// Whether what is made up at random may have this character.
+/// Whether a random piece may have this character.
 pub(in crate::inject) fn is_random(byte: u8, private: bool) -> bool {
     byte.is_ascii_alphanumeric() || private && byte == b'_'
 }
 
-/// In what two parts of names differ, where that looks random. In names of what is private, more does. A number is whole;
-/// what else is random may begin before it, where both happen to be the same.
+/// The range in which two parts of names differ, where that looks random. For private files, more looks random. A number is whole;
+/// another random piece may begin before the range, where both happen to be the same.
 pub(in crate::inject) fn random_piece(a: &[u8], b: &[u8], private: bool) -> Option<Range<usize>> {
     if a.len() != b.len() {
         return None;
@@ -105,7 +105,7 @@ pub(in crate::inject) fn random_piece(a: &[u8], b: &[u8], private: bool) -> Opti
     (both(&is_random) && is_enough && looks).then_some(first..run.end)
 }
 
-/// Whether no word looks like that: digits among letters, or letters of both cases.
+/// Whether a piece looks like no word: digits among letters, or letters of both cases.
 fn looks_random(piece: &[u8]) -> bool {
     let any = |is: fn(&u8) -> bool| piece.iter().any(is);
     let letters = any(u8::is_ascii_alphabetic);

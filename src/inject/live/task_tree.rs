@@ -1,4 +1,4 @@
-//! Tasks come and go.
+//! The tree of tasks: creation, execution of programs, ends.
 
 use super::engine::{Engine, Task};
 use crate::inject::hook::HookExit;
@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 impl Engine<'_> {
-    /// Has all tasks stand still before they are killed: those that would go on meanwhile could make others, which
-    /// nobody would know.
+    /// Stops all tasks before they are killed: running ones could create others, which
+    /// would remain.
     pub(super) fn freeze(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(1);
         const SHORT: Duration = Duration::from_millis(50);
@@ -20,7 +20,7 @@ impl Engine<'_> {
         let begun = Instant::now();
         let made = std::mem::take(&mut self.early).into_iter();
         let made = made.filter(|&(_, status)| tracee::is_new(status));
-        self.alive.0.extend(made.map(|(tid, _)| tid));
+        self.kill_on_drop.0.extend(made.map(|(tid, _)| tid));
         let mut running: BTreeSet<i32> = self.running().collect();
         running.retain(|&tid| Running::of_another(tid).interrupt().is_ok());
         while !running.is_empty() && begun.elapsed() < PATIENCE {
@@ -28,7 +28,7 @@ impl Engine<'_> {
                 Ok(AnyWait::Task(tid, status)) => (tid, status),
                 Ok(_) => {
                     std::thread::sleep(NAP);
-                    // A task whose child is to execute a program first (vfork(2)) does nothing before.
+                    // A parent waits in vfork(2) until its child executes a program.
                     let deaf = begun.elapsed() > SHORT;
                     running.retain(|&tid| !deaf || proc::state(tid) != Some(b'D'));
                     continue;
@@ -37,32 +37,32 @@ impl Engine<'_> {
             };
             running.remove(&tid);
             if tracee::has_ended(status) {
-                self.alive.0.remove(&tid);
+                self.kill_on_drop.0.remove(&tid);
             } else if let Some(child) = tracee::made(tid, status) {
-                // It stops before it does anything.
-                self.alive.0.insert(child);
+                // A new task stops before its first instruction.
+                self.kill_on_drop.0.insert(child);
             }
         }
     }
 
-    /// Whether it may have no more tasks. The kernel does not hold root to any limit.
+    /// Whether the limit of tasks is reached. The kernel applies no limit to root.
     pub(super) fn has_enough_tasks(&self) -> bool {
-        self.is_kept_apart() && self.tasks.len() as u64 >= Limits::default().processes
+        self.is_sandboxed() && self.tasks.len() as u64 >= Limits::default().processes
     }
 
-    /// A task has made another one.
+    /// Adds a task that another one created.
     pub(super) fn born(&mut self, maker: &Task, tid: i32) -> Result<()> {
-        self.alive.0.insert(tid);
+        self.kill_on_drop.0.insert(tid);
         let process = match proc::process(tid) {
             Ok(process) => process,
-            // It is gone already; its end is still to be seen.
+            // The task has ended already; its end is reported later.
             Err(_) => tid,
         };
         let (own_tid, pid) = self.identity.of_child(tid, process, maker);
         let mut child = Task::new(process, pid, own_tid, maker.segv.clone());
         child.filters = maker.filters.clone();
         if process == maker.process {
-            child.room = maker.room.clone();
+            child.scratch = maker.scratch.clone();
         }
         let child = child.runs(Running::of_another(tid));
         self.tasks.insert(tid, child);
@@ -72,7 +72,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Something happened to a task that nobody has told of: it is newly made, or not one of ours.
+    /// Handles a stop of a task that is not known: its parent has not reported it yet, or it is another child of rrapper.
     pub(super) fn unknown(&mut self, tid: i32, status: i32) {
         const MOST: usize = 4096;
         if self.early.len() < MOST {
@@ -80,7 +80,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A task executes a program: it goes on by its process's number, and all others of the process are gone.
+    /// Handles the execution of a program: the task goes on by its process's number, and the other threads are gone.
     pub(super) fn replaced(&mut self, process: i32) -> Result<()> {
         let former = tracee::former_tid(process)?;
         let gone: Vec<i32> = self
@@ -92,14 +92,14 @@ impl Engine<'_> {
         for tid in gone {
             self.tasks.remove(&tid);
             if tid != process {
-                self.alive.0.remove(&tid);
+                self.kill_on_drop.0.remove(&tid);
             }
         }
         if former != process
             && let Some(mut me) = self.tasks.remove(&former)
         {
-            self.alive.0.remove(&former);
-            self.alive.0.insert(process);
+            self.kill_on_drop.0.remove(&former);
+            self.kill_on_drop.0.insert(process);
             me.tid = me.pid;
             self.tasks
                 .insert(process, me.runs(Running::of_another(process)));
@@ -107,13 +107,13 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// A task has ended, and has been reaped.
+    /// Handles the end of a task, which has been reaped.
     pub(super) fn ended(
         &mut self,
         tid: i32,
         exit: Exit,
     ) -> Result<Option<(Status, Option<String>)>> {
-        self.alive.0.remove(&tid);
+        self.kill_on_drop.0.remove(&tid);
         let Some(me) = self.tasks.remove(&tid) else {
             return Ok(None);
         };
@@ -124,9 +124,9 @@ impl Engine<'_> {
             self.exit = Some(exit);
         }
         self.drain();
-        let told = HookExit { pid: me.pid, exit };
-        self.hooks.exited(&told).map_err(Error::Hook)?;
-        self.wait_for_rest()?;
+        let ended = HookExit { pid: me.pid, exit };
+        self.hooks.exited(&ended).map_err(Error::Hook)?;
+        self.start_grace_period()?;
         Ok(None)
     }
 }

@@ -1,4 +1,4 @@
-//! A process that executes its own program by `/proc/self/exe`, where the system does not let that be the recorded one.
+//! Executions of `/proc/self/exe`, where the system does not let that link be the recorded program.
 
 use super::engine::{Engine, Task};
 use crate::inject::Result;
@@ -8,26 +8,30 @@ use crate::tracee::{Error, Stopped, proc, spawn};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-/// What the kernel calls a program that is executed by such a link.
+/// The name that the kernel gives to a program that is executed by such a link.
 const NAME: &[u8] = b"exe";
 
-/// A path that a call is given for a while.
-pub(super) struct Lent {
+/// A path that replaces the argument of a call until the call ends.
+pub(super) struct ReplacedPath {
     piece: ScratchPiece,
-    /// What it leads to.
+    /// The file that the path leads to.
     _file: File,
 }
 
-impl Lent {
-    /// Where it is.
+impl ReplacedPath {
+    /// The address of the path.
     pub fn addr(&self) -> u64 {
         self.piece.addr
     }
 }
 
 impl Engine<'_> {
-    /// The path of its program, for a call that is to execute that: which argument, and what to pass.
-    pub(super) fn own_program(&self, me: &Task, seen: &HookCall) -> Result<Option<(usize, Lent)>> {
+    /// The argument and the replaced path for a call that is to execute the process's own program.
+    pub(super) fn replace_proc_self_exe(
+        &self,
+        me: &Task,
+        seen: &HookCall,
+    ) -> Result<Option<(usize, ReplacedPath)>> {
         let arg = match seen.call.name {
             "execve" => 0,
             "execveat" => 1,
@@ -61,20 +65,20 @@ impl Engine<'_> {
             restore::program(recording, &self.program).map_err(|e| Error::os(what(), tid, e))?;
         let mut path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into_bytes();
         path.push(0);
-        let Some(piece) = me.room.take(path.len()) else {
+        let Some(piece) = me.scratch.take(path.len()) else {
             return Ok(None);
         };
         seen.memory.write(piece.addr, &path)?;
-        Ok(Some((arg, Lent { piece, _file: file })))
+        Ok(Some((arg, ReplacedPath { piece, _file: file })))
     }
 }
 
-/// Whether the kernel takes a process for one of rrapper's program, in which images are restored.
+/// Whether the kernel's executable of a process is rrapper's empty program, in which images are restored.
 fn is_ours(tid: i32) -> bool {
     proc::exe(tid).is_ok_and(|exe| exe == spawn::EMPTY_EXE)
 }
 
-/// Calls a process that has executed such a path as the kernel would have called it.
+/// Sets the name of a process that has executed such a path, as the kernel would have set it.
 pub(super) fn name(task: &mut Stopped) -> Result<()> {
     let mut remote = task.remote_at_boundary()?;
     let at = remote.put_str(NAME)?;

@@ -1,12 +1,12 @@
-//! Which directories a live process may change, on a copy.
+//! The directories that a live process may change, as copies.
 
 use crate::process::Process;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Where it is likely to write: home, where its open files are, and what its arguments name.
-pub(super) fn writable(process: &Process) -> Vec<PathBuf> {
+/// The directories where it is likely to write: home, those of its open files, and those of its arguments.
+pub(super) fn writable_dirs(process: &Process) -> Vec<PathBuf> {
     let mut list: Vec<PathBuf> = Vec::new();
     let mut add = |dir: &Path| {
         let is_place = dir.is_absolute() && dir.parent().is_some();

@@ -1,8 +1,8 @@
-//! Everything that runs in a replay: address spaces, each in a kernel process, and the recorded tasks that take
+//! All that runs in a replay: address spaces, each in a kernel process, and the recorded tasks that take
 //! turns in them.
 //!
-//! A recorded task has no kernel task of its own: it is a [`Context`], whose registers are put into
-//! its space's process when it is its turn. So a world is copied by forking its spaces.
+//! A recorded task has no kernel task: it is a [`Context`], whose registers are loaded into
+//! its space's process for its turn. All tasks are therefore copied by forking their spaces.
 
 use super::check;
 use super::context::{self, Context};
@@ -21,37 +21,37 @@ use crate::tracee::{self, Regs, Stop, Stopped, agent, cpuid, proc, tsc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// All recorded tasks at some place of a recording, and their memory.
-pub struct World {
+/// All recorded tasks at a position of a recording, and their memory.
+pub struct ReplayState {
     pub(super) recording: Arc<Recording>,
-    /// The event that is answered next, for messages.
+    /// The next event to answer, for messages.
     pub(super) number: u64,
     pub(super) spaces: BTreeMap<u32, Space>,
     pub(super) tasks: BTreeMap<i32, Context>,
     pub(super) actions: BTreeMap<u32, Actions>,
-    pub(super) family: ProcessTree,
+    pub(super) tree: ProcessTree,
     pub(super) objects: Objects,
-    /// When there are so many objects, those are looked for that nobody maps any more.
+    /// The number of objects at which unmapped ones are searched for next.
     pub(super) objects_looked_for: usize,
-    /// The vector registers that a program, and every signal handler, begins with.
+    /// The vector registers with which a program and a signal handler start.
     pub(super) fresh: Arc<Vec<u8>>,
-    /// The number that the next space or set of actions gets.
+    /// The last number given to a space or a set of actions.
     pub(super) next: u32,
-    /// How often something may have changed memory.
+    /// The count of possible changes to memory.
     pub(super) changes: u64,
-    /// What makes sandboxes for copies.
+    /// The maker of sandboxes for copies.
     pub(super) sandboxes: sandbox::SharedSandboxes,
 }
 
-impl World {
-    /// A world of one process, in which the recording's first program has just been executed.
-    pub fn new(recording: Arc<Recording>, image: &Image) -> Result<World> {
-        let mut world = World {
+impl ReplayState {
+    /// The tasks at the beginning: one, in which the recording's first program has just been executed.
+    pub fn new(recording: Arc<Recording>, image: &Image) -> Result<ReplayState> {
+        let mut state = ReplayState {
             number: 1,
             spaces: BTreeMap::new(),
             tasks: BTreeMap::new(),
             actions: BTreeMap::new(),
-            family: ProcessTree::at_start(recording.start()),
+            tree: ProcessTree::at_start(recording.start()),
             objects: Objects::default(),
             objects_looked_for: 0,
             fresh: Arc::default(),
@@ -60,15 +60,15 @@ impl World {
             sandboxes: sandbox::SharedSandboxes::default(),
             recording,
         };
-        let pid = world.recording.start().pid;
-        let task = world.restore(image)?;
-        world.fresh = Arc::new(context::vector(&task)?);
-        world.add_program(pid, task, image)?;
-        Ok(world)
+        let pid = state.recording.start().pid;
+        let task = state.restore(image)?;
+        state.fresh = Arc::new(context::vector(&task)?);
+        state.add_program(pid, task, image)?;
+        Ok(state)
     }
 
-    /// Another one that is the same, and goes on by itself.
-    pub fn copy(&mut self) -> Result<World> {
+    /// A copy, which is replayed independently.
+    pub fn copy(&mut self) -> Result<ReplayState> {
         let objects = self.objects.duplicate()?;
         let mut spaces = BTreeMap::new();
         for (&number, space) in &mut self.spaces {
@@ -78,13 +78,13 @@ impl World {
             }
             spaces.insert(number, copy);
         }
-        Ok(World {
+        Ok(ReplayState {
             recording: Arc::clone(&self.recording),
             number: self.number,
             spaces,
             tasks: self.tasks.clone(),
             actions: self.actions.clone(),
-            family: self.family.clone(),
+            tree: self.tree.clone(),
             objects,
             objects_looked_for: self.objects_looked_for,
             fresh: Arc::clone(&self.fresh),
@@ -94,7 +94,7 @@ impl World {
         })
     }
 
-    /// How much memory its processes take, in bytes; what they share with others counts in part.
+    /// The memory that the processes take, in bytes; shared pages count in part.
     pub fn memory(&self) -> Result<u64> {
         let sizes = self
             .spaces
@@ -104,7 +104,7 @@ impl World {
         Ok(processes + self.objects.memory()?)
     }
 
-    /// The world behind the recording's last event.
+    /// Ends all processes: the recording has no further event.
     pub fn clear(&mut self) {
         self.tasks.clear();
         self.spaces.clear();
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// The error, and why it may have come to it, where a task has left the recording.
+    /// The error, with a possible reason where a task has left the recording.
     pub(super) fn doubted(&self, tid: i32, mut error: Error) -> Error {
         if let Error::Diverged { doubt, .. } = &mut error
             && let Some(me) = self.tasks.get(&tid)
@@ -148,7 +148,7 @@ impl World {
         self.tasks.get(&tid).ok_or_else(|| self.no_task(tid))
     }
 
-    /// A task, to be changed.
+    /// A task, mutably.
     pub(super) fn task_mut(&mut self, tid: i32) -> Result<&mut Context> {
         let no_task = self.no_task(tid);
         self.tasks.get_mut(&tid).ok_or(no_task)
@@ -157,7 +157,7 @@ impl World {
     /// The space of a task.
     pub(super) fn space_mut(&mut self, tid: i32) -> Result<&mut Space> {
         let space = self.task(tid)?.space;
-        // Every task has one: see `remove`.
+        // Every task has a space: see `remove`.
         self.spaces.get_mut(&space).ok_or(Error::AtEnd)
     }
 
@@ -172,7 +172,7 @@ impl World {
         Ok(task)
     }
 
-    /// A task that is the only one in its new program.
+    /// Adds a task that is the only one of a new program.
     fn add_program(&mut self, pid: i32, task: Stopped, image: &Image) -> Result<()> {
         let mut regs = task.regs()?;
         regs.set_ip(regs.ip());
@@ -186,7 +186,7 @@ impl World {
         Ok(())
     }
 
-    /// A program takes over: the task goes on as its process's only one.
+    /// Executes a program: the task goes on as the only one of its process.
     pub(super) fn exec(&mut self, tid: i32, image: &Image) -> Result<()> {
         let pid = self.task(tid)?.pid;
         let task = self.restore(image)?;
@@ -199,7 +199,7 @@ impl World {
         self.add_program(pid, task, image)
     }
 
-    /// Forgets a task, and its memory if nobody else has it.
+    /// Removes a task, and its space if no other task has it.
     pub(super) fn remove(&mut self, tid: i32) -> Option<Context> {
         let gone = self.tasks.remove(&tid)?;
         let others = || self.tasks.values();
@@ -241,12 +241,12 @@ impl World {
         Ok(())
     }
 
-    /// Has a task run on to its next stop; `wanted` says where that should be.
+    /// Runs a task to its next stop; `wanted` describes the expected one.
     pub fn run(&mut self, tid: i32, wanted: &dyn Fn() -> String) -> Result<()> {
         self.run_until(tid, None, wanted)
     }
 
-    /// Has a task run on to where it was preempted.
+    /// Runs a task to the place at which it was preempted.
     pub fn run_to(&mut self, reach: &Reach) -> Result<()> {
         let goal = RunTarget::of(reach).map_err(|what| self.senseless(what))?;
         let wanted = || format!("task {} to come to {:#x}", reach.tid, goal.regs.ip());
@@ -351,7 +351,7 @@ impl World {
                         me.fault = Some(signal);
                         break;
                     }
-                    // Signals from outside mean nothing to a replayed process.
+                    // Signals from outside have no effect on a replayed process.
                 }
                 Stop::Group(_) | Stop::Attached | Stop::Other(_) => {}
                 other => return Err(left(check::describe_stop(task, other))),
@@ -365,7 +365,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether a task stays where it is although something has set it going, since this is the next frame.
+    /// Whether a task does not run although it was resumed, because this is the next frame.
     pub fn stays(&self, tid: i32, next: &Frame) -> bool {
         match next {
             Frame::Jump(jump) => jump.tid == tid,
@@ -378,14 +378,14 @@ impl World {
         }
     }
 
-    /// Whether a signal came at the entry of the task's next call, so that the call was put off.
+    /// Whether a signal arrived at the entry of the task's next call, so that the call was postponed.
     fn was_put_off(&self, tid: i32, signal: &SignalEvent) -> bool {
         let here = self.tasks.get(&tid).filter(|me| me.restart.is_none());
         here.zip(signal.returns_to())
             .is_some_and(|(me, ip)| me.regs.ip() != ip)
     }
 
-    /// An event is next: whether its task has come to it.
+    /// Checks that the task of the next event has reached it.
     pub fn meet(&mut self, event: &Event) -> Result<()> {
         let me = self.task(event.tid)?;
         let Some(space) = self.spaces.get(&me.space) else {
@@ -393,7 +393,7 @@ impl World {
         };
         let as_recorded = match &event.kind {
             EventKind::Call(call) => {
-                // Others may have written there since.
+                // Other tasks may have written there since.
                 let untouched = me.stood_at.0 == space.changes
                     && (!space.shares || me.stood_at.1 == self.changes);
                 me.place == StopPoint::Entry
@@ -423,13 +423,13 @@ impl World {
         Ok(())
     }
 
-    /// Answers an event that has been met; the task that runs on then, if one does.
+    /// Answers an event that has been reached. Returns the task that runs next, if one does.
     pub fn answer(&mut self, event: &Event) -> Result<Option<i32>> {
         let goes_on = match &event.kind {
             EventKind::Call(call) => self.answer_call(event.tid, call)?,
             EventKind::Signal(signal) => self.answer_signal(event.tid, signal)?,
         };
-        self.family.follow_event(event);
+        self.tree.follow_event(event);
         Ok(goes_on)
     }
 
