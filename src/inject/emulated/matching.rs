@@ -133,7 +133,7 @@ impl Driver<'_> {
             return Ok(Next::End(Status::Completed, None, None));
         };
         let mut divergence = describe(step, &seen, tid, self.script.other_run());
-        // Only a process that is as it was recorded tells something about its code.
+        // In a process that is as it was recorded, the cause is in its code.
         if self.group.pages.is_some() {
             let at = (task.memory(), &task.regs()?);
             let event = self.answered.unwrap_or(self.group.event.0);
