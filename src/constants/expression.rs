@@ -41,12 +41,9 @@ pub fn value(name: &str) -> Option<i64> {
     })
 }
 
-/// The value of an expression as strace writes it: `O_RDONLY
-///
-/// O_CLOEXEC`, `S_IFREG
-///
-/// 0644`, `makedev(0x8, 0x1)`, `htons(80)`, `inet_addr("127.0.0.1")`, `8192*1024`, `1<<CAP_KILL`, `-1`. Comments (`/* …
-/// */`) are ignored. `None` if a name in it is unknown.
+/// The value of an expression as strace writes it: `O_RDONLY|O_CLOEXEC`, `S_IFREG|0644`, `makedev(0x8, 0x1)`,
+/// `htons(80)`, `inet_addr("127.0.0.1")`, `8192*1024`, `1<<CAP_KILL`, `-1`. Comments (`/* … */`) are ignored. `None` if
+/// a name in it is unknown.
 pub fn eval(expr: &str) -> Option<i64> {
     if expr.len() > 4096 {
         return None;

@@ -228,11 +228,8 @@ impl Set {
         })
     }
 
-    /// The names of the bits: `O_RDONLY
-    ///
-    /// O_CLOEXEC
-    ///
-    /// 0x800000`; `None` if no name applies, and the number is best written alone.
+    /// The names of the bits: `O_RDONLY|O_CLOEXEC|0x800000`; `None` if no name applies, and the number is best written
+    /// alone.
     pub(crate) fn flags(&self, value: u64) -> Option<String> {
         if value == 0 {
             return self.exact(0, u64::MAX).map(str::to_owned);
@@ -266,9 +263,8 @@ impl Set {
     }
 }
 
-/// A number as strace writes it with the names of the set `list` (`open`, `mmap`, …; see `flags.tbl`): `O_RDONLY
-///
-/// O_CLOEXEC`, bits without a name in hexadecimal, `0` if no bit is set.
+/// A number as strace writes it with the names of the set `list` (`open`, `mmap`, …; see `flags.tbl`):
+/// `O_RDONLY|O_CLOEXEC`, bits without a name in hexadecimal, `0` if no bit is set.
 pub fn flags_text(list: &str, value: u64) -> String {
     match set(list).and_then(|set| set.flags(value)) {
         Some(text) => text,
