@@ -24,7 +24,7 @@ pub struct Task {
     pub pending: Option<Pending>,
     /// The interrupted call that restart_syscall continues.
     pub restarts: Option<(&'static Syscall, CallEvent)>,
-    /// Whether it has made its last call.
+    /// True if it has made its last call.
     pub leaving: bool,
     /// Signals that came between calls and are held for the next one.
     pub held: Vec<SigInfo>,
@@ -38,11 +38,11 @@ pub struct Task {
     pub tsc: Vec<u64>,
     /// The number of consecutive reads.
     pub reads: Reads,
-    /// Whether no recorded event shows that it continues to run.
+    /// True if no recorded event shows that it continues to run.
     pub unannounced: bool,
     /// Its present run without a call.
     pub burst: CpuBurst,
-    /// Whether it has yielded in its present call.
+    /// True if it has yielded in its present call.
     pub yielded: bool,
     /// The call that it repeats.
     pub repeated: Repeated,
@@ -62,7 +62,7 @@ pub struct Task {
     pub shared_maps: Vec<Map>,
     /// The CPU affinity that it requested.
     pub affinity: Option<Vec<u8>>,
-    /// Whether it or its children may be in another pid namespace than the recorder.
+    /// True if it or its children may be in another pid namespace than the recorder.
     pub numbered_apart: bool,
 }
 
@@ -82,7 +82,7 @@ pub struct CpuBurst {
     pub begun: u64,
     /// The tick at which it was last handled.
     pub ticked: u64,
-    /// Whether rrapper has requested a stop.
+    /// True if rrapper has requested a stop.
     pub interrupted: bool,
     /// The code range of the latest samples, and the number of consecutive samples in it.
     pub around: (u64, u64, u32),
@@ -174,14 +174,14 @@ impl Task {
         }
     }
 
-    /// Whether a task with these registers stands behind a call that the kernel will restart.
+    /// Returns whether a task with these registers stands behind a call that the kernel will restart.
     pub fn makes_call_again(&self, regs: &Regs) -> bool {
         let interrupted = |then: &Regs| is_restart(then.ret());
         let behind = self.boundary.filter(interrupted);
         behind.is_some_and(|then| then.is_same_place(regs))
     }
 
-    /// Whether it executes the program's instructions when resumed, rather than a call.
+    /// Returns whether it executes the program's instructions when resumed, rather than a call.
     pub fn in_program(&self) -> bool {
         self.pending.is_none() && !self.leaving
     }
