@@ -8,7 +8,7 @@ pub const MAX_ERRNO: u16 = 4095;
 /// `ERESTARTSYS` of the kernel's `linux/errno.h`: the first of the codes that only tracers see.
 pub const RESTART_SYS: i32 = 512;
 
-/// `ERESTART_RESTARTBLOCK`, the last of them: `restart_syscall` goes on with the call.
+/// `ERESTART_RESTARTBLOCK`, the last of these codes: `restart_syscall` continues the call.
 pub const RESTART_BLOCK: i32 = 516;
 
 /// The answer of a system call.

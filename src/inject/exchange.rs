@@ -1,7 +1,7 @@
 //! The lifecycle of a call: entered, decided, answered, settled.
 //!
-//! Both engines, the one that answers from a trace and the one that lets the kernel answer, take every call through these
-//! states. Each state has only the steps that may come next, and a step consumes the state:
+//! Both engines, the one that answers from a trace and the one that lets the kernel answer, take every call through
+//! these states. Each state has only the steps that may come next, and a step consumes the state:
 //!
 //! ```text
 //! Entered --decide: enter hooks--> Decided --answer | made: a return value--> Answered
@@ -18,7 +18,7 @@ use crate::trace::Answer;
 use crate::tracee::Stopped;
 use std::ops::{Deref, DerefMut};
 
-/// A call at whose entry a task stands, and which no hook has seen.
+/// A call at whose entry a task is stopped, and which no hook has seen.
 #[derive(Debug)]
 pub(super) struct Entered(Box<HookCall>);
 

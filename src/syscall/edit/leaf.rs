@@ -434,7 +434,8 @@ pub(super) fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<
         (Value::Struct { fields, .. }, Step::Member(name)) => {
             match fields.iter_mut().find(|field| field.is(name)) {
                 Some(field) => {
-                    // A member that strace writes without its name (`inet_pton(…, &sin6_addr)`) gets the name with its new value.
+                    // A member that strace writes without its name (`inet_pton(…, &sin6_addr)`) gets the name with its
+                    // new value.
                     if field.name.is_empty() && rest.is_empty() {
                         *field = Field::new(name.clone(), value.clone());
                         return Ok(());

@@ -438,8 +438,8 @@ fn what_only_i386_has_has_a_value() {
 }
 
 /// Arguments that point to a number as large as a word, in descriptions that i386 shares with x86-64: the call, the
-/// command of the variant, the argument. Each was looked at: the kernel has a long there, or a pointer, or a
-/// size, and not 64 bits. What is new here must be looked at, too, and where it is 64 bits `i386.tbl` must say so.
+/// command of the variant, the argument. Each was checked: the kernel has a long there, a pointer, or a size, and not
+/// 64 bits. New ones must be checked, too; if they have 64 bits, `i386.tbl` must say so.
 const WORDS_POINTED_TO: &[&str] = &[
     "time tloc",
     "sendfile offset",
