@@ -12,7 +12,7 @@ use crate::trace::Exit;
 pub struct Driven {
     /// The outcome of the process.
     pub outcome: Outcome,
-    /// The process itself, if [`Finally::Keep`] keeps it at the end of the trace.
+    /// The process itself, if [`Finally::Keep`](super::Finally::Keep) keeps it at the end of the trace.
     pub process: Option<Process>,
 }
 
