@@ -8,8 +8,8 @@
 //!     --settle: exit hooks--> Settled --log, put_at_entry | put_at_exit--> the task goes on
 //! ```
 //!
-//! A call that a signal interrupts goes back to the kernel by [`Decided::restart`], and is entered anew.
-//! An engine keeps a [`Decided`] with the task that is inside of the call: several tasks may be, at once.
+//! A call that a signal interrupts goes back to the kernel by [`Decided::restart`], and is entered anew. An engine
+//! keeps a [`Decided`] with the task that is inside of the call, since several tasks may be inside of calls at once.
 
 use super::hook::{HookCall, Hooks};
 use super::log::Log;

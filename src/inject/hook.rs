@@ -47,7 +47,7 @@ pub enum OnDivergence {
     Live,
     /// This many calls of the trace are dropped, and the next one is expected.
     Skip(usize),
-    /// This call is answered with this value, and the trace stays where it is.
+    /// The call is answered with this value, and the expected call stays the same.
     Answer(i64),
 }
 

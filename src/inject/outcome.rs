@@ -51,7 +51,7 @@ pub struct Divergence {
     pub index: usize,
     /// The event, where the trace is a recording's.
     pub event: Option<u64>,
-    /// The thread that left it, by its recorded tid.
+    /// The recorded tid of the thread that left the trace.
     pub tid: i32,
     /// The call that the trace has there, in strace's syntax.
     pub expected: String,

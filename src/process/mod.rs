@@ -143,7 +143,7 @@ impl Process {
             threads,
         } = self;
         let tid = driven.tid;
-        // Remote calls unblock signals in the task, so the snapshots are taken first.
+        // Remote calls unblock SIGTRAP in the task, so the snapshots are taken first.
         let mut standing = vec![Snapshot::of(&driven)?];
         for thread in &threads {
             standing.push(Snapshot::of(thread)?);

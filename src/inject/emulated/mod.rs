@@ -46,8 +46,8 @@ use task::{StoppedTask, TaskState};
 /// Drives a process through a script.
 ///
 /// # Errors
-/// If a hook fails, the script has no such calls, or the process cannot be traced. The
-/// process is then killed.
+/// If a hook fails, the range of calls is not in the script, or the process cannot be traced. The process is then
+/// killed.
 pub fn inject(
     process: Process,
     mut script: Script,

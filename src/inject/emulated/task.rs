@@ -119,6 +119,6 @@ pub struct FutexWait {
     pub value: u32,
     /// The call has a time limit.
     pub limited: bool,
-    /// The call takes the word for itself: `FUTEX_LOCK_PI`.
+    /// The call acquires the futex: `FUTEX_LOCK_PI`.
     pub locks: bool,
 }
