@@ -20,10 +20,10 @@ impl Field {
         }
     }
 
-    /// Whether the member has this name, or holds the address of a variable of this name.
+    /// Returns whether the member has this name, or holds the address of a variable of this name.
     pub(crate) fn is(&self, name: &str) -> bool {
         if !self.name.is_empty() || name.is_empty() {
-            // strace 4 writes lengths behind names: `msg_iov(1)=[…]`.
+            // strace 4 writes lengths after names: `msg_iov(1)=[…]`.
             let counted = || self.name.strip_prefix(name)?.strip_prefix('(');
             return self.name == name || (!name.is_empty() && counted().is_some());
         }
@@ -48,9 +48,9 @@ pub enum Value {
     Addr(u64),
     /// A number written in octal, as modes are: `0644`, `000`.
     Octal(u64),
-    /// A descriptor with what strace's `-y` says about it: `3</etc/passwd>`.
+    /// A descriptor with the text that strace's `-y` adds: `3</etc/passwd>`.
     Fd {
-        /// Its number; `AT_FDCWD` is -100.
+        /// The number; `AT_FDCWD` is -100.
         fd: i32,
         /// The text between the angle brackets.
         path: Option<Vec<u8>>,
@@ -68,31 +68,31 @@ pub enum Value {
         /// The number that it stands for.
         value: Option<i64>,
     },
-    /// Bytes: `"abc\0"`; `cut` where an ellipsis follows the closing quote.
+    /// Bytes: `"abc\0"`; `cut` if an ellipsis follows the closing quote.
     Str {
         /// The bytes, unescaped.
         bytes: Vec<u8>,
-        /// Whether strace cut it.
+        /// True if strace cut it.
         cut: bool,
     },
-    /// `[a, b, c]`; `cut` where it ends in `...`.
+    /// `[a, b, c]`; `cut` if it ends in `...`.
     Array {
         /// The elements.
         items: Vec<Value>,
-        /// Whether strace cut it.
+        /// True if strace cut it.
         cut: bool,
     },
-    /// `{a=1, b=2}`; `cut` where it ends in `...`.
+    /// `{a=1, b=2}`; `cut` if it ends in `...`.
     Struct {
         /// The members, in order.
         fields: Vec<Field>,
-        /// Whether strace cut it.
+        /// True if strace cut it.
         cut: bool,
     },
     /// A set such as `[INT CHLD]`, `~[RTMIN RT_1]`, `[3 4]`: names as written (signals without `SIG`), separated
     /// by blanks. `[]` and `[3]` look like arrays and are read as such; `[INT]` is a set.
     Set {
-        /// Whether it is the complement.
+        /// True for the complement.
         negated: bool,
         /// The members.
         items: Vec<String>,
@@ -104,7 +104,7 @@ pub enum Value {
         /// The value that the kernel left there.
         after: Box<Value>,
     },
-    /// Text that is kept as it is, since it is not understood or has no meaning (`/* 5 entries */`).
+    /// Text that is kept as it is, since it was not understood or has no meaning (`/* 5 entries */`).
     Raw(String),
     /// A value whose text differs from how it would be printed: with a comment (`0xf /* SIG_??? */`), a label
     /// (`parent_tid=[7]`), strings all in hexadecimal, odd blanks, the `->` of older versions, bytes that are
@@ -155,7 +155,7 @@ impl PartialEq for Value {
 }
 
 impl Value {
-    /// The value without its spelling. Inner values may still be [`Value::Written`]; see [`plain`].
+    /// The value without its text as written. Inner values may still be [`Value::Written`]; see [`plain`].
     pub fn meaning(&self) -> &Value {
         let mut value = self;
         while let Value::Written { value: inner, .. } = value {
@@ -164,7 +164,7 @@ impl Value {
         value
     }
 
-    /// Whether a spelling is kept anywhere in the value.
+    /// Returns whether a text as written is kept anywhere in the value.
     fn is_written(&self) -> bool {
         match self {
             Value::Written { .. } => true,
@@ -196,7 +196,7 @@ impl Value {
             other => other.clone(),
         }
     }
-    /// The number that this stands for, if it stands for one.
+    /// The number that the value stands for, if any.
     pub fn as_i64(&self) -> Option<i64> {
         match self.meaning() {
             Value::Int(v) => Some(*v),
@@ -208,7 +208,7 @@ impl Value {
         }
     }
 
-    /// The bytes, where this is a string that was not cut.
+    /// The bytes, if the value is a string that was not cut.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self.meaning() {
             Value::Str { bytes, cut: false } => Some(bytes),
@@ -216,9 +216,9 @@ impl Value {
         }
     }
 
-    /// The member of this name, where this is a structure; of an in-out one, the member that the kernel left,
-    /// else the one that the program passed. `inet_pton(AF_INET6, "::1", &sin6_addr)`, which strace writes
-    /// without a name, is the member `sin6_addr`. It is returned without how it is written.
+    /// The member of this name, if the value is a structure; of an in-out structure, the member that the kernel left,
+    /// or else the one that the program passed. `inet_pton(AF_INET6, "::1", &sin6_addr)`, which strace writes without a
+    /// name, is the member `sin6_addr`. The member is returned without its text as written.
     pub fn field(&self, name: &str) -> Option<&Value> {
         match self.meaning() {
             Value::Struct { fields, .. } => {
@@ -230,7 +230,7 @@ impl Value {
         }
     }
 
-    /// A string value of these bytes, whole.
+    /// A string value of these bytes, not cut.
     pub fn str(bytes: impl Into<Vec<u8>>) -> Value {
         Value::Str {
             bytes: bytes.into(),
@@ -239,11 +239,11 @@ impl Value {
     }
 }
 
-/// Bytes of a string, and elements of an array, that messages show.
+/// The number of bytes of a string, and of elements of an array, that messages show.
 const BRIEF: usize = 48;
 
 impl Value {
-    /// A copy with long strings and arrays cut, as strace cuts them without `-s` and `-v`: for messages.
+    /// A copy for messages, with long strings and arrays cut, as strace cuts them without `-s` and `-v`.
     #[must_use]
     pub fn brief(&self) -> Value {
         match self.meaning() {
@@ -282,8 +282,8 @@ impl Value {
     }
 }
 
-/// Values without how they were written, all the way down: for whoever looks at what they are.
-/// Borrowed where nothing says so, which is the rule.
+/// Values without their texts as written, recursively, for code that needs the meaning alone. Borrowed if no value has
+/// such a text, which is the usual case.
 pub fn plain(values: &[Value]) -> Cow<'_, [Value]> {
     match values.iter().any(Value::is_written) {
         true => Cow::Owned(values.iter().map(Value::to_plain).collect()),

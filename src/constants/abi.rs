@@ -1,6 +1,6 @@
-//! The application binary interfaces of one machine: how large a word is.
+//! The application binary interfaces (ABIs) of a machine, and their word sizes.
 
-/// Whose numbers, names and structures are meant.
+/// The ABI to which numbers, names and structures belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Abi {
     /// 64-bit programs on x86-64.
@@ -10,7 +10,7 @@ pub enum Abi {
 }
 
 impl Abi {
-    /// All of them.
+    /// All ABIs.
     pub const ALL: &'static [Abi] = &[Abi::X86_64, Abi::I386];
 
     /// The size of a pointer, a long and a register, in bytes.
@@ -21,13 +21,13 @@ impl Abi {
         }
     }
 
-    /// No member of a structure is aligned to more bytes than this: on i386, 64-bit numbers are aligned to four
-    /// (System V ABI, Intel386 supplement).
+    /// The greatest alignment of a structure's member, in bytes: on i386, 64-bit numbers are aligned to four (System V
+    /// ABI, Intel386 supplement).
     pub(crate) const fn most_align(self) -> usize {
         self.word()
     }
 
-    /// What a register holds of this number.
+    /// The contents of a register that holds this number.
     pub(crate) const fn register(self, raw: u64) -> u64 {
         match self {
             Abi::X86_64 => raw,

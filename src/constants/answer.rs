@@ -1,6 +1,6 @@
-//! How a system call ended: a value, an errno, or one of the kernel's own codes that have the call made again.
+//! The answer of a system call: a value, an errno, or one of the kernel's restart codes.
 //!
-//! The kernel leaves all of them in one register. This is the one place that says which numbers are which.
+//! The kernel puts all of them into one register. Only this module tells the numbers apart.
 
 /// Negative numbers down to this one are errnos (`MAX_ERRNO` in the kernel's `linux/err.h`).
 pub const MAX_ERRNO: u16 = 4095;
@@ -8,25 +8,25 @@ pub const MAX_ERRNO: u16 = 4095;
 /// `ERESTARTSYS` of the kernel's `linux/errno.h`: the first of the codes that only tracers see.
 pub const RESTART_SYS: i32 = 512;
 
-/// `ERESTART_RESTARTBLOCK`, the last of them: `restart_syscall` goes on with the call.
+/// `ERESTART_RESTARTBLOCK`, the last of these codes: `restart_syscall` continues the call.
 pub const RESTART_BLOCK: i32 = 516;
 
-/// How a call ended.
+/// The answer of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Answer {
-    /// It returned this value.
+    /// The call returned this value.
     Value(i64),
-    /// It failed with this errno (positive).
+    /// The call failed with this errno (positive).
     Errno(i32),
-    /// A signal interrupted it, and the kernel makes it again (`? ERESTARTSYS` and kin; the kernel's number,
-    /// 512 to 516).
+    /// A signal interrupted the call, and the kernel restarts it (`? ERESTARTSYS` and similar codes; the kernel's
+    /// number, 512 to 516).
     Restart(i32),
-    /// It never returned (`= ?`): exit_group, or the process died.
+    /// The call never returned (`= ?`): exit_group, or the process died.
     Never,
 }
 
 impl Answer {
-    /// The contents of the return register: negative is -errno. `None` where the call never returned.
+    /// The contents of the return register: negative is -errno. `None` if the call never returned.
     pub fn raw(self) -> Option<i64> {
         match self {
             Answer::Value(v) => Some(v),
@@ -47,12 +47,12 @@ impl Answer {
     }
 }
 
-/// Whether a return register holds an errno, or a code of [`is_restart`].
+/// Returns whether a return register holds an errno, or a code of [`is_restart`].
 pub const fn is_error(raw: i64) -> bool {
     -(MAX_ERRNO as i64) <= raw && raw < 0
 }
 
-/// Whether a return register holds one of the kernel's codes for a call that a signal has interrupted.
+/// Returns whether a return register holds one of the kernel's codes for a call that a signal has interrupted.
 pub const fn is_restart(raw: i64) -> bool {
     -(RESTART_BLOCK as i64) <= raw && raw <= -(RESTART_SYS as i64)
 }

@@ -1,4 +1,4 @@
-//! Errnos: `errno.tbl`, with what strerror says about each.
+//! Errnos: `errno.tbl`, with the text of strerror(3) for each.
 
 use super::{nearest, rows};
 use std::sync::LazyLock;
@@ -26,12 +26,12 @@ pub fn errno(name: &str) -> Option<i32> {
     found.map(|e| e.number)
 }
 
-/// The name of an errno: 5 is `EIO`. Where there are several, the first in `errno.h`.
+/// The name of an errno: 5 is `EIO`. Of several names, this is the first in `errno.h`.
 pub fn errno_name(n: i32) -> Option<&'static str> {
     ERRNOS.iter().find(|e| e.number == n).map(|e| e.name)
 }
 
-/// What strerror says about an errno: 5 is `Input/output error`.
+/// The text of strerror(3) for an errno: 5 is `Input/output error`.
 pub fn errno_text(n: i32) -> &'static str {
     let found = ERRNOS.iter().find(|e| e.number == n);
     found.map_or("Unknown error", |e| e.text)

@@ -1,4 +1,4 @@
-//! Constants by name, and expressions of them as strace writes them.
+//! Constants by name, and expressions of constants as strace writes them.
 
 use super::{Abi, errno, macros, nearest, sets, signal};
 use std::borrow::Cow;
@@ -15,10 +15,10 @@ static COMMON: LazyLock<Values> = LazyLock::new(|| {
     values
 });
 
-/// Requests of ioctl, of which the tables of calls name many.
+/// The requests of ioctl. The tables of calls name many of them.
 static REQUESTS: LazyLock<Values> = LazyLock::new(|| of_sets(sets::set("ioctl").into_iter()));
 
-/// Made when a name is neither.
+/// The rare names, which are read when a name is in neither of the other maps.
 static RARE: LazyLock<Values> = LazyLock::new(|| of_sets(sets::rare()));
 
 fn of_sets(sets: impl Iterator<Item = &'static sets::Set>) -> Values {
@@ -41,9 +41,9 @@ pub fn value(name: &str) -> Option<i64> {
     })
 }
 
-/// The value of an expression as strace writes it: `O_RDONLY|O_CLOEXEC`, `S_IFREG|0644`,
-/// `makedev(0x8, 0x1)`, `htons(80)`, `inet_addr("127.0.0.1")`, `8192*1024`, `1<<CAP_KILL`, `-1`.
-/// Comments (`/* … */`) do not count. `None` where a name in it is unknown.
+/// The value of an expression as strace writes it: `O_RDONLY|O_CLOEXEC`, `S_IFREG|0644`, `makedev(0x8, 0x1)`,
+/// `htons(80)`, `inet_addr("127.0.0.1")`, `8192*1024`, `1<<CAP_KILL`, `-1`. Comments (`/* … */`) are ignored. `None` if
+/// a name in it is unknown.
 pub fn eval(expr: &str) -> Option<i64> {
     if expr.len() > 4096 {
         return None;
@@ -56,10 +56,10 @@ pub fn eval(expr: &str) -> Option<i64> {
     }
     let uncommented = uncommented(expr);
     let expr = uncommented.trim();
-    // Where a number has several names, strace gives them all: `BTRFS_IOC_CLONE or FICLONE`.
+    // strace writes all names of a number that has several: `BTRFS_IOC_CLONE or FICLONE`.
     if expr.contains(" or ") {
-        // A macro may not say the size (`MIXER_READ(1)`), a name does. Older versions listed all that agree in type and
-        // number, whatever their size; then it is the terminal's (0x54, without a size) that was meant:
+        // A name has a size, a macro may have none (`MIXER_READ(1)`). Older versions of strace listed all requests with
+        // the same type and number, whatever their size; then the terminal's request (0x54, without a size) is meant:
         // `SNDCTL_TMR_TIMEBASE or TCGETS`.
         let values: Vec<(bool, i64)> = expr
             .split(" or ")
@@ -82,7 +82,7 @@ pub(crate) fn eval_in(abi: Abi, expr: &str) -> Option<i64> {
     sets::own_value(abi, expr).or_else(|| eval(expr))
 }
 
-/// Splits where no parenthesis is open.
+/// Splits a text outside of parentheses.
 fn split_outside(text: &str, at: char) -> impl Iterator<Item = &str> {
     let mut depth = 0i32;
     text.split(move |c| {
@@ -139,7 +139,7 @@ fn term_value(term: &str) -> Option<i64> {
     value(term)
 }
 
-/// Without what stands between `/*` and `*/`.
+/// The text without its comments (`/* … */`).
 fn uncommented(text: &str) -> Cow<'_, str> {
     if !text.contains("/*") {
         return Cow::Borrowed(text);
@@ -165,7 +165,7 @@ pub fn suggest(name: &str) -> Vec<&'static str> {
     if !near.is_empty() || name.len() > 256 {
         return near;
     }
-    // Of so many rare names something is always a little like it.
+    // Among so many rare names, some are always a little similar.
     let close = |c: &&&str| strsim::damerau_levenshtein(name, c) <= 2;
     nearest(name, RARE.keys().filter(close).copied())
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::sets;
 use super::{eval, makedev};
 
-/// Macros for requests of ioctl: name, direction (`_IOC_READ` is 2), type, number, and what the arguments are.
+/// Macros for requests of ioctl: name, direction (`_IOC_READ` is 2), type, number, and the meaning of the arguments.
 const REQUESTS: &[(&str, i64, u8, i64, Takes)] = &[
     ("EVIOCGNAME", 2, b'E', 0x06, Takes::Size),
     ("EVIOCGPHYS", 2, b'E', 0x07, Takes::Size),
@@ -32,23 +32,23 @@ const REQUESTS: &[(&str, i64, u8, i64, Takes)] = &[
     ("MIXER_WRITE", 1, b'M', 0, Takes::Number(4)),
 ];
 
-/// What the arguments of a macro for a request are.
+/// The meaning of the arguments of a macro for a request.
 #[derive(Clone, Copy)]
 enum Takes {
-    /// The size.
+    /// The argument is the size.
     Size,
-    /// What the number is more; the size is always this.
+    /// The argument is added to the number; the size is always this.
     Number(i64),
-    /// What the number is more, and the size.
+    /// The arguments are an addend to the number, and the size.
     NumberAndSize,
 }
 
-/// A request by its parts, as `asm-generic/ioctl.h` puts them together.
+/// The number of a request with these parts (`asm-generic/ioctl.h`).
 fn ioc(direction: i64, kind: i64, nr: i64, size: i64) -> i64 {
     (direction & 3) << 30 | (size & 0x3fff) << 16 | (kind & 0xff) << 8 | (nr & 0xff)
 }
 
-/// The macro that makes this request, with its arguments, where there is one that strace knows.
+/// The macro with its arguments that makes this request, if strace knows one.
 pub(crate) fn request(request: u32) -> Option<String> {
     let request = i64::from(request);
     let (direction, size) = (request >> 30, request >> 16 & 0x3fff);
@@ -80,7 +80,7 @@ pub(crate) fn request(request: u32) -> Option<String> {
         })
 }
 
-/// Whether the kernel returns how many bytes it wrote: what reads names and sets of bits does
+/// Returns whether the kernel returns the number of bytes that it wrote, as requests for names and sets of bits do
 /// (drivers/input/evdev.c, joydev.c, misc/uinput.c, drivers/hid/hidraw.c).
 pub(crate) fn returns_length(request: u32) -> bool {
     let name = self::request(request);
@@ -92,7 +92,7 @@ pub(crate) fn returns_length(request: u32) -> bool {
     })
 }
 
-/// The value of the macro `name` with the arguments `inner`. `None` where it is unknown, or an argument is.
+/// The value of the macro `name` with the arguments `inner`. `None` if the macro or an argument is unknown.
 pub(super) fn value(name: &str, inner: &str) -> Option<i64> {
     if name == "inet_addr" {
         let address: Ipv4Addr = inner.trim_matches('"').parse().ok()?;
@@ -120,7 +120,7 @@ pub(super) fn value(name: &str, inner: &str) -> Option<i64> {
         ("htonl", &[n]) => i64::from((n as u32).to_be()),
         ("htobe64", &[n]) => n.to_be(),
         ("htobs", &[n]) => i64::from((n as u16).to_le()), // Bluetooth's order is little endian
-        // linux/filter.h: code, jt, jf, k of a `struct sock_filter`, as the eight bytes that it is.
+        // linux/filter.h: code, jt, jf, k of a `struct sock_filter`, as one number of eight bytes.
         ("BPF_STMT", &[code, k]) => code & 0xffff | k << 32,
         ("BPF_JUMP", &[code, k, jt, jf]) => {
             code & 0xffff | (jt & 0xff) << 16 | (jf & 0xff) << 24 | k << 32
@@ -130,7 +130,7 @@ pub(super) fn value(name: &str, inner: &str) -> Option<i64> {
         ("IOPRIO_PRIO_VALUE", &[class, data]) => (class & 0x7) << 13 | data & 0x1fff,
         ("KVAL", &[key]) => key & 0xff,
         ("K", &[kind, value]) => (kind & 0xff) << 8 | value & 0xff,
-        // linux/posix-timers.h: the complement of a descriptor or process, and three bits.
+        // linux/posix-timers.h: the complement of a descriptor or pid, shifted by three bits for the clock.
         ("FD_TO_CLOCKID", &[fd]) => !fd << 3 | 3,
         ("MAKE_PROCESS_CPUCLOCK", &[pid, clock]) => !pid << 3 | clock & 3,
         ("MAKE_THREAD_CPUCLOCK", &[tid, clock]) => !tid << 3 | clock & 3 | 4,

@@ -1,8 +1,7 @@
 //! Constants of the kernel's interface: errnos, signals, flags and requests by name and number, the ABIs, and the value
 //! that a call returns.
 //!
-//! The tables (`*.tbl`) are data; adding a constant is adding a line. This module knows no system call, nor anything else
-//! of the crate.
+//! The tables (`*.tbl`) are data: to add a constant, add a line. This module depends on no other module of the crate.
 
 mod abi;
 mod answer;
@@ -29,7 +28,7 @@ fn rows(text: &'static str) -> impl Iterator<Item = &'static str> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// The at most three candidates nearest to `name`, best first.
+/// The candidates nearest to `name`, best first, at most three.
 pub(crate) fn nearest(
     name: &str,
     candidates: impl Iterator<Item = &'static str>,

@@ -1,5 +1,5 @@
-//! Sets of named constants (`flags.tbl`, and `names_*.tbl` for the rarer ones), and how strace writes a number with
-//! their help.
+//! Sets of named constants (`flags.tbl`, and `names_*.tbl` for the rarer ones), and the text that strace writes for a
+//! number of a set.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock};
@@ -17,13 +17,13 @@ pub(crate) struct Name {
 /// A set of names that share an argument: flags, commands, modes.
 #[derive(Debug)]
 pub struct Set {
-    /// As the tables call it.
+    /// The name in the tables.
     pub name: &'static str,
-    /// What strace says about a number without a name here: `AT_???`.
+    /// The comment that strace writes for a number without a name here: `AT_???`.
     pub(crate) unknown: Option<&'static str>,
-    /// Its lines in the table.
+    /// The lines in the table.
     text: &'static str,
-    /// What they say, once it was asked for.
+    /// The names in these lines; they are parsed when they are first needed.
     parsed: OnceLock<Vec<Name>>,
 }
 
@@ -31,7 +31,7 @@ type Sets = HashMap<&'static str, Set>;
 
 static COMMON: LazyLock<Sets> = LazyLock::new(|| parse(&[include_str!("flags.tbl")]));
 
-/// Read when a name or a set is not among the common ones.
+/// The rare sets, which are read when a name or a set is not among the common ones.
 static RARE: LazyLock<Sets> = LazyLock::new(|| {
     parse(&[
         include_str!("names_dev.tbl"),
@@ -46,10 +46,10 @@ static RARE: LazyLock<Sets> = LazyLock::new(|| {
     ])
 });
 
-/// What is a name of i386 only, or has another value there.
+/// The names of i386 that x86-64 does not have, or has with another value.
 static I386: LazyLock<Sets> = LazyLock::new(|| parse(&[include_str!("flags_i386.tbl")]));
 
-/// The same with the other names of each set.
+/// The sets of i386 with names of their own, together with x86-64's other names of each set.
 static I386_WHOLE: LazyLock<Sets> = LazyLock::new(|| {
     let whole = |(&name, own): (&&'static str, &Set)| {
         let others = set(name).into_iter().flat_map(Set::list);
@@ -75,13 +75,13 @@ pub(crate) fn set_in(abi: Abi, name: &str) -> Option<&'static Set> {
     own.or_else(|| set(name))
 }
 
-/// What a name means on an ABI, where it means nothing or something else on x86-64.
+/// The value of a name on an ABI, if the name has none or another one on x86-64.
 pub(crate) fn own_value(abi: Abi, name: &str) -> Option<i64> {
     let mut names = own(abi).flat_map(Set::list);
     names.find(|n| n.text == name).map(|n| n.value)
 }
 
-/// The name in a set that has this value on an ABI, where it has not on x86-64.
+/// The name in a set that has this value on an ABI, but not on x86-64.
 pub(crate) fn own_name(abi: Abi, set: &str, value: u64) -> Option<&'static str> {
     let mut sets = own(abi).filter(|s| s.name == set);
     sets.find_map(|s| s.exact(value, u64::MAX))
@@ -147,7 +147,7 @@ fn word(line: &str) -> (&str, &str) {
     }
 }
 
-/// Finds the sets; most of their names are never asked for.
+/// Finds the sets. Their names are parsed when they are first needed, most of them never.
 fn parse(texts: &[&'static str]) -> Sets {
     let mut sets = Sets::new();
     for text in texts {
@@ -176,7 +176,7 @@ fn parse(texts: &[&'static str]) -> Sets {
     sets
 }
 
-/// `NAME VALUE [MASK]`.
+/// Parses `NAME VALUE [MASK]`.
 fn parse_name(line: &'static str) -> Option<Name> {
     let (text, rest) = word(line);
     let (value, mask) = word(rest);
@@ -189,18 +189,18 @@ fn parse_name(line: &'static str) -> Option<Name> {
 }
 
 impl Set {
-    /// Its names, in the order in which strace prints them.
+    /// The names, in the order in which strace prints them.
     pub(crate) fn list(&self) -> &[Name] {
         let parse = || self.text.split('\n').filter_map(parse_name).collect();
         self.parsed.get_or_init(parse)
     }
 
-    /// Its names and their values, in the order in which strace prints them.
+    /// The names and their values, in the order in which strace prints them.
     pub fn names(&self) -> impl Iterator<Item = (&'static str, i64)> {
         self.list().iter().map(|name| (name.text, name.value))
     }
 
-    /// A number without a name: `0x40 /* AT_??? */`; `None` where strace writes it alone.
+    /// The text for a number without a name: `0x40 /* AT_??? */`; `None` if strace writes the number alone.
     pub(crate) fn stranger(&self, value: u64) -> Option<String> {
         let unknown = self.unknown?;
         Some(match value {
@@ -209,18 +209,18 @@ impl Set {
         })
     }
 
-    /// The name of exactly this value, `bits` wide.
+    /// The name of exactly this value, compared under the mask `bits`.
     pub(crate) fn exact(&self, value: u64, bits: u64) -> Option<&'static str> {
         self.named(value, bits).map(|n| n.text)
     }
 
-    /// The first name of exactly this value, `bits` wide.
+    /// The first name of exactly this value, compared under the mask `bits`.
     pub(crate) fn named(&self, value: u64, bits: u64) -> Option<&Name> {
         let mut names = self.list().iter();
         names.find(|n| n.value as u64 & bits == value & bits)
     }
 
-    /// Whether any bit of `value` has a name here.
+    /// Returns whether any bit of `value` has a name here.
     fn touches(&self, value: u64) -> bool {
         self.list().iter().any(|n| {
             let named = n.value as u64;
@@ -228,7 +228,8 @@ impl Set {
         })
     }
 
-    /// `O_RDONLY|O_CLOEXEC|0x800000`; `None` where no name applies and it is best written as a number.
+    /// The names of the bits: `O_RDONLY|O_CLOEXEC|0x800000`; `None` if no name applies, and the number is best written
+    /// alone.
     pub(crate) fn flags(&self, value: u64) -> Option<String> {
         if value == 0 {
             return self.exact(0, u64::MAX).map(str::to_owned);
@@ -263,7 +264,7 @@ impl Set {
 }
 
 /// A number as strace writes it with the names of the set `list` (`open`, `mmap`, …; see `flags.tbl`):
-/// `O_RDONLY|O_CLOEXEC`, what has no name in hexadecimal, `0` where nothing is set.
+/// `O_RDONLY|O_CLOEXEC`, bits without a name in hexadecimal, `0` if no bit is set.
 pub fn flags_text(list: &str, value: u64) -> String {
     match set(list).and_then(|set| set.flags(value)) {
         Some(text) => text,

@@ -30,7 +30,7 @@ pub fn signal(name: &str) -> Option<i32> {
     found.map(|&(_, number)| number)
 }
 
-/// The name of a signal as strace has it: `SIGINT`, `SIGRT_5`; the number where there is none.
+/// The name of a signal as strace has it: `SIGINT`, `SIGRT_5`; the number if there is no name.
 pub fn signal_name(n: i32) -> String {
     match n {
         32 => "SIGRTMIN".to_owned(),

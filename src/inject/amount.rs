@@ -1,20 +1,20 @@
-//! The amount of data that a call moves: its unit, its argument, and where data can be cut.
+//! The amount of data that a call moves: its unit, its argument, and the lengths at which data can be cut.
 
 use crate::syscall::Syscall;
 
-/// The unit of what a call moves.
+/// The unit of the amount that a call moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Amount {
     /// Bytes in the process's memory.
     Bytes,
     /// Bytes that the kernel moves between two files.
     Inside,
-    /// Messages, however long.
+    /// Messages, of any length.
     Messages,
 }
 
 impl Amount {
-    /// That of this call; `None` where it moves nothing.
+    /// The unit of this call; `None` if it moves no data.
     pub fn of(call: &Syscall) -> Option<Amount> {
         match call.name {
             "copy_file_range" | "sendfile" | "splice" | "tee" => Some(Amount::Inside),
@@ -24,7 +24,7 @@ impl Amount {
     }
 }
 
-/// The argument that says how many bytes or messages a call asks for, where one does.
+/// The argument that has the number of bytes or messages that a call asks for, if there is one.
 pub(super) fn asked_arg(call: &Syscall) -> Option<usize> {
     match Amount::of(call)? {
         Amount::Messages => call.arg("vlen"),
@@ -33,7 +33,7 @@ pub(super) fn asked_arg(call: &Syscall) -> Option<usize> {
     }
 }
 
-/// The length of the directory entries that fit into `most` bytes; that of the first where none does.
+/// The length of the directory entries that fit into `most` bytes; the length of the first entry if none fits.
 pub(super) fn whole_entries(entries: &[u8], most: usize) -> usize {
     // d_reclen, in struct linux_dirent and linux_dirent64 alike.
     const LEN_AT: usize = 16;

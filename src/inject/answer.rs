@@ -1,4 +1,4 @@
-//! Giving a process the answer that the trace has: the bytes that the kernel would have written.
+//! Answering a call from the trace: the return value, and the bytes that the kernel would have written.
 
 pub use super::partial::Answered;
 pub use super::step_data::descriptor;
@@ -10,8 +10,8 @@ use super::{Result, partial};
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{Kind, Memory, Moved, Syscall};
 
-/// Whether a call continues a partly answered one of the trace: the same call on the same descriptor, which writes the
-/// rest of the data.
+/// Returns whether a call continues a partly answered one of the trace: the same call on the same descriptor, which
+/// writes the rest of the data.
 pub fn continues(step: &ExpectedCall, call: &HookCall) -> bool {
     let Some(described) = step.call.filter(|described| described.nr == call.nr()) else {
         return false;
@@ -19,7 +19,7 @@ pub fn continues(step: &ExpectedCall, call: &HookCall) -> bool {
     let same_fd = described
         .fd_arg()
         .is_none_or(|arg| descriptor(step).is_none_or(|fd| fd == call.args[arg] as i32));
-    // A call with a position of its own is made again for the position where the first ended.
+    // A call with an explicit position is retried at the position where the first one ended.
     if !same_fd || !partial::is_at_next_position(step, call) {
         return false;
     }
@@ -37,10 +37,10 @@ pub fn continues(step: &ExpectedCall, call: &HookCall) -> bool {
     rest.starts_with(&now) || now.starts_with(&rest)
 }
 
-/// Answers a call with what the trace has for it, at most `limit` bytes of its data.
+/// Answers a call with the trace's return value and outputs, with at most `limit` bytes of data.
 ///
 /// # Errors
-/// If the trace's outputs cannot be turned into bytes, or not be written.
+/// If the trace's outputs cannot be encoded, or not be written.
 pub fn from_step(
     step: &mut ExpectedCall,
     call: &mut HookCall,
@@ -70,7 +70,7 @@ fn write_outputs(step: &ExpectedCall, call: &mut HookCall, ret: i64) -> Result<(
 
 fn outputs(step: &ExpectedCall, call: &HookCall, ret: i64) -> Result<Vec<(u64, Vec<u8>)>> {
     match &step.exact {
-        // A message is where its header says.
+        // The header of a message has the addresses of its buffers.
         Some(event) if is_same(call, event) || !has_header(call.call) => {
             Ok(exact_outputs(call, event, ret))
         }
@@ -86,18 +86,18 @@ fn outputs(step: &ExpectedCall, call: &HookCall, ret: i64) -> Result<Vec<(u64, V
     }
 }
 
-/// Whether a call has the arguments and inputs of the recorded one, addresses as well.
+/// Returns whether a call has the arguments and inputs of the recorded one, at the same addresses.
 fn is_same(call: &HookCall, event: &CallEvent) -> bool {
     event.args == call.args && same_memory(call, event)
 }
 
-/// Whether the call moves messages.
+/// Returns whether the call moves messages.
 fn has_header(call: &Syscall) -> bool {
     let kind = call.data_arg().and_then(|arg| call.args.get(arg));
     matches!(kind.map(|arg| &arg.kind), Some(Kind::Ptr(_, to)) if matches!(**to, Kind::Message(_) | Kind::Messages(..)))
 }
 
-/// The recorded outputs, moved to where this process has its buffers.
+/// The recorded outputs, at the addresses of this process's buffers.
 fn exact_outputs(call: &HookCall, event: &CallEvent, ret: i64) -> Vec<(u64, Vec<u8>)> {
     let recorded_args = event.args;
     let whole = || {
@@ -107,7 +107,7 @@ fn exact_outputs(call: &HookCall, event: &CallEvent, ret: i64) -> Vec<(u64, Vec<
             .map(|chunk| (chunk.addr, chunk.data.clone()))
     };
     if is_same(call, event) {
-        // A write to a mapped file comes out in the mapping, which this process need not have.
+        // A recorded write to a mapped file changed the mapping as well, which this process need not have.
         let there = |addr| call.memory.read(addr, &mut [0]) == 1;
         return whole().filter(|&(addr, _)| there(addr)).collect();
     }
@@ -147,7 +147,7 @@ fn exact_outputs(call: &HookCall, event: &CallEvent, ret: i64) -> Vec<(u64, Vec<
     list
 }
 
-/// Whether the process's memory has the inputs of the recorded call at the same addresses.
+/// Returns whether the process's memory has the inputs of the recorded call, at the same addresses.
 pub fn same_memory(call: &HookCall, event: &CallEvent) -> bool {
     let mut buf = Vec::new();
     event.ins.iter().all(|chunk| {

@@ -1,4 +1,4 @@
-//! The clocks of a live process go on from the time of the recording.
+//! The clocks of a live process, which go on from the time of the recording.
 
 use super::Result;
 use super::hook::HookCall;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 const NANOS: i64 = 1_000_000_000;
 
-/// How many events before a process's own are looked at for the time.
+/// The number of events before a process's own that are searched for the time.
 const LOOK_BACK: u64 = 256;
 
-/// What a process's clocks show: the kernel's, moved by this many nanoseconds each.
+/// The clocks of a process: the kernel's, each shifted by this number of nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Clocks {
     realtime: i64,
@@ -22,7 +22,7 @@ pub(super) struct Clocks {
     boottime: i64,
 }
 
-/// A deadline in the process's memory that was moved for the kernel: where it is, and what was there.
+/// A deadline in the process's memory that was shifted for the kernel: its address and its original bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Moved {
     at: u64,
@@ -30,23 +30,23 @@ pub(super) struct Moved {
 }
 
 impl Moved {
-    /// Puts it back.
+    /// Restores the original deadline.
     pub fn restore(&self, memory: TaskMemory) -> Result<()> {
         Ok(memory.write(self.at, &self.was)?)
     }
 }
 
-/// What a process was last told of the time.
+/// The time that a call showed the process last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ShownTime {
     kind: Kind,
     shown: i64,
-    /// What the kernel's clock showed then.
+    /// The time of the kernel's clock at that moment.
     at: i64,
 }
 
 impl ShownTime {
-    /// By this call, which has been answered; `None` where it is about something else.
+    /// The time that this answered call showed; `None` for a call that shows none.
     pub fn by(seen: &HookCall) -> Option<ShownTime> {
         let (kind, at, unit) = match seen.call.name {
             "clock_gettime" => (Kind::of(seen.args[0])?, seen.args[1], 1),
@@ -66,7 +66,7 @@ impl ShownTime {
     }
 }
 
-/// The family of a clock.
+/// A group of clocks that are shifted alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Realtime,
@@ -89,7 +89,7 @@ impl Kind {
         })
     }
 
-    /// What the kernel's shows now.
+    /// The time of the kernel's clock.
     fn now(self) -> i64 {
         let clock = match self {
             Kind::Realtime => libc::CLOCK_REALTIME,
@@ -105,7 +105,7 @@ fn nanos(seconds: i64, nanoseconds: i64) -> i64 {
 }
 
 impl Clocks {
-    /// So that the clocks go on from where the recording had them at this event.
+    /// The clocks that go on from the recorded time of this event.
     ///
     /// # Errors
     /// If the recording cannot be read.
@@ -116,7 +116,7 @@ impl Clocks {
             (Kind::Monotonic, start.clocks.monotonic),
             (Kind::Boottime, start.clocks.boottime),
         ];
-        // The clocks go alike: what one of them says moves the others.
+        // All clocks run at the same speed: the time that has passed on one has passed on the others.
         let mut gone = 0;
         let from = event.saturating_sub(LOOK_BACK).max(1);
         for next in recording.events_from(from)? {
@@ -141,17 +141,17 @@ impl Clocks {
         })
     }
 
-    /// Whether they show anything but the kernel's time.
+    /// Returns whether the clocks differ from the kernel's.
     pub fn is_shifted(&self) -> bool {
         *self != Clocks::default()
     }
 
-    /// Moves all of them on.
+    /// Moves all clocks forward.
     pub fn advance(&mut self, by: Duration) {
         self.move_by(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
     }
 
-    /// They go on from what the process has been told.
+    /// Sets the clocks so that they go on from this shown time.
     pub fn follow(&mut self, told: ShownTime) {
         let shift = told.shown.saturating_sub(told.at);
         self.move_by(shift.saturating_sub(self.shift(told.kind)));
@@ -171,7 +171,7 @@ impl Clocks {
         }
     }
 
-    /// Moves the time that the kernel has answered a call with; returns what the call returns.
+    /// Shifts the time that the kernel returned for a call; returns the call's return value.
     pub fn shift_answer(&self, seen: &HookCall, ret: i64) -> Result<i64> {
         let memory = seen.memory;
         match seen.call.name {
@@ -195,7 +195,7 @@ impl Clocks {
         Ok(ret)
     }
 
-    /// Moves the point in time until which a call waits to where the kernel has it.
+    /// Converts the absolute deadline of a call, if it has one, to the kernel's clock.
     pub(super) fn shift_deadline(&self, seen: &HookCall) -> Result<Option<Moved>> {
         let Some((at, kind)) = deadline(seen) else {
             return Ok(None);
@@ -225,7 +225,7 @@ impl Clocks {
     }
 }
 
-/// Where a call has a point in time, and of which clock; `None` for a clock that the call does not say.
+/// The address of a call's absolute deadline, and its clock; `None` for a clock that the call does not name.
 fn deadline(seen: &HookCall) -> Option<(u64, Option<Kind>)> {
     const ABSOLUTE: u64 = libc::TIMER_ABSTIME as u64;
     const FUTEX_COMMAND: i32 = 0x7f;
@@ -278,7 +278,7 @@ fn move_time(memory: TaskMemory, at: u64, by: i64, unit: i64) -> Result<()> {
     Ok(memory.write(at, &bytes)?)
 }
 
-/// The time that an event has told its task, and of which clock.
+/// The time that an event showed its task, and the clock.
 fn shown(event: &Event) -> Option<(Kind, i64)> {
     let call: &CallEvent = event.call()?;
     let (at, kind, unit) = match syscall::by_nr(call.nr.into())?.name {

@@ -1,5 +1,5 @@
-//! The differences of two outcomes. Those between any two runs do not count: pids, times, addresses, and the calls that
-//! may appear or be missing anyway (see [`super::tolerated`]).
+//! The differences of two outcomes, without those of any two runs: pids, times, addresses, and tolerated calls (see
+//! [`super::tolerated`]).
 
 use super::outcome::Outcome;
 use super::tolerated::is_ignored;
@@ -43,14 +43,14 @@ const CHANGING: [&str; 14] = [
     "times",
 ];
 
-/// Members that are times begin so, or contain it.
+/// Parts of the names of members that are times.
 const TIMES: [&str; 8] = [
     "tv_", "_atime", "_mtime", "_ctime", "_btime", "ru_utime", "ru_stime", "tms_",
 ];
 
 impl Outcome {
-    /// The differences to another one, a line each: this one's, then the other's. `calls` are the calls of each, where
-    /// they are kept elsewhere.
+    /// The differences to another outcome, a line each: this one's value, then the other's. `calls` are the calls of
+    /// each outcome, which may be kept elsewhere.
     pub fn diff(&self, other: &Outcome, calls: (&Trace, &Trace)) -> Vec<String> {
         let mut lines = Vec::new();
         let mut compare = |what: &str, a: String, b: String| {
@@ -144,7 +144,7 @@ fn lists(what: &str, a: &[String], b: &[String]) -> Vec<String> {
     first.chain(second).collect()
 }
 
-/// Text without the numbers of pipes and sockets: `pipe:[]`.
+/// Text without the inode numbers of pipes and sockets: `pipe:[]`.
 fn without_numbers(text: &str) -> String {
     let mut inside = false;
     let kept = text.chars().filter(|&c| {
@@ -154,7 +154,7 @@ fn without_numbers(text: &str) -> String {
     kept.collect()
 }
 
-/// The first call in which they differ.
+/// The first call in which two traces differ.
 fn traces(a: &Trace, b: &Trace) -> Option<String> {
     let counted = |trace: &'_ Trace| -> Vec<Call> {
         let calls = trace.calls().filter(|call| !is_ignored(&call.name));

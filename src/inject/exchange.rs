@@ -1,15 +1,15 @@
 //! The lifecycle of a call: entered, decided, answered, settled.
 //!
-//! Both engines, the one that answers from a trace and the one that lets the kernel answer, take every call through these
-//! states. Each state has only the steps that may come next, and a step consumes the state:
+//! Both engines, the one that answers from a trace and the one that lets the kernel answer, take every call through
+//! these states. Each state has only the steps that may come next, and a step consumes the state:
 //!
 //! ```text
 //! Entered --decide: enter hooks--> Decided --answer | made: a return value--> Answered
 //!     --settle: exit hooks--> Settled --log, put_at_entry | put_at_exit--> the task goes on
 //! ```
 //!
-//! A call that a signal interrupts goes back to the kernel by [`Decided::restart`], and is entered anew.
-//! An engine keeps a [`Decided`] with the task that is inside of the call: several tasks may be, at once.
+//! A call that a signal interrupts goes back to the kernel by [`Decided::restart`], and is entered anew. An engine
+//! keeps a [`Decided`] with the task that is inside of the call, since several tasks may be inside of calls at once.
 
 use super::hook::{HookCall, Hooks};
 use super::log::Log;
@@ -18,7 +18,7 @@ use crate::trace::Answer;
 use crate::tracee::Stopped;
 use std::ops::{Deref, DerefMut};
 
-/// A call at whose entry a task stands, and which no hook has seen.
+/// A call at whose entry a task is stopped, and which no hook has seen.
 #[derive(Debug)]
 pub(super) struct Entered(Box<HookCall>);
 
@@ -30,7 +30,7 @@ pub(super) struct Decided(Box<HookCall>);
 #[derive(Debug)]
 pub(super) struct Answered(Box<HookCall>);
 
-/// A call whose exit hooks have run. Its task has the registers and the memory of the entry yet.
+/// A call whose exit hooks have run. Its task still has the registers and the memory that it had at the entry.
 #[derive(Debug)]
 pub(super) struct Settled {
     call: Box<HookCall>,
@@ -63,7 +63,7 @@ macro_rules! is_a_call {
 is_a_call!(Entered: 0, Decided: 0, Answered: 0, Settled: call);
 
 impl Entered {
-    /// A call as its task makes it.
+    /// A call at whose entry a task is stopped.
     pub fn new(call: HookCall) -> Entered {
         Entered(Box::new(call))
     }
@@ -79,25 +79,25 @@ impl Entered {
 }
 
 impl Decided {
-    /// The call returns this (negative is -errno) without the kernel having made it for the world to see.
+    /// Gives the call this return value (negative is -errno), without effects on anything outside of the process.
     pub fn answer(mut self, ret: i64) -> Answered {
         self.0.answered(ret);
         Answered(self.0)
     }
 
-    /// The kernel has made the call, on a world that stays so, and returns this.
+    /// Gives the call the return value of the kernel, which has made the call; its effects stay.
     pub fn made(mut self, ret: i64) -> Answered {
         self.0.made = true;
         self.answer(ret)
     }
 
-    /// Gives the process its memory back, where the call does not come to an answer.
+    /// Restores the process's memory after a call that gets no return value.
     pub fn give_back(&self) {
         give_back(self);
     }
 
-    /// Gives the task, which stands at the exit of the interrupted call, the registers and the memory that it made the call
-    /// with: the kernel deals with the signal first, and makes the call again.
+    /// Restores the registers and the memory with which the call was made. The task is at the exit stop of the
+    /// interrupted call: the kernel handles the signal first, and then restarts the call.
     ///
     /// # Errors
     /// If the task has been killed.
@@ -113,7 +113,7 @@ impl Decided {
 }
 
 impl Answered {
-    /// Runs the exit hooks, and makes memory agree with what they say: a call that fails has written nothing.
+    /// Runs the exit hooks. If they have a successful call fail, restores the memory that the call has written.
     ///
     /// # Errors
     /// If a hook fails, or the memory cannot be written.
@@ -135,24 +135,24 @@ impl Answered {
 }
 
 impl Settled {
-    /// The value that the program gets, by its kind.
+    /// The return value, by its kind.
     pub fn answer(&self) -> Answer {
         Answer::from_raw(self.ret)
     }
 
-    /// Lists the call in a log, if there is one, and gives the process the memory back that was changed for the kernel or
-    /// the trace to read.
+    /// Logs the call, if there is a log, and restores the process's memory that was changed for the kernel or the trace
+    /// to read.
     pub fn log(&self, log: Option<&mut Log>) {
         if let Some(log) = log {
             log.call(self, Some(self.ret));
         }
-        // A program that has been executed has other memory.
+        // An execve has replaced that memory.
         if !(self.name().starts_with("execve") && self.given == Some(0)) {
             give_back(self);
         }
     }
 
-    /// Has the task return from the call at whose entry it stands.
+    /// Returns from the call at whose entry the task is stopped.
     ///
     /// # Errors
     /// If the task has been killed.
@@ -163,7 +163,7 @@ impl Settled {
         Ok(task.set_regs(&regs)?)
     }
 
-    /// Has the task return from the call at whose exit it stands.
+    /// Returns from the call at whose exit the task is stopped.
     ///
     /// # Errors
     /// If the task has been killed.
@@ -178,7 +178,7 @@ impl Settled {
     }
 }
 
-/// Gives the process its memory back. A process that has taken that memory away meanwhile goes on without.
+/// Restores the process's memory. A process that has unmapped it goes on without.
 fn give_back(call: &HookCall) {
     if let Err(error) = call.give_back() {
         tracing::warn!("cannot give back what a hook changed: {error}");

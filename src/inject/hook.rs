@@ -1,4 +1,4 @@
-//! Hooks: the trait that users implement, and the calls and signals that its methods get.
+//! Hooks: the trait that users implement, and the calls and signals that its methods receive.
 
 mod actions;
 mod call;
@@ -41,13 +41,13 @@ pub enum Phase {
 /// The reaction to a process that leaves the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDivergence {
-    /// It is stopped.
+    /// The process is stopped.
     Stop,
-    /// It goes on live, from this call.
+    /// The process goes on live, from this call.
     Live,
     /// This many calls of the trace are dropped, and the next one is expected.
     Skip(usize),
-    /// This call is answered with this value, and the trace stays where it is.
+    /// The call is answered with this value, and the expected call stays the same.
     Answer(i64),
 }
 
@@ -57,71 +57,71 @@ pub enum Finally {
     /// The process is killed.
     #[default]
     Kill,
-    /// It goes on live.
+    /// The process goes on live.
     Live,
-    /// It stays stopped, and can be driven on.
+    /// The process stays stopped, and can be driven on.
     Keep,
 }
 
 /// A user's functions that see and change the calls of a process.
 pub trait Hooks {
-    /// A call has been made and not been answered yet.
+    /// Handles a call that has been made and not been answered yet.
     ///
     /// # Errors
-    /// Whatever went wrong; the process is killed.
+    /// Any error of the hook; the process is killed.
     fn enter(&mut self, call: &mut HookCall) -> std::result::Result<(), HookError>;
 
-    /// The answer of a call is known.
+    /// Handles a call whose answer is known.
     ///
     /// # Errors
-    /// Whatever went wrong; the process is killed.
+    /// Any error of the hook; the process is killed.
     fn exit(&mut self, call: &mut HookCall) -> std::result::Result<(), HookError>;
 
-    /// The process left the trace.
+    /// Decides how to go on with a process that left the trace.
     ///
     /// # Errors
-    /// Whatever went wrong; the process is killed.
+    /// Any error of the hook; the process is killed.
     fn diverged(&mut self, divergence: &Divergence)
     -> std::result::Result<OnDivergence, HookError>;
 
-    /// Rules that never fired, each as the user would name it.
+    /// The rules that never fired, each by the name that the user gave it.
     fn unfired(&self) -> Vec<String>;
 
-    /// A signal is about to reach a task.
+    /// Handles a signal that is about to be delivered to a task.
     ///
     /// # Errors
-    /// Whatever went wrong; the process is killed.
+    /// Any error of the hook; the process is killed.
     fn signal(&mut self, _signal: &mut HookSignal) -> std::result::Result<(), HookError> {
         Ok(())
     }
 
-    /// A process has ended.
+    /// Handles the end of a process.
     ///
     /// # Errors
-    /// Whatever went wrong; all processes that are left are killed.
+    /// Any error of the hook; all remaining processes are killed.
     fn exited(&mut self, _exit: &HookExit) -> std::result::Result<(), HookError> {
         Ok(())
     }
 
-    /// Whether calls of this name may appear or be missing without the process having left the trace.
+    /// Returns whether calls of this name may appear or be missing without the process having left the trace.
     fn is_ignored(&self, call: &str) -> bool {
         tolerated::is_ignored(call)
     }
 
-    /// Whether a call could be of interest: false only where neither [`Hooks::enter`] nor [`Hooks::exit`] would ever
-    /// do anything with it. Live processes make such calls without a stop.
+    /// Returns whether [`Hooks::enter`] or [`Hooks::exit`] could ever do anything with a call. Live processes make the
+    /// other calls without a stop.
     fn wants(&self, _call: &Syscall) -> bool {
         true
     }
 
-    /// Whether a call is of interest for itself, and not because all are. A program that was not recorded then makes it
-    /// where it would ask the vdso.
+    /// Returns whether the hooks want this very call, and not all calls. A program that was not recorded then makes it
+    /// as a system call where it would otherwise use the vdso.
     fn names(&self, call: &Syscall) -> bool {
         self.wants(call)
     }
 }
 
-/// No hooks: the trace's own answers, and a divergence stops the process.
+/// No hooks: calls get the trace's answers, and a divergence stops the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoHooks;
 

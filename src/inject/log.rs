@@ -1,4 +1,4 @@
-//! What an injected process did, collected for its outcome.
+//! The calls and the output of an injected process, collected for its outcome.
 
 use super::hook::HookCall;
 use super::outcome::Injected;
@@ -6,10 +6,10 @@ use crate::kernel::Stream;
 use crate::trace::{Answer, Call, Entry, Origin, Trace, Value};
 use std::collections::BTreeMap;
 
-/// Calls kept in an outcome; a process that goes on for long makes more than anybody reads.
+/// The number of calls kept in an outcome; a process that runs for long makes many more.
 const MAX_CALLS: usize = 100_000;
 
-/// Bytes of data of all those calls together that are kept; behind that, each string is cut.
+/// The bytes of data that are kept for all those calls together; after that, each string is cut.
 const MAX_DATA: usize = 16 << 20;
 
 /// Output kept per stream, in bytes.
@@ -19,25 +19,25 @@ const MAX_OUTPUT: usize = 64 << 20;
 #[derive(Default)]
 pub struct Log {
     calls: Vec<Entry>,
-    /// How many bytes of data they have.
+    /// The number of bytes of data in these calls.
     data: usize,
     pub injected: Vec<Injected>,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
-    /// What was written to sockets and pipes, by descriptor.
+    /// The bytes written to sockets and pipes, by descriptor.
     pub sent: BTreeMap<i32, Vec<u8>>,
     counts: std::collections::HashMap<u32, u64>,
 }
 
 impl Log {
-    /// Counts a call of this number and says how many there have been.
+    /// Counts a call of this number; returns the count.
     pub fn count(&mut self, nr: u32) -> u64 {
         let count = self.counts.entry(nr).or_default();
         *count += 1;
         *count
     }
 
-    /// Keeps what was written to a standard stream, up to a limit.
+    /// Keeps data that was written to a standard stream, up to a limit.
     pub fn output(&mut self, stream: Stream, data: &[u8]) {
         let sink = match stream {
             Stream::Stdout => &mut self.stdout,
@@ -48,7 +48,7 @@ impl Log {
         sink.extend_from_slice(&data[..data.len().min(room)]);
     }
 
-    /// Keeps what was written to a socket or a pipe, up to a limit.
+    /// Keeps data that was written to a socket or a pipe, up to a limit.
     pub fn sent(&mut self, fd: i32, data: &[u8]) {
         let all: usize = self.sent.values().map(Vec::len).sum();
         let room = MAX_OUTPUT.saturating_sub(all);
@@ -82,7 +82,7 @@ impl Log {
         }
     }
 
-    /// The calls as a trace.
+    /// Takes the calls as a trace.
     pub fn trace(&mut self) -> Trace {
         Trace::new(std::mem::take(&mut self.calls))
     }

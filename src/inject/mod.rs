@@ -1,7 +1,7 @@
-//! Driving one process through a trace of system calls: match, answer, call hooks, notice where
-//! the process leaves the trace, and say what became of it.
+//! Injection: drives one process through a trace of system calls. It matches and answers calls, runs hooks, detects a
+//! divergence from the trace, and reports the outcome.
 //!
-//! Knows neither Lua nor where the process came from.
+//! This module knows neither Lua nor how the process was made.
 
 mod amount;
 mod answer;
@@ -43,29 +43,29 @@ use crate::{recording, restore, tracee};
 /// Shorthand for this module's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why an injection could not be made.
+/// The reasons for which an injection fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The process cannot be traced.
     #[error(transparent)]
     Tracee(#[from] tracee::Error),
-    /// It cannot be kept apart from the machine.
+    /// The sandbox cannot be made.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
-    /// The recording that drives it cannot be read.
+    /// The recording that the calls come from cannot be read.
     #[error(transparent)]
     Recording(#[from] recording::Error),
-    /// The kernel cannot be told what it must know of a process that goes live.
+    /// The kernel's state of a process that goes live cannot be restored.
     #[error(transparent)]
     Restore(#[from] restore::Error),
-    /// An entry of the trace cannot be turned into what the kernel would have answered.
+    /// The outputs of the trace's call cannot be encoded.
     #[error("{place}: cannot answer {call} as the trace says: {reason}")]
     Effect {
-        /// File and line, or event.
+        /// The file and line, or the event.
         place: String,
         /// The call.
         call: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// `start` or `end` is outside of the trace.
@@ -73,7 +73,7 @@ pub enum Error {
     Range {
         /// The index asked for.
         index: usize,
-        /// How many calls there are.
+        /// The number of calls in the trace.
         len: usize,
     },
     /// `end` is before `start`.
@@ -84,10 +84,10 @@ pub enum Error {
         /// The last index.
         end: usize,
     },
-    /// `pids` says something of a task that is not there.
+    /// `pids` has a task that does not exist.
     #[error("pids: {0}")]
     Pids(String),
-    /// A hook raised.
+    /// A hook raised an error.
     #[error("a hook failed: {0}")]
     Hook(#[source] HookError),
 }

@@ -1,33 +1,33 @@
-//! How an injection is made: which part of a trace, for how long, and where.
+//! The options of an injection: the part of the trace, the time limit, and the sandbox.
 
 use super::hook::Finally;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Which part of the script to drive through, and for how long.
+/// The options of an injection.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The index of the first call, from 0.
     pub start: usize,
-    /// The index of the last call, itself included; the end of the trace where there is none.
+    /// The index of the last call, inclusive; `None` for the end of the trace.
     pub end: Option<usize>,
-    /// What happens at the end of the trace.
+    /// The treatment of the process at the end of the trace.
     pub finally: Finally,
-    /// How long the injection may take in all.
+    /// The time limit of the whole injection.
     pub timeout: Duration,
-    /// Where the process runs once it is live.
+    /// The sandbox of the process once it is live.
     pub sandbox: Sandbox,
-    /// Which thread, by its recorded tid, is meant by which number of a trace (see [`Script`](super::Script)).
+    /// The numbers by which a trace calls the threads, by the threads' recorded tids (see [`Script`](super::Script)).
     pub pids: BTreeMap<i32, i32>,
 }
 
-/// Where a live process runs.
+/// The sandbox of a live process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sandbox {
-    /// On a copy of the file system that is made where it writes, and thrown away.
+    /// A copy of the file system that is made on a write, and discarded.
     #[default]
     Cow,
-    /// On the machine itself.
+    /// No sandbox: the machine itself.
     None,
 }
 

@@ -16,22 +16,22 @@ use std::rc::Rc;
 /// The end of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
-    /// It followed the trace to its end.
+    /// The process followed the trace to its end.
     Completed,
-    /// It left the trace, and was stopped there.
+    /// The process left the trace, and was stopped there.
     Diverged,
-    /// It exited.
+    /// The process exited.
     Exited,
-    /// A signal killed it.
+    /// A signal killed the process.
     Signaled,
-    /// Its time was up.
+    /// The time limit was reached.
     Timeout,
-    /// A hook stopped it.
+    /// A hook stopped the process.
     Stopped,
 }
 
 impl Status {
-    /// The word that scripts see.
+    /// The name of the status in scripts.
     pub fn name(self) -> &'static str {
         match self {
             Status::Completed => "completed",
@@ -51,13 +51,13 @@ pub struct Divergence {
     pub index: usize,
     /// The event, where the trace is a recording's.
     pub event: Option<u64>,
-    /// The thread that left it, by its recorded tid.
+    /// The recorded tid of the thread that left the trace.
     pub tid: i32,
     /// The call that the trace has there, in strace's syntax.
     pub expected: String,
-    /// The call that the process made, or what it did instead.
+    /// The call that the process made, or its behaviour instead of a call.
     pub actual: String,
-    /// The argument that differs, by name; `None` where it is another call.
+    /// The name of the argument that differs; `None` if the call is another one.
     pub arg: Option<String>,
     /// The place of the expected call in the trace.
     pub origin: Origin,
@@ -65,16 +65,16 @@ pub struct Divergence {
     pub doubt: Doubt,
 }
 
-/// A call whose answer was not the trace's (or the kernel's).
+/// A call whose answer was changed from the trace's (or the kernel's).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Injected {
     /// The index in the trace; `None` in live.
     pub index: Option<usize>,
     /// The event, where the trace is a recording's.
     pub event: Option<u64>,
-    /// The call with the answer that it got, in strace's syntax.
+    /// The call with the answer that the process got, in strace's syntax.
     pub call: String,
-    /// The rule or hook that did it.
+    /// The rule or hook that changed it.
     pub rule: String,
 }
 
@@ -83,39 +83,39 @@ pub struct Injected {
 pub struct Outcome {
     /// The end of the process.
     pub status: Status,
-    /// The first divergence from the trace, whatever came after.
+    /// The first divergence from the trace, even if the process went on after it.
     pub divergence: Option<Divergence>,
-    /// Its exit status or signal, where it came to that.
+    /// The exit status or the signal that ended the process, if it has ended.
     pub exit: Option<Exit>,
-    /// The bytes that it wrote to its standard output since the spin-off.
+    /// The bytes that the process wrote to its standard output since the spin-off.
     #[serde(with = "serde_bytes")]
     pub stdout: Vec<u8>,
-    /// The bytes that it wrote to its standard error since the spin-off.
+    /// The bytes that the process wrote to its standard error since the spin-off.
     #[serde(with = "serde_bytes")]
     pub stderr: Vec<u8>,
-    /// The calls that it made, with the answers that it got. Once they have 16 MiB of data together, longer strings are
-    /// cut; and there are 100,000 calls at most.
+    /// The calls that the process made, with the answers that it got: 100,000 at most. Once they have 16 MiB of data
+    /// together, longer strings are cut.
     pub calls: Trace,
-    /// The calls that were interfered with.
+    /// The calls whose answers were changed.
     pub injected: Vec<Injected>,
-    /// Rules that never fired.
+    /// The rules that never fired.
     pub unfired: Vec<String>,
-    /// The objects that could not be re-created when it went live, a sentence each.
+    /// The objects that could not be re-created when the process went live, a sentence each.
     pub missing: Vec<String>,
-    /// Why a hook stopped it.
+    /// The reason for which a hook stopped the process.
     pub reason: Option<String>,
-    /// The files that it changed, or would have.
+    /// The files that the process changed, or would have changed outside of a sandbox.
     pub files: Vec<ChangedFile>,
-    /// The call or the place in its code where it hung, where its time was up.
+    /// The call or the place in the code at which the process hung when the time limit was reached.
     pub hang: Option<String>,
-    /// Its backtrace when a signal killed it or its time was up, innermost first.
+    /// The backtrace at a deadly signal or at the time limit, innermost frame first.
     pub backtrace: Vec<Frame>,
-    /// The bytes that it wrote to each descriptor that is a socket or a pipe, up to a limit.
+    /// The bytes that the process wrote to each descriptor of a socket or a pipe, up to a limit.
     pub sent: BTreeMap<i32, Vec<u8>>,
 }
 
 impl Outcome {
-    /// The outcome of a process that ended so and did nothing.
+    /// The outcome of a process that ended with this status and did nothing.
     pub fn new(status: Status) -> Outcome {
         Outcome {
             status,
@@ -135,7 +135,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome of the recorded program itself, to compare others with.
+    /// The outcome of the recorded program itself, for comparison with others.
     ///
     /// # Errors
     /// If the recording cannot be read or be replayed to its end.
@@ -171,7 +171,7 @@ impl Outcome {
         })
     }
 
-    /// Its exit status, where it exited.
+    /// The exit status, if the process exited.
     pub fn exit_code(&self) -> Option<i32> {
         match self.exit {
             Some(Exit::Code(code)) => Some(code),
@@ -179,7 +179,7 @@ impl Outcome {
         }
     }
 
-    /// The name of the signal that killed it, where one did.
+    /// The name of the signal that killed the process, if one did.
     pub fn signal(&self) -> Option<String> {
         match self.exit {
             Some(Exit::Signal { signal, .. }) => Some(constants::signal_name(signal)),
@@ -226,7 +226,7 @@ impl fmt::Display for Divergence {
 /// A file that a process changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
-    /// Its path.
+    /// The path.
     pub path: Vec<u8>,
     /// The change: `created`, `changed`, `deleted`, ….
     pub kind: String,

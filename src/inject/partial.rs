@@ -1,4 +1,4 @@
-//! Partial answers: a call gets a part of the data that the trace has for it, and the rest when it is made again.
+//! Partial answers: a call gets a part of the data that the trace has for it, and a later call gets the rest.
 
 use super::amount::whole_entries;
 pub(super) use super::amount::{Amount, asked_arg};
@@ -14,11 +14,11 @@ use crate::trace::Value;
 pub struct Answered {
     /// The return value.
     pub ret: i64,
-    /// Whether the trace's call is used up; otherwise the same call, made again, gets the rest.
+    /// True if the trace's call is used up; otherwise the same call, made again, gets the rest.
     pub done: bool,
 }
 
-/// The arguments that say at which position a call reads or writes: numbers, or pointers to them.
+/// The arguments with the position at which a call reads or writes: numbers, or pointers to numbers.
 fn position_args(call: &Syscall) -> impl Iterator<Item = usize> {
     let names = ["offset", "off_in", "off_out"].into_iter();
     names.filter_map(|name| call.arg(name))
@@ -35,7 +35,7 @@ fn number_behind(memory: &dyn Memory, addr: u64) -> Option<i64> {
     (addr != 0 && memory.read(addr, &mut bytes) == bytes.len()).then(|| i64::from_le_bytes(bytes))
 }
 
-/// Whether a call begins at the position where its first part ended.
+/// Returns whether a call begins at the position where the first part ended.
 pub(super) fn is_at_next_position(step: &ExpectedCall, call: &HookCall) -> bool {
     position_args(call.call).all(|arg| {
         let first = match (is_pointer(call.call, arg), &step.exact) {
@@ -57,7 +57,7 @@ pub(super) fn is_at_next_position(step: &ExpectedCall, call: &HookCall) -> bool 
     })
 }
 
-/// `[5]`, or `[5] => [9]`, at first.
+/// The number in `[5]`, or the first one in `[5] => [9]`.
 fn first_number(value: &Value) -> Option<i64> {
     match value.meaning() {
         Value::Change { before, .. } => first_number(before),
@@ -66,8 +66,8 @@ fn first_number(value: &Value) -> Option<i64> {
     }
 }
 
-/// Answers a call with a part of what the trace has: from where the last part ended, as much as is asked for and
-/// allowed. `None` where the trace does not say enough to do that.
+/// Answers a call with a part of the trace's data: from the end of the previous part, as much as the call asks for and
+/// `limit` allows. `None` if the trace does not have the data.
 ///
 /// # Errors
 /// If the process's memory cannot be written.
@@ -109,7 +109,7 @@ pub(super) fn answer(
     }))
 }
 
-/// Advances the positions that the call passes by pointers.
+/// Advances the positions that the call passes by pointer.
 fn advance_positions(call: &mut HookCall, n: i64) -> Result<()> {
     for arg in position_args(call.call).filter(|&arg| is_pointer(call.call, arg)) {
         let addr = call.args[arg];
@@ -120,7 +120,7 @@ fn advance_positions(call: &mut HookCall, n: i64) -> Result<()> {
     Ok(())
 }
 
-/// Takes back a part of the answer: the call has moved less.
+/// Takes back a part of the answer, since the call moves less.
 ///
 /// # Errors
 /// If the process's memory cannot be written.
@@ -131,13 +131,13 @@ pub(super) fn take_back(call: &mut HookCall, less: i64) -> Result<()> {
     }
 }
 
-/// All the data of the trace's call, in however many parts the process gets it.
+/// All data of the trace's call, of which the process may get parts.
 fn data(step: &ExpectedCall, call: &HookCall) -> Result<Option<Vec<u8>>> {
     let entries = matches!(call.name(), "getdents" | "getdents64");
     if !entries || step.exact.is_some() {
         return Ok(step_data::data(step));
     }
-    // The bytes of the directory's entries.
+    // The trace has decoded entries, whose encoding is the data.
     let mut args = call.args;
     if let (Some(arg), Some(ret)) = (call.call.data_len_arg(), step.answer.raw()) {
         args[arg] = args[arg].max(ret as u64);
@@ -195,7 +195,7 @@ fn write_messages(step: &ExpectedCall, call: &mut HookCall, count: u64) -> Resul
     Ok(())
 }
 
-/// An entry of the trace that does not say what was stored.
+/// The error for an entry of the trace whose outputs cannot be encoded.
 pub(super) fn effect(step: &ExpectedCall, error: &EncodeError) -> Error {
     Error::Effect {
         place: step.place(),

@@ -1,11 +1,11 @@
-//! Calls that traced programs must not make, wherever they run.
+//! Calls that traced programs must not make, in any engine.
 
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::agent;
 
-/// The return value of a call that must not be made; `None` for all others.
+/// The return value of a refused call; `None` for all other calls.
 pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
-    // Only who insists on a place can get one that is taken.
+    // Only a call with a fixed address can map over memory that is in use.
     let fixed = match call.name {
         "mmap" => insists(args),
         "mremap" => fixed_remap(args),
@@ -14,7 +14,7 @@ pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
     let place = match (call.name, fixed) {
         ("mmap", true) => args[0],
         ("mremap", true) => args[4],
-        // Nowhere.
+        // No address.
         _ => u64::MAX,
     };
     if agent::is_touched_by(call.name, args, place as i64) {
@@ -27,12 +27,12 @@ pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
     }
 }
 
-/// Whether an mmap must be exactly where it says.
+/// Returns whether an mmap has a fixed address.
 pub(super) fn insists(args: &[u64; 6]) -> bool {
     args[3] as i32 & libc::MAP_FIXED != 0
 }
 
-/// The same of an mremap.
+/// Returns whether an mremap has a fixed address.
 pub(super) fn fixed_remap(args: &[u64; 6]) -> bool {
     args[3] as i32 & libc::MREMAP_FIXED != 0
 }

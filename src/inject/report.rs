@@ -1,4 +1,4 @@
-//! The findings of an injection, of which its outcome is made.
+//! The findings of an injection, from which its outcome is made.
 
 use super::hook::Hooks;
 use super::log::Log;
@@ -7,12 +7,12 @@ use crate::backtrace::Frame;
 use crate::process::Process;
 use crate::trace::Exit;
 
-/// An injection's result.
+/// The result of an injection.
 #[derive(Debug)]
 pub struct Driven {
-    /// What became of the process.
+    /// The outcome of the process.
     pub outcome: Outcome,
-    /// The process itself, with [`Finally::Keep`] at the end of the trace.
+    /// The process itself, if [`Finally::Keep`](super::Finally::Keep) keeps it at the end of the trace.
     pub process: Option<Process>,
 }
 
@@ -23,15 +23,15 @@ pub(super) struct Report {
     pub log: Log,
     /// The first place at which the process left the trace.
     pub divergence: Option<Divergence>,
-    /// The reason that a hook gave for stopping it.
+    /// The reason for which a hook stopped the process.
     pub reason: Option<String>,
-    /// The stack where a signal killed it or its time was up.
+    /// The backtrace at a deadly signal or at the time limit.
     pub backtrace: Vec<Frame>,
-    /// The call or the code that it was at when its time was up.
+    /// The call or the code at which the process was at the time limit.
     pub hang: Option<String>,
-    /// The state that could not be restored for live, and what the sandbox lacks, a sentence each.
+    /// The state that could not be restored for live, and the limits of the sandbox, a sentence each.
     pub missing: Vec<String>,
-    /// The files that it has changed in its sandbox.
+    /// The files that the process has changed in its sandbox.
     pub files: Vec<ChangedFile>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Ended {
 }
 
 impl Report {
-    /// The outcome of a process that ended so, under these hooks.
+    /// Makes the outcome of a process that ended like this under these hooks.
     pub fn outcome(mut self, ended: Ended, hooks: &dyn Hooks) -> Outcome {
         let Ended { status, exit } = ended;
         Outcome {

@@ -1,4 +1,4 @@
-//! Rules: declarative hooks, of calls, conditions and actions.
+//! Rules: declarative hooks of calls, conditions and actions.
 
 use super::hook::{Action, ActionKind, HookCall, HookError, Hooks, OnDivergence};
 use super::select::{PathPattern, Selector, When};
@@ -6,27 +6,27 @@ use super::{Divergence, Phase, tolerated};
 use crate::syscall::{self, Syscall};
 use std::collections::HashMap;
 
-/// The conditions of a hook, besides the calls that it is for. They count the calls for which the others hold.
+/// The conditions of a hook, besides its calls. They count the calls for which all conditions but `when` hold.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
     /// The selection among the calls for which the other conditions hold.
     pub when: When,
-    /// A path of the call, or that of its descriptor.
+    /// The path of the call, or of its descriptor.
     pub path: Option<PathPattern>,
-    /// Its descriptor.
+    /// The descriptor of the call.
     pub fd: Option<i32>,
-    /// The task, as recorded.
+    /// The recorded tid of the calling task.
     pub tid: Option<i32>,
-    /// Whether each call of each task is counted on its own, as strace does.
+    /// True to count each call of each task separately, as strace does.
     pub per_task: bool,
     passed: u64,
-    /// By task and call.
+    /// The counts by tid and call number.
     passed_by: HashMap<(i32, u32), u64>,
     fired: u64,
 }
 
 impl Conditions {
-    /// These conditions, and no others.
+    /// These conditions alone.
     pub fn new(when: When, path: Option<PathPattern>, fd: Option<i32>) -> Conditions {
         Conditions {
             when,
@@ -36,12 +36,12 @@ impl Conditions {
         }
     }
 
-    /// Whether all hold for this call. It counts the call, and so is called once for each.
+    /// Returns whether all conditions hold for this call. Counts the call, so that it must be called once for each.
     pub fn hold(&mut self, call: &HookCall) -> bool {
         self.pass(call) && self.count(call)
     }
 
-    /// Whether all but `when` hold for this call.
+    /// Returns whether all conditions but `when` hold for this call.
     pub fn pass(&self, call: &HookCall) -> bool {
         if self.fd.is_some() && self.fd != call.fd() {
             return false;
@@ -55,7 +55,7 @@ impl Conditions {
         }
     }
 
-    /// Counts a call that passes, and says whether `when` holds for it.
+    /// Counts a call for which the other conditions hold; returns whether `when` holds for it.
     pub fn count(&mut self, call: &HookCall) -> bool {
         let passed = match self.per_task {
             true => self.passed_by.entry((call.tid(), call.nr())).or_default(),
@@ -67,7 +67,7 @@ impl Conditions {
         holds
     }
 
-    /// Whether the conditions have ever held.
+    /// Returns whether the conditions have ever held.
     pub fn fired(&self) -> bool {
         self.fired > 0
     }
@@ -76,23 +76,23 @@ impl Conditions {
 /// A rule: calls, conditions, and actions.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The name that the user knows it by.
+    /// The name by which the user knows the rule.
     pub name: String,
     /// The calls.
     pub selector: Selector,
     /// The conditions.
     pub conditions: Conditions,
-    /// The actions, all of which are done.
+    /// The actions, all of which are applied.
     pub actions: Vec<Action>,
-    /// Whether a call that fails, is answered or cut short is made all the same; `None` is as the kernel does (see
-    /// [`HookCall::fail`]).
+    /// True if the kernel makes a call that fails, is answered or cut short all the same; `None` to do what the kernel
+    /// does in such a failure (see [`HookCall::fail`]).
     pub executed: Option<bool>,
 }
 
 /// The reasons for which a rule is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// More than one action that decides the answer.
+    /// The rule has more than one action that decides the answer.
     #[error(
         "the rule for {rule} has more than one of {}: a call has one answer",
         ActionKind::answering("and")
@@ -101,7 +101,7 @@ pub enum RuleError {
         /// The rule.
         rule: String,
     },
-    /// [`Rule::executed`] without an action that decides the answer.
+    /// The rule has [`Rule::executed`] without an action that decides the answer.
     #[error(
         "the rule for {rule} has executed, which says how {} are meant, and none of these",
         ActionKind::answering("or")
@@ -110,7 +110,7 @@ pub enum RuleError {
         /// The rule.
         rule: String,
     },
-    /// An action that suits none of the calls.
+    /// The rule has an action that suits none of its calls.
     #[error("the rule for {rule} cannot have {action}: {call} {why}")]
     Unsuited {
         /// The rule.
@@ -119,7 +119,7 @@ pub enum RuleError {
         action: &'static str,
         /// One of the calls, or `no such call`.
         call: &'static str,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
 }
@@ -147,7 +147,7 @@ impl Rule {
     /// calls that they suit.
     ///
     /// # Errors
-    /// If they cannot, or there are none.
+    /// If the actions cannot be combined, or one suits none of the calls.
     pub fn check(&mut self) -> Result<(), RuleError> {
         self.actions.sort();
         let rule = || self.name.clone();
@@ -163,7 +163,7 @@ impl Rule {
         Ok(())
     }
 
-    /// Whether the action suits one of the calls.
+    /// Returns an error if the action suits none of the calls.
     fn check_calls(&self, action: &Action) -> Result<(), RuleError> {
         let calls = || {
             let known = syscall::names().filter_map(syscall::by_name);
@@ -191,13 +191,13 @@ impl Rule {
         })
     }
 
-    /// Whether one of the actions can be done to this call.
+    /// Returns whether one of the actions can be applied to this call.
     pub fn fits(&self, call: &HookCall) -> bool {
         let mut actions = self.actions.iter();
         actions.any(|action| action.fits(call, self.executed))
     }
 
-    /// Does the actions to a call that can be done to it, whatever the conditions.
+    /// Applies the actions that suit a call, whatever the conditions say.
     pub fn act(&self, call: &mut HookCall) {
         let mut acted = false;
         for action in &self.actions {
@@ -211,7 +211,7 @@ impl Rule {
         }
     }
 
-    /// Applies it to a call at its entry, if it is for that call.
+    /// Applies the rule to a call at its entry, if the rule is for that call.
     pub fn apply(&mut self, call: &mut HookCall) {
         if call.phase() == Phase::Enter
             && self.selector.matches(call.syscall())
@@ -232,7 +232,7 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
-    /// These rules; every one that matches is applied, and the last has the last word.
+    /// These rules. All that match a call are applied in order: a later one overrides an earlier one.
     pub fn new(rules: Vec<Rule>) -> RuleSet {
         RuleSet {
             rules,
@@ -241,14 +241,14 @@ impl RuleSet {
         }
     }
 
-    /// The calls that may appear or be missing without the process having left the trace, besides the usual ones.
+    /// Adds calls that may appear or be missing without the process having left the trace.
     #[must_use]
     pub fn ignore(mut self, calls: Selector) -> RuleSet {
         self.ignored = Some(calls);
         self
     }
 
-    /// Sets the reaction to a process that leaves the trace; without it, the process is stopped.
+    /// Sets the reaction to a process that leaves the trace; the default is to stop it.
     #[must_use]
     pub fn on_divergence(mut self, what: OnDivergence) -> RuleSet {
         self.on_divergence = Some(what);

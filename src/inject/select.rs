@@ -20,23 +20,23 @@ struct Term {
 enum Matcher {
     All,
     Class(String),
-    /// The calls whose names match.
+    /// The calls whose names match a pattern.
     Pattern(Vec<&'static str>),
     Name(&'static str),
 }
 
-/// A name that no call has, or that of no class.
+/// The name of an unknown call or class.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownCall {
-    /// A call.
+    /// There is no call of this name.
     #[error("unknown system call {name:?}{}", did_you_mean(.suggestions))]
     Name {
         /// The name.
         name: String,
-        /// Names that are near.
+        /// Similar names.
         suggestions: Vec<&'static str>,
     },
-    /// A class.
+    /// There is no class of this name.
     #[error(
         "unknown class {name:?}: classes are %file, %desc, %network, %process, %signal, %memory, %ipc, %%stat \
          and the others of strace's"
@@ -45,10 +45,10 @@ pub enum UnknownCall {
         /// The name.
         name: String,
     },
-    /// A pattern.
+    /// No call's name matches the pattern.
     #[error("{pattern} matches the name of no system call")]
     Pattern {
-        /// As written.
+        /// The pattern as written.
         pattern: String,
     },
 }
@@ -64,11 +64,11 @@ fn did_you_mean(names: &[&'static str]) -> String {
 }
 
 impl Selector {
-    /// Reads `name`, `name,name`, `%class`, `!name`, `*`, `*stat*`. Old and i386 names are aliases; `stat64` is the whole
-    /// stat family. A `!` before all others is about all of them, as with strace; a later one about its own name.
+    /// Reads `name`, `name,name`, `%class`, `!name`, `*`, `*stat*`. Old and i386 names are aliases; `stat64` is the
+    /// whole stat family. A `!` at the beginning negates all terms, as with strace; a later one negates its own term.
     ///
     /// # Errors
-    /// If a name is that of no call.
+    /// If there is no call of a name.
     pub fn parse(text: &str) -> Result<Selector, UnknownCall> {
         let mut terms = Vec::new();
         let all_negated = text.trim_start().starts_with('!');
@@ -84,7 +84,7 @@ impl Selector {
             let matcher = if matches!(name, "*" | "all" | "%all") {
                 Matcher::All
             } else if name == "stat64" {
-                // Programs now make one of several calls where they made this one.
+                // Newer programs make one of several calls instead of this one.
                 class("%%stat")?
             } else if name.starts_with('%') {
                 class(name)?
@@ -103,10 +103,10 @@ impl Selector {
         })
     }
 
-    /// The calls whose names match; `text` says how in messages.
+    /// The calls whose names match; `text` describes the selection in messages.
     ///
     /// # Errors
-    /// If there are none.
+    /// If no call's name matches.
     pub fn matching(
         text: impl Into<String>,
         matches: impl Fn(&str) -> bool,
@@ -118,7 +118,7 @@ impl Selector {
         Ok(Selector { text, terms })
     }
 
-    /// The calls of both, where neither says which calls it does not mean.
+    /// The calls of both selections, if neither has negated terms.
     #[must_use]
     pub fn or(mut self, other: Selector) -> Selector {
         self.text = format!("{},{}", self.text, other.text);
@@ -126,7 +126,7 @@ impl Selector {
         self
     }
 
-    /// Whether a call is among them.
+    /// Returns whether the selection contains a call.
     pub fn matches(&self, call: &Syscall) -> bool {
         let hit = |term: &Term| match &term.matcher {
             Matcher::All => true,
@@ -139,7 +139,8 @@ impl Selector {
         wanted && !self.terms.iter().any(|term| term.negated && hit(term))
     }
 
-    /// Whether the call of this name is among them. One that is not known has no class, and no name that could be asked for.
+    /// Returns whether the selection contains the call of this name. An unknown call has no class, and no name that a
+    /// selection can have.
     pub fn matches_name(&self, name: &str) -> bool {
         match syscall::by_name(name) {
             Some(call) => self.matches(call),
@@ -150,7 +151,7 @@ impl Selector {
         }
     }
 
-    /// Whether a call or one of its variants is among them.
+    /// Returns whether the selection contains a call or one of its variants.
     pub fn matches_any(&self, call: &Syscall) -> bool {
         self.matches(call)
             || call
@@ -158,7 +159,8 @@ impl Selector {
                 .any(|(_, variant)| self.matches_any(variant))
     }
 
-    /// Whether a call or one of its variants is among them by its name or its class, and not with all others.
+    /// Returns whether the selection contains a call or one of its variants by its name or its class, and not only by
+    /// `*`.
     pub fn names(&self, call: &Syscall) -> bool {
         let hit = |term: &Term| match &term.matcher {
             Matcher::All => false,
@@ -170,7 +172,7 @@ impl Selector {
         named && self.matches(call) || call.variants().any(|(_, variant)| self.names(variant))
     }
 
-    /// Its rank from general to specific: all calls (0), classes (1), patterns (2), names (3).
+    /// The rank of the selection from general to specific: all calls (0), classes (1), patterns (2), names (3).
     pub fn rank(&self) -> u8 {
         let rank = |term: &Term| match term.matcher {
             Matcher::All => 0,
@@ -202,10 +204,10 @@ fn class(name: &str) -> Result<Matcher, UnknownCall> {
     })
 }
 
-/// The call of this name, or of which this is an old name.
+/// The call of this name or alias.
 ///
 /// # Errors
-/// If there is none; says which are near.
+/// If there is none; the error has similar names.
 pub(crate) fn lookup(name: &str) -> Result<&'static Syscall, UnknownCall> {
     syscall::by_name(name).ok_or_else(|| UnknownCall::Name {
         name: name.to_string(),
@@ -241,7 +243,7 @@ impl When {
     /// Reads strace's syntax.
     ///
     /// # Errors
-    /// If it is not that; says matcher would be.
+    /// If the text is not in that syntax; the error says what is expected.
     pub fn parse(text: &str) -> Result<When, String> {
         let wrong =
             || format!("{text:?} is not first[..last][+step], as in \"3\", \"2..5\" or \"1+2\"");
@@ -274,7 +276,7 @@ impl When {
         })
     }
 
-    /// Whether the nth call, from 1, is selected.
+    /// Returns whether the nth call, counted from 1, is selected.
     pub fn holds(&self, n: u64) -> bool {
         (self.first..=self.last).contains(&n) && (n - self.first).is_multiple_of(self.step)
     }
@@ -283,23 +285,23 @@ impl When {
 /// A pattern for paths.
 #[derive(Clone, Debug)]
 pub enum PathPattern {
-    /// This path, or a shell pattern (`*` stops at no slash).
+    /// A path or a shell pattern (`*` also matches slashes).
     Glob(glob::Pattern),
     /// A regular expression, matched anywhere.
     Regex(regex::bytes::Regex),
 }
 
 impl PathPattern {
-    /// This path, or a shell pattern, however it is written.
+    /// The pattern of a path or of a shell pattern. The path is normalized.
     ///
     /// # Errors
-    /// If it is no shell pattern.
+    /// If the text is no shell pattern.
     pub fn glob(text: &str) -> Result<PathPattern, glob::PatternError> {
         let text = file_names::normalize(text.as_bytes());
         glob::Pattern::new(&String::from_utf8_lossy(&text)).map(PathPattern::Glob)
     }
 
-    /// The path, where it is one and no pattern.
+    /// The path, if the pattern is a path without wildcards.
     pub fn exact(&self) -> Option<&str> {
         match self {
             PathPattern::Glob(glob) => {
@@ -309,7 +311,7 @@ impl PathPattern {
         }
     }
 
-    /// Whether the pattern means one of these files, by any of its names.
+    /// Returns whether the pattern matches one of these files by any of its names.
     pub fn means(&self, about: &CallFiles) -> bool {
         if about.is_meant(|name| self.matches(name)) {
             return true;
@@ -327,7 +329,7 @@ impl PathPattern {
         })
     }
 
-    /// Whether a path matches.
+    /// Returns whether the pattern matches a path.
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
             PathPattern::Glob(glob) => {

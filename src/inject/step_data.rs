@@ -1,11 +1,11 @@
-//! The arguments and the data of a trace's call.
+//! The arguments and the data of an expected call.
 
 use super::script::item::ExpectedCall;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{Memory, Moved, Syscall};
 use crate::trace::{Answer, Value};
 
-/// The data that a call of the trace moved, where it moved any.
+/// The data that a call of the trace moved, if it moved any.
 pub fn data(step: &ExpectedCall) -> Option<Vec<u8>> {
     let call = step.call?;
     call.moves_data()?;
@@ -42,7 +42,7 @@ pub(super) fn exact_data(call: &Syscall, event: &CallEvent, ret: u64) -> Option<
     Some(data)
 }
 
-/// The bytes of a string, or of all `iov_base` members below a value, in order. `None` where one was cut.
+/// Appends the bytes of a string, or of all `iov_base` members in a value, in order. `None` if a string was cut.
 pub(super) fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
     match value.meaning() {
         Value::Str { bytes, cut: false } => out.extend_from_slice(bytes),
@@ -65,7 +65,7 @@ pub(super) fn strings(value: &Value, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// A number among the arguments.
+/// An argument as a number.
 pub(super) fn number(step: &ExpectedCall, arg: usize) -> Option<i64> {
     match &step.exact {
         Some(event) => event.args.get(arg).map(|&arg| arg as i64),
@@ -73,7 +73,7 @@ pub(super) fn number(step: &ExpectedCall, arg: usize) -> Option<i64> {
     }
 }
 
-/// The descriptor that the call is about.
+/// The descriptor argument of the call.
 pub fn descriptor(step: &ExpectedCall) -> Option<i32> {
     number(step, step.call?.fd_arg()?).map(|fd| fd as i32)
 }

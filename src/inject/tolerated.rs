@@ -1,22 +1,20 @@
-//! The calls that may appear or be missing without the process having left the trace.
+//! Tolerated calls, which may appear or be missing without the process having left the trace.
 //!
-//! They depend on the libraries' versions, on how full the heap is and on the machine, not on what the
-//! program was told.
+//! They depend on the versions of libraries, on the state of the heap and on the machine, not on the answers that the
+//! program got.
 //!
-//! A script can change the list: `ignore = { "ioctl", "%memory" }` adds calls to it, `ignore = { "!futex" }` takes some
-//! out, `ignore = { only = { "brk" } }` puts others in its place, `ignore = false` empties it. In Rust,
-//! [`Hooks::is_ignored`](super::Hooks::is_ignored) says so. Of those that a script adds, calls that the trace would
-//! answer are answered with 0 where the trace has none, and nothing is done; those that only touch the process itself
-//! are made.
+//! A script can change the list: `ignore = { "ioctl", "%memory" }` adds calls to it, `ignore = { "!futex" }` removes
+//! some, `ignore = { only = { "brk" } }` replaces it, `ignore = false` empties it. In Rust, the method is
+//! [`Hooks::is_ignored`](super::Hooks::is_ignored). If the trace does not have an added call, a call that only affects
+//! the process itself is made; any other is answered with 0 and has no effect.
 //!
-//! In the calls themselves, a trace of another run may have other addresses, other pids, other names where programs make them
-//! up, and other times: those until which, or how long, a call waits, and those that files are given. What is made of these
-//! for the process is said in [`super::script::other_run`].
+//! The calls of a trace of another run may have other addresses, pids, temporary file names and times (deadlines,
+//! timeouts, timestamps of files). [`super::script::other_run`] adapts them to the process.
 
 use crate::syscall::{Replay, Syscall};
 use crate::trace::Value;
 
-/// Their names. A process may make them where the trace has none, and need not where it has.
+/// The names of tolerated calls.
 pub const IGNORED: &[&str] = &[
     "brk",
     "madvise",
@@ -43,12 +41,13 @@ pub const IGNORED: &[&str] = &[
     "sysinfo",
 ];
 
-/// Whether a call is one of them.
+/// Returns whether a call is tolerated by default.
 pub(crate) fn is_ignored(name: &str) -> bool {
     IGNORED.contains(&name)
 }
 
-/// Whether a call is about the process's memory alone: which there are depends on where the kernel puts it.
+/// Returns whether a call is about the process's memory alone. Such calls depend on the addresses that the kernel
+/// chooses.
 pub(super) fn is_about_memory(name: &str) -> bool {
     matches!(
         name,
@@ -56,12 +55,13 @@ pub(super) fn is_about_memory(name: &str) -> bool {
     )
 }
 
-/// Whether a call that the trace does not have is answered without being made: it may have effects on others.
+/// Returns whether a call that the trace does not have is answered without being made, since it may have effects
+/// outside of the process.
 pub(super) fn is_left_out(call: &Syscall) -> bool {
     !is_ignored(call.name) && matches!(call.replay, Replay::Emulate)
 }
 
-/// Whether an argument says how long a call waits for something else, or is one such time.
+/// Returns whether an argument is the time limit of a wait.
 pub(super) fn is_time_limit(call: &Syscall, arg: usize) -> bool {
     let calls = [
         "poll",
@@ -80,7 +80,7 @@ pub(super) fn is_time_limit(call: &Syscall, arg: usize) -> bool {
     calls.contains(&call.name) && matches!(name, Some("timeout" | "tmo_p"))
 }
 
-/// Whether both wait for a time, for ever, or not at all.
+/// Returns whether both values are time limits of the same kind: finite, infinite, or zero.
 pub(super) fn waits_alike(expected: &Value, actual: &Value) -> bool {
     let kind = |value: &Value| match value.meaning() {
         Value::Change { before, .. } => length(before),
@@ -89,7 +89,7 @@ pub(super) fn waits_alike(expected: &Value, actual: &Value) -> bool {
     kind(expected).is_some() && kind(expected) == kind(actual)
 }
 
-/// -1 for ever, 0 not at all, 1 for a time.
+/// -1 for an infinite time limit, 0 for none at all, 1 for a finite one.
 fn length(value: &Value) -> Option<i64> {
     match value {
         Value::Struct { .. } => {
@@ -102,12 +102,12 @@ fn length(value: &Value) -> Option<i64> {
     }
 }
 
-/// Whether an argument is a point in time.
+/// Returns whether an argument is a point in time.
 pub(super) fn is_time(call: &Syscall, args: &[u64; 6], arg: usize) -> bool {
     let Some(name) = call.args.get(arg).map(|arg| arg.name) else {
         return false;
     };
-    // TIMER_ABSTIME and TFD_TIMER_ABSTIME are the same.
+    // TIMER_ABSTIME and TFD_TIMER_ABSTIME have the same value.
     let absolute = args[1] & libc::TIMER_ABSTIME as u64 != 0;
     match name {
         "times" | "abs_timeout" => true,
@@ -117,7 +117,7 @@ pub(super) fn is_time(call: &Syscall, args: &[u64; 6], arg: usize) -> bool {
     }
 }
 
-/// Whether a member of such an argument is part of the time, and not an order such as `UTIME_NOW`.
+/// Returns whether a member of such an argument is part of the time, and not a request such as `UTIME_NOW`.
 pub(super) fn is_part_of_time(name: &str, value: &Value) -> bool {
     let is_number = value.as_i64().is_some_and(|number| number < 1_000_000_000);
     matches!(name, "tv_sec" | "actime" | "modtime")

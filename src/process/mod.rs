@@ -1,6 +1,6 @@
-//! A process as every engine leaves it to whoever drives it: a copy of a recorded one, stopped, with what is known of it.
+//! A process as an engine hands it to its driver: a copy of a recorded process, stopped, with all that is known of it.
 //!
-//! Knows neither how an engine made it nor what drives it.
+//! This module knows neither how an engine makes a process nor what drives it.
 
 mod pages;
 pub(crate) mod remap;
@@ -25,60 +25,60 @@ use crate::sandbox;
 use crate::tracee::{Error, Result, Stopped, TaskMemory};
 use std::sync::Arc;
 
-/// The state that the threads of a process share, and what is known of the recorded process.
+/// The state that the threads of a process share, and the facts that are known of the recorded process.
 #[derive(Debug)]
 pub struct ThreadGroup {
-    /// The recording that it comes from.
+    /// The recording from which the process comes.
     pub recording: Arc<Recording>,
-    /// The event at which it was spun off, and what it is.
+    /// The number of the event at which the process was spun off, and the event.
     pub event: (u64, Event),
-    /// The file of the program that it runs.
+    /// The file of the program that the process runs.
     pub program: Arc<Program>,
-    /// Its pid as recorded.
+    /// The recorded pid.
     pub pid: i32,
-    /// Its parent's pid as recorded.
+    /// The recorded pid of the parent.
     pub ppid: i32,
-    /// The pid that the kernel knows it by.
+    /// The pid in the kernel.
     pub real_pid: i32,
-    /// Its descriptors; the kernel knows none of them before the process goes live.
+    /// The descriptors. The kernel has none of them before the process goes live.
     pub descriptors: DescriptorTable,
-    /// The changes that its calls have made to the kernel's state since it was spun off.
+    /// The changes that the process's calls have made to the kernel's state since the spin-off.
     pub changes: KernelChanges,
-    /// The memory that it shares with itself: see [`SharedMemory`].
+    /// The memory that several mappings of the process share: see [`SharedMemory`].
     pub shared: SharedMemory,
-    /// The pages that jumps have brought so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), for as long as the
-    /// process is in every respect as it was recorded.
+    /// The pages of the jumps so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), as long as the process is in
+    /// every respect as it was recorded.
     pub pages: Option<JumpPages>,
-    /// Threads that have ended, as far as the program knows: one that the kernel takes for the process's first must outlive
-    /// the others, and one that is killed takes them along.
+    /// Threads that have ended for the program. Their tasks are kept: the kernel's thread group leader must outlive the
+    /// other threads, and killing one of the threads kills all of them.
     pub retired: Vec<Stopped>,
-    /// The maker of sandboxes for it.
+    /// The factory of the process's sandboxes.
     pub sandboxes: sandbox::SharedSandboxes,
 }
 
 /// A copy of a recorded process, stopped, with all of its threads. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
-    /// The state that its threads share.
+    /// The state that the threads share.
     pub group: ThreadGroup,
     /// The thread that is driven.
     pub driven: Thread,
-    /// Its other threads.
+    /// The other threads.
     pub threads: Vec<Thread>,
 }
 
 impl Process {
-    /// The pid that the kernel knows it by.
+    /// The pid in the kernel.
     pub fn real_pid(&self) -> i32 {
         self.group.real_pid
     }
 
-    /// Its memory.
+    /// The memory of the process.
     pub fn memory(&self) -> TaskMemory {
         self.driven.task.memory()
     }
 
-    /// Its threads' tids as recorded, by rising number.
+    /// The recorded tids of the threads, in ascending order.
     pub fn tids(&self) -> Vec<i32> {
         let all = std::iter::once(&self.driven).chain(&self.threads);
         let mut tids: Vec<i32> = all.map(|thread| thread.tid).collect();
@@ -86,7 +86,7 @@ impl Process {
         tids
     }
 
-    /// A copy of the copy.
+    /// Makes a copy of this copy.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -125,9 +125,9 @@ impl Process {
         })
     }
 
-    /// Takes the process into a sandbox of its own. The result is a copy whose threads have their recorded numbers where the
-    /// kernel has them to give: those by which `number` says that the threads know themselves. `restore` is called once
-    /// the copy is inside, where it stands between calls and has no other threads yet.
+    /// Moves the process into a new sandbox. The result is a copy, whose threads have the tids by which the program
+    /// knows them (`number` maps the recorded tids to these) if the kernel can give them. `restore` is called once the
+    /// copy is inside, while it is stopped between calls and has no other threads yet.
     ///
     /// # Errors
     /// If the system refuses a step.
@@ -143,12 +143,12 @@ impl Process {
             threads,
         } = self;
         let tid = driven.tid;
-        // Calls of ours unblock signals of ours: this comes first.
+        // Remote calls unblock SIGTRAP in the task, so the snapshots are taken first.
         let mut standing = vec![Snapshot::of(&driven)?];
         for thread in &threads {
             standing.push(Snapshot::of(thread)?);
         }
-        // What has threads does not get into namespaces.
+        // A process with several threads cannot enter namespaces.
         let mut remote = driven.remote()?;
         let mut shell = match threads.is_empty() && group.retired.is_empty() {
             true => {
@@ -157,12 +157,12 @@ impl Process {
             }
             false => remote.fork_between()?,
         };
-        // Inside it does not see us, who have what it shares.
+        // Inside of the sandbox, the copy cannot open the shared memory in the /proc of this process.
         let shared = SharedMemory::of_copy(&group.shared.objects(), &mut shell)?;
         let (mut first, sandbox) = group.sandboxes.enter(shell, request)?;
         group.real_pid = first.tid();
         let restored = restore(&group, &mut first);
-        // The kernel takes the task that is there for the process's first.
+        // The kernel takes this task for the thread group leader.
         let leader = standing.iter().position(|thread| thread.tid == group.pid);
         standing.swap(0, leader.unwrap_or(0));
         let mut copies = Vec::new();

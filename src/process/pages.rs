@@ -1,4 +1,4 @@
-//! The pages that recorded jumps have brought into a process.
+//! The pages of the recorded states (jumps) that a process was put into.
 
 use crate::image::Chunk;
 use crate::recording::Jump;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 const PAGE: u64 = 0x1000;
 
-/// The pages that the jumps in a space have brought, each as it was in the last that did.
+/// The pages of the jumps in a space, each with its contents in the last jump that had it.
 #[derive(Clone, Debug, Default)]
 pub struct JumpPages(BTreeMap<u64, Arc<[u8]>>);
 
 impl JumpPages {
-    /// Follows a jump; returns the pages that it says are as they were.
+    /// Adds the pages of a jump; returns the pages that the jump has unchanged from an earlier one.
     pub fn follow(&mut self, jump: &Jump) -> Vec<Chunk> {
         for chunk in &jump.pages {
             for (addr, page) in (chunk.addr..)
@@ -33,7 +33,7 @@ impl JumpPages {
         ranges.sort_unstable_by_key(|range| range.start);
         let mut again = Vec::new();
         let mut done = 0;
-        // No page twice, whatever it says.
+        // A page is returned once, even if the recording lists it twice.
         for range in ranges {
             let from = range.start.max(done);
             done = done.max(range.end);

@@ -1,4 +1,4 @@
-//! Ranges of memory that show something else than before: see [`Piece`].
+//! Recorded changes of the mappings of ranges of memory: see [`Piece`].
 
 use super::{Objects, SharedMemory};
 use crate::history::Recording;
@@ -9,7 +9,8 @@ use crate::tracee::{self, Remote, Stopped, agent};
 use std::os::unix::ffi::OsStrExt;
 
 impl SharedMemory {
-    /// Has a process show what these pieces say. It stands at a call's entry if `at_entry`, else between calls.
+    /// Applies these pieces to the mappings of a process. The task is at a syscall entry stop if `at_entry`, else
+    /// between calls.
     ///
     /// # Errors
     /// If the process is gone.
@@ -30,7 +31,7 @@ impl SharedMemory {
     }
 }
 
-/// Whether a piece touches the agent's memory.
+/// Returns whether a piece overlaps the agent's memory.
 pub fn is_ours(piece: &Piece) -> bool {
     let from = match piece.shows {
         Shows::Moved { from } => from,
@@ -41,7 +42,7 @@ pub fn is_ours(piece: &Piece) -> bool {
         .any(|&at| agent::is_touched(at, piece.len))
 }
 
-/// Has a process show what these pieces say.
+/// Applies these pieces to the mappings of a process.
 ///
 /// # Errors
 /// If the process is gone.
@@ -51,7 +52,7 @@ pub fn show(
     recording: &Recording,
     objects: &Objects,
 ) -> tracee::Result<()> {
-    // Behind the end of an empty file, everything is.
+    // Every page in a mapping of an empty file is past the end of the file.
     let mut empty = None;
     for piece in pieces {
         let Piece { start, len, .. } = *piece;
@@ -105,7 +106,7 @@ pub fn show(
                 };
                 moved.make(remote)?;
             }
-            // A copy has only those that it has mapped.
+            // A copy has only the shared objects that it maps.
             Shows::Object { object, offset } => {
                 objects.map(remote, object, start, len, prot, offset)?;
             }
@@ -117,7 +118,7 @@ pub fn show(
     Ok(())
 }
 
-/// Maps memory of the process's own there: of a file, at an offset, or zeros.
+/// Maps private memory for a piece: of a file at an offset, or zeros.
 fn map(remote: &mut Remote<'_>, piece: &Piece, file: Option<(u64, u64)>) -> tracee::Result<()> {
     let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
     if file.is_none() {

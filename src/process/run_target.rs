@@ -1,25 +1,25 @@
-//! Where a task runs to that was preempted at a known place.
+//! The point to which a task runs that was preempted at a known instruction.
 
 use crate::recording::Reach;
 use crate::tracee::Regs;
 
-/// No recorder has a task come to a place more often before it is preempted there.
+/// The limit of the number of passes; no recorder writes a greater number.
 const MOST_TIMES: u32 = 1 << 16;
 
-/// A place in a program, and how often a task comes there.
+/// An instruction in a program, and the number of times that a task comes to it.
 #[derive(Clone, Debug)]
 pub struct RunTarget {
-    /// How often; the last time it stays.
+    /// The number of passes; the task stops at the last one.
     pub times: u32,
-    /// Its registers then.
+    /// The registers at the last pass.
     pub regs: Regs,
 }
 
 impl RunTarget {
-    /// What is recorded of it; or what is wrong with that.
+    /// The target of a recorded item; the error says what is wrong with the item.
     ///
     /// # Errors
-    /// If no recorder writes such a thing.
+    /// If no recorder writes such an item.
     pub fn of(reach: &Reach) -> Result<RunTarget, String> {
         let words = reach.regs.as_slice().try_into();
         let words = words.map_err(|_| format!("{} words are no registers", reach.regs.len()))?;

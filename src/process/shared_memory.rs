@@ -1,4 +1,4 @@
-//! Memory that several mappings of a process show: recorded calls map, move and unmap it in a copy.
+//! Memory that several mappings of a process share: recorded calls map, move and unmap it in a copy.
 
 use super::shared_objects::Objects;
 use crate::history::Recording;
@@ -8,8 +8,7 @@ use crate::tracee::{Error, Remote, Result, Stopped, TaskMemory, agent, proc};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Memory that several mappings of a process show; it would be shared with copies of the process, too, were it not
-/// copied for them.
+/// The memory that several mappings of a process share. A copy of the process gets copies of it.
 #[derive(Clone, Debug, Default)]
 pub struct SharedMemory(Rc<RefCell<Objects>>);
 
@@ -18,16 +17,16 @@ impl SharedMemory {
         self.0.borrow()
     }
 
-    /// Gives a copy of a process, between calls, copies of these.
+    /// Replaces the objects that a copy of a process maps by copies. The task is between calls.
     pub(crate) fn of_copy(objects: &Objects, copy: &mut Stopped) -> Result<SharedMemory> {
         let copies = objects.detach(copy)?;
         Ok(SharedMemory(Rc::new(RefCell::new(copies))))
     }
 
-    /// Writes to the process's memory, also where it may only read what it shares.
+    /// Writes to the process's memory, also to shared memory that the process maps for reading only.
     ///
     /// # Errors
-    /// If nothing is there.
+    /// If the memory is not mapped.
     pub fn write(&self, memory: TaskMemory, addr: u64, bytes: &[u8]) -> Result<()> {
         memory.write(addr, bytes).or_else(|error| {
             let written = self.0.borrow().write(memory, addr, bytes);
@@ -35,11 +34,10 @@ impl SharedMemory {
         })
     }
 
-    /// Does in the process what a recorded mmap of shared memory did; nothing where something else is mapped
-    /// there by now.
+    /// Maps shared memory as a recorded mmap did; `None` if the event did not map any, or if the range is in use now.
     ///
     /// # Errors
-    /// If the memory cannot be made, or the process not be asked.
+    /// If the memory cannot be created, or the process cannot make the call.
     pub fn map(
         &mut self,
         task: &mut Stopped,
@@ -56,10 +54,11 @@ impl SharedMemory {
         self.place(task, recording, event, (len, prot, offset), fixed)
     }
 
-    /// The same of a recorded shmat.
+    /// Attaches shared memory as a recorded shmat did; `None` if the event did not attach any, or if the range is in
+    /// use now.
     ///
     /// # Errors
-    /// If the memory cannot be made, or the process not be asked.
+    /// If the memory cannot be created, or the process cannot make the call.
     pub fn attach(
         &mut self,
         task: &mut Stopped,
@@ -78,10 +77,10 @@ impl SharedMemory {
         Ok(made)
     }
 
-    /// Unmaps what was attached here; what shmdt then returns.
+    /// Unmaps the memory that is attached at this address; returns the return value of shmdt.
     ///
     /// # Errors
-    /// If the process cannot be asked.
+    /// If the process cannot make the call.
     pub fn detach(&mut self, task: &mut Stopped, at: u64) -> Result<i64> {
         let parts = self.0.borrow().attached_at(task.tid(), at)?;
         if parts.is_empty() {
@@ -93,16 +92,16 @@ impl SharedMemory {
         Ok(made)
     }
 
-    /// Makes shared memory that is mapped at `addr` as large as a mapping of `len` bytes there shows: no frame tells a copy
-    /// when it grows.
+    /// Extends the shared memory that is mapped at `addr`, so that a mapping of `len` bytes there is within it: a copy
+    /// gets no frame when the memory grows.
     ///
     /// # Errors
-    /// If the process's mappings cannot be read, or there is no room.
+    /// If the process's mappings cannot be read, or the memory cannot be extended.
     pub fn extend(&self, tid: i32, addr: u64, len: u64) -> Result<()> {
         self.0.borrow().extend(tid, addr, len)
     }
 
-    /// `how`: length, protection, and offset.
+    /// Maps shared memory; `how` is the length, the protection and the offset.
     fn place(
         &mut self,
         task: &mut Stopped,
@@ -128,7 +127,7 @@ impl SharedMemory {
             .map(|id| recording.kept_file(id))
             .transpose()
             .map_err(|e| Error::os("map what was shared", task.tid(), e))?;
-        // No frame tells a copy when it grows.
+        // A copy gets no frame when the memory grows.
         let size = offset.saturating_add(len).max(*size);
         let mut objects = self.0.borrow_mut();
         objects.add(*object, path.as_deref(), size)?;
@@ -139,11 +138,11 @@ impl SharedMemory {
     }
 }
 
-/// Does in a process, whose task stands at the entry of the call, what a recorded mremap did; nothing where something else
-/// is in its place by now.
+/// Moves a mapping as a recorded mremap did, in a process whose task is at the entry of the call; `None` if the range
+/// is in use now.
 ///
 /// # Errors
-/// If the process cannot be asked.
+/// If the process cannot make the call.
 pub fn remap_as_recorded(task: &mut Stopped, event: &CallEvent) -> Result<Option<i64>> {
     let [old, old_len, new_len, flags, ..] = event.args;
     let Some(at) = event.ret.filter(|&ret| ret > 0).map(|ret| ret as u64) else {
@@ -167,13 +166,13 @@ pub fn remap_as_recorded(task: &mut Stopped, event: &CallEvent) -> Result<Option
     Ok(Some(made).filter(|&made| made == at as i64))
 }
 
-/// The size of the pages that so many bytes take.
+/// The number of bytes, rounded up to whole pages.
 pub(crate) fn page_end(size: u64) -> u64 {
     const PAGE: u64 = 0x1000;
     size.div_ceil(PAGE).saturating_mul(PAGE)
 }
 
-/// The protection of a segment that is attached with these flags.
+/// The protection of a segment that is attached with these shmat flags.
 pub(crate) fn segment_prot(flags: i32) -> u64 {
     let mut prot = libc::PROT_READ;
     if flags & libc::SHM_RDONLY == 0 {
@@ -185,7 +184,7 @@ pub(crate) fn segment_prot(flags: i32) -> u64 {
     prot as u64
 }
 
-/// Unmaps all of these: address and length.
+/// Unmaps all parts, each an address and a length; returns the first error, or 0.
 pub(crate) fn unmap(remote: &mut Remote<'_>, parts: &[(u64, u64)]) -> crate::tracee::Result<i64> {
     for &(at, len) in parts {
         let made = remote.call(libc::SYS_munmap, [at, len, 0, 0, 0, 0])?;
@@ -196,7 +195,7 @@ pub(crate) fn unmap(remote: &mut Remote<'_>, parts: &[(u64, u64)]) -> crate::tra
     Ok(0)
 }
 
-/// mremap to the recorded place.
+/// Makes an mremap to the recorded address.
 pub(crate) fn remap(
     remote: &mut Remote<'_>,
     args: [u64; 6],

@@ -1,4 +1,4 @@
-//! Memory that several mappings show, of one process or of many: each in an anonymous file of ours.
+//! Memory that several mappings share, of one process or of many: each object is an anonymous file (memfd) of rrapper.
 
 use crate::tracee::{self, Remote, Stopped, TaskMemory, proc};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// All shared objects of a recording at some place, by their numbers there.
+/// The shared objects at a point of a recording, by their recorded numbers.
 #[derive(Debug, Default)]
 pub struct Objects(BTreeMap<u32, Object>);
 
@@ -18,7 +18,7 @@ pub struct Objects(BTreeMap<u32, Object>);
 struct Object {
     file: File,
     inode: u64,
-    /// It is a System V segment.
+    /// The object is a System V segment.
     attached: bool,
 }
 
@@ -33,7 +33,7 @@ impl Object {
         })
     }
 
-    /// Makes it at least so large.
+    /// Extends the object to at least this size.
     fn reach(&self, size: u64) -> io::Result<()> {
         match self.file.metadata()?.len() < size {
             true => self.file.set_len(size),
@@ -41,7 +41,7 @@ impl Object {
         }
     }
 
-    /// One with the same contents.
+    /// An object with the same contents.
     fn duplicate(&self) -> io::Result<Object> {
         let copy = Object {
             attached: self.attached,
@@ -54,7 +54,7 @@ impl Object {
     }
 }
 
-/// Copies what is no hole.
+/// Copies the data of a file, without its holes.
 fn copy_data(from: &File, to: &File, len: u64) -> io::Result<()> {
     const CHUNK: usize = 256 << 10;
     let mut buf = Vec::new();
@@ -86,10 +86,10 @@ fn failed(what: &str) -> impl FnOnce(io::Error) -> tracee::Error {
 }
 
 impl Objects {
-    /// Makes an object, unless it is there. It holds what the file does, at first, and is at least so large.
+    /// Creates an object with the contents of the file, unless it exists; extends it to at least this size.
     ///
     /// # Errors
-    /// If it cannot be made or filled.
+    /// If it cannot be created or filled.
     pub fn add(&mut self, number: u32, file: Option<&Path>, size: u64) -> tracee::Result<()> {
         let what = || format!("make shared memory of {size} bytes");
         let object = match self.0.entry(number) {
@@ -106,7 +106,7 @@ impl Objects {
         object.reach(size).map_err(failed(&what()))
     }
 
-    /// Changes an object's size; there may be none of this number.
+    /// Changes the size of an object, if there is one of this number.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -120,7 +120,7 @@ impl Objects {
         }
     }
 
-    /// Writes to an object, which may have been forgotten, and is not made larger.
+    /// Writes to an object without extending it, if there is one of this number.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -136,15 +136,15 @@ impl Objects {
         write().map_err(failed("write to shared memory"))
     }
 
-    /// An object is a System V segment: `shmat` maps it.
+    /// Marks an object as a System V segment, which `shmat` maps.
     pub fn note_attached(&mut self, number: u32) {
         if let Some(object) = self.0.get_mut(&number) {
             object.attached = true;
         }
     }
 
-    /// What `shmdt` unmaps here: address and length of each part that is left of the segment that was attached so that it
-    /// begins here, as do_shmdt of the kernel (ipc/shm.c) finds them.
+    /// The parts that `shmdt` unmaps at this address, each an address and a length: what is left of the segment that
+    /// was attached there. The kernel's do_shmdt (ipc/shm.c) finds them in the same way.
     ///
     /// # Errors
     /// If the process's mappings cannot be read.
@@ -166,7 +166,7 @@ impl Objects {
         Ok(parts)
     }
 
-    /// Maps an object, where there is nothing yet or what is there may go.
+    /// Maps an object over all that is mapped in the range.
     ///
     /// # Errors
     /// If the object cannot be opened in the process.
@@ -182,7 +182,7 @@ impl Objects {
         self.map_by(remote, number, libc::MAP_FIXED, (at, len, prot, offset))
     }
 
-    /// The same with these flags besides; `how`: address, length, protection and offset.
+    /// Maps an object with these additional flags; `how` is the address, the length, the protection and the offset.
     pub(crate) fn map_by(
         &self,
         remote: &mut Remote<'_>,
@@ -199,7 +199,7 @@ impl Objects {
     /// Writes to shared memory that is mapped for reading only.
     ///
     /// # Errors
-    /// If it is not there, or cannot be written.
+    /// If it is not mapped, or cannot be written.
     pub fn write(&self, memory: TaskMemory, addr: u64, data: &[u8]) -> tracee::Result<()> {
         let tid = memory.tid();
         let end = addr.saturating_add(data.len() as u64);
@@ -220,20 +220,20 @@ impl Objects {
     /// Copies of all objects.
     ///
     /// # Errors
-    /// If they cannot be made.
+    /// If they cannot be created.
     pub fn duplicate(&self) -> tracee::Result<Objects> {
         self.duplicate_those(|_| true)
     }
 
-    /// How many there are.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// How much memory they take, in bytes.
+    /// The memory that the objects take, in bytes.
     ///
     /// # Errors
-    /// If the kernel does not say.
+    /// If the kernel does not tell the size.
     pub fn memory(&self) -> tracee::Result<u64> {
         let sizes = self
             .0
@@ -243,7 +243,7 @@ impl Objects {
         size.map_err(failed("measure shared memory"))
     }
 
-    /// Forgets those that none of these processes maps.
+    /// Drops the objects that none of these processes maps.
     ///
     /// # Errors
     /// If their mappings cannot be read.
@@ -264,10 +264,11 @@ impl Objects {
         Ok(Objects(copies.map_err(failed("copy shared memory"))?))
     }
 
-    /// Gives a copy of a process, between calls, copies of the objects that it maps, each as large as its mappings.
+    /// Replaces the objects that a copy of a process maps by copies, each as large as its mappings. The task is between
+    /// calls.
     ///
     /// # Errors
-    /// If they cannot be made or mapped.
+    /// If they cannot be created or mapped.
     pub fn detach(&self, copy: &mut Stopped) -> tracee::Result<Objects> {
         let maps = proc::maps(copy.tid())?;
         let inodes: BTreeSet<u64> = maps.iter().filter(|m| m.shared).map(|m| m.inode).collect();
@@ -275,7 +276,7 @@ impl Objects {
         for m in maps.iter().filter(|m| m.shared) {
             let known = self.0.iter().find(|(_, object)| object.inode == m.inode);
             let copy = known.and_then(|(number, _)| copies.0.get(number));
-            // What a copy does has nothing to say when the file grows.
+            // A copy gets no frame when the file grows.
             let reach = m.offset.saturating_add(m.end - m.start);
             copy.map_or(Ok(()), |copy| copy.reach(reach))
                 .map_err(failed("copy shared memory"))?;
@@ -284,10 +285,10 @@ impl Objects {
         Ok(copies)
     }
 
-    /// Makes the object that is mapped at `addr` as large as a mapping of `len` bytes there shows.
+    /// Extends the object that is mapped at `addr`, so that a mapping of `len` bytes there is within it.
     ///
     /// # Errors
-    /// If the process's mappings cannot be read, or there is no room.
+    /// If the process's mappings cannot be read, or the object cannot be extended.
     pub fn extend(&self, tid: i32, addr: u64, len: u64) -> tracee::Result<()> {
         if self.0.is_empty() {
             return Ok(());
@@ -297,7 +298,7 @@ impl Objects {
         let object = there.and_then(|m| Some((m, self.0.values().find(|o| o.inode == m.inode)?)));
         object.map_or(Ok(()), |(m, object)| {
             let reach = (m.offset + (addr - m.start)).saturating_add(len);
-            // What no address space has room for is not mapped.
+            // A size beyond the address space (47 bits) cannot be mapped.
             match reach < 1 << 47 {
                 true => object.reach(reach).map_err(failed("extend shared memory")),
                 false => Ok(()),
@@ -305,7 +306,8 @@ impl Objects {
         })
     }
 
-    /// Has a process, between calls, map these objects instead of those of the same numbers in `before`.
+    /// Maps these objects in a process instead of the objects of the same numbers in `before`. The task is between
+    /// calls.
     ///
     /// # Errors
     /// If they cannot be mapped.
@@ -355,12 +357,12 @@ fn fill(object: &File, path: &Path, size: u64) -> io::Result<()> {
     copy_data(&file, object, len)
 }
 
-/// How much memory can be had without swapping, in bytes.
+/// The memory that is available without swapping, in bytes.
 fn free_memory() -> io::Result<u64> {
     let all = std::fs::read_to_string("/proc/meminfo")?;
     let line = all.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
     let size = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    // Where the kernel does not say, nothing is held against anybody.
+    // If the kernel does not tell the size, there is no limit.
     Ok(size.map_or(u64::MAX, |size| size.saturating_mul(1024)))
 }
 
@@ -370,7 +372,7 @@ fn map(
     flags: i32,
     (at, len, prot, offset): (u64, u64, u64, u64),
 ) -> tracee::Result<i64> {
-    // The process has no descriptors of ours, but may look at them.
+    // The process does not have rrapper's descriptors, but can open them in /proc.
     let (me, fd) = (std::process::id(), object.file.as_raw_fd());
     remote.reset_scratch();
     let path = remote.put_str(format!("/proc/{me}/fd/{fd}").as_bytes())?;

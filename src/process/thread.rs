@@ -1,4 +1,4 @@
-//! A stopped thread of a process, and what the kernel keeps of it.
+//! A stopped thread of a process, and its attributes in the kernel.
 
 use crate::recording::Born;
 use crate::syscall::Memory;
@@ -14,10 +14,10 @@ pub(crate) const NO_ALTERNATE_STACK: [u8; 24] = {
     stack
 };
 
-/// Where a stopped process stands.
+/// The stop point of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopPoint {
-    /// At the entry of a call: made and not yet answered.
+    /// At the entry of a call that has not been answered.
     Entry,
     /// Between calls.
     Between,
@@ -26,21 +26,21 @@ pub enum StopPoint {
 /// A stopped thread of a process.
 #[derive(Debug)]
 pub struct Thread {
-    /// Its tid as recorded.
+    /// The recorded tid.
     pub tid: i32,
     /// The kernel's task.
     pub task: Stopped,
-    /// Where it stands.
+    /// The stop point of the task.
     pub place: StopPoint,
-    /// The state that the kernel keeps of it.
+    /// The attributes of the task in the kernel.
     pub attributes: TaskAttributes,
-    /// Its mask and action for SIGSEGV, which a trapped read of the time stamp counter must not undo.
+    /// The signal mask and action for SIGSEGV, which a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
 }
 
 impl Thread {
-    /// Makes the thread that a task asks for, which stands at the entry of its clone; and tells both the new one's tid as
-    /// [`Born`] has it. The new one stands where it begins.
+    /// Creates the thread of a clone, at whose entry the creating task is stopped, and writes the tids to both tasks'
+    /// memory as [`Born`] has them. The new task is stopped at its beginning.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -71,7 +71,7 @@ impl Thread {
             (libc::CLONE_CHILD_SETTID, born.child_tid, born.own_number()),
         ] {
             if born.flags & flag as u64 != 0 {
-                // As in the kernel, nobody cares whether it can be written.
+                // Like the kernel, this ignores an address that cannot be written.
                 let _ = memory.write(at, &number.to_le_bytes());
             }
         }
@@ -84,7 +84,7 @@ impl Thread {
         })
     }
 
-    /// Borrows the task for calls on the process's behalf, wherever it stands.
+    /// Borrows the task for remote calls, at either stop point.
     ///
     /// # Errors
     /// If the task has been killed.
@@ -96,7 +96,7 @@ impl Thread {
     }
 }
 
-/// A thread without its task, of which a copy is made.
+/// The state of a thread without its task, for a copy of the thread.
 pub(super) struct Snapshot {
     pub tid: i32,
     pub attributes: TaskAttributes,
@@ -120,7 +120,7 @@ impl Snapshot {
         })
     }
 
-    /// Puts a task, which stands between calls, where the thread stands.
+    /// Puts a task, which is stopped between calls, into the state of the thread.
     pub fn settle(self, mut task: Stopped) -> Result<Thread> {
         settle(
             &mut task,
@@ -139,23 +139,24 @@ impl Snapshot {
     }
 }
 
-/// What the kernel keeps of a task besides registers, signal mask and what its process shares.
+/// The attributes of a task in the kernel, besides the registers, the signal mask and the state that threads share.
 #[derive(Clone, Debug, Default)]
 pub struct TaskAttributes {
     /// The alternate stack: `stack_t`.
     pub(crate) stack: [u8; 24],
-    /// The head of the list of robust futexes, and the size of that head.
+    /// The head of the list of robust futexes, and the size of the head.
     pub(crate) robust: (u64, u64),
-    /// Where zero is written at its end; 0 for nowhere.
+    /// The address at which the kernel writes zero when the task ends (`clear_child_tid`); 0 for none.
     pub(crate) clear_tid: u64,
-    /// The name that it gave itself.
+    /// The name that the task gave itself (`PR_SET_NAME`).
     pub(crate) name: Option<Vec<u8>>,
-    /// The thread that the call at whose entry it stands has made already, as it is told.
+    /// The tid, as the task knows it, of the thread that the clone at whose entry the task is stopped has created
+    /// already.
     pub(crate) made: Option<i32>,
 }
 
 impl TaskAttributes {
-    /// Follows a call that the kernel has answered without an error.
+    /// Updates the attributes after a successful call of the kernel.
     pub fn follow(&mut self, nr: u32, args: &[u64; 6], memory: &TaskMemory) {
         match i64::from(nr) {
             libc::SYS_set_tid_address => self.clear_tid = args[0],
@@ -176,21 +177,21 @@ impl TaskAttributes {
         }
     }
 
-    /// Where zero is written at its end; 0 for nowhere.
+    /// The address at which the kernel writes zero when the task ends (`clear_child_tid`); 0 for none.
     pub fn clear_tid(&self) -> u64 {
         self.clear_tid
     }
 
-    /// The thread that the call at whose entry the task stands has made already, as the task is told; the call is
-    /// answered then.
+    /// Takes the tid, as the task knows it, of the thread that the clone at whose entry the task is stopped has created
+    /// already. The clone is then answered.
     pub fn take_made(&mut self) -> Option<i32> {
         self.made.take()
     }
 
-    /// Tells the kernel. The task is a fresh copy that stands between calls; its registers are lost.
-    /// `forked`: it is a fork of the very task, which the kernel has given the same stack and name.
+    /// Sets the attributes in the kernel. The task is a new copy that is stopped between calls; its registers are lost.
+    /// `forked`: the task is a fork of the very task, and has inherited the alternate stack and the name.
     pub(crate) fn apply(&self, task: &mut Stopped, forked: bool) -> Result<()> {
-        // Away from the alternate stack, which cannot be changed by who is on it.
+        // Takes the task off the alternate stack, which cannot be changed while it is in use.
         let mut aside = task.regs()?;
         aside.set_ip(agent::SYSCALL);
         aside.set_sp(agent::END);
@@ -219,7 +220,7 @@ impl TaskAttributes {
     }
 }
 
-/// Puts a task that stands between calls where a task with these registers stands.
+/// Puts a task, which is stopped between calls, into the state of a task with these registers and this stop point.
 pub(crate) fn settle(
     task: &mut Stopped,
     regs: &Regs,
@@ -241,7 +242,7 @@ pub(crate) fn settle(
     }
 }
 
-/// A new thread of a process that stands between calls.
+/// Creates a thread in a process whose task is stopped between calls.
 pub(crate) fn new_thread(task: &mut Stopped) -> Result<Stopped> {
     let mut remote = task.remote_at_boundary()?;
     let thread = remote.thread()?;

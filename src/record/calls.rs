@@ -29,13 +29,13 @@ pub struct Pending {
     pub tid: i32,
     call: &'static Syscall,
     moved: Option<data_transfers::Source>,
-    /// Whether the parent waits for the new task (vfork).
+    /// True if the parent waits for the new task (vfork).
     pub vfork: bool,
-    /// Whether the recorder changed the arguments.
+    /// True if the recorder changed the arguments.
     changed: bool,
     /// The error to report where an unknown call succeeds.
     unsure: Option<UnknownCall>,
-    /// Whether a wait for data is made instead of the call.
+    /// True if a wait for data is made instead of the call.
     waits: bool,
     /// The mappings that the call moves.
     several: Vec<Range<u64>>,

@@ -170,7 +170,7 @@ fn look_into_pipe(file: &File, most: usize) -> nix::Result<Option<Vec<u8>>> {
     let (mut out, into) =
         pipe.map_err(|e| nix::Error::try_from(e).unwrap_or(nix::Error::EMFILE))?;
     let size = fcntl(file, FcntlArg::F_GETPIPE_SZ)?;
-    // Where our pipe cannot be as large, less data is peeked.
+    // If this pipe cannot be as large as the program's, less data is peeked.
     let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(size));
     let len = match tee(file, &into, most, SpliceFFlags::SPLICE_F_NONBLOCK) {
         Ok(len) => len,

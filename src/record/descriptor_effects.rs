@@ -108,7 +108,7 @@ fn offset(family: &ProcessTree, tid: i32, event: &CallEvent) -> Result<Effect> {
     })
 }
 
-/// Whether reads and writes advance a descriptor's offset.
+/// Returns whether reads and writes advance a descriptor's offset.
 pub(super) fn moves(tid: i32, d: &proc::Descriptor) -> bool {
     d.path.first() == Some(&b'/') && is_movable(tid, d.fd)
 }

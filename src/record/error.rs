@@ -75,7 +75,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the error is a full disk.
+    /// Returns whether the error is a full disk.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Error::Recording(error) => error.is_full(),

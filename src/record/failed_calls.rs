@@ -97,7 +97,7 @@ fn moved(tid: i32, before: &[Range<u64>], from: u64, to: u64) -> Result<Vec<Piec
     Ok(moved.collect())
 }
 
-/// Whether an madvise(2) advice drops pages at once.
+/// Returns whether an madvise(2) advice drops pages at once.
 pub(super) fn drops(advice: i32) -> bool {
     matches!(advice, libc::MADV_DONTNEED | libc::MADV_DONTNEED_LOCKED)
 }

@@ -46,14 +46,15 @@ pub struct MappedFile {
     pub name: Vec<u8>,
     /// The size of the file.
     pub size: u64,
-    /// Whether a recorded program has changed the file since its first mapping.
+    /// True if a recorded program has changed the file since its first mapping.
     pub changed: bool,
-    /// Whether a task that may only read the file has a shared mapping of it.
+    /// True if a task that may only read the file has a shared mapping of it.
     pub read_only: bool,
 }
 
 impl MappedFile {
-    /// Whether a mapping shows this file. Some file systems have another device number in mappings than in stat(2).
+    /// Returns whether a mapping shows this file. Some file systems have another device number in mappings than in
+    /// stat(2).
     fn is_in(&self, key: FileKey, map: &proc::Map) -> bool {
         let named = |name: &[u8]| name.strip_suffix(b" (deleted)").unwrap_or(name).to_vec();
         map.inode == key.ino && (map.dev == key.dev || named(&map.name) == named(&self.name))
@@ -328,7 +329,7 @@ fn word(event: &CallEvent, addr: u64) -> Option<u64> {
     (read == 8).then(|| u64::from_le_bytes(word))
 }
 
-/// Whether a path may be that of a mapped file.
+/// Returns whether a path may be that of a mapped file.
 fn may_be_mapped(path: &[u8]) -> bool {
     let special = path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/");
     path.starts_with(b"/") && !special && !path.starts_with(b"/proc/")

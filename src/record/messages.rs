@@ -21,7 +21,7 @@ pub(super) enum Report {
     Started(i32),
     /// A signal was sent to the recorder itself.
     Got(CaughtSignal),
-    /// The recorder has taken an order; whether its signal came from outside of the recorded processes.
+    /// The recorder has taken an order; true if the order's signal came from outside of the recorded processes.
     Taken(bool),
     /// The program sent its parent this signal.
     ForParent(i32),
@@ -104,7 +104,7 @@ impl FrontLink {
         self.say(&Report::Started(program));
     }
 
-    /// Whether the front exists.
+    /// Returns whether the front exists.
     pub fn is_there(&self) -> bool {
         process_group::parent() == self.front
     }
@@ -128,7 +128,7 @@ impl FrontLink {
         }
     }
 
-    /// Whether [`FrontLink::take`] may return an order. Costs no system call.
+    /// Returns whether [`FrontLink::take`] may return an order. Costs no system call.
     pub fn has_news(&self) -> bool {
         self.caught.any_caught()
     }
@@ -149,7 +149,7 @@ impl FrontLink {
     }
 }
 
-/// Whether there is data to read, or no writer is left.
+/// Returns whether there is data to read, or no writer is left.
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)

@@ -1,7 +1,7 @@
 //! The embedded recorder: runs a program under trace and records all results that could differ in another run.
 //!
-//! One task runs at a time ([`schedule`]). The inputs of a call are recorded at its entry, and its outputs at its exit
-//! ([`calls`]); the syscall table has the memory of both.
+//! One task runs at a time (`schedule`). The inputs of a call are recorded at its entry, and its outputs at its exit
+//! (`calls`); the syscall table has the memory of both.
 
 mod affinity;
 mod calls;
@@ -71,10 +71,10 @@ pub struct Options {
     pub on_start: Option<Box<dyn FnOnce(i32)>>,
     /// Called whenever an event has been written after which its task continues.
     pub observer: Option<Observer>,
-    /// Whether the recording ends with the last process rather than with the program. Otherwise the processes that the
+    /// True if the recording ends with the last process rather than with the program. Otherwise the processes that the
     /// program leaves behind are ended.
     pub wait_all: bool,
-    /// Whether the recording shares its copies of mapped files with no other recording.
+    /// True if the recording shares its copies of mapped files with no other recording.
     pub alone: bool,
 }
 
@@ -149,7 +149,7 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
     let exe = command.exe.clone();
     let argv = command.argv.clone();
     let cpus = pin::cpus_before();
-    // The one CPU of recorder and program has enough to do.
+    // The writer's threads use the other CPUs, since recorder and program share one.
     let mut writer = Writer::create_with(&dir, on_full, move || pin::spread(&cpus))?;
     if alone {
         writer.files().keep_alone();
@@ -312,12 +312,12 @@ struct Recorder {
     spaces: HashMap<u32, preempt::AddressSpace>,
     /// Files that have been searched for instructions to replace.
     searched: replace_instructions::Searched,
-    /// Whether this machine provides no debug registers.
+    /// True if this machine provides no debug registers.
     no_points: bool,
     last_space: u32,
     /// Processes that made themselves undumpable.
     hidden: BTreeSet<u32>,
-    /// Whether the program has been executed at all.
+    /// True if the program has been executed at all.
     executed: bool,
     /// The warnings given so far.
     warnings: Warnings,
@@ -327,11 +327,11 @@ struct Recorder {
     /// The link to the front, if the recorder is a separate process.
     front: Option<FrontLink>,
     wait_all: bool,
-    /// The number of tasks so far.
+    /// The tids of all tasks so far.
     everyone: HashSet<i32>,
     /// Signals that came to the program: number, sender, time.
     received: Vec<(i32, i32, Instant)>,
-    /// Whether job control has stopped the program.
+    /// True if job control has stopped the program.
     stopped: bool,
     leftovers: Option<shutdown::Leftovers>,
     /// The names of ended leftovers.

@@ -125,7 +125,7 @@ impl Recorder {
         }
     }
 
-    /// Whether an mmap maps a whole ring.
+    /// Returns whether an mmap maps a whole ring.
     pub(super) fn maps_ring(&self, current: &Task, event: &CallEvent) -> bool {
         self.shape_of(current, event).is_some()
     }

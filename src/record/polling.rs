@@ -40,7 +40,7 @@ impl Repeated {
     }
 }
 
-/// Whether a call that returned `ret` shows that the task waits for other tasks.
+/// Returns whether a call that returned `ret` shows that the task waits for other tasks.
 pub fn waits(current: &mut Task, ret: i64) -> bool {
     let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
         return false;

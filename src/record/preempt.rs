@@ -78,7 +78,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Whether a spinning task has run for long enough to be worth the cost of a preemption.
+    /// Returns whether a spinning task has run for long enough to be worth the cost of a preemption.
     pub(super) fn is_worth_it(&self, current: &Task) -> bool {
         current.burst.ticks() >= self.cost(current) * SHARE
     }

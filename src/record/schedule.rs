@@ -261,8 +261,8 @@ impl Recorder {
         Ok(waits || had >= SLICE && (had >= PRINTING || !self.has_printed(current)))
     }
 
-    /// Whether the present call of a task has written to a standard stream. Output of other tasks before the call's
-    /// event would be printed first in a replay.
+    /// Returns whether the present call of a task has written to a standard stream. Output of other tasks before the
+    /// call's event would be printed first in a replay.
     fn has_printed(&self, current: &Task) -> bool {
         let Some(event) = current.pending.as_ref().map(|pending| &pending.event) else {
             return false;

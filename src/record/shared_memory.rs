@@ -1,4 +1,4 @@
-//! Memory that several mappings show: files mapped shared and writable, shared anonymous memory, System V segments.
+//! Memory that several mappings share: files mapped shared and writable, shared anonymous memory, System V segments.
 //! Each such object has a number, and its content is kept as it was at its first mapping.
 
 use super::mapped_files::{FileKey, MappedFile};
@@ -275,7 +275,7 @@ impl Recorder {
     }
 }
 
-/// Whether a descriptor is open for writing, so that a shared mapping of it may become writable.
+/// Returns whether a descriptor is open for writing, so that a shared mapping of it may become writable.
 fn can_write(tid: i32, fd: i32) -> bool {
     let flags = proc::fd_flags(tid, fd).unwrap_or(libc::O_RDWR);
     flags & libc::O_ACCMODE != libc::O_RDONLY

@@ -32,7 +32,7 @@ pub struct Leftovers {
 }
 
 impl Recorder {
-    /// Whether the program has ended and only leftovers run.
+    /// Returns whether the program has ended and only leftovers run.
     pub(super) fn only_leftovers(&self, current: Option<&Task>) -> bool {
         let is_program = |task: &Task| task.pid == self.first;
         self.exit.is_some()
@@ -75,7 +75,7 @@ impl Recorder {
         }
     }
 
-    /// Whether the same sender sent this signal to the program, too.
+    /// Returns whether the same sender sent this signal to the program, too.
     fn has_it(&mut self, signal: i32, sender: i32, current: Option<&Task>) -> bool {
         let now = tsc_off::now();
         self.received.retain(|&(_, _, at)| now - at < TOGETHER);

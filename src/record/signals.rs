@@ -227,7 +227,7 @@ impl Recorder {
     }
 }
 
-/// Whether a signal's default is to stop the process.
+/// Returns whether a signal's default is to stop the process.
 fn stops(signal: i32) -> bool {
     matches!(
         signal,

@@ -44,14 +44,14 @@ pub struct SpinPoints {
     known: Vec<SpinPoint>,
     /// The count of uses, as a clock for the points' last uses.
     clock: u64,
-    /// Whether the program handles SIGTRAP, the signal of breakpoints.
+    /// True if the program handles SIGTRAP, the signal of breakpoints.
     disturbs: bool,
 }
 
 #[derive(Clone)]
 struct SpinPoint {
     addr: u64,
-    /// Whether no register changes while a task spins there, not even a counter.
+    /// True if no register changes while a task spins there, not even a counter.
     pure: bool,
     used: u64,
     misses: u32,
@@ -101,13 +101,13 @@ impl SpinPoints {
 pub struct SpinWatch {
     /// The breakpoints.
     slots: Vec<Slot>,
-    /// Whether the last breakpoint is that of a suspect, which was not counted from the beginning.
+    /// True if the last breakpoint is that of a suspect, which was not counted from the beginning.
     probes: bool,
     /// The number of consecutive turns without progress.
     rounds: u32,
     /// The signal mask, if it blocks SIGTRAP.
     mask: Option<u64>,
-    /// Whether another stop preceded the breakpoint's: its SIGTRAP is pending, and must be ignored.
+    /// True if another stop preceded the breakpoint's: its SIGTRAP is pending, and must be ignored.
     late: bool,
 }
 
@@ -160,12 +160,12 @@ impl SpinWatch {
         }
     }
 
-    /// Whether there is a breakpoint at this address.
+    /// Returns whether there is a breakpoint at this address.
     pub fn stops_at(&self, addr: u64) -> bool {
         self.slots.iter().any(|slot| slot.addr == addr)
     }
 
-    /// Whether there is any breakpoint.
+    /// Returns whether there is any breakpoint.
     pub fn stops_anywhere(&self) -> bool {
         !self.slots.is_empty()
     }
@@ -185,7 +185,7 @@ impl SpinWatch {
         self.note_mask(task)
     }
 
-    /// Whether the task stands at a breakpoint whose signal is pending.
+    /// Returns whether the task stands at a breakpoint whose signal is pending.
     pub fn is_due(&self, task: &Stopped) -> Result<bool> {
         Ok(!self.slots.is_empty() && proc::is_pending(task.tid(), libc::SIGTRAP)?)
     }
@@ -223,7 +223,7 @@ impl SpinWatch {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Alike {
     Same,
-    /// The same but for one counter.
+    /// The registers are the same except for one counter.
     Counting,
 }
 
@@ -384,7 +384,7 @@ impl Recorder {
     }
 }
 
-/// Whether a program handles or ignores SIGTRAP.
+/// Returns whether a program handles or ignores SIGTRAP.
 fn handles_trap(tid: i32) -> Result<bool> {
     Ok(proc::catches(tid, libc::SIGTRAP)? || proc::ignores(tid, libc::SIGTRAP)?)
 }

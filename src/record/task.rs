@@ -15,16 +15,16 @@ use crate::tracee::{Regs, SigInfo, Stop, Stopped, ticker};
 /// A recorded task.
 pub struct Task {
     pub tid: i32,
-    /// Its process.
+    /// The pid of the task's process.
     pub pid: i32,
-    /// The number of its address space.
+    /// The number of the task's address space.
     pub space: u32,
     pub state: TaskState,
-    /// Its present call.
+    /// The present call of the task.
     pub pending: Option<Pending>,
     /// The interrupted call that restart_syscall continues.
     pub restarts: Option<(&'static Syscall, CallEvent)>,
-    /// Whether it has made its last call.
+    /// True if the task has made its last call.
     pub leaving: bool,
     /// Signals that came between calls and are held for the next one.
     pub held: Vec<SigInfo>,
@@ -32,37 +32,37 @@ pub struct Task {
     pub sent: Vec<SigInfo>,
     /// The state of SIGSEGV, to restore after a trapped read of the time stamp counter.
     pub segv: SegvState,
-    /// The registers at the exit of its last call: while they have not changed, it has executed nothing since.
+    /// The registers at the exit of the last call: while they have not changed, the task has executed nothing since.
     pub boundary: Option<Regs>,
     /// Counter values that have not been written yet.
     pub tsc: Vec<u64>,
     /// The number of consecutive reads.
     pub reads: Reads,
-    /// Whether no recorded event shows that it continues to run.
+    /// True if no recorded event shows that the task continues to run.
     pub unannounced: bool,
-    /// Its present run without a call.
+    /// The present run of the task without a call.
     pub burst: CpuBurst,
-    /// Whether it has yielded in its present call.
+    /// True if the task has yielded in its present call.
     pub yielded: bool,
-    /// The call that it repeats.
+    /// The call that the task repeats.
     pub repeated: Repeated,
     /// The number of consecutive clock reads.
     pub clock_calls: u32,
-    /// The tick of its last preemption while it was busy.
+    /// The tick of the last preemption of the task while it was busy.
     pub busy_since: Option<u64>,
-    /// Its breakpoints at spin points.
+    /// The task's breakpoints at spin points.
     pub watch: SpinWatch,
-    /// The address at which the kernel writes a zero at its end (`clear_child_tid`); 0 for none.
+    /// The address at which the kernel writes a zero at the task's end (`clear_child_tid`); 0 for none.
     pub clear_tid: u64,
-    /// The head of its list of robust futexes; 0 for none.
+    /// The head of the task's list of robust futexes; 0 for none.
     pub robust: u64,
-    /// The robust futexes that it holds at its exit stop.
+    /// The robust futexes that the task holds at its exit stop.
     pub robust_words: Vec<u64>,
-    /// Its mappings that others may share, if it holds robust futexes.
+    /// The task's mappings that other processes may share, if it holds robust futexes.
     pub shared_maps: Vec<Map>,
-    /// The CPU affinity that it requested.
+    /// The CPU affinity that the task requested.
     pub affinity: Option<Vec<u8>>,
-    /// Whether it or its children may be in another pid namespace than the recorder.
+    /// True if the task or its children may be in another pid namespace than the recorder.
     pub numbered_apart: bool,
 }
 
@@ -78,11 +78,11 @@ pub enum TaskState {
 
 /// A run without a call.
 pub struct CpuBurst {
-    /// The tick at which it began.
+    /// The tick at which the run began.
     pub begun: u64,
     /// The tick at which it was last handled.
     pub ticked: u64,
-    /// Whether rrapper has requested a stop.
+    /// True if rrapper has requested a stop.
     pub interrupted: bool,
     /// The code range of the latest samples, and the number of consecutive samples in it.
     pub around: (u64, u64, u32),
@@ -174,14 +174,14 @@ impl Task {
         }
     }
 
-    /// Whether a task with these registers stands behind a call that the kernel will restart.
+    /// Returns whether a task with these registers stands behind a call that the kernel will restart.
     pub fn makes_call_again(&self, regs: &Regs) -> bool {
         let interrupted = |then: &Regs| is_restart(then.ret());
         let behind = self.boundary.filter(interrupted);
         behind.is_some_and(|then| then.is_same_place(regs))
     }
 
-    /// Whether it executes the program's instructions when resumed, rather than a call.
+    /// Returns whether the task executes the program's instructions when resumed, rather than a call.
     pub fn in_program(&self) -> bool {
         self.pending.is_none() && !self.leaving
     }

@@ -138,7 +138,7 @@ impl Recorder {
             .collect()
     }
 
-    /// Whether the process has another live task.
+    /// Returns whether the process has another live task.
     pub(super) fn has_threads(&self, pid: i32) -> bool {
         self.tasks.values().any(|task| task.pid == pid)
     }

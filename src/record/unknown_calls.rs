@@ -48,7 +48,7 @@ impl Recorder {
         }
     }
 
-    /// Whether the call disturbs neither the tracer nor other processes, whatever its result.
+    /// Returns whether the call disturbs neither the tracer nor other processes, whatever its result.
     pub(super) fn may_be_tried(&self, current: &Task, call: &Syscall, args: &[u64; 6]) -> bool {
         match call.name {
             "ptrace" => match args[0] as u32 {
@@ -92,7 +92,7 @@ impl Recorder {
     }
 }
 
-/// Whether an argument points to memory that the process can write to.
+/// Returns whether an argument points to memory that the process can write to.
 fn has_place_to_write(task: &Stopped, call: &Syscall, event: &CallEvent) -> Result<bool> {
     let maps = proc::maps(task.tid())?;
     let formal = call.args.iter().zip(event.args);

@@ -60,7 +60,7 @@ impl Recorder {
 const SIOCETHTOOL: u32 = 0x8946;
 const SG_IO: u32 = 0x2285;
 
-/// Whether a descriptor is open for reading, such as the read end of a pipe.
+/// Returns whether a descriptor is open for reading, such as the read end of a pipe.
 fn reads(tid: i32, fd: i32) -> bool {
     let flags = proc::fd_flags(tid, fd).unwrap_or(libc::O_WRONLY);
     flags & libc::O_ACCMODE == libc::O_RDONLY

@@ -93,7 +93,7 @@ impl Recorder {
     }
 }
 
-/// Whether a program would get other privileges if it were not traced.
+/// Returns whether a program would get other privileges if it were not traced.
 fn gives_rights(file: &Path, tid: i32) -> bool {
     let Ok(meta) = std::fs::metadata(file) else {
         return false;
@@ -113,15 +113,15 @@ fn gives_rights(file: &Path, tid: i32) -> bool {
     gives && !would_do_without(file)
 }
 
-/// Whether a file has capabilities (capabilities(7)); the path is its link in `/proc`.
+/// Returns whether a file has capabilities (capabilities(7)); the path is its link in `/proc`.
 fn has_capabilities(file: &Path) -> bool {
     let path = std::fs::read_link(file).ok();
     let value = path.and_then(|path| attribute(&path, "security.capability").ok());
     value.flatten().is_some()
 }
 
-/// Whether the kernel would grant no privileges anyway: the file system is mounted `nosuid`, or rrapper itself has
-/// `no_new_privs`.
+/// Returns whether the kernel would grant no privileges anyway: the file system is mounted `nosuid`, or rrapper itself
+/// has `no_new_privs`.
 fn would_do_without(file: &Path) -> bool {
     let nosuid = nix::sys::statvfs::statvfs(file)
         .is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_NOSUID));

@@ -1,4 +1,5 @@
-//! How the arguments of a system call come in registers and memory on each ABI. Not: which calls there are, nor what they mean (the tables).
+//! The calling conventions: the registers and the memory in which each ABI passes the arguments of a system call. The
+//! calls and their meaning are in the tables.
 
 use super::Memory;
 use super::frame::{field, read_some};
@@ -7,7 +8,7 @@ use super::layout::{Layout, layouts_in};
 use super::table::Syscall;
 use crate::constants::Abi;
 
-/// No call of the kernel has more.
+/// The greatest number of arguments of a system call.
 const ARGUMENTS: usize = 6;
 
 impl Abi {
@@ -17,31 +18,31 @@ impl Abi {
     }
 }
 
-/// Where one argument comes from. Registers are counted from 0, in the order of the calling convention.
+/// The source of one argument. Registers are counted from 0, in the order of the calling convention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     /// A register, in units of this many (mmap2's offset is in pages).
     Register { index: usize, unit: u64 },
     /// 64 bits in two registers.
     Pair { low: usize, high: usize },
-    /// A word in memory, so many bytes after where a register points.
+    /// A word in memory, at this offset in bytes from the address in a register.
     Memory { base: usize, offset: u64 },
 }
 
-/// How a call gets its arguments.
+/// The way in which a call gets its arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Passing {
-    /// In registers, in order; what is wider than a register takes two, the lower half first.
+    /// In registers, in order; a value that is wider than a register takes two, the lower half first.
     #[default]
     Registers,
-    /// As an array of words where this register points.
+    /// As an array of words, to which this register points.
     Array(usize),
-    /// Each from its own place.
+    /// Each argument from a source of its own.
     Slots(Vec<Slot>),
 }
 
 impl Slot {
-    /// `N`, `N*UNIT`, `LOW:HIGH`, `*N` or `*N+OFFSET`.
+    /// Parses `N`, `N*UNIT`, `LOW:HIGH`, `*N` or `*N+OFFSET`.
     fn parse(text: &str) -> Option<Slot> {
         let index = |text: &str| text.parse().ok().filter(|&i| i < ARGUMENTS);
         if let Some(rest) = text.strip_prefix('*') {
@@ -81,7 +82,7 @@ impl Slot {
 }
 
 impl Passing {
-    /// What the words `regs=SLOT,…` and `args=N` of the tables say.
+    /// Parses the words `regs=SLOT,…` and `args=N` of the tables.
     pub(crate) fn parse(word: &str, value: &str) -> Result<Passing, String> {
         let wrong = || format!("{word}={value}: no such registers");
         match word {
@@ -100,9 +101,9 @@ impl Passing {
 }
 
 impl Syscall {
-    /// The values of the formal arguments: what the registers hold, except where a value takes two registers, or
-    /// lies in memory (`socketcall`, `ipc` and the first `mmap` and `select` of i386). What cannot be read is zero.
-    /// On x86-64 they are the registers. `mem` is memory as at entry.
+    /// The values of the formal arguments. On x86-64 they are the registers. On i386, a value may take two registers,
+    /// or lie in memory (`socketcall`, `ipc` and the first `mmap` and `select`); memory that cannot be read counts as
+    /// zero. `mem` is memory as at entry.
     pub fn values(&self, registers: &[u64; 6], mem: &dyn Memory) -> [u64; 6] {
         if self.abi == Abi::X86_64 && self.passing == Passing::Registers {
             return *registers;

@@ -1,5 +1,5 @@
-//! Sets of capabilities, as capget and capset move them: three words for version 1 of the header, and for versions
-//! 2 and 3 three more with the upper halves. strace writes each set as one.
+//! Sets of capabilities, as capget and capset pass them: three words for version 1 of the header, and three more with
+//! the upper halves for versions 2 and 3. strace writes each set as one.
 
 use super::decode::{field, structure};
 use super::frame;
@@ -11,10 +11,10 @@ use crate::value::Value;
 const WIDE: [u32; 2] = [0x2007_1026, 0x2008_0522];
 /// `struct __user_cap_data_struct`.
 const HALF: usize = 12;
-/// Its members.
+/// The members of `struct __user_cap_data_struct`.
 const NAMES: [&str; 3] = ["effective", "permitted", "inheritable"];
 
-/// The bytes that sets take for a version; where there is none, it is taken for the first.
+/// The number of bytes of the sets for a version; no version counts as version 1.
 pub(crate) fn size(version: Option<u32>) -> usize {
     match version.is_some_and(|version| WIDE.contains(&version)) {
         true => 2 * HALF,
@@ -22,7 +22,7 @@ pub(crate) fn size(version: Option<u32>) -> usize {
     }
 }
 
-/// `{effective=1<<CAP_CHOWN, permitted=…, inheritable=0}`.
+/// Decodes sets: `{effective=1<<CAP_CHOWN, permitted=…, inheritable=0}`.
 pub(crate) fn decode(bytes: &[u8]) -> Value {
     let set = |index: usize| {
         let low = frame::field(bytes, index * 4, 4);
@@ -33,7 +33,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Value {
     structure(members.map(|(i, name)| field(name, set(i))).collect())
 }
 
-/// The bytes that say this, as many as the version has.
+/// Encodes sets, in as many bytes as the version has.
 pub(crate) fn encode(value: &Value, size: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; size];
     for (index, name) in NAMES.iter().enumerate() {

@@ -1,26 +1,27 @@
-//! What clone(2) and its kin are asked for.
+//! The arguments of clone(2), clone3(2), fork(2) and vfork(2).
 
 use super::Memory;
 
-/// The arguments of fork, vfork, clone and clone3, alike.
+/// The arguments of fork, vfork, clone and clone3, in the same form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloneArgs {
-    /// `CLONE_*` flags; those of fork(2) and vfork(2), too.
+    /// The `CLONE_*` flags, also those that fork(2) and vfork(2) stand for.
     pub flags: u64,
-    /// The new task's stack pointer; 0 for its maker's.
+    /// The new task's stack pointer; 0 for its creator's.
     pub stack: u64,
-    /// The base of its thread-local storage, with `CLONE_SETTLS`.
+    /// The base of the new task's thread-local storage, with `CLONE_SETTLS`.
     pub tls: u64,
-    /// Where its maker's memory gets its tid, with `CLONE_PARENT_SETTID`.
+    /// The address in the creator's memory that gets the new tid, with `CLONE_PARENT_SETTID`.
     pub parent_tid: u64,
-    /// Where its own memory gets its tid, with `CLONE_CHILD_SETTID`, and zero at its end, with `CLONE_CHILD_CLEARTID`.
+    /// The address in the new task's memory that gets the new tid, with `CLONE_CHILD_SETTID`, and zero when the task
+    /// ends, with `CLONE_CHILD_CLEARTID`.
     pub child_tid: u64,
-    /// Where its maker's memory gets a descriptor, with `CLONE_PIDFD`.
+    /// The address in the creator's memory that gets a descriptor, with `CLONE_PIDFD`.
     pub pidfd: u64,
 }
 
 impl CloneArgs {
-    /// `None` where the call makes no task.
+    /// The arguments of a call; `None` if the call creates no task.
     pub fn of(nr: u32, args: &[u64; 6], memory: &dyn Memory) -> Option<CloneArgs> {
         let [a, b, c, d, e, _] = *args;
         let none = CloneArgs::default();
@@ -59,12 +60,12 @@ impl CloneArgs {
         })
     }
 
-    /// Whether all of these flags are set.
+    /// Returns whether all of these flags are set.
     pub fn has(&self, flags: i32) -> bool {
         self.flags & flags as u64 == flags as u64
     }
 
-    /// An address that only counts with one of these flags.
+    /// An address that counts with one of these flags only; 0 without them.
     pub fn given(&self, flags: i32, addr: u64) -> u64 {
         match self.flags & flags as u64 {
             0 => 0,

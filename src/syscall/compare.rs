@@ -1,4 +1,4 @@
-//! Whether a call that a process makes is the one that was observed.
+//! The comparison of a process's call with an observed one.
 
 use super::encode::option;
 use super::kind::{Dir, Format, Kind, Num};
@@ -9,10 +9,10 @@ use super::{Abi, Memory, Mismatch, Moved};
 use crate::value::{Value, plain};
 
 impl Syscall {
-    /// Whether the call that the process is making (it is at entry) is the observed one: paths, strings and input
-    /// buffers by content, flags, modes, sizes and commands by value, descriptors by number, structures by member.
-    /// Addresses only count as null or not; out-arguments are ignored. A string that the trace cut is compared as
-    /// far as it goes. `values` may be fewer than the arguments, or those of an older form of the call.
+    /// Compares the call that the process is making (it is at the entry) with the observed one: paths, strings and
+    /// input buffers by content, flags, modes, sizes and commands by value, descriptors by number, structures by
+    /// member. Addresses only count as null or not; out-arguments are ignored. A string that the trace cut is compared
+    /// up to the cut. `values` may be fewer than the arguments, or those of an older form of the call.
     ///
     /// # Errors
     /// The first argument that differs.
@@ -61,7 +61,7 @@ impl Syscall {
 }
 
 impl Syscall {
-    /// The argument that strace labels so: it writes clone's in an order of its own.
+    /// The argument that strace writes with this label: it writes clone's arguments in another order.
     fn labelled(&self, label: &str) -> Option<usize> {
         self.arg(match label {
             "child_stack" => "stack",
@@ -72,7 +72,7 @@ impl Syscall {
     }
 }
 
-/// `flags` of `flags=CLONE_VM|SIGCHLD`.
+/// The label of a value: `flags` of `flags=CLONE_VM|SIGCHLD`.
 fn label(value: &Value) -> Option<&str> {
     let Value::Sym { text, .. } = value else {
         return None;
@@ -95,7 +95,7 @@ fn is_out(dir: Dir, to: &Kind) -> bool {
     }
 }
 
-/// A structure without what the kernel stored where its members point.
+/// A structure without the data that the kernel stored behind its members' pointers.
 fn inputs_of(kind: &Kind, value: &Value) -> Value {
     let mut value = before(value).clone();
     if let (Value::Struct { fields, .. }, Some(layout)) = (&mut value, kind.layout()) {
@@ -108,7 +108,7 @@ fn inputs_of(kind: &Kind, value: &Value) -> Value {
     value
 }
 
-/// Out-arguments only have to be null where they were, and to be there where something was stored.
+/// Compares out-arguments: they must be null if the observed ones were, and must not be null if something was stored.
 fn out_agrees(expected: &Value, raw: u64) -> bool {
     match expected {
         Value::Addr(addr) => (*addr == 0) == (raw == 0),
@@ -129,12 +129,12 @@ fn numbers_agree(num: &Num, expected: &Value, raw: u64) -> bool {
     }
     match value_of(before(expected)) {
         Some(value) if (value as u64 ^ raw) & num.mask() == 0 => true,
-        // A request's name stands for another number on another ABI.
+        // The name of a request has another number on another ABI.
         Some(_) => match (before(expected), num.decode(raw)) {
             (Value::Sym { text, .. }, Value::Sym { text: actual, .. }) => *text == actual,
             _ => false,
         },
-        // Text that means nothing to us says nothing; a pointee where a number is expected is another call.
+        // Text that was not understood agrees with all; a pointee in the place of a number means another call.
         None => match expected {
             Value::Raw(_) => true,
             Value::Sym { text, .. } => match num.decode(raw) {
@@ -146,7 +146,7 @@ fn numbers_agree(num: &Num, expected: &Value, raw: u64) -> bool {
     }
 }
 
-/// A socket option by its bytes where it was shown in another way than we would.
+/// Compares a socket option by its bytes if the trace shows it in another form than [`Syscall::decode`].
 fn option_agrees(expected: &Value, actual: &Value, abi: Abi) -> bool {
     if agrees(expected, actual) {
         return true;
@@ -175,7 +175,7 @@ fn single(value: &Value) -> &Value {
     }
 }
 
-/// Whether what was observed at entry is what is there now.
+/// Returns whether a value that was observed at entry agrees with the present one.
 fn agrees(expected: &Value, actual: &Value) -> bool {
     let expected = before(expected);
     match (expected, actual) {
@@ -192,7 +192,7 @@ fn agrees(expected: &Value, actual: &Value) -> bool {
             (false, true) => bytes.starts_with(actual),
             (false, false) => bytes == actual,
         },
-        // What a program gives to get back may be an address: epoll's data, a timer's value.
+        // Cookies that the kernel gives back to the program may be addresses: epoll's data, a timer's value.
         (Value::Struct { .. }, Value::Struct { .. })
             if is_cookie(expected) && is_cookie(actual) =>
         {
@@ -231,7 +231,8 @@ fn agrees(expected: &Value, actual: &Value) -> bool {
                 && items.iter().zip(actual).all(|(e, a)| agrees(e, a))
         }
         (Value::Addr(expected), Value::Addr(actual)) => (*expected == 0) == (*actual == 0),
-        // What strace shows as an address may be readable here; it says no more than that it is not null.
+        // Data that strace shows as an address may be readable here; it only has to be behind a pointer that is not
+        // null.
         (Value::Addr(0), _) => value_of(actual) == Some(0),
         (
             Value::Addr(_),
@@ -248,14 +249,14 @@ fn agrees(expected: &Value, actual: &Value) -> bool {
     }
 }
 
-/// Whether this is an opaque number that is as large as an address.
+/// Returns whether the value is an opaque number that is as large as an address.
 fn is_cookie(value: &Value) -> bool {
     let whole = value.field("u64").or(value.field("sival_ptr"));
     let whole = whole.or(value.field("ptr")).and_then(value_of);
     whole.is_some_and(|n| n as u64 > u64::from(u32::MAX))
 }
 
-/// The members of a set, however it was parsed: `[3]` may be an array.
+/// The members of a set, whether it was parsed as a set or as an array: `[3]` may be an array.
 fn set_of(value: &Value) -> Option<(bool, Vec<String>)> {
     match value {
         Value::Set { negated, items } => Some((*negated, items.clone())),

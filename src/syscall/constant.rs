@@ -1,4 +1,4 @@
-//! Constants with the numbers of the calls among them: `__NR_read` is what the table says.
+//! Constants together with the numbers of calls: `__NR_read` is the number in the table.
 
 use super::by_name;
 use crate::constants;

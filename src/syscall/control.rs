@@ -1,4 +1,4 @@
-//! The data of control messages: `SCM_RIGHTS` and its kin, by level and type. What is not here is bytes.
+//! The data of control messages (`SCM_RIGHTS` and others), by level and type. Other data is bytes.
 
 use crate::constants;
 use std::collections::HashMap;
@@ -12,8 +12,8 @@ use super::kind::{Kind, Known};
 use super::layout::layouts_in;
 use crate::value::Value;
 
-/// What the data is: one thing, or with `*` as many as there is room for. The kinds are those of `x86_64.tbl`.
-/// Level, type, kind. Sources: net/core/sock.c, net/ipv4/ip_sockglue.c, net/socket.c.
+/// The kind of the data, by level and type: one item, or with `*` as many as fit. The kinds are those of `x86_64.tbl`.
+/// Sources: net/core/sock.c, net/ipv4/ip_sockglue.c, net/socket.c.
 const DATA: &[(&str, &str, &str)] = &[
     ("SOL_SOCKET", "SCM_RIGHTS", "*fd"),
     ("SOL_SOCKET", "SCM_CREDENTIALS", "ucred"),
@@ -43,7 +43,7 @@ struct Data {
 static KNOWN: LazyLock<HashMap<(Abi, u64, u64), Data>> = LazyLock::new(|| {
     let read = |on: Abi, &(level, name, kind): &(&str, &str, &str)| {
         let number = |name| crate::constants::value(name).map(|n| n as u64);
-        // Times of 64 bits, wherever they are.
+        // These times have 64 bits on every ABI.
         let abi = match name.ends_with("_NEW") {
             true => Abi::X86_64,
             false => on,
@@ -63,7 +63,7 @@ static KNOWN: LazyLock<HashMap<(Abi, u64, u64), Data>> = LazyLock::new(|| {
         .collect()
 });
 
-/// How many of the table's rows there are, and how many could be read on all ABIs.
+/// The number of rows in the table, and the number of rows that could be read on all ABIs.
 #[cfg(test)]
 pub(crate) fn counts() -> (usize, usize) {
     (DATA.len(), KNOWN.len() / Abi::ALL.len())
@@ -78,7 +78,7 @@ pub(super) fn types(level: u64) -> Option<&'static constants::Set> {
     }
 }
 
-/// The data as strace shows it.
+/// Decodes data as strace shows it.
 pub(super) fn decode(abi: Abi, level: u64, kind: u64, bytes: &[u8]) -> Value {
     let frame = Frame::bare(&Nowhere);
     match KNOWN.get(&(abi, level, kind)) {
@@ -96,7 +96,7 @@ pub(super) fn decode(abi: Abi, level: u64, kind: u64, bytes: &[u8]) -> Value {
     }
 }
 
-/// The bytes of data that was shown so; what cannot be told is empty.
+/// Encodes data that was shown like this; the result is empty if the value has no known form.
 pub(super) fn encode(abi: Abi, level: u64, kind: u64, value: &Value) -> Vec<u8> {
     if let Value::Str { bytes, .. } = value {
         return bytes.clone();
@@ -119,7 +119,7 @@ pub(super) fn encode(abi: Abi, level: u64, kind: u64, value: &Value) -> Vec<u8> 
 }
 
 impl Data {
-    /// How many bytes one of it takes: nothing in it points anywhere.
+    /// The size of one item in bytes. No kind of control data has pointers.
     fn size(&self, abi: Abi) -> usize {
         self.kind.size_in(abi).unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! Arguments as strace shows them.
+//! Decoding: arguments as strace shows them.
 
 use super::frame::{
     After, Frame, MOST_ELEMENTS, MOST_PATH, MOST_STRING, MOST_STRINGS, Nowhere, Side, read_exact,
@@ -15,9 +15,9 @@ use crate::constants::is_error;
 use crate::value::{Field, Value};
 
 impl Syscall {
-    /// The arguments as strace would show them with `-v` and an unlimited `-s`. `entry` is memory for what goes in,
-    /// `exit` for what came out, of which no more than [`Syscall::outputs`] need be there; where the call has not returned (`ret` is `None`) or has failed, out-arguments are
-    /// addresses.
+    /// The arguments as strace would show them with `-v` and an unlimited `-s`. `entry` is the memory for inputs,
+    /// `exit` the memory for outputs, which needs to have no more than [`Syscall::outputs`]. If the call has not
+    /// returned (`ret` is `None`) or has failed, out-arguments are addresses.
     pub fn decode(
         &self,
         args: &[u64; 6],
@@ -60,7 +60,7 @@ impl Syscall {
         }
     }
 
-    /// One argument as it is at entry: out-arguments are addresses.
+    /// One argument at the entry of the call: out-arguments are addresses.
     pub fn decode_arg(&self, index: usize, args: &[u64; 6], mem: &dyn Memory) -> Value {
         let args = &self.values(args, mem);
         let raw = args.get(index).copied().unwrap_or(0);
@@ -72,7 +72,7 @@ impl Syscall {
     }
 }
 
-/// The `siginfo_t` of a signal as strace shows it; what is missing of it is zero.
+/// The `siginfo_t` of a signal as strace shows it; missing bytes count as zero.
 pub fn signal_info(signal: i32, bytes: &[u8]) -> Value {
     let Some(layout) = super::layout::layouts().get("siginfo") else {
         return Value::str(bytes);
@@ -126,7 +126,7 @@ pub(crate) fn argument(arg: &Arg, raw: u64, ret: Option<i64>, frame: &Frame<'_>)
     }
 }
 
-/// `[128 => 16]` where an int changed, `[0] => [100]` where something larger did.
+/// The change of a value: `[128 => 16]` if an int changed, `[0] => [100]` if something larger did.
 fn change(kind: &Kind, before: Value, after: Value) -> Value {
     if before == after {
         return before;
@@ -158,7 +158,7 @@ fn change(kind: &Kind, before: Value, after: Value) -> Value {
             let fields = fields.collect();
             Value::Struct { fields, cut }
         }
-        // What the kernel only adds to is shown once.
+        // A structure to which the kernel only adds members is shown once.
         (Kind::Struct(l), _, after) if l.has(Shown::After) && !l.has(Shown::Before) => after,
         (Kind::Struct(l), before, _) if l.is_all(Shown::Before) => before,
         (_, before, after) => both(before, after),
@@ -180,7 +180,7 @@ pub(crate) fn field(name: &str, value: Value) -> Field {
     }
 }
 
-/// What a pointer points to; its address where that cannot be read.
+/// The value behind a pointer; the address if that cannot be read.
 pub(crate) fn pointee(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> Value {
     let memory = frame.memory(side);
     let decoded = match kind {
@@ -241,7 +241,7 @@ fn strings(memory: &dyn Memory, addr: u64, word: usize) -> Option<Value> {
     Some(array(items))
 }
 
-/// What stands in these bytes.
+/// The value in these bytes.
 pub(crate) fn inline(kind: &Kind, bytes: &[u8], frame: &Frame<'_>, side: Side) -> Value {
     match kind {
         Kind::Num(num) => num.decode(unsigned(bytes)),
@@ -313,8 +313,8 @@ pub(crate) fn inline(kind: &Kind, bytes: &[u8], frame: &Frame<'_>, side: Side) -
     }
 }
 
-/// Whether an option of this many bytes is of this kind. What the kernel cut, or did not have yet, is left out of a
-/// structure.
+/// Returns whether an option of this many bytes is of this kind. A structure may be shorter: the kernel may cut it, or
+/// have an older form of it.
 fn option_fits(kind: &Kind, bytes: &[u8], abi: Abi) -> bool {
     match kind {
         Kind::Struct(_) => !bytes.is_empty(),
@@ -361,7 +361,7 @@ pub(crate) fn members(
     structure(fields.collect())
 }
 
-/// With what follows a structure that grows, where that is not zero: `/* bytes 24..31 */ "\x01…"`.
+/// Adds the bytes behind a structure that may grow, if they are not zero: `/* bytes 24..31 */ "\x01…"`.
 fn beyond(layout: &Layout, bytes: &[u8], value: Value) -> Value {
     let rest = bytes.get(layout.size..).unwrap_or(&[]);
     let whole = layout.members.iter().all(|m| {
@@ -387,7 +387,7 @@ fn beyond(layout: &Layout, bytes: &[u8], value: Value) -> Value {
     }
 }
 
-/// Text, or as many texts as another member says, `from` this byte on; the offset itself where nothing is there.
+/// The text `from` this byte on, or as many texts as another member says; the offset itself if there is none.
 fn texts(kind: &Kind, bytes: &[u8], from: usize, base: usize, frame: &Frame<'_>) -> Value {
     let mut rest = bytes.get(from..).unwrap_or(&[]);
     if rest.is_empty() {
@@ -442,7 +442,7 @@ pub(crate) fn signals(bytes: &[u8]) -> Value {
     }
 }
 
-/// wait4's status in the words of its macros, as strace writes them.
+/// wait4's status as an expression of its macros, as strace writes it.
 fn wait_status(status: u32) -> Value {
     let byte = status >> 8 & 0xff;
     let (text, told) = if status == 0xffff {

@@ -7,8 +7,8 @@ use super::number::{symbol, value_of};
 use crate::constants;
 use crate::value::Value;
 
-/// Where the members of an entry are: `struct linux_dirent64` has d_ino, d_off (64 bits each), d_reclen, d_type,
-/// d_name; `struct linux_dirent` has longs, its name after d_reclen, and its type in the last byte of the entry.
+/// The offsets in an entry: `struct linux_dirent64` has d_ino, d_off (64 bits each), d_reclen, d_type, d_name;
+/// `struct linux_dirent` has longs, its name after d_reclen, and its type in the last byte of the entry.
 struct Entry {
     number: usize,
     name: usize,
@@ -66,7 +66,7 @@ pub(crate) fn decode(bytes: &[u8], wide: bool, abi: Abi) -> Value {
     array(items)
 }
 
-/// The bytes of these entries, as many as fit into `room`. `None` where one of them is not an entry.
+/// Encodes the entries that fit into `room`. `None` if one of the values is not an entry.
 pub(crate) fn encode(value: &Value, wide: bool, room: usize, abi: Abi) -> Option<Vec<u8>> {
     let shape = Entry::of(wide, abi);
     let Value::Array { items, .. } = value else {

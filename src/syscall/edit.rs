@@ -1,5 +1,5 @@
-//! One argument of a call, or a part of what it points to: what it is now, and what to write where to make it
-//! something else.
+//! Editing one argument of a call, or a part of the data behind it: its present value, and the writes that give it
+//! another one.
 
 use super::frame::{Frame, MOST_VECTORS, Side, read_some, read_word};
 use super::kind::{Dir, Kind, Len};
@@ -22,7 +22,7 @@ mod problem;
 pub use look::{is_argument, is_member, near_argument, near_member};
 pub use problem::{EditError, Problem};
 
-/// A step from an argument to a part of it.
+/// A step from an argument to one of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The member of this name.
@@ -31,48 +31,49 @@ pub enum Step {
     Element(usize),
 }
 
-/// One thing to do for a change.
+/// One write of an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
     /// The argument's register gets this number.
     Register(u64),
-    /// These bytes go to this address.
+    /// These bytes are written to this address.
     Write(u64, Vec<u8>),
-    /// These bytes go wherever there is room; a pointer to them goes to `pointer`.
+    /// These bytes are written to free memory; a pointer to them goes to `pointer`.
     Place {
         /// The bytes.
         bytes: Vec<u8>,
-        /// Words among them that are to be the addresses of bytes among them: where, and of which.
+        /// Words among the bytes that become addresses of other bytes among them: the offset of each, and the offset
+        /// that it points to.
         inner: Vec<(usize, usize)>,
-        /// The address of the pointer; the argument's register where it is `None`.
+        /// The address of the pointer; `None` for the argument's register.
         pointer: Option<u64>,
     },
-    /// The call returns this: how much there is now.
+    /// The call returns this new amount.
     Return(i64),
 }
 
 pub(super) type Result<T> = std::result::Result<T, EditError>;
 
-/// Something in memory.
+/// An object in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Spot {
     addr: u64,
-    /// How many bytes there are for it.
+    /// The number of bytes that the object may take.
     room: usize,
-    /// Where the pointer to it is: a register, if `None`.
+    /// The address of the pointer to the object; `None` for a register.
     pointer: Option<u64>,
 }
 
-/// What to do at the end of a way: with what it leads to, and the steps that go into something that has no parts of
-/// its own in memory.
+/// The action at the end of a path. It gets the object there, and the remaining steps, which lead into an object
+/// without parts of its own in memory.
 type Then<'a, T> = &'a mut dyn FnMut(&Kind, Spot, &[Step], &Frame<'_>) -> Result<T>;
 
 impl Syscall {
-    /// What to write where to make an argument (by its index among [`Syscall::args`]), or a part of it, something
-    /// else. `ret` is what the call returned, or `None` at its entry; `mem` is the process's memory now.
+    /// The writes that change an argument (by its index among [`Syscall::args`]), or a part of it, to `value`. `ret` is
+    /// the return value, or `None` at the entry; `mem` is the process's present memory.
     ///
     /// # Errors
-    /// If it has no such part, or cannot be that.
+    /// If there is no such part, or the part cannot have that value.
     pub fn edit(
         &self,
         (index, way): (usize, &[Step]),
@@ -124,7 +125,7 @@ impl Syscall {
         edits.map_err(|error| error.below(arg.name))
     }
 
-    /// Where one of several vectors is, a `struct iovec`.
+    /// The address of one vector of several, a `struct iovec`.
     pub fn vector_at(
         &self,
         (index, way): (usize, &[Step]),
@@ -152,8 +153,8 @@ impl Syscall {
         .ok()?
     }
 
-    /// A vector as a whole: what it points to, and how long that is. Once the call has been answered, only the former
-    /// is an answer.
+    /// Edits a vector as a whole: its pointer and its length. Once the call has been answered, only the data is a part
+    /// of the answer.
     fn edit_vector(
         &self,
         (index, way): (usize, &[Step]),
@@ -185,7 +186,7 @@ impl Syscall {
         Ok(edits)
     }
 
-    /// Whether an argument says how long another one is.
+    /// Returns whether an argument is the length of another one.
     fn is_length(&self, index: usize) -> bool {
         self.args.iter().any(|arg| match &arg.kind {
             Kind::Ptr(_, to) => to.lengths().any(|len| match len {
@@ -196,7 +197,7 @@ impl Syscall {
         })
     }
 
-    /// The number that a part of an argument is, whatever the other members say about whether it is there.
+    /// The number in a part of an argument, also if the other members' conditions leave it out.
     pub(crate) fn number_at(
         &self,
         (index, way): (usize, &[Step]),
@@ -221,7 +222,7 @@ impl Syscall {
     }
 }
 
-/// Whether a way leads to one vector of several.
+/// Returns whether the path leads to one vector of several.
 fn is_vector(arg: &Kind, way: &[Step]) -> bool {
     match (arg, way) {
         (Kind::Ptr(_, to), [Step::Element(_)]) => matches!(**to, Kind::Iovec(..)),
@@ -244,7 +245,7 @@ fn no_part(step: &Step) -> EditError {
     what.into()
 }
 
-/// What is behind a pointer.
+/// The object behind a pointer.
 fn behind(kind: &Kind, (addr, pointer): (u64, Option<u64>), frame: &Frame<'_>) -> Spot {
     Spot {
         addr,
@@ -253,7 +254,7 @@ fn behind(kind: &Kind, (addr, pointer): (u64, Option<u64>), frame: &Frame<'_>) -
     }
 }
 
-/// Whether the kernel fills what is in the vectors of a message.
+/// Returns whether the kernel fills the vectors of a message.
 fn fills(kind: &Kind) -> bool {
     matches!(
         kind,
@@ -261,7 +262,7 @@ fn fills(kind: &Kind) -> bool {
     )
 }
 
-/// A pointer, which is at the address in `place` or in a register.
+/// Edits a pointer, which is at the address in `place` or in a register.
 fn pointer(
     (dir, to): (Dir, &Kind),
     (raw, place): (u64, Option<u64>),
@@ -272,7 +273,7 @@ fn pointer(
 ) -> Result<Vec<Edit>> {
     let meant = leaf::meant(to, value);
     let value = if way.is_empty() { &meant } else { value };
-    // A number is an address, another pointer, unless it is what the kernel has stored behind this one.
+    // A number is an address, that is another pointer, unless the kernel has stored a number behind this pointer.
     let is_stored =
         ret.is_some() && place.is_none() && matches!(to, Kind::Num(_) | Kind::WaitStatus);
     if way.is_empty() && leaf::is_number(value) && !is_stored {
@@ -310,7 +311,7 @@ fn pointer(
     })
 }
 
-/// Goes along a way and does something at its end.
+/// Follows a path, and runs an action at its end.
 fn descend<T>(
     kind: &Kind,
     spot: Spot,
@@ -372,7 +373,7 @@ fn descend<T>(
                 None => Err(Problem::Shape("set as a whole".into()).into()),
             }
         }
-        // No parts of their own.
+        // These kinds have no parts of their own in memory.
         _ => return then(kind, spot, way, frame),
     };
     found.map_err(|error| error.under(step))
@@ -428,7 +429,7 @@ fn member_index(layout: &Layout, member: &super::Member) -> usize {
     layout.members.iter().position(at).unwrap_or(usize::MAX)
 }
 
-/// What makes `kind` at its place be `value`.
+/// The writes that change the object to `value`.
 fn put(
     kind: &Kind,
     spot: Spot,
@@ -472,7 +473,7 @@ fn put(
             }
             true
         }
-        // An empty table may be a structure of which nothing is said.
+        // An empty table may be a structure without any members given.
         (Kind::Struct(_) | Kind::Sized(..) | Kind::Message(_), Value::Array { items, .. }) => {
             match items.is_empty() {
                 true => true,

@@ -1,4 +1,4 @@
-//! From observed values to the bytes that the kernel would have written.
+//! Encoding: observed values as the bytes that the kernel would have written.
 
 use super::frame::{Frame, MOST_ELEMENTS, Side, read_exact, read_some};
 use super::kind::{Dir, Kind};
@@ -13,7 +13,7 @@ mod place;
 pub(crate) use place::place_value;
 use place::{copy, members, texts};
 
-/// Why an observed call cannot be answered from its text.
+/// The reasons for which an observed call cannot be answered from its text.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EncodeError {
     /// The trace has an address, or text that was not understood, where contents are needed.
@@ -23,9 +23,9 @@ pub enum EncodeError {
     NotDecoded {
         /// The call.
         call: &'static str,
-        /// Which argument, from 0.
+        /// The index of the argument, from 0.
         arg: usize,
-        /// Its name.
+        /// The name of the argument.
         name: &'static str,
     },
     /// The trace has only the beginning of the data.
@@ -35,25 +35,25 @@ pub enum EncodeError {
     Cut {
         /// The call.
         call: &'static str,
-        /// Which argument, from 0.
+        /// The index of the argument, from 0.
         arg: usize,
-        /// Its name.
+        /// The name of the argument.
         name: &'static str,
-        /// How many bytes there are.
+        /// The number of bytes in the trace.
         have: usize,
-        /// How many bytes the call returned.
+        /// The number of bytes that the call returned.
         need: u64,
     },
-    /// A member or the whole is not of the kind that it should be.
+    /// A member or the whole value is not of the expected kind.
     #[error("{call}: argument {arg} ({name}): {what} is not of the expected kind")]
     Shape {
         /// The call.
         call: &'static str,
-        /// Which argument, from 0.
+        /// The index of the argument, from 0.
         arg: usize,
-        /// Its name.
+        /// The name of the argument.
         name: &'static str,
-        /// What it is that does not fit.
+        /// The part that is of another kind.
         what: String,
     },
     /// The process's own structures cannot be read.
@@ -61,16 +61,16 @@ pub enum EncodeError {
     Unreadable {
         /// The call.
         call: &'static str,
-        /// Which argument, from 0.
+        /// The index of the argument, from 0.
         arg: usize,
-        /// Its name.
+        /// The name of the argument.
         name: &'static str,
-        /// Where.
+        /// The address.
         addr: u64,
     },
 }
 
-/// An [`EncodeError`] before it is known which argument it is about.
+/// An [`EncodeError`] that does not have the argument yet.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     NotDecoded,
@@ -107,12 +107,12 @@ impl Refusal {
 }
 
 impl Syscall {
-    /// What to write where for the out-arguments of a call that the process makes with `args`, when `values` are an
-    /// observed call's arguments and `ret` its raw return value. Members of structures go by name, missing ones are
-    /// zero. Never writes more than the process's buffers hold; `entry` is its memory at entry.
+    /// The writes that store the outputs of a call which the process makes with `args`; `values` are an observed call's
+    /// arguments, and `ret` is its raw return value. Members of structures go by name, missing ones are zero. Never
+    /// writes more than the process's buffers hold; `entry` is its memory at entry.
     ///
     /// # Errors
-    /// Where the observed call does not say what was stored: it was cut, or shown as an address.
+    /// If the observed call does not have the outputs: the trace cut them, or shows them as addresses.
     pub fn encode_outputs(
         &self,
         args: &[u64; 6],
@@ -151,7 +151,7 @@ impl Syscall {
     }
 }
 
-/// What the kernel stored where members of a structure point.
+/// The data that the kernel stored behind the pointers in a structure.
 fn behind(
     layout: &'static Layout,
     value: &Value,
@@ -195,7 +195,7 @@ fn out_argument(
         }
         _ => {}
     }
-    // What is only updated on the way (time left, sets) stays as it is unless the trace says otherwise.
+    // Values that the kernel only updates (time left, sets) stay as they are unless the trace has them.
     let skipped = match dir {
         Dir::Word => true,
         Dir::Update if !succeeded => true,
@@ -215,7 +215,7 @@ fn out_argument(
     if ready::is_poll(kind) {
         return ready::encode(value_after, addr, kind, frame);
     }
-    // How much of a structure was filled may stand in itself.
+    // The length of the filled part of a structure may be a member of it.
     let side = match kind {
         Kind::Sized(..) => Side::Entry,
         _ => Side::Exit,
@@ -239,7 +239,7 @@ fn out_argument(
     })
 }
 
-/// At most `size` bytes that say `value`; what it does not say is as `before`, or zero.
+/// At most `size` bytes that encode `value`; parts that the value does not have are taken from `before`, or zero.
 pub(crate) fn contents(
     kind: &Kind,
     value: &Value,
@@ -291,7 +291,7 @@ pub(crate) fn contents(
             bytes
         }
         (Kind::Dirents(_, wide), _) => {
-            // What the entries take in the trace may differ from what was returned; the room is what counts.
+            // The entries may take another size in the trace than the call returned; the size of the buffer counts.
             dirents::encode(value, *wide, size, frame.abi).ok_or_else(shape)?
         }
         (Kind::Array(of, _), Value::Array { items, cut }) => {
@@ -321,7 +321,7 @@ pub(crate) fn contents(
     Ok(bytes)
 }
 
-/// A System V message: `{mtype=1, mtext="…"}`, or without the names as older versions wrote it.
+/// Encodes a System V message: `{mtype=1, mtext="…"}`, or without the names as older versions of strace wrote it.
 fn message(fields: &[Field], size: usize, abi: Abi) -> Result<Vec<u8>, Refusal> {
     let [kind, text] = fields else {
         return Err(Refusal::Shape("a message".to_owned()));
@@ -342,7 +342,7 @@ fn message(fields: &[Field], size: usize, abi: Abi) -> Result<Vec<u8>, Refusal> 
     Ok(message)
 }
 
-/// What follows the members that are known, in a structure that grew: `/* bytes 56..63 */ "\x01…"`.
+/// The bytes behind the known members of a structure that grew: `/* bytes 56..63 */ "\x01…"`.
 fn beyond(value: &Value) -> Option<&[u8]> {
     let Value::Struct { fields, .. } = value else {
         return None;
@@ -369,7 +369,7 @@ fn name_of(value: &Value) -> String {
     }
 }
 
-/// A socket option that is known to be a structure, a number, or several.
+/// Encodes a socket option that is known to be a structure, a number, or several numbers.
 fn known_option(
     kind: &Kind,
     value: &Value,
@@ -391,7 +391,7 @@ fn known_option(
     Ok(bytes)
 }
 
-/// A socket option, or what else is a lump of ints: `[1]`, `{l_onoff=0, l_linger=0}`.
+/// Encodes a socket option, or other data that consists of ints: `[1]`, `{l_onoff=0, l_linger=0}`.
 pub(crate) fn option(value: &Value, abi: Abi) -> Option<Vec<u8>> {
     let numbers: Option<Vec<i64>> = match value {
         Value::Array { items, .. } => items.iter().map(value_of).collect(),

@@ -1,12 +1,14 @@
-//! How much the kernel may write for the commands of ioctl `SIOCETHTOOL` (linux/ethtool.h, net/ethtool/ioctl.c).
+//! The number of bytes that the kernel may write for the commands of ioctl `SIOCETHTOOL` (linux/ethtool.h,
+//! net/ethtool/ioctl.c).
 
 use super::Memory;
 use super::frame::read_u32;
 
-/// Where an offset stands for none.
+/// The offset that means that there is no count.
 const NONE: u64 = 0;
 
-/// The command, the size of its structure, and twice where in that a 32-bit count is of what follows, and the size of one.
+/// The command, the size of its structure, and two counts (32 bits) in it of the elements that follow: the offset of
+/// the count, and the size of an element.
 type Command = (u32, u64, [(u64, u64); 2]);
 
 /// Commands whose size is known.
@@ -57,14 +59,14 @@ const COMMANDS: &[Command] = &[
     (0x50, 16, [(NONE, 0), (NONE, 0)]),   // ETHTOOL_GFECPARAM
 ];
 
-/// What is taken of other commands: they write, if they do, in one piece.
+/// The size that is assumed for other commands: if they write, they write one piece.
 const ANY: u64 = 64 << 10;
 
-/// No command has more.
+/// The limit of the size of all commands.
 const MOST: u64 = 16 << 20;
 
-/// The most bytes that the kernel has written from `data` on, which is where the command stands. `exit` is memory
-/// behind the call.
+/// The greatest number of bytes that the kernel has written from `data` on, where the command is. `exit` is memory
+/// after the call.
 pub fn ethtool_size(data: u64, exit: &dyn Memory) -> usize {
     let Some(command) = read_u32(exit, data) else {
         return 0;

@@ -1,17 +1,17 @@
-//! What lengths, conditions and pointers of a call mean: its arguments, its return value, its memory.
+//! The context of a call (arguments, return value, memory) in which lengths, conditions and pointers are evaluated.
 
 use super::kind::{Condition, Extent, Kind, Len};
 use super::layout::{Layout, Shown};
 use super::table::{Arg, Syscall};
 use super::{Abi, Memory, capability, handle};
 
-/// No region is longer than this, whatever a hostile recording says.
+/// The limit of the length of a region, also for hostile recordings.
 pub(crate) const MOST_BYTES: u64 = 1 << 30;
-/// `IOV_MAX`: the kernel takes no more iovecs, nor messages.
+/// `IOV_MAX`: the kernel's limit of iovecs and of messages.
 pub(crate) const MOST_VECTORS: u64 = 1024;
-/// Elements of an array, pointers of an argv.
+/// The limit of elements of an array, and of pointers of an argv.
 pub(crate) const MOST_ELEMENTS: u64 = 1 << 16;
-/// All strings of an argv together: the kernel takes at most three quarters of an 8 MiB stack.
+/// The limit of all strings of an argv together: the kernel takes at most three quarters of an 8 MiB stack.
 pub(crate) const MOST_STRINGS: usize = 8 << 20;
 /// `PATH_MAX`.
 pub(crate) const MOST_PATH: usize = 4096;
@@ -20,16 +20,16 @@ pub(crate) const MOST_STRING: usize = 128 * 1024;
 
 const PAGE: u64 = 4096;
 
-/// Which side of the call is meant.
+/// A side of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// What the kernel reads, and the room that it may fill.
+    /// The data that the kernel reads, and the buffers that it may fill.
     Entry,
-    /// What it filled.
+    /// The data that the kernel has filled in.
     Exit,
 }
 
-/// Whose members lengths speak of.
+/// The owner of the members to which lengths refer.
 #[derive(Clone, Copy)]
 enum Owner<'a> {
     Args(&'a [Arg], &'a [u64; 6]),
@@ -42,15 +42,15 @@ pub(crate) struct Frame<'a> {
     owner: Owner<'a>,
     pub(crate) abi: Abi,
     pub(crate) ret: i64,
-    /// Whether the call has not returned: `ret` means nothing.
+    /// True if the call has not returned; `ret` then has no meaning.
     pub(crate) pending: bool,
-    /// Which members are not shown.
+    /// The members that are not shown.
     without: Option<Shown>,
     pub(crate) entry: &'a dyn Memory,
     pub(crate) exit: &'a dyn Memory,
 }
 
-/// Memory that has nothing in it.
+/// Memory that is empty.
 pub(crate) struct Nowhere;
 
 impl Memory for Nowhere {
@@ -59,7 +59,8 @@ impl Memory for Nowhere {
     }
 }
 
-/// Memory after a call of which only what the call wrote may be known: elsewhere it is as it was.
+/// Memory after a call, of which only the bytes that the call wrote may be known: other bytes are read from memory at
+/// entry.
 pub(crate) struct After<'a> {
     pub(crate) exit: &'a dyn Memory,
     pub(crate) entry: &'a dyn Memory,
@@ -71,7 +72,7 @@ impl Memory for After<'_> {
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let at = addr.wrapping_add(done as u64);
             let got = match self.exit.read(at, rest) {
-                // What was written may begin at the next byte.
+                // The bytes that the call wrote may begin at the next byte.
                 0 => self.entry.read(at, rest.get_mut(..1).unwrap_or(&mut [])),
                 got => got,
             };
@@ -85,7 +86,7 @@ impl Memory for After<'_> {
 }
 
 impl<'a> Frame<'a> {
-    /// `args` are the formal arguments' values ([`Syscall::values`]).
+    /// Makes a frame of a call; `args` are the values of the formal arguments ([`Syscall::values`]).
     pub(crate) fn new(
         call: &'a Syscall,
         args: &'a [u64; 6],
@@ -104,23 +105,23 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The same, of a call that has not returned.
+    /// This frame for a call that has not returned.
     pub(crate) fn pending(self, pending: bool) -> Frame<'a> {
         Frame { pending, ..self }
     }
 
-    /// The same, for the one look at what the kernel reads and writes: before or after the call.
+    /// This frame for the structure before or after the call, which shows some members only then.
     pub(crate) fn without(self, shown: Shown) -> Frame<'a> {
         let without = Some(shown);
         Frame { without, ..self }
     }
 
-    /// Whether members that are shown then are shown now.
+    /// Returns whether members that are shown at that time are shown now.
     pub(crate) fn shows(&self, shown: Shown) -> bool {
         self.without != Some(shown)
     }
 
-    /// One for a structure that no argument points to, of x86-64.
+    /// A frame for a structure of x86-64 to which no argument points.
     pub(crate) fn bare(memory: &'a dyn Memory) -> Frame<'a> {
         Frame {
             owner: Owner::Args(&[], &[0; 6]),
@@ -133,7 +134,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The same, inside a structure.
+    /// This frame for the members of a structure.
     pub(crate) fn inside(&self, layout: &'static Layout, bytes: &'a [u8]) -> Frame<'a> {
         Frame {
             owner: Owner::Struct(layout, bytes),
@@ -148,12 +149,12 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The number that is the argument or member with this index.
+    /// The value of the argument or member with this index.
     pub(crate) fn number(&self, index: usize) -> u64 {
         match self.owner {
             Owner::Args(formal, args) => {
                 let value = args.get(index).copied().unwrap_or(0);
-                // The kernel looks at the lower half only where the argument is an int.
+                // The kernel reads only the lower half of an argument that is an int.
                 match formal.get(index).map(|a| &a.kind) {
                     Some(Kind::Num(num)) if num.size == 4 => value & 0xffff_ffff,
                     _ => value,
@@ -177,7 +178,7 @@ impl<'a> Frame<'a> {
             .is_none_or(|c| c.holds(&|index| self.number(index)))
     }
 
-    /// What a length says.
+    /// The value of a length.
     pub(crate) fn len(&self, len: Len, side: Side) -> u64 {
         match len {
             Len::Fixed(n) => n,
@@ -207,7 +208,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Bytes or elements, as the side asks, unlimited.
+    /// The number of bytes or elements on this side of the call, without a limit.
     pub(crate) fn extent(&self, extent: Extent, side: Side) -> u64 {
         let room = self.len(extent.room, Side::Entry);
         match side {
@@ -216,12 +217,12 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// A count of elements, limited.
+    /// The number of elements, with a limit.
     pub(crate) fn count(&self, extent: Extent, side: Side, most: u64) -> usize {
         self.extent(extent, side).min(most) as usize
     }
 
-    /// The bytes that a kind takes in memory, where it is in one piece whose size can be told without looking.
+    /// The number of bytes that a kind takes in memory, if it is one piece whose size does not depend on its contents.
     pub(crate) fn size(&self, kind: &Kind, side: Side) -> Option<usize> {
         if let Kind::Array(of, extent) = kind {
             let each = of.size_in(self.abi)? as u64;
@@ -232,7 +233,7 @@ impl<'a> Frame<'a> {
             Kind::Blob(e) | Kind::Bytes(e) | Kind::Text(e) => *e,
             Kind::Sockaddr(e) | Kind::Option(e, _) | Kind::Written(_, e) => *e,
             Kind::Sigset(e) | Kind::CpuSet(e) | Kind::Dirents(e, _) => *e,
-            // Where it says itself how large it is, that much is looked at.
+            // A structure that has its own size is read up to that size.
             Kind::Sized(_, e, _) if matches!(e.room, Len::At(_)) => {
                 return Some(self.extent(*e, side).clamp(4, MOST_BYTES) as usize);
             }
@@ -259,7 +260,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// At most eight bytes as a number.
+/// The number in at most eight bytes.
 pub(crate) fn unsigned(bytes: &[u8]) -> u64 {
     let mut raw = [0u8; 8];
     for (to, from) in raw.iter_mut().zip(bytes) {
@@ -268,7 +269,7 @@ pub(crate) fn unsigned(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(raw)
 }
 
-/// The number at an offset; what is not there is zero.
+/// The number at an offset; missing bytes are zero.
 pub(crate) fn field(bytes: &[u8], offset: usize, size: usize) -> u64 {
     let rest = bytes.get(offset..).unwrap_or(&[]);
     unsigned(rest.get(..size.min(8)).unwrap_or(rest))
@@ -279,14 +280,14 @@ pub(crate) fn read_u32(memory: &dyn Memory, addr: u64) -> Option<u32> {
     (addr != 0 && memory.read(addr, &mut raw) == 4).then_some(u32::from_le_bytes(raw))
 }
 
-/// A word of this many bytes, at most eight.
+/// The number in a word of this many bytes, at most eight.
 pub(crate) fn read_word(memory: &dyn Memory, addr: u64, word: usize) -> Option<u64> {
     let mut raw = [0u8; 8];
     let place = raw.get_mut(..word)?;
     (addr != 0 && memory.read(addr, place) == word).then_some(u64::from_le_bytes(raw))
 }
 
-/// As many of these bytes as there are. Grows with what is really there, not with what is asked for.
+/// Reads as many of these bytes as there are. The allocation grows with the bytes read, not with the length asked for.
 pub(crate) fn read_some(memory: &dyn Memory, addr: u64, len: usize) -> Vec<u8> {
     let len = (len as u64).min(MOST_BYTES) as usize;
     let mut bytes = Vec::new();
@@ -307,7 +308,7 @@ pub(crate) fn read_some(memory: &dyn Memory, addr: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Exactly these bytes, or none.
+/// Reads exactly these bytes, or none.
 pub(crate) fn read_exact(memory: &dyn Memory, addr: u64, len: usize) -> Option<Vec<u8>> {
     if addr == 0 {
         return None;
@@ -316,7 +317,7 @@ pub(crate) fn read_exact(memory: &dyn Memory, addr: u64, len: usize) -> Option<V
     (bytes.len() == len).then_some(bytes)
 }
 
-/// Text up to a zero byte, which is not included; whether there was one. `None` where nothing can be read.
+/// Reads text up to a zero byte, which is not included; returns whether there was one. `None` if nothing can be read.
 pub(crate) fn read_text(memory: &dyn Memory, addr: u64, most: usize) -> Option<(Vec<u8>, bool)> {
     if addr == 0 {
         return None;

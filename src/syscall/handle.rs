@@ -1,6 +1,6 @@
-//! `struct file_handle` as name_to_handle_at fills it: the program says how much room there is, the kernel how much
-//! it took, also where that is too much (`EOVERFLOW`). strace writes the size as a change, and the rest where there
-//! is one: `{handle_bytes=128 => 12, handle_type=1, f_handle="\x01…"}`.
+//! `struct file_handle` as name_to_handle_at fills it: the program passes the size of the buffer, and the kernel stores
+//! the size of the handle, also if that is too large (`EOVERFLOW`). strace writes the size as a change, and the other
+//! members if there is a handle: `{handle_bytes=128 => 12, handle_type=1, f_handle="\x01…"}`.
 
 use super::decode::{field, structure};
 use super::frame::{self, Frame, Side};
@@ -14,7 +14,7 @@ const HEADER: usize = 8;
 /// `MAX_HANDLE_SZ`.
 const MOST: u64 = 128;
 
-/// How many bytes the kernel reads, or has written.
+/// The number of bytes that the kernel reads, or has written.
 pub(crate) fn size(bytes: Len, frame: &Frame<'_>, side: Side) -> usize {
     if side == Side::Entry || is_error(frame.ret) {
         return HEADER;
@@ -37,7 +37,7 @@ pub(crate) fn decode(bytes: &[u8], frame: &Frame<'_>, side: Side) -> Value {
     structure(fields)
 }
 
-/// What was there and what was made of it, in one structure.
+/// The structures before and after the call, in one.
 pub(crate) fn change(before: &Value, after: Value) -> Value {
     let Value::Struct { mut fields, cut } = after else {
         return after;
@@ -53,7 +53,7 @@ pub(crate) fn change(before: &Value, after: Value) -> Value {
     Value::Struct { fields, cut }
 }
 
-/// The bytes of a handle; `None` where this is none.
+/// Encodes a handle; `None` if the value is not a handle.
 pub(crate) fn encode(value: &Value) -> Option<Vec<u8>> {
     let number = |name: &str| value.field(name).and_then(value_of);
     let mut bytes = Vec::with_capacity(HEADER);

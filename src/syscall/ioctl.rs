@@ -1,5 +1,5 @@
-//! Requests of ioctl: their names, and what is known of those that the table does not describe, by the direction and
-//! size that `_IOC` encodes in them.
+//! Requests of ioctl: their names, and the description of those that the table does not have, by the direction and size
+//! that `_IOC` encodes in them.
 
 use crate::constants;
 use std::collections::HashMap;
@@ -8,10 +8,10 @@ use std::sync::{LazyLock, RwLock};
 use super::Abi;
 use super::table::{Syscall, by_name_in};
 
-/// Numbers that soundcard.h gives to timers, too; strace takes them for the terminal's (`asm-generic/ioctls.h`).
+/// Numbers that soundcard.h gives to timers, too; strace shows them as the terminal's (`asm-generic/ioctls.h`).
 const TERMINAL: std::ops::RangeInclusive<u32> = 0x5401..=0x5408;
 
-/// A request as strace writes it: its name, all of them with `or` between where there are several, its macro with
+/// A request as strace writes it: its name (all names with `or` between them, if there are several), its macro with
 /// arguments, or its parts: `_IOC(_IOC_READ, 0x99, 0x1, 0x20)`.
 pub(crate) fn name(request: u32) -> String {
     let names = constants::set("ioctl").map_or(&[] as &[constants::Name], |set| set.list());
@@ -46,13 +46,13 @@ fn parts(request: u32) -> String {
     format!("_IOC({direction}, {kind}, {nr}, {size})")
 }
 
-/// Requests seen so far. There can be no more than 2^17 of them for an ABI: they differ in direction, size, and in
-/// whether they return how much they wrote.
+/// The requests seen so far: at most 2^17 for each ABI, since they differ in direction, size, and in whether they
+/// return the number of bytes that they wrote.
 static SEEN: LazyLock<RwLock<Seen>> = LazyLock::new(RwLock::default);
 
 type Seen = HashMap<(Abi, u32), &'static Syscall>;
 
-/// The description of a request by its encoding; `None` where it encodes no direction.
+/// The description of a request by its encoding; `None` if it encodes no direction.
 ///
 /// `asm-generic/ioctl.h`: two bits of direction, fourteen of size, from the program's point of view: read means
 /// that the kernel writes.

@@ -1,4 +1,4 @@
-//! What an argument, a member or an element is, and the small language in which the tables say so.
+//! Kinds of arguments, members and elements, and the small language in which the tables describe them.
 //!
 //! A kind is a word with parameters in brackets: `fd`, `flags[open]`, `in[path]`,
 //! `out[bytes[count:ret]]`. See the head of `x86_64.tbl` for all of them.
@@ -11,7 +11,7 @@ use crate::constants::Set;
 mod parse;
 pub(crate) use parse::Known;
 
-/// How a number is written and compared.
+/// The form in which a number is written and compared.
 #[derive(Clone, Copy, Debug)]
 pub enum Format {
     /// Decimal.
@@ -50,7 +50,7 @@ pub enum Format {
     Inet,
     /// A request of ioctl: a name, or its parts: `_IOC(_IOC_READ, 0x99, 0x1, 0x20)`.
     Request,
-    /// The same where an ABI has names of its own.
+    /// A request of ioctl on an ABI that has names of its own.
     RequestIn(Abi),
     /// The signals of a mask that is an argument itself, not behind a pointer (sigsuspend on i386).
     SignalMask,
@@ -62,14 +62,14 @@ pub enum Format {
     Qcmd,
     /// Hexadecimal with leading zeros, two characters wide for each byte (with the `0x`): `0x000001`.
     Padded,
-    /// So many bits of the number, from this one on.
+    /// This many bits of the number (the second number), from this bit on (the first).
     Bits(u32, u32),
     /// A number with its name in a comment: `10 /* SYSLOG_ACTION_SIZE_BUFFER */`.
     Named(&'static Set),
-    /// A number of bytes, with how many structures of this name and size that is in a comment:
+    /// A number of bytes, with a comment that gives it in structures of this name and size:
     /// `80 /* 2 * sizeof(struct ifreq) */`.
     Structures(&'static str, usize),
-    /// A descriptor, or a name for what is none.
+    /// A descriptor, or a name for a number that is no descriptor.
     FdOr(&'static Set),
     /// A name in network byte order: `htons(ETH_P_ALL)`.
     NetName(&'static Set),
@@ -91,11 +91,11 @@ pub enum Format {
     SyscallNumber,
     /// An I/O priority: `IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 4)`.
     IoPriority,
-    /// What FUTEX_WAKE_OP does: `FUTEX_OP_ADD<<28|0x1<<12|FUTEX_OP_CMP_NE<<24|0x5`.
+    /// The operation of FUTEX_WAKE_OP: `FUTEX_OP_ADD<<28|0x1<<12|FUTEX_OP_CMP_NE<<24|0x5`.
     WakeOp,
     /// An instruction of a packet or a seccomp filter: `BPF_STMT(BPF_RET|BPF_K, 0x1)`.
     Filter {
-        /// Whether it is one of a seccomp filter, which returns actions.
+        /// True for an instruction of a seccomp filter, which returns actions.
         seccomp: bool,
     },
 }
@@ -103,15 +103,15 @@ pub enum Format {
 /// A number of `size` bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Num {
-    /// 1, 2, 4 or 8.
+    /// The size in bytes: 1, 2, 4 or 8.
     pub size: usize,
-    /// Whether it is signed.
+    /// True for a signed number.
     pub signed: bool,
-    /// How it is written.
+    /// The form in which the number is written.
     pub format: Format,
 }
 
-/// Who reads and writes what a pointer points to.
+/// The direction in which data moves behind a pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dir {
     /// The kernel reads it.
@@ -137,46 +137,46 @@ pub enum Dir {
 /// A length or count, in terms of the other arguments (or members).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Len {
-    /// Always this.
+    /// This number.
     Fixed(u64),
     /// The value of the argument with this index.
     Of(usize),
-    /// What the argument with this index points to: 32 bits.
+    /// The 32-bit number to which the argument with this index points.
     At(usize),
-    /// What the argument with this index points to (32 bits) divided by this.
+    /// The 32-bit number to which the argument with this index points, divided by this number.
     Each(usize, u64),
-    /// The value of the argument with this index divided by this.
+    /// The value of the argument with this index, divided by this number.
     Part(usize, u64),
-    /// As many pages as the argument with this index is bytes.
+    /// The number of pages in as many bytes as the argument with this index says.
     Pages(usize),
-    /// As many longs as hold one bit less than the argument with this index says: sets of memory nodes.
+    /// The number of longs that hold one bit less than the argument with this index says: sets of memory nodes.
     NodeWords(usize),
-    /// What the call returned.
+    /// The return value of the call.
     Ret,
-    /// Bytes: `each` for each of the 32-bit count that stands `offset` bytes into what the argument with index `of`
-    /// points to, and `more`.
+    /// A number of bytes: `each` times the 32-bit count at `offset` in the data to which the argument with index `of`
+    /// points, and `more`.
     Counted {
         /// The argument.
         of: usize,
-        /// Where the count is, in bytes.
+        /// The offset of the count, in bytes.
         offset: u64,
-        /// How many bytes for each.
+        /// The number of bytes for each.
         each: u64,
-        /// How many bytes besides.
+        /// The number of additional bytes.
         more: u64,
     },
 }
 
-/// How much room there is, and how much of it the kernel fills.
+/// The size of a buffer, and of the part of it that the kernel fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// The room, in bytes or elements.
+    /// The size of the buffer, in bytes or elements.
     pub room: Len,
-    /// What is filled; never more than the room.
+    /// The size of the filled part; never more than the buffer.
     pub filled: Len,
 }
 
-/// What an argument, a member or an element is.
+/// The kind of an argument, a member or an element.
 #[derive(Debug)]
 pub enum Kind {
     /// A number.
@@ -185,12 +185,12 @@ pub enum Kind {
     Ptr(Dir, Box<Kind>),
     /// A structure.
     Struct(&'static Layout),
-    /// As much of a structure as a length says, and what follows it there; too little where it is less than the
-    /// last number of bytes.
+    /// The part of a structure that a length gives, and the bytes behind the structure in that length; invalid if the
+    /// length is less than the last number of bytes.
     Sized(&'static Layout, Extent, usize),
-    /// A member: the offset of text from this byte of its structure on.
+    /// A member with the offset of a text, counted from this byte of its structure.
     TextAt(usize),
-    /// A member: the offset of as many texts in a row.
+    /// A member with the offset of this many texts in a row.
     TextsAt(usize, Len),
     /// name_to_handle_at's `struct file_handle`: the kernel reads its size and fills the rest.
     FileHandle(Len),
@@ -200,7 +200,7 @@ pub enum Kind {
     Array(Box<Kind>, Extent),
     /// Bytes.
     Bytes(Extent),
-    /// Bytes that are shown without the last of them where that is zero (an extended attribute's value).
+    /// Bytes that are shown without a zero byte at the end (an extended attribute's value).
     Blob(Extent),
     /// Text that ends at a zero byte, in a buffer (getcwd).
     Text(Extent),
@@ -212,7 +212,7 @@ pub enum Kind {
     Str,
     /// A null-ended array of pointers to text: argv, envp.
     Strings,
-    /// `struct iovec`s and what they point to.
+    /// `struct iovec`s and the buffers to which they point.
     Iovec(Moved, Extent),
     /// A `struct msghdr` and its parts.
     Message(Moved),
@@ -220,29 +220,29 @@ pub enum Kind {
     Messages(Moved, Extent),
     /// A `struct sockaddr` of any family.
     Sockaddr(Extent),
-    /// A socket option: what it is where there is room for that, an int where it has an int's size, else bytes.
+    /// A socket option: of its kind if it is long enough, an int if it has an int's size, bytes otherwise.
     Option(Extent, Option<Box<Kind>>),
-    /// Bytes in a notation of their own.
+    /// Bytes in a special notation.
     Written(Notation, Extent),
     /// Bytes, written with the names of a set as indexes: `[[VINTR]=0x3, …]`.
     Indexed(&'static Set, usize),
-    /// A set of signals, as the kernel has it.
+    /// A set of signals in the kernel's form.
     Sigset(Extent),
-    /// An `fd_set` of as many bits.
+    /// An `fd_set` of this many bits.
     FdSet(Len),
-    /// A set of CPUs, of as many bytes.
+    /// A set of CPUs, of this many bytes.
     CpuSet(Extent),
     /// Directory entries: `struct linux_dirent64`, or the old one.
     Dirents(Extent, bool),
     /// A process's status as wait4 has it.
     WaitStatus,
-    /// A System V message: its type, and as many bytes of text.
+    /// A System V message: its type, and this many bytes of text.
     Msgbuf(Extent),
-    /// Sets of capabilities, one or two structures as the header that this argument points to says.
+    /// Sets of capabilities: one or two structures, depending on the header to which this argument points.
     Capabilities(usize),
 }
 
-/// When an argument or member is there at all: `if flags&0x40`, `unless st_mode&0170000=020000`,
+/// The condition under which an argument or member exists: `if flags&0x40`, `unless st_mode&0170000=020000`,
 /// `if si_signo=17 and not si_code=1`.
 #[derive(Debug)]
 pub(crate) struct Condition {
@@ -254,7 +254,7 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// Whether it holds, when `number` tells the argument or member with an index.
+    /// Returns whether the condition holds; `number` gives the value of an argument or member by its index.
     pub(crate) fn holds(&self, number: &impl Fn(usize) -> u64) -> bool {
         let masked = number(self.on) & self.mask;
         let met = if self.values.is_empty() {
@@ -267,13 +267,13 @@ impl Condition {
 }
 
 impl Kind {
-    /// The number of bytes that this takes on x86-64 wherever it stands, where that is always the same.
+    /// The size in bytes on x86-64, if it is always the same.
     pub fn fixed_size(&self) -> Option<usize> {
         self.size_in(Abi::X86_64)
     }
 
-    /// The number of bytes that this takes wherever it stands, where that is always the same. The kind must have
-    /// been made for the ABI: this is for the pointers in it.
+    /// The size in bytes, if it is always the same. The kind must have been made for the ABI, which gives the size of
+    /// pointers.
     pub(crate) fn size_in(&self, abi: Abi) -> Option<usize> {
         match self {
             Kind::Num(num) => Some(num.size),
@@ -295,7 +295,7 @@ impl Kind {
         }
     }
 
-    /// How long it says that it is, where others say that.
+    /// The lengths in the kind that other arguments or members give.
     pub(crate) fn lengths(&self) -> impl Iterator<Item = Len> {
         let extent = match self {
             Kind::Sized(_, e, _)
@@ -319,7 +319,7 @@ impl Kind {
         lens.into_iter().flatten()
     }
 
-    /// The structure that this is, or the beginning of one.
+    /// The structure that the kind is or begins with.
     pub(crate) fn layout(&self) -> Option<&'static Layout> {
         match self {
             Kind::Struct(layout) | Kind::Sized(layout, ..) => Some(layout),
@@ -339,7 +339,7 @@ impl Kind {
         }
     }
 
-    /// Whether this is a number of exactly this kind of format.
+    /// Returns whether the kind is a number with such a format.
     pub(crate) fn is_format(&self, wanted: fn(&Format) -> bool) -> bool {
         matches!(self, Kind::Num(num) if wanted(&num.format))
     }

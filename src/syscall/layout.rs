@@ -1,4 +1,5 @@
-//! Structures (`structs.tbl`, and `structs_i386.tbl` for those that are not the same there): members with offset and kind, in the order in which strace prints them.
+//! Structures (`structs.tbl`, and `structs_i386.tbl` for those that differ on i386): members with offset and kind, in
+//! the order in which strace prints them.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -6,64 +7,64 @@ use std::sync::LazyLock;
 use super::Abi;
 use super::kind::{Condition, Kind, Known};
 
-/// When a member is shown of a structure that the kernel reads and writes.
+/// The times at which strace shows a member of a structure that the kernel reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// As the kernel finds it and as the kernel leaves it.
+    /// Before the call and after it.
     Always,
-    /// As the kernel finds it only.
+    /// Before the call only.
     Before,
-    /// As the kernel leaves it only.
+    /// After the call only.
     After,
-    /// In the one structure that is shown: as the kernel finds it, and as it leaves it where that is different.
+    /// In the one structure that is shown: the value before the call, and the one after it if that differs.
     Change,
 }
 
 /// A member of a structure.
 #[derive(Debug)]
 pub struct Member {
-    /// Its name as strace writes it.
+    /// The name as strace writes it.
     pub name: &'static str,
-    /// Where it begins, in bytes.
+    /// The offset in bytes.
     pub offset: usize,
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
-    /// How many bytes it takes, where that is always the same.
+    /// The size in bytes, if it is always the same.
     pub(crate) size: Option<usize>,
-    /// When it is there; always where `None`.
+    /// The condition under which the member exists; `None` if it always does.
     pub(crate) condition: Option<Condition>,
-    /// Whether it is only there for lengths and conditions to speak of.
+    /// True if strace does not show the member, and only lengths and conditions refer to it.
     pub(crate) hidden: bool,
-    /// When it is shown.
+    /// The time at which the member is shown.
     pub shown: Shown,
 }
 
 /// A structure.
 #[derive(Debug)]
 pub struct Layout {
-    /// Its name in the tables.
+    /// The name in the tables.
     pub name: &'static str,
-    /// How many bytes it takes.
+    /// The size in bytes.
     pub size: usize,
-    /// Its alignment in bytes.
+    /// The alignment in bytes.
     pub(crate) align: usize,
-    /// Its members, in the order in which strace prints them.
+    /// The members, in the order in which strace prints them.
     pub members: Vec<Member>,
 }
 
 impl Layout {
-    /// Whether any member points somewhere.
+    /// Returns whether any member is a pointer.
     pub(crate) fn has_pointers(&self) -> bool {
         let mut members = self.members.iter();
         members.any(|m| matches!(m.kind, Kind::Ptr(..)))
     }
 
-    /// Whether all members are shown then only.
+    /// Returns whether all members are shown at this time only.
     pub(crate) fn is_all(&self, shown: Shown) -> bool {
         self.members.iter().all(|m| m.shown == shown)
     }
 
-    /// Whether any member is shown then only.
+    /// Returns whether any member is shown at this time only.
     pub(crate) fn has(&self, shown: Shown) -> bool {
         self.members.iter().any(|m| m.shown == shown)
     }
@@ -79,7 +80,7 @@ impl Member {
         }
     }
 
-    /// What there is of this member in so much of its structure: of arrays and structures a part will do.
+    /// The bytes of this member in a part of its structure. An array or a structure may be cut.
     pub(crate) fn part<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let rest = bytes.get(self.offset..)?;
         match (&self.kind, self.size) {
@@ -90,7 +91,7 @@ impl Member {
         }
     }
 
-    /// Whether all of it is in this much of its structure.
+    /// Returns whether the whole member is within this part of its structure.
     pub(crate) fn is_within(&self, bytes: &[u8]) -> bool {
         self.offset + self.size.unwrap_or(0) <= bytes.len()
     }
@@ -108,7 +109,7 @@ static X86_64: LazyLock<Tables> = LazyLock::new(|| {
     tables
 });
 
-/// i386 has its own forms of some structures; the others are those of x86-64 under its sizes.
+/// i386 has its own forms of some structures; the other structures are those of x86-64 with i386's sizes.
 static I386: LazyLock<Tables> = LazyLock::new(|| {
     let mut tables = Tables::new();
     let own = Text::read(include_str!("structs_i386.tbl"));
@@ -160,13 +161,13 @@ pub(crate) fn layouts() -> &'static HashMap<&'static str, &'static Layout> {
     layouts_in(Abi::X86_64)
 }
 
-/// What is wrong with the tables: nothing, as a test makes sure.
+/// The errors in the tables. A test makes sure that there are none.
 #[cfg(test)]
 pub(crate) fn errors() -> impl Iterator<Item = &'static String> {
     Abi::ALL.iter().flat_map(|&abi| &tables(abi).errors)
 }
 
-/// A structure as a table has it.
+/// The description of a structure in a table.
 struct Form {
     name: &'static str,
     size: Option<usize>,
@@ -174,8 +175,8 @@ struct Form {
     moved: Moved,
 }
 
-/// `moved NAME[=OF] SIZE [WHERE=OFFSET …] [KIND=KIND …]`: the members of `OF`, elsewhere. `WHERE` is the offset of
-/// members, or the name of one, which counts more.
+/// `moved NAME[=OF] SIZE [WHERE=OFFSET …] [KIND=KIND …]`: the members of `OF` at other offsets. `WHERE` is an offset of
+/// `OF`, or the name of a member, which takes precedence.
 #[derive(Default)]
 struct Moved {
     name: &'static str,
@@ -203,7 +204,7 @@ impl Moved {
         moved
     }
 
-    /// Where a member is that is said to be at this offset.
+    /// The offset of a member that has this offset in the original structure.
     fn offset(&self, member: &str, offset: &str) -> Result<usize, std::num::ParseIntError> {
         let find = |wanted: &str| self.offsets.iter().find(|(from, _)| *from == wanted);
         match find(member).or_else(|| find(offset)) {
@@ -224,11 +225,11 @@ impl Form {
     }
 }
 
-/// What a table of structures says, not yet understood.
+/// A table of structures, split into lines that are not parsed yet.
 #[derive(Default)]
 struct Text {
     structs: Vec<Form>,
-    /// `same NAME` or `same NAME=OF`: this is x86-64's structure.
+    /// The lines `same NAME` and `same NAME=OF`, for structures of x86-64.
     same: Vec<(&'static str, &'static str)>,
     moved: Vec<Moved>,
 }
@@ -271,7 +272,7 @@ impl Tables {
         }
     }
 
-    /// Understands the forms in any order that their members allow.
+    /// Parses the structures in any order in which their members are known.
     fn add_all(&mut self, abi: Abi, mut forms: Vec<Form>) {
         loop {
             let before = forms.len();
@@ -295,7 +296,7 @@ impl Tables {
     }
 }
 
-/// `NAME [SIZE]`, then `[-|<|>|=]MEMBER KIND [@OFFSET] [if …|unless …]` a line.
+/// Parses a structure: `NAME [SIZE]`, then a line `[-|<|>|=]MEMBER KIND [@OFFSET] [if …|unless …]` for each member.
 fn structure(
     form: &Form,
     abi: Abi,
@@ -360,7 +361,7 @@ fn structure(
     })
 }
 
-/// Splits ` if …` or ` unless …` off.
+/// Splits ` if …` or ` unless …` off a description.
 pub(crate) fn split_condition<'a>(
     text: &'a str,
     names: &[&str],

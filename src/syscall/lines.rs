@@ -1,21 +1,21 @@
-//! The tables of calls as text: which lines belong to which call, and where a call is said to be as another one.
+//! The tables of calls as text: the lines of each call, and the calls that are described by another call.
 
 use std::collections::HashMap;
 
 use super::Abi;
 use super::table::Syscall;
 
-/// A call's lines.
+/// The lines of a call.
 pub(crate) struct Entry {
     pub(crate) nr: u32,
     pub(crate) name: &'static str,
-    /// What follows the name.
+    /// The text after the name.
     pub(crate) text: &'static str,
-    /// The lines of its variants, and whether each is a variant of the variant before it.
+    /// The lines of the call's variants; true for a variant of the variant before it.
     pub(crate) variants: Vec<(bool, &'static str)>,
 }
 
-/// A table's entries, in its order.
+/// The entries of a table, in the table's order.
 #[derive(Default)]
 pub(crate) struct Lines {
     entries: Vec<Entry>,
@@ -23,21 +23,21 @@ pub(crate) struct Lines {
     errors: Vec<String>,
 }
 
-/// How a description is read.
+/// The way in which a description is read.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'a> {
     pub(crate) abi: Abi,
-    /// Whether it was written for x86-64, where each argument is in one register.
+    /// True if the description was written for x86-64, where each argument is in one register.
     pub(crate) shared: bool,
-    /// Arguments that have 64 bits all the same.
+    /// The arguments that have 64 bits on this ABI, too.
     pub(crate) wide: &'a [&'static str],
-    /// The bits of a command that select a variant, where they are others than it says.
+    /// The bits of a command that select a variant, if they differ from the description's.
     pub(crate) mask: Option<&'static str>,
-    /// Kinds that stand for others.
+    /// The kinds that are replaced, and those that replace them.
     pub(crate) renames: &'a [(&'static str, &'static str)],
 }
 
-/// `= NAME [with KIND=KIND … ARG:64 … by&MASK] [: WORDS]`: as x86-64's call of this name.
+/// `= NAME [with KIND=KIND … ARG:64 … by&MASK] [: WORDS]`: the description of x86-64's call of this name.
 pub(crate) struct Same {
     pub(crate) name: &'static str,
     renames: Vec<(&'static str, &'static str)>,
@@ -46,7 +46,7 @@ pub(crate) struct Same {
     pub(crate) words: &'static str,
 }
 
-/// Splits a table into its entries: `NR NAME …`, each with its lines that begin with `+`.
+/// Splits a table into its entries: a line `NR NAME …`, and the lines after it that begin with `+`.
 pub(crate) fn read(text: &'static str) -> Lines {
     let mut lines = Lines::default();
     for line in text.lines().map(str::trim) {
@@ -100,7 +100,7 @@ impl Lines {
 }
 
 impl Entry {
-    /// The variant of a call; where it has a name of its own, that stands before its arguments or after the `=`.
+    /// The variant of a call. The name of a variant that has one is before its arguments or after the `=`.
     pub(crate) fn variant(outer: &Syscall, text: &'static str) -> Entry {
         let named = match text.strip_prefix("= ") {
             Some(rest) => rest.split_whitespace().next().map(|name| (name, text)),
@@ -118,7 +118,7 @@ impl Entry {
 }
 
 impl Reading<'_> {
-    /// As it stands.
+    /// Reads a description without changes.
     pub(crate) fn plain(abi: Abi) -> Reading<'static> {
         Reading {
             abi,
@@ -131,7 +131,7 @@ impl Reading<'_> {
 }
 
 impl Same {
-    /// `None` where the text says no such thing.
+    /// Parses such a description; `None` if the text is another one.
     pub(crate) fn parse(text: &'static str) -> Result<Option<Same>, String> {
         let Some(rest) = text.strip_prefix("= ") else {
             return Ok(None);

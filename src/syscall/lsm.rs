@@ -1,4 +1,4 @@
-//! `struct lsm_ctx`s in a row: what security modules say about the process (lsm_get_self_attr).
+//! Arrays of `struct lsm_ctx`: the attributes of the process in its security modules (lsm_get_self_attr).
 
 use super::decode::{array, field, structure};
 use super::frame;
@@ -8,7 +8,7 @@ use crate::value::Value;
 
 /// id 0, flags 8, len 16, ctx_len 24, ctx 32.
 const HEADER: usize = 32;
-/// More modules than there can be.
+/// The limit of the number of modules.
 const MOST: usize = 64;
 
 pub(crate) fn decode(bytes: &[u8]) -> Value {
@@ -48,7 +48,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Value {
     array(items)
 }
 
-/// The bytes of these contexts; `None` where one of them is none.
+/// Encodes these contexts; `None` if one of the values is not a context.
 pub(crate) fn encode(value: &Value) -> Option<Vec<u8>> {
     let Value::Array { items, .. } = value else {
         return None;
@@ -62,7 +62,7 @@ pub(crate) fn encode(value: &Value) -> Option<Vec<u8>> {
         };
         let given = number("len").and_then(|len| usize::try_from(len).ok());
         let least = HEADER + context.len();
-        // As long as it says, as far as that can be: a kernel's context is less than a page.
+        // The length of the context, within limits: a context of the kernel is less than a page.
         let len = given.map_or(least, |len| len.clamp(least, least.max(4096)));
         let start = bytes.len();
         bytes.extend(number("id")?.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Vectors and messages: `struct iovec`, `struct msghdr`, `struct mmsghdr`, and what they point to.
+//! Vectors and messages: `struct iovec`, `struct msghdr`, `struct mmsghdr`, and the data to which they point.
 
 use super::frame::{Frame, MOST_BYTES, MOST_VECTORS, Side, field, read_exact, read_some, read_u32};
 use super::kind::Kind;
@@ -21,17 +21,17 @@ pub(crate) const fn mmsghdr(abi: Abi) -> usize {
     8 * abi.word()
 }
 
-/// Where msg_namelen is in a `struct msghdr`.
+/// The offset of msg_namelen in a `struct msghdr`.
 pub(crate) const fn namelen_at(abi: Abi) -> u64 {
     abi.word() as u64
 }
 
-/// Where msg_controllen is in a `struct msghdr`; msg_flags follows.
+/// The offset of msg_controllen in a `struct msghdr`; msg_flags follows.
 pub(crate) const fn controllen_at(abi: Abi) -> u64 {
     5 * abi.word() as u64
 }
 
-/// Base and length of each vector. Nothing where they cannot be read.
+/// The base and length of each vector; empty if the vectors cannot be read.
 pub(crate) fn vectors(memory: &dyn Memory, addr: u64, count: u64, abi: Abi) -> Vec<(u64, u64)> {
     let word = abi.word();
     let count = count.min(MOST_VECTORS) as usize;
@@ -45,7 +45,7 @@ pub(crate) fn vectors(memory: &dyn Memory, addr: u64, count: u64, abi: Abi) -> V
         .collect()
 }
 
-/// A `struct msghdr`, as it was read.
+/// The members of a `struct msghdr`.
 pub(crate) struct Header {
     pub(crate) name: u64,
     pub(crate) namelen: u32,
@@ -72,7 +72,7 @@ impl Header {
     }
 }
 
-/// Adds up to `len` bytes of the vectors, in order.
+/// Adds the regions of up to `len` bytes of the vectors, in order.
 fn fill(
     frame: &Frame<'_>,
     (addr, count): (u64, u64),
@@ -91,7 +91,7 @@ fn fill(
     }
 }
 
-/// What the kernel reads of a vector or message: the structures, and the data where it goes in.
+/// Adds the memory of a vector or message that the kernel reads: the structures, and the data if it is sent.
 pub(crate) fn read(
     kind: &Kind,
     arg: usize,
@@ -140,7 +140,7 @@ fn read_header(moved: Moved, arg: usize, addr: u64, frame: &Frame<'_>, regions: 
     }
 }
 
-/// What the kernel wrote of a vector or message when the call succeeded.
+/// Adds the memory of a vector or message that the kernel wrote in a successful call.
 pub(crate) fn written(
     kind: &Kind,
     arg: usize,
@@ -171,7 +171,8 @@ pub(crate) fn written(
     }
 }
 
-/// recvmsg writes the name, the data and the control data, and msg_namelen, msg_controllen and msg_flags back.
+/// Adds the memory that recvmsg writes: the name, the data, the control data, and msg_namelen, msg_controllen and
+/// msg_flags.
 fn written_header(arg: usize, addr: u64, len: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) {
     let before = Header::read(frame.entry, addr, frame.abi);
     let after = Header::read(frame.exit, addr, frame.abi);
@@ -191,7 +192,7 @@ fn written_header(arg: usize, addr: u64, len: u64, frame: &Frame<'_>, regions: &
     push(arg, at, frame.abi.word() + 4, regions);
 }
 
-/// Where the data of a vector or message lies, up to `len` bytes, in order.
+/// Adds the regions of the data of a vector or message, up to `len` bytes, in order.
 pub(crate) fn spread(
     kind: &Kind,
     arg: usize,
@@ -227,7 +228,7 @@ pub(crate) fn spread(
     }
 }
 
-/// Where the data lies that was received in so many messages, each as long as it says.
+/// Adds the regions of the data that was received in this many messages, each with its own length.
 pub(crate) fn received(
     arg: usize,
     addr: u64,
@@ -244,7 +245,7 @@ pub(crate) fn received(
     }
 }
 
-/// What to write where to have vectors hold no more than `len` bytes in all.
+/// The writes that limit the length of all vectors together to `len` bytes.
 pub(crate) fn cut(kind: &Kind, addr: u64, len: u64, frame: &Frame<'_>) -> Vec<(u64, Vec<u8>)> {
     let (addr, count) = match kind {
         Kind::Iovec(_, extent) => (addr, frame.count(*extent, Side::Entry, MOST_VECTORS) as u64),
@@ -272,20 +273,20 @@ pub(crate) fn cut(kind: &Kind, addr: u64, len: u64, frame: &Frame<'_>) -> Vec<(u
     writes
 }
 
-/// A `struct mmsghdr` of the process.
+/// A `struct mmsghdr` in the process's memory.
 #[derive(Clone, Debug)]
 pub struct MessageSlot {
-    /// Where its data lies.
+    /// The regions of its data.
     pub data: Vec<Region>,
-    /// Where it says how much it is (msg_len).
+    /// The address of the data's length (msg_len).
     pub len_at: u64,
-    /// The other numbers in it that the kernel sets: where, and how many bytes.
+    /// The other numbers in it that the kernel sets: address and size in bytes.
     pub besides: [(u64, usize); 2],
     pub(crate) addr: u64,
 }
 
 impl MessageSlot {
-    /// How many bytes there is room for.
+    /// The number of bytes that fit into the message.
     pub fn room(&self) -> u64 {
         self.data.iter().map(|region| region.len as u64).sum()
     }

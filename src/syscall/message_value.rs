@@ -1,4 +1,4 @@
-//! Vectors and messages as strace shows them, and back.
+//! Decoding and encoding of vectors and messages, as strace shows them.
 
 use super::decode::{array, field, structure};
 use super::encode::Refusal;
@@ -210,7 +210,7 @@ pub(crate) fn encode_control(value: &Value, room: usize, abi: Abi) -> Result<Vec
     Ok(bytes)
 }
 
-/// What to write where, for the parts of a vector or message that the kernel fills.
+/// The writes for the parts of a vector or message that the kernel fills.
 pub(crate) fn encode(
     kind: &Kind,
     value: &Value,

@@ -1,8 +1,8 @@
-//! What a system call is: numbers, names, arguments, and how replay treats each.
+//! System calls: numbers, names, arguments, and the way in which replay treats each.
 //!
-//! ONE declarative table (`x86_64.tbl`, with `structs.tbl` beside it, the names in [`crate::constants`], and what is
-//! different on i386 in `i386.tbl` and `structs_i386.tbl`); everything else is derived from it. To add a call is to add a line. Knows nothing of processes:
-//! memory is whatever implements [`Memory`].
+//! One declarative table (`x86_64.tbl`, with `structs.tbl` beside it, the names in [`crate::constants`], and the
+//! differences of i386 in `i386.tbl` and `structs_i386.tbl`) has all facts; the rest is derived from it. To add a call
+//! is to add a line. This module knows nothing of processes: memory is any implementation of [`Memory`].
 
 mod abi;
 mod capability;
@@ -62,54 +62,54 @@ pub fn layouts() -> impl Iterator<Item = &'static Layout> {
     layout::layouts().values().copied()
 }
 
-/// Memory that arguments point into: a live process's, or the part of it that was recorded.
+/// Memory to which arguments point: a live process's memory, or the part of it that was recorded.
 pub trait Memory {
-    /// Reads bytes from `addr` on, and returns how many could be read (0 where nothing is there).
+    /// Reads bytes from `addr` on, and returns the number of bytes that could be read (0 if nothing is mapped there).
     fn read(&self, addr: u64, buf: &mut [u8]) -> usize;
 }
 
-/// How replay treats a call.
+/// The treatment of a call in replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// Answered from the recording: return value and outputs.
+    /// The call gets its return value and outputs from the recording.
     Emulate,
-    /// Made for real, since it only touches the process itself (mmap, brk, rt_sigaction, …).
+    /// The call is made again, since it affects only the process itself (mmap, brk, rt_sigaction, …).
     Run,
-    /// Answered with this errno when recording, too (rseq, io_uring_setup: ENOSYS).
+    /// The call fails with this errno, when it is recorded, too (rseq, io_uring_setup: ENOSYS).
     Refuse(i32),
-    /// Recording cannot do it yet; it stops with an error that names the call.
+    /// The call cannot be recorded yet; recording stops with an error that names the call.
     Unsupported,
 }
 
-/// Which way a call moves data: the payload that hooks like to look at.
+/// The direction in which a call moves data, the payload that hooks look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// From the program to the kernel: write and send, and kin.
+    /// From the program to the kernel: write, send, and similar calls.
     In,
-    /// From the kernel to the program: read and recv, getrandom, readlink, getdents, and kin.
+    /// From the kernel to the program: read, recv, getrandom, readlink, getdents, and similar calls.
     Out,
 }
 
 /// A range of the process's memory that belongs to an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// Which argument, from 0.
+    /// The index of the argument, from 0.
     pub arg: usize,
-    /// Where.
+    /// The address.
     pub addr: u64,
-    /// How many bytes.
+    /// The number of bytes.
     pub len: usize,
 }
 
 /// The first argument in which a call differs from what was expected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mismatch {
-    /// Which argument, from 0.
+    /// The index of the argument, from 0.
     pub arg: usize,
-    /// Its place among those of the trace.
+    /// The index of the argument among those of the trace.
     pub position: usize,
-    /// As in the trace.
+    /// The value in the trace.
     pub expected: Value,
-    /// As the process made it.
+    /// The value that the process passes.
     pub actual: Value,
 }

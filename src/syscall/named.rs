@@ -1,21 +1,24 @@
-//! Which files calls name: which argument is a path, from where, and whether a link at its end is followed.
+//! The files that calls name: the path arguments, the directories in which they begin, and whether a symbolic link at
+//! the end of a path is followed.
 
 use super::{Format, Memory, Syscall};
 
 /// A file that a call names by a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedFile {
-    /// The argument that is the path.
+    /// The index of the argument that is the path.
     pub path: usize,
-    /// The argument that is the directory in which a relative one begins; the current one where there is none.
+    /// The index of the argument that is the directory in which a relative path begins; `None` for the current
+    /// directory.
     pub dir: Option<usize>,
 }
 
-/// In struct open_how: where the flags are, and how to resolve the path.
+/// The offset of the `resolve` member in struct open_how.
 const HOW_RESOLVE: u64 = 16;
 
 impl Syscall {
-    /// The files that it names by paths. What only looks like one (the text of a link) is none.
+    /// The files that the call names by paths. Text that only looks like a path (the target of a symbolic link) is left
+    /// out.
     pub fn named_files(&self) -> impl Iterator<Item = NamedFile> {
         let paths = self.path_args().into_iter();
         paths.filter(|&path| self.is_resolved(path)).map(|path| {
@@ -28,8 +31,8 @@ impl Syscall {
         })
     }
 
-    /// The arguments that are descriptors of the files which it is about, where it names none by a path: the first
-    /// one, and the other end of what it moves.
+    /// The descriptor arguments of the files that the call is about, if it names none by a path: the first descriptor,
+    /// and the other end of the data that it moves.
     pub fn file_args(&self) -> Vec<usize> {
         let first = self.fd_arg();
         let ends = ["fd_in", "fd_out", "in_fd", "out_fd", "src_fd"].iter();
@@ -38,7 +41,7 @@ impl Syscall {
         first.into_iter().chain(ends).collect()
     }
 
-    /// Whether the kernel looks for a file where this argument says.
+    /// Returns whether the kernel looks for a file at the path in this argument.
     fn is_resolved(&self, path: usize) -> bool {
         let name = self.args.get(path).map(|arg| arg.name);
         !matches!(
@@ -47,7 +50,7 @@ impl Syscall {
         )
     }
 
-    /// Whether the kernel follows a symbolic link that this path ends in; `mem` is memory as at entry.
+    /// Returns whether the kernel follows a symbolic link at the end of this path; `mem` is memory as at entry.
     pub fn follows_link(&self, file: NamedFile, args: &[u64; 6], mem: &dyn Memory) -> bool {
         let value = |name: &str| self.arg(name).map_or(0, |arg| args[arg]);
         let has = |name: &str, flag: i32| value(name) as i32 & flag != 0;
@@ -76,7 +79,7 @@ impl Syscall {
         }
     }
 
-    /// Whether the directory that a path begins in is the root of all that it can lead to (`RESOLVE_IN_ROOT`).
+    /// Returns whether the directory in which a path begins is the root of the path's resolution (`RESOLVE_IN_ROOT`).
     pub fn is_shut_in(&self, args: &[u64; 6], mem: &dyn Memory) -> bool {
         const RESOLVE_IN_ROOT: u64 = 0x10;
         let Some(how) = self.arg("how").filter(|_| self.name == "openat2") else {

@@ -1,20 +1,20 @@
-//! Calls whose number no table has: none, or one of a kernel that is newer than the table. As strace does, they are named
-//! after their number and have six plain words.
+//! Calls whose number is in no table: there is no such call, or the kernel is newer than the table. As in strace, they
+//! are named after their number and have six plain words.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, RwLock};
 
 use super::table::{Syscall, by_nr};
 
-/// What such names begin with.
+/// The beginning of such names.
 const PREFIX: &str = "syscall_";
 
-/// So many of them can be told apart; a recording may have been made to name more.
+/// The limit of the number of such calls; a hostile recording may have more.
 const MOST: usize = 1 << 14;
 
 static SEEN: LazyLock<RwLock<HashMap<u32, &'static Syscall>>> = LazyLock::new(RwLock::default);
 
-/// The call with this number on x86-64, known or not. `None` where too many that are not have been asked for.
+/// The call with this number on x86-64, known or not. `None` if too many unknown calls have been asked for.
 pub fn of_number(nr: u32) -> Option<&'static Syscall> {
     if let Some(known) = by_nr(nr.into()) {
         return Some(known);
@@ -34,10 +34,10 @@ pub fn of_number(nr: u32) -> Option<&'static Syscall> {
     Some(call)
 }
 
-/// The call with this name, where that is made of a number.
+/// The call with this name, if the name is made of a number.
 pub fn of_name(name: &str) -> Option<&'static Syscall> {
     let digits = name.strip_prefix(PREFIX)?.strip_prefix("0x")?;
-    // The kernel looks at the lower half only.
+    // The kernel reads only the lower half of the number.
     let nr = u64::from_str_radix(digits, 16).ok()? as u32;
     of_number(nr)
 }
@@ -47,13 +47,13 @@ pub fn name_of(nr: u32) -> String {
     by_nr(nr.into()).map_or_else(|| name(nr), |call| call.name.to_string())
 }
 
-/// The number as a program puts it into a register of 64 bits.
+/// The name made of a number; the number is written as a program puts it into a register of 64 bits.
 fn name(nr: u32) -> String {
     format!("{PREFIX}{:#x}", i64::from(nr as i32))
 }
 
 impl Syscall {
-    /// Whether the table has nothing to say of it.
+    /// Returns whether the table does not have the call.
     pub fn is_nameless(&self) -> bool {
         self.name.starts_with(PREFIX)
     }

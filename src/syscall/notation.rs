@@ -1,10 +1,10 @@
-//! Bytes that strace writes in a notation of their own: link-layer addresses and IPv6 addresses.
+//! Bytes that strace writes in a special notation: link-layer addresses and IPv6 addresses.
 
 use std::net::Ipv6Addr;
 
 use crate::value::Value;
 
-/// How bytes are written.
+/// The notation of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notation {
     /// `02:42:ac:11:00:02`.
@@ -13,7 +13,7 @@ pub enum Notation {
     Inet6,
 }
 
-/// Bytes in their notation, of the member `name`.
+/// Decodes the bytes of the member `name` in a notation.
 pub(super) fn decode(notation: Notation, bytes: &[u8], name: &str) -> Value {
     match notation {
         Notation::Mac => {
@@ -35,7 +35,7 @@ pub(super) fn decode(notation: Notation, bytes: &[u8], name: &str) -> Value {
     }
 }
 
-/// The bytes that were written so. `None` where it is something else.
+/// Encodes a value in a notation. `None` if the value has another form.
 pub(super) fn encode(notation: Notation, value: &Value) -> Option<Vec<u8>> {
     match (notation, value) {
         (Notation::Mac, Value::Raw(text) | Value::Sym { text, .. }) if text.is_empty() => {
@@ -45,7 +45,7 @@ pub(super) fn encode(notation: Notation, value: &Value) -> Option<Vec<u8>> {
             let parts = text.split(':').map(|part| u8::from_str_radix(part, 16));
             parts.collect::<Result<_, _>>().ok()
         }
-        // Of one byte.
+        // An address of one byte.
         (Notation::Mac, Value::Int(_) | Value::Octal(_)) => {
             let byte = u8::from_str_radix(&value.to_string(), 16).ok()?;
             Some(vec![byte])
@@ -55,7 +55,7 @@ pub(super) fn encode(notation: Notation, value: &Value) -> Option<Vec<u8>> {
             let address: Ipv6Addr = inner.split('"').nth(1)?.parse().ok()?;
             Some(address.octets().to_vec())
         }
-        // Before strace had a notation for them, or with -X raw.
+        // Versions of strace without the notation, and `-X raw`, write a string.
         (_, Value::Str { bytes, .. }) => match std::str::from_utf8(bytes).map(str::parse) {
             Ok(Ok(address)) if notation == Notation::Inet6 => {
                 let address: Ipv6Addr = address;

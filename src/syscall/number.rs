@@ -1,4 +1,4 @@
-//! Numbers: how strace writes them, and back.
+//! Decoding and encoding of numbers, as strace writes them.
 
 use std::net::Ipv4Addr;
 
@@ -18,7 +18,7 @@ pub(crate) fn symbol(text: impl Into<String>, value: i64) -> Value {
 }
 
 impl Num {
-    /// The bits that this number has.
+    /// The mask of the bits that the number has.
     pub(crate) fn mask(&self) -> u64 {
         match self.size {
             1 => 0xff,
@@ -28,7 +28,7 @@ impl Num {
         }
     }
 
-    /// A register's or a member's contents as a number of this size and sign.
+    /// The contents of a register or a member as a number of this size and sign.
     pub(crate) fn extend(&self, raw: u64) -> i64 {
         let raw = raw & self.mask();
         match (self.signed, self.size) {
@@ -39,7 +39,7 @@ impl Num {
         }
     }
 
-    /// What of a number as it lies in memory this is: all of it, but for bit-fields.
+    /// The part of a number in memory that this kind means: all of it, except for bit-fields.
     pub(crate) fn part(&self, raw: u64) -> u64 {
         match self.format {
             Format::Bits(shift, width) => raw.checked_shr(shift).unwrap_or(0) & ones(width),
@@ -47,7 +47,7 @@ impl Num {
         }
     }
 
-    /// A number in its place in memory, which has held `kept`: bit-fields leave the rest as it is.
+    /// The number to store in memory that has held `kept`: bit-fields keep the other bits.
     pub(crate) fn place(&self, value: u64, kept: u64) -> u64 {
         match self.format {
             Format::Bits(shift, width) => {
@@ -59,7 +59,7 @@ impl Num {
         }
     }
 
-    /// As strace writes it.
+    /// The number as strace writes it.
     pub(crate) fn decode(&self, raw: u64) -> Value {
         let raw = raw & self.mask();
         let value = self.extend(raw);
@@ -191,7 +191,7 @@ impl Num {
     }
 }
 
-/// The number that a value stands for, also where only its text is known.
+/// The number for which a value stands, also if only its text is known.
 pub(crate) fn value_of(value: &Value) -> Option<i64> {
     let value = value.meaning();
     match value {
@@ -205,7 +205,7 @@ pub(crate) fn value_of(value: &Value) -> Option<i64> {
     }
 }
 
-/// A number without a name in its set.
+/// The text of a number without a name in its set.
 fn stranger(set: &Set, raw: u64, value: i64) -> Value {
     match set.stranger(raw) {
         Some(text) => symbol(text, value),
@@ -213,7 +213,7 @@ fn stranger(set: &Set, raw: u64, value: i64) -> Value {
     }
 }
 
-/// Hexadecimal; zero is `0`.
+/// A number in hexadecimal; zero is `0`.
 pub(crate) fn hex(raw: u64) -> Value {
     match raw {
         0 => Value::Int(0),
@@ -221,7 +221,7 @@ pub(crate) fn hex(raw: u64) -> Value {
     }
 }
 
-/// As many bits.
+/// A mask of this many bits.
 fn ones(width: u32) -> u64 {
     u64::MAX.checked_shr(64 - width.min(64)).unwrap_or(0)
 }
@@ -233,7 +233,7 @@ fn named_or(value: i64, name: Option<&str>) -> Value {
     }
 }
 
-/// `IPC_CREAT|0600`; the permissions are always there.
+/// `IPC_CREAT|0600`; the permissions are always written.
 fn mode_flags(set: &constants::Set, raw: u64) -> Value {
     let (flags, permissions) = (raw & !0o777, raw & 0o777);
     let octal = permission_digits(permissions);
@@ -286,7 +286,7 @@ fn device(raw: u64) -> Value {
     )
 }
 
-/// The lower half is the priority, and is always written.
+/// The lower half of the flags is the priority, which is always written.
 fn swap_flags(raw: u64) -> Value {
     let (flags, priority) = (raw & !0x7fff, raw & 0x7fff);
     match flags {

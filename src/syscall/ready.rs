@@ -1,5 +1,5 @@
-//! What poll and select found. strace writes it after the return value (`= 1 ([{fd=3, revents=POLLIN}])`,
-//! `= 1 (in [3], left {tv_sec=0, tv_usec=5})`): notes. For encoding, a note becomes the `after` of a
+//! The results of poll and select. strace writes them after the return value (`= 1 ([{fd=3, revents=POLLIN}])`,
+//! `= 1 (in [3], left {tv_sec=0, tv_usec=5})`): these are notes. For encoding, a note becomes the `after` of a
 //! [`Value::Change`] whose `before` is the argument.
 
 use super::decode::{array, field, pointee, structure};
@@ -17,7 +17,7 @@ use crate::value::{Field, Value, plain};
 const POLLFD: usize = 8;
 
 impl Syscall {
-    /// What strace would say about the result in parentheses behind it.
+    /// The notes that strace writes in parentheses after the return value.
     pub fn notes(
         &self,
         args: &[u64; 6],
@@ -59,7 +59,7 @@ impl Syscall {
         notes
     }
 
-    /// `(flags FD_CLOEXEC)` of fcntl.
+    /// fcntl's note `(flags FD_CLOEXEC)`.
     fn flag_note(&self, args: &[u64; 6], ret: i64) -> Option<Field> {
         let set = match (self.name, args.get(1)?) {
             ("fcntl" | "fcntl64", 1) if ret != 0 => "fd",
@@ -70,7 +70,7 @@ impl Syscall {
         Some(field("flags", symbol(text, ret)))
     }
 
-    /// What a number that was returned means, where strace says so: `= 5 (TIME_ERROR)`, `= 10 (SIGUSR1)`,
+    /// The note that explains the return value, if strace writes one: `= 5 (TIME_ERROR)`, `= 10 (SIGUSR1)`,
     /// `= 1 (SUID_DUMP_USER)`, `= 0x1 (seals F_SEAL_SEAL)`.
     fn result_note(&self, ret: i64) -> Option<Field> {
         let named = |set: &str| {
@@ -92,7 +92,7 @@ impl Syscall {
         Some(field("", value))
     }
 
-    /// The same of a command, whose description says what it returns.
+    /// The note that explains the return value of a command, from the command's description.
     fn command_note(&self, ret: i64) -> Option<Field> {
         let Kind::Num(num) = &self.ret else {
             return None;
@@ -142,7 +142,7 @@ impl Syscall {
     }
 }
 
-/// Under which name strace notes what became of an argument; `None` where it does not.
+/// The name of the note with the result in an argument; `None` if strace writes no such note.
 fn note_name(arg: &str, kind: &Kind) -> Option<&'static str> {
     match kind {
         Kind::FdSet(_) => Some(match arg {
@@ -155,12 +155,12 @@ fn note_name(arg: &str, kind: &Kind) -> Option<&'static str> {
     }
 }
 
-/// Whether this is a time to wait, in which the kernel leaves what is left of it.
+/// Returns whether this is a time limit that the kernel replaces by the time left.
 pub(crate) fn is_time_left(dir: Dir, kind: &Kind) -> bool {
     dir == Dir::Update && note_name("", kind) == Some("left")
 }
 
-/// Whether this is an array of `struct pollfd`.
+/// Returns whether this is an array of `struct pollfd`.
 pub(crate) fn is_poll(kind: &Kind) -> bool {
     match kind {
         Kind::Array(of, _) => matches!(&**of, Kind::Struct(layout) if layout.name == "pollfd"),
@@ -197,8 +197,8 @@ fn events(addr: u64, kind: &Kind, frame: &Frame<'_>) -> Value {
     array(ready.collect())
 }
 
-/// The process's array with `revents` filled in. An observed array without `revents` (the text after the return
-/// value was lost) is taken to say that the first `ret` descriptors got what they asked for.
+/// The process's array with `revents` filled in. If an observed array has no `revents` (the text after the return value
+/// was lost), the first `ret` descriptors get the events that they asked for.
 pub(crate) fn encode(
     value: &Value,
     addr: u64,

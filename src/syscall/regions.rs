@@ -1,4 +1,4 @@
-//! Where a call's arguments point: what the kernel reads, and what it wrote.
+//! The memory to which a call's arguments point: the regions that the kernel reads, and those that it wrote.
 
 use super::frame::{
     Frame, MOST_BYTES, MOST_ELEMENTS, MOST_PATH, MOST_STRING, MOST_STRINGS, Side, read_some,
@@ -10,13 +10,14 @@ use super::table::Syscall;
 use super::{Memory, Moved, Region};
 use crate::constants::{is_error, is_restart};
 
-/// `-EINTR`, and the kernel's own `-ERESTARTSYS` to `-ERESTART_RESTARTBLOCK` that become it.
+/// Returns whether a call was interrupted: `-EINTR`, or the kernel's `-ERESTARTSYS` to `-ERESTART_RESTARTBLOCK` that
+/// become it.
 pub(crate) fn is_interrupted(ret: i64) -> bool {
     ret == -i64::from(libc::EINTR) || is_restart(ret)
 }
 
 impl Dir {
-    /// Whether the kernel reads what is pointed to.
+    /// Returns whether the kernel reads the data behind the pointer.
     pub(crate) fn reads(self) -> bool {
         matches!(
             self,
@@ -24,7 +25,7 @@ impl Dir {
         )
     }
 
-    /// Whether the kernel wrote what is pointed to, when it returned this.
+    /// Returns whether the kernel wrote the data behind the pointer in a call that returned this.
     pub(crate) fn written(self, ret: i64) -> bool {
         match self {
             Dir::In => false,
@@ -37,9 +38,9 @@ impl Dir {
 }
 
 impl Syscall {
-    /// Memory that the kernel reads for this call, in the order of the arguments and depth first: paths, write
-    /// buffers, structures, argv and the strings that it points to, iovecs and what they point to. To be asked at
-    /// entry.
+    /// The memory that the kernel reads for this call, in the order of the arguments and depth first: paths, write
+    /// buffers, structures, argv and its strings, iovecs and their buffers. This must be called at the entry of the
+    /// call.
     pub fn inputs(&self, args: &[u64; 6], mem: &dyn Memory) -> Vec<Region> {
         let mut regions = Vec::new();
         let args = &self.values(args, mem);
@@ -56,9 +57,9 @@ impl Syscall {
         regions
     }
 
-    /// Memory that the kernel wrote, given its raw return value (negative is -errno). To be asked at exit: `entry`
-    /// is memory as it was at entry, which says how much room there was, `exit` as it is now, which says how much
-    /// was filled. Never more than what the kernel may write.
+    /// The memory that the kernel wrote, given its raw return value (negative is -errno). This must be called at the
+    /// exit of the call: `entry` is memory as it was at entry, which has the sizes of the buffers, `exit` is the
+    /// present memory, which has the sizes of the filled parts. The result never has more than the kernel may write.
     pub fn outputs(
         &self,
         args: &[u64; 6],
@@ -102,7 +103,7 @@ pub(crate) fn push(arg: usize, addr: u64, len: usize, regions: &mut Vec<Region>)
     }
 }
 
-/// What the kernel reads from `addr` on.
+/// Adds the memory that the kernel reads from `addr` on.
 pub(crate) fn read(
     kind: &Kind,
     arg: usize,
@@ -138,7 +139,7 @@ pub(crate) fn read(
     }
 }
 
-/// What an array of pointers points to.
+/// Adds the memory to which an array of pointers points.
 fn pointers(
     to: &Kind,
     arg: usize,
@@ -203,7 +204,7 @@ fn members(
             && inner.holds(&member.condition)
         {
             let pointer = inner.number(index);
-            // A structure whose members point to structures is as deep as the table goes.
+            // Structures behind pointers in structures are described to this depth only.
             if pointer != 0 && !matches!(**to, Kind::Struct(_)) {
                 read(to, arg, pointer, &inner, regions);
             } else if let (false, Kind::Struct(to)) = (pointer == 0, &**to) {
@@ -213,7 +214,7 @@ fn members(
     }
 }
 
-/// What the kernel wrote to where members of a structure point that it has read.
+/// Adds the memory that the kernel wrote behind the pointers in a structure that it has read.
 fn behind(
     layout: &'static super::Layout,
     arg: usize,
@@ -237,7 +238,7 @@ fn behind(
     }
 }
 
-/// What the kernel wrote from `addr` on.
+/// Adds the memory that the kernel wrote from `addr` on.
 fn write(kind: &Kind, arg: usize, addr: u64, frame: &Frame<'_>, regions: &mut Vec<Region>) {
     if matches!(kind, Kind::Str)
         && let Some((text, true)) = read_text(frame.exit, addr, MOST_STRING)

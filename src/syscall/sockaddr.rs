@@ -1,6 +1,6 @@
 //! Socket addresses of any family.
 //!
-//! The usual ones are here, the others in `structs.tbl`; what is in neither is `sa_data`.
+//! The usual families are here, the others in `structs.tbl`; addresses of other families are `sa_data`.
 
 use crate::constants;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -41,7 +41,8 @@ const FAMILIES: &[(u16, usize, usize, &str)] = &[
 /// `sizeof(struct sockaddr_storage)`.
 const MOST: usize = 128;
 
-/// The structure of an address of this family, where `chosen` says so of its range of lengths and of itself.
+/// The structure of an address of this family for which `chosen` holds; `chosen` gets the range of lengths and the
+/// structure.
 fn layout(family: u16, chosen: impl Fn(usize, usize, &Layout) -> bool) -> Option<&'static Layout> {
     let mut families = FAMILIES.iter().filter(|known| known.0 == family);
     families.find_map(|&(_, least, most, name)| {
@@ -119,7 +120,7 @@ fn unix_path(path: &[u8]) -> Option<Field> {
     }
 }
 
-/// The bytes of an address of any family. `None` where it is not one.
+/// Encodes an address of any family. `None` if the value is not an address.
 pub(crate) fn encode(value: &Value) -> Option<Vec<u8>> {
     let fields = match value {
         Value::Struct { fields, .. } => fields,
@@ -129,7 +130,7 @@ pub(crate) fn encode(value: &Value) -> Option<Vec<u8>> {
     let number = |name: &str| value.field(name).and_then(value_of).unwrap_or(0);
     let family = value.field("sa_family").and_then(value_of)? as u16;
     let mut bytes = family.to_le_bytes().to_vec();
-    // What is too short for its family, or of a family that is not known, is data.
+    // An address of an unknown family, or too short for its family, is data.
     if let Some(Value::Str { bytes: data, .. }) = value.field("sa_data") {
         bytes.extend(data.iter().take(126));
         return Some(bytes);
@@ -171,10 +172,10 @@ pub(crate) fn encode(value: &Value) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Writes the members that the value has. What an interface's name stands for, only the kernel knows: it stays 0.
+/// Writes the members that the value has. Only the kernel knows the number of an interface's name, which stays 0.
 fn place_members(layout: &Layout, value: &Value, bytes: &mut Vec<u8>) {
     for member in &layout.members {
-        // A link-layer address may be longer than there is room for here.
+        // A link-layer address may be longer than the structure.
         if let (None, Kind::Array(..), Some(Value::Array { items, .. })) =
             (member.size, &member.kind, value.field(member.name))
         {
@@ -201,7 +202,7 @@ fn ipv4(value: &Value) -> i64 {
     }
 }
 
-/// The address in `inet_pton(AF_INET6, "::1", &sin6_addr)`, however it was parsed.
+/// The address in `inet_pton(AF_INET6, "::1", &sin6_addr)`, in any of the forms to which that is parsed.
 fn ipv6(value: &Value) -> Option<Ipv6Addr> {
     match value {
         Value::Raw(text) | Value::Sym { text, .. } => {

@@ -1,4 +1,4 @@
-//! Numbers that pack several parts, in strace's words: I/O priorities, what FUTEX_WAKE_OP does, instructions of
+//! Numbers that pack several parts, in strace's notation: I/O priorities, operations of FUTEX_WAKE_OP, instructions of
 //! packet filters.
 
 use super::number::symbol;
@@ -44,7 +44,7 @@ pub(crate) fn wake_op(raw: u64) -> Value {
 }
 
 /// `BPF_STMT(BPF_LD|BPF_W|BPF_ABS, 0x4)`, `BPF_JUMP(BPF_JMP|BPF_K|BPF_JEQ, 0x1, 0x2, 0)`: `struct sock_filter` of
-/// linux/filter.h as one number. What a seccomp filter returns is an action.
+/// linux/filter.h as one number. The return value of a seccomp filter is an action.
 pub(crate) fn instruction(raw: u64, seccomp: bool) -> Value {
     let (code, operand) = (raw & 0xffff, raw >> 32);
     let (met, unmet) = (raw >> 16 & 0xff, raw >> 24 & 0xff);

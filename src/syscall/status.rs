@@ -1,30 +1,30 @@
-//! The numbers by which the status of a file tells it from all others.
+//! The numbers in a file's status (stat, statx) that identify the file.
 
 use super::Memory;
 
-/// A file: where it is, and what it is there.
+/// The identity of a file: its device and inode, and whether it is a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileNumbers {
     /// `st_dev`.
     pub device: u64,
     /// `st_ino`.
     pub inode: u64,
-    /// Whether it is a directory.
+    /// True for a directory.
     pub is_dir: bool,
 }
 
-/// Where a status has its numbers, in bytes from its beginning.
+/// The offsets of these numbers in a status, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusLayout {
     device: u64,
     inode: u64,
     mode: u64,
-    /// Whether the device's two halves have a word each.
+    /// True if the two halves of the device number have a word each.
     split: bool,
 }
 
 impl StatusLayout {
-    /// Of `struct stat`.
+    /// The offsets in `struct stat`.
     pub const STAT: StatusLayout = StatusLayout {
         device: 0,
         inode: 8,
@@ -32,7 +32,7 @@ impl StatusLayout {
         split: false,
     };
 
-    /// Of `struct statx`.
+    /// The offsets in `struct statx`.
     pub const STATX: StatusLayout = StatusLayout {
         device: 136,
         inode: 32,
@@ -65,7 +65,7 @@ impl StatusLayout {
         })
     }
 
-    /// What is to be written into a status that is at this address, so that it has these numbers.
+    /// The writes that give the status at this address these numbers.
     pub fn written(&self, at: u64, numbers: FileNumbers) -> [(u64, [u8; 8]); 2] {
         let device = numbers.device;
         let device = match self.split {

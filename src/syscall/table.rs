@@ -1,4 +1,4 @@
-//! The tables of calls (`x86_64.tbl`, `i386.tbl`), read once; what can be told from a description alone.
+//! The tables of calls (`x86_64.tbl`, `i386.tbl`), read once, and the facts that follow from a description alone.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -18,24 +18,24 @@ mod describe;
 /// A formal argument.
 #[derive(Debug)]
 pub struct Arg {
-    /// Its name as in the man page.
+    /// The name in the man page.
     pub name: &'static str,
-    /// What it is.
+    /// The kind of the argument.
     pub kind: Kind,
-    /// When it is used at all; always where `None`.
+    /// The condition under which the argument is used; `None` if it always is.
     pub(crate) condition: Option<Condition>,
-    /// Whether strace leaves it out.
+    /// True if strace leaves the argument out.
     pub(crate) hidden: bool,
 }
 
-/// A variant of a multiplexer: the commands that select it, and what it is then.
+/// A variant of a multiplexer: the commands that select it, and its description.
 #[derive(Debug)]
 struct Variant {
     choices: Vec<Choice>,
     call: Syscall,
 }
 
-/// A command: the bits under the mask are this; where there is no value, any of them is set.
+/// A command: the value of the bits under the mask; without a value, any of the bits is set.
 #[derive(Debug)]
 struct Choice {
     mask: u64,
@@ -57,32 +57,32 @@ struct Variants {
     list: Vec<Variant>,
 }
 
-/// The index of the argument that each observed one is.
+/// For each observed argument, the index of the formal argument.
 pub(crate) type Order = Vec<Option<usize>>;
 
 /// A system call, or one variant of a multiplexer such as ioctl.
 #[derive(Debug)]
 pub struct Syscall {
-    /// Whose call it is.
+    /// The ABI of the call.
     pub abi: Abi,
-    /// Its number there; that of the multiplexer where it is reached through one only.
+    /// The number on that ABI; the multiplexer's number if the call is reached through one only.
     pub nr: u32,
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// Its formal arguments.
+    /// The formal arguments.
     pub args: Vec<Arg>,
-    /// Whether its arguments are described in full. What is not cannot be recorded.
+    /// True if the arguments are described in full. Other calls cannot be recorded.
     pub described: bool,
-    /// How replay treats it.
+    /// The treatment of the call in replay.
     pub replay: Replay,
-    /// What it returns.
+    /// The kind of the return value.
     pub ret: Kind,
-    /// The classes that it is in, without the percent sign: `file`, `desc`, `%stat`.
+    /// The classes of the call, without the percent sign: `file`, `desc`, `%stat`.
     pub classes: Vec<&'static str>,
-    /// Whether programs ask for it at their start, to see whether there is such a call.
+    /// True if programs make the call at their start to find out whether it exists.
     pub asked_early: bool,
     moved: Option<Moved>,
-    /// Whether it tells something and changes nothing, where the table says so.
+    /// True if the call only returns information and changes nothing; `None` if the table does not say.
     asks: Option<bool>,
     infallible: bool,
     pub(crate) passing: Passing,
@@ -92,13 +92,13 @@ pub struct Syscall {
 struct Table {
     by_nr: Vec<Option<Syscall>>,
     by_name: HashMap<&'static str, u32>,
-    /// Calls that are reached through another only (i386's accept), by its number.
+    /// Calls that are reached only through a multiplexer (i386's accept), with the multiplexer's number.
     inside: HashMap<&'static str, u32>,
     layouts: Vec<OldLayout>,
     errors: Vec<String>,
 }
 
-/// An older form of a call, told by its number of arguments: which of its arguments is which.
+/// An older form of a call, identified by its number of arguments: the present index of each of its arguments.
 struct OldLayout {
     name: &'static str,
     len: usize,
@@ -133,18 +133,18 @@ pub fn by_nr(nr: u64) -> Option<&'static Syscall> {
     by_nr_in(Abi::X86_64, nr)
 }
 
-/// The call with this number.
+/// The call with this number on an ABI.
 pub fn by_nr_in(abi: Abi, nr: u64) -> Option<&'static Syscall> {
     table(abi).by_nr.get(usize::try_from(nr).ok()?)?.as_ref()
 }
 
-/// The call of x86-64 with this name, or with this old or 32-bit name (`send`, `stat64`, `_llseek`).
+/// The call of x86-64 with this name or alias: an old or 32-bit name (`send`, `stat64`, `_llseek`).
 pub fn by_name(name: &str) -> Option<&'static Syscall> {
     by_name_in(Abi::X86_64, name)
 }
 
-/// The call with this name, or with this older name. On i386 that may be a call without a number of its own, such as
-/// `accept`, which is the variant of `socketcall` then.
+/// The call with this name or older name on an ABI. On i386, a call without a number of its own, such as `accept`, is
+/// the variant of `socketcall`.
 pub fn by_name_in(abi: Abi, name: &str) -> Option<&'static Syscall> {
     let table = table(abi);
     if let Some(&nr) = table.by_name.get(name) {
@@ -165,12 +165,12 @@ pub fn names_in(abi: Abi) -> impl Iterator<Item = &'static str> {
     table(abi).by_nr.iter().flatten().map(|call| call.name)
 }
 
-/// Calls whose names are close to this one, best first, at most three.
+/// The calls whose names are close to this one, best first, at most three.
 pub fn suggest(name: &str) -> Vec<&'static str> {
     constants::nearest(name, X86_64.by_name.keys().copied())
 }
 
-/// What is wrong with the tables: nothing, as a test makes sure.
+/// The errors in the tables. A test makes sure that there are none.
 #[cfg(test)]
 pub(crate) fn errors() -> impl Iterator<Item = &'static String> {
     Abi::ALL.iter().flat_map(|&abi| &table(abi).errors)
@@ -187,7 +187,7 @@ impl Table {
         }
     }
 
-    /// Reads the calls that are described in `lines`; what they say to be the same is in `base`.
+    /// Reads the calls that are described in `lines`; a description may refer to a call in `base`.
     fn add(&mut self, abi: Abi, lines: &Lines, base: &Lines) {
         for entry in lines.all() {
             match Syscall::read(entry, abi, base) {
@@ -218,7 +218,8 @@ impl Table {
         }
     }
 
-    /// `ALIAS NAME` or `= NAME COUNT INDEX…`, where `-` stands for an argument that the old form has not.
+    /// Reads lines `ALIAS NAME` and `= NAME COUNT INDEX…`; in the latter, `-` is an argument that the old form does not
+    /// have.
     fn read_aliases(&mut self, text: &'static str) {
         for line in text.lines().map(str::trim) {
             let words: Vec<&'static str> = line.split_whitespace().collect();
@@ -241,15 +242,15 @@ impl Table {
 }
 
 impl Syscall {
-    /// The variant of a multiplexer (ioctl, fcntl, prctl, futex, …) that these arguments select; the call itself
-    /// where there are none. Where the command is unknown, the result's `described` is false. Where a command lies in
-    /// memory, [`Syscall::resolve_in`] goes further.
+    /// The variant of a multiplexer (ioctl, fcntl, prctl, futex, …) that these arguments select; the call itself if it
+    /// has no variants. If the command is unknown, the result's `described` is false. If a command is in memory,
+    /// [`Syscall::resolve_in`] reads it.
     pub fn resolve(&'static self, args: &[u64; 6]) -> &'static Syscall {
         self.select(&|call| (call.passing == Passing::Registers).then_some(*args))
     }
 
-    /// The same, also where the arguments lie in memory (setsockopt through i386's socketcall). `mem` is memory as
-    /// at entry.
+    /// Like [`Syscall::resolve`], also if the arguments are in memory (setsockopt through i386's socketcall). `mem` is
+    /// memory as at entry.
     pub fn resolve_in(&'static self, args: &[u64; 6], mem: &dyn Memory) -> &'static Syscall {
         self.select(&|call| Some(call.values(args, mem)))
     }
@@ -270,7 +271,7 @@ impl Syscall {
         }
     }
 
-    /// The variants of a multiplexer, each with commands that select it; none where it is a plain call.
+    /// The variants of a multiplexer, each with the commands that select it; none for a plain call.
     pub fn variants(&self) -> impl Iterator<Item = (Vec<u64>, &Syscall)> {
         let list = self.variants.iter().flat_map(|v| &v.list);
         list.map(|variant| {
@@ -280,8 +281,8 @@ impl Syscall {
         })
     }
 
-    /// Which argument each of `len` observed ones is: an older form of the call may have had another order, and
-    /// one that is not used is not shown. `None` where each is at its own place.
+    /// The formal argument of each of `len` observed ones: an older form of the call may have another order, and unused
+    /// arguments are not shown. `None` if each has its own index.
     pub(crate) fn order(&self, args: &[u64; 6], len: usize, mem: &dyn Memory) -> Option<Order> {
         if let Some(old) = self.old_layout(len) {
             return Some(old.to_vec());
@@ -294,14 +295,14 @@ impl Syscall {
         (shown.len() == len && len < self.args.len()).then_some(shown)
     }
 
-    /// The order of arguments where an older form of this call with `len` arguments has another.
+    /// The order of the arguments in an older form of this call with `len` arguments, if there is one.
     fn old_layout(&self, len: usize) -> Option<&'static [Option<usize>]> {
         let mut layouts = table(self.abi).layouts.iter();
         let found = layouts.find(|old| old.name == self.name && old.len == len);
         found.map(|old| old.order.as_slice())
     }
 
-    /// Whether this call is in a class of strace's `-e trace=`: `%file`, `%desc`, `%network`, `%%stat`, ….
+    /// Returns whether this call is in a class of strace's `-e trace=`: `%file`, `%desc`, `%network`, `%%stat`, ….
     pub fn is_in_class(&self, class: &str) -> bool {
         match class.strip_prefix('%') {
             Some("net") => self.classes.contains(&"network"),
@@ -334,17 +335,17 @@ impl Syscall {
         self.position(|kind| kind.is_format(|f| matches!(f, Format::Size)))
     }
 
-    /// Which way the call moves data, where that is what it is for.
+    /// The direction in which the call moves data, if that is its purpose.
     pub fn moves_data(&self) -> Option<Moved> {
         self.moved
     }
 
-    /// Whether it has left something changed once it has succeeded: it was not a question alone.
+    /// Returns whether a successful call has changed anything, and not only returned information.
     pub fn has_effects(&self) -> bool {
         !self.asks.unwrap_or_else(|| self.only_fetches())
     }
 
-    /// Whether it is an ioctl that does nothing but store what it tells.
+    /// Returns whether the call is an ioctl that only stores information.
     fn only_fetches(&self) -> bool {
         let mut stored = self.args.iter().skip(2);
         self.name == "ioctl"
@@ -353,12 +354,12 @@ impl Syscall {
             && stored.all(|arg| matches!(arg.kind, Kind::Ptr(Dir::Out, _)))
     }
 
-    /// Whether it can fail: what only tells a process of itself, or ends it, cannot.
+    /// Returns whether the call can fail. Calls that only tell a process about itself, or end it, cannot.
     pub fn can_fail(&self) -> bool {
         !self.infallible
     }
 
-    /// Whether it returns a new descriptor.
+    /// Returns whether the call returns a new descriptor.
     pub fn returns_fd(&self) -> bool {
         self.ret.is_format(|f| matches!(f, Format::Fd))
     }
@@ -384,7 +385,7 @@ impl Syscall {
         self.args.iter().position(|a| wanted(&a.kind))
     }
 
-    /// Where the moved data lies, up to `len` bytes of it, in order; `mem` is memory as at entry.
+    /// The regions of the moved data, up to `len` bytes, in order; `mem` is memory as at entry.
     pub fn data_regions(&self, args: &[u64; 6], len: u64, mem: &dyn Memory) -> Vec<Region> {
         let mut regions = Vec::new();
         let Some(arg) = self.data_arg() else {
@@ -408,8 +409,8 @@ impl Syscall {
         regions
     }
 
-    /// Where the data lies that a call which returned this has received: [`Syscall::data_regions`], but for several
-    /// messages as long as each says that it is.
+    /// The regions of the data that a call which returned this has received: [`Syscall::data_regions`], but several
+    /// messages have the lengths that are stored in them.
     pub fn received_regions(&self, args: &[u64; 6], ret: i64, mem: &dyn Memory) -> Vec<Region> {
         let len = u64::try_from(ret).unwrap_or(0);
         let arg = self.data_arg().filter(|_| self.moves_messages());
@@ -423,19 +424,19 @@ impl Syscall {
         regions
     }
 
-    /// Whether what it moves is one buffer of bytes.
+    /// Returns whether the call moves one buffer of bytes.
     pub fn moves_bytes(&self) -> bool {
         let kind = self.data_arg().and_then(|arg| self.args.get(arg));
         matches!(kind.map(|arg| &arg.kind), Some(Kind::Ptr(_, to)) if matches!(**to, Kind::Bytes(_) | Kind::Text(_)))
     }
 
-    /// Whether it moves several messages at once, and returns how many.
+    /// Returns whether the call moves several messages at once, and returns their number.
     pub fn moves_messages(&self) -> bool {
         let kind = self.data_arg().and_then(|arg| self.args.get(arg));
         matches!(kind.map(|arg| &arg.kind), Some(Kind::Ptr(_, to)) if matches!(**to, Kind::Messages(..)))
     }
 
-    /// The argument that says how long the buffer is which the call moves, where that is one buffer.
+    /// The index of the argument with the length of the buffer that the call moves, if that is one buffer.
     pub fn data_len_arg(&self) -> Option<usize> {
         let Kind::Ptr(_, to) = &self.args.get(self.data_arg()?)?.kind else {
             return None;
@@ -451,7 +452,7 @@ impl Syscall {
         }
     }
 
-    /// The messages that it has room for, or passes; `mem` is memory as at entry.
+    /// The messages that the call has room for, or passes; `mem` is memory as at entry.
     pub fn message_slots(&self, args: &[u64; 6], mem: &dyn Memory) -> Vec<MessageSlot> {
         let Some(arg) = self.data_arg().filter(|_| self.moves_messages()) else {
             return Vec::new();
@@ -468,7 +469,7 @@ impl Syscall {
         super::message::slots(arg, addr, count, &frame)
     }
 
-    /// What to write where to have a message hold no more than `len` bytes.
+    /// The writes that limit a message to `len` bytes.
     pub(crate) fn cut_message(
         &self,
         slot: &MessageSlot,
@@ -480,7 +481,7 @@ impl Syscall {
         super::message::cut(&kind, slot.addr, len as u64, &frame)
     }
 
-    /// What to write where to have the vectors that the call moves hold no more than `len` bytes.
+    /// The writes that limit the vectors which the call moves to `len` bytes.
     pub(crate) fn cut_vectors(
         &self,
         args: &[u64; 6],

@@ -1,7 +1,8 @@
-//! Where a signal of the script reaches its task, and under which signal mask its handler runs.
+//! Delivery of the script's signals: the point at which a signal reaches its task, and the signal mask under which its
+//! handler runs.
 //!
-//! The kernel delivers it, so that it keeps its own books (a handler that is for once, an alternate stack); what a
-//! recording knows better is then put in place: the mask of the call that was interrupted, the registers, the frame.
+//! The kernel delivers the signal, so that its own state stays consistent (one-shot handlers, alternate stacks). Then
+//! the recorded state replaces what differs: the signal mask of the interrupted call, the registers, the signal frame.
 
 use super::{Driver, Next};
 use crate::constants::is_restart;
@@ -12,11 +13,12 @@ use crate::inject::script::item::{DueSignal, ItemKind};
 use crate::recording::{Delivery, SignalEvent};
 use crate::tracee::{Regs, Stop, Stopped, TaskMemory, Waited, agent};
 
-/// Behind the return address and the mcontext of `struct rt_sigframe`: the mask that its handler gives back.
+/// The offset of `uc.uc_sigmask` in `struct rt_sigframe`, the mask that rt_sigreturn(2) restores: behind `pretcode` (8
+/// bytes), `uc_flags`, `uc_link` and `uc_stack` (40), and `uc_mcontext` (256).
 const SAVED_MASK: u64 = 8 + 40 + 256;
 
 impl Driver<'_> {
-    /// Has the signals come that the script has where the task stands, which is about to go on.
+    /// Sends the signals that the script has for the task's present position. The task is about to be resumed.
     pub(super) fn meet_signals(&mut self, task: &mut Stopped) -> Result<()> {
         self.collect_signals(task)?;
         self.let_in(task)?;
@@ -51,8 +53,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Lets the next signal in, whatever the mask is now: a call waited under a mask of its own, and the kernel
-    /// has delivered it.
+    /// Unblocks the next due signal in the task's signal mask. Its call may have waited under a temporary mask
+    /// (sigsuspend, ppoll), under which the kernel delivered the recorded signal.
     fn let_in(&mut self, task: &mut Stopped) -> Result<()> {
         let Some(due) = self.me.due.front() else {
             return Ok(());
@@ -66,7 +68,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// A signal that was let in has no handler.
+    /// Restores the task's signal mask after a due signal that runs no handler.
     pub(super) fn unmask(&mut self, task: &mut Stopped) -> Result<()> {
         if let Some(mask) = self.me.masked.take() {
             task.set_sigmask(mask)?;
@@ -74,7 +76,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Has the handler run; the task stands at its first instruction.
+    /// Delivers the signal to its handler. The task is then stopped at the handler's first instruction.
     pub(super) fn deliver(
         &mut self,
         task: Stopped,
@@ -133,8 +135,8 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Has the kernel do what it does with a call that a signal interrupted: make it again, or let it fail
-    /// with EINTR, as the signal's action says.
+    /// Puts the task into the state of a call that a signal interrupts: the kernel restarts the call or has it fail
+    /// with EINTR, as the signal's action (SA_RESTART) says.
     pub(super) fn interrupt(&mut self, task: &mut Stopped, nr: u32, code: i64) -> Result<()> {
         let mut regs = task.regs()?;
         task.to_exit()?;
@@ -142,7 +144,8 @@ impl Driver<'_> {
         task.set_regs(&regs)?;
         self.meet_signals(task)?;
         if self.me.due.is_empty() {
-            // The kernel looks only when there is a signal; this one is dropped when it comes.
+            // The kernel handles restart codes only when a signal is pending. This SIGSTOP is discarded when it
+            // arrives.
             task.send(libc::SIGSTOP);
         }
         Ok(())
@@ -153,8 +156,8 @@ fn is_signal(kind: &ItemKind) -> bool {
     matches!(kind, ItemKind::Signal(_))
 }
 
-/// Whether a signal comes where a task stands with these registers, and not at the entry of its next call, to which it
-/// then has to run first.
+/// Returns whether a signal is due at the task's present registers. If not, it is due at the entry of the task's next
+/// call, to which the task has to run first.
 fn comes_here(due: &DueSignal, regs: &Regs) -> bool {
     let interrupted = regs.nr() >= 0 && is_restart(regs.ret());
     let recorded = due.recorded.as_ref();
@@ -162,7 +165,7 @@ fn comes_here(due: &DueSignal, regs: &Regs) -> bool {
     interrupted || returns_to.is_none_or(|ip| ip == regs.ip())
 }
 
-/// The mask under which a call waits, where it is given one.
+/// The signal mask under which a call waits, if the call takes one.
 pub(super) fn wait_mask(seen: &HookCall) -> Option<u64> {
     let memory = &seen.memory;
     let word = |at: u64| TaskMemory::word(memory, at).ok().filter(|_| at != 0);
@@ -170,7 +173,7 @@ pub(super) fn wait_mask(seen: &HookCall) -> Option<u64> {
         "rt_sigsuspend" => word(seen.asked[0]),
         "ppoll" => word(seen.asked[3]),
         "epoll_pwait" | "epoll_pwait2" => word(seen.asked[4]),
-        // A structure that begins with its address.
+        // The argument points to a structure whose first member is the address of the mask.
         "pselect6" | "io_pgetevents" => word(word(seen.asked[5])?),
         _ => None,
     }

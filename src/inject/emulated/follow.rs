@@ -1,4 +1,4 @@
-//! What a settled call leaves behind in the process: the output that it wrote, and the kernel's state.
+//! The effects of a settled call on the model of its process: the output that the call wrote, and the kernel's state.
 
 use crate::image::Chunk;
 use crate::inject::exchange::Settled;
@@ -10,25 +10,25 @@ use crate::recording::{CallEvent, Effect};
 use crate::syscall::{Moved, Region};
 use crate::trace::file_names;
 
-/// The return value of what the call did, whatever its process gets.
+/// The return value that belongs to the call's effects, which may differ from the one that the process gets.
 fn done(seen: &Settled) -> i64 {
     seen.done.unwrap_or(seen.ret)
 }
 
-/// Follows a call in the descriptors of its process and in the changes that restoring it makes again.
+/// Applies a call to the descriptors of its process, and to the kernel changes that a restore makes again.
 pub(super) fn state(group: &mut ThreadGroup, seen: &Settled) {
     let ret = done(seen);
-    // Hooks may hold on to the table.
+    // Drops the call's reference to the table, which is copied on a write while it is shared.
     seen.files.take();
     if seen.call.name == "close" && matches!(seen.decision, Decision::Answer(_)) {
-        // The descriptor is as it was.
+        // A hook answered the close: the descriptor stays open.
         return;
     }
     let outs = match seen.call.name {
         "pipe" | "pipe2" | "socketpair" | "getdents" | "getdents64" | "recvmsg" | "recvmmsg" => {
             outputs(seen, ret)
         }
-        // No other call has outputs that the table looks at.
+        // The descriptor table reads the outputs of no other call.
         _ => Vec::new(),
     };
     let ins = match seen.call.name {
@@ -70,7 +70,7 @@ fn opened(table: &DescriptorTable, seen: &HookCall, call: &CallEvent) -> Effect 
     }
     let ret = call.ret.unwrap_or(0);
     if let Some(recorded @ Effect::Opened(list)) = &seen.opened {
-        // A hook may have made others of them.
+        // A hook may have changed the numbers of the descriptors.
         let now = match output_descriptors(call) {
             none if none.is_empty() => vec![ret as i32],
             written => written,
@@ -101,8 +101,8 @@ fn chunks(seen: &HookCall, regions: Vec<Region>) -> Vec<Chunk> {
     regions.into_iter().map(chunk).collect()
 }
 
-/// Collects what a call has written to the standard streams, to sockets and to pipes; `moved` is the data that it has moved
-/// inside of the kernel.
+/// Logs the data that a call wrote to the standard streams, to sockets and to pipes; `moved` is the data that the call
+/// moved inside the kernel.
 pub(super) fn written(
     table: &DescriptorTable,
     log: &mut Log,
@@ -137,7 +137,8 @@ pub(super) fn written(
     }
 }
 
-/// The path behind a descriptor that a call made: in live the kernel's, else the recorded or the asked-for.
+/// The path of the file that a call opened, or of the directory that it changed to: the recorded path if there is one,
+/// otherwise the path in the call's arguments.
 fn opened_path(table: &DescriptorTable, seen: &HookCall, ret: i64) -> Option<Vec<u8>> {
     if ret < 0 {
         return None;
@@ -145,7 +146,7 @@ fn opened_path(table: &DescriptorTable, seen: &HookCall, ret: i64) -> Option<Vec
     let recorded = matches!(seen.opened, Some(Effect::Path(_)));
     let moves_dir = match seen.call.name {
         "chdir" | "fchdir" => true,
-        // Where to, only a recording says.
+        // Only a recording has the new directory of these calls.
         "setns" | "pivot_root" => recorded,
         _ => false,
     };
@@ -165,7 +166,7 @@ fn opened_path(table: &DescriptorTable, seen: &HookCall, ret: i64) -> Option<Vec
     Some(file_names::join(base.unwrap_or(table.cwd()), &path))
 }
 
-/// Whether what is written to this file is gone for the process: a pipe, or a socket.
+/// True if data written to this file leaves the process: the file is a pipe or a socket.
 fn goes_away(path: &[u8]) -> bool {
     path.starts_with(b"pipe:[") || path.starts_with(b"socket:[")
 }

@@ -1,7 +1,7 @@
-//! Futex calls that the trace does not have.
+//! Emulation of futex calls that the trace does not have.
 //!
-//! Driven tasks never wait in the kernel: who waits for a word stands until it has changed, while the others go on. So there
-//! is nobody whom the kernel could wake.
+//! Driven tasks never wait in the kernel: a task that waits for a futex word stays stopped until the word has changed,
+//! while the other tasks run. So the kernel has no waiter to wake.
 
 use super::task::FutexWait;
 use super::{Driver, Next};
@@ -15,14 +15,14 @@ use crate::tracee::{Stopped, TaskMemory};
 const TID_MASK: u32 = 0x3fff_ffff;
 const WAITERS: u32 = 0x8000_0000;
 
-/// The word; `None` where nothing is there.
+/// The futex word at an address; `None` if it cannot be read.
 pub fn word(memory: &TaskMemory, addr: u64) -> Option<u32> {
     let mut word = [0; 4];
     (memory.read(addr, &mut word) == 4).then(|| u32::from_le_bytes(word))
 }
 
 impl Driver<'_> {
-    /// Answers a futex call by itself.
+    /// Answers a futex call without the kernel, unless it is a FUTEX_WAKE_OP.
     pub(super) fn futex(&mut self, task: Stopped, seen: Decided) -> Result<Next> {
         let [addr, op, value, timeout, ..] = seen.args;
         let value = value as u32;
@@ -63,7 +63,7 @@ impl Driver<'_> {
             libc::FUTEX_CMP_REQUEUE | libc::FUTEX_CMP_REQUEUE_PI if now != seen.args[5] as u32 => {
                 failed(libc::EAGAIN)
             }
-            // It changes the second word, and wakes.
+            // FUTEX_WAKE_OP also changes a second word, which the kernel does.
             libc::FUTEX_WAKE_OP => {
                 return Ok(Next::ToExit(task, seen));
             }
@@ -99,7 +99,7 @@ impl Driver<'_> {
         self.turn()
     }
 
-    /// Goes on with a task that has waited; `given_up`: although the word is what it was.
+    /// Resumes a task after a futex wait. `given_up`: the wait ends although the word has not changed.
     pub(super) fn waited(
         &mut self,
         task: Stopped,
@@ -109,7 +109,7 @@ impl Driver<'_> {
         let seen = waits.call;
         let ret = match given_up {
             true if waits.limited => -i64::from(libc::ETIMEDOUT),
-            // Programs must expect to be woken for nothing.
+            // Programs must expect spurious wake-ups.
             true if waits.locks => -i64::from(libc::EINTR),
             true => 0,
             false if waits.locks => return self.futex(task, seen),

@@ -1,4 +1,4 @@
-//! Calls that the kernel makes for the process: those that touch the process itself, and all of them in live.
+//! Calls of an emulated process that the kernel makes, since they affect only the process itself.
 
 use super::task::TaskState;
 use super::{Driver, Next};
@@ -18,11 +18,12 @@ use crate::tracee::watchdog::Limit;
 use crate::tracee::{Remote, Stopped, agent, cpuid, replaced_instructions};
 use std::sync::Arc;
 
-/// The kernel has its own mind about where that much memory is: at huge pages, if it can.
+/// The size of a huge page. The kernel may place a mapping of at least this length at a multiple of it instead of at
+/// the address asked for.
 const HUGE: u64 = 2 << 20;
 
 impl Driver<'_> {
-    /// Has the kernel make a call that touches the process itself.
+    /// Has the kernel make a call that affects only the process itself.
     pub(super) fn run_natively(
         &mut self,
         mut task: Stopped,
@@ -59,7 +60,7 @@ impl Driver<'_> {
             && let Some(end) = event.ret.filter(|&end| end as u64 != seen.args[0])
             && seen.args[0] != 0
         {
-            // What could not be had when it was recorded cannot be had now.
+            // Memory that brk did not get when it was recorded is refused here, too.
             return self.conclude(task, seen, end);
         }
         if seen.args != seen.asked {
@@ -67,7 +68,8 @@ impl Driver<'_> {
             task.set_regs(&regs)?;
         }
         if seen.call.name == "sched_getaffinity" && seen.args[0] != 0 {
-            // The kernel knows the process's threads by other numbers, and others by these.
+            // The kernel knows the process's threads by other tids than the recording, and other tasks by the recorded
+            // tids.
             let tid = seen.args[0] as i32;
             let real = match self.resting.get(&tid) {
                 Some(resting) => resting.task.tid(),
@@ -80,7 +82,7 @@ impl Driver<'_> {
             task.set_regs(&regs)?;
         }
         if seen.call.name == "brk" {
-            // Where it is again if an exit hook has it fail.
+            // The program break, to be restored if an exit hook has the call fail.
             self.me.broke = Some(current_break(&mut task)?);
         }
         if let Some(event) = &exact
@@ -127,14 +129,14 @@ impl Driver<'_> {
                 return self.conclude(task, seen, ret);
             }
             "mmap" => {
-                // Where it was, if that is free.
+                // The recorded address, if that range is free.
                 let mut args = seen.args;
                 if let Some(at) = exact.and_then(|event| event.ret).filter(|&at| at > 0)
                     && !insists(&seen.args)
                 {
                     args[0] = at as u64;
                 }
-                // A recording may ask for more memory than there is; what it gets it has to touch.
+                // A recording may map more memory than this machine has: pages are allocated when they are touched.
                 args[3] &= !((libc::MAP_POPULATE | libc::MAP_LOCKED | libc::MAP_HUGETLB) as u64);
                 if args[0] != seen.args[0] && args[1] >= HUGE {
                     let mut remote = task.remote_at_entry()?;
@@ -158,7 +160,7 @@ impl Driver<'_> {
                     return self.conclude(task, seen, ret);
                 }
             }
-            // The system's own segments are not the trace's.
+            // The machine's own System V segments are not those of the trace.
             "shmat" => {
                 let recording = Arc::clone(&self.group.recording);
                 let made = match &exact {
@@ -177,7 +179,7 @@ impl Driver<'_> {
         Ok(Next::ToExit(task, seen))
     }
 
-    /// Answers a call that rrapper made itself.
+    /// Answers a call with a return value that the engine has computed.
     pub(super) fn conclude(&mut self, mut task: Stopped, seen: Decided, ret: i64) -> Result<Next> {
         let mut seen = self.settle(seen.answer(ret))?;
         self.note(&seen, None);
@@ -189,7 +191,7 @@ impl Driver<'_> {
         self.after(task, &mut seen, true)
     }
 
-    /// The process, or somebody for it, has limited its stack.
+    /// Applies the stack limit that a successful setrlimit or prlimit64 sets for the process.
     pub(super) fn limit_stack(&self, task: &mut Stopped, seen: &HookCall, ret: i64) -> Result<()> {
         let set = stack_limit(seen.call.nr, &seen.args, &seen.memory).filter(|_| ret == 0);
         match set {
@@ -200,7 +202,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Does to the process's memory what the call that it made was recorded to do besides.
+    /// Applies the recorded side effects of a call to the process's memory: mappings, bytes, replaced instructions.
     pub(super) fn come_after(
         &mut self,
         task: &mut Stopped,
@@ -217,7 +219,7 @@ impl Driver<'_> {
         }
         for chunk in &side_effects.chunks {
             if !agent::is_touched(chunk.addr, chunk.data.len() as u64) {
-                // As far as it is there.
+                // Bytes at unmapped addresses are left out.
                 let _ = self
                     .group
                     .shared
@@ -236,7 +238,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// A call that the kernel made is about to return.
+    /// Handles the exit stop of a call that the kernel made.
     pub(super) fn on_exit(&mut self, mut task: Stopped, seen: Decided) -> Result<Next> {
         let returned = task.regs()?.ret();
         self.follow(&task, &seen, returned)?;
@@ -275,8 +277,8 @@ impl Driver<'_> {
         self.after(task, &mut seen, true)
     }
 
-    /// A call that the trace does not have has been told what the kernel's clocks show: the trace's go on from what they
-    /// showed last.
+    /// Shifts the time that the kernel returned for a call that the trace does not have: the trace's clocks go on from
+    /// the time that they showed last.
     fn trace_time(&mut self, seen: &HookCall, ret: i64) -> Result<i64> {
         let mut clocks = match self.clocks {
             Some(clocks) => clocks,
@@ -289,7 +291,7 @@ impl Driver<'_> {
         clocks.shift_answer(seen, ret)
     }
 
-    /// Keeps up with what a call has told the kernel about the task.
+    /// Updates the state of the task that a call has changed in the kernel.
     fn follow(&mut self, task: &Stopped, seen: &HookCall, ret: i64) -> Result<()> {
         let (nr, args) = (seen.call.nr, &seen.args);
         self.me.segv.after_call(task, nr, args, ret)?;
@@ -305,7 +307,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Maps a file privately: the copy that was recorded, or what its path holds.
+    /// Maps a file privately: its recorded copy, or else the file at the descriptor's path.
     pub(super) fn map_file(
         &mut self,
         task: &mut Stopped,
@@ -339,7 +341,8 @@ impl Driver<'_> {
         )?;
         let shared = flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE;
         if ret == -i64::from(libc::ENOENT) && shared && prot as i32 & libc::PROT_WRITE != 0 {
-            // It was made by the traced program, to share memory, and begins empty. Calls may fill it where it was.
+            // The traced program created this file to share memory. The mapping begins empty; recorded outputs of calls
+            // may fill it at its recorded address.
             let flags = (private | libc::MAP_ANONYMOUS) as u64;
             let args = [addr, len, prot, flags, u64::MAX, 0];
             ret = match hint {
@@ -360,9 +363,9 @@ impl Driver<'_> {
     }
 }
 
-/// Maps memory at this place, or elsewhere if that is taken.
+/// Maps memory at this address, or elsewhere if the range is taken.
 fn map_there(remote: &mut Remote<'_>, args: [u64; 6]) -> Result<i64> {
-    // A place that is only wished for is not always given, even if it is free.
+    // The kernel does not always follow a hint, even if the range is free.
     let mut exactly = args;
     exactly[3] |= libc::MAP_FIXED_NOREPLACE as u64;
     let ret = remote.call(libc::SYS_mmap, exactly)?;
@@ -372,7 +375,7 @@ fn map_there(remote: &mut Remote<'_>, args: [u64; 6]) -> Result<i64> {
     Ok(remote.call(libc::SYS_mmap, args)?)
 }
 
-/// Where the break of a task is that stands at a call's entry.
+/// The program break of a task that is at a syscall entry stop.
 pub(super) fn current_break(task: &mut Stopped) -> Result<i64> {
     let mut remote = task.remote_at_entry()?;
     let now = remote.call(libc::SYS_brk, [0; 6])?;

@@ -1,4 +1,4 @@
-//! Calls that the trace answers: finding the expected one, answering it, and noticing that there is none.
+//! Calls that the trace answers: finding the expected call, answering it, and detecting a divergence.
 
 use super::delivery::wait_mask;
 use super::kernel_calls::current_break;
@@ -21,7 +21,7 @@ use crate::trace::{Answer, Exit};
 use crate::tracee::Stopped;
 
 impl Driver<'_> {
-    /// Looks for the call in the trace.
+    /// Looks for the call in the script, and answers it or diverges.
     pub(super) fn meet(&mut self, task: Stopped, mut seen: Entered) -> Result<Next> {
         if self.limit.expired() {
             return Ok(self.out_of_time(&task));
@@ -34,14 +34,14 @@ impl Driver<'_> {
                 self.behind_the_end(task)
             }
             Found::Nothing => {
-                // It is another's turn.
+                // The script's next call is another task's.
                 self.rest(task, StopPoint::Entry, None);
                 self.turn()
             }
         }
     }
 
-    /// A call behind the end of the trace.
+    /// Handles a call behind the end of the trace.
     pub(super) fn behind_the_end(&mut self, task: Stopped) -> Result<Next> {
         match self.finally {
             Finally::Live => Ok(Next::Live(task, None)),
@@ -53,7 +53,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether the task's next entry, whenever its turn is, is this call. How it gets its memory does not count.
+    /// Returns whether the task's next call in the script is this one, whichever task comes first there. Tolerated
+    /// calls about memory are passed over.
     pub(super) fn is_listed(&mut self, seen: &HookCall) -> Result<bool> {
         let hooks = &self.hooks;
         let passed = |name: &str| tolerated::is_about_memory(name) && hooks.is_ignored(name);
@@ -65,9 +66,9 @@ impl Driver<'_> {
         Ok(listed.unwrap_or(false))
     }
 
-    /// Whether the call is the expected one. Expected calls that need not be made are passed over.
+    /// Compares the call with the expected one. Expected calls that may be missing are passed over.
     fn find_step(&mut self, seen: &mut HookCall) -> Result<Found> {
-        // Elsewhere in the file, or in another one: the rest is not what it reads next.
+        // The descriptor has another position or another file now: the rest of a partly answered call is not read next.
         let moved = match seen.call.name {
             "close" | "lseek" => Some(seen.args[0] as i32),
             "dup2" | "dup3" => Some(seen.args[1] as i32),
@@ -104,7 +105,7 @@ impl Driver<'_> {
                 seen.event = step.event();
                 return Ok(Found::Expected);
             }
-            // Limits of other processes are another matter.
+            // Limits of other processes are not tolerated.
             let (name, used) = (step.call.map(|call| call.name), step.used);
             if self.hooks.is_ignored(seen.name())
                 && (seen.name() != "prlimit64" || seen.args[0] == 0)
@@ -132,7 +133,7 @@ impl Driver<'_> {
             return Ok(Next::End(Status::Completed, None, None));
         };
         let mut divergence = describe(step, &seen, tid, self.script.other_run());
-        // Nothing has happened to it that was not recorded.
+        // In a process that is as it was recorded, the cause is in its code.
         if self.group.pages.is_some() {
             let at = (task.memory(), &task.regs()?);
             let event = self.answered.unwrap_or(self.group.event.0);
@@ -155,7 +156,7 @@ impl Driver<'_> {
                 }
                 Ok(Next::Again(task, seen))
             }
-            // Who exits is not kept from it.
+            // An exit call ends its task whatever the hooks answer.
             OnDivergence::Answer(_) if is_exit(&seen) => self.leave(task, &seen),
             OnDivergence::Answer(ret) => {
                 self.report.log.call(&seen, Some(ret));
@@ -164,7 +165,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Drops the task's next entry; whether there was one.
+    /// Drops the task's next expected call; returns whether there was one.
     fn skip(&mut self) -> Result<bool> {
         let there = match self.peek()?.is_some() {
             true => true,
@@ -174,7 +175,7 @@ impl Driver<'_> {
         Ok(there)
     }
 
-    /// Answers a call with a value alone.
+    /// Answers a call with a return value and no outputs.
     pub(super) fn answer_now(&mut self, mut task: Stopped, ret: i64) -> Result<Next> {
         let mut regs = task.regs()?;
         regs.answer(ret);
@@ -228,7 +229,7 @@ impl Driver<'_> {
                 if !expected && tolerated::is_left_out(seen.call) {
                     return self.conclude(task, seen, 0);
                 }
-                // What rt_sigreturn returns is the interrupted code's register, and no error.
+                // The return register of rt_sigreturn is the interrupted code's, and no error.
                 let failed = expected
                     && seen.call.name != "rt_sigreturn"
                     && self
@@ -236,7 +237,8 @@ impl Driver<'_> {
                         .step
                         .as_ref()
                         .is_some_and(|step| matches!(step.answer, Answer::Errno(_)));
-                // What is refused when recording is refused here, too, whatever another machine's trace says.
+                // An answer of the program's own seccomp filter comes from the trace. A call that recording refuses is
+                // refused here, too, whatever another machine's trace says.
                 let filtered =
                     expected && self.me.step.as_ref().is_some_and(ExpectedCall::is_filtered);
                 let real = match seen.call.replay {
@@ -280,7 +282,7 @@ impl Driver<'_> {
         self.come_after(&mut task, true, &seen, seen.ret)?;
         self.limit_stack(&mut task, &seen, seen.ret)?;
         seen.put_at_entry(&mut task)?;
-        // epoll_pwait is not made again, but waits under a mask of its own, too.
+        // epoll_pwait is not restarted, but waits under a temporary signal mask, too.
         let interrupted = matches!(
             seen.answer(),
             Answer::Restart(_) | Answer::Errno(libc::EINTR)
@@ -289,12 +291,12 @@ impl Driver<'_> {
         self.after(task, &mut seen, expected)
     }
 
-    /// Whether hooks had a call get less than it was `given`, so that it gets the rest when it is made again.
-    /// What it had got of its entry `before` was so much.
+    /// Returns whether hooks had a call get less than `given`, so that the rest is left for the next call. `before` is
+    /// the amount of the expected call that had been used before.
     fn is_left(&mut self, seen: &mut Settled, before: u64, given: i64) -> Result<bool> {
         let ret = seen.ret;
         if seen.done.is_some() {
-            // It got all of it, whatever it was told.
+            // The call took effect in full, whatever value its process gets.
             return Ok(false);
         }
         let Some(step) = self.me.step.as_mut() else {
@@ -320,7 +322,7 @@ impl Driver<'_> {
         Ok(less)
     }
 
-    /// A hook ends the injection here.
+    /// Ends the injection for this reason.
     pub(super) fn stopped(&mut self, seen: &HookCall, reason: String) -> Next {
         self.report.log.call(seen, seen.ret());
         self.report.reason = Some(reason);
@@ -328,19 +330,19 @@ impl Driver<'_> {
     }
 }
 
-/// How a call stands to the trace.
+/// The relation of a call to the trace.
 enum Found {
-    /// It is the one that is expected.
+    /// The call is the expected one.
     Expected,
-    /// It may be made besides.
+    /// The call is tolerated: it may be made although the trace does not have it.
     Besides,
-    /// Another one is expected.
+    /// Another call is expected.
     Other,
-    /// None is expected of this task now.
+    /// No call is expected of this task now.
     Nothing,
 }
 
-/// Whether the process's call is the expected one.
+/// Returns whether the process's call is the expected one.
 fn matches(step: &ExpectedCall, seen: &HookCall) -> bool {
     if step.call.is_none_or(|call| call.nr != seen.call.nr) {
         return false;
@@ -359,13 +361,13 @@ fn matches(step: &ExpectedCall, seen: &HookCall) -> bool {
         .is_ok()
 }
 
-/// Whether it is the expected one but for what is different on another run.
+/// Returns whether the call is the expected one apart from values that differ between two runs.
 fn adapts(step: &mut ExpectedCall, seen: &HookCall, another: Option<&mut OtherRun>) -> bool {
     let same_call = step.call.is_some_and(|call| call.nr == seen.call.nr);
     same_call && step.used == 0 && another.is_some_and(|it| it.adapt(step, seen).is_ok())
 }
 
-/// Where and how a call differs from the expected one.
+/// The divergence between a call and the expected one.
 fn describe(
     step: &mut ExpectedCall,
     seen: &HookCall,
@@ -403,19 +405,19 @@ fn describe(
     }
 }
 
-/// Whether it is not made to return.
+/// Returns whether the call ends its task, so that it has no return value.
 fn is_exit(seen: &HookCall) -> bool {
     matches!(seen.call.name, "exit" | "exit_group")
 }
 
-/// How many bytes it asks for, where a hook had it ask for less.
+/// The number of bytes or messages that a call asks for, if a hook has reduced it.
 fn asked_for_less(seen: &HookCall) -> Option<u64> {
     let arg = partial::asked_arg(seen.call)?;
     let (now, before) = (*seen.args.get(arg)?, *seen.asked.get(arg)?);
     (now < before).then_some(now)
 }
 
-/// What a recorded call moved inside the kernel, from there on.
+/// The data that a recorded call moved inside the kernel, from this offset on.
 fn moved_data(step: &ExpectedCall, from: u64) -> Option<Vec<u8>> {
     match &step.exact.as_ref()?.effect {
         Effect::Moved(data) => Some(data.get(from as usize..).unwrap_or_default().to_vec()),
@@ -423,7 +425,7 @@ fn moved_data(step: &ExpectedCall, from: u64) -> Option<Vec<u8>> {
     }
 }
 
-/// What a recorded call opened.
+/// The effect of a recorded call that opened something.
 fn opened(step: &ExpectedCall) -> Option<Effect> {
     match &step.exact.as_ref()?.effect {
         effect @ (Effect::Path(_) | Effect::Opened(_) | Effect::Unmade) => Some(effect.clone()),
@@ -431,7 +433,7 @@ fn opened(step: &ExpectedCall) -> Option<Effect> {
     }
 }
 
-/// Whether a program that gets this answer usually makes the call again.
+/// Returns whether programs usually retry a call that returns this.
 fn is_retried(ret: i64) -> bool {
     ret == -i64::from(libc::EINTR) || ret == -i64::from(libc::EAGAIN)
 }

@@ -1,14 +1,14 @@
-//! The engine that answers the calls of a process from a script, while the process's tasks take turns.
+//! The engine that answers a process's system calls from a script, and runs one of its tasks at a time.
 //!
-//! The loop and the state of the engine are here. A stop of the task that runs comes to one of these:
+//! The loop and the state of the engine are here. These modules handle the stops of the running task:
 //!
-//! - [`matching`]: a call's entry; the expected call is found and answered, or the process has left the script
-//! - [`kernel_calls`]: calls that the kernel makes, since they touch only the process
+//! - [`matching`]: syscall entry stops; the expected call is found and answered, or the process diverges
+//! - [`kernel_calls`]: calls that the kernel makes, since they affect only the process
 //! - [`futex`]: futex calls that the script does not have
-//! - [`follow`]: the output and the descriptors that a settled call leaves behind
-//! - [`signals`], [`delivery`]: signals, the process's own and the script's
-//! - [`schedule`]: the order of the tasks, and [`preemption`], tasks that are to be interrupted as they run
-//! - [`threads`]: threads that are made and that end; [`task`] is the state of each
+//! - [`follow`]: the output and the descriptors of a settled call
+//! - [`signals`], [`delivery`]: the process's own faults, and the script's signals
+//! - [`schedule`]: the order of the tasks; [`preemption`]: tasks that were preempted between calls
+//! - [`threads`]: creation and exit of threads; [`task`]: the state of a task
 
 mod delivery;
 mod follow;
@@ -46,8 +46,8 @@ use task::{StoppedTask, TaskState};
 /// Drives a process through a script.
 ///
 /// # Errors
-/// If a hook fails, the script has no such calls, or the process cannot be traced. The
-/// process is then killed.
+/// If a hook fails, the range of calls is not in the script, or the process cannot be traced. The process is then
+/// killed.
 pub fn inject(
     process: Process,
     mut script: Script,
@@ -67,26 +67,25 @@ pub fn inject(
     Driver::new(process, script, hooks, options)?.run()
 }
 
-/// What comes next.
+/// The next step of the engine's loop.
 pub(super) enum Next {
-    /// The task has been given its answer: resume it.
+    /// Resume the task, which has got its answer.
     Resume(Stopped),
-    /// The task runs for real up to the exit of the call.
+    /// Resume the task up to the exit stop of the call, which the kernel makes.
     ToExit(Stopped, Decided),
-    /// The task still stands at the entry of this call: the trace was moved on instead.
+    /// Look for the call again: the task is still at its entry stop, and the script has moved on.
     Again(Stopped, Entered),
-    /// It goes on live from the call at whose entry it stands; with what the hooks have said about that, if they have
-    /// been asked.
+    /// Go on live from the call at whose entry the task is stopped; with the enter hooks' decision, if they have run.
     Live(Stopped, Option<Decided>),
-    /// It is over.
+    /// End the injection, and keep the task if there is one.
     End(Status, Option<Exit>, Option<Stopped>),
 }
 
-/// How the driving came to its end.
+/// The end of the engine's loop.
 enum Over {
-    /// It goes on live: see [`Next::Live`].
+    /// The process goes on live: see [`Next::Live`].
     Live(Stopped, Option<Decided>),
-    /// It is over: see [`Next::End`].
+    /// The injection ends: see [`Next::End`].
     End(Status, Option<Exit>, Option<Stopped>),
 }
 
@@ -97,41 +96,41 @@ pub(super) struct Driver<'a> {
     pub(super) finally: Finally,
     pub(super) limit: Limit,
     pub(super) report: Report,
-    /// The process that is driven; its threads are below.
+    /// The process that is driven; its tasks are below.
     pub(super) group: ThreadGroup,
     /// The directory in which the recorded program began.
     pub(super) began: Arc<[u8]>,
-    /// Where it runs once it is live.
+    /// The sandbox in which the process runs once it is live.
     pub(super) sandbox: Sandbox,
-    /// Where hooks' strings are put.
+    /// The memory in the process for hooks' strings.
     pub(super) room: ScratchMemory,
-    /// How far the clocks that the process sees are ahead of the trace's: what hooks delayed it by.
+    /// The sum of the delays by hooks: the process's clocks are ahead of the trace's by this.
     pub(super) delayed: Duration,
-    /// The clocks of calls that the trace does not have, once there are such.
+    /// The clocks for calls that the trace does not have; `None` before the first such call.
     pub(super) clocks: Option<Clocks>,
-    /// What the trace last said of the time.
+    /// The time that the trace showed the process last.
     pub(super) shown_time: Option<ShownTime>,
-    /// The task that runs, or ran last.
+    /// The state of the task that runs, or ran last.
     pub(super) me: TaskState,
-    /// The others, by tid.
+    /// The other tasks, which are stopped, by recorded tid.
     pub(super) resting: BTreeMap<i32, StoppedTask>,
-    /// The task that was last chosen to run.
+    /// The tid of the task that was last chosen to run.
     pub(super) last: i32,
-    /// How often a task has come to a call.
+    /// The number of calls that tasks have come to.
     pub(super) progress: u64,
-    /// How often something may have changed the memory of the process.
+    /// The number of times at which the process's memory may have changed.
     pub(super) changes: u64,
-    /// The script has the task that runs interrupted.
+    /// The running task gets a time slice, since the script has it preempted.
     pub(super) spins: bool,
-    /// What the process's first thread has exited with, while others went on.
+    /// The exit code of the thread group leader, if it exited before other threads.
     pub(super) first_code: Option<i32>,
-    /// The event that was answered last, where the script is a recording.
+    /// The event that was answered last, if the script is a recording.
     pub(super) answered: Option<u64>,
-    /// What the call that is being made does besides.
+    /// The recorded side effects of the call that is being made.
     pub(super) side_effects: SideEffects,
-    /// Where a process that is kept stands.
+    /// The stop point of a process that is kept.
     pub(super) place: StopPoint,
-    /// The task and where it stands, until the loop begins.
+    /// The first task and its stop point, until the loop begins.
     pub(super) begin: Option<(Stopped, StopPoint)>,
 }
 
@@ -194,7 +193,7 @@ impl<'a> Driver<'a> {
         match self.drive(task, place) {
             Ok(Over::Live(task, met)) => self.go_live(task, met),
             Ok(Over::End(status, exit, task)) => self.finish(status, exit, task),
-            // Somebody has killed it as it stood.
+            // A SIGKILL from outside ended the process while it was stopped.
             Err(Error::Tracee(error)) if error.is_of_killed() => {
                 let exit = Exit::Signal {
                     signal: libc::SIGKILL,
@@ -251,7 +250,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// The task stands between calls as the injection begins.
+    /// Starts the injection with a task that is stopped between calls.
     fn begin_between(&mut self, task: Stopped) -> Result<Next> {
         if self.resting.is_empty() || self.is_my_turn()? || !self.me.due.is_empty() {
             return Ok(Next::Resume(task));
@@ -260,7 +259,7 @@ impl<'a> Driver<'a> {
         self.turn()
     }
 
-    /// The threads that stand.
+    /// The kernel's tids of all stopped threads, retired ones included.
     fn standing(&self) -> impl Iterator<Item = i32> + Clone {
         let resting = self.resting.values().map(|resting| resting.task.tid());
         let tids: Vec<i32> = resting
@@ -295,7 +294,7 @@ impl<'a> Driver<'a> {
                 Some(call) => self.on_exit(task, call),
                 None => Ok(Next::Resume(task)),
             },
-            // An exec under way: its exit comes after.
+            // The exit stop of the execve follows.
             Stop::Exec => match pending {
                 Some(call) => Ok(Next::ToExit(task, call)),
                 None => Ok(Next::Resume(task)),
@@ -312,7 +311,6 @@ impl<'a> Driver<'a> {
         let pid = self.group.pid;
         let (process, hooks, report) = self.into_process(task);
         if let Some(exit) = exit {
-            // Tells the hooks how the process ended.
             let exit = HookExit { pid, exit };
             hooks.exited(&exit).map_err(Error::Hook)?;
         }
@@ -322,7 +320,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// The process goes on live.
+    /// Hands the process over to the live engine.
     fn go_live(mut self, task: Stopped, met: Option<Decided>) -> Result<Driven> {
         self.place = StopPoint::Entry;
         let how = live::How {
@@ -341,7 +339,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// The process as it stands, with all of its threads, wherever each is; and the findings.
+    /// Takes the process with all of its threads, each at its stop point, and the report.
     fn into_process(
         mut self,
         task: Option<Stopped>,
@@ -363,18 +361,19 @@ impl<'a> Driver<'a> {
         (process, self.hooks, self.report)
     }
 
-    /// The event at which a process stands that has followed its recording.
+    /// The event that a process which has followed its recording comes to next.
     fn next_event(&self) -> Option<u64> {
         let behind = self.answered? + 1;
         let holders = self.resting.values().map(|resting| &resting.me);
         let steps = holders.chain([&self.me]).filter_map(|me| me.step.as_ref());
-        // What is expected of others may come before.
+        // The expected calls of other tasks may come before.
         let waiting = steps.filter_map(ExpectedCall::event).min();
         let first = [waiting, self.script.event()].into_iter().flatten().min();
         Some(first.map_or(behind, |first| first.min(behind)))
     }
 
-    /// A process spun off at its program's start has its execve behind it.
+    /// Skips an execve at the start of the script if the process was spun off at its program's start, behind that
+    /// execve.
     fn skip_first_exec(&mut self, place: StopPoint) -> Result<()> {
         let is_exec = |name: &str| matches!(name, "execve" | "execveat");
         let at_exec = place == StopPoint::Between
@@ -390,7 +389,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// The call that is expected of the task now; `None` where it is another's turn, or there are no more.
+    /// The call that is expected of the task now; `None` if another task's is next, or there are no more.
     pub(super) fn peek(&mut self) -> Result<Option<&mut ExpectedCall>> {
         let me = &mut self.me;
         if me.step.is_none() {
@@ -415,7 +414,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Whether the last expected call has been answered.
+    /// Returns whether the last expected call has been answered.
     pub(super) fn is_past_end(&mut self) -> Result<bool> {
         if self.me.step.is_some() || self.me.parked.is_some() {
             return Ok(false);
@@ -430,17 +429,17 @@ impl<'a> Driver<'a> {
         Ok(self.script.front()?.is_none())
     }
 
-    /// The trace has been followed to its end.
+    /// The next step at the end of the trace.
     pub(super) fn at_end(&mut self, task: Stopped) -> Next {
         match self.finally {
             Finally::Kill => Next::End(Status::Completed, None, None),
             Finally::Keep => Next::End(Status::Completed, None, Some(task)),
-            // It goes live with its next call.
+            // The process goes live at the task's next call.
             Finally::Live => Next::Resume(task),
         }
     }
 
-    /// The process has made a call.
+    /// Handles a syscall entry stop.
     pub(super) fn on_entry(&mut self, mut task: Stopped) -> Result<Next> {
         self.misses_goal(&mut task)?;
         if self.limit.expired() {
@@ -448,7 +447,7 @@ impl<'a> Driver<'a> {
         }
         self.progress += 1;
         if self.spins {
-            // It did not come so far.
+            // The recorded task was preempted before this call.
             self.leaves_recording();
         }
         (self.me.spins, self.me.stuck_until, self.spins) = (0, 0, false);
@@ -456,7 +455,7 @@ impl<'a> Driver<'a> {
             return self.answer_now(task, -i64::from(libc::ENOSYS));
         };
         if !self.is_my_turn()? {
-            // Who does as was recorded has its turn.
+            // A process that is as it was recorded waits for the task's turn.
             if self.group.pages.is_none() && self.hooks.is_ignored(call.name) {
                 let seen = self.see(&task, call)?;
                 if !self.is_listed(&seen)? {
@@ -469,7 +468,7 @@ impl<'a> Driver<'a> {
         self.meet_again(task)
     }
 
-    /// It is the turn of a task that stands at a call's entry.
+    /// Handles the call of a task that is at its entry stop, when the task's turn comes.
     pub(super) fn meet_again(&mut self, task: Stopped) -> Result<Next> {
         let Some(call) = known_call(&task)? else {
             return self.answer_now(task, -i64::from(libc::ENOSYS));
@@ -478,7 +477,7 @@ impl<'a> Driver<'a> {
         self.meet(task, seen)
     }
 
-    /// The call at whose entry a task stands.
+    /// The call at whose entry a task is stopped.
     pub(super) fn see(&mut self, task: &Stopped, call: &'static Syscall) -> Result<Entered> {
         let regs = task.regs()?;
         let ids = (self.group.pid, self.me.tid);
@@ -492,7 +491,7 @@ impl<'a> Driver<'a> {
         Ok(Entered::new(call))
     }
 
-    /// Moves the clocks that the process sees by what hooks delay the call by.
+    /// Adds the delay that hooks gave the call to the process's clocks.
     fn delay(&mut self, seen: &mut HookCall) {
         self.delayed = self.delayed.saturating_add(seen.take_delay());
     }
@@ -510,7 +509,7 @@ impl<'a> Driver<'a> {
         Ok(settled)
     }
 
-    /// Lists a settled call, and has the process's descriptors follow it; `moved` is the data that it has moved inside of
+    /// Logs a settled call and applies it to the process's descriptors; `moved` is the data that the call moved inside
     /// the kernel.
     pub(super) fn note(&mut self, seen: &Settled, moved: Option<&[u8]>) {
         let log = &mut self.report.log;
@@ -519,7 +518,7 @@ impl<'a> Driver<'a> {
         follow::state(&mut self.group, seen);
     }
 
-    /// Goes on behind a settled call; `expected` where it was the trace's.
+    /// Resumes the task after a settled call; `expected` if it is the trace's.
     pub(super) fn after(
         &mut self,
         mut task: Stopped,
@@ -541,18 +540,18 @@ impl<'a> Driver<'a> {
         self.go_on(task)
     }
 
-    /// The end of the injection, where a hook asks for it.
+    /// The end of the injection, if a hook asks for it.
     pub(super) fn stop_by_hook(&mut self, seen: &mut HookCall) -> Option<Next> {
         let reason = seen.stop.take()?;
         Some(self.stopped(seen, reason))
     }
 
-    /// A call in which the process of the trace ended: it sent itself a SIGKILL, or somebody else did.
+    /// Handles a call in which the recorded process ended: a SIGKILL, its own or another process's, killed it.
     pub(super) fn never_returns(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
         self.report.log.call(seen, None);
         self.advance();
         if !self.resting.is_empty() || self.script.tells_ends() {
-            // The others go on until they are told to end, and so is this one.
+            // The script has the end of each task, this one included: the others run until then.
             self.me.over = true;
             self.rest(task, StopPoint::Entry, None);
             return self.turn();
@@ -574,7 +573,8 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// The call at whose entry a task stands. Calls of other ABIs have other numbers; none of them can be recorded either.
+/// The call at whose entry a task is stopped; `None` for an unknown number and for another ABI, whose numbers differ
+/// and whose calls cannot be recorded either.
 fn known_call(task: &Stopped) -> Result<Option<&'static Syscall>> {
     if task.is_foreign_call()? {
         return Ok(None);

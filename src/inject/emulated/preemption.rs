@@ -1,8 +1,8 @@
-//! Tasks that were preempted as they ran.
+//! Tasks that were preempted between calls.
 //!
-//! There is no telling at which instruction that was. As long as the process is in every respect as it was recorded, the
-//! task is put into the state that was written down. Once anything is different (a hook has had a say, a call was
-//! made or left out), it runs for a while instead.
+//! No counter tells at which instruction a task was preempted. As long as the process is in every respect as it was
+//! recorded, the task is put into its recorded state, or runs to a breakpoint. Once anything differs (a hook changed a
+//! call, a call was added or left out), the task runs for a time slice instead.
 
 use super::{Driver, Next};
 use crate::inject::Result;
@@ -14,7 +14,7 @@ use crate::tracee::{Regs, Stopped, agent};
 use std::collections::VecDeque;
 
 impl Driver<'_> {
-    /// Something is not as it was recorded.
+    /// Notes that the process is no longer as it was recorded: recorded states are not put into it any more.
     #[track_caller]
     pub(super) fn leaves_recording(&mut self) {
         if self.group.pages.take().is_some() {
@@ -29,7 +29,7 @@ impl Driver<'_> {
         self.script.lighten();
     }
 
-    /// The same if the hooks have had a say in a call.
+    /// Calls `leaves_recording` if hooks have changed a call.
     #[track_caller]
     pub(super) fn heed(&mut self, seen: &HookCall, is_changed: bool) {
         let as_recorded = seen.decision == Decision::Default
@@ -44,7 +44,7 @@ impl Driver<'_> {
         }
     }
 
-    /// The same if an expected call is not quite the one that was recorded.
+    /// Calls `leaves_recording` if an expected call's arguments are not quite the recorded ones.
     #[track_caller]
     pub(super) fn compare_registers(&mut self, seen: &HookCall) {
         let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
@@ -57,8 +57,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether the call at which the task stands is the recorded one although its memory says otherwise: as long as all is as
-    /// it was recorded, others have written there since. The kernel, too, writes before a call returns.
+    /// Returns whether the task's call is the recorded one although its inputs in memory differ: as long as the process
+    /// is as it was recorded, other tasks or the kernel have written there since the call's entry.
     pub(super) fn was_written_over(&self, seen: &HookCall) -> bool {
         let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
         let formal = seen.call.args.len().min(6);
@@ -69,7 +69,8 @@ impl Driver<'_> {
             })
     }
 
-    /// A task that stands between calls goes to where it was preempted, if that is possible.
+    /// Puts a task that is stopped between calls into the state in which it was preempted; returns whether that was
+    /// possible.
     pub(super) fn jump(&mut self, task: &mut Stopped, jump: &Jump) -> Result<bool> {
         let (Some(mut pages), Ok(words)) =
             (self.group.pages.take(), jump.regs.as_slice().try_into())
@@ -101,7 +102,8 @@ impl Driver<'_> {
         Ok(true)
     }
 
-    /// A task that stands between calls runs on to where it was preempted, or for a while.
+    /// Resumes a task that is stopped between calls: up to the instruction at which it was preempted, or for a time
+    /// slice.
     pub(super) fn run_to(
         &mut self,
         mut task: Stopped,
@@ -124,7 +126,8 @@ impl Driver<'_> {
         Ok(Next::Resume(task))
     }
 
-    /// Whether the task has stopped for its target: `Some(true)` if it has come to it, `Some(false)` on the way there.
+    /// Handles a stop at the breakpoint of the task's target: `Some(true)` at the target, `Some(false)` on the way
+    /// there, `None` for another stop.
     pub(super) fn comes_to_goal(&mut self, task: &mut Stopped) -> Result<Option<bool>> {
         let Some((target, mask)) = &mut self.me.target else {
             return Ok(None);
@@ -146,7 +149,7 @@ impl Driver<'_> {
         Ok(Some(true))
     }
 
-    /// The task will not come to its target.
+    /// Gives up the task's target, if it has one: the task will not come to it.
     pub(super) fn misses_goal(&mut self, task: &mut Stopped) -> Result<()> {
         if self.me.target.take().is_some() {
             task.set_breakpoints(&[])?;
@@ -155,7 +158,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// The task runs instead, and reads these values of the time stamp counter.
+    /// Queues time stamp counter values for a task that runs instead of being put into a recorded state.
     pub(super) fn reads(&mut self, tid: i32, tsc: VecDeque<u64>) -> Result<()> {
         if let Some(step) = self.script.call_of(tid)? {
             for value in tsc.into_iter().rev() {
@@ -165,14 +168,14 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Passes over what else there is of a state that the task is not put into.
+    /// Drops the rest of a recorded state that the task is not put into.
     pub(super) fn skip_pieces(&mut self, tid: i32) -> Result<()> {
         let piece = |kind: &ItemKind| matches!(kind, ItemKind::Spin(..));
         while self.script.pop_if(tid, piece)?.is_some() {}
         Ok(())
     }
 
-    /// The call that comes next of the task that runs, whoever comes before.
+    /// The running task's next call, whichever other tasks' calls come before it.
     pub(super) fn next_step(&mut self) -> Result<Option<&mut ExpectedCall>> {
         match &mut self.me.step {
             Some(step) => Ok(Some(step)),

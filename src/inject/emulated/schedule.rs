@@ -1,8 +1,8 @@
-//! Whose turn it is: one task runs at a time, in the order of the script.
+//! The schedule: one task runs at a time, in the order of the script.
 //!
-//! A task whose call has been answered runs on to its next call, and stands there until that is the script's
-//! next one. Where a task waits for others in the trace's order that it did not meet there (it looks at a word
-//! again and again, or waits for one in a call that the trace does not have), the others go on first.
+//! A task whose call has been answered runs on to its next call, and stays stopped there until the script's next call
+//! is that one. A task may wait for others where it did not wait in the trace: it polls a word of memory, or waits for
+//! a futex word in a call that the trace does not have. Then the others run first.
 
 use super::futex;
 use super::{Driver, Next};
@@ -14,16 +14,16 @@ use crate::tracee::{Stopped, TaskMemory};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long a task runs by itself before the others come in: where the trace says that it was interrupted, where it
-/// has spun before, and where nothing says that it might.
+/// Time slices, after which other tasks run: `SLICE` if the script preempts the task or the task has used up a slice
+/// before, `PATIENCE` otherwise.
 const SLICE: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long to wait before a task is told that it was woken for nothing.
+/// The sleep before a task gets another spurious wake-up.
 const NAP: Duration = Duration::from_millis(1);
 
 impl Driver<'_> {
-    /// How long the task may run on; `None` for as long as it likes.
+    /// The time slice of the running task; `None` for no limit.
     pub(super) fn slice(&self) -> Option<Duration> {
         if self.me.over {
             return None;
@@ -35,7 +35,7 @@ impl Driver<'_> {
         others.then_some(if self.me.spins > 0 { SLICE } else { PATIENCE })
     }
 
-    /// The memory of the process, through a task that stands.
+    /// The memory of the process, read and written by way of a stopped task.
     pub(super) fn memory(&self) -> Option<TaskMemory> {
         let resting = self.resting.values().map(|resting| &resting.task);
         resting
@@ -44,13 +44,13 @@ impl Driver<'_> {
             .map(Stopped::memory)
     }
 
-    /// The task ran for a while without making a call.
+    /// Handles the end of a time slice in which the task made no call.
     pub(super) fn spun(&mut self, task: Stopped) -> Result<Next> {
         if self.limit.expired() {
             return Ok(Next::End(Status::Timeout, None, None));
         }
         if !std::mem::take(&mut self.spins) {
-            // What it waits for may take long: the more often it did so in vain, the longer it stands.
+            // Each slice that the task waits in vain doubles its pause: what it waits for may take long.
             self.me.stuck_until = self.progress + (1 << self.me.spins.min(8));
             self.me.spins += 1;
         }
@@ -66,10 +66,10 @@ impl Driver<'_> {
         }
     }
 
-    /// The same; `None` where it stands now, and others are next.
+    /// Like `go_on`; `None` if the task stays stopped, and other tasks are next.
     fn go_on_or_rest(&mut self, mut task: Stopped) -> Result<Option<Next>> {
         if !self.me.due.is_empty() {
-            // What comes after them comes once they have been met.
+            // The script's next items follow once these signals have been delivered.
             return Ok(Some(Next::Resume(task)));
         }
         let stays = std::mem::take(&mut self.me.stays);
@@ -116,7 +116,7 @@ impl Driver<'_> {
         Ok(Some(Next::Resume(task)))
     }
 
-    /// Writes what the call that was answered last has changed elsewhere.
+    /// Writes the memory changes that the script has behind the call answered last.
     fn follow_pokes(&mut self) -> Result<()> {
         while matches!(self.script.front()?, Some(item) if matches!(item.kind, ItemKind::Poke(_))) {
             if let Some(item) = self.script.pop()
@@ -128,7 +128,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Whether the script's next call is the task's that runs.
+    /// Returns whether the script's next call is the running task's.
     pub(super) fn is_my_turn(&mut self) -> Result<bool> {
         if self.me.step.is_some() {
             return Ok(true);
@@ -141,7 +141,7 @@ impl Driver<'_> {
         })
     }
 
-    /// Whether a task that stands can do something.
+    /// Returns whether a stopped task can be resumed.
     fn can_go(&self, tid: i32) -> bool {
         let Some(resting) = self.resting.get(&tid) else {
             return false;
@@ -156,19 +156,19 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether it takes others until a task can do something.
+    /// Returns whether a task has to wait for other tasks.
     fn is_awaited(&self, tid: i32) -> bool {
         let over = self.resting.get(&tid).is_none_or(|r| r.me.over);
         !over && !self.can_go(tid)
     }
 
-    /// Goes on with whoever is next. No task runs.
+    /// Chooses the next task and resumes it. No task runs.
     pub(super) fn turn(&mut self) -> Result<Next> {
         loop {
             if self.limit.expired() {
                 return Ok(Next::End(Status::Timeout, None, None));
             }
-            // Those whose turn it is already, in order.
+            // Tasks that have their expected call already, in the script's order.
             let holders = self.resting.values();
             let holders = holders.filter_map(|r| Some((r.me.step.as_ref()?.index, r.me.tid)));
             let mut holders: Vec<(usize, i32)> = holders.collect();
@@ -197,7 +197,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Does what the script has next; `None` where that sets nobody going.
+    /// Performs the next item of the script; `None` if that resumes no task.
     fn play(&mut self, item: Item) -> Result<Option<Next>> {
         let tid = item.tid;
         match item.kind {
@@ -235,7 +235,7 @@ impl Driver<'_> {
                     return Ok(None);
                 };
                 if place == StopPoint::Entry {
-                    // It came just before the call, which is made again.
+                    // The signal came just before the call, which is then made again.
                     let mut regs = task.regs()?;
                     regs.rewind(regs.nr() as u64);
                     task.set_regs(&regs)?;
@@ -276,7 +276,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Goes on with this task.
+    /// Resumes this task.
     fn attend(&mut self, tid: i32) -> Result<Next> {
         let waits = self
             .resting
@@ -292,7 +292,7 @@ impl Driver<'_> {
         }
     }
 
-    /// A task that stands becomes the one that runs.
+    /// Makes a stopped task the running one.
     fn wake(&mut self, tid: i32) -> Option<(Stopped, StopPoint)> {
         let resting = self.resting.remove(&tid)?;
         self.me = resting.me;
@@ -300,7 +300,7 @@ impl Driver<'_> {
         Some((resting.task, resting.place))
     }
 
-    /// Those whose turn it is cannot go on: the others do.
+    /// Resumes another task, since those whose turn it is cannot be resumed.
     fn out_of_turn(&mut self) -> Result<Next> {
         self.leaves_recording();
         let can_go: Vec<i32> = self.resting.keys().copied().collect();
@@ -321,7 +321,7 @@ impl Driver<'_> {
                 None => self.turn(),
             };
         }
-        // All wait for each other: whoever spins goes on spinning, and the others are woken for nothing.
+        // All tasks wait for each other: a spinning task goes on spinning, and the others get spurious wake-ups.
         let waiting = |r: &&super::task::StoppedTask| !r.me.over;
         let spinning = self.resting.values().filter(waiting);
         let spinning = spinning.filter(|r| r.place == StopPoint::Between);
@@ -329,7 +329,7 @@ impl Driver<'_> {
             self.progress += 1;
             return self.attend(tid);
         }
-        // Time limits end first.
+        // Waits with a time limit end first.
         let waiting = self.resting.values().filter_map(|r| {
             let limited = r.waits.as_ref()?.limited;
             Some((r.me.woken, !limited, r.me.tid))
@@ -350,7 +350,7 @@ impl Driver<'_> {
         }
     }
 
-    /// The script has nothing more.
+    /// Handles the end of the script.
     fn at_script_end(&mut self) -> Result<Next> {
         let ended = !self.resting.contains_key(&self.last);
         let any = || self.resting.keys().next().copied();

@@ -1,5 +1,5 @@
-//! Signals of an injected process: its own faults, those that the trace has between calls, and the time stamp
-//! counter, whose reading arrives as one.
+//! Signals of an injected process: its own faults, the script's signals between calls, and the SIGSEGV of a trapped
+//! instruction (cpuid, rdtsc).
 
 use super::{Driver, Next};
 use crate::backtrace::{self, Frame};
@@ -82,7 +82,7 @@ impl Driver<'_> {
             return self.deliver(task, signal, recorded);
         }
         let fault = task.siginfo()?.is_fault();
-        // The first process of a pid namespace is spared, and the copy is in another namespace.
+        // The kernel spares the first process of a pid namespace, and the copy runs in another namespace.
         let spared = recorded.is_some_and(|recorded| recorded.delivery == Delivery::Ignored);
         if !fault
             && (spared && signal == came || proc::ignores(tid, signal)? || is_harmless(signal))
@@ -91,7 +91,7 @@ impl Driver<'_> {
             return self.go_on(task);
         }
         self.report.backtrace = self.backtrace_of(&task);
-        // Not left to the kernel, whose core dump would run outside.
+        // The kernel does not get the signal: its core dump would run outside of the sandbox.
         let exit = Exit::Signal {
             signal,
             core: false,
@@ -99,7 +99,7 @@ impl Driver<'_> {
         Ok(Next::End(Status::Signaled, Some(exit), None))
     }
 
-    /// The task has read the counter, and may do so many times.
+    /// Continues a task behind a read of the time stamp counter; the task may read it many times in a row.
     fn read_on(&mut self, task: &Stopped, regs: &mut Regs) -> Result<()> {
         let mut reads = std::mem::take(&mut self.me.reads);
         if let Some(step) = self.next_step()? {
@@ -109,7 +109,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// The signal that the hooks let through, or why one ends the injection here.
+    /// The signal that the hooks let through, or the reason for which one ends the injection.
     fn ask_hooks(
         &mut self,
         task: &Stopped,
@@ -140,14 +140,14 @@ impl Driver<'_> {
 }
 
 impl Driver<'_> {
-    /// Where the task is.
+    /// The backtrace of a stopped task.
     fn backtrace_of(&self, task: &Stopped) -> Vec<Frame> {
         let event = self.answered.unwrap_or(self.group.event.0);
         let files = backtrace::recorded(&self.group.recording, event, task.tid());
         backtrace::of(task, &files)
     }
 
-    /// The time is up. The task stands at a call's entry, or where a signal found it.
+    /// Ends the injection at its time limit. The task is at a syscall entry stop or at a signal stop.
     pub(super) fn out_of_time(&mut self, task: &Stopped) -> Next {
         self.report.backtrace = self.backtrace_of(task);
         let call = self.call_under_way(task);
@@ -157,7 +157,7 @@ impl Driver<'_> {
         Next::End(Status::Timeout, None, None)
     }
 
-    /// The call that a task makes, or that the signal which it stopped for has interrupted.
+    /// The call that a task makes, or that the signal of its present stop has interrupted.
     fn call_under_way(&mut self, task: &Stopped) -> Option<String> {
         let regs = task.regs().ok()?;
         let nr = u32::try_from(regs.nr()).ok()?;
@@ -178,7 +178,7 @@ fn is_stop(signal: i32) -> bool {
     )
 }
 
-/// signal(7): the signals whose default is to be ignored.
+/// signal(7): the signals whose default action does not end or stop the process.
 fn is_harmless(signal: i32) -> bool {
     matches!(
         signal,

@@ -1,4 +1,4 @@
-//! What the driver knows of each task of the process.
+//! The engine's state of each task of the process.
 
 use crate::inject::exchange::Decided;
 use crate::inject::script::item::{DueSignal, ExpectedCall};
@@ -8,46 +8,46 @@ use crate::tracee::interpret::Reads;
 use crate::tracee::segv::SegvState;
 use std::collections::VecDeque;
 
-/// A task's own state.
+/// The state of a task.
 #[derive(Default)]
 pub struct TaskState {
-    /// Its recorded tid.
+    /// The recorded tid.
     pub tid: i32,
-    /// The number that it knows itself by, where it asked the kernel and that was not this one.
+    /// The tid that the recorded set_tid_address(2) returned, once the task has made that call.
     pub number: Option<i32>,
-    /// What a trapped read of the time stamp counter must not undo.
+    /// The signal mask and action for SIGSEGV, which a trapped read of the time stamp counter must not undo.
     pub segv: SegvState,
-    /// How often in a row it has read the counter.
+    /// The consecutive reads of the time stamp counter.
     pub reads: Reads,
-    /// What the kernel keeps of it.
+    /// The task's attributes in the kernel.
     pub attributes: TaskAttributes,
-    /// The call that is expected of it, once it is its turn.
+    /// The call that is expected of the task, once its turn has come.
     pub step: Option<ExpectedCall>,
-    /// Calls that were cut short and not made again at once: it may come back to them.
+    /// Calls that were partly answered and not made again at once; the task may continue them later.
     pub cut: Vec<ExpectedCall>,
     /// The call that is expected after one of those.
     pub parked: Option<ExpectedCall>,
-    /// Signals of the trace that are to come before its next call, one at a time.
+    /// Signals of the trace that are due before the task's next call; they are sent one at a time.
     pub due: VecDeque<DueSignal>,
-    /// The signal mask while one of them is let in under another, which its handler gives back.
+    /// The task's own signal mask while a due signal is unblocked; the return from its handler restores it.
     pub masked: Option<u64>,
-    /// The mask under which the call that it made last waited, where that has one of its own.
+    /// The temporary signal mask under which the task's last call waited.
     pub waited_under: Option<u64>,
-    /// It does not go on by itself: the script says when.
+    /// The task stays stopped after its call until the script resumes it.
     pub stays: bool,
-    /// It has made its last call.
+    /// The task has made its last call.
     pub over: bool,
-    /// How often the memory of its process had changed when it came to the call at which it stands.
+    /// The driver's `changes` when the task came to its present call.
     pub stood_at: Option<u64>,
-    /// How often in a row it was stopped without having made a call, and when it is to run again (see
-    /// [`super::schedule`]).
+    /// The number of consecutive time slices without a call, and the driver's `progress` from which on the task may run
+    /// again (see [`super::schedule`]).
     pub spins: u32,
     pub stuck_until: u64,
-    /// Where its process's break was before the brk(2) that it is in.
+    /// The program break before the brk(2) that the task is in.
     pub broke: Option<i64>,
-    /// Where it runs to, and its signal mask meanwhile.
+    /// The target to which the task runs, and the signal mask to restore at its breakpoint.
     pub target: Option<(RunTarget, u64)>,
-    /// How often it was woken for nothing.
+    /// The number of spurious wake-ups.
     pub woken: u32,
 }
 
@@ -63,7 +63,7 @@ impl TaskState {
 }
 
 impl TaskState {
-    /// A thread that is to be driven: its own state, its task, and where that stands.
+    /// Splits a thread into its state, its task and its stop point.
     pub fn of(thread: Thread) -> (TaskState, Stopped, StopPoint) {
         let Thread {
             tid,
@@ -75,7 +75,7 @@ impl TaskState {
         (TaskState::new(tid, segv, attributes), task, place)
     }
 
-    /// The thread again.
+    /// Makes a thread of a state, a task and a stop point.
     pub fn into_thread(self, task: Stopped, place: StopPoint) -> Thread {
         Thread {
             tid: self.tid,
@@ -87,7 +87,7 @@ impl TaskState {
     }
 }
 
-/// A task that stands while another one runs.
+/// A task that is stopped while another one runs.
 pub struct StoppedTask {
     pub me: TaskState,
     pub task: Stopped,
@@ -111,14 +111,14 @@ impl StoppedTask {
     }
 }
 
-/// A task that waits in a futex call that the trace does not have.
+/// The wait of a task in a futex call that the trace does not have.
 pub struct FutexWait {
     pub call: Decided,
-    /// The word, and the value at which it waits.
+    /// The address of the futex word, and the value at which the task waits.
     pub addr: u64,
     pub value: u32,
     /// The call has a time limit.
     pub limited: bool,
-    /// The call takes the word for itself: `FUTEX_LOCK_PI`.
+    /// The call acquires the futex: `FUTEX_LOCK_PI`.
     pub locks: bool,
 }

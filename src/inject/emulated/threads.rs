@@ -1,4 +1,4 @@
-//! Threads of the driven process that are made, and that end.
+//! Creation and exit of threads of the driven process.
 
 use super::task::{FutexWait, StoppedTask};
 use super::{Driver, Next};
@@ -13,7 +13,8 @@ use crate::trace::Exit;
 use crate::tracee::{Stopped, agent};
 
 impl Driver<'_> {
-    /// Makes the thread that a call has made by the trace; `ret` is the thread's tid, as its maker knows it. Other processes are not made.
+    /// Creates the thread that the trace's call created; `ret` is the thread's tid as its creator knows it. Child
+    /// processes are not created.
     pub(super) fn make_thread(
         &mut self,
         task: &mut Stopped,
@@ -28,7 +29,7 @@ impl Driver<'_> {
         };
         let recorded = recorded.filter(|born| i64::from(born.named) == ret);
         let tid = recorded.as_ref().map_or(ret as i32, |born| born.tid);
-        // One that was spun off together with its maker, before that has learned of it.
+        // The thread may have been spun off together with its creator, before the creator learned its tid.
         let known = self.resting.contains_key(&tid) || tid == self.me.tid;
         if known || ret <= 0 || i64::from(ret as i32) != ret {
             return Ok(());
@@ -51,7 +52,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// The process, or one of its threads, is about to end.
+    /// Handles exit and exit_group: the process, or one of its threads, ends.
     pub(super) fn leave(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
         self.report.log.call(seen, None);
         let code = seen.args[0] as i32 & 0xff;
@@ -62,7 +63,7 @@ impl Driver<'_> {
             self.first_code = Some(code);
         }
         if seen.call.name == "exit_group" || self.resting.is_empty() {
-            // The kernel would wait for threads that stand still.
+            // The kernel would wait for threads that are stopped.
             let code = match (seen.call.name, self.first_code) {
                 ("exit", Some(first)) => first,
                 _ => code,
@@ -86,7 +87,7 @@ impl Driver<'_> {
         self.turn()
     }
 
-    /// Writes to the process's memory; as in the kernel, nobody cares whether that is possible.
+    /// Writes to the process's memory. Like the kernel's own writes at a task's exit, it may fail silently.
     pub(super) fn write_left(&mut self, chunks: &[Chunk]) {
         self.changes += 1;
         let Some(memory) = self.memory() else {
@@ -99,7 +100,7 @@ impl Driver<'_> {
         }
     }
 
-    /// The trace says that a task is no more.
+    /// Handles the end of a task that the script has.
     pub(super) fn gone(&mut self, tid: i32, exit: Exit, left: &[Chunk]) -> Option<Next> {
         self.write_left(left);
         let there = self.resting.remove(&tid)?;
@@ -114,7 +115,7 @@ impl Driver<'_> {
         Some(Next::End(status, Some(exit), None))
     }
 
-    /// Puts the task that ran aside.
+    /// Moves the running task to the stopped ones.
     pub(super) fn rest(&mut self, task: Stopped, place: StopPoint, waits: Option<FutexWait>) {
         let me = std::mem::take(&mut self.me);
         let tid = me.tid;

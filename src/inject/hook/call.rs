@@ -19,7 +19,7 @@ use std::time::Duration;
 /// A call, as a hook sees it. Valid while the hook runs.
 ///
 /// An engine makes one at the call's entry ([`HookCall::new`]), runs the enter hooks, does what they
-/// [decided](HookCall::decision) with the arguments in [`HookCall::raw`], runs the exit hooks after
+/// decided with the arguments in [`HookCall::raw`], runs the exit hooks after
 /// [`HookCall::answered`], and in the end restores the memory that hooks changed ([`HookCall::give_back`]) and the
 /// registers ([`HookCall::asked`]).
 #[derive(Clone, Debug)]
@@ -270,7 +270,7 @@ impl HookCall {
         self.phase
     }
 
-    /// Notes the name of a rule or hook that changed the call, for [`super::Injected::rule`].
+    /// Notes the name of a rule or hook that changed the call, for [`Injected::rule`](crate::inject::Injected::rule).
     pub fn note_rule(&mut self, rule: impl Into<String>) {
         self.rules.push(rule.into());
     }

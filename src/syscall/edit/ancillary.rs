@@ -1,4 +1,4 @@
-//! The control messages that come with a message.
+//! Edits of the control messages in a message.
 
 use super::{Edit, Problem, Result, Spot, Step, back, leaf};
 use crate::syscall::frame::{Frame, MOST_BYTES, read_some};
@@ -6,7 +6,7 @@ use crate::syscall::message::{Header, controllen_at};
 use crate::syscall::message_value::{decode_control, encode_control};
 use crate::value::Value;
 
-/// What makes the control messages of the `struct msghdr` at this place, or a part of them, be `value`.
+/// The writes that change the control messages of the `struct msghdr` at this place, or a part of them, to `value`.
 pub(super) fn put(spot: Spot, way: &[Step], value: &Value, frame: &Frame<'_>) -> Result<Vec<Edit>> {
     let header = Header::read(frame.entry, spot.addr, frame.abi);
     let header = header.ok_or(Problem::Unreadable(spot.addr))?;
@@ -31,7 +31,7 @@ pub(super) fn put(spot: Spot, way: &[Step], value: &Value, frame: &Frame<'_>) ->
     }
     let now = decode_control(&bytes, frame.abi);
     back::check(&now, way, value)?;
-    // Another type may not have such data.
+    // Another type may have other data.
     back::check(&now, &[], &whole)?;
     let len = (bytes.len() as u64).to_le_bytes();
     let len = len.into_iter().take(frame.abi.word()).collect();

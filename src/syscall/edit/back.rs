@@ -1,10 +1,10 @@
-//! Whether what was written says what it was to say: some of what scripts give has no room where it goes.
+//! The check of an edit: the new value must be the one that was given, for which there may be no room.
 
 use super::{Problem, Result, Step, leaf};
 use crate::syscall::number::value_of;
 use crate::value::Value;
 
-/// Compares what would be there now, at the end of these steps, with what was given.
+/// Compares the new value, at the end of these steps, with the value that was given.
 pub(super) fn check(now: &Value, way: &[Step], given: &Value) -> Result<()> {
     let mut part = now;
     for step in way {
@@ -29,7 +29,8 @@ pub(super) fn lost(given: &Value, now: &Value) -> super::EditError {
     Problem::Lost { given, now }.into()
 }
 
-/// Whether this says all that was given. What follows from the rest may differ, and so may what has no number.
+/// Returns whether a value has all that was given. Members that follow from other members may differ, and so may values
+/// without a number.
 pub(super) fn says(now: &Value, given: &Value) -> bool {
     if let (Value::Str { bytes, .. }, Value::Written { text, .. }) = (now.meaning(), given) {
         return **bytes == **text;
@@ -47,7 +48,7 @@ pub(super) fn says(now: &Value, given: &Value) -> bool {
             now.len() == items.len() && now.iter().zip(items).all(|(now, given)| says(now, given))
         }
         (now, given) => match (value_of(now), value_of(given)) {
-            // What is unsigned is written so, too.
+            // A negative number is also written as an unsigned one.
             (Some(now), Some(given)) => now == given || given < 0,
             _ => true,
         },

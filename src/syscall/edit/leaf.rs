@@ -1,4 +1,4 @@
-//! What has no parts of its own in memory: numbers, text, addresses, sets, entries of directories.
+//! Edits of values without parts of their own in memory: numbers, text, addresses, sets, directory entries.
 
 use super::{Edit, EditError, Problem, Result, Spot, Step, back};
 use crate::constants;
@@ -13,7 +13,7 @@ use crate::value::{Field, Value};
 pub(super) const ADDRESS: Num = number_of(8, Format::Addr);
 pub(super) const SIZE: Num = number_of(8, Format::Size);
 pub(super) const LENGTH: Num = number_of(4, Format::Size);
-/// What control messages are made of, as far as texts go.
+/// The kind of control messages, as far as their texts are concerned.
 pub(super) const CONTROL: Kind = Kind::Chars(0);
 pub(super) const FLAGS: Num = number_of(4, Format::Dec);
 
@@ -28,7 +28,7 @@ const fn number_of(size: usize, format: Format) -> Num {
     }
 }
 
-/// Whether this is a number, or the name of one.
+/// Returns whether this is a number, or the name of one.
 pub(super) fn is_number(value: &Value) -> bool {
     match value.meaning() {
         Value::Int(_) | Value::Addr(_) | Value::Octal(_) | Value::Fd { .. } => true,
@@ -37,8 +37,8 @@ pub(super) fn is_number(value: &Value) -> bool {
     }
 }
 
-/// What a value means for something of this kind: a script's text is text where text belongs, and else says a number
-/// or a structure in strace's syntax.
+/// The meaning of a value for this kind: a script's text stays text for a kind of text, and is otherwise a number or a
+/// structure in strace's syntax.
 pub(super) fn meant(kind: &Kind, value: &Value) -> Value {
     match (kind, value) {
         (
@@ -50,7 +50,7 @@ pub(super) fn meant(kind: &Kind, value: &Value) -> Value {
             | Kind::Chars(_),
             Value::Written { text, .. },
         ) => Value::str(text.to_vec()),
-        // An option that is no more than bytes.
+        // A socket option that is only bytes.
         (Kind::Option(..), Value::Written { text, value }) if matches!(**value, Value::Raw(_)) => {
             Value::str(text.to_vec())
         }
@@ -58,7 +58,7 @@ pub(super) fn meant(kind: &Kind, value: &Value) -> Value {
     }
 }
 
-/// A value for messages.
+/// The text of a value in messages.
 pub(super) fn shown(value: &Value) -> String {
     match value.meaning() {
         Value::Raw(text) => text.chars().take(80).collect(),
@@ -66,7 +66,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// A number in the place of one that was `kept`.
+/// The number to store in the place of `kept`.
 pub(super) fn number(num: &Num, value: &Value, kept: u64) -> Result<u64> {
     let Some(number) = value_of(value) else {
         return Err(match value.meaning() {
@@ -90,7 +90,7 @@ pub(super) fn number(num: &Num, value: &Value, kept: u64) -> Result<u64> {
     Ok(num.place(number as u64, kept))
 }
 
-/// A name that no constant has: the first of those or-ed that is not known.
+/// The problem with an unknown name: the first of the or-ed names that is no constant.
 fn unknown(text: &str) -> Problem {
     let mut names = text.split('|').map(str::trim);
     let name = names.find(|name| constants::eval(name).is_none());
@@ -101,7 +101,7 @@ fn unknown(text: &str) -> Problem {
     }
 }
 
-/// Text behind a pointer, or a list of texts: there is room only elsewhere.
+/// Edits text behind a pointer, or a list of texts: the new text is placed elsewhere.
 pub(super) fn text(
     kind: &Kind,
     (raw, pointer): (u64, Option<u64>),
@@ -189,7 +189,7 @@ impl Text<'_> {
     }
 }
 
-/// Text that goes behind a pointer ends at its first zero byte, so that there can be none in it.
+/// Text behind a pointer ends at its first zero byte, so that it can contain none.
 fn ended(bytes: &[u8]) -> Result<Vec<u8>> {
     if bytes.contains(&0) {
         return Err(Problem::Shape("text with a zero byte in it".into()).into());
@@ -214,7 +214,7 @@ fn pointers(raw: u64, frame: &Frame<'_>) -> Vec<u64> {
     list
 }
 
-/// What makes something without parts be `value`, or what is at the end of `rest` in it.
+/// The writes that change a value without parts in memory, or the part at the end of `rest`, to `value`.
 pub(super) fn put(
     kind: &Kind,
     spot: Spot,
@@ -228,7 +228,7 @@ pub(super) fn put(
         let bytes = raw.to_le_bytes().into_iter().take(num.size).collect();
         return Ok(vec![Edit::Write(spot.addr, bytes)]);
     }
-    // Another buffer.
+    // The address of another buffer.
     if let (Some(at), true, []) = (spot.pointer, is_number(value), rest)
         && matches!(kind, Kind::Bytes(_) | Kind::Sockaddr(_))
     {
@@ -241,7 +241,7 @@ pub(super) fn put(
         inline(kind, &bytes, frame, Side::Exit)
     };
     let whole = match (rest, value) {
-        // Members that are not named stay as they are, where it is the same kind of structure.
+        // Members that are not given stay as they are, if the structure is of the same kind.
         ([], Value::Struct { fields, .. }) => match now() {
             mut whole @ Value::Struct { .. } => {
                 let known = |field: &Field| whole.field(&field.name).is_some();
@@ -288,7 +288,7 @@ pub(super) fn put(
     Ok(edits)
 }
 
-/// Signals by number are meant by name.
+/// Converts signals that are given by number to names.
 pub(super) fn named(kind: &Kind, value: &Value) -> Value {
     match (kind, value.meaning()) {
         (Kind::Sigset(_), Value::Array { items, cut }) => Value::Array {
@@ -309,7 +309,7 @@ pub(super) fn named(kind: &Kind, value: &Value) -> Value {
     }
 }
 
-/// The same, where a script's texts are what the members are that they are given for.
+/// Converts a script's texts to text in the members that are text.
 fn settled(value: &Value) -> Value {
     const TEXTS: [&str; 5] = ["d_name", "sun_path", "sa_data", "mtext", "f_handle"];
     match value.meaning() {
@@ -331,7 +331,7 @@ fn settled(value: &Value) -> Value {
     }
 }
 
-/// An entry without a number counts as deleted: who leaves that out does not mean this.
+/// Adds a number to directory entries that are given without one: the number 0 would mean a deleted entry.
 fn numbered(value: Value) -> Value {
     let Value::Array { mut items, cut } = value else {
         return value;
@@ -402,10 +402,10 @@ fn is_unknown(value: &Value) -> bool {
     matches!(value.meaning(), Value::Sym { value: None, .. })
 }
 
-/// Puts a value into another, where the steps lead.
+/// Replaces the part of a value to which the steps lead.
 pub(super) fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<()> {
     let Some((step, rest)) = way.split_first() else {
-        // What was text stays text, and a number a number.
+        // Text stays text, and a number stays a number.
         let was_text = matches!(whole.meaning(), Value::Str { .. });
         let text = match (was_text, value) {
             (true, Value::Written { text, .. }) => Some(Value::str(text.to_vec())),
@@ -434,7 +434,8 @@ pub(super) fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<
         (Value::Struct { fields, .. }, Step::Member(name)) => {
             match fields.iter_mut().find(|field| field.is(name)) {
                 Some(field) => {
-                    // Written without its name, it stands for its address.
+                    // A member that strace writes without its name (`inet_pton(…, &sin6_addr)`) gets the name with its
+                    // new value.
                     if field.name.is_empty() && rest.is_empty() {
                         *field = Field::new(name.clone(), value.clone());
                         return Ok(());
@@ -463,7 +464,7 @@ fn no_such(fields: &[Field], name: &str) -> EditError {
     let close = |known: &str| strsim::damerau_levenshtein(name, known) <= name.len() / 3 + 1;
     let near = fields.iter().map(|field| field.name.as_str());
     let near: Vec<&str> = near.filter(|known| close(known)).collect();
-    // Names of members come from the tables, or from ourselves.
+    // The names of members come from the tables, or from the list in `look`.
     let near = near.into_iter().filter_map(super::look::known_name);
     Problem::NoMember {
         name: name.to_owned(),

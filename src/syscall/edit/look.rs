@@ -1,4 +1,4 @@
-//! What an argument is now, for whoever wants to change it.
+//! The present value of an argument, which an edit starts from.
 
 use super::Step;
 use crate::syscall::decode::{argument, pointee};
@@ -11,8 +11,8 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 
 impl Syscall {
-    /// An argument (by its index among [`Syscall::args`]) as it is in memory now: what the kernel updates, too.
-    /// `ret` is what the call returned, or `None` at its entry; what the kernel has not stored is an address.
+    /// The present value of an argument (by its index among [`Syscall::args`]), with the kernel's updates. `ret` is the
+    /// return value, or `None` at the entry; data that the kernel has not stored is an address.
     pub fn look(
         &self,
         index: usize,
@@ -36,7 +36,7 @@ impl Syscall {
         })
     }
 
-    /// A part of an argument as it is in memory now.
+    /// The present value of a part of an argument.
     pub fn look_at(
         &self,
         (index, way): (usize, &[Step]),
@@ -53,7 +53,7 @@ impl Syscall {
             part = match (step, part) {
                 (Step::Member(name), part) => match part.field(name) {
                     Some(part) => part,
-                    // Not shown, and there all the same: what the kernel is to fill.
+                    // A member that is not shown but exists, since the kernel will fill it.
                     None => {
                         let number = self.number_at((index, way), args, ret, mem)?;
                         return Some(Value::Int(number));
@@ -67,7 +67,7 @@ impl Syscall {
     }
 }
 
-/// The names that arguments of calls have.
+/// The names of all calls' arguments.
 static ARGUMENTS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     let mut names = HashSet::new();
     for call in table::names().filter_map(table::by_name) {
@@ -83,7 +83,7 @@ fn add(call: &Syscall, names: &mut HashSet<&'static str>) {
     }
 }
 
-/// The names that members of structures have, also of those that are no layouts of the tables.
+/// The names of all structures' members, also of structures that are not layouts of the tables.
 static MEMBERS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     let of_tables = layouts().flat_map(|layout| layout.members.iter().map(|member| member.name));
     let others = [
@@ -138,27 +138,27 @@ static MEMBERS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     of_tables.chain(others).collect()
 });
 
-/// Whether some call has an argument of this name.
+/// Returns whether any call has an argument of this name.
 pub fn is_argument(name: &str) -> bool {
     ARGUMENTS.contains(name)
 }
 
-/// Whether some structure has a member of this name.
+/// Returns whether any structure has a member of this name.
 pub fn is_member(name: &str) -> bool {
     MEMBERS.contains(name)
 }
 
-/// Names of arguments, or of members, that are near to this one.
+/// The names of arguments that are similar to this one.
 pub fn near_argument(name: &str) -> Vec<&'static str> {
     crate::constants::nearest(name, ARGUMENTS.iter().copied())
 }
 
-/// Names of members that are near to this one.
+/// The names of members that are similar to this one.
 pub fn near_member(name: &str) -> Vec<&'static str> {
     crate::constants::nearest(name, MEMBERS.iter().copied())
 }
 
-/// The same name, for as long as one likes.
+/// The same name with a static lifetime.
 pub(super) fn known_name(name: &str) -> Option<&'static str> {
     MEMBERS.get(name).copied()
 }

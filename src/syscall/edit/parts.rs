@@ -1,4 +1,4 @@
-//! The parts of vectors and messages, which point to one another.
+//! The parts of vectors and messages, which are linked by pointers.
 
 use super::{Problem, Result, Spot, Step, Then, descend, leaf, no_element, no_part};
 use crate::constants;
@@ -45,7 +45,7 @@ pub(super) fn vector<T>(
     }
 }
 
-/// Exactly so much.
+/// An extent of exactly this length.
 fn fixed(len: u64) -> Extent {
     Extent {
         room: Len::Fixed(len),

@@ -1,85 +1,85 @@
-//! Why something cannot be changed.
+//! The reasons for which an edit fails.
 
 use super::Step;
 
-/// Why something cannot be changed.
+/// The reason for which an edit fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// It has no such member.
+    /// There is no member of this name.
     #[error("has no {name:?}{}", did_you_mean(.near))]
     NoMember {
         /// The name.
         name: String,
-        /// Names that are near.
+        /// Similar names.
         near: Vec<&'static str>,
     },
-    /// It has fewer elements.
+    /// There are fewer elements.
     #[error("has {count} elements: there is no number {}", index + 1)]
     NoElement {
         /// The index, from 0.
         index: usize,
-        /// How many there are.
+        /// The number of elements.
         count: usize,
     },
-    /// A list of another length.
+    /// The list has another length.
     #[error("has {count} elements, not {len}")]
     Count {
-        /// How many there are.
+        /// The number of elements.
         count: usize,
-        /// How many there would be.
+        /// The number of elements in the new list.
         len: usize,
     },
-    /// It would be something else.
+    /// The new value would differ from the one that was given.
     #[error("cannot be {given}: it would be {now}")]
     Lost {
-        /// What it was to be.
+        /// The value that was given.
         given: String,
-        /// What it would be.
+        /// The value that it would become.
         now: String,
     },
-    /// Something else where a number belongs.
+    /// The value is not a number.
     #[error("is a number, not {0}")]
     NotANumber(String),
-    /// A constant that nobody knows.
+    /// The name is no known constant.
     #[error("is not {name}, an unknown constant{}", did_you_mean(.near))]
     Unknown {
-        /// Its name.
+        /// The name.
         name: String,
-        /// Names that are near.
+        /// Similar names.
         near: Vec<&'static str>,
     },
-    /// A number that is too large or too small.
+    /// The number is too large or too small.
     #[error("has {size} bytes, into which {value} does not fit")]
     Range {
         /// The number.
         value: i64,
-        /// The bytes.
+        /// The size in bytes.
         size: usize,
     },
-    /// A length below zero.
+    /// The length is negative.
     #[error("is a number of bytes, and cannot be {0}")]
     Negative(i64),
-    /// More than there is room for.
+    /// The value is longer than its buffer.
     #[error("has room for {room} bytes, not {len}")]
     TooLong {
-        /// How many bytes it would be.
+        /// The length of the new value in bytes.
         len: usize,
-        /// The room.
+        /// The size of the buffer in bytes.
         room: usize,
     },
-    /// A null pointer.
+    /// The pointer is null.
     #[error("is NULL: there is nothing to change behind it")]
     Null,
     /// The kernel has stored nothing there.
     #[error("has nothing stored in it: the call has not been answered, or has failed")]
     Nothing,
-    /// The kernel has read it already.
+    /// The kernel has read the value already.
     #[error("is what the program passed: it can be changed at enter only")]
     Late,
-    /// The process's memory is not what it should be.
+    /// The process's memory cannot be read.
     #[error("points to {0:#x}, which cannot be read")]
     Unreadable(u64),
-    /// It is not made of that.
+    /// The value has another form.
     #[error("cannot be {0}")]
     Shape(String),
 }
@@ -94,16 +94,16 @@ fn did_you_mean(names: &[&'static str]) -> String {
     }
 }
 
-/// Why something cannot be changed, and what.
+/// The reason for which an edit fails, and the part that cannot be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {problem}")]
 pub struct EditError {
-    /// The argument with the way to its part: `fds[1].revents`.
+    /// The argument with the path to its part: `fds[1].revents`.
     pub what: String,
-    /// What the matter is.
+    /// The reason.
     #[source]
     pub problem: Problem,
-    /// Whether `what` has the step at which it came up: not where that leads nowhere.
+    /// True if `what` has the step at which the edit failed, which is left out if the step leads nowhere.
     named: bool,
 }
 
@@ -121,7 +121,7 @@ impl From<Problem> for EditError {
 }
 
 impl EditError {
-    /// The same, said from one step further up.
+    /// Adds the step above the part to the error.
     pub(super) fn under(mut self, step: &Step) -> EditError {
         if !std::mem::replace(&mut self.named, true) {
             return self;

@@ -1,4 +1,4 @@
-//! From values to the bytes of numbers, members and elements, in the place that they have.
+//! Encoding of values as the bytes of numbers, members and elements, at their offsets.
 
 use super::{Refusal, name_of};
 use crate::constants;
@@ -9,7 +9,7 @@ use crate::syscall::number::value_of;
 use crate::syscall::{notation, sockaddr};
 use crate::value::Value;
 
-/// Writes a value into the bytes of a member, an element or a whole.
+/// Writes a value into the bytes of a member, an element or a whole value.
 pub(crate) fn place_value(
     kind: &Kind,
     value: &Value,
@@ -23,12 +23,12 @@ pub(crate) fn place_value(
             let kept = unsigned(place);
             copy(place, &num.place(number as u64, kept).to_le_bytes());
         }
-        // Where what the kernel stored there goes is the program's affair.
+        // The program has set the pointer to the data that the kernel stores.
         (
             Kind::Ptr(..),
             Value::Str { .. } | Value::Struct { .. } | Value::Array { .. } | Value::Set { .. },
         ) => {}
-        // Placed once it is known where the structure ends.
+        // The text is placed once the end of the structure is known.
         (Kind::TextAt(_) | Kind::TextsAt(..), Value::Str { .. } | Value::Array { .. }) => {}
         (Kind::Ptr(..) | Kind::TextAt(_) | Kind::TextsAt(..), _) => {
             let number = value_of(value).ok_or_else(shape)?;
@@ -40,7 +40,7 @@ pub(crate) fn place_value(
         (Kind::Struct(layout) | Kind::Sized(layout, ..), Value::Change { after, .. }) => {
             members(layout, after, place, frame)?
         }
-        // Older versions write some structures of one member as an array: `[0]` for a sched_param.
+        // Older versions of strace write some structures with one member as an array: `[0]` for a sched_param.
         (Kind::Struct(layout), Value::Array { items, .. })
             if layout.members.len() == items.len() =>
         {
@@ -62,7 +62,7 @@ pub(crate) fn place_value(
         }
         (Kind::Indexed(..), Value::Str { bytes, .. }) => copy(place, bytes),
         (Kind::Chars(n), Value::Str { bytes, .. }) => {
-            // Text that fills its field to the end has no zero byte; what is cut has one.
+            // Text that fills its field to the end has no zero byte; text that is cut has one.
             let most = match bytes.len() > *n {
                 true => n.saturating_sub(1),
                 false => bytes.len(),
@@ -115,7 +115,7 @@ pub(super) fn members(
         let Some(given) = value.field(member.name) else {
             continue;
         };
-        // Of several members with this name they are those whose conditions hold by what is known so far.
+        // Of several members with this name, the value is for those whose conditions hold for the bytes so far.
         let mut namesakes = layout.members.iter().filter(|m| m.name == member.name);
         let inner = frame.inside(layout, place);
         let is_other = |m: &Member| m.offset != member.offset || inner.holds(&m.condition);
@@ -135,7 +135,7 @@ pub(super) fn members(
     Ok(())
 }
 
-/// Appends the texts of members that say where theirs begins.
+/// Appends the texts of members that have the offset of a text.
 pub(super) fn texts(layout: &'static Layout, value: &Value, bytes: &mut Vec<u8>) {
     for member in &layout.members {
         let (Kind::TextAt(base) | Kind::TextsAt(base, _)) = member.kind else {

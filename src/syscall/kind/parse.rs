@@ -1,4 +1,4 @@
-//! The small language in which the tables say what things are, read into kinds: words with parameters in brackets.
+//! The parser of the small language in which the tables describe kinds: words with parameters in brackets.
 
 use crate::constants;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use crate::syscall::notation::Notation;
 use crate::syscall::{Abi, Moved};
 
 impl Condition {
-    /// `FIELD[&MASK][=VALUE/…] [and [not ]…]`.
+    /// Parses `FIELD[&MASK][=VALUE/…] [and [not ]…]`.
     pub(crate) fn parse(text: &str, negated: bool, names: &[&str]) -> Result<Condition, String> {
         let (text, also) = match text.split_once(" and ") {
             Some((text, rest)) => {
@@ -40,16 +40,16 @@ impl Condition {
     }
 }
 
-/// What a kind's parameters may speak of.
+/// The names to which a kind's parameters may refer.
 #[derive(Clone, Copy)]
 pub(crate) struct Known<'a> {
     /// The arguments of the call, or the members of the structure.
     pub(crate) names: &'a [&'a str],
     /// The structures described so far.
     pub(crate) layouts: &'a HashMap<&'static str, &'static Layout>,
-    /// For whom numbers are as large as they are.
+    /// The ABI whose number sizes apply.
     pub(crate) abi: Abi,
-    /// Kinds that stand for others here: `with timespec=timespec64`.
+    /// Kinds that are replaced by others here: `with timespec=timespec64`.
     pub(crate) renames: &'a [(&'static str, &'static str)],
 }
 
@@ -122,7 +122,7 @@ fn extent(text: &str, known: Known<'_>) -> Result<Extent, String> {
     })
 }
 
-/// The size of a number that is as large as a word of the ABI.
+/// The size that stands for a word of the ABI.
 const WORD: usize = 0;
 
 /// Numbers without parameters: name, size, signed, format.
@@ -195,7 +195,7 @@ const DIRECTIONS: &[(&str, Dir)] = &[
 ];
 
 impl Kind {
-    /// Reads a kind.
+    /// Parses a kind.
     pub(crate) fn parse(text: &str, known: Known<'_>) -> Result<Kind, String> {
         let text = text.trim();
         let Some((word, rest)) = text.split_once('[') else {
@@ -322,7 +322,7 @@ impl Kind {
         })
     }
 
-    /// `flags[open]`, `enum16[socket_family]`, `flags64[statx_attr]`: the digits are bits, 32 without.
+    /// Parses `flags[open]`, `enum16[socket_family]`, `flags64[statx_attr]`: the digits are bits, 32 without.
     fn named_number(word: &str, set: &str, abi: Abi) -> Result<Kind, String> {
         let found = constants::set_in(abi, set).ok_or_else(|| format!("unknown set {set}"))?;
         let digits = word.find(|c: char| c.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! Calls and their variants out of the lines that describe them.
+//! Parsing of the lines that describe calls and their variants.
 
 use super::{Arg, Choice, Syscall, Variant, Variants};
 use crate::constants;
@@ -9,7 +9,7 @@ use crate::syscall::lines::{Entry, Lines, Reading, Same};
 use crate::syscall::{Moved, Replay, layout};
 
 impl Choice {
-    /// `COMMAND` or `&MASK[=VALUE]`.
+    /// Parses `COMMAND` or `&MASK[=VALUE]`.
     fn parse(text: &str, within: u64, abi: Abi) -> Result<Choice, String> {
         let number = |text: &str| {
             let value = constants::eval_in(abi, text).map(|v| v as u64 & within);
@@ -31,7 +31,7 @@ impl Choice {
     }
 }
 
-/// Splits at commas outside brackets.
+/// Splits a text at commas outside brackets.
 fn split_args(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0i32;
     let parts = text.split(move |c| {
@@ -46,7 +46,7 @@ fn split_args(text: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Syscall {
-    /// A call with its variants; what is wrong with those.
+    /// Reads a call with its variants; returns the errors in the variants, too.
     pub(super) fn read(
         entry: &Entry,
         abi: Abi,
@@ -57,8 +57,8 @@ impl Syscall {
         Ok((call, errors))
     }
 
-    /// A call, or a variant of `outer`, with its variants. `= NAME …` takes another call's description with its
-    /// variants, behind its own.
+    /// Reads a call, or a variant of `outer`, with its variants. `= NAME …` takes another call's description, and
+    /// appends its variants.
     fn whole(
         entry: &Entry,
         abi: Abi,
@@ -98,8 +98,8 @@ impl Syscall {
         Ok(call)
     }
 
-    /// `COMMAND COMMAND: [NAME](ARGS) RET [by …] : WORDS` or `COMMAND COMMAND: = NAME …`, of this call or of its last
-    /// variant.
+    /// Reads a line `COMMAND COMMAND: [NAME](ARGS) RET [by …] : WORDS` or `COMMAND COMMAND: = NAME …`, of this call or
+    /// of its last variant.
     fn variant(
         &mut self,
         line: &'static str,
@@ -137,7 +137,7 @@ impl Syscall {
         Ok(())
     }
 
-    /// A variant is in its call's classes and has its way of passing arguments, where it does not say otherwise.
+    /// Takes the classes and the way of passing arguments from the call, unless the variant has its own.
     fn inherit(&mut self, outer: &Syscall) {
         if self.classes.is_empty() {
             self.classes.clone_from(&outer.classes);
@@ -191,7 +191,7 @@ impl Syscall {
         Ok(call)
     }
 
-    /// What stands behind the description.
+    /// Reads the words after the description.
     fn words(&mut self, words: &'static str) -> Result<(), String> {
         for word in words.split_whitespace() {
             match word.split_once('=') {
@@ -221,7 +221,7 @@ impl Syscall {
         Ok(())
     }
 
-    /// `(ARG KIND, …) RET [by ARG[&MASK]]`.
+    /// Reads `(ARG KIND, …) RET [by ARG[&MASK]]`.
     fn signature(&mut self, text: &'static str, reading: Reading<'_>) -> Result<(), String> {
         let inner = text.strip_prefix('(').ok_or("no arguments")?;
         let (args, ret) = inner.rsplit_once(')').ok_or("no closing parenthesis")?;
@@ -283,7 +283,7 @@ impl Syscall {
         Some(call)
     }
 
-    /// A call like `base`, described as one line of the table would.
+    /// A call like `base`, with the description in one line of a table.
     pub(crate) fn made(base: &Syscall, text: &'static str) -> Option<Syscall> {
         let reading = Reading::plain(base.abi);
         let mut call = Syscall::describe(base.nr, base.name, text, reading).ok()?;

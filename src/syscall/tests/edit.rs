@@ -1,4 +1,4 @@
-//! Changing one argument, or a part of what it points to.
+//! Edits of one argument, or of a part of the data behind it.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn member(name: &str) -> Step {
     Step::Member(name.to_owned())
 }
 
-/// What a script writes: text with its meaning.
+/// A value as a script gives it: text with its meaning.
 fn script(text: &str) -> Value {
     let meaning = crate::strace::value_from_text(text);
     Value::Written {

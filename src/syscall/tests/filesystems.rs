@@ -104,7 +104,7 @@ fn quotactl_is_told_by_the_command_in_its_first_argument() {
         72
     );
 
-    // strace leaves the third argument out where it means nothing.
+    // strace leaves the third argument out if it has no meaning.
     let format = constants::eval("QCMD(Q_GETFMT, GRPQUOTA)").unwrap() as u64;
     let args = [format, 0x100, 77, 0x1000, 0, 0];
     let values = [
@@ -161,7 +161,7 @@ fn a_file_handle_shows_the_room_that_it_was_given() {
     );
     assert_eq!(name_to_handle_at.compare(&args, &entry, &values), Ok(()));
 
-    // Too little room: the kernel says how much it takes, and which mount it is.
+    // The buffer is too small: the kernel stores the size of the handle, and the mount id.
     let small = Pieces::default()
         .with(0x100, *b"/\0")
         .with(0x1000, packed(&[(0, 4), (0, 4)]));
@@ -256,7 +256,7 @@ fn structures_that_grow_are_read_as_far_as_they_go() {
     assert_eq!(open(24)[2], full);
     assert_eq!(open(16)[2], Value::Addr(0x1000));
 
-    // file_getattr fills all that it was given, also what this kernel does not know.
+    // file_getattr fills the whole buffer, also the part that this kernel does not know.
     let args = [3, 0x100, 0x1000, 32, 0, 0];
     let attr = st(&[
         ("fa_xflags", sym("FS_XFLAG_APPEND")),
@@ -395,7 +395,7 @@ fn security_modules_say_who_they_are() {
     let writes = call.encode_outputs(&args, &values, 2, &entry).unwrap();
     assert_eq!(writes[0], (0x1000, both));
 
-    // Where there is no room the kernel says how much it takes.
+    // If the buffer is too small, the kernel stores the size that is needed.
     let toobig = -i64::from(libc::E2BIG);
     let values = call.decode(&args, Some(toobig), &entry, &exit);
     assert_eq!(values[1], Value::Addr(0x1000));
@@ -470,7 +470,7 @@ fn numbers_are_written_as_strace_writes_them() {
     );
     let kexec = decode("kexec_load", [0, 0, 0, 0x3e0001, 0, 0], -1, &mem);
     assert_eq!(kexec[3], sym("KEXEC_ARCH_X86_64|KEXEC_ON_CRASH"));
-    // The upper half of the position is none of strace's arguments.
+    // The upper half of the position is not one of strace's arguments.
     let values = decode("preadv2", [3, 0, 0, 5, 0, 8], -9, &mem);
     assert_eq!(
         values,
@@ -502,7 +502,7 @@ fn what_recording_cannot_follow_is_not_answered() {
     let ldt = |func| call("modify_ldt").resolve(&[func, 0, 16, 0, 0, 0]).replay;
     let refused = Replay::Refuse(libc::ENOSYS);
     assert_eq!((ldt(0), ldt(1)), (Replay::Emulate, refused));
-    // Namespaces are real: what processes are told of each other is what the kernel says.
+    // Namespaces are created in earnest: processes get the kernel's numbers of each other.
     let unshare = |flags| call("unshare").resolve(&[flags, 0, 0, 0, 0, 0]).replay;
     let (files, pids) = (libc::CLONE_FILES as u64, libc::CLONE_NEWPID as u64);
     assert_eq!(
@@ -515,7 +515,7 @@ fn what_recording_cannot_follow_is_not_answered() {
 
 #[test]
 fn structures_are_as_the_kernel_headers_have_them() {
-    // Name, size, and the offset of a member; from headers newer than most machines have.
+    // Name, size, and the offset of a member, from headers that are newer than those of most machines.
     let known = [
         ("statmount", 512, "mnt_gidmap", 164),
         ("statmount", 512, "mnt_ns_id", 112),
@@ -592,7 +592,7 @@ fn an_attribute_ends_where_its_zero_is() {
     );
     let exit = encoded("getxattr", args, &values[..4], 8, &mem);
     assert_eq!(exit.read(0x1000, &mut filled), 8);
-    // FilterCall for the size only.
+    // A query for the size only.
     let args = [0x100, 0x200, 0x1000, 0, 0, 0];
     assert_eq!(decode("getxattr", args, 9, &mem)[2], Value::Addr(0x1000));
 }

@@ -1,4 +1,4 @@
-//! i386's calls: numbers, how arguments come, and values from the memory of 32-bit programs.
+//! i386's calls: numbers, the passing of arguments, and values from the memory of 32-bit programs.
 
 use super::*;
 use crate::constants;
@@ -41,7 +41,7 @@ fn numbers_are_those_of_the_kernel_headers() {
     assert_eq!((0..=newest).find(beyond), None);
 }
 
-/// Calls that came after the oldest headers that this is tested with; they have one number everywhere.
+/// Calls that are newer than the oldest headers in these tests; they have the same number on all architectures.
 #[test]
 fn new_calls_have_the_numbers_of_all_architectures() {
     for nr in (424..=434).chain(435..=467) {
@@ -200,7 +200,7 @@ fn socketcall_is_the_call_that_it_makes() {
     assert_eq!(bind.compare(&args, &mem, &expected), Ok(()));
     assert_eq!(lens(&bind.inputs(&args, &mem)), [(1, 0x2000, 16)]);
 
-    // setsockopt has variants of its own: only memory tells which.
+    // setsockopt has variants of its own, which only memory selects.
     let mem = Pieces::default()
         .with(0x1000, words(&[3, 1, 13, 0x2000, 8]))
         .with(0x2000, words(&[1, 5]));
@@ -233,7 +233,7 @@ fn ipc_is_the_call_that_it_makes() {
     assert_eq!(resolved(&semop).1[..3], [7, 0x2000, 1]);
     let values = ipc.resolve(&semop).decode(&semop, None, &mem, &mem);
     assert_eq!(values.len(), 3);
-    // The first version of msgrcv has its buffer and type in memory, later ones in registers.
+    // The first version of msgrcv has its buffer and type in memory, later versions have them in registers.
     let (name, values) = resolved(&[12, 7, 64, 0o4000, 0x1000, 0]);
     assert_eq!(
         (name, values[..5].to_vec()),
@@ -244,7 +244,7 @@ fn ipc_is_the_call_that_it_makes() {
         (name, values[..5].to_vec()),
         ("msgrcv", vec![7, 0x3000, 64, 9, 0o4000])
     );
-    // semctl's union is where ptr points.
+    // semctl's union is in memory behind ptr.
     let (name, values) = resolved(&[3, 7, 1, 16, 0x1000, 0]);
     assert_eq!(
         (name, values[..4].to_vec()),
@@ -416,7 +416,7 @@ fn requests_are_named_by_their_number_on_i386() {
         lens(&blkgetsize.outputs(&args, 0, &mem, &mem)),
         [(2, 0x1000, 8)]
     );
-    // The name's number is another one on x86-64.
+    // The name has another number on x86-64.
     let expected = [fd(3), sym("BLKGETSIZE64"), Value::Addr(0x1000)];
     assert_eq!(blkgetsize.compare(&args, &mem, &expected), Ok(()));
     let generic = [3, 0x8020_9999, 0x1000, 0, 0, 0];
@@ -438,8 +438,8 @@ fn what_only_i386_has_has_a_value() {
 }
 
 /// Arguments that point to a number as large as a word, in descriptions that i386 shares with x86-64: the call, the
-/// command of the variant, the argument. Each was looked at: the kernel has a long there, or a pointer, or a
-/// size, and not 64 bits. What is new here must be looked at, too, and where it is 64 bits `i386.tbl` must say so.
+/// command of the variant, the argument. Each was checked: the kernel has a long there, a pointer, or a size, and not
+/// 64 bits. New ones must be checked, too; if they have 64 bits, `i386.tbl` must say so.
 const WORDS_POINTED_TO: &[&str] = &[
     "time tloc",
     "sendfile offset",
@@ -473,13 +473,13 @@ const WORDS_POINTED_TO: &[&str] = &[
     "prctl 0x4a arg2",
     "arch_prctl 0x1003 addr",
     "arch_prctl 0x1004 addr",
-    // These only 64-bit programs can ask for.
+    // Only 64-bit programs can make these requests.
     "arch_prctl 0x4001 addr",
     "arch_prctl 0x4003 addr",
     "arch_prctl 0x5005 addr",
 ];
 
-/// A call with its variants that can be selected, once for each command, which stands behind its name.
+/// A call with its variants that can be selected, once for each command; the command follows the call's name.
 fn reachable<'a>(name: String, call: &'a Syscall, found: &mut Vec<(String, &'a Syscall)>) {
     let mut seen = Vec::new();
     for (values, variant) in call.variants() {
@@ -516,7 +516,7 @@ fn numbers_of_64_bits_are_no_words_on_i386() {
     assert_eq!(unknown, [] as [String; 0]);
 }
 
-/// The size of the number that this points to, or of each.
+/// The size of the number to which a kind points, or of each number.
 fn pointee_size(kind: &Kind) -> Option<usize> {
     match kind {
         Kind::Ptr(_, to) | Kind::Array(to, _) => match &**to {

@@ -1,4 +1,4 @@
-//! i386's structures, against what a C compiler makes of the kernel's headers, and against random bytes.
+//! i386's structures, compared with a C compiler's reading of the kernel's headers, and with random bytes.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -83,7 +83,7 @@ const HEADERS: &str = "
     struct itimerspec64 { struct timespec64 it_interval, it_value; };
 ";
 
-/// Which type in C each structure is.
+/// The type in C of each structure.
 const TYPES: &[(&str, &str)] = &[
     ("timespec", "struct timespec"),
     ("timespec64", "struct timespec64"),
@@ -222,7 +222,7 @@ const TYPES: &[(&str, &str)] = &[
     ("user_fpregs", "struct user_fpregs"),
 ];
 
-/// Members of which the table has the lower part only, or with the padding behind them.
+/// Members of which the table has only the lower part, or the padding as well.
 const PARTS: &[(&str, &str)] = &[
     ("ipc_perm", "mode"),
     ("ipc_perm_set", "mode"),
@@ -269,12 +269,12 @@ fn assertions() -> String {
     text
 }
 
-/// The compiler's complaints; `None` where it does not run.
+/// The compiler's messages; `None` if it does not run.
 fn compile(text: &str) -> Option<String> {
     let mut gcc = Command::new("gcc")
         .args(["-m32", "-ffreestanding", "-fsyntax-only", "-w", "-x", "c"])
         .args(["-nostdinc", "-isystem", "/usr/include"])
-        // Where Debian has asm/*.h, which are for both ABIs.
+        // The directory of asm/*.h on Debian, which are for both ABIs.
         .args(["-isystem", "/usr/include/x86_64-linux-gnu", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -295,7 +295,7 @@ fn structures_are_those_of_the_kernel_headers_compiled_for_i386() {
         "gcc and libc6-dev are installed"
     );
     let complaints = compile(&assertions()).unwrap();
-    // Older headers do not have the newest members, and then say so.
+    // Older headers do not have the newest members; the compiler then reports these.
     let wrong = |line: &&str| line.contains("static assertion failed");
     let errors: Vec<&str> = complaints.lines().filter(wrong).collect();
     let absent = complaints.matches("has no member named").count();
@@ -303,7 +303,7 @@ fn structures_are_those_of_the_kernel_headers_compiled_for_i386() {
     assert_eq!(errors, [] as [&str; 0]);
 }
 
-/// The structures in a table, and whether each says offsets or a size.
+/// The structures in a table; true for those with offsets or a size.
 fn in_table(text: &str) -> BTreeMap<&str, bool> {
     let mut found = BTreeMap::new();
     let mut last = "";
@@ -323,8 +323,8 @@ fn in_table(text: &str) -> BTreeMap<&str, bool> {
     found
 }
 
-/// Offsets and sizes in `structs.tbl` are x86-64's. `structs_i386.tbl` must say what they are on i386, be it that they
-/// are the same.
+/// Offsets and sizes in `structs.tbl` are x86-64's. `structs_i386.tbl` must have those of i386, even if they are the
+/// same.
 #[test]
 fn structures_with_offsets_have_a_form_for_i386() {
     let own = include_str!("../structs_i386.tbl");
@@ -347,7 +347,7 @@ fn structures_with_offsets_have_a_form_for_i386() {
     assert_eq!(missing, [] as [&str; 0]);
 }
 
-/// What is derived from x86-64's by itself may be wrong: a `ulong` may have stood for 64 bits there.
+/// A form that is derived from x86-64's may be wrong: a `ulong` may have meant 64 bits there.
 #[test]
 fn structures_that_differ_on_i386_are_compared_with_c() {
     let theirs = layouts_in(Abi::X86_64);
@@ -372,7 +372,7 @@ fn structures_that_differ_on_i386_are_compared_with_c() {
     assert_eq!(unknown, [] as [&str; 0]);
 }
 
-/// A call that gives this structure out.
+/// A call that returns this structure.
 fn giving(name: &str) -> &'static Syscall {
     let base = by_name_in(Abi::I386, "uname").unwrap();
     let text = format!("(buf out[{name}]) int").leak();
@@ -382,14 +382,14 @@ fn giving(name: &str) -> &'static Syscall {
 proptest::proptest! {
     #![proptest_config(cases(48))]
 
-    /// What was decoded from any bytes is decoded again from what it was encoded to.
+    /// Bytes that were decoded and encoded again decode to the same value.
     #[test]
     fn structures_survive_encoding(
         bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 700),
     ) {
         static CALLS: std::sync::LazyLock<Vec<(&'static Syscall, usize)>> = std::sync::LazyLock::new(|| {
-            // What is behind a pointer is not written with its structure; what iocb_head's members are is told by
-            // flags that are not shown.
+            // Data behind a pointer is not written with its structure; the members of iocb_head depend on flags that
+            // are not shown.
             let whole = |(name, layout): &(&&str, &&Layout)| !layout.has_pointers() && **name != "iocb_head";
             let layouts = layouts_in(Abi::I386).iter().filter(whole);
             layouts.map(|(name, layout)| (giving(name), layout.size)).collect()

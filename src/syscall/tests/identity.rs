@@ -1,14 +1,14 @@
-//! Decoding, then encoding, is the identity: on every structure, and on whatever the calls of the table write.
+//! Decoding and then encoding is the identity, for every structure and for the outputs of every call in the table.
 //!
-//! Values are compared whole. Bytes are compared where a value shows them: padding, members that are hidden or that
-//! a condition leaves out, and what is behind the end of a text are not part of a value.
+//! Values are compared as a whole. Bytes are compared if a value shows them: padding, members that are hidden or that a
+//! condition leaves out, and the bytes behind the end of a text are not part of a value.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::strace;
 
-/// A generator that is always the same.
+/// A random generator with a fixed sequence.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -27,7 +27,7 @@ impl Random {
         (0..len).map(|_| self.next() as u8).collect()
     }
 
-    /// A number that a kernel would store here more often than any.
+    /// A number that is likely in this place.
     fn number(&mut self, num: &Num) -> u64 {
         match (self.below(4), num.format) {
             (0, _) => self.next(),
@@ -64,7 +64,7 @@ impl Random {
     fn member(&mut self, kind: &Kind, size: usize) -> Vec<u8> {
         match kind {
             Kind::Num(num) => self.number(num).to_le_bytes()[..size].to_vec(),
-            // Nothing is where these point.
+            // Nothing is mapped at these addresses.
             Kind::Ptr(..) => (self.below(2) * 0x7777_0000).to_le_bytes().to_vec(),
             Kind::Struct(layout) => self.structure(layout),
             Kind::Array(of, _) => match of.fixed_size() {
@@ -73,7 +73,7 @@ impl Random {
                     .collect(),
                 _ => self.bytes(size),
             },
-            // Text ends somewhere.
+            // Text ends within its field.
             Kind::Chars(_) => {
                 let mut text = self.bytes(size);
                 let end = self.below(size as u64) as usize;
@@ -86,7 +86,7 @@ impl Random {
 }
 
 const AT: u64 = 0x10_0000;
-/// What the call returned: more than nothing, where that matters.
+/// The return value of the call: more than zero, for calls in which that matters.
 const RET: i64 = 1;
 
 /// A call with one argument, which points to this kind.
@@ -96,7 +96,7 @@ fn single(kind: &str) -> Syscall {
     Syscall::made(base, line).unwrap_or_else(|| panic!("{kind}"))
 }
 
-/// What these values are as bytes, and as values again.
+/// Encodes these values, and decodes the bytes again.
 fn again(call: &Syscall, values: &[Value], room: &Pieces) -> Result<(Pieces, Vec<Value>), String> {
     let args = [AT, 0, 0, 0, 0, 0];
     let writes = call
@@ -107,7 +107,7 @@ fn again(call: &Syscall, values: &[Value], room: &Pieces) -> Result<(Pieces, Vec
     Ok((memory, values))
 }
 
-/// What strace's text for these values reads as.
+/// Parses strace's text for these values.
 pub(super) fn through_text(values: &[Value]) -> Vec<Value> {
     let read = values
         .iter()
@@ -115,7 +115,7 @@ pub(super) fn through_text(values: &[Value]) -> Vec<Value> {
     read.map(|value| value.unwrap_or_else(Value::Raw)).collect()
 }
 
-/// What is wrong with decoding and encoding these bytes.
+/// The problem with decoding and encoding these bytes, if there is one.
 fn problem(call: &Syscall, layout: Option<&Layout>, bytes: &[u8]) -> Option<String> {
     let memory = Pieces::default().with(AT, bytes);
     let room = Pieces::default().with(AT, vec![0; bytes.len()]);
@@ -172,7 +172,7 @@ fn covered<'a>(
         .members
         .iter()
         .filter(|m| value.field(m.name).is_some() && !m.hidden)
-        // Which of several it is, the structure's conditions tell; they are not of one size.
+        // Members of the same name are told apart by the structure's conditions, and may have different sizes.
         .filter(|m| {
             let mut namesakes = layout.members.iter().filter(|n| n.name == m.name);
             namesakes.all(|n| n.kind.fixed_size() == m.kind.fixed_size())
@@ -203,7 +203,7 @@ fn every_structure_survives() {
     let mut all: Vec<&Layout> = layouts().collect();
     all.sort_by_key(|layout| layout.name);
     let mut problems = Vec::new();
-    // What points elsewhere is what the kernel reads, as it does these, or is known to a call only.
+    // Data behind a pointer in a structure is read by the kernel, as these structures are, or is known to a call only.
     let inputs = ["iocb_head", "mount_attr"];
     let is_input = |l: &&Layout| {
         inputs.contains(&l.name)
@@ -291,7 +291,7 @@ fn every_number_survives() {
             other => format!("{other:?}"),
         };
         for _ in 0..400 {
-            // Some bits of a number are what is written of it; I/O priorities have sixteen.
+            // Only some bits of a number are written; I/O priorities have sixteen.
             let written = match num.format {
                 Format::Bits(shift, width) => ((1 << width) - 1) << shift,
                 Format::IoPriority => 0xffff,
@@ -304,7 +304,7 @@ fn every_number_survives() {
             let read = strace::value_from_text(&text);
             let numbers = [Some(value), read.ok()]
                 .map(|v| v.as_ref().and_then(super::super::number::value_of));
-            // Filters are only passed: their instructions are not evaluated.
+            // Filters are only passed on: their instructions are not evaluated.
             let needed = match num.format {
                 Format::Filter { .. } => &numbers[..1],
                 _ => &numbers[..],
@@ -351,7 +351,7 @@ fn every_address_survives() {
         let memory = Pieces::default().with(AT, bytes.clone());
         let args = [AT, 0, 0, 0, 0, 0];
         let values = call.decode(&args, Some(RET), &memory, &memory);
-        // What is behind the members is of no family; a path ends at its zero byte.
+        // The bytes behind the members belong to no family; a path ends at its zero byte.
         let room = Pieces::default().with(AT, vec![0; len]);
         for source in [values.clone(), through_text(&values)] {
             match again(&call, &source, &room) {
@@ -372,7 +372,7 @@ fn every_address_survives() {
     assert!(problems.is_empty(), "{} {shown:#?}", problems.len());
 }
 
-/// What wait4 may say, each in strace's words.
+/// All statuses of wait4, each in strace's text.
 #[test]
 fn every_wait_status_survives() {
     let call = single("waitstatus");

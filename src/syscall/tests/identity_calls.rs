@@ -1,4 +1,5 @@
-//! The same of what calls write: messages with all their parts, and every output of the table.
+//! Decoding and then encoding is the identity for calls, too: messages with all their parts, and every output of the
+//! table.
 
 use super::identity::{Random, through_text};
 use super::*;
@@ -74,7 +75,7 @@ fn every_message_survives() {
     }
 }
 
-/// Memory in which every address of an argument has bytes of its own.
+/// Memory with different bytes at each argument's address.
 struct Everywhere {
     base: u64,
     seed: u64,
@@ -95,8 +96,8 @@ impl Memory for Everywhere {
     }
 }
 
-/// Every call and variant that writes, over memory full of noise: what was decoded, encoded and written again
-/// decodes as the same.
+/// For every call and variant with outputs, over random memory: outputs that were decoded, encoded and written decode
+/// to the same values.
 #[test]
 fn every_output_survives() {
     fn all<'a>(call: &'a Syscall, found: &mut Vec<&'a Syscall>) {
@@ -117,7 +118,8 @@ fn every_output_survives() {
             .args
             .iter()
             .filter(|a| matches!(&a.kind, Kind::Ptr(dir, _) if *dir != Dir::In));
-        // The kernel leaves all of what polls are given but what happened: see `poll_answers_by_descriptor`. ptrace's sets are in.
+        // The kernel leaves the arrays of polls as they are, except for the events: see `poll_answers_by_descriptor`.
+        // ptrace's sets are inputs.
         if outputs.count() == 0 || call.name.contains("poll") || call.name == "ptrace" {
             continue;
         }
@@ -134,7 +136,7 @@ fn every_output_survives() {
                 args[index] = match &arg.kind {
                     Kind::Ptr(_, to) => {
                         let at = base + index as u64 * 0x2000;
-                        // Lengths behind pointers are lengths; texts end.
+                        // Numbers behind pointers are lengths; texts end.
                         let (len, bytes) = match &**to {
                             Kind::Num(_) => (0, 24u64.to_le_bytes()),
                             _ => (200, [0; 8]),
@@ -142,9 +144,9 @@ fn every_output_survives() {
                         entry.changed.extend((at + len..).zip(bytes));
                         at
                     }
-                    // The kernel knows no other.
+                    // The kernel accepts no other size.
                     _ if arg.name == "sigsetsize" => 8,
-                    // The least that a structure which grows may have.
+                    // The least size of a structure that may grow.
                     _ if ["size", "usize"].contains(&arg.name) => 64,
                     _ => 8 * (1 + random.below(8)),
                 };
@@ -156,7 +158,7 @@ fn every_output_survives() {
                 changed: entry.changed.clone(),
             };
             let regions = call.outputs(&args, ret, &entry, &entry);
-            // A count in the noise may ask for a gigabyte.
+            // A random count may ask for a gigabyte.
             if regions.iter().any(|region| region.len > 0x1000) {
                 continue;
             }
@@ -174,7 +176,7 @@ fn every_output_survives() {
                 call.decode(&args, Some(ret), &entry, &exit),
                 call.notes(&args, ret, &entry, &exit),
             );
-            // A recording has no more of what is there at exit than what was written.
+            // A recording has only the written bytes of memory at exit.
             let mut written = Pieces::default();
             for region in call.outputs(&args, ret, &entry, &exit) {
                 let mut bytes = vec![0; region.len];

@@ -1,4 +1,4 @@
-//! What holds of every structure: what is read from bytes and written back reads the same.
+//! The invariant of every structure: a value that was decoded, encoded and decoded again is the same.
 
 use super::*;
 use crate::syscall::decode::inline;
@@ -20,10 +20,10 @@ fn bytes(len: usize, seed: &mut u64) -> Vec<u8> {
     (0..len).map(|_| byte()).collect()
 }
 
-/// What strace shows of these does not say all that decides what it shows; only the kernel reads them.
+/// Structures of which strace does not show all members that decide about other members; only the kernel reads these.
 const PARTIAL: [&str; 1] = ["iocb_head"];
 
-/// Whether all of it lies in one piece.
+/// Returns whether the value is in one piece.
 fn is_flat(kind: &Kind) -> bool {
     match kind {
         Kind::Struct(layout) => layout.members.iter().all(|m| is_flat(&m.kind)),

@@ -1,5 +1,5 @@
-//! Lines as strace writes them, for calls of many kinds: what they say is put into memory, and read from there it
-//! gives the same line. Addresses that pointers had are not kept: what they point to is shown instead.
+//! Lines of strace for calls of many kinds: their values are put into memory, and decoding that memory gives the same
+//! line. The addresses of pointers are not kept, since the data behind them is shown.
 
 use super::*;
 use crate::constants;
@@ -8,7 +8,7 @@ use crate::syscall::encode::contents;
 use crate::syscall::frame::{Frame, Side};
 use crate::trace::{Answer, Call, Entry};
 
-/// The raw argument that was shown so.
+/// The raw argument for a value.
 fn raw(value: &Value, position: usize) -> u64 {
     let place = 0x10_0000 * (position as u64 + 1);
     match value {
@@ -431,7 +431,7 @@ fn outputs_are_as_large_as_the_kernel_makes_them() {
     assert_eq!(out("shmctl", [0, 2, at, 0, 0, 0], 0), [(2, at, 112)]);
     assert_eq!(out("shmctl", [0, 0, at, 0, 0, 0], 0), []);
     assert_eq!(out("semctl", [0, 0, 12, at, 0, 0], 7), []);
-    // The recorder asks the kernel how much that is.
+    // The recorder asks the kernel for the size.
     assert_eq!(out("semctl", [0, 0, 13, at, 0, 0], 0), []);
     assert_eq!(
         call("bpf").resolve(&[1, 0, 0, 0, 0, 0]).replay,

@@ -1,4 +1,4 @@
-//! Which memory belongs to a call, and when two calls are the same.
+//! The memory that belongs to a call, and the comparison of calls.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn lengths_in_and_out_take_the_room_from_entry() {
         lens(&call("recvfrom").outputs(&args, 7, &entry, &exit)),
         [(1, 0x1000, 7), (4, 0x6000, 16), (5, 0x5000, 4)]
     );
-    // The kernel says how long the address is, not how much of it fitted.
+    // The kernel stores the length of the address, not that of the part that fitted.
     assert_eq!(call("recvfrom").outputs(&args, 7, &exit, &entry)[1].len, 16);
     let args = [3, 0x1000, 0, 0, 0, 0];
     assert_eq!(
@@ -101,7 +101,7 @@ fn compare_looks_at_content_not_at_addresses() {
     let args = [0x5555, 0, 0, 0, 0, 0];
     assert_eq!(brk.compare(&args, &mem, &[Value::Addr(0x6666)]), Ok(()));
     assert!(brk.compare(&args, &mem, &[Value::Addr(0)]).is_err());
-    // Outputs are no part of what the program asked.
+    // Outputs do not belong to the request of the program.
     let args = [3, 0x9000, 100, 0, 0, 0];
     let values = [Value::Int(3), Value::str("data"), Value::Int(100)];
     assert_eq!(call("read").compare(&args, &mem, &values), Ok(()));

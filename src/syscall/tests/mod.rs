@@ -1,4 +1,4 @@
-//! What must hold of the table and of everything derived from it.
+//! Tests of the table and of all that is derived from it.
 
 mod edit;
 mod filesystems;
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::value::Field;
 
-/// The same cases on every run, so many of them, and nothing left behind.
+/// This number of cases, the same on every run; failures leave no files behind.
 fn cases(cases: u32) -> proptest::prelude::ProptestConfig {
     proptest::prelude::ProptestConfig {
         cases,

@@ -1,4 +1,4 @@
-//! What must hold of the names of constants: that strace's are known, and mean one thing.
+//! Tests of the names of constants: strace's names are known, and each has one meaning.
 
 use crate::constants;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ fn names_that_strace_prints_have_a_value() {
     assert_eq!(unknown, [] as [&str; 0]);
 }
 
-/// What looks like a constant in strace's file and is none: macros with arguments, and what x86-64 does not have.
+/// Names in strace's file that look like constants: macros with arguments, and constants that x86-64 does not have.
 const NO_CONSTANTS: &[&str] = &[
     "BPF_JUMP",
     "BPF_STMT",
@@ -83,7 +83,7 @@ fn requests_are_ordered_and_named() {
         assert_eq!(shown, sym(text), "{number:#x}");
         assert_eq!(constants::eval(text), Some(number as i64), "{text}");
     }
-    // As versions wrote it that compared type and number only.
+    // The text of strace's versions that compared type and number only.
     let old = "SNDCTL_TMR_TIMEBASE or SNDRV_TIMER_IOCTL_NEXT_DEVICE or TCGETS";
     assert_eq!(constants::eval(old), Some(0x5401));
 }

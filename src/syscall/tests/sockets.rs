@@ -1,4 +1,4 @@
-//! What must hold of socket options, and of socket addresses and control messages of all families.
+//! Tests of socket options, and of socket addresses and control messages of all families.
 
 use super::variants::{AT, LEN_AT, join, pack, shown, text, value, zeros};
 use super::*;
@@ -112,7 +112,7 @@ fn socket_options() {
     assert!(info.ends_with("tcpi_total_retrans=0}"), "{info}");
 }
 
-/// As an old kernel, which has less of it.
+/// tcp_info of an old kernel, whose structure is shorter.
 fn get_tcp_info() -> String {
     let bytes = join(&[vec![1], zeros(103)]);
     let args = [3, value("SOL_TCP"), value("TCP_INFO"), AT, LEN_AT, 0];

@@ -1,4 +1,4 @@
-//! What must hold of the tables, of constants, and of what is told from a description alone.
+//! Tests of the tables, of constants, and of the facts that follow from a description alone.
 
 use super::*;
 use crate::constants;
@@ -135,7 +135,7 @@ fn views_and_classes_come_from_the_table() {
     }
 }
 
-/// What the programs that people try first need (cat, ls, sort, sqlite3, python3, bash, git, …).
+/// The calls of the programs that people try first (cat, ls, sort, sqlite3, python3, bash, git, …).
 const EVERYDAY: &str = "read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction \
     rt_sigprocmask rt_sigreturn pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise \
     dup dup2 pause nanosleep getitimer alarm setitimer getpid sendfile socket connect accept sendto recvfrom sendmsg \

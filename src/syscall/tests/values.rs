@@ -371,7 +371,7 @@ fn encoding_never_writes_more_than_there_is_room() {
 proptest::proptest! {
     #![proptest_config(cases(256))]
 
-    /// Recordings and traces are not to be trusted: nothing panics, nothing grows without bound.
+    /// Recordings and traces are untrusted input: no panic, and no allocation without a bound.
     #[test]
     fn any_arguments_are_survived(
         nr in 0u64..480,

@@ -1,4 +1,4 @@
-//! What must hold of calls whose arguments depend on a command: ioctl, fcntl, prctl.
+//! Tests of calls whose arguments depend on a command: ioctl, fcntl, prctl.
 
 use super::*;
 use crate::constants;
@@ -34,8 +34,8 @@ pub(super) fn value(name: &str) -> u64 {
     constants::eval(name).unwrap_or_else(|| panic!("{name}")) as u64
 }
 
-/// That an argument in memory before and after a successful call is shown so, that what is shown can be read, and that
-/// it is enough to write what the kernel wrote.
+/// Checks that an argument in memory before and after a successful call is decoded to this text, that the text can be
+/// parsed, and that it suffices to write the kernel's output.
 #[track_caller]
 pub(super) fn shown(
     call_name: &str,
@@ -314,7 +314,7 @@ fn network_interfaces_are_shown_by_what_is_asked() {
         &tun,
         "{ifr_name=\"tun0\", ifr_flags=IFF_TUN|IFF_NOFILTER}",
     );
-    // What failed shows what was asked.
+    // A failed call shows its inputs.
     let args = [3, value("SIOCGIFMTU"), AT, 0, 0, 0];
     let mem = Pieces::default().with(AT, answer(pack(&[(7, 4)])));
     let values = call("ioctl")
@@ -342,7 +342,7 @@ fn consoles_input_and_user_faults() {
         &pack(&[(5, 4), (0, 4), (255, 4), (1, 4), (2, 4), (3, 4)]),
         "{value=5, minimum=0, maximum=255, fuzz=1, flat=2, resolution=3}",
     );
-    // A name is as long as what was returned.
+    // The length of the name is the return value.
     let args = [3, value("EVIOCGNAME(64)"), AT, 0, 0, 0];
     let mem = Pieces::default().with(AT, text("keyboard", 64));
     let variant = call("ioctl").resolve(&args);
@@ -371,7 +371,7 @@ fn every_macro_for_a_request_is_described() {
         let args = [3, value(request), AT, 0, 0, 0];
         assert!(call("ioctl").resolve(&args).described, "{request}");
     }
-    // A direction, but no size; a size, but no direction; neither.
+    // A direction without a size, a size without a direction, and neither.
     for request in [0x8000_9901u64, 0x0010_9901, 0x9901] {
         assert!(!call("ioctl").resolve(&[3, request, AT, 0, 0, 0]).described);
     }
@@ -454,7 +454,7 @@ fn prctl_and_fcntl() {
     );
 }
 
-/// Requests whose number says another size or direction than what they do: those for `struct ifreq` say `int`.
+/// Requests whose encoded size or direction is wrong: those for `struct ifreq` encode `int`.
 const OTHER_SIZES: &[&str] = &[
     "FS_IOC_GET_ENCRYPTION_POLICY",
     "RTC_PARAM_GET",
