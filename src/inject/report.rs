@@ -12,7 +12,7 @@ use crate::trace::Exit;
 pub struct Driven {
     /// What became of the process.
     pub outcome: Outcome,
-    /// The process itself, with [`Finally::Keep`] at the end of the trace.
+    /// The process itself, with [`Finally::Keep`](super::Finally::Keep) at the end of the trace.
     pub process: Option<Process>,
 }
 

@@ -1,8 +1,8 @@
 //! Bindings for scripts: userdata, argument conversion, errors. A Rust caller needs nothing of this.
 //!
 //! [`run`] runs one script. `lua-stdlib/rrapper.d.lua` describes the globals. From the bottom up, the layers are: errors
-//! and conversions ([`error`], [`convert`], [`values`], [`pattern`]); the state of a script ([`session`]); traces, outcomes
-//! and views of processes; [`hooks`]; processes, stops and recordings.
+//! and conversions (`error`, `convert`, `values`, `pattern`); the state of a script (`session`); traces, outcomes
+//! and views of processes; `hooks`; processes, stops and recordings.
 
 mod backtrace;
 mod constants;

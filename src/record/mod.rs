@@ -1,7 +1,7 @@
 //! The embedded recorder: runs a program under trace and records all results that could differ in another run.
 //!
-//! One task runs at a time ([`schedule`]). The inputs of a call are recorded at its entry, and its outputs at its exit
-//! ([`calls`]); the syscall table has the memory of both.
+//! One task runs at a time (`schedule`). The inputs of a call are recorded at its entry, and its outputs at its exit
+//! (`calls`); the syscall table has the memory of both.
 
 mod affinity;
 mod calls;

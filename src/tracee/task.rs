@@ -152,7 +152,7 @@ pub enum Stop {
     Attached,
     /// Another ptrace event.
     Other(i32),
-    /// The task is about to end, and still has its memory (`PTRACE_EVENT_EXIT`): see [`Stopped::announce_end`].
+    /// The task is about to end, and still has its memory (`PTRACE_EVENT_EXIT`): see `Stopped::announce_end`.
     Exit,
 }
 
