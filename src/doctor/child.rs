@@ -94,7 +94,7 @@ fn counter() -> Finding {
 }
 
 /// Makes a call that should succeed; the error otherwise.
-pub(super) fn make(
+pub(super) fn call(
     remote: &mut Remote<'_>,
     nr: i64,
     args: [u64; 6],
@@ -135,7 +135,7 @@ fn layout(remote: &mut Remote<'_>) -> Finding {
             let at = remote.put(&bytes).map_err(std::io::Error::other)?;
             let (option, map) = (libc::PR_SET_MM as u64, libc::PR_SET_MM_MAP as u64);
             let args = [option, map, at, bytes.len() as u64, 0, 0];
-            make(remote, libc::SYS_prctl, args)
+            call(remote, libc::SYS_prctl, args)
         });
     match set {
         Ok(_) => {
@@ -153,7 +153,7 @@ fn layout(remote: &mut Remote<'_>) -> Finding {
 
 fn cpuid(remote: &mut Remote<'_>) -> Finding {
     const ARCH_SET_CPUID: u64 = 0x1012;
-    let faulting = make(
+    let faulting = call(
         remote,
         libc::SYS_arch_prctl,
         [ARCH_SET_CPUID, 0, 0, 0, 0, 0],
@@ -188,7 +188,7 @@ fn cpuid(remote: &mut Remote<'_>) -> Finding {
 /// Checks clone3: an outer filter's answer takes precedence over rrapper's, which then does not see the call.
 fn clone3(remote: &mut Remote<'_>) -> Finding {
     let name = "clone3";
-    match make(remote, libc::SYS_clone3, [0; 6]) {
+    match call(remote, libc::SYS_clone3, [0; 6]) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Finding::note(
             name,
             "clone3 is answered with ENOSYS before rrapper sees it (a container's filter, or an old kernel)",

@@ -81,7 +81,7 @@ fn core_files() -> Finding {
 }
 
 /// Checks the directory of recordings. Only files without a name are created there.
-pub(super) fn place(place: &Path) -> Vec<Finding> {
+pub(super) fn recordings_dir(place: &Path) -> Vec<Finding> {
     let dir = place
         .ancestors()
         .find(|dir| dir.is_dir())
@@ -166,7 +166,7 @@ fn in_path(name: &str) -> Option<PathBuf> {
 }
 
 /// The first line that a program prints.
-fn says(file: &Path, arg: &str) -> std::io::Result<String> {
+fn first_line(file: &Path, arg: &str) -> std::io::Result<String> {
     let output = Command::new(file)
         .arg(arg)
         .stdin(Stdio::null())
@@ -184,7 +184,7 @@ fn rr() -> Finding {
         return Finding::note(name, "there is no rr in PATH", means).advise(advice);
     };
     let shown = file.display();
-    match says(&file, "--version") {
+    match first_line(&file, "--version") {
         Err(error) => Finding::lack(
             name,
             format!("{shown} does not run: {error}"),
@@ -233,7 +233,7 @@ fn counters() -> Finding {
 
 fn strace() -> Finding {
     let name = "strace";
-    match in_path("strace").map(|file| (says(&file, "-V"), file)) {
+    match in_path("strace").map(|file| (first_line(&file, "-V"), file)) {
         Some((Ok(said), file)) => Finding::ok(
             name,
             format!("{} is {said:?}", file.display()),

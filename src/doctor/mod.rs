@@ -112,7 +112,7 @@ pub fn examine(place: &Path) -> Vec<Finding> {
     let mut findings = machine::examine();
     findings.extend(child::examine());
     findings.push(sandbox::examine());
-    findings.extend(machine::place(place));
+    findings.extend(machine::recordings_dir(place));
     findings.extend(machine::programs());
     findings.push(trial::examine());
     findings

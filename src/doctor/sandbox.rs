@@ -50,7 +50,7 @@ fn attempt() -> Result<(), Error> {
     sandbox.seal(&mut process)?;
     let mut remote = process.remote_at_boundary()?;
     let step = "get the process number that was requested";
-    match child::make(&mut remote, libc::SYS_getpid, [0; 6]) {
+    match child::call(&mut remote, libc::SYS_getpid, [0; 6]) {
         Ok(pid) if pid == i64::from(PID) => {}
         Ok(other) => {
             let error = io::Error::other(format!("its number there is {other}"));
@@ -62,7 +62,7 @@ fn attempt() -> Result<(), Error> {
     let file = temporary.join(format!("rrapper-doctor-{}", std::process::id()));
     let at = remote.put_str(file.as_os_str().as_bytes())?;
     let step = "write to its overlay";
-    child::make(&mut remote, libc::SYS_creat, [at, 0o600, 0, 0, 0, 0])
+    child::call(&mut remote, libc::SYS_creat, [at, 0o600, 0, 0, 0, 0])
         .map_err(|error| refused(step, error))?;
     if file.exists() {
         let _ = std::fs::remove_file(&file);

@@ -192,7 +192,7 @@ impl Engine<'_> {
         if executed {
             self.executed(me, &mut task)?;
             if replaced_path.is_some() {
-                proc_self_exe::name(&mut task)?;
+                proc_self_exe::set_name(&mut task)?;
             }
         } else if self.clocks.is_shifted() {
             given = self.clocks.shift_answer(&seen, given)?;

@@ -79,7 +79,7 @@ fn is_ours(tid: i32) -> bool {
 }
 
 /// Sets the name of a process that has executed such a path, as the kernel would have set it.
-pub(super) fn name(task: &mut Stopped) -> Result<()> {
+pub(super) fn set_name(task: &mut Stopped) -> Result<()> {
     let mut remote = task.remote_at_boundary()?;
     let at = remote.put_str(NAME)?;
     let args = [libc::PR_SET_NAME as u64, at, 0, 0, 0, 0];
