@@ -14,9 +14,8 @@ pub use pages::Pages;
 pub use shared_memory::{SharedMemory, remap_as_recorded};
 pub(crate) use shared_memory::{page_end, remap, segment_prot, unmap};
 pub(crate) use shared_objects::Objects;
-use thread::Snapshot;
-pub use thread::{Kept, StopPoint, Thread};
-pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, settle};
+pub use thread::{Kept, StopPoint, Thread, ThreadState};
+pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread};
 
 use crate::history::{KernelChanges, Recording};
 use crate::kernel::{DescriptorTable, Program};
@@ -92,7 +91,7 @@ impl Process {
     /// If the kernel refuses.
     pub fn fork(&mut self) -> Result<Process> {
         let group = &self.group;
-        let driven = Snapshot::of(&self.driven)?;
+        let driven = ThreadState::of(&self.driven)?;
         let mut remote = self.driven.remote()?;
         let mut task = remote.fork_between()?;
         remote.finish()?;
@@ -100,7 +99,7 @@ impl Process {
         driven.kept.apply(&mut task, true)?;
         let mut threads = Vec::new();
         for thread in &self.threads {
-            let thread = Snapshot::of(thread)?;
+            let thread = ThreadState::of(thread)?;
             let mut copy = new_thread(&mut task)?;
             thread.kept.apply(&mut copy, false)?;
             threads.push(thread.settle(copy)?);
@@ -144,9 +143,9 @@ impl Process {
         } = self;
         let tid = driven.tid;
         // Calls of ours unblock signals of ours: this comes first.
-        let mut standing = vec![Snapshot::of(&driven)?];
+        let mut standing = vec![ThreadState::of(&driven)?];
         for thread in &threads {
-            standing.push(Snapshot::of(thread)?);
+            standing.push(ThreadState::of(thread)?);
         }
         // What has threads does not get into namespaces.
         let mut remote = driven.remote()?;

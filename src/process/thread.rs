@@ -59,7 +59,6 @@ impl Thread {
         remote.finish()?;
         let clears = born.flags & libc::CLONE_CHILD_CLEARTID as u64 != 0;
         let kept = Kept {
-            stack: NO_ALTERNATE_STACK,
             clear_tid: if clears { born.child_tid } else { 0 },
             ..Kept::default()
         };
@@ -96,39 +95,56 @@ impl Thread {
     }
 }
 
-/// A thread without its task, of which a copy is made.
-pub(super) struct Snapshot {
+/// The state of a thread apart from the kernel's task that has it, which is given to a task of a copy.
+#[derive(Clone, Debug)]
+pub struct ThreadState {
+    /// Its tid as recorded.
     pub tid: i32,
+    /// Where it stands.
+    pub place: StopPoint,
+    /// Its general registers.
+    pub regs: Regs,
+    /// Its vector registers, as [`Stopped::vector`] returns them; `None` for those that the task has.
+    pub vector: Option<Vec<u8>>,
+    /// Its signal mask.
+    pub sigmask: u64,
+    /// The state that the kernel keeps of it.
     pub kept: Kept,
-    place: StopPoint,
-    segv: SegvState,
-    regs: Regs,
-    vector: Vec<u8>,
-    sigmask: u64,
+    /// See [`Thread::segv`].
+    pub segv: SegvState,
 }
 
-impl Snapshot {
-    pub fn of(thread: &Thread) -> Result<Snapshot> {
-        Ok(Snapshot {
+impl ThreadState {
+    /// The state of a thread.
+    ///
+    /// # Errors
+    /// If the thread has been killed.
+    pub fn of(thread: &Thread) -> Result<ThreadState> {
+        Ok(ThreadState {
             tid: thread.tid,
-            kept: thread.kept.clone(),
             place: thread.place,
-            segv: thread.segv.clone(),
             regs: thread.task.regs()?,
-            vector: thread.task.vector()?,
+            vector: Some(thread.task.vector()?),
             sigmask: thread.task.sigmask()?,
+            kept: thread.kept.clone(),
+            segv: thread.segv.clone(),
         })
     }
 
-    /// Puts a task, which stands between calls, where the thread stands.
-    pub fn settle(self, mut task: Stopped) -> Result<Thread> {
-        settle(
-            &mut task,
-            &self.regs,
-            Some(&self.vector),
-            self.sigmask,
-            self.place,
-        )?;
+    /// Gives the state to a fresh task between calls: one that was made by [`image::restore`](crate::image::restore), by
+    /// forking, or by [`Remote::thread`] in a task that has not been given its own state yet.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn give_to(self, mut task: Stopped) -> Result<Thread> {
+        self.kept.apply(&mut task, false)?;
+        self.settle(task)
+    }
+
+    /// Puts a task, which stands between calls and has what the kernel keeps of the thread, where the thread stands.
+    pub(super) fn settle(self, mut task: Stopped) -> Result<Thread> {
+        let vector = self.vector.as_deref();
+        settle(&mut task, &self.regs, vector, self.sigmask, self.place)?;
         Ok(Thread {
             tid: self.tid,
             task,
@@ -140,18 +156,31 @@ impl Snapshot {
 }
 
 /// What the kernel keeps of a task besides registers, signal mask and what its process shares.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Kept {
     /// The alternate stack: `stack_t`.
-    pub(crate) stack: [u8; 24],
+    pub stack: [u8; 24],
     /// The head of the list of robust futexes, and the size of that head.
-    pub(crate) robust: (u64, u64),
+    pub robust: (u64, u64),
     /// Where zero is written at its end; 0 for nowhere.
-    pub(crate) clear_tid: u64,
+    pub clear_tid: u64,
     /// The name that it gave itself.
-    pub(crate) name: Option<Vec<u8>>,
+    pub name: Option<Vec<u8>>,
     /// The thread that the call at whose entry it stands has made already, as it is told.
-    pub(crate) made: Option<i32>,
+    pub made: Option<i32>,
+}
+
+/// The state of a task whose program has just been executed.
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept {
+            stack: NO_ALTERNATE_STACK,
+            robust: (0, 0),
+            clear_tid: 0,
+            name: None,
+            made: None,
+        }
+    }
 }
 
 impl Kept {
@@ -174,11 +203,6 @@ impl Kept {
             }
             _ => {}
         }
-    }
-
-    /// Where zero is written at its end; 0 for nowhere.
-    pub fn clear_tid(&self) -> u64 {
-        self.clear_tid
     }
 
     /// The thread that the call at whose entry the task stands has made already, as the task is told; the call is
@@ -220,7 +244,7 @@ impl Kept {
 }
 
 /// Puts a task that stands between calls where a task with these registers stands.
-pub(crate) fn settle(
+fn settle(
     task: &mut Stopped,
     regs: &Regs,
     vector: Option<&[u8]>,
