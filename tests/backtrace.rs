@@ -8,10 +8,11 @@ use rrapper::history::Recording;
 use rrapper::process::Process;
 use rrapper::replay::{Replay, Replayer};
 use rrapper::tracee::proc;
+use rrapper::tracee::tsc_off::clock;
 use std::fs::File;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How the fixture is built.
 const BUILDS: [(&str, &[&str]); 6] = [
@@ -429,6 +430,11 @@ fn functions(frames: &[Frame]) -> Vec<&str> {
     named.collect()
 }
 
+/// The processor time of this thread, which other programs on the machine do not change.
+fn processor_time() -> Duration {
+    Duration::from_nanos(clock(libc::CLOCK_THREAD_CPUTIME_ID))
+}
+
 #[test]
 fn files_are_read_once_in_a_campaign() {
     const TIMES: u32 = 200;
@@ -437,11 +443,11 @@ fn files_are_read_once_in_a_campaign() {
     let process = reading(&folder, &program);
     let first = backtrace::of_process(&process);
     assert!(functions(&first).contains(&"work"), "{first:#?}");
-    let begun = Instant::now();
+    let begun = processor_time();
     for _ in 0..TIMES {
         assert_eq!(backtrace::of_process(&process), first);
     }
-    let each = begun.elapsed() / TIMES;
+    let each = (processor_time() - begun) / TIMES;
     assert!(each < Duration::from_millis(5), "{each:?}");
 }
 
@@ -512,16 +518,12 @@ fn hostile_debug_information_takes_no_time_and_no_memory() {
             "script.lua",
             r#"rr.open "rec"
             local p = rr.replay_to(rr.find{ syscall = "read", path = "*/data" }):spin_off()
-            for _, f in ipairs(p:backtrace()) do print(f.func) end"#,
+            local begun = os.clock()
+            for _, f in ipairs(p:backtrace()) do print(f.func) end
+            local took = os.clock() - begun
+            assert(took < 4, took)"#,
         );
-        let begun = Instant::now();
         let done = limited(&folder, &["script.lua"]).ok();
-        assert!(
-            begun.elapsed() < Duration::from_secs(5),
-            "{name}: {:?}",
-            begun.elapsed()
-        );
-        eprintln!("{name}: {:?}", begun.elapsed());
         let there = |function: &str| done.text().lines().any(|line| line == function);
         assert!(there("work") && there("main"), "{name}: {}", done.text());
         std::fs::remove_dir_all(folder.join("rec")).unwrap();
@@ -543,9 +545,10 @@ fn damaged_files_and_memory_cost_names_and_nothing_else() {
             name: b"/copy".to_vec(),
             file: File::open(&copy).ok(),
         };
-        let begun = Instant::now();
+        let begun = processor_time();
         let frames = backtrace::of(&process.driven.task, &files);
-        assert!(begun.elapsed() < LONGEST, "{:?}", begun.elapsed());
+        let took = processor_time() - begun;
+        assert!(took < LONGEST, "{took:?}");
         assert!(!frames.is_empty() && frames.len() <= MOST_FRAMES);
         std::fs::remove_file(&copy).unwrap();
         frames

@@ -29,15 +29,17 @@ fn record(folder: &Folder, name: &str, argv: &[&str]) -> Recorder {
     Recorder(command.spawn().expect("the binary starts"))
 }
 
-/// Kills the recorder; the program dies with it.
-fn kill(mut recorder: Recorder, recording: Option<&Recording>) {
+/// Kills the command. Its children, which are the process that records and the program, die with it, a little later.
+fn kill(mut recorder: Recorder) {
     // Waiting closes it, and what the program would read then may still be recorded.
     let _input = recorder.0.stdin.take();
+    let front = recorder.0.id();
+    let children = fs::read_to_string(format!("/proc/{front}/task/{front}/children")).unwrap();
     recorder.0.kill().unwrap();
     recorder.0.wait().unwrap();
-    if let Some(recording) = recording {
-        let pid = recording.start().pid;
-        eventually("the program dies with its recorder", || !is_alive(pid));
+    for child in children.split_whitespace() {
+        let pid = child.parse().unwrap();
+        eventually("a child dies with the command", || !is_alive(pid));
     }
 }
 
@@ -77,14 +79,10 @@ fn a_busy_program_whose_recorder_is_killed() {
     for (i, most) in [1, 2_000, 7_000, 20_000, 20_001].into_iter().enumerate() {
         let name = format!("rec{i}");
         let recorder = record(&folder, &name, &[&program, "100000000"]);
-        let mut opened = None;
         eventually("the recording grows", || {
-            opened = Recording::open(&folder.join(&name))
-                .ok()
-                .filter(|recording| recording.len() >= most);
-            opened.is_some()
+            Recording::open(&folder.join(&name)).is_ok_and(|recording| recording.len() >= most)
         });
-        kill(recorder, opened.as_ref());
+        kill(recorder);
         assert_eq!(is_usable(&folder, &name), b"");
     }
 }
@@ -100,7 +98,7 @@ fn a_recorder_that_is_killed_as_it_starts() {
         // A little later each time: nothing that can be waited for happens in between.
         eventually("the directory is made", || dir.exists());
         std::thread::sleep(Duration::from_millis(i * 2));
-        kill(recorder, None);
+        kill(recorder);
         match Recording::open(&dir) {
             Ok(recording) => {
                 let pid = recording.start().pid;
@@ -137,21 +135,12 @@ fn a_blocked_program_whose_recorder_is_killed() {
         .unwrap()
         .read_exact(&mut so_far)
         .unwrap();
-    let mut opened = None;
     eventually("the write is on disk although the program blocks", || {
-        opened = Recording::open(&folder.join("rec"))
-            .ok()
-            .filter(|recording| {
-                let last = recording
-                    .len()
-                    .checked_sub(1)
-                    .and_then(|_| recording.event(recording.len()).ok());
-                last.and_then(|event| event.call().map(|call| call.name() == "write"))
-                    .unwrap_or(false)
-            });
-        opened.is_some()
+        let last = |recording: Recording| recording.event(recording.len()).ok();
+        let last = Recording::open(&folder.join("rec")).ok().and_then(last);
+        last.is_some_and(|event| event.call().is_some_and(|call| call.name() == "write"))
     });
-    kill(recorder, opened.as_ref());
+    kill(recorder);
     assert_eq!(is_usable(&folder, "rec"), b"so far\n");
 }
 

@@ -14,6 +14,7 @@ mod copies;
 mod corpus;
 mod crash;
 mod doctor;
+mod engine;
 mod faults;
 mod format;
 mod hook_effects;

@@ -26,6 +26,7 @@ pub use replaceable::{Replaceable, is_dynamic_linker, replaceable};
 
 use crate::process::Process;
 use crate::tracee::proc::{self, Map};
+use crate::tracee::tsc_off::clock;
 use crate::tracee::{Regs, Stopped, TaskMemory};
 use elf::{Segment, Source};
 use module::{Key, Module, Origin};
@@ -34,14 +35,15 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use unwind::CodeLocation;
 use unwind_tables::Tables;
 
 /// The limit on the frames of a backtrace.
 pub const MOST_FRAMES: usize = 256;
 
-/// The time limit for finding frames, and again for their names; a single slow step may exceed it.
+/// The limit on the time for finding frames, and again for their names; a single slow step may exceed it. It is processor
+/// time: names and lines do not depend on what else runs on the machine.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The name of a frame that the kernel made for a signal handler.
@@ -89,17 +91,21 @@ impl std::fmt::Display for Frame {
     }
 }
 
-/// A deadline.
-struct Deadline(Instant);
+/// The processor time of the thread at which a search ends.
+struct Deadline(Duration);
 
 impl Deadline {
     fn new() -> Deadline {
-        Deadline(Instant::now() + PATIENCE)
+        Deadline(processor_time() + PATIENCE)
     }
 
     fn passed(&self) -> bool {
-        Instant::now() >= self.0
+        processor_time() >= self.0
     }
+}
+
+fn processor_time() -> Duration {
+    Duration::from_nanos(clock(libc::CLOCK_THREAD_CPUTIME_ID))
 }
 
 /// The backtrace of a task: the innermost function, its caller, and so on. `files` finds the files of its mappings: see

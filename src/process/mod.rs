@@ -14,9 +14,8 @@ pub use run_target::RunTarget;
 pub use shared_memory::{SharedMemory, remap_as_recorded};
 pub(crate) use shared_memory::{page_end, remap, segment_prot, unmap};
 pub(crate) use shared_objects::Objects;
-use thread::Snapshot;
-pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, settle};
-pub use thread::{StopPoint, TaskAttributes, Thread};
+pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread};
+pub use thread::{StopPoint, TaskAttributes, Thread, ThreadState};
 
 use crate::history::{KernelChanges, Recording};
 use crate::kernel::{DescriptorTable, Program};
@@ -49,7 +48,7 @@ pub struct ThreadGroup {
     /// The pages of the jumps so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), as long as the process is in
     /// every respect as it was recorded.
     pub pages: Option<JumpPages>,
-    /// Threads that have ended for the program. Their tasks are kept: the kernel's thread group leader must outlive the
+    /// Threads that have ended for the program. Their tasks are attributes: the kernel's thread group leader must outlive the
     /// other threads, and killing one of the threads kills all of them.
     pub retired: Vec<Stopped>,
     /// The factory of the process's sandboxes.
@@ -92,7 +91,7 @@ impl Process {
     /// If the kernel refuses.
     pub fn fork(&mut self) -> Result<Process> {
         let group = &self.group;
-        let driven = Snapshot::of(&self.driven)?;
+        let driven = ThreadState::of(&self.driven)?;
         let mut remote = self.driven.remote()?;
         let mut task = remote.fork_between()?;
         remote.finish()?;
@@ -100,7 +99,7 @@ impl Process {
         driven.attributes.apply(&mut task, true)?;
         let mut threads = Vec::new();
         for thread in &self.threads {
-            let thread = Snapshot::of(thread)?;
+            let thread = ThreadState::of(thread)?;
             let mut copy = new_thread(&mut task)?;
             thread.attributes.apply(&mut copy, false)?;
             threads.push(thread.settle(copy)?);
@@ -143,10 +142,10 @@ impl Process {
             threads,
         } = self;
         let tid = driven.tid;
-        // Remote calls unblock SIGTRAP in the task, so the snapshots are taken first.
-        let mut standing = vec![Snapshot::of(&driven)?];
+        // Remote calls unblock SIGTRAP in the task, so the states are taken first.
+        let mut standing = vec![ThreadState::of(&driven)?];
         for thread in &threads {
-            standing.push(Snapshot::of(thread)?);
+            standing.push(ThreadState::of(thread)?);
         }
         // A process with several threads cannot enter namespaces.
         let mut remote = driven.remote()?;

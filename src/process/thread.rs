@@ -59,7 +59,6 @@ impl Thread {
         remote.finish()?;
         let clears = born.flags & libc::CLONE_CHILD_CLEARTID as u64 != 0;
         let attributes = TaskAttributes {
-            stack: NO_ALTERNATE_STACK,
             clear_tid: if clears { born.child_tid } else { 0 },
             ..TaskAttributes::default()
         };
@@ -96,39 +95,56 @@ impl Thread {
     }
 }
 
-/// The state of a thread without its task, for a copy of the thread.
-pub(super) struct Snapshot {
+/// The state of a thread apart from the kernel's task that has it, which is given to a task of a copy.
+#[derive(Clone, Debug)]
+pub struct ThreadState {
+    /// Its tid as recorded.
     pub tid: i32,
+    /// The point at which it is stopped.
+    pub place: StopPoint,
+    /// Its general registers.
+    pub regs: Regs,
+    /// Its vector registers, as [`Stopped::vector`] returns them; `None` for those that the task has.
+    pub vector: Option<Vec<u8>>,
+    /// Its signal mask.
+    pub sigmask: u64,
+    /// Its attributes in the kernel.
     pub attributes: TaskAttributes,
-    place: StopPoint,
-    segv: SegvState,
-    regs: Regs,
-    vector: Vec<u8>,
-    sigmask: u64,
+    /// See [`Thread::segv`].
+    pub segv: SegvState,
 }
 
-impl Snapshot {
-    pub fn of(thread: &Thread) -> Result<Snapshot> {
-        Ok(Snapshot {
+impl ThreadState {
+    /// The state of a thread.
+    ///
+    /// # Errors
+    /// If the thread has been killed.
+    pub fn of(thread: &Thread) -> Result<ThreadState> {
+        Ok(ThreadState {
             tid: thread.tid,
-            attributes: thread.attributes.clone(),
             place: thread.place,
-            segv: thread.segv.clone(),
             regs: thread.task.regs()?,
-            vector: thread.task.vector()?,
+            vector: Some(thread.task.vector()?),
             sigmask: thread.task.sigmask()?,
+            attributes: thread.attributes.clone(),
+            segv: thread.segv.clone(),
         })
     }
 
-    /// Puts a task, which is stopped between calls, into the state of the thread.
-    pub fn settle(self, mut task: Stopped) -> Result<Thread> {
-        settle(
-            &mut task,
-            &self.regs,
-            Some(&self.vector),
-            self.sigmask,
-            self.place,
-        )?;
+    /// Gives the state to a fresh task between calls: one that was made by [`image::restore`](crate::image::restore), by
+    /// forking, or by [`Remote::thread`] in a task that has not been given its own state yet.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn give_to(self, mut task: Stopped) -> Result<Thread> {
+        self.attributes.apply(&mut task, false)?;
+        self.settle(task)
+    }
+
+    /// Puts a task, which is stopped between calls and has the attributes of the thread, into the state of the thread.
+    pub(super) fn settle(self, mut task: Stopped) -> Result<Thread> {
+        let vector = self.vector.as_deref();
+        settle(&mut task, &self.regs, vector, self.sigmask, self.place)?;
         Ok(Thread {
             tid: self.tid,
             task,
@@ -140,19 +156,32 @@ impl Snapshot {
 }
 
 /// The attributes of a task in the kernel, besides the registers, the signal mask and the state that threads share.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TaskAttributes {
     /// The alternate stack: `stack_t`.
-    pub(crate) stack: [u8; 24],
+    pub stack: [u8; 24],
     /// The head of the list of robust futexes, and the size of the head.
-    pub(crate) robust: (u64, u64),
+    pub robust: (u64, u64),
     /// The address at which the kernel writes zero when the task ends (`clear_child_tid`); 0 for none.
-    pub(crate) clear_tid: u64,
+    pub clear_tid: u64,
     /// The name that the task gave itself (`PR_SET_NAME`).
-    pub(crate) name: Option<Vec<u8>>,
+    pub name: Option<Vec<u8>>,
     /// The tid, as the task knows it, of the thread that the clone at whose entry the task is stopped has created
     /// already.
-    pub(crate) made: Option<i32>,
+    pub made: Option<i32>,
+}
+
+/// The state of a task whose program has just been executed.
+impl Default for TaskAttributes {
+    fn default() -> TaskAttributes {
+        TaskAttributes {
+            stack: NO_ALTERNATE_STACK,
+            robust: (0, 0),
+            clear_tid: 0,
+            name: None,
+            made: None,
+        }
+    }
 }
 
 impl TaskAttributes {
@@ -175,11 +204,6 @@ impl TaskAttributes {
             }
             _ => {}
         }
-    }
-
-    /// The address at which the kernel writes zero when the task ends (`clear_child_tid`); 0 for none.
-    pub fn clear_tid(&self) -> u64 {
-        self.clear_tid
     }
 
     /// Takes the tid, as the task knows it, of the thread that the clone at whose entry the task is stopped has created
@@ -221,7 +245,7 @@ impl TaskAttributes {
 }
 
 /// Puts a task, which is stopped between calls, into the state of a task with these registers and this stop point.
-pub(crate) fn settle(
+fn settle(
     task: &mut Stopped,
     regs: &Regs,
     vector: Option<&[u8]>,

@@ -80,6 +80,9 @@ pub enum Error {
     /// The replay is behind the last event, where no process is left.
     #[error("the replay is at the end of the recording: no process is left to spin off")]
     AtEnd,
+    /// An error of another engine.
+    #[error(transparent)]
+    Engine(Box<dyn std::error::Error + Send + Sync>),
     /// The user interrupted the replay.
     #[error("the replay was interrupted")]
     Interrupted,

@@ -82,6 +82,11 @@ pub trait Replay {
     /// A live copy of a recorded process in its present state, with all its threads; the replay can go on afterwards.
     /// `pid` is the recorded pid of the process or of one of its threads; `None` means the process of the pending event.
     ///
+    /// The copy can read neither the time stamp counter (an engine makes it under
+    /// [`TscOff`](crate::tracee::tsc_off::TscOff)) nor, where the recording has answers of `cpuid`, the processor's
+    /// ([`cpuid::trap`](crate::tracee::cpuid::trap)); its threads get their state by
+    /// [`ThreadState::give_to`](crate::process::ThreadState::give_to).
+    ///
     /// # Errors
     /// If there is no such process at this event.
     fn spin_off(&mut self, pid: Option<i32>) -> Result<Process>;

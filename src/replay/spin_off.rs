@@ -6,7 +6,9 @@ use super::signal_state::Action;
 use super::state::ReplayState;
 use super::{Error, Result};
 use crate::history::KernelChanges;
-use crate::process::{Process, SharedMemory, StopPoint, Thread, ThreadGroup, new_thread, settle};
+use crate::process::{
+    Process, SharedMemory, StopPoint, Thread, ThreadGroup, ThreadState, new_thread,
+};
 use crate::recording::{Event, EventKind};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};
@@ -59,7 +61,6 @@ impl ReplayState {
         }
         let segv = actions.and_then(|actions| actions.get(libc::SIGSEGV));
         let segv = segv.filter(|action| action[..8] != [0; 8]);
-        me.attributes().apply(&mut task, false)?;
         let mut threads = Vec::new();
         for other in others {
             threads.push(self.thread(other, segv, &mut task)?);
@@ -68,7 +69,16 @@ impl ReplayState {
         if event.tid == tid && is_raised_by_call(&event) {
             regs.rewind(URETPROBE);
         }
-        settle(&mut task, &regs, None, me.masks.blocked, me.place)?;
+        let driven = ThreadState {
+            tid,
+            place: me.place,
+            regs,
+            vector: None,
+            sigmask: me.masks.blocked,
+            attributes: me.attributes(),
+            segv: SegvState::of(me.masks.blocked, segv),
+        };
+        let driven = driven.give_to(task)?;
         Ok(Process {
             group: ThreadGroup {
                 recording: Arc::clone(&self.recording),
@@ -76,7 +86,7 @@ impl ReplayState {
                 program: self.tree.program(tid).unwrap_or_default(),
                 pid: me.pid,
                 ppid: self.tree.ppid(tid).unwrap_or(0),
-                real_pid: task.tid(),
+                real_pid: driven.task.tid(),
                 descriptors: self.tree.descriptors(tid).unwrap_or_default(),
                 changes: KernelChanges::new(self.number, me.pid),
                 shared,
@@ -84,13 +94,7 @@ impl ReplayState {
                 retired: Vec::new(),
                 sandboxes: self.sandboxes.clone(),
             },
-            driven: Thread {
-                tid,
-                task,
-                place: me.place,
-                attributes: me.attributes(),
-                segv: SegvState::of(me.masks.blocked, segv),
-            },
+            driven,
             threads,
         })
     }
@@ -123,19 +127,17 @@ impl ReplayState {
     /// Creates one of the other threads in a copy of the space.
     fn thread(&mut self, tid: i32, segv: Option<Action>, copy: &mut Stopped) -> Result<Thread> {
         let me = self.task(tid)?.clone();
-        let mut task = new_thread(copy)?;
-        let attributes = me.attributes();
-        attributes.apply(&mut task, false)?;
-        let regs = self.registers(tid, &me)?;
-        let vector = me.vector.as_deref();
-        settle(&mut task, &regs, vector, me.masks.blocked, me.place)?;
-        Ok(Thread {
+        let task = new_thread(copy)?;
+        let state = ThreadState {
             tid,
-            task,
             place: me.place,
-            attributes,
+            regs: self.registers(tid, &me)?,
+            sigmask: me.masks.blocked,
+            attributes: me.attributes(),
             segv: SegvState::of(me.masks.blocked, segv),
-        })
+            vector: me.vector,
+        };
+        Ok(state.give_to(task)?)
     }
 
     /// The registers of a task in a copy. The kernel's internal codes for an interrupted call are not visible to programs: the

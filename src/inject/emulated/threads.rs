@@ -76,7 +76,7 @@ impl Driver<'_> {
             self.me.over = true;
             return Ok(Next::Resume(task));
         }
-        let word = self.me.attributes.clear_tid();
+        let word = self.me.attributes.clear_tid;
         self.group.retired.push(task);
         if word != 0 {
             self.write_left(&[Chunk {
