@@ -323,7 +323,7 @@ impl<'a> Driver<'a> {
     /// Hands the process over to the live engine.
     fn go_live(mut self, task: Stopped, met: Option<Decided>) -> Result<Driven> {
         self.place = StopPoint::Entry;
-        let how = live::How {
+        let how = live::LiveOptions {
             timeout: self.limit.left(),
             sandbox: self.sandbox,
             ahead: self.delayed,

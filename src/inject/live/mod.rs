@@ -37,7 +37,7 @@ use tracing::trace_span;
 
 /// Options of a process that goes on live.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct How {
+pub(super) struct LiveOptions {
     /// The time limit.
     pub timeout: Duration,
     /// The sandbox.
@@ -46,9 +46,9 @@ pub(super) struct How {
     pub ahead: Duration,
 }
 
-impl From<&Options> for How {
-    fn from(options: &Options) -> How {
-        How {
+impl From<&Options> for LiveOptions {
+    fn from(options: &Options) -> LiveOptions {
+        LiveOptions {
             timeout: options.timeout,
             sandbox: options.sandbox,
             ahead: Duration::ZERO,
@@ -75,7 +75,7 @@ pub(super) fn go_on(
     mut met: Option<Decided>,
     hooks: &mut dyn Hooks,
     mut report: Report,
-    how: How,
+    how: LiveOptions,
 ) -> Result<Outcome> {
     let numbers = RecordedNumbers::of(&process)?;
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
