@@ -47,6 +47,12 @@ impl Answer {
     }
 }
 
+impl From<i64> for Answer {
+    fn from(raw: i64) -> Answer {
+        Answer::from_raw(raw)
+    }
+}
+
 /// Returns whether a return register holds an errno, or a code of [`is_restart`].
 pub const fn is_error(raw: i64) -> bool {
     -(MAX_ERRNO as i64) <= raw && raw < 0

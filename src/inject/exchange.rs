@@ -80,8 +80,8 @@ impl Entered {
 
 impl Decided {
     /// Gives the call this return value (negative is -errno), without effects on anything outside of the process.
-    pub fn answer(mut self, ret: i64) -> Answered {
-        self.0.answered(ret);
+    pub fn answer(mut self, answer: impl Into<Answer>) -> Answered {
+        self.0.answered(answer.into().raw().unwrap_or(0));
         Answered(self.0)
     }
 
@@ -159,7 +159,7 @@ impl Settled {
     pub fn put_at_entry(&self, task: &mut Stopped) -> Result<()> {
         let mut regs = task.regs()?;
         regs.set_args(self.asked);
-        regs.answer(self.ret);
+        regs.answer(self.answer());
         Ok(task.set_regs(&regs)?)
     }
 

@@ -1,10 +1,11 @@
 //! Calls that traced programs must not make, in any engine.
 
+use crate::constants::Answer;
 use crate::syscall::{Replay, Syscall};
 use crate::tracee::agent;
 
 /// The return value of a refused call; `None` for all other calls.
-pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
+pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<Answer> {
     // Only a call with a fixed address can map over memory that is in use.
     let fixed = match call.name {
         "mmap" => insists(args),
@@ -18,11 +19,11 @@ pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<i64> {
         _ => u64::MAX,
     };
     if agent::is_touched_by(call.name, args, place as i64) {
-        return Some(-i64::from(libc::ENOMEM));
+        return Some(Answer::Errno(libc::ENOMEM));
     }
     match call.replay {
-        Replay::Refuse(errno) => Some(-i64::from(errno)),
-        _ if call.is_nameless() => Some(-i64::from(libc::ENOSYS)),
+        Replay::Refuse(errno) => Some(Answer::Errno(errno)),
+        _ if call.is_nameless() => Some(Answer::Errno(libc::ENOSYS)),
         _ => None,
     }
 }

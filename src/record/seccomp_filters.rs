@@ -3,6 +3,7 @@
 use super::calls::inputs;
 use super::task::Task;
 use super::{Recorder, Result};
+use crate::constants::Answer;
 use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::seccomp::{FilterCall, Kill, Verdict};
 use crate::syscall;
@@ -28,18 +29,18 @@ impl Recorder {
             outs: Vec::new(),
             effect: Effect::Unmade,
         };
-        let answered = |ret| CallEvent {
-            ret: Some(ret),
+        let answered = |answer: Answer| CallEvent {
+            ret: answer.raw(),
             ..event.clone()
         };
         let mut after = regs;
         match verdict {
             Verdict::Make => Ok(task.resume()?),
-            Verdict::Answer(ret) => {
-                after.answer(ret);
+            Verdict::Answer(answer) => {
+                after.answer(answer);
                 task.set_regs(&after)?;
                 current.boundary = Some(after);
-                self.write_call(current.tid, answered(ret))?;
+                self.write_call(current.tid, answered(answer))?;
                 self.watch(current, &mut task)?;
                 Ok(task.resume()?)
             }
@@ -50,7 +51,7 @@ impl Recorder {
                 }
                 after.answer(nr);
                 current.boundary = Some(after);
-                self.write_call(current.tid, answered(nr))?;
+                self.write_call(current.tid, answered(nr.into()))?;
                 let info = SigInfo::of_trap(&regs.call(), errno);
                 task.trap_call(current.pid, &info)?;
                 self.deliver(

@@ -10,7 +10,7 @@ mod program;
 pub use filter_calls::FilterCall;
 pub use program::{Call, Program};
 
-use crate::constants::MAX_ERRNO;
+use crate::constants::{Answer, MAX_ERRNO};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +27,7 @@ pub enum Verdict {
     /// The kernel makes the call.
     Make,
     /// The kernel does not make the call, and returns this value.
-    Answer(i64),
+    Answer(Answer),
     /// The kernel does not make the call, and raises SIGSYS with this `si_errno`.
     Trap(u16),
     /// The kernel kills the task or its process.
@@ -177,11 +177,14 @@ fn verdict_of(action: u32) -> Verdict {
     let data = (action & !ACTION) as u16;
     match action & ACTION {
         libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG => Verdict::Make,
-        libc::SECCOMP_RET_ERRNO => Verdict::Answer(-i64::from(data.min(MAX_ERRNO))),
+        libc::SECCOMP_RET_ERRNO => Verdict::Answer(match data.min(MAX_ERRNO) {
+            0 => Answer::Value(0),
+            errno => Answer::Errno(errno.into()),
+        }),
         libc::SECCOMP_RET_TRAP => Verdict::Trap(data),
         // There is no tracer and no listener, as far as the program can see.
         libc::SECCOMP_RET_TRACE | libc::SECCOMP_RET_USER_NOTIF => {
-            Verdict::Answer(-i64::from(libc::ENOSYS))
+            Verdict::Answer(Answer::Errno(libc::ENOSYS))
         }
         libc::SECCOMP_RET_KILL_THREAD => Verdict::Kill(Kill::Thread),
         _ => Verdict::Kill(Kill::Process),

@@ -92,9 +92,9 @@ fn the_gravest_counts_and_of_the_same_the_newest() {
         Verdict::Kill(Kill::Process),
         Verdict::Kill(Kill::Thread),
         Verdict::Trap(7),
-        Verdict::Answer(-9),
-        Verdict::Answer(errno(libc::ENOSYS)),
-        Verdict::Answer(errno(libc::ENOSYS)),
+        Verdict::Answer(Answer::from_raw(-9)),
+        Verdict::Answer(Answer::from_raw(errno(libc::ENOSYS))),
+        Verdict::Answer(Answer::from_raw(errno(libc::ENOSYS))),
         Verdict::Make,
         Verdict::Make,
     ];
@@ -109,16 +109,22 @@ fn the_gravest_counts_and_of_the_same_the_newest() {
         filter(1, libc::SECCOMP_RET_ERRNO | 1, ALLOW),
         filter(1, libc::SECCOMP_RET_ERRNO | 2, ALLOW),
     ]);
-    assert_eq!(twice.verdict(&call(1)), Verdict::Answer(-2));
+    assert_eq!(
+        twice.verdict(&call(1)),
+        Verdict::Answer(Answer::from_raw(-2))
+    );
 }
 
 #[test]
 fn actions_that_there_are_not_kill_and_errors_end_somewhere() {
     let state = with(&[filter(1, 0x1234_0000, libc::SECCOMP_RET_ERRNO | 0xffff)]);
     assert_eq!(state.verdict(&call(1)), Verdict::Kill(Kill::Process));
-    assert_eq!(state.verdict(&call(2)), Verdict::Answer(-4095));
+    assert_eq!(
+        state.verdict(&call(2)),
+        Verdict::Answer(Answer::from_raw(-4095))
+    );
     let zero = with(&[filter(1, libc::SECCOMP_RET_ERRNO, ALLOW)]);
-    assert_eq!(zero.verdict(&call(1)), Verdict::Answer(0));
+    assert_eq!(zero.verdict(&call(1)), Verdict::Answer(Answer::from_raw(0)));
 }
 
 #[test]
@@ -132,9 +138,9 @@ fn what_depends_on_arguments_is_asked_again() {
     // The one behind it looks at the number alone.
     let state = with(&[code(&list), filter(9, DENY, ALLOW)]);
     for (first, verdict) in [
-        (5, Verdict::Answer(errno(libc::EPERM))),
+        (5, Verdict::Answer(Answer::from_raw(errno(libc::EPERM)))),
         (6, Verdict::Make),
-        (5, Verdict::Answer(errno(libc::EPERM))),
+        (5, Verdict::Answer(Answer::from_raw(errno(libc::EPERM)))),
     ] {
         let mut call = call(1);
         call.args[0] = first;
@@ -270,7 +276,10 @@ fn all_threads_get_filters_unless_one_has_others() {
     let mut other = off.clone();
     all.share(&maker, &mut other);
     assert!(other.no_new_privs);
-    assert_eq!(other.verdict(&call(1)), Verdict::Answer(errno(libc::EPERM)));
+    assert_eq!(
+        other.verdict(&call(1)),
+        Verdict::Answer(Answer::from_raw(errno(libc::EPERM)))
+    );
     let mut alone = off;
     FilterCall::Filter(0, 0x1000).share(&maker, &mut alone);
     assert!(alone.is_off());

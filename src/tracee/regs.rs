@@ -1,5 +1,7 @@
 //! A task's general registers, in the terms of the x86-64 system call interface.
 
+use crate::constants::Answer;
+
 /// All general registers of a stopped task.
 #[derive(Clone, Copy)]
 pub struct Regs(pub(super) libc::user_regs_struct);
@@ -46,10 +48,12 @@ impl Regs {
         self.0.rax = ret as u64;
     }
 
-    /// At a call's entry: the kernel makes no call, and the task sees `ret` as its result.
-    pub fn answer(&mut self, ret: i64) {
+    /// At a call's entry: the kernel makes no call, and the task gets this answer ([`Answer::Never`] leaves the register).
+    pub fn answer(&mut self, answer: impl Into<Answer>) {
         self.0.orig_rax = u64::MAX;
-        self.0.rax = ret as u64;
+        if let Some(raw) = answer.into().raw() {
+            self.0.rax = raw as u64;
+        }
     }
 
     /// At a call's entry: makes another call instead.

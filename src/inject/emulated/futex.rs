@@ -5,6 +5,7 @@
 
 use super::task::FutexWait;
 use super::{Driver, Next};
+use crate::constants::Answer;
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::inject::hook::HookCall;
@@ -27,9 +28,9 @@ impl Driver<'_> {
         let [addr, op, value, timeout, ..] = seen.args;
         let value = value as u32;
         let Some(now) = word(&seen.memory, addr) else {
-            return self.conclude(task, seen, -i64::from(libc::EFAULT));
+            return self.conclude(task, seen, Answer::Errno(libc::EFAULT));
         };
-        let failed = |errno: i32| -i64::from(errno);
+        let failed = Answer::Errno;
         let ret = match op as i32 & libc::FUTEX_CMD_MASK {
             libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_WAIT_REQUEUE_PI
                 if now != value =>
@@ -57,7 +58,7 @@ impl Driver<'_> {
             }
             libc::FUTEX_UNLOCK_PI if now & TID_MASK == self.me.tid as u32 => {
                 self.group.shared.write(seen.memory, addr, &[0; 4])?;
-                0
+                Answer::Value(0)
             }
             libc::FUTEX_UNLOCK_PI => failed(libc::EPERM),
             libc::FUTEX_CMP_REQUEUE | libc::FUTEX_CMP_REQUEUE_PI if now != seen.args[5] as u32 => {
@@ -67,17 +68,17 @@ impl Driver<'_> {
             libc::FUTEX_WAKE_OP => {
                 return Ok(Next::ToExit(task, seen));
             }
-            _ => 0,
+            _ => Answer::Value(0),
         };
         self.conclude(task, seen, ret)
     }
 
-    fn take_word(&self, seen: &HookCall, addr: u64) -> Result<i64> {
+    fn take_word(&self, seen: &HookCall, addr: u64) -> Result<Answer> {
         let own = self.me.tid as u32;
         self.group
             .shared
             .write(seen.memory, addr, &own.to_le_bytes())?;
-        Ok(0)
+        Ok(Answer::Value(0))
     }
 
     fn wait_for_word(
@@ -108,12 +109,12 @@ impl Driver<'_> {
     ) -> Result<Next> {
         let seen = waits.call;
         let ret = match given_up {
-            true if waits.limited => -i64::from(libc::ETIMEDOUT),
+            true if waits.limited => Answer::Errno(libc::ETIMEDOUT),
             // Programs must expect spurious wake-ups.
-            true if waits.locks => -i64::from(libc::EINTR),
-            true => 0,
+            true if waits.locks => Answer::Errno(libc::EINTR),
+            true => Answer::Value(0),
             false if waits.locks => return self.futex(task, seen),
-            false => 0,
+            false => Answer::Value(0),
         };
         self.conclude(task, seen, ret)
     }

@@ -2,6 +2,7 @@
 
 use super::task::TaskState;
 use super::{Driver, Next};
+use crate::constants::Answer;
 use crate::constants::{is_error, is_restart};
 use crate::image;
 use crate::inject::Result;
@@ -74,7 +75,7 @@ impl Driver<'_> {
             let real = match self.resting.get(&tid) {
                 Some(resting) => resting.task.tid(),
                 None if tid == self.me.tid => task.tid(),
-                None => return self.conclude(task, seen, -i64::from(libc::ESRCH)),
+                None => return self.conclude(task, seen, Answer::Errno(libc::ESRCH)),
             };
             let mut args = seen.args;
             args[0] = real as u64;
@@ -180,8 +181,13 @@ impl Driver<'_> {
     }
 
     /// Answers a call with a return value that the engine has computed.
-    pub(super) fn conclude(&mut self, mut task: Stopped, seen: Decided, ret: i64) -> Result<Next> {
-        let mut seen = self.settle(seen.answer(ret))?;
+    pub(super) fn conclude(
+        &mut self,
+        mut task: Stopped,
+        seen: Decided,
+        answer: impl Into<Answer>,
+    ) -> Result<Next> {
+        let mut seen = self.settle(seen.answer(answer))?;
         self.note(&seen, None);
         if let Some(end) = self.stop_by_hook(&mut seen) {
             return Ok(end);

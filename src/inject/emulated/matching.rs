@@ -176,9 +176,13 @@ impl Driver<'_> {
     }
 
     /// Answers a call with a return value and no outputs.
-    pub(super) fn answer_now(&mut self, mut task: Stopped, ret: i64) -> Result<Next> {
+    pub(super) fn answer_now(
+        &mut self,
+        mut task: Stopped,
+        answer: impl Into<Answer>,
+    ) -> Result<Next> {
         let mut regs = task.regs()?;
-        regs.answer(ret);
+        regs.answer(answer);
         task.set_regs(&regs)?;
         Ok(Next::Resume(task))
     }

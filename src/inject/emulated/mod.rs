@@ -452,7 +452,7 @@ impl<'a> Driver<'a> {
         }
         (self.me.spins, self.me.stuck_until, self.spins) = (0, 0, false);
         let Some(call) = known_call(&task)? else {
-            return self.answer_now(task, -i64::from(libc::ENOSYS));
+            return self.answer_now(task, Answer::Errno(libc::ENOSYS));
         };
         if !self.is_my_turn()? {
             // A process that is as it was recorded waits for the task's turn.
@@ -471,7 +471,7 @@ impl<'a> Driver<'a> {
     /// Handles the call of a task that is at its entry stop, when the task's turn comes.
     pub(super) fn meet_again(&mut self, task: Stopped) -> Result<Next> {
         let Some(call) = known_call(&task)? else {
-            return self.answer_now(task, -i64::from(libc::ENOSYS));
+            return self.answer_now(task, Answer::Errno(libc::ENOSYS));
         };
         let seen = self.see(&task, call)?;
         self.meet(task, seen)

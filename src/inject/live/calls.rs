@@ -3,6 +3,7 @@
 use super::engine::{Engine, NextStep, Task};
 use super::filters::FilterVerdict;
 use super::proc_self_exe;
+use crate::constants::Answer;
 use crate::constants::is_restart;
 use crate::image;
 use crate::inject::Result;
@@ -28,7 +29,7 @@ impl Engine<'_> {
             false => syscall::of_number(regs.nr() as u32),
         };
         let Some(call) = known else {
-            regs.answer(-i64::from(libc::ENOSYS));
+            regs.answer(Answer::Errno(libc::ENOSYS));
             task.set_regs(&regs)?;
             return Ok(NextStep::Resume(task, 0));
         };
@@ -75,7 +76,7 @@ impl Engine<'_> {
         }
         if let Some(made) = made {
             // The thread exists already.
-            return self.conclude(me, task, seen, made.into());
+            return self.conclude(me, task, seen, i64::from(made));
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {
             FilterVerdict::Passes(task, seen) => (task, seen),
@@ -96,14 +97,15 @@ impl Engine<'_> {
         if self.has_enough_tasks()
             && matches!(seen.call.name, "fork" | "vfork" | "clone" | "clone3")
         {
-            return self.conclude(me, task, seen, -i64::from(libc::EAGAIN));
+            return self.conclude(me, task, seen, Answer::Errno(libc::EAGAIN));
         }
         let refused = self
             .recording
             .as_ref()
             .and_then(|_| refused(seen.call, &seen.args));
-        if let Some(ret) = refused.or_else(|| self.own_identity(me, &seen)) {
-            return self.conclude(me, task, seen, ret);
+        let own = || self.own_identity(me, &seen).map(Answer::from_raw);
+        if let Some(answer) = refused.or_else(own) {
+            return self.conclude(me, task, seen, answer);
         }
         let args = match seen.decision {
             Decision::Short(len) => seen.shorten(len)?,
@@ -153,9 +155,9 @@ impl Engine<'_> {
         me: &Task,
         mut task: Stopped,
         seen: Decided,
-        ret: i64,
+        answer: impl Into<Answer>,
     ) -> Result<NextStep> {
-        let seen = seen.answer(ret).settle(self.hooks)?;
+        let seen = seen.answer(answer).settle(self.hooks)?;
         seen.log(self.log_of(&seen));
         seen.put_at_entry(&mut task)?;
         self.after(me, task, seen)
