@@ -21,13 +21,13 @@ impl Driver<'_> {
     /// Sends the signals that the script has for the task's present position. The task is about to be resumed.
     pub(super) fn meet_signals(&mut self, task: &mut Stopped) -> Result<()> {
         self.collect_signals(task)?;
-        self.let_in(task)?;
+        self.unblock_due_signal(task)?;
         self.send_due(task);
         Ok(())
     }
 
     fn collect_signals(&mut self, task: &Stopped) -> Result<()> {
-        let in_a_call = self.me.parked.is_some() || self.me.step.is_some();
+        let in_a_call = self.me.postponed.is_some() || self.me.step.is_some();
         let tid = self.me.tid;
         let here =
             |item: &crate::inject::script::item::Item| item.tid == tid && is_signal(&item.kind);
@@ -55,7 +55,7 @@ impl Driver<'_> {
 
     /// Unblocks the next due signal in the task's signal mask. Its call may have waited under a temporary mask
     /// (sigsuspend, ppoll), under which the kernel delivered the recorded signal.
-    fn let_in(&mut self, task: &mut Stopped) -> Result<()> {
+    fn unblock_due_signal(&mut self, task: &mut Stopped) -> Result<()> {
         let Some(due) = self.me.due.front() else {
             return Ok(());
         };
@@ -87,7 +87,7 @@ impl Driver<'_> {
             Waited::Stopped(mut task, Stop::Signal(libc::SIGTRAP)) => {
                 self.enter_handler(&mut task, recorded)?;
                 self.me.segv.after_mask(&task)?;
-                self.go_on(task)
+                self.resume_task(task)
             }
             Waited::Stopped(task, stop) => self.on_stop(task, stop, None),
             Waited::Ended(exit) => Ok(Next::End(Status::Signaled, Some(exit), None)),
@@ -111,7 +111,7 @@ impl Driver<'_> {
             });
             let ours = agent::is_touched(frame.addr, frame.data.len() as u64);
             if !same || ours {
-                self.leaves_recording();
+                self.mark_modified();
             }
             if self.group.pages.is_some()
                 && let Ok(mut regs) = regs

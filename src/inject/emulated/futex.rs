@@ -96,8 +96,8 @@ impl Driver<'_> {
             limited,
             locks,
         };
-        self.rest(task, StopPoint::Entry, Some(waits));
-        self.turn()
+        self.park(task, StopPoint::Entry, Some(waits));
+        self.schedule()
     }
 
     /// Resumes a task after a futex wait. `given_up`: the wait ends although the word has not changed.

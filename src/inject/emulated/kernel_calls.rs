@@ -42,7 +42,7 @@ impl Driver<'_> {
             .and_then(ExpectedCall::event)
             .max(self.answered);
         if expected {
-            self.me.stays = step.as_ref().is_some_and(|step| step.stays);
+            self.me.waits_for_script = step.as_ref().is_some_and(|step| step.stays);
         }
         let exact = step.as_ref().and_then(|step| step.exact.clone());
         if seen.call.name == "set_tid_address"
@@ -84,7 +84,7 @@ impl Driver<'_> {
         }
         if seen.call.name == "brk" {
             // The program break, to be restored if an exit hook has the call fail.
-            self.me.broke = Some(current_break(&mut task)?);
+            self.me.break_before = Some(current_break(&mut task)?);
         }
         if let Some(event) = &exact
             && seen.call.name == "mmap"
@@ -96,7 +96,7 @@ impl Driver<'_> {
             return self.conclude(task, seen, ret);
         }
         match seen.call.name {
-            "exit" | "exit_group" => return self.leave(task, &seen),
+            "exit" | "exit_group" => return self.on_exit_call(task, &seen),
             "execve" | "execveat" => {
                 let Some(Effect::Exec(image)) = exact.as_ref().map(|event| &event.effect) else {
                     let reason =
@@ -123,7 +123,7 @@ impl Driver<'_> {
                     self.group.descriptors.apply(event);
                 }
                 self.meet_signals(&mut task)?;
-                return self.go_on(task);
+                return self.resume_task(task);
             }
             "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {
                 let ret = self.map_file(&mut task, &seen, exact.as_deref())?;
@@ -192,7 +192,7 @@ impl Driver<'_> {
         if let Some(end) = self.stop_by_hook(&mut seen) {
             return Ok(end);
         }
-        self.come_after(&mut task, true, &seen, seen.ret)?;
+        self.apply_side_effects(&mut task, true, &seen, seen.ret)?;
         seen.put_at_entry(&mut task)?;
         self.after(task, &mut seen, true)
     }
@@ -209,7 +209,7 @@ impl Driver<'_> {
     }
 
     /// Applies the recorded side effects of a call to the process's memory: mappings, bytes, replaced instructions.
-    pub(super) fn come_after(
+    pub(super) fn apply_side_effects(
         &mut self,
         task: &mut Stopped,
         at_entry: bool,
@@ -250,7 +250,7 @@ impl Driver<'_> {
         self.follow(&task, &seen, returned)?;
         if seen.call.name == "rt_sigreturn" {
             self.meet_signals(&mut task)?;
-            return self.go_on(task);
+            return self.resume_task(task);
         }
         let given = match seen.call.name {
             "set_tid_address" => self.me.number.unwrap_or(self.me.tid).into(),
@@ -263,10 +263,10 @@ impl Driver<'_> {
             seen.restart(&mut task)?;
             return Ok(Next::Resume(task));
         }
-        self.come_after(&mut task, false, &seen, given)?;
+        self.apply_side_effects(&mut task, false, &seen, given)?;
         let executed = seen.call.name.starts_with("execve") && given == 0;
         let mut seen = self.settle(seen.answer(given))?;
-        if let Some(broke) = self.me.broke.take()
+        if let Some(broke) = self.me.break_before.take()
             && is_error(seen.ret)
         {
             let mut remote = task.remote_at_boundary()?;

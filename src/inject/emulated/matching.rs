@@ -22,21 +22,21 @@ use crate::tracee::Stopped;
 
 impl Driver<'_> {
     /// Looks for the call in the script, and answers it or diverges.
-    pub(super) fn meet(&mut self, task: Stopped, mut seen: Entered) -> Result<Next> {
+    pub(super) fn match_call(&mut self, task: Stopped, mut seen: Entered) -> Result<Next> {
         if self.limit.expired() {
             return Ok(self.out_of_time(&task));
         }
         match self.find_step(&mut seen)? {
             Found::Expected => self.answer_expected(task, seen, true),
-            Found::Besides => self.answer_expected(task, seen, false),
+            Found::Tolerated => self.answer_expected(task, seen, false),
             Found::Other => self.diverge(task, seen),
             Found::Nothing if self.is_past_end()? && self.resting.is_empty() => {
                 self.behind_the_end(task)
             }
             Found::Nothing => {
                 // The script's next call is another task's.
-                self.rest(task, StopPoint::Entry, None);
-                self.turn()
+                self.park(task, StopPoint::Entry, None);
+                self.schedule()
             }
         }
     }
@@ -76,19 +76,19 @@ impl Driver<'_> {
         };
         if let Some(fd) = moved {
             self.me
-                .cut
+                .partly_answered
                 .retain(|step| answer::descriptor(step) != Some(fd));
         }
         let again = |step: &ExpectedCall| answer::continues(step, seen);
-        if self.me.parked.is_none()
-            && !self.me.cut.is_empty()
+        if self.me.postponed.is_none()
+            && !self.me.partly_answered.is_empty()
             && self.peek()?.is_none_or(|step| step.used == 0)
-            && let Some(at) = self.me.cut.iter().position(again)
+            && let Some(at) = self.me.partly_answered.iter().position(again)
         {
-            let rest = self.me.cut.remove(at);
+            let rest = self.me.partly_answered.remove(at);
             seen.index = Some(rest.index);
             seen.event = rest.event();
-            self.me.parked = self.me.step.replace(rest);
+            self.me.postponed = self.me.step.replace(rest);
             return Ok(Found::Expected);
         }
         loop {
@@ -110,17 +110,17 @@ impl Driver<'_> {
             if self.hooks.is_ignored(seen.name())
                 && (seen.name() != "prlimit64" || seen.args[0] == 0)
             {
-                return Ok(Found::Besides);
+                return Ok(Found::Tolerated);
             }
             let skippable = used > 0 || name.is_some_and(|name| self.hooks.is_ignored(name));
             if !skippable {
                 return Ok(Found::Other);
             }
-            self.leaves_recording();
+            self.mark_modified();
             if used > 0
                 && let Some(step) = self.me.step.take()
             {
-                self.me.cut.push(step);
+                self.me.partly_answered.push(step);
             }
             self.advance();
         }
@@ -139,7 +139,7 @@ impl Driver<'_> {
             let event = self.answered.unwrap_or(self.group.event.0);
             divergence.doubt = Doubt::about(&self.group.recording, event, tid, at);
         }
-        self.leaves_recording();
+        self.mark_modified();
         let decision = self.hooks.diverged(&divergence).map_err(Error::Hook)?;
         self.report.divergence.get_or_insert(divergence);
         match decision {
@@ -157,7 +157,7 @@ impl Driver<'_> {
                 Ok(Next::Again(task, seen))
             }
             // An exit call ends its task whatever the hooks answer.
-            OnDivergence::Answer(_) if is_exit(&seen) => self.leave(task, &seen),
+            OnDivergence::Answer(_) if is_exit(&seen) => self.on_exit_call(task, &seen),
             OnDivergence::Answer(ret) => {
                 self.report.log.call(&seen, Some(ret));
                 self.answer_now(task, ret)
@@ -199,10 +199,10 @@ impl Driver<'_> {
             seen.resolved_path = path.map(<[u8]>::to_vec);
         }
         let mut seen = seen.decide(self.hooks)?;
-        self.heed(&seen, false);
+        self.note_interference(&seen, false);
         match expected {
             true => self.compare_registers(&seen),
-            false => self.leaves_recording(),
+            false => self.mark_modified(),
         }
         if let Some(end) = self.stop_by_hook(&mut seen) {
             return Ok(end);
@@ -283,7 +283,7 @@ impl Driver<'_> {
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
             self.make_thread(&mut task, &seen, seen.ret, born)?;
         }
-        self.come_after(&mut task, true, &seen, seen.ret)?;
+        self.apply_side_effects(&mut task, true, &seen, seen.ret)?;
         self.limit_stack(&mut task, &seen, seen.ret)?;
         seen.put_at_entry(&mut task)?;
         // epoll_pwait is not restarted, but waits under a temporary signal mask, too.
@@ -339,7 +339,7 @@ enum Found {
     /// The call is the expected one.
     Expected,
     /// The call is tolerated: it may be made although the trace does not have it.
-    Besides,
+    Tolerated,
     /// Another call is expected.
     Other,
     /// No call is expected of this task now.

@@ -226,7 +226,7 @@ impl<'a> Driver<'a> {
                     (running.wait_beside(self.standing())?, Some(call))
                 }
                 Next::Again(task, seen) => {
-                    next = self.meet(task, seen)?;
+                    next = self.match_call(task, seen)?;
                     continue;
                 }
                 Next::Live(task, met) => return Ok(Over::Live(task, met)),
@@ -234,8 +234,8 @@ impl<'a> Driver<'a> {
             };
             let (task, stop) = match waited {
                 Waited::Stopped(task, stop) => (task, stop),
-                Waited::Ended(Exit::Code(_)) if self.me.over && !self.resting.is_empty() => {
-                    next = self.turn()?;
+                Waited::Ended(Exit::Code(_)) if self.me.exited && !self.resting.is_empty() => {
+                    next = self.schedule()?;
                     continue;
                 }
                 Waited::Ended(exit) => {
@@ -252,11 +252,11 @@ impl<'a> Driver<'a> {
 
     /// Starts the injection with a task that is stopped between calls.
     fn begin_between(&mut self, task: Stopped) -> Result<Next> {
-        if self.resting.is_empty() || self.is_my_turn()? || !self.me.due.is_empty() {
+        if self.resting.is_empty() || self.is_next()? || !self.me.due.is_empty() {
             return Ok(Next::Resume(task));
         }
-        self.rest(task, StopPoint::Between, None);
-        self.turn()
+        self.park(task, StopPoint::Between, None);
+        self.schedule()
     }
 
     /// The kernel's tids of all stopped threads, retired ones included.
@@ -287,7 +287,7 @@ impl<'a> Driver<'a> {
         match stop {
             Stop::Entry => {
                 self.me.reads.begin_anew();
-                self.me.stood_at = Some(self.changes);
+                self.me.changes_at_entry = Some(self.changes);
                 self.on_entry(task)
             }
             Stop::Syscall => match pending {
@@ -300,7 +300,7 @@ impl<'a> Driver<'a> {
                 None => Ok(Next::Resume(task)),
             },
             Stop::Signal(signal) => self.on_signal(task, signal),
-            Stop::Attached if self.slice().is_some() => self.spun(task),
+            Stop::Attached if self.slice().is_some() => self.on_time_slice_end(task),
             Stop::Clone(_) | Stop::Group(_) | Stop::Attached | Stop::Exit | Stop::Other(_) => {
                 Ok(Next::Resume(task))
             }
@@ -393,7 +393,7 @@ impl<'a> Driver<'a> {
     pub(super) fn peek(&mut self) -> Result<Option<&mut ExpectedCall>> {
         let me = &mut self.me;
         if me.step.is_none() {
-            me.step = me.parked.take();
+            me.step = me.postponed.take();
         }
         if me.step.is_none()
             && let Some(item) = self
@@ -409,14 +409,14 @@ impl<'a> Driver<'a> {
     pub(super) fn advance(&mut self) {
         if let Some(step) = self.me.step.take() {
             self.answered = step.event().max(self.answered);
-            self.me.stays = step.stays;
+            self.me.waits_for_script = step.stays;
             self.side_effects = step.side_effects;
         }
     }
 
     /// Returns whether the last expected call has been answered.
     pub(super) fn is_past_end(&mut self) -> Result<bool> {
-        if self.me.step.is_some() || self.me.parked.is_some() {
+        if self.me.step.is_some() || self.me.postponed.is_some() {
             return Ok(false);
         }
         if self
@@ -441,20 +441,20 @@ impl<'a> Driver<'a> {
 
     /// Handles a syscall entry stop.
     pub(super) fn on_entry(&mut self, mut task: Stopped) -> Result<Next> {
-        self.misses_goal(&mut task)?;
+        self.cancel_target(&mut task)?;
         if self.limit.expired() {
             return Ok(self.out_of_time(&task));
         }
         self.progress += 1;
         if self.spins {
             // The recorded task was preempted before this call.
-            self.leaves_recording();
+            self.mark_modified();
         }
-        (self.me.spins, self.me.stuck_until, self.spins) = (0, 0, false);
+        (self.me.spins, self.me.not_before, self.spins) = (0, 0, false);
         let Some(call) = known_call(&task)? else {
             return self.answer_now(task, Answer::Errno(libc::ENOSYS));
         };
-        if !self.is_my_turn()? {
+        if !self.is_next()? {
             // A process that is as it was recorded waits for the task's turn.
             if self.group.pages.is_none() && self.hooks.is_ignored(call.name) {
                 let seen = self.see(&task, call)?;
@@ -462,19 +462,19 @@ impl<'a> Driver<'a> {
                     return self.answer_expected(task, seen, false);
                 }
             }
-            self.rest(task, StopPoint::Entry, None);
-            return self.turn();
+            self.park(task, StopPoint::Entry, None);
+            return self.schedule();
         }
-        self.meet_again(task)
+        self.match_again(task)
     }
 
     /// Handles the call of a task that is at its entry stop, when the task's turn comes.
-    pub(super) fn meet_again(&mut self, task: Stopped) -> Result<Next> {
+    pub(super) fn match_again(&mut self, task: Stopped) -> Result<Next> {
         let Some(call) = known_call(&task)? else {
             return self.answer_now(task, Answer::Errno(libc::ENOSYS));
         };
         let seen = self.see(&task, call)?;
-        self.meet(task, seen)
+        self.match_call(task, seen)
     }
 
     /// The call at whose entry a task is stopped.
@@ -505,7 +505,7 @@ impl<'a> Driver<'a> {
         }
         let mut settled = seen.settle(self.hooks)?;
         self.delay(&mut settled);
-        self.heed(&settled, settled.is_changed_at_exit);
+        self.note_interference(&settled, settled.is_changed_at_exit);
         Ok(settled)
     }
 
@@ -537,7 +537,7 @@ impl<'a> Driver<'a> {
         if expected && self.end.is_some() && self.is_past_end()? {
             return Ok(self.at_end(task));
         }
-        self.go_on(task)
+        self.resume_task(task)
     }
 
     /// The end of the injection, if a hook asks for it.
@@ -552,9 +552,9 @@ impl<'a> Driver<'a> {
         self.advance();
         if !self.resting.is_empty() || self.script.tells_ends() {
             // The script has the end of each task, this one included: the others run until then.
-            self.me.over = true;
-            self.rest(task, StopPoint::Entry, None);
-            return self.turn();
+            self.me.exited = true;
+            self.park(task, StopPoint::Entry, None);
+            return self.schedule();
         }
         let killed = Exit::Signal {
             signal: libc::SIGKILL,

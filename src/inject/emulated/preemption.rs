@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 impl Driver<'_> {
     /// Notes that the process is no longer as it was recorded: recorded states are not put into it any more.
     #[track_caller]
-    pub(super) fn leaves_recording(&mut self) {
+    pub(super) fn mark_modified(&mut self) {
         if self.group.pages.take().is_some() {
             let by = std::panic::Location::caller();
             tracing::debug!(
@@ -31,7 +31,7 @@ impl Driver<'_> {
 
     /// Calls `leaves_recording` if hooks have changed a call.
     #[track_caller]
-    pub(super) fn heed(&mut self, seen: &HookCall, is_changed: bool) {
+    pub(super) fn note_interference(&mut self, seen: &HookCall, is_changed: bool) {
         let as_recorded = seen.decision == Decision::Default
             && seen.told.is_none()
             && !seen.goes_live
@@ -40,7 +40,7 @@ impl Driver<'_> {
             && seen.signals.is_empty()
             && self.delayed.is_zero();
         if !as_recorded {
-            self.leaves_recording();
+            self.mark_modified();
         }
     }
 
@@ -53,7 +53,7 @@ impl Driver<'_> {
             if self.group.pages.is_some() {
                 tracing::debug!("{:?}: {}{:x?}", seen.event, seen.call.name, seen.asked);
             }
-            self.leaves_recording();
+            self.mark_modified();
         }
     }
 
@@ -63,7 +63,7 @@ impl Driver<'_> {
         let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
         let formal = seen.call.args.len().min(6);
         self.group.pages.is_some()
-            && self.me.stood_at != Some(self.changes)
+            && self.me.changes_at_entry != Some(self.changes)
             && exact.is_some_and(|event| {
                 event.nr == seen.call.nr && event.args[..formal] == seen.asked[..formal]
             })
@@ -119,7 +119,7 @@ impl Driver<'_> {
                 self.me.target = Some((target, task.sigmask()?));
             }
             _ => {
-                self.leaves_recording();
+                self.mark_modified();
                 self.spins = true;
             }
         }
@@ -128,7 +128,7 @@ impl Driver<'_> {
 
     /// Handles a stop at the breakpoint of the task's target: `Some(true)` at the target, `Some(false)` on the way
     /// there, `None` for another stop.
-    pub(super) fn comes_to_goal(&mut self, task: &mut Stopped) -> Result<Option<bool>> {
+    pub(super) fn reached_target(&mut self, task: &mut Stopped) -> Result<Option<bool>> {
         let Some((target, mask)) = &mut self.me.target else {
             return Ok(None);
         };
@@ -144,16 +144,16 @@ impl Driver<'_> {
         self.me.target = None;
         task.set_breakpoints(&[])?;
         if !as_recorded {
-            self.leaves_recording();
+            self.mark_modified();
         }
         Ok(Some(true))
     }
 
     /// Gives up the task's target, if it has one: the task will not come to it.
-    pub(super) fn misses_goal(&mut self, task: &mut Stopped) -> Result<()> {
+    pub(super) fn cancel_target(&mut self, task: &mut Stopped) -> Result<()> {
         if self.me.target.take().is_some() {
             task.set_breakpoints(&[])?;
-            self.leaves_recording();
+            self.mark_modified();
         }
         Ok(())
     }

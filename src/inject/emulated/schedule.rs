@@ -25,7 +25,7 @@ const NAP: Duration = Duration::from_millis(1);
 impl Driver<'_> {
     /// The time slice of the running task; `None` for no limit.
     pub(super) fn slice(&self) -> Option<Duration> {
-        if self.me.over {
+        if self.me.exited {
             return None;
         }
         if self.spins {
@@ -45,34 +45,34 @@ impl Driver<'_> {
     }
 
     /// Handles the end of a time slice in which the task made no call.
-    pub(super) fn spun(&mut self, task: Stopped) -> Result<Next> {
+    pub(super) fn on_time_slice_end(&mut self, task: Stopped) -> Result<Next> {
         if self.limit.expired() {
             return Ok(Next::End(Status::Timeout, None, None));
         }
         if !std::mem::take(&mut self.spins) {
             // Each slice that the task waits in vain doubles its pause: what it waits for may take long.
-            self.me.stuck_until = self.progress + (1 << self.me.spins.min(8));
+            self.me.not_before = self.progress + (1 << self.me.spins.min(8));
             self.me.spins += 1;
         }
-        self.rest(task, StopPoint::Between, None);
-        self.turn()
+        self.park(task, StopPoint::Between, None);
+        self.schedule()
     }
 
     /// Resumes a task that has been answered, unless the script has something else for it now.
-    pub(super) fn go_on(&mut self, task: Stopped) -> Result<Next> {
-        match self.go_on_or_rest(task)? {
+    pub(super) fn resume_task(&mut self, task: Stopped) -> Result<Next> {
+        match self.resume_or_park(task)? {
             Some(next) => Ok(next),
-            None => self.turn(),
+            None => self.schedule(),
         }
     }
 
     /// Like `go_on`; `None` if the task stays stopped, and other tasks are next.
-    fn go_on_or_rest(&mut self, mut task: Stopped) -> Result<Option<Next>> {
+    fn resume_or_park(&mut self, mut task: Stopped) -> Result<Option<Next>> {
         if !self.me.due.is_empty() {
             // The script's next items follow once these signals have been delivered.
             return Ok(Some(Next::Resume(task)));
         }
-        let stays = std::mem::take(&mut self.me.stays);
+        let stays = std::mem::take(&mut self.me.waits_for_script);
         let tid = self.me.tid;
         if self.group.pages.is_some() {
             self.follow_pokes()?;
@@ -81,7 +81,7 @@ impl Driver<'_> {
         match self.script.pop_if(tid, preempted)?.map(|item| item.kind) {
             Some(ItemKind::Spin(jump, tsc)) => {
                 if self.jump(&mut task, &jump)? {
-                    self.rest(task, StopPoint::Between, None);
+                    self.park(task, StopPoint::Between, None);
                     return Ok(None);
                 }
                 self.reads(tid, tsc)?;
@@ -94,7 +94,7 @@ impl Driver<'_> {
         }
         self.meet_signals(&mut task)?;
         if !self.me.due.is_empty() {
-            self.me.stays = stays;
+            self.me.waits_for_script = stays;
             return Ok(Some(Next::Resume(task)));
         }
         let script = &mut self.script;
@@ -110,7 +110,7 @@ impl Driver<'_> {
             item.tid == tid && ends
         });
         if gone || stays && run.is_none() {
-            self.rest(task, StopPoint::Between, None);
+            self.park(task, StopPoint::Between, None);
             return Ok(None);
         }
         Ok(Some(Next::Resume(task)))
@@ -129,7 +129,7 @@ impl Driver<'_> {
     }
 
     /// Returns whether the script's next call is the running task's.
-    pub(super) fn is_my_turn(&mut self) -> Result<bool> {
+    pub(super) fn is_next(&mut self) -> Result<bool> {
         if self.me.step.is_some() {
             return Ok(true);
         }
@@ -147,23 +147,23 @@ impl Driver<'_> {
             return false;
         };
         match (&resting.waits, resting.place) {
-            _ if resting.me.over => false,
+            _ if resting.me.exited => false,
             (Some(waits), _) => {
                 futex::word(&resting.task.memory(), waits.addr) != Some(waits.value)
             }
-            (None, StopPoint::Between) => resting.me.stuck_until <= self.progress,
+            (None, StopPoint::Between) => resting.me.not_before <= self.progress,
             (None, StopPoint::Entry) => true,
         }
     }
 
     /// Returns whether a task has to wait for other tasks.
     fn is_awaited(&self, tid: i32) -> bool {
-        let over = self.resting.get(&tid).is_none_or(|r| r.me.over);
+        let over = self.resting.get(&tid).is_none_or(|r| r.me.exited);
         !over && !self.can_go(tid)
     }
 
     /// Chooses the next task and resumes it. No task runs.
-    pub(super) fn turn(&mut self) -> Result<Next> {
+    pub(super) fn schedule(&mut self) -> Result<Next> {
         loop {
             if self.limit.expired() {
                 return Ok(Next::End(Status::Timeout, None, None));
@@ -174,7 +174,7 @@ impl Driver<'_> {
             let mut holders: Vec<(usize, i32)> = holders.collect();
             holders.sort_unstable();
             if let Some(&(_, tid)) = holders.iter().find(|&&(_, tid)| self.can_go(tid)) {
-                return self.attend(tid);
+                return self.run_task(tid);
             }
             let next = self
                 .script
@@ -193,7 +193,7 @@ impl Driver<'_> {
                 None if holders.is_empty() => return self.at_script_end(),
                 None => {}
             }
-            return self.out_of_turn();
+            return self.schedule_out_of_order();
         }
     }
 
@@ -201,7 +201,7 @@ impl Driver<'_> {
     fn play(&mut self, item: Item) -> Result<Option<Next>> {
         let tid = item.tid;
         match item.kind {
-            ItemKind::Gone { exit, left, .. } => return Ok(self.gone(tid, exit, &left)),
+            ItemKind::Gone { exit, left, .. } => return Ok(self.on_task_end(tid, exit, &left)),
             ItemKind::Poke(chunks) => {
                 self.write_left(&chunks);
                 return Ok(None);
@@ -223,11 +223,11 @@ impl Driver<'_> {
         };
         match item.kind {
             ItemKind::Call(step) => {
-                if resting.me.over {
+                if resting.me.exited {
                     return Ok(None);
                 }
                 resting.me.step = Some(*step);
-                self.attend(tid).map(Some)
+                self.run_task(tid).map(Some)
             }
             ItemKind::Signal(due) => {
                 resting.me.due.push_back(due);
@@ -247,14 +247,14 @@ impl Driver<'_> {
                 let Some((task, _)) = self.wake(tid) else {
                     return Ok(None);
                 };
-                self.go_on_or_rest(task)
+                self.resume_or_park(task)
             }
             ItemKind::Spin(jump, tsc) if resting.place == StopPoint::Between => {
                 let Some((mut task, place)) = self.wake(tid) else {
                     return Ok(None);
                 };
                 if self.jump(&mut task, &jump)? {
-                    self.rest(task, place, None);
+                    self.park(task, place, None);
                     return Ok(None);
                 }
                 self.reads(tid, tsc)?;
@@ -269,7 +269,7 @@ impl Driver<'_> {
                 self.run_to(task, &reach, tsc).map(Some)
             }
             ItemKind::Run | ItemKind::Spin(..) | ItemKind::Reach(..) => {
-                self.leaves_recording();
+                self.mark_modified();
                 Ok(None)
             }
             _ => Ok(None),
@@ -277,17 +277,17 @@ impl Driver<'_> {
     }
 
     /// Resumes this task.
-    fn attend(&mut self, tid: i32) -> Result<Next> {
+    fn run_task(&mut self, tid: i32) -> Result<Next> {
         let waits = self
             .resting
             .get_mut(&tid)
             .and_then(|resting| resting.waits.take());
         let Some((task, place)) = self.wake(tid) else {
-            return self.turn();
+            return self.schedule();
         };
         match (waits, place) {
             (Some(waits), _) => self.waited(task, waits, false),
-            (None, StopPoint::Entry) => self.meet_again(task),
+            (None, StopPoint::Entry) => self.match_again(task),
             (None, StopPoint::Between) => Ok(Next::Resume(task)),
         }
     }
@@ -301,8 +301,8 @@ impl Driver<'_> {
     }
 
     /// Resumes another task, since those whose turn it is cannot be resumed.
-    fn out_of_turn(&mut self) -> Result<Next> {
-        self.leaves_recording();
+    fn schedule_out_of_order(&mut self) -> Result<Next> {
+        self.mark_modified();
         let can_go: Vec<i32> = self.resting.keys().copied().collect();
         let can_go: Vec<i32> = can_go.into_iter().filter(|&tid| self.can_go(tid)).collect();
         let at_entry = |tid: &i32| {
@@ -310,7 +310,7 @@ impl Driver<'_> {
             resting.is_some_and(|r| r.place == StopPoint::Entry && r.waits.is_none())
         };
         if let Some(&tid) = can_go.iter().find(|tid| !at_entry(tid)) {
-            return self.attend(tid);
+            return self.run_task(tid);
         }
         let standing: BTreeSet<i32> = can_go.into_iter().collect();
         if !standing.is_empty()
@@ -318,21 +318,21 @@ impl Driver<'_> {
         {
             return match self.play(item)? {
                 Some(next) => Ok(next),
-                None => self.turn(),
+                None => self.schedule(),
             };
         }
         // All tasks wait for each other: a spinning task goes on spinning, and the others get spurious wake-ups.
-        let waiting = |r: &&super::task::StoppedTask| !r.me.over;
+        let waiting = |r: &&super::task::StoppedTask| !r.me.exited;
         let spinning = self.resting.values().filter(waiting);
         let spinning = spinning.filter(|r| r.place == StopPoint::Between);
-        if let Some(tid) = spinning.min_by_key(|r| r.me.stuck_until).map(|r| r.me.tid) {
+        if let Some(tid) = spinning.min_by_key(|r| r.me.not_before).map(|r| r.me.tid) {
             self.progress += 1;
-            return self.attend(tid);
+            return self.run_task(tid);
         }
         // Waits with a time limit end first.
         let waiting = self.resting.values().filter_map(|r| {
             let limited = r.waits.as_ref()?.limited;
-            Some((r.me.woken, !limited, r.me.tid))
+            Some((r.me.spurious_wakeups, !limited, r.me.tid))
         });
         let Some((woken, _, tid)) = waiting.min() else {
             return self.at_script_end();
@@ -343,10 +343,10 @@ impl Driver<'_> {
         let waits = self.resting.get_mut(&tid).and_then(|r| r.waits.take());
         match (waits, self.wake(tid)) {
             (Some(waits), Some((task, _))) => {
-                self.me.woken += 1;
+                self.me.spurious_wakeups += 1;
                 self.waited(task, waits, true)
             }
-            _ => self.turn(),
+            _ => self.schedule(),
         }
     }
 
@@ -360,7 +360,7 @@ impl Driver<'_> {
             resting.is_some_and(|r| r.place == StopPoint::Between) && self.can_go(tid)
         });
         if let Some(tid) = between {
-            return self.attend(tid);
+            return self.run_task(tid);
         }
         let Some((task, place)) = tid.and_then(|tid| self.wake(tid)) else {
             return Ok(Next::End(Status::Completed, None, None));

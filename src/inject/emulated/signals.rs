@@ -32,7 +32,7 @@ impl Driver<'_> {
                 let recorded = self.next_step()?.and_then(|step| step.tsc.pop_front());
                 instruction.execute(&mut regs, recorded.unwrap_or_else(|| instruction.value()));
                 if recorded.is_none() {
-                    self.leaves_recording();
+                    self.mark_modified();
                 } else if self.me.target.is_none() {
                     self.read_on(&task, &mut regs)?;
                 }
@@ -42,13 +42,13 @@ impl Driver<'_> {
             }
         }
         if signal == libc::SIGTRAP
-            && let Some(there) = self.comes_to_goal(&mut task)?
+            && let Some(there) = self.reached_target(&mut task)?
         {
             if !there {
                 return Ok(Next::Resume(task));
             }
-            self.rest(task, StopPoint::Between, None);
-            return self.turn();
+            self.park(task, StopPoint::Between, None);
+            return self.schedule();
         }
         let mut recorded = None;
         if self.me.due.front().is_some_and(|due| due.signal == signal)
@@ -63,14 +63,14 @@ impl Driver<'_> {
         }
         if signal == libc::SIGSTOP || is_stop(signal) && !proc::catches(tid, signal)? {
             self.unmask(&mut task)?;
-            return self.go_on(task);
+            return self.resume_task(task);
         }
         let came = signal;
         let signal = match self.ask_hooks(&task, signal)? {
             Ok(Some(signal)) => signal,
             Ok(None) => {
                 self.unmask(&mut task)?;
-                return self.go_on(task);
+                return self.resume_task(task);
             }
             Err(reason) => {
                 self.report.reason = Some(reason);
@@ -88,7 +88,7 @@ impl Driver<'_> {
             && (spared && signal == came || proc::ignores(tid, signal)? || is_harmless(signal))
         {
             self.unmask(&mut task)?;
-            return self.go_on(task);
+            return self.resume_task(task);
         }
         self.report.backtrace = self.backtrace_of(&task);
         // The kernel does not get the signal: its core dump would run outside of the sandbox.
@@ -122,7 +122,7 @@ impl Driver<'_> {
         });
         self.hooks.signal(&mut seen).map_err(Error::Hook)?;
         if !seen.rules.is_empty() || seen.delivered() != Some(signal) {
-            self.leaves_recording();
+            self.mark_modified();
         }
         if !seen.rules.is_empty() {
             self.report.log.injected.push(Injected {

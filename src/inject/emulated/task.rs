@@ -24,9 +24,9 @@ pub struct TaskState {
     /// The call that is expected of the task, once its turn has come.
     pub step: Option<ExpectedCall>,
     /// Calls that were partly answered and not made again at once; the task may continue them later.
-    pub cut: Vec<ExpectedCall>,
+    pub partly_answered: Vec<ExpectedCall>,
     /// The call that is expected after one of those.
-    pub parked: Option<ExpectedCall>,
+    pub postponed: Option<ExpectedCall>,
     /// Signals of the trace that are due before the task's next call; they are sent one at a time.
     pub due: VecDeque<DueSignal>,
     /// The task's own signal mask while a due signal is unblocked; the return from its handler restores it.
@@ -34,21 +34,21 @@ pub struct TaskState {
     /// The temporary signal mask under which the task's last call waited.
     pub waited_under: Option<u64>,
     /// The task stays stopped after its call until the script resumes it.
-    pub stays: bool,
+    pub waits_for_script: bool,
     /// The task has made its last call.
-    pub over: bool,
+    pub exited: bool,
     /// The driver's `changes` when the task came to its present call.
-    pub stood_at: Option<u64>,
+    pub changes_at_entry: Option<u64>,
     /// The number of consecutive time slices without a call, and the driver's `progress` from which on the task may run
     /// again (see [`super::schedule`]).
     pub spins: u32,
-    pub stuck_until: u64,
+    pub not_before: u64,
     /// The program break before the brk(2) that the task is in.
-    pub broke: Option<i64>,
+    pub break_before: Option<i64>,
     /// The target to which the task runs, and the signal mask to restore at its breakpoint.
     pub target: Option<(RunTarget, u64)>,
     /// The number of spurious wake-ups.
-    pub woken: u32,
+    pub spurious_wakeups: u32,
 }
 
 impl TaskState {

@@ -53,7 +53,7 @@ impl Driver<'_> {
     }
 
     /// Handles exit and exit_group: the process, or one of its threads, ends.
-    pub(super) fn leave(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
+    pub(super) fn on_exit_call(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
         self.report.log.call(seen, None);
         let code = seen.args[0] as i32 & 0xff;
         if self.resting.is_empty() && self.group.retired.is_empty() {
@@ -73,7 +73,7 @@ impl Driver<'_> {
         }
         self.last = self.me.tid;
         if task.tid() != self.group.real_pid {
-            self.me.over = true;
+            self.me.exited = true;
             return Ok(Next::Resume(task));
         }
         let word = self.me.attributes.clear_tid;
@@ -84,7 +84,7 @@ impl Driver<'_> {
                 data: vec![0; 4],
             }]);
         }
-        self.turn()
+        self.schedule()
     }
 
     /// Writes to the process's memory. Like the kernel's own writes at a task's exit, it may fail silently.
@@ -101,7 +101,7 @@ impl Driver<'_> {
     }
 
     /// Handles the end of a task that the script has.
-    pub(super) fn gone(&mut self, tid: i32, exit: Exit, left: &[Chunk]) -> Option<Next> {
+    pub(super) fn on_task_end(&mut self, tid: i32, exit: Exit, left: &[Chunk]) -> Option<Next> {
         self.write_left(left);
         let there = self.resting.remove(&tid)?;
         self.group.retired.push(there.task);
@@ -116,7 +116,7 @@ impl Driver<'_> {
     }
 
     /// Moves the running task to the stopped ones.
-    pub(super) fn rest(&mut self, task: Stopped, place: StopPoint, waits: Option<FutexWait>) {
+    pub(super) fn park(&mut self, task: Stopped, place: StopPoint, waits: Option<FutexWait>) {
         let me = std::mem::take(&mut self.me);
         let tid = me.tid;
         let resting = StoppedTask {
