@@ -51,3 +51,20 @@ mod tasks;
 mod threads;
 mod trace_commands;
 mod warnings;
+
+/// Cargo does not look for tests here: what is listed nowhere is not built.
+#[test]
+fn every_test_is_built() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let main = std::fs::read_to_string(root.join("tests/main.rs")).unwrap();
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    for entry in std::fs::read_dir(root.join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let is_test = path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").exists();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_built = name == "main"
+            || main.contains(&format!("\nmod {name};"))
+            || manifest.contains(&format!("\nname = \"{name}\""));
+        assert!(!is_test || is_built, "{} is not built", path.display());
+    }
+}

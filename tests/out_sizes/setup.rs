@@ -294,7 +294,7 @@ impl Setup {
             event[12] = 1; // SIGEV_NONE
             event
         });
-        assert_eq!(self.call(libc::SYS_timer_create, &[1, tsc_off, id]), 0);
+        assert_eq!(self.call(libc::SYS_timer_create, &[1, quiet, id]), 0);
         let mut bytes = [0; 4];
         rrapper::syscall::Memory::read(&super::arena::Now, id, &mut bytes);
         u64::from(u32::from_le_bytes(bytes))
