@@ -4,7 +4,7 @@ use crate::common::limits::{Chance, LATE, eventually, is_alive, is_sane, limited
 use crate::common::{Folder, RRAPPER};
 use rrapper::image::{Backing, Chunk, Image, Mapping};
 use rrapper::recording::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Piece, Reach, Shows,
+    CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, NewTask, Piece, Reach, Shows,
     SignalEvent, Start, StartFd, Writer,
 };
 use rrapper::trace::Exit;
@@ -79,8 +79,8 @@ impl Made {
         self.call(libc::SYS_getpid, [0; 6], 0);
     }
 
-    fn born(&mut self, change: impl Fn(&mut Born)) {
-        let mut born = Born {
+    fn born(&mut self, change: impl Fn(&mut NewTask)) {
+        let mut born = NewTask {
             tid: 78,
             pid: 78,
             maker: PID,
@@ -93,7 +93,7 @@ impl Made {
             named: 78,
         };
         change(&mut born);
-        self.frames.push(Frame::Born(born));
+        self.frames.push(Frame::NewTask(born));
     }
 
     /// The task is put somewhere by a handler.

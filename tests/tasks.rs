@@ -6,7 +6,7 @@ use rrapper::history::Recording;
 use rrapper::image::Chunk;
 use rrapper::inject::{NoHooks, Options, Sandbox, Script, Status, inject, live};
 use rrapper::process::{Process, StopPoint};
-use rrapper::recording::{Born, Frame, Jump, Writer};
+use rrapper::recording::{Frame, Jump, NewTask, Writer};
 use rrapper::replay::{CheckpointLimits, Replay, Replayer};
 use rrapper::trace::Exit;
 use rrapper::tracee::{Regs, TaskMemory, proc};
@@ -167,7 +167,7 @@ fn threads_come_along() {
     let (mut number, mut threads, mut events) = (0, Vec::new(), Vec::new());
     while let Some(frame) = frames.next_frame().unwrap() {
         match frame {
-            Frame::Born(born) if born.tid != born.pid => threads.push(born.tid),
+            Frame::NewTask(born) if born.tid != born.pid => threads.push(born.tid),
             Frame::Event(event) => {
                 number += 1;
                 if threads.contains(&event.tid) {
@@ -332,7 +332,7 @@ fn frames_that_make_no_sense_end_the_replay() {
         })
         .unwrap();
     let born = |tid: i32, maker: i32, flags: i32| {
-        Frame::Born(Born {
+        Frame::NewTask(NewTask {
             tid,
             pid: tid,
             maker,

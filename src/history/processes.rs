@@ -61,7 +61,7 @@ impl Recording {
                     }
                     tree.follow(&frame);
                 }
-                Frame::Born(born) => {
+                Frame::NewTask(born) => {
                     let maker = tree.pid(born.maker);
                     tree.follow(&frame);
                     let new = born.pid == born.tid && tree.pid(born.tid) == Some(born.pid);

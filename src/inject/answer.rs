@@ -1,12 +1,12 @@
 //! Answering a call from the trace: the return value, and the bytes that the kernel would have written.
 
-pub use super::partial::Answered;
+pub use super::short_transfer::Answered;
 pub use super::step_data::descriptor;
 
 use super::hook::HookCall;
 use super::script::item::ExpectedCall;
 use super::step_data::{data, exact_data, messages};
-use super::{Result, partial};
+use super::{Result, short_transfer};
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::{Kind, Memory, Moved, Syscall};
 
@@ -20,7 +20,7 @@ pub fn continues(step: &ExpectedCall, call: &HookCall) -> bool {
         .fd_arg()
         .is_none_or(|arg| descriptor(step).is_none_or(|fd| fd == call.args[arg] as i32));
     // A call with an explicit position is retried at the position where the first one ended.
-    if !same_fd || !partial::is_at_next_position(step, call) {
+    if !same_fd || !short_transfer::is_at_next_position(step, call) {
         return false;
     }
     if described.moves_data() != Some(Moved::In) {
@@ -49,7 +49,7 @@ pub fn from_step(
     let ret = step.answer.raw().unwrap_or(0);
     if ret > 0
         && (limit.is_some() || step.used > 0)
-        && let Some(answered) = partial::answer(step, call, limit)?
+        && let Some(answered) = short_transfer::answer(step, call, limit)?
     {
         return Ok(answered);
     }
@@ -82,7 +82,7 @@ fn outputs(step: &ExpectedCall, call: &HookCall, ret: i64) -> Result<Vec<(u64, V
                 ret,
                 &call.memory,
             )
-            .map_err(|error| partial::effect(step, &error)),
+            .map_err(|error| short_transfer::effect(step, &error)),
     }
 }
 

@@ -14,12 +14,12 @@ mod live;
 mod log;
 mod options;
 mod outcome;
-mod partial;
 mod refused;
 mod report;
 mod rules;
 mod script;
 mod select;
+mod short_transfer;
 mod step_data;
 mod tolerated;
 

@@ -122,7 +122,7 @@ impl Kernel {
                     self.drop_unused(tree);
                 }
             }
-            Frame::Born(born) => {
+            Frame::NewTask(born) => {
                 let maker = tree.pid(born.maker);
                 tree.follow(frame);
                 if born.pid == born.tid {

@@ -10,7 +10,7 @@ use super::descriptors::{Descriptor, FdTable, FsContext, Pool, TaskFiles, at_sta
 use super::process::{new_namespaces, sets};
 use super::{DescriptorTable, Descriptors, OpenFile, Program, Stream};
 use crate::image::{Backing, FileId};
-use crate::recording::{Born, CallEvent, ChunkMemory, Effect, Event, Frame, Opened, Start};
+use crate::recording::{CallEvent, ChunkMemory, Effect, Event, Frame, NewTask, Opened, Start};
 use crate::seccomp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub struct ProcessTree {
     mapped: BTreeMap<FileId, Vec<u8>>,
     /// The seccomp state of each task that has any.
     filters: BTreeMap<i32, seccomp::State>,
-    /// The pids of each task in nested pid namespaces: see [`Born::numbers`].
+    /// The pids of each task in nested pid namespaces: see [`NewTask::numbers`].
     numbers: BTreeMap<i32, Vec<i32>>,
 }
 
@@ -78,7 +78,7 @@ impl ProcessTree {
     pub fn follow(&mut self, frame: &Frame) {
         match frame {
             Frame::Event(event) => self.follow_event(event),
-            Frame::Born(born) => self.born(born),
+            Frame::NewTask(born) => self.born(born),
             Frame::Gone { tid, .. } => self.gone(*tid),
             _ => {}
         }
@@ -291,7 +291,7 @@ impl ProcessTree {
     }
 
     /// Follows the creation of a task.
-    pub fn born(&mut self, born: &Born) {
+    pub fn born(&mut self, born: &NewTask) {
         let Some(&maker) = self.tasks.get(&born.maker) else {
             return;
         };

@@ -1,6 +1,6 @@
 //! A stopped thread of a process, and its attributes in the kernel.
 
-use crate::recording::Born;
+use crate::recording::NewTask;
 use crate::syscall::Memory;
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, Remote, Result, Stopped, TaskMemory, agent};
@@ -40,11 +40,11 @@ pub struct Thread {
 
 impl Thread {
     /// Creates the thread of a clone, at whose entry the creating task is stopped, and writes the tids to both tasks'
-    /// memory as [`Born`] has them. The new task is stopped at its beginning.
+    /// memory as [`NewTask`] has them. The new task is stopped at its beginning.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn born(maker: &mut Stopped, segv: &SegvState, born: &Born) -> Result<Thread> {
+    pub fn born(maker: &mut Stopped, segv: &SegvState, born: &NewTask) -> Result<Thread> {
         let mut regs = maker.regs()?;
         regs.answer(0);
         if born.stack != 0 {

@@ -3,7 +3,7 @@
 use super::task::{Task, TaskState};
 use super::{Recorder, Result};
 use crate::image::Chunk;
-use crate::recording::{Born, CallEvent, ChunkMemory, Frame};
+use crate::recording::{CallEvent, ChunkMemory, Frame, NewTask};
 use crate::syscall::CloneArgs;
 use crate::trace::Exit;
 use crate::tracee::{Running, Stop, Stopped, TaskMemory, Waited, proc};
@@ -90,7 +90,7 @@ impl Recorder {
         if flags & CHILD_CLEARTID != 0 {
             child.clear_tid = asked.child_tid;
         }
-        self.write(Frame::Born(Born {
+        self.write(Frame::NewTask(NewTask {
             tid,
             pid,
             maker: current.tid,

@@ -83,7 +83,7 @@ pub enum Frame {
     },
     /// A task was made; it has not run yet. Its parent is in the call that makes it, whose event comes when the call
     /// returns.
-    Born(Born),
+    NewTask(NewTask),
     /// A task that no event sets going (newly made, or preempted) runs on to where it stops next.
     Run {
         /// The task.
@@ -186,7 +186,7 @@ pub enum Shows {
 
 /// A new task: clone(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Born {
+pub struct NewTask {
     /// The new task.
     pub tid: i32,
     /// Its process: itself, unless it is a thread.
@@ -210,7 +210,7 @@ pub struct Born {
     pub named: i32,
 }
 
-impl Born {
+impl NewTask {
     /// Its tid in its own pid namespace.
     pub fn own_number(&self) -> i32 {
         self.numbers.last().copied().unwrap_or(self.tid)

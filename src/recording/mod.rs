@@ -43,8 +43,8 @@ pub use collection::{Listed, Summary, list, remove};
 pub(crate) use copy::same;
 pub use disk_full::{OnFull, is_full};
 pub use event::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, Opened, Piece, Reach, Shows,
-    SignalEvent, Start, StartClocks, StartFd,
+    CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, NewTask, Opened, Piece, Reach,
+    Shows, SignalEvent, Start, StartClocks, StartFd,
 };
 pub use files::Files;
 pub use frames::{Frames, NextFrame};

@@ -5,7 +5,7 @@ use super::state::ReplayState;
 use super::{Error, Result};
 use crate::image::Chunk;
 use crate::process::{StopPoint, remap};
-use crate::recording::{Born, Frame, Jump, Piece, Shows};
+use crate::recording::{Frame, Jump, NewTask, Piece, Shows};
 use crate::tracee::Regs;
 
 /// A recording with more of these at once is refused.
@@ -19,7 +19,7 @@ impl ReplayState {
     /// Follows a frame that is no event and resumes no task.
     pub fn follow(&mut self, frame: &Frame) -> Result<()> {
         match frame {
-            Frame::Born(born) => self.born(born)?,
+            Frame::NewTask(born) => self.born(born)?,
             Frame::Jump(jump) => self.jump(jump)?,
             Frame::Gone { tid, left, .. } => self.gone(*tid, left)?,
             Frame::Tsc { tid, values } => self.note_tsc(*tid, values)?,
@@ -59,7 +59,7 @@ impl ReplayState {
         Ok(())
     }
 
-    fn born(&mut self, born: &Born) -> Result<()> {
+    fn born(&mut self, born: &NewTask) -> Result<()> {
         if born.tid <= 0 || born.pid <= 0 {
             return Err(self.senseless(format!("task {} cannot be", born.tid)));
         }

@@ -24,7 +24,7 @@ pub use problem::{EditError, Problem};
 
 /// A step from an argument to one of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PathStep {
     /// The member of this name.
     Member(String),
     /// The element with this index, from 0.
@@ -66,7 +66,7 @@ pub(super) struct Spot {
 
 /// The action at the end of a path. It gets the object there, and the remaining steps, which lead into an object
 /// without parts of its own in memory.
-type Then<'a, T> = &'a mut dyn FnMut(&Kind, Spot, &[Step], &Frame<'_>) -> Result<T>;
+type Then<'a, T> = &'a mut dyn FnMut(&Kind, Spot, &[PathStep], &Frame<'_>) -> Result<T>;
 
 impl Syscall {
     /// The writes that change an argument (by its index among [`Syscall::args`]), or a part of it, to `value`. `ret` is
@@ -76,7 +76,7 @@ impl Syscall {
     /// If there is no such part, or the part cannot have that value.
     pub fn edit(
         &self,
-        (index, way): (usize, &[Step]),
+        (index, way): (usize, &[PathStep]),
         value: &Value,
         args: &[u64; 6],
         ret: Option<i64>,
@@ -102,7 +102,7 @@ impl Syscall {
             let error = EditError::from(Problem::Negative(negative));
             return Err(error.below(arg.name));
         }
-        if let Some(Step::Member(name)) = way.last()
+        if let Some(PathStep::Member(name)) = way.last()
             && name == "msg_controllen"
             && let Some(ret) = ret
             && let Some(len) = value_of(value)
@@ -128,7 +128,7 @@ impl Syscall {
     /// The address of one vector of several, a `struct iovec`.
     pub fn vector_at(
         &self,
-        (index, way): (usize, &[Step]),
+        (index, way): (usize, &[PathStep]),
         args: &[u64; 6],
         mem: &dyn Memory,
     ) -> Option<u64> {
@@ -141,7 +141,7 @@ impl Syscall {
         }
         let frame = Frame::new(self, args, 0, mem, mem);
         let addr = args.get(index).copied().filter(|&addr| addr != 0)?;
-        let way = [way, &[Step::Member("iov_base".into())]].concat();
+        let way = [way, &[PathStep::Member("iov_base".into())]].concat();
         let spot = behind(to, (addr, None), &frame);
         descend(
             to,
@@ -157,7 +157,7 @@ impl Syscall {
     /// of the answer.
     fn edit_vector(
         &self,
-        (index, way): (usize, &[Step]),
+        (index, way): (usize, &[PathStep]),
         value: &Value,
         args: &[u64; 6],
         ret: Option<i64>,
@@ -180,7 +180,7 @@ impl Syscall {
             if field.name == "iov_len" && ret.is_some() {
                 continue;
             }
-            let way = [way, &[Step::Member(field.name.clone())]].concat();
+            let way = [way, &[PathStep::Member(field.name.clone())]].concat();
             edits.extend(self.edit((index, &way), &field.value, args, ret, mem)?);
         }
         Ok(edits)
@@ -200,7 +200,7 @@ impl Syscall {
     /// The number in a part of an argument, also if the other members' conditions leave it out.
     pub(crate) fn number_at(
         &self,
-        (index, way): (usize, &[Step]),
+        (index, way): (usize, &[PathStep]),
         args: &[u64; 6],
         ret: Option<i64>,
         mem: &dyn Memory,
@@ -223,21 +223,21 @@ impl Syscall {
 }
 
 /// Returns whether the path leads to one vector of several.
-fn is_vector(arg: &Kind, way: &[Step]) -> bool {
+fn is_vector(arg: &Kind, way: &[PathStep]) -> bool {
     match (arg, way) {
-        (Kind::Ptr(_, to), [Step::Element(_)]) => matches!(**to, Kind::Iovec(..)),
-        (_, [.., Step::Member(name), Step::Element(_)]) => name == "msg_iov",
+        (Kind::Ptr(_, to), [PathStep::Element(_)]) => matches!(**to, Kind::Iovec(..)),
+        (_, [.., PathStep::Member(name), PathStep::Element(_)]) => name == "msg_iov",
         _ => false,
     }
 }
 
-fn no_part(step: &Step) -> EditError {
+fn no_part(step: &PathStep) -> EditError {
     let what = match step {
-        Step::Member(name) => Problem::NoMember {
+        PathStep::Member(name) => Problem::NoMember {
             name: name.clone(),
             near: Vec::new(),
         },
-        Step::Element(index) => Problem::NoElement {
+        PathStep::Element(index) => Problem::NoElement {
             index: *index,
             count: 0,
         },
@@ -266,7 +266,7 @@ fn fills(kind: &Kind) -> bool {
 fn pointer(
     (dir, to): (Dir, &Kind),
     (raw, place): (u64, Option<u64>),
-    way: &[Step],
+    way: &[PathStep],
     value: &Value,
     ret: Option<i64>,
     frame: &Frame<'_>,
@@ -298,7 +298,7 @@ fn pointer(
         return Err(Problem::Null.into());
     }
     let spot = behind(to, (raw, place), frame);
-    let control = |step: &Step| matches!(step, Step::Member(name) if name == "msg_control");
+    let control = |step: &PathStep| matches!(step, PathStep::Member(name) if name == "msg_control");
     if let Some(at) = way.iter().position(control)
         && let Some((above, below)) = way.split_at_checked(at)
     {
@@ -315,7 +315,7 @@ fn pointer(
 fn descend<T>(
     kind: &Kind,
     spot: Spot,
-    way: &[Step],
+    way: &[PathStep],
     frame: &Frame<'_>,
     then: Then<'_, T>,
 ) -> Result<T> {
@@ -323,10 +323,10 @@ fn descend<T>(
         return then(kind, spot, way, frame);
     };
     let found = match (kind, step) {
-        (Kind::Struct(layout) | Kind::Sized(layout, ..), Step::Member(name)) => {
+        (Kind::Struct(layout) | Kind::Sized(layout, ..), PathStep::Member(name)) => {
             member(layout, spot, (name, rest), frame, then)
         }
-        (Kind::Array(of, _), Step::Element(index)) => {
+        (Kind::Array(of, _), PathStep::Element(index)) => {
             let each = of.size_in(frame.abi).unwrap_or(1).max(1);
             let count = spot.room / each;
             let element = Spot {
@@ -339,18 +339,18 @@ fn descend<T>(
                 false => Err(no_element(*index, count)),
             }
         }
-        (Kind::Num(_) | Kind::WaitStatus, Step::Element(0)) => {
+        (Kind::Num(_) | Kind::WaitStatus, PathStep::Element(0)) => {
             descend(kind, spot, rest, frame, then)
         }
         (Kind::Num(_) | Kind::WaitStatus, step) => Err(no_part(step)),
-        (Kind::Iovec(_, extent), Step::Element(index)) => {
+        (Kind::Iovec(_, extent), PathStep::Element(index)) => {
             let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
             vector((spot.addr, count), (*index, rest), frame, then)
         }
-        (Kind::Message(moved), Step::Member(name)) => {
+        (Kind::Message(moved), PathStep::Member(name)) => {
             message(*moved, spot, (name, rest), frame, then)
         }
-        (Kind::Messages(moved, extent), Step::Element(index)) => {
+        (Kind::Messages(moved, extent), PathStep::Element(index)) => {
             let count = frame.count(*extent, Side::Entry, MOST_VECTORS);
             let each = mmsghdr(frame.abi);
             let addr = spot.addr.wrapping_add((index.min(&count) * each) as u64);
@@ -361,11 +361,11 @@ fn descend<T>(
             };
             match rest.split_first() {
                 _ if *index >= count => Err(no_element(*index, count)),
-                Some((Step::Member(name), rest)) if name == "msg_hdr" => {
+                Some((PathStep::Member(name), rest)) if name == "msg_hdr" => {
                     let header = at(0, msghdr(frame.abi));
                     descend(&Kind::Message(*moved), header, rest, frame, then)
                 }
-                Some((Step::Member(name), rest)) if name == "msg_len" => {
+                Some((PathStep::Member(name), rest)) if name == "msg_len" => {
                     let len = at(msghdr(frame.abi), 4);
                     descend(&Kind::Num(leaf::LENGTH), len, rest, frame, then)
                 }
@@ -386,7 +386,7 @@ fn no_element(index: usize, count: usize) -> EditError {
 fn member<T>(
     layout: &'static Layout,
     spot: Spot,
-    (name, rest): (&str, &[Step]),
+    (name, rest): (&str, &[PathStep]),
     frame: &Frame<'_>,
     then: Then<'_, T>,
 ) -> Result<T> {
@@ -433,7 +433,7 @@ fn member_index(layout: &Layout, member: &super::Member) -> usize {
 fn put(
     kind: &Kind,
     spot: Spot,
-    rest: &[Step],
+    rest: &[PathStep],
     value: &Value,
     (ret, frame): (Option<i64>, &Frame<'_>),
 ) -> Result<Vec<Edit>> {
@@ -445,16 +445,16 @@ fn put(
         Value::Change { after, .. } => after.meaning(),
         plain => plain,
     };
-    if let (Kind::Message(_), Some((Step::Member(name), below))) = (kind, rest.split_first())
+    if let (Kind::Message(_), Some((PathStep::Member(name), below))) = (kind, rest.split_first())
         && name == "msg_control"
     {
         let set = ancillary::put(spot, below, value, frame);
         return set.map_err(|error| error.under(&rest[0]));
     }
     let mut edits = Vec::new();
-    let mut part = |step: Step, value: &Value| {
+    let mut part = |step: PathStep, value: &Value| {
         let way = [step];
-        if let (Kind::Message(_), [Step::Member(name)]) = (kind, &way)
+        if let (Kind::Message(_), [PathStep::Member(name)]) = (kind, &way)
             && name == "msg_control"
         {
             edits.extend(put(kind, spot, &way, value, (ret, frame))?);
@@ -469,7 +469,7 @@ fn put(
     let has_parts = match (kind, value) {
         (Kind::Struct(_) | Kind::Sized(..) | Kind::Message(_), Value::Struct { fields, .. }) => {
             for field in fields.iter().filter(|field| !field.name.is_empty()) {
-                part(Step::Member(field.name.clone()), &field.value)?;
+                part(PathStep::Member(field.name.clone()), &field.value)?;
             }
             true
         }
@@ -487,7 +487,7 @@ fn put(
                 return Err(Problem::Count { count, len }.into());
             }
             for (index, item) in items.iter().enumerate() {
-                part(Step::Element(index), item)?;
+                part(PathStep::Element(index), item)?;
             }
             if let (Kind::Array(_, extent), Some(_)) = (kind, ret)
                 && extent.filled == Len::Ret

@@ -41,7 +41,7 @@ pub use clone::CloneArgs;
 pub use constant::{constant, eval};
 pub use decode::signal_info;
 pub use edit::{
-    Edit, EditError, Problem, Step, is_argument, is_member, near_argument, near_member,
+    Edit, EditError, PathStep, Problem, is_argument, is_member, near_argument, near_member,
 };
 pub use encode::EncodeError;
 pub use ethtool::ethtool_size;

@@ -11,7 +11,7 @@ use crate::inject::outcome::{Divergence, Status};
 use crate::inject::script::item::ExpectedCall;
 use crate::inject::script::other_run::{self, OtherRun};
 use crate::inject::tolerated;
-use crate::inject::{Error, Result, partial};
+use crate::inject::{Error, Result, short_transfer};
 use crate::kernel::resolved_path;
 use crate::process::StopPoint;
 use crate::recording::Effect;
@@ -315,12 +315,13 @@ impl Driver<'_> {
             step.used = before;
             return Ok(true);
         }
-        let less =
-            (1..given).contains(&ret) && !seen.replaced && partial::Amount::of(seen.call).is_some();
+        let less = (1..given).contains(&ret)
+            && !seen.replaced
+            && short_transfer::Amount::of(seen.call).is_some();
         if less {
             step.used = before + ret as u64;
             if !unmade {
-                partial::take_back(seen, given - ret)?;
+                short_transfer::take_back(seen, given - ret)?;
             }
         }
         Ok(less)
@@ -416,7 +417,7 @@ fn is_exit(seen: &HookCall) -> bool {
 
 /// The number of bytes or messages that a call asks for, if a hook has reduced it.
 fn asked_for_less(seen: &HookCall) -> Option<u64> {
-    let arg = partial::asked_arg(seen.call)?;
+    let arg = short_transfer::asked_arg(seen.call)?;
     let (now, before) = (*seen.args.get(arg)?, *seen.asked.get(arg)?);
     (now < before).then_some(now)
 }

@@ -33,7 +33,7 @@ impl Driver<'_> {
     #[track_caller]
     pub(super) fn note_interference(&mut self, seen: &HookCall, is_changed: bool) {
         let as_recorded = seen.decision == Decision::Default
-            && seen.told.is_none()
+            && seen.afterwards.is_none()
             && !seen.goes_live
             && seen.args == seen.asked
             && !is_changed

@@ -7,7 +7,7 @@ use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::inject::outcome::Status;
 use crate::process::{StopPoint, Thread};
-use crate::recording::Born;
+use crate::recording::NewTask;
 use crate::syscall::CloneArgs;
 use crate::trace::Exit;
 use crate::tracee::{Stopped, agent};
@@ -20,7 +20,7 @@ impl Driver<'_> {
         task: &mut Stopped,
         seen: &HookCall,
         ret: i64,
-        recorded: Option<Born>,
+        recorded: Option<NewTask>,
     ) -> Result<()> {
         let asked = CloneArgs::of(seen.call.nr, &seen.args, &seen.memory);
         let Some(asked) = asked.filter(|asked| asked.has(libc::CLONE_THREAD | libc::CLONE_VM))
@@ -35,7 +35,7 @@ impl Driver<'_> {
             return Ok(());
         }
         let both = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
-        let born = Born {
+        let born = NewTask {
             tid,
             pid: self.group.pid,
             maker: self.me.tid,

@@ -51,7 +51,7 @@ pub struct HookCall {
     pub(crate) opened: Option<Effect>,
     pub(crate) decision: Decision,
     /// The action on the answer, once the call has been made.
-    pub(crate) told: Option<Action>,
+    pub(crate) afterwards: Option<Action>,
     /// The answer before the exit hooks.
     pub(crate) given: Option<i64>,
     /// The true answer, where the process gets another one.
@@ -114,7 +114,7 @@ impl HookCall {
             about: RefCell::new(None),
             opened: None,
             decision: Decision::Default,
-            told: None,
+            afterwards: None,
             given: None,
             done: None,
             made: false,

@@ -3,7 +3,7 @@
 use super::scratch::SCRATCH_SIZE;
 use super::{ChangeError, HookCall, Phase};
 use crate::inject::amount;
-use crate::syscall::{self, Edit, Memory, Moved, Region, Step, Syscall};
+use crate::syscall::{self, Edit, Memory, Moved, PathStep, Region, Syscall};
 use crate::trace::Value;
 use crate::tracee;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ impl HookCall {
     }
 
     /// An argument, by its index among the call's [`Syscall::args`], or a part of it, as it is now.
-    pub fn look(&self, arg: usize, way: &[Step]) -> Option<Value> {
+    pub fn look(&self, arg: usize, way: &[PathStep]) -> Option<Value> {
         match way {
             [] => self.call.look(arg, &self.args, self.ret(), &self.memory),
             way => self
@@ -36,7 +36,7 @@ impl HookCall {
     ///
     /// # Errors
     /// If it cannot be that.
-    pub fn change(&mut self, arg: usize, way: &[Step], value: &Value) -> Result<()> {
+    pub fn change(&mut self, arg: usize, way: &[PathStep], value: &Value) -> Result<()> {
         let is_data = way.is_empty() && self.call.data_arg() == Some(arg);
         if is_data && self.call.moves_bytes() {
             match (value, value.meaning()) {
@@ -56,7 +56,7 @@ impl HookCall {
     }
 
     /// A vector as it lies in memory, where that part of an argument is one.
-    pub fn vector(&self, arg: usize, way: &[Step]) -> Option<[u8; VECTOR]> {
+    pub fn vector(&self, arg: usize, way: &[PathStep]) -> Option<[u8; VECTOR]> {
         let at = self.call.vector_at((arg, way), &self.args, &self.memory)?;
         let mut bytes = [0; VECTOR];
         (self.memory.read(at, &mut bytes) == VECTOR).then_some(bytes)
@@ -66,7 +66,12 @@ impl HookCall {
     ///
     /// # Errors
     /// If the process's memory cannot be written.
-    pub fn set_vector(&mut self, arg: usize, way: &[Step], bytes: [u8; VECTOR]) -> Result<bool> {
+    pub fn set_vector(
+        &mut self,
+        arg: usize,
+        way: &[PathStep],
+        bytes: [u8; VECTOR],
+    ) -> Result<bool> {
         let at = self.call.vector_at((arg, way), &self.args, &self.memory);
         let Some(at) = at.filter(|_| self.ret().is_none()) else {
             return Ok(false);

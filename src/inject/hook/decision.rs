@@ -138,7 +138,7 @@ impl HookCall {
     pub fn answered(&mut self, ret: i64) {
         self.phase = Phase::Exit;
         (self.ret, self.given) = (Some(ret), Some(ret));
-        if let Some(action) = self.told.take() {
+        if let Some(action) = self.afterwards.take() {
             self.override_answer(action);
         }
     }
@@ -146,20 +146,20 @@ impl HookCall {
     /// Whether a SIGKILL ends the process before the call does anything. Beside a decided answer it comes behind the
     /// call.
     pub(crate) fn dies_first(&self) -> bool {
-        let waits = self.decision != Decision::Default || self.told.is_some();
+        let waits = self.decision != Decision::Default || self.afterwards.is_some();
         !waits && self.signals.contains(&libc::SIGKILL)
     }
 
     /// Decides at the entry; an earlier decision does not count any more.
     fn decide(&mut self, decision: Decision) {
-        (self.decision, self.told) = (decision, None);
+        (self.decision, self.afterwards) = (decision, None);
     }
 
     /// Does this action to the answer of a call that is made: at the entry, once it has been answered.
     pub(super) fn override_answer(&mut self, action: Action) {
         if self.phase == Phase::Enter {
             self.decide(Decision::Default);
-            self.told = Some(action);
+            self.afterwards = Some(action);
             return;
         }
         action.apply(self, Some(false));

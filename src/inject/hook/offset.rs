@@ -2,7 +2,7 @@
 
 use super::{ChangeError, HookCall, Phase};
 use crate::kernel::path_has_offset;
-use crate::syscall::{Kind, Step};
+use crate::syscall::{Kind, PathStep};
 use crate::trace::Value;
 use crate::tracee::proc;
 
@@ -60,8 +60,8 @@ impl HookCall {
             let what = "offset of its own";
             return Err(ChangeError::Without { call, what });
         };
-        let way: &[Step] = match self.call.args.get(arg).map(|arg| &arg.kind) {
-            Some(Kind::Ptr(..)) => &[Step::Element(0)],
+        let way: &[PathStep] = match self.call.args.get(arg).map(|arg| &arg.kind) {
+            Some(Kind::Ptr(..)) => &[PathStep::Element(0)],
             _ => &[],
         };
         self.change(arg, way, &Value::Int(offset))

@@ -1,7 +1,7 @@
 //! The file status that calls of the stat family return.
 
 use super::{ChangeError, HookCall};
-use crate::syscall::{Dir, Kind, Step};
+use crate::syscall::{Dir, Kind, PathStep};
 use crate::trace::Value;
 
 type Result<T> = std::result::Result<T, ChangeError>;
@@ -30,8 +30,8 @@ pub const STAT: [&str; 18] = [
 ];
 
 /// The way to a member of a structure, by the names of the members on it.
-pub(super) fn members(names: &[&str]) -> Vec<Step> {
-    let step = |name: &&str| Step::Member((*name).to_owned());
+pub(super) fn members(names: &[&str]) -> Vec<PathStep> {
+    let step = |name: &&str| PathStep::Member((*name).to_owned());
     names.iter().map(step).collect()
 }
 

@@ -3,7 +3,7 @@
 use super::item::{DueSignal, ExpectedCall, Item, ItemKind, SideEffects, code_base};
 use crate::inject::Result;
 use crate::recording::{
-    Born, CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, SignalEvent,
+    CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, NewTask, SignalEvent,
 };
 use crate::tracee::{SigInfo, replaced_instructions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -79,7 +79,7 @@ impl RecordingScript {
                 Frame::Tsc { tid, values } if self.tids.contains(&tid) => {
                     self.tsc.entry(tid).or_default().extend(values);
                 }
-                Frame::Born(born) if born.pid == self.pid && born.tid != self.pid => {
+                Frame::NewTask(born) if born.pid == self.pid && born.tid != self.pid => {
                     if let Some(item) = self.born(&born)? {
                         return Ok(Some(item));
                     }
@@ -207,7 +207,7 @@ impl RecordingScript {
 
     /// A thread is created while the creating task stands in the call. The call is answered here already, but the task goes on
     /// only where it was recorded to.
-    fn born(&mut self, born: &Born) -> Result<Option<Item>> {
+    fn born(&mut self, born: &NewTask) -> Result<Option<Item>> {
         self.tids.insert(born.tid);
         let mut number = self.number;
         for at in 0..MOST_AHEAD {

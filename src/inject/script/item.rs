@@ -1,7 +1,7 @@
 //! The items of a script: actions of a task, and signals and memory changes that reach it.
 
 use crate::image::Chunk;
-use crate::recording::{Born, CallEvent, Jump, Piece, Reach, SignalEvent};
+use crate::recording::{CallEvent, Jump, NewTask, Piece, Reach, SignalEvent};
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Attachment, Call, Exit, Field, Origin, Value};
 use crate::tracee::SigInfo;
@@ -127,7 +127,7 @@ pub(in crate::inject) struct ExpectedCall {
     /// Its other effects.
     pub side_effects: SideEffects,
     /// The thread that it creates.
-    pub born: Option<Born>,
+    pub born: Option<NewTask>,
 }
 
 impl ExpectedCall {

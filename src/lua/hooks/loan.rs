@@ -3,7 +3,7 @@
 
 use super::super::error::raise;
 use crate::inject::{HookCall, VECTOR};
-use crate::syscall::Step;
+use crate::syscall::PathStep;
 use crate::trace::Value as Arg;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -70,7 +70,7 @@ pub(super) struct Views(pub Vec<View>);
 /// A view of a structure or a list.
 pub(super) struct View {
     pub arg: usize,
-    pub way: Vec<Step>,
+    pub way: Vec<PathStep>,
     /// Filled once something else is put there.
     pub copy: Weak<RefCell<Option<Snapshot>>>,
 }

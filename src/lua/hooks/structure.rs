@@ -9,7 +9,7 @@ use super::super::values::{self, pairs};
 use super::loan::{CallData, Snapshot, View};
 use crate::inject::VECTOR;
 use crate::strace;
-use crate::syscall::{self, Step};
+use crate::syscall::{self, PathStep};
 use crate::trace::{Field, Value as Arg};
 use mlua::{IntoLua, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 use std::cell::RefCell;
@@ -20,10 +20,10 @@ pub(super) struct Structure {
     call: CallData,
     arg: usize,
     /// The way to it from its argument.
-    way: Vec<Step>,
+    way: Vec<PathStep>,
     /// Its copy, taken when something else was put in its place; `below` is the way to it in that copy.
     copy: Rc<RefCell<Option<Snapshot>>>,
-    below: Vec<Step>,
+    below: Vec<PathStep>,
 }
 
 /// The greatest depth of a table that is given for a structure.
@@ -31,7 +31,7 @@ const DEEPEST: usize = 16;
 
 impl Structure {
     /// A view of what is there.
-    pub fn of(call: &CallData, arg: usize, way: Vec<Step>) -> Structure {
+    pub fn of(call: &CallData, arg: usize, way: Vec<PathStep>) -> Structure {
         let copy = Rc::default();
         let views = call.views();
         let mut views = views.borrow_mut();
@@ -72,7 +72,7 @@ impl Structure {
     }
 
     /// One of its members or elements, for a script.
-    fn look(&self, lua: &Lua, step: Step) -> mlua::Result<Value> {
+    fn look(&self, lua: &Lua, step: PathStep) -> mlua::Result<Value> {
         if self.copy.borrow().is_none() {
             let mut way = self.way.clone();
             way.push(step);
@@ -93,7 +93,7 @@ impl Structure {
         to_script(lua, value, || part)
     }
 
-    fn set(&self, step: Step, value: &Value) -> mlua::Result<()> {
+    fn set(&self, step: PathStep, value: &Value) -> mlua::Result<()> {
         let mut way = self.way.clone();
         if self.copy.borrow().is_none() {
             way.push(step);
@@ -117,12 +117,12 @@ impl Structure {
     }
 
     /// The step to the member or element that a key names; `None` where this structure or list has none of the kind.
-    fn find(&self, key: &Value) -> mlua::Result<Option<Step>> {
+    fn find(&self, key: &Value) -> mlua::Result<Option<PathStep>> {
         Ok(Some(match (key, self.value()?) {
             (Value::Integer(i), Arg::Array { .. }) => {
                 let index = usize::try_from(*i).ok().and_then(|i| i.checked_sub(1));
                 match index {
-                    Some(index) => Step::Element(index),
+                    Some(index) => PathStep::Element(index),
                     None => return Ok(None),
                 }
             }
@@ -138,7 +138,7 @@ impl Structure {
                     let hint = did_you_mean(&alike);
                     return Err(raise(format!("no structure has a member {name:?}{hint}")));
                 }
-                Step::Member(name)
+                PathStep::Member(name)
             }
             (key, Arg::Array { .. }) => {
                 return Err(raise(format!(
@@ -155,13 +155,13 @@ impl Structure {
         }))
     }
 
-    fn keys(&self) -> mlua::Result<Vec<Step>> {
+    fn keys(&self) -> mlua::Result<Vec<PathStep>> {
         Ok(match self.value()? {
-            Arg::Array { items, .. } => (0..items.len()).map(Step::Element).collect(),
+            Arg::Array { items, .. } => (0..items.len()).map(PathStep::Element).collect(),
             Arg::Struct { fields, .. } => fields
                 .into_iter()
                 .filter(|field| !field.name.is_empty())
-                .map(|field| Step::Member(field.name))
+                .map(|field| PathStep::Member(field.name))
                 .collect(),
             _ => Vec::new(),
         })
@@ -169,7 +169,7 @@ impl Structure {
 }
 
 /// Has the views of a part of an argument take copies, before something else is put there.
-pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<()> {
+pub(super) fn detach(call: &CallData, arg: usize, way: &[PathStep]) -> mlua::Result<()> {
     let views = call.views();
     let mut views = views.borrow_mut();
     let mut left = Vec::new();
@@ -193,7 +193,12 @@ pub(super) fn detach(call: &CallData, arg: usize, way: &[Step]) -> mlua::Result<
 }
 
 /// An argument, or a part of one, for a script.
-pub(super) fn look(lua: &Lua, call: &CallData, arg: usize, way: Vec<Step>) -> mlua::Result<Value> {
+pub(super) fn look(
+    lua: &Lua,
+    call: &CallData,
+    arg: usize,
+    way: Vec<PathStep>,
+) -> mlua::Result<Value> {
     match call.with(|call| call.look(arg, &way))? {
         Some(value) => to_script(lua, value, || Structure::of(call, arg, way)),
         None => Ok(Value::Nil),
@@ -219,23 +224,23 @@ fn after(value: Arg) -> Arg {
     }
 }
 
-fn member<'a>(value: &'a Arg, step: &Step) -> Option<&'a Arg> {
+fn member<'a>(value: &'a Arg, step: &PathStep) -> Option<&'a Arg> {
     match (value.meaning(), step) {
         (Arg::Change { after, .. }, step) => member(after, step),
-        (Arg::Array { items, .. }, Step::Element(index)) => items.get(*index),
-        (value, Step::Member(name)) => value.field(name),
+        (Arg::Array { items, .. }, PathStep::Element(index)) => items.get(*index),
+        (value, PathStep::Member(name)) => value.field(name),
         _ => None,
     }
 }
 
 /// The same, to be set: a member that is not there is added.
-fn member_mut<'a>(value: &'a mut Arg, step: &Step) -> Option<&'a mut Arg> {
+fn member_mut<'a>(value: &'a mut Arg, step: &PathStep) -> Option<&'a mut Arg> {
     if !matches!(value, Arg::Array { .. } | Arg::Struct { .. }) {
         *value = after(value.clone());
     }
     match (value, step) {
-        (Arg::Array { items, .. }, Step::Element(index)) => items.get_mut(*index),
-        (Arg::Struct { fields, .. }, Step::Member(name)) => {
+        (Arg::Array { items, .. }, PathStep::Element(index)) => items.get_mut(*index),
+        (Arg::Struct { fields, .. }, PathStep::Member(name)) => {
             if !fields.iter().any(|field| field.name == *name) {
                 fields.push(Field::new(name.clone(), Arg::Int(0)));
             }
@@ -248,7 +253,12 @@ fn member_mut<'a>(value: &'a mut Arg, step: &Step) -> Option<&'a mut Arg> {
 }
 
 /// Sets an argument, or a part of one.
-pub(super) fn set(call: &CallData, arg: usize, way: &[Step], value: &Value) -> mlua::Result<()> {
+pub(super) fn set(
+    call: &CallData,
+    arg: usize,
+    way: &[PathStep],
+    value: &Value,
+) -> mlua::Result<()> {
     let vector = match value {
         Value::UserData(data) if data.is::<Structure>() => data.borrow::<Structure>()?.vector()?,
         _ => None,
@@ -356,8 +366,8 @@ impl UserData for Structure {
             let mut entries = Vec::new();
             for step in this.keys()? {
                 let key = match &step {
-                    Step::Element(index) => Value::Integer(*index as i64 + 1),
-                    Step::Member(name) => Value::String(lua.create_string(name)?),
+                    PathStep::Element(index) => Value::Integer(*index as i64 + 1),
+                    PathStep::Member(name) => Value::String(lua.create_string(name)?),
                 };
                 entries.push((key, this.look(lua, step)?));
             }

@@ -1,13 +1,18 @@
 //! Edits of the control messages in a message.
 
-use super::{Edit, Problem, Result, Spot, Step, back, leaf};
+use super::{Edit, PathStep, Problem, Result, Spot, back, leaf};
 use crate::syscall::frame::{Frame, MOST_BYTES, read_some};
 use crate::syscall::message::{Header, controllen_at};
 use crate::syscall::message_value::{decode_control, encode_control};
 use crate::value::Value;
 
 /// The writes that change the control messages of the `struct msghdr` at this place, or a part of them, to `value`.
-pub(super) fn put(spot: Spot, way: &[Step], value: &Value, frame: &Frame<'_>) -> Result<Vec<Edit>> {
+pub(super) fn put(
+    spot: Spot,
+    way: &[PathStep],
+    value: &Value,
+    frame: &Frame<'_>,
+) -> Result<Vec<Edit>> {
     let header = Header::read(frame.entry, spot.addr, frame.abi);
     let header = header.ok_or(Problem::Unreadable(spot.addr))?;
     if header.control == 0 {

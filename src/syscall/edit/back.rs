@@ -1,16 +1,16 @@
 //! The check of an edit: the new value must be the one that was given, for which there may be no room.
 
-use super::{Problem, Result, Step, leaf};
+use super::{PathStep, Problem, Result, leaf};
 use crate::syscall::number::value_of;
 use crate::value::Value;
 
 /// Compares the new value, at the end of these steps, with the value that was given.
-pub(super) fn check(now: &Value, way: &[Step], given: &Value) -> Result<()> {
+pub(super) fn check(now: &Value, way: &[PathStep], given: &Value) -> Result<()> {
     let mut part = now;
     for step in way {
         let found = match (step, part.meaning()) {
-            (Step::Member(name), part) => part.field(name),
-            (Step::Element(index), Value::Array { items, .. }) => items.get(*index),
+            (PathStep::Member(name), part) => part.field(name),
+            (PathStep::Element(index), Value::Array { items, .. }) => items.get(*index),
             _ => None,
         };
         match found {

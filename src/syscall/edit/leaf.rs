@@ -1,6 +1,6 @@
 //! Edits of values without parts of their own in memory: numbers, text, addresses, sets, directory entries.
 
-use super::{Edit, EditError, Problem, Result, Spot, Step, back};
+use super::{Edit, EditError, PathStep, Problem, Result, Spot, back};
 use crate::constants;
 use crate::syscall::decode::inline;
 use crate::syscall::dirents;
@@ -105,7 +105,7 @@ fn unknown(text: &str) -> Problem {
 pub(super) fn text(
     kind: &Kind,
     (raw, pointer): (u64, Option<u64>),
-    way: &[Step],
+    way: &[PathStep],
     value: &Value,
     frame: &Frame<'_>,
 ) -> Result<Vec<Edit>> {
@@ -129,7 +129,7 @@ pub(super) fn text(
                 list.push(Text::of(item)?);
             }
         }
-        ([Step::Element(index)], value) => {
+        ([PathStep::Element(index)], value) => {
             list = pointers(raw, frame).into_iter().map(Text::There).collect();
             let count = list.len();
             let new = Text::of(value)?;
@@ -218,7 +218,7 @@ fn pointers(raw: u64, frame: &Frame<'_>) -> Vec<u64> {
 pub(super) fn put(
     kind: &Kind,
     spot: Spot,
-    rest: &[Step],
+    rest: &[PathStep],
     value: &Value,
     (ret, frame): (Option<i64>, &Frame<'_>),
 ) -> Result<Vec<Edit>> {
@@ -248,7 +248,7 @@ pub(super) fn put(
                 match fields.iter().all(known) {
                     true => {
                         for field in fields {
-                            let step = Step::Member(field.name.clone());
+                            let step = PathStep::Member(field.name.clone());
                             replace(&mut whole, &[step], &field.value)?;
                         }
                         whole
@@ -403,7 +403,7 @@ fn is_unknown(value: &Value) -> bool {
 }
 
 /// Replaces the part of a value to which the steps lead.
-pub(super) fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<()> {
+pub(super) fn replace(whole: &mut Value, way: &[PathStep], value: &Value) -> Result<()> {
     let Some((step, rest)) = way.split_first() else {
         // Text stays text, and a number stays a number.
         let was_text = matches!(whole.meaning(), Value::Str { .. });
@@ -431,7 +431,7 @@ pub(super) fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<
         *whole = (**inner).clone();
     }
     let found = match (whole, step) {
-        (Value::Struct { fields, .. }, Step::Member(name)) => {
+        (Value::Struct { fields, .. }, PathStep::Member(name)) => {
             match fields.iter_mut().find(|field| field.is(name)) {
                 Some(field) => {
                     // A member that strace writes without its name (`inet_pton(…, &sin6_addr)`) gets the name with its
@@ -445,7 +445,7 @@ pub(super) fn replace(whole: &mut Value, way: &[Step], value: &Value) -> Result<
                 None => Err(no_such(fields, name)),
             }
         }
-        (Value::Array { items, .. }, Step::Element(index)) => {
+        (Value::Array { items, .. }, PathStep::Element(index)) => {
             let count = items.len();
             match items.get_mut(*index) {
                 Some(item) => replace(item, rest, value),

@@ -1,6 +1,6 @@
 //! The present value of an argument, which an edit starts from.
 
-use super::Step;
+use super::PathStep;
 use crate::syscall::decode::{argument, pointee};
 use crate::syscall::frame::{Frame, Side};
 use crate::syscall::kind::{Dir, Kind};
@@ -39,7 +39,7 @@ impl Syscall {
     /// The present value of a part of an argument.
     pub fn look_at(
         &self,
-        (index, way): (usize, &[Step]),
+        (index, way): (usize, &[PathStep]),
         args: &[u64; 6],
         ret: Option<i64>,
         mem: &dyn Memory,
@@ -51,7 +51,7 @@ impl Syscall {
                 part = after.meaning();
             }
             part = match (step, part) {
-                (Step::Member(name), part) => match part.field(name) {
+                (PathStep::Member(name), part) => match part.field(name) {
                     Some(part) => part,
                     // A member that is not shown but exists, since the kernel will fill it.
                     None => {
@@ -59,7 +59,9 @@ impl Syscall {
                         return Some(Value::Int(number));
                     }
                 },
-                (Step::Element(index), Value::Array { items, .. }) => items.get(*index)?.meaning(),
+                (PathStep::Element(index), Value::Array { items, .. }) => {
+                    items.get(*index)?.meaning()
+                }
                 _ => return None,
             };
         }

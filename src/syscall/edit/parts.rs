@@ -1,6 +1,6 @@
 //! The parts of vectors and messages, which are linked by pointers.
 
-use super::{Problem, Result, Spot, Step, Then, descend, leaf, no_element, no_part};
+use super::{PathStep, Problem, Result, Spot, Then, descend, leaf, no_element, no_part};
 use crate::constants;
 use crate::syscall::Moved;
 use crate::syscall::frame::{Frame, MOST_BYTES, MOST_VECTORS};
@@ -10,7 +10,7 @@ use crate::syscall::message::{Header, vectors};
 /// An element of an array of `struct iovec`.
 pub(super) fn vector<T>(
     (addr, count): (u64, u64),
-    (index, rest): (usize, &[Step]),
+    (index, rest): (usize, &[PathStep]),
     frame: &Frame<'_>,
     then: Then<'_, T>,
 ) -> Result<T> {
@@ -26,7 +26,7 @@ pub(super) fn vector<T>(
         pointer: None,
     };
     match rest.split_first() {
-        Some((Step::Member(name), [])) if name == "iov_base" => {
+        Some((PathStep::Member(name), [])) if name == "iov_base" => {
             let room = room.min(MOST_BYTES);
             let bytes = Kind::Bytes(fixed(room));
             let here = Spot {
@@ -35,7 +35,7 @@ pub(super) fn vector<T>(
             };
             then(&bytes, here, &[], frame).map_err(|error| error.under(&rest[0]))
         }
-        Some((Step::Member(name), [])) if name == "iov_len" => {
+        Some((PathStep::Member(name), [])) if name == "iov_len" => {
             let at = at.wrapping_add(word as u64);
             let len = then(&Kind::Num(leaf::SIZE), spot(at, word), &[], frame);
             len.map_err(|error| error.under(&rest[0]))
@@ -57,7 +57,7 @@ fn fixed(len: u64) -> Extent {
 pub(super) fn message<T>(
     moved: Moved,
     spot: Spot,
-    (name, rest): (&str, &[Step]),
+    (name, rest): (&str, &[PathStep]),
     frame: &Frame<'_>,
     then: Then<'_, T>,
 ) -> Result<T> {

@@ -1,6 +1,6 @@
 //! The reasons for which an edit fails.
 
-use super::Step;
+use super::PathStep;
 
 /// The reason for which an edit fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,13 +122,13 @@ impl From<Problem> for EditError {
 
 impl EditError {
     /// Adds the step above the part to the error.
-    pub(super) fn under(mut self, step: &Step) -> EditError {
+    pub(super) fn under(mut self, step: &PathStep) -> EditError {
         if !std::mem::replace(&mut self.named, true) {
             return self;
         }
         self.what = match step {
-            Step::Member(name) => format!(".{name}{}", self.what),
-            Step::Element(index) => format!("[{}]{}", index + 1, self.what),
+            PathStep::Member(name) => format!(".{name}{}", self.what),
+            PathStep::Element(index) => format!("[{}]{}", index + 1, self.what),
         };
         self
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn member(name: &str) -> Step {
-    Step::Member(name.to_owned())
+fn member(name: &str) -> PathStep {
+    PathStep::Member(name.to_owned())
 }
 
 /// A value as a script gives it: text with its meaning.
@@ -75,7 +75,7 @@ fn members_are_written_where_they_are() {
     let args = [3, 0x1000, 0, 0, 0, 0];
     let mem = Pieces::default().with(0x1000, [0; 144]);
     let fstat = call("fstat");
-    let set = |way: &[Step], value: Value| fstat.edit((1, way), &value, &args, Some(0), &mem);
+    let set = |way: &[PathStep], value: Value| fstat.edit((1, way), &value, &args, Some(0), &mem);
     assert_eq!(
         set(&[member("st_mode")], script("S_IFIFO|0644")),
         Ok(vec![Edit::Write(0x1018, vec![0xa4, 0x11, 0, 0])])
@@ -105,20 +105,20 @@ fn elements_have_numbers_from_one_in_messages() {
     let mem = Pieces::default().with(0x1000, fds);
     let args = [0x1000, 2, 0, 0, 0, 0];
     let poll = call("poll");
-    let set = |way: &[Step], value: Value| poll.edit((0, way), &value, &args, Some(1), &mem);
+    let set = |way: &[PathStep], value: Value| poll.edit((0, way), &value, &args, Some(1), &mem);
     assert_eq!(
         set(
-            &[Step::Element(1), member("revents")],
+            &[PathStep::Element(1), member("revents")],
             script("POLLIN|POLLERR")
         ),
         Ok(vec![Edit::Write(0x100e, vec![9, 0])])
     );
-    let beyond = set(&[Step::Element(2), member("revents")], Value::Int(0));
+    let beyond = set(&[PathStep::Element(2), member("revents")], Value::Int(0));
     assert_eq!(
         beyond.unwrap_err().to_string(),
         "fds has 2 elements: there is no number 3"
     );
-    let wrong = set(&[Step::Element(0), member("fdd")], Value::Int(0));
+    let wrong = set(&[PathStep::Element(0), member("fdd")], Value::Int(0));
     assert_eq!(
         wrong.unwrap_err().to_string(),
         "fds[1] has no \"fdd\"; did you mean \"fd\"?"
@@ -140,7 +140,13 @@ fn text_and_lists_of_text_go_where_there_is_room() {
         pointer: None,
     };
     assert_eq!(path, Ok(vec![place(b"/bin/false\0", &[])]));
-    let argv = execve.edit((1, &[Step::Element(1)]), &script("yes"), &args, None, &mem);
+    let argv = execve.edit(
+        (1, &[PathStep::Element(1)]),
+        &script("yes"),
+        &args,
+        None,
+        &mem,
+    );
     let mut bytes = words(&[0x1000, 0, 0]);
     bytes.extend(b"yes\0");
     assert_eq!(argv, Ok(vec![place(&bytes, &[(8, 24)])]));
@@ -185,7 +191,7 @@ fn what_was_set_is_what_is_seen() {
         panic!("{edits:?}");
     };
     let mem = Pieces::default().with(0x1000, bytes.clone());
-    let way = [Step::Element(0), member("d_name")];
+    let way = [PathStep::Element(0), member("d_name")];
     assert_eq!(
         getdents.look_at((1, &way), &args, Some(24), &mem),
         Some(Value::str("a"))
