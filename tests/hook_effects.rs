@@ -109,7 +109,7 @@ fn close_that_fails_has_released_the_descriptor() {
     // The model of a process that is driven agrees, as it shows when that goes live.
     check(&format!(
         "{CLOSES}
-        local rec = rr.record {{ '/usr/bin/python3', '-S', '-c', 'import os\\n' .. code, out = 'rec' }}
+        local rec = rr.record {{ '/usr/bin/python3', '-u', '-S', '-c', 'import os\\n' .. code, out = 'rec' }}
         local opened = rec:find {{ syscall = 'openat', path = '/etc/passwd' }}
         for _, way in ipairs(ways) do
           local o = rec:replay_to(opened):spin_off():inject {{
