@@ -48,7 +48,7 @@ pub struct ThreadGroup {
     /// The pages of the jumps so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), as long as the process is in
     /// every respect as it was recorded.
     pub pages: Option<JumpPages>,
-    /// Threads that have ended for the program. Their tasks are attributes: the kernel's thread group leader must outlive the
+    /// Threads that have ended for the program. Their tasks are kept: the kernel's thread group leader must outlive the
     /// other threads, and killing one of the threads kills all of them.
     pub retired: Vec<Stopped>,
     /// The factory of the process's sandboxes.

@@ -56,11 +56,16 @@ impl Replayer {
         }
     }
 
-    /// Starts again at event 1.
-    fn restart(&mut self) -> Result<()> {
-        if let Some(position) = &mut self.position {
+    /// Gives up the present position and ends its processes.
+    fn leave(&mut self) {
+        if let Some(mut position) = self.position.take() {
             position.state.clear();
         }
+    }
+
+    /// Starts again at event 1.
+    fn restart(&mut self) -> Result<()> {
+        self.leave();
         self.position = Some(begin(&self.recording)?);
         self.checkpoints.set_out(1);
         Ok(())
@@ -68,12 +73,9 @@ impl Replayer {
 
     /// Goes to the checkpoint at this event.
     fn resume(&mut self, number: u64) -> Result<()> {
-        if let Some(position) = &mut self.position {
-            position.state.clear();
-            position.pending = None;
-        }
+        self.leave();
         let Some((state, event)) = self.checkpoints.resume(number)? else {
-            return Ok(());
+            return self.restart();
         };
         let mut frames = self.recording.frames_from(number)?;
         // The frames before the event have been followed.

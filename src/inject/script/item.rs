@@ -134,33 +134,49 @@ impl ExpectedCall {
     /// A call of a trace.
     pub fn of_call(index: usize, call: &Call) -> ExpectedCall {
         ExpectedCall {
-            index,
-            name: call.name.clone(),
-            call: syscall::by_name(&call.name).or_else(|| syscall::of_name(&call.name)),
-            answer: call.answer,
-            origin: call.origin.clone(),
             exact: call.attachment.as_ref().and_then(Attachment::get),
             values: OnceCell::from(call.args.clone()),
             notes: call.notes.clone(),
-            adapted: false,
-            used: 0,
-            tsc: VecDeque::new(),
-            stays: false,
-            side_effects: SideEffects::default(),
-            born: None,
+            ..ExpectedCall::new(
+                index,
+                call.name.clone(),
+                syscall::by_name(&call.name).or_else(|| syscall::of_name(&call.name)),
+                call.answer,
+                call.origin.clone(),
+            )
         }
     }
 
     /// A call of a recording.
     pub fn of_event(index: usize, number: u64, event: CallEvent) -> ExpectedCall {
-        let call = syscall::of_number(event.nr);
+        let (nr, answer) = (event.nr, event.ret.map_or(Answer::Never, Answer::from_raw));
+        ExpectedCall {
+            exact: Some(Arc::new(event)),
+            ..ExpectedCall::new(
+                index,
+                syscall::name_of(nr),
+                syscall::of_number(nr),
+                answer,
+                Origin::Event(number),
+            )
+        }
+    }
+
+    /// A call of which no more is known.
+    fn new(
+        index: usize,
+        name: String,
+        call: Option<&'static Syscall>,
+        answer: Answer,
+        origin: Origin,
+    ) -> ExpectedCall {
         ExpectedCall {
             index,
-            name: syscall::name_of(event.nr),
+            name,
             call,
-            answer: event.ret.map_or(Answer::Never, Answer::from_raw),
-            origin: Origin::Event(number),
-            exact: Some(Arc::new(event)),
+            answer,
+            origin,
+            exact: None,
             values: OnceCell::new(),
             notes: Vec::new(),
             adapted: false,
