@@ -5,7 +5,7 @@
 mod common;
 
 use common::Folder;
-use rrapper::sandbox::{ChangeKind, Limits, Offsets, Request, Sandbox, Sandboxes};
+use rrapper::sandbox::{ChangeKind, Limits, Offsets, Request, Sandbox, Sandboxes, Settings};
 use rrapper::syscall::FileNumbers;
 use rrapper::tracee::{Stopped, agent, spawn};
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ fn request<'a>(cwd: &'a Path, writable: &'a [PathBuf]) -> Request<'a> {
         writable,
         cwd: cwd.as_os_str().as_bytes(),
         pid: PID,
-        limits: Limits::default(),
+        settings: Box::leak(Box::default()),
         clocks: None,
     }
 }
@@ -399,7 +399,7 @@ fn sleeping() -> usize {
 fn limits_hold() {
     let folder = Folder::new();
     let mut wanted = request(folder.path(), &[]);
-    wanted.limits = Limits {
+    let limits = Limits {
         cpu_seconds: 1,
         data_bytes: 64 << 20,
         processes: 20,
@@ -407,6 +407,11 @@ fn limits_hold() {
         tmpfs_bytes: 8 << 20,
         ..Limits::default()
     };
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    wanted.settings = &settings;
     let mut inside = enter(&wanted);
     inside.succeeds(
         "! (trap '' XFSZ; head -c 4M /dev/zero >large) 2>why; grep 'too large' why

@@ -1,7 +1,7 @@
 //! A check of sandboxes: an empty process is put into one, and ends with the check.
 
 use super::{Finding, child};
-use crate::sandbox::{self, Error, Limits, Request, Sandboxes};
+use crate::sandbox::{self, Error, Request, Sandboxes, Settings};
 use crate::tracee::spawn;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -42,7 +42,7 @@ fn attempt() -> Result<(), Error> {
         writable: &[],
         cwd: temporary.as_os_str().as_bytes(),
         pid: PID,
-        limits: Limits::default(),
+        settings: &Settings::default(),
         clocks: None,
     };
     let shell = spawn::start_empty()?;

@@ -1,7 +1,9 @@
 //! The options of an injection: the part of the trace, the time limit, and the sandbox.
 
 use super::hook::Finally;
+use crate::sandbox::Settings;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The options of an injection.
@@ -17,6 +19,8 @@ pub struct Options {
     pub timeout: Duration,
     /// The sandbox of the process once it is live.
     pub sandbox: Sandbox,
+    /// The settings of that sandbox.
+    pub settings: Arc<Settings>,
     /// The numbers by which a trace calls the threads, by the threads' recorded tids (see [`Script`](super::Script)).
     pub pids: BTreeMap<i32, i32>,
 }
@@ -39,6 +43,7 @@ impl Default for Options {
             finally: Finally::Kill,
             timeout: Duration::from_secs(10),
             sandbox: Sandbox::default(),
+            settings: Arc::default(),
             pids: BTreeMap::new(),
         }
     }

@@ -15,10 +15,12 @@ mod id_map;
 mod mount_plan;
 mod renamable_dirs;
 mod seal;
+mod settings;
 
 pub use changed_files::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
 pub use renamable_dirs::make_renamable;
+pub use settings::Settings;
 
 use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{Remote, Stopped, end_namespace, proc};
@@ -51,14 +53,14 @@ pub struct Request<'a> {
     pub cwd: &'a [u8],
     /// The pid of the process in the sandbox.
     pub pid: i32,
-    /// The resource limits.
-    pub limits: Limits,
+    /// The settings.
+    pub settings: &'a Settings,
     /// The offsets of clocks, where the system supports them.
     pub clocks: Option<Offsets>,
 }
 
 /// The resource limits of the processes in a sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Seconds of processor time, of each process (`RLIMIT_CPU`).
     pub cpu_seconds: u64,
@@ -184,8 +186,8 @@ impl Sandboxes {
         let writable = request.writable.iter().map(PathBuf::as_path);
         let plan = MountPlan::new(&machine, writable.chain([cwd]));
         drop(planning);
-        let built =
-            trace_span!("build").in_scope(|| build::build(&mut keeper, &plan, &request.limits))?;
+        let built = trace_span!("build")
+            .in_scope(|| build::build(&mut keeper, &plan, &request.settings.limits))?;
         let mut notes = plan.notes;
         for (i, error) in built.failed {
             let dir = plan.layers[i].path.display();
@@ -197,7 +199,7 @@ impl Sandboxes {
             keeper: Some(keeper),
             layers: plan.layers,
             place: built.place,
-            limits: request.limits,
+            limits: request.settings.limits,
             pid: 0,
             own_proc: built.own_proc,
             own_clocks: false,

@@ -33,6 +33,7 @@ use crate::inject::script::Script;
 use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
 use crate::inject::{Error, Result};
 use crate::process::{Process, StopPoint, ThreadGroup};
+use crate::sandbox::Settings;
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
 use crate::tracee::tsc_off::{self, TscOff};
@@ -102,6 +103,8 @@ pub(super) struct Driver<'a> {
     pub(super) began: Arc<[u8]>,
     /// The sandbox in which the process runs once it is live.
     pub(super) sandbox: Sandbox,
+    /// The settings of that sandbox.
+    pub(super) settings: Arc<Settings>,
     /// The memory in the process for hooks' strings.
     pub(super) room: ScratchMemory,
     /// The sum of the delays by hooks: the process's clocks are ahead of the trace's by this.
@@ -174,6 +177,7 @@ impl<'a> Driver<'a> {
             spins: false,
             first_code: None,
             sandbox: options.sandbox,
+            settings: Arc::clone(&options.settings),
             room: ScratchMemory::default(),
             delayed: Duration::ZERO,
             clocks: None,
@@ -326,6 +330,7 @@ impl<'a> Driver<'a> {
         let how = live::LiveOptions {
             timeout: self.limit.left(),
             sandbox: self.sandbox,
+            settings: Arc::clone(&self.settings),
             ahead: self.delayed,
         };
         let (process, hooks, report) = self.into_process(Some(task));

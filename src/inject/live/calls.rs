@@ -94,10 +94,8 @@ impl Engine<'_> {
             }
             return Ok(NextStep::Resume(task, 0));
         }
-        if self.has_enough_tasks()
-            && matches!(seen.call.name, "fork" | "vfork" | "clone" | "clone3")
-        {
-            return self.conclude(me, task, seen, Answer::Errno(libc::EAGAIN));
+        if let Some(answer) = self.guard(me, &mut task, &mut seen)? {
+            return self.conclude(me, task, seen, answer);
         }
         let refused = self
             .recording

@@ -12,7 +12,7 @@ use crate::inject::report::{Ended, Report};
 use crate::inject::{Error, Result};
 use crate::kernel::Program;
 use crate::process::{Process, SharedMemory, StopPoint};
-use crate::sandbox::{Change, Sandbox};
+use crate::sandbox::{Change, Sandbox, Settings};
 use crate::seccomp;
 use crate::trace::Exit;
 use crate::tracee::segv::SegvState;
@@ -45,6 +45,8 @@ pub(in crate::inject) struct Start {
     pub clocks: Clocks,
     /// Its sandbox.
     pub sandbox: Option<Sandbox>,
+    /// The settings of the sandbox.
+    pub settings: Arc<Settings>,
 }
 
 /// The next step of a task.
@@ -163,6 +165,8 @@ pub(in crate::inject) struct Engine<'a> {
     /// The directory in which the program began.
     pub(super) began: Arc<[u8]>,
     pub(super) sandbox: Option<Sandbox>,
+    /// The settings of the sandbox.
+    pub(super) settings: Arc<Settings>,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
     /// Whether programs may install filters without `PR_SET_NO_NEW_PRIVS` (see [`seccomp::FilterCall`]).
@@ -214,6 +218,7 @@ impl<'a> Engine<'a> {
             shows_clocks: true,
             event,
             sandbox: start.sandbox,
+            settings: start.settings,
             program: group.program,
             // The credentials of that time are not recorded, and the program was allowed to install filters.
             privileged: true,
@@ -238,16 +243,16 @@ impl<'a> Engine<'a> {
         Ok((engine, stopped))
     }
 
-    /// An engine for a program that was just executed; `kept` is its sandbox, and whether the hooks
+    /// An engine for a program that was just executed; `kept` is its sandbox, the settings of that, and whether the hooks
     /// name calls that read clocks.
     pub fn of_program(
         mut task: Stopped,
         hooks: &'a mut dyn Hooks,
         report: Report,
         timeout: Duration,
-        kept: (Option<Sandbox>, bool),
+        kept: (Option<Sandbox>, Arc<Settings>, bool),
     ) -> Result<(Engine<'a>, StoppedTasks)> {
-        let (sandbox, shows_clocks) = kept;
+        let (sandbox, settings, shows_clocks) = kept;
         let first = task.tid();
         let privileged = proc::administers(std::process::id() as i32)?;
         task.release();
@@ -273,6 +278,7 @@ impl<'a> Engine<'a> {
             shows_clocks,
             event: 0,
             sandbox,
+            settings,
             program: Arc::default(),
             privileged,
             met: None,

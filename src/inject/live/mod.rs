@@ -7,6 +7,7 @@ mod calls;
 mod engine;
 mod files;
 mod filters;
+mod guard;
 mod hang;
 mod identity;
 mod proc_self_exe;
@@ -27,21 +28,24 @@ use super::outcome::Outcome;
 use super::report::{Driven, Report};
 use crate::process::{Process, StopPoint, ThreadGroup};
 use crate::restore::restore;
-use crate::sandbox::{Limits, Request};
+use crate::sandbox::{Request, Settings};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
+use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
 use tracing::trace_span;
 
 /// Options of a process that goes on live.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LiveOptions {
     /// The time limit.
     pub timeout: Duration,
     /// The sandbox.
     pub sandbox: Sandbox,
+    /// The settings of that sandbox.
+    pub settings: Arc<Settings>,
     /// The time by which its clocks are ahead.
     pub ahead: Duration,
 }
@@ -51,6 +55,7 @@ impl From<&Options> for LiveOptions {
         LiveOptions {
             timeout: options.timeout,
             sandbox: options.sandbox,
+            settings: Arc::clone(&options.settings),
             ahead: Duration::ZERO,
         }
     }
@@ -101,7 +106,7 @@ pub(super) fn go_on(
                 writable: &writable,
                 cwd: &cwd,
                 pid: numbers.own(process.group.pid),
-                limits: Limits::default(),
+                settings: &how.settings,
                 clocks: None,
             };
             let inside = |group: &ThreadGroup, task: &mut Stopped| {
@@ -131,6 +136,7 @@ pub(super) fn go_on(
         streams,
         clocks,
         sandbox,
+        settings: how.settings,
     };
     let (engine, stopped) = Engine::new(start, hooks, report, how.timeout)?;
     let (report, ended) = engine.run(stopped)?;

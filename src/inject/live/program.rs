@@ -1,12 +1,13 @@
 //! Programs that are started live, without a recording: only the calls that a hook may mean stop them.
 
 use super::engine::Engine;
+use super::guard;
 use crate::inject::hook::Hooks;
 use crate::inject::options::{Options, Sandbox};
 use crate::inject::report::Report;
 use crate::inject::{Outcome, Result};
 use crate::kernel::Stream;
-use crate::sandbox::{Limits, Request, Sandboxes};
+use crate::sandbox::{Request, Sandboxes};
 use crate::syscall::{self, Syscall};
 use crate::tracee::exec::{self, StopCalls};
 use crate::tracee::{Command, Error, Stdin, spawn};
@@ -56,7 +57,7 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
             writable: &home,
             cwd: cwd.as_os_str().as_encoded_bytes(),
             pid: PID,
-            limits: Limits::default(),
+            settings: &options.settings,
             clocks: None,
         };
         let (inside, made) = Sandboxes::start()?.enter(task, &request)?;
@@ -77,16 +78,8 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
         calls.extend(rename.map(|nr| nr as u32));
     }
-    if sandbox.is_some() && nix::unistd::geteuid().is_root() {
-        // The kernel applies no limit of tasks to root.
-        for nr in [
-            libc::SYS_fork,
-            libc::SYS_vfork,
-            libc::SYS_clone,
-            libc::SYS_clone3,
-        ] {
-            calls.push(nr as u32);
-        }
+    if sandbox.is_some() {
+        calls.extend(guard::calls().map(|nr| nr as u32));
     }
     calls.sort_unstable();
     calls.dedup();
@@ -103,7 +96,7 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         hooks,
         report,
         options.timeout,
-        (sandbox, shows_clocks),
+        (sandbox, Arc::clone(&options.settings), shows_clocks),
     )?;
     let ended = engine.run(stopped);
     over.store(true, Ordering::SeqCst);

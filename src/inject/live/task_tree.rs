@@ -4,7 +4,6 @@ use super::engine::{Engine, Task};
 use crate::inject::hook::HookExit;
 use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};
-use crate::sandbox::Limits;
 use crate::trace::Exit;
 use crate::tracee::{self, AnyWait, Running, proc};
 use std::collections::BTreeSet;
@@ -43,11 +42,6 @@ impl Engine<'_> {
                 self.kill_on_drop.0.insert(child);
             }
         }
-    }
-
-    /// Whether the limit of tasks is reached. The kernel applies no limit to root.
-    pub(super) fn has_enough_tasks(&self) -> bool {
-        self.is_sandboxed() && self.tasks.len() as u64 >= Limits::default().processes
     }
 
     /// Adds a task that another one created.
