@@ -15,7 +15,6 @@ use rrapper::process::{
 };
 use rrapper::recording::{self, ChunkMemory, Event, Frame, Frames, NextFrame, Source, Start};
 use rrapper::replay::{self, CheckpointLimits, Error, Output, Replay, add_engine};
-use rrapper::sandbox::SharedSandboxes;
 use rrapper::syscall::Memory;
 use rrapper::trace::Exit;
 use rrapper::tracee::segv::SegvState;
@@ -127,7 +126,6 @@ struct ImageReplay {
     moments: Arc<Vec<Moment>>,
     position: Option<(u64, Event)>,
     output: Option<Output>,
-    sandboxes: SharedSandboxes,
 }
 
 fn open(dir: &Path) -> Option<replay::Result<Box<dyn Replay>>> {
@@ -154,7 +152,6 @@ impl ImageReplay {
             moments,
             position: None,
             output: None,
-            sandboxes: SharedSandboxes::default(),
         }
     }
 
@@ -284,7 +281,6 @@ impl Replay for ImageReplay {
                 shared: SharedMemory::default(),
                 pages: Some(JumpPages::default()),
                 retired: Vec::new(),
-                sandboxes: self.sandboxes.clone(),
             },
             driven,
             threads: Vec::new(),

@@ -43,10 +43,9 @@ fn attempt() -> Result<(), Error> {
         cwd: temporary.as_os_str().as_bytes(),
         pid: PID,
         settings: &Settings::default(),
-        clocks: None,
     };
     let shell = spawn::start_empty()?;
-    let (mut process, sandbox) = Sandboxes::start()?.enter(shell, &request)?;
+    let (mut process, sandbox) = Sandboxes::of_thread().enter(shell, &request)?;
     sandbox.seal(&mut process)?;
     let mut remote = process.remote_at_boundary()?;
     let step = "get the process number that was requested";

@@ -51,8 +51,6 @@ pub struct ThreadGroup {
     /// Threads that have ended for the program. Their tasks are kept: the kernel's thread group leader must outlive the
     /// other threads, and killing one of the threads kills all of them.
     pub retired: Vec<Stopped>,
-    /// The factory of the process's sandboxes.
-    pub sandboxes: sandbox::SharedSandboxes,
 }
 
 /// A copy of a recorded process, stopped, with all of its threads. Killed when dropped.
@@ -117,7 +115,6 @@ impl Process {
                 shared,
                 pages: group.pages.clone(),
                 retired: Vec::new(),
-                sandboxes: group.sandboxes.clone(),
             },
             driven: driven.settle(task)?,
             threads,
@@ -158,7 +155,7 @@ impl Process {
         };
         // Inside of the sandbox, the copy cannot open the shared memory in the /proc of this process.
         let shared = SharedMemory::of_copy(&group.shared.objects(), &mut shell)?;
-        let (mut first, sandbox) = group.sandboxes.enter(shell, request)?;
+        let (mut first, sandbox) = sandbox::Sandboxes::of_thread().enter(shell, request)?;
         group.real_pid = first.tid();
         let restored = restore(&group, &mut first);
         // The kernel takes this task for the thread group leader.

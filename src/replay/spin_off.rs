@@ -92,7 +92,6 @@ impl ReplayState {
                 shared,
                 pages: Some(pages),
                 retired: Vec::new(),
-                sandboxes: self.sandboxes.clone(),
             },
             driven,
             threads,

@@ -15,7 +15,6 @@ use crate::image::{self, Chunk, Image};
 use crate::kernel::ProcessTree;
 use crate::process::{Objects, RunTarget, StopPoint};
 use crate::recording::{Delivery, Event, EventKind, Frame, Reach, SignalEvent};
-use crate::sandbox;
 use crate::tracee::interpret::Reads;
 use crate::tracee::{self, Regs, Stop, Stopped, agent, cpuid, proc, tsc};
 use std::collections::BTreeMap;
@@ -39,8 +38,6 @@ pub struct ReplayState {
     pub(super) next: u32,
     /// The count of possible changes to memory.
     pub(super) changes: u64,
-    /// The maker of sandboxes for copies.
-    pub(super) sandboxes: sandbox::SharedSandboxes,
 }
 
 impl ReplayState {
@@ -57,7 +54,6 @@ impl ReplayState {
             fresh: Arc::default(),
             next: 0,
             changes: 0,
-            sandboxes: sandbox::SharedSandboxes::default(),
             recording,
         };
         let pid = state.recording.start().pid;
@@ -90,7 +86,6 @@ impl ReplayState {
             fresh: Arc::clone(&self.fresh),
             next: self.next,
             changes: self.changes,
-            sandboxes: self.sandboxes.clone(),
         })
     }
 

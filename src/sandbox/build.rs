@@ -1,9 +1,13 @@
-//! The calls by which the keeper sets up its sandbox.
+//! The calls by which the keeper and the first process of a sandbox set it up.
 
-use super::mount_plan::{Layer, MountPlan};
-use super::{Error, Limits, Result};
-use crate::tracee::call_batch::{Arg, Batch, CallId, HelperProcess};
+use super::root_plan::{Entry, Layer, RootPlan};
+use super::{Error, Result, Settings};
+use crate::tracee::call_batch::{Arg, Batch, CallId, HelperProcess, Outcome};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -12,304 +16,495 @@ const OPEN_TREE_CLONE: u64 = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: u64 = 4;
 const HERE: Arg<'static> = Arg::Value(libc::AT_FDCWD as u64);
 
-/// The mount point of the changed files during setup; another mount hides it afterwards.
+/// The mount point of the changed files in the keeper's root, which no other process has. It hides the machine's
+/// `/proc`.
 const PLACE: &str = "/proc";
 
 /// Devices that are safe in a sandbox.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const LINKS: [(&str, &str); 5] = [
-    ("dev/fd", "/proc/self/fd"),
-    ("dev/stdin", "/proc/self/fd/0"),
-    ("dev/stdout", "/proc/self/fd/1"),
-    ("dev/stderr", "/proc/self/fd/2"),
-    ("dev/ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
 
-/// The result of the setup.
-#[derive(Debug)]
-pub(super) struct Built {
-    /// The keeper's descriptor of the directory with the changed files.
-    pub(super) place: i32,
-    /// The layers that could not be mounted, by number, with the errors.
-    pub(super) failed: Vec<(usize, std::io::Error)>,
-    /// Whether `/proc` shows the sandbox's processes.
-    pub(super) own_proc: bool,
+/// Names in the directory of changed files: the files that sandboxes show, an empty `/dev`, and what hides others.
+pub(super) const ROOT: &str = "root";
+const DEV: &str = "dev";
+const NO_FILE: &str = "none";
+const NO_DIR: &str = "nothing";
+
+/// The session keyring of all processes in a sandbox.
+pub(super) const KEYRING: &[u8] = b"rrapper";
+pub(super) const KEYCTL_JOIN_SESSION_KEYRING: u64 = 1;
+
+/// The names of a layer's directories of changed files, and of the link to the directory below it.
+pub(super) fn upper(number: usize) -> String {
+    format!("u{number}")
+}
+
+pub(super) fn work(number: usize) -> String {
+    format!("w{number}")
+}
+
+pub(super) fn lower(number: usize) -> String {
+    format!("l{number}")
 }
 
 /// A batch of calls, with the names of the steps that must succeed.
 #[derive(Default)]
-struct Builder {
+pub(super) struct Builder {
     batch: Batch,
     steps: Vec<(CallId, String)>,
 }
 
-/// The name of a layer's directory of changed files.
-pub(super) fn upper(index: usize) -> String {
-    format!("u{index}")
-}
-
 impl Builder {
-    fn must(&mut self, step: impl Into<String>, nr: i64, args: &[Arg<'_>]) -> CallId {
+    pub(super) fn must(&mut self, step: impl Into<String>, nr: i64, args: &[Arg<'_>]) -> CallId {
         let made = self.batch.must(nr, args);
         self.steps.push((made, step.into()));
         made
     }
 
-    fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> CallId {
+    pub(super) fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> CallId {
         self.batch.may(nr, args)
     }
 
-    /// Copies the mount of a file or directory, to be attached elsewhere.
-    fn tree(&mut self, path: &[u8]) -> CallId {
-        let how = OPEN_TREE_CLONE | libc::O_CLOEXEC as u64;
-        self.may(
-            libc::SYS_open_tree,
-            &[HERE, Arg::Text(path), Arg::Value(how)],
-        )
+    /// Has the process make the calls.
+    pub(super) fn make(self, process: &mut HelperProcess) -> Result<Outcome> {
+        let outcome = process.make(&self.batch)?;
+        let Some((call, error)) = outcome.failed else {
+            return Ok(outcome);
+        };
+        let step = self.steps.into_iter().find(|(made, _)| *made == call);
+        let step = step.map_or_else(String::new, |(_, step)| step);
+        Err(Error::refused(step, error))
     }
 
-    fn put(&mut self, tree: CallId, at: &[u8]) -> CallId {
+    fn open_dir(&mut self, path: &[u8]) -> CallId {
+        let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let step = format!("open {}", String::from_utf8_lossy(path));
+        let args = [Arg::Text(path), Arg::Value(how as u64)];
+        self.must(step, libc::SYS_open, &args)
+    }
+
+    /// Copies the mount of a file or directory, to be attached elsewhere.
+    fn tree(&mut self, path: &[u8], more: u64) -> CallId {
+        let how = Arg::Value(OPEN_TREE_CLONE | libc::O_CLOEXEC as u64 | more);
+        self.may(libc::SYS_open_tree, &[HERE, Arg::Text(path), how])
+    }
+
+    fn put(&mut self, tree: Arg<'_>, at: &[u8]) -> CallId {
         let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
-        let args = [Arg::Result(tree), Arg::Text(b""), HERE, Arg::Text(at), how];
+        let args = [tree, Arg::Text(b""), HERE, Arg::Text(at), how];
         self.may(libc::SYS_move_mount, &args)
     }
 
-    fn make_dir(&mut self, path: &str, mode: u32) {
-        let step = "make a directory in its tmpfs";
-        let args = [Arg::Text(path.as_bytes()), Arg::Value(mode.into())];
-        self.must(step, libc::SYS_mkdir, &args);
+    fn mount(&mut self, kind: &str, at: &[u8], flags: u64, data: &str) -> CallId {
+        let (kind, data) = (Arg::Text(kind.as_bytes()), Arg::Text(data.as_bytes()));
+        let args = [kind, Arg::Text(at), kind, Arg::Value(flags), data];
+        self.may(libc::SYS_mount, &args)
     }
 
-    fn make_file(&mut self, path: &str) {
-        let mode = Arg::Value((libc::S_IFREG | 0o666).into());
-        self.may(libc::SYS_mknod, &[Arg::Text(path.as_bytes()), mode]);
+    /// Sets attributes (`MOUNT_ATTR_*`) and the propagation of a mount.
+    fn set(&mut self, at: &[u8], attributes: u64, propagation: u64, more: u64) -> CallId {
+        // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+        let words = [attributes, 0, propagation, 0]
+            .map(u64::to_le_bytes)
+            .concat();
+        let size = Arg::Value(words.len() as u64);
+        let args = [
+            HERE,
+            Arg::Text(at),
+            Arg::Value(more),
+            Arg::Bytes(&words),
+            size,
+        ];
+        self.may(libc::SYS_mount_setattr, &args)
     }
 
-    fn mount(&mut self, step: &str, target: &[u8], kind: &str, flags: u64, data: &str) -> CallId {
-        let args = mount_args(target, kind, flags, data);
-        self.must(step, libc::SYS_mount, &args)
+    /// Mounts a layer's overlay; the present directory is the sandbox's root.
+    pub(super) fn lay(&mut self, layer: &Layer, number: usize) -> CallId {
+        // Without `xino`, which makes the kernel write a line to its log each time. The link spares the escaping of the
+        // path.
+        let options = format!(
+            "lowerdir={PLACE}/{},upperdir={PLACE}/{},workdir={PLACE}/{},userxattr",
+            lower(number),
+            upper(number),
+            work(number)
+        );
+        self.mount("overlay", relative(&layer.path), flags(layer), &options)
+    }
+
+    /// Has a layer's overlay forget what it knows of the machine's files.
+    pub(super) fn refresh(&mut self, layer: &Layer) -> CallId {
+        let at = relative(&layer.path);
+        let flags = Arg::Value(libc::MS_REMOUNT | flags(layer));
+        let none = Arg::Text(b"none");
+        let args = [none, Arg::Text(at), none, flags, Arg::Value(0)];
+        self.may(libc::SYS_mount, &args)
+    }
+
+    /// Takes a layer's overlay away, with all that is mounted below it.
+    pub(super) fn take_away(&mut self, layer: &Layer) -> CallId {
+        let path = Arg::Text(relative(&layer.path));
+        let args = [path, Arg::Value(libc::MNT_DETACH as u64)];
+        self.must("take an overlay away", libc::SYS_umount2, &args)
     }
 }
 
-fn mount_args<'a>(target: &'a [u8], kind: &'a str, flags: u64, data: &'a str) -> [Arg<'a>; 5] {
-    let kind = Arg::Text(kind.as_bytes());
-    let data = Arg::Text(data.as_bytes());
-    [kind, Arg::Text(target), kind, Arg::Value(flags), data]
+fn flags(layer: &Layer) -> u64 {
+    match layer.is_writable {
+        true => 0,
+        false => libc::MS_RDONLY,
+    }
 }
 
-/// Sets up the sandbox of the process `keeper`.
-pub(super) fn build(
-    keeper: &mut HelperProcess,
-    plan: &MountPlan,
-    limits: &Limits,
-) -> Result<Built> {
+/// A path for a process whose present directory is the sandbox's root.
+pub(super) fn relative(path: &Path) -> &[u8] {
+    let path = path.as_os_str().as_bytes();
+    match path.strip_prefix(b"/").unwrap_or(path) {
+        b"" => b".",
+        path => path,
+    }
+}
+
+fn number(outcome: &Outcome, call: CallId) -> i64 {
+    let missing = -i64::from(libc::ENOSYS);
+    outcome.result(call).unwrap_or(missing)
+}
+
+fn error(ret: i64) -> io::Error {
+    io::Error::from_raw_os_error(ret.wrapping_neg() as i32)
+}
+
+/// The keeper's descriptors after its first steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    /// Its mount namespace.
+    namespace: i64,
+    /// The directory of changed files.
+    place: i64,
+    /// Copies of mounts of the machine.
+    devices: [i64; DEVICES.len()],
+    sys: i64,
+    proc: i64,
+}
+
+/// The first steps of the keeper: makes the machine's mounts private, and mounts the tmpfs for changed files.
+pub(super) fn begin(keeper: &mut HelperProcess, settings: &Settings) -> Result<Begun> {
     let mut b = Builder::default();
     b.may(libc::SYS_umask, &[Arg::Value(0)]);
-    let devices = DEVICES.map(|name| b.tree(format!("/dev/{name}").as_bytes()));
-    let under: Vec<Option<CallId>> = plan
-        .layers
-        .iter()
-        .map(|layer| open(&mut b, layer))
-        .collect();
-    read_only(&mut b);
-    let place = tmpfs(&mut b, limits);
-    for (i, layer) in plan.layers.iter().enumerate() {
-        b.make_dir(&upper(i), layer.mode);
-        if layer.filled {
-            b.make_dir(&format!("w{i}"), 0o700);
+    b.may(libc::SYS_setsid, &[]);
+    let join = Arg::Value(KEYCTL_JOIN_SESSION_KEYRING);
+    b.may(libc::SYS_keyctl, &[join, Arg::Text(KEYRING)]);
+    let how = Arg::Value((libc::O_WRONLY | libc::O_CLOEXEC) as u64);
+    let path = Arg::Text(b"/proc/sys/user/max_user_namespaces");
+    let limit = b.may(libc::SYS_open, &[path, how]);
+    let outcome = b.make(keeper)?;
+    let limit = number(&outcome, limit);
+    let mut b = Builder::default();
+    if limit >= 0 {
+        let file = Arg::Value(limit as u64);
+        if !settings.namespaces {
+            // Without a user namespace no process gets the capability that all others need.
+            b.may(libc::SYS_write, &[file, Arg::Text(b"0"), Arg::Value(1)]);
         }
+        b.may(libc::SYS_close, &[file]);
     }
-    dev(&mut b, devices);
-    let mut laid = Vec::new();
-    for (i, (layer, under)) in plan.layers.iter().zip(under).enumerate() {
-        laid.push(lay(&mut b, i, layer, under));
-    }
-    b.make_file("/proc/none");
-    for path in &plan.covers {
-        let nothing = b.tree(b"/proc/none");
-        b.put(nothing, path.as_os_str().as_bytes());
-    }
-    let args = [
-        Arg::Text(PLACE.as_bytes()),
-        Arg::Value(libc::MNT_DETACH as u64),
+    let devices = DEVICES.map(|name| b.tree(format!("/dev/{name}").as_bytes(), 0));
+    let sys = b.tree(b"/sys", AT_RECURSIVE);
+    let proc = b.tree(b"/proc", AT_RECURSIVE);
+    let how = Arg::Value((libc::O_RDONLY | libc::O_CLOEXEC) as u64);
+    let step = "find its mount namespace";
+    let args = [Arg::Text(b"/proc/self/ns/mnt"), how];
+    let namespace = b.must(step, libc::SYS_open, &args);
+    let private = [
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
+        0,
+        libc::MS_PRIVATE,
+        0,
     ];
-    b.must("detach its tmpfs", libc::SYS_umount2, &args);
-    b.may(libc::SYS_chdir, &[Arg::Text(b"/")]);
-    let own_proc = proc(&mut b);
-    loopback(&mut b);
-    let ignore = [libc::SIG_IGN as u64, 0, 0, 0]
-        .map(u64::to_le_bytes)
-        .concat();
-    // Orphans in the sandbox become children of this process, which never waits for them.
-    let args = [libc::SIGCHLD as u64, 0, 0, 8].map(Arg::Value);
-    b.may(
-        libc::SYS_rt_sigaction,
-        &[args[0], Arg::Bytes(&ignore), args[2], args[3]],
-    );
-
-    let outcome = keeper.make(&b.batch)?;
-    if let Some((call, error)) = outcome.failed {
-        let step = b.steps.into_iter().find(|(made, _)| *made == call);
-        return Err(Error::refused(
-            step.map_or_else(String::new, |(_, step)| step),
-            error,
-        ));
-    }
-    let place = outcome.result(place).unwrap_or(-1);
-    let result = |made| outcome.result(made).unwrap_or(0);
-    let error = |ret: i64| std::io::Error::from_raw_os_error(ret.wrapping_neg() as i32);
-    let results = laid.into_iter().map(result).enumerate();
-    let mut failed: Vec<_> = results
-        .filter(|&(_, ret)| ret < 0)
-        .map(|(i, ret)| (i, error(ret)))
-        .collect();
-    if failed.len() == plan.layers.len()
-        && let Some((i, error)) = failed.pop()
-    {
-        let step = format!("mount an overlay over {}", plan.layers[i].path.display());
-        return Err(Error::refused(step, error));
-    }
-    cover(keeper, plan, &failed, place)?;
-    Ok(Built {
-        place: place as i32,
-        failed,
-        own_proc: outcome.result(own_proc) == Some(0),
-    })
-}
-
-/// Opens the directory under a layer, while it is visible.
-fn open(b: &mut Builder, layer: &Layer) -> Option<CallId> {
-    layer.filled.then(|| {
-        let path = layer.path.as_os_str().as_bytes();
-        let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        let step = format!("open {}", layer.path.display());
-        b.must(
-            step,
-            libc::SYS_open,
-            &[Arg::Text(path), Arg::Value(how as u64)],
-        )
-    })
-}
-
-fn read_only(b: &mut Builder) {
-    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
-    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV;
-    let attributes = [set, 0, libc::MS_PRIVATE, 0].map(u64::to_le_bytes).concat();
+    let private = private.map(u64::to_le_bytes).concat();
     let step = "make all mounts private and read-only (mount_setattr)";
-    let recursive = Arg::Value(AT_RECURSIVE);
-    let size = Arg::Value(attributes.len() as u64);
+    let size = Arg::Value(private.len() as u64);
     let args = [
         HERE,
         Arg::Text(b"/"),
-        recursive,
-        Arg::Bytes(&attributes),
+        Arg::Value(AT_RECURSIVE),
+        Arg::Bytes(&private),
         size,
     ];
     b.must(step, libc::SYS_mount_setattr, &args);
-}
-
-/// Mounts the tmpfs for changed files and changes into it.
-fn tmpfs(b: &mut Builder, limits: &Limits) -> CallId {
-    let (size, inodes) = (
-        limits.tmpfs_bytes.max(1 << 20),
-        limits.tmpfs_files.max(1 << 10),
-    );
-    let options = format!("size={size},nr_inodes={inodes},mode=755");
-    let flags = libc::MS_NOSUID | libc::MS_NODEV;
-    b.mount("mount a tmpfs", PLACE.as_bytes(), "tmpfs", flags, &options);
-    b.must(
-        "enter its tmpfs",
-        libc::SYS_chdir,
-        &[Arg::Text(PLACE.as_bytes())],
-    );
-    let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let args = [Arg::Text(b"."), Arg::Value(how as u64)];
-    b.must("open its tmpfs", libc::SYS_open, &args)
-}
-
-/// Mounts a `/dev` with safe devices only.
-fn dev(b: &mut Builder, devices: [CallId; 6]) {
-    for dir in ["dev", "dev/pts"] {
-        b.make_dir(dir, 0o755);
-    }
-    b.make_dir("dev/shm", 0o1777);
-    for name in DEVICES {
-        b.make_file(&format!("dev/{name}"));
-    }
-    for (link, to) in LINKS {
-        let args = [Arg::Text(to.as_bytes()), Arg::Text(link.as_bytes())];
-        b.may(libc::SYS_symlink, &args);
-    }
-    let how = OPEN_TREE_CLONE | libc::O_CLOEXEC as u64;
-    let step = "make its own /dev";
-    let args = [HERE, Arg::Text(b"dev"), Arg::Value(how)];
-    let dev = b.must(step, libc::SYS_open_tree, &args);
-    let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
+    let bytes = settings.limits.tmpfs_bytes.max(1 << 20);
+    let inodes = settings.limits.tmpfs_files.max(1 << 10);
+    let options = format!("size={bytes},nr_inodes={inodes},mode=755");
+    let flags = Arg::Value(libc::MS_NOSUID | libc::MS_NODEV);
+    let kind = Arg::Text(b"tmpfs");
     let args = [
-        Arg::Result(dev),
-        Arg::Text(b""),
-        HERE,
-        Arg::Text(b"/dev"),
-        how,
+        kind,
+        Arg::Text(PLACE.as_bytes()),
+        kind,
+        flags,
+        Arg::Text(options.as_bytes()),
     ];
-    b.must(step, libc::SYS_move_mount, &args);
-    for (name, device) in DEVICES.iter().zip(devices) {
-        b.put(device, format!("/dev/{name}").as_bytes());
+    b.must("mount a tmpfs", libc::SYS_mount, &args);
+    let enter = [Arg::Text(PLACE.as_bytes())];
+    b.must("enter its tmpfs", libc::SYS_chdir, &enter);
+    let place = b.open_dir(b".");
+    let outcome = b.make(keeper)?;
+    Ok(Begun {
+        namespace: number(&outcome, namespace),
+        place: number(&outcome, place),
+        devices: devices.map(|device| number(&outcome, device)),
+        sys: number(&outcome, sys),
+        proc: number(&outcome, proc),
+    })
+}
+
+/// The directory of changed files, which only rrapper and the keeper can reach.
+#[derive(Debug)]
+pub(super) struct Place(OwnedFd);
+
+impl Place {
+    /// Opens it.
+    pub(super) fn open(keeper: &HelperProcess, begun: &Begun) -> io::Result<Place> {
+        let path = format!("/proc/{}/fd/{}", keeper.pid(), begun.place);
+        let how = libc::O_PATH | libc::O_DIRECTORY;
+        let dir = File::options().read(true).custom_flags(how).open(path)?;
+        Ok(Place(dir.into()))
     }
-    let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
-    let options = "newinstance,ptmxmode=0666,mode=620";
-    b.may(
-        libc::SYS_mount,
-        &mount_args(b"/dev/pts", "devpts", flags, options),
-    );
+
+    /// The path of a file in it.
+    pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        Path::new(&format!("/proc/self/fd/{}", self.0.as_raw_fd())).join(name)
+    }
+
+    /// The path of a file of a directory that is made anew.
+    pub(super) fn shown(&self, path: &Path) -> PathBuf {
+        let inner = path.strip_prefix("/").unwrap_or(path);
+        self.path(ROOT).join(inner)
+    }
+
+    /// Makes the directories of a layer.
+    pub(super) fn add_layer(&self, layer: &Layer, number: usize) -> io::Result<()> {
+        self.add_dir(&self.path(upper(number)), layer.mode, layer.owner)?;
+        self.add_dir(&self.path(work(number)), 0o700, None)?;
+        let link = self.path(lower(number));
+        match symlink(&layer.path, link) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+
+    fn add_dir(&self, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
+        fs::create_dir(path)?;
+        if let Some((uid, gid)) = owner {
+            own(path, uid, gid)?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode))
+    }
+
+    /// Makes the directories and files that are not in layers.
+    pub(super) fn fill(&self, plan: &RootPlan) -> io::Result<()> {
+        // The copied files are as the machine's, whatever the umask of rrapper is.
+        self.add_dir(&self.path(ROOT), 0o755, None)?;
+        self.add_dir(&self.path(NO_DIR), 0o755, None)?;
+        File::create(self.path(NO_FILE))?;
+        let dev = self.path(DEV);
+        self.add_dir(&dev, 0o755, None)?;
+        self.add_dir(&dev.join("pts"), 0o755, None)?;
+        if shows_queues() {
+            self.add_dir(&dev.join("mqueue"), 0o1777, None)?;
+        }
+        self.add_dir(&dev.join("shm"), 0o1777, None)?;
+        for name in DEVICES {
+            File::create(dev.join(name))?;
+        }
+        for (name, to) in LINKS {
+            symlink(to, dev.join(name))?;
+        }
+        // Directories lose their write permissions last.
+        let mut modes = Vec::new();
+        for (path, entry) in &plan.entries {
+            let at = self.shown(path);
+            match entry {
+                Entry::Dir(mode, owner) => {
+                    fs::create_dir(&at)?;
+                    modes.push((at, *mode, *owner));
+                }
+                Entry::Link(to) => symlink(to, &at)?,
+                // A file may be gone meanwhile, or not be readable.
+                Entry::Copy => _ = copy(path, &at),
+                Entry::Bound => _ = File::create(&at)?,
+                Entry::Special(mode) => {
+                    _ = nix::sys::stat::mknod(
+                        &at,
+                        nix::sys::stat::SFlag::from_bits_truncate(mode & libc::S_IFMT),
+                        nix::sys::stat::Mode::from_bits_truncate(mode & 0o7777),
+                        0,
+                    );
+                }
+            }
+        }
+        for (at, mode, owner) in modes.into_iter().rev() {
+            if let Some((uid, gid)) = owner {
+                own(&at, uid, gid)?;
+            }
+            fs::set_permissions(&at, Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
 }
 
-/// Mounts a layer. Returns the call that decides on success.
-fn lay(b: &mut Builder, index: usize, layer: &Layer, under: Option<CallId>) -> CallId {
-    let path = layer.path.as_os_str().as_bytes();
-    let upper = format!("{PLACE}/{}", upper(index));
-    let Some(under) = under else {
-        let tree = b.tree(upper.as_bytes());
-        return b.put(tree, path);
-    };
-    let step = format!("enter {}", layer.path.display());
-    b.must(step, libc::SYS_fchdir, &[Arg::Result(under)]);
-    // Without `xino`, which makes the kernel write a line to its log each time.
-    let options = format!("lowerdir=.,upperdir={upper},workdir={PLACE}/w{index},userxattr");
-    b.may(libc::SYS_mount, &mount_args(path, "overlay", 0, &options))
+fn own(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    match lchown(path, Some(uid), Some(gid)) {
+        // The group may be one that the caller is not in.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        owned => owned,
+    }
 }
 
-/// Hides the sockets in directories that could not be overlaid, as on file systems that overlayfs does not accept.
-fn cover(
+/// Copies a file with its permissions, owner and times. A file that cannot be read is empty, and can neither be read
+/// inside.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::symlink_metadata(from)?;
+    let mut made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)?;
+    let how = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut mode = meta.mode() & 0o7777;
+    match File::options().read(true).custom_flags(how).open(from) {
+        Ok(mut source) if source.metadata()?.is_file() => {
+            io::copy(&mut source, &mut made)?;
+        }
+        _ => mode = 0,
+    }
+    if fs::metadata(from).is_ok_and(|_| access_denied(from)) {
+        mode &= !0o200;
+    }
+    own(to, meta.uid(), meta.gid())?;
+    made.set_permissions(Permissions::from_mode(mode))?;
+    let times = fs::FileTimes::new()
+        .set_accessed(meta.accessed()?)
+        .set_modified(meta.modified()?);
+    made.set_times(times)
+}
+
+/// Whether the caller may not write to a file.
+fn access_denied(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::W_OK) == Err(nix::errno::Errno::EACCES)
+}
+
+/// The layers and files that could not be shown, each with its path and the kernel's error.
+pub(super) type Failed = Vec<(PathBuf, io::Error)>;
+
+/// The keeper's steps after [`Place::fill`]: mounts the layers, and puts the result over its root, where it stands for
+/// all processes that enter its mount namespace. The keeper's present directory is that root then.
+pub(super) fn show(
     keeper: &mut HelperProcess,
-    plan: &MountPlan,
-    failed: &[(usize, std::io::Error)],
-    place: i64,
-) -> Result<()> {
+    plan: &RootPlan,
+    begun: &Begun,
+    settings: &Settings,
+) -> Result<Failed> {
     let mut b = Builder::default();
-    let bare = |path: &Path| {
-        let mut layers = failed.iter().map(|&(i, _)| &plan.layers[i]);
-        layers.any(|layer| path.starts_with(&layer.path))
-    };
-    for path in plan.covered.iter().filter(|path| bare(path)) {
-        let how = OPEN_TREE_CLONE | libc::O_CLOEXEC as u64;
-        let args = [
-            Arg::Value(place as u64),
-            Arg::Text(b"none"),
-            Arg::Value(how),
-        ];
-        let nothing = b.may(libc::SYS_open_tree, &args);
-        b.put(nothing, path.as_os_str().as_bytes());
+    let bind = Arg::Value(libc::MS_BIND);
+    let root = Arg::Text(ROOT.as_bytes());
+    let step = "make a root of its own";
+    b.must(step, libc::SYS_mount, &[root, root, Arg::Value(0), bind]);
+    b.must(step, libc::SYS_chdir, &[root]);
+    let mut made = Vec::new();
+    let dev = b.tree(format!("{PLACE}/{DEV}").as_bytes(), 0);
+    b.put(Arg::Result(dev), b"dev");
+    for (name, tree) in DEVICES.iter().zip(begun.devices) {
+        b.put(Arg::Value(tree as u64), format!("dev/{name}").as_bytes());
     }
-    keeper.make(&b.batch)?;
-    Ok(())
+    b.set(b"dev", libc::MOUNT_ATTR_RDONLY, 0, AT_RECURSIVE);
+    let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
+    b.mount(
+        "devpts",
+        b"dev/pts",
+        flags,
+        "newinstance,ptmxmode=0666,mode=620",
+    );
+    b.put(Arg::Value(begun.sys as u64), b"sys");
+    let bare = libc::MOUNT_ATTR_RDONLY
+        | libc::MOUNT_ATTR_NODEV
+        | libc::MOUNT_ATTR_NOSUID
+        | libc::MOUNT_ATTR_NOEXEC;
+    b.set(b"sys", bare, 0, AT_RECURSIVE);
+    for (i, layer) in plan.layers.iter().enumerate() {
+        made.push((layer.path.clone(), b.lay(layer, i)));
+    }
+    for (path, entry) in &plan.entries {
+        if *entry == Entry::Bound {
+            let tree = b.tree(path.as_os_str().as_bytes(), 0);
+            made.push((path.clone(), b.put(Arg::Result(tree), relative(path))));
+            b.set(relative(path), libc::MOUNT_ATTR_RDONLY, 0, 0);
+        }
+    }
+    for path in &settings.hide {
+        let is_dir = path.is_dir();
+        let nothing = if is_dir { NO_DIR } else { NO_FILE };
+        let tree = b.tree(format!("{PLACE}/{nothing}").as_bytes(), 0);
+        b.put(Arg::Result(tree), relative(path));
+        b.set(relative(path), libc::MOUNT_ATTR_RDONLY, 0, 0);
+    }
+    let args = [HERE, Arg::Text(b"."), HERE, Arg::Text(b"/"), Arg::Value(0)];
+    b.must(step, libc::SYS_move_mount, &args);
+    let outcome = b.make(keeper)?;
+    let results = made
+        .into_iter()
+        .map(|(path, call)| (path, number(&outcome, call)));
+    let failed = results.filter(|(_, ret)| *ret < 0);
+    Ok(failed.map(|(path, ret)| (path, error(ret))).collect())
 }
 
-/// Mounts a `/proc` for the new pid namespace; refused where parts of the machine's are covered (in containers).
-fn proc(b: &mut Builder) -> CallId {
+/// The descriptors of the first process, and what it could have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First {
+    /// Whether `/proc` shows the sandbox's processes.
+    pub(super) own_proc: bool,
+    /// The file that says which pid was given last; negative if there is none.
+    last_pid: i64,
+}
+
+/// The steps of the first process of the pid namespace.
+pub(super) fn settle(init: &mut HelperProcess, begun: &Begun) -> Result<First> {
+    let mut b = Builder::default();
+    let kind = Arg::Value(libc::CLONE_NEWNS as u64);
+    let args = [Arg::Value(begun.namespace as u64), kind];
+    b.must("enter its own root (setns)", libc::SYS_setns, &args);
+    b.may(libc::SYS_setsid, &[]);
     let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
-    let own = b.may(libc::SYS_mount, &mount_args(b"/proc", "proc", flags, ""));
+    let own = b.mount("proc", b"/proc", flags, "");
+    // Orphans in the sandbox become children of this process, which never waits for them.
+    let ignore = [libc::SIG_IGN as u64, 0, 0, 0]
+        .map(u64::to_le_bytes)
+        .concat();
+    let signal = Arg::Value(libc::SIGCHLD as u64);
+    let args = [signal, Arg::Bytes(&ignore), Arg::Value(0), Arg::Value(8)];
+    b.may(libc::SYS_rt_sigaction, &args);
+    loopback(&mut b);
+    let outcome = b.make(init)?;
+    let own_proc = number(&outcome, own) == 0;
+    let mut b = Builder::default();
+    if !own_proc {
+        // Refused where parts of the machine's are covered, as in containers.
+        b.put(Arg::Value(begun.proc as u64), b"/proc");
+        let bare = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
+        b.set(b"/proc", bare, 0, AT_RECURSIVE);
+    }
+    let all = [3, u64::from(u32::MAX), 0].map(Arg::Value);
+    b.may(libc::SYS_close_range, &all);
+    let how = Arg::Value((libc::O_WRONLY | libc::O_CLOEXEC) as u64);
+    let path = Arg::Text(b"/proc/sys/kernel/ns_last_pid");
+    let last_pid = b.may(libc::SYS_open, &[path, how]);
     // Root can write to its own files even without privileges.
     for path in writable_of_root() {
         let path = Arg::Text(path.as_os_str().as_bytes());
@@ -319,7 +514,68 @@ fn proc(b: &mut Builder) -> CallId {
         let bind = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | flags;
         b.may(libc::SYS_mount, &[nothing, path, nothing, Arg::Value(bind)]);
     }
-    own
+    queues(&mut b);
+    let outcome = b.make(init)?;
+    Ok(First {
+        own_proc,
+        last_pid: number(&outcome, last_pid),
+    })
+}
+
+/// What the first process takes anew before other processes come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// System V objects and message queues.
+    pub(super) ipc: bool,
+    /// Sockets of the network.
+    pub(super) network: bool,
+}
+
+/// Ends all processes but the first, and takes what they used anew. Returns whether no process was left.
+pub(super) fn renew(init: &mut HelperProcess, first: &First, used: Used) -> Result<bool> {
+    let mut b = Builder::default();
+    let kill = [Arg::Value(u64::MAX), Arg::Value(libc::SIGKILL as u64)];
+    let killed = b.may(libc::SYS_kill, &kill);
+    if used.ipc {
+        let new = Arg::Value(libc::CLONE_NEWIPC as u64);
+        b.must("get other IPC objects (unshare)", libc::SYS_unshare, &[new]);
+        let detach = Arg::Value(libc::MNT_DETACH as u64);
+        b.may(libc::SYS_umount2, &[Arg::Text(b"/dev/mqueue"), detach]);
+        queues(&mut b);
+    }
+    if used.network {
+        let new = Arg::Value(libc::CLONE_NEWNET as u64);
+        b.must("get another network (unshare)", libc::SYS_unshare, &[new]);
+        loopback(&mut b);
+        let all = [first.last_pid.max(2) as u64 + 1, u64::from(u32::MAX), 0].map(Arg::Value);
+        b.may(libc::SYS_close_range, &all);
+    }
+    if first.last_pid >= 0 {
+        let file = Arg::Value(first.last_pid as u64);
+        let args = [file, Arg::Text(b"1"), Arg::Value(1), Arg::Value(0)];
+        b.may(libc::SYS_pwrite64, &args);
+    }
+    let outcome = b.make(init)?;
+    Ok(number(&outcome, killed) == -i64::from(libc::ESRCH))
+}
+
+/// Whether the machine shows its message queues as files.
+fn shows_queues() -> bool {
+    static SHOWN: OnceLock<bool> = OnceLock::new();
+    let shown = || {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        mounts
+            .lines()
+            .any(|line| line.split(' ').nth(2) == Some("mqueue"))
+    };
+    *SHOWN.get_or_init(shown)
+}
+
+fn queues(b: &mut Builder) {
+    if shows_queues() {
+        let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
+        b.mount("mqueue", b"/dev/mqueue", flags, "");
+    }
 }
 
 /// The files of `/proc` outside of processes that root may write to; searched once.
@@ -335,11 +591,11 @@ fn look_for_writable() -> Vec<PathBuf> {
     use std::os::unix::fs::MetadataExt;
     let is_common = |path: &Path| {
         let name = path.file_name().unwrap_or_default().as_bytes();
-        let kind = std::fs::symlink_metadata(path);
+        let kind = fs::symlink_metadata(path);
         !name.iter().all(u8::is_ascii_digit)
             && kind.is_ok_and(|meta| meta.is_dir() || meta.is_file() && meta.mode() & 0o222 != 0)
     };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())
         .filter(|path| is_common(path))

@@ -1,8 +1,10 @@
 //! The changes that the processes in a sandbox made to files.
 
-use super::{Error, Layer, Result, Sandbox, build::upper};
+use super::{Error, Result, Sandbox};
 use crate::syscall::FileNumbers;
 use crate::tracee::xattr;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -69,11 +71,16 @@ impl Sandbox {
     /// # Errors
     /// If the changed files cannot be read.
     pub fn changes(&self) -> Result<Vec<Change>> {
-        let place = self.place();
         let mut changes = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
-            let dir = place.join(upper(i));
-            walk(&dir, &layer.path, 0, &mut changes)
+        let Some(enclosure) = &self.enclosure else {
+            return Ok(changes);
+        };
+        for laid in enclosure.changed() {
+            walk(&enclosure.upper(laid), &laid.layer.path, 0, &mut changes)
+                .map_err(|e| Error::refused("show its changed files", e))?;
+        }
+        for (path, shown, names) in enclosure.changed_copies() {
+            compare_copy(path, &shown, names, &mut changes)
                 .map_err(|e| Error::refused("show its changed files", e))?;
         }
         changes.sort_unstable();
@@ -89,14 +96,13 @@ impl Sandbox {
     pub fn outside(&self, path: &Path, here: FileNumbers) -> Option<Outside> {
         // The inode number of a new file must differ from all others.
         const NEW: u64 = 1 << 62;
-        let holds = |(_, layer): &(usize, &Layer)| path.starts_with(&layer.path);
-        let layers = self.layers.iter().enumerate().filter(holds);
-        let (i, layer) = layers.max_by_key(|(_, layer)| layer.path.as_os_str().len())?;
-        let device = fs::symlink_metadata(&layer.path).ok()?.dev();
-        let upper = self.place().join(upper(i));
-        let inner = path.strip_prefix(&layer.path).ok()?;
+        let enclosure = self.enclosure.as_ref()?;
+        let laid = enclosure.layer_of(path)?;
+        let device = laid.layer.device;
+        let upper = enclosure.upper(laid);
+        let inner = path.strip_prefix(&laid.layer.path).ok()?;
         let known = || {
-            let meta = fs::symlink_metadata(path).ok().filter(|_| layer.filled);
+            let meta = fs::symlink_metadata(path).ok();
             meta.map(|meta| Outside {
                 numbers: numbers(&meta),
                 is_new: false,
@@ -123,18 +129,11 @@ impl Sandbox {
     pub fn are_near(&self, a: &impl AsRawFd, b: &impl AsRawFd) -> bool {
         let device = |dir: i32| {
             let path = fs::read_link(format!("/proc/self/fd/{dir}")).ok()?;
-            let holds = |layer: &&Layer| path.starts_with(&layer.path);
-            let layers = self.layers.iter().filter(holds);
-            let layer = layers.max_by_key(|layer| layer.path.as_os_str().len())?;
-            Some(fs::symlink_metadata(&layer.path).ok()?.dev())
+            let laid = self.enclosure.as_ref()?.layer_of(&path)?;
+            Some(laid.layer.device)
         };
         let of_a = device(a.as_raw_fd());
         of_a.is_some() && of_a == device(b.as_raw_fd())
-    }
-
-    /// The directory of the changed files.
-    fn place(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", self.keeper_pid(), self.place).into()
     }
 }
 
@@ -164,6 +163,36 @@ fn over(mut upper: PathBuf, inner: &Path) -> Over {
         }
     }
     Over::Itself
+}
+
+/// Compares a directory or a file that was made anew with what it was made of.
+fn compare_copy(
+    path: &Path,
+    shown: &Path,
+    names: Option<&BTreeSet<OsString>>,
+    changes: &mut Vec<Change>,
+) -> io::Result<()> {
+    let change = |path, kind| Change { path, kind };
+    let Some(before) = names else {
+        let is_there = fs::symlink_metadata(shown).is_ok();
+        if is_there {
+            changes.push(change(path.to_path_buf(), ChangeKind::Changed));
+        }
+        return Ok(());
+    };
+    let mut now = BTreeSet::new();
+    for entry in fs::read_dir(shown)? {
+        now.insert(entry?.file_name());
+    }
+    for name in before.difference(&now).take(MOST) {
+        changes.push(change(path.join(name), ChangeKind::Removed));
+    }
+    for name in now.difference(before).take(MOST) {
+        changes.push(change(path.join(name), ChangeKind::Created));
+        // A program may have made a directory unreadable.
+        let _ = walk(&shown.join(name), &path.join(name), 0, changes);
+    }
+    Ok(())
 }
 
 /// Compares a directory of changed files with the directory below it.

@@ -44,6 +44,11 @@ impl IdMap {
         fs::write(format!("/proc/{pid}/gid_map"), &self.gids)
     }
 
+    /// Whether the ids of all files are mapped, as far as rrapper sees them.
+    pub(super) fn are_all(&self) -> bool {
+        !self.deny_groups
+    }
+
     /// Whether owner and group of a file are mapped, so that files can have them inside.
     pub(super) fn contain(&self, meta: &fs::Metadata) -> bool {
         holds(&self.uids, meta.uid()) && holds(&self.gids, meta.gid())

@@ -1,19 +1,20 @@
 //! Sandboxes: isolation of live processes from the machine.
 //!
-//! A sandbox is a set of namespaces: files are copy-on-write and forgotten, the rest is read-only; the network is an
-//! isolated loopback; other processes can be neither seen nor reached. No privileges are needed where the system allows
-//! unprivileged namespaces.
+//! A sandbox is a set of namespaces: files are copy-on-write and forgotten, the network is an isolated loopback, other
+//! processes can be neither seen nor reached. No privileges are needed where the system allows unprivileged namespaces.
 //!
-//! The first process of a sandbox, the keeper, is a helper process of rrapper's (see [`crate::tracee::call_batch`]). It
-//! sets up the sandbox and then stands still: it holds the changed files, and with its end all processes in the sandbox
-//! end. This module knows neither recordings nor the actions of the processes.
+//! A thread makes an enclosure (see the `enclosure` module) for its first sandbox, and uses it again for the next ones:
+//! what a process changed is taken away when its [`Sandbox`] is dropped. Several sandboxes at once have an enclosure
+//! each. This module knows neither recordings nor the actions of the processes.
 
 mod build;
 mod changed_files;
+mod enclosure;
 mod error;
 mod id_map;
-mod mount_plan;
+mod mounts;
 mod renamable_dirs;
+mod root_plan;
 mod seal;
 mod settings;
 
@@ -23,10 +24,10 @@ pub use renamable_dirs::make_renamable;
 pub use settings::Settings;
 
 use crate::tracee::call_batch::HelperProcess;
-use crate::tracee::{Remote, Stopped, end_namespace, proc};
-use error::NAMESPACES;
+use crate::tracee::{Remote, Stopped, proc};
+use build::{KEYCTL_JOIN_SESSION_KEYRING, KEYRING};
+use enclosure::Enclosure;
 use id_map::IdMap;
-use mount_plan::{Layer, Machine, MountPlan};
 use std::cell::RefCell;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -34,20 +35,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tracing::trace_span;
 
-const USED: i32 = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET;
-
-/// linux/sched.h
-const CLONE_NEWTIME: u64 = 0x80;
-
 /// The requested properties of a sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Directories with changeable content, besides the current one, `/tmp`, `/var/tmp`, `/dev/shm` and `/run`. A
-    /// missing directory stands for its nearest existing ancestor.
+    /// Directories in which files are likely to be changed, besides the current one, `/tmp`, `/var/tmp`, `/dev/shm` and
+    /// `/run`: where the owners of directories are not mapped, this makes it possible. A missing directory stands for
+    /// its nearest existing ancestor.
     pub writable: &'a [PathBuf],
     /// The current directory.
     pub cwd: &'a [u8],
@@ -55,8 +48,6 @@ pub struct Request<'a> {
     pub pid: i32,
     /// The settings.
     pub settings: &'a Settings,
-    /// The offsets of clocks, where the system supports them.
-    pub clocks: Option<Offsets>,
 }
 
 /// The resource limits of the processes in a sandbox.
@@ -89,72 +80,83 @@ impl Default for Limits {
     }
 }
 
-/// Offsets of clocks, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offsets {
-    /// The offset of `CLOCK_MONOTONIC`.
-    pub monotonic: i64,
-    /// The offset of `CLOCK_BOOTTIME`.
-    pub boottime: i64,
-}
-
-/// The factory of sandboxes of a thread.
-#[derive(Debug)]
-pub struct Sandboxes {
-    helper: HelperProcess,
-    ids: IdMap,
-}
-
-/// A shared factory of sandboxes, started with the first sandbox; clones share the helper process.
+/// The sandboxes of a thread: its enclosures that are not in use. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct SharedSandboxes(Rc<RefCell<Option<Sandboxes>>>);
+pub struct Sandboxes(Rc<RefCell<Pool>>);
 
-impl SharedSandboxes {
-    /// See [`Sandboxes::enter`].
-    ///
-    /// # Errors
-    /// If the system refuses a step, or the helper process cannot be started.
-    pub fn enter(&self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
-        let mut sandboxes = self.0.borrow_mut();
-        let sandboxes = match &mut *sandboxes {
-            Some(there) => there,
-            none => none.insert(Sandboxes::start()?),
-        };
-        sandboxes.enter(shell, request)
-    }
+#[derive(Debug, Default)]
+struct Pool {
+    /// Ends after the enclosures.
+    free: Vec<Enclosure>,
+    maker: Option<(HelperProcess, IdMap)>,
 }
 
-/// A sandbox. Dropping it kills all processes in it and deletes its files.
+thread_local! {
+    static SANDBOXES: Sandboxes = Sandboxes::default();
+}
+
+/// A sandbox. Dropping it kills all processes in it and forgets its files.
 #[derive(Debug)]
 pub struct Sandbox {
-    keeper: Option<HelperProcess>,
-    layers: Vec<Layer>,
-    place: i32,
+    enclosure: Option<Enclosure>,
+    home: Sandboxes,
     limits: Limits,
     /// The pid of the process in the sandbox: the requested one, or another where that was not available.
     pub pid: i32,
     /// Whether `/proc` shows the sandbox's processes; otherwise it is the machine's, read-only.
     pub own_proc: bool,
-    /// Whether the clocks have the requested offsets.
-    pub own_clocks: bool,
     /// Whether the process is in the requested directory; otherwise that does not exist.
     pub in_cwd: bool,
     /// Deviations from the request, as sentences.
     pub notes: Vec<String>,
 }
 
+/// What of a sandbox cannot be looked at for traces of a process: it is made anew after a use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// System V objects and message queues.
+    Ipc,
+    /// Sockets of the network.
+    Network,
+    /// Keyrings.
+    Keys,
+}
+
+impl Pool {
+    fn take(&mut self, request: &Request<'_>) -> Result<Enclosure> {
+        // What cannot be used now is not kept.
+        let free = std::mem::take(&mut self.free).into_iter();
+        let mut fit = free.filter(|free| free.is_fit(request.settings));
+        let found = fit.next();
+        self.free = fit.collect();
+        let (helper, ids) = match &mut self.maker {
+            Some(maker) => maker,
+            none => {
+                let ids = IdMap::of_caller();
+                let ids = ids.map_err(|e| Error::refused("learn its user and group", e))?;
+                none.insert((HelperProcess::start()?, ids))
+            }
+        };
+        let mut enclosure = match found {
+            Some(found) => found,
+            None => Enclosure::new(helper, ids, request.settings)?,
+        };
+        let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
+        let writable = request.writable.iter().map(PathBuf::as_path);
+        enclosure.make_writable(ids, writable.chain([cwd]))?;
+        enclosure.refresh()?;
+        enclosure.note_age();
+        Ok(enclosure)
+    }
+}
+
 impl Sandboxes {
-    /// Starts the helper process.
-    ///
-    /// # Errors
-    /// If the process cannot be made or traced.
-    pub fn start() -> Result<Sandboxes> {
-        let ids = IdMap::of_caller().map_err(|e| Error::refused("learn its user and group", e))?;
-        let helper = HelperProcess::start()?;
-        Ok(Sandboxes { helper, ids })
+    /// The sandboxes of the calling thread.
+    pub fn of_thread() -> Sandboxes {
+        SANDBOXES.with(Sandboxes::clone)
     }
 
-    /// Moves a process into a new sandbox.
+    /// Moves a process into a sandbox that nothing has been done in.
     ///
     /// `shell` is a process with a single thread that stands between calls, with the agent mapped; it is consumed. The
     /// result is a copy of it with the same registers, between calls, in a new session. It has privileges in its
@@ -162,63 +164,45 @@ impl Sandboxes {
     ///
     /// # Errors
     /// If the system refuses a step: [`Error::Refused`] names the step and gives advice.
-    pub fn enter(&mut self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
-        let mut sandbox = self.make(request)?;
+    pub fn enter(&self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
+        let enclosure = trace_span!("take").in_scope(|| self.0.borrow_mut().take(request))?;
+        let mut sandbox = Sandbox {
+            own_proc: enclosure.has_own_proc(),
+            notes: enclosure.notes.clone(),
+            enclosure: Some(enclosure),
+            home: self.clone(),
+            limits: request.settings.limits,
+            pid: 0,
+            in_cwd: false,
+        };
         let process =
             trace_span!("take in").in_scope(|| sandbox.enter_namespaces(shell, request))?;
         Ok((process, sandbox))
     }
-
-    /// Makes an empty sandbox.
-    pub(crate) fn make(&mut self, request: &Request<'_>) -> Result<Sandbox> {
-        let keeper = trace_span!("namespaces").in_scope(|| self.helper.copy(USED as u64))?;
-        let mut keeper = keeper.map_err(|e| Error::refused(NAMESPACES, e))?;
-        let told = self.ids.write(keeper.pid());
-        told.map_err(|e| Error::refused("get its user and group (/proc/PID/uid_map)", e))?;
-        let planning = trace_span!("plan").entered();
-        let mounts =
-            mount_plan::mounts().map_err(|e| Error::refused("learn what is mounted", e))?;
-        let machine = Machine {
-            ids: &self.ids,
-            mounts,
-        };
-        let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
-        let writable = request.writable.iter().map(PathBuf::as_path);
-        let plan = MountPlan::new(&machine, writable.chain([cwd]));
-        drop(planning);
-        let built = trace_span!("build")
-            .in_scope(|| build::build(&mut keeper, &plan, &request.settings.limits))?;
-        let mut notes = plan.notes;
-        for (i, error) in built.failed {
-            let dir = plan.layers[i].path.display();
-            notes.push(format!(
-                "{dir} stays read-only: overlayfs does not take it ({error})"
-            ));
-        }
-        Ok(Sandbox {
-            keeper: Some(keeper),
-            layers: plan.layers,
-            place: built.place,
-            limits: request.settings.limits,
-            pid: 0,
-            own_proc: built.own_proc,
-            own_clocks: false,
-            in_cwd: false,
-            notes,
-        })
-    }
 }
 
 impl Sandbox {
-    fn keeper_pid(&self) -> i32 {
-        self.keeper.as_ref().map_or(0, HelperProcess::pid)
+    fn init_pid(&self) -> i32 {
+        self.enclosure.as_ref().map_or(0, Enclosure::init_pid)
     }
 
     /// The path at which a file of the sandbox can be read from outside. Symbolic links in it lead to the machine's
     /// files.
     pub fn inside(&self, path: &Path) -> PathBuf {
-        let root = format!("/proc/{}/root", self.keeper_pid());
+        let root = format!("/proc/{}/root", self.init_pid());
         Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Notes that a process uses a part of the sandbox.
+    pub fn note_use(&mut self, part: Part) {
+        let Some(enclosure) = &mut self.enclosure else {
+            return;
+        };
+        match part {
+            Part::Ipc => enclosure.used.ipc = true,
+            Part::Network => enclosure.used.network = true,
+            Part::Keys => enclosure.spoiled = true,
+        }
     }
 
     fn enter_namespaces(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
@@ -231,23 +215,17 @@ impl Sandbox {
             }
             Ok(ret as u64)
         };
-        let step = "find the keeper of its sandbox";
-        let keeper = self.keeper_pid() as u64;
-        let args = [keeper, 0, 0, 0, 0, 0];
+        let step = "find the first process of its sandbox";
+        let args = [self.init_pid() as u64, 0, 0, 0, 0, 0];
         let fd = call(&mut remote, step, libc::SYS_pidfd_open, args)?;
         let step = "enter its sandbox (setns)";
-        call(
-            &mut remote,
-            step,
-            libc::SYS_setns,
-            [fd, USED as u64, 0, 0, 0, 0],
-        )?;
+        let args = enclosure::entering(fd);
+        call(&mut remote, step, libc::SYS_setns, args)?;
         call(&mut remote, step, libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
-        if let Some(offsets) = &request.clocks {
-            let args = [CLONE_NEWTIME, 0, 0, 0, 0, 0];
-            self.own_clocks = remote.call(libc::SYS_unshare, args)? == 0
-                && set_clocks(remote.memory().tid(), offsets).is_ok();
-        }
+        // Refused where a filter forbids the call, as to the programs then.
+        let name = remote.put_str(KEYRING)?;
+        let args = [KEYCTL_JOIN_SESSION_KEYRING, name, 0, 0, 0, 0];
+        remote.call(libc::SYS_keyctl, args)?;
         let mut copy = None;
         let mut known = None;
         let wanted = Some(request.pid).filter(|&pid| pid > 1);
@@ -317,9 +295,12 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        if let Some(keeper) = self.keeper.take() {
-            let _span = trace_span!("end").entered();
-            end_namespace(keeper.into_task());
+        let _span = trace_span!("clean").entered();
+        let Some(mut enclosure) = self.enclosure.take() else {
+            return;
+        };
+        if enclosure.clean().is_ok() && !enclosure.spoiled {
+            self.home.0.borrow_mut().free.push(enclosure);
         }
     }
 }
@@ -327,15 +308,4 @@ impl Drop for Sandbox {
 /// Whether making a task failed because of the requested tid.
 fn is_about_pid(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EINVAL))
-}
-
-/// Sets the clock offsets of the children of a process.
-fn set_clocks(pid: i32, offsets: &Offsets) -> io::Result<()> {
-    const SECOND: i64 = 1_000_000_000;
-    let line = |clock: &str, ns: i64| {
-        let (seconds, rest) = (ns.div_euclid(SECOND), ns.rem_euclid(SECOND));
-        format!("{clock} {seconds} {rest}\n")
-    };
-    let lines = line("monotonic", offsets.monotonic) + &line("boottime", offsets.boottime);
-    std::fs::write(format!("/proc/{pid}/timens_offsets"), lines)
 }

@@ -54,4 +54,6 @@ pub use sigsys::SigsysDisposition;
 pub use spawn::{Command, Kin, Stdin};
 pub use sys::{AnyWait, SigInfo, wait_any};
 pub use task::{Running, Stop, Stopped, Waited, former_tid, give_way, is_exec};
-pub(crate) use task::{end_namespace, has_ended, is_ending, is_new, made, stands};
+pub(crate) use task::{
+    end_namespace, end_rest_of_namespace, has_ended, is_ending, is_new, made, stands,
+};

@@ -272,7 +272,7 @@ pub fn is_first_of_namespace(tid: i32) -> bool {
 }
 
 /// The pid namespace of a process, by its inode number.
-pub(super) fn pid_namespace(tid: i32) -> Option<u64> {
+pub(crate) fn pid_namespace(tid: i32) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::metadata(format!("/proc/{tid}/ns/pid"));
     meta.ok().map(|meta| meta.ino())

@@ -127,6 +127,18 @@ pub(crate) fn end_namespace(mut init: Stopped) {
     }
 }
 
+/// Reaps the children of ours in a pid namespace that have ended, except for its first process.
+pub(crate) fn end_rest_of_namespace(namespace: Option<u64>, init: i32) {
+    const NAP: Duration = Duration::from_micros(100);
+    std::thread::sleep(NAP);
+    for tid in super::proc::tasks_in(namespace) {
+        if tid != init {
+            // Most are children of other processes.
+            let _ = sys::wait_now(tid);
+        }
+    }
+}
+
 /// Whether a status of [`super::wait_any`] says that the task has ended.
 pub(crate) fn has_ended(status: i32) -> bool {
     libc::WIFEXITED(status) || libc::WIFSIGNALED(status)

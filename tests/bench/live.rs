@@ -211,18 +211,16 @@ fn measure(case: &Case, folder: &Path, times: &Times) -> Result<()> {
 }
 
 /// The names of the spans.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 9] = [
     "spin off",
     "inject",
     "  sandbox",
-    "    namespaces",
-    "    plan",
-    "    build",
+    "    take",
     "    take in",
     "    restore",
     "  run",
     "  changes",
-    "  end",
+    "  clean",
 ];
 
 /// The event of the call that is to fail, and how many of its name there are up to it.

@@ -107,7 +107,6 @@ pub(super) fn go_on(
                 cwd: &cwd,
                 pid: numbers.own(process.group.pid),
                 settings: &how.settings,
-                clocks: None,
             };
             let inside = |group: &ThreadGroup, task: &mut Stopped| {
                 trace_span!("restore").in_scope(|| restore(task, StopPoint::Between, group))

@@ -58,9 +58,8 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
             cwd: cwd.as_os_str().as_encoded_bytes(),
             pid: PID,
             settings: &options.settings,
-            clocks: None,
         };
-        let (inside, made) = Sandboxes::start()?.enter(task, &request)?;
+        let (inside, made) = Sandboxes::of_thread().enter(task, &request)?;
         task = inside;
         made.seal(&mut task)?;
         missing.extend(made.notes.iter().cloned());

@@ -1,0 +1,511 @@
+//! An enclosure: the namespaces and mounts of a sandbox, which are kept and used again.
+//!
+//! Two helper processes hold it. The keeper has the machine's files as its root, and lays overlays of them where all
+//! others have theirs. The first process of the pid namespace ends the others, and takes anew what they used of other
+//! namespaces. After a use, the overlays are looked at: those that were changed are replaced.
+
+use super::build::{self, Begun, Builder, First, Place, Used, upper, work};
+use super::id_map::IdMap;
+use super::mounts::Mounts;
+use super::root_plan::{Entry, Layer, Machine, RootPlan, nearest_dir};
+use super::{Error, Result, Settings};
+use crate::tracee::call_batch::HelperProcess;
+use crate::tracee::{end_namespace, end_rest_of_namespace, proc};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tracing::trace_span;
+
+const NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP;
+
+/// The namespaces that a process enters by way of the first process.
+pub(super) const ENTERED: i32 = NAMESPACES | libc::CLONE_NEWPID;
+
+/// Directories in which programs always put files.
+const ALWAYS: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "/run"];
+
+/// What changes about a file when it is written to, or when an entry of a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    mode: u32,
+    owner: (u32, u32),
+    len: u64,
+    links: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Stamp {
+        Stamp {
+            inode: meta.ino(),
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
+            len: meta.len(),
+            links: meta.nlink(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    fn at(path: &Path) -> Option<Stamp> {
+        Some(Stamp::of(&fs::symlink_metadata(path).ok()?))
+    }
+
+    /// Whether a change at this time could leave the stamp as it is: the clock of file times has not gone on since.
+    fn is_young(&self) -> bool {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
+        now.is_ok_and(|now| (now.tv_sec(), now.tv_nsec()) <= self.changed)
+    }
+}
+
+/// A mounted layer.
+#[derive(Debug)]
+pub(super) struct Laid {
+    pub(super) layer: Layer,
+    /// The number in the names of its directories.
+    pub(super) number: usize,
+    /// Its directory of changed files.
+    dir: File,
+    /// That directory without changed files.
+    stamp: Stamp,
+    /// Whether a change may be overlooked by the stamp.
+    young: bool,
+}
+
+/// A directory or file that was made anew: the machine's, and that which is shown.
+#[derive(Debug)]
+struct Copied {
+    path: PathBuf,
+    machine: Option<Stamp>,
+    shown: Option<Stamp>,
+    names: Option<BTreeSet<std::ffi::OsString>>,
+}
+
+/// An enclosure.
+#[derive(Debug)]
+pub(super) struct Enclosure {
+    /// Ends before the keeper.
+    init: Option<HelperProcess>,
+    keeper: HelperProcess,
+    namespace: Option<u64>,
+    first: First,
+    place: Place,
+    layers: Vec<Laid>,
+    next: usize,
+    copied: Vec<Copied>,
+    mounts: Mounts,
+    settings: Settings,
+    pub(super) notes: Vec<String>,
+    pub(super) used: Used,
+    /// Whether it cannot be used again.
+    pub(super) spoiled: bool,
+    is_new: bool,
+    /// Whether every change of a file gives it another time than it was seen to have (since Linux 6.13).
+    exact: bool,
+}
+
+impl Enclosure {
+    pub(super) fn new(
+        helper: &mut HelperProcess,
+        ids: &IdMap,
+        settings: &Settings,
+    ) -> Result<Enclosure> {
+        let machine = |what: &str, e: io::Error| Error::refused(what, e);
+        let keeper = trace_span!("namespaces").in_scope(|| helper.copy(NAMESPACES as u64))?;
+        let mut keeper = keeper.map_err(|e| Error::refused(super::error::NAMESPACES, e))?;
+        let told = ids.write(keeper.pid());
+        told.map_err(|e| machine("get its user and group (/proc/PID/uid_map)", e))?;
+        let planning = trace_span!("plan").entered();
+        let mounts = Mounts::of_machine().map_err(|e| machine("learn what is mounted", e))?;
+        let plan = RootPlan::new(&Machine {
+            ids,
+            mounts: &mounts,
+        });
+        drop(planning);
+        let building = trace_span!("build").entered();
+        let begun = build::begin(&mut keeper, settings)?;
+        let fail = |e| machine("make the directories that it shows", e);
+        let place = Place::open(&keeper, &begun).map_err(fail)?;
+        place.fill(&plan).map_err(fail)?;
+        let exact = place.has_exact_times().map_err(fail)?;
+        for (number, layer) in plan.layers.iter().enumerate() {
+            place.add_layer(layer, number).map_err(fail)?;
+        }
+        let mut failed = build::show(&mut keeper, &plan, &begun, settings)?;
+        let (init, first) = Enclosure::start(&mut keeper, &begun)?;
+        drop(building);
+        let mut enclosure = Enclosure {
+            namespace: proc::pid_namespace(init.pid()),
+            init: Some(init),
+            keeper,
+            first,
+            next: plan.layers.len(),
+            place,
+            layers: Vec::new(),
+            copied: Vec::new(),
+            mounts,
+            settings: settings.clone(),
+            notes: plan.notes,
+            used: Used::default(),
+            spoiled: false,
+            is_new: true,
+            exact,
+        };
+        let shows = |path: &Path| !failed.iter().any(|(failed, _)| failed == path);
+        for (number, layer) in plan.layers.into_iter().enumerate() {
+            if shows(&layer.path) {
+                let laid = Laid::new(&enclosure.place, layer, number);
+                enclosure.layers.push(laid.map_err(fail)?);
+            }
+        }
+        if enclosure.layers.is_empty()
+            && let Some((path, error)) = failed.pop()
+        {
+            let step = format!("mount an overlay over {}", path.display());
+            return Err(Error::refused(step, error));
+        }
+        for (path, error) in failed {
+            // It is gone meanwhile.
+            if error.kind() == io::ErrorKind::NotFound {
+                continue;
+            }
+            let path = path.display();
+            enclosure.notes.push(format!(
+                "{path} is empty: overlayfs does not take it ({error})"
+            ));
+        }
+        enclosure.note_copied(&plan.skeletons, &plan.entries);
+        enclosure.add_requested(ids)?;
+        Ok(enclosure)
+    }
+
+    fn start(keeper: &mut HelperProcess, begun: &Begun) -> Result<(HelperProcess, First)> {
+        let init = keeper.copy(libc::CLONE_NEWPID as u64)?;
+        let mut init = init.map_err(|e| Error::refused("get a pid namespace of its own", e))?;
+        let first = build::settle(&mut init, begun)?;
+        Ok((init, first))
+    }
+
+    fn note_copied(&mut self, dirs: &[PathBuf], entries: &[(PathBuf, Entry)]) {
+        for dir in dirs {
+            let names = fs::read_dir(self.place.shown(dir));
+            let names = names.into_iter().flatten().flatten();
+            self.copied.push(Copied {
+                path: dir.clone(),
+                machine: Stamp::at(dir),
+                shown: Stamp::at(&self.place.shown(dir)),
+                names: Some(names.map(|entry| entry.file_name()).collect()),
+            });
+        }
+        for (path, entry) in entries {
+            if matches!(entry, Entry::Copy | Entry::Bound) {
+                self.copied.push(Copied {
+                    path: path.clone(),
+                    machine: Stamp::at(path),
+                    shown: Stamp::at(&self.place.shown(path)),
+                    names: None,
+                });
+            }
+        }
+    }
+
+    /// Lays what the settings ask for.
+    fn add_requested(&mut self, ids: &IdMap) -> Result<()> {
+        let settings = self.settings.clone();
+        for (paths, is_writable) in [(&settings.writable, true), (&settings.readonly, false)] {
+            for path in paths {
+                let machine = Machine {
+                    ids,
+                    mounts: &self.mounts,
+                };
+                let dir = nearest_dir(path).and_then(|dir| machine.layer(&dir));
+                let Some(mut layer) = dir.filter(|_| self.is_in_layer(path)) else {
+                    let path = path.display();
+                    self.notes.push(format!(
+                        "{path} is as outside: no overlay can be laid there"
+                    ));
+                    continue;
+                };
+                layer.is_writable = is_writable;
+                if is_writable {
+                    layer.mode |= 0o700;
+                }
+                self.add(layer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_in_layer(&self, path: &Path) -> bool {
+        let Some(dir) = nearest_dir(path) else {
+            return false;
+        };
+        let mut layers = self.layers.iter();
+        layers.any(|laid| dir.starts_with(&laid.layer.path)) && !self.mounts.are_below(&dir)
+    }
+
+    /// Lays one more overlay.
+    fn add(&mut self, layer: Layer) -> Result<()> {
+        let number = self.next;
+        self.next += 1;
+        let step = format!("mount an overlay over {}", layer.path.display());
+        let added = self.place.add_layer(&layer, number);
+        added.map_err(|e| Error::refused(step.clone(), e))?;
+        let mut b = Builder::default();
+        let call = b.lay(&layer, number);
+        let outcome = b.make(&mut self.keeper)?;
+        let ret = outcome.result(call).unwrap_or(-1);
+        if ret < 0 {
+            let dir = layer.path.display();
+            let error = io::Error::from_raw_os_error(ret.wrapping_neg() as i32);
+            self.notes.push(format!(
+                "{dir} stays read-only: overlayfs does not take it ({error})"
+            ));
+            return Ok(());
+        }
+        let laid = Laid::new(&self.place, layer, number);
+        self.layers.push(laid.map_err(|e| Error::refused(step, e))?);
+        Ok(())
+    }
+
+    /// Makes files in these directories possible. Copying a directory up fails where its owner, or that of a directory
+    /// around it, is not mapped; an overlay at the directory itself needs no such copy.
+    pub(super) fn make_writable<'p>(
+        &mut self,
+        ids: &IdMap,
+        dirs: impl Iterator<Item = &'p Path>,
+    ) -> Result<()> {
+        if ids.are_all() {
+            return Ok(());
+        }
+        let always = ALWAYS.iter().map(Path::new);
+        let wanted: BTreeSet<PathBuf> = always.chain(dirs).filter_map(nearest_dir).collect();
+        // A path sorts before the paths that start with it.
+        for dir in wanted {
+            let mut layers = self.layers.iter().map(|laid| &laid.layer.path);
+            let outer = layers.by_ref().filter(|path| dir.starts_with(path));
+            let Some(outer) = outer.max_by_key(|path| path.as_os_str().len()) else {
+                continue;
+            };
+            let mut between = dir.ancestors().take_while(|path| path != outer);
+            let known =
+                |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| ids.contain(&meta));
+            if between.all(known) {
+                continue;
+            }
+            let machine = Machine {
+                ids,
+                mounts: &self.mounts,
+            };
+            if let Some(layer) = machine.layer(&dir) {
+                self.add(layer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it can be used for a sandbox with these settings.
+    pub(super) fn is_fit(&self, settings: &Settings) -> bool {
+        !self.spoiled && self.settings == *settings && self.mounts.are_current() && {
+            let same = |one: &Copied| Stamp::at(&one.path) == one.machine;
+            self.copied.iter().all(same)
+        }
+    }
+
+    /// Has it show the machine's files as they are now.
+    pub(super) fn refresh(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.is_new) {
+            return Ok(());
+        }
+        let mut b = Builder::default();
+        for laid in self.layers.iter().filter(|laid| !laid.layer.is_frozen) {
+            b.refresh(&laid.layer);
+        }
+        b.make(&mut self.keeper)?;
+        Ok(())
+    }
+
+    /// Ends what is left in it, and takes away what is left of its use.
+    pub(super) fn clean(&mut self) -> Result<()> {
+        let used = std::mem::take(&mut self.used);
+        let Some(init) = &mut self.init else {
+            return Ok(());
+        };
+        let mut is_empty = build::renew(init, &self.first, used)?;
+        const MOST: u32 = 10_000;
+        for _ in 0..MOST {
+            if is_empty {
+                break;
+            }
+            end_rest_of_namespace(self.namespace, init.pid());
+            is_empty = build::renew(init, &self.first, Used::default())?;
+        }
+        self.spoiled |= !is_empty;
+        self.clean_files()
+    }
+
+    fn clean_files(&mut self) -> Result<()> {
+        let place = &self.place;
+        self.spoiled |= self.copied.iter().any(|one| one.is_changed(place));
+        let changed: Vec<PathBuf> = self.changed().map(|laid| laid.layer.path.clone()).collect();
+        if changed.is_empty() || self.spoiled {
+            return Ok(());
+        }
+        // Taking an overlay away takes away those in it.
+        let is_hit = |laid: &Laid| changed.iter().any(|dir| laid.layer.path.starts_with(dir));
+        let is_outer = |laid: &Laid| {
+            let mut others = changed.iter().filter(|dir| **dir != laid.layer.path);
+            !others.any(|dir| laid.layer.path.starts_with(dir))
+        };
+        let mut b = Builder::default();
+        let mut old = Vec::new();
+        for laid in self.layers.iter().filter(|laid| is_hit(laid)) {
+            if is_outer(laid) {
+                b.take_away(&laid.layer);
+            }
+            old.push(laid.number);
+        }
+        let step = "make the directories that it shows";
+        let mut calls = Vec::new();
+        for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
+            laid.number = self.next;
+            self.next += 1;
+            let added = place.add_layer(&laid.layer, laid.number);
+            added.map_err(|e| Error::refused(step, e))?;
+            calls.push(b.lay(&laid.layer, laid.number));
+        }
+        let outcome = b.make(&mut self.keeper)?;
+        self.spoiled |= calls.iter().any(|call| outcome.result(*call) != Some(0));
+        for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
+            let layer = laid.layer.clone();
+            *laid = Laid::new(place, layer, laid.number).map_err(|e| Error::refused(step, e))?;
+        }
+        self.spoiled |= old.into_iter().any(|number| place.remove(number).is_err());
+        Ok(())
+    }
+
+    /// Whether changes in the next moments are seen by the stamps.
+    pub(super) fn note_age(&mut self) {
+        for laid in &mut self.layers {
+            laid.young = !self.exact && laid.stamp.is_young();
+        }
+    }
+
+    /// The layers with changed files.
+    pub(super) fn changed(&self) -> impl Iterator<Item = &Laid> {
+        self.layers.iter().filter(|laid| laid.is_changed())
+    }
+
+    /// The directories and files that were made anew and are changed: the machine's path, that of the shown one, and the
+    /// names that were in a directory.
+    pub(super) fn changed_copies(
+        &self,
+    ) -> impl Iterator<Item = (&Path, PathBuf, Option<&BTreeSet<std::ffi::OsString>>)> {
+        let changed = self.copied.iter().filter(|one| one.is_changed(&self.place));
+        changed.map(|one| {
+            (
+                one.path.as_path(),
+                self.place.shown(&one.path),
+                one.names.as_ref(),
+            )
+        })
+    }
+
+    /// The layer that holds the file at this path.
+    pub(super) fn layer_of(&self, path: &Path) -> Option<&Laid> {
+        let holds = |laid: &&Laid| path.starts_with(&laid.layer.path);
+        let layers = self.layers.iter().filter(holds);
+        layers.max_by_key(|laid| laid.layer.path.as_os_str().len())
+    }
+
+    /// The directory of a layer's changed files.
+    pub(super) fn upper(&self, laid: &Laid) -> PathBuf {
+        self.place.path(upper(laid.number))
+    }
+
+    /// The pid of its first process outside.
+    pub(super) fn init_pid(&self) -> i32 {
+        self.init.as_ref().map_or(0, HelperProcess::pid)
+    }
+
+    /// Whether `/proc` shows its processes.
+    pub(super) fn has_own_proc(&self) -> bool {
+        self.first.own_proc
+    }
+}
+
+impl Laid {
+    fn new(place: &Place, layer: Layer, number: usize) -> io::Result<Laid> {
+        let dir = place.path(upper(number));
+        let how = libc::O_PATH | libc::O_DIRECTORY;
+        let dir = File::options().read(true).custom_flags(how).open(dir)?;
+        let stamp = Stamp::of(&dir.metadata()?);
+        Ok(Laid {
+            layer,
+            number,
+            dir,
+            stamp,
+            young: true,
+        })
+    }
+
+    fn is_changed(&self) -> bool {
+        let now = self.dir.metadata().map(|meta| Stamp::of(&meta));
+        self.young || now.map_or(true, |now| now != self.stamp)
+    }
+}
+
+impl Copied {
+    fn is_changed(&self, place: &Place) -> bool {
+        Stamp::at(&place.shown(&self.path)) != self.shown
+    }
+}
+
+impl Place {
+    /// Whether the times of a file differ after every change that follows a look at them.
+    fn has_exact_times(&self) -> io::Result<bool> {
+        const TIMES: u32 = 4;
+        let path = self.path("times");
+        let file = File::create(&path)?;
+        let mut differ = true;
+        for mode in 0..TIMES {
+            let before = Stamp::of(&file.metadata()?).changed;
+            file.set_permissions(fs::Permissions::from_mode(0o600 + mode))?;
+            differ &= Stamp::of(&file.metadata()?).changed != before;
+        }
+        fs::remove_file(path)?;
+        Ok(differ)
+    }
+
+    /// Removes the directories of a layer that is not mounted any more.
+    fn remove(&self, number: usize) -> io::Result<()> {
+        fs::remove_dir_all(self.path(upper(number)))?;
+        let work = self.path(work(number));
+        // The kernel's directory in it cannot be entered.
+        _ = fs::remove_dir(work.join("work"));
+        fs::remove_dir_all(work)?;
+        fs::remove_file(self.path(build::lower(number)))
+    }
+}
+
+impl Drop for Enclosure {
+    fn drop(&mut self) {
+        let _span = trace_span!("end").entered();
+        if let Some(init) = self.init.take() {
+            end_namespace(init.into_task());
+        }
+    }
+}
+
+/// How a process enters: arguments of setns(2).
+pub(super) fn entering(pidfd: u64) -> [u64; 6] {
+    [pidfd, ENTERED as u64, 0, 0, 0, 0]
+}
