@@ -200,7 +200,7 @@ impl Asking {
         }
     }
 
-    /// Its processes that are in a namespace of their own.
+    /// Its processes that are in a sandbox, besides the sandbox's first, which is kept for the next use.
     fn in_sandboxes(&self) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let children = tasks
@@ -209,7 +209,8 @@ impl Asking {
         let status = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).ok();
         let is_inside = |status: &String| {
             let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-            numbers.is_some_and(|numbers| numbers.split_whitespace().count() > depth())
+            let numbers: Vec<&str> = numbers.unwrap_or_default().split_whitespace().collect();
+            numbers.len() > depth() && numbers.last() != Some(&"1")
         };
         let pids = children.split_whitespace();
         pids.filter_map(status).filter(is_inside).collect()

@@ -1,5 +1,6 @@
 //! Errors of scripts: one message with the file, the line and the mistake.
 
+use crate::sandbox::Sandboxes;
 use mlua::{Error, Lua, MultiValue, Value};
 use std::fmt;
 
@@ -231,7 +232,16 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
         };
         lua.traceback(message.as_deref(), 1)
     })?;
+    let note_changes = lua.create_function(|_, lasting: bool| {
+        Sandboxes::of_thread().note_changes(lasting);
+        Ok(())
+    })?;
     lua.load(include_str!("prelude.lua"))
         .set_name("=rrapper.prelude")
-        .call::<()>((message, traceback, super::interrupt::function(lua)?))
+        .call::<()>((
+            message,
+            traceback,
+            super::interrupt::function(lua)?,
+            note_changes,
+        ))
 }

@@ -10,6 +10,7 @@ use super::session::{self, RecordingEnd};
 use crate::inject;
 use crate::record::{self, Front, OnFull, Program};
 use crate::recording::{mark_latest, new_directory};
+use crate::sandbox::Sandboxes;
 use crate::tracee::Stdin;
 use mlua::{AnyUserData, Lua, ObjectLike, Table, Value};
 use std::ffi::OsString;
@@ -54,6 +55,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         signal: ended.signal,
         forced: ended.forced,
     });
+    Sandboxes::of_thread().note_changes(false);
     interrupt::check()?;
     let recorded = ended.result.map_err(raise)?;
     if let Some(note) = recorded.leftovers() {

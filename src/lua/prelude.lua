@@ -1,6 +1,6 @@
 -- What of the standard library is made to fit: errors that bindings raise arrive as strings, like all others; the one that
 -- says that the user wants an end is passed on.
-local message, traceback, is_interruption = ...
+local message, traceback, is_interruption, note_changes = ...
 
 local function tidy(ok, ...)
   if ok then return ok, ... end
@@ -27,3 +27,21 @@ function coroutine.resume(co, ...)
 end
 
 debug = debug or { traceback = traceback }
+
+-- Functions by which a script changes files, or has programs change them: the next live process is to see that. The
+-- original tables stay in package.loaded, where error messages find the names of the functions.
+local function noting(library, names)
+  local copy = {}
+  for name, value in pairs(library) do copy[name] = value end
+  for name, lasting in pairs(names) do
+    local call = library[name]
+    copy[name] = call and function(...)
+      note_changes(lasting)
+      return call(...)
+    end
+  end
+  return copy
+end
+
+if io then io = noting(io, { open = false, output = false, popen = true }) end
+if os then os = noting(os, { execute = false, remove = false, rename = false, tmpname = false }) end

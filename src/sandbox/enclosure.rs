@@ -10,12 +10,13 @@ use super::mounts::Mounts;
 use super::root_plan::{Entry, Layer, Machine, RootPlan, nearest_dir};
 use super::{Error, Result, Settings};
 use crate::tracee::call_batch::HelperProcess;
-use crate::tracee::{end_namespace, end_rest_of_namespace, proc};
+use crate::tracee::{end_namespace, end_rest_of_namespace, proc, tsc_off};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tracing::trace_span;
 
 const NAMESPACES: i32 = libc::CLONE_NEWUSER
@@ -78,6 +79,8 @@ pub(super) struct Laid {
     stamp: Stamp,
     /// Whether a change may be overlooked by the stamp.
     young: bool,
+    /// Whether a process has changed files in it before.
+    is_used: bool,
 }
 
 /// A directory or file that was made anew: the machine's, and that which is shown.
@@ -107,7 +110,8 @@ pub(super) struct Enclosure {
     pub(super) used: Used,
     /// Whether it cannot be used again.
     pub(super) spoiled: bool,
-    is_new: bool,
+    /// When all of it was last seen to be as the machine is.
+    refreshed: Instant,
     /// Whether every change of a file gives it another time than it was seen to have (since Linux 6.13).
     exact: bool,
 }
@@ -156,7 +160,7 @@ impl Enclosure {
             notes: plan.notes,
             used: Used::default(),
             spoiled: false,
-            is_new: true,
+            refreshed: tsc_off::now(),
             exact,
         };
         let shows = |path: &Path| !failed.iter().any(|(failed, _)| failed == path);
@@ -320,16 +324,30 @@ impl Enclosure {
         }
     }
 
-    /// Has it show the machine's files as they are now.
-    pub(super) fn refresh(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.is_new) {
-            return Ok(());
-        }
+    /// Has it show the machine's files as they are now: an overlay keeps what it has found, and what it has not.
+    ///
+    /// That takes as long as a call for each overlay, so those in which the process does not work (`dirs`) are left as
+    /// they are for moments, unless it is known that the machine's files may have changed (`all`).
+    pub(super) fn refresh<'p>(
+        &mut self,
+        dirs: impl Iterator<Item = &'p Path>,
+        all: bool,
+    ) -> Result<()> {
+        const MOMENT: Duration = Duration::from_millis(50);
+        let all = all || tsc_off::now().saturating_duration_since(self.refreshed) > MOMENT;
+        let dirs: Vec<PathBuf> = dirs.filter_map(nearest_dir).collect();
         let mut b = Builder::default();
-        for laid in self.layers.iter().filter(|laid| !laid.layer.is_frozen) {
-            b.refresh(&laid.layer);
+        for laid in &self.layers {
+            let path = &laid.layer.path;
+            let is_used = || dirs.iter().any(|dir| dir.starts_with(path));
+            if !laid.layer.is_frozen && (all || laid.is_used || is_used()) {
+                b.refresh(&laid.layer);
+            }
         }
         b.make(&mut self.keeper)?;
+        if all {
+            self.refreshed = tsc_off::now();
+        }
         Ok(())
     }
 
@@ -387,6 +405,7 @@ impl Enclosure {
         for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
             let layer = laid.layer.clone();
             *laid = Laid::new(place, layer, laid.number).map_err(|e| Error::refused(step, e))?;
+            laid.is_used = true;
         }
         self.spoiled |= old.into_iter().any(|number| place.remove(number).is_err());
         Ok(())
@@ -454,6 +473,7 @@ impl Laid {
             dir,
             stamp,
             young: true,
+            is_used: false,
         })
     }
 

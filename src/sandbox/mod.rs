@@ -86,7 +86,11 @@ pub struct Sandboxes(Rc<RefCell<Pool>>);
 
 #[derive(Debug, Default)]
 struct Pool {
-    /// Ends after the enclosures.
+    /// Whether the machine's files may have changed since the last sandbox.
+    stale: bool,
+    /// Whether they may change at any time.
+    always_stale: bool,
+    /// Ends before the maker.
     free: Vec<Enclosure>,
     maker: Option<(HelperProcess, IdMap)>,
 }
@@ -137,14 +141,18 @@ impl Pool {
                 none.insert((HelperProcess::start()?, ids))
             }
         };
-        let mut enclosure = match found {
-            Some(found) => found,
-            None => Enclosure::new(helper, ids, request.settings)?,
-        };
+        let stale = std::mem::take(&mut self.stale) || self.always_stale;
         let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
         let writable = request.writable.iter().map(PathBuf::as_path);
-        enclosure.make_writable(ids, writable.chain([cwd]))?;
-        enclosure.refresh()?;
+        let dirs = writable.chain([cwd]);
+        let mut enclosure = match found {
+            Some(mut found) => {
+                found.refresh(dirs.clone(), stale)?;
+                found
+            }
+            None => Enclosure::new(helper, ids, request.settings)?,
+        };
+        enclosure.make_writable(ids, dirs)?;
         enclosure.note_age();
         Ok(enclosure)
     }
@@ -154,6 +162,15 @@ impl Sandboxes {
     /// The sandboxes of the calling thread.
     pub fn of_thread() -> Sandboxes {
         SANDBOXES.with(Sandboxes::clone)
+    }
+
+    /// Has the next sandbox look for changes of the machine's files everywhere. Without this, those that were made in the
+    /// last moments outside of the directories in which the process works (see [`Request`]) may not be seen. `lasting`
+    /// has all later sandboxes do the same.
+    pub fn note_changes(&self, lasting: bool) {
+        let mut pool = self.0.borrow_mut();
+        pool.stale = true;
+        pool.always_stale |= lasting;
     }
 
     /// Moves a process into a sandbox that nothing has been done in.

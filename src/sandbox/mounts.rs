@@ -1,9 +1,11 @@
 //! The mounts of the machine, as `/proc/self/mountinfo` lists them: see proc(5).
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -21,10 +23,11 @@ pub(super) struct Mount {
 }
 
 /// The mounts whose content can be reached by path.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Mounts {
     visible: Vec<Mount>,
-    text: Vec<u8>,
+    /// The list, which is ready for an exception once it has changed.
+    file: Option<File>,
 }
 
 impl Mounts {
@@ -33,16 +36,22 @@ impl Mounts {
     /// # Errors
     /// If the list cannot be read.
     pub(super) fn of_machine() -> io::Result<Mounts> {
-        let text = fs::read("/proc/self/mountinfo")?;
+        let mut file = File::open("/proc/self/mountinfo")?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
         Ok(Mounts {
             visible: visible(parse(&text)),
-            text,
+            file: Some(file),
         })
     }
 
     /// Whether the machine has had no change of its mounts since.
     pub(super) fn are_current(&self) -> bool {
-        fs::read("/proc/self/mountinfo").is_ok_and(|text| text == self.text)
+        let Some(file) = &self.file else {
+            return false;
+        };
+        let mut asked = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+        poll(&mut asked, PollTimeout::ZERO) == Ok(0)
     }
 
     /// The mount at exactly this path.

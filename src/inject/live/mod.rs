@@ -26,9 +26,10 @@ use super::hook::Hooks;
 use super::options::{Options, Sandbox};
 use super::outcome::Outcome;
 use super::report::{Driven, Report};
+use crate::kernel::FileKind;
 use crate::process::{Process, StopPoint, ThreadGroup};
 use crate::restore::restore;
-use crate::sandbox::{Request, Settings};
+use crate::sandbox::{Part, Request, Settings};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
@@ -116,6 +117,11 @@ pub(super) fn go_on(
             process = copy;
             restored = done?;
             missing = made.notes.clone();
+            let mut made = made;
+            let mut files = process.group.descriptors.iter();
+            if files.any(|(_, file, _)| file.kind() == FileKind::Socket) {
+                made.note_use(Part::Network);
+            }
             sandbox = Some(made);
         }
     }

@@ -4,6 +4,7 @@
 //! which stop even where no hook asks for them, and decides on each of them before the kernel makes it.
 
 mod tasks;
+mod used_parts;
 
 use super::engine::{Engine, Task};
 use crate::inject::Result;
@@ -13,7 +14,8 @@ use crate::tracee::Stopped;
 
 /// The calls that stop in a sandbox, by number.
 pub(super) fn calls() -> impl Iterator<Item = i64> {
-    tasks::CALLS.iter().copied()
+    let all = [tasks::CALLS, used_parts::CALLS];
+    all.into_iter().flatten().copied()
 }
 
 impl Engine<'_> {
@@ -29,6 +31,7 @@ impl Engine<'_> {
             return Ok(None);
         }
         let _ = (me, task);
+        self.note_used_parts(seen);
         Ok(self.guard_tasks(seen))
     }
 }
