@@ -530,5 +530,6 @@ fn scripts_drive_it_through_the_same_door() {
         assert_eq!(line, expected);
     }
     assert_eq!(other.len(), embedded.len());
+    rrapper::sandbox::Sandboxes::of_thread().end();
     assert_eq!(children(), "");
 }

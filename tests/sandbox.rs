@@ -375,6 +375,122 @@ fn sandboxes_do_not_see_each_others_files() {
     assert!(!dir.join("file").exists());
 }
 
+/// Whether the second sandbox is the first one, used again.
+fn are_one(one: &Inside, two: &Path) -> bool {
+    one.sandbox.inside(Path::new("/")) == two
+}
+
+#[test]
+fn a_sandbox_that_is_used_again_shows_nothing_of_its_last_use() {
+    let folder = Folder::new();
+    let sandboxes = Sandboxes::of_thread();
+    let dir = folder.path();
+    fs::create_dir(dir.join("sub")).unwrap();
+    fs::write(dir.join("sub/old"), "old").unwrap();
+    let mut root: Option<PathBuf> = None;
+    for round in 0..5 {
+        let mut inside = enter_another(&sandboxes, &request(dir, &[]));
+        if let Some(root) = &root {
+            assert!(are_one(&inside, root), "round {round}");
+        }
+        root = Some(inside.sandbox.inside(Path::new("/")));
+        inside.succeeds(
+            "test ! -e file; test ! -e /dev/shm/file; test ! -e /var/tmp/file; test $(cat sub/old) = old
+             test $(stat -c %a sub) = 755; test \"$(ls)\" = sub; test $$ = 14350; sh -c 'test $$ -lt 100'
+             echo one >file; echo one >/dev/shm/file; echo one >/var/tmp/file; echo new >sub/old; chmod 700 sub; chmod 700 .
+             mkdir other; ln -s x link; sleep 1000 & (trap '' TERM HUP; sleep 1000) & true",
+        );
+        if round == 2 {
+            // One that changes nothing is in between.
+            drop(inside);
+            let mut inside = enter_another(&sandboxes, &request(dir, &[]));
+            assert_eq!(inside.run("test ! -e file && test -e sub/old"), 0);
+            assert_eq!(inside.changes(), BTreeMap::new());
+        }
+    }
+    assert_eq!(fs::read(dir.join("sub/old")).unwrap(), b"old");
+    assert!(!dir.join("file").exists());
+}
+
+#[test]
+fn what_outlives_processes_is_taken_away() {
+    use rrapper::sandbox::Part;
+    let folder = Folder::new();
+    let sandboxes = Sandboxes::of_thread();
+    let objects = "import ctypes, socket, sys
+c = ctypes.CDLL(None, use_errno=True)
+made = [c.shmget(1234, 4096, 0o3600), c.semget(1234, 1, 0o3600), c.msgget(1234, 0o3600)]
+assert min(made) >= 0, made
+s = socket.socket(); s.bind((\"127.0.0.1\", 4321)); s.listen()
+a = socket.socket(); a.connect((\"127.0.0.1\", 4321))
+b, _ = s.accept(); b.close(); a.close()";
+    for _ in 0..3 {
+        let mut inside = enter_another(&sandboxes, &request(folder.path(), &[]));
+        for part in [Part::Ipc, Part::Network] {
+            inside.sandbox.note_use(part);
+        }
+        inside.succeeds(&format!("python3 -c '{objects}'"));
+    }
+}
+
+#[test]
+fn changes_of_the_machine_are_seen_by_the_next_use() {
+    let folder = Folder::new();
+    let sandboxes = Sandboxes::of_thread();
+    let dir = folder.path();
+    fs::create_dir_all(dir.join("sub/deep")).unwrap();
+    fs::write(dir.join("sub/replaced"), "old").unwrap();
+    fs::write(dir.join("sub/removed"), "old").unwrap();
+    let mut inside = enter_another(&sandboxes, &request(dir, &[]));
+    let root = inside.sandbox.inside(Path::new("/"));
+    inside.succeeds(
+        "test ! -e new; test ! -e sub/deep/new; test $(cat sub/replaced sub/removed) = oldold; ls sub",
+    );
+    drop(inside);
+    fs::write(dir.join("new"), "1").unwrap();
+    fs::write(dir.join("sub/deep/new"), "2").unwrap();
+    fs::write(dir.join("other"), "3").unwrap();
+    fs::rename(dir.join("other"), dir.join("sub/replaced")).unwrap();
+    fs::remove_file(dir.join("sub/removed")).unwrap();
+    let mut inside = enter_another(&sandboxes, &request(dir, &[]));
+    assert!(are_one(&inside, &root));
+    inside.succeeds("test $(cat new sub/deep/new sub/replaced) = 123; test ! -e sub/removed");
+    drop(inside);
+    // Beside the directories in which it works.
+    let beside = Folder::new();
+    sandboxes.note_changes(false);
+    let path = beside.path().display();
+    let mut inside = enter_another(&sandboxes, &request(dir, &[]));
+    inside.succeeds(&format!("test -e {path}"));
+}
+
+#[test]
+fn settings_are_kept() {
+    let folder = Folder::new();
+    let dir = folder.path();
+    for name in ["kept", "hidden"] {
+        fs::create_dir(dir.join(name)).unwrap();
+        fs::write(dir.join(name).join("file"), "x").unwrap();
+    }
+    fs::write(dir.join("secret"), "x").unwrap();
+    let settings = Settings {
+        writable: vec!["/usr/share".into()],
+        readonly: vec![dir.join("kept")],
+        hide: vec![dir.join("hidden"), dir.join("secret")],
+        ..Settings::default()
+    };
+    let mut wanted = request(dir, &[]);
+    wanted.settings = &settings;
+    for _ in 0..2 {
+        let mut inside = enter(&wanted);
+        inside.succeeds(
+            "echo y >/usr/share/new-file; test $(cat kept/file) = x; ! (echo y >kept/file); ! mkdir kept/dir
+             test -z \"$(ls hidden)\"; test ! -s secret; ! (echo y >hidden/file); echo y >file",
+        );
+    }
+    assert!(!Path::new("/usr/share/new-file").exists());
+}
+
 #[test]
 fn nothing_is_left_of_a_sandbox() {
     let folder = Folder::new();

@@ -138,6 +138,21 @@ impl Builder {
         self.mount("overlay", relative(&layer.path), flags(layer), &options)
     }
 
+    /// Hides what the settings say, as far as it is in this directory.
+    pub(super) fn hide(&mut self, settings: &Settings, dir: &Path) {
+        // A symbolic link would be resolved in the keeper's root.
+        let hidden = settings
+            .hide
+            .iter()
+            .filter_map(|path| fs::canonicalize(path).ok());
+        for path in hidden.filter(|path| path.starts_with(dir)) {
+            let nothing = if path.is_dir() { NO_DIR } else { NO_FILE };
+            let tree = self.tree(format!("{PLACE}/{nothing}").as_bytes(), 0);
+            self.put(Arg::Result(tree), relative(&path));
+            self.set(relative(&path), libc::MOUNT_ATTR_RDONLY, 0, 0);
+        }
+    }
+
     /// Has a layer's overlay forget what it knows of the machine's files.
     pub(super) fn refresh(&mut self, layer: &Layer) -> CallId {
         let at = relative(&layer.path);
@@ -332,7 +347,9 @@ impl Place {
             let at = self.shown(path);
             match entry {
                 Entry::Dir(mode, owner) => {
-                    fs::create_dir(&at)?;
+                    if path != Path::new("/") {
+                        fs::create_dir(&at)?;
+                    }
                     modes.push((at, *mode, *owner));
                 }
                 Entry::Link(to) => symlink(to, &at)?,
@@ -448,13 +465,7 @@ pub(super) fn show(
             b.set(relative(path), libc::MOUNT_ATTR_RDONLY, 0, 0);
         }
     }
-    for path in &settings.hide {
-        let is_dir = path.is_dir();
-        let nothing = if is_dir { NO_DIR } else { NO_FILE };
-        let tree = b.tree(format!("{PLACE}/{nothing}").as_bytes(), 0);
-        b.put(Arg::Result(tree), relative(path));
-        b.set(relative(path), libc::MOUNT_ATTR_RDONLY, 0, 0);
-    }
+    b.hide(settings, Path::new("/"));
     let args = [HERE, Arg::Text(b"."), HERE, Arg::Text(b"/"), Arg::Value(0)];
     b.must(step, libc::SYS_move_mount, &args);
     let outcome = b.make(keeper)?;

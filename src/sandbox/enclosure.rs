@@ -265,6 +265,7 @@ impl Enclosure {
         added.map_err(|e| Error::refused(step.clone(), e))?;
         let mut b = Builder::default();
         let call = b.lay(&layer, number);
+        b.hide(&self.settings, &layer.path);
         let outcome = b.make(&mut self.keeper)?;
         let ret = outcome.result(call).unwrap_or(-1);
         if ret < 0 {
@@ -374,6 +375,10 @@ impl Enclosure {
         let place = &self.place;
         self.spoiled |= self.copied.iter().any(|one| one.is_changed(place));
         let changed: Vec<PathBuf> = self.changed().map(|laid| laid.layer.path.clone()).collect();
+        // What is hidden in them would be seen again.
+        let hidden = self.settings.hide.iter();
+        let mut hidden = hidden.filter_map(|path| fs::canonicalize(path).ok());
+        self.spoiled |= hidden.any(|path| changed.iter().any(|dir| path.starts_with(dir)));
         if changed.is_empty() || self.spoiled {
             return Ok(());
         }

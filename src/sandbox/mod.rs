@@ -164,6 +164,13 @@ impl Sandboxes {
         SANDBOXES.with(Sandboxes::clone)
     }
 
+    /// Ends the processes that are kept for the next sandbox. The thread's end does the same.
+    pub fn end(&self) {
+        let mut pool = self.0.borrow_mut();
+        pool.free.clear();
+        pool.maker = None;
+    }
+
     /// Has the next sandbox look for changes of the machine's files everywhere. Without this, those that were made in the
     /// last moments outside of the directories in which the process works (see [`Request`]) may not be seen. `lasting`
     /// has all later sandboxes do the same.

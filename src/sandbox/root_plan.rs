@@ -137,7 +137,12 @@ impl RootPlan {
     /// The plan for the whole file system.
     pub(super) fn new(machine: &Machine<'_>) -> RootPlan {
         let mut plan = RootPlan::default();
-        plan.make_anew(machine, Path::new("/"));
+        let root = Path::new("/");
+        if let Ok(meta) = fs::symlink_metadata(root) {
+            let entry = Entry::Dir(machine.mode(root, &meta), machine.owner(&meta));
+            plan.entries.push((root.to_path_buf(), entry));
+        }
+        plan.make_anew(machine, root);
         if let Some(layer) = machine.layer(Path::new(SHARED_MEMORY)) {
             plan.layers.push(layer);
         }
