@@ -84,6 +84,50 @@ fn mounts() -> Vec<String> {
     text.lines().map(str::to_string).collect()
 }
 
+#[test]
+fn directories_around_mounts_are_as_all_others() {
+    let turn = Turn::new();
+    let work = turn.folder.join("work");
+    for dir in ["m", "a/d", "b", "gone", "empty"] {
+        fs::create_dir_all(work.join(dir)).unwrap();
+    }
+    fs::write(work.join("a/f"), "1").unwrap();
+    fs::write(work.join("a/d/g"), "2").unwrap();
+    fs::write(work.join("here"), "x").unwrap();
+    turn.folder.write(
+        "script.lua",
+        r#"
+local o = live{ "sh", "-ec", [[
+  echo y >new; echo z >>here; mv a/f b/f; test $(cat b/f) = 1; test ! -e a/f; mv a/d b/e; test $(cat b/e/g) = 2
+  perl -e 'rename("here", "a/here") or die $!; link("a/here", "link") and die'
+  rmdir empty; test ! -e empty; mv gone moved; test -d moved; test ! -e gone; echo 3 >moved/x; mkdir gone
+  rm -r b; test ! -e b; echo w >m/x]], cwd = "work" }
+print(o.status, o.exit_code, o.stderr, table.concat(o.missing, "; "))
+for _, file in ipairs(o.files) do print(file.kind, (file.path:gsub(".*/work/", ""))) end
+"#,
+    );
+    let unshare = if nix::unistd::geteuid().is_root() {
+        "-m"
+    } else {
+        "-rm"
+    };
+    let steps = "mount -t tmpfs none work/m; exec \"$0\" -q script.lua";
+    let mut command = turn.folder.command("unshare");
+    let output = command
+        .args([unshare, "sh", "-ec", steps, RRAPPER])
+        .output();
+    let done: Done = output.unwrap().into();
+    turn.clean();
+    let linked = "here, linked: in the sandbox that was refused (EXDEV: Invalid cross-device link)";
+    let expected = format!(
+        "exited\t0\t\t{linked}\nremoved\ta/d\nremoved\ta/f\ncreated\ta/here\nremoved\tb\nremoved\tempty\n\
+         removed\there\ncreated\tm/x\ncreated\tmoved\ncreated\tnew\n"
+    );
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert_eq!(said, expected, "{}", done.stderr);
+    assert_eq!(fs::read(work.join("a/d/g")).unwrap(), b"2");
+}
+
 /// Our children that have not ended; those that have are reaped.
 fn descendants() -> Vec<String> {
     // SAFETY: waitpid(2) with no status wanted.

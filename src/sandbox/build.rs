@@ -138,6 +138,17 @@ impl Builder {
         self.mount("overlay", relative(&layer.path), flags(layer), &options)
     }
 
+    /// Renames the directory of an overlay.
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) {
+        let step = "rename an overlay";
+        let (from, to) = (Arg::Text(relative(from)), Arg::Text(relative(to)));
+        self.must(step, libc::SYS_mkdir, &[to, Arg::Value(0o755)]);
+        let nothing = Arg::Value(0);
+        let args = [from, to, nothing, Arg::Value(libc::MS_MOVE)];
+        self.must(step, libc::SYS_mount, &args);
+        self.must(step, libc::SYS_rmdir, &[from]);
+    }
+
     /// Hides what the settings say, as far as it is in this directory.
     pub(super) fn hide(&mut self, settings: &Settings, dir: &Path) {
         // A symbolic link would be resolved in the keeper's root.

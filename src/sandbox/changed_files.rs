@@ -129,8 +129,14 @@ impl Sandbox {
     pub fn are_near(&self, a: &impl AsRawFd, b: &impl AsRawFd) -> bool {
         let device = |dir: i32| {
             let path = fs::read_link(format!("/proc/self/fd/{dir}")).ok()?;
-            let laid = self.enclosure.as_ref()?.layer_of(&path)?;
-            Some(laid.layer.device)
+            let enclosure = self.enclosure.as_ref()?;
+            match enclosure.layer_of(&path) {
+                Some(laid) => Some(laid.layer.device),
+                None if enclosure.is_made_anew(&path) => {
+                    Some(fs::symlink_metadata(&path).ok()?.dev())
+                }
+                None => None,
+            }
         };
         let of_a = device(a.as_raw_fd());
         of_a.is_some() && of_a == device(b.as_raw_fd())

@@ -317,6 +317,53 @@ impl Enclosure {
         Ok(())
     }
 
+    /// The number of the layer at exactly this path, if it may be taken away.
+    fn own_layer(&self, path: &Path) -> Option<usize> {
+        let inner = |laid: &Laid| laid.layer.path != path && laid.layer.path.starts_with(path);
+        if self.mounts.at(path).is_some() || self.layers.iter().any(inner) {
+            return None;
+        }
+        self.layers.iter().position(|laid| laid.layer.path == path)
+    }
+
+    /// See [`Sandbox::free_directory`](super::Sandbox::free_directory).
+    pub(super) fn free_directory(&mut self, path: &Path, inside: &Path) -> Result<bool> {
+        let is_empty = || fs::read_dir(inside).is_ok_and(|mut entries| entries.next().is_none());
+        let Some(at) = self.own_layer(path).filter(|_| is_empty()) else {
+            return Ok(false);
+        };
+        self.spoiled = true;
+        let laid = self.layers.remove(at);
+        let mut b = Builder::default();
+        b.take_away(&laid.layer);
+        b.make(&mut self.keeper)?;
+        Ok(true)
+    }
+
+    /// Whether it is a directory that was made anew.
+    pub(super) fn is_made_anew(&self, dir: &Path) -> bool {
+        let mut copied = self.copied.iter();
+        copied.any(|one| one.names.is_some() && one.path == dir)
+    }
+
+    /// See [`Sandbox::rename_overlay`](super::Sandbox::rename_overlay).
+    pub(super) fn rename_overlay(&mut self, from: &Path, to: &Path) -> Result<bool> {
+        let is_anew = |path: &Path| path.parent().is_some_and(|dir| self.is_made_anew(dir));
+        let there = fs::symlink_metadata(self.place.shown(to)).is_ok();
+        let at = self
+            .own_layer(from)
+            .filter(|_| is_anew(from) && is_anew(to) && !there);
+        let Some(at) = at else {
+            return Ok(false);
+        };
+        self.spoiled = true;
+        self.layers.remove(at);
+        let mut b = Builder::default();
+        b.rename(from, to);
+        b.make(&mut self.keeper)?;
+        Ok(true)
+    }
+
     /// Whether it can be used for a sandbox with these settings.
     pub(super) fn is_fit(&self, settings: &Settings) -> bool {
         !self.spoiled && self.settings == *settings && self.mounts.are_current() && {

@@ -13,14 +13,14 @@ mod enclosure;
 mod error;
 mod id_map;
 mod mounts;
-mod renamable_dirs;
+mod renames;
 mod root_plan;
 mod seal;
 mod settings;
 
 pub use changed_files::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
-pub use renamable_dirs::make_renamable;
+pub use renames::{make_renamable, move_between};
 pub use settings::Settings;
 
 use crate::tracee::call_batch::HelperProcess;
@@ -226,6 +226,31 @@ impl Sandbox {
             Part::Ipc => enclosure.used.ipc = true,
             Part::Network => enclosure.used.network = true,
             Part::Keys => enclosure.spoiled = true,
+        }
+    }
+
+    /// Takes an overlay away, so that its directory can be removed, which the kernel refuses as of a mount point. Returns
+    /// whether the path is that of an overlay with no files in it, and not a mount point of the machine.
+    ///
+    /// # Errors
+    /// If the keeper of the sandbox is gone.
+    pub fn free_directory(&mut self, path: &Path) -> Result<bool> {
+        let inside = self.inside(path);
+        match &mut self.enclosure {
+            Some(enclosure) => enclosure.free_directory(path, &inside),
+            None => Ok(false),
+        }
+    }
+
+    /// Renames the directory of an overlay to a path at which nothing is, both in directories that the sandbox made anew.
+    /// Returns whether it could.
+    ///
+    /// # Errors
+    /// If the keeper of the sandbox is gone.
+    pub fn rename_overlay(&mut self, from: &Path, to: &Path) -> Result<bool> {
+        match &mut self.enclosure {
+            Some(enclosure) => enclosure.rename_overlay(from, to),
+            None => Ok(false),
         }
     }
 

@@ -199,8 +199,8 @@ impl Engine<'_> {
         }
         if given == 0 {
             self.show_same_file(&mut task, &seen)?;
-        } else if given == -i64::from(libc::EXDEV) {
-            given = self.rename_directory(&mut task, &seen)?;
+        } else if given < 0 {
+            given = self.work_around_overlays(&mut task, &seen, given)?;
         }
         if seen.call.moves_data() == Some(Moved::In) {
             self.drain();

@@ -1,4 +1,4 @@
-//! Files in a sandbox: device and inode numbers, which are as recorded, and the renaming of directories.
+//! Files in a sandbox: device and inode numbers, which are as recorded, and what the kernel does not do in overlays.
 //!
 //! The kernel has other device numbers there, and other inode numbers for directories and for files once they are changed.
 //! Files that were replaced since they were recorded have others, too. A program that compares them, as databases and walks
@@ -12,12 +12,12 @@ use crate::syscall::{FileNumbers, Memory, StatusLayout};
 use crate::tracee::path_lookup::Root;
 use crate::tracee::{Stopped, TaskMemory, proc};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, fstat, fstatat};
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Engine<'_> {
     /// Replaces the numbers in a file status from the kernel by those that the process knows.
@@ -71,51 +71,181 @@ struct PathInDir {
     name: CString,
 }
 
-impl Engine<'_> {
-    /// Renames a directory, which the kernel does not do in an overlay. Returns the value for the call.
-    pub(super) fn rename_directory(&mut self, task: &mut Stopped, seen: &HookCall) -> Result<i64> {
-        const REFUSED: i64 = -(libc::EXDEV as i64);
+/// The calls that the kernel may refuse for the overlays of a sandbox.
+pub(super) const REFUSED: [i64; 7] = [
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_rmdir,
+    libc::SYS_unlinkat,
+];
+
+/// A call that the kernel refuses for the overlays of a sandbox, and not for the files.
+enum Refused {
+    Rename {
+        from: (i32, u64),
+        to: (i32, u64),
+        flags: u32,
+    },
+    Link {
+        from: (i32, u64),
+        to: (i32, u64),
+    },
+    Rmdir((i32, u64)),
+}
+
+impl Refused {
+    fn of(seen: &HookCall, ret: i64) -> Option<Refused> {
         let args = &seen.args;
-        let (from, to, flags) = match seen.call.name {
-            "rename" => ((libc::AT_FDCWD, args[0]), (libc::AT_FDCWD, args[1]), 0),
-            "renameat" => ((args[0] as i32, args[1]), (args[2] as i32, args[3]), 0),
-            "renameat2" => (
-                (args[0] as i32, args[1]),
-                (args[2] as i32, args[3]),
-                args[4],
-            ),
-            _ => return Ok(REFUSED),
+        let here = |arg: usize| (libc::AT_FDCWD, args[arg]);
+        let at = |dir: usize, path: usize| (args[dir] as i32, args[path]);
+        let (from, to) = match seen.call.name {
+            "rename" | "link" => (here(0), here(1)),
+            "renameat" | "renameat2" | "linkat" => (at(0, 1), at(2, 3)),
+            "rmdir" if ret == -i64::from(libc::EBUSY) => return Some(Refused::Rmdir(here(0))),
+            "unlinkat" if ret == -i64::from(libc::EBUSY) => return Some(Refused::Rmdir(at(0, 1))),
+            _ => return None,
         };
-        let Some(sandbox) = &self.sandbox else {
-            return Ok(REFUSED);
+        match seen.call.name {
+            "link" | "linkat" if ret == -i64::from(libc::EXDEV) => Some(Refused::Link { from, to }),
+            "link" | "linkat" => None,
+            name if [libc::EXDEV, libc::EBUSY].contains(&(-ret as i32)) => Some(Refused::Rename {
+                from,
+                to,
+                flags: if name == "renameat2" {
+                    args[4] as u32
+                } else {
+                    0
+                },
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Does what the kernel does not do in and between overlays. Returns the value for the call.
+    pub(super) fn work_around_overlays(
+        &mut self,
+        task: &mut Stopped,
+        seen: &HookCall,
+        ret: i64,
+    ) -> Result<i64> {
+        let Some(refused) = Refused::of(seen, ret).filter(|_| self.sandbox.is_some()) else {
+            return Ok(ret);
         };
-        let (Some(old), Some(new)) = (path_in_dir(task, from)?, path_in_dir(task, to)?) else {
-            return Ok(REFUSED);
-        };
+        match refused {
+            Refused::Rename { from, to, flags } => {
+                let (Some(old), Some(new)) = (path_in_dir(task, from)?, path_in_dir(task, to)?)
+                else {
+                    return Ok(ret);
+                };
+                self.rename(task, seen, (&old, &new), flags, ret)
+            }
+            Refused::Link { from, to } => {
+                let (Some(old), Some(new)) = (path_in_dir(task, from)?, path_in_dir(task, to)?)
+                else {
+                    return Ok(ret);
+                };
+                let sandbox = self.sandbox.as_ref();
+                if sandbox.is_some_and(|sandbox| sandbox.are_near(&old.dir, &new.dir)) {
+                    self.say_refused(&old, "linked", Errno::EXDEV);
+                }
+                Ok(ret)
+            }
+            Refused::Rmdir(path) => {
+                let Some(path) = path_in_dir(task, path)?.and_then(|path| path.whole()) else {
+                    return Ok(ret);
+                };
+                let Some(sandbox) = &mut self.sandbox else {
+                    return Ok(ret);
+                };
+                match sandbox.free_directory(&path)? {
+                    true => again(task, seen),
+                    false => Ok(ret),
+                }
+            }
+        }
+    }
+
+    fn rename(
+        &mut self,
+        task: &mut Stopped,
+        seen: &HookCall,
+        (old, new): (&PathInDir, &PathInDir),
+        flags: u32,
+        ret: i64,
+    ) -> Result<i64> {
         let (Ok(here), Ok(there)) = (fstat(&old.dir), fstat(&new.dir)) else {
-            return Ok(REFUSED);
+            return Ok(ret);
         };
-        let mut movable = Err(Errno::EXDEV);
+        let Some(sandbox) = &mut self.sandbox else {
+            return Ok(ret);
+        };
+        let is_exchange = flags & libc::RENAME_EXCHANGE != 0;
+        if ret == -i64::from(libc::EBUSY) {
+            let (Some(from), Some(to)) = (old.whole(), new.whole()) else {
+                return Ok(ret);
+            };
+            return Ok(match !is_exchange && sandbox.rename_overlay(&from, &to)? {
+                true => 0,
+                false => ret,
+            });
+        }
         if here.st_dev == there.st_dev {
-            let exchanged = flags as u32 & libc::RENAME_EXCHANGE != 0;
-            movable = sandbox::make_renamable(old.dir.as_fd(), &old.name);
-            if exchanged && movable.is_ok() {
+            let mut movable = sandbox::make_renamable(old.dir.as_fd(), &old.name);
+            if is_exchange && movable.is_ok() {
                 movable = sandbox::make_renamable(new.dir.as_fd(), &new.name);
             }
-        } else if !sandbox.are_near(&old.dir, &new.dir) {
-            return Ok(REFUSED);
+            if let Err(error) = movable {
+                self.say_refused(old, "renamed", error);
+                return Ok(ret);
+            }
+            return again(task, seen);
         }
-        if let Err(error) = movable {
-            self.report.missing.push(format!(
-                "{}, renamed: in the sandbox that was refused ({error})",
-                old.name.to_string_lossy()
-            ));
-            return Ok(REFUSED);
+        if !sandbox.are_near(&old.dir, &new.dir) {
+            return Ok(ret);
         }
-        let mut remote = task.remote_at_boundary()?;
-        let ret = remote.call(seen.call.nr as i64, *args)?;
-        remote.finish()?;
-        Ok(ret)
+        let is_there = || fstatat(&new.dir, &*new.name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
+        if flags & libc::RENAME_NOREPLACE != 0 && is_there() {
+            return Ok(-i64::from(libc::EEXIST));
+        }
+        let moved = match is_exchange {
+            true => Err(Errno::EXDEV),
+            false => {
+                sandbox::move_between((old.dir.as_fd(), &old.name), (new.dir.as_fd(), &new.name))
+            }
+        };
+        if let Err(error) = moved {
+            self.say_refused(old, "renamed", error);
+            return Ok(ret);
+        }
+        Ok(0)
+    }
+
+    fn say_refused(&mut self, path: &PathInDir, what: &str, error: Errno) {
+        self.report.missing.push(format!(
+            "{}, {what}: in the sandbox that was refused ({error})",
+            path.name.to_string_lossy()
+        ));
+    }
+}
+
+/// Makes a call that has failed again.
+fn again(task: &mut Stopped, seen: &HookCall) -> Result<i64> {
+    let mut remote = task.remote_at_boundary()?;
+    let ret = remote.call(seen.call.nr as i64, seen.args)?;
+    remote.finish()?;
+    Ok(ret)
+}
+
+impl PathInDir {
+    /// The path in the sandbox.
+    fn whole(&self) -> Option<PathBuf> {
+        let dir = std::fs::read_link(format!("/proc/self/fd/{}", self.dir.as_raw_fd())).ok()?;
+        Some(dir.join(OsStr::from_bytes(self.name.to_bytes())))
     }
 }
 

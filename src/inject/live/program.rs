@@ -1,6 +1,7 @@
 //! Programs that are started live, without a recording: only the calls that a hook may mean stop them.
 
 use super::engine::Engine;
+use super::files;
 use super::guard;
 use crate::inject::hook::Hooks;
 use crate::inject::options::{Options, Sandbox};
@@ -73,9 +74,7 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     // These calls change the program's own filters.
     calls.extend([libc::SYS_prctl, libc::SYS_seccomp].map(|nr| nr as u32));
     if sandbox.is_some() {
-        // The kernel does not rename directories in an overlay.
-        let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
-        calls.extend(rename.map(|nr| nr as u32));
+        calls.extend(files::REFUSED.map(|nr| nr as u32));
     }
     if sandbox.is_some() {
         calls.extend(guard::calls().map(|nr| nr as u32));
