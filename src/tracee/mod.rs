@@ -12,6 +12,7 @@ pub mod agent;
 pub mod breakpoints;
 pub mod call_batch;
 pub mod caught_signals;
+pub mod checked_open;
 pub mod cpuid;
 mod error;
 pub mod exec;
