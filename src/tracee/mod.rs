@@ -17,6 +17,7 @@ pub mod cpuid;
 mod error;
 pub mod exec;
 pub mod filter;
+mod input_copy;
 pub mod interpret;
 pub mod interrupt;
 pub mod kcmp;
@@ -47,6 +48,7 @@ pub mod watchdog;
 pub mod xattr;
 
 pub use error::{Error, Result};
+pub use input_copy::InputCopy;
 pub(crate) use kill_on_drop::KillOnDrop;
 pub use memory::TaskMemory;
 pub use regs::Regs;
