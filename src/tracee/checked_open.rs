@@ -55,11 +55,7 @@ impl Found {
     ///
     /// # Errors
     /// If no call can be made in the task.
-    pub fn at(
-        remote: &mut Remote<'_>,
-        path: &[u8],
-        follows: bool,
-    ) -> Result<io::Result<Found>> {
+    pub fn at(remote: &mut Remote<'_>, path: &[u8], follows: bool) -> Result<io::Result<Found>> {
         remote.reset_scratch();
         let Ok(at) = remote.put_str(path) else {
             return Ok(Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG)));

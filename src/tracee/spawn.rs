@@ -372,6 +372,9 @@ fn run_child(
                 libc::CLOSE_RANGE_CLOEXEC,
             );
         }
+        if child.detached {
+            dump_no_core();
+        }
         if child.filtered && child.detached {
             lift_limits();
         }
@@ -423,6 +426,20 @@ unsafe fn default_signals(mask: &SigSet, all: bool) {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::sigprocmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut());
     }
+}
+
+/// Limits core files to one byte: none is written, and the program of the system that gets core dumps is not started,
+/// which a limit of 0 does not achieve (core(5)). Errors are ignored: only privileges raise a hard limit of 0.
+///
+/// # Safety
+/// Only between fork and exec.
+unsafe fn dump_no_core() {
+    static NONE: libc::rlimit = libc::rlimit {
+        rlim_cur: 1,
+        rlim_max: 1,
+    };
+    // SAFETY: setrlimit(2) with a structure that lives for good.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const NONE) };
 }
 
 /// Removes limits on memory that rrapper was started with: the recorded program had its memory.

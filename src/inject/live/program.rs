@@ -58,6 +58,7 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     let mut calls: Vec<u32> = wanted.iter().map(|call| call.nr).collect();
     // These calls change the program's own filters.
     calls.extend([libc::SYS_prctl, libc::SYS_seccomp].map(|nr| nr as u32));
+    calls.extend(guard::always().map(|nr| nr as u32));
     if sandbox.is_some() {
         // The kernel does not rename directories in an overlay.
         let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
