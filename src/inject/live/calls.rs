@@ -240,11 +240,11 @@ impl Engine<'_> {
         me.scratch = ScratchMemory::default();
         self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
-        self.hide_from_dumps(task)?;
         match self.shows_clocks {
             true => image::prepare(task)?,
             false => image::map_agent(task)?,
         }
+        self.hide_from_dumps(task)?;
         if let Some(recording) = &self.recording {
             cpuid::trap(&recording.start().cpuid, task)?;
         }

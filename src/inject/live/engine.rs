@@ -90,6 +90,8 @@ pub(super) struct Task {
     pub fresh: bool,
     /// Whether it is about to enter a handler.
     pub enters_handler: bool,
+    /// Whether the signal that ends it has been sent again: see [`super::guard::core_files`].
+    pub dies: bool,
     /// Scratch memory for values of hooks that are longer than the process's own.
     pub scratch: ScratchMemory,
     /// The seccomp filters of the program.
@@ -123,6 +125,7 @@ impl Task {
             segv,
             fresh: false,
             enters_handler: false,
+            dies: false,
             scratch: ScratchMemory::default(),
             filters: seccomp::State::default(),
             replaced_path: None,

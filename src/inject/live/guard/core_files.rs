@@ -180,22 +180,25 @@ impl Engine<'_> {
         found.map(|task| task.process)
     }
 
-    /// Makes a process not dumpable that is about to die of a signal, if need be. Until they execute a program, a tracer
-    /// without privileges could not read such copies of recorded processes.
+    /// Makes a copy of a recorded process not dumpable that is about to die of a signal, if need be: earlier, a tracer
+    /// without privileges could not read its memory any more. Returns whether it did, so that the signal must be sent
+    /// again.
     pub(in crate::inject::live) fn hide_before(
         &self,
         task: &mut Stopped,
         signal: i32,
-    ) -> Result<()> {
-        let (tid, hides) = (task.tid(), self.core_files.hides);
-        if !hides
+    ) -> Result<bool> {
+        let tid = task.tid();
+        let may_escape = self.core_files.hides && self.recording.is_some();
+        if !may_escape
             || !DUMPING.contains(&signal)
             || proc::catches(tid, signal)?
             || proc::ignores(tid, signal)?
         {
-            return Ok(());
+            return Ok(false);
         }
-        self.hide_from_dumps(task)
+        self.hide_from_dumps(task)?;
+        Ok(true)
     }
 
     /// Makes a process not dumpable that is about to run a program, if need be.
