@@ -106,7 +106,7 @@ impl Engine<'_> {
             return Ok(REFUSED);
         }
         if let Err(error) = movable {
-            self.report.missing.push(format!(
+            self.report.miss(format!(
                 "{}, renamed: in the sandbox that was refused ({error})",
                 old.name.to_string_lossy()
             ));

@@ -27,7 +27,7 @@ impl Engine<'_> {
         let mut seen = HookSignal::new(signal, task.siginfo()?, (me.pid, me.tid));
         self.hooks.signal(&mut seen).map_err(Error::Hook)?;
         if !seen.rules.is_empty() {
-            self.report.log.injected.push(Injected {
+            self.report.log.injected(Injected {
                 index: None,
                 event: None,
                 call: seen.decoded_line(),

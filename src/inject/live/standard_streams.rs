@@ -102,17 +102,9 @@ impl RunningStreams {
             let Ok([out, err]) = self.reader.join() else {
                 return;
             };
-            for (stream, name, written) in [
-                (Stream::Stdout, "standard output", out),
-                (Stream::Stderr, "standard error", err),
-            ] {
+            for (stream, written) in [(Stream::Stdout, out), (Stream::Stderr, err)] {
                 report.log.output(stream, &written.text);
-                if written.more > 0 {
-                    report.missing.push(format!(
-                        "the last {} bytes of its {name}: the first {MOST} are kept",
-                        written.more
-                    ));
-                }
+                report.log.more_output(stream, written.more);
             }
         }
     }
