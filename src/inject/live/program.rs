@@ -24,7 +24,7 @@ const PID: i32 = 2;
 /// If a hook fails, the program cannot be executed or traced, or it cannot have the sandbox. All processes are
 /// then killed.
 pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Result<Outcome> {
-    let (streams, theirs) = StandardStreams::new(&command.stdin)?;
+    let (mut streams, theirs) = StandardStreams::new(&command.stdin)?;
     let mut task = spawn::start_shell(theirs)?;
     let mut sandbox = None;
     let mut missing = Vec::new();
@@ -70,8 +70,9 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     calls.sort_unstable();
     calls.dedup();
     let shown = StopCalls { calls };
-    let streams = streams.begin(&mut task)?;
+    streams.give_terminal(&mut task)?;
     exec::execute(&mut task, command, &shown)?;
+    let streams = streams.begin();
     let report = Report {
         missing,
         ..Report::default()

@@ -24,8 +24,11 @@ pub(super) struct StandardStreams {
     outputs: [Option<File>; 2],
     /// The copy of rrapper's input.
     input: Option<InputCopy>,
-    /// The text that is typed at the program's own terminal, if it has one.
+    /// The text that is to be typed at the program's own terminal, if it is to have one.
     typed: Option<Vec<u8>>,
+    /// That terminal, and another descriptor of its master.
+    terminal: Option<Terminal>,
+    master: Option<File>,
 }
 
 impl StandardStreams {
@@ -39,6 +42,8 @@ impl StandardStreams {
             outputs: [out, err].map(|end| Some(File::from(OwnedFd::from(end)))),
             input: None,
             typed: None,
+            terminal: None,
+            master: None,
         };
         let mut copied = |file: OwnedFd| -> io::Result<OwnedFd> {
             let (theirs, copy) = InputCopy::start(file)?;
@@ -63,25 +68,28 @@ impl StandardStreams {
         Ok((streams, [input, theirs_out.into(), theirs_err.into()]))
     }
 
-    /// Gives the process that is about to execute the program its terminal, if it is to have one, and begins to read.
-    pub fn begin(mut self, task: &mut Stopped) -> Result<RunningStreams> {
-        let (mut terminal, mut master) = (None, None);
+    /// Gives the process that is about to execute the program its terminal, if it is to have one.
+    pub fn give_terminal(&mut self, task: &mut Stopped) -> Result<()> {
         if let Some(typed) = self.typed.take() {
             let (own, output) = Terminal::give(task, &typed)?;
-            master = Some(own.master().map_err(|e| {
-                let what = "keep its terminal";
-                Error::os(what, task.tid(), e)
-            })?);
+            let master = own.master();
+            let fail = |e| Error::os("keep its terminal", task.tid(), e);
+            self.master = Some(master.map_err(fail)?);
             self.outputs = [Some(output), None];
-            terminal = Some(own);
+            self.terminal = Some(own);
         }
+        Ok(())
+    }
+
+    /// Begins to read, and to type: what is typed may be a signal to the program.
+    pub fn begin(self) -> RunningStreams {
         let over = Arc::new(AtomicBool::new(false));
-        Ok(RunningStreams {
-            reader: read_all(self.outputs, terminal, Arc::clone(&over)),
+        RunningStreams {
+            reader: read_all(self.outputs, self.terminal, Arc::clone(&over)),
             _input: self.input,
-            _master: master,
+            _master: self.master,
             over,
-        })
+        }
     }
 }
 
