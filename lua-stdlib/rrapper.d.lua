@@ -49,7 +49,7 @@ signal = {}
 ---@field [integer] string                the program and its arguments
 ---@field cwd? string                     where to start it
 ---@field env? table<string, string>      environment variables to add or replace
----@field stdin? string|file*             its input: a text, or the rest of a file
+---@field stdin? string|file*             its input: a text, or the rest of a file; rrapper's own by default, and for "inherit" (a file can hold that word)
 ---@field out? string                     directory for the recording
 ---@field wait_all? boolean                records until the last process ends; without it, processes that the program leaves behind are killed
 
@@ -95,7 +95,8 @@ function rr.find(filter) end
 ---@field hooks? Hooks|fun(): Hooks
 ---@field cwd? string
 ---@field env? table<string, string>  added or replaced
----@field stdin? string|file*         its input: a string, or a file
+---@field stdin? string|file*         its input: a text, or the rest of a file; /dev/null by default; "inherit" for a copy of rrapper's own (a file can hold that word as a text)
+---@field tty? boolean                whether it has a terminal of its own, whose output is stdout; stdin is typed there, and then the end of the file
 ---@field timeout? number             seconds; 10 unless said otherwise
 ---@field sandbox? "cow"|"none"
 
@@ -349,10 +350,10 @@ function Trace:signals() end
 ---@field signal string?
 ---@field stdout string     since the spin-off
 ---@field stderr string     since the spin-off
----@field calls Trace    100,000 at most; once they have 16 MiB of data together, longer strings are cut
----@field injected Injected[]
+---@field calls Trace    the first and the last 50,000; once they have 16 MiB of data together, longer strings are cut
+---@field injected Injected[]  the first and the last 5,000
 ---@field unfired string[]  rules that never fired
----@field missing string[]  objects that could not be re-created when it went live
+---@field missing string[]  objects that could not be re-created when it went live, and what this outcome leaves out
 ---@field files { path: string, kind: string }[]  files that it changed
 ---@field sent table<integer, string>  bytes that it wrote to sockets and pipes, by descriptor
 ---@field backtrace Frame[] its backtrace when a signal killed it or its time was up, innermost first

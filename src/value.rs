@@ -20,6 +20,11 @@ impl Field {
         }
     }
 
+    /// Its size in memory, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<String>() + self.name.len() + self.value.size()
+    }
+
     /// Returns whether the member has this name, or holds the address of a variable of this name.
     pub(crate) fn is(&self, name: &str) -> bool {
         if !self.name.is_empty() || name.is_empty() {
@@ -279,6 +284,26 @@ impl Value {
             Value::Written { text, value } => text.len() + value.data_len(),
             _ => 0,
         }
+    }
+
+    /// Its size in memory, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let all = |items: &[Value]| items.iter().map(Value::size).sum();
+        let behind = match self {
+            Value::Int(_) | Value::Addr(_) | Value::Octal(_) => 0,
+            Value::Fd { path, .. } => path.as_ref().map_or(0, Vec::len),
+            Value::Sym { text, .. } | Value::Raw(text) => text.len(),
+            Value::Str { bytes, .. } => bytes.len(),
+            Value::Array { items, .. } => all(items),
+            Value::Struct { fields, .. } => fields.iter().map(Field::size).sum(),
+            Value::Set { items, .. } => items
+                .iter()
+                .map(|item| size_of::<String>() + item.len())
+                .sum(),
+            Value::Change { before, after } => before.size() + after.size(),
+            Value::Written { text, value } => text.len() + value.size(),
+        };
+        size_of::<Value>() + behind
     }
 }
 

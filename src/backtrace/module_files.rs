@@ -5,14 +5,14 @@ use super::elf::{Elf, Source};
 use super::module::Origin;
 use crate::history::Recording;
 use crate::image::{FileId, kept_file_flags};
+use crate::tracee::checked_open;
 use crate::tracee::proc::Map;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The directory in which distributions keep files with debug information.
@@ -48,7 +48,7 @@ pub fn recorded(recording: &Recording, event: u64, tid: i32) -> impl Fn(&Map) ->
                 .find_map(|id| names.get(id))
                 .unwrap_or(&map.name)
                 .clone(),
-            file: open(&path, flags),
+            file: checked_open::regular(&path, flags).ok(),
         }
     }
 }
@@ -70,20 +70,7 @@ pub fn real(tid: i32) -> impl Fn(&Map) -> Mapped {
 
 /// Opens a regular file only: opening a device may have effects.
 pub fn open_regular(path: &Path) -> Option<File> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let regular = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
-    regular.then(|| open(path, flags)).flatten()
-}
-
-fn open(path: &Path, flags: i32) -> Option<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-        .ok()?;
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file())
-        .then_some(file)
+    checked_open::regular(path, 0).ok()
 }
 
 /// The separate file with debug information for a file, and its path.

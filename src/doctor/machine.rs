@@ -64,7 +64,7 @@ fn core_files() -> Finding {
         Some(pattern) if pattern.starts_with('|') => Finding::note(
             name,
             format!("core_pattern is {pattern:?}"),
-            "a program of the system gets the core files of crashes, also of injected ones",
+            "a program of the system gets the core files of recorded programs that crash; live ones leave none",
         )
         .advise("ulimit -c 0 keeps crashes from it"),
         Some(pattern) => Finding::ok(

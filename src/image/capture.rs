@@ -1,7 +1,7 @@
 //! Captures an image of a process that has just executed a new program.
 
 use super::{Backing, Chunk, FileId, Image, Mapping};
-use crate::tracee::{Error, Result, Stopped, TaskMemory, agent, proc};
+use crate::tracee::{Error, Result, Stopped, TaskMemory, agent, checked_open, proc};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -171,7 +171,7 @@ fn backing(tid: i32, map: &proc::Map, exe: &[u8], files: &mut dyn FileStore) -> 
     } else {
         Path::new(std::ffi::OsStr::from_bytes(&inside))
     };
-    if let Ok(file) = File::open(path)
+    if let Ok(file) = checked_open::regular(path, 0)
         && file.metadata().is_ok_and(|m| m.ino() == map.inode)
     {
         let file = files

@@ -1,32 +1,77 @@
 //! The calls and the output of an injected process, collected for its outcome.
 
+use super::ends::{Ends, Most};
 use super::hook::HookCall;
 use super::outcome::Injected;
 use crate::kernel::Stream;
 use crate::trace::{Answer, Call, Entry, Origin, Trace, Value};
 use std::collections::BTreeMap;
 
-/// The number of calls kept in an outcome; a process that runs for long makes many more.
-const MAX_CALLS: usize = 100_000;
+/// The first and the last calls that are kept in an outcome; a process that runs for long makes many more.
+const CALLS: Most = Most {
+    items: 50_000,
+    bytes: 64 << 20,
+};
 
-/// The bytes of data that are kept for all those calls together; after that, each string is cut.
+/// The first and the last changed answers that are kept.
+const INJECTED: Most = Most {
+    items: 5_000,
+    bytes: 4 << 20,
+};
+
+/// The bytes of data that are kept for all calls together; after that, each string is cut.
 const MAX_DATA: usize = 16 << 20;
 
 /// Output kept per stream, in bytes.
 const MAX_OUTPUT: usize = 64 << 20;
 
-/// The calls and the output of a process so far.
-#[derive(Default)]
+/// The calls and the output of a process so far. Its size has limits, whatever the process does.
 pub struct Log {
-    calls: Vec<Entry>,
-    /// The number of bytes of data in these calls.
+    calls: Ends<Entry>,
+    /// The number of bytes of data in the calls so far.
     data: usize,
+    injected: Ends<Injected>,
+    stdout: Output,
+    stderr: Output,
+    /// The bytes written to sockets and pipes, by descriptor.
+    sent: BTreeMap<i32, Vec<u8>>,
+    /// The number of those bytes that are not kept.
+    sent_more: u64,
+    counts: std::collections::HashMap<u32, u64>,
+}
+
+/// Output that is kept up to a limit.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    /// The number of bytes beyond the limit.
+    more: u64,
+}
+
+/// What a log kept, for an outcome.
+pub(super) struct Kept {
+    pub calls: Trace,
     pub injected: Vec<Injected>,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
-    /// The bytes written to sockets and pipes, by descriptor.
     pub sent: BTreeMap<i32, Vec<u8>>,
-    counts: std::collections::HashMap<u32, u64>,
+    /// What it did not keep, a sentence each.
+    pub missing: Vec<String>,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            calls: Ends::new(CALLS),
+            data: 0,
+            injected: Ends::new(INJECTED),
+            stdout: Output::default(),
+            stderr: Output::default(),
+            sent: BTreeMap::new(),
+            sent_more: 0,
+            counts: std::collections::HashMap::new(),
+        }
+    }
 }
 
 impl Log {
@@ -44,47 +89,82 @@ impl Log {
             Stream::Stderr => &mut self.stderr,
             Stream::Stdin => return,
         };
-        let room = MAX_OUTPUT.saturating_sub(sink.len());
-        sink.extend_from_slice(&data[..data.len().min(room)]);
+        let room = MAX_OUTPUT.saturating_sub(sink.bytes.len());
+        let kept = data.len().min(room);
+        sink.bytes.extend_from_slice(&data[..kept]);
+        sink.more += (data.len() - kept) as u64;
+    }
+
+    /// Notes that a standard stream has had this many bytes more, which are not kept.
+    pub fn more_output(&mut self, stream: Stream, len: u64) {
+        match stream {
+            Stream::Stdout => self.stdout.more += len,
+            Stream::Stderr => self.stderr.more += len,
+            Stream::Stdin => {}
+        }
+    }
+
+    /// Keeps a changed answer.
+    pub fn injected(&mut self, injected: Injected) {
+        let bytes = size_of::<Injected>() + injected.call.len() + injected.rule.len();
+        self.injected.push(injected, bytes);
     }
 
     /// Keeps data that was written to a socket or a pipe, up to a limit.
     pub fn sent(&mut self, fd: i32, data: &[u8]) {
         let all: usize = self.sent.values().map(Vec::len).sum();
         let room = MAX_OUTPUT.saturating_sub(all);
+        let kept = data.len().min(room);
+        self.sent_more += (data.len() - kept) as u64;
         let sink = self.sent.entry(fd).or_default();
-        sink.extend_from_slice(&data[..data.len().min(room)]);
+        sink.extend_from_slice(&data[..kept]);
     }
 
     /// Keeps a call with its answer.
     pub fn call(&mut self, call: &HookCall, ret: Option<i64>) {
-        let injected = !call.rules.is_empty();
-        if self.calls.len() >= MAX_CALLS && !injected {
-            return;
-        }
         let observed = observe(call, ret);
-        if injected {
-            self.injected.push(Injected {
+        if !call.rules.is_empty() {
+            self.injected(Injected {
                 index: call.index,
                 event: call.event,
                 call: observed.brief().to_string(),
                 rule: call.rules.join(", "),
             });
         }
-        if self.calls.len() < MAX_CALLS {
-            let data: usize = observed.args.iter().map(Value::data_len).sum();
-            let kept = match self.data + data <= MAX_DATA {
-                true => observed,
-                false => observed.brief(),
-            };
-            self.data += kept.args.iter().map(Value::data_len).sum::<usize>();
-            self.calls.push(Entry::Call(kept));
-        }
+        let data: usize = observed.args.iter().map(Value::data_len).sum();
+        let kept = match self.data + data <= MAX_DATA {
+            true => observed,
+            false => observed.brief(),
+        };
+        self.data += kept.args.iter().map(Value::data_len).sum::<usize>();
+        let size = kept.size();
+        self.calls.push(Entry::Call(kept), size);
     }
 
-    /// Takes the calls as a trace.
-    pub fn trace(&mut self) -> Trace {
-        Trace::new(std::mem::take(&mut self.calls))
+    /// Takes all that was kept.
+    pub(super) fn take(self) -> Kept {
+        let (calls, calls_told) = self.calls.take("calls that it made");
+        let (injected, injected_told) = self.injected.take("answers that were changed");
+        let mut missing: Vec<String> = calls_told.into_iter().chain(injected_told).collect();
+        for (name, more) in [
+            ("standard output", self.stdout.more),
+            ("standard error", self.stderr.more),
+            ("output to sockets and pipes", self.sent_more),
+        ] {
+            if more > 0 {
+                missing.push(format!(
+                    "the last {more} bytes of its {name}: the first {MAX_OUTPUT} are kept"
+                ));
+            }
+        }
+        Kept {
+            calls: Trace::new(calls),
+            injected,
+            stdout: self.stdout.bytes,
+            stderr: self.stderr.bytes,
+            sent: self.sent,
+            missing,
+        }
     }
 }
 

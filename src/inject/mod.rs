@@ -8,6 +8,7 @@ mod answer;
 mod clock;
 mod diff;
 mod emulated;
+mod ends;
 mod exchange;
 mod hook;
 mod live;

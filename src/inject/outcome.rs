@@ -93,14 +93,15 @@ pub struct Outcome {
     /// The bytes that the process wrote to its standard error since the spin-off.
     #[serde(with = "serde_bytes")]
     pub stderr: Vec<u8>,
-    /// The calls that the process made, with the answers that it got: 100,000 at most. Once they have 16 MiB of data
-    /// together, longer strings are cut.
+    /// The calls that the process made, with the answers that it got: the first and the last 50,000, of 64 MiB each. Once
+    /// they have 16 MiB of data together, longer strings are cut.
     pub calls: Trace,
-    /// The calls whose answers were changed.
+    /// The calls whose answers were changed: the first and the last 5,000, of 4 MiB each.
     pub injected: Vec<Injected>,
     /// The rules that never fired.
     pub unfired: Vec<String>,
-    /// The objects that could not be re-created when the process went live, a sentence each.
+    /// The objects that could not be re-created when the process went live, and the numbers of calls, answers and bytes
+    /// that are left out here, a sentence each.
     pub missing: Vec<String>,
     /// The reason for which a hook stopped the process.
     pub reason: Option<String>,

@@ -42,24 +42,37 @@ pub(super) struct Ended {
     pub exit: Option<Exit>,
 }
 
+/// The most objects that are listed as missing one by one.
+const MOST_MISSING: usize = 1000;
+
 impl Report {
+    /// Adds an object that is missing, once, if the list is not full.
+    pub fn miss(&mut self, what: String) {
+        if self.missing.len() < MOST_MISSING && !self.missing.contains(&what) {
+            self.missing.push(what);
+        }
+    }
+
     /// Makes the outcome of a process that ended like this under these hooks.
-    pub fn outcome(mut self, ended: Ended, hooks: &dyn Hooks) -> Outcome {
+    pub fn outcome(self, ended: Ended, hooks: &dyn Hooks) -> Outcome {
         let Ended { status, exit } = ended;
+        let log = self.log.take();
+        let mut missing = self.missing;
+        missing.extend(log.missing);
         Outcome {
             divergence: self.divergence,
             exit,
-            calls: self.log.trace(),
-            stdout: self.log.stdout,
-            stderr: self.log.stderr,
-            injected: self.log.injected,
+            calls: log.calls,
+            stdout: log.stdout,
+            stderr: log.stderr,
+            injected: log.injected,
             unfired: hooks.unfired(),
-            missing: self.missing,
+            missing,
             files: self.files,
             backtrace: self.backtrace,
             hang: self.hang,
             reason: self.reason,
-            sent: self.log.sent,
+            sent: log.sent,
             ..Outcome::new(status)
         }
     }

@@ -18,7 +18,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 const OPTIONS: [&str; 5] = ["cwd", "env", "stdin", "out", "wait_all"];
-const LIVE: [&str; 6] = ["cwd", "env", "stdin", "hooks", "timeout", "sandbox"];
+const LIVE: [&str; 7] = ["cwd", "env", "stdin", "tty", "hooks", "timeout", "sandbox"];
+/// The word for rrapper's own standard input.
+const INHERIT: &[u8] = b"inherit";
+
 const LATER: [&str; 3] = ["engine", "ready", "during"];
 
 pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
@@ -28,7 +31,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         }
     }
     convert::only_options(spec, &OPTIONS, "rr.record")?;
-    let program = program(spec)?;
+    let program = program(spec, stdin(&spec.get("stdin")?, Stdin::Inherit)?)?;
     let name = program.name();
     let out = spec.get::<Option<Value>>("out")?;
     let out = out.map(|dir| path(&dir, "out")).transpose()?;
@@ -81,7 +84,7 @@ pub(super) fn live(lua: &Lua, spec: &Table) -> mlua::Result<OutcomeData> {
             hooks.read_option(name, &value)?;
         }
     }
-    let command = program(spec)?.command().map_err(raise)?;
+    let command = program(spec, live_stdin(spec)?)?.command().map_err(raise)?;
     flush_output(lua)?;
     hooks.begin();
     let options = hooks.options();
@@ -107,7 +110,7 @@ fn path(value: &Value, what: &str) -> mlua::Result<PathBuf> {
     os(value, what).map(PathBuf::from)
 }
 
-fn program(spec: &Table) -> mlua::Result<Program> {
+fn program(spec: &Table, stdin: Stdin) -> mlua::Result<Program> {
     let argv = spec.sequence_values::<Value>();
     let argv = argv.map(|arg| os(&arg?, "an argument of the program"));
     let mut env = Vec::new();
@@ -127,14 +130,15 @@ fn program(spec: &Table) -> mlua::Result<Program> {
             .get::<Option<Value>>("cwd")?
             .map(|dir| path(&dir, "cwd"))
             .transpose()?,
-        stdin: stdin(spec.get("stdin")?)?,
+        stdin,
     })
 }
 
-/// A string is what the program reads; a file is read from where it stands.
-fn stdin(value: Value) -> mlua::Result<Stdin> {
+/// A string is what the program reads, and a file is read from where it stands; "inherit" is rrapper's own input.
+fn stdin(value: &Value, default: Stdin) -> mlua::Result<Stdin> {
     match value {
-        Value::Nil => Ok(Stdin::Inherit),
+        Value::Nil => Ok(default),
+        Value::String(text) if text.as_bytes() == INHERIT => Ok(Stdin::Inherit),
         Value::String(text) => Ok(Stdin::Bytes(text.as_bytes().to_vec())),
         Value::UserData(file) => {
             let text: Value = file.call_method("read", "a")?;
@@ -142,8 +146,21 @@ fn stdin(value: Value) -> mlua::Result<Stdin> {
         }
         other => Err(raise(format!(
             "stdin is a string or a file, not {}",
-            shown(&other)
+            shown(other)
         ))),
+    }
+}
+
+/// The input of a program that runs now: by default nothing. With `tty`, it is typed at a terminal.
+fn live_stdin(spec: &Table) -> mlua::Result<Stdin> {
+    let stdin = stdin(&spec.get("stdin")?, Stdin::Nothing)?;
+    match (convert::flag(spec, "tty")?, stdin) {
+        (false, stdin) => Ok(stdin),
+        (true, Stdin::Nothing) => Ok(Stdin::Terminal(Vec::new())),
+        (true, Stdin::Bytes(typed)) => Ok(Stdin::Terminal(typed)),
+        (true, _) => Err(raise(
+            "stdin = \"inherit\" cannot be typed at the terminal of tty = true; a string or a file can",
+        )),
     }
 }
 

@@ -8,13 +8,13 @@ use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{CallEvent, ChunkMemory, Frame, Piece, Shows};
 use crate::syscall::{Memory, Syscall};
-use crate::tracee::{Stopped, TaskMemory, proc};
+use crate::tracee::{Stopped, TaskMemory, checked_open, proc};
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const PAGE: u64 = 0x1000;
 
@@ -192,7 +192,7 @@ impl Recorder {
         let offset = change.written.start;
         let len = change.written.end.min(change.size).checked_sub(offset)?;
         let mut data = vec![0; usize::try_from(len).ok().filter(|&len| len > 0)?];
-        let file = File::open(&change.path).ok()?;
+        let file = checked_open::regular(&change.path, 0).ok()?;
         file.read_exact_at(&mut data, offset).ok()?;
         Some(Frame::Fill {
             object: object.id(),
@@ -266,7 +266,7 @@ impl Recorder {
             if map.shared && self.objects.contains_key(&ObjectKey::File(key)) {
                 continue;
             }
-            let file = File::open(OsStr::from_bytes(&map.name));
+            let file = checked_open::regular(Path::new(OsStr::from_bytes(&map.name)), 0);
             let Some(file) = file.ok().filter(|file| {
                 let meta = file.metadata();
                 meta.is_ok_and(|meta| FileKey::of(&meta) == key)

@@ -24,12 +24,12 @@ use crate::image::Chunk;
 use crate::recording::CallEvent;
 use crate::tracee::proc::{self, Map};
 use crate::tracee::replaced_instructions::{LONGEST, Replaced};
-use crate::tracee::{Stopped, TaskMemory};
+use crate::tracee::{Stopped, TaskMemory, checked_open};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The limit on remembered ranges without a file.
@@ -120,7 +120,7 @@ impl Recorder {
             return Ok(Vec::new());
         }
         let path = format!("/proc/{}/fd/{}", current.tid, fd as i32);
-        let Some(file) = open(Path::new(&path)) else {
+        let Ok(file) = checked_open::regular(Path::new(&path), 0) else {
             return Ok(Vec::new());
         };
         let map = Map {
@@ -236,17 +236,9 @@ fn open_mapped(task: &Stopped, map: &Map) -> Option<File> {
     let name = map.name.strip_prefix(b"/").filter(|_| map.inode != 0)?;
     let mut path = PathBuf::from(format!("/proc/{}/root", task.tid()));
     path.push(OsStr::from_bytes(name));
-    let file = open(&path)?;
+    let file = checked_open::regular(&path, 0).ok()?;
     let same = file.metadata().is_ok_and(|meta| meta.ino() == map.inode);
     same.then_some(file)
-}
-
-/// Opens a regular file without blocking.
-fn open(path: &Path) -> Option<File> {
-    let mut options = File::options();
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = options.read(true).custom_flags(flags).open(path).ok()?;
-    file.metadata().ok()?.is_file().then_some(file)
 }
 
 impl Searched {

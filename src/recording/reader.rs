@@ -153,7 +153,18 @@ impl Reader {
     pub fn file_path(&self, id: FileId) -> Result<PathBuf> {
         match &self.packed {
             Some(packed) => packed.file_path(id),
-            None => Ok(Files::path(&self.dir, id)),
+            None => {
+                let path = Files::path(&self.dir, id);
+                let meta = std::fs::symlink_metadata(&path);
+                if meta.is_ok_and(|meta| !meta.is_file()) {
+                    return Err(Error::Damaged {
+                        path,
+                        offset: 0,
+                        reason: "it is not a regular file".into(),
+                    });
+                }
+                Ok(path)
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Description, Restorer, Result};
 use crate::kernel::{Inotify, Watch};
+use crate::tracee::checked_open::Found;
 
 impl Restorer<'_> {
     /// Makes an inotify instance in the process; returns its descriptor.
@@ -64,12 +65,21 @@ impl Restorer<'_> {
         Ok(())
     }
 
+    /// Watches a regular file, a directory, or a symbolic link itself; returns the watch descriptor or a negative errno.
     fn add_watch(&mut self, fd: u64, path: &[u8], mask: u32) -> Result<i32> {
-        self.remote.reset_scratch();
-        let Ok(at) = self.remote.put_str(path) else {
-            return Ok(-libc::ENAMETOOLONG);
+        const KINDS: [u32; 3] = [libc::S_IFREG, libc::S_IFDIR, libc::S_IFLNK];
+        let follows = mask & libc::IN_DONT_FOLLOW == 0;
+        let found = match Found::at(&mut self.remote, path, follows)? {
+            Ok(found) => found,
+            Err(error) => return Ok(-error.raw_os_error().unwrap_or(libc::EIO)),
         };
-        let args = [fd, at, mask.into(), 0, 0, 0];
-        Ok(self.remote.call(libc::SYS_inotify_add_watch, args)? as i32)
+        let mut got = -libc::EINVAL;
+        if KINDS.iter().any(|&kind| found.is(kind)) {
+            let at = found.link(&mut self.remote)?;
+            let args = [fd, at, (mask & !libc::IN_DONT_FOLLOW).into(), 0, 0, 0];
+            got = self.remote.call(libc::SYS_inotify_add_watch, args)? as i32;
+        }
+        found.forget(&mut self.remote)?;
+        Ok(got)
     }
 }

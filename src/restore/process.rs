@@ -64,7 +64,10 @@ impl Restorer<'_> {
             );
         }
         for (&resource, &limit) in &process.limits {
-            self.limit(resource, limit)?;
+            // Whatever the program sets, live processes write no core files.
+            if resource != libc::RLIMIT_CORE {
+                self.limit(resource, limit)?;
+            }
         }
         Ok(())
     }

@@ -5,13 +5,14 @@ use super::{Restorer, Result};
 use crate::history::Recording;
 use crate::image;
 use crate::kernel::Program;
+use crate::tracee::checked_open::{self, Found};
 use crate::tracee::{proc, spawn};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 impl Restorer<'_> {
@@ -57,12 +58,15 @@ impl Restorer<'_> {
 
     /// Opens the program's file in the process, if it is unchanged.
     fn open_program(&mut self) -> Result<Option<u64>> {
-        self.remote.reset_scratch();
-        let at = self.remote.put_str(&self.state.program.path)?;
-        let how = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
-        let args = [libc::AT_FDCWD as u64, at, how as u64, 0, 0, 0];
-        let fd = self.remote.call(libc::SYS_openat, args)?;
-        let Ok(fd) = u64::try_from(fd) else {
+        let Ok(found) = Found::at(&mut self.remote, &self.state.program.path, true)? else {
+            return Ok(None);
+        };
+        let mut got = -i64::from(libc::EACCES);
+        if found.is(libc::S_IFREG) {
+            got = found.open(&mut self.remote, libc::O_RDONLY | libc::O_CLOEXEC)?;
+        }
+        found.forget(&mut self.remote)?;
+        let Ok(fd) = u64::try_from(got) else {
             return Ok(None);
         };
         let pid = self.remote.memory().tid();
@@ -97,10 +101,7 @@ impl Restorer<'_> {
 /// If there is neither.
 pub fn program(recording: &Recording, program: &Program) -> io::Result<File> {
     let path = Path::new(OsStr::from_bytes(&program.path));
-    // The path may lead to a FIFO by now.
-    let mut how = File::options();
-    how.read(true).custom_flags(libc::O_NONBLOCK);
-    if let Ok(file) = how.open(path)
+    if let Ok(file) = checked_open::regular(path, 0)
         && recording.holds_program(&file, program)?
     {
         return Ok(file);

@@ -8,7 +8,7 @@ use super::local_file::{anonymous, as_file, fill, reopen, set_status};
 use super::terminal::terminal;
 use super::{Description, Plan, Restorer, Result};
 use crate::kernel::{FileKind, OpenFile, Stream};
-use crate::tracee::{self, Error};
+use crate::tracee::{self, Error, checked_open};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -130,8 +130,7 @@ fn regular(file: &OpenFile) -> io::Result<(File, File)> {
     let ours = anonymous("output")?;
     if file.flags & libc::O_ACCMODE == libc::O_RDWR {
         let path = Path::new(std::ffi::OsStr::from_bytes(&file.path));
-        let real = File::open(path).and_then(|real| Ok((real.metadata()?.is_file(), real)));
-        if let Ok((true, real)) = real {
+        if let Ok(real) = checked_open::regular(path, 0) {
             io::copy(&mut real.take(MOST_COPIED.min(file.offset)), &mut &ours)?;
         }
     }
@@ -223,7 +222,7 @@ impl Restorer<'_> {
         };
         let path = recording.file_path(id).map_err(io::Error::other)?;
         let mut copy = File::from(tracee::spawn::memfd("stdin", &[]).map_err(io::Error::other)?);
-        io::copy(&mut File::open(path)?, &mut copy)?;
+        io::copy(&mut checked_open::regular(&path, 0)?, &mut copy)?;
         copy.seek(SeekFrom::Start(
             description.file.offset.min(i64::MAX as u64),
         ))?;

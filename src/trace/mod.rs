@@ -98,6 +98,13 @@ impl Call {
         }
     }
 
+    /// Its size in memory, in bytes, without the object that it was made from.
+    pub(crate) fn size(&self) -> usize {
+        let args: usize = self.args.iter().map(Value::size).sum();
+        let notes: usize = self.notes.iter().map(Field::size).sum();
+        size_of::<Call>() + self.name.len() + args + notes
+    }
+
     /// The note about the result that has this name; the empty name finds the note without a name.
     pub fn note(&self, name: &str) -> Option<&Value> {
         self.notes

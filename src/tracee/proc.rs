@@ -209,11 +209,21 @@ fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
 /// # Errors
 /// If it cannot be read.
 pub(super) fn stack_limit(tid: i32) -> Result<u64> {
+    soft_limit(tid, "Max stack size")
+}
+
+/// The limit on a process's core files, in bytes (`RLIMIT_CORE`).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn core_limit(tid: i32) -> Result<u64> {
+    soft_limit(tid, "Max core file size")
+}
+
+fn soft_limit(tid: i32, name: &str) -> Result<u64> {
     let limits = read(tid, "limits")?;
     let limits = String::from_utf8_lossy(&limits);
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max stack size"));
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
     let soft = line.and_then(|line| line.split_whitespace().next());
     let size = match soft {
         Some("unlimited") => Some(libc::RLIM_INFINITY),
@@ -221,7 +231,7 @@ pub(super) fn stack_limit(tid: i32) -> Result<u64> {
     };
     size.ok_or_else(|| {
         Error::os(
-            "find the limit of its stack",
+            format!("find its limit {name:?}"),
             tid,
             std::io::Error::from(std::io::ErrorKind::InvalidData),
         )

@@ -13,13 +13,18 @@ use std::path::{Path, PathBuf};
 /// The source of a program's standard input.
 #[derive(Debug, Default)]
 pub enum Stdin {
-    /// rrapper's standard input.
+    /// rrapper's standard input. A program that is started live reads a copy of it, through a pipe.
     #[default]
     Inherit,
-    /// This file.
+    /// `/dev/null`.
+    Nothing,
+    /// This file; a program that is started live reads a copy of it, through a pipe.
     File(File),
     /// These bytes.
     Bytes(Vec<u8>),
+    /// A new terminal, which is also standard output and error, and the program's controlling terminal. These bytes are
+    /// typed at it, and then the end of the file. Only for programs that are started live.
+    Terminal(Vec<u8>),
 }
 
 /// The parent of a program.
@@ -101,6 +106,14 @@ pub fn memfd(name: &str, content: &[u8]) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// An input without data.
+///
+/// # Errors
+/// If it cannot be opened.
+pub fn nothing() -> io::Result<OwnedFd> {
+    Ok(File::open("/dev/null")?.into())
+}
+
 /// Starts a program; it stands at the entry of its first execve(2).
 ///
 /// # Errors
@@ -116,8 +129,13 @@ pub fn start(command: Command) -> Result<Stopped> {
 pub fn start_as(command: Command, kin: Kin) -> Result<Stopped> {
     let stdin = match command.stdin {
         Stdin::Inherit => None,
+        Stdin::Nothing => Some(nothing().map_err(|e| Error::os("open /dev/null", 0, e))?),
         Stdin::File(file) => Some(file.into()),
         Stdin::Bytes(bytes) => Some(memfd("stdin", &bytes)?),
+        Stdin::Terminal(_) => {
+            let source = io::Error::from(io::ErrorKind::Unsupported);
+            return Err(Error::os("give a recorded program a terminal", 0, source));
+        }
     };
     let cwd = command
         .cwd
@@ -354,6 +372,9 @@ fn run_child(
                 libc::CLOSE_RANGE_CLOEXEC,
             );
         }
+        if child.detached {
+            dump_no_core();
+        }
         if child.filtered && child.detached {
             lift_limits();
         }
@@ -405,6 +426,20 @@ unsafe fn default_signals(mask: &SigSet, all: bool) {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::sigprocmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut());
     }
+}
+
+/// Limits core files to one byte: none is written, and the program of the system that gets core dumps is not started,
+/// which a limit of 0 does not achieve (core(5)). Errors are ignored: only privileges raise a hard limit of 0.
+///
+/// # Safety
+/// Only between fork and exec.
+unsafe fn dump_no_core() {
+    static NONE: libc::rlimit = libc::rlimit {
+        rlim_cur: 1,
+        rlim_max: 1,
+    };
+    // SAFETY: setrlimit(2) with a structure that lives for good.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const NONE) };
 }
 
 /// Removes limits on memory that rrapper was started with: the recorded program had its memory.

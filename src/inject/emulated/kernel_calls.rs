@@ -14,6 +14,7 @@ use crate::inject::script::item::{ExpectedCall, code_base};
 use crate::kernel::{Program, stack_limit};
 use crate::process::{JumpPages, SharedMemory, TaskAttributes, remap_as_recorded};
 use crate::recording::Effect;
+use crate::tracee::checked_open::Found;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Remote, Stopped, agent, cpuid, replaced_instructions};
@@ -340,11 +341,7 @@ impl Driver<'_> {
             .and_then(|event| event.ret)
             .filter(|&at| at > 0 && !insists(&seen.args));
         let mut remote = task.remote_at_entry()?;
-        let name = remote.put_str(&path)?;
-        let mut ret = remote.call(
-            libc::SYS_openat,
-            [libc::AT_FDCWD as u64, name, how as u64, 0, 0, 0],
-        )?;
+        let mut ret = open_to_map(&mut remote, &path, how)?;
         let shared = flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE;
         if ret == -i64::from(libc::ENOENT) && shared && prot as i32 & libc::PROT_WRITE != 0 {
             // The traced program created this file to share memory. The mapping begins empty; recorded outputs of calls
@@ -367,6 +364,22 @@ impl Driver<'_> {
         remote.finish()?;
         Ok(ret)
     }
+}
+
+/// Opens a file that is to be mapped; returns its descriptor or a negative errno. A device other than `/dev/zero` is not
+/// opened, nor is any other file of which mapping it could act on something.
+fn open_to_map(remote: &mut Remote<'_>, path: &[u8], how: i32) -> Result<i64> {
+    let found = match Found::at(remote, path, how & libc::O_NOFOLLOW == 0)? {
+        Ok(found) => found,
+        Err(error) => return Ok(-i64::from(error.raw_os_error().unwrap_or(libc::EIO))),
+    };
+    let mut got = -i64::from(libc::ENODEV);
+    let regular = found.is(libc::S_IFREG) && !found.is_kernels(remote)?;
+    if regular || found.is_device(1, 5) {
+        got = found.open(remote, how)?;
+    }
+    found.forget(remote)?;
+    Ok(got)
 }
 
 /// Maps memory at this address, or elsewhere if the range is taken.

@@ -125,7 +125,7 @@ impl Driver<'_> {
             self.mark_modified();
         }
         if !seen.rules.is_empty() {
-            self.report.log.injected.push(Injected {
+            self.report.log.injected(Injected {
                 index: seen.index,
                 event: None,
                 call: seen.decoded_line(),

@@ -244,6 +244,7 @@ impl Engine<'_> {
             true => image::prepare(task)?,
             false => image::map_agent(task)?,
         }
+        self.hide_from_dumps(task)?;
         if let Some(recording) = &self.recording {
             cpuid::trap(&recording.start().cpuid, task)?;
         }

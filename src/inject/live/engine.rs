@@ -1,5 +1,6 @@
 //! The event loop: waits for stops of tasks, and handles them.
 
+use super::guard::core_files::CoreFiles;
 use super::identity::{Identity, RecordedNumbers};
 use super::proc_self_exe::ReplacedPath;
 use super::streams::Streams;
@@ -10,7 +11,7 @@ use crate::inject::hook::{Hooks, ScratchMemory};
 use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::report::{Ended, Report};
 use crate::inject::{Error, Result};
-use crate::kernel::Program;
+use crate::kernel::{Kernel, Program};
 use crate::process::{Process, SharedMemory, StopPoint};
 use crate::sandbox::{Change, Sandbox, Settings};
 use crate::seccomp;
@@ -89,6 +90,8 @@ pub(super) struct Task {
     pub fresh: bool,
     /// Whether it is about to enter a handler.
     pub enters_handler: bool,
+    /// Whether the signal that ends it has been sent again: see [`super::guard::core_files`].
+    pub dies: bool,
     /// Scratch memory for values of hooks that are longer than the process's own.
     pub scratch: ScratchMemory,
     /// The seccomp filters of the program.
@@ -122,6 +125,7 @@ impl Task {
             segv,
             fresh: false,
             enters_handler: false,
+            dies: false,
             scratch: ScratchMemory::default(),
             filters: seccomp::State::default(),
             replaced_path: None,
@@ -167,6 +171,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) sandbox: Option<Sandbox>,
     /// The settings of the sandbox.
     pub(super) settings: Arc<Settings>,
+    /// The limits on core files that the processes believe to have.
+    pub(super) core_files: CoreFiles,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
     /// Whether programs may install filters without `PR_SET_NO_NEW_PRIVS` (see [`seccomp::FilterCall`]).
@@ -197,6 +203,16 @@ impl<'a> Engine<'a> {
             let filters = tids.iter().map(|&tid| (tid, tree.filters(tid)));
             (own, filters.collect::<HashMap<_, _>>())
         })?;
+        let limits = match group.changes.is_empty() {
+            true => group
+                .recording
+                .kernel_at(event, |_, kernel| limits_of(kernel, pid))?,
+            false => {
+                let now = group.changes.kernel(&group.recording, &group.descriptors)?;
+                limits_of(&now, pid)
+            }
+        };
+        let core_files = CoreFiles::new(first, limits, start.sandbox.is_some());
         let numbers = start.numbers;
         let pid = numbers.own(pid);
         let leads = start.sandbox.is_some() && !led;
@@ -219,6 +235,7 @@ impl<'a> Engine<'a> {
             event,
             sandbox: start.sandbox,
             settings: start.settings,
+            core_files,
             program: group.program,
             // The credentials of that time are not recorded, and the program was allowed to install filters.
             privileged: true,
@@ -277,6 +294,7 @@ impl<'a> Engine<'a> {
             clocks: Clocks::default(),
             shows_clocks,
             event: 0,
+            core_files: CoreFiles::new(first, None, sandbox.is_some()),
             sandbox,
             settings,
             program: Arc::default(),
@@ -582,6 +600,12 @@ impl<'a> Engine<'a> {
     pub(super) fn drain(&mut self) {
         self.streams.drain(&mut self.report.log);
     }
+}
+
+/// The limits on core files that a recorded process had set.
+fn limits_of(kernel: &Kernel, pid: i32) -> Option<(u64, u64)> {
+    let limits = &kernel.process(pid)?.limits;
+    limits.get(&libc::RLIMIT_CORE).copied()
 }
 
 impl NextStep {

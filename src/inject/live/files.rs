@@ -226,7 +226,7 @@ impl Engine<'_> {
     }
 
     fn say_refused(&mut self, path: &PathInDir, what: &str, error: Errno) {
-        self.report.missing.push(format!(
+        self.report.miss(format!(
             "{}, {what}: in the sandbox that was refused ({error})",
             path.name.to_string_lossy()
         ));

@@ -97,6 +97,11 @@ impl Identity {
         self.own_namespace
     }
 
+    /// Follows a prctl(2) on the dumpable attribute of a process; returns the answer where the kernel's would be wrong.
+    pub fn follow_dumpable(&self, operation: Dumpable, process: i32) -> Option<i64> {
+        operation.follow(&mut self.hidden.borrow_mut(), process)
+    }
+
     /// Follows the execution of a program, which makes its process dumpable.
     pub fn executed(&self, process: i32) {
         self.hidden.borrow_mut().remove(&process);
@@ -130,8 +135,10 @@ impl Engine<'_> {
                 let own = |arg: u64| [0, id.pid].contains(&(arg as i32));
                 (own(seen.args[0]) && own(seen.args[1])).then_some(0)
             }
-            "prctl" => Dumpable::of(seen.call.nr, &seen.args)?
-                .follow(&mut id.hidden.borrow_mut(), me.process),
+            "prctl" => {
+                let operation = Dumpable::of(seen.call.nr, &seen.args)?;
+                id.follow_dumpable(operation, me.process)
+            }
             _ if id.own_namespace => None,
             "getpid" if is_first => Some(id.pid.into()),
             "gettid" if is_first => Some(me.tid.into()),

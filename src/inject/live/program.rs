@@ -3,32 +3,20 @@
 use super::engine::Engine;
 use super::files;
 use super::guard;
+use super::standard_streams::StandardStreams;
 use crate::inject::hook::Hooks;
 use crate::inject::options::{Options, Sandbox};
 use crate::inject::report::Report;
 use crate::inject::{Outcome, Result};
-use crate::kernel::Stream;
 use crate::sandbox::{Request, Sandboxes};
 use crate::syscall::{self, Syscall};
 use crate::tracee::exec::{self, StopCalls};
-use crate::tracee::{Command, Error, Stdin, spawn};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::fs::File;
-use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use crate::tracee::{Command, spawn};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 /// The pid of the program in its sandbox.
 const PID: i32 = 2;
-
-/// The maximum size of the output that is kept of each stream.
-const MOST: usize = 64 << 20;
-
-/// The interval at which the end of the run is checked, in milliseconds.
-const LOOK: u8 = 100;
 
 /// Runs a program and all processes that it starts to their end. Of the options, only the time limit
 /// and the sandbox are used.
@@ -37,11 +25,8 @@ const LOOK: u8 = 100;
 /// If a hook fails, the program cannot be executed or traced, or it cannot have the sandbox. All processes are
 /// then killed.
 pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Result<Outcome> {
-    let pipes = || io::pipe().map_err(|e| Error::os("make a pipe for its output", 0, e));
-    let (out, theirs_out) = pipes()?;
-    let (err, theirs_err) = pipes()?;
-    let stdin = stdin(&command.stdin).map_err(|e| Error::os("open its standard input", 0, e))?;
-    let mut task = spawn::start_shell([stdin, theirs_out.into(), theirs_err.into()])?;
+    let (mut streams, theirs) = StandardStreams::new(&command.stdin)?;
+    let mut task = spawn::start_shell(theirs)?;
     let mut sandbox = None;
     let mut missing = Vec::new();
     if options.sandbox == Sandbox::Cow {
@@ -73,6 +58,7 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     let mut calls: Vec<u32> = wanted.iter().map(|call| call.nr).collect();
     // These calls change the program's own filters.
     calls.extend([libc::SYS_prctl, libc::SYS_seccomp].map(|nr| nr as u32));
+    calls.extend(guard::always().map(|nr| nr as u32));
     if sandbox.is_some() {
         calls.extend(files::REFUSED.map(|nr| nr as u32));
     }
@@ -82,13 +68,13 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     calls.sort_unstable();
     calls.dedup();
     let shown = StopCalls { calls };
+    streams.give_terminal(&mut task)?;
     exec::execute(&mut task, command, &shown)?;
+    let streams = streams.begin();
     let report = Report {
         missing,
         ..Report::default()
     };
-    let over = Arc::new(AtomicBool::new(false));
-    let reader = read_all(out, err, Arc::clone(&over));
     let (engine, stopped) = Engine::of_program(
         task,
         hooks,
@@ -97,22 +83,9 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         (sandbox, Arc::clone(&options.settings), shows_clocks),
     )?;
     let ended = engine.run(stopped);
-    over.store(true, Ordering::SeqCst);
+    let output = streams.end();
     let (mut report, ended) = ended?;
-    if let Ok([out, err]) = reader.join() {
-        for (stream, name, written) in [
-            (Stream::Stdout, "standard output", out),
-            (Stream::Stderr, "standard error", err),
-        ] {
-            report.log.output(stream, &written.text);
-            if written.more > 0 {
-                report.missing.push(format!(
-                    "the last {} bytes of its {name}: the first {MOST} are kept",
-                    written.more
-                ));
-            }
-        }
-    }
+    output(&mut report);
     Ok(report.outcome(ended, hooks))
 }
 
@@ -129,70 +102,4 @@ fn in_vdso(call: &str) -> bool {
         call,
         "clock_gettime" | "clock_getres" | "gettimeofday" | "time" | "getcpu" | "getrandom"
     )
-}
-
-fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
-    match stdin {
-        Stdin::Inherit => io::stdin().as_fd().try_clone_to_owned().or_else(|_| {
-            // Standard input is closed.
-            Ok(File::open("/dev/null")?.into())
-        }),
-        Stdin::File(file) => Ok(file.try_clone()?.into()),
-        Stdin::Bytes(bytes) => spawn::memfd("stdin", bytes).map_err(io::Error::other),
-    }
-}
-
-/// The captured output of a stream.
-#[derive(Default)]
-struct CapturedOutput {
-    text: Vec<u8>,
-    /// The number of bytes beyond the limit.
-    more: u64,
-}
-
-/// Reads both streams until all writers have closed them; or until they are empty and the run is over, should
-/// a process outside of the run hold them open.
-fn read_all(
-    out: PipeReader,
-    err: PipeReader,
-    over: Arc<AtomicBool>,
-) -> JoinHandle<[CapturedOutput; 2]> {
-    std::thread::spawn(move || {
-        let mut ends = [Some(out), Some(err)];
-        let mut texts = [CapturedOutput::default(), CapturedOutput::default()];
-        let mut part = vec![0; 64 << 10];
-        while ends.iter().any(Option::is_some) {
-            let mut asked: Vec<PollFd<'_>> = ends
-                .iter()
-                .flatten()
-                .map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN))
-                .collect();
-            let was_over = over.load(Ordering::SeqCst);
-            match poll(&mut asked, PollTimeout::from(LOOK)) {
-                Ok(0) if was_over => break,
-                Ok(1..) => {}
-                _ => continue,
-            }
-            let mut ready = asked
-                .iter()
-                .map(|fd| fd.any().unwrap_or(true))
-                .collect::<Vec<_>>()
-                .into_iter();
-            for (end, text) in ends.iter_mut().zip(&mut texts) {
-                if end.is_none() || ready.next() != Some(true) {
-                    continue;
-                }
-                match end.as_mut().map(|end| end.read(&mut part)) {
-                    Some(Ok(n @ 1..)) => {
-                        let kept = n.min(MOST.saturating_sub(text.text.len()));
-                        text.text.extend_from_slice(&part[..kept]);
-                        text.more += (n - kept) as u64;
-                    }
-                    Some(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                    _ => *end = None,
-                }
-            }
-        }
-        texts
-    })
 }

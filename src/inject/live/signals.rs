@@ -21,10 +21,13 @@ impl Engine<'_> {
         if signal == libc::SIGSEGV && self.recording.is_some() && self.answer_trap(me, &mut task)? {
             return Ok(NextStep::on(me, task));
         }
+        if me.dies {
+            return Ok(NextStep::Resume(task, signal));
+        }
         let mut seen = HookSignal::new(signal, task.siginfo()?, (me.pid, me.tid));
         self.hooks.signal(&mut seen).map_err(Error::Hook)?;
         if !seen.rules.is_empty() {
-            self.report.log.injected.push(Injected {
+            self.report.log.injected(Injected {
                 index: None,
                 event: None,
                 call: seen.decoded_line(),
@@ -36,6 +39,11 @@ impl Engine<'_> {
         }
         let signal = seen.delivered().unwrap_or(0);
         self.note_fatal(me.process, &task, signal);
+        if self.hide_before(&mut task, signal)? {
+            me.dies = true;
+            task.send_to(me.process, signal);
+            return Ok(NextStep::Resume(task, 0));
+        }
         // A call that the signal interrupts reaches its exit nevertheless.
         Ok(match me.pending {
             None if self.recording.is_some()

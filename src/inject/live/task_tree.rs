@@ -53,6 +53,9 @@ impl Engine<'_> {
             Err(_) => tid,
         };
         let (own_tid, pid) = self.identity.of_child(tid, process, maker);
+        if process != maker.process {
+            self.core_files.born(process, maker.process);
+        }
         let mut child = Task::new(process, pid, own_tid, maker.segv.clone());
         child.filters = maker.filters.clone();
         if process == maker.process {
@@ -114,6 +117,7 @@ impl Engine<'_> {
         if self.tasks.values().any(|task| task.process == me.process) {
             return Ok(None);
         }
+        self.core_files.ended(me.process);
         if me.process == self.first {
             self.exit = Some(exit);
         }

@@ -3,6 +3,7 @@
 //! Each file is about one thing that a sandbox promises. It names the calls by which a program could break the promise,
 //! which stop even where no hook asks for them, and decides on each of them before the kernel makes it.
 
+pub(super) mod core_files;
 mod tasks;
 mod used_parts;
 
@@ -18,6 +19,11 @@ pub(super) fn calls() -> impl Iterator<Item = i64> {
     all.into_iter().flatten().copied()
 }
 
+/// The calls that stop in every live program, by number.
+pub(super) fn always() -> impl Iterator<Item = i64> {
+    core_files::CALLS.iter().copied()
+}
+
 impl Engine<'_> {
     /// Guards a call that is about to be made. Returns the answer where the kernel must not make it; it may change the
     /// arguments (`seen.args`) with which the kernel makes it.
@@ -27,6 +33,9 @@ impl Engine<'_> {
         task: &mut Stopped,
         seen: &mut Decided,
     ) -> Result<Option<Answer>> {
+        if let Some(answer) = self.guard_core_files(me, task, seen)? {
+            return Ok(Some(answer));
+        }
         if !self.is_sandboxed() {
             return Ok(None);
         }
