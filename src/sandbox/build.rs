@@ -1,6 +1,7 @@
 //! The calls by which the keeper sets up its sandbox.
 
 use super::mount_plan::{Layer, MountPlan};
+use super::user_quotas::QUOTAS;
 use super::{Error, Limits, Result};
 use crate::tracee::call_batch::{Arg, Batch, CallId, HelperProcess};
 use std::os::unix::ffi::OsStrExt;
@@ -310,6 +311,7 @@ fn cover(
 fn proc(b: &mut Builder) -> CallId {
     let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
     let own = b.may(libc::SYS_mount, &mount_args(b"/proc", "proc", flags, ""));
+    quotas(b);
     // Root can write to its own files even without privileges.
     for path in writable_of_root() {
         let path = Arg::Text(path.as_os_str().as_bytes());
@@ -344,6 +346,21 @@ fn look_for_writable() -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| is_common(path))
         .collect()
+}
+
+/// Limits what it takes of the user's quotas. A container may forbid to write to `/proc/sys`.
+fn quotas(b: &mut Builder) {
+    for (name, limit) in QUOTAS {
+        let path = format!("/proc/sys/user/{name}");
+        let how = (libc::O_WRONLY | libc::O_CLOEXEC) as u64;
+        let file = b.may(
+            libc::SYS_open,
+            &[Arg::Text(path.as_bytes()), Arg::Value(how)],
+        );
+        let len = Arg::Value(limit.len() as u64);
+        let args = [Arg::Result(file), Arg::Bytes(limit.as_bytes()), len];
+        b.may(libc::SYS_write, &args);
+    }
 }
 
 /// Brings the loopback interface up.

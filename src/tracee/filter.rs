@@ -79,10 +79,27 @@ pub(super) fn install() -> i32 {
     }
 }
 
+/// A call that stops only with a certain value of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallWith {
+    /// The number of the call.
+    pub call: u32,
+    /// The index of the argument, from 0.
+    pub arg: u32,
+    /// The lower half of the argument, which is all of it for the kernel where it is an `int`.
+    pub value: u32,
+}
+
 /// A filter that stops these calls of the 64-bit ABI, and lets all others pass at full speed: an array of
 /// `struct sock_filter`, as bytes. Its number of instructions is its length divided by [`INSTRUCTION`].
-pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
+pub(super) fn of_calls(
+    numbers: impl IntoIterator<Item = u32>,
+    with: impl IntoIterator<Item = CallWith>,
+) -> Vec<u8> {
     const NR: u32 = 0;
+    // The offset of `args`, each of eight bytes.
+    const ARGS: u32 = 16;
+    let trace = stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32);
     let mut program = vec![
         stmt(LOAD, ARCH),
         jump(EQ, AUDIT_ARCH_X86_64, 1, 0),
@@ -90,8 +107,16 @@ pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
         stmt(LOAD, NR),
     ];
     for number in numbers {
-        program.push(jump(EQ, number, 0, 1));
-        program.push(stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32));
+        program.extend([jump(EQ, number, 0, 1), trace]);
+    }
+    for CallWith { call, arg, value } in with {
+        program.extend([
+            jump(EQ, call, 0, 4),
+            stmt(LOAD, ARGS + 8 * arg),
+            jump(EQ, value, 0, 1),
+            trace,
+            stmt(LOAD, NR),
+        ]);
     }
     program.push(stmt(RET, libc::SECCOMP_RET_ALLOW));
     as_bytes(&program)

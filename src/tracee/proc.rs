@@ -591,3 +591,13 @@ fn mask(tid: i32, key: &str) -> Result<u64> {
         .and_then(|mask| hex(mask.trim()))
         .ok_or_else(|| odd(tid, "status"))
 }
+
+/// The soft limit of a process for a resource (`RLIMIT_…`).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn soft_limit(pid: i32, resource: u32) -> Result<u64> {
+    let limit = super::sys::limit(pid, resource);
+    let limit = limit.map_err(|e| Error::os("read a limit of it", pid, e))?;
+    Ok(limit.rlim_cur)
+}

@@ -65,7 +65,9 @@ pub fn inject(
         script.end_at(options.start, end)?;
     }
     script.start_at(options.start, &process, &options.pids)?;
-    Driver::new(process, script, hooks, options)?.run()
+    let mut driven = Driver::new(process, script, hooks, options)?.run()?;
+    driven.outcome = driven.outcome.within(options.timeout);
+    Ok(driven)
 }
 
 /// The next step of the engine's loop.

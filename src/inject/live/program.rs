@@ -78,12 +78,14 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
         calls.extend(rename.map(|nr| nr as u32));
     }
+    let mut calls_with = Vec::new();
     if sandbox.is_some() {
         calls.extend(guard::calls().map(|nr| nr as u32));
+        calls_with.extend(guard::calls_with());
     }
     calls.sort_unstable();
     calls.dedup();
-    let shown = StopCalls { calls };
+    let shown = StopCalls { calls, calls_with };
     exec::execute(&mut task, command, &shown)?;
     let report = Report {
         missing,
@@ -115,7 +117,8 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
             }
         }
     }
-    Ok(report.outcome(ended, hooks))
+    let outcome = report.outcome(ended, hooks);
+    Ok(outcome.within(options.timeout))
 }
 
 /// The calls that a hook may mean.

@@ -36,6 +36,7 @@ impl Engine<'_> {
         }
         let signal = seen.delivered().unwrap_or(0);
         self.note_fatal(me.process, &task, signal);
+        self.note_limit(me, &task, signal)?;
         // A call that the signal interrupts reaches its exit nevertheless.
         Ok(match me.pending {
             None if self.recording.is_some()

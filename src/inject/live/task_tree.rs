@@ -57,6 +57,8 @@ impl Engine<'_> {
         child.filters = maker.filters.clone();
         if process == maker.process {
             child.scratch = maker.scratch.clone();
+        } else if let Some(memory) = &self.memory {
+            memory.add(process);
         }
         let child = child.runs(Running::of_another(tid));
         self.tasks.insert(tid, child);
@@ -111,9 +113,11 @@ impl Engine<'_> {
         let Some(me) = self.tasks.remove(&tid) else {
             return Ok(None);
         };
+        self.quotas.task_ended(tid);
         if self.tasks.values().any(|task| task.process == me.process) {
             return Ok(None);
         }
+        self.note_end_by_limit(&me, exit);
         if me.process == self.first {
             self.exit = Some(exit);
         }
