@@ -323,6 +323,7 @@ impl<'a> Driver<'a> {
         Ok(Driven {
             outcome: report.outcome(Ended { status, exit }, hooks),
             process,
+            went_live: false,
         })
     }
 
@@ -343,6 +344,7 @@ impl<'a> Driver<'a> {
         Ok(Driven {
             outcome,
             process: None,
+            went_live: true,
         })
     }
 

@@ -315,7 +315,15 @@ impl<'a> Engine<'a> {
         }
         self.drain();
         let (status, reason) = match self.out_of_memory() {
-            Some(over) => over,
+            Some(over) => {
+                // It was killed, even if its end has not been seen.
+                let killed = Exit::Signal {
+                    signal: libc::SIGKILL,
+                    core: false,
+                };
+                self.exit.get_or_insert(killed);
+                over
+            }
             None => result?,
         };
         self.report.files = trace_span!("changes").in_scope(|| self.changed_files());
@@ -609,11 +617,7 @@ impl<'a> Engine<'a> {
 }
 
 /// Starts to limit the memory of the processes in a sandbox.
-fn limit_memory(
-    sandbox: Option<&Sandbox>,
-    settings: &Settings,
-    first: i32,
-) -> Option<MemoryLimit> {
+fn limit_memory(sandbox: Option<&Sandbox>, settings: &Settings, first: i32) -> Option<MemoryLimit> {
     let memory = sandbox.map(|_| MemoryLimit::new(&settings.limits))?;
     memory.add(first);
     Some(memory)

@@ -59,16 +59,18 @@ impl Engine<'_> {
                 if (sent == Some(signal)) || (signal == libc::SIGKILL && used + AGE > hard) =>
             {
                 let seconds = limits.cpu_seconds;
-                format!("it used the {seconds} s of processor time that its sandbox gives a process")
+                format!(
+                    "it used the {seconds} s of processor time that its sandbox gives a process"
+                )
             }
             _ => return,
         };
         match me.process == self.first {
             true => self.deadly.of_first = Some(limit),
-            false => self.report.missing.push(format!(
-                "a longer life of its process {}: {limit}",
-                me.pid
-            )),
+            false => self
+                .report
+                .missing
+                .push(format!("a longer life of its process {}: {limit}", me.pid)),
         }
     }
 

@@ -73,6 +73,7 @@ pub fn live(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Resul
     Ok(Driven {
         outcome,
         process: None,
+        went_live: true,
     })
 }
 

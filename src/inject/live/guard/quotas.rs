@@ -273,7 +273,7 @@ impl Engine<'_> {
                 others.map(|(_, size)| size).sum::<u64>()
             };
             if others(&self.quotas) + wanted > PIPE_BYTES {
-                self.forget_closed_pipes();
+                self.forget_closed_pipes(task.tid());
             }
             // A thread may have another table of descriptors than its process.
             let is_other = (own.dev(), own.ino()) != key;
@@ -295,10 +295,13 @@ impl Engine<'_> {
         }
     }
 
-    fn forget_closed_pipes(&mut self) {
+    /// Forgets the pipes that no task has open, neither this one, which is not in the list now, nor another.
+    fn forget_closed_pipes(&mut self, this: i32) {
         let mut open = BTreeSet::new();
-        for tid in self.tasks.keys() {
-            let entries = fs::read_dir(format!("/proc/{tid}/fd")).into_iter().flatten();
+        for tid in self.tasks.keys().chain([&this]) {
+            let entries = fs::read_dir(format!("/proc/{tid}/fd"))
+                .into_iter()
+                .flatten();
             for entry in entries.flatten() {
                 if let Ok(meta) = fs::metadata(entry.path()) {
                     open.insert((meta.dev(), meta.ino()));

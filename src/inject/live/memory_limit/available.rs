@@ -184,7 +184,10 @@ mod tests {
         write("memory.max", "1000\n");
         write("memory.high", "max\n");
         write("memory.current", "700\n");
-        write("memory.stat", "anon 500\ninactive_file 150\nactive_file 50\n");
+        write(
+            "memory.stat",
+            "anon 500\ninactive_file 150\nactive_file 50\n",
+        );
         assert_eq!(
             (cgroup.limit(), cgroup.available()),
             (Some(1000), Some(500))

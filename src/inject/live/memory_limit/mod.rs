@@ -106,10 +106,12 @@ impl MemoryLimit {
         self.0.lock().has_memfds = true;
     }
 
-    /// Whether a System V segment of this size would go beyond the limit: a segment counts with its size.
+    /// Whether System V segments would be more than three quarters of the limit with one of this size: a segment counts
+    /// with its size, however much of it is used.
     pub fn forbids_segment(&self, bytes: u64) -> bool {
         let held: u64 = self.0.lock().segments.values().sum();
-        held.saturating_add(bytes) > self.0.limit()
+        let limit = self.0.limit();
+        held.saturating_add(bytes) > limit - limit / 4
     }
 
     /// Notes a System V segment.

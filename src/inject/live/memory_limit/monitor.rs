@@ -1,7 +1,7 @@
 //! The thread that looks at the memory of all runs. It sleeps while there is none.
 
-use super::usage::{Usage, mib};
 use super::Family;
+use super::usage::{Usage, mib};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;

@@ -138,10 +138,7 @@ impl std::fmt::Display for Usage {
                     }
                 }
                 let bytes = mib(*bytes);
-                write!(
-                    f,
-                    "; process {pid} ({plain}) has mapped the most, {bytes}"
-                )
+                write!(f, "; process {pid} ({plain}) has mapped the most, {bytes}")
             }
             _ => Ok(()),
         }
@@ -201,7 +198,12 @@ fn changed_files(members: &Members) -> u64 {
         let is_it = bytes(told.blocks()) == members.tmpfs_bytes.next_multiple_of(unit.max(1));
         is_it.then(|| bytes(told.blocks() - told.blocks_free().min(told.blocks())))
     };
-    let of_member = |member| CHANGED.iter().filter_map(move |name| used(member, name)).max();
+    let of_member = |member| {
+        CHANGED
+            .iter()
+            .filter_map(move |name| used(member, name))
+            .max()
+    };
     let all = members.processes.iter().map(|member| member.as_ref());
     all.filter_map(of_member).next().unwrap_or(0)
 }
@@ -337,6 +339,9 @@ VmFlags: rd wr
         let (most, exact) = (Usage::at_most(&members), Usage::exactly(&members));
         assert!(exact.private >= held.len() as u64, "{exact}");
         assert!(exact.private < most.private + (8 << 20), "{exact} {most}");
-        assert!(exact.to_string().contains("MiB of private memory"), "{exact}");
+        assert!(
+            exact.to_string().contains("MiB of private memory"),
+            "{exact}"
+        );
     }
 }
