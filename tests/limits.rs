@@ -353,22 +353,21 @@ fn an_outcome_names_its_limit() {
         .ok();
 }
 
-/// An injection that reaches its time limit has the reason, too.
+/// An injection that reaches its time limit has the reason, too: while the recording answers, and live.
 #[test]
 fn an_injection_names_its_time_limit() {
     let folder = Folder::new();
+    folder.compile("hang", &[]);
+    folder.write("amount", "1");
     folder
         .script(
             r#"
-            rr.record{ "sh", "-c", "sleep 0.1; cat /dev/null; while :; do :; done & sleep 0.3; kill $!", out = "rec" }
-            local rec = rr.open "rec"
-            local copy = rr.replay_to(1):spin_off()
-            local o = copy:inject{ timeout = 0.5, on_divergence = "live",
-                clock_nanosleep = function() local x while true do x = 1 end end, on_error = "outcome" }
-            assert(o.status == "timeout" or o.error, tostring(o))
-            local stop = rr.replay_to(rec:find{ syscall = "clock_nanosleep", nth = 1 } or 1)
-            o = stop:spin_off():live{ timeout = 0.2, ["*"] = { delay = 1 } }
-            assert(o.status == "timeout" and o.reason:find("0.2 s", 1, true), tostring(o))
+            rr.record{ "./hang", "amount", "spin", out = "rec" }
+            local stop = rr.replay_to(rr.open "rec":find{ syscall = "openat", path = "*/amount" })
+            local hooks = { timeout = 0.3, read = { fail = "EIO", path = "*/amount" } }
+            for _, o in ipairs{ stop:spin_off():inject(hooks), stop:spin_off():live(hooks) } do
+                assert(o.status == "timeout" and o.reason:find("0.3 s", 1, true), tostring(o))
+            end
             "#,
         )
         .ok();

@@ -221,13 +221,8 @@ impl Engine<'_> {
                         key.is_linked = true;
                     }
                 }
-                UNLINK => {
-                    if quotas.keys.get(&key).is_some_and(|key| !key.is_linked) {
-                        quotas.keys.remove(&key);
-                        quotas.known.remove(&key);
-                    }
-                }
-                INVALIDATE => {
+                UNLINK if quotas.keys.get(&key).is_some_and(|key| key.is_linked) => {}
+                UNLINK | INVALIDATE => {
                     quotas.keys.remove(&key);
                     quotas.known.remove(&key);
                 }
