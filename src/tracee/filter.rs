@@ -143,3 +143,54 @@ fn as_bytes(program: &[sock_filter]) -> Vec<u8> {
 
 /// The size of an instruction of a filter.
 pub(super) const INSTRUCTION: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a filter of loads, comparisons and returns stops a call of the 64-bit ABI.
+    fn stops(filter: &[u8], nr: u32, arg: u64) -> bool {
+        let mut data = [0; 64];
+        data[..4].copy_from_slice(&nr.to_le_bytes());
+        data[4..8].copy_from_slice(&AUDIT_ARCH_X86_64.to_le_bytes());
+        data[24..32].copy_from_slice(&arg.to_le_bytes());
+        let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let code = &filter[at * INSTRUCTION..(at + 1) * INSTRUCTION];
+            let k = word(&code[4..8]);
+            at += 1;
+            match u32::from(u16::from_le_bytes([code[0], code[1]])) {
+                LOAD => loaded = word(&data[k as usize..k as usize + 4]),
+                EQ if loaded == k => at += usize::from(code[2]),
+                EQ => at += usize::from(code[3]),
+                RET => return k != libc::SECCOMP_RET_ALLOW,
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_stops_only_with_the_argument() {
+        let with = |call, value| CallWith {
+            call,
+            arg: 1,
+            value,
+        };
+        let filter = of_calls([1, 72], [with(5, 1031), with(5, 7), with(6, 7)]);
+        for (nr, arg, expected) in [
+            (1, 0, true),
+            (72, 5, true),
+            (5, 1031, true),
+            (5, 1031 | 1 << 40, true),
+            (5, 7, true),
+            (5, 8, false),
+            (6, 7, true),
+            (6, 1031, false),
+            (7, 7, false),
+            (1031, 1031, false),
+        ] {
+            assert_eq!(stops(&filter, nr, arg), expected, "{nr} {arg}");
+        }
+    }
+}
