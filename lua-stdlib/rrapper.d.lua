@@ -98,7 +98,18 @@ function rr.find(filter) end
 ---@field stdin? string|file*         its input: a text, or the rest of a file; /dev/null by default; "inherit" for a copy of rrapper's own (a file can hold that word as a text)
 ---@field tty? boolean                whether it has a terminal of its own, whose output is stdout; stdin is typed there, and then the end of the file
 ---@field timeout? number             seconds; 10 unless said otherwise
----@field sandbox? "cow"|"none"
+---@field sandbox? "cow"|"none"|SandboxSettings
+
+---The settings of a sandbox. Each that is left out has its default.
+---@class SandboxSettings
+---@field network? boolean       a loopback of its own; true. Without it, no sockets of the internet families
+---@field namespaces? boolean    whether its processes may make namespaces; false
+---@field memory? integer|string  bytes, or "512M", of all its processes together, with shared memory, memory files and changed files; 4 GiB, or half of what is available at the start if that is less. Beyond it, the run ends with the status "limit"
+---@field tasks? integer         processes and threads; 256. Beyond it, clone fails with EAGAIN
+---@field time? number           seconds of processor time, of each process; 60. Beyond it, the process gets SIGXCPU, and SIGKILL a second later
+---@field writable? string[]     directories that it may change besides the current one, HOME, /tmp, /var/tmp, /dev/shm and /run: the changes are discarded
+---@field readonly? string[]     directories that it may not change
+---@field hide? string[]         files and directories that are empty inside
 
 ---Runs a program now, without a recording, under hooks; only the calls that a hook is about stop it.
 ---@param program LiveProgram
@@ -344,7 +355,7 @@ function Trace:signals() end
 ---@field rule string
 
 ---@class Outcome
----@field status "completed"|"diverged"|"exited"|"signaled"|"timeout"|"stopped"
+---@field status "completed"|"diverged"|"exited"|"signaled"|"timeout"|"stopped"|"limit"
 ---@field divergence Divergence?
 ---@field exit_code integer?
 ---@field signal string?
@@ -358,7 +369,7 @@ function Trace:signals() end
 ---@field sent table<integer, string>  bytes that it wrote to sockets and pipes, by descriptor
 ---@field backtrace Frame[] its backtrace when a signal killed it or its time was up, innermost first
 ---@field hang string?      the call or the place in its code where it hung
----@field reason string?
+---@field reason string?     why a hook stopped it, or which limit ended it
 ---@field error string?     the error of a hook, with on_error = "outcome"
 local Outcome = {}
 
@@ -544,7 +555,7 @@ function Signal:stop(reason) end
 ---@field on_error? "raise"|"outcome"
 ---@field on_signal? fun(signal: Signal)
 ---@field on_exit? fun(ended: End)     each process that ends
----@field sandbox? "cow"|"none"        where it is live: on a copy of the file system that is thrown away, or on the machine
+---@field sandbox? "cow"|"none"|SandboxSettings  where it is live: on a copy of the file system that is thrown away, or on the machine; "cow" unless RRAPPER_SANDBOX=none is in the environment
 ---@field ignore? false|Calls[]|{ only: Calls }  calls that may appear or be missing besides the usual ones ("!futex": not that one); only these; none
 ---@field pids? table<integer, integer>  for traces, not for its own recording: which recorded task goes through the calls of which one of the trace: [in the trace] = as recorded
 ---@field [integer] Rule

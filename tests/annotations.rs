@@ -124,6 +124,10 @@ fn what_is_annotated_is_there() {
         ),
         ("Hooks", "stop:spin_off():inject { [name] = io.stdout }"),
         ("LiveProgram", "live { 'true', [name] = io.stdout }"),
+        (
+            "SandboxSettings",
+            "live { 'true', sandbox = { [name] = io.stdout } }",
+        ),
         ("EventFilter", "rec:find { [name] = io.stdout }"),
         ("RecordOptions", "rr.record { 'true', [name] = io.stdout }"),
     ] {

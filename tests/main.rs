@@ -29,6 +29,7 @@ mod inject_like_strace;
 mod interrupts;
 mod kernel_headers;
 mod like_strace;
+mod limits;
 mod live;
 mod live_program_file;
 mod live_streams;

@@ -1,6 +1,7 @@
 //! A check of sandboxes: an empty process is put into one, and ends with the check.
 
 use super::{Finding, child};
+use crate::inject::Sandbox;
 use crate::sandbox::{self, Error, Request, Sandboxes, Settings};
 use crate::tracee::spawn;
 use std::io;
@@ -8,9 +9,26 @@ use std::os::unix::ffi::OsStrExt;
 
 const MEANS: &str =
     "copies that go live can be kept from the file system, the network and other processes";
-const CANNOT: &str = "copies that go live work on the real file system (recording, replay and injection do not need it)";
+const CANNOT: &str = "copies that go live can only do so without a sandbox (sandbox = \"none\", or RRAPPER_SANDBOX=none): they \
+     then change the machine's own files, reach its network and its processes, and have no limits but that of time \
+     (recording, replay and injection do not need it)";
 
 pub(super) fn examine() -> Finding {
+    let mut finding = try_sandbox();
+    match Sandbox::of_environment() {
+        Ok(Some(Sandbox::None)) => {
+            finding.tried += "; RRAPPER_SANDBOX=none has live copies do without it";
+        }
+        Ok(_) => {}
+        Err(wrong) => {
+            finding.tried += "; ";
+            finding.tried += &wrong;
+        }
+    }
+    finding
+}
+
+fn try_sandbox() -> Finding {
     let name = "sandbox";
     match attempt() {
         Ok(()) => Finding::ok(

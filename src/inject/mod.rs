@@ -31,7 +31,7 @@ pub use hook::{
     returns,
 };
 pub use live::{live, run};
-pub use options::{Options, Sandbox};
+pub use options::{Options, SANDBOX_VARIABLE, Sandbox};
 pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
 pub use report::Driven;
 pub use rules::{Conditions, Rule, RuleError, RuleSet};

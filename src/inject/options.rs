@@ -35,6 +35,29 @@ pub enum Sandbox {
     None,
 }
 
+/// The environment variable that names the sandbox of live processes for which nothing else is said.
+pub const SANDBOX_VARIABLE: &str = "RRAPPER_SANDBOX";
+
+impl Sandbox {
+    /// The sandbox that [`SANDBOX_VARIABLE`] names; `None` where that is not set, or is empty.
+    ///
+    /// # Errors
+    /// A sentence that names the value, if there is no such sandbox.
+    pub fn of_environment() -> std::result::Result<Option<Sandbox>, String> {
+        match std::env::var_os(SANDBOX_VARIABLE) {
+            None => Ok(None),
+            Some(name) => match name.to_str() {
+                Some("") => Ok(None),
+                Some("cow") => Ok(Some(Sandbox::Cow)),
+                Some("none") => Ok(Some(Sandbox::None)),
+                _ => Err(format!(
+                    "{SANDBOX_VARIABLE} is \"cow\" or \"none\", not {name:?}"
+                )),
+            },
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {

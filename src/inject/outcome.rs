@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The end of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub enum Status {
     Timeout,
     /// A hook stopped the process.
     Stopped,
+    /// A limit of the sandbox ended the process: memory, processor time or the size of files.
+    Limit,
 }
 
 impl Status {
@@ -40,6 +43,7 @@ impl Status {
             Status::Signaled => "signaled",
             Status::Timeout => "timeout",
             Status::Stopped => "stopped",
+            Status::Limit => "limit",
         }
     }
 }
@@ -103,7 +107,7 @@ pub struct Outcome {
     /// The objects that could not be re-created when the process went live, and the numbers of calls, answers and bytes
     /// that are left out here, a sentence each.
     pub missing: Vec<String>,
-    /// The reason for which a hook stopped the process.
+    /// The reason for which a hook stopped the process, or the limit that ended it.
     pub reason: Option<String>,
     /// The files that the process changed, or would have changed outside of a sandbox.
     pub files: Vec<ChangedFile>,
@@ -134,6 +138,15 @@ impl Outcome {
             backtrace: Vec::new(),
             sent: BTreeMap::new(),
         }
+    }
+
+    /// The same with a reason, if it is that the time limit was reached.
+    pub(super) fn within(mut self, limit: Duration) -> Outcome {
+        if self.status == Status::Timeout && self.reason.is_none() {
+            let seconds = limit.as_secs_f64();
+            self.reason = Some(format!("its time limit of {seconds} s was reached"));
+        }
+        self
     }
 
     /// The outcome of the recorded program itself, for comparison with others.

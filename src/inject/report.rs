@@ -14,6 +14,8 @@ pub struct Driven {
     pub outcome: Outcome,
     /// The process itself, if [`Finally::Keep`](super::Finally::Keep) keeps it at the end of the trace.
     pub process: Option<Process>,
+    /// Whether the process went on live.
+    pub went_live: bool,
 }
 
 /// The findings so far.

@@ -86,6 +86,7 @@ pub(super) fn live(lua: &Lua, spec: &Table) -> mlua::Result<OutcomeData> {
     }
     let command = program(spec, live_stdin(spec)?)?.command().map_err(raise)?;
     flush_output(lua)?;
+    hooks.warn_of_machine();
     hooks.begin();
     let options = hooks.options();
     let result = inject::run(&command, &mut hooks, &options);

@@ -86,7 +86,14 @@ impl ProcessHandle {
         mut hooks: LuaHooks,
     ) -> mlua::Result<OutcomeData> {
         match result {
-            Ok(Driven { outcome, process }) => {
+            Ok(Driven {
+                outcome,
+                process,
+                went_live,
+            }) => {
+                if went_live {
+                    hooks.warn_of_machine();
+                }
                 *self.state.borrow_mut() = match process {
                     Some(process) => State::KillOnDrop(Box::new(process)),
                     None => {

@@ -1,6 +1,7 @@
 //! The calls by which the keeper and the first process of a sandbox set it up.
 
 use super::root_plan::{Entry, Layer, RootPlan};
+use super::user_quotas::QUOTAS;
 use super::{Error, Result, Settings};
 use crate::tracee::call_batch::{Arg, Batch, CallId, HelperProcess, Outcome};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -136,6 +137,13 @@ impl Builder {
             work(number)
         );
         self.mount("overlay", relative(&layer.path), flags(layer), &options)
+    }
+
+    /// Closes the descriptors behind this one, or all.
+    fn close_behind(&mut self, last: i64) {
+        let first = last.max(2) as u64 + 1;
+        let all = [first, u64::from(u32::MAX), 0].map(Arg::Value);
+        self.may(libc::SYS_close_range, &all);
     }
 
     /// Renames the directory of an overlay.
@@ -527,6 +535,7 @@ pub(super) fn settle(init: &mut HelperProcess, begun: &Begun) -> Result<First> {
     let how = Arg::Value((libc::O_WRONLY | libc::O_CLOEXEC) as u64);
     let path = Arg::Text(b"/proc/sys/kernel/ns_last_pid");
     let last_pid = b.may(libc::SYS_open, &[path, how]);
+    quotas(&mut b);
     // Root can write to its own files even without privileges.
     for path in writable_of_root() {
         let path = Arg::Text(path.as_os_str().as_bytes());
@@ -538,10 +547,11 @@ pub(super) fn settle(init: &mut HelperProcess, begun: &Begun) -> Result<First> {
     }
     queues(&mut b);
     let outcome = b.make(init)?;
-    Ok(First {
-        own_proc,
-        last_pid: number(&outcome, last_pid),
-    })
+    let last_pid = number(&outcome, last_pid);
+    let mut b = Builder::default();
+    b.close_behind(last_pid);
+    b.make(init)?;
+    Ok(First { own_proc, last_pid })
 }
 
 /// What the first process takes anew before other processes come.
@@ -569,8 +579,7 @@ pub(super) fn renew(init: &mut HelperProcess, first: &First, used: Used) -> Resu
         let new = Arg::Value(libc::CLONE_NEWNET as u64);
         b.must("get another network (unshare)", libc::SYS_unshare, &[new]);
         loopback(&mut b);
-        let all = [first.last_pid.max(2) as u64 + 1, u64::from(u32::MAX), 0].map(Arg::Value);
-        b.may(libc::SYS_close_range, &all);
+        b.close_behind(first.last_pid);
     }
     if first.last_pid >= 0 {
         let file = Arg::Value(first.last_pid as u64);
@@ -622,6 +631,21 @@ fn look_for_writable() -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| is_common(path))
         .collect()
+}
+
+/// Limits what it takes of the user's quotas. A container may forbid to write to `/proc/sys`.
+fn quotas(b: &mut Builder) {
+    for (name, limit) in QUOTAS {
+        let path = format!("/proc/sys/user/{name}");
+        let how = (libc::O_WRONLY | libc::O_CLOEXEC) as u64;
+        let file = b.may(
+            libc::SYS_open,
+            &[Arg::Text(path.as_bytes()), Arg::Value(how)],
+        );
+        let len = Arg::Value(limit.len() as u64);
+        let args = [Arg::Result(file), Arg::Bytes(limit.as_bytes()), len];
+        b.may(libc::SYS_write, &args);
+    }
 }
 
 /// Brings the loopback interface up.

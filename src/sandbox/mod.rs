@@ -17,6 +17,7 @@ mod renames;
 mod root_plan;
 mod seal;
 mod settings;
+mod user_quotas;
 
 pub use changed_files::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
@@ -57,6 +58,9 @@ pub struct Limits {
     pub cpu_seconds: u64,
     /// Bytes of private memory, of each process (`RLIMIT_DATA`: programs reserve more addresses than they use).
     pub data_bytes: u64,
+    /// Bytes of memory of all processes together, whatever kind of memory it is; `None` for 4 GiB, or half of what is
+    /// available at the start if that is less. It is not the kernel that keeps this limit, but who runs the processes.
+    pub memory_bytes: Option<u64>,
     /// Processes and threads (`RLIMIT_NPROC`). The kernel exempts root.
     pub processes: u64,
     /// Bytes of a file (`RLIMIT_FSIZE`).
@@ -72,6 +76,7 @@ impl Default for Limits {
         Limits {
             cpu_seconds: 60,
             data_bytes: 4 << 30,
+            memory_bytes: None,
             processes: 256,
             file_bytes: 1 << 30,
             tmpfs_bytes: 512 << 20,

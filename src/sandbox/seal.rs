@@ -47,6 +47,18 @@ pub(super) fn drop_privileges(task: &mut Stopped) -> Result<()> {
     Ok(())
 }
 
+/// Limits that the kernel counts for all processes of a user: POSIX message queues (bytes), pending signals with timers, and
+/// locked memory (bytes). Each with what a sandbox gets at least: two queues of the usual size, what large programs use,
+/// and what libraries lock for secrets. A lower limit stays.
+const OF_USER: [(u32, u64); 3] = [
+    (libc::RLIMIT_MSGQUEUE, 200 << 10),
+    (libc::RLIMIT_SIGPENDING, 1024),
+    (libc::RLIMIT_MEMLOCK, 256 << 10),
+];
+
+/// The part of these limits that a sandbox gets.
+const PART: u64 = 8;
+
 pub(super) fn limit(task: &mut Stopped, limits: &Limits) -> Result<()> {
     // A limit of one byte prevents core files, and also the machine's core dump program: see core(5).
     const NO_CORE: u64 = 1;
@@ -60,6 +72,11 @@ pub(super) fn limit(task: &mut Stopped, limits: &Limits) -> Result<()> {
         (libc::RLIMIT_CORE, NO_CORE, NO_CORE),
     ] {
         task.limit(resource, soft, hard)?;
+    }
+    for (resource, least) in OF_USER {
+        let part = task.soft_limit(resource)? / PART;
+        let bounded = part.max(least);
+        task.limit(resource, bounded, bounded)?;
     }
     Ok(())
 }

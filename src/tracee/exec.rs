@@ -1,5 +1,6 @@
 //! Executes a program in a helper process that holds no program yet.
 
+use super::filter::CallWith;
 use super::task::Stop;
 use super::{Command, Error, Result, Stopped, agent, filter, pin};
 use std::io;
@@ -10,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 pub struct StopCalls {
     /// The numbers of the calls that stop it.
     pub calls: Vec<u32>,
+    /// The calls that stop it with a certain argument.
+    pub calls_with: Vec<CallWith>,
 }
 
 /// Executes a program in a process that was started with [`super::spawn::start_shell`], or in a copy of one. The task
@@ -59,7 +62,10 @@ pub fn execute(task: &mut Stopped, command: &Command, stops: &StopCalls) -> Resu
     let path = room.text(exe);
     let argv = room.list(&command.argv);
     let env = room.list(&command.env);
-    let code = filter::of_calls(stops.calls.iter().copied());
+    let code = filter::of_calls(
+        stops.calls.iter().copied(),
+        stops.calls_with.iter().copied(),
+    );
     let count = (code.len() / filter::INSTRUCTION) as u64;
     let code = room.bytes(&code);
     // struct sock_fprog.

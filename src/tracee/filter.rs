@@ -79,10 +79,27 @@ pub(super) fn install() -> i32 {
     }
 }
 
+/// A call that stops only with a certain value of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallWith {
+    /// The number of the call.
+    pub call: u32,
+    /// The index of the argument, from 0.
+    pub arg: u32,
+    /// The lower half of the argument, which is all of it for the kernel where it is an `int`.
+    pub value: u32,
+}
+
 /// A filter that stops these calls of the 64-bit ABI, and lets all others pass at full speed: an array of
 /// `struct sock_filter`, as bytes. Its number of instructions is its length divided by [`INSTRUCTION`].
-pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
+pub(super) fn of_calls(
+    numbers: impl IntoIterator<Item = u32>,
+    with: impl IntoIterator<Item = CallWith>,
+) -> Vec<u8> {
     const NR: u32 = 0;
+    // The offset of `args`, each of eight bytes.
+    const ARGS: u32 = 16;
+    let trace = stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32);
     let mut program = vec![
         stmt(LOAD, ARCH),
         jump(EQ, AUDIT_ARCH_X86_64, 1, 0),
@@ -90,8 +107,16 @@ pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
         stmt(LOAD, NR),
     ];
     for number in numbers {
-        program.push(jump(EQ, number, 0, 1));
-        program.push(stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32));
+        program.extend([jump(EQ, number, 0, 1), trace]);
+    }
+    for CallWith { call, arg, value } in with {
+        program.extend([
+            jump(EQ, call, 0, 4),
+            stmt(LOAD, ARGS + 8 * arg),
+            jump(EQ, value, 0, 1),
+            trace,
+            stmt(LOAD, NR),
+        ]);
     }
     program.push(stmt(RET, libc::SECCOMP_RET_ALLOW));
     as_bytes(&program)
@@ -118,3 +143,54 @@ fn as_bytes(program: &[sock_filter]) -> Vec<u8> {
 
 /// The size of an instruction of a filter.
 pub(super) const INSTRUCTION: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a filter of loads, comparisons and returns stops a call of the 64-bit ABI.
+    fn stops(filter: &[u8], nr: u32, arg: u64) -> bool {
+        let mut data = [0; 64];
+        data[..4].copy_from_slice(&nr.to_le_bytes());
+        data[4..8].copy_from_slice(&AUDIT_ARCH_X86_64.to_le_bytes());
+        data[24..32].copy_from_slice(&arg.to_le_bytes());
+        let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let code = &filter[at * INSTRUCTION..(at + 1) * INSTRUCTION];
+            let k = word(&code[4..8]);
+            at += 1;
+            match u32::from(u16::from_le_bytes([code[0], code[1]])) {
+                LOAD => loaded = word(&data[k as usize..k as usize + 4]),
+                EQ if loaded == k => at += usize::from(code[2]),
+                EQ => at += usize::from(code[3]),
+                RET => return k != libc::SECCOMP_RET_ALLOW,
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_stops_only_with_the_argument() {
+        let with = |call, value| CallWith {
+            call,
+            arg: 1,
+            value,
+        };
+        let filter = of_calls([1, 72], [with(5, 1031), with(5, 7), with(6, 7)]);
+        for (nr, arg, expected) in [
+            (1, 0, true),
+            (72, 5, true),
+            (5, 1031, true),
+            (5, 1031 | 1 << 40, true),
+            (5, 7, true),
+            (5, 8, false),
+            (6, 7, true),
+            (6, 1031, false),
+            (7, 7, false),
+            (1031, 1031, false),
+        ] {
+            assert_eq!(stops(&filter, nr, arg), expected, "{nr} {arg}");
+        }
+    }
+}

@@ -29,6 +29,7 @@ pub mod path_lookup;
 pub mod pin;
 pub mod probe;
 pub mod proc;
+pub mod process_dir;
 pub mod process_group;
 pub mod rdrand;
 pub mod regs;

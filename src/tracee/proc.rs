@@ -209,7 +209,7 @@ fn status_numbers(tid: i32, name: &str) -> Result<Vec<i32>> {
 /// # Errors
 /// If it cannot be read.
 pub(super) fn stack_limit(tid: i32) -> Result<u64> {
-    soft_limit(tid, "Max stack size")
+    named_soft_limit(tid, "Max stack size")
 }
 
 /// The limit on a process's core files, in bytes (`RLIMIT_CORE`).
@@ -217,10 +217,10 @@ pub(super) fn stack_limit(tid: i32) -> Result<u64> {
 /// # Errors
 /// If it cannot be read.
 pub fn core_limit(tid: i32) -> Result<u64> {
-    soft_limit(tid, "Max core file size")
+    named_soft_limit(tid, "Max core file size")
 }
 
-fn soft_limit(tid: i32, name: &str) -> Result<u64> {
+fn named_soft_limit(tid: i32, name: &str) -> Result<u64> {
     let limits = read(tid, "limits")?;
     let limits = String::from_utf8_lossy(&limits);
     let line = limits.lines().find_map(|line| line.strip_prefix(name));
@@ -600,4 +600,14 @@ fn mask(tid: i32, key: &str) -> Result<u64> {
         .find_map(|line| line.strip_prefix(key))
         .and_then(|mask| hex(mask.trim()))
         .ok_or_else(|| odd(tid, "status"))
+}
+
+/// The soft limit of a process for a resource (`RLIMIT_…`).
+///
+/// # Errors
+/// If it cannot be read.
+pub fn soft_limit(pid: i32, resource: u32) -> Result<u64> {
+    let limit = super::sys::limit(pid, resource);
+    let limit = limit.map_err(|e| Error::os("read a limit of it", pid, e))?;
+    Ok(limit.rlim_cur)
 }

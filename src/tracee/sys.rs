@@ -50,6 +50,17 @@ impl SigInfo {
         u64::from_ne_bytes(word)
     }
 
+    /// Whether the kernel sent the signal because of a resource limit of this process. (It says that the process itself
+    /// sent a SIGXFSZ: `generic_write_check_limits` in fs/read_write.c.)
+    pub fn is_of_limit(&self, pid: i32) -> bool {
+        const SI_PID: usize = 16;
+        match (self.signal(), self.code()) {
+            (libc::SIGXCPU | libc::SIGXFSZ, libc::SI_KERNEL) => true,
+            (libc::SIGXFSZ, libc::SI_USER) => self.int(SI_PID) == pid,
+            _ => false,
+        }
+    }
+
     /// Whether an instruction of the task raised the signal: a fault.
     pub fn is_fault(&self) -> bool {
         matches!(

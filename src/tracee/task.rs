@@ -621,6 +621,14 @@ impl Stopped {
         sys::set_limit(tid, resource, soft, hard).map_err(|e| Error::os("limit it", tid, e))
     }
 
+    /// The soft limit of the process for a resource (`RLIMIT_…`).
+    ///
+    /// # Errors
+    /// If it has been killed meanwhile.
+    pub fn soft_limit(&self, resource: u32) -> Result<u64> {
+        super::proc::soft_limit(self.owned.tid, resource)
+    }
+
     /// Gives up the ownership: dropping the task does nothing any more.
     pub(crate) fn release(&mut self) {
         self.owned.released = true;

@@ -65,7 +65,9 @@ pub fn inject(
         script.end_at(options.start, end)?;
     }
     script.start_at(options.start, &process, &options.pids)?;
-    Driver::new(process, script, hooks, options)?.run()
+    let mut driven = Driver::new(process, script, hooks, options)?.run()?;
+    driven.outcome = driven.outcome.within(options.timeout);
+    Ok(driven)
 }
 
 /// The next step of the engine's loop.
@@ -321,6 +323,7 @@ impl<'a> Driver<'a> {
         Ok(Driven {
             outcome: report.outcome(Ended { status, exit }, hooks),
             process,
+            went_live: false,
         })
     }
 
@@ -341,6 +344,7 @@ impl<'a> Driver<'a> {
         Ok(Driven {
             outcome,
             process: None,
+            went_live: true,
         })
     }
 

@@ -1,7 +1,10 @@
 //! The event loop: waits for stops of tasks, and handles them.
 
+use super::guard::Quotas;
 use super::guard::core_files::CoreFiles;
 use super::identity::{Identity, RecordedNumbers};
+use super::limits::DeadlyLimits;
+use super::memory_limit::MemoryLimit;
 use super::proc_self_exe::ReplacedPath;
 use super::streams::Streams;
 use crate::history::Recording;
@@ -173,6 +176,12 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) settings: Arc<Settings>,
     /// The limits on core files that the processes believe to have.
     pub(super) core_files: CoreFiles,
+    /// The limit on the memory of the processes in the sandbox.
+    pub(super) memory: Option<MemoryLimit>,
+    /// The limits of the sandbox that are about to end processes.
+    pub(super) deadly: DeadlyLimits,
+    /// What the processes in the sandbox have taken of the user's quotas.
+    pub(super) quotas: Quotas,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
     /// Whether programs may install filters without `PR_SET_NO_NEW_PRIVS` (see [`seccomp::FilterCall`]).
@@ -233,6 +242,9 @@ impl<'a> Engine<'a> {
             clocks: start.clocks,
             shows_clocks: true,
             event,
+            memory: limit_memory(start.sandbox.as_ref(), &start.settings, first),
+            deadly: DeadlyLimits::default(),
+            quotas: Quotas::default(),
             sandbox: start.sandbox,
             settings: start.settings,
             core_files,
@@ -256,6 +268,10 @@ impl<'a> Engine<'a> {
             };
             engine.tasks.insert(tid, me);
             stopped.push((tid, thread.task, thread.place));
+        }
+        if let Some(memory) = &engine.memory {
+            // Those that it had in its recording.
+            memory.has_memfds();
         }
         Ok((engine, stopped))
     }
@@ -295,6 +311,9 @@ impl<'a> Engine<'a> {
             shows_clocks,
             event: 0,
             core_files: CoreFiles::new(first, None, sandbox.is_some()),
+            memory: limit_memory(sandbox.as_ref(), &settings, first),
+            deadly: DeadlyLimits::default(),
+            quotas: Quotas::default(),
             sandbox,
             settings,
             program: Arc::default(),
@@ -313,7 +332,18 @@ impl<'a> Engine<'a> {
             self.freeze();
         }
         self.drain();
-        let (status, reason) = result?;
+        let (status, reason) = match self.out_of_memory() {
+            Some(over) => {
+                // It was killed, even if its end has not been seen.
+                let killed = Exit::Signal {
+                    signal: libc::SIGKILL,
+                    core: false,
+                };
+                self.exit.get_or_insert(killed);
+                over
+            }
+            None => result?,
+        };
         self.report.files = trace_span!("changes").in_scope(|| self.changed_files());
         // The recorded part may have been interrupted before, for another reason.
         self.report.reason = reason;
@@ -342,11 +372,7 @@ impl<'a> Engine<'a> {
                 return Ok(over);
             }
         }
-        let status = match self.exit {
-            Some(Exit::Signal { .. }) => Status::Signaled,
-            _ => Status::Exited,
-        };
-        Ok((status, None))
+        Ok(self.end_of_first())
     }
 
     /// Waits for the next stop.
@@ -374,7 +400,10 @@ impl<'a> Engine<'a> {
             return Ok(None);
         }
         match self.limit.wakes(|| tracee::wait_any(!delayed))? {
-            AnyWait::Task(tid, status) => return self.came(tid, status),
+            AnyWait::Task(tid, status) => {
+                let over = self.came(tid, status)?;
+                return Ok(self.out_of_memory().or(over));
+            }
             AnyWait::Nothing => {
                 self.drain();
                 std::thread::sleep(NAP);
@@ -515,11 +544,17 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// The end of a run whose processes were killed, since they had taken too much memory.
+    fn out_of_memory(&self) -> Option<(Status, Option<String>)> {
+        let reason = self.memory.as_ref()?.ended()?;
+        Some((Status::Limit, Some(reason.to_string())))
+    }
+
     fn out_of_time(&mut self) -> (Status, Option<String>) {
-        let Some(exit) = self.exit.filter(|_| self.recording.is_some()) else {
+        if self.exit.is_none() || self.recording.is_none() {
             self.find_hang();
             return (Status::Timeout, None);
-        };
+        }
         let mut left: Vec<i32> = self.tasks.values().map(|task| task.pid).collect();
         left.sort_unstable();
         left.dedup();
@@ -528,10 +563,7 @@ impl<'a> Engine<'a> {
             "an end of its processes {}: they were still there after it had ended, and were killed",
             left.join(", ")
         ));
-        match exit {
-            Exit::Code(_) => (Status::Exited, None),
-            Exit::Signal { .. } => (Status::Signaled, None),
-        }
+        self.end_of_first()
     }
 
     /// The tasks that are running.
@@ -606,6 +638,13 @@ impl<'a> Engine<'a> {
 fn limits_of(kernel: &Kernel, pid: i32) -> Option<(u64, u64)> {
     let limits = &kernel.process(pid)?.limits;
     limits.get(&libc::RLIMIT_CORE).copied()
+}
+
+/// Starts to limit the memory of the processes in a sandbox.
+fn limit_memory(sandbox: Option<&Sandbox>, settings: &Settings, first: i32) -> Option<MemoryLimit> {
+    let memory = sandbox.map(|_| MemoryLimit::new(&settings.limits))?;
+    memory.add(first);
+    Some(memory)
 }
 
 impl NextStep {

@@ -10,6 +10,8 @@ mod filters;
 mod guard;
 mod hang;
 mod identity;
+mod limits;
+mod memory_limit;
 mod own_terminal;
 mod proc_self_exe;
 mod program;
@@ -70,9 +72,11 @@ impl From<&Options> for LiveOptions {
 /// If a hook fails, the process cannot be traced, or it cannot have the sandbox. The process is then killed.
 pub fn live(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
     let outcome = go_on(process, None, hooks, Report::default(), options.into())?;
+    let outcome = outcome.within(options.timeout);
     Ok(Driven {
         outcome,
         process: None,
+        went_live: true,
     })
 }
 

@@ -62,12 +62,14 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     if sandbox.is_some() {
         calls.extend(files::REFUSED.map(|nr| nr as u32));
     }
+    let mut calls_with = Vec::new();
     if sandbox.is_some() {
         calls.extend(guard::calls().map(|nr| nr as u32));
+        calls_with.extend(guard::calls_with());
     }
     calls.sort_unstable();
     calls.dedup();
-    let shown = StopCalls { calls };
+    let shown = StopCalls { calls, calls_with };
     streams.give_terminal(&mut task)?;
     exec::execute(&mut task, command, &shown)?;
     let streams = streams.begin();
@@ -86,7 +88,8 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     let output = streams.end();
     let (mut report, ended) = ended?;
     output(&mut report);
-    Ok(report.outcome(ended, hooks))
+    let outcome = report.outcome(ended, hooks);
+    Ok(outcome.within(options.timeout))
 }
 
 /// The calls that a hook may mean.

@@ -39,6 +39,7 @@ impl Engine<'_> {
         }
         let signal = seen.delivered().unwrap_or(0);
         self.note_fatal(me.process, &task, signal);
+        self.note_limit(me, &task, signal)?;
         if self.hide_before(&mut task, signal)? {
             me.dies = true;
             task.send_to(me.process, signal);

@@ -60,6 +60,8 @@ impl Engine<'_> {
         child.filters = maker.filters.clone();
         if process == maker.process {
             child.scratch = maker.scratch.clone();
+        } else if let Some(memory) = &self.memory {
+            memory.add(process);
         }
         let child = child.runs(Running::of_another(tid));
         self.tasks.insert(tid, child);
@@ -114,10 +116,12 @@ impl Engine<'_> {
         let Some(me) = self.tasks.remove(&tid) else {
             return Ok(None);
         };
+        self.quotas.task_ended(tid);
         if self.tasks.values().any(|task| task.process == me.process) {
             return Ok(None);
         }
         self.core_files.ended(me.process);
+        self.note_end_by_limit(&me, exit);
         if me.process == self.first {
             self.exit = Some(exit);
         }

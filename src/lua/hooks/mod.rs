@@ -7,6 +7,7 @@ mod caller;
 mod divergence;
 mod loan;
 mod rule;
+mod sandbox;
 mod signal;
 mod stat;
 mod structure;
@@ -17,6 +18,7 @@ pub(super) use time_limit::install as install_time_limit;
 
 use super::error::{ScriptError, is_of_absence, raise, raise_at};
 use super::outcome;
+use super::session;
 use crate::inject::{
     self, Action, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal, Hooks,
     OnDivergence,
@@ -101,6 +103,16 @@ impl LuaHooks {
     /// The options for the driver.
     pub fn options(&self) -> inject::Options {
         self.table.options.clone()
+    }
+
+    /// Says that a process was live on the machine itself, if the environment has chosen that.
+    pub fn warn_of_machine(&self) {
+        if self.table.lacks_sandbox {
+            let variable = inject::SANDBOX_VARIABLE;
+            session::watch(&self.lua).warn(&format!(
+                "warning: a process is live without a sandbox, on the machine's own files ({variable}=none)"
+            ));
+        }
     }
 
     /// Starts the time limit of the injection.

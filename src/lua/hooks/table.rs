@@ -5,6 +5,7 @@ use super::super::error::{did_you_mean, near, raise, shown};
 use super::super::pattern;
 use super::divergence::Diverged;
 use super::rule::Hook;
+use super::sandbox;
 use crate::inject::{Finally, IGNORED, Options, Sandbox, Selector};
 use crate::syscall;
 use mlua::{Function, Table, Value};
@@ -118,6 +119,8 @@ pub(super) struct HooksTable {
     /// An option that is there and is about traces.
     pub about_traces: Option<&'static str>,
     pub options: Options,
+    /// Whether the environment has chosen that there is no sandbox.
+    pub lacks_sandbox: bool,
     /// Whether the error of a hook goes into the outcome.
     pub keep_errors: bool,
 }
@@ -134,6 +137,10 @@ impl HooksTable {
             other => other,
         };
         let mut this = HooksTable::default();
+        if let Some(named) = Sandbox::of_environment().map_err(raise)? {
+            this.options.sandbox = named;
+            this.lacks_sandbox = named == Sandbox::None;
+        }
         match hooks {
             Value::Nil => {}
             Value::Table(table) => this.read_table(table)?,
@@ -205,16 +212,17 @@ impl HooksTable {
             ("finally", "keep") => self.options.finally = Finally::Keep,
             ("on_error", "raise") => self.keep_errors = false,
             ("on_error", "outcome") => self.keep_errors = true,
-            ("sandbox", "none") => self.options.sandbox = Sandbox::None,
-            ("sandbox", "cow") => self.options.sandbox = Sandbox::Cow,
+            ("sandbox", _) => {
+                sandbox::read(value, &mut self.options)?;
+                self.lacks_sandbox = false;
+            }
             ("timeout", _) => self.options.timeout = convert::seconds(value, "timeout")?,
             ("ignore", _) => self.ignored = Ignored::read(value)?,
             ("pids", _) => self.read_pids(value)?,
             _ => {
                 let words: &[&str] = match name {
                     "finally" => &["kill", "live", "keep"],
-                    "on_error" => &["raise", "outcome"],
-                    _ => &["cow", "none"],
+                    _ => &["raise", "outcome"],
                 };
                 let hint = did_you_mean(&near(&word, words.iter().copied()));
                 let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();

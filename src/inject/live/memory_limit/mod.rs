@@ -1,0 +1,181 @@
+//! The limit on the memory of all processes in a sandbox together.
+//!
+//! No limit of the kernel is about a family of processes without a cgroup of its own, and some kinds of memory have no
+//! limit at all. So a thread looks at the processes of all runs every few milliseconds ([`monitor`]), and kills those of a
+//! run that has taken too much ([`usage`]), or of the largest run where the machine is about to have no memory left
+//! ([`available`]). The same thread notes the processor time that processes have used.
+
+mod available;
+mod monitor;
+mod usage;
+
+use crate::sandbox::Limits;
+use crate::tracee::process_dir::ProcessDir;
+use available::Cgroups;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use usage::Usage;
+
+/// The limit where the settings have none: this, or half of the available memory if that is less.
+const DEFAULT: u64 = 4 << 30;
+
+/// The limit of a run, in force until it is dropped.
+pub(super) struct MemoryLimit(Arc<Family>);
+
+/// The processes of a run.
+struct Family {
+    number: u64,
+    bytes: Option<u64>,
+    tmpfs_bytes: u64,
+    state: Mutex<State>,
+    start: OnceLock<Start>,
+    /// The reason for which it was ended.
+    ended: OnceLock<String>,
+}
+
+/// The memory that a run began with.
+struct Start {
+    cgroups: Cgroups,
+    /// The bytes that were available.
+    available: u64,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the kernel's numbers.
+    processes: BTreeMap<i32, Arc<Member>>,
+    /// The sizes of the System V segments, by id.
+    segments: BTreeMap<i32, u64>,
+    has_memfds: bool,
+}
+
+/// A process.
+#[derive(Debug)]
+struct Member {
+    dir: ProcessDir,
+    /// The nanoseconds of processor time that it had used at the last look.
+    run_time: AtomicU64,
+}
+
+/// The processes of a family at one moment, and the objects that they have made.
+#[derive(Debug)]
+struct Members {
+    processes: Vec<Arc<Member>>,
+    segments: BTreeMap<i32, u64>,
+    has_memfds: bool,
+    tmpfs_bytes: u64,
+}
+
+impl MemoryLimit {
+    /// Starts to look at the processes of a run.
+    pub fn new(limits: &Limits) -> MemoryLimit {
+        let family = Family {
+            number: monitor::next_number(),
+            bytes: limits.memory_bytes,
+            tmpfs_bytes: limits.tmpfs_bytes,
+            state: Mutex::default(),
+            start: OnceLock::new(),
+            ended: OnceLock::new(),
+        };
+        let family = Arc::new(family);
+        monitor::add(&family);
+        MemoryLimit(family)
+    }
+
+    /// Adds a process, by the kernel's number. One that has ended already is left out.
+    pub fn add(&self, process: i32) {
+        let Ok(dir) = ProcessDir::open(process) else {
+            return;
+        };
+        let run_time = AtomicU64::new(0);
+        let member = Arc::new(Member { dir, run_time });
+        self.0.lock().processes.insert(process, member);
+    }
+
+    /// Removes a process that has ended. Returns the processor time that it had used at the last look.
+    pub fn remove(&self, process: i32) -> Duration {
+        let member = self.0.lock().processes.remove(&process);
+        let used = member.map_or(0, |member| member.run_time.load(Ordering::Relaxed));
+        Duration::from_nanos(used)
+    }
+
+    /// Processes of the run may have memory files from now on.
+    pub fn has_memfds(&self) {
+        self.0.lock().has_memfds = true;
+    }
+
+    /// Whether System V segments would be more than three quarters of the limit with one of this size: a segment counts
+    /// with its size, however much of it is used.
+    pub fn forbids_segment(&self, bytes: u64) -> bool {
+        let held: u64 = self.0.lock().segments.values().sum();
+        let limit = self.0.limit();
+        held.saturating_add(bytes) > limit - limit / 4
+    }
+
+    /// Notes a System V segment.
+    pub fn made_segment(&self, id: i32, bytes: u64) {
+        let mut state = self.0.lock();
+        let size = state.segments.entry(id).or_default();
+        // shmget(2) of an existing segment may name a smaller size.
+        *size = bytes.max(*size);
+    }
+
+    /// Forgets a System V segment that is deleted once nobody has it attached.
+    pub fn removed_segment(&self, id: i32) {
+        self.0.lock().segments.remove(&id);
+    }
+
+    /// The reason for which the processes were killed, if they were.
+    pub fn ended(&self) -> Option<&str> {
+        self.0.ended.get().map(String::as_str)
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        monitor::remove(&self.0);
+    }
+}
+
+impl Family {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn members(&self) -> Members {
+        let state = self.lock();
+        Members {
+            processes: state.processes.values().map(Arc::clone).collect(),
+            segments: state.segments.clone(),
+            has_memfds: state.has_memfds,
+            tmpfs_bytes: self.tmpfs_bytes,
+        }
+    }
+
+    /// What it began with; measured when this is first asked for, with what it has taken until then.
+    fn start(&self) -> &Start {
+        self.start.get_or_init(|| {
+            let cgroups = Cgroups::of_self();
+            let taken = Usage::at_most(&self.members()).total();
+            Start {
+                available: cgroups.available().saturating_add(taken),
+                cgroups,
+            }
+        })
+    }
+
+    fn limit(&self) -> u64 {
+        let default = || DEFAULT.min(self.start().available / 2);
+        self.bytes.unwrap_or_else(default)
+    }
+
+    /// Kills all processes. New ones of theirs stop before their first instruction, and the engine kills those.
+    fn end(&self, reason: String) {
+        let _ = self.ended.set(reason);
+        for member in self.lock().processes.values() {
+            member.dir.kill();
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The option `sandbox`: `"cow"`, `"none"`, or a table of the settings of a sandbox.
+
+use super::super::convert;
+use super::super::error::{did_you_mean, near, raise, shown};
+use crate::inject::{Options, Sandbox};
+use crate::sandbox::Settings;
+use mlua::{Table, Value};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const NAMES: [&str; 8] = [
+    "network",
+    "namespaces",
+    "memory",
+    "tasks",
+    "time",
+    "writable",
+    "readonly",
+    "hide",
+];
+
+/// Reads the option.
+pub(super) fn read(value: &Value, options: &mut Options) -> mlua::Result<()> {
+    let mut settings = Settings::default();
+    let word = match value {
+        Value::String(word) => word.to_string_lossy(),
+        _ => String::new(),
+    };
+    options.sandbox = match (value, word.as_str()) {
+        (_, "cow") => Sandbox::Cow,
+        (_, "none") => Sandbox::None,
+        (Value::Table(table), _) => {
+            settings = read_settings(table)?;
+            Sandbox::Cow
+        }
+        _ => {
+            let hint = did_you_mean(&near(&word, ["cow", "none"]));
+            return Err(raise(format!(
+                "sandbox is \"cow\", \"none\" or a table of settings, not {}{hint}",
+                shown(value)
+            )));
+        }
+    };
+    options.settings = Arc::new(settings);
+    Ok(())
+}
+
+fn read_settings(table: &Table) -> mlua::Result<Settings> {
+    convert::only_options(table, &NAMES, "sandbox")?;
+    let mut settings = Settings::default();
+    let limits = &mut settings.limits;
+    table.for_each(|key: Value, value: Value| {
+        let Value::String(name) = &key else {
+            return Err(raise(format!(
+                "sandbox is a table of settings by name, and has {}",
+                shown(&key)
+            )));
+        };
+        match name.to_string_lossy().as_str() {
+            "network" => settings.network = convert::boolean(&value, "network")?,
+            "namespaces" => settings.namespaces = convert::boolean(&value, "namespaces")?,
+            "memory" => {
+                let bytes = convert::size(&value, "memory")?;
+                limits.memory_bytes = Some(bytes);
+                // The kernel's limit for each process is not less.
+                limits.data_bytes = limits.data_bytes.max(bytes);
+            }
+            "tasks" => {
+                limits.processes = convert::count(&value, "tasks")?;
+                if limits.processes == 0 {
+                    return Err(raise("tasks must be 1 at least, and is 0"));
+                }
+            }
+            // The kernel counts whole seconds.
+            "time" => {
+                limits.cpu_seconds = convert::seconds(&value, "time")?.as_secs_f64().ceil() as u64
+            }
+            "writable" => settings.writable = paths(&value, "writable")?,
+            "readonly" => settings.readonly = paths(&value, "readonly")?,
+            _ => settings.hide = paths(&value, "hide")?,
+        }
+        Ok(())
+    })?;
+    Ok(settings)
+}
+
+/// A list of paths; relative ones begin at the current directory.
+fn paths(value: &Value, what: &str) -> mlua::Result<Vec<PathBuf>> {
+    let wrong = |value: &Value| {
+        raise(format!(
+            "{what} is a list of paths, as {{ \"/srv\" }}, not {}",
+            shown(value)
+        ))
+    };
+    let Value::Table(list) = value else {
+        return Err(wrong(value));
+    };
+    convert::only_options(list, &[], what)?;
+    let here = std::env::current_dir().unwrap_or_default();
+    let mut paths = Vec::new();
+    for path in list.sequence_values::<Value>() {
+        let path = path?;
+        let Value::String(text) = &path else {
+            return Err(raise(format!(
+                "a path in {what} is a string, not {}",
+                shown(&path)
+            )));
+        };
+        let bytes = text.as_bytes().to_vec();
+        if bytes.is_empty() || bytes.contains(&0) {
+            return Err(raise(format!("{} in {what} is no path", shown(&path))));
+        }
+        paths.push(here.join(OsString::from_vec(bytes)));
+    }
+    Ok(paths)
+}

@@ -1,0 +1,10 @@
+//! Quotas that the kernel counts for a user, and that can be limited for a user namespace (namespaces(7),
+//! `/proc/sys/user`): what the processes of a sandbox take of them is a small part of the user's.
+
+/// The files below `/proc/sys/user`, with the limits. A user has 128 inotify instances unless the machine says otherwise.
+pub(super) const QUOTAS: [(&str, &str); 4] = [
+    ("max_inotify_instances", "32"),
+    ("max_inotify_watches", "8192"),
+    ("max_fanotify_groups", "16"),
+    ("max_fanotify_marks", "8192"),
+];

@@ -1,0 +1,469 @@
+//! The limits of sandboxes: what a process takes, it does not take from the machine's other programs or from the user.
+
+use crate::common::{Done, Folder, RRAPPER, as_user};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The ways in which `memory_bomb` takes memory, and the kind of memory that the reason names.
+const WAYS: [(&str, &str); 8] = [
+    ("private", "of private memory"),
+    ("fork", "of private memory"),
+    ("shared", "of mapped shared memory"),
+    ("removed", "of mapped shared memory"),
+    ("memfd", "of memory files"),
+    ("mapped", "of memory files"),
+    ("tables", "of page tables"),
+    ("file", "of changed files"),
+];
+
+/// Each kind of memory counts, and it is told what has taken it.
+#[test]
+fn a_run_that_takes_too_much_memory_is_ended() {
+    let folder = Folder::new();
+    folder.compile("memory_bomb", &[]);
+    for (way, kind) in WAYS {
+        folder
+            .script(&format!(
+                "local o = live{{ './memory_bomb', '{way}', '160', sandbox = {{ memory = '64M' }} }}
+                 assert(o.status == 'limit' and o.signal == 'SIGKILL', tostring(o) .. o.stderr)
+                 assert(o.reason:find('64 MiB', 1, true) and o.reason:find('{kind}', 1, true), o.reason)
+                 assert(not o.reason:find('half', 1, true), o.reason)"
+            ))
+            .ok();
+    }
+}
+
+/// What several processes share, or is both open and mapped, counts once.
+#[test]
+fn a_run_that_takes_less_goes_on() {
+    let folder = Folder::new();
+    folder.compile("memory_bomb", &[]);
+    for (way, _) in WAYS {
+        folder
+            .script(&format!(
+                "local o = live{{ './memory_bomb', '{way}', '32', env = {{ BRIEFLY = '1' }}, sandbox = {{ memory = '64M' }} }}
+                 assert(o.status == 'exited' and o.stdout == 'took 32\\n', tostring(o) .. o.stdout .. o.stderr)
+                 o = live{{ './memory_bomb', '{way}', '32', env = {{ BRIEFLY = '1', CHILDREN = '1' }},
+                            sandbox = {{ memory = 64 << 20 }} }}
+                 assert(o.status == 'exited' and o.exit_code == 0, tostring(o) .. o.stdout .. o.stderr)"
+            ))
+            .ok();
+    }
+}
+
+#[test]
+fn system_v_segments_are_refused_beyond_the_limit() {
+    let folder = Folder::new();
+    folder.compile("memory_bomb", &[]);
+    folder
+        .script(
+            "local o = live{ './memory_bomb', 'segment', '160', sandbox = { memory = '64M' } }
+             assert(o.exit_code == 9 and o.stderr == 'shmget: No space left on device\\n', tostring(o) .. o.stderr)
+             o = live{ './memory_bomb', 'segment', '32', env = { BRIEFLY = '1' }, sandbox = { memory = '64M' } }
+             assert(o.stdout == 'took 32\\n', tostring(o) .. o.stderr)",
+        )
+        .ok();
+}
+
+/// The same for a copy that leaves its recording.
+#[test]
+fn a_copy_that_goes_live_has_the_limits() {
+    let folder = Folder::new();
+    folder.compile("memory_bomb", &[]);
+    for (way, kind) in WAYS {
+        folder.write("amount", "1");
+        folder
+            .script(&format!(
+                "local rec = rr.record{{ './memory_bomb', '{way}', env = {{ BRIEFLY = '1' }}, out = 'rec-{way}' }}
+                 assert(rec.exit.code == 0)
+                 local amount = io.open('amount', 'w')
+                 amount:write('160')
+                 amount:close()
+                 local stop = rr.replay_to(rec:find{{ syscall = 'openat', path = '*/amount' }})
+                 local o = stop:spin_off():live{{ sandbox = {{ memory = '64M' }} }}
+                 assert(o.status == 'limit', tostring(o) .. o.stderr)
+                 assert(o.reason:find('64 MiB', 1, true) and o.reason:find('{kind}', 1, true), o.reason)"
+            ))
+            .ok();
+    }
+}
+
+/// A memory cgroup for a test, below that of the tests.
+struct Group(PathBuf);
+
+impl Group {
+    /// A group with this limit; `None` where none can be made.
+    fn new(name: &str, bytes: u64) -> Option<Group> {
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let version_1 = own.lines().find_map(|line| line.split_once(":memory:"));
+        let version_2 = || own.lines().find_map(|line| line.strip_prefix("0::"));
+        let (parent, file) = match version_1 {
+            Some((_, path)) => (
+                format!("/sys/fs/cgroup/memory{path}"),
+                "memory.limit_in_bytes",
+            ),
+            None => (format!("/sys/fs/cgroup{}", version_2()?), "memory.max"),
+        };
+        let dir = Path::new(&parent).join(format!("rrapper-{name}-{}", std::process::id()));
+        fs::create_dir(&dir).ok()?;
+        let group = Group(dir);
+        fs::write(group.0.join(file), bytes.to_string()).ok()?;
+        Some(group)
+    }
+
+    /// A command that runs in the group, as this user.
+    fn command(&self, folder: &Folder, user: Option<&str>, program: &str) -> Command {
+        let mut command = folder.command("sh");
+        command.args([
+            "-c",
+            "echo $$ >\"$0\"/cgroup.procs && exec \"$@\"",
+            self.0.to_str().unwrap(),
+        ]);
+        if let Some(user) = user {
+            let tmp = folder.join("tmp");
+            command.args([
+                "setpriv",
+                "--reuid",
+                user,
+                "--regid",
+                user,
+                "--clear-groups",
+            ]);
+            command.env("HOME", &tmp).env("TMPDIR", &tmp);
+        }
+        command.arg(program);
+        command
+    }
+
+    /// The processes of the group that the kernel has killed, since its memory was used up.
+    fn killed(&self) -> u64 {
+        let text = ["memory.oom_control", "memory.events"]
+            .iter()
+            .find_map(|name| fs::read_to_string(self.0.join(name)).ok())
+            .unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.unwrap().trim().parse().unwrap()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let begun = Instant::now();
+        while fs::remove_dir(&self.0).is_err() && begun.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// A process that must not be ended.
+struct Bystander(Child);
+
+impl Bystander {
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a script in the group.
+fn script_in(group: &Group, folder: &Folder, user: Option<&str>, text: &str) -> Done {
+    let mut child = group
+        .command(folder, user, RRAPPER)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    child.wait_with_output().unwrap().into()
+}
+
+/// Where memory is scarce, the run is ended before others are: rrapper and a bystander live. That holds even for memory
+/// that no file of the kernel's tells: then the run is ended since too little is left.
+#[test]
+fn other_programs_do_not_pay() {
+    if !nix::unistd::geteuid().is_root() {
+        println!(
+            "skipped as this user, who makes no cgroup: root runs it, also with rrapper as a user"
+        );
+        return;
+    }
+    let folder = Folder::new();
+    folder.compile("memory_bomb", &[]);
+    let all = fs::Permissions::from_mode(0o777);
+    fs::create_dir(folder.join("tmp")).unwrap();
+    for path in [folder.path(), &folder.join("tmp")] {
+        fs::set_permissions(path, all.clone()).unwrap();
+    }
+    let ways = WAYS.map(|(way, _)| way).into_iter();
+    for user in [None, Some("12345")] {
+        for way in ways.clone().chain(["segment", "sent", "dropped"]) {
+            let Some(group) = Group::new(&format!("{way}-{}", user.is_some()), 1536 << 20) else {
+                println!("skipped: no memory cgroup can be made here");
+                return;
+            };
+            let mut sleep = group.command(&folder, None, "sleep");
+            let mut bystander = Bystander(sleep.arg("600").spawn().unwrap());
+            let begins = match way {
+                // What is left of the group's memory is what counts.
+                "sent" | "dropped" => "only ",
+                _ => "its memory is more than ",
+            };
+            let expected = match way {
+                // These are refused before the limit is reached.
+                "file" | "segment" => {
+                    "o.exit_code == 9 and o.stderr:find 'No space left'".to_string()
+                }
+                _ => format!("o.status == 'limit' and o.reason:find '^{begins}'"),
+            };
+            script_in(
+                &group,
+                &folder,
+                user,
+                &format!(
+                    "local o = live{{ './memory_bomb', '{way}', '4096', timeout = 60 }}
+                     assert({expected}, tostring(o) .. o.stderr)
+                     -- The next run has all of it again.
+                     o = live{{ './memory_bomb', 'private', '256', env = {{ BRIEFLY = '1' }} }}
+                     assert(o.stdout == 'took 256\\n', tostring(o) .. o.stderr)"
+                ),
+            )
+            .ok();
+            assert!(bystander.lives(), "{way}");
+            assert_eq!(group.killed(), 0, "{way}");
+        }
+    }
+}
+
+/// What a run can take of the user's quotas is a small part.
+#[test]
+fn a_run_does_not_use_up_the_quotas_of_its_user() {
+    let folder = Folder::new();
+    folder.compile("quotas", &[]);
+    // SAFETY: add_key(2) and keyctl(2) with text and numbers.
+    let key = unsafe {
+        let ring = libc::syscall(libc::SYS_keyctl, 1, std::ptr::null::<u8>());
+        assert!(ring > 0, "a session keyring");
+        libc::syscall(
+            libc::SYS_add_key,
+            c"user".as_ptr(),
+            c"rrapper-of-machine".as_ptr(),
+            b"x".as_ptr(),
+            1,
+            ring,
+        )
+    };
+    assert!(key > 0, "a key: {}", std::io::Error::last_os_error());
+    let done = folder
+        .script(&format!(
+            "local o = live{{ './quotas', '{key}' }}
+             assert(o.exit_code == 0, tostring(o) .. o.stderr)
+             io.write(o.stdout)"
+        ))
+        .ok();
+    let text = done.text();
+    let (said, limits) = text.split_once("limits ").unwrap();
+    let expected = "\
+churned 60
+large EDQUOT
+keys 16 EDQUOT
+read ok
+update ok
+update large EDQUOT
+foreign describe ENOKEY
+foreign revoke ENOKEY
+foreign link ENOKEY
+link to foreign ENOKEY
+persistent EPERM
+to parent EPERM
+dh EOPNOTSUPP
+unknown EOPNOTSUPP
+request ENOKEY
+request own ok
+clear ok
+pipes 8 EPERM
+size 1048576 65536
+shrink ok
+one more ok
+after close ok
+too large EPERM
+no size ok
+no pipe EBADF
+no descriptor EBADF
+inotify 32 EMFILE
+";
+    assert_eq!(said, expected);
+    let own = |resource| nix::sys::resource::getrlimit(resource).unwrap().0;
+    use nix::sys::resource::Resource;
+    let all = [
+        own(Resource::RLIMIT_MSGQUEUE),
+        own(Resource::RLIMIT_SIGPENDING),
+        own(Resource::RLIMIT_MEMLOCK),
+    ];
+    let limits = limits.split_whitespace().map(|n| n.parse::<u64>().unwrap());
+    for ((limit, all), least) in limits.zip(all).zip([200 << 10, 1024, 256 << 10]) {
+        assert!(limit <= (all / 8).max(least), "{limit} of {all}");
+    }
+}
+
+/// Each limit is named by the outcome of a run that it ended.
+#[test]
+fn an_outcome_names_its_limit() {
+    let folder = Folder::new();
+    folder
+        .script(
+            r#"
+            local function is(o, status, signal, reason)
+                assert(o.status == status and o.signal == signal, tostring(o) .. o.stderr)
+                if reason then assert(o.reason and o.reason:find(reason, 1, true), tostring(o))
+                else assert(o.reason == nil, tostring(o)) end
+            end
+            local spin = "while :; do :; done"
+            is(live{ "sh", "-c", spin, timeout = 0.25 }, "timeout", nil, "0.25 s")
+            is(live{ "sh", "-c", spin, sandbox = { time = 1 } }, "limit", "SIGXCPU", "1 s of processor time")
+            is(live{ "sh", "-c", "trap '' XCPU; " .. spin, sandbox = { time = 1 } }, "limit", "SIGKILL", "1 s of processor time")
+            is(live{ "truncate", "-s", "3G", "large" }, "limit", "SIGXFSZ", "1024 MiB")
+            -- What is not of the sandbox is the program's own.
+            is(live{ "sh", "-c", "kill -XCPU $$" }, "signaled", "SIGXCPU")
+            is(live{ "sh", "-c", "kill -KILL $$" }, "signaled", "SIGKILL")
+            is(live{ "sh", "-c", "ulimit -f 1; exec truncate -s 3G large" }, "signaled", "SIGXFSZ")
+            -- A child's is noted.
+            local o = live{ "sh", "-c", "truncate -s 3G large; exit 3" }
+            is(o, "exited", nil)
+            assert(#o.missing == 1 and o.missing[1]:find("1024 MiB", 1, true), o.missing[1])
+            -- Tasks that were refused, once.
+            o = live{ "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 0.1 & done; wait", sandbox = { tasks = 4 } }
+            assert(#o.missing == 1 and o.missing[1]:find("tasks beyond 4", 1, true), o.missing[1])
+            assert(#live{ "sh", "-c", "sleep 0 & sleep 0 & wait" }.missing == 0)
+            "#,
+        )
+        .ok();
+}
+
+/// An injection that reaches its time limit has the reason, too: while the recording answers, and live.
+#[test]
+fn an_injection_names_its_time_limit() {
+    let folder = Folder::new();
+    folder.compile("hang", &[]);
+    folder.write("amount", "1");
+    folder
+        .script(
+            r#"
+            rr.record{ "./hang", "amount", "spin", out = "rec" }
+            local stop = rr.replay_to(rr.open "rec":find{ syscall = "openat", path = "*/amount" })
+            local hooks = { timeout = 0.3, read = { fail = "EIO", path = "*/amount" } }
+            for _, o in ipairs{ stop:spin_off():inject(hooks), stop:spin_off():live(hooks) } do
+                assert(o.status == "timeout" and o.reason:find("0.3 s", 1, true), tostring(o))
+            end
+            "#,
+        )
+        .ok();
+}
+
+#[test]
+fn settings_that_are_wrong_are_told_in_a_sentence() {
+    let folder = Folder::new();
+    for (setting, parts) in [
+        ("{ memory = '5 apples' }", ["memory", "5 apples"]),
+        ("{ memory = 0 }", ["memory", "more than 0"]),
+        ("{ memory = -5 }", ["memory", "-5"]),
+        ("{ memory = true }", ["memory", "true"]),
+        ("{ memroy = 5 }", ["memroy", "memory"]),
+        ("{ tasks = 0 }", ["tasks", "1 at least"]),
+        ("{ tasks = 'many' }", ["tasks", "many"]),
+        ("{ time = 0 }", ["time", "more than 0"]),
+        ("{ network = 'yes' }", ["network", "true or false"]),
+        ("{ namespaces = 1 }", ["namespaces", "true or false"]),
+        ("{ writable = '/srv' }", ["writable", "list of paths"]),
+        ("{ writable = { srv = true } }", ["writable", "srv"]),
+        ("{ readonly = { 5 } }", ["readonly", "string"]),
+        ("{ hide = { '' } }", ["hide", "no path"]),
+        ("{ 'cow' }", ["by name", "has 1"]),
+        ("'cwo'", ["table of settings", "cow"]),
+        ("true", ["table of settings", "true"]),
+    ] {
+        folder
+            .script(&format!("live{{ 'true', sandbox = {setting} }}"))
+            .complains(&parts);
+        folder
+            .script(&format!(
+                "live{{ 'true', hooks = {{ sandbox = {setting} }} }}"
+            ))
+            .complains(&parts);
+    }
+    folder
+        .script(
+            "local o = live{ 'true', sandbox = { memory = '1.5 GiB', tasks = 9, time = 1.5, network = true,
+                namespaces = false, writable = { 'here' }, readonly = {}, hide = {} } }
+             assert(o.exit_code == 0, tostring(o))",
+        )
+        .ok();
+}
+
+/// Where the environment says so, there is no sandbox, and each run that is live says it.
+#[test]
+fn the_environment_can_choose_that_there_is_no_sandbox() {
+    let folder = Folder::new();
+    let run = |value: &str, text: &str| -> Done {
+        folder.write("script.lua", text);
+        let mut command = folder.command(RRAPPER);
+        command.env("RRAPPER_SANDBOX", value).arg("script.lua");
+        command.output().unwrap().into()
+    };
+    let made = folder.join("made");
+    let warns = |done: &Done| done.stderr.matches("RRAPPER_SANDBOX=none").count();
+
+    let done = run("none", "live{ 'touch', 'made' } live{ 'true', hooks = {} }").ok();
+    assert_eq!(warns(&done), 2, "{}", done.stderr);
+    fs::remove_file(&made).unwrap();
+    for value in ["cow", ""] {
+        let done = run(value, "live{ 'touch', 'made' }").ok();
+        assert_eq!(warns(&done), 0, "{}", done.stderr);
+        assert!(!made.exists());
+    }
+    let done = run("none", "live{ 'touch', 'made', sandbox = 'cow' }").ok();
+    assert_eq!(warns(&done), 0, "{}", done.stderr);
+    assert!(!made.exists());
+    run("nome", "live{ 'true' }").complains(&["RRAPPER_SANDBOX", "nome"]);
+
+    // Copies say it when they go live.
+    let done = run(
+        "none",
+        "local rec = rr.record{ 'touch', 'made', out = 'rec' }
+         os.remove 'made'
+         local stop = rr.replay_to(rec:find{ syscall = 'execve' })
+         stop:spin_off():inject{}",
+    )
+    .ok();
+    assert_eq!(warns(&done), 0, "{}", done.stderr);
+    assert!(!made.exists());
+    let done = run(
+        "none",
+        "local stop = rr.replay_to(rr.open('rec'):find{ syscall = 'execve' })
+         stop:spin_off():live{}
+         local o = stop:spin_off():inject{ close = { fail = 'EIO', when = '1' }, on_divergence = 'live' }
+         stop:spin_off():live{ sandbox = 'cow' }",
+    )
+    .ok();
+    assert!((1..=2).contains(&warns(&done)), "{}", done.stderr);
+    assert!(made.exists());
+}
+
+/// The same tests as a user without privileges, where they run as root.
+#[test]
+fn all_that_holds_without_privileges() {
+    as_user(&["limits::"]);
+}
