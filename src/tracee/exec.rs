@@ -1,15 +1,18 @@
 //! Executes a program in a helper process that holds no program yet.
 
+use super::filter::StopRule;
 use super::task::Stop;
 use super::{Command, Error, Result, Stopped, agent, filter, pin};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-/// The calls at which an executed program stops.
+/// The calls at which an executed program stops. Those of other ABIs than its own fail with ENOSYS.
 #[derive(Debug)]
 pub struct StopCalls {
     /// The numbers of the calls that stop it.
     pub calls: Vec<u32>,
+    /// The calls that stop it with some arguments.
+    pub rules: Vec<StopRule>,
 }
 
 /// Executes a program in a process that was started with [`super::spawn::start_shell`], or in a copy of one. The task
@@ -59,7 +62,7 @@ pub fn execute(task: &mut Stopped, command: &Command, stops: &StopCalls) -> Resu
     let path = room.text(exe);
     let argv = room.list(&command.argv);
     let env = room.list(&command.env);
-    let code = filter::of_calls(stops.calls.iter().copied());
+    let code = filter::of_calls(stops.calls.iter().copied(), &stops.rules);
     let count = (code.len() / filter::INSTRUCTION) as u64;
     let code = room.bytes(&code);
     // struct sock_fprog.

@@ -77,12 +77,13 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
         let rename = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
         calls.extend(rename.map(|nr| nr as u32));
     }
-    if sandbox.is_some() {
-        calls.extend(guard::calls().map(|nr| nr as u32));
-    }
+    calls.extend(guard::calls(sandbox.is_some()).map(|nr| nr as u32));
     calls.sort_unstable();
     calls.dedup();
-    let shown = StopCalls { calls };
+    let shown = StopCalls {
+        calls,
+        rules: guard::rules(),
+    };
     exec::execute(&mut task, command, &shown)?;
     let report = Report {
         missing,
