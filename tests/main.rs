@@ -18,6 +18,7 @@ mod doctor;
 mod engine;
 mod faults;
 mod format;
+mod guards;
 mod hook_effects;
 mod hook_errors;
 mod hook_paths;

@@ -1,6 +1,7 @@
 //! Captures an image of a process that has just executed a new program.
 
 use super::{Backing, Chunk, FileId, Image, Mapping};
+use crate::tracee::agent_page::AgentPage;
 use crate::tracee::{Error, Result, Stopped, TaskMemory, agent, checked_open, proc};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -28,6 +29,29 @@ pub trait FileStore {
 /// If the process cannot be changed.
 pub fn prepare(task: &mut Stopped) -> Result<()> {
     map_agent(task)?;
+    write_agent(task)?;
+    hide_clocks(task)
+}
+
+/// Maps the agent into a freshly executed program that runs live, such that the program cannot change it; with
+/// `shows_clocks`, also hides the vdso. `None` where the agent is in memory of the program's own, since the system lets
+/// the process have no file.
+///
+/// # Errors
+/// If the process cannot be changed.
+pub fn prepare_live(task: &mut Stopped, shows_clocks: bool) -> Result<Option<AgentPage>> {
+    map_agent(task)?;
+    let page = AgentPage::install_first(task)?;
+    if page.is_none() {
+        write_agent(task)?;
+    }
+    if shows_clocks {
+        hide_clocks(task)?;
+    }
+    Ok(page)
+}
+
+fn hide_clocks(task: &mut Stopped) -> Result<()> {
     hide_vdso(task)?;
     let doomed: Vec<proc::Map> = proc::maps(task.tid())?
         .into_iter()
@@ -41,25 +65,27 @@ pub fn prepare(task: &mut Stopped) -> Result<()> {
     remote.finish()
 }
 
-/// The half of [`prepare`] that lets rrapper make calls in the program.
-///
-/// # Errors
-/// If the process cannot be changed.
-pub fn map_agent(task: &mut Stopped) -> Result<()> {
+/// Maps writable memory where the agent is to be.
+fn map_agent(task: &mut Stopped) -> Result<()> {
     let len = agent::END - agent::START;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     let args = [agent::START, len, prot as u64, flags as u64, u64::MAX, 0];
     let ret = task.bootstrap_call(libc::SYS_mmap, args)?;
-    if ret as u64 != agent::START {
-        let source =
-            std::io::Error::from_raw_os_error(if ret < 0 { -ret as i32 } else { libc::EEXIST });
-        return Err(Error::os(
-            format!("map rrapper's pages at {:#x}", agent::START),
-            task.tid(),
-            source,
-        ));
+    if ret as u64 == agent::START {
+        return Ok(());
     }
+    let source =
+        std::io::Error::from_raw_os_error(if ret < 0 { -ret as i32 } else { libc::EEXIST });
+    Err(Error::os(
+        format!("map rrapper's pages at {:#x}", agent::START),
+        task.tid(),
+        source,
+    ))
+}
+
+/// Makes the first page of that memory the agent's code.
+fn write_agent(task: &mut Stopped) -> Result<()> {
     agent::write_code(task.memory(), agent::START)?;
     let prot = (libc::PROT_READ | libc::PROT_EXEC) as u64;
     let args = [agent::START, agent::CODE_LEN, prot, 0, 0, 0];

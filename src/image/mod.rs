@@ -6,7 +6,7 @@
 mod capture;
 mod restore;
 
-pub use capture::{FileStore, capture, map_agent, prepare};
+pub use capture::{FileStore, capture, prepare, prepare_live};
 pub use restore::{KeptFile, STACK_ROOM, kept_file_flags, restore, restore_signals, set_layout};
 
 pub use crate::tracee::proc::Layout;

@@ -104,7 +104,9 @@ impl Decided {
     pub fn restart(&self, task: &mut Stopped) -> Result<()> {
         if self.is_changed() {
             give_back(self);
-            let mut regs = task.regs()?;
+        }
+        let mut regs = task.regs()?;
+        if regs.args() != self.asked {
             regs.set_args(self.asked);
             task.set_regs(&regs)?;
         }

@@ -6,19 +6,7 @@ use crate::tracee::agent;
 
 /// The return value of a refused call; `None` for all other calls.
 pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<Answer> {
-    // Only a call with a fixed address can map over memory that is in use.
-    let fixed = match call.name {
-        "mmap" => insists(args),
-        "mremap" => fixed_remap(args),
-        _ => false,
-    };
-    let place = match (call.name, fixed) {
-        ("mmap", true) => args[0],
-        ("mremap", true) => args[4],
-        // No address.
-        _ => u64::MAX,
-    };
-    if agent::is_touched_by(call.name, args, place as i64) {
+    if touches_agent(call.name, args) {
         return Some(Answer::Errno(libc::ENOMEM));
     }
     match call.replay {
@@ -26,6 +14,23 @@ pub(super) fn refused(call: &Syscall, args: &[u64; 6]) -> Option<Answer> {
         _ if call.is_nameless() => Some(Answer::Errno(libc::ENOSYS)),
         _ => None,
     }
+}
+
+/// Whether a call would change the agent's pages.
+pub(super) fn touches_agent(call: &str, args: &[u64; 6]) -> bool {
+    // Only a call with a fixed address can map over memory that is in use.
+    let fixed = match call {
+        "mmap" => insists(args),
+        "mremap" => fixed_remap(args),
+        _ => false,
+    };
+    let place = match (call, fixed) {
+        ("mmap", true) => args[0],
+        ("mremap", true) => args[4],
+        // No address.
+        _ => u64::MAX,
+    };
+    agent::is_touched_by(call, args, place as i64)
 }
 
 /// Returns whether an mmap has a fixed address.

@@ -34,6 +34,7 @@ use crate::kernel::{
 };
 use crate::process::{StopPoint, ThreadGroup};
 use crate::recording;
+use crate::tracee::agent_page::AgentPage;
 use crate::tracee::{self, Remote, Stopped};
 use scm_rights::Channel;
 use std::collections::HashMap;
@@ -60,6 +61,8 @@ pub struct Restored {
     pub missing: Vec<String>,
     /// The standard streams of the process and its descendants, to be kept for as long as they live.
     pub streams: Vec<CapturedStream>,
+    /// The agent's page that it cannot change, if it has one.
+    pub agent: Option<AgentPage>,
     /// Its timers, to be started once its threads are there.
     pub timers: Timers,
 }
@@ -83,6 +86,9 @@ pub fn restore(task: &mut Stopped, place: StopPoint, state: &ThreadGroup) -> Res
         restored: Restored::default(),
     };
     restorer.model()?;
+    // The descriptor that is left is closed with all others.
+    let agent = AgentPage::install(&mut restorer.remote)?;
+    restorer.restored.agent = agent.map(|(page, _)| page);
     restorer.prepare()?;
     restorer.program()?;
     restorer.descriptors()?;

@@ -44,6 +44,18 @@ const VSYSCALL_CODE: [u8; 3] = [0x0f, 0x05, 0xc3];
 const CODE_OFFSET: usize = 0x200;
 const VSYSCALL_OFFSET: usize = 0x240;
 
+/// The part of the first page behind the code, and its size in bytes: for arguments of calls that a live process must not
+/// change while the kernel reads them (see [`super::agent_page`]).
+pub(super) const FIXED: (u64, u64) = (START + 0x400, CODE_LEN - 0x400);
+
+/// The first page of a live process.
+pub(super) fn page() -> Vec<u8> {
+    let mut page = vec![0; CODE_LEN as usize];
+    page[CODE_OFFSET..][..CODE.len()].copy_from_slice(&CODE);
+    page[VSYSCALL_OFFSET..][..VSYSCALL_CODE.len()].copy_from_slice(&VSYSCALL_CODE);
+    page
+}
+
 /// Writes the agent's code into its first page, which is at `page` now.
 ///
 /// # Errors

@@ -1,18 +1,18 @@
 //! Executes a program in a helper process that holds no program yet.
 
-use super::filter::CallWith;
+use super::filter::StopRule;
 use super::task::Stop;
 use super::{Command, Error, Result, Stopped, agent, filter, pin};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-/// The calls at which an executed program stops.
+/// The calls at which an executed program stops. Those of other ABIs than its own fail with ENOSYS.
 #[derive(Debug)]
 pub struct StopCalls {
     /// The numbers of the calls that stop it.
     pub calls: Vec<u32>,
-    /// The calls that stop it with a certain argument.
-    pub calls_with: Vec<CallWith>,
+    /// The calls that stop it with some arguments.
+    pub rules: Vec<StopRule>,
 }
 
 /// Executes a program in a process that was started with [`super::spawn::start_shell`], or in a copy of one. The task
@@ -22,7 +22,10 @@ pub struct StopCalls {
 /// If the program cannot be executed, or the process ends.
 pub fn execute(task: &mut Stopped, command: &Command, stops: &StopCalls) -> Result<()> {
     let tid = task.tid();
-    let cwd = command.cwd.as_ref().map(|dir| dir.as_os_str().as_bytes());
+    // The process may be in that directory already.
+    let dir = command.cwd.as_ref();
+    let dir = dir.map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
+    let cwd = dir.as_ref().map(|dir| dir.as_os_str().as_bytes());
     let exe = command.exe.as_os_str().as_bytes();
     let texts = command.argv.iter().chain(&command.env).map(Vec::as_slice);
     if let Some(text) = texts.chain([exe]).chain(cwd).find(|text| text.contains(&0)) {
@@ -62,10 +65,7 @@ pub fn execute(task: &mut Stopped, command: &Command, stops: &StopCalls) -> Resu
     let path = room.text(exe);
     let argv = room.list(&command.argv);
     let env = room.list(&command.env);
-    let code = filter::of_calls(
-        stops.calls.iter().copied(),
-        stops.calls_with.iter().copied(),
-    );
+    let code = filter::of_calls(stops.calls.iter().copied(), &stops.rules);
     let count = (code.len() / filter::INSTRUCTION) as u64;
     let code = room.bytes(&code);
     // struct sock_fprog.

@@ -44,6 +44,8 @@ const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const EQ: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+const HAS_ANY: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 const RET: u32 = libc::BPF_RET | libc::BPF_K;
 
 static PROGRAM: [sock_filter; 7] = [
@@ -79,47 +81,96 @@ pub(super) fn install() -> i32 {
     }
 }
 
-/// A call that stops only with a certain value of an argument.
+/// A condition on an argument of a call, by the argument's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallWith {
-    /// The number of the call.
-    pub call: u32,
-    /// The index of the argument, from 0.
-    pub arg: u32,
-    /// The lower half of the argument, which is all of it for the kernel where it is an `int`.
-    pub value: u32,
+pub enum Test {
+    /// The argument is less than this number, which is less than 2^32.
+    Below(usize, u32),
+    /// Its lower half has one of these bits.
+    Any(usize, u32),
+    /// Its lower half is this number.
+    Is(usize, u32),
 }
 
-/// A filter that stops these calls of the 64-bit ABI, and lets all others pass at full speed: an array of
-/// `struct sock_filter`, as bytes. Its number of instructions is its length divided by [`INSTRUCTION`].
-pub(super) fn of_calls(
-    numbers: impl IntoIterator<Item = u32>,
-    with: impl IntoIterator<Item = CallWith>,
-) -> Vec<u8> {
+/// A call that stops only with some arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopRule {
+    /// The number of the call.
+    pub nr: i64,
+    /// The conditions, all of which must hold.
+    pub when: &'static [Test],
+}
+
+/// The first number of the calls of the x32 ABI (`__X32_SYSCALL_BIT`).
+const X32: u32 = 0x4000_0000;
+
+/// A filter that stops these calls of the 64-bit ABI, and those that a rule names with such arguments, and lets all
+/// others pass at full speed: an array of `struct sock_filter`, as bytes. Its number of instructions is its length
+/// divided by [`INSTRUCTION`]. Calls of other ABIs get ENOSYS: they could not be shown to hooks, nor guarded.
+pub(super) fn of_calls(numbers: impl IntoIterator<Item = u32>, rules: &[StopRule]) -> Vec<u8> {
     const NR: u32 = 0;
-    // The offset of `args`, each of eight bytes.
-    const ARGS: u32 = 16;
-    let trace = stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32);
+    const NO_CALL: sock_filter = stmt(RET, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+    const STOP: sock_filter = stmt(RET, libc::SECCOMP_RET_TRACE | NATIVE as u32);
     let mut program = vec![
         stmt(LOAD, ARCH),
         jump(EQ, AUDIT_ARCH_X86_64, 1, 0),
-        stmt(RET, libc::SECCOMP_RET_ALLOW),
+        NO_CALL,
         stmt(LOAD, NR),
+        jump(AT_LEAST, X32, 0, 1),
+        NO_CALL,
     ];
-    for number in numbers {
-        program.extend([jump(EQ, number, 0, 1), trace]);
+    for rule in rules {
+        let mut tests = Vec::new();
+        for test in rule.when {
+            match *test {
+                Test::Below(arg, limit) => tests.extend([
+                    (stmt(LOAD, upper(arg)), false),
+                    (jump(EQ, 0, 0, 0), false),
+                    (stmt(LOAD, lower(arg)), false),
+                    (jump(AT_LEAST, limit, 0, 0), true),
+                ]),
+                Test::Any(arg, bits) => tests.extend([
+                    (stmt(LOAD, lower(arg)), false),
+                    (jump(HAS_ANY, bits, 0, 0), false),
+                ]),
+                Test::Is(arg, number) => tests.extend([
+                    (stmt(LOAD, lower(arg)), false),
+                    (jump(EQ, number, 0, 0), false),
+                ]),
+            }
+        }
+        let len = tests.len();
+        // Past the tests, the stop and the load that follows.
+        program.push(jump(EQ, rule.nr as u32, 0, len as u8 + 2));
+        for (at, (mut instruction, leaves_if)) in tests.into_iter().enumerate() {
+            // Past the other tests and the stop.
+            let skipped = (len - at) as u8;
+            match (u32::from(instruction.code) == LOAD, leaves_if) {
+                (true, _) => {}
+                (false, true) => instruction.jt = skipped,
+                (false, false) => instruction.jf = skipped,
+            }
+            program.push(instruction);
+        }
+        program.push(STOP);
+        program.push(stmt(LOAD, NR));
     }
-    for CallWith { call, arg, value } in with {
-        program.extend([
-            jump(EQ, call, 0, 4),
-            stmt(LOAD, ARGS + 8 * arg),
-            jump(EQ, value, 0, 1),
-            trace,
-            stmt(LOAD, NR),
-        ]);
+    for number in numbers {
+        program.push(jump(EQ, number, 0, 1));
+        program.push(STOP);
     }
     program.push(stmt(RET, libc::SECCOMP_RET_ALLOW));
     as_bytes(&program)
+}
+
+/// The offset of the lower half of an argument in struct seccomp_data.
+fn lower(arg: usize) -> u32 {
+    16 + 8 * arg as u32
+}
+
+/// The offset of the upper half.
+fn upper(arg: usize) -> u32 {
+    lower(arg) + 4
 }
 
 /// A filter that stops all calls, as bytes.
@@ -147,50 +198,66 @@ pub(super) const INSTRUCTION: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seccomp::{Call, Program};
 
-    /// Whether a filter of loads, comparisons and returns stops a call of the 64-bit ABI.
-    fn stops(filter: &[u8], nr: u32, arg: u64) -> bool {
-        let mut data = [0; 64];
-        data[..4].copy_from_slice(&nr.to_le_bytes());
-        data[4..8].copy_from_slice(&AUDIT_ARCH_X86_64.to_le_bytes());
-        data[24..32].copy_from_slice(&arg.to_le_bytes());
-        let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
-        let (mut at, mut loaded) = (0, 0);
-        loop {
-            let code = &filter[at * INSTRUCTION..(at + 1) * INSTRUCTION];
-            let k = word(&code[4..8]);
-            at += 1;
-            match u32::from(u16::from_le_bytes([code[0], code[1]])) {
-                LOAD => loaded = word(&data[k as usize..k as usize + 4]),
-                EQ if loaded == k => at += usize::from(code[2]),
-                EQ => at += usize::from(code[3]),
-                RET => return k != libc::SECCOMP_RET_ALLOW,
-                other => panic!("{other:#x}"),
-            }
-        }
+    const I386: u32 = 0x4000_0003;
+    const RULES: &[StopRule] = &[
+        StopRule {
+            nr: libc::SYS_mmap,
+            when: &[Test::Any(3, 0x10), Test::Below(0, 0x7000_5000)],
+        },
+        StopRule {
+            nr: libc::SYS_clone,
+            when: &[Test::Any(0, 0x80_0000)],
+        },
+        StopRule {
+            nr: libc::SYS_fcntl,
+            when: &[Test::Is(1, 1031)],
+        },
+    ];
+
+    fn action(arch: u32, nr: i64, args: [u64; 6]) -> u32 {
+        let program = of_calls([libc::SYS_fork as u32], RULES);
+        let call = Call {
+            nr: nr as i32,
+            arch,
+            ip: 0x1000,
+            args,
+        };
+        Program::new(&program).unwrap().run(&call).action
     }
 
     #[test]
-    fn a_call_stops_only_with_the_argument() {
-        let with = |call, value| CallWith {
-            call,
-            arg: 1,
-            value,
-        };
-        let filter = of_calls([1, 72], [with(5, 1031), with(5, 7), with(6, 7)]);
-        for (nr, arg, expected) in [
-            (1, 0, true),
-            (72, 5, true),
-            (5, 1031, true),
-            (5, 1031 | 1 << 40, true),
-            (5, 7, true),
-            (5, 8, false),
-            (6, 7, true),
-            (6, 1031, false),
-            (7, 7, false),
-            (1031, 1031, false),
+    fn rules_stop_calls_by_their_arguments() {
+        let native = |nr, args| action(AUDIT_ARCH_X86_64, nr, args);
+        let stops = native(libc::SYS_fork, [0; 6]);
+        let passes = native(libc::SYS_read, [0; 6]);
+        assert_ne!(stops, passes);
+        let mmap = |addr: u64, flags: u64| native(libc::SYS_mmap, [addr, 1, 0, flags, 0, 0]);
+        for (addr, flags, expected) in [
+            (0x7000_0000, 0x32, stops),
+            (0, 0x10, stops),
+            (0x7000_4fff, 0x10, stops),
+            (0x7000_5000, 0x10, passes),
+            (0x7fff_7000_0000, 0x10, passes),
+            (0x1_0000_0000, 0x10, passes),
+            (0x7000_0000, 0x22, passes),
         ] {
-            assert_eq!(stops(&filter, nr, arg), expected, "{nr} {arg}");
+            assert_eq!(mmap(addr, flags), expected, "{addr:#x} {flags:#x}");
         }
+        let fcntl = |command| native(libc::SYS_fcntl, [0, command, 0, 0, 0, 0]);
+        assert_eq!((fcntl(1031), fcntl(1032)), (stops, passes));
+        assert_eq!(fcntl(1 << 40 | 1031), stops);
+        let clone = |flags| native(libc::SYS_clone, [flags, 0, 0, 0, 0, 0]);
+        assert_eq!((clone(0x11), clone(0x80_0011)), (passes, stops));
+    }
+
+    #[test]
+    fn calls_of_other_abis_are_refused() {
+        let refused = action(I386, libc::SYS_fork, [0; 6]);
+        assert_eq!(refused, action(I386, 2, [0; 6]));
+        let x32 = action(AUDIT_ARCH_X86_64, i64::from(X32) | libc::SYS_read, [0; 6]);
+        assert_eq!(refused, x32);
+        assert_ne!(refused, action(AUDIT_ARCH_X86_64, libc::SYS_read, [0; 6]));
     }
 }

@@ -9,6 +9,7 @@
 //! This module knows neither recordings nor Lua.
 
 pub mod agent;
+pub mod agent_page;
 pub mod breakpoints;
 pub mod call_batch;
 pub mod caught_signals;

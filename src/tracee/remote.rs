@@ -5,7 +5,7 @@
 
 use super::regs::SYSCALL_LEN;
 use super::task::{Running, Stop, Stopped, Waited};
-use super::{Error, Regs, Result, TaskMemory, agent, sys};
+use super::{Error, Regs, Result, TaskMemory, agent, sys, watchdog};
 use crate::constants::is_error;
 use crate::trace::Exit;
 
@@ -136,16 +136,15 @@ impl Stopped {
     fn resume_by(&mut self, request: libc::c_uint) -> Result<Stop> {
         let tid = self.tid_for_resume();
         sys::resume(request, tid, 0)?;
-        // `Running` would own the task a second time: keep it from killing the task.
-        let mut waited = Running::adopt(tid).wait()?;
+        // The ownership stays where it is.
+        let mut waited = Running::of_another(tid).wait()?;
         if let Waited::Stopped(task, Stop::Exit) = waited {
             waited = task.resume()?.wait()?;
         }
         match waited {
-            Waited::Stopped(task, stop) => {
-                std::mem::forget(task);
-                Ok(stop)
-            }
+            // A flood of signals could keep the task from ever getting further.
+            Waited::Stopped(..) if watchdog::is_over() => Err(Error::Timeout { tid }),
+            Waited::Stopped(_, stop) => Ok(stop),
             Waited::Ended(exit) => {
                 self.mark_reaped();
                 Err(Error::Ended {

@@ -1,4 +1,4 @@
-//! A shared mapping of kernel memory behind a descriptor in rrapper itself, such as the ring of a packet socket.
+//! A shared mapping of memory behind a descriptor in rrapper itself, such as the ring of a packet socket.
 
 use std::fs::File;
 use std::io::{Error, Result};
@@ -74,6 +74,18 @@ impl SharedMapping {
             std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), len);
         }
         bytes
+    }
+
+    /// Copies bytes in; none where the range is not entirely inside.
+    pub fn write(&self, at: usize, bytes: &[u8]) {
+        if !self.has(at, bytes.len()) {
+            return;
+        }
+        // SAFETY: all of it is inside the mapping, which is writable, and the bytes are elsewhere.
+        unsafe {
+            let to = self.start.as_ptr().add(at);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
     }
 
     fn has(&self, at: usize, len: usize) -> bool {

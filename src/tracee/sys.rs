@@ -1,6 +1,6 @@
 //! The raw calls: ptrace(2) and wait(2), each wrapped once.
 
-use super::{Error, Result};
+use super::{Error, Result, watchdog};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
@@ -248,16 +248,39 @@ pub fn set_vector(tid: i32, state: &[u8]) -> Result<()> {
 /// waitpid(2) for one task, restarted where a signal of our own interrupts it.
 pub fn wait(tid: i32) -> Result<i32> {
     loop {
-        let mut status = 0;
-        // SAFETY: `status` lives for the call.
-        let r = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) };
-        if r == tid {
+        if let Some(status) = wait_once(tid)? {
             return Ok(status);
         }
-        let error = std::io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EINTR) {
-            return Err(Error::os("wait for it", tid, error));
+    }
+}
+
+/// The same until the time of the limit that the calling thread holds is up (see [`Limit::hold`](watchdog::Limit::hold)).
+pub fn wait_in_time(tid: i32) -> Result<i32> {
+    loop {
+        if watchdog::is_over() {
+            return match wait_now(tid)? {
+                Some(status) => Ok(status),
+                None => Err(Error::Timeout { tid }),
+            };
         }
+        if let Some(status) = watchdog::interrupts(|| wait_once(tid))? {
+            return Ok(status);
+        }
+    }
+}
+
+/// waitpid(2) for one task; `None` where a signal interrupts it.
+fn wait_once(tid: i32) -> Result<Option<i32>> {
+    let mut status = 0;
+    // SAFETY: `status` lives for the call.
+    let r = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) };
+    if r == tid {
+        return Ok(Some(status));
+    }
+    let error = std::io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EINTR) => Ok(None),
+        _ => Err(Error::os("wait for it", tid, error)),
     }
 }
 

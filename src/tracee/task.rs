@@ -249,9 +249,10 @@ impl Running {
     /// Waits until it stops or ends.
     ///
     /// # Errors
-    /// If the kernel refuses, which for our own child means a bug.
+    /// If the kernel refuses, which for our own child means a bug, or if a time limit runs out that the calling thread
+    /// holds (see [`Limit::hold`](super::watchdog::Limit::hold)).
     pub fn wait(self) -> Result<Waited> {
-        let status = sys::wait(self.owned.tid)?;
+        let status = sys::wait_in_time(self.owned.tid)?;
         self.decode_status(status)
     }
 

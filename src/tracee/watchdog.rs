@@ -4,9 +4,11 @@
 //! which sees every signal first, finds the limit [`Limit::expired`] and the task stopped.
 //!
 //! A task that job control has stopped, or that waits for its child to execute a program (vfork(2)), receives no
-//! signal: so a wait for several tasks is interrupted besides ([`Limit::wakes`]).
+//! signal: so a wait for several tasks is interrupted besides ([`Limit::wakes`]). So is a wait for one task in the middle
+//! of a step ([`Limit::hold`]): the task may have memory behind its calls that never comes.
 
 use super::{Error, Result, interrupt, tsc_off};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -141,6 +143,54 @@ pub(super) fn end_all() {
     WATCHDOG.changed.notify_one();
 }
 
+/// A limit as the waits of a thread see it.
+#[derive(Clone)]
+struct InForce {
+    expired: Arc<AtomicBool>,
+    waiting: Arc<AtomicI32>,
+}
+
+thread_local! {
+    /// The limits that the calling thread's waits have, the innermost last.
+    static HELD: RefCell<Vec<InForce>> = const { RefCell::new(Vec::new()) };
+}
+
+/// While this lives, waits of the calling thread for one task end with the limit: see [`Limit::hold`].
+#[must_use]
+pub struct Held(std::marker::PhantomData<*const ()>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.with_borrow_mut(|held| held.pop());
+    }
+}
+
+/// Whether the time of the limit that the calling thread holds is up.
+pub(super) fn is_over() -> bool {
+    HELD.with_borrow(|held| {
+        held.last()
+            .is_some_and(|limit| limit.expired.load(Ordering::SeqCst))
+    })
+}
+
+/// Calls `wait`, which a signal interrupts when the time of the limit that the calling thread holds is up.
+pub(super) fn interrupts<T>(wait: impl FnOnce() -> T) -> T {
+    let held = HELD.with_borrow(|held| held.last().map(|limit| Arc::clone(&limit.waiting)));
+    match held {
+        Some(waiting) => wakes(&waiting, wait),
+        None => wait(),
+    }
+}
+
+fn wakes<T>(waiting: &AtomicI32, wait: impl FnOnce() -> T) -> T {
+    install_handler();
+    // SAFETY: gettid(2) has no arguments.
+    waiting.store(unsafe { libc::gettid() }, Ordering::SeqCst);
+    let waited = wait();
+    waiting.store(0, Ordering::SeqCst);
+    waited
+}
+
 /// A time limit, in force until it is dropped.
 pub struct Limit {
     key: (Instant, u64),
@@ -198,13 +248,18 @@ impl Limit {
 
     /// Calls `wait`, which a signal interrupts when the time is up.
     pub fn wakes<T>(&self, wait: impl FnOnce() -> T) -> T {
-        install_handler();
-        // SAFETY: gettid(2) has no arguments.
-        self.waiting
-            .store(unsafe { libc::gettid() }, Ordering::SeqCst);
-        let waited = wait();
-        self.waiting.store(0, Ordering::SeqCst);
-        waited
+        wakes(&self.waiting, wait)
+    }
+
+    /// Has the waits of the calling thread for one task fail with [`Error::Timeout`] when the time is up, until the
+    /// result is dropped.
+    pub fn hold(&self) -> Held {
+        let limit = InForce {
+            expired: Arc::clone(&self.expired),
+            waiting: Arc::clone(&self.waiting),
+        };
+        HELD.with_borrow_mut(|held| held.push(limit));
+        Held(std::marker::PhantomData)
     }
 
     /// Whether the time is up.

@@ -70,6 +70,7 @@ impl Engine<'_> {
         for signal in now {
             task.send_to(me.process, signal);
         }
+        me.checked = None;
         let made = me.made.take();
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);
@@ -105,13 +106,15 @@ impl Engine<'_> {
         if let Some(answer) = refused.or_else(own) {
             return self.conclude(me, task, seen, answer);
         }
-        let args = match seen.decision {
+        let mut args = match seen.decision {
             Decision::Short(len) => seen.shorten(len)?,
             // brk without an argument asks for the present break.
             Decision::Break => [0; 6],
             _ => self.translate(me, &seen).unwrap_or(seen.args),
         };
-        let mut args = args;
+        if let Some(checked) = &me.checked {
+            args = checked.args;
+        }
         if let Some((arg, replaced_path)) = self.replace_proc_self_exe(me, &seen)? {
             args[arg] = replaced_path.addr();
             me.replaced_path = Some(replaced_path);
@@ -164,6 +167,7 @@ impl Engine<'_> {
     /// Handles the exit of a call that the kernel made.
     pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<NextStep> {
         me.floods = false;
+        me.checked = None;
         let replaced_path = me.replaced_path.take();
         let fresh = std::mem::take(&mut me.fresh);
         if fresh && let Some(exe) = task.foreign_program()? {
@@ -241,10 +245,7 @@ impl Engine<'_> {
         me.scratch = ScratchMemory::default();
         self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
-        match self.shows_clocks {
-            true => image::prepare(task)?,
-            false => image::map_agent(task)?,
-        }
+        me.agent = image::prepare_live(task, self.shows_clocks)?;
         self.hide_from_dumps(task)?;
         if let Some(recording) = &self.recording {
             cpuid::trap(&recording.start().cpuid, task)?;

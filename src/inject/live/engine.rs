@@ -1,5 +1,6 @@
 //! The event loop: waits for stops of tasks, and handles them.
 
+use super::guard::CheckedClone;
 use super::guard::Quotas;
 use super::guard::core_files::CoreFiles;
 use super::identity::{Identity, RecordedNumbers};
@@ -19,6 +20,7 @@ use crate::process::{Process, SharedMemory, StopPoint};
 use crate::sandbox::{Change, Sandbox, Settings};
 use crate::seccomp;
 use crate::trace::Exit;
+use crate::tracee::agent_page::AgentPage;
 use crate::tracee::segv::SegvState;
 use crate::tracee::tsc_off::{self, TscOff};
 use crate::tracee::watchdog::Limit;
@@ -43,6 +45,8 @@ pub(in crate::inject) struct Start {
     pub numbers: RecordedNumbers,
     /// The call at whose entry its task stands, if hooks have seen it already.
     pub met: Option<Decided>,
+    /// Its agent's page.
+    pub agent: Option<AgentPage>,
     /// The captured standard output and error of it and its children.
     pub streams: Streams,
     /// The times of its clocks.
@@ -95,6 +99,12 @@ pub(super) struct Task {
     pub enters_handler: bool,
     /// Whether the signal that ends it has been sent again: see [`super::guard::core_files`].
     pub dies: bool,
+    /// The agent's page of its memory; `None` where that is memory of the program's own.
+    pub agent: Option<AgentPage>,
+    /// What the kernel gets in place of the arguments of the call that makes a task, which it is inside of.
+    pub checked: Option<CheckedClone>,
+    /// The arguments of the call that made it, as the program passed them, where the kernel got others.
+    pub passed: Option<[u64; 6]>,
     /// Scratch memory for values of hooks that are longer than the process's own.
     pub scratch: ScratchMemory,
     /// The seccomp filters of the program.
@@ -129,6 +139,9 @@ impl Task {
             fresh: false,
             enters_handler: false,
             dies: false,
+            agent: None,
+            checked: None,
+            passed: None,
             scratch: ScratchMemory::default(),
             filters: seccomp::State::default(),
             replaced_path: None,
@@ -264,6 +277,7 @@ impl<'a> Engine<'a> {
             let me = Task {
                 filters: filters.remove(&thread.tid).unwrap_or_default(),
                 made: thread.attributes.take_made(),
+                agent: start.agent.clone(),
                 ..Task::new(first, pid, numbers.own(thread.tid), thread.segv)
             };
             engine.tasks.insert(tid, me);
@@ -433,7 +447,28 @@ impl<'a> Engine<'a> {
                 Running::of_another(tid)
             }
         };
-        match running.decode_status(status)? {
+        let waited = {
+            let _held = self.limit.hold();
+            running.decode_status(status)
+        };
+        match waited {
+            Err(tracee::Error::Timeout { .. }) => {
+                if let Some(me) = self.tasks.get_mut(&tid) {
+                    me.run_state = RunState::Runs(Running::of_another(tid));
+                }
+                Ok(Some(self.out_of_time()))
+            }
+            Err(error) => Err(error.into()),
+            Ok(waited) => self.take_waited(tid, waited),
+        }
+    }
+
+    fn take_waited(
+        &mut self,
+        tid: i32,
+        waited: Waited,
+    ) -> Result<Option<(Status, Option<String>)>> {
+        match waited {
             Waited::Ended(exit) => Ok(self.ended(tid, exit)?),
             Waited::Stopped(task, stop) => self.on_stop(tid, task, stop),
         }
@@ -462,11 +497,20 @@ impl<'a> Engine<'a> {
             }
             Stop::Clone(child) => {
                 engine.born(me, child)?;
+                me.checked = None;
                 Ok(NextStep::on(me, task))
             }
             Stop::Signal(signal) => engine.on_signal(me, task, signal),
             Stop::Group(_) => Ok(NextStep::Listen(task)),
-            Stop::Attached | Stop::Exit | Stop::Other(_) => Ok(NextStep::on(me, task)),
+            Stop::Attached | Stop::Exit | Stop::Other(_) => {
+                let mut task = task;
+                if let Some(passed) = me.passed.take() {
+                    let mut regs = task.regs()?;
+                    regs.set_args(passed);
+                    task.set_regs(&regs)?;
+                }
+                Ok(NextStep::on(me, task))
+            }
         })
     }
 
@@ -479,10 +523,22 @@ impl<'a> Engine<'a> {
         let Some(mut me) = self.tasks.remove(&tid) else {
             return Ok(None);
         };
-        let done = act(self, &mut me);
+        let done = {
+            let _held = self.limit.hold();
+            act(self, &mut me)
+        };
         self.tasks.insert(tid, me);
         match done {
             Ok(then) => self.take_step(tid, then),
+            // A call that rrapper made in the task did not return in time.
+            Err(Error::Tracee(tracee::Error::Timeout { .. })) => {
+                if !tracee::stands(tid)
+                    && let Some(me) = self.tasks.get_mut(&tid)
+                {
+                    me.run_state = RunState::Runs(Running::of_another(tid));
+                }
+                Ok(Some(self.out_of_time()))
+            }
             // The task ended during the step.
             Err(Error::Tracee(tracee::Error::Ended {
                 tid: ended, exit, ..

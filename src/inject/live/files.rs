@@ -9,6 +9,7 @@ use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::sandbox;
 use crate::syscall::{FileNumbers, Memory, StatusLayout};
+use crate::tracee::filter::{StopRule, Test};
 use crate::tracee::path_lookup::Root;
 use crate::tracee::{Stopped, TaskMemory, proc};
 use nix::errno::Errno;
@@ -72,15 +73,20 @@ struct PathInDir {
 }
 
 /// The calls that the kernel may refuse for the overlays of a sandbox.
-pub(super) const REFUSED: [i64; 7] = [
+pub(super) const REFUSED: [i64; 6] = [
     libc::SYS_rename,
     libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_link,
     libc::SYS_linkat,
     libc::SYS_rmdir,
-    libc::SYS_unlinkat,
 ];
+
+/// The same, where only some arguments are of interest.
+pub(super) const REFUSED_RULE: StopRule = StopRule {
+    nr: libc::SYS_unlinkat,
+    when: &[Test::Any(2, libc::AT_REMOVEDIR as u32)],
+};
 
 /// A call that the kernel refuses for the overlays of a sandbox, and not for the files.
 enum Refused {

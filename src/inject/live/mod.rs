@@ -144,6 +144,7 @@ pub(super) fn go_on(
         process,
         numbers,
         met,
+        agent: restored.agent,
         streams,
         clocks,
         sandbox,

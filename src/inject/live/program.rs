@@ -58,18 +58,15 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     let mut calls: Vec<u32> = wanted.iter().map(|call| call.nr).collect();
     // These calls change the program's own filters.
     calls.extend([libc::SYS_prctl, libc::SYS_seccomp].map(|nr| nr as u32));
-    calls.extend(guard::always().map(|nr| nr as u32));
+    let mut rules = guard::rules(sandbox.is_some());
     if sandbox.is_some() {
         calls.extend(files::REFUSED.map(|nr| nr as u32));
+        rules.push(files::REFUSED_RULE);
     }
-    let mut calls_with = Vec::new();
-    if sandbox.is_some() {
-        calls.extend(guard::calls().map(|nr| nr as u32));
-        calls_with.extend(guard::calls_with());
-    }
+    calls.extend(guard::calls(sandbox.is_some()).map(|nr| nr as u32));
     calls.sort_unstable();
     calls.dedup();
-    let shown = StopCalls { calls, calls_with };
+    let shown = StopCalls { calls, rules };
     streams.give_terminal(&mut task)?;
     exec::execute(&mut task, command, &shown)?;
     let streams = streams.begin();

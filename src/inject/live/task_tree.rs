@@ -58,6 +58,8 @@ impl Engine<'_> {
         }
         let mut child = Task::new(process, pid, own_tid, maker.segv.clone());
         child.filters = maker.filters.clone();
+        child.agent = maker.agent.clone();
+        child.passed = maker.checked.as_ref().map(|checked| checked.passed);
         if process == maker.process {
             child.scratch = maker.scratch.clone();
         } else if let Some(memory) = &self.memory {

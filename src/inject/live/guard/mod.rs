@@ -1,46 +1,62 @@
-//! Calls in a sandbox of which the kernel alone would let too much through: rrapper answers or changes them.
+//! Calls of live processes of which the kernel alone would let too much through: rrapper answers or changes them.
 //!
-//! Each file is about one thing that a sandbox promises. It names the calls by which a program could break the promise,
-//! which stop even where no hook asks for them, and decides on each of them before the kernel makes it.
+//! Each file is about one promise: of live execution itself, or of a sandbox. It names the calls by which a program could
+//! break the promise, which stop even where no hook asks for them, and decides on each of them before the kernel makes it.
 
+mod agent_page;
 pub(super) mod core_files;
+mod machine;
 mod memory;
+mod namespaces;
 mod quotas;
+mod sockets;
 mod tasks;
+mod unseen;
 mod used_parts;
+
+pub(super) use tasks::CheckedClone;
 
 use super::engine::{Engine, Task};
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::trace::Answer;
 use crate::tracee::Stopped;
-use crate::tracee::filter::CallWith;
+use crate::tracee::filter::StopRule;
 pub(super) use quotas::Quotas;
 
-/// The calls that stop in a sandbox, by number.
-pub(super) fn calls() -> impl Iterator<Item = i64> {
-    let lists = [
+/// The calls that stop whatever their arguments are, by number.
+pub(super) fn calls(in_sandbox: bool) -> impl Iterator<Item = i64> {
+    let always = [
         tasks::CALLS,
-        used_parts::CALLS,
+        agent_page::CALLS,
+        unseen::CALLS,
+        core_files::CALLS,
+    ];
+    let sandboxed = [
+        tasks::COUNTED,
+        namespaces::CALLS,
+        sockets::CALLS,
+        machine::CALLS,
         memory::CALLS,
         quotas::CALLS,
+        used_parts::CALLS,
     ];
-    lists.into_iter().flatten().copied()
+    let sandboxed = sandboxed.into_iter().filter(move |_| in_sandbox);
+    always.into_iter().chain(sandboxed).flatten().copied()
 }
 
-/// The calls that stop in every live program, by number.
-pub(super) fn always() -> impl Iterator<Item = i64> {
-    core_files::CALLS.iter().copied()
-}
-
-/// The calls that stop in a sandbox with a certain argument.
-pub(super) fn calls_with() -> impl Iterator<Item = CallWith> {
-    quotas::CALLS_WITH.iter().copied()
+/// The calls that stop with some arguments.
+pub(super) fn rules(in_sandbox: bool) -> Vec<StopRule> {
+    let mut rules = [agent_page::RULES, tasks::RULES].concat();
+    if in_sandbox {
+        rules.extend_from_slice(quotas::RULES);
+    }
+    rules
 }
 
 impl Engine<'_> {
-    /// Guards a call that is about to be made. Returns the answer where the kernel must not make it; it may change the
-    /// arguments (`seen.args`) with which the kernel makes it.
+    /// Guards a call that is about to be made. Returns the answer where the kernel must not make it. A call that makes a
+    /// task may be made with other arguments ([`Task::checked`]).
     pub(super) fn guard(
         &mut self,
         me: &mut Task,
@@ -50,17 +66,28 @@ impl Engine<'_> {
         if let Some(answer) = self.guard_core_files(me, task, seen)? {
             return Ok(Some(answer));
         }
-        if !self.is_sandboxed() {
-            return Ok(None);
-        }
-        self.note_used_parts(seen);
-        if let Some(answer) = self.guard_tasks(seen) {
-            self.note_refused_task();
+        if let Some(answer) = agent_page::guard(seen) {
             return Ok(Some(answer));
         }
-        Ok(self
-            .guard_memory(seen)
-            .or_else(|| self.guard_quotas(me, task, seen)))
+        if let Some(answer) = self.guard_unseen(seen) {
+            return Ok(Some(answer));
+        }
+        if self.is_sandboxed() {
+            let refused = namespaces::guard(&self.settings, seen)
+                .or_else(|| sockets::guard(&self.settings, seen))
+                .or_else(|| machine::guard(seen))
+                .or_else(|| self.guard_memory(seen))
+                .or_else(|| self.guard_quotas(me, task, seen));
+            if refused.is_some() {
+                return Ok(refused);
+            }
+            self.note_used_parts(seen);
+        }
+        let refused = self.guard_tasks(me, task, seen);
+        if refused == Some(Answer::Errno(libc::EAGAIN)) {
+            self.note_refused_task();
+        }
+        Ok(refused)
     }
 
     /// Notes the result of a call that the kernel has made.

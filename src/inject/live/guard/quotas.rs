@@ -6,7 +6,7 @@
 use crate::constants::Answer;
 use crate::inject::exchange::Decided;
 use crate::inject::live::engine::{Engine, Task};
-use crate::tracee::filter::CallWith;
+use crate::tracee::filter::{StopRule, Test};
 use crate::tracee::{Stopped, TaskMemory, spawn};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +17,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 pub(super) const CALLS: &[i64] = &[libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl];
 
 /// The call that changes the size of a pipe.
-pub(super) const CALLS_WITH: &[CallWith] = &[CallWith {
-    call: libc::SYS_fcntl as u32,
-    arg: 1,
-    value: libc::F_SETPIPE_SZ as u32,
+pub(super) const RULES: &[StopRule] = &[StopRule {
+    nr: libc::SYS_fcntl,
+    when: &[Test::Is(1, libc::F_SETPIPE_SZ as u32)],
 }];
 
 /// The keys and keyrings of a run at one time; a user has 200 (keyrings(7)).
