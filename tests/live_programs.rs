@@ -118,7 +118,7 @@ for _, file in ipairs(o.files) do print(file.kind, (file.path:gsub(".*/work/", "
         .output();
     let done: Done = output.unwrap().into();
     turn.clean();
-    let linked = "here, linked: in the sandbox that was refused (EXDEV: Invalid cross-device link)";
+    let linked = "here, linked: in the sandbox that was refused (EXDEV: Cross-device link)";
     let expected = format!(
         "exited\t0\t\t{linked}\nremoved\ta/d\nremoved\ta/f\ncreated\ta/here\nremoved\tb\nremoved\tempty\n\
          removed\there\ncreated\tm/x\ncreated\tmoved\ncreated\tnew\n"
