@@ -67,7 +67,7 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     calls.sort_unstable();
     calls.dedup();
     let shown = StopCalls { calls, rules };
-    streams.give_terminal(&mut task)?;
+    streams.give_devices(&mut task)?;
     exec::execute(&mut task, command, &shown)?;
     let streams = streams.begin();
     let report = Report {

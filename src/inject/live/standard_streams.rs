@@ -22,6 +22,8 @@ const LOOK: u8 = 100;
 pub(super) struct StandardStreams {
     /// The reading ends of standard output and error.
     outputs: [Option<File>; 2],
+    /// Whether its input is empty.
+    is_empty: bool,
     /// The copy of rrapper's input.
     input: Option<InputCopy>,
     /// The text that is to be typed at the program's own terminal, if it is to have one.
@@ -40,6 +42,7 @@ impl StandardStreams {
         let fail = |e| Error::os("open its standard input", 0, e);
         let mut streams = StandardStreams {
             outputs: [out, err].map(|end| Some(File::from(OwnedFd::from(end)))),
+            is_empty: matches!(stdin, Stdin::Inherit | Stdin::Nothing),
             input: None,
             typed: None,
             terminal: None,
@@ -68,8 +71,19 @@ impl StandardStreams {
         Ok((streams, [input, theirs_out.into(), theirs_err.into()]))
     }
 
-    /// Gives the process that is about to execute the program its terminal, if it is to have one.
-    pub fn give_terminal(&mut self, task: &mut Stopped) -> Result<()> {
+    /// Gives the process that is about to execute the program its terminal, if it is to have one, or the `/dev/null` of
+    /// its sandbox, if it is to have no input: of the machine's, root could change the owner and the permissions.
+    pub fn give_devices(&mut self, task: &mut Stopped) -> Result<()> {
+        if self.is_empty && self.input.is_none() {
+            let mut remote = task.remote_at_boundary()?;
+            let path = remote.put_str(b"/dev/null")?;
+            let args = [libc::AT_FDCWD as u64, path, libc::O_RDONLY as u64, 0, 0, 0];
+            let what = "open its standard input";
+            let file = remote.must(what, libc::SYS_openat, args)?;
+            remote.must(what, libc::SYS_dup2, [file, 0, 0, 0, 0, 0])?;
+            remote.call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
+            remote.finish()?;
+        }
         if let Some(typed) = self.typed.take() {
             let (own, output) = Terminal::give(task, &typed)?;
             let master = own.master();
