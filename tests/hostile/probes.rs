@@ -5,6 +5,8 @@ use crate::table;
 use crate::world::{Later, World};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -87,9 +89,21 @@ impl World {
     fn record(&self, context: &str, groups: &[&str]) -> String {
         let name = self.control.join(&format!("{context}-{}", groups[0]));
         let name = name.to_str().unwrap().to_string();
-        let argv = [&["./probes", context][..], groups].concat();
-        let done = self.folder.record(&name, &argv);
-        assert_eq!(done.code, Some(1), "{}", done.stderr);
+        let mut command = self.folder.command(RRAPPER);
+        command.args(["-q", "record", "-o", &name, "--", "./probes", context]);
+        command.args(groups);
+        // What the tests were started with would be the recorded program's.
+        let close = || {
+            let flags = libc::CLOSE_RANGE_CLOEXEC;
+            // SAFETY: close_range(2) with numbers.
+            unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags) };
+            Ok(())
+        };
+        // SAFETY: the closure only makes a system call.
+        unsafe { command.pre_exec(close) };
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
         name
     }
 
@@ -146,6 +160,17 @@ impl World {
         let script = self.control.join("script.lua");
         command.arg("-q").arg(script).arg(way);
         command.arg(self.control.path()).args(rest);
+        // Its input is a file, and there is another descriptor: the same file, and it may be written to.
+        let input = self.folder.join("input");
+        let file = File::options().append(true).open(&input).unwrap();
+        command.stdin(File::open(&input).unwrap());
+        let pass = move || {
+            // SAFETY: dup2(2) with numbers.
+            unsafe { libc::dup2(file.as_raw_fd(), 200) };
+            Ok(())
+        };
+        // SAFETY: the closure only makes a system call.
+        unsafe { command.pre_exec(pass) };
         command
     }
 }
@@ -229,6 +254,27 @@ fn copies_reach_nothing() {
         let command = world.command("copy", &[&recording]);
         let what = format!("a copy, {context}");
         wrong.extend(world.check(command, groups, &what));
+    }
+    nothing_is_wrong(&wrong);
+}
+
+#[test]
+fn a_terminal_is_not_touched() {
+    let mut world = World::with_probes();
+    let recording = world.record("main", &["terminal"]);
+    world.folder.write("word", "go");
+    world.type_in();
+    world.freeze();
+    let mut wrong = Vec::new();
+    for (way, rest) in [
+        ("live", &["./probes", "main", "terminal"][..]),
+        ("copy", &[recording.as_str()][..]),
+    ] {
+        let mut command = world.command(way, rest);
+        world.on_terminal(&mut command);
+        let what = format!("{way} on a terminal");
+        wrong.extend(world.check(command, &["terminal"], &what));
+        wrong.extend(world.terminals_changes());
     }
     nothing_is_wrong(&wrong);
 }

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -22,6 +22,8 @@ use tempfile::TempDir;
 const KEPT: &str = "kept\n";
 /// What only the machine's programs may take.
 const SECRET: &[u8] = b"secret";
+/// What somebody types at the terminal.
+const TYPED: &[u8] = b"typed\n";
 
 pub struct World {
     pub folder: Folder,
@@ -41,8 +43,10 @@ pub struct World {
     ipc: Ipc,
     keys: Keys,
     terminal: OwnedFd,
-    _slave: OwnedFd,
-    held: File,
+    slave: OwnedFd,
+    /// The modes of the terminal, if somebody sits there.
+    modes: Option<Vec<u8>>,
+    _held: File,
     machine: Option<Machine>,
     /// Until the machine has it.
     turn: Option<Turn>,
@@ -417,7 +421,7 @@ impl World {
         let pts = fs::read_link(format!("/proc/self/fd/{}", slave.as_raw_fd())).unwrap();
 
         let held = File::open(folder.join("locks/lock-held")).unwrap();
-        held.lock().unwrap();
+        flock(&held).unwrap();
         let (ipc, keys) = (Ipc::new(&tag, number), Keys::new(&tag));
         let text = |path: &Path| path.to_str().unwrap().to_string();
         let mut world: BTreeMap<&str, String> = BTreeMap::new();
@@ -482,8 +486,9 @@ impl World {
             ipc,
             keys,
             terminal,
-            _slave: slave,
-            held,
+            slave,
+            modes: None,
+            _held: held,
             machine: None,
             turn: Some(turn),
         }
@@ -515,7 +520,7 @@ impl World {
             }
         }
         let passwd = File::open("/etc/passwd").unwrap();
-        if passwd.try_lock().is_err() {
+        if flock(&passwd).is_err() {
             seen.push("/etc/passwd is locked".into());
         }
         let sockets = self.folder.join("sockets");
@@ -592,11 +597,53 @@ impl World {
             seen.push("a terminal was written to".into());
         }
         let again = File::open(self.folder.join("locks/lock-held")).unwrap();
-        if again.try_lock().is_ok() {
+        if flock(&again).is_ok() {
             seen.push("our lock was lost".into());
         }
         seen.extend(self.machine.as_mut().expect("frozen").changes());
         seen
+    }
+
+    /// Has somebody type a line at the terminal, which stays there to be read.
+    pub fn type_in(&mut self) {
+        let mut terminal = File::from(self.terminal.try_clone().unwrap());
+        terminal.write_all(TYPED).unwrap();
+        // The echo.
+        let size = terminal.read(&mut [0; 64]).unwrap();
+        assert_eq!(size, TYPED.len() + 1);
+        self.modes = Some(self.modes());
+    }
+
+    /// Has the terminal be a command's input.
+    pub fn on_terminal(&self, command: &mut Command) {
+        command.stdin(self.slave.try_clone().unwrap());
+    }
+
+    /// What has changed at the terminal since somebody has typed there.
+    pub fn terminals_changes(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        if self.modes.as_ref() != Some(&self.modes()) {
+            seen.push("the terminal has other modes".into());
+        }
+        let mut waiting: libc::c_int = 0;
+        // SAFETY: the kernel writes a number.
+        unsafe { libc::ioctl(self.slave.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
+        if waiting != TYPED.len() as i32 {
+            seen.push("what was typed was taken".into());
+        }
+        seen
+    }
+
+    fn modes(&self) -> Vec<u8> {
+        let fd = self.slave.as_raw_fd();
+        let mut bytes = vec![0u8; size_of::<libc::termios>() + size_of::<libc::winsize>()];
+        let (modes, window) = bytes.split_at_mut(size_of::<libc::termios>());
+        // SAFETY: each has room for what the kernel writes.
+        unsafe {
+            libc::ioctl(fd, libc::TCGETS, modes.as_mut_ptr());
+            libc::ioctl(fd, libc::TIOCGWINSZ, window.as_mut_ptr());
+        }
+        bytes
     }
 
     fn victims_changes(&self) -> Vec<String> {
@@ -619,7 +666,6 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let _ = self.held.unlock();
         let _ = self.victim.kill();
         let _ = self.victim.wait();
         if let Some(group) = &self.victims_group {
@@ -689,13 +735,22 @@ impl Later {
     }
 }
 
+/// Locks a file until it is closed, if nobody else has.
+fn flock(file: &File) -> std::io::Result<()> {
+    // SAFETY: a descriptor of ours.
+    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 /// Locks a file in every way, for a moment.
 fn lock(path: &Path) -> std::io::Result<()> {
     let mut how = OpenOptions::new();
     // A lease would have it wait.
     how.read(true).write(true).custom_flags(libc::O_NONBLOCK);
     let file = how.open(path)?;
-    file.try_lock()?;
+    flock(&file)?;
     // SAFETY: all zeros is a lock of the whole file, once it has its type.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_WRLCK as i16;
