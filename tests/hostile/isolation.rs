@@ -45,6 +45,9 @@ print("done", wrong)
 /// Makes so many injections and checks that none has seen another.
 pub fn check(count: u32, seed: u32) {
     let turn = machine::turn();
+    // A session keyring of this thread's own, which rrapper would pass on.
+    // SAFETY: keyctl(2) with a number and no name.
+    unsafe { libc::syscall(libc::SYS_keyctl, 1, 0) };
     let folder = Folder::new();
     folder.compile_as("traces", "traces_of_others", &["-lrt"]);
     folder.write("kept", "kept\n");
@@ -66,9 +69,6 @@ pub fn check(count: u32, seed: u32) {
     let calm = folder.record(recording, &["./traces", &tag]).ok();
     assert_eq!(calm.text(), "looked 0\n");
     let mut machine = Machine::now(turn, &[&folder.join("full"), &folder.join("dir")]);
-    // A session keyring of this thread's own, which rrapper would pass on.
-    // SAFETY: keyctl(2) with a number and no name.
-    unsafe { libc::syscall(libc::SYS_keyctl, 1, 0) };
     let mut command = folder.command(RRAPPER);
     command.arg("-q").arg(control.join("script.lua"));
     command.args([&count.to_string(), &seed.to_string(), &tag, recording]);
