@@ -4,6 +4,7 @@
 pub mod blocks;
 pub mod limits;
 pub mod listed;
+pub mod machine;
 pub mod whole;
 
 use std::ffi::OsStr;

@@ -1,7 +1,12 @@
-//! More programs than every run of the tests has time for: see `tests/slow/programs`. `tests/run-slow` runs these.
+//! More programs than every run of the tests has time for: see `tests/slow/programs`. And what `tests/hostile` does, for
+//! longer. `tests/run-slow` runs these.
 
+#[path = "../hostile/any_calls.rs"]
+mod any_calls;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../hostile/isolation.rs"]
+mod isolation;
 
 const TABLE: &str = include_str!("programs");
 
@@ -53,4 +58,14 @@ listed_programs! { check:
     postgres_server
     dnsmasq
     sshd
+}
+
+#[test]
+fn any_calls_for_ten_minutes() {
+    any_calls::check(100_000, std::time::Duration::from_secs(600));
+}
+
+#[test]
+fn a_thousand_injections_do_not_see_each_other() {
+    isolation::check(1000, 16);
 }
