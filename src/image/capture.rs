@@ -40,8 +40,8 @@ pub fn prepare(task: &mut Stopped) -> Result<()> {
 /// # Errors
 /// If the process cannot be changed.
 pub fn prepare_live(task: &mut Stopped, shows_clocks: bool) -> Result<Option<AgentPage>> {
-    map_agent(task)?;
-    let page = AgentPage::install_first(task)?;
+    let (mapped, page) = AgentPage::install_first(task, ROOM)?;
+    is_mapped(task, mapped)?;
     if page.is_none() {
         write_agent(task)?;
     }
@@ -65,13 +65,23 @@ fn hide_clocks(task: &mut Stopped) -> Result<()> {
     remote.finish()
 }
 
-/// Maps writable memory where the agent is to be.
+/// The arguments of mmap(2) for writable memory where the agent is to be.
+const ROOM: [u64; 6] = [
+    agent::START,
+    agent::END - agent::START,
+    (libc::PROT_READ | libc::PROT_WRITE) as u64,
+    (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64,
+    u64::MAX,
+    0,
+];
+
+/// Maps that memory.
 fn map_agent(task: &mut Stopped) -> Result<()> {
-    let len = agent::END - agent::START;
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-    let args = [agent::START, len, prot as u64, flags as u64, u64::MAX, 0];
-    let ret = task.bootstrap_call(libc::SYS_mmap, args)?;
+    let ret = task.bootstrap_call(libc::SYS_mmap, ROOM)?;
+    is_mapped(task, ret)
+}
+
+fn is_mapped(task: &Stopped, ret: i64) -> Result<()> {
     if ret as u64 == agent::START {
         return Ok(());
     }

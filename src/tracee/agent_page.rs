@@ -92,33 +92,39 @@ impl AgentPage {
         Ok(Some((made.page, made.fd)))
     }
 
-    /// The same for a task that has just executed a program and has no agent in its first page yet, only writable memory
-    /// where the agent is to be. Nothing is left for the caller to close.
+    /// The same for a task that has just executed a program and has no agent: `room` are the arguments of the mmap(2) of
+    /// writable memory where the agent is to be. Also returns the result of that. Nothing is left for the caller to close.
     ///
     /// # Errors
     /// As for [`AgentPage::install`].
-    pub fn install_first(task: &mut Stopped) -> Result<Option<AgentPage>> {
+    pub fn install_first(task: &mut Stopped, room: [u64; 6]) -> Result<(i64, Option<AgentPage>)> {
         let mut name = NAME.to_vec();
         name.push(0);
-        task.memory().write(agent::SCRATCH, &name)?;
-        let Some(made) = make(task.tid(), |flags| {
-            let args = [agent::SCRATCH, flags, 0, 0, 0, 0];
-            task.bootstrap_call(libc::SYS_memfd_create, args)
-        })?
-        else {
-            return Ok(None);
+        let [mapped, fd] = task.bootstrap_calls(&name, |name| {
+            let create = [name, FLAGS | u64::from(libc::MFD_EXEC), 0, 0, 0, 0];
+            [(libc::SYS_mmap, room), (libc::SYS_memfd_create, create)]
+        })?;
+        let mut first = Some(fd);
+        let made = make(task.tid(), |flags| match first.take() {
+            Some(fd) => Ok(fd),
+            None => {
+                task.memory().write(agent::SCRATCH, &name)?;
+                let args = [agent::SCRATCH, flags, 0, 0, 0, 0];
+                task.bootstrap_call(libc::SYS_memfd_create, args)
+            }
+        })?;
+        let Some(made) = made else {
+            return Ok((mapped, None));
         };
-        let mapped = task.bootstrap_call(libc::SYS_mmap, map(made.fd))?;
-        let close = [made.fd, 0, 0, 0, 0, 0];
-        if mapped as u64 != agent::START {
-            task.bootstrap_call(libc::SYS_close, close)?;
-            return Ok(None);
-        }
-        let mut remote = task.remote_at_boundary()?;
-        remote.call(SYS_MSEAL, SEALED)?;
-        remote.call(libc::SYS_close, close)?;
-        remote.finish()?;
-        Ok(Some(made.page))
+        let [over, ..] = task.bootstrap_calls(&[], |_| {
+            [
+                (libc::SYS_mmap, map(made.fd)),
+                (SYS_MSEAL, SEALED),
+                (libc::SYS_close, [made.fd, 0, 0, 0, 0, 0]),
+            ]
+        })?;
+        let is_there = over as u64 == agent::START;
+        Ok((mapped, is_there.then_some(made.page)))
     }
 }
 
@@ -142,13 +148,15 @@ struct Made {
     fd: u64,
 }
 
+/// The flags of the file, besides one that not all kernels know.
+const FLAGS: u64 = (libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) as u64;
+
 /// Makes the page in a process in which `create` makes an anonymous file with these flags.
 fn make(tid: i32, mut create: impl FnMut(u64) -> Result<i64>) -> Result<Option<Made>> {
-    let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
-    let mut fd = create(flags | u64::from(libc::MFD_EXEC))?;
+    let mut fd = create(FLAGS | u64::from(libc::MFD_EXEC))?;
     if fd == -i64::from(libc::EINVAL) {
         // A kernel before 6.3 does not know MFD_EXEC, and needs none.
-        fd = create(flags)?;
+        fd = create(FLAGS)?;
     }
     if fd < 0 {
         return Ok(None);

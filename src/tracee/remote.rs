@@ -92,6 +92,82 @@ impl Stopped {
         Ok(ret)
     }
 
+    /// Makes up to four calls, one after the other, where no agent is mapped yet and one task alone has the memory: by
+    /// temporarily writing code over the page at the instruction pointer. `calls` gets the address at which `data` is
+    /// meanwhile. Code and registers are restored. Returns what the calls returned.
+    ///
+    /// # Errors
+    /// If the task ends or stops for another reason.
+    pub fn bootstrap_calls<const N: usize>(
+        &mut self,
+        data: &[u8],
+        calls: impl FnOnce(u64) -> [(i64, [u64; 6]); N],
+    ) -> Result<[i64; N]> {
+        const { assert!(N <= 4) };
+        // movabs to rdi, rsi, rdx, r10, r8, r9, rax.
+        const MOVES: [[u8; 2]; 7] = [
+            [0x48, 0xbf],
+            [0x48, 0xbe],
+            [0x48, 0xba],
+            [0x49, 0xba],
+            [0x49, 0xb8],
+            [0x49, 0xb9],
+            [0x48, 0xb8],
+        ];
+        // mov to r12, r13, r14, r15 from rax.
+        const KEEP: [[u8; 3]; 4] = [
+            [0x49, 0x89, 0xc4],
+            [0x49, 0x89, 0xc5],
+            [0x49, 0x89, 0xc6],
+            [0x49, 0x89, 0xc7],
+        ];
+        const INT3: u8 = 0xcc;
+        let saved = self.regs()?;
+        let memory = self.memory();
+        let page = saved.ip() & !(agent::CODE_LEN - 1);
+        let mut code = data.to_vec();
+        for ((nr, args), keep) in calls(page).iter().zip(KEEP) {
+            for (to, value) in MOVES.iter().zip(args.iter().chain([&(*nr as u64)])) {
+                code.extend(to);
+                code.extend(value.to_le_bytes());
+            }
+            code.extend(agent::SYSCALL_CODE);
+            code.extend(keep);
+        }
+        code.push(INT3);
+        let end = page + code.len() as u64;
+        let mut before = vec![0; code.len()];
+        memory.read_exact(page, &mut before)?;
+        memory.write(page, &code)?;
+        let mut regs = saved;
+        regs.set_ip(page + data.len() as u64);
+        self.set_regs(&regs)?;
+        let mut signals = Vec::new();
+        loop {
+            match self.resume_in_place()? {
+                Stop::Entry => {}
+                Stop::Signal(libc::SIGTRAP)
+                    if self.siginfo()?.is_fault() && self.regs()?.ip() == end =>
+                {
+                    break;
+                }
+                // Not ours to lose: it comes again afterwards.
+                Stop::Signal(signal) if !self.siginfo()?.is_fault() => signals.push(signal),
+                other => return Err(unexpected(self, "make calls in it", other)),
+            }
+        }
+        let kept = self.regs()?.0;
+        let kept = [kept.r12, kept.r13, kept.r14, kept.r15];
+        memory.write(page, &before)?;
+        let mut back = saved;
+        back.set_ip(saved.ip());
+        self.set_regs(&back)?;
+        for signal in signals {
+            self.send(signal);
+        }
+        Ok(std::array::from_fn(|at| kept[at] as i64))
+    }
+
     /// From a call's entry: makes the call and waits for its exit.
     ///
     /// # Errors
