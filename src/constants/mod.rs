@@ -8,6 +8,7 @@ mod answer;
 mod errno;
 mod expression;
 mod macros;
+mod namespaces;
 mod sets;
 mod signal;
 
@@ -17,6 +18,7 @@ pub use errno::{errno, errno_name, errno_text, errnos, suggest_errno};
 pub use expression::{eval, suggest, value};
 pub(crate) use expression::{eval_in, makedev};
 pub(crate) use macros::{request, returns_length};
+pub use namespaces::{CLONE_NEWTIME, NAMESPACES};
 pub(crate) use sets::{Name, number, own_name, set, set_in};
 pub use sets::{Set, flags_text, sets};
 #[cfg(test)]

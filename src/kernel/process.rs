@@ -4,6 +4,7 @@
 use super::clock::{Clock, read_itimerspec};
 use super::memory::read_u64;
 use super::timer::{PosixTimer, Timer};
+use crate::constants::NAMESPACES;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
 use std::collections::BTreeMap;
@@ -32,18 +33,6 @@ pub struct ProcessState {
     /// Its namespaces other than those of the recording's start: `CLONE_NEW*`, or 1 for one of an unknown kind.
     pub namespaces: u64,
 }
-
-/// All kinds of namespaces: `CLONE_NEW*`.
-const NAMESPACES: u64 = CLONE_NEWTIME
-    | (libc::CLONE_NEWNS
-        | libc::CLONE_NEWCGROUP
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUSER
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET) as u64;
-
-const CLONE_NEWTIME: u64 = 0x80;
 
 /// The new namespaces that clone(2) is asked for, whose lowest byte is a signal.
 pub(super) fn new_namespaces(flags: u64) -> u64 {

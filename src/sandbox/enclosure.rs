@@ -256,8 +256,20 @@ impl Enclosure {
         layers.any(|laid| dir.starts_with(&laid.layer.path)) && !self.mounts.are_below(&dir)
     }
 
-    /// Lays one more overlay.
+    /// Lays one more overlay. Those in it are laid again, as they would be below it.
     fn add(&mut self, layer: Layer) -> Result<()> {
+        let is_inner = |laid: &mut Laid| laid.layer.path.starts_with(&layer.path);
+        let inner: Vec<Laid> = self.layers.extract_if(.., is_inner).collect();
+        let (path, is_writable) = (layer.path.clone(), layer.is_writable);
+        self.add_one(layer)?;
+        for mut laid in inner.into_iter().filter(|laid| laid.layer.path != path) {
+            laid.layer.is_writable &= is_writable;
+            self.add_one(laid.layer)?;
+        }
+        Ok(())
+    }
+
+    fn add_one(&mut self, layer: Layer) -> Result<()> {
         let number = self.next;
         self.next += 1;
         let step = format!("mount an overlay over {}", layer.path.display());
@@ -295,12 +307,11 @@ impl Enclosure {
         let wanted: BTreeSet<PathBuf> = always.chain(dirs).filter_map(nearest_dir).collect();
         // A path sorts before the paths that start with it.
         for dir in wanted {
-            let mut layers = self.layers.iter().map(|laid| &laid.layer.path);
-            let outer = layers.by_ref().filter(|path| dir.starts_with(path));
-            let Some(outer) = outer.max_by_key(|path| path.as_os_str().len()) else {
+            let outer = self.layer_of(&dir).map(|laid| &laid.layer);
+            let Some(outer) = outer.filter(|outer| outer.is_writable) else {
                 continue;
             };
-            let mut between = dir.ancestors().take_while(|path| path != outer);
+            let mut between = dir.ancestors().take_while(|path| *path != outer.path);
             let known =
                 |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| ids.contain(&meta));
             if between.all(known) {
@@ -375,28 +386,30 @@ impl Enclosure {
     /// Has it show the machine's files as they are now: an overlay keeps what it has found, and what it has not.
     ///
     /// That takes as long as a call for each overlay, so those in which the process does not work (`dirs`) are left as
-    /// they are for moments, unless it is known that the machine's files may have changed (`all`).
+    /// they are for moments, unless it is known that the machine's files may have changed (`all`). Returns whether the
+    /// kernel did it.
     pub(super) fn refresh<'p>(
         &mut self,
         dirs: impl Iterator<Item = &'p Path>,
         all: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         const MOMENT: Duration = Duration::from_millis(50);
         let all = all || tsc_off::now().saturating_duration_since(self.refreshed) > MOMENT;
         let dirs: Vec<PathBuf> = dirs.filter_map(nearest_dir).collect();
         let mut b = Builder::default();
+        let mut calls = Vec::new();
         for laid in &self.layers {
             let path = &laid.layer.path;
             let is_used = || dirs.iter().any(|dir| dir.starts_with(path));
             if !laid.layer.is_frozen && (all || laid.is_used || is_used()) {
-                b.refresh(&laid.layer);
+                calls.push(b.refresh(&laid.layer));
             }
         }
-        b.make(&mut self.keeper)?;
+        let outcome = b.make(&mut self.keeper)?;
         if all {
             self.refreshed = tsc_off::now();
         }
-        Ok(())
+        Ok(calls.iter().all(|call| outcome.result(*call) == Some(0)))
     }
 
     /// Ends what is left in it, and takes away what is left of its use.
@@ -575,9 +588,4 @@ impl Drop for Enclosure {
             end_namespace(init.into_task());
         }
     }
-}
-
-/// How a process enters: arguments of setns(2).
-pub(super) fn entering(pidfd: u64) -> [u64; 6] {
-    [pidfd, ENTERED as u64, 0, 0, 0, 0]
 }

@@ -150,11 +150,12 @@ impl Pool {
         let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
         let writable = request.writable.iter().map(PathBuf::as_path);
         let dirs = writable.chain([cwd]);
+        let found = match found {
+            Some(mut found) => found.refresh(dirs.clone(), stale)?.then_some(found),
+            None => None,
+        };
         let mut enclosure = match found {
-            Some(mut found) => {
-                found.refresh(dirs.clone(), stale)?;
-                found
-            }
+            Some(found) => found,
             None => Enclosure::new(helper, ids, request.settings)?,
         };
         enclosure.make_writable(ids, dirs)?;
@@ -273,7 +274,7 @@ impl Sandbox {
         let args = [self.init_pid() as u64, 0, 0, 0, 0, 0];
         let fd = call(&mut remote, step, libc::SYS_pidfd_open, args)?;
         let step = "enter its sandbox (setns)";
-        let args = enclosure::entering(fd);
+        let args = [fd, enclosure::ENTERED as u64, 0, 0, 0, 0];
         call(&mut remote, step, libc::SYS_setns, args)?;
         call(&mut remote, step, libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
         // Refused where a filter forbids the call, as to the programs then.

@@ -2,30 +2,18 @@
 //! all capabilities, and with them parts of the kernel that are not for everyone.
 
 use super::tasks;
-use crate::constants::Answer;
+use crate::constants::{Answer, CLONE_NEWTIME, NAMESPACES};
 use crate::inject::hook::HookCall;
 use crate::sandbox::Settings;
 
 /// The calls. Those that make tasks stop for their number.
 pub(super) const CALLS: &[i64] = &[libc::SYS_unshare, libc::SYS_setns];
 
-/// `CLONE_NEWTIME`, which for clone(2) is a part of the exit signal.
-const NEW_TIME: u64 = 0x80;
-
-/// The flags for new namespaces.
-const NEW: u64 = (libc::CLONE_NEWNS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u64;
-
 /// Refuses unshare(2) and setns(2).
 pub(super) fn guard(settings: &Settings, seen: &HookCall) -> Option<Answer> {
     match seen.call.name {
         _ if settings.namespaces => None,
-        "unshare" => refusal(seen.args[0], NEW | NEW_TIME),
+        "unshare" => refusal(seen.args[0], NAMESPACES),
         "setns" => Some(Answer::Errno(libc::EPERM)),
         _ => None,
     }
@@ -35,8 +23,8 @@ pub(super) fn guard(settings: &Settings, seen: &HookCall) -> Option<Answer> {
 pub(super) fn guard_clone(settings: &Settings, clone: &tasks::Clone) -> Option<Answer> {
     match clone {
         _ if settings.namespaces => None,
-        tasks::Clone::Registers { flags } => refusal(*flags, NEW),
-        tasks::Clone::Memory { flags, .. } => refusal(*flags, NEW | NEW_TIME),
+        tasks::Clone::Registers { flags } => refusal(*flags, NAMESPACES & !CLONE_NEWTIME),
+        tasks::Clone::Memory { flags, .. } => refusal(*flags, NAMESPACES),
     }
 }
 

@@ -36,17 +36,10 @@ impl Engine<'_> {
         };
         // Recorded programs were told the same.
         if self.recording.is_none() {
-            self.report_missing(format!(
+            self.report.miss(format!(
                 "{what}: calls would be made or diverted that nobody sees, so it was told that the kernel has none"
             ));
         }
         Some(Answer::Errno(errno))
-    }
-
-    /// Lists something that the program misses, once.
-    fn report_missing(&mut self, what: String) {
-        if !self.report.missing.contains(&what) {
-            self.report.missing.push(what);
-        }
     }
 }
