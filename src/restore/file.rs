@@ -2,8 +2,11 @@
 
 use super::{Description, Restorer, Result, broken};
 use crate::kernel::{FileKind, OpenFile};
-use crate::tracee::checked_open::Found;
-use std::io;
+use crate::tracee::checked_open::{self, Found};
+use crate::tracee::path_lookup::Root;
+use nix::sys::stat::fstat;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
 
 /// Devices without state.
 const STATELESS: [&[u8]; 5] = [
@@ -34,6 +37,37 @@ fn refusal(file: &OpenFile, found: &Found) -> Option<&'static str> {
     let is_stateless = is_stateless(file) && NUMBERS.iter().any(|&(a, b)| found.is_device(a, b));
     let may = found.is(libc::S_IFREG) || found.is(libc::S_IFDIR) || is_link || is_stateless;
     (!may).then_some("only regular files and directories can be opened again")
+}
+
+/// The flags with which a file is opened again: nothing is made or truncated.
+fn flags_again(file: &OpenFile) -> i32 {
+    const ONCE: i32 = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_ASYNC;
+    const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+    file.flags & !(ONCE | TMPFILE)
+}
+
+/// Opens a file at its offset, as the process sees it, so that it can be passed to the process: many files are passed as
+/// fast as the process opens one. `None` where the process has to do it, or to find out why it cannot.
+pub(super) fn for_passing(root: &Root, file: &OpenFile) -> Option<File> {
+    const OWN: [&[u8]; 2] = [b"/proc/", b"/sys/"];
+    let is_own = OWN.iter().any(|own| file.path.starts_with(own));
+    let is_deleted = file.path.ends_with(b" (deleted)");
+    if is_own || is_deleted || file.flags & libc::O_PATH != 0 || !file.path.starts_with(b"/") {
+        return None;
+    }
+    let found = root.find(&file.path, false)?;
+    let status = fstat(&found).ok()?;
+    let kind = status.st_mode & libc::S_IFMT;
+    let is_number = |&(a, b): &(u32, u32)| status.st_rdev == libc::makedev(a, b);
+    let is_stateless = kind == libc::S_IFCHR && is_stateless(file) && NUMBERS.iter().any(is_number);
+    if !is_stateless && ![libc::S_IFREG, libc::S_IFDIR].contains(&kind) {
+        return None;
+    }
+    let mut opened = checked_open::reopen(&found, flags_again(file)).ok()?;
+    if file.offset > 0 {
+        opened.seek(SeekFrom::Start(file.offset)).ok()?;
+    }
+    Some(opened)
 }
 
 impl Restorer<'_> {
@@ -70,9 +104,7 @@ impl Restorer<'_> {
     }
 
     fn try_open(&mut self, file: &OpenFile, found: &Found) -> Result<i64> {
-        const ONCE: i32 = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_ASYNC;
-        const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
-        let flags = file.flags & !(ONCE | TMPFILE);
+        let flags = flags_again(file);
         let permissions = found.mode & 0o7777;
         let got = found.open(&mut self.remote, flags)?;
         match -got as i32 {

@@ -35,6 +35,7 @@ use crate::kernel::{
 use crate::process::{StopPoint, ThreadGroup};
 use crate::recording;
 use crate::tracee::agent_page::AgentPage;
+use crate::tracee::path_lookup::Root;
 use crate::tracee::{self, Remote, Stopped};
 use scm_rights::Channel;
 use std::collections::HashMap;
@@ -79,6 +80,7 @@ pub fn restore(task: &mut Stopped, place: StopPoint, state: &ThreadGroup) -> Res
     };
     let mut restorer = Restorer {
         state,
+        root: Root::of(remote.memory().tid()),
         descriptions: descriptions(&state.descriptors),
         remote,
         kernel: None,
@@ -164,6 +166,8 @@ type Prepared = HashMap<u64, File>;
 /// A process that is being restored.
 struct Restorer<'a> {
     state: &'a ThreadGroup,
+    /// The process's root directory.
+    root: Option<Root>,
     descriptions: Vec<Description<'a>>,
     remote: Remote<'a>,
     /// The kernel's state, where that is more than paths and offsets.
@@ -264,7 +268,8 @@ impl<'a> Restorer<'a> {
             return match file.kind() {
                 FileKind::Path => {
                     let captured = self.captured_by_path(description)?;
-                    Ok(captured.map_or(Plan::Make, Plan::Pass))
+                    let opened = || file::for_passing(self.root.as_ref()?, file);
+                    Ok(captured.or_else(opened).map_or(Plan::Make, Plan::Pass))
                 }
                 FileKind::Terminal if !file.inherited => {
                     let why = "its terminal: another one, at which nobody is";
@@ -284,7 +289,11 @@ impl<'a> Restorer<'a> {
                 self.restored.streams.push(captured);
                 Ok(Plan::Pass(file))
             }
-            _ => Ok(Plan::Make),
+            _ => {
+                let root = self.root.as_ref();
+                let opened = root.and_then(|root| file::for_passing(root, file));
+                Ok(opened.map_or(Plan::Make, Plan::Pass))
+            }
         }
     }
 

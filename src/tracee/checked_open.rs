@@ -6,9 +6,10 @@
 //! of a FIFO, and not for the owner of a lease. Paths into one's own memory or descriptors are not for this module.
 
 use super::{Remote, Result};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -17,6 +18,9 @@ const OF_PATH: i32 = libc::O_NOFOLLOW | libc::O_PATH;
 
 /// The flags that do not make a file, change it, or wait.
 const HARMLESS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
+/// fcntl(2): the flags that can be set later.
+const STATUS: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;
 
 /// Opens a regular file for reading. `flags` may have `O_NOFOLLOW`; reading never blocks.
 ///
@@ -31,11 +35,27 @@ pub fn regular(path: &Path, flags: i32) -> io::Result<File> {
             "it is not a regular file",
         ));
     }
-    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-    File::options()
-        .read(true)
-        .custom_flags(flags & !OF_PATH | HARMLESS)
-        .open(link)
+    reopen(found, flags | libc::O_NONBLOCK)
+}
+
+/// Opens a file or directory that was found (`O_PATH`), without waiting, with these flags of open(2). `O_NONBLOCK` is
+/// only left set where it was asked for.
+///
+/// # Errors
+/// The kernel's.
+pub fn reopen(found: impl AsFd, flags: i32) -> io::Result<File> {
+    let link = format!("/proc/self/fd/{}", found.as_fd().as_raw_fd());
+    let mode = flags & libc::O_ACCMODE;
+    let file = File::options()
+        .read(mode != libc::O_WRONLY)
+        .write(mode != libc::O_RDONLY)
+        .custom_flags(flags & !OF_PATH & !libc::O_ACCMODE | HARMLESS)
+        .open(link)?;
+    if flags & libc::O_NONBLOCK == 0 {
+        let status = OFlag::from_bits_retain(flags & STATUS);
+        fcntl(&file, FcntlArg::F_SETFL(status))?;
+    }
+    Ok(file)
 }
 
 /// A file that a task has found and not opened. It keeps a descriptor until [`Found::forget`].
@@ -138,8 +158,6 @@ impl Found {
     /// # Errors
     /// If no call can be made in the task.
     pub fn open(&self, remote: &mut Remote<'_>, flags: i32) -> Result<i64> {
-        /// fcntl(2): the flags that can be set.
-        const STATUS: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;
         let at = self.link(remote)?;
         let how = flags & !OF_PATH | HARMLESS;
         let args = [libc::AT_FDCWD as u64, at, how as u64, 0, 0, 0];

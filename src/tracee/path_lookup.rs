@@ -27,15 +27,21 @@ impl Root {
         Some(Root { tid, dir })
     }
 
-    /// The path of the file at an absolute path, with symbolic links resolved (the last one only if `follows`); `None`
-    /// where there is no file, or where the path leads through files that only the task has (`/proc/self`).
-    pub fn existing(&self, path: &[u8], follows: bool) -> Option<Vec<u8>> {
+    /// The file at an absolute path, which is not opened (`O_PATH`); symbolic links are resolved, the last one only if
+    /// `follows`. `None` where there is no file, or where the path leads through files that only the task has
+    /// (`/proc/self`).
+    pub fn find(&self, path: &[u8], follows: bool) -> Option<OwnedFd> {
         let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         flags.set(OFlag::O_NOFOLLOW, !follows);
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let found = openat2(&self.dir, path, how).ok()?;
+        openat2(&self.dir, path, how).ok()
+    }
+
+    /// The path of the file that [`Root::find`] finds, without symbolic links.
+    pub fn existing(&self, path: &[u8], follows: bool) -> Option<Vec<u8>> {
+        let found = self.find(path, follows)?;
         let link = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
         Some(link.into_os_string().into_vec())
     }
