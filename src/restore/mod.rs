@@ -235,7 +235,7 @@ impl<'a> Restorer<'a> {
         for description in before {
             self.make(description)?;
         }
-        self.pass(&descriptions, &to_pass)?;
+        self.pass(&to_pass)?;
         drop(to_pass);
         for description in behind {
             self.make(description)?;
@@ -315,18 +315,13 @@ impl<'a> Restorer<'a> {
     }
 
     /// Passes files to the process, each to its number.
-    fn pass(
-        &mut self,
-        descriptions: &[Description<'_>],
-        files: &[(&Description<'_>, File)],
-    ) -> Result<()> {
+    fn pass(&mut self, files: &[(&Description<'_>, File)]) -> Result<()> {
         if files.is_empty() {
             return Ok(());
         }
         // The lowest number that is not wanted, so that passed files get lower numbers than they are to have.
-        let numbers = descriptions.iter().map(|description| description.fd);
-        let free = numbers.zip(0..).find(|(fd, at)| fd != at).map(|(_, at)| at);
-        let free = free.unwrap_or(descriptions.len() as i32);
+        let wanted = |fd: &i32| self.state.descriptors.get(*fd).is_some();
+        let free = (0..).find(|fd| !wanted(fd)).unwrap_or(0);
         let channel = Channel::open(&mut self.remote, free)?;
         let to_pass: Vec<&File> = files.iter().map(|(_, file)| file).collect();
         let got = channel.pass(&mut self.remote, &to_pass)?;

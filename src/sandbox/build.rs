@@ -505,7 +505,11 @@ pub(super) struct First {
 }
 
 /// The steps of the first process of the pid namespace.
-pub(super) fn settle(init: &mut HelperProcess, begun: &Begun) -> Result<First> {
+pub(super) fn settle(
+    init: &mut HelperProcess,
+    begun: &Begun,
+    settings: &Settings,
+) -> Result<First> {
     let mut b = Builder::default();
     let kind = Arg::Value(libc::CLONE_NEWNS as u64);
     let args = [Arg::Value(begun.namespace as u64), kind];
@@ -536,15 +540,7 @@ pub(super) fn settle(init: &mut HelperProcess, begun: &Begun) -> Result<First> {
     let path = Arg::Text(b"/proc/sys/kernel/ns_last_pid");
     let last_pid = b.may(libc::SYS_open, &[path, how]);
     quotas(&mut b);
-    // Root can write to its own files even without privileges.
-    for path in writable_of_root() {
-        let path = Arg::Text(path.as_os_str().as_bytes());
-        let nothing = Arg::Value(0);
-        let bind = libc::MS_BIND | libc::MS_REC;
-        b.may(libc::SYS_mount, &[path, path, nothing, Arg::Value(bind)]);
-        let bind = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | flags;
-        b.may(libc::SYS_mount, &[nothing, path, nothing, Arg::Value(bind)]);
-    }
+    protect_proc(&mut b, settings);
     queues(&mut b);
     let outcome = b.make(init)?;
     let last_pid = number(&outcome, last_pid);
@@ -552,6 +548,48 @@ pub(super) fn settle(init: &mut HelperProcess, begun: &Begun) -> Result<First> {
     b.close_behind(last_pid);
     b.make(init)?;
     Ok(First { own_proc, last_pid })
+}
+
+/// Makes `/proc` read-only: a process could give up being the first victim where memory runs out, and root can write to
+/// its own files even without privileges. Where programs may make namespaces, they have to write to files of their own.
+fn protect_proc(b: &mut Builder, settings: &Settings) {
+    let copy_read_only = |b: &mut Builder, path: &[u8]| {
+        let tree = b.tree(path, AT_RECURSIVE);
+        b.put(Arg::Result(tree), path);
+        b.set(path, libc::MOUNT_ATTR_RDONLY, 0, AT_RECURSIVE);
+    };
+    match settings.namespaces {
+        false => copy_read_only(b, b"/proc"),
+        true => {
+            for path in writable_of_root() {
+                copy_read_only(b, path.as_os_str().as_bytes());
+            }
+        }
+    }
+}
+
+/// The files of `/proc` outside of processes that root may write to; searched once.
+fn writable_of_root() -> &'static [PathBuf] {
+    static THERE: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    match nix::unistd::geteuid().is_root() {
+        true => THERE.get_or_init(look_for_writable),
+        false => &[],
+    }
+}
+
+fn look_for_writable() -> Vec<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let is_common = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let kind = fs::symlink_metadata(path);
+        !name.iter().all(u8::is_ascii_digit)
+            && kind.is_ok_and(|meta| meta.is_dir() || meta.is_file() && meta.mode() & 0o222 != 0)
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| is_common(path))
+        .collect()
 }
 
 /// What the first process takes anew before other processes come.
@@ -607,30 +645,6 @@ fn queues(b: &mut Builder) {
         let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
         b.mount("mqueue", b"/dev/mqueue", flags, "");
     }
-}
-
-/// The files of `/proc` outside of processes that root may write to; searched once.
-fn writable_of_root() -> &'static [PathBuf] {
-    static THERE: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    match nix::unistd::geteuid().is_root() {
-        true => THERE.get_or_init(look_for_writable),
-        false => &[],
-    }
-}
-
-fn look_for_writable() -> Vec<PathBuf> {
-    use std::os::unix::fs::MetadataExt;
-    let is_common = |path: &Path| {
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        let kind = fs::symlink_metadata(path);
-        !name.iter().all(u8::is_ascii_digit)
-            && kind.is_ok_and(|meta| meta.is_dir() || meta.is_file() && meta.mode() & 0o222 != 0)
-    };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.path())
-        .filter(|path| is_common(path))
-        .collect()
 }
 
 /// Limits what it takes of the user's quotas. A container may forbid to write to `/proc/sys`.

@@ -144,7 +144,7 @@ impl Enclosure {
             place.add_layer(layer, number).map_err(fail)?;
         }
         let mut failed = build::show(&mut keeper, &plan, &begun, settings)?;
-        let (init, first) = Enclosure::start(&mut keeper, &begun)?;
+        let (init, first) = Enclosure::start(&mut keeper, &begun, settings)?;
         drop(building);
         let mut enclosure = Enclosure {
             namespace: proc::pid_namespace(init.pid()),
@@ -191,10 +191,14 @@ impl Enclosure {
         Ok(enclosure)
     }
 
-    fn start(keeper: &mut HelperProcess, begun: &Begun) -> Result<(HelperProcess, First)> {
+    fn start(
+        keeper: &mut HelperProcess,
+        begun: &Begun,
+        settings: &Settings,
+    ) -> Result<(HelperProcess, First)> {
         let init = keeper.copy(libc::CLONE_NEWPID as u64)?;
         let mut init = init.map_err(|e| Error::refused("get a pid namespace of its own", e))?;
-        let first = build::settle(&mut init, begun)?;
+        let first = build::settle(&mut init, begun, settings)?;
         Ok((init, first))
     }
 

@@ -458,6 +458,13 @@ impl<'a> Engine<'a> {
                 }
                 Ok(Some(self.out_of_time()))
             }
+            // It was killed during its stop: its end is reported as any other.
+            Err(_) if !tracee::stands(tid) => {
+                if let Some(me) = self.tasks.get_mut(&tid) {
+                    me.run_state = RunState::Runs(Running::of_another(tid));
+                }
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
             Ok(waited) => self.take_waited(tid, waited),
         }
