@@ -79,6 +79,7 @@ mod operation {
     pub const SEARCH: u64 = 10;
     pub const INSTANTIATE: u64 = 12;
     pub const NEGATE: u64 = 13;
+    pub const SET_REQKEY_KEYRING: u64 = 14;
     pub const ASSUME_AUTHORITY: u64 = 16;
     pub const SESSION_TO_PARENT: u64 = 18;
     pub const REJECT: u64 = 19;
@@ -95,7 +96,9 @@ mod operation {
 /// The arguments of an operation that are keys.
 fn keys_of(operation: u64) -> &'static [usize] {
     match operation {
-        operation::JOIN_SESSION_KEYRING | operation::CAPABILITIES | 14 => &[],
+        operation::JOIN_SESSION_KEYRING
+        | operation::SET_REQKEY_KEYRING
+        | operation::CAPABILITIES => &[],
         operation::LINK | operation::UNLINK => &[1, 2],
         operation::SEARCH => &[1, 4],
         operation::MOVE => &[1, 2, 3],
