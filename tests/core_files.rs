@@ -39,7 +39,7 @@ fn programs_see_the_limit_that_they_set() {
     folder.write("limits.py", LIMITS);
     for sandbox in ["cow", "none"] {
         let done = folder.script(&format!(
-            "local o = live{{ 'python3', 'limits.py', sandbox = '{sandbox}' }}\n\
+            "local o = live{{ 'python3', '-u', 'limits.py', sandbox = '{sandbox}' }}\n\
              io.write(o.stdout, o.stderr) assert(o.status == 'signaled' and o.signal == 'SIGSEGV', o)"
         ));
         // bash counts in kilobytes.
