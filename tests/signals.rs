@@ -199,3 +199,46 @@ fn what_rrapper_ignores_is_not_seen_in_copies() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(text, "exited\tnil\n", "{output:?}");
 }
+
+#[test]
+fn a_signal_that_was_sent_as_a_fault_is_no_fault() {
+    let folder = Folder::new();
+    let program = folder.compile("as_faults", &[]);
+    let recorded = record_and_replay(&folder, &[&program]);
+    let said = recorded.text();
+    assert_eq!(said.matches(", code 1\n").count(), 12, "{said}");
+    let script = format!(
+        r#"rr.open "rec"
+           local copy = rr.replay_to(rr.find{{ syscall = "rt_sigqueueinfo" }}):spin_off()
+           local o = copy:inject()
+           assert(o.exit_code == 0 and o.divergence == nil, tostring(o))
+           local o = rr.replay_to(rr.find{{ syscall = "rt_sigqueueinfo" }}):spin_off():live()
+           assert(o.exit_code == 0, tostring(o))
+           io.write(o.stdout, live{{ "{program}" }}.stdout)"#
+    );
+    assert_eq!(folder.script(&script).ok().text(), said.repeat(2));
+}
+
+#[test]
+fn a_fault_that_is_passed_on_ends_the_process() {
+    let folder = Folder::new();
+    let program = folder.compile("as_faults", &[]);
+    let recorded = record_and_replay(&folder, &[&program, "passed on"]);
+    assert_eq!(recorded.text(), "signal 11, code 1\n");
+    assert_eq!(signal(&recorded), Some(libc::SIGSEGV));
+    let ends = folder.script(LAST).ok().text();
+    assert!(ends.starts_with("signaled SIGSEGV"), "{ends}");
+    assert!(!ends.contains("exited"), "{ends}");
+}
+
+#[test]
+fn a_signal_for_an_area_that_is_gone_may_come_anywhere() {
+    let folder = Folder::new();
+    let program = folder.compile("as_faults", &[]);
+    let script = format!(
+        r#"for _ = 1, 10 do print(live{{ "{program}", "area",
+               env = {{ GLIBC_TUNABLES = "glibc.pthread.rseq=0" }} }}) end"#
+    );
+    let said = folder.script(&script).ok().text();
+    assert_eq!(said, "signaled by SIGSEGV\n".repeat(10));
+}

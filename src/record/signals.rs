@@ -67,13 +67,15 @@ impl Recorder {
         }
         self.note_received(current, signal, info.sender());
         let tid = task.tid();
-        let fault = info.is_fault();
+        // What came as a call returned has been sent: a process may send itself any siginfo, as a handler does that has
+        // another action take a fault. What is a fault nevertheless is delivered at the same position.
+        let at_boundary = current.boundary.is_some_and(|b| b.is_same_place(&regs));
+        let fault = info.is_fault() && !at_boundary;
         let caught = proc::catches(tid, signal)?;
         let ignored = !caught
             && (proc::ignores(tid, signal)?
                 || ignored_by_default(signal)
                 || spared(tid, signal, fault));
-        let at_boundary = current.boundary.is_some_and(|b| b.is_same_place(&regs));
         if fault || at_boundary {
             return self.deliver(current, task, info, fault, caught, ignored);
         }

@@ -18,6 +18,37 @@ enum At {
     Boundary,
 }
 
+/// Signals that came while rrapper had a task make a call, to be sent again afterwards.
+#[derive(Default)]
+struct Kept {
+    signals: Vec<i32>,
+    faults: u32,
+}
+
+impl Kept {
+    /// The apparent faults after which the code is taken to be gone.
+    const FAULTS: u32 = 1 << 20;
+
+    /// Keeps a signal for which the task stopped; `false` if rrapper's code cannot go on.
+    ///
+    /// What looks like a fault is none of that code's: a process may send itself any siginfo, and the kernel raises
+    /// SIGSEGV where a task leaves it and its rseq(2) area cannot be written.
+    fn keep(&mut self, task: &Stopped, signal: i32) -> Result<bool> {
+        self.faults += u32::from(task.siginfo()?.is_fault());
+        // Standard signals do not queue.
+        if signal >= libc::SIGRTMIN() || !self.signals.contains(&signal) {
+            self.signals.push(signal);
+        }
+        Ok(self.faults < Kept::FAULTS)
+    }
+
+    fn send_to(self, task: &Stopped) {
+        for signal in self.signals {
+            task.send(signal);
+        }
+    }
+}
+
 /// A task, borrowed for making calls in it.
 pub struct Remote<'a> {
     task: &'a mut Stopped,
@@ -25,7 +56,7 @@ pub struct Remote<'a> {
     at: At,
     scratch: u64,
     children: Vec<i32>,
-    signals: Vec<i32>,
+    signals: Kept,
     /// The signal mask, where the kernel unblocks SIGTRAP for the agent's trap.
     mask: Option<u64>,
 }
@@ -67,17 +98,21 @@ impl Stopped {
         regs.set_ret(nr);
         regs.set_args(args);
         self.set_regs(&regs)?;
+        let after = saved.ip() + agent::CODE.len() as u64;
         // The first stop is the filter's, since the call does not come from the agent.
-        let mut signals = Vec::new();
+        let mut kept = Kept::default();
         let mut how = libc::PTRACE_CONT;
         loop {
             match self.resume_by(how)? {
                 Stop::Entry => how = libc::PTRACE_SYSCALL,
                 Stop::Syscall => break,
                 // No filter is installed.
-                Stop::Signal(libc::SIGTRAP) if self.siginfo()?.is_fault() => break,
-                // Not ours to lose: it comes again afterwards.
-                Stop::Signal(signal) if !self.siginfo()?.is_fault() => signals.push(signal),
+                Stop::Signal(libc::SIGTRAP)
+                    if self.siginfo()?.is_fault() && self.regs()?.ip() == after =>
+                {
+                    break;
+                }
+                Stop::Signal(signal) if kept.keep(self, signal)? => {}
                 other => return Err(unexpected(self, "make a call in it", other)),
             }
         }
@@ -86,9 +121,7 @@ impl Stopped {
         let mut back = saved;
         back.set_ip(saved.ip());
         self.set_regs(&back)?;
-        for signal in signals {
-            self.send(signal);
-        }
+        kept.send_to(self);
         Ok(ret)
     }
 
@@ -142,7 +175,7 @@ impl Stopped {
         let mut regs = saved;
         regs.set_ip(page + data.len() as u64);
         self.set_regs(&regs)?;
-        let mut signals = Vec::new();
+        let mut kept = Kept::default();
         loop {
             match self.resume_in_place()? {
                 Stop::Entry => {}
@@ -151,21 +184,18 @@ impl Stopped {
                 {
                     break;
                 }
-                // Not ours to lose: it comes again afterwards.
-                Stop::Signal(signal) if !self.siginfo()?.is_fault() => signals.push(signal),
+                Stop::Signal(signal) if kept.keep(self, signal)? => {}
                 other => return Err(unexpected(self, "make calls in it", other)),
             }
         }
-        let kept = self.regs()?.0;
-        let kept = [kept.r12, kept.r13, kept.r14, kept.r15];
+        let regs = self.regs()?.0;
+        let results = [regs.r12, regs.r13, regs.r14, regs.r15];
         memory.write(page, &before)?;
         let mut back = saved;
         back.set_ip(saved.ip());
         self.set_regs(&back)?;
-        for signal in signals {
-            self.send(signal);
-        }
-        Ok(std::array::from_fn(|at| kept[at] as i64))
+        kept.send_to(self);
+        Ok(std::array::from_fn(|at| results[at] as i64))
     }
 
     /// From a call's entry: makes the call and waits for its exit.
@@ -255,7 +285,7 @@ impl<'a> Remote<'a> {
             at,
             scratch: agent::SCRATCH,
             children: Vec::new(),
-            signals: Vec::new(),
+            signals: Kept::default(),
             mask: Some(mask).filter(|mask| mask & TRAP != 0),
         })
     }
@@ -301,10 +331,7 @@ impl<'a> Remote<'a> {
                     return Ok(self.task.regs()?.ret());
                 }
                 Stop::Clone(child) => self.children.push(child),
-                // Not ours to lose: it comes again after the task has been given back.
-                Stop::Signal(signal) if !self.task.siginfo()?.is_fault() => {
-                    self.signals.push(signal);
-                }
+                Stop::Signal(signal) if self.signals.keep(self.task, signal)? => {}
                 other => return Err(unexpected(self.task, "make a call in it", other)),
             }
         }
@@ -477,9 +504,7 @@ impl<'a> Remote<'a> {
         if let Some(mask) = self.mask {
             self.task.set_sigmask(mask)?;
         }
-        for signal in self.signals {
-            self.task.send(signal);
-        }
+        self.signals.send_to(self.task);
         Ok(())
     }
 }
@@ -509,20 +534,18 @@ fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
         });
     }
     task.set_regs(&regs)?;
-    let mut signals = Vec::new();
+    let mut kept = Kept::default();
     loop {
         match task.resume_in_place()? {
             Stop::Entry => {
                 debug_assert_eq!(task.regs()?.ip(), regs.ip().wrapping_add(SYSCALL_LEN));
                 break;
             }
-            Stop::Signal(signal) if !task.siginfo()?.is_fault() => signals.push(signal),
+            Stop::Signal(signal) if kept.keep(task, signal)? => {}
             other => return Err(unexpected(task, "return to its call", other)),
         }
     }
-    for signal in signals {
-        task.send(signal);
-    }
+    kept.send_to(task);
     Ok(())
 }
 

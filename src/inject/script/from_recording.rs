@@ -28,6 +28,8 @@ pub struct RecordingScript {
     early: BTreeSet<u64>,
     /// The task whose last event was a fault.
     faulted: Option<i32>,
+    /// The task whose last event was a signal without effect.
+    ignored: Option<i32>,
 }
 
 impl RecordingScript {
@@ -44,6 +46,7 @@ impl RecordingScript {
             ahead: VecDeque::new(),
             early: BTreeSet::new(),
             faulted: None,
+            ignored: None,
         }
     }
 
@@ -175,6 +178,12 @@ impl RecordingScript {
             return None;
         }
         self.faulted = None;
+        let after_ignored = self.ignored.take() == Some(tid);
+        if let EventKind::Signal(signal) = &event.kind
+            && matches!(signal.delivery, Delivery::Ignored)
+        {
+            self.ignored = Some(tid);
+        }
         let kind = match event.kind {
             // The instruction raises the signal again.
             EventKind::Signal(signal) if signal.fault => {
@@ -182,7 +191,7 @@ impl RecordingScript {
                 return None;
             }
             // The kernel sends it again, where a handler has no room on its stack.
-            EventKind::Signal(signal) if is_instead(&signal) => return None,
+            EventKind::Signal(signal) if after_ignored && is_instead(&signal) => return None,
             EventKind::Signal(signal) => ItemKind::Signal(DueSignal {
                 signal: signal.signal,
                 info: signal.info.as_slice().try_into().ok().map(SigInfo),
@@ -241,7 +250,8 @@ impl RecordingScript {
     }
 }
 
-/// Whether a signal is the SIGSEGV that replaces one whose handler had no room on its stack.
+/// Whether a signal, after one without effect, is the SIGSEGV that replaces it since its handler had no room on its
+/// stack.
 fn is_instead(signal: &SignalEvent) -> bool {
     let info = signal.info.clone().try_into().ok().map(SigInfo);
     let handled = matches!(signal.delivery, Delivery::Handler { .. });
