@@ -1,7 +1,8 @@
 //! Speed of injections whose process goes on live, as ratios measured in one run: `cargo bench --bench live`.
 //!
 //! One injection: spin off, one failed call, live continuation in a sandbox to the exit, outcome. Beside it, in turn, a
-//! run of the program from its start under strace, which makes the same call fail. Nothing here fails for being slow.
+//! run of the program from its start under strace, which makes the same call fail. Then a program that is started live,
+//! two workers beside one, and all of it on a machine with more mounts and sockets. Nothing here fails for being slow.
 
 use rrapper::history::{Filter, Recording};
 use rrapper::inject::{
@@ -9,11 +10,13 @@ use rrapper::inject::{
     When, inject,
 };
 use rrapper::replay::{Replay, Replayer};
+use rrapper::tracee;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -40,7 +43,7 @@ struct Case {
     says: &'static str,
 }
 
-const CASES: [Case; 2] = [
+const CASES: [Case; 3] = [
     Case {
         command: &["cat", "text"],
         setup: "seq 1000 > text",
@@ -57,7 +60,20 @@ const CASES: [Case; 2] = [
         error: ("ENOSPC", libc::ENOSPC),
         says: "database or disk is full",
     },
+    Case {
+        command: &["/usr/bin/python3", "-I", "calls.py"],
+        setup: "seq 1000 > text; echo 'import os\nfor _ in range(10000): os.stat(\".\")\nopen(\"text\").read()' > calls.py",
+        syscall: "read",
+        path: "/text",
+        error: ("EIO", libc::EIO),
+        says: "Input/output error",
+    },
 ];
+
+/// The argument of a run on a machine with more mounts and sockets.
+const CROWDED: &str = "crowded";
+const MOUNTS: usize = 50;
+const SOCKETS: usize = 500;
 
 fn main() -> Result<()> {
     let times = Times::default();
@@ -65,12 +81,147 @@ fn main() -> Result<()> {
     println!(
         "spin off, one failed call, live to the exit in a sandbox, outcome: medians of {ROUNDS} times {INJECTIONS}"
     );
-    for case in CASES {
+    let crowded = std::env::args().any(|arg| arg == CROWDED);
+    let all = if crowded { &CASES[..1] } else { &CASES[..] };
+    for case in all {
         let folder = tempfile::tempdir()?;
         std::env::set_current_dir(folder.path())?;
-        measure(&case, folder.path(), &times)?;
+        let _sockets = if crowded { crowd()? } else { Vec::new() };
+        measure(case, folder.path(), &times)?;
     }
+    if crowded {
+        return Ok(());
+    }
+    programs()?;
+    let folder = tempfile::tempdir()?;
+    std::env::set_current_dir(folder.path())?;
+    workers(&CASES[0], folder.path(), &times)?;
+    println!("the same, with {MOUNTS} more mounts and {SOCKETS} more sockets on the machine:");
+    // The mounts end with the namespace.
+    let namespace = ["--user", "--map-root-user", "--mount"];
+    let me = std::env::current_exe()?;
+    let status = Command::new("unshare")
+        .args(namespace)
+        .arg(me)
+        .arg(CROWDED)
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("with more mounts: {status}").into()),
+    }
+}
+
+/// Makes mounts and sockets in the present directory.
+fn crowd() -> Result<Vec<UnixListener>> {
+    let mounts =
+        format!("for i in $(seq {MOUNTS}); do mkdir mount$i; mount -t tmpfs none mount$i; done");
+    if !run(&["sh", "-ec", &mounts])?.status.success() {
+        return Err("cannot mount".into());
+    }
+    (0..SOCKETS)
+        .map(|i| Ok(UnixListener::bind(format!("socket{i}"))?))
+        .collect()
+}
+
+/// The shortest program, started live, beside the same under strace.
+fn programs() -> Result<()> {
+    const TRUE: &str = "/bin/true";
+    let rule = "inject=read:error=EIO:when=100";
+    let strace = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=read",
+        "-e",
+        rule,
+        TRUE,
+    ];
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for _ in 0..INJECTIONS {
+            let command = tracee::Command {
+                exe: TRUE.into(),
+                argv: vec![TRUE.into()],
+                env: Vec::new(),
+                cwd: None,
+                stdin: tracee::Stdin::Bytes(Vec::new()),
+            };
+            let mut hooks = RuleSet::new(vec![Rule {
+                name: "read".into(),
+                selector: Selector::parse("read")?,
+                conditions: Conditions::new(When::parse("100")?, None, None),
+                actions: vec![Action::Fail(libc::EIO)],
+                executed: None,
+            }]);
+            let began = Instant::now();
+            let outcome = rrapper::inject::run(&command, &mut hooks, &Options::default())?;
+            ours.push(began.elapsed());
+            if outcome.exit_code() != Some(0) {
+                return Err(format!("{outcome:?}").into());
+            }
+        }
+        for _ in 0..RERUNS {
+            let began = Instant::now();
+            if !run(&strace)?.status.success() {
+                return Err("strace true".into());
+            }
+            theirs.push(began.elapsed());
+        }
+    }
+    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
+    println!(
+        "live{{\"true\"}} / strace of the same: {:.3}   ({:.2} ms)",
+        ours.as_secs_f64() / theirs.as_secs_f64(),
+        theirs.as_secs_f64() * 1e3
+    );
     Ok(())
+}
+
+/// The injections per second of two threads beside those of one.
+fn workers(case: &Case, folder: &Path, times: &Times) -> Result<()> {
+    record(case)?;
+    let alone = (0..ROUNDS).map(|_| together(1, case, folder, times));
+    let mut alone: Vec<f64> = alone.collect::<Result<_>>()?;
+    let both = (0..ROUNDS).map(|_| together(2, case, folder, times));
+    let mut both: Vec<f64> = both.collect::<Result<_>>()?;
+    alone.sort_by(f64::total_cmp);
+    both.sort_by(f64::total_cmp);
+    let (alone, both) = (alone[ROUNDS / 2], both[ROUNDS / 2]);
+    println!(
+        "two workers / one: {:.2}   ({both:.0} and {alone:.0} injections per second)",
+        both / alone
+    );
+    Ok(())
+}
+
+/// The injections per second of so many threads.
+fn together(threads: usize, case: &Case, folder: &Path, times: &Times) -> Result<f64> {
+    const EACH: usize = 4 * INJECTIONS;
+    let ready = Barrier::new(threads + 1);
+    std::thread::scope(|scope| {
+        let work = || -> std::result::Result<(), String> {
+            let prepared = open(case, folder).and_then(|(mut replay, _)| {
+                once(case, &mut replay, times)?;
+                Ok(replay)
+            });
+            ready.wait();
+            let mut replay = prepared.map_err(|e| e.to_string())?;
+            for _ in 0..EACH {
+                once(case, &mut replay, times).map_err(|e| e.to_string())?;
+            }
+            Ok(())
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        ready.wait();
+        let began = Instant::now();
+        for worker in workers {
+            worker.join().map_err(|_| "a worker panicked")??;
+        }
+        Ok((threads * EACH) as f64 / began.elapsed().as_secs_f64())
+    })
 }
 
 /// How long each of the spans took that the library has for its steps, and how often it was in them.
@@ -144,7 +295,7 @@ fn median(times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-fn measure(case: &Case, folder: &Path, times: &Times) -> Result<()> {
+fn record(case: &Case) -> Result<()> {
     set_up(case)?;
     let record = [
         &[RRAPPER, "-q", "record", "-o", "recording", "--"],
@@ -154,11 +305,21 @@ fn measure(case: &Case, folder: &Path, times: &Times) -> Result<()> {
     if !run(&record)?.status.success() {
         return Err(format!("cannot record {:?}", case.command).into());
     }
-    set_up(case)?;
+    set_up(case)
+}
+
+/// A replay at the call that is to fail, and how many of its name there are up to it.
+fn open(case: &Case, folder: &Path) -> Result<(Replayer, usize)> {
     let recording = Arc::new(Recording::open(&folder.join("recording"))?);
     let (event, nth) = find(case, &recording)?;
     let mut replay = Replayer::new(recording);
     replay.replay_to(event)?;
+    Ok((replay, nth))
+}
+
+fn measure(case: &Case, folder: &Path, times: &Times) -> Result<()> {
+    record(case)?;
+    let (mut replay, nth) = open(case, folder)?;
     let (mut ours, mut theirs, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     let alone = format!("trace={}", case.syscall);
     times.take();
