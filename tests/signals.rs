@@ -235,6 +235,7 @@ fn a_fault_that_is_passed_on_ends_the_process() {
 fn a_signal_for_an_area_that_is_gone_may_come_anywhere() {
     let folder = Folder::new();
     let program = folder.compile("as_faults", &[]);
+    std::fs::create_dir(folder.join("from")).unwrap();
     let script = format!(
         r#"for _ = 1, 10 do print(live{{ "{program}", "area",
                env = {{ GLIBC_TUNABLES = "glibc.pthread.rseq=0" }} }}) end"#

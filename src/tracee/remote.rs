@@ -26,20 +26,24 @@ struct Kept {
 }
 
 impl Kept {
-    /// The apparent faults after which the code is taken to be gone.
-    const FAULTS: u32 = 1 << 20;
+    /// The apparent faults in a row after which the task is taken to be dying.
+    const FAULTS: u32 = 256;
 
-    /// Keeps a signal for which the task stopped; `false` if rrapper's code cannot go on.
+    /// Keeps a signal for which the task stopped, and lets the task go on.
     ///
-    /// What looks like a fault is none of that code's: a process may send itself any siginfo, and the kernel raises
-    /// SIGSEGV where a task leaves it and its rseq(2) area cannot be written.
-    fn keep(&mut self, task: &Stopped, signal: i32) -> Result<bool> {
+    /// What looks like a fault is none of rrapper's code: a process may send itself any siginfo, and the kernel raises
+    /// SIGSEGV where a task leaves it whose rseq(2) area cannot be written. That recurs until the task dies of it.
+    fn keep(&mut self, task: &mut Stopped, signal: i32, what: &'static str) -> Result<()> {
         self.faults += u32::from(task.siginfo()?.is_fault());
+        if self.faults > Kept::FAULTS {
+            let stop = task.resume_with_signal(signal)?;
+            return Err(unexpected(task, what, stop));
+        }
         // Standard signals do not queue.
         if signal >= libc::SIGRTMIN() || !self.signals.contains(&signal) {
             self.signals.push(signal);
         }
-        Ok(self.faults < Kept::FAULTS)
+        Ok(())
     }
 
     fn send_to(self, task: &Stopped) {
@@ -112,8 +116,8 @@ impl Stopped {
                 {
                     break;
                 }
-                Stop::Signal(signal) if kept.keep(self, signal)? => {}
-                other => return Err(unexpected(self, "make a call in it", other)),
+                Stop::Signal(signal) => kept.keep(self, signal, MAKE)?,
+                other => return Err(unexpected(self, MAKE, other)),
             }
         }
         let ret = self.regs()?.ret();
@@ -184,8 +188,8 @@ impl Stopped {
                 {
                     break;
                 }
-                Stop::Signal(signal) if kept.keep(self, signal)? => {}
-                other => return Err(unexpected(self, "make calls in it", other)),
+                Stop::Signal(signal) => kept.keep(self, signal, MAKE)?,
+                other => return Err(unexpected(self, MAKE, other)),
             }
         }
         let regs = self.regs()?.0;
@@ -238,10 +242,18 @@ impl Stopped {
         self.resume_by(libc::PTRACE_CONT)
     }
 
-    /// Resumes the task and waits for the next stop, keeping the ownership.
+    fn resume_with_signal(&mut self, signal: i32) -> Result<Stop> {
+        self.resume_as(libc::PTRACE_CONT, signal)
+    }
+
     fn resume_by(&mut self, request: libc::c_uint) -> Result<Stop> {
+        self.resume_as(request, 0)
+    }
+
+    /// Resumes the task and waits for the next stop, keeping the ownership.
+    fn resume_as(&mut self, request: libc::c_uint, signal: i32) -> Result<Stop> {
         let tid = self.tid_for_resume();
-        sys::resume(request, tid, 0)?;
+        sys::resume(request, tid, signal)?;
         // The ownership stays where it is.
         let mut waited = Running::of_another(tid).wait()?;
         if let Waited::Stopped(task, Stop::Exit) = waited {
@@ -254,7 +266,7 @@ impl Stopped {
             Waited::Ended(exit) => {
                 self.mark_reaped();
                 Err(Error::Ended {
-                    what: "make a call in it",
+                    what: MAKE,
                     tid,
                     exit,
                 })
@@ -331,8 +343,8 @@ impl<'a> Remote<'a> {
                     return Ok(self.task.regs()?.ret());
                 }
                 Stop::Clone(child) => self.children.push(child),
-                Stop::Signal(signal) if self.signals.keep(self.task, signal)? => {}
-                other => return Err(unexpected(self.task, "make a call in it", other)),
+                Stop::Signal(signal) => self.signals.keep(self.task, signal, MAKE)?,
+                other => return Err(unexpected(self.task, MAKE, other)),
             }
         }
     }
@@ -509,6 +521,8 @@ impl<'a> Remote<'a> {
     }
 }
 
+const MAKE: &str = "make a call in it";
+const RETURN: &str = "return to its call";
 const NEW_THREAD: &str = "make a thread in it";
 const THREAD: i32 = libc::CLONE_VM
     | libc::CLONE_FS
@@ -528,7 +542,7 @@ fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
     task.memory().read_exact(regs.ip(), &mut code)?;
     if code != agent::SYSCALL_CODE {
         return Err(Error::Unexpected {
-            what: "return to its call",
+            what: RETURN,
             tid: task.tid(),
             stop: format!("no call at {:#x} any more", regs.ip()),
         });
@@ -541,8 +555,8 @@ fn give_back(task: &mut Stopped, saved: &Regs, at: At) -> Result<()> {
                 debug_assert_eq!(task.regs()?.ip(), regs.ip().wrapping_add(SYSCALL_LEN));
                 break;
             }
-            Stop::Signal(signal) if kept.keep(task, signal)? => {}
-            other => return Err(unexpected(task, "return to its call", other)),
+            Stop::Signal(signal) => kept.keep(task, signal, RETURN)?,
+            other => return Err(unexpected(task, RETURN, other)),
         }
     }
     kept.send_to(task);
