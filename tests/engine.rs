@@ -239,7 +239,9 @@ impl Replay for ImageReplay {
         let moment = self.moment(number);
         let kept_file: KeptFile<'_> = &|id| self.recording.kept_file(id);
         let mut task = image::restore(&moment.image, kept_file)?;
-        cpuid::trap(&self.recording.start().cpuid, &mut task)?;
+        let mut remote = task.remote_at_boundary()?;
+        cpuid::trap(&self.recording.start().cpuid, &mut remote)?;
+        remote.finish()?;
         image::restore_signals(&mut task, &moment.image)?;
         let mut attributes = TaskAttributes::default();
         for before in self.recording.events_from(1)?.take(number as usize - 1) {

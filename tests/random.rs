@@ -189,3 +189,31 @@ fn a_program_that_loads_others_itself_sees_their_code_as_it_is() {
         assert_eq!(folder.plain(&[&program, "look"]).text().trim(), "0f a2");
     }
 }
+
+/// The processor traps `cpuid` where it is not replaced, if it can.
+#[test]
+fn code_that_a_program_makes_finds_no_random_numbers_in_the_processor() {
+    let doctor = Folder::new().rrapper(["doctor"]).text();
+    let traps = doctor
+        .lines()
+        .any(|line| line.contains("cpuid was made to trap"));
+    if !traps {
+        return;
+    }
+    let folder = Folder::new();
+    let program = folder.compile("made_cpuid", &["-O1", "-pthread"]);
+    for how in ["hidden", "shared", "segment", "at once", "afterwards"] {
+        let name = how.replace(' ', "-");
+        let recorded = folder.record(&name, &[&program, how]).ok().text();
+        assert!(recorded.contains(how), "{recorded}");
+        assert!(!recorded.contains("RDRAND"), "{recorded}");
+        assert_eq!(folder.rrapper(["replay", &name]).ok().text(), recorded);
+        // A copy that its recording answers from its beginning on.
+        let script = format!(
+            r#"rr.open "{name}"
+               local o = rr.replay_to(2):spin_off():inject()
+               assert(o.divergence == nil and o.status ~= "signaled", tostring(o))"#
+        );
+        folder.script(&script).ok();
+    }
+}

@@ -13,7 +13,7 @@ use crate::syscall::{self, Region, Replay, Syscall};
 use crate::tracee::memory::{Dumpable, Pages};
 use crate::tracee::proc::Map;
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Running, Stopped, TaskMemory, cpuid};
+use crate::tracee::{Running, Stopped, TaskMemory};
 use std::ops::Range;
 
 /// The number of counter values that are collected before they are written.
@@ -46,6 +46,9 @@ impl Recorder {
         let regs = task.regs()?;
         if task.is_foreign_call()? {
             return Err(self.unsupported(&format!("call {} of the 32-bit ABI", regs.nr()), ""));
+        }
+        if let Some(frame) = self.trap_cpuid(current, &mut task, true)? {
+            self.write(frame)?;
         }
         let verdict = self.family.verdict(current.tid, &regs.call());
         if verdict != Verdict::Make {
@@ -247,7 +250,6 @@ impl Recorder {
             }
             self.warn_of_privilege(&task);
             image::prepare(&mut task)?;
-            cpuid::trap(&self.cpuid, &mut task)?;
             let space = self.new_space();
             self.replace_in_program(space, &task)?;
             let image = image::capture(&task, self.writer.files())?;
@@ -314,6 +316,11 @@ impl Recorder {
                 tid,
                 chunks: replaced,
             });
+        }
+        if !is_restart(ret)
+            && let Some(frame) = self.trap_cpuid(current, &mut task, false)?
+        {
+            frames.push(frame);
         }
         current.unannounced = false;
         current.yielded = false;

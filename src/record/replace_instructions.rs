@@ -15,21 +15,24 @@
 //! loaded code is read, not executed, and only the translator reads the processor's features. In such code, only random
 //! numbers are replaced.
 //!
+//! Memory that may have a `cpuid` that is not replaced for one of these reasons has the processor trap it
+//! ([`Frame::TrapCpuid`]).
+//!
 //! A program that reads its own code sees the replacements. Programs that check themselves read their files.
 
 use super::task::Task;
 use super::{Recorder, Result};
 use crate::backtrace::{Replaceable, is_dynamic_linker, replaceable};
 use crate::image::Chunk;
-use crate::recording::CallEvent;
+use crate::recording::{CallEvent, Frame};
 use crate::tracee::proc::{self, Map};
 use crate::tracee::replaced_instructions::{LONGEST, Replaced};
-use crate::tracee::{Stopped, TaskMemory, checked_open};
+use crate::tracee::{Stopped, TaskMemory, agent, checked_open, cpuid};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The limit on remembered ranges without a file.
@@ -45,11 +48,13 @@ type Key = (u64, u64, u64, i64, i64, u64, u64);
 #[derive(Default)]
 pub struct Searched {
     /// The replaceable instructions by part of a file.
-    found: HashMap<Key, Replaceable>,
+    found: HashMap<Key, Found>,
     /// Address spaces and ranges in them that show no file: the protection of such memory may change often.
     without_file: HashSet<(u32, u64, u64)>,
     /// Address spaces of programs that load other programs by themselves.
     translators: HashSet<u32>,
+    /// Address spaces that may have a `cpuid` that is not replaced, and whether that is recorded.
+    with_cpuid: HashMap<u32, bool>,
 }
 
 impl Recorder {
@@ -70,6 +75,7 @@ impl Recorder {
             && !is_dynamic_linker(&file)
         {
             self.searched.translators.insert(space);
+            self.searched.note_cpuid(space);
         }
         Ok(())
     }
@@ -79,6 +85,35 @@ impl Recorder {
         if self.searched.translators.contains(&from) {
             self.searched.translators.insert(to);
         }
+        if from != to
+            && let Some(&is_recorded) = self.searched.with_cpuid.get(&from)
+        {
+            self.searched.with_cpuid.insert(to, is_recorded);
+        }
+    }
+
+    /// Has the processor trap `cpuid` in a task whose memory may have one that is not replaced, at a call's exit or, with
+    /// `at_entry`, at its entry. Returns what is to be recorded of that.
+    pub(super) fn trap_cpuid(
+        &mut self,
+        current: &mut Task,
+        task: &mut Stopped,
+        at_entry: bool,
+    ) -> Result<Option<Frame>> {
+        let Some(is_recorded) = self.searched.with_cpuid.get_mut(&current.space) else {
+            return Ok(None);
+        };
+        let is_new = !std::mem::replace(is_recorded, true);
+        if !std::mem::replace(&mut current.traps_cpuid, true) {
+            let mut remote = match at_entry {
+                true => task.remote_at_entry()?,
+                false => task.remote_at_boundary()?,
+            };
+            cpuid::trap(&self.cpuid, &mut remote)?;
+            remote.finish()?;
+            tracing::debug!(tid = current.tid, "the processor traps its cpuid");
+        }
+        Ok(is_new.then_some(Frame::TrapCpuid { tid: current.tid }))
     }
 
     /// Replaces instructions of a file that has just been mapped or become executable. Returns the changed memory.
@@ -94,7 +129,17 @@ impl Recorder {
                 self.replace_in_mapped(current, task, event, executable.then_some(start as u64))
             }
             (libc::SYS_mprotect | libc::SYS_pkey_mprotect, Some(0)) if executable => {
+                // The program may have written it.
+                self.searched.note_cpuid(current.space);
                 self.replace_in_range(current, task, event.args[0], event.args[1])
+            }
+            (libc::SYS_shmat, Some(0..)) if executable_segment(event) => {
+                self.searched.note_cpuid(current.space);
+                Ok(Vec::new())
+            }
+            (libc::SYS_personality, Some(0..)) if event.args[0] & READ_IMPLIES_EXEC != 0 => {
+                self.searched.note_cpuid(current.space);
+                Ok(Vec::new())
             }
             _ => Ok(Vec::new()),
         }
@@ -108,6 +153,12 @@ impl Recorder {
         executable_at: Option<u64>,
     ) -> Result<Vec<Chunk>> {
         let [_, len, prot, flags, fd, offset] = event.args;
+        if executable_at.is_some()
+            && (flags as i32 & (libc::MAP_ANONYMOUS | libc::MAP_TYPE) != libc::MAP_PRIVATE
+                || prot as i32 & libc::PROT_WRITE != 0)
+        {
+            self.searched.note_cpuid(current.space);
+        }
         if flags as i32 & libc::MAP_ANONYMOUS != 0 {
             return Ok(Vec::new());
         }
@@ -121,6 +172,7 @@ impl Recorder {
         }
         let path = format!("/proc/{}/fd/{}", current.tid, fd as i32);
         let Ok(file) = checked_open::regular(Path::new(&path), 0) else {
+            self.searched.note_cpuid(current.space);
             return Ok(Vec::new());
         };
         let map = Map {
@@ -167,10 +219,17 @@ impl Recorder {
 
     /// Replaces instructions of the file that a mapping shows, if the mapping is private and executable.
     fn replace_in_file(&mut self, space: u32, task: &Stopped, map: &Map) -> Result<Vec<Chunk>> {
-        let is_code = map.prot & libc::PROT_EXEC != 0 && !map.shared;
-        match open_mapped(task, map).filter(|_| is_code) {
+        if map.prot & libc::PROT_EXEC == 0 {
+            return Ok(Vec::new());
+        }
+        match open_mapped(task, map).filter(|_| !map.shared) {
             Some(file) => self.replace_in(space, map, &file, task.memory()),
-            None => Ok(Vec::new()),
+            None => {
+                if !is_kernels(map) {
+                    self.searched.note_cpuid(space);
+                }
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -182,6 +241,9 @@ impl Recorder {
         memory: TaskMemory,
     ) -> Result<Vec<Chunk>> {
         let found = self.searched.in_part(file, map.offset, map.end - map.start);
+        if found.leaves_cpuid {
+            self.searched.note_cpuid(space);
+        }
         let draws_only = self.searched.translators.contains(&space);
         let mut changed = Vec::new();
         let address = |offset: u64| map.start + (offset - map.offset);
@@ -194,6 +256,27 @@ impl Recorder {
         }
         Ok(changed)
     }
+}
+
+/// The result of a search.
+#[derive(Clone, Default)]
+struct Found {
+    /// The offsets of certain instructions.
+    certain: Vec<u64>,
+    /// Whether there may be a `cpuid` besides.
+    leaves_cpuid: bool,
+}
+
+/// Whether a mapping with code is the kernel's or rrapper's.
+fn is_kernels(map: &Map) -> bool {
+    matches!(&map.name[..], b"[vdso]" | b"[vsyscall]") || agent::overlaps(map.start, map.end)
+}
+
+const READ_IMPLIES_EXEC: u64 = libc::READ_IMPLIES_EXEC as u64;
+
+/// Whether a shmat(2) attaches a segment as code.
+fn executable_segment(event: &CallEvent) -> bool {
+    event.args[2] as i32 & libc::SHM_EXEC != 0
 }
 
 /// Replaces instructions that are close to each other, where memory equals the file. Returns the changed memory.
@@ -242,9 +325,18 @@ fn open_mapped(task: &Stopped, map: &Map) -> Option<File> {
 }
 
 impl Searched {
-    fn in_part(&mut self, file: &File, offset: u64, len: u64) -> Replaceable {
+    /// Notes that a space may have a `cpuid` that is not replaced.
+    fn note_cpuid(&mut self, space: u32) {
+        self.with_cpuid.entry(space).or_insert(false);
+    }
+
+    fn in_part(&mut self, file: &File, offset: u64, len: u64) -> Found {
+        let nothing = Found {
+            certain: Vec::new(),
+            leaves_cpuid: true,
+        };
         let Ok(meta) = file.metadata() else {
-            return Replaceable::default();
+            return nothing;
         };
         let (size, changed) = (meta.len(), (meta.mtime(), meta.mtime_nsec()));
         let len = len.min(size.saturating_sub(offset));
@@ -259,7 +351,21 @@ impl Searched {
         );
         let found = self.found.entry(key);
         found
-            .or_insert_with(|| replaceable(file, offset, len).unwrap_or_default())
+            .or_insert_with(|| {
+                let Some(Replaceable { certain, doubtful }) = replaceable(file, offset, len) else {
+                    return nothing;
+                };
+                let is_cpuid = |&at: &u64| {
+                    let mut code = [0; 2];
+                    let read = file.read_exact_at(&mut code, at);
+                    read.is_err() || Replaced::unchanged(&code) == Some(Replaced::Cpuid)
+                };
+                let leaves_cpuid = doubtful.iter().any(is_cpuid);
+                Found {
+                    certain,
+                    leaves_cpuid,
+                }
+            })
             .clone()
     }
 }

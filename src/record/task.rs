@@ -64,6 +64,8 @@ pub struct Task {
     pub affinity: Option<Vec<u8>>,
     /// True if the task or its children may be in another pid namespace than the recorder.
     pub numbered_apart: bool,
+    /// True if the processor traps the task's `cpuid`.
+    pub traps_cpuid: bool,
 }
 
 /// The state of a task.
@@ -151,6 +153,7 @@ impl Task {
             shared_maps: Vec::new(),
             affinity: None,
             numbered_apart: false,
+            traps_cpuid: false,
         }
     }
 
@@ -160,6 +163,7 @@ impl Task {
         self.segv = segv;
         self.clear_tid = 0;
         self.robust = 0;
+        self.traps_cpuid = false;
         self.watch = SpinWatch::default();
         self.reads = Reads::default();
     }

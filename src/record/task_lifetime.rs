@@ -76,6 +76,7 @@ impl Recorder {
         let mut child = Task::new(tid, pid, space);
         child.segv = current.segv.clone();
         child.affinity = current.affinity.clone();
+        child.traps_cpuid = current.traps_cpuid;
         child.unannounced = true;
         child.numbered_apart = current.numbered_apart || flags & NEWPID != 0;
         let mut numbers = Vec::new();

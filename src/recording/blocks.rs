@@ -18,9 +18,41 @@ pub(super) struct Block {
     /// How many events it has.
     pub count: u32,
     bytes: Vec<u8>,
+    /// Where each of them begins.
+    events: Vec<usize>,
 }
 
 impl Block {
+    /// A block with its frames; `None` unless it consists of frames, with as many events as its head says.
+    fn of(group: &Group, bytes: Vec<u8>) -> Option<Block> {
+        let mut block = Block {
+            offset: group.offset,
+            end: group.end,
+            first: group.head.first,
+            count: group.head.count,
+            bytes,
+            events: Vec::new(),
+        };
+        let mut at = 0;
+        while let Some(frame) = block.frame(at) {
+            // Longer encodings of the same number would not be counted.
+            if block.bytes[frame.start] >= 0x80 {
+                return None;
+            }
+            if block.is_event(&frame) {
+                block.events.push(at);
+            }
+            at = frame.end;
+        }
+        (at == block.bytes.len() && block.events.len() == block.count as usize).then_some(block)
+    }
+
+    /// Where this event begins.
+    pub fn event(&self, number: u64) -> Option<usize> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.events.get(at).copied()
+    }
+
     /// The bytes of the frame at `at`, behind its length; `None` at the end.
     pub fn frame(&self, at: usize) -> Option<Range<usize>> {
         let from = at.checked_add(4)?;
@@ -48,20 +80,6 @@ impl Block {
             at = frame.end;
         }
         last
-    }
-
-    /// Whether it consists of frames, with as many events as its head says.
-    fn is_sound(&self) -> bool {
-        let (mut at, mut events) = (0, 0);
-        while let Some(frame) = self.frame(at) {
-            // Longer encodings of the same number would not be counted.
-            if self.bytes[frame.start] >= 0x80 {
-                return false;
-            }
-            events += u32::from(self.is_event(&frame));
-            at = frame.end;
-        }
-        at == self.bytes.len() && events == self.count
     }
 }
 
@@ -120,6 +138,7 @@ impl Blocks {
                             first: number - u64::from(group.head.count),
                             count: group.head.count,
                             bytes: Vec::new(),
+                            events: Vec::new(),
                         })
                     }));
                 }
@@ -289,16 +308,9 @@ impl Blocks {
             self.events.unpack(at, head, &mut bytes, &self.path)?;
             at += head.len();
         }
-        let block = Block {
-            offset: group.offset,
-            end: group.end,
-            first: group.head.first,
-            count: group.head.count,
-            bytes,
-        };
-        if !block.is_sound() {
+        let Some(block) = Block::of(&group, bytes) else {
             return Err(self.damaged(group.offset, "a block does not hold what it says"));
-        }
+        };
         let block = Arc::new(block);
         if block.bytes.len() <= MOST {
             *self.recent() = Some(Arc::clone(&block));

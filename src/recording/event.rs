@@ -135,6 +135,12 @@ pub enum Frame {
     },
     /// A task that ran was preempted where it waits for others: it runs on to there.
     Reach(Reach),
+    /// From the event before on, the task's memory may have a `cpuid` in it that is not replaced: the processor traps
+    /// the instruction.
+    TrapCpuid {
+        /// The task whose memory it is.
+        tid: i32,
+    },
 }
 
 /// A range of memory whose mapping or protection has changed.

@@ -56,18 +56,11 @@ impl BlockFrames {
     pub(super) fn with_event(blocks: &Arc<Blocks>, number: u64) -> Result<BlockFrames> {
         let block = blocks.with_event(number)?;
         let mut frames = BlockFrames::of(blocks, Arc::clone(&block));
-        // To where this event begins.
-        let mut skip = number - block.first;
-        while let Some(frame) = block.frame(frames.at) {
-            if block.is_event(&frame) {
-                if skip == 0 {
-                    return Ok(frames);
-                }
-                skip -= 1;
-            }
-            frames.at = frame.end;
+        match block.event(number) {
+            Some(at) => frames.at = at,
+            None => return Err(blocks.damaged(block.offset, "an event is missing")),
         }
-        Err(blocks.damaged(block.offset, "an event is missing"))
+        Ok(frames)
     }
 
     /// Skips the next frame, if that is in the present block.

@@ -74,7 +74,7 @@ const PACK_MAGIC: [u8; 8] = *b"rrpack\x1a\n";
 const HEADER: u64 = 12;
 
 /// The format that this version writes and reads.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Frames longer than this cannot be written.
 const MAX_FRAME: usize = u32::MAX as usize - 4;

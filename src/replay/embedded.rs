@@ -230,6 +230,7 @@ fn comes_along(frame: &Frame) -> bool {
             | Frame::Resize { .. }
             | Frame::Remap { .. }
             | Frame::Fill { .. }
+            | Frame::TrapCpuid { .. }
     )
 }
 

@@ -6,7 +6,7 @@ use super::{Error, Result};
 use crate::image::Chunk;
 use crate::process::{StopPoint, remap};
 use crate::recording::{Frame, Jump, NewTask, Piece, Shows};
-use crate::tracee::Regs;
+use crate::tracee::{Regs, cpuid};
 
 /// A recording with more of these at once is refused.
 const MOST_TASKS: usize = 4096;
@@ -36,6 +36,12 @@ impl ReplayState {
             } => {
                 self.changes += 1;
                 self.objects.fill(*object, *offset, data)?;
+            }
+            Frame::TrapCpuid { tid } => {
+                let table = &self.recording.start().cpuid;
+                let space = self.tasks.get(tid).map(|task| task.space);
+                let space = space.and_then(|space| self.spaces.get_mut(&space));
+                cpuid::trap(table, &mut space.ok_or(Error::AtEnd)?.remote()?)?;
             }
             Frame::Reach(reach) => {
                 let what = format!("task {} comes to a place without having run", reach.tid);

@@ -16,7 +16,7 @@ use crate::kernel::ProcessTree;
 use crate::process::{Objects, RunTarget, StopPoint};
 use crate::recording::{Delivery, Event, EventKind, Frame, Reach, SignalEvent};
 use crate::tracee::interpret::Reads;
-use crate::tracee::{self, Regs, Stop, Stopped, agent, cpuid, proc, tsc};
+use crate::tracee::{self, Regs, Stop, Stopped, agent, proc, tsc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -162,9 +162,7 @@ impl ReplayState {
     }
 
     fn restore(&self, image: &Image) -> Result<Stopped> {
-        let mut task = image::restore(image, &|id| self.recording.kept_file(id))?;
-        cpuid::trap(&self.recording.start().cpuid, &mut task)?;
-        Ok(task)
+        Ok(image::restore(image, &|id| self.recording.kept_file(id))?)
     }
 
     /// Adds a task that is the only one of a new program.

@@ -1,11 +1,11 @@
 //! Trapping the `cpuid` instruction: the attempt stops the task as a fault, and the tracer answers from a [`Table`].
 //!
-//! Where a program's files have the instruction, it is replaced by one that faults (see [`super::replaced_instructions`]). Where the
-//! processor lets it be trapped (`arch_prctl(ARCH_SET_CPUID)`; Intel's), so it is everywhere else, as in code that a
-//! program makes while it runs.
+//! Where a program's files have the instruction, it is replaced by one that faults (see
+//! [`super::replaced_instructions`]). Programs that may have it elsewhere, as in code that they make while they run, have
+//! the processor trap it, where that can (`arch_prctl(ARCH_SET_CPUID)`; Intel's).
 
 use super::replaced_instructions::Replaced;
-use super::{Regs, Result, Stopped, TaskMemory};
+use super::{Regs, Remote, Result, TaskMemory};
 use crate::cpuid::Table;
 use crate::syscall::Memory;
 
@@ -40,19 +40,21 @@ fn can_trap() -> bool {
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_CPUID, ALLOWED) == 0 }
 }
 
-/// Has `cpuid` trapped in a task between two calls, if `table` answers it and this machine can, until it executes another
-/// program; what the task makes inherits it.
+/// Has the processor trap `cpuid` in a borrowed task, if `table` answers it and this machine can, until the task executes
+/// another program; what the task makes inherits it.
+///
+/// The switch is a register of the processor that the kernel sets whenever such a task and another follow each other. In a
+/// virtual machine that may take longer than all else about a stop.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn trap(table: &Table, task: &mut Stopped) -> Result<()> {
+pub fn trap(table: &Table, remote: &mut Remote<'_>) -> Result<()> {
     if !table.answers() || !can_trap() {
         return Ok(());
     }
-    let mut remote = task.remote_at_boundary()?;
     let args = [ARCH_SET_CPUID as u64, 0, 0, 0, 0, 0];
     remote.must("have its cpuid trapped", libc::SYS_arch_prctl, args)?;
-    remote.finish()
+    Ok(())
 }
 
 #[cfg(test)]

@@ -202,19 +202,27 @@ fn together(threads: usize, case: &Case, folder: &Path, times: &Times) -> Result
     const EACH: usize = 4 * INJECTIONS;
     let ready = Barrier::new(threads + 1);
     std::thread::scope(|scope| {
-        let work = || -> std::result::Result<(), String> {
+        let work = |cpu: usize| -> std::result::Result<(), String> {
+            // The thread that starts this one is on one processor, as this one will be.
+            let mut own = nix::sched::CpuSet::new();
+            let pinned = own
+                .set(cpu)
+                .and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &own));
             let prepared = open(case, folder).and_then(|(mut replay, _)| {
                 once(case, &mut replay, times)?;
                 Ok(replay)
             });
             ready.wait();
+            pinned.map_err(|e| e.to_string())?;
             let mut replay = prepared.map_err(|e| e.to_string())?;
             for _ in 0..EACH {
                 once(case, &mut replay, times).map_err(|e| e.to_string())?;
             }
             Ok(())
         };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads)
+            .map(|cpu| scope.spawn(move || work(cpu)))
+            .collect();
         ready.wait();
         let began = Instant::now();
         for worker in workers {

@@ -111,7 +111,11 @@ impl Driver<'_> {
                 self.group.shared = SharedMemory::default();
                 let recording = Arc::clone(&self.group.recording);
                 let mut task = image::restore(image, &|id| recording.kept_file(id))?;
-                cpuid::trap(&recording.start().cpuid, &mut task)?;
+                if self.side_effects.traps_cpuid {
+                    let mut remote = task.remote_at_boundary()?;
+                    cpuid::trap(&recording.start().cpuid, &mut remote)?;
+                    remote.finish()?;
+                }
                 image::restore_signals(&mut task, image)?;
                 self.group.program = Arc::new(Program::of(image));
                 let segv = SegvState::at_exec(image.sigmask, image.ignored);
@@ -232,6 +236,14 @@ impl Driver<'_> {
                     .shared
                     .write(task.memory(), chunk.addr, &chunk.data);
             }
+        }
+        if side_effects.traps_cpuid {
+            let mut remote = match at_entry {
+                true => task.remote_at_entry()?,
+                false => task.remote_at_boundary()?,
+            };
+            cpuid::trap(&self.group.recording.start().cpuid, &mut remote)?;
+            remote.finish()?;
         }
         if let Some(base) = code_base(seen.call.nr, &seen.args, ret) {
             for chunk in &side_effects.code {

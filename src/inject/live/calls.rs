@@ -14,7 +14,7 @@ use crate::inject::outcome::Status;
 use crate::inject::refused::refused;
 use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Regs, Stopped, cpuid, proc, tsc_off};
+use crate::tracee::{Regs, Stopped, proc, tsc_off};
 
 /// The default capacity of a pipe.
 const PIPE: u64 = 16 << 12;
@@ -246,11 +246,7 @@ impl Engine<'_> {
         self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
         me.agent = image::prepare_live(task, self.shows_clocks)?;
-        self.hide_from_dumps(task)?;
-        if let Some(recording) = &self.recording {
-            cpuid::trap(&recording.start().cpuid, task)?;
-        }
-        Ok(())
+        self.hide_from_dumps(task)
     }
 
     /// Describes a call for hooks.

@@ -158,7 +158,11 @@ impl RecordingScript {
                 {
                     side_effects.code.append(chunks);
                 }
-                Frame::Tsc { .. }
+                Frame::TrapCpuid { tid } if self.tids.contains(tid) => {
+                    side_effects.traps_cpuid = true;
+                }
+                Frame::TrapCpuid { .. }
+                | Frame::Tsc { .. }
                 | Frame::Poke { .. }
                 | Frame::Resize { .. }
                 | Frame::Remap { .. }

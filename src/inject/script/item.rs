@@ -78,6 +78,8 @@ pub(in crate::inject) struct SideEffects {
     pub code: Vec<Chunk>,
     /// The recorded address of that code: see [`code_base`].
     pub code_base: u64,
+    /// Whether the processor traps `cpuid` from then on.
+    pub traps_cpuid: bool,
 }
 
 /// The address by which the code is found that a call has mapped or made executable.
