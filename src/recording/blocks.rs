@@ -22,6 +22,9 @@ pub(super) struct Block {
     events: Vec<usize>,
 }
 
+/// The number of blocks that stay in memory.
+const RECENT: usize = 4;
+
 impl Block {
     /// A block with its frames; `None` unless it consists of frames, with as many events as its head says.
     fn of(group: &Group, bytes: Vec<u8>) -> Option<Block> {
@@ -98,8 +101,8 @@ pub(super) struct Blocks {
     index: Option<Index>,
     /// The index made from the heads, in place of a wrong or missing one.
     looked_up: OnceLock<Index>,
-    /// The block that was unpacked last.
-    recent: Mutex<Option<Arc<Block>>>,
+    /// The blocks that were used last, the latest one first: an injection goes back and forth between some.
+    recent: Mutex<Vec<Arc<Block>>>,
 }
 
 impl Blocks {
@@ -160,8 +163,16 @@ impl Blocks {
         &self.events
     }
 
-    fn recent(&self) -> MutexGuard<'_, Option<Arc<Block>>> {
+    fn recent(&self) -> MutexGuard<'_, Vec<Arc<Block>>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block that was used recently.
+    fn again(&self, is_it: impl Fn(&Block) -> bool) -> Option<Arc<Block>> {
+        let mut recent = self.recent();
+        let at = recent.iter().position(|block| is_it(block))?;
+        recent[..=at].rotate_right(1);
+        recent.first().cloned()
     }
 
     pub fn damaged(&self, offset: u64, reason: &str) -> Error {
@@ -291,8 +302,8 @@ impl Blocks {
     }
 
     fn unpack(&self, group: Group) -> Result<Arc<Block>> {
-        if let Some(block) = self.recent().as_ref().filter(|b| b.offset == group.offset) {
-            return Ok(Arc::clone(block));
+        if let Some(block) = self.again(|block| block.offset == group.offset) {
+            return Ok(block);
         }
         let mut bytes = Vec::new();
         let mut at = group.offset;
@@ -313,19 +324,16 @@ impl Blocks {
         };
         let block = Arc::new(block);
         if block.bytes.len() <= MOST {
-            *self.recent() = Some(Arc::clone(&block));
+            let mut recent = self.recent();
+            recent.truncate(RECENT - 1);
+            recent.insert(0, Arc::clone(&block));
         }
         Ok(block)
     }
 
     /// The block that this event is in.
     pub fn with_event(&self, number: u64) -> Result<Arc<Block>> {
-        let recent = self.recent().clone();
-        match recent.filter(|b| {
-            number
-                .checked_sub(b.first)
-                .is_some_and(|n| n < u64::from(b.count))
-        }) {
+        match self.again(|block| block.event(number).is_some()) {
             Some(block) => Ok(block),
             None => self.unpack(self.of_event(number)?),
         }
