@@ -26,8 +26,9 @@ use stdin::Input;
 /// An opened recording and the state of the kernel at its events.
 pub struct Recording {
     source: Box<dyn Source>,
-    /// The model at the event that was asked for last: questions about rising events read the recording once.
-    reached: Mutex<Option<Reached>>,
+    /// The model at two events that were asked for last, the earlier one first: questions about rising events read the
+    /// recording once, also those about an event and others soon behind it, in turn.
+    reached: Mutex<Vec<Reached>>,
     input: Input,
 }
 
@@ -70,6 +71,29 @@ impl Reached {
             ahead: None,
             next: 1,
         })
+    }
+
+    /// Another one at the same event; `None` at the end.
+    fn again(&self, recording: &dyn Source) -> Result<Option<Reached>> {
+        if self.ahead.is_none() {
+            return Ok(None);
+        }
+        let mut frames = recording.frames_from(self.next)?;
+        let ahead = loop {
+            match frames.next_frame()? {
+                Some(Frame::Event(event)) => break Frame::Event(event),
+                // Followed already.
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        };
+        Ok(Some(Reached {
+            tree: self.tree.clone(),
+            kernel: self.kernel.clone(),
+            frames,
+            ahead: Some(ahead),
+            next: self.next,
+        }))
     }
 
     /// Follows the frames before this event, and reads its own.
@@ -160,14 +184,26 @@ impl Recording {
         then: impl FnOnce(&ProcessTree, &Kernel) -> R,
     ) -> Result<R> {
         self.event(event)?;
-        let mut slot = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut reached = match slot.take().filter(|reached| reached.next <= event) {
-            Some(reached) => reached,
-            None => Reached::beginning(&*self.source)?,
+        let mut all = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        // The latest one that is not behind the event.
+        let before = all.iter().filter(|reached| reached.next <= event).count();
+        let mut reached = match before.checked_sub(1) {
+            None => {
+                all.clear();
+                Reached::beginning(&*self.source)?
+            }
+            Some(0) if all.len() == 1 && all[0].next < event => {
+                match all[0].again(&*self.source)? {
+                    Some(again) => again,
+                    None => all.remove(0),
+                }
+            }
+            Some(at) => all.remove(at),
         };
         reached.go_to(event)?;
         let result = then(&reached.tree, &reached.kernel);
-        *slot = Some(reached);
+        let at = all.partition_point(|other| other.next <= reached.next);
+        all.insert(at, reached);
         Ok(result)
     }
 
