@@ -304,6 +304,9 @@ no size ok
 no pipe EBADF
 no descriptor EBADF
 inotify 32 EMFILE
+contexts 8 EAGAIN
+destroy ok
+another ok
 ";
     assert_eq!(said, expected);
     let own = |resource| nix::sys::resource::getrlimit(resource).unwrap().0;

@@ -185,7 +185,7 @@ impl Engine<'_> {
         let mut given = task.regs()?.ret();
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
         self.note_promise(me, &seen, given);
-        self.note_guarded(&seen, given);
+        self.note_guarded(me, &seen, given);
         if seen.call.name == "rt_sigreturn" {
             return Ok(NextStep::Resume(task, 0));
         }

@@ -91,7 +91,7 @@ impl Engine<'_> {
     }
 
     /// Notes the result of a call that the kernel has made.
-    pub(super) fn note_guarded(&mut self, seen: &Decided, ret: i64) {
+    pub(super) fn note_guarded(&mut self, me: &Task, seen: &Decided, ret: i64) {
         if !self.is_sandboxed() {
             return;
         }
@@ -102,6 +102,7 @@ impl Engine<'_> {
         }
         self.note_segments(seen, ret);
         self.note_keys(seen, ret);
+        self.note_contexts(me, seen, ret);
     }
 
     /// Says once that a task was refused.

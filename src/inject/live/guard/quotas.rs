@@ -1,4 +1,5 @@
-//! Quotas that the kernel counts for a user, and not for a sandbox: keys, and the sizes of pipes.
+//! Quotas that the kernel counts for a user or the machine, and not for a sandbox: keys, the sizes of pipes, asynchronous
+//! input and output.
 //!
 //! A program that used them up would take them from the user's other programs. So a run gets a small part of them. The
 //! quotas that can be limited otherwise are limited where sandboxes are made (`sandbox::user_quotas`, `sandbox::seal`).
@@ -13,8 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-/// The calls about keys.
-pub(super) const CALLS: &[i64] = &[libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl];
+/// The calls about keys and asynchronous input and output.
+pub(super) const CALLS: &[i64] = &[
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_io_setup,
+    libc::SYS_io_destroy,
+];
 
 /// The call that changes the size of a pipe.
 pub(super) const RULES: &[StopRule] = &[StopRule {
@@ -34,6 +41,9 @@ const KNOWN: usize = 4096;
 /// The bytes of a run's pipes that are larger than usual; a user has 64 MiB of pipes.
 const PIPE_BYTES: u64 = 8 << 20;
 
+/// The requests of a run's contexts for asynchronous input and output; the machine has 65,536 (`fs.aio-max-nr`).
+const REQUESTS: u64 = 8192;
+
 /// The size of a pipe, unless a program changes it.
 const USUAL_PIPE: u64 = 16 << 12;
 
@@ -47,6 +57,8 @@ pub(in crate::inject::live) struct Quotas {
     known: BTreeSet<i32>,
     /// The pipes that are larger than usual, by device and inode.
     pipes: BTreeMap<(u64, u64), u64>,
+    /// The requests of each context of io_setup(2), by process and context.
+    contexts: BTreeMap<(i32, u64), u64>,
 }
 
 struct Key {
@@ -118,12 +130,45 @@ impl Engine<'_> {
             "add_key" => self.guard_add_key(me, task, seen),
             "request_key" => self.guard_request_key(me, task, seen),
             "keyctl" => self.guard_keyctl(me, task, seen),
+            "io_setup" => self.guard_contexts(me, seen),
             "fcntl" if seen.args[1] as u32 == libc::F_SETPIPE_SZ as u32 => {
                 return Some(self.set_pipe_size(me, task, seen));
             }
             _ => return None,
         };
         refused.err().map(Answer::Errno)
+    }
+
+    /// Refuses a context for more requests than are left. The contexts of a process end with it.
+    fn guard_contexts(&mut self, me: &Task, seen: &Decided) -> Result<(), i32> {
+        let tasks = &self.tasks;
+        let contexts = &mut self.quotas.contexts;
+        let lives = |process: i32| {
+            let mut others = tasks.values();
+            process == me.process || others.any(|task| task.process == process)
+        };
+        contexts.retain(|&(process, _), _| lives(process));
+        let held: u64 = contexts.values().sum();
+        match held + u64::from(seen.args[0] as u32) > REQUESTS {
+            true => Err(libc::EAGAIN),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes a context that a call made or removed.
+    pub(super) fn note_contexts(&mut self, me: &Task, seen: &Decided, ret: i64) {
+        let contexts = &mut self.quotas.contexts;
+        match seen.call.name {
+            "io_setup" if ret == 0 => {
+                let requests = u64::from(seen.args[0] as u32);
+                let context = seen.memory.word(seen.args[1]).unwrap_or(0);
+                *contexts.entry((me.process, context)).or_default() += requests;
+            }
+            "io_destroy" if ret == 0 => {
+                contexts.remove(&(me.process, seen.args[0]));
+            }
+            _ => {}
+        }
     }
 
     fn guard_add_key(&mut self, me: &Task, task: &Stopped, seen: &mut Decided) -> Result<(), i32> {
