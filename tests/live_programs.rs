@@ -98,11 +98,15 @@ fn directories_around_mounts_are_as_all_others() {
         "script.lua",
         r#"
 local o = live{ "sh", "-ec", [[
-  echo y >new; echo z >>here; mv a/f b/f; test $(cat b/f) = 1; test ! -e a/f; mv a/d b/e; test $(cat b/e/g) = 2
+  echo y >new; echo z >>here
+  python3 -c 'import os; [os.setxattr(f, "user.mark", f.encode()) for f in ("a/f", "a/d", "a/d/g")]'
+  mv a/f b/f; test $(cat b/f) = 1; test ! -e a/f; mv a/d b/e; test $(cat b/e/g) = 2
+  python3 -c 'import os; print([os.getxattr(f, "user.mark") for f in ("b/f", "b/e", "b/e/g")])'
   perl -e 'rename("here", "a/here") or die $!; link("a/here", "link") and die'
   rmdir empty; test ! -e empty; mv gone moved; test -d moved; test ! -e gone; echo 3 >moved/x; mkdir gone
   rm -r b; test ! -e b; echo w >m/x]], cwd = "work" }
 print(o.status, o.exit_code, o.stderr, table.concat(o.missing, "; "))
+io.write(o.stdout)
 for _, file in ipairs(o.files) do print(file.kind, (file.path:gsub(".*/work/", ""))) end
 "#,
     );
@@ -120,7 +124,7 @@ for _, file in ipairs(o.files) do print(file.kind, (file.path:gsub(".*/work/", "
     turn.clean();
     let linked = "here, linked: in the sandbox that was refused (EXDEV: Cross-device link)";
     let expected = format!(
-        "exited\t0\t\t{linked}\nremoved\ta/d\nremoved\ta/f\ncreated\ta/here\nremoved\tb\nremoved\tempty\n\
+        "exited\t0\t\t{linked}\n[b'a/f', b'a/d', b'a/d/g']\nremoved\ta/d\nremoved\ta/f\ncreated\ta/here\nremoved\tb\nremoved\tempty\n\
          removed\there\ncreated\tm/x\ncreated\tmoved\ncreated\tnew\n"
     );
     let said = String::from_utf8_lossy(&done.stdout);

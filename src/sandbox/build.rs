@@ -146,15 +146,18 @@ impl Builder {
         self.may(libc::SYS_close_range, &all);
     }
 
-    /// Renames the directory of an overlay.
-    pub(super) fn rename(&mut self, from: &Path, to: &Path) {
-        let step = "rename an overlay";
+    /// Moves an overlay to a new directory.
+    pub(super) fn move_overlay(&mut self, from: &Path, to: &Path) -> CallId {
         let (from, to) = (Arg::Text(relative(from)), Arg::Text(relative(to)));
-        self.must(step, libc::SYS_mkdir, &[to, Arg::Value(0o755)]);
+        self.may(libc::SYS_mkdir, &[to, Arg::Value(0o755)]);
         let nothing = Arg::Value(0);
         let args = [from, to, nothing, Arg::Value(libc::MS_MOVE)];
-        self.must(step, libc::SYS_mount, &args);
-        self.must(step, libc::SYS_rmdir, &[from]);
+        self.may(libc::SYS_mount, &args)
+    }
+
+    /// Removes the empty directory that an overlay is not at any more, or has not come to.
+    pub(super) fn remove_place(&mut self, path: &Path) {
+        self.may(libc::SYS_rmdir, &[Arg::Text(relative(path))]);
     }
 
     /// Hides what the settings say, as far as it is in this directory.

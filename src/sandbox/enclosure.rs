@@ -372,11 +372,17 @@ impl Enclosure {
             return Ok(false);
         };
         self.spoiled = true;
-        self.layers.remove(at);
         let mut b = Builder::default();
-        b.rename(from, to);
+        let moved = b.move_overlay(from, to);
+        let outcome = b.make(&mut self.keeper)?;
+        let is_moved = outcome.result(moved) == Some(0);
+        let mut b = Builder::default();
+        b.remove_place(if is_moved { from } else { to });
         b.make(&mut self.keeper)?;
-        Ok(true)
+        if is_moved {
+            self.layers.remove(at);
+        }
+        Ok(is_moved)
     }
 
     /// Whether it can be used for a sandbox with these settings.

@@ -12,6 +12,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, symli
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use xattr::FileExt;
 
 /// The limit on the files below a directory.
 const MOST_FILES: usize = 20_000;
@@ -84,7 +85,7 @@ fn copy_entry(
                 let status = fstatat(&source, entry, AtFlags::AT_SYMLINK_NOFOLLOW)?;
                 copy_entry((source.as_fd(), entry), (target.as_fd(), entry), &status)?;
             }
-            give(&target, status, mode)
+            give(source.as_fd(), target.as_fd(), status, mode)
         }
         libc::S_IFREG => {
             let how = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
@@ -94,7 +95,7 @@ fn copy_entry(
             let (mut source, mut target) = (File::from(source), File::from(target));
             let copied = std::io::copy(&mut source, &mut target);
             copied.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
-            give(&target.into(), status, mode)
+            give(source.as_fd(), target.as_fd(), status, mode)
         }
         libc::S_IFLNK => {
             let text = readlinkat(from, name)?;
@@ -110,8 +111,16 @@ fn copy_entry(
     }
 }
 
-/// Gives a copy the owner, the permissions and the times.
-fn give(file: &OwnedFd, status: &FileStat, mode: Mode) -> nix::Result<()> {
+/// Gives a copy the owner, the extended attributes, the permissions and the times of a file.
+fn give(
+    source: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    status: &FileStat,
+    mode: Mode,
+) -> nix::Result<()> {
+    if let (Ok(source), Ok(file)) = (source.try_clone_to_owned(), file.try_clone_to_owned()) {
+        give_attributes(&source.into(), &file.into());
+    }
     // Only root may give files away, and only root meets those of others.
     _ = fchown(
         file,
@@ -124,6 +133,15 @@ fn give(file: &OwnedFd, status: &FileStat, mode: Mode) -> nix::Result<()> {
         &TimeSpec::new(status.st_atime, status.st_atime_nsec),
         &TimeSpec::new(status.st_mtime, status.st_mtime_nsec),
     )
+}
+
+/// Gives a copy the extended attributes, as far as it can have them.
+fn give_attributes(source: &File, file: &File) {
+    for name in source.list_xattr().into_iter().flatten() {
+        let value = source.get_xattr(&name);
+        let set = value.map(|value| value.map(|value| file.set_xattr(&name, &value)));
+        tracing::trace!("{}: {set:?}", name.to_string_lossy());
+    }
 }
 
 fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
@@ -219,10 +237,6 @@ fn move_files(
             renameat(&source, entry, &target, entry)?;
         }
     }
-    fchmod(&target, Mode::from_bits_truncate(status.st_mode & 0o7777))?;
-    futimens(
-        &target,
-        &TimeSpec::new(status.st_atime, status.st_atime_nsec),
-        &TimeSpec::new(status.st_mtime, status.st_mtime_nsec),
-    )
+    let mode = Mode::from_bits_truncate(status.st_mode & 0o7777);
+    give(source.as_fd(), target.as_fd(), &status, mode)
 }

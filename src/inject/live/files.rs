@@ -184,6 +184,11 @@ impl Engine<'_> {
         flags: u32,
         ret: i64,
     ) -> Result<i64> {
+        // These no kernel renames.
+        let is_dots = |path: &PathInDir| matches!(path.name.to_bytes(), b"" | b"." | b"..");
+        if is_dots(old) || is_dots(new) {
+            return Ok(ret);
+        }
         let (Ok(here), Ok(there)) = (fstat(&old.dir), fstat(&new.dir)) else {
             return Ok(ret);
         };
