@@ -97,6 +97,7 @@
 //! - [`image`]: a process as data; capture and restore
 //! - [`recording`]: the disk format
 //! - [`kernel`]: the modelled state of the kernel, one file for each kind of object
+//! - [`world`]: the files that recorded processes had before them at an event, worked out from their calls
 //! - [`history`]: a recording with the modelled state at its events; searches, segments
 //! - [`sandbox`]: isolation of live processes
 //! - [`process`]: a stopped copy of a recorded process, as every engine makes it
@@ -166,6 +167,7 @@ pub mod trace;
 pub mod trace_report;
 pub mod tracee;
 pub mod value;
+pub mod world;
 
 #[cfg(test)]
 mod layers;

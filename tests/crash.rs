@@ -364,6 +364,7 @@ fn write(dir: &Path, image: Image) {
             cpu: u32::MAX,
             time: u64::MAX,
             cpuid: Default::default(),
+            umask: 0o022,
             stdin: None,
             clocks: Default::default(),
         }))

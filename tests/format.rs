@@ -25,6 +25,7 @@ fn start() -> Frame {
         cpu: 0,
         time: 1_700_000_000,
         cpuid: Default::default(),
+        umask: 0o022,
         stdin: None,
         clocks: Default::default(),
     })

@@ -138,6 +138,7 @@ impl Made {
             cpu: 0,
             time: 0,
             cpuid: Default::default(),
+            umask: 0o022,
             stdin: None,
             clocks: Default::default(),
         };

@@ -57,6 +57,7 @@ mod tasks;
 mod threads;
 mod trace_commands;
 mod warnings;
+mod world;
 
 /// Cargo does not look for tests here: what is listed nowhere is not built.
 #[test]

@@ -10,6 +10,7 @@ mod processes;
 mod program;
 mod segment;
 mod stdin;
+mod world;
 
 pub use changes::{KernelChanges, PendingChange};
 pub use filter::{Failed, Filter, Found, Match, Predicate};

@@ -31,7 +31,7 @@ mod timer;
 mod timerfd;
 mod transfer;
 
-pub(crate) use call_data::{data_read, reads_from};
+pub(crate) use call_data::{data_read, moved, reads_from};
 pub use clock::Clock;
 pub use descriptors::{
     DescriptorTable, Descriptors, FileKind, OpenFile, Stream, output_descriptors, path_has_offset,

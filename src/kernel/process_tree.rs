@@ -503,6 +503,11 @@ impl ProcessTree {
         TaskView { tree: self, tid }
     }
 
+    /// A task's umask.
+    pub fn umask(&self, tid: i32) -> Option<u32> {
+        self.fs_contexts.get(self.tasks.get(&tid)?.fs)?.umask
+    }
+
     /// A task's current directory.
     pub fn cwd(&self, tid: i32) -> Option<&[u8]> {
         let fs = self.fs_contexts.get(self.tasks.get(&tid)?.fs)?;

@@ -264,6 +264,7 @@ fn describe_start(task: &Stopped, argv: Vec<Vec<u8>>, stdin: Option<FileId>) -> 
         clocks: clocks(),
         cpuid: cpuid::Table::here(),
         stdin,
+        umask: proc::umask(tid)?,
     })
 }
 

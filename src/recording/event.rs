@@ -29,6 +29,8 @@ pub struct Start {
     pub cpuid: cpuid::Table,
     /// The kept file with all of its standard input, where the recorder provided that.
     pub stdin: Option<crate::image::FileId>,
+    /// The program's umask.
+    pub umask: u32,
 }
 
 /// The times of the clocks when a program was started, in nanoseconds.

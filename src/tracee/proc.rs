@@ -602,6 +602,18 @@ fn mask(tid: i32, key: &str) -> Result<u64> {
         .ok_or_else(|| odd(tid, "status"))
 }
 
+/// The umask of a task.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn umask(tid: i32) -> Result<u32> {
+    let status = String::from_utf8_lossy(&read(tid, "status")?).into_owned();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    umask
+        .and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok())
+        .ok_or_else(|| odd(tid, "status"))
+}
+
 /// The soft limit of a process for a resource (`RLIMIT_…`).
 ///
 /// # Errors

@@ -359,6 +359,7 @@ fn opening(folder: &Path) -> Result<()> {
         cpu: 0,
         time: 0,
         cpuid: Default::default(),
+        umask: 0o022,
         stdin: None,
         clocks: Default::default(),
     }))?;

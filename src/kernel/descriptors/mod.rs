@@ -55,7 +55,7 @@ pub enum Stream {
 #[derive(Clone, Debug, Default)]
 pub(super) struct FsContext {
     pub cwd: Arc<[u8]>,
-    /// The umask, if it was ever set.
+    /// The umask, if it is known.
     pub umask: Option<u32>,
     /// The pipes and terminals that are standard streams: they may be opened again by their paths.
     streams: Arc<[(Vec<u8>, Stream)]>,
@@ -103,7 +103,7 @@ pub(super) fn at_start(start: &Start) -> (FdTable, Pool<OpenFile>, FsContext) {
     }
     let fs = FsContext {
         cwd: start.cwd.as_slice().into(),
-        umask: None,
+        umask: Some(start.umask),
         streams: anew.into(),
     };
     (fds, files, fs)
@@ -192,7 +192,7 @@ impl DescriptorTable {
         &self.fs.cwd
     }
 
-    /// The umask, if the program ever set it.
+    /// The umask, if it is known.
     pub fn umask(&self) -> Option<u32> {
         self.fs.umask
     }

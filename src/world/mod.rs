@@ -1,0 +1,202 @@
+//! The world: the files that the processes of a recording had before them at an event.
+//!
+//! It is what was there before the recording ([`Base`]), and what the recorded calls have changed since. A file is a node,
+//! which has names (absolute paths) as long as it has links, and can be open without one. Nothing is read or written
+//! here: contents refer to the base.
+
+mod calls;
+mod content;
+mod names;
+
+pub use content::Content;
+
+use names::Names;
+use std::collections::{BTreeMap, HashMap};
+
+/// A file before the recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseFile<B> {
+    /// Its kind.
+    pub kind: Kind<B>,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// A number that the names of one file share.
+    pub inode: (u64, u64),
+}
+
+/// The files before the recording.
+pub trait Base {
+    /// What contents refer to.
+    type File: Clone;
+
+    /// The file at an absolute path, whose last part is not followed; `None` where there was none.
+    fn file(&self, path: &[u8]) -> Option<BaseFile<Self::File>>;
+}
+
+/// The attributes of a file, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// The permissions (`07777`).
+    pub mode: Option<u32>,
+    /// The owner.
+    pub uid: Option<u32>,
+    /// The group.
+    pub gid: Option<u32>,
+    /// The time of the last change of the content, in nanoseconds since 1970, where it is the base's or a call set it;
+    /// `None` where it was a change itself that set it.
+    pub modified: Option<i128>,
+    /// The extended attributes by name.
+    pub extended: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// The kind of a file, and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind<B> {
+    /// A regular file.
+    File(Content<B>),
+    /// A directory.
+    Directory,
+    /// A symbolic link with this text.
+    Link(Vec<u8>),
+    /// Another file: its `S_IFMT` bits and its device number.
+    Special(u32, u64),
+}
+
+/// The number of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u64);
+
+/// A file of the world.
+#[derive(Clone, Debug)]
+pub struct Node<B> {
+    /// Its kind and content.
+    pub kind: Kind<B>,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Whether it was there before the recording.
+    pub is_old: bool,
+    /// Whether a program has memory that shows its content and can be changed without a call.
+    pub is_mapped: bool,
+}
+
+/// The world at an event.
+#[derive(Clone, Debug)]
+pub struct World<B: Base> {
+    base: B,
+    names: Names,
+    nodes: HashMap<NodeId, Node<B::File>>,
+    /// The nodes of files of the base that are known, by their numbers there.
+    of_base: HashMap<(u64, u64), NodeId>,
+    /// The nodes of open files, by the numbers of those.
+    open: HashMap<u64, NodeId>,
+    /// The bytes that calls have written.
+    held: usize,
+    next: u64,
+}
+
+impl<B: Base> World<B> {
+    /// The world before the recording.
+    pub fn new(base: B) -> World<B> {
+        World {
+            base,
+            names: Names::default(),
+            nodes: HashMap::new(),
+            of_base: HashMap::new(),
+            open: HashMap::new(),
+            held: 0,
+            next: 0,
+        }
+    }
+
+    /// The node at an absolute path, whose last part is not followed; `None` where there is no file.
+    pub fn node(&mut self, path: &[u8]) -> Option<NodeId> {
+        if let Some(known) = self.names.get(path) {
+            return known;
+        }
+        let there = self.names.original(path)?;
+        let found = self.base.file(&there)?;
+        let id = match self.of_base.get(&found.inode) {
+            Some(&known) => known,
+            None => {
+                let id = self.add(Node {
+                    kind: found.kind,
+                    attributes: found.attributes,
+                    is_old: true,
+                    is_mapped: false,
+                });
+                self.of_base.insert(found.inode, id);
+                id
+            }
+        };
+        self.names.put(path, Some(id));
+        Some(id)
+    }
+
+    /// The file with this number.
+    pub fn get(&self, id: NodeId) -> Option<&Node<B::File>> {
+        self.nodes.get(&id)
+    }
+
+    /// The node of an open file, by the number of that.
+    pub fn open_node(&self, file: u64) -> Option<NodeId> {
+        self.open.get(&file).copied()
+    }
+
+    /// All names that are not as before the recording, or that were asked for: with their nodes, or `None` where there is no
+    /// file any more or yet.
+    pub fn names(&self) -> impl Iterator<Item = (&[u8], Option<NodeId>)> {
+        self.names.iter()
+    }
+
+    fn add(&mut self, node: Node<B::File>) -> NodeId {
+        let id = NodeId(self.next);
+        self.next += 1;
+        self.nodes.insert(id, node);
+        id
+    }
+
+    /// The absolute path that a path leads to, with the symbolic links in it followed; the last part only if `follows`.
+    pub fn resolve(&mut self, path: &[u8], follows: bool) -> Vec<u8> {
+        const MOST_LINKS: usize = 40;
+        let mut rest: Vec<Vec<u8>> = parts(path);
+        rest.reverse();
+        let mut at: Vec<u8> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            if part == b".." {
+                let end = at.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+                at.truncate(end);
+                continue;
+            }
+            let before = at.len();
+            at.push(b'/');
+            at.extend(&part);
+            if rest.is_empty() && !follows || links >= MOST_LINKS {
+                continue;
+            }
+            let node = self.node(&at).and_then(|id| self.nodes.get(&id));
+            if let Some(Node {
+                kind: Kind::Link(text),
+                ..
+            }) = node
+            {
+                links += 1;
+                at.truncate(if text.starts_with(b"/") { 0 } else { before });
+                let mut more = parts(text);
+                more.reverse();
+                rest.append(&mut more);
+            }
+        }
+        if at.is_empty() {
+            at.push(b'/');
+        }
+        at
+    }
+}
+
+/// The parts of a path, without those that stay where they are.
+fn parts(path: &[u8]) -> Vec<Vec<u8>> {
+    let parts = path.split(|&byte| byte == b'/');
+    let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+    parts.map(<[u8]>::to_vec).collect()
+}
