@@ -366,3 +366,48 @@ fn a_sandbox_has_only_sockets_of_its_own_network() {
 fn as_user_guards_hold() {
     as_user(&["guards::", "--skip", "as_user"]);
 }
+
+#[test]
+fn nothing_lasts_in_what_a_sandbox_keeps() {
+    let folder = Folder::new();
+    folder.compile("lasting", &[]);
+    let script = r#"for _ = 1, 6 do
+            local o = live{ "./lasting", timeout = 20 }
+            assert(o.exit_code == 0, tostring(o) .. o.stderr)
+            io.write(o.stdout)
+        end"#;
+    let said = folder.script(script).ok().text();
+    let expected = "limit: own\nlimit of the first: EPERM\nterminals: own\nlink: own\nqueue: own\nname: ok\n\
+                    on its way: ok\nhuge pages: ENOMEM\nkeys: few\n";
+    assert_eq!(said, expected.repeat(6));
+}
+
+#[test]
+fn control_groups_are_out_of_reach_also_with_namespaces() {
+    let folder = Folder::new();
+    folder.compile("lasting", &[]);
+    let script = r#"local o = live{ "./lasting", "groups", sandbox = { namespaces = true } }
+        assert(o.exit_code == 0, tostring(o) .. o.stderr)
+        io.write(o.stdout)"#;
+    let said = folder.script(script).ok().text();
+    assert_eq!(
+        said,
+        "own control groups: ENOSPC\nown mounts: ok\ncontrol groups: EPERM\n"
+    );
+}
+
+#[test]
+fn a_program_without_room_for_a_page_is_told_of() {
+    let folder = Folder::new();
+    folder.compile("lasting", &[]);
+    let small = folder.compile_as("small", "static", &["-static"]);
+    let script = format!(
+        r#"local o = live{{ "./lasting", "run", "{small}" }}
+           print(o.status, o.reason)"#
+    );
+    let said = folder.script(&script).ok().text();
+    assert!(
+        said.starts_with("stopped\tthe limits on its memory (RLIMIT_AS, RLIMIT_DATA)"),
+        "{said}"
+    );
+}

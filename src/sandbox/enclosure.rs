@@ -7,7 +7,7 @@
 use super::build::{self, Begun, Builder, First, Place, Used, upper, work};
 use super::id_map::IdMap;
 use super::mounts::Mounts;
-use super::root_plan::{Entry, Layer, Machine, RootPlan, nearest_dir};
+use super::root_plan::{Entry, Layer, Machine, OWN, RootPlan, nearest_dir};
 use super::{Error, Result, Settings};
 use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{end_namespace, end_rest_of_namespace, proc, tsc_off};
@@ -110,6 +110,8 @@ pub(super) struct Enclosure {
     pub(super) used: Used,
     /// Whether it cannot be used again.
     pub(super) spoiled: bool,
+    /// The permissions and owners of its terminals' directory and maker.
+    terminals: [Option<(u32, u32, u32)>; 2],
     /// When all of it was last seen to be as the machine is.
     refreshed: Instant,
     /// Whether every change of a file gives it another time than it was seen to have (since Linux 6.13).
@@ -148,6 +150,7 @@ impl Enclosure {
         drop(building);
         let mut enclosure = Enclosure {
             namespace: proc::pid_namespace(init.pid()),
+            terminals: terminals(&init),
             init: Some(init),
             keeper,
             first,
@@ -214,7 +217,10 @@ impl Enclosure {
             });
         }
         for (path, entry) in entries {
-            if matches!(entry, Entry::Copy | Entry::Bound) {
+            let is_layer = self.layers.iter().any(|laid| laid.layer.path == *path);
+            let is_own = OWN.iter().any(|own| path == Path::new(own)) || path == Path::new("/");
+            let is_noted = dirs.contains(path) || is_layer || is_own;
+            if matches!(entry, Entry::Copy | Entry::Bound) || !is_noted {
                 self.copied.push(Copied {
                     path: path.clone(),
                     machine: Stamp::at(path),
@@ -424,10 +430,15 @@ impl Enclosure {
 
     /// Ends what is left in it, and takes away what is left of its use.
     pub(super) fn clean(&mut self) -> Result<()> {
-        let used = std::mem::take(&mut self.used);
+        let mut used = std::mem::take(&mut self.used);
         let Some(init) = &mut self.init else {
             return Ok(());
         };
+        // Queues are files, too.
+        let inside = |path: &str| PathBuf::from(format!("/proc/{}/root{path}", init.pid()));
+        let queues = fs::read_dir(inside("/dev/mqueue"));
+        used.ipc |= queues.is_ok_and(|mut queues| queues.next().is_some());
+        self.spoiled |= terminals(init) != self.terminals;
         let mut is_empty = build::renew(init, &self.first, used)?;
         const MOST: u32 = 10_000;
         for _ in 0..MOST {
@@ -534,6 +545,15 @@ impl Enclosure {
     pub(super) fn has_own_proc(&self) -> bool {
         self.first.own_proc
     }
+}
+
+/// The permissions and owners of the files of `/dev/pts` that are always there.
+fn terminals(init: &HelperProcess) -> [Option<(u32, u32, u32)>; 2] {
+    ["", "/ptmx"].map(|name| {
+        let path = format!("/proc/{}/root/dev/pts{name}", init.pid());
+        let meta = fs::symlink_metadata(path).ok()?;
+        Some((meta.mode(), meta.uid(), meta.gid()))
+    })
 }
 
 impl Laid {

@@ -174,8 +174,8 @@ impl Engine<'_> {
             return Ok(NextStep::End(Status::Stopped, Some(foreign(&exe))));
         }
         let Some(seen) = me.pending.take() else {
-            if fresh {
-                self.executed(me, &mut task)?;
+            if fresh && let Some(reason) = self.executed(me, &mut task)? {
+                return Ok(NextStep::End(Status::Stopped, Some(reason)));
             }
             return Ok(NextStep::Resume(task, 0));
         };
@@ -195,7 +195,9 @@ impl Engine<'_> {
         }
         let executed = matches!(seen.call.name, "execve" | "execveat") && given == 0;
         if executed {
-            self.executed(me, &mut task)?;
+            if let Some(reason) = self.executed(me, &mut task)? {
+                return Ok(NextStep::End(Status::Stopped, Some(reason)));
+            }
             if replaced_path.is_some() {
                 proc_self_exe::set_name(&mut task)?;
             }
@@ -239,14 +241,26 @@ impl Engine<'_> {
         })
     }
 
-    /// Handles the execution of a program: its memory image is prepared as the first one's was.
-    fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<()> {
+    /// Handles the execution of a program: its memory image is prepared as the first one's was. Returns the reason why it
+    /// cannot be followed, if so.
+    fn executed(&mut self, me: &mut Task, task: &mut Stopped) -> Result<Option<String>> {
         let tid = task.tid();
         me.scratch = ScratchMemory::default();
         self.identity.executed(me.process);
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
-        me.agent = image::prepare_live(task, self.shows_clocks)?;
-        self.hide_from_dumps(task)
+        me.agent = match image::prepare_live(task, self.shows_clocks) {
+            Ok(agent) => agent,
+            Err(crate::tracee::Error::Os { source, .. })
+                if source.raw_os_error() == Some(libc::ENOMEM) =>
+            {
+                let reason = "the limits on its memory (RLIMIT_AS, RLIMIT_DATA) leave a program no room for a page of \
+                              rrapper's";
+                return Ok(Some(reason.into()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.hide_from_dumps(task)?;
+        Ok(None)
     }
 
     /// Describes a call for hooks.

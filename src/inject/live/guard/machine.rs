@@ -19,11 +19,15 @@ pub(super) const CALLS: &[i64] = &[
     libc::SYS_syslog,
 ];
 
+/// The first process of the pid namespace, which is the sandbox's and stays.
+const FIRST: i32 = 1;
+
 /// Refuses such a call, as the kernel refuses it to users without privileges.
 pub(super) fn guard(seen: &HookCall) -> Option<Answer> {
     let errno = match i64::from(seen.call.nr) {
         libc::SYS_perf_event_open => libc::EACCES,
         nr if CALLS.contains(&nr) => libc::EPERM,
+        libc::SYS_prlimit64 if seen.args[0] as i32 == FIRST => libc::EPERM,
         _ => return None,
     };
     Some(Answer::Errno(errno))

@@ -24,10 +24,27 @@ pub(super) const CALLS: &[i64] = &[
 ];
 
 /// The call that changes the size of a pipe.
-pub(super) const RULES: &[StopRule] = &[StopRule {
+const PIPE_SIZE: StopRule = StopRule {
     nr: libc::SYS_fcntl,
     when: &[Test::Is(1, libc::F_SETPIPE_SZ as u32)],
-}];
+};
+
+/// The calls that stop with some arguments. Huge pages are the machine's, and few.
+pub(super) const RULES: &[StopRule] = &[
+    PIPE_SIZE,
+    StopRule {
+        nr: libc::SYS_mmap,
+        when: &[Test::Any(3, libc::MAP_HUGETLB as u32)],
+    },
+    StopRule {
+        nr: libc::SYS_memfd_create,
+        when: &[Test::Any(1, libc::MFD_HUGETLB)],
+    },
+    StopRule {
+        nr: libc::SYS_shmget,
+        when: &[Test::Any(2, libc::SHM_HUGETLB as u32)],
+    },
+];
 
 /// The keys and keyrings of a run at one time; a user has 200 (keyrings(7)).
 const KEYS: usize = 16;
@@ -130,7 +147,8 @@ impl Engine<'_> {
             "add_key" => self.guard_add_key(me, task, seen),
             "request_key" => self.guard_request_key(me, task, seen),
             "keyctl" => self.guard_keyctl(me, task, seen),
-            "io_setup" => self.guard_contexts(me, seen),
+            "io_setup" => self.guard_contexts(seen),
+            "mmap" | "memfd_create" | "shmget" => guard_huge_pages(seen),
             "fcntl" if seen.args[1] as u32 == libc::F_SETPIPE_SZ as u32 => {
                 return Some(self.set_pipe_size(me, task, seen));
             }
@@ -139,16 +157,10 @@ impl Engine<'_> {
         refused.err().map(Answer::Errno)
     }
 
-    /// Refuses a context for more requests than are left. The contexts of a process end with it.
-    fn guard_contexts(&mut self, me: &Task, seen: &Decided) -> Result<(), i32> {
-        let tasks = &self.tasks;
-        let contexts = &mut self.quotas.contexts;
-        let lives = |process: i32| {
-            let mut others = tasks.values();
-            process == me.process || others.any(|task| task.process == process)
-        };
-        contexts.retain(|&(process, _), _| lives(process));
-        let held: u64 = contexts.values().sum();
+    /// Refuses a context for more requests than are left. The contexts of a process that has ended count: another one may
+    /// have its memory.
+    fn guard_contexts(&self, seen: &Decided) -> Result<(), i32> {
+        let held: u64 = self.quotas.contexts.values().sum();
         match held + u64::from(seen.args[0] as u32) > REQUESTS {
             true => Err(libc::EAGAIN),
             false => Ok(()),
@@ -273,6 +285,8 @@ impl Engine<'_> {
                     quotas.keys.remove(&key);
                     quotas.known.remove(&key);
                 }
+                // Each task has others of these.
+                CLEAR if key < 0 && key != SESSION => {}
                 CLEAR => {
                     let keyring = key;
                     let stays = |key: &Key| key.is_linked || key.keyring != keyring;
@@ -385,6 +399,19 @@ impl Quotas {
         if self.known.len() < KNOWN {
             self.known.insert(id);
         }
+    }
+}
+
+/// Refuses huge pages, as where the machine has none.
+fn guard_huge_pages(seen: &Decided) -> Result<(), i32> {
+    let (arg, flag) = match seen.call.name {
+        "mmap" => (3, libc::MAP_HUGETLB as u64),
+        "memfd_create" => (1, u64::from(libc::MFD_HUGETLB)),
+        _ => (2, libc::SHM_HUGETLB as u64),
+    };
+    match seen.args[arg] & flag {
+        0 => Ok(()),
+        _ => Err(libc::ENOMEM),
     }
 }
 

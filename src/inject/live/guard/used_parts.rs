@@ -7,6 +7,7 @@ use crate::sandbox::Part;
 /// The calls that make objects which outlive their process.
 pub(super) const CALLS: &[i64] = &[
     libc::SYS_socket,
+    libc::SYS_bind,
     libc::SYS_shmget,
     libc::SYS_semget,
     libc::SYS_msgget,
@@ -20,9 +21,9 @@ impl Engine<'_> {
     /// Tells the sandbox what the call uses of it.
     pub(super) fn note_used_parts(&mut self, seen: &Decided) {
         let part = match seen.call.name {
-            // Local sockets go with their processes.
+            // A local socket without a name goes with its processes; one with a name may be on its way to nobody.
             "socket" if seen.args[0] as i32 == libc::AF_UNIX => return,
-            "socket" => Part::Network,
+            "socket" | "bind" => Part::Network,
             "shmget" | "semget" | "msgget" | "mq_open" => Part::Ipc,
             "add_key" | "request_key" | "keyctl" => Part::Keys,
             _ => return,
