@@ -397,6 +397,17 @@ fn control_groups_are_out_of_reach_also_with_namespaces() {
 }
 
 #[test]
+fn processes_that_nobody_waits_for_count() {
+    let folder = Folder::new();
+    folder.compile("lasting", &[]);
+    let script = r#"local o = live{ "./lasting", "zombies", timeout = 60 }
+        assert(o.exit_code == 0, tostring(o) .. o.stderr)
+        io.write(o.stdout)"#;
+    let said = folder.script(script).ok().text();
+    assert_eq!(said, "one more: EAGAIN\nmade: some, then 1000\n");
+}
+
+#[test]
 fn a_program_without_room_for_a_page_is_told_of() {
     let folder = Folder::new();
     folder.compile("lasting", &[]);

@@ -260,6 +260,20 @@ impl Sandbox {
         }
     }
 
+    /// The number of its processes, with its first one and those that nobody has waited for; `None` where `/proc` does not
+    /// show them.
+    pub fn processes(&self) -> Option<usize> {
+        let enclosure = self.enclosure.as_ref().filter(|one| one.has_own_proc())?;
+        let entries = std::fs::read_dir(format!("/proc/{}/root/proc", enclosure.init_pid()));
+        let is_process = |name: &std::ffi::OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
+        let entries = entries.ok()?.flatten();
+        Some(
+            entries
+                .filter(|entry| is_process(&entry.file_name()))
+                .count(),
+        )
+    }
+
     fn enter_namespaces(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
         let mut remote = shell.remote_at_boundary()?;
         let call = |remote: &mut Remote<'_>, step: &str, nr, args| -> Result<u64> {

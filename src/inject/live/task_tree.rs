@@ -123,6 +123,7 @@ impl Engine<'_> {
             return Ok(None);
         }
         self.core_files.ended(me.process);
+        self.quotas.process_ended();
         self.note_end_by_limit(&me, exit);
         if me.process == self.first {
             self.exit = Some(exit);

@@ -10,6 +10,7 @@ use crate::inject::live::engine::{Engine, Task};
 use crate::tracee::filter::{StopRule, Test};
 use crate::tracee::{Stopped, TaskMemory, spawn};
 use nix::fcntl::{FcntlArg, fcntl};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -76,6 +77,9 @@ pub(in crate::inject::live) struct Quotas {
     pipes: BTreeMap<(u64, u64), u64>,
     /// The requests of each context of io_setup(2), by process and context.
     contexts: BTreeMap<(i32, u64), u64>,
+    /// The processes that nobody had waited for at the last look, and those that have ended since.
+    pub(super) zombies: Cell<usize>,
+    pub(super) ended: Cell<usize>,
 }
 
 struct Key {
@@ -369,6 +373,11 @@ impl Engine<'_> {
 }
 
 impl Quotas {
+    /// A process has ended: until its parent waits for it, it is there.
+    pub fn process_ended(&self) {
+        self.ended.set(self.ended.get() + 1);
+    }
+
     /// A task has ended, and with it its keyring.
     pub fn task_ended(&mut self, tid: i32) {
         self.own_keyrings.retain(|&(_, owner)| owner != tid);

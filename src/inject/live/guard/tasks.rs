@@ -7,10 +7,12 @@ use super::namespaces;
 use crate::constants::Answer;
 use crate::inject::hook::HookCall;
 use crate::inject::live::engine::{Engine, Task};
+use crate::sandbox::Sandbox;
 use crate::syscall::Memory;
 use crate::tracee::Stopped;
 use crate::tracee::agent_page::AgentPiece;
 use crate::tracee::filter::{StopRule, Test};
+use std::collections::BTreeSet;
 
 /// The calls that make tasks, and stop whatever their arguments are.
 pub(super) const CALLS: &[i64] = &[libc::SYS_clone3];
@@ -112,11 +114,25 @@ impl Engine<'_> {
         None
     }
 
+    /// The processes that have ended and that nobody has waited for, if they may matter for this limit.
+    fn zombies(&self, limit: usize) -> usize {
+        let (ended, known) = (&self.quotas.ended, &self.quotas.zombies);
+        if self.tasks.len() + 1 + ended.get() + known.get() >= limit
+            && let Some(all) = self.sandbox.as_ref().and_then(Sandbox::processes)
+        {
+            let alive: BTreeSet<i32> = self.tasks.values().map(|task| task.process).collect();
+            // The sandbox's first process, and the one that asks.
+            known.set(all.saturating_sub(alive.len() + 2));
+            ended.set(0);
+        }
+        known.get()
+    }
+
     /// Whether the tasks that are there and those that are being made have reached the limit.
     fn is_full(&self) -> bool {
         let limit = usize::try_from(self.settings.limits.processes).unwrap_or(usize::MAX);
         // The task that asks is not in the list meanwhile.
-        let there = self.tasks.len() + 1;
+        let there = self.tasks.len() + 1 + self.zombies(limit);
         let makes = |task: &&Task| {
             let pending = task.pending.as_ref();
             pending
