@@ -11,7 +11,7 @@ use super::root_plan::{Entry, Layer, Machine, OWN, RootPlan, nearest_dir};
 use super::{Error, Result, Settings};
 use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{end_namespace, end_rest_of_namespace, proc, tsc_off};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -216,11 +216,19 @@ impl Enclosure {
                 names: Some(names.map(|entry| entry.file_name()).collect()),
             });
         }
+        let own = OWN.iter().map(Path::new).chain([Path::new("/")]);
+        let layers = self.layers.iter().map(|laid| laid.layer.path.as_path());
+        let made = dirs.iter().map(PathBuf::as_path);
+        let known: HashSet<&Path> = own.chain(layers).chain(made).collect();
         for (path, entry) in entries {
-            let is_layer = self.layers.iter().any(|laid| laid.layer.path == *path);
-            let is_own = OWN.iter().any(|own| path == Path::new(own)) || path == Path::new("/");
-            let is_noted = dirs.contains(path) || is_layer || is_own;
-            if matches!(entry, Entry::Copy | Entry::Bound) || !is_noted {
+            let is_looked_at = match entry {
+                Entry::Copy | Entry::Bound | Entry::Link(_) => true,
+                // Of other directories, the layers and what is mounted there are looked at.
+                Entry::Dir(..) => !known.contains(path.as_path()),
+                // There may be many sockets.
+                Entry::Special(_) => false,
+            };
+            if is_looked_at {
                 self.copied.push(Copied {
                     path: path.clone(),
                     machine: Stamp::at(path),
