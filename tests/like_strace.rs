@@ -173,6 +173,8 @@ impl Normal {
                 "$1=N",
             ),
             (r"\bstx_mnt_id=0x[0-9a-f]+", "stx_mnt_id=N"),
+            // Others make directories in it meanwhile.
+            (r#"("/tmp", \{.*?\bst_nlink)=\d+"#, "$1=N"),
             (
                 r"^((?:getpid|getppid|gettid|times|set_tid_address)\(.*\) =) \d+",
                 "$1 N",
