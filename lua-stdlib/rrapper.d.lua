@@ -52,6 +52,7 @@ signal = {}
 ---@field stdin? string|file*             its input: a text, or the rest of a file; rrapper's own by default, and for "inherit" (a file can hold that word)
 ---@field out? string                     directory for the recording
 ---@field wait_all? boolean                records until the last process ends; without it, processes that the program leaves behind are killed
+---@field world? "touched"|"written"|"none" files whose content before the recording is kept for live continuations: also those that it reads (the default), those that it changes, or none
 
 ---@class EventFilter
 ---@field pid? integer
@@ -98,6 +99,7 @@ function rr.find(filter) end
 ---@field stdin? string|file*         its input: a text, or the rest of a file; /dev/null by default; "inherit" for a copy of rrapper's own (a file can hold that word as a text)
 ---@field tty? boolean                whether it has a terminal of its own, whose output is stdout; stdin is typed there, and then the end of the file
 ---@field timeout? number             seconds; 10 unless said otherwise
+---@field after? fun(box: Box, outcome: Outcome)  once all is over, before the sandbox goes
 ---@field sandbox? "cow"|"none"|SandboxSettings
 
 ---The settings of a sandbox. Each that is left out has its default.
@@ -548,6 +550,43 @@ function Signal:stop(reason) end
 
 ---@alias OnDivergence "stop"|"live"|"kill"
 
+---A sandbox after the run in it. It can be used only while `after` runs; relative paths begin in the directory of the process.
+---@class Box
+local Box = {}
+
+---@class BoxFile
+---@field path string
+---@field kind "created"|"changed"|"removed"  against the files at the event
+---@field size integer?  bytes, of a regular file
+---@field hash string?   SHA-256 in hexadecimal digits, of a regular file
+
+---The content of a file, of at most 256 MiB.
+---@param path string
+---@return string
+function Box:read(path) end
+
+---@param path string
+---@param bytes string
+function Box:write(path, bytes) end
+
+---@return BoxFile[]  ordered by path
+function Box:files() end
+
+---Runs a program in the sandbox to its end.
+---@param options { [integer]: string, timeout?: number, stdin?: string|file*, cwd?: string, env?: table<string, string> }
+---@return Outcome
+function Box:run(options) end
+
+---Copies files out of the sandbox, each to its whole path below `dir`: that at `path` with all below it, or those that were created and changed.
+---@param dir string
+---@param path? string
+function Box:save(dir, path) end
+
+---The paths that are not the same in what `files` of another box has returned.
+---@param files BoxFile[]
+---@return string[]
+function Box:diff(files) end
+
 ---@class Hooks
 ---@field on_divergence? OnDivergence|fun(d: Divergence): OnDivergence|"skip"|"answer", integer?
 ---@field finally? "kill"|"live"|"keep"
@@ -555,6 +594,7 @@ function Signal:stop(reason) end
 ---@field on_error? "raise"|"outcome"
 ---@field on_signal? fun(signal: Signal)
 ---@field on_exit? fun(ended: End)     each process that ends
+---@field after? fun(box: Box, outcome: Outcome)  once all is over, before the sandbox goes
 ---@field sandbox? "cow"|"none"|SandboxSettings  where it is live: on a copy of the file system that is thrown away, or on the machine; "cow" unless RRAPPER_SANDBOX=none is in the environment
 ---@field ignore? false|Calls[]|{ only: Calls }  calls that may appear or be missing besides the usual ones ("!futex": not that one); only these; none
 ---@field pids? table<integer, integer>  for traces, not for its own recording: which recorded task goes through the calls of which one of the trace: [in the trace] = as recorded

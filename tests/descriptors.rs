@@ -185,6 +185,7 @@ fn check_with(folder: &Folder, stdin: Stdin, argv: &[&str], tasks: usize) -> Rec
         observer: Some(Box::new(move |observed| sink.borrow_mut().look(observed))),
         wait_all: true,
         alone: false,
+        kept: rrapper::record::KeptFiles::default(),
     });
     let seen = seen.borrow();
     assert!(seen.wrong.is_empty(), "{}", seen.wrong.join("\n"));

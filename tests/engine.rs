@@ -2,7 +2,7 @@
 //! the process at each event, so it goes anywhere at once and executes nothing on the way.
 
 use crate::common::Folder;
-use rrapper::history::{KernelChanges, Recording};
+use rrapper::history::{FileChanges, KernelChanges, Recording};
 use rrapper::image::{self, FileId, FileStore, Image, KeptFile};
 use rrapper::inject::{
     Action, Conditions, Finally, NoHooks, OnDivergence, Options, Outcome, Rule, RuleSet, Sandbox,
@@ -280,6 +280,7 @@ impl Replay for ImageReplay {
                 real_pid: driven.task.tid(),
                 descriptors: self.descriptors(tid).unwrap_or_default(),
                 changes: KernelChanges::new(number, tid),
+                files: FileChanges::new(number),
                 shared: SharedMemory::default(),
                 pages: Some(JumpPages::default()),
                 retired: Vec::new(),

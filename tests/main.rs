@@ -40,6 +40,7 @@ mod processes;
 mod programs;
 mod random;
 mod real_programs;
+mod recorded_files;
 mod regressions;
 mod replaced_paths;
 mod restore;

@@ -29,6 +29,22 @@ fn quickstart_shows_the_three_outcomes() {
     assert!(out.contains("Input/output error"), "{out}");
 }
 
+#[test]
+fn a_full_disk_leaves_sound_databases() {
+    let folder = Folder::new();
+    let done = folder.rrapper([shipped("disk_full.lua")]).ok();
+    let text = done.text();
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("  write "))
+        .collect();
+    assert!(rows.len() >= 20, "{text}");
+    for row in rows {
+        assert!(row.contains(" ok "), "{row}");
+        assert!(!row.contains("exit 0 ") && row.ends_with(" old"), "{row}");
+    }
+}
+
 /// The rows of the table, each with what the rows above it say in its empty cells.
 fn rows(text: &str) -> Vec<[String; 4]> {
     let heads = ["program  ", "call  ", "type  ", "noticed or not"];

@@ -1,7 +1,7 @@
 //! `rrapper record`.
 
 use super::{Common, interrupt, output};
-use crate::record::{self, Front, OnFull, Program};
+use crate::record::{self, Front, KeptFiles, OnFull, Program};
 use crate::recording::{mark_latest, new_directory};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +17,10 @@ pub(super) struct Args {
     /// Record until the last process ends rather than the program: daemons, background jobs
     #[arg(long)]
     wait_all: bool,
+    /// Files whose content before the recording is kept, for live continuations: touched (also those that it reads), written
+    /// or none
+    #[arg(long, value_name = "WHICH", default_value = "touched", value_parser = kept)]
+    world: KeptFiles,
     /// The program and its arguments
     #[arg(
         trailing_var_arg = true,
@@ -33,6 +37,10 @@ fn on_full(text: &str) -> Result<OnFull, &'static str> {
         "continue" => Ok(OnFull::Continue),
         _ => Err("it is stop or continue"),
     }
+}
+
+fn kept(text: &str) -> Result<KeptFiles, String> {
+    KeptFiles::named(text).ok_or_else(|| format!("it is {}", KeptFiles::NAMES.join(", ")))
 }
 
 pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
@@ -60,6 +68,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         observer: None,
         wait_all: args.wait_all,
         alone: false,
+        kept: args.world,
     };
     let ended = record::record_in_separate_process(options, Front::StandsForProgram);
     if let Some(signal) = ended.forced {

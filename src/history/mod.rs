@@ -5,24 +5,29 @@
 //! what a process changed since it was spun off. It knows nothing of how recordings are made or replayed.
 
 mod changes;
+mod file_changes;
 mod filter;
 mod processes;
 mod program;
+mod recorded_files;
 mod segment;
 mod stdin;
 mod world;
 
 pub use changes::{KernelChanges, PendingChange};
+pub use file_changes::FileChanges;
 pub use filter::{Failed, Filter, Found, Match, Predicate};
 pub use processes::RecordedProcess;
+pub use recorded_files::{FileContent, FileItself, RecordedFiles};
 
 use crate::image::FileId;
 use crate::kernel::{DescriptorTable, Kernel, ProcessTree};
 use crate::recording::{Event, Frame, Frames, Reader, Result, Source, events};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use stdin::Input;
+use world::WorldReached;
 
 /// An opened recording and the state of the kernel at its events.
 pub struct Recording {
@@ -31,6 +36,9 @@ pub struct Recording {
     /// recording once, also those about an event and others soon behind it, in turn.
     reached: Mutex<Vec<Reached>>,
     input: Input,
+    files: Mutex<Option<Arc<RecordedFiles>>>,
+    /// The files at the event that was asked for last.
+    world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
 }
 
 impl Deref for Recording {
@@ -136,6 +144,8 @@ impl Recording {
             source: Box::new(source),
             reached: Mutex::default(),
             input: Input::default(),
+            files: Mutex::default(),
+            world: Mutex::default(),
         }
     }
 

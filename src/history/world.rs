@@ -1,9 +1,102 @@
 //! The files of a recording's processes at an event.
 
-use super::Recording;
+use super::{FileChanges, RecordedFiles, Recording};
 use crate::kernel::ProcessTree;
-use crate::recording::{EventKind, Frame, Result};
+use crate::recording::{Event, EventKind, Frame, Frames, Result, Source};
 use crate::world::{Base, World};
+use std::sync::{Arc, PoisonError};
+
+/// The files at one event.
+pub(super) struct WorldReached<B: Base> {
+    tree: ProcessTree,
+    world: World<B>,
+    frames: Frames,
+    /// The next event, if its frame has been read and not been followed.
+    ahead: Option<Event>,
+    /// The number of the event that comes next.
+    next: u64,
+}
+
+impl<B: Base> WorldReached<B> {
+    fn beginning(recording: &dyn Source, world: World<B>) -> Result<WorldReached<B>> {
+        Ok(WorldReached {
+            tree: ProcessTree::at_start(recording.start()),
+            world,
+            frames: recording.frames_from(1)?,
+            ahead: None,
+            next: 1,
+        })
+    }
+
+    /// Another one at the same event; `None` at the end.
+    fn again(&self, recording: &dyn Source) -> Result<Option<WorldReached<B>>>
+    where
+        World<B>: Clone,
+    {
+        let Some(ahead) = &self.ahead else {
+            return Ok(None);
+        };
+        let mut frames = recording.frames_from(self.next)?;
+        loop {
+            match frames.next_frame()? {
+                Some(Frame::Event(_)) => break,
+                // Followed already.
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(WorldReached {
+            tree: self.tree.clone(),
+            world: self.world.clone(),
+            frames,
+            ahead: Some(ahead.clone()),
+            next: self.next,
+        }))
+    }
+
+    /// Follows the events before this one; `told` may take the place of a call.
+    fn go_to(
+        &mut self,
+        event: u64,
+        mut told: impl FnMut(u64, &Event, &ProcessTree, &mut World<B>) -> bool,
+    ) -> Result<()> {
+        loop {
+            if self.ahead.is_none() {
+                match self.frames.next_frame()? {
+                    Some(Frame::Event(made)) => self.ahead = Some(made),
+                    Some(frame) => {
+                        self.tree.follow(&frame);
+                        continue;
+                    }
+                    None => return Ok(()),
+                }
+            }
+            if self.next >= event {
+                return Ok(());
+            }
+            let Some(made) = self.ahead.take() else {
+                continue;
+            };
+            let is_told = told(self.next, &made, &self.tree, &mut self.world);
+            self.next += 1;
+            let opens = made.call().is_some_and(World::<B>::opens);
+            let frame = Frame::Event(made);
+            if opens {
+                self.tree.follow(&frame);
+            }
+            if let Frame::Event(made) = &frame
+                && let EventKind::Call(call) = &made.kind
+                && !is_told
+            {
+                let umask = self.tree.umask(made.tid).unwrap_or_default();
+                self.world.follow(call, &self.tree.view(made.tid), umask);
+            }
+            if !opens {
+                self.tree.follow(&frame);
+            }
+        }
+    }
+}
 
 impl Recording {
     /// The files as they were at an event, before its call is answered; at the end for an event behind the last one.
@@ -12,35 +105,73 @@ impl Recording {
     /// # Errors
     /// If the recording cannot be read.
     pub fn world_at<B: Base>(&self, event: u64, base: B) -> Result<World<B>> {
-        let mut tree = ProcessTree::at_start(self.start());
-        let mut world = World::new(base);
-        let mut frames = self.frames_from(1)?;
-        let mut next = 1;
-        while let Some(frame) = frames.next_frame()? {
-            let Frame::Event(made) = &frame else {
-                tree.follow(&frame);
-                continue;
-            };
-            if next >= event {
-                break;
-            }
-            next += 1;
-            let call = match &made.kind {
-                EventKind::Call(call) => Some(call),
-                EventKind::Signal(_) => None,
-            };
-            let opens = call.is_some_and(World::<B>::opens);
-            if opens {
-                tree.follow(&frame);
-            }
-            if let Some(call) = call {
-                let umask = tree.umask(made.tid).unwrap_or_default();
-                world.follow(call, &tree.view(made.tid), umask);
-            }
-            if !opens {
-                tree.follow(&frame);
-            }
+        let mut reached = WorldReached::beginning(&*self.source, World::new(base))?;
+        reached.go_to(event, |_, _, _, _| false)?;
+        Ok(reached.world)
+    }
+
+    /// The files before the recording, as far as they were kept.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn recorded_files(&self) -> Result<Arc<RecordedFiles>> {
+        let mut known = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = &*known {
+            return Ok(Arc::clone(files));
         }
-        Ok(world)
+        let files = Arc::new(RecordedFiles::new(self.files_before()?));
+        Ok(Arc::clone(known.insert(files)))
+    }
+
+    /// Passes the files at an event, before its call is answered, to `then`, together with the processes at that event.
+    /// `changes` are the calls of a copy of a process since it was spun off, as far as they had other effects than the
+    /// recorded ones.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn recorded_world<R>(
+        &self,
+        event: u64,
+        changes: &FileChanges,
+        then: impl FnOnce(&World<Arc<RecordedFiles>>, &ProcessTree) -> R,
+    ) -> Result<R> {
+        let files = self.recorded_files()?;
+        let mut kept = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match changes.is_empty() {
+            true => event,
+            false => changes.since().min(event),
+        };
+        let mut reached = match kept.take().filter(|reached| reached.next <= since) {
+            Some(reached) => reached,
+            None => {
+                let mut world = World::new(Arc::clone(&files));
+                // Each has a name, also where a directory is renamed.
+                for path in files.paths() {
+                    world.node(path);
+                }
+                WorldReached::beginning(&*self.source, world)?
+            }
+        };
+        reached.go_to(since, |_, _, _, _| false)?;
+        if changes.is_empty() {
+            let result = then(&reached.world, &reached.tree);
+            *kept = Some(reached);
+            return Ok(result);
+        }
+        let mut own = match reached.again(&*self.source)? {
+            Some(own) => std::mem::replace(&mut reached, own),
+            // At the end of the recording.
+            None => {
+                changes.follow_rest(event, &reached.tree, &mut reached.world);
+                return Ok(then(&reached.world, &reached.tree));
+            }
+        };
+        *kept = Some(reached);
+        drop(kept);
+        own.go_to(event, |number, made, tree, world| {
+            changes.follow(number, made, tree, world)
+        })?;
+        changes.follow_rest(event, &own.tree, &mut own.world);
+        Ok(then(&own.world, &own.tree))
     }
 }

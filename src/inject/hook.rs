@@ -23,7 +23,8 @@ pub(crate) use scratch::ScratchPiece;
 pub use signal::{HookExit, HookSignal, SignalAction};
 pub use stat::STAT;
 
-use super::{Divergence, tolerated};
+use super::live::Aftermath;
+use super::{Divergence, Outcome, tolerated};
 use crate::syscall::Syscall;
 
 /// An error that a hook raises.
@@ -83,6 +84,23 @@ pub trait Hooks {
     /// Any error of the hook; the process is killed.
     fn diverged(&mut self, divergence: &Divergence)
     -> std::result::Result<OnDivergence, HookError>;
+
+    /// Whether [`Hooks::after`] does anything.
+    fn wants_aftermath(&self) -> bool {
+        false
+    }
+
+    /// Looks at the sandbox in which the process was live, once it has ended.
+    ///
+    /// # Errors
+    /// Any error of the hook.
+    fn after(
+        &mut self,
+        _aftermath: &mut Aftermath,
+        _outcome: &mut Outcome,
+    ) -> std::result::Result<(), HookError> {
+        Ok(())
+    }
 
     /// The rules that never fired, each by the name that the user gave it.
     fn unfired(&self) -> Vec<String>;

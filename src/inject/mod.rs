@@ -30,7 +30,7 @@ pub use hook::{
     HookSignal, Hooks, NoHooks, OnDivergence, Phase, STAT, ScratchMemory, SignalAction, VECTOR,
     returns,
 };
-pub use live::{live, run};
+pub use live::{Aftermath, AftermathFile, live, run};
 pub use options::{Options, SANDBOX_VARIABLE, Sandbox};
 pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
 pub use report::Driven;

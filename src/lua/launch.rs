@@ -8,7 +8,7 @@ use super::interrupt;
 use super::outcome::OutcomeData;
 use super::session::{self, RecordingEnd};
 use crate::inject;
-use crate::record::{self, Front, OnFull, Program};
+use crate::record::{self, Front, KeptFiles, OnFull, Program};
 use crate::recording::{mark_latest, new_directory};
 use crate::sandbox::Sandboxes;
 use crate::tracee::Stdin;
@@ -17,8 +17,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-const OPTIONS: [&str; 5] = ["cwd", "env", "stdin", "out", "wait_all"];
-const LIVE: [&str; 7] = ["cwd", "env", "stdin", "tty", "hooks", "timeout", "sandbox"];
+const OPTIONS: [&str; 6] = ["cwd", "env", "stdin", "out", "wait_all", "world"];
+const LIVE: [&str; 8] = [
+    "cwd", "env", "stdin", "tty", "hooks", "timeout", "sandbox", "after",
+];
 /// The word for rrapper's own standard input.
 const INHERIT: &[u8] = b"inherit";
 
@@ -50,6 +52,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         observer: None,
         wait_all: convert::flag(spec, "wait_all")?,
         alone: false,
+        kept: kept_files(spec)?,
     };
     let ended = record::record_in_separate_process(options, Front::IsParent);
     watch.ended(&RecordingEnd {
@@ -74,11 +77,21 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
     lua.create_userdata(handle)
 }
 
+fn kept_files(spec: &Table) -> mlua::Result<KeptFiles> {
+    let Some(name) = spec.get::<Option<String>>("world")? else {
+        return Ok(KeptFiles::default());
+    };
+    KeptFiles::named(&name).ok_or_else(|| {
+        let known = KeptFiles::NAMES.join("\", \"");
+        raise(format!("world is one of \"{known}\", not {name:?}"))
+    })
+}
+
 /// `live{ … }`: a program that runs now.
 pub(super) fn live(lua: &Lua, spec: &Table) -> mlua::Result<OutcomeData> {
     convert::only_options(spec, &LIVE, "live")?;
     let mut hooks = LuaHooks::read_live(lua, &spec.get::<Value>("hooks")?)?;
-    for name in ["timeout", "sandbox"] {
+    for name in ["timeout", "sandbox", "after"] {
         let value: Value = spec.get(name)?;
         if !value.is_nil() {
             hooks.read_option(name, &value)?;
@@ -111,7 +124,7 @@ fn path(value: &Value, what: &str) -> mlua::Result<PathBuf> {
     os(value, what).map(PathBuf::from)
 }
 
-fn program(spec: &Table, stdin: Stdin) -> mlua::Result<Program> {
+pub(super) fn program(spec: &Table, stdin: Stdin) -> mlua::Result<Program> {
     let argv = spec.sequence_values::<Value>();
     let argv = argv.map(|arg| os(&arg?, "an argument of the program"));
     let mut env = Vec::new();
@@ -136,7 +149,7 @@ fn program(spec: &Table, stdin: Stdin) -> mlua::Result<Program> {
 }
 
 /// A string is what the program reads, and a file is read from where it stands; "inherit" is rrapper's own input.
-fn stdin(value: &Value, default: Stdin) -> mlua::Result<Stdin> {
+pub(super) fn stdin(value: &Value, default: Stdin) -> mlua::Result<Stdin> {
     match value {
         Value::Nil => Ok(default),
         Value::String(text) if text.as_bytes() == INHERIT => Ok(Stdin::Inherit),

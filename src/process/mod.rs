@@ -17,7 +17,7 @@ pub(crate) use shared_objects::Objects;
 pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread};
 pub use thread::{StopPoint, TaskAttributes, Thread, ThreadState};
 
-use crate::history::{KernelChanges, Recording};
+use crate::history::{FileChanges, KernelChanges, Recording};
 use crate::kernel::{DescriptorTable, Program};
 use crate::recording::Event;
 use crate::sandbox;
@@ -43,6 +43,8 @@ pub struct ThreadGroup {
     pub descriptors: DescriptorTable,
     /// The changes that the process's calls have made to the kernel's state since the spin-off.
     pub changes: KernelChanges,
+    /// The calls since the spin-off that had other effects on files than the recorded ones.
+    pub files: FileChanges,
     /// The memory that several mappings of the process share: see [`SharedMemory`].
     pub shared: SharedMemory,
     /// The pages of the jumps so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), as long as the process is in
@@ -51,6 +53,26 @@ pub struct ThreadGroup {
     /// Threads that have ended for the program. Their tasks are kept: the kernel's thread group leader must outlive the
     /// other threads, and killing one of the threads kills all of them.
     pub retired: Vec<Stopped>,
+}
+
+impl ThreadGroup {
+    /// The same group without its tasks, for what is asked about its files.
+    pub fn for_files(&self) -> ThreadGroup {
+        ThreadGroup {
+            recording: Arc::clone(&self.recording),
+            event: self.event.clone(),
+            program: Arc::clone(&self.program),
+            pid: self.pid,
+            ppid: self.ppid,
+            real_pid: 0,
+            descriptors: self.descriptors.clone(),
+            changes: self.changes.clone(),
+            files: self.files.clone(),
+            shared: self.shared.clone(),
+            pages: None,
+            retired: Vec::new(),
+        }
+    }
 }
 
 /// A copy of a recorded process, stopped, with all of its threads. Killed when dropped.
@@ -112,6 +134,7 @@ impl Process {
                 real_pid: task.tid(),
                 descriptors: group.descriptors.clone(),
                 changes: group.changes.clone(),
+                files: group.files.clone(),
                 shared,
                 pages: group.pages.clone(),
                 retired: Vec::new(),
@@ -122,7 +145,8 @@ impl Process {
     }
 
     /// Moves the process into a new sandbox. The result is a copy, whose threads have the tids by which the program
-    /// knows them (`number` maps the recorded tids to these) if the kernel can give them. `restore` is called once the
+    /// knows them (`number` maps the recorded tids to these) if the kernel can give them. `prepare` is called before the
+    /// copy is inside, with the memory that it shares; `restore` is called once the
     /// copy is inside, while it is stopped between calls and has no other threads yet.
     ///
     /// # Errors
@@ -131,7 +155,8 @@ impl Process {
         self,
         request: &sandbox::Request<'_>,
         number: impl Fn(i32) -> i32,
-        restore: impl FnOnce(&ThreadGroup, &mut Stopped) -> R,
+        prepare: impl FnOnce(&mut sandbox::Sandbox, &SharedMemory),
+        restore: impl FnOnce(&sandbox::Sandbox, &SharedMemory, &ThreadGroup, &mut Stopped) -> R,
     ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
         let Process {
             mut group,
@@ -155,9 +180,12 @@ impl Process {
         };
         // Inside of the sandbox, the copy cannot open the shared memory in the /proc of this process.
         let shared = SharedMemory::of_copy(&group.shared.objects(), &mut shell)?;
-        let (mut first, sandbox) = sandbox::Sandboxes::of_thread().enter(shell, request)?;
+        let (mut first, sandbox) =
+            sandbox::Sandboxes::of_thread().enter_prepared(shell, request, |sandbox| {
+                prepare(sandbox, &shared);
+            })?;
         group.real_pid = first.tid();
-        let restored = restore(&group, &mut first);
+        let restored = restore(&sandbox, &shared, &group, &mut first);
         // The kernel takes this task for the thread group leader.
         let leader = standing.iter().position(|thread| thread.tid == group.pid);
         standing.swap(0, leader.unwrap_or(0));

@@ -46,12 +46,16 @@ impl SharedMemory {
     ) -> Result<Option<i64>> {
         let [_, len, prot, flags, _, offset] = event.args;
         let flags = flags as i32;
-        let offset = match flags & libc::MAP_ANONYMOUS {
-            0 => offset,
-            _ => 0,
-        };
+        let is_file = flags & libc::MAP_ANONYMOUS == 0;
+        let offset = if is_file { offset } else { 0 };
         let fixed = flags & libc::MAP_FIXED != 0;
-        self.place(task, recording, event, (len, prot, offset), fixed)
+        let made = self.place(task, recording, event, (len, prot, offset), fixed)?;
+        if let Effect::Share { object, .. } = event.effect
+            && is_file
+        {
+            self.0.borrow_mut().note_file(object);
+        }
+        Ok(made)
     }
 
     /// Attaches shared memory as a recorded shmat did; `None` if the event did not attach any, or if the range is in

@@ -7,8 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+
+/// The limit on the bytes of a file that a copy of a process gets although it does not map it any more.
+const MOST_UNMAPPED: u64 = 16 << 20;
 
 /// The shared objects at a point of a recording, by their recorded numbers.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ struct Object {
     inode: u64,
     /// The object is a System V segment.
     attached: bool,
+    /// The object is the content of a file.
+    is_file: bool,
 }
 
 impl Object {
@@ -30,6 +36,7 @@ impl Object {
             file,
             inode,
             attached: false,
+            is_file: false,
         })
     }
 
@@ -45,6 +52,7 @@ impl Object {
     fn duplicate(&self) -> io::Result<Object> {
         let copy = Object {
             attached: self.attached,
+            is_file: self.is_file,
             ..Object::new()?
         };
         let len = self.file.metadata()?.len();
@@ -136,6 +144,13 @@ impl Objects {
         write().map_err(failed("write to shared memory"))
     }
 
+    /// Marks an object as the content of a file, which lasts when nothing maps it.
+    pub fn note_file(&mut self, number: u32) {
+        if let Some(object) = self.0.get_mut(&number) {
+            object.is_file = true;
+        }
+    }
+
     /// Marks an object as a System V segment, which `shmat` maps.
     pub fn note_attached(&mut self, number: u32) {
         if let Some(object) = self.0.get_mut(&number) {
@@ -225,6 +240,67 @@ impl Objects {
         self.duplicate_those(|_| true)
     }
 
+    /// The content of an object.
+    pub fn content(&self, number: u32) -> Option<&File> {
+        self.0.get(&number).map(|object| &object.file)
+    }
+
+    /// Has the task map a file at this path, which has the same content, where it maps an object. The task is between calls.
+    ///
+    /// # Errors
+    /// If it cannot be mapped.
+    pub fn map_file_instead(
+        &self,
+        number: u32,
+        path: &Path,
+        task: &mut Stopped,
+    ) -> tracee::Result<()> {
+        let Some(object) = self.0.get(&number) else {
+            return Ok(());
+        };
+        let maps = proc::maps(task.tid())?;
+        let mut remote = task.remote_at_boundary()?;
+        let those = maps.iter().filter(|m| m.shared && m.inode == object.inode);
+        for m in those {
+            remote.reset_scratch();
+            let at = remote.put_str(path.as_os_str().as_bytes())?;
+            let open = |how: i32| {
+                [
+                    libc::AT_FDCWD as u64,
+                    at,
+                    (how | libc::O_CLOEXEC) as u64,
+                    0,
+                    0,
+                    0,
+                ]
+            };
+            let mut fd = remote.call(libc::SYS_openat, open(libc::O_RDWR))?;
+            if fd < 0 && m.prot & libc::PROT_WRITE == 0 {
+                fd = remote.call(libc::SYS_openat, open(libc::O_RDONLY))?;
+            }
+            if fd < 0 {
+                let source = io::Error::from_raw_os_error(-fd as i32);
+                return Err(tracee::Error::os(
+                    "open a shared file",
+                    copy_tid(&remote),
+                    source,
+                ));
+            }
+            let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+            let args = [
+                m.start,
+                m.end - m.start,
+                m.prot as u64,
+                flags,
+                fd as u64,
+                m.offset,
+            ];
+            remote.must("map a shared file", libc::SYS_mmap, args)?;
+            remote.call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
+        }
+        remote.finish()
+    }
+
     /// The number of objects.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -264,15 +340,21 @@ impl Objects {
         Ok(Objects(copies.map_err(failed("copy shared memory"))?))
     }
 
-    /// Replaces the objects that a copy of a process maps by copies, each as large as its mappings. The task is between
-    /// calls.
+    /// Replaces the objects that a copy of a process maps by copies, each as large as its mappings; also has copies of files
+    /// that it maps no more. The task is between calls.
     ///
     /// # Errors
     /// If they cannot be created or mapped.
     pub fn detach(&self, copy: &mut Stopped) -> tracee::Result<Objects> {
         let maps = proc::maps(copy.tid())?;
         let inodes: BTreeSet<u64> = maps.iter().filter(|m| m.shared).map(|m| m.inode).collect();
-        let copies = self.duplicate_those(|object| inodes.contains(&object.inode))?;
+        let is_small = |object: &Object| {
+            let meta = object.file.metadata();
+            meta.is_ok_and(|meta| meta.blocks() * 512 <= MOST_UNMAPPED)
+        };
+        let copies = self.duplicate_those(|object| {
+            inodes.contains(&object.inode) || object.is_file && is_small(object)
+        })?;
         for m in maps.iter().filter(|m| m.shared) {
             let known = self.0.iter().find(|(_, object)| object.inode == m.inode);
             let copy = known.and_then(|(number, _)| copies.0.get(number));

@@ -89,6 +89,7 @@ impl Recorder {
         if let Some(ret) = answer {
             return self.answer(current, task, event, ret);
         }
+        self.look_before(current, call, &event)?;
         self.return_packets(current);
         let vfork = self.check_clone(&event)?;
         let mut waits = false;

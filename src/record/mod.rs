@@ -10,6 +10,7 @@ mod data_transfers;
 mod descriptor_effects;
 mod error;
 mod failed_calls;
+mod files_before;
 mod mapped_files;
 mod messages;
 mod observer;
@@ -35,6 +36,7 @@ mod warnings;
 
 pub use crate::recording::OnFull;
 pub use error::{Error, Result};
+pub use files_before::KeptFiles;
 pub use observer::{Observed, Observer};
 pub use program::{Program, ProgramError};
 pub use separate_process::{Ended, Front, GRACE, record_in_separate_process};
@@ -47,6 +49,7 @@ use crate::trace::Exit;
 use crate::tracee::ticker::Ticker;
 use crate::tracee::tsc_off::{TscOff, with_tsc};
 use crate::tracee::{Command, KillOnDrop, Kin, Running, Stdin, Stopped, kcmp, pin, proc, spawn};
+use files_before::FilesBefore;
 use mapped_files::{FileKey, MappedFile};
 use messages::FrontLink;
 use nix::time::{ClockId, clock_gettime};
@@ -76,6 +79,8 @@ pub struct Options {
     pub wait_all: bool,
     /// True if the recording shares its copies of mapped files with no other recording.
     pub alone: bool,
+    /// The files of which the content before the recording is kept.
+    pub kept: KeptFiles,
 }
 
 impl Options {
@@ -90,6 +95,7 @@ impl Options {
             observer: None,
             wait_all: false,
             alone: true,
+            kept: KeptFiles::default(),
         }
     }
 }
@@ -145,6 +151,7 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
         observer,
         wait_all,
         alone,
+        kept,
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
@@ -175,10 +182,11 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
         family.has_no_new_privs(pid);
     }
     let cpuid = start.cpuid.clone();
-    writer.write(&Frame::Start(start))?;
+    writer.write(&Frame::Start(start.clone()))?;
     let alive = KillOnDrop::of(pid);
     task.announce_end()?;
     task.release();
+    let before = FilesBefore::new(kept, writer.dir());
     let mut recorder = Recorder {
         alive,
         writer,
@@ -214,7 +222,9 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
         stopped: false,
         leftovers: None,
         left: Vec::new(),
+        before,
     };
+    recorder.look_at_first(&start)?;
     let outcome = recorder.run(Task::new(pid, pid, 0), task);
     recorder.close(outcome)
 }
@@ -337,6 +347,8 @@ struct Recorder {
     leftovers: Option<shutdown::Leftovers>,
     /// The names of ended leftovers.
     left: Vec<String>,
+    /// The files before the recording.
+    before: FilesBefore,
 }
 
 impl Recorder {

@@ -92,6 +92,7 @@ fn start(options: Options, front: Front) -> Result<Supervisor> {
         observer,
         wait_all,
         alone,
+        kept,
     } = options;
     let there = dir.clone();
     let caught = SignalCatcher::new(Faults::Caught)?;
@@ -109,6 +110,7 @@ fn start(options: Options, front: Front) -> Result<Supervisor> {
             observer,
             wait_all,
             alone,
+            kept,
         };
         work(options, take, say)
     })?;

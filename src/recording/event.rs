@@ -143,6 +143,67 @@ pub enum Frame {
         /// The task whose memory it is.
         tid: i32,
     },
+    /// A file as it was before the recording: see [`Source::files_before`](super::Source::files_before).
+    Before(FileBefore),
+}
+
+/// What was known of a file when the first call named it, before any recorded call had changed it. There is one for each
+/// path, and another one with the content where that was kept later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileBefore {
+    /// The absolute path; no part of it but the last is a symbolic link.
+    #[serde(with = "serde_bytes")]
+    pub path: Vec<u8>,
+    /// What was there.
+    pub was: Before,
+}
+
+/// What was at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// A file.
+    File(Box<Status>),
+    /// The content of the file that another entry is about.
+    Content(ContentBefore),
+}
+
+/// The status of a file: stat(2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its type and permissions.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The device and the inode number.
+    pub inode: (u64, u64),
+    /// The device that it is.
+    pub device: u64,
+    /// The size in bytes.
+    pub size: u64,
+    /// The time of the last change of the content, in seconds and nanoseconds since 1970.
+    pub modified: (i64, i64),
+    /// The time of the last change of the file.
+    pub changed: (i64, i64),
+    /// The text of a symbolic link.
+    #[serde(with = "serde_bytes")]
+    pub link: Vec<u8>,
+    /// The extended attributes that programs can set: names and values.
+    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The content of a file before the recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContentBefore {
+    /// These bytes.
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// A kept file.
+    Kept(FileId),
+    /// It was not kept, for this reason.
+    Missing(String),
 }
 
 /// A range of memory whose mapping or protection has changed.

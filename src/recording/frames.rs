@@ -39,6 +39,8 @@ pub(super) struct BlockFrames {
     at: usize,
     /// The offset of the block behind it, and the number of that block's first event.
     next: (u64, u64),
+    /// Whether [`Frame::Before`] is among them: the schedule has nothing to do with these.
+    has_files: bool,
 }
 
 impl BlockFrames {
@@ -49,6 +51,7 @@ impl BlockFrames {
             blocks: Arc::clone(blocks),
             block: Some(block),
             at: 0,
+            has_files: false,
         }
     }
 
@@ -61,6 +64,12 @@ impl BlockFrames {
             None => return Err(blocks.damaged(block.offset, "an event is missing")),
         }
         Ok(frames)
+    }
+
+    /// The same, with all frames.
+    pub(super) fn with_files(mut self) -> BlockFrames {
+        self.has_files = true;
+        self
     }
 
     /// Skips the next frame, if that is in the present block.
@@ -86,7 +95,10 @@ impl NextFrame for BlockFrames {
                 && let Some(frame) = block.frame(self.at)
             {
                 self.at = frame.end;
-                return self.blocks.decode(block, frame).map(Some);
+                match self.blocks.decode(block, frame)? {
+                    Frame::Before(_) if !self.has_files => continue,
+                    frame => return Ok(Some(frame)),
+                }
             }
             // Freed before the next one is read: a block may be large.
             self.block = None;
@@ -94,8 +106,9 @@ impl NextFrame for BlockFrames {
             let Some(block) = self.blocks.at(offset, first)? else {
                 return Ok(None);
             };
-            let blocks = Arc::clone(&self.blocks);
+            let (blocks, has_files) = (Arc::clone(&self.blocks), self.has_files);
             *self = BlockFrames::of(&blocks, block);
+            self.has_files = has_files;
         }
     }
 }

@@ -12,7 +12,8 @@
 //! - `index`: a header (magic, format version), then for each block that a frame begins in the number in its head
 //!   and its offset, each u64. It is written after the block and read before it, so that neither opening a recording
 //!   nor going to an event reads the blocks before; where it is missing or wrong, the heads of all blocks are read.
-//! - `files/N`: copies of the files that the program mapped; recordings share them (the module `store`).
+//! - `files/N`: copies of the files that the program mapped, and of larger ones that it read or changed; recordings share
+//!   them (the module `store`).
 //!
 //! It can be packed into one file: see [`pack`](fn@pack).
 //!
@@ -43,8 +44,8 @@ pub use collection::{Listed, Summary, list, remove};
 pub(crate) use copy::same;
 pub use disk_full::{OnFull, is_full};
 pub use event::{
-    CallEvent, Delivery, Effect, Event, EventKind, Frame, Jump, NewTask, Opened, Piece, Reach,
-    Shows, SignalEvent, Start, StartClocks, StartFd,
+    Before, CallEvent, ContentBefore, Delivery, Effect, Event, EventKind, FileBefore, Frame, Jump,
+    NewTask, Opened, Piece, Reach, Shows, SignalEvent, Start, StartClocks, StartFd, Status,
 };
 pub use files::Files;
 pub use frames::{Frames, NextFrame};

@@ -5,7 +5,7 @@ use super::blocks::Blocks;
 use super::frames::{BlockFrames, NextFrame};
 use super::index::Index;
 use super::pack::Packed;
-use super::{Error, Event, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
+use super::{Error, Event, FileBefore, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
 use crate::image::FileId;
 use crate::trace::Exit;
 use std::fs::File;
@@ -144,6 +144,18 @@ impl Reader {
         let first = self.blocks.at(HEADER, 1)?;
         let first = first.ok_or_else(|| self.blocks.damaged(HEADER, "there is no block"))?;
         Ok(BlockFrames::of(&self.blocks, first))
+    }
+
+    /// See [`Source::files_before`](super::Source::files_before).
+    pub(super) fn files_before(&self) -> Result<Vec<FileBefore>> {
+        let mut frames = self.all()?.with_files();
+        let mut files = Vec::new();
+        while let Some(frame) = frames.next_frame()? {
+            if let Frame::Before(file) = frame {
+                files.push(file);
+            }
+        }
+        Ok(files)
     }
 
     /// The path of the kept copy of a mapped file, valid for as long as the reader lives. The copy may be missing.

@@ -1,6 +1,6 @@
 //! The contents of a recording, whichever program wrote it.
 
-use super::{Error, Event, Frames, Reader, Result, Start};
+use super::{Error, Event, FileBefore, Frames, Reader, Result, Start};
 use crate::image::FileId;
 use crate::trace::Exit;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,15 @@ pub trait Source: Send + Sync {
     /// If there is no such event, or it cannot be read.
     fn frames_from(&self, number: u64) -> Result<Frames>;
 
+    /// The files as they were before the recording, in the order in which calls named them first. None where they were not
+    /// kept.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    fn files_before(&self) -> Result<Vec<FileBefore>> {
+        Ok(Vec::new())
+    }
+
     /// The path of the kept copy of a mapped file, valid for as long as the source lives. The copy may be missing.
     ///
     /// # Errors
@@ -80,6 +89,10 @@ impl Source for Reader {
 
     fn frames_from(&self, number: u64) -> Result<Frames> {
         Ok(Frames::new(self.frames_from(number)?))
+    }
+
+    fn files_before(&self) -> Result<Vec<FileBefore>> {
+        self.files_before()
     }
 
     fn file_path(&self, id: FileId) -> Result<PathBuf> {

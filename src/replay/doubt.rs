@@ -48,6 +48,11 @@ struct Found {
 }
 
 impl Doubt {
+    /// A reason that is known.
+    pub fn known(reason: String) -> Doubt {
+        Doubt(reason)
+    }
+
     /// The possible reason, if there is one.
     pub fn reason(&self) -> Option<&str> {
         Some(self.0.as_str()).filter(|reason| !reason.is_empty())

@@ -248,6 +248,9 @@ impl ReplayState {
             self.drop_objects()?;
             let file = file.map(|file| recording.file_path(file)).transpose()?;
             self.objects.add(object, file.as_deref(), size)?;
+            if name == "mmap" && event.args[3] as i32 & libc::MAP_ANONYMOUS == 0 {
+                self.objects.note_file(object);
+            }
         }
         let space = self.task(tid)?.space;
         let space = self.spaces.get_mut(&space).ok_or(Error::AtEnd)?;

@@ -48,7 +48,7 @@ impl ReplayState {
                 return Err(self.senseless(what));
             }
             Frame::Start(_) => return Err(self.senseless("it begins anew")),
-            Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } => {}
+            Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } | Frame::Before(_) => {}
         }
         self.tree.follow(frame);
         Ok(())

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::signal_state::Action;
 use super::state::ReplayState;
 use super::{Error, Result};
-use crate::history::KernelChanges;
+use crate::history::{FileChanges, KernelChanges};
 use crate::process::{
     Process, SharedMemory, StopPoint, Thread, ThreadGroup, ThreadState, new_thread,
 };
@@ -89,6 +89,7 @@ impl ReplayState {
                 real_pid: driven.task.tid(),
                 descriptors: self.tree.descriptors(tid).unwrap_or_default(),
                 changes: KernelChanges::new(self.number, me.pid),
+                files: FileChanges::new(self.number),
                 shared,
                 pages: Some(pages),
                 retired: Vec::new(),

@@ -69,11 +69,16 @@ pub struct Restored {
 }
 
 /// Restores the kernel's state of a process, which has one task and no descriptor that is still needed.
-/// To be called once it is in its sandbox.
+/// To be called once it is in its sandbox. `reopened` are files that were opened for it.
 ///
 /// # Errors
 /// If the process cannot be asked, or the recording not be read.
-pub fn restore(task: &mut Stopped, place: StopPoint, state: &ThreadGroup) -> Result<Restored> {
+pub fn restore(
+    task: &mut Stopped,
+    place: StopPoint,
+    state: &ThreadGroup,
+    reopened: Reopened,
+) -> Result<Restored> {
     let remote = match place {
         StopPoint::Entry => task.remote_at_entry()?,
         StopPoint::Between => task.remote_at_boundary()?,
@@ -85,6 +90,7 @@ pub fn restore(task: &mut Stopped, place: StopPoint, state: &ThreadGroup) -> Res
         remote,
         kernel: None,
         epolls: Vec::new(),
+        reopened,
         restored: Restored::default(),
     };
     restorer.model()?;
@@ -161,7 +167,9 @@ enum Plan {
 }
 
 /// Files of rrapper's for open files of the process, by the numbers of those.
-type Prepared = HashMap<u64, File>;
+pub type Reopened = HashMap<u64, File>;
+
+type Prepared = Reopened;
 
 /// A process that is being restored.
 struct Restorer<'a> {
@@ -174,6 +182,7 @@ struct Restorer<'a> {
     kernel: Option<Kernel>,
     /// The descriptors of epoll instances, and their interest lists.
     epolls: Vec<(i32, Vec<Interest>)>,
+    reopened: Reopened,
     restored: Restored,
 }
 
@@ -218,7 +227,7 @@ impl<'a> Restorer<'a> {
 
     fn descriptors(&mut self) -> Result<()> {
         let descriptions = std::mem::take(&mut self.descriptions);
-        let mut prepared = Prepared::new();
+        let mut prepared = std::mem::take(&mut self.reopened);
         self.make_pipes(&descriptions, &mut prepared)?;
         self.make_socket_pairs(&descriptions, &mut prepared)?;
         let mut to_pass = Vec::new();

@@ -83,8 +83,28 @@ impl Sandbox {
             compare_copy(path, &shown, names, &mut changes)
                 .map_err(|e| Error::refused("show its changed files", e))?;
         }
+        self.compare_placed(&mut changes);
         changes.sort_unstable();
         Ok(changes)
+    }
+
+    /// Has the changes be those against the files that were put into the sandbox.
+    fn compare_placed(&self, changes: &mut Vec<Change>) {
+        changes.retain(|change| !self.placed.contains_key(&change.path));
+        for (path, placed) in &self.placed {
+            if self.is_changed_since(path) != Some(true) || changes.len() >= MOST {
+                continue;
+            }
+            let kind = match (placed, self.shown(path)) {
+                (None, _) => ChangeKind::Created,
+                (Some(_), Some(_)) => ChangeKind::Changed,
+                (Some(_), None) => ChangeKind::Removed,
+            };
+            changes.push(Change {
+                path: path.clone(),
+                kind,
+            });
+        }
     }
 
     /// The numbers (`st_dev`, `st_ino`) outside of the sandbox of a file in a changeable directory that has the numbers
@@ -97,7 +117,15 @@ impl Sandbox {
         // The inode number of a new file must differ from all others.
         const NEW: u64 = 1 << 62;
         let enclosure = self.enclosure.as_ref()?;
-        let laid = enclosure.layer_of(path)?;
+        let Some(laid) = enclosure.layer_of(path) else {
+            // A directory that was made anew stands for the machine's.
+            let is_anew = path.parent().is_none() || enclosure.is_made_anew(path);
+            let meta = fs::symlink_metadata(path).ok().filter(|_| is_anew)?;
+            return Some(Outside {
+                numbers: numbers(&meta),
+                is_new: false,
+            });
+        };
         let device = laid.layer.device;
         let upper = enclosure.upper(laid);
         let inner = path.strip_prefix(&laid.layer.path).ok()?;
@@ -114,6 +142,20 @@ impl Sandbox {
             // The file may be open without a name.
             Over::Another => known().filter(is_open),
         };
+        let placed = self.placed.get(path).copied().flatten();
+        if let Some((device, inode)) = placed
+            .filter(|placed| placed.is(here))
+            .and_then(|placed| placed.numbers)
+        {
+            return Some(Outside {
+                numbers: FileNumbers {
+                    device,
+                    inode,
+                    is_dir: here.is_dir,
+                },
+                is_new: false,
+            });
+        }
         let new = || Outside {
             numbers: FileNumbers {
                 device,

@@ -13,6 +13,7 @@ mod enclosure;
 mod error;
 mod id_map;
 mod mounts;
+mod placed;
 mod renames;
 mod root_plan;
 mod seal;
@@ -21,10 +22,12 @@ mod user_quotas;
 
 pub use changed_files::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
+pub use placed::{Attributes, Content, Placer};
 pub use renames::{make_renamable, move_between};
 pub use settings::Settings;
 
 use crate::tracee::call_batch::HelperProcess;
+use crate::tracee::path_lookup::Root;
 use crate::tracee::{Remote, Stopped, proc};
 use build::{KEYCTL_JOIN_SESSION_KEYRING, KEYRING};
 use enclosure::Enclosure;
@@ -118,6 +121,8 @@ pub struct Sandbox {
     pub in_cwd: bool,
     /// Deviations from the request, as sentences.
     pub notes: Vec<String>,
+    /// The files that were put into it.
+    placed: placed::AllPlaced,
 }
 
 /// What of a sandbox cannot be looked at for traces of a process: it is made anew after a use.
@@ -195,6 +200,34 @@ impl Sandboxes {
     /// # Errors
     /// If the system refuses a step: [`Error::Refused`] names the step and gives advice.
     pub fn enter(&self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
+        self.enter_prepared(shell, request, |_| ())
+    }
+
+    /// The same for a sandbox that is prepared before the process is in it.
+    ///
+    /// # Errors
+    /// As for [`Sandboxes::enter`].
+    pub fn enter_prepared(
+        &self,
+        shell: Stopped,
+        request: &Request<'_>,
+        prepare: impl FnOnce(&mut Sandbox),
+    ) -> Result<(Stopped, Sandbox)> {
+        let mut sandbox = self.prepared(request, prepare)?;
+        let process =
+            trace_span!("take in").in_scope(|| sandbox.enter_namespaces(shell, request))?;
+        Ok((process, sandbox))
+    }
+
+    /// A sandbox that no process is in yet.
+    ///
+    /// # Errors
+    /// As for [`Sandboxes::enter`].
+    pub fn prepared(
+        &self,
+        request: &Request<'_>,
+        prepare: impl FnOnce(&mut Sandbox),
+    ) -> Result<Sandbox> {
         let enclosure = trace_span!("take").in_scope(|| self.0.borrow_mut().take(request))?;
         let mut sandbox = Sandbox {
             own_proc: enclosure.has_own_proc(),
@@ -204,10 +237,10 @@ impl Sandboxes {
             limits: request.settings.limits,
             pid: 0,
             in_cwd: false,
+            placed: placed::AllPlaced::new(),
         };
-        let process =
-            trace_span!("take in").in_scope(|| sandbox.enter_namespaces(shell, request))?;
-        Ok((process, sandbox))
+        prepare(&mut sandbox);
+        Ok(sandbox)
     }
 }
 
@@ -221,6 +254,19 @@ impl Sandbox {
     pub fn inside(&self, path: &Path) -> PathBuf {
         let root = format!("/proc/{}/root", self.init_pid());
         Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Its root directory; `None` where its processes are gone.
+    pub fn root(&self) -> Option<Root> {
+        Root::of(self.init_pid())
+    }
+
+    /// Moves one more process into the sandbox, as [`Sandboxes::enter`] moved the first one.
+    ///
+    /// # Errors
+    /// As for [`Sandboxes::enter`].
+    pub fn enter(&mut self, shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
+        self.enter_namespaces(shell, request)
     }
 
     /// Notes that a process uses a part of the sandbox.

@@ -144,7 +144,7 @@ fn give_attributes(source: &File, file: &File) {
     }
 }
 
-fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
     let dir = open(parent, name)?;
     for (entry, is_dir) in entries(&dir)? {
         match is_dir {

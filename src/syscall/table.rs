@@ -321,6 +321,12 @@ impl Syscall {
         self.position(|kind| kind.is_format(|f| matches!(f, Format::Fd | Format::DirFd)))
     }
 
+    /// Whether an argument is the descriptor of the directory in which a path begins.
+    pub fn is_dir_fd(&self, arg: usize) -> bool {
+        let kind = self.args.get(arg).map(|arg| &arg.kind);
+        kind.is_some_and(|kind| kind.is_format(|f| matches!(f, Format::DirFd)))
+    }
+
     /// The indexes of the arguments that are paths.
     pub fn path_args(&self) -> Vec<usize> {
         let is_path = |&i: &usize| {

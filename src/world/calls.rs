@@ -3,7 +3,7 @@
 use super::{Attributes, Base, Content, Kind, Node, NodeId, World};
 use crate::constants::is_error;
 use crate::kernel::{Descriptors, moved};
-use crate::recording::{CallEvent, ChunkMemory};
+use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{Memory, Moved};
 
 /// The limit on the bytes of all writes that are kept.
@@ -16,6 +16,62 @@ const FICLONE: u32 = 0x4004_9409;
 const FICLONERANGE: u32 = 0x4020_940d;
 
 impl<B: Base> World<B> {
+    /// Whether a call may change files, by its name.
+    pub fn is_changed_by(call: &str) -> bool {
+        matches!(
+            call,
+            "open"
+                | "openat"
+                | "openat2"
+                | "creat"
+                | "truncate"
+                | "ftruncate"
+                | "fallocate"
+                | "copy_file_range"
+                | "sendfile"
+                | "splice"
+                | "ioctl"
+                | "mmap"
+                | "rename"
+                | "renameat"
+                | "renameat2"
+                | "link"
+                | "linkat"
+                | "symlink"
+                | "symlinkat"
+                | "unlink"
+                | "unlinkat"
+                | "rmdir"
+                | "mkdir"
+                | "mkdirat"
+                | "mknod"
+                | "mknodat"
+                | "chmod"
+                | "fchmod"
+                | "fchmodat"
+                | "fchmodat2"
+                | "chown"
+                | "lchown"
+                | "fchown"
+                | "fchownat"
+                | "utime"
+                | "utimes"
+                | "futimesat"
+                | "utimensat"
+                | "setxattr"
+                | "lsetxattr"
+                | "fsetxattr"
+                | "removexattr"
+                | "lremovexattr"
+                | "fremovexattr"
+                | "write"
+                | "pwrite64"
+                | "writev"
+                | "pwritev"
+                | "pwritev2"
+        )
+    }
+
     /// Whether a call makes a descriptor of a file: it is followed with the task's descriptors at its exit.
     pub fn opens(call: &CallEvent) -> bool {
         matches!(
@@ -267,6 +323,8 @@ impl<B: Base> World<B> {
             },
             is_old: false,
             is_mapped: false,
+            shared: None,
+            inode: None,
         });
         if is_directory {
             self.names.made_directory(path);
@@ -288,6 +346,8 @@ impl<B: Base> World<B> {
                 },
                 is_old: false,
                 is_mapped: false,
+                shared: None,
+                inode: None,
             });
             self.open.insert(file, id);
             return;
@@ -445,6 +505,9 @@ impl<B: Base> World<B> {
         let id = self.of_descriptor(at.descriptors, fd as i32);
         if let Some(node) = id.and_then(|id| self.nodes.get_mut(&id)) {
             node.is_mapped = true;
+            if let Effect::Share { object, .. } = at.call.effect {
+                node.shared = Some(object);
+            }
         }
     }
 

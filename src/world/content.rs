@@ -87,6 +87,14 @@ impl<B: Clone> Content<B> {
         !pieces.any(|piece| matches!(piece.data, Data::Unknown))
     }
 
+    /// The files of which there are parts in it.
+    pub fn files(&self) -> impl Iterator<Item = &B> {
+        self.pieces.values().filter_map(|piece| match &piece.data {
+            Data::File(file, _) => Some(file),
+            _ => None,
+        })
+    }
+
     /// Writes bytes at an offset.
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
         if !bytes.is_empty() {

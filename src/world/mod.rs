@@ -13,6 +13,16 @@ pub use content::Content;
 use names::Names;
 use std::collections::{BTreeMap, HashMap};
 
+/// Whether a path is one of the kernel's objects rather than of a file: they are not a part of any world.
+pub fn is_apart(path: &[u8]) -> bool {
+    const APART: [&[u8]; 3] = [b"/proc/", b"/sys/", b"/dev/"];
+    const FILES: &[u8] = b"/dev/shm";
+    let is_file = path
+        .strip_prefix(FILES)
+        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+    APART.iter().any(|dir| path.starts_with(dir)) && !is_file
+}
+
 /// A file before the recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseFile<B> {
@@ -77,6 +87,10 @@ pub struct Node<B> {
     pub is_old: bool,
     /// Whether a program has memory that shows its content and can be changed without a call.
     pub is_mapped: bool,
+    /// The number of the shared memory that shows its content (see [`Effect::Share`](crate::recording::Effect::Share)).
+    pub shared: Option<u32>,
+    /// The numbers (`st_dev`, `st_ino`) of a file of the base.
+    pub inode: Option<(u64, u64)>,
 }
 
 /// The world at an event.
@@ -114,7 +128,10 @@ impl<B: Base> World<B> {
             return known;
         }
         let there = self.names.original(path)?;
-        let found = self.base.file(&there)?;
+        let Some(found) = self.base.file(&there) else {
+            self.names.put(path, None);
+            return None;
+        };
         let id = match self.of_base.get(&found.inode) {
             Some(&known) => known,
             None => {
@@ -123,6 +140,8 @@ impl<B: Base> World<B> {
                     attributes: found.attributes,
                     is_old: true,
                     is_mapped: false,
+                    shared: None,
+                    inode: Some(found.inode),
                 });
                 self.of_base.insert(found.inode, id);
                 id
@@ -146,6 +165,11 @@ impl<B: Base> World<B> {
     /// file any more or yet.
     pub fn names(&self) -> impl Iterator<Item = (&[u8], Option<NodeId>)> {
         self.names.iter()
+    }
+
+    /// Whether it is among the [names](World::names).
+    pub fn has_name(&self, path: &[u8]) -> bool {
+        self.names.get(path).is_some()
     }
 
     fn add(&mut self, node: Node<B::File>) -> NodeId {

@@ -11,7 +11,7 @@ use crate::syscall::{Moved, Region};
 use crate::trace::file_names;
 
 /// The return value that belongs to the call's effects, which may differ from the one that the process gets.
-fn done(seen: &Settled) -> i64 {
+pub(super) fn done(seen: &Settled) -> i64 {
     seen.done.unwrap_or(seen.ret)
 }
 

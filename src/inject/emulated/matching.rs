@@ -27,7 +27,10 @@ impl Driver<'_> {
             return Ok(self.out_of_time(&task));
         }
         match self.find_step(&mut seen)? {
-            Found::Expected => self.answer_expected(task, seen, true),
+            Found::Expected => match self.does_not_hold(&seen) {
+                Some(reason) => self.diverge_since(task, seen, Some(reason)),
+                None => self.answer_expected(task, seen, true),
+            },
             Found::Tolerated => self.answer_expected(task, seen, false),
             Found::Other => self.diverge(task, seen),
             Found::Nothing if self.is_past_end()? && self.resting.is_empty() => {
@@ -127,6 +130,15 @@ impl Driver<'_> {
     }
 
     pub(super) fn diverge(&mut self, task: Stopped, seen: Entered) -> Result<Next> {
+        self.diverge_since(task, seen, None)
+    }
+
+    fn diverge_since(
+        &mut self,
+        task: Stopped,
+        seen: Entered,
+        reason: Option<String>,
+    ) -> Result<Next> {
         let tid = self.me.tid;
         self.peek()?;
         let Some(step) = &mut self.me.step else {
@@ -134,7 +146,9 @@ impl Driver<'_> {
         };
         let mut divergence = describe(step, &seen, tid, self.script.other_run());
         // In a process that is as it was recorded, the cause is in its code.
-        if self.group.pages.is_some() {
+        if let Some(reason) = reason {
+            divergence.doubt = Doubt::known(reason);
+        } else if self.group.pages.is_some() {
             let at = (task.memory(), &task.regs()?);
             let event = self.answered.unwrap_or(self.group.event.0);
             divergence.doubt = Doubt::about(&self.group.recording, event, tid, at);

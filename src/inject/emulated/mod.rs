@@ -10,6 +10,7 @@
 //! - [`schedule`]: the order of the tasks; [`preemption`]: tasks that were preempted between calls
 //! - [`threads`]: creation and exit of threads; [`task`]: the state of a task
 
+mod altered;
 mod delivery;
 mod follow;
 mod futex;
@@ -24,6 +25,8 @@ mod threads;
 use crate::inject::clock::{Clocks, ShownTime};
 use crate::inject::exchange::{Answered, Decided, Entered, Settled};
 
+use crate::constants::is_error;
+use crate::history::RecordedFiles;
 use crate::inject::hook::{Decision, Finally, HookCall, HookExit, Hooks, ScratchMemory};
 use crate::inject::live;
 use crate::inject::options::{Options, Sandbox};
@@ -33,12 +36,15 @@ use crate::inject::script::Script;
 use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
 use crate::inject::{Error, Result};
 use crate::process::{Process, StopPoint, ThreadGroup};
+use crate::recording::CallEvent;
 use crate::sandbox::Settings;
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
 use crate::tracee::tsc_off::{self, TscOff};
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Stop, Stopped, Waited};
+use crate::world::World;
+use altered::Altered;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +141,8 @@ pub(super) struct Driver<'a> {
     pub(super) side_effects: SideEffects,
     /// The stop point of a process that is kept.
     pub(super) place: StopPoint,
+    /// What is otherwise than recorded.
+    altered: Altered,
     /// The first task and its stop point, until the loop begins.
     pub(super) begin: Option<(Stopped, StopPoint)>,
 }
@@ -187,6 +195,7 @@ impl<'a> Driver<'a> {
             answered: None,
             side_effects: SideEffects::default(),
             place: StopPoint::Between,
+            altered: Altered::default(),
             begin: Some((task, place)),
         })
     }
@@ -315,27 +324,45 @@ impl<'a> Driver<'a> {
 
     fn finish(self, status: Status, exit: Option<Exit>, task: Option<Stopped>) -> Result<Driven> {
         let pid = self.group.pid;
+        let is_over = task.is_none() || self.finally != Finally::Keep;
+        let left = (is_over && self.hooks.wants_aftermath()).then(|| {
+            let event = self.next_event().unwrap_or(self.group.event.0);
+            (
+                self.group.for_files(),
+                (self.me.tid, event),
+                self.how_live(),
+            )
+        });
         let (process, hooks, report) = self.into_process(task);
         if let Some(exit) = exit {
             let exit = HookExit { pid, exit };
             hooks.exited(&exit).map_err(Error::Hook)?;
         }
+        let mut outcome = report.outcome(Ended { status, exit }, hooks);
+        if let Some((group, at, how)) = left {
+            live::show_left(&group, at, &how, hooks, &mut outcome)?;
+            outcome.unfired = hooks.unfired();
+        }
         Ok(Driven {
-            outcome: report.outcome(Ended { status, exit }, hooks),
+            outcome,
             process,
             went_live: false,
         })
     }
 
-    /// Hands the process over to the live engine.
-    fn go_live(mut self, task: Stopped, met: Option<Decided>) -> Result<Driven> {
-        self.place = StopPoint::Entry;
-        let how = live::LiveOptions {
+    fn how_live(&self) -> live::LiveOptions {
+        live::LiveOptions {
             timeout: self.limit.left(),
             sandbox: self.sandbox,
             settings: Arc::clone(&self.settings),
             ahead: self.delayed,
-        };
+        }
+    }
+
+    /// Hands the process over to the live engine.
+    fn go_live(mut self, task: Stopped, met: Option<Decided>) -> Result<Driven> {
+        self.place = StopPoint::Entry;
+        let how = self.how_live();
         let (process, hooks, report) = self.into_process(Some(task));
         let Some(process) = process else {
             return Err(Error::Range { index: 0, len: 0 });
@@ -521,10 +548,74 @@ impl<'a> Driver<'a> {
     /// Logs a settled call and applies it to the process's descriptors; `moved` is the data that the call moved inside
     /// the kernel.
     pub(super) fn note(&mut self, seen: &Settled, moved: Option<&[u8]>) {
+        let told = self.tell(seen);
         let log = &mut self.report.log;
         follow::written(&self.group.descriptors, log, seen, moved);
         seen.log(Some(log));
+        let before = told.as_ref().map(|_| self.group.descriptors.clone());
         follow::state(&mut self.group, seen);
+        if let Some((at, call)) = told {
+            let opens = World::<Arc<RecordedFiles>>::opens(&call);
+            let before = before.filter(|_| !opens);
+            let table = before.unwrap_or_else(|| self.group.descriptors.clone());
+            self.group.files.note(at, self.me.tid, call, table);
+        }
+    }
+
+    /// What a settled call has done to files, if that is not what was recorded; notes which files are otherwise then.
+    fn tell(&mut self, seen: &Settled) -> Option<((u64, bool), CallEvent)> {
+        let is_replaced = matches!(seen.decision, Decision::Answer(_));
+        let is_made = !is_replaced || seen.done.is_some();
+        let is_other = !is_made
+            || matches!(seen.decision, Decision::Short(_))
+            || seen.done.is_none() && seen.is_changed_at_exit
+            || seen.is_changed();
+        let ret = follow::done(seen);
+        let again = seen.event.is_some_and(|event| self.group.files.has(event));
+        if let Some(event) = seen.event {
+            if is_other {
+                self.note_altered(seen, event);
+            } else if again {
+                self.altered.forget(event);
+            } else if !self.altered.is_empty() && ret >= 0 {
+                match seen.call.name {
+                    "dup2" | "dup3" => self.altered.opened(ret as i32),
+                    _ if seen.call.returns_fd() => self.altered.opened(ret as i32),
+                    _ => {}
+                }
+            }
+        }
+        if !World::<Arc<RecordedFiles>>::is_changed_by(seen.call.name) {
+            return None;
+        }
+        let Some(event) = seen.event else {
+            let next = self.answered.map_or(self.group.event.0, |last| last + 1);
+            let call = altered::told(seen, ret, is_made);
+            return (!is_error(ret)).then_some(((next, false), call));
+        };
+        (is_other || again).then(|| ((event, true), altered::told(seen, ret, is_made)))
+    }
+
+    /// Notes what is otherwise than recorded since an event had another answer.
+    fn note_altered(&mut self, seen: &HookCall, event: u64) {
+        let recording = &self.group.recording;
+        if let Ok(recorded) = recording.event(event)
+            && let Some(was) = recorded.call().and_then(|call| call.ret)
+            && !is_error(was)
+            && let Ok(files) = recording.recorded_files()
+        {
+            let table = &self.group.descriptors;
+            self.altered.note(seen, was, table, &files);
+        }
+    }
+
+    /// Why the recorded answer to a call does not hold any more, if so.
+    pub(super) fn does_not_hold(&self, seen: &HookCall) -> Option<String> {
+        if self.altered.is_empty() {
+            return None;
+        }
+        let files = self.group.recording.recorded_files().ok()?;
+        self.altered.reason(seen, &self.group.descriptors, &files)
     }
 
     /// Resumes the task after a settled call; `expected` if it is the trace's.

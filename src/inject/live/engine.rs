@@ -337,8 +337,8 @@ impl<'a> Engine<'a> {
         Ok((engine, vec![(first, task, StopPoint::Between)]))
     }
 
-    /// Runs all tasks to their end, from these stops on.
-    pub fn run(mut self, stopped: StoppedTasks) -> Result<(Report, Ended)> {
+    /// Runs all tasks to their end, from these stops on. Returns their sandbox as well.
+    pub fn run(mut self, stopped: StoppedTasks) -> Result<(Report, Ended, Option<Sandbox>)> {
         // A program that was started live reads the counter, and a switch is cheap where tracer and tracee may both read it.
         let _quiet = self.recording.as_ref().map(|_| TscOff::new());
         let result = trace_span!("run").in_scope(|| self.drive(stopped));
@@ -362,7 +362,7 @@ impl<'a> Engine<'a> {
         // The recorded part may have been interrupted before, for another reason.
         self.report.reason = reason;
         let exit = self.exit;
-        Ok((self.report, Ended { status, exit }))
+        Ok((self.report, Ended { status, exit }, self.sandbox))
     }
 
     fn drive(&mut self, stopped: StoppedTasks) -> Result<(Status, Option<String>)> {

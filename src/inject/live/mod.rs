@@ -3,6 +3,7 @@
 //! All tasks of a process run at once, and so do the threads and processes that they create; each call stops,
 //! is shown to the hooks, and is then made. The same engine runs the programs of `live{}`.
 
+mod aftermath;
 mod calls;
 mod engine;
 mod files;
@@ -15,28 +16,31 @@ mod memory_limit;
 mod own_terminal;
 mod proc_self_exe;
 mod program;
+mod recorded_files;
 mod signals;
 mod standard_streams;
 mod streams;
 mod task_tree;
 mod writable_dirs;
 
+pub use aftermath::{Aftermath, AftermathFile};
 pub use program::run;
 
-use super::Result;
 use super::clock::Clocks;
 use super::exchange::Decided;
 use super::hook::Hooks;
 use super::options::{Options, Sandbox};
 use super::outcome::Outcome;
 use super::report::{Driven, Report};
+use super::{Error, Result};
 use crate::kernel::FileKind;
-use crate::process::{Process, StopPoint, ThreadGroup};
-use crate::restore::restore;
-use crate::sandbox::{Part, Request, Settings};
+use crate::process::{Process, SharedMemory, StopPoint, ThreadGroup};
+use crate::restore::{Reopened, restore};
+use crate::sandbox::{self, Part, Request, Settings};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
+use recorded_files::RecordedWorld;
 use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
@@ -103,11 +107,17 @@ pub(super) fn go_on(
                 process = process.fork()?;
             }
             let Process { group, driven, .. } = &mut process;
-            restored = restore(&mut driven.task, driven.place, group)?;
+            let nothing = Reopened::default();
+            restored = restore(&mut driven.task, driven.place, group, nothing)?;
             missing = Vec::new();
         }
         Sandbox::Cow => {
-            let writable = writable_dirs::writable_dirs(&process);
+            let world = trace_span!("world").in_scope(|| {
+                let group = &process.group;
+                RecordedWorld::of(group, process.driven.tid, group.event.0)
+            })?;
+            let mut writable = writable_dirs::writable_dirs(&process);
+            writable.extend(world.directories());
             let cwd = process.group.descriptors.cwd().to_vec();
             let request = Request {
                 writable: &writable,
@@ -115,14 +125,30 @@ pub(super) fn go_on(
                 pid: numbers.own(process.group.pid),
                 settings: &how.settings,
             };
-            let inside = |group: &ThreadGroup, task: &mut Stopped| {
-                trace_span!("restore").in_scope(|| restore(task, StopPoint::Between, group))
+            let recording = Arc::clone(&process.group.recording);
+            let prepare = |sandbox: &mut sandbox::Sandbox, shared: &SharedMemory| {
+                trace_span!("put").in_scope(|| world.put_into(sandbox, &recording, shared));
             };
+            let inside = |sandbox: &sandbox::Sandbox,
+                          shared: &SharedMemory,
+                          group: &ThreadGroup,
+                          task: &mut Stopped| {
+                let _span = trace_span!("restore").entered();
+                world.map_shared(shared, task)?;
+                restore(
+                    task,
+                    StopPoint::Between,
+                    group,
+                    world.reopen(sandbox, group),
+                )
+            };
+            let number = |tid| numbers.own(tid);
             let (copy, made, done) = trace_span!("sandbox")
-                .in_scope(|| process.into_sandbox(&request, |tid| numbers.own(tid), inside))?;
+                .in_scope(|| process.into_sandbox(&request, number, prepare, inside))?;
             process = copy;
             restored = done?;
             missing = made.notes.clone();
+            missing.extend(world.into_missing());
             let mut made = made;
             let mut files = process.group.descriptors.iter();
             if files.any(|(_, file, _)| file.kind() == FileKind::Socket) {
@@ -140,6 +166,8 @@ pub(super) fn go_on(
     missing.extend(restored.timers.start(&mut driven.task, driven.place)?);
     let streams = Streams::of(restored.streams, &process.group.descriptors);
     report.missing = missing;
+    let (settings, timeout) = (Arc::clone(&how.settings), how.timeout);
+    let cwd = process.group.descriptors.cwd().to_vec();
     let start = Start {
         process,
         numbers,
@@ -151,6 +179,59 @@ pub(super) fn go_on(
         settings: how.settings,
     };
     let (engine, stopped) = Engine::new(start, hooks, report, how.timeout)?;
-    let (report, ended) = engine.run(stopped)?;
-    Ok(report.outcome(ended, hooks))
+    let (report, ended, sandbox) = engine.run(stopped)?;
+    let mut outcome = report.outcome(ended, hooks);
+    if hooks.wants_aftermath() {
+        show_aftermath(sandbox, (&settings, &cwd, timeout), hooks, &mut outcome)?;
+        outcome.unfired = hooks.unfired();
+    }
+    Ok(outcome)
+}
+
+/// Shows the hooks the files that a process has left which has not gone live: in a sandbox of their own.
+pub(super) fn show_left(
+    group: &ThreadGroup,
+    (tid, event): (i32, u64),
+    how: &LiveOptions,
+    hooks: &mut dyn Hooks,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    if how.sandbox == Sandbox::None || !hooks.wants_aftermath() {
+        return Ok(());
+    }
+    let world = RecordedWorld::of(group, tid, event)?;
+    let writable: Vec<_> = world.directories().into_iter().collect();
+    let cwd = group.descriptors.cwd().to_vec();
+    let request = Request {
+        writable: &writable,
+        cwd: &cwd,
+        pid: group.pid,
+        settings: &how.settings,
+    };
+    let prepare = |sandbox: &mut sandbox::Sandbox| {
+        world.put_into(sandbox, &group.recording, &group.shared);
+    };
+    let sandbox = sandbox::Sandboxes::of_thread().prepared(&request, prepare)?;
+    outcome.missing.extend(world.into_missing());
+    let timeout = how.timeout;
+    show_aftermath(
+        Some(sandbox),
+        (&how.settings, &cwd, timeout),
+        hooks,
+        outcome,
+    )
+}
+
+/// Shows the hooks a sandbox after the run in it.
+fn show_aftermath(
+    sandbox: Option<sandbox::Sandbox>,
+    (settings, cwd, timeout): (&Arc<Settings>, &[u8], Duration),
+    hooks: &mut dyn Hooks,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let Some(sandbox) = sandbox.filter(|_| hooks.wants_aftermath()) else {
+        return Ok(());
+    };
+    let mut aftermath = Aftermath::new(sandbox, Arc::clone(settings), cwd, timeout);
+    hooks.after(&mut aftermath, outcome).map_err(Error::Hook)
 }

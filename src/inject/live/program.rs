@@ -8,7 +8,7 @@ use crate::inject::hook::Hooks;
 use crate::inject::options::{Options, Sandbox};
 use crate::inject::report::Report;
 use crate::inject::{Outcome, Result};
-use crate::sandbox::{Request, Sandboxes};
+use crate::sandbox::{self, Request, Sandboxes};
 use crate::syscall::{self, Syscall};
 use crate::tracee::exec::{self, StopCalls};
 use crate::tracee::{Command, spawn};
@@ -25,9 +25,32 @@ const PID: i32 = 2;
 /// If a hook fails, the program cannot be executed or traced, or it cannot have the sandbox. All processes are
 /// then killed.
 pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Result<Outcome> {
+    let (mut outcome, sandbox) = run_in(None, command, hooks, options)?;
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let cwd = command
+        .cwd
+        .as_ref()
+        .map_or(cwd.clone(), |dir| cwd.join(dir));
+    let cwd = cwd.as_os_str().as_encoded_bytes();
+    super::show_aftermath(
+        sandbox,
+        (&options.settings, cwd, options.timeout),
+        hooks,
+        &mut outcome,
+    )?;
+    outcome.unfired = hooks.unfired();
+    Ok(outcome)
+}
+
+/// The same in a sandbox that is there already, if one is given. Returns the sandbox as well.
+pub(super) fn run_in(
+    mut sandbox: Option<sandbox::Sandbox>,
+    command: &Command,
+    hooks: &mut dyn Hooks,
+    options: &Options,
+) -> Result<(Outcome, Option<sandbox::Sandbox>)> {
     let (mut streams, theirs) = StandardStreams::new(&command.stdin)?;
     let mut task = spawn::start_shell(theirs)?;
-    let mut sandbox = None;
     let mut missing = Vec::new();
     if options.sandbox == Sandbox::Cow {
         let here = std::env::current_dir().unwrap_or_default();
@@ -45,7 +68,10 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
             pid: PID,
             settings: &options.settings,
         };
-        let (inside, made) = Sandboxes::of_thread().enter(task, &request)?;
+        let (inside, made) = match sandbox.take() {
+            Some(mut there) => (there.enter(task, &request)?, there),
+            None => Sandboxes::of_thread().enter(task, &request)?,
+        };
         task = inside;
         made.seal(&mut task)?;
         missing.extend(made.notes.iter().cloned());
@@ -83,10 +109,10 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     )?;
     let ended = engine.run(stopped);
     let output = streams.end();
-    let (mut report, ended) = ended?;
+    let (mut report, ended, sandbox) = ended?;
     output(&mut report);
     let outcome = report.outcome(ended, hooks);
-    Ok(outcome.within(options.timeout))
+    Ok((outcome.within(options.timeout), sandbox))
 }
 
 /// The calls that a hook may mean.

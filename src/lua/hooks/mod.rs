@@ -1,6 +1,7 @@
 //! The hooks of a script, as the core's [`Hooks`]: runs the rules and the functions of a hooks table.
 
 mod actions;
+mod aftermath;
 mod args;
 mod call;
 mod caller;
@@ -17,14 +18,15 @@ mod time_limit;
 pub(super) use time_limit::install as install_time_limit;
 
 use super::error::{ScriptError, is_of_absence, raise, raise_at};
-use super::outcome;
+use super::outcome::{self, OutcomeData};
 use super::session;
 use crate::inject::{
-    self, Action, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal, Hooks,
-    OnDivergence,
+    self, Action, Aftermath, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal,
+    Hooks, OnDivergence, Outcome,
 };
 use crate::syscall::{self, Syscall};
 use crate::tracee::{self, tsc_off};
+use aftermath::BoxData;
 use divergence::{Diverged, answer_of};
 use loan::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
@@ -47,6 +49,8 @@ pub(super) struct LuaHooks {
     spare: Option<HookCall>,
     /// The error that a hook raised, to be raised again when the process has ended.
     raised: Option<mlua::Error>,
+    /// Whether the function for the sandbox's files has run.
+    has_looked: bool,
     error: Option<String>,
 }
 
@@ -70,6 +74,7 @@ impl LuaHooks {
             table,
             spare: None,
             raised: None,
+            has_looked: false,
             error: None,
         })
     }
@@ -320,6 +325,7 @@ impl Hooks for LuaHooks {
         hooks
             .filter(|(hook, conditions)| !hook.rule.actions.is_empty() && !conditions.fired())
             .map(|(hook, _)| hook.rule.name.clone())
+            .chain((self.table.after.is_some() && !self.has_looked).then(|| "after".into()))
             .collect()
     }
 
@@ -348,6 +354,26 @@ impl Hooks for LuaHooks {
         match ran {
             Ok(()) => Ok(()),
             Err(error) => self.failed(error),
+        }
+    }
+
+    fn wants_aftermath(&self) -> bool {
+        self.table.after.is_some()
+    }
+
+    fn after(&mut self, aftermath: &mut Aftermath, outcome: &mut Outcome) -> Result<(), HookError> {
+        let Some(function) = self.table.after.clone() else {
+            return Ok(());
+        };
+        self.has_looked = true;
+        let lent = BoxData::lend(aftermath);
+        let shown = OutcomeData::new(outcome.clone(), None);
+        // What it runs has limits of its own.
+        let ran = function.call::<()>((lent.clone(), shown));
+        lent.take_back(aftermath);
+        match ran {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(at(&function, error)),
         }
     }
 

@@ -10,7 +10,8 @@ use crate::inject::{Finally, IGNORED, Options, Sandbox, Selector};
 use crate::syscall;
 use mlua::{Function, Table, Value};
 
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
+    "after",
     "on_divergence",
     "on_signal",
     "on_exit",
@@ -24,7 +25,7 @@ const OPTIONS: [&str; 9] = [
 /// The options that are about a trace.
 const ABOUT_TRACES: [&str; 4] = ["on_divergence", "finally", "ignore", "pids"];
 /// Options that are not implemented yet.
-const LATER: [&str; 3] = ["after", "files", "peer"];
+const LATER: [&str; 2] = ["files", "peer"];
 
 /// The calls that may appear or be missing without a divergence.
 pub(super) struct Ignored {
@@ -115,6 +116,7 @@ pub(super) struct HooksTable {
     pub diverged: Diverged,
     pub on_signal: Option<Function>,
     pub on_exit: Option<Function>,
+    pub after: Option<Function>,
     pub ignored: Ignored,
     /// An option that is there and is about traces.
     pub about_traces: Option<&'static str>,
@@ -206,6 +208,7 @@ impl HooksTable {
         match (name, word.as_str()) {
             ("on_divergence", _) => self.diverged = Diverged::read(value)?,
             ("on_signal", _) => self.on_signal = Some(function()?),
+            ("after", _) => self.after = Some(function()?),
             ("on_exit", _) => self.on_exit = Some(function()?),
             ("finally", "kill") => self.options.finally = Finally::Kill,
             ("finally", "live") => self.options.finally = Finally::Live,

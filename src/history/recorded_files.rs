@@ -1,0 +1,156 @@
+//! The files before a recording, as its recorder has seen them.
+
+use crate::image::FileId;
+use crate::recording::{Before, ContentBefore, FileBefore, Status};
+use crate::world::{Attributes, Base, BaseFile, Content, Kind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The files before a recording, as far as they are known.
+#[derive(Debug, Default)]
+pub struct RecordedFiles {
+    files: BTreeMap<Vec<u8>, Option<(Status, FileContent)>>,
+}
+
+/// Where the content of a file can be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileContent {
+    /// Here.
+    Bytes(Arc<[u8]>),
+    /// In a kept file.
+    Kept(FileId),
+    /// Nowhere but in the file itself, if that has not changed since.
+    Itself(Arc<FileItself>),
+}
+
+/// A file that was not copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileItself {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// What shows that it is still the same.
+    pub status: Status,
+    /// Why it was not copied; empty where there was no reason to.
+    pub reason: String,
+}
+
+impl RecordedFiles {
+    pub(super) fn new(entries: Vec<FileBefore>) -> RecordedFiles {
+        let mut files: BTreeMap<Vec<u8>, Option<(Status, FileContent)>> = BTreeMap::new();
+        for FileBefore { path, was } in entries {
+            match was {
+                Before::Nothing => _ = files.entry(path).or_insert(None),
+                Before::File(status) => {
+                    let itself = FileItself {
+                        path: path.clone(),
+                        status: (*status).clone(),
+                        reason: String::new(),
+                    };
+                    let content = FileContent::Itself(Arc::new(itself));
+                    files.entry(path).or_insert(Some((*status, content)));
+                }
+                Before::Content(kept) => {
+                    let Some(Some((status, content))) = files.get_mut(&path) else {
+                        continue;
+                    };
+                    *content = match kept {
+                        ContentBefore::Bytes(bytes) => FileContent::Bytes(bytes.into()),
+                        ContentBefore::Kept(id) => FileContent::Kept(id),
+                        ContentBefore::Missing(reason) => {
+                            FileContent::Itself(Arc::new(FileItself {
+                                path,
+                                status: status.clone(),
+                                reason,
+                            }))
+                        }
+                    };
+                }
+            }
+        }
+        RecordedFiles { files }
+    }
+
+    /// Whether nothing was kept.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// All paths that are known, also those at which nothing was.
+    pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.keys().map(Vec::as_slice)
+    }
+
+    /// Whether it is known what was at a path.
+    pub fn knows(&self, path: &[u8]) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// The path that an absolute one is once the symbolic links before its last part are followed, as they were before the
+    /// recording.
+    pub fn resolve(&self, path: &[u8]) -> Vec<u8> {
+        const MOST_LINKS: usize = 40;
+        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+            let parts = path.split(|&byte| byte == b'/').rev();
+            let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+            parts.map(<[u8]>::to_vec).collect()
+        };
+        let (mut rest, mut at, mut links) = (parts(path), Vec::new(), 0);
+        while let Some(part) = rest.pop() {
+            if part == b".." {
+                let end = at.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+                at.truncate(end);
+                continue;
+            }
+            let before = at.len();
+            at.push(b'/');
+            at.extend(&part);
+            let link = self.status(&at).map(|status| &status.link);
+            if let Some(link) =
+                link.filter(|link| !link.is_empty() && !rest.is_empty() && links < MOST_LINKS)
+            {
+                links += 1;
+                let text = parts(link);
+                at.truncate(if link.starts_with(b"/") { 0 } else { before });
+                rest.extend(text);
+            }
+        }
+        at
+    }
+
+    /// The status of the file that was at a path.
+    pub fn status(&self, path: &[u8]) -> Option<&Status> {
+        self.files.get(path)?.as_ref().map(|(status, _)| status)
+    }
+}
+
+impl Base for Arc<RecordedFiles> {
+    type File = FileContent;
+
+    fn file(&self, path: &[u8]) -> Option<BaseFile<FileContent>> {
+        let (status, content) = self.files.get(path)?.as_ref()?;
+        let kind = match status.mode & libc::S_IFMT {
+            libc::S_IFREG => {
+                let len = match content {
+                    FileContent::Bytes(bytes) => bytes.len() as u64,
+                    _ => status.size,
+                };
+                Kind::File(Content::of_file(content.clone(), len))
+            }
+            libc::S_IFDIR => Kind::Directory,
+            libc::S_IFLNK => Kind::Link(status.link.clone()),
+            kind => Kind::Special(kind, status.device),
+        };
+        let (seconds, nanoseconds) = status.modified;
+        Some(BaseFile {
+            kind,
+            attributes: Attributes {
+                mode: Some(status.mode & 0o7777),
+                uid: Some(status.uid),
+                gid: Some(status.gid),
+                modified: Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)),
+                extended: status.attributes.iter().cloned().collect(),
+            },
+            inode: status.inode,
+        })
+    }
+}

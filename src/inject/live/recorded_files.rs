@@ -1,0 +1,475 @@
+//! The files that a process had before it at the event at which it goes live: what is otherwise by now is put into its
+//! sandbox.
+
+use crate::history::{FileContent, FileItself, RecordedFiles, Recording};
+use crate::inject::Result;
+use crate::kernel::Descriptors;
+use crate::process::{SharedMemory, ThreadGroup};
+use crate::recording::Status;
+use crate::restore::Reopened;
+use crate::sandbox::{self, Content, Placer, Sandbox};
+use crate::tracee::{Stopped, checked_open};
+use crate::world::{Attributes, Kind, Node, NodeId, World, is_apart};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The limit on the files that are named as missing.
+const MOST_NAMED: usize = 20;
+
+type Recorded = World<Arc<RecordedFiles>>;
+
+/// The differences between the recorded files and those of the machine.
+#[derive(Default)]
+pub(super) struct RecordedWorld {
+    /// What is to be taken away, the inner ones first.
+    removed: Vec<PathBuf>,
+    /// What is to be made, the outer ones first.
+    made: Vec<(PathBuf, NodeId, Node<FileContent>)>,
+    /// The open files that are not found by their paths: their numbers in the copy.
+    unnamed: Vec<(u64, Node<FileContent>, Option<PathBuf>)>,
+    /// The time of changes by calls.
+    time: i64,
+    missing: RefCell<Missing>,
+}
+
+#[derive(Default)]
+struct Missing {
+    sentences: Vec<String>,
+    left_out: usize,
+}
+
+impl Missing {
+    fn note(&mut self, sentence: String) {
+        match self.sentences.len() < MOST_NAMED {
+            true => self.sentences.push(sentence),
+            false => self.left_out += 1,
+        }
+    }
+}
+
+impl RecordedWorld {
+    /// Compares the files that a process, of which the task is one, has before it at an event with those of the machine. Nothing is to be put anywhere where the
+    /// recording has not kept any files.
+    pub fn of(group: &ThreadGroup, tid: i32, event: u64) -> Result<RecordedWorld> {
+        let recording = &group.recording;
+        let files = recording.recorded_files()?;
+        if files.is_empty() {
+            return Ok(RecordedWorld::default());
+        }
+        Ok(
+            recording.recorded_world(event, &group.files, |world, tree| {
+                let mut plan = RecordedWorld {
+                    time: recording.start().clocks.realtime,
+                    ..RecordedWorld::default()
+                };
+                if group.files.is_cut() {
+                    plan.missing.borrow_mut().note(
+                        "changes that its calls made to files: there were too many of them".into(),
+                    );
+                }
+                for (path, wanted) in world.names() {
+                    let node = wanted.and_then(|id| Some((id, world.get(id)?)));
+                    plan.compare(path, node, &files);
+                    if node.is_some_and(|(_, node)| node.is_directory() && !node.is_old) {
+                        plan.empty(path, world);
+                    }
+                }
+                plan.removed.reverse();
+                let tids = group.descriptors.iter();
+                let view = tree.view(tid);
+                for (fd, file, _) in tids {
+                    let recorded = view.file(fd).map(|(id, _)| id);
+                    let (Some(id), true) =
+                        (group.descriptors.file_id(fd), file.path.starts_with(b"/"))
+                    else {
+                        continue;
+                    };
+                    plan.compare_open(world, recorded.unwrap_or(id), (id, &file.path));
+                }
+                plan
+            })?,
+        )
+    }
+
+    /// The directories in which it changes something.
+    pub fn directories(&self) -> BTreeSet<PathBuf> {
+        let made = self.made.iter().map(|(path, ..)| path);
+        let all = self.removed.iter().chain(made);
+        all.filter_map(|path| path.parent())
+            .map(Path::to_path_buf)
+            .collect()
+    }
+
+    fn compare(
+        &mut self,
+        path: &[u8],
+        wanted: Option<(NodeId, &Node<FileContent>)>,
+        files: &RecordedFiles,
+    ) {
+        let place = Path::new(OsStr::from_bytes(path));
+        if place.parent().is_none() || is_apart(path) {
+            return;
+        }
+        let now = fs::symlink_metadata(place).ok();
+        let Some((id, node)) = wanted else {
+            // The recorder looks at no devices, for example.
+            if now.is_some() && files.knows(path) {
+                self.removed.push(place.to_path_buf());
+            }
+            return;
+        };
+        let before = files.status(path);
+        let is_same = |meta: &Metadata| match &node.kind {
+            Kind::Directory => meta.is_dir() && has_mode(meta, &node.attributes),
+            Kind::Link(text) => {
+                fs::read_link(place).is_ok_and(|now| now.as_os_str().as_bytes() == text)
+            }
+            Kind::Special(kind, _) if *kind == libc::S_IFIFO => meta.mode() & libc::S_IFMT == *kind,
+            // Those are the machine's.
+            Kind::Special(..) => true,
+            Kind::File(content) => {
+                node.is_old
+                    && !node.is_mapped
+                    && content.is_unchanged()
+                    && has_mode(meta, &node.attributes)
+                    && before.is_some_and(|before| is_unchanged(before, meta))
+            }
+        };
+        if now.as_ref().is_some_and(is_same) {
+            return;
+        }
+        match &node.kind {
+            Kind::Special(kind, _) if *kind != libc::S_IFIFO => return,
+            Kind::File(content) => {
+                if let Some(lost) = content.files().find_map(lost) {
+                    self.missing.get_mut().note(lost);
+                    return;
+                }
+                if !content.is_known() {
+                    let path = String::from_utf8_lossy(path);
+                    self.missing.get_mut().note(format!(
+                        "{path}: a call wrote data to it that was not recorded; there are zeros"
+                    ));
+                }
+            }
+            _ => {}
+        }
+        self.made.push((place.to_path_buf(), id, node.clone()));
+    }
+
+    /// Takes away what is in a directory today that a call had made: what was in it at the event is known.
+    fn empty(&mut self, path: &[u8], world: &Recorded) {
+        let place = Path::new(OsStr::from_bytes(path));
+        for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+            let there = entry.path();
+            if !world.has_name(there.as_os_str().as_bytes()) {
+                self.removed.push(there);
+            }
+        }
+    }
+
+    /// Looks whether an open file has the path by which it was opened.
+    fn compare_open(&mut self, world: &Recorded, recorded: u64, (own, path): (u64, &[u8])) {
+        let Some(id) = world.open_node(recorded) else {
+            return;
+        };
+        let mut names = world
+            .names()
+            .filter(|(_, node)| *node == Some(id))
+            .map(|(name, _)| name);
+        let first = names.next();
+        if first == Some(path) || names.any(|name| name == path) {
+            return;
+        }
+        if let Some(node) = world.get(id)
+            && matches!(node.kind, Kind::File(_))
+        {
+            let name = first.map(|name| PathBuf::from(OsStr::from_bytes(name)));
+            self.unnamed.push((own, node.clone(), name));
+        }
+    }
+
+    /// Puts the files into the sandbox.
+    pub fn put_into(&self, sandbox: &mut Sandbox, recording: &Recording, shared: &SharedMemory) {
+        if self.removed.is_empty() && self.made.is_empty() {
+            return;
+        }
+        let mut placer = match sandbox.placer() {
+            Ok(placer) => placer,
+            Err(error) => return self.say(format!("its files at the event: {error}")),
+        };
+        for path in &self.removed {
+            let gone = placer.put(path, &Content::Nothing, &sandbox::Attributes::default());
+            if let Err(error) = gone {
+                self.say(format!("{}, which did not exist: {error}", path.display()));
+            }
+        }
+        let mut placed: HashMap<NodeId, &Path> = HashMap::new();
+        for (path, id, node) in &self.made {
+            let done = match placed.get(id) {
+                Some(other) => placer.put(path, &Content::Name(other), &Default::default()),
+                None => self.put(&mut placer, (recording, shared), path, node),
+            };
+            match done {
+                Ok(()) if matches!(node.kind, Kind::File(_)) => {
+                    placed.entry(*id).or_insert(path);
+                }
+                Ok(()) => {}
+                Err(error) => self.say(format!("{} as it was: {error}", path.display())),
+            }
+        }
+    }
+
+    fn put(
+        &self,
+        placer: &mut Placer<'_>,
+        (recording, shared): (&Recording, &SharedMemory),
+        path: &Path,
+        node: &Node<FileContent>,
+    ) -> io::Result<()> {
+        let objects = shared.objects();
+        let memory = node.shared.and_then(|number| objects.content(number));
+        if node.is_mapped && memory.is_none() {
+            let path = path.display();
+            self.say(format!(
+                "{path}: what was written to it by way of shared memory is not in it"
+            ));
+        }
+        let fill = |file: &mut File| match (memory, &node.kind) {
+            (Some(memory), Kind::File(content)) => fill_from(file, memory, content.len()),
+            _ => fill(file, node, recording),
+        };
+        let what = match &node.kind {
+            Kind::Directory => Content::Directory,
+            Kind::Link(text) => Content::Link(text),
+            Kind::Special(..) => Content::Fifo,
+            Kind::File(_) => Content::File(&fill),
+        };
+        placer.put(path, &what, &self.attributes(node))
+    }
+
+    /// Has the process map the files where it maps memory with their contents.
+    pub fn map_shared(
+        &self,
+        shared: &SharedMemory,
+        task: &mut Stopped,
+    ) -> crate::restore::Result<()> {
+        for (path, _, node) in &self.made {
+            if let Some(number) = node.shared {
+                shared.objects().map_file_instead(number, path, task)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attributes(&self, node: &Node<FileContent>) -> sandbox::Attributes {
+        let Attributes {
+            mode,
+            uid,
+            gid,
+            modified,
+            extended,
+        } = node.attributes.clone();
+        let modified = modified.unwrap_or(i128::from(self.time));
+        let seconds = modified.div_euclid(1_000_000_000) as i64;
+        sandbox::Attributes {
+            mode,
+            owner: (uid, gid),
+            modified: (!matches!(node.kind, Kind::Directory))
+                .then_some((seconds, modified.rem_euclid(1_000_000_000) as i64)),
+            extended,
+            numbers: node.inode,
+        }
+    }
+
+    /// Opens the files that are open and have no name any more, or another one.
+    pub fn reopen(&self, sandbox: &Sandbox, group: &ThreadGroup) -> Reopened {
+        let mut opened = Reopened::default();
+        for (id, node, name) in &self.unnamed {
+            let Some((_, file, _)) = group
+                .descriptors
+                .iter()
+                .find(|(fd, ..)| group.descriptors.file_id(*fd) == Some(*id))
+            else {
+                continue;
+            };
+            let made = match name {
+                Some(name) => open_named(sandbox, name, file.flags),
+                None => self.open_unnamed(sandbox, node, &group.recording, file.flags),
+            };
+            let made = made.and_then(|mut made| {
+                made.seek(SeekFrom::Start(file.offset))?;
+                Ok(made)
+            });
+            match made {
+                Ok(made) => _ = opened.insert(*id, made),
+                Err(error) => {
+                    let path = String::from_utf8_lossy(&file.path);
+                    self.say(format!("{path}, which is open without that name: {error}"));
+                }
+            }
+        }
+        opened
+    }
+
+    fn open_unnamed(
+        &self,
+        sandbox: &Sandbox,
+        node: &Node<FileContent>,
+        recording: &Recording,
+        flags: i32,
+    ) -> io::Result<File> {
+        let dir = sandbox.inside(Path::new("/tmp"));
+        let mut file = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
+        fill(file.as_file_mut(), node, recording)?;
+        if let Some(mode) = node.attributes.mode {
+            use std::os::unix::fs::PermissionsExt;
+            file.as_file()
+                .set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+        checked_open::reopen(file.as_file(), again(flags))
+    }
+
+    fn say(&self, sentence: String) {
+        self.missing.borrow_mut().note(sentence);
+    }
+
+    /// What could not be shown as it was, in sentences.
+    pub fn into_missing(self) -> Vec<String> {
+        let Missing {
+            mut sentences,
+            left_out,
+        } = self.missing.into_inner();
+        if left_out > 0 {
+            sentences.push(format!("{left_out} more files as they were"));
+        }
+        sentences
+    }
+}
+
+/// The flags with which a regular file is opened again: nothing is made or truncated.
+fn again(flags: i32) -> i32 {
+    flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_TMPFILE)
+}
+
+fn open_named(sandbox: &Sandbox, name: &Path, flags: i32) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let how = libc::O_PATH | libc::O_NOFOLLOW;
+    let found = File::options()
+        .read(true)
+        .custom_flags(how)
+        .open(sandbox.inside(name))?;
+    checked_open::reopen(found, again(flags))
+}
+
+/// Writes the content of shared memory.
+fn fill_from(file: &mut File, memory: &File, len: u64) -> io::Result<()> {
+    const BLOCK: usize = 64 << 10;
+    let mut block = vec![0; BLOCK];
+    let mut at = 0;
+    while at < len {
+        let room = (len - at).min(BLOCK as u64) as usize;
+        let n = memory.read_at(&mut block[..room], at)?;
+        if n == 0 {
+            break;
+        }
+        if block[..n].iter().any(|&byte| byte != 0) {
+            file.write_all_at(&block[..n], at)?;
+        }
+        at += n as u64;
+    }
+    file.set_len(len)
+}
+
+/// Writes the content of a file, holes as such.
+fn fill(file: &mut File, node: &Node<FileContent>, recording: &Recording) -> io::Result<()> {
+    let Kind::File(content) = &node.kind else {
+        return Ok(());
+    };
+    let opened: RefCell<HashMap<PathBuf, File>> = RefCell::default();
+    let read_file = |path: PathBuf, bytes: &mut [u8], at: u64| {
+        let mut opened = opened.borrow_mut();
+        let file = match opened.get(&path) {
+            Some(file) => file,
+            None => {
+                let file = checked_open::regular(&path, 0)?;
+                opened.entry(path).or_insert(file)
+            }
+        };
+        file.read_at(bytes, at)
+    };
+    let read = |from: &FileContent, bytes: &mut [u8], at: u64| match from {
+        FileContent::Bytes(all) => {
+            let rest = usize::try_from(at)
+                .ok()
+                .and_then(|at| all.get(at..))
+                .unwrap_or_default();
+            let n = rest.len().min(bytes.len());
+            bytes[..n].copy_from_slice(&rest[..n]);
+            Ok(n)
+        }
+        FileContent::Kept(id) => read_file(recording.kept_file(*id)?, bytes, at),
+        FileContent::Itself(file) => {
+            read_file(PathBuf::from(OsStr::from_bytes(&file.path)), bytes, at)
+        }
+    };
+    let mut at = 0;
+    content.read(0, u64::MAX, read, |bytes| {
+        if bytes.iter().any(|&byte| byte != 0) {
+            file.seek(SeekFrom::Start(at))?;
+            file.write_all(bytes)?;
+        }
+        at += bytes.len() as u64;
+        Ok(())
+    })?;
+    file.set_len(content.len())
+}
+
+fn has_mode(meta: &Metadata, attributes: &Attributes) -> bool {
+    attributes
+        .mode
+        .is_none_or(|mode| mode == meta.mode() & 0o7777)
+}
+
+/// Whether a file is the same and has not been changed.
+fn is_unchanged(before: &Status, now: &Metadata) -> bool {
+    before.inode == (now.dev(), now.ino())
+        && before.size == now.len()
+        && before.modified == (now.mtime(), now.mtime_nsec())
+        && before.changed == (now.ctime(), now.ctime_nsec())
+}
+
+/// Why the content of a file cannot be had any more, if so.
+fn lost(content: &FileContent) -> Option<String> {
+    let FileContent::Itself(file) = content else {
+        return None;
+    };
+    let FileItself {
+        path,
+        status,
+        reason,
+    } = &**file;
+    let now = fs::symlink_metadata(Path::new(OsStr::from_bytes(path)));
+    let is_content = |meta: &Metadata| {
+        status.inode == (meta.dev(), meta.ino())
+            && status.size == meta.len()
+            && status.modified == (meta.mtime(), meta.mtime_nsec())
+    };
+    if now.is_ok_and(|meta| is_content(&meta)) {
+        return None;
+    }
+    let path = String::from_utf8_lossy(path);
+    Some(match reason.as_str() {
+        "" => {
+            format!("{path} as it was: it has changed since the recording, which has no copy of it")
+        }
+        reason => format!("{path} as it was: the recording has no copy of it ({reason})"),
+    })
+}

@@ -1,0 +1,524 @@
+//! Files as they were before the recording: what a call names is looked at before the call is made, and its content is kept
+//! before it is read or changed for the first time.
+//!
+//! Files that belong to the system and are only read are not copied: their status is enough to see whether they are still
+//! the same.
+
+use super::task::Task;
+use super::{Recorder, Result};
+use crate::image::FileStore;
+use crate::recording::{
+    Before, CallEvent, ChunkMemory, ContentBefore, FileBefore, Files, Frame, Status,
+};
+use crate::syscall::{Memory, Syscall};
+use crate::trace::file_names;
+use crate::tracee::checked_open;
+use crate::world;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The files of which the content before the recording is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeptFiles {
+    /// None, and nothing else is known of them either.
+    None,
+    /// Those that the program is about to change.
+    Written,
+    /// Also those that it reads, except for the system's.
+    #[default]
+    Touched,
+}
+
+impl KeptFiles {
+    /// The names of all.
+    pub const NAMES: [&str; 3] = ["touched", "written", "none"];
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<KeptFiles> {
+        match name {
+            "touched" => Some(KeptFiles::Touched),
+            "written" => Some(KeptFiles::Written),
+            "none" => Some(KeptFiles::None),
+            _ => None,
+        }
+    }
+}
+
+/// The limit on the bytes on disk of one kept file.
+const MOST_OF_ONE: u64 = 256 << 20;
+
+/// The limit on the bytes on disk of all of them.
+const MOST_OF_ALL: u64 = 2 << 30;
+
+/// Longer files are kept beside the events.
+const SHORT: u64 = 32 << 10;
+
+/// The limit on the bytes of a file's extended attributes.
+const MOST_ATTRIBUTES: usize = 64 << 10;
+
+/// The limit on the files in a directory that is moved.
+const MOST_MOVED: usize = 20_000;
+
+const MOST_LINKS: usize = 40;
+
+/// Directories with the system's files, which are not copied if they are only read.
+const SYSTEM: [&[u8]; 9] = [
+    b"/usr/",
+    b"/bin/",
+    b"/sbin/",
+    b"/lib/",
+    b"/lib32/",
+    b"/lib64/",
+    b"/boot/",
+    b"/snap/",
+    b"/nix/store/",
+];
+
+/// The one in [`SYSTEM`] whose files are the user's.
+const NOT_SYSTEM: &[u8] = b"/usr/local/";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Only its status is read.
+    Look,
+    Read,
+    Change,
+}
+
+/// What has been seen of a path.
+struct Known {
+    kind: Kind,
+    /// Whether it may have been replaced since.
+    is_replaced: bool,
+    /// Whether the content is kept, or cannot be.
+    is_kept: bool,
+}
+
+enum Kind {
+    Nothing,
+    Directory,
+    Link(Vec<u8>),
+    /// The device and inode number, and the bytes on disk.
+    File((u64, u64), u64),
+    Other,
+}
+
+/// The descriptor argument that a path begins at, if there is one, and the argument with the path.
+type PathArgs = Arc<[(Option<usize>, usize)]>;
+
+/// What has been seen of the files.
+pub(super) struct FilesBefore {
+    kept: KeptFiles,
+    known: HashMap<Vec<u8>, Known>,
+    args: HashMap<u32, PathArgs>,
+    /// The recording's own directory.
+    own: Vec<u8>,
+    is_root: bool,
+    /// The bytes on disk of kept files.
+    bytes: u64,
+    is_full: bool,
+    /// What is to be written.
+    frames: Vec<Frame>,
+}
+
+impl FilesBefore {
+    pub fn new(kept: KeptFiles, own: &Path) -> FilesBefore {
+        FilesBefore {
+            kept,
+            known: HashMap::new(),
+            args: HashMap::new(),
+            own: own.as_os_str().as_bytes().to_vec(),
+            is_root: nix::unistd::geteuid().is_root(),
+            bytes: 0,
+            is_full: false,
+            frames: Vec::new(),
+        }
+    }
+
+    /// Looks at a path whose parent has been looked at.
+    fn look(&mut self, path: &[u8]) {
+        if self.known.contains_key(path) {
+            return;
+        }
+        let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let is_new = self
+            .known
+            .get(&path[..parent])
+            .is_some_and(|parent| parent.is_replaced || matches!(parent.kind, Kind::Nothing));
+        if is_new {
+            // What is there now is not from before the recording.
+            self.note(path, Before::Nothing);
+            self.known.insert(path.to_vec(), Known::new(Kind::Nothing));
+            return;
+        }
+        let place = as_path(path);
+        let (was, kind) = match fs::symlink_metadata(place) {
+            Ok(meta) => {
+                let status = status(place, &meta);
+                let kind = match meta.file_type() {
+                    kind if kind.is_dir() => Kind::Directory,
+                    kind if kind.is_symlink() => Kind::Link(status.link.clone()),
+                    kind if kind.is_file() => Kind::File(status.inode, meta.blocks() * 512),
+                    _ => Kind::Other,
+                };
+                (Before::File(Box::new(status)), kind)
+            }
+            Err(_) => (Before::Nothing, Kind::Nothing),
+        };
+        self.note(path, was);
+        self.known.insert(path.to_vec(), Known::new(kind));
+    }
+
+    fn note(&mut self, path: &[u8], was: Before) {
+        let path = path.to_vec();
+        self.frames.push(Frame::Before(FileBefore { path, was }));
+    }
+
+    /// Looks at an absolute path and all that it leads through. Returns the path that it is, and the one that it leads to if
+    /// the last part is followed.
+    fn resolve(&mut self, path: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+            let parts = path.split(|&byte| byte == b'/').rev();
+            let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+            parts.map(<[u8]>::to_vec).collect()
+        };
+        let mut rest = parts(path);
+        let mut at: Vec<u8> = Vec::new();
+        let mut itself = None;
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            if part == b".." {
+                let end = at.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+                at.truncate(end);
+                continue;
+            }
+            let before = at.len();
+            at.push(b'/');
+            at.extend(&part);
+            if world::is_apart(&at) || at == self.own {
+                return None;
+            }
+            self.look(&at);
+            if rest.is_empty() && itself.is_none() {
+                itself = Some(at.clone());
+            }
+            let text = match self.known.get(&at) {
+                Some(Known {
+                    kind: Kind::Link(text),
+                    is_replaced: false,
+                    ..
+                }) => Some(text.clone()),
+                Some(known) if known.is_replaced || matches!(known.kind, Kind::Nothing) => {
+                    let text = fs::read_link(as_path(&at));
+                    text.ok().map(|text| text.into_os_string().into_vec())
+                }
+                _ => None,
+            };
+            if let Some(text) = text {
+                links += 1;
+                if links > MOST_LINKS {
+                    return None;
+                }
+                at.truncate(if text.starts_with(b"/") { 0 } else { before });
+                rest.append(&mut parts(&text));
+            }
+        }
+        Some((itself?, at))
+    }
+
+    /// Keeps the content of a file that is about to be read or changed.
+    fn keep(&mut self, files: &mut Files, path: &[u8], used: Use) {
+        let is_spared =
+            used != Use::Change && (self.kept == KeptFiles::Written || self.is_system(path));
+        let Some(known) = self.known.get_mut(path) else {
+            return;
+        };
+        let Kind::File(inode, on_disk) = known.kind else {
+            return;
+        };
+        if known.is_kept || is_spared || used == Use::Look && on_disk > SHORT {
+            return;
+        }
+        known.is_kept = true;
+        let content = if on_disk > MOST_OF_ONE {
+            ContentBefore::Missing(format!("it is larger than {} MiB", MOST_OF_ONE >> 20))
+        } else if self.bytes.saturating_add(on_disk) > MOST_OF_ALL {
+            if !std::mem::replace(&mut self.is_full, true) {
+                tracing::warn!(
+                    "of the files that the program uses, no more than {} GiB are kept: a live continuation will see the others as \
+                     they are then",
+                    MOST_OF_ALL >> 30
+                );
+            }
+            ContentBefore::Missing("too much is kept already".into())
+        } else {
+            self.bytes += on_disk;
+            match content(files, as_path(path), inode) {
+                Ok(content) => content,
+                Err(error) => ContentBefore::Missing(error.to_string()),
+            }
+        };
+        self.note(path, Before::Content(content));
+    }
+
+    /// Whether it is a file that a user does not change.
+    fn is_system(&self, path: &[u8]) -> bool {
+        let is_below = SYSTEM.iter().any(|dir| path.starts_with(dir));
+        if is_below && !path.starts_with(NOT_SYSTEM) {
+            return true;
+        }
+        if self.is_root {
+            return false;
+        }
+        let is_writable =
+            |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
+        let place = as_path(path);
+        !is_writable(place) && !place.parent().is_some_and(is_writable)
+    }
+
+    /// Looks at all in a directory that is about to get another path.
+    fn moves(&mut self, files: &mut Files, path: &[u8]) {
+        if !matches!(
+            self.known.get(path),
+            Some(Known {
+                kind: Kind::Directory,
+                ..
+            })
+        ) {
+            return self.keep(files, path, Use::Change);
+        }
+        let mut dirs = vec![path.to_vec()];
+        let mut left = MOST_MOVED;
+        while let Some(dir) = dirs.pop() {
+            let entries = fs::read_dir(as_path(&dir)).into_iter().flatten().flatten();
+            for entry in entries {
+                let path = file_names::join(&dir, entry.file_name().as_bytes());
+                self.look(&path);
+                match self.known.get(&path).map(|known| &known.kind) {
+                    Some(Kind::Directory) => dirs.push(path),
+                    _ => self.keep(files, &path, Use::Change),
+                }
+                left -= 1;
+                if left == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn replaces(&mut self, path: &[u8]) {
+        if let Some(known) = self.known.get_mut(path) {
+            known.is_replaced = true;
+        }
+    }
+
+    fn path_args(&mut self, call: &Syscall) -> PathArgs {
+        let found = self.args.entry(call.nr).or_insert_with(|| {
+            let paths = call.path_args();
+            // The first one of these is the text of the link.
+            let text = matches!(call.name, "symlink" | "symlinkat");
+            let with_dir =
+                |path: usize| (path.checked_sub(1).filter(|&dir| call.is_dir_fd(dir)), path);
+            paths
+                .into_iter()
+                .filter(|&path| !(text && path == 0))
+                .map(with_dir)
+                .collect()
+        });
+        Arc::clone(found)
+    }
+}
+
+impl Known {
+    fn new(kind: Kind) -> Known {
+        Known {
+            kind,
+            is_replaced: false,
+            is_kept: false,
+        }
+    }
+}
+
+fn as_path(path: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(path))
+}
+
+fn status(path: &Path, meta: &Metadata) -> Status {
+    let link = match meta.is_symlink() {
+        true => fs::read_link(path).unwrap_or_default(),
+        false => PathBuf::new(),
+    };
+    Status {
+        mode: meta.mode(),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        inode: (meta.dev(), meta.ino()),
+        device: meta.rdev(),
+        size: meta.len(),
+        modified: (meta.mtime(), meta.mtime_nsec()),
+        changed: (meta.ctime(), meta.ctime_nsec()),
+        link: link.into_os_string().into_vec(),
+        attributes: attributes(path),
+    }
+}
+
+/// The extended attributes that programs can set.
+fn attributes(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut left = MOST_ATTRIBUTES;
+    for name in xattr::list(path).into_iter().flatten() {
+        let bytes = name.as_bytes();
+        if !bytes.starts_with(b"user.") && !bytes.starts_with(b"system.posix_acl") {
+            continue;
+        }
+        let Ok(Some(value)) = xattr::get(path, &name) else {
+            continue;
+        };
+        let Some(rest) = left.checked_sub(bytes.len() + value.len()) else {
+            break;
+        };
+        left = rest;
+        found.push((name.into_vec(), value));
+    }
+    found
+}
+
+fn content(files: &mut Files, path: &Path, inode: (u64, u64)) -> std::io::Result<ContentBefore> {
+    let mut file = checked_open::regular(path, libc::O_NOFOLLOW)?;
+    let meta = file.metadata()?;
+    if (meta.dev(), meta.ino()) != inode {
+        return Err(std::io::Error::other("another file is there"));
+    }
+    if meta.len() > SHORT {
+        return Ok(ContentBefore::Kept(
+            files.keep(&file, path.as_os_str().as_bytes())?,
+        ));
+    }
+    let mut bytes = Vec::with_capacity(meta.len() as usize);
+    (&mut file).take(SHORT).read_to_end(&mut bytes)?;
+    Ok(ContentBefore::Bytes(bytes))
+}
+
+/// The text at an address that a call has read.
+fn text(event: &CallEvent, at: u64) -> Option<Vec<u8>> {
+    let mut text = vec![0; libc::PATH_MAX as usize];
+    let n = ChunkMemory(&event.ins).read(at, &mut text);
+    let end = text[..n].iter().position(|&byte| byte == 0)?;
+    text.truncate(end);
+    Some(text)
+}
+
+/// How a call uses the file that a path leads to.
+fn used(event: &CallEvent) -> Use {
+    let of_flags = |flags: u64| {
+        let flags = flags as i32;
+        if flags & (libc::O_PATH | libc::O_DIRECTORY) != 0 {
+            return Use::Look;
+        }
+        let is_read = flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_TRUNC == 0;
+        if is_read { Use::Read } else { Use::Change }
+    };
+    match i64::from(event.nr) {
+        libc::SYS_open => of_flags(event.args[1]),
+        libc::SYS_openat => of_flags(event.args[2]),
+        libc::SYS_openat2 => {
+            let mut word = [0; 8];
+            ChunkMemory(&event.ins).read(event.args[2], &mut word);
+            of_flags(u64::from_le_bytes(word))
+        }
+        libc::SYS_creat | libc::SYS_truncate => Use::Change,
+        libc::SYS_execve | libc::SYS_execveat => Use::Read,
+        _ => Use::Look,
+    }
+}
+
+impl Recorder {
+    /// Looks at the files that the program is started with.
+    pub(super) fn look_at_first(&mut self, start: &crate::recording::Start) -> Result<()> {
+        if self.before.kept == KeptFiles::None {
+            return Ok(());
+        }
+        self.before.resolve(&start.cwd);
+        for descriptor in &start.descriptors {
+            if !descriptor.path.starts_with(b"/") {
+                continue;
+            }
+            let Some((path, _)) = self.before.resolve(&descriptor.path) else {
+                continue;
+            };
+            let used = match descriptor.flags & libc::O_ACCMODE {
+                libc::O_RDONLY => Use::Read,
+                _ => Use::Change,
+            };
+            self.before.keep(self.writer.files(), &path, used);
+        }
+        self.write_files_before()
+    }
+
+    /// Looks at the files that a call is about to use.
+    pub(super) fn look_before(
+        &mut self,
+        current: &Task,
+        call: &Syscall,
+        event: &CallEvent,
+    ) -> Result<()> {
+        if self.before.kept == KeptFiles::None {
+            return Ok(());
+        }
+        let args = self.before.path_args(call);
+        for &(dir, arg) in args.iter() {
+            let Some(text) = text(event, event.args[arg]).filter(|text| !text.is_empty()) else {
+                continue;
+            };
+            let dir = dir
+                .map(|dir| event.args[dir] as i32)
+                .filter(|&fd| fd != libc::AT_FDCWD);
+            let from = match dir {
+                _ if text.starts_with(b"/") => Some(&b"/"[..]),
+                None => self.family.cwd(current.tid),
+                Some(fd) => self
+                    .family
+                    .open_file(current.tid, fd)
+                    .map(|file| &file.path[..]),
+            };
+            let Some(from) = from.filter(|from| from.starts_with(b"/")) else {
+                continue;
+            };
+            let path = [from, b"/", &text].concat();
+            let Some((itself, target)) = self.before.resolve(&path) else {
+                continue;
+            };
+            let files = self.writer.files();
+            let before = &mut self.before;
+            before.keep(files, &target, used(event));
+            match i64::from(event.nr) {
+                libc::SYS_unlink | libc::SYS_unlinkat | libc::SYS_rmdir => {
+                    before.keep(files, &itself, Use::Change);
+                    before.replaces(&itself);
+                }
+                // Under another name it is another file for what comes later.
+                libc::SYS_link | libc::SYS_linkat => before.keep(files, &target, Use::Change),
+                libc::SYS_rename | libc::SYS_renameat | libc::SYS_renameat2 => {
+                    before.moves(files, &itself);
+                    before.replaces(&itself);
+                }
+                libc::SYS_symlink | libc::SYS_symlinkat => before.replaces(&itself),
+                _ => {}
+            }
+        }
+        self.write_files_before()
+    }
+
+    fn write_files_before(&mut self) -> Result<()> {
+        for frame in std::mem::take(&mut self.before.frames) {
+            self.writer.write(&frame)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! Files that are put into a sandbox before its process runs: that process finds them as if they had always been there.
+
+use super::{Error, Result, Sandbox, renames};
+use crate::syscall::FileNumbers;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, mknodat,
+    utimensat,
+};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use xattr::FileExt;
+
+/// What is to be at a path.
+pub enum Content<'a> {
+    /// Nothing.
+    Nothing,
+    /// A directory; its entries stay.
+    Directory,
+    /// A symbolic link with this text.
+    Link(&'a [u8]),
+    /// A FIFO.
+    Fifo,
+    /// A regular file, whose content this writes.
+    File(&'a dyn Fn(&mut File) -> io::Result<()>),
+    /// Another name of the file at this path.
+    Name(&'a Path),
+}
+
+/// The attributes of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// The permissions (`07777`), if they are known.
+    pub mode: Option<u32>,
+    /// The owner and the group. A file of an owner that does not exist in the sandbox becomes the caller's.
+    pub owner: (Option<u32>, Option<u32>),
+    /// The time of the last change, in seconds and nanoseconds since 1970.
+    pub modified: Option<(i64, i64)>,
+    /// The extended attributes.
+    pub extended: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The numbers (`st_dev`, `st_ino`) that it has outside of the sandbox, for the process.
+    pub numbers: Option<(u64, u64)>,
+}
+
+/// A file as it was put there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    kind: u32,
+    mode: u32,
+    owner: (u32, u32),
+    len: i64,
+    modified: (i64, i64),
+    inode: u64,
+    /// The numbers outside.
+    pub(super) numbers: Option<(u64, u64)>,
+}
+
+impl Shown {
+    fn of(status: &FileStat, numbers: Option<(u64, u64)>) -> Shown {
+        Shown {
+            kind: status.st_mode & libc::S_IFMT,
+            mode: status.st_mode & 0o7777,
+            owner: (status.st_uid, status.st_gid),
+            len: status.st_size,
+            modified: (status.st_mtime, status.st_mtime_nsec),
+            inode: status.st_ino,
+            numbers,
+        }
+    }
+
+    /// Whether a file is still the same one.
+    pub(super) fn is(&self, here: FileNumbers) -> bool {
+        self.inode == here.inode
+    }
+
+    /// Whether a file was changed; entries do not count as a change of their directory.
+    fn differs(&self, now: &Shown) -> bool {
+        let is_dir = self.kind == libc::S_IFDIR;
+        (self.kind, self.mode, self.owner) != (now.kind, now.mode, now.owner)
+            || !is_dir
+                && (self.len, self.modified, self.inode) != (now.len, now.modified, now.inode)
+    }
+}
+
+/// The files that were put into a sandbox; `None` where something was taken away.
+pub(super) type AllPlaced = BTreeMap<PathBuf, Option<Shown>>;
+
+/// Puts files into a sandbox.
+pub struct Placer<'s> {
+    sandbox: &'s mut Sandbox,
+    root: OwnedFd,
+    /// The directory of the last one.
+    parent: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Sandbox {
+    /// Files can be put into the sandbox by this.
+    ///
+    /// # Errors
+    /// If its processes are gone.
+    pub fn placer(&mut self) -> Result<Placer<'_>> {
+        let path = self.inside(Path::new("/"));
+        let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(&path, how, Mode::empty());
+        let root = root.map_err(|e| Error::refused("find its files", io::Error::from(e)))?;
+        Ok(Placer {
+            sandbox: self,
+            root,
+            parent: None,
+        })
+    }
+
+    /// What is at a path in the sandbox now.
+    pub(super) fn shown(&self, path: &Path) -> Option<Shown> {
+        let status = nix::sys::stat::lstat(&self.inside(path)).ok()?;
+        Some(Shown::of(&status, None))
+    }
+
+    /// Whether a file is not as it was put there; `None` where nothing was put.
+    pub(super) fn is_changed_since(&self, path: &Path) -> Option<bool> {
+        let placed = self.placed.get(path)?;
+        Some(match (placed, self.shown(path)) {
+            (None, None) => false,
+            (Some(then), Some(now)) => then.differs(&now),
+            _ => true,
+        })
+    }
+}
+
+impl Placer<'_> {
+    /// Puts something at an absolute path without symbolic links, in the place of what is there. The directory that it is
+    /// in must be there.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn put(
+        &mut self,
+        path: &Path,
+        what: &Content<'_>,
+        attributes: &Attributes,
+    ) -> io::Result<()> {
+        let name = path.file_name().ok_or(Errno::EINVAL)?;
+        let name = CString::new(name.as_bytes())?;
+        self.enter(path.parent().ok_or(Errno::EINVAL)?)?;
+        let Some((_, parent)) = &self.parent else {
+            return Err(Errno::ENOENT.into());
+        };
+        let name = name.as_c_str();
+        let status = || fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        let mut is_there = false;
+        if let Ok(status) = status() {
+            match (status.st_mode & libc::S_IFMT, what) {
+                (libc::S_IFDIR, Content::Directory) => is_there = true,
+                (libc::S_IFDIR, _) => renames::remove_tree(parent.as_fd(), name)?,
+                _ => unlinkat(parent, name, UnlinkatFlags::NoRemoveDir)?,
+            }
+        }
+        match what {
+            Content::Nothing => {
+                self.sandbox.placed.insert(path.to_path_buf(), None);
+                return Ok(());
+            }
+            Content::Directory if is_there => {}
+            Content::Directory => mkdirat(parent, name, Mode::S_IRWXU)?,
+            Content::Link(text) => symlinkat(std::ffi::OsStr::from_bytes(text), parent, name)?,
+            Content::Fifo => {
+                mknodat(
+                    parent,
+                    name,
+                    SFlag::S_IFIFO,
+                    Mode::S_IRUSR | Mode::S_IWUSR,
+                    0,
+                )?;
+            }
+            Content::File(fill) => {
+                let how = OFlag::O_WRONLY
+                    | OFlag::O_CREAT
+                    | OFlag::O_EXCL
+                    | OFlag::O_NOFOLLOW
+                    | OFlag::O_CLOEXEC;
+                let file = openat(parent, name, how, Mode::S_IRUSR | Mode::S_IWUSR)?;
+                let mut file = File::from(file);
+                fill(&mut file)?;
+                for (name, value) in &attributes.extended {
+                    let set = file.set_xattr(std::ffi::OsStr::from_bytes(name), value);
+                    tracing::trace!("{}: {set:?}", path.display());
+                }
+            }
+            Content::Name(other) => {
+                let other = beneath(other);
+                linkat(&self.root, other, parent, name, LinkatFlags::empty())?;
+            }
+        }
+        let now = status()?;
+        if !matches!(what, Content::Name(_)) {
+            let (uid, gid) = attributes.owner;
+            let uid = uid.filter(|&uid| uid != now.st_uid).map(Uid::from_raw);
+            let gid = gid.filter(|&gid| gid != now.st_gid).map(Gid::from_raw);
+            if uid.is_some() || gid.is_some() {
+                // Only root may give files away, and not to all owners.
+                _ = fchownat(parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW);
+            }
+            let is_link = matches!(what, Content::Link(_));
+            if let Some(mode) = attributes
+                .mode
+                .filter(|&mode| !is_link && mode != now.st_mode & 0o7777)
+            {
+                let mode = Mode::from_bits_truncate(mode);
+                fchmodat(parent, name, mode, FchmodatFlags::FollowSymlink)?;
+            }
+            if let Some((seconds, nanoseconds)) = attributes.modified {
+                let time = TimeSpec::new(seconds, nanoseconds);
+                utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink)?;
+            }
+        }
+        let shown = Shown::of(&status()?, attributes.numbers);
+        self.sandbox.placed.insert(path.to_path_buf(), Some(shown));
+        Ok(())
+    }
+
+    /// Finds the directory in which something is to be put.
+    fn enter(&mut self, dir: &Path) -> io::Result<()> {
+        if self.parent.as_ref().is_some_and(|(known, _)| known == dir) {
+            return Ok(());
+        }
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let found = openat2(&self.root, beneath(dir), how)?;
+        self.parent = Some((dir.to_path_buf(), found));
+        Ok(())
+    }
+}
+
+/// A path as seen from the root directory.
+fn beneath(path: &Path) -> &Path {
+    match path.strip_prefix("/") {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => path,
+    }
+}

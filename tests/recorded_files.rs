@@ -1,0 +1,634 @@
+//! What a live continuation finds: the files as they were at the event, whatever has become of them since.
+
+use crate::common::{Folder, RRAPPER};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A program, and what it starts with.
+struct Program {
+    setup: &'static str,
+    argv: &'static [&'static str],
+}
+
+const PYTHON: &str = "/usr/bin/python3";
+
+const MV: Program = Program {
+    setup: "mkdir d; echo a >d/a; echo b >b",
+    argv: &["mv", "d/a", "b"],
+};
+const MV_DIRECTORY: Program = Program {
+    setup: "mkdir -p d/e; echo a >d/a; echo b >d/e/b",
+    argv: &["mv", "d", "x"],
+};
+const CP: Program = Program {
+    setup: "mkdir d; echo a >d/a; ln -s a d/l; ln d/a d/h; chmod 700 d; touch -d 2001-02-03 d/a d",
+    argv: &["cp", "-a", "d", "e"],
+};
+const TAR: Program = Program {
+    setup: "mkdir d; seq 1000 >d/a; seq 10 >d/b; touch -d 2001-02-03 d/a d/b d; tar cf t.tar d; rm -r d",
+    argv: &["tar", "xf", "t.tar"],
+};
+const SED: Program = Program {
+    setup: "seq 10 >a",
+    argv: &["sed", "-i", "s/1/x/", "a"],
+};
+const SORT: Program = Program {
+    setup: "seq 10 >a",
+    argv: &["sort", "-r", "-o", "a", "a"],
+};
+const GZIP: Program = Program {
+    setup: "seq 1000 >a; touch -d 2001-02-03 a",
+    argv: &["gzip", "a"],
+};
+const INSTALL: Program = Program {
+    setup: "echo a >a",
+    argv: &["install", "-m", "751", "a", "b"],
+};
+const RM: Program = Program {
+    setup: "mkdir -p d/e/f; touch d/a d/e/b d/e/f/c",
+    argv: &["rm", "-r", "d"],
+};
+const PATCH: Program = Program {
+    setup: "seq 10 >a; seq 10 | sed s/5/x/ >b; diff a b >p; rm b",
+    argv: &["patch", "a", "p"],
+};
+const SQLITE: Program = Program {
+    setup: "sqlite3 t.db 'create table t (n); insert into t values (1)'",
+    argv: &[
+        "sqlite3",
+        "t.db",
+        "insert into t values (2); delete from t where n = 1; select n from t",
+    ],
+};
+const SQLITE_WAL: Program = Program {
+    setup: "sqlite3 t.db 'pragma journal_mode=wal; create table t (n); insert into t values (1)'",
+    argv: SQLITE.argv,
+};
+const GIT_ADD: Program = Program {
+    setup: "git init -q; git config user.email a@b; git config user.name n; echo a >a",
+    argv: &["git", "add", "a"],
+};
+const GIT_COMMIT: Program = Program {
+    setup: "git init -q; git config user.email a@b; git config user.name n; git config maintenance.auto false; \
+            git config gc.auto 0; echo a >a; git add a",
+    argv: &["git", "commit", "-q", "-m", "first"],
+};
+const PYTHON_MOVE: Program = Program {
+    setup: "echo a >a",
+    argv: &[
+        PYTHON,
+        "-SEc",
+        "import shutil; shutil.move('a', 'b'); print(open('b').read())",
+    ],
+};
+const COPYTREE: Program = Program {
+    setup: "mkdir -p d/e; echo 1 >d/a; echo 2 >d/e/b; ln -s a d/l",
+    argv: &[
+        PYTHON,
+        "-SEc",
+        "import shutil; shutil.copytree('d', 'x', symlinks=True)",
+    ],
+};
+const TMPFILE: Program = Program {
+    setup: ":",
+    argv: &[
+        PYTHON,
+        "-SEc",
+        "import os\nd = os.open('.', 0); f = os.open('.', os.O_TMPFILE | os.O_RDWR, 0o640); os.write(f, b'one ')\n\
+         os.link('/proc/self/fd/%d' % f, 'x', src_dir_fd=d, follow_symlinks=True); os.write(f, b'two')\n\
+         g = open('y', 'w+'); os.unlink('y'); g.write('three'); g.flush(); g.seek(0); print(g.read(), open('x').read())",
+    ],
+};
+const MAPPED: Program = Program {
+    setup: "printf '%8192s' . >m",
+    argv: &[
+        PYTHON,
+        "-SEc",
+        "import mmap\nf = open('m', 'r+b'); m = mmap.mmap(f.fileno(), 8192)\n\
+         m[0:5] = b'hello'; print(open('m', 'rb').read(5)); m[5000:5003] = b'end'; m.flush()\n\
+         print(open('m', 'rb').read(5)); m[0:3] = b'log'",
+    ],
+};
+
+/// Files of which the content differs from run to run: numbers of inodes and times, and random numbers.
+const DIFFERENT: [&str; 4] = [".git/index", "t.db-journal", "t.db-wal", "t.db-shm"];
+
+fn sh(folder: &Folder, dir: &Path, text: &str) {
+    let mut command = folder.command("sh");
+    command.args(["-c", text]).current_dir(dir);
+    variables(&mut command, folder);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().unwrap();
+}
+
+fn variables(command: &mut Command, folder: &Folder) {
+    command
+        .env("HOME", folder.path())
+        .env("LC_ALL", "C")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_AUTHOR_DATE", "1700000000 +0000")
+        .env("GIT_COMMITTER_DATE", "1700000000 +0000")
+        .stdin(Stdio::null());
+}
+
+/// Everything below a directory: kind and permissions, and the content.
+fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let mut all = BTreeMap::new();
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(next) = dirs.pop() {
+        for entry in fs::read_dir(&next).unwrap_or_else(|e| panic!("{}: {e}", next.display())) {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(dir).unwrap().as_os_str().as_bytes();
+            let name = String::from_utf8(masked(name)).unwrap();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let content = match meta.file_type() {
+                _ if DIFFERENT.contains(&name.as_str()) => Vec::new(),
+                kind if kind.is_symlink() => fs::read_link(&path)
+                    .unwrap()
+                    .as_os_str()
+                    .as_bytes()
+                    .to_vec(),
+                kind if kind.is_file() => fs::read(&path).unwrap_or_default(),
+                kind => {
+                    if kind.is_dir() {
+                        dirs.push(path);
+                    }
+                    Vec::new()
+                }
+            };
+            all.insert(name, (meta.permissions().mode(), content));
+        }
+    }
+    all
+}
+
+/// The names that are not the same in two trees.
+fn differences(ours: &Path, theirs: &Path) -> Vec<String> {
+    let (ours, theirs) = (tree(ours), tree(theirs));
+    let names = ours.keys().chain(theirs.keys());
+    let mut names: Vec<String> = names
+        .filter(|name| ours.get(*name) != theirs.get(*name))
+        .cloned()
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The same with the names of temporary files masked.
+fn masked(text: &[u8]) -> Vec<u8> {
+    let random = r"(\./sed|\ba\.o|tmp_obj_)\w{6}\b|\b0x[0-9a-f]{8,}\b";
+    let random = regex::bytes::Regex::new(random).unwrap();
+    random.replace_all(text, b"$1".as_slice()).into_owned()
+}
+
+struct Place {
+    folder: Folder,
+    program: &'static Program,
+}
+
+impl Place {
+    /// Prepares a directory, and records the program in it.
+    fn record(program: &'static Program) -> Place {
+        let place = Place {
+            folder: Folder::new(),
+            program,
+        };
+        place.fresh();
+        let mut command = place.folder.command(RRAPPER);
+        command
+            .args(["-q", "record", "-o"])
+            .arg(place.folder.join("recording"));
+        command
+            .arg("--")
+            .args(program.argv)
+            .current_dir(place.dir());
+        variables(&mut command, &place.folder);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{:?}: {done:?}", program.argv);
+        place
+    }
+
+    fn dir(&self) -> std::path::PathBuf {
+        self.folder.join("work")
+    }
+
+    fn fresh(&self) {
+        let dir = self.dir();
+        fs::remove_dir_all(&dir).ok();
+        fs::create_dir(&dir).unwrap();
+        sh(&self.folder, &dir, self.program.setup);
+    }
+
+    /// Runs a script that writes what it finds to directories.
+    fn script(&self, text: &str) {
+        let path = self.folder.write("script.lua", text);
+        let mut command = self.folder.command(RRAPPER);
+        command
+            .arg("-q")
+            .arg(path)
+            .arg(self.folder.join("recording"));
+        command.arg(self.folder.join("out")).arg(self.dir());
+        variables(&mut command, &self.folder);
+        let done = command.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{:?}: {said}", self.program.argv);
+    }
+
+    fn read(&self, name: &str, what: &str) -> Vec<u8> {
+        fs::read(self.folder.join("out").join(name).join(what)).unwrap()
+    }
+
+    fn files(&self, name: &str) -> std::path::PathBuf {
+        let dir = self.dir();
+        let inside = dir.strip_prefix("/").unwrap();
+        self.folder
+            .join("out")
+            .join(name)
+            .join("files")
+            .join(inside)
+    }
+}
+
+const SAVE: &str = r#"
+    local function save(where, outcome)
+      local function write(name, text)
+        local file <close> = assert(io.open(where .. "/" .. name, "w"))
+        file:write(text)
+      end
+      write("stdout", outcome.stdout)
+      write("stderr", outcome.stderr)
+      write("end", tostring(outcome.exit_code or outcome.signal))
+      write("missing", table.concat(outcome.missing, "\n"))
+    end
+    local recording, out, dir = rr.open(arg[1]), arg[2], arg[3]
+    os.execute("mkdir -p " .. out)
+    local first = recording:processes()[1].pid
+"#;
+
+/// With nothing failed, a copy that goes live ends as the recorded program did, although nothing is left of its files.
+fn controls(program: &'static Program) {
+    let place = Place::record(program);
+    let dir = place.dir();
+    let kept = place.folder.join("kept");
+    fs::rename(&dir, &kept).unwrap();
+    place.fresh();
+    let (before, left) = (tree(&dir), tree(&kept));
+    fs::remove_dir_all(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("another"), "not of that time").unwrap();
+    place.script(&format!(
+        r#"{SAVE}
+        local list <close> = assert(io.open(out .. "/list", "w"))
+        local step = math.max(1, #recording // 20)
+        for event = 2, #recording, step do
+          local stop = recording:replay_to(event)
+          if stop.pid == first then
+            local where = out .. "/" .. event
+            os.execute("mkdir -p " .. where)
+            local copy <close> = stop:spin_off()
+            local outcome = copy:live {{ after = function(box) box:save(where .. "/files", dir) end }}
+            save(where, outcome)
+            list:write(event, "\n")
+          end
+        end"#
+    ));
+    let end = place.folder.record_end();
+    let list = fs::read_to_string(place.folder.join("out/list")).unwrap();
+    assert!(list.lines().count() >= 10, "{list}");
+    for event in list.lines() {
+        let what = format!("{:?} at event {event}", program.argv);
+        let missing = String::from_utf8(place.read(event, "missing")).unwrap();
+        assert_eq!(place.read(event, "end"), b"0", "{what}; missing: {missing}");
+        let (out, err) = (place.read(event, "stdout"), place.read(event, "stderr"));
+        assert!(
+            end.0.ends_with(&out) && end.1.ends_with(&err),
+            "{what}: {:?}; missing: {missing}",
+            (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err))
+        );
+        let mut differ = differences(&place.files(event), &kept);
+        // It was not there at the event, and nobody looked whether it was.
+        differ.retain(|name| name != "another");
+        // What the program does not look at is not kept.
+        let ours = place.files(event);
+        differ.retain(|name| ours.join(name).exists() || before.get(name) != left.get(name));
+        assert!(differ.is_empty(), "{what}: {differ:?}; missing: {missing}");
+    }
+}
+
+/// A failure that is injected into the recording has the outcome that it has in the program itself, as strace injects it:
+/// how it ends, what it says, and the files that it leaves. The calls `spared` are not made to fail.
+fn failures(program: &'static Program, errno: &str, spared: &str) {
+    const NEVER: &str = "exit_group exit execve brk mmap munmap mprotect arch_prctl set_tid_address set_robust_list rseq \
+        prlimit64 rt_sigaction rt_sigprocmask futex umask wait4 clone3 getpid gettid getppid getuid geteuid getgid getegid";
+    let place = Place::record(program);
+    place.script(&format!(
+        r#"{SAVE}
+        local never = {{}}
+        for name in ("{NEVER} {spared}"):gmatch("%S+") do never[name] = true end
+        local list <close> = assert(io.open(out .. "/list", "w"))
+        local counts = {{}}
+        for number = 1, #recording do
+          local event = recording:event(number)
+          local name = event.name
+          if event.tid == first and name and not name:find("^SIG") then
+            counts[name] = (counts[name] or 0) + 1
+            if not never[name] then
+              local where = out .. "/" .. number
+              os.execute("mkdir -p " .. where)
+              local copy <close> = recording:replay_to(number):spin_off()
+              local outcome = copy:inject {{
+                [name] = {{ fail = "{errno}", when = "1" }}, on_divergence = "live", finally = "live", timeout = 30,
+                after = function(box) box:save(where .. "/files", dir) end,
+              }}
+              save(where, outcome)
+              list:write(("%d %s %d\n"):format(number, name, counts[name]))
+            end
+          end
+        end"#
+    ));
+    let list = fs::read_to_string(place.folder.join("out/list")).unwrap();
+    let mut wrong = Vec::new();
+    for line in list.lines() {
+        let [event, call, nth] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}");
+        };
+        place.fresh();
+        let mut strace = place.folder.command("strace");
+        strace
+            .args(["-f", "-o", "/dev/null", "-e"])
+            .arg(format!("trace={call}"));
+        strace
+            .arg("-e")
+            .arg(format!("inject={call}:error={errno}:when={nth}"));
+        strace.args(program.argv).current_dir(place.dir());
+        variables(&mut strace, &place.folder);
+        let real = strace.output().unwrap();
+        let read = |what| place.read(event, what);
+        let end = String::from_utf8(read("end")).unwrap();
+        let real_end = real.status.code().map(|code| code.to_string());
+        let mut differ = differences(&place.files(event), &place.dir());
+        // strace ends by the signal that ends the program.
+        if real_end.is_some_and(|real| real != end) {
+            differ.push(format!("the end, {end} and not {:?}", real.status));
+        }
+        for (what, real) in [("stdout", &real.stdout), ("stderr", &real.stderr)] {
+            let (ours, real) = (masked(&read(what)), masked(real));
+            if !real.ends_with(&ours) {
+                let texts = (
+                    String::from_utf8_lossy(&ours),
+                    String::from_utf8_lossy(&real),
+                );
+                differ.push(format!("{what}: {texts:?}"));
+            }
+        }
+        if !differ.is_empty() {
+            let missing = String::from_utf8(read("missing")).unwrap();
+            wrong.push(format!(
+                "{line} failed with {errno}: {differ:?}; missing: {missing}"
+            ));
+        }
+    }
+    let count = list.lines().count();
+    assert!(count >= 20, "{list}");
+    assert!(
+        wrong.is_empty(),
+        "{:?}: {} of {count}: {wrong:#?}",
+        program.argv,
+        wrong.len()
+    );
+}
+
+/// What `after` can do with the sandbox.
+#[test]
+fn a_box_has_the_files_after_the_end() {
+    let folder = Folder::new();
+    folder.write("a", "one\n");
+    folder
+        .record(
+            "recording",
+            &["sh", "-c", "echo two >>a; rm -f b; echo new >c; cat a"],
+        )
+        .ok();
+    folder.write("a", "something else");
+    let done = folder.script(
+        r#"
+        local recording = rr.open("recording")
+        local write = recording:find { syscall = "write", path = "*/c" }
+        local copy <close> = recording:replay_to(write):spin_off()
+        local kept
+        local outcome = copy:inject {
+          write = { fail = "EIO", when = "1" }, on_divergence = "live", finally = "live",
+          after = function(box, outcome)
+            kept = box
+            print(box, outcome.status, box:read("a"))
+            box:write("d", "more"); box:write("a", "changed")
+            for _, file in ipairs(box:files()) do print(file.kind, file.path:match("[^/]*$"), file.size, file.hash) end
+            local ran = box:run { "sh", "-c", "cat a d; cat >e; exit 3", stdin = "typed", timeout = 5 }
+            print(ran.status, ran.exit_code, ran.stdout, box:read("e"))
+            print(#box:diff(box:files()), #box:diff {})
+            os.execute("mkdir saved")
+            box:save("saved"); box:save("whole", ".")
+            for _, wrong in ipairs { "nowhere", "/dev/null", "." } do print(pcall(box.read, box, wrong)) end
+            print(pcall(box.run, box, { "no-such-program" }))
+            print(pcall(function() return box.reads end))
+          end,
+        }
+        print(outcome.exit_code, outcome.stderr)
+        print(kept, pcall(kept.read, kept, "a"))
+        os.execute("cat saved/*/*/*/e whole/*/*/*/a saved/*/*/*/d || find saved whole")
+        "#,
+    );
+    let text = done.ok().text();
+    for expected in [
+        "Box\texited\tone\ntwo\n",
+        "changed\ta\t7\t",
+        "created\td\t4\t",
+        "exited\t3\tchangedmore\ttyped\n",
+        "0\t3\n",
+        "cannot read nowhere in the box: ENOENT",
+        "cannot read /dev/null in the box: it is not a regular file",
+        "cannot read . in the box: it is not a regular file",
+        "no-such-program",
+        "a box has no \"reads\"; did you mean \"read\"?",
+        "Box (over)\tfalse\t",
+        "this box is over: it can be used only while its function runs",
+    ] {
+        assert!(text.contains(expected), "{expected:?} in {text}");
+    }
+    assert_eq!(
+        fs::read_to_string(folder.join("a")).unwrap(),
+        "something else"
+    );
+}
+
+/// A failure changes what the recording would say next about the same file: that is where the copy leaves it.
+#[test]
+fn no_recorded_answer_is_given_about_a_file_that_a_fault_has_changed() {
+    let place = Place::record(&GIT_COMMIT);
+    let done = place.folder.script(
+        r#"
+        local recording = rr.open("recording")
+        local write = recording:find { syscall = "write", path = "*/COMMIT_EDITMSG" }
+        local copy <close> = recording:replay_to(write):spin_off()
+        local outcome = copy:inject { write = { fail = "ENOSPC", when = "1" } }
+        print(outcome.status, outcome.divergence)
+        local copy <close> = recording:replay_to(write):spin_off()
+        local outcome = copy:inject { write = { fail = "EINTR", when = "1" } }
+        print(outcome.status, outcome.divergence)
+        "#,
+    );
+    let text = done.ok().text();
+    let mut lines = text.lines();
+    assert!(lines.next().unwrap().starts_with("diverged"), "{text}");
+    assert_eq!(lines.next(), Some("exited\tnil"), "{text}");
+}
+
+/// Files that are none, that are too large, or have strange names are no obstacle.
+#[test]
+fn strange_files_are_recorded_and_found() {
+    let folder = Folder::new();
+    let dir = folder.join("work");
+    fs::create_dir(&dir).unwrap();
+    let setup = "mkfifo p; truncate -s 1T huge; echo x >$(printf 'a\\377b'); mkdir many; cd many; seq 1000 | xargs touch; \
+                 cd ..; ln -s nowhere l; ln -s loop loop; echo secret >s; chmod 0 s";
+    sh(&folder, &dir, setup);
+    let mut command = folder.command(RRAPPER);
+    command
+        .args(["-q", "record", "-o"])
+        .arg(folder.join("recording"));
+    command.args(["--", PYTHON, "-SEc"]).current_dir(&dir);
+    command.arg("import os\nn = b'a\\xffb'; print(open(n).read())\nf = open(n, 'a'); f.write('more'); f.flush()\n\
+        os.rename('many', 'more'); os.unlink('p'); print(os.stat('huge').st_size, len(os.listdir('more')))\n\
+        os.truncate('huge', 5); print(os.stat('huge').st_size, open(n).read(), os.path.exists('l'), os.path.exists('p'))");
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    fs::remove_dir_all(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    let done = folder.script(
+        r#"
+        local recording = rr.open("recording")
+        local said = recording:outcome().stdout
+        for event = 2, #recording, 20 do
+          local copy <close> = recording:replay_to(event):spin_off()
+          local outcome = copy:live {}
+          if said:sub(-#outcome.stdout) ~= outcome.stdout and #outcome.stdout > 0 or outcome.exit_code ~= 0 then
+            print(event, outcome.status, outcome.stdout, outcome.stderr, table.concat(outcome.missing, "\n"))
+          end
+        end"#,
+    );
+    assert_eq!(done.ok().text(), "");
+}
+
+/// With `world = "none"`, nothing is kept, and live finds the files of today.
+#[test]
+fn files_are_not_kept_where_that_is_asked_for() {
+    let folder = Folder::new();
+    folder.write("a", "then\n");
+    let done = folder.script(
+        r#"
+        for _, world in ipairs { "touched", "none" } do
+          local file <close> = io.open("a", "w"); file:write("then\n"); file:close()
+          local recording = rr.record { "cat", "a", world = world }
+          local file <close> = io.open("a", "w"); file:write("now, and more\n"); file:close()
+          local open = recording:find { syscall = "openat", path = "*/a" }
+          local copy <close> = recording:replay_to(open):spin_off()
+          print(world, copy:live {}.stdout)
+        end
+        print(pcall(rr.record, { "cat", "a", world = "all" }))"#,
+    );
+    let text = done.ok().text();
+    for expected in [
+        "touched\tthen\n",
+        "none\tnow, and more\n",
+        "world is one of \"touched\", \"written\", \"none\", not \"all\"",
+    ] {
+        assert!(text.contains(expected), "{expected:?} in {text}");
+    }
+    folder
+        .rrapper(["record", "--world", "all", "--", "true"])
+        .complains(&["--world", "touched, written, none"]);
+}
+
+impl Folder {
+    /// What the recorded program has printed.
+    fn record_end(&self) -> (Vec<u8>, Vec<u8>) {
+        let done = self.script(
+            r#"local outcome = rr.open("recording"):outcome()
+            io.write(outcome.stdout, "\0", outcome.stderr)"#,
+        );
+        let done = done.ok();
+        let at = done.stdout.iter().position(|&byte| byte == 0).unwrap();
+        (done.stdout[..at].to_vec(), done.stdout[at + 1..].to_vec())
+    }
+}
+
+macro_rules! programs {
+    ($($name:ident: $program:expr),* $(,)?) => {
+        mod controls {
+            $(
+                #[test]
+                fn $name() {
+                    super::controls(&$program);
+                }
+            )*
+        }
+    };
+}
+
+programs! {
+    mv: super::MV,
+    mv_directory: super::MV_DIRECTORY,
+    cp: super::CP,
+    tar: super::TAR,
+    sed: super::SED,
+    sort: super::SORT,
+    gzip: super::GZIP,
+    install: super::INSTALL,
+    rm: super::RM,
+    patch: super::PATCH,
+    sqlite: super::SQLITE,
+    sqlite_wal: super::SQLITE_WAL,
+    git_add: super::GIT_ADD,
+    git_commit: super::GIT_COMMIT,
+    python_move: super::PYTHON_MOVE,
+    copytree: super::COPYTREE,
+    tmpfile: super::TMPFILE,
+    mapped: super::MAPPED,
+}
+
+macro_rules! failing {
+    ($($name:ident: $program:expr, $errno:literal $(except $spared:literal)?;)*) => {
+        mod failures {
+            $(
+                #[test]
+                fn $name() {
+                    super::failures(&$program, $errno, concat!("" $(, $spared)?));
+                }
+            )*
+        }
+    };
+}
+
+failing! {
+    mv: super::MV, "EIO";
+    mv_directory: super::MV_DIRECTORY, "EACCES";
+    cp: super::CP, "EIO";
+    tar: super::TAR, "ENOSPC";
+    sed: super::SED, "ENOSPC";
+    sort: super::SORT, "EIO";
+    gzip: super::GZIP, "ENOSPC";
+    install: super::INSTALL, "EPERM";
+    rm: super::RM, "EACCES";
+    patch: super::PATCH, "EIO";
+    sqlite: super::SQLITE, "ENOSPC";
+    // It tries for ten seconds to get a lock.
+    sqlite_wal: super::SQLITE_WAL, "EIO" except "fcntl";
+    git_add: super::GIT_ADD, "EIO";
+    git_commit: super::GIT_COMMIT, "ENOSPC";
+    python_move: super::PYTHON_MOVE, "EACCES";
+}
