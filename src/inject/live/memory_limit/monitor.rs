@@ -134,14 +134,17 @@ impl Watched {
             self.usage = Usage::exactly(&members);
         }
         if self.usage.total() > limit {
-            let which = match self.family.bytes {
-                Some(_) => "the limit of its sandbox",
-                None => "the limit of its sandbox (4 GiB or half of what was available)",
-            };
+            let (limit, usage) = (self.family.limit_told(), &self.usage);
+            self.family
+                .end(format!("its memory is more than {limit}: it had {usage}"));
+        }
+        let group = &self.family.group;
+        group.take_in(&members, limit);
+        if let Some(held) = group.held().filter(|&held| held > limit) {
+            let (limit, held, usage) = (self.family.limit_told(), mib(held), &self.usage);
             self.family.end(format!(
-                "its memory is more than {}, {which}: it had {}",
-                mib(limit),
-                self.usage
+                "its memory is more than {limit}: the kernel counts {held} for its control group, also of what no process \
+                 has mapped; it had mapped or opened {usage}"
             ));
         }
         let now = Instant::now();
