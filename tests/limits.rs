@@ -390,6 +390,75 @@ another ok
     }
 }
 
+/// Pipes are counted for the user, and terminals for the machine: a run gets a part of them, also where nobody sees them.
+#[test]
+fn a_run_gets_a_part_of_pipes_and_terminals() {
+    const PROGRAM: &str = r#"
+import errno, os, socket
+def until_refused(make):
+    made = []
+    try:
+        while len(made) < 1000:
+            made.append(make())
+    except OSError as e:
+        return made, errno.errorcode[e.errno]
+    return made, 'not refused'
+def close(made):
+    for fds in made:
+        for fd in fds:
+            os.close(fd)
+for attempt in range(3):
+    pipes, why = until_refused(os.pipe)
+    print('pipes', 250 <= len(pipes) <= 256, why)
+    close(pipes)
+for i in range(2000):
+    close([os.pipe()])
+print('churned')
+pairs = [socket.socketpair() for i in range(8)]
+sent = 0
+def send():
+    global sent
+    pipe = os.pipe()
+    socket.send_fds(pairs[sent % 8][0], [b'x'], pipe)
+    sent += 1
+    close([pipe])
+print('sent', *until_refused(send)[1:], 0 < sent <= 256)
+for pair in pairs:
+    pair[1].close()
+close([os.pipe()])
+count = 0
+def fifo():
+    global count
+    os.mkfifo('fifo%d' % count)
+    count += 1
+print('fifos', len(until_refused(fifo)[0]), until_refused(fifo)[1])
+terminals, why = until_refused(lambda: [os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY)])
+print('terminals', len(terminals), why)
+close(terminals)
+"#;
+    const SAID: &str = "\
+pipes True ENFILE
+pipes True ENFILE
+pipes True ENFILE
+churned
+sent ENFILE True
+fifos 256 ENOSPC
+terminals 256 ENOSPC
+";
+    let folder = Folder::new();
+    folder.write("program.py", PROGRAM);
+    folder.write("said", SAID);
+    let script = "
+        local said = io.open('said'):read 'a'
+        for _ = 1, 2 do
+            local o = live{ '/usr/bin/python3', '-S', 'program.py' }
+            assert(o.stdout == said, tostring(o) .. o.stdout .. o.stderr)
+            local told = table.concat(o.missing, ' ')
+            assert(told:find('pipes beyond 256', 1, true) and told:find('FIFOs beyond 256', 1, true), told)
+        end";
+    folder.script(script).ok();
+}
+
 /// Each limit is named by the outcome of a run that it ended.
 #[test]
 fn an_outcome_names_its_limit() {
