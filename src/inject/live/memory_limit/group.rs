@@ -2,7 +2,7 @@
 //!
 //! A cgroup also counts what no process has mapped or opened: pages of shared memory that were taken out of all page tables,
 //! files in sockets on their way, memory in the kernel. To put a process into one takes longer than a short run, and holds
-//! up forks; so the thread that looks at runs does it, at its first look. What was taken before that, only the
+//! up forks; so the thread that looks at runs does it, for those that it sees twice. What was taken before that, only the
 //! accounting counts.
 //!
 //! A cgroup is made where that takes nothing from the limits that rrapper is under, and changes no setting of the

@@ -103,6 +103,8 @@ struct Watched {
     usage: Usage,
     /// The time of the next look.
     next: Instant,
+    /// Whether it has been looked at: the first look may come at its start.
+    is_lasting: bool,
 }
 
 impl Watched {
@@ -111,6 +113,7 @@ impl Watched {
             family,
             usage: Usage::default(),
             next: Instant::now(),
+            is_lasting: false,
         }
     }
 
@@ -139,7 +142,9 @@ impl Watched {
                 .end(format!("its memory is more than {limit}: it had {usage}"));
         }
         let group = &self.family.group;
-        group.take_in(&members, limit);
+        if std::mem::replace(&mut self.is_lasting, true) {
+            group.take_in(&members, limit);
+        }
         if let Some(held) = group.held().filter(|&held| held > limit) {
             let (limit, held, usage) = (self.family.limit_told(), mib(held), &self.usage);
             self.family.end(format!(
