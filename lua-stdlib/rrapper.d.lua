@@ -413,6 +413,7 @@ local Call = {}
 
 ---Arguments, and the memory that they point to. Numbers, flags among them, are integers, text is strings, structures and lists are
 ---views of the process's memory. Strace's text is taken wherever a number is: `call.args.flags = "O_RDONLY|O_CLOEXEC"`.
+---Text for which the 16 MiB of one call have no room is its address, an integer.
 ---Setting one at enter changes what the kernel gets, and the program's memory is restored afterwards; setting one at exit
 ---changes what the kernel stored. Structures are values: `l[1], l[3] = l[3], l[1]` swaps two of them. An argument that only
 ---other calls have reads nil; a name that no call has raises an error. Numbers are as they lie in memory: a port is in the
@@ -496,6 +497,7 @@ function Call:text(arg) end
 ---The bytes moved, in or out; nil on failure. With bytes: sets what a write-like call passes (at enter) or what a
 ---read-like call brought (at exit); the length follows. With a name and bytes: sets the buffer that this argument is.
 ---With a list, of the calls that move several messages: sets them, one each; how many there are follows.
+---A call that moves more than 16 MiB raises an error: look at `size` first, or read parts with `call.process:read`.
 ---@overload fun(self: Call, name: string, bytes: string)
 ---@overload fun(self: Call, messages: string[])
 ---@param bytes? string

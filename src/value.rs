@@ -245,7 +245,7 @@ impl Value {
 }
 
 /// The number of bytes of a string, and of elements of an array, that messages show.
-const BRIEF: usize = 48;
+pub(crate) const BRIEF: usize = 48;
 
 impl Value {
     /// A copy for messages, with long strings and arrays cut, as strace cuts them without `-s` and `-v`.

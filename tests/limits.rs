@@ -1,5 +1,6 @@
 //! The limits of sandboxes: what a process takes, it does not take from the machine's other programs or from the user.
 
+use crate::common::limits::eventually;
 use crate::common::{Done, Folder, RRAPPER, as_user};
 use std::fs;
 use std::io::Write;
@@ -139,6 +140,14 @@ impl Group {
         command
     }
 
+    /// The names of the groups in it.
+    fn inner(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap().flatten();
+        let dirs = entries.filter(|entry| entry.path().is_dir());
+        dirs.map(|dir| dir.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
     /// The processes of the group that the kernel has killed, since its memory was used up.
     fn killed(&self) -> u64 {
         let text = ["memory.oom_control", "memory.events"]
@@ -217,9 +226,9 @@ fn other_programs_do_not_pay() {
             };
             let mut sleep = group.command(&folder, None, "sleep");
             let mut bystander = Bystander(sleep.arg("600").spawn().unwrap());
-            let begins = match way {
-                // What is left of the group's memory is what counts.
-                "sent" | "dropped" => "only ",
+            let begins = match (way, user) {
+                // What is left of the group's memory is what counts, where the run has no group of its own.
+                ("sent" | "dropped", Some(_)) => "only ",
                 _ => "its memory is more than ",
             };
             let expected = match way {
@@ -246,6 +255,65 @@ fn other_programs_do_not_pay() {
             assert_eq!(group.killed(), 0, "{way}");
         }
     }
+}
+
+/// The kernel counts what no process has mapped or opened, where it lets rrapper have a cgroup for the run.
+#[test]
+fn memory_that_nobody_has_mapped_counts_in_a_cgroup() {
+    let folder = Folder::new();
+    let Some(group) = Group::new("own", 1536 << 20) else {
+        println!("skipped: no memory cgroup can be made here");
+        return;
+    };
+    folder.compile("memory_bomb", &[]);
+    for (way, mib, told) in [
+        ("dropped", 320, "the kernel counts"),
+        ("sent", 320, "the kernel counts"),
+        (
+            "sockets",
+            1024,
+            "the kernel ended a process when its control group had 320 MiB",
+        ),
+    ] {
+        script_in(
+            &group,
+            &folder,
+            None,
+            &format!(
+                "local o = live{{ './memory_bomb', '{way}', '{mib}', sandbox = {{ memory = '64M' }}, timeout = 20 }}
+                 assert(o.status == 'limit' and o.signal == 'SIGKILL', tostring(o) .. o.stderr)
+                 assert(o.reason:find('64 MiB', 1, true) and o.reason:find('{told}', 1, true), o.reason)
+                 o = live{{ './memory_bomb', 'dropped', '32', env = {{ BRIEFLY = '1' }}, sandbox = {{ memory = '64M' }} }}
+                 assert(o.stdout == 'took 32\\n', tostring(o) .. o.stderr)"
+            ),
+        )
+        .ok();
+        assert_eq!(group.inner(), [""; 0], "{way}");
+    }
+}
+
+/// However rrapper ends, the cgroup of its run does not stay.
+#[test]
+fn no_cgroup_stays() {
+    let folder = Folder::new();
+    let Some(group) = Group::new("ends", 1536 << 20) else {
+        println!("skipped: no memory cgroup can be made here");
+        return;
+    };
+    for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGTERM, libc::SIGABRT] {
+        folder.write("script.lua", "live{ 'sleep', '30' }");
+        let mut command = group.command(&folder, None, RRAPPER);
+        command.arg("script.lua").stderr(Stdio::null());
+        let mut rrapper = command.spawn().unwrap();
+        eventually("a group is made", || !group.inner().is_empty());
+        // SAFETY: a process of ours, which has not been waited for.
+        unsafe { libc::kill(rrapper.id() as i32, signal) };
+        rrapper.wait().unwrap();
+        eventually("the group is gone", || group.inner().is_empty());
+    }
+    folder
+        .script("assert(live{ 'sleep', '0.1' }.exit_code == 0)")
+        .ok();
 }
 
 /// What a run can take of the user's quotas is a small part.
@@ -320,6 +388,75 @@ another ok
     for ((limit, all), least) in limits.zip(all).zip([200 << 10, 1024, 256 << 10]) {
         assert!(limit <= (all / 8).max(least), "{limit} of {all}");
     }
+}
+
+/// Pipes are counted for the user, and terminals for the machine: a run gets a part of them, also where nobody sees them.
+#[test]
+fn a_run_gets_a_part_of_pipes_and_terminals() {
+    const PROGRAM: &str = r#"
+import errno, os, socket
+def until_refused(make):
+    made = []
+    try:
+        while len(made) < 1000:
+            made.append(make())
+    except OSError as e:
+        return made, errno.errorcode[e.errno]
+    return made, 'not refused'
+def close(made):
+    for fds in made:
+        for fd in fds:
+            os.close(fd)
+for attempt in range(3):
+    pipes, why = until_refused(os.pipe)
+    print('pipes', 250 <= len(pipes) <= 256, why)
+    close(pipes)
+for i in range(2000):
+    close([os.pipe()])
+print('churned')
+pairs = [socket.socketpair() for i in range(8)]
+sent = 0
+def send():
+    global sent
+    pipe = os.pipe()
+    socket.send_fds(pairs[sent % 8][0], [b'x'], pipe)
+    sent += 1
+    close([pipe])
+print('sent', *until_refused(send)[1:], 0 < sent <= 256)
+for pair in pairs:
+    pair[1].close()
+close([os.pipe()])
+count = 0
+def fifo():
+    global count
+    os.mkfifo('fifo%d' % count)
+    count += 1
+print('fifos', len(until_refused(fifo)[0]), until_refused(fifo)[1])
+terminals, why = until_refused(lambda: [os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY)])
+print('terminals', len(terminals), why)
+close(terminals)
+"#;
+    const SAID: &str = "\
+pipes True ENFILE
+pipes True ENFILE
+pipes True ENFILE
+churned
+sent ENFILE True
+fifos 256 ENOSPC
+terminals 256 ENOSPC
+";
+    let folder = Folder::new();
+    folder.write("program.py", PROGRAM);
+    folder.write("said", SAID);
+    let script = "
+        local said = io.open('said'):read 'a'
+        for _ = 1, 2 do
+            local o = live{ '/usr/bin/python3', '-S', 'program.py' }
+            assert(o.stdout == said, tostring(o) .. o.stdout .. o.stderr)
+            local told = table.concat(o.missing, ' ')
+            assert(told:find('pipes beyond 256', 1, true) and told:find('FIFOs beyond 256', 1, true), told)
+        end";
+    folder.script(script).ok();
 }
 
 /// Each limit is named by the outcome of a run that it ended.

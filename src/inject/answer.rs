@@ -31,10 +31,11 @@ pub fn continues(step: &ExpectedCall, call: &HookCall) -> bool {
         true => messages(step).map(|all| all.get(used..).unwrap_or_default().concat()),
         false => data(step).map(|all| all.get(used..).unwrap_or_default().to_vec()),
     };
-    let (Some(rest), Some(now)) = (rest, call.data()) else {
+    let first = rest.as_ref().and_then(|rest| call.first_data(rest.len()));
+    let (Some(rest), Some(now)) = (rest.as_deref(), first) else {
         return true;
     };
-    rest.starts_with(&now) || now.starts_with(&rest)
+    rest.starts_with(&now) || now.starts_with(rest)
 }
 
 /// Answers a call with the trace's return value and outputs, with at most `limit` bytes of data.

@@ -14,7 +14,7 @@ mod signal;
 mod stat;
 
 pub use actions::{ACTIONS, Action, ActionKind, ActionValue, returns};
-pub use call::HookCall;
+pub use call::{HookCall, MOST_DATA};
 pub use change::VECTOR;
 pub(crate) use decision::Decision;
 pub use error::ChangeError;

@@ -4,7 +4,9 @@ use super::ends::{Ends, Most};
 use super::hook::HookCall;
 use super::outcome::Injected;
 use crate::kernel::Stream;
+use crate::syscall::LimitedMemory;
 use crate::trace::{Answer, Call, Entry, Origin, Trace, Value};
+use crate::value::BRIEF;
 use std::collections::BTreeMap;
 
 /// The first and the last calls that are kept in an outcome; a process that runs for long makes many more.
@@ -104,25 +106,34 @@ impl Log {
         }
     }
 
+    /// The number of bytes that there is room for, of a standard stream or of what is sent.
+    pub fn room(&self, stream: Option<Stream>) -> usize {
+        let kept = match stream {
+            Some(Stream::Stdout) => self.stdout.bytes.len(),
+            Some(Stream::Stderr) => self.stderr.bytes.len(),
+            Some(Stream::Stdin) => MAX_OUTPUT,
+            None => self.sent.values().map(Vec::len).sum(),
+        };
+        MAX_OUTPUT.saturating_sub(kept)
+    }
+
     /// Keeps a changed answer.
     pub fn injected(&mut self, injected: Injected) {
         let bytes = size_of::<Injected>() + injected.call.len() + injected.rule.len();
         self.injected.push(injected, bytes);
     }
 
-    /// Keeps data that was written to a socket or a pipe, up to a limit.
-    pub fn sent(&mut self, fd: i32, data: &[u8]) {
-        let all: usize = self.sent.values().map(Vec::len).sum();
-        let room = MAX_OUTPUT.saturating_sub(all);
-        let kept = data.len().min(room);
-        self.sent_more += (data.len() - kept) as u64;
+    /// Keeps data that was written to a socket or a pipe, up to a limit. So many bytes more are not there.
+    pub fn sent(&mut self, fd: i32, data: &[u8], more: u64) {
+        let kept = data.len().min(self.room(None));
+        self.sent_more += (data.len() - kept) as u64 + more;
         let sink = self.sent.entry(fd).or_default();
         sink.extend_from_slice(&data[..kept]);
     }
 
     /// Keeps a call with its answer.
     pub fn call(&mut self, call: &HookCall, ret: Option<i64>) {
-        let observed = observe(call, ret);
+        let observed = observe(call, ret, MAX_DATA.saturating_sub(self.data));
         if !call.rules.is_empty() {
             self.injected(Injected {
                 index: call.index,
@@ -168,13 +179,13 @@ impl Log {
     }
 }
 
-/// A call that the process made, with its answer.
-pub fn observe(call: &HookCall, ret: Option<i64>) -> Call {
-    let memory = &call.memory;
+/// A call that the process made, with its answer. Longer strings than there is room for are cut.
+pub fn observe(call: &HookCall, ret: Option<i64>, room: usize) -> Call {
+    let memory = &LimitedMemory::new(&call.memory, room, BRIEF);
     Call {
         tid: call.tid,
         name: call.name().to_string(),
-        args: call.decoded(ret),
+        args: call.decoded_from(memory, ret),
         answer: ret.map_or(Answer::Never, Answer::from_raw),
         notes: ret.map_or_else(Vec::new, |ret| {
             call.call.notes(&call.args, ret, memory, memory)

@@ -21,6 +21,9 @@ const HERE: Arg<'static> = Arg::Value(libc::AT_FDCWD as u64);
 /// `/proc`.
 const PLACE: &str = "/proc";
 
+/// The terminals of a sandbox; the machine has 4096 for all (`kernel.pty.max`).
+const TERMINALS: u32 = 256;
+
 /// Devices that are safe in a sandbox.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -469,7 +472,7 @@ pub(super) fn show(
         "devpts",
         b"dev/pts",
         flags,
-        "newinstance,ptmxmode=0666,mode=620",
+        &format!("newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"),
     );
     b.put(Arg::Value(begun.sys as u64), b"sys");
     let bare = libc::MOUNT_ATTR_RDONLY

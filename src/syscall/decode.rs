@@ -1,8 +1,8 @@
 //! Decoding: arguments as strace shows them.
 
 use super::frame::{
-    After, Frame, MOST_ELEMENTS, MOST_PATH, MOST_STRING, MOST_STRINGS, Nowhere, Side, read_exact,
-    read_text, read_word, unsigned,
+    After, Frame, MOST_ELEMENTS, MOST_PATH, MOST_SET, MOST_STRING, MOST_STRINGS, Nowhere, Side,
+    read_exact, read_string, read_text, read_word, unsigned,
 };
 use super::kind::{Dir, Kind, Len};
 use super::layout::{Layout, Shown};
@@ -190,9 +190,18 @@ pub(crate) fn pointee(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> 
         Kind::Iovec(..) | Kind::Message(_) | Kind::Messages(..) => {
             message_value::decode(kind, addr, frame, side)
         }
+        Kind::Bytes(_) => match frame.size(kind, side).unwrap_or(0) {
+            0 => Some(Value::str([])),
+            size => read_string(memory, addr, size),
+        },
         _ => {
             let size = frame.size(kind, side).unwrap_or(0);
+            let size = match kind {
+                Kind::CpuSet(_) | Kind::Sigset(_) => size.min(MOST_SET),
+                _ => size,
+            };
             let bytes = match size {
+                _ if !memory.has_room(size.saturating_mul(weight(kind))) => None,
                 _ if matches!(kind, Kind::Sized(_, _, least) if size < *least) => match kind {
                     Kind::Sized(_, extent, _) if matches!(extent.room, Len::At(_)) => {
                         read_exact(memory, addr, 4)
@@ -209,6 +218,14 @@ pub(crate) fn pointee(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> 
         }
     };
     decoded.unwrap_or(Value::Addr(addr))
+}
+
+/// The size of what a value takes, in the sizes of what it is made of.
+fn weight(kind: &Kind) -> usize {
+    match kind {
+        Kind::Dirents(..) => 4,
+        _ => 1,
+    }
 }
 
 fn text(memory: &dyn Memory, addr: u64, most: usize) -> Option<Value> {

@@ -4,6 +4,7 @@ use super::kind::{Condition, Extent, Kind, Len};
 use super::layout::{Layout, Shown};
 use super::table::{Arg, Syscall};
 use super::{Abi, Memory, capability, handle};
+use crate::value::Value;
 
 /// The limit of the length of a region, also for hostile recordings.
 pub(crate) const MOST_BYTES: u64 = 1 << 30;
@@ -13,6 +14,8 @@ pub(crate) const MOST_VECTORS: u64 = 1024;
 pub(crate) const MOST_ELEMENTS: u64 = 1 << 16;
 /// The limit of all strings of an argv together: the kernel takes at most three quarters of an 8 MiB stack.
 pub(crate) const MOST_STRINGS: usize = 8 << 20;
+/// The limit of the bytes of a set of signals or processors: the kernel has room for 8192 processors.
+pub(crate) const MOST_SET: usize = 1 << 13;
 /// `PATH_MAX`.
 pub(crate) const MOST_PATH: usize = 4096;
 /// `MAX_ARG_STRLEN`.
@@ -82,6 +85,14 @@ impl Memory for After<'_> {
             done += got;
         }
         done
+    }
+
+    fn string_part(&self, len: usize) -> usize {
+        self.exit.string_part(len)
+    }
+
+    fn has_room(&self, len: usize) -> bool {
+        self.exit.has_room(len)
     }
 }
 
@@ -315,6 +326,17 @@ pub(crate) fn read_exact(memory: &dyn Memory, addr: u64, len: usize) -> Option<V
     }
     let bytes = read_some(memory, addr, len);
     (bytes.len() == len).then_some(bytes)
+}
+
+/// The value of a string of so many bytes; `None` if it cannot be read, or is not to be.
+pub(crate) fn read_string(memory: &dyn Memory, addr: u64, len: usize) -> Option<Value> {
+    let part = memory.string_part(len);
+    if part == 0 && len > 0 {
+        return None;
+    }
+    let bytes = read_exact(memory, addr, part)?;
+    let cut = part < len;
+    Some(Value::Str { bytes, cut })
 }
 
 /// Reads text up to a zero byte, which is not included; returns whether there was one. `None` if nothing can be read.

@@ -2,7 +2,9 @@
 
 use super::decode::{array, field, structure};
 use super::encode::Refusal;
-use super::frame::{self, Frame, MOST_BYTES, MOST_VECTORS, Side, read_exact, read_some, read_u32};
+use super::frame::{
+    self, Frame, MOST_BYTES, MOST_VECTORS, Side, read_exact, read_some, read_string, read_u32,
+};
 use super::kind::{Format, Kind, Num};
 use super::message::{Header, controllen_at, mmsghdr, msghdr, namelen_at, vectors};
 use super::number::value_of;
@@ -16,15 +18,21 @@ const fn cmsghdr(abi: Abi) -> usize {
     abi.word() + 8
 }
 
+/// The bytes that a vector takes as a value.
+const VECTOR: usize = 256;
+
+/// The bytes that a byte of control messages takes as a value.
+const CONTROL: usize = 16;
+
 pub(crate) fn decode(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> Option<Value> {
     let moved_len = |moved: &Moved| match moved {
-        Moved::In => MOST_BYTES,
+        Moved::In => u64::MAX,
         Moved::Out => u64::try_from(frame.ret).unwrap_or(0),
     };
     match kind {
         Kind::Iovec(moved, extent) => {
             let count = frame.count(*extent, Side::Entry, MOST_VECTORS) as u64;
-            match decode_vectors(addr, count, moved_len(moved), frame, side) {
+            match decode_vectors(addr, count, moved_len(moved), frame, side)? {
                 Value::Array { items, .. } if items.is_empty() && count > 0 => None,
                 vectors => Some(vectors),
             }
@@ -44,7 +52,7 @@ pub(crate) fn decode(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> O
                 let len = (side == Side::Exit).then(|| read_u32(frame.exit, len_at));
                 let len = len.flatten();
                 let most = match moved {
-                    Moved::In => MOST_BYTES / MOST_VECTORS,
+                    Moved::In => u64::MAX,
                     Moved::Out => u64::from(len.unwrap_or(0)),
                 };
                 let header = decode_header(*moved, at, most, frame, side)?;
@@ -61,19 +69,23 @@ pub(crate) fn decode(kind: &Kind, addr: u64, frame: &Frame<'_>, side: Side) -> O
     }
 }
 
-fn decode_vectors(addr: u64, count: u64, len: u64, frame: &Frame<'_>, side: Side) -> Value {
+/// The vectors; `None` where there is no room for so many.
+fn decode_vectors(addr: u64, count: u64, len: u64, frame: &Frame<'_>, side: Side) -> Option<Value> {
     let mut left = len;
     let vectors = vectors(frame.entry, addr, count, frame.abi);
+    if !frame.memory(side).has_room(vectors.len() * VECTOR) {
+        return None;
+    }
     let items = vectors.into_iter().map(|(base, room)| {
         let here = room.min(left).min(MOST_BYTES);
         left -= here;
-        let bytes = match here {
-            0 => Some(Vec::new()),
-            _ => read_exact(frame.memory(side), base, here as usize),
+        let string = match here {
+            0 => Some(Value::str([])),
+            _ => read_string(frame.memory(side), base, here as usize),
         };
-        let base = match bytes {
+        let base = match string {
             Some(_) if base == 0 => Value::Addr(0),
-            Some(bytes) => Value::str(bytes),
+            Some(string) => string,
             None => Value::Addr(base),
         };
         structure(vec![
@@ -81,7 +93,7 @@ fn decode_vectors(addr: u64, count: u64, len: u64, frame: &Frame<'_>, side: Side
             field("iov_len", Value::Int(room as i64)),
         ])
     });
-    array(items.collect())
+    Some(array(items.collect()))
 }
 
 fn decode_header(
@@ -113,12 +125,14 @@ fn decode_header(
         ),
         field(
             "msg_iov",
-            decode_vectors(before.iov, before.iovlen, len, frame, side),
+            decode_vectors(before.iov, before.iovlen, len, frame, side)
+                .unwrap_or(Value::Addr(before.iov)),
         ),
         field("msg_iovlen", Value::Int(before.iovlen as i64)),
     ];
     let control_len = before.controllen.min(after.controllen).min(MOST_BYTES);
-    if before.control != 0 && control_len > 0 {
+    let is_readable = || memory.has_room((control_len as usize).saturating_mul(CONTROL));
+    if before.control != 0 && control_len > 0 && is_readable() {
         let bytes = read_some(memory, before.control, control_len as usize);
         fields.push(field("msg_control", decode_control(&bytes, frame.abi)));
     }

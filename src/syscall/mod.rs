@@ -20,6 +20,7 @@ mod handle;
 mod ioctl;
 mod kind;
 mod layout;
+mod limited;
 mod lines;
 mod lsm;
 mod message;
@@ -47,6 +48,7 @@ pub use encode::EncodeError;
 pub use ethtool::ethtool_size;
 pub use kind::{Dir, Extent, Format, Kind, Len, Num};
 pub use layout::{Layout, Member, Shown};
+pub use limited::LimitedMemory;
 pub use message::MessageSlot;
 pub use named::NamedFile;
 pub use nameless::{name_of, of_name, of_number};
@@ -66,6 +68,17 @@ pub fn layouts() -> impl Iterator<Item = &'static Layout> {
 pub trait Memory {
     /// Reads bytes from `addr` on, and returns the number of bytes that could be read (0 if nothing is mapped there).
     fn read(&self, addr: u64, buf: &mut [u8]) -> usize;
+
+    /// The number of bytes, from the start of a string of so many, of which its value is made; 0 where its value is its
+    /// address.
+    fn string_part(&self, len: usize) -> usize {
+        len
+    }
+
+    /// Whether values may be made of a structure or a list that takes so many bytes as one.
+    fn has_room(&self, _len: usize) -> bool {
+        true
+    }
 }
 
 /// The treatment of a call in replay.

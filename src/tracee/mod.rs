@@ -26,6 +26,7 @@ mod kill_on_drop;
 pub mod memory;
 pub mod mremap;
 pub mod open_file_limit;
+pub mod outliving;
 pub mod path_lookup;
 pub mod pin;
 pub mod probe;

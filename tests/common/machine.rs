@@ -222,6 +222,14 @@ fn groups() -> Vec<String> {
             .any(|group| dir.join("x").ends_with(group.with_file_name("x")));
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let path = entry.path();
+            // A group of a run goes with it.
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let rrapper = name
+                .strip_prefix("rrapper-")
+                .and_then(|rest| rest.split_once('-'));
+            if rrapper.is_some_and(|(pid, _)| Path::new("/proc").join(pid).join("stat").exists()) {
+                continue;
+            }
             let is_own = own.iter().any(|group| path.ends_with(group));
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) && (is_own || !is_above) {
                 add(&path, own, found);

@@ -124,16 +124,21 @@ pub(super) fn written(
     if stream.is_none() && !is_sent {
         return;
     }
-    let mut data = Vec::new();
+    let (mut data, mut len) = (Vec::new(), 0);
     if let Some(moved) = moved {
         data.extend_from_slice(&moved[..moved.len().min(ret as usize)]);
+        len = data.len() as u64;
     } else if seen.call.moves_data() == Some(Moved::In) {
-        data.extend(seen.passed_data(ret as u64));
+        (data, len) = seen.passed_data(ret as u64, log.room(stream));
     }
+    let more = len - data.len() as u64;
     match stream {
-        Some(stream) => log.output(stream, &data),
-        None if data.is_empty() => {}
-        None => log.sent(target, &data),
+        Some(stream) => {
+            log.output(stream, &data);
+            log.more_output(stream, more);
+        }
+        None if len == 0 => {}
+        None => log.sent(target, &data, more),
     }
 }
 

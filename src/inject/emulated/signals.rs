@@ -13,6 +13,7 @@ use crate::recording::Delivery;
 use crate::syscall;
 use crate::trace::Exit;
 use crate::tracee::{Regs, Stopped, proc, tsc};
+use crate::value::BRIEF;
 
 impl Driver<'_> {
     pub(super) fn on_signal(&mut self, mut task: Stopped, signal: i32) -> Result<Next> {
@@ -167,7 +168,7 @@ impl Driver<'_> {
         }
         let call = syscall::of_number(nr)?.resolve(&regs.args());
         let seen = self.see(task, call).ok()?;
-        Some(observe(&seen, None).brief().to_string())
+        Some(observe(&seen, None, BRIEF).brief().to_string())
     }
 }
 

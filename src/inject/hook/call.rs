@@ -8,13 +8,16 @@ use crate::image::Chunk;
 use crate::kernel::DescriptorTable;
 use crate::process::SharedMemory;
 use crate::recording::Effect;
-use crate::syscall::{Memory, Moved, Syscall};
+use crate::syscall::{LimitedMemory, Memory, Moved, Syscall};
 use crate::trace::{CallFiles, Value};
 use crate::tracee::{Regs, Result, TaskMemory};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The bytes of a call's data that hooks can see.
+pub const MOST_DATA: usize = 16 << 20;
 
 /// A call, as a hook sees it. Valid while the hook runs.
 ///
@@ -280,10 +283,15 @@ impl HookCall {
         self.decoded(self.ret())
     }
 
-    /// The arguments, decoded as they are when the call returns this.
+    /// The arguments, decoded as they are when the call returns this. A string for which there is no room within
+    /// [`MOST_DATA`] is its address.
     pub(crate) fn decoded(&self, ret: Option<i64>) -> Vec<Value> {
-        let (memory, args) = (&self.memory, &self.args);
-        let decode = || self.call.decode(args, ret, memory, memory);
+        self.decoded_from(&LimitedMemory::new(&self.memory, MOST_DATA, 0), ret)
+    }
+
+    /// The same, from its memory within other limits.
+    pub(crate) fn decoded_from(&self, memory: &LimitedMemory<'_>, ret: Option<i64>) -> Vec<Value> {
+        let decode = || self.call.decode(&self.args, ret, memory, memory);
         self.passed.clone().unwrap_or_else(decode)
     }
 

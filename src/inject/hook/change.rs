@@ -1,9 +1,9 @@
 //! Changing a call's arguments and what they point to.
 
 use super::scratch::SCRATCH_SIZE;
-use super::{ChangeError, HookCall, Phase};
+use super::{ChangeError, HookCall, MOST_DATA, Phase};
 use crate::inject::amount;
-use crate::syscall::{self, Edit, Memory, Moved, PathStep, Region, Syscall};
+use crate::syscall::{self, Edit, LimitedMemory, Memory, Moved, PathStep, Region, Syscall};
 use crate::trace::Value;
 use crate::tracee;
 use std::rc::Rc;
@@ -24,11 +24,12 @@ impl HookCall {
 
     /// An argument, by its index among the call's [`Syscall::args`], or a part of it, as it is now.
     pub fn look(&self, arg: usize, way: &[PathStep]) -> Option<Value> {
+        let memory = &LimitedMemory::new(&self.memory, MOST_DATA, 0);
         match way {
-            [] => self.call.look(arg, &self.args, self.ret(), &self.memory),
+            [] => self.call.look(arg, &self.args, self.ret(), memory),
             way => self
                 .call
-                .look_at((arg, way), &self.args, self.ret(), &self.memory),
+                .look_at((arg, way), &self.args, self.ret(), memory),
         }
     }
 
@@ -163,34 +164,68 @@ impl HookCall {
 
     /// The bytes that the call moves: what a write-like call passes, what a read-like call got.
     /// `None` where it moves none, failed, or has not been answered.
-    pub fn data(&self) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// If they are more than [`MOST_DATA`].
+    pub fn data(&self) -> Result<Option<Vec<u8>>> {
+        let Some(regions) = self.moved_regions() else {
+            return Ok(None);
+        };
+        let len = regions.iter().map(|region| region.len as u64).sum();
+        if len > MOST_DATA as u64 {
+            let call = self.name();
+            return Err(ChangeError::TooMuch { call, len });
+        }
+        Ok(Some(self.bytes_of(regions, MOST_DATA)))
+    }
+
+    /// The first bytes that the call moves, so many at most; `None` as for [`HookCall::data`].
+    pub(crate) fn first_data(&self, most: usize) -> Option<Vec<u8>> {
+        Some(self.bytes_of(self.moved_regions()?, most))
+    }
+
+    fn moved_regions(&self) -> Option<Vec<Region>> {
         if self.call.moves_data()? == Moved::In {
             let len = match self.ret() {
                 Some(ret) => u64::try_from(ret).ok()?,
                 None => u64::MAX,
             };
-            return Some(self.passed_data(len));
+            return Some(self.passed_regions(len));
         }
         let ret = self.ret().filter(|ret| *ret >= 0)?;
-        let regions = self.call.received_regions(&self.args, ret, &self.memory);
-        Some(self.bytes_of(regions))
+        Some(self.call.received_regions(&self.args, ret, &self.memory))
     }
 
-    /// The first so many bytes (or messages) that a write-like call passes.
-    pub(crate) fn passed_data(&self, len: u64) -> Vec<u8> {
+    /// The memory of the first so many bytes (or messages) that a write-like call passes.
+    fn passed_regions(&self, len: u64) -> Vec<Region> {
         if !self.call.moves_messages() {
-            return self.bytes_of(self.call.data_regions(&self.args, len, &self.memory));
+            return self.call.data_regions(&self.args, len, &self.memory);
         }
         let slots = self.call.message_slots(&self.args, &self.memory);
         let sent = usize::try_from(len).unwrap_or(usize::MAX);
         let sent = slots.into_iter().take(sent);
-        self.bytes_of(sent.flat_map(|slot| slot.data))
+        sent.flat_map(|slot| slot.data).collect()
     }
 
-    fn bytes_of(&self, regions: impl IntoIterator<Item = Region>) -> Vec<u8> {
+    /// The first so many bytes (or messages) that a write-like call passes, of which `most` bytes are read at most, and
+    /// the number of bytes that all are.
+    pub(crate) fn passed_data(&self, len: u64, most: usize) -> (Vec<u8>, u64) {
+        let regions = self.passed_regions(len);
+        let all: u64 = regions.iter().map(|region| region.len as u64).sum();
+        let data = self.bytes_of(regions, most);
+        // What cannot be read was not passed.
+        let all = match (data.len() as u64) < all.min(most as u64) {
+            true => data.len() as u64,
+            false => all,
+        };
+        (data, all)
+    }
+
+    fn bytes_of(&self, regions: Vec<Region>, most: usize) -> Vec<u8> {
         let mut data = Vec::new();
         for region in regions {
-            data.extend(self.memory.bytes(region.addr, region.len));
+            let part = region.len.min(most - data.len());
+            data.extend(self.memory.bytes(region.addr, part));
         }
         data
     }

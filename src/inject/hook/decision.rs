@@ -4,7 +4,7 @@
 //! a call which is made all the same (`executed`). At the exit the answer is changed. A call that the kernel has made by
 //! then stays made, which is rarely meant: [`super::Action::check`] refuses it.
 
-use super::{Action, ChangeError, HookCall, Phase};
+use super::{Action, ChangeError, HookCall, MOST_DATA, Phase};
 use crate::inject::amount::{self, Amount, whole_entries};
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ impl HookCall {
                 let len = match self.call.name {
                     // Half an entry is none.
                     "getdents" | "getdents64" => {
-                        let entries = self.data().unwrap_or_default();
                         let most = usize::try_from(len).unwrap_or(usize::MAX);
+                        let entries = self.first_data(MOST_DATA).unwrap_or_default();
                         whole_entries(&entries, most) as i64
                     }
                     _ => i64::try_from(len).unwrap_or(i64::MAX),

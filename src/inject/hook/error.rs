@@ -1,5 +1,6 @@
 //! The errors that hooks raise when they change a call.
 
+use super::MOST_DATA;
 use crate::syscall::EditError;
 use crate::tracee;
 
@@ -26,6 +27,17 @@ pub enum ChangeError {
         len: usize,
         /// The size of the buffer in bytes.
         room: u64,
+    },
+    /// Data that is more than hooks can see.
+    #[error(
+        "this {call} moves {len} bytes of data, and hooks can see those of calls that move {MOST_DATA} at most: look at \
+         call.size first, or read parts of it with call.process:read"
+    )]
+    TooMuch {
+        /// The call.
+        call: &'static str,
+        /// The number of bytes.
+        len: u64,
     },
     /// A call without data.
     #[error("{0} moves no data that could be set")]

@@ -73,9 +73,12 @@ impl HookCall {
 
     /// The paths among the arguments, each with its argument.
     fn named_paths(&self) -> impl Iterator<Item = (usize, Vec<u8>)> {
-        let values = self.decoded(None);
-        let args = self.call.path_args().into_iter();
-        args.filter_map(move |arg| {
+        let args = self.call.path_args();
+        let values = match args.is_empty() {
+            true => Vec::new(),
+            false => self.decoded(None),
+        };
+        args.into_iter().filter_map(move |arg| {
             let path = values.get(arg).and_then(Value::as_bytes)?;
             (!path.is_empty()).then(|| (arg, path.to_vec()))
         })

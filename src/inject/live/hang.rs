@@ -4,6 +4,7 @@ use super::engine::Engine;
 use crate::backtrace::{self, Frame};
 use crate::inject::log::observe;
 use crate::tracee::{Stopped, interrupt, proc};
+use crate::value::BRIEF;
 
 impl Engine<'_> {
     /// Notes the place of the first process before a signal that ends it.
@@ -33,7 +34,7 @@ impl Engine<'_> {
             return;
         };
         let pending = self.tasks.get(&tid).and_then(|task| task.pending.as_ref());
-        let call = pending.map(|seen| observe(seen, None).brief().to_string());
+        let call = pending.map(|seen| observe(seen, None, BRIEF).brief().to_string());
         let Some(task) = self.stop_task(tid) else {
             self.report.hang = call;
             return;

@@ -47,6 +47,11 @@ impl Engine<'_> {
         let Exit::Signal { signal, .. } = exit else {
             return;
         };
+        if let Some(memory) = &self.memory
+            && signal == libc::SIGKILL
+        {
+            memory.process_killed();
+        }
         let limits = &self.settings.limits;
         // A process that does not die of the signal is killed a second later.
         let hard = Duration::from_secs(limits.cpu_seconds.saturating_add(1));

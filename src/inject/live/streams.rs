@@ -54,8 +54,8 @@ impl Streams {
         if ret <= 0 || seen.fd_path.as_deref() != Some(NOWHERE) || !self.nowhere.contains(&stream) {
             return;
         }
-        for region in seen.call.data_regions(&seen.args, ret as u64, &seen.memory) {
-            log.output(stream, &seen.memory.bytes(region.addr, region.len));
-        }
+        let (data, len) = seen.passed_data(ret as u64, log.room(Some(stream)));
+        log.output(stream, &data);
+        log.more_output(stream, len - data.len() as u64);
     }
 }

@@ -39,7 +39,7 @@ impl CallData {
         let (first, second) = (args.pop_front(), args.pop_front());
         match (first, second) {
             (None, None) => {
-                let data = self.with(HookCall::data)?;
+                let data = self.with(HookCall::data)?.map_err(raise)?;
                 data.map_or(Ok(Value::Nil), |data| {
                     lua.create_string(data).map(Value::String)
                 })

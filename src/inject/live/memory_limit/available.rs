@@ -8,30 +8,58 @@ use std::path::{Path, PathBuf};
 pub(super) struct Cgroups(Vec<Cgroup>);
 
 #[derive(Debug)]
-struct Cgroup {
-    dir: PathBuf,
-    files: &'static Files,
+pub(super) struct Cgroup {
+    pub dir: PathBuf,
+    pub files: &'static Files,
 }
 
 /// The files of a version of memory cgroups (Documentation/admin-guide/cgroup-v1/memory.rst, cgroup-v2.rst).
 #[derive(Debug)]
-struct Files {
-    limits: &'static [&'static str],
+pub(super) struct Files {
+    /// The first one is that beyond which the kernel kills.
+    pub limits: &'static [&'static str],
     usage: &'static str,
     /// The page cache in `memory.stat`, which the kernel gives back.
     cache: &'static [&'static str],
+    /// What the kernel does not give back, in `memory.stat`.
+    pub held: &'static [&'static str],
+    /// The file that counts the processes that the kernel has killed.
+    pub events: &'static str,
+    /// The files that limit a group in some way, each with what stands for no limit; in a group without any, it does not
+    /// matter whether a process is in it or beside it.
+    pub all_limits: &'static [(&'static str, &'static str)],
 }
 
-static V1: Files = Files {
+pub(super) static V1: Files = Files {
     limits: &["memory.limit_in_bytes"],
     usage: "memory.usage_in_bytes",
     cache: &["total_inactive_file ", "total_active_file "],
+    held: &["total_rss ", "total_shmem ", "total_swap "],
+    events: "memory.oom_control",
+    all_limits: &[],
 };
 
-static V2: Files = Files {
+pub(super) static V2: Files = Files {
     limits: &["memory.max", "memory.high"],
     usage: "memory.current",
     cache: &["inactive_file ", "active_file "],
+    held: &[
+        "anon ",
+        "shmem ",
+        "kernel_stack ",
+        "pagetables ",
+        "sock ",
+        "slab_unreclaimable ",
+    ],
+    events: "memory.events",
+    all_limits: &[
+        ("memory.max", "max"),
+        ("memory.high", "max"),
+        ("memory.swap.max", "max"),
+        ("pids.max", "max"),
+        ("cpu.max", "max "),
+        ("cpuset.cpus", "\n"),
+    ],
 };
 
 /// Limits from here on mean that there is none.
@@ -40,9 +68,7 @@ const NO_LIMIT: u64 = 1 << 60;
 impl Cgroups {
     /// Those of this process.
     pub fn of_self() -> Cgroups {
-        let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
-        let (own, mounts) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo"));
-        let dirs = dirs(&own, &mounts);
+        let dirs = own_dirs();
         let limited = |cgroup: &Cgroup| cgroup.limit().is_some();
         Cgroups(dirs.into_iter().filter(limited).collect())
     }
@@ -71,14 +97,25 @@ impl Cgroup {
 
     fn available(&self) -> Option<u64> {
         let (limit, usage) = (self.limit()?, self.number(self.files.usage)?);
+        let held = usage.saturating_sub(self.sum(self.files.cache)?);
+        Some(limit.saturating_sub(held))
+    }
+
+    /// The sum of these numbers in `memory.stat`.
+    pub fn sum(&self, names: &[&str]) -> Option<u64> {
         let stat = fs::read_to_string(self.dir.join("memory.stat")).ok()?;
-        let cache = self.files.cache.iter().filter_map(|name| {
+        let numbers = names.iter().filter_map(|name| {
             let line = stat.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().parse::<u64>().ok()
         });
-        let held = usage.saturating_sub(cache.sum());
-        Some(limit.saturating_sub(held))
+        Some(numbers.sum())
     }
+}
+
+/// The cgroups that this process is in, from the innermost on.
+pub(super) fn own_dirs() -> Vec<Cgroup> {
+    let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
+    dirs(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
 }
 
 /// `MemAvailable` of `/proc/meminfo`, in bytes.

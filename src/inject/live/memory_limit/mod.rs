@@ -3,20 +3,24 @@
 //! No limit of the kernel is about a family of processes without a cgroup of its own, and some kinds of memory have no
 //! limit at all. So a thread looks at the processes of all runs every few milliseconds ([`monitor`]), and kills those of a
 //! run that has taken too much ([`usage`]), or of the largest run where the machine is about to have no memory left
-//! ([`available`]). The same thread notes the processor time that processes have used.
+//! ([`available`]). Where a memory cgroup can be made, it puts the processes of a run that it sees into one, in which the
+//! kernel counts what no process has mapped, and has the last word ([`group`]). The same thread notes the processor time
+//! that processes have used.
 
 mod available;
+mod group;
 mod monitor;
 mod usage;
 
 use crate::sandbox::Limits;
 use crate::tracee::process_dir::ProcessDir;
 use available::Cgroups;
+use group::GroupOfRun;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use usage::Usage;
+use usage::{Usage, mib};
 
 /// The limit where the settings have none: this, or half of the available memory if that is less.
 const DEFAULT: u64 = 4 << 30;
@@ -31,6 +35,7 @@ struct Family {
     tmpfs_bytes: u64,
     state: Mutex<State>,
     start: OnceLock<Start>,
+    group: GroupOfRun,
     /// The reason for which it was ended.
     ended: OnceLock<String>,
 }
@@ -54,6 +59,8 @@ struct State {
 /// A process.
 #[derive(Debug)]
 struct Member {
+    /// By the kernel's number.
+    pid: i32,
     dir: ProcessDir,
     /// The nanoseconds of processor time that it had used at the last look.
     run_time: AtomicU64,
@@ -77,6 +84,7 @@ impl MemoryLimit {
             tmpfs_bytes: limits.tmpfs_bytes,
             state: Mutex::default(),
             start: OnceLock::new(),
+            group: GroupOfRun::default(),
             ended: OnceLock::new(),
         };
         let family = Arc::new(family);
@@ -90,7 +98,8 @@ impl MemoryLimit {
             return;
         };
         let run_time = AtomicU64::new(0);
-        let member = Arc::new(Member { dir, run_time });
+        let pid = process;
+        let member = Arc::new(Member { pid, dir, run_time });
         self.0.lock().processes.insert(process, member);
     }
 
@@ -99,6 +108,21 @@ impl MemoryLimit {
         let member = self.0.lock().processes.remove(&process);
         let used = member.map_or(0, |member| member.run_time.load(Ordering::Relaxed));
         Duration::from_nanos(used)
+    }
+
+    /// A process was killed: finds out whether the kernel did it, since the memory of the run was used up.
+    pub fn process_killed(&self) {
+        let group = &self.0.group;
+        if self.0.ended.get().is_none()
+            && let Some(bytes) = group.killed_at()
+        {
+            self.0.end(format!(
+                "its memory is more than {}: the kernel ended a process when its control group had {}, also of memory that \
+                 no process has mapped",
+                self.0.limit_told(),
+                mib(bytes)
+            ));
+        }
     }
 
     /// Processes of the run may have memory files from now on.
@@ -136,6 +160,7 @@ impl MemoryLimit {
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
         monitor::remove(&self.0);
+        self.0.group.end();
     }
 }
 
@@ -169,6 +194,15 @@ impl Family {
     fn limit(&self) -> u64 {
         let default = || DEFAULT.min(self.start().available / 2);
         self.bytes.unwrap_or_else(default)
+    }
+
+    /// The limit for a message.
+    fn limit_told(&self) -> String {
+        let which = match self.bytes {
+            Some(_) => "the limit of its sandbox",
+            None => "the limit of its sandbox (4 GiB or half of what was available)",
+        };
+        format!("{}, {which}", mib(self.limit()))
     }
 
     /// Kills all processes. New ones of theirs stop before their first instruction, and the engine kills those.

@@ -103,6 +103,8 @@ struct Watched {
     usage: Usage,
     /// The time of the next look.
     next: Instant,
+    /// Whether it has been looked at: the first look may come at its start.
+    is_lasting: bool,
 }
 
 impl Watched {
@@ -111,6 +113,7 @@ impl Watched {
             family,
             usage: Usage::default(),
             next: Instant::now(),
+            is_lasting: false,
         }
     }
 
@@ -134,14 +137,19 @@ impl Watched {
             self.usage = Usage::exactly(&members);
         }
         if self.usage.total() > limit {
-            let which = match self.family.bytes {
-                Some(_) => "the limit of its sandbox",
-                None => "the limit of its sandbox (4 GiB or half of what was available)",
-            };
+            let (limit, usage) = (self.family.limit_told(), &self.usage);
+            self.family
+                .end(format!("its memory is more than {limit}: it had {usage}"));
+        }
+        let group = &self.family.group;
+        if std::mem::replace(&mut self.is_lasting, true) {
+            group.take_in(&members, limit);
+        }
+        if let Some(held) = group.held().filter(|&held| held > limit) {
+            let (limit, held, usage) = (self.family.limit_told(), mib(held), &self.usage);
             self.family.end(format!(
-                "its memory is more than {}, {which}: it had {}",
-                mib(limit),
-                self.usage
+                "its memory is more than {limit}: the kernel counts {held} for its control group, also of what no process \
+                 has mapped; it had mapped or opened {usage}"
             ));
         }
         let now = Instant::now();

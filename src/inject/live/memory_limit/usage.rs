@@ -329,6 +329,7 @@ VmFlags: rd wr
         let held = std::hint::black_box(vec![1_u8; 32 << 20]);
         let members = Members {
             processes: vec![std::sync::Arc::new(Member {
+                pid: std::process::id() as i32,
                 dir,
                 run_time: std::sync::atomic::AtomicU64::new(0),
             })],
