@@ -19,6 +19,7 @@ mod signals;
 mod standard_streams;
 mod streams;
 mod task_tree;
+mod unmapped_owners;
 mod writable_dirs;
 
 pub use program::run;
