@@ -56,7 +56,8 @@ pub struct Request<'a> {
 pub struct Limits {
     /// Seconds of processor time, of each process (`RLIMIT_CPU`).
     pub cpu_seconds: u64,
-    /// Bytes of private memory, of each process (`RLIMIT_DATA`: programs reserve more addresses than they use).
+    /// Bytes of private writable addresses, of each process (`RLIMIT_DATA`), used or not: AddressSanitizer reserves
+    /// terabytes, so there is no limit by default.
     pub data_bytes: u64,
     /// Bytes of memory of all processes together, whatever kind of memory it is; `None` for 4 GiB, or half of what is
     /// available at the start if that is less. It is not the kernel that keeps this limit, but who runs the processes.
@@ -75,7 +76,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             cpu_seconds: 60,
-            data_bytes: 4 << 30,
+            data_bytes: u64::MAX,
             memory_bytes: None,
             processes: 256,
             file_bytes: 1 << 30,
