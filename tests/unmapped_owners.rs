@@ -153,6 +153,28 @@ changed group/file
     assert!(!folder.join("inside/closed/mine/here").exists());
 }
 
+/// What is hidden stays so, however a program has its directory laid open.
+#[test]
+fn what_is_hidden_is_not_seen_after_a_change_beside_it() {
+    let Some(folder) = folder() else { return };
+    fill(&folder.join("of"));
+    let of = folder.join("of");
+    std::os::unix::fs::symlink(of.join("closed"), folder.join("home/link")).unwrap();
+    let (of, home) = (of.display(), folder.join("home"));
+    let home = home.display();
+    let text = script(
+        &folder,
+        &format!(
+            r#"local o = live{{ "sh", "-c", [[
+                 cd {of}/closed; echo text >shared; cat private; echo text >mine/new && cat mine/new
+                 rm {home}/link; mkdir {home}/link; mv {of}/everybodys/roots {home}/link/private; cat {home}/link/private
+               ]], timeout = 60, sandbox = {{ hide = {{ "{of}/closed/private" }} }} }}
+               io.write(o.stdout)"#
+        ),
+    );
+    assert_eq!(text, "text\n");
+}
+
 /// Calls that a hook sees are listed once, with the result that they have in the end.
 #[test]
 fn a_copy_that_goes_live_changes_files_of_others() {

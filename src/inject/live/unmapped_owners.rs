@@ -98,9 +98,13 @@ impl Engine<'_> {
         }
         if is_open || ret == OVERFLOW {
             enter_overlays(task, sandbox)?;
+            // Between overlays the kernel has not looked at the owners.
+            if self.guard_owners(task, seen).is_some() {
+                return Ok(-i64::from(libc::EPERM));
+            }
             ret = again(task, seen)?;
         }
-        if ret == OVERFLOW {
+        if let Some(sandbox) = self.sandbox.as_mut().filter(|_| ret == OVERFLOW) {
             let mut is_taken = false;
             for file in &files {
                 is_taken |= sandbox.take_over(file)?;

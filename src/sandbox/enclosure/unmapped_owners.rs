@@ -51,14 +51,27 @@ impl Enclosure {
         // Processes may be in the directory above already: where its own entries cannot be changed, they see no difference.
         let is_closed = access(inner[at], AccessFlags::W_OK).is_err();
         let place = inner[if is_closed { at.saturating_sub(1) } else { at }];
-        // What is hidden there would be seen again.
-        let mut hidden = self.settings.hide.iter();
-        let shows =
-            |path: &PathBuf| fs::canonicalize(path).is_ok_and(|path| path.starts_with(place));
-        if !outer.is_writable || hidden.any(shows) {
-            return None;
+        match outer.is_writable && self.is_the_machines(place) {
+            true => self.machine().layer(place),
+            false => None,
         }
-        self.machine().layer(place)
+    }
+
+    /// Whether the sandbox shows at a path what the machine has at that path, with nothing hidden in it: a program may have
+    /// put a directory where the machine has a link.
+    fn is_the_machines(&self, path: &Path) -> bool {
+        let Some(laid) = self.layer_of(path) else {
+            return false;
+        };
+        let inner = path.strip_prefix(&laid.layer.path).unwrap_or(path);
+        let is_changed = fs::symlink_metadata(self.upper(laid).join(inner)).is_ok();
+        let is_hidden = |hidden: &PathBuf| {
+            fs::canonicalize(hidden)
+                .is_ok_and(|hidden| hidden.starts_with(path) || path.starts_with(hidden))
+        };
+        !is_changed
+            && fs::canonicalize(path).is_ok_and(|real| real == path)
+            && !self.settings.hide.iter().any(is_hidden)
     }
 
     fn machine(&self) -> Machine<'_> {
@@ -167,9 +180,7 @@ impl Enclosure {
         else {
             return Ok(false);
         };
-        let inner = file.strip_prefix(&laid.layer.path).unwrap_or(file);
-        let is_changed = fs::symlink_metadata(self.upper(laid).join(inner)).is_ok();
-        if !laid.layer.is_writable || is_changed {
+        if !laid.layer.is_writable || !self.is_the_machines(file) {
             return Ok(false);
         }
         let how = libc::O_NOFOLLOW | libc::O_NONBLOCK;
