@@ -56,6 +56,25 @@ fn a_run_that_takes_less_goes_on() {
     }
 }
 
+/// AddressSanitizer reserves terabytes of writable addresses; what is used of them counts.
+#[test]
+fn a_run_may_reserve_more_addresses_than_memory() {
+    let folder = Folder::new();
+    folder.compile_as("checked", "memory_bomb", &["-fsanitize=address"]);
+    folder
+        .script(
+            "local function run(mib)
+               return live{ './checked', 'private', mib, sandbox = { memory = '256M' },
+                            env = { BRIEFLY = '1', ASAN_OPTIONS = 'detect_leaks=0' } }
+             end
+             local o = run '32'
+             assert(o.stdout == 'took 32\\n', tostring(o) .. o.stderr)
+             o = run '4096'
+             assert(o.status == 'limit' and o.reason:find 'of private memory', tostring(o) .. o.stderr)",
+        )
+        .ok();
+}
+
 #[test]
 fn system_v_segments_are_refused_beyond_the_limit() {
     let folder = Folder::new();

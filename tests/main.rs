@@ -57,6 +57,7 @@ mod strace_programs;
 mod tasks;
 mod threads;
 mod trace_commands;
+mod unmapped_owners;
 mod warnings;
 mod world;
 

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 const AT_RECURSIVE: u64 = 0x8000;
 const OPEN_TREE_CLONE: u64 = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: u64 = 4;
+const MOVE_MOUNT_T_EMPTY_PATH: u64 = 0x40;
 const HERE: Arg<'static> = Arg::Value(libc::AT_FDCWD as u64);
 
 /// The mount point of the changed files in the keeper's root, which no other process has. It hides the machine's
@@ -56,6 +57,11 @@ pub(super) fn work(number: usize) -> String {
 
 pub(super) fn lower(number: usize) -> String {
     format!("l{number}")
+}
+
+/// The name of the directory at which a layer is before it is moved to its place.
+pub(super) fn aside(number: usize) -> String {
+    format!("m{number}")
 }
 
 /// A batch of calls, with the names of the steps that must succeed.
@@ -131,6 +137,10 @@ impl Builder {
 
     /// Mounts a layer's overlay; the present directory is the sandbox's root.
     pub(super) fn lay(&mut self, layer: &Layer, number: usize) -> CallId {
+        self.lay_at(relative(&layer.path), layer, number)
+    }
+
+    fn lay_at(&mut self, at: &[u8], layer: &Layer, number: usize) -> CallId {
         // Without `xino`, which makes the kernel write a line to its log each time. The link spares the escaping of the
         // path.
         let options = format!(
@@ -139,7 +149,51 @@ impl Builder {
             upper(number),
             work(number)
         );
-        self.mount("overlay", relative(&layer.path), flags(layer), &options)
+        self.mount("overlay", at, flags(layer), &options)
+    }
+
+    /// Mounts a layer's overlay where no process sees it.
+    pub(super) fn lay_aside(&mut self, layer: &Layer, number: usize) -> CallId {
+        let at = format!("{PLACE}/{}", aside(number));
+        self.lay_at(at.as_bytes(), layer, number)
+    }
+
+    /// Moves such an overlay onto an open directory.
+    pub(super) fn move_aside(&mut self, number: usize, onto: Arg<'_>) -> CallId {
+        let at = format!("{PLACE}/{}", aside(number));
+        let how = Arg::Value(MOVE_MOUNT_T_EMPTY_PATH);
+        let args = [HERE, Arg::Text(at.as_bytes()), onto, Arg::Text(b""), how];
+        self.may(libc::SYS_move_mount, &args)
+    }
+
+    /// Takes such an overlay away.
+    pub(super) fn drop_aside(&mut self, number: usize) -> CallId {
+        let at = format!("{PLACE}/{}", aside(number));
+        let how = Arg::Value(libc::MNT_DETACH as u64);
+        self.may(libc::SYS_umount2, &[Arg::Text(at.as_bytes()), how])
+    }
+
+    /// Moves the mount of an open directory onto another.
+    pub(super) fn move_onto(&mut self, from: Arg<'_>, onto: Arg<'_>) -> CallId {
+        let none = Arg::Text(b"");
+        let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+        self.may(libc::SYS_move_mount, &[from, none, onto, none, how])
+    }
+
+    /// Opens a directory that the sandbox shows at this path, wherever processes make links to meanwhile.
+    pub(super) fn open_inside(&mut self, path: &Path) -> CallId {
+        let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        // struct open_how: flags, mode, resolve.
+        let how = [
+            how as u64,
+            0,
+            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS,
+        ]
+        .map(u64::to_le_bytes)
+        .concat();
+        let size = Arg::Value(how.len() as u64);
+        let args = [HERE, Arg::Text(relative(path)), Arg::Bytes(&how), size];
+        self.may(libc::SYS_openat2, &args)
     }
 
     /// Closes the descriptors behind this one, or all.

@@ -304,7 +304,9 @@ fn removed(upper: &Path, lower: &Path, changes: &mut Vec<Change>) {
 
 /// Whether a file was changed rather than only opened for writing, upon which the kernel copies it with its times.
 fn differ(before: &Metadata, now: &Metadata) -> bool {
-    if (before.mode(), before.uid(), before.gid()) != (now.mode(), now.uid(), now.gid()) {
+    // Copies of others' files belong to a user without privileges, who cannot give files away himself.
+    let is_given = (before.uid(), before.gid()) != (now.uid(), now.gid());
+    if before.mode() != now.mode() || is_given && nix::unistd::geteuid().is_root() {
         return true;
     }
     let time = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());

@@ -4,6 +4,8 @@
 //! others have theirs. The first process of the pid namespace ends the others, and takes anew what they used of other
 //! namespaces. After a use, the overlays are looked at: those that were changed are replaced.
 
+mod unmapped_owners;
+
 use super::build::{self, Begun, Builder, First, Place, Used, upper, work};
 use super::id_map::IdMap;
 use super::mounts::Mounts;
@@ -81,6 +83,8 @@ pub(super) struct Laid {
     young: bool,
     /// Whether a process has changed files in it before.
     is_used: bool,
+    /// The device and inode number of the machine's directory, if it was laid while processes ran.
+    late: Option<(u64, u64)>,
 }
 
 /// A directory or file that was made anew: the machine's, and that which is shown.
@@ -105,6 +109,9 @@ pub(super) struct Enclosure {
     next: usize,
     copied: Vec<Copied>,
     mounts: Mounts,
+    ids: IdMap,
+    /// The device and inode numbers of the copies of others' files.
+    taken: HashSet<(u64, u64)>,
     settings: Settings,
     pub(super) notes: Vec<String>,
     pub(super) used: Used,
@@ -159,6 +166,8 @@ impl Enclosure {
             layers: Vec::new(),
             copied: Vec::new(),
             mounts,
+            ids: ids.clone(),
+            taken: HashSet::new(),
             settings: settings.clone(),
             notes: plan.notes,
             used: Used::default(),
@@ -403,7 +412,7 @@ impl Enclosure {
     pub(super) fn is_fit(&self, settings: &Settings) -> bool {
         !self.spoiled && self.settings == *settings && self.mounts.are_current() && {
             let same = |one: &Copied| Stamp::at(&one.path) == one.machine;
-            self.copied.iter().all(same)
+            self.copied.iter().all(same) && self.layers.iter().all(Laid::is_there)
         }
     }
 
@@ -461,6 +470,7 @@ impl Enclosure {
     }
 
     fn clean_files(&mut self) -> Result<()> {
+        self.taken.clear();
         let place = &self.place;
         self.spoiled |= self.copied.iter().any(|one| one.is_changed(place));
         let changed: Vec<PathBuf> = self.changed().map(|laid| laid.layer.path.clone()).collect();
@@ -497,9 +507,10 @@ impl Enclosure {
         let outcome = b.make(&mut self.keeper)?;
         self.spoiled |= calls.iter().any(|call| outcome.result(*call) != Some(0));
         for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
-            let layer = laid.layer.clone();
+            let (layer, late) = (laid.layer.clone(), laid.late);
             *laid = Laid::new(place, layer, laid.number).map_err(|e| Error::refused(step, e))?;
             laid.is_used = true;
+            laid.late = late;
         }
         self.spoiled |= old.into_iter().any(|number| place.remove(number).is_err());
         Ok(())
@@ -577,6 +588,20 @@ impl Laid {
             stamp,
             young: true,
             is_used: false,
+            late: None,
+        })
+    }
+
+    /// Whether it was laid while processes ran.
+    pub(super) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// Whether it is still over the same directory of the machine, as far as that may change.
+    fn is_there(&self) -> bool {
+        self.late.is_none_or(|late| {
+            let now = fs::symlink_metadata(&self.layer.path);
+            now.is_ok_and(|now| (now.dev(), now.ino()) == late)
         })
     }
 

@@ -59,7 +59,8 @@ pub struct Request<'a> {
 pub struct Limits {
     /// Seconds of processor time, of each process (`RLIMIT_CPU`).
     pub cpu_seconds: u64,
-    /// Bytes of private memory, of each process (`RLIMIT_DATA`: programs reserve more addresses than they use).
+    /// Bytes of private writable addresses, of each process (`RLIMIT_DATA`), used or not: AddressSanitizer reserves
+    /// terabytes, so there is no limit by default.
     pub data_bytes: u64,
     /// Bytes of memory of all processes together, whatever kind of memory it is; `None` for 4 GiB, or half of what is
     /// available at the start if that is less. It is not the kernel that keeps this limit, but who runs the processes.
@@ -78,7 +79,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             cpu_seconds: 60,
-            data_bytes: 4 << 30,
+            data_bytes: u64::MAX,
             memory_bytes: None,
             processes: 256,
             file_bytes: 1 << 30,
@@ -304,6 +305,55 @@ impl Sandbox {
             Some(enclosure) => enclosure.rename_overlay(from, to),
             None => Ok(false),
         }
+    }
+
+    /// Makes it possible to change files in a directory, where that failed with `EOVERFLOW`: the owner of the directory, or
+    /// of one around it, is not mapped. The path has no symbolic links in it. Returns whether an overlay was laid for
+    /// that. Descriptors and current directories stay below it.
+    ///
+    /// # Errors
+    /// If the keeper of the sandbox is gone.
+    pub fn open_up(&mut self, dir: &Path) -> Result<bool> {
+        match &mut self.enclosure {
+            Some(enclosure) => enclosure.open_up(dir),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a path is in an overlay that was laid while processes ran.
+    pub fn is_opened_up(&self, path: &Path) -> bool {
+        let laid = self.enclosure.as_ref().map(|one| one.layer_of(path));
+        laid.flatten().is_some_and(enclosure::Laid::is_late)
+    }
+
+    /// Makes it possible to change a file whose owner is not mapped: a copy that belongs to the user, with the
+    /// permissions that he has, takes its place. The path has no symbolic links in it. Returns whether it was replaced.
+    ///
+    /// # Errors
+    /// If the keeper of the sandbox is gone.
+    pub fn take_over(&mut self, file: &Path) -> Result<bool> {
+        match &mut self.enclosure {
+            Some(enclosure) => enclosure.take_over(file),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether the user has got copies of others' files or directories by [`Sandbox::open_up`] or [`Sandbox::take_over`].
+    pub fn has_anothers(&self) -> bool {
+        let enclosure = self.enclosure.as_ref();
+        enclosure.is_some_and(Enclosure::has_anothers)
+    }
+
+    /// Whether a file is such a copy, of which the user is not the owner outside.
+    pub fn is_anothers(&self, path: &Path) -> bool {
+        let enclosure = self.enclosure.as_ref();
+        enclosure.is_some_and(|one| one.is_anothers(path, &self.inside(path)))
+    }
+
+    /// Whether a file in such a directory can only be removed by its owner, who is another (`S_ISVTX`).
+    pub fn is_sticky(&self, path: &Path) -> bool {
+        let enclosure = self.enclosure.as_ref();
+        enclosure.is_some_and(|one| one.is_sticky(path, &self.inside(path)))
     }
 
     /// The number of its processes, with its first one and those that nobody has waited for; `None` where `/proc` does not

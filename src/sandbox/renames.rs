@@ -136,7 +136,7 @@ fn give(
 }
 
 /// Gives a copy the extended attributes, as far as it can have them.
-fn give_attributes(source: &File, file: &File) {
+pub(super) fn give_attributes(source: &File, file: &File) {
     for name in source.list_xattr().into_iter().flatten() {
         let value = source.get_xattr(&name);
         let set = value.map(|value| value.map(|value| file.set_xattr(&name, &value)));
@@ -234,7 +234,15 @@ fn move_files(
             move_files(source.as_fd(), entry, target.as_fd(), entry)?;
             unlinkat(&source, entry, UnlinkatFlags::RemoveDir)?;
         } else {
-            renameat(&source, entry, &target, entry)?;
+            match renameat(&source, entry, &target, entry) {
+                // The file of an owner who is not mapped.
+                Err(Errno::EOVERFLOW) => {
+                    let status = fstatat(&source, entry, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                    copy_entry((source.as_fd(), entry), (target.as_fd(), entry), &status)?;
+                    unlinkat(&source, entry, UnlinkatFlags::NoRemoveDir)?;
+                }
+                renamed => renamed?,
+            }
         }
     }
     let mode = Mode::from_bits_truncate(status.st_mode & 0o7777);

@@ -110,11 +110,11 @@ impl Machine<'_> {
         self.ids.contain(meta).then(|| (meta.uid(), meta.gid()))
     }
 
-    /// The permissions of a directory for its owner inside: another owner's directory belongs to the caller there.
-    fn mode(&self, dir: &Path, meta: &Metadata) -> u32 {
+    /// The permissions of a file for its owner inside: another owner's file belongs to the caller there.
+    pub(super) fn mode(&self, path: &Path, meta: &Metadata) -> u32 {
         match self.ids.contain(meta) {
             true => meta.mode() & 0o7777,
-            false => rights(dir, meta.mode()),
+            false => rights(path, meta.mode()),
         }
     }
 
@@ -225,9 +225,9 @@ impl RootPlan {
     }
 }
 
-/// The mode of a directory of another owner: the owner gets the caller's permissions.
-fn rights(dir: &Path, mode: u32) -> u32 {
-    let may = |flag, bit| if access(dir, flag).is_ok() { bit } else { 0 };
+/// The mode of a file of another owner: the owner gets the caller's permissions.
+fn rights(path: &Path, mode: u32) -> u32 {
+    let may = |flag, bit| if access(path, flag).is_ok() { bit } else { 0 };
     let own = may(AccessFlags::R_OK, 0o400)
         | may(AccessFlags::W_OK, 0o200)
         | may(AccessFlags::X_OK, 0o100);

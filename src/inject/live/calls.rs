@@ -206,6 +206,7 @@ impl Engine<'_> {
         }
         if given == 0 {
             self.show_same_file(&mut task, &seen)?;
+            self.follow_chdir(&mut task, &seen)?;
         } else if given < 0 {
             given = self.work_around_overlays(&mut task, &seen, given)?;
         }

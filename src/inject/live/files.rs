@@ -139,6 +139,7 @@ impl Engine<'_> {
         seen: &HookCall,
         ret: i64,
     ) -> Result<i64> {
+        let ret = self.work_around_owners(task, seen, ret)?;
         let Some(refused) = Refused::of(seen, ret).filter(|_| self.sandbox.is_some()) else {
             return Ok(ret);
         };
@@ -245,7 +246,7 @@ impl Engine<'_> {
 }
 
 /// Makes a call that has failed again.
-fn again(task: &mut Stopped, seen: &HookCall) -> Result<i64> {
+pub(super) fn again(task: &mut Stopped, seen: &HookCall) -> Result<i64> {
     let mut remote = task.remote_at_boundary()?;
     let ret = remote.call(seen.call.nr as i64, seen.args)?;
     remote.finish()?;

@@ -4,6 +4,7 @@ use super::engine::Engine;
 use super::files;
 use super::guard;
 use super::standard_streams::StandardStreams;
+use super::unmapped_owners;
 use crate::inject::hook::Hooks;
 use crate::inject::options::{Options, Sandbox};
 use crate::inject::report::Report;
@@ -88,6 +89,10 @@ pub(super) fn run_in(
     if sandbox.is_some() {
         calls.extend(files::REFUSED.map(|nr| nr as u32));
         rules.push(files::REFUSED_RULE);
+        if unmapped_owners::are_there() {
+            calls.extend(unmapped_owners::CALLS.iter().map(|&nr| nr as u32));
+            rules.extend_from_slice(unmapped_owners::RULES);
+        }
     }
     calls.extend(guard::calls(sandbox.is_some()).map(|nr| nr as u32));
     calls.sort_unstable();

@@ -62,10 +62,7 @@ fn read_settings(table: &Table) -> mlua::Result<Settings> {
             "network" => settings.network = convert::boolean(&value, "network")?,
             "namespaces" => settings.namespaces = convert::boolean(&value, "namespaces")?,
             "memory" => {
-                let bytes = convert::size(&value, "memory")?;
-                limits.memory_bytes = Some(bytes);
-                // The kernel's limit for each process is not less.
-                limits.data_bytes = limits.data_bytes.max(bytes);
+                limits.memory_bytes = Some(convert::size(&value, "memory")?);
             }
             "tasks" => {
                 limits.processes = convert::count(&value, "tasks")?;

@@ -77,6 +77,7 @@ impl Engine<'_> {
                 .or_else(|| sockets::guard(&self.settings, seen))
                 .or_else(|| machine::guard(seen))
                 .or_else(|| self.guard_memory(seen))
+                .or_else(|| self.guard_owners(task, seen))
                 .or_else(|| self.guard_quotas(me, task, seen));
             if refused.is_some() {
                 return Ok(refused);

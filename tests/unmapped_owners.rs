@@ -1,0 +1,219 @@
+//! A user without privileges can change in a sandbox what he can change outside, whoever the owners are: those of others'
+//! files and directories are not mapped there.
+
+use crate::common::{Folder, RRAPPER};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+const USER: u32 = 12345;
+const GROUP: u32 = 54321;
+
+/// A folder for all, if this is root, who alone can give files to others.
+fn folder() -> Option<Folder> {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped as this user, who cannot make files of others");
+        return None;
+    }
+    let folder = Folder::new();
+    set_mode(folder.path(), 0o755);
+    directory(&folder.join("home"), 0o700, USER, USER);
+    Some(folder)
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn directory(path: &Path, mode: u32, user: u32, group: u32) {
+    fs::create_dir(path).unwrap();
+    chown(path, Some(user), Some(group)).unwrap();
+    set_mode(path, mode);
+}
+
+fn file(path: &Path, mode: u32, user: u32, group: u32) {
+    fs::write(path, format!("the text of {}", path.display())).unwrap();
+    chown(path, Some(user), Some(group)).unwrap();
+    set_mode(path, mode);
+}
+
+/// Files and directories of several owners.
+fn fill(folder: &Path) {
+    let at = |name: &str| folder.join(name);
+    directory(folder, 0o755, 0, 0);
+    directory(&at("closed"), 0o755, 0, 0);
+    directory(&at("closed/mine"), 0o755, USER, USER);
+    directory(&at("closed/mine/sub"), 0o755, USER, USER);
+    file(&at("closed/mine/file"), 0o644, USER, USER);
+    file(&at("closed/mine/sub/file"), 0o644, USER, USER);
+    file(&at("closed/shared"), 0o666, 0, 0);
+    file(&at("closed/shared-too"), 0o664, 0, GROUP);
+    file(&at("closed/private"), 0o644, 0, 0);
+    directory(&at("everybodys"), 0o1777, 0, 0);
+    file(&at("everybodys/roots"), 0o666, 0, 0);
+    file(&at("everybodys/private"), 0o644, 0, 0);
+    directory(&at("another"), 0o777, 1, 1);
+    directory(&at("group"), 0o2775, 0, GROUP);
+    file(&at("group/file"), 0o664, 0, GROUP);
+    let time = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+    let closed = fs::File::open(at("closed")).unwrap();
+    closed.set_times(time).unwrap();
+}
+
+/// A command that the user runs, who is in another group, too.
+fn command(folder: &Folder, program: &str) -> Command {
+    let mut command = folder.command("setpriv");
+    let (user, group) = (USER.to_string(), GROUP.to_string());
+    command
+        .args([
+            "--reuid", &user, "--regid", &user, "--groups", &group, program,
+        ])
+        .env("HOME", folder.join("home"))
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .current_dir("/");
+    command
+}
+
+/// Runs a script as the user.
+fn script(folder: &Folder, text: &str) -> String {
+    let script = folder.write("script.lua", text);
+    let output = command(folder, RRAPPER)
+        .arg("-q")
+        .arg(script)
+        .output()
+        .expect("this test needs setpriv (util-linux)");
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complained}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_a_user_changes_has_the_results_that_it_has_outside() {
+    let Some(folder) = folder() else { return };
+    let program = folder.write("owners.py", include_str!("fixtures/owners.py"));
+    let [inside, outside] = ["inside", "outside"].map(|name| folder.join(name));
+    fill(&inside);
+    fill(&outside);
+    let (program, inside) = (program.display(), inside.display());
+    // The second run is in the sandbox of the first, and sees nothing of it.
+    let text = script(
+        &folder,
+        &format!(
+            r#"for _ = 1, 2 do
+                 local o = live{{ "python3", "{program}", "{inside}", timeout = 60 }}
+                 assert(o.exit_code == 0 and #o.missing == 0, tostring(o) .. o.stderr)
+                 io.write(o.stdout)
+                 local names = {{}}
+                 for _, file in ipairs(o.files) do
+                   names[#names + 1] = file.kind .. " " .. file.path:sub(#"{inside}/" + 1)
+                 end
+                 io.write(table.concat(names, "\n"), "\n==\n")
+               end"#
+        ),
+    );
+    let expected = command(&folder, "python3")
+        .arg(program.to_string())
+        .arg(&outside)
+        .output()
+        .unwrap();
+    assert!(expected.status.success(), "{expected:?}");
+    let expected = String::from_utf8(expected.stdout).unwrap();
+    let expected = expected.replace(outside.to_str().unwrap(), &inside.to_string());
+    const FILES: &str = "\
+created closed/mine/by-child
+created closed/mine/by-thread
+removed closed/mine/file
+created closed/mine/here
+created closed/mine/linked
+created closed/mine/other
+created closed/mine/other/file
+created closed/mine/other/moved
+created closed/mine/other/new
+removed closed/mine/sub
+created closed/mine/symlink
+changed closed/shared
+changed closed/shared-too
+created everybodys/renamed
+changed everybodys/roots
+created everybodys/socket
+created group/fifo
+changed group/file
+";
+    for (n, got) in text.split_terminator("==\n").enumerate() {
+        for (got, expected) in got.lines().zip(expected.lines()) {
+            assert_eq!(got, expected, "run {n}");
+        }
+        assert_eq!(got, format!("{expected}{FILES}"), "run {n}");
+    }
+    assert_eq!(text.matches("==\n").count(), 2);
+    // Nothing of it is outside.
+    let left = fs::read_to_string(folder.join("inside/closed/shared")).unwrap();
+    assert!(!left.contains("more"), "{left}");
+    assert!(!folder.join("inside/closed/mine/here").exists());
+}
+
+/// What is hidden stays so, however a program has its directory laid open.
+#[test]
+fn what_is_hidden_is_not_seen_after_a_change_beside_it() {
+    let Some(folder) = folder() else { return };
+    fill(&folder.join("of"));
+    let of = folder.join("of");
+    std::os::unix::fs::symlink(of.join("closed"), folder.join("home/link")).unwrap();
+    let (of, home) = (of.display(), folder.join("home"));
+    let home = home.display();
+    let text = script(
+        &folder,
+        &format!(
+            r#"local o = live{{ "sh", "-c", [[
+                 cd {of}/closed; echo text >shared; cat private; echo text >mine/new && cat mine/new
+                 rm {home}/link; mkdir {home}/link; mv {of}/everybodys/roots {home}/link/private; cat {home}/link/private
+               ]], timeout = 60, sandbox = {{ hide = {{ "{of}/closed/private" }} }} }}
+               io.write(o.stdout)"#
+        ),
+    );
+    assert_eq!(text, "text\n");
+}
+
+/// Calls that a hook sees are listed once, with the result that they have in the end.
+#[test]
+fn a_copy_that_goes_live_changes_files_of_others() {
+    let Some(folder) = folder() else { return };
+    fill(&folder.join("of"));
+    let of = folder.join("of");
+    let of = of.display();
+    let recording = folder.join("home/rec");
+    let program = format!(
+        "test -e /mark; cd {of}/closed; echo text >>shared; echo text >mine/new; echo text >private"
+    );
+    let recorded = command(&folder, RRAPPER)
+        .args(["-q", "record", "-o"])
+        .arg(&recording)
+        .args(["--", "sh", "-c", &program])
+        .output()
+        .unwrap();
+    assert!(recording.exists(), "{recorded:?}");
+    let recording = recording.display();
+    let text = script(
+        &folder,
+        &format!(
+            r#"rr.open "{recording}"
+               local o = rr.replay_to(rr.find{{ path = "/mark" }}):spin_off():live{{ timeout = 60 }}
+               for _, call in ipairs(o.calls) do
+                 local text = tostring(call)
+                 if call.name == "openat" and text:find "O_WRONLY" then print((text:gsub('"[^"]*/', '"'))) end
+               end
+               io.write(o.stderr)
+               for _, file in ipairs(o.files) do print(file.kind .. " " .. file.path:sub(#"{of}/" + 1)) end"#
+        ),
+    );
+    let expected = "\
+openat(AT_FDCWD, \"shared\", O_WRONLY|O_CREAT|O_APPEND, 0666) = 3
+openat(AT_FDCWD, \"new\", O_WRONLY|O_CREAT|O_TRUNC, 0666) = 3
+openat(AT_FDCWD, \"private\", O_WRONLY|O_CREAT|O_TRUNC, 0666) = -1 EACCES (Permission denied)
+sh: 1: cannot create private: Permission denied
+changed closed/mine/new
+changed closed/shared
+";
+    assert_eq!(text, expected);
+}
