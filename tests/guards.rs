@@ -21,7 +21,7 @@ fn folder() -> (Folder, String) {
 /// What these probes print in `live{}`, and in a copy of a recording that goes live.
 fn probe(which: &str, sandbox: &str) -> [String; 2] {
     let (folder, program) = folder();
-    folder.record("rec", &[&program, which]).ok();
+    folder.record_without_files("rec", &[&program, which]);
     folder.write("live", "");
     let script = format!(
         r#"local hooks = {{ getuid = {{ ret = 4242 }}, sandbox = "{sandbox}", timeout = 60 }}

@@ -98,7 +98,7 @@ fn a_copy_that_goes_live_has_the_limits() {
         folder.write("amount", "1");
         folder
             .script(&format!(
-                "local rec = rr.record{{ './memory_bomb', '{way}', env = {{ BRIEFLY = '1' }}, out = 'rec-{way}' }}
+                "local rec = rr.record{{ './memory_bomb', '{way}', env = {{ BRIEFLY = '1' }}, world = 'none', out = 'rec-{way}' }}
                  assert(rec.exit.code == 0)
                  local amount = io.open('amount', 'w')
                  amount:write('160')

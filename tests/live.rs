@@ -132,7 +132,7 @@ if os.path.exists('recorded'):
 open('recorded', 'w').close()
 ",
     );
-    folder.record("rec", &["/usr/bin/python3", "rename.py"]);
+    folder.record_without_files("rec", &["/usr/bin/python3", "rename.py"]);
     let expected = "['new', 'other', 'rec', 'recorded', 'rename.py', 'x.lua'] 2\n 1\n 0o40750\nTrue True\n0 ['three'] \
                     ['two']\nDirectory not empty\nInvalid cross-device link\n";
     folder.write(

@@ -15,10 +15,17 @@ print(out.status, out.exit_code)
 "#;
 
 fn recorded(env: &str) -> (Folder, String) {
+    recorded_with(env, "touched")
+}
+
+fn recorded_with(env: &str, world: &str) -> (Folder, String) {
     let folder = Folder::new();
     let program = folder.compile("own_file", &["-pthread"]);
     let set = format!("{env}=1");
-    let recorded = folder.record("rec", &["env", &set, &program]);
+    let how = [
+        "-q", "record", "--world", world, "-o", "rec", "--", "env", &set, &program,
+    ];
+    let recorded = folder.rrapper(how);
     let said = recorded.text();
     assert!(said.ends_with("executed by itself\n") || said.ends_with("executed by thread\n"));
     (folder, said)
@@ -46,7 +53,7 @@ fn a_thread_executes_its_own_file() {
 /// The file is gone, or another one: it executes the recording's copy, and the outcome says so.
 #[track_caller]
 fn from_the_recording(change: impl Fn(&std::path::Path)) {
-    let (folder, _) = recorded("ALONE");
+    let (folder, _) = recorded_with("ALONE", "none");
     change(&folder.join("own_file"));
     let live = folder.script(LIVE).ok().text();
     let note = "own_file: it is not what was recorded, and the recording's copy is in its place";

@@ -83,7 +83,7 @@ fn a_32_bit_program_ends_what_is_live() {
     std::fs::rename(folder.join("foreign"), folder.join("other")).unwrap();
     folder.write("foreign", "#!/bin/sh\nexit 0\n");
     std::fs::set_permissions(folder.join("foreign"), PermissionsExt::from_mode(0o755)).unwrap();
-    folder.record("rec", &["sh", "-c", "exec ./foreign"]);
+    folder.record_without_files("rec", &["sh", "-c", "exec ./foreign"]);
     std::fs::rename(folder.join("other"), folder.join("foreign")).unwrap();
     let done = folder.script(
         r#"local rec = rr.open "rec"

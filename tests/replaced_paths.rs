@@ -77,7 +77,7 @@ fn an_open_file_that_is_a_fifo_by_now_is_lost() {
         let _ = fs::remove_file(folder.join("file"));
         folder.write("file", "text\n");
         let _ = fs::remove_dir_all(folder.join("rec"));
-        folder.record("rec", &["bash", "-c", &format!("{open}; echo mark")]);
+        folder.record_without_files("rec", &["bash", "-c", &format!("{open}; echo mark")]);
         for sandbox in ["cow", "none"] {
             for done in with_fifo(&folder, "file", &go_live(sandbox)) {
                 let said = done.text();
@@ -92,7 +92,7 @@ fn an_output_file_that_is_a_fifo_by_now_is_not_read() {
     let folder = Folder::new();
     folder.write("file", "text\n");
     let script = "exec 1<>file; echo mark; echo again";
-    folder.record("rec", &["bash", "-c", script]);
+    folder.record_without_files("rec", &["bash", "-c", script]);
     for sandbox in ["cow", "none"] {
         with_fifo(&folder, "file", &go_live(sandbox));
     }
@@ -104,7 +104,7 @@ fn a_watched_path_that_is_a_fifo_by_now_is_not_watched() {
     folder.write("file", "text\n");
     let script = "import ctypes, os\nc = ctypes.CDLL(None)\nfd = c.inotify_init1(0)\n\
                   assert c.inotify_add_watch(fd, b'file', 2) == 1\nos.write(1, b'mark\\n')\n";
-    folder.record("rec", &["python3", "-c", script]);
+    folder.record_without_files("rec", &["python3", "-c", script]);
     for done in with_fifo(&folder, "file", &go_live("cow")) {
         assert!(
             done.text().contains("cannot be watched again"),
@@ -138,7 +138,7 @@ fn a_mapped_file_that_is_a_fifo_by_now_cannot_be_mapped() {
 fn an_open_file_that_is_a_device_by_now_is_lost() {
     let folder = Folder::new();
     folder.write("file", "text\n");
-    folder.record("rec", &["bash", "-c", "exec 5<file; echo mark"]);
+    folder.record_without_files("rec", &["bash", "-c", "exec 5<file; echo mark"]);
     fs::remove_file(folder.join("file")).unwrap();
     let kind = nix::sys::stat::SFlag::S_IFCHR;
     // The null device, so that the test does no harm; it is another one than what was recorded.

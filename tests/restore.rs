@@ -218,7 +218,9 @@ fn terminals_stay_terminals() {
 #[test]
 fn what_is_lost_fails_as_if_it_broke_and_is_listed() {
     let setup = Setup::new();
-    setup.record("lost");
+    setup.reset();
+    let argv = [&setup.program, "lost"];
+    setup.folder.record_without_files("rec", &argv);
     let live = setup.live();
     assert_eq!(
         live.text(),

@@ -212,7 +212,7 @@ openat(AT_FDCWD, \"shared\", O_WRONLY|O_CREAT|O_APPEND, 0666) = 3
 openat(AT_FDCWD, \"new\", O_WRONLY|O_CREAT|O_TRUNC, 0666) = 3
 openat(AT_FDCWD, \"private\", O_WRONLY|O_CREAT|O_TRUNC, 0666) = -1 EACCES (Permission denied)
 sh: 1: cannot create private: Permission denied
-changed closed/mine/new
+created closed/mine/new
 changed closed/shared
 ";
     assert_eq!(text, expected);

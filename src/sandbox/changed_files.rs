@@ -143,10 +143,8 @@ impl Sandbox {
             Over::Another => known().filter(is_open),
         };
         let placed = self.placed.get(path).copied().flatten();
-        if let Some((device, inode)) = placed
-            .filter(|placed| placed.is(here))
-            .and_then(|placed| placed.numbers)
-        {
+        if let Some(placed) = placed.filter(|placed| placed.is(here)) {
+            let (device, inode) = placed.numbers.unwrap_or((device, here.inode | NEW));
             return Some(Outside {
                 numbers: FileNumbers {
                     device,

@@ -104,6 +104,13 @@ impl<B: Base> World<B> {
                 let how = |word: u64| at.word(args[2] + 8 * word);
                 self.opened(&at, Some(0), 1, how(0) as i32, how(1));
             }
+            libc::SYS_getdents | libc::SYS_getdents64 => self.listed_more(&at),
+            libc::SYS_lseek if args[2] as i32 == libc::SEEK_SET => {
+                // Other positions are nowhere else.
+                if let Some((file, _)) = descriptors.file(args[0] as i32) {
+                    self.listed.remove(&file);
+                }
+            }
             libc::SYS_truncate => {
                 if let Some(id) = self.named(&at, None, 0, true) {
                     self.change(id, |content| content.resize(args[1]));
@@ -337,6 +344,7 @@ impl<B: Base> World<B> {
         let Some((file, open)) = at.call.ret.and_then(|fd| at.descriptors.file(fd as i32)) else {
             return;
         };
+        self.listed.remove(&file);
         if flags & TMPFILE == TMPFILE {
             let id = self.add(Node {
                 kind: Kind::File(Content::default()),
@@ -379,6 +387,27 @@ impl<B: Base> World<B> {
         if flags & libc::O_TRUNC != 0 && flags & libc::O_PATH == 0 {
             self.change(id, |content| content.resize(0));
         }
+    }
+
+    fn listed_more(&mut self, at: &Call<'_>) {
+        // struct linux_dirent and linux_dirent64: the length is behind two words.
+        const LEN: usize = 16;
+        let Some((file, _)) = at.descriptors.file(at.call.args[0] as i32) else {
+            return;
+        };
+        let mut entries = 0;
+        for chunk in &at.call.outs {
+            let mut rest = chunk.data.as_slice();
+            while let Some(&[low, high]) = rest.get(LEN..LEN + 2) {
+                let len = usize::from(u16::from_le_bytes([low, high]));
+                if len == 0 {
+                    break;
+                }
+                entries += 1;
+                rest = rest.get(len..).unwrap_or_default();
+            }
+        }
+        *self.listed.entry(file).or_default() += entries;
     }
 
     fn written(&mut self, at: &Call<'_>, ret: i64) {

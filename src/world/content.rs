@@ -23,6 +23,15 @@ struct Piece<B> {
     data: Data<B>,
 }
 
+/// Where bytes of a content are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a, B> {
+    /// Here.
+    Bytes(&'a [u8]),
+    /// In a file, from an offset on.
+    File(&'a B, u64),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Data<B> {
     /// These bytes, from an offset on.
@@ -85,6 +94,19 @@ impl<B: Clone> Content<B> {
     pub fn is_known(&self) -> bool {
         let mut pieces = self.pieces.values();
         !pieces.any(|piece| matches!(piece.data, Data::Unknown))
+    }
+
+    /// What is in it, by offset, but for the zeros between: the offset, the length, and where the bytes are.
+    pub fn parts(&self) -> impl Iterator<Item = (u64, u64, Part<'_, B>)> {
+        self.pieces.iter().filter_map(|(&at, piece)| {
+            let len = piece.len.min(self.len.saturating_sub(at));
+            let part = match &piece.data {
+                Data::Bytes(bytes, from) => Part::Bytes(bytes.get(*from..)?.get(..len as usize)?),
+                Data::File(file, from) => Part::File(file, *from),
+                Data::Unknown => return None,
+            };
+            (len > 0).then_some((at, len, part))
+        })
     }
 
     /// The files of which there are parts in it.

@@ -8,7 +8,7 @@ mod calls;
 mod content;
 mod names;
 
-pub use content::Content;
+pub use content::{Content, Part};
 
 use names::Names;
 use std::collections::{BTreeMap, HashMap};
@@ -103,6 +103,8 @@ pub struct World<B: Base> {
     of_base: HashMap<(u64, u64), NodeId>,
     /// The nodes of open files, by the numbers of those.
     open: HashMap<u64, NodeId>,
+    /// The number of entries that have been read of open directories, by the numbers of those.
+    listed: HashMap<u64, u64>,
     /// The bytes that calls have written.
     held: usize,
     next: u64,
@@ -117,6 +119,7 @@ impl<B: Base> World<B> {
             nodes: HashMap::new(),
             of_base: HashMap::new(),
             open: HashMap::new(),
+            listed: HashMap::new(),
             held: 0,
             next: 0,
         }
@@ -159,6 +162,11 @@ impl<B: Base> World<B> {
     /// The node of an open file, by the number of that.
     pub fn open_node(&self, file: u64) -> Option<NodeId> {
         self.open.get(&file).copied()
+    }
+
+    /// The number of entries that have been read of an open directory, by the number of that.
+    pub fn listed(&self, file: u64) -> u64 {
+        self.listed.get(&file).copied().unwrap_or(0)
     }
 
     /// All names that are not as before the recording, or that were asked for: with their nodes, or `None` where there is no

@@ -17,6 +17,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -213,8 +214,36 @@ impl Aftermath {
     }
 }
 
+/// All below a directory, the outer ones first.
+fn below(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        into.push(entry.path());
+        if entry.file_type()?.is_dir() {
+            below(&entry.path(), into)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies a file, or a directory with all in it if `whole`.
 fn save(from: &Path, to: &Path, whole: bool) -> io::Result<()> {
+    save_one(from, to)?;
+    if !whole || !fs::symlink_metadata(from)?.is_dir() {
+        return Ok(());
+    }
+    // All of them are known before the first is made: `to` may be among them.
+    let mut all = Vec::new();
+    below(from, &mut all)?;
+    for path in all {
+        if let Ok(rest) = path.strip_prefix(from) {
+            save_one(&path, &to.join(rest))?;
+        }
+    }
+    Ok(())
+}
+
+fn save_one(from: &Path, to: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(from)?;
     let kind = meta.file_type();
     if kind.is_symlink() {
@@ -224,13 +253,10 @@ fn save(from: &Path, to: &Path, whole: bool) -> io::Result<()> {
         if !to.is_dir() {
             fs::create_dir(to)?;
         }
-        if whole {
-            for entry in fs::read_dir(from)? {
-                let name = entry?.file_name();
-                save(&from.join(&name), &to.join(&name), true)?;
-            }
-        }
-        return fs::set_permissions(to, meta.permissions());
+        // What is in it can be made whatever its permissions are.
+        let mut permissions = meta.permissions();
+        permissions.set_mode(permissions.mode() | 0o700);
+        return fs::set_permissions(to, permissions);
     }
     if kind.is_file() {
         let mut source = checked_open::regular(from, libc::O_NOFOLLOW)?;

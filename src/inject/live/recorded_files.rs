@@ -9,12 +9,14 @@ use crate::recording::Status;
 use crate::restore::Reopened;
 use crate::sandbox::{self, Content, Placer, Sandbox};
 use crate::tracee::{Stopped, checked_open};
-use crate::world::{Attributes, Kind, Node, NodeId, World, is_apart};
+use crate::world::{Attributes, Kind, Node, NodeId, Part, World, is_apart};
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,9 @@ use std::sync::Arc;
 
 /// The limit on the files that are named as missing.
 const MOST_NAMED: usize = 20;
+
+/// The bytes that are copied at a time.
+const BLOCK: usize = 64 << 10;
 
 type Recorded = World<Arc<RecordedFiles>>;
 
@@ -34,6 +39,8 @@ pub(super) struct RecordedWorld {
     made: Vec<(PathBuf, NodeId, Node<FileContent>)>,
     /// The open files that are not found by their paths: their numbers in the copy.
     unnamed: Vec<(u64, Node<FileContent>, Option<PathBuf>)>,
+    /// The open directories that are being listed: their numbers in the copy, and the number of entries that were read.
+    listings: Vec<(u64, PathBuf, u64)>,
     /// The time of changes by calls.
     time: i64,
     missing: RefCell<Missing>,
@@ -177,6 +184,11 @@ impl RecordedWorld {
 
     /// Looks whether an open file has the path by which it was opened.
     fn compare_open(&mut self, world: &Recorded, recorded: u64, (own, path): (u64, &[u8])) {
+        let listed = world.listed(recorded);
+        if listed > 0 {
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            self.listings.push((own, path, listed));
+        }
         let Some(id) = world.open_node(recorded) else {
             return;
         };
@@ -289,9 +301,20 @@ impl RecordedWorld {
         }
     }
 
-    /// Opens the files that are open and have no name any more, or another one.
+    /// Opens the files that are open and have no name any more, or another one; also directories that are being listed and
+    /// have had other files put into them: overlayfs counts their entries.
     pub fn reopen(&self, sandbox: &Sandbox, group: &ThreadGroup) -> Reopened {
         let mut opened = Reopened::default();
+        let touched = self.directories();
+        for (id, path, listed) in &self.listings {
+            let dir = File::open(sandbox.inside(path)).and_then(|mut dir| {
+                dir.seek(SeekFrom::Start(*listed))?;
+                Ok(dir)
+            });
+            if let (Ok(dir), true) = (dir, touched.contains(path)) {
+                opened.insert(*id, dir);
+            }
+        }
         for (id, node, name) in &self.unnamed {
             let Some((_, file, _)) = group
                 .descriptors
@@ -370,22 +393,9 @@ fn open_named(sandbox: &Sandbox, name: &Path, flags: i32) -> io::Result<File> {
 }
 
 /// Writes the content of shared memory.
-fn fill_from(file: &mut File, memory: &File, len: u64) -> io::Result<()> {
-    const BLOCK: usize = 64 << 10;
-    let mut block = vec![0; BLOCK];
-    let mut at = 0;
-    while at < len {
-        let room = (len - at).min(BLOCK as u64) as usize;
-        let n = memory.read_at(&mut block[..room], at)?;
-        if n == 0 {
-            break;
-        }
-        if block[..n].iter().any(|&byte| byte != 0) {
-            file.write_all_at(&block[..n], at)?;
-        }
-        at += n as u64;
-    }
-    file.set_len(len)
+fn fill_from(file: &File, memory: &File, len: u64) -> io::Result<()> {
+    file.set_len(len)?;
+    copy_part(memory, 0, len, file, 0)
 }
 
 /// Writes the content of a file, holes as such.
@@ -393,43 +403,61 @@ fn fill(file: &mut File, node: &Node<FileContent>, recording: &Recording) -> io:
     let Kind::File(content) = &node.kind else {
         return Ok(());
     };
-    let opened: RefCell<HashMap<PathBuf, File>> = RefCell::default();
-    let read_file = |path: PathBuf, bytes: &mut [u8], at: u64| {
-        let mut opened = opened.borrow_mut();
-        let file = match opened.get(&path) {
-            Some(file) => file,
-            None => {
-                let file = checked_open::regular(&path, 0)?;
-                opened.entry(path).or_insert(file)
+    file.set_len(content.len())?;
+    let mut opened: HashMap<PathBuf, File> = HashMap::new();
+    for (at, len, part) in content.parts() {
+        let path = match part {
+            Part::Bytes(bytes) => {
+                file.write_all_at(bytes, at)?;
+                continue;
+            }
+            Part::File(FileContent::Bytes(all), from) => {
+                let rest = usize::try_from(from).ok().and_then(|from| all.get(from..));
+                let rest = rest.unwrap_or_default();
+                file.write_all_at(&rest[..rest.len().min(len as usize)], at)?;
+                continue;
+            }
+            Part::File(FileContent::Kept(id), _) => recording.kept_file(*id)?,
+            Part::File(FileContent::Itself(itself), _) => {
+                PathBuf::from(OsStr::from_bytes(&itself.path))
             }
         };
-        file.read_at(bytes, at)
-    };
-    let read = |from: &FileContent, bytes: &mut [u8], at: u64| match from {
-        FileContent::Bytes(all) => {
-            let rest = usize::try_from(at)
-                .ok()
-                .and_then(|at| all.get(at..))
-                .unwrap_or_default();
-            let n = rest.len().min(bytes.len());
-            bytes[..n].copy_from_slice(&rest[..n]);
-            Ok(n)
+        let Part::File(_, from) = part else { continue };
+        let source = match opened.get(&path) {
+            Some(source) => source,
+            None => {
+                let source = checked_open::regular(&path, 0)?;
+                opened.entry(path).or_insert(source)
+            }
+        };
+        copy_part(source, from, len, file, at)?;
+    }
+    Ok(())
+}
+
+/// Copies a part of a file to an offset of another, without the holes.
+fn copy_part(source: &File, from: u64, len: u64, file: &File, to: u64) -> io::Result<()> {
+    let end = from.saturating_add(len);
+    let mut block = vec![0; BLOCK];
+    let mut at = from;
+    while at < end {
+        at = match lseek(source, at as i64, Whence::SeekData) {
+            Ok(data) => data as u64,
+            Err(Errno::ENXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let hole = lseek(source, at as i64, Whence::SeekHole)? as u64;
+        while at < hole.min(end) {
+            let room = (hole.min(end) - at).min(BLOCK as u64) as usize;
+            let n = source.read_at(&mut block[..room], at)?;
+            if n == 0 {
+                return Ok(());
+            }
+            file.write_all_at(&block[..n], to + (at - from))?;
+            at += n as u64;
         }
-        FileContent::Kept(id) => read_file(recording.kept_file(*id)?, bytes, at),
-        FileContent::Itself(file) => {
-            read_file(PathBuf::from(OsStr::from_bytes(&file.path)), bytes, at)
-        }
-    };
-    let mut at = 0;
-    content.read(0, u64::MAX, read, |bytes| {
-        if bytes.iter().any(|&byte| byte != 0) {
-            file.seek(SeekFrom::Start(at))?;
-            file.write_all(bytes)?;
-        }
-        at += bytes.len() as u64;
-        Ok(())
-    })?;
-    file.set_len(content.len())
+    }
+    Ok(())
 }
 
 fn has_mode(meta: &Metadata, attributes: &Attributes) -> bool {
