@@ -144,11 +144,28 @@ pub(super) fn give_attributes(source: &File, file: &File) {
     }
 }
 
+/// Removes a directory with all in it.
+///
+/// # Errors
+/// If a file cannot be removed, or there are too many; some of them may be gone then.
 pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+    remove_some(parent, name, &mut Sum::default(), 0)
+}
+
+fn remove_some(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    sum: &mut Sum,
+    depth: usize,
+) -> nix::Result<()> {
     let dir = open(parent, name)?;
     for (entry, is_dir) in entries(&dir)? {
+        sum.files += 1;
+        if sum.files > MOST_FILES || depth > DEEPEST {
+            return Err(Errno::E2BIG);
+        }
         match is_dir {
-            true => remove_tree(dir.as_fd(), &entry)?,
+            true => remove_some(dir.as_fd(), &entry, sum, depth + 1)?,
             false => unlinkat(&dir, entry.as_c_str(), UnlinkatFlags::NoRemoveDir)?,
         }
     }

@@ -90,7 +90,8 @@ impl World {
         let name = self.control.join(&format!("{context}-{}", groups[0]));
         let name = name.to_str().unwrap().to_string();
         let mut command = self.folder.command(RRAPPER);
-        command.args(["-q", "record", "-o", &name, "--", "./probes", context]);
+        let how = ["-q", "record", "--world", "none", "-o", &name, "--"];
+        command.args(how).args(["./probes", context]);
         command.args(groups);
         // What the tests were started with would be the recorded program's.
         let close = || {

@@ -178,11 +178,7 @@ impl Aftermath {
             }
         };
         for path in all {
-            let rest = path.strip_prefix("/").unwrap_or(&path);
-            let target = dir.join(rest);
-            if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent)?;
-            }
+            let target = make_way(dir, path.strip_prefix("/").unwrap_or(&path))?;
             match save(&sandbox.inside(&path), &target, what.is_some()) {
                 // It was removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && what.is_none() => {}
@@ -211,6 +207,31 @@ impl Aftermath {
             program::run_in(self.sandbox.take(), &command, &mut NoHooks, &options)?;
         self.sandbox = sandbox;
         Ok(outcome)
+    }
+}
+
+/// Makes the directories around a path below `dir`. A link that an earlier box left there leads nowhere.
+fn make_way(dir: &Path, rest: &Path) -> io::Result<PathBuf> {
+    fs::create_dir_all(dir)?;
+    let mut target = dir.to_path_buf();
+    let mut parts = rest.components().peekable();
+    while let Some(part) = parts.next() {
+        target.push(part);
+        if parts.peek().is_none() {
+            break;
+        }
+        match fs::create_dir(&target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_directory(&target)?,
+            made => made?,
+        }
+    }
+    Ok(target)
+}
+
+fn is_directory(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => Ok(()),
+        false => Err(Errno::ENOTDIR.into()),
     }
 }
 
@@ -250,8 +271,9 @@ fn save_one(from: &Path, to: &Path) -> io::Result<()> {
         return std::os::unix::fs::symlink(fs::read_link(from)?, to);
     }
     if kind.is_dir() {
-        if !to.is_dir() {
-            fs::create_dir(to)?;
+        match fs::create_dir(to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_directory(to)?,
+            made => made?,
         }
         // What is in it can be made whatever its permissions are.
         let mut permissions = meta.permissions();

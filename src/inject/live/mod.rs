@@ -115,7 +115,8 @@ pub(super) fn go_on(
         Sandbox::Cow => {
             let world = trace_span!("world").in_scope(|| {
                 let group = &process.group;
-                RecordedWorld::of(group, process.driven.tid, group.event.0)
+                let at = (process.driven.tid, group.event.0);
+                RecordedWorld::of(group, at, &how.settings)
             })?;
             let mut writable = writable_dirs::writable_dirs(&process);
             writable.extend(world.directories());
@@ -200,7 +201,7 @@ pub(super) fn show_left(
     if how.sandbox == Sandbox::None || !hooks.wants_aftermath() {
         return Ok(());
     }
-    let world = RecordedWorld::of(group, tid, event)?;
+    let world = RecordedWorld::of(group, (tid, event), &how.settings)?;
     let writable: Vec<_> = world.directories().into_iter().collect();
     let cwd = group.descriptors.cwd().to_vec();
     let request = Request {

@@ -7,7 +7,7 @@ use crate::kernel::Descriptors;
 use crate::process::{SharedMemory, ThreadGroup};
 use crate::recording::Status;
 use crate::restore::Reopened;
-use crate::sandbox::{self, Content, Placer, Sandbox};
+use crate::sandbox::{self, Content, Placer, Sandbox, Settings};
 use crate::tracee::{Stopped, checked_open};
 use crate::world::{Attributes, Kind, Node, NodeId, Part, World, is_apart};
 use nix::errno::Errno;
@@ -43,6 +43,8 @@ pub(super) struct RecordedWorld {
     listings: Vec<(u64, PathBuf, u64)>,
     /// The time of changes by calls.
     time: i64,
+    /// What the settings hide: no file that was not copied comes from there.
+    hidden: Vec<PathBuf>,
     missing: RefCell<Missing>,
 }
 
@@ -64,7 +66,11 @@ impl Missing {
 impl RecordedWorld {
     /// Compares the files that a process, of which the task is one, has before it at an event with those of the machine. Nothing is to be put anywhere where the
     /// recording has not kept any files.
-    pub fn of(group: &ThreadGroup, tid: i32, event: u64) -> Result<RecordedWorld> {
+    pub fn of(
+        group: &ThreadGroup,
+        (tid, event): (i32, u64),
+        settings: &Settings,
+    ) -> Result<RecordedWorld> {
         let recording = &group.recording;
         let files = recording.recorded_files()?;
         if files.is_empty() {
@@ -74,6 +80,7 @@ impl RecordedWorld {
             recording.recorded_world(event, &group.files, |world, tree| {
                 let mut plan = RecordedWorld {
                     time: recording.start().clocks.realtime,
+                    hidden: hidden(settings),
                     ..RecordedWorld::default()
                 };
                 if group.files.is_cut() {
@@ -121,7 +128,8 @@ impl RecordedWorld {
         files: &RecordedFiles,
     ) {
         let place = Path::new(OsStr::from_bytes(path));
-        if place.parent().is_none() || is_apart(path) {
+        let is_hidden = self.hidden.iter().any(|hidden| place.starts_with(hidden));
+        if place.parent().is_none() || is_apart(path) || is_hidden {
             return;
         }
         let now = fs::symlink_metadata(place).ok();
@@ -155,7 +163,7 @@ impl RecordedWorld {
         match &node.kind {
             Kind::Special(kind, _) if *kind != libc::S_IFIFO => return,
             Kind::File(content) => {
-                if let Some(lost) = content.files().find_map(lost) {
+                if let Some(lost) = content.files().find_map(|file| lost(file, &self.hidden)) {
                     self.missing.get_mut().note(lost);
                     return;
                 }
@@ -474,8 +482,15 @@ fn is_unchanged(before: &Status, now: &Metadata) -> bool {
         && before.changed == (now.ctime(), now.ctime_nsec())
 }
 
+/// The paths that the settings hide, without symbolic links.
+fn hidden(settings: &Settings) -> Vec<PathBuf> {
+    let paths = settings.hide.iter();
+    let real = paths.map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+    real.collect()
+}
+
 /// Why the content of a file cannot be had any more, if so.
-fn lost(content: &FileContent) -> Option<String> {
+fn lost(content: &FileContent, hidden: &[PathBuf]) -> Option<String> {
     let FileContent::Itself(file) = content else {
         return None;
     };
@@ -490,7 +505,11 @@ fn lost(content: &FileContent) -> Option<String> {
             && status.size == meta.len()
             && status.modified == (meta.mtime(), meta.mtime_nsec())
     };
-    if now.is_ok_and(|meta| is_content(&meta)) {
+    let is_hidden = || {
+        let real = fs::canonicalize(Path::new(OsStr::from_bytes(path)));
+        real.is_ok_and(|real| hidden.iter().any(|hidden| real.starts_with(hidden)))
+    };
+    if now.is_ok_and(|meta| is_content(&meta)) && !is_hidden() {
         return None;
     }
     let path = String::from_utf8_lossy(path);
