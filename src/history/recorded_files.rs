@@ -2,7 +2,7 @@
 
 use crate::image::FileId;
 use crate::recording::{Before, ContentBefore, FileBefore, Status};
-use crate::world::{Attributes, Base, BaseFile, Content, Kind};
+use crate::world::{Attributes, Base, BaseFile, Content, Kind, walk};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -88,33 +88,10 @@ impl RecordedFiles {
     /// The path that an absolute one is once the symbolic links before its last part are followed, as they were before the
     /// recording.
     pub fn resolve(&self, path: &[u8]) -> Vec<u8> {
-        const MOST_LINKS: usize = 40;
-        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-            let parts = path.split(|&byte| byte == b'/').rev();
-            let parts = parts.filter(|part| !part.is_empty() && *part != b".");
-            parts.map(<[u8]>::to_vec).collect()
-        };
-        let (mut rest, mut at, mut links) = (parts(path), Vec::new(), 0);
-        while let Some(part) = rest.pop() {
-            if part == b".." {
-                let end = at.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-                at.truncate(end);
-                continue;
-            }
-            let before = at.len();
-            at.push(b'/');
-            at.extend(&part);
-            let link = self.status(&at).map(|status| &status.link);
-            if let Some(link) =
-                link.filter(|link| !link.is_empty() && !rest.is_empty() && links < MOST_LINKS)
-            {
-                links += 1;
-                let text = parts(link);
-                at.truncate(if link.starts_with(b"/") { 0 } else { before });
-                rest.extend(text);
-            }
-        }
-        at
+        walk(path, |at, is_last| {
+            let link = &self.status(at)?.link;
+            (!is_last && !link.is_empty()).then(|| link.clone())
+        })
     }
 
     /// The status of the file that was at a path.

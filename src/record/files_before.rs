@@ -14,6 +14,7 @@ use crate::syscall::{Memory, Syscall};
 use crate::trace::file_names;
 use crate::tracee::checked_open;
 use crate::world;
+use nix::unistd::{AccessFlags, access};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -65,8 +66,6 @@ const MOST_ATTRIBUTES: usize = 64 << 10;
 /// The limit on the files in a directory that is moved.
 const MOST_MOVED: usize = 20_000;
 
-const MOST_LINKS: usize = 40;
-
 /// Directories with the system's files, which are not copied if they are only read.
 const SYSTEM: [&[u8]; 9] = [
     b"/usr/",
@@ -98,6 +97,8 @@ struct Known {
     is_replaced: bool,
     /// Whether the content is kept, or cannot be.
     is_kept: bool,
+    /// Whether it is a file that a user does not change, once that was asked.
+    is_system: Option<bool>,
 }
 
 enum Kind {
@@ -183,67 +184,52 @@ impl FilesBefore {
     /// Looks at an absolute path and all that it leads through. Returns the path that it is, and the one that it leads to if
     /// the last part is followed.
     fn resolve(&mut self, path: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-            let parts = path.split(|&byte| byte == b'/').rev();
-            let parts = parts.filter(|part| !part.is_empty() && *part != b".");
-            parts.map(<[u8]>::to_vec).collect()
-        };
-        let mut rest = parts(path);
-        let mut at: Vec<u8> = Vec::new();
-        let mut itself = None;
-        let mut links = 0;
-        while let Some(part) = rest.pop() {
-            if part == b".." {
-                let end = at.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-                at.truncate(end);
-                continue;
-            }
-            let before = at.len();
-            at.push(b'/');
-            at.extend(&part);
-            if world::is_apart(&at) || at == self.own {
+        let (mut itself, mut is_apart) = (None, false);
+        let target = world::walk(path, |at, is_last| {
+            is_apart |= world::is_apart(at) || at == self.own;
+            if is_apart {
                 return None;
             }
-            self.look(&at);
-            if rest.is_empty() && itself.is_none() {
-                itself = Some(at.clone());
+            self.look(at);
+            if is_last && itself.is_none() {
+                itself = Some(at.to_vec());
             }
-            let text = match self.known.get(&at) {
-                Some(Known {
-                    kind: Kind::Link(text),
-                    is_replaced: false,
-                    ..
-                }) => Some(text.clone()),
-                Some(known) if known.is_replaced || matches!(known.kind, Kind::Nothing) => {
-                    let text = fs::read_link(as_path(&at));
-                    text.ok().map(|text| text.into_os_string().into_vec())
-                }
-                _ => None,
-            };
-            if let Some(text) = text {
-                links += 1;
-                if links > MOST_LINKS {
-                    return None;
-                }
-                at.truncate(if text.starts_with(b"/") { 0 } else { before });
-                rest.append(&mut parts(&text));
-            }
+            self.link(at)
+        });
+        Some((itself.filter(|_| !is_apart)?, target))
+    }
+
+    /// The text of the symbolic link that is at a path now, which has been looked at.
+    fn link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let known = self.known.get(path)?;
+        match &known.kind {
+            Kind::Link(text) if !known.is_replaced => Some(text.clone()),
+            Kind::Nothing => current_link(path),
+            _ if known.is_replaced => current_link(path),
+            _ => None,
         }
-        Some((itself?, at))
     }
 
     /// Keeps the content of a file that is about to be read or changed.
     fn keep(&mut self, files: &mut Files, path: &[u8], used: Use) {
-        let is_spared =
-            used != Use::Change && (self.kept == KeptFiles::Written || self.is_system(path));
         let Some(known) = self.known.get_mut(path) else {
             return;
         };
         let Kind::File(inode, on_disk) = known.kind else {
             return;
         };
-        if known.is_kept || is_spared || used == Use::Look && on_disk > SHORT {
+        if known.is_kept || used == Use::Look && on_disk > SHORT {
             return;
+        }
+        if used != Use::Change {
+            let is_root = self.is_root;
+            let is_spared = self.kept == KeptFiles::Written
+                || *known
+                    .is_system
+                    .get_or_insert_with(|| is_system(path, is_root));
+            if is_spared {
+                return;
+            }
         }
         known.is_kept = true;
         let content = if on_disk > MOST_OF_ONE {
@@ -265,21 +251,6 @@ impl FilesBefore {
             }
         };
         self.note(path, Before::Content(content));
-    }
-
-    /// Whether it is a file that a user does not change.
-    fn is_system(&self, path: &[u8]) -> bool {
-        let is_below = SYSTEM.iter().any(|dir| path.starts_with(dir));
-        if is_below && !path.starts_with(NOT_SYSTEM) {
-            return true;
-        }
-        if self.is_root {
-            return false;
-        }
-        let is_writable =
-            |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
-        let place = as_path(path);
-        !is_writable(place) && !place.parent().is_some_and(is_writable)
     }
 
     /// Looks at all in a directory that is about to get another path.
@@ -341,12 +312,29 @@ impl Known {
             kind,
             is_replaced: false,
             is_kept: false,
+            is_system: None,
         }
     }
 }
 
 fn as_path(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
+}
+
+/// Whether it is a file that a user does not change.
+fn is_system(path: &[u8], is_root: bool) -> bool {
+    let is_below = SYSTEM.iter().any(|dir| path.starts_with(dir));
+    if is_below && !path.starts_with(NOT_SYSTEM) {
+        return true;
+    }
+    let is_writable = |path: &Path| access(path, AccessFlags::W_OK).is_ok();
+    let place = as_path(path);
+    !is_root && !is_writable(place) && !place.parent().is_some_and(is_writable)
+}
+
+fn current_link(path: &[u8]) -> Option<Vec<u8>> {
+    let text = fs::read_link(as_path(path)).ok()?;
+    Some(text.into_os_string().into_vec())
 }
 
 fn status(path: &Path, meta: &Metadata) -> Status {

@@ -7,8 +7,10 @@
 mod calls;
 mod content;
 mod names;
+mod path;
 
 pub use content::{Content, Part};
+pub use path::walk;
 
 use names::Names;
 use std::collections::{BTreeMap, HashMap};
@@ -175,9 +177,9 @@ impl<B: Base> World<B> {
         self.names.iter()
     }
 
-    /// Whether it is among the [names](World::names).
-    pub fn has_name(&self, path: &[u8]) -> bool {
-        self.names.get(path).is_some()
+    /// What the [names](World::names) have for a path; the outer `None` where it is not among them.
+    pub fn known(&self, path: &[u8]) -> Option<Option<NodeId>> {
+        self.names.get(path)
     }
 
     fn add(&mut self, node: Node<B::File>) -> NodeId {
@@ -189,46 +191,15 @@ impl<B: Base> World<B> {
 
     /// The absolute path that a path leads to, with the symbolic links in it followed; the last part only if `follows`.
     pub fn resolve(&mut self, path: &[u8], follows: bool) -> Vec<u8> {
-        const MOST_LINKS: usize = 40;
-        let mut rest: Vec<Vec<u8>> = parts(path);
-        rest.reverse();
-        let mut at: Vec<u8> = Vec::new();
-        let mut links = 0;
-        while let Some(part) = rest.pop() {
-            if part == b".." {
-                let end = at.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-                at.truncate(end);
-                continue;
+        walk(path, |at, is_last| {
+            if is_last && !follows {
+                return None;
             }
-            let before = at.len();
-            at.push(b'/');
-            at.extend(&part);
-            if rest.is_empty() && !follows || links >= MOST_LINKS {
-                continue;
+            let id = self.node(at)?;
+            match &self.nodes.get(&id)?.kind {
+                Kind::Link(text) => Some(text.clone()),
+                _ => None,
             }
-            let node = self.node(&at).and_then(|id| self.nodes.get(&id));
-            if let Some(Node {
-                kind: Kind::Link(text),
-                ..
-            }) = node
-            {
-                links += 1;
-                at.truncate(if text.starts_with(b"/") { 0 } else { before });
-                let mut more = parts(text);
-                more.reverse();
-                rest.append(&mut more);
-            }
-        }
-        if at.is_empty() {
-            at.push(b'/');
-        }
-        at
+        })
     }
-}
-
-/// The parts of a path, without those that stay where they are.
-fn parts(path: &[u8]) -> Vec<Vec<u8>> {
-    let parts = path.split(|&byte| byte == b'/');
-    let parts = parts.filter(|part| !part.is_empty() && *part != b".");
-    parts.map(<[u8]>::to_vec).collect()
 }

@@ -64,8 +64,8 @@ impl Missing {
 }
 
 impl RecordedWorld {
-    /// Compares the files that a process, of which the task is one, has before it at an event with those of the machine. Nothing is to be put anywhere where the
-    /// recording has not kept any files.
+    /// Compares the files that a process, of which the task is one, has before it at an event with those of the machine.
+    /// Nothing is to be put anywhere where the recording has not kept any files.
     pub fn of(
         group: &ThreadGroup,
         (tid, event): (i32, u64),
@@ -96,9 +96,8 @@ impl RecordedWorld {
                     }
                 }
                 plan.removed.reverse();
-                let tids = group.descriptors.iter();
                 let view = tree.view(tid);
-                for (fd, file, _) in tids {
+                for (fd, file, _) in group.descriptors.iter() {
                     let recorded = view.file(fd).map(|(id, _)| id);
                     let (Some(id), true) =
                         (group.descriptors.file_id(fd), file.path.starts_with(b"/"))
@@ -184,7 +183,7 @@ impl RecordedWorld {
         let place = Path::new(OsStr::from_bytes(path));
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
             let there = entry.path();
-            if !world.has_name(there.as_os_str().as_bytes()) {
+            if world.known(there.as_os_str().as_bytes()).is_none() {
                 self.removed.push(there);
             }
         }
@@ -200,18 +199,14 @@ impl RecordedWorld {
         let Some(id) = world.open_node(recorded) else {
             return;
         };
-        let mut names = world
-            .names()
-            .filter(|(_, node)| *node == Some(id))
-            .map(|(name, _)| name);
-        let first = names.next();
-        if first == Some(path) || names.any(|name| name == path) {
+        if world.known(path) == Some(Some(id)) {
             return;
         }
+        let first = world.names().find(|(_, node)| *node == Some(id));
         if let Some(node) = world.get(id)
             && matches!(node.kind, Kind::File(_))
         {
-            let name = first.map(|name| PathBuf::from(OsStr::from_bytes(name)));
+            let name = first.map(|(name, _)| PathBuf::from(OsStr::from_bytes(name)));
             self.unnamed.push((own, node.clone(), name));
         }
     }
