@@ -45,6 +45,7 @@ mod regressions;
 mod replaced_paths;
 mod restore;
 mod scripts;
+mod seen_files;
 mod short_answers;
 mod signals;
 mod stack_limits;

@@ -1,7 +1,7 @@
 //! The files before a recording, as its recorder has seen them.
 
 use crate::image::FileId;
-use crate::recording::{Before, ContentBefore, FileBefore, Status};
+use crate::recording::{Before, ContentBefore, EntryBefore, FileBefore, Status};
 use crate::world::{Attributes, Base, BaseFile, Content, Kind, walk};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct RecordedFiles {
     files: BTreeMap<Vec<u8>, Option<(Status, FileContent)>>,
+    /// The entries of directories that were listed.
+    entries: BTreeMap<Vec<u8>, Vec<EntryBefore>>,
 }
 
 /// Where the content of a file can be found.
@@ -37,6 +39,7 @@ pub struct FileItself {
 impl RecordedFiles {
     pub(super) fn new(entries: Vec<FileBefore>) -> RecordedFiles {
         let mut files: BTreeMap<Vec<u8>, Option<(Status, FileContent)>> = BTreeMap::new();
+        let mut listed = BTreeMap::new();
         for FileBefore { path, was } in entries {
             match was {
                 Before::Nothing => _ = files.entry(path).or_insert(None),
@@ -49,6 +52,7 @@ impl RecordedFiles {
                     let content = FileContent::Itself(Arc::new(itself));
                     files.entry(path).or_insert(Some((*status, content)));
                 }
+                Before::Entries(entries) => _ = listed.insert(path, entries),
                 Before::Content(kept) => {
                     let Some(Some((status, content))) = files.get_mut(&path) else {
                         continue;
@@ -67,7 +71,10 @@ impl RecordedFiles {
                 }
             }
         }
-        RecordedFiles { files }
+        RecordedFiles {
+            files,
+            entries: listed,
+        }
     }
 
     /// Whether nothing was kept.
@@ -83,6 +90,14 @@ impl RecordedFiles {
     /// Whether it is known what was at a path.
     pub fn knows(&self, path: &[u8]) -> bool {
         self.files.contains_key(path)
+    }
+
+    /// The directories that were listed, with their entries when they were listed first. What calls have made or removed
+    /// until then may be among them, or missing.
+    pub fn listed(&self) -> impl Iterator<Item = (&[u8], &[EntryBefore])> {
+        self.entries
+            .iter()
+            .map(|(dir, entries)| (&dir[..], &entries[..]))
     }
 
     /// The path that an absolute one is once the symbolic links before its last part are followed, as they were before the
@@ -102,6 +117,10 @@ impl RecordedFiles {
 
 impl Base for Arc<RecordedFiles> {
     type File = FileContent;
+
+    fn knows(&self, path: &[u8]) -> bool {
+        RecordedFiles::knows(self, path)
+    }
 
     fn file(&self, path: &[u8]) -> Option<BaseFile<FileContent>> {
         let (status, content) = self.files.get(path)?.as_ref()?;

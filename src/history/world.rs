@@ -3,7 +3,7 @@
 use super::{FileChanges, RecordedFiles, Recording};
 use crate::kernel::ProcessTree;
 use crate::recording::{Event, EventKind, Frame, Frames, Result, Source};
-use crate::world::{Base, World};
+use crate::world::{self, Base, World};
 use std::sync::{Arc, PoisonError};
 
 /// The files at one event.
@@ -22,7 +22,7 @@ impl<B: Base> WorldReached<B> {
         Ok(WorldReached {
             tree: ProcessTree::at_start(recording.start()),
             world,
-            frames: recording.frames_from(1)?,
+            frames: recording.all_frames_from(1)?,
             ahead: None,
             next: 1,
         })
@@ -36,7 +36,7 @@ impl<B: Base> WorldReached<B> {
         let Some(ahead) = &self.ahead else {
             return Ok(None);
         };
-        let mut frames = recording.frames_from(self.next)?;
+        let mut frames = recording.all_frames_from(self.next)?;
         loop {
             match frames.next_frame()? {
                 Some(Frame::Event(_)) => break,
@@ -64,6 +64,7 @@ impl<B: Base> WorldReached<B> {
             if self.ahead.is_none() {
                 match self.frames.next_frame()? {
                     Some(Frame::Event(made)) => self.ahead = Some(made),
+                    Some(Frame::Clock(time)) => self.world.set_time(time),
                     Some(frame) => {
                         self.tree.follow(&frame);
                         continue;
@@ -79,7 +80,7 @@ impl<B: Base> WorldReached<B> {
             };
             let is_told = told(self.next, &made, &self.tree, &mut self.world);
             self.next += 1;
-            let opens = made.call().is_some_and(World::<B>::opens);
+            let opens = made.call().is_some_and(world::opens);
             let frame = Frame::Event(made);
             if opens {
                 self.tree.follow(&frame);

@@ -8,19 +8,20 @@ use super::task::Task;
 use super::{Recorder, Result};
 use crate::image::FileStore;
 use crate::recording::{
-    Before, CallEvent, ChunkMemory, ContentBefore, FileBefore, Files, Frame, Status,
+    Before, CallEvent, ChunkMemory, ContentBefore, EntryBefore, FileBefore, Files, Frame, Status,
 };
 use crate::syscall::{Memory, Syscall};
 use crate::trace::file_names;
 use crate::tracee::checked_open;
 use crate::world;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{AccessFlags, access};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +64,9 @@ const SHORT: u64 = 32 << 10;
 /// The limit on the bytes of a file's extended attributes.
 const MOST_ATTRIBUTES: usize = 64 << 10;
 
+/// The limit on the entries of a directory that are kept.
+const MOST_ENTRIES: usize = 1 << 20;
+
 /// The limit on the files in a directory that is moved.
 const MOST_MOVED: usize = 20_000;
 
@@ -97,6 +101,8 @@ struct Known {
     is_replaced: bool,
     /// Whether the content is kept, or cannot be.
     is_kept: bool,
+    /// Whether the entries are kept, or need not be.
+    is_listed: bool,
     /// Whether it is a file that a user does not change, once that was asked.
     is_system: Option<bool>,
 }
@@ -111,13 +117,22 @@ enum Kind {
 }
 
 /// The descriptor argument that a path begins at, if there is one, and the argument with the path.
-type PathArgs = Arc<[(Option<usize>, usize)]>;
+type PathArgs = [(Option<usize>, usize)];
+
+/// What a call has to do with files.
+struct Kinds {
+    paths: Box<PathArgs>,
+    lists: bool,
+    changes: bool,
+}
 
 /// What has been seen of the files.
 pub(super) struct FilesBefore {
     kept: KeptFiles,
     known: HashMap<Vec<u8>, Known>,
-    args: HashMap<u32, PathArgs>,
+    calls: HashMap<u32, Arc<Kinds>>,
+    /// The last time that was written.
+    time: i64,
     /// The recording's own directory.
     own: Vec<u8>,
     is_root: bool,
@@ -133,7 +148,8 @@ impl FilesBefore {
         FilesBefore {
             kept,
             known: HashMap::new(),
-            args: HashMap::new(),
+            calls: HashMap::new(),
+            time: 0,
             own: own.as_os_str().as_bytes().to_vec(),
             is_root: nix::unistd::geteuid().is_root(),
             bytes: 0,
@@ -289,18 +305,62 @@ impl FilesBefore {
         }
     }
 
-    fn path_args(&mut self, call: &Syscall) -> PathArgs {
-        let found = self.args.entry(call.nr).or_insert_with(|| {
+    /// Keeps the names in a directory that is about to be listed.
+    fn list(&mut self, path: &[u8]) {
+        let Some((path, _)) = self.resolve(path) else {
+            return;
+        };
+        let Some(known) = self.known.get_mut(&path) else {
+            return;
+        };
+        let is_new = known.is_replaced || !matches!(known.kind, Kind::Directory);
+        if is_new || std::mem::replace(&mut known.is_listed, true) {
+            return;
+        }
+        let Ok(listing) = fs::read_dir(as_path(&path)) else {
+            return;
+        };
+        let entry = |entry: fs::DirEntry| EntryBefore {
+            kind: entry.file_type().map_or(0, kind_of),
+            name: entry.file_name().into_vec(),
+        };
+        let entries: Vec<_> = listing
+            .flatten()
+            .take(MOST_ENTRIES + 1)
+            .map(entry)
+            .collect();
+        if entries.len() <= MOST_ENTRIES {
+            self.note(&path, Before::Entries(entries));
+        }
+    }
+
+    /// Notes the time of a change.
+    fn tell_time(&mut self) {
+        let time = clock_gettime(ClockId::CLOCK_REALTIME_COARSE);
+        let time = time.map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec());
+        if time != self.time {
+            self.time = time;
+            self.frames.push(Frame::Clock(time));
+        }
+    }
+
+    fn kinds(&mut self, call: &Syscall) -> Arc<Kinds> {
+        let found = self.calls.entry(call.nr).or_insert_with(|| {
             let paths = call.path_args();
             // The first one of these is the text of the link.
             let text = matches!(call.name, "symlink" | "symlinkat");
             let with_dir =
                 |path: usize| (path.checked_sub(1).filter(|&dir| call.is_dir_fd(dir)), path);
-            paths
+            let paths = paths
                 .into_iter()
                 .filter(|&path| !(text && path == 0))
                 .map(with_dir)
-                .collect()
+                .collect();
+            Arc::new(Kinds {
+                paths,
+                lists: call.name.starts_with("getdents"),
+                changes: world::is_changed_by(call.name),
+            })
         });
         Arc::clone(found)
     }
@@ -312,6 +372,7 @@ impl Known {
             kind,
             is_replaced: false,
             is_kept: false,
+            is_listed: false,
             is_system: None,
         }
     }
@@ -353,6 +414,20 @@ fn status(path: &Path, meta: &Metadata) -> Status {
         changed: (meta.ctime(), meta.ctime_nsec()),
         link: link.into_os_string().into_vec(),
         attributes: attributes(path),
+    }
+}
+
+/// The kind of a file, as `S_IFMT` bits.
+fn kind_of(kind: fs::FileType) -> u32 {
+    match kind {
+        kind if kind.is_file() => libc::S_IFREG,
+        kind if kind.is_dir() => libc::S_IFDIR,
+        kind if kind.is_symlink() => libc::S_IFLNK,
+        kind if kind.is_fifo() => libc::S_IFIFO,
+        kind if kind.is_socket() => libc::S_IFSOCK,
+        kind if kind.is_char_device() => libc::S_IFCHR,
+        kind if kind.is_block_device() => libc::S_IFBLK,
+        _ => 0,
     }
 }
 
@@ -459,8 +534,17 @@ impl Recorder {
         if self.before.kept == KeptFiles::None {
             return Ok(());
         }
-        let args = self.before.path_args(call);
-        for &(dir, arg) in args.iter() {
+        let kinds = self.before.kinds(call);
+        if kinds.changes {
+            self.before.tell_time();
+        }
+        if kinds.lists
+            && let Some(dir) = self.family.open_file(current.tid, event.args[0] as i32)
+            && dir.path.starts_with(b"/")
+        {
+            self.before.list(&dir.path);
+        }
+        for &(dir, arg) in &kinds.paths {
             let Some(text) = text(event, event.args[arg]).filter(|text| !text.is_empty()) else {
                 continue;
             };

@@ -145,6 +145,8 @@ pub enum Frame {
     },
     /// A file as it was before the recording: see [`Source::files_before`](super::Source::files_before).
     Before(FileBefore),
+    /// The time at which calls change files from here on, in nanoseconds since 1970.
+    Clock(i64),
 }
 
 /// What was known of a file when the first call named it, before any recorded call had changed it. There is one for each
@@ -167,6 +169,18 @@ pub enum Before {
     File(Box<Status>),
     /// The content of the file that another entry is about.
     Content(ContentBefore),
+    /// The entries of the directory that another entry is about, as it was when the program listed it first.
+    Entries(Vec<EntryBefore>),
+}
+
+/// An entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryBefore {
+    /// The name.
+    #[serde(with = "serde_bytes")]
+    pub name: Vec<u8>,
+    /// The kind of file: `S_IFMT` bits.
+    pub kind: u32,
 }
 
 /// The status of a file: stat(2).

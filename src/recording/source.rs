@@ -47,6 +47,14 @@ pub trait Source: Send + Sync {
     /// If there is no such event, or it cannot be read.
     fn frames_from(&self, number: u64) -> Result<Frames>;
 
+    /// The same as [`Source::frames_from`], with the frames that are about files only.
+    ///
+    /// # Errors
+    /// If there is no such event, or it cannot be read.
+    fn all_frames_from(&self, number: u64) -> Result<Frames> {
+        self.frames_from(number)
+    }
+
     /// The files as they were before the recording, in the order in which calls named them first. None where they were not
     /// kept.
     ///
@@ -89,6 +97,10 @@ impl Source for Reader {
 
     fn frames_from(&self, number: u64) -> Result<Frames> {
         Ok(Frames::new(self.frames_from(number)?))
+    }
+
+    fn all_frames_from(&self, number: u64) -> Result<Frames> {
+        Ok(Frames::new(self.frames_from(number)?.with_files()))
     }
 
     fn files_before(&self) -> Result<Vec<FileBefore>> {

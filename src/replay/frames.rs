@@ -48,7 +48,11 @@ impl ReplayState {
                 return Err(self.senseless(what));
             }
             Frame::Start(_) => return Err(self.senseless("it begins anew")),
-            Frame::Event(_) | Frame::Run { .. } | Frame::End { .. } | Frame::Before(_) => {}
+            Frame::Event(_)
+            | Frame::Run { .. }
+            | Frame::End { .. }
+            | Frame::Before(_)
+            | Frame::Clock(_) => {}
         }
         self.tree.follow(frame);
         Ok(())

@@ -1,7 +1,7 @@
 //! The changes that the processes in a sandbox made to files.
 
 use super::{Error, Result, Sandbox};
-use crate::syscall::FileNumbers;
+use crate::syscall::{FileNumbers, FileStatus};
 use crate::tracee::xattr;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -163,6 +163,40 @@ impl Sandbox {
             is_new: true,
         };
         Some(old.unwrap_or_else(new))
+    }
+
+    /// The status of a file that has this one in the sandbox, with its owners, if they are not those that are shown. The path
+    /// has no symbolic links in it.
+    pub fn with_owner(&self, path: &Path, shown: FileStatus) -> Option<FileStatus> {
+        // /proc/sys/kernel/overflowuid, as nearly all machines have it.
+        const UNMAPPED: u32 = 65534;
+        let enclosure = self.enclosure.as_ref()?;
+        if let Some(placed) = self.placed.get(path) {
+            let now = self.shown(path)?;
+            let (uid, gid) = placed.as_ref()?.owner_outside(&now)?;
+            return Some(FileStatus { uid, gid, ..shown });
+        }
+        let is_anew = path.parent().is_none() || enclosure.is_made_anew(path);
+        let stands_for_it = is_anew
+            || enclosure.has_layer_at(path)
+            || enclosure.is_anothers(path, &self.inside(path));
+        if !stands_for_it && shown.uid != UNMAPPED && shown.gid != UNMAPPED {
+            return None;
+        }
+        let meta = fs::symlink_metadata(path).ok()?;
+        if meta.mode() & libc::S_IFMT != shown.mode & libc::S_IFMT {
+            return None;
+        }
+        let real = |id: u32, real: u32| match stands_for_it || id == UNMAPPED {
+            true => real,
+            false => id,
+        };
+        Some(FileStatus {
+            mode: if is_anew { meta.mode() } else { shown.mode },
+            uid: real(shown.uid, meta.uid()),
+            gid: real(shown.gid, meta.gid()),
+            ..shown
+        })
     }
 
     /// Whether two directories of the sandbox are on one device of the machine.

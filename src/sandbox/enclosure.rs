@@ -378,6 +378,11 @@ impl Enclosure {
         Ok(true)
     }
 
+    /// Whether a directory has an overlay of its own.
+    pub(super) fn has_layer_at(&self, dir: &Path) -> bool {
+        self.layers.iter().any(|laid| laid.layer.path == dir)
+    }
+
     /// Whether it is a directory that was made anew.
     pub(super) fn is_made_anew(&self, dir: &Path) -> bool {
         let mut copied = self.copied.iter();

@@ -61,19 +61,30 @@ pub(super) struct Shown {
     inode: u64,
     /// The numbers outside.
     pub(super) numbers: Option<(u64, u64)>,
+    /// The owners outside, if they are others.
+    outside: Option<(u32, u32)>,
 }
 
 impl Shown {
-    fn of(status: &FileStat, numbers: Option<(u64, u64)>) -> Shown {
+    fn of(status: &FileStat, attributes: &Attributes) -> Shown {
+        let here = (status.st_uid, status.st_gid);
+        let (uid, gid) = attributes.owner;
+        let outside = (uid.unwrap_or(here.0), gid.unwrap_or(here.1));
         Shown {
+            outside: Some(outside).filter(|outside| *outside != here),
             kind: status.st_mode & libc::S_IFMT,
             mode: status.st_mode & 0o7777,
             owner: (status.st_uid, status.st_gid),
             len: status.st_size,
             modified: (status.st_mtime, status.st_mtime_nsec),
             inode: status.st_ino,
-            numbers,
+            numbers: attributes.numbers,
         }
+    }
+
+    /// The owners that it has outside, if they are others, and it has not been replaced since.
+    pub(super) fn owner_outside(&self, now: &Shown) -> Option<(u32, u32)> {
+        self.outside.filter(|_| self.inode == now.inode)
     }
 
     /// Whether a file is still the same one.
@@ -121,7 +132,7 @@ impl Sandbox {
     /// What is at a path in the sandbox now.
     pub(super) fn shown(&self, path: &Path) -> Option<Shown> {
         let status = nix::sys::stat::lstat(&self.inside(path)).ok()?;
-        Some(Shown::of(&status, None))
+        Some(Shown::of(&status, &Attributes::default()))
     }
 
     /// Whether a file is not as it was put there; `None` where nothing was put.
@@ -221,7 +232,7 @@ impl Placer<'_> {
                 utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink)?;
             }
         }
-        let shown = Shown::of(&status()?, attributes.numbers);
+        let shown = Shown::of(&status()?, attributes);
         self.sandbox.placed.insert(path.to_path_buf(), Some(shown));
         Ok(())
     }

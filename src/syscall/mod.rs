@@ -53,7 +53,7 @@ pub use message::MessageSlot;
 pub use named::NamedFile;
 pub use nameless::{name_of, of_name, of_number};
 pub use notation::Notation;
-pub use status::{FileNumbers, StatusLayout};
+pub use status::{FileNumbers, FileStatus, StatusLayout};
 pub use table::{Arg, Syscall, by_name, by_name_in, by_nr, by_nr_in, names, names_in, suggest};
 
 pub use crate::constants::Abi;

@@ -13,12 +13,32 @@ pub struct FileNumbers {
     pub is_dir: bool,
 }
 
+/// What a status says besides: stat(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// The kind and the permissions.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The size in bytes.
+    pub size: u64,
+    /// The time of the last change of the content, in nanoseconds since 1970.
+    pub modified: i128,
+}
+
 /// The offsets of these numbers in a status, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusLayout {
     device: u64,
     inode: u64,
     mode: u64,
+    /// The owner; the group comes behind.
+    owner: u64,
+    size: u64,
+    /// The seconds; the nanoseconds come behind.
+    modified: u64,
     /// True if the two halves of the device number have a word each.
     split: bool,
 }
@@ -29,6 +49,9 @@ impl StatusLayout {
         device: 0,
         inode: 8,
         mode: 24,
+        owner: 28,
+        size: 48,
+        modified: 88,
         split: false,
     };
 
@@ -37,6 +60,9 @@ impl StatusLayout {
         device: 136,
         inode: 32,
         mode: 28,
+        owner: 20,
+        size: 40,
+        modified: 112,
         split: true,
     };
 
@@ -63,6 +89,40 @@ impl StatusLayout {
             inode: u64::from_le_bytes(bytes(self.inode)?),
             is_dir: format == libc::S_IFDIR,
         })
+    }
+
+    /// The rest of a status.
+    pub fn status(&self, memory: &dyn Memory, at: u64) -> Option<FileStatus> {
+        let word = |offset: u64| {
+            let mut bytes = [0; 8];
+            let n = memory.read(at.wrapping_add(offset), &mut bytes);
+            (n == 8).then(|| u64::from_le_bytes(bytes))
+        };
+        let owners = word(self.owner)?;
+        let nanoseconds = word(self.modified + 8)? as u32;
+        // The mode of a statx has 16 bits.
+        let mode = word(self.mode)? as u32 & 0xffff;
+        Some(FileStatus {
+            mode,
+            uid: owners as u32,
+            gid: (owners >> 32) as u32,
+            size: word(self.size)?,
+            modified: i128::from(word(self.modified)? as i64) * 1_000_000_000
+                + i128::from(nanoseconds),
+        })
+    }
+
+    /// The writes that give the status at this address this mode and these owners.
+    pub fn with_owner(&self, at: u64, status: &FileStatus) -> [(u64, Vec<u8>); 2] {
+        let owners = u64::from(status.uid) | u64::from(status.gid) << 32;
+        // The mode of a statx has 16 bits, and the other half of the word is not used.
+        [
+            (
+                at.wrapping_add(self.mode),
+                status.mode.to_le_bytes()[..2].to_vec(),
+            ),
+            (at.wrapping_add(self.owner), owners.to_le_bytes().to_vec()),
+        ]
     }
 
     /// The writes that give the status at this address these numbers.

@@ -7,7 +7,7 @@ use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{Memory, Moved};
 
 /// The limit on the bytes of all writes that are kept.
-const MOST_BYTES: usize = 512 << 20;
+pub(super) const MOST_BYTES: usize = 512 << 20;
 
 /// `O_TMPFILE` without `O_DIRECTORY`.
 const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
@@ -15,72 +15,72 @@ const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 const FICLONE: u32 = 0x4004_9409;
 const FICLONERANGE: u32 = 0x4020_940d;
 
+/// Whether a call may change files, by its name.
+pub fn is_changed_by(call: &str) -> bool {
+    matches!(
+        call,
+        "open"
+            | "openat"
+            | "openat2"
+            | "creat"
+            | "truncate"
+            | "ftruncate"
+            | "fallocate"
+            | "copy_file_range"
+            | "sendfile"
+            | "splice"
+            | "ioctl"
+            | "mmap"
+            | "rename"
+            | "renameat"
+            | "renameat2"
+            | "link"
+            | "linkat"
+            | "symlink"
+            | "symlinkat"
+            | "unlink"
+            | "unlinkat"
+            | "rmdir"
+            | "mkdir"
+            | "mkdirat"
+            | "mknod"
+            | "mknodat"
+            | "chmod"
+            | "fchmod"
+            | "fchmodat"
+            | "fchmodat2"
+            | "chown"
+            | "lchown"
+            | "fchown"
+            | "fchownat"
+            | "utime"
+            | "utimes"
+            | "futimesat"
+            | "utimensat"
+            | "setxattr"
+            | "lsetxattr"
+            | "fsetxattr"
+            | "removexattr"
+            | "lremovexattr"
+            | "fremovexattr"
+            | "write"
+            | "pwrite64"
+            | "writev"
+            | "pwritev"
+            | "pwritev2"
+    )
+}
+
+/// Whether a call makes a descriptor of a file: it is followed with the task's descriptors at its exit.
+pub fn opens(call: &CallEvent) -> bool {
+    matches!(
+        i64::from(call.nr),
+        libc::SYS_open | libc::SYS_creat | libc::SYS_openat | libc::SYS_openat2
+    )
+}
+
 impl<B: Base> World<B> {
-    /// Whether a call may change files, by its name.
-    pub fn is_changed_by(call: &str) -> bool {
-        matches!(
-            call,
-            "open"
-                | "openat"
-                | "openat2"
-                | "creat"
-                | "truncate"
-                | "ftruncate"
-                | "fallocate"
-                | "copy_file_range"
-                | "sendfile"
-                | "splice"
-                | "ioctl"
-                | "mmap"
-                | "rename"
-                | "renameat"
-                | "renameat2"
-                | "link"
-                | "linkat"
-                | "symlink"
-                | "symlinkat"
-                | "unlink"
-                | "unlinkat"
-                | "rmdir"
-                | "mkdir"
-                | "mkdirat"
-                | "mknod"
-                | "mknodat"
-                | "chmod"
-                | "fchmod"
-                | "fchmodat"
-                | "fchmodat2"
-                | "chown"
-                | "lchown"
-                | "fchown"
-                | "fchownat"
-                | "utime"
-                | "utimes"
-                | "futimesat"
-                | "utimensat"
-                | "setxattr"
-                | "lsetxattr"
-                | "fsetxattr"
-                | "removexattr"
-                | "lremovexattr"
-                | "fremovexattr"
-                | "write"
-                | "pwrite64"
-                | "writev"
-                | "pwritev"
-                | "pwritev2"
-        )
-    }
-
-    /// Whether a call makes a descriptor of a file: it is followed with the task's descriptors at its exit.
-    pub fn opens(call: &CallEvent) -> bool {
-        matches!(
-            i64::from(call.nr),
-            libc::SYS_open | libc::SYS_creat | libc::SYS_openat | libc::SYS_openat2
-        )
-    }
-
-    /// Follows a call of a task with these descriptors, at its entry unless it [opens](World::opens) a file, and this
+    /// Follows a call of a task with these descriptors, at its entry unless it [opens](opens) a file, and this
     /// umask.
     pub fn follow(&mut self, call: &CallEvent, descriptors: &dyn Descriptors, umask: u32) {
         let Some(ret) = call.ret.filter(|&ret| !is_error(ret) && call.was_made()) else {
@@ -178,8 +178,8 @@ impl<B: Base> World<B> {
                     _ => self.named(&at, Some(0), 1, follows),
                 };
                 let time = match args[2] {
-                    0 => Some(None),
-                    times => at.time(times + 16),
+                    0 => Some(self.time),
+                    times => at.time(times + 16, self.time),
                 };
                 if let Some(time) = time {
                     self.set(id, |attributes| attributes.modified = time);
@@ -193,7 +193,7 @@ impl<B: Base> World<B> {
                 let id = self.named(&at, dir, path, true);
                 let at_times = args[path + 1];
                 let time = match (at_times, i64::from(call.nr)) {
-                    (0, _) => None,
+                    (0, _) => self.time,
                     (times, libc::SYS_utime) => {
                         Some(i128::from(at.word(times + 8) as i64) * 1_000_000_000)
                     }
@@ -227,6 +227,16 @@ impl<B: Base> World<B> {
                 let name = at.text(1);
                 self.set(id, |attributes| _ = attributes.extended.remove(&name));
             }
+            libc::SYS_read
+            | libc::SYS_pread64
+            | libc::SYS_readv
+            | libc::SYS_preadv
+            | libc::SYS_preadv2 => self.saw_data(&at),
+            libc::SYS_stat
+            | libc::SYS_lstat
+            | libc::SYS_fstat
+            | libc::SYS_newfstatat
+            | libc::SYS_statx => self.saw_status(&at),
             _ => self.written(&at, ret),
         }
     }
@@ -241,7 +251,7 @@ impl<B: Base> World<B> {
     }
 
     /// The absolute path of a path argument; `None` where that is not clear.
-    fn path(
+    pub(super) fn path(
         &mut self,
         at: &Call<'_>,
         dir: Option<usize>,
@@ -282,7 +292,7 @@ impl<B: Base> World<B> {
     }
 
     /// The file behind a descriptor in the arguments.
-    fn behind(&mut self, at: &Call<'_>, arg: usize) -> Option<NodeId> {
+    pub(super) fn behind(&mut self, at: &Call<'_>, arg: usize) -> Option<NodeId> {
         self.of_descriptor(at.descriptors, at.call.args[arg] as i32)
     }
 
@@ -310,7 +320,8 @@ impl<B: Base> World<B> {
             && let Kind::File(content) = &mut node.kind
         {
             how(content);
-            node.attributes.modified = None;
+            node.attributes.modified = self.time;
+            node.is_written = true;
         }
     }
 
@@ -326,10 +337,13 @@ impl<B: Base> World<B> {
             kind,
             attributes: Attributes {
                 mode: Some(mode),
+                modified: self.time,
                 ..Attributes::default()
             },
             is_old: false,
             is_mapped: false,
+            is_foreign: false,
+            is_written: true,
             shared: None,
             inode: None,
         });
@@ -350,10 +364,13 @@ impl<B: Base> World<B> {
                 kind: Kind::File(Content::default()),
                 attributes: Attributes {
                     mode: Some(at.mode(mode)),
+                    modified: self.time,
                     ..Attributes::default()
                 },
                 is_old: false,
                 is_mapped: false,
+                is_foreign: false,
+                is_written: true,
                 shared: None,
                 inode: None,
             });
@@ -376,6 +393,7 @@ impl<B: Base> World<B> {
             None if flags & libc::O_CREAT != 0 => {
                 Some(self.make(&resolved, Kind::File(Content::default()), at.mode(mode)))
             }
+            None => self.add_foreign(&resolved, Kind::File(Content::default())),
             found => found,
         };
         self.opened_node(file, id, flags);
@@ -384,7 +402,15 @@ impl<B: Base> World<B> {
     fn opened_node(&mut self, file: u64, id: Option<NodeId>, flags: i32) {
         let Some(id) = id else { return };
         self.open.insert(file, id);
-        if flags & libc::O_TRUNC != 0 && flags & libc::O_PATH == 0 {
+        if flags & libc::O_PATH != 0 {
+            return;
+        }
+        if flags & libc::O_ACCMODE != libc::O_RDONLY
+            && let Some(node) = self.nodes.get_mut(&id)
+        {
+            node.is_written = true;
+        }
+        if flags & libc::O_TRUNC != 0 {
             self.change(id, |content| content.resize(0));
         }
     }
@@ -632,6 +658,11 @@ impl<B> Node<B> {
     pub fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory)
     }
+
+    /// Whether a recorded call has made it.
+    pub fn is_made(&self) -> bool {
+        !self.is_old && !self.is_foreign
+    }
 }
 
 const SYS_FCHMODAT2: i64 = 452;
@@ -678,9 +709,9 @@ fn own_descriptor(path: &[u8]) -> Option<i32> {
 }
 
 /// A call, with the descriptors at its entry.
-struct Call<'a> {
-    call: &'a CallEvent,
-    descriptors: &'a dyn Descriptors,
+pub(super) struct Call<'a> {
+    pub call: &'a CallEvent,
+    pub descriptors: &'a dyn Descriptors,
     umask: u32,
 }
 
@@ -690,7 +721,7 @@ impl Call<'_> {
     }
 
     /// The text at the address in an argument.
-    fn text(&self, arg: usize) -> Vec<u8> {
+    pub fn text(&self, arg: usize) -> Vec<u8> {
         let mut text = vec![0; libc::PATH_MAX as usize];
         let n = self.memory().read(self.call.args[arg], &mut text);
         let end = text[..n].iter().position(|&byte| byte == 0);
@@ -712,12 +743,12 @@ impl Call<'_> {
         u64::from_le_bytes(word)
     }
 
-    /// A `struct timespec` as a time to set: the inner `None` is now, the outer leaves the time alone.
-    fn time(&self, at: u64) -> Option<Option<i128>> {
+    /// A `struct timespec` as a time to set; the outer `None` leaves the time alone.
+    fn time(&self, at: u64, now: Option<i128>) -> Option<Option<i128>> {
         let (seconds, nanos) = (self.word(at) as i64, self.word(at + 8) as i64);
         match nanos {
             libc::UTIME_OMIT => None,
-            libc::UTIME_NOW => Some(None),
+            libc::UTIME_NOW => Some(now),
             nanos => Some(Some(
                 i128::from(seconds) * 1_000_000_000 + i128::from(nanos),
             )),

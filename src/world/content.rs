@@ -21,6 +21,8 @@ const MOST_PIECES: usize = 1 << 16;
 struct Piece<B> {
     len: u64,
     data: Data<B>,
+    /// Whether something else may have been written here since.
+    is_doubtful: bool,
 }
 
 /// Where bytes of a content are.
@@ -67,7 +69,14 @@ impl<B: Clone> Content<B> {
     /// The content of a file of this size.
     pub fn of_file(file: B, len: u64) -> Content<B> {
         let data = Data::File(file, 0);
-        let piece = (len > 0).then_some((0, Piece { len, data }));
+        let piece = (len > 0).then_some((
+            0,
+            Piece {
+                len,
+                data,
+                is_doubtful: false,
+            },
+        ));
         Content {
             len,
             pieces: piece.into_iter().collect(),
@@ -93,7 +102,15 @@ impl<B: Clone> Content<B> {
     /// Whether all of it is known.
     pub fn is_known(&self) -> bool {
         let mut pieces = self.pieces.values();
-        !pieces.any(|piece| matches!(piece.data, Data::Unknown))
+        !pieces.any(|piece| piece.is_doubtful || matches!(piece.data, Data::Unknown))
+    }
+
+    /// Notes that all of it may have been changed by somebody else.
+    pub fn doubt(&mut self) {
+        self.unchanged = None;
+        for piece in self.pieces.values_mut() {
+            piece.is_doubtful = true;
+        }
     }
 
     /// What is in it, by offset, but for the zeros between: the offset, the length, and where the bytes are.
@@ -120,7 +137,8 @@ impl<B: Clone> Content<B> {
     /// Writes bytes at an offset.
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.put(at, bytes.len() as u64, Some(Data::Bytes(bytes.into(), 0)));
+            let data = Data::Bytes(bytes.into(), 0);
+            self.put(at, bytes.len() as u64, Some((data, false)));
         }
     }
 
@@ -133,10 +151,10 @@ impl<B: Clone> Content<B> {
 
     /// Notes that bytes were written which nobody saw.
     pub fn write_unknown(&mut self, at: u64, len: u64) {
-        self.put(at, len, Some(Data::Unknown));
+        self.put(at, len, Some((Data::Unknown, false)));
     }
 
-    fn put(&mut self, at: u64, len: u64, data: Option<Data<B>>) {
+    fn put(&mut self, at: u64, len: u64, data: Option<(Data<B>, bool)>) {
         let end = at.saturating_add(len);
         if end <= at {
             return;
@@ -148,12 +166,13 @@ impl<B: Clone> Content<B> {
         for at in covered {
             self.pieces.remove(&at);
         }
-        if let Some(data) = data {
+        if let Some((data, is_doubtful)) = data {
             self.pieces.insert(
                 at,
                 Piece {
                     len: end - at,
                     data,
+                    is_doubtful,
                 },
             );
         }
@@ -167,9 +186,13 @@ impl<B: Clone> Content<B> {
         };
         let before = at - start;
         if piece.len > before {
-            let (len, data) = (piece.len - before, piece.data.behind(before));
+            let rest = Piece {
+                len: piece.len - before,
+                data: piece.data.behind(before),
+                is_doubtful: piece.is_doubtful,
+            };
             piece.len = before;
-            self.pieces.insert(at, Piece { len, data });
+            self.pieces.insert(at, rest);
         }
     }
 
@@ -197,7 +220,7 @@ impl<B: Clone> Content<B> {
                 self.put(
                     at + (a - start),
                     b - a,
-                    Some(piece.data.behind(a - piece_at)),
+                    Some((piece.data.behind(a - piece_at), piece.is_doubtful)),
                 );
             }
         }
@@ -297,6 +320,13 @@ mod tests {
         assert!(!content.is_known());
         content.write(0, b"xyz");
         assert!(content.is_known() && !content.is_unchanged());
+        content.doubt();
+        content.write(0, b"abcd");
+        content.resize(6);
+        assert!(!content.is_known());
+        content.write(3, b"defg");
+        assert!(content.is_known());
+        assert_eq!(read(&content), b"abcdefg");
     }
 
     #[test]

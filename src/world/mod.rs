@@ -8,7 +8,9 @@ mod calls;
 mod content;
 mod names;
 mod path;
+mod seen;
 
+pub use calls::{is_changed_by, opens};
 pub use content::{Content, Part};
 pub use path::walk;
 
@@ -43,6 +45,11 @@ pub trait Base {
 
     /// The file at an absolute path, whose last part is not followed; `None` where there was none.
     fn file(&self, path: &[u8]) -> Option<BaseFile<Self::File>>;
+
+    /// Whether it is known what was at an absolute path, be it nothing.
+    fn knows(&self, _path: &[u8]) -> bool {
+        true
+    }
 }
 
 /// The attributes of a file, as far as they are known.
@@ -54,8 +61,7 @@ pub struct Attributes {
     pub uid: Option<u32>,
     /// The group.
     pub gid: Option<u32>,
-    /// The time of the last change of the content, in nanoseconds since 1970, where it is the base's or a call set it;
-    /// `None` where it was a change itself that set it.
+    /// The time of the last change of the content, in nanoseconds since 1970; `None` where it is not known.
     pub modified: Option<i128>,
     /// The extended attributes by name.
     pub extended: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -89,6 +95,10 @@ pub struct Node<B> {
     pub is_old: bool,
     /// Whether a program has memory that shows its content and can be changed without a call.
     pub is_mapped: bool,
+    /// Whether another program has made or changed it.
+    pub is_foreign: bool,
+    /// Whether a call may have changed it, or has opened it to do so.
+    pub is_written: bool,
     /// The number of the shared memory that shows its content (see [`Effect::Share`](crate::recording::Effect::Share)).
     pub shared: Option<u32>,
     /// The numbers (`st_dev`, `st_ino`) of a file of the base.
@@ -109,6 +119,8 @@ pub struct World<B: Base> {
     listed: HashMap<u64, u64>,
     /// The bytes that calls have written.
     held: usize,
+    /// The time at which calls are made, in nanoseconds since 1970.
+    time: Option<i128>,
     next: u64,
 }
 
@@ -123,6 +135,7 @@ impl<B: Base> World<B> {
             open: HashMap::new(),
             listed: HashMap::new(),
             held: 0,
+            time: None,
             next: 0,
         }
     }
@@ -145,6 +158,8 @@ impl<B: Base> World<B> {
                     attributes: found.attributes,
                     is_old: true,
                     is_mapped: false,
+                    is_foreign: false,
+                    is_written: false,
                     shared: None,
                     inode: Some(found.inode),
                 });
@@ -154,6 +169,11 @@ impl<B: Base> World<B> {
         };
         self.names.put(path, Some(id));
         Some(id)
+    }
+
+    /// Sets the time at which calls are made from now on, in nanoseconds since 1970.
+    pub fn set_time(&mut self, time: i64) {
+        self.time = Some(time.into());
     }
 
     /// The file with this number.
@@ -180,6 +200,14 @@ impl<B: Base> World<B> {
     /// What the [names](World::names) have for a path; the outer `None` where it is not among them.
     pub fn known(&self, path: &[u8]) -> Option<Option<NodeId>> {
         self.names.get(path)
+    }
+
+    /// Whether the untouched files in a directory are those that were in it before the recording.
+    pub fn is_in_place(&self, dir: &[u8]) -> bool {
+        let inside = [dir, b"/x"].concat();
+        self.names
+            .original(&inside)
+            .is_some_and(|original| original == inside)
     }
 
     fn add(&mut self, node: Node<B::File>) -> NodeId {

@@ -247,7 +247,15 @@ impl At<'_> {
             if let Some(path) = self.path(dir, arg).filter(|_| !is_text) {
                 if matches!(
                     call.name,
-                    "rmdir" | "unlinkat" | "rename" | "renameat" | "renameat2"
+                    "rmdir"
+                        | "unlinkat"
+                        | "rename"
+                        | "renameat"
+                        | "renameat2"
+                        | "stat"
+                        | "lstat"
+                        | "newfstatat"
+                        | "statx"
                 ) {
                     touched.push(Object::Entries(path.clone()));
                 }
@@ -274,6 +282,10 @@ impl At<'_> {
             match self.open(args[arg]) {
                 Some(Object::File(path)) if call.name.starts_with("getdents") => {
                     touched.push(Object::Entries(path));
+                }
+                Some(Object::File(path)) if call.name == "fstat" => {
+                    touched.push(Object::Entries(path.clone()));
+                    touched.push(Object::File(path));
                 }
                 object => touched.extend(object),
             }

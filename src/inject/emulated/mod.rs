@@ -26,7 +26,6 @@ use crate::inject::clock::{Clocks, ShownTime};
 use crate::inject::exchange::{Answered, Decided, Entered, Settled};
 
 use crate::constants::is_error;
-use crate::history::RecordedFiles;
 use crate::inject::hook::{Decision, Finally, HookCall, HookExit, Hooks, ScratchMemory};
 use crate::inject::live;
 use crate::inject::options::{Options, Sandbox};
@@ -43,7 +42,7 @@ use crate::trace::{Answer, Exit};
 use crate::tracee::tsc_off::{self, TscOff};
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Stop, Stopped, Waited};
-use crate::world::World;
+use crate::world;
 use altered::Altered;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -555,7 +554,7 @@ impl<'a> Driver<'a> {
         let before = told.as_ref().map(|_| self.group.descriptors.clone());
         follow::state(&mut self.group, seen);
         if let Some((at, call)) = told {
-            let opens = World::<Arc<RecordedFiles>>::opens(&call);
+            let opens = world::opens(&call);
             let before = before.filter(|_| !opens);
             let table = before.unwrap_or_else(|| self.group.descriptors.clone());
             self.group.files.note(at, self.me.tid, call, table);
@@ -585,7 +584,7 @@ impl<'a> Driver<'a> {
                 }
             }
         }
-        if !World::<Arc<RecordedFiles>>::is_changed_by(seen.call.name) {
+        if !world::is_changed_by(seen.call.name) {
             return None;
         }
         let Some(event) = seen.event else {

@@ -5,6 +5,7 @@
 //! of trees do, would take its files for replaced ones.
 
 use super::engine::Engine;
+use super::unmapped_owners;
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::sandbox;
@@ -21,11 +22,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 impl Engine<'_> {
-    /// Replaces the numbers in a file status from the kernel by those that the process knows.
+    /// Replaces the numbers and owners in a file status from the kernel by those that the process knows.
     pub(super) fn show_same_file(&self, task: &mut Stopped, seen: &HookCall) -> Result<()> {
-        let (Some(recording), Some(sandbox)) = (&self.recording, &self.sandbox) else {
+        let Some(sandbox) = &self.sandbox else {
             return Ok(());
         };
+        let hides_owners = unmapped_owners::are_there();
+        if self.recording.is_none() && !hides_owners {
+            return Ok(());
+        }
         let Some((arg, is_statx)) = seen.stat_arg() else {
             return Ok(());
         };
@@ -47,6 +52,17 @@ impl Engine<'_> {
         };
         let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
         let file = Path::new(OsStr::from_bytes(path));
+        if hides_owners
+            && let Some(shown) = layout.status(&memory, at)
+            && let Some(real) = sandbox.with_owner(file, shown)
+        {
+            for (at, bytes) in layout.with_owner(at, &real) {
+                memory.write(at, &bytes)?;
+            }
+        }
+        let Some(recording) = &self.recording else {
+            return Ok(());
+        };
         let Some(outside) = sandbox.outside(file, here) else {
             return Ok(());
         };

@@ -5,7 +5,7 @@ use crate::history::{FileContent, FileItself, RecordedFiles, Recording};
 use crate::inject::Result;
 use crate::kernel::Descriptors;
 use crate::process::{SharedMemory, ThreadGroup};
-use crate::recording::Status;
+use crate::recording::{EntryBefore, Status};
 use crate::restore::Reopened;
 use crate::sandbox::{self, Content, Placer, Sandbox, Settings};
 use crate::tracee::{Stopped, checked_open};
@@ -13,8 +13,8 @@ use crate::world::{Attributes, Kind, Node, NodeId, Part, World, is_apart};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +37,8 @@ pub(super) struct RecordedWorld {
     removed: Vec<PathBuf>,
     /// What is to be made, the outer ones first.
     made: Vec<(PathBuf, NodeId, Node<FileContent>)>,
+    /// Files of which only the name and the kind are known, and that are not there any more.
+    listed_only: Vec<(PathBuf, u32)>,
     /// The open files that are not found by their paths: their numbers in the copy.
     unnamed: Vec<(u64, Node<FileContent>, Option<PathBuf>)>,
     /// The open directories that are being listed: their numbers in the copy, and the number of entries that were read.
@@ -91,9 +93,12 @@ impl RecordedWorld {
                 for (path, wanted) in world.names() {
                     let node = wanted.and_then(|id| Some((id, world.get(id)?)));
                     plan.compare(path, node, &files);
-                    if node.is_some_and(|(_, node)| node.is_directory() && !node.is_old) {
+                    if node.is_some_and(|(_, node)| node.is_directory() && node.is_made()) {
                         plan.empty(path, world);
                     }
+                }
+                for (dir, entries) in files.listed() {
+                    plan.compare_entries(dir, entries, world, &files);
                 }
                 plan.removed.reverse();
                 let view = tree.view(tid);
@@ -114,6 +119,7 @@ impl RecordedWorld {
     /// The directories in which it changes something.
     pub fn directories(&self) -> BTreeSet<PathBuf> {
         let made = self.made.iter().map(|(path, ..)| path);
+        let made = made.chain(self.listed_only.iter().map(|(path, _)| path));
         let all = self.removed.iter().chain(made);
         all.filter_map(|path| path.parent())
             .map(Path::to_path_buf)
@@ -148,6 +154,13 @@ impl RecordedWorld {
             Kind::Special(kind, _) if *kind == libc::S_IFIFO => meta.mode() & libc::S_IFMT == *kind,
             // Those are the machine's.
             Kind::Special(..) => true,
+            // What another program left there.
+            Kind::File(content) if node.is_foreign => {
+                !content.is_known()
+                    && content.len() == meta.len()
+                    && node.attributes.modified == Some(modified(meta))
+                    && has_mode(meta, &node.attributes)
+            }
             Kind::File(content) => {
                 node.is_old
                     && !node.is_mapped
@@ -168,14 +181,81 @@ impl RecordedWorld {
                 }
                 if !content.is_known() {
                     let path = String::from_utf8_lossy(path);
-                    self.missing.get_mut().note(format!(
-                        "{path}: a call wrote data to it that was not recorded; there are zeros"
-                    ));
+                    self.missing.get_mut().note(match node.is_foreign {
+                        true => format!(
+                            "{path}: another program changed it; what the recorded ones have not read of it since is as before, \
+                             or zeros"
+                        ),
+                        false => format!(
+                            "{path}: a call wrote data to it that was not recorded; there are zeros"
+                        ),
+                    });
                 }
             }
             _ => {}
         }
         self.made.push((place.to_path_buf(), id, node.clone()));
+    }
+
+    /// Compares the entries of a directory that was listed, as far as nothing else is known of them: others were not in it at
+    /// any event.
+    fn compare_entries(
+        &mut self,
+        dir: &[u8],
+        entries: &[EntryBefore],
+        world: &Recorded,
+        files: &RecordedFiles,
+    ) {
+        let place = Path::new(OsStr::from_bytes(dir));
+        let is_there = |id: Option<NodeId>| {
+            let node = id.and_then(|id| world.get(id));
+            node.is_some_and(|node| node.is_directory() && node.is_old)
+        };
+        if !world.known(dir).is_some_and(is_there) || !world.is_in_place(dir) {
+            return;
+        }
+        let now = fs::symlink_metadata(place);
+        if now.is_ok_and(|now| {
+            files
+                .status(dir)
+                .is_some_and(|then| is_unchanged(then, &now))
+        }) {
+            return;
+        }
+        let is_shown = |path: &Path| {
+            let bytes = path.as_os_str().as_bytes();
+            world.known(bytes).is_none()
+                && !is_apart(bytes)
+                && !self.hidden.iter().any(|hidden| path.starts_with(hidden))
+        };
+        let listing = fs::read_dir(place).into_iter().flatten().flatten();
+        let there: HashSet<OsString> = listing.map(|entry| entry.file_name()).collect();
+        let were: HashMap<&OsStr, u32> = entries
+            .iter()
+            .map(|entry| (OsStr::from_bytes(&entry.name), entry.kind))
+            .collect();
+        let others = there.iter().filter(|name| !were.contains_key(&name[..]));
+        let others = others
+            .map(|name| place.join(name))
+            .filter(|path| is_shown(path));
+        let others: Vec<PathBuf> = others.collect();
+        let gone = were.iter().filter(|(name, _)| !there.contains(**name));
+        let gone = gone
+            .map(|(name, kind)| (place.join(name), *kind))
+            .filter(|(path, _)| is_shown(path));
+        let gone: Vec<(PathBuf, u32)> = gone.collect();
+        self.removed.extend(others);
+        if let Some((path, _)) = gone.first() {
+            let (path, rest) = (path.display(), gone.len() - 1);
+            let others = match rest {
+                0 => String::new(),
+                rest => format!(" and {rest} more in that directory"),
+            };
+            self.missing.get_mut().note(format!(
+                "{path}{others}: the program had only listed the name, and the file is gone; it is empty"
+            ));
+        }
+        self.listed_only.extend(gone);
     }
 
     /// Takes away what is in a directory today that a call had made: what was in it at the event is known.
@@ -213,7 +293,7 @@ impl RecordedWorld {
 
     /// Puts the files into the sandbox.
     pub fn put_into(&self, sandbox: &mut Sandbox, recording: &Recording, shared: &SharedMemory) {
-        if self.removed.is_empty() && self.made.is_empty() {
+        if self.removed.is_empty() && self.made.is_empty() && self.listed_only.is_empty() {
             return;
         }
         let mut placer = match sandbox.placer() {
@@ -238,6 +318,16 @@ impl RecordedWorld {
                 }
                 Ok(()) => {}
                 Err(error) => self.say(format!("{} as it was: {error}", path.display())),
+            }
+        }
+        for (path, kind) in &self.listed_only {
+            let what = match *kind {
+                libc::S_IFDIR => Content::Directory,
+                libc::S_IFIFO => Content::Fifo,
+                _ => Content::File(&|_| Ok(())),
+            };
+            if let Err(error) = placer.put(path, &what, &Default::default()) {
+                self.say(format!("{} as it was: {error}", path.display()));
             }
         }
     }
@@ -461,6 +551,11 @@ fn copy_part(source: &File, from: u64, len: u64, file: &File, to: u64) -> io::Re
         }
     }
     Ok(())
+}
+
+/// The time of the last change of a file, in nanoseconds since 1970.
+fn modified(meta: &Metadata) -> i128 {
+    i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())
 }
 
 fn has_mode(meta: &Metadata, attributes: &Attributes) -> bool {

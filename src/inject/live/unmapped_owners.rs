@@ -19,7 +19,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The calls that change files or directories, and those after which a process is in another directory. bind(2) and those
+/// The calls that change files or directories, those that tell their owners, and those after which a process is in another
+/// directory. bind(2) and those
 /// of [`super::files::REFUSED`] stop in all sandboxes.
 pub(super) const CALLS: &[i64] = &[
     libc::SYS_chdir,
@@ -53,6 +54,11 @@ pub(super) const CALLS: &[i64] = &[
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
     libc::SYS_fremovexattr,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
 ];
 
 const CHANGES: u32 = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u32;

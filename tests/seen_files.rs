@@ -1,0 +1,122 @@
+//! What is known of files from what the recorded programs saw of them: entries of directories, times, and what other
+//! programs did to them.
+
+use crate::common::{Folder, RRAPPER};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const PYTHON: &str = "/usr/bin/python3";
+
+/// A directory with these files, and a command of a Python program in it.
+fn program(folder: &Folder, setup: &[&str], text: &str) -> std::process::Command {
+    let dir = folder.join("work");
+    fs::create_dir(&dir).unwrap();
+    for name in setup {
+        let path = dir.join(name);
+        match name.ends_with('/') {
+            true => fs::create_dir_all(&path).unwrap(),
+            false => fs::write(&path, format!("{name}\n")).unwrap(),
+        }
+    }
+    let mut command = folder.command(RRAPPER);
+    command.args(["-q", "record", "-o"]);
+    command.arg(folder.join("recording"));
+    command.args(["--", PYTHON, "-SEc", text]).current_dir(&dir);
+    command
+}
+
+/// What a copy that goes live at the first access of `work/here` says from there on, and what is missing.
+fn live(folder: &Folder) -> String {
+    let done = folder.script(
+        r#"
+        local recording = rr.open("recording")
+        local here = recording:find { path = "*/here" }
+        local copy <close> = recording:replay_to(here):spin_off()
+        local outcome = copy:live {}
+        print(outcome.stdout, outcome.stderr, table.concat(outcome.missing, "\n"))
+        "#,
+    );
+    done.ok().text()
+}
+
+/// A directory has the entries that it had, also those that no call has named.
+#[test]
+fn directories_have_the_entries_that_they_had() {
+    let folder = Folder::new();
+    let text = "import os\nos.listdir('d'); open('made', 'w'); os.listdir('.')\nos.path.exists('here'); print(sorted(os.listdir('d')), \
+        sorted(os.listdir('.')), sorted(os.listdir('e')), os.path.isdir('d/sub'))";
+    let mut command = program(
+        &folder,
+        &["d/", "e/", "d/a", "d/gone", "d/sub/", "e/x"],
+        text,
+    );
+    assert!(command.status().unwrap().success());
+    let dir = folder.join("work");
+    fs::remove_file(dir.join("d/gone")).unwrap();
+    fs::remove_dir(dir.join("d/sub")).unwrap();
+    fs::remove_file(dir.join("made")).unwrap();
+    fs::create_dir(dir.join("later")).unwrap();
+    fs::write(dir.join("later/file"), "").unwrap();
+    fs::write(dir.join("d/later"), "").unwrap();
+    fs::write(dir.join("e/later"), "").unwrap();
+    let text = live(&folder);
+    let expected = "['a', 'gone', 'sub'] ['d', 'e', 'made'] ['x'] True\n";
+    assert!(text.starts_with(expected), "{text}");
+    let is_told = "gone: the program had only listed the name, and the file is gone; it is empty";
+    assert!(text.contains(is_told), "{text}");
+    let of_user = fs::read_dir(dir.join("d")).unwrap().count();
+    assert_eq!(of_user, 2, "nothing happens to the machine's directory");
+}
+
+/// Files that calls have changed have the time at which they were changed: to the nanosecond, where the program has looked.
+#[test]
+fn changed_files_have_the_time_of_the_change() {
+    let folder = Folder::new();
+    let text = "import os, time\nt = time.time_ns(); time.sleep(0.3)\nfor name in 'ab':\n with open(name, 'w') as f: f.write(name)\n\
+        time.sleep(0.3); s = os.stat('a').st_mtime_ns\nos.path.exists('here')\n\
+        print(os.stat('a').st_mtime_ns - s, 0.29 < (os.stat('b').st_mtime_ns - t) / 1e9 < 0.59)";
+    let mut command = program(&folder, &[], text);
+    assert!(command.status().unwrap().success());
+    for name in ["a", "b"] {
+        fs::remove_file(folder.join("work").join(name)).unwrap();
+    }
+    let text = live(&folder);
+    assert!(text.starts_with("0 True\n"), "{text}");
+}
+
+fn wait_for(path: &Path) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !path.exists() {
+        assert!(Instant::now() < end, "{} never came", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What another program has made or changed while the recorded one ran is there as that saw it.
+#[test]
+fn what_other_programs_did_is_there_as_it_was_seen() {
+    let folder = Folder::new();
+    let text = "import os, time\nn = os.stat('log').st_size; os.path.exists('answer'); os.path.exists('dir'); open('ready', 'w')\n\
+        while not os.path.exists('answer'): time.sleep(0.01)\n\
+        print(open('answer').read(), os.path.isdir('dir'), os.stat('log').st_size - n, flush=True)\n\
+        f = open('log'); f.seek(n); f.read()\n\
+        os.path.exists('here')\nprint(open('answer').read(), os.path.isdir('dir'), repr(open('log').read()))";
+    let mut command = program(&folder, &["log"], text);
+    let mut recorded = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let dir = folder.join("work");
+    wait_for(&dir.join("ready"));
+    fs::create_dir(dir.join("dir")).unwrap();
+    fs::write(dir.join("log"), "log\nmore\n").unwrap();
+    fs::write(dir.join(".answer"), "yes\n").unwrap();
+    fs::rename(dir.join(".answer"), dir.join("answer")).unwrap();
+    assert!(recorded.wait().unwrap().success());
+    let expected = "yes\n True 'log\\nmore\\n'\n";
+    let text = live(&folder);
+    assert!(text.starts_with(expected), "nothing has changed: {text}");
+    fs::remove_file(dir.join("answer")).unwrap();
+    fs::remove_dir(dir.join("dir")).unwrap();
+    fs::write(dir.join("log"), "another").unwrap();
+    let text = live(&folder);
+    assert!(text.starts_with(expected), "all has changed: {text}");
+}
