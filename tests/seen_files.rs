@@ -120,3 +120,60 @@ fn what_other_programs_did_is_there_as_it_was_seen() {
     let text = live(&folder);
     assert!(text.starts_with(expected), "all has changed: {text}");
 }
+
+/// A process that goes live still holds its locks: its children do not get them before it gives them up.
+#[test]
+fn locks_are_held() {
+    let folder = Folder::new();
+    let text = r#"
+import fcntl, os, struct, sys
+def asked(name, how, *range):
+    if os.fork() == 0:
+        file = open(name, 'r+')
+        try: how(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *range); print(name, range, 'free')
+        except OSError as error: print(name, range, error.strerror)
+        sys.stdout.flush()
+        os._exit(0)
+    os.wait()
+a = open('a', 'r+'); fcntl.flock(a, fcntl.LOCK_EX)
+b = open('b', 'r+'); fcntl.lockf(b, fcntl.LOCK_EX, 100, 10); fcntl.lockf(b, fcntl.LOCK_UN, 20, 50)
+c = open('c', 'r+'); fcntl.fcntl(c, fcntl.F_OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 5, 0, 0))
+d = open('d', 'r+'); fcntl.lockf(d, fcntl.LOCK_EX); open('d').close()
+os.path.exists('here')
+asked('a', fcntl.flock)
+for range in [(10, 0), (1, 10), (1, 49), (1, 50), (1, 69), (1, 70), (0, 110)]: asked('b', fcntl.lockf, *range)
+for range in [(5, 0), (1, 4), (1, 5), (0, 1000)]: asked('c', fcntl.lockf, *range)
+asked('d', fcntl.lockf)
+a.close(); b.close()
+asked('a', fcntl.flock); asked('b', fcntl.lockf)
+"#;
+    let mut command = program(&folder, &["a", "b", "c", "d"], text);
+    let recorded = command.output().unwrap();
+    let recorded = String::from_utf8(recorded.stdout).unwrap();
+    assert_eq!(recorded.lines().count(), 15, "{recorded}");
+    assert_eq!(recorded.matches("free").count(), 9, "{recorded}");
+    let text = live(&folder);
+    assert!(text.starts_with(&recorded), "{text}; recorded: {recorded}");
+}
+
+/// A copy that ends as recorded, although a call that changes nothing was failed, has the files of its end.
+#[test]
+fn files_at_the_end_of_a_copy_that_follows_its_recording() {
+    let folder = Folder::new();
+    let text = "import time\ntime.sleep(0.05)\ntry: open('none/here', 'w')\nexcept OSError: pass\nopen('x', 'w').write('y')";
+    let mut command = program(&folder, &["x"], text);
+    assert!(command.status().unwrap().success());
+    fs::write(folder.join("work/x"), "another").unwrap();
+    let done = folder.script(
+        r#"
+        local recording = rr.open("recording")
+        local here = recording:find { path = "*/here" }
+        local copy <close> = recording:replay_to(here):spin_off()
+        local outcome = copy:inject {
+          openat = { fail = "EACCES", when = "1" }, after = function(box) print(box:read("x")) end,
+        }
+        print(outcome.status, outcome.divergence)
+        "#,
+    );
+    assert_eq!(done.ok().text(), "y\nexited\tnil\n");
+}

@@ -64,7 +64,10 @@ impl<B: Base> WorldReached<B> {
             if self.ahead.is_none() {
                 match self.frames.next_frame()? {
                     Some(Frame::Event(made)) => self.ahead = Some(made),
-                    Some(Frame::Clock(time)) => self.world.set_time(time),
+                    Some(Frame::Clock(time)) => {
+                        self.world.set_time(time);
+                        continue;
+                    }
                     Some(frame) => {
                         self.tree.follow(&frame);
                         continue;

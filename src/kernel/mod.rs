@@ -34,7 +34,8 @@ mod transfer;
 pub(crate) use call_data::{data_read, moved, reads_from};
 pub use clock::Clock;
 pub use descriptors::{
-    DescriptorTable, Descriptors, FileKind, OpenFile, Stream, output_descriptors, path_has_offset,
+    DescriptorTable, Descriptors, FileKind, OpenFile, RangeLock, RangeLocks, Stream,
+    output_descriptors, path_has_offset,
 };
 pub use epoll::{Epoll, Interest};
 pub use eventfd::Eventfd;

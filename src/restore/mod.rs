@@ -13,6 +13,7 @@ mod eventfd;
 mod file;
 mod inotify;
 mod local_file;
+mod locks;
 mod memfd;
 mod pipe;
 mod process;
@@ -257,6 +258,7 @@ impl<'a> Restorer<'a> {
                 self.remote.call(libc::SYS_dup3, args)?;
             }
         }
+        self.locks(&descriptions)?;
         self.fill_interest_lists(&descriptions)
     }
 

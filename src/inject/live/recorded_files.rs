@@ -162,7 +162,7 @@ impl RecordedWorld {
                     && has_mode(meta, &node.attributes)
             }
             Kind::File(content) => {
-                node.is_old
+                node.inode == Some((meta.dev(), meta.ino()))
                     && !node.is_mapped
                     && content.is_unchanged()
                     && has_mode(meta, &node.attributes)

@@ -71,6 +71,7 @@ impl TaskFiles<'_> {
             libc::SYS_dup | libc::SYS_dup2 => self.duplicate(fd(0), ret as i32, false),
             libc::SYS_dup3 => self.duplicate(fd(0), ret as i32, fd(2) & libc::O_CLOEXEC != 0),
             libc::SYS_fcntl => self.fcntl(call, ret as i32),
+            libc::SYS_flock => self.flock(call),
             libc::SYS_ioctl => self.ioctl(call),
             libc::SYS_close_range => self.close_range(call),
             libc::SYS_pipe => self.pair(call, [libc::O_RDONLY, libc::O_WRONLY], 0),
@@ -207,6 +208,9 @@ impl TaskFiles<'_> {
         match op {
             libc::F_DUPFD => self.duplicate(fd, ret, false),
             libc::F_DUPFD_CLOEXEC => self.duplicate(fd, ret, true),
+            libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
+                self.lock(call);
+            }
             libc::F_SETFD => self.set_cloexec(fd, arg & libc::FD_CLOEXEC != 0),
             libc::F_SETFL => {
                 const SETTABLE: i32 =
@@ -220,6 +224,58 @@ impl TaskFiles<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn flock(&mut self, call: &CallEvent) {
+        let lock = match call.args[1] as i32 & !libc::LOCK_NB {
+            libc::LOCK_SH => Some(false),
+            libc::LOCK_EX => Some(true),
+            _ => None,
+        };
+        if let Some(file) = self.file_mut(call.args[0] as i32) {
+            file.flock = lock;
+        }
+    }
+
+    /// Follows a lock of a part of a file.
+    fn lock(&mut self, call: &CallEvent) {
+        let (fd, op) = (call.args[0] as i32, call.args[1] as i32);
+        // struct flock: l_type, l_whence, and behind four bytes l_start, l_len.
+        let mut bytes = [0; 24];
+        if ChunkMemory(&call.ins).read(call.args[2], &mut bytes) != bytes.len() {
+            return;
+        }
+        let short = |at: usize| i32::from(i16::from_le_bytes([bytes[at], bytes[at + 1]]));
+        let long = |at: usize| bytes[at..at + 8].try_into().map_or(0, i64::from_le_bytes);
+        let from = match short(2) {
+            libc::SEEK_SET => 0,
+            libc::SEEK_CUR => self.file_mut(fd).map_or(0, |file| file.offset as i64),
+            // The size is not known here.
+            _ => return,
+        };
+        let (start, len) = (from.saturating_add(long(8)), long(16));
+        let (start, end) = match len {
+            0 => (start, None),
+            1.. => (start, Some(start.saturating_add(len))),
+            _ => (start.saturating_add(len), Some(start)),
+        };
+        let range = (
+            start.max(0) as u64,
+            end.map_or(u64::MAX, |end| end.max(0) as u64),
+        );
+        let exclusive = match short(0) {
+            libc::F_RDLCK => Some(false),
+            libc::F_WRLCK => Some(true),
+            _ => None,
+        };
+        match op {
+            libc::F_SETLK | libc::F_SETLKW => self.fds.lock(fd, range, exclusive, self.files),
+            _ => {
+                if let Some(file) = self.file_mut(fd) {
+                    file.locks.set(range.0, range.1, exclusive);
+                }
+            }
         }
     }
 

@@ -12,12 +12,14 @@
 mod apply;
 mod created;
 mod fd_table;
+mod locks;
 mod open_file;
 mod pool;
 
 pub(super) use apply::{TaskFiles, failed};
 pub use created::output_descriptors;
 pub(super) use fd_table::{Descriptor, FdTable};
+pub use locks::{RangeLock, RangeLocks};
 pub use open_file::{FileKind, OpenFile, path_has_offset};
 pub(super) use pool::Pool;
 
@@ -157,6 +159,7 @@ impl DescriptorTable {
                 &mut pool,
             );
         }
+        own.take_locks(fds, |file| taken.get(&file).copied());
         DescriptorTable {
             fds: Arc::new(own),
             files: Arc::new(pool),
@@ -211,6 +214,15 @@ impl DescriptorTable {
     /// the recorded processes ever had.
     pub fn file_id(&self, fd: i32) -> Option<u64> {
         self.files.serial(self.fds.get(fd)?.file)
+    }
+
+    /// The locks of files that belong to the process, not to open files, with descriptors of those.
+    pub fn locks(&self) -> impl Iterator<Item = (i32, RangeLock)> {
+        self.fds.locks().filter_map(|(file, lock)| {
+            let mut fds = self.fds.iter();
+            let (fd, _) = fds.find(|(_, descriptor)| descriptor.file == file)?;
+            Some((fd, lock))
+        })
     }
 
     /// Whether its process has set attributes: see [`Kernel::process`](super::Kernel::process).

@@ -1,5 +1,6 @@
 //! Open file descriptions.
 
+use super::RangeLocks;
 use crate::trace::FileNames;
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ pub struct OpenFile {
     pub inherited: bool,
     /// Whether reads and writes move its offset: not those of pipes, sockets and terminals.
     pub moves: bool,
+    /// Whether it has a lock (flock(2)), and whether that excludes all others.
+    pub flock: Option<bool>,
+    /// The locks of parts that belong to it (`F_OFD_SETLK`).
+    pub locks: RangeLocks,
     /// Other names: the name that it was opened by, and those before it was renamed.
     pub other_names: Vec<Arc<[u8]>>,
 }
@@ -28,6 +33,8 @@ impl OpenFile {
             offset: 0,
             inherited: false,
             moves: path_has_offset(path),
+            flock: None,
+            locks: RangeLocks::default(),
             other_names: Vec::new(),
         }
     }
