@@ -177,3 +177,32 @@ fn files_at_the_end_of_a_copy_that_follows_its_recording() {
     );
     assert_eq!(done.ok().text(), "y\nexited\tnil\n");
 }
+
+/// What is written by one name of a file is read by the other.
+#[test]
+fn names_of_one_file_stay_together() {
+    let folder = Folder::new();
+    let text = "import os\na, b = open('a').read(), open('b').read()\nos.path.exists('here')\n\
+        with open('a', 'a') as f: f.write('more\\n')\nprint(repr(open('b').read()), os.stat('b').st_nlink, os.path.samefile('a', 'b'))";
+    let mut command = program(&folder, &["a"], text);
+    fs::hard_link(folder.join("work/a"), folder.join("work/b")).unwrap();
+    assert!(command.status().unwrap().success());
+    let text = live(&folder);
+    assert!(text.starts_with("'a\\nmore\\n' 2 True\n"), "{text}");
+    // As it was before the recording.
+    fs::write(folder.join("work/a"), "a\n").unwrap();
+    let text = live(&folder);
+    assert!(text.starts_with("'a\\nmore\\n' 2 True\n"), "{text}");
+    let recorded = folder.rrapper([
+        "-q", "record", "-o", "again", "--", "cat", "work/a", "work/b",
+    ]);
+    recorded.ok();
+    let done = folder.script(
+        r#"
+        local recording = rr.open("again")
+        local copy <close> = recording:replay_to(recording:find { path = "*/b" }):spin_off()
+        copy:live { after = function(box) box:run { "sh", "-c", "echo more >>work/a" }; print(box:read("work/b")) end }
+        "#,
+    );
+    assert_eq!(done.ok().text(), "a\nmore\n\n");
+}

@@ -37,6 +37,8 @@ pub(super) struct RecordedWorld {
     removed: Vec<PathBuf>,
     /// What is to be made, the outer ones first.
     made: Vec<(PathBuf, NodeId, Node<FileContent>)>,
+    /// Files that are as they were, and have other names, too.
+    linked: Vec<(PathBuf, NodeId, Node<FileContent>)>,
     /// Files of which only the name and the kind are known, and that are not there any more.
     listed_only: Vec<(PathBuf, u32)>,
     /// The open files that are not found by their paths: their numbers in the copy.
@@ -97,6 +99,7 @@ impl RecordedWorld {
                         plan.empty(path, world);
                     }
                 }
+                plan.keep_links();
                 for (dir, entries) in files.listed() {
                     plan.compare_entries(dir, entries, world, &files);
                 }
@@ -169,7 +172,10 @@ impl RecordedWorld {
                     && before.is_some_and(|before| is_unchanged(before, meta))
             }
         };
-        if now.as_ref().is_some_and(is_same) {
+        if let Some(meta) = now.as_ref().filter(|meta| is_same(meta)) {
+            if meta.nlink() > 1 && node.is_copied() {
+                self.linked.push((place.to_path_buf(), id, node.clone()));
+            }
             return;
         }
         match &node.kind {
@@ -195,6 +201,18 @@ impl RecordedWorld {
             _ => {}
         }
         self.made.push((place.to_path_buf(), id, node.clone()));
+    }
+
+    /// Has files with several known names be made: an overlay would copy one name up when the file is changed, and leave the
+    /// others.
+    fn keep_links(&mut self) {
+        let mut names: HashMap<NodeId, usize> = HashMap::new();
+        for (_, id, _) in self.linked.iter().chain(&self.made) {
+            *names.entry(*id).or_default() += 1;
+        }
+        let linked = std::mem::take(&mut self.linked);
+        let several = linked.into_iter().filter(|(_, id, _)| names[id] > 1);
+        self.made.extend(several);
     }
 
     /// Compares the entries of a directory that was listed, as far as nothing else is known of them: others were not in it at
@@ -467,6 +485,17 @@ impl RecordedWorld {
             sentences.push(format!("{left_out} more files as they were"));
         }
         sentences
+    }
+}
+
+impl Node<FileContent> {
+    /// Whether it is a file whose content the recording has.
+    fn is_copied(&self) -> bool {
+        let Kind::File(content) = &self.kind else {
+            return false;
+        };
+        let mut files = content.files();
+        !files.any(|file| matches!(file, FileContent::Itself(_)))
     }
 }
 
