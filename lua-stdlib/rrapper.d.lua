@@ -54,6 +54,17 @@ signal = {}
 ---@field wait_all? boolean                records until the last process ends; without it, processes that the program leaves behind are killed
 ---@field world? "touched"|"written"|"none" files whose content before the recording is kept for live continuations: also those that it reads (the default), those that it changes, or none
 
+---@field sandbox? "cow"|"none"|RecordSandbox "cow" runs it in a copy-on-write sandbox: what it changes of the machine's files is forgotten; "none" unless said otherwise
+---@field setup? string|string[]           with sandbox: commands for sh -c that are run in the sandbox before the program and not recorded; one that fails ends the recording
+
+---The settings of a recording's sandbox. Each that is left out has its default.
+---@class RecordSandbox
+---@field network? true|"machine" a loopback of its own (the default), or the machine's network
+---@field namespaces? boolean     whether its processes may make namespaces; true
+---@field writable? string[]      directories that it may change although the machine's are read-only
+---@field readonly? string[]      directories that it may not change
+---@field hide? string[]          files and directories that are empty inside
+
 ---@class EventFilter
 ---@field pid? integer
 ---@field syscall? Calls

@@ -4,8 +4,8 @@ use crate::common::{Folder, RRAPPER};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A program, and what it starts with.
@@ -172,6 +172,31 @@ fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     all
 }
 
+/// The directory and everything below it: what changes with every write, and the content.
+fn stamps(dir: &Path) -> BTreeMap<PathBuf, (u64, u32, (i64, i64), (i64, i64), Vec<u8>)> {
+    let mut all = BTreeMap::new();
+    let mut paths = vec![dir.to_path_buf()];
+    while let Some(path) = paths.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let mut content = Vec::new();
+        if meta.is_dir() {
+            paths.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else if meta.is_file() {
+            content = fs::read(&path).unwrap();
+        }
+        let times = (
+            (meta.mtime(), meta.mtime_nsec()),
+            (meta.ctime(), meta.ctime_nsec()),
+        );
+        all.insert(path, (meta.ino(), meta.mode(), times.0, times.1, content));
+    }
+    all
+}
+
 /// The names that are not the same in two trees.
 fn differences(ours: &Path, theirs: &Path) -> Vec<String> {
     let (ours, theirs) = (tree(ours), tree(theirs));
@@ -200,15 +225,33 @@ struct Place {
 impl Place {
     /// Prepares a directory, and records the program in it.
     fn record(program: &'static Program) -> Place {
+        Place::record_with(program, &[])
+    }
+
+    /// The same in a sandbox that is thrown away: nothing in the directory has changed afterwards. Then the program itself
+    /// is run there.
+    fn record_discarded(program: &'static Program) -> Place {
+        let place = Place::record_with(program, &["--discard"]);
+        let mut command = place.folder.command(program.argv[0]);
+        command.args(&program.argv[1..]).current_dir(place.dir());
+        variables(&mut command, &place.folder);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{:?}: {done:?}", program.argv);
+        place
+    }
+
+    fn record_with(program: &'static Program, options: &[&str]) -> Place {
         let place = Place {
             folder: Folder::new(),
             program,
         };
         place.fresh();
+        let before = stamps(&place.dir());
         let mut command = place.folder.command(RRAPPER);
         command
             .args(["-q", "record", "-o"])
-            .arg(place.folder.join("recording"));
+            .arg(place.folder.join("recording"))
+            .args(options);
         command
             .arg("--")
             .args(program.argv)
@@ -216,6 +259,10 @@ impl Place {
         variables(&mut command, &place.folder);
         let done = command.output().unwrap();
         assert!(done.status.success(), "{:?}: {done:?}", program.argv);
+        assert!(done.stderr.is_empty(), "{:?}: {done:?}", program.argv);
+        if options.contains(&"--discard") {
+            assert_eq!(stamps(&place.dir()), before, "{:?}", program.argv);
+        }
         place
     }
 
@@ -278,7 +325,17 @@ const SAVE: &str = r#"
 
 /// With nothing failed, a copy that goes live ends as the recorded program did, although nothing is left of its files.
 fn controls(program: &'static Program) {
-    let place = Place::record(program);
+    controls_of(&Place::record(program));
+}
+
+/// The same for a recording in a sandbox that was thrown away.
+fn controls_discarded(program: &'static Program) {
+    controls_of(&Place::record_discarded(program));
+}
+
+/// `dir` has what the program leaves.
+fn controls_of(place: &Place) {
+    let program = place.program;
     let dir = place.dir();
     let kept = place.folder.join("kept");
     fs::rename(&dir, &kept).unwrap();
@@ -637,4 +694,30 @@ failing! {
     git_add: super::GIT_ADD, "EIO";
     git_commit: super::GIT_COMMIT, "ENOSPC";
     python_move: super::PYTHON_MOVE, "EACCES";
+}
+
+macro_rules! discarded {
+    ($($name:ident: $program:expr),* $(,)?) => {
+        mod discarded {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    controls_discarded(&$program);
+                }
+            )*
+        }
+    };
+}
+
+discarded! {
+    mv_of_a_directory: MV_DIRECTORY,
+    tar: TAR,
+    sed: SED,
+    rm: RM,
+    sqlite_wal: SQLITE_WAL,
+    git_commit: GIT_COMMIT,
+    copytree: COPYTREE,
+    tmpfile: TMPFILE,
+    mapped: MAPPED,
 }

@@ -1,7 +1,7 @@
 //! `rrapper record`.
 
 use super::{Common, interrupt, output};
-use crate::record::{self, Front, KeptFiles, OnFull, Program};
+use crate::record::{self, Discard, Front, KeptFiles, OnFull, Program};
 use crate::recording::{mark_latest, new_directory};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +21,15 @@ pub(super) struct Args {
     /// or none
     #[arg(long, value_name = "WHICH", default_value = "touched", value_parser = kept)]
     world: KeptFiles,
+    /// Run the program in a copy-on-write sandbox: what it changes of the machine's files is forgotten
+    #[arg(long)]
+    discard: bool,
+    /// With --discard: a command for sh -c, run in the sandbox before the program and not recorded; may be given several times
+    #[arg(long, value_name = "CMD", requires = "discard")]
+    setup: Vec<OsString>,
+    /// With --discard: the machine's network, instead of a loopback of its own
+    #[arg(long, requires = "discard")]
+    network: bool,
     /// The program and its arguments
     #[arg(
         trailing_var_arg = true,
@@ -55,7 +64,15 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         ..Program::default()
     };
     let name = program.name();
-    let command = program.command()?;
+    let discard = args.discard.then(|| Discard {
+        machines_network: args.network,
+        setup: args.setup,
+        ..Discard::default()
+    });
+    let command = match &discard {
+        Some(discard) if !discard.setup.is_empty() => program.command_after_setup()?,
+        _ => program.command()?,
+    };
     let dir = match &args.output {
         Some(dir) => dir.clone(),
         None => new_directory(&name)?,
@@ -69,6 +86,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         wait_all: args.wait_all,
         alone: false,
         kept: args.world,
+        discard,
     };
     let ended = record::record_in_separate_process(options, Front::StandsForProgram);
     if let Some(signal) = ended.forced {

@@ -3,7 +3,7 @@
 use super::convert;
 use super::error::{raise, shown};
 use super::handle::RecordingHandle;
-use super::hooks::LuaHooks;
+use super::hooks::{LuaHooks, sandbox};
 use super::interrupt;
 use super::outcome::OutcomeData;
 use super::session::{self, RecordingEnd};
@@ -17,7 +17,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-const OPTIONS: [&str; 6] = ["cwd", "env", "stdin", "out", "wait_all", "world"];
+const OPTIONS: [&str; 8] = [
+    "cwd", "env", "stdin", "out", "wait_all", "world", "sandbox", "setup",
+];
 const LIVE: [&str; 8] = [
     "cwd", "env", "stdin", "tty", "hooks", "timeout", "sandbox", "after",
 ];
@@ -37,7 +39,12 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
     let name = program.name();
     let out = spec.get::<Option<Value>>("out")?;
     let out = out.map(|dir| path(&dir, "out")).transpose()?;
-    let command = program.command().map_err(raise)?;
+    let discard = sandbox::read_for_recording(spec)?;
+    let command = match &discard {
+        Some(discard) if !discard.setup.is_empty() => program.command_after_setup(),
+        _ => program.command(),
+    };
+    let command = command.map_err(raise)?;
     let dir = match &out {
         Some(dir) => dir.clone(),
         None => new_directory(&name).map_err(raise)?,
@@ -53,6 +60,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         wait_all: convert::flag(spec, "wait_all")?,
         alone: false,
         kept: kept_files(spec)?,
+        discard,
     };
     let ended = record::record_in_separate_process(options, Front::IsParent);
     watch.ended(&RecordingEnd {

@@ -90,6 +90,9 @@ impl Recorder {
             return self.answer(current, task, event, ret);
         }
         self.look_before(current, call, &event)?;
+        if let Some(ret) = self.refused_in_sandbox(&task, call, &event) {
+            return self.answer(current, task, event, ret);
+        }
         self.return_packets(current);
         let vfork = self.check_clone(&event)?;
         let mut waits = false;
@@ -228,6 +231,11 @@ impl Recorder {
         };
         let mut regs = task.regs()?;
         let ret = regs.ret();
+        let ret = match is_execve(&event) {
+            true => ret,
+            false => self.settle_in_sandbox(&mut task, call, &event, ret)?,
+        };
+        regs.set_ret(ret);
         event.ret = Some(ret);
         if let Some(unsure) = unsure {
             self.only_if_harmless(&unsure, &task, call, &event)?;
@@ -237,7 +245,7 @@ impl Recorder {
             task.set_regs(&regs)?;
         }
         let nr = i64::from(event.nr);
-        let executed = ret == 0 && matches!(nr, libc::SYS_execve | libc::SYS_execveat);
+        let executed = ret == 0 && is_execve(&event);
         if executed {
             if let Some(exe) = task.foreign_program()? {
                 if !self.executed {
@@ -462,6 +470,10 @@ impl Recorder {
             dir: self.writer.dir().into(),
         }
     }
+}
+
+fn is_execve(event: &CallEvent) -> bool {
+    matches!(i64::from(event.nr), libc::SYS_execve | libc::SYS_execveat)
 }
 
 fn is_shared(maps: &[Map], addr: u64) -> bool {

@@ -1,6 +1,6 @@
 //! Errors of recording.
 
-use crate::{recording, tracee};
+use crate::{recording, sandbox, tracee};
 use std::path::PathBuf;
 
 /// Shorthand for this module's results.
@@ -49,6 +49,25 @@ pub enum Error {
         /// The recording's directory.
         dir: PathBuf,
     },
+    /// The system does not allow the sandbox in which the program would be recorded.
+    #[error(
+        "there is no sandbox to be had here: its first process could not {step}: {source}; {}, or record without a sandbox",
+        sandbox::advice(step, source)
+    )]
+    NoSandbox {
+        /// The step, as the words after "could not".
+        step: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// A setup command failed.
+    #[error("the setup command {command:?} {how}; nothing was recorded")]
+    Setup {
+        /// The command.
+        command: String,
+        /// How it ended, in words.
+        how: String,
+    },
     /// An error in the separate recorder process.
     #[error("{0}")]
     Beside(String),
@@ -72,6 +91,15 @@ pub enum Error {
         /// The recording's directory.
         dir: PathBuf,
     },
+}
+
+impl From<sandbox::Error> for Error {
+    fn from(error: sandbox::Error) -> Error {
+        match error {
+            sandbox::Error::Refused { step, source } => Error::NoSandbox { step, source },
+            sandbox::Error::Tracee(error) => Error::Tracee(error),
+        }
+    }
 }
 
 impl Error {

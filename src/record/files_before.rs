@@ -4,6 +4,7 @@
 //! Files that belong to the system and are only read are not copied: their status is enough to see whether they are still
 //! the same.
 
+use super::discarded::View;
 use super::task::Task;
 use super::{Recorder, Result};
 use crate::image::FileStore;
@@ -136,6 +137,7 @@ pub(super) struct FilesBefore {
     /// The recording's own directory.
     own: Vec<u8>,
     is_root: bool,
+    view: View,
     /// The bytes on disk of kept files.
     bytes: u64,
     is_full: bool,
@@ -144,7 +146,7 @@ pub(super) struct FilesBefore {
 }
 
 impl FilesBefore {
-    pub fn new(kept: KeptFiles, own: &Path) -> FilesBefore {
+    pub fn new(kept: KeptFiles, own: &Path, view: View) -> FilesBefore {
         FilesBefore {
             kept,
             known: HashMap::new(),
@@ -152,6 +154,7 @@ impl FilesBefore {
             time: 0,
             own: own.as_os_str().as_bytes().to_vec(),
             is_root: nix::unistd::geteuid().is_root(),
+            view,
             bytes: 0,
             is_full: false,
             frames: Vec::new(),
@@ -174,14 +177,17 @@ impl FilesBefore {
             self.known.insert(path.to_vec(), Known::new(Kind::Nothing));
             return;
         }
-        let place = as_path(path);
-        let (was, kind) = match fs::symlink_metadata(place) {
+        let place = self.view.place(path);
+        let (was, kind) = match fs::symlink_metadata(&place) {
             Ok(meta) => {
-                let status = status(place, &meta);
+                let mut status = status(&place, &meta);
+                status.inode = self.view.numbers(path, &meta);
                 let kind = match meta.file_type() {
                     kind if kind.is_dir() => Kind::Directory,
                     kind if kind.is_symlink() => Kind::Link(status.link.clone()),
-                    kind if kind.is_file() => Kind::File(status.inode, meta.blocks() * 512),
+                    kind if kind.is_file() => {
+                        Kind::File((meta.dev(), meta.ino()), meta.blocks() * 512)
+                    }
                     _ => Kind::Other,
                 };
                 (Before::File(Box::new(status)), kind)
@@ -220,10 +226,15 @@ impl FilesBefore {
         let known = self.known.get(path)?;
         match &known.kind {
             Kind::Link(text) if !known.is_replaced => Some(text.clone()),
-            Kind::Nothing => current_link(path),
-            _ if known.is_replaced => current_link(path),
+            Kind::Nothing => self.current_link(path),
+            _ if known.is_replaced => self.current_link(path),
             _ => None,
         }
+    }
+
+    fn current_link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let text = fs::read_link(self.view.place(path)).ok()?;
+        Some(text.into_os_string().into_vec())
     }
 
     /// Keeps the content of a file that is about to be read or changed.
@@ -238,11 +249,11 @@ impl FilesBefore {
             return;
         }
         if used != Use::Change {
-            let is_root = self.is_root;
+            let (is_root, view) = (self.is_root, &self.view);
             let is_spared = self.kept == KeptFiles::Written
                 || *known
                     .is_system
-                    .get_or_insert_with(|| is_system(path, is_root));
+                    .get_or_insert_with(|| is_system(path, is_root) && view.is_the_machines(path));
             if is_spared {
                 return;
             }
@@ -261,7 +272,7 @@ impl FilesBefore {
             ContentBefore::Missing("too much is kept already".into())
         } else {
             self.bytes += on_disk;
-            match content(files, as_path(path), inode) {
+            match content(files, (path, &self.view.place(path)), inode) {
                 Ok(content) => content,
                 Err(error) => ContentBefore::Missing(error.to_string()),
             }
@@ -283,7 +294,10 @@ impl FilesBefore {
         let mut dirs = vec![path.to_vec()];
         let mut left = MOST_MOVED;
         while let Some(dir) = dirs.pop() {
-            let entries = fs::read_dir(as_path(&dir)).into_iter().flatten().flatten();
+            let entries = fs::read_dir(self.view.place(&dir))
+                .into_iter()
+                .flatten()
+                .flatten();
             for entry in entries {
                 let path = file_names::join(&dir, entry.file_name().as_bytes());
                 self.look(&path);
@@ -317,7 +331,7 @@ impl FilesBefore {
         if is_new || std::mem::replace(&mut known.is_listed, true) {
             return;
         }
-        let Ok(listing) = fs::read_dir(as_path(&path)) else {
+        let Ok(listing) = fs::read_dir(self.view.place(&path)) else {
             return;
         };
         let entry = |entry: fs::DirEntry| EntryBefore {
@@ -393,11 +407,6 @@ fn is_system(path: &[u8], is_root: bool) -> bool {
     !is_root && !is_writable(place) && !place.parent().is_some_and(is_writable)
 }
 
-fn current_link(path: &[u8]) -> Option<Vec<u8>> {
-    let text = fs::read_link(as_path(path)).ok()?;
-    Some(text.into_os_string().into_vec())
-}
-
 fn status(path: &Path, meta: &Metadata) -> Status {
     let link = match meta.is_symlink() {
         true => fs::read_link(path).unwrap_or_default(),
@@ -452,16 +461,19 @@ fn attributes(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     found
 }
 
-fn content(files: &mut Files, path: &Path, inode: (u64, u64)) -> std::io::Result<ContentBefore> {
-    let mut file = checked_open::regular(path, libc::O_NOFOLLOW)?;
+/// The content of the file with this path, which rrapper finds at `place`.
+fn content(
+    files: &mut Files,
+    (path, place): (&[u8], &Path),
+    inode: (u64, u64),
+) -> std::io::Result<ContentBefore> {
+    let mut file = checked_open::regular(place, libc::O_NOFOLLOW)?;
     let meta = file.metadata()?;
     if (meta.dev(), meta.ino()) != inode {
         return Err(std::io::Error::other("another file is there"));
     }
     if meta.len() > SHORT {
-        return Ok(ContentBefore::Kept(
-            files.keep(&file, path.as_os_str().as_bytes())?,
-        ));
+        return Ok(ContentBefore::Kept(files.keep(&file, path)?));
     }
     let mut bytes = Vec::with_capacity(meta.len() as usize);
     (&mut file).take(SHORT).read_to_end(&mut bytes)?;

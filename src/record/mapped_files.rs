@@ -14,7 +14,7 @@ use std::fs::Metadata;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const PAGE: u64 = 0x1000;
 
@@ -266,7 +266,7 @@ impl Recorder {
             if map.shared && self.objects.contains_key(&ObjectKey::File(key)) {
                 continue;
             }
-            let file = checked_open::regular(Path::new(OsStr::from_bytes(&map.name)), 0);
+            let file = checked_open::regular(&self.view.place(&map.name), 0);
             let Some(file) = file.ok().filter(|file| {
                 let meta = file.metadata();
                 meta.is_ok_and(|meta| FileKey::of(&meta) == key)

@@ -8,6 +8,7 @@ mod calls;
 mod cross_memory;
 mod data_transfers;
 mod descriptor_effects;
+mod discarded;
 mod error;
 mod failed_calls;
 mod files_before;
@@ -35,6 +36,7 @@ mod unsized_outputs;
 mod warnings;
 
 pub use crate::recording::OnFull;
+pub use discarded::Discard;
 pub use error::{Error, Result};
 pub use files_before::KeptFiles;
 pub use observer::{Observed, Observer};
@@ -49,6 +51,7 @@ use crate::trace::Exit;
 use crate::tracee::ticker::Ticker;
 use crate::tracee::tsc_off::{TscOff, with_tsc};
 use crate::tracee::{Command, KillOnDrop, Kin, Running, Stdin, Stopped, kcmp, pin, proc, spawn};
+use discarded::View;
 use files_before::FilesBefore;
 use mapped_files::{FileKey, MappedFile};
 use messages::FrontLink;
@@ -81,6 +84,8 @@ pub struct Options {
     pub alone: bool,
     /// The files of which the content before the recording is kept.
     pub kept: KeptFiles,
+    /// The sandbox in which the program runs, if it is not to change the machine's files.
+    pub discard: Option<Discard>,
 }
 
 impl Options {
@@ -96,6 +101,7 @@ impl Options {
             wait_all: false,
             alone: true,
             kept: KeptFiles::default(),
+            discard: None,
         }
     }
 }
@@ -152,6 +158,7 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
         wait_all,
         alone,
         kept,
+        discard,
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
@@ -162,6 +169,13 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
         writer.files().keep_alone();
     }
     let stdin = keep_input(&mut writer, &mut command)?;
+    let view = match enter_sandbox(discard.as_ref(), &mut command, front.as_ref()) {
+        Ok(view) => view,
+        Err(error) => {
+            writer.discard();
+            return Err(error);
+        }
+    };
     let mut task = match spawn::start_as(command, kin) {
         Ok(task) => task,
         Err(error) => {
@@ -186,7 +200,7 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
     let alive = KillOnDrop::of(pid);
     task.announce_end()?;
     task.release();
-    let before = FilesBefore::new(kept, writer.dir());
+    let before = FilesBefore::new(kept, writer.dir(), view.clone());
     let mut recorder = Recorder {
         alive,
         writer,
@@ -223,10 +237,27 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
         leftovers: None,
         left: Vec::new(),
         before,
+        view,
     };
     recorder.look_at_first(&start)?;
     let outcome = recorder.run(Task::new(pid, pid, 0), task);
     recorder.close(outcome)
+}
+
+/// Makes the sandbox that the program runs in, if it is to have one, and runs the setup commands in it.
+fn enter_sandbox(
+    discard: Option<&Discard>,
+    command: &mut Command,
+    front: Option<&FrontLink>,
+) -> Result<View> {
+    let Some(discard) = discard else {
+        return Ok(View::default());
+    };
+    let view = View::of_sandbox(discard, command)?;
+    for text in &discard.setup {
+        view.set_up(text, command, front)?;
+    }
+    Ok(view)
 }
 
 /// Keeps a copy of the program's standard input, from which spun-off processes read the rest.
@@ -349,6 +380,8 @@ struct Recorder {
     left: Vec<String>,
     /// The files before the recording.
     before: FilesBefore,
+    /// The files as the program sees them.
+    view: View,
 }
 
 impl Recorder {

@@ -67,6 +67,19 @@ impl Program {
     /// # Errors
     /// If the program cannot be found or executed.
     pub fn command(self) -> Result<Command, ProgramError> {
+        self.found(true)
+    }
+
+    /// The same for a program that setup commands may make, and the directory that it starts in: where the program is
+    /// named by a path, the kernel looks for both once the commands have run.
+    ///
+    /// # Errors
+    /// If the program is named without a path, and cannot be found or executed.
+    pub fn command_after_setup(self) -> Result<Command, ProgramError> {
+        self.found(false)
+    }
+
+    fn found(self, is_there: bool) -> Result<Command, ProgramError> {
         let name = self
             .argv
             .first()
@@ -78,11 +91,17 @@ impl Program {
             .rfind(|(key, _)| key == "PATH")
             .map(|(_, value)| value.clone());
         let path = path.or_else(|| std::env::var_os("PATH"));
-        if let Some(dir) = self.cwd.as_ref().filter(|dir| !dir.is_dir()) {
+        let missing = |dir: &&PathBuf| is_there && !dir.is_dir();
+        if let Some(dir) = self.cwd.as_ref().filter(missing) {
             return Err(ProgramError::NoDirectory(dir.clone()));
         }
+        let is_made = !is_there && name.as_bytes().contains(&b'/');
+        let exe = match is_made {
+            true => PathBuf::from(name),
+            false => find(name, path.as_deref(), self.cwd.as_deref())?,
+        };
         Ok(Command {
-            exe: find(name, path.as_deref(), self.cwd.as_deref())?,
+            exe,
             argv: self
                 .argv
                 .iter()
@@ -91,6 +110,7 @@ impl Program {
             env: environment(&self.env),
             cwd: self.cwd,
             stdin: self.stdin,
+            inside: None,
         })
     }
 }

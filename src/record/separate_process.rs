@@ -93,6 +93,7 @@ fn start(options: Options, front: Front) -> Result<Supervisor> {
         wait_all,
         alone,
         kept,
+        discard,
     } = options;
     let there = dir.clone();
     let caught = SignalCatcher::new(Faults::Caught)?;
@@ -111,6 +112,7 @@ fn start(options: Options, front: Front) -> Result<Supervisor> {
             wait_all,
             alone,
             kept,
+            discard,
         };
         work(options, take, say)
     })?;

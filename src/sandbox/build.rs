@@ -1,5 +1,6 @@
 //! The calls by which the keeper and the first process of a sandbox set it up.
 
+use super::enclosure::terminals::Terminal;
 use super::root_plan::{Entry, Layer, RootPlan};
 use super::user_quotas::QUOTAS;
 use super::{Error, Result, Settings};
@@ -241,6 +242,24 @@ impl Builder {
         self.may(libc::SYS_mount, &args)
     }
 
+    /// Shows a terminal of the machine in the sandbox's directory of terminals. The file that it covers is that of a terminal
+    /// of the sandbox with this number, which the keeper keeps for good; those before it are given back.
+    fn show_pseudo_terminal(&mut self, number: u32, tree: i64) {
+        if number >= TERMINALS {
+            return;
+        }
+        let how = (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
+        let args = [Arg::Text(b"dev/pts/ptmx"), Arg::Value(how)];
+        let made: Vec<CallId> = (0..=number)
+            .map(|_| self.may(libc::SYS_open, &args))
+            .collect();
+        let at = format!("dev/pts/{number}");
+        self.put(Arg::Value(tree as u64), at.as_bytes());
+        for before in &made[..made.len() - 1] {
+            self.may(libc::SYS_close, &[Arg::Result(*before)]);
+        }
+    }
+
     /// Takes a layer's overlay away, with all that is mounted below it.
     pub(super) fn take_away(&mut self, layer: &Layer) -> CallId {
         let path = Arg::Text(relative(&layer.path));
@@ -275,7 +294,7 @@ fn error(ret: i64) -> io::Error {
 }
 
 /// The keeper's descriptors after its first steps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Begun {
     /// Its mount namespace.
     namespace: i64,
@@ -283,12 +302,18 @@ pub(super) struct Begun {
     place: i64,
     /// Copies of mounts of the machine.
     devices: [i64; DEVICES.len()],
+    terminals: Vec<(Terminal, i64)>,
     sys: i64,
     proc: i64,
 }
 
 /// The first steps of the keeper: makes the machine's mounts private, and mounts the tmpfs for changed files.
-pub(super) fn begin(keeper: &mut HelperProcess, settings: &Settings) -> Result<Begun> {
+/// The sandbox has the terminals in `/dev`, besides those that are made in it.
+pub(super) fn begin(
+    keeper: &mut HelperProcess,
+    settings: &Settings,
+    terminals: &[Terminal],
+) -> Result<Begun> {
     let mut b = Builder::default();
     b.may(libc::SYS_umask, &[Arg::Value(0)]);
     b.may(libc::SYS_setsid, &[]);
@@ -309,6 +334,8 @@ pub(super) fn begin(keeper: &mut HelperProcess, settings: &Settings) -> Result<B
         b.may(libc::SYS_close, &[file]);
     }
     let devices = DEVICES.map(|name| b.tree(format!("/dev/{name}").as_bytes(), 0));
+    let copy = |terminal: &Terminal| b.tree(terminal.path().as_os_str().as_bytes(), 0);
+    let copies: Vec<CallId> = terminals.iter().map(copy).collect();
     let sys = b.tree(b"/sys", AT_RECURSIVE);
     let proc = b.tree(b"/proc", AT_RECURSIVE);
     let how = Arg::Value((libc::O_RDONLY | libc::O_CLOEXEC) as u64);
@@ -353,6 +380,11 @@ pub(super) fn begin(keeper: &mut HelperProcess, settings: &Settings) -> Result<B
         namespace: number(&outcome, namespace),
         place: number(&outcome, place),
         devices: devices.map(|device| number(&outcome, device)),
+        terminals: terminals
+            .iter()
+            .zip(copies)
+            .map(|(terminal, copy)| (terminal.clone(), number(&outcome, copy)))
+            .collect(),
         sys: number(&outcome, sys),
         proc: number(&outcome, proc),
     })
@@ -402,7 +434,7 @@ impl Place {
     }
 
     /// Makes the directories and files that are not in layers.
-    pub(super) fn fill(&self, plan: &RootPlan) -> io::Result<()> {
+    pub(super) fn fill(&self, plan: &RootPlan, terminals: &[Terminal]) -> io::Result<()> {
         // The copied files are as the machine's, whatever the umask of rrapper is.
         self.add_dir(&self.path(ROOT), 0o755, None)?;
         self.add_dir(&self.path(NO_DIR), 0o755, None)?;
@@ -416,6 +448,11 @@ impl Place {
         self.add_dir(&dev.join("shm"), 0o1777, None)?;
         for name in DEVICES {
             File::create(dev.join(name))?;
+        }
+        for terminal in terminals {
+            if let Terminal::Device(name) = terminal {
+                File::create(dev.join(name))?;
+            }
         }
         for (name, to) in LINKS {
             symlink(to, dev.join(name))?;
@@ -520,6 +557,11 @@ pub(super) fn show(
     for (name, tree) in DEVICES.iter().zip(begun.devices) {
         b.put(Arg::Value(tree as u64), format!("dev/{name}").as_bytes());
     }
+    for (terminal, tree) in &begun.terminals {
+        if let Terminal::Device(_) = terminal {
+            b.put(Arg::Value(*tree as u64), relative(&terminal.path()));
+        }
+    }
     b.set(b"dev", libc::MOUNT_ATTR_RDONLY, 0, AT_RECURSIVE);
     let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
     b.mount(
@@ -528,6 +570,11 @@ pub(super) fn show(
         flags,
         &format!("newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"),
     );
+    for (terminal, tree) in &begun.terminals {
+        if let Terminal::Pseudo(number) = terminal {
+            b.show_pseudo_terminal(*number, *tree);
+        }
+    }
     b.put(Arg::Value(begun.sys as u64), b"sys");
     let bare = libc::MOUNT_ATTR_RDONLY
         | libc::MOUNT_ATTR_NODEV
@@ -610,14 +657,49 @@ pub(super) fn settle(
     Ok(First { own_proc, last_pid })
 }
 
+/// The steps of a process that has the mounts, the network and the objects of a recorded program, for which it is the way
+/// in. `/proc` is the machine's, but for the files there by which root changes the machine.
+pub(super) fn settle_recorded(
+    member: &mut HelperProcess,
+    begun: &Begun,
+    own_network: bool,
+) -> Result<First> {
+    let mut b = Builder::default();
+    let kind = Arg::Value(libc::CLONE_NEWNS as u64);
+    let args = [Arg::Value(begun.namespace as u64), kind];
+    b.must("enter its own root (setns)", libc::SYS_setns, &args);
+    b.may(libc::SYS_setsid, &[]);
+    let step = "show the machine's processes in /proc";
+    let at = Arg::Text(b"/proc");
+    let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
+    let tree = Arg::Value(begun.proc as u64);
+    let args = [tree, Arg::Text(b""), HERE, at, how];
+    b.must(step, libc::SYS_move_mount, &args);
+    for path in writable_of_root() {
+        copy_read_only(&mut b, path.as_os_str().as_bytes());
+    }
+    if own_network {
+        loopback(&mut b);
+    }
+    queues(&mut b);
+    let all = [3, u64::from(u32::MAX), 0].map(Arg::Value);
+    b.may(libc::SYS_close_range, &all);
+    b.make(member)?;
+    Ok(First {
+        own_proc: false,
+        last_pid: -1,
+    })
+}
+
+fn copy_read_only(b: &mut Builder, path: &[u8]) {
+    let tree = b.tree(path, AT_RECURSIVE);
+    b.put(Arg::Result(tree), path);
+    b.set(path, libc::MOUNT_ATTR_RDONLY, 0, AT_RECURSIVE);
+}
+
 /// Makes `/proc` read-only: a process could give up being the first victim where memory runs out, and root can write to
 /// its own files even without privileges. Where programs may make namespaces, they have to write to files of their own.
 fn protect_proc(b: &mut Builder, settings: &Settings) {
-    let copy_read_only = |b: &mut Builder, path: &[u8]| {
-        let tree = b.tree(path, AT_RECURSIVE);
-        b.put(Arg::Result(tree), path);
-        b.set(path, libc::MOUNT_ATTR_RDONLY, 0, AT_RECURSIVE);
-    };
     match settings.namespaces {
         false => copy_read_only(b, b"/proc"),
         true => {

@@ -4,6 +4,7 @@
 //! others have theirs. The first process of the pid namespace ends the others, and takes anew what they used of other
 //! namespaces. After a use, the overlays are looked at: those that were changed are replaced.
 
+pub(super) mod terminals;
 mod unmapped_owners;
 
 use super::build::{self, Begun, Builder, First, Place, Used, upper, work};
@@ -21,14 +22,39 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::trace_span;
 
-const NAMESPACES: i32 = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWCGROUP;
+/// The namespaces of a program that is recorded. It has the pids of the machine: its terminal and its parent know it by
+/// those.
+const RECORDED: i32 = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+
+const NAMESPACES: i32 = RECORDED | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP;
 
 /// The namespaces that a process enters by way of the first process.
-pub(super) const ENTERED: i32 = NAMESPACES | libc::CLONE_NEWPID;
+const ENTERED: i32 = NAMESPACES | libc::CLONE_NEWPID;
+
+/// What runs in an enclosure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inhabitants {
+    /// Live processes.
+    Live,
+    /// A program that is recorded, and the commands before it.
+    Recorded {
+        /// Whether they have the machine's network.
+        machines_network: bool,
+    },
+}
+
+impl Inhabitants {
+    /// The namespaces of the keeper, which all have.
+    fn namespaces(self) -> i32 {
+        match self {
+            Inhabitants::Live => NAMESPACES,
+            Inhabitants::Recorded {
+                machines_network: true,
+            } => RECORDED,
+            Inhabitants::Recorded { .. } => RECORDED | libc::CLONE_NEWNET,
+        }
+    }
+}
 
 /// Directories in which programs always put files.
 const ALWAYS: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "/run"];
@@ -102,6 +128,7 @@ pub(super) struct Enclosure {
     /// Ends before the keeper.
     init: Option<HelperProcess>,
     keeper: HelperProcess,
+    inhabitants: Inhabitants,
     namespace: Option<u64>,
     first: First,
     place: Place,
@@ -130,9 +157,11 @@ impl Enclosure {
         helper: &mut HelperProcess,
         ids: &IdMap,
         settings: &Settings,
+        inhabitants: Inhabitants,
     ) -> Result<Enclosure> {
         let machine = |what: &str, e: io::Error| Error::refused(what, e);
-        let keeper = trace_span!("namespaces").in_scope(|| helper.copy(NAMESPACES as u64))?;
+        let namespaces = inhabitants.namespaces() as u64;
+        let keeper = trace_span!("namespaces").in_scope(|| helper.copy(namespaces))?;
         let mut keeper = keeper.map_err(|e| Error::refused(super::error::NAMESPACES, e))?;
         let told = ids.write(keeper.pid());
         told.map_err(|e| machine("get its user and group (/proc/PID/uid_map)", e))?;
@@ -144,20 +173,36 @@ impl Enclosure {
         });
         drop(planning);
         let building = trace_span!("build").entered();
-        let begun = build::begin(&mut keeper, settings)?;
+        let terminals = match inhabitants {
+            Inhabitants::Live => Vec::new(),
+            Inhabitants::Recorded { .. } => terminals::of_caller(),
+        };
+        let begun = build::begin(&mut keeper, settings, &terminals)?;
         let fail = |e| machine("make the directories that it shows", e);
         let place = Place::open(&keeper, &begun).map_err(fail)?;
-        place.fill(&plan).map_err(fail)?;
+        place.fill(&plan, &terminals).map_err(fail)?;
         let exact = place.has_exact_times().map_err(fail)?;
         for (number, layer) in plan.layers.iter().enumerate() {
             place.add_layer(layer, number).map_err(fail)?;
         }
         let mut failed = build::show(&mut keeper, &plan, &begun, settings)?;
-        let (init, first) = Enclosure::start(&mut keeper, &begun, settings)?;
+        let (init, first) = match inhabitants {
+            Inhabitants::Live => Enclosure::start(&mut keeper, &begun, settings)?,
+            Inhabitants::Recorded { machines_network } => {
+                let member = keeper.copy(0)?;
+                let mut member = member.map_err(|e| machine("copy itself", e))?;
+                let first = build::settle_recorded(&mut member, &begun, !machines_network)?;
+                (member, first)
+            }
+        };
         drop(building);
         let mut enclosure = Enclosure {
-            namespace: proc::pid_namespace(init.pid()),
-            terminals: terminals(&init),
+            inhabitants,
+            namespace: match inhabitants {
+                Inhabitants::Live => proc::pid_namespace(init.pid()),
+                Inhabitants::Recorded { .. } => None,
+            },
+            terminals: terminals_of(&init),
             init: Some(init),
             keeper,
             first,
@@ -171,7 +216,8 @@ impl Enclosure {
             settings: settings.clone(),
             notes: plan.notes,
             used: Used::default(),
-            spoiled: false,
+            // What a program has left running is not known here.
+            spoiled: inhabitants != Inhabitants::Live,
             refreshed: tsc_off::now(),
             exact,
         };
@@ -453,14 +499,16 @@ impl Enclosure {
     /// Ends what is left in it, and takes away what is left of its use.
     pub(super) fn clean(&mut self) -> Result<()> {
         let mut used = std::mem::take(&mut self.used);
-        let Some(init) = &mut self.init else {
+        // The first process of a program that is recorded is one of the machine: it must end no others.
+        let is_live = self.inhabitants == Inhabitants::Live;
+        let Some(init) = self.init.as_mut().filter(|_| is_live) else {
             return Ok(());
         };
         // Queues are files, too.
         let inside = |path: &str| PathBuf::from(format!("/proc/{}/root{path}", init.pid()));
         let queues = fs::read_dir(inside("/dev/mqueue"));
         used.ipc |= queues.is_ok_and(|mut queues| queues.next().is_some());
-        self.spoiled |= terminals(init) != self.terminals;
+        self.spoiled |= terminals_of(init) != self.terminals;
         let mut is_empty = build::renew(init, &self.first, used)?;
         const MOST: u32 = 10_000;
         for _ in 0..MOST {
@@ -565,6 +613,14 @@ impl Enclosure {
         self.init.as_ref().map_or(0, HelperProcess::pid)
     }
 
+    /// The namespaces that a process enters.
+    pub(super) fn entered(&self) -> i32 {
+        match self.inhabitants {
+            Inhabitants::Live => ENTERED,
+            recorded => recorded.namespaces(),
+        }
+    }
+
     /// Whether `/proc` shows its processes.
     pub(super) fn has_own_proc(&self) -> bool {
         self.first.own_proc
@@ -572,7 +628,7 @@ impl Enclosure {
 }
 
 /// The permissions and owners of the files of `/dev/pts` that are always there.
-fn terminals(init: &HelperProcess) -> [Option<(u32, u32, u32)>; 2] {
+fn terminals_of(init: &HelperProcess) -> [Option<(u32, u32, u32)>; 2] {
     ["", "/ptmx"].map(|name| {
         let path = format!("/proc/{}/root/dev/pts{name}", init.pid());
         let meta = fs::symlink_metadata(path).ok()?;
@@ -652,8 +708,12 @@ impl Place {
 impl Drop for Enclosure {
     fn drop(&mut self) {
         let _span = trace_span!("end").entered();
-        if let Some(init) = self.init.take() {
-            end_namespace(init.into_task());
+        let Some(init) = self.init.take() else {
+            return;
+        };
+        match self.inhabitants {
+            Inhabitants::Live => end_namespace(init.into_task()),
+            Inhabitants::Recorded { .. } => drop(init),
         }
     }
 }

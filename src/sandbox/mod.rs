@@ -8,6 +8,7 @@
 //! each. This module knows neither recordings nor the actions of the processes.
 
 mod build;
+pub mod calls;
 mod changed_files;
 mod enclosure;
 mod error;
@@ -23,16 +24,17 @@ mod user_quotas;
 pub use changed_files::{Change, ChangeKind, Outside};
 pub use error::{Error, Result, advice, sysctl};
 pub use placed::{Attributes, Content, Placer};
-pub use renames::{make_renamable, move_between};
 pub use settings::Settings;
 
 use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::path_lookup::Root;
+use crate::tracee::spawn::{self, Inside};
 use crate::tracee::{Remote, Stopped, proc};
 use build::{KEYCTL_JOIN_SESSION_KEYRING, KEYRING};
-use enclosure::Enclosure;
+use enclosure::{Enclosure, Inhabitants};
 use id_map::IdMap;
 use std::cell::RefCell;
+use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -138,6 +140,12 @@ pub enum Part {
 }
 
 impl Pool {
+    fn maker() -> Result<(HelperProcess, IdMap)> {
+        let ids = IdMap::of_caller();
+        let ids = ids.map_err(|e| Error::refused("learn its user and group", e))?;
+        Ok((HelperProcess::start()?, ids))
+    }
+
     fn take(&mut self, request: &Request<'_>) -> Result<Enclosure> {
         // What cannot be used now is not kept.
         let free = std::mem::take(&mut self.free).into_iter();
@@ -146,11 +154,7 @@ impl Pool {
         self.free = fit.collect();
         let (helper, ids) = match &mut self.maker {
             Some(maker) => maker,
-            none => {
-                let ids = IdMap::of_caller();
-                let ids = ids.map_err(|e| Error::refused("learn its user and group", e))?;
-                none.insert((HelperProcess::start()?, ids))
-            }
+            none => none.insert(Pool::maker()?),
         };
         let stale = std::mem::take(&mut self.stale) || self.always_stale;
         let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
@@ -162,7 +166,7 @@ impl Pool {
         };
         let mut enclosure = match found {
             Some(found) => found,
-            None => Enclosure::new(helper, ids, request.settings)?,
+            None => Enclosure::new(helper, ids, request.settings, Inhabitants::Live)?,
         };
         enclosure.make_writable(ids, dirs)?;
         enclosure.note_age();
@@ -220,6 +224,39 @@ impl Sandboxes {
         Ok((process, sandbox))
     }
 
+    /// A sandbox for a program that is recorded, and for commands before it, which the caller starts with
+    /// [`Sandbox::namespaces`]: the files of the machine, copy on write, and IPC objects and a keyring of its own. The
+    /// processes, and with `machines_network` the network, are the machine's, and of the limits only those on the changed files
+    /// apply. It is not used again.
+    ///
+    /// # Errors
+    /// As for [`Sandboxes::enter`].
+    pub fn for_recording(
+        &self,
+        settings: &Settings,
+        writable: &[PathBuf],
+        machines_network: bool,
+    ) -> Result<Sandbox> {
+        let (mut helper, ids) = Pool::maker()?;
+        let inhabitants = Inhabitants::Recorded { machines_network };
+        let mut enclosure = Enclosure::new(&mut helper, &ids, settings, inhabitants)?;
+        enclosure.make_writable(&ids, writable.iter().map(PathBuf::as_path))?;
+        Ok(self.sandbox(enclosure, settings))
+    }
+
+    fn sandbox(&self, enclosure: Enclosure, settings: &Settings) -> Sandbox {
+        Sandbox {
+            own_proc: enclosure.has_own_proc(),
+            notes: enclosure.notes.clone(),
+            enclosure: Some(enclosure),
+            home: self.clone(),
+            limits: settings.limits,
+            pid: 0,
+            in_cwd: false,
+            placed: placed::AllPlaced::new(),
+        }
+    }
+
     /// A sandbox that no process is in yet.
     ///
     /// # Errors
@@ -230,16 +267,7 @@ impl Sandboxes {
         prepare: impl FnOnce(&mut Sandbox),
     ) -> Result<Sandbox> {
         let enclosure = trace_span!("take").in_scope(|| self.0.borrow_mut().take(request))?;
-        let mut sandbox = Sandbox {
-            own_proc: enclosure.has_own_proc(),
-            notes: enclosure.notes.clone(),
-            enclosure: Some(enclosure),
-            home: self.clone(),
-            limits: request.settings.limits,
-            pid: 0,
-            in_cwd: false,
-            placed: placed::AllPlaced::new(),
-        };
+        let mut sandbox = self.sandbox(enclosure, request.settings);
         prepare(&mut sandbox);
         Ok(sandbox)
     }
@@ -248,6 +276,24 @@ impl Sandboxes {
 impl Sandbox {
     fn init_pid(&self) -> i32 {
         self.enclosure.as_ref().map_or(0, Enclosure::init_pid)
+    }
+
+    fn entered(&self) -> i32 {
+        self.enclosure.as_ref().map_or(0, Enclosure::entered)
+    }
+
+    /// The namespaces for a program that is started in a sandbox of [`Sandboxes::for_recording`].
+    ///
+    /// # Errors
+    /// If the sandbox is gone.
+    pub fn namespaces(&self) -> Result<Inside> {
+        let keyring = CString::new(KEYRING).unwrap_or_default();
+        Ok(Inside {
+            process: spawn::open_process(self.init_pid())?,
+            namespaces: self.entered(),
+            keyring,
+            capabilities: seal::kept(),
+        })
     }
 
     /// The path at which a file of the sandbox can be read from outside. Symbolic links in it lead to the machine's
@@ -384,7 +430,7 @@ impl Sandbox {
         let args = [self.init_pid() as u64, 0, 0, 0, 0, 0];
         let fd = call(&mut remote, step, libc::SYS_pidfd_open, args)?;
         let step = "enter its sandbox (setns)";
-        let args = [fd, enclosure::ENTERED as u64, 0, 0, 0, 0];
+        let args = [fd, self.entered() as u64, 0, 0, 0, 0];
         call(&mut remote, step, libc::SYS_setns, args)?;
         call(&mut remote, step, libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
         // Refused where a filter forbids the call, as to the programs then.

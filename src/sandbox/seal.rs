@@ -10,7 +10,7 @@ use std::io;
 const HARMLESS: u64 = 0x1ff | 1 << 10;
 
 /// The harmless capabilities that rrapper itself has.
-fn kept() -> u64 {
+pub(super) fn kept() -> u64 {
     if !nix::unistd::geteuid().is_root() {
         return 0;
     }

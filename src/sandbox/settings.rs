@@ -32,3 +32,26 @@ impl Default for Settings {
         }
     }
 }
+
+impl Settings {
+    /// The settings for a program that is recorded: the changed files may take half of the machine's memory, and its
+    /// processes may make namespaces.
+    pub fn for_recording() -> Settings {
+        const PAGE: u64 = 0x1000;
+        let pages = nix::unistd::sysconf(nix::unistd::SysconfVar::_PHYS_PAGES);
+        let pages = pages
+            .ok()
+            .flatten()
+            .and_then(|pages| u64::try_from(pages).ok());
+        let half = pages.map_or(1 << 18, |pages| pages / 2);
+        Settings {
+            limits: Limits {
+                tmpfs_bytes: half.saturating_mul(PAGE),
+                tmpfs_files: half,
+                ..Limits::default()
+            },
+            namespaces: true,
+            ..Settings::default()
+        }
+    }
+}

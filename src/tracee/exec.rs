@@ -44,11 +44,7 @@ pub fn execute(task: &mut Stopped, command: &Command, stops: &StopCalls) -> Resu
         remote.must("go to its directory", libc::SYS_chdir, [at, 0, 0, 0, 0, 0])?;
     }
     // The tracing thread is pinned to one CPU and cannot read the time stamp counter; the program is not restricted.
-    let cpus = pin::cpus_before();
-    let mut mask = vec![0u8; cpus.iter().max().map_or(0, |max| max / 64 + 1) * 8];
-    for cpu in cpus {
-        mask[cpu / 8] |= 1 << (cpu % 8);
-    }
+    let mask = pin::mask_before();
     if !mask.is_empty() && mask.len() < 4096 {
         let at = remote.put(&mask)?;
         let args = [0, mask.len() as u64, at, 0, 0, 0];

@@ -45,6 +45,16 @@ pub fn cpus_before() -> Vec<usize> {
     PINNED.with(|pinned| pinned.get().map_or_else(Vec::new, |p| p.before.clone()))
 }
 
+/// The same as a mask for sched_setaffinity(2).
+pub fn mask_before() -> Vec<u8> {
+    let cpus = cpus_before();
+    let mut mask = vec![0u8; cpus.iter().max().map_or(0, |max| max / 64 + 1) * 8];
+    for cpu in cpus {
+        mask[cpu / 8] |= 1 << (cpu % 8);
+    }
+    mask
+}
+
 /// Lets the calling thread run on these CPUs. A refusal only costs time.
 pub fn spread(cpus: &[usize]) {
     let mut set = CpuSet::new();

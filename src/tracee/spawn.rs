@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, PipeWriter, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The source of a program's standard input.
 #[derive(Debug, Default)]
@@ -50,6 +50,21 @@ pub struct Command {
     pub cwd: Option<PathBuf>,
     /// Standard input.
     pub stdin: Stdin,
+    /// The namespaces that it runs in; by default rrapper's.
+    pub inside: Option<Inside>,
+}
+
+/// The namespaces of another process, which a program enters before it is executed.
+#[derive(Debug)]
+pub struct Inside {
+    /// That process (pidfd_open(2)).
+    pub process: OwnedFd,
+    /// The kinds of namespaces (`CLONE_NEW…`).
+    pub namespaces: i32,
+    /// The name of its session keyring there, which is new or there already.
+    pub keyring: CString,
+    /// The capabilities that it keeps there.
+    pub capabilities: u64,
 }
 
 /// The data of the child, allocated before the fork: afterwards it may only make system calls.
@@ -65,6 +80,11 @@ struct Child {
     filtered: bool,
     kin: Kin,
     tracer: libc::c_int,
+    inside: Option<Inside>,
+    /// The process group to join.
+    group: Option<i32>,
+    /// The CPUs that the program may use, as a mask; empty for those of the tracer.
+    cpus: Vec<u8>,
 }
 
 enum Executable {
@@ -126,8 +146,8 @@ pub fn start(command: Command) -> Result<Stopped> {
 ///
 /// # Errors
 /// As for [`start`].
-pub fn start_as(command: Command, kin: Kin) -> Result<Stopped> {
-    let stdin = match command.stdin {
+pub fn start_as(mut command: Command, kin: Kin) -> Result<Stopped> {
+    let stdin = match std::mem::take(&mut command.stdin) {
         Stdin::Inherit => None,
         Stdin::Nothing => Some(nothing().map_err(|e| Error::os("open /dev/null", 0, e))?),
         Stdin::File(file) => Some(file.into()),
@@ -137,23 +157,59 @@ pub fn start_as(command: Command, kin: Kin) -> Result<Stopped> {
             return Err(Error::os("give a recorded program a terminal", 0, source));
         }
     };
-    let cwd = command
-        .cwd
-        .as_deref()
-        .map(|dir: &Path| c_string("its directory", dir.as_os_str().as_bytes()))
-        .transpose()?;
     launch(&Child {
-        exe: Executable::Path(c_string("its path", command.exe.as_os_str().as_bytes())?),
-        argv: c_strings("an argument", &command.argv)?,
-        env: c_strings("an environment variable", &command.env)?,
-        cwd,
         stdin,
-        streams: None,
-        detached: false,
-        filtered: true,
         kin,
-        tracer: own_pid(),
+        filtered: true,
+        ..Child::of(command)?
     })
+}
+
+/// Starts a program whose calls do not stop it, on all CPUs, with nothing as its input, in this process group. It stands at
+/// its execve(2).
+///
+/// # Errors
+/// If the process cannot be made or traced.
+pub fn start_unwatched(command: Command, group: i32) -> Result<Stopped> {
+    let stdin = nothing().map_err(|e| Error::os("open /dev/null", 0, e))?;
+    launch(&Child {
+        stdin: Some(stdin),
+        group: Some(group),
+        cpus: pin::mask_before(),
+        ..Child::of(command)?
+    })
+}
+
+impl Child {
+    /// A child that executes a program, with the standard streams of the caller, and is otherwise as it is.
+    fn of(command: Command) -> Result<Child> {
+        // Its directory is looked up once more in other mounts.
+        let cwd = match (&command.cwd, &command.inside) {
+            (None, None) => None,
+            (Some(dir), None) => Some(dir.clone()),
+            (dir, Some(_)) => {
+                let here = std::env::current_dir();
+                let here = here.map_err(|e| Error::os("learn its directory", 0, e))?;
+                Some(dir.as_ref().map_or(here.clone(), |dir| here.join(dir)))
+            }
+        };
+        let cwd = cwd.map(|dir| c_string("its directory", dir.as_os_str().as_bytes()));
+        Ok(Child {
+            exe: Executable::Path(c_string("its path", command.exe.as_os_str().as_bytes())?),
+            argv: c_strings("an argument", &command.argv)?,
+            env: c_strings("an environment variable", &command.env)?,
+            cwd: cwd.transpose()?,
+            stdin: None,
+            streams: None,
+            detached: false,
+            filtered: false,
+            kin: Kin::Child,
+            tracer: own_pid(),
+            inside: command.inside,
+            group: None,
+            cpus: Vec::new(),
+        })
+    }
 }
 
 /// The name of the memory file that empty processes execute.
@@ -200,6 +256,9 @@ fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<S
         filtered,
         kin: Kin::Child,
         tracer: own_pid(),
+        inside: None,
+        group: None,
+        cpus: Vec::new(),
     })?;
     let tid = task.tid();
     let what = "start an empty process";
@@ -338,9 +397,19 @@ fn run_child(
                 libc::_exit(SETUP_FAILED);
             }
         }
+        if let Some(group) = child.group
+            && libc::setpgid(0, group) != 0
+        {
+            libc::_exit(SETUP_FAILED);
+        }
         let mut byte = 0u8;
         // The tracer opens the gate; if it died, the pipe ends and so do we.
         if libc::read(gate, (&raw mut byte).cast(), 1) != 1 {
+            libc::_exit(SETUP_FAILED);
+        }
+        if let Some(inside) = &child.inside
+            && !enter(inside)
+        {
             libc::_exit(SETUP_FAILED);
         }
         if let Some(dir) = &child.cwd
@@ -377,6 +446,13 @@ fn run_child(
         }
         if child.filtered && child.detached {
             lift_limits();
+        }
+        if !child.filtered && !child.detached {
+            libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_ENABLE, 0, 0, 0);
+        }
+        if !child.cpus.is_empty() {
+            let (len, mask) = (child.cpus.len(), child.cpus.as_ptr());
+            libc::syscall(libc::SYS_sched_setaffinity, 0, len, mask);
         }
         if child.filtered
             && (libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0) != 0
@@ -425,6 +501,38 @@ unsafe fn default_signals(mask: &SigSet, all: bool) {
         }
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::sigprocmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut());
+    }
+}
+
+/// Enters the namespaces of another process, without the privileges there that it should not have. Returns whether that
+/// succeeded.
+///
+/// # Safety
+/// Only between fork and exec.
+unsafe fn enter(inside: &Inside) -> bool {
+    const VERSION_3: u32 = 0x2008_0522;
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let kept = [
+        inside.capabilities as u32,
+        (inside.capabilities >> 32) as u32,
+    ];
+    // struct __user_cap_header_struct; then effective, permitted and inheritable, of the lower 32 and of the upper ones.
+    let header = [VERSION_3, 0];
+    let sets = [kept[0], kept[0], 0, kept[1], kept[1], 0];
+    // SAFETY: calls with numbers, and with memory that lives for them.
+    unsafe {
+        let process = inside.process.as_raw_fd();
+        if libc::setns(process, inside.namespaces) != 0 {
+            return false;
+        }
+        // Refused where a filter forbids the call, as to the programs then.
+        let name = inside.keyring.as_ptr();
+        libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name);
+        // No executed program regains a capability. The change of namespaces has made the process undumpable, which keeps
+        // its tracer from its files in /proc.
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) == 0
+            && libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) == 0
     }
 }
 
@@ -477,18 +585,28 @@ unsafe fn gives_way() {
     }
 }
 
+/// Opens a process (pidfd_open(2)).
+///
+/// # Errors
+/// If it is gone.
+pub fn open_process(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: the call only takes numbers; the descriptor that it returns is owned at once. It is closed on exec.
+    unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, pid, 0) as RawFd {
+            failed if failed < 0 => Err(Error::last("open a descriptor for it", pid)),
+            process => Ok(OwnedFd::from_raw_fd(process)),
+        }
+    }
+}
+
 /// Duplicates a descriptor of another process into rrapper (pidfd_getfd(2)).
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn borrow_fd(pid: i32, fd: i32) -> Result<File> {
-    // SAFETY: both calls only take numbers; the descriptors that they return are owned at once.
+    let pidfd = open_process(pid)?;
+    // SAFETY: as above.
     let file = unsafe {
-        let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as RawFd;
-        if pidfd < 0 {
-            return Err(Error::last("open a descriptor for it", pid));
-        }
-        let pidfd = OwnedFd::from_raw_fd(pidfd);
         let got = libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) as RawFd;
         if got < 0 {
             return Err(Error::last(format!("borrow its descriptor {fd}"), pid));

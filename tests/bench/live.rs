@@ -145,9 +145,8 @@ fn programs() -> Result<()> {
             let command = tracee::Command {
                 exe: TRUE.into(),
                 argv: vec![TRUE.into()],
-                env: Vec::new(),
-                cwd: None,
                 stdin: tracee::Stdin::Bytes(Vec::new()),
+                ..tracee::Command::default()
             };
             let mut hooks = RuleSet::new(vec![Rule {
                 name: "read".into(),

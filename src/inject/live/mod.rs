@@ -21,7 +21,6 @@ mod signals;
 mod standard_streams;
 mod streams;
 mod task_tree;
-mod unmapped_owners;
 mod writable_dirs;
 
 pub use aftermath::{Aftermath, AftermathFile};

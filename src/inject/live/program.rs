@@ -1,15 +1,13 @@
 //! Programs that are started live, without a recording: only the calls that a hook may mean stop them.
 
 use super::engine::Engine;
-use super::files;
 use super::guard;
 use super::standard_streams::StandardStreams;
-use super::unmapped_owners;
 use crate::inject::hook::Hooks;
 use crate::inject::options::{Options, Sandbox};
 use crate::inject::report::Report;
 use crate::inject::{Outcome, Result};
-use crate::sandbox::{self, Request, Sandboxes};
+use crate::sandbox::{self, Request, Sandboxes, calls as file_calls};
 use crate::syscall::{self, Syscall};
 use crate::tracee::exec::{self, StopCalls};
 use crate::tracee::{Command, spawn};
@@ -87,11 +85,11 @@ pub(super) fn run_in(
     calls.extend([libc::SYS_prctl, libc::SYS_seccomp].map(|nr| nr as u32));
     let mut rules = guard::rules(sandbox.is_some());
     if sandbox.is_some() {
-        calls.extend(files::REFUSED.map(|nr| nr as u32));
-        rules.push(files::REFUSED_RULE);
-        if unmapped_owners::are_there() {
-            calls.extend(unmapped_owners::CALLS.iter().map(|&nr| nr as u32));
-            rules.extend_from_slice(unmapped_owners::RULES);
+        calls.extend(file_calls::REFUSED.map(|nr| nr as u32));
+        rules.push(file_calls::REFUSED_RULE);
+        if file_calls::has_unmapped_owners() {
+            calls.extend(file_calls::CALLS_OF_OWNERS.iter().map(|&nr| nr as u32));
+            rules.extend_from_slice(file_calls::RULES_OF_OWNERS);
         }
     }
     calls.extend(guard::calls(sandbox.is_some()).map(|nr| nr as u32));

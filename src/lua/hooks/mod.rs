@@ -8,7 +8,7 @@ mod caller;
 mod divergence;
 mod loan;
 mod rule;
-mod sandbox;
+pub(super) mod sandbox;
 mod signal;
 mod stat;
 mod structure;

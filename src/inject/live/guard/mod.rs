@@ -17,6 +17,7 @@ mod used_parts;
 pub(super) use tasks::CheckedClone;
 
 use super::engine::{Engine, Task};
+use super::files;
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::trace::Answer;
@@ -77,7 +78,10 @@ impl Engine<'_> {
                 .or_else(|| sockets::guard(&self.settings, seen))
                 .or_else(|| machine::guard(seen))
                 .or_else(|| self.guard_memory(seen))
-                .or_else(|| self.guard_owners(task, seen))
+                .or_else(|| {
+                    let sandbox = self.sandbox.as_ref()?;
+                    sandbox.refuses(task, files::file_call(seen))
+                })
                 .or_else(|| self.guard_quotas(me, task, seen));
             if refused.is_some() {
                 return Ok(refused);

@@ -1,12 +1,9 @@
 //! Changes of files and directories whose owners are not mapped in the sandbox of a user without privileges. The kernel
 //! refuses them with `EOVERFLOW`; the sandbox makes them possible, and the call is made again.
 
-use super::engine::Engine;
-use super::files::again;
+use super::{FileCall, again};
 use crate::constants::Answer;
-use crate::inject::Result;
-use crate::inject::hook::HookCall;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Result, Sandbox};
 use crate::syscall::Memory;
 use crate::tracee::filter::{StopRule, Test};
 use crate::tracee::path_lookup::Root;
@@ -20,9 +17,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The calls that change files or directories, those that tell their owners, and those after which a process is in another
-/// directory. bind(2) and those
-/// of [`super::files::REFUSED`] stop in all sandboxes.
-pub(super) const CALLS: &[i64] = &[
+/// directory. bind(2) and those of [`super::REFUSED`] stop in all sandboxes.
+pub const CALLS_OF_OWNERS: &[i64] = &[
     libc::SYS_chdir,
     libc::SYS_fchdir,
     libc::SYS_creat,
@@ -64,7 +60,7 @@ pub(super) const CALLS: &[i64] = &[
 const CHANGES: u32 = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u32;
 
 /// The same, where only some arguments change a file.
-pub(super) const RULES: &[StopRule] = &[
+pub const RULES_OF_OWNERS: &[StopRule] = &[
     StopRule {
         nr: libc::SYS_open,
         when: &[Test::Any(1, CHANGES)],
@@ -76,101 +72,100 @@ pub(super) const RULES: &[StopRule] = &[
 ];
 
 /// Whether a sandbox has owners who are not mapped.
-pub(super) fn are_there() -> bool {
+pub fn are_there() -> bool {
     !nix::unistd::geteuid().is_root()
 }
 
-impl Engine<'_> {
+impl Sandbox {
     /// Makes a call again that failed because of an owner. Returns the value for the call.
     pub(super) fn work_around_owners(
         &mut self,
         task: &mut Stopped,
-        seen: &HookCall,
+        made: FileCall<'_>,
         mut ret: i64,
     ) -> Result<i64> {
         const OVERFLOW: i64 = -(libc::EOVERFLOW as i64);
         // The kernel looks first whether it would move a directory at all.
-        let is_move = seen.call.name.starts_with("rename") && ret == -i64::from(libc::EXDEV);
-        let Some(sandbox) = self.sandbox.as_mut().filter(|_| are_there()) else {
-            return Ok(ret);
-        };
-        if ret != OVERFLOW && !is_move {
+        let is_move = made.call.name.starts_with("rename") && ret == -i64::from(libc::EXDEV);
+        if !are_there() || ret != OVERFLOW && !is_move {
             return Ok(ret);
         }
-        let files = files_of(task, seen);
+        let files = files_of(task, made);
         let mut is_open = false;
         for file in &files {
-            is_open |= sandbox.open_up(changed_dir(seen.call.name, file))?;
+            is_open |= self.open_up(changed_dir(made.call.name, file))?;
         }
         if is_open || ret == OVERFLOW {
-            enter_overlays(task, sandbox)?;
+            enter_overlays(task, self)?;
             // Between overlays the kernel has not looked at the owners.
-            if self.guard_owners(task, seen).is_some() {
+            if self.refuses(task, made).is_some() {
                 return Ok(-i64::from(libc::EPERM));
             }
-            ret = again(task, seen)?;
+            ret = again(task, made)?;
         }
-        if let Some(sandbox) = self.sandbox.as_mut().filter(|_| ret == OVERFLOW) {
+        if ret == OVERFLOW {
             let mut is_taken = false;
             for file in &files {
-                is_taken |= sandbox.take_over(file)?;
+                is_taken |= self.take_over(file)?;
             }
             if is_taken {
-                ret = again(task, seen)?;
+                ret = again(task, made)?;
             }
         }
         Ok(ret)
     }
 
     /// Refuses what only the owner may do with a file or directory of which the user has got a copy.
-    pub(super) fn guard_owners(&self, task: &Stopped, seen: &HookCall) -> Option<Answer> {
-        let sandbox = self.sandbox.as_ref().filter(|one| one.has_anothers())?;
-        let is_removal = match seen.call.name {
+    pub fn refuses(&self, task: &Stopped, made: FileCall<'_>) -> Option<Answer> {
+        if !self.has_anothers() {
+            return None;
+        }
+        let is_removal = match made.call.name {
             "unlink" | "unlinkat" | "rmdir" | "rename" | "renameat" | "renameat2" => true,
             "chmod" | "fchmod" | "fchmodat" | "fchmodat2" | "chown" | "fchown" | "lchown"
             | "fchownat" => false,
-            "utime" | "utimes" | "futimesat" | "utimensat" if sets_times(seen) => false,
+            "utime" | "utimes" | "futimesat" | "utimensat" if sets_times(made) => false,
             _ => return None,
         };
-        let mut files = files_of(task, seen).into_iter();
+        let mut files = files_of(task, made).into_iter();
         let is_refused = files.any(|file| match is_removal {
-            true => sandbox.is_sticky(&file),
-            false => sandbox.is_anothers(&file),
+            true => self.is_sticky(&file),
+            false => self.is_anothers(&file),
         });
         is_refused.then_some(Answer::Errno(libc::EPERM))
     }
 
     /// Prepares a directory that a process has entered for changes: processes that it makes are there, too, and those
     /// among them that change nothing would not see what others do.
-    pub(super) fn follow_chdir(&mut self, task: &mut Stopped, seen: &HookCall) -> Result<()> {
-        let Some(sandbox) = self.sandbox.as_mut().filter(|_| are_there()) else {
-            return Ok(());
-        };
-        if !matches!(seen.call.name, "chdir" | "fchdir") {
+    ///
+    /// # Errors
+    /// If no call can be made in the task, or the keeper of the sandbox is gone.
+    pub fn follow_chdir(&mut self, task: &mut Stopped, made: FileCall<'_>) -> Result<()> {
+        if !are_there() || !matches!(made.call.name, "chdir" | "fchdir") {
             return Ok(());
         }
         let Ok(cwd) = proc::cwd(task.tid()) else {
             return Ok(());
         };
         let cwd = Path::new(OsStr::from_bytes(&cwd));
-        if access(cwd, AccessFlags::W_OK).is_ok() && sandbox.open_up(cwd)? {
-            enter_overlays(task, sandbox)?;
+        if access(cwd, AccessFlags::W_OK).is_ok() && self.open_up(cwd)? {
+            enter_overlays(task, self)?;
         }
         Ok(())
     }
 }
 
 /// Whether a call sets the times of a file to others than the present, which only its owner may do.
-fn sets_times(seen: &HookCall) -> bool {
+fn sets_times(made: FileCall<'_>) -> bool {
     const NOW: u64 = 0x3fff_ffff;
     const OMIT: u64 = 0x3fff_fffe;
-    let at = match seen.call.name {
-        "utime" | "utimes" => return seen.args[1] != 0,
-        "futimesat" => return seen.args[2] != 0,
-        _ => seen.args[2],
+    let at = match made.call.name {
+        "utime" | "utimes" => return made.args[1] != 0,
+        "futimesat" => return made.args[2] != 0,
+        _ => made.args[2],
     };
     // struct timespec: seconds, nanoseconds; of the access and of the change.
-    let [access, change] = [8, 24].map(|part| seen.memory.word(at.wrapping_add(part)).unwrap_or(0));
+    let [access, change] = [8, 24].map(|part| made.memory.word(at.wrapping_add(part)).unwrap_or(0));
     at != 0 && !(access == change && [NOW, OMIT].contains(&access))
 }
 
@@ -187,27 +182,24 @@ fn changed_dir<'f>(call: &str, file: &'f Path) -> &'f Path {
 }
 
 /// The files that a call is about, by absolute paths.
-fn files_of(task: &Stopped, seen: &HookCall) -> Vec<PathBuf> {
+fn files_of(task: &Stopped, made: FileCall<'_>) -> Vec<PathBuf> {
     let tid = task.tid();
-    let mut paths = match seen.call.name {
-        "bind" => socket_path(tid, seen).into_iter().collect(),
-        _ => seen.places(),
+    let paths = match made.call.name {
+        "bind" => socket_path(tid, made).into_iter().collect(),
+        _ => made.places(),
     };
-    if paths.is_empty() {
-        paths.extend(proc::fd_path(tid, seen.args[0] as i32).ok());
-    }
-    let paths = paths.into_iter().filter(|path| path.starts_with(b"/"));
     paths
+        .into_iter()
         .map(|path| PathBuf::from(OsString::from_vec(path)))
         .collect()
 }
 
 /// The path of a local socket that is about to get a name.
-fn socket_path(tid: i32, seen: &HookCall) -> Option<Vec<u8>> {
+fn socket_path(tid: i32, made: FileCall<'_>) -> Option<Vec<u8>> {
     // struct sockaddr_un: the family in two bytes, then the path.
     let mut address = [0; 110];
-    let len = address.len().min(seen.args[2] as usize);
-    let len = Memory::read(&seen.memory, seen.args[1], &mut address[..len]);
+    let len = address.len().min(made.args[2] as usize);
+    let len = Memory::read(&made.memory, made.args[1], &mut address[..len]);
     let (family, path) = address.get(..len)?.split_at_checked(2)?;
     let path = path.split(|&byte| byte == 0).next()?;
     if family != (libc::AF_UNIX as u16).to_ne_bytes() || path.is_empty() {
