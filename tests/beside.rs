@@ -400,12 +400,13 @@ fn a_terminal_works_as_without_it() {
     let senders = &place.senders;
     let record = |name: &str| format!("{RRAPPER} -q record -o {name} -- ");
     let mut terminal = Terminal::new(&place);
-    let ways = [("", String::new()), ("recorded ", String::from("r"))];
-    for (how, prefix) in ways {
-        let start = |name: &str, what: &str| match prefix.is_empty() {
-            true => format!("{senders} {what}\n"),
-            false => format!("{}{senders} {what}\n", record(name)),
+    for how in ["", "recorded ", "discarded "] {
+        let prefix = |name: &str| match how {
+            "" => String::new(),
+            "recorded " => record(name),
+            _ => format!("{RRAPPER} -q record --discard -o discarded-{name} -- "),
         };
+        let start = |name: &str, what: &str| format!("{}{senders} {what}\n", prefix(name));
         for (key, number) in [("\x03", libc::SIGINT), ("\x1c", libc::SIGQUIT)] {
             terminal.type_in(&start(&format!("key-{number}"), "waits"));
             terminal.expect("ready\r\n");
@@ -439,11 +440,7 @@ fn a_terminal_works_as_without_it() {
             assert_eq!(terminal.status(), 0, "{how}");
         }
         // In the background it is stopped as it reads.
-        let cat = match prefix.is_empty() {
-            true => String::from("cat &\n"),
-            false => format!("{}cat &\n", record("cat")),
-        };
-        terminal.type_in(&cat);
+        terminal.type_in(&format!("{}cat &\n", prefix("cat")));
         terminal.expect(Terminal::PROMPT);
         terminal.type_in("while ! jobs -s | grep -q cat; do sleep 0.05; done\n");
         terminal.expect(Terminal::PROMPT);
@@ -456,6 +453,8 @@ fn a_terminal_works_as_without_it() {
     }
     for name in ["counts", "paused", "stops-19", "stops-20", "cat"] {
         place.folder.rrapper(["-q", "replay", name]).ok();
+        let discarded = format!("discarded-{name}");
+        place.folder.rrapper(["-q", "replay", &discarded]).ok();
     }
     // As it goes away, so does the program.
     terminal.type_in(&format!("exec {}{senders} waits\n", record("hangup")));

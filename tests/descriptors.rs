@@ -186,6 +186,7 @@ fn check_with(folder: &Folder, stdin: Stdin, argv: &[&str], tasks: usize) -> Rec
         wait_all: true,
         alone: false,
         kept: rrapper::record::KeptFiles::default(),
+        discard: None,
     });
     let seen = seen.borrow();
     assert!(seen.wrong.is_empty(), "{}", seen.wrong.join("\n"));

@@ -14,6 +14,7 @@ mod copies;
 mod core_files;
 mod corpus;
 mod crash;
+mod discarded;
 mod doctor;
 mod engine;
 mod faults;

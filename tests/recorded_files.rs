@@ -173,7 +173,7 @@ fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
 }
 
 /// The directory and everything below it: what changes with every write, and the content.
-fn stamps(dir: &Path) -> BTreeMap<PathBuf, (u64, u32, (i64, i64), (i64, i64), Vec<u8>)> {
+fn stamps(dir: &Path) -> BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)> {
     let mut all = BTreeMap::new();
     let mut paths = vec![dir.to_path_buf()];
     while let Some(path) = paths.pop() {
@@ -188,11 +188,15 @@ fn stamps(dir: &Path) -> BTreeMap<PathBuf, (u64, u32, (i64, i64), (i64, i64), Ve
         } else if meta.is_file() {
             content = fs::read(&path).unwrap();
         }
-        let times = (
-            (meta.mtime(), meta.mtime_nsec()),
-            (meta.ctime(), meta.ctime_nsec()),
-        );
-        all.insert(path, (meta.ino(), meta.mode(), times.0, times.1, content));
+        let stamp = [
+            meta.ino() as i64,
+            meta.mode().into(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        ];
+        all.insert(path, (stamp.to_vec(), content));
     }
     all
 }

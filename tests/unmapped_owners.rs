@@ -89,6 +89,46 @@ fn script(folder: &Folder, text: &str) -> String {
 }
 
 #[test]
+fn a_recording_that_is_thrown_away_has_the_results_that_it_has_outside() {
+    let Some(folder) = folder() else { return };
+    let program = folder.write("owners.py", include_str!("fixtures/owners.py"));
+    let [inside, outside] = ["inside", "outside"].map(|name| folder.join(name));
+    fill(&inside);
+    fill(&outside);
+    let recording = folder.join("home/recording");
+    let listed = || {
+        folder.plain(&[
+            "ls",
+            "-lnR",
+            "--time-style=+%s.%N",
+            inside.to_str().unwrap(),
+        ])
+    };
+    let before = listed().ok().text();
+    let mut discard = command(&folder, RRAPPER);
+    discard
+        .args(["-q", "record", "--discard", "-o"])
+        .arg(&recording);
+    let done = discard.arg("python3").args([&program, &inside]).output();
+    let done = done.unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(listed().ok().text(), before);
+    let expected = command(&folder, "python3")
+        .args([&program, &outside])
+        .output()
+        .unwrap();
+    let expected = String::from_utf8(expected.stdout).unwrap();
+    let expected = expected.replace(outside.to_str().unwrap(), inside.to_str().unwrap());
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), expected);
+    let mut replay = command(&folder, RRAPPER);
+    let replayed = replay.args(["-q", "replay"]).arg(&recording).output();
+    assert_eq!(
+        String::from_utf8(replayed.unwrap().stdout).unwrap(),
+        expected
+    );
+}
+
+#[test]
 fn what_a_user_changes_has_the_results_that_it_has_outside() {
     let Some(folder) = folder() else { return };
     let program = folder.write("owners.py", include_str!("fixtures/owners.py"));

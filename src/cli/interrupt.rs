@@ -141,7 +141,8 @@ impl Interrupts {
 /// Prints a message, and ends by the same signal.
 pub(super) fn end(signal: i32, dir: Option<&Path>) -> ! {
     let name = constants::signal_name(signal);
-    match dir {
+    // Nothing is recorded before the setup commands have ended.
+    match dir.filter(|dir| dir.join("events").exists()) {
         Some(dir) => {
             let dir = dir.display();
             output::complain(format!(

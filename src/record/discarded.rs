@@ -140,6 +140,15 @@ impl View {
         inside.is_ok_and(|inside| outside.is_ok_and(|outside| inside == outside))
     }
 
+    /// The files that were changed in the sandbox, by path.
+    pub fn changes(&self) -> Result<Vec<PathBuf>> {
+        let Some(inner) = &self.0 else {
+            return Ok(Vec::new());
+        };
+        let changes = inner.sandbox.borrow().changes()?;
+        Ok(changes.into_iter().map(|change| change.path).collect())
+    }
+
     /// Runs a setup command to its end, with what the program is started with.
     pub fn set_up(&self, text: &OsStr, program: &Command, front: Option<&FrontLink>) -> Result<()> {
         let Some(inner) = &self.0 else {

@@ -11,6 +11,7 @@ use crate::image::FileStore;
 use crate::recording::{
     Before, CallEvent, ChunkMemory, ContentBefore, EntryBefore, FileBefore, Files, Frame, Status,
 };
+use crate::sandbox::MOST_CHANGES;
 use crate::syscall::{Memory, Syscall};
 use crate::trace::file_names;
 use crate::tracee::checked_open;
@@ -520,6 +521,19 @@ impl Recorder {
             return Ok(());
         }
         self.before.resolve(&start.cwd);
+        let changes = self.view.changes()?;
+        if changes.len() >= MOST_CHANGES {
+            tracing::warn!(
+                "of the files that the setup commands changed, no more than {MOST_CHANGES} are kept: a live continuation will \
+                 not see the others"
+            );
+        }
+        // They are nowhere else, whether the program uses them or not.
+        for path in changes {
+            if let Some((path, _)) = self.before.resolve(path.as_os_str().as_bytes()) {
+                self.before.keep(self.writer.files(), &path, Use::Change);
+            }
+        }
         for descriptor in &start.descriptors {
             if !descriptor.path.starts_with(b"/") {
                 continue;

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The limit on listed changes.
-const MOST: usize = 10_000;
+pub const MOST: usize = 10_000;
 
 /// The greatest depth of searched directories.
 const DEEPEST: usize = 200;

@@ -3,6 +3,9 @@
 //! A sandbox is a set of namespaces: files are copy-on-write and forgotten, the network is an isolated loopback, other
 //! processes can be neither seen nor reached. No privileges are needed where the system allows unprivileged namespaces.
 //!
+//! A program that is recorded can have a sandbox for its files alone: it keeps its pids and its terminal, and is trusted
+//! otherwise.
+//!
 //! A thread makes an enclosure (see the `enclosure` module) for its first sandbox, and uses it again for the next ones:
 //! what a process changed is taken away when its [`Sandbox`] is dropped. Several sandboxes at once have an enclosure
 //! each. This module knows neither recordings nor the actions of the processes.
@@ -21,7 +24,7 @@ mod seal;
 mod settings;
 mod user_quotas;
 
-pub use changed_files::{Change, ChangeKind, Outside};
+pub use changed_files::{Change, ChangeKind, MOST as MOST_CHANGES, Outside};
 pub use error::{Error, Result, advice, sysctl};
 pub use placed::{Attributes, Content, Placer};
 pub use settings::Settings;
@@ -292,7 +295,7 @@ impl Sandbox {
             process: spawn::open_process(self.init_pid())?,
             namespaces: self.entered(),
             keyring,
-            capabilities: seal::kept(),
+            capabilities: seal::of_recorded(),
         })
     }
 

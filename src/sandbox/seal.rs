@@ -9,15 +9,28 @@ use std::io;
 /// (linux/capability.h).
 const HARMLESS: u64 = 0x1ff | 1 << 10;
 
+/// What a recorded program of root's keeps besides: without `CAP_SETFCAP` it could map root into no user namespace of its own.
+const RECORDED: u64 = HARMLESS | 1 << 31;
+
+/// The capabilities of a recorded program.
+pub(super) fn of_recorded() -> u64 {
+    ours(RECORDED)
+}
+
 /// The harmless capabilities that rrapper itself has.
-pub(super) fn kept() -> u64 {
+fn kept() -> u64 {
+    ours(HARMLESS)
+}
+
+/// Those of these capabilities that rrapper has, if it is root.
+fn ours(wanted: u64) -> u64 {
     if !nix::unistd::geteuid().is_root() {
         return 0;
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let ours = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    ours.unwrap_or(0) & HARMLESS
+    ours.unwrap_or(0) & wanted
 }
 
 pub(super) fn drop_privileges(task: &mut Stopped) -> Result<()> {

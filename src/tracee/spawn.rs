@@ -67,6 +67,31 @@ pub struct Inside {
     pub capabilities: u64,
 }
 
+/// An inherited directory, which has to be opened again in other mounts: it leads to the files of those in which it was
+/// opened.
+struct InheritedDir {
+    fd: RawFd,
+    path: CString,
+}
+
+impl InheritedDir {
+    /// The directories that programs inherit from the caller.
+    fn all() -> Result<Vec<InheritedDir>> {
+        let descriptors = proc::descriptors(own_pid())?.into_iter();
+        let kept = descriptors.filter(|open| open.flags & libc::O_CLOEXEC == 0);
+        let is_dir = |fd: RawFd| {
+            let meta = std::fs::metadata(format!("/proc/self/fd/{fd}"));
+            meta.is_ok_and(|meta| meta.is_dir())
+        };
+        kept.filter(|open| is_dir(open.fd))
+            .map(|open| {
+                let path = c_string("the path of a directory", &open.path)?;
+                Ok(InheritedDir { fd: open.fd, path })
+            })
+            .collect()
+    }
+}
+
 /// The data of the child, allocated before the fork: afterwards it may only make system calls.
 struct Child {
     exe: Executable,
@@ -81,6 +106,7 @@ struct Child {
     kin: Kin,
     tracer: libc::c_int,
     inside: Option<Inside>,
+    dirs: Vec<InheritedDir>,
     /// The process group to join.
     group: Option<i32>,
     /// The CPUs that the program may use, as a mask; empty for those of the tracer.
@@ -205,6 +231,10 @@ impl Child {
             filtered: false,
             kin: Kin::Child,
             tracer: own_pid(),
+            dirs: match command.inside {
+                Some(_) => InheritedDir::all()?,
+                None => Vec::new(),
+            },
             inside: command.inside,
             group: None,
             cpus: Vec::new(),
@@ -257,6 +287,7 @@ fn empty(name: &[u8], filtered: bool, streams: Option<[OwnedFd; 3]>) -> Result<S
         kin: Kin::Child,
         tracer: own_pid(),
         inside: None,
+        dirs: Vec::new(),
         group: None,
         cpus: Vec::new(),
     })?;
@@ -408,7 +439,7 @@ fn run_child(
             libc::_exit(SETUP_FAILED);
         }
         if let Some(inside) = &child.inside
-            && !enter(inside)
+            && !enter(inside, &child.dirs)
         {
             libc::_exit(SETUP_FAILED);
         }
@@ -509,7 +540,7 @@ unsafe fn default_signals(mask: &SigSet, all: bool) {
 ///
 /// # Safety
 /// Only between fork and exec.
-unsafe fn enter(inside: &Inside) -> bool {
+unsafe fn enter(inside: &Inside, dirs: &[InheritedDir]) -> bool {
     const VERSION_3: u32 = 0x2008_0522;
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     let kept = [
@@ -524,6 +555,16 @@ unsafe fn enter(inside: &Inside) -> bool {
         let process = inside.process.as_raw_fd();
         if libc::setns(process, inside.namespaces) != 0 {
             return false;
+        }
+        for dir in dirs {
+            let how = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+            let new = libc::open(dir.path.as_ptr(), how);
+            if new < 0 || libc::dup2(new, dir.fd) != dir.fd {
+                libc::close(dir.fd);
+            }
+            if new >= 0 {
+                libc::close(new);
+            }
         }
         // Refused where a filter forbids the call, as to the programs then.
         let name = inside.keyring.as_ptr();
