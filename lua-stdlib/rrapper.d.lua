@@ -55,7 +55,7 @@ signal = {}
 ---@field world? "touched"|"written"|"none" files whose content before the recording is kept for live continuations: also those that it reads (the default), those that it changes, or none
 
 ---@field sandbox? "cow"|"none"|RecordSandbox "cow" runs it in a copy-on-write sandbox: what it changes of the machine's files is forgotten; "none" unless said otherwise
----@field setup? string|string[]           with sandbox: commands for sh -c that are run in the sandbox before the program and not recorded; one that fails ends the recording
+---@field setup? string|string[]           with sandbox: commands for sh -c that are run in the sandbox before the program and not recorded, with its environment and in its directory; one that fails ends the recording
 
 ---The settings of a recording's sandbox. Each that is left out has its default.
 ---@class RecordSandbox

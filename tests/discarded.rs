@@ -361,6 +361,8 @@ fn scripts_record_in_a_sandbox() {
         r#"
         local rec = rr.record{ "sh", "-c", "read x <b; echo $x >>a; cat b c", sandbox = { hide = { "c" } },
           setup = { "echo two >b", "test -s b && echo three >>b" } }
+        rr.record{ "./prog", cwd = "new", sandbox = "cow",
+          setup = { "mkdir new", "pwd | grep -q /new$ && echo 'echo made' >prog && chmod +x prog && sed -i 1i#!/bin/sh prog" } }
         local rec = rr.record{ "sh", "-c", "read x <b; echo $x >>a; while read y; do echo $y; done <a", sandbox = "cow",
           setup = "echo two >b", out = "recording" }
         -- The last thing that it reads is there, and was never on the machine.
@@ -370,11 +372,18 @@ fn scripts_record_in_a_sandbox() {
         print(outcome.exit_code, #outcome.missing)
         "#,
     );
-    assert_eq!(text.ok().text(), "two\nthree\none\ntwo\none\ntwo\n0\t0\n");
+    assert_eq!(
+        text.ok().text(),
+        "two\nthree\nmade\none\ntwo\none\ntwo\n0\t0\n"
+    );
     let mut after = files(&folder);
     after.retain(|path, _| !path.starts_with(folder.join("data")));
     assert_eq!(after, before);
     for (options, parts) in [
+        (
+            "sandbox = 'cow', setup = 'true', cwd = 'new'",
+            ["cannot start the program in new", "in the sandbox"],
+        ),
         ("setup = 'true'", ["setup is run in the sandbox", "\"cow\""]),
         ("sandbox = 'cwo'", ["sandbox is \"cow\"", "did you mean"]),
         (

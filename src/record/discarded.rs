@@ -121,23 +121,29 @@ impl View {
         if self.0.is_none() {
             return true;
         }
-        let known = |meta: Metadata| {
-            let numbers = self.numbers(path, &meta);
-            let modified = (meta.mtime(), meta.mtime_nsec());
-            (
-                numbers,
-                meta.len(),
-                modified,
-                (meta.ctime(), meta.ctime_nsec()),
-            )
+        let inside = fs::symlink_metadata(self.place(path));
+        let outside = fs::symlink_metadata(OsStr::from_bytes(path));
+        let (Ok(inside), Ok(outside)) = (inside, outside) else {
+            return false;
         };
-        let inside = fs::symlink_metadata(self.place(path)).map(known);
-        let outside = fs::symlink_metadata(OsStr::from_bytes(path)).map(|meta| {
+        let stamp = |meta: &Metadata| {
             let modified = (meta.mtime(), meta.mtime_nsec());
             let changed = (meta.ctime(), meta.ctime_nsec());
-            ((meta.dev(), meta.ino()), meta.len(), modified, changed)
-        });
-        inside.is_ok_and(|inside| outside.is_ok_and(|outside| inside == outside))
+            (meta.len(), modified, changed)
+        };
+        self.numbers(path, &inside) == (outside.dev(), outside.ino())
+            && stamp(&inside) == stamp(&outside)
+    }
+
+    /// Whether there is a file at a path in the sandbox; relative ones begin at rrapper's directory.
+    pub fn finds(&self, path: &Path) -> bool {
+        let path = std::path::absolute(path).unwrap_or_default();
+        let root = self
+            .0
+            .as_ref()
+            .and_then(|inner| inner.sandbox.borrow().root());
+        let found = root.and_then(|root| root.find(path.as_os_str().as_bytes(), true));
+        found.is_some()
     }
 
     /// The files that were changed in the sandbox, by path.
@@ -149,7 +155,8 @@ impl View {
         Ok(changes.into_iter().map(|change| change.path).collect())
     }
 
-    /// Runs a setup command to its end, with what the program is started with.
+    /// Runs a setup command to its end, with what the program is started with. If the program's directory is still to be made,
+    /// it runs in rrapper's.
     pub fn set_up(&self, text: &OsStr, program: &Command, front: Option<&FrontLink>) -> Result<()> {
         let Some(inner) = &self.0 else {
             return Ok(());
@@ -158,7 +165,7 @@ impl View {
             exe: PathBuf::from("/bin/sh"),
             argv: [b"sh", b"-c", text.as_bytes()].map(<[u8]>::to_vec).to_vec(),
             env: program.env.clone(),
-            cwd: program.cwd.clone(),
+            cwd: program.cwd.clone().filter(|dir| self.finds(dir)),
             inside: Some(inner.sandbox.borrow().namespaces()?),
             ..Command::default()
         };

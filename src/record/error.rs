@@ -68,6 +68,12 @@ pub enum Error {
         /// How it ended, in words.
         how: String,
     },
+    /// The setup commands have not made the directory in which the program is to start.
+    #[error("cannot start the program in {}: there is no such directory in the sandbox", dir.display())]
+    NoDirectory {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// An error in the separate recorder process.
     #[error("{0}")]
     Beside(String),

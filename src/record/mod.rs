@@ -257,7 +257,10 @@ fn enter_sandbox(
     for text in &discard.setup {
         view.set_up(text, command, front)?;
     }
-    Ok(view)
+    match command.cwd.as_ref().filter(|dir| !view.finds(dir)) {
+        Some(dir) => Err(Error::NoDirectory { dir: dir.clone() }),
+        None => Ok(view),
+    }
 }
 
 /// Keeps a copy of the program's standard input, from which spun-off processes read the rest.
