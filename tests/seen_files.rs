@@ -206,3 +206,44 @@ fn names_of_one_file_stay_together() {
     );
     assert_eq!(done.ok().text(), "a\nmore\n\n");
 }
+
+/// A directory that was being listed goes on with the entries that the program had not got yet, whatever their order is now.
+#[test]
+fn listings_go_on() {
+    let folder = Folder::new();
+    let text = r#"
+import ctypes, os, struct
+def more(fd):
+    buffer = ctypes.create_string_buffer(200)
+    got = ctypes.CDLL(None).syscall(217, fd, buffer, 200)
+    names = []
+    at = 0
+    while at < got:
+        size = struct.unpack_from('H', buffer, at + 16)[0]
+        names.append(buffer.raw[at + 19:at + size].split(b'\0')[0].decode())
+        at += size
+    return names
+fd = os.open('d', os.O_RDONLY)
+first = more(fd) + more(fd)
+os.path.exists('here')
+rest = []
+while names := more(fd): rest += names
+os.close(fd)
+fd = os.open('d', os.O_RDONLY)
+print(len(first), len(rest), len(set(first + rest)), len(more(fd)))
+"#;
+    let names: Vec<String> = (0..100).map(|n| format!("d/a{n}")).collect();
+    let mut setup = vec!["d/"];
+    setup.extend(names.iter().map(String::as_str));
+    let mut command = program(&folder, &setup, text);
+    let recorded = command.output().unwrap();
+    let recorded = String::from_utf8(recorded.stdout).unwrap();
+    assert!(recorded.contains(" 102 "), "{recorded}");
+    let text = live(&folder);
+    let said = |text: &str| text.split(' ').take(3).collect::<Vec<_>>().join(" ");
+    assert_eq!(said(&text), said(&recorded), "the same directory: {text}");
+    fs::remove_dir_all(folder.join("work")).unwrap();
+    fs::create_dir(folder.join("work")).unwrap();
+    let text = live(&folder);
+    assert_eq!(said(&text), said(&recorded), "it was gone: {text}");
+}

@@ -38,27 +38,40 @@ fn kind(byte: u8) -> Value {
     }
 }
 
-pub(crate) fn decode(bytes: &[u8], wide: bool, abi: Abi) -> Value {
-    let shape = Entry::of(wide, abi);
+/// The entries and their names.
+fn split(bytes: &[u8], shape: Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
     let least = shape.len_at() + 3; // a length, and a type or an empty name
-    let mut items = Vec::new();
     let mut rest = bytes;
-    while rest.len() >= least {
+    std::iter::from_fn(move || {
+        if rest.len() < least {
+            return None;
+        }
         let len = frame::field(rest, shape.len_at(), 2) as usize;
-        let (Some(entry), true) = (rest.get(..len), len > least) else {
-            break;
-        };
+        let entry = rest.get(..len).filter(|_| len > least)?;
         rest = rest.get(len..).unwrap_or(&[]);
         let name = entry.get(shape.name..).unwrap_or(&[]);
         let name = name.get(..memchr::memchr(0, name).unwrap_or(name.len()));
-        let name = field("d_name", Value::str(name.unwrap_or(&[])));
-        let at = if wide { 18 } else { len - 1 };
+        Some((entry, name.unwrap_or(&[])))
+    })
+}
+
+/// The entries in what getdents64 (`wide`) or getdents returned, each with its name.
+pub fn directory_entries(bytes: &[u8], wide: bool) -> impl Iterator<Item = (&[u8], &[u8])> {
+    split(bytes, Entry::of(wide, Abi::X86_64))
+}
+
+pub(crate) fn decode(bytes: &[u8], wide: bool, abi: Abi) -> Value {
+    let shape = Entry::of(wide, abi);
+    let mut items = Vec::new();
+    for (entry, name) in split(bytes, Entry::of(wide, abi)) {
+        let name = field("d_name", Value::str(name));
+        let at = if wide { 18 } else { entry.len() - 1 };
         let kind = field("d_type", kind(entry.get(at).copied().unwrap_or(0)));
         let number = |at| frame::field(entry, at, shape.number) as i64;
         let mut fields = vec![
             field("d_ino", Value::Int(number(0))),
             field("d_off", Value::Int(number(shape.number))),
-            field("d_reclen", Value::Int(len as i64)),
+            field("d_reclen", Value::Int(entry.len() as i64)),
         ];
         fields.extend(if wide { [kind, name] } else { [name, kind] });
         items.push(structure(fields));

@@ -41,6 +41,7 @@ mod tests;
 pub use clone::CloneArgs;
 pub use constant::{constant, eval};
 pub use decode::signal_info;
+pub use dirents::directory_entries;
 pub use edit::{
     Edit, EditError, PathStep, Problem, is_argument, is_member, near_argument, near_member,
 };

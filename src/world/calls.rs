@@ -1,10 +1,11 @@
 //! Calls that change files.
 
-use super::{Attributes, Base, Content, Kind, Node, NodeId, World};
+use super::{Attributes, Base, Content, Kind, Listing, Node, NodeId, World};
 use crate::constants::is_error;
 use crate::kernel::{Descriptors, moved};
 use crate::recording::{CallEvent, ChunkMemory, Effect};
-use crate::syscall::{Memory, Moved};
+use crate::syscall::{Memory, Moved, directory_entries};
+use std::collections::BTreeSet;
 
 /// The limit on the bytes of all writes that are kept.
 pub(super) const MOST_BYTES: usize = 512 << 20;
@@ -104,11 +105,11 @@ impl<B: Base> World<B> {
                 let how = |word: u64| at.word(args[2] + 8 * word);
                 self.opened(&at, Some(0), 1, how(0) as i32, how(1));
             }
-            libc::SYS_getdents | libc::SYS_getdents64 => self.listed_more(&at),
+            libc::SYS_getdents | libc::SYS_getdents64 => self.listed_more(&at, ret),
             libc::SYS_lseek if args[2] as i32 == libc::SEEK_SET => {
                 // Other positions are nowhere else.
                 if let Some((file, _)) = descriptors.file(args[0] as i32) {
-                    self.listed.remove(&file);
+                    self.listings.remove(&file);
                 }
             }
             libc::SYS_truncate => {
@@ -358,7 +359,7 @@ impl<B: Base> World<B> {
         let Some((file, open)) = at.call.ret.and_then(|fd| at.descriptors.file(fd as i32)) else {
             return;
         };
-        self.listed.remove(&file);
+        self.listings.remove(&file);
         if flags & TMPFILE == TMPFILE {
             let id = self.add(Node {
                 kind: Kind::File(Content::default()),
@@ -415,25 +416,24 @@ impl<B: Base> World<B> {
         }
     }
 
-    fn listed_more(&mut self, at: &Call<'_>) {
-        // struct linux_dirent and linux_dirent64: the length is behind two words.
-        const LEN: usize = 16;
+    fn listed_more(&mut self, at: &Call<'_>, ret: i64) {
         let Some((file, _)) = at.descriptors.file(at.call.args[0] as i32) else {
             return;
         };
-        let mut entries = 0;
-        for chunk in &at.call.outs {
-            let mut rest = chunk.data.as_slice();
-            while let Some(&[low, high]) = rest.get(LEN..LEN + 2) {
-                let len = usize::from(u16::from_le_bytes([low, high]));
-                if len == 0 {
-                    break;
-                }
-                entries += 1;
-                rest = rest.get(len..).unwrap_or_default();
-            }
+        if ret == 0 {
+            self.listings.insert(file, Listing::Over);
+            return;
         }
-        *self.listed.entry(file).or_default() += entries;
+        let listing = self.listings.entry(file);
+        let Listing::Names(names) = listing.or_insert_with(|| Listing::Names(BTreeSet::new()))
+        else {
+            return;
+        };
+        let is_wide = i64::from(at.call.nr) == libc::SYS_getdents64;
+        for chunk in &at.call.outs {
+            let entries = directory_entries(&chunk.data, is_wide);
+            names.extend(entries.map(|(_, name)| name.to_vec()));
+        }
     }
 
     fn written(&mut self, at: &Call<'_>, ret: i64) {

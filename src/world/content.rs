@@ -108,9 +108,20 @@ impl<B: Clone> Content<B> {
     /// Notes that all of it may have been changed by somebody else.
     pub fn doubt(&mut self) {
         self.unchanged = None;
-        for piece in self.pieces.values_mut() {
-            piece.is_doubtful = true;
+        let mut at = 0;
+        for (start, piece) in std::mem::take(&mut self.pieces) {
+            self.write_unknown(at, start - at);
+            at = start + piece.len;
+            let is_doubtful = true;
+            self.pieces.insert(
+                start,
+                Piece {
+                    is_doubtful,
+                    ..piece
+                },
+            );
         }
+        self.write_unknown(at, self.len.saturating_sub(at));
     }
 
     /// What is in it, by offset, but for the zeros between: the offset, the length, and where the bytes are.

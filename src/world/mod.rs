@@ -15,7 +15,7 @@ pub use content::{Content, Part};
 pub use path::walk;
 
 use names::Names;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Whether a path is one of the kernel's objects rather than of a file: they are not a part of any world.
 pub fn is_apart(path: &[u8]) -> bool {
@@ -105,6 +105,15 @@ pub struct Node<B> {
     pub inode: Option<(u64, u64)>,
 }
 
+/// What has been read of an open directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// These names.
+    Names(BTreeSet<Vec<u8>>),
+    /// All.
+    Over,
+}
+
 /// The world at an event.
 #[derive(Clone, Debug)]
 pub struct World<B: Base> {
@@ -115,8 +124,8 @@ pub struct World<B: Base> {
     of_base: HashMap<(u64, u64), NodeId>,
     /// The nodes of open files, by the numbers of those.
     open: HashMap<u64, NodeId>,
-    /// The number of entries that have been read of open directories, by the numbers of those.
-    listed: HashMap<u64, u64>,
+    /// What has been read of open directories, by the numbers of those.
+    listings: HashMap<u64, Listing>,
     /// The bytes that calls have written.
     held: usize,
     /// The time at which calls are made, in nanoseconds since 1970.
@@ -133,7 +142,7 @@ impl<B: Base> World<B> {
             nodes: HashMap::new(),
             of_base: HashMap::new(),
             open: HashMap::new(),
-            listed: HashMap::new(),
+            listings: HashMap::new(),
             held: 0,
             time: None,
             next: 0,
@@ -186,9 +195,9 @@ impl<B: Base> World<B> {
         self.open.get(&file).copied()
     }
 
-    /// The number of entries that have been read of an open directory, by the number of that.
-    pub fn listed(&self, file: u64) -> u64 {
-        self.listed.get(&file).copied().unwrap_or(0)
+    /// What has been read of an open directory, by the number of that; `None` where that is nothing, or not clear.
+    pub fn listing(&self, file: u64) -> Option<&Listing> {
+        self.listings.get(&file)
     }
 
     /// All names that are not as before the recording, or that were asked for: with their nodes, or `None` where there is no

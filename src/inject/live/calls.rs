@@ -210,6 +210,7 @@ impl Engine<'_> {
         } else if given < 0 {
             given = self.work_around_overlays(&mut task, &seen, given)?;
         }
+        given = self.go_on_listing(me.process, &mut task, &seen, given)?;
         if seen.call.moves_data() == Some(Moved::In) {
             self.drain();
             self.streams.note(&seen, given, &mut self.report.log);

@@ -5,6 +5,7 @@ use super::guard::Quotas;
 use super::guard::core_files::CoreFiles;
 use super::identity::{Identity, RecordedNumbers};
 use super::limits::DeadlyLimits;
+use super::listings::Listings;
 use super::memory_limit::MemoryLimit;
 use super::proc_self_exe::ReplacedPath;
 use super::streams::Streams;
@@ -53,6 +54,8 @@ pub(in crate::inject) struct Start {
     pub clocks: Clocks,
     /// Its sandbox.
     pub sandbox: Option<Sandbox>,
+    /// The directories that it was listing.
+    pub listings: Listings,
     /// The settings of the sandbox.
     pub settings: Arc<Settings>,
 }
@@ -193,6 +196,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) memory: Option<MemoryLimit>,
     /// The limits of the sandbox that are about to end processes.
     pub(super) deadly: DeadlyLimits,
+    /// The directories that the first process was listing.
+    pub(super) listings: Listings,
     /// What the processes in the sandbox have taken of the user's quotas.
     pub(super) quotas: Quotas,
     /// The program of the first process, as recorded.
@@ -259,6 +264,7 @@ impl<'a> Engine<'a> {
             deadly: DeadlyLimits::default(),
             quotas: Quotas::default(),
             sandbox: start.sandbox,
+            listings: start.listings,
             settings: start.settings,
             core_files,
             program: group.program,
@@ -329,6 +335,7 @@ impl<'a> Engine<'a> {
             deadly: DeadlyLimits::default(),
             quotas: Quotas::default(),
             sandbox,
+            listings: Listings::default(),
             settings,
             program: Arc::default(),
             privileged,

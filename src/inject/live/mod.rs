@@ -12,6 +12,7 @@ mod guard;
 mod hang;
 mod identity;
 mod limits;
+mod listings;
 mod memory_limit;
 mod own_terminal;
 mod proc_self_exe;
@@ -40,6 +41,7 @@ use crate::sandbox::{self, Part, Request, Settings};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
+use listings::Listings;
 use recorded_files::RecordedWorld;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +99,7 @@ pub(super) fn go_on(
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);
     let mut sandbox = None;
+    let mut listings = Listings::default();
     let restored;
     let mut missing;
     match how.sandbox {
@@ -149,6 +152,7 @@ pub(super) fn go_on(
             process = copy;
             restored = done?;
             missing = made.notes.clone();
+            listings = world.listings(&process.group);
             missing.extend(world.into_missing());
             let mut made = made;
             let mut files = process.group.descriptors.iter();
@@ -177,6 +181,7 @@ pub(super) fn go_on(
         streams,
         clocks,
         sandbox,
+        listings,
         settings: how.settings,
     };
     let (engine, stopped) = Engine::new(start, hooks, report, how.timeout)?;

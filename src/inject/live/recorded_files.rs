@@ -1,6 +1,7 @@
 //! The files that a process had before it at the event at which it goes live: what is otherwise by now is put into its
 //! sandbox.
 
+use super::listings::Listings;
 use crate::history::{FileContent, FileItself, RecordedFiles, Recording};
 use crate::inject::Result;
 use crate::kernel::Descriptors;
@@ -9,7 +10,7 @@ use crate::recording::{EntryBefore, Status};
 use crate::restore::Reopened;
 use crate::sandbox::{self, Content, Placer, Sandbox, Settings};
 use crate::tracee::{Stopped, checked_open};
-use crate::world::{Attributes, Kind, Node, NodeId, Part, World, is_apart};
+use crate::world::{Attributes, Kind, Listing, Node, NodeId, Part, World, is_apart};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use std::cell::RefCell;
@@ -43,8 +44,8 @@ pub(super) struct RecordedWorld {
     listed_only: Vec<(PathBuf, u32)>,
     /// The open files that are not found by their paths: their numbers in the copy.
     unnamed: Vec<(u64, Node<FileContent>, Option<PathBuf>)>,
-    /// The open directories that are being listed: their numbers in the copy, and the number of entries that were read.
-    listings: Vec<(u64, PathBuf, u64)>,
+    /// The open directories that are being listed: their numbers in the copy, and what was read of them.
+    listings: Vec<(u64, PathBuf, Listing)>,
     /// The time of changes by calls.
     time: i64,
     /// What the settings hide: no file that was not copied comes from there.
@@ -289,10 +290,9 @@ impl RecordedWorld {
 
     /// Looks whether an open file has the path by which it was opened.
     fn compare_open(&mut self, world: &Recorded, recorded: u64, (own, path): (u64, &[u8])) {
-        let listed = world.listed(recorded);
-        if listed > 0 {
+        if let Some(listing) = world.listing(recorded) {
             let path = PathBuf::from(OsStr::from_bytes(path));
-            self.listings.push((own, path, listed));
+            self.listings.push((own, path, listing.clone()));
         }
         let Some(id) = world.open_node(recorded) else {
             return;
@@ -412,17 +412,12 @@ impl RecordedWorld {
         }
     }
 
-    /// Opens the files that are open and have no name any more, or another one; also directories that are being listed and
-    /// have had other files put into them: overlayfs counts their entries.
+    /// Opens the files that are open and have no name any more, or another one; also directories that are being listed, at their
+    /// beginning: see [`Listings`].
     pub fn reopen(&self, sandbox: &Sandbox, group: &ThreadGroup) -> Reopened {
         let mut opened = Reopened::default();
-        let touched = self.directories();
-        for (id, path, listed) in &self.listings {
-            let dir = File::open(sandbox.inside(path)).and_then(|mut dir| {
-                dir.seek(SeekFrom::Start(*listed))?;
-                Ok(dir)
-            });
-            if let (Ok(dir), true) = (dir, touched.contains(path)) {
+        for (id, path, _) in &self.listings {
+            if let Ok(dir) = File::open(sandbox.inside(path)) {
                 opened.insert(*id, dir);
             }
         }
@@ -469,6 +464,18 @@ impl RecordedWorld {
                 .set_permissions(fs::Permissions::from_mode(mode))?;
         }
         checked_open::reopen(file.as_file(), again(flags))
+    }
+
+    /// The directories that are being listed.
+    pub fn listings(&self, group: &ThreadGroup) -> Listings {
+        let table = &group.descriptors;
+        let of = |fd: i32| {
+            let id = table.file_id(fd)?;
+            let (.., listing) = self.listings.iter().find(|(listed, ..)| *listed == id)?;
+            Some((fd, listing.clone()))
+        };
+        let all = table.iter();
+        Listings::new(all.filter_map(|(fd, ..)| of(fd)).collect())
     }
 
     fn say(&self, sentence: String) {
