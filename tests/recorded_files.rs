@@ -621,6 +621,93 @@ fn files_are_not_kept_where_that_is_asked_for() {
         .complains(&["--world", "touched, written, none"]);
 }
 
+/// The limits on kept files are said once when they are reached, and again where a copy would have needed the files.
+#[test]
+fn limits_on_kept_files_can_be_set() {
+    let folder = Folder::new();
+    let reads = ["cat", "a", "b", "c", "d"];
+    let fresh = || {
+        for (name, size) in [("a", 1000), ("b", 600), ("c", 1000), ("d", 400)] {
+            folder.write(name, vec![b'x'; size << 10]);
+        }
+    };
+    let seen = |recording: &str| {
+        for name in &reads[1..] {
+            folder.write(name, "changed");
+        }
+        let done = folder.script(&format!(
+            r#"
+            local recording = rr.open "{recording}"
+            local copy <close> = recording:replay_to(10):spin_off()
+            local outcome = copy:live {{}}
+            print(#outcome.stdout)
+            for _, sentence in ipairs(outcome.missing) do print((sentence:gsub(".*/", ""))) end
+            "#
+        ));
+        done.ok().text()
+    };
+    let how = |limits: &[&str], name: &str| {
+        fresh();
+        let args = [&["record", "-o", name][..], limits, &["--"], &reads].concat();
+        folder.rrapper(args).ok().stderr
+    };
+    let said = how(&["--world-file-limit", "640K"], "one");
+    assert_eq!(said.matches("is not kept as it was").count(), 1, "{said}");
+    assert!(
+        said.contains("/a is not kept as it was (it is larger than 640 KiB)"),
+        "{said}"
+    );
+    let reason = "as it was: the recording has no copy of it";
+    assert_eq!(
+        seen("one"),
+        format!(
+            "{}\na {reason} (it is larger than 640 KiB)\nc {reason} (it is larger than 640 KiB)\n",
+            14 + (1000 << 10)
+        )
+    );
+    let said = how(&["--world-limit", "1500K"], "all");
+    assert_eq!(said.matches("is not kept as it was").count(), 1, "{said}");
+    assert!(
+        said.contains("/b is not kept as it was (with others, it is more than 1500 KiB)"),
+        "{said}"
+    );
+    let reason =
+        "as it was: the recording has no copy of it (with others, it is more than 1500 KiB)";
+    assert_eq!(
+        seen("all"),
+        format!("{}\nb {reason}\nc {reason}\n", 14 + (1400 << 10))
+    );
+    let said = how(&[], "none");
+    assert!(!said.contains("is not kept"), "{said}");
+    assert_eq!(seen("none"), format!("{}\n", 3000 << 10));
+    fresh();
+    let done = folder.script(
+        r#"
+        local how = { keep = "touched", file = "640K", total = 1 << 30 }
+        rr.record { "cat", "a", "b", "c", "d", world = how, out = "lua" }
+        for _, wrong in ipairs { { keep = "all" }, { files = "1M" }, { file = "much" }, { total = 0 }, 5 } do
+          print(pcall(rr.record, { "true", world = wrong }))
+        end"#,
+    );
+    let text = done.ok().text();
+    for expected in [
+        "world.keep is one of \"touched\", \"written\", \"none\", not \"all\"",
+        "world has no option \"files\"; did you mean \"file\"?",
+        "world.file is a number of bytes, or text as \"512M\" or \"2 GiB\", not \"much\"",
+        "world.total must be more than 0 bytes",
+        "world is one of \"touched\", \"written\", \"none\", not 5",
+    ] {
+        assert!(text.contains(expected), "{expected:?} in {text}");
+    }
+    assert!(
+        seen("lua")
+            .contains("a as it was: the recording has no copy of it (it is larger than 640 KiB)")
+    );
+    folder
+        .rrapper(["record", "--world-limit", "much", "--", "true"])
+        .complains(&["--world-limit", "a number of bytes, or as 512M"]);
+}
+
 impl Folder {
     /// What the recorded program has printed.
     fn record_end(&self) -> (Vec<u8>, Vec<u8>) {

@@ -11,6 +11,9 @@ use std::os::unix::fs::FileExt;
 
 const CHUNK: usize = 1 << 20;
 
+/// The bytes of a part that are copied at a time.
+const BLOCK: usize = 64 << 10;
+
 /// The parts of a file other than holes.
 pub(super) struct Extents {
     /// The file with an offset of its own, to seek in.
@@ -68,6 +71,30 @@ pub(super) fn copy(source: &File, target: &File) -> Result<()> {
     }
     if target.metadata()?.len() < len {
         target.set_len(len)?;
+    }
+    Ok(())
+}
+
+/// Copies a part of a file to an offset of another, without its holes.
+pub(crate) fn copy_part(source: &File, part: Range<u64>, file: &File, to: u64) -> Result<()> {
+    let mut block = vec![0; BLOCK];
+    let mut at = part.start;
+    while at < part.end {
+        at = match lseek(source, at as i64, Whence::SeekData) {
+            Ok(data) => data as u64,
+            Err(Errno::ENXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let hole = lseek(source, at as i64, Whence::SeekHole)? as u64;
+        while at < hole.min(part.end) {
+            let room = (hole.min(part.end) - at).min(BLOCK as u64) as usize;
+            let n = source.read_at(&mut block[..room], at)?;
+            if n == 0 {
+                return Ok(());
+            }
+            file.write_all_at(&block[..n], to + (at - part.start))?;
+            at += n as u64;
+        }
     }
     Ok(())
 }

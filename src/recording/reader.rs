@@ -5,10 +5,12 @@ use super::blocks::Blocks;
 use super::frames::{BlockFrames, NextFrame};
 use super::index::Index;
 use super::pack::Packed;
+use super::source::copy_from;
 use super::{Error, Event, FileBefore, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
 use crate::image::FileId;
 use crate::trace::Exit;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -146,6 +148,18 @@ impl Reader {
         Ok(BlockFrames::of(&self.blocks, first))
     }
 
+    /// The offset in `events` behind the blocks of the start.
+    pub(super) fn behind_start(&self) -> Result<u64> {
+        let first = self.blocks.at(HEADER, 1)?;
+        let first = first.ok_or_else(|| self.blocks.damaged(HEADER, "there is no block"))?;
+        match first.count {
+            0 => Ok(first.end),
+            _ => Err(self
+                .blocks
+                .damaged(HEADER, "there are events in the block of the start")),
+        }
+    }
+
     /// See [`Source::files_before`](super::Source::files_before).
     pub(super) fn files_before(&self) -> Result<Vec<FileBefore>> {
         let mut frames = self.all()?.with_files();
@@ -167,13 +181,18 @@ impl Reader {
             Some(packed) => packed.file_path(id),
             None => {
                 let path = Files::path(&self.dir, id);
-                let meta = std::fs::symlink_metadata(&path);
-                if meta.is_ok_and(|meta| !meta.is_file()) {
-                    return Err(Error::Damaged {
-                        path,
-                        offset: 0,
-                        reason: "it is not a regular file".into(),
-                    });
+                let look = |path: &Path| std::fs::symlink_metadata(path);
+                let damaged = |path: &Path, reason: &str| Error::Damaged {
+                    path: path.into(),
+                    offset: 0,
+                    reason: reason.into(),
+                };
+                let all = self.dir.join("files");
+                if look(&all).is_ok_and(|meta| meta.is_symlink()) {
+                    return Err(damaged(&all, "it is a symbolic link"));
+                }
+                if look(&path).is_ok_and(|meta| !meta.is_file()) {
+                    return Err(damaged(&path, "it is not a regular file"));
                 }
                 Ok(path)
             }
@@ -189,6 +208,20 @@ impl Reader {
         let id = path.file_name()?.to_str()?.parse().ok()?;
         let copy = Files::path(&self.dir, id);
         (copy == path).then(|| (vec![id], copy))
+    }
+
+    /// See [`Source::copy_kept`](super::Source::copy_kept).
+    pub(super) fn copy_kept(
+        &self,
+        id: FileId,
+        part: Range<u64>,
+        target: &File,
+        to: u64,
+    ) -> Result<()> {
+        match &self.packed {
+            Some(packed) => packed.copy(id, part, target, to),
+            None => copy_from(&self.file_path(id)?, part, target, to),
+        }
     }
 
     pub(super) fn blocks(&self) -> &Blocks {

@@ -5,13 +5,11 @@ use crate::history::{FileContent, FileItself, RecordedFiles, Recording};
 use crate::inject::Result;
 use crate::kernel::Descriptors;
 use crate::process::{SharedMemory, ThreadGroup};
-use crate::recording::{EntryBefore, Status};
+use crate::recording::{EntryBefore, copy_part};
 use crate::restore::Reopened;
 use crate::sandbox::{self, Content, Placer, Sandbox, Settings};
 use crate::tracee::{Stopped, checked_open};
 use crate::world::{Attributes, Kind, Node, NodeId, Part, World, is_apart};
-use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -24,9 +22,6 @@ use std::sync::Arc;
 
 /// The limit on the files that are named as missing.
 const MOST_NAMED: usize = 20;
-
-/// The bytes that are copied at a time.
-const BLOCK: usize = 64 << 10;
 
 type Recorded = World<Arc<RecordedFiles>>;
 
@@ -56,9 +51,36 @@ pub(super) struct RecordedWorld {
 struct Missing {
     sentences: Vec<String>,
     left_out: usize,
+    /// The first files that are not as they were and of which there is no copy, and the number of all such.
+    uncopied: Vec<String>,
+    all_uncopied: usize,
 }
 
 impl Missing {
+    /// Notes a file that was not copied for no reason of its own, as those of the system.
+    fn note_uncopied(&mut self, path: &[u8]) {
+        const MOST: usize = 3;
+        self.all_uncopied += 1;
+        if self.uncopied.len() < MOST {
+            self.uncopied
+                .push(String::from_utf8_lossy(path).into_owned());
+        }
+    }
+
+    /// A sentence about those.
+    fn of_uncopied(&self) -> Option<String> {
+        let named = self.uncopied.join(", ");
+        let (more, it_has) = match (self.all_uncopied - self.uncopied.len(), self.all_uncopied) {
+            (_, 0) => return None,
+            (0, 1) => (String::new(), "it has"),
+            (0, _) => (String::new(), "they have"),
+            (more, _) => (format!(" and {more} more files"), "they have"),
+        };
+        Some(format!(
+            "{named}{more} as before the recording: {it_has} changed since, and there is no copy (`rrapper pack` makes one)"
+        ))
+    }
+
     fn note(&mut self, sentence: String) {
         match self.sentences.len() < MOST_NAMED {
             true => self.sentences.push(sentence),
@@ -137,7 +159,8 @@ impl RecordedWorld {
     ) {
         let place = Path::new(OsStr::from_bytes(path));
         let is_hidden = self.hidden.iter().any(|hidden| place.starts_with(hidden));
-        if place.parent().is_none() || is_apart(path) || is_hidden {
+        let is_own = [b"/proc", &b"/sys"[..], b"/dev"].contains(&path);
+        if place.parent().is_none() || is_own || is_apart(path) || is_hidden {
             return;
         }
         let now = fs::symlink_metadata(place).ok();
@@ -169,7 +192,7 @@ impl RecordedWorld {
                     && !node.is_mapped
                     && content.is_unchanged()
                     && has_mode(meta, &node.attributes)
-                    && before.is_some_and(|before| is_unchanged(before, meta))
+                    && before.is_some_and(|before| before.is_unchanged(meta))
             }
         };
         if let Some(meta) = now.as_ref().filter(|meta| is_same(meta)) {
@@ -182,7 +205,10 @@ impl RecordedWorld {
             Kind::Special(kind, _) if *kind != libc::S_IFIFO => return,
             Kind::File(content) => {
                 if let Some(lost) = content.files().find_map(|file| lost(file, &self.hidden)) {
-                    self.missing.get_mut().note(lost);
+                    match lost {
+                        Some(reason) => self.missing.get_mut().note(reason),
+                        None => self.missing.get_mut().note_uncopied(path),
+                    }
                     return;
                 }
                 if !content.is_known() {
@@ -477,10 +503,14 @@ impl RecordedWorld {
 
     /// What could not be shown as it was, in sentences.
     pub fn into_missing(self) -> Vec<String> {
+        let missing = self.missing.into_inner();
+        let uncopied = missing.of_uncopied();
         let Missing {
             mut sentences,
             left_out,
-        } = self.missing.into_inner();
+            ..
+        } = missing;
+        sentences.extend(uncopied);
         if left_out > 0 {
             sentences.push(format!("{left_out} more files as they were"));
         }
@@ -517,7 +547,7 @@ fn open_named(sandbox: &Sandbox, name: &Path, flags: i32) -> io::Result<File> {
 /// Writes the content of shared memory.
 fn fill_from(file: &File, memory: &File, len: u64) -> io::Result<()> {
     file.set_len(len)?;
-    copy_part(memory, 0, len, file, 0)
+    copy_part(memory, 0..len, file, 0)
 }
 
 /// Writes the content of a file, holes as such.
@@ -526,57 +556,24 @@ fn fill(file: &mut File, node: &Node<FileContent>, recording: &Recording) -> io:
         return Ok(());
     };
     file.set_len(content.len())?;
-    let mut opened: HashMap<PathBuf, File> = HashMap::new();
     for (at, len, part) in content.parts() {
-        let path = match part {
-            Part::Bytes(bytes) => {
-                file.write_all_at(bytes, at)?;
-                continue;
-            }
+        match part {
+            Part::Bytes(bytes) => file.write_all_at(bytes, at)?,
             Part::File(FileContent::Bytes(all), from) => {
                 let rest = usize::try_from(from).ok().and_then(|from| all.get(from..));
                 let rest = rest.unwrap_or_default();
                 file.write_all_at(&rest[..rest.len().min(len as usize)], at)?;
-                continue;
             }
-            Part::File(FileContent::Kept(id), _) => recording.kept_file(*id)?,
-            Part::File(FileContent::Itself(itself), _) => {
-                PathBuf::from(OsStr::from_bytes(&itself.path))
+            Part::File(FileContent::Kept(id), from) => {
+                let part = from..from.saturating_add(len);
+                let copied = recording.copy_kept(*id, part, file, at);
+                copied.map_err(io::Error::other)?;
             }
-        };
-        let Part::File(_, from) = part else { continue };
-        let source = match opened.get(&path) {
-            Some(source) => source,
-            None => {
-                let source = checked_open::regular(&path, 0)?;
-                opened.entry(path).or_insert(source)
+            Part::File(FileContent::Itself(itself), from) => {
+                let path = Path::new(OsStr::from_bytes(&itself.path));
+                let source = checked_open::regular(path, libc::O_NOFOLLOW)?;
+                copy_part(&source, from..from.saturating_add(len), file, at)?;
             }
-        };
-        copy_part(source, from, len, file, at)?;
-    }
-    Ok(())
-}
-
-/// Copies a part of a file to an offset of another, without the holes.
-fn copy_part(source: &File, from: u64, len: u64, file: &File, to: u64) -> io::Result<()> {
-    let end = from.saturating_add(len);
-    let mut block = vec![0; BLOCK];
-    let mut at = from;
-    while at < end {
-        at = match lseek(source, at as i64, Whence::SeekData) {
-            Ok(data) => data as u64,
-            Err(Errno::ENXIO) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let hole = lseek(source, at as i64, Whence::SeekHole)? as u64;
-        while at < hole.min(end) {
-            let room = (hole.min(end) - at).min(BLOCK as u64) as usize;
-            let n = source.read_at(&mut block[..room], at)?;
-            if n == 0 {
-                return Ok(());
-            }
-            file.write_all_at(&block[..n], to + (at - from))?;
-            at += n as u64;
         }
     }
     Ok(())
@@ -593,14 +590,6 @@ fn has_mode(meta: &Metadata, attributes: &Attributes) -> bool {
         .is_none_or(|mode| mode == meta.mode() & 0o7777)
 }
 
-/// Whether a file is the same and has not been changed.
-fn is_unchanged(before: &Status, now: &Metadata) -> bool {
-    before.inode == (now.dev(), now.ino())
-        && before.size == now.len()
-        && before.modified == (now.mtime(), now.mtime_nsec())
-        && before.changed == (now.ctime(), now.ctime_nsec())
-}
-
 /// The paths that the settings hide, without symbolic links.
 fn hidden(settings: &Settings) -> Vec<PathBuf> {
     let paths = settings.hide.iter();
@@ -608,8 +597,9 @@ fn hidden(settings: &Settings) -> Vec<PathBuf> {
     real.collect()
 }
 
-/// Why the content of a file cannot be had any more, if so.
-fn lost(content: &FileContent, hidden: &[PathBuf]) -> Option<String> {
+/// Whether the content of a file cannot be had any more; the inner value is a sentence why, where there is more to say than
+/// that it was not copied.
+fn lost(content: &FileContent, hidden: &[PathBuf]) -> Option<Option<String>> {
     let FileContent::Itself(file) = content else {
         return None;
     };
@@ -632,10 +622,6 @@ fn lost(content: &FileContent, hidden: &[PathBuf]) -> Option<String> {
         return None;
     }
     let path = String::from_utf8_lossy(path);
-    Some(match reason.as_str() {
-        "" => {
-            format!("{path} as it was: it has changed since the recording, which has no copy of it")
-        }
-        reason => format!("{path} as it was: the recording has no copy of it ({reason})"),
-    })
+    let sentence = format!("{path} as it was: the recording has no copy of it ({reason})");
+    Some((!reason.is_empty()).then_some(sentence))
 }
