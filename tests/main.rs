@@ -43,6 +43,7 @@ mod programs;
 mod random;
 mod real_programs;
 mod recorded_files;
+mod recorded_files_bad;
 mod regressions;
 mod replaced_paths;
 mod restore;

@@ -309,15 +309,17 @@ impl FilesBefore {
                 .flatten()
                 .flatten();
             for entry in entries {
-                let path = file_names::join(&dir, entry.file_name().as_bytes());
-                self.look(&path);
-                match self.known.get(&path).map(|known| &known.kind) {
-                    Some(Kind::Directory) => dirs.push(path),
-                    _ => self.keep(files, &path, Use::Change),
+                let inner = file_names::join(&dir, entry.file_name().as_bytes());
+                self.look(&inner);
+                match self.known.get(&inner).map(|known| &known.kind) {
+                    Some(Kind::Directory) => dirs.push(inner),
+                    _ => self.keep(files, &inner, Use::Change),
                 }
                 left -= 1;
                 if left == 0 {
-                    return;
+                    let reason = format!("it has more than {MOST_MOVED} files");
+                    self.say(path, &reason);
+                    return self.note(path, Before::Content(ContentBefore::Missing(reason)));
                 }
             }
         }
@@ -483,7 +485,7 @@ fn content(
         return Err(std::io::Error::other("another file is there"));
     }
     if meta.len() > SHORT {
-        return Ok(ContentBefore::Kept(files.keep_aside(&file, path)?));
+        return files.keep_aside(&file, path);
     }
     let mut bytes = Vec::with_capacity(meta.len() as usize);
     (&mut file).take(SHORT).read_to_end(&mut bytes)?;

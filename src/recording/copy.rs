@@ -99,6 +99,46 @@ pub(crate) fn copy_part(source: &File, part: Range<u64>, file: &File, to: u64) -
     Ok(())
 }
 
+/// A checksum of a file's content, which does not depend on what of the zeros in it are holes.
+pub(super) fn checksum(file: &File) -> Result<u32> {
+    const PAGE: u64 = 4096;
+    let mut sum = crc32fast::Hasher::new();
+    let extents = Extents::of(file)?;
+    sum.update(&extents.len.to_le_bytes());
+    let mut block = vec![0; BLOCK];
+    let mut done = 0;
+    for extent in extents {
+        let mut at = (extent.start - extent.start % PAGE).max(done);
+        while at < extent.end {
+            let n = read_full(file, &mut block, at)?;
+            for (i, page) in block[..n].chunks(PAGE as usize).enumerate() {
+                if page.iter().any(|&byte| byte != 0) {
+                    sum.update(&(at + i as u64 * PAGE).to_le_bytes());
+                    sum.update(page);
+                }
+            }
+            at += BLOCK as u64;
+            if n < block.len() {
+                break;
+            }
+        }
+        done = at;
+    }
+    Ok(sum.finalize())
+}
+
+/// Fills a buffer from an offset of a file, as far as that goes.
+fn read_full(file: &File, buf: &mut [u8], at: u64) -> Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], at + filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
 /// Copies with copy_file_range(2); returns the offset up to which that succeeded.
 fn by_kernel(source: &File, target: &File, range: Range<u64>) -> u64 {
     let mut at = range.start;
@@ -153,4 +193,41 @@ pub(crate) fn same(a: &File, b: &File) -> Result<bool> {
         step = CHUNK as u64;
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_of_the_content_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = |name: &str, parts: &[(u64, &[u8])], len: u64| {
+            let file = File::create_new(dir.path().join(name)).unwrap();
+            for (at, bytes) in parts {
+                file.write_all_at(bytes, *at).unwrap();
+            }
+            file.set_len(len).unwrap();
+            file
+        };
+        let zeros = vec![0; 200_000];
+        let sparse = made("sparse", &[(5000, b"text"), (150_000, b"more")], 200_000);
+        let dense = made(
+            "dense",
+            &[(0, &zeros), (5000, b"text"), (150_000, b"more")],
+            200_000,
+        );
+        assert_eq!(checksum(&sparse).unwrap(), checksum(&dense).unwrap());
+        let others = [
+            made("moved", &[(5001, b"text"), (150_000, b"more")], 200_000),
+            made("longer", &[(5000, b"text"), (150_000, b"more")], 200_001),
+            made("less", &[(5000, b"text")], 200_000),
+            made("other", &[(9096, b"text"), (150_000, b"more")], 200_000),
+        ];
+        for other in &others {
+            assert_ne!(checksum(&sparse).unwrap(), checksum(other).unwrap());
+        }
+        let huge = made("huge", &[(1 << 39, b"x")], 1 << 40);
+        assert!(checksum(&huge).is_ok());
+    }
 }

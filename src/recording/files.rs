@@ -1,9 +1,9 @@
 //! The copies of the files that a program maps, each content once.
 
-use super::copy::{copy, same};
+use super::copy::{checksum, copy, same};
 use super::disk_full::DiskFull;
 use super::store::Store;
-use super::{Error, Result, io};
+use super::{ContentBefore, Error, Result, io};
 use crate::image::{FileId, FileStore};
 use nix::sys::statvfs::statvfs;
 use std::collections::HashMap;
@@ -40,6 +40,8 @@ struct Kept {
 pub struct Files {
     dir: PathBuf,
     kept: HashMap<Key, Kept>,
+    /// The checksums of some.
+    sums: HashMap<FileId, u32>,
     /// The number of the next one.
     next: FileId,
     /// The copies of each size.
@@ -56,6 +58,7 @@ impl Files {
         Ok(Files {
             dir,
             kept: HashMap::new(),
+            sums: HashMap::new(),
             next: 0,
             by_size: HashMap::new(),
             store,
@@ -135,11 +138,18 @@ impl Files {
     ///
     /// # Errors
     /// If the file cannot be read or copied.
-    pub fn keep_aside(&mut self, file: &File, name: &[u8]) -> std::io::Result<FileId> {
-        self.keep_with(file, name, |error| match error {
+    pub fn keep_aside(&mut self, file: &File, name: &[u8]) -> std::io::Result<ContentBefore> {
+        let kept = self.keep_with(file, name, |error| match error {
             Error::Io { source, .. } => Err(source),
             other => Err(std::io::Error::other(other)),
-        })
+        });
+        let id = kept?;
+        let sum = match self.sums.get(&id) {
+            Some(sum) => *sum,
+            None => checksum(&File::open(self.copy_path(id))?)?,
+        };
+        self.sums.insert(id, sum);
+        Ok(ContentBefore::Checked { id, sum })
     }
 
     /// Keeps a file; `failed` takes the error of a copy that could not be made, and may bear it.

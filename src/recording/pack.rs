@@ -11,7 +11,7 @@
 //! packed file is untrusted like any recording: it unpacks to at most 256 times its size.
 
 use super::block::{BLANK, Head, MOST, Packer, RATIO, Slice};
-use super::copy::{Extents, same};
+use super::copy::{Extents, checksum, same};
 use super::reader::check_version;
 use super::uncopied::{CHANGED, Uncopied, uncopied};
 use super::{Error, Frame, HEADER, KeptLimits, PACK_MAGIC, Reader, Result, VERSION, io};
@@ -123,6 +123,11 @@ impl Packed {
             offset: 0,
             reason: format!("the kept file {id} is not in it"),
         })
+    }
+
+    /// Whether it has a kept file. The blocks of that have checksums of their own.
+    pub fn has(&self, id: FileId) -> Result<()> {
+        self.find(id).map(drop)
     }
 
     /// A path at which this process and those that it traces find a kept file, for as long as this lives.
@@ -436,9 +441,9 @@ impl Out<'_> {
                 Err(reason) => Err(reason),
             };
             match copied {
-                Ok(id) => {
+                Ok((id, sum)) => {
                     done.copied += 1;
-                    frames.extend(file.kept(id));
+                    frames.extend(file.kept(id, sum));
                 }
                 Err(reason) => {
                     let path = PathBuf::from(OsString::from_vec(file.path));
@@ -449,7 +454,7 @@ impl Out<'_> {
         Ok(frames)
     }
 
-    /// The number of the kept file with the content of a file of the machine; or why there is none.
+    /// The number of the kept file with the content of a file of the machine, and its checksum; or why there is none.
     fn copied(
         &mut self,
         file: &Uncopied,
@@ -458,9 +463,13 @@ impl Out<'_> {
         names: &mut Unused,
         alike: &mut Alike,
         packer: &mut Packer,
-    ) -> Result<std::result::Result<FileId, String>> {
+    ) -> Result<std::result::Result<(FileId, u32), String>> {
+        let sum = match checksum(opened) {
+            Ok(sum) => sum,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         if let Some(id) = alike.find(opened) {
-            return Ok(Ok(id));
+            return Ok(Ok((id, sum)));
         }
         let path = PathBuf::from(OsString::from_vec(file.path.clone()));
         let begin = self.at;
@@ -471,7 +480,7 @@ impl Out<'_> {
             Ok(kept) if is_same() => {
                 table.files.push(kept);
                 alike.add(id, path, file.status.size);
-                Ok(Ok(id))
+                Ok(Ok((id, sum)))
             }
             // It could not be written.
             Err(Error::Io { path, source, what }) if path == self.path => {

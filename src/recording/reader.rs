@@ -2,6 +2,7 @@
 
 use super::block::Slice;
 use super::blocks::Blocks;
+use super::copy::checksum;
 use super::frames::{BlockFrames, NextFrame};
 use super::index::Index;
 use super::pack::Packed;
@@ -9,12 +10,14 @@ use super::source::copy_from;
 use super::{Error, Event, FileBefore, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
 use crate::image::FileId;
 use crate::trace::Exit;
+use crate::tracee::checked_open;
+use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An opened recording. It has the positions of the events; events are read when they are asked for.
 pub struct Reader {
@@ -25,6 +28,8 @@ pub struct Reader {
     start: Start,
     len: u64,
     exit: Option<Exit>,
+    /// The kept files that are known to be what was kept.
+    checked: Mutex<HashSet<FileId>>,
 }
 
 impl Reader {
@@ -84,6 +89,7 @@ impl Reader {
             blocks,
             start,
             exit,
+            checked: Mutex::default(),
         })
     }
 
@@ -222,6 +228,30 @@ impl Reader {
             Some(packed) => packed.copy(id, part, target, to),
             None => copy_from(&self.file_path(id)?, part, target, to),
         }
+    }
+
+    /// See [`Source::check_kept`](super::Source::check_kept).
+    pub(super) fn check_kept(&self, id: FileId, sum: Option<u32>) -> Result<()> {
+        if let Some(packed) = &self.packed {
+            return packed.has(id);
+        }
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.contains(&id) {
+            return Ok(());
+        }
+        let path = self.file_path(id)?;
+        let file = checked_open::regular(&path, libc::O_NOFOLLOW).map_err(io("open", &path))?;
+        if let Some(sum) = sum
+            && checksum(&file).map_err(io("read", &path))? != sum
+        {
+            return Err(Error::Damaged {
+                path,
+                offset: 0,
+                reason: "it is not what was kept".into(),
+            });
+        }
+        checked.insert(id);
+        Ok(())
     }
 
     pub(super) fn blocks(&self) -> &Blocks {

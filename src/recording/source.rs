@@ -82,6 +82,17 @@ pub trait Source: Send + Sync {
         copy_from(&self.file_path(id)?, part, target, to)
     }
 
+    /// Checks that a kept file can be read and is what was kept.
+    ///
+    /// # Errors
+    /// If it is missing or damaged.
+    fn check_kept(&self, id: FileId, sum: Option<u32>) -> Result<()> {
+        _ = sum;
+        let path = self.file_path(id)?;
+        checked_open::regular(&path, 0).map_err(io("open", &path))?;
+        Ok(())
+    }
+
     /// The numbers of the kept copy that a process shows as mapped by this name and inode, and its path.
     fn kept_as(&self, name: &[u8], inode: u64) -> Option<(Vec<FileId>, PathBuf)>;
 }
@@ -131,6 +142,10 @@ impl Source for Reader {
 
     fn copy_kept(&self, id: FileId, part: Range<u64>, target: &File, to: u64) -> Result<()> {
         self.copy_kept(id, part, target, to)
+    }
+
+    fn check_kept(&self, id: FileId, sum: Option<u32>) -> Result<()> {
+        self.check_kept(id, sum)
     }
 
     fn kept_as(&self, name: &[u8], inode: u64) -> Option<(Vec<FileId>, PathBuf)> {

@@ -44,6 +44,7 @@ pub(super) fn uncopied(files: Vec<FileBefore>) -> Vec<Uncopied> {
                 known.entry(path).or_insert(is_regular.then_some(*status));
             }
             Before::Content(_) => _ = known.insert(path, None),
+            Before::Entries(_) => {}
         }
     }
     let found = known.into_iter();
@@ -76,14 +77,14 @@ impl Uncopied {
     }
 
     /// What a recording says of the file once its content is a kept file.
-    pub fn kept(self, id: FileId) -> [Frame; 2] {
+    pub fn kept(self, id: FileId, sum: u32) -> [Frame; 2] {
         let frame = |was| {
             let path = self.path.clone();
             Frame::Before(FileBefore { path, was })
         };
         [
             frame(Before::File(Box::new(self.status.clone()))),
-            frame(Before::Content(ContentBefore::Kept(id))),
+            frame(Before::Content(ContentBefore::Checked { id, sum })),
         ]
     }
 }

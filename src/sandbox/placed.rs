@@ -246,7 +246,11 @@ impl Placer<'_> {
                     | OFlag::O_CLOEXEC;
                 let file = openat(parent, name, how, Mode::S_IRUSR | Mode::S_IWUSR)?;
                 let mut file = File::from(file);
-                fill(&mut file)?;
+                // A part of it would be taken for the whole.
+                fill(&mut file).inspect_err(|_| {
+                    let gone = unlinkat(parent, name, UnlinkatFlags::NoRemoveDir);
+                    tracing::debug!("{}: {gone:?}", path.display());
+                })?;
                 for (name, value) in &attributes.extended {
                     let set = file.set_xattr(std::ffi::OsStr::from_bytes(name), value);
                     tracing::trace!("{}: {set:?}", path.display());

@@ -114,9 +114,17 @@ impl RecordedWorld {
                         "changes that its calls made to files: there were too many of them".into(),
                     );
                 }
+                for (path, reason) in files.incomplete() {
+                    let here = world.known(path).flatten().and_then(|id| world.get(id));
+                    if !here.is_some_and(|node| node.is_old && node.is_directory()) {
+                        let path = String::from_utf8_lossy(path);
+                        let sentence = format!("{path}, which has got another name: {reason}");
+                        plan.missing.get_mut().note(sentence);
+                    }
+                }
                 for (path, wanted) in world.names() {
                     let node = wanted.and_then(|id| Some((id, world.get(id)?)));
-                    plan.compare(path, node, &files);
+                    plan.compare(path, node, (recording, &files));
                     if node.is_some_and(|(_, node)| node.is_directory() && node.is_made()) {
                         plan.empty(path, world);
                     }
@@ -134,7 +142,7 @@ impl RecordedWorld {
                     else {
                         continue;
                     };
-                    plan.compare_open(world, recorded.unwrap_or(id), (id, &file.path));
+                    plan.compare_open((recording, world), recorded.unwrap_or(id), (id, &file.path));
                 }
                 plan
             })?,
@@ -155,7 +163,7 @@ impl RecordedWorld {
         &mut self,
         path: &[u8],
         wanted: Option<(NodeId, &Node<FileContent>)>,
-        files: &RecordedFiles,
+        (recording, files): (&Recording, &RecordedFiles),
     ) {
         let place = Path::new(OsStr::from_bytes(path));
         let is_hidden = self.hidden.iter().any(|hidden| place.starts_with(hidden));
@@ -177,9 +185,7 @@ impl RecordedWorld {
             Kind::Link(text) => {
                 fs::read_link(place).is_ok_and(|now| now.as_os_str().as_bytes() == text)
             }
-            Kind::Special(kind, _) if *kind == libc::S_IFIFO => meta.mode() & libc::S_IFMT == *kind,
-            // Those are the machine's.
-            Kind::Special(..) => true,
+            Kind::Special(kind, _) => meta.mode() & libc::S_IFMT == *kind,
             // What another program left there.
             Kind::File(content) if node.is_foreign => {
                 !content.is_known()
@@ -202,12 +208,21 @@ impl RecordedWorld {
             return;
         }
         match &node.kind {
-            Kind::Special(kind, _) if *kind != libc::S_IFIFO => return,
+            Kind::Special(kind, _) if *kind != libc::S_IFIFO => {
+                let path = String::from_utf8_lossy(path);
+                return self.missing.get_mut().note(format!(
+                    "{path} as it was: a socket or device, and these are the machine's"
+                ));
+            }
             Kind::File(content) => {
-                if let Some(lost) = content.files().find_map(|file| lost(file, &self.hidden)) {
+                let lost = content.files().find_map(|file| self.lost(file, recording));
+                if let Some(lost) = lost {
                     match lost {
-                        Some(reason) => self.missing.get_mut().note(reason),
-                        None => self.missing.get_mut().note_uncopied(path),
+                        Lost::Uncopied => self.missing.get_mut().note_uncopied(path),
+                        Lost::Because(reason) => self.missing.get_mut().note(format!(
+                            "{} as it was: {reason}",
+                            String::from_utf8_lossy(path)
+                        )),
                     }
                     return;
                 }
@@ -262,7 +277,7 @@ impl RecordedWorld {
         if now.is_ok_and(|now| {
             files
                 .status(dir)
-                .is_some_and(|then| is_unchanged(then, &now))
+                .is_some_and(|then| then.is_unchanged(&now))
         }) {
             return;
         }
@@ -302,6 +317,18 @@ impl RecordedWorld {
         self.listed_only.extend(gone);
     }
 
+    /// Why the content of a file cannot be had, if so.
+    fn lost(&self, content: &FileContent, recording: &Recording) -> Option<Lost> {
+        match content {
+            FileContent::Bytes(_) => None,
+            FileContent::Kept(id, sum) => {
+                let error = recording.check_kept(*id, *sum).err()?;
+                Some(Lost::Because(error.to_string()))
+            }
+            FileContent::Itself(file) => lost(file, &self.hidden),
+        }
+    }
+
     /// Takes away what is in a directory today that a call had made: what was in it at the event is known.
     fn empty(&mut self, path: &[u8], world: &Recorded) {
         let place = Path::new(OsStr::from_bytes(path));
@@ -314,7 +341,12 @@ impl RecordedWorld {
     }
 
     /// Looks whether an open file has the path by which it was opened.
-    fn compare_open(&mut self, world: &Recorded, recorded: u64, (own, path): (u64, &[u8])) {
+    fn compare_open(
+        &mut self,
+        (recording, world): (&Recording, &Recorded),
+        recorded: u64,
+        (own, path): (u64, &[u8]),
+    ) {
         let listed = world.listed(recorded);
         if listed > 0 {
             let path = PathBuf::from(OsStr::from_bytes(path));
@@ -328,8 +360,18 @@ impl RecordedWorld {
         }
         let first = world.names().find(|(_, node)| *node == Some(id));
         if let Some(node) = world.get(id)
-            && matches!(node.kind, Kind::File(_))
+            && let Kind::File(content) = &node.kind
         {
+            let lost = content.files().find_map(|file| self.lost(file, recording));
+            if let (Some(lost), None) = (lost, first) {
+                let reason = match lost {
+                    Lost::Uncopied => "it has changed, and there is no copy".into(),
+                    Lost::Because(reason) => reason,
+                };
+                let path = String::from_utf8_lossy(path);
+                let sentence = format!("{path}, which is open without that name: {reason}");
+                return self.missing.get_mut().note(sentence);
+            }
             let name = first.map(|(name, _)| PathBuf::from(OsStr::from_bytes(name)));
             self.unnamed.push((own, node.clone(), name));
         }
@@ -564,7 +606,7 @@ fn fill(file: &mut File, node: &Node<FileContent>, recording: &Recording) -> io:
                 let rest = rest.unwrap_or_default();
                 file.write_all_at(&rest[..rest.len().min(len as usize)], at)?;
             }
-            Part::File(FileContent::Kept(id), from) => {
+            Part::File(FileContent::Kept(id, _), from) => {
                 let part = from..from.saturating_add(len);
                 let copied = recording.copy_kept(*id, part, file, at);
                 copied.map_err(io::Error::other)?;
@@ -597,17 +639,20 @@ fn hidden(settings: &Settings) -> Vec<PathBuf> {
     real.collect()
 }
 
-/// Whether the content of a file cannot be had any more; the inner value is a sentence why, where there is more to say than
-/// that it was not copied.
-fn lost(content: &FileContent, hidden: &[PathBuf]) -> Option<Option<String>> {
-    let FileContent::Itself(file) = content else {
-        return None;
-    };
+/// Why the content of a file cannot be had.
+enum Lost {
+    /// It has changed, and was not copied because nothing was.
+    Uncopied,
+    Because(String),
+}
+
+/// Why the content of a file that was not copied cannot be had any more, if so.
+fn lost(file: &FileItself, hidden: &[PathBuf]) -> Option<Lost> {
     let FileItself {
         path,
         status,
         reason,
-    } = &**file;
+    } = file;
     let now = fs::symlink_metadata(Path::new(OsStr::from_bytes(path)));
     let is_content = |meta: &Metadata| {
         status.inode == (meta.dev(), meta.ino())
@@ -621,7 +666,8 @@ fn lost(content: &FileContent, hidden: &[PathBuf]) -> Option<Option<String>> {
     if now.is_ok_and(|meta| is_content(&meta)) && !is_hidden() {
         return None;
     }
-    let path = String::from_utf8_lossy(path);
-    let sentence = format!("{path} as it was: the recording has no copy of it ({reason})");
-    Some((!reason.is_empty()).then_some(sentence))
+    Some(match reason.as_str() {
+        "" => Lost::Uncopied,
+        reason => Lost::Because(format!("the recording has no copy of it ({reason})")),
+    })
 }
