@@ -574,7 +574,7 @@ local Box = {}
 
 ---@class BoxFile
 ---@field path string
----@field kind "created"|"changed"|"removed"  against the files at the event
+---@field kind "created"|"changed"|"removed"  against the files at the event at which the copy was spun off, whether it went live or not
 ---@field size integer?  bytes, of a regular file
 ---@field hash string?   SHA-256 in hexadecimal digits, of a regular file
 

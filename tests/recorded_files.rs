@@ -533,6 +533,66 @@ fn a_box_has_the_files_after_the_end() {
     );
 }
 
+/// The files of a box are told against those at the event at which the copy was spun off: whether it went live at once, later
+/// or not at all.
+#[test]
+fn changed_files_are_those_since_the_copy_was_spun_off() {
+    let folder = Folder::new();
+    fs::create_dir(folder.join("w")).unwrap();
+    fs::create_dir(folder.join("w/d")).unwrap();
+    for name in ["a", "b", "g", "d/x"] {
+        folder.write(&format!("w/{name}"), "one");
+    }
+    let program = "import os\nos.chdir('w')\nopen('a', 'a').write('two')\nopen('new', 'w').write('three')\nos.unlink('g')\n\
+        os.rename('d', 'e')\nos.mkdir('k'); open('k/y', 'w').write('four'); os.chmod('b', 0o600)\n\
+        open('t', 'w').write('5'); os.unlink('t')\nos.mkdir('last')";
+    folder.record("rec", &[PYTHON, "-SBc", program]).ok();
+    let work = folder.join("w");
+    let work = work.to_str().unwrap();
+    let done = folder.script(&format!("local work = {work:?}\n{}",
+        r#"
+        local recording = rr.open "rec"
+        local function shown(box)
+          local all = {}
+          for _, file in ipairs(box:files()) do all[#all + 1] = file.kind .. " " .. file.path:gsub("^.*/w/", "") .. " " .. (file.size or "-") end
+          return table.concat(all, ", ")
+        end
+        for _, where in ipairs { "chdir", "unlink" } do
+          local event = recording:find { syscall = where }
+          local found = {}
+          local function after(box)
+            found[#found + 1] = shown(box)
+            box:write(work .. "/later", "6"); box:run { "sh", "-c", "rm -r k; echo x >g", cwd = work }
+            found[#found] = found[#found] .. "; " .. shown(box)
+          end
+          local function copy() return recording:replay_to(event):spin_off() end
+          copy():inject { after = after }
+          copy():live { after = after }
+          copy():inject { after = after, mkdir = { live = true, when = "2" } }
+          print(where, #found, found[1])
+          for at = 2, #found do if found[at] ~= found[1] then print(at, found[at]) end end
+        end
+        local copy <close> = recording:replay_to(recording:find { syscall = "unlink" }):spin_off()
+        copy:inject { unlink = { fail = "EPERM", when = "1" }, after = function(box, outcome) print(outcome.status, shown(box)) end }
+        "#,
+    ));
+    let text = done.ok().text();
+    let all = "changed a 6, changed b 3, removed d -, removed d/x -, created e -, created e/x 3, removed g -, created k -, \
+               created k/y 4, created last -, created new 5";
+    let then = "changed a 6, changed b 3, removed d -, removed d/x -, created e -, created e/x 3, changed g 2, created last -, \
+                created later 1, created new 5";
+    let since = |text: &str| {
+        text.replace("changed a 6, ", "")
+            .replace(", created new 5", "")
+    };
+    let expected = format!(
+        "chdir\t3\t{all}; {then}\nunlink\t3\t{}; {}\ndiverged\t\n",
+        since(all),
+        since(then)
+    );
+    assert_eq!(text, expected);
+}
+
 /// A failure changes what the recording would say next about the same file: that is where the copy leaves it.
 #[test]
 fn no_recorded_answer_is_given_about_a_file_that_a_fault_has_changed() {
