@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 /// A program, and what it starts with.
 struct Program {
@@ -120,6 +121,25 @@ const MAPPED: Program = Program {
     ],
 };
 
+/// Its child, a tar, is of the next issue: what is tried are the events at which there is none.
+const DPKG: Program = Program {
+    setup: "mkdir -p p/DEBIAN p/usr/share/x; seq 100 >p/usr/share/x/a; ln -s a p/usr/share/x/l; touch -d 2001-02-03 p/usr/share/x/a; \
+            printf 'Package: x\nVersion: 1\nArchitecture: all\nMaintainer: n\nDescription: x\n' >p/DEBIAN/control; \
+            dpkg-deb --root-owner-group -b p x.deb; rm -r p",
+    argv: &["dpkg-deb", "-x", "x.deb", "out"],
+};
+/// Likewise.
+const MAKE: Program = Program {
+    setup: "echo 1 >a; printf 'all: b c\nb: a\n\tcp a b\nc: b\n\tcat a b >c\n' >Makefile",
+    argv: &["make", "-j1"],
+};
+/// Likewise.
+const GIT_GC: Program = Program {
+    setup: "git init -q; git config user.email a@b; git config user.name n; git config gc.auto 0; git config maintenance.auto false; \
+            git config pack.threads 1; for i in 1 2 3; do echo $i >a; git add a; git commit -q -m $i; done",
+    argv: &["git", "gc", "-q"],
+};
+
 /// Files of which the content differs from run to run: numbers of inodes and times, and random numbers.
 const DIFFERENT: [&str; 4] = [".git/index", "t.db-journal", "t.db-wal", "t.db-shm"];
 
@@ -224,6 +244,8 @@ fn masked(text: &[u8]) -> Vec<u8> {
 struct Place {
     folder: Folder,
     program: &'static Program,
+    /// When the recording was begun.
+    begun: SystemTime,
 }
 
 impl Place {
@@ -245,11 +267,15 @@ impl Place {
     }
 
     fn record_with(program: &'static Program, options: &[&str]) -> Place {
-        let place = Place {
+        let mut place = Place {
             folder: Folder::new(),
             program,
+            begun: SystemTime::now(),
         };
         place.fresh();
+        // Times of files go on in steps.
+        std::thread::sleep(Duration::from_millis(20));
+        place.begun = SystemTime::now() - Duration::from_millis(10);
         let before = stamps(&place.dir());
         let mut command = place.folder.command(RRAPPER);
         command
@@ -351,17 +377,30 @@ fn controls_of(place: &Place) {
     place.script(&format!(
         r#"{SAVE}
         local list <close> = assert(io.open(out .. "/list", "w"))
-        local step = math.max(1, #recording // 20)
-        for event = 2, #recording, step do
+        local makes = {{ clone = true, clone3 = true, fork = true, vfork = true }}
+        -- The events of the first process at which it has no children.
+        local alone, children = {{}}, 0
+        for number = 1, #recording do
+          local event = recording:event(number)
+          if children == 0 and number > 1 and event.pid == first then alone[#alone + 1] = number end
+          local ret = event.kind == "call" and math.type(event.ret) == "integer" and event.ret or 0
+          if ret > 0 and makes[event.name] then children = children + 1 end
+          if ret > 0 and event.name == "wait4" then children = children - 1 end
+        end
+        for at = 1, #alone, math.max(1, #alone // 20) do
+          local event = alone[at]
           local stop = recording:replay_to(event)
-          if stop.pid == first then
-            local where = out .. "/" .. event
-            os.execute("mkdir -p " .. where)
-            local copy <close> = stop:spin_off()
-            local outcome = copy:live {{ after = function(box) box:save(where .. "/files", dir) end }}
-            save(where, outcome)
-            list:write(event, "\n")
-          end
+          local where = out .. "/" .. event
+          os.execute("mkdir -p " .. where)
+          local copy <close> = stop:spin_off()
+          local outcome = copy:live {{ after = function(box)
+            box:save(where .. "/files", dir)
+            local found = box:run {{ "find", dir, "-mindepth", "1", "-printf", "%P\t%y\t%U:%G\t%T@\n" }}
+            local file <close> = assert(io.open(where .. "/attributes", "w"))
+            file:write(found.stdout)
+          end }}
+          save(where, outcome)
+          list:write(event, "\n")
         end"#
     ));
     let end = place.folder.record_end();
@@ -384,6 +423,27 @@ fn controls_of(place: &Place) {
         let ours = place.files(event);
         differ.retain(|name| ours.join(name).exists() || before.get(name) != left.get(name));
         assert!(differ.is_empty(), "{what}: {differ:?}; missing: {missing}");
+        let attributes = String::from_utf8(place.read(event, "attributes")).unwrap();
+        for line in attributes.lines() {
+            let [name, kind, owner, time] = line.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("{attributes}");
+            };
+            // Files with a random name, for example.
+            let Ok(meta) = fs::symlink_metadata(kept.join(name)) else {
+                continue;
+            };
+            assert_eq!(
+                owner,
+                format!("{}:{}", meta.uid(), meta.gid()),
+                "{what}: {name}"
+            );
+            let (seconds, rest) = time.split_once('.').unwrap();
+            let time = (seconds.parse().unwrap(), rest[..9].parse().unwrap());
+            // Those of changes are of other runs.
+            if kind != "d" && meta.modified().unwrap() < place.begun {
+                assert_eq!((meta.mtime(), meta.mtime_nsec()), time, "{what}: {name}");
+            }
+        }
     }
 }
 
@@ -813,6 +873,9 @@ programs! {
     copytree: super::COPYTREE,
     tmpfile: super::TMPFILE,
     mapped: super::MAPPED,
+    dpkg: super::DPKG,
+    make: super::MAKE,
+    git_gc: super::GIT_GC,
 }
 
 macro_rules! failing {
