@@ -45,6 +45,11 @@ errno = {}
 ---@type table<string, integer>|table<integer, string>
 signal = {}
 
+---@class WorldOptions
+---@field keep? "touched"|"written"|"none"  files whose content before the recording is kept for live continuations: also those that it reads (the default), those that it changes, or none
+---@field file? integer|string            limit on the bytes on disk of one of them, as a number or as "512M"; 256 MiB by default
+---@field total? integer|string           limit on the bytes on disk of all of them; 2 GiB by default
+
 ---@class RecordOptions
 ---@field [integer] string                the program and its arguments
 ---@field cwd? string                     where to start it
@@ -52,7 +57,7 @@ signal = {}
 ---@field stdin? string|file*             its input: a text, or the rest of a file; rrapper's own by default, and for "inherit" (a file can hold that word)
 ---@field out? string                     directory for the recording
 ---@field wait_all? boolean                records until the last process ends; without it, processes that the program leaves behind are killed
----@field world? "touched"|"written"|"none" files whose content before the recording is kept for live continuations: also those that it reads (the default), those that it changes, or none
+---@field world? "touched"|"written"|"none"|WorldOptions  files whose content before the recording is kept for live continuations: the value of `keep`, or all options
 
 ---@field sandbox? "cow"|"none"|RecordSandbox "cow" runs it in a copy-on-write sandbox: what it changes of the machine's files is forgotten; "none" unless said otherwise
 ---@field setup? string|string[]           with sandbox: commands for sh -c that are run in the sandbox before the program and not recorded, with its environment and in its directory; one that fails ends the recording
@@ -569,7 +574,7 @@ local Box = {}
 
 ---@class BoxFile
 ---@field path string
----@field kind "created"|"changed"|"removed"  against the files at the event
+---@field kind "created"|"changed"|"removed"  against the files at the event at which the copy was spun off, whether it went live or not
 ---@field size integer?  bytes, of a regular file
 ---@field hash string?   SHA-256 in hexadecimal digits, of a regular file
 

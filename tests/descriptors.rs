@@ -187,6 +187,7 @@ fn check_with(folder: &Folder, stdin: Stdin, argv: &[&str], tasks: usize) -> Rec
         alone: false,
         kept: rrapper::record::KeptFiles::default(),
         discard: None,
+        kept_limits: rrapper::recording::KeptLimits::default(),
     });
     let seen = seen.borrow();
     assert!(seen.wrong.is_empty(), "{}", seen.wrong.join("\n"));

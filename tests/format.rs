@@ -545,7 +545,7 @@ fn damaged_packed_recordings_are_errors() {
         }
     }
     // What is wrong with a kept file is said.
-    let head = whole.windows(4).rposition(|bytes| bytes == b"\x1ablk");
+    let head = whole.windows(4).position(|bytes| bytes == b"\x1ablk");
     let at = head.expect("a block");
     let mut damaged = whole;
     damaged[at + 60] ^= 1;

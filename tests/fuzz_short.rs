@@ -5,6 +5,8 @@
 mod body;
 
 use nix::time::{ClockId, clock_gettime};
+use rrapper::image::Chunk;
+use rrapper::recording::{Before, CallEvent, ContentBefore, Effect, FileBefore, Status};
 use rrapper::{strace, syscall};
 use std::path::Path;
 use std::time::Duration;
@@ -155,6 +157,157 @@ fn random_memory_for_each_call() {
             let data: Vec<u8> = (0..size).map(|_| byte()).collect();
             body::decode_call(call, &data);
         }
+    }
+}
+
+/// Files and calls that change them: paths that lead anywhere, links in circles, sizes without an end.
+#[test]
+fn made_up_files_and_calls() {
+    let mut random = Random(0x5851_f42d_4c95_7f2d);
+    for _ in 0..3000 {
+        let files: Vec<FileBefore> = (0..random.below(12)).map(|_| file(&mut random)).collect();
+        let calls: Vec<CallEvent> = (0..random.below(12)).map(|_| call(&mut random)).collect();
+        let mut data = postcard::to_stdvec(&(files, calls)).expect("they can be encoded");
+        body::files(&data);
+        for _ in 0..random.below(4) {
+            let at = random.below(data.len());
+            data[at] ^= 1 << random.below(8);
+            body::files(&data);
+        }
+    }
+}
+
+const PATHS: &[&[u8]] = &[
+    b"/",
+    b"/work",
+    b"/work/a",
+    b"/work/b",
+    b"/work/d",
+    b"/work/d/a",
+    b"/work/d/e/f",
+    b"/other",
+    b"a",
+    b"d",
+    b"d/a",
+    b"../a",
+    b"/work/../../a",
+    b"/work/a/..",
+    b"..",
+    b"",
+    b"/work//a",
+    b"/proc/self/fd/3",
+    b"l",
+    b"/work/l",
+    b"/work/l/l",
+    b"\xff\0",
+];
+
+fn path(random: &mut Random) -> Vec<u8> {
+    PATHS[random.below(PATHS.len())].to_vec()
+}
+
+fn number(random: &mut Random) -> u64 {
+    match random.below(4) {
+        0 => random.next() >> random.below(64),
+        1 => u64::MAX - random.below(3) as u64,
+        _ => random.below(9) as u64,
+    }
+}
+
+fn file(random: &mut Random) -> FileBefore {
+    const KINDS: [u32; 5] = [
+        libc::S_IFREG,
+        libc::S_IFDIR,
+        libc::S_IFLNK,
+        libc::S_IFIFO,
+        libc::S_IFREG,
+    ];
+    let was = match random.below(8) {
+        0 => Before::Nothing,
+        1 => Before::Content(ContentBefore::Bytes(vec![b'x'; random.below(99)])),
+        2 => Before::Content(ContentBefore::Kept(random.below(4) as u32)),
+        3 => Before::Content(ContentBefore::Missing("it is too large".into())),
+        _ => Before::File(Box::new(Status {
+            mode: KINDS[random.below(KINDS.len())] | random.next() as u32 & 0o7777,
+            inode: (random.below(2) as u64, random.below(6) as u64),
+            size: number(random),
+            modified: (number(random) as i64, number(random) as i64),
+            link: path(random),
+            ..Status::default()
+        })),
+    };
+    let path = path(random);
+    FileBefore { path, was }
+}
+
+fn call(random: &mut Random) -> CallEvent {
+    const NAMES: &[&str] = &[
+        "open",
+        "openat",
+        "creat",
+        "truncate",
+        "ftruncate",
+        "fallocate",
+        "copy_file_range",
+        "rename",
+        "renameat2",
+        "link",
+        "linkat",
+        "symlink",
+        "symlinkat",
+        "unlink",
+        "unlinkat",
+        "rmdir",
+        "mkdir",
+        "mkdirat",
+        "mknod",
+        "chmod",
+        "fchmod",
+        "chown",
+        "utimensat",
+        "utimes",
+        "setxattr",
+        "removexattr",
+        "write",
+        "pwrite64",
+        "writev",
+        "mmap",
+        "ioctl",
+        "close",
+        "dup",
+        "lseek",
+        "getdents64",
+        "read",
+        "chdir",
+        "sendfile",
+        "splice",
+    ];
+    // Where texts are, and addresses of them among the arguments.
+    const TEXTS: u64 = 0x1000;
+    let texts: Vec<Chunk> = (0..4)
+        .map(|at| Chunk {
+            addr: TEXTS + at * 64,
+            data: [path(random), vec![0]].concat(),
+        })
+        .collect();
+    let name = NAMES[random.below(NAMES.len())];
+    let nr = syscall::by_name(name).expect("a call").nr;
+    let mut args = [0; 6];
+    for arg in &mut args {
+        *arg = match random.below(3) {
+            0 => TEXTS + 64 * random.below(4) as u64,
+            1 => number(random),
+            _ => [3, 4, libc::AT_FDCWD as u64, 0o101, 2, 0][random.below(6)],
+        };
+    }
+    CallEvent {
+        nr,
+        args,
+        ip: 0,
+        ret: Some([0, 3, 4, 5, number(random) as i64][random.below(5)]),
+        ins: texts,
+        outs: Vec::new(),
+        effect: Effect::None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 /// A program, and what it starts with.
 struct Program {
@@ -120,6 +121,25 @@ const MAPPED: Program = Program {
     ],
 };
 
+/// Its child, a tar, is of the next issue: what is tried are the events at which there is none.
+const DPKG: Program = Program {
+    setup: "mkdir -p p/DEBIAN p/usr/share/x; seq 100 >p/usr/share/x/a; ln -s a p/usr/share/x/l; touch -d 2001-02-03 p/usr/share/x/a; \
+            printf 'Package: x\nVersion: 1\nArchitecture: all\nMaintainer: n\nDescription: x\n' >p/DEBIAN/control; \
+            dpkg-deb --root-owner-group -b p x.deb; rm -r p",
+    argv: &["dpkg-deb", "-x", "x.deb", "out"],
+};
+/// Likewise.
+const MAKE: Program = Program {
+    setup: "echo 1 >a; printf 'all: b c\nb: a\n\tcp a b\nc: b\n\tcat a b >c\n' >Makefile",
+    argv: &["make", "-j1"],
+};
+/// Likewise.
+const GIT_GC: Program = Program {
+    setup: "git init -q; git config user.email a@b; git config user.name n; git config gc.auto 0; git config maintenance.auto false; \
+            git config pack.threads 1; for i in 1 2 3; do echo $i >a; git add a; git commit -q -m $i; done",
+    argv: &["git", "gc", "-q"],
+};
+
 /// Files of which the content differs from run to run: numbers of inodes and times, and random numbers.
 const DIFFERENT: [&str; 4] = [".git/index", "t.db-journal", "t.db-wal", "t.db-shm"];
 
@@ -224,6 +244,8 @@ fn masked(text: &[u8]) -> Vec<u8> {
 struct Place {
     folder: Folder,
     program: &'static Program,
+    /// When the recording was begun.
+    begun: SystemTime,
 }
 
 impl Place {
@@ -245,11 +267,15 @@ impl Place {
     }
 
     fn record_with(program: &'static Program, options: &[&str]) -> Place {
-        let place = Place {
+        let mut place = Place {
             folder: Folder::new(),
             program,
+            begun: SystemTime::now(),
         };
         place.fresh();
+        // Times of files go on in steps.
+        std::thread::sleep(Duration::from_millis(20));
+        place.begun = SystemTime::now() - Duration::from_millis(10);
         let before = stamps(&place.dir());
         let mut command = place.folder.command(RRAPPER);
         command
@@ -351,17 +377,30 @@ fn controls_of(place: &Place) {
     place.script(&format!(
         r#"{SAVE}
         local list <close> = assert(io.open(out .. "/list", "w"))
-        local step = math.max(1, #recording // 20)
-        for event = 2, #recording, step do
+        local makes = {{ clone = true, clone3 = true, fork = true, vfork = true }}
+        -- The events of the first process at which it has no children.
+        local alone, children = {{}}, 0
+        for number = 1, #recording do
+          local event = recording:event(number)
+          if children == 0 and number > 1 and event.pid == first then alone[#alone + 1] = number end
+          local ret = event.kind == "call" and math.type(event.ret) == "integer" and event.ret or 0
+          if ret > 0 and makes[event.name] then children = children + 1 end
+          if ret > 0 and event.name == "wait4" then children = children - 1 end
+        end
+        for at = 1, #alone, math.max(1, #alone // 20) do
+          local event = alone[at]
           local stop = recording:replay_to(event)
-          if stop.pid == first then
-            local where = out .. "/" .. event
-            os.execute("mkdir -p " .. where)
-            local copy <close> = stop:spin_off()
-            local outcome = copy:live {{ after = function(box) box:save(where .. "/files", dir) end }}
-            save(where, outcome)
-            list:write(event, "\n")
-          end
+          local where = out .. "/" .. event
+          os.execute("mkdir -p " .. where)
+          local copy <close> = stop:spin_off()
+          local outcome = copy:live {{ after = function(box)
+            box:save(where .. "/files", dir)
+            local found = box:run {{ "find", dir, "-mindepth", "1", "-printf", "%P\t%y\t%U:%G\t%T@\n" }}
+            local file <close> = assert(io.open(where .. "/attributes", "w"))
+            file:write(found.stdout)
+          end }}
+          save(where, outcome)
+          list:write(event, "\n")
         end"#
     ));
     let end = place.folder.record_end();
@@ -384,6 +423,27 @@ fn controls_of(place: &Place) {
         let ours = place.files(event);
         differ.retain(|name| ours.join(name).exists() || before.get(name) != left.get(name));
         assert!(differ.is_empty(), "{what}: {differ:?}; missing: {missing}");
+        let attributes = String::from_utf8(place.read(event, "attributes")).unwrap();
+        for line in attributes.lines() {
+            let [name, kind, owner, time] = line.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("{attributes}");
+            };
+            // Files with a random name, for example.
+            let Ok(meta) = fs::symlink_metadata(kept.join(name)) else {
+                continue;
+            };
+            assert_eq!(
+                owner,
+                format!("{}:{}", meta.uid(), meta.gid()),
+                "{what}: {name}"
+            );
+            let (seconds, rest) = time.split_once('.').unwrap();
+            let time = (seconds.parse().unwrap(), rest[..9].parse().unwrap());
+            // Those of changes are of other runs.
+            if kind != "d" && meta.modified().unwrap() < place.begun {
+                assert_eq!((meta.mtime(), meta.mtime_nsec()), time, "{what}: {name}");
+            }
+        }
     }
 }
 
@@ -533,6 +593,66 @@ fn a_box_has_the_files_after_the_end() {
     );
 }
 
+/// The files of a box are told against those at the event at which the copy was spun off: whether it went live at once, later
+/// or not at all.
+#[test]
+fn changed_files_are_those_since_the_copy_was_spun_off() {
+    let folder = Folder::new();
+    fs::create_dir(folder.join("w")).unwrap();
+    fs::create_dir(folder.join("w/d")).unwrap();
+    for name in ["a", "b", "g", "d/x"] {
+        folder.write(&format!("w/{name}"), "one");
+    }
+    let program = "import os\nos.chdir('w')\nopen('a', 'a').write('two')\nopen('new', 'w').write('three')\nos.unlink('g')\n\
+        os.rename('d', 'e')\nos.mkdir('k'); open('k/y', 'w').write('four'); os.chmod('b', 0o600)\n\
+        open('t', 'w').write('5'); os.unlink('t')\nos.mkdir('last')";
+    folder.record("rec", &[PYTHON, "-SBc", program]).ok();
+    let work = folder.join("w");
+    let work = work.to_str().unwrap();
+    let done = folder.script(&format!("local work = {work:?}\n{}",
+        r#"
+        local recording = rr.open "rec"
+        local function shown(box)
+          local all = {}
+          for _, file in ipairs(box:files()) do all[#all + 1] = file.kind .. " " .. file.path:gsub("^.*/w/", "") .. " " .. (file.size or "-") end
+          return table.concat(all, ", ")
+        end
+        for _, where in ipairs { "chdir", "unlink" } do
+          local event = recording:find { syscall = where }
+          local found = {}
+          local function after(box)
+            found[#found + 1] = shown(box)
+            box:write(work .. "/later", "6"); box:run { "sh", "-c", "rm -r k; echo x >g", cwd = work }
+            found[#found] = found[#found] .. "; " .. shown(box)
+          end
+          local function copy() return recording:replay_to(event):spin_off() end
+          copy():inject { after = after }
+          copy():live { after = after }
+          copy():inject { after = after, mkdir = { live = true, when = "2" } }
+          print(where, #found, found[1])
+          for at = 2, #found do if found[at] ~= found[1] then print(at, found[at]) end end
+        end
+        local copy <close> = recording:replay_to(recording:find { syscall = "unlink" }):spin_off()
+        copy:inject { unlink = { fail = "EPERM", when = "1" }, after = function(box, outcome) print(outcome.status, shown(box)) end }
+        "#,
+    ));
+    let text = done.ok().text();
+    let all = "changed a 6, changed b 3, removed d -, removed d/x -, created e -, created e/x 3, removed g -, created k -, \
+               created k/y 4, created last -, created new 5";
+    let then = "changed a 6, changed b 3, removed d -, removed d/x -, created e -, created e/x 3, changed g 2, created last -, \
+                created later 1, created new 5";
+    let since = |text: &str| {
+        text.replace("changed a 6, ", "")
+            .replace(", created new 5", "")
+    };
+    let expected = format!(
+        "chdir\t3\t{all}; {then}\nunlink\t3\t{}; {}\ndiverged\t\n",
+        since(all),
+        since(then)
+    );
+    assert_eq!(text, expected);
+}
+
 /// A failure changes what the recording would say next about the same file: that is where the copy leaves it.
 #[test]
 fn no_recorded_answer_is_given_about_a_file_that_a_fault_has_changed() {
@@ -621,6 +741,93 @@ fn files_are_not_kept_where_that_is_asked_for() {
         .complains(&["--world", "touched, written, none"]);
 }
 
+/// The limits on kept files are said once when they are reached, and again where a copy would have needed the files.
+#[test]
+fn limits_on_kept_files_can_be_set() {
+    let folder = Folder::new();
+    let reads = ["cat", "a", "b", "c", "d"];
+    let fresh = || {
+        for (name, size) in [("a", 1000), ("b", 600), ("c", 1000), ("d", 400)] {
+            folder.write(name, vec![b'x'; size << 10]);
+        }
+    };
+    let seen = |recording: &str| {
+        for name in &reads[1..] {
+            folder.write(name, "changed");
+        }
+        let done = folder.script(&format!(
+            r#"
+            local recording = rr.open "{recording}"
+            local copy <close> = recording:replay_to(10):spin_off()
+            local outcome = copy:live {{}}
+            print(#outcome.stdout)
+            for _, sentence in ipairs(outcome.missing) do print((sentence:gsub(".*/", ""))) end
+            "#
+        ));
+        done.ok().text()
+    };
+    let how = |limits: &[&str], name: &str| {
+        fresh();
+        let args = [&["record", "-o", name][..], limits, &["--"], &reads].concat();
+        folder.rrapper(args).ok().stderr
+    };
+    let said = how(&["--world-file-limit", "640K"], "one");
+    assert_eq!(said.matches("is not kept as it was").count(), 1, "{said}");
+    assert!(
+        said.contains("/a is not kept as it was (it is larger than 640 KiB)"),
+        "{said}"
+    );
+    let reason = "as it was: the recording has no copy of it";
+    assert_eq!(
+        seen("one"),
+        format!(
+            "{}\na {reason} (it is larger than 640 KiB)\nc {reason} (it is larger than 640 KiB)\n",
+            14 + (1000 << 10)
+        )
+    );
+    let said = how(&["--world-limit", "1500K"], "all");
+    assert_eq!(said.matches("is not kept as it was").count(), 1, "{said}");
+    assert!(
+        said.contains("/b is not kept as it was (with others, it is more than 1500 KiB)"),
+        "{said}"
+    );
+    let reason =
+        "as it was: the recording has no copy of it (with others, it is more than 1500 KiB)";
+    assert_eq!(
+        seen("all"),
+        format!("{}\nb {reason}\nc {reason}\n", 14 + (1400 << 10))
+    );
+    let said = how(&[], "none");
+    assert!(!said.contains("is not kept"), "{said}");
+    assert_eq!(seen("none"), format!("{}\n", 3000 << 10));
+    fresh();
+    let done = folder.script(
+        r#"
+        local how = { keep = "touched", file = "640K", total = 1 << 30 }
+        rr.record { "cat", "a", "b", "c", "d", world = how, out = "lua" }
+        for _, wrong in ipairs { { keep = "all" }, { files = "1M" }, { file = "much" }, { total = 0 }, 5 } do
+          print(pcall(rr.record, { "true", world = wrong }))
+        end"#,
+    );
+    let text = done.ok().text();
+    for expected in [
+        "world.keep is one of \"touched\", \"written\", \"none\", not \"all\"",
+        "world has no option \"files\"; did you mean \"file\"?",
+        "world.file is a number of bytes, or text as \"512M\" or \"2 GiB\", not \"much\"",
+        "world.total must be more than 0 bytes",
+        "world is one of \"touched\", \"written\", \"none\", not 5",
+    ] {
+        assert!(text.contains(expected), "{expected:?} in {text}");
+    }
+    assert!(
+        seen("lua")
+            .contains("a as it was: the recording has no copy of it (it is larger than 640 KiB)")
+    );
+    folder
+        .rrapper(["record", "--world-limit", "much", "--", "true"])
+        .complains(&["--world-limit", "a number of bytes, or as 512M"]);
+}
+
 impl Folder {
     /// What the recorded program has printed.
     fn record_end(&self) -> (Vec<u8>, Vec<u8>) {
@@ -666,6 +873,9 @@ programs! {
     copytree: super::COPYTREE,
     tmpfile: super::TMPFILE,
     mapped: super::MAPPED,
+    dpkg: super::DPKG,
+    make: super::MAKE,
+    git_gc: super::GIT_GC,
 }
 
 macro_rules! failing {

@@ -2,7 +2,7 @@
 
 use super::{Common, interrupt, output};
 use crate::record::{self, Discard, Front, KeptFiles, OnFull, Program};
-use crate::recording::{mark_latest, new_directory};
+use crate::recording::{KeptLimits, mark_latest, new_directory, size_of_text};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -30,6 +30,12 @@ pub(super) struct Args {
     /// With --discard: the machine's network, instead of a loopback of its own
     #[arg(long, requires = "discard")]
     network: bool,
+    /// The limit on the bytes on disk of one of them, as 512M
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    world_file_limit: Option<u64>,
+    /// The limit on the bytes on disk of all of them [default: 256M for one, 2G for all]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    world_limit: Option<u64>,
     /// The program and its arguments
     #[arg(
         trailing_var_arg = true,
@@ -50,6 +56,10 @@ fn on_full(text: &str) -> Result<OnFull, &'static str> {
 
 fn kept(text: &str) -> Result<KeptFiles, String> {
     KeptFiles::named(text).ok_or_else(|| format!("it is {}", KeptFiles::NAMES.join(", ")))
+}
+
+fn size(text: &str) -> Result<u64, &'static str> {
+    size_of_text(text).ok_or("it is a number of bytes, or as 512M or 2G")
 }
 
 pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
@@ -77,6 +87,11 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         Some(dir) => dir.clone(),
         None => new_directory(&name)?,
     };
+    let default = KeptLimits::default();
+    let kept_limits = KeptLimits {
+        one: args.world_file_limit.unwrap_or(default.one),
+        all: args.world_limit.unwrap_or(default.all),
+    };
     let options = record::Options {
         command,
         dir: dir.clone(),
@@ -87,6 +102,7 @@ pub(super) fn run(args: Args, common: &Common) -> anyhow::Result<i32> {
         alone: false,
         kept: args.world,
         discard,
+        kept_limits,
     };
     let ended = record::record_in_separate_process(options, Front::StandsForProgram);
     if let Some(signal) = ended.forced {

@@ -4,6 +4,7 @@
 //! them, and answers questions that need both: processes, filtered events, segments as traces, standard input,
 //! what a process changed since it was spun off. It knows nothing of how recordings are made or replayed.
 
+mod changed_files;
 mod changes;
 mod file_changes;
 mod filter;
@@ -14,6 +15,7 @@ mod segment;
 mod stdin;
 mod world;
 
+pub use changed_files::FileChange;
 pub use changes::{KernelChanges, PendingChange};
 pub use file_changes::FileChanges;
 pub use filter::{Failed, Filter, Found, Match, Predicate};

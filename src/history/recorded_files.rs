@@ -12,6 +12,8 @@ pub struct RecordedFiles {
     files: BTreeMap<Vec<u8>, Option<(Status, FileContent)>>,
     /// The entries of directories that were listed.
     entries: BTreeMap<Vec<u8>, Vec<EntryBefore>>,
+    /// The directories that were moved and of which not all files are known, and why.
+    incomplete: BTreeMap<Vec<u8>, String>,
 }
 
 /// Where the content of a file can be found.
@@ -19,8 +21,8 @@ pub struct RecordedFiles {
 pub enum FileContent {
     /// Here.
     Bytes(Arc<[u8]>),
-    /// In a kept file.
-    Kept(FileId),
+    /// In a kept file, with the checksum of what is in it.
+    Kept(FileId, Option<u32>),
     /// Nowhere but in the file itself, if that has not changed since.
     Itself(Arc<FileItself>),
 }
@@ -36,11 +38,25 @@ pub struct FileItself {
     pub reason: String,
 }
 
+/// Whether it is an absolute path, without parts that lead elsewhere, and not too long for the kernel.
+fn is_path(path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(b"/") else {
+        return false;
+    };
+    let mut parts = rest.split(|&byte| byte == b'/');
+    let is_part = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&0);
+    rest.is_empty() || path.len() < libc::PATH_MAX as usize && parts.all(is_part)
+}
+
 impl RecordedFiles {
     pub(super) fn new(entries: Vec<FileBefore>) -> RecordedFiles {
         let mut files: BTreeMap<Vec<u8>, Option<(Status, FileContent)>> = BTreeMap::new();
         let mut listed = BTreeMap::new();
+        let mut incomplete = BTreeMap::new();
         for FileBefore { path, was } in entries {
+            if !is_path(&path) {
+                continue;
+            }
             match was {
                 Before::Nothing => _ = files.entry(path).or_insert(None),
                 Before::File(status) => {
@@ -52,14 +68,26 @@ impl RecordedFiles {
                     let content = FileContent::Itself(Arc::new(itself));
                     files.entry(path).or_insert(Some((*status, content)));
                 }
-                Before::Entries(entries) => _ = listed.insert(path, entries),
+                Before::Entries(mut entries) => {
+                    let is_plain =
+                        |name: &[u8]| !name.contains(&b'/') && is_path(&[b"/", name].concat());
+                    entries.retain(|entry| !entry.name.is_empty() && is_plain(&entry.name));
+                    listed.insert(path, entries);
+                }
                 Before::Content(kept) => {
                     let Some(Some((status, content))) = files.get_mut(&path) else {
                         continue;
                     };
+                    if status.mode & libc::S_IFMT == libc::S_IFDIR {
+                        if let ContentBefore::Missing(reason) = kept {
+                            incomplete.insert(path, reason);
+                        }
+                        continue;
+                    }
                     *content = match kept {
                         ContentBefore::Bytes(bytes) => FileContent::Bytes(bytes.into()),
-                        ContentBefore::Kept(id) => FileContent::Kept(id),
+                        ContentBefore::Kept(id) => FileContent::Kept(id, None),
+                        ContentBefore::Checked { id, sum } => FileContent::Kept(id, Some(sum)),
                         ContentBefore::Missing(reason) => {
                             FileContent::Itself(Arc::new(FileItself {
                                 path,
@@ -74,12 +102,19 @@ impl RecordedFiles {
         RecordedFiles {
             files,
             entries: listed,
+            incomplete,
         }
     }
 
     /// Whether nothing was kept.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// The directories that were moved and of which not all files are known, and why.
+    pub fn incomplete(&self) -> impl Iterator<Item = (&[u8], &str)> {
+        let all = self.incomplete.iter();
+        all.map(|(path, reason)| (path.as_slice(), reason.as_str()))
     }
 
     /// All paths that are known, also those at which nothing was.

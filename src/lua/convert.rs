@@ -2,6 +2,7 @@
 
 use super::error::{did_you_mean, near, raise, shown};
 use crate::constants;
+use crate::recording;
 use crate::strace;
 use mlua::{Table, Value};
 use std::time::Duration;
@@ -127,31 +128,15 @@ pub(super) fn size(value: &Value, what: &str) -> mlua::Result<u64> {
     let size = match value {
         Value::Integer(size) => u64::try_from(*size).map_err(|_| wrong())?,
         Value::Number(size) if size.fract() == 0.0 && (0.0..1e18).contains(size) => *size as u64,
-        Value::String(text) => size_of_text(&text.to_string_lossy()).ok_or_else(wrong)?,
+        Value::String(text) => {
+            recording::size_of_text(&text.to_string_lossy()).ok_or_else(wrong)?
+        }
         _ => return Err(wrong()),
     };
     match size {
         0 => Err(raise(format!("{what} must be more than 0 bytes"))),
         size => Ok(size),
     }
-}
-
-fn size_of_text(text: &str) -> Option<u64> {
-    let is_number = |c: char| c.is_ascii_digit() || c == '.';
-    let text = text.trim();
-    let end = text.find(|c| !is_number(c)).unwrap_or(text.len());
-    let number: f64 = text[..end].parse().ok()?;
-    let unit = text[end..].trim().to_ascii_uppercase();
-    let shift = match unit.as_str() {
-        "" | "B" => 0,
-        "K" | "KB" | "KIB" => 10,
-        "M" | "MB" | "MIB" => 20,
-        "G" | "GB" | "GIB" => 30,
-        "T" | "TB" | "TIB" => 40,
-        _ => return None,
-    };
-    let bytes = number * (1_u64 << shift) as f64;
-    (bytes < 1e18).then_some(bytes as u64)
 }
 
 /// Bytes: a string.
@@ -195,32 +180,4 @@ pub(super) fn only_options(table: &Table, known: &[&str], whose: &str) -> mlua::
         }
         _ => Ok(()),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size_of_text;
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, bytes) in [
-            ("0", Some(0)),
-            ("700", Some(700)),
-            ("700 B", Some(700)),
-            ("512M", Some(512 << 20)),
-            ("512 MiB", Some(512 << 20)),
-            ("2gb", Some(2 << 30)),
-            ("1.5k", Some(1536)),
-            ("1T", Some(1 << 40)),
-            ("", None),
-            ("M", None),
-            ("1.2.3", None),
-            ("5 apples", None),
-            ("-5", None),
-            ("9999999T", None),
-            ("5iB", None),
-        ] {
-            assert_eq!(size_of_text(text), bytes, "{text}");
-        }
-    }
 }

@@ -9,7 +9,7 @@ use super::outcome::OutcomeData;
 use super::session::{self, RecordingEnd};
 use crate::inject;
 use crate::record::{self, Front, KeptFiles, OnFull, Program};
-use crate::recording::{mark_latest, new_directory};
+use crate::recording::{KeptLimits, mark_latest, new_directory};
 use crate::sandbox::Sandboxes;
 use crate::tracee::Stdin;
 use mlua::{AnyUserData, Lua, ObjectLike, Table, Value};
@@ -36,6 +36,7 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
     }
     convert::only_options(spec, &OPTIONS, "rr.record")?;
     let program = program(spec, stdin(&spec.get("stdin")?, Stdin::Inherit)?)?;
+    let (kept, kept_limits) = world(&spec.get("world")?)?;
     let name = program.name();
     let out = spec.get::<Option<Value>>("out")?;
     let out = out.map(|dir| path(&dir, "out")).transpose()?;
@@ -59,7 +60,8 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
         observer: None,
         wait_all: convert::flag(spec, "wait_all")?,
         alone: false,
-        kept: kept_files(spec)?,
+        kept,
+        kept_limits,
         discard,
     };
     let ended = record::record_in_separate_process(options, Front::IsParent);
@@ -85,14 +87,38 @@ pub(super) fn record(lua: &Lua, spec: &Table) -> mlua::Result<AnyUserData> {
     lua.create_userdata(handle)
 }
 
-fn kept_files(spec: &Table) -> mlua::Result<KeptFiles> {
-    let Some(name) = spec.get::<Option<String>>("world")? else {
-        return Ok(KeptFiles::default());
+/// The files whose content before the recording is kept, by a name or `{ keep = …, file = …, total = … }`.
+fn world(value: &Value) -> mlua::Result<(KeptFiles, KeptLimits)> {
+    let Value::Table(table) = value else {
+        return Ok((kept_files(value, "world")?, KeptLimits::default()));
     };
-    KeptFiles::named(&name).ok_or_else(|| {
-        let known = KeptFiles::NAMES.join("\", \"");
-        raise(format!("world is one of \"{known}\", not {name:?}"))
-    })
+    convert::only_options(table, &["keep", "file", "total"], "world")?;
+    let limit = |name: &str, default: u64| match table.get::<Value>(name)? {
+        Value::Nil => Ok(default),
+        value => convert::size(&value, &format!("world.{name}")),
+    };
+    let default = KeptLimits::default();
+    let limits = KeptLimits {
+        one: limit("file", default.one)?,
+        all: limit("total", default.all)?,
+    };
+    Ok((kept_files(&table.get("keep")?, "world.keep")?, limits))
+}
+
+fn kept_files(value: &Value, what: &str) -> mlua::Result<KeptFiles> {
+    let known = || KeptFiles::NAMES.join("\", \"");
+    match value {
+        Value::Nil => Ok(KeptFiles::default()),
+        Value::String(name) => KeptFiles::named(&name.to_string_lossy()).ok_or_else(|| {
+            let (known, name) = (known(), shown(value));
+            raise(format!("{what} is one of \"{known}\", not {name}"))
+        }),
+        other => Err(raise(format!(
+            "{what} is one of \"{}\", not {}",
+            known(),
+            shown(other)
+        ))),
+    }
 }
 
 /// `live{ … }`: a program that runs now.

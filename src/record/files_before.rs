@@ -7,9 +7,9 @@
 use super::discarded::View;
 use super::task::Task;
 use super::{Recorder, Result};
-use crate::image::FileStore;
 use crate::recording::{
-    Before, CallEvent, ChunkMemory, ContentBefore, EntryBefore, FileBefore, Files, Frame, Status,
+    Before, CallEvent, ChunkMemory, ContentBefore, EntryBefore, FileBefore, Files, Frame,
+    KeptLimits, Status, is_full,
 };
 use crate::sandbox::MOST_CHANGES;
 use crate::syscall::{Memory, Syscall};
@@ -53,12 +53,6 @@ impl KeptFiles {
         }
     }
 }
-
-/// The limit on the bytes on disk of one kept file.
-const MOST_OF_ONE: u64 = 256 << 20;
-
-/// The limit on the bytes on disk of all of them.
-const MOST_OF_ALL: u64 = 2 << 30;
 
 /// Longer files are kept beside the events.
 const SHORT: u64 = 32 << 10;
@@ -139,15 +133,17 @@ pub(super) struct FilesBefore {
     own: Vec<u8>,
     is_root: bool,
     view: View,
+    limits: KeptLimits,
     /// The bytes on disk of kept files.
     bytes: u64,
-    is_full: bool,
+    /// Whether it was said that a file is not kept although it could be read.
+    is_said: bool,
     /// What is to be written.
     frames: Vec<Frame>,
 }
 
 impl FilesBefore {
-    pub fn new(kept: KeptFiles, own: &Path, view: View) -> FilesBefore {
+    pub fn new(kept: KeptFiles, limits: KeptLimits, own: &Path, view: View) -> FilesBefore {
         FilesBefore {
             kept,
             known: HashMap::new(),
@@ -156,8 +152,9 @@ impl FilesBefore {
             own: own.as_os_str().as_bytes().to_vec(),
             is_root: nix::unistd::geteuid().is_root(),
             view,
+            limits,
             bytes: 0,
-            is_full: false,
+            is_said: false,
             frames: Vec::new(),
         }
     }
@@ -260,25 +257,37 @@ impl FilesBefore {
             }
         }
         known.is_kept = true;
-        let content = if on_disk > MOST_OF_ONE {
-            ContentBefore::Missing(format!("it is larger than {} MiB", MOST_OF_ONE >> 20))
-        } else if self.bytes.saturating_add(on_disk) > MOST_OF_ALL {
-            if !std::mem::replace(&mut self.is_full, true) {
-                tracing::warn!(
-                    "of the files that the program uses, no more than {} GiB are kept: a live continuation will see the others as \
-                     they are then",
-                    MOST_OF_ALL >> 30
-                );
+        let refused = self.limits.refuse(on_disk, self.bytes);
+        let refused = refused.or_else(|| files.refuse(on_disk).map(str::to_owned));
+        let content = match refused {
+            Some(reason) => {
+                self.say(path, &reason);
+                ContentBefore::Missing(reason)
             }
-            ContentBefore::Missing("too much is kept already".into())
-        } else {
-            self.bytes += on_disk;
-            match content(files, (path, &self.view.place(path)), inode) {
-                Ok(content) => content,
-                Err(error) => ContentBefore::Missing(error.to_string()),
-            }
+            None => match content(files, (path, &self.view.place(path)), inode) {
+                Ok(content) => {
+                    self.bytes += on_disk;
+                    content
+                }
+                Err(error) => {
+                    if is_full(&error) {
+                        self.say(path, "the disk is full");
+                    }
+                    ContentBefore::Missing(error.to_string())
+                }
+            },
         };
         self.note(path, Before::Content(content));
+    }
+
+    /// Says of the first file that it is not kept.
+    fn say(&mut self, path: &[u8], reason: &str) {
+        if !std::mem::replace(&mut self.is_said, true) {
+            tracing::warn!(
+                "{} is not kept as it was ({reason}), nor are others like it: a live continuation will see them as they are then",
+                String::from_utf8_lossy(path)
+            );
+        }
     }
 
     /// Looks at all in a directory that is about to get another path.
@@ -300,15 +309,17 @@ impl FilesBefore {
                 .flatten()
                 .flatten();
             for entry in entries {
-                let path = file_names::join(&dir, entry.file_name().as_bytes());
-                self.look(&path);
-                match self.known.get(&path).map(|known| &known.kind) {
-                    Some(Kind::Directory) => dirs.push(path),
-                    _ => self.keep(files, &path, Use::Change),
+                let inner = file_names::join(&dir, entry.file_name().as_bytes());
+                self.look(&inner);
+                match self.known.get(&inner).map(|known| &known.kind) {
+                    Some(Kind::Directory) => dirs.push(inner),
+                    _ => self.keep(files, &inner, Use::Change),
                 }
                 left -= 1;
                 if left == 0 {
-                    return;
+                    let reason = format!("it has more than {MOST_MOVED} files");
+                    self.say(path, &reason);
+                    return self.note(path, Before::Content(ContentBefore::Missing(reason)));
                 }
             }
         }
@@ -474,7 +485,7 @@ fn content(
         return Err(std::io::Error::other("another file is there"));
     }
     if meta.len() > SHORT {
-        return Ok(ContentBefore::Kept(files.keep(&file, path)?));
+        return files.keep_aside(&file, path);
     }
     let mut bytes = Vec::with_capacity(meta.len() as usize);
     (&mut file).take(SHORT).read_to_end(&mut bytes)?;

@@ -46,7 +46,7 @@ pub use separate_process::{Ended, Front, GRACE, record_in_separate_process};
 use crate::cpuid;
 use crate::image::{FileId, FileStore};
 use crate::kernel::ProcessTree;
-use crate::recording::{Frame, Reader, Start, StartClocks, StartFd, Writer};
+use crate::recording::{Frame, KeptLimits, Reader, Start, StartClocks, StartFd, Writer};
 use crate::trace::Exit;
 use crate::tracee::ticker::Ticker;
 use crate::tracee::tsc_off::{TscOff, with_tsc};
@@ -86,6 +86,8 @@ pub struct Options {
     pub kept: KeptFiles,
     /// The sandbox in which the program runs, if it is not to change the machine's files.
     pub discard: Option<Discard>,
+    /// The limits on them.
+    pub kept_limits: KeptLimits,
 }
 
 impl Options {
@@ -102,6 +104,7 @@ impl Options {
             alone: true,
             kept: KeptFiles::default(),
             discard: None,
+            kept_limits: KeptLimits::default(),
         }
     }
 }
@@ -159,6 +162,7 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
         alone,
         kept,
         discard,
+        kept_limits,
     } = options;
     let exe = command.exe.clone();
     let argv = command.argv.clone();
@@ -200,7 +204,7 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
     let alive = KillOnDrop::of(pid);
     task.announce_end()?;
     task.release();
-    let before = FilesBefore::new(kept, writer.dir(), view.clone());
+    let before = FilesBefore::new(kept, kept_limits, writer.dir(), view.clone());
     let mut recorder = Recorder {
         alive,
         writer,

@@ -94,6 +94,7 @@ fn start(options: Options, front: Front) -> Result<Supervisor> {
         alone,
         kept,
         discard,
+        kept_limits,
     } = options;
     let there = dir.clone();
     let caught = SignalCatcher::new(Faults::Caught)?;
@@ -113,6 +114,7 @@ fn start(options: Options, front: Front) -> Result<Supervisor> {
             alone,
             kept,
             discard,
+            kept_limits,
         };
         work(options, take, say)
     })?;

@@ -350,9 +350,10 @@ impl Blocks {
         }
     }
 
-    /// The content of the file `index` for these blocks.
-    pub fn index(&self) -> Result<Vec<u8>> {
-        Ok(self.looked_up()?.to_bytes())
+    /// The content of the file `index` for these blocks with others before that at `at`: they are of these lengths, and
+    /// have no events.
+    pub fn index_with(&self, at: u64, lens: &[u64]) -> Result<Vec<u8>> {
+        Ok(self.looked_up()?.with(at, lens).to_bytes())
     }
 
     /// The last frame of a block.

@@ -214,10 +214,17 @@ pub struct Status {
 pub enum ContentBefore {
     /// These bytes.
     Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// A kept file.
+    /// A kept file, of which no checksum is known.
     Kept(FileId),
     /// It was not kept, for this reason.
     Missing(String),
+    /// A kept file.
+    Checked {
+        /// Its number.
+        id: FileId,
+        /// A checksum of what is in it.
+        sum: u32,
+    },
 }
 
 /// A range of memory whose mapping or protection has changed.

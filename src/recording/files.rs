@@ -1,10 +1,11 @@
 //! The copies of the files that a program maps, each content once.
 
-use super::copy::{copy, same};
+use super::copy::{checksum, copy, same};
 use super::disk_full::DiskFull;
 use super::store::Store;
-use super::{Error, Result, io};
+use super::{ContentBefore, Error, Result, io};
 use crate::image::{FileId, FileStore};
+use nix::sys::statvfs::statvfs;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -39,6 +40,8 @@ struct Kept {
 pub struct Files {
     dir: PathBuf,
     kept: HashMap<Key, Kept>,
+    /// The checksums of some.
+    sums: HashMap<FileId, u32>,
     /// The number of the next one.
     next: FileId,
     /// The copies of each size.
@@ -55,6 +58,7 @@ impl Files {
         Ok(Files {
             dir,
             kept: HashMap::new(),
+            sums: HashMap::new(),
             next: 0,
             by_size: HashMap::new(),
             store,
@@ -121,8 +125,40 @@ fn share(path: &Path, store: &Store) -> std::io::Result<()> {
     store.add(path)
 }
 
-impl FileStore for Files {
-    fn keep(&mut self, file: &File, name: &[u8]) -> std::io::Result<FileId> {
+impl Files {
+    /// Why a file with this many bytes on disk is not to be copied only because a live continuation may want it, if so:
+    /// such copies take at most half of the space that is left.
+    pub fn refuse(&self, bytes: u64) -> Option<&'static str> {
+        let room = statvfs(&self.dir).ok()?;
+        let left = room.blocks_available().saturating_mul(room.fragment_size());
+        (bytes > left / 2).then_some("there is too little space for the recording")
+    }
+
+    /// Keeps a file that no replay needs: where that fails, the recording goes on without it.
+    ///
+    /// # Errors
+    /// If the file cannot be read or copied.
+    pub fn keep_aside(&mut self, file: &File, name: &[u8]) -> std::io::Result<ContentBefore> {
+        let kept = self.keep_with(file, name, |error| match error {
+            Error::Io { source, .. } => Err(source),
+            other => Err(std::io::Error::other(other)),
+        });
+        let id = kept?;
+        let sum = match self.sums.get(&id) {
+            Some(sum) => *sum,
+            None => checksum(&File::open(self.copy_path(id))?)?,
+        };
+        self.sums.insert(id, sum);
+        Ok(ContentBefore::Checked { id, sum })
+    }
+
+    /// Keeps a file; `failed` takes the error of a copy that could not be made, and may bear it.
+    fn keep_with(
+        &mut self,
+        file: &File,
+        name: &[u8],
+        failed: impl FnOnce(Error) -> std::io::Result<()>,
+    ) -> std::io::Result<FileId> {
         let meta = file.metadata()?;
         if !meta.is_file() {
             return Err(std::io::Error::other("only regular files can be kept"));
@@ -160,25 +196,29 @@ impl FileStore for Files {
         }
         if !linked {
             if let Err(error) = keep_copy(file, &path) {
-                let bearable = |e: std::io::Error| {
-                    self.disk_full
-                        .tolerate(io("copy a mapped file to", &path)(e))
-                };
-                return match bearable(error) {
-                    Ok(()) => Ok(id),
-                    Err(Error::Io { source, .. }) => Err(source),
-                    Err(other) => Err(std::io::Error::other(other)),
-                };
+                failed(io("copy a file to", &path)(error))?;
+                return Ok(id);
             }
             self.by_size.entry(meta.size()).or_default().push(id);
             if !sparse && let Err(error) = share(&path, &self.store) {
                 tracing::debug!("{} is this recording's alone: {error}", path.display());
             }
         }
-        tracing::debug!(id, linked, name = %String::from_utf8_lossy(name), "kept a mapped file");
+        tracing::debug!(id, linked, name = %String::from_utf8_lossy(name), "kept a file");
         self.next += 1;
         let trusted = is_settled(&meta);
         self.kept.insert(key, Kept { id, trusted });
         Ok(id)
+    }
+}
+
+impl FileStore for Files {
+    fn keep(&mut self, file: &File, name: &[u8]) -> std::io::Result<FileId> {
+        let disk_full = self.disk_full.clone();
+        self.keep_with(file, name, |error| match disk_full.tolerate(error) {
+            Ok(()) => Ok(()),
+            Err(Error::Io { source, .. }) => Err(source),
+            Err(other) => Err(std::io::Error::other(other)),
+        })
     }
 }

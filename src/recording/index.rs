@@ -106,6 +106,24 @@ impl Index {
         self.last(|entry| entry.first <= number && entry.offset < end)
     }
 
+    /// The index once blocks of these lengths, which have no events, are put before that at `at`, in which the first event is.
+    pub fn with(&self, at: u64, lens: &[u64]) -> Index {
+        let mut entries: Vec<Entry> = (0..self.len()).filter_map(|at| self.get(at)).collect();
+        let by = lens.iter().sum::<u64>();
+        let place = entries.partition_point(|entry| entry.offset < at);
+        for entry in &mut entries[place..] {
+            entry.offset += by;
+        }
+        let mut next = at;
+        let new = lens.iter().map(|len| {
+            let offset = next;
+            next += len;
+            Entry { first: 1, offset }
+        });
+        entries.splice(place..place, new);
+        Index::Memory(entries)
+    }
+
     /// The content of a file with the same entries.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = INDEX_MAGIC.to_vec();

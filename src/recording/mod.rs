@@ -31,6 +31,7 @@ mod event;
 mod files;
 mod frames;
 mod index;
+mod kept_limits;
 mod locations;
 mod memory;
 mod pack;
@@ -38,10 +39,11 @@ mod prune;
 mod reader;
 mod source;
 mod store;
+mod uncopied;
 mod writer;
 
 pub use collection::{Listed, Summary, list, remove};
-pub(crate) use copy::same;
+pub(crate) use copy::{copy_part, same};
 pub use disk_full::{OnFull, is_full};
 pub use event::{
     Before, CallEvent, ContentBefore, Delivery, Effect, EntryBefore, Event, EventKind, FileBefore,
@@ -50,11 +52,12 @@ pub use event::{
 };
 pub use files::Files;
 pub use frames::{Frames, NextFrame};
+pub use kept_limits::{KeptLimits, shown_size, size_of_text};
 pub use locations::{
     default_directory, latest, mark_latest, new_directory, resolve, resolve_latest,
 };
 pub use memory::{ChunkMemory, LeftMemory, NoMemory};
-pub use pack::pack;
+pub use pack::{PackedFiles, pack};
 pub use prune::{Prune, Pruned, prune};
 pub use reader::Reader;
 pub use source::Source;

@@ -1,22 +1,29 @@
 //! A recording in one file, which can be opened as it is.
 //!
-//! A header (magic, format version); `events` and an index as they are in a directory; each kept file as blocks
-//! with their offsets in it (between them are zeros); then a table of all these ([`Table`] in postcard's encoding), and
-//! in the last 24 bytes the table's offset (u64), length (u32) and CRC-32 (u32), and the magic again.
+//! A header (magic, format version); each kept file as blocks with their offsets in it (between them are zeros); `events`
+//! and an index as they are in a directory; then a table of all these ([`Table`] in postcard's encoding), and in the last
+//! 24 bytes the table's offset (u64), length (u32) and CRC-32 (u32), and the magic again.
+//!
+//! The files of the machine of which the recording only has the status are among the kept ones, as far as they are still
+//! the same: their entries ([`Frame::Before`]) are in blocks without events behind the start's.
 //!
 //! Kept files are unpacked when they are needed, to files without names, which vanish with rrapper, however it ends. A
 //! packed file is untrusted like any recording: it unpacks to at most 256 times its size.
 
 use super::block::{BLANK, Head, MOST, Packer, RATIO, Slice};
-use super::copy::Extents;
+use super::copy::{Extents, checksum, same};
 use super::reader::check_version;
-use super::{Error, HEADER, PACK_MAGIC, Reader, Result, VERSION, io};
+use super::uncopied::{CHANGED, Uncopied, uncopied};
+use super::{Error, Frame, HEADER, KeptLimits, PACK_MAGIC, Reader, Result, VERSION, io};
 use crate::image::FileId;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -25,6 +32,9 @@ const TRAILER: u64 = 24;
 
 /// Longer tables are refused.
 const MAX_TABLE: u64 = 64 << 20;
+
+/// The most kept files that a file is compared with, of those of its size.
+const MOST_COMPARED: usize = 16;
 
 /// zstd's level: files are packed once, to be kept.
 const LEVEL: i32 = 9;
@@ -106,13 +116,23 @@ impl Packed {
         Ok((packed, events, index))
     }
 
-    /// A path at which this process and those that it traces find a kept file, for as long as this lives.
-    pub fn file_path(&self, id: FileId) -> Result<PathBuf> {
-        let which = *self.by_id.get(&id).ok_or_else(|| Error::Damaged {
+    fn find(&self, id: FileId) -> Result<usize> {
+        let found = self.by_id.get(&id).copied();
+        found.ok_or_else(|| Error::Damaged {
             path: self.path.clone(),
             offset: 0,
             reason: format!("the kept file {id} is not in it"),
-        })?;
+        })
+    }
+
+    /// Whether it has a kept file. The blocks of that have checksums of their own.
+    pub fn has(&self, id: FileId) -> Result<()> {
+        self.find(id).map(drop)
+    }
+
+    /// A path at which this process and those that it traces find a kept file, for as long as this lives.
+    pub fn file_path(&self, id: FileId) -> Result<PathBuf> {
+        let which = self.find(id)?;
         let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match unpacked.get(&which) {
             Some(file) => file,
@@ -136,13 +156,40 @@ impl Packed {
         Some((ids, PathBuf::from(format!("/proc/{pid}/fd/{fd}"))))
     }
 
+    /// Copies a part of a kept file, which needs not be unpacked for that, to an offset of another file. The zeros between
+    /// blocks are left out.
+    pub fn copy(&self, id: FileId, part: Range<u64>, target: &File, to: u64) -> Result<()> {
+        let which = self.find(id)?;
+        self.for_each_block(&self.files[which], |at, bytes| {
+            let from = part.start.max(at);
+            let end = part.end.min(at + bytes.len() as u64);
+            if from >= end {
+                return Ok(());
+            }
+            let bytes = &bytes[(from - at) as usize..(end - at) as usize];
+            target.write_all_at(bytes, to + (from - part.start))
+        })
+    }
+
     fn unpack(&self, kept: &Kept) -> Result<File> {
+        let file = nameless().map_err(io("unpack a file of", &self.path))?;
+        self.for_each_block(kept, |at, bytes| file.write_all_at(bytes, at))?;
+        file.set_len(kept.len)
+            .map_err(io("unpack a file of", &self.path))?;
+        Ok(file)
+    }
+
+    /// Passes the blocks of a kept file, with their offsets in it.
+    fn for_each_block(
+        &self,
+        kept: &Kept,
+        mut then: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
         let damaged = |offset: u64, reason: &str| Error::Damaged {
             path: self.path.clone(),
             offset,
             reason: reason.into(),
         };
-        let file = nameless().map_err(io("unpack a file of", &self.path))?;
         let end = kept.blocks.at + kept.blocks.len;
         let (mut at, mut filled) = (kept.blocks.at, 0);
         let mut raw = Vec::new();
@@ -161,14 +208,11 @@ impl Packed {
             }
             raw.clear();
             self.all.unpack(at, head, &mut raw, &self.path)?;
-            file.write_all_at(&raw, head.first)
-                .map_err(io("unpack a file of", &self.path))?;
+            then(head.first, &raw).map_err(io("unpack a file of", &self.path))?;
             filled = head.first + u64::from(head.raw);
             at += head.len();
         }
-        file.set_len(kept.len)
-            .map_err(io("unpack a file of", &self.path))?;
-        Ok(file)
+        Ok(())
     }
 }
 
@@ -217,11 +261,21 @@ fn nameless() -> std::io::Result<File> {
     Ok(file.into())
 }
 
-/// Packs a recording into a new file; an incomplete block at its end is left out.
+/// The files of the machine that a recording knows without having their content, once it is packed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackedFiles {
+    /// The number of those that the packed recording has.
+    pub copied: usize,
+    /// Those that it has no copy of, and why.
+    pub left_out: Vec<(PathBuf, String)>,
+}
+
+/// Packs a recording into a new file; an incomplete block at its end is left out. Files of the machine of which it only
+/// has the status are copied, if they have not changed since, and the recording is the user's own.
 ///
 /// # Errors
 /// If it is packed already, something cannot be read, or `target` cannot be made (it must not exist).
-pub fn pack(recording: &Reader, target: &Path) -> Result<()> {
+pub fn pack(recording: &Reader, target: &Path) -> Result<PackedFiles> {
     if recording.is_packed() {
         return Err(Error::NotARecording {
             path: recording.dir().into(),
@@ -239,8 +293,9 @@ pub fn pack(recording: &Reader, target: &Path) -> Result<()> {
         file: new.file.try_clone().map_err(io("open", target))?,
         at: 0,
     };
-    out.pack(recording)?;
-    new.keep()
+    let files = out.pack(recording)?;
+    new.keep()?;
+    Ok(files)
 }
 
 /// A file that gets its name once it is complete.
@@ -317,20 +372,33 @@ impl Out<'_> {
         }
     }
 
-    fn pack(mut self, recording: &Reader) -> Result<()> {
+    fn pack(mut self, recording: &Reader) -> Result<PackedFiles> {
         let mut table = Table::default();
         self.write(&PACK_MAGIC)?;
         self.write(&VERSION.to_le_bytes())?;
+        let mut packer = Packer::new(LEVEL).map_err(io("write", self.path))?;
+        let own = kept_files(&recording.dir().join("files"))?;
+        for (ids, path) in &own {
+            let file = open_kept(path)?;
+            let kept = self.kept(ids.clone(), &file, path, &mut packer)?;
+            table.files.push(kept);
+        }
+        let mut done = PackedFiles::default();
+        let frames = self.uncopied(recording, &own, &mut table, &mut packer, &mut done)?;
+        let entries = blocks_without_events(&frames, &mut packer);
+        let entries = entries.map_err(io("write", self.path))?;
         let begin = self.at;
-        self.events(recording)?;
+        let behind_start = recording.behind_start()?;
+        self.events(recording, 0..behind_start)?;
+        for block in &entries {
+            self.write(block)?;
+        }
+        self.events(recording, behind_start..u64::MAX)?;
         table.events = self.section_from(begin);
         let begin = self.at;
-        self.write(&recording.blocks().index()?)?;
+        let lens: Vec<u64> = entries.iter().map(|block| block.len() as u64).collect();
+        self.write(&recording.blocks().index_with(behind_start, &lens)?)?;
         table.index = self.section_from(begin);
-        let mut packer = Packer::new(LEVEL).map_err(io("write", self.path))?;
-        for (ids, path) in kept_files(&recording.dir().join("files"))? {
-            table.files.push(self.kept(ids, &path, &mut packer)?);
-        }
         let bytes = postcard::to_stdvec(&table)
             .map_err(|e| io("write", self.path)(std::io::Error::other(e)))?;
         let at = self.at;
@@ -338,15 +406,112 @@ impl Out<'_> {
         self.write(&at.to_le_bytes())?;
         self.write(&(bytes.len() as u32).to_le_bytes())?;
         self.write(&crc32fast::hash(&bytes).to_le_bytes())?;
-        self.write(&PACK_MAGIC)
+        self.write(&PACK_MAGIC)?;
+        Ok(done)
     }
 
-    fn events(&mut self, recording: &Reader) -> Result<()> {
+    /// Copies the files of the machine that the recording has no content of; returns the frames that say so.
+    fn uncopied(
+        &mut self,
+        recording: &Reader,
+        own: &[(Vec<FileId>, PathBuf)],
+        table: &mut Table,
+        packer: &mut Packer,
+        done: &mut PackedFiles,
+    ) -> Result<Vec<Frame>> {
+        let files = uncopied(recording.files_before()?);
+        // A recording of another user might name files that only this one can read.
+        let dir = recording.dir();
+        let owner = fs::metadata(dir).map_err(io("look at", dir))?.uid();
+        let is_own = owner == nix::unistd::geteuid().as_raw();
+        let mut names = Unused::of(table);
+        let mut alike = Alike::of(own);
+        let limits = KeptLimits::default();
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        for file in files {
+            let opened = match is_own {
+                true => file.open_within(limits, bytes).map_err(|e| e.to_string()),
+                false => Err("the recording is another user's".into()),
+            };
+            let copied = match opened {
+                Ok((opened, on_disk)) => {
+                    bytes += on_disk;
+                    self.copied(&file, &opened, table, &mut names, &mut alike, packer)?
+                }
+                Err(reason) => Err(reason),
+            };
+            match copied {
+                Ok((id, sum)) => {
+                    done.copied += 1;
+                    frames.extend(file.kept(id, sum));
+                }
+                Err(reason) => {
+                    let path = PathBuf::from(OsString::from_vec(file.path));
+                    done.left_out.push((path, reason));
+                }
+            }
+        }
+        Ok(frames)
+    }
+
+    /// The number of the kept file with the content of a file of the machine, and its checksum; or why there is none.
+    fn copied(
+        &mut self,
+        file: &Uncopied,
+        opened: &File,
+        table: &mut Table,
+        names: &mut Unused,
+        alike: &mut Alike,
+        packer: &mut Packer,
+    ) -> Result<std::result::Result<(FileId, u32), String>> {
+        let sum = match checksum(opened) {
+            Ok(sum) => sum,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if let Some(id) = alike.find(opened) {
+            return Ok(Ok((id, sum)));
+        }
+        let path = PathBuf::from(OsString::from_vec(file.path.clone()));
+        let begin = self.at;
+        let id = names.next();
+        let kept = self.kept(vec![id], opened, &path, packer);
+        let is_same = || file.is(opened).unwrap_or(false);
+        match kept {
+            Ok(kept) if is_same() => {
+                table.files.push(kept);
+                alike.add(id, path, file.status.size);
+                Ok(Ok((id, sum)))
+            }
+            // It could not be written.
+            Err(Error::Io { path, source, what }) if path == self.path => {
+                Err(Error::Io { what, path, source })
+            }
+            other => {
+                self.back_to(begin)?;
+                Ok(Err(match other {
+                    Ok(_) => CHANGED.into(),
+                    Err(error) => error.to_string(),
+                }))
+            }
+        }
+    }
+
+    /// Takes back what was written from an offset on.
+    fn back_to(&mut self, at: u64) -> Result<()> {
+        let back = self.file.set_len(at);
+        back.and_then(|()| self.file.seek(SeekFrom::Start(at)))
+            .map_err(io("write", self.path))?;
+        self.at = at;
+        Ok(())
+    }
+
+    fn events(&mut self, recording: &Reader, part: Range<u64>) -> Result<()> {
         let events = recording.blocks().slice();
         let mut buf = vec![0; MOST];
-        let mut at = 0;
-        while at < events.len {
-            let n = (events.len - at).min(MOST as u64) as usize;
+        let mut at = part.start;
+        let end = part.end.min(events.len);
+        while at < end {
+            let n = (end - at).min(MOST as u64) as usize;
             events
                 .read(&mut buf[..n], at)
                 .map_err(io("read", &recording.blocks().path))?;
@@ -356,12 +521,17 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn kept(&mut self, ids: Vec<FileId>, path: &Path, packer: &mut Packer) -> Result<Kept> {
-        let file = open_kept(path)?;
+    fn kept(
+        &mut self,
+        ids: Vec<FileId>,
+        file: &File,
+        path: &Path,
+        packer: &mut Packer,
+    ) -> Result<Kept> {
         let begin = self.at;
         let len = file.metadata().map_err(io("look at", path))?.len();
         let mut raw = vec![0; MOST];
-        for extent in Extents::of(&file).map_err(io("look at", path))? {
+        for extent in Extents::of(file).map_err(io("look at", path))? {
             let mut at = extent.start;
             while at < extent.end.min(len) {
                 let n = (extent.end.min(len) - at).min(MOST as u64) as usize;
@@ -385,6 +555,89 @@ impl Out<'_> {
             blocks: self.section_from(begin),
         })
     }
+}
+
+/// Numbers of kept files that nothing in a recording refers to: the recorder counts from 0.
+struct Unused {
+    taken: BTreeSet<FileId>,
+    last: FileId,
+}
+
+impl Unused {
+    fn of(table: &Table) -> Unused {
+        Unused {
+            taken: table
+                .files
+                .iter()
+                .flat_map(|kept| &kept.ids)
+                .copied()
+                .collect(),
+            last: FileId::MAX,
+        }
+    }
+
+    fn next(&mut self) -> FileId {
+        while self.taken.contains(&self.last) {
+            self.last -= 1;
+        }
+        self.taken.insert(self.last);
+        self.last
+    }
+}
+
+/// Kept files by size: a file that was mapped as well is there already.
+struct Alike(HashMap<u64, Vec<(FileId, PathBuf)>>);
+
+impl Alike {
+    fn of(kept: &[(Vec<FileId>, PathBuf)]) -> Alike {
+        let mut alike = Alike(HashMap::new());
+        for (ids, path) in kept {
+            if let (Some(&id), Ok(meta)) = (ids.first(), fs::symlink_metadata(path)) {
+                alike.add(id, path.clone(), meta.len());
+            }
+        }
+        alike
+    }
+
+    fn add(&mut self, id: FileId, path: PathBuf, size: u64) {
+        self.0.entry(size).or_default().push((id, path));
+    }
+
+    /// One with the same content.
+    fn find(&self, file: &File) -> Option<FileId> {
+        let size = file.metadata().ok()?.len();
+        let found = self.0.get(&size)?.iter().rev().take(MOST_COMPARED);
+        let is_same =
+            |path: &Path| open_kept(path).is_ok_and(|kept| same(file, &kept).unwrap_or(false));
+        found
+            .into_iter()
+            .find(|(_, path)| is_same(path))
+            .map(|(id, _)| *id)
+    }
+}
+
+/// Blocks that have these frames, and no event.
+fn blocks_without_events(frames: &[Frame], packer: &mut Packer) -> std::io::Result<Vec<Vec<u8>>> {
+    let mut blocks = Vec::new();
+    let mut raw: Vec<u8> = Vec::new();
+    let mut cut = |raw: &mut Vec<u8>| {
+        let head = Head { first: 1, ..BLANK };
+        blocks.push(packer.pack(raw, head, false)?.to_vec());
+        raw.clear();
+        std::io::Result::Ok(())
+    };
+    for frame in frames {
+        let bytes = postcard::to_stdvec(frame).map_err(std::io::Error::other)?;
+        if raw.len() + 4 + bytes.len() > MOST && !raw.is_empty() {
+            cut(&mut raw)?;
+        }
+        raw.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        raw.extend_from_slice(&bytes);
+    }
+    if !raw.is_empty() {
+        cut(&mut raw)?;
+    }
+    Ok(blocks)
 }
 
 fn open_kept(path: &Path) -> Result<File> {

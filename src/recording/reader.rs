@@ -2,17 +2,22 @@
 
 use super::block::Slice;
 use super::blocks::Blocks;
+use super::copy::checksum;
 use super::frames::{BlockFrames, NextFrame};
 use super::index::Index;
 use super::pack::Packed;
+use super::source::copy_from;
 use super::{Error, Event, FileBefore, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
 use crate::image::FileId;
 use crate::trace::Exit;
+use crate::tracee::checked_open;
+use std::collections::HashSet;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An opened recording. It has the positions of the events; events are read when they are asked for.
 pub struct Reader {
@@ -23,6 +28,8 @@ pub struct Reader {
     start: Start,
     len: u64,
     exit: Option<Exit>,
+    /// The kept files that are known to be what was kept.
+    checked: Mutex<HashSet<FileId>>,
 }
 
 impl Reader {
@@ -82,6 +89,7 @@ impl Reader {
             blocks,
             start,
             exit,
+            checked: Mutex::default(),
         })
     }
 
@@ -146,6 +154,18 @@ impl Reader {
         Ok(BlockFrames::of(&self.blocks, first))
     }
 
+    /// The offset in `events` behind the blocks of the start.
+    pub(super) fn behind_start(&self) -> Result<u64> {
+        let first = self.blocks.at(HEADER, 1)?;
+        let first = first.ok_or_else(|| self.blocks.damaged(HEADER, "there is no block"))?;
+        match first.count {
+            0 => Ok(first.end),
+            _ => Err(self
+                .blocks
+                .damaged(HEADER, "there are events in the block of the start")),
+        }
+    }
+
     /// See [`Source::files_before`](super::Source::files_before).
     pub(super) fn files_before(&self) -> Result<Vec<FileBefore>> {
         let mut frames = self.all()?.with_files();
@@ -167,13 +187,18 @@ impl Reader {
             Some(packed) => packed.file_path(id),
             None => {
                 let path = Files::path(&self.dir, id);
-                let meta = std::fs::symlink_metadata(&path);
-                if meta.is_ok_and(|meta| !meta.is_file()) {
-                    return Err(Error::Damaged {
-                        path,
-                        offset: 0,
-                        reason: "it is not a regular file".into(),
-                    });
+                let look = |path: &Path| std::fs::symlink_metadata(path);
+                let damaged = |path: &Path, reason: &str| Error::Damaged {
+                    path: path.into(),
+                    offset: 0,
+                    reason: reason.into(),
+                };
+                let all = self.dir.join("files");
+                if look(&all).is_ok_and(|meta| meta.is_symlink()) {
+                    return Err(damaged(&all, "it is a symbolic link"));
+                }
+                if look(&path).is_ok_and(|meta| !meta.is_file()) {
+                    return Err(damaged(&path, "it is not a regular file"));
                 }
                 Ok(path)
             }
@@ -189,6 +214,44 @@ impl Reader {
         let id = path.file_name()?.to_str()?.parse().ok()?;
         let copy = Files::path(&self.dir, id);
         (copy == path).then(|| (vec![id], copy))
+    }
+
+    /// See [`Source::copy_kept`](super::Source::copy_kept).
+    pub(super) fn copy_kept(
+        &self,
+        id: FileId,
+        part: Range<u64>,
+        target: &File,
+        to: u64,
+    ) -> Result<()> {
+        match &self.packed {
+            Some(packed) => packed.copy(id, part, target, to),
+            None => copy_from(&self.file_path(id)?, part, target, to),
+        }
+    }
+
+    /// See [`Source::check_kept`](super::Source::check_kept).
+    pub(super) fn check_kept(&self, id: FileId, sum: Option<u32>) -> Result<()> {
+        if let Some(packed) = &self.packed {
+            return packed.has(id);
+        }
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.contains(&id) {
+            return Ok(());
+        }
+        let path = self.file_path(id)?;
+        let file = checked_open::regular(&path, libc::O_NOFOLLOW).map_err(io("open", &path))?;
+        if let Some(sum) = sum
+            && checksum(&file).map_err(io("read", &path))? != sum
+        {
+            return Err(Error::Damaged {
+                path,
+                offset: 0,
+                reason: "it is not what was kept".into(),
+            });
+        }
+        checked.insert(id);
+        Ok(())
     }
 
     pub(super) fn blocks(&self) -> &Blocks {

@@ -1,8 +1,12 @@
 //! The contents of a recording, whichever program wrote it.
 
-use super::{Error, Event, FileBefore, Frames, Reader, Result, Start};
+use super::copy::copy_part;
+use super::{Error, Event, FileBefore, Frames, Reader, Result, Start, io};
 use crate::image::FileId;
 use crate::trace::Exit;
+use crate::tracee::checked_open;
+use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A recording as engines, processes and queries read it: this program's own format ([`Reader`]), or that of another
@@ -70,8 +74,33 @@ pub trait Source: Send + Sync {
     /// If it cannot be unpacked.
     fn file_path(&self, id: FileId) -> Result<PathBuf>;
 
+    /// Copies a part of a kept file to an offset of another one, without its holes.
+    ///
+    /// # Errors
+    /// If there is no such copy, or it cannot be read or written.
+    fn copy_kept(&self, id: FileId, part: Range<u64>, target: &File, to: u64) -> Result<()> {
+        copy_from(&self.file_path(id)?, part, target, to)
+    }
+
+    /// Checks that a kept file can be read and is what was kept.
+    ///
+    /// # Errors
+    /// If it is missing or damaged.
+    fn check_kept(&self, id: FileId, sum: Option<u32>) -> Result<()> {
+        _ = sum;
+        let path = self.file_path(id)?;
+        checked_open::regular(&path, 0).map_err(io("open", &path))?;
+        Ok(())
+    }
+
     /// The numbers of the kept copy that a process shows as mapped by this name and inode, and its path.
     fn kept_as(&self, name: &[u8], inode: u64) -> Option<(Vec<FileId>, PathBuf)>;
+}
+
+/// Copies a part of a file at a path.
+pub(super) fn copy_from(path: &Path, part: Range<u64>, target: &File, to: u64) -> Result<()> {
+    let source = checked_open::regular(path, 0).map_err(io("open", path))?;
+    copy_part(&source, part, target, to).map_err(io("copy a part of", path))
 }
 
 impl Source for Reader {
@@ -109,6 +138,14 @@ impl Source for Reader {
 
     fn file_path(&self, id: FileId) -> Result<PathBuf> {
         self.file_path(id)
+    }
+
+    fn copy_kept(&self, id: FileId, part: Range<u64>, target: &File, to: u64) -> Result<()> {
+        self.copy_kept(id, part, target, to)
+    }
+
+    fn check_kept(&self, id: FileId, sum: Option<u32>) -> Result<()> {
+        self.check_kept(id, sum)
     }
 
     fn kept_as(&self, name: &[u8], inode: u64) -> Option<(Vec<FileId>, PathBuf)> {

@@ -2,12 +2,15 @@
 
 use super::{Error, Result, Sandbox};
 use crate::syscall::{FileNumbers, FileStatus};
+use crate::tracee::path_lookup::Root;
 use crate::tracee::xattr;
+use nix::sys::stat::fstat;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -85,12 +88,15 @@ impl Sandbox {
         }
         self.compare_placed(&mut changes);
         changes.sort_unstable();
+        changes.dedup();
         Ok(changes)
     }
 
     /// Has the changes be those against the files that were put into the sandbox.
     fn compare_placed(&self, changes: &mut Vec<Change>) {
-        changes.retain(|change| !self.placed.contains_key(&change.path));
+        changes.retain(|change| {
+            !self.placed.contains_key(&change.path) && !self.is_below_placed(&change.path)
+        });
         for (path, placed) in &self.placed {
             if self.is_changed_since(path) != Some(true) || changes.len() >= MOST {
                 continue;
@@ -104,7 +110,20 @@ impl Sandbox {
                 path: path.clone(),
                 kind,
             });
+            let was_directory = placed.is_some_and(|shown| shown.is_directory());
+            if !was_directory && let Some(root) = self.root() {
+                created_below(&root, path, 0, changes);
+            }
         }
+    }
+
+    /// Whether nothing was at a path before the processes ran, because something other than a directory was put at one that it leads through.
+    fn is_below_placed(&self, path: &Path) -> bool {
+        let mut dirs = path.ancestors().skip(1);
+        dirs.any(|dir| match self.placed.get(dir) {
+            Some(placed) => placed.is_none_or(|shown| !shown.is_directory()),
+            None => false,
+        })
     }
 
     /// The numbers (`st_dev`, `st_ino`) outside of the sandbox of a file in a changeable directory that has the numbers
@@ -261,8 +280,11 @@ fn compare_copy(
         return Ok(());
     };
     let mut now = BTreeSet::new();
-    for entry in fs::read_dir(shown)? {
-        now.insert(entry?.file_name());
+    // A link in its place leads elsewhere.
+    if fs::symlink_metadata(shown).is_ok_and(|meta| meta.is_dir()) {
+        for entry in fs::read_dir(shown)? {
+            now.insert(entry?.file_name());
+        }
     }
     for name in before.difference(&now).take(MOST) {
         changes.push(change(path.join(name), ChangeKind::Removed));
@@ -312,6 +334,31 @@ fn walk(upper: &Path, lower: &Path, depth: usize, changes: &mut Vec<Change>) -> 
         let _ = walk(&above, &below, depth + 1, changes);
     }
     Ok(())
+}
+
+/// All that is in a directory of the sandbox.
+fn created_below(root: &Root, dir: &Path, depth: usize, changes: &mut Vec<Change>) {
+    let Some(found) = root.find(dir.as_os_str().as_bytes(), false) else {
+        return;
+    };
+    let is_dir = fstat(&found).is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR);
+    if !is_dir || depth > DEEPEST {
+        return;
+    }
+    let entries = fs::read_dir(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    for entry in entries.into_iter().flatten().flatten() {
+        if changes.len() >= MOST {
+            return;
+        }
+        let path = dir.join(entry.file_name());
+        changes.push(Change {
+            path: path.clone(),
+            kind: ChangeKind::Created,
+        });
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            created_below(root, &path, depth + 1, changes);
+        }
+    }
 }
 
 /// Whether a directory was removed and made again, and hides its former content.

@@ -3,10 +3,10 @@
 use super::{Error, Result, Sandbox, renames};
 use crate::syscall::FileNumbers;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, mknodat,
-    utimensat,
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstat, fstatat, mkdirat,
+    mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use xattr::FileExt;
@@ -92,9 +92,14 @@ impl Shown {
         self.inode == here.inode
     }
 
+    /// Whether it is a directory.
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == libc::S_IFDIR
+    }
+
     /// Whether a file was changed; entries do not count as a change of their directory.
     fn differs(&self, now: &Shown) -> bool {
-        let is_dir = self.kind == libc::S_IFDIR;
+        let is_dir = self.is_directory();
         (self.kind, self.mode, self.owner) != (now.kind, now.mode, now.owner)
             || !is_dir
                 && (self.len, self.modified, self.inode) != (now.len, now.modified, now.inode)
@@ -109,7 +114,49 @@ pub struct Placer<'s> {
     sandbox: &'s mut Sandbox,
     root: OwnedFd,
     /// The directory of the last one.
-    parent: Option<(PathBuf, OwnedFd)>,
+    parent: Option<Parent>,
+}
+
+/// A directory in which files are put.
+struct Parent {
+    path: PathBuf,
+    dir: OwnedFd,
+    /// The permissions that it gets back: a user may have had none to change it.
+    closed: Option<Mode>,
+}
+
+impl Parent {
+    /// Has files in the directory be changed by its owner.
+    fn open(path: &Path, dir: OwnedFd) -> io::Result<Parent> {
+        let status = fstat(&dir)?;
+        let euid = nix::unistd::geteuid();
+        let rights = (libc::S_IWUSR | libc::S_IXUSR) & !status.st_mode;
+        let is_closed = rights != 0 && status.st_uid == euid.as_raw() && !euid.is_root();
+        let parent = Parent {
+            path: path.to_path_buf(),
+            dir,
+            closed: is_closed.then(|| Mode::from_bits_truncate(status.st_mode)),
+        };
+        if is_closed {
+            parent.set_mode(Mode::from_bits_truncate(status.st_mode | libc::S_IRWXU))?;
+        }
+        Ok(parent)
+    }
+
+    fn set_mode(&self, mode: Mode) -> nix::Result<()> {
+        let link = format!("/proc/self/fd/{}", self.dir.as_raw_fd());
+        fchmodat(AT_FDCWD, link.as_str(), mode, FchmodatFlags::FollowSymlink)
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        if let Some(mode) = self.closed
+            && let Err(error) = self.set_mode(mode)
+        {
+            tracing::debug!("{}: {error}", self.path.display());
+        }
+    }
 }
 
 impl Sandbox {
@@ -161,7 +208,7 @@ impl Placer<'_> {
         let name = path.file_name().ok_or(Errno::EINVAL)?;
         let name = CString::new(name.as_bytes())?;
         self.enter(path.parent().ok_or(Errno::EINVAL)?)?;
-        let Some((_, parent)) = &self.parent else {
+        let Some(Parent { dir: parent, .. }) = &self.parent else {
             return Err(Errno::ENOENT.into());
         };
         let name = name.as_c_str();
@@ -199,7 +246,11 @@ impl Placer<'_> {
                     | OFlag::O_CLOEXEC;
                 let file = openat(parent, name, how, Mode::S_IRUSR | Mode::S_IWUSR)?;
                 let mut file = File::from(file);
-                fill(&mut file)?;
+                // A part of it would be taken for the whole.
+                fill(&mut file).inspect_err(|_| {
+                    let gone = unlinkat(parent, name, UnlinkatFlags::NoRemoveDir);
+                    tracing::debug!("{}: {gone:?}", path.display());
+                })?;
                 for (name, value) in &attributes.extended {
                     let set = file.set_xattr(std::ffi::OsStr::from_bytes(name), value);
                     tracing::trace!("{}: {set:?}", path.display());
@@ -239,14 +290,15 @@ impl Placer<'_> {
 
     /// Finds the directory in which something is to be put.
     fn enter(&mut self, dir: &Path) -> io::Result<()> {
-        if self.parent.as_ref().is_some_and(|(known, _)| known == dir) {
+        if self.parent.as_ref().is_some_and(|known| known.path == dir) {
             return Ok(());
         }
+        self.parent = None;
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
         let found = openat2(&self.root, beneath(dir), how)?;
-        self.parent = Some((dir.to_path_buf(), found));
+        self.parent = Some(Parent::open(dir, found)?);
         Ok(())
     }
 }

@@ -102,7 +102,7 @@ impl<B: Base> World<B> {
             }
             libc::SYS_openat => self.opened(&at, Some(0), 1, args[2] as i32, args[3]),
             libc::SYS_openat2 => {
-                let how = |word: u64| at.word(args[2] + 8 * word);
+                let how = |word: u64| at.word(args[2].wrapping_add(8 * word));
                 self.opened(&at, Some(0), 1, how(0) as i32, how(1));
             }
             libc::SYS_getdents | libc::SYS_getdents64 => self.listed_more(&at, ret),
@@ -180,7 +180,7 @@ impl<B: Base> World<B> {
                 };
                 let time = match args[2] {
                     0 => Some(self.time),
-                    times => at.time(times + 16, self.time),
+                    times => at.time(times.wrapping_add(16), self.time),
                 };
                 if let Some(time) = time {
                     self.set(id, |attributes| attributes.modified = time);
@@ -196,11 +196,11 @@ impl<B: Base> World<B> {
                 let time = match (at_times, i64::from(call.nr)) {
                     (0, _) => self.time,
                     (times, libc::SYS_utime) => {
-                        Some(i128::from(at.word(times + 8) as i64) * 1_000_000_000)
+                        Some(i128::from(at.word(times.wrapping_add(8)) as i64) * 1_000_000_000)
                     }
                     (times, _) => {
-                        let seconds = i128::from(at.word(times + 16) as i64);
-                        let micros = i128::from(at.word(times + 24) as i64);
+                        let seconds = i128::from(at.word(times.wrapping_add(16)) as i64);
+                        let micros = i128::from(at.word(times.wrapping_add(24)) as i64);
                         Some(seconds * 1_000_000_000 + micros * 1000)
                     }
                 };
@@ -504,7 +504,7 @@ impl<B: Base> World<B> {
         let (from, start, len, to) = match request as u32 {
             FICLONE => (arg as i32, 0, u64::MAX, 0),
             FICLONERANGE => {
-                let word = |n: u64| at.word(arg + 8 * n);
+                let word = |n: u64| at.word(arg.wrapping_add(8 * n));
                 let len = Some(word(2)).filter(|&len| len > 0).unwrap_or(u64::MAX);
                 (word(0) as i32, word(1), len, word(3))
             }
@@ -745,7 +745,7 @@ impl Call<'_> {
 
     /// A `struct timespec` as a time to set; the outer `None` leaves the time alone.
     fn time(&self, at: u64, now: Option<i128>) -> Option<Option<i128>> {
-        let (seconds, nanos) = (self.word(at) as i64, self.word(at + 8) as i64);
+        let (seconds, nanos) = (self.word(at) as i64, self.word(at.wrapping_add(8)) as i64);
         match nanos {
             libc::UTIME_OMIT => None,
             libc::UTIME_NOW => Some(now),

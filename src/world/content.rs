@@ -229,7 +229,7 @@ impl<B: Clone> Content<B> {
             let (a, b) = (piece_at.max(start), (piece_at + piece.len).min(end));
             if a < b {
                 self.put(
-                    at + (a - start),
+                    at.saturating_add(a - start),
                     b - a,
                     Some((piece.data.behind(a - piece_at), piece.is_doubtful)),
                 );

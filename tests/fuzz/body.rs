@@ -1,10 +1,16 @@
 //! What must hold of any bytes: the bodies of the fuzz targets, and of tests/fuzz_short.rs.
 #![allow(dead_code, reason = "each target uses a part of it")]
 
+use rrapper::history::{FileChanges, Recording};
+use rrapper::recording::{
+    self, CallEvent, Event, EventKind, FileBefore, Frame, Frames, NextFrame, Source, Start,
+};
 use rrapper::strace::{self, Piece, PieceKind, Stream};
 use rrapper::syscall::{self, Memory, Syscall};
-use rrapper::trace::{Answer, Call, Field, Origin, Trace, Value};
+use rrapper::trace::{Answer, Call, Exit, Field, Origin, Trace, Value};
 use rrapper::trace_report::Object;
+use rrapper::world::Kind;
+use std::path::{Path, PathBuf};
 
 /// Reads bytes as a trace: nothing panics, nothing is lost, and what is printed reads back the same.
 pub fn strace(data: &[u8]) {
@@ -219,4 +225,111 @@ pub fn decode_call(call: &'static Syscall, data: &[u8]) {
     };
     let text = rrapper::trace::Entry::Call(shown).to_string();
     strace(text.as_bytes());
+}
+
+/// A recording of these calls, with these files before it.
+struct Made {
+    start: Start,
+    files: Vec<FileBefore>,
+    calls: Vec<CallEvent>,
+}
+
+struct MadeFrames(std::vec::IntoIter<Frame>);
+
+impl NextFrame for MadeFrames {
+    fn next_frame(&mut self) -> recording::Result<Option<Frame>> {
+        Ok(self.0.next())
+    }
+}
+
+const PID: i32 = 77;
+
+impl Source for Made {
+    fn dir(&self) -> &Path {
+        Path::new("/made/up")
+    }
+
+    fn start(&self) -> &Start {
+        &self.start
+    }
+
+    fn len(&self) -> u64 {
+        self.calls.len() as u64
+    }
+
+    fn exit(&self) -> Option<Exit> {
+        None
+    }
+
+    fn frames_from(&self, number: u64) -> recording::Result<Frames> {
+        let event = |call: &CallEvent| {
+            let kind = EventKind::Call(call.clone());
+            Frame::Event(Event { tid: PID, kind })
+        };
+        let skipped = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+        let frames: Vec<Frame> = self.calls.iter().skip(skipped).map(event).collect();
+        Ok(Frames::new(MadeFrames(frames.into_iter())))
+    }
+
+    fn files_before(&self) -> recording::Result<Vec<FileBefore>> {
+        Ok(self.files.clone())
+    }
+
+    fn file_path(&self, _: u32) -> recording::Result<PathBuf> {
+        Ok(PathBuf::from("/made/up/file"))
+    }
+
+    fn kept_as(&self, _: &[u8], _: u64) -> Option<(Vec<u32>, PathBuf)> {
+        None
+    }
+}
+
+/// Follows files that bytes tell, through calls that they tell: the state at each event can be looked at, and only has paths
+/// that lead nowhere else.
+pub fn files(data: &[u8]) {
+    let Ok((files, calls)) = postcard::from_bytes::<(Vec<FileBefore>, Vec<CallEvent>)>(data) else {
+        return;
+    };
+    let last = calls.len() as u64 + 1;
+    let start = Start {
+        argv: vec![b"made".to_vec()],
+        pid: PID,
+        ppid: 1,
+        cwd: b"/work".to_vec(),
+        descriptors: Vec::new(),
+        cpu: 0,
+        time: 0,
+        cpuid: Default::default(),
+        umask: 0o022,
+        stdin: None,
+        clocks: Default::default(),
+    };
+    let recording = Recording::of(Made {
+        start,
+        files,
+        calls,
+    });
+    for event in (1..=last).step_by(1 + last as usize / 8).chain([last, 1]) {
+        let nothing = FileChanges::new(1);
+        let changed = recording.changed_files(event, &nothing);
+        changed.expect("it can be read");
+        let looked = recording.recorded_world(event, &nothing, |world, _| {
+            for (path, id) in world.names() {
+                let is_plain = path.starts_with(b"/")
+                    && !path.split(|&byte| byte == b'/').any(|part| part == b"..");
+                assert!(is_plain, "{}", path.escape_ascii());
+                let Some(node) = id.and_then(|id| world.get(id)) else {
+                    continue;
+                };
+                if let Kind::File(content) = &node.kind {
+                    let mut end = 0;
+                    for (at, len, _) in content.parts() {
+                        assert!(at >= end && len <= content.len() - at);
+                        end = at + len;
+                    }
+                }
+            }
+        });
+        looked.expect("it can be read");
+    }
 }

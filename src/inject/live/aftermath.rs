@@ -4,7 +4,7 @@ use super::program;
 use crate::inject::hook::NoHooks;
 use crate::inject::options::{Options, Sandbox as Kind};
 use crate::inject::{Outcome, Result};
-use crate::sandbox::{Change, Sandbox, Settings};
+use crate::sandbox::{Change, ChangeKind, Sandbox, Settings};
 use crate::tracee::path_lookup::Root;
 use crate::tracee::{Command, checked_open};
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::stat::fstat;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -32,6 +33,8 @@ pub struct Aftermath {
     settings: Arc<Settings>,
     cwd: PathBuf,
     timeout: Duration,
+    /// What was changed before the sandbox was made.
+    earlier: BTreeMap<PathBuf, ChangeKind>,
 }
 
 /// A file that was changed in a sandbox.
@@ -53,13 +56,30 @@ impl Aftermath {
         settings: Arc<Settings>,
         cwd: &[u8],
         timeout: Duration,
+        earlier: BTreeMap<PathBuf, ChangeKind>,
     ) -> Aftermath {
         Aftermath {
             sandbox: Some(sandbox),
             settings,
             cwd: PathBuf::from(OsStr::from_bytes(cwd)),
             timeout,
+            earlier,
         }
+    }
+
+    /// What was changed, in the sandbox and before.
+    fn changes(&self) -> io::Result<BTreeMap<PathBuf, ChangeKind>> {
+        let mut all = self.earlier.clone();
+        for Change { path, kind } in self.sandbox()?.changes().map_err(io::Error::other)? {
+            match all
+                .get(&path)
+                .map_or(Some(kind), |earlier| both(*earlier, kind))
+            {
+                Some(kind) => _ = all.insert(path, kind),
+                None => _ = all.remove(&path),
+            }
+        }
+        Ok(all)
     }
 
     fn sandbox(&self) -> io::Result<&Sandbox> {
@@ -134,14 +154,13 @@ impl Aftermath {
         file.write_all(bytes)
     }
 
-    /// The files that were changed, against those at the event (or, for a program that was not recorded, those of the
+    /// The files that were changed, against those at the event at which the copy was spun off (or, for a program that was not recorded, those of the
     /// machine), ordered by path.
     ///
     /// # Errors
     /// If the changed files cannot be listed.
     pub fn files(&self) -> io::Result<Vec<AftermathFile>> {
-        let changes = self.sandbox()?.changes().map_err(io::Error::other)?;
-        let describe = |Change { path, kind }: Change| {
+        let describe = |(path, kind): (PathBuf, ChangeKind)| {
             let file = self.open(&path, libc::O_RDONLY).ok();
             let size = file
                 .as_ref()
@@ -159,7 +178,7 @@ impl Aftermath {
                 hash,
             }
         };
-        Ok(changes.into_iter().map(describe).collect())
+        Ok(self.changes()?.into_iter().map(describe).collect())
     }
 
     /// Copies files out of the sandbox, each to its whole path below `dir`: that at `what` with all below it, or the created
@@ -172,10 +191,7 @@ impl Aftermath {
         let sandbox = self.sandbox()?;
         let all = match what {
             Some(path) => vec![self.absolute(path)],
-            None => {
-                let changes = sandbox.changes().map_err(io::Error::other)?;
-                changes.into_iter().map(|change| change.path).collect()
-            }
+            None => self.changes()?.into_keys().collect(),
         };
         for path in all {
             let target = make_way(dir, path.strip_prefix("/").unwrap_or(&path))?;
@@ -207,6 +223,18 @@ impl Aftermath {
             program::run_in(self.sandbox.take(), &command, &mut NoHooks, &options)?;
         self.sandbox = sandbox;
         Ok(outcome)
+    }
+}
+
+/// Two changes of one file as one; `None` where nothing is left of them.
+fn both(earlier: ChangeKind, later: ChangeKind) -> Option<ChangeKind> {
+    match (earlier, later) {
+        (ChangeKind::Created, ChangeKind::Removed) => None,
+        (ChangeKind::Created, _) => Some(ChangeKind::Created),
+        (ChangeKind::Removed, ChangeKind::Removed) => Some(ChangeKind::Removed),
+        (ChangeKind::Removed, _) => Some(ChangeKind::Changed),
+        (ChangeKind::Changed, ChangeKind::Removed) => Some(ChangeKind::Removed),
+        (ChangeKind::Changed, _) => Some(ChangeKind::Changed),
     }
 }
 

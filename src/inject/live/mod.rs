@@ -34,15 +34,20 @@ use super::options::{Options, Sandbox};
 use super::outcome::Outcome;
 use super::report::{Driven, Report};
 use super::{Error, Result};
+use crate::history::FileChange;
 use crate::kernel::FileKind;
 use crate::process::{Process, SharedMemory, StopPoint, ThreadGroup};
 use crate::restore::{Reopened, restore};
-use crate::sandbox::{self, Part, Request, Settings};
+use crate::sandbox::{self, ChangeKind, Part, Request, Settings};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
 use listings::Listings;
 use recorded_files::RecordedWorld;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
@@ -98,6 +103,11 @@ pub(super) fn go_on(
     let numbers = RecordedNumbers::of(&process)?;
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);
+    // Before anything else is worked out from the calls: they are followed forwards.
+    let earlier = match hooks.wants_aftermath() {
+        true => changed_before(&process.group, process.group.event.0)?,
+        false => BTreeMap::new(),
+    };
     let mut sandbox = None;
     let mut listings = Listings::default();
     let restored;
@@ -188,7 +198,8 @@ pub(super) fn go_on(
     let (report, ended, sandbox) = engine.run(stopped)?;
     let mut outcome = report.outcome(ended, hooks);
     if hooks.wants_aftermath() {
-        show_aftermath(sandbox, (&settings, &cwd, timeout), hooks, &mut outcome)?;
+        let place = (&settings, &cwd[..], timeout);
+        show_aftermath(sandbox, earlier, place, hooks, &mut outcome)?;
         outcome.unfired = hooks.unfired();
     }
     Ok(outcome)
@@ -205,6 +216,7 @@ pub(super) fn show_left(
     if how.sandbox == Sandbox::None || !hooks.wants_aftermath() {
         return Ok(());
     }
+    let earlier = changed_before(group, event)?;
     let world = RecordedWorld::of(group, (tid, event), &how.settings)?;
     let writable: Vec<_> = world.directories().into_iter().collect();
     let cwd = group.descriptors.cwd().to_vec();
@@ -219,18 +231,28 @@ pub(super) fn show_left(
     };
     let sandbox = sandbox::Sandboxes::of_thread().prepared(&request, prepare)?;
     outcome.missing.extend(world.into_missing());
-    let timeout = how.timeout;
-    show_aftermath(
-        Some(sandbox),
-        (&how.settings, &cwd, timeout),
-        hooks,
-        outcome,
-    )
+    let place = (&how.settings, &cwd[..], how.timeout);
+    show_aftermath(Some(sandbox), earlier, place, hooks, outcome)
+}
+
+/// What a copy, as it was told, changed since it was spun off.
+fn changed_before(group: &ThreadGroup, event: u64) -> Result<BTreeMap<PathBuf, ChangeKind>> {
+    let changed = group.recording.changed_files(event, &group.files)?;
+    let change = |(path, change): (Vec<u8>, FileChange)| {
+        let kind = match change {
+            FileChange::Created => ChangeKind::Created,
+            FileChange::Changed => ChangeKind::Changed,
+            FileChange::Removed => ChangeKind::Removed,
+        };
+        (PathBuf::from(OsString::from_vec(path)), kind)
+    };
+    Ok(changed.into_iter().map(change).collect())
 }
 
 /// Shows the hooks a sandbox after the run in it.
 fn show_aftermath(
     sandbox: Option<sandbox::Sandbox>,
+    earlier: BTreeMap<PathBuf, ChangeKind>,
     (settings, cwd, timeout): (&Arc<Settings>, &[u8], Duration),
     hooks: &mut dyn Hooks,
     outcome: &mut Outcome,
@@ -238,6 +260,7 @@ fn show_aftermath(
     let Some(sandbox) = sandbox.filter(|_| hooks.wants_aftermath()) else {
         return Ok(());
     };
-    let mut aftermath = Aftermath::new(sandbox, Arc::clone(settings), cwd, timeout);
+    let settings = Arc::clone(settings);
+    let mut aftermath = Aftermath::new(sandbox, settings, cwd, timeout, earlier);
     hooks.after(&mut aftermath, outcome).map_err(Error::Hook)
 }

@@ -33,6 +33,7 @@ pub fn run(command: &Command, hooks: &mut dyn Hooks, options: &Options) -> Resul
     let cwd = cwd.as_os_str().as_encoded_bytes();
     super::show_aftermath(
         sandbox,
+        Default::default(),
         (&options.settings, cwd, options.timeout),
         hooks,
         &mut outcome,

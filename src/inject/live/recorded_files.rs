@@ -6,13 +6,11 @@ use crate::history::{FileContent, FileItself, RecordedFiles, Recording};
 use crate::inject::Result;
 use crate::kernel::Descriptors;
 use crate::process::{SharedMemory, ThreadGroup};
-use crate::recording::{EntryBefore, Status};
+use crate::recording::{EntryBefore, copy_part};
 use crate::restore::Reopened;
 use crate::sandbox::{self, Content, Placer, Sandbox, Settings};
 use crate::tracee::{Stopped, checked_open};
 use crate::world::{Attributes, Kind, Listing, Node, NodeId, Part, World, is_apart};
-use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -25,9 +23,6 @@ use std::sync::Arc;
 
 /// The limit on the files that are named as missing.
 const MOST_NAMED: usize = 20;
-
-/// The bytes that are copied at a time.
-const BLOCK: usize = 64 << 10;
 
 type Recorded = World<Arc<RecordedFiles>>;
 
@@ -57,9 +52,36 @@ pub(super) struct RecordedWorld {
 struct Missing {
     sentences: Vec<String>,
     left_out: usize,
+    /// The first files that are not as they were and of which there is no copy, and the number of all such.
+    uncopied: Vec<String>,
+    all_uncopied: usize,
 }
 
 impl Missing {
+    /// Notes a file that was not copied for no reason of its own, as those of the system.
+    fn note_uncopied(&mut self, path: &[u8]) {
+        const MOST: usize = 3;
+        self.all_uncopied += 1;
+        if self.uncopied.len() < MOST {
+            self.uncopied
+                .push(String::from_utf8_lossy(path).into_owned());
+        }
+    }
+
+    /// A sentence about those.
+    fn of_uncopied(&self) -> Option<String> {
+        let named = self.uncopied.join(", ");
+        let (more, it_has) = match (self.all_uncopied - self.uncopied.len(), self.all_uncopied) {
+            (_, 0) => return None,
+            (0, 1) => (String::new(), "it has"),
+            (0, _) => (String::new(), "they have"),
+            (more, _) => (format!(" and {more} more files"), "they have"),
+        };
+        Some(format!(
+            "{named}{more} as before the recording: {it_has} changed since, and there is no copy (`rrapper pack` makes one)"
+        ))
+    }
+
     fn note(&mut self, sentence: String) {
         match self.sentences.len() < MOST_NAMED {
             true => self.sentences.push(sentence),
@@ -93,9 +115,17 @@ impl RecordedWorld {
                         "changes that its calls made to files: there were too many of them".into(),
                     );
                 }
+                for (path, reason) in files.incomplete() {
+                    let here = world.known(path).flatten().and_then(|id| world.get(id));
+                    if !here.is_some_and(|node| node.is_old && node.is_directory()) {
+                        let path = String::from_utf8_lossy(path);
+                        let sentence = format!("{path}, which has got another name: {reason}");
+                        plan.missing.get_mut().note(sentence);
+                    }
+                }
                 for (path, wanted) in world.names() {
                     let node = wanted.and_then(|id| Some((id, world.get(id)?)));
-                    plan.compare(path, node, &files);
+                    plan.compare(path, node, (recording, &files));
                     if node.is_some_and(|(_, node)| node.is_directory() && node.is_made()) {
                         plan.empty(path, world);
                     }
@@ -113,7 +143,7 @@ impl RecordedWorld {
                     else {
                         continue;
                     };
-                    plan.compare_open(world, recorded.unwrap_or(id), (id, &file.path));
+                    plan.compare_open((recording, world), recorded.unwrap_or(id), (id, &file.path));
                 }
                 plan
             })?,
@@ -134,11 +164,12 @@ impl RecordedWorld {
         &mut self,
         path: &[u8],
         wanted: Option<(NodeId, &Node<FileContent>)>,
-        files: &RecordedFiles,
+        (recording, files): (&Recording, &RecordedFiles),
     ) {
         let place = Path::new(OsStr::from_bytes(path));
         let is_hidden = self.hidden.iter().any(|hidden| place.starts_with(hidden));
-        if place.parent().is_none() || is_apart(path) || is_hidden {
+        let is_own = [b"/proc", &b"/sys"[..], b"/dev"].contains(&path);
+        if place.parent().is_none() || is_own || is_apart(path) || is_hidden {
             return;
         }
         let now = fs::symlink_metadata(place).ok();
@@ -155,9 +186,7 @@ impl RecordedWorld {
             Kind::Link(text) => {
                 fs::read_link(place).is_ok_and(|now| now.as_os_str().as_bytes() == text)
             }
-            Kind::Special(kind, _) if *kind == libc::S_IFIFO => meta.mode() & libc::S_IFMT == *kind,
-            // Those are the machine's.
-            Kind::Special(..) => true,
+            Kind::Special(kind, _) => meta.mode() & libc::S_IFMT == *kind,
             // What another program left there.
             Kind::File(content) if node.is_foreign => {
                 !content.is_known()
@@ -170,7 +199,7 @@ impl RecordedWorld {
                     && !node.is_mapped
                     && content.is_unchanged()
                     && has_mode(meta, &node.attributes)
-                    && before.is_some_and(|before| is_unchanged(before, meta))
+                    && before.is_some_and(|before| before.is_unchanged(meta))
             }
         };
         if let Some(meta) = now.as_ref().filter(|meta| is_same(meta)) {
@@ -180,10 +209,22 @@ impl RecordedWorld {
             return;
         }
         match &node.kind {
-            Kind::Special(kind, _) if *kind != libc::S_IFIFO => return,
+            Kind::Special(kind, _) if *kind != libc::S_IFIFO => {
+                let path = String::from_utf8_lossy(path);
+                return self.missing.get_mut().note(format!(
+                    "{path} as it was: a socket or device, and these are the machine's"
+                ));
+            }
             Kind::File(content) => {
-                if let Some(lost) = content.files().find_map(|file| lost(file, &self.hidden)) {
-                    self.missing.get_mut().note(lost);
+                let lost = content.files().find_map(|file| self.lost(file, recording));
+                if let Some(lost) = lost {
+                    match lost {
+                        Lost::Uncopied => self.missing.get_mut().note_uncopied(path),
+                        Lost::Because(reason) => self.missing.get_mut().note(format!(
+                            "{} as it was: {reason}",
+                            String::from_utf8_lossy(path)
+                        )),
+                    }
                     return;
                 }
                 if !content.is_known() {
@@ -237,7 +278,7 @@ impl RecordedWorld {
         if now.is_ok_and(|now| {
             files
                 .status(dir)
-                .is_some_and(|then| is_unchanged(then, &now))
+                .is_some_and(|then| then.is_unchanged(&now))
         }) {
             return;
         }
@@ -277,6 +318,18 @@ impl RecordedWorld {
         self.listed_only.extend(gone);
     }
 
+    /// Why the content of a file cannot be had, if so.
+    fn lost(&self, content: &FileContent, recording: &Recording) -> Option<Lost> {
+        match content {
+            FileContent::Bytes(_) => None,
+            FileContent::Kept(id, sum) => {
+                let error = recording.check_kept(*id, *sum).err()?;
+                Some(Lost::Because(error.to_string()))
+            }
+            FileContent::Itself(file) => lost(file, &self.hidden),
+        }
+    }
+
     /// Takes away what is in a directory today that a call had made: what was in it at the event is known.
     fn empty(&mut self, path: &[u8], world: &Recorded) {
         let place = Path::new(OsStr::from_bytes(path));
@@ -289,7 +342,12 @@ impl RecordedWorld {
     }
 
     /// Looks whether an open file has the path by which it was opened.
-    fn compare_open(&mut self, world: &Recorded, recorded: u64, (own, path): (u64, &[u8])) {
+    fn compare_open(
+        &mut self,
+        (recording, world): (&Recording, &Recorded),
+        recorded: u64,
+        (own, path): (u64, &[u8]),
+    ) {
         if let Some(listing) = world.listing(recorded) {
             let path = PathBuf::from(OsStr::from_bytes(path));
             self.listings.push((own, path, listing.clone()));
@@ -302,8 +360,18 @@ impl RecordedWorld {
         }
         let first = world.names().find(|(_, node)| *node == Some(id));
         if let Some(node) = world.get(id)
-            && matches!(node.kind, Kind::File(_))
+            && let Kind::File(content) = &node.kind
         {
+            let lost = content.files().find_map(|file| self.lost(file, recording));
+            if let (Some(lost), None) = (lost, first) {
+                let reason = match lost {
+                    Lost::Uncopied => "it has changed, and there is no copy".into(),
+                    Lost::Because(reason) => reason,
+                };
+                let path = String::from_utf8_lossy(path);
+                let sentence = format!("{path}, which is open without that name: {reason}");
+                return self.missing.get_mut().note(sentence);
+            }
             let name = first.map(|(name, _)| PathBuf::from(OsStr::from_bytes(name)));
             self.unnamed.push((own, node.clone(), name));
         }
@@ -484,10 +552,14 @@ impl RecordedWorld {
 
     /// What could not be shown as it was, in sentences.
     pub fn into_missing(self) -> Vec<String> {
+        let missing = self.missing.into_inner();
+        let uncopied = missing.of_uncopied();
         let Missing {
             mut sentences,
             left_out,
-        } = self.missing.into_inner();
+            ..
+        } = missing;
+        sentences.extend(uncopied);
         if left_out > 0 {
             sentences.push(format!("{left_out} more files as they were"));
         }
@@ -524,7 +596,7 @@ fn open_named(sandbox: &Sandbox, name: &Path, flags: i32) -> io::Result<File> {
 /// Writes the content of shared memory.
 fn fill_from(file: &File, memory: &File, len: u64) -> io::Result<()> {
     file.set_len(len)?;
-    copy_part(memory, 0, len, file, 0)
+    copy_part(memory, 0..len, file, 0)
 }
 
 /// Writes the content of a file, holes as such.
@@ -533,57 +605,24 @@ fn fill(file: &mut File, node: &Node<FileContent>, recording: &Recording) -> io:
         return Ok(());
     };
     file.set_len(content.len())?;
-    let mut opened: HashMap<PathBuf, File> = HashMap::new();
     for (at, len, part) in content.parts() {
-        let path = match part {
-            Part::Bytes(bytes) => {
-                file.write_all_at(bytes, at)?;
-                continue;
-            }
+        match part {
+            Part::Bytes(bytes) => file.write_all_at(bytes, at)?,
             Part::File(FileContent::Bytes(all), from) => {
                 let rest = usize::try_from(from).ok().and_then(|from| all.get(from..));
                 let rest = rest.unwrap_or_default();
                 file.write_all_at(&rest[..rest.len().min(len as usize)], at)?;
-                continue;
             }
-            Part::File(FileContent::Kept(id), _) => recording.kept_file(*id)?,
-            Part::File(FileContent::Itself(itself), _) => {
-                PathBuf::from(OsStr::from_bytes(&itself.path))
+            Part::File(FileContent::Kept(id, _), from) => {
+                let part = from..from.saturating_add(len);
+                let copied = recording.copy_kept(*id, part, file, at);
+                copied.map_err(io::Error::other)?;
             }
-        };
-        let Part::File(_, from) = part else { continue };
-        let source = match opened.get(&path) {
-            Some(source) => source,
-            None => {
-                let source = checked_open::regular(&path, 0)?;
-                opened.entry(path).or_insert(source)
+            Part::File(FileContent::Itself(itself), from) => {
+                let path = Path::new(OsStr::from_bytes(&itself.path));
+                let source = checked_open::regular(path, libc::O_NOFOLLOW)?;
+                copy_part(&source, from..from.saturating_add(len), file, at)?;
             }
-        };
-        copy_part(source, from, len, file, at)?;
-    }
-    Ok(())
-}
-
-/// Copies a part of a file to an offset of another, without the holes.
-fn copy_part(source: &File, from: u64, len: u64, file: &File, to: u64) -> io::Result<()> {
-    let end = from.saturating_add(len);
-    let mut block = vec![0; BLOCK];
-    let mut at = from;
-    while at < end {
-        at = match lseek(source, at as i64, Whence::SeekData) {
-            Ok(data) => data as u64,
-            Err(Errno::ENXIO) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let hole = lseek(source, at as i64, Whence::SeekHole)? as u64;
-        while at < hole.min(end) {
-            let room = (hole.min(end) - at).min(BLOCK as u64) as usize;
-            let n = source.read_at(&mut block[..room], at)?;
-            if n == 0 {
-                return Ok(());
-            }
-            file.write_all_at(&block[..n], to + (at - from))?;
-            at += n as u64;
         }
     }
     Ok(())
@@ -600,14 +639,6 @@ fn has_mode(meta: &Metadata, attributes: &Attributes) -> bool {
         .is_none_or(|mode| mode == meta.mode() & 0o7777)
 }
 
-/// Whether a file is the same and has not been changed.
-fn is_unchanged(before: &Status, now: &Metadata) -> bool {
-    before.inode == (now.dev(), now.ino())
-        && before.size == now.len()
-        && before.modified == (now.mtime(), now.mtime_nsec())
-        && before.changed == (now.ctime(), now.ctime_nsec())
-}
-
 /// The paths that the settings hide, without symbolic links.
 fn hidden(settings: &Settings) -> Vec<PathBuf> {
     let paths = settings.hide.iter();
@@ -615,16 +646,20 @@ fn hidden(settings: &Settings) -> Vec<PathBuf> {
     real.collect()
 }
 
-/// Why the content of a file cannot be had any more, if so.
-fn lost(content: &FileContent, hidden: &[PathBuf]) -> Option<String> {
-    let FileContent::Itself(file) = content else {
-        return None;
-    };
+/// Why the content of a file cannot be had.
+enum Lost {
+    /// It has changed, and was not copied because nothing was.
+    Uncopied,
+    Because(String),
+}
+
+/// Why the content of a file that was not copied cannot be had any more, if so.
+fn lost(file: &FileItself, hidden: &[PathBuf]) -> Option<Lost> {
     let FileItself {
         path,
         status,
         reason,
-    } = &**file;
+    } = file;
     let now = fs::symlink_metadata(Path::new(OsStr::from_bytes(path)));
     let is_content = |meta: &Metadata| {
         status.inode == (meta.dev(), meta.ino())
@@ -638,11 +673,8 @@ fn lost(content: &FileContent, hidden: &[PathBuf]) -> Option<String> {
     if now.is_ok_and(|meta| is_content(&meta)) && !is_hidden() {
         return None;
     }
-    let path = String::from_utf8_lossy(path);
     Some(match reason.as_str() {
-        "" => {
-            format!("{path} as it was: it has changed since the recording, which has no copy of it")
-        }
-        reason => format!("{path} as it was: the recording has no copy of it ({reason})"),
+        "" => Lost::Uncopied,
+        reason => Lost::Because(format!("the recording has no copy of it ({reason})")),
     })
 }

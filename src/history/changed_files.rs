@@ -1,0 +1,80 @@
+//! What has become of files since a copy was spun off, as far as their state is worked out from calls.
+
+use super::{FileChanges, FileContent, RecordedFiles, Recording};
+use crate::recording::Result;
+use crate::world::{Kind, Node, World, is_apart};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What has become of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileChange {
+    /// It did not exist before.
+    Created,
+    /// Its content, kind, owner or permissions have changed, or it has been replaced.
+    Changed,
+    /// It does not exist any more.
+    Removed,
+}
+
+type Recorded = World<Arc<RecordedFiles>>;
+
+impl Recording {
+    /// The files that were changed from the event at which a copy was spun off to another one, by path. `changes` are the
+    /// copy's.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn changed_files(
+        &self,
+        event: u64,
+        changes: &FileChanges,
+    ) -> Result<BTreeMap<Vec<u8>, FileChange>> {
+        let since = changes.since();
+        if self.recorded_files()?.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let nothing = FileChanges::new(since);
+        let before = self.recorded_world(since, &nothing, |world, _| world.clone())?;
+        self.recorded_world(event, changes, |now, _| differences(&before, now))
+    }
+}
+
+fn differences(before: &Recorded, now: &Recorded) -> BTreeMap<Vec<u8>, FileChange> {
+    let mut found = BTreeMap::new();
+    for (path, _) in before.names().chain(now.names()) {
+        let node = |world: &Recorded| {
+            let id = world.known(path).flatten()?;
+            Some((id, world.get(id)?.clone()))
+        };
+        let change = match (node(before), node(now)) {
+            (None, Some(_)) => FileChange::Created,
+            (Some(_), None) => FileChange::Removed,
+            (Some((old, was)), Some((new, is))) => {
+                let is_replaced = old != new && !(was.is_directory() && is.is_directory());
+                match is_replaced || differ(&was, &is) {
+                    true => FileChange::Changed,
+                    false => continue,
+                }
+            }
+            (None, None) => continue,
+        };
+        if !is_apart(path) {
+            found.insert(path.to_vec(), change);
+        }
+    }
+    found
+}
+
+/// Whether one file differs from its former state, entries of directories and times aside.
+fn differ(was: &Node<FileContent>, is: &Node<FileContent>) -> bool {
+    let attributes = |node: &Node<FileContent>| {
+        let of = node.attributes.clone();
+        (of.mode, of.uid, of.gid, of.extended)
+    };
+    let is_changed = match (&was.kind, &is.kind) {
+        (Kind::File(was), Kind::File(is)) => was != is,
+        (was, is) => was != is,
+    };
+    is_changed || attributes(was) != attributes(is)
+}
