@@ -15,7 +15,7 @@ mod stdin;
 mod world;
 
 pub use changes::{KernelChanges, PendingChange};
-pub use file_changes::FileChanges;
+pub use file_changes::{FileChanges, GivenFile};
 pub use filter::{Failed, Filter, Found, Match, Predicate};
 pub use processes::RecordedProcess;
 pub use recorded_files::{FileContent, FileItself, RecordedFiles};

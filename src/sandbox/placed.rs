@@ -11,7 +11,7 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -135,6 +135,16 @@ impl Sandbox {
         Some(Shown::of(&status, &Attributes::default()))
     }
 
+    /// Whether a file that was put there was read, or is not as it was put there.
+    pub fn is_read(&self, path: &Path) -> bool {
+        let status = nix::sys::stat::lstat(&self.inside(path));
+        let accessed = |status: FileStat| (status.st_atime, status.st_atime_nsec);
+        let placed = self.placed.get(path).copied().flatten();
+        // It was put there with the time of its last change.
+        placed.is_some_and(|placed| status.is_ok_and(|now| accessed(now) != placed.modified))
+            || self.is_changed_since(path) == Some(true)
+    }
+
     /// Whether a file is not as it was put there; `None` where nothing was put.
     pub(super) fn is_changed_since(&self, path: &Path) -> Option<bool> {
         let placed = self.placed.get(path)?;
@@ -161,10 +171,48 @@ impl Placer<'_> {
         let name = path.file_name().ok_or(Errno::EINVAL)?;
         let name = CString::new(name.as_bytes())?;
         self.enter(path.parent().ok_or(Errno::EINVAL)?)?;
+        // Another's directory belongs to the user in the sandbox, and he may not change it.
+        let closed = self.open_parent()?;
+        let shown = self.put_here(path, &name, what, attributes);
+        if let (Some((_, parent)), Some(mode)) = (&self.parent, closed) {
+            fchmodat(parent, c".", mode, FchmodatFlags::FollowSymlink)?;
+        }
+        let shown = shown?;
+        self.sandbox.placed.insert(path.to_path_buf(), shown);
+        Ok(())
+    }
+
+    /// Has the user be allowed to change the present directory, if that is his; returns the permissions that it had, if he
+    /// was not.
+    fn open_parent(&self) -> io::Result<Option<Mode>> {
+        let Some((_, parent)) = &self.parent else {
+            return Ok(None);
+        };
+        let status = fstatat(parent, c"", AtFlags::AT_EMPTY_PATH)?;
+        let user = nix::unistd::geteuid();
+        if user.is_root()
+            || status.st_uid != user.as_raw()
+            || status.st_mode & libc::S_IRWXU == libc::S_IRWXU
+        {
+            return Ok(None);
+        }
+        let mode = Mode::from_bits_truncate(status.st_mode & 0o7777);
+        let open = mode | Mode::S_IRWXU;
+        fchmodat(parent, c".", open, FchmodatFlags::FollowSymlink)?;
+        Ok(Some(mode))
+    }
+
+    /// Puts something into the present directory; returns what is there then.
+    fn put_here(
+        &self,
+        path: &Path,
+        name: &CStr,
+        what: &Content<'_>,
+        attributes: &Attributes,
+    ) -> io::Result<Option<Shown>> {
         let Some((_, parent)) = &self.parent else {
             return Err(Errno::ENOENT.into());
         };
-        let name = name.as_c_str();
         let status = || fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW);
         let mut is_there = false;
         if let Ok(status) = status() {
@@ -175,10 +223,7 @@ impl Placer<'_> {
             }
         }
         match what {
-            Content::Nothing => {
-                self.sandbox.placed.insert(path.to_path_buf(), None);
-                return Ok(());
-            }
+            Content::Nothing => return Ok(None),
             Content::Directory if is_there => {}
             Content::Directory => mkdirat(parent, name, Mode::S_IRWXU)?,
             Content::Link(text) => symlinkat(std::ffi::OsStr::from_bytes(text), parent, name)?,
@@ -232,9 +277,7 @@ impl Placer<'_> {
                 utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink)?;
             }
         }
-        let shown = Shown::of(&status()?, attributes);
-        self.sandbox.placed.insert(path.to_path_buf(), Some(shown));
-        Ok(())
+        Ok(Some(Shown::of(&status()?, attributes)))
     }
 
     /// Finds the directory in which something is to be put.

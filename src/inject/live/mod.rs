@@ -8,6 +8,7 @@ mod calls;
 mod engine;
 mod files;
 mod filters;
+mod given;
 mod guard;
 mod hang;
 mod identity;
@@ -32,7 +33,7 @@ use super::hook::Hooks;
 use super::options::{Options, Sandbox};
 use super::outcome::Outcome;
 use super::report::{Driven, Report};
-use super::{Error, Result};
+use super::{Error, Result, given_files};
 use crate::kernel::FileKind;
 use crate::process::{Process, SharedMemory, StopPoint, ThreadGroup};
 use crate::restore::{Reopened, restore};
@@ -41,6 +42,7 @@ use crate::tracee::Stopped;
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
 use recorded_files::RecordedWorld;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
@@ -57,6 +59,8 @@ pub(super) struct LiveOptions {
     pub settings: Arc<Settings>,
     /// The time by which its clocks are ahead.
     pub ahead: Duration,
+    /// The files that hooks have given another content, by their numbers there.
+    pub given: Vec<(usize, PathBuf)>,
 }
 
 impl From<&Options> for LiveOptions {
@@ -66,6 +70,7 @@ impl From<&Options> for LiveOptions {
             sandbox: options.sandbox,
             settings: Arc::clone(&options.settings),
             ahead: Duration::ZERO,
+            given: Vec::new(),
         }
     }
 }
@@ -74,8 +79,13 @@ impl From<&Options> for LiveOptions {
 ///
 /// # Errors
 /// If a hook fails, the process cannot be traced, or it cannot have the sandbox. The process is then killed.
-pub fn live(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
-    let outcome = go_on(process, None, hooks, Report::default(), options.into())?;
+pub fn live(mut process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
+    let mut how = LiveOptions::from(options);
+    let tid = process.driven.tid;
+    if let Some(given) = given_files::give(&mut process.group, tid, hooks)? {
+        how.given = given.asked_for;
+    }
+    let outcome = go_on(process, None, hooks, Report::default(), how)?;
     let outcome = outcome.within(options.timeout);
     Ok(Driven {
         outcome,
@@ -102,6 +112,9 @@ pub(super) fn go_on(
     match how.sandbox {
         Sandbox::None => {
             let group = &process.group;
+            if let Some(given) = group.files.given().next() {
+                return Err(given::needs_sandbox(given::path_of(given)));
+            }
             if !group.retired.is_empty() || process.driven.task.tid() != group.real_pid {
                 // Threads that have ended for the program still exist for the kernel.
                 process = process.fork()?;
@@ -147,6 +160,7 @@ pub(super) fn go_on(
             let (copy, made, done) = trace_span!("sandbox")
                 .in_scope(|| process.into_sandbox(&request, number, prepare, inside))?;
             process = copy;
+            world.check()?;
             restored = done?;
             missing = made.notes.clone();
             missing.extend(world.into_missing());
@@ -180,7 +194,9 @@ pub(super) fn go_on(
         settings: how.settings,
     };
     let (engine, stopped) = Engine::new(start, hooks, report, how.timeout)?;
+    let engine = engine.with_given(how.given.clone());
     let (report, ended, sandbox) = engine.run(stopped)?;
+    given::note_read(sandbox.as_ref(), &how.given, hooks);
     let mut outcome = report.outcome(ended, hooks);
     if hooks.wants_aftermath() {
         show_aftermath(sandbox, (&settings, &cwd, timeout), hooks, &mut outcome)?;
@@ -213,6 +229,7 @@ pub(super) fn show_left(
         world.put_into(sandbox, &group.recording, &group.shared);
     };
     let sandbox = sandbox::Sandboxes::of_thread().prepared(&request, prepare)?;
+    world.check()?;
     outcome.missing.extend(world.into_missing());
     let timeout = how.timeout;
     show_aftermath(
