@@ -116,6 +116,7 @@ function rr.find(filter) end
 ---@field tty? boolean                whether it has a terminal of its own, whose output is stdout; stdin is typed there, and then the end of the file
 ---@field timeout? number             seconds; 10 unless said otherwise
 ---@field after? fun(box: Box, outcome: Outcome)  once all is over, before the sandbox goes
+---@field files? table<string, string|FileBytes|fun(content: string?): string>  as in hooks
 ---@field sandbox? "cow"|"none"|SandboxSettings
 
 ---The settings of a sandbox. Each that is left out has its default.
@@ -605,7 +606,12 @@ function Box:save(dir, path) end
 ---@return string[]
 function Box:diff(files) end
 
+---Bytes as the content of a file, where a string would name another file.
+---@class FileBytes
+---@field bytes string
+
 ---@class Hooks
+---@field files? table<string, string|FileBytes|fun(content: string?): string>  files that have another content for the process, by their paths, as it would name them: that of the file with this name (a relative one begins in rrapper's directory), these bytes, or what the function makes of the content (nil where there is no file). Where there is no file, there is one then. Reads, mappings and sizes agree on it, as recorded calls are answered and live, where it needs the sandbox. Files that were never read are in `unfired`
 ---@field on_divergence? OnDivergence|fun(d: Divergence): OnDivergence|"skip"|"answer", integer?
 ---@field finally? "kill"|"live"|"keep"
 ---@field timeout? number              seconds; 10 if left out

@@ -19,6 +19,7 @@ mod doctor;
 mod engine;
 mod faults;
 mod format;
+mod given_files;
 mod guards;
 mod hook_effects;
 mod hook_errors;

@@ -1,8 +1,13 @@
-//! The calls of a copy that had other effects on files than the recorded ones, or that the recording does not have.
+//! What a copy has done to files otherwise than the recorded process: calls that had other effects, or that the recording
+//! does not have; and the files that were given another content for it.
 
+use super::{FileContent, RecordedFiles};
 use crate::kernel::{DescriptorTable, Descriptors, OpenFile, ProcessTree};
 use crate::recording::{CallEvent, Event};
-use crate::world::{Base, World};
+use crate::world::{Attributes, Content, World};
+use std::sync::Arc;
+
+type Recorded = World<Arc<RecordedFiles>>;
 
 /// The calls of a copy of a process since it was spun off, as they were told to it.
 #[derive(Clone, Debug, Default)]
@@ -10,7 +15,7 @@ pub struct FileChanges {
     /// The event at which it was spun off.
     since: u64,
     calls: Vec<Told>,
-    /// The bytes in them.
+    /// The bytes in the calls.
     size: usize,
     /// Whether calls were left out.
     is_cut: bool,
@@ -22,8 +27,42 @@ struct Told {
     event: u64,
     takes_place: bool,
     tid: i32,
-    call: CallEvent,
-    descriptors: DescriptorTable,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Call(CallEvent, DescriptorTable),
+    Gift(GivenFile),
+}
+
+/// A file that is given another content.
+#[derive(Clone, Debug)]
+pub struct GivenFile {
+    /// Its absolute path, without symbolic links.
+    pub path: Vec<u8>,
+    /// The symbolic links that lead to it and that the recording does not know: their paths and texts.
+    pub links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The content.
+    pub content: Arc<[u8]>,
+    /// Whether there was no file.
+    pub is_new: bool,
+    /// The attributes of a file that the recording does not know.
+    pub attributes: Attributes,
+    /// Its numbers (`st_dev`, `st_ino`).
+    pub inode: Option<(u64, u64)>,
+}
+
+impl GivenFile {
+    /// Gives the content to the file in a world.
+    pub fn put_into(&self, world: &mut Recorded) {
+        for (path, text) in &self.links {
+            world.add_link(path, text);
+        }
+        let bytes = FileContent::Bytes(Arc::clone(&self.content));
+        let content = Content::of_file(bytes, self.content.len() as u64);
+        world.give(&self.path, content, (&self.attributes, self.inode));
+    }
 }
 
 /// The limit on the bytes of all calls.
@@ -82,18 +121,40 @@ impl FileChanges {
             event,
             takes_place,
             tid,
-            call,
-            descriptors,
+            what: What::Call(call, descriptors),
         });
     }
 
+    /// Notes that a file was given another content before an event.
+    pub fn give(&mut self, event: u64, file: GivenFile) {
+        self.calls.push(Told {
+            event,
+            takes_place: false,
+            tid: 0,
+            what: What::Gift(file),
+        });
+    }
+
+    /// The files that were given another content.
+    pub fn given(&self) -> impl Iterator<Item = &GivenFile> {
+        self.calls.iter().filter_map(|told| match &told.what {
+            What::Gift(file) => Some(file),
+            What::Call(..) => None,
+        })
+    }
+
+    /// Whether a file was given another content.
+    pub fn gives(&self) -> bool {
+        self.given().next().is_some()
+    }
+
     /// Follows what was told in the place of a recorded event, and before it. Returns whether that takes its place.
-    pub(super) fn follow<B: Base>(
+    pub(super) fn follow(
         &self,
         number: u64,
         made: &Event,
         tree: &ProcessTree,
-        world: &mut World<B>,
+        world: &mut Recorded,
     ) -> bool {
         let mut takes_place = false;
         for told in self.calls.iter().filter(|told| told.event == number) {
@@ -104,12 +165,7 @@ impl FileChanges {
     }
 
     /// Follows what was told from an event on, which is a part of it at most.
-    pub(super) fn follow_rest<B: Base>(
-        &self,
-        event: u64,
-        tree: &ProcessTree,
-        world: &mut World<B>,
-    ) {
+    pub(super) fn follow_rest(&self, event: u64, tree: &ProcessTree, world: &mut Recorded) {
         for told in self.calls.iter().filter(|told| told.event >= event) {
             told.follow(told.tid, tree, world);
         }
@@ -117,13 +173,44 @@ impl FileChanges {
 }
 
 impl Told {
-    fn follow<B: Base>(&self, tid: i32, tree: &ProcessTree, world: &mut World<B>) {
-        let umask = self.descriptors.umask().or_else(|| tree.umask(tid));
+    fn follow(&self, tid: i32, tree: &ProcessTree, world: &mut Recorded) {
+        let (call, descriptors) = match &self.what {
+            What::Call(call, descriptors) => (call, descriptors),
+            What::Gift(file) => return file.put_into(world),
+        };
+        let umask = descriptors.umask().or_else(|| tree.umask(tid));
         let umask = umask.unwrap_or_default();
+        let own = Own(descriptors);
         match self.takes_place {
-            true => world.follow(&self.call, &tree.view(tid), umask),
-            false => world.follow(&self.call, &Own(&self.descriptors), umask),
+            true => {
+                let recorded = tree.view(tid);
+                let both = Placed {
+                    recorded: &recorded,
+                    own,
+                };
+                world.follow(call, &both, umask);
+            }
+            false => world.follow(call, &own, umask),
         }
+    }
+}
+
+/// The descriptors of a copy at a call that takes the place of a recorded one: the open files have the numbers of the
+/// recorded ones, and the offsets that they have in the copy.
+struct Placed<'a> {
+    recorded: &'a dyn Descriptors,
+    own: Own<'a>,
+}
+
+impl Descriptors for Placed<'_> {
+    fn file(&self, fd: i32) -> Option<(u64, &OpenFile)> {
+        let (own, file) = self.own.file(fd)?;
+        let recorded = self.recorded.file(fd).map(|(recorded, _)| recorded);
+        Some((recorded.unwrap_or(own), file))
+    }
+
+    fn cwd(&self) -> &[u8] {
+        self.own.cwd()
     }
 }
 

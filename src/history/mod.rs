@@ -17,7 +17,7 @@ mod world;
 
 pub use changed_files::FileChange;
 pub use changes::{KernelChanges, PendingChange};
-pub use file_changes::FileChanges;
+pub use file_changes::{FileChanges, GivenFile};
 pub use filter::{Failed, Filter, Found, Match, Predicate};
 pub use processes::RecordedProcess;
 pub use recorded_files::{FileContent, FileItself, RecordedFiles};

@@ -24,7 +24,7 @@ pub use signal::{HookExit, HookSignal, SignalAction};
 pub use stat::STAT;
 
 use super::live::Aftermath;
-use super::{Divergence, Outcome, tolerated};
+use super::{Divergence, OtherFile, Outcome, tolerated};
 use crate::syscall::Syscall;
 
 /// An error that a hook raises.
@@ -85,6 +85,29 @@ pub trait Hooks {
     fn diverged(&mut self, divergence: &Divergence)
     -> std::result::Result<OnDivergence, HookError>;
 
+    /// The files that have another content for the process, from the beginning. Asked for once, before it goes on.
+    fn files(&self) -> Vec<OtherFile> {
+        Vec::new()
+    }
+
+    /// Makes the content of one of [`Hooks::files`], by its number there, where that is
+    /// [`OtherContent::Made`](super::OtherContent::Made). `was` is the content that the process would find; `None` where
+    /// there is no file.
+    ///
+    /// # Errors
+    /// Any error of the hook.
+    fn content(
+        &mut self,
+        _file: usize,
+        was: Option<&[u8]>,
+    ) -> std::result::Result<Vec<u8>, HookError> {
+        Ok(was.unwrap_or_default().to_vec())
+    }
+
+    /// Notes that the process has been told of the content of one of [`Hooks::files`], by its number there. Those that were
+    /// never read belong to [`Hooks::unfired`].
+    fn met(&mut self, _file: usize) {}
+
     /// Whether [`Hooks::after`] does anything.
     fn wants_aftermath(&self) -> bool {
         false
@@ -102,7 +125,7 @@ pub trait Hooks {
         Ok(())
     }
 
-    /// The rules that never fired, each by the name that the user gave it.
+    /// The rules that never fired, and the files that were never read, each by the name that the user gave it.
     fn unfired(&self) -> Vec<String>;
 
     /// Handles a signal that is about to be delivered to a task.

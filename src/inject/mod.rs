@@ -10,9 +10,11 @@ mod diff;
 mod emulated;
 mod ends;
 mod exchange;
+mod given_files;
 mod hook;
 mod live;
 mod log;
+mod lost_content;
 mod options;
 mod outcome;
 mod refused;
@@ -25,6 +27,7 @@ mod step_data;
 mod tolerated;
 
 pub use emulated::inject;
+pub use given_files::{OtherContent, OtherFile};
 pub use hook::{
     ACTIONS, Action, ActionKind, ActionValue, ChangeError, Finally, HookCall, HookError, HookExit,
     HookSignal, Hooks, NoHooks, OnDivergence, Phase, STAT, ScratchMemory, SignalAction, VECTOR,
@@ -88,6 +91,14 @@ pub enum Error {
     /// `pids` has a task that does not exist.
     #[error("pids: {0}")]
     Pids(String),
+    /// A file cannot have the content that hooks ask for.
+    #[error("files: cannot give {path} another content: {reason}")]
+    File {
+        /// The path, as the hooks name it.
+        path: String,
+        /// The reason.
+        reason: String,
+    },
     /// A hook raised an error.
     #[error("a hook failed: {0}")]
     Hook(#[source] HookError),

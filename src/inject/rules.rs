@@ -2,9 +2,9 @@
 
 use super::hook::{Action, ActionKind, HookCall, HookError, Hooks, OnDivergence};
 use super::select::{PathPattern, Selector, When};
-use super::{Divergence, Phase, tolerated};
+use super::{Divergence, OtherFile, Phase, tolerated};
 use crate::syscall::{self, Syscall};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The conditions of a hook, besides its calls. They count the calls for which all conditions but `when` hold.
 #[derive(Clone, Debug, Default)]
@@ -229,6 +229,8 @@ pub struct RuleSet {
     rules: Vec<Rule>,
     on_divergence: Option<OnDivergence>,
     ignored: Option<Selector>,
+    files: Vec<OtherFile>,
+    met: BTreeSet<usize>,
 }
 
 impl RuleSet {
@@ -238,7 +240,19 @@ impl RuleSet {
             rules,
             on_divergence: None,
             ignored: None,
+            files: Vec::new(),
+            met: BTreeSet::new(),
         }
+    }
+
+    /// Gives a file another content for the process. Rules make no content ([`OtherContent::Made`]): the file keeps its own
+    /// then.
+    ///
+    /// [`OtherContent::Made`]: super::OtherContent::Made
+    #[must_use]
+    pub fn file(mut self, file: OtherFile) -> RuleSet {
+        self.files.push(file);
+        self
     }
 
     /// Adds calls that may appear or be missing without the process having left the trace.
@@ -291,10 +305,23 @@ impl Hooks for RuleSet {
         for rule in &self.rules {
             *counts.entry(&rule.name).or_default() += u64::from(rule.conditions.fired());
         }
+        let files = self.files.iter().enumerate();
+        let unread = files
+            .filter(|(number, _)| !self.met.contains(number))
+            .map(|(_, file)| file.name());
         self.rules
             .iter()
             .filter(|rule| counts.get(rule.name.as_str()) == Some(&0))
             .map(|rule| rule.name.clone())
+            .chain(unread)
             .collect()
+    }
+
+    fn files(&self) -> Vec<OtherFile> {
+        self.files.clone()
+    }
+
+    fn met(&mut self, file: usize) {
+        self.met.insert(file);
     }
 }

@@ -110,7 +110,7 @@ pub(super) fn answer(
 }
 
 /// Advances the positions that the call passes by pointer.
-fn advance_positions(call: &mut HookCall, n: i64) -> Result<()> {
+pub(super) fn advance_positions(call: &mut HookCall, n: i64) -> Result<()> {
     for arg in position_args(call.call).filter(|&arg| is_pointer(call.call, arg)) {
         let addr = call.args[arg];
         if let Some(now) = number_behind(&call.memory, addr) {

@@ -2,7 +2,7 @@
 
 use super::call_data::{moved, moved_messages, reads_from};
 use super::{Descriptors, Kernel, Object, OpenFile};
-use crate::recording::CallEvent;
+use crate::recording::{CallEvent, Effect};
 use crate::syscall::Moved;
 
 /// The most bytes of all pipes, sockets and anonymous files that are modelled.
@@ -131,6 +131,10 @@ impl Kernel {
             }
             Some((id, file)) => self.read_data(id, file, call, count),
             None => Vec::new(),
+        };
+        let data = match &call.effect {
+            Effect::Moved(known) => known.clone(),
+            _ => data,
         };
         let Some((id, file)) = to else { return };
         if data.len() == count {

@@ -222,7 +222,14 @@ impl Restorer<'_> {
         };
         let path = recording.file_path(id).map_err(io::Error::other)?;
         let mut copy = File::from(tracee::spawn::memfd("stdin", &[]).map_err(io::Error::other)?);
-        io::copy(&mut checked_open::regular(&path, 0)?, &mut copy)?;
+        let given = self.state.files.given();
+        match given
+            .filter(|given| given.path == description.file.path)
+            .last()
+        {
+            Some(given) => copy.write_all(&given.content)?,
+            None => _ = io::copy(&mut checked_open::regular(&path, 0)?, &mut copy)?,
+        }
         copy.seek(SeekFrom::Start(
             description.file.offset.min(i64::MAX as u64),
         ))?;

@@ -182,6 +182,16 @@ impl Sandbox {
         Some(Shown::of(&status, &Attributes::default()))
     }
 
+    /// Whether a file that was put there was read, or is not as it was put there.
+    pub fn is_read(&self, path: &Path) -> bool {
+        let status = nix::sys::stat::lstat(&self.inside(path));
+        let accessed = |status: FileStat| (status.st_atime, status.st_atime_nsec);
+        let placed = self.placed.get(path).copied().flatten();
+        // It was put there with the time of its last change.
+        placed.is_some_and(|placed| status.is_ok_and(|now| accessed(now) != placed.modified))
+            || self.is_changed_since(path) == Some(true)
+    }
+
     /// Whether a file is not as it was put there; `None` where nothing was put.
     pub(super) fn is_changed_since(&self, path: &Path) -> Option<bool> {
         let placed = self.placed.get(path)?;

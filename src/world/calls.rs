@@ -273,6 +273,23 @@ impl<B: Base> World<B> {
             .then(|| self.resolve(&whole, follows))
     }
 
+    /// The file that a path in the arguments of a call leads to, or that is behind the descriptor where the path is empty;
+    /// `follows` says whether a symbolic link at its end is followed.
+    pub fn named_by(
+        &mut self,
+        call: &CallEvent,
+        descriptors: &dyn Descriptors,
+        (dir, path): (Option<usize>, usize),
+        follows: bool,
+    ) -> Option<NodeId> {
+        let at = Call {
+            call,
+            descriptors,
+            umask: 0,
+        };
+        self.named(&at, dir, path, follows)
+    }
+
     fn named(
         &mut self,
         at: &Call<'_>,
@@ -297,7 +314,8 @@ impl<B: Base> World<B> {
         self.of_descriptor(at.descriptors, at.call.args[arg] as i32)
     }
 
-    fn of_descriptor(&mut self, descriptors: &dyn Descriptors, fd: i32) -> Option<NodeId> {
+    /// The file behind a descriptor.
+    pub fn of_descriptor(&mut self, descriptors: &dyn Descriptors, fd: i32) -> Option<NodeId> {
         let (file, open) = descriptors.file(fd)?;
         match self.open.get(&file) {
             Some(&known) => Some(known),
@@ -332,7 +350,7 @@ impl<B: Base> World<B> {
         }
     }
 
-    fn make(&mut self, path: &[u8], kind: Kind<B::File>, mode: u32) -> NodeId {
+    pub(super) fn make(&mut self, path: &[u8], kind: Kind<B::File>, mode: u32) -> NodeId {
         let is_directory = matches!(kind, Kind::Directory);
         let id = self.add(Node {
             kind,
@@ -347,6 +365,7 @@ impl<B: Base> World<B> {
             is_written: true,
             shared: None,
             inode: None,
+            is_given: false,
         });
         if is_directory {
             self.names.made_directory(path);
@@ -374,6 +393,7 @@ impl<B: Base> World<B> {
                 is_written: true,
                 shared: None,
                 inode: None,
+                is_given: false,
             });
             self.open.insert(file, id);
             return;

@@ -43,7 +43,7 @@ pub trait Base {
     /// What contents refer to.
     type File: Clone;
 
-    /// The file at an absolute path, whose last part is not followed; `None` where there was none.
+    /// The file at an absolute path, whose last part is not followed; `None` where there was none, or nothing is known.
     fn file(&self, path: &[u8]) -> Option<BaseFile<Self::File>>;
 
     /// Whether it is known what was at an absolute path, be it nothing.
@@ -103,6 +103,8 @@ pub struct Node<B> {
     pub shared: Option<u32>,
     /// The numbers (`st_dev`, `st_ino`) of a file of the base.
     pub inode: Option<(u64, u64)>,
+    /// Whether somebody has [given](World::give) it another content than it had.
+    pub is_given: bool,
 }
 
 /// What has been read of an open directory.
@@ -156,7 +158,9 @@ impl<B: Base> World<B> {
         }
         let there = self.names.original(path)?;
         let Some(found) = self.base.file(&there) else {
-            self.names.put(path, None);
+            if self.base.knows(&there) {
+                self.names.put(path, None);
+            }
             return None;
         };
         let id = match self.of_base.get(&found.inode) {
@@ -171,6 +175,7 @@ impl<B: Base> World<B> {
                     is_written: false,
                     shared: None,
                     inode: Some(found.inode),
+                    is_given: false,
                 });
                 self.of_base.insert(found.inode, id);
                 id
@@ -183,6 +188,15 @@ impl<B: Base> World<B> {
     /// Sets the time at which calls are made from now on, in nanoseconds since 1970.
     pub fn set_time(&mut self, time: i64) {
         self.time = Some(time.into());
+    }
+
+    /// Whether it is known what is at an absolute path.
+    pub fn knows(&self, path: &[u8]) -> bool {
+        let is_base_known = || {
+            let there = self.names.original(path);
+            there.is_none_or(|there| self.base.knows(&there))
+        };
+        self.names.get(path).is_some() || is_base_known()
     }
 
     /// The file with this number.
@@ -217,6 +231,50 @@ impl<B: Base> World<B> {
         self.names
             .original(&inside)
             .is_some_and(|original| original == inside)
+    }
+
+    /// Gives the file at an absolute path without symbolic links another content. Where there is none, this makes one with
+    /// these attributes and numbers. Nothing happens where something else than a regular file is.
+    pub fn give(
+        &mut self,
+        path: &[u8],
+        content: Content<B::File>,
+        otherwise: (&Attributes, Option<(u64, u64)>),
+    ) {
+        let id = self
+            .node(path)
+            .unwrap_or_else(|| self.give_new(path, otherwise));
+        if let Some(node) = self.nodes.get_mut(&id)
+            && matches!(node.kind, Kind::File(_))
+        {
+            node.kind = Kind::File(content);
+            (node.is_given, node.is_foreign) = (true, false);
+        }
+    }
+
+    fn give_new(
+        &mut self,
+        path: &[u8],
+        (attributes, inode): (&Attributes, Option<(u64, u64)>),
+    ) -> NodeId {
+        let id = self.make(path, Kind::File(Content::default()), 0);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.attributes = attributes.clone();
+            node.inode = inode;
+        }
+        id
+    }
+
+    /// Notes a symbolic link that the base does not know.
+    pub fn add_link(&mut self, path: &[u8], text: &[u8]) {
+        if !self.knows(path) {
+            self.make(path, Kind::Link(text.to_vec()), 0o777);
+        }
+    }
+
+    /// Has the open files of a process be these, by the numbers that they have there.
+    pub fn set_open(&mut self, open: impl IntoIterator<Item = (u64, NodeId)>) {
+        self.open = open.into_iter().collect();
     }
 
     fn add(&mut self, node: Node<B::File>) -> NodeId {

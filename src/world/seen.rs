@@ -49,7 +49,10 @@ impl<B: Base> World<B> {
                 }
             }
         };
-        if let Some(node) = id.and_then(|id| self.nodes.get_mut(&id)) {
+        // Recorded programs saw the content that it had before it was given another one.
+        if let Some(node) = id.and_then(|id| self.nodes.get_mut(&id))
+            && !node.is_given
+        {
             node.learn(&status);
         }
     }
@@ -88,6 +91,7 @@ impl<B: Base> World<B> {
             is_written: false,
             shared: None,
             inode: None,
+            is_given: false,
         });
         self.names.put(path, Some(id));
         Some(id)

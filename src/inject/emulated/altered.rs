@@ -1,5 +1,5 @@
 //! Files and pipes that are otherwise than recorded, since a call that changed them when it was recorded has had another
-//! answer. Recorded answers about them are not given any more.
+//! answer, or since they are not there in the recording. Recorded answers about them are not given any more.
 
 use crate::constants::is_error;
 use crate::history::RecordedFiles;
@@ -19,8 +19,8 @@ struct Mark {
     what: Object,
     /// The event of which the answer was changed.
     event: Option<u64>,
-    /// The name of its call.
-    call: &'static str,
+    /// The name of its call; `None` where the file was given to the process, and the recording has none.
+    call: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,9 @@ const HARMLESS: [&str; 24] = [
     "getsockopt",
     "setsockopt",
 ];
+
+/// Calls about the status of a file.
+const STATUS: [&str; 5] = ["stat", "lstat", "fstat", "newfstatat", "statx"];
 
 const CREATES: i32 = libc::O_CREAT | libc::O_TRUNC;
 
@@ -135,9 +138,21 @@ impl Altered {
                 self.0.push(Mark {
                     what,
                     event: seen.event,
-                    call: seen.call.name,
+                    call: Some(seen.call.name),
                 });
             }
+        }
+    }
+
+    /// Notes that there is a file which the recording does not have.
+    pub fn note_new(&mut self, path: &[u8]) {
+        let entries = Object::Entries(parent(path));
+        for what in [entries, Object::File(path.to_vec())] {
+            self.0.push(Mark {
+                what,
+                event: None,
+                call: None,
+            });
         }
     }
 
@@ -163,7 +178,11 @@ impl Altered {
         let is_hit = |mark: &&Mark| {
             // The rest of a call that was answered in part, or the same call once more.
             let is_rest = mark.event.is_some() && mark.event == seen.event;
-            !is_rest && touched.iter().any(|touched| mark.what.is_hit_by(touched))
+            // The directory of a file that was always there is as it was, but for its entries.
+            let is_status = mark.call.is_none()
+                && matches!(mark.what, Object::Entries(_))
+                && STATUS.contains(&seen.call.name);
+            !is_rest && !is_status && touched.iter().any(|touched| mark.what.is_hit_by(touched))
         };
         let mark = self.0.iter().find(is_hit)?;
         let what = match &mark.what {
@@ -172,7 +191,11 @@ impl Altered {
             Object::Pipe(_) => "the pipe".into(),
             Object::Descriptor(fd) => format!("descriptor {fd}"),
         };
-        let call = mark.call;
+        let Some(call) = mark.call else {
+            return Some(format!(
+                "{what} is not as recorded, since `files` has a file that was not there"
+            ));
+        };
         let when = mark.event.map(|event| format!(" at event {event}"));
         Some(format!(
             "{what} is not as recorded, since the {call}{} had another answer",
@@ -302,9 +325,21 @@ fn parent(path: &[u8]) -> Vec<u8> {
 /// A call as it was told: with the effects that it has had. Nothing has happened where it was answered in the place of the
 /// call.
 pub(super) fn told(seen: &HookCall, ret: i64, is_made: bool) -> CallEvent {
-    let chunk = |region: crate::syscall::Region| Chunk {
-        addr: region.addr,
-        data: seen.memory.bytes(region.addr, region.len),
+    let chunk = |region: crate::syscall::Region| {
+        let mut data = seen.memory.bytes(region.addr, region.len);
+        // The answer may have moved a position on.
+        for before in seen.before.iter().rev() {
+            let end = before.addr.saturating_add(before.data.len() as u64);
+            for (at, byte) in (region.addr..).zip(&mut data) {
+                if (before.addr..end).contains(&at) {
+                    *byte = before.data[(at - before.addr) as usize];
+                }
+            }
+        }
+        Chunk {
+            addr: region.addr,
+            data,
+        }
     };
     let regions = match is_error(ret) {
         true => Vec::new(),

@@ -65,8 +65,8 @@ pub(super) fn state(group: &mut ThreadGroup, seen: &Settled) {
 
 /// The effect of a call that opened something, as far as it is known.
 fn opened(table: &DescriptorTable, seen: &HookCall, call: &CallEvent) -> Effect {
-    if seen.opened == Some(Effect::Unmade) {
-        return Effect::Unmade;
+    if let Some(known @ (Effect::Unmade | Effect::Moved(_))) = &seen.opened {
+        return known.clone();
     }
     let ret = call.ret.unwrap_or(0);
     if let Some(recorded @ Effect::Opened(list)) = &seen.opened {

@@ -13,12 +13,14 @@ use crate::inject::refused::{fixed_remap, insists, refused};
 use crate::inject::script::item::{ExpectedCall, code_base};
 use crate::kernel::{Program, stack_limit};
 use crate::process::{JumpPages, SharedMemory, TaskAttributes, remap_as_recorded};
-use crate::recording::Effect;
+use crate::recording::{CallEvent, Effect};
 use crate::tracee::checked_open::Found;
 use crate::tracee::segv::SegvState;
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{Remote, Stopped, agent, cpuid, replaced_instructions};
+use std::path::Path;
 use std::sync::Arc;
+use tempfile::NamedTempFile;
 
 /// The size of a huge page. The kernel may place a mapping of at least this length at a multiple of it instead of at
 /// the address asked for.
@@ -87,8 +89,16 @@ impl Driver<'_> {
             // The program break, to be restored if an exit hook has the call fail.
             self.me.break_before = Some(current_break(&mut task)?);
         }
+        let is_file = seen.call.name == "mmap" && seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0;
+        let copy = match &mut self.given {
+            Some(given) if is_file => {
+                given.mapped_copy(seen.args[4] as i32, (&self.group, &mut *self.hooks))?
+            }
+            _ => None,
+        };
         if let Some(event) = &exact
             && seen.call.name == "mmap"
+            && copy.is_none()
             && let Some(ret) = self
                 .group
                 .shared
@@ -130,8 +140,9 @@ impl Driver<'_> {
                 self.meet_signals(&mut task)?;
                 return self.resume_task(task);
             }
-            "mmap" if seen.args[3] as i32 & libc::MAP_ANONYMOUS == 0 => {
-                let ret = self.map_file(&mut task, &seen, exact.as_deref())?;
+            "mmap" if is_file => {
+                let copy = copy.as_ref().map(NamedTempFile::path);
+                let ret = self.map_file(&mut task, &seen, (exact.as_deref(), copy))?;
                 return self.conclude(task, seen, ret);
             }
             "mmap" => {
@@ -326,16 +337,20 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Maps a file privately: its recorded copy, or else the file at the descriptor's path.
-    pub(super) fn map_file(
+    /// Maps a file privately: a copy of it (`copy`), the recorded one, or else the file at the descriptor's path.
+    fn map_file(
         &mut self,
         task: &mut Stopped,
         seen: &HookCall,
-        exact: Option<&crate::recording::CallEvent>,
+        (exact, copy): (Option<&CallEvent>, Option<&Path>),
     ) -> Result<i64> {
         let [addr, len, prot, flags, fd, offset] = seen.args;
-        let (path, how) = match exact.map(|event| &event.effect) {
-            Some(Effect::Map(id)) => {
+        let (path, how) = match (copy, exact.map(|event| &event.effect)) {
+            (Some(copy), _) => {
+                let path = copy.as_os_str().as_encoded_bytes();
+                (path.to_vec(), libc::O_RDONLY | libc::O_CLOEXEC)
+            }
+            (None, Some(Effect::Map(id))) => {
                 let path = self.group.recording.file_path(*id)?;
                 let how = image::kept_file_flags(&path);
                 (path.into_os_string().into_encoded_bytes(), how)

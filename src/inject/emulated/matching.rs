@@ -31,7 +31,10 @@ impl Driver<'_> {
                 Some(reason) => self.diverge_since(task, seen, Some(reason)),
                 None => self.answer_expected(task, seen, true),
             },
-            Found::Tolerated => self.answer_expected(task, seen, false),
+            Found::Tolerated => match self.given_reason(&seen) {
+                Some(reason) => self.diverge_since(task, seen, Some(reason)),
+                None => self.answer_expected(task, seen, false),
+            },
             Found::Other => self.diverge(task, seen),
             Found::Nothing if self.is_past_end()? && self.resting.is_empty() => {
                 self.behind_the_end(task)
@@ -94,8 +97,12 @@ impl Driver<'_> {
             self.me.postponed = self.me.step.replace(rest);
             return Ok(Found::Expected);
         }
+        let takes_given = self.is_of_given(seen);
         loop {
             self.peek()?;
+            if let Some(found) = self.find_given(seen, takes_given) {
+                return Ok(found);
+            }
             let written_over = self.was_written_over(seen);
             let Some(step) = &mut self.me.step else {
                 return Ok(Found::Nothing);
@@ -116,7 +123,7 @@ impl Driver<'_> {
                 return Ok(Found::Tolerated);
             }
             let skippable = used > 0 || name.is_some_and(|name| self.hooks.is_ignored(name));
-            if !skippable {
+            if !skippable && !self.is_given_next() {
                 return Ok(Found::Other);
             }
             self.mark_modified();
@@ -127,6 +134,49 @@ impl Driver<'_> {
             }
             self.advance();
         }
+    }
+
+    /// The relation to the trace of a call that takes the content of a file that has another one than recorded. Such calls
+    /// need not be those of the trace.
+    fn find_given(&mut self, seen: &mut HookCall, takes_given: bool) -> Option<Found> {
+        let (Some(given), true, Some(step)) = (&mut self.given, takes_given, &self.me.step) else {
+            return None;
+        };
+        if !given.is_alike(step, seen, &self.group.descriptors) {
+            return Some(Found::Tolerated);
+        }
+        seen.index = Some(step.index);
+        seen.event = step.event();
+        Some(Found::Expected)
+    }
+
+    /// Answers a call that takes the content of such a file.
+    fn answer_given(&mut self, seen: &mut HookCall, expected: bool) -> Result<Option<i64>> {
+        let step = self.me.step.as_ref().filter(|_| expected);
+        let limit = match seen.decision {
+            Decision::Short(len) => Some(len),
+            Decision::Default => None,
+            Decision::Answer(_) | Decision::Break => return Ok(None),
+        };
+        let Some(given) = &mut self.given else {
+            return Ok(None);
+        };
+        if step.is_some_and(ExpectedCall::is_filtered) {
+            return Ok(None);
+        }
+        let answer = given.answer(seen, step, limit, (&self.group, &mut *self.hooks))?;
+        if answer.is_some() {
+            self.mark_modified();
+        }
+        Ok(answer)
+    }
+
+    /// Whether the expected call takes the content of such a file.
+    fn is_given_next(&mut self) -> bool {
+        let (Some(given), Some(step)) = (&mut self.given, &self.me.step) else {
+            return false;
+        };
+        given.is_source(step, &self.group.descriptors)
     }
 
     pub(super) fn diverge(&mut self, task: Stopped, seen: Entered) -> Result<Next> {
@@ -233,13 +283,15 @@ impl Driver<'_> {
             return Ok(Next::End(Status::Signaled, Some(exit), None));
         }
         let before = self.me.step.as_ref().map_or(0, |step| step.used);
-        let (answered, moved) = match seen.decision {
-            Decision::Answer(ret) => (Answered { ret, done: true }, None),
-            Decision::Break => {
+        let given = self.answer_given(&mut seen, expected)?;
+        let (answered, moved) = match (given, seen.decision) {
+            (Some(ret), _) => (Answered { ret, done: true }, moved_now(&seen)),
+            (None, Decision::Answer(ret)) => (Answered { ret, done: true }, None),
+            (None, Decision::Break) => {
                 let ret = current_break(&mut task)?;
                 (Answered { ret, done: true }, None)
             }
-            decision => {
+            (None, decision) => {
                 let limit = match decision {
                     Decision::Short(len) => Some(len),
                     _ => asked_for_less(&seen),
@@ -277,6 +329,11 @@ impl Driver<'_> {
                 };
                 let answered = answer::from_step(step, &mut seen, limit)?;
                 seen.opened = opened(step);
+                if answered.ret == 0
+                    && let Some(given) = &mut self.given
+                {
+                    given.tell_size(&mut seen, &self.group.descriptors, &mut *self.hooks)?;
+                }
                 self.shown_time = ShownTime::by(&seen)
                     .filter(|_| answered.ret == 0)
                     .or(self.shown_time);
@@ -286,7 +343,18 @@ impl Driver<'_> {
         let mut seen = self.settle(seen.answer(answered.ret))?;
         let step = self.me.step.as_mut().filter(|_| expected);
         let born = step.and_then(|step| step.born.take());
-        if expected && answered.done && !self.is_left(&mut seen, before, answered.ret)? {
+        let is_left = match given {
+            Some(given) => {
+                if (0..given).contains(&seen.ret) && seen.done.is_none() && !seen.replaced {
+                    let less = given - seen.ret;
+                    short_transfer::take_back(&mut seen, less)?;
+                }
+                false
+            }
+            None if expected && answered.done => self.is_left(&mut seen, before, answered.ret)?,
+            None => false,
+        };
+        if expected && answered.done && !is_left {
             self.advance();
         }
         if let Some(end) = self.stop_by_hook(&mut seen) {
@@ -434,6 +502,14 @@ fn asked_for_less(seen: &HookCall) -> Option<u64> {
     let arg = short_transfer::asked_arg(seen.call)?;
     let (now, before) = (*seen.args.get(arg)?, *seen.asked.get(arg)?);
     (now < before).then_some(now)
+}
+
+/// The data that a call has moved inside the kernel.
+fn moved_now(seen: &HookCall) -> Option<Vec<u8>> {
+    match &seen.opened {
+        Some(Effect::Moved(data)) => Some(data.clone()),
+        _ => None,
+    }
 }
 
 /// The data that a recorded call moved inside the kernel, from this offset on.

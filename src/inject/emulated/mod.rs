@@ -6,6 +6,7 @@
 //! - [`kernel_calls`]: calls that the kernel makes, since they affect only the process
 //! - [`futex`]: futex calls that the script does not have
 //! - [`follow`]: the output and the descriptors of a settled call
+//! - [`altered`]: what is otherwise than recorded; [`given`]: files that have another content
 //! - [`signals`], [`delivery`]: the process's own faults, and the script's signals
 //! - [`schedule`]: the order of the tasks; [`preemption`]: tasks that were preempted between calls
 //! - [`threads`]: creation and exit of threads; [`task`]: the state of a task
@@ -14,6 +15,7 @@ mod altered;
 mod delivery;
 mod follow;
 mod futex;
+mod given;
 mod kernel_calls;
 mod matching;
 mod preemption;
@@ -26,6 +28,7 @@ use crate::inject::clock::{Clocks, ShownTime};
 use crate::inject::exchange::{Answered, Decided, Entered, Settled};
 
 use crate::constants::is_error;
+use crate::inject::given_files::{self, GivenFiles};
 use crate::inject::hook::{Decision, Finally, HookCall, HookExit, Hooks, ScratchMemory};
 use crate::inject::live;
 use crate::inject::options::{Options, Sandbox};
@@ -35,7 +38,6 @@ use crate::inject::script::Script;
 use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
 use crate::inject::{Error, Result};
 use crate::process::{Process, StopPoint, ThreadGroup};
-use crate::recording::CallEvent;
 use crate::sandbox::Settings;
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
@@ -142,6 +144,8 @@ pub(super) struct Driver<'a> {
     pub(super) place: StopPoint,
     /// What is otherwise than recorded.
     altered: Altered,
+    /// The files that have another content than recorded, if there are some.
+    given: Option<GivenFiles>,
     /// The first task and its stop point, until the loop begins.
     pub(super) begin: Option<(Stopped, StopPoint)>,
 }
@@ -166,6 +170,11 @@ impl<'a> Driver<'a> {
             script.lighten();
         }
         let (me, task, place) = TaskState::of(driven);
+        let given = given_files::give(&mut group, me.tid, hooks)?;
+        let mut altered = Altered::default();
+        for file in group.files.given().filter(|file| file.is_new) {
+            altered.note_new(&file.path);
+        }
         Ok(Driver {
             resting: threads
                 .into_iter()
@@ -194,7 +203,8 @@ impl<'a> Driver<'a> {
             answered: None,
             side_effects: SideEffects::default(),
             place: StopPoint::Between,
-            altered: Altered::default(),
+            altered,
+            given,
             begin: Some((task, place)),
         })
     }
@@ -355,6 +365,11 @@ impl<'a> Driver<'a> {
             sandbox: self.sandbox,
             settings: Arc::clone(&self.settings),
             ahead: self.delayed,
+            given: self
+                .given
+                .as_ref()
+                .map(|given| given.asked_for.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -547,34 +562,38 @@ impl<'a> Driver<'a> {
     /// Logs a settled call and applies it to the process's descriptors; `moved` is the data that the call moved inside
     /// the kernel.
     pub(super) fn note(&mut self, seen: &Settled, moved: Option<&[u8]>) {
-        let told = self.tell(seen);
+        self.mark(seen);
+        let changes = world::is_changed_by(seen.call.name);
+        let told = if changes { self.tell(seen) } else { None };
+        let is_followed = told.is_some() || changes && self.given.is_some();
+        let effect = is_followed.then(|| {
+            let is_replaced = matches!(seen.decision, Decision::Answer(_));
+            let is_made = !is_replaced || seen.done.is_some();
+            altered::told(seen, follow::done(seen), is_made)
+        });
         let log = &mut self.report.log;
         follow::written(&self.group.descriptors, log, seen, moved);
         seen.log(Some(log));
-        let before = told.as_ref().map(|_| self.group.descriptors.clone());
+        let before = effect.as_ref().map(|_| self.group.descriptors.clone());
         follow::state(&mut self.group, seen);
-        if let Some((at, call)) = told {
-            let opens = world::opens(&call);
-            let before = before.filter(|_| !opens);
-            let table = before.unwrap_or_else(|| self.group.descriptors.clone());
+        let Some(call) = effect else { return };
+        let before = before.filter(|_| !world::opens(&call));
+        let table = before.unwrap_or_else(|| self.group.descriptors.clone());
+        if let Some(given) = &mut self.given {
+            given.follow(&call, &table);
+        }
+        if let Some(at) = told {
             self.group.files.note(at, self.me.tid, call, table);
         }
     }
 
-    /// What a settled call has done to files, if that is not what was recorded; notes which files are otherwise then.
-    fn tell(&mut self, seen: &Settled) -> Option<((u64, bool), CallEvent)> {
-        let is_replaced = matches!(seen.decision, Decision::Answer(_));
-        let is_made = !is_replaced || seen.done.is_some();
-        let is_other = !is_made
-            || matches!(seen.decision, Decision::Short(_))
-            || seen.done.is_none() && seen.is_changed_at_exit
-            || seen.is_changed();
+    /// Notes which files are otherwise than recorded after a settled call.
+    fn mark(&mut self, seen: &Settled) {
         let ret = follow::done(seen);
-        let again = seen.event.is_some_and(|event| self.group.files.has(event));
         if let Some(event) = seen.event {
-            if is_other {
+            if is_other(seen) {
                 self.note_altered(seen, event);
-            } else if again {
+            } else if self.group.files.has(event) {
                 self.altered.forget(event);
             } else if !self.altered.is_empty() && ret >= 0 {
                 match seen.call.name {
@@ -584,15 +603,28 @@ impl<'a> Driver<'a> {
                 }
             }
         }
-        if !world::is_changed_by(seen.call.name) {
-            return None;
-        }
+    }
+
+    /// The event in whose place a call has changed files, or before which, if that is not what was recorded; the latter is
+    /// `false`.
+    fn tell(&mut self, seen: &Settled) -> Option<(u64, bool)> {
+        let table = &self.group.descriptors;
+        let given = self.given.as_mut();
+        let is_of_given = given.is_some_and(|given| {
+            let takes = given.source(seen, table).is_some();
+            if takes && let Ok(files) = self.group.recording.recorded_files() {
+                // What the content went to.
+                self.altered.note(seen, follow::done(seen), table, &files);
+            }
+            let opens = matches!(seen.call.name, "open" | "creat" | "openat" | "openat2");
+            !opens && given.concerns(seen, table)
+        });
         let Some(event) = seen.event else {
             let next = self.answered.map_or(self.group.event.0, |last| last + 1);
-            let call = altered::told(seen, ret, is_made);
-            return (!is_error(ret)).then_some(((next, false), call));
+            return (!is_error(follow::done(seen))).then_some((next, false));
         };
-        (is_other || again).then(|| ((event, true), altered::told(seen, ret, is_made)))
+        let again = self.group.files.has(event);
+        (is_other(seen) || again || is_of_given).then_some((event, true))
     }
 
     /// Notes what is otherwise than recorded since an event had another answer.
@@ -608,8 +640,28 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Whether a call takes the content of a file that has another one than recorded: it is answered from that.
+    pub(super) fn is_of_given(&mut self, seen: &HookCall) -> bool {
+        let table = &self.group.descriptors;
+        let given = self.given.as_mut();
+        given.is_some_and(|given| given.source(seen, table).is_some())
+    }
+
+    /// Why a call about a file that has another content than recorded can have no answer here, if so.
+    pub(super) fn given_reason(&mut self, seen: &HookCall) -> Option<String> {
+        let table = &self.group.descriptors;
+        let step = self.me.step.as_ref().filter(|_| seen.index.is_some());
+        self.given.as_mut()?.reason(seen, step, table)
+    }
+
     /// Why the recorded answer to a call does not hold any more, if so.
-    pub(super) fn does_not_hold(&self, seen: &HookCall) -> Option<String> {
+    pub(super) fn does_not_hold(&mut self, seen: &HookCall) -> Option<String> {
+        if let Some(reason) = self.given_reason(seen) {
+            return Some(reason);
+        }
+        if self.is_of_given(seen) {
+            return None;
+        }
         if self.altered.is_empty() {
             return None;
         }
@@ -670,6 +722,15 @@ impl<'a> Driver<'a> {
             Exit::Signal { .. } => Next::End(Status::Signaled, Some(exit), None),
         })
     }
+}
+
+/// Whether a call has had another effect than that of the script's call.
+fn is_other(seen: &Settled) -> bool {
+    let is_replaced = matches!(seen.decision, Decision::Answer(_));
+    is_replaced && seen.done.is_none()
+        || matches!(seen.decision, Decision::Short(_))
+        || seen.done.is_none() && seen.is_changed_at_exit
+        || seen.is_changed()
 }
 
 /// The call at whose entry a task is stopped; `None` for an unknown number and for another ABI, whose numbers differ

@@ -84,6 +84,15 @@ impl HookCall {
         })
     }
 
+    /// The absolute paths of the files that the call names, without symbolic links, as far as they are known.
+    pub(crate) fn places(&self) -> Vec<Vec<u8>> {
+        let about = self.about();
+        let files = about.files.iter();
+        files
+            .filter_map(|file| file.absolute.first().cloned())
+            .collect()
+    }
+
     /// The files that the call is about.
     fn about(&self) -> Rc<CallFiles> {
         if let Some(about) = &*self.about.borrow() {

@@ -49,6 +49,7 @@ impl Engine<'_> {
         task: Stopped,
         mut seen: Decided,
     ) -> Result<NextStep> {
+        self.note_given(&seen);
         let delay = seen.take_delay();
         if !delay.is_zero() {
             let until = tsc_off::now().checked_add(delay);
@@ -268,7 +269,8 @@ impl Engine<'_> {
     /// Describes a call for hooks.
     fn see(&mut self, me: &Task, task: &Stopped, call: &'static Syscall, regs: Regs) -> Entered {
         // Only hooks use the descriptor, and the capture of output that is written to /dev/null.
-        let is_of_interest = self.hooks.wants(call) || self.streams.go_nowhere();
+        let is_of_interest =
+            self.hooks.wants(call) || self.streams.go_nowhere() || self.may_tell(call);
         let mut seen = HookCall::new(
             call,
             regs.args(),

@@ -28,6 +28,7 @@ use crate::tracee::watchdog::Limit;
 use crate::tracee::{self, AnyWait, KillOnDrop, Running, Stop, Stopped, Waited, proc};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::trace_span;
@@ -204,6 +205,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) program: Arc<Program>,
     /// Whether programs may install filters without `PR_SET_NO_NEW_PRIVS` (see [`seccomp::FilterCall`]).
     pub(super) privileged: bool,
+    /// The files that have another content, with their numbers among those of the hooks.
+    pub(super) given: Vec<(usize, PathBuf)>,
     met: Option<(i32, Decided)>,
 }
 
@@ -270,6 +273,7 @@ impl<'a> Engine<'a> {
             program: group.program,
             // The credentials of that time are not recorded, and the program was allowed to install filters.
             privileged: true,
+            given: Vec::new(),
             met: start.met.map(|met| (driven_task, met)),
         };
         let mut stopped = Vec::new();
@@ -339,6 +343,7 @@ impl<'a> Engine<'a> {
             settings,
             program: Arc::default(),
             privileged,
+            given: Vec::new(),
             met: None,
         };
         Ok((engine, vec![(first, task, StopPoint::Between)]))

@@ -8,6 +8,7 @@ mod calls;
 mod engine;
 mod files;
 mod filters;
+mod given;
 mod guard;
 mod hang;
 mod identity;
@@ -33,7 +34,7 @@ use super::hook::Hooks;
 use super::options::{Options, Sandbox};
 use super::outcome::Outcome;
 use super::report::{Driven, Report};
-use super::{Error, Result};
+use super::{Error, Result, given_files};
 use crate::history::FileChange;
 use crate::kernel::FileKind;
 use crate::process::{Process, SharedMemory, StopPoint, ThreadGroup};
@@ -64,6 +65,8 @@ pub(super) struct LiveOptions {
     pub settings: Arc<Settings>,
     /// The time by which its clocks are ahead.
     pub ahead: Duration,
+    /// The files that hooks have given another content, by their numbers there.
+    pub given: Vec<(usize, PathBuf)>,
 }
 
 impl From<&Options> for LiveOptions {
@@ -73,6 +76,7 @@ impl From<&Options> for LiveOptions {
             sandbox: options.sandbox,
             settings: Arc::clone(&options.settings),
             ahead: Duration::ZERO,
+            given: Vec::new(),
         }
     }
 }
@@ -81,8 +85,13 @@ impl From<&Options> for LiveOptions {
 ///
 /// # Errors
 /// If a hook fails, the process cannot be traced, or it cannot have the sandbox. The process is then killed.
-pub fn live(process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
-    let outcome = go_on(process, None, hooks, Report::default(), options.into())?;
+pub fn live(mut process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
+    let mut how = LiveOptions::from(options);
+    let tid = process.driven.tid;
+    if let Some(given) = given_files::give(&mut process.group, tid, hooks)? {
+        how.given = given.asked_for;
+    }
+    let outcome = go_on(process, None, hooks, Report::default(), how)?;
     let outcome = outcome.within(options.timeout);
     Ok(Driven {
         outcome,
@@ -115,6 +124,9 @@ pub(super) fn go_on(
     match how.sandbox {
         Sandbox::None => {
             let group = &process.group;
+            if let Some(given) = group.files.given().next() {
+                return Err(given::needs_sandbox(given::path_of(given)));
+            }
             if !group.retired.is_empty() || process.driven.task.tid() != group.real_pid {
                 // Threads that have ended for the program still exist for the kernel.
                 process = process.fork()?;
@@ -160,6 +172,7 @@ pub(super) fn go_on(
             let (copy, made, done) = trace_span!("sandbox")
                 .in_scope(|| process.into_sandbox(&request, number, prepare, inside))?;
             process = copy;
+            world.check()?;
             restored = done?;
             missing = made.notes.clone();
             listings = world.listings(&process.group);
@@ -195,7 +208,9 @@ pub(super) fn go_on(
         settings: how.settings,
     };
     let (engine, stopped) = Engine::new(start, hooks, report, how.timeout)?;
+    let engine = engine.with_given(how.given.clone());
     let (report, ended, sandbox) = engine.run(stopped)?;
+    given::note_read(sandbox.as_ref(), &how.given, hooks);
     let mut outcome = report.outcome(ended, hooks);
     if hooks.wants_aftermath() {
         let place = (&settings, &cwd[..], timeout);
@@ -230,6 +245,7 @@ pub(super) fn show_left(
         world.put_into(sandbox, &group.recording, &group.shared);
     };
     let sandbox = sandbox::Sandboxes::of_thread().prepared(&request, prepare)?;
+    world.check()?;
     outcome.missing.extend(world.into_missing());
     let place = (&how.settings, &cwd[..], how.timeout);
     show_aftermath(Some(sandbox), earlier, place, hooks, outcome)

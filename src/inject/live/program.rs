@@ -1,8 +1,10 @@
 //! Programs that are started live, without a recording: only the calls that a hook may mean stop them.
 
 use super::engine::Engine;
+use super::given::{self, path_of, put_given};
 use super::guard;
 use super::standard_streams::StandardStreams;
+use crate::inject::given_files;
 use crate::inject::hook::Hooks;
 use crate::inject::options::{Options, Sandbox};
 use crate::inject::report::Report;
@@ -11,7 +13,7 @@ use crate::sandbox::{self, Request, Sandboxes, calls as file_calls};
 use crate::syscall::{self, Syscall};
 use crate::tracee::exec::{self, StopCalls};
 use crate::tracee::{Command, spawn};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The pid of the program in its sandbox.
@@ -49,28 +51,42 @@ pub(super) fn run_in(
     hooks: &mut dyn Hooks,
     options: &Options,
 ) -> Result<(Outcome, Option<sandbox::Sandbox>)> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let cwd = match &command.cwd {
+        Some(dir) => here.join(dir),
+        None => here,
+    };
+    let given = given_files::of_program(hooks, &cwd)?;
+    if let Some((_, file)) = given.first()
+        && options.sandbox == Sandbox::None
+    {
+        return Err(given::needs_sandbox(path_of(file)));
+    }
     let (mut streams, theirs) = StandardStreams::new(&command.stdin)?;
     let mut task = spawn::start_shell(theirs)?;
     let mut missing = Vec::new();
     if options.sandbox == Sandbox::Cow {
-        let here = std::env::current_dir().unwrap_or_default();
-        let cwd = match &command.cwd {
-            Some(dir) => here.join(dir),
-            None => here,
-        };
-        let home: Vec<PathBuf> = std::env::var_os("HOME")
-            .map(PathBuf::from)
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let dirs = given.iter().filter_map(|(_, file)| path_of(file).parent());
+        let writable: Vec<PathBuf> = home
             .into_iter()
+            .chain(dirs.map(Path::to_path_buf))
             .collect();
         let request = Request {
-            writable: &home,
+            writable: &writable,
             cwd: cwd.as_os_str().as_encoded_bytes(),
             pid: PID,
             settings: &options.settings,
         };
         let (inside, made) = match sandbox.take() {
             Some(mut there) => (there.enter(task, &request)?, there),
-            None => Sandboxes::of_thread().enter(task, &request)?,
+            None => {
+                let mut put = Ok(());
+                let prepare = |made: &mut sandbox::Sandbox| put = put_given(made, &given, options);
+                let entered = Sandboxes::of_thread().enter_prepared(task, &request, prepare)?;
+                put?;
+                entered
+            }
         };
         task = inside;
         made.seal(&mut task)?;
@@ -84,6 +100,9 @@ pub(super) fn run_in(
     let mut calls: Vec<u32> = wanted.iter().map(|call| call.nr).collect();
     // These calls change the program's own filters.
     calls.extend([libc::SYS_prctl, libc::SYS_seccomp].map(|nr| nr as u32));
+    if !given.is_empty() {
+        calls.extend(given::CALLS.map(|nr| nr as u32));
+    }
     let mut rules = guard::rules(sandbox.is_some());
     if sandbox.is_some() {
         calls.extend(file_calls::REFUSED.map(|nr| nr as u32));
@@ -111,9 +130,14 @@ pub(super) fn run_in(
         options.timeout,
         (sandbox, Arc::clone(&options.settings), shows_clocks),
     )?;
-    let ended = engine.run(stopped);
+    let given: Vec<(usize, PathBuf)> = given
+        .iter()
+        .map(|(number, file)| (*number, path_of(file).into()))
+        .collect();
+    let ended = engine.with_given(given.clone()).run(stopped);
     let output = streams.end();
     let (mut report, ended, sandbox) = ended?;
+    given::note_read(sandbox.as_ref(), &given, hooks);
     output(&mut report);
     let outcome = report.outcome(ended, hooks);
     Ok((outcome.within(options.timeout), sandbox))

@@ -1,9 +1,11 @@
 //! The files that a process had before it at the event at which it goes live: what is otherwise by now is put into its
 //! sandbox.
 
+use super::given::for_user;
 use super::listings::Listings;
-use crate::history::{FileContent, FileItself, RecordedFiles, Recording};
-use crate::inject::Result;
+use crate::history::{FileContent, RecordedFiles, Recording};
+use crate::inject::lost_content::{Lost, lost};
+use crate::inject::{Error, Result, given_files};
 use crate::kernel::Descriptors;
 use crate::process::{SharedMemory, ThreadGroup};
 use crate::recording::{EntryBefore, copy_part};
@@ -20,6 +22,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Why a file in a hidden directory has no content.
+pub(super) const HIDDEN: &str = "the settings of the sandbox hide it";
 
 /// The limit on the files that are named as missing.
 const MOST_NAMED: usize = 20;
@@ -46,6 +51,8 @@ pub(super) struct RecordedWorld {
     /// What the settings hide: no file that was not copied comes from there.
     hidden: Vec<PathBuf>,
     missing: RefCell<Missing>,
+    /// Why a file does not have the content that it was given: the first one.
+    refused: RefCell<Option<Error>>,
 }
 
 #[derive(Default)]
@@ -100,7 +107,9 @@ impl RecordedWorld {
     ) -> Result<RecordedWorld> {
         let recording = &group.recording;
         let files = recording.recorded_files()?;
-        if files.is_empty() {
+        // Of a recording that has not kept any, only those that were given a content are known.
+        let is_bare = files.is_empty();
+        if is_bare && !group.files.gives() {
             return Ok(RecordedWorld::default());
         }
         Ok(
@@ -125,6 +134,9 @@ impl RecordedWorld {
                 }
                 for (path, wanted) in world.names() {
                     let node = wanted.and_then(|id| Some((id, world.get(id)?)));
+                    if is_bare && !node.is_some_and(|(_, node)| node.is_given) {
+                        continue;
+                    }
                     plan.compare(path, node, (recording, &files));
                     if node.is_some_and(|(_, node)| node.is_directory() && node.is_made()) {
                         plan.empty(path, world);
@@ -143,7 +155,11 @@ impl RecordedWorld {
                     else {
                         continue;
                     };
-                    plan.compare_open((recording, world), recorded.unwrap_or(id), (id, &file.path));
+                    let recorded = recorded.unwrap_or(id);
+                    let node = world.open_node(recorded).and_then(|id| world.get(id));
+                    if !is_bare || node.is_some_and(|node| node.is_given) {
+                        plan.compare_open((recording, world), recorded, (id, &file.path));
+                    }
                 }
                 plan
             })?,
@@ -169,6 +185,10 @@ impl RecordedWorld {
         let place = Path::new(OsStr::from_bytes(path));
         let is_hidden = self.hidden.iter().any(|hidden| place.starts_with(hidden));
         let is_own = [b"/proc", &b"/sys"[..], b"/dev"].contains(&path);
+        let is_given = wanted.is_some_and(|(_, node)| node.is_given);
+        if is_given && is_hidden {
+            return self.refuse(place, HIDDEN);
+        }
         if place.parent().is_none() || is_own || is_apart(path) || is_hidden {
             return;
         }
@@ -196,6 +216,7 @@ impl RecordedWorld {
             }
             Kind::File(content) => {
                 node.inode == Some((meta.dev(), meta.ino()))
+                    && !node.is_given
                     && !node.is_mapped
                     && content.is_unchanged()
                     && has_mode(meta, &node.attributes)
@@ -216,7 +237,9 @@ impl RecordedWorld {
                 ));
             }
             Kind::File(content) => {
-                let lost = content.files().find_map(|file| self.lost(file, recording));
+                let lost = content
+                    .files()
+                    .find_map(|file| lost(file, recording, &self.hidden));
                 if let Some(lost) = lost {
                     match lost {
                         Lost::Uncopied => self.missing.get_mut().note_uncopied(path),
@@ -318,15 +341,19 @@ impl RecordedWorld {
         self.listed_only.extend(gone);
     }
 
-    /// Why the content of a file cannot be had, if so.
-    fn lost(&self, content: &FileContent, recording: &Recording) -> Option<Lost> {
-        match content {
-            FileContent::Bytes(_) => None,
-            FileContent::Kept(id, sum) => {
-                let error = recording.check_kept(*id, *sum).err()?;
-                Some(Lost::Because(error.to_string()))
-            }
-            FileContent::Itself(file) => lost(file, &self.hidden),
+    fn refuse(&self, path: &Path, reason: impl Into<String>) {
+        let mut refused = self.refused.borrow_mut();
+        refused.get_or_insert_with(|| given_files::refused(path, reason));
+    }
+
+    /// Whether all files have the contents that they were given.
+    ///
+    /// # Errors
+    /// The first that has not.
+    pub fn check(&self) -> Result<()> {
+        match self.refused.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
     }
 
@@ -362,13 +389,11 @@ impl RecordedWorld {
         if let Some(node) = world.get(id)
             && let Kind::File(content) = &node.kind
         {
-            let lost = content.files().find_map(|file| self.lost(file, recording));
+            let lost = content
+                .files()
+                .find_map(|file| lost(file, recording, &self.hidden));
             if let (Some(lost), None) = (lost, first) {
-                let reason = match lost {
-                    Lost::Uncopied => "it has changed, and there is no copy".into(),
-                    Lost::Because(reason) => reason,
-                };
-                let path = String::from_utf8_lossy(path);
+                let (path, reason) = (String::from_utf8_lossy(path), lost.reason());
                 let sentence = format!("{path}, which is open without that name: {reason}");
                 return self.missing.get_mut().note(sentence);
             }
@@ -384,7 +409,14 @@ impl RecordedWorld {
         }
         let mut placer = match sandbox.placer() {
             Ok(placer) => placer,
-            Err(error) => return self.say(format!("its files at the event: {error}")),
+            Err(error) => {
+                for (path, _, node) in &self.made {
+                    if node.is_given {
+                        self.refuse(path, error.to_string());
+                    }
+                }
+                return self.say(format!("its files at the event: {error}"));
+            }
         };
         for path in &self.removed {
             let gone = placer.put(path, &Content::Nothing, &sandbox::Attributes::default());
@@ -403,6 +435,7 @@ impl RecordedWorld {
                     placed.entry(*id).or_insert(path);
                 }
                 Ok(()) => {}
+                Err(error) if node.is_given => self.refuse(path, error.to_string()),
                 Err(error) => self.say(format!("{} as it was: {error}", path.display())),
             }
         }
@@ -461,22 +494,14 @@ impl RecordedWorld {
     }
 
     fn attributes(&self, node: &Node<FileContent>) -> sandbox::Attributes {
-        let Attributes {
-            mode,
-            uid,
-            gid,
-            modified,
-            extended,
-        } = node.attributes.clone();
-        let modified = modified.unwrap_or(i128::from(self.time));
-        let seconds = modified.div_euclid(1_000_000_000) as i64;
+        let attributes = placed_attributes(&node.attributes, node.inode, i128::from(self.time));
+        let attributes = match node.is_given {
+            true => for_user(attributes),
+            false => attributes,
+        };
         sandbox::Attributes {
-            mode,
-            owner: (uid, gid),
-            modified: (!matches!(node.kind, Kind::Directory))
-                .then_some((seconds, modified.rem_euclid(1_000_000_000) as i64)),
-            extended,
-            numbers: node.inode,
+            modified: attributes.modified.filter(|_| !node.is_directory()),
+            ..attributes
         }
     }
 
@@ -578,6 +603,26 @@ impl Node<FileContent> {
     }
 }
 
+/// Attributes for the sandbox. The time of a file that was changed since is `time`.
+pub(super) fn placed_attributes(
+    attributes: &Attributes,
+    numbers: Option<(u64, u64)>,
+    time: i128,
+) -> sandbox::Attributes {
+    const SECOND: i128 = 1_000_000_000;
+    let modified = attributes.modified.unwrap_or(time);
+    sandbox::Attributes {
+        mode: attributes.mode,
+        owner: (attributes.uid, attributes.gid),
+        modified: Some((
+            modified.div_euclid(SECOND) as i64,
+            modified.rem_euclid(SECOND) as i64,
+        )),
+        extended: attributes.extended.clone(),
+        numbers,
+    }
+}
+
 /// The flags with which a regular file is opened again: nothing is made or truncated.
 fn again(flags: i32) -> i32 {
     flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_TMPFILE)
@@ -640,41 +685,8 @@ fn has_mode(meta: &Metadata, attributes: &Attributes) -> bool {
 }
 
 /// The paths that the settings hide, without symbolic links.
-fn hidden(settings: &Settings) -> Vec<PathBuf> {
+pub(super) fn hidden(settings: &Settings) -> Vec<PathBuf> {
     let paths = settings.hide.iter();
     let real = paths.map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
     real.collect()
-}
-
-/// Why the content of a file cannot be had.
-enum Lost {
-    /// It has changed, and was not copied because nothing was.
-    Uncopied,
-    Because(String),
-}
-
-/// Why the content of a file that was not copied cannot be had any more, if so.
-fn lost(file: &FileItself, hidden: &[PathBuf]) -> Option<Lost> {
-    let FileItself {
-        path,
-        status,
-        reason,
-    } = file;
-    let now = fs::symlink_metadata(Path::new(OsStr::from_bytes(path)));
-    let is_content = |meta: &Metadata| {
-        status.inode == (meta.dev(), meta.ino())
-            && status.size == meta.len()
-            && status.modified == (meta.mtime(), meta.mtime_nsec())
-    };
-    let is_hidden = || {
-        let real = fs::canonicalize(Path::new(OsStr::from_bytes(path)));
-        real.is_ok_and(|real| hidden.iter().any(|hidden| real.starts_with(hidden)))
-    };
-    if now.is_ok_and(|meta| is_content(&meta)) && !is_hidden() {
-        return None;
-    }
-    Some(match reason.as_str() {
-        "" => Lost::Uncopied,
-        reason => Lost::Because(format!("the recording has no copy of it ({reason})")),
-    })
 }

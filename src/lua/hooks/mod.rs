@@ -6,6 +6,7 @@ mod args;
 mod call;
 mod caller;
 mod divergence;
+mod files;
 mod loan;
 mod rule;
 pub(super) mod sandbox;
@@ -17,12 +18,12 @@ mod time_limit;
 
 pub(super) use time_limit::install as install_time_limit;
 
-use super::error::{ScriptError, is_of_absence, raise, raise_at};
+use super::error::{ScriptError, is_of_absence, raise, raise_at, shown};
 use super::outcome::{self, OutcomeData};
 use super::session;
 use crate::inject::{
     self, Action, Aftermath, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal,
-    Hooks, OnDivergence, Outcome,
+    Hooks, OnDivergence, OtherFile, Outcome,
 };
 use crate::syscall::{self, Syscall};
 use crate::tracee::{self, tsc_off};
@@ -233,6 +234,27 @@ impl LuaHooks {
         Ok(self.conditions[at].count(call))
     }
 
+    /// The content that a function of the script makes of a file's.
+    fn make_content(&self, file: usize, was: Option<&[u8]>) -> mlua::Result<Vec<u8>> {
+        let file = self.table.files.get(file);
+        let Some((file, function)) = file.and_then(|file| Some((file, file.function.as_ref()?)))
+        else {
+            return Ok(was.unwrap_or_default().to_vec());
+        };
+        let was = was.map(|was| self.lua.create_string(was)).transpose()?;
+        match self.run::<Value>(function, was)? {
+            Value::String(made) => Ok(made.as_bytes().to_vec()),
+            other => {
+                let path = file.file.path.display();
+                let other = shown(&other);
+                let message = format!(
+                    "the function for {path} in files returns the content as a string, not {other}"
+                );
+                Err(at(function, raise(message)))
+            }
+        }
+    }
+
     /// Lends the call to a function of the script; whether it returned something true.
     fn call_hook(
         &mut self,
@@ -322,9 +344,11 @@ impl Hooks for LuaHooks {
 
     fn unfired(&self) -> Vec<String> {
         let hooks = self.hooks.iter().zip(&self.conditions);
+        let unread = self.table.files.iter().filter(|file| !file.is_met);
         hooks
             .filter(|(hook, conditions)| !hook.rule.actions.is_empty() && !conditions.fired())
             .map(|(hook, _)| hook.rule.name.clone())
+            .chain(unread.map(|file| file.file.name()))
             .chain((self.table.after.is_some() && !self.has_looked).then(|| "after".into()))
             .collect()
     }
@@ -354,6 +378,26 @@ impl Hooks for LuaHooks {
         match ran {
             Ok(()) => Ok(()),
             Err(error) => self.failed(error),
+        }
+    }
+
+    fn files(&self) -> Vec<OtherFile> {
+        let files = self.table.files.iter();
+        files.map(|file| file.file.clone()).collect()
+    }
+
+    fn content(&mut self, file: usize, was: Option<&[u8]>) -> Result<Vec<u8>, HookError> {
+        let made = self.make_content(file, was);
+        made.map_err(|error| {
+            let message = ScriptError::of(&error).message;
+            self.raised = Some(error);
+            HookError::from(HookRaised(message))
+        })
+    }
+
+    fn met(&mut self, file: usize) {
+        if let Some(file) = self.table.files.get_mut(file) {
+            file.is_met = true;
         }
     }
 

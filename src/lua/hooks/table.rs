@@ -4,14 +4,16 @@ use super::super::convert;
 use super::super::error::{did_you_mean, near, raise, shown};
 use super::super::pattern;
 use super::divergence::Diverged;
+use super::files::{self, File};
 use super::rule::Hook;
 use super::sandbox;
 use crate::inject::{Finally, IGNORED, Options, Sandbox, Selector};
 use crate::syscall;
 use mlua::{Function, Table, Value};
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "after",
+    "files",
     "on_divergence",
     "on_signal",
     "on_exit",
@@ -25,7 +27,7 @@ const OPTIONS: [&str; 10] = [
 /// The options that are about a trace.
 const ABOUT_TRACES: [&str; 4] = ["on_divergence", "finally", "ignore", "pids"];
 /// Options that are not implemented yet.
-const LATER: [&str; 2] = ["files", "peer"];
+const LATER: [&str; 1] = ["peer"];
 
 /// The calls that may appear or be missing without a divergence.
 pub(super) struct Ignored {
@@ -117,6 +119,8 @@ pub(super) struct HooksTable {
     pub on_signal: Option<Function>,
     pub on_exit: Option<Function>,
     pub after: Option<Function>,
+    /// The files that have another content.
+    pub files: Vec<File>,
     pub ignored: Ignored,
     /// An option that is there and is about traces.
     pub about_traces: Option<&'static str>,
@@ -209,6 +213,7 @@ impl HooksTable {
             ("on_divergence", _) => self.diverged = Diverged::read(value)?,
             ("on_signal", _) => self.on_signal = Some(function()?),
             ("after", _) => self.after = Some(function()?),
+            ("files", _) => self.files = files::read(value)?,
             ("on_exit", _) => self.on_exit = Some(function()?),
             ("finally", "kill") => self.options.finally = Finally::Kill,
             ("finally", "live") => self.options.finally = Finally::Live,
