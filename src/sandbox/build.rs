@@ -470,7 +470,7 @@ impl Place {
                 }
                 Entry::Link(to) => symlink(to, &at)?,
                 // A file may be gone meanwhile, or not be readable.
-                Entry::Copy => _ = copy(path, &at),
+                Entry::Copy => _ = make_copy(path, &at),
                 Entry::Bound => _ = File::create(&at)?,
                 Entry::Special(mode) => {
                     _ = nix::sys::stat::mknod(
@@ -502,7 +502,7 @@ fn own(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
 
 /// Copies a file with its permissions, owner and times. A file that cannot be read is empty, and can neither be read
 /// inside.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn make_copy(from: &Path, to: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let meta = fs::symlink_metadata(from)?;
     let mut made = OpenOptions::new()

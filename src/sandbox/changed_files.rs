@@ -5,7 +5,7 @@ use crate::syscall::{FileNumbers, FileStatus};
 use crate::tracee::path_lookup::Root;
 use crate::tracee::xattr;
 use nix::sys::stat::fstat;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
@@ -41,6 +41,9 @@ impl ChangeKind {
         }
     }
 }
+
+/// The names of a directory's entries, with their inode numbers.
+pub(super) type Names = BTreeMap<OsString, u64>;
 
 /// A changed file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -268,7 +271,7 @@ fn over(mut upper: PathBuf, inner: &Path) -> Over {
 fn compare_copy(
     path: &Path,
     shown: &Path,
-    names: Option<&BTreeSet<OsString>>,
+    names: Option<&Names>,
     changes: &mut Vec<Change>,
 ) -> io::Result<()> {
     let change = |path, kind| Change { path, kind };
@@ -286,10 +289,12 @@ fn compare_copy(
             now.insert(entry?.file_name());
         }
     }
-    for name in before.difference(&now).take(MOST) {
+    let removed = before.keys().filter(|name| !now.contains(*name));
+    for name in removed.take(MOST) {
         changes.push(change(path.join(name), ChangeKind::Removed));
     }
-    for name in now.difference(before).take(MOST) {
+    let added = now.iter().filter(|name| !before.contains_key(*name));
+    for name in added.take(MOST) {
         changes.push(change(path.join(name), ChangeKind::Created));
         // A program may have made a directory unreadable.
         let _ = walk(&shown.join(name), &path.join(name), 0, changes);

@@ -2,18 +2,21 @@
 //!
 //! Two helper processes hold it. The keeper has the machine's files as its root, and lays overlays of them where all
 //! others have theirs. The first process of the pid namespace ends the others, and takes anew what they used of other
-//! namespaces. After a use, the overlays are looked at: those that were changed are replaced.
+//! namespaces. After a use, the overlays are looked at: those that were changed are replaced. What has no overlay is taken
+//! back.
 
+mod copied;
 pub(super) mod terminals;
 mod unmapped_owners;
 
 use super::build::{self, Begun, Builder, First, Place, Used, upper, work};
 use super::id_map::IdMap;
 use super::mounts::Mounts;
-use super::root_plan::{Entry, Layer, Machine, OWN, RootPlan, nearest_dir};
+use super::root_plan::{Layer, Machine, RootPlan, nearest_dir};
 use super::{Error, Result, Settings};
 use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{end_namespace, end_rest_of_namespace, proc, tsc_off};
+use copied::Copied;
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -111,15 +114,6 @@ pub(super) struct Laid {
     is_used: bool,
     /// The device and inode number of the machine's directory, if it was laid while processes ran.
     late: Option<(u64, u64)>,
-}
-
-/// A directory or file that was made anew: the machine's, and that which is shown.
-#[derive(Debug)]
-struct Copied {
-    path: PathBuf,
-    machine: Option<Stamp>,
-    shown: Option<Stamp>,
-    names: Option<BTreeSet<std::ffi::OsString>>,
 }
 
 /// An enclosure.
@@ -260,40 +254,6 @@ impl Enclosure {
         Ok((init, first))
     }
 
-    fn note_copied(&mut self, dirs: &[PathBuf], entries: &[(PathBuf, Entry)]) {
-        for dir in dirs {
-            let names = fs::read_dir(self.place.shown(dir));
-            let names = names.into_iter().flatten().flatten();
-            self.copied.push(Copied {
-                path: dir.clone(),
-                machine: Stamp::at(dir),
-                shown: Stamp::at(&self.place.shown(dir)),
-                names: Some(names.map(|entry| entry.file_name()).collect()),
-            });
-        }
-        let own = OWN.iter().map(Path::new).chain([Path::new("/")]);
-        let layers = self.layers.iter().map(|laid| laid.layer.path.as_path());
-        let made = dirs.iter().map(PathBuf::as_path);
-        let known: HashSet<&Path> = own.chain(layers).chain(made).collect();
-        for (path, entry) in entries {
-            let is_looked_at = match entry {
-                Entry::Copy | Entry::Bound | Entry::Link(_) => true,
-                // Of other directories, the layers and what is mounted there are looked at.
-                Entry::Dir(..) => !known.contains(path.as_path()),
-                // There may be many sockets.
-                Entry::Special(_) => false,
-            };
-            if is_looked_at {
-                self.copied.push(Copied {
-                    path: path.clone(),
-                    machine: Stamp::at(path),
-                    shown: Stamp::at(&self.place.shown(path)),
-                    names: None,
-                });
-            }
-        }
-    }
-
     /// Lays what the settings ask for.
     fn add_requested(&mut self, ids: &IdMap) -> Result<()> {
         let settings = self.settings.clone();
@@ -429,12 +389,6 @@ impl Enclosure {
         self.layers.iter().any(|laid| laid.layer.path == dir)
     }
 
-    /// Whether it is a directory that was made anew.
-    pub(super) fn is_made_anew(&self, dir: &Path) -> bool {
-        let mut copied = self.copied.iter();
-        copied.any(|one| one.names.is_some() && one.path == dir)
-    }
-
     /// See [`Sandbox::rename_overlay`](super::Sandbox::rename_overlay).
     pub(super) fn rename_overlay(&mut self, from: &Path, to: &Path) -> Result<bool> {
         let is_anew = |path: &Path| path.parent().is_some_and(|dir| self.is_made_anew(dir));
@@ -524,8 +478,8 @@ impl Enclosure {
 
     fn clean_files(&mut self) -> Result<()> {
         self.taken.clear();
+        self.spoiled = self.spoiled || !self.take_back();
         let place = &self.place;
-        self.spoiled |= self.copied.iter().any(|one| one.is_changed(place));
         let changed: Vec<PathBuf> = self.changed().map(|laid| laid.layer.path.clone()).collect();
         // What is hidden in them would be seen again.
         let hidden = self.settings.hide.iter();
@@ -574,26 +528,14 @@ impl Enclosure {
         for laid in &mut self.layers {
             laid.young = !self.exact && laid.stamp.is_young();
         }
+        for copied in &mut self.copied {
+            copied.note_age(self.exact);
+        }
     }
 
     /// The layers with changed files.
     pub(super) fn changed(&self) -> impl Iterator<Item = &Laid> {
         self.layers.iter().filter(|laid| laid.is_changed())
-    }
-
-    /// The directories and files that were made anew and are changed: the machine's path, that of the shown one, and the
-    /// names that were in a directory.
-    pub(super) fn changed_copies(
-        &self,
-    ) -> impl Iterator<Item = (&Path, PathBuf, Option<&BTreeSet<std::ffi::OsString>>)> {
-        let changed = self.copied.iter().filter(|one| one.is_changed(&self.place));
-        changed.map(|one| {
-            (
-                one.path.as_path(),
-                self.place.shown(&one.path),
-                one.names.as_ref(),
-            )
-        })
     }
 
     /// The layer that holds the file at this path.
@@ -669,12 +611,6 @@ impl Laid {
     fn is_changed(&self) -> bool {
         let now = self.dir.metadata().map(|meta| Stamp::of(&meta));
         self.young || now.map_or(true, |now| now != self.stamp)
-    }
-}
-
-impl Copied {
-    fn is_changed(&self, place: &Place) -> bool {
-        Stamp::at(&place.shown(&self.path)) != self.shown
     }
 }
 
