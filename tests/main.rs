@@ -35,6 +35,7 @@ mod limits;
 mod live;
 mod live_program_file;
 mod live_streams;
+mod machine_locks;
 mod moved;
 mod outcome_limits;
 mod own_filters;

@@ -37,6 +37,7 @@ use build::{KEYCTL_JOIN_SESSION_KEYRING, KEYRING};
 use enclosure::{Enclosure, Inhabitants};
 use id_map::IdMap;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -309,6 +310,12 @@ impl Sandbox {
     /// Its root directory; `None` where its processes are gone.
     pub fn root(&self) -> Option<Root> {
         Root::of(self.init_pid())
+    }
+
+    /// The numbers of the mounts in it (`mnt_id` of proc(5)) whose files nobody outside has: their locks are the sandbox's
+    /// alone.
+    pub fn own_mounts(&self) -> HashSet<u64> {
+        mounts::own(self.init_pid(), self.own_proc).unwrap_or_default()
     }
 
     /// Moves one more process into the sandbox, as [`Sandboxes::enter`] moved the first one.
