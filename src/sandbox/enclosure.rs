@@ -6,6 +6,7 @@
 //! back.
 
 mod copied;
+mod kept;
 pub(super) mod terminals;
 mod unmapped_owners;
 
@@ -17,6 +18,7 @@ use super::{Error, Result, Settings};
 use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{end_namespace, end_rest_of_namespace, proc, tsc_off};
 use copied::Copied;
+use kept::{Kept, Old};
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -104,6 +106,8 @@ pub(super) struct Laid {
     pub(super) layer: Layer,
     /// The number in the names of its directories.
     pub(super) number: usize,
+    /// The numbers of the directories of kept files below its changed files, the first one on top.
+    pub(super) kept: Vec<usize>,
     /// Its directory of changed files.
     dir: File,
     /// That directory without changed files.
@@ -127,6 +131,8 @@ pub(super) struct Enclosure {
     first: First,
     place: Place,
     layers: Vec<Laid>,
+    /// The files that are kept for the next uses.
+    kept: Option<Kept>,
     next: usize,
     copied: Vec<Copied>,
     mounts: Mounts,
@@ -203,6 +209,7 @@ impl Enclosure {
             next: plan.layers.len(),
             place,
             layers: Vec::new(),
+            kept: None,
             copied: Vec::new(),
             mounts,
             ids: ids.clone(),
@@ -291,6 +298,8 @@ impl Enclosure {
 
     /// Lays one more overlay. Those in it are laid again, as they would be below it.
     fn add(&mut self, layer: Layer) -> Result<()> {
+        // It would show none of them.
+        self.forget_kept()?;
         let is_inner = |laid: &mut Laid| laid.layer.path.starts_with(&layer.path);
         let inner: Vec<Laid> = self.layers.extract_if(.., is_inner).collect();
         let (path, is_writable) = (layer.path.clone(), layer.is_writable);
@@ -309,7 +318,7 @@ impl Enclosure {
         let added = self.place.add_layer(&layer, number);
         added.map_err(|e| Error::refused(step.clone(), e))?;
         let mut b = Builder::default();
-        let call = b.lay(&layer, number);
+        let call = b.lay(&layer, number, &[]);
         b.hide(&self.settings, &layer.path);
         let outcome = b.make(&mut self.keeper)?;
         let ret = outcome.result(call).unwrap_or(-1);
@@ -479,48 +488,16 @@ impl Enclosure {
     fn clean_files(&mut self) -> Result<()> {
         self.taken.clear();
         self.spoiled = self.spoiled || !self.take_back();
-        let place = &self.place;
-        let changed: Vec<PathBuf> = self.changed().map(|laid| laid.layer.path.clone()).collect();
+        let changed = self.changed().map(|laid| laid.layer.path.clone());
+        let changed: BTreeSet<PathBuf> = changed.collect();
         // What is hidden in them would be seen again.
         let hidden = self.settings.hide.iter();
         let mut hidden = hidden.filter_map(|path| fs::canonicalize(path).ok());
         self.spoiled |= hidden.any(|path| changed.iter().any(|dir| path.starts_with(dir)));
-        if changed.is_empty() || self.spoiled {
-            return Ok(());
+        match self.spoiled {
+            true => Ok(()),
+            false => self.lay_anew(&changed, Old::Removed),
         }
-        // Taking an overlay away takes away those in it.
-        let is_hit = |laid: &Laid| changed.iter().any(|dir| laid.layer.path.starts_with(dir));
-        let is_outer = |laid: &Laid| {
-            let mut others = changed.iter().filter(|dir| **dir != laid.layer.path);
-            !others.any(|dir| laid.layer.path.starts_with(dir))
-        };
-        let mut b = Builder::default();
-        let mut old = Vec::new();
-        for laid in self.layers.iter().filter(|laid| is_hit(laid)) {
-            if is_outer(laid) {
-                b.take_away(&laid.layer);
-            }
-            old.push(laid.number);
-        }
-        let step = "make the directories that it shows";
-        let mut calls = Vec::new();
-        for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
-            laid.number = self.next;
-            self.next += 1;
-            let added = place.add_layer(&laid.layer, laid.number);
-            added.map_err(|e| Error::refused(step, e))?;
-            calls.push(b.lay(&laid.layer, laid.number));
-        }
-        let outcome = b.make(&mut self.keeper)?;
-        self.spoiled |= calls.iter().any(|call| outcome.result(*call) != Some(0));
-        for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
-            let (layer, late) = (laid.layer.clone(), laid.late);
-            *laid = Laid::new(place, layer, laid.number).map_err(|e| Error::refused(step, e))?;
-            laid.is_used = true;
-            laid.late = late;
-        }
-        self.spoiled |= old.into_iter().any(|number| place.remove(number).is_err());
-        Ok(())
     }
 
     /// Whether changes in the next moments are seen by the stamps.
@@ -548,6 +525,12 @@ impl Enclosure {
     /// The directory of a layer's changed files.
     pub(super) fn upper(&self, laid: &Laid) -> PathBuf {
         self.place.path(upper(laid.number))
+    }
+
+    /// The directories of a layer's changed files and of its kept ones.
+    fn uppers(&self, laid: &Laid) -> impl Iterator<Item = PathBuf> {
+        let all = std::iter::once(&laid.number).chain(&laid.kept);
+        all.map(|&number| self.place.path(upper(number)))
     }
 
     /// The pid of its first process outside.
@@ -580,19 +563,32 @@ fn terminals_of(init: &HelperProcess) -> [Option<(u32, u32, u32)>; 2] {
 
 impl Laid {
     fn new(place: &Place, layer: Layer, number: usize) -> io::Result<Laid> {
-        let dir = place.path(upper(number));
-        let how = libc::O_PATH | libc::O_DIRECTORY;
-        let dir = File::options().read(true).custom_flags(how).open(dir)?;
-        let stamp = Stamp::of(&dir.metadata()?);
+        let (dir, stamp) = Laid::open(place, number)?;
         Ok(Laid {
             layer,
             number,
+            kept: Vec::new(),
             dir,
             stamp,
             young: true,
             is_used: false,
             late: None,
         })
+    }
+
+    fn open(place: &Place, number: usize) -> io::Result<(File, Stamp)> {
+        let how = libc::O_PATH | libc::O_DIRECTORY;
+        let path = place.path(upper(number));
+        let dir = File::options().read(true).custom_flags(how).open(path)?;
+        let stamp = Stamp::of(&dir.metadata()?);
+        Ok((dir, stamp))
+    }
+
+    /// Notes that its directory of changed files is another one.
+    fn renew(&mut self, place: &Place) -> io::Result<()> {
+        (self.dir, self.stamp) = Laid::open(place, self.number)?;
+        self.young = true;
+        Ok(())
     }
 
     /// Whether it was laid while processes ran.

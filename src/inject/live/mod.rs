@@ -11,6 +11,7 @@ mod filters;
 mod guard;
 mod hang;
 mod identity;
+mod kept_files;
 mod limits;
 mod listings;
 mod memory_limit;
@@ -141,7 +142,7 @@ pub(super) fn go_on(
             };
             let recording = Arc::clone(&process.group.recording);
             let prepare = |sandbox: &mut sandbox::Sandbox, shared: &SharedMemory| {
-                trace_span!("put").in_scope(|| world.put_into(sandbox, &recording, shared));
+                trace_span!("put").in_scope(|| world.put_into(sandbox, &recording, shared))
             };
             let inside = |sandbox: &sandbox::Sandbox,
                           shared: &SharedMemory,
@@ -226,9 +227,8 @@ pub(super) fn show_left(
         pid: group.pid,
         settings: &how.settings,
     };
-    let prepare = |sandbox: &mut sandbox::Sandbox| {
-        world.put_into(sandbox, &group.recording, &group.shared);
-    };
+    let prepare =
+        |sandbox: &mut sandbox::Sandbox| world.put_into(sandbox, &group.recording, &group.shared);
     let sandbox = sandbox::Sandboxes::of_thread().prepared(&request, prepare)?;
     outcome.missing.extend(world.into_missing());
     let place = (&how.settings, &cwd[..], how.timeout);

@@ -8,18 +8,19 @@ use crate::sandbox::build::{Place, ROOT, make_copy};
 use crate::sandbox::changed_files::Names;
 use crate::sandbox::renames;
 use crate::sandbox::root_plan::{Entry, OWN};
+use crate::syscall::FileNumbers;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirEntryExt, symlink};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use xattr::FileExt;
 
@@ -31,6 +32,8 @@ pub(super) struct Copied {
     shown: Option<Stamp>,
     /// Whether a change may be overlooked by the stamp.
     young: bool,
+    /// The entries that were put into a directory for this use, and the directory behind that.
+    put: Option<(BTreeSet<OsString>, Option<Stamp>)>,
     content: Content,
 }
 
@@ -53,6 +56,7 @@ impl Copied {
             machine: Stamp::at(path),
             shown: Stamp::at(&place.shown(path)),
             young: false,
+            put: None,
             content,
         }
     }
@@ -66,6 +70,12 @@ impl Copied {
 
     fn is_changed(&self, place: &Place) -> bool {
         self.young || Stamp::at(&place.shown(&self.path)) != self.shown
+    }
+
+    /// Whether nothing has changed in a directory since files were put into it, as far as its entries go.
+    fn is_as_put(&self, place: &Place) -> bool {
+        let now = || Stamp::at(&place.shown(&self.path));
+        !self.young && self.put.as_ref().is_some_and(|(_, then)| *then == now())
     }
 
     /// Whether changes in the next moments are seen by the stamp.
@@ -107,6 +117,15 @@ impl Enclosure {
         copied.any(|one| one.names().is_some() && one.path == dir)
     }
 
+    /// Whether a file or directory with these numbers is the one that was made anew at this path.
+    pub(in crate::sandbox) fn stands_for_machines(&self, path: &Path, here: FileNumbers) -> bool {
+        let mut copied = self.copied.iter().filter(|one| one.path == path);
+        copied.any(|one| {
+            let is_it = |shown: &Stamp| !here.is_dir && shown.inode == here.inode;
+            one.names().is_some() || one.shown.as_ref().is_some_and(is_it)
+        })
+    }
+
     /// The directories and files that were made anew and are changed: the machine's path, that of the shown one, and the
     /// names that were in a directory.
     pub(in crate::sandbox) fn changed_copies(
@@ -114,6 +133,24 @@ impl Enclosure {
     ) -> impl Iterator<Item = (&Path, PathBuf, Option<&Names>)> {
         let changed = self.copied.iter().filter(|one| one.is_changed(&self.place));
         changed.map(|one| (one.path.as_path(), self.place.shown(&one.path), one.names()))
+    }
+
+    /// Notes that files were put at these paths for this use.
+    pub(in crate::sandbox) fn note_put<'p>(&mut self, paths: impl Iterator<Item = &'p Path>) {
+        let mut names: BTreeMap<&Path, BTreeSet<OsString>> = BTreeMap::new();
+        for path in paths {
+            if let (Some(dir), Some(name)) = (path.parent(), path.file_name()) {
+                names.entry(dir).or_default().insert(name.to_os_string());
+            }
+        }
+        let exact = self.exact;
+        for one in self.copied.iter_mut().filter(|one| one.names().is_some()) {
+            if let Some(names) = names.remove(one.path.as_path()) {
+                let stamp = Stamp::at(&self.place.shown(&one.path));
+                one.young |= !exact;
+                one.put = Some((names, stamp));
+            }
+        }
     }
 
     /// Makes what was made anew as it was before a use. Returns whether it is; no process is left that could change it.
@@ -142,6 +179,9 @@ impl Enclosure {
                 return false;
             }
         }
+        for one in &mut self.copied {
+            one.put = None;
+        }
         // What is in no directory that was made anew.
         left == 0
     }
@@ -165,10 +205,37 @@ impl Enclosure {
             .filter_map(|(at, file)| Some((names.get_key_value(file.path.file_name()?)?.0, at)))
             .collect();
         let shown = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-        let mut there = Names::new();
-        for (name, inode) in entries(&shown)? {
+        // Of what was changed in it, if that is known.
+        let some = match &one.put {
+            Some((put, _)) if one.is_as_put(&self.place) => {
+                let others = changed.iter().filter_map(|path| path.file_name());
+                Some(
+                    put.iter()
+                        .cloned()
+                        .chain(others.map(OsString::from))
+                        .collect(),
+                )
+            }
+            _ => None,
+        };
+        let listed = match &some {
+            Some(some) => found(&shown, some),
+            None => entries(&shown)?,
+        };
+        let mut there = match &some {
+            Some(some) => names
+                .clone()
+                .into_iter()
+                .filter(|(name, _)| !some.contains(name))
+                .collect(),
+            None => Names::new(),
+        };
+        for (name, inode) in listed {
+            let inner = path.join(&name);
             let is_same = names.get(&name) == Some(&inode);
-            if is_same && !(again.contains_key(&name) && changed.contains(&path.join(&name))) {
+            let is_changed = changed.contains(&inner);
+            // A directory that was made anew is restored itself.
+            if is_same && (!is_changed || self.is_made_anew(&inner)) {
                 there.insert(name, inode);
             } else if is_same && !again.contains_key(&name) {
                 return Ok(false);
@@ -188,16 +255,20 @@ impl Enclosure {
             }
             made.push(at);
         }
+        for at in made {
+            let copied = &mut self.copied[at];
+            copied.machine = Stamp::at(&copied.path);
+            copied.shown = Stamp::at(&self.place.shown(&copied.path));
+            if let (Some(name), Some(stamp)) = (copied.path.file_name(), &copied.shown) {
+                there.insert(name.to_os_string(), stamp.inode);
+            }
+        }
         let time = TimeSpec::new(modified.0, modified.1);
         futimens(&dir, &TimeSpec::UTIME_OMIT, &time)?;
-        let stamp = Stamp::of(&dir.metadata()?);
-        for at in made {
-            let fresh = Copied::new(&self.place, &self.copied[at].path, Content::Fixed);
-            self.copied[at].machine = fresh.machine;
-            self.copied[at].shown = fresh.shown;
-        }
-        self.copied[at].shown = Some(stamp);
-        self.copied[at].content = Content::Directory(self::names(&shown)?);
+        let one = &mut self.copied[at];
+        one.shown = Some(Stamp::of(&dir.metadata()?));
+        one.content = Content::Directory(there);
+        one.put = None;
         Ok(true)
     }
 }
@@ -248,6 +319,15 @@ fn entries(dir: &Path) -> io::Result<Vec<(OsString, u64)>> {
     entries
         .map(|entry| entry.map(|entry| (entry.file_name(), entry.ino())))
         .collect()
+}
+
+/// Those of these names that are in a directory.
+fn found(dir: &Path, names: &BTreeSet<OsString>) -> Vec<(OsString, u64)> {
+    let inode = |name: &OsString| Some(fs::symlink_metadata(dir.join(name)).ok()?.ino());
+    let found = names
+        .iter()
+        .filter_map(|name| Some((name.clone(), inode(name)?)));
+    found.collect()
 }
 
 fn names(dir: &Path) -> io::Result<Names> {
