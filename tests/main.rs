@@ -36,6 +36,7 @@ mod limits;
 mod live;
 mod live_program_file;
 mod live_streams;
+mod machine_locks;
 mod moved;
 mod outcome_limits;
 mod own_filters;

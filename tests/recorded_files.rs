@@ -935,3 +935,118 @@ discarded! {
     tmpfile: TMPFILE,
     mapped: MAPPED,
 }
+
+/// Reads files, writes some, and says what it finds once a read fails; then changes all of it.
+const LOOKS: &str = r#"
+import os
+os.chdir("w")
+names = [f"f{i}" for i in range(12)]
+for name in names + ["d/e"]: open(name).read()
+os.link("f7", "f7link")
+open("own", "w").write("first")
+
+def look():
+    for name in sorted(os.listdir(".")):
+        status = os.lstat(name)
+        text = open(name).read() if os.path.isfile(name) else sorted(os.listdir(name))
+        print(name, oct(status.st_mode), status.st_nlink if os.path.isfile(name) else "", int(status.st_mtime) if name in names else "", text)
+        if name in names[:10]: print(status.st_dev, status.st_ino)
+
+def change():
+    for name in os.listdir("."):
+        if os.path.isfile(name): open(name, "a").write("changed")
+    os.chmod("f0", 0o600); os.unlink("f1"); os.rename("f2", "f3"); os.unlink("f4"); os.mkdir("f4"); open("f4/x", "w")
+    os.utime("f5", (1, 1)); os.symlink("f5", "new"); os.rename("d", "moved"); os.unlink("f6"); open("f6", "w").write("y")
+    os.setxattr("f8", "user.trace", b"x"); open("d", "w").write("z"); os.link("f9", "f9link")
+
+def read(name):
+    try: open(name).read()
+    except OSError:
+        look()
+        print(os.listxattr("f8"))
+        change()
+        os._exit(3)
+
+read("one")
+open("own", "a").write("second")
+os.unlink("f11")
+read("two")
+"#;
+
+/// Copies of two events in turn: each finds what was there, whatever the others have done.
+fn each_finds_the_same(folder: &Folder, prefix: &[&str], mounts: &str) {
+    let steps = format!(
+        "set -e; mkdir -p w/d w/m; for i in $(seq 0 11); do echo old$i >w/f$i; done; echo e >w/d/e; echo 1 >w/one; echo 2 >w/two; \
+         touch -d 2001-02-03 w/f*; {mounts}; {RRAPPER} record -q -o rec -- {PYTHON} looks.py; \
+         for i in $(seq 0 11); do echo new$i >w/f$i; done; rm w/f3 w/own w/f7link; rm -r w/d; {RRAPPER} -q script.lua"
+    );
+    folder.write("looks.py", LOOKS);
+    folder.write(
+        "script.lua",
+        r#"local rec = rr.open "rec"
+           local function outcome(name)
+               rr.replay_to(rec:find{ syscall = "read", path = "*/" .. name })
+               local hooks = { read = { fail = "EIO", when = 1 }, on_divergence = "live", finally = "live" }
+               local o = spin_off():inject(hooks)
+               assert(o.exit_code == 3, tostring(o) .. o.stdout .. o.stderr)
+               local files = {}
+               for _, file in ipairs(o.files) do files[#files + 1] = file.kind .. " " .. file.path .. "\n" end
+               return o.stdout .. table.concat(files) .. table.concat(o.missing, "\n")
+           end
+           local seen = {}
+           for _, name in ipairs{ "one", "one", "one", "two", "two", "one", "two", "two", "two", "one", "one" } do
+               local now = outcome(name)
+               assert(not seen[name] or now == seen[name], name .. "\n" .. now .. "---\n" .. (seen[name] or ""))
+               seen[name] = now
+           end
+           -- With other files kept before, a program that finds today's.
+           local today = live{ "/bin/sh", "-c", "cat w/f0 w/f1; ls w" }.stdout
+           assert(today:find "new0\nnew1\n" and not today:find "own", today)
+           io.write(seen.one, "--\n", seen.two, "--\n", outcome "one" == seen.one and "same" or "other")"#,
+    );
+    let mut command = Command::new(prefix[0]);
+    command.args(&prefix[1..]).args(["sh", "-c", &steps]);
+    variables(&mut command, folder);
+    let done = command.current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let parts: Vec<&str> = said.split("--\n").collect();
+    let [one, two, "same"] = parts[..] else {
+        panic!("{said}");
+    };
+    for (seen, own) in [(one, "first"), (two, "firstsecond")] {
+        assert!(seen.contains(&format!("own 0o100644 1  {own}\n")), "{seen}");
+        for i in [0, 3, 10] {
+            let line = format!("f{i} 0o100644 1 981158400 old{i}\n\n");
+            assert!(seen.contains(&line), "{line}{seen}");
+        }
+        assert!(seen.contains("f7link 0o100644 2  old7\n"), "{seen}");
+        assert!(seen.contains("d 0o40755   ['e']\n"), "{seen}");
+        assert!(
+            !seen.contains("changed\n") && !seen.contains(" new"),
+            "{seen}"
+        );
+        assert!(seen.contains("\n[]\n"), "{seen}");
+    }
+    assert!(one.contains("f11 ") && !two.contains("f11 "), "{said}");
+}
+
+#[test]
+fn copies_share_recorded_files_and_see_nothing_of_each_other() {
+    let folder = Folder::new();
+    each_finds_the_same(&folder, &["env"], "true");
+}
+
+#[test]
+fn copies_see_nothing_of_each_other_beside_mounts() {
+    let folder = Folder::new();
+    let prefix: &[&str] = match nix::unistd::geteuid().is_root() {
+        true => &["unshare", "-m"],
+        false => &["unshare", "-rm"],
+    };
+    each_finds_the_same(&folder, prefix, "mount -t tmpfs none w/m");
+}

@@ -620,7 +620,7 @@ const MOUNTED: &str = "RRAPPER_TEST_MOUNTED";
 #[test]
 fn directories_with_mounts_in_them_can_be_written_to_below() {
     let folder = Folder::new();
-    let steps = "mkdir -p own/cache own/work own/.run; echo x >own/here; echo x >own/gone; mount -t tmpfs none own/cache; echo x >own/cache/file
+    let steps = "mkdir -p own/cache own/work own/.run; echo x >own/here; echo x >own/gone; ln -s here own/link; chmod 644 own/here; mount -t tmpfs none own/cache; echo x >own/cache/file
          echo x >own/work/file; exec \"$0\" --exact --ignored --nocapture where_mounts_are";
     let user = if nix::unistd::geteuid().is_root() {
         "-m"
@@ -668,6 +668,68 @@ fn where_mounts_are() {
     assert!(changed("here", ChangeKind::Changed), "{changes:?}");
     assert!(changed("gone", ChangeKind::Removed), "{changes:?}");
     assert_eq!(fs::read(dir.join("cache/file")).unwrap(), b"x\n");
+    drop(inside);
+    what_was_made_anew_is_taken_back(&dir);
+}
+
+/// Uses a sandbox again that has made a directory anew: each use changes something in it and sees nothing of the others.
+fn what_was_made_anew_is_taken_back(dir: &Path) {
+    const UNCHANGED: &str = "test \"$(cat here gone link cache/file work/file)\" = \"x
+x
+x
+x
+x\"; test \"$(ls -A . work)\" = \".:
+.run
+cache
+gone
+here
+link
+work
+
+work:
+file\"; test $(stat -c %a here) = 644; test \"$(readlink link)\" = here; test ! -L ../own; test ! -e ../other
+         test -z \"$(getfattr --absolute-names -d -m - . here)\"";
+    // Whether the next use gets the same sandbox.
+    let uses = [
+        ("true", true),
+        (
+            "echo y >here; echo y >new; mkdir -p a/b; echo y >a/b/c; ln -s x y; mkfifo z",
+            true,
+        ),
+        (
+            "rm gone; chmod 600 here; touch -d 2001-01-01 link; setfattr -n user.trace -v 1 here",
+            true,
+        ),
+        (
+            "mv gone other; mv here gone; rm link; ln -s gone link; touch -d 2001-01-01 .",
+            true,
+        ),
+        (
+            "rm gone; mkdir gone; ln here gone/here; chmod 0 gone; rm link; mkfifo link",
+            true,
+        ),
+        ("setfattr -n user.trace -v 1 .", false),
+        ("chmod 700 .", false),
+        ("touch other; chattr +d .", false),
+        ("cd ..; mv own other; ln -s \"$PWD/victim\" own", false),
+        ("cd ..; mv own other; mkdir own; echo y >own/gone", false),
+        ("true", true),
+    ];
+    let victim = dir.with_file_name("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("file"), "x").unwrap();
+    let mut last: Option<(PathBuf, bool)> = None;
+    for (change, is_kept) in uses {
+        let mut inside = enter(&request(dir, &[]));
+        if let Some((root, is_kept)) = &last {
+            assert_eq!(are_one(&inside, root), *is_kept, "before {change}");
+        }
+        last = Some((inside.sandbox.inside(Path::new("/")), is_kept));
+        inside.succeeds(&format!("{UNCHANGED}\n{change}"));
+        drop(inside);
+        assert_eq!(fs::read(victim.join("file")).unwrap(), b"x");
+        assert_eq!(tree(&victim).len(), 1, "{change}");
+    }
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Process {
         self,
         request: &sandbox::Request<'_>,
         number: impl Fn(i32) -> i32,
-        prepare: impl FnOnce(&mut sandbox::Sandbox, &SharedMemory),
+        prepare: impl FnOnce(&mut sandbox::Sandbox, &SharedMemory) -> sandbox::Result<()>,
         restore: impl FnOnce(&sandbox::Sandbox, &SharedMemory, &ThreadGroup, &mut Stopped) -> R,
     ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
         let Process {
@@ -181,9 +181,8 @@ impl Process {
         // Inside of the sandbox, the copy cannot open the shared memory in the /proc of this process.
         let shared = SharedMemory::of_copy(&group.shared.objects(), &mut shell)?;
         let (mut first, sandbox) =
-            sandbox::Sandboxes::of_thread().enter_prepared(shell, request, |sandbox| {
-                prepare(sandbox, &shared);
-            })?;
+            sandbox::Sandboxes::of_thread()
+                .enter_prepared(shell, request, |sandbox| prepare(sandbox, &shared))?;
         group.real_pid = first.tid();
         let restored = restore(&sandbox, &shared, &group, &mut first);
         // The kernel takes this task for the thread group leader.

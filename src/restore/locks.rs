@@ -1,14 +1,23 @@
 //! Locks of files: flock(2), fcntl(2).
 
 use super::{Description, Restorer, Result};
-use crate::kernel::RangeLock;
+use crate::kernel::{FileKind, OpenFile, RangeLock};
+use crate::world::is_apart;
 use std::io;
+
+/// Whether a file is the sandbox's own: devices and the kernel's objects are the machine's.
+fn is_own(file: &OpenFile) -> bool {
+    file.kind() == FileKind::Path && !is_apart(&file.path)
+}
 
 impl Restorer<'_> {
     /// Has the process hold its locks again: no other process of the sandbox gets them.
     pub(super) fn locks(&mut self, descriptions: &[Description<'_>]) -> Result<()> {
         for description in descriptions {
             let (fd, file) = (description.fd, description.file);
+            if !is_own(file) {
+                continue;
+            }
             if let Some(is_exclusive) = file.flock {
                 let how = match is_exclusive {
                     true => libc::LOCK_EX,
@@ -22,7 +31,9 @@ impl Restorer<'_> {
                 self.lock_range(fd, libc::F_OFD_SETLK, lock)?;
             }
         }
-        for (fd, lock) in self.state.descriptors.locks() {
+        let table = &self.state.descriptors;
+        let locks = table.locks();
+        for (fd, lock) in locks.filter(|(fd, _)| table.get(*fd).is_some_and(is_own)) {
             self.lock_range(fd, libc::F_SETLK, lock)?;
         }
         Ok(())

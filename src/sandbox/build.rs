@@ -136,16 +136,21 @@ impl Builder {
         self.may(libc::SYS_mount_setattr, &args)
     }
 
-    /// Mounts a layer's overlay; the present directory is the sandbox's root.
-    pub(super) fn lay(&mut self, layer: &Layer, number: usize) -> CallId {
-        self.lay_at(relative(&layer.path), layer, number)
+    /// Mounts a layer's overlay; the present directory is the sandbox's root. The directories of changed files with the
+    /// numbers `kept` are shown below its own, the first of them on top.
+    pub(super) fn lay(&mut self, layer: &Layer, number: usize, kept: &[usize]) -> CallId {
+        self.lay_at(relative(&layer.path), layer, number, kept)
     }
 
-    fn lay_at(&mut self, at: &[u8], layer: &Layer, number: usize) -> CallId {
+    fn lay_at(&mut self, at: &[u8], layer: &Layer, number: usize, kept: &[usize]) -> CallId {
+        let kept: String = kept
+            .iter()
+            .map(|&number| format!("{PLACE}/{}:", upper(number)))
+            .collect();
         // Without `xino`, which makes the kernel write a line to its log each time. The link spares the escaping of the
         // path.
         let options = format!(
-            "lowerdir={PLACE}/{},upperdir={PLACE}/{},workdir={PLACE}/{},userxattr",
+            "lowerdir={kept}{PLACE}/{},upperdir={PLACE}/{},workdir={PLACE}/{},userxattr",
             lower(number),
             upper(number),
             work(number)
@@ -156,7 +161,7 @@ impl Builder {
     /// Mounts a layer's overlay where no process sees it.
     pub(super) fn lay_aside(&mut self, layer: &Layer, number: usize) -> CallId {
         let at = format!("{PLACE}/{}", aside(number));
-        self.lay_at(at.as_bytes(), layer, number)
+        self.lay_at(at.as_bytes(), layer, number, &[])
     }
 
     /// Moves such an overlay onto an open directory.
@@ -470,7 +475,7 @@ impl Place {
                 }
                 Entry::Link(to) => symlink(to, &at)?,
                 // A file may be gone meanwhile, or not be readable.
-                Entry::Copy => _ = copy(path, &at),
+                Entry::Copy => _ = make_copy(path, &at),
                 Entry::Bound => _ = File::create(&at)?,
                 Entry::Special(mode) => {
                     _ = nix::sys::stat::mknod(
@@ -502,7 +507,7 @@ fn own(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
 
 /// Copies a file with its permissions, owner and times. A file that cannot be read is empty, and can neither be read
 /// inside.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn make_copy(from: &Path, to: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let meta = fs::symlink_metadata(from)?;
     let mut made = OpenOptions::new()
@@ -582,7 +587,7 @@ pub(super) fn show(
         | libc::MOUNT_ATTR_NOEXEC;
     b.set(b"sys", bare, 0, AT_RECURSIVE);
     for (i, layer) in plan.layers.iter().enumerate() {
-        made.push((layer.path.clone(), b.lay(layer, i)));
+        made.push((layer.path.clone(), b.lay(layer, i, &[])));
     }
     for (path, entry) in &plan.entries {
         if *entry == Entry::Bound {

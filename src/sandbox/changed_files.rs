@@ -1,11 +1,13 @@
 //! The changes that the processes in a sandbox made to files.
 
+use super::enclosure::Enclosure;
+use super::placed::Shown;
 use super::{Error, Result, Sandbox};
 use crate::syscall::{FileNumbers, FileStatus};
 use crate::tracee::path_lookup::Root;
 use crate::tracee::xattr;
 use nix::sys::stat::fstat;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
@@ -41,6 +43,9 @@ impl ChangeKind {
         }
     }
 }
+
+/// The names of a directory's entries, with their inode numbers.
+pub(super) type Names = BTreeMap<OsString, u64>;
 
 /// A changed file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,19 +91,26 @@ impl Sandbox {
             compare_copy(path, &shown, names, &mut changes)
                 .map_err(|e| Error::refused("show its changed files", e))?;
         }
-        self.compare_placed(&mut changes);
+        self.compare_placed(enclosure, &mut changes);
         changes.sort_unstable();
         changes.dedup();
         Ok(changes)
     }
 
     /// Has the changes be those against the files that were put into the sandbox.
-    fn compare_placed(&self, changes: &mut Vec<Change>) {
+    fn compare_placed(&self, enclosure: &Enclosure, changes: &mut Vec<Change>) {
         changes.retain(|change| {
-            !self.placed.contains_key(&change.path) && !self.is_below_placed(&change.path)
+            self.placed.get(&change.path).is_none() && !self.is_below_placed(&change.path)
         });
-        for (path, placed) in &self.placed {
-            if self.is_changed_since(path) != Some(true) || changes.len() >= MOST {
+        let changed = enclosure.changed();
+        let changed: Vec<&Path> = changed.map(|laid| laid.layer.path.as_path()).collect();
+        for (path, placed) in self.placed.iter() {
+            // What is kept only differs where an overlay has changed files.
+            let is_untouched = !changed.iter().any(|dir| path.starts_with(dir));
+            if is_untouched && self.placed.is_kept(path)
+                || self.is_changed_since(path) != Some(true)
+                || changes.len() >= MOST
+            {
                 continue;
             }
             let kind = match (placed, self.shown(path)) {
@@ -107,7 +119,7 @@ impl Sandbox {
                 (Some(_), None) => ChangeKind::Removed,
             };
             changes.push(Change {
-                path: path.clone(),
+                path: path.to_path_buf(),
                 kind,
             });
             let was_directory = placed.is_some_and(|shown| shown.is_directory());
@@ -137,8 +149,20 @@ impl Sandbox {
         const NEW: u64 = 1 << 62;
         let enclosure = self.enclosure.as_ref()?;
         let Some(laid) = enclosure.layer_of(path) else {
-            // A directory that was made anew stands for the machine's.
-            let is_anew = path.parent().is_none() || enclosure.is_made_anew(path);
+            let placed = self.placed.get(path).flatten();
+            let placed = placed.filter(|placed| !here.is_dir && placed.is(here));
+            if let Some((device, inode)) = placed.and_then(|placed| placed.numbers) {
+                return Some(Outside {
+                    numbers: FileNumbers {
+                        device,
+                        inode,
+                        is_dir: false,
+                    },
+                    is_new: false,
+                });
+            }
+            // What was made anew stands for the machine's.
+            let is_anew = path.parent().is_none() || enclosure.stands_for_machines(path, here);
             let meta = fs::symlink_metadata(path).ok().filter(|_| is_anew)?;
             return Some(Outside {
                 numbers: numbers(&meta),
@@ -156,13 +180,16 @@ impl Sandbox {
             })
         };
         let is_open = |old: &Outside| !here.is_dir && old.numbers.inode == here.inode;
-        let old = match over(upper, inner) {
-            Over::Nothing | Over::Itself => known(),
+        let over = over(upper, inner);
+        let is_another = matches!(over, Over::Another);
+        let old = match is_another {
+            false => known(),
             // The file may be open without a name.
-            Over::Another => known().filter(is_open),
+            true => known().filter(is_open),
         };
-        let placed = self.placed.get(path).copied().flatten();
-        if let Some(placed) = placed.filter(|placed| placed.is(here)) {
+        let placed = self.placed.get(path).flatten();
+        let is_it = |placed: &Shown| placed.is(here) || here.is_dir && self.is_kept_directory(path);
+        if let Some(placed) = placed.filter(is_it) {
             let (device, inode) = placed.numbers.unwrap_or((device, here.inode | NEW));
             return Some(Outside {
                 numbers: FileNumbers {
@@ -184,6 +211,19 @@ impl Sandbox {
         Some(old.unwrap_or_else(new))
     }
 
+    /// Whether the directory that was kept at a path is still there: its number is the overlay's, which changes.
+    fn is_kept_directory(&self, path: &Path) -> bool {
+        let kept = self.placed.get(path).flatten();
+        let laid = self.enclosure.as_ref().and_then(|enclosure| {
+            let laid = enclosure.layer_of(path)?;
+            let inner = path.strip_prefix(&laid.layer.path).ok()?;
+            Some(over(enclosure.upper(laid), inner))
+        });
+        kept.is_some_and(|kept| kept.is_directory())
+            && self.placed.is_kept(path)
+            && laid.is_some_and(|over| !matches!(over, Over::Another))
+    }
+
     /// The status of a file that has this one in the sandbox, with its owners, if they are not those that are shown. The path
     /// has no symbolic links in it.
     pub fn with_owner(&self, path: &Path, shown: FileStatus) -> Option<FileStatus> {
@@ -192,7 +232,9 @@ impl Sandbox {
         let enclosure = self.enclosure.as_ref()?;
         if let Some(placed) = self.placed.get(path) {
             let now = self.shown(path)?;
-            let (uid, gid) = placed.as_ref()?.owner_outside(&now)?;
+            let placed = placed?;
+            let is_it = placed.is_same(&now) || now.is_directory() && self.is_kept_directory(path);
+            let (uid, gid) = placed.owner_outside().filter(|_| is_it)?;
             return Some(FileStatus { uid, gid, ..shown });
         }
         let is_anew = path.parent().is_none() || enclosure.is_made_anew(path);
@@ -268,7 +310,7 @@ fn over(mut upper: PathBuf, inner: &Path) -> Over {
 fn compare_copy(
     path: &Path,
     shown: &Path,
-    names: Option<&BTreeSet<OsString>>,
+    names: Option<&Names>,
     changes: &mut Vec<Change>,
 ) -> io::Result<()> {
     let change = |path, kind| Change { path, kind };
@@ -286,10 +328,12 @@ fn compare_copy(
             now.insert(entry?.file_name());
         }
     }
-    for name in before.difference(&now).take(MOST) {
+    let removed = before.keys().filter(|name| !now.contains(*name));
+    for name in removed.take(MOST) {
         changes.push(change(path.join(name), ChangeKind::Removed));
     }
-    for name in now.difference(before).take(MOST) {
+    let added = now.iter().filter(|name| !before.contains_key(*name));
+    for name in added.take(MOST) {
         changes.push(change(path.join(name), ChangeKind::Created));
         // A program may have made a directory unreadable.
         let _ = walk(&shown.join(name), &path.join(name), 0, changes);

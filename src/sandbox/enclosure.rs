@@ -2,18 +2,23 @@
 //!
 //! Two helper processes hold it. The keeper has the machine's files as its root, and lays overlays of them where all
 //! others have theirs. The first process of the pid namespace ends the others, and takes anew what they used of other
-//! namespaces. After a use, the overlays are looked at: those that were changed are replaced.
+//! namespaces. After a use, the overlays are looked at: those that were changed are replaced. What has no overlay is taken
+//! back.
 
+mod copied;
+mod kept;
 pub(super) mod terminals;
 mod unmapped_owners;
 
 use super::build::{self, Begun, Builder, First, Place, Used, upper, work};
 use super::id_map::IdMap;
 use super::mounts::Mounts;
-use super::root_plan::{Entry, Layer, Machine, OWN, RootPlan, nearest_dir};
+use super::root_plan::{Layer, Machine, RootPlan, nearest_dir};
 use super::{Error, Result, Settings};
 use crate::tracee::call_batch::HelperProcess;
 use crate::tracee::{end_namespace, end_rest_of_namespace, proc, tsc_off};
+use copied::Copied;
+use kept::{Kept, Old};
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -101,6 +106,8 @@ pub(super) struct Laid {
     pub(super) layer: Layer,
     /// The number in the names of its directories.
     pub(super) number: usize,
+    /// The numbers of the directories of kept files below its changed files, the first one on top.
+    pub(super) kept: Vec<usize>,
     /// Its directory of changed files.
     dir: File,
     /// That directory without changed files.
@@ -111,15 +118,6 @@ pub(super) struct Laid {
     is_used: bool,
     /// The device and inode number of the machine's directory, if it was laid while processes ran.
     late: Option<(u64, u64)>,
-}
-
-/// A directory or file that was made anew: the machine's, and that which is shown.
-#[derive(Debug)]
-struct Copied {
-    path: PathBuf,
-    machine: Option<Stamp>,
-    shown: Option<Stamp>,
-    names: Option<BTreeSet<std::ffi::OsString>>,
 }
 
 /// An enclosure.
@@ -133,6 +131,8 @@ pub(super) struct Enclosure {
     first: First,
     place: Place,
     layers: Vec<Laid>,
+    /// The files that are kept for the next uses.
+    kept: Option<Kept>,
     next: usize,
     copied: Vec<Copied>,
     mounts: Mounts,
@@ -209,6 +209,7 @@ impl Enclosure {
             next: plan.layers.len(),
             place,
             layers: Vec::new(),
+            kept: None,
             copied: Vec::new(),
             mounts,
             ids: ids.clone(),
@@ -260,40 +261,6 @@ impl Enclosure {
         Ok((init, first))
     }
 
-    fn note_copied(&mut self, dirs: &[PathBuf], entries: &[(PathBuf, Entry)]) {
-        for dir in dirs {
-            let names = fs::read_dir(self.place.shown(dir));
-            let names = names.into_iter().flatten().flatten();
-            self.copied.push(Copied {
-                path: dir.clone(),
-                machine: Stamp::at(dir),
-                shown: Stamp::at(&self.place.shown(dir)),
-                names: Some(names.map(|entry| entry.file_name()).collect()),
-            });
-        }
-        let own = OWN.iter().map(Path::new).chain([Path::new("/")]);
-        let layers = self.layers.iter().map(|laid| laid.layer.path.as_path());
-        let made = dirs.iter().map(PathBuf::as_path);
-        let known: HashSet<&Path> = own.chain(layers).chain(made).collect();
-        for (path, entry) in entries {
-            let is_looked_at = match entry {
-                Entry::Copy | Entry::Bound | Entry::Link(_) => true,
-                // Of other directories, the layers and what is mounted there are looked at.
-                Entry::Dir(..) => !known.contains(path.as_path()),
-                // There may be many sockets.
-                Entry::Special(_) => false,
-            };
-            if is_looked_at {
-                self.copied.push(Copied {
-                    path: path.clone(),
-                    machine: Stamp::at(path),
-                    shown: Stamp::at(&self.place.shown(path)),
-                    names: None,
-                });
-            }
-        }
-    }
-
     /// Lays what the settings ask for.
     fn add_requested(&mut self, ids: &IdMap) -> Result<()> {
         let settings = self.settings.clone();
@@ -331,6 +298,8 @@ impl Enclosure {
 
     /// Lays one more overlay. Those in it are laid again, as they would be below it.
     fn add(&mut self, layer: Layer) -> Result<()> {
+        // It would show none of them.
+        self.forget_kept()?;
         let is_inner = |laid: &mut Laid| laid.layer.path.starts_with(&layer.path);
         let inner: Vec<Laid> = self.layers.extract_if(.., is_inner).collect();
         let (path, is_writable) = (layer.path.clone(), layer.is_writable);
@@ -349,7 +318,7 @@ impl Enclosure {
         let added = self.place.add_layer(&layer, number);
         added.map_err(|e| Error::refused(step.clone(), e))?;
         let mut b = Builder::default();
-        let call = b.lay(&layer, number);
+        let call = b.lay(&layer, number, &[]);
         b.hide(&self.settings, &layer.path);
         let outcome = b.make(&mut self.keeper)?;
         let ret = outcome.result(call).unwrap_or(-1);
@@ -427,12 +396,6 @@ impl Enclosure {
     /// Whether a directory has an overlay of its own.
     pub(super) fn has_layer_at(&self, dir: &Path) -> bool {
         self.layers.iter().any(|laid| laid.layer.path == dir)
-    }
-
-    /// Whether it is a directory that was made anew.
-    pub(super) fn is_made_anew(&self, dir: &Path) -> bool {
-        let mut copied = self.copied.iter();
-        copied.any(|one| one.names.is_some() && one.path == dir)
     }
 
     /// See [`Sandbox::rename_overlay`](super::Sandbox::rename_overlay).
@@ -524,49 +487,17 @@ impl Enclosure {
 
     fn clean_files(&mut self) -> Result<()> {
         self.taken.clear();
-        let place = &self.place;
-        self.spoiled |= self.copied.iter().any(|one| one.is_changed(place));
-        let changed: Vec<PathBuf> = self.changed().map(|laid| laid.layer.path.clone()).collect();
+        self.spoiled = self.spoiled || !self.take_back();
+        let changed = self.changed().map(|laid| laid.layer.path.clone());
+        let changed: BTreeSet<PathBuf> = changed.collect();
         // What is hidden in them would be seen again.
         let hidden = self.settings.hide.iter();
         let mut hidden = hidden.filter_map(|path| fs::canonicalize(path).ok());
         self.spoiled |= hidden.any(|path| changed.iter().any(|dir| path.starts_with(dir)));
-        if changed.is_empty() || self.spoiled {
-            return Ok(());
+        match self.spoiled {
+            true => Ok(()),
+            false => self.lay_anew(&changed, Old::Removed),
         }
-        // Taking an overlay away takes away those in it.
-        let is_hit = |laid: &Laid| changed.iter().any(|dir| laid.layer.path.starts_with(dir));
-        let is_outer = |laid: &Laid| {
-            let mut others = changed.iter().filter(|dir| **dir != laid.layer.path);
-            !others.any(|dir| laid.layer.path.starts_with(dir))
-        };
-        let mut b = Builder::default();
-        let mut old = Vec::new();
-        for laid in self.layers.iter().filter(|laid| is_hit(laid)) {
-            if is_outer(laid) {
-                b.take_away(&laid.layer);
-            }
-            old.push(laid.number);
-        }
-        let step = "make the directories that it shows";
-        let mut calls = Vec::new();
-        for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
-            laid.number = self.next;
-            self.next += 1;
-            let added = place.add_layer(&laid.layer, laid.number);
-            added.map_err(|e| Error::refused(step, e))?;
-            calls.push(b.lay(&laid.layer, laid.number));
-        }
-        let outcome = b.make(&mut self.keeper)?;
-        self.spoiled |= calls.iter().any(|call| outcome.result(*call) != Some(0));
-        for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
-            let (layer, late) = (laid.layer.clone(), laid.late);
-            *laid = Laid::new(place, layer, laid.number).map_err(|e| Error::refused(step, e))?;
-            laid.is_used = true;
-            laid.late = late;
-        }
-        self.spoiled |= old.into_iter().any(|number| place.remove(number).is_err());
-        Ok(())
     }
 
     /// Whether changes in the next moments are seen by the stamps.
@@ -574,26 +505,14 @@ impl Enclosure {
         for laid in &mut self.layers {
             laid.young = !self.exact && laid.stamp.is_young();
         }
+        for copied in &mut self.copied {
+            copied.note_age(self.exact);
+        }
     }
 
     /// The layers with changed files.
     pub(super) fn changed(&self) -> impl Iterator<Item = &Laid> {
         self.layers.iter().filter(|laid| laid.is_changed())
-    }
-
-    /// The directories and files that were made anew and are changed: the machine's path, that of the shown one, and the
-    /// names that were in a directory.
-    pub(super) fn changed_copies(
-        &self,
-    ) -> impl Iterator<Item = (&Path, PathBuf, Option<&BTreeSet<std::ffi::OsString>>)> {
-        let changed = self.copied.iter().filter(|one| one.is_changed(&self.place));
-        changed.map(|one| {
-            (
-                one.path.as_path(),
-                self.place.shown(&one.path),
-                one.names.as_ref(),
-            )
-        })
     }
 
     /// The layer that holds the file at this path.
@@ -606,6 +525,12 @@ impl Enclosure {
     /// The directory of a layer's changed files.
     pub(super) fn upper(&self, laid: &Laid) -> PathBuf {
         self.place.path(upper(laid.number))
+    }
+
+    /// The directories of a layer's changed files and of its kept ones.
+    fn uppers(&self, laid: &Laid) -> impl Iterator<Item = PathBuf> {
+        let all = std::iter::once(&laid.number).chain(&laid.kept);
+        all.map(|&number| self.place.path(upper(number)))
     }
 
     /// The pid of its first process outside.
@@ -638,19 +563,32 @@ fn terminals_of(init: &HelperProcess) -> [Option<(u32, u32, u32)>; 2] {
 
 impl Laid {
     fn new(place: &Place, layer: Layer, number: usize) -> io::Result<Laid> {
-        let dir = place.path(upper(number));
-        let how = libc::O_PATH | libc::O_DIRECTORY;
-        let dir = File::options().read(true).custom_flags(how).open(dir)?;
-        let stamp = Stamp::of(&dir.metadata()?);
+        let (dir, stamp) = Laid::open(place, number)?;
         Ok(Laid {
             layer,
             number,
+            kept: Vec::new(),
             dir,
             stamp,
             young: true,
             is_used: false,
             late: None,
         })
+    }
+
+    fn open(place: &Place, number: usize) -> io::Result<(File, Stamp)> {
+        let how = libc::O_PATH | libc::O_DIRECTORY;
+        let path = place.path(upper(number));
+        let dir = File::options().read(true).custom_flags(how).open(path)?;
+        let stamp = Stamp::of(&dir.metadata()?);
+        Ok((dir, stamp))
+    }
+
+    /// Notes that its directory of changed files is another one.
+    fn renew(&mut self, place: &Place) -> io::Result<()> {
+        (self.dir, self.stamp) = Laid::open(place, self.number)?;
+        self.young = true;
+        Ok(())
     }
 
     /// Whether it was laid while processes ran.
@@ -669,12 +607,6 @@ impl Laid {
     fn is_changed(&self) -> bool {
         let now = self.dir.metadata().map(|meta| Stamp::of(&meta));
         self.young || now.map_or(true, |now| now != self.stamp)
-    }
-}
-
-impl Copied {
-    fn is_changed(&self, place: &Place) -> bool {
-        Stamp::at(&place.shown(&self.path)) != self.shown
     }
 }
 

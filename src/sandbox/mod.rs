@@ -37,6 +37,7 @@ use build::{KEYCTL_JOIN_SESSION_KEYRING, KEYRING};
 use enclosure::{Enclosure, Inhabitants};
 use id_map::IdMap;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -128,7 +129,7 @@ pub struct Sandbox {
     /// Deviations from the request, as sentences.
     pub notes: Vec<String>,
     /// The files that were put into it.
-    placed: placed::AllPlaced,
+    placed: placed::Placed,
 }
 
 /// What of a sandbox cannot be looked at for traces of a process: it is made anew after a use.
@@ -208,18 +209,18 @@ impl Sandboxes {
     /// # Errors
     /// If the system refuses a step: [`Error::Refused`] names the step and gives advice.
     pub fn enter(&self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
-        self.enter_prepared(shell, request, |_| ())
+        self.enter_prepared(shell, request, Sandbox::settle_kept)
     }
 
-    /// The same for a sandbox that is prepared before the process is in it.
+    /// The same for a sandbox that is prepared before the process is in it. `prepare` begins with [`Sandbox::show_kept`].
     ///
     /// # Errors
-    /// As for [`Sandboxes::enter`].
+    /// As for [`Sandboxes::enter`], or that of `prepare`.
     pub fn enter_prepared(
         &self,
         shell: Stopped,
         request: &Request<'_>,
-        prepare: impl FnOnce(&mut Sandbox),
+        prepare: impl FnOnce(&mut Sandbox) -> Result<()>,
     ) -> Result<(Stopped, Sandbox)> {
         let mut sandbox = self.prepared(request, prepare)?;
         let process =
@@ -256,22 +257,29 @@ impl Sandboxes {
             limits: settings.limits,
             pid: 0,
             in_cwd: false,
-            placed: placed::AllPlaced::new(),
+            placed: placed::Placed::default(),
         }
     }
 
-    /// A sandbox that no process is in yet.
+    /// A sandbox that no process is in yet. `prepare` begins with [`Sandbox::show_kept`].
     ///
     /// # Errors
-    /// As for [`Sandboxes::enter`].
+    /// As for [`Sandboxes::enter`], or that of `prepare`.
     pub fn prepared(
         &self,
         request: &Request<'_>,
-        prepare: impl FnOnce(&mut Sandbox),
+        prepare: impl FnOnce(&mut Sandbox) -> Result<()>,
     ) -> Result<Sandbox> {
         let enclosure = trace_span!("take").in_scope(|| self.0.borrow_mut().take(request))?;
         let mut sandbox = self.sandbox(enclosure, request.settings);
-        prepare(&mut sandbox);
+        if let Err(error) = prepare(&mut sandbox) {
+            // It may show anything.
+            if let Some(enclosure) = &mut sandbox.enclosure {
+                enclosure.spoiled = true;
+            }
+            return Err(error);
+        }
+        sandbox.note_put();
         Ok(sandbox)
     }
 }
@@ -309,6 +317,12 @@ impl Sandbox {
     /// Its root directory; `None` where its processes are gone.
     pub fn root(&self) -> Option<Root> {
         Root::of(self.init_pid())
+    }
+
+    /// The numbers of the mounts in it (`mnt_id` of proc(5)) whose files nobody outside has: their locks are the sandbox's
+    /// alone.
+    pub fn own_mounts(&self) -> HashSet<u64> {
+        mounts::own(self.init_pid(), self.own_proc).unwrap_or_default()
     }
 
     /// Moves one more process into the sandbox, as [`Sandboxes::enter`] moved the first one.

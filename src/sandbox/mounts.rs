@@ -1,7 +1,7 @@
 //! The mounts of the machine, as `/proc/self/mountinfo` lists them: see proc(5).
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 pub(super) struct Mount {
     id: u64,
     parent: u64,
+    /// The device of the file system.
+    device: String,
+    /// The path in the file system that is mounted.
+    root: PathBuf,
     /// The mount point, as rrapper's root shows it.
     pub(super) point: PathBuf,
     /// The type of the file system.
@@ -71,6 +75,24 @@ impl Mounts {
     }
 }
 
+/// The numbers of the mounts of a sandbox, as one of its processes has them, that show files of its own; a file that is
+/// bound, a device and what the kernel shows of the machine are the machine's, too.
+///
+/// # Errors
+/// If the list cannot be read.
+pub(super) fn own(pid: i32, has_own_proc: bool) -> io::Result<HashSet<u64>> {
+    let all = parse(&std::fs::read(format!("/proc/{pid}/mountinfo"))?);
+    let root = all.iter().rfind(|mount| mount.point == Path::new("/"));
+    let is_own = |mount: &&Mount| match mount.kind.as_str() {
+        "overlay" => mount.root == Path::new("/"),
+        "tmpfs" => root.is_some_and(|root| root.device == mount.device),
+        "devpts" | "mqueue" => true,
+        "proc" => has_own_proc,
+        _ => false,
+    };
+    Ok(all.iter().filter(is_own).map(|mount| mount.id).collect())
+}
+
 fn parse(text: &[u8]) -> Vec<Mount> {
     let mount = |line: &[u8]| {
         // ID, parent, major:minor, root, mount point, options, optional fields …, "-", type, source, options.
@@ -81,6 +103,8 @@ fn parse(text: &[u8]) -> Vec<Mount> {
         Some(Mount {
             id: number(0)?,
             parent: number(1)?,
+            device: String::from_utf8_lossy(fields.get(2)?).into_owned(),
+            root: PathBuf::from(OsString::from_vec(unescape(fields.get(3)?))),
             point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
             kind: String::from_utf8_lossy(fields.get(end + 1)?).into_owned(),
             is_frozen: options.split(|&b| b == b',').any(|option| option == b"ro"),

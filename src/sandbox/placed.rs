@@ -10,6 +10,7 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
@@ -17,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use xattr::FileExt;
 
 /// What is to be at a path.
@@ -82,9 +84,14 @@ impl Shown {
         }
     }
 
-    /// The owners that it has outside, if they are others, and it has not been replaced since.
-    pub(super) fn owner_outside(&self, now: &Shown) -> Option<(u32, u32)> {
-        self.outside.filter(|_| self.inode == now.inode)
+    /// The owners that it has outside, if they are others.
+    pub(super) fn owner_outside(&self) -> Option<(u32, u32)> {
+        self.outside
+    }
+
+    /// Whether it has not been replaced since.
+    pub(super) fn is_same(&self, now: &Shown) -> bool {
+        self.inode == now.inode
     }
 
     /// Whether a file is still the same one.
@@ -108,6 +115,36 @@ impl Shown {
 
 /// The files that were put into a sandbox; `None` where something was taken away.
 pub(super) type AllPlaced = BTreeMap<PathBuf, Option<Shown>>;
+
+/// What a sandbox shows that was put there.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    /// For this use.
+    own: AllPlaced,
+    /// What is kept for all uses, if this one shows it.
+    kept: Option<Rc<AllPlaced>>,
+}
+
+impl Placed {
+    /// What was put at a path, if something was; the inner `None` where something was taken away.
+    pub(super) fn get(&self, path: &Path) -> Option<Option<Shown>> {
+        let kept = || self.kept.as_ref()?.get(path);
+        self.own.get(path).or_else(kept).copied()
+    }
+
+    /// All of it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Path, Option<Shown>)> {
+        let kept = self.kept.iter().flat_map(|kept| kept.iter());
+        let kept = kept.filter(|(path, _)| !self.own.contains_key(*path));
+        let all = self.own.iter().chain(kept);
+        all.map(|(path, shown)| (path.as_path(), *shown))
+    }
+
+    /// Whether what is at a path is kept, below the changes of this use.
+    pub(super) fn is_kept(&self, path: &Path) -> bool {
+        !self.own.contains_key(path) && self.get(path).is_some()
+    }
+}
 
 /// Puts files into a sandbox.
 pub struct Placer<'s> {
@@ -176,6 +213,70 @@ impl Sandbox {
         })
     }
 
+    /// Has the sandbox show the files that an earlier use has [kept](Sandbox::keep), if `is_right` says so of what was noted
+    /// about them, and returns that. It shows the machine's files else. To be called before anything is put there.
+    ///
+    /// # Errors
+    /// If the kernel refuses to show the machine's files again.
+    pub fn show_kept(
+        &mut self,
+        is_right: impl FnOnce(&dyn Any) -> bool,
+    ) -> Result<Option<Rc<dyn Any>>> {
+        let Some(enclosure) = &mut self.enclosure else {
+            return Ok(None);
+        };
+        let Some((what, placed)) = enclosure.kept() else {
+            return Ok(None);
+        };
+        if !is_right(&*what) {
+            enclosure.forget_kept()?;
+            return Ok(None);
+        }
+        self.placed.kept = Some(placed);
+        Ok(Some(what))
+    }
+
+    /// Whether a file that is put at this path can be kept.
+    pub fn can_keep(&self, path: &Path) -> bool {
+        self.enclosure
+            .as_ref()
+            .is_some_and(|enclosure| enclosure.can_keep(path))
+    }
+
+    /// Keeps all that was put there until now for the next uses, which can have it shown: to all of them, it is as it was put.
+    /// `what` is a note about it. No process is in the sandbox yet.
+    ///
+    /// # Errors
+    /// If the kernel refuses. The sandbox is of no use then.
+    pub fn keep(&mut self, what: Rc<dyn Any>) -> Result<()> {
+        let Some(enclosure) = &mut self.enclosure else {
+            return Ok(());
+        };
+        let new = std::mem::take(&mut self.placed.own);
+        let mut all = self.placed.kept.take().map_or_else(AllPlaced::new, |kept| {
+            Rc::try_unwrap(kept).unwrap_or_else(|kept| (*kept).clone())
+        });
+        all.extend(new.iter().map(|(path, shown)| (path.clone(), *shown)));
+        let all = Rc::new(all);
+        self.placed.kept = Some(Rc::clone(&all));
+        enclosure.keep(what, all, &new)
+    }
+
+    /// Notes what was put there for this use alone.
+    pub(super) fn note_put(&mut self) {
+        if let Some(enclosure) = &mut self.enclosure {
+            enclosure.note_put(self.placed.own.keys().map(PathBuf::as_path));
+        }
+    }
+
+    /// Has a use that did not ask for kept files show the machine's.
+    pub(super) fn settle_kept(&mut self) -> Result<()> {
+        match &mut self.enclosure {
+            Some(enclosure) if self.placed.kept.is_none() => enclosure.forget_kept(),
+            _ => Ok(()),
+        }
+    }
+
     /// What is at a path in the sandbox now.
     pub(super) fn shown(&self, path: &Path) -> Option<Shown> {
         let status = nix::sys::stat::lstat(&self.inside(path)).ok()?;
@@ -186,7 +287,7 @@ impl Sandbox {
     pub fn is_read(&self, path: &Path) -> bool {
         let status = nix::sys::stat::lstat(&self.inside(path));
         let accessed = |status: FileStat| (status.st_atime, status.st_atime_nsec);
-        let placed = self.placed.get(path).copied().flatten();
+        let placed = self.placed.get(path).flatten();
         // It was put there with the time of its last change.
         placed.is_some_and(|placed| status.is_ok_and(|now| accessed(now) != placed.modified))
             || self.is_changed_since(path) == Some(true)
@@ -195,7 +296,7 @@ impl Sandbox {
     /// Whether a file is not as it was put there; `None` where nothing was put.
     pub(super) fn is_changed_since(&self, path: &Path) -> Option<bool> {
         let placed = self.placed.get(path)?;
-        Some(match (placed, self.shown(path)) {
+        Some(match (&placed, self.shown(path)) {
             (None, None) => false,
             (Some(then), Some(now)) => then.differs(&now),
             _ => true,
@@ -233,7 +334,7 @@ impl Placer<'_> {
         }
         match what {
             Content::Nothing => {
-                self.sandbox.placed.insert(path.to_path_buf(), None);
+                self.sandbox.placed.own.insert(path.to_path_buf(), None);
                 return Ok(());
             }
             Content::Directory if is_there => {}
@@ -294,7 +395,8 @@ impl Placer<'_> {
             }
         }
         let shown = Shown::of(&status()?, attributes);
-        self.sandbox.placed.insert(path.to_path_buf(), Some(shown));
+        let own = &mut self.sandbox.placed.own;
+        own.insert(path.to_path_buf(), Some(shown));
         Ok(())
     }
 

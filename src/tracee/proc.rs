@@ -474,6 +474,19 @@ pub fn fd_flags(tid: i32, fd: i32) -> Result<i32> {
         .ok_or_else(|| odd(tid, "fdinfo"))
 }
 
+/// The number of the mount of a descriptor's file.
+///
+/// # Errors
+/// If there is no such descriptor.
+pub fn fd_mount(tid: i32, fd: i32) -> Result<u64> {
+    let info = read(tid, &format!("fdinfo/{fd}"))?;
+    let info = String::from_utf8_lossy(&info);
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    mount
+        .and_then(|mount| mount.trim().parse().ok())
+        .ok_or_else(|| odd(tid, "fdinfo"))
+}
+
 /// All descriptors of a task, by number.
 ///
 /// # Errors
@@ -587,6 +600,15 @@ pub fn has_pending(pid: i32, signal: i32) -> Result<bool> {
 /// If it cannot be read.
 pub fn is_pending(tid: i32, signal: i32) -> Result<bool> {
     in_mask(tid, "SigPnd:", signal)
+}
+
+/// Whether a signal is pending for this thread or its process that the thread does not block.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn has_deliverable(tid: i32) -> Result<bool> {
+    let pending = mask(tid, "SigPnd:")? | mask(tid, "ShdPnd:")?;
+    Ok(pending & !mask(tid, "SigBlk:")? != 0)
 }
 
 fn in_mask(tid: i32, key: &str, signal: i32) -> Result<bool> {

@@ -1,7 +1,9 @@
-//! Extended attributes of files, which the standard library lacks.
+//! Extended attributes and flags of files, which the standard library lacks.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -32,6 +34,24 @@ pub fn attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     match error.raw_os_error() {
         Some(libc::ENODATA) => Ok(None),
         Some(libc::ERANGE) => Ok(Some(Vec::new())),
+        _ => Err(error),
+    }
+}
+
+/// The flags of a file as of chattr(1): `FS_*_FL`, ioctl_iflags(2). There are none where its file system has no flags.
+///
+/// # Errors
+/// If the file cannot be asked.
+pub fn flags(file: &File) -> Result<i32> {
+    let mut flags: libc::c_long = 0;
+    // SAFETY: the kernel writes an int to the variable, which is larger.
+    let ret = unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) };
+    if ret == 0 {
+        return Ok(flags as i32);
+    }
+    let error = Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOTTY | libc::EOPNOTSUPP) => Ok(0),
         _ => Err(error),
     }
 }

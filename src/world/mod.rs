@@ -85,7 +85,7 @@ pub enum Kind<B> {
 pub struct NodeId(u64);
 
 /// A file of the world.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node<B> {
     /// Its kind and content.
     pub kind: Kind<B>,

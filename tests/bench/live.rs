@@ -1,8 +1,9 @@
 //! Speed of injections whose process goes on live, as ratios measured in one run: `cargo bench --bench live`.
 //!
 //! One injection: spin off, one failed call, live continuation in a sandbox to the exit, outcome. Beside it, in turn, a
-//! run of the program from its start under strace, which makes the same call fail. Then a program that is started live,
-//! two workers beside one, and all of it on a machine with more mounts and sockets. Nothing here fails for being slow.
+//! run of the program from its start under strace, which makes the same call fail. Then the same with the files as they were
+//! recorded beside those of today, a program that is started live, two workers beside one, and all of it on a machine with
+//! more mounts and sockets. Nothing here fails for being slow.
 
 use rrapper::history::{Filter, Recording};
 use rrapper::inject::{
@@ -70,10 +71,24 @@ const CASES: [Case; 3] = [
     },
 ];
 
+/// A program with many files.
+const MANY: Case = Case {
+    command: &["/usr/bin/python3", "-I", "many.py"],
+    setup: "mkdir -p files; for i in $(seq 300); do seq $i > files/f$i; done; seq 10 > text; \
+            echo 'for i in range(300): open(f\"files/f{i + 1}\").read()\nopen(\"text\").read()' > many.py",
+    syscall: "read",
+    path: "/text",
+    error: ("EIO", libc::EIO),
+    says: "Input/output error",
+};
+
 /// The argument of a run on a machine with more mounts and sockets.
 const CROWDED: &str = "crowded";
 const MOUNTS: usize = 50;
 const SOCKETS: usize = 500;
+
+/// The argument of a run that only compares the worlds.
+const WORLDS: &str = "worlds";
 
 fn main() -> Result<()> {
     let times = Times::default();
@@ -81,8 +96,13 @@ fn main() -> Result<()> {
     println!(
         "spin off, one failed call, live to the exit in a sandbox, outcome: medians of {ROUNDS} times {INJECTIONS}"
     );
-    let crowded = std::env::args().any(|arg| arg == CROWDED);
-    let all = if crowded { &CASES[..1] } else { &CASES[..] };
+    let is_asked = |name| std::env::args().any(|arg| arg == name);
+    let (crowded, only_worlds) = (is_asked(CROWDED), is_asked(WORLDS));
+    let all = match (crowded, only_worlds) {
+        (true, _) => &CASES[..1],
+        (_, true) => &[],
+        _ => &CASES[..],
+    };
     for case in all {
         let folder = tempfile::tempdir()?;
         std::env::set_current_dir(folder.path())?;
@@ -90,6 +110,17 @@ fn main() -> Result<()> {
         measure(case, folder.path(), &times)?;
     }
     if crowded {
+        return Ok(());
+    }
+    println!(
+        "the same in the recorded world, all of whose files were written anew since / with today's files:"
+    );
+    for case in CASES[..2].iter().chain([&MANY]) {
+        let folder = tempfile::tempdir()?;
+        std::env::set_current_dir(folder.path())?;
+        worlds(case, folder.path(), &times)?;
+    }
+    if only_worlds {
         return Ok(());
     }
     programs()?;
@@ -303,9 +334,13 @@ fn median(times: &mut [Duration]) -> Duration {
 }
 
 fn record(case: &Case) -> Result<()> {
+    record_as(case, "recording", "--world=touched")
+}
+
+fn record_as(case: &Case, name: &str, world: &str) -> Result<()> {
     set_up(case)?;
     let record = [
-        &[RRAPPER, "-q", "record", "-o", "recording", "--"],
+        &[RRAPPER, "-q", "record", world, "-o", name, "--"],
         case.command,
     ]
     .concat();
@@ -315,9 +350,51 @@ fn record(case: &Case) -> Result<()> {
     set_up(case)
 }
 
+/// Injections into a program with its recorded files, in turn with injections into one that finds today's.
+fn worlds(case: &Case, folder: &Path, times: &Times) -> Result<()> {
+    record_as(case, "plain", "--world=none")?;
+    record(case)?;
+    let (mut plain, _) = open_as(case, folder, "plain")?;
+    let (mut recorded, _) = open(case, folder)?;
+    let (mut today, mut then, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut split = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        for (replay, took) in [(&mut plain, &mut today), (&mut recorded, &mut then)] {
+            // The first one finds a sandbox that the other one has used.
+            once(case, replay, times)?;
+            times.take();
+            took.clear();
+            for _ in 0..INJECTIONS {
+                let began = Instant::now();
+                once(case, replay, times)?;
+                took.push(began.elapsed());
+            }
+            split = times.take();
+        }
+        ratios.push(median(&mut then).as_secs_f64() / median(&mut today).as_secs_f64());
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "  {:.3}   ({:.2} ms)   {}",
+        ratios[ROUNDS / 2],
+        median(&mut then).as_secs_f64() * 1e3,
+        case.command.join(" ")
+    );
+    for step in ["world", "take", "put", "restore", "run", "changes", "clean"] {
+        let sum = split.get(step).map_or(Duration::ZERO, |(sum, _)| *sum);
+        let mean = sum.as_secs_f64() * 1e6 / INJECTIONS as f64;
+        println!("    {step:28} {mean:8.0}");
+    }
+    Ok(())
+}
+
 /// A replay at the call that is to fail, and how many of its name there are up to it.
 fn open(case: &Case, folder: &Path) -> Result<(Replayer, usize)> {
-    let recording = Arc::new(Recording::open(&folder.join("recording"))?);
+    open_as(case, folder, "recording")
+}
+
+fn open_as(case: &Case, folder: &Path, name: &str) -> Result<(Replayer, usize)> {
+    let recording = Arc::new(Recording::open(&folder.join(name))?);
     let (event, nth) = find(case, &recording)?;
     let mut replay = Replayer::new(recording);
     replay.replay_to(event)?;
@@ -375,8 +452,13 @@ fn measure(case: &Case, folder: &Path, times: &Times) -> Result<()> {
         let mean = sum.as_secs_f64() * 1e6 / (ROUNDS * INJECTIONS) as f64;
         println!("    {step:28} {mean:8.0}");
     }
+    let anew = split.get(ANEW).map_or(0, |(_, count)| *count);
+    println!("    sandboxes made anew          {anew:8}");
     Ok(())
 }
+
+/// The span in which a sandbox is made.
+const ANEW: &str = "build";
 
 /// The names of the spans.
 const STEPS: [&str; 9] = [

@@ -2,6 +2,7 @@
 
 use super::engine::{Engine, NextStep, Task};
 use super::filters::FilterVerdict;
+use super::guard::Locking;
 use super::proc_self_exe;
 use crate::constants::Answer;
 use crate::constants::is_restart;
@@ -15,6 +16,9 @@ use crate::inject::refused::refused;
 use crate::syscall::{self, Moved, Syscall};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, Stopped, proc, tsc_off};
+
+/// linux/errno.h: a call that a signal has interrupted, to be restarted unless a handler of the signal forbids that.
+const ERESTARTSYS: i64 = -512;
 
 /// The default capacity of a pipe.
 const PIPE: u64 = 16 << 12;
@@ -98,6 +102,24 @@ impl Engine<'_> {
         }
         if let Some(answer) = self.guard(me, &mut task, &mut seen)? {
             return self.conclude(me, task, seen, answer);
+        }
+        match self.guard_locks(me, &task, &seen) {
+            Locking::Kernel => {}
+            Locking::Done(answer) => return self.conclude(me, task, seen, answer),
+            Locking::Waits(until) => {
+                me.pending = Some(seen);
+                return Ok(NextStep::Later(until, Box::new(NextStep::Enter(task))));
+            }
+            Locking::Interrupted => {
+                // The signal ends this call at once, unless another thread takes it.
+                let mut regs = task.regs()?;
+                regs.set_nr(libc::SYS_poll as u64);
+                regs.set_args([0, 0, 1, 0, 0, 0]);
+                task.set_regs(&regs)?;
+                me.locks_again = true;
+                me.pending = Some(seen);
+                return Ok(NextStep::ToExit(task, 0));
+            }
         }
         let refused = self
             .recording
@@ -184,9 +206,20 @@ impl Engine<'_> {
             moved.restore(task.memory())?;
         }
         let mut given = task.regs()?.ret();
+        if std::mem::take(&mut me.locks_again) {
+            let mut regs = task.regs()?;
+            match is_restart(given) {
+                // The kernel restarts the call, or has the handler of the signal interrupt it.
+                true => regs.interrupt(seen.call.nr.into(), ERESTARTSYS),
+                false => regs.rewind(seen.call.nr.into()),
+            }
+            task.set_regs(&regs)?;
+            given = ERESTARTSYS;
+        }
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
         self.note_promise(me, &seen, given);
         self.note_guarded(me, &seen, given);
+        self.check_lock(me, &mut task, &seen)?;
         if seen.call.name == "rt_sigreturn" {
             return Ok(NextStep::Resume(task, 0));
         }

@@ -1,8 +1,7 @@
 //! The event loop: waits for stops of tasks, and handles them.
 
-use super::guard::CheckedClone;
-use super::guard::Quotas;
 use super::guard::core_files::CoreFiles;
+use super::guard::{CheckedClone, Locks, Quotas};
 use super::identity::{Identity, RecordedNumbers};
 use super::limits::DeadlyLimits;
 use super::listings::Listings;
@@ -115,6 +114,8 @@ pub(super) struct Task {
     pub filters: seccomp::State,
     /// The replaced path of the call that it is inside of.
     pub replaced_path: Option<ReplacedPath>,
+    /// Whether it is to make the call again that it is inside of: it waited for a lock when a signal came.
+    pub locks_again: bool,
     /// The thread that was created by the call at whose entry it starts, by the number that the call returns.
     pub made: Option<i32>,
     run_state: RunState,
@@ -149,6 +150,7 @@ impl Task {
             scratch: ScratchMemory::default(),
             filters: seccomp::State::default(),
             replaced_path: None,
+            locks_again: false,
             made: None,
             run_state: RunState::Taken,
         }
@@ -201,6 +203,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) listings: Listings,
     /// What the processes in the sandbox have taken of the user's quotas.
     pub(super) quotas: Quotas,
+    /// The locks that they have of the machine's files.
+    pub(super) locks: Locks,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
     /// Whether programs may install filters without `PR_SET_NO_NEW_PRIVS` (see [`seccomp::FilterCall`]).
@@ -266,6 +270,7 @@ impl<'a> Engine<'a> {
             memory: limit_memory(start.sandbox.as_ref(), &start.settings, first),
             deadly: DeadlyLimits::default(),
             quotas: Quotas::default(),
+            locks: Locks::default(),
             sandbox: start.sandbox,
             listings: start.listings,
             settings: start.settings,
@@ -338,6 +343,7 @@ impl<'a> Engine<'a> {
             memory: limit_memory(sandbox.as_ref(), &settings, first),
             deadly: DeadlyLimits::default(),
             quotas: Quotas::default(),
+            locks: Locks::default(),
             sandbox,
             listings: Listings::default(),
             settings,

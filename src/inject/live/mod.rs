@@ -12,6 +12,7 @@ mod given;
 mod guard;
 mod hang;
 mod identity;
+mod kept_files;
 mod limits;
 mod listings;
 mod memory_limit;
@@ -153,7 +154,7 @@ pub(super) fn go_on(
             };
             let recording = Arc::clone(&process.group.recording);
             let prepare = |sandbox: &mut sandbox::Sandbox, shared: &SharedMemory| {
-                trace_span!("put").in_scope(|| world.put_into(sandbox, &recording, shared));
+                trace_span!("put").in_scope(|| world.put_into(sandbox, &recording, shared))
             };
             let inside = |sandbox: &sandbox::Sandbox,
                           shared: &SharedMemory,
@@ -241,9 +242,8 @@ pub(super) fn show_left(
         pid: group.pid,
         settings: &how.settings,
     };
-    let prepare = |sandbox: &mut sandbox::Sandbox| {
-        world.put_into(sandbox, &group.recording, &group.shared);
-    };
+    let prepare =
+        |sandbox: &mut sandbox::Sandbox| world.put_into(sandbox, &group.recording, &group.shared);
     let sandbox = sandbox::Sandboxes::of_thread().prepared(&request, prepare)?;
     world.check()?;
     outcome.missing.extend(world.into_missing());

@@ -82,7 +82,10 @@ pub(super) fn run_in(
             Some(mut there) => (there.enter(task, &request)?, there),
             None => {
                 let mut put = Ok(());
-                let prepare = |made: &mut sandbox::Sandbox| put = put_given(made, &given, options);
+                let prepare = |made: &mut sandbox::Sandbox| {
+                    put = put_given(made, &given, options);
+                    Ok(())
+                };
                 let entered = Sandboxes::of_thread().enter_prepared(task, &request, prepare)?;
                 put?;
                 entered

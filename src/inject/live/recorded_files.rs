@@ -2,6 +2,7 @@
 //! sandbox.
 
 use super::given::for_user;
+use super::kept_files::{self, KeptFiles, Wanted};
 use super::listings::Listings;
 use crate::history::{FileContent, RecordedFiles, Recording};
 use crate::inject::lost_content::{Lost, lost};
@@ -13,6 +14,7 @@ use crate::restore::Reopened;
 use crate::sandbox::{self, Content, Placer, Sandbox, Settings};
 use crate::tracee::{Stopped, checked_open};
 use crate::world::{Attributes, Kind, Listing, Node, NodeId, Part, World, is_apart};
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -21,6 +23,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Why a file in a hidden directory has no content.
@@ -50,6 +53,8 @@ pub(super) struct RecordedWorld {
     time: i64,
     /// What the settings hide: no file that was not copied comes from there.
     hidden: Vec<PathBuf>,
+    /// The bytes that a sandbox has for changed files.
+    room: u64,
     missing: RefCell<Missing>,
     /// Why a file does not have the content that it was given: the first one.
     refused: RefCell<Option<Error>>,
@@ -117,6 +122,7 @@ impl RecordedWorld {
                 let mut plan = RecordedWorld {
                     time: recording.start().clocks.realtime,
                     hidden: hidden(settings),
+                    room: settings.limits.tmpfs_bytes,
                     ..RecordedWorld::default()
                 };
                 if group.files.is_cut() {
@@ -402,30 +408,83 @@ impl RecordedWorld {
         }
     }
 
-    /// Puts the files into the sandbox.
-    pub fn put_into(&self, sandbox: &mut Sandbox, recording: &Recording, shared: &SharedMemory) {
-        if self.removed.is_empty() && self.made.is_empty() && self.listed_only.is_empty() {
-            return;
+    /// Puts the files into the sandbox, as far as it has not kept them since an earlier use.
+    ///
+    /// # Errors
+    /// If the sandbox is of no use.
+    pub fn put_into(
+        &self,
+        sandbox: &mut Sandbox,
+        recording: &Arc<Recording>,
+        shared: &SharedMemory,
+    ) -> sandbox::Result<()> {
+        let wanted = Wanted::new(recording, &self.removed, &self.made);
+        let kept = sandbox.show_kept(|what| wanted.can_have(what))?;
+        let kept = kept
+            .as_deref()
+            .and_then(|what| what.downcast_ref::<KeptFiles>());
+        let new = wanted.rest(kept, |path| sandbox.can_keep(path));
+        let mut above = None;
+        if kept_files::are_worth(&new, kept, self.room) {
+            let is_new = |path: &Path, _: Option<&Node<FileContent>>| new.contains_key(path);
+            let is_done = self.put_some(sandbox, (recording, shared), &is_new);
+            let all = Rc::new(KeptFiles::above(recording, kept, new));
+            if is_done {
+                sandbox.keep(Rc::clone(&all) as Rc<dyn Any>)?;
+            }
+            above = Some(all);
+        } else if let Some(kept) = kept {
+            kept.asks(new);
+        } else if !new.is_empty() {
+            sandbox.keep(Rc::new(KeptFiles::none(recording, new)))?;
+        }
+        let there = above.as_deref().or(kept);
+        let is_left = |path: &Path, file: Option<&Node<FileContent>>| {
+            !there.is_some_and(|there| there.has(path, file))
+        };
+        self.put_some(sandbox, (recording, shared), &is_left);
+        self.put_listed(sandbox);
+        Ok(())
+    }
+
+    /// Puts the files of which this says so. Returns whether all are there.
+    fn put_some(
+        &self,
+        sandbox: &mut Sandbox,
+        (recording, shared): (&Recording, &SharedMemory),
+        is_meant: &dyn Fn(&Path, Option<&Node<FileContent>>) -> bool,
+    ) -> bool {
+        let removed = self.removed.iter().filter(|path| is_meant(path, None));
+        let made = self
+            .made
+            .iter()
+            .filter(|(path, _, node)| is_meant(path, Some(node)));
+        let (mut removed, mut made) = (removed.peekable(), made.peekable());
+        if removed.peek().is_none() && made.peek().is_none() {
+            return true;
         }
         let mut placer = match sandbox.placer() {
             Ok(placer) => placer,
             Err(error) => {
-                for (path, _, node) in &self.made {
+                for (path, _, node) in made {
                     if node.is_given {
                         self.refuse(path, error.to_string());
                     }
                 }
-                return self.say(format!("its files at the event: {error}"));
+                self.say(format!("its files at the event: {error}"));
+                return false;
             }
         };
-        for path in &self.removed {
+        let mut is_done = true;
+        for path in removed {
             let gone = placer.put(path, &Content::Nothing, &sandbox::Attributes::default());
             if let Err(error) = gone {
                 self.say(format!("{}, which did not exist: {error}", path.display()));
+                is_done = false;
             }
         }
         let mut placed: HashMap<NodeId, &Path> = HashMap::new();
-        for (path, id, node) in &self.made {
+        for (path, id, node) in made {
             let done = match placed.get(id) {
                 Some(other) => placer.put(path, &Content::Name(other), &Default::default()),
                 None => self.put(&mut placer, (recording, shared), path, node),
@@ -435,10 +494,27 @@ impl RecordedWorld {
                     placed.entry(*id).or_insert(path);
                 }
                 Ok(()) => {}
-                Err(error) if node.is_given => self.refuse(path, error.to_string()),
-                Err(error) => self.say(format!("{} as it was: {error}", path.display())),
+                Err(error) => {
+                    match node.is_given {
+                        true => self.refuse(path, error.to_string()),
+                        false => self.say(format!("{} as it was: {error}", path.display())),
+                    }
+                    is_done = false;
+                }
             }
         }
+        is_done
+    }
+
+    /// Puts the files of which only the names are known, since their directories were listed.
+    fn put_listed(&self, sandbox: &mut Sandbox) {
+        if self.listed_only.is_empty() {
+            return;
+        }
+        let mut placer = match sandbox.placer() {
+            Ok(placer) => placer,
+            Err(error) => return self.say(format!("its files at the event: {error}")),
+        };
         for (path, kind) in &self.listed_only {
             let what = match *kind {
                 libc::S_IFDIR => Content::Directory,

@@ -64,7 +64,8 @@ impl Enclosure {
             return false;
         };
         let inner = path.strip_prefix(&laid.layer.path).unwrap_or(path);
-        let is_changed = fs::symlink_metadata(self.upper(laid).join(inner)).is_ok();
+        let mut uppers = self.uppers(laid);
+        let is_changed = uppers.any(|upper| fs::symlink_metadata(upper.join(inner)).is_ok());
         let is_hidden = |hidden: &PathBuf| {
             fs::canonicalize(hidden)
                 .is_ok_and(|hidden| hidden.starts_with(path) || path.starts_with(hidden))

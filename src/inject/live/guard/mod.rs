@@ -5,6 +5,7 @@
 
 mod agent_page;
 pub(super) mod core_files;
+mod locks;
 mod machine;
 mod memory;
 mod namespaces;
@@ -23,6 +24,7 @@ use crate::inject::exchange::Decided;
 use crate::trace::Answer;
 use crate::tracee::Stopped;
 use crate::tracee::filter::StopRule;
+pub(super) use locks::{Locking, Locks};
 pub(super) use quotas::Quotas;
 
 /// The calls that stop whatever their arguments are, by number.
@@ -41,6 +43,7 @@ pub(super) fn calls(in_sandbox: bool) -> impl Iterator<Item = i64> {
         memory::CALLS,
         quotas::CALLS,
         used_parts::CALLS,
+        locks::CALLS,
     ];
     let sandboxed = sandboxed.into_iter().filter(move |_| in_sandbox);
     always.into_iter().chain(sandboxed).flatten().copied()
@@ -51,6 +54,7 @@ pub(super) fn rules(in_sandbox: bool) -> Vec<StopRule> {
     let mut rules = [agent_page::RULES, tasks::RULES].concat();
     if in_sandbox {
         rules.extend_from_slice(quotas::RULES);
+        rules.extend_from_slice(locks::RULES);
     }
     rules
 }
