@@ -55,7 +55,7 @@ pub enum Error {
     Tracee(#[from] tracee::Error),
     /// The sandbox cannot be made.
     #[error(transparent)]
-    Sandbox(#[from] crate::sandbox::Error),
+    Sandbox(crate::sandbox::Error),
     /// The recording that the calls come from cannot be read.
     #[error(transparent)]
     Recording(#[from] recording::Error),
@@ -102,4 +102,14 @@ pub enum Error {
     /// A hook raised an error.
     #[error("a hook failed: {0}")]
     Hook(#[source] HookError),
+}
+
+impl From<crate::sandbox::Error> for Error {
+    fn from(error: crate::sandbox::Error) -> Error {
+        match error {
+            // It may have ended in the middle, as anywhere.
+            crate::sandbox::Error::Tracee(error) => Error::Tracee(error),
+            error => Error::Sandbox(error),
+        }
+    }
 }

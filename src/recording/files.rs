@@ -139,7 +139,7 @@ impl Files {
     /// # Errors
     /// If the file cannot be read or copied.
     pub fn keep_aside(&mut self, file: &File, name: &[u8]) -> std::io::Result<ContentBefore> {
-        let kept = self.keep_with(file, name, |error| match error {
+        let kept = self.keep_with((file, name), "copy a file to", |error| match error {
             Error::Io { source, .. } => Err(source),
             other => Err(std::io::Error::other(other)),
         });
@@ -152,11 +152,11 @@ impl Files {
         Ok(ContentBefore::Checked { id, sum })
     }
 
-    /// Keeps a file; `failed` takes the error of a copy that could not be made, and may bear it.
+    /// Keeps a file; `failed` takes the error of a copy that could not be made, and may bear it. `what` is attempted then.
     fn keep_with(
         &mut self,
-        file: &File,
-        name: &[u8],
+        (file, name): (&File, &[u8]),
+        what: &'static str,
         failed: impl FnOnce(Error) -> std::io::Result<()>,
     ) -> std::io::Result<FileId> {
         let meta = file.metadata()?;
@@ -196,7 +196,7 @@ impl Files {
         }
         if !linked {
             if let Err(error) = keep_copy(file, &path) {
-                failed(io("copy a file to", &path)(error))?;
+                failed(io(what, &path)(error))?;
                 return Ok(id);
             }
             self.by_size.entry(meta.size()).or_default().push(id);
@@ -215,10 +215,13 @@ impl Files {
 impl FileStore for Files {
     fn keep(&mut self, file: &File, name: &[u8]) -> std::io::Result<FileId> {
         let disk_full = self.disk_full.clone();
-        self.keep_with(file, name, |error| match disk_full.tolerate(error) {
-            Ok(()) => Ok(()),
-            Err(Error::Io { source, .. }) => Err(source),
-            Err(other) => Err(std::io::Error::other(other)),
+        let what = "copy a mapped file to";
+        self.keep_with((file, name), what, |error| {
+            match disk_full.tolerate(error) {
+                Ok(()) => Ok(()),
+                Err(Error::Io { source, .. }) => Err(source),
+                Err(other) => Err(std::io::Error::other(other)),
+            }
         })
     }
 }

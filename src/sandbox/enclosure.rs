@@ -494,9 +494,15 @@ impl Enclosure {
         let hidden = self.settings.hide.iter();
         let mut hidden = hidden.filter_map(|path| fs::canonicalize(path).ok());
         self.spoiled |= hidden.any(|path| changed.iter().any(|dir| path.starts_with(dir)));
-        match self.spoiled {
-            true => Ok(()),
-            false => self.lay_anew(&changed, Old::Removed),
+        if self.spoiled {
+            return Ok(());
+        }
+        match self.lay_anew(&changed, Old::Removed) {
+            Err(error) if self.spoiled => {
+                tracing::debug!("{error}");
+                Ok(())
+            }
+            done => done,
         }
     }
 
@@ -628,13 +634,32 @@ impl Place {
 
     /// Removes the directories of a layer that is not mounted any more.
     fn remove(&self, number: usize) -> io::Result<()> {
-        fs::remove_dir_all(self.path(upper(number)))?;
+        let changed = self.path(upper(number));
+        fs::remove_dir_all(&changed).or_else(|_| {
+            open_all(&changed)?;
+            fs::remove_dir_all(&changed)
+        })?;
         let work = self.path(work(number));
         // The kernel's directory in it cannot be entered.
         _ = fs::remove_dir(work.join("work"));
         fs::remove_dir_all(work)?;
         fs::remove_file(self.path(build::lower(number)))
     }
+}
+
+/// Has directories that a program has closed be entered and changed again. No process of the sandbox reaches them any more.
+fn open_all(dir: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(dir)?;
+    if meta.mode() & 0o700 != 0o700 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    }
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_all(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Enclosure {

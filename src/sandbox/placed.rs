@@ -270,7 +270,10 @@ impl Sandbox {
     }
 
     /// Has a use that did not ask for kept files show the machine's.
-    pub(super) fn settle_kept(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If they cannot be shown.
+    pub fn settle_kept(&mut self) -> Result<()> {
         match &mut self.enclosure {
             Some(enclosure) if self.placed.kept.is_none() => enclosure.forget_kept(),
             _ => Ok(()),

@@ -83,6 +83,7 @@ pub(super) fn run_in(
             None => {
                 let mut put = Ok(());
                 let prepare = |made: &mut sandbox::Sandbox| {
+                    made.settle_kept()?;
                     put = put_given(made, &given, options);
                     Ok(())
                 };

@@ -62,7 +62,7 @@ impl Enclosure {
         self.kept = Some(Kept { what, placed });
         self.lay_anew(&dirs, Old::Kept)?;
         self.note_age();
-        self.check_laid()
+        Ok(())
     }
 
     /// Shows the machine's files again instead of those that are kept.
@@ -74,20 +74,13 @@ impl Enclosure {
         let dirs = with_kept.map(|laid| laid.layer.path.clone()).collect();
         self.lay_anew(&dirs, Old::Forgotten)?;
         self.note_age();
-        self.check_laid()
-    }
-
-    fn check_laid(&self) -> Result<()> {
-        match self.spoiled {
-            true => Err(Error::refused(
-                "show recorded files",
-                std::io::Error::from_raw_os_error(libc::EINVAL),
-            )),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// Lays overlays anew, and those in them.
+    ///
+    /// # Errors
+    /// If one cannot be laid: what is below it would be seen.
     pub(super) fn lay_anew(&mut self, dirs: &BTreeSet<PathBuf>, old: Old) -> Result<()> {
         if dirs.is_empty() {
             return Ok(());
@@ -122,7 +115,12 @@ impl Enclosure {
             calls.push(b.lay(&laid.layer, laid.number, &laid.kept));
         }
         let outcome = b.make(&mut self.keeper)?;
-        self.spoiled |= calls.iter().any(|call| outcome.result(*call) != Some(0));
+        let results = calls.iter().map(|call| outcome.result(*call).unwrap_or(-1));
+        if let Some(failed) = results.into_iter().find(|ret| *ret != 0) {
+            self.spoiled = true;
+            let error = std::io::Error::from_raw_os_error(failed.wrapping_neg() as i32);
+            return Err(Error::refused("mount its overlays anew", error));
+        }
         for laid in self.layers.iter_mut().filter(|laid| is_hit(laid)) {
             laid.renew(place).map_err(|e| Error::refused(step, e))?;
             laid.is_used |= old == Old::Removed;
