@@ -99,7 +99,7 @@ impl FileChanges {
     }
 
     /// Notes a call as it was told. It takes the place of a recorded event, or was made before that. The descriptors are those
-    /// of the copy: after the call, if that [opens](World::opens) a file, and before it if not.
+    /// of the copy: after the call, if that [opens](crate::world::opens) a file, and before it if not.
     pub fn note(
         &mut self,
         (event, takes_place): (u64, bool),

@@ -81,7 +81,7 @@ pub fn opens(call: &CallEvent) -> bool {
 }
 
 impl<B: Base> World<B> {
-    /// Follows a call of a task with these descriptors, at its entry unless it [opens](opens) a file, and this
+    /// Follows a call of a task with these descriptors, at its entry unless it [opens] a file, and this
     /// umask.
     pub fn follow(&mut self, call: &CallEvent, descriptors: &dyn Descriptors, umask: u32) {
         let Some(ret) = call.ret.filter(|&ret| !is_error(ret) && call.was_made()) else {

@@ -166,7 +166,7 @@ impl HookCall {
     /// `None` where it moves none, failed, or has not been answered.
     ///
     /// # Errors
-    /// If they are more than [`MOST_DATA`].
+    /// If they are more than 16 MiB.
     pub fn data(&self) -> Result<Option<Vec<u8>>> {
         let Some(regions) = self.moved_regions() else {
             return Ok(None);
