@@ -1,302 +1,23 @@
-//! The calls by which the keeper and the first process of a sandbox set it up.
+//! The steps by which the keeper and the first process of a sandbox set it up.
 
+use super::builder::{
+    AT_RECURSIVE, Builder, HERE, MOVE_MOUNT_F_EMPTY_PATH, PLACE, TERMINALS, error, number, relative,
+};
 use super::enclosure::terminals::Terminal;
-use super::root_plan::{Entry, Layer, RootPlan};
+use super::place::{DEV, DEVICES, ROOT, shows_queues};
+use super::root_plan::{Entry, RootPlan};
 use super::user_quotas::QUOTAS;
-use super::{Error, Result, Settings};
-use crate::tracee::call_batch::{Arg, Batch, CallId, HelperProcess, Outcome};
-use std::fs::{self, File, OpenOptions, Permissions};
+use super::{Result, Settings};
+use crate::tracee::call_batch::{Arg, CallId, HelperProcess};
+use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-
-const AT_RECURSIVE: u64 = 0x8000;
-const OPEN_TREE_CLONE: u64 = 1;
-const MOVE_MOUNT_F_EMPTY_PATH: u64 = 4;
-const MOVE_MOUNT_T_EMPTY_PATH: u64 = 0x40;
-const HERE: Arg<'static> = Arg::Value(libc::AT_FDCWD as u64);
-
-/// The mount point of the changed files in the keeper's root, which no other process has. It hides the machine's
-/// `/proc`.
-const PLACE: &str = "/proc";
-
-/// The terminals of a sandbox; the machine has 4096 for all (`kernel.pty.max`).
-const TERMINALS: u32 = 256;
-
-/// Devices that are safe in a sandbox.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-
-const LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// Names in the directory of changed files: the files that sandboxes show, an empty `/dev`, and what hides others.
-pub(super) const ROOT: &str = "root";
-const DEV: &str = "dev";
-const NO_FILE: &str = "none";
-const NO_DIR: &str = "nothing";
 
 /// The session keyring of all processes in a sandbox.
 pub(super) const KEYRING: &[u8] = b"rrapper";
 pub(super) const KEYCTL_JOIN_SESSION_KEYRING: u64 = 1;
-
-/// The names of a layer's directories of changed files, and of the link to the directory below it.
-pub(super) fn upper(number: usize) -> String {
-    format!("u{number}")
-}
-
-pub(super) fn work(number: usize) -> String {
-    format!("w{number}")
-}
-
-pub(super) fn lower(number: usize) -> String {
-    format!("l{number}")
-}
-
-/// The name of the directory at which a layer is before it is moved to its place.
-pub(super) fn aside(number: usize) -> String {
-    format!("m{number}")
-}
-
-/// A batch of calls, with the names of the steps that must succeed.
-#[derive(Default)]
-pub(super) struct Builder {
-    batch: Batch,
-    steps: Vec<(CallId, String)>,
-}
-
-impl Builder {
-    pub(super) fn must(&mut self, step: impl Into<String>, nr: i64, args: &[Arg<'_>]) -> CallId {
-        let made = self.batch.must(nr, args);
-        self.steps.push((made, step.into()));
-        made
-    }
-
-    pub(super) fn may(&mut self, nr: i64, args: &[Arg<'_>]) -> CallId {
-        self.batch.may(nr, args)
-    }
-
-    /// Has the process make the calls.
-    pub(super) fn make(self, process: &mut HelperProcess) -> Result<Outcome> {
-        let outcome = process.make(&self.batch)?;
-        let Some((call, error)) = outcome.failed else {
-            return Ok(outcome);
-        };
-        let step = self.steps.into_iter().find(|(made, _)| *made == call);
-        let step = step.map_or_else(String::new, |(_, step)| step);
-        Err(Error::refused(step, error))
-    }
-
-    fn open_dir(&mut self, path: &[u8]) -> CallId {
-        let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        let step = format!("open {}", String::from_utf8_lossy(path));
-        let args = [Arg::Text(path), Arg::Value(how as u64)];
-        self.must(step, libc::SYS_open, &args)
-    }
-
-    /// Copies the mount of a file or directory, to be attached elsewhere.
-    fn tree(&mut self, path: &[u8], more: u64) -> CallId {
-        let how = Arg::Value(OPEN_TREE_CLONE | libc::O_CLOEXEC as u64 | more);
-        self.may(libc::SYS_open_tree, &[HERE, Arg::Text(path), how])
-    }
-
-    fn put(&mut self, tree: Arg<'_>, at: &[u8]) -> CallId {
-        let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
-        let args = [tree, Arg::Text(b""), HERE, Arg::Text(at), how];
-        self.may(libc::SYS_move_mount, &args)
-    }
-
-    fn mount(&mut self, kind: &str, at: &[u8], flags: u64, data: &str) -> CallId {
-        let (kind, data) = (Arg::Text(kind.as_bytes()), Arg::Text(data.as_bytes()));
-        let args = [kind, Arg::Text(at), kind, Arg::Value(flags), data];
-        self.may(libc::SYS_mount, &args)
-    }
-
-    /// Sets attributes (`MOUNT_ATTR_*`) and the propagation of a mount.
-    fn set(&mut self, at: &[u8], attributes: u64, propagation: u64, more: u64) -> CallId {
-        // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
-        let words = [attributes, 0, propagation, 0]
-            .map(u64::to_le_bytes)
-            .concat();
-        let size = Arg::Value(words.len() as u64);
-        let args = [
-            HERE,
-            Arg::Text(at),
-            Arg::Value(more),
-            Arg::Bytes(&words),
-            size,
-        ];
-        self.may(libc::SYS_mount_setattr, &args)
-    }
-
-    /// Mounts a layer's overlay; the present directory is the sandbox's root. The directories of changed files with the
-    /// numbers `kept` are shown below its own, the first of them on top.
-    pub(super) fn lay(&mut self, layer: &Layer, number: usize, kept: &[usize]) -> CallId {
-        self.lay_at(relative(&layer.path), layer, number, kept)
-    }
-
-    fn lay_at(&mut self, at: &[u8], layer: &Layer, number: usize, kept: &[usize]) -> CallId {
-        let kept: String = kept
-            .iter()
-            .map(|&number| format!("{PLACE}/{}:", upper(number)))
-            .collect();
-        // Without `xino`, which makes the kernel write a line to its log each time. The link spares the escaping of the
-        // path.
-        let options = format!(
-            "lowerdir={kept}{PLACE}/{},upperdir={PLACE}/{},workdir={PLACE}/{},userxattr",
-            lower(number),
-            upper(number),
-            work(number)
-        );
-        self.mount("overlay", at, flags(layer), &options)
-    }
-
-    /// Mounts a layer's overlay where no process sees it.
-    pub(super) fn lay_aside(&mut self, layer: &Layer, number: usize) -> CallId {
-        let at = format!("{PLACE}/{}", aside(number));
-        self.lay_at(at.as_bytes(), layer, number, &[])
-    }
-
-    /// Moves such an overlay onto an open directory.
-    pub(super) fn move_aside(&mut self, number: usize, onto: Arg<'_>) -> CallId {
-        let at = format!("{PLACE}/{}", aside(number));
-        let how = Arg::Value(MOVE_MOUNT_T_EMPTY_PATH);
-        let args = [HERE, Arg::Text(at.as_bytes()), onto, Arg::Text(b""), how];
-        self.may(libc::SYS_move_mount, &args)
-    }
-
-    /// Takes such an overlay away.
-    pub(super) fn drop_aside(&mut self, number: usize) -> CallId {
-        let at = format!("{PLACE}/{}", aside(number));
-        let how = Arg::Value(libc::MNT_DETACH as u64);
-        self.may(libc::SYS_umount2, &[Arg::Text(at.as_bytes()), how])
-    }
-
-    /// Moves the mount of an open directory onto another.
-    pub(super) fn move_onto(&mut self, from: Arg<'_>, onto: Arg<'_>) -> CallId {
-        let none = Arg::Text(b"");
-        let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-        self.may(libc::SYS_move_mount, &[from, none, onto, none, how])
-    }
-
-    /// Opens a directory that the sandbox shows at this path, wherever processes make links to meanwhile.
-    pub(super) fn open_inside(&mut self, path: &Path) -> CallId {
-        let how = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        // struct open_how: flags, mode, resolve.
-        let how = [
-            how as u64,
-            0,
-            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS,
-        ]
-        .map(u64::to_le_bytes)
-        .concat();
-        let size = Arg::Value(how.len() as u64);
-        let args = [HERE, Arg::Text(relative(path)), Arg::Bytes(&how), size];
-        self.may(libc::SYS_openat2, &args)
-    }
-
-    /// Closes the descriptors behind this one, or all.
-    fn close_behind(&mut self, last: i64) {
-        let first = last.max(2) as u64 + 1;
-        let all = [first, u64::from(u32::MAX), 0].map(Arg::Value);
-        self.may(libc::SYS_close_range, &all);
-    }
-
-    /// Moves an overlay to a new directory.
-    pub(super) fn move_overlay(&mut self, from: &Path, to: &Path) -> CallId {
-        let (from, to) = (Arg::Text(relative(from)), Arg::Text(relative(to)));
-        self.may(libc::SYS_mkdir, &[to, Arg::Value(0o755)]);
-        let nothing = Arg::Value(0);
-        let args = [from, to, nothing, Arg::Value(libc::MS_MOVE)];
-        self.may(libc::SYS_mount, &args)
-    }
-
-    /// Removes the empty directory that an overlay is not at any more, or has not come to.
-    pub(super) fn remove_place(&mut self, path: &Path) {
-        self.may(libc::SYS_rmdir, &[Arg::Text(relative(path))]);
-    }
-
-    /// Hides what the settings say, as far as it is in this directory.
-    pub(super) fn hide(&mut self, settings: &Settings, dir: &Path) {
-        // A symbolic link would be resolved in the keeper's root.
-        let hidden = settings
-            .hide
-            .iter()
-            .filter_map(|path| fs::canonicalize(path).ok());
-        for path in hidden.filter(|path| path.starts_with(dir)) {
-            let nothing = if path.is_dir() { NO_DIR } else { NO_FILE };
-            let tree = self.tree(format!("{PLACE}/{nothing}").as_bytes(), 0);
-            self.put(Arg::Result(tree), relative(&path));
-            self.set(relative(&path), libc::MOUNT_ATTR_RDONLY, 0, 0);
-        }
-    }
-
-    /// Has a layer's overlay forget what it knows of the machine's files.
-    pub(super) fn refresh(&mut self, layer: &Layer) -> CallId {
-        let at = relative(&layer.path);
-        let flags = Arg::Value(libc::MS_REMOUNT | flags(layer));
-        let none = Arg::Text(b"none");
-        let args = [none, Arg::Text(at), none, flags, Arg::Value(0)];
-        self.may(libc::SYS_mount, &args)
-    }
-
-    /// Shows a terminal of the machine in the sandbox's directory of terminals. The file that it covers is that of a terminal
-    /// of the sandbox with this number, which the keeper keeps for good; those before it are given back.
-    fn show_pseudo_terminal(&mut self, number: u32, tree: i64) {
-        if number >= TERMINALS {
-            return;
-        }
-        let how = (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
-        let args = [Arg::Text(b"dev/pts/ptmx"), Arg::Value(how)];
-        let made: Vec<CallId> = (0..=number)
-            .map(|_| self.may(libc::SYS_open, &args))
-            .collect();
-        let at = format!("dev/pts/{number}");
-        self.put(Arg::Value(tree as u64), at.as_bytes());
-        for before in &made[..made.len() - 1] {
-            self.may(libc::SYS_close, &[Arg::Result(*before)]);
-        }
-    }
-
-    /// Takes a layer's overlay away, with all that is mounted below it.
-    pub(super) fn take_away(&mut self, layer: &Layer) -> CallId {
-        let path = Arg::Text(relative(&layer.path));
-        let args = [path, Arg::Value(libc::MNT_DETACH as u64)];
-        self.must("take an overlay away", libc::SYS_umount2, &args)
-    }
-}
-
-fn flags(layer: &Layer) -> u64 {
-    match layer.is_writable {
-        true => 0,
-        false => libc::MS_RDONLY,
-    }
-}
-
-/// A path for a process whose present directory is the sandbox's root.
-pub(super) fn relative(path: &Path) -> &[u8] {
-    let path = path.as_os_str().as_bytes();
-    match path.strip_prefix(b"/").unwrap_or(path) {
-        b"" => b".",
-        path => path,
-    }
-}
-
-fn number(outcome: &Outcome, call: CallId) -> i64 {
-    let missing = -i64::from(libc::ENOSYS);
-    outcome.result(call).unwrap_or(missing)
-}
-
-fn error(ret: i64) -> io::Error {
-    io::Error::from_raw_os_error(ret.wrapping_neg() as i32)
-}
 
 /// The keeper's descriptors after its first steps.
 #[derive(Clone, Debug)]
@@ -304,7 +25,7 @@ pub(super) struct Begun {
     /// Its mount namespace.
     namespace: i64,
     /// The directory of changed files.
-    place: i64,
+    pub(super) place: i64,
     /// Copies of mounts of the machine.
     devices: [i64; DEVICES.len()],
     terminals: Vec<(Terminal, i64)>,
@@ -395,154 +116,10 @@ pub(super) fn begin(
     })
 }
 
-/// The directory of changed files, which only rrapper and the keeper can reach.
-#[derive(Debug)]
-pub(super) struct Place(OwnedFd);
-
-impl Place {
-    /// Opens it.
-    pub(super) fn open(keeper: &HelperProcess, begun: &Begun) -> io::Result<Place> {
-        let path = format!("/proc/{}/fd/{}", keeper.pid(), begun.place);
-        let how = libc::O_PATH | libc::O_DIRECTORY;
-        let dir = File::options().read(true).custom_flags(how).open(path)?;
-        Ok(Place(dir.into()))
-    }
-
-    /// The path of a file in it.
-    pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        Path::new(&format!("/proc/self/fd/{}", self.0.as_raw_fd())).join(name)
-    }
-
-    /// The path of a file of a directory that is made anew.
-    pub(super) fn shown(&self, path: &Path) -> PathBuf {
-        let inner = path.strip_prefix("/").unwrap_or(path);
-        self.path(ROOT).join(inner)
-    }
-
-    /// Makes the directories of a layer.
-    pub(super) fn add_layer(&self, layer: &Layer, number: usize) -> io::Result<()> {
-        self.add_dir(&self.path(upper(number)), layer.mode, layer.owner)?;
-        self.add_dir(&self.path(work(number)), 0o700, None)?;
-        let link = self.path(lower(number));
-        match symlink(&layer.path, link) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made,
-        }
-    }
-
-    fn add_dir(&self, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
-        fs::create_dir(path)?;
-        if let Some((uid, gid)) = owner {
-            own(path, uid, gid)?;
-        }
-        fs::set_permissions(path, Permissions::from_mode(mode))
-    }
-
-    /// Makes the directories and files that are not in layers.
-    pub(super) fn fill(&self, plan: &RootPlan, terminals: &[Terminal]) -> io::Result<()> {
-        // The copied files are as the machine's, whatever the umask of rrapper is.
-        self.add_dir(&self.path(ROOT), 0o755, None)?;
-        self.add_dir(&self.path(NO_DIR), 0o755, None)?;
-        File::create(self.path(NO_FILE))?;
-        let dev = self.path(DEV);
-        self.add_dir(&dev, 0o755, None)?;
-        self.add_dir(&dev.join("pts"), 0o755, None)?;
-        if shows_queues() {
-            self.add_dir(&dev.join("mqueue"), 0o1777, None)?;
-        }
-        self.add_dir(&dev.join("shm"), 0o1777, None)?;
-        for name in DEVICES {
-            File::create(dev.join(name))?;
-        }
-        for terminal in terminals {
-            if let Terminal::Device(name) = terminal {
-                File::create(dev.join(name))?;
-            }
-        }
-        for (name, to) in LINKS {
-            symlink(to, dev.join(name))?;
-        }
-        // Directories lose their write permissions last.
-        let mut modes = Vec::new();
-        for (path, entry) in &plan.entries {
-            let at = self.shown(path);
-            match entry {
-                Entry::Dir(mode, owner) => {
-                    if path != Path::new("/") {
-                        fs::create_dir(&at)?;
-                    }
-                    modes.push((at, *mode, *owner));
-                }
-                Entry::Link(to) => symlink(to, &at)?,
-                // A file may be gone meanwhile, or not be readable.
-                Entry::Copy => _ = make_copy(path, &at),
-                Entry::Bound => _ = File::create(&at)?,
-                Entry::Special(mode) => {
-                    _ = nix::sys::stat::mknod(
-                        &at,
-                        nix::sys::stat::SFlag::from_bits_truncate(mode & libc::S_IFMT),
-                        nix::sys::stat::Mode::from_bits_truncate(mode & 0o7777),
-                        0,
-                    );
-                }
-            }
-        }
-        for (at, mode, owner) in modes.into_iter().rev() {
-            if let Some((uid, gid)) = owner {
-                own(&at, uid, gid)?;
-            }
-            fs::set_permissions(&at, Permissions::from_mode(mode))?;
-        }
-        Ok(())
-    }
-}
-
-fn own(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    match lchown(path, Some(uid), Some(gid)) {
-        // The group may be one that the caller is not in.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        owned => owned,
-    }
-}
-
-/// Copies a file with its permissions, owner and times. A file that cannot be read is empty, and can neither be read
-/// inside.
-pub(super) fn make_copy(from: &Path, to: &Path) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = fs::symlink_metadata(from)?;
-    let mut made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)?;
-    let how = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut mode = meta.mode() & 0o7777;
-    match File::options().read(true).custom_flags(how).open(from) {
-        Ok(mut source) if source.metadata()?.is_file() => {
-            io::copy(&mut source, &mut made)?;
-        }
-        _ => mode = 0,
-    }
-    if fs::metadata(from).is_ok_and(|_| access_denied(from)) {
-        mode &= !0o200;
-    }
-    own(to, meta.uid(), meta.gid())?;
-    made.set_permissions(Permissions::from_mode(mode))?;
-    let times = fs::FileTimes::new()
-        .set_accessed(meta.accessed()?)
-        .set_modified(meta.modified()?);
-    made.set_times(times)
-}
-
-/// Whether the caller may not write to a file.
-fn access_denied(path: &Path) -> bool {
-    nix::unistd::access(path, nix::unistd::AccessFlags::W_OK) == Err(nix::errno::Errno::EACCES)
-}
-
 /// The layers and files that could not be shown, each with its path and the kernel's error.
 pub(super) type Failed = Vec<(PathBuf, io::Error)>;
 
-/// The keeper's steps after [`Place::fill`]: mounts the layers, and puts the result over its root, where it stands for
+/// The keeper's steps after [`Place::fill`](super::place::Place::fill): mounts the layers, and puts the result over its root, where it stands for
 /// all processes that enter its mount namespace. The keeper's present directory is that root then.
 pub(super) fn show(
     keeper: &mut HelperProcess,
@@ -616,6 +193,13 @@ pub(super) struct First {
     last_pid: i64,
 }
 
+fn enter_root(b: &mut Builder, begun: &Begun) {
+    let kind = Arg::Value(libc::CLONE_NEWNS as u64);
+    let args = [Arg::Value(begun.namespace as u64), kind];
+    b.must("enter its own root (setns)", libc::SYS_setns, &args);
+    b.may(libc::SYS_setsid, &[]);
+}
+
 /// The steps of the first process of the pid namespace.
 pub(super) fn settle(
     init: &mut HelperProcess,
@@ -623,10 +207,7 @@ pub(super) fn settle(
     settings: &Settings,
 ) -> Result<First> {
     let mut b = Builder::default();
-    let kind = Arg::Value(libc::CLONE_NEWNS as u64);
-    let args = [Arg::Value(begun.namespace as u64), kind];
-    b.must("enter its own root (setns)", libc::SYS_setns, &args);
-    b.may(libc::SYS_setsid, &[]);
+    enter_root(&mut b, begun);
     let flags = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
     let own = b.mount("proc", b"/proc", flags, "");
     // Orphans in the sandbox become children of this process, which never waits for them.
@@ -670,10 +251,7 @@ pub(super) fn settle_recorded(
     own_network: bool,
 ) -> Result<First> {
     let mut b = Builder::default();
-    let kind = Arg::Value(libc::CLONE_NEWNS as u64);
-    let args = [Arg::Value(begun.namespace as u64), kind];
-    b.must("enter its own root (setns)", libc::SYS_setns, &args);
-    b.may(libc::SYS_setsid, &[]);
+    enter_root(&mut b, begun);
     let step = "show the machine's processes in /proc";
     let at = Arg::Text(b"/proc");
     let how = Arg::Value(MOVE_MOUNT_F_EMPTY_PATH);
@@ -773,18 +351,6 @@ pub(super) fn renew(init: &mut HelperProcess, first: &First, used: Used) -> Resu
     }
     let outcome = b.make(init)?;
     Ok(number(&outcome, killed) == -i64::from(libc::ESRCH))
-}
-
-/// Whether the machine shows its message queues as files.
-fn shows_queues() -> bool {
-    static SHOWN: OnceLock<bool> = OnceLock::new();
-    let shown = || {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        mounts
-            .lines()
-            .any(|line| line.split(' ').nth(2) == Some("mqueue"))
-    };
-    *SHOWN.get_or_init(shown)
 }
 
 fn queues(b: &mut Builder) {

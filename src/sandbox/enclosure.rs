@@ -10,9 +10,11 @@ mod kept;
 pub(super) mod terminals;
 mod unmapped_owners;
 
-use super::build::{self, Begun, Builder, First, Place, Used, upper, work};
+use super::build::{self, Begun, First, Used};
+use super::builder::Builder;
 use super::id_map::IdMap;
 use super::mounts::Mounts;
+use super::place::{Place, lower, upper, work};
 use super::root_plan::{Layer, Machine, RootPlan, nearest_dir};
 use super::{Error, Result, Settings};
 use crate::tracee::call_batch::HelperProcess;
@@ -179,7 +181,7 @@ impl Enclosure {
         };
         let begun = build::begin(&mut keeper, settings, &terminals)?;
         let fail = |e| machine("make the directories that it shows", e);
-        let place = Place::open(&keeper, &begun).map_err(fail)?;
+        let place = Place::open(&keeper, begun.place).map_err(fail)?;
         place.fill(&plan, &terminals).map_err(fail)?;
         let exact = place.has_exact_times().map_err(fail)?;
         for (number, layer) in plan.layers.iter().enumerate() {
@@ -643,7 +645,7 @@ impl Place {
         // The kernel's directory in it cannot be entered.
         _ = fs::remove_dir(work.join("work"));
         fs::remove_dir_all(work)?;
-        fs::remove_file(self.path(build::lower(number)))
+        fs::remove_file(self.path(lower(number)))
     }
 }
 

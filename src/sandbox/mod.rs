@@ -11,12 +11,14 @@
 //! each. This module knows neither recordings nor the actions of the processes.
 
 mod build;
+mod builder;
 pub mod calls;
 mod changed_files;
 mod enclosure;
 mod error;
 mod id_map;
 mod mounts;
+mod place;
 mod placed;
 mod renames;
 mod root_plan;

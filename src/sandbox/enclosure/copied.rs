@@ -4,8 +4,8 @@
 //! Where its own attributes were changed, or something that cannot be made again, the enclosure is of no more use.
 
 use super::{Enclosure, Stamp};
-use crate::sandbox::build::{Place, ROOT, make_copy};
 use crate::sandbox::changed_files::Names;
+use crate::sandbox::place::{Place, ROOT, make_copy};
 use crate::sandbox::renames;
 use crate::sandbox::root_plan::{Entry, OWN};
 use crate::syscall::FileNumbers;

@@ -4,7 +4,7 @@
 //! next use. Nothing changes them any more: what a use does to them is in its own directory, as with the machine's files.
 
 use super::{Enclosure, Laid};
-use crate::sandbox::build::Builder;
+use crate::sandbox::builder::Builder;
 use crate::sandbox::placed::AllPlaced;
 use crate::sandbox::{Error, Result};
 use std::any::Any;

@@ -4,7 +4,8 @@
 //! overlay at the directory itself needs no copy of it, and a file is replaced by a copy that belongs to the user.
 
 use super::{Enclosure, Laid};
-use crate::sandbox::build::{Builder, aside, upper};
+use crate::sandbox::builder::Builder;
+use crate::sandbox::place::{aside, upper};
 use crate::sandbox::renames::give_attributes;
 use crate::sandbox::root_plan::{Layer, Machine};
 use crate::sandbox::{Error, Result};
