@@ -135,12 +135,8 @@ impl Made {
             ppid: 1,
             cwd: b"/".to_vec(),
             descriptors: vec![fd],
-            cpu: 0,
-            time: 0,
-            cpuid: Default::default(),
             umask: 0o022,
-            stdin: None,
-            clocks: Default::default(),
+            ..Start::default()
         };
         let mut code = self.code.clone();
         // ud2: no program goes on behind its last call.

@@ -3,16 +3,11 @@
 //! The other machine is a root directory of its own with rrapper, the libraries that it needs, and hardly anything else.
 
 use crate::common::{Folder, RRAPPER, as_user};
+use crate::recorded_files::{GIT_COMMIT, Program, SED, SQLITE, variables};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-/// A program, and what it starts with.
-struct Program {
-    setup: &'static str,
-    argv: &'static [&'static str],
-}
+use std::process::Output;
 
 const PYTHON: Program = Program {
     setup: "printf 'import json\\ndef data(): return json.load(open(\"data.json\"))\\n' >own.py; echo '{\"a\": 1}' >data.json",
@@ -22,23 +17,6 @@ const PYTHON: Program = Program {
         "import sys; sys.path.insert(0, '.')\nimport own, json, shutil\nd = own.data(); d['b'] = 2\n\
          json.dump(d, open('new.json', 'w')); shutil.move('new.json', 'data.json'); print(open('data.json').read())",
     ],
-};
-const SED: Program = Program {
-    setup: "seq 10 >a",
-    argv: &["sed", "-i", "s/1/x/", "a"],
-};
-const SQLITE: Program = Program {
-    setup: "sqlite3 t.db 'create table t (n); insert into t values (1)'",
-    argv: &[
-        "sqlite3",
-        "t.db",
-        "insert into t values (2); delete from t where n = 1; select n from t",
-    ],
-};
-const GIT: Program = Program {
-    setup: "git init -q; git config user.email a@b; git config user.name n; git config maintenance.auto false; \
-            git config gc.auto 0; echo a >a; git add a",
-    argv: &["git", "commit", "-q", "-m", "first"],
 };
 
 /// Prints what becomes of copies at some events: with nothing failed, and with a call failed.
@@ -114,16 +92,6 @@ umount -l /old
 cd /
 exec "$@"
 "#;
-
-fn variables(command: &mut Command, home: &Path) {
-    command
-        .env("HOME", home)
-        .env("LC_ALL", "C")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_AUTHOR_DATE", "1700000000 +0000")
-        .env("GIT_COMMITTER_DATE", "1700000000 +0000")
-        .stdin(Stdio::null());
-}
 
 fn succeeded(what: &str, output: Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -233,7 +201,7 @@ fn sqlite_has_the_same_outcomes_elsewhere() {
 #[test]
 fn git_has_the_same_outcomes_elsewhere() {
     // It refuses repositories of others: those of root, which are shown as such, when another user goes on.
-    has_the_same_outcomes_elsewhere(&GIT, false);
+    has_the_same_outcomes_elsewhere(&GIT_COMMIT, false);
 }
 
 /// The files of the user who records are in the recording anyway; those of the system are as well once it is packed.

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// A program, and what it starts with.
-struct Program {
-    setup: &'static str,
-    argv: &'static [&'static str],
+pub struct Program {
+    pub setup: &'static str,
+    pub argv: &'static [&'static str],
 }
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -38,7 +38,7 @@ const TAR: Program = Program {
     setup: "mkdir d; seq 1000 >d/a; seq 10 >d/b; touch -d 2001-02-03 d/a d/b d; tar cf t.tar d; rm -r d",
     argv: &["tar", "xf", "t.tar"],
 };
-const SED: Program = Program {
+pub const SED: Program = Program {
     setup: "seq 10 >a",
     argv: &["sed", "-i", "s/1/x/", "a"],
 };
@@ -62,7 +62,7 @@ const PATCH: Program = Program {
     setup: "seq 10 >a; seq 10 | sed s/5/x/ >b; diff a b >p; rm b",
     argv: &["patch", "a", "p"],
 };
-const SQLITE: Program = Program {
+pub const SQLITE: Program = Program {
     setup: "sqlite3 t.db 'create table t (n); insert into t values (1)'",
     argv: &[
         "sqlite3",
@@ -79,7 +79,7 @@ const GIT_ADD: Program = Program {
             touch -d 2001-02-03 a",
     argv: &["git", "add", "a"],
 };
-const GIT_COMMIT: Program = Program {
+pub const GIT_COMMIT: Program = Program {
     setup: "git init -q; git config user.email a@b; git config user.name n; git config maintenance.auto false; \
             git config gc.auto 0; echo a >a; touch -d 2001-02-03 a; git add a",
     argv: &["git", "commit", "-q", "-m", "first"],
@@ -146,14 +146,14 @@ const DIFFERENT: [&str; 4] = [".git/index", "t.db-journal", "t.db-wal", "t.db-sh
 fn sh(folder: &Folder, dir: &Path, text: &str) {
     let mut command = folder.command("sh");
     command.args(["-c", text]).current_dir(dir);
-    variables(&mut command, folder);
+    variables(&mut command, folder.path());
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.status().unwrap();
 }
 
-fn variables(command: &mut Command, folder: &Folder) {
+pub fn variables(command: &mut Command, home: &Path) {
     command
-        .env("HOME", folder.path())
+        .env("HOME", home)
         .env("LC_ALL", "C")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_AUTHOR_DATE", "1700000000 +0000")
@@ -260,7 +260,7 @@ impl Place {
         let place = Place::record_with(program, &["--discard"]);
         let mut command = place.folder.command(program.argv[0]);
         command.args(&program.argv[1..]).current_dir(place.dir());
-        variables(&mut command, &place.folder);
+        variables(&mut command, place.folder.path());
         let done = command.output().unwrap();
         assert!(done.status.success(), "{:?}: {done:?}", program.argv);
         place
@@ -286,7 +286,7 @@ impl Place {
             .arg("--")
             .args(program.argv)
             .current_dir(place.dir());
-        variables(&mut command, &place.folder);
+        variables(&mut command, place.folder.path());
         let done = command.output().unwrap();
         assert!(done.status.success(), "{:?}: {done:?}", program.argv);
         assert!(done.stderr.is_empty(), "{:?}: {done:?}", program.argv);
@@ -316,7 +316,7 @@ impl Place {
             .arg(path)
             .arg(self.folder.join("recording"));
         command.arg(self.folder.join("out")).arg(self.dir());
-        variables(&mut command, &self.folder);
+        variables(&mut command, self.folder.path());
         let done = command.output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{:?}: {said}", self.program.argv);
@@ -496,7 +496,7 @@ fn failures(program: &'static Program, errno: &str, spared: &str) {
             .arg("-e")
             .arg(format!("inject={call}:error={errno}:when={nth}"));
         strace.args(program.argv).current_dir(place.dir());
-        variables(&mut strace, &place.folder);
+        variables(&mut strace, place.folder.path());
         let real = strace.output().unwrap();
         let read = |what| place.read(event, what);
         let end = String::from_utf8(read("end")).unwrap();
@@ -1013,7 +1013,7 @@ fn each_finds_the_same(folder: &Folder, prefix: &[&str], mounts: &str) {
     );
     let mut command = Command::new(prefix[0]);
     command.args(&prefix[1..]).args(["sh", "-c", &steps]);
-    variables(&mut command, folder);
+    variables(&mut command, folder.path());
     let done = command.current_dir(folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(

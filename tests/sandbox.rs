@@ -788,32 +788,6 @@ fn device_and_inode_numbers_can_be_told_as_they_are_outside() {
     assert_eq!(sandbox.outside(Path::new("/proc"), here(dir)), None);
 }
 
-/// How long a sandbox takes; `cargo test --release --test sandbox -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let folder = Folder::new();
-    let sandboxes = Sandboxes::of_thread();
-    let (mut make, mut end) = (Vec::new(), Vec::new());
-    for _ in 0..200 {
-        let shell = spawn::start_unfiltered().unwrap();
-        let wanted = request(folder.path(), &[]);
-        let started = Instant::now();
-        let (mut process, sandbox) = sandboxes.enter(shell, &wanted).unwrap();
-        sandbox.seal(&mut process).unwrap();
-        make.push(started.elapsed());
-        let started = Instant::now();
-        drop(process);
-        drop(sandbox);
-        end.push(started.elapsed());
-    }
-    make.sort_unstable();
-    end.sort_unstable();
-    for (what, times) in [("made", make), ("ended", end)] {
-        println!("{what} in {:?}, at best {:?}", times[100], times[0]);
-    }
-}
-
 /// The same tests as a user without privileges, where they run as root.
 #[test]
 fn all_that_works_without_privileges() {

@@ -22,6 +22,8 @@ use crate::kernel::{DescriptorTable, Program};
 use crate::recording::Event;
 use crate::sandbox;
 use crate::tracee::{Error, Result, Stopped, TaskMemory};
+use std::any::Any;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// The state that the threads of a process share, and the facts that are known of the recorded process.
@@ -145,9 +147,9 @@ impl Process {
     }
 
     /// Moves the process into a new sandbox. The result is a copy, whose threads have the tids by which the program
-    /// knows them (`number` maps the recorded tids to these) if the kernel can give them. `prepare` is called before the
-    /// copy is inside, with the memory that it shares; `restore` is called once the
-    /// copy is inside, while it is stopped between calls and has no other threads yet.
+    /// knows them (`number` maps the recorded tids to these) if the kernel can give them. `is_right` and `put` prepare the
+    /// sandbox before the copy is inside ([`prepared`](sandbox::Sandboxes::prepared)), with the memory that it shares; `restore`
+    /// is called once the copy is inside, while it is stopped between calls and has no other threads yet.
     ///
     /// # Errors
     /// If the system refuses a step.
@@ -155,7 +157,12 @@ impl Process {
         self,
         request: &sandbox::Request<'_>,
         number: impl Fn(i32) -> i32,
-        prepare: impl FnOnce(&mut sandbox::Sandbox, &SharedMemory) -> sandbox::Result<()>,
+        is_right: impl FnOnce(&dyn Any) -> bool,
+        put: impl FnOnce(
+            &mut sandbox::Sandbox,
+            Option<Rc<dyn Any>>,
+            &SharedMemory,
+        ) -> sandbox::Result<()>,
         restore: impl FnOnce(&sandbox::Sandbox, &SharedMemory, &ThreadGroup, &mut Stopped) -> R,
     ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
         let Process {
@@ -180,9 +187,9 @@ impl Process {
         };
         // Inside of the sandbox, the copy cannot open the shared memory in the /proc of this process.
         let shared = SharedMemory::of_copy(&group.shared.objects(), &mut shell)?;
-        let (mut first, sandbox) =
-            sandbox::Sandboxes::of_thread()
-                .enter_prepared(shell, request, |sandbox| prepare(sandbox, &shared))?;
+        let sandboxes = sandbox::Sandboxes::of_thread();
+        let put = |sandbox: &mut sandbox::Sandbox, kept| put(sandbox, kept, &shared);
+        let (mut first, sandbox) = sandboxes.enter_prepared(shell, request, is_right, put)?;
         group.real_pid = first.tid();
         let restored = restore(&sandbox, &shared, &group, &mut first);
         // The kernel takes this task for the thread group leader.

@@ -6,7 +6,7 @@ use crate::trace::Exit;
 use serde::{Deserialize, Serialize};
 
 /// The beginning of a recording.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The program's arguments, with its name first.
     pub argv: Vec<Vec<u8>>,

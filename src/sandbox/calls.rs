@@ -10,7 +10,7 @@ mod owners;
 pub use owners::{CALLS_OF_OWNERS, RULES_OF_OWNERS, are_there as has_unmapped_owners};
 
 use super::{Result, Sandbox, renames};
-use crate::syscall::{Dir, FileNumbers, Kind, Memory, StatusLayout, Syscall};
+use crate::syscall::{FileNumbers, Memory, StatusLayout, Syscall};
 use crate::trace::file_names;
 use crate::tracee::filter::{StopRule, Test};
 use crate::tracee::path_lookup::Root;
@@ -62,20 +62,6 @@ impl ShownStatus {
 }
 
 impl FileCall<'_> {
-    /// The argument that the call writes a file status to, and whether that is a `struct statx`.
-    fn stat_arg(&self) -> Option<(usize, bool)> {
-        self.call.args.iter().enumerate().find_map(|(index, arg)| {
-            let Kind::Ptr(Dir::Out, to) = &arg.kind else {
-                return None;
-            };
-            match to.layout()?.name {
-                "stat" => Some((index, false)),
-                "statx" => Some((index, true)),
-                _ => None,
-            }
-        })
-    }
-
     /// The absolute paths of the files that the call names, without symbolic links; where there are none, the path behind
     /// the first descriptor.
     fn places(&self) -> Vec<Vec<u8>> {
@@ -124,7 +110,7 @@ impl Sandbox {
         task: &mut Stopped,
         made: FileCall<'_>,
     ) -> Result<Option<ShownStatus>> {
-        let Some((arg, is_statx)) = made.stat_arg() else {
+        let Some((arg, is_statx)) = made.call.status_arg() else {
             return Ok(None);
         };
         let layout = match is_statx {

@@ -38,6 +38,7 @@ use crate::tracee::{Remote, Stopped, proc};
 use build::{KEYCTL_JOIN_SESSION_KEYRING, KEYRING};
 use enclosure::{Enclosure, Inhabitants};
 use id_map::IdMap;
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -211,20 +212,21 @@ impl Sandboxes {
     /// # Errors
     /// If the system refuses a step: [`Error::Refused`] names the step and gives advice.
     pub fn enter(&self, shell: Stopped, request: &Request<'_>) -> Result<(Stopped, Sandbox)> {
-        self.enter_prepared(shell, request, Sandbox::settle_kept)
+        self.enter_prepared(shell, request, |_| false, |_, _| Ok(()))
     }
 
-    /// The same for a sandbox that is prepared before the process is in it. `prepare` begins with [`Sandbox::show_kept`].
+    /// The same for a sandbox that is prepared before the process is in it: see [`Sandboxes::prepared`].
     ///
     /// # Errors
-    /// As for [`Sandboxes::enter`], or that of `prepare`.
+    /// As for [`Sandboxes::enter`], or that of `put`.
     pub fn enter_prepared(
         &self,
         shell: Stopped,
         request: &Request<'_>,
-        prepare: impl FnOnce(&mut Sandbox) -> Result<()>,
+        is_right: impl FnOnce(&dyn Any) -> bool,
+        put: impl FnOnce(&mut Sandbox, Option<Rc<dyn Any>>) -> Result<()>,
     ) -> Result<(Stopped, Sandbox)> {
-        let mut sandbox = self.prepared(request, prepare)?;
+        let mut sandbox = self.prepared(request, is_right, put)?;
         let process =
             trace_span!("take in").in_scope(|| sandbox.enter_namespaces(shell, request))?;
         Ok((process, sandbox))
@@ -263,18 +265,21 @@ impl Sandboxes {
         }
     }
 
-    /// A sandbox that no process is in yet. `prepare` begins with [`Sandbox::show_kept`].
+    /// A sandbox that no process is in yet. It shows the files that an earlier use has [kept](Sandbox::keep) if `is_right` says
+    /// so of the note about them, and the machine's else. `put` puts others there; it gets that note.
     ///
     /// # Errors
-    /// As for [`Sandboxes::enter`], or that of `prepare`.
+    /// As for [`Sandboxes::enter`], or that of `put`.
     pub fn prepared(
         &self,
         request: &Request<'_>,
-        prepare: impl FnOnce(&mut Sandbox) -> Result<()>,
+        is_right: impl FnOnce(&dyn Any) -> bool,
+        put: impl FnOnce(&mut Sandbox, Option<Rc<dyn Any>>) -> Result<()>,
     ) -> Result<Sandbox> {
         let enclosure = trace_span!("take").in_scope(|| self.0.borrow_mut().take(request))?;
         let mut sandbox = self.sandbox(enclosure, request.settings);
-        if let Err(error) = prepare(&mut sandbox) {
+        let shown = sandbox.show_kept(is_right);
+        if let Err(error) = shown.and_then(|kept| put(&mut sandbox, kept)) {
             // It may show anything.
             if let Some(enclosure) = &mut sandbox.enclosure {
                 enclosure.spoiled = true;

@@ -213,12 +213,9 @@ impl Sandbox {
         })
     }
 
-    /// Has the sandbox show the files that an earlier use has [kept](Sandbox::keep), if `is_right` says so of what was noted
-    /// about them, and returns that. It shows the machine's files else. To be called before anything is put there.
-    ///
-    /// # Errors
-    /// If the kernel refuses to show the machine's files again.
-    pub fn show_kept(
+    /// Has the sandbox show the files that an earlier use has kept, if `is_right` says so of the note about them, and returns
+    /// that; and the machine's files else. Nothing has been put there.
+    pub(super) fn show_kept(
         &mut self,
         is_right: impl FnOnce(&dyn Any) -> bool,
     ) -> Result<Option<Rc<dyn Any>>> {
@@ -244,7 +241,7 @@ impl Sandbox {
     }
 
     /// Keeps all that was put there until now for the next uses, which can have it shown: to all of them, it is as it was put.
-    /// `what` is a note about it. No process is in the sandbox yet.
+    /// `what` is the note about it. No process is in the sandbox yet.
     ///
     /// # Errors
     /// If the kernel refuses. The sandbox is of no use then.
@@ -266,17 +263,6 @@ impl Sandbox {
     pub(super) fn note_put(&mut self) {
         if let Some(enclosure) = &mut self.enclosure {
             enclosure.note_put(self.placed.own.keys().map(PathBuf::as_path));
-        }
-    }
-
-    /// Has a use that did not ask for kept files show the machine's.
-    ///
-    /// # Errors
-    /// If they cannot be shown.
-    pub fn settle_kept(&mut self) -> Result<()> {
-        match &mut self.enclosure {
-            Some(enclosure) if self.placed.kept.is_none() => enclosure.forget_kept(),
-            _ => Ok(()),
         }
     }
 

@@ -321,6 +321,20 @@ impl Syscall {
         self.position(|kind| kind.is_format(|f| matches!(f, Format::Fd | Format::DirFd)))
     }
 
+    /// The argument in which the call stores a file's status, and whether that is a `struct statx`.
+    pub fn status_arg(&self) -> Option<(usize, bool)> {
+        self.args.iter().enumerate().find_map(|(index, arg)| {
+            let Kind::Ptr(Dir::Out, to) = &arg.kind else {
+                return None;
+            };
+            match to.layout()?.name {
+                "stat" => Some((index, false)),
+                "statx" => Some((index, true)),
+                _ => None,
+            }
+        })
+    }
+
     /// Whether an argument is the descriptor of the directory in which a path begins.
     pub fn is_dir_fd(&self, arg: usize) -> bool {
         let kind = self.args.get(arg).map(|arg| &arg.kind);

@@ -355,13 +355,8 @@ fn opening(folder: &Path) -> Result<()> {
         pid: 1000,
         ppid: 1,
         cwd: b"/".to_vec(),
-        descriptors: Vec::new(),
-        cpu: 0,
-        time: 0,
-        cpuid: Default::default(),
         umask: 0o022,
-        stdin: None,
-        clocks: Default::default(),
+        ..Start::default()
     }))?;
     for number in 1..=EVENTS {
         let data = (0..DATA / 8).flat_map(|_| noise().to_le_bytes()).collect();

@@ -296,13 +296,8 @@ pub fn files(data: &[u8]) {
         pid: PID,
         ppid: 1,
         cwd: b"/work".to_vec(),
-        descriptors: Vec::new(),
-        cpu: 0,
-        time: 0,
-        cpuid: Default::default(),
         umask: 0o022,
-        stdin: None,
-        clocks: Default::default(),
+        ..Start::default()
     };
     let recording = Recording::of(Made {
         start,

@@ -1,7 +1,7 @@
 //! The file status that calls of the stat family return.
 
 use super::{ChangeError, HookCall};
-use crate::syscall::{Dir, Kind, PathStep};
+use crate::syscall::PathStep;
 use crate::trace::Value;
 
 type Result<T> = std::result::Result<T, ChangeError>;
@@ -36,28 +36,14 @@ pub(super) fn members(names: &[&str]) -> Vec<PathStep> {
 }
 
 impl HookCall {
-    /// The argument in which the call stores a file's status, and whether it is a `struct statx`.
-    pub(in crate::inject) fn stat_arg(&self) -> Option<(usize, bool)> {
-        self.call.args.iter().enumerate().find_map(|(index, arg)| {
-            let Kind::Ptr(Dir::Out, to) = &arg.kind else {
-                return None;
-            };
-            match to.layout()?.name {
-                "stat" => Some((index, false)),
-                "statx" => Some((index, true)),
-                _ => None,
-            }
-        })
-    }
-
     /// Whether the call has returned a file's status.
     pub fn has_stat(&self) -> bool {
-        self.stat_arg().is_some() && self.ret().is_some_and(|ret| ret >= 0)
+        self.call.status_arg().is_some() && self.ret().is_some_and(|ret| ret >= 0)
     }
 
     /// A member of a file's status, by its name in [`STAT`]; `None` where the call returns none, or has failed.
     pub fn stat(&self, name: &str) -> Option<i64> {
-        let (arg, extended) = self.stat_arg()?;
+        let (arg, extended) = self.call.status_arg()?;
         let ret = self.ret().filter(|&ret| ret >= 0)?;
         let number = |way: &[&str]| {
             self.call
@@ -87,7 +73,7 @@ impl HookCall {
     /// If the call returns no status, or the member cannot have the value.
     pub fn set_stat(&mut self, name: &str, value: &Value) -> Result<()> {
         let call = self.name();
-        let Some((arg, extended)) = self.stat_arg() else {
+        let Some((arg, extended)) = self.call.status_arg() else {
             let what = "file status";
             return Err(ChangeError::Without { call, what });
         };

@@ -61,6 +61,11 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    /// The recording that they are of.
+    pub fn recording(&self) -> &'a Arc<Recording> {
+        self.recording
+    }
+
     /// Whether the kept files of this note can be shown: each of them is to be as it is, or to be put anew.
     pub fn can_have(&self, what: &dyn Any) -> bool {
         let Some(kept) = what.downcast_ref::<KeptFiles>() else {

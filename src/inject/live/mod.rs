@@ -153,8 +153,9 @@ pub(super) fn go_on(
                 settings: &how.settings,
             };
             let recording = Arc::clone(&process.group.recording);
-            let prepare = |sandbox: &mut sandbox::Sandbox, shared: &SharedMemory| {
-                trace_span!("put").in_scope(|| world.put_into(sandbox, &recording, shared))
+            let wanted = world.wanted(&recording);
+            let put = |sandbox: &mut sandbox::Sandbox, kept, shared: &SharedMemory| {
+                trace_span!("put").in_scope(|| world.put_into(sandbox, kept, &wanted, shared))
             };
             let inside = |sandbox: &sandbox::Sandbox,
                           shared: &SharedMemory,
@@ -170,8 +171,9 @@ pub(super) fn go_on(
                 )
             };
             let number = |tid| numbers.own(tid);
-            let (copy, made, done) = trace_span!("sandbox")
-                .in_scope(|| process.into_sandbox(&request, number, prepare, inside))?;
+            let (copy, made, done) = trace_span!("sandbox").in_scope(|| {
+                process.into_sandbox(&request, number, |what| wanted.can_have(what), put, inside)
+            })?;
             process = copy;
             world.check()?;
             restored = done?;
@@ -242,9 +244,12 @@ pub(super) fn show_left(
         pid: group.pid,
         settings: &how.settings,
     };
-    let prepare =
-        |sandbox: &mut sandbox::Sandbox| world.put_into(sandbox, &group.recording, &group.shared);
-    let sandbox = sandbox::Sandboxes::of_thread().prepared(&request, prepare)?;
+    let wanted = world.wanted(&group.recording);
+    let put = |sandbox: &mut sandbox::Sandbox, kept| {
+        world.put_into(sandbox, kept, &wanted, &group.shared)
+    };
+    let sandboxes = sandbox::Sandboxes::of_thread();
+    let sandbox = sandboxes.prepared(&request, |what| wanted.can_have(what), put)?;
     world.check()?;
     outcome.missing.extend(world.into_missing());
     let place = (&how.settings, &cwd[..], how.timeout);

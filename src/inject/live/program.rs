@@ -82,12 +82,12 @@ pub(super) fn run_in(
             Some(mut there) => (there.enter(task, &request)?, there),
             None => {
                 let mut put = Ok(());
-                let prepare = |made: &mut sandbox::Sandbox| {
-                    made.settle_kept()?;
+                let put_all = |made: &mut sandbox::Sandbox, _| {
                     put = put_given(made, &given, options);
                     Ok(())
                 };
-                let entered = Sandboxes::of_thread().enter_prepared(task, &request, prepare)?;
+                let sandboxes = Sandboxes::of_thread();
+                let entered = sandboxes.enter_prepared(task, &request, |_| false, put_all)?;
                 put?;
                 entered
             }

@@ -408,18 +408,24 @@ impl RecordedWorld {
         }
     }
 
-    /// Puts the files into the sandbox, as far as it has not kept them since an earlier use.
+    /// The files that a sandbox may have kept.
+    pub fn wanted<'a>(&'a self, recording: &'a Arc<Recording>) -> Wanted<'a> {
+        Wanted::new(recording, &self.removed, &self.made)
+    }
+
+    /// Puts the files into the sandbox, as far as it has not kept them since an earlier use: `kept` is the note about those
+    /// that it shows.
     ///
     /// # Errors
     /// If the sandbox is of no use.
     pub fn put_into(
         &self,
         sandbox: &mut Sandbox,
-        recording: &Arc<Recording>,
+        kept: Option<Rc<dyn Any>>,
+        wanted: &Wanted<'_>,
         shared: &SharedMemory,
     ) -> sandbox::Result<()> {
-        let wanted = Wanted::new(recording, &self.removed, &self.made);
-        let kept = sandbox.show_kept(|what| wanted.can_have(what))?;
+        let recording = wanted.recording();
         let kept = kept
             .as_deref()
             .and_then(|what| what.downcast_ref::<KeptFiles>());
