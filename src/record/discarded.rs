@@ -220,8 +220,10 @@ impl Recorder {
         let made = made(task, call, event);
         let mut sandbox = inner.sandbox.borrow_mut();
         if ret == 0 {
-            if let Some(shown) = sandbox.show_owners(task, made)? {
-                shown.show(None)?;
+            if let Some(shown) = sandbox.show_owners(task, made)?
+                && let Some(outside) = shown.outside(&sandbox)
+            {
+                shown.show(&outside, None)?;
             }
             sandbox.follow_chdir(task, made)?;
             return Ok(ret);

@@ -9,7 +9,7 @@ mod owners;
 
 pub use owners::{CALLS_OF_OWNERS, RULES_OF_OWNERS, are_there as has_unmapped_owners};
 
-use super::{Result, Sandbox, renames};
+use super::{Outside, Result, Sandbox, renames};
 use crate::syscall::{FileNumbers, Memory, StatusLayout, Syscall};
 use crate::trace::file_names;
 use crate::tracee::filter::{StopRule, Test};
@@ -42,18 +42,21 @@ pub struct ShownStatus {
     here: FileNumbers,
     /// The path of the file in the sandbox, without symbolic links.
     pub path: Vec<u8>,
-    /// The numbers outside.
-    pub outside: super::Outside,
 }
 
 impl ShownStatus {
-    /// Puts numbers into it: these, if they are of a file of the same kind, or those outside.
+    /// What the file is outside of the sandbox that it is in; `None` where its numbers are the same there.
+    pub fn outside(&self, sandbox: &Sandbox) -> Option<Outside> {
+        sandbox.outside(Path::new(OsStr::from_bytes(&self.path)), self.here)
+    }
+
+    /// Puts numbers into it: the known ones, if they are of a file of the same kind, or those outside.
     ///
     /// # Errors
     /// If the memory cannot be written.
-    pub fn show(&self, known: Option<FileNumbers>) -> Result<()> {
+    pub fn show(&self, outside: &Outside, known: Option<FileNumbers>) -> Result<()> {
         let same_kind = |known: &FileNumbers| known.is_dir == self.here.is_dir;
-        let numbers = known.filter(same_kind).unwrap_or(self.outside.numbers);
+        let numbers = known.filter(same_kind).unwrap_or(outside.numbers);
         for (at, bytes) in self.layout.written(self.at, numbers) {
             self.memory.write(at, &bytes)?;
         }
@@ -101,7 +104,8 @@ impl FileCall<'_> {
 }
 
 impl Sandbox {
-    /// Has the file status that a call has returned show the owners outside. Returns it, if the file has other numbers there.
+    /// Has the file status that a call has returned show the owners outside. Returns it, if the file may have other numbers
+    /// there.
     ///
     /// # Errors
     /// If no call can be made in the task.
@@ -139,14 +143,12 @@ impl Sandbox {
                 memory.write(at, &bytes)?;
             }
         }
-        let outside = self.outside(file, here);
-        Ok(outside.map(|outside| ShownStatus {
+        Ok(Some(ShownStatus {
             layout,
             at,
             memory,
             here,
             path,
-            outside,
         }))
     }
 }

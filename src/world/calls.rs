@@ -13,9 +13,6 @@ pub(super) const MOST_BYTES: usize = 512 << 20;
 /// `O_TMPFILE` without `O_DIRECTORY`.
 const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
-const FICLONE: u32 = 0x4004_9409;
-const FICLONERANGE: u32 = 0x4020_940d;
-
 /// Whether a call may change files, by its name.
 pub fn is_changed_by(call: &str) -> bool {
     matches!(
@@ -521,9 +518,9 @@ impl<B: Base> World<B> {
 
     fn cloned(&mut self, at: &Call<'_>) {
         let [_, request, arg, ..] = at.call.args;
-        let (from, start, len, to) = match request as u32 {
-            FICLONE => (arg as i32, 0, u64::MAX, 0),
-            FICLONERANGE => {
+        let (from, start, len, to) = match request & u64::from(u32::MAX) {
+            libc::FICLONE => (arg as i32, 0, u64::MAX, 0),
+            libc::FICLONERANGE => {
                 let word = |n: u64| at.word(arg.wrapping_add(8 * n));
                 let len = Some(word(2)).filter(|&len| len > 0).unwrap_or(u64::MAX);
                 (word(0) as i32, word(1), len, word(3))

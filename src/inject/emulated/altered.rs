@@ -268,18 +268,11 @@ impl At<'_> {
             let is_text = matches!(call.name, "symlink" | "symlinkat") && arg == 0;
             let dir = arg.checked_sub(1).filter(|&dir| call.is_dir_fd(dir));
             if let Some(path) = self.path(dir, arg).filter(|_| !is_text) {
-                if matches!(
+                let needs_entries = matches!(
                     call.name,
-                    "rmdir"
-                        | "unlinkat"
-                        | "rename"
-                        | "renameat"
-                        | "renameat2"
-                        | "stat"
-                        | "lstat"
-                        | "newfstatat"
-                        | "statx"
-                ) {
+                    "rmdir" | "unlinkat" | "rename" | "renameat" | "renameat2"
+                );
+                if needs_entries || STATUS.contains(&call.name) {
                     touched.push(Object::Entries(path.clone()));
                 }
                 touched.push(Object::File(path));
@@ -329,11 +322,12 @@ pub(super) fn told(seen: &HookCall, ret: i64, is_made: bool) -> CallEvent {
         let mut data = seen.memory.bytes(region.addr, region.len);
         // The answer may have moved a position on.
         for before in seen.before.iter().rev() {
-            let end = before.addr.saturating_add(before.data.len() as u64);
-            for (at, byte) in (region.addr..).zip(&mut data) {
-                if (before.addr..end).contains(&at) {
-                    *byte = before.data[(at - before.addr) as usize];
-                }
+            let end = |addr: u64, len: usize| addr.saturating_add(len as u64);
+            let from = before.addr.max(region.addr);
+            let to = end(before.addr, before.data.len()).min(end(region.addr, data.len()));
+            if from < to {
+                let of = |addr: u64| (from - addr) as usize..(to - addr) as usize;
+                data[of(region.addr)].copy_from_slice(&before.data[of(before.addr)]);
             }
         }
         Chunk {

@@ -27,10 +27,8 @@ const MOST_READ: u64 = 256 << 20;
 const MOST_MOVED: u64 = 16 << 20;
 const MOST_PIPED: u64 = 64 << 10;
 
-const FIONREAD: u32 = 0x541b;
-const FIEMAP: u32 = 0xc020_660b;
-const FICLONE: u32 = 0x4004_9409;
-const FICLONERANGE: u32 = 0x4020_940d;
+/// `FS_IOC_FIEMAP` (linux/fs.h).
+const FIEMAP: u64 = 0xc020_660b;
 
 /// The position with which preadv2(2) takes that of the open file.
 const NO_POSITION: u64 = u64::MAX;
@@ -139,10 +137,10 @@ impl GivenFiles {
         let id = match seen.call.name {
             "execve" | "execveat" => self.named(seen, table),
             "mmap" if self.is_writable_mapping(args, table) => self.behind(fd(4), table),
-            "ioctl" => match args[1] as u32 {
-                FIONREAD | FIEMAP => self.behind(fd(0), table),
-                FICLONE => self.behind(fd(2), table),
-                FICLONERANGE => {
+            "ioctl" => match args[1] & u64::from(u32::MAX) {
+                libc::FIONREAD | FIEMAP => self.behind(fd(0), table),
+                libc::FICLONE => self.behind(fd(2), table),
+                libc::FICLONERANGE => {
                     let mut source = [0; 8];
                     seen.memory.read(args[2], &mut source);
                     self.behind(i64::from_le_bytes(source) as i32, table)

@@ -28,14 +28,17 @@ impl Engine<'_> {
         let (Some(shown), Some(recording)) = (shown, &self.recording) else {
             return Ok(());
         };
-        let known = match shown.outside.is_new {
+        let Some(outside) = shown.outside(sandbox) else {
+            return Ok(());
+        };
+        let known = match outside.is_new {
             true => None,
             // The file may have been replaced since it was recorded.
             false => recording.kernel_at(self.event, |_, kernel| {
                 kernel.file_numbers().get(&shown.path)
             })?,
         };
-        Ok(shown.show(known)?)
+        Ok(shown.show(&outside, known)?)
     }
 
     /// Does what the kernel does not do in and between overlays. Returns the value for the call.
