@@ -2,7 +2,7 @@
 
 use super::{FileChanges, FileContent, RecordedFiles, Recording};
 use crate::recording::Result;
-use crate::world::{Kind, Node, World, is_apart};
+use crate::world::{Node, NodeId, World, is_apart};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -43,16 +43,12 @@ impl Recording {
 fn differences(before: &Recorded, now: &Recorded) -> BTreeMap<Vec<u8>, FileChange> {
     let mut found = BTreeMap::new();
     for (path, _) in before.names().chain(now.names()) {
-        let node = |world: &Recorded| {
-            let id = world.known(path).flatten()?;
-            Some((id, world.get(id)?.clone()))
-        };
-        let change = match (node(before), node(now)) {
+        let change = match (node(before, path), node(now, path)) {
             (None, Some(_)) => FileChange::Created,
             (Some(_), None) => FileChange::Removed,
             (Some((old, was)), Some((new, is))) => {
                 let is_replaced = old != new && !(was.is_directory() && is.is_directory());
-                match is_replaced || differ(&was, &is) {
+                match is_replaced || differ(was, is) {
                     true => FileChange::Changed,
                     false => continue,
                 }
@@ -66,15 +62,15 @@ fn differences(before: &Recorded, now: &Recorded) -> BTreeMap<Vec<u8>, FileChang
     found
 }
 
+fn node<'w>(world: &'w Recorded, path: &[u8]) -> Option<(NodeId, &'w Node<FileContent>)> {
+    let id = world.known(path).flatten()?;
+    Some((id, world.get(id)?))
+}
+
 /// Whether one file differs from its former state, entries of directories and times aside.
 fn differ(was: &Node<FileContent>, is: &Node<FileContent>) -> bool {
-    let attributes = |node: &Node<FileContent>| {
-        let of = node.attributes.clone();
-        (of.mode, of.uid, of.gid, of.extended)
-    };
-    let is_changed = match (&was.kind, &is.kind) {
-        (Kind::File(was), Kind::File(is)) => was != is,
-        (was, is) => was != is,
-    };
-    is_changed || attributes(was) != attributes(is)
+    let (old, new) = (&was.attributes, &is.attributes);
+    was.kind != is.kind
+        || (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid)
+        || old.extended != new.extended
 }

@@ -119,8 +119,8 @@ pub(super) fn begin(
 /// The layers and files that could not be shown, each with its path and the kernel's error.
 pub(super) type Failed = Vec<(PathBuf, io::Error)>;
 
-/// The keeper's steps after [`Place::fill`](super::place::Place::fill): mounts the layers, and puts the result over its root, where it stands for
-/// all processes that enter its mount namespace. The keeper's present directory is that root then.
+/// The keeper's steps after [`Place::fill`](super::place::Place::fill): mounts the layers, and puts the result over its root,
+/// where it stands for all processes that enter its mount namespace. The keeper's present directory is that root then.
 pub(super) fn show(
     keeper: &mut HelperProcess,
     plan: &RootPlan,

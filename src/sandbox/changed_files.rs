@@ -129,7 +129,8 @@ impl Sandbox {
         }
     }
 
-    /// Whether nothing was at a path before the processes ran, because something other than a directory was put at one that it leads through.
+    /// Whether nothing was at a path before the processes ran, because something other than a directory was put at one that it
+    /// leads through.
     fn is_below_placed(&self, path: &Path) -> bool {
         let mut dirs = path.ancestors().skip(1);
         dirs.any(|dir| match self.placed.get(dir) {

@@ -154,8 +154,8 @@ impl Aftermath {
         file.write_all(bytes)
     }
 
-    /// The files that were changed, against those at the event at which the copy was spun off (or, for a program that was not recorded, those of the
-    /// machine), ordered by path.
+    /// The files that were changed, against those at the event at which the copy was spun off (or, for a program that was not
+    /// recorded, those of the machine), ordered by path.
     ///
     /// # Errors
     /// If the changed files cannot be listed.
