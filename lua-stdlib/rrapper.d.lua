@@ -135,8 +135,10 @@ function rr.find(filter) end
 ---@return Outcome
 function live(program) end
 
----A live copy of a recorded process where the replay of the current recording stands.
----@param pid? integer  as recorded
+---A live copy of a recorded process where the replay of the current recording stands, with its family: the recorded
+---processes that share writable memory with it are driven with it, those that `pid`, `exe` or `child` of its hooks name, and
+---what a process makes that was answered otherwise than recorded.
+---@param pid? integer|{ pid: integer?, alone: boolean? }  as recorded; `alone` leaves the family out
 ---@return Process
 function spin_off(pid) end
 
@@ -238,7 +240,7 @@ function Recording:replay_to(event) end
 ---@field call string  in strace's syntax
 local Stop = {}
 
----@param pid? integer  as recorded
+---@param pid? integer|{ pid: integer?, alone: boolean? }  as recorded
 ---@return Process
 function Stop:spin_off(pid) end
 
@@ -271,6 +273,7 @@ function Stop:backtrace(pid) end
 ---@field real_pid integer
 ---@field event integer     at which it was spun off
 ---@field alive boolean
+---@field family { pid: integer, ppid: integer, argv: string[], exe: string }[]  the other recorded processes there; none where it is alone
 local Process = {}
 
 ---@overload fun(self: Process, hooks: Hooks|fun(): Hooks): Outcome
@@ -358,6 +361,7 @@ function Trace:signals() end
 
 ---Reading a field by another name raises an error, and so does setting a field.
 ---@class Divergence
+---@field pid integer       as recorded: of the process that left the recording, which may be a relative
 ---@field tid integer       as recorded
 ---@field index integer
 ---@field event integer?
@@ -390,7 +394,23 @@ function Trace:signals() end
 ---@field hang string?      the call or the place in its code where it hung
 ---@field reason string?     why a hook stopped it, or which limit ended it
 ---@field error string?     the error of a hook, with on_error = "outcome"
+---@field processes ProcessOutcome[]  of each process that was driven, by rising pid
 local Outcome = {}
+
+---What one of the processes did that were driven. `exit_code`, `signal` and `status` of the whole outcome are those of the
+---recording's first process where that was driven to its end, and otherwise those of the process that was spun off.
+---@class ProcessOutcome
+---@field pid integer       as recorded
+---@field status "completed"|"diverged"|"exited"|"signaled"|"timeout"|"stopped"|"limit"|nil  nil if it was there at the end
+---@field exit_code integer?
+---@field signal string?
+---@field stdout string     since the spin-off
+---@field stderr string     since the spin-off
+---@field backtrace Frame[] when a signal killed it, innermost first
+
+---@param pid integer  as recorded
+---@return ProcessOutcome?
+function Outcome:of(pid) end
 
 ---@class Frame
 ---@field address integer
@@ -464,6 +484,9 @@ local Call = {}
 ---@field pid integer       as recorded
 ---@field tid integer       as recorded
 ---@field tids integer[]    as recorded
+---@field ppid integer?     as recorded
+---@field exe string?       the path of its program
+---@field argv string[]?
 ---@field real_pid integer
 ---@field read fun(self: Caller, addr: integer, n: integer): string
 ---@field write fun(self: Caller, addr: integer, bytes: string)  for good, unlike what is set in `call.args` at enter
@@ -563,6 +586,9 @@ function Signal:stop(reason) end
 ---@field path? Path
 ---@field fd? integer
 ---@field tid? integer
+---@field pid? integer|"any"          as recorded. A rule without pid, exe and child is for the process that was spun off, or is live
+---@field exe? Path                    the program that the process runs: its path, or its name alone
+---@field child? integer               the process's number among those that are made from there on, from 1
 ---@field where? fun(call: Call): boolean?
 ---@field enter? fun(call: Call)
 ---@field exit? fun(call: Call)

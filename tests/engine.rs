@@ -12,6 +12,7 @@ use rrapper::kernel::DescriptorTable;
 use rrapper::lua::{self, NoWatch};
 use rrapper::process::{
     JumpPages, Process, SharedMemory, StopPoint, TaskAttributes, ThreadGroup, ThreadState,
+    new_memory,
 };
 use rrapper::recording::{self, ChunkMemory, Event, Frame, Frames, NextFrame, Source, Start};
 use rrapper::replay::{self, CheckpointLimits, Error, Output, Replay, add_engine};
@@ -270,24 +271,22 @@ impl Replay for ImageReplay {
         let (program, ppid) = self.recording.process_tree_at(number, |tree| {
             (tree.program(tid).unwrap_or_default(), tree.ppid(tid))
         })?;
-        Ok(Process {
-            group: ThreadGroup {
-                recording: Arc::clone(&self.recording),
-                event: (number, event),
-                program,
-                pid: tid,
-                ppid: ppid.unwrap_or(0),
-                real_pid: driven.task.tid(),
-                descriptors: self.descriptors(tid).unwrap_or_default(),
-                changes: KernelChanges::new(number, tid),
-                files: FileChanges::new(number),
-                shared: SharedMemory::default(),
-                pages: Some(JumpPages::default()),
-                retired: Vec::new(),
-            },
-            driven,
-            threads: Vec::new(),
-        })
+        let group = ThreadGroup {
+            recording: Arc::clone(&self.recording),
+            event: (number, event),
+            program,
+            pid: tid,
+            ppid: ppid.unwrap_or(0),
+            real_pid: driven.task.tid(),
+            descriptors: self.descriptors(tid).unwrap_or_default(),
+            changes: KernelChanges::new(number, tid),
+            files: FileChanges::new(number),
+            memory: new_memory(),
+            shared: SharedMemory::default(),
+            pages: Some(JumpPages::default()),
+            retired: Vec::new(),
+        };
+        Ok(Process::alone(group, driven, Vec::new()))
     }
 }
 

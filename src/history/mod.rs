@@ -8,6 +8,7 @@ mod changed_files;
 mod changes;
 mod file_changes;
 mod filter;
+mod kin;
 mod processes;
 mod program;
 mod recorded_files;
@@ -19,6 +20,7 @@ pub use changed_files::FileChange;
 pub use changes::{KernelChanges, PendingChange};
 pub use file_changes::{FileChanges, GivenFile};
 pub use filter::{Failed, Filter, Found, Match, Predicate};
+pub use kin::{Followed, Kin};
 pub use processes::RecordedProcess;
 pub use recorded_files::{FileContent, FileItself, RecordedFiles};
 
@@ -41,6 +43,7 @@ pub struct Recording {
     files: Mutex<Option<Arc<RecordedFiles>>>,
     /// The files at the event that was asked for last.
     world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
+    lives: Mutex<Option<Arc<kin::Lives>>>,
 }
 
 impl Deref for Recording {
@@ -148,6 +151,7 @@ impl Recording {
             input: Input::default(),
             files: Mutex::default(),
             world: Mutex::default(),
+            lives: Mutex::default(),
         }
     }
 

@@ -1,10 +1,9 @@
 //! The processes of a recording.
 
 use super::Recording;
-use crate::kernel::ProcessTree;
+use crate::kernel::{ProcessTree, argv_of};
 use crate::recording::{CallEvent, Effect, Frame, Result};
-use crate::syscall;
-use crate::trace::{Exit, Value};
+use crate::trace::Exit;
 use std::collections::HashMap;
 
 /// A process of a recording.
@@ -105,13 +104,9 @@ impl RecordedProcess {
             return;
         };
         self.exe.clone_from(&image.exe);
-        let known = syscall::by_nr(call.nr.into()).map(|known| known.resolve(&call.args));
-        let at = known.and_then(|known| known.args.iter().position(|arg| arg.name == "argv"));
-        if let Some(Value::Array { items, .. }) =
-            at.and_then(|at| call.values().into_iter().nth(at))
-        {
-            let argv = items.iter().filter_map(Value::as_bytes);
-            self.argv = argv.map(<[u8]>::to_vec).collect();
+        let argv = argv_of(call);
+        if !argv.is_empty() {
+            self.argv = argv;
         }
     }
 }

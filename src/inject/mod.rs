@@ -35,9 +35,9 @@ pub use hook::{
 };
 pub use live::{Aftermath, AftermathFile, live, run};
 pub use options::{Options, SANDBOX_VARIABLE, Sandbox};
-pub use outcome::{ChangedFile, Divergence, Injected, Outcome, Status};
+pub use outcome::{ChangedFile, Divergence, Injected, Outcome, ProcessOutcome, Status};
 pub use report::Driven;
-pub use rules::{Conditions, Rule, RuleError, RuleSet};
+pub use rules::{Conditions, Pid, Processes, Rule, RuleError, RuleSet};
 pub use script::Script;
 pub use select::{PathPattern, Selector, When};
 pub use tolerated::IGNORED;

@@ -23,6 +23,8 @@ pub struct Options {
     pub settings: Arc<Settings>,
     /// The numbers by which a trace calls the threads, by the threads' recorded tids (see [`Script`](super::Script)).
     pub pids: BTreeMap<i32, i32>,
+    /// Whether the injection lasts until all processes that are followed with the one that was asked for have ended.
+    pub awaits_family: bool,
 }
 
 /// The sandbox of a live process.
@@ -68,6 +70,7 @@ impl Default for Options {
             sandbox: Sandbox::default(),
             settings: Arc::default(),
             pids: BTreeMap::new(),
+            awaits_family: false,
         }
     }
 }

@@ -34,6 +34,11 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether it is the end of the process itself.
+    pub fn is_end(self) -> bool {
+        matches!(self, Status::Exited | Status::Signaled)
+    }
+
     /// The name of the status in scripts.
     pub fn name(self) -> &'static str {
         match self {
@@ -48,9 +53,32 @@ impl Status {
     }
 }
 
+/// What another process of the family did, that was driven together with the one that was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessOutcome {
+    /// Its recorded pid.
+    pub pid: i32,
+    /// How it ended; `None` if it was still there at the end of the injection.
+    pub status: Option<Status>,
+    /// The exit status or the signal that ended it.
+    pub exit: Option<Exit>,
+    /// The bytes that it wrote to its standard output since the spin-off.
+    #[serde(with = "serde_bytes")]
+    pub stdout: Vec<u8>,
+    /// The bytes that it wrote to its standard error since the spin-off.
+    #[serde(with = "serde_bytes")]
+    pub stderr: Vec<u8>,
+    /// The backtrace at a deadly signal, innermost frame first.
+    pub backtrace: Vec<Frame>,
+    /// The calls whose answers were changed.
+    pub injected: Vec<Injected>,
+}
+
 /// The first place at which the process left the trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Divergence {
+    /// The recorded pid of the process that left the trace.
+    pub pid: i32,
     /// The index of the trace's call.
     pub index: usize,
     /// The event, where the trace is a recording's.
@@ -85,8 +113,12 @@ pub struct Injected {
 /// The outcome of an injection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
+    /// The recorded pid of the process; 0 where it was not recorded.
+    pub pid: i32,
     /// The end of the process.
     pub status: Status,
+    /// The other processes that were driven with it, by rising pid.
+    pub relatives: Vec<ProcessOutcome>,
     /// The first divergence from the trace, even if the process went on after it.
     pub divergence: Option<Divergence>,
     /// The exit status or the signal that ended the process, if it has ended.
@@ -123,7 +155,9 @@ impl Outcome {
     /// The outcome of a process that ended with this status and did nothing.
     pub fn new(status: Status) -> Outcome {
         Outcome {
+            pid: 0,
             status,
+            relatives: Vec::new(),
             divergence: None,
             exit: None,
             stdout: Vec::new(),
@@ -268,6 +302,7 @@ mod tests {
         entries.push(Entry::Call(recorded));
         let outcome = Outcome {
             divergence: Some(Divergence {
+                pid: 0,
                 index: 3,
                 event: Some(17),
                 tid: 5,

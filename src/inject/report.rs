@@ -2,7 +2,7 @@
 
 use super::hook::Hooks;
 use super::log::Log;
-use super::outcome::{ChangedFile, Divergence, Outcome, Status};
+use super::outcome::{ChangedFile, Divergence, Outcome, ProcessOutcome, Status};
 use crate::backtrace::Frame;
 use crate::process::Process;
 use crate::trace::Exit;
@@ -35,6 +35,29 @@ pub(super) struct Report {
     pub missing: Vec<String>,
     /// The files that the process has changed in its sandbox.
     pub files: Vec<ChangedFile>,
+    /// The recorded pid of the process; 0 where it was not recorded.
+    pub pid: i32,
+    /// What the other processes did that were driven with it.
+    pub relatives: Vec<ProcessOutcome>,
+}
+
+/// The outcome of a process that was driven with another one.
+pub(super) fn of_relative(
+    pid: i32,
+    ended: Option<Ended>,
+    log: Log,
+    backtrace: Vec<Frame>,
+) -> ProcessOutcome {
+    let log = log.take();
+    ProcessOutcome {
+        pid,
+        status: ended.map(|ended| ended.status),
+        exit: ended.and_then(|ended| ended.exit),
+        stdout: log.stdout,
+        stderr: log.stderr,
+        backtrace,
+        injected: log.injected,
+    }
 }
 
 /// The end of a process.
@@ -59,15 +82,19 @@ impl Report {
     pub fn outcome(self, ended: Ended, hooks: &dyn Hooks) -> Outcome {
         let Ended { status, exit } = ended;
         let log = self.log.take();
+        let relatives = self.relatives.iter().flat_map(|one| one.injected.clone());
+        let injected: Vec<_> = log.injected.into_iter().chain(relatives).collect();
         let mut missing = self.missing;
         missing.extend(log.missing);
         Outcome {
+            pid: self.pid,
+            relatives: self.relatives,
             divergence: self.divergence,
             exit,
             calls: log.calls,
             stdout: log.stdout,
             stderr: log.stderr,
-            injected: log.injected,
+            injected,
             unfired: hooks.unfired(),
             missing,
             files: self.files,

@@ -3,6 +3,7 @@
 use super::hook::{Action, ActionKind, HookCall, HookError, Hooks, OnDivergence};
 use super::select::{PathPattern, Selector, When};
 use super::{Divergence, OtherFile, Phase, tolerated};
+use crate::history::Kin;
 use crate::syscall::{self, Syscall};
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,12 +18,90 @@ pub struct Conditions {
     pub fd: Option<i32>,
     /// The recorded tid of the calling task.
     pub tid: Option<i32>,
+    /// The processes; those that were asked for, or are live, where nothing is said.
+    pub processes: Processes,
     /// True to count each call of each task separately, as strace does.
     pub per_task: bool,
     passed: u64,
     /// The counts by tid and call number.
     passed_by: HashMap<(i32, u32), u64>,
     fired: u64,
+}
+
+/// A condition on the process of a call.
+#[derive(Clone, Debug, Default)]
+pub struct Processes {
+    /// The process, by its recorded pid.
+    pub pid: Option<Pid>,
+    /// The program that it runs: a pattern for the path, or for the name of the file where it has no slash.
+    pub exe: Option<PathPattern>,
+    /// The process's number among those that are made since the injection began, from 1.
+    pub child: Option<u32>,
+}
+
+/// A process or any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pid {
+    /// The process with this recorded pid.
+    Of(i32),
+    /// All processes.
+    Any,
+}
+
+impl Processes {
+    /// Whether other processes than the one that was asked for may be meant.
+    pub fn are_named(&self) -> bool {
+        self.pid.is_some() || self.exe.is_some() || self.child.is_some()
+    }
+
+    /// Whether a process that runs the program at this path is meant, as far as it can be told without a call.
+    pub fn may_have(&self, pid: i32, exe: &[u8]) -> bool {
+        let is_pid = match self.pid {
+            None | Some(Pid::Any) => true,
+            Some(Pid::Of(of)) => of == pid,
+        };
+        is_pid && self.runs(exe)
+    }
+
+    fn runs(&self, exe: &[u8]) -> bool {
+        let Some(pattern) = &self.exe else {
+            return true;
+        };
+        let name = exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        pattern.matches(exe) || pattern.matches(name)
+    }
+
+    fn have(&self, call: &HookCall) -> bool {
+        if !self.are_named() {
+            return !call.is_relatives();
+        }
+        let is_pid = match self.pid {
+            None | Some(Pid::Any) => true,
+            Some(Pid::Of(pid)) => pid == call.pid(),
+        };
+        let is_child = self.child.is_none_or(|child| child == call.child());
+        is_pid && is_child && (self.exe.is_none() || call.exe().is_some_and(|exe| self.runs(&exe)))
+    }
+}
+
+impl Kin {
+    /// The relatives that rules with these conditions need.
+    pub fn of<'a>(conditions: impl IntoIterator<Item = &'a Processes>) -> Kin {
+        let named = conditions
+            .into_iter()
+            .filter(|processes| processes.are_named());
+        let named: Vec<Processes> = named.cloned().collect();
+        let is_all = |processes: &Processes| {
+            processes.child.is_some() || processes.exe.is_none() && processes.pid == Some(Pid::Any)
+        };
+        match named.iter().any(is_all) {
+            _ if named.is_empty() => Kin::Sharing,
+            true => Kin::All,
+            false => Kin::Those(Box::new(move |pid, exe| {
+                named.iter().any(|processes| processes.may_have(pid, exe))
+            })),
+        }
+    }
 }
 
 impl Conditions {
@@ -46,7 +125,7 @@ impl Conditions {
         if self.fd.is_some() && self.fd != call.fd() {
             return false;
         }
-        if self.tid.is_some_and(|tid| tid != call.tid()) {
+        if self.tid.is_some_and(|tid| tid != call.tid()) || !self.processes.have(call) {
             return false;
         }
         match &self.path {
@@ -253,6 +332,11 @@ impl RuleSet {
     pub fn file(mut self, file: OtherFile) -> RuleSet {
         self.files.push(file);
         self
+    }
+
+    /// The relatives of a process that its injection needs: see [`Replay::add_relatives`](crate::replay::Replay::add_relatives).
+    pub fn kin(&self) -> Kin {
+        Kin::of(self.rules.iter().map(|rule| &rule.conditions.processes))
     }
 
     /// Adds calls that may appear or be missing without the process having left the trace.

@@ -46,7 +46,7 @@ pub(crate) use named_files::files_named_by;
 pub use named_files::{named_files, resolved_path};
 pub use process::ProcessState;
 pub use process_tree::ProcessTree;
-pub use program::Program;
+pub use program::{Program, argv_of};
 pub use queue::Queue;
 pub use signalfd::Signalfd;
 pub use socket::Socket;

@@ -127,7 +127,7 @@ impl ProcessTree {
         if let Effect::Exec(image) = &call.effect
             && let Some(process) = self.processes.get_mut(&task.pid)
         {
-            process.program = Arc::new(Program::of(image));
+            process.program = Arc::new(Program::executed(image, call));
         }
         let executed = matches!(
             i64::from(call.nr),
@@ -424,6 +424,11 @@ impl ProcessTree {
         self.processes
             .get(&pid)
             .map(|process| Arc::clone(&process.program))
+    }
+
+    /// The processes that are alive, by rising pid.
+    pub fn pids(&self) -> impl Iterator<Item = i32> {
+        self.processes.keys().copied()
     }
 
     /// Whether a process has any task.

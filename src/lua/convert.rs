@@ -181,3 +181,8 @@ pub(super) fn only_options(table: &Table, known: &[&str], whose: &str) -> mlua::
         _ => Ok(()),
     })
 }
+
+/// Texts as strings of Lua.
+pub(super) fn strings(lua: &mlua::Lua, texts: &[Vec<u8>]) -> mlua::Result<Vec<mlua::LuaString>> {
+    texts.iter().map(|text| lua.create_string(text)).collect()
+}

@@ -5,7 +5,7 @@ use super::error::no_such;
 use super::trace::TraceData;
 use super::values;
 use crate::constants;
-use crate::inject::{Divergence, Outcome};
+use crate::inject::{Divergence, Outcome, ProcessOutcome, Status};
 use crate::trace::{Exit, Origin};
 use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 
@@ -28,9 +28,45 @@ impl OutcomeData {
     }
 }
 
+/// What each of the processes did that were driven.
+impl OutcomeData {
+    fn processes(&self) -> Vec<ProcessOutcome> {
+        let outcome = &self.outcome;
+        let own = ProcessOutcome {
+            pid: outcome.pid,
+            status: Some(outcome.status),
+            exit: outcome.exit,
+            stdout: outcome.stdout.clone(),
+            stderr: outcome.stderr.clone(),
+            backtrace: outcome.backtrace.clone(),
+            injected: Vec::new(),
+        };
+        let relatives = outcome.relatives.iter().cloned();
+        std::iter::once(own).chain(relatives).collect()
+    }
+}
+
+/// What a process did, as a table: `pid status exit_code signal stdout stderr backtrace`.
+fn process(lua: &Lua, process: &ProcessOutcome) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    table.set("pid", process.pid)?;
+    table.set("status", process.status.map(Status::name))?;
+    match process.exit {
+        Some(Exit::Code(code)) => table.set("exit_code", code)?,
+        Some(Exit::Signal { signal, .. }) => {
+            table.set("signal", constants::signal_name(signal))?;
+        }
+        None => {}
+    }
+    table.set("stdout", lua.create_string(&process.stdout)?)?;
+    table.set("stderr", lua.create_string(&process.stderr)?)?;
+    table.set("backtrace", backtrace::list(lua, &process.backtrace)?)?;
+    Ok(table)
+}
+
 /// The fields of a divergence.
-const DIVERGENCE: [&str; 9] = [
-    "index", "event", "tid", "expected", "actual", "arg", "file", "line", "doubt",
+const DIVERGENCE: [&str; 10] = [
+    "index", "event", "pid", "tid", "expected", "actual", "arg", "file", "line", "doubt",
 ];
 
 /// A divergence as a table, for outcomes and for `on_divergence`.
@@ -38,6 +74,7 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     table.set("index", d.index)?;
     table.set("event", d.event)?;
+    table.set("pid", d.pid)?;
     table.set("tid", d.tid)?;
     table.set("expected", d.expected.as_str())?;
     table.set("actual", d.actual.as_str())?;
@@ -85,7 +122,9 @@ pub(super) fn exit_table(lua: &Lua, exit: Exit) -> mlua::Result<Table> {
     Ok(table)
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
+    "processes",
+    "of",
     "status",
     "divergence",
     "exit_code",
@@ -118,6 +157,12 @@ impl UserData for OutcomeData {
         });
         fields.add_field_method_get("exit_code", |_, this| Ok(this.outcome.exit_code()));
         fields.add_field_method_get("signal", |_, this| Ok(this.outcome.signal()));
+        fields.add_field_method_get("processes", |lua, this| {
+            let mut all = this.processes();
+            all.sort_by_key(|process| process.pid);
+            let all = all.iter().map(|one| process(lua, one));
+            lua.create_sequence_from(all.collect::<mlua::Result<Vec<_>>>()?)
+        });
         fields.add_field_method_get("stdout", |lua, this| {
             lua.create_string(&this.outcome.stdout)
         });
@@ -169,6 +214,11 @@ impl UserData for OutcomeData {
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("of", |lua, this, pid: i32| {
+            let all = this.processes();
+            let one = all.iter().find(|process| process.pid == pid);
+            one.map(|one| process(lua, one)).transpose()
+        });
         methods.add_method(
             "diff",
             |lua, this, other: mlua::UserDataRef<OutcomeData>| {

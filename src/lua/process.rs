@@ -2,12 +2,14 @@
 
 use super::convert;
 use super::error::{no_such, raise, shown};
+use super::handle::RecordingHandle;
 use super::hooks::LuaHooks;
 use super::interrupt;
 use super::outcome::OutcomeData;
 use super::session;
 use super::trace::{self, TraceData};
 use super::view::{View, range};
+use crate::history::Kin;
 use crate::inject::{self, Driven, Script};
 use crate::process::{Process, StopPoint};
 use mlua::{Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value};
@@ -32,11 +34,14 @@ pub(super) struct ProcessHandle {
     pid: i32,
     real_pid: i32,
     event: u64,
+    /// The recording of which it is a copy that nothing has driven; `None` where its family is left out.
+    handle: Option<RecordingHandle>,
 }
 
 impl ProcessHandle {
-    pub fn new(process: Process) -> ProcessHandle {
+    pub fn new(process: Process, handle: Option<RecordingHandle>) -> ProcessHandle {
         ProcessHandle {
+            handle,
             pid: process.group.pid,
             real_pid: process.real_pid(),
             event: process.group.event.0,
@@ -119,7 +124,11 @@ impl ProcessHandle {
         let mut options = hooks.options();
         options.start = request.start.unwrap_or(0);
         options.end = request.end;
-        let process = self.take()?;
+        let mut process = self.take()?;
+        if let Err(error) = self.add_relatives(&mut process, &hooks, request.trace.is_some()) {
+            *self.state.borrow_mut() = State::KillOnDrop(process);
+            return Err(error);
+        }
         let script = match request.trace {
             Some(trace) => Script::of_trace(trace),
             None => match Script::of_recording(&process) {
@@ -134,6 +143,62 @@ impl ProcessHandle {
         let result = inject::inject(*process, script, &mut hooks, &options);
         interrupt::check()?;
         self.conclude(lua, result, hooks)
+    }
+
+    /// Adds the relatives that the hooks name.
+    fn add_relatives(
+        &self,
+        process: &mut Process,
+        hooks: &LuaHooks,
+        has_trace: bool,
+    ) -> mlua::Result<()> {
+        let kin = hooks.kin();
+        let Some(handle) = &self.handle else {
+            return match kin {
+                Kin::Sharing | Kin::Alone => Ok(()),
+                Kin::Those(_) | Kin::All => Err(raise(format!(
+                    "process {} was spun off alone: pid, exe and child mean nothing in its hooks",
+                    self.pid
+                ))),
+            };
+        };
+        // Where it was driven before, its relatives are those that were driven with it.
+        let is_fresh = process.group.event.0 == self.event;
+        if has_trace || !is_fresh || matches!(kin, Kin::Sharing | Kin::Alone) {
+            return Ok(());
+        }
+        handle.at(self.event, |replay| {
+            replay.add_relatives(process, &kin).map_err(raise)
+        })
+    }
+
+    /// The other recorded processes that are there at its event, as tables: `pid ppid argv exe`.
+    fn family(&self, lua: &Lua) -> mlua::Result<Vec<mlua::Table>> {
+        let Some(handle) = &self.handle else {
+            return Ok(Vec::new());
+        };
+        let tables = handle.recording.process_tree_at(self.event, |tree| {
+            let others = tree.pids().filter(|&pid| pid != self.pid);
+            let others = others.map(|pid| {
+                let program = tree
+                    .tasks(pid)
+                    .next()
+                    .and_then(|tid| tree.program(tid))
+                    .unwrap_or_default();
+                let table = lua.create_table()?;
+                table.set("pid", pid)?;
+                table.set(
+                    "ppid",
+                    tree.tasks(pid).next().and_then(|tid| tree.ppid(tid)),
+                )?;
+                table.set("exe", lua.create_string(&program.path)?)?;
+                let argv = convert::strings(lua, &program.argv)?;
+                table.set("argv", lua.create_sequence_from(argv)?)?;
+                Ok(table)
+            });
+            others.collect::<mlua::Result<Vec<_>>>()
+        });
+        tables.map_err(raise)?
     }
 
     fn live(&self, lua: &Lua, table: &Value) -> mlua::Result<OutcomeData> {
@@ -205,7 +270,8 @@ impl Request {
     }
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
+    "family",
     "inject",
     "live",
     "kill",
@@ -229,6 +295,9 @@ impl UserData for ProcessHandle {
         fields.add_field_method_get("pid", |_, this| Ok(this.pid));
         fields.add_field_method_get("real_pid", |_, this| Ok(this.real_pid));
         fields.add_field_method_get("event", |_, this| Ok(this.event));
+        fields.add_field_method_get("family", |lua, this| {
+            lua.create_sequence_from(this.family(lua)?)
+        });
         fields.add_field_method_get("alive", |_, this| {
             Ok(!matches!(&*this.state.borrow(), State::Ended(_)))
         });
@@ -245,7 +314,11 @@ impl UserData for ProcessHandle {
             Ok(())
         });
         methods.add_method("fork", |_, this, ()| {
-            this.with(|process| process.fork().map(ProcessHandle::new).map_err(raise))
+            let handle = this.handle.clone();
+            this.with(|process| {
+                let copy = process.fork().map_err(raise)?;
+                Ok(ProcessHandle::new(copy, handle))
+            })
         });
         methods.add_method("read", |lua, this, (addr, len): (Value, Value)| {
             let part = range(&addr, &len)?;

@@ -1,11 +1,14 @@
 //! `Stop`, where a replay stands, and `spin_off`.
 
+use super::convert;
 use super::error::{no_such, raise};
 use super::handle::RecordingHandle;
 use super::process::ProcessHandle;
 use super::session;
 use super::view::{View, range};
+use crate::history::Kin;
 use crate::process::Process;
+use crate::replay::Replay;
 use mlua::{Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
 
 /// An event that a replay was taken to.
@@ -30,8 +33,8 @@ impl StopData {
         })
     }
 
-    fn spin_off(&self, lua: &Lua, pid: Option<i32>) -> mlua::Result<ProcessHandle> {
-        spin_off(lua, &self.handle, Some(self.event), pid)
+    fn spin_off(&self, lua: &Lua, asked: &Value) -> mlua::Result<ProcessHandle> {
+        spin_off(lua, &self.handle, Some(self.event), asked)
     }
 
     /// Looks at a process there, or at one of its threads.
@@ -52,15 +55,44 @@ fn spin_off(
     lua: &Lua,
     handle: &RecordingHandle,
     event: Option<u64>,
-    pid: Option<i32>,
+    asked: &Value,
 ) -> mlua::Result<ProcessHandle> {
-    let process = match event {
-        Some(event) => handle.at(event, |replay| replay.spin_off(pid).map_err(raise))?,
-        None => handle.here(|replay| replay.spin_off(pid).map_err(raise))?,
+    let (pid, alone) = asked_for(asked)?;
+    let kin = match alone {
+        true => Kin::Alone,
+        false => Kin::Sharing,
     };
-    let process = ProcessHandle::new(process);
+    let make = |replay: &mut dyn Replay| {
+        let mut process = replay.spin_off(pid).map_err(raise)?;
+        replay.add_relatives(&mut process, &kin).map_err(raise)?;
+        Ok(process)
+    };
+    let process = match event {
+        Some(event) => handle.at(event, make)?,
+        None => handle.here(make)?,
+    };
+    let process = ProcessHandle::new(process, Some(handle.clone()).filter(|_| !alone));
     session::set_current(lua, process.clone());
     Ok(process)
+}
+
+/// The process of `spin_off(pid?)` or `spin_off{ pid=, alone= }`, and whether it is to be alone.
+fn asked_for(asked: &Value) -> mlua::Result<(Option<i32>, bool)> {
+    let pid = |value: &Value| match value {
+        Value::Nil => Ok(None),
+        value => {
+            let pid = convert::integer(value, "a pid")?;
+            let pid = i32::try_from(pid).map_err(|_| raise(format!("{pid} is no pid")))?;
+            Ok::<_, mlua::Error>(Some(pid))
+        }
+    };
+    match asked {
+        Value::Table(table) => {
+            convert::only_options(table, &["pid", "alone"], "spin_off")?;
+            Ok((pid(&table.get("pid")?)?, convert::flag(table, "alone")?))
+        }
+        value => Ok((pid(value)?, false)),
+    }
 }
 
 const NAMES: [&str; 10] = [
@@ -86,8 +118,8 @@ impl UserData for StopData {
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_method("spin_off", |lua, this, pid: Option<i32>| {
-            this.spin_off(lua, pid)
+        methods.add_method("spin_off", |lua, this, asked: Value| {
+            this.spin_off(lua, &asked)
         });
         methods.add_method(
             "read",
@@ -123,8 +155,8 @@ impl UserData for StopData {
 }
 
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
-    let spin = lua.create_function(|lua, pid: Option<i32>| {
-        spin_off(lua, &RecordingHandle::current(lua)?, None, pid)
+    let spin = lua.create_function(|lua, asked: Value| {
+        spin_off(lua, &RecordingHandle::current(lua)?, None, &asked)
     })?;
     lua.globals().set("spin_off", spin)
 }

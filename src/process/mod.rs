@@ -14,10 +14,10 @@ pub use run_target::RunTarget;
 pub use shared_memory::{SharedMemory, remap_as_recorded};
 pub(crate) use shared_memory::{page_end, remap, segment_prot, unmap};
 pub(crate) use shared_objects::Objects;
-pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread};
+pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, set_actions};
 pub use thread::{StopPoint, TaskAttributes, Thread, ThreadState};
 
-use crate::history::{FileChanges, KernelChanges, Recording};
+use crate::history::{FileChanges, Followed, KernelChanges, Recording};
 use crate::kernel::{DescriptorTable, Program};
 use crate::recording::Event;
 use crate::sandbox;
@@ -25,6 +25,7 @@ use crate::tracee::{Error, Result, Stopped, TaskMemory};
 use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The state that the threads of a process share, and the facts that are known of the recorded process.
 #[derive(Debug)]
@@ -47,7 +48,9 @@ pub struct ThreadGroup {
     pub changes: KernelChanges,
     /// The calls since the spin-off that had other effects on files than the recorded ones.
     pub files: FileChanges,
-    /// The memory that several mappings of the process share: see [`SharedMemory`].
+    /// The number of its address space: processes that share one have the same (see [`new_memory`]).
+    pub memory: u64,
+    /// The memory that several mappings of the process, or of its family, share: see [`SharedMemory`].
     pub shared: SharedMemory,
     /// The pages of the jumps so far (see [`Frame::Jump`](crate::recording::Frame::Jump)), as long as the process is in
     /// every respect as it was recorded.
@@ -70,11 +73,40 @@ impl ThreadGroup {
             descriptors: self.descriptors.clone(),
             changes: self.changes.clone(),
             files: self.files.clone(),
+            memory: self.memory,
             shared: self.shared.clone(),
             pages: None,
             retired: Vec::new(),
         }
     }
+
+    /// The group of a process that is made by this one at an event: it has what fork(2) hands down.
+    pub fn child(&self, pid: i32, event: (u64, Event), memory: u64) -> ThreadGroup {
+        ThreadGroup {
+            changes: KernelChanges::new(event.0, pid),
+            event,
+            pid,
+            ppid: self.pid,
+            memory,
+            pages: Some(JumpPages::default()),
+            ..self.for_files()
+        }
+    }
+}
+
+/// A number for a new address space.
+pub fn new_memory() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Another process of the family of a copy, stopped, with all of its threads. Killed when dropped.
+#[derive(Debug)]
+pub struct Relative {
+    /// The state that the threads share.
+    pub group: ThreadGroup,
+    /// The threads: at least one.
+    pub threads: Vec<Thread>,
 }
 
 /// A copy of a recorded process, stopped, with all of its threads. Killed when dropped.
@@ -86,9 +118,24 @@ pub struct Process {
     pub driven: Thread,
     /// The other threads.
     pub threads: Vec<Thread>,
+    /// The other processes of its family that are followed with it, as far as they have been made.
+    pub relatives: Vec<Relative>,
+    /// The processes that are followed with it, now and later.
+    pub followed: Arc<Followed>,
 }
 
 impl Process {
+    /// A process without relatives.
+    pub fn alone(group: ThreadGroup, driven: Thread, threads: Vec<Thread>) -> Process {
+        Process {
+            group,
+            driven,
+            threads,
+            relatives: Vec::new(),
+            followed: Arc::new(Followed::none()),
+        }
+    }
+
     /// The pid in the kernel.
     pub fn real_pid(&self) -> i32 {
         self.group.real_pid
@@ -107,43 +154,54 @@ impl Process {
         tids
     }
 
-    /// Makes a copy of this copy.
+    /// The recorded pids of the process and its relatives.
+    pub fn pids(&self) -> impl Iterator<Item = i32> {
+        let others = self.relatives.iter().map(|relative| relative.group.pid);
+        std::iter::once(self.group.pid).chain(others)
+    }
+
+    /// Makes a copy of this copy, with its relatives.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn fork(&mut self) -> Result<Process> {
-        let group = &self.group;
-        let driven = ThreadState::of(&self.driven)?;
-        let mut remote = self.driven.remote()?;
-        let mut task = remote.fork_between()?;
-        remote.finish()?;
-        let shared = SharedMemory::of_copy(&group.shared.objects(), &mut task)?;
-        driven.attributes.apply(&mut task, true)?;
-        let mut threads = Vec::new();
-        for thread in &self.threads {
-            let thread = ThreadState::of(thread)?;
-            let mut copy = new_thread(&mut task)?;
-            thread.attributes.apply(&mut copy, false)?;
-            threads.push(thread.settle(copy)?);
-        }
-        Ok(Process {
-            group: ThreadGroup {
-                recording: Arc::clone(&group.recording),
-                event: group.event.clone(),
-                program: Arc::clone(&group.program),
-                pid: group.pid,
-                ppid: group.ppid,
-                real_pid: task.tid(),
-                descriptors: group.descriptors.clone(),
-                changes: group.changes.clone(),
-                files: group.files.clone(),
-                shared,
-                pages: group.pages.clone(),
-                retired: Vec::new(),
-            },
-            driven: driven.settle(task)?,
+        let (group, mut threads) = copy(&self.group, &mut self.driven, &self.threads, None, None)?;
+        let driven = threads.remove(0);
+        let mut copied = Process {
+            group,
+            driven,
             threads,
-        })
+            relatives: Vec::new(),
+            followed: Arc::clone(&self.followed),
+        };
+        // The number of each address space, and of its copy.
+        let mut memories = vec![(self.group.memory, copied.group.memory)];
+        for relative in &mut self.relatives {
+            let Some((first, others)) = relative.threads.split_first_mut() else {
+                continue;
+            };
+            let known = memories.iter().find(|(of, _)| *of == relative.group.memory);
+            let known = known.map(|&(_, copy)| copy);
+            let shared = copied.group.shared.clone();
+            let beside = known.and_then(|memory| copied.in_memory(memory));
+            let (mut group, threads) = copy(&relative.group, first, others, beside, Some(&shared))?;
+            match known {
+                Some(memory) => group.memory = memory,
+                None => memories.push((relative.group.memory, group.memory)),
+            }
+            copied.relatives.push(Relative { group, threads });
+        }
+        Ok(copied)
+    }
+
+    /// A thread in the address space of this number, to make others in it.
+    pub fn in_memory(&mut self, memory: u64) -> Option<&mut Thread> {
+        if self.group.memory == memory {
+            return Some(&mut self.driven);
+        }
+        let mut relatives = self.relatives.iter_mut();
+        let there = relatives.find(|relative| relative.group.memory == memory);
+        there.and_then(|relative| relative.threads.first_mut())
     }
 
     /// Moves the process into a new sandbox. The result is a copy, whose threads have the tids by which the program
@@ -169,6 +227,7 @@ impl Process {
             mut group,
             mut driven,
             threads,
+            ..
         } = self;
         let tid = driven.tid;
         // Remote calls unblock SIGTRAP in the task, so the states are taken first.
@@ -218,11 +277,57 @@ impl Process {
         let driven = inside.remove(at);
         group.shared = shared;
         group.retired.clear();
-        let process = Process {
-            group,
-            driven,
-            threads: inside,
-        };
+        let process = Process::alone(group, driven, inside);
         Ok((process, sandbox, restored))
     }
+}
+
+/// A copy of a process: a fork, or a process in the address space of `beside`. Its shared memory is a copy, too, for the
+/// whole `family`.
+fn copy(
+    group: &ThreadGroup,
+    first: &mut Thread,
+    others: &[Thread],
+    beside: Option<&mut Thread>,
+    family: Option<&SharedMemory>,
+) -> Result<(ThreadGroup, Vec<Thread>)> {
+    let standing = ThreadState::of(first)?;
+    let (mut task, shared, memory) = match beside {
+        Some(beside) => {
+            let memory = group.memory;
+            let actions = first.actions()?;
+            let mut task = beside.process_beside()?;
+            set_actions(&mut task, &actions)?;
+            (task, family.cloned().unwrap_or_default(), memory)
+        }
+        None => {
+            let mut remote = first.remote()?;
+            let mut task = remote.fork_between()?;
+            remote.finish()?;
+            let objects = group.shared.objects();
+            let shared = match family {
+                Some(family) => family.join(&objects, &mut task)?,
+                None => SharedMemory::of_copy(&objects, &mut task)?,
+            };
+            (task, shared, new_memory())
+        }
+    };
+    standing.attributes.apply(&mut task, true)?;
+    let mut copies = Vec::new();
+    for thread in others {
+        let thread = ThreadState::of(thread)?;
+        let mut copy = new_thread(&mut task)?;
+        thread.attributes.apply(&mut copy, false)?;
+        copies.push(thread.settle(copy)?);
+    }
+    let real_pid = task.tid();
+    copies.insert(0, standing.settle(task)?);
+    let group = ThreadGroup {
+        real_pid,
+        memory,
+        shared,
+        pages: group.pages.clone(),
+        ..group.for_files()
+    };
+    Ok((group, copies))
 }

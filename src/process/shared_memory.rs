@@ -23,6 +23,21 @@ impl SharedMemory {
         Ok(SharedMemory(Rc::new(RefCell::new(copies))))
     }
 
+    /// Replaces the objects that a copy of another process of the family maps by the family's copies. The task is between
+    /// calls.
+    pub(crate) fn join(&self, objects: &Objects, copy: &mut Stopped) -> Result<SharedMemory> {
+        objects.detach_into(&mut self.0.borrow_mut(), copy)?;
+        Ok(self.clone())
+    }
+
+    /// Writes to an object that may be mapped nowhere.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn fill(&self, object: u32, offset: u64, data: &[u8]) -> Result<()> {
+        self.0.borrow().fill(object, offset, data)
+    }
+
     /// Writes to the process's memory, also to shared memory that the process maps for reading only.
     ///
     /// # Errors

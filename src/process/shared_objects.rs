@@ -237,7 +237,10 @@ impl Objects {
     /// # Errors
     /// If they cannot be created.
     pub fn duplicate(&self) -> tracee::Result<Objects> {
-        self.duplicate_those(|_| true)
+        let copies = self.0.iter();
+        let copies = copies.map(|(&number, object)| Ok((number, object.duplicate()?)));
+        let copies: io::Result<_> = copies.collect();
+        Ok(Objects(copies.map_err(failed("copy shared memory"))?))
     }
 
     /// The content of an object.
@@ -333,28 +336,35 @@ impl Objects {
         Ok(())
     }
 
-    fn duplicate_those(&self, wanted: impl Fn(&Object) -> bool) -> tracee::Result<Objects> {
-        let these = self.0.iter().filter(|(_, object)| wanted(object));
-        let copies = these.map(|(&number, object)| Ok((number, object.duplicate()?)));
-        let copies: io::Result<_> = copies.collect();
-        Ok(Objects(copies.map_err(failed("copy shared memory"))?))
-    }
-
     /// Replaces the objects that a copy of a process maps by copies, each as large as its mappings; also has copies of files
     /// that it maps no more. The task is between calls.
     ///
     /// # Errors
     /// If they cannot be created or mapped.
     pub fn detach(&self, copy: &mut Stopped) -> tracee::Result<Objects> {
+        let mut copies = Objects::default();
+        self.detach_into(&mut copies, copy)?;
+        Ok(copies)
+    }
+
+    /// The same with copies of which other processes may have some already.
+    ///
+    /// # Errors
+    /// If they cannot be created or mapped.
+    pub fn detach_into(&self, copies: &mut Objects, copy: &mut Stopped) -> tracee::Result<()> {
         let maps = proc::maps(copy.tid())?;
         let inodes: BTreeSet<u64> = maps.iter().filter(|m| m.shared).map(|m| m.inode).collect();
         let is_small = |object: &Object| {
             let meta = object.file.metadata();
             meta.is_ok_and(|meta| meta.blocks() * 512 <= MOST_UNMAPPED)
         };
-        let copies = self.duplicate_those(|object| {
-            inodes.contains(&object.inode) || object.is_file && is_small(object)
-        })?;
+        for (&number, object) in &self.0 {
+            let wanted = inodes.contains(&object.inode) || object.is_file && is_small(object);
+            if wanted && !copies.0.contains_key(&number) {
+                let duplicate = object.duplicate().map_err(failed("copy shared memory"))?;
+                copies.0.insert(number, duplicate);
+            }
+        }
         for m in maps.iter().filter(|m| m.shared) {
             let known = self.0.iter().find(|(_, object)| object.inode == m.inode);
             let copy = known.and_then(|(number, _)| copies.0.get(number));
@@ -363,8 +373,7 @@ impl Objects {
             copy.map_or(Ok(()), |copy| copy.reach(reach))
                 .map_err(failed("copy shared memory"))?;
         }
-        copies.replace(self, copy)?;
-        Ok(copies)
+        copies.replace(self, copy)
     }
 
     /// Extends the object that is mapped at `addr`, so that a mapping of `len` bytes there is within it.

@@ -39,12 +39,18 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Creates the thread of a clone, at whose entry the creating task is stopped, and writes the tids to both tasks'
-    /// memory as [`NewTask`] has them. The new task is stopped at its beginning.
+    /// Creates the task of a clone, at whose entry the creating task is stopped, and writes the tids to both tasks'
+    /// memory as [`NewTask`] has them. The new task is stopped at its beginning; it is a thread, or the first one of a
+    /// process that is a fork or has the same address space. `makers` are the attributes of the creating task.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn born(maker: &mut Stopped, segv: &SegvState, born: &NewTask) -> Result<Thread> {
+    pub fn born(
+        maker: &mut Stopped,
+        segv: &SegvState,
+        makers: &TaskAttributes,
+        born: &NewTask,
+    ) -> Result<Thread> {
         let mut regs = maker.regs()?;
         regs.answer(0);
         if born.stack != 0 {
@@ -55,14 +61,27 @@ impl Thread {
         }
         let (vector, sigmask) = (maker.vector()?, maker.sigmask()?);
         let mut remote = maker.remote_at_entry()?;
-        let mut task = remote.thread()?;
+        let is_thread = born.pid != born.tid;
+        let shares = born.flags & libc::CLONE_VM as u64 != 0;
+        let mut task = match (is_thread, shares) {
+            (true, _) => remote.thread()?,
+            (false, true) => remote.process_beside()?,
+            (false, false) => remote.fork_between()?,
+        };
         remote.finish()?;
         let clears = born.flags & libc::CLONE_CHILD_CLEARTID as u64 != 0;
-        let attributes = TaskAttributes {
+        let mut attributes = TaskAttributes {
             clear_tid: if clears { born.child_tid } else { 0 },
             ..TaskAttributes::default()
         };
-        attributes.apply(&mut task, true)?;
+        if !is_thread {
+            attributes.name.clone_from(&makers.name);
+            // Two tasks cannot use one stack; the parent of vfork waits.
+            if !shares || born.flags & libc::CLONE_VFORK as u64 != 0 {
+                attributes.stack = makers.stack;
+            }
+        }
+        attributes.apply(&mut task, is_thread || !shares)?;
         settle(&mut task, &regs, Some(&vector), sigmask, StopPoint::Between)?;
         let memory = task.memory();
         for (flag, at, number) in [
@@ -93,6 +112,57 @@ impl Thread {
             StopPoint::Between => self.task.remote_at_boundary(),
         }
     }
+
+    /// Makes a process in the address space of this one, with its signal actions, whose only task is between calls and has no
+    /// state of its own yet.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn process_beside(&mut self) -> Result<Stopped> {
+        let mut remote = self.remote()?;
+        let task = remote.process_beside()?;
+        remote.finish()?;
+        Ok(task)
+    }
+
+    /// The signal actions of its process, for signals 1 to 64.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn actions(&mut self) -> Result<Vec<SignalAction>> {
+        let mut remote = self.remote()?;
+        let at = remote.put(&SignalAction::default())?;
+        let mut actions = Vec::new();
+        for signal in 1..=SIGNALS {
+            let args = [signal, 0, at, 8, 0, 0];
+            remote.must("read its signal handlers", libc::SYS_rt_sigaction, args)?;
+            let mut action = SignalAction::default();
+            remote.memory().read_exact(at, &mut action)?;
+            actions.push(action);
+        }
+        remote.finish()?;
+        Ok(actions)
+    }
+}
+
+/// The kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
+pub(crate) type SignalAction = [u8; 32];
+
+const SIGNALS: u64 = 64;
+
+/// Sets the signal actions of a process, from that of signal 1 on. The task is between calls.
+pub(crate) fn set_actions(task: &mut Stopped, actions: &[SignalAction]) -> Result<()> {
+    let mut remote = task.remote_at_boundary()?;
+    for (signal, action) in (1..).zip(actions) {
+        if [libc::SIGKILL, libc::SIGSTOP].contains(&signal) {
+            continue;
+        }
+        remote.reset_scratch();
+        let at = remote.put(action)?;
+        let args = [signal as u64, at, 0, 8, 0, 0];
+        remote.must("set its signal handlers", libc::SYS_rt_sigaction, args)?;
+    }
+    remote.finish()
 }
 
 /// The state of a thread apart from the kernel's task that has it, which is given to a task of a copy.

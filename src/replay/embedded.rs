@@ -4,7 +4,7 @@ use super::check;
 use super::checkpoint::{CheckpointLimits, Checkpoints};
 use super::state::ReplayState;
 use super::{Error, Output, Replay, Result};
-use crate::history::Recording;
+use crate::history::{Kin, Recording};
 use crate::kernel::DescriptorTable;
 use crate::process::Process;
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, Frame, Frames};
@@ -336,7 +336,15 @@ impl Replay for Replayer {
         let _quiet = TscOff::new();
         let position = self.begun()?;
         let event = position.pending.clone().ok_or(Error::AtEnd)?;
-        position.state.spin_off(pid, event)
+        position.state.spin_off(pid, &event)
+    }
+
+    fn add_relatives(&mut self, process: &mut Process, kin: &Kin) -> Result<()> {
+        let _quiet = TscOff::new();
+        self.replay_to(process.group.event.0)?;
+        let position = self.begun()?;
+        let event = position.pending.clone().ok_or(Error::AtEnd)?;
+        position.state.add_relatives(process, &event, kin)
     }
 }
 

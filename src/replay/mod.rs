@@ -21,7 +21,7 @@ pub use doubt::Doubt;
 pub use embedded::Replayer;
 pub use error::{Error, Result};
 
-use crate::history::Recording;
+use crate::history::{Kin, Recording};
 use crate::kernel::{DescriptorTable, Stream};
 use crate::process::Process;
 use crate::recording::Event;
@@ -90,6 +90,15 @@ pub trait Replay {
     /// # Errors
     /// If there is no such process at this event.
     fn spin_off(&mut self, pid: Option<i32>) -> Result<Process>;
+
+    /// Adds copies of the processes that are followed with a copy which [`Replay::spin_off`] has made and nothing has driven.
+    /// The replay goes to its event. An engine that cannot make them leaves the copy alone.
+    ///
+    /// # Errors
+    /// If the replay leaves the recording on the way there, or the kernel refuses.
+    fn add_relatives(&mut self, _process: &mut Process, _kin: &Kin) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A function that opens recordings of one engine; `None` where the directory belongs to another engine.

@@ -1,17 +1,19 @@
 //! Spinning off: a fork of a process's space, to which the kernel state is applied that the replay
 //! only keeps as data, and in which the process's other threads are created again.
 
-use super::context::Context;
+use super::context::{self, Context};
 use super::signal_state::Action;
 use super::state::ReplayState;
 use super::{Error, Result};
-use crate::history::{FileChanges, KernelChanges};
+use crate::history::{FileChanges, KernelChanges, Kin};
 use crate::process::{
-    Process, SharedMemory, StopPoint, Thread, ThreadGroup, ThreadState, new_thread,
+    Process, Relative, SharedMemory, StopPoint, Thread, ThreadGroup, ThreadState, new_memory,
+    new_thread, set_actions,
 };
 use crate::recording::{Event, EventKind};
 use crate::tracee::segv::SegvState;
 use crate::tracee::{Regs, SigInfo, Stopped};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The call that the kernel's uretprobes make: made by other code it raises SIGILL, and seccomp does not see it.
@@ -28,9 +30,55 @@ fn is_raised_by_call(event: &Event) -> bool {
 }
 
 impl ReplayState {
-    /// A copy of a process, at this pending event; of the event's process where none is named.
-    pub fn spin_off(&mut self, pid: Option<i32>, event: Event) -> Result<Process> {
+    /// A copy of a process, at this pending event; of the event's process where none is named. It has no relatives.
+    pub fn spin_off(&mut self, pid: Option<i32>, event: &Event) -> Result<Process> {
         let tid = self.driven(pid, event.tid)?;
+        let (group, driven, threads) = self.copy_process(tid, event, None, None)?;
+        Ok(Process::alone(group, driven, threads))
+    }
+
+    /// Adds copies of the processes that are followed with a copy which was made at this pending event.
+    pub fn add_relatives(&mut self, process: &mut Process, event: &Event, kin: &Kin) -> Result<()> {
+        let recording = Arc::clone(&self.recording);
+        let followed = recording.followed(process.group.pid, self.number, kin)?;
+        let there: BTreeSet<i32> = process.pids().collect();
+        let pids: BTreeSet<i32> = self.tasks.values().map(|task| task.pid).collect();
+        let number = self.number;
+        let missing = pids.difference(&there);
+        for &pid in missing.filter(|&&pid| followed.has(pid, number)) {
+            let tid = self.driven(Some(pid), event.tid)?;
+            let space = self.task(tid)?.space;
+            let others = self.tasks.iter().filter(|(_, task)| task.space == space);
+            let others: BTreeSet<i32> = others.map(|(_, task)| task.pid).collect();
+            let shared = process.group.shared.clone();
+            let memory = match others.contains(&process.group.pid) {
+                true => Some(process.group.memory),
+                false => {
+                    let mut relatives = process.relatives.iter();
+                    let twin = relatives.find(|relative| others.contains(&relative.group.pid));
+                    twin.map(|relative| relative.group.memory)
+                }
+            };
+            let beside = memory.and_then(|memory| process.in_memory(memory));
+            let (mut group, first, threads) =
+                self.copy_process(tid, event, beside, Some(&shared))?;
+            group.memory = memory.unwrap_or(group.memory);
+            let threads = std::iter::once(first).chain(threads).collect();
+            process.relatives.push(Relative { group, threads });
+        }
+        process.followed = Arc::new(followed);
+        Ok(())
+    }
+
+    /// A copy of the process of a task, which is the first thread of the result: a fork of its space, or a process in the
+    /// address space of `beside`, which is a copy of it. What it shares with its `family` is theirs.
+    fn copy_process(
+        &mut self,
+        tid: i32,
+        event: &Event,
+        beside: Option<&mut Thread>,
+        family: Option<&SharedMemory>,
+    ) -> Result<(ThreadGroup, Thread, Vec<Thread>)> {
         let me = self.task(tid)?.clone();
         let others: Vec<i32> = self
             .tasks
@@ -43,60 +91,71 @@ impl ReplayState {
         space.load(tid, &mut self.tasks)?;
         let shares = space.shares;
         let pages = space.pages.clone();
-        let mut task = space.fork()?;
-        let shared = match shares {
-            true => SharedMemory::of_copy(&self.objects, &mut task)?,
-            false => SharedMemory::default(),
-        };
-        let actions = self.actions.get(&me.actions);
-        if let Some(actions) = actions {
-            let mut remote = task.remote_at_boundary()?;
-            for (signal, action) in actions.iter() {
-                remote.reset_scratch();
-                let at = remote.put(action)?;
-                let args = [signal as u64, at, 0, 8, 0, 0];
-                remote.must("set its signal handlers", libc::SYS_rt_sigaction, args)?;
+        let actions = self.actions.get(&me.actions).cloned().unwrap_or_default();
+        let (mut task, shared, vector) = match beside {
+            Some(beside) => {
+                let vector = context::vector(&space.task)?;
+                let mut task = beside.process_beside()?;
+                let all: Vec<Action> = (1..=64)
+                    .map(|signal| actions.get(signal).unwrap_or_default())
+                    .collect();
+                set_actions(&mut task, &all)?;
+                (task, family.cloned().unwrap_or_default(), Some(vector))
             }
-            remote.finish()?;
-        }
-        let segv = actions.and_then(|actions| actions.get(libc::SIGSEGV));
+            None => {
+                let mut task = space.fork()?;
+                let shared = match (shares, family) {
+                    (true, Some(family)) => family.join(&self.objects, &mut task)?,
+                    (true, None) => SharedMemory::of_copy(&self.objects, &mut task)?,
+                    (false, family) => family.cloned().unwrap_or_default(),
+                };
+                let mut remote = task.remote_at_boundary()?;
+                for (signal, action) in actions.iter() {
+                    remote.reset_scratch();
+                    let at = remote.put(action)?;
+                    let args = [signal as u64, at, 0, 8, 0, 0];
+                    remote.must("set its signal handlers", libc::SYS_rt_sigaction, args)?;
+                }
+                remote.finish()?;
+                (task, shared, None)
+            }
+        };
+        let segv = actions.get(libc::SIGSEGV);
         let segv = segv.filter(|action| action[..8] != [0; 8]);
         let mut threads = Vec::new();
         for other in others {
             threads.push(self.thread(other, segv, &mut task)?);
         }
         let mut regs = self.registers(tid, &me)?;
-        if event.tid == tid && is_raised_by_call(&event) {
+        if event.tid == tid && is_raised_by_call(event) {
             regs.rewind(URETPROBE);
         }
         let driven = ThreadState {
             tid,
             place: me.place,
             regs,
-            vector: None,
+            vector,
             sigmask: me.masks.blocked,
             attributes: me.attributes(),
             segv: SegvState::of(me.masks.blocked, segv),
         };
         let driven = driven.give_to(task)?;
-        Ok(Process {
-            group: ThreadGroup {
-                recording: Arc::clone(&self.recording),
-                event: (self.number, event),
-                program: self.tree.program(tid).unwrap_or_default(),
-                pid: me.pid,
-                ppid: self.tree.ppid(tid).unwrap_or(0),
-                real_pid: driven.task.tid(),
-                descriptors: self.tree.descriptors(tid).unwrap_or_default(),
-                changes: KernelChanges::new(self.number, me.pid),
-                files: FileChanges::new(self.number),
-                shared,
-                pages: Some(pages),
-                retired: Vec::new(),
-            },
-            driven,
-            threads,
-        })
+        let group = ThreadGroup {
+            recording: Arc::clone(&self.recording),
+            event: (self.number, event.clone()),
+            program: self.tree.program(tid).unwrap_or_default(),
+            pid: me.pid,
+            ppid: self.tree.ppid(tid).unwrap_or(0),
+            real_pid: driven.task.tid(),
+            descriptors: self.tree.descriptors(tid).unwrap_or_default(),
+            changes: KernelChanges::new(self.number, me.pid),
+            files: FileChanges::new(self.number),
+            memory: new_memory(),
+            shared,
+            pages: Some(pages),
+            retired: Vec::new(),
+        };
+        Ok((group, driven, threads))
     }
 
     /// The task that is driven when this process (or thread) is spun off: that of the event where it belongs to the process.

@@ -526,6 +526,17 @@ pub fn exe(tid: i32) -> Result<Vec<u8>> {
     link(tid, "exe", "look up its executable")
 }
 
+/// The arguments of the program that a task runs, its name first.
+///
+/// # Errors
+/// If there is no such task.
+pub fn command_line(tid: i32) -> Result<Vec<Vec<u8>>> {
+    let text = std::fs::read(format!("/proc/{tid}/cmdline"))
+        .map_err(|source| Error::os("read its command line", tid, source))?;
+    let text = text.strip_suffix(b"\0").unwrap_or(&text);
+    Ok(text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+}
+
 fn link(tid: i32, name: &str, what: &str) -> Result<Vec<u8>> {
     std::fs::read_link(format!("/proc/{tid}/{name}"))
         .map(|path| path.into_os_string().into_vec())

@@ -412,6 +412,15 @@ impl<'a> Remote<'a> {
         Ok(copy)
     }
 
+    /// A process in the address space of the task's, whose parent is rrapper; its registers are to be set.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the process dies at once.
+    pub fn process_beside(&mut self) -> Result<Stopped> {
+        let flags = libc::CLONE_PARENT | libc::CLONE_VM | libc::SIGCHLD;
+        self.clone_task("make a process in its memory", flags)
+    }
+
     /// A fork that stands between calls wherever the task stands.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ impl Driver<'_> {
             if !same || ours {
                 self.mark_modified();
             }
-            if self.group.pages.is_some()
+            if self.is_as_recorded()
                 && let Ok(mut regs) = regs
             {
                 self.group

@@ -12,7 +12,7 @@ use crate::inject::hook::HookCall;
 use crate::inject::refused::{fixed_remap, insists, refused};
 use crate::inject::script::item::{ExpectedCall, code_base};
 use crate::kernel::{Program, stack_limit};
-use crate::process::{JumpPages, SharedMemory, TaskAttributes, remap_as_recorded};
+use crate::process::{JumpPages, SharedMemory, TaskAttributes, new_memory, remap_as_recorded};
 use crate::recording::{CallEvent, Effect};
 use crate::tracee::checked_open::Found;
 use crate::tracee::segv::SegvState;
@@ -115,10 +115,21 @@ impl Driver<'_> {
                     return Ok(self.stopped(&seen, reason.into()));
                 };
                 self.report.log.call(&seen, Some(0));
-                self.resting.clear();
-                self.group.retired.clear();
+                if let Some(event) = self.answered.filter(|&event| self.leaves_with(event)) {
+                    drop(task);
+                    tracing::debug!(
+                        "process {} is not followed beyond event {event}",
+                        self.me.pid
+                    );
+                    return self.forget();
+                }
+                let was_as_recorded = self.is_as_recorded();
+                self.drop_tasks();
                 drop(task);
-                self.group.shared = SharedMemory::default();
+                if self.family.followed.is_none() {
+                    self.group.shared = SharedMemory::default();
+                }
+                self.group.memory = new_memory();
                 let recording = Arc::clone(&self.group.recording);
                 let mut task = image::restore(image, &|id| recording.kept_file(id))?;
                 if self.side_effects.traps_cpuid {
@@ -127,11 +138,16 @@ impl Driver<'_> {
                     remote.finish()?;
                 }
                 image::restore_signals(&mut task, image)?;
-                self.group.program = Arc::new(Program::of(image));
+                let program = exact.as_ref().map(|event| Program::executed(image, event));
+                self.group.program = Arc::new(program.unwrap_or_default());
                 let segv = SegvState::at_exec(image.sigmask, image.ignored);
-                self.me = TaskState::new(self.group.pid, segv, TaskAttributes::default());
+                let ids = (self.group.pid, self.group.pid);
+                self.me = TaskState::new(ids, segv, TaskAttributes::default());
                 self.first_code = None;
-                self.group.pages = self.group.pages.take().map(|_| JumpPages::default());
+                if was_as_recorded {
+                    let pages = &mut self.family.pages;
+                    pages.insert(self.group.memory, JumpPages::default());
+                }
                 self.group.real_pid = task.tid();
                 self.limit = Limit::new(self.group.real_pid, self.limit.left())?;
                 if let Some(event) = &exact {
@@ -330,7 +346,9 @@ impl Driver<'_> {
         }
         self.me.attributes.follow(nr, args, &seen.memory);
         if seen.call.name == "rt_sigaction" {
-            for resting in self.resting.values_mut() {
+            let pid = self.group.pid;
+            let siblings = self.resting.values_mut();
+            for resting in siblings.filter(|resting| resting.me.pid == pid) {
                 resting.me.segv.share_action(&self.me.segv);
             }
         }

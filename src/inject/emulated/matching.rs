@@ -8,7 +8,7 @@ use crate::inject::clock::ShownTime;
 use crate::inject::exchange::{Entered, Settled};
 use crate::inject::hook::{Decision, Finally, HookCall, OnDivergence};
 use crate::inject::outcome::{Divergence, Status};
-use crate::inject::script::item::ExpectedCall;
+use crate::inject::script::item::{Birth, ExpectedCall};
 use crate::inject::script::other_run::{self, OtherRun};
 use crate::inject::tolerated;
 use crate::inject::{Error, Result, short_transfer};
@@ -198,7 +198,7 @@ impl Driver<'_> {
         // In a process that is as it was recorded, the cause is in its code.
         if let Some(reason) = reason {
             divergence.doubt = Doubt::known(reason);
-        } else if self.group.pages.is_some() {
+        } else if self.is_as_recorded() {
             let at = (task.memory(), &task.regs()?);
             let event = self.answered.unwrap_or(self.group.event.0);
             divergence.doubt = Doubt::about(&self.group.recording, event, tid, at);
@@ -364,6 +364,8 @@ impl Driver<'_> {
         self.me.attributes.take_made();
         if !matches!(seen.decision, Decision::Answer(_)) && seen.opened != Some(Effect::Unmade) {
             self.make_thread(&mut task, &seen, seen.ret, born)?;
+        } else if let Some(born) = born.filter(Birth::is_process) {
+            self.script.refuse(born.task.pid);
         }
         self.apply_side_effects(&mut task, true, &seen, seen.ret)?;
         self.limit_stack(&mut task, &seen, seen.ret)?;
@@ -481,6 +483,7 @@ fn describe(
         .map(|v| v.brief().to_string())
         .collect();
     Divergence {
+        pid: seen.pid(),
         index: step.index,
         event: step.event(),
         tid,

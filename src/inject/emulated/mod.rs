@@ -9,10 +9,12 @@
 //! - [`altered`]: what is otherwise than recorded; [`given`]: files that have another content
 //! - [`signals`], [`delivery`]: the process's own faults, and the script's signals
 //! - [`schedule`]: the order of the tasks; [`preemption`]: tasks that were preempted between calls
+//! - [`family`]: the processes that are driven together
 //! - [`threads`]: creation and exit of threads; [`task`]: the state of a task
 
 mod altered;
 mod delivery;
+mod family;
 mod follow;
 mod futex;
 mod given;
@@ -28,6 +30,7 @@ use crate::inject::clock::{Clocks, ShownTime};
 use crate::inject::exchange::{Answered, Decided, Entered, Settled};
 
 use crate::constants::is_error;
+use crate::history::Followed;
 use crate::inject::given_files::{self, GivenFiles};
 use crate::inject::hook::{Decision, Finally, HookCall, HookExit, Hooks, ScratchMemory};
 use crate::inject::live;
@@ -46,6 +49,7 @@ use crate::tracee::watchdog::Limit;
 use crate::tracee::{Stop, Stopped, Waited};
 use crate::world;
 use altered::Altered;
+use family::Family;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +76,12 @@ pub fn inject(
         script.end_at(options.start, end)?;
     }
     script.start_at(options.start, &process, &options.pids)?;
+    let mut process = process;
+    if !script.is_recording() || options.start > 0 {
+        // The relatives stand where the copy was spun off.
+        process.relatives.clear();
+        process.followed = Arc::new(Followed::none());
+    }
     let mut driven = Driver::new(process, script, hooks, options)?.run()?;
     driven.outcome = driven.outcome.within(options.timeout);
     Ok(driven)
@@ -106,8 +116,10 @@ pub(super) struct Driver<'a> {
     pub(super) finally: Finally,
     pub(super) limit: Limit,
     pub(super) report: Report,
-    /// The process that is driven; its tasks are below.
+    /// The process whose task runs, or ran last.
     pub(super) group: ThreadGroup,
+    /// The processes that are driven with it.
+    family: Family,
     /// The directory in which the recorded program began.
     pub(super) began: Arc<[u8]>,
     /// The sandbox in which the process runs once it is live.
@@ -157,11 +169,8 @@ impl<'a> Driver<'a> {
         hooks: &'a mut dyn Hooks,
         options: &Options,
     ) -> Result<Driver<'a>> {
-        let Process {
-            mut group,
-            driven,
-            threads,
-        } = process;
+        let (mut group, driven, threads, relatives, followed) = family::take(process);
+        let pid = group.pid;
         let limit = Limit::new(group.real_pid, options.timeout)?;
         group.pages = group
             .pages
@@ -169,17 +178,19 @@ impl<'a> Driver<'a> {
         if group.pages.is_none() {
             script.lighten();
         }
-        let (me, task, place) = TaskState::of(driven);
+        let (me, task, place) = TaskState::of(driven, pid);
         let given = given_files::give(&mut group, me.tid, hooks)?;
         let mut altered = Altered::default();
         for file in group.files.given().filter(|file| file.is_new) {
             altered.note_new(&file.path);
         }
-        Ok(Driver {
+        let family = Family::new(&mut group, followed, options.awaits_family);
+        let mut driver = Driver {
             resting: threads
                 .into_iter()
-                .map(|thread| (thread.tid, StoppedTask::of(thread)))
+                .map(|thread| (thread.tid, StoppedTask::of(thread, pid)))
                 .collect(),
+            family,
             hooks,
             script,
             end: options.end,
@@ -206,7 +217,9 @@ impl<'a> Driver<'a> {
             altered,
             given,
             begin: Some((task, place)),
-        })
+        };
+        driver.add_relatives(relatives)?;
+        Ok(driver)
     }
 
     fn run(mut self) -> Result<Driven> {
@@ -254,11 +267,18 @@ impl<'a> Driver<'a> {
                     continue;
                 }
                 Next::Live(task, met) => return Ok(Over::Live(task, met)),
+                Next::End(status, Some(exit), None) if status.is_end() => {
+                    match self.on_process_end(status, exit)? {
+                        Some(then) => next = then,
+                        None => return Ok(Over::End(status, Some(exit), None)),
+                    }
+                    continue;
+                }
                 Next::End(status, exit, task) => return Ok(Over::End(status, exit, task)),
             };
             let (task, stop) = match waited {
                 Waited::Stopped(task, stop) => (task, stop),
-                Waited::Ended(Exit::Code(_)) if self.me.exited && !self.resting.is_empty() => {
+                Waited::Ended(Exit::Code(_)) if self.me.exited && self.has_siblings() => {
                     next = self.schedule()?;
                     continue;
                 }
@@ -267,7 +287,8 @@ impl<'a> Driver<'a> {
                         Exit::Code(_) => Status::Exited,
                         Exit::Signal { .. } => Status::Signaled,
                     };
-                    return Ok(Over::End(status, Some(exit), None));
+                    next = Next::End(status, Some(exit), None);
+                    continue;
                 }
             };
             next = self.on_stop(task, stop, pending)?;
@@ -283,9 +304,9 @@ impl<'a> Driver<'a> {
         self.schedule()
     }
 
-    /// The kernel's tids of all stopped threads, retired ones included.
+    /// The kernel's tids of the stopped threads of the present process, retired ones included.
     fn standing(&self) -> impl Iterator<Item = i32> + Clone {
-        let resting = self.resting.values().map(|resting| resting.task.tid());
+        let resting = self.siblings().map(|resting| resting.task.tid());
         let tids: Vec<i32> = resting
             .chain(self.group.retired.iter().map(Stopped::tid))
             .collect();
@@ -297,7 +318,7 @@ impl<'a> Driver<'a> {
         let running = task.resume()?;
         Ok(match self.slice() {
             Some(slice) => running.wait_for(slice, self.standing())?,
-            None if self.resting.is_empty() && self.group.retired.is_empty() => running.wait()?,
+            None if !self.has_siblings() && self.group.retired.is_empty() => running.wait()?,
             None => running.wait_beside(self.standing())?,
         })
     }
@@ -331,23 +352,36 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn finish(self, status: Status, exit: Option<Exit>, task: Option<Stopped>) -> Result<Driven> {
-        let pid = self.group.pid;
+    fn finish(
+        mut self,
+        status: Status,
+        exit: Option<Exit>,
+        task: Option<Stopped>,
+    ) -> Result<Driven> {
         let is_over = task.is_none() || self.finally != Finally::Keep;
+        if let Some(task) = task {
+            let place = self.place;
+            self.park(task, place, None);
+        }
+        let own = Ended { status, exit };
+        let before = self.come_back();
+        let pid = self.group.pid;
+        let tid = match self.me.pid == pid {
+            true => self.me.tid,
+            false => self.siblings().map(|r| r.me.tid).next().unwrap_or(pid),
+        };
         let left = (is_over && self.hooks.wants_aftermath()).then(|| {
             let event = self.next_event().unwrap_or(self.group.event.0);
-            (
-                self.group.for_files(),
-                (self.me.tid, event),
-                self.how_live(),
-            )
+            (self.group.for_files(), (tid, event), self.how_live())
         });
-        let (process, hooks, report) = self.into_process(task);
-        if let Some(exit) = exit {
+        let ended = self.end_of_family(before.unwrap_or(own));
+        let (process, hooks, mut report) = self.into_process(!is_over);
+        if let Some(exit) = exit.filter(|_| before.is_none()) {
             let exit = HookExit { pid, exit };
             hooks.exited(&exit).map_err(Error::Hook)?;
         }
-        let mut outcome = report.outcome(Ended { status, exit }, hooks);
+        report.pid = pid;
+        let mut outcome = report.outcome(ended, hooks);
         if let Some((group, at, how)) = left {
             live::show_left(&group, at, &how, hooks, &mut outcome)?;
             outcome.unfired = hooks.unfired();
@@ -375,9 +409,15 @@ impl<'a> Driver<'a> {
 
     /// Hands the process over to the live engine.
     fn go_live(mut self, task: Stopped, met: Option<Decided>) -> Result<Driven> {
-        self.place = StopPoint::Entry;
+        // Where a relative leaves the recording, the process that was asked for is where the schedule has it.
+        let met = met.filter(|_| !self.is_relative());
+        self.last = self.me.tid;
+        self.park(task, StopPoint::Entry, None);
+        if let Some(ended) = self.come_back() {
+            return self.finish(ended.status, ended.exit, None);
+        }
         let how = self.how_live();
-        let (process, hooks, report) = self.into_process(Some(task));
+        let (process, hooks, report) = self.into_process(true);
         let Some(process) = process else {
             return Err(Error::Range { index: 0, len: 0 });
         };
@@ -389,24 +429,39 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Takes the process with all of its threads, each at its stop point, and the report.
-    fn into_process(
-        mut self,
-        task: Option<Stopped>,
-    ) -> (Option<Process>, &'a mut dyn Hooks, Report) {
+    /// Takes the process that was asked for with all of its threads and relatives, if it is wanted, and the report. No task
+    /// runs.
+    fn into_process(mut self, is_wanted: bool) -> (Option<Process>, &'a mut dyn Hooks, Report) {
         if let Some(next) = self.next_event()
             && let Ok(event) = self.group.recording.event(next)
         {
             self.group.event = (next, event);
         }
-        let process = task.map(|task| Process {
+        let event = self.group.event.clone();
+        let pid = self.group.pid;
+        let (outcomes, mut relatives) = self.relatives();
+        self.report.relatives = outcomes;
+        for relative in &mut relatives {
+            relative.group.event.clone_from(&event);
+        }
+        self.group.pages = self.family.pages.remove(&self.group.memory);
+        let mut threads = self.resting;
+        threads.retain(|_, resting| resting.me.pid == pid);
+        // The one that stopped last, or the first that has not ended.
+        let last = threads.get(&self.last).map(|resting| resting.me.tid);
+        let going = threads.values().find(|resting| !resting.me.exited);
+        let driven = last.or_else(|| going.map(|resting| resting.me.tid));
+        let driven = driven.filter(|_| is_wanted);
+        let driven = driven.and_then(|tid| threads.remove(&tid));
+        let process = driven.map(|driven| Process {
             group: self.group,
-            driven: self.me.into_thread(task, self.place),
-            threads: self
-                .resting
+            driven: driven.into_thread(),
+            threads: threads
                 .into_values()
                 .map(StoppedTask::into_thread)
                 .collect(),
+            relatives,
+            followed: self.family.followed,
         });
         (process, self.hooks, self.report)
     }
@@ -506,7 +561,7 @@ impl<'a> Driver<'a> {
         };
         if !self.is_next()? {
             // A process that is as it was recorded waits for the task's turn.
-            if self.group.pages.is_none() && self.hooks.is_ignored(call.name) {
+            if !self.is_as_recorded() && self.hooks.is_ignored(call.name) {
                 let seen = self.see(&task, call)?;
                 if !self.is_listed(&seen)? {
                     return self.answer_expected(task, seen, false);
@@ -536,7 +591,9 @@ impl<'a> Driver<'a> {
             .with_began(&self.began)
             .with_descriptor(&self.group.descriptors)
             .with_scratch(&self.room)
-            .with_tids(std::iter::once(self.me.tid).chain(self.resting.keys().copied()))
+            .with_tids(std::iter::once(self.me.tid).chain(self.siblings().map(|r| r.me.tid)))
+            .of_child(self.child(), self.is_relative())
+            .with_program(&self.group.program, self.group.ppid)
             .with_regs(regs);
         Ok(Entered::new(call))
     }
@@ -701,7 +758,7 @@ impl<'a> Driver<'a> {
     pub(super) fn never_returns(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
         self.report.log.call(seen, None);
         self.advance();
-        if !self.resting.is_empty() || self.script.tells_ends() {
+        if self.has_siblings() || self.script.tells_ends() {
             // The script has the end of each task, this one included: the others run until then.
             self.me.exited = true;
             self.park(task, StopPoint::Entry, None);

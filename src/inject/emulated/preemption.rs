@@ -17,7 +17,8 @@ impl Driver<'_> {
     /// Notes that the process is no longer as it was recorded: recorded states are not put into it any more.
     #[track_caller]
     pub(super) fn mark_modified(&mut self) {
-        if self.group.pages.take().is_some() {
+        if self.is_as_recorded() {
+            self.forget_pages();
             let by = std::panic::Location::caller();
             tracing::debug!(
                 "task {} is not as it was recorded any more ({}:{})",
@@ -26,7 +27,20 @@ impl Driver<'_> {
                 by.line()
             );
         }
-        self.script.lighten();
+        if self.family.pages.is_empty() {
+            self.script.lighten();
+        }
+    }
+
+    /// Forgets the jumps of the present process, and of those that share memory with it.
+    fn forget_pages(&mut self) {
+        let shares = self.group.shared.objects().len() > 0;
+        match shares {
+            true => self.family.pages.clear(),
+            false => {
+                self.family.pages.remove(&self.group.memory);
+            }
+        }
     }
 
     /// Calls `leaves_recording` if hooks have changed a call.
@@ -40,6 +54,7 @@ impl Driver<'_> {
             && seen.signals.is_empty()
             && self.delayed.is_zero();
         if !as_recorded {
+            self.note_altered_process();
             self.mark_modified();
         }
     }
@@ -50,7 +65,7 @@ impl Driver<'_> {
         let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
         let formal = seen.call.args.len().min(6);
         if exact.is_none_or(|event| event.args[..formal] != seen.asked[..formal]) {
-            if self.group.pages.is_some() {
+            if self.is_as_recorded() {
                 tracing::debug!("{:?}: {}{:x?}", seen.event, seen.call.name, seen.asked);
             }
             self.mark_modified();
@@ -62,7 +77,7 @@ impl Driver<'_> {
     pub(super) fn was_written_over(&self, seen: &HookCall) -> bool {
         let exact = self.me.step.as_ref().and_then(|step| step.exact.as_ref());
         let formal = seen.call.args.len().min(6);
-        self.group.pages.is_some()
+        self.is_as_recorded()
             && self.me.changes_at_entry != Some(self.changes)
             && exact.is_some_and(|event| {
                 event.nr == seen.call.nr && event.args[..formal] == seen.asked[..formal]
@@ -72,9 +87,8 @@ impl Driver<'_> {
     /// Puts a task that is stopped between calls into the state in which it was preempted; returns whether that was
     /// possible.
     pub(super) fn jump(&mut self, task: &mut Stopped, jump: &Jump) -> Result<bool> {
-        let (Some(mut pages), Ok(words)) =
-            (self.group.pages.take(), jump.regs.as_slice().try_into())
-        else {
+        let pages = self.family.pages.remove(&self.group.memory);
+        let (Some(mut pages), Ok(words)) = (pages, jump.regs.as_slice().try_into()) else {
             return Ok(false);
         };
         let touches = |addr: u64, len: usize| agent::is_touched(addr, len as u64);
@@ -98,7 +112,7 @@ impl Driver<'_> {
         regs.set_ip(regs.ip());
         task.set_vector(&jump.vector)?;
         task.set_regs(&regs)?;
-        self.group.pages = Some(pages);
+        self.family.pages.insert(self.group.memory, pages);
         Ok(true)
     }
 
@@ -111,9 +125,7 @@ impl Driver<'_> {
         tsc: VecDeque<u64>,
     ) -> Result<Next> {
         self.reads(self.me.tid, tsc)?;
-        let target = RunTarget::of(reach)
-            .ok()
-            .filter(|_| self.group.pages.is_some());
+        let target = RunTarget::of(reach).ok().filter(|_| self.is_as_recorded());
         match target {
             Some(target) if task.set_breakpoints(&[target.regs.ip()]).is_ok() => {
                 self.me.target = Some((target, task.sigmask()?));

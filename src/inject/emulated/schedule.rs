@@ -31,13 +31,13 @@ impl Driver<'_> {
         if self.spins {
             return Some(SLICE);
         }
-        let others = !self.resting.is_empty() && self.group.pages.is_none();
+        let others = !self.resting.is_empty() && !self.is_as_recorded();
         others.then_some(if self.me.spins > 0 { SLICE } else { PATIENCE })
     }
 
-    /// The memory of the process, read and written by way of a stopped task.
+    /// The memory of the present process, read and written by way of a stopped task.
     pub(super) fn memory(&self) -> Option<TaskMemory> {
-        let resting = self.resting.values().map(|resting| &resting.task);
+        let resting = self.siblings().map(|resting| &resting.task);
         resting
             .chain(&self.group.retired)
             .next()
@@ -74,7 +74,7 @@ impl Driver<'_> {
         }
         let stays = std::mem::take(&mut self.me.waits_for_script);
         let tid = self.me.tid;
-        if self.group.pages.is_some() {
+        if self.is_as_recorded() {
             self.follow_pokes()?;
         }
         let preempted = |kind: &ItemKind| matches!(kind, ItemKind::Spin(..) | ItemKind::Reach(..));
@@ -119,10 +119,8 @@ impl Driver<'_> {
     /// Writes the memory changes that the script has behind the call answered last.
     fn follow_pokes(&mut self) -> Result<()> {
         while matches!(self.script.front()?, Some(item) if matches!(item.kind, ItemKind::Poke(_))) {
-            if let Some(item) = self.script.pop()
-                && let ItemKind::Poke(chunks) = item.kind
-            {
-                self.write_left(&chunks);
+            if let Some(item) = self.script.pop() {
+                self.play_at_once(item)?;
             }
         }
         Ok(())
@@ -200,23 +198,14 @@ impl Driver<'_> {
     /// Performs the next item of the script; `None` if that resumes no task.
     fn play(&mut self, item: Item) -> Result<Option<Next>> {
         let tid = item.tid;
-        match item.kind {
-            ItemKind::Gone { exit, left, .. } => return Ok(self.on_task_end(tid, exit, &left)),
-            ItemKind::Poke(chunks) => {
-                self.write_left(&chunks);
-                return Ok(None);
-            }
-            ItemKind::Remap(pieces) => {
-                if let Some(resting) = self.resting.values_mut().next() {
-                    let at_entry = resting.place == StopPoint::Entry;
-                    let (task, recording) = (&mut resting.task, &self.group.recording);
-                    self.group
-                        .shared
-                        .remap(task, at_entry, &pieces, recording)?;
-                }
-                return Ok(None);
-            }
-            _ => {}
+        let Some(item) = self.play_at_once(item)? else {
+            return Ok(None);
+        };
+        if let Some(pid) = self.pid_of(tid) {
+            self.enter(pid);
+        }
+        if let ItemKind::Gone { exit, left, .. } = item.kind {
+            return Ok(self.on_task_end(tid, exit, &left));
         }
         let Some(resting) = self.resting.get_mut(&tid) else {
             return Ok(None);
@@ -276,6 +265,45 @@ impl Driver<'_> {
         }
     }
 
+    /// Performs an item that only changes memory; returns any other one.
+    fn play_at_once(&mut self, item: Item) -> Result<Option<Item>> {
+        let pid = self.pid_of(item.tid);
+        match item.kind {
+            ItemKind::Fill {
+                object,
+                offset,
+                data,
+            } => {
+                self.changes += 1;
+                self.group.shared.fill(object, offset, &data)?;
+            }
+            ItemKind::Poke(chunks) => {
+                let here = self.group.pid;
+                self.enter(pid.unwrap_or(here));
+                self.write_left(&chunks);
+                self.enter(here);
+            }
+            ItemKind::Remap(pieces) => {
+                let pid = pid.unwrap_or(self.group.pid);
+                let mut resting = self.resting.values_mut();
+                if let Some(resting) = resting.find(|resting| resting.me.pid == pid) {
+                    let at_entry = resting.place == StopPoint::Entry;
+                    let (task, recording) = (&mut resting.task, &self.group.recording);
+                    self.group
+                        .shared
+                        .remap(task, at_entry, &pieces, recording)?;
+                }
+            }
+            kind => {
+                return Ok(Some(Item {
+                    tid: item.tid,
+                    kind,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
     /// Resumes this task.
     fn run_task(&mut self, tid: i32) -> Result<Next> {
         let waits = self
@@ -295,6 +323,7 @@ impl Driver<'_> {
     /// Makes a stopped task the running one.
     fn wake(&mut self, tid: i32) -> Option<(Stopped, StopPoint)> {
         let resting = self.resting.remove(&tid)?;
+        self.enter(resting.me.pid);
         self.me = resting.me;
         self.last = tid;
         Some((resting.task, resting.place))

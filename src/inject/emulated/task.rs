@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 pub struct TaskState {
     /// The recorded tid.
     pub tid: i32,
+    /// The recorded pid of its process.
+    pub pid: i32,
     /// The tid that the recorded set_tid_address(2) returned, once the task has made that call.
     pub number: Option<i32>,
     /// The signal mask and action for SIGSEGV, which a trapped read of the time stamp counter must not undo.
@@ -52,9 +54,10 @@ pub struct TaskState {
 }
 
 impl TaskState {
-    pub fn new(tid: i32, segv: SegvState, attributes: TaskAttributes) -> TaskState {
+    pub fn new((pid, tid): (i32, i32), segv: SegvState, attributes: TaskAttributes) -> TaskState {
         TaskState {
             tid,
+            pid,
             segv,
             attributes,
             ..TaskState::default()
@@ -63,8 +66,8 @@ impl TaskState {
 }
 
 impl TaskState {
-    /// Splits a thread into its state, its task and its stop point.
-    pub fn of(thread: Thread) -> (TaskState, Stopped, StopPoint) {
+    /// Splits a thread of a process into its state, its task and its stop point.
+    pub fn of(thread: Thread, pid: i32) -> (TaskState, Stopped, StopPoint) {
         let Thread {
             tid,
             task,
@@ -72,7 +75,7 @@ impl TaskState {
             attributes,
             segv,
         } = thread;
-        (TaskState::new(tid, segv, attributes), task, place)
+        (TaskState::new((pid, tid), segv, attributes), task, place)
     }
 
     /// Makes a thread of a state, a task and a stop point.
@@ -96,8 +99,8 @@ pub struct StoppedTask {
 }
 
 impl StoppedTask {
-    pub fn of(thread: Thread) -> StoppedTask {
-        let (me, task, place) = TaskState::of(thread);
+    pub fn of(thread: Thread, pid: i32) -> StoppedTask {
+        let (me, task, place) = TaskState::of(thread, pid);
         StoppedTask {
             me,
             task,

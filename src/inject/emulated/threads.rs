@@ -6,6 +6,7 @@ use crate::image::Chunk;
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::inject::outcome::Status;
+use crate::inject::script::item::Birth;
 use crate::process::{StopPoint, Thread};
 use crate::recording::NewTask;
 use crate::syscall::CloneArgs;
@@ -13,15 +14,23 @@ use crate::trace::Exit;
 use crate::tracee::{Stopped, agent};
 
 impl Driver<'_> {
-    /// Creates the thread that the trace's call created; `ret` is the thread's tid as its creator knows it. Child
-    /// processes are not created.
+    /// Creates the thread that the trace's call created, or the process that is followed from then on; `ret` is the task's tid
+    /// as its creator knows it.
     pub(super) fn make_thread(
         &mut self,
         task: &mut Stopped,
         seen: &HookCall,
         ret: i64,
-        recorded: Option<NewTask>,
+        recorded: Option<Birth>,
     ) -> Result<()> {
+        if let Some(born) = recorded.as_ref().filter(|born| born.is_process()) {
+            if i64::from(born.task.named) == ret && self.is_followed(born) {
+                return self.make_process(task, seen, &born.task);
+            }
+            self.script.refuse(born.task.pid);
+            return Ok(());
+        }
+        let recorded = recorded.map(|born| born.task);
         let asked = CloneArgs::of(seen.call.nr, &seen.args, &seen.memory);
         let Some(asked) = asked.filter(|asked| asked.has(libc::CLONE_THREAD | libc::CLONE_VM))
         else {
@@ -47,8 +56,9 @@ impl Driver<'_> {
             numbers: recorded.map(|born| born.numbers).unwrap_or_default(),
             named: ret as i32,
         };
-        let thread = Thread::born(task, &self.me.segv, &born)?;
-        self.resting.insert(tid, StoppedTask::of(thread));
+        let thread = Thread::born(task, &self.me.segv, &self.me.attributes, &born)?;
+        let pid = self.group.pid;
+        self.resting.insert(tid, StoppedTask::of(thread, pid));
         Ok(())
     }
 
@@ -56,13 +66,13 @@ impl Driver<'_> {
     pub(super) fn on_exit_call(&mut self, task: Stopped, seen: &HookCall) -> Result<Next> {
         self.report.log.call(seen, None);
         let code = seen.args[0] as i32 & 0xff;
-        if self.resting.is_empty() && self.group.retired.is_empty() {
+        if !self.has_siblings() && self.group.retired.is_empty() {
             return Ok(Next::Resume(task));
         }
         if seen.call.name == "exit" && self.me.tid == self.group.pid {
             self.first_code = Some(code);
         }
-        if seen.call.name == "exit_group" || self.resting.is_empty() {
+        if seen.call.name == "exit_group" || !self.has_siblings() {
             // The kernel would wait for threads that are stopped.
             let code = match (seen.call.name, self.first_code) {
                 ("exit", Some(first)) => first,
@@ -105,7 +115,7 @@ impl Driver<'_> {
         self.write_left(left);
         let there = self.resting.remove(&tid)?;
         self.group.retired.push(there.task);
-        if !self.resting.is_empty() {
+        if self.has_siblings() {
             return None;
         }
         let status = match exit {

@@ -5,12 +5,12 @@ use super::decision::Decision;
 use super::scratch::{ScratchMemory, ScratchPiece};
 use super::{Action, Phase};
 use crate::image::Chunk;
-use crate::kernel::DescriptorTable;
+use crate::kernel::{DescriptorTable, Program};
 use crate::process::SharedMemory;
 use crate::recording::Effect;
 use crate::syscall::{LimitedMemory, Memory, Moved, Syscall};
 use crate::trace::{CallFiles, Value};
-use crate::tracee::{Regs, Result, TaskMemory};
+use crate::tracee::{Regs, Result, TaskMemory, proc};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,6 +86,14 @@ pub struct HookCall {
     /// The numbers that the hooks keep with the call from its entry to its exit.
     pub(crate) marks: Vec<usize>,
     pub(crate) fd_offset: Option<u64>,
+    /// Whether its process is another one than that which was asked for, and is driven together with it.
+    pub(crate) is_relatives: bool,
+    /// The program that the process runs, where it is known.
+    pub(crate) program: Option<Arc<Program>>,
+    /// The recorded pid of the parent, where it is known.
+    pub(crate) ppid: Option<i32>,
+    /// The process's number among those that were made since the injection began, from 1; 0 where it was there before.
+    pub(crate) child: u32,
 }
 
 impl HookCall {
@@ -136,6 +144,10 @@ impl HookCall {
             tids: Vec::new(),
             marks: Vec::new(),
             fd_offset: None,
+            is_relatives: false,
+            program: None,
+            ppid: None,
+            child: 0,
         }
     }
 
@@ -166,6 +178,54 @@ impl HookCall {
     pub fn with_scratch(mut self, scratch: &ScratchMemory) -> HookCall {
         self.scratch = scratch.clone();
         self
+    }
+
+    /// Sets the program that the process runs, and the recorded pid of its parent.
+    #[must_use]
+    pub(crate) fn with_program(mut self, program: &Arc<Program>, ppid: i32) -> HookCall {
+        self.program = Some(Arc::clone(program));
+        self.ppid = Some(ppid);
+        self
+    }
+
+    /// Sets the process's number among those that were made since the injection began: see [`HookCall::child`]. `is_relatives`:
+    /// it is driven together with the process that was asked for.
+    #[must_use]
+    pub(crate) fn of_child(mut self, child: u32, is_relatives: bool) -> HookCall {
+        self.child = child;
+        self.is_relatives = is_relatives;
+        self
+    }
+
+    /// The path of the program that the process runs, where it can be found out.
+    pub fn exe(&self) -> Option<Vec<u8>> {
+        match &self.program {
+            Some(program) => Some(program.path.clone()),
+            None => proc::exe(self.memory.tid()).ok(),
+        }
+    }
+
+    /// The arguments of the program that the process runs, its name first, where they can be found out.
+    pub fn argv(&self) -> Option<Vec<Vec<u8>>> {
+        match &self.program {
+            Some(program) => Some(program.argv.clone()),
+            None => proc::command_line(self.memory.tid()).ok(),
+        }
+    }
+
+    /// The recorded pid of the process's parent, where it is known.
+    pub fn ppid(&self) -> Option<i32> {
+        self.ppid
+    }
+
+    /// The process's number among those that were made since the injection began, from 1; 0 where it was there before.
+    pub fn child(&self) -> u32 {
+        self.child
+    }
+
+    /// Whether the process is another one than that which was asked for, and is driven together with it.
+    pub fn is_relatives(&self) -> bool {
+        self.is_relatives
     }
 
     /// The registers at the call's entry.

@@ -312,6 +312,7 @@ impl Engine<'_> {
             self.shared.clone(),
         )
         .with_began(&self.began)
+        .of_child(me.child, false)
         .with_count(self.report.log.count(call.nr))
         .with_scratch(&me.scratch)
         .with_regs(regs);

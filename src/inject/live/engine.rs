@@ -118,6 +118,8 @@ pub(super) struct Task {
     pub locks_again: bool,
     /// The thread that was created by the call at whose entry it starts, by the number that the call returns.
     pub made: Option<i32>,
+    /// Its process's number among those that were made in live, from 1; 0 for the first process.
+    pub child: u32,
     run_state: RunState,
 }
 
@@ -148,6 +150,7 @@ impl Task {
             checked: None,
             passed: None,
             scratch: ScratchMemory::default(),
+            child: 0,
             filters: seccomp::State::default(),
             replaced_path: None,
             locks_again: false,
@@ -212,6 +215,8 @@ pub(in crate::inject) struct Engine<'a> {
     /// The files that have another content, with their numbers among those of the hooks.
     pub(super) given: Vec<(usize, PathBuf)>,
     met: Option<(i32, Decided)>,
+    /// The number of processes that were made in live.
+    pub(super) children: u32,
 }
 
 impl<'a> Engine<'a> {
@@ -226,6 +231,7 @@ impl<'a> Engine<'a> {
             group,
             mut driven,
             mut threads,
+            ..
         } = start.process;
         let (first, pid, event) = (group.real_pid, group.pid, group.event.0);
         let driven_task = driven.task.tid();
@@ -280,6 +286,7 @@ impl<'a> Engine<'a> {
             privileged: true,
             given: Vec::new(),
             met: start.met.map(|met| (driven_task, met)),
+            children: 0,
         };
         let mut stopped = Vec::new();
         for thread in &mut threads {
@@ -351,6 +358,7 @@ impl<'a> Engine<'a> {
             privileged,
             given: Vec::new(),
             met: None,
+            children: 0,
         };
         Ok((engine, vec![(first, task, StopPoint::Between)]))
     }

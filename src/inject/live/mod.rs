@@ -110,6 +110,8 @@ pub(super) fn go_on(
     mut report: Report,
     how: LiveOptions,
 ) -> Result<Outcome> {
+    // They are not live.
+    process.relatives.clear();
     let numbers = RecordedNumbers::of(&process)?;
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);

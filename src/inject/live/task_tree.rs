@@ -60,6 +60,11 @@ impl Engine<'_> {
         child.filters = maker.filters.clone();
         child.agent = maker.agent.clone();
         child.passed = maker.checked.as_ref().map(|checked| checked.passed);
+        child.child = maker.child;
+        if process != maker.process {
+            self.children += 1;
+            child.child = self.children;
+        }
         if process == maker.process {
             child.scratch = maker.scratch.clone();
         } else if let Some(memory) = &self.memory {

@@ -1,29 +1,38 @@
-//! A recording as a script: the actions of the tasks of one process, in recorded order.
+//! A recording as a script: the actions of the tasks of one process, and of those that are followed with it, in recorded
+//! order.
 
-use super::item::{DueSignal, ExpectedCall, Item, ItemKind, SideEffects, code_base};
+use super::item::{Birth, DueSignal, ExpectedCall, Item, ItemKind, SideEffects, code_base};
+use crate::history::Followed;
 use crate::inject::Result;
 use crate::recording::{
     CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, NewTask, SignalEvent,
 };
 use crate::tracee::{SigInfo, replaced_instructions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// The maximum number of frames between the creation of a task and the return of the creating call.
 const MOST_AHEAD: usize = 4096;
 
-/// The actions of the tasks of a process.
+/// The actions of the tasks of a process and of its relatives.
 pub struct RecordingScript {
     frames: Frames,
+    /// The process that is driven.
     pid: i32,
-    tids: BTreeSet<i32>,
+    /// The tasks, and the process of each.
+    tasks: BTreeMap<i32, i32>,
+    /// The other processes.
+    followed: Arc<Followed>,
     /// The number of the next event.
     number: u64,
-    /// The number of calls so far.
-    index: usize,
+    /// The number of calls so far, of each process.
+    counts: BTreeMap<i32, usize>,
     /// Whether an event has been read: frames before the first one have had their effect already.
     begun: bool,
     tsc: BTreeMap<i32, VecDeque<u64>>,
     ahead: VecDeque<Frame>,
+    /// The maker of each process that was made since.
+    makers: BTreeMap<i32, i32>,
     /// The events of calls that were returned early, at the creation of their task.
     early: BTreeSet<u64>,
     /// The task whose last event was a fault.
@@ -34,16 +43,24 @@ pub struct RecordingScript {
 
 impl RecordingScript {
     /// `frames` begin behind the event before this one.
-    pub fn new(frames: Frames, number: u64, pid: i32, tids: &[i32]) -> RecordingScript {
+    pub fn new(
+        frames: Frames,
+        number: u64,
+        pid: i32,
+        tasks: BTreeMap<i32, i32>,
+        followed: Arc<Followed>,
+    ) -> RecordingScript {
         RecordingScript {
             frames,
             pid,
-            tids: tids.iter().copied().collect(),
+            tasks,
+            followed,
             number,
-            index: 0,
+            counts: BTreeMap::new(),
             begun: false,
             tsc: BTreeMap::new(),
             ahead: VecDeque::new(),
+            makers: BTreeMap::new(),
             early: BTreeSet::new(),
             faulted: None,
             ignored: None,
@@ -59,7 +76,7 @@ impl RecordingScript {
 
     /// The next item.
     pub fn next(&mut self) -> Result<Option<Item>> {
-        while !self.tids.is_empty() {
+        while !self.tasks.is_empty() {
             let Some(frame) = self.frame()? else {
                 break;
             };
@@ -79,31 +96,43 @@ impl RecordingScript {
                 }
                 Frame::End { .. } => break,
                 _ if !self.begun => {}
-                Frame::Tsc { tid, values } if self.tids.contains(&tid) => {
+                Frame::Tsc { tid, values } if self.tasks.contains_key(&tid) => {
                     self.tsc.entry(tid).or_default().extend(values);
                 }
-                Frame::NewTask(born) if born.pid == self.pid && born.tid != self.pid => {
+                Frame::NewTask(born) if self.is_followed(&born) => {
                     if let Some(item) = self.born(&born)? {
                         return Ok(Some(item));
                     }
                 }
-                Frame::Run { tid } if self.tids.contains(&tid) => {
+                Frame::Run { tid } if self.tasks.contains_key(&tid) => {
                     let kind = ItemKind::Run;
                     return Ok(Some(Item { tid, kind }));
                 }
-                Frame::Jump(jump) if self.tids.contains(&jump.tid) => {
+                Frame::Jump(jump) if self.tasks.contains_key(&jump.tid) => {
                     let tid = jump.tid;
                     let tsc = self.tsc.remove(&tid).unwrap_or_default();
                     let kind = ItemKind::Spin(Box::new(jump), tsc);
                     return Ok(Some(Item { tid, kind }));
                 }
-                Frame::Reach(reach) if self.tids.contains(&reach.tid) => {
+                Frame::Reach(reach) if self.tasks.contains_key(&reach.tid) => {
                     let tid = reach.tid;
                     let tsc = self.tsc.remove(&tid).unwrap_or_default();
                     let kind = ItemKind::Reach(Box::new(reach), tsc);
                     return Ok(Some(Item { tid, kind }));
                 }
-                Frame::Gone { tid, exit, left } if self.tids.remove(&tid) => {
+                Frame::Fill {
+                    object,
+                    offset,
+                    data,
+                } if !self.followed.is_none() => {
+                    let kind = ItemKind::Fill {
+                        object,
+                        offset,
+                        data,
+                    };
+                    return Ok(Some(Item { tid: 0, kind }));
+                }
+                Frame::Gone { tid, exit, left } if self.tasks.remove(&tid).is_some() => {
                     let by_fault = self.faulted == Some(tid);
                     let kind = ItemKind::Gone {
                         exit,
@@ -112,11 +141,11 @@ impl RecordingScript {
                     };
                     return Ok(Some(Item { tid, kind }));
                 }
-                Frame::Poke { tid, chunks } if self.tids.contains(&tid) => {
+                Frame::Poke { tid, chunks } if self.tasks.contains_key(&tid) => {
                     let kind = ItemKind::Poke(chunks);
                     return Ok(Some(Item { tid, kind }));
                 }
-                Frame::Remap { tid, pieces } if self.tids.contains(&tid) => {
+                Frame::Remap { tid, pieces } if self.tasks.contains_key(&tid) => {
                     let kind = ItemKind::Remap(pieces);
                     return Ok(Some(Item { tid, kind }));
                 }
@@ -141,16 +170,16 @@ impl RecordingScript {
                 self.ahead.push_back(frame);
             }
             match &mut self.ahead[at] {
-                Frame::Remap { tid, pieces } if self.tids.contains(tid) => {
+                Frame::Remap { tid, pieces } if self.tasks.contains_key(tid) => {
                     side_effects.pieces.append(pieces);
                 }
                 Frame::Poke { tid, chunks }
-                    if self.tids.contains(tid) && !side_effects.pieces.is_empty() =>
+                    if self.tasks.contains_key(tid) && !side_effects.pieces.is_empty() =>
                 {
                     side_effects.chunks.append(chunks);
                 }
                 Frame::Poke { tid, chunks }
-                    if self.tids.contains(tid)
+                    if self.tasks.contains_key(tid)
                         && code_base.is_some()
                         && chunks
                             .iter()
@@ -158,7 +187,7 @@ impl RecordingScript {
                 {
                     side_effects.code.append(chunks);
                 }
-                Frame::TrapCpuid { tid } if self.tids.contains(tid) => {
+                Frame::TrapCpuid { tid } if self.tasks.contains_key(tid) => {
                     side_effects.traps_cpuid = true;
                 }
                 Frame::TrapCpuid { .. }
@@ -178,7 +207,7 @@ impl RecordingScript {
 
     fn event(&mut self, number: u64, event: Event) -> Option<Item> {
         let tid = event.tid;
-        if !self.tids.contains(&tid) {
+        if !self.tasks.contains_key(&tid) {
             return None;
         }
         self.faulted = None;
@@ -209,19 +238,59 @@ impl RecordingScript {
     }
 
     fn step(&mut self, number: u64, tid: i32, call: CallEvent) -> ExpectedCall {
+        let pid = self.tasks.get(&tid).copied().unwrap_or(self.pid);
         if matches!(call.effect, Effect::Exec(_)) {
-            self.tids = BTreeSet::from([self.pid]);
+            self.tasks.retain(|_, of| *of != pid);
+            if pid == self.pid || self.followed.has(pid, number + 1) {
+                self.tasks.insert(pid, pid);
+            }
         }
-        let mut step = ExpectedCall::of_event(self.index, number, call);
-        self.index += 1;
+        let index = self.counts.entry(pid).or_default();
+        let mut step = ExpectedCall::of_event(*index, number, call);
+        *index += 1;
+        step.is_relatives = pid != self.pid;
         step.tsc = self.tsc.remove(&tid).unwrap_or_default();
         step
     }
 
-    /// A thread is created while the creating task stands in the call. The call is answered here already, but the task goes on
+    /// Whether a new task is a thread of these processes, or a process that may be followed from its birth on.
+    fn is_followed(&self, born: &NewTask) -> bool {
+        let Some(&maker) = self.tasks.get(&born.maker) else {
+            return false;
+        };
+        match born.pid == born.tid {
+            true => born.pid != maker && !self.followed.is_alone(),
+            false => born.pid == maker,
+        }
+    }
+
+    /// Leaves a process out that a call has made, and those that it makes. Returns the tasks of which items have been read.
+    pub fn refuse(&mut self, pid: i32) -> BTreeSet<i32> {
+        let mut pids = BTreeSet::from([pid]);
+        while let Some((&made, _)) = self
+            .makers
+            .iter()
+            .find(|(made, maker)| pids.contains(maker) && !pids.contains(made))
+        {
+            pids.insert(made);
+        }
+        self.makers.retain(|made, _| !pids.contains(made));
+        let gone = self.tasks.iter().filter(|(_, pid)| pids.contains(pid));
+        let gone: BTreeSet<i32> = gone.map(|(&tid, _)| tid).collect();
+        self.tasks.retain(|tid, _| !gone.contains(tid));
+        gone
+    }
+
+    /// A task is created while the creating task stands in the call. The call is answered here already, but the task goes on
     /// only where it was recorded to.
     fn born(&mut self, born: &NewTask) -> Result<Option<Item>> {
-        self.tids.insert(born.tid);
+        self.tasks.insert(born.tid, born.pid);
+        if born.tid == born.pid
+            && let Some(&maker) = self.tasks.get(&born.maker)
+        {
+            self.makers.insert(born.pid, maker);
+        }
+        let is_followed = self.followed.has(born.pid, self.number);
         let mut number = self.number;
         for at in 0..MOST_AHEAD {
             if at == self.ahead.len() {
@@ -239,7 +308,10 @@ impl RecordingScript {
                     self.early.insert(number);
                     let mut step = self.step(number, born.maker, call);
                     step.stays = true;
-                    step.born = Some(born.clone());
+                    step.born = Some(Birth {
+                        task: born.clone(),
+                        is_followed,
+                    });
                     let (tid, kind) = (born.maker, ItemKind::Call(Box::new(step)));
                     return Ok(Some(Item { tid, kind }));
                 }
@@ -249,7 +321,7 @@ impl RecordingScript {
             }
         }
         // The creating call did not return.
-        self.tids.remove(&born.tid);
+        self.tasks.remove(&born.tid);
         Ok(None)
     }
 }

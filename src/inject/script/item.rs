@@ -28,6 +28,7 @@ impl Item {
                 .map_or(0, |event| len(&event.ins) + len(&event.outs)),
             ItemKind::Spin(jump, _) => len(&jump.pages),
             ItemKind::Poke(chunks) => len(chunks),
+            ItemKind::Fill { data, .. } => data.len(),
             _ => 0,
         }
     }
@@ -65,6 +66,30 @@ pub(in crate::inject) enum ItemKind {
     Poke(Vec<Chunk>),
     /// Other tasks have changed its mappings.
     Remap(Vec<Piece>),
+    /// A call has written to a part of a shared object that may be mapped nowhere.
+    Fill {
+        /// The object.
+        object: u32,
+        /// The offset in it.
+        offset: u64,
+        /// The new content.
+        data: Vec<u8>,
+    },
+}
+
+/// The task that a call creates.
+pub(in crate::inject) struct Birth {
+    /// The task.
+    pub task: NewTask,
+    /// Whether it is a process that is followed, whatever its maker was answered.
+    pub is_followed: bool,
+}
+
+impl Birth {
+    /// Whether it is the first task of a process.
+    pub fn is_process(&self) -> bool {
+        self.task.pid == self.task.tid
+    }
 }
 
 /// The effects of a call on its process's memory besides its outputs.
@@ -128,8 +153,10 @@ pub(in crate::inject) struct ExpectedCall {
     pub stays: bool,
     /// Its other effects.
     pub side_effects: SideEffects,
-    /// The thread that it creates.
-    pub born: Option<NewTask>,
+    /// The task that it creates.
+    pub born: Option<Birth>,
+    /// Whether it is a call of another process than the driven one, whose calls alone are counted by the script.
+    pub is_relatives: bool,
 }
 
 impl ExpectedCall {
@@ -187,6 +214,7 @@ impl ExpectedCall {
             stays: false,
             side_effects: SideEffects::default(),
             born: None,
+            is_relatives: false,
         }
     }
 
@@ -220,6 +248,11 @@ impl ExpectedCall {
     /// Whether a filter of the program's own answered it, so that the kernel did not make it.
     pub fn is_filtered(&self) -> bool {
         self.exact.as_ref().is_some_and(|event| !event.was_made())
+    }
+
+    /// Whether it comes behind the call of the driven process with this index.
+    pub fn is_behind(&self, index: usize) -> bool {
+        !self.is_relatives && self.index > index
     }
 
     /// The event, where it comes from a recording.

@@ -15,7 +15,7 @@ pub(in crate::inject) mod item;
 pub(in crate::inject) mod other_run;
 mod temporary_names;
 
-use crate::history::Recording;
+use crate::history::{Followed, Recording};
 use crate::inject::{Error, Result};
 use crate::process::Process;
 use crate::trace::{Exit, Trace};
@@ -72,8 +72,15 @@ impl Script {
         let recording = &process.group.recording;
         let (first, pid, tids) = (process.group.event.0, process.group.pid, process.tids());
         let frames = recording.frames_from(first)?;
+        let mut tasks = of_process(&tids, pid);
+        for relative in &process.relatives {
+            let threads = relative.threads.iter();
+            tasks.extend(threads.map(|thread| (thread.tid, relative.group.pid)));
+        }
+        let followed = Arc::clone(&process.followed);
+        let events = RecordingScript::new(frames, first, pid, tasks, followed);
         Ok(Script::of(Source::Recording {
-            events: Box::new(RecordingScript::new(frames, first, pid, &tids)),
+            events: Box::new(events),
             recording: Arc::clone(recording),
             pid,
             tids,
@@ -154,7 +161,9 @@ impl Script {
                 ..
             } => {
                 let frames = recording.frames_from(*first)?;
-                let mut events = RecordingScript::new(frames, *first, *pid, tids);
+                let tasks = of_process(tids, *pid);
+                let alone = Arc::new(Followed::none());
+                let mut events = RecordingScript::new(frames, *first, *pid, tasks, alone);
                 let mut calls = 0;
                 while calls <= index
                     && let Some(item) = events.next()?
@@ -182,7 +191,7 @@ impl Script {
             item.lighten();
         }
         match &item.kind {
-            ItemKind::Call(step) => self.next = step.index + 1,
+            ItemKind::Call(step) if !step.is_relatives => self.next = step.index + 1,
             // Traces are untrusted.
             ItemKind::Signal(due) if !(1..=64).contains(&due.signal) => return Ok(true),
             _ => {}
@@ -232,14 +241,14 @@ impl Script {
             }
         }
         let end = self.end.unwrap_or(usize::MAX);
-        let over = |item: &Item| matches!(&item.kind, ItemKind::Call(step) if step.index > end);
+        let over = |item: &Item| matches!(&item.kind, ItemKind::Call(step) if step.is_behind(end));
         Ok(self.queue.front().filter(|item| !over(item)))
     }
 
     /// The index of the call that comes next.
     pub(in crate::inject) fn position(&self) -> usize {
         let mut calls = self.queue.iter().filter_map(|item| match &item.kind {
-            ItemKind::Call(step) => Some(step.index),
+            ItemKind::Call(step) if !step.is_relatives => Some(step.index),
             _ => None,
         });
         calls.next().unwrap_or(self.next)
@@ -277,7 +286,7 @@ impl Script {
                 Some(Item {
                     kind: ItemKind::Call(step),
                     ..
-                }) if step.index > end => return Ok(None),
+                }) if step.is_behind(end) => return Ok(None),
                 Some(item) if of(item) => return Ok(Some(at)),
                 _ => {}
             }
@@ -336,6 +345,14 @@ impl Script {
         Ok(at.and_then(|at| self.queue.remove(at)))
     }
 
+    /// Leaves a process out that a call has made, and those that it makes.
+    pub(in crate::inject) fn refuse(&mut self, pid: i32) {
+        if let Source::Recording { events, .. } = &mut self.source {
+            let gone = events.refuse(pid);
+            self.queue.retain(|item| !gone.contains(&item.tid));
+        }
+    }
+
     /// The event of the first call or signal that is left, where the script is a recording.
     pub(in crate::inject) fn event(&self) -> Option<u64> {
         let mut calls = self.queue.iter().filter_map(|item| match &item.kind {
@@ -344,4 +361,9 @@ impl Script {
         });
         calls.next()
     }
+}
+
+/// The tasks of a process, each with its process.
+fn of_process(tids: &[i32], pid: i32) -> BTreeMap<i32, i32> {
+    tids.iter().map(|&tid| (tid, pid)).collect()
 }

@@ -1,5 +1,6 @@
 //! `call.process`: the process that makes a call, while a hook runs.
 
+use super::super::convert::strings;
 use super::super::error::{no_such, raise};
 use super::super::{convert, values, view};
 use super::loan::CallData;
@@ -10,8 +11,9 @@ use mlua::{MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
 /// The process that makes a call, as far as it can be used meanwhile.
 pub(super) struct Caller(pub CallData);
 
-const NAMES: [&str; 10] = [
-    "read", "write", "regs", "maps", "fds", "threads", "tids", "pid", "tid", "real_pid",
+const NAMES: [&str; 13] = [
+    "read", "write", "regs", "maps", "fds", "threads", "tids", "pid", "tid", "real_pid", "ppid",
+    "exe", "argv",
 ];
 
 impl UserData for Caller {
@@ -23,6 +25,16 @@ impl UserData for Caller {
             this.0.with(|call| call.memory().tid())
         });
         fields.add_field_method_get("tids", |_, this| this.0.with(HookCall::tids));
+        fields.add_field_method_get("ppid", |_, this| this.0.with(HookCall::ppid));
+        fields.add_field_method_get("exe", |lua, this| {
+            let exe = this.0.with(HookCall::exe)?;
+            exe.map(|exe| lua.create_string(exe)).transpose()
+        });
+        fields.add_field_method_get("argv", |lua, this| {
+            let argv = this.0.with(HookCall::argv)?;
+            argv.map(|argv| lua.create_sequence_from(strings(lua, &argv)?))
+                .transpose()
+        });
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {

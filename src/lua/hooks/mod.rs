@@ -21,6 +21,7 @@ pub(super) use time_limit::install as install_time_limit;
 use super::error::{ScriptError, is_of_absence, raise, raise_at, shown};
 use super::outcome::{self, OutcomeData};
 use super::session;
+use crate::history::Kin;
 use crate::inject::{
     self, Action, Aftermath, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal,
     Hooks, OnDivergence, OtherFile, Outcome,
@@ -108,7 +109,20 @@ impl LuaHooks {
 
     /// The options for the driver.
     pub fn options(&self) -> inject::Options {
-        self.table.options.clone()
+        let mut conditions = self.conditions.iter();
+        inject::Options {
+            awaits_family: conditions.any(|conditions| conditions.processes.are_named()),
+            ..self.table.options.clone()
+        }
+    }
+
+    /// The relatives of a process that its injection needs.
+    pub fn kin(&self) -> Kin {
+        Kin::of(
+            self.conditions
+                .iter()
+                .map(|conditions| &conditions.processes),
+        )
     }
 
     /// Says that a process was live on the machine itself, if the environment has chosen that.

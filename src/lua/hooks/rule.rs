@@ -4,7 +4,7 @@ use super::super::convert;
 use super::super::error::{did_you_mean, near, raise, shown};
 use super::super::pattern;
 use super::actions::of_member;
-use crate::inject::{ACTIONS, ActionKind, Rule, Selector, When};
+use crate::inject::{ACTIONS, ActionKind, Pid, Rule, Selector, When};
 use mlua::{Function, Table, Value};
 
 /// One key of the table, or one element of its array part: a rule, and functions.
@@ -16,8 +16,8 @@ pub(super) struct Hook {
 }
 
 /// The members of a rule besides its actions.
-const MEMBERS: [&str; 9] = [
-    "executed", "when", "path", "fd", "tid", "per", "where", "enter", "exit",
+const MEMBERS: [&str; 12] = [
+    "executed", "when", "path", "fd", "tid", "pid", "exe", "child", "per", "where", "enter", "exit",
 ];
 
 impl Hook {
@@ -119,6 +119,24 @@ impl Hook {
             "path" => conditions.path = Some(pattern::path(value)?),
             "fd" => conditions.fd = Some(small("fd")?),
             "tid" => conditions.tid = Some(small("tid")?),
+            "pid" => {
+                conditions.processes.pid = Some(match value {
+                    Value::String(word) if word.as_bytes() == b"any" => Pid::Any,
+                    Value::String(word) => {
+                        let word = word.to_string_lossy();
+                        return Err(raise(format!("pid is a number or \"any\", not {word:?}")));
+                    }
+                    _ => Pid::Of(small("pid")?),
+                });
+            }
+            "exe" => conditions.processes.exe = Some(pattern::path(value)?),
+            "child" => {
+                let number = small("child")?;
+                let number = u32::try_from(number).ok().filter(|&number| number > 0);
+                conditions.processes.child = Some(number.ok_or_else(|| {
+                    raise("child is 1 for the first process that is made since, 2 for the next one, …")
+                })?);
+            }
             "per" => match value {
                 Value::String(word) if word.as_bytes() == b"task" => conditions.per_task = true,
                 other => {
