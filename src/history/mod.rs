@@ -6,6 +6,7 @@
 
 mod changed_files;
 mod changes;
+mod channels;
 mod file_changes;
 mod filter;
 mod processes;
@@ -17,6 +18,7 @@ mod world;
 
 pub use changed_files::FileChange;
 pub use changes::{KernelChanges, PendingChange};
+pub use channels::{ChannelEvent, Channels, Dependency, RecordedConnection};
 pub use file_changes::{FileChanges, GivenFile};
 pub use filter::{Failed, Filter, Found, Match, Predicate};
 pub use processes::RecordedProcess;
@@ -41,6 +43,7 @@ pub struct Recording {
     files: Mutex<Option<Arc<RecordedFiles>>>,
     /// The files at the event that was asked for last.
     world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
+    channels: Mutex<Option<Arc<Channels>>>,
 }
 
 impl Deref for Recording {
@@ -148,6 +151,7 @@ impl Recording {
             input: Input::default(),
             files: Mutex::default(),
             world: Mutex::default(),
+            channels: Mutex::default(),
         }
     }
 
