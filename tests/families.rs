@@ -438,7 +438,10 @@ fn tmux() {
 fn ways() {
     let family = check("ways");
     let channels = family.recording.channels().unwrap();
-    let parent = family.recording.start().pid;
+    let all = family.recording.processes().unwrap();
+    let is_python = |exe: &[u8]| exe.windows(6).any(|part| part == b"python");
+    let parent = all.iter().find(|process| is_python(&process.exe));
+    let parent = parent.unwrap().pid;
     let mut kinds = BTreeSet::new();
     for (number, event) in family.events() {
         for source in channels.sources(number) {
@@ -466,7 +469,7 @@ fn ways() {
         ("pipe", Use::Takes),
         ("pipe", Use::FindsNoTaker),
         ("to client", Use::Takes),
-        ("to client", Use::FindsEnd),
+        ("to server", Use::FindsEnd),
         ("to server", Use::Accepts),
         ("to server", Use::Takes),
     ];
