@@ -98,7 +98,7 @@
 //! - [`recording`]: the disk format
 //! - [`kernel`]: the modelled state of the kernel, one file for each kind of object
 //! - [`world`]: the files that recorded processes had before them at an event, worked out from their calls
-//! - [`history`]: a recording with the modelled state at its events; searches, segments
+//! - [`history`]: a recording with the modelled state at its events; searches, segments, who takes what another one sent
 //! - [`sandbox`]: isolation of live processes
 //! - [`process`]: a stopped copy of a recorded process, as every engine makes it
 //! - [`backtrace`]: stacks of stopped tasks, with functions, files and lines

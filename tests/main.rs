@@ -17,6 +17,7 @@ mod crash;
 mod discarded;
 mod doctor;
 mod engine;
+mod families;
 mod faults;
 mod format;
 mod given_files;

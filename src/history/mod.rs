@@ -6,6 +6,7 @@
 
 mod changed_files;
 mod changes;
+mod channels;
 mod file_changes;
 mod filter;
 mod kin;
@@ -18,6 +19,7 @@ mod world;
 
 pub use changed_files::FileChange;
 pub use changes::{KernelChanges, PendingChange};
+pub use channels::{ChannelEvent, Channels, Dependency, RecordedConnection};
 pub use file_changes::{FileChanges, GivenFile};
 pub use filter::{Failed, Filter, Found, Match, Predicate};
 pub use kin::{Followed, Kin};
@@ -44,6 +46,7 @@ pub struct Recording {
     /// The files at the event that was asked for last.
     world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
     lives: Mutex<Option<Arc<kin::Lives>>>,
+    channels: Mutex<Option<Arc<Channels>>>,
 }
 
 impl Deref for Recording {
@@ -152,6 +155,7 @@ impl Recording {
             files: Mutex::default(),
             world: Mutex::default(),
             lives: Mutex::default(),
+            channels: Mutex::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Clock, Descriptors, Epoll, Eventfd, Inotify, Kernel, Memfd, Object, Signalfd, Socket, Timerfd,
-    output_descriptors, process,
+    channel, output_descriptors, process,
 };
 use crate::constants::is_error;
 use crate::recording::{CallEvent, Effect};
@@ -45,6 +45,10 @@ impl Kernel {
             }
             return;
         }
+        if channel::moves(nr) {
+            let uses = self.channel_uses(call, before);
+            self.advance_flows(uses);
+        }
         let failed = is_error(ret);
         if failed && nr != libc::SYS_connect {
             return;
@@ -71,6 +75,9 @@ impl Kernel {
                 if !file.is_plain() {
                     self.move_data(id, file, call, ret);
                 }
+                if nr == libc::SYS_connect {
+                    self.connected(pid, id);
+                }
             }
         }
     }
@@ -94,7 +101,12 @@ impl Kernel {
                 let Some(Object::Socket(socket)) = listening else {
                     return;
                 };
-                Object::Socket(Box::new(socket.accepted()))
+                let accepted = Object::Socket(Box::new(socket.accepted()));
+                if let Some((id, _)) = after.file(ret as i32) {
+                    self.add(id, accepted);
+                    self.accepted(id);
+                }
+                return;
             }
             libc::SYS_socketpair => {
                 let fds = output_descriptors(call);
@@ -134,7 +146,7 @@ impl Object {
             Object::Epoll(epoll) => epoll.follow(call),
             Object::Inotify(inotify) => inotify.follow(call, before.cwd()),
             Object::Memfd(memfd) => memfd.follow(call),
-            Object::Socket(socket) => socket.follow(call),
+            Object::Socket(socket) => socket.follow(call, before.cwd()),
             Object::Eventfd(_) | Object::PipeEnd(_) => {}
         }
     }

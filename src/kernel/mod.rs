@@ -3,19 +3,24 @@
 //!
 //! [`ProcessTree`] has the tasks with their descriptors and open files, [`Kernel`] the objects behind those (one file
 //! each: `pipe`, `socket`, `eventfd`, `timerfd`, `signalfd`, `epoll`, `inotify`, `memfd`) and the attributes that
-//! processes set (`process`). Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by
+//! processes set (`process`). `job_control` has the groups and sessions of processes, `connection` says which sockets are
+//! the ends of one connection, and `channel` what an event sends to other processes and takes from them. Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by
 //! their names. [`restore`](crate::restore) makes the same objects in a live process, in files of the same names.
 //!
 //! The model follows frames ([`recording`](crate::recording)); it does not read recordings, and asks no real kernel.
 
+mod address;
 mod call_data;
 mod calls;
+mod channel;
 mod clock;
+mod connection;
 mod descriptors;
 mod epoll;
 mod eventfd;
 mod file_numbers;
 mod inotify;
+mod job_control;
 mod memfd;
 mod memory;
 mod named_files;
@@ -32,7 +37,9 @@ mod timerfd;
 mod transfer;
 
 pub(crate) use call_data::{data_read, moved, reads_from};
+pub use channel::{ChannelId, ChannelUse, Use};
 pub use clock::Clock;
+pub use connection::Connection;
 pub use descriptors::{
     DescriptorTable, Descriptors, FileKind, OpenFile, RangeLock, RangeLocks, Stream,
     output_descriptors, path_has_offset,
@@ -41,6 +48,8 @@ pub use epoll::{Epoll, Interest};
 pub use eventfd::Eventfd;
 pub use file_numbers::SeenFileNumbers;
 pub use inotify::{Inotify, Watch};
+pub use job_control::JobControl;
+pub(crate) use job_control::{changes_job_control, may_change_job_control};
 pub use memfd::Memfd;
 pub(crate) use named_files::files_named_by;
 pub use named_files::{named_files, resolved_path};
@@ -50,11 +59,14 @@ pub use program::{Program, argv_of};
 pub use queue::Queue;
 pub use signalfd::Signalfd;
 pub use socket::Socket;
+pub(crate) use socket::inode_of_socket;
 pub use stack_limit::stack_limit;
 pub use timer::{PosixTimer, Timer, TimerSetting};
 pub use timerfd::Timerfd;
 
 use crate::recording::{EventKind, Frame};
+use channel::Flow;
+use connection::Connections;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// An object behind an open file, other than a file that a path and an offset describe.
@@ -86,6 +98,8 @@ pub struct Kernel {
     /// The data in pipes, by their names.
     pipes: HashMap<Vec<u8>, Queue>,
     processes: BTreeMap<i32, ProcessState>,
+    connections: Connections,
+    flows: HashMap<ChannelId, Flow>,
     /// The pids of processes in their own pid namespaces, where these differ.
     numbers: BTreeMap<i32, i32>,
     clock: Clock,
@@ -144,6 +158,7 @@ impl Kernel {
                     }
                 }
             }
+            Frame::Addresses(seen) => self.note_addresses(tree, seen),
             _ => tree.follow(frame),
         }
     }
@@ -165,6 +180,7 @@ impl Kernel {
         self.pipes
             .retain(|name, _| names.contains(name.as_slice()) || named.contains(name));
         self.processes.retain(|&pid, _| tree.is_alive(pid));
+        self.drop_unused_connections(&alive);
         let bytes = self.objects.values().map(|object| match object {
             Object::Socket(socket) => socket.received.len(),
             Object::Memfd(memfd) => memfd.bytes.len(),
@@ -210,6 +226,7 @@ impl Kernel {
                 part.pipes.insert(name.to_vec(), queue.clone());
             }
         }
+        self.channels_of(files, &mut part);
         part.numbers
             .extend(self.numbers.get(&pid).map(|&number| (pid, number)));
         part.processes.extend(

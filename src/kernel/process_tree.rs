@@ -7,10 +7,13 @@
 //! The parent of an orphan is 1 until the orphan calls getppid(2): the reaper is not known before.
 
 use super::descriptors::{Descriptor, FdTable, FsContext, Pool, TaskFiles, at_start, failed};
+use super::job_control::Jobs;
 use super::process::{new_namespaces, sets};
 use super::{DescriptorTable, Descriptors, OpenFile, Program, Stream};
 use crate::image::{Backing, FileId};
-use crate::recording::{CallEvent, ChunkMemory, Effect, Event, Frame, NewTask, Opened, Start};
+use crate::recording::{
+    CallEvent, ChunkMemory, Effect, Event, EventKind, Frame, NewTask, Opened, Start,
+};
 use crate::seccomp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +58,8 @@ pub struct ProcessTree {
     filters: BTreeMap<i32, seccomp::State>,
     /// The pids of each task in nested pid namespaces: see [`NewTask::numbers`].
     numbers: BTreeMap<i32, Vec<i32>>,
+    /// Process groups, sessions and terminals.
+    pub(super) jobs: Jobs,
 }
 
 impl ProcessTree {
@@ -71,6 +76,7 @@ impl ProcessTree {
             fs: tree.fs_contexts.add(fs),
         };
         tree.add(start.pid, task, start.ppid);
+        tree.jobs.begun(start.pid);
         tree
     }
 
@@ -80,14 +86,20 @@ impl ProcessTree {
             Frame::Event(event) => self.follow_event(event),
             Frame::NewTask(born) => self.born(born),
             Frame::Gone { tid, .. } => self.gone(*tid),
+            Frame::JobControl(seen) => self.jobs.seen(seen),
             _ => {}
         }
     }
 
     /// Follows an event.
     pub fn follow_event(&mut self, event: &Event) {
-        if let Some(call) = event.call() {
-            self.call(event.tid, call);
+        match &event.kind {
+            EventKind::Call(call) => self.call(event.tid, call),
+            EventKind::Signal(signal) => {
+                if let Some(pid) = self.pid(event.tid) {
+                    self.jobs.signal(pid, signal.signal, &signal.info);
+                }
+            }
         }
     }
 
@@ -123,6 +135,9 @@ impl ProcessTree {
                     held.follow(call);
                 }
             }
+        }
+        if !failed(ret) {
+            self.follow_job_control(tid, call, ret);
         }
         if let Effect::Exec(image) = &call.effect
             && let Some(process) = self.processes.get_mut(&task.pid)
@@ -317,12 +332,16 @@ impl ProcessTree {
                 false => self.copied_fs(maker.fs),
             },
         };
+        let made_by = maker.pid;
         let maker = self.processes.get(&maker.pid);
         let has_process_state = maker.is_some_and(|process| process.has_process_state);
         let program = maker.map(|process| Arc::clone(&process.program));
         // A task whose end was not recorded may have had the same number.
         self.gone(born.tid);
         self.add(born.tid, task, ppid);
+        if born.pid == born.tid {
+            self.jobs.forked(made_by, born.pid);
+        }
         if !born.numbers.is_empty() {
             self.numbers.insert(born.tid, born.numbers.clone());
         }
@@ -367,6 +386,7 @@ impl ProcessTree {
         process.tasks -= 1;
         if process.tasks == 0 {
             self.processes.remove(&task.pid);
+            self.jobs.ended(task.pid);
             self.numbers.remove(&task.pid);
             for orphan in self.processes.values_mut() {
                 if orphan.ppid == task.pid {
@@ -487,9 +507,32 @@ impl ProcessTree {
         self.files.serial(self.descriptor(tid, fd)?.file)
     }
 
+    /// The processes that have an open file, each with the lowest of its descriptors; by rising pid. Threads with tables
+    /// of their own count as their process.
+    pub fn holders(&self, id: u64) -> Vec<(i32, i32)> {
+        let mut found = BTreeMap::new();
+        for (&tid, task) in &self.tasks {
+            let is_known = tid != task.pid && self.share_descriptors(tid, task.pid);
+            let Some(fds) = self.tables.get(task.table).filter(|_| !is_known) else {
+                continue;
+            };
+            let mut all = fds.iter();
+            let fd = all.find(|(_, descriptor)| self.files.serial(descriptor.file) == Some(id));
+            if let Some((fd, _)) = fd {
+                found.entry(task.pid).or_insert(fd);
+            }
+        }
+        found.into_iter().collect()
+    }
+
     /// The numbers of all open files.
     pub(super) fn file_ids(&self) -> impl Iterator<Item = u64> {
         self.files.serials()
+    }
+
+    /// All open files with their numbers.
+    pub fn open_files(&self) -> impl Iterator<Item = (u64, &OpenFile)> {
+        self.files.iter()
     }
 
     /// All open files.

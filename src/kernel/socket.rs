@@ -1,6 +1,7 @@
 //! socket(2): a socket's addresses, options and received data.
 
 use super::Queue;
+use super::address::Address;
 use super::memory::read_u32;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
@@ -24,6 +25,18 @@ pub struct Socket {
     pub options: Vec<(i32, i32, Vec<u8>)>,
     /// The data that the other end sent and that was not read yet.
     pub received: Queue,
+    /// Its address, as far as it is known.
+    pub(super) local: Option<Address>,
+    /// The address of the other end.
+    pub(super) remote: Option<Address>,
+    /// The number of the connection that it is an end of.
+    pub(super) connection: Option<u64>,
+}
+
+/// The number of a socket that is shown as `socket:[…]`.
+pub(crate) fn inode_of_socket(path: &[u8]) -> Option<u64> {
+    let number = path.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 /// The most bytes of an address or an option that are modelled.
@@ -49,6 +62,7 @@ impl Socket {
             kind: self.kind,
             bound: self.bound.clone(),
             connected: Some(Vec::new()),
+            local: self.local.clone(),
             ..Socket::default()
         }
     }
@@ -58,17 +72,21 @@ impl Socket {
         self.kind.1 != libc::SOCK_STREAM
     }
 
-    /// Follows a call on it.
-    pub(super) fn follow(&mut self, call: &CallEvent) {
+    /// Follows a call on it, by a process with this current directory.
+    pub(super) fn follow(&mut self, call: &CallEvent, cwd: &[u8]) {
         let [_, a, b, c, d, _] = call.args;
         let ret = call.ret.unwrap_or(-1);
         match i64::from(call.nr) {
-            libc::SYS_bind => self.bound = bytes(&ChunkMemory(&call.ins), a, b),
+            libc::SYS_bind => {
+                self.bound = bytes(&ChunkMemory(&call.ins), a, b);
+                self.local = self.bound.as_deref().and_then(|to| Address::of(to, cwd));
+            }
             libc::SYS_listen => self.backlog = Some(a as i32),
             libc::SYS_connect if ret == 0 || ret == -i64::from(libc::EINPROGRESS) => {
                 let to = bytes(&ChunkMemory(&call.ins), a, b).unwrap_or_default();
                 // AF_UNSPEC takes a connection back.
                 let unspecified = to.first() == Some(&0) && to.get(1) == Some(&0);
+                self.remote = Address::of(&to, cwd);
                 self.connected = Some(to).filter(|_| !unspecified);
             }
             // The kernel chose the port.
@@ -76,6 +94,8 @@ impl Socket {
                 let memory = ChunkMemory(&call.outs);
                 let len = read_u32(&memory, b).unwrap_or(0);
                 let now = bytes(&memory, a, len.into());
+                let local = now.as_deref().and_then(|name| Address::of(name, cwd));
+                self.local = local.or(self.local.take());
                 self.bound = now.filter(|_| self.bound.is_some()).or(self.bound.take());
             }
             libc::SYS_shutdown => {
@@ -100,7 +120,7 @@ impl Socket {
     }
 }
 
-fn bytes(memory: &dyn Memory, at: u64, len: u64) -> Option<Vec<u8>> {
+pub(super) fn bytes(memory: &dyn Memory, at: u64, len: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(len.min(MOST)).ok()?];
     (memory.read(at, &mut bytes) == bytes.len()).then_some(bytes)
 }

@@ -7,6 +7,7 @@ use super::unknown_calls::UnknownCall;
 use super::{Error, Recorder, Result, descriptor_effects};
 use crate::constants::{RESTART_BLOCK, RESTART_SYS, is_error, is_restart};
 use crate::image::{self, Chunk};
+use crate::kernel;
 use crate::recording::{CallEvent, ChunkMemory, Effect, Event, EventKind, Frame};
 use crate::seccomp::Verdict;
 use crate::syscall::{self, Region, Replay, Syscall};
@@ -331,11 +332,16 @@ impl Recorder {
         {
             frames.push(frame);
         }
+        frames.extend(self.addresses(current, &event));
         current.unannounced = false;
         current.yielded = false;
         current.busy_since = None;
         current.watch.begin_anew();
+        let grouping = kernel::may_change_job_control(&event).then(|| event.clone());
         self.write_call(tid, event)?;
+        if let Some(call) = grouping {
+            frames.extend(self.check_job_control(tid, &call));
+        }
         for frame in frames {
             self.write(frame)?;
         }

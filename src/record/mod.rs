@@ -3,6 +3,7 @@
 //! One task runs at a time (`schedule`). The inputs of a call are recorded at its entry, and its outputs at its exit
 //! (`calls`); the syscall table has the memory of both.
 
+mod addresses;
 mod affinity;
 mod calls;
 mod cross_memory;
@@ -242,7 +243,9 @@ fn record_as(options: Options, kin: Kin, front: Option<FrontLink>) -> Result<Rec
         left: Vec::new(),
         before,
         view,
+        named_sockets: HashSet::new(),
     };
+    recorder.first_job_control(pid)?;
     recorder.look_at_first(&start)?;
     let outcome = recorder.run(Task::new(pid, pid, 0), task);
     recorder.close(outcome)
@@ -389,6 +392,8 @@ struct Recorder {
     before: FilesBefore,
     /// The files as the program sees them.
     view: View,
+    /// The numbers of the open files of datagram sockets that have sent something to an address.
+    named_sockets: HashSet<u64>,
 }
 
 impl Recorder {

@@ -147,6 +147,44 @@ pub enum Frame {
     Before(FileBefore),
     /// The time at which calls change files from here on, in nanoseconds since 1970.
     Clock(i64),
+    /// The addresses that a socket has behind the event before.
+    Addresses(Addresses),
+    /// The process group, session and terminal of a process, where they do not follow from the calls before.
+    JobControl(JobControl),
+}
+
+/// The addresses of a socket, as getsockname(2) and getpeername(2) give them: each a `struct sockaddr`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// A task that has the socket.
+    pub tid: i32,
+    /// Its descriptor.
+    pub fd: i32,
+    /// The address of the socket.
+    #[serde(with = "serde_bytes")]
+    pub local: Vec<u8>,
+    /// The address of the other end; empty where there is none yet.
+    #[serde(with = "serde_bytes")]
+    pub peer: Vec<u8>,
+    /// The process that made the other end of a connection of AF_UNIX (`SO_PEERCRED`): that which connected it, or that
+    /// which listens. 0 where that is not known.
+    pub peer_pid: i32,
+}
+
+/// The process group, session and controlling terminal of a process: credentials(7). Numbers are those of the
+/// recorder's pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobControl {
+    /// The process.
+    pub pid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// The device number of its controlling terminal, as in `/proc/PID/stat`; 0 where it has none.
+    pub tty: i32,
+    /// The foreground process group of that terminal; 0 where it has none.
+    pub foreground: i32,
 }
 
 /// What was known of a file when the first call named it, before any recorded call had changed it. There is one for each

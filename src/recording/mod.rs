@@ -46,9 +46,9 @@ pub use collection::{Listed, Summary, list, remove};
 pub(crate) use copy::{copy_part, same};
 pub use disk_full::{OnFull, is_full};
 pub use event::{
-    Before, CallEvent, ContentBefore, Delivery, Effect, EntryBefore, Event, EventKind, FileBefore,
-    Frame, Jump, NewTask, Opened, Piece, Reach, Shows, SignalEvent, Start, StartClocks, StartFd,
-    Status,
+    Addresses, Before, CallEvent, ContentBefore, Delivery, Effect, EntryBefore, Event, EventKind,
+    FileBefore, Frame, JobControl, Jump, NewTask, Opened, Piece, Reach, Shows, SignalEvent, Start,
+    StartClocks, StartFd, Status,
 };
 pub use files::Files;
 pub use frames::{Frames, NextFrame};

@@ -231,6 +231,8 @@ fn comes_along(frame: &Frame) -> bool {
             | Frame::Remap { .. }
             | Frame::Fill { .. }
             | Frame::TrapCpuid { .. }
+            | Frame::Addresses(_)
+            | Frame::JobControl(_)
     )
 }
 
@@ -355,15 +357,24 @@ fn begin(recording: &Arc<Recording>) -> Result<Position> {
     }
     let _quiet = TscOff::new();
     let mut frames = recording.frames_from(1)?;
-    let Some(Frame::Event(first)) = frames.next_frame()? else {
+    let mut before = Vec::new();
+    let mut next = frames.next_frame()?;
+    while let Some(frame) = next.take_if(|frame| matches!(frame, Frame::JobControl(_))) {
+        before.push(frame);
+        next = frames.next_frame()?;
+    }
+    let Some(Frame::Event(first)) = next else {
         return Err(no_program(recording));
     };
-    let state = match first.call().map(|call| &call.effect) {
+    let mut state = match first.call().map(|call| &call.effect) {
         Some(Effect::Exec(image)) if first.tid == recording.start().pid => {
             ReplayState::new(Arc::clone(recording), image)?
         }
         _ => return Err(no_program(recording)),
     };
+    for frame in before {
+        state.follow(&frame)?;
+    }
     Ok(Position {
         frames,
         number: 1,

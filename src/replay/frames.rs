@@ -52,7 +52,9 @@ impl ReplayState {
             | Frame::Run { .. }
             | Frame::End { .. }
             | Frame::Before(_)
-            | Frame::Clock(_) => {}
+            | Frame::Clock(_)
+            | Frame::Addresses(_)
+            | Frame::JobControl(_) => {}
         }
         self.tree.follow(frame);
         Ok(())

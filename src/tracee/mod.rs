@@ -41,6 +41,7 @@ pub mod replaced_instructions;
 pub mod segv;
 pub mod shared_mapping;
 mod sigsys;
+pub mod socket_names;
 pub mod spawn;
 mod sys;
 mod task;

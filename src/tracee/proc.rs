@@ -177,6 +177,22 @@ pub fn state(tid: i32) -> Option<u8> {
     stat.get(after_comm + 2).copied()
 }
 
+/// The process group, the session, the device number of the controlling terminal and the foreground process group of that;
+/// 0 for what it has not.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn job_control(tid: i32) -> Result<[i32; 4]> {
+    let fields = stat_fields(tid)?;
+    let at = |index: usize| fields.get(index).map(|&number| number as i32);
+    match (at(2), at(3), at(4), at(5)) {
+        (Some(group), Some(session), Some(terminal), Some(foreground)) => {
+            Ok([group, session, terminal, foreground])
+        }
+        _ => Err(odd(tid, "stat")),
+    }
+}
+
 /// The processor time of a task; `None` where the kernel does not count it.
 pub fn run_time(tid: i32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;

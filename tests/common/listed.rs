@@ -10,7 +10,7 @@ pub struct Line<'a> {
     output: &'a str,
     limit: Duration,
     spins: u32,
-    command: &'a str,
+    pub command: &'a str,
 }
 
 /// The lines of a table that are neither empty nor comments.
@@ -36,8 +36,23 @@ pub fn lines(table: &str) -> impl Iterator<Item = Line<'_>> {
 }
 
 /// The path with the places of programs that only root has in it.
-fn path() -> String {
+pub fn path() -> String {
     std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
+}
+
+impl Line<'_> {
+    /// Checks that the programs are there that it needs.
+    #[track_caller]
+    pub fn is_installed(&self) {
+        let path = path();
+        for need in self.needs.iter().filter(|need| **need != "-") {
+            let found = std::env::split_paths(&path).any(|dir| dir.join(need).is_file());
+            assert!(
+                found,
+                "{need} is missing: tests/run and tests/run-slow install what they need"
+            );
+        }
+    }
 }
 
 /// Records a table's program and checks what must hold of it. `env` comes on top of the usual environment.
@@ -45,17 +60,9 @@ fn path() -> String {
 pub fn check(table: &str, name: &str, env: Vec<(&str, String)>) {
     let line = lines(table).find(|line| line.name == name);
     let line = line.unwrap_or_else(|| panic!("{name} is not in the table"));
-    let path = path();
-    for need in line.needs.iter().filter(|need| **need != "-") {
-        let dirs = || std::env::split_paths(&path);
-        let found = dirs().any(|dir| dir.join(need).is_file());
-        assert!(
-            found,
-            "{need} is missing: tests/run and tests/run-slow install what they need"
-        );
-    }
+    line.is_installed();
     let mut env = env;
-    env.push(("PATH", path));
+    env.push(("PATH", path()));
     let program = Program {
         name,
         argv: ["sh", "-c", line.command].map(String::from).to_vec(),

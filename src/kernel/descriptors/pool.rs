@@ -96,6 +96,12 @@ impl<T> Pool<T> {
         self.slots.iter().flatten().map(|counted| counted.serial)
     }
 
+    /// All values with their serial numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        let all = self.slots.iter().flatten();
+        all.map(|counted| (counted.serial, &counted.value))
+    }
+
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().flatten().map(|counted| &counted.value)
     }

@@ -1,0 +1,106 @@
+//! The addresses of sockets, in a form in which they can be compared.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The address of a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// ip(7) or ipv6(7): IPv4 as a mapped address.
+    Inet(Ipv6Addr, u16),
+    /// unix(7): the absolute path, the abstract name with the zero before it, or nothing.
+    Unix(Vec<u8>),
+}
+
+impl Address {
+    /// From a `struct sockaddr`; a path is from this directory.
+    pub(super) fn of(bytes: &[u8], cwd: &[u8]) -> Option<Address> {
+        let (family, rest) = bytes.split_first_chunk::<2>()?;
+        let port = || rest.first_chunk().map(|two| u16::from_be_bytes(*two));
+        match i32::from(u16::from_ne_bytes(*family)) {
+            libc::AF_INET => {
+                let ip: [u8; 4] = rest.get(2..6)?.try_into().ok()?;
+                Some(Address::Inet(Ipv4Addr::from(ip).to_ipv6_mapped(), port()?))
+            }
+            libc::AF_INET6 => {
+                // Between port and address is the flow.
+                let ip: [u8; 16] = rest.get(6..22)?.try_into().ok()?;
+                Some(Address::Inet(Ipv6Addr::from(ip), port()?))
+            }
+            libc::AF_UNIX => Some(Address::Unix(match rest {
+                [] | [0, ..] => rest.to_vec(),
+                _ => {
+                    let path = rest.split(|&byte| byte == 0).next().unwrap_or(rest);
+                    normal(path, cwd)
+                }
+            })),
+            _ => None,
+        }
+    }
+
+    /// Whether what is sent to that address comes to a socket with this one.
+    pub(super) fn receives(&self, to: &Address) -> bool {
+        match (self, to) {
+            (Address::Inet(ip, port), Address::Inet(to, to_port)) => {
+                let is_any = |ip: &Ipv6Addr| {
+                    ip.is_unspecified() || ip.to_ipv4_mapped() == Some(Ipv4Addr::UNSPECIFIED)
+                };
+                // What is sent to no address comes to the machine itself.
+                *port != 0 && port == to_port && (ip == to || is_any(ip) || is_any(to))
+            }
+            (Address::Unix(here), Address::Unix(to)) => !here.is_empty() && here == to,
+            _ => false,
+        }
+    }
+}
+
+/// An absolute path without `.` in it.
+fn normal(path: &[u8], cwd: &[u8]) -> Vec<u8> {
+    let from: &[u8] = if path.starts_with(b"/") { b"" } else { cwd };
+    let whole = [from, b"/", path].concat();
+    let mut normal = Vec::new();
+    for part in whole.split(|&byte| byte == b'/') {
+        if !matches!(part, b"" | b".") {
+            normal.push(b'/');
+            normal.extend_from_slice(part);
+        }
+    }
+    normal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inet(ip: [u8; 4], port: u16) -> Address {
+        let mut bytes = (libc::AF_INET as u16).to_ne_bytes().to_vec();
+        bytes.extend(port.to_be_bytes());
+        bytes.extend(ip);
+        bytes.extend([0; 8]);
+        Address::of(&bytes, b"/").unwrap()
+    }
+
+    fn unix(path: &[u8], cwd: &[u8]) -> Address {
+        let family = (libc::AF_UNIX as u16).to_ne_bytes();
+        Address::of(&[&family[..], path].concat(), cwd).unwrap()
+    }
+
+    #[test]
+    fn a_listener_is_found_by_any_name_of_its_address() {
+        let any = inet([0; 4], 80);
+        assert!(any.receives(&inet([127, 0, 0, 1], 80)));
+        assert!(!any.receives(&inet([127, 0, 0, 1], 81)));
+        assert!(inet([127, 0, 0, 1], 80).receives(&any));
+        assert!(!inet([127, 0, 0, 1], 80).receives(&inet([127, 0, 0, 2], 80)));
+        assert!(unix(b"./s\0", b"/tmp/x").receives(&unix(b"s", b"/tmp/x")));
+        assert!(unix(b"./s", b"/tmp").receives(&unix(b"/tmp/s\0\0\0", b"/")));
+        assert!(unix(b"\0s", b"/a").receives(&unix(b"\0s", b"/b")));
+        assert!(!unix(b"", b"/").receives(&unix(b"", b"/")));
+        assert!(!unix(b"/s", b"/").receives(&any));
+        for cut in 0..8 {
+            assert_eq!(
+                Address::of(&[2, 0, 0, 80, 127, 0, 0][..cut.min(7)], b"/"),
+                None
+            );
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Channels between processes: pipes, FIFOs, sockets and eventfds, and what an event sends to one or takes from it.
+//!
+//! What goes through a channel has positions: bytes, messages, or an eventfd's units, counted from its beginning. The event
+//! that takes a position takes what the event that sent the same position gave.
+//! [`Recording::channels`](crate::history::Recording::channels) has both sides.
+
+use super::address::Address;
+use super::call_data::moved_messages;
+use super::connection::Connection;
+use super::memory::{read_u32, read_u64};
+use super::socket::bytes;
+use super::{Descriptors, Kernel, Object, OpenFile, Socket};
+use crate::recording::{CallEvent, ChunkMemory, LeftMemory};
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// One direction of a way on which data goes from process to process. The same in all of a recording.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ChannelId {
+    /// The pipe of this name, or the FIFO with this path.
+    Pipe(Arc<[u8]>),
+    /// What comes to the socket with this open-file number: one of socketpair(2), or a datagram socket.
+    Inbox(u64),
+    /// What the client of the connection with this number sends.
+    ToServer(u64),
+    /// What the client of the connection with this number gets.
+    ToClient(u64),
+    /// The eventfd with this open-file number.
+    Counter(u64),
+}
+
+impl ChannelId {
+    /// Whether it is a direction of a connection that was made by connect(2) and accept(2).
+    pub fn is_connection(&self) -> bool {
+        matches!(self, ChannelId::ToServer(_) | ChannelId::ToClient(_))
+    }
+}
+
+/// What an event does with a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Use {
+    /// It sends something.
+    Sends,
+    /// It takes something that was sent.
+    Takes,
+    /// It looks at something that was sent, and leaves it there: `MSG_PEEK`, tee(2).
+    Looks,
+    /// It was told that nothing comes any more: the end of file, or ECONNRESET.
+    FindsEnd,
+    /// It was told that nobody takes any more: EPIPE, or ECONNRESET.
+    FindsNoTaker,
+    /// It closed the last end that sends: close(2), shutdown(2), execve(2), the end of a process.
+    EndsSending,
+    /// It closed the last end that takes.
+    EndsTaking,
+    /// It made the connection whose two channels have this number.
+    Connects,
+    /// It accepted the connection.
+    Accepts,
+}
+
+/// One use of a channel by an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelUse {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What is done.
+    pub what: Use,
+    /// The positions; empty where nothing is moved.
+    pub range: Range<u64>,
+    /// Whether positions count messages, rather than bytes or an eventfd's units.
+    pub counts_messages: bool,
+}
+
+/// How far a channel has been filled and emptied.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flow {
+    sent: u64,
+    taken: u64,
+}
+
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Out,
+    In,
+}
+
+/// Whether a call may move data through a channel.
+pub(super) fn moves(nr: i64) -> bool {
+    matches!(
+        nr,
+        libc::SYS_read
+            | libc::SYS_readv
+            | libc::SYS_preadv2
+            | libc::SYS_recvfrom
+            | libc::SYS_recvmsg
+            | libc::SYS_recvmmsg
+            | libc::SYS_write
+            | libc::SYS_writev
+            | libc::SYS_pwritev2
+            | libc::SYS_sendto
+            | libc::SYS_sendmsg
+            | libc::SYS_sendmmsg
+            | libc::SYS_vmsplice
+            | libc::SYS_splice
+            | libc::SYS_tee
+            | libc::SYS_sendfile
+    )
+}
+
+impl Kernel {
+    /// What a call that has returned did with the channels of its process's descriptors: `before` are those at its entry,
+    /// and this is the kernel's state then. Connections and ends are not told here.
+    pub fn channel_uses(&self, call: &CallEvent, before: &dyn Descriptors) -> Vec<ChannelUse> {
+        let mut uses = Vec::new();
+        let nr = i64::from(call.nr);
+        let Some(ret) = call.ret.filter(|_| call.was_made() && moves(nr)) else {
+            return uses;
+        };
+        let mut one = |arg: usize, way: Way, what: Use| {
+            let Some((id, file)) = before.file(call.args[arg] as i32) else {
+                return;
+            };
+            if !file.is_plain() {
+                uses.extend(self.channel_use((id, file), (way, what), call, ret, before.cwd()));
+            }
+        };
+        match nr {
+            libc::SYS_splice => {
+                one(0, Way::Out, Use::Takes);
+                one(2, Way::In, Use::Sends);
+            }
+            libc::SYS_tee => {
+                one(0, Way::Out, Use::Looks);
+                one(1, Way::In, Use::Sends);
+            }
+            libc::SYS_sendfile => {
+                one(1, Way::Out, Use::Takes);
+                one(0, Way::In, Use::Sends);
+            }
+            libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2 => one(0, Way::Out, Use::Takes),
+            libc::SYS_recvfrom | libc::SYS_recvmsg | libc::SYS_recvmmsg => {
+                let at = if nr == libc::SYS_recvmsg { 2 } else { 3 };
+                let flags = call.args[at] as i32;
+                let what = match flags & libc::MSG_PEEK {
+                    0 => Use::Takes,
+                    _ => Use::Looks,
+                };
+                if flags & (libc::MSG_ERRQUEUE | libc::MSG_OOB) == 0 {
+                    one(0, Way::Out, what);
+                }
+            }
+            libc::SYS_vmsplice => {
+                let file = before.open_file(call.args[0] as i32);
+                match file.is_some_and(|f| f.flags & libc::O_ACCMODE == libc::O_RDONLY) {
+                    true => one(0, Way::Out, Use::Takes),
+                    false => one(0, Way::In, Use::Sends),
+                }
+            }
+            _ => one(0, Way::In, Use::Sends),
+        }
+        uses
+    }
+
+    fn channel_use(
+        &self,
+        (id, file): (u64, &OpenFile),
+        (way, what): (Way, Use),
+        call: &CallEvent,
+        ret: i64,
+        cwd: &[u8],
+    ) -> Option<ChannelUse> {
+        let channel = match way {
+            Way::Out => self.takes_from(id, file)?,
+            Way::In => self.sends_to(id, file, destination(call, cwd).as_ref())?,
+        };
+        let flow = self.flows.get(&channel).copied().unwrap_or_default();
+        let has_messages = matches!(self.object(id), Some(Object::Socket(s)) if s.has_messages());
+        let ended = |at: u64| {
+            Some(ChannelUse {
+                channel: channel.clone(),
+                what: match way {
+                    Way::Out => Use::FindsEnd,
+                    Way::In => Use::FindsNoTaker,
+                },
+                range: at..at,
+                counts_messages: has_messages,
+            })
+        };
+        let from = match way {
+            Way::Out => flow.taken,
+            Way::In => flow.sent,
+        };
+        let errors = [libc::EPIPE, libc::ECONNRESET].map(|errno| -i64::from(errno));
+        if errors.contains(&ret) {
+            return ended(from);
+        }
+        let count = u64::try_from(ret).ok()?;
+        let amount = match i64::from(call.nr) {
+            libc::SYS_recvmmsg | libc::SYS_sendmmsg if !has_messages => moved_messages(call)
+                .iter()
+                .map(|message| message.len() as u64)
+                .sum(),
+            libc::SYS_recvmmsg | libc::SYS_sendmmsg => count,
+            _ if matches!(channel, ChannelId::Counter(_)) => {
+                let memory = LeftMemory {
+                    ins: &call.ins,
+                    outs: &call.outs,
+                };
+                read_u64(&memory, call.args[1]).unwrap_or(0)
+            }
+            _ if has_messages => {
+                let is_datagram = matches!(channel, ChannelId::Inbox(_));
+                let is_known = way == Way::In || flow.taken < flow.sent;
+                match (is_known, is_datagram) {
+                    // Somebody else sent it.
+                    (false, true) => return None,
+                    (false, false) if count == 0 => return ended(from),
+                    _ => 1,
+                }
+            }
+            _ => count,
+        };
+        if has_messages && way == Way::Out {
+            let sender = sender(call, cwd);
+            if sender.is_some_and(|from| !self.has_sender(&from)) {
+                return None;
+            }
+        }
+        if amount == 0 {
+            let asks_for_none = matches!(i64::from(call.nr), libc::SYS_read | libc::SYS_recvfrom)
+                && call.args[2] == 0;
+            return match way {
+                Way::Out if !asks_for_none => ended(from),
+                _ => None,
+            };
+        }
+        Some(ChannelUse {
+            channel,
+            what,
+            range: from..from.saturating_add(amount),
+            counts_messages: has_messages,
+        })
+    }
+
+    /// The channel that a read from an open file takes from.
+    pub fn takes_from(&self, id: u64, file: &OpenFile) -> Option<ChannelId> {
+        match self.object(id) {
+            Some(Object::Socket(socket)) => match socket.connection {
+                Some(number) if self.is_client(number, id) => Some(ChannelId::ToClient(number)),
+                Some(number) => Some(ChannelId::ToServer(number)),
+                None => Some(ChannelId::Inbox(id)),
+            },
+            Some(Object::Eventfd(_)) => Some(ChannelId::Counter(id)),
+            _ => self
+                .pipe_name(id, file)
+                .map(|name| ChannelId::Pipe(name.into())),
+        }
+    }
+
+    /// The channel that a write to an open file sends to: that of the socket with this address, for a datagram to one.
+    /// `None` where no recorded process takes it.
+    fn sends_to(&self, id: u64, file: &OpenFile, to: Option<&Address>) -> Option<ChannelId> {
+        match self.object(id) {
+            Some(Object::Socket(socket)) => match socket.connection {
+                Some(number) if self.is_client(number, id) => Some(ChannelId::ToServer(number)),
+                Some(number) => Some(ChannelId::ToClient(number)),
+                None => self.inbox_of_peer(socket, to),
+            },
+            Some(Object::Eventfd(_)) => Some(ChannelId::Counter(id)),
+            _ => self
+                .pipe_name(id, file)
+                .map(|name| ChannelId::Pipe(name.into())),
+        }
+    }
+
+    fn inbox_of_peer(&self, socket: &Socket, to: Option<&Address>) -> Option<ChannelId> {
+        if let Some(peer) = socket.peer {
+            return Some(ChannelId::Inbox(peer));
+        }
+        let to = to
+            .or(socket.remote.as_ref())
+            .filter(|_| socket.has_messages())?;
+        self.receiver(to, socket).map(ChannelId::Inbox)
+    }
+
+    /// The channels that an open file sends to and takes from.
+    pub fn channels(&self, id: u64, file: &OpenFile) -> [Option<ChannelId>; 2] {
+        let mode = file.flags & libc::O_ACCMODE;
+        let is_socket = matches!(self.object(id), Some(Object::Socket(_)));
+        let may = |other: i32| is_socket || mode != other;
+        let sends = self.sends_to(id, file, None);
+        [
+            sends.filter(|_| may(libc::O_RDONLY)),
+            self.takes_from(id, file).filter(|_| may(libc::O_WRONLY)),
+        ]
+    }
+
+    /// How much has been sent to a channel and taken from it so far.
+    pub fn flow(&self, channel: &ChannelId) -> (u64, u64) {
+        let flow = self.flows.get(channel).copied().unwrap_or_default();
+        (flow.sent, flow.taken)
+    }
+
+    fn is_client(&self, number: u64, id: u64) -> bool {
+        let known = self.connections.get(number);
+        known.is_some_and(|known: &Connection| known.client == Some(id))
+    }
+
+    pub(super) fn advance_flows(&mut self, uses: Vec<ChannelUse>) {
+        for one in uses {
+            match one.what {
+                Use::Sends => self.flows.entry(one.channel).or_default().sent = one.range.end,
+                Use::Takes => self.flows.entry(one.channel).or_default().taken = one.range.end,
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn drop_unused_flows(&mut self, alive: &HashSet<u64>) {
+        let (connections, pipes) = (&self.connections, &self.pipes);
+        self.flows.retain(|channel, _| match channel {
+            ChannelId::Pipe(name) => pipes.contains_key(&**name),
+            ChannelId::Inbox(id) | ChannelId::Counter(id) => alive.contains(id),
+            ChannelId::ToServer(number) | ChannelId::ToClient(number) => {
+                connections.get(*number).is_some()
+            }
+        });
+    }
+
+    /// Adds what belongs to the channels of these open files to a part of the kernel's state.
+    pub(super) fn channels_of(&self, files: &[(u64, &OpenFile)], part: &mut Kernel) {
+        self.connections_of(files.iter().map(|&(id, _)| id), part);
+        for &(id, file) in files {
+            for channel in self.channels(id, file).into_iter().flatten() {
+                if let Some(&flow) = self.flows.get(&channel) {
+                    part.flows.insert(channel, flow);
+                }
+            }
+        }
+    }
+}
+
+/// The address that a call sends to.
+fn destination(call: &CallEvent, cwd: &[u8]) -> Option<Address> {
+    let memory = ChunkMemory(&call.ins);
+    let (at, len) = match i64::from(call.nr) {
+        libc::SYS_sendto => (call.args[4], call.args[5] & 0xffff_ffff),
+        libc::SYS_sendmsg | libc::SYS_sendmmsg => name_of_message(&memory, call.args[1])?,
+        _ => return None,
+    };
+    Address::of(&bytes(&memory, at, len).filter(|_| at != 0)?, cwd)
+}
+
+/// The address that what a call received was sent from.
+fn sender(call: &CallEvent, cwd: &[u8]) -> Option<Address> {
+    let memory = LeftMemory {
+        ins: &call.ins,
+        outs: &call.outs,
+    };
+    let (at, len) = match i64::from(call.nr) {
+        libc::SYS_recvfrom if call.args[4] != 0 && call.args[5] != 0 => {
+            let len = read_u32(&memory, call.args[5])?;
+            (call.args[4], u64::from(len))
+        }
+        libc::SYS_recvmsg | libc::SYS_recvmmsg => name_of_message(&memory, call.args[1])?,
+        _ => return None,
+    };
+    let name = bytes(&memory, at, len).filter(|_| at != 0 && len > 0)?;
+    Address::of(&name, cwd).filter(|from| matches!(from, Address::Inet(..)))
+}
+
+/// `msg_name` and `msg_namelen`: the first members of `struct msghdr`.
+fn name_of_message(memory: &dyn crate::syscall::Memory, header: u64) -> Option<(u64, u64)> {
+    let len = read_u32(memory, header.wrapping_add(8))?;
+    Some((read_u64(memory, header)?, len.into()))
+}
