@@ -395,6 +395,23 @@ fn corrections(family: &Family) -> usize {
 fn script() {
     let family = check("script");
     assert_eq!(corrections(&family), 0);
+    // script(1) takes what the jobs write.
+    let channels = family.recording.channels().unwrap();
+    let script = family.pids("script")[0];
+    let mut writers = BTreeSet::new();
+    for (number, event) in family.events() {
+        let sources = channels.sources(number);
+        let is_terminal = |id: &ChannelId| matches!(id, ChannelId::FromTerminal(_));
+        for source in sources.iter().filter(|source| is_terminal(&source.channel)) {
+            assert_eq!(event.tid, script);
+            writers.insert((source.pid, source.how));
+        }
+    }
+    let cats = family.pids("cat");
+    let wrote = writers
+        .iter()
+        .filter(|(pid, how)| *how == Use::Takes && cats.contains(pid));
+    assert!(wrote.count() >= 7, "{writers:?}");
     let seen = family.jobs_are_as_shown("script");
     assert_eq!(seen.len(), 10, "{seen:?}");
     let [shell, first] = [seen[0], seen[1]];
@@ -455,6 +472,7 @@ fn ways() {
                 ChannelId::ToServer(_) => "to server",
                 ChannelId::ToClient(_) => "to client",
                 ChannelId::Counter(_) => "counter",
+                ChannelId::ToTerminal(_) | ChannelId::FromTerminal(_) => "terminal",
             };
             kinds.insert((kind, source.how));
         }
@@ -468,6 +486,8 @@ fn ways() {
         ("inbox", Use::FindsEnd),
         ("pipe", Use::Takes),
         ("pipe", Use::FindsNoTaker),
+        ("terminal", Use::Takes),
+        ("terminal", Use::FindsEnd),
         ("to client", Use::Takes),
         ("to server", Use::FindsEnd),
         ("to server", Use::Accepts),

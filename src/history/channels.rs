@@ -188,6 +188,21 @@ impl Channels {
         found
     }
 
+    /// What had been sent to a channel before an event and not been taken, in order: the parts of what events sent.
+    pub fn in_flight(&self, channel: &ChannelId, event: u64) -> Vec<ChannelEvent> {
+        let before = self.of_channel(channel).filter(|one| one.event < event);
+        let taken = before.filter(|one| one.what == Use::Takes);
+        let taken = taken.map(|one| one.range.end).max().unwrap_or(0);
+        let behind = taken..u64::MAX;
+        let sent = self.overlapping(channel, &behind);
+        let sent = sent.filter(|one| one.event < event).cloned();
+        sent.map(|one| ChannelEvent {
+            range: one.range.start.max(taken)..one.range.end,
+            ..one
+        })
+        .collect()
+    }
+
     /// The events that sent these positions.
     fn overlapping(
         &self,
@@ -476,12 +491,14 @@ fn ends_of(
     ends
 }
 
-/// Whether any open file other than those of `only` mode is an end of a pipe.
+/// Whether any open file other than those of `only` this mode is an end of a pipe or a terminal.
 fn has_end(tree: &ProcessTree, kernel: &Kernel, channel: &ChannelId, only: i32) -> bool {
-    let ChannelId::Pipe(name) = channel else {
-        return false;
-    };
-    tree.open_files().any(|(id, file)| {
-        file.flags & libc::O_ACCMODE != only && kernel.pipe_name(id, file) == Some(&**name)
+    let side = usize::from(only == libc::O_WRONLY);
+    tree.open_files().any(|(id, file)| match channel {
+        ChannelId::Pipe(name) => {
+            file.flags & libc::O_ACCMODE != only && kernel.pipe_name(id, file) == Some(&**name)
+        }
+        _ if channel.is_terminal() => kernel.channels(id, file)[side].as_ref() == Some(channel),
+        _ => false,
     })
 }

@@ -69,6 +69,9 @@ impl Kernel {
                 let Some((id, file)) = before.file(call.args[0] as i32) else {
                     return;
                 };
+                if channel::asks_for_number(call) {
+                    self.note_master(id, call);
+                }
                 if let Some(object) = self.objects.get_mut(&id) {
                     object.follow(call, before, &self.clock);
                 }
@@ -174,5 +177,6 @@ fn changes_without_file(call: &CallEvent) -> bool {
             | libc::SYS_socketpair
             | libc::SYS_pipe
             | libc::SYS_pipe2
-    ) || matches!(call.effect, Effect::Moved(_))
+    ) || channel::asks_for_number(call)
+        || matches!(call.effect, Effect::Moved(_))
 }

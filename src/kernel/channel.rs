@@ -1,4 +1,4 @@
-//! Channels between processes: pipes, FIFOs, sockets and eventfds, and what an event sends to one or takes from it.
+//! Channels between processes: pipes, FIFOs, sockets, eventfds and pseudoterminals, and what an event sends to one or takes from it.
 //!
 //! What goes through a channel has positions: bytes, messages, or an eventfd's units, counted from its beginning. The event
 //! that takes a position takes what the event that sent the same position gave.
@@ -7,6 +7,7 @@
 use super::address::Address;
 use super::call_data::moved_messages;
 use super::connection::Connection;
+use super::job_control::pty;
 use super::memory::{read_u32, read_u64};
 use super::socket::bytes;
 use super::{Descriptors, Kernel, Object, OpenFile, Socket};
@@ -28,12 +29,22 @@ pub enum ChannelId {
     ToClient(u64),
     /// The eventfd with this open-file number.
     Counter(u64),
+    /// What the master of the pseudoterminal with this number gives to the programs on it. The terminal may change that, so
+    /// that positions count writes: a read takes all that no read has taken yet, or else the last.
+    ToTerminal(u32),
+    /// What the programs on the pseudoterminal with this number write; positions as above.
+    FromTerminal(u32),
 }
 
 impl ChannelId {
     /// Whether it is a direction of a connection that was made by connect(2) and accept(2).
     pub fn is_connection(&self) -> bool {
         matches!(self, ChannelId::ToServer(_) | ChannelId::ToClient(_))
+    }
+
+    /// Whether it is a direction of a pseudoterminal.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, ChannelId::ToTerminal(_) | ChannelId::FromTerminal(_))
     }
 }
 
@@ -110,6 +121,11 @@ pub(super) fn moves(nr: i64) -> bool {
     )
 }
 
+/// Whether a call asks a pseudoterminal's master for its number: `TIOCGPTN`.
+pub(super) fn asks_for_number(call: &CallEvent) -> bool {
+    i64::from(call.nr) == libc::SYS_ioctl && call.args[1] & 0xffff_ffff == libc::TIOCGPTN
+}
+
 impl Kernel {
     /// What a call that has returned did with the channels of its process's descriptors: `before` are those at its entry,
     /// and this is the kernel's state then. Connections and ends are not told here.
@@ -123,7 +139,8 @@ impl Kernel {
             let Some((id, file)) = before.file(call.args[arg] as i32) else {
                 return;
             };
-            if !file.is_plain() {
+            let is_pty = || self.masters.contains_key(&id) || pty(&file.path).is_some();
+            if !file.is_plain() || is_pty() {
                 uses.extend(self.channel_use((id, file), (way, what), call, ret, before.cwd()));
             }
         };
@@ -193,11 +210,28 @@ impl Kernel {
             Way::Out => flow.taken,
             Way::In => flow.sent,
         };
-        let errors = [libc::EPIPE, libc::ECONNRESET].map(|errno| -i64::from(errno));
-        if errors.contains(&ret) {
+        let errors = match channel.is_terminal() {
+            true => [libc::EIO; 2],
+            false => [libc::EPIPE, libc::ECONNRESET],
+        };
+        if errors.map(|errno| -i64::from(errno)).contains(&ret) {
             return ended(from);
         }
         let count = u64::try_from(ret).ok()?;
+        if channel.is_terminal() && count > 0 {
+            let range = match way {
+                Way::In => from..from.saturating_add(1),
+                // Somebody else wrote it.
+                Way::Out if flow.sent == 0 => return None,
+                Way::Out => from.min(flow.sent - 1)..flow.sent,
+            };
+            return Some(ChannelUse {
+                channel,
+                what,
+                range,
+                counts_messages: true,
+            });
+        }
         let amount = match i64::from(call.nr) {
             libc::SYS_recvmmsg | libc::SYS_sendmmsg if !has_messages => moved_messages(call)
                 .iter()
@@ -247,6 +281,12 @@ impl Kernel {
 
     /// The channel that a read from an open file takes from.
     pub fn takes_from(&self, id: u64, file: &OpenFile) -> Option<ChannelId> {
+        if let Some((number, is_master)) = self.terminal(id, file) {
+            return Some(match is_master {
+                true => ChannelId::FromTerminal(number),
+                false => ChannelId::ToTerminal(number),
+            });
+        }
         match self.object(id) {
             Some(Object::Socket(socket)) => match socket.connection {
                 Some(number) if self.is_client(number, id) => Some(ChannelId::ToClient(number)),
@@ -263,6 +303,12 @@ impl Kernel {
     /// The channel that a write to an open file sends to: that of the socket with this address, for a datagram to one.
     /// `None` where no recorded process takes it.
     fn sends_to(&self, id: u64, file: &OpenFile, to: Option<&Address>) -> Option<ChannelId> {
+        if let Some((number, is_master)) = self.terminal(id, file) {
+            return Some(match is_master {
+                true => ChannelId::ToTerminal(number),
+                false => ChannelId::FromTerminal(number),
+            });
+        }
         match self.object(id) {
             Some(Object::Socket(socket)) => match socket.connection {
                 Some(number) if self.is_client(number, id) => Some(ChannelId::ToServer(number)),
@@ -273,6 +319,21 @@ impl Kernel {
             _ => self
                 .pipe_name(id, file)
                 .map(|name| ChannelId::Pipe(name.into())),
+        }
+    }
+
+    /// The number of the pseudoterminal that an open file is an end of, and whether that is the master.
+    fn terminal(&self, id: u64, file: &OpenFile) -> Option<(u32, bool)> {
+        match self.masters.get(&id) {
+            Some(&number) => Some((number, true)),
+            None => pty(&file.path).map(|number| (number, false)),
+        }
+    }
+
+    /// Follows the question for a master's number.
+    pub(super) fn note_master(&mut self, id: u64, call: &CallEvent) {
+        if let Some(number) = read_u32(&ChunkMemory(&call.outs), call.args[2]) {
+            self.masters.insert(id, number);
         }
     }
 
@@ -327,13 +388,18 @@ impl Kernel {
             ChannelId::ToServer(number) | ChannelId::ToClient(number) => {
                 connections.get(*number).is_some()
             }
+            ChannelId::ToTerminal(_) | ChannelId::FromTerminal(_) => true,
         });
+        self.masters.retain(|id, _| alive.contains(id));
     }
 
     /// Adds what belongs to the channels of these open files to a part of the kernel's state.
     pub(super) fn channels_of(&self, files: &[(u64, &OpenFile)], part: &mut Kernel) {
         self.connections_of(files.iter().map(|&(id, _)| id), part);
         for &(id, file) in files {
+            if let Some(&number) = self.masters.get(&id) {
+                part.masters.insert(id, number);
+            }
             for channel in self.channels(id, file).into_iter().flatten() {
                 if let Some(&flow) = self.flows.get(&channel) {
                     part.flows.insert(channel, flow);

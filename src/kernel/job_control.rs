@@ -94,13 +94,21 @@ fn is_terminal(path: &[u8]) -> bool {
 fn device(path: &[u8]) -> Option<i32> {
     const PTY: u32 = 136;
     const TTY: u32 = 4;
-    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u32>().ok();
-    let (major, minor) = match path.strip_prefix(b"/dev/pts/") {
-        Some(rest) => (PTY, number(rest)?),
-        None => (TTY, number(path.strip_prefix(b"/dev/tty")?)?),
+    let (major, minor) = match pty(path) {
+        Some(number) => (PTY, number),
+        None => (TTY, number(path, b"/dev/tty")?),
     };
-    let minor = Some(minor).filter(|&minor| minor < 1 << 20)?;
     Some(((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)) as i32)
+}
+
+/// The number of a pseudoterminal, as far as its path tells: pts(4).
+pub(super) fn pty(path: &[u8]) -> Option<u32> {
+    number(path, b"/dev/pts/")
+}
+
+fn number(path: &[u8], before: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(path.strip_prefix(before)?).ok()?;
+    text.parse().ok().filter(|&minor| minor < 1 << 20)
 }
 
 impl Jobs {

@@ -100,6 +100,8 @@ pub struct Kernel {
     processes: BTreeMap<i32, ProcessState>,
     connections: Connections,
     flows: HashMap<ChannelId, Flow>,
+    /// The numbers of the pseudoterminals whose masters these open files are.
+    masters: HashMap<u64, u32>,
     /// The pids of processes in their own pid namespaces, where these differ.
     numbers: BTreeMap<i32, i32>,
     clock: Clock,

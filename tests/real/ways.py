@@ -16,6 +16,8 @@ listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 listening.bind("./here")
 listening.listen()
 
+master, slave = os.openpty()
+
 child = os.fork()
 if child == 0:
     pair[0].close()
@@ -40,10 +42,13 @@ if child == 0:
     messages[1].send(b"first")
     messages[1].send(b"second")
     pair[1].shutdown(socket.SHUT_WR)
+    os.close(master)
+    os.write(slave, os.read(slave, 100).upper())
     os.read(back[0], 100)
     os._exit(3)
 
 os.close(lost[0])
+os.close(slave)
 connection, _ = listening.accept()
 with connection:
     print(connection.recv(100))
@@ -62,9 +67,16 @@ data, extra, *_ = pair[0].recvmsg(100, socket.CMSG_SPACE(4))
 print(data, os.read(passed, 100))
 pair[1].close()
 print(pair[0].recv(100), messages[0].recv(100), messages[0].recv(100))
+os.write(master, b"typed\n")
 os.write(back[1], b"enough")
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 try:
     os.write(lost[1], b"nobody takes it")
 except BrokenPipeError as error:
     print(error.errno)
+shown = b""
+try:
+    while True:
+        shown += os.read(master, 100)
+except OSError as error:
+    print(error.errno, shown)
