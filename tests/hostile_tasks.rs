@@ -658,7 +658,7 @@ fn scripts_that_ask_for_what_there_is_not() {
         for _, event in ipairs{ 0, -1, 1e300, 0/0, math.mininteger, math.maxinteger, "x", {} } do
             fails(rr.replay_to, event)
         end
-        for _, pid in ipairs{ 0, -1, 5, 780, 1e300, math.maxinteger, {} } do
+        for _, pid in ipairs{ 0, -1, 5, 780, 1e300, math.maxinteger, { pid = {} } } do
             fails(function() return rr.replay_to(3):spin_off(pid) end)
             pcall(rec.segment, rec, 1, 3, pid)
             fails(rec.segment, rec, pid, pid, pid)

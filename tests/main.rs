@@ -18,6 +18,7 @@ mod discarded;
 mod doctor;
 mod engine;
 mod families;
+mod family;
 mod faults;
 mod format;
 mod given_files;

@@ -84,6 +84,11 @@ impl Recording {
 }
 
 impl Channels {
+    /// All that was done with channels, by rising event.
+    pub fn events(&self) -> &[ChannelEvent] {
+        &self.events
+    }
+
     /// What an event did.
     pub fn of_event(&self, event: u64) -> &[ChannelEvent] {
         let from = self.events.partition_point(|one| one.event < event);

@@ -104,6 +104,15 @@ impl Recording {
         }))
     }
 
+    /// Whether there is more than one process.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn has_family(&self) -> Result<bool> {
+        let first = self.start().pid;
+        Ok(self.lives()?.0.iter().any(|life| life.pid != first))
+    }
+
     fn lives(&self) -> Result<Arc<Lives>> {
         let mut known = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lives) = &*known {

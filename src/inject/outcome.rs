@@ -53,7 +53,7 @@ impl Status {
     }
 }
 
-/// What another process of the family did, that was driven together with the one that was asked for.
+/// What one of the processes did that were driven together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProcessOutcome {
     /// Its recorded pid.
@@ -117,8 +117,8 @@ pub struct Outcome {
     pub pid: i32,
     /// The end of the process.
     pub status: Status,
-    /// The other processes that were driven with it, by rising pid.
-    pub relatives: Vec<ProcessOutcome>,
+    /// The processes that were driven, by rising pid, where there was more than one.
+    pub processes: Vec<ProcessOutcome>,
     /// The first divergence from the trace, even if the process went on after it.
     pub divergence: Option<Divergence>,
     /// The exit status or the signal that ended the process, if it has ended.
@@ -157,7 +157,7 @@ impl Outcome {
         Outcome {
             pid: 0,
             status,
-            relatives: Vec::new(),
+            processes: Vec::new(),
             divergence: None,
             exit: None,
             stdout: Vec::new(),

@@ -39,6 +39,8 @@ pub(super) struct Report {
     pub pid: i32,
     /// What the other processes did that were driven with it.
     pub relatives: Vec<ProcessOutcome>,
+    /// The end of the process itself, where the outcome has that of another one.
+    pub own: Option<Ended>,
 }
 
 /// The outcome of a process that was driven with another one.
@@ -84,11 +86,25 @@ impl Report {
         let log = self.log.take();
         let relatives = self.relatives.iter().flat_map(|one| one.injected.clone());
         let injected: Vec<_> = log.injected.into_iter().chain(relatives).collect();
+        let own = self.own.unwrap_or(ended);
+        let mut processes = self.relatives;
+        if !processes.is_empty() {
+            processes.push(ProcessOutcome {
+                pid: self.pid,
+                status: Some(own.status),
+                exit: own.exit,
+                stdout: log.stdout.clone(),
+                stderr: log.stderr.clone(),
+                backtrace: self.backtrace.clone(),
+                injected: Vec::new(),
+            });
+            processes.sort_by_key(|process| process.pid);
+        }
         let mut missing = self.missing;
         missing.extend(log.missing);
         Outcome {
             pid: self.pid,
-            relatives: self.relatives,
+            processes,
             divergence: self.divergence,
             exit,
             calls: log.calls,

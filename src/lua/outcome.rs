@@ -32,7 +32,10 @@ impl OutcomeData {
 impl OutcomeData {
     fn processes(&self) -> Vec<ProcessOutcome> {
         let outcome = &self.outcome;
-        let own = ProcessOutcome {
+        if !outcome.processes.is_empty() {
+            return outcome.processes.clone();
+        }
+        vec![ProcessOutcome {
             pid: outcome.pid,
             status: Some(outcome.status),
             exit: outcome.exit,
@@ -40,9 +43,7 @@ impl OutcomeData {
             stderr: outcome.stderr.clone(),
             backtrace: outcome.backtrace.clone(),
             injected: Vec::new(),
-        };
-        let relatives = outcome.relatives.iter().cloned();
-        std::iter::once(own).chain(relatives).collect()
+        }]
     }
 }
 
@@ -158,8 +159,7 @@ impl UserData for OutcomeData {
         fields.add_field_method_get("exit_code", |_, this| Ok(this.outcome.exit_code()));
         fields.add_field_method_get("signal", |_, this| Ok(this.outcome.signal()));
         fields.add_field_method_get("processes", |lua, this| {
-            let mut all = this.processes();
-            all.sort_by_key(|process| process.pid);
+            let all = this.processes();
             let all = all.iter().map(|one| process(lua, one));
             lua.create_sequence_from(all.collect::<mlua::Result<Vec<_>>>()?)
         });

@@ -7,7 +7,7 @@ use crate::image::Chunk;
 use crate::inject::hook::HookCall;
 use crate::kernel::{DescriptorTable, Descriptors};
 use crate::recording::CallEvent;
-use crate::syscall::Memory;
+use crate::syscall::{Memory, Moved, Syscall};
 use crate::world;
 
 /// What is otherwise than recorded.
@@ -303,10 +303,21 @@ impl At<'_> {
                     touched.push(Object::Entries(path.clone()));
                     touched.push(Object::File(path));
                 }
+                // What is written does not depend on what was written before.
+                Some(Object::Pipe(_)) if !takes(call, arg) => {}
                 object => touched.extend(object),
             }
         }
         touched
+    }
+}
+
+/// Whether a call takes what is behind the descriptor in this argument.
+fn takes(call: &Syscall, arg: usize) -> bool {
+    match call.name {
+        "splice" | "tee" => arg == 0,
+        "sendfile" => arg == 1,
+        _ => call.moves_data() == Some(Moved::Out),
     }
 }
 

@@ -4,19 +4,21 @@
 //! ran last, is in the driver itself; [`Driver::enter`] puts that of another one there.
 
 use super::task::StoppedTask;
+use super::unreceived::Unreceived;
 use super::{Driver, Next};
 use crate::backtrace::Frame;
-use crate::history::Followed;
+use crate::history::{Followed, Recording};
 use crate::inject::Result;
 use crate::inject::given_files::GivenFiles;
 use crate::inject::hook::{HookCall, HookExit, ScratchMemory};
 use crate::inject::log::Log;
 use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::Ended;
-use crate::inject::script::item::Birth;
+use crate::inject::script::item::{Birth, Item, ItemKind};
 use crate::inject::{Error, report};
 use crate::process::{JumpPages, Process, Relative, Thread, ThreadGroup};
 use crate::recording::NewTask;
+use crate::syscall::{Moved, Syscall};
 use crate::trace::Exit;
 use crate::tracee::Stopped;
 use crate::tracee::watchdog::Limit;
@@ -49,6 +51,8 @@ pub(super) struct Family {
     altered: BTreeSet<i32>,
     /// The processes that were made since the injection began, in order.
     made: Vec<i32>,
+    /// The last event that each has been answered.
+    answered: BTreeMap<i32, u64>,
     /// The processes that have ended.
     gone: Vec<ProcessOutcome>,
     /// The end and the backtrace of the process that was asked for, while others go on.
@@ -67,6 +71,7 @@ impl Family {
             pages: pages.into_iter().collect(),
             altered: BTreeSet::new(),
             made: Vec::new(),
+            answered: BTreeMap::new(),
             gone: Vec::new(),
             over: None,
         }
@@ -119,6 +124,120 @@ impl Driver<'_> {
         let pid = self.group.pid;
         let at = self.family.made.iter().rposition(|&made| made == pid);
         at.map_or(0, |at| at as u32 + 1)
+    }
+
+    /// Notes that an event has been answered.
+    pub(super) fn note_answered(&mut self, event: Option<u64>) {
+        self.answered = event.max(self.answered);
+        if let Some(event) = event {
+            self.family.answered.insert(self.group.pid, event);
+        }
+    }
+
+    /// Notes what other processes do not get, since a call had another effect than the recorded one.
+    pub(super) fn lose(&mut self, seen: &HookCall, event: u64) {
+        let takes = seen.call.moves_data() == Some(Moved::Out);
+        let Some(arg) = seen.call.fd_arg().filter(|_| !takes) else {
+            return;
+        };
+        let file = self.group.descriptors.get(seen.args[arg] as i32);
+        let is_channel = file.is_some_and(|file| !file.path.starts_with(b"/"));
+        let has_family = self.group.recording.has_family().unwrap_or(true);
+        if self.family.followed.is_alone() || !is_channel && !has_family {
+            return;
+        }
+        let call = (event, seen.call.name);
+        self.unreceive(|unreceived, recording, is_driven| {
+            unreceived.lose(call, recording, is_driven)
+        });
+    }
+
+    /// Notes that what an event sends was sent after all.
+    pub(super) fn find_again(&mut self, event: u64) {
+        if !self.unreceived.is_empty() {
+            self.unreceive(|unreceived, recording, is_driven| {
+                unreceived.forget(event, recording, is_driven)
+            });
+        }
+    }
+
+    /// Notes that a process has not been made that the recording has.
+    pub(super) fn lose_child(&mut self, pid: i32) {
+        self.unreceive(|unreceived, recording, is_driven| {
+            unreceived.lose_process(pid, 0, recording, is_driven)
+        });
+    }
+
+    /// Notes that the present process ends before it has come to the end of its recorded events.
+    fn lose_process(&mut self) {
+        if self.family.altered.is_empty() {
+            return;
+        }
+        let pid = self.group.pid;
+        let last = self.family.answered.get(&pid).copied();
+        let since = last.unwrap_or(self.group.event.0 - 1) + 1;
+        self.unreceive(|unreceived, recording, is_driven| {
+            unreceived.lose_process(pid, since, recording, |other| {
+                other != pid && is_driven(other)
+            })
+        });
+    }
+
+    fn unreceive(
+        &mut self,
+        note: impl FnOnce(
+            &mut Unreceived,
+            &Recording,
+            &dyn Fn(i32) -> bool,
+        ) -> crate::recording::Result<()>,
+    ) {
+        let recording = Arc::clone(&self.group.recording);
+        let (own, members) = (self.group.pid, &self.family.members);
+        let is_driven = |pid: i32| pid == own || members.contains_key(&pid);
+        if let Err(error) = note(&mut self.unreceived, &recording, &is_driven) {
+            tracing::warn!("what other processes have not got is not known: {error}");
+        }
+    }
+
+    /// Why the recorded answer to a call does not hold any more, since another process has not sent or taken something, if so.
+    pub(super) fn never_got(&self, seen: &HookCall) -> Option<String> {
+        let event = seen.event.filter(|_| !self.unreceived.is_empty())?;
+        let recorded = self.group.recording.event(event).ok()?;
+        let reason = self.unreceived.reason(event, &recorded);
+        reason.or_else(|| self.unreceived.has_no_taker(event))
+    }
+
+    /// Whether the call of a task whose turn has not come is already none that the recording has for it. With others that are
+    /// driven with it, it does not wait for its turn to be found out.
+    pub(super) fn leaves_early(&mut self, task: &Stopped, call: &'static Syscall) -> Result<bool> {
+        if self.family.members.is_empty() || self.is_as_recorded() {
+            return Ok(false);
+        }
+        let seen = self.see(task, call)?;
+        if self.hooks.is_ignored(call.name) {
+            return Ok(false);
+        }
+        let hooks = &self.hooks;
+        let listed = self.script.next_of(self.me.tid, |step| {
+            let passes = step.call.is_some_and(|call| hooks.is_ignored(call.name));
+            let is_this = super::matching::matches(step, &seen);
+            (is_this || !passes).then_some(is_this)
+        })?;
+        if listed != Some(false) {
+            return Ok(false);
+        }
+        let tid = BTreeSet::from([self.me.tid]);
+        // What comes first may be a signal, which is met in its turn.
+        let is_call = |item: &Item| matches!(item.kind, ItemKind::Call(_));
+        if !self.script.is_first_of(&tid, is_call)? {
+            return Ok(false);
+        }
+        if let Some(item) = self.script.take_first(&tid)?
+            && let ItemKind::Call(step) = item.kind
+        {
+            self.me.step = Some(*step);
+        }
+        Ok(true)
     }
 
     /// The process of a task.
@@ -221,6 +340,12 @@ impl Driver<'_> {
     pub(super) fn forget(&mut self) -> Result<Next> {
         self.drop_tasks();
         self.leave();
+        if !self.unreceived.is_empty() {
+            // It is as the others now that are not driven.
+            self.unreceive(|unreceived, recording, is_driven| {
+                unreceived.follow(recording, is_driven)
+            });
+        }
         self.schedule()
     }
 
@@ -257,6 +382,7 @@ impl Driver<'_> {
         };
         let hook = HookExit { pid, exit };
         self.hooks.exited(&hook).map_err(Error::Hook)?;
+        self.lose_process();
         if self.is_relative() {
             let log = std::mem::take(&mut self.report.log);
             let outcome = report::of_relative(pid, Some(ended), log, backtrace);

@@ -40,10 +40,7 @@ impl Driver<'_> {
             .as_mut()
             .map(|step| std::mem::take(&mut step.side_effects))
             .unwrap_or_default();
-        self.answered = step
-            .as_ref()
-            .and_then(ExpectedCall::event)
-            .max(self.answered);
+        self.note_answered(step.as_ref().and_then(ExpectedCall::event));
         if expected {
             self.me.waits_for_script = step.as_ref().is_some_and(|step| step.stays);
         }

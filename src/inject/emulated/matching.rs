@@ -366,6 +366,7 @@ impl Driver<'_> {
             self.make_thread(&mut task, &seen, seen.ret, born)?;
         } else if let Some(born) = born.filter(Birth::is_process) {
             self.script.refuse(born.task.pid);
+            self.lose_child(born.task.pid);
         }
         self.apply_side_effects(&mut task, true, &seen, seen.ret)?;
         self.limit_stack(&mut task, &seen, seen.ret)?;
@@ -432,7 +433,7 @@ enum Found {
 }
 
 /// Returns whether the process's call is the expected one.
-fn matches(step: &ExpectedCall, seen: &HookCall) -> bool {
+pub(super) fn matches(step: &ExpectedCall, seen: &HookCall) -> bool {
     if step.call.is_none_or(|call| call.nr != seen.call.nr) {
         return false;
     }

@@ -6,7 +6,8 @@
 //! - [`kernel_calls`]: calls that the kernel makes, since they affect only the process
 //! - [`futex`]: futex calls that the script does not have
 //! - [`follow`]: the output and the descriptors of a settled call
-//! - [`altered`]: what is otherwise than recorded; [`given`]: files that have another content
+//! - [`altered`]: what is otherwise than recorded; [`given`]: files that have another content; [`unreceived`]: what other
+//!   processes never got or sent, since
 //! - [`signals`], [`delivery`]: the process's own faults, and the script's signals
 //! - [`schedule`]: the order of the tasks; [`preemption`]: tasks that were preempted between calls
 //! - [`family`]: the processes that are driven together
@@ -25,6 +26,7 @@ mod schedule;
 mod signals;
 mod task;
 mod threads;
+mod unreceived;
 
 use crate::inject::clock::{Clocks, ShownTime};
 use crate::inject::exchange::{Answered, Decided, Entered, Settled};
@@ -54,6 +56,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use task::{StoppedTask, TaskState};
+use unreceived::Unreceived;
 
 /// Drives a process through a script.
 ///
@@ -156,6 +159,8 @@ pub(super) struct Driver<'a> {
     pub(super) place: StopPoint,
     /// What is otherwise than recorded.
     altered: Altered,
+    /// What other processes never got or sent.
+    unreceived: Unreceived,
     /// The files that have another content than recorded, if there are some.
     given: Option<GivenFiles>,
     /// The first task and its stop point, until the loop begins.
@@ -215,6 +220,7 @@ impl<'a> Driver<'a> {
             side_effects: SideEffects::default(),
             place: StopPoint::Between,
             altered,
+            unreceived: Unreceived::default(),
             given,
             begin: Some((task, place)),
         };
@@ -374,13 +380,19 @@ impl<'a> Driver<'a> {
             let event = self.next_event().unwrap_or(self.group.event.0);
             (self.group.for_files(), (tid, event), self.how_live())
         });
-        let ended = self.end_of_family(before.unwrap_or(own));
+        let own = before.unwrap_or(own);
+        let ended = match status {
+            Status::Exited | Status::Signaled | Status::Completed => self.end_of_family(own),
+            // In one of them, it is of all.
+            _ => Ended { status, exit },
+        };
         let (process, hooks, mut report) = self.into_process(!is_over);
         if let Some(exit) = exit.filter(|_| before.is_none()) {
             let exit = HookExit { pid, exit };
             hooks.exited(&exit).map_err(Error::Hook)?;
         }
         report.pid = pid;
+        report.own = Some(own);
         let mut outcome = report.outcome(ended, hooks);
         if let Some((group, at, how)) = left {
             live::show_left(&group, at, &how, hooks, &mut outcome)?;
@@ -513,7 +525,7 @@ impl<'a> Driver<'a> {
 
     pub(super) fn advance(&mut self) {
         if let Some(step) = self.me.step.take() {
-            self.answered = step.event().max(self.answered);
+            self.note_answered(step.event());
             self.me.waits_for_script = step.stays;
             self.side_effects = step.side_effects;
         }
@@ -567,8 +579,11 @@ impl<'a> Driver<'a> {
                     return self.answer_expected(task, seen, false);
                 }
             }
-            self.park(task, StopPoint::Entry, None);
-            return self.schedule();
+            let leaves = self.leaves_early(&task, call)?;
+            if !leaves {
+                self.park(task, StopPoint::Entry, None);
+                return self.schedule();
+            }
         }
         self.match_again(task)
     }
@@ -650,8 +665,10 @@ impl<'a> Driver<'a> {
         if let Some(event) = seen.event {
             if is_other(seen) {
                 self.note_altered(seen, event);
+                self.lose(seen, event);
             } else if self.group.files.has(event) {
                 self.altered.forget(event);
+                self.find_again(event);
             } else if !self.altered.is_empty() && ret >= 0 {
                 match seen.call.name {
                     "dup2" | "dup3" => self.altered.opened(ret as i32),
@@ -718,6 +735,9 @@ impl<'a> Driver<'a> {
         }
         if self.is_of_given(seen) {
             return None;
+        }
+        if let Some(reason) = self.never_got(seen) {
+            return Some(reason);
         }
         if self.altered.is_empty() {
             return None;

@@ -332,6 +332,16 @@ impl Script {
         Ok(at.and_then(|at| self.queue.remove(at)).is_some())
     }
 
+    /// Whether the first item of these tasks that counts, whatever items of others precede it, is such a one.
+    pub(in crate::inject) fn is_first_of(
+        &mut self,
+        of: &BTreeSet<i32>,
+        is_such: impl Fn(&Item) -> bool,
+    ) -> Result<bool> {
+        let at = self.find(|item| of.contains(&item.tid))?;
+        Ok(at.and_then(|at| self.queue.get(at)).is_some_and(is_such))
+    }
+
     /// Takes the first item of these tasks, whatever items of others precede it.
     pub(in crate::inject) fn take_first(&mut self, of: &BTreeSet<i32>) -> Result<Option<Item>> {
         let counts = |item: &Item| {

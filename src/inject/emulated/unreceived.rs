@@ -1,0 +1,200 @@
+//! What did not happen cannot be received.
+//!
+//! Where a driven process has had another answer than the recorded one, what it sent there may never have been sent. Other
+//! recorded processes that took it then went on otherwise, and so did those that took something from these. Recorded answers
+//! that came of it are not given any more.
+
+use crate::history::{Channels, Recording};
+use crate::kernel::Use;
+use crate::recording::{Event, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A process that has left the recording without having been driven.
+#[derive(Clone, Debug)]
+struct Gone {
+    /// The event from which on it is not as recorded.
+    since: u64,
+    /// The process whose event it needed for that, and the event.
+    of: (i32, u64),
+}
+
+/// The events that did not happen as recorded.
+#[derive(Debug, Default)]
+pub(super) struct Unreceived {
+    channels: Option<Arc<Channels>>,
+    /// The events of driven processes that had another answer, with their calls.
+    roots: BTreeMap<u64, &'static str>,
+    /// The processes that ended or left the recording before the event at which they did, each with its first event that never
+    /// happened.
+    ended: BTreeMap<i32, u64>,
+    /// The processes that are not driven and not as recorded any more.
+    gone: BTreeMap<i32, Gone>,
+}
+
+impl Unreceived {
+    /// Whether all has happened as recorded.
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty() && self.ended.is_empty()
+    }
+
+    /// Notes that an event of a driven process has had another answer. The processes of `is_driven` say themselves what they
+    /// do then.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn lose(
+        &mut self,
+        (event, call): (u64, &'static str),
+        recording: &Recording,
+        is_driven: impl Fn(i32) -> bool,
+    ) -> Result<()> {
+        if self.roots.insert(event, call).is_none() {
+            self.follow(recording, is_driven)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a driven process has ended before this event, from which on it is not as recorded.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn lose_process(
+        &mut self,
+        pid: i32,
+        since: u64,
+        recording: &Recording,
+        is_driven: impl Fn(i32) -> bool,
+    ) -> Result<()> {
+        self.ended.insert(pid, since);
+        self.follow(recording, is_driven)
+    }
+
+    /// Forgets an event that has been made up for.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn forget(
+        &mut self,
+        event: u64,
+        recording: &Recording,
+        is_driven: impl Fn(i32) -> bool,
+    ) -> Result<()> {
+        match self.roots.remove(&event) {
+            Some(_) => self.follow(recording, is_driven),
+            None => Ok(()),
+        }
+    }
+
+    /// Works out which processes are not as recorded any more.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn follow(&mut self, recording: &Recording, is_driven: impl Fn(i32) -> bool) -> Result<()> {
+        let channels = recording.channels()?;
+        self.gone.clear();
+        let mut open: Vec<u64> = self.roots.keys().copied().collect();
+        let of_ended = channels.events().iter().filter(|one| {
+            let since = self.ended.get(&one.pid);
+            since.is_some_and(|&since| one.event >= since)
+        });
+        open.extend(of_ended.map(|one| one.event));
+        let mut seen: BTreeSet<u64> = open.iter().copied().collect();
+        while let Some(event) = open.pop() {
+            for taker in channels.takers(event) {
+                let (pid, since) = (taker.pid, taker.event);
+                let known = self.gone.get(&pid);
+                if is_driven(pid)
+                    || self.ended.contains_key(&pid)
+                    || known.is_some_and(|known| known.since <= since)
+                {
+                    continue;
+                }
+                let of = recording.event(event)?.tid;
+                self.gone.insert(
+                    pid,
+                    Gone {
+                        since,
+                        of: (of, event),
+                    },
+                );
+                let later = channels.events().iter();
+                let later = later.filter(|one| one.pid == pid && one.event >= since);
+                for one in later {
+                    if seen.insert(one.event) {
+                        open.push(one.event);
+                    }
+                }
+            }
+        }
+        self.channels = Some(channels);
+        Ok(())
+    }
+
+    /// Why the recorded answer to an event does not hold any more, if so.
+    pub fn reason(&self, number: u64, event: &Event) -> Option<String> {
+        let channels = self.channels.as_ref()?;
+        for source in channels.sources(number) {
+            let what = match source.how {
+                Use::FindsEnd | Use::FindsNoTaker => "closed this",
+                Use::Accepts => "connected here",
+                _ => "sent this",
+            };
+            if let Some(call) = self.roots.get(&source.event) {
+                return Some(format!(
+                    "the {call} at event {} of process {}, which {what}, had another answer",
+                    source.event, source.pid
+                ));
+            }
+            if self
+                .ended
+                .get(&source.pid)
+                .is_some_and(|&since| since <= source.event)
+            {
+                return Some(format!(
+                    "process {}, which would have {what} at event {}, has ended before",
+                    source.pid, source.event
+                ));
+            }
+            if let Some(gone) = self.gone.get(&source.pid)
+                && gone.since <= source.event
+            {
+                return Some(self.told(source.pid, gone, &format!("would have {what}")));
+            }
+        }
+        let call = event.call()?;
+        let waits = matches!(i64::from(call.nr), libc::SYS_wait4);
+        let pid = call.ret.filter(|&ret| waits && ret > 0)? as i32;
+        let gone = self.gone.get(&pid)?;
+        Some(self.told(pid, gone, "would have ended like this"))
+    }
+
+    /// Why nobody takes any more what an event sends, if so.
+    pub fn has_no_taker(&self, number: u64) -> Option<String> {
+        let channels = self.channels.as_ref()?;
+        let sends = channels.of_event(number).iter();
+        for sent in sends.filter(|one| one.what == Use::Sends) {
+            let mut ends = channels.of_channel(&sent.channel);
+            let closer = ends.find(|one| one.what == Use::EndsTaking)?;
+            if self
+                .ended
+                .get(&closer.pid)
+                .is_some_and(|&since| since <= closer.event)
+            {
+                return Some(format!(
+                    "process {}, which would have taken this, has ended before",
+                    closer.pid
+                ));
+            }
+        }
+        None
+    }
+
+    fn told(&self, pid: i32, gone: &Gone, what: &str) -> String {
+        let (of, event) = gone.of;
+        format!(
+            "process {pid}, which {what}, never got at event {} what process {of} had sent at event {event}",
+            gone.since
+        )
+    }
+}

@@ -1,0 +1,190 @@
+//! Copies of a process and its family: they follow their recording together, and see what one of them was answered.
+
+use crate::common::Folder;
+use crate::families::record;
+
+/// Copies at ten events follow a recording to its end, each with those that share its memory, and with the whole family.
+#[track_caller]
+fn follows(name: &str) {
+    let family = record(name);
+    family
+        .folder
+        .write("follow.lua", include_str!("real/follow.lua"));
+    let done = family.folder.rrapper(["-q", "follow.lua", "10"]);
+    assert_eq!(done.ok().text(), "followed\n", "{name}");
+}
+
+macro_rules! followed {
+    ($($test:ident)*) => {
+        $(
+            #[test]
+            fn $test() {
+                follows(&stringify!($test).replace('_', "-"));
+            }
+        )*
+    };
+}
+
+followed! {
+    pipeline pipelines make git_hook gcc xargs python_pool python_event prefork nginx redis_unix redis_tcp datagrams ways
+    sqlite_wal script tmux posix_spawn
+}
+
+/// What scripts find first: the processes of a pipeline of bash, seq, grep and wc, and a short form of a divergence.
+const PIPELINE: &str = r#"
+    local rec = rr.open "rec"
+    local function program(name)
+        for _, process in ipairs(rec:processes()) do
+            if process.exe:match("/" .. name .. "$") then return process end
+        end
+    end
+    local shell, seq, grep, wc = program "bash", program "seq", program "grep", program "wc"
+    local start = rec:find{ pid = shell.pid }
+    local names = { [shell.pid] = "shell", [seq.pid] = "seq", [grep.pid] = "grep", [wc.pid] = "wc" }
+    local function told(o)
+        local d = o.divergence
+        local why = tostring(d and d.doubt):gsub("process (%d+)", function(pid) return names[tonumber(pid)] end)
+        return o.status, d and names[d.pid], d and d.actual:match "^[%w_]+", (why:gsub(" at event %d+", ""))
+    end
+    local everyone = { on = "read", pid = "any", enter = function() end }
+"#;
+
+fn in_pipeline(script: &str) -> String {
+    let family = record("pipeline");
+    let script = format!("{PIPELINE}{script}");
+    family.folder.script(&script).ok().text()
+}
+
+#[test]
+fn a_failure_is_told_of_the_process_that_leaves_the_recording() {
+    let text = in_pipeline(
+        r#"
+        rr.replay_to(rec:find{ pid = grep.pid, syscall = "read", fd = 0 })
+        print(told(spin_off(grep.pid):inject{ read = { fail = "EIO", fd = 0 } }))
+        -- The same, from the beginning of the shell on.
+        rr.replay_to(start)
+        local o = spin_off(shell.pid):inject{ { on = "read", fail = "EIO", fd = 0, exe = "grep", when = "1" } }
+        print(told(o))
+        print(o.injected[1].call:match "EIO")
+        "#,
+    );
+    assert_eq!(
+        text,
+        "diverged\tgrep\twrite\tnil\ndiverged\tgrep\twrite\tnil\nEIO\n"
+    );
+}
+
+#[test]
+fn what_was_not_sent_is_not_received() {
+    let text = in_pipeline(
+        r#"
+        local write = rec:find{ pid = seq.pid, syscall = "write", fd = 1 }
+        -- The write is not made, although seq is told so: grep, which is driven, does not get the bytes.
+        local lost = { on = "write", ret = write.ret, fd = 1, exe = "seq", when = "1" }
+        rr.replay_to(write.event)
+        print(told(spin_off(seq.pid):inject{ lost, everyone }))
+        -- Here grep is not driven, and wc, which is, does not get what grep made of them.
+        rr.replay_to(write.event)
+        print(told(spin_off(wc.pid):inject{ lost }))
+        -- A killed process sends nothing more.
+        rr.replay_to(start)
+        local kill = { on = "read", signal = "SIGKILL", fd = 0, exe = "grep", when = "1" }
+        local o = spin_off(shell.pid):inject{ kill, everyone }
+        print(told(o))
+        print(o:of(grep.pid).signal, o:of(wc.pid).status)
+        "#,
+    );
+    assert_eq!(
+        text,
+        "diverged\tgrep\tread\tthe write of seq, which sent this, had another answer\n\
+         diverged\twc\tread\tgrep, which would have sent this, never got what seq had sent\n\
+         diverged\twc\tread\tgrep, which would have sent this, has ended before\n\
+         SIGKILL\tnil\n"
+    );
+}
+
+#[test]
+fn a_process_that_was_not_made_does_nothing() {
+    let text = in_pipeline(
+        r#"
+        rr.replay_to(start)
+        print(told(spin_off(shell.pid):inject{ { on = "clone,clone3,fork,vfork", fail = "ENOMEM", when = "2" } }))
+        "#,
+    );
+    // What bash says of it.
+    assert!(text.starts_with("diverged\tshell\t"), "{text}");
+}
+
+#[test]
+fn all_ends_and_outputs_are_told() {
+    let text = in_pipeline(
+        r#"
+        rr.replay_to(rec:find{ pid = grep.pid, syscall = "write", fd = 1 })
+        for _, one in ipairs(spin_off(grep.pid).family) do
+            if one.pid == shell.pid then print("shell", one.exe:match "[^/]+$", one.argv[2]) end
+            assert(one.pid ~= grep.pid)
+        end
+        rr.replay_to(start)
+        local copy = spin_off(shell.pid)
+        local seen = {}
+        local o = copy:inject{ { on = "write", pid = "any", enter = function(call)
+            local process = call.process
+            seen[process.exe:match "[^/]+$" .. " " .. process.argv[2]] = names[process.ppid]
+        end } }
+        print(seen["seq 1"], seen["grep 7"], seen["wc -l"])
+        for _, name in ipairs{ "shell", "seq", "grep", "wc" } do
+            for _, one in ipairs(o.processes) do
+                if names[one.pid] == name then print(name, one.status, one.exit_code, (one.stdout:gsub("\n", ""))) end
+            end
+        end
+        print(o.exit_code, o:of(1))
+        -- A process of a family that is left out is not there.
+        rr.replay_to(start)
+        local alone = spin_off{ pid = shell.pid, alone = true }
+        print(#alone.family, pcall(alone.inject, alone, { everyone }) == false)
+        print(told(alone:inject{}))
+        "#,
+    );
+    assert_eq!(
+        text,
+        "shell\tbash\t-c\n\
+         shell\tshell\tshell\n\
+         shell\texited\t0\t\n\
+         seq\texited\t0\t\n\
+         grep\texited\t0\t\n\
+         wc\texited\t0\t542\n\
+         0\tnil\n\
+         0\ttrue\n\
+         exited\tnil\tnil\tnil\n"
+    );
+}
+
+#[test]
+fn what_there_is_not_is_refused_in_a_sentence() {
+    let folder = Folder::new();
+    folder.record("rec", &["true"]);
+    let script = r#"
+        rr.open "rec"
+        rr.replay_to(2)
+        local function fails(hook) print((select(2, pcall(function() spin_off():inject{ hook } end)):gsub("\n.*", ""))) end
+        fails{ on = "read", fail = "EIO", pid = "all" }
+        fails{ on = "read", fail = "EIO", child = 0 }
+        print((select(2, pcall(spin_off, { pid = 1, alon = true })):gsub("\n.*", "")))
+        print((select(2, pcall(spin_off, 1)):gsub("%d%d%d+", "N")))
+        local o = spin_off():inject{ { on = "read", fail = "EIO", pid = 1 } }
+        print(o.status, o.unfired[1])
+    "#;
+    let text = folder.script(script).ok().text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].ends_with("pid is a number or \"any\", not \"all\""),
+        "{text}"
+    );
+    assert!(
+        lines[1].contains("child is 1 for the first process"),
+        "{text}"
+    );
+    assert!(lines[2].contains("alon"), "{text}");
+    assert!(lines[3].contains("process 1"), "{text}");
+    assert!(lines[4].starts_with("exited\t1 (read)"), "{text}");
+}
