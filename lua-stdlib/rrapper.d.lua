@@ -362,6 +362,7 @@ function Trace:signals() end
 ---Reading a field by another name raises an error, and so does setting a field.
 ---@class Divergence
 ---@field pid integer       as recorded: of the process that left the recording, which may be a relative
+---@field moment integer?   the event that was answered last, of this process or of one that is driven with it
 ---@field tid integer       as recorded
 ---@field index integer
 ---@field event integer?

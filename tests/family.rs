@@ -188,3 +188,83 @@ fn what_there_is_not_is_refused_in_a_sentence() {
     assert!(lines[3].contains("process 1"), "{text}");
     assert!(lines[4].starts_with("exited\t1 (read)"), "{text}");
 }
+
+#[test]
+fn what_a_process_never_got_is_in_no_file_of_its() {
+    let folder = Folder::new();
+    folder.write(
+        "program.py",
+        "import os, time\n\
+         r, w = os.pipe()\n\
+         if os.fork() == 0:\n\
+         \x20   os.close(w)\n\
+         \x20   data = os.read(r, 10)\n\
+         \x20   f = os.open('f', os.O_CREAT | os.O_WRONLY)\n\
+         \x20   os.write(f, data)\n\
+         \x20   os._exit(0)\n\
+         os.close(r)\n\
+         os.write(w, b'hello')\n\
+         while not os.path.exists('f') or os.path.getsize('f') < 5: time.sleep(.01)\n\
+         print(open('f').read())\n",
+    );
+    folder.record("rec", &["/usr/bin/python3", "-S", "program.py"]);
+    let script = r#"
+        local rec = rr.open "rec"
+        local write = rec:find{ pid = rec:processes()[1].pid, syscall = "write" }
+        rr.replay_to(write)
+        local o = spin_off():inject{ write = { ret = 5, when = "1" } }
+        print(o.status, o.divergence.doubt:match "/f is not as recorded" ~= nil, o.divergence.doubt:match "never got" ~= nil)
+        -- Where it is live, the file is not there.
+        rr.replay_to(write)
+        local o = spin_off():inject{
+            timeout = 1, on_divergence = "live", write = { ret = 5, when = "1" },
+            after = function(box) print(pcall(box.read, box, "f")) end,
+        }
+        print(o.status)
+    "#;
+    let text = folder.script(script).ok().text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "diverged\ttrue\ttrue", "{text}");
+    assert!(lines[1].starts_with("false\t"), "{text}");
+    assert_eq!(lines.last(), Some(&"timeout"), "{text}");
+}
+
+#[test]
+fn a_trace_drives_the_processes_that_its_own_are_mapped_to() {
+    let text = in_pipeline(
+        r#"
+        local write = rec:find{ pid = seq.pid, syscall = "write", fd = 1 }
+        local last = rec:find{ pid = wc.pid, syscall = "exit_group" }
+        local trace = rec:segment(write.event, last.event)
+        rr.replay_to(write)
+        local seen = {}
+        local o = spin_off(seq.pid):inject(trace, {
+            pids = { [seq.pid] = seq.pid, [wc.pid] = wc.pid },
+            { on = "write", pid = "any", enter = function(call) seen[names[call.pid]] = true end },
+        })
+        print(o.status, o.divergence, seen.seq, seen.wc, seen.grep)
+        print(o:of(wc.pid).exit_code, (o:of(wc.pid).stdout:gsub("\n", "")))
+        "#,
+    );
+    assert_eq!(text, "exited\tnil\ttrue\ttrue\tnil\n0\t542\n");
+}
+
+#[test]
+fn a_copy_of_a_copy_has_a_family_of_its_own() {
+    let family = record("python-pool");
+    let script = r#"
+        local rec = rr.open "rec"
+        local first = rec:processes()[1]
+        -- Where a child is at work.
+        local child = rec:processes()[2]
+        rr.replay_to((child.first + child.last) // 2)
+        local copy = spin_off(first.pid)
+        local other = copy:fork()
+        for _, one in ipairs{ copy, other } do
+            local o = one:inject{ timeout = 60 }
+            print(o.status, o.exit_code, o.divergence, #o.processes > 1)
+        end
+    "#;
+    let text = family.folder.script(script).ok().text();
+    assert_eq!(text, "exited\t0\tnil\ttrue\n".repeat(2));
+}

@@ -5,6 +5,7 @@ use super::{FileContent, RecordedFiles};
 use crate::kernel::{DescriptorTable, Descriptors, OpenFile, ProcessTree};
 use crate::recording::{CallEvent, Event};
 use crate::world::{Attributes, Content, World};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type Recorded = World<Arc<RecordedFiles>>;
@@ -19,6 +20,8 @@ pub struct FileChanges {
     size: usize,
     /// Whether calls were left out.
     is_cut: bool,
+    /// Other processes that are not as recorded from an event on: what they did then has not happened.
+    left_out: BTreeMap<i32, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,7 +86,12 @@ impl FileChanges {
 
     /// Whether all was as recorded.
     pub fn is_empty(&self) -> bool {
-        self.calls.is_empty()
+        self.calls.is_empty() && self.left_out.is_empty()
+    }
+
+    /// Leaves out what these processes, each from an event on, did when they were recorded.
+    pub fn leave_out(&mut self, processes: BTreeMap<i32, u64>) {
+        self.left_out = processes;
     }
 
     /// Whether a call was told in the place of this event.
@@ -156,7 +164,8 @@ impl FileChanges {
         tree: &ProcessTree,
         world: &mut Recorded,
     ) -> bool {
-        let mut takes_place = false;
+        let left_out = tree.pid(made.tid).and_then(|pid| self.left_out.get(&pid));
+        let mut takes_place = left_out.is_some_and(|&since| since <= number);
         for told in self.calls.iter().filter(|told| told.event == number) {
             told.follow(made.tid, tree, world);
             takes_place |= told.takes_place;

@@ -6,6 +6,12 @@ use crate::recording::{Effect, EventKind, Frame, Result, Shows};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
+/// The shared objects that are noted of all processes together; a recording with more is damaged, or hostile.
+const MOST_OBJECTS: usize = 4 << 20;
+
+/// Whether a process is meant, by its recorded pid and the path of the program that it runs.
+pub type ProcessPredicate = dyn Fn(i32, &[u8]) -> bool;
+
 /// The relatives of a process that are followed with it.
 #[derive(Default)]
 pub enum Kin {
@@ -15,7 +21,7 @@ pub enum Kin {
     #[default]
     Sharing,
     /// Those, and the processes with such a recorded pid and such a path of the program that they run.
-    Those(Box<dyn Fn(i32, &[u8]) -> bool>),
+    Those(Box<ProcessPredicate>),
     /// All that are alive at the event, and all that these start.
     All,
 }
@@ -145,6 +151,7 @@ impl Lives {
         }
         let mut frames = recording.frames_from(1)?;
         let mut number = 0;
+        let mut room = MOST_OBJECTS;
         while let Some(frame) = frames.next_frame()? {
             match frame {
                 Frame::Event(event) => {
@@ -157,8 +164,9 @@ impl Lives {
                     };
                     let Some(&at) = now.get(&pid) else { continue };
                     match call.effect {
-                        Effect::Share { object, .. } => {
+                        Effect::Share { object, .. } if room > 0 => {
                             lives[at].objects.insert(object);
+                            room -= 1;
                         }
                         Effect::Exec(image) => {
                             lives[at].to = number;
@@ -186,6 +194,9 @@ impl Lives {
                     }
                     let maker = tasks.get(&born.maker).and_then(|pid| now.get(pid)).copied();
                     let of_maker = maker.map(|at| &lives[at]);
+                    let inherited = of_maker.map_or(0, |life| life.objects.len());
+                    let is_room = inherited <= room;
+                    room -= inherited.min(room);
                     let shares = born.flags & libc::CLONE_VM as u64 != 0;
                     let life = Life {
                         pid: born.pid,
@@ -200,6 +211,7 @@ impl Lives {
                             None => spaces,
                         },
                         objects: of_maker
+                            .filter(|_| is_room)
                             .map(|life| life.objects.clone())
                             .unwrap_or_default(),
                     };
@@ -224,7 +236,9 @@ impl Lives {
                         _ => None,
                     });
                     if let Some(&at) = at {
-                        lives[at].objects.extend(shown);
+                        let before = lives[at].objects.len();
+                        lives[at].objects.extend(shown.take(room));
+                        room -= (lives[at].objects.len() - before).min(room);
                     }
                 }
                 _ => {}

@@ -22,7 +22,7 @@ pub use changes::{KernelChanges, PendingChange};
 pub use channels::{ChannelEvent, Channels, Dependency, RecordedConnection};
 pub use file_changes::{FileChanges, GivenFile};
 pub use filter::{Failed, Filter, Found, Match, Predicate};
-pub use kin::{Followed, Kin};
+pub use kin::{Followed, Kin, ProcessPredicate};
 pub use processes::RecordedProcess;
 pub use recorded_files::{FileContent, FileItself, RecordedFiles};
 

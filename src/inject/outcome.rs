@@ -79,6 +79,9 @@ pub struct ProcessOutcome {
 pub struct Divergence {
     /// The recorded pid of the process that left the trace.
     pub pid: i32,
+    /// The event that had been answered last, where the trace is a recording's: of the process itself, or of another one that
+    /// is driven with it.
+    pub moment: Option<u64>,
     /// The index of the trace's call.
     pub index: usize,
     /// The event, where the trace is a recording's.
@@ -303,6 +306,7 @@ mod tests {
         let outcome = Outcome {
             divergence: Some(Divergence {
                 pid: 0,
+                moment: None,
                 index: 3,
                 event: Some(17),
                 tid: 5,

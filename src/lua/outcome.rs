@@ -66,8 +66,8 @@ fn process(lua: &Lua, process: &ProcessOutcome) -> mlua::Result<Table> {
 }
 
 /// The fields of a divergence.
-const DIVERGENCE: [&str; 10] = [
-    "index", "event", "pid", "tid", "expected", "actual", "arg", "file", "line", "doubt",
+const DIVERGENCE: [&str; 11] = [
+    "moment", "index", "event", "pid", "tid", "expected", "actual", "arg", "file", "line", "doubt",
 ];
 
 /// A divergence as a table, for outcomes and for `on_divergence`.
@@ -76,6 +76,7 @@ pub(super) fn divergence(lua: &Lua, d: &Divergence) -> mlua::Result<Table> {
     table.set("index", d.index)?;
     table.set("event", d.event)?;
     table.set("pid", d.pid)?;
+    table.set("moment", d.moment)?;
     table.set("tid", d.tid)?;
     table.set("expected", d.expected.as_str())?;
     table.set("actual", d.actual.as_str())?;

@@ -152,7 +152,12 @@ impl ProcessHandle {
         hooks: &LuaHooks,
         has_trace: bool,
     ) -> mlua::Result<()> {
-        let kin = hooks.kin();
+        let mapped = hooks.mapped_tasks();
+        let kin = match has_trace {
+            true if mapped.is_empty() => Kin::Alone,
+            true => Kin::Those(Box::new(move |pid, _| mapped.contains(&pid))),
+            false => hooks.kin(),
+        };
         let Some(handle) = &self.handle else {
             return match kin {
                 Kin::Sharing | Kin::Alone => Ok(()),
@@ -164,7 +169,7 @@ impl ProcessHandle {
         };
         // Where it was driven before, its relatives are those that were driven with it.
         let is_fresh = process.group.event.0 == self.event;
-        if has_trace || !is_fresh || matches!(kin, Kin::Sharing | Kin::Alone) {
+        if !is_fresh || matches!(kin, Kin::Sharing | Kin::Alone) {
             return Ok(());
         }
         handle.at(self.event, |replay| {

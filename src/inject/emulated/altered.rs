@@ -21,6 +21,8 @@ struct Mark {
     event: Option<u64>,
     /// The name of its call; `None` where the file was given to the process, and the recording has none.
     call: Option<&'static str>,
+    /// Why it is not as recorded, where it is another process that has not changed it.
+    why: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +141,7 @@ impl Altered {
                     what,
                     event: seen.event,
                     call: Some(seen.call.name),
+                    why: None,
                 });
             }
         }
@@ -152,7 +155,23 @@ impl Altered {
                 what,
                 event: None,
                 call: None,
+                why: None,
             });
+        }
+    }
+
+    /// Notes the files that other processes have not changed, each with the reason, in the place of those before.
+    pub fn leave_out(&mut self, files: impl Iterator<Item = (Vec<u8>, String)>) {
+        self.0.retain(|mark| mark.why.is_none());
+        for (path, why) in files {
+            for what in [Object::Entries(parent(&path)), Object::File(path)] {
+                self.0.push(Mark {
+                    what,
+                    event: None,
+                    call: None,
+                    why: Some(why.clone()),
+                });
+            }
         }
     }
 
@@ -180,6 +199,7 @@ impl Altered {
             let is_rest = mark.event.is_some() && mark.event == seen.event;
             // The directory of a file that was always there is as it was, but for its entries.
             let is_status = mark.call.is_none()
+                && mark.why.is_none()
                 && matches!(mark.what, Object::Entries(_))
                 && STATUS.contains(&seen.call.name);
             !is_rest && !is_status && touched.iter().any(|touched| mark.what.is_hit_by(touched))
@@ -191,6 +211,9 @@ impl Altered {
             Object::Pipe(_) => "the pipe".into(),
             Object::Descriptor(fd) => format!("descriptor {fd}"),
         };
+        if let Some(why) = &mark.why {
+            return Some(format!("{what} is not as recorded: {why}"));
+        }
         let Some(call) = mark.call else {
             return Some(format!(
                 "{what} is not as recorded, since `files` has a file that was not there"

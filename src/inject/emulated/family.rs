@@ -25,6 +25,9 @@ use crate::tracee::watchdog::Limit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The processes that are driven at once, besides one.
+const MOST_MEMBERS: usize = 1000;
+
 /// The state of a process of which no task runs.
 pub(super) struct Member {
     pub group: ThreadGroup,
@@ -194,7 +197,16 @@ impl Driver<'_> {
         let recording = Arc::clone(&self.group.recording);
         let (own, members) = (self.group.pid, &self.family.members);
         let is_driven = |pid: i32| pid == own || members.contains_key(&pid);
-        if let Err(error) = note(&mut self.unreceived, &recording, &is_driven) {
+        let before = self.unreceived.gone();
+        let mut noted = note(&mut self.unreceived, &recording, &is_driven);
+        let gone = self.unreceived.gone();
+        if gone != before && noted.is_ok() {
+            self.group.files.leave_out(gone);
+            noted = self.unreceived.files(&recording).map(|files| {
+                self.altered.leave_out(files.into_iter());
+            });
+        }
+        if let Err(error) = noted {
             tracing::warn!("what other processes have not got is not known: {error}");
         }
     }
@@ -288,8 +300,16 @@ impl Driver<'_> {
 
     /// Whether a process is followed that a call of the present process makes: as the recording says, or since it is not made
     /// by a process that was always answered as recorded.
-    pub(super) fn is_followed(&self, born: &Birth) -> bool {
-        born.is_followed || self.family.altered.contains(&self.group.pid)
+    pub(super) fn is_followed(&mut self, born: &Birth) -> bool {
+        let is_meant = born.is_followed || self.family.altered.contains(&self.group.pid);
+        if is_meant && self.family.members.len() >= MOST_MEMBERS {
+            self.report.miss(format!(
+                "process {}: more than {MOST_MEMBERS} processes would be driven at once",
+                born.task.pid
+            ));
+            return false;
+        }
+        is_meant
     }
 
     /// Notes that the present process has had another answer than the recorded one.
@@ -333,12 +353,16 @@ impl Driver<'_> {
 
     /// Whether a relative is not followed any more once it has executed the program of this event.
     pub(super) fn leaves_with(&self, event: u64) -> bool {
-        self.is_relative() && !self.family.followed.has(self.group.pid, event + 1)
+        let is_over = || !self.family.followed.has(self.group.pid, event + 1);
+        self.is_relative() && self.script.is_recording() && is_over()
     }
 
     /// Drops the present process, a relative. Goes on with the others.
     pub(super) fn forget(&mut self) -> Result<Next> {
         self.drop_tasks();
+        let log = std::mem::take(&mut self.report.log);
+        let outcome = report::of_relative(self.group.pid, None, log, Vec::new());
+        self.family.gone.push(outcome);
         self.leave();
         if !self.unreceived.is_empty() {
             // It is as the others now that are not driven.
@@ -370,7 +394,7 @@ impl Driver<'_> {
     /// Handles the end of the present process. Returns the next step if the injection is not over with it.
     pub(super) fn on_process_end(&mut self, status: Status, exit: Exit) -> Result<Option<Next>> {
         let goes_on = !self.family.members.is_empty();
-        if !self.is_relative() && !(goes_on && self.family.awaits_all) {
+        if !(self.is_relative() || goes_on && self.family.awaits_all) {
             return Ok(None);
         }
         self.drop_tasks();

@@ -195,6 +195,7 @@ impl Driver<'_> {
             return Ok(Next::End(Status::Completed, None, None));
         };
         let mut divergence = describe(step, &seen, tid, self.script.other_run());
+        divergence.moment = self.answered;
         // In a process that is as it was recorded, the cause is in its code.
         if let Some(reason) = reason {
             divergence.doubt = Doubt::known(reason);
@@ -485,6 +486,7 @@ fn describe(
         .collect();
     Divergence {
         pid: seen.pid(),
+        moment: None,
         index: step.index,
         event: step.event(),
         tid,

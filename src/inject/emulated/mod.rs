@@ -42,7 +42,7 @@ use crate::inject::report::{Driven, Ended, Report};
 use crate::inject::script::Script;
 use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
 use crate::inject::{Error, Result};
-use crate::process::{Process, StopPoint, ThreadGroup};
+use crate::process::{Process, Relative, StopPoint, ThreadGroup};
 use crate::sandbox::Settings;
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
@@ -64,7 +64,7 @@ use unreceived::Unreceived;
 /// If a hook fails, the range of calls is not in the script, or the process cannot be traced. The process is then
 /// killed.
 pub fn inject(
-    process: Process,
+    mut process: Process,
     mut script: Script,
     hooks: &mut dyn Hooks,
     options: &Options,
@@ -79,10 +79,11 @@ pub fn inject(
         script.end_at(options.start, end)?;
     }
     script.start_at(options.start, &process, &options.pids)?;
-    let mut process = process;
     if !script.is_recording() || options.start > 0 {
-        // The relatives stand where the copy was spun off.
-        process.relatives.clear();
+        // The others stay where the copy was spun off.
+        let is_driven = |tid: i32| options.pids.values().any(|&mapped| mapped == tid);
+        let drives = |relative: &Relative| relative.threads.iter().any(|one| is_driven(one.tid));
+        process.relatives.retain(drives);
         process.followed = Arc::new(Followed::none());
     }
     let mut driven = Driver::new(process, script, hooks, options)?.run()?;

@@ -4,9 +4,11 @@
 //! recorded processes that took it then went on otherwise, and so did those that took something from these. Recorded answers
 //! that came of it are not given any more.
 
-use crate::history::{Channels, Recording};
+use crate::constants::is_error;
+use crate::history::{Channels, Filter, Recording};
 use crate::kernel::Use;
 use crate::recording::{Event, Result};
+use crate::world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -190,6 +192,51 @@ impl Unreceived {
         None
     }
 
+    /// The processes that are not driven and not as recorded any more, each with the event from which on that is so.
+    pub fn gone(&self) -> BTreeMap<i32, u64> {
+        let gone = self.gone.iter();
+        gone.map(|(&pid, gone)| (pid, gone.since)).collect()
+    }
+
+    /// The files that they have not changed, each with the reason.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn files(&self, recording: &Arc<Recording>) -> Result<Vec<(Vec<u8>, String)>> {
+        let mut files = BTreeMap::new();
+        for (&pid, gone) in &self.gone {
+            let filter = Filter {
+                pid: Some(pid),
+                from: Some(gone.since),
+                calls: Some(Box::new(|call| world::is_changed_by(call.name))),
+                ..Filter::default()
+            };
+            for found in recording.find(filter)? {
+                let found = found?;
+                let Some(call) = found.event.call() else {
+                    continue;
+                };
+                let only_reads = match i64::from(call.nr) {
+                    libc::SYS_open => !changes(call.args[1]),
+                    libc::SYS_openat => !changes(call.args[2]),
+                    libc::SYS_mmap => true,
+                    _ => false,
+                };
+                if only_reads || call.ret.is_none_or(is_error) {
+                    continue;
+                }
+                for file in &found.about.files {
+                    let paths = file.absolute.iter().filter(|path| path.starts_with(b"/"));
+                    for path in paths.filter(|path| !world::is_apart(path)) {
+                        let why = || self.told(pid, gone, "would have changed it");
+                        files.entry(path.clone()).or_insert_with(why);
+                    }
+                }
+            }
+        }
+        Ok(files.into_iter().collect())
+    }
+
     fn told(&self, pid: i32, gone: &Gone, what: &str) -> String {
         let (of, event) = gone.of;
         format!(
@@ -197,4 +244,10 @@ impl Unreceived {
             gone.since
         )
     }
+}
+
+/// Whether a file that is opened with these flags may be changed.
+fn changes(flags: u64) -> bool {
+    const CHANGES: i32 = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+    flags as i32 & CHANGES != 0
 }

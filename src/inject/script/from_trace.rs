@@ -35,7 +35,9 @@ impl TraceScript {
 
     /// Checks that the named tasks and threads exist.
     pub fn check(&self, process: &Process, named: &BTreeMap<i32, i32>) -> Result<()> {
-        let (tasks, threads) = (self.trace.pids(), process.tids());
+        let (tasks, mut threads) = (self.trace.pids(), process.tids());
+        let relatives = process.relatives.iter().flat_map(|other| &other.threads);
+        threads.extend(relatives.map(|thread| thread.tid));
         let list = |tids: &[i32]| {
             let tids = tids.iter().filter(|&&tid| tid != 0);
             let tids: Vec<String> = tids.map(i32::to_string).collect();

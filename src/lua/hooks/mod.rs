@@ -34,6 +34,7 @@ use loan::CallData;
 use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
 use rule::Hook;
 use signal::SignalData;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use table::HooksTable;
 use time_limit::TimeLimit;
@@ -123,6 +124,11 @@ impl LuaHooks {
                 .iter()
                 .map(|conditions| &conditions.processes),
         )
+    }
+
+    /// The recorded tasks that `pids` maps those of a trace to.
+    pub fn mapped_tasks(&self) -> BTreeSet<i32> {
+        self.table.options.pids.values().copied().collect()
     }
 
     /// Says that a process was live on the machine itself, if the environment has chosen that.
