@@ -1,6 +1,6 @@
 //! What a live continuation finds: the files as they were at the event, whatever has become of them since.
 
-use crate::common::{Folder, RRAPPER};
+use crate::common::{Folder, RRAPPER, as_user};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -617,7 +617,10 @@ fn changed_files_are_those_since_the_copy_was_spun_off() {
         local recording = rr.open "rec"
         local function shown(box)
           local all = {}
-          for _, file in ipairs(box:files()) do all[#all + 1] = file.kind .. " " .. file.path:gsub("^.*/w/", "") .. " " .. (file.size or "-") end
+          for _, file in ipairs(box:files()) do
+            local path = (file.from and file.from .. " > " or "") .. file.path
+            all[#all + 1] = file.kind .. " " .. path:gsub("[^ ]*/w/", "") .. " " .. (file.size or "-")
+          end
           return table.concat(all, ", ")
         end
         for _, where in ipairs { "chdir", "unlink" } do
@@ -640,10 +643,8 @@ fn changed_files_are_those_since_the_copy_was_spun_off() {
         "#,
     ));
     let text = done.ok().text();
-    let all = "changed a 6, changed b 3, removed d -, removed d/x -, created e -, created e/x 3, removed g -, created k -, \
-               created k/y 4, created last -, created new 5";
-    let then = "changed a 6, changed b 3, removed d -, removed d/x -, created e -, created e/x 3, changed g 2, created last -, \
-                created later 1, created new 5";
+    let all = "changed a 6, changed b 3, renamed d > e -, removed g -, created k -, created k/y 4, created last -, created new 5";
+    let then = "changed a 6, changed b 3, renamed d > e -, changed g 2, created last -, created later 1, created new 5";
     let since = |text: &str| {
         text.replace("changed a 6, ", "")
             .replace(", created new 5", "")
@@ -654,6 +655,171 @@ fn changed_files_are_those_since_the_copy_was_spun_off() {
         since(then)
     );
     assert_eq!(text, expected);
+}
+
+/// How a renamed file is told, whichever way a program that renames files has run: live without a recording, and for a recorded
+/// one in copies that stay emulated or go live early or late, with the files as recorded or as the program has left them.
+fn renames_are_told(folder: &Folder, prefix: &[&str]) {
+    const SETUP: &str = "rm -rf w; mkdir -p w/d/e/f w/d/empty; cd w; echo a >a; echo b >b; echo 1 >d/x; echo 2 >d/e/y; echo >d/e/f/z; \
+        ln -s y d/e/l; : >nul; mkfifo p; sqlite3 t.db 'create table t (n)'; git init -q; echo x >.git/COMMIT_EDITMSG; sleep 0.05";
+    const ALL: &str = "import os\nos.rename('a', 'z'); open('z', 'a').write('more'); os.rename('d', 'n'); open('n/x', 'w').write('other')\n\
+        os.unlink('n/e/y'); os.rename('n/e/f/z', 'out'); open('n/new', 'w')";
+    const CHAIN: &str = "import os\nopen('c', 'w').write(open('a').read()); os.unlink('a'); os.rename('d', 'n'); os.rename('n', 'd')\n\
+        os.rename('nul', 'o'); os.rename('o', 'o2'); open('nul', 'w'); os.mkdir('t'); os.rename('t', 't2'); os.link('b', 'b2')";
+    let cases: [(&[&str], &str); 14] = [
+        (&["mv", "a", "c"], "renamed c < a"),
+        // What was there is another file now.
+        (&["mv", "a", "b"], "removed a, changed b < a"),
+        (&["mv", "d", "g"], "renamed g < d"),
+        (&["mv", "d/empty", "hollow"], "renamed hollow < d/empty"),
+        (&["mv", "nul", "nil"], "renamed nil < nul"),
+        (&["mv", "p", "q"], "renamed q < p"),
+        (&["mv", "d/e/l", "m"], "renamed m < d/e/l"),
+        (&["sed", "-i", "s/a/x/", "a"], "changed a"),
+        (
+            &["sqlite3", "t.db", "insert into t values (1)"],
+            "changed t.db",
+        ),
+        (
+            &["git", "config", "--local", "a.b", "c"],
+            "changed .git/config",
+        ),
+        (
+            &["rm", "-r", "d"],
+            "removed d, removed d/e, removed d/e/f, removed d/e/f/z, removed d/e/l, removed d/e/y, removed d/empty, removed d/x",
+        ),
+        (
+            &[PYTHON, "-SBc", ALL],
+            "removed d/e/y, renamed n < d, created n/new, changed n/x < d/x, renamed out < d/e/f/z, renamed z < a",
+        ),
+        (
+            &[PYTHON, "-SBc", CHAIN],
+            "removed a, created b2, created c, changed nul, renamed o2 < nul, created t2",
+        ),
+        (
+            &[
+                PYTHON,
+                "-SBc",
+                "import os\nos.link('a', 'h'); os.unlink('a'); os.mkdir('in'); os.rename('d/e', 'in/e'); os.rename('in', 'on')",
+            ],
+            "renamed h < a, created on, renamed on/e < d/e",
+        ),
+    ];
+    let list: Vec<String> = cases
+        .iter()
+        .map(|(argv, expected)| {
+            format!(
+                "{{ argv = {{ {} }}, expected = {expected:?} }}",
+                argv.iter()
+                    .map(|arg| format!("{arg:?}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        })
+        .collect();
+    folder.write("script.lua", format!("local setup, cases = {SETUP:?}, {{ {} }}\n{}", list.join(",\n"), r#"
+        local function shown(list)
+          local all = {}
+          for _, file in ipairs(list) do
+            local from = file.from and " < " .. file.from:gsub("^.*/w/", "") or ""
+            all[#all + 1] = file.kind .. " " .. file.path:gsub("^.*/w/", "") .. from
+          end
+          return table.concat(all, ", ")
+        end
+        for _, case in ipairs(cases) do
+          local said
+          local function check(what, found)
+            if found ~= case.expected then print(table.concat(case.argv, " "), what, found, case.expected) end
+          end
+          local function after(box) said = shown(box:files()) end
+          local program = { table.unpack(case.argv) }
+          program.cwd = "w"
+          os.execute(setup)
+          program.hooks = { after = after }
+          local outcome = live(program)
+          check("live{}", said)
+          check("live{}.files", shown(outcome.files))
+          program.hooks = nil
+          local recording = rr.record(program)
+          for _, files in ipairs { "left", "fresh" } do
+            if files == "fresh" then os.execute(setup) end
+            for _, at in ipairs { 2, 20 } do
+              local copy <close> = recording:replay_to(at):spin_off()
+              outcome = copy:live { after = after }
+              check(files .. " live at " .. at, said)
+              check(files .. " files at " .. at, shown(outcome.files))
+            end
+            local copy <close> = recording:replay_to(2):spin_off()
+            copy:inject { after = after }
+            check(files .. " emulated", said)
+            -- It goes live after the first change.
+            local copy <close> = recording:replay_to(2):spin_off()
+            copy:inject { ["rename,renameat2,unlinkat"] = { live = true, when = 2 }, after = after, on_divergence = "live" }
+            check(files .. " live later", said)
+          end
+        end
+        print "done""#));
+    let mut command = Command::new(prefix[0]);
+    command.args(&prefix[1..]).args([
+        "sh",
+        "-c",
+        &format!("mkdir -p w mnt; {RRAPPER} -q script.lua"),
+    ]);
+    variables(&mut command, folder.path());
+    let done = command.current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert_eq!((&said[..], &errors[..]), ("done\n", ""));
+}
+
+#[test]
+fn renamed_files_are_told_with_their_former_names() {
+    renames_are_told(&Folder::new(), &["env"]);
+}
+
+#[test]
+fn a_users_renamed_files_are_told_with_their_former_names() {
+    as_user(&[
+        "--exact",
+        "recorded_files::renamed_files_are_told_with_their_former_names",
+    ]);
+}
+
+/// Where the sandbox has made directories anew, and lays overlays at those in them.
+#[test]
+fn files_renamed_beside_mounts_are_told_with_their_former_names() {
+    let folder = Folder::new();
+    let steps = format!("mkdir mnt; mount -t tmpfs none mnt; {RRAPPER} -q script.lua");
+    folder.write(
+        "script.lua",
+        r#"
+        local function try(text)
+          os.execute("rm -rf w a b; echo a >a; echo 1 >b; mkdir -p w/d; echo 2 >w/d/x; sleep 0.05")
+          local base = io.popen("pwd"):read() .. "/"
+          local function after(box)
+            local all = {}
+            for _, file in ipairs(box:files()) do
+              all[#all + 1] = file.kind .. " " .. file.path:sub(#base + 1) .. (file.from and " < " .. file.from:sub(#base + 1) or "")
+            end
+            print(text .. ": " .. table.concat(all, ", "))
+          end
+          live { "sh", "-c", text, hooks = { after = after } }
+        end
+        try "mv a c"; try "mv a w/c"; try "mv w/d e"; try "mv w v"; try "mv w/d/x y"; try "mv a b"; try "mv a c; mv c d; echo more >>d"
+        "#,
+    );
+    let mut command = Command::new("unshare");
+    command.arg(if nix::unistd::geteuid().is_root() {
+        "-m"
+    } else {
+        "-rm"
+    });
+    command.args(["sh", "-c", &steps]);
+    variables(&mut command, folder.path());
+    let done = command.current_dir(folder.path()).output().unwrap();
+    let expected = "mv a c: renamed c < a\nmv a w/c: renamed w/c < a\nmv w/d e: renamed e < w/d\nmv w v: renamed v < w\n\
+        mv w/d/x y: renamed y < w/d/x\nmv a b: removed a, changed b < a\nmv a c; mv c d; echo more >>d: renamed d < a\n";
+    assert_eq!(String::from_utf8_lossy(&done.stdout), expected, "{done:?}");
 }
 
 /// A failure changes what the recording would say next about the same file: that is where the copy leaves it.

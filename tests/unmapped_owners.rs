@@ -163,14 +163,11 @@ fn what_a_user_changes_has_the_results_that_it_has_outside() {
     const FILES: &str = "\
 created closed/mine/by-child
 created closed/mine/by-thread
-removed closed/mine/file
 created closed/mine/here
 created closed/mine/linked
-created closed/mine/other
-created closed/mine/other/file
-created closed/mine/other/moved
+renamed closed/mine/other
+renamed closed/mine/other/moved
 created closed/mine/other/new
-removed closed/mine/sub
 created closed/mine/symlink
 changed closed/shared
 changed closed/shared-too

@@ -15,7 +15,7 @@ mod segment;
 mod stdin;
 mod world;
 
-pub use changed_files::FileChange;
+pub use changed_files::{ChangedPath, FileChange};
 pub use changes::{KernelChanges, PendingChange};
 pub use file_changes::{FileChanges, GivenFile};
 pub use filter::{Failed, Filter, Found, Match, Predicate};

@@ -20,15 +20,17 @@ mod id_map;
 mod mounts;
 mod place;
 mod placed;
+mod renamed_files;
 mod renames;
 mod root_plan;
 mod seal;
 mod settings;
 mod user_quotas;
 
-pub use changed_files::{Change, ChangeKind, MOST as MOST_CHANGES, Outside};
+pub use changed_files::{Change, ChangeKind, MOST as MOST_CHANGES, Origin, Outside};
 pub use error::{Error, Result, advice, sysctl};
 pub use placed::{Attributes, Content, Placer};
+pub use renamed_files::with_renames;
 pub use settings::Settings;
 
 use crate::tracee::call_batch::HelperProcess;

@@ -89,6 +89,16 @@ impl Shown {
         self.outside
     }
 
+    /// The kind, the size, and the time of the last change; and the permissions.
+    pub(super) fn look(&self) -> ((u32, u64, (i64, i64)), u32) {
+        ((self.kind, self.len as u64, self.modified), self.mode)
+    }
+
+    /// The inode number in the sandbox.
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
     /// Whether it has not been replaced since.
     pub(super) fn is_same(&self, now: &Shown) -> bool {
         self.inode == now.inode

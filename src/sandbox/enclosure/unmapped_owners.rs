@@ -145,8 +145,7 @@ impl Enclosure {
         fs::remove_dir(self.place.path(aside(number))).map_err(refused)?;
         if is_laid {
             let mut laid = Laid::new(&self.place, layer.clone(), number).map_err(refused)?;
-            let machine = fs::symlink_metadata(&layer.path).ok();
-            laid.late = machine.map(|meta| (meta.dev(), meta.ino()));
+            laid.is_late = true;
             self.layers.push(laid);
         } else {
             self.place.remove(number).map_err(refused)?;
