@@ -246,6 +246,8 @@ struct Place {
     program: &'static Program,
     /// When the recording was begun.
     begun: SystemTime,
+    /// Whether it was made of another run than that which has left the files.
+    is_discarded: bool,
 }
 
 impl Place {
@@ -271,6 +273,7 @@ impl Place {
             folder: Folder::new(),
             program,
             begun: SystemTime::now(),
+            is_discarded: options.contains(&"--discard"),
         };
         place.fresh();
         // Times of files go on in steps.
@@ -379,23 +382,29 @@ fn controls_of(place: &Place) {
         local list <close> = assert(io.open(out .. "/list", "w"))
         local makes = {{ clone = true, clone3 = true, fork = true, vfork = true }}
         -- The events of the first process at which it has no children.
-        local alone, children = {{}}, 0
+        local alone, children, final = {{}}, 0, 0
         for number = 1, #recording do
           local event = recording:event(number)
+          if event.pid == first then final = number end
           if children == 0 and number > 1 and event.pid == first then alone[#alone + 1] = number end
           local ret = event.kind == "call" and math.type(event.ret) == "integer" and event.ret or 0
           if ret > 0 and makes[event.name] then children = children + 1 end
           if ret > 0 and event.name == "wait4" then children = children - 1 end
         end
-        for at = 1, #alone, math.max(1, #alone // 20) do
-          local event = alone[at]
+        local tried = {{}}
+        for at = 1, #alone, math.max(1, #alone // 20) do tried[#tried + 1] = alone[at] end
+        -- At the last one, nothing is written any more.
+        if tried[#tried] ~= alone[#alone] then tried[#tried + 1] = alone[#alone] end
+        local over <close> = assert(io.open(out .. "/over", "w"))
+        over:write(final == alone[#alone] and final or "")
+        for _, event in ipairs(tried) do
           local stop = recording:replay_to(event)
           local where = out .. "/" .. event
           os.execute("mkdir -p " .. where)
           local copy <close> = stop:spin_off()
           local outcome = copy:live {{ after = function(box)
             box:save(where .. "/files", dir)
-            local found = box:run {{ "find", dir, "-mindepth", "1", "-printf", "%P\t%y\t%U:%G\t%T@\n" }}
+            local found = box:run {{ "find", dir, "-printf", "%P\t%y\t%U:%G\t%T@\n" }}
             local file <close> = assert(io.open(where .. "/attributes", "w"))
             file:write(found.stdout)
           end }}
@@ -406,6 +415,7 @@ fn controls_of(place: &Place) {
     let end = place.folder.record_end();
     let list = fs::read_to_string(place.folder.join("out/list")).unwrap();
     assert!(list.lines().count() >= 10, "{list}");
+    let over = fs::read_to_string(place.folder.join("out/over")).unwrap();
     for event in list.lines() {
         let what = format!("{:?} at event {event}", program.argv);
         let missing = String::from_utf8(place.read(event, "missing")).unwrap();
@@ -440,8 +450,16 @@ fn controls_of(place: &Place) {
             let (seconds, rest) = time.split_once('.').unwrap();
             let time = (seconds.parse().unwrap(), rest[..9].parse().unwrap());
             // Those of changes are of other runs.
-            if kind != "d" && meta.modified().unwrap() < place.begun {
+            if meta.modified().unwrap() < place.begun {
                 assert_eq!((meta.mtime(), meta.mtime_nsec()), time, "{what}: {name}");
+            } else if kind == "d" && event == over && !place.is_discarded {
+                let (seconds, nanoseconds): (i64, i64) = time;
+                let nanos = |seconds: i64, rest: i64| {
+                    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+                };
+                let differ = nanos(seconds, nanoseconds) - nanos(meta.mtime(), meta.mtime_nsec());
+                // The clock of file times goes on in steps.
+                assert!(differ.abs() < 20_000_000, "{what}: {name}: {differ} ns");
             }
         }
     }

@@ -24,10 +24,10 @@ pub use recorded_files::{FileContent, FileItself, RecordedFiles};
 
 use crate::image::FileId;
 use crate::kernel::{DescriptorTable, Kernel, ProcessTree};
-use crate::recording::{Event, Frame, Frames, Reader, Result, Source, events};
+use crate::recording::{Event, Frame, Frames, Reader, Result, Source, User, events};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use stdin::Input;
 use world::WorldReached;
 
@@ -39,6 +39,8 @@ pub struct Recording {
     reached: Mutex<Vec<Reached>>,
     input: Input,
     files: Mutex<Option<Arc<RecordedFiles>>>,
+    /// Who has started the program, once that was asked.
+    user: OnceLock<Option<User>>,
     /// The files at the event that was asked for last.
     world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
 }
@@ -147,6 +149,7 @@ impl Recording {
             reached: Mutex::default(),
             input: Input::default(),
             files: Mutex::default(),
+            user: OnceLock::new(),
             world: Mutex::default(),
         }
     }

@@ -147,6 +147,27 @@ pub enum Frame {
     Before(FileBefore),
     /// The time at which calls change files from here on, in nanoseconds since 1970.
     Clock(i64),
+    /// Who has started the program.
+    User(User),
+}
+
+/// A user and one of his groups, as files and processes have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The effective user id.
+    pub uid: u32,
+    /// The effective group id.
+    pub gid: u32,
+}
+
+impl User {
+    /// Who runs rrapper.
+    pub fn current() -> User {
+        User {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        }
+    }
 }
 
 /// What was known of a file when the first call named it, before any recorded call had changed it. There is one for each

@@ -52,7 +52,8 @@ impl ReplayState {
             | Frame::Run { .. }
             | Frame::End { .. }
             | Frame::Before(_)
-            | Frame::Clock(_) => {}
+            | Frame::Clock(_)
+            | Frame::User(_) => {}
         }
         self.tree.follow(frame);
         Ok(())

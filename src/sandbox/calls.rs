@@ -286,9 +286,17 @@ impl Sandbox {
             let (Some(from), Some(to)) = (old.whole(), new.whole()) else {
                 return Ok(ret);
             };
-            return Ok(match !is_exchange && self.rename_overlay(&from, &to)? {
-                true => 0,
-                false => ret,
+            if !is_exchange && self.rename_overlay(&from, &to)? {
+                return Ok(0);
+            }
+            return Ok(match self.refuses_move(&from, &to) {
+                Some(errno) => -i64::from(errno),
+                // A mount point of the machine's is none to rename there either.
+                None if !self.is_opened_up(&from) && !self.is_opened_up(&to) => ret,
+                None => {
+                    refused.push(old.refused("renamed", Errno::EBUSY));
+                    -i64::from(libc::EXDEV)
+                }
             });
         }
         if here.st_dev == there.st_dev {

@@ -18,7 +18,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The limit on listed changes.
-pub const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 
 /// The greatest depth of searched directories.
 pub(super) const DEEPEST: usize = 200;
@@ -81,6 +81,22 @@ impl Change {
     }
 }
 
+/// Changes that are found, up to a limit.
+struct Changes {
+    list: Vec<Change>,
+    most: usize,
+}
+
+impl Changes {
+    fn push(&mut self, change: Change) {
+        self.list.push(change);
+    }
+
+    fn are_all(&self) -> bool {
+        self.list.len() >= self.most
+    }
+}
+
 /// A file as seen outside of the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outside {
@@ -106,18 +122,37 @@ impl Sandbox {
     /// # Errors
     /// If the changed files cannot be read.
     pub fn changes(&self) -> Result<Vec<Change>> {
-        let mut changes = Vec::new();
-        let Some(enclosure) = &self.enclosure else {
-            return Ok(changes);
+        let mut changes = self.all_changes(MOST)?;
+        if let Some(enclosure) = &self.enclosure {
+            self.note_renames(enclosure, &mut changes);
+        }
+        Ok(changes)
+    }
+
+    /// The paths of all changed files, in order, however many there are. What was in removed directories is not among them.
+    ///
+    /// # Errors
+    /// If the changed files cannot be read.
+    pub fn changed_paths(&self) -> Result<Vec<PathBuf>> {
+        let changes = self.all_changes(usize::MAX)?;
+        Ok(changes.into_iter().map(|change| change.path).collect())
+    }
+
+    fn all_changes(&self, most: usize) -> Result<Vec<Change>> {
+        let mut changes = Changes {
+            list: Vec::new(),
+            most,
         };
+        let Some(enclosure) = &self.enclosure else {
+            return Ok(changes.list);
+        };
+        let refused = |e| Error::refused("show its changed files", e);
         for laid in enclosure.changed() {
             let (upper, path) = (enclosure.upper(laid), &laid.layer.path);
-            walk((&upper, &self.inside(path)), path, 0, &mut changes)
-                .map_err(|e| Error::refused("show its changed files", e))?;
+            walk((&upper, &self.inside(path)), path, 0, &mut changes).map_err(refused)?;
         }
         for (path, shown, names) in enclosure.changed_copies() {
-            compare_copy(path, &shown, names, &mut changes)
-                .map_err(|e| Error::refused("show its changed files", e))?;
+            compare_copy(path, &shown, names, &mut changes).map_err(refused)?;
         }
         if let Some(root) = self.root().filter(|_| !enclosure.moved.is_empty()) {
             for dir in &enclosure.moved {
@@ -125,15 +160,14 @@ impl Sandbox {
             }
         }
         self.compare_placed(enclosure, &mut changes);
-        changes.sort_unstable();
-        changes.dedup();
-        self.note_renames(enclosure, &mut changes);
-        Ok(changes)
+        changes.list.sort_unstable();
+        changes.list.dedup();
+        Ok(changes.list)
     }
 
     /// Has the changes be those against the files that were put into the sandbox.
-    fn compare_placed(&self, enclosure: &Enclosure, changes: &mut Vec<Change>) {
-        changes.retain(|change| {
+    fn compare_placed(&self, enclosure: &Enclosure, changes: &mut Changes) {
+        changes.list.retain(|change| {
             self.placed.get(&change.path).is_none() && !self.is_below_placed(&change.path)
         });
         let changed = enclosure.changed();
@@ -143,7 +177,7 @@ impl Sandbox {
             let is_untouched = !changed.iter().any(|dir| path.starts_with(dir));
             if is_untouched && self.placed.is_kept(path)
                 || self.is_changed_since(path) != Some(true)
-                || changes.len() >= MOST
+                || changes.are_all()
             {
                 continue;
             }
@@ -284,10 +318,11 @@ impl Sandbox {
             true => real,
             false => id,
         };
+        let (uid, gid) = enclosure.ids_inside((meta.uid(), meta.gid()));
         Some(FileStatus {
             mode: if is_anew { meta.mode() } else { shown.mode },
-            uid: real(shown.uid, meta.uid()),
-            gid: real(shown.gid, meta.gid()),
+            uid: real(shown.uid, uid),
+            gid: real(shown.gid, gid),
             ..shown
         })
     }
@@ -343,7 +378,7 @@ fn compare_copy(
     path: &Path,
     shown: &Path,
     names: Option<&Names>,
-    changes: &mut Vec<Change>,
+    changes: &mut Changes,
 ) -> io::Result<()> {
     let change = Change::new;
     let Some(before) = names else {
@@ -361,11 +396,11 @@ fn compare_copy(
         }
     }
     let removed = before.keys().filter(|name| !now.contains(*name));
-    for name in removed.take(MOST) {
+    for name in removed.take(changes.most) {
         changes.push(change(path.join(name), ChangeKind::Removed));
     }
     let added = now.iter().filter(|name| !before.contains_key(*name));
-    for name in added.take(MOST) {
+    for name in added.take(changes.most) {
         changes.push(change(path.join(name), ChangeKind::Created));
         // A program may have made a directory unreadable.
         let seen = shown.join(name);
@@ -379,10 +414,10 @@ fn walk(
     (upper, shown): (&Path, &Path),
     lower: &Path,
     depth: usize,
-    changes: &mut Vec<Change>,
+    changes: &mut Changes,
 ) -> io::Result<()> {
     for entry in fs::read_dir(upper)? {
-        if changes.len() >= MOST || depth > DEEPEST {
+        if changes.are_all() || depth > DEEPEST {
             return Ok(());
         }
         let entry = entry?;
@@ -422,7 +457,7 @@ fn walk(
 }
 
 /// All that is in a directory of the sandbox.
-fn created_below(root: &Root, dir: &Path, depth: usize, changes: &mut Vec<Change>) {
+fn created_below(root: &Root, dir: &Path, depth: usize, changes: &mut Changes) {
     let Some(found) = root.find(dir.as_os_str().as_bytes(), false) else {
         return;
     };
@@ -432,7 +467,7 @@ fn created_below(root: &Root, dir: &Path, depth: usize, changes: &mut Vec<Change
     }
     let entries = fs::read_dir(format!("/proc/self/fd/{}", found.as_raw_fd()));
     for entry in entries.into_iter().flatten().flatten() {
-        if changes.len() >= MOST {
+        if changes.are_all() {
             return;
         }
         let path = dir.join(entry.file_name());
@@ -449,9 +484,9 @@ fn is_opaque(dir: &Path) -> bool {
     attribute.is_ok_and(|value| value.as_deref() == Some(b"y"))
 }
 
-fn removed(upper: &Path, lower: &Path, changes: &mut Vec<Change>) {
+fn removed(upper: &Path, lower: &Path, changes: &mut Changes) {
     for entry in fs::read_dir(lower).into_iter().flatten().flatten() {
-        if changes.len() >= MOST {
+        if changes.are_all() {
             return;
         }
         if fs::symlink_metadata(upper.join(entry.file_name())).is_err() {

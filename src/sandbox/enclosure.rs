@@ -431,11 +431,25 @@ impl Enclosure {
     }
 
     /// Whether it can be used for a sandbox with these settings.
-    pub(super) fn is_fit(&self, settings: &Settings) -> bool {
-        !self.spoiled && self.settings == *settings && self.mounts.are_current() && {
-            let same = |one: &Copied| Stamp::at(&one.path) == one.machine;
-            self.copied.iter().all(same) && self.layers.iter().all(Laid::is_there)
-        }
+    pub(super) fn is_fit(&self, settings: &Settings, ids: &IdMap) -> bool {
+        !self.spoiled
+            && self.settings == *settings
+            && self.ids == *ids
+            && self.mounts.are_current()
+            && {
+                let same = |one: &Copied| Stamp::at(&one.path) == one.machine;
+                self.copied.iter().all(same) && self.layers.iter().all(Laid::is_there)
+            }
+    }
+
+    /// Whether these ids of a user and a group exist in it.
+    pub(super) fn has_ids(&self, user: (u32, u32)) -> bool {
+        self.ids.have(user)
+    }
+
+    /// The user and the group in it that are these outside.
+    pub(super) fn ids_inside(&self, owner: (u32, u32)) -> (u32, u32) {
+        self.ids.inside(owner)
     }
 
     /// Has it show the machine's files as they are now: an overlay keeps what it has found, and what it has not.

@@ -150,6 +150,7 @@ pub(super) fn go_on(
                 writable: &writable,
                 cwd: &cwd,
                 pid: numbers.own(process.group.pid),
+                user: user_of(&process.group)?,
                 settings: &how.settings,
             };
             let recording = Arc::clone(&process.group.recording);
@@ -242,6 +243,7 @@ pub(super) fn show_left(
         writable: &writable,
         cwd: &cwd,
         pid: group.pid,
+        user: user_of(group)?,
         settings: &how.settings,
     };
     let wanted = world.wanted(&group.recording);
@@ -254,6 +256,12 @@ pub(super) fn show_left(
     outcome.missing.extend(world.into_missing());
     let place = (&how.settings, &cwd[..], how.timeout);
     show_aftermath(Some(sandbox), earlier, place, hooks, outcome)
+}
+
+/// The user and the group that a process knows itself by, where these are not the caller's: those that have recorded it.
+fn user_of(group: &ThreadGroup) -> Result<Option<(u32, u32)>> {
+    let user = group.recording.other_user()?;
+    Ok(user.map(|user| (user.uid, user.gid)))
 }
 
 /// What a copy, as it was told, changed since it was spun off.

@@ -135,6 +135,30 @@ impl Sandbox {
         is_refused.then_some(Answer::Errno(libc::EPERM))
     }
 
+    /// The error that renaming a directory has outside, where that is another's directory that has got an overlay.
+    pub(super) fn refuses_move(&self, from: &Path, to: &Path) -> Option<i32> {
+        let is_opened = |path: &Path| are_there() && self.is_opened_up(path);
+        if !is_opened(from) && !is_opened(to) {
+            return None;
+        }
+        // What the program has made is its own.
+        let refuses = |dir: &Path, how| dir.exists() && access(dir, how).is_err();
+        let closed = |dir: &Path| refuses(dir, AccessFlags::W_OK | AccessFlags::X_OK);
+        let around = |path: &Path| path.parent().map(Path::to_path_buf);
+        let (old, new) = (around(from)?, around(to)?);
+        // In another directory, its entry `..` is another one.
+        let is_elsewhere = old != new;
+        if closed(&old) || closed(&new) || is_elsewhere && refuses(from, AccessFlags::W_OK) {
+            return Some(libc::EACCES);
+        }
+        let is_full =
+            fs::read_dir(self.inside(to)).is_ok_and(|mut entries| entries.next().is_some());
+        if is_full {
+            return Some(libc::ENOTEMPTY);
+        }
+        None
+    }
+
     /// Prepares a directory that a process has entered for changes: processes that it makes are there, too, and those
     /// among them that change nothing would not see what others do.
     ///
