@@ -135,28 +135,26 @@ impl Sandbox {
         is_refused.then_some(Answer::Errno(libc::EPERM))
     }
 
-    /// The error that renaming a directory has outside, where that is another's directory that has got an overlay.
-    pub(super) fn refuses_move(&self, from: &Path, to: &Path) -> Option<i32> {
-        let is_opened = |path: &Path| are_there() && self.is_opened_up(path);
-        if !is_opened(from) && !is_opened(to) {
+    /// The error that renaming another's directory has outside. The kernel can only be asked in a sandbox where that directory
+    /// could be renamed: it lets no overlay of a user's hide such a directory, be it by moving it or by removing it.
+    pub(super) fn refuses_move(&self, from: &Path, to: &Path, is_exchange: bool) -> Option<i32> {
+        let machine = fs::symlink_metadata(from).ok()?;
+        let is_anothers = machine.uid() != nix::unistd::geteuid().as_raw();
+        if !are_there() || !machine.is_dir() || !is_anothers {
             return None;
         }
         // What the program has made is its own.
         let refuses = |dir: &Path, how| dir.exists() && access(dir, how).is_err();
         let closed = |dir: &Path| refuses(dir, AccessFlags::W_OK | AccessFlags::X_OK);
-        let around = |path: &Path| path.parent().map(Path::to_path_buf);
-        let (old, new) = (around(from)?, around(to)?);
+        let (old, new) = (from.parent()?, to.parent()?);
         // In another directory, its entry `..` is another one.
         let is_elsewhere = old != new;
-        if closed(&old) || closed(&new) || is_elsewhere && refuses(from, AccessFlags::W_OK) {
+        if closed(old) || closed(new) || is_elsewhere && refuses(from, AccessFlags::W_OK) {
             return Some(libc::EACCES);
         }
-        let is_full =
-            fs::read_dir(self.inside(to)).is_ok_and(|mut entries| entries.next().is_some());
-        if is_full {
-            return Some(libc::ENOTEMPTY);
-        }
-        None
+        let entries = fs::read_dir(self.inside(to));
+        let is_full = entries.is_ok_and(|mut entries| entries.next().is_some());
+        (is_full && !is_exchange).then_some(libc::ENOTEMPTY)
     }
 
     /// Prepares a directory that a process has entered for changes: processes that it makes are there, too, and those
