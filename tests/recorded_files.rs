@@ -121,6 +121,23 @@ const MAPPED: Program = Program {
     ],
 };
 
+const EXCHANGE: Program = Program {
+    setup: "mkdir d; echo in >d/i; echo one >a; echo two >b; echo source text >s; echo x >x; setfattr -n user.old -v 1 x",
+    argv: &[
+        PYTHON,
+        "-SEc",
+        "import ctypes, os\nlibc = ctypes.CDLL(None)\n\
+         def exchange(a, b): assert libc.renameat2(-100, a, -100, b, 2) == 0\n\
+         exchange(b'a', b'b'); exchange(b'd', b'b'); f = os.open('s', 0); t = os.open('copied', os.O_RDWR | os.O_CREAT, 0o640)\n\
+         print(os.copy_file_range(f, t, 5, offset_src=2)); u = os.open('sent', os.O_RDWR | os.O_CREAT); print(os.sendfile(u, f, 1, 6))\n\
+         r, w = os.pipe(); os.write(w, b'through a pipe'); v = os.open('spliced', os.O_RDWR | os.O_CREAT); print(os.splice(r, v, 14))\n\
+         os.setxattr('s', 'user.new', b'v'); os.removexattr('x', 'user.old'); os.utime('sent', ns=(10**18, 10**18 + 5))\n\
+         os.posix_fallocate(v, 0, 3000); os.truncate('copied', 4); os.chmod('s', 0o600); os.link('s', 'h'); os.symlink('s', 'l')\n\
+         os.write(os.open('h', os.O_WRONLY | os.O_APPEND), b'more'); os.pwritev(v, [b'A', b'B'], 100); os.mkdir('k'); os.rename('k', 'm')\n\
+         print([open(n).read() for n in ('s', 'copied', 'sent', 'd', 'a', 'b/i')], sorted(os.listdir('.')), os.listxattr('x'), os.listxattr('s'))",
+    ],
+};
+
 /// Its child, a tar, is of the next issue: what is tried are the events at which there is none.
 const DPKG: Program = Program {
     setup: "mkdir -p p/DEBIAN p/usr/share/x; seq 100 >p/usr/share/x/a; ln -s a p/usr/share/x/l; touch -d 2001-02-03 p/usr/share/x/a; \
@@ -840,6 +857,30 @@ fn files_renamed_beside_mounts_are_told_with_their_former_names() {
     assert_eq!(String::from_utf8_lossy(&done.stdout), expected, "{done:?}");
 }
 
+/// What is changed in live has times of the clock that the process reads, which is behind the kernel's.
+#[test]
+fn times_of_changes_in_live_are_told_in_the_clock_of_the_process() {
+    let folder = Folder::new();
+    folder.write("q", "text");
+    let program = "import os, time\nopen('q').read()\n\
+        def told(name): s = os.stat(name); return [abs(t - time.time()) < 2 for t in (s.st_mtime, s.st_ctime)]\n\
+        open('new', 'w').write('x'); old = os.stat('q').st_mtime; os.utime('q'); os.mkdir('d'); os.symlink('q', 'l')\n\
+        print(told('new'), told('q'), told('d'), told('.'), os.lstat('l').st_mtime - time.time() < 2, old)\n\
+        os.utime('q', ns=(5, 5)); print(os.stat('q').st_mtime_ns)";
+    let done = folder.record("rec", &[PYTHON, "-SBc", program]).ok();
+    assert!(!done.text().contains("False"), "{}", done.text());
+    std::thread::sleep(Duration::from_secs(3));
+    let live = folder.script(
+        r#"
+        local recording = rr.open "rec"
+        local read = recording:find { syscall = "read", path = "*/q" }
+        local copy <close> = recording:replay_to(read):spin_off()
+        io.write(copy:live {}.stdout)
+        "#,
+    );
+    assert_eq!(live.ok().text(), done.text());
+}
+
 /// A failure changes what the recording would say next about the same file: that is where the copy leaves it.
 #[test]
 fn no_recorded_answer_is_given_about_a_file_that_a_fault_has_changed() {
@@ -1060,6 +1101,7 @@ programs! {
     copytree: super::COPYTREE,
     tmpfile: super::TMPFILE,
     mapped: super::MAPPED,
+    exchange: super::EXCHANGE,
     dpkg: super::DPKG,
     make: super::MAKE,
     git_gc: super::GIT_GC,
