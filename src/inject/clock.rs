@@ -341,6 +341,7 @@ mod tests {
             realtime: -50 * NANOS,
             monotonic: -7 * NANOS,
             boottime: 0,
+            since: 0,
         };
         let soon = |kind: Kind| kind.now() + clocks.shift(kind) + NANOS;
         assert!(clocks.nearest(soon(Kind::Realtime)) == Kind::Realtime);
