@@ -389,7 +389,7 @@ function Trace:signals() end
 ---@field injected Injected[]  the first and the last 5,000
 ---@field unfired string[]  rules that never fired
 ---@field missing string[]  objects that could not be re-created when it went live, and what this outcome leaves out
----@field files { path: string, kind: string }[]  files that it changed
+---@field files { path: string, kind: string, from: string? }[]  files that it changed since it went live: as in `BoxFile`
 ---@field sent table<integer, string>  bytes that it wrote to sockets and pipes, by descriptor
 ---@field backtrace Frame[] its backtrace when a signal killed it or its time was up, innermost first
 ---@field hang string?      the call or the place in its code where it hung
@@ -602,7 +602,8 @@ local Box = {}
 
 ---@class BoxFile
 ---@field path string
----@field kind "created"|"changed"|"removed"  against the files at the event at which the copy was spun off, whether it went live or not
+---@field kind "created"|"changed"|"removed"|"renamed"  against the files at the event at which the copy was spun off, whether it went live or not. A directory is renamed together with what is in it; a file that has taken the place of another one is a change of that
+---@field from string?   the path that the file had at that event, if it had another one
 ---@field size integer?  bytes, of a regular file
 ---@field hash string?   SHA-256 in hexadecimal digits, of a regular file
 

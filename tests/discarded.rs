@@ -162,6 +162,29 @@ fn setup_commands_prepare_the_sandbox() {
     );
 }
 
+/// All that they have made is found by live continuations, however much it is.
+#[test]
+fn many_files_of_setup_commands_are_kept() {
+    let folder = Folder::new();
+    let setup = [
+        "--setup",
+        "mkdir many; cd many; seq 12000 | xargs touch; echo last >zz",
+    ];
+    let program = "import os; print(len(os.listdir('many')), open('many/zz').read())";
+    let done = discard(&folder, &setup, &["python3", "-SBc", program]).ok();
+    assert_eq!((&done.text()[..], &done.stderr[..]), ("12001 last\n\n", ""));
+    assert!(!folder.join("many").exists());
+    let done = folder.script(
+        r#"
+        local recording = rr.open "recording"
+        local copy <close> = recording:replay_to(3):spin_off()
+        local outcome = copy:live {}
+        print(outcome.stdout, table.concat(outcome.missing, "; "))
+        "#,
+    );
+    assert_eq!(done.ok().text(), "12001 last\n\n\t\n");
+}
+
 #[test]
 fn a_setup_command_that_fails_ends_the_recording() {
     let folder = Folder::new();

@@ -261,13 +261,13 @@ const CASES: [Case; 11] = [
         setup: TREE,
         command: "exec mv tree/one tree/uno",
         asks: 10,
-        changes: "created ",
+        changes: "renamed ",
     },
     Case {
         setup: TREE,
         command: "exec mv tree/a tree/c tree/one .",
         asks: 15,
-        changes: "removed ",
+        changes: "renamed ",
     },
     Case {
         setup: TREE,

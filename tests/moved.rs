@@ -19,6 +19,27 @@ const PYTHON: Program = Program {
     ],
 };
 
+/// It asks who it is, and whose its files are.
+const OWNERS: Program = Program {
+    setup: "echo a >own; mkdir dir; echo b >dir/other",
+    argv: &[
+        "/usr/bin/python3",
+        "-SBc",
+        "import os\nme = os.geteuid(), os.getegid()\n\
+         def whose(name): status = os.lstat(name); return (status.st_uid, status.st_gid)\n\
+         print(me, open('own').read()); os.chmod('own', 0o600); open('made', 'w').write('c'); os.mkdir('new'); os.symlink('own', 'link')\n\
+         os.rename('own', 'moved'); os.chown('made', *me); print((os.geteuid(), os.getegid()) == me, os.getresuid(), os.access('dir', os.W_OK))\n\
+         for name in ('.', 'moved', 'dir', 'dir/other', 'made', 'new', 'link'): print(name, whose(name) == me)\n\
+         os.rename('dir', 'new/dir'); print(whose('new/dir') == me, whose('/') == (0, 0), whose('/usr') == (0, 0))",
+    ],
+};
+
+const GIT_STATUS: Program = Program {
+    setup: "git init -q; git config user.email a@b; git config user.name n; echo a >a; git add a; git commit -q -m first; \
+            echo b >b; echo more >>a",
+    argv: &["git", "status", "--short"],
+};
+
 /// Prints what becomes of copies at some events: with nothing failed, and with a call failed.
 const TABLE: &str = r#"
 local recording = rr.open(arg[1])
@@ -93,6 +114,15 @@ cd /
 exec "$@"
 "#;
 
+const AS_USER: &[&str] = &[
+    "setpriv",
+    "--reuid",
+    "12345",
+    "--regid",
+    "12345",
+    "--clear-groups",
+];
+
 fn succeeded(what: &str, output: Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what}: {said}");
@@ -106,14 +136,7 @@ fn elsewhere(folder: &Folder, there: &Path, as_user: bool, argv: &[&str]) -> Out
     command.args(if is_root { &["-m"][..] } else { &["-r", "-m"] });
     command.args(["sh", "-c", ENTER, "sh"]).arg(there);
     if as_user {
-        command.args([
-            "setpriv",
-            "--reuid",
-            "12345",
-            "--regid",
-            "12345",
-            "--clear-groups",
-        ]);
+        command.args(AS_USER);
     }
     command.args(argv);
     variables(&mut command, Path::new("/home/other"));
@@ -125,12 +148,25 @@ fn elsewhere(folder: &Folder, there: &Path, as_user: bool, argv: &[&str]) -> Out
         .unwrap()
 }
 
-fn has_the_same_outcomes_elsewhere(program: &Program, is_anyones: bool) {
+fn has_the_same_outcomes_elsewhere(program: &Program) {
+    outcomes_elsewhere(program, false);
+}
+
+/// `by_user` says whether root has a user record it, and goes on himself.
+fn outcomes_elsewhere(program: &Program, by_user: bool) {
     let folder = Folder::new();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mode = if by_user { 0o777 } else { 0o755 };
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
     let work = folder.join("work");
     fs::create_dir(&work).unwrap();
+    if by_user {
+        std::os::unix::fs::chown(&work, Some(12345), Some(12345)).unwrap();
+    }
     let run = |argv: &[&str], dir: &Path| {
+        let argv = match by_user && argv[0] != "root" {
+            true => [AS_USER, argv].concat(),
+            false => argv.strip_prefix(&["root"]).unwrap_or(argv).to_vec(),
+        };
         let mut command = folder.command(argv[0]);
         command.args(&argv[1..]).current_dir(dir);
         variables(&mut command, folder.path());
@@ -151,7 +187,7 @@ fn has_the_same_outcomes_elsewhere(program: &Program, is_anyones: bool) {
     let there = folder.join("there");
     let there_text = there.to_str().unwrap();
     run(
-        &["sh", "-c", MAKE, "sh", there_text, RRAPPER],
+        &["root", "sh", "-c", MAKE, "sh", there_text, RRAPPER],
         folder.path(),
     );
     for name in ["table.lua", "rec.rrp"] {
@@ -167,7 +203,7 @@ fn has_the_same_outcomes_elsewhere(program: &Program, is_anyones: bool) {
     let argv = ["rrapper", "-q", "/table.lua", "/rec.rrp"];
     let mut users = vec![false];
     // Those who are nobody there run the other one for themselves.
-    users.extend((is_anyones && nix::unistd::geteuid().is_root()).then_some(true));
+    users.extend((!by_user && nix::unistd::geteuid().is_root()).then_some(true));
     for as_user in users {
         let found = succeeded("elsewhere", elsewhere(&folder, &there, as_user, &argv));
         let mut differ = here.lines().zip(found.lines()).filter(|(a, b)| a != b);
@@ -185,23 +221,43 @@ fn has_the_same_outcomes_elsewhere(program: &Program, is_anyones: bool) {
 
 #[test]
 fn python_has_the_same_outcomes_elsewhere() {
-    has_the_same_outcomes_elsewhere(&PYTHON, true);
+    has_the_same_outcomes_elsewhere(&PYTHON);
 }
 
 #[test]
 fn sed_has_the_same_outcomes_elsewhere() {
-    has_the_same_outcomes_elsewhere(&SED, true);
+    has_the_same_outcomes_elsewhere(&SED);
 }
 
 #[test]
 fn sqlite_has_the_same_outcomes_elsewhere() {
-    has_the_same_outcomes_elsewhere(&SQLITE, true);
+    has_the_same_outcomes_elsewhere(&SQLITE);
 }
 
 #[test]
 fn git_has_the_same_outcomes_elsewhere() {
-    // It refuses repositories of others: those of root, which are shown as such, when another user goes on.
-    has_the_same_outcomes_elsewhere(&GIT_COMMIT, false);
+    // It refuses repositories of others.
+    has_the_same_outcomes_elsewhere(&GIT_COMMIT);
+}
+
+#[test]
+fn git_status_has_the_same_outcomes_elsewhere() {
+    has_the_same_outcomes_elsewhere(&GIT_STATUS);
+}
+
+#[test]
+fn files_belong_to_who_has_recorded_elsewhere() {
+    has_the_same_outcomes_elsewhere(&OWNERS);
+}
+
+/// What a user has recorded, root goes on with as that user.
+#[test]
+fn a_users_recording_has_the_same_outcomes_for_root() {
+    if nix::unistd::geteuid().is_root() {
+        for program in [&OWNERS, &GIT_STATUS, &GIT_COMMIT] {
+            outcomes_elsewhere(program, true);
+        }
+    }
 }
 
 /// The files of the user who records are in the recording anyway; those of the system are as well once it is packed.

@@ -1,6 +1,6 @@
 //! What a live continuation finds: the files as they were at the event, whatever has become of them since.
 
-use crate::common::{Folder, RRAPPER};
+use crate::common::{Folder, RRAPPER, as_user};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -118,6 +118,23 @@ const MAPPED: Program = Program {
         "import mmap\nf = open('m', 'r+b'); m = mmap.mmap(f.fileno(), 8192)\n\
          m[0:5] = b'hello'; print(open('m', 'rb').read(5)); m[5000:5003] = b'end'; m.flush()\n\
          print(open('m', 'rb').read(5)); m[0:3] = b'log'",
+    ],
+};
+
+const EXCHANGE: Program = Program {
+    setup: "mkdir d; echo in >d/i; echo one >a; echo two >b; echo source text >s; echo x >x; setfattr -n user.old -v 1 x",
+    argv: &[
+        PYTHON,
+        "-SEc",
+        "import ctypes, os\nlibc = ctypes.CDLL(None)\n\
+         def exchange(a, b): assert libc.renameat2(-100, a, -100, b, 2) == 0\n\
+         exchange(b'a', b'b'); exchange(b'd', b'b'); f = os.open('s', 0); t = os.open('copied', os.O_RDWR | os.O_CREAT, 0o640)\n\
+         print(os.copy_file_range(f, t, 5, offset_src=2)); u = os.open('sent', os.O_RDWR | os.O_CREAT); print(os.sendfile(u, f, 1, 6))\n\
+         v = os.open('holes', os.O_RDWR | os.O_CREAT)\n\
+         os.setxattr('s', 'user.new', b'v'); os.removexattr('x', 'user.old'); os.utime('sent', ns=(10**18, 10**18 + 5))\n\
+         os.posix_fallocate(v, 0, 3000); os.truncate('copied', 4); os.chmod('s', 0o600); os.link('s', 'h'); os.symlink('s', 'l')\n\
+         os.write(os.open('h', os.O_WRONLY | os.O_APPEND), b'more'); os.pwritev(v, [b'A', b'B'], 100); os.mkdir('k'); os.rename('k', 'm')\n\
+         print([open(n).read() for n in ('s', 'copied', 'sent', 'd', 'a', 'b/i')], sorted(os.listdir('.')), os.listxattr('x'), os.listxattr('s'))",
     ],
 };
 
@@ -246,6 +263,8 @@ struct Place {
     program: &'static Program,
     /// When the recording was begun.
     begun: SystemTime,
+    /// Whether it was made of another run than that which has left the files.
+    is_discarded: bool,
 }
 
 impl Place {
@@ -271,6 +290,7 @@ impl Place {
             folder: Folder::new(),
             program,
             begun: SystemTime::now(),
+            is_discarded: options.contains(&"--discard"),
         };
         place.fresh();
         // Times of files go on in steps.
@@ -379,23 +399,29 @@ fn controls_of(place: &Place) {
         local list <close> = assert(io.open(out .. "/list", "w"))
         local makes = {{ clone = true, clone3 = true, fork = true, vfork = true }}
         -- The events of the first process at which it has no children.
-        local alone, children = {{}}, 0
+        local alone, children, final = {{}}, 0, 0
         for number = 1, #recording do
           local event = recording:event(number)
+          if event.pid == first then final = number end
           if children == 0 and number > 1 and event.pid == first then alone[#alone + 1] = number end
           local ret = event.kind == "call" and math.type(event.ret) == "integer" and event.ret or 0
           if ret > 0 and makes[event.name] then children = children + 1 end
           if ret > 0 and event.name == "wait4" then children = children - 1 end
         end
-        for at = 1, #alone, math.max(1, #alone // 20) do
-          local event = alone[at]
+        local tried = {{}}
+        for at = 1, #alone, math.max(1, #alone // 20) do tried[#tried + 1] = alone[at] end
+        -- At the last one, nothing is written any more.
+        if tried[#tried] ~= alone[#alone] then tried[#tried + 1] = alone[#alone] end
+        local over <close> = assert(io.open(out .. "/over", "w"))
+        over:write(final == alone[#alone] and final or "")
+        for _, event in ipairs(tried) do
           local stop = recording:replay_to(event)
           local where = out .. "/" .. event
           os.execute("mkdir -p " .. where)
           local copy <close> = stop:spin_off()
           local outcome = copy:live {{ after = function(box)
             box:save(where .. "/files", dir)
-            local found = box:run {{ "find", dir, "-mindepth", "1", "-printf", "%P\t%y\t%U:%G\t%T@\n" }}
+            local found = box:run {{ "find", dir, "-printf", "%P\t%y\t%U:%G\t%T@\n" }}
             local file <close> = assert(io.open(where .. "/attributes", "w"))
             file:write(found.stdout)
           end }}
@@ -406,6 +432,7 @@ fn controls_of(place: &Place) {
     let end = place.folder.record_end();
     let list = fs::read_to_string(place.folder.join("out/list")).unwrap();
     assert!(list.lines().count() >= 10, "{list}");
+    let over = fs::read_to_string(place.folder.join("out/over")).unwrap();
     for event in list.lines() {
         let what = format!("{:?} at event {event}", program.argv);
         let missing = String::from_utf8(place.read(event, "missing")).unwrap();
@@ -440,8 +467,16 @@ fn controls_of(place: &Place) {
             let (seconds, rest) = time.split_once('.').unwrap();
             let time = (seconds.parse().unwrap(), rest[..9].parse().unwrap());
             // Those of changes are of other runs.
-            if kind != "d" && meta.modified().unwrap() < place.begun {
+            if meta.modified().unwrap() < place.begun {
                 assert_eq!((meta.mtime(), meta.mtime_nsec()), time, "{what}: {name}");
+            } else if kind == "d" && event == over && !place.is_discarded {
+                let (seconds, nanoseconds): (i64, i64) = time;
+                let nanos = |seconds: i64, rest: i64| {
+                    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+                };
+                let differ = nanos(seconds, nanoseconds) - nanos(meta.mtime(), meta.mtime_nsec());
+                // The clock of file times goes on in steps.
+                assert!(differ.abs() < 20_000_000, "{what}: {name}: {differ} ns");
             }
         }
     }
@@ -617,7 +652,10 @@ fn changed_files_are_those_since_the_copy_was_spun_off() {
         local recording = rr.open "rec"
         local function shown(box)
           local all = {}
-          for _, file in ipairs(box:files()) do all[#all + 1] = file.kind .. " " .. file.path:gsub("^.*/w/", "") .. " " .. (file.size or "-") end
+          for _, file in ipairs(box:files()) do
+            local path = (file.from and file.from .. " > " or "") .. file.path
+            all[#all + 1] = file.kind .. " " .. path:gsub("[^ ]*/w/", "") .. " " .. (file.size or "-")
+          end
           return table.concat(all, ", ")
         end
         for _, where in ipairs { "chdir", "unlink" } do
@@ -640,10 +678,8 @@ fn changed_files_are_those_since_the_copy_was_spun_off() {
         "#,
     ));
     let text = done.ok().text();
-    let all = "changed a 6, changed b 3, removed d -, removed d/x -, created e -, created e/x 3, removed g -, created k -, \
-               created k/y 4, created last -, created new 5";
-    let then = "changed a 6, changed b 3, removed d -, removed d/x -, created e -, created e/x 3, changed g 2, created last -, \
-                created later 1, created new 5";
+    let all = "changed a 6, changed b 3, renamed d > e -, removed g -, created k -, created k/y 4, created last -, created new 5";
+    let then = "changed a 6, changed b 3, renamed d > e -, changed g 2, created last -, created later 1, created new 5";
     let since = |text: &str| {
         text.replace("changed a 6, ", "")
             .replace(", created new 5", "")
@@ -654,6 +690,195 @@ fn changed_files_are_those_since_the_copy_was_spun_off() {
         since(then)
     );
     assert_eq!(text, expected);
+}
+
+/// How a renamed file is told, whichever way a program that renames files has run: live without a recording, and for a recorded
+/// one in copies that stay emulated or go live early or late, with the files as recorded or as the program has left them.
+fn renames_are_told(folder: &Folder, prefix: &[&str]) {
+    const SETUP: &str = "rm -rf w; mkdir -p w/d/e/f w/d/empty; cd w; echo a >a; echo b >b; echo 1 >d/x; echo 2 >d/e/y; echo >d/e/f/z; \
+        ln -s y d/e/l; : >nul; mkfifo p; sqlite3 t.db 'create table t (n)'; git init -q; echo x >.git/COMMIT_EDITMSG; sleep 0.05";
+    const ALL: &str = "import os\nos.rename('a', 'z'); open('z', 'a').write('more'); os.rename('d', 'n'); open('n/x', 'w').write('other')\n\
+        os.unlink('n/e/y'); os.rename('n/e/f/z', 'out'); open('n/new', 'w')";
+    const CHAIN: &str = "import os\nopen('c', 'w').write(open('a').read()); os.unlink('a'); os.rename('d', 'n'); os.rename('n', 'd')\n\
+        os.rename('nul', 'o'); os.rename('o', 'o2'); open('nul', 'w'); os.mkdir('t'); os.rename('t', 't2'); os.link('b', 'b2')";
+    let cases: [(&[&str], &str); 14] = [
+        (&["mv", "a", "c"], "renamed c < a"),
+        // What was there is another file now.
+        (&["mv", "a", "b"], "removed a, changed b < a"),
+        (&["mv", "d", "g"], "renamed g < d"),
+        (&["mv", "d/empty", "hollow"], "renamed hollow < d/empty"),
+        (&["mv", "nul", "nil"], "renamed nil < nul"),
+        (&["mv", "p", "q"], "renamed q < p"),
+        (&["mv", "d/e/l", "m"], "renamed m < d/e/l"),
+        (&["sed", "-i", "s/a/x/", "a"], "changed a"),
+        (
+            &["sqlite3", "t.db", "insert into t values (1)"],
+            "changed t.db",
+        ),
+        (
+            &["git", "config", "--local", "a.b", "c"],
+            "changed .git/config",
+        ),
+        (
+            &["rm", "-r", "d"],
+            "removed d, removed d/e, removed d/e/f, removed d/e/f/z, removed d/e/l, removed d/e/y, removed d/empty, removed d/x",
+        ),
+        (
+            &[PYTHON, "-SBc", ALL],
+            "removed d/e/y, renamed n < d, created n/new, changed n/x < d/x, renamed out < d/e/f/z, renamed z < a",
+        ),
+        (
+            &[PYTHON, "-SBc", CHAIN],
+            "removed a, created b2, created c, changed nul, renamed o2 < nul, created t2",
+        ),
+        (
+            &[
+                PYTHON,
+                "-SBc",
+                "import os\nos.link('a', 'h'); os.unlink('a'); os.mkdir('in'); os.rename('d/e', 'in/e'); os.rename('in', 'on')",
+            ],
+            "renamed h < a, created on, renamed on/e < d/e",
+        ),
+    ];
+    let list: Vec<String> = cases
+        .iter()
+        .map(|(argv, expected)| {
+            format!(
+                "{{ argv = {{ {} }}, expected = {expected:?} }}",
+                argv.iter()
+                    .map(|arg| format!("{arg:?}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        })
+        .collect();
+    folder.write("script.lua", format!("local setup, cases = {SETUP:?}, {{ {} }}\n{}", list.join(",\n"), r#"
+        local function shown(list)
+          local all = {}
+          for _, file in ipairs(list) do
+            local from = file.from and " < " .. file.from:gsub("^.*/w/", "") or ""
+            all[#all + 1] = file.kind .. " " .. file.path:gsub("^.*/w/", "") .. from
+          end
+          return table.concat(all, ", ")
+        end
+        for _, case in ipairs(cases) do
+          local said
+          local function check(what, found)
+            if found ~= case.expected then print(table.concat(case.argv, " "), what, found, case.expected) end
+          end
+          local function after(box) said = shown(box:files()) end
+          local program = { table.unpack(case.argv) }
+          program.cwd = "w"
+          os.execute(setup)
+          program.hooks = { after = after }
+          local outcome = live(program)
+          check("live{}", said)
+          check("live{}.files", shown(outcome.files))
+          program.hooks = nil
+          local recording = rr.record(program)
+          for _, files in ipairs { "left", "fresh" } do
+            if files == "fresh" then os.execute(setup) end
+            for _, at in ipairs { 2, 20 } do
+              local copy <close> = recording:replay_to(at):spin_off()
+              outcome = copy:live { after = after }
+              check(files .. " live at " .. at, said)
+              check(files .. " files at " .. at, shown(outcome.files))
+            end
+            local copy <close> = recording:replay_to(2):spin_off()
+            copy:inject { after = after }
+            check(files .. " emulated", said)
+            -- It goes live after the first change.
+            local copy <close> = recording:replay_to(2):spin_off()
+            copy:inject { ["rename,renameat2,unlinkat"] = { live = true, when = 2 }, after = after, on_divergence = "live" }
+            check(files .. " live later", said)
+          end
+        end
+        print "done""#));
+    let mut command = Command::new(prefix[0]);
+    command.args(&prefix[1..]).args([
+        "sh",
+        "-c",
+        &format!("mkdir -p w mnt; {RRAPPER} -q script.lua"),
+    ]);
+    variables(&mut command, folder.path());
+    let done = command.current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert_eq!((&said[..], &errors[..]), ("done\n", ""));
+}
+
+#[test]
+fn renamed_files_are_told_with_their_former_names() {
+    renames_are_told(&Folder::new(), &["env"]);
+}
+
+#[test]
+fn a_users_renamed_files_are_told_with_their_former_names() {
+    as_user(&[
+        "--exact",
+        "recorded_files::renamed_files_are_told_with_their_former_names",
+    ]);
+}
+
+/// Where the sandbox has made directories anew, and lays overlays at those in them.
+#[test]
+fn files_renamed_beside_mounts_are_told_with_their_former_names() {
+    let folder = Folder::new();
+    let steps = format!("mkdir mnt; mount -t tmpfs none mnt; {RRAPPER} -q script.lua");
+    folder.write(
+        "script.lua",
+        r#"
+        local function try(text)
+          os.execute("rm -rf w a b; echo a >a; echo 1 >b; mkdir -p w/d; echo 2 >w/d/x; sleep 0.05")
+          local base = io.popen("pwd"):read() .. "/"
+          local function after(box)
+            local all = {}
+            for _, file in ipairs(box:files()) do
+              all[#all + 1] = file.kind .. " " .. file.path:sub(#base + 1) .. (file.from and " < " .. file.from:sub(#base + 1) or "")
+            end
+            print(text .. ": " .. table.concat(all, ", "))
+          end
+          live { "sh", "-c", text, hooks = { after = after } }
+        end
+        try "mv a c"; try "mv a w/c"; try "mv w/d e"; try "mv w v"; try "mv w/d/x y"; try "mv a b"; try "mv a c; mv c d; echo more >>d"
+        "#,
+    );
+    let mut command = Command::new("unshare");
+    command.arg(if nix::unistd::geteuid().is_root() {
+        "-m"
+    } else {
+        "-rm"
+    });
+    command.args(["sh", "-c", &steps]);
+    variables(&mut command, folder.path());
+    let done = command.current_dir(folder.path()).output().unwrap();
+    let expected = "mv a c: renamed c < a\nmv a w/c: renamed w/c < a\nmv w/d e: renamed e < w/d\nmv w v: renamed v < w\n\
+        mv w/d/x y: renamed y < w/d/x\nmv a b: removed a, changed b < a\nmv a c; mv c d; echo more >>d: renamed d < a\n";
+    assert_eq!(String::from_utf8_lossy(&done.stdout), expected, "{done:?}");
+}
+
+/// What is changed in live has times of the clock that the process reads, which is behind the kernel's.
+#[test]
+fn times_of_changes_in_live_are_told_in_the_clock_of_the_process() {
+    let folder = Folder::new();
+    folder.write("q", "text");
+    let program = "import os, time\nopen('q').read()\n\
+        def told(name): s = os.stat(name); return [abs(t - time.time()) < 2 for t in (s.st_mtime, s.st_ctime)]\n\
+        open('new', 'w').write('x'); old = os.stat('q').st_mtime; os.utime('q'); os.mkdir('d'); os.symlink('q', 'l')\n\
+        print(told('new'), told('q'), told('d'), told('.'), os.lstat('l').st_mtime - time.time() < 2, old)\n\
+        os.utime('q', ns=(5, 5)); print(os.stat('q').st_mtime_ns)";
+    let done = folder.record("rec", &[PYTHON, "-SBc", program]).ok();
+    assert!(!done.text().contains("False"), "{}", done.text());
+    std::thread::sleep(Duration::from_secs(3));
+    let live = folder.script(
+        r#"
+        local recording = rr.open "rec"
+        local read = recording:find { syscall = "read", path = "*/q" }
+        local copy <close> = recording:replay_to(read):spin_off()
+        io.write(copy:live {}.stdout)
+        "#,
+    );
+    assert_eq!(live.ok().text(), done.text());
 }
 
 /// A failure changes what the recording would say next about the same file: that is where the copy leaves it.
@@ -876,6 +1101,7 @@ programs! {
     copytree: super::COPYTREE,
     tmpfile: super::TMPFILE,
     mapped: super::MAPPED,
+    exchange: super::EXCHANGE,
     dpkg: super::DPKG,
     make: super::MAKE,
     git_gc: super::GIT_GC,

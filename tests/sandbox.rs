@@ -29,6 +29,7 @@ fn request<'a>(cwd: &'a Path, writable: &'a [PathBuf]) -> Request<'a> {
         writable,
         cwd: cwd.as_os_str().as_bytes(),
         pid: PID,
+        user: None,
         settings: Box::leak(Box::default()),
     }
 }

@@ -163,14 +163,11 @@ fn what_a_user_changes_has_the_results_that_it_has_outside() {
     const FILES: &str = "\
 created closed/mine/by-child
 created closed/mine/by-thread
-removed closed/mine/file
 created closed/mine/here
 created closed/mine/linked
-created closed/mine/other
-created closed/mine/other/file
-created closed/mine/other/moved
+renamed closed/mine/other
+renamed closed/mine/other/moved
 created closed/mine/other/new
-removed closed/mine/sub
 created closed/mine/symlink
 changed closed/shared
 changed closed/shared-too
@@ -256,4 +253,62 @@ created closed/mine/new
 changed closed/shared
 ";
     assert_eq!(text, expected);
+}
+
+/// Directories of others: what is refused outside has the same error, whether something was changed in them before or not. What
+/// no kernel lets a user's sandbox do is said, and has the error that programs expect between file systems.
+#[test]
+fn renaming_anothers_directory_is_refused_as_outside_or_said() {
+    let Some(folder) = folder() else { return };
+    let program = folder.write(
+        "renames.py",
+        "import errno, os, sys\n\
+         os.chdir(sys.argv[1])\n\
+         def tell(what, do):\n\
+         \x20   try: do(); print(what, 'ok')\n\
+         \x20   except OSError as error: print(what, errno.errorcode[error.errno])\n\
+         tell('elsewhere', lambda: os.rename('all/closed', 'mine/closed'))\n\
+         tell('out', lambda: os.rename('shut/theirs', 'mine/theirs'))\n\
+         tell('within', lambda: os.rename('shut/theirs', 'shut/moved'))\n\
+         tell('change', lambda: open('all/closed/open/new', 'w').close())\n\
+         tell('elsewhere', lambda: os.rename('all/closed', 'mine/closed'))\n\
+         tell('sticky', lambda: os.rename('sticky/theirs', 'sticky/moved'))\n\
+         tell('change', lambda: open('all/theirs/new', 'w').close())\n\
+         tell('onto', lambda: os.rename('all/theirs', 'all/closed'))\n\
+         if len(sys.argv) > 2: tell('move', lambda: os.rename('all/theirs', 'mine/theirs'))\n",
+    );
+    let [inside, outside] = ["inside", "outside"].map(|name| folder.join(name));
+    for place in [&inside, &outside] {
+        let at = |name: &str| place.join(name);
+        directory(place, 0o755, 0, 0);
+        directory(&at("mine"), 0o755, USER, USER);
+        directory(&at("all"), 0o777, 0, 0);
+        directory(&at("all/closed"), 0o755, 0, 0);
+        directory(&at("all/closed/open"), 0o777, 0, 0);
+        directory(&at("all/theirs"), 0o777, 1, 1);
+        file(&at("all/theirs/file"), 0o644, 1, 1);
+        directory(&at("shut"), 0o755, 0, 0);
+        directory(&at("shut/theirs"), 0o777, 1, 1);
+        directory(&at("sticky"), 0o1777, 0, 0);
+        directory(&at("sticky/theirs"), 0o777, 1, 1);
+    }
+    let expected = command(&folder, "python3")
+        .arg(&program)
+        .arg(&outside)
+        .output()
+        .unwrap();
+    let expected = String::from_utf8(expected.stdout).unwrap();
+    assert_eq!(expected.lines().count(), 8, "{expected}");
+    let (program, inside) = (program.display(), inside.display());
+    let text = script(
+        &folder,
+        &format!(
+            r#"local outcome = live{{ "python3", "{program}", "{inside}", timeout = 60 }}
+               io.write(outcome.stdout, outcome.stderr, table.concat(outcome.missing, "\n"))
+               outcome = live{{ "python3", "{program}", "{inside}", "more", timeout = 60 }}
+               io.write("--\n", outcome.stdout:match("[^\n]*\n$"), table.concat(outcome.missing, "\n"))"#
+        ),
+    );
+    let said = "move EXDEV\ntheirs, renamed: in the sandbox that was refused (EBUSY: Device or resource busy)";
+    assert_eq!(text, format!("{expected}--\n{said}"));
 }

@@ -60,6 +60,7 @@ fn attempt() -> Result<(), Error> {
         writable: &[],
         cwd: temporary.as_os_str().as_bytes(),
         pid: PID,
+        user: None,
         settings: &Settings::default(),
     };
     let shell = spawn::start_empty()?;

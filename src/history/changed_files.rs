@@ -17,6 +17,15 @@ pub enum FileChange {
     Removed,
 }
 
+/// What has become of what is at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedPath {
+    /// The change.
+    pub change: FileChange,
+    /// The path that the file had before, if it was another one, and whether the file was changed, too.
+    pub from: Option<(Vec<u8>, bool)>,
+}
+
 type Recorded = World<Arc<RecordedFiles>>;
 
 impl Recording {
@@ -29,7 +38,7 @@ impl Recording {
         &self,
         event: u64,
         changes: &FileChanges,
-    ) -> Result<BTreeMap<Vec<u8>, FileChange>> {
+    ) -> Result<BTreeMap<Vec<u8>, ChangedPath>> {
         let since = changes.since();
         if self.recorded_files()?.is_empty() {
             return Ok(BTreeMap::new());
@@ -40,10 +49,18 @@ impl Recording {
     }
 }
 
-fn differences(before: &Recorded, now: &Recorded) -> BTreeMap<Vec<u8>, FileChange> {
+fn differences(before: &Recorded, now: &Recorded) -> BTreeMap<Vec<u8>, ChangedPath> {
     let mut found = BTreeMap::new();
+    // Files that do not have the names any more that they had.
+    let mut lost: BTreeMap<NodeId, &[u8]> = BTreeMap::new();
+    for (path, id) in before.names() {
+        if let Some(id) = id.filter(|id| now.known(path).flatten() != Some(*id)) {
+            lost.entry(id).or_insert(path);
+        }
+    }
     for (path, _) in before.names().chain(now.names()) {
-        let change = match (node(before, path), node(now, path)) {
+        let is = node(now, path);
+        let change = match (node(before, path), is) {
             (None, Some(_)) => FileChange::Created,
             (Some(_), None) => FileChange::Removed,
             (Some((old, was)), Some((new, is))) => {
@@ -55,9 +72,16 @@ fn differences(before: &Recorded, now: &Recorded) -> BTreeMap<Vec<u8>, FileChang
             }
             (None, None) => continue,
         };
-        if !is_apart(path) {
-            found.insert(path.to_vec(), change);
+        if is_apart(path) || found.contains_key(path) {
+            continue;
         }
+        let origin = |(id, is): (NodeId, &Node<FileContent>)| {
+            let was = before.get(id)?;
+            let from = lost.remove(&id)?;
+            Some((from.to_vec(), differ(was, is)))
+        };
+        let from = is.and_then(origin);
+        found.insert(path.to_vec(), ChangedPath { change, from });
     }
     found
 }

@@ -17,7 +17,7 @@ mod segment;
 mod stdin;
 mod world;
 
-pub use changed_files::FileChange;
+pub use changed_files::{ChangedPath, FileChange};
 pub use changes::{KernelChanges, PendingChange};
 pub use channels::{ChannelEvent, Channels, Dependency, RecordedConnection};
 pub use file_changes::{FileChanges, GivenFile};
@@ -28,10 +28,10 @@ pub use recorded_files::{FileContent, FileItself, RecordedFiles};
 
 use crate::image::FileId;
 use crate::kernel::{DescriptorTable, Kernel, ProcessTree};
-use crate::recording::{Event, Frame, Frames, Reader, Result, Source, events};
+use crate::recording::{Event, Frame, Frames, Reader, Result, Source, User, events};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use stdin::Input;
 use world::WorldReached;
 
@@ -43,6 +43,8 @@ pub struct Recording {
     reached: Mutex<Vec<Reached>>,
     input: Input,
     files: Mutex<Option<Arc<RecordedFiles>>>,
+    /// Who has started the program, once that was asked.
+    user: OnceLock<Option<User>>,
     /// The files at the event that was asked for last.
     world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
     lives: Mutex<Option<Arc<kin::Lives>>>,
@@ -153,6 +155,7 @@ impl Recording {
             reached: Mutex::default(),
             input: Input::default(),
             files: Mutex::default(),
+            user: OnceLock::new(),
             world: Mutex::default(),
             lives: Mutex::default(),
             channels: Mutex::default(),

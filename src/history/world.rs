@@ -2,7 +2,7 @@
 
 use super::{FileChanges, RecordedFiles, Recording};
 use crate::kernel::ProcessTree;
-use crate::recording::{Event, EventKind, Frame, Frames, Result, Source};
+use crate::recording::{Event, EventKind, Frame, Frames, Result, Source, User};
 use crate::world::{self, Base, World};
 use std::sync::{Arc, PoisonError};
 
@@ -125,6 +125,21 @@ impl Recording {
         }
         let files = Arc::new(RecordedFiles::new(self.files_before()?));
         Ok(Arc::clone(known.insert(files)))
+    }
+
+    /// Who has started the program, if it is somebody else than who runs rrapper now.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn other_user(&self) -> Result<Option<User>> {
+        let user = match self.user.get() {
+            Some(known) => *known,
+            None => {
+                let read = self.source.user()?;
+                *self.user.get_or_init(|| read)
+            }
+        };
+        Ok(user.filter(|user| *user != User::current()))
     }
 
     /// Passes the files at an event, before its call is answered, to `then`, together with the processes at that event.

@@ -4,12 +4,15 @@ use super::Result;
 use super::hook::HookCall;
 use crate::history::Recording;
 use crate::recording::{CallEvent, ChunkMemory, Event};
-use crate::syscall::{self, Memory};
+use crate::syscall::{self, Memory, StatusLayout};
 use crate::tracee::{TaskMemory, tsc_off};
 use std::ops::Range;
 use std::time::Duration;
 
 const NANOS: i64 = 1_000_000_000;
+
+/// What the times of files may be behind the clock, in nanoseconds: the kernel's clock of them goes on in steps.
+const FILE_TICK: i64 = 10_000_000;
 
 /// The number of events before a process's own that are searched for the time.
 const LOOK_BACK: u64 = 256;
@@ -20,6 +23,8 @@ pub(super) struct Clocks {
     realtime: i64,
     monotonic: i64,
     boottime: i64,
+    /// The time of the kernel's clock since which changes of files are the process's own.
+    since: i64,
 }
 
 /// A deadline in the process's memory that was shifted for the kernel: its address and its original bytes.
@@ -138,12 +143,13 @@ impl Clocks {
             realtime,
             monotonic,
             boottime,
+            since: Kind::Realtime.now().saturating_sub(FILE_TICK),
         })
     }
 
     /// Returns whether the clocks differ from the kernel's.
     pub fn is_shifted(&self) -> bool {
-        *self != Clocks::default()
+        [self.realtime, self.monotonic, self.boottime] != [0; 3]
     }
 
     /// Moves all clocks forward.
@@ -190,9 +196,43 @@ impl Clocks {
                 }
                 return Ok(now);
             }
+            "stat" | "fstat" | "lstat" | "newfstatat" | "statx" if ret == 0 => {
+                self.shift_times(seen);
+            }
             _ => {}
         }
         Ok(ret)
+    }
+
+    /// Shifts the times in a file status that the kernel has given files since the process went live.
+    fn shift_times(&self, seen: &HookCall) {
+        let Some((arg, is_statx)) = seen.call.status_arg() else {
+            return;
+        };
+        let layout = match is_statx {
+            true => StatusLayout::STATX,
+            false => StatusLayout::STAT,
+        };
+        for at in layout.times(seen.args[arg]) {
+            let mut was = [0; 12];
+            if seen.memory.read(at, &mut was) != was.len() {
+                continue;
+            }
+            let (seconds, rest) = was.split_at(8);
+            let (Ok(seconds), Ok(rest)) = (seconds.try_into(), rest.try_into()) else {
+                continue;
+            };
+            let time = nanos(i64::from_le_bytes(seconds), u32::from_le_bytes(rest).into());
+            if time < self.since {
+                continue;
+            }
+            let told = time.saturating_add(self.realtime);
+            let seconds = told.div_euclid(NANOS).to_le_bytes();
+            let rest = (told.rem_euclid(NANOS) as u32).to_le_bytes();
+            // Another thread may have unmapped the memory meanwhile.
+            let written = seen.memory.write(at, &[&seconds[..], &rest].concat());
+            tracing::trace!("{}: {written:?}", seen.call.name);
+        }
     }
 
     /// Converts the absolute deadline of a call, if it has one, to the kernel's clock.
@@ -301,6 +341,7 @@ mod tests {
             realtime: -50 * NANOS,
             monotonic: -7 * NANOS,
             boottime: 0,
+            since: 0,
         };
         let soon = |kind: Kind| kind.now() + clocks.shift(kind) + NANOS;
         assert!(clocks.nearest(soon(Kind::Realtime)) == Kind::Realtime);

@@ -87,7 +87,10 @@ impl Outcome {
         lines.extend(lists("missing", &self.missing, &other.missing));
         let files = |outcome: &Outcome| -> Vec<String> {
             let file = |file: &super::ChangedFile| {
-                format!("{} {}", file.kind, String::from_utf8_lossy(&file.path))
+                let from = file.from.as_ref();
+                let from = from.map(|from| format!(" from {}", String::from_utf8_lossy(from)));
+                let path = String::from_utf8_lossy(&file.path);
+                format!("{} {path}{}", file.kind, from.unwrap_or_default())
             };
             outcome.files.iter().map(file).collect()
         };

@@ -279,8 +279,10 @@ impl fmt::Display for Divergence {
 pub struct ChangedFile {
     /// The path.
     pub path: Vec<u8>,
-    /// The change: `created`, `changed`, `deleted`, ….
+    /// The change: `created`, `changed`, `removed` or `renamed`.
     pub kind: String,
+    /// The path that the file had before, if it had another one.
+    pub from: Option<Vec<u8>>,
 }
 
 #[cfg(test)]
@@ -327,7 +329,8 @@ mod tests {
             }],
             files: vec![ChangedFile {
                 path: b"/tmp/a".to_vec(),
-                kind: "created".into(),
+                kind: "renamed".into(),
+                from: Some(b"/tmp/b".to_vec()),
             }],
             backtrace: vec![Frame::default()],
             sent: BTreeMap::from([(4, b"GET".to_vec())]),

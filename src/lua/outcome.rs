@@ -201,6 +201,9 @@ impl UserData for OutcomeData {
                 let entry = lua.create_table()?;
                 entry.set("path", lua.create_string(&file.path)?)?;
                 entry.set("kind", file.kind.as_str())?;
+                if let Some(from) = &file.from {
+                    entry.set("from", lua.create_string(from)?)?;
+                }
                 list.raw_push(entry)?;
             }
             Ok(list)

@@ -151,8 +151,7 @@ impl View {
         let Some(inner) = &self.0 else {
             return Ok(Vec::new());
         };
-        let changes = inner.sandbox.borrow().changes()?;
-        Ok(changes.into_iter().map(|change| change.path).collect())
+        Ok(inner.sandbox.borrow().changed_paths()?)
     }
 
     /// Runs a setup command to its end, with what the program is started with. If the program's directory is still to be made,

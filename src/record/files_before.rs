@@ -9,9 +9,8 @@ use super::task::Task;
 use super::{Recorder, Result};
 use crate::recording::{
     Before, CallEvent, ChunkMemory, ContentBefore, EntryBefore, FileBefore, Files, Frame,
-    KeptLimits, Status, is_full,
+    KeptLimits, Status, User, is_full,
 };
-use crate::sandbox::MOST_CHANGES;
 use crate::syscall::{Memory, Syscall};
 use crate::trace::file_names;
 use crate::tracee::checked_open;
@@ -59,6 +58,9 @@ const SHORT: u64 = 32 << 10;
 
 /// The limit on the bytes of a file's extended attributes.
 const MOST_ATTRIBUTES: usize = 64 << 10;
+
+/// The number of entries about files that wait until they are written.
+const MOST_HELD: usize = 256;
 
 /// The limit on the entries of a directory that are kept.
 const MOST_ENTRIES: usize = 1 << 20;
@@ -528,21 +530,18 @@ fn used(event: &CallEvent) -> Use {
 impl Recorder {
     /// Looks at the files that the program is started with.
     pub(super) fn look_at_first(&mut self, start: &crate::recording::Start) -> Result<()> {
+        self.writer.write(&Frame::User(User::current()))?;
         if self.before.kept == KeptFiles::None {
             return Ok(());
         }
         self.before.resolve(&start.cwd);
-        let changes = self.view.changes()?;
-        if changes.len() >= MOST_CHANGES {
-            tracing::warn!(
-                "of the files that the setup commands changed, no more than {MOST_CHANGES} are kept: a live continuation will \
-                 not see the others"
-            );
-        }
-        // They are nowhere else, whether the program uses them or not.
-        for path in changes {
+        // What the setup commands changed is nowhere else, whether the program uses it or not.
+        for path in self.view.changes()? {
             if let Some((path, _)) = self.before.resolve(path.as_os_str().as_bytes()) {
                 self.before.keep(self.writer.files(), &path, Use::Change);
+            }
+            if self.before.frames.len() >= MOST_HELD {
+                self.write_files_before()?;
             }
         }
         for descriptor in &start.descriptors {

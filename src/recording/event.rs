@@ -151,6 +151,8 @@ pub enum Frame {
     Addresses(Addresses),
     /// The process group, session and terminal of a process, where they do not follow from the calls before.
     JobControl(JobControl),
+    /// Who has started the program.
+    User(User),
 }
 
 /// The addresses of a socket, as getsockname(2) and getpeername(2) give them: each a `struct sockaddr`.
@@ -185,6 +187,25 @@ pub struct JobControl {
     pub tty: i32,
     /// The foreground process group of that terminal; 0 where it has none.
     pub foreground: i32,
+}
+
+/// A user and one of his groups, as files and processes have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The effective user id.
+    pub uid: u32,
+    /// The effective group id.
+    pub gid: u32,
+}
+
+impl User {
+    /// Who runs rrapper.
+    pub fn current() -> User {
+        User {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        }
+    }
 }
 
 /// What was known of a file when the first call named it, before any recorded call had changed it. There is one for each

@@ -39,7 +39,7 @@ pub(super) struct BlockFrames {
     at: usize,
     /// The offset of the block behind it, and the number of that block's first event.
     next: (u64, u64),
-    /// Whether [`Frame::Before`] and [`Frame::Clock`] are among them: the schedule has nothing to do with these.
+    /// Whether [`Frame::Before`], [`Frame::Clock`] and [`Frame::User`] are among them: the schedule has nothing to do with these.
     has_files: bool,
 }
 
@@ -96,7 +96,9 @@ impl NextFrame for BlockFrames {
             {
                 self.at = frame.end;
                 match self.blocks.decode(block, frame)? {
-                    Frame::Before(_) | Frame::Clock(_) if !self.has_files => continue,
+                    Frame::Before(_) | Frame::Clock(_) | Frame::User(_) if !self.has_files => {
+                        continue;
+                    }
                     frame => return Ok(Some(frame)),
                 }
             }

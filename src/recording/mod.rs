@@ -48,7 +48,7 @@ pub use disk_full::{OnFull, is_full};
 pub use event::{
     Addresses, Before, CallEvent, ContentBefore, Delivery, Effect, EntryBefore, Event, EventKind,
     FileBefore, Frame, JobControl, Jump, NewTask, Opened, Piece, Reach, Shows, SignalEvent, Start,
-    StartClocks, StartFd, Status,
+    StartClocks, StartFd, Status, User,
 };
 pub use files::Files;
 pub use frames::{Frames, NextFrame};

@@ -7,7 +7,9 @@ use super::frames::{BlockFrames, NextFrame};
 use super::index::Index;
 use super::pack::Packed;
 use super::source::copy_from;
-use super::{Error, Event, FileBefore, Files, Frame, HEADER, MAGIC, Result, Start, VERSION, io};
+use super::{
+    Error, Event, FileBefore, Files, Frame, HEADER, MAGIC, Result, Start, User, VERSION, io,
+};
 use crate::image::FileId;
 use crate::trace::Exit;
 use crate::tracee::checked_open;
@@ -176,6 +178,19 @@ impl Reader {
             }
         }
         Ok(files)
+    }
+
+    /// See [`Source::user`](super::Source::user).
+    pub(super) fn user(&self) -> Result<Option<User>> {
+        let mut frames = self.all()?.with_files();
+        while let Some(frame) = frames.next_frame()? {
+            match frame {
+                Frame::User(user) => return Ok(Some(user)),
+                Frame::Event(_) => break,
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// The path of the kept copy of a mapped file, valid for as long as the reader lives. The copy may be missing.

@@ -1,7 +1,7 @@
 //! The contents of a recording, whichever program wrote it.
 
 use super::copy::copy_part;
-use super::{Error, Event, FileBefore, Frames, Reader, Result, Start, io};
+use super::{Error, Event, FileBefore, Frames, Reader, Result, Start, User, io};
 use crate::image::FileId;
 use crate::trace::Exit;
 use crate::tracee::checked_open;
@@ -66,6 +66,14 @@ pub trait Source: Send + Sync {
     /// If the recording cannot be read.
     fn files_before(&self) -> Result<Vec<FileBefore>> {
         Ok(Vec::new())
+    }
+
+    /// Who has started the program; `None` where that is not known.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    fn user(&self) -> Result<Option<User>> {
+        Ok(None)
     }
 
     /// The path of the kept copy of a mapped file, valid for as long as the source lives. The copy may be missing.
@@ -134,6 +142,10 @@ impl Source for Reader {
 
     fn files_before(&self) -> Result<Vec<FileBefore>> {
         self.files_before()
+    }
+
+    fn user(&self) -> Result<Option<User>> {
+        self.user()
     }
 
     fn file_path(&self, id: FileId) -> Result<PathBuf> {

@@ -54,7 +54,8 @@ impl ReplayState {
             | Frame::Before(_)
             | Frame::Clock(_)
             | Frame::Addresses(_)
-            | Frame::JobControl(_) => {}
+            | Frame::JobControl(_)
+            | Frame::User(_) => {}
         }
         self.tree.follow(frame);
         Ok(())

@@ -282,14 +282,26 @@ impl Sandbox {
             return Ok(ret);
         };
         let is_exchange = flags & libc::RENAME_EXCHANGE != 0;
+        let paths = old.whole().zip(new.whole());
+        if let Some((from, to)) = &paths
+            && let Some(errno) = self.refuses_move(from, to, is_exchange)
+        {
+            return Ok(-i64::from(errno));
+        }
         if ret == -i64::from(libc::EBUSY) {
-            let (Some(from), Some(to)) = (old.whole(), new.whole()) else {
+            let Some((from, to)) = paths else {
                 return Ok(ret);
             };
-            return Ok(match !is_exchange && self.rename_overlay(&from, &to)? {
-                true => 0,
-                false => ret,
-            });
+            if !is_exchange && self.rename_overlay(&from, &to)? {
+                return Ok(0);
+            }
+            // The kernel refuses to rename the machine's mount points outside, too.
+            if !self.is_opened_up(&from) && !self.is_opened_up(&to) {
+                return Ok(ret);
+            }
+            // As between file systems, for which programs are prepared.
+            refused.push(old.refused("renamed", Errno::EBUSY));
+            return Ok(-i64::from(libc::EXDEV));
         }
         if here.st_dev == there.st_dev {
             let mut movable = renames::make_renamable(old.dir.as_fd(), &old.name);

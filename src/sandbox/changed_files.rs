@@ -2,25 +2,26 @@
 
 use super::enclosure::Enclosure;
 use super::placed::Shown;
+use super::renamed_files::hash;
 use super::{Error, Result, Sandbox};
 use crate::syscall::{FileNumbers, FileStatus};
 use crate::tracee::path_lookup::Root;
-use crate::tracee::xattr;
+use crate::tracee::{checked_open, xattr};
 use nix::sys::stat::fstat;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The limit on listed changes.
-pub const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 
 /// The greatest depth of searched directories.
-const DEEPEST: usize = 200;
+pub(super) const DEEPEST: usize = 200;
 
 /// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +32,8 @@ pub enum ChangeKind {
     Changed,
     /// The file does not exist any more.
     Removed,
+    /// The file existed before with another name, and does not have that any more.
+    Renamed,
 }
 
 impl ChangeKind {
@@ -40,6 +43,7 @@ impl ChangeKind {
             ChangeKind::Created => "created",
             ChangeKind::Changed => "changed",
             ChangeKind::Removed => "removed",
+            ChangeKind::Renamed => "renamed",
         }
     }
 }
@@ -54,6 +58,43 @@ pub struct Change {
     pub path: PathBuf,
     /// The kind of the change.
     pub kind: ChangeKind,
+    /// What the file that is there now was before, if that was at another path.
+    pub from: Option<Origin>,
+}
+
+/// A file before it got another path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The path that it had.
+    pub path: PathBuf,
+    /// Whether it was changed, too.
+    pub is_altered: bool,
+}
+
+impl Change {
+    pub(super) fn new(path: PathBuf, kind: ChangeKind) -> Change {
+        Change {
+            path,
+            kind,
+            from: None,
+        }
+    }
+}
+
+/// Changes that are found, up to a limit.
+struct Changes {
+    list: Vec<Change>,
+    most: usize,
+}
+
+impl Changes {
+    fn push(&mut self, change: Change) {
+        self.list.push(change);
+    }
+
+    fn are_all(&self) -> bool {
+        self.list.len() >= self.most
+    }
 }
 
 /// A file as seen outside of the sandbox.
@@ -74,32 +115,59 @@ fn numbers(meta: &Metadata) -> FileNumbers {
 }
 
 impl Sandbox {
-    /// The changes, ordered by path. A change to a file does not count as a change of its directory.
+    /// The changes of each file for itself, ordered by path: one that was renamed was removed at one path and created, or
+    /// changed, at another one (see [`with_renames`](super::with_renames)). A change to a file does not count as a change of its
+    /// directory.
     ///
     /// # Errors
     /// If the changed files cannot be read.
     pub fn changes(&self) -> Result<Vec<Change>> {
-        let mut changes = Vec::new();
-        let Some(enclosure) = &self.enclosure else {
-            return Ok(changes);
-        };
-        for laid in enclosure.changed() {
-            walk(&enclosure.upper(laid), &laid.layer.path, 0, &mut changes)
-                .map_err(|e| Error::refused("show its changed files", e))?;
+        let mut changes = self.all_changes(MOST)?;
+        if let Some(enclosure) = &self.enclosure {
+            self.note_renames(enclosure, &mut changes);
         }
-        for (path, shown, names) in enclosure.changed_copies() {
-            compare_copy(path, &shown, names, &mut changes)
-                .map_err(|e| Error::refused("show its changed files", e))?;
-        }
-        self.compare_placed(enclosure, &mut changes);
-        changes.sort_unstable();
-        changes.dedup();
         Ok(changes)
     }
 
+    /// The paths of all changed files, in order, however many there are. What was in removed directories is not among them.
+    ///
+    /// # Errors
+    /// If the changed files cannot be read.
+    pub fn changed_paths(&self) -> Result<Vec<PathBuf>> {
+        let changes = self.all_changes(usize::MAX)?;
+        Ok(changes.into_iter().map(|change| change.path).collect())
+    }
+
+    fn all_changes(&self, most: usize) -> Result<Vec<Change>> {
+        let mut changes = Changes {
+            list: Vec::new(),
+            most,
+        };
+        let Some(enclosure) = &self.enclosure else {
+            return Ok(changes.list);
+        };
+        let refused = |e| Error::refused("show its changed files", e);
+        for laid in enclosure.changed() {
+            let (upper, path) = (enclosure.upper(laid), &laid.layer.path);
+            walk((&upper, &self.inside(path)), path, 0, &mut changes).map_err(refused)?;
+        }
+        for (path, shown, names) in enclosure.changed_copies() {
+            compare_copy(path, &shown, names, &mut changes).map_err(refused)?;
+        }
+        if let Some(root) = self.root().filter(|_| !enclosure.moved.is_empty()) {
+            for dir in &enclosure.moved {
+                created_below(&root, dir, 0, &mut changes);
+            }
+        }
+        self.compare_placed(enclosure, &mut changes);
+        changes.list.sort_unstable();
+        changes.list.dedup();
+        Ok(changes.list)
+    }
+
     /// Has the changes be those against the files that were put into the sandbox.
-    fn compare_placed(&self, enclosure: &Enclosure, changes: &mut Vec<Change>) {
-        changes.retain(|change| {
+    fn compare_placed(&self, enclosure: &Enclosure, changes: &mut Changes) {
+        changes.list.retain(|change| {
             self.placed.get(&change.path).is_none() && !self.is_below_placed(&change.path)
         });
         let changed = enclosure.changed();
@@ -109,7 +177,7 @@ impl Sandbox {
             let is_untouched = !changed.iter().any(|dir| path.starts_with(dir));
             if is_untouched && self.placed.is_kept(path)
                 || self.is_changed_since(path) != Some(true)
-                || changes.len() >= MOST
+                || changes.are_all()
             {
                 continue;
             }
@@ -118,10 +186,7 @@ impl Sandbox {
                 (Some(_), Some(_)) => ChangeKind::Changed,
                 (Some(_), None) => ChangeKind::Removed,
             };
-            changes.push(Change {
-                path: path.to_path_buf(),
-                kind,
-            });
+            changes.push(Change::new(path.to_path_buf(), kind));
             let was_directory = placed.is_some_and(|shown| shown.is_directory());
             if !was_directory && let Some(root) = self.root() {
                 created_below(&root, path, 0, changes);
@@ -131,7 +196,7 @@ impl Sandbox {
 
     /// Whether nothing was at a path before the processes ran, because something other than a directory was put at one that it
     /// leads through.
-    fn is_below_placed(&self, path: &Path) -> bool {
+    pub(super) fn is_below_placed(&self, path: &Path) -> bool {
         let mut dirs = path.ancestors().skip(1);
         dirs.any(|dir| match self.placed.get(dir) {
             Some(placed) => placed.is_none_or(|shown| !shown.is_directory()),
@@ -253,10 +318,11 @@ impl Sandbox {
             true => real,
             false => id,
         };
+        let (uid, gid) = enclosure.ids_inside((meta.uid(), meta.gid()));
         Some(FileStatus {
             mode: if is_anew { meta.mode() } else { shown.mode },
-            uid: real(shown.uid, meta.uid()),
-            gid: real(shown.gid, meta.gid()),
+            uid: real(shown.uid, uid),
+            gid: real(shown.gid, gid),
             ..shown
         })
     }
@@ -312,9 +378,9 @@ fn compare_copy(
     path: &Path,
     shown: &Path,
     names: Option<&Names>,
-    changes: &mut Vec<Change>,
+    changes: &mut Changes,
 ) -> io::Result<()> {
-    let change = |path, kind| Change { path, kind };
+    let change = Change::new;
     let Some(before) = names else {
         let is_there = fs::symlink_metadata(shown).is_ok();
         if is_there {
@@ -330,34 +396,38 @@ fn compare_copy(
         }
     }
     let removed = before.keys().filter(|name| !now.contains(*name));
-    for name in removed.take(MOST) {
+    for name in removed.take(changes.most) {
         changes.push(change(path.join(name), ChangeKind::Removed));
     }
     let added = now.iter().filter(|name| !before.contains_key(*name));
-    for name in added.take(MOST) {
+    for name in added.take(changes.most) {
         changes.push(change(path.join(name), ChangeKind::Created));
         // A program may have made a directory unreadable.
-        let _ = walk(&shown.join(name), &path.join(name), 0, changes);
+        let seen = shown.join(name);
+        let _ = walk((&seen, &seen), &path.join(name), 0, changes);
     }
     Ok(())
 }
 
-/// Compares a directory of changed files with the directory below it.
-fn walk(upper: &Path, lower: &Path, depth: usize, changes: &mut Vec<Change>) -> io::Result<()> {
+/// Compares a directory of changed files with the directory below it; `shown` is it in the sandbox.
+fn walk(
+    (upper, shown): (&Path, &Path),
+    lower: &Path,
+    depth: usize,
+    changes: &mut Changes,
+) -> io::Result<()> {
     for entry in fs::read_dir(upper)? {
-        if changes.len() >= MOST || depth > DEEPEST {
+        if changes.are_all() || depth > DEEPEST {
             return Ok(());
         }
         let entry = entry?;
         let (above, below) = (entry.path(), lower.join(entry.file_name()));
+        let seen = shown.join(entry.file_name());
         let (now, before) = (
             fs::symlink_metadata(&above)?,
             fs::symlink_metadata(&below).ok(),
         );
-        let change = |kind| Change {
-            path: below.clone(),
-            kind,
-        };
+        let change = |kind| Change::new(below.clone(), kind);
         if now.file_type().is_char_device() && now.rdev() == 0 {
             if before.is_some() {
                 changes.push(change(ChangeKind::Removed));
@@ -366,7 +436,12 @@ fn walk(upper: &Path, lower: &Path, depth: usize, changes: &mut Vec<Change>) -> 
         }
         match &before {
             None => changes.push(change(ChangeKind::Created)),
-            Some(before) if differ(before, &now) => changes.push(change(ChangeKind::Changed)),
+            Some(before)
+                if differ(before, &now)
+                    || !now.is_dir() && is_another(before, &below, &above, &seen) =>
+            {
+                changes.push(change(ChangeKind::Changed));
+            }
             Some(_) => {}
         }
         if !now.is_dir() {
@@ -376,13 +451,13 @@ fn walk(upper: &Path, lower: &Path, depth: usize, changes: &mut Vec<Change>) -> 
             removed(&above, &below, changes);
         }
         // A program may have made a directory unreadable.
-        let _ = walk(&above, &below, depth + 1, changes);
+        let _ = walk((&above, &seen), &below, depth + 1, changes);
     }
     Ok(())
 }
 
 /// All that is in a directory of the sandbox.
-fn created_below(root: &Root, dir: &Path, depth: usize, changes: &mut Vec<Change>) {
+fn created_below(root: &Root, dir: &Path, depth: usize, changes: &mut Changes) {
     let Some(found) = root.find(dir.as_os_str().as_bytes(), false) else {
         return;
     };
@@ -392,14 +467,11 @@ fn created_below(root: &Root, dir: &Path, depth: usize, changes: &mut Vec<Change
     }
     let entries = fs::read_dir(format!("/proc/self/fd/{}", found.as_raw_fd()));
     for entry in entries.into_iter().flatten().flatten() {
-        if changes.len() >= MOST {
+        if changes.are_all() {
             return;
         }
         let path = dir.join(entry.file_name());
-        changes.push(Change {
-            path: path.clone(),
-            kind: ChangeKind::Created,
-        });
+        changes.push(Change::new(path.clone(), ChangeKind::Created));
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             created_below(root, &path, depth + 1, changes);
         }
@@ -412,16 +484,13 @@ fn is_opaque(dir: &Path) -> bool {
     attribute.is_ok_and(|value| value.as_deref() == Some(b"y"))
 }
 
-fn removed(upper: &Path, lower: &Path, changes: &mut Vec<Change>) {
+fn removed(upper: &Path, lower: &Path, changes: &mut Changes) {
     for entry in fs::read_dir(lower).into_iter().flatten().flatten() {
-        if changes.len() >= MOST {
+        if changes.are_all() {
             return;
         }
         if fs::symlink_metadata(upper.join(entry.file_name())).is_err() {
-            changes.push(Change {
-                path: entry.path(),
-                kind: ChangeKind::Removed,
-            });
+            changes.push(Change::new(entry.path(), ChangeKind::Removed));
         }
     }
 }
@@ -435,4 +504,26 @@ fn differ(before: &Metadata, now: &Metadata) -> bool {
     }
     let time = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());
     !now.is_dir() && (before.len() != now.len() || time(before) != time(now))
+}
+
+/// Whether there is another file, of the same size and time, instead of a copy by the kernel: at `below` on the machine, `above`
+/// among the changed files, and `shown` in the sandbox.
+fn is_another(before: &Metadata, below: &Path, above: &Path, shown: &Path) -> bool {
+    // Longer files are told by their times alone.
+    const MOST_COMPARED: u64 = 1 << 20;
+    // The kernel keeps the numbers of files that it copies, where it can.
+    if fs::symlink_metadata(shown).is_ok_and(|now| now.ino() == before.ino()) {
+        return false;
+    }
+    let content = |path: &Path| match before.mode() & libc::S_IFMT {
+        libc::S_IFREG if before.len() <= MOST_COMPARED => {
+            hash(checked_open::regular(path, libc::O_NOFOLLOW)).ok()
+        }
+        libc::S_IFLNK => Some(fs::read_link(path).ok()?.into_os_string().into_vec()),
+        _ => None,
+    };
+    match (content(below), content(above)) {
+        (Some(before), Some(now)) => before != now,
+        _ => false,
+    }
 }

@@ -118,8 +118,10 @@ pub(super) struct Laid {
     young: bool,
     /// Whether a process has changed files in it before.
     is_used: bool,
-    /// The device and inode number of the machine's directory, if it was laid while processes ran.
-    late: Option<(u64, u64)>,
+    /// The device and inode number of the machine's directory.
+    machine: Option<(u64, u64)>,
+    /// Whether it was laid while processes ran.
+    is_late: bool,
 }
 
 /// An enclosure.
@@ -133,6 +135,8 @@ pub(super) struct Enclosure {
     first: First,
     place: Place,
     layers: Vec<Laid>,
+    /// Where directories with an overlay of their own were renamed to.
+    pub(super) moved: Vec<PathBuf>,
     /// The files that are kept for the next uses.
     kept: Option<Kept>,
     next: usize,
@@ -211,6 +215,7 @@ impl Enclosure {
             next: plan.layers.len(),
             place,
             layers: Vec::new(),
+            moved: Vec::new(),
             kept: None,
             copied: Vec::new(),
             mounts,
@@ -420,16 +425,31 @@ impl Enclosure {
         b.make(&mut self.keeper)?;
         if is_moved {
             self.layers.remove(at);
+            self.moved.push(to.to_path_buf());
         }
         Ok(is_moved)
     }
 
     /// Whether it can be used for a sandbox with these settings.
-    pub(super) fn is_fit(&self, settings: &Settings) -> bool {
-        !self.spoiled && self.settings == *settings && self.mounts.are_current() && {
-            let same = |one: &Copied| Stamp::at(&one.path) == one.machine;
-            self.copied.iter().all(same) && self.layers.iter().all(Laid::is_there)
-        }
+    pub(super) fn is_fit(&self, settings: &Settings, ids: &IdMap) -> bool {
+        !self.spoiled
+            && self.settings == *settings
+            && self.ids == *ids
+            && self.mounts.are_current()
+            && {
+                let same = |one: &Copied| Stamp::at(&one.path) == one.machine;
+                self.copied.iter().all(same) && self.layers.iter().all(Laid::is_there)
+            }
+    }
+
+    /// Whether these ids of a user and a group exist in it.
+    pub(super) fn has_ids(&self, user: (u32, u32)) -> bool {
+        self.ids.have(user)
+    }
+
+    /// The user and the group in it that are these outside.
+    pub(super) fn ids_inside(&self, owner: (u32, u32)) -> (u32, u32) {
+        self.ids.inside(owner)
     }
 
     /// Has it show the machine's files as they are now: an overlay keeps what it has found, and what it has not.
@@ -569,10 +589,18 @@ fn terminals_of(init: &HelperProcess) -> [Option<(u32, u32, u32)>; 2] {
     })
 }
 
+/// The device and inode number of a directory of the machine.
+fn machine_numbers(dir: &Path) -> Option<(u64, u64)> {
+    let meta = fs::symlink_metadata(dir).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
 impl Laid {
     fn new(place: &Place, layer: Layer, number: usize) -> io::Result<Laid> {
         let (dir, stamp) = Laid::open(place, number)?;
         Ok(Laid {
+            machine: machine_numbers(&layer.path),
+            is_late: false,
             layer,
             number,
             kept: Vec::new(),
@@ -580,7 +608,6 @@ impl Laid {
             stamp,
             young: true,
             is_used: false,
-            late: None,
         })
     }
 
@@ -601,15 +628,12 @@ impl Laid {
 
     /// Whether it was laid while processes ran.
     pub(super) fn is_late(&self) -> bool {
-        self.late.is_some()
+        self.is_late
     }
 
-    /// Whether it is still over the same directory of the machine, as far as that may change.
+    /// Whether it is still over the same directory of the machine.
     fn is_there(&self) -> bool {
-        self.late.is_none_or(|late| {
-            let now = fs::symlink_metadata(&self.layer.path);
-            now.is_ok_and(|now| (now.dev(), now.ino()) == late)
-        })
+        machine_numbers(&self.layer.path) == self.machine
     }
 
     fn is_changed(&self) -> bool {

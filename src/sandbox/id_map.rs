@@ -1,4 +1,4 @@
-//! User and group ids in a sandbox: each id is mapped to itself.
+//! User and group ids in a sandbox: each id is mapped to itself, but for a user whom a process knows by other ones.
 
 use std::fs;
 use std::io::Result;
@@ -33,6 +33,41 @@ impl IdMap {
             gids: format!("{gid} {gid} 1"),
             deny_groups: true,
         }
+    }
+
+    /// The map in which a user without privileges has these ids inside. Root's processes take ids themselves.
+    pub(super) fn shown_as(&self, user: Option<(u32, u32)>) -> IdMap {
+        let Some((uid, gid)) = user.filter(|_| self.deny_groups) else {
+            return self.clone();
+        };
+        let shown = |map: &str, id: u32| -> String {
+            let own = lines(map).map(|[_, own, count]| format!("{id} {own} {count}"));
+            own.collect()
+        };
+        IdMap {
+            uids: shown(&self.uids, uid),
+            gids: shown(&self.gids, gid),
+            deny_groups: true,
+        }
+    }
+
+    /// Whether these ids exist inside.
+    pub(super) fn have(&self, (uid, gid): (u32, u32)) -> bool {
+        let is_in =
+            |map: &str, id: u32| lines(map).any(|[first, _, count]| is_within(id, first, count));
+        is_in(&self.uids, uid) && is_in(&self.gids, gid)
+    }
+
+    /// The user and the group inside that are these outside, as far as they are mapped.
+    pub(super) fn inside(&self, (uid, gid): (u32, u32)) -> (u32, u32) {
+        let inside = |map: &str, id: u32| {
+            let mut lines = lines(map);
+            let line = lines.find(|[_, first, count]| is_within(id, *first, *count));
+            line.map_or(id, |[inner, first, _]| {
+                (u64::from(id) - first + inner) as u32
+            })
+        };
+        (inside(&self.uids, uid), inside(&self.gids, gid))
     }
 
     /// Writes the map for a process that has just entered a user namespace.
@@ -71,7 +106,11 @@ fn onto_themselves(map: &str) -> String {
 }
 
 fn holds(map: &str, id: u32) -> bool {
-    lines(map).any(|[first, _, count]| (first..first.saturating_add(count)).contains(&id.into()))
+    lines(map).any(|[_, first, count]| is_within(id, first, count))
+}
+
+fn is_within(id: u32, first: u64, count: u64) -> bool {
+    (first..first.saturating_add(count)).contains(&id.into())
 }
 
 #[cfg(test)]
@@ -84,6 +123,18 @@ mod tests {
         assert_eq!(map, "0 0 65536\n70000 70000 1\n");
         assert!(holds(&map, 0) && holds(&map, 65535) && holds(&map, 70000));
         assert!(!holds(&map, 65536) && !holds(&map, 70001));
+    }
+
+    #[test]
+    fn a_user_can_be_known_by_other_ids() {
+        let map = IdMap::one(1000, 100);
+        let other = map.shown_as(Some((0, 5)));
+        assert_eq!((&other.uids[..], &other.gids[..]), ("0 1000 1", "5 100 1"));
+        assert!(holds(&other.uids, 1000) && !holds(&other.uids, 0));
+        assert_eq!(other.inside((1000, 100)), (0, 5));
+        assert_eq!(other.inside((33, 100)), (33, 5));
+        assert!(other.have((0, 5)) && !other.have((1000, 100)));
+        assert_eq!(map.shown_as(None), map);
     }
 
     #[test]

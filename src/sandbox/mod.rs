@@ -20,15 +20,17 @@ mod id_map;
 mod mounts;
 mod place;
 mod placed;
+mod renamed_files;
 mod renames;
 mod root_plan;
 mod seal;
 mod settings;
 mod user_quotas;
 
-pub use changed_files::{Change, ChangeKind, MOST as MOST_CHANGES, Outside};
+pub use changed_files::{Change, ChangeKind, Origin, Outside};
 pub use error::{Error, Result, advice, sysctl};
 pub use placed::{Attributes, Content, Placer};
+pub use renamed_files::with_renames;
 pub use settings::Settings;
 
 use crate::tracee::call_batch::HelperProcess;
@@ -59,6 +61,8 @@ pub struct Request<'a> {
     pub cwd: &'a [u8],
     /// The pid of the process in the sandbox.
     pub pid: i32,
+    /// The user and the group that the process knows itself by, where these are not the caller's.
+    pub user: Option<(u32, u32)>,
     /// The settings.
     pub settings: &'a Settings,
 }
@@ -133,6 +137,8 @@ pub struct Sandbox {
     pub notes: Vec<String>,
     /// The files that were put into it.
     placed: placed::Placed,
+    /// The user and the group that its processes become.
+    user: Option<(u32, u32)>,
 }
 
 /// What of a sandbox cannot be looked at for traces of a process: it is made anew after a use.
@@ -156,13 +162,14 @@ impl Pool {
     fn take(&mut self, request: &Request<'_>) -> Result<Enclosure> {
         // What cannot be used now is not kept.
         let free = std::mem::take(&mut self.free).into_iter();
-        let mut fit = free.filter(|free| free.is_fit(request.settings));
-        let found = fit.next();
-        self.free = fit.collect();
         let (helper, ids) = match &mut self.maker {
             Some(maker) => maker,
             none => none.insert(Pool::maker()?),
         };
+        let ids = &ids.shown_as(request.user);
+        let mut fit = free.filter(|free| free.is_fit(request.settings, ids));
+        let found = fit.next();
+        self.free = fit.collect();
         let stale = std::mem::take(&mut self.stale) || self.always_stale;
         let cwd = Path::new(std::ffi::OsStr::from_bytes(request.cwd));
         let writable = request.writable.iter().map(PathBuf::as_path);
@@ -262,6 +269,7 @@ impl Sandboxes {
             pid: 0,
             in_cwd: false,
             placed: placed::Placed::default(),
+            user: None,
         }
     }
 
@@ -278,6 +286,11 @@ impl Sandboxes {
     ) -> Result<Sandbox> {
         let enclosure = trace_span!("take").in_scope(|| self.0.borrow_mut().take(request))?;
         let mut sandbox = self.sandbox(enclosure, request.settings);
+        let has = |user: &(u32, u32)| {
+            let enclosure = sandbox.enclosure.as_ref();
+            enclosure.is_some_and(|enclosure| enclosure.has_ids(*user))
+        };
+        sandbox.user = request.user.filter(has);
         let shown = sandbox.show_kept(is_right);
         if let Err(error) = shown.and_then(|kept| put(&mut sandbox, kept)) {
             // It may show anything.
@@ -522,7 +535,12 @@ impl Sandbox {
     /// # Errors
     /// If the kernel refuses.
     pub fn seal(&self, task: &mut Stopped) -> Result<()> {
-        seal::drop_privileges(task)?;
+        // Those of a user without privileges are mapped.
+        let user = self.user.filter(|_| nix::unistd::geteuid().is_root());
+        if let Some(user) = user {
+            seal::become_user(task, user)?;
+        }
+        seal::drop_privileges(task, user)?;
         seal::limit(task, &self.limits)?;
         Ok(())
     }

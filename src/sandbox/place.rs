@@ -3,10 +3,13 @@
 use super::enclosure::terminals::Terminal;
 use super::root_plan::{Entry, Layer, RootPlan};
 use crate::tracee::call_batch::HelperProcess;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -71,7 +74,18 @@ impl Place {
 
     /// Makes the directories of a layer.
     pub(super) fn add_layer(&self, layer: &Layer, number: usize) -> io::Result<()> {
-        self.add_dir(&self.path(upper(number)), layer.mode, layer.owner)?;
+        let changed = self.path(upper(number));
+        self.add_dir(&changed, layer.mode, layer.owner)?;
+        if let Ok(meta) = fs::symlink_metadata(&layer.path) {
+            let time = |time, nanoseconds| TimeSpec::new(time, nanoseconds);
+            utimensat(
+                AT_FDCWD,
+                &changed,
+                &time(meta.atime(), meta.atime_nsec()),
+                &time(meta.mtime(), meta.mtime_nsec()),
+                UtimensatFlags::NoFollowSymlink,
+            )?;
+        }
         self.add_dir(&self.path(work(number)), 0o700, None)?;
         let link = self.path(lower(number));
         match symlink(&layer.path, link) {

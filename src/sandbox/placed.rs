@@ -63,17 +63,18 @@ pub(super) struct Shown {
     inode: u64,
     /// The numbers outside.
     pub(super) numbers: Option<(u64, u64)>,
-    /// The owners outside, if they are others.
+    /// The owners that it is to have, if they are known.
     outside: Option<(u32, u32)>,
 }
 
 impl Shown {
     fn of(status: &FileStat, attributes: &Attributes) -> Shown {
-        let here = (status.st_uid, status.st_gid);
-        let (uid, gid) = attributes.owner;
-        let outside = (uid.unwrap_or(here.0), gid.unwrap_or(here.1));
+        let outside = match attributes.owner {
+            (Some(uid), Some(gid)) => Some((uid, gid)),
+            _ => None,
+        };
         Shown {
-            outside: Some(outside).filter(|outside| *outside != here),
+            outside,
             kind: status.st_mode & libc::S_IFMT,
             mode: status.st_mode & 0o7777,
             owner: (status.st_uid, status.st_gid),
@@ -84,9 +85,19 @@ impl Shown {
         }
     }
 
-    /// The owners that it has outside, if they are others.
+    /// The owners that it is to have, if they are known.
     pub(super) fn owner_outside(&self) -> Option<(u32, u32)> {
         self.outside
+    }
+
+    /// The kind, the size, and the time of the last change; and the permissions.
+    pub(super) fn look(&self) -> ((u32, u64, (i64, i64)), u32) {
+        ((self.kind, self.len as u64, self.modified), self.mode)
+    }
+
+    /// The inode number in the sandbox.
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
     }
 
     /// Whether it has not been replaced since.
@@ -386,6 +397,39 @@ impl Placer<'_> {
         let shown = Shown::of(&status()?, attributes);
         let own = &mut self.sandbox.placed.own;
         own.insert(path.to_path_buf(), Some(shown));
+        Ok(())
+    }
+
+    /// Whether a directory has an overlay of its own, or was made anew: it is changed for all that is in it.
+    pub fn is_outermost(&self, dir: &Path) -> bool {
+        let enclosure = self.sandbox.enclosure.as_ref();
+        enclosure
+            .is_some_and(|enclosure| enclosure.has_layer_at(dir) || enclosure.is_made_anew(dir))
+    }
+
+    /// Sets the time of the last change of a directory, in seconds and nanoseconds since 1970, after all was put into it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_time(&mut self, dir: &Path, (seconds, nanoseconds): (i64, i64)) -> io::Result<()> {
+        let name = dir.file_name().ok_or(Errno::EINVAL)?;
+        let name = CString::new(name.as_bytes())?;
+        self.enter(dir.parent().ok_or(Errno::EINVAL)?)?;
+        let Some(Parent { dir: parent, .. }) = &self.parent else {
+            return Err(Errno::ENOENT.into());
+        };
+        let status = fstatat(parent, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if status.st_mode & libc::S_IFMT != libc::S_IFDIR {
+            return Err(Errno::ENOTDIR.into());
+        }
+        if (status.st_mtime, status.st_mtime_nsec) != (seconds, nanoseconds) {
+            let time = TimeSpec::new(seconds, nanoseconds);
+            let how = UtimensatFlags::NoFollowSymlink;
+            utimensat(parent, name.as_c_str(), &time, &time, how)?;
+        }
+        if let Some(Some(shown)) = self.sandbox.placed.own.get_mut(dir) {
+            shown.modified = (seconds, nanoseconds);
+        }
         Ok(())
     }
 

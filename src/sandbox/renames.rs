@@ -32,6 +32,11 @@ const NEW: &CStr = c".rrapper-renamed";
 /// # Errors
 /// If the directory cannot be read or written, or is too large; it is unchanged then, unless the disk is full.
 pub fn make_renamable(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+    // The other one of an exchange may be a file.
+    let status = fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    if status.st_mode & libc::S_IFMT != libc::S_IFDIR {
+        return Ok(());
+    }
     check(parent, name, &mut Sum::default(), 0)?;
     move_files(parent, name, parent, NEW)?;
     unlinkat(parent, name, UnlinkatFlags::RemoveDir)?;

@@ -33,9 +33,35 @@ fn ours(wanted: u64) -> u64 {
     ours.unwrap_or(0) & wanted
 }
 
-pub(super) fn drop_privileges(task: &mut Stopped) -> Result<()> {
+/// Has a task of root's be another user's.
+pub(super) fn become_user(task: &mut Stopped, (uid, gid): (u32, u32)) -> Result<()> {
+    let (uid, gid) = (u64::from(uid), u64::from(gid));
+    let mut remote = task.remote_at_boundary()?;
+    let calls = [
+        (libc::SYS_setgroups, [0; 6]),
+        (libc::SYS_setresgid, [gid, gid, gid, 0, 0, 0]),
+        (libc::SYS_setresuid, [uid, uid, uid, 0, 0, 0]),
+        // Its files in /proc are his, too.
+        (
+            libc::SYS_prctl,
+            [libc::PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0],
+        ),
+    ];
+    for (nr, args) in calls {
+        let ret = remote.call(nr, args)?;
+        if ret < 0 {
+            let error = io::Error::from_raw_os_error(-ret as i32);
+            return Err(Error::refused("become the user who recorded", error));
+        }
+    }
+    Ok(remote.finish()?)
+}
+
+/// Leaves a task only the harmless privileges of the caller, or none if it is another user's.
+pub(super) fn drop_privileges(task: &mut Stopped, user: Option<(u32, u32)>) -> Result<()> {
     const VERSION_3: u64 = 0x2008_0522;
-    let keep = kept() as u32;
+    let is_other = user.is_some_and(|(uid, _)| uid != 0);
+    let keep = if is_other { 0 } else { kept() as u32 };
     let mut remote = task.remote_at_boundary()?;
     let header = remote.put(&VERSION_3.to_le_bytes())?;
     // Effective, permitted and inheritable, of the lower 32 and then of the upper ones.

@@ -66,6 +66,17 @@ impl StatusLayout {
         split: true,
     };
 
+    /// The times in the status at this address that change when a file does: the addresses of the seconds, behind which the
+    /// nanoseconds come.
+    pub fn times(&self, at: u64) -> impl Iterator<Item = u64> {
+        // Of the access, the change of the content, and the change of the status; and of the birth.
+        let offsets: &[u64] = match self.split {
+            false => &[72, 88, 104],
+            true => &[64, 80, 96, 112],
+        };
+        offsets.iter().map(move |offset| at.wrapping_add(*offset))
+    }
+
     /// The numbers in a status.
     pub fn read(&self, memory: &dyn Memory, at: u64) -> Option<FileNumbers> {
         let bytes = |offset: u64| {

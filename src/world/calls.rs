@@ -409,6 +409,7 @@ impl<B: Base> World<B> {
         let found = self.node(&resolved);
         let id = match found {
             None if flags & libc::O_CREAT != 0 => {
+                self.change_around(&resolved);
                 Some(self.make(&resolved, Kind::File(Content::default()), at.mode(mode)))
             }
             None => self.add_foreign(&resolved, Kind::File(Content::default())),
@@ -601,6 +602,8 @@ impl<B: Base> World<B> {
         if other == Some(node) {
             return;
         }
+        self.change_around(&from);
+        self.change_around(&to);
         let is_directory = |id: NodeId| self.nodes.get(&id).is_some_and(Node::is_directory);
         if flags & libc::RENAME_EXCHANGE != 0 {
             if let Some(other) = other {
@@ -631,6 +634,7 @@ impl<B: Base> World<B> {
         };
         let to = self.path(at, to.0, to.1, false);
         if let (Some(node), Some(to)) = (node, to) {
+            self.change_around(&to);
             self.names.put(&to, Some(node));
         }
     }
@@ -644,6 +648,7 @@ impl<B: Base> World<B> {
         mode: u32,
     ) {
         if let Some(path) = self.path(at, dir, path, false) {
+            self.change_around(&path);
             self.make(&path, kind, mode);
         }
     }
@@ -665,8 +670,17 @@ impl<B: Base> World<B> {
 
     fn removed(&mut self, at: &Call<'_>, dir: Option<usize>, path: usize) {
         if let Some(path) = self.path(at, dir, path, false) {
+            self.change_around(&path);
             self.names.remove(&path);
         }
+    }
+
+    /// Notes that an entry of the directory around a path is changed.
+    fn change_around(&mut self, path: &[u8]) {
+        let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let dir = self.node(&path[..end]);
+        let time = self.time;
+        self.set(dir, |attributes| attributes.modified = time);
     }
 }
 

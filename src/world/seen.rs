@@ -150,7 +150,7 @@ impl<B: Clone> Node<B> {
             }
             self.is_foreign |= is_other || len != status.size;
         }
-        if is_file {
+        if is_file || matches!(self.kind, Kind::Directory) {
             self.attributes.modified = Some(status.modified);
         }
     }

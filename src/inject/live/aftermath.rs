@@ -4,7 +4,7 @@ use super::program;
 use crate::inject::hook::NoHooks;
 use crate::inject::options::{Options, Sandbox as Kind};
 use crate::inject::{Outcome, Result};
-use crate::sandbox::{Change, ChangeKind, Sandbox, Settings};
+use crate::sandbox::{Change, ChangeKind, Origin, Sandbox, Settings, with_renames};
 use crate::tracee::path_lookup::Root;
 use crate::tracee::{Command, checked_open};
 use nix::errno::Errno;
@@ -34,7 +34,7 @@ pub struct Aftermath {
     cwd: PathBuf,
     timeout: Duration,
     /// What was changed before the sandbox was made.
-    earlier: BTreeMap<PathBuf, ChangeKind>,
+    earlier: BTreeMap<PathBuf, Change>,
 }
 
 /// A file that was changed in a sandbox.
@@ -42,8 +42,10 @@ pub struct Aftermath {
 pub struct AftermathFile {
     /// Its path.
     pub path: PathBuf,
-    /// The change: `created`, `changed` or `removed`.
+    /// The change: `created`, `changed`, `removed` or `renamed`. A directory is renamed together with what is in it.
     pub kind: &'static str,
+    /// The path that the file had before, if it had another one.
+    pub from: Option<PathBuf>,
     /// Its size in bytes, where it is a regular file.
     pub size: Option<u64>,
     /// The SHA-256 of its content in hexadecimal digits, where it is a regular file that can be read.
@@ -56,7 +58,7 @@ impl Aftermath {
         settings: Arc<Settings>,
         cwd: &[u8],
         timeout: Duration,
-        earlier: BTreeMap<PathBuf, ChangeKind>,
+        earlier: BTreeMap<PathBuf, Change>,
     ) -> Aftermath {
         Aftermath {
             sandbox: Some(sandbox),
@@ -67,15 +69,13 @@ impl Aftermath {
         }
     }
 
-    /// What was changed, in the sandbox and before.
-    fn changes(&self) -> io::Result<BTreeMap<PathBuf, ChangeKind>> {
+    /// What was changed, in the sandbox and before, each file for itself.
+    fn changes(&self) -> io::Result<BTreeMap<PathBuf, Change>> {
         let mut all = self.earlier.clone();
-        for Change { path, kind } in self.sandbox()?.changes().map_err(io::Error::other)? {
-            match all
-                .get(&path)
-                .map_or(Some(kind), |earlier| both(*earlier, kind))
-            {
-                Some(kind) => _ = all.insert(path, kind),
+        for change in self.sandbox()?.changes().map_err(io::Error::other)? {
+            let path = change.path.clone();
+            match both(&self.earlier, change) {
+                Some(change) => _ = all.insert(path, change),
                 None => _ = all.remove(&path),
             }
         }
@@ -160,7 +160,7 @@ impl Aftermath {
     /// # Errors
     /// If the changed files cannot be listed.
     pub fn files(&self) -> io::Result<Vec<AftermathFile>> {
-        let describe = |(path, kind): (PathBuf, ChangeKind)| {
+        let describe = |Change { path, kind, from }: Change| {
             let file = self.open(&path, libc::O_RDONLY).ok();
             let size = file
                 .as_ref()
@@ -174,11 +174,13 @@ impl Aftermath {
             AftermathFile {
                 path,
                 kind: kind.name(),
+                from: from.map(|from| from.path),
                 size,
                 hash,
             }
         };
-        Ok(self.changes()?.into_iter().map(describe).collect())
+        let changes = with_renames(self.changes()?.into_values().collect());
+        Ok(changes.into_iter().map(describe).collect())
     }
 
     /// Copies files out of the sandbox, each to its whole path below `dir`: that at `what` with all below it, or the created
@@ -226,15 +228,54 @@ impl Aftermath {
     }
 }
 
-/// Two changes of one file as one; `None` where nothing is left of them.
-fn both(earlier: ChangeKind, later: ChangeKind) -> Option<ChangeKind> {
-    match (earlier, later) {
-        (ChangeKind::Created, ChangeKind::Removed) => None,
-        (ChangeKind::Created, _) => Some(ChangeKind::Created),
-        (ChangeKind::Removed, ChangeKind::Removed) => Some(ChangeKind::Removed),
-        (ChangeKind::Removed, _) => Some(ChangeKind::Changed),
-        (ChangeKind::Changed, ChangeKind::Removed) => Some(ChangeKind::Removed),
-        (ChangeKind::Changed, _) => Some(ChangeKind::Changed),
+/// A change together with the earlier ones; `None` where nothing is left of them.
+fn both(earlier: &BTreeMap<PathBuf, Change>, later: Change) -> Option<Change> {
+    let Change { path, kind, from } = later;
+    let before = earlier.get(&path);
+    let from = match from {
+        Some(from) => origin(earlier, from),
+        None => before
+            .filter(|_| kind == ChangeKind::Changed)
+            .and_then(|before| before.from.clone())
+            .map(|from| Origin {
+                is_altered: true,
+                ..from
+            }),
+    };
+    // It has got back to where it was.
+    if let Some(from) = from.as_ref().filter(|from| from.path == path) {
+        let kind = ChangeKind::Changed;
+        return from.is_altered.then_some(Change {
+            path,
+            kind,
+            from: None,
+        });
+    }
+    let kind = match (before.map(|before| before.kind), kind) {
+        (None, kind) => kind,
+        (Some(ChangeKind::Created), ChangeKind::Removed) => return None,
+        (Some(ChangeKind::Created), _) => ChangeKind::Created,
+        (Some(_), ChangeKind::Removed) => ChangeKind::Removed,
+        (Some(_), _) => ChangeKind::Changed,
+    };
+    Some(Change { path, kind, from })
+}
+
+/// What a file was before the earlier changes; `None` for one that they have made.
+fn origin(earlier: &BTreeMap<PathBuf, Change>, from: Origin) -> Option<Origin> {
+    let Some(before) = earlier.get(&from.path) else {
+        return Some(from);
+    };
+    match (&before.from, before.kind) {
+        (Some(first), _) => Some(Origin {
+            path: first.path.clone(),
+            is_altered: first.is_altered || from.is_altered,
+        }),
+        (None, ChangeKind::Changed) => Some(Origin {
+            is_altered: true,
+            ..from
+        }),
+        (None, _) => None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::inject::report::{Ended, Report};
 use crate::inject::{Error, Result};
 use crate::kernel::{Kernel, Program};
 use crate::process::{Process, SharedMemory, StopPoint};
-use crate::sandbox::{Change, Sandbox, Settings};
+use crate::sandbox::{Change, Sandbox, Settings, with_renames};
 use crate::seccomp;
 use crate::trace::Exit;
 use crate::tracee::agent_page::AgentPage;
@@ -713,8 +713,11 @@ impl<'a> Engine<'a> {
         let file = |change: Change| ChangedFile {
             path: change.path.into_os_string().into_vec(),
             kind: change.kind.name().to_string(),
+            from: change
+                .from
+                .map(|from| from.path.into_os_string().into_vec()),
         };
-        changes.into_iter().map(file).collect()
+        with_renames(changes).into_iter().map(file).collect()
     }
 
     /// Takes the captured output.

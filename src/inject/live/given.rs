@@ -39,13 +39,13 @@ pub(super) fn needs_sandbox(path: &Path) -> Error {
 }
 
 /// The attributes of a file in the sandbox of a user without privileges, who is its owner there even if another is outside:
-/// the owner's permissions are those that the user has.
-pub(super) fn for_user(attributes: Attributes) -> Attributes {
+/// the owner's permissions are those that the user has. The process may know him by another id.
+pub(super) fn for_user(attributes: Attributes, known_as: Option<u32>) -> Attributes {
     let user = nix::unistd::geteuid();
     let (Some(mode), (Some(uid), group)) = (attributes.mode, attributes.owner) else {
         return attributes;
     };
-    if user.is_root() || user.as_raw() == uid {
+    if user.is_root() || known_as.unwrap_or(user.as_raw()) == uid {
         return attributes;
     }
     let is_member = group.is_some_and(|group| {
@@ -78,7 +78,7 @@ pub(super) fn put_given(
             return Err(refused(path, HIDDEN));
         }
         let fill = |to: &mut File| to.write_all(&file.content);
-        let attributes = for_user(placed_attributes(&file.attributes, file.inode, now));
+        let attributes = for_user(placed_attributes(&file.attributes, file.inode, now), None);
         placer
             .put(path, &Content::File(&fill), &attributes)
             .map_err(|e| refused(path, e.to_string()))?;

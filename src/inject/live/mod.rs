@@ -36,11 +36,11 @@ use super::options::{Options, Sandbox};
 use super::outcome::Outcome;
 use super::report::{Driven, Report};
 use super::{Error, Result, given_files};
-use crate::history::FileChange;
+use crate::history::{ChangedPath, FileChange};
 use crate::kernel::FileKind;
 use crate::process::{Process, SharedMemory, StopPoint, ThreadGroup};
 use crate::restore::{Reopened, restore};
-use crate::sandbox::{self, ChangeKind, Part, Request, Settings};
+use crate::sandbox::{self, Change, ChangeKind, Origin, Part, Request, Settings};
 use crate::tracee::Stopped;
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
@@ -152,6 +152,7 @@ pub(super) fn go_on(
                 writable: &writable,
                 cwd: &cwd,
                 pid: numbers.own(process.group.pid),
+                user: user_of(&process.group)?,
                 settings: &how.settings,
             };
             let recording = Arc::clone(&process.group.recording);
@@ -244,6 +245,7 @@ pub(super) fn show_left(
         writable: &writable,
         cwd: &cwd,
         pid: group.pid,
+        user: user_of(group)?,
         settings: &how.settings,
     };
     let wanted = world.wanted(&group.recording);
@@ -258,16 +260,28 @@ pub(super) fn show_left(
     show_aftermath(Some(sandbox), earlier, place, hooks, outcome)
 }
 
+/// The user and the group that a process knows itself by, where these are not the caller's: those that have recorded it.
+fn user_of(group: &ThreadGroup) -> Result<Option<(u32, u32)>> {
+    let user = group.recording.other_user()?;
+    Ok(user.map(|user| (user.uid, user.gid)))
+}
+
 /// What a copy, as it was told, changed since it was spun off.
-fn changed_before(group: &ThreadGroup, event: u64) -> Result<BTreeMap<PathBuf, ChangeKind>> {
+fn changed_before(group: &ThreadGroup, event: u64) -> Result<BTreeMap<PathBuf, Change>> {
     let changed = group.recording.changed_files(event, &group.files)?;
-    let change = |(path, change): (Vec<u8>, FileChange)| {
-        let kind = match change {
+    let path_of = |path: Vec<u8>| PathBuf::from(OsString::from_vec(path));
+    let change = |(path, now): (Vec<u8>, ChangedPath)| {
+        let path = path_of(path);
+        let kind = match now.change {
             FileChange::Created => ChangeKind::Created,
             FileChange::Changed => ChangeKind::Changed,
             FileChange::Removed => ChangeKind::Removed,
         };
-        (PathBuf::from(OsString::from_vec(path)), kind)
+        let from = now.from.map(|(from, is_altered)| Origin {
+            path: path_of(from),
+            is_altered,
+        });
+        (path.clone(), Change { path, kind, from })
     };
     Ok(changed.into_iter().map(change).collect())
 }
@@ -275,7 +289,7 @@ fn changed_before(group: &ThreadGroup, event: u64) -> Result<BTreeMap<PathBuf, C
 /// Shows the hooks a sandbox after the run in it.
 fn show_aftermath(
     sandbox: Option<sandbox::Sandbox>,
-    earlier: BTreeMap<PathBuf, ChangeKind>,
+    earlier: BTreeMap<PathBuf, Change>,
     (settings, cwd, timeout): (&Arc<Settings>, &[u8], Duration),
     hooks: &mut dyn Hooks,
     outcome: &mut Outcome,

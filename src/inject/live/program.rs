@@ -76,6 +76,7 @@ pub(super) fn run_in(
             writable: &writable,
             cwd: cwd.as_os_str().as_encoded_bytes(),
             pid: PID,
+            user: None,
             settings: &options.settings,
         };
         let (inside, made) = match sandbox.take() {

@@ -16,7 +16,7 @@ use crate::tracee::{Stopped, checked_open};
 use crate::world::{Attributes, Kind, Listing, Node, NodeId, Part, World, is_apart};
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Seek, SeekFrom};
@@ -51,6 +51,10 @@ pub(super) struct RecordedWorld {
     listings: Vec<(u64, PathBuf, Listing)>,
     /// The time of changes by calls.
     time: i64,
+    /// The times of the last changes of directories, and whether the machine has others.
+    times: BTreeMap<PathBuf, (i128, bool)>,
+    /// The user id by which the process knows who goes on, if it is another one.
+    known_as: Option<u32>,
     /// What the settings hide: no file that was not copied comes from there.
     hidden: Vec<PathBuf>,
     /// The bytes that a sandbox has for changed files.
@@ -114,6 +118,7 @@ impl RecordedWorld {
         let files = recording.recorded_files()?;
         // Of a recording that has not kept any, only those that were given a content are known.
         let is_bare = files.is_empty();
+        let known_as = recording.other_user()?.map(|user| user.uid);
         if is_bare && !group.files.gives() {
             return Ok(RecordedWorld::default());
         }
@@ -121,6 +126,7 @@ impl RecordedWorld {
             recording.recorded_world(event, &group.files, |world, tree| {
                 let mut plan = RecordedWorld {
                     time: recording.start().clocks.realtime,
+                    known_as,
                     hidden: hidden(settings),
                     room: settings.limits.tmpfs_bytes,
                     ..RecordedWorld::default()
@@ -206,6 +212,10 @@ impl RecordedWorld {
             }
             return;
         };
+        if let (true, Some(time)) = (node.is_directory(), node.attributes.modified) {
+            let is_other = now.as_ref().is_some_and(|now| modified(now) != time);
+            self.times.insert(place.to_path_buf(), (time, is_other));
+        }
         let before = files.status(path);
         let is_same = |meta: &Metadata| match &node.kind {
             Kind::Directory => meta.is_dir() && has_mode(meta, &node.attributes),
@@ -271,7 +281,12 @@ impl RecordedWorld {
             }
             _ => {}
         }
-        self.made.push((place.to_path_buf(), id, node.clone()));
+        let mut node = node.clone();
+        if node.is_directory() {
+            // Set once all is in it.
+            node.attributes.modified = None;
+        }
+        self.made.push((place.to_path_buf(), id, node));
     }
 
     /// Has files with several known names be made: an overlay would copy one name up when the file is changed, and leave the
@@ -434,6 +449,7 @@ impl RecordedWorld {
         if kept_files::are_worth(&new, kept, self.room) {
             let is_new = |path: &Path, _: Option<&Node<FileContent>>| new.contains_key(path);
             let is_done = self.put_some(sandbox, (recording, shared), &is_new);
+            self.set_times(sandbox);
             let all = Rc::new(KeptFiles::above(recording, kept, new));
             if is_done {
                 sandbox.keep(Rc::clone(&all) as Rc<dyn Any>)?;
@@ -450,7 +466,34 @@ impl RecordedWorld {
         };
         self.put_some(sandbox, (recording, shared), &is_left);
         self.put_listed(sandbox);
+        self.set_times(sandbox);
         Ok(())
+    }
+
+    /// Gives directories the times of their last changes: those in which something was put, and those that have another
+    /// one on the machine.
+    fn set_times(&self, sandbox: &mut Sandbox) {
+        let made = self.made.iter().map(|(path, ..)| path);
+        let made = made.chain(self.listed_only.iter().map(|(path, _)| path));
+        let put = made.clone().chain(&self.removed);
+        let put = put.filter_map(|path| path.parent());
+        let put: HashSet<&Path> = put.chain(made.map(PathBuf::as_path)).collect();
+        let is_put = |dir: &PathBuf| put.contains(dir.as_path());
+        let mut times = self.times.iter();
+        if !times.any(|(dir, (_, is_other))| *is_other || is_put(dir)) {
+            return;
+        }
+        let Ok(mut placer) = sandbox.placer() else {
+            return;
+        };
+        // A change of an inner one is none of the outer one.
+        for (dir, (time, is_other)) in &self.times {
+            if is_put(dir) || *is_other && !placer.is_outermost(dir) {
+                let set = placer.set_time(dir, split_time(*time));
+                // Only its owner can.
+                tracing::trace!("{}: {set:?}", dir.display());
+            }
+        }
     }
 
     /// Puts the files of which this says so. Returns whether all are there.
@@ -578,7 +621,7 @@ impl RecordedWorld {
     fn attributes(&self, node: &Node<FileContent>) -> sandbox::Attributes {
         let attributes = placed_attributes(&node.attributes, node.inode, i128::from(self.time));
         let attributes = match node.is_given {
-            true => for_user(attributes),
+            true => for_user(attributes, self.known_as),
             false => attributes,
         };
         sandbox::Attributes {
@@ -691,18 +734,22 @@ pub(super) fn placed_attributes(
     numbers: Option<(u64, u64)>,
     time: i128,
 ) -> sandbox::Attributes {
-    const SECOND: i128 = 1_000_000_000;
-    let modified = attributes.modified.unwrap_or(time);
     sandbox::Attributes {
         mode: attributes.mode,
         owner: (attributes.uid, attributes.gid),
-        modified: Some((
-            modified.div_euclid(SECOND) as i64,
-            modified.rem_euclid(SECOND) as i64,
-        )),
+        modified: Some(split_time(attributes.modified.unwrap_or(time))),
         extended: attributes.extended.clone(),
         numbers,
     }
+}
+
+/// Nanoseconds as seconds and nanoseconds.
+fn split_time(time: i128) -> (i64, i64) {
+    const SECOND: i128 = 1_000_000_000;
+    (
+        time.div_euclid(SECOND) as i64,
+        time.rem_euclid(SECOND) as i64,
+    )
 }
 
 /// The flags with which a regular file is opened again: nothing is made or truncated.

@@ -54,6 +54,9 @@ fn files(lua: &Lua, aftermath: &Aftermath) -> mlua::Result<Table> {
         let entry = lua.create_table()?;
         entry.set("path", lua.create_string(file.path.as_os_str().as_bytes())?)?;
         entry.set("kind", file.kind)?;
+        if let Some(from) = &file.from {
+            entry.set("from", lua.create_string(from.as_os_str().as_bytes())?)?;
+        }
         entry.set("size", file.size)?;
         entry.set("hash", file.hash)?;
         list.push(entry)?;
@@ -61,15 +64,19 @@ fn files(lua: &Lua, aftermath: &Aftermath) -> mlua::Result<Table> {
     Ok(list)
 }
 
-/// What changed files are, by their paths: the change, and the hash of the content.
-type ByPath = BTreeMap<Vec<u8>, (String, Option<String>)>;
+/// What changed files are, by their paths: the change, the former path, and the hash of the content.
+type ByPath = BTreeMap<Vec<u8>, (String, Option<Vec<u8>>, Option<String>)>;
 
 fn by_path(list: &Table) -> mlua::Result<ByPath> {
     let mut all = ByPath::new();
     for entry in list.sequence_values::<Table>() {
         let entry = entry?;
         let path = convert::bytes(&entry.get("path")?, "path")?;
-        all.insert(path, (entry.get("kind")?, entry.get("hash")?));
+        let from = match entry.get("from")? {
+            Value::Nil => None,
+            from => Some(convert::bytes(&from, "from")?),
+        };
+        all.insert(path, (entry.get("kind")?, from, entry.get("hash")?));
     }
     Ok(all)
 }

@@ -135,6 +135,28 @@ impl Sandbox {
         is_refused.then_some(Answer::Errno(libc::EPERM))
     }
 
+    /// The error that renaming another's directory has outside. The kernel can only be asked in a sandbox where that directory
+    /// could be renamed: it lets no overlay of a user's hide such a directory, be it by moving it or by removing it.
+    pub(super) fn refuses_move(&self, from: &Path, to: &Path, is_exchange: bool) -> Option<i32> {
+        let machine = fs::symlink_metadata(from).ok()?;
+        let is_anothers = machine.uid() != nix::unistd::geteuid().as_raw();
+        if !are_there() || !machine.is_dir() || !is_anothers {
+            return None;
+        }
+        // What the program has made is its own.
+        let refuses = |dir: &Path, how| dir.exists() && access(dir, how).is_err();
+        let closed = |dir: &Path| refuses(dir, AccessFlags::W_OK | AccessFlags::X_OK);
+        let (old, new) = (from.parent()?, to.parent()?);
+        // In another directory, its entry `..` is another one.
+        let is_elsewhere = old != new;
+        if closed(old) || closed(new) || is_elsewhere && refuses(from, AccessFlags::W_OK) {
+            return Some(libc::EACCES);
+        }
+        let entries = fs::read_dir(self.inside(to));
+        let is_full = entries.is_ok_and(|mut entries| entries.next().is_some());
+        (is_full && !is_exchange).then_some(libc::ENOTEMPTY)
+    }
+
     /// Prepares a directory that a process has entered for changes: processes that it makes are there, too, and those
     /// among them that change nothing would not see what others do.
     ///

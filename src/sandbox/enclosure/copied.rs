@@ -126,6 +126,14 @@ impl Enclosure {
         })
     }
 
+    /// The inode number in the sandbox of what was in a directory that was made anew.
+    pub(in crate::sandbox) fn copied_inode(&self, path: &Path) -> Option<u64> {
+        let dir = path.parent()?;
+        let mut copied = self.copied.iter().filter(|one| one.path == dir);
+        let names = copied.find_map(Copied::names)?;
+        names.get(path.file_name()?).copied()
+    }
+
     /// The directories and files that were made anew and are changed: the machine's path, that of the shown one, and the
     /// names that were in a directory.
     pub(in crate::sandbox) fn changed_copies(

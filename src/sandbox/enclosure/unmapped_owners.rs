@@ -5,14 +5,11 @@
 
 use super::{Enclosure, Laid};
 use crate::sandbox::builder::Builder;
-use crate::sandbox::place::{aside, upper};
+use crate::sandbox::place::aside;
 use crate::sandbox::renames::give_attributes;
 use crate::sandbox::root_plan::{Layer, Machine};
 use crate::sandbox::{Error, Result};
 use crate::tracee::call_batch::Arg;
-use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{UtimensatFlags, utimensat};
-use nix::sys::time::TimeSpec;
 use nix::unistd::{AccessFlags, access};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, Permissions};
@@ -91,7 +88,6 @@ impl Enclosure {
         let step = || format!("mount an overlay over {}", layer.path.display());
         let refused = |e| Error::refused(step(), e);
         self.place.add_layer(&layer, number).map_err(refused)?;
-        self.give_times(&layer, number);
         fs::create_dir(self.place.path(aside(number))).map_err(refused)?;
         let is_inner = |laid: &mut Laid| laid.layer.path.starts_with(&layer.path);
         let inner: Vec<Laid> = self.layers.extract_if(.., is_inner).collect();
@@ -145,30 +141,13 @@ impl Enclosure {
         fs::remove_dir(self.place.path(aside(number))).map_err(refused)?;
         if is_laid {
             let mut laid = Laid::new(&self.place, layer.clone(), number).map_err(refused)?;
-            let machine = fs::symlink_metadata(&layer.path).ok();
-            laid.late = machine.map(|meta| (meta.dev(), meta.ino()));
+            laid.is_late = true;
             self.layers.push(laid);
         } else {
             self.place.remove(number).map_err(refused)?;
         }
         self.layers.extend(inner);
         Ok(is_laid)
-    }
-
-    /// Gives an overlay's directory the times of the machine's.
-    fn give_times(&self, layer: &Layer, number: usize) {
-        let Ok(meta) = fs::symlink_metadata(&layer.path) else {
-            return;
-        };
-        let upper = self.place.path(upper(number));
-        let given = utimensat(
-            AT_FDCWD,
-            &upper,
-            &TimeSpec::new(meta.atime(), meta.atime_nsec()),
-            &TimeSpec::new(meta.mtime(), meta.mtime_nsec()),
-            UtimensatFlags::NoFollowSymlink,
-        );
-        tracing::trace!("{}: {given:?}", layer.path.display());
     }
 
     /// See [`Sandbox::take_over`](crate::sandbox::Sandbox::take_over).
