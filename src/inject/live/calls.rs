@@ -219,7 +219,6 @@ impl Engine<'_> {
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
         self.note_promise(me, &seen, given);
         self.note_guarded(me, &seen, given);
-        self.check_lock(me, &mut task, &seen)?;
         if seen.call.name == "rt_sigreturn" {
             return Ok(NextStep::Resume(task, 0));
         }
