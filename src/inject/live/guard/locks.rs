@@ -9,6 +9,7 @@
 //! the first such call on, the kernel makes no call about ranges for any process of the run: all are in the table, with
 //! those that the kernel has kept for them until then. What it keeps of the sandbox's own files is in nobody's way.
 
+use super::counted::on_their_way;
 use crate::constants::Answer;
 use crate::inject::exchange::Decided;
 use crate::inject::live::engine::{Engine, Task};
@@ -289,7 +290,7 @@ impl Engine<'_> {
     }
 
     /// Whether another task may change this one's descriptors.
-    fn shares_descriptors(&self, me: &Task, task: &Stopped) -> bool {
+    pub(super) fn shares_descriptors(&self, me: &Task, task: &Stopped) -> bool {
         let mut others = self.tasks.iter().filter(|(tid, _)| **tid != task.tid());
         others.any(|(&tid, other)| {
             other.process == me.process || kcmp::share_descriptors(task.tid(), tid) != Some(false)
@@ -635,11 +636,7 @@ fn descriptors_of(tid: i32, file: (u64, u64)) -> Vec<i32> {
 /// Whether a task has a socket with open files on their way, which may be any.
 fn sends_files(tid: i32) -> bool {
     let mut sockets = descriptors(tid).filter(|(_, meta)| meta.file_type().is_socket());
-    sockets.any(|(fd, _)| {
-        let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
-        let sent = info.lines().find_map(|line| line.strip_prefix("scm_fds:"));
-        sent.is_some_and(|sent| sent.trim() != "0")
-    })
+    sockets.any(|(fd, _)| on_their_way(tid, fd).is_some_and(|sent| sent != 0))
 }
 
 /// Whether a file without a path is one of its own, and not one of the kernel that all have.
