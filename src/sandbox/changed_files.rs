@@ -1,6 +1,6 @@
 //! The changes that the processes in a sandbox made to files.
 
-use super::enclosure::Enclosure;
+use super::enclosure::Laid;
 use super::placed::Shown;
 use super::{Error, Result, Sandbox};
 use crate::syscall::{FileNumbers, FileStatus};
@@ -83,7 +83,8 @@ impl Sandbox {
         let Some(enclosure) = &self.enclosure else {
             return Ok(changes);
         };
-        for laid in enclosure.changed() {
+        let changed: Vec<&Laid> = enclosure.changed().collect();
+        for laid in &changed {
             walk(&enclosure.upper(laid), &laid.layer.path, 0, &mut changes)
                 .map_err(|e| Error::refused("show its changed files", e))?;
         }
@@ -91,19 +92,19 @@ impl Sandbox {
             compare_copy(path, &shown, names, &mut changes)
                 .map_err(|e| Error::refused("show its changed files", e))?;
         }
-        self.compare_placed(enclosure, &mut changes);
+        self.compare_placed(&changed, &mut changes);
         changes.sort_unstable();
         changes.dedup();
         Ok(changes)
     }
 
     /// Has the changes be those against the files that were put into the sandbox.
-    fn compare_placed(&self, enclosure: &Enclosure, changes: &mut Vec<Change>) {
+    fn compare_placed(&self, changed: &[&Laid], changes: &mut Vec<Change>) {
         changes.retain(|change| {
             self.placed.get(&change.path).is_none() && !self.is_below_placed(&change.path)
         });
-        let changed = enclosure.changed();
-        let changed: Vec<&Path> = changed.map(|laid| laid.layer.path.as_path()).collect();
+        let changed = changed.iter().map(|laid| laid.layer.path.as_path());
+        let changed: Vec<&Path> = changed.collect();
         for (path, placed) in self.placed.iter() {
             // What is kept only differs where an overlay has changed files.
             let is_untouched = !changed.iter().any(|dir| path.starts_with(dir));
