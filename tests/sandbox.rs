@@ -620,7 +620,8 @@ const MOUNTED: &str = "RRAPPER_TEST_MOUNTED";
 #[test]
 fn directories_with_mounts_in_them_can_be_written_to_below() {
     let folder = Folder::new();
-    let steps = "mkdir -p own/cache own/work own/.run; echo x >own/here; echo x >own/gone; ln -s here own/link; chmod 644 own/here
+    // Where no other program makes files: a directory around it that has changed is made anew with all others.
+    let steps = "mount --rbind . /mnt; cd /mnt; mkdir -p own/cache own/work own/.run; echo x >own/here; echo x >own/gone; ln -s here own/link; chmod 644 own/here
          mkfifo -m 640 own/pipe; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"own/socket\")'; chmod 755 own/socket
          touch -d @1000000000 own/pipe own/socket own/here; mount -t tmpfs none own/cache; echo x >own/cache/file
          echo x >own/work/file; exec \"$0\" --exact --ignored --nocapture where_mounts_are";
@@ -633,7 +634,7 @@ fn directories_with_mounts_in_them_can_be_written_to_below() {
         .args([user, "sh", "-ec", steps])
         .arg(std::env::current_exe().unwrap())
         .current_dir(folder.path())
-        .env(MOUNTED, folder.join("own"))
+        .env(MOUNTED, "/mnt/own")
         .output()
         .expect("this test needs unshare (util-linux)");
     assert!(

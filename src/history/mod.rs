@@ -41,6 +41,8 @@ pub struct Recording {
     files: Mutex<Option<Arc<RecordedFiles>>>,
     /// The files at the event that was asked for last.
     world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
+    /// The event for which the passed time was last asked, and that time.
+    passed: Mutex<Option<(u64, i64)>>,
 }
 
 impl Deref for Recording {
@@ -148,6 +150,7 @@ impl Recording {
             input: Input::default(),
             files: Mutex::default(),
             world: Mutex::default(),
+            passed: Mutex::default(),
         }
     }
 
@@ -165,6 +168,26 @@ impl Recording {
         first: u64,
     ) -> Result<impl Iterator<Item = Result<(u64, Event)>> + use<>> {
         Ok(events(self.frames_from(first)?, first))
+    }
+
+    /// The nanoseconds that have passed up to an event: `look` finds them out, where this is not the event that was asked about
+    /// last.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub fn time_passed<E>(
+        &self,
+        event: u64,
+        look: impl FnOnce() -> std::result::Result<i64, E>,
+    ) -> std::result::Result<i64, E> {
+        let known = *self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, passed)) = known.filter(|(known, _)| *known == event) {
+            return Ok(passed);
+        }
+        let passed = look()?;
+        let mut kept = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some((event, passed));
+        Ok(passed)
     }
 
     /// The path of a kept copy for [`image::restore`](crate::image::restore).

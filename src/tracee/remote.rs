@@ -383,6 +383,7 @@ impl<'a> Remote<'a> {
                     {
                         return Ok(self.task.regs()?.ret());
                     }
+                    Stop::Clone(child) => self.children.push(child),
                     Stop::Signal(signal) => self.signals.keep(self.task, signal, MAKE)?,
                     other => return Err(unexpected(self.task, MAKE, other)),
                 }
