@@ -215,10 +215,11 @@ impl Engine<'_> {
         let shares = self.shares_descriptors(me, task);
         let is_own = self.is_own(task.tid(), fd);
         let is_range = request.is_range();
-        if is_range && (shares && is_own || self.locks.ranges == Ranges::Changing) {
-            if let Some(until) = self.change_to_table(me, task) {
-                return Locking::Waits(until);
-            }
+        if is_range
+            && (shares && is_own || self.locks.ranges == Ranges::Changing)
+            && let Some(until) = self.change_to_table(me, task)
+        {
+            return Locking::Waits(until);
         }
         // Another task could put another file at the descriptor before the kernel looks.
         let asked = match request.command {
