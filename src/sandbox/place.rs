@@ -7,7 +7,7 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -182,7 +182,8 @@ pub(super) fn make_copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut mode = meta.mode() & 0o7777;
     match File::options().read(true).custom_flags(how).open(from) {
         Ok(mut source) if source.metadata()?.is_file() => {
-            io::copy(&mut source, &mut made)?;
+            // A log may grow as fast as it is copied.
+            io::copy(&mut source.by_ref().take(meta.len()), &mut made)?;
         }
         _ => mode = 0,
     }
