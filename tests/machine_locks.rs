@@ -4,6 +4,9 @@
 use crate::common::Folder;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 /// The files that the fixture locks.
 const FILES: [&str; 5] = [
@@ -51,6 +54,7 @@ fn locks_of_the_machines_files_are_the_sandboxs() {
         .filter(|path| **path != "/dev/full")
         .map(shared)
         .collect();
+    let (over, watched) = watch_device();
     let script = format!(
         r#"local seen = 0
            local function look()
@@ -69,4 +73,36 @@ fn locks_of_the_machines_files_are_the_sandboxs() {
     );
     assert_eq!(folder.script(&script).ok().text(), "4\n");
     drop(kept);
+    over.store(true, Ordering::Relaxed);
+    assert_eq!(
+        watched.join().unwrap(),
+        None,
+        "a lock was there for a moment"
+    );
+}
+
+/// Looks all the time for a lock of a range of `/dev/full` that nobody has outside. Returns how to end that, and its thread,
+/// which returns the kind of the lock.
+fn watch_device() -> (Arc<AtomicBool>, JoinHandle<Option<i16>>) {
+    let over = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&over);
+    let device = File::options().write(true).open("/dev/full").unwrap();
+    let watched = std::thread::spawn(move || {
+        while !is_over.load(Ordering::Relaxed) {
+            let mut lock = libc::flock {
+                l_type: libc::F_WRLCK as i16,
+                l_whence: 0,
+                l_start: 0,
+                l_len: 10,
+                l_pid: 0,
+            };
+            fcntl(&device, FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();
+            if i32::from(lock.l_type) != libc::F_UNLCK {
+                return Some(lock.l_type);
+            }
+            std::thread::yield_now();
+        }
+        None
+    });
+    (over, watched)
 }

@@ -621,7 +621,10 @@ const MOUNTED: &str = "RRAPPER_TEST_MOUNTED";
 #[test]
 fn directories_with_mounts_in_them_can_be_written_to_below() {
     let folder = Folder::new();
-    let steps = "mkdir -p own/cache own/work own/.run; echo x >own/here; echo x >own/gone; ln -s here own/link; chmod 644 own/here; mount -t tmpfs none own/cache; echo x >own/cache/file
+    // Where no other program makes files: a directory around it that has changed is made anew with all others.
+    let steps = "mount --rbind . /mnt; cd /mnt; mkdir -p own/cache own/work own/.run; echo x >own/here; echo x >own/gone; ln -s here own/link; chmod 644 own/here
+         mkfifo -m 640 own/pipe; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"own/socket\")'; chmod 755 own/socket
+         touch -d @1000000000 own/pipe own/socket own/here; mount -t tmpfs none own/cache; echo x >own/cache/file
          echo x >own/work/file; exec \"$0\" --exact --ignored --nocapture where_mounts_are";
     let user = if nix::unistd::geteuid().is_root() {
         "-m"
@@ -632,7 +635,7 @@ fn directories_with_mounts_in_them_can_be_written_to_below() {
         .args([user, "sh", "-ec", steps])
         .arg(std::env::current_exe().unwrap())
         .current_dir(folder.path())
-        .env(MOUNTED, folder.join("own"))
+        .env(MOUNTED, "/mnt/own")
         .output()
         .expect("this test needs unshare (util-linux)");
     assert!(
@@ -685,10 +688,14 @@ cache
 gone
 here
 link
+pipe
+socket
 work
 
 work:
-file\"; test $(stat -c %a here) = 644; test \"$(readlink link)\" = here; test ! -L ../own; test ! -e ../other
+file\"; test \"$(stat -c '%a %h %Y %F' here pipe socket)\" = '644 1 1000000000 regular file
+640 1 1000000000 fifo
+755 1 1000000000 socket'; test \"$(readlink link)\" = here; test ! -L ../own; test ! -e ../other
          test -z \"$(getfattr --absolute-names -d -m - . here)\"";
     // Whether the next use gets the same sandbox.
     let uses = [
@@ -707,6 +714,22 @@ file\"; test $(stat -c %a here) = 644; test \"$(readlink link)\" = here; test ! 
         ),
         (
             "rm gone; mkdir gone; ln here gone/here; chmod 0 gone; rm link; mkfifo link",
+            true,
+        ),
+        (
+            "chmod 600 pipe; touch -d 2001-01-01 socket; ls -l pipe socket",
+            true,
+        ),
+        ("mv pipe other; rm socket; echo y >socket", true),
+        // By another name, which is gone again.
+        ("ln socket other; chmod 600 other; rm other", true),
+        (
+            "ln here other; rm other; setfattr -n user.trace -v 1 here",
+            true,
+        ),
+        // Without a change of its times.
+        (
+            "python3 -c 'import mmap; file = open(\"here\", \"r+b\"); mmap.mmap(file.fileno(), 0)[0] = 121'",
             true,
         ),
         ("setfattr -n user.trace -v 1 .", false),

@@ -49,6 +49,8 @@ pub struct Recording {
     world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
     lives: Mutex<Option<Arc<kin::Lives>>>,
     channels: Mutex<Option<Arc<Channels>>>,
+    /// The event for which the passed time was last asked, and that time.
+    passed: Mutex<Option<(u64, i64)>>,
 }
 
 impl Deref for Recording {
@@ -159,6 +161,7 @@ impl Recording {
             world: Mutex::default(),
             lives: Mutex::default(),
             channels: Mutex::default(),
+            passed: Mutex::default(),
         }
     }
 
@@ -176,6 +179,26 @@ impl Recording {
         first: u64,
     ) -> Result<impl Iterator<Item = Result<(u64, Event)>> + use<>> {
         Ok(events(self.frames_from(first)?, first))
+    }
+
+    /// The nanoseconds that have passed up to an event: `look` finds them out, where this is not the event that was asked about
+    /// last.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub fn time_passed<E>(
+        &self,
+        event: u64,
+        look: impl FnOnce() -> std::result::Result<i64, E>,
+    ) -> std::result::Result<i64, E> {
+        let known = *self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, passed)) = known.filter(|(known, _)| *known == event) {
+            return Ok(passed);
+        }
+        let passed = look()?;
+        let mut kept = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some((event, passed));
+        Ok(passed)
     }
 
     /// The path of a kept copy for [`image::restore`](crate::image::restore).

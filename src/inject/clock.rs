@@ -109,6 +109,25 @@ fn nanos(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(NANOS).saturating_add(nanoseconds)
 }
 
+/// The time that has passed up to an event on clocks that began so. All run at the same speed: the time that has passed on
+/// one has passed on the others.
+fn gone(recording: &Recording, event: u64, began: &[(Kind, i64)]) -> Result<i64> {
+    let mut gone = 0;
+    let from = event.saturating_sub(LOOK_BACK).max(1);
+    for next in recording.events_from(from)? {
+        let (number, next) = next?;
+        if number >= event {
+            break;
+        }
+        if let Some((kind, shown)) = shown(&next)
+            && let Some((_, began)) = began.iter().find(|(known, _)| *known == kind)
+        {
+            gone = gone.max(shown.saturating_sub(*began));
+        }
+    }
+    Ok(gone)
+}
+
 impl Clocks {
     /// The clocks that go on from the recorded time of this event.
     ///
@@ -121,20 +140,8 @@ impl Clocks {
             (Kind::Monotonic, start.clocks.monotonic),
             (Kind::Boottime, start.clocks.boottime),
         ];
-        // All clocks run at the same speed: the time that has passed on one has passed on the others.
-        let mut gone = 0;
-        let from = event.saturating_sub(LOOK_BACK).max(1);
-        for next in recording.events_from(from)? {
-            let (number, next) = next?;
-            if number >= event {
-                break;
-            }
-            if let Some((kind, shown)) = shown(&next)
-                && let Some((_, began)) = seen.iter().find(|(known, _)| *known == kind)
-            {
-                gone = gone.max(shown.saturating_sub(*began));
-            }
-        }
+        let began = seen;
+        let gone = recording.time_passed(event, || gone(recording, event, &began))?;
         for (kind, shown) in &mut seen {
             *shown = shown.saturating_add(gone).saturating_sub(kind.now());
         }

@@ -155,8 +155,8 @@ impl Selector {
     pub fn matches_any(&self, call: &Syscall) -> bool {
         self.matches(call)
             || call
-                .variants()
-                .any(|(_, variant)| self.matches_any(variant))
+                .variant_calls()
+                .any(|variant| self.matches_any(variant))
     }
 
     /// Returns whether the selection contains a call or one of its variants by its name or its class, and not only by
@@ -169,7 +169,7 @@ impl Selector {
             Matcher::Name(name) => *name == call.name,
         };
         let named = self.terms.iter().any(|term| !term.negated && hit(term));
-        named && self.matches(call) || call.variants().any(|(_, variant)| self.names(variant))
+        named && self.matches(call) || call.variant_calls().any(|variant| self.names(variant))
     }
 
     /// The rank of the selection from general to specific: all calls (0), classes (1), patterns (2), names (3).

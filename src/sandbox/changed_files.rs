@@ -1,6 +1,6 @@
 //! The changes that the processes in a sandbox made to files.
 
-use super::enclosure::Enclosure;
+use super::enclosure::Laid;
 use super::placed::Shown;
 use super::renamed_files::hash;
 use super::{Error, Result, Sandbox};
@@ -147,7 +147,8 @@ impl Sandbox {
             return Ok(changes.list);
         };
         let refused = |e| Error::refused("show its changed files", e);
-        for laid in enclosure.changed() {
+        let changed: Vec<&Laid> = enclosure.changed().collect();
+        for laid in &changed {
             let (upper, path) = (enclosure.upper(laid), &laid.layer.path);
             walk((&upper, &self.inside(path)), path, 0, &mut changes).map_err(refused)?;
         }
@@ -159,19 +160,19 @@ impl Sandbox {
                 created_below(&root, dir, 0, &mut changes);
             }
         }
-        self.compare_placed(enclosure, &mut changes);
+        self.compare_placed(&changed, &mut changes);
         changes.list.sort_unstable();
         changes.list.dedup();
         Ok(changes.list)
     }
 
     /// Has the changes be those against the files that were put into the sandbox.
-    fn compare_placed(&self, enclosure: &Enclosure, changes: &mut Changes) {
+    fn compare_placed(&self, changed: &[&Laid], changes: &mut Changes) {
         changes.list.retain(|change| {
             self.placed.get(&change.path).is_none() && !self.is_below_placed(&change.path)
         });
-        let changed = enclosure.changed();
-        let changed: Vec<&Path> = changed.map(|laid| laid.layer.path.as_path()).collect();
+        let changed = changed.iter().map(|laid| laid.layer.path.as_path());
+        let changed: Vec<&Path> = changed.collect();
         for (path, placed) in self.placed.iter() {
             // What is kept only differs where an overlay has changed files.
             let is_untouched = !changed.iter().any(|dir| path.starts_with(dir));

@@ -9,6 +9,7 @@ mod copied;
 mod kept;
 pub(super) mod terminals;
 mod unmapped_owners;
+mod watch;
 
 use super::build::{self, Begun, First, Used};
 use super::builder::Builder;
@@ -28,6 +29,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::trace_span;
+use watch::Watch;
 
 /// The namespaces of a program that is recorded. It has the pids of the machine: its terminal and its parent know it by
 /// those.
@@ -141,6 +143,8 @@ pub(super) struct Enclosure {
     kept: Option<Kept>,
     next: usize,
     copied: Vec<Copied>,
+    /// Of what was made anew.
+    watch: Watch,
     mounts: Mounts,
     ids: IdMap,
     /// The device and inode numbers of the copies of others' files.
@@ -218,6 +222,7 @@ impl Enclosure {
             moved: Vec::new(),
             kept: None,
             copied: Vec::new(),
+            watch: Watch::new(),
             mounts,
             ids: ids.clone(),
             taken: HashSet::new(),
@@ -436,10 +441,7 @@ impl Enclosure {
             && self.settings == *settings
             && self.ids == *ids
             && self.mounts.are_current()
-            && {
-                let same = |one: &Copied| Stamp::at(&one.path) == one.machine;
-                self.copied.iter().all(same) && self.layers.iter().all(Laid::is_there)
-            }
+            && self.layers.iter().all(Laid::is_there)
     }
 
     /// Whether these ids of a user and a group exist in it.
@@ -455,8 +457,8 @@ impl Enclosure {
     /// Has it show the machine's files as they are now: an overlay keeps what it has found, and what it has not.
     ///
     /// That takes as long as a call for each overlay, so those in which the process does not work (`dirs`) are left as
-    /// they are for moments, unless it is known that the machine's files may have changed (`all`). Returns whether the
-    /// kernel did it.
+    /// they are for moments, unless it is known that the machine's files may have changed (`all`). So are files that were
+    /// made anew elsewhere. Returns whether the kernel did it, and what was made anew is still as the machine is.
     pub(super) fn refresh<'p>(
         &mut self,
         dirs: impl Iterator<Item = &'p Path>,
@@ -465,6 +467,11 @@ impl Enclosure {
         const MOMENT: Duration = Duration::from_millis(50);
         let all = all || tsc_off::now().saturating_duration_since(self.refreshed) > MOMENT;
         let dirs: Vec<PathBuf> = dirs.filter_map(nearest_dir).collect();
+        let copied = self.copied.iter();
+        let mut copied = copied.filter(|one| all || one.is_near(&dirs));
+        if !copied.all(Copied::is_current) {
+            return Ok(false);
+        }
         let mut b = Builder::default();
         let mut calls = Vec::new();
         for laid in &self.layers {

@@ -4,10 +4,10 @@ use super::enclosure::terminals::Terminal;
 use super::root_plan::{Entry, Layer, RootPlan};
 use crate::tracee::call_batch::HelperProcess;
 use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -141,14 +141,7 @@ impl Place {
                 // A file may be gone meanwhile, or not be readable.
                 Entry::Copy => _ = make_copy(path, &at),
                 Entry::Bound => _ = File::create(&at)?,
-                Entry::Special(mode) => {
-                    _ = nix::sys::stat::mknod(
-                        &at,
-                        nix::sys::stat::SFlag::from_bits_truncate(mode & libc::S_IFMT),
-                        nix::sys::stat::Mode::from_bits_truncate(mode & 0o7777),
-                        0,
-                    );
-                }
+                Entry::Special(mode) => _ = make_special(path, &at, *mode),
             }
         }
         for (at, mode, owner) in modes.into_iter().rev() {
@@ -159,6 +152,23 @@ impl Place {
         }
         Ok(())
     }
+}
+
+/// Makes a socket or FIFO at which nobody is, with the owner and times of the machine's as far as it can have them.
+pub(super) fn make_special(from: &Path, to: &Path, mode: u32) -> nix::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let kind = SFlag::from_bits_truncate(mode & libc::S_IFMT);
+    mknod(to, kind, Mode::empty(), 0)?;
+    if let Ok(meta) = fs::symlink_metadata(from) {
+        _ = own(to, meta.uid(), meta.gid());
+        let accessed = TimeSpec::new(meta.atime(), meta.atime_nsec());
+        let modified = TimeSpec::new(meta.mtime(), meta.mtime_nsec());
+        let how = UtimensatFlags::NoFollowSymlink;
+        utimensat(AT_FDCWD, to, &accessed, &modified, how)?;
+    }
+    // Whatever the umask of rrapper is.
+    let mode = Mode::from_bits_truncate(mode & 0o7777);
+    fchmodat(AT_FDCWD, to, mode, FchmodatFlags::FollowSymlink)
 }
 
 fn own(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
@@ -183,7 +193,8 @@ pub(super) fn make_copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut mode = meta.mode() & 0o7777;
     match File::options().read(true).custom_flags(how).open(from) {
         Ok(mut source) if source.metadata()?.is_file() => {
-            io::copy(&mut source, &mut made)?;
+            // A log may grow as fast as it is copied.
+            io::copy(&mut source.by_ref().take(meta.len()), &mut made)?;
         }
         _ => mode = 0,
     }

@@ -3,6 +3,7 @@
 use super::{Error, Limits, Result};
 use crate::tracee::Stopped;
 use std::io;
+use std::sync::LazyLock;
 
 /// Capabilities that do no harm outside of a sandbox, and that root's programs need: `CAP_CHOWN`, `DAC_OVERRIDE`,
 /// `DAC_READ_SEARCH`, `FOWNER`, `FSETID`, `KILL`, `SETGID`, `SETUID`, `SETPCAP`, `NET_BIND_SERVICE`
@@ -24,13 +25,16 @@ fn kept() -> u64 {
 
 /// Those of these capabilities that rrapper has, if it is root.
 fn ours(wanted: u64) -> u64 {
-    if !nix::unistd::geteuid().is_root() {
-        return 0;
+    static OURS: LazyLock<u64> = LazyLock::new(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let ours = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        ours.unwrap_or(0)
+    });
+    match nix::unistd::geteuid().is_root() {
+        true => *OURS & wanted,
+        false => 0,
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let ours = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    ours.unwrap_or(0) & wanted
 }
 
 /// Has a task of root's be another user's.

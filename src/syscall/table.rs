@@ -281,6 +281,12 @@ impl Syscall {
         })
     }
 
+    /// The calls that it is with some commands, as [`Syscall::variants`] has them with those.
+    pub fn variant_calls(&self) -> impl Iterator<Item = &Syscall> {
+        let list = self.variants.iter().flat_map(|v| &v.list);
+        list.map(|variant| &variant.call)
+    }
+
     /// The formal argument of each of `len` observed ones: an older form of the call may have another order, and unused
     /// arguments are not shown. `None` if each has its own index.
     pub(crate) fn order(&self, args: &[u64; 6], len: usize, mem: &dyn Memory) -> Option<Order> {

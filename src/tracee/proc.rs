@@ -2,9 +2,11 @@
 
 use super::{Error, Result};
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// A line of `/proc/PID/maps`.
@@ -57,8 +59,17 @@ impl Map {
     }
 }
 
+/// Reads a file of the kernel's, of which no status says how long it is: in few calls, where it is not long.
+pub fn read_file(path: impl AsRef<Path>) -> std::io::Result<Vec<u8>> {
+    const USUAL: usize = 8192;
+    let mut file = File::open(path)?.take(u64::MAX);
+    let mut bytes = Vec::with_capacity(USUAL);
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn read(tid: i32, file: &str) -> Result<Vec<u8>> {
-    std::fs::read(format!("/proc/{tid}/{file}"))
+    read_file(format!("/proc/{tid}/{file}"))
         .map_err(|e| Error::os(format!("read /proc/{tid}/{file}"), tid, e))
 }
 

@@ -1,6 +1,7 @@
 //! The directory of a process in `/proc`, held open: it never is that of another process with the same number.
 
-use std::fs::{self, File};
+use super::proc;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ impl ProcessDir {
     /// # Errors
     /// If the process has been reaped, or the kernel refuses.
     pub fn read(&self, name: &str) -> io::Result<String> {
-        let bytes = fs::read(self.path(name))?;
+        let bytes = proc::read_file(self.path(name))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

@@ -346,6 +346,9 @@ pub fn set_limit(tid: i32, resource: u32, soft: u64, hard: u64) -> std::io::Resu
         rlim_cur: soft.min(hard).min(old.rlim_cur),
         rlim_max: hard,
     };
+    if (new.rlim_cur, new.rlim_max) == (old.rlim_cur, old.rlim_max) {
+        return Ok(());
+    }
     // SAFETY: `new` lives for the call, which only reads it.
     match unsafe { libc::prlimit(tid, resource, &raw const new, std::ptr::null_mut()) } {
         0 => Ok(()),

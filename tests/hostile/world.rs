@@ -15,6 +15,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -47,6 +50,7 @@ pub struct World {
     /// The modes of the terminal, if somebody sits there.
     modes: Option<Vec<u8>>,
     _held: File,
+    watcher: Watcher,
     machine: Option<Machine>,
     /// Until the machine has it.
     turn: Option<Turn>,
@@ -489,6 +493,7 @@ impl World {
             slave,
             modes: None,
             _held: held,
+            watcher: Watcher::new("/dev/full"),
             machine: None,
             turn: Some(turn),
         }
@@ -522,6 +527,15 @@ impl World {
         let passwd = File::open("/etc/passwd").unwrap();
         if flock(&passwd).is_err() {
             seen.push("/etc/passwd is locked".into());
+        }
+        for path in [
+            "/dev/full",
+            "/sys/devices/system/cpu/online",
+            "/proc/self/ns/uts",
+        ] {
+            if flock(&File::open(path).unwrap()).is_err() || has_ranges(path) {
+                seen.push(format!("{path} is locked"));
+            }
         }
         let sockets = self.folder.join("sockets");
         let dir = sockets.join("later-dir");
@@ -599,6 +613,9 @@ impl World {
         let again = File::open(self.folder.join("locks/lock-held")).unwrap();
         if flock(&again).is_ok() {
             seen.push("our lock was lost".into());
+        }
+        if self.watcher.was_locked.swap(false, Ordering::Relaxed) {
+            seen.push("a device was locked for a moment".into());
         }
         seen.extend(self.machine.as_mut().expect("frozen").changes());
         seen
@@ -760,6 +777,53 @@ fn lock(path: &Path) -> std::io::Result<()> {
         return Err(std::io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Whether somebody has locked a range of a file.
+fn has_ranges(path: &str) -> bool {
+    let file = File::open(path).unwrap();
+    // SAFETY: all zeros is a lock of the whole file, once it has its type.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as i16;
+    // SAFETY: asks about a lock.
+    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    asked != 0 || i32::from(lock.l_type) != libc::F_UNLCK
+}
+
+/// Looks all the time whether a device is locked, for a moment perhaps.
+struct Watcher {
+    is_over: Arc<AtomicBool>,
+    was_locked: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    fn new(path: &'static str) -> Watcher {
+        let [is_over, was_locked] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (over, locked) = (Arc::clone(&is_over), Arc::clone(&was_locked));
+        let thread = std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                if has_ranges(path) {
+                    locked.store(true, Ordering::Relaxed);
+                }
+                std::thread::sleep(std::time::Duration::from_micros(10));
+            }
+        });
+        Watcher {
+            is_over,
+            was_locked,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Drop for Later {

@@ -143,8 +143,12 @@ impl Engine<'_> {
             me.replaced_path = Some(replaced_path);
         }
         let mut regs = task.regs()?;
-        if args != regs.args() {
+        let nr = me.checked.as_ref().and_then(|checked| checked.nr);
+        if args != regs.args() || nr.is_some() {
             regs.set_args(args);
+            if let Some(nr) = nr {
+                regs.set_nr(nr as u64);
+            }
             task.set_regs(&regs)?;
         }
         if self.clocks.is_shifted() {
@@ -190,7 +194,7 @@ impl Engine<'_> {
     /// Handles the exit of a call that the kernel made.
     pub(super) fn on_exit(&mut self, me: &mut Task, mut task: Stopped) -> Result<NextStep> {
         me.floods = false;
-        me.checked = None;
+        let other_call = me.checked.take().and_then(|checked| checked.nr).is_some();
         let replaced_path = me.replaced_path.take();
         let fresh = std::mem::take(&mut me.fresh);
         if fresh && let Some(exe) = task.foreign_program()? {
@@ -219,13 +223,20 @@ impl Engine<'_> {
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
         self.note_promise(me, &seen, given);
         self.note_guarded(me, &seen, given);
-        self.check_lock(me, &mut task, &seen)?;
         if seen.call.name == "rt_sigreturn" {
             return Ok(NextStep::Resume(task, 0));
         }
         if is_restart(given) {
+            if other_call {
+                let mut regs = task.regs()?;
+                regs.interrupt(seen.call.nr.into(), given);
+                task.set_regs(&regs)?;
+            }
             seen.restart(&mut task)?;
             return Ok(NextStep::Resume(task, 0));
+        }
+        if other_call {
+            given = Self::answer_messages(&seen, given);
         }
         let executed = matches!(seen.call.name, "execve" | "execveat") && given == 0;
         if executed {

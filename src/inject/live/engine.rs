@@ -1,7 +1,7 @@
 //! The event loop: waits for stops of tasks, and handles them.
 
 use super::guard::core_files::CoreFiles;
-use super::guard::{CheckedClone, Locks, Quotas};
+use super::guard::{CheckedArgs, Locks, Quotas};
 use super::identity::{Identity, RecordedNumbers};
 use super::limits::DeadlyLimits;
 use super::listings::Listings;
@@ -104,8 +104,10 @@ pub(super) struct Task {
     pub dies: bool,
     /// The agent's page of its memory; `None` where that is memory of the program's own.
     pub agent: Option<AgentPage>,
-    /// What the kernel gets in place of the arguments of the call that makes a task, which it is inside of.
-    pub checked: Option<CheckedClone>,
+    /// What the kernel gets in place of the arguments of the call that it is inside of.
+    pub checked: Option<CheckedArgs>,
+    /// The descriptors that the message may have which it is sending.
+    pub sends: usize,
     /// The arguments of the call that made it, as the program passed them, where the kernel got others.
     pub passed: Option<[u64; 6]>,
     /// Scratch memory for values of hooks that are longer than the process's own.
@@ -148,6 +150,7 @@ impl Task {
             dies: false,
             agent: None,
             checked: None,
+            sends: 0,
             passed: None,
             scratch: ScratchMemory::default(),
             child: 0,

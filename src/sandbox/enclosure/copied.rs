@@ -5,7 +5,7 @@
 
 use super::{Enclosure, Stamp};
 use crate::sandbox::changed_files::Names;
-use crate::sandbox::place::{Place, ROOT, make_copy};
+use crate::sandbox::place::{Place, ROOT, make_copy, make_special};
 use crate::sandbox::renames;
 use crate::sandbox::root_plan::{Entry, OWN};
 use crate::syscall::FileNumbers;
@@ -28,7 +28,8 @@ use xattr::FileExt;
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) path: PathBuf,
-    pub(super) machine: Option<Stamp>,
+    /// Not of a socket or FIFO: there may be many, and they change nothing inside.
+    machine: Option<Stamp>,
     shown: Option<Stamp>,
     /// Whether a change may be overlooked by the stamp.
     young: bool,
@@ -45,6 +46,8 @@ enum Content {
     Copy,
     /// A symbolic link to this path.
     Link(PathBuf),
+    /// A socket or FIFO at which nobody is, with this kind and permissions.
+    Special(u32),
     /// What cannot be made again: a mount point, for example.
     Fixed,
 }
@@ -53,7 +56,10 @@ impl Copied {
     fn new(place: &Place, path: &Path, content: Content) -> Copied {
         Copied {
             path: path.to_path_buf(),
-            machine: Stamp::at(path),
+            machine: match content {
+                Content::Special(_) => None,
+                _ => Stamp::at(path),
+            },
             shown: Stamp::at(&place.shown(path)),
             young: false,
             put: None,
@@ -68,6 +74,20 @@ impl Copied {
         }
     }
 
+    /// Whether the machine's file is still as it was.
+    pub(super) fn is_current(&self) -> bool {
+        matches!(self.content, Content::Special(_)) || Stamp::at(&self.path) == self.machine
+    }
+
+    /// Whether it is in one of these directories, or around it.
+    pub(super) fn is_near(&self, dirs: &[PathBuf]) -> bool {
+        dirs.iter().any(|dir| match self.names() {
+            Some(_) => dir.starts_with(&self.path),
+            None => self.path.parent() == Some(dir),
+        })
+    }
+
+    /// Whether what is shown is not as it was, where that may be.
     fn is_changed(&self, place: &Place) -> bool {
         self.young || Stamp::at(&place.shown(&self.path)) != self.shown
     }
@@ -104,11 +124,24 @@ impl Enclosure {
                 // Of other directories, the layers and what is mounted there are looked at.
                 Entry::Dir(..) if known.contains(path.as_path()) => continue,
                 Entry::Dir(..) => Content::Fixed,
-                // There may be many sockets.
-                Entry::Special(_) => continue,
+                Entry::Special(mode) => Content::Special(*mode),
             };
             self.copied.push(Copied::new(&self.place, path, content));
         }
+        for (at, one) in self.copied.iter().enumerate() {
+            self.watch.add(at, &self.place.shown(&one.path));
+        }
+        self.watch.forget();
+    }
+
+    /// Those of what was made anew that are changed.
+    fn changed_copied(&self) -> impl Iterator<Item = &Copied> {
+        self.watch.look();
+        let copied = self.copied.iter().enumerate();
+        let touched = copied.filter(|(at, _)| self.watch.is_touched(*at));
+        touched
+            .filter(|(_, one)| one.is_changed(&self.place))
+            .map(|(_, one)| one)
     }
 
     /// Whether it is a directory that was made anew.
@@ -139,7 +172,7 @@ impl Enclosure {
     pub(in crate::sandbox) fn changed_copies(
         &self,
     ) -> impl Iterator<Item = (&Path, PathBuf, Option<&Names>)> {
-        let changed = self.copied.iter().filter(|one| one.is_changed(&self.place));
+        let changed = self.changed_copied();
         changed.map(|one| (one.path.as_path(), self.place.shown(&one.path), one.names()))
     }
 
@@ -163,8 +196,19 @@ impl Enclosure {
 
     /// Makes what was made anew as it was before a use. Returns whether it is; no process is left that could change it.
     pub(super) fn take_back(&mut self) -> bool {
-        let changed = self.copied.iter().filter(|one| one.is_changed(&self.place));
-        let changed: HashSet<PathBuf> = changed.map(|one| one.path.clone()).collect();
+        let is_back = self.restore_all();
+        self.watch.forget();
+        is_back
+    }
+
+    fn restore_all(&mut self) -> bool {
+        let mut changed: HashSet<PathBuf> =
+            self.changed_copied().map(|one| one.path.clone()).collect();
+        let written =
+            self.copied.iter().enumerate().filter(|(at, one)| {
+                matches!(one.content, Content::Copy) && self.watch.is_written(*at)
+            });
+        changed.extend(written.map(|(_, one)| one.path.clone()));
         if changed.is_empty() {
             return true;
         }
@@ -209,7 +253,12 @@ impl Enclosure {
         let (path, modified) = (one.path.clone(), before.modified);
         let again: BTreeMap<&OsString, usize> = (self.copied.iter().enumerate())
             .filter(|(_, file)| file.path.parent() == Some(&path))
-            .filter(|(_, file)| matches!(file.content, Content::Copy | Content::Link(_)))
+            .filter(|(_, file)| {
+                matches!(
+                    file.content,
+                    Content::Copy | Content::Link(_) | Content::Special(_)
+                )
+            })
             .filter_map(|(at, file)| Some((names.get_key_value(file.path.file_name()?)?.0, at)))
             .collect();
         let shown = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
@@ -259,14 +308,17 @@ impl Enclosure {
             let to = shown.join(name);
             match &self.copied[at].content {
                 Content::Link(text) => symlink(text, &to)?,
+                Content::Special(mode) => make_special(&self.copied[at].path, &to, *mode)?,
                 _ => make_copy(&self.copied[at].path, &to)?,
             }
             made.push(at);
         }
         for at in made {
             let copied = &mut self.copied[at];
+            let shown = self.place.shown(&copied.path);
             copied.machine = Stamp::at(&copied.path);
-            copied.shown = Stamp::at(&self.place.shown(&copied.path));
+            copied.shown = Stamp::at(&shown);
+            self.watch.add(at, &shown);
             if let (Some(name), Some(stamp)) = (copied.path.file_name(), &copied.shown) {
                 there.insert(name.to_os_string(), stamp.inode);
             }

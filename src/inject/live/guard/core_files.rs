@@ -54,7 +54,7 @@ impl CoreFiles {
     /// The limits of a first process: those that it had set when it was recorded, or rrapper's.
     pub fn new(first: i32, recorded: Option<Limits>, sandboxed: bool) -> CoreFiles {
         let own = getrlimit(Resource::RLIMIT_CORE).unwrap_or((0, 0));
-        let pattern = std::fs::read("/proc/sys/kernel/core_pattern").unwrap_or_default();
+        let pattern = proc::read_file("/proc/sys/kernel/core_pattern").unwrap_or_default();
         let is_kept = proc::core_limit(first).is_ok_and(|soft| soft == 1);
         CoreFiles {
             initial: recorded.unwrap_or(own),

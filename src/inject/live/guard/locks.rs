@@ -4,14 +4,18 @@
 //! the kernel's anonymous files are the machine's: their locks are kept in a table. Each owner of a lock has an open file
 //! of rrapper's there, on which the kernel keeps the lock for it: so it is the kernel that says which locks conflict.
 //! Owners that are gone are noticed when a lock of theirs is in the way.
+//!
+//! Where tasks share descriptors, one can put another file at the descriptor of another's call before the kernel looks. So from
+//! the first such call on, the kernel makes no call about ranges for any process of the run: all are in the table, with
+//! those that the kernel has kept for them until then. What it keeps of the sandbox's own files is in nobody's way.
 
+use super::counted::on_their_way;
 use crate::constants::Answer;
-use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::inject::live::engine::{Engine, Task};
 use crate::tracee::filter::{StopRule, Test};
 use crate::tracee::proc::{self, Descriptor};
-use crate::tracee::{Stopped, file_lock, kcmp, spawn, tsc_off};
+use crate::tracee::{Running, Stopped, file_lock, kcmp, spawn, tsc_off};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -66,6 +70,27 @@ pub(in crate::inject::live) struct Locks {
     next: u64,
     /// The mounts of the sandbox's own files, by number.
     own_mounts: HashSet<u64>,
+    ranges: Ranges,
+}
+
+/// Who keeps the locks of ranges of the sandbox's own files.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Ranges {
+    #[default]
+    Kernel,
+    /// The table, once the calls are over that the kernel is making.
+    Changing,
+    Table,
+}
+
+/// A task that has locks.
+#[derive(Clone, Copy)]
+struct Holder {
+    /// The kernel's numbers.
+    process: i32,
+    tid: i32,
+    /// The program's number of the process.
+    pid: i32,
 }
 
 /// An owner of locks of a file.
@@ -132,6 +157,10 @@ enum Command {
 }
 
 impl Request {
+    fn is_range(self) -> bool {
+        matches!(self.command, Command::Range { .. } | Command::Ask { .. })
+    }
+
     fn of(seen: &Decided) -> Option<Request> {
         if seen.call.name == "flock" {
             let operation = seen.args[1] as i32;
@@ -184,19 +213,22 @@ impl Engine<'_> {
             return Locking::Kernel;
         }
         let shares = self.shares_descriptors(me, task);
+        let is_own = self.is_own(task.tid(), fd);
+        let is_range = request.is_range();
+        if is_range
+            && (shares && is_own || self.locks.ranges == Ranges::Changing)
+            && let Some(until) = self.change_to_table(me, task)
+        {
+            return Locking::Waits(until);
+        }
         // Another task could put another file at the descriptor before the kernel looks.
-        let asked = match (self.is_own(task.tid(), fd), shares, request.command) {
-            (false, ..) => self.lock_foreign(me, task, seen, (request, &open)),
-            (
-                true,
-                true,
-                Command::Whole(_)
-                | Command::Range {
-                    is_open_files: true,
-                },
-            ) => self.lock_own(me, task, seen, request),
-            (true, true, Command::Lease) => Err(libc::EINVAL),
-            (true, ..) => return Locking::Kernel,
+        let asked = match request.command {
+            _ if !is_own || is_range && self.locks.ranges == Ranges::Table => {
+                self.lock_in_table(me, task, seen, (request, &open))
+            }
+            Command::Whole(operation) if shares => self.lock_whole(me, task, fd, operation),
+            Command::Lease if shares => Err(libc::EINVAL),
+            _ => return Locking::Kernel,
         };
         match asked {
             Ok(()) => Locking::Done(Answer::Value(0)),
@@ -211,36 +243,55 @@ impl Engine<'_> {
         }
     }
 
-    /// Looks after a call whether the file was another one than before it: another task may have changed the descriptor
-    /// meanwhile. The lock that the process has got then is given back.
-    pub(in crate::inject::live) fn check_lock(
-        &mut self,
-        me: &Task,
-        task: &mut Stopped,
-        seen: &Decided,
-    ) -> Result<()> {
-        let fd = seen.args[0] as i32;
-        let is_range = Request::of(seen).is_some_and(|asked| {
-            asked.command
-                == Command::Range {
-                    is_open_files: false,
+    /// Has the table keep the locks of ranges of all processes. Returns the time to look again while the kernel still makes
+    /// such a call: one that waits is interrupted, and is restarted without the program's notice.
+    fn change_to_table(&mut self, me: &Task, task: &Stopped) -> Option<Instant> {
+        if self.locks.ranges == Ranges::Table {
+            return None;
+        }
+        self.locks.ranges = Ranges::Changing;
+        let is_range = |tid: &i32| {
+            let pending = self.tasks.get(tid).and_then(|task| task.pending.as_ref());
+            pending.and_then(Request::of).is_some_and(Request::is_range)
+        };
+        let waiting: Vec<i32> = self.running().filter(is_range).collect();
+        if !waiting.is_empty() {
+            for tid in waiting {
+                // It may have ended meanwhile.
+                _ = Running::of_another(tid).interrupt();
+            }
+            return Some(tsc_off::now() + AGAIN);
+        }
+        let mut holders: Vec<Holder> = vec![Holder::of(me, task.tid())];
+        for (&tid, other) in &self.tasks {
+            if holders.iter().all(|known| known.process != other.process) {
+                holders.push(Holder::of(other, tid));
+            }
+        }
+        for holder in holders {
+            self.take_over(me, task, holder);
+        }
+        self.locks.ranges = Ranges::Table;
+        None
+    }
+
+    /// Puts the locks into the table that the kernel keeps for a process, and for its open files.
+    fn take_over(&mut self, me: &Task, task: &Stopped, holder: Holder) {
+        for (fd, meta) in descriptors(holder.tid) {
+            let place = Place {
+                file: (meta.dev(), meta.ino()),
+                is_flock: false,
+            };
+            for (is_open_files, lock) in kept_by_kernel(holder, fd) {
+                if let Ok(owner) = self.owner(me, task, holder, (place, fd, is_open_files)) {
+                    _ = self.set(me, task, (owner, holder), &lock);
                 }
-        });
-        if !is_range || !self.is_sandboxed() || !self.shares_descriptors(me, task) {
-            return Ok(());
+            }
         }
-        if proc::descriptor(task.tid(), fd).is_err() || self.is_own(task.tid(), fd) {
-            return Ok(());
-        }
-        let mut remote = task.remote_at_boundary()?;
-        let at = remote.put(&bytes_of(&whole(libc::F_UNLCK)))?;
-        let args = [fd as u64, libc::F_SETLK as u64, at, 0, 0, 0];
-        remote.call(libc::SYS_fcntl, args)?;
-        Ok(remote.finish()?)
     }
 
     /// Whether another task may change this one's descriptors.
-    fn shares_descriptors(&self, me: &Task, task: &Stopped) -> bool {
+    pub(super) fn shares_descriptors(&self, me: &Task, task: &Stopped) -> bool {
         let mut others = self.tasks.iter().filter(|(tid, _)| **tid != task.tid());
         others.any(|(&tid, other)| {
             other.process == me.process || kcmp::share_descriptors(task.tid(), tid) != Some(false)
@@ -260,35 +311,24 @@ impl Engine<'_> {
         self.locks.own_mounts.contains(&mount) || is_unnamed(tid, fd)
     }
 
-    /// Locks a file of the sandbox in the task's stead: so it is the file that was looked at.
-    fn lock_own(
+    /// Locks a whole file of the sandbox in the task's stead: so it is the file that was looked at.
+    fn lock_whole(
         &mut self,
         me: &Task,
         task: &Stopped,
-        seen: &Decided,
-        request: Request,
+        fd: i32,
+        operation: i32,
     ) -> std::result::Result<(), i32> {
-        let fd = seen.args[0] as i32;
-        let file = borrow(me, task, fd)?;
-        let own = std::process::id() as i32;
-        if !self.is_own(own, file.as_raw_fd()) {
+        let file = borrow(Holder::of(me, task.tid()), fd)?;
+        if !self.is_own(std::process::id() as i32, file.as_raw_fd()) {
             return Err(libc::EBADF);
         }
-        match request.command {
-            Command::Whole(operation) => {
-                let locked = file_lock::flock(&file, operation | libc::LOCK_NB);
-                locked.map_err(|e| e.raw_os_error().unwrap_or(libc::ENOLCK))
-            }
-            _ => {
-                let lock = read_lock(seen)?;
-                let set = fcntl(&file, FcntlArg::F_OFD_SETLK(&lock));
-                set.map(|_| ()).map_err(|error| error as i32)
-            }
-        }
+        let locked = file_lock::flock(&file, operation | libc::LOCK_NB);
+        locked.map_err(|e| e.raw_os_error().unwrap_or(libc::ENOLCK))
     }
 
-    /// Locks a file of the machine in the table.
-    fn lock_foreign(
+    /// Locks a file in the table.
+    fn lock_in_table(
         &mut self,
         me: &Task,
         task: &Stopped,
@@ -302,6 +342,7 @@ impl Engine<'_> {
             is_flock,
         };
         let mode = open.flags & libc::O_ACCMODE;
+        let holder = Holder::of(me, task.tid());
         match request.command {
             Command::Lease if seen.args[2] as i32 == libc::F_UNLCK => Err(libc::EAGAIN),
             // As of a file system that has none.
@@ -316,7 +357,8 @@ impl Engine<'_> {
                 if mode == libc::O_ACCMODE && kind != libc::F_UNLCK {
                     return Err(libc::EBADF);
                 }
-                let owner = self.owner(me, task, (place(true), open.fd, true))?;
+                let owner = self.owner(me, task, holder, (place(true), open.fd, true))?;
+                let owner = (owner, holder);
                 // The kernel takes the old lock away before it sets another one.
                 self.set(me, task, owner, &whole(libc::F_UNLCK))?;
                 match kind {
@@ -344,10 +386,11 @@ impl Engine<'_> {
                 if !asks && !is_open_for {
                     return Err(libc::EBADF);
                 }
-                let owner = self.owner(me, task, (place(false), open.fd, is_open_files))?;
+                let key = (place(false), open.fd, is_open_files);
+                let owner = self.owner(me, task, holder, key)?;
                 match asks {
                     true => self.ask((me, task, seen), owner, asked, lock),
-                    false => self.set(me, task, owner, &lock),
+                    false => self.set(me, task, (owner, holder), &lock),
                 }
             }
         }
@@ -358,13 +401,14 @@ impl Engine<'_> {
         &mut self,
         me: &Task,
         task: &Stopped,
+        holder: Holder,
         (at, fd, is_open_file): (Place, i32, bool),
     ) -> std::result::Result<u64, i32> {
         let is_it = |owner: &&Owner| {
             owner.at == at
                 && match &owner.who {
-                    Who::Process { process, .. } => !is_open_file && *process == me.process,
-                    Who::OpenFile(file) => is_open_file && is_open_as(file, (task.tid(), fd)),
+                    Who::Process { process, .. } => !is_open_file && *process == holder.process,
+                    Who::OpenFile(file) => is_open_file && is_open_as(file, (holder.tid, fd)),
                 }
         };
         if let Some(known) = self.locks.owners.iter().find(is_it) {
@@ -377,10 +421,10 @@ impl Engine<'_> {
             return Err(libc::ENOLCK);
         }
         let who = match is_open_file {
-            true => Who::OpenFile(borrow(me, task, fd)?),
+            true => Who::OpenFile(borrow(holder, fd)?),
             false => Who::Process {
-                process: me.process,
-                pid: me.pid,
+                process: holder.process,
+                pid: holder.pid,
                 files: Vec::new(),
             },
         };
@@ -410,7 +454,7 @@ impl Engine<'_> {
         &mut self,
         me: &Task,
         task: &Stopped,
-        owner: u64,
+        (owner, holder): (u64, Holder),
         lock: &libc::flock,
     ) -> std::result::Result<(), i32> {
         let set = |locks: &Locks| match locks.get(owner) {
@@ -428,7 +472,7 @@ impl Engine<'_> {
             && let Who::Process { files, .. } = who
             && i32::from(lock.l_type) != libc::F_UNLCK
         {
-            *files = descriptors_of(task.tid(), at.file);
+            *files = descriptors_of(holder.tid, at.file);
         }
         done.map_err(|error| error as i32)
     }
@@ -507,11 +551,58 @@ impl Owner {
     }
 }
 
+impl Holder {
+    fn of(task: &Task, tid: i32) -> Holder {
+        Holder {
+            process: task.process,
+            tid,
+            pid: task.pid,
+        }
+    }
+}
+
+/// The locks of ranges that the kernel keeps for a process or an open file, as `/proc/PID/fdinfo` lists them. Each with whether it
+/// is an open file's.
+fn kept_by_kernel(holder: Holder, fd: i32) -> Vec<(bool, libc::flock)> {
+    let path = format!("/proc/{}/fdinfo/{fd}", holder.tid);
+    let info = fs::read_to_string(path).unwrap_or_default();
+    let lock = |line: &str| {
+        let words: Vec<&str> = line.strip_prefix("lock:")?.split_whitespace().collect();
+        let &[_, owner, _, kind, pid, _, first, last] = words.as_slice() else {
+            return None;
+        };
+        let is_open_files = match owner {
+            "OFDLCK" => true,
+            // An open file that was inherited shows those of its other processes, too.
+            "POSIX" if pid.parse() == Ok(holder.process) => false,
+            _ => return None,
+        };
+        let kind = match kind {
+            "READ" => libc::F_RDLCK,
+            "WRITE" => libc::F_WRLCK,
+            _ => return None,
+        };
+        let start: i64 = first.parse().ok()?;
+        let len = match last.parse::<i64>() {
+            Ok(last) => last - start + 1,
+            // EOF
+            Err(_) => 0,
+        };
+        let lock = libc::flock {
+            l_start: start,
+            l_len: len,
+            ..whole(kind)
+        };
+        Some((is_open_files, lock))
+    };
+    info.lines().filter_map(lock).collect()
+}
+
 /// A descriptor of rrapper's for a task's open file.
-fn borrow(me: &Task, task: &Stopped, fd: i32) -> std::result::Result<File, i32> {
-    let file = spawn::borrow_fd(me.process, fd).map_err(|_| libc::ENOLCK)?;
+fn borrow(holder: Holder, fd: i32) -> std::result::Result<File, i32> {
+    let file = spawn::borrow_fd(holder.process, fd).map_err(|_| libc::ENOLCK)?;
     // A thread may have another table of descriptors than its process.
-    match is_open_as(&file, (task.tid(), fd)) {
+    match is_open_as(&file, (holder.tid, fd)) {
         true => Ok(file),
         false => Err(libc::ENOLCK),
     }
@@ -546,11 +637,7 @@ fn descriptors_of(tid: i32, file: (u64, u64)) -> Vec<i32> {
 /// Whether a task has a socket with open files on their way, which may be any.
 fn sends_files(tid: i32) -> bool {
     let mut sockets = descriptors(tid).filter(|(_, meta)| meta.file_type().is_socket());
-    sockets.any(|(fd, _)| {
-        let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
-        let sent = info.lines().find_map(|line| line.strip_prefix("scm_fds:"));
-        sent.is_some_and(|sent| sent.trim() != "0")
-    })
+    sockets.any(|(fd, _)| on_their_way(tid, fd).is_some_and(|sent| sent != 0))
 }
 
 /// Whether a file without a path is one of its own, and not one of the kernel that all have.

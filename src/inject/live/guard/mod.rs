@@ -5,6 +5,7 @@
 
 mod agent_page;
 pub(super) mod core_files;
+mod counted;
 mod locks;
 mod machine;
 mod memory;
@@ -15,7 +16,7 @@ mod tasks;
 mod unseen;
 mod used_parts;
 
-pub(super) use tasks::CheckedClone;
+pub(super) use tasks::CheckedArgs;
 
 use super::engine::{Engine, Task};
 use super::files;
@@ -42,6 +43,7 @@ pub(super) fn calls(in_sandbox: bool) -> impl Iterator<Item = i64> {
         machine::CALLS,
         memory::CALLS,
         quotas::CALLS,
+        counted::CALLS,
         used_parts::CALLS,
         locks::CALLS,
     ];
@@ -54,14 +56,15 @@ pub(super) fn rules(in_sandbox: bool) -> Vec<StopRule> {
     let mut rules = [agent_page::RULES, tasks::RULES].concat();
     if in_sandbox {
         rules.extend_from_slice(quotas::RULES);
+        rules.extend_from_slice(counted::RULES);
         rules.extend_from_slice(locks::RULES);
     }
     rules
 }
 
 impl Engine<'_> {
-    /// Guards a call that is about to be made. Returns the answer where the kernel must not make it. A call that makes a
-    /// task may be made with other arguments ([`Task::checked`]).
+    /// Guards a call that is about to be made. Returns the answer where the kernel must not make it. A call may be
+    /// made with other arguments ([`Task::checked`]).
     pub(super) fn guard(
         &mut self,
         me: &mut Task,
@@ -86,7 +89,8 @@ impl Engine<'_> {
                     let sandbox = self.sandbox.as_ref()?;
                     sandbox.refuses(task, files::file_call(seen))
                 })
-                .or_else(|| self.guard_quotas(me, task, seen));
+                .or_else(|| self.guard_quotas(me, task, seen))
+                .or_else(|| self.guard_counted(me, task, seen));
             if refused.is_some() {
                 return Ok(refused);
             }
@@ -112,6 +116,7 @@ impl Engine<'_> {
         self.note_segments(seen, ret);
         self.note_keys(seen, ret);
         self.note_contexts(me, seen, ret);
+        self.note_counted(me, seen, ret);
     }
 
     /// Says once that a task was refused.

@@ -1,9 +1,10 @@
-//! Quotas that the kernel counts for a user or the machine, and not for a sandbox: keys, pipes and their sizes, asynchronous
-//! input and output.
+//! Quotas that the kernel counts for a user or the machine, and not for a sandbox: keys, the sizes of pipes, asynchronous input
+//! and output. Objects of which only the number matters are in [`super::counted`].
 //!
 //! A program that used them up would take them from the user's other programs. So a run gets a small part of them. The
 //! quotas that can be limited otherwise are limited where sandboxes are made (`sandbox::user_quotas`, `sandbox::seal`).
 
+use super::counted::Counts;
 use crate::constants::Answer;
 use crate::inject::exchange::Decided;
 use crate::inject::live::engine::{Engine, Task};
@@ -13,18 +14,15 @@ use nix::fcntl::{FcntlArg, fcntl};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-/// The calls about keys, asynchronous input and output, and pipes.
+/// The calls about keys, and asynchronous input and output.
 pub(super) const CALLS: &[i64] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
     libc::SYS_io_setup,
     libc::SYS_io_destroy,
-    libc::SYS_pipe,
-    libc::SYS_pipe2,
 ];
 
 /// The call that changes the size of a pipe.
@@ -36,14 +34,6 @@ const PIPE_SIZE: StopRule = StopRule {
 /// The calls that stop with some arguments. Huge pages are the machine's, and few.
 pub(super) const RULES: &[StopRule] = &[
     PIPE_SIZE,
-    StopRule {
-        nr: libc::SYS_mknod,
-        when: &[Test::Any(1, libc::S_IFIFO)],
-    },
-    StopRule {
-        nr: libc::SYS_mknodat,
-        when: &[Test::Any(2, libc::S_IFIFO)],
-    },
     StopRule {
         nr: libc::SYS_mmap,
         when: &[Test::Any(3, libc::MAP_HUGETLB as u32)],
@@ -70,10 +60,6 @@ const KNOWN: usize = 4096;
 /// The bytes of a run's pipes that are larger than usual; a user has 64 MiB of pipes.
 const PIPE_BYTES: u64 = 8 << 20;
 
-/// The pipes of a run at one time, and the FIFOs that it makes: a user has 1024 pipes of the usual size.
-const PIPES: usize = 256;
-const FIFOS: usize = 256;
-
 /// The requests of a run's contexts for asynchronous input and output; the machine has 65,536 (`fs.aio-max-nr`).
 const REQUESTS: u64 = 8192;
 
@@ -90,10 +76,7 @@ pub(in crate::inject::live) struct Quotas {
     known: BTreeSet<i32>,
     /// The pipes that are larger than usual, by device and inode.
     pipes: BTreeMap<(u64, u64), u64>,
-    /// The pipes that were open at the last look, and those that have been made since.
-    open_pipes: usize,
-    /// The FIFOs that it has made. One that is not open now may be open later.
-    fifos: usize,
+    pub(super) counts: Counts,
     /// The requests of each context of io_setup(2), by process and context.
     contexts: BTreeMap<(i32, u64), u64>,
     /// The processes that nobody had waited for at the last look, and those that have ended since.
@@ -171,9 +154,6 @@ impl Engine<'_> {
             "request_key" => self.guard_request_key(me, task, seen),
             "keyctl" => self.guard_keyctl(me, task, seen),
             "io_setup" => self.guard_contexts(seen),
-            "pipe" | "pipe2" => self.guard_pipes(task),
-            "mknod" => self.guard_fifos(seen.args[1]),
-            "mknodat" => self.guard_fifos(seen.args[2]),
             "mmap" | "memfd_create" | "shmget" => guard_huge_pages(seen),
             "fcntl" if seen.args[1] as u32 == libc::F_SETPIPE_SZ as u32 => {
                 return Some(self.set_pipe_size(me, task, seen));
@@ -207,64 +187,6 @@ impl Engine<'_> {
             }
             _ => {}
         }
-    }
-
-    /// Refuses a pipe beyond those that a run gets. Pipes that have been closed are noticed when it would be too many;
-    /// while descriptors are on their way in sockets, where nobody sees which they are, all may be open.
-    fn guard_pipes(&mut self, task: &Stopped) -> Result<(), i32> {
-        if self.quotas.open_pipes >= PIPES
-            && let Some(open) = self.count_pipes(task.tid())
-        {
-            self.quotas.open_pipes = open;
-        }
-        if self.quotas.open_pipes >= PIPES {
-            let sentence =
-                format!("pipes beyond {PIPES} at one time: making more failed with ENFILE");
-            self.report.miss(sentence);
-            return Err(libc::ENFILE);
-        }
-        self.quotas.open_pipes += 1;
-        Ok(())
-    }
-
-    /// Refuses a FIFO beyond those that a run gets.
-    fn guard_fifos(&mut self, mode: u64) -> Result<(), i32> {
-        if mode as u32 & libc::S_IFMT != libc::S_IFIFO {
-            return Ok(());
-        }
-        if self.quotas.fifos >= FIFOS {
-            let sentence = format!("FIFOs beyond {FIFOS}: making more failed with ENOSPC");
-            self.report.miss(sentence);
-            return Err(libc::ENOSPC);
-        }
-        self.quotas.fifos += 1;
-        Ok(())
-    }
-
-    /// The pipes that the tasks have open, this one and the others; `None` where a socket has descriptors on their way.
-    fn count_pipes(&self, this: i32) -> Option<usize> {
-        let (mut pipes, mut sockets) = (BTreeSet::new(), BTreeSet::new());
-        for tid in self.tasks.keys().chain([&this]) {
-            let entries = fs::read_dir(format!("/proc/{tid}/fd"));
-            for entry in entries.into_iter().flatten().flatten() {
-                let Ok(link) = fs::read_link(entry.path()) else {
-                    continue;
-                };
-                let link = link.into_os_string();
-                if link.as_bytes().starts_with(b"pipe:[") {
-                    pipes.insert(link);
-                } else if link.as_bytes().starts_with(b"socket:[") && sockets.insert(link) {
-                    let fd = entry.file_name();
-                    let info = format!("/proc/{tid}/fdinfo/{}", fd.to_string_lossy());
-                    let info = fs::read_to_string(info).unwrap_or_default();
-                    let sent = info.lines().find_map(|line| line.strip_prefix("scm_fds:"));
-                    if sent.is_some_and(|sent| sent.trim() != "0") {
-                        return None;
-                    }
-                }
-            }
-        }
-        Some(pipes.len())
     }
 
     fn guard_add_key(&mut self, me: &Task, task: &Stopped, seen: &mut Decided) -> Result<(), i32> {

@@ -39,11 +39,25 @@ const MOST: usize = 4096;
 
 /// The arguments with which the kernel makes a call in place of the program's.
 #[derive(Debug)]
-pub(in crate::inject::live) struct CheckedClone {
+pub(in crate::inject::live) struct CheckedArgs {
     pub args: [u64; 6],
     /// The program's.
     pub passed: [u64; 6],
+    /// The number of the call, where that is another one.
+    pub nr: Option<i64>,
+    /// What they point to, where that was checked, too.
     _copy: Option<AgentPiece>,
+}
+
+impl CheckedArgs {
+    pub(super) fn new(args: [u64; 6], passed: [u64; 6], copy: Option<AgentPiece>) -> CheckedArgs {
+        CheckedArgs {
+            args,
+            passed,
+            nr: None,
+            _copy: copy,
+        }
+    }
 }
 
 /// A call that makes a task.
@@ -106,11 +120,7 @@ impl Engine<'_> {
                 copied = Some(piece);
             }
         }
-        me.checked = Some(CheckedClone {
-            args,
-            passed: seen.asked,
-            _copy: copied,
-        });
+        me.checked = Some(CheckedArgs::new(args, seen.asked, copied));
         None
     }
 

@@ -118,6 +118,16 @@ pub(super) fn own_dirs() -> Vec<Cgroup> {
     dirs(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
 }
 
+/// The files that may still be opened on the machine (`fs.file-nr`, `fs.file-max`).
+pub(super) fn files_on_machine() -> u64 {
+    let text = fs::read_to_string("/proc/sys/fs/file-nr").unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+    match (numbers.next(), numbers.nth(1)) {
+        (Some(Ok(open)), Some(Ok(most))) => most.saturating_sub(open),
+        _ => u64::MAX,
+    }
+}
+
 /// `MemAvailable` of `/proc/meminfo`, in bytes.
 fn on_machine() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();

@@ -5,7 +5,7 @@
 //! run that has taken too much ([`usage`]), or of the largest run where the machine is about to have no memory left
 //! ([`available`]). Where a memory cgroup can be made, it puts the processes of a run that it sees into one, in which the
 //! kernel counts what no process has mapped, and has the last word ([`group`]). The same thread notes the processor time
-//! that processes have used.
+//! that processes have used, and ends a run where the machine is about to have no open files left.
 
 mod available;
 mod group;
@@ -14,9 +14,10 @@ mod usage;
 
 use crate::sandbox::Limits;
 use crate::tracee::process_dir::ProcessDir;
-use available::Cgroups;
+use available::{Cgroups, files_on_machine};
 use group::GroupOfRun;
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -45,6 +46,8 @@ struct Start {
     cgroups: Cgroups,
     /// The bytes that were available.
     available: u64,
+    /// The files that could be opened on the machine.
+    files: u64,
 }
 
 #[derive(Default)]
@@ -179,6 +182,16 @@ impl Family {
         }
     }
 
+    /// The descriptors that its processes have, as the size of the directory says (since Linux 6.2).
+    fn descriptors(&self) -> u64 {
+        let members = self.members();
+        let sizes = members
+            .processes
+            .iter()
+            .map(|member| fs::metadata(member.dir.path("fd")));
+        sizes.map(|meta| meta.map_or(0, |meta| meta.len())).sum()
+    }
+
     /// What it began with; measured when this is first asked for, with what it has taken until then.
     fn start(&self) -> &Start {
         self.start.get_or_init(|| {
@@ -186,6 +199,7 @@ impl Family {
             let taken = Usage::at_most(&self.members()).total();
             Start {
                 available: cgroups.available().saturating_add(taken),
+                files: files_on_machine(),
                 cgroups,
             }
         })

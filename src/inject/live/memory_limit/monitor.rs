@@ -1,6 +1,7 @@
 //! The thread that looks at the memory of all runs. It sleeps while there is none.
 
 use super::Family;
+use super::available::files_on_machine;
 use super::usage::{Usage, mib};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
@@ -23,6 +24,9 @@ const RESERVE_PART: u64 = 16;
 
 /// … and this much at least, where that is less than a quarter.
 const RESERVE: u64 = 64 << 20;
+
+/// The open files that are left to the machine: this part of what was left at the start.
+const FILES_PART: u64 = 4;
 
 #[derive(Default)]
 struct State {
@@ -61,6 +65,7 @@ impl Monitor {
                 watched.or_insert_with(|| Watched::new(family)).look();
             }
             keep_reserve(&mut watched);
+            keep_files(&watched);
         }
     }
 }
@@ -182,6 +187,25 @@ fn keep_reserve(watched: &mut BTreeMap<u64, Watched>) {
             "only {} of memory were available, of {start} when it started, which the limit of its sandbox leaves to other \
              programs: it had {usage}",
             mib(available)
+        ));
+    }
+}
+
+/// Ends the family with the most open files where too few are left, whatever has taken them: not all open files have a
+/// descriptor.
+fn keep_files(watched: &BTreeMap<u64, Watched>) {
+    let left = files_on_machine();
+    let is_running = |family: &&Arc<Family>| family.ended.get().is_none();
+    let families = watched.values().map(|watched| &watched.family);
+    let largest = families
+        .filter(is_running)
+        .filter(|family| left < family.start().files / FILES_PART)
+        .max_by_key(|family| family.descriptors());
+    if let Some(largest) = largest {
+        let start = largest.start().files;
+        largest.end(format!(
+            "only {left} files could still be opened on the machine (fs.file-max), of {start} when it started, which its \
+             sandbox leaves to other programs"
         ));
     }
 }
