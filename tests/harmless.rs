@@ -273,7 +273,7 @@ const CASES: [Case; 11] = [
         setup: TREE,
         command: "exec mv tree \"$ELSEWHERE\"",
         asks: 20,
-        changes: "removed ",
+        changes: "renamed ",
     },
     Case {
         setup: "git init -q . && git config user.name n && git config user.email e@example.org && git config pack.threads 1 && \

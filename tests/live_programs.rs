@@ -124,8 +124,8 @@ for _, file in ipairs(o.files) do print(file.kind, (file.path:gsub(".*/work/", "
     turn.clean();
     let linked = "here, linked: in the sandbox that was refused (EXDEV: Cross-device link)";
     let expected = format!(
-        "exited\t0\t\t{linked}\n[b'a/f', b'a/d', b'a/d/g']\nremoved\ta/d\nremoved\ta/f\ncreated\ta/here\nremoved\tb\nremoved\tempty\n\
-         removed\there\ncreated\tm/x\ncreated\tmoved\ncreated\tnew\n"
+        "exited\t0\t\t{linked}\n[b'a/f', b'a/d', b'a/d/g']\nremoved\ta/d\nremoved\ta/d/g\nremoved\ta/f\ncreated\ta/here\nremoved\tb\nremoved\tempty\n\
+         removed\there\ncreated\tm/x\ncreated\tmoved\ncreated\tmoved/x\ncreated\tnew\n"
     );
     let said = String::from_utf8_lossy(&done.stdout);
     assert_eq!(said, expected, "{}", done.stderr);

@@ -131,10 +131,12 @@ const EXCHANGE: Program = Program {
          exchange(b'a', b'b'); exchange(b'd', b'b'); f = os.open('s', 0); t = os.open('copied', os.O_RDWR | os.O_CREAT, 0o640)\n\
          print(os.copy_file_range(f, t, 5, offset_src=2)); u = os.open('sent', os.O_RDWR | os.O_CREAT); print(os.sendfile(u, f, 1, 6))\n\
          v = os.open('holes', os.O_RDWR | os.O_CREAT)\n\
+         r, w = os.pipe(); os.write(w, b'through a pipe'); q = os.open('piped', os.O_WRONLY | os.O_CREAT)\n\
+         print(os.splice(r, q, 9), os.splice(r, q, 9, offset_dst=20)); os.close(q)\n\
          os.setxattr('s', 'user.new', b'v'); os.removexattr('x', 'user.old'); os.utime('sent', ns=(10**18, 10**18 + 5))\n\
          os.posix_fallocate(v, 0, 3000); os.truncate('copied', 4); os.chmod('s', 0o600); os.link('s', 'h'); os.symlink('s', 'l')\n\
          os.write(os.open('h', os.O_WRONLY | os.O_APPEND), b'more'); os.pwritev(v, [b'A', b'B'], 100); os.mkdir('k'); os.rename('k', 'm')\n\
-         print([open(n).read() for n in ('s', 'copied', 'sent', 'd', 'a', 'b/i')], sorted(os.listdir('.')), os.listxattr('x'), os.listxattr('s'))",
+         print([open(n).read() for n in ('s', 'copied', 'sent', 'piped', 'd', 'a', 'b/i')], sorted(os.listdir('.')), os.listxattr('x'), os.listxattr('s'))",
     ],
 };
 

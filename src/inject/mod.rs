@@ -1,4 +1,4 @@
-//! Injection: drives one process through a trace of system calls. It matches and answers calls, runs hooks, detects a
+//! Injection: drives a process, and those that are followed with it, through a trace of system calls. It matches and answers calls, runs hooks, detects a
 //! divergence from the trace, and reports the outcome.
 //!
 //! This module knows neither Lua nor how the process was made.

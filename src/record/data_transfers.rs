@@ -1,5 +1,5 @@
-//! Data that a call transfers to a standard stream inside the kernel (sendfile, copy_file_range, splice, tee): replay
-//! has to print it. Data from a file is read from the file afterwards. Data in a pipe or a socket is peeked before the
+//! Data that a call transfers inside the kernel (sendfile, copy_file_range, splice, tee): to a standard stream, where replay
+//! has to print it, or from a pipe to a file, whose content it is. Data from a file is read from the file afterwards. Data in a pipe or a socket is peeked before the
 //! call, which then transfers at most that much; where there is no data yet, the task first waits in a call of
 //! rrapper's.
 
@@ -75,7 +75,7 @@ fn ends(call: &Syscall) -> Option<(usize, Option<usize>, usize)> {
 }
 
 impl Recorder {
-    /// The preparation of a call at its entry, if it transfers data to a standard stream.
+    /// The preparation of a call at its entry, if it transfers data to a standard stream, or from a pipe to a file.
     pub(super) fn before_moving(
         &self,
         current: &Task,
@@ -85,11 +85,15 @@ impl Recorder {
         let Some((from, offset, to)) = ends(call) else {
             return Ok(None);
         };
-        let to = event.args[to] as i32;
-        if self.family.output_stream(current.tid, to).is_none() {
+        let (fd, to) = (event.args[from] as i32, event.args[to] as i32);
+        let is_printed = self.family.output_stream(current.tid, to).is_some();
+        let fills_file = || {
+            let tree = self.family.open_file(current.tid, to);
+            call.name == "splice" && tree.is_some_and(|file| file.path.starts_with(b"/"))
+        };
+        if !is_printed && !fills_file() {
             return Ok(None);
         }
-        let fd = event.args[from] as i32;
         let most = call
             .size_arg()
             .map_or(MOST, |size| event.args[size].min(MOST));

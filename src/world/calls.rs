@@ -508,11 +508,23 @@ impl<B: Base> World<B> {
             .open_file(at.call.args[to.0] as i32)
             .is_some_and(|file| file.flags & libc::O_APPEND != 0);
         let offset = at.offset(to);
+        let data = match &at.call.effect {
+            Effect::Moved(data) if self.held + data.len() <= MOST_BYTES => data.as_slice(),
+            _ => &[],
+        };
+        let data = &data[..data.len().min(count as usize)];
+        if source.is_none() {
+            self.held += data.len();
+        }
         self.change(target, |content| {
             let to = if appends { content.len() } else { offset };
             match &source {
                 Some(source) => content.copy(to, source, start, count),
-                None => content.write_unknown(to, count),
+                None => {
+                    let known = data.len() as u64;
+                    content.write(to, data);
+                    content.write_unknown(to.saturating_add(known), count - known);
+                }
             }
         });
     }

@@ -30,20 +30,6 @@ local function process_of(tid)
   return tid
 end
 
--- Whether memory changes that others write to while the copy runs: the copy does not see that.
-local function shares(event)
-  local text = tostring(event)
-  return event.name == "shmat" or event.name == "vfork"
-    or text:find "CLONE_VM" and not text:find "CLONE_THREAD"
-    or event.name == "mmap" and text:find "PROT_WRITE, MAP_SHARED"
-end
-
-local has_shared = {}
-for event in rr.events { syscall = { "mmap", "shmat", "clone", "clone3" } } do
-  -- Whoever is made by vfork has gone its own way before its maker goes on.
-  if shares(event) and not tostring(event):find "CLONE_VFORK" then has_shared[process_of(event.tid)] = true end
-end
-
 local function alive(tid, n) return life[tid][1] <= n and n <= life[tid][2] end
 
 local function check(n, tid, copy)
@@ -63,11 +49,9 @@ local function check(n, tid, copy)
   local proc <close> = assert(io.open(("/proc/%d/status"):format(copy.real_pid)))
   local really = tonumber(proc:read("a"):match "Threads:%s+(%d+)")
   assert(really == #copy:threads(), ("%sit has %d threads, not %d"):format(where, really, #copy:threads()))
-  -- It follows its recording for a while, or to its end, or to where others come in.
-  local left, signal, others = 0, nil, false
+  -- It follows its recording for a while, or to its end.
+  local left, signal = 0, nil
   for event in rr.events { pid = tid, from = n } do
-    others = shares(event)
-    if others then break end
     if event.kind == "call" then left = left + 1 else signal = signal or event.event end
     if left == MANY then break end
   end
@@ -75,16 +59,13 @@ local function check(n, tid, copy)
     copy:kill()
     return "nothing left"
   end
-  -- What others write to memory that it shares is in no trace: it may go another way because of that, or wait for ever.
-  local alone = not others and not next(has_shared)
   -- The calls of a trace may be fewer than its events: one that is made again is one.
-  local outcome = copy:inject(nil, 0, left == MANY and 9 or nil, { timeout = alone and left == MANY and 10 or 1 })
+  local outcome = copy:inject(nil, 0, left == MANY and 9 or nil, { timeout = left == MANY and 10 or 1 })
   local diverged, late = outcome.divergence, outcome.status == "timeout"
   -- Nor does it tell at which instruction a signal came that found no call.
   if signal and (late or diverged and diverged.event > signal) then return "depends on a signal" end
   -- One that was killed has nothing more in its trace, and waits.
   if late and left < MANY then return "waits at its end" end
-  if not alone and (late or diverged and diverged.index > 0) then return "depends on others" end
   assert(diverged == nil, where .. tostring(diverged))
   assert(outcome.status == "completed" or outcome.status == "exited" or outcome.status == "signaled",
     where .. tostring(outcome))

@@ -185,6 +185,13 @@ impl Altered {
         self.0.retain(|mark| mark.event != Some(event));
     }
 
+    /// Forgets the pipe into which an event has sent all after all.
+    pub fn sent(&mut self, event: u64) {
+        let is_pipe = |mark: &Mark| matches!(mark.what, Object::Pipe(_));
+        self.0
+            .retain(|mark| !(mark.event == Some(event) && is_pipe(mark)));
+    }
+
     /// Why the recorded answer to a call does not hold any more, if so. `event` is its own.
     pub fn reason(
         &self,

@@ -7,7 +7,7 @@ use super::task::StoppedTask;
 use super::unreceived::Unreceived;
 use super::{Driver, Next};
 use crate::backtrace::Frame;
-use crate::history::{Followed, Recording};
+use crate::history::{Filter, Followed, Recording};
 use crate::inject::Result;
 use crate::inject::given_files::GivenFiles;
 use crate::inject::hook::{HookCall, HookExit, ScratchMemory};
@@ -157,7 +157,8 @@ impl Driver<'_> {
 
     /// Notes that what an event sends was sent after all.
     pub(super) fn find_again(&mut self, event: u64) {
-        if !self.unreceived.is_empty() {
+        if self.unreceived.has(event) {
+            self.altered.sent(event);
             self.unreceive(|unreceived, recording, is_driven| {
                 unreceived.forget(event, recording, is_driven)
             });
@@ -178,7 +179,19 @@ impl Driver<'_> {
         }
         let pid = self.group.pid;
         let last = self.family.answered.get(&pid).copied();
-        let since = last.unwrap_or(self.group.event.0 - 1) + 1;
+        let filter = Filter {
+            pid: Some(pid),
+            from: Some(last.map_or(self.group.event.0, |last| last + 1)),
+            calls: Some(Box::new(|_| true)),
+            ..Filter::default()
+        };
+        let next = self.group.recording.find(filter);
+        let next = next.ok().and_then(|mut calls| calls.next());
+        let Some(Ok(next)) = next else {
+            // It ends as it was recorded to.
+            return;
+        };
+        let since = next.number;
         self.unreceive(|unreceived, recording, is_driven| {
             unreceived.lose_process(pid, since, recording, |other| {
                 other != pid && is_driven(other)

@@ -1,4 +1,5 @@
-//! The engine that answers a process's system calls from a script, and runs one of its tasks at a time.
+//! The engine that answers the system calls of a process and of its family from a script, and runs one of their tasks at a
+//! time.
 //!
 //! The loop and the state of the engine are here. These modules handle the stops of the running task:
 //!
@@ -667,9 +668,11 @@ impl<'a> Driver<'a> {
             if is_other(seen) {
                 self.note_altered(seen, event);
                 self.lose(seen, event);
-            } else if self.group.files.has(event) {
+                return;
+            }
+            self.find_again(event);
+            if self.group.files.has(event) {
                 self.altered.forget(event);
-                self.find_again(event);
             } else if !self.altered.is_empty() && ret >= 0 {
                 match seen.call.name {
                     "dup2" | "dup3" => self.altered.opened(ret as i32),

@@ -40,6 +40,11 @@ impl Unreceived {
         self.roots.is_empty() && self.ended.is_empty()
     }
 
+    /// Whether an event of a driven process had another answer, so far.
+    pub fn has(&self, event: u64) -> bool {
+        self.roots.contains_key(&event)
+    }
+
     /// Notes that an event of a driven process has had another answer. The processes of `is_driven` say themselves what they
     /// do then.
     ///
@@ -112,7 +117,7 @@ impl Unreceived {
                 {
                     continue;
                 }
-                let of = recording.event(event)?.tid;
+                let of = channels.of_event(event).first().map_or(0, |one| one.pid);
                 self.gone.insert(
                     pid,
                     Gone {
