@@ -80,11 +80,10 @@ pub fn restore(
     state: &ThreadGroup,
     reopened: Reopened,
 ) -> Result<Restored> {
-    let mut remote = match place {
+    let remote = match place {
         StopPoint::Entry => task.remote_at_entry()?,
         StopPoint::Between => task.remote_at_boundary()?,
     };
-    remote.chain();
     let mut restorer = Restorer {
         state,
         root: Root::of(remote.memory().tid()),

@@ -455,7 +455,6 @@ impl Sandbox {
 
     fn enter_namespaces(&mut self, mut shell: Stopped, request: &Request<'_>) -> Result<Stopped> {
         let mut remote = shell.remote_at_boundary()?;
-        remote.chain();
         let call = |remote: &mut Remote<'_>, step: &str, nr, args| -> Result<u64> {
             let ret = remote.call(nr, args)?;
             if ret < 0 {

@@ -134,6 +134,8 @@ pub(super) struct Placed {
     own: AllPlaced,
     /// What is kept for all uses, if this one shows it.
     kept: Option<Rc<AllPlaced>>,
+    /// The directories that were given a time of the last change, and that.
+    times: BTreeMap<PathBuf, (i64, i64)>,
 }
 
 impl Placed {
@@ -141,6 +143,11 @@ impl Placed {
     pub(super) fn get(&self, path: &Path) -> Option<Option<Shown>> {
         let kept = || self.kept.as_ref()?.get(path);
         self.own.get(path).or_else(kept).copied()
+    }
+
+    /// The time of the last change that a directory was given, in seconds and nanoseconds since 1970.
+    pub(super) fn time(&self, dir: &Path) -> Option<(i64, i64)> {
+        self.times.get(dir).copied()
     }
 
     /// All of it.
@@ -427,7 +434,11 @@ impl Placer<'_> {
             let how = UtimensatFlags::NoFollowSymlink;
             utimensat(parent, name.as_c_str(), &time, &time, how)?;
         }
-        if let Some(Some(shown)) = self.sandbox.placed.own.get_mut(dir) {
+        let placed = &mut self.sandbox.placed;
+        placed
+            .times
+            .insert(dir.to_path_buf(), (seconds, nanoseconds));
+        if let Some(Some(shown)) = placed.own.get_mut(dir) {
             shown.modified = (seconds, nanoseconds);
         }
         Ok(())

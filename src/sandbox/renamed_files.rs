@@ -113,6 +113,15 @@ impl Sandbox {
 impl Files<'_> {
     /// A file before the processes ran.
     fn before(&self, path: &Path) -> Option<Seen> {
+        let mut seen = self.untimed(path)?;
+        if let Some(time) = self.sandbox.placed.time(path) {
+            seen.look.modified = time;
+        }
+        Some(seen)
+    }
+
+    /// The same without the times that directories were given.
+    fn untimed(&self, path: &Path) -> Option<Seen> {
         if let Some(placed) = self.sandbox.placed.get(path) {
             return placed.map(|shown| self.of_placed(path, &shown));
         }

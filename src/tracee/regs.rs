@@ -86,11 +86,6 @@ impl Regs {
         self.0.orig_rax = u64::MAX;
     }
 
-    /// Sets the instruction pointer, inside of a call that is going on.
-    pub(super) fn skip_to(&mut self, ip: u64) {
-        self.0.rip = ip;
-    }
-
     /// Whether they run 64-bit code.
     pub fn is_native(&self) -> bool {
         self.0.cs == USER_CS

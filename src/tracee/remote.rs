@@ -6,7 +6,7 @@
 use super::regs::SYSCALL_LEN;
 use super::task::{Running, Stop, Stopped, Waited};
 use super::{Error, Regs, Result, TaskMemory, agent, sys, watchdog};
-use crate::constants::{is_error, is_restart};
+use crate::constants::is_error;
 use crate::trace::Exit;
 
 /// The position of a task when it was borrowed.
@@ -63,10 +63,6 @@ pub struct Remote<'a> {
     signals: Kept,
     /// The signal mask, where the kernel unblocks SIGTRAP for the agent's trap.
     mask: Option<u64>,
-    /// Whether several calls follow: see [`Remote::chain`].
-    chains: bool,
-    /// Whether the task stands at the entry of a call that it is not to make: the number is the last call's result.
-    is_parked: bool,
 }
 
 impl Stopped {
@@ -303,8 +299,6 @@ impl<'a> Remote<'a> {
             children: Vec::new(),
             signals: Kept::default(),
             mask: Some(mask).filter(|mask| mask & TRAP != 0),
-            chains: false,
-            is_parked: false,
         })
     }
 
@@ -328,9 +322,6 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// If the task ends or stops for another reason.
     pub fn call(&mut self, nr: i64, args: [u64; 6]) -> Result<i64> {
-        if self.chains {
-            return self.call_in_chain(nr, args);
-        }
         let mut regs = self.saved.plain_at(agent::SYSCALL);
         regs.set_ret(nr);
         regs.set_args(args);
@@ -355,87 +346,6 @@ impl<'a> Remote<'a> {
                 Stop::Signal(signal) => self.signals.keep(self.task, signal, MAKE)?,
                 other => return Err(unexpected(self.task, MAKE, other)),
             }
-        }
-    }
-
-    /// Has the following calls cost one stop each, where a filter stops them, and two more at the end of all: worth it from
-    /// the fourth call on.
-    ///
-    /// A call returns to the agent's `syscall` again, and so to the entry of a call that has the result as its number. That
-    /// one is then made another.
-    pub fn chain(&mut self) {
-        self.chains = true;
-    }
-
-    fn call_in_chain(&mut self, nr: i64, args: [u64; 6]) -> Result<i64> {
-        let mut regs = self.saved.plain_at(agent::SYSCALL);
-        regs.set_args(args);
-        if !self.is_parked {
-            regs.set_ret(nr);
-            self.task.set_regs(&regs)?;
-            loop {
-                match self.task.resume_in_place()? {
-                    Stop::Entry if self.task.is_at_agent_call(nr, Some(args))? => break,
-                    // No filter is installed.
-                    Stop::Signal(libc::SIGTRAP)
-                        if self.task.siginfo()?.is_fault()
-                            && self.task.regs()?.ip() == agent::AFTER_TRAP =>
-                    {
-                        return Ok(self.task.regs()?.ret());
-                    }
-                    Stop::Clone(child) => self.children.push(child),
-                    Stop::Signal(signal) => self.signals.keep(self.task, signal, MAKE)?,
-                    other => return Err(unexpected(self.task, MAKE, other)),
-                }
-            }
-        }
-        regs.set_nr(nr as u64);
-        self.task.set_regs(&regs)?;
-        self.is_parked = false;
-        let mut restarts = false;
-        loop {
-            match self.task.resume_in_place()? {
-                Stop::Entry if std::mem::take(&mut restarts) => {
-                    if !self.task.is_at_agent_call(nr, Some(args))? {
-                        return Err(unexpected(self.task, MAKE, Stop::Entry));
-                    }
-                    self.task.set_regs(&regs)?;
-                }
-                Stop::Entry => {
-                    let ret = self.task.regs()?.nr();
-                    // The code there may be hostile.
-                    if !self.task.is_at_agent_call(ret, Some(args))? {
-                        return Err(unexpected(self.task, MAKE, Stop::Entry));
-                    }
-                    self.is_parked = true;
-                    return Ok(ret);
-                }
-                Stop::Clone(child) => self.children.push(child),
-                Stop::Signal(signal) => {
-                    let mut now = self.task.regs()?;
-                    if is_restart(now.ret()) {
-                        // The kernel goes back to just before the instruction.
-                        now.skip_to(agent::SYSCALL + SYSCALL_LEN);
-                        self.task.set_regs(&now)?;
-                        restarts = true;
-                    }
-                    self.signals.keep(self.task, signal, MAKE)?;
-                }
-                other => return Err(unexpected(self.task, MAKE, other)),
-            }
-        }
-    }
-
-    /// Leaves the call at whose entry the task stands in a chain, without making it.
-    fn unpark(&mut self) -> Result<()> {
-        if !std::mem::take(&mut self.is_parked) {
-            return Ok(());
-        }
-        let regs = self.saved.plain_at(agent::SYSCALL + SYSCALL_LEN);
-        self.task.set_regs(&regs)?;
-        match self.task.resume_by(libc::PTRACE_SYSCALL)? {
-            Stop::Syscall => Ok(()),
-            other => Err(unexpected(self.task, MAKE, other)),
         }
     }
 
@@ -610,8 +520,7 @@ impl<'a> Remote<'a> {
     ///
     /// # Errors
     /// If the task ends before it stands there again.
-    pub fn finish(mut self) -> Result<()> {
-        self.unpark()?;
+    pub fn finish(self) -> Result<()> {
         give_back(self.task, &self.saved, self.at)?;
         if let Some(mask) = self.mask {
             self.task.set_sigmask(mask)?;
