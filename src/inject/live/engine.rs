@@ -666,7 +666,8 @@ impl<'a> Engine<'a> {
 
     /// A task stopped: as it is, or by an interrupt.
     pub(super) fn stop_task(&mut self, tid: i32) -> Option<Stopped> {
-        const PATIENCE: Duration = Duration::from_millis(100);
+        // A machine may have much else to do.
+        const PATIENCE: Duration = Duration::from_secs(1);
         let me = self.tasks.get_mut(&tid)?;
         let running = match std::mem::replace(&mut me.run_state, RunState::Taken) {
             RunState::Runs(running) => running,
