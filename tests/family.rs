@@ -104,6 +104,40 @@ fn what_was_not_sent_is_not_received() {
 }
 
 #[test]
+fn a_descriptor_of_one_process_is_none_of_anothers() {
+    let folder = Folder::new();
+    // Both have descriptor 4; the first one's is not opened, and nobody looks.
+    folder.write(
+        "program.py",
+        "import os\n\
+         r, w = os.pipe()\n\
+         child = os.fork()\n\
+         if child == 0:\n\
+         \x20   os.read(r, 1); os.closerange(3, 9); f = os.open('/dev/null', os.O_RDWR); g = os.open('/etc/hostname', os.O_RDONLY)\n\
+         \x20   os.read(g, 100); os._exit(g)\n\
+         os.closerange(3, 4); os.open('/dev/null', os.O_RDONLY); w2 = os.dup(w); os.close(w)\n\
+         try: os.open('/etc/hostname', os.O_RDONLY)\n\
+         except OSError: pass\n\
+         os.write(w2, b'x'); os.waitpid(child, 0)\n",
+    );
+    folder.record("rec", &["/usr/bin/python3", "-S", "program.py"]);
+    let script = r#"
+        local rec = rr.open "rec"
+        local first = rec:processes()[1]
+        local fork = rec:find{ pid = first.pid, syscall = "clone,clone3,fork,vfork" }
+        local opened = rec:find{ pid = first.pid, syscall = "openat", path = "/etc/hostname", from = fork.event }
+        rr.replay_to(fork)
+        local o = spin_off(first.pid):inject{
+            { on = "openat", fail = "EIO", path = "/etc/hostname", pid = first.pid },
+            { on = "read", pid = "any", enter = function() end },
+        }
+        local child = rec:processes()[2]
+        print(opened.ret == child.exit.code, o.divergence, o:of(child.pid).exit_code == child.exit.code)
+    "#;
+    assert_eq!(folder.script(script).ok().text(), "true\tnil\ttrue\n");
+}
+
+#[test]
 fn a_process_that_was_not_made_does_nothing() {
     let text = in_pipeline(
         r#"

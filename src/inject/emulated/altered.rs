@@ -33,8 +33,8 @@ enum Object {
     Entries(Vec<u8>),
     /// A pipe, by its number.
     Pipe(u64),
-    /// What is behind a descriptor, by its number.
-    Descriptor(i32),
+    /// What is behind a descriptor of a process: the pid, and the number.
+    Descriptor(i32, i32),
 }
 
 /// Calls about a descriptor whose answer does not depend on what is in the file.
@@ -127,8 +127,8 @@ impl Altered {
             _ => {}
         }
         match seen.call.name {
-            "dup2" | "dup3" => objects.push(Object::Descriptor(args[1] as i32)),
-            _ if seen.call.returns_fd() => objects.push(Object::Descriptor(was as i32)),
+            "dup2" | "dup3" => objects.push(Object::Descriptor(seen.pid, args[1] as i32)),
+            _ if seen.call.returns_fd() => objects.push(Object::Descriptor(seen.pid, was as i32)),
             _ => {}
         }
         for what in objects {
@@ -175,9 +175,10 @@ impl Altered {
         }
     }
 
-    /// Forgets a descriptor whose number stands for another file now.
-    pub fn opened(&mut self, fd: i32) {
-        self.0.retain(|mark| mark.what != Object::Descriptor(fd));
+    /// Forgets a descriptor of a process whose number stands for another file now.
+    pub fn opened(&mut self, pid: i32, fd: i32) {
+        let descriptor = Object::Descriptor(pid, fd);
+        self.0.retain(|mark| mark.what != descriptor);
     }
 
     /// Forgets what an event has altered, which has been made up for.
@@ -216,7 +217,7 @@ impl Altered {
             Object::File(path) => String::from_utf8_lossy(path).into_owned(),
             Object::Entries(path) => format!("the directory {}", String::from_utf8_lossy(path)),
             Object::Pipe(_) => "the pipe".into(),
-            Object::Descriptor(fd) => format!("descriptor {fd}"),
+            Object::Descriptor(_, fd) => format!("descriptor {fd}"),
         };
         if let Some(why) = &mark.why {
             return Some(format!("{what} is not as recorded: {why}"));
@@ -309,7 +310,7 @@ impl At<'_> {
             }
         }
         if let Some(fd) = call.fd_arg().filter(|_| call.name != "close") {
-            touched.push(Object::Descriptor(args[fd] as i32));
+            touched.push(Object::Descriptor(self.seen.pid, args[fd] as i32));
         }
         if HARMLESS.contains(&call.name) {
             return touched;

@@ -16,7 +16,7 @@ use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::Ended;
 use crate::inject::script::item::{Birth, Item, ItemKind};
 use crate::inject::{Error, report};
-use crate::process::{JumpPages, Process, Relative, Thread, ThreadGroup};
+use crate::process::{JumpPages, Relative, Thread, ThreadGroup};
 use crate::recording::NewTask;
 use crate::syscall::{Moved, Syscall};
 use crate::trace::Exit;
@@ -482,24 +482,4 @@ impl Driver<'_> {
             None => own,
         }
     }
-}
-
-/// A copy as the driver takes it apart.
-pub(super) fn take(
-    process: Process,
-) -> (
-    ThreadGroup,
-    Thread,
-    Vec<Thread>,
-    Vec<Relative>,
-    Arc<Followed>,
-) {
-    let Process {
-        group,
-        driven,
-        threads,
-        relatives,
-        followed,
-    } = process;
-    (group, driven, threads, relatives, followed)
 }

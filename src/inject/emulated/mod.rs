@@ -176,7 +176,13 @@ impl<'a> Driver<'a> {
         hooks: &'a mut dyn Hooks,
         options: &Options,
     ) -> Result<Driver<'a>> {
-        let (mut group, driven, threads, relatives, followed) = family::take(process);
+        let Process {
+            mut group,
+            driven,
+            threads,
+            relatives,
+            followed,
+        } = process;
         let pid = group.pid;
         let limit = Limit::new(group.real_pid, options.timeout)?;
         group.pages = group
@@ -675,8 +681,8 @@ impl<'a> Driver<'a> {
                 self.altered.forget(event);
             } else if !self.altered.is_empty() && ret >= 0 {
                 match seen.call.name {
-                    "dup2" | "dup3" => self.altered.opened(ret as i32),
-                    _ if seen.call.returns_fd() => self.altered.opened(ret as i32),
+                    "dup2" | "dup3" => self.altered.opened(seen.pid, ret as i32),
+                    _ if seen.call.returns_fd() => self.altered.opened(seen.pid, ret as i32),
                     _ => {}
                 }
             }
