@@ -106,19 +106,18 @@ fn what_was_not_sent_is_not_received() {
 #[test]
 fn a_descriptor_of_one_process_is_none_of_anothers() {
     let folder = Folder::new();
-    // Both have descriptor 4; the first one's is not opened, and nobody looks.
+    // The child has the file before the parent opens it, and reads it afterwards: by the same number.
     folder.write(
         "program.py",
         "import os\n\
-         r, w = os.pipe()\n\
+         r, w = os.pipe(); r2, w2 = os.pipe()\n\
          child = os.fork()\n\
          if child == 0:\n\
-         \x20   os.read(r, 1); os.closerange(3, 9); f = os.open('/dev/null', os.O_RDWR); g = os.open('/etc/hostname', os.O_RDONLY)\n\
-         \x20   os.read(g, 100); os._exit(g)\n\
-         os.closerange(3, 4); os.open('/dev/null', os.O_RDONLY); w2 = os.dup(w); os.close(w)\n\
+         \x20   f = os.open('/etc/hostname', os.O_RDONLY); os.write(w2, b'x'); os.read(r, 1); os.read(f, 100); os._exit(f)\n\
+         os.read(r2, 1)\n\
          try: os.open('/etc/hostname', os.O_RDONLY)\n\
          except OSError: pass\n\
-         os.write(w2, b'x'); os.waitpid(child, 0)\n",
+         os.write(w, b'x'); os.waitpid(child, 0)\n",
     );
     folder.record("rec", &["/usr/bin/python3", "-S", "program.py"]);
     let script = r#"
