@@ -475,8 +475,8 @@ fn is_connected_by_handshake(socket: &Socket) -> bool {
 mod tests {
     use super::*;
     use crate::image::Chunk;
-    use crate::kernel::{ChannelId, Use};
-    use crate::recording::{CallEvent, Effect, Event, EventKind, Frame, NewTask, Start};
+    use crate::kernel::{ChannelId, Use, forked};
+    use crate::recording::{CallEvent, Effect, Event, EventKind, Frame, Start};
 
     /// The model of a few processes, which are numbered from 10 on.
     struct Model {
@@ -496,18 +496,7 @@ mod tests {
                 kernel: Kernel::default(),
             };
             for tid in 11..10 + processes {
-                model.follow(&Frame::NewTask(NewTask {
-                    tid,
-                    pid: tid,
-                    maker: 10,
-                    flags: 17,
-                    stack: 0,
-                    tls: 0,
-                    parent_tid: 0,
-                    child_tid: 0,
-                    numbers: Vec::new(),
-                    named: tid,
-                }));
+                model.follow(&forked(10, tid));
             }
             model
         }

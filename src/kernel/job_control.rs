@@ -120,7 +120,7 @@ impl Jobs {
         self.members.insert(pid, Member::default());
     }
 
-    /// Follows fork(2).
+    /// Follows forked(2).
     pub(super) fn forked(&mut self, maker: i32, pid: i32) {
         let member = self.members.get(&maker).copied().unwrap_or_default();
         self.members.insert(pid, member);
@@ -352,7 +352,8 @@ impl ProcessTree {
 mod tests {
     use super::*;
     use crate::image::Chunk;
-    use crate::recording::{Effect, Event, EventKind, Frame, NewTask, SignalEvent, Start};
+    use crate::kernel::forked;
+    use crate::recording::{Effect, Event, EventKind, Frame, SignalEvent, Start};
 
     const TTY: i32 = (136 << 8) | 3;
 
@@ -371,21 +372,6 @@ mod tests {
     fn event(tid: i32, call: CallEvent) -> Frame {
         let kind = EventKind::Call(call);
         Frame::Event(Event { tid, kind })
-    }
-
-    fn fork(maker: i32, tid: i32) -> Frame {
-        Frame::NewTask(NewTask {
-            tid,
-            pid: tid,
-            maker,
-            flags: 17,
-            stack: 0,
-            tls: 0,
-            parent_tid: 0,
-            child_tid: 0,
-            numbers: Vec::new(),
-            named: tid,
-        })
     }
 
     fn known(tree: &ProcessTree, pid: i32) -> [i32; 4] {
@@ -419,7 +405,7 @@ mod tests {
             foreground: 10,
         };
         tree.follow(&Frame::JobControl(start));
-        tree.follow(&fork(10, 11));
+        tree.follow(&forked(10, 11));
         assert_eq!(known(&tree, 11), [10, 9, TTY, 10]);
         tree.follow(&event(10, call(libc::SYS_setpgid, [11, 11, 0, 0, 0, 0], 0)));
         assert_eq!(known(&tree, 11), [11, 9, TTY, 10]);
@@ -445,7 +431,7 @@ mod tests {
     fn a_session_takes_the_terminal_that_its_leader_opens_and_loses_it_with_the_leader() {
         let mut tree = tree();
         for pid in [11, 12] {
-            tree.follow(&fork(10, pid));
+            tree.follow(&forked(10, pid));
             tree.follow(&event(pid, call(libc::SYS_setsid, [0; 6], i64::from(pid))));
             assert_eq!(known(&tree, pid), [pid, pid, 0, 0]);
         }
@@ -454,7 +440,7 @@ mod tests {
         assert_eq!((known(&tree, 11)[2], known(&tree, 10)[2]), (0, 0));
         tree.follow(&opened(11, libc::O_RDWR));
         tree.follow(&opened(12, libc::O_RDWR));
-        tree.follow(&fork(11, 13));
+        tree.follow(&forked(11, 13));
         assert_eq!(known(&tree, 13), [11, 11, TTY, 11]);
         assert_eq!(known(&tree, 12), [12, 12, 0, 0]);
         let mut info = vec![0; 128];

@@ -251,3 +251,20 @@ impl Kernel {
         self.objects.insert(id, object);
     }
 }
+
+/// The frame of a process that another one forks.
+#[cfg(test)]
+fn forked(maker: i32, tid: i32) -> crate::recording::Frame {
+    crate::recording::Frame::NewTask(crate::recording::NewTask {
+        tid,
+        pid: tid,
+        maker,
+        flags: libc::SIGCHLD as u64,
+        stack: 0,
+        tls: 0,
+        parent_tid: 0,
+        child_tid: 0,
+        numbers: Vec::new(),
+        named: tid,
+    })
+}
