@@ -314,3 +314,35 @@ fn a_copy_of_a_copy_has_a_family_of_its_own() {
     let text = family.folder.script(script).ok().text();
     assert_eq!(text, "exited\t0\tnil\ttrue\n".repeat(2));
 }
+
+#[test]
+fn what_was_not_written_is_not_in_memory_that_is_shared() {
+    let folder = Folder::new();
+    folder.write(
+        "program.py",
+        "import mmap, os\n\
+         fd = os.open('f', os.O_RDWR | os.O_CREAT); os.write(fd, b'old' * 10); m = mmap.mmap(fd, 30); r, w = os.pipe()\n\
+         child = os.fork()\n\
+         if child == 0: os.read(r, 1); os._exit(m[0])\n\
+         try: os.pwrite(fd, b'new', 0)\n\
+         except OSError: pass\n\
+         seen = m[0:3].decode(); os.write(w, b'x'); os.waitpid(child, 0); print(seen)\n",
+    );
+    folder.record("rec", &["/usr/bin/python3", "-S", "program.py"]);
+    let script = r#"
+        local rec = rr.open "rec"
+        local first, child = rec:processes()[1].pid, rec:processes()[2]
+        rr.replay_to(rec:find{ pid = first, syscall = "pwrite64" })
+        local o = spin_off():inject{ { on = "pwrite64", fail = "EIO" }, { on = "*", pid = "any", enter = function() end } }
+        local d = o.divergence
+        -- The child exits with what it sees.
+        print(d.pid == child.pid, d.actual, child.exit.code == ("n"):byte())
+        rr.replay_to(rec:find{ pid = first, syscall = "pwrite64" })
+        local o = spin_off():inject{ on_divergence = "live", pwrite64 = { fail = "EIO" } }
+        print(o.divergence ~= nil, o:of(first).pid == first)
+    "#;
+    assert_eq!(
+        folder.script(script).ok().text(),
+        "true\texit_group(111)\ttrue\ntrue\ttrue\n"
+    );
+}

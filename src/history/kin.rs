@@ -143,8 +143,9 @@ impl Lives {
             objects: BTreeSet::new(),
         }];
         let mut spaces = 1;
-        // The process of each task, and the present life of each process.
+        // The process of each task, and the number of tasks and the present life of each process.
         let mut tasks = HashMap::from([(start.pid, start.pid)]);
+        let mut counts = HashMap::from([(start.pid, 1_usize)]);
         let mut now: HashMap<i32, usize> = HashMap::from([(start.pid, 0)]);
         if recording.is_empty() {
             return Ok(Lives(lives));
@@ -171,7 +172,9 @@ impl Lives {
                         Effect::Exec(image) => {
                             lives[at].to = number;
                             now.insert(pid, lives.len());
-                            tasks.retain(|_, of| *of != pid);
+                            if counts.insert(pid, 1).is_some_and(|before| before > 1) {
+                                tasks.retain(|_, of| *of != pid);
+                            }
                             tasks.insert(pid, pid);
                             lives.push(Life {
                                 pid,
@@ -188,7 +191,9 @@ impl Lives {
                     }
                 }
                 Frame::NewTask(born) => {
-                    tasks.insert(born.tid, born.pid);
+                    if tasks.insert(born.tid, born.pid) != Some(born.pid) {
+                        *counts.entry(born.pid).or_default() += 1;
+                    }
                     if born.tid != born.pid {
                         continue;
                     }
@@ -223,7 +228,9 @@ impl Lives {
                     let Some(pid) = tasks.remove(&tid) else {
                         continue;
                     };
-                    if !tasks.values().any(|&of| of == pid)
+                    let left = counts.entry(pid).or_default();
+                    *left = left.saturating_sub(1);
+                    if *left == 0
                         && let Some(at) = now.remove(&pid)
                     {
                         lives[at].to = number;

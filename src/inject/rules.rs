@@ -56,11 +56,14 @@ impl Processes {
 
     /// Whether a process that runs the program at this path is meant, as far as it can be told without a call.
     pub fn may_have(&self, pid: i32, exe: &[u8]) -> bool {
-        let is_pid = match self.pid {
+        self.is_pid(pid) && self.runs(exe)
+    }
+
+    fn is_pid(&self, pid: i32) -> bool {
+        match self.pid {
             None | Some(Pid::Any) => true,
             Some(Pid::Of(of)) => of == pid,
-        };
-        is_pid && self.runs(exe)
+        }
     }
 
     fn runs(&self, exe: &[u8]) -> bool {
@@ -75,12 +78,9 @@ impl Processes {
         if !self.are_named() {
             return !call.is_relatives();
         }
-        let is_pid = match self.pid {
-            None | Some(Pid::Any) => true,
-            Some(Pid::Of(pid)) => pid == call.pid(),
-        };
         let is_child = self.child.is_none_or(|child| child == call.child());
-        is_pid && is_child && (self.exe.is_none() || call.exe().is_some_and(|exe| self.runs(&exe)))
+        let runs = || self.exe.is_none() || call.exe().is_some_and(|exe| self.runs(&exe));
+        self.is_pid(call.pid()) && is_child && runs()
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::delivery::wait_mask;
 use super::kernel_calls::current_break;
-use super::{Driver, Next};
+use super::{Driver, Next, is_unmade};
 use crate::inject::answer::{self, Answered};
 use crate::inject::clock::ShownTime;
 use crate::inject::exchange::{Entered, Settled};
 use crate::inject::hook::{Decision, Finally, HookCall, OnDivergence};
 use crate::inject::outcome::{Divergence, Status};
-use crate::inject::script::item::{Birth, ExpectedCall};
+use crate::inject::script::item::{Birth, ExpectedCall, SideEffects};
 use crate::inject::script::other_run::{self, OtherRun};
 use crate::inject::tolerated;
 use crate::inject::{Error, Result, short_transfer};
@@ -368,6 +368,9 @@ impl Driver<'_> {
         } else if let Some(born) = born.filter(Birth::is_process) {
             self.script.refuse(born.task.pid);
             self.lose_child(born.task.pid);
+        }
+        if is_unmade(&seen) {
+            self.side_effects = SideEffects::default();
         }
         self.apply_side_effects(&mut task, true, &seen, seen.ret)?;
         self.limit_stack(&mut task, &seen, seen.ret)?;

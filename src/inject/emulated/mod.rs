@@ -54,7 +54,7 @@ use crate::tracee::{Stop, Stopped, Waited};
 use crate::world;
 use altered::Altered;
 use family::Family;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use task::{StoppedTask, TaskState};
@@ -164,6 +164,8 @@ pub(super) struct Driver<'a> {
     altered: Altered,
     /// What other processes never got or sent.
     unreceived: Unreceived,
+    /// The events that were answered without what they did when they were recorded.
+    unmade: BTreeSet<u64>,
     /// The files that have another content than recorded, if there are some.
     given: Option<GivenFiles>,
     /// The first task and its stop point, until the loop begins.
@@ -230,6 +232,7 @@ impl<'a> Driver<'a> {
             place: StopPoint::Between,
             altered,
             unreceived: Unreceived::default(),
+            unmade: BTreeSet::new(),
             given,
             begin: Some((task, place)),
         };
@@ -541,6 +544,10 @@ impl<'a> Driver<'a> {
     fn mark(&mut self, seen: &Settled) {
         let ret = follow::done(seen);
         if let Some(event) = seen.event {
+            match is_unmade(seen) {
+                true => self.unmade.insert(event),
+                false => self.unmade.remove(&event),
+            };
             if is_other(seen) {
                 self.note_altered(seen, event);
                 self.lose(seen, event);
@@ -683,11 +690,15 @@ impl<'a> Driver<'a> {
 
 /// Whether a call has had another effect than that of the script's call.
 fn is_other(seen: &Settled) -> bool {
-    let is_replaced = matches!(seen.decision, Decision::Answer(_));
-    is_replaced && seen.done.is_none()
+    is_unmade(seen)
         || matches!(seen.decision, Decision::Short(_))
         || seen.done.is_none() && seen.is_changed_at_exit
         || seen.is_changed()
+}
+
+/// Whether a call was answered in the place of being made.
+fn is_unmade(seen: &Settled) -> bool {
+    matches!(seen.decision, Decision::Answer(_)) && seen.done.is_none()
 }
 
 /// The call at whose entry a task is stopped; `None` for an unknown number and for another ABI, whose numbers differ

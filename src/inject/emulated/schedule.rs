@@ -118,7 +118,8 @@ impl Driver<'_> {
 
     /// Writes the memory changes that the script has behind the call answered last.
     fn follow_pokes(&mut self) -> Result<()> {
-        while matches!(self.script.front()?, Some(item) if matches!(item.kind, ItemKind::Poke(_))) {
+        while matches!(self.script.front()?, Some(item) if matches!(item.kind, ItemKind::Poke { .. }))
+        {
             if let Some(item) = self.script.pop() {
                 self.play_at_once(item)?;
             }
@@ -269,15 +270,18 @@ impl Driver<'_> {
     fn play_at_once(&mut self, item: Item) -> Result<Option<Item>> {
         let pid = self.pid_of(item.tid);
         match item.kind {
+            // It has not happened.
+            ItemKind::Fill { by, .. } | ItemKind::Poke { by, .. } if self.unmade.contains(&by) => {}
             ItemKind::Fill {
                 object,
                 offset,
                 data,
+                ..
             } => {
                 self.changes += 1;
                 self.group.shared.fill(object, offset, &data)?;
             }
-            ItemKind::Poke(chunks) => {
+            ItemKind::Poke { chunks, .. } => {
                 let here = self.group.pid;
                 self.enter(pid.unwrap_or(here));
                 self.write_left(&chunks);

@@ -110,6 +110,7 @@ pub(super) fn go_on(
     mut report: Report,
     how: LiveOptions,
 ) -> Result<Outcome> {
+    report.pid = process.group.pid;
     // They are not live.
     process.relatives.clear();
     let numbers = RecordedNumbers::of(&process)?;

@@ -129,6 +129,7 @@ impl RecordingScript {
                         object,
                         offset,
                         data,
+                        by: self.number - 1,
                     };
                     return Ok(Some(Item { tid: 0, kind }));
                 }
@@ -142,7 +143,8 @@ impl RecordingScript {
                     return Ok(Some(Item { tid, kind }));
                 }
                 Frame::Poke { tid, chunks } if self.tasks.contains_key(&tid) => {
-                    let kind = ItemKind::Poke(chunks);
+                    let by = self.number - 1;
+                    let kind = ItemKind::Poke { chunks, by };
                     return Ok(Some(Item { tid, kind }));
                 }
                 Frame::Remap { tid, pieces } if self.tasks.contains_key(&tid) => {

@@ -27,7 +27,7 @@ impl Item {
                 .as_ref()
                 .map_or(0, |event| len(&event.ins) + len(&event.outs)),
             ItemKind::Spin(jump, _) => len(&jump.pages),
-            ItemKind::Poke(chunks) => len(chunks),
+            ItemKind::Poke { chunks, .. } => len(chunks),
             ItemKind::Fill { data, .. } => data.len(),
             _ => 0,
         }
@@ -63,7 +63,12 @@ pub(in crate::inject) enum ItemKind {
         by_fault: bool,
     },
     /// Other tasks have changed its memory.
-    Poke(Vec<Chunk>),
+    Poke {
+        /// The new content.
+        chunks: Vec<Chunk>,
+        /// The event that changed it.
+        by: u64,
+    },
     /// Other tasks have changed its mappings.
     Remap(Vec<Piece>),
     /// A call has written to a part of a shared object that may be mapped nowhere.
@@ -74,6 +79,8 @@ pub(in crate::inject) enum ItemKind {
         offset: u64,
         /// The new content.
         data: Vec<u8>,
+        /// The event of the call.
+        by: u64,
     },
 }
 
