@@ -4,6 +4,7 @@
 //! them, and answers questions that need both: processes, filtered events, segments as traces, standard input,
 //! what a process changed since it was spun off. It knows nothing of how recordings are made or replayed.
 
+mod births;
 mod changed_files;
 mod changes;
 mod channels;
@@ -17,6 +18,7 @@ mod segment;
 mod stdin;
 mod world;
 
+pub use births::Birth;
 pub use changed_files::{ChangedPath, FileChange};
 pub use changes::{KernelChanges, PendingChange};
 pub use channels::{ChannelEvent, Channels, Dependency, RecordedConnection};
@@ -49,6 +51,7 @@ pub struct Recording {
     world: Mutex<Option<WorldReached<Arc<RecordedFiles>>>>,
     lives: Mutex<Option<Arc<kin::Lives>>>,
     channels: Mutex<Option<Arc<Channels>>>,
+    births: Mutex<Option<Arc<Vec<Birth>>>>,
     /// The event for which the passed time was last asked, and that time.
     passed: Mutex<Option<(u64, i64)>>,
 }
@@ -161,6 +164,7 @@ impl Recording {
             world: Mutex::default(),
             lives: Mutex::default(),
             channels: Mutex::default(),
+            births: Mutex::default(),
             passed: Mutex::default(),
         }
     }

@@ -7,7 +7,9 @@ mod capture;
 mod restore;
 
 pub use capture::{FileStore, capture, prepare, prepare_live};
-pub use restore::{KeptFile, STACK_ROOM, kept_file_flags, restore, restore_signals, set_layout};
+pub use restore::{
+    KeptFile, STACK_ROOM, kept_file_flags, restore, restore_signals, set_layout, unmap_all,
+};
 
 pub use crate::tracee::proc::Layout;
 use serde::{Deserialize, Serialize};

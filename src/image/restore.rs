@@ -85,7 +85,11 @@ fn check(image: &Image, tid: i32) -> Result<Regs> {
     Ok(Regs::from_words(words))
 }
 
-fn unmap_all(remote: &mut Remote<'_>) -> Result<()> {
+/// Unmaps all memory but the agent's.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn unmap_all(remote: &mut Remote<'_>) -> Result<()> {
     for (start, end) in [(0x1000, agent::START), (agent::END, TASK_SIZE)] {
         remote.must(
             "clear its memory",

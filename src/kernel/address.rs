@@ -1,6 +1,6 @@
 //! The addresses of sockets, in a form in which they can be compared.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The address of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,17 @@ impl Address {
                 }
             })),
             _ => None,
+        }
+    }
+
+    /// The address on the network, if it is one there.
+    pub(super) fn on_network(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Inet(ip, port) => match ip.to_ipv4_mapped() {
+                Some(ip) => Some(SocketAddr::from((ip, *port))),
+                None => Some(SocketAddr::from((*ip, *port))),
+            },
+            Address::Unix(_) => None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! the order in which they were made.
 
 use super::address::Address;
-use super::{Kernel, Object, ProcessTree, Socket};
+use super::{Kernel, Object, ProcessTree, Queue, Socket};
 use crate::recording::Addresses;
 use std::collections::{BTreeMap, HashSet};
 
@@ -118,6 +118,49 @@ impl Kernel {
             Some(known) => known.client,
             None => self.receiver(socket.remote.as_ref()?, socket),
         }
+    }
+
+    /// The open file at the other end of a connection, where that was accepted.
+    pub(super) fn connected_peer(&self, id: u64) -> Option<u64> {
+        let known = self.connection(id)?;
+        match known.client == Some(id) {
+            true => known.server,
+            false => known.client,
+        }
+    }
+
+    /// Whether it is the client's end of a connection that no recorded process has accepted yet.
+    pub fn awaits_acceptance(&self, id: u64) -> bool {
+        let known = self.connection(id);
+        known.is_some_and(|known| known.client == Some(id) && known.server.is_none())
+    }
+
+    /// The listening socket by which a client's connection will be accepted.
+    pub fn listener(&self, id: u64) -> Option<u64> {
+        let to = self.connection(id)?.target.as_ref()?;
+        let mut all = self.objects.iter();
+        let found = all.find(|(_, object)| match object {
+            Object::Socket(socket) => {
+                socket.backlog.is_some() && socket.local.as_ref().is_some_and(|own| own.receives(to))
+            }
+            _ => false,
+        });
+        found.map(|(&id, _)| id)
+    }
+
+    /// The data that a socket has received and that was not read yet.
+    pub fn received(&self, id: u64) -> Queue {
+        let mut queue = self.socket(id).map(|socket| socket.received.clone()).unwrap_or_default();
+        let early = self.connected_peer(id).and_then(|client| self.early.get(&client));
+        if let Some(early) = early {
+            queue.begin_with(early.clone());
+        }
+        queue
+    }
+
+    /// The data that a client has sent before its connection was accepted.
+    pub fn sent_early(&self, client: u64) -> Option<&Queue> {
+        self.early.get(&client)
     }
 
     /// The datagram socket that gets what this one sends to an address.
@@ -450,6 +493,7 @@ impl Kernel {
         });
         let all = &connections.all;
         connections.open.retain(|number| all.contains_key(number));
+        self.early.retain(|client, _| all.contains_key(client) || alive.contains(client));
         self.drop_unused_flows(alive);
     }
 

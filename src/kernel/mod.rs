@@ -99,6 +99,8 @@ pub struct Kernel {
     pipes: HashMap<Vec<u8>, Queue>,
     processes: BTreeMap<i32, ProcessState>,
     connections: Connections,
+    /// What clients have sent before their connections were accepted, by their open files.
+    early: HashMap<u64, Queue>,
     flows: HashMap<ChannelId, Flow>,
     /// The numbers of the pseudoterminals whose masters these open files are.
     masters: HashMap<u64, u32>,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub struct Queue {
     parts: VecDeque<Arc<[u8]>>,
     len: usize,
+    /// The bytes that were taken before the call which sent them had returned.
+    owed: usize,
     /// Unknown data was written or read, so that the data here may be others than the real ones.
     pub incomplete: bool,
 }
@@ -21,6 +23,12 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, data: &[u8]) {
+        let early = self.owed.min(data.len());
+        self.owed -= early;
+        let data = &data[early..];
+        if data.is_empty() && early > 0 {
+            return;
+        }
         if self.len + data.len() > Queue::MOST {
             self.incomplete = true;
             return;
@@ -42,7 +50,23 @@ impl Queue {
             }
         }
         self.len -= taken.len();
+        self.owed = self.owed.saturating_add(count - taken.len());
         taken
+    }
+
+    /// The bytes that were taken of what calls send that have not returned yet.
+    pub fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// Puts what is in another one before this.
+    pub(super) fn begin_with(&mut self, other: Queue) {
+        self.len += other.len;
+        self.incomplete |= other.incomplete;
+        self.owed += other.owed;
+        for part in other.parts.into_iter().rev() {
+            self.parts.push_front(part);
+        }
     }
 
     /// Removes the first message.

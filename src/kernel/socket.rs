@@ -5,6 +5,7 @@ use super::address::Address;
 use super::memory::read_u32;
 use crate::recording::{CallEvent, ChunkMemory};
 use crate::syscall::Memory;
+use std::net::SocketAddr;
 
 /// A socket.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +71,11 @@ impl Socket {
     /// Whether data arrives in messages rather than as a stream of bytes.
     pub fn has_messages(&self) -> bool {
         self.kind.1 != libc::SOCK_STREAM
+    }
+
+    /// Its address on the network, and that of the other end, as far as they are known.
+    pub fn addresses(&self) -> [Option<SocketAddr>; 2] {
+        [&self.local, &self.remote].map(|known| known.as_ref()?.on_network())
     }
 
     /// Follows a call on it, by a process with this current directory.

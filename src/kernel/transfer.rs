@@ -50,14 +50,20 @@ impl Kernel {
                 }
                 return;
             }
-            Some(Object::Socket(socket)) => socket.peer,
+            Some(Object::Socket(socket)) => {
+                let is_stream = !socket.has_messages();
+                let peer = socket.peer;
+                Some(peer.or_else(|| self.connected_peer(id).filter(|_| is_stream)))
+            }
             _ => None,
         };
         let queue = match peer {
-            Some(peer) => match self.objects.get_mut(&peer) {
+            Some(Some(peer)) => match self.objects.get_mut(&peer) {
                 Some(Object::Socket(socket)) => &mut socket.received,
                 _ => return,
             },
+            Some(None) if self.awaits_acceptance(id) => self.early.entry(id).or_default(),
+            Some(None) => return,
             None => {
                 let Some(name) = self.pipe_name(id, file) else {
                     return;
@@ -78,8 +84,21 @@ impl Kernel {
         }
     }
 
+    /// Has an accepted socket have what was sent to it before.
+    pub(super) fn receive_early(&mut self, id: u64) {
+        if self.early.is_empty() {
+            return;
+        }
+        let client = self.connected_peer(id);
+        let early = client.and_then(|client| self.early.remove(&client));
+        if let (Some(early), Some(Object::Socket(socket))) = (early, self.objects.get_mut(&id)) {
+            socket.received.begin_with(early);
+        }
+    }
+
     /// Follows a read of so many bytes from an open file; returns those of them that are known.
     fn read_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, count: usize) -> Vec<u8> {
+        self.receive_early(id);
         let queue = match self.objects.get_mut(&id) {
             Some(Object::Eventfd(eventfd)) => {
                 eventfd.read();

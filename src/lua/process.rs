@@ -208,7 +208,20 @@ impl ProcessHandle {
 
     fn live(&self, lua: &Lua, table: &Value) -> mlua::Result<OutcomeData> {
         let mut hooks = LuaHooks::read_live(lua, table)?;
-        let process = self.take()?;
+        let mut process = self.take()?;
+        if let Some(handle) = &self.handle
+            && process.group.event.0 == self.event
+        {
+            let added = handle.at(self.event, |replay| {
+                replay
+                    .add_relatives(&mut process, &Kin::All)
+                    .map_err(raise)
+            });
+            if let Err(error) = added {
+                *self.state.borrow_mut() = State::KillOnDrop(process);
+                return Err(error);
+            }
+        }
         hooks.begin();
         let options = hooks.options();
         let result = inject::live(*process, &mut hooks, &options);

@@ -2,12 +2,14 @@
 //!
 //! This module knows neither how an engine makes a process nor what drives it.
 
+mod moved_memory;
 mod pages;
 pub(crate) mod remap;
 mod run_target;
 mod shared_memory;
 mod shared_objects;
 mod thread;
+mod tree;
 
 pub use pages::JumpPages;
 pub use run_target::RunTarget;
@@ -16,14 +18,12 @@ pub(crate) use shared_memory::{page_end, remap, segment_prot, unmap};
 pub(crate) use shared_objects::Objects;
 pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, set_actions};
 pub use thread::{StopPoint, TaskAttributes, Thread, ThreadState};
+pub use tree::{Ended, Inside, Place};
 
 use crate::history::{FileChanges, Followed, KernelChanges, Recording};
 use crate::kernel::{DescriptorTable, Program};
 use crate::recording::Event;
-use crate::sandbox;
-use crate::tracee::{Error, Result, Stopped, TaskMemory};
-use std::any::Any;
-use std::rc::Rc;
+use crate::tracee::{Result, Stopped, TaskMemory};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -202,83 +202,6 @@ impl Process {
         let mut relatives = self.relatives.iter_mut();
         let there = relatives.find(|relative| relative.group.memory == memory);
         there.and_then(|relative| relative.threads.first_mut())
-    }
-
-    /// Moves the process into a new sandbox. The result is a copy, whose threads have the tids by which the program
-    /// knows them (`number` maps the recorded tids to these) if the kernel can give them. `is_right` and `put` prepare the
-    /// sandbox before the copy is inside ([`prepared`](sandbox::Sandboxes::prepared)), with the memory that it shares; `restore`
-    /// is called once the copy is inside, while it is stopped between calls and has no other threads yet.
-    ///
-    /// # Errors
-    /// If the system refuses a step.
-    pub fn into_sandbox<R>(
-        self,
-        request: &sandbox::Request<'_>,
-        number: impl Fn(i32) -> i32,
-        is_right: impl FnOnce(&dyn Any) -> bool,
-        put: impl FnOnce(
-            &mut sandbox::Sandbox,
-            Option<Rc<dyn Any>>,
-            &SharedMemory,
-        ) -> sandbox::Result<()>,
-        restore: impl FnOnce(&sandbox::Sandbox, &SharedMemory, &ThreadGroup, &mut Stopped) -> R,
-    ) -> sandbox::Result<(Process, sandbox::Sandbox, R)> {
-        let Process {
-            mut group,
-            mut driven,
-            threads,
-            ..
-        } = self;
-        let tid = driven.tid;
-        // Remote calls unblock SIGTRAP in the task, so the states are taken first.
-        let mut standing = vec![ThreadState::of(&driven)?];
-        for thread in &threads {
-            standing.push(ThreadState::of(thread)?);
-        }
-        // A process with several threads cannot enter namespaces.
-        let mut remote = driven.remote()?;
-        let mut shell = match threads.is_empty() && group.retired.is_empty() {
-            true => {
-                drop(remote);
-                driven.task
-            }
-            false => remote.fork_between()?,
-        };
-        // Inside of the sandbox, the copy cannot open the shared memory in the /proc of this process.
-        let shared = SharedMemory::of_copy(&group.shared.objects(), &mut shell)?;
-        let sandboxes = sandbox::Sandboxes::of_thread();
-        let put = |sandbox: &mut sandbox::Sandbox, kept| put(sandbox, kept, &shared);
-        let (mut first, sandbox) = sandboxes.enter_prepared(shell, request, is_right, put)?;
-        group.real_pid = first.tid();
-        let restored = restore(&sandbox, &shared, &group, &mut first);
-        // The kernel takes this task for the thread group leader.
-        let leader = standing.iter().position(|thread| thread.tid == group.pid);
-        standing.swap(0, leader.unwrap_or(0));
-        let mut copies = Vec::new();
-        for (at, thread) in standing.iter().enumerate() {
-            if at == 0 {
-                thread.attributes.apply(&mut first, thread.tid == tid)?;
-                continue;
-            }
-            let (mut copy, _) = sandbox.thread(&mut first, number(thread.tid))?;
-            thread.attributes.apply(&mut copy, false)?;
-            copies.push(copy);
-        }
-        let tasks = std::iter::once(first).chain(copies);
-        let mut inside = Vec::new();
-        for (thread, mut task) in standing.into_iter().zip(tasks) {
-            sandbox.seal(&mut task)?;
-            inside.push(thread.settle(task)?);
-        }
-        let Some(at) = inside.iter().position(|thread| thread.tid == tid) else {
-            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(Error::os("find its task", tid, missing).into());
-        };
-        let driven = inside.remove(at);
-        group.shared = shared;
-        group.retired.clear();
-        let process = Process::alone(group, driven, inside);
-        Ok((process, sandbox, restored))
     }
 }
 

@@ -243,6 +243,13 @@ impl Objects {
         Ok(Objects(copies.map_err(failed("copy shared memory"))?))
     }
 
+    /// The content of the object that has this inode.
+    pub(crate) fn of_inode(&self, inode: u64) -> Option<&File> {
+        let mut all = self.0.values();
+        all.find(|object| object.inode == inode)
+            .map(|object| &object.file)
+    }
+
     /// The content of an object.
     pub fn content(&self, number: u32) -> Option<&File> {
         self.0.get(&number).map(|object| &object.file)

@@ -130,19 +130,30 @@ impl Thread {
     /// # Errors
     /// If the kernel refuses.
     pub fn actions(&mut self) -> Result<Vec<SignalAction>> {
-        let mut remote = self.remote()?;
-        let at = remote.put(&SignalAction::default())?;
-        let mut actions = Vec::new();
-        for signal in 1..=SIGNALS {
-            let args = [signal, 0, at, 8, 0, 0];
-            remote.must("read its signal handlers", libc::SYS_rt_sigaction, args)?;
-            let mut action = SignalAction::default();
-            remote.memory().read_exact(at, &mut action)?;
-            actions.push(action);
-        }
-        remote.finish()?;
-        Ok(actions)
+        read_actions(self.remote()?)
     }
+
+    /// Those of a process of which a task stands between calls.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn actions_of(task: &mut Stopped) -> Result<Vec<SignalAction>> {
+        read_actions(task.remote_at_boundary()?)
+    }
+}
+
+fn read_actions(mut remote: Remote<'_>) -> Result<Vec<SignalAction>> {
+    let at = remote.put(&SignalAction::default())?;
+    let mut actions = Vec::new();
+    for signal in 1..=SIGNALS {
+        let args = [signal, 0, at, 8, 0, 0];
+        remote.must("read its signal handlers", libc::SYS_rt_sigaction, args)?;
+        let mut action = SignalAction::default();
+        remote.memory().read_exact(at, &mut action)?;
+        actions.push(action);
+    }
+    remote.finish()?;
+    Ok(actions)
 }
 
 /// The kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.

@@ -3,7 +3,7 @@
 use super::{Description, Restorer, Result};
 use crate::kernel::{Epoll, Interest};
 
-impl<'a> Restorer<'a> {
+impl<'a> Restorer<'a, '_> {
     /// Makes an epoll instance in the process; returns its descriptor.
     pub(super) fn make_epoll(
         &mut self,

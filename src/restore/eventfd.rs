@@ -3,7 +3,7 @@
 use super::{Description, Restorer, Result, words};
 use crate::kernel::Eventfd;
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Makes an eventfd in the process; returns its descriptor.
     pub(super) fn make_eventfd(
         &mut self,

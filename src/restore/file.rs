@@ -70,7 +70,7 @@ pub(super) fn for_passing(root: &Root, file: &OpenFile) -> Option<File> {
     Some(opened)
 }
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Opens a file at its number and its offset, as it was opened, without making or truncating anything.
     pub(super) fn open(&mut self, description: &Description<'_>) -> Result<()> {
         let file = description.file;

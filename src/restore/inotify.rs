@@ -4,7 +4,7 @@ use super::{Description, Restorer, Result};
 use crate::kernel::{Inotify, Watch};
 use crate::tracee::checked_open::Found;
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Makes an inotify instance in the process; returns its descriptor.
     pub(super) fn make_inotify(
         &mut self,

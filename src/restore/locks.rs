@@ -10,7 +10,7 @@ fn is_own(file: &OpenFile) -> bool {
     file.kind() == FileKind::Path && !is_apart(&file.path)
 }
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Has the process hold its locks again: no other process of the sandbox gets them.
     pub(super) fn locks(&mut self, descriptions: &[Description<'_>]) -> Result<()> {
         for description in descriptions {

@@ -7,7 +7,7 @@ use crate::tracee::Error;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Makes an anonymous file with the content that the process's file had.
     pub(super) fn make_memfd(&mut self, description: &Description<'_>) -> Result<File> {
         let tid = self.remote.memory().tid();

@@ -8,6 +8,7 @@
 //! already.
 
 mod broken;
+mod connection;
 mod epoll;
 mod eventfd;
 mod file;
@@ -18,7 +19,6 @@ mod memfd;
 mod pipe;
 mod process;
 mod program;
-mod scm_rights;
 mod signalfd;
 mod socket;
 mod stream;
@@ -36,11 +36,13 @@ use crate::kernel::{
 use crate::process::{StopPoint, ThreadGroup};
 use crate::recording;
 use crate::tracee::agent_page::AgentPage;
+use crate::tracee::file_channel::FileChannel;
 use crate::tracee::path_lookup::Root;
-use crate::tracee::{self, Remote, Stopped};
-use scm_rights::Channel;
-use std::collections::HashMap;
+use crate::tracee::spawn::borrow_fd;
+use crate::tracee::{self, Error as TraceeError, Remote, Stopped};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::rc::Rc;
 
 /// Shorthand for this module's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,35 +71,82 @@ pub struct Restored {
     pub timers: Timers,
 }
 
-/// Restores the kernel's state of a process, which has one task and no descriptor that is still needed.
-/// To be called once it is in its sandbox. `reopened` are files that were opened for it.
+/// A process that is to be restored: it has one task and no descriptor that is still needed, and is in its sandbox.
+#[derive(Debug)]
+pub struct Member<'a> {
+    /// Its task.
+    pub task: &'a mut Stopped,
+    /// The stop point of that.
+    pub place: StopPoint,
+    /// What is known of it.
+    pub state: &'a ThreadGroup,
+    /// The index of an earlier member in whose memory it is.
+    pub beside: Option<usize>,
+}
+
+/// Restores the kernel's state of the processes of a family: what they shared they share again. `reopened` are files that
+/// were opened for them. `kernel` is the state of the kernel's objects; without it, that of the first process alone.
 ///
 /// # Errors
-/// If the process cannot be asked, or the recording not be read.
+/// If a process cannot be asked, or the recording not be read.
 pub fn restore(
-    task: &mut Stopped,
-    place: StopPoint,
-    state: &ThreadGroup,
+    members: Vec<Member<'_>>,
+    kernel: Option<Kernel>,
     reopened: Reopened,
+) -> Result<Vec<Restored>> {
+    let states: Vec<&ThreadGroup> = members.iter().map(|member| member.state).collect();
+    let mut kept: Vec<Vec<Description<'_>>> = states
+        .iter()
+        .map(|state| descriptions(&state.descriptors))
+        .collect();
+    let mut common = Common {
+        all: all_of(&kept),
+        holders: holders(&kept),
+        prepared: reopened,
+        streams: HashMap::new(),
+        captured: Vec::new(),
+        kernel: kernel.map(Rc::new),
+        is_first: true,
+    };
+    let mut all: Vec<Restored> = Vec::new();
+    for (at, member) in members.into_iter().enumerate() {
+        let agent = member.beside.and_then(|other| all.get(other)?.agent.clone());
+        let descriptions = std::mem::take(&mut kept[at]);
+        all.push(restore_one(member, descriptions, agent, &mut common)?);
+        common.is_first = false;
+    }
+    if let Some(first) = all.first_mut() {
+        first.streams = common.captured;
+    }
+    Ok(all)
+}
+
+fn restore_one<'a>(
+    member: Member<'_>,
+    descriptions: Vec<Description<'a>>,
+    agent: Option<AgentPage>,
+    common: &mut Common<'a>,
 ) -> Result<Restored> {
-    let remote = match place {
-        StopPoint::Entry => task.remote_at_entry()?,
-        StopPoint::Between => task.remote_at_boundary()?,
+    let remote = match member.place {
+        StopPoint::Entry => member.task.remote_at_entry()?,
+        StopPoint::Between => member.task.remote_at_boundary()?,
     };
     let mut restorer = Restorer {
-        state,
+        state: member.state,
         root: Root::of(remote.memory().tid()),
-        descriptions: descriptions(&state.descriptors),
+        descriptions,
         remote,
-        kernel: None,
+        kernel: common.kernel.clone(),
         epolls: Vec::new(),
-        reopened,
+        common,
         restored: Restored::default(),
     };
     restorer.model()?;
-    // The descriptor that is left is closed with all others.
-    let agent = AgentPage::install(&mut restorer.remote)?;
-    restorer.restored.agent = agent.map(|(page, _)| page);
+    restorer.restored.agent = match agent {
+        Some(agent) => Some(agent),
+        // The descriptor that is left is closed with all others.
+        None => AgentPage::install(&mut restorer.remote)?.map(|(page, _)| page),
+    };
     restorer.prepare()?;
     restorer.program()?;
     restorer.descriptors()?;
@@ -107,7 +156,44 @@ pub fn restore(
     Ok(restorer.restored)
 }
 
+/// What the members of a family have in common.
+struct Common<'a> {
+    /// The open files of all, each once.
+    all: Vec<Description<'a>>,
+    /// The number of members that have each open file.
+    holders: HashMap<u64, usize>,
+    /// Files for open files of the members, by the numbers of those.
+    prepared: Reopened,
+    /// The same for standard streams.
+    streams: HashMap<(u64, Stream), File>,
+    captured: Vec<CapturedStream>,
+    kernel: Option<Rc<Kernel>>,
+    /// Whether the first member is being restored.
+    is_first: bool,
+}
+
+/// The open files of all members, each once.
+fn all_of<'a>(members: &[Vec<Description<'a>>]) -> Vec<Description<'a>> {
+    let mut seen = HashSet::new();
+    let all = members.iter().flatten();
+    all.filter(|description| seen.insert((description.id, description.stream)))
+        .cloned()
+        .collect()
+}
+
+fn holders(members: &[Vec<Description<'_>>]) -> HashMap<u64, usize> {
+    let mut holders = HashMap::new();
+    for member in members {
+        let ids: HashSet<u64> = member.iter().map(|description| description.id).collect();
+        for id in ids {
+            *holders.entry(id).or_default() += 1;
+        }
+    }
+    holders
+}
+
 /// An open file description, and the descriptors that share it.
+#[derive(Clone)]
 struct Description<'a> {
     /// The lowest descriptor.
     fd: i32,
@@ -173,23 +259,26 @@ pub type Reopened = HashMap<u64, File>;
 type Prepared = Reopened;
 
 /// A process that is being restored.
-struct Restorer<'a> {
-    state: &'a ThreadGroup,
+struct Restorer<'a, 'c> {
+    state: &'c ThreadGroup,
     /// The process's root directory.
     root: Option<Root>,
     descriptions: Vec<Description<'a>>,
-    remote: Remote<'a>,
+    remote: Remote<'c>,
     /// The kernel's state, where that is more than paths and offsets.
-    kernel: Option<Kernel>,
+    kernel: Option<Rc<Kernel>>,
     /// The descriptors of epoll instances, and their interest lists.
     epolls: Vec<(i32, Vec<Interest>)>,
-    reopened: Reopened,
+    common: &'c mut Common<'a>,
     restored: Restored,
 }
 
-impl<'a> Restorer<'a> {
+impl<'a> Restorer<'a, '_> {
     /// Works the kernel's state out, if the process has any besides paths and offsets.
     fn model(&mut self) -> Result<()> {
+        if self.kernel.is_some() {
+            return Ok(());
+        }
         let ThreadGroup {
             recording,
             descriptors: table,
@@ -204,7 +293,7 @@ impl<'a> Restorer<'a> {
         };
         let has_objects = self.descriptions.iter().any(has_more);
         if table.has_process_state() || !changes.is_empty() || has_objects {
-            self.kernel = Some(changes.kernel(recording, table)?);
+            self.kernel = Some(Rc::new(changes.kernel(recording, table)?));
         }
         Ok(())
     }
@@ -228,13 +317,13 @@ impl<'a> Restorer<'a> {
 
     fn descriptors(&mut self) -> Result<()> {
         let descriptions = std::mem::take(&mut self.descriptions);
-        let mut prepared = std::mem::take(&mut self.reopened);
-        self.make_pipes(&descriptions, &mut prepared)?;
-        self.make_socket_pairs(&descriptions, &mut prepared)?;
+        if self.common.is_first {
+            self.make_channels()?;
+        }
         let mut to_pass = Vec::new();
         let mut to_make = Vec::new();
         for description in &descriptions {
-            match self.plan(description, &mut prepared)? {
+            match self.plan(description)? {
                 Plan::Pass(file) => to_pass.push((description, file)),
                 Plan::Make => to_make.push(description),
             }
@@ -258,18 +347,63 @@ impl<'a> Restorer<'a> {
                 self.remote.call(libc::SYS_dup3, args)?;
             }
         }
+        self.lend(&descriptions)?;
         self.locks(&descriptions)?;
         self.fill_interest_lists(&descriptions)
     }
 
+    /// Makes what goes between open files, of whichever member they are.
+    fn make_channels(&mut self) -> Result<()> {
+        let all = std::mem::take(&mut self.common.all);
+        let mut prepared = std::mem::take(&mut self.common.prepared);
+        self.make_pipes(&all, &mut prepared)?;
+        self.make_socket_pairs(&all, &mut prepared)?;
+        self.make_connections(&all, &mut prepared)?;
+        self.common.prepared = prepared;
+        Ok(())
+    }
+
+    /// Keeps the open files that later members have, too.
+    fn lend(&mut self, descriptions: &[Description<'_>]) -> Result<()> {
+        let pid = self.remote.memory().tid();
+        for description in descriptions.iter().filter(|d| d.stream.is_none()) {
+            let id = description.id;
+            let is_shared = self.common.holders.get(&id).is_some_and(|&count| count > 1);
+            if is_shared && !self.common.prepared.contains_key(&id) {
+                let file = borrow_fd(pid, description.fd)?;
+                self.common.prepared.insert(id, file);
+            }
+        }
+        Ok(())
+    }
+
     /// Decides how an open file is restored, and makes those that are passed.
-    fn plan(&mut self, description: &Description<'a>, prepared: &mut Prepared) -> Result<Plan> {
+    fn plan(&mut self, description: &Description<'a>) -> Result<Plan> {
+        let tid = self.remote.memory().tid();
+        let shared = match description.stream {
+            Some(stream) => self.common.streams.get(&(description.id, stream)),
+            None => self.common.prepared.get(&description.id),
+        };
+        if let Some(file) = shared {
+            let again = file.try_clone();
+            let what = "share an open file with it";
+            return Ok(Plan::Pass(again.map_err(|e| TraceeError::os(what, tid, e))?));
+        }
+        let plan = self.plan_own(description)?;
+        if let (Plan::Pass(file), Some(stream)) = (&plan, description.stream) {
+            let again = file.try_clone();
+            let what = "keep an open file of it";
+            let again = again.map_err(|e| TraceeError::os(what, tid, e))?;
+            self.common.streams.insert((description.id, stream), again);
+        }
+        Ok(plan)
+    }
+
+    /// The same for one that no earlier member has.
+    fn plan_own(&mut self, description: &Description<'a>) -> Result<Plan> {
         let tid = self.remote.memory().tid();
         let file = description.file;
         let Some(stream) = description.stream else {
-            if let Some(file) = prepared.remove(&description.id) {
-                return Ok(Plan::Pass(file));
-            }
             if self.is_kept_stdin(description) {
                 return self.kept_stdin(description);
             }
@@ -297,7 +431,7 @@ impl<'a> Restorer<'a> {
             Stream::Stdin if !file::has_path(file) => self.stdin(description),
             Stream::Stdout | Stream::Stderr if !file::is_stateless(file) => {
                 let (file, captured) = stream::output(file, stream, tid)?;
-                self.restored.streams.push(captured);
+                self.common.captured.push(captured);
                 Ok(Plan::Pass(file))
             }
             _ => {
@@ -333,13 +467,13 @@ impl<'a> Restorer<'a> {
         // The lowest number that is not wanted, so that passed files get lower numbers than they are to have.
         let wanted = |fd: &i32| self.state.descriptors.get(*fd).is_some();
         let free = (0..).find(|fd| !wanted(fd)).unwrap_or(0);
-        let channel = Channel::open(&mut self.remote, free)?;
+        let channel = FileChannel::open(&mut self.remote, free)?;
         let to_pass: Vec<&File> = files.iter().map(|(_, file)| file).collect();
         let got = channel.pass(&mut self.remote, &to_pass)?;
         for ((description, _), got) in files.iter().zip(got).rev() {
             self.install(got as u64, description)?;
         }
-        channel.close(&mut self.remote)
+        Ok(channel.close(&mut self.remote)?)
     }
 
     /// Moves a descriptor, which exec does not close, to its number.

@@ -24,7 +24,7 @@ fn mode(file: &OpenFile) -> i32 {
     file.flags & libc::O_ACCMODE
 }
 
-impl<'a> Restorer<'a> {
+impl<'a> Restorer<'a, '_> {
     /// Makes all pipes of the process.
     pub(super) fn make_pipes(
         &mut self,

@@ -16,7 +16,7 @@ const NAMESPACES: [(u64, &str); 9] = [
     (1, "one that it joined"),
 ];
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Closes all descriptors, changes to the process's directory, sets its umask.
     pub(super) fn prepare(&mut self) -> Result<()> {
         let all = [0, u32::MAX.into(), 0, 0, 0, 0];

@@ -1,11 +1,11 @@
 //! The file of the process's program: `/proc/PID/exe`.
 
-use super::scm_rights::Channel;
 use super::{Restorer, Result};
 use crate::history::Recording;
 use crate::image;
 use crate::kernel::Program;
 use crate::tracee::checked_open::{self, Found};
+use crate::tracee::file_channel::FileChannel;
 use crate::tracee::{proc, spawn};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Makes the recorded program's file the process's executable; the process has no descriptors yet.
     pub(super) fn program(&mut self) -> Result<()> {
         let path = &self.state.program.path;
@@ -36,7 +36,7 @@ impl Restorer<'_> {
                         return Ok(());
                     }
                 };
-                let channel = Channel::open(&mut self.remote, 0)?;
+                let channel = FileChannel::open(&mut self.remote, 0)?;
                 let given = channel.pass(&mut self.remote, &[&copy])?;
                 (given.first().map(|&fd| fd as u64), Some(channel))
             }

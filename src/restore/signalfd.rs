@@ -3,7 +3,7 @@
 use super::{Description, Restorer, Result, words};
 use crate::kernel::Signalfd;
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Makes a signalfd in the process; returns its descriptor.
     pub(super) fn make_signalfd(
         &mut self,

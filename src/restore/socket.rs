@@ -3,7 +3,7 @@
 
 use super::local_file::{as_file, set_status};
 use super::{Description, Prepared, Restorer, Result, words};
-use crate::kernel::{Object, Socket};
+use crate::kernel::{Object, Queue, Socket};
 use crate::tracee::Error;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair,
@@ -42,7 +42,7 @@ fn shown(address: &[u8]) -> Option<String> {
     Some(SocketAddr::new(ip, port).to_string())
 }
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Makes all pairs of sockets of which the process has an end.
     pub(super) fn make_socket_pairs(
         &mut self,
@@ -62,9 +62,9 @@ impl Restorer<'_> {
                 .find(|other| other.id == peer && other.stream.is_none());
             let other_socket = other.and_then(|other| self.socket(other.id));
             let (one, two) = pair(&socket).map_err(fail)?;
-            let mut whole = refill(&socket, &two).map_err(fail)?;
+            let mut whole = refill(&socket.received, &two).map_err(fail)?;
             if let Some(other) = &other_socket {
-                whole &= refill(other, &one).map_err(fail)?;
+                whole &= refill(&other.received, &one).map_err(fail)?;
                 shut_down(other, &two).map_err(fail)?;
             }
             if !whole {
@@ -89,7 +89,7 @@ impl Restorer<'_> {
         Ok(())
     }
 
-    fn socket(&self, id: u64) -> Option<Socket> {
+    pub(super) fn socket(&self, id: u64) -> Option<Socket> {
         match self.kernel.as_ref()?.object(id)? {
             Object::Socket(socket) => Some((**socket).clone()),
             _ => None,
@@ -113,18 +113,33 @@ impl Restorer<'_> {
             let got = self.reset(socket.kind.0)?;
             return self.install_reset(description, got);
         }
-        let nonblocking = description.file.flags & libc::O_NONBLOCK;
+        let Some(got) = self.new_socket(description, &socket)? else {
+            return self.install_broken(description);
+        };
+        let status = description.file.flags & libc::O_NONBLOCK;
+        self.set_up(description, &socket, got)?;
+        if status != 0 {
+            let args = [got, libc::F_SETFL as u64, status as u64, 0, 0, 0];
+            self.remote.call(libc::SYS_fcntl, args)?;
+        }
+        self.install(got, description)
+    }
+
+    /// Makes a socket of the same kind; `None`, which is reported, where that is impossible.
+    pub(super) fn new_socket(
+        &mut self,
+        description: &Description<'_>,
+        socket: &Socket,
+    ) -> Result<Option<u64>> {
         let (domain, kind, protocol) = socket.kind;
-        let kind = (kind | nonblocking) as u64;
-        let args = [domain as u64, kind, protocol as u64, 0, 0, 0];
+        let args = [domain as u64, kind as u64, protocol as u64, 0, 0, 0];
         let got = self.remote.call(libc::SYS_socket, args)?;
         let Ok(got) = u64::try_from(got) else {
             let why = std::io::Error::from_raw_os_error(-got as i32);
             self.report_lost(description, &format!("such a socket cannot be made: {why}"));
-            return self.install_broken(description);
+            return Ok(None);
         };
-        self.set_up(description, &socket, got)?;
-        self.install(got, description)
+        Ok(Some(got))
     }
 
     fn install_reset(&mut self, description: &Description<'_>, got: u64) -> Result<()> {
@@ -137,13 +152,8 @@ impl Restorer<'_> {
     }
 
     /// Sets a socket's options, binds it, and has it listen or connect.
-    fn set_up(&mut self, description: &Description<'_>, socket: &Socket, fd: u64) -> Result<()> {
-        for (level, name, value) in &socket.options {
-            self.remote.reset_scratch();
-            let at = self.remote.put(value)?;
-            let args = [fd, *level as u64, *name as u64, at, value.len() as u64, 0];
-            self.remote.call(libc::SYS_setsockopt, args)?;
-        }
+    pub(super) fn set_up(&mut self, description: &Description<'_>, socket: &Socket, fd: u64) -> Result<()> {
+        self.set_options(socket, fd)?;
         if let Some(address) = &socket.bound
             && !self.bind(fd, address)?
         {
@@ -165,7 +175,17 @@ impl Restorer<'_> {
         Ok(())
     }
 
-    fn address(&mut self, call: i64, fd: u64, address: &[u8]) -> Result<i64> {
+    pub(super) fn set_options(&mut self, socket: &Socket, fd: u64) -> Result<()> {
+        for (level, name, value) in &socket.options {
+            self.remote.reset_scratch();
+            let at = self.remote.put(value)?;
+            let args = [fd, *level as u64, *name as u64, at, value.len() as u64, 0];
+            self.remote.call(libc::SYS_setsockopt, args)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn address(&mut self, call: i64, fd: u64, address: &[u8]) -> Result<i64> {
         self.remote.reset_scratch();
         let at = self.remote.put(address)?;
         let args = [fd, at, address.len() as u64, 0, 0, 0];
@@ -290,8 +310,8 @@ fn pair(socket: &Socket) -> io::Result<(File, File)> {
 }
 
 /// Sends the data that a socket had received, from its other end; returns whether that was all of it.
-fn refill(socket: &Socket, from: &File) -> io::Result<bool> {
-    for part in socket.received.parts() {
+pub(super) fn refill(received: &Queue, from: &File) -> io::Result<bool> {
+    for part in received.parts() {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match send(from.as_raw_fd(), part, flags) {
             Ok(n) if n == part.len() => {}
@@ -299,11 +319,11 @@ fn refill(socket: &Socket, from: &File) -> io::Result<bool> {
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(!socket.received.incomplete)
+    Ok(!received.incomplete)
 }
 
 /// Shuts down the directions that the socket had shut down.
-fn shut_down(socket: &Socket, file: &File) -> io::Result<()> {
+pub(super) fn shut_down(socket: &Socket, file: &File) -> io::Result<()> {
     let how = match socket.shutdown {
         0 => return Ok(()),
         1 => Shutdown::Read,

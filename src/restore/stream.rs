@@ -183,7 +183,7 @@ pub(super) fn input(file: &OpenFile, data: &[u8]) -> io::Result<(File, Option<Fi
     }
 }
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// The rest of the standard input, as far as it was recorded.
     pub(super) fn recorded_input(&self) -> Result<Vec<u8>> {
         let mut rest = self
@@ -245,7 +245,7 @@ impl Restorer<'_> {
     /// The file of a captured stream, for a descriptor that was opened by its path.
     pub(super) fn captured_by_path(&self, description: &Description<'_>) -> Result<Option<File>> {
         let tid = self.remote.memory().tid();
-        let mut streams = self.restored.streams.iter();
+        let mut streams = self.common.captured.iter();
         let Some(stream) = streams.find(|stream| stream.stands_for(&description.file.path)) else {
             return Ok(None);
         };
@@ -272,7 +272,7 @@ impl Restorer<'_> {
             self.report_lost(description, &why);
         }
         if let Some(file) = held {
-            self.restored.streams.push(CapturedStream::unnamed(file));
+            self.common.captured.push(CapturedStream::unnamed(file));
         }
         Ok(Plan::Pass(file))
     }

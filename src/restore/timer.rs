@@ -109,7 +109,7 @@ fn itimerspec(setting: TimerSetting, unit: u64) -> Vec<u8> {
     words(&[is, ir, s, r])
 }
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Collects the timers of the process other than timerfds.
     pub(super) fn timers(&mut self) {
         let Some(kernel) = &self.kernel else { return };

@@ -3,7 +3,7 @@
 use super::{Description, Restorer, Result};
 use crate::kernel::Timerfd;
 
-impl Restorer<'_> {
+impl Restorer<'_, '_> {
     /// Makes a timerfd in the process; returns its descriptor.
     pub(super) fn make_timerfd(
         &mut self,

@@ -26,7 +26,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn refused(step: impl Into<String>, source: impl Into<io::Error>) -> Error {
+    pub(crate) fn refused(step: impl Into<String>, source: impl Into<io::Error>) -> Error {
         Error::Refused {
             step: step.into(),
             source: source.into(),

@@ -17,6 +17,7 @@ pub mod checked_open;
 pub mod cpuid;
 mod error;
 pub mod exec;
+pub mod file_channel;
 pub mod file_lock;
 pub mod filter;
 mod input_copy;

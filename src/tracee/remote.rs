@@ -445,8 +445,9 @@ impl<'a> Remote<'a> {
         more: u64,
         pid: Option<i32>,
     ) -> Result<std::io::Result<Stopped>> {
+        // With CLONE_PARENT the exit signal is inherited, and must be 0 here.
         let flags = libc::CLONE_PARENT as u64 | more;
-        let copy = self.clone3(what, flags, pid)?;
+        let copy = self.clone3(what, flags, 0, pid)?;
         let Ok(mut copy) = copy else {
             return Ok(copy);
         };
@@ -454,6 +455,28 @@ impl<'a> Remote<'a> {
         regs.set_ip(regs.ip());
         copy.set_regs(&regs)?;
         Ok(Ok(copy))
+    }
+
+    /// A child of the task's process that stands between calls, with additional flags of clone(2), with this exit signal, and
+    /// this pid in its pid namespace, for which the task needs privileges there; the inner error is the kernel's where it
+    /// refuses.
+    ///
+    /// # Errors
+    /// If the task is gone, or the child dies at once.
+    pub fn child_as(
+        &mut self,
+        more: u64,
+        exit_signal: i32,
+        pid: i32,
+    ) -> Result<std::io::Result<Stopped>> {
+        let child = self.clone3(NEW_CHILD, more, exit_signal, Some(pid))?;
+        let Ok(mut child) = child else {
+            return Ok(child);
+        };
+        let mut regs = self.saved;
+        regs.set_ip(regs.ip());
+        child.set_regs(&regs)?;
+        Ok(Ok(child))
     }
 
     /// A new thread of the task's process, which has not run yet; its registers are to be set.
@@ -470,7 +493,7 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// If the task is gone, or the thread dies at once.
     pub fn thread_as(&mut self, tid: i32) -> Result<std::io::Result<Stopped>> {
-        self.clone3(NEW_THREAD, THREAD as u64, Some(tid))
+        self.clone3(NEW_THREAD, THREAD as u64, 0, Some(tid))
     }
 
     fn clone_task(&mut self, what: &'static str, flags: i32) -> Result<Stopped> {
@@ -482,16 +505,17 @@ impl<'a> Remote<'a> {
         &mut self,
         what: &'static str,
         flags: u64,
+        exit_signal: i32,
         pid: Option<i32>,
     ) -> Result<std::io::Result<Stopped>> {
         let pids = match pid {
             Some(pid) => self.put(&pid.to_le_bytes())?,
             None => 0,
         };
-        // With CLONE_PARENT the exit signal is inherited, and must be 0 here. struct clone_args: flags, pidfd,
-        // child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size.
+        // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+        // set_tid_size.
         let count = pid.is_some().into();
-        let words = [flags, 0, 0, 0, 0, 0, 0, 0, pids, count];
+        let words = [flags, 0, 0, 0, exit_signal as u64, 0, 0, 0, pids, count];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let at = self.put(&bytes)?;
         let ret = self.call(libc::SYS_clone3, [at, bytes.len() as u64, 0, 0, 0, 0])?;
@@ -533,6 +557,7 @@ impl<'a> Remote<'a> {
 const MAKE: &str = "make a call in it";
 const RETURN: &str = "return to its call";
 const NEW_THREAD: &str = "make a thread in it";
+const NEW_CHILD: &str = "make a child of it";
 const THREAD: i32 = libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES

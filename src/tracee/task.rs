@@ -651,6 +651,23 @@ impl Stopped {
         sys::set_vector(self.owned.tid, state)
     }
 
+    /// Has it, the only task of its process, die of a signal that it neither blocks nor catches.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn die_of(self, signal: i32) -> Result<()> {
+        self.send(signal);
+        let mut waited = self.resume()?.wait()?;
+        while let Waited::Stopped(task, stop) = waited {
+            let with = match stop {
+                Stop::Signal(signal) => signal,
+                _ => 0,
+            };
+            waited = task.resume_with(with)?.wait()?;
+        }
+        Ok(())
+    }
+
     /// Kills it and waits for its end.
     pub fn kill(self) {
         drop(self);

@@ -76,12 +76,16 @@ impl Engine<'_> {
             task.send_to(me.process, signal);
         }
         me.checked = None;
+        if let Some(holder) = me.holder.take().filter(|one| self.holding.contains(one)) {
+            me.pending = Some(seen);
+            return Ok(NextStep::Held(holder, task));
+        }
         let made = me.made.take();
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);
         }
         if let Some(made) = made {
-            // The thread exists already.
+            // The thread or the process exists already.
             return self.conclude(me, task, seen, i64::from(made));
         }
         let (mut task, mut seen) = match self.filter(me, task, seen)? {

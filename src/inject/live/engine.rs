@@ -1,5 +1,6 @@
 //! The event loop: waits for stops of tasks, and handles them.
 
+use super::family;
 use super::guard::core_files::CoreFiles;
 use super::guard::{CheckedArgs, Locks, Quotas};
 use super::identity::{Identity, RecordedNumbers};
@@ -16,7 +17,7 @@ use crate::inject::outcome::{ChangedFile, Status};
 use crate::inject::report::{Ended, Report};
 use crate::inject::{Error, Result};
 use crate::kernel::{Kernel, Program};
-use crate::process::{Process, SharedMemory, StopPoint};
+use crate::process::{Process, SharedMemory, StopPoint, Thread, ThreadGroup};
 use crate::sandbox::{Change, Sandbox, Settings, with_renames};
 use crate::seccomp;
 use crate::trace::Exit;
@@ -25,7 +26,7 @@ use crate::tracee::segv::SegvState;
 use crate::tracee::tsc_off::{self, TscOff};
 use crate::tracee::watchdog::Limit;
 use crate::tracee::{self, AnyWait, KillOnDrop, Running, Stop, Stopped, Waited, proc};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,20 +43,20 @@ const NAP: Duration = Duration::from_micros(500);
 pub(in crate::inject) struct Start {
     /// The process.
     pub process: Process,
-    /// The recorded numbers of it and its threads.
+    /// The recorded numbers of it and its relatives.
     pub numbers: RecordedNumbers,
     /// The call at whose entry its task stands, if hooks have seen it already.
     pub met: Option<Decided>,
-    /// Its agent's page.
-    pub agent: Option<AgentPage>,
+    /// The agent's pages of it and its relatives, by the recorded tid of a thread of each.
+    pub agents: BTreeMap<i32, AgentPage>,
     /// The captured standard output and error of it and its children.
     pub streams: Streams,
     /// The times of its clocks.
     pub clocks: Clocks,
     /// Its sandbox.
     pub sandbox: Option<Sandbox>,
-    /// The directories that it was listing.
-    pub listings: Listings,
+    /// The directories that it and its relatives were listing, by the kernel's numbers of these.
+    pub listings: BTreeMap<i32, Listings>,
     /// The settings of the sandbox.
     pub settings: Arc<Settings>,
 }
@@ -74,6 +75,8 @@ pub(super) enum NextStep {
     Listen(Stopped),
     /// It waits until a time, and then takes this step.
     Later(Instant, Box<NextStep>),
+    /// It makes the call at whose entry it stands once this process has executed a program or ended.
+    Held(i32, Stopped),
     /// It runs already.
     Goes(Running),
     /// The run ends for all tasks.
@@ -120,6 +123,8 @@ pub(super) struct Task {
     pub locks_again: bool,
     /// The thread that was created by the call at whose entry it starts, by the number that the call returns.
     pub made: Option<i32>,
+    /// The process, by the kernel's number, for which that call waits until it executes a program or ends: vfork(2).
+    pub holder: Option<i32>,
     /// Its process's number among those that were made in live, from 1; 0 for the first process.
     pub child: u32,
     run_state: RunState,
@@ -129,6 +134,8 @@ enum RunState {
     Runs(Running),
     /// Waits until then.
     Waits(Instant, Box<NextStep>),
+    /// Waits for this process, and then makes the call at whose entry it stands.
+    Held(i32, Stopped),
     /// Waits for a continuing signal.
     Stopped(Stopped),
     /// Handled by the loop now.
@@ -158,6 +165,7 @@ impl Task {
             replaced_path: None,
             locks_again: false,
             made: None,
+            holder: None,
             run_state: RunState::Taken,
         }
     }
@@ -205,8 +213,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) memory: Option<MemoryLimit>,
     /// The limits of the sandbox that are about to end processes.
     pub(super) deadly: DeadlyLimits,
-    /// The directories that the first process was listing.
-    pub(super) listings: Listings,
+    /// The directories that processes were listing, by the kernel's numbers of these.
+    pub(super) listings: BTreeMap<i32, Listings>,
     /// What the processes in the sandbox have taken of the user's quotas.
     pub(super) quotas: Quotas,
     /// The locks that they have of the machine's files.
@@ -220,10 +228,14 @@ pub(in crate::inject) struct Engine<'a> {
     met: Option<(i32, Decided)>,
     /// The number of processes that were made in live.
     pub(super) children: u32,
+    /// The recorded pids of a family's processes, by the kernel's.
+    pub(super) members: BTreeMap<i32, i32>,
+    /// The processes, by the kernel's numbers, whose makers wait until they execute a program or end: vfork(2).
+    pub(super) holding: BTreeSet<i32>,
 }
 
 impl<'a> Engine<'a> {
-    /// An engine for a process that was spun off.
+    /// An engine for a process that was spun off, with its relatives.
     pub fn new(
         start: Start,
         hooks: &'a mut dyn Hooks,
@@ -232,33 +244,15 @@ impl<'a> Engine<'a> {
     ) -> Result<(Engine<'a>, StoppedTasks)> {
         let Process {
             group,
-            mut driven,
-            mut threads,
+            driven,
+            threads,
+            relatives,
             ..
         } = start.process;
         let (first, pid, event) = (group.real_pid, group.pid, group.event.0);
         let driven_task = driven.task.tid();
-        driven.task.release();
-        let tids: Vec<i32> = threads.iter().map(|t| t.tid).chain([driven.tid]).collect();
-        let ((led, hidden), mut filters) = group.recording.kernel_at(event, |tree, kernel| {
-            let own = kernel.process(pid);
-            let own = own.map_or((false, false), |own| (own.leads_session, own.not_dumpable));
-            let filters = tids.iter().map(|&tid| (tid, tree.filters(tid)));
-            (own, filters.collect::<HashMap<_, _>>())
-        })?;
-        let limits = match group.changes.is_empty() {
-            true => group
-                .recording
-                .kernel_at(event, |_, kernel| limits_of(kernel, pid))?,
-            false => {
-                let now = group.changes.kernel(&group.recording, &group.descriptors)?;
-                limits_of(&now, pid)
-            }
-        };
-        let core_files = CoreFiles::new(first, limits, start.sandbox.is_some());
         let numbers = start.numbers;
-        let pid = numbers.own(pid);
-        let leads = start.sandbox.is_some() && !led;
+        let is_sandboxed = start.sandbox.is_some();
         let mut engine = Engine {
             kill_on_drop: KillOnDrop::of(driven_task),
             hooks,
@@ -269,9 +263,9 @@ impl<'a> Engine<'a> {
             first,
             exit: None,
             began: group.recording.start().cwd.as_slice().into(),
-            recording: Some(group.recording),
-            shared: group.shared,
-            identity: Identity::of(first, pid, numbers.parent(), (leads, hidden))?,
+            recording: Some(Arc::clone(&group.recording)),
+            shared: group.shared.clone(),
+            identity: Identity::of(first, numbers.own(pid))?,
             streams: start.streams,
             clocks: start.clocks,
             shows_clocks: true,
@@ -283,36 +277,102 @@ impl<'a> Engine<'a> {
             sandbox: start.sandbox,
             listings: start.listings,
             settings: start.settings,
-            core_files,
-            program: group.program,
+            core_files: CoreFiles::new(first, recorded_limits(&group)?, is_sandboxed),
+            program: Arc::clone(&group.program),
             // The credentials of that time are not recorded, and the program was allowed to install filters.
             privileged: true,
             given: Vec::new(),
             met: start.met.map(|met| (driven_task, met)),
             children: 0,
+            members: BTreeMap::new(),
+            holding: BTreeSet::new(),
         };
-        let mut stopped = Vec::new();
-        for thread in &mut threads {
+        let mut threads = threads;
+        threads.push(driven);
+        let mut family = vec![(group, threads)];
+        let relatives = relatives.into_iter();
+        family.extend(relatives.map(|relative| (relative.group, relative.threads)));
+        // All of them, before anything can fail.
+        for thread in family.iter_mut().flat_map(|(_, threads)| threads) {
             engine.kill_on_drop.0.insert(thread.task.tid());
             thread.task.release();
         }
-        threads.push(driven);
-        for mut thread in threads {
-            let tid = thread.task.tid();
-            let me = Task {
-                filters: filters.remove(&thread.tid).unwrap_or_default(),
-                made: thread.attributes.take_made(),
-                agent: start.agent.clone(),
-                ..Task::new(first, pid, numbers.own(thread.tid), thread.segv)
-            };
-            engine.tasks.insert(tid, me);
-            stopped.push((tid, thread.task, thread.place));
+        let real: BTreeMap<i32, i32> = family
+            .iter()
+            .map(|(group, _)| (group.pid, group.real_pid))
+            .collect();
+        let mut stopped = Vec::new();
+        for (group, threads) in family {
+            let added = engine.add(&group, threads, &numbers, &start.agents, &real)?;
+            stopped.extend(added);
         }
         if let Some(memory) = &engine.memory {
             // Those that it had in its recording.
             memory.has_memfds();
         }
         Ok((engine, stopped))
+    }
+
+    /// Adds a recorded process with its tasks. Returns these.
+    fn add(
+        &mut self,
+        group: &ThreadGroup,
+        threads: Vec<Thread>,
+        numbers: &RecordedNumbers,
+        agents: &BTreeMap<i32, AgentPage>,
+        family: &BTreeMap<i32, i32>,
+    ) -> Result<StoppedTasks> {
+        let (process, event) = (group.real_pid, group.event.0);
+        let tids: Vec<i32> = threads.iter().map(|thread| thread.tid).collect();
+        let ((led, hidden, parent), mut filters) =
+            group.recording.kernel_at(event, |tree, kernel| {
+                let own = kernel.process(group.pid);
+                let own = own.map_or((false, false), |own| (own.leads_session, own.not_dumpable));
+                let filters = tids.iter().map(|&tid| (tid, tree.filters(tid)));
+                let parent = tree.ppid(group.pid);
+                let own = (own.0, own.1, parent);
+                (own, filters.collect::<HashMap<_, _>>())
+            })?;
+        let pid = numbers.own(group.pid);
+        let is_root = parent.is_none_or(|parent| !family.contains_key(&parent));
+        let leads = self.sandbox.is_some() && is_root && !led;
+        let parent = is_root.then(|| numbers.parent(group.pid));
+        self.identity.add(process, parent, leads, hidden);
+        if family.len() > 1 {
+            self.members.insert(process, group.pid);
+        }
+        if process != self.first {
+            self.core_files.add(process, recorded_limits(group)?);
+            if let Some(memory) = &self.memory {
+                memory.add(process);
+            }
+        }
+        let unanswered = family::unanswered(&group.recording, event)?;
+        let agent = tids.iter().find_map(|tid| agents.get(tid)).cloned();
+        let mut stopped = Vec::new();
+        for mut thread in threads {
+            let tid = thread.task.tid();
+            let made = unanswered.get(&thread.tid).filter(|made| {
+                let is_there = family.contains_key(&made.pid) || made.has_ended;
+                is_there && family.len() > 1 && thread.place == StopPoint::Entry
+            });
+            let holder = made.and_then(|made| made.holder);
+            let holder = holder.and_then(|holder| family.get(&holder)).copied();
+            self.holding.extend(holder);
+            let me = Task {
+                filters: filters.remove(&thread.tid).unwrap_or_default(),
+                made: thread
+                    .attributes
+                    .take_made()
+                    .or(made.map(|made| made.named)),
+                holder,
+                agent: agent.clone(),
+                ..Task::new(process, pid, numbers.own(thread.tid), thread.segv)
+            };
+            self.tasks.insert(tid, me);
+            stopped.push((tid, thread.task, thread.place));
+        }
+        Ok(stopped)
     }
 
     /// An engine for a program that was just executed; `kept` is its sandbox, the settings of that, and whether the hooks
@@ -355,13 +415,15 @@ impl<'a> Engine<'a> {
             quotas: Quotas::default(),
             locks: Locks::default(),
             sandbox,
-            listings: Listings::default(),
+            listings: BTreeMap::new(),
             settings,
             program: Arc::default(),
             privileged,
             given: Vec::new(),
             met: None,
             children: 0,
+            members: BTreeMap::new(),
+            holding: BTreeSet::new(),
         };
         Ok((engine, vec![(first, task, StopPoint::Between)]))
     }
@@ -425,22 +487,26 @@ impl<'a> Engine<'a> {
         let mut due = None;
         for (&tid, task) in &self.tasks {
             delayed |= task.floods;
-            if let RunState::Waits(until, _) = task.run_state {
-                delayed = true;
-                if until <= tsc_off::now() {
-                    due = Some(tid);
+            match task.run_state {
+                RunState::Waits(until, _) => {
+                    delayed = true;
+                    if until <= tsc_off::now() {
+                        due = Some(tid);
+                    }
                 }
+                RunState::Held(holder, _) if !self.holding.contains(&holder) => due = Some(tid),
+                _ => {}
             }
         }
         if let Some(tid) = due {
             let Some(me) = self.tasks.get_mut(&tid) else {
                 return Ok(None);
             };
-            if let RunState::Waits(_, then) = std::mem::replace(&mut me.run_state, RunState::Taken)
-            {
-                return self.take_step(tid, *then);
-            }
-            return Ok(None);
+            return match std::mem::replace(&mut me.run_state, RunState::Taken) {
+                RunState::Waits(_, then) => self.take_step(tid, *then),
+                RunState::Held(_, task) => self.take_step(tid, NextStep::Enter(task)),
+                _ => Ok(None),
+            };
         }
         match self.limit.wakes(|| tracee::wait_any(!delayed))? {
             AnyWait::Task(tid, status) => {
@@ -472,7 +538,10 @@ impl<'a> Engine<'a> {
         let running = match std::mem::replace(&mut me.run_state, RunState::Taken) {
             RunState::Runs(running) => running,
             // The task was killed during its stop.
-            RunState::Waits(..) | RunState::Stopped(_) | RunState::Taken => {
+            RunState::Waits(..)
+            | RunState::Held(..)
+            | RunState::Stopped(_)
+            | RunState::Taken => {
                 Running::of_another(tid)
             }
         };
@@ -529,6 +598,7 @@ impl<'a> Engine<'a> {
             Stop::Syscall => engine.on_exit(me, task),
             Stop::Exec => {
                 me.fresh = true;
+                engine.holding.remove(&me.process);
                 Ok(NextStep::on(me, task))
             }
             Stop::Clone(child) => {
@@ -610,6 +680,12 @@ impl<'a> Engine<'a> {
                 }
                 return Ok(None);
             }
+            NextStep::Held(holder, task) => {
+                if let Some(me) = self.tasks.get_mut(&tid) {
+                    me.run_state = RunState::Held(holder, task);
+                }
+                return Ok(None);
+            }
             NextStep::End(status, reason) => return Ok(Some((status, reason))),
         };
         let running = match running {
@@ -672,7 +748,7 @@ impl<'a> Engine<'a> {
         let running = match std::mem::replace(&mut me.run_state, RunState::Taken) {
             RunState::Runs(running) => running,
             RunState::Stopped(task) => return Some(task),
-            RunState::Waits(..) | RunState::Taken => return None,
+            RunState::Waits(..) | RunState::Held(..) | RunState::Taken => return None,
         };
         running.interrupt().ok()?;
         let until = tsc_off::now() + PATIENCE;
@@ -731,9 +807,17 @@ impl<'a> Engine<'a> {
 }
 
 /// The limits on core files that a recorded process had set.
-fn limits_of(kernel: &Kernel, pid: i32) -> Option<(u64, u64)> {
-    let limits = &kernel.process(pid)?.limits;
-    limits.get(&libc::RLIMIT_CORE).copied()
+fn recorded_limits(group: &ThreadGroup) -> Result<Option<(u64, u64)>> {
+    let of = |kernel: &Kernel| {
+        let limits = &kernel.process(group.pid)?.limits;
+        limits.get(&libc::RLIMIT_CORE).copied()
+    };
+    Ok(match group.changes.is_empty() {
+        true => group
+            .recording
+            .kernel_at(group.event.0, |_, kernel| of(kernel))?,
+        false => of(&group.changes.kernel(&group.recording, &group.descriptors)?),
+    })
 }
 
 /// Starts to limit the memory of the processes in a sandbox.

@@ -6,34 +6,52 @@
 use super::engine::{Engine, Task};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
-use crate::process::Process;
+use crate::process::{Process, Thread, ThreadGroup};
 use crate::tracee::memory::Dumpable;
 use crate::tracee::proc;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The recorded numbers of a process that was spun off, its threads and its parent.
+/// The recorded numbers of a process that was spun off and its relatives, their threads and their parents.
 pub(in crate::inject) struct RecordedNumbers {
     own: BTreeMap<i32, i32>,
-    parent: i32,
+    /// By the recorded pids of the children.
+    parents: BTreeMap<i32, i32>,
 }
 
 impl RecordedNumbers {
     pub fn of(process: &Process) -> Result<RecordedNumbers> {
-        let recording = &process.group.recording;
-        Ok(recording.process_tree_at(process.group.event.0, |tree| {
-            let mut all = process.tids();
-            all.push(process.group.pid);
-            let parent = match tree.depth(process.group.pid) {
-                1 => process.group.ppid,
-                _ => tree.number_for(process.group.pid, process.group.ppid),
+        let group = &process.group;
+        let threads = [&process.driven].into_iter().chain(&process.threads);
+        let mut numbers = RecordedNumbers {
+            own: BTreeMap::new(),
+            parents: BTreeMap::new(),
+        };
+        numbers.add(group, threads)?;
+        for relative in &process.relatives {
+            numbers.add(&relative.group, relative.threads.iter())?;
+        }
+        Ok(numbers)
+    }
+
+    fn add<'a>(
+        &mut self,
+        group: &ThreadGroup,
+        threads: impl Iterator<Item = &'a Thread>,
+    ) -> Result<()> {
+        let tids = threads.map(|thread| thread.tid).chain([group.pid]);
+        let (own, parent) = group.recording.process_tree_at(group.event.0, |tree| {
+            let parent = match tree.depth(group.pid) {
+                1 => group.ppid,
+                _ => tree.number_for(group.pid, group.ppid),
             };
-            let own = all.into_iter().map(|tid| (tid, tree.own_number(tid)));
-            RecordedNumbers {
-                own: own.filter(|(tid, own)| tid != own).collect(),
-                parent,
-            }
-        })?)
+            let own = tids.map(|tid| (tid, tree.own_number(tid)));
+            let own: Vec<(i32, i32)> = own.filter(|(tid, own)| tid != own).collect();
+            (own, parent)
+        })?;
+        self.own.extend(own);
+        self.parents.insert(group.pid, parent);
+        Ok(())
     }
 
     /// The tid that a task knows itself by.
@@ -41,9 +59,9 @@ impl RecordedNumbers {
         self.own.get(&tid).copied().unwrap_or(tid)
     }
 
-    /// The pid that it knows its parent by.
-    pub fn parent(&self) -> i32 {
-        self.parent
+    /// The pid that a process, by its recorded pid, knows its parent by.
+    pub fn parent(&self, pid: i32) -> i32 {
+        self.parents.get(&pid).copied().unwrap_or(0)
     }
 }
 
@@ -53,38 +71,48 @@ pub(super) struct Identity {
     first: i32,
     /// The recorded pid of the first process.
     pid: i32,
-    ppid: Option<i32>,
+    /// The pids of parents that are not there, as their children, by the kernel's numbers, know them.
+    parents: BTreeMap<i32, i32>,
     /// Whether the kernel's numbers of tasks are the recorded ones.
     own_namespace: bool,
-    /// Whether the first process was made the leader of a session, as it was not when it was recorded.
-    leads: Cell<bool>,
+    /// The processes, by the kernel's numbers, that were made leaders of sessions, as they were not when they were recorded.
+    leads: RefCell<BTreeSet<i32>>,
     /// The processes that have set themselves undumpable, by the kernel's numbers.
     hidden: RefCell<BTreeSet<i32>>,
 }
 
 impl Identity {
-    pub fn of(first: i32, pid: i32, ppid: i32, (leads, hidden): (bool, bool)) -> Result<Identity> {
+    /// Those of a first process with this recorded pid. The others are to be added.
+    pub fn of(first: i32, pid: i32) -> Result<Identity> {
         let own_namespace = proc::innermost_pid(first)? == pid;
         Ok(Identity {
             first,
             pid,
-            ppid: Some(ppid),
+            parents: BTreeMap::new(),
             own_namespace,
-            leads: Cell::new(leads),
-            hidden: RefCell::new(hidden.then_some(first).into_iter().collect()),
+            leads: RefCell::default(),
+            hidden: RefCell::default(),
         })
+    }
+
+    /// Notes what a recorded process believes of itself: its parent where that is not there, whether it was made the leader of
+    /// a session, and whether it has set itself undumpable.
+    pub fn add(&mut self, real_pid: i32, parent: Option<i32>, leads: bool, hidden: bool) {
+        if let Some(parent) = parent {
+            self.parents.insert(real_pid, parent);
+        }
+        if leads {
+            self.leads.get_mut().insert(real_pid);
+        }
+        if hidden {
+            self.hidden.get_mut().insert(real_pid);
+        }
     }
 
     /// The numbers of a program that was not recorded: the kernel's.
     pub fn of_program(first: i32) -> Result<Identity> {
-        Ok(Identity {
-            first,
-            pid: proc::innermost_pid(first)?,
-            ppid: None,
-            own_namespace: true,
-            leads: Cell::new(false),
-            hidden: RefCell::default(),
-        })
+        let pid = proc::innermost_pid(first)?;
+        Identity::of(first, pid)
     }
 
     /// The pid of the first process, as it knows it.
@@ -129,10 +157,10 @@ impl Engine<'_> {
         let id = &self.identity;
         let is_first = me.process == id.first;
         match seen.call.name {
-            "getppid" if is_first => id.ppid.map(i64::from),
-            "setsid" if is_first && id.leads.replace(false) => Some(id.pid.into()),
-            "setpgid" if is_first && id.leads.get() => {
-                let own = |arg: u64| [0, id.pid].contains(&(arg as i32));
+            "getppid" => id.parents.get(&me.process).map(|&parent| parent.into()),
+            "setsid" if id.leads.borrow_mut().remove(&me.process) => Some(me.pid.into()),
+            "setpgid" if id.leads.borrow().contains(&me.process) => {
+                let own = |arg: u64| [0, me.pid].contains(&(arg as i32));
                 (own(seen.args[0]) && own(seen.args[1])).then_some(0)
             }
             "prctl" => {

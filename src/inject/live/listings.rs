@@ -44,14 +44,14 @@ impl Engine<'_> {
         seen: &HookCall,
         mut ret: i64,
     ) -> Result<i64> {
-        if self.listings.0.is_empty() || process != self.first {
+        let Some(listings) = self.listings.get_mut(&process) else {
             return Ok(ret);
-        }
-        self.listings.follow(seen);
+        };
+        listings.follow(seen);
         if !seen.call.name.starts_with("getdents") {
             return Ok(ret);
         }
-        let Some(listing) = self.listings.0.get(&(seen.args[0] as i32)) else {
+        let Some(listing) = listings.0.get(&(seen.args[0] as i32)) else {
             return Ok(ret);
         };
         let Listing::Names(names) = listing else {

@@ -6,6 +6,7 @@
 mod aftermath;
 mod calls;
 mod engine;
+mod family;
 mod files;
 mod filters;
 mod given;
@@ -37,14 +38,12 @@ use super::outcome::Outcome;
 use super::report::{Driven, Report};
 use super::{Error, Result, given_files};
 use crate::history::{ChangedPath, FileChange};
-use crate::kernel::FileKind;
-use crate::process::{Process, SharedMemory, StopPoint, ThreadGroup};
-use crate::restore::{Reopened, restore};
+use crate::kernel::{FileKind, Kernel};
+use crate::process::{Inside, Process, SharedMemory, StopPoint, ThreadGroup};
+use crate::restore::{Member, Reopened, restore};
 use crate::sandbox::{self, Change, ChangeKind, Origin, Part, Request, Settings};
-use crate::tracee::Stopped;
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
-use listings::Listings;
 use recorded_files::RecordedWorld;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -111,8 +110,10 @@ pub(super) fn go_on(
     how: LiveOptions,
 ) -> Result<Outcome> {
     report.pid = process.group.pid;
-    // They are not live.
-    process.relatives.clear();
+    if how.sandbox == Sandbox::None {
+        // They are not live.
+        process.relatives.clear();
+    }
     let numbers = RecordedNumbers::of(&process)?;
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
     clocks.advance(how.ahead);
@@ -122,7 +123,7 @@ pub(super) fn go_on(
         false => BTreeMap::new(),
     };
     let mut sandbox = None;
-    let mut listings = Listings::default();
+    let mut listings = BTreeMap::new();
     let restored;
     let mut missing;
     match how.sandbox {
@@ -136,15 +137,28 @@ pub(super) fn go_on(
                 process = process.fork()?;
             }
             let Process { group, driven, .. } = &mut process;
-            let nothing = Reopened::default();
-            restored = restore(&mut driven.task, driven.place, group, nothing)?;
+            let member = Member {
+                task: &mut driven.task,
+                place: driven.place,
+                state: group,
+                beside: None,
+            };
+            restored = restore(vec![member], None, Reopened::default())?;
             missing = Vec::new();
         }
         Sandbox::Cow => {
+            let places = family::places(&process)?;
+            let kernel = match process.relatives.is_empty() {
+                true => None,
+                false => Some(kernel_of_family(&process)?),
+            };
             let world = trace_span!("world").in_scope(|| {
-                let group = &process.group;
-                let at = (process.driven.tid, group.event.0);
-                RecordedWorld::of(group, at, &how.settings)
+                let relatives = process.relatives.iter().filter_map(|relative| {
+                    Some((&relative.group, relative.threads.first()?.tid))
+                });
+                let own = (&process.group, process.driven.tid);
+                let all: Vec<_> = [own].into_iter().chain(relatives).collect();
+                RecordedWorld::of(&all, process.group.event.0, &how.settings)
             })?;
             let mut writable = writable_dirs::writable_dirs(&process);
             writable.extend(world.directories());
@@ -163,29 +177,39 @@ pub(super) fn go_on(
             };
             let inside = |sandbox: &sandbox::Sandbox,
                           shared: &SharedMemory,
-                          group: &ThreadGroup,
-                          task: &mut Stopped| {
+                          inside: &mut [Inside<'_>]| {
                 let _span = trace_span!("restore").entered();
-                world.map_shared(shared, task)?;
-                restore(
-                    task,
-                    StopPoint::Between,
-                    group,
-                    world.reopen(sandbox, group),
-                )
+                for one in inside.iter_mut().filter(|one| one.beside.is_none()) {
+                    world.map_shared(shared, one.task)?;
+                }
+                let groups = inside.iter().map(|one| one.group);
+                let reopened = world.reopen(sandbox, groups);
+                let members = inside.iter_mut().map(|one| Member {
+                    task: one.task,
+                    place: StopPoint::Between,
+                    state: one.group,
+                    beside: one.beside,
+                });
+                restore(members.collect(), kernel, reopened)
             };
             let number = |tid| numbers.own(tid);
+            let is_right = |what: &dyn std::any::Any| wanted.can_have(what);
             let (copy, made, done) = trace_span!("sandbox").in_scope(|| {
-                process.into_sandbox(&request, number, |what| wanted.can_have(what), put, inside)
+                process.into_sandbox(&request, &places, number, is_right, put, inside)
             })?;
             process = copy;
             world.check()?;
             restored = done?;
             missing = made.notes.clone();
-            listings = world.listings(&process.group);
+            let relatives = process.relatives.iter().map(|relative| &relative.group);
+            for group in [&process.group].into_iter().chain(relatives) {
+                listings.insert(group.real_pid, world.listings(group));
+            }
             missing.extend(world.into_missing());
             let mut made = made;
-            let mut files = process.group.descriptors.iter();
+            let relatives = process.relatives.iter().map(|relative| &relative.group);
+            let groups = [&process.group].into_iter().chain(relatives);
+            let mut files = groups.flat_map(|group| group.descriptors.iter());
             if files.any(|(_, file, _)| file.kind() == FileKind::Socket) {
                 made.note_use(Part::Network);
             }
@@ -196,10 +220,27 @@ pub(super) fn go_on(
         seen.memory = process.memory();
         seen.shared = process.group.shared.clone();
     }
-    missing.extend(restored.missing);
-    let driven = &mut process.driven;
-    missing.extend(restored.timers.start(&mut driven.task, driven.place)?);
-    let streams = Streams::of(restored.streams, &process.group.descriptors);
+    let mut agents = BTreeMap::new();
+    let mut captured = Vec::new();
+    let relatives = process.relatives.iter_mut();
+    let relatives = relatives.filter_map(|relative| relative.threads.first_mut());
+    let tasks = [&mut process.driven].into_iter().chain(relatives);
+    for (restored, first) in restored.into_iter().zip(tasks) {
+        for sentence in restored.missing {
+            if !missing.contains(&sentence) {
+                missing.push(sentence);
+            }
+        }
+        let started = restored.timers.start(&mut first.task, first.place)?;
+        missing.extend(started);
+        captured.extend(restored.streams);
+        if let Some(agent) = restored.agent {
+            agents.insert(first.tid, agent);
+        }
+    }
+    let relatives = process.relatives.iter().map(|relative| &relative.group);
+    let tables = [&process.group].into_iter().chain(relatives);
+    let streams = Streams::of(captured, tables.map(|group| &group.descriptors));
     report.missing = missing;
     let (settings, timeout) = (Arc::clone(&how.settings), how.timeout);
     let cwd = process.group.descriptors.cwd().to_vec();
@@ -207,7 +248,7 @@ pub(super) fn go_on(
         process,
         numbers,
         met,
-        agent: restored.agent,
+        agents,
         streams,
         clocks,
         sandbox,
@@ -239,7 +280,7 @@ pub(super) fn show_left(
         return Ok(());
     }
     let earlier = changed_before(group, event)?;
-    let world = RecordedWorld::of(group, (tid, event), &how.settings)?;
+    let world = RecordedWorld::of(&[(group, tid)], event, &how.settings)?;
     let writable: Vec<_> = world.directories().into_iter().collect();
     let cwd = group.descriptors.cwd().to_vec();
     let request = Request {
@@ -265,6 +306,13 @@ pub(super) fn show_left(
 fn user_of(group: &ThreadGroup) -> Result<Option<(u32, u32)>> {
     let user = group.recording.other_user()?;
     Ok(user.map(|user| (user.uid, user.gid)))
+}
+
+/// The state of the kernel for all processes of a family.
+fn kernel_of_family(process: &Process) -> Result<Kernel> {
+    let group = &process.group;
+    let recording = &group.recording;
+    Ok(recording.kernel_at(group.event.0, |_, kernel| kernel.clone())?)
 }
 
 /// What a copy, as it was told, changed since it was spun off.

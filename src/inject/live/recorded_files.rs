@@ -107,13 +107,16 @@ impl Missing {
 }
 
 impl RecordedWorld {
-    /// Compares the files that a process, of which the task is one, has before it at an event with those of the machine.
-    /// Nothing is to be put anywhere where the recording has not kept any files.
+    /// Compares the files that processes, with a task of each, have before them at an event with those of the machine. The
+    /// first has changed files since. Nothing is to be put anywhere where the recording has not kept any files.
     pub fn of(
-        group: &ThreadGroup,
-        (tid, event): (i32, u64),
+        family: &[(&ThreadGroup, i32)],
+        event: u64,
         settings: &Settings,
     ) -> Result<RecordedWorld> {
+        let Some(&(group, _)) = family.first() else {
+            return Ok(RecordedWorld::default());
+        };
         let recording = &group.recording;
         let files = recording.recorded_files()?;
         // Of a recording that has not kept any, only those that were given a content are known.
@@ -159,18 +162,22 @@ impl RecordedWorld {
                     plan.compare_entries(dir, entries, world, &files);
                 }
                 plan.removed.reverse();
-                let view = tree.view(tid);
-                for (fd, file, _) in group.descriptors.iter() {
-                    let recorded = view.file(fd).map(|(id, _)| id);
-                    let (Some(id), true) =
-                        (group.descriptors.file_id(fd), file.path.starts_with(b"/"))
-                    else {
-                        continue;
-                    };
-                    let recorded = recorded.unwrap_or(id);
-                    let node = world.open_node(recorded).and_then(|id| world.get(id));
-                    if !is_bare || node.is_some_and(|node| node.is_given) {
-                        plan.compare_open((recording, world), recorded, (id, &file.path));
+                let mut seen = HashSet::new();
+                for &(group, tid) in family {
+                    let view = tree.view(tid);
+                    for (fd, file, _) in group.descriptors.iter() {
+                        let recorded = view.file(fd).map(|(id, _)| id);
+                        let (Some(id), true) =
+                            (group.descriptors.file_id(fd), file.path.starts_with(b"/"))
+                        else {
+                            continue;
+                        };
+                        let recorded = recorded.unwrap_or(id);
+                        let node = world.open_node(recorded).and_then(|id| world.get(id));
+                        let is_known = !is_bare || node.is_some_and(|node| node.is_given);
+                        if is_known && seen.insert((id, fd)) {
+                            plan.compare_open((recording, world), recorded, (id, &file.path));
+                        }
                     }
                 }
                 plan
@@ -632,7 +639,11 @@ impl RecordedWorld {
 
     /// Opens the files that are open and have no name any more, or another one; also directories that are being listed, at their
     /// beginning: see [`Listings`].
-    pub fn reopen(&self, sandbox: &Sandbox, group: &ThreadGroup) -> Reopened {
+    pub fn reopen<'a>(
+        &self,
+        sandbox: &Sandbox,
+        family: impl Iterator<Item = &'a ThreadGroup> + Clone,
+    ) -> Reopened {
         let mut opened = Reopened::default();
         for (id, path, _) in &self.listings {
             if let Ok(dir) = File::open(sandbox.inside(path)) {
@@ -640,16 +651,18 @@ impl RecordedWorld {
             }
         }
         for (id, node, name) in &self.unnamed {
-            let Some((_, file, _)) = group
-                .descriptors
-                .iter()
-                .find(|(fd, ..)| group.descriptors.file_id(*fd) == Some(*id))
-            else {
+            let found = family.clone().find_map(|group| {
+                let mut files = group.descriptors.iter();
+                let is_it = |fd: i32| group.descriptors.file_id(fd) == Some(*id);
+                let found = files.find(|(fd, ..)| is_it(*fd));
+                found.map(|(_, file, _)| (&group.recording, file))
+            });
+            let Some((recording, file)) = found else {
                 continue;
             };
             let made = match name {
                 Some(name) => open_named(sandbox, name, file.flags),
-                None => self.open_unnamed(sandbox, node, &group.recording, file.flags),
+                None => self.open_unnamed(sandbox, node, recording, file.flags),
             };
             let made = made.and_then(|mut made| {
                 made.seek(SeekFrom::Start(file.offset))?;

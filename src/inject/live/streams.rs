@@ -16,10 +16,15 @@ pub(in crate::inject) struct Streams {
 const NOWHERE: &[u8] = b"/dev/null";
 
 impl Streams {
-    /// The streams of a process whose descriptors have been restored.
-    pub fn of(ends: Vec<CapturedStream>, table: &DescriptorTable) -> Streams {
-        let nowhere = table.iter().filter(|(_, file, _)| file.path == NOWHERE);
-        let nowhere = nowhere.filter_map(|(fd, ..)| table.output_stream(fd));
+    /// The streams of processes whose descriptors have been restored.
+    pub fn of<'a>(
+        ends: Vec<CapturedStream>,
+        tables: impl Iterator<Item = &'a DescriptorTable>,
+    ) -> Streams {
+        let nowhere = tables.flat_map(|table| {
+            let files = table.iter().filter(|(_, file, _)| file.path == NOWHERE);
+            files.filter_map(|(fd, ..)| table.output_stream(fd))
+        });
         Streams {
             nowhere: nowhere.collect(),
             ends,

@@ -127,6 +127,7 @@ impl Engine<'_> {
         if self.tasks.values().any(|task| task.process == me.process) {
             return Ok(None);
         }
+        self.holding.remove(&me.process);
         self.core_files.ended(me.process);
         self.quotas.process_ended();
         self.note_end_by_limit(&me, exit);

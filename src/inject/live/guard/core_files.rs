@@ -63,6 +63,13 @@ impl CoreFiles {
         }
     }
 
+    /// Notes the limits that another recorded process had set.
+    pub fn add(&mut self, process: i32, recorded: Option<Limits>) {
+        if let Some(limits) = recorded {
+            self.set.insert(process, limits);
+        }
+    }
+
     fn of(&self, process: i32) -> Limits {
         self.set.get(&process).copied().unwrap_or(self.initial)
     }

@@ -1,7 +1,6 @@
-//! Passing descriptors to the process over a socket (`SCM_RIGHTS`).
+//! Passing descriptors to a process over a socket (`SCM_RIGHTS`).
 
-use super::{Result, words};
-use crate::tracee::{Error, Remote, spawn};
+use super::{Error, Remote, Result, spawn};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::fs::File;
 use std::io::IoSlice;
@@ -11,14 +10,22 @@ use std::os::fd::{AsRawFd, RawFd};
 const MOST: usize = 200;
 
 /// A connected pair of sockets: one end here, the other in the process.
-pub(super) struct Channel {
+pub struct FileChannel {
     ours: File,
     theirs: u64,
 }
 
-impl Channel {
+/// Words as they lie in memory.
+fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+impl FileChannel {
     /// Makes the pair. The process, which has no descriptor yet, has its end at `at`.
-    pub(super) fn open(remote: &mut Remote<'_>, at: i32) -> Result<Channel> {
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the process is gone.
+    pub fn open(remote: &mut Remote<'_>, at: i32) -> Result<FileChannel> {
         let pid = remote.memory().tid();
         remote.reset_scratch();
         let ends = remote.put(&[0; 8])?;
@@ -46,11 +53,14 @@ impl Channel {
         }
         remote.call(libc::SYS_close_range, close)?;
         let theirs = wanted;
-        Ok(Channel { ours, theirs })
+        Ok(FileChannel { ours, theirs })
     }
 
     /// Passes files; returns their descriptors in the process.
-    pub(super) fn pass(&self, remote: &mut Remote<'_>, files: &[&File]) -> Result<Vec<i32>> {
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the process is gone.
+    pub fn pass(&self, remote: &mut Remote<'_>, files: &[&File]) -> Result<Vec<i32>> {
         let mut got = Vec::new();
         for some in files.chunks(MOST) {
             got.extend(self.pass_some(remote, some)?);
@@ -85,7 +95,10 @@ impl Channel {
     }
 
     /// Closes the process's end.
-    pub(super) fn close(self, remote: &mut Remote<'_>) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn close(self, remote: &mut Remote<'_>) -> Result<()> {
         remote.call(libc::SYS_close, [self.theirs, 0, 0, 0, 0, 0])?;
         Ok(())
     }

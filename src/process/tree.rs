@@ -1,0 +1,486 @@
+//! Moving a process with its family into a sandbox.
+//!
+//! The roots are copied from outside, and have no parent inside. All others are forked from their recorded parents, and then
+//! get their own memory.
+
+use super::moved_memory::{MappedFiles, move_memory};
+use super::thread::SignalAction;
+use super::{Process, Relative, SharedMemory, Thread, ThreadGroup, ThreadState, set_actions};
+use crate::sandbox::{self, Sandbox, Sandboxes};
+use crate::trace::Exit;
+use crate::tracee::{Error, Result, Stopped};
+use std::any::Any;
+use std::rc::Rc;
+
+/// The place of a process in its family, as it is to be in the sandbox. Pids are those by which the processes know each other.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Its pid.
+    pub pid: i32,
+    /// Its parent, by its index in the order of the family; `None` where that is not in the family.
+    pub parent: Option<usize>,
+    /// The signal that its parent gets at its end.
+    pub exit_signal: i32,
+    /// Whether it leads a session.
+    pub leads_session: bool,
+    /// Its process group, if that is known.
+    pub group: Option<i32>,
+    /// Its children that have ended, and that it has not waited for.
+    pub ended: Vec<Ended>,
+    /// Whether it has been told of the last one's end.
+    pub is_told: bool,
+}
+
+/// A process that has ended, and that its parent has not waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its pid.
+    pub pid: i32,
+    /// Its end.
+    pub exit: Exit,
+    /// The signal that its parent gets.
+    pub exit_signal: i32,
+}
+
+/// A process in the sandbox that has no other threads yet and stands between calls.
+#[derive(Debug)]
+pub struct Inside<'a> {
+    /// What is known of it.
+    pub group: &'a ThreadGroup,
+    /// Its only task.
+    pub task: &'a mut Stopped,
+    /// The index of an earlier one in whose memory it is.
+    pub beside: Option<usize>,
+}
+
+/// A process on its way into the sandbox.
+struct Member {
+    group: ThreadGroup,
+    /// Its threads as they stood, the thread group's leader first.
+    standing: Vec<ThreadState>,
+    /// The thread whose fork it is; `None` where it was made by another process.
+    forked: Option<i32>,
+    /// A process outside with its memory, until it is inside.
+    outside: Option<Stopped>,
+    /// Its signal actions, where no process outside has them.
+    actions: Vec<SignalAction>,
+    inside: Option<Stopped>,
+    /// See [`Inside::beside`].
+    beside: Option<usize>,
+}
+
+impl Process {
+    /// Moves the process into a new sandbox, with its relatives; `places` are theirs, its own first. The result is a copy,
+    /// whose threads have the tids by which the program knows them (`number` maps the recorded tids to these) if the kernel
+    /// can give them. `is_right` and `put` prepare the sandbox before the copy is inside
+    /// ([`prepared`](sandbox::Sandboxes::prepared)), with the memory that it shares; `restore` is called once all are inside,
+    /// while they are stopped between calls and have no other threads yet.
+    ///
+    /// # Errors
+    /// If the system refuses a step.
+    pub fn into_sandbox<R>(
+        self,
+        request: &sandbox::Request<'_>,
+        places: &[Place],
+        number: impl Fn(i32) -> i32,
+        is_right: impl FnOnce(&dyn Any) -> bool,
+        put: impl FnOnce(&mut Sandbox, Option<Rc<dyn Any>>, &SharedMemory) -> sandbox::Result<()>,
+        restore: impl FnOnce(&Sandbox, &SharedMemory, &mut [Inside<'_>]) -> R,
+    ) -> sandbox::Result<(Process, Sandbox, R)> {
+        let Process {
+            group,
+            driven,
+            threads,
+            relatives,
+            followed,
+        } = self;
+        let tid = driven.tid;
+        let mut members = vec![Member::new(group, driven, threads, None)?];
+        for Relative { group, mut threads } in relatives {
+            if threads.is_empty() {
+                continue;
+            }
+            let same = |member: &Member| member.group.memory == group.memory;
+            let beside = members.iter().position(same);
+            let first = threads.remove(0);
+            members.push(Member::new(group, first, threads, beside)?);
+        }
+        // Inside of the sandbox, a copy cannot open the shared memory in the /proc of this process.
+        let mut shared: Option<SharedMemory> = None;
+        for member in &mut members {
+            let (objects, Some(task)) = (member.group.shared.clone(), &mut member.outside) else {
+                continue;
+            };
+            match &shared {
+                None => shared = Some(SharedMemory::of_copy(&objects.objects(), task)?),
+                Some(shared) => _ = shared.join(&objects.objects(), task)?,
+            }
+        }
+        let shared = shared.unwrap_or_default();
+        let mut entry = Entry {
+            members,
+            places,
+            files: MappedFiles::default(),
+            missing: Vec::new(),
+        };
+        let order = entry.order();
+        let put = |sandbox: &mut Sandbox, kept| put(sandbox, kept, &shared);
+        let mut sandbox = entry.enter_first(order[0], request, is_right, put)?;
+        for &at in &order[1..] {
+            entry.enter(at, &mut sandbox, request, &shared)?;
+        }
+        entry.join_groups()?;
+        let Entry {
+            mut members,
+            missing,
+            ..
+        } = entry;
+        sandbox.notes.extend(missing);
+        let mut inside = Vec::new();
+        for member in &mut members {
+            let Some(task) = &mut member.inside else {
+                return Err(gone().into());
+            };
+            member.group.real_pid = task.tid();
+            inside.push(Inside {
+                group: &member.group,
+                task,
+                beside: member.beside,
+            });
+        }
+        let restored = restore(&sandbox, &shared, &mut inside);
+        drop(inside);
+        // A task that is sealed cannot choose the numbers of new ones.
+        let mut made = Vec::new();
+        for member in members {
+            made.push(member.with_threads(&sandbox, &number)?);
+        }
+        let mut settled = Vec::new();
+        for (mut group, tasks) in made {
+            let mut threads = Vec::new();
+            for (thread, mut task) in tasks {
+                sandbox.seal(&mut task)?;
+                threads.push(thread.settle(task)?);
+            }
+            group.shared = shared.clone();
+            settled.push((group, threads));
+        }
+        let (group, mut threads) = settled.remove(0);
+        let at = threads.iter().position(|thread| thread.tid == tid);
+        let driven = threads.remove(at.ok_or_else(gone)?);
+        let mut process = Process::alone(group, driven, threads);
+        process.followed = followed;
+        let relatives = settled.into_iter();
+        process.relatives = relatives
+            .map(|(group, threads)| Relative { group, threads })
+            .collect();
+        Ok((process, sandbox, restored))
+    }
+}
+
+fn gone() -> Error {
+    let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+    Error::os("find a process of the family", 0, source)
+}
+
+impl Member {
+    fn new(
+        mut group: ThreadGroup,
+        mut first: Thread,
+        others: Vec<Thread>,
+        beside: Option<usize>,
+    ) -> Result<Member> {
+        // Remote calls unblock SIGTRAP in the task, so the states are taken first.
+        let mut standing = vec![ThreadState::of(&first)?];
+        for thread in &others {
+            standing.push(ThreadState::of(thread)?);
+        }
+        let (mut outside, mut actions) = (None, Vec::new());
+        match beside {
+            Some(_) => actions = first.actions()?,
+            // A process with several threads cannot enter namespaces.
+            None => {
+                let is_alone = others.is_empty() && group.retired.is_empty();
+                let mut remote = first.remote()?;
+                outside = Some(match is_alone {
+                    true => {
+                        drop(remote);
+                        first.task
+                    }
+                    false => remote.fork_between()?,
+                });
+            }
+        }
+        group.retired.clear();
+        // The kernel takes the first task for the thread group leader.
+        let forked = standing[0].tid;
+        let leader = standing.iter().position(|thread| thread.tid == group.pid);
+        standing.swap(0, leader.unwrap_or(0));
+        Ok(Member {
+            group,
+            standing,
+            forked: Some(forked),
+            outside,
+            actions,
+            inside: None,
+            beside,
+        })
+    }
+
+    /// Makes its other threads. Returns the tasks, which have the attributes of these threads.
+    fn with_threads(
+        self,
+        sandbox: &Sandbox,
+        number: impl Fn(i32) -> i32,
+    ) -> sandbox::Result<(ThreadGroup, Vec<(ThreadState, Stopped)>)> {
+        let Member {
+            group,
+            standing,
+            forked,
+            inside,
+            ..
+        } = self;
+        let mut standing = standing.into_iter();
+        let (Some(leader), Some(mut first)) = (standing.next(), inside) else {
+            return Err(gone().into());
+        };
+        leader
+            .attributes
+            .apply(&mut first, forked == Some(leader.tid))?;
+        let mut others = Vec::new();
+        for thread in standing {
+            let (mut task, _) = sandbox.thread(&mut first, number(thread.tid))?;
+            thread.attributes.apply(&mut task, false)?;
+            others.push((thread, task));
+        }
+        others.insert(0, (leader, first));
+        Ok((group, others))
+    }
+}
+
+/// A family on its way into a sandbox.
+struct Entry<'a> {
+    members: Vec<Member>,
+    places: &'a [Place],
+    files: MappedFiles,
+    missing: Vec<String>,
+}
+
+impl Entry<'_> {
+    fn place(&self, at: usize) -> Place {
+        self.places.get(at).cloned().unwrap_or_default()
+    }
+
+    /// The order in which they are made: parents before their children. A relation that leads nowhere (a recording is
+    /// untrusted) is none.
+    fn order(&self) -> Vec<usize> {
+        let count = self.members.len();
+        let mut order = Vec::new();
+        let mut is_in = vec![false; count];
+        while order.len() < count {
+            let before = order.len();
+            for at in 0..count {
+                let parent = self.parent(at);
+                if !is_in[at] && parent.is_none_or(|parent| is_in[parent]) {
+                    is_in[at] = true;
+                    order.push(at);
+                }
+            }
+            if order.len() == before
+                && let Some(at) = is_in.iter().position(|is_in| !is_in)
+            {
+                is_in[at] = true;
+                order.push(at);
+            }
+        }
+        order
+    }
+
+    fn parent(&self, at: usize) -> Option<usize> {
+        let parent = self.places.get(at)?.parent;
+        parent.filter(|&parent| parent < self.members.len() && parent != at)
+    }
+
+    /// Has the first one enter, which has no parent inside.
+    fn enter_first(
+        &mut self,
+        at: usize,
+        request: &sandbox::Request<'_>,
+        is_right: impl FnOnce(&dyn Any) -> bool,
+        put: impl FnOnce(&mut Sandbox, Option<Rc<dyn Any>>) -> sandbox::Result<()>,
+    ) -> sandbox::Result<Sandbox> {
+        let shell = self.members[at].outside.take().ok_or_else(gone)?;
+        let request = sandbox::Request {
+            pid: self.place(at).pid,
+            ..*request
+        };
+        let sandboxes = Sandboxes::of_thread();
+        let (task, sandbox) = sandboxes.enter_prepared(shell, &request, is_right, put)?;
+        self.members[at].inside = Some(task);
+        self.bury(at)?;
+        Ok(sandbox)
+    }
+
+    /// Has one enter after its parent.
+    fn enter(
+        &mut self,
+        at: usize,
+        sandbox: &mut Sandbox,
+        request: &sandbox::Request<'_>,
+        shared: &SharedMemory,
+    ) -> sandbox::Result<()> {
+        let place = self.place(at);
+        let parent = self.parent(at);
+        let parent = parent.filter(|&parent| self.members[parent].inside.is_some());
+        let beside = self.members[at].beside;
+        let ((Some(parent), _) | (None, Some(parent))) = (parent, beside) else {
+            let shell = self.members[at].outside.take().ok_or_else(gone)?;
+            let request = sandbox::Request {
+                pid: place.pid,
+                ..*request
+            };
+            self.members[at].inside = Some(sandbox.enter(shell, &request)?);
+            return self.bury(at);
+        };
+        let memory = self.members[at].group.memory;
+        let is_in_memory = self.members[parent].group.memory == memory;
+        let flags = if is_in_memory { libc::CLONE_VM as u64 } else { 0 };
+        let maker = self.members[parent].inside.as_mut().ok_or_else(gone)?;
+        let mut remote = maker.remote_at_boundary()?;
+        let made = remote.child_as(flags, place.exit_signal, place.pid)?;
+        let made = made.map_err(|error| {
+            sandbox::Error::refused("make a process of the family in its sandbox", error)
+        });
+        remote.finish()?;
+        let mut task = made?;
+        let member = &mut self.members[at];
+        member.forked = None;
+        let mut actions = std::mem::take(&mut member.actions);
+        match (&mut member.outside, is_in_memory) {
+            (_, true) => {}
+            (Some(outside), false) => {
+                actions = Thread::actions_of(outside)?;
+                let objects = shared.objects();
+                self.missing
+                    .extend(move_memory(outside, &mut task, &objects, &mut self.files)?);
+                member.outside = None;
+            }
+            (None, false) => {
+                let pid = place.pid;
+                self.missing.push(format!(
+                    "the memory that process {pid} shares with others: it has a copy"
+                ));
+                let other = beside.and_then(|other| self.members[other].inside.as_mut());
+                let objects = shared.objects();
+                let other = other.ok_or_else(gone)?;
+                move_memory(other, &mut task, &objects, &mut self.files)?;
+                self.members[at].beside = None;
+            }
+        }
+        set_actions(&mut task, &actions)?;
+        if place.leads_session {
+            let mut remote = task.remote_at_boundary()?;
+            remote.call(libc::SYS_setsid, [0; 6])?;
+            remote.finish()?;
+        }
+        self.members[at].inside = Some(task);
+        self.bury(at)
+    }
+
+    /// Makes the children of one that have ended, and lets them end.
+    fn bury(&mut self, at: usize) -> sandbox::Result<()> {
+        let place = self.place(at);
+        if place.ended.is_empty() {
+            return Ok(());
+        }
+        let led: Vec<i32> = self.places.iter().filter_map(|place| place.group).collect();
+        let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
+        let told: u64 = 1 << (libc::SIGCHLD - 1);
+        let mask = task.sigmask()?;
+        task.set_sigmask(mask | told)?;
+        let mut remote = task.remote_at_boundary()?;
+        // A child of whom nobody is to hear leaves nothing.
+        let (none, before) = (remote.put(&[0; 32])?, remote.put(&[0; 32])?);
+        let set = |new, old| [libc::SIGCHLD as u64, new, old, 8, 0, 0];
+        remote.call(libc::SYS_rt_sigaction, set(none, before))?;
+        for ended in &place.ended {
+            let made = remote.child_as(0, ended.exit_signal, ended.pid)?;
+            let done = made.map_err(|error| error.to_string()).and_then(|child| {
+                let leads = led.contains(&ended.pid);
+                end(child, ended.exit, leads).map_err(|error| error.to_string())
+            });
+            if let Err(error) = done {
+                self.missing.push(format!(
+                    "process {}, which has ended and was not waited for: {error}",
+                    ended.pid
+                ));
+            }
+        }
+        let after = remote.put(&told.to_le_bytes())?;
+        let now = remote.put(&[0; 16])?;
+        if place.is_told {
+            remote.call(libc::SYS_rt_sigtimedwait, [after, 0, now, 8, 0, 0])?;
+        }
+        remote.call(libc::SYS_rt_sigaction, set(before, 0))?;
+        remote.finish()?;
+        task.set_sigmask(mask)?;
+        Ok(())
+    }
+
+    /// Puts all into their process groups.
+    fn join_groups(&mut self) -> sandbox::Result<()> {
+        // Processes that have the group of one that was not made by the family stay together.
+        let roots = (0..self.members.len()).filter(|&at| self.parent(at).is_none());
+        let outer: Vec<i32> = roots
+            .filter_map(|at| self.place(at).group.filter(|&g| g != self.place(at).pid))
+            .collect();
+        let is_leader = |place: &Place| place.group == Some(place.pid) && !place.leads_session;
+        for leads in [true, false] {
+            for at in 0..self.members.len() {
+                let place = self.place(at);
+                let Some(group) = place.group.filter(|group| !outer.contains(group)) else {
+                    continue;
+                };
+                if is_leader(&place) != leads || self.parent(at).is_none() || place.leads_session {
+                    continue;
+                }
+                let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
+                let mut remote = task.remote_at_boundary()?;
+                let ret = remote.call(libc::SYS_setpgid, [0, group as u64, 0, 0, 0, 0])?;
+                remote.finish()?;
+                if ret < 0 {
+                    let pid = place.pid;
+                    self.missing.push(format!(
+                        "the process group {group} of process {pid}: it is in its parent's"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets a process that has just been made end like this.
+fn end(mut task: Stopped, exit: Exit, leads_group: bool) -> Result<()> {
+    let mut remote = task.remote_at_boundary()?;
+    if leads_group {
+        remote.call(libc::SYS_setpgid, [0; 6])?;
+    }
+    let result = match exit {
+        Exit::Code(code) => remote
+            .call(libc::SYS_exit_group, [code as u64, 0, 0, 0, 0, 0])
+            .map(|_| ()),
+        Exit::Signal { signal, .. } => {
+            let none = remote.put(&[0; 32])?;
+            let args = [signal as u64, none, 0, 8, 0, 0];
+            remote.call(libc::SYS_rt_sigaction, args)?;
+            remote.finish()?;
+            task.set_sigmask(0)?;
+            return task.die_of(signal);
+        }
+    };
+    match result {
+        Err(Error::Ended { .. }) => Ok(()),
+        other => other,
+    }
+}

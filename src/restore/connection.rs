@@ -1,0 +1,305 @@
+//! Connections of stream sockets, both ends of which are in the family: over the network of the sandbox as they were, with the
+//! same addresses, and over a pair of sockets where they were local. What had been sent and not been received is in them.
+
+use super::local_file::set_status;
+use super::socket::{refill, shut_down};
+use super::{Description, Prepared, Restorer, Result, words};
+use crate::kernel::{Queue, Socket};
+use crate::tracee::Error;
+use crate::tracee::spawn::borrow_fd;
+use std::fs::File;
+use std::net::SocketAddr;
+
+/// A descriptor in the process that makes the connections.
+type Fd = u64;
+
+impl<'a> Restorer<'a, '_> {
+    /// Makes the listening sockets and the connections of the family's processes.
+    pub(super) fn make_connections(
+        &mut self,
+        all: &[Description<'a>],
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let sockets: Vec<&Description<'a>> =
+            all.iter().filter(|one| one.stream.is_none()).collect();
+        let is_end = |one: &&&Description<'a>| {
+            let kernel = self.kernel.as_ref();
+            kernel.is_some_and(|kernel| kernel.connection_number(one.id).is_some())
+        };
+        if sockets.iter().find(is_end).is_none() {
+            return Ok(());
+        }
+        let mut listening: Vec<(u64, Fd)> = Vec::new();
+        for one in &sockets {
+            let socket = self.socket(one.id);
+            let Some(socket) = socket.filter(|socket| socket.backlog.is_some()) else {
+                continue;
+            };
+            if prepared.contains_key(&one.id) {
+                continue;
+            }
+            if let Some(fd) = self.new_socket(one, &socket)? {
+                self.set_up(one, &socket, fd)?;
+                listening.push((one.id, fd));
+            }
+        }
+        for one in &sockets {
+            if !prepared.contains_key(&one.id) {
+                self.make_connection(one, &sockets, &listening, prepared)?;
+            }
+        }
+        let tid = self.remote.memory().tid();
+        for (id, fd) in listening {
+            let file = self.take_out(fd)?;
+            let one = sockets.iter().find(|one| one.id == id);
+            let set = set_status(&file, one.map_or(0, |one| one.file.flags));
+            set.map_err(|e| Error::os("make a socket of it listen", tid, e))?;
+            prepared.insert(id, file);
+        }
+        Ok(())
+    }
+
+    /// Makes the connection of which this is an end, and the other end is not somewhere else.
+    fn make_connection(
+        &mut self,
+        one: &Description<'a>,
+        all: &[&Description<'a>],
+        listening: &[(u64, Fd)],
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let Some(kernel) = self.kernel.clone() else {
+            return Ok(());
+        };
+        let Some(known) = kernel.connection(one.id) else {
+            return Ok(());
+        };
+        let is_client = known.client == Some(one.id);
+        let (client, server) = (known.client, known.server);
+        let waits = kernel.awaits_acceptance(one.id);
+        let other = if is_client { server } else { client };
+        let other_end = other.and_then(|id| all.iter().find(|other| other.id == id));
+        let listener = kernel.listener(one.id).filter(|_| is_client && waits);
+        let listener = listening
+            .iter()
+            .find(|(id, _)| Some(*id) == listener)
+            .map(|&(_, fd)| fd);
+        if other_end.is_none() && listener.is_none() {
+            // Its other end is nowhere in the recording, or has been closed since, or is in another process.
+            let Some(other) = other else { return Ok(()) };
+            if self.other_holder(|_, id| id == other)?.is_some() {
+                return Ok(());
+            }
+        }
+        let Some(socket) = self.socket(one.id) else {
+            return Ok(());
+        };
+        let [own, peer] = socket.addresses();
+        let (from, to) = if is_client { (own, peer) } else { (peer, own) };
+        if let (Some(listener), None) = (listener, other_end) {
+            let Some(fd) = self.new_socket(one, &socket)? else {
+                return Ok(());
+            };
+            self.set_options(&socket, fd)?;
+            if !self.connect_to(fd, listener, (from, to))? {
+                self.report_lost(one, "it cannot be connected again");
+            }
+            let file = self.take_out(fd)?;
+            let sent = kernel.sent_early(one.id).cloned().unwrap_or_default();
+            self.put_sent(one, &sent, &file)?;
+            self.finish_end(one, &socket, file, prepared)?;
+            return Ok(());
+        }
+        let listener = kernel.listener(one.id);
+        let listener = listening.iter().find(|(id, _)| Some(*id) == listener);
+        let pair = match (from, to) {
+            (Some(from), Some(to)) => {
+                let kept = other.and_then(|other| self.socket(other));
+                let ends = match is_client {
+                    true => (Some(socket.clone()), kept),
+                    false => (kept, Some(socket.clone())),
+                };
+                self.network_pair(one, ends, (from, to), listener.map(|&(_, fd)| fd))?
+            }
+            _ => self.local_pair(&socket)?,
+        };
+        let Some((client_end, server_end)) = pair else {
+            self.report_lost(one, "its connection cannot be made again: it is reset");
+            return Ok(());
+        };
+        let (mine, theirs) = match is_client {
+            true => (client_end, server_end),
+            false => (server_end, client_end),
+        };
+        self.put_sent(one, &kernel.received(one.id), &theirs)?;
+        match other_end {
+            Some(other) => {
+                self.put_sent(other, &kernel.received(other.id), &mine)?;
+                if let Some(socket) = self.socket(other.id) {
+                    self.finish_end(other, &socket, theirs, prepared)?;
+                }
+            }
+            None => drop(theirs),
+        }
+        self.finish_end(one, &socket, mine, prepared)
+    }
+
+    /// Sends what an end had been sent.
+    fn put_sent(&mut self, to: &Description<'a>, queue: &Queue, from: &File) -> Result<()> {
+        let tid = self.remote.memory().tid();
+        let whole = refill(queue, from).map_err(|e| Error::os("fill a socket of it", tid, e))?;
+        if !whole {
+            self.report_lost(to, "not all that was in it is known");
+        }
+        Ok(())
+    }
+
+    fn finish_end(
+        &mut self,
+        one: &Description<'a>,
+        socket: &Socket,
+        file: File,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let tid = self.remote.memory().tid();
+        let fail = |e| Error::os("make a connection for it", tid, e);
+        shut_down(socket, &file).map_err(fail)?;
+        set_status(&file, one.file.flags).map_err(fail)?;
+        prepared.insert(one.id, file);
+        Ok(())
+    }
+
+    /// Takes a descriptor out of the process.
+    fn take_out(&mut self, fd: Fd) -> Result<File> {
+        let file = borrow_fd(self.remote.memory().tid(), fd as i32)?;
+        self.remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+        Ok(file)
+    }
+
+    /// A pair of sockets of this kind.
+    fn local_pair(&mut self, socket: &Socket) -> Result<Option<(File, File)>> {
+        self.remote.reset_scratch();
+        let ends = self.remote.put(&[0; 8])?;
+        let kind = socket.kind.1 as u64;
+        let args = [libc::AF_UNIX as u64, kind, 0, ends, 0, 0];
+        if self.remote.call(libc::SYS_socketpair, args)? < 0 {
+            return Ok(None);
+        }
+        let both = self.remote.memory().word(ends)?;
+        let (one, two) = (both & 0xffff_ffff, both >> 32);
+        Ok(Some((self.take_out(one)?, self.take_out(two)?)))
+    }
+
+    /// A connection over the network between these addresses, the client's first.
+    fn network_pair(
+        &mut self,
+        one: &Description<'a>,
+        (client_socket, server_socket): (Option<Socket>, Option<Socket>),
+        (from, to): (SocketAddr, SocketAddr),
+        listener: Option<Fd>,
+    ) -> Result<Option<(File, File)>> {
+        let Some(socket) = client_socket.as_ref().or(server_socket.as_ref()) else {
+            return Ok(None);
+        };
+        let Some(client) = self.new_socket(one, socket)? else {
+            return Ok(None);
+        };
+        let mut open = vec![client];
+        let listens = match listener {
+            Some(listener) => Some(listener),
+            None => {
+                let made = self.new_socket(one, socket)?;
+                open.extend(made);
+                match made {
+                    Some(made) if self.listen_at(made, to)? => Some(made),
+                    _ => None,
+                }
+            }
+        };
+        let accepted = match listens {
+            Some(listens) if self.connect_to(client, listens, (Some(from), Some(to)))? => {
+                let args = [listens, 0, 0, 0, 0, 0];
+                u64::try_from(self.remote.call(libc::SYS_accept, args)?).ok()
+            }
+            _ => None,
+        };
+        let pair = match accepted {
+            Some(accepted) => {
+                open.retain(|&fd| fd != client);
+                for (socket, fd) in [(&client_socket, client), (&server_socket, accepted)] {
+                    if let Some(socket) = socket {
+                        self.set_options(socket, fd)?;
+                    }
+                }
+                Some((self.take_out(client)?, self.take_out(accepted)?))
+            }
+            None => None,
+        };
+        for fd in open {
+            self.remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+        }
+        Ok(pair)
+    }
+
+    fn listen_at(&mut self, fd: Fd, at: SocketAddr) -> Result<bool> {
+        self.may_reuse(fd)?;
+        let bound = self.address(libc::SYS_bind, fd, &sockaddr(at))? >= 0;
+        let args = [fd, 1, 0, 0, 0, 0];
+        Ok(bound && self.remote.call(libc::SYS_listen, args)? >= 0)
+    }
+
+    /// Lets a socket have an address at which a connection was.
+    fn may_reuse(&mut self, fd: Fd) -> Result<()> {
+        self.remote.reset_scratch();
+        let on = self.remote.put(&words(&[1]))?;
+        let (level, option) = (libc::SOL_SOCKET as u64, libc::SO_REUSEADDR as u64);
+        let args = [fd, level, option, on, 4, 0];
+        self.remote.call(libc::SYS_setsockopt, args)?;
+        Ok(())
+    }
+
+    /// Connects a socket to a listening one; returns whether that succeeded.
+    fn connect_to(
+        &mut self,
+        fd: Fd,
+        listener: Fd,
+        (from, to): (Option<SocketAddr>, Option<SocketAddr>),
+    ) -> Result<bool> {
+        if let Some(from) = from {
+            self.may_reuse(fd)?;
+            // Fails where the address is not there in the sandbox: it gets another one.
+            self.address(libc::SYS_bind, fd, &sockaddr(from))?;
+        }
+        if let Some(to) = to
+            && self.address(libc::SYS_connect, fd, &sockaddr(to))? >= 0
+        {
+            return Ok(true);
+        }
+        // It listens at another address here.
+        self.remote.reset_scratch();
+        let at = self.remote.put(&[0; 128])?;
+        let len = self.remote.put(&words(&[128]))?;
+        let args = [listener, at, len, 0, 0, 0];
+        if self.remote.call(libc::SYS_getsockname, args)? < 0 {
+            return Ok(false);
+        }
+        let len = self.remote.memory().word(len)? & 0xffff_ffff;
+        let args = [fd, at, len.min(128), 0, 0, 0];
+        Ok(self.remote.call(libc::SYS_connect, args)? >= 0)
+    }
+}
+
+/// An address as the kernel takes it.
+fn sockaddr(address: SocketAddr) -> Vec<u8> {
+    let port = address.port().to_be_bytes();
+    match address {
+        SocketAddr::V4(v4) => {
+            let family = (libc::AF_INET as u16).to_ne_bytes();
+            [&family[..], &port, &v4.ip().octets(), &[0; 8]].concat()
+        }
+        SocketAddr::V6(v6) => {
+            let family = (libc::AF_INET6 as u16).to_ne_bytes();
+            let ip = v6.ip().octets();
+            [&family[..], &port, &[0; 4], &ip, &[0; 4]].concat()
+        }
+    }
+}
