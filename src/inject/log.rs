@@ -43,7 +43,7 @@ pub struct Log {
 }
 
 /// Output that is kept up to a limit.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Output {
     bytes: Vec<u8>,
     /// The number of bytes beyond the limit.
@@ -95,6 +95,15 @@ impl Log {
         let kept = data.len().min(room);
         sink.bytes.extend_from_slice(&data[..kept]);
         sink.more += (data.len() - kept) as u64;
+    }
+
+    /// Another one with the same output and nothing else.
+    pub fn of_output(&self) -> Log {
+        Log {
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            ..Log::default()
+        }
     }
 
     /// Notes that a standard stream has had this many bytes more, which are not kept.

@@ -88,7 +88,8 @@ impl Report {
         let injected: Vec<_> = log.injected.into_iter().chain(relatives).collect();
         let own = self.own.unwrap_or(ended);
         let mut processes = self.relatives;
-        if !processes.is_empty() {
+        let is_told = |process: &ProcessOutcome| process.pid == self.pid;
+        if !processes.is_empty() && !processes.iter().any(is_told) {
             processes.push(ProcessOutcome {
                 pid: self.pid,
                 status: Some(own.status),

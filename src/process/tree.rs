@@ -10,6 +10,7 @@ use crate::sandbox::{self, Sandbox, Sandboxes};
 use crate::trace::Exit;
 use crate::tracee::{Error, Result, Stopped};
 use std::any::Any;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// The place of a process in its family, as it is to be in the sandbox. Pids are those by which the processes know each other.
@@ -42,14 +43,14 @@ pub struct Ended {
     pub exit_signal: i32,
 }
 
-/// A process in the sandbox that has no other threads yet and stands between calls.
+/// A process in the sandbox that has no other threads yet and stands between calls. Parents come before their children.
 #[derive(Debug)]
 pub struct Inside<'a> {
     /// What is known of it.
     pub group: &'a ThreadGroup,
     /// Its only task.
     pub task: &'a mut Stopped,
-    /// The index of an earlier one in whose memory it is.
+    /// The place in this order of an earlier one in whose memory it is.
     pub beside: Option<usize>,
 }
 
@@ -65,7 +66,7 @@ struct Member {
     /// Its signal actions, where no process outside has them.
     actions: Vec<SignalAction>,
     inside: Option<Stopped>,
-    /// See [`Inside::beside`].
+    /// The index of the member that has brought its memory along.
     beside: Option<usize>,
 }
 
@@ -95,15 +96,23 @@ impl Process {
             followed,
         } = self;
         let tid = driven.tid;
-        let mut members = vec![Member::new(group, driven, threads, None)?];
-        for Relative { group, mut threads } in relatives {
-            if threads.is_empty() {
-                continue;
-            }
-            let same = |member: &Member| member.group.memory == group.memory;
-            let beside = members.iter().position(same);
+        let relatives = relatives.into_iter().filter(|one| !one.threads.is_empty());
+        let mut family = vec![(group, driven, threads)];
+        family.extend(relatives.map(|Relative { group, mut threads }| {
             let first = threads.remove(0);
-            members.push(Member::new(group, first, threads, beside)?);
+            (group, first, threads)
+        }));
+        let order = order(places, family.len());
+        // Of those in one memory, the first to be made brings it along.
+        let mut owners: HashMap<u64, usize> = HashMap::new();
+        for &at in &order {
+            owners.entry(family[at].0.memory).or_insert(at);
+        }
+        let mut members = Vec::new();
+        for (at, (group, first, others)) in family.into_iter().enumerate() {
+            let beside = owners.get(&group.memory).copied();
+            let beside = beside.filter(|&owner| owner != at);
+            members.push(Member::new(group, first, others, beside)?);
         }
         // Inside of the sandbox, a copy cannot open the shared memory in the /proc of this process.
         let mut shared: Option<SharedMemory> = None;
@@ -123,7 +132,6 @@ impl Process {
             files: MappedFiles::default(),
             missing: Vec::new(),
         };
-        let order = entry.order();
         let put = |sandbox: &mut Sandbox, kept| put(sandbox, kept, &shared);
         let mut sandbox = entry.enter_first(order[0], request, is_right, put)?;
         for &at in &order[1..] {
@@ -137,17 +145,23 @@ impl Process {
         } = entry;
         sandbox.notes.extend(missing);
         let mut inside = Vec::new();
-        for member in &mut members {
+        for (at, member) in members.iter_mut().enumerate() {
             let Some(task) = &mut member.inside else {
                 return Err(gone().into());
             };
             member.group.real_pid = task.tid();
-            inside.push(Inside {
-                group: &member.group,
-                task,
-                beside: member.beside,
-            });
+            let place = |at: usize| order.iter().position(|&other| other == at);
+            inside.push((
+                place(at),
+                Inside {
+                    group: &member.group,
+                    task,
+                    beside: member.beside.and_then(place),
+                },
+            ));
         }
+        inside.sort_by_key(|(place, _)| *place);
+        let mut inside: Vec<Inside<'_>> = inside.into_iter().map(|(_, one)| one).collect();
         let restored = restore(&sandbox, &shared, &mut inside);
         drop(inside);
         // A task that is sealed cannot choose the numbers of new ones.
@@ -271,34 +285,8 @@ impl Entry<'_> {
         self.places.get(at).cloned().unwrap_or_default()
     }
 
-    /// The order in which they are made: parents before their children. A relation that leads nowhere (a recording is
-    /// untrusted) is none.
-    fn order(&self) -> Vec<usize> {
-        let count = self.members.len();
-        let mut order = Vec::new();
-        let mut is_in = vec![false; count];
-        while order.len() < count {
-            let before = order.len();
-            for at in 0..count {
-                let parent = self.parent(at);
-                if !is_in[at] && parent.is_none_or(|parent| is_in[parent]) {
-                    is_in[at] = true;
-                    order.push(at);
-                }
-            }
-            if order.len() == before
-                && let Some(at) = is_in.iter().position(|is_in| !is_in)
-            {
-                is_in[at] = true;
-                order.push(at);
-            }
-        }
-        order
-    }
-
     fn parent(&self, at: usize) -> Option<usize> {
-        let parent = self.places.get(at)?.parent;
-        parent.filter(|&parent| parent < self.members.len() && parent != at)
+        parent(self.places, self.members.len(), at)
     }
 
     /// Has the first one enter, which has no parent inside.
@@ -458,6 +446,35 @@ impl Entry<'_> {
         }
         Ok(())
     }
+}
+
+/// The order in which the processes of a family are made: parents before their children. A relation that leads nowhere (a
+/// recording is untrusted) is none.
+fn order(places: &[Place], count: usize) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut is_in = vec![false; count];
+    while order.len() < count {
+        let before = order.len();
+        for at in 0..count {
+            let parent = parent(places, count, at);
+            if !is_in[at] && parent.is_none_or(|parent| is_in[parent]) {
+                is_in[at] = true;
+                order.push(at);
+            }
+        }
+        if order.len() == before
+            && let Some(at) = is_in.iter().position(|is_in| !is_in)
+        {
+            is_in[at] = true;
+            order.push(at);
+        }
+    }
+    order
+}
+
+fn parent(places: &[Place], count: usize, at: usize) -> Option<usize> {
+    let parent = places.get(at)?.parent;
+    parent.filter(|&parent| parent < count && parent != at)
 }
 
 /// Lets a process that has just been made end like this.

@@ -61,6 +61,8 @@ pub enum Error {
 /// The result of restoring a process.
 #[derive(Debug, Default)]
 pub struct Restored {
+    /// Its recorded pid.
+    pub pid: i32,
     /// The objects that the process will miss, a sentence each.
     pub missing: Vec<String>,
     /// The standard streams of the process and its descendants, to be kept for as long as they live.
@@ -139,7 +141,10 @@ fn restore_one<'a>(
         kernel: common.kernel.clone(),
         epolls: Vec::new(),
         common,
-        restored: Restored::default(),
+        restored: Restored {
+            pid: member.state.pid,
+            ..Restored::default()
+        },
     };
     restorer.model()?;
     restorer.restored.agent = match agent {

@@ -263,6 +263,7 @@ impl Engine<'_> {
         if seen.call.moves_data() == Some(Moved::In) {
             self.drain();
             self.streams.note(&seen, given, &mut self.report.log);
+            self.note_written(me, &seen, given);
         }
         if !self.identity.is_real() && seen.call.name == "set_tid_address" {
             given = me.tid.into();
@@ -298,6 +299,9 @@ impl Engine<'_> {
         let tid = task.tid();
         me.scratch = ScratchMemory::default();
         self.identity.executed(me.process);
+        if let Some(member) = self.members.get_mut(&me.process) {
+            member.program = None;
+        }
         me.segv = SegvState::at_exec(task.sigmask()?, proc::ignored(tid)?);
         me.agent = match image::prepare_live(task, self.shows_clocks) {
             Ok(agent) => agent,
@@ -327,10 +331,15 @@ impl Engine<'_> {
             self.shared.clone(),
         )
         .with_began(&self.began)
-        .of_child(me.child, false)
+        .of_child(me.child, me.is_relative)
         .with_count(self.report.log.count(call.nr))
         .with_scratch(&me.scratch)
         .with_regs(regs);
+        if let Some(member) = self.members.get(&me.process)
+            && let Some(program) = &member.program
+        {
+            seen = seen.with_program(program, member.ppid);
+        }
         if is_of_interest {
             let same = self
                 .tasks

@@ -1,6 +1,6 @@
 //! The event loop: waits for stops of tasks, and handles them.
 
-use super::family;
+use super::family::{self, LiveMember};
 use super::guard::core_files::CoreFiles;
 use super::guard::{CheckedArgs, Locks, Quotas};
 use super::identity::{Identity, RecordedNumbers};
@@ -125,6 +125,8 @@ pub(super) struct Task {
     pub made: Option<i32>,
     /// The process, by the kernel's number, for which that call waits until it executes a program or ends: vfork(2).
     pub holder: Option<i32>,
+    /// Whether its process is a relative of that which was asked for, or was made by one.
+    pub is_relative: bool,
     /// Its process's number among those that were made in live, from 1; 0 for the first process.
     pub child: u32,
     run_state: RunState,
@@ -166,6 +168,7 @@ impl Task {
             locks_again: false,
             made: None,
             holder: None,
+            is_relative: false,
             run_state: RunState::Taken,
         }
     }
@@ -219,6 +222,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) quotas: Quotas,
     /// The locks that they have of the machine's files.
     pub(super) locks: Locks,
+    /// The process that was asked for.
+    pub(super) asked_for: i32,
     /// The program of the first process, as recorded.
     pub(super) program: Arc<Program>,
     /// Whether programs may install filters without `PR_SET_NO_NEW_PRIVS` (see [`seccomp::FilterCall`]).
@@ -228,8 +233,8 @@ pub(in crate::inject) struct Engine<'a> {
     met: Option<(i32, Decided)>,
     /// The number of processes that were made in live.
     pub(super) children: u32,
-    /// The recorded pids of a family's processes, by the kernel's.
-    pub(super) members: BTreeMap<i32, i32>,
+    /// The recorded processes of a family, by the kernel's numbers.
+    pub(super) members: BTreeMap<i32, LiveMember>,
     /// The processes, by the kernel's numbers, whose makers wait until they execute a program or end: vfork(2).
     pub(super) holding: BTreeSet<i32>,
 }
@@ -249,7 +254,13 @@ impl<'a> Engine<'a> {
             relatives,
             ..
         } = start.process;
-        let (first, pid, event) = (group.real_pid, group.pid, group.event.0);
+        let event = group.event.0;
+        // The family is judged by the recording's first process.
+        let judged = group.recording.start().pid;
+        let judged = relatives.iter().find(|one| one.group.pid == judged);
+        let judged = judged.map_or(&group, |one| &one.group);
+        let (first, first_pid) = (judged.real_pid, judged.pid);
+        let asked_for = group.real_pid;
         let driven_task = driven.task.tid();
         let numbers = start.numbers;
         let is_sandboxed = start.sandbox.is_some();
@@ -265,7 +276,7 @@ impl<'a> Engine<'a> {
             began: group.recording.start().cwd.as_slice().into(),
             recording: Some(Arc::clone(&group.recording)),
             shared: group.shared.clone(),
-            identity: Identity::of(first, numbers.own(pid))?,
+            identity: Identity::of(first, numbers.own(first_pid))?,
             streams: start.streams,
             clocks: start.clocks,
             shows_clocks: true,
@@ -277,8 +288,9 @@ impl<'a> Engine<'a> {
             sandbox: start.sandbox,
             listings: start.listings,
             settings: start.settings,
-            core_files: CoreFiles::new(first, recorded_limits(&group)?, is_sandboxed),
-            program: Arc::clone(&group.program),
+            core_files: CoreFiles::new(first, recorded_limits(judged)?, is_sandboxed),
+            program: Arc::clone(&judged.program),
+            asked_for,
             // The credentials of that time are not recorded, and the program was allowed to install filters.
             privileged: true,
             given: Vec::new(),
@@ -339,7 +351,8 @@ impl<'a> Engine<'a> {
         let parent = is_root.then(|| numbers.parent(group.pid));
         self.identity.add(process, parent, leads, hidden);
         if family.len() > 1 {
-            self.members.insert(process, group.pid);
+            let member = LiveMember::new(group, &mut self.report);
+            self.members.insert(process, member);
         }
         if process != self.first {
             self.core_files.add(process, recorded_limits(group)?);
@@ -366,6 +379,7 @@ impl<'a> Engine<'a> {
                     .take_made()
                     .or(made.map(|made| made.named)),
                 holder,
+                is_relative: process != self.asked_for,
                 agent: agent.clone(),
                 ..Task::new(process, pid, numbers.own(thread.tid), thread.segv)
             };
@@ -418,6 +432,7 @@ impl<'a> Engine<'a> {
             listings: BTreeMap::new(),
             settings,
             program: Arc::default(),
+            asked_for: first,
             privileged,
             given: Vec::new(),
             met: None,
@@ -449,6 +464,7 @@ impl<'a> Engine<'a> {
             }
             None => result?,
         };
+        self.tell_of_members();
         self.report.files = trace_span!("changes").in_scope(|| self.changed_files());
         // The recorded part may have been interrupted before, for another reason.
         self.report.reason = reason;

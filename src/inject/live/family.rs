@@ -1,9 +1,111 @@
 //! The family of a process that goes live: its place in the tree, and what of it is under way.
 
+use super::engine::{Engine, Task};
+use crate::backtrace::Frame;
 use crate::history::{Birth, Recording};
 use crate::inject::Result;
+use crate::inject::hook::HookCall;
+use crate::inject::log::Log;
+use crate::inject::outcome::{ProcessOutcome, Status};
+use crate::inject::report::{Ended as End, Report, of_relative};
+use crate::kernel::Program;
 use crate::process::{Ended, Place, Process, ThreadGroup};
+use crate::syscall::Moved;
+use crate::trace::Exit;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A recorded process of a family, as it goes on.
+pub(super) struct LiveMember {
+    /// Its recorded pid.
+    pub pid: i32,
+    /// That of its parent.
+    pub ppid: i32,
+    /// The program that it was recorded with, as long as it runs that.
+    pub program: Option<Arc<Program>>,
+    /// What it writes.
+    log: Log,
+    /// What it did before it went live.
+    before: Option<ProcessOutcome>,
+    exit: Option<Exit>,
+    backtrace: Vec<Frame>,
+}
+
+impl LiveMember {
+    /// Takes over from a report what a process did before.
+    pub fn new(group: &ThreadGroup, report: &mut Report) -> LiveMember {
+        let known = report.relatives.iter();
+        let known = known.clone().position(|one| one.pid == group.pid && one.status.is_none());
+        let before = known.map(|at| report.relatives.remove(at));
+        let log = match group.pid == report.pid {
+            true => report.log.of_output(),
+            false => Log::default(),
+        };
+        LiveMember {
+            pid: group.pid,
+            ppid: group.ppid,
+            program: Some(Arc::clone(&group.program)),
+            log,
+            before,
+            exit: None,
+            backtrace: Vec::new(),
+        }
+    }
+
+    /// Notes that it has ended.
+    pub fn ended(&mut self, exit: Exit) {
+        self.exit = Some(exit);
+    }
+
+    /// Notes where it is when a signal ends it.
+    pub fn dies_at(&mut self, backtrace: Vec<Frame>) {
+        self.backtrace = backtrace;
+    }
+
+    fn outcome(self) -> ProcessOutcome {
+        let end = self.exit.map(|exit| End {
+            status: match exit {
+                Exit::Code(_) => Status::Exited,
+                Exit::Signal { .. } => Status::Signaled,
+            },
+            exit: Some(exit),
+        });
+        let now = of_relative(self.pid, end, self.log, self.backtrace);
+        match self.before {
+            Some(before) => ProcessOutcome {
+                stdout: [before.stdout, now.stdout].concat(),
+                stderr: [before.stderr, now.stderr].concat(),
+                injected: before.injected,
+                ..now
+            },
+            None => now,
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Notes what a process of a family has written to a standard stream.
+    pub(super) fn note_written(&mut self, me: &Task, seen: &HookCall, ret: i64) {
+        let Some(member) = self.members.get_mut(&me.process).filter(|_| ret > 0) else {
+            return;
+        };
+        let fd = seen.call.fd_arg().map(|arg| seen.args[arg] as i32);
+        let stream = fd.and_then(|fd| self.streams.stream_of(seen.memory.tid(), fd));
+        let Some(stream) = stream.filter(|_| seen.call.moves_data() == Some(Moved::In)) else {
+            return;
+        };
+        let (data, len) = seen.passed_data(ret as u64, member.log.room(Some(stream)));
+        member.log.output(stream, &data);
+        member.log.more_output(stream, len - data.len() as u64);
+    }
+
+    /// The outcomes of the recorded processes.
+    pub(super) fn tell_of_members(&mut self) {
+        let members = std::mem::take(&mut self.members).into_values();
+        self.report.relatives.extend(members.map(LiveMember::outcome));
+        self.report.relatives.sort_by_key(|one| one.pid);
+    }
+}
 
 /// The places of a process and its relatives in the tree of processes, in this order.
 pub(super) fn places(process: &Process) -> Result<Vec<Place>> {

@@ -7,15 +7,23 @@ use crate::tracee::{Stopped, interrupt, proc};
 use crate::value::BRIEF;
 
 impl Engine<'_> {
-    /// Notes the place of the first process before a signal that ends it.
+    /// Notes the place of a recorded process before a signal that ends it.
     pub(super) fn note_fatal(&mut self, process: i32, task: &Stopped, signal: i32) {
         let tid = task.tid();
         let survives = signal == 0
             || is_harmless(signal)
             || proc::catches(tid, signal).unwrap_or(true)
             || proc::ignores(tid, signal).unwrap_or(true);
-        if process == self.first && !survives {
-            self.report.backtrace = self.backtrace_of(task);
+        let is_told = process == self.first || self.members.contains_key(&process);
+        if survives || !is_told {
+            return;
+        }
+        let backtrace = self.backtrace_of(task);
+        if let Some(member) = self.members.get_mut(&process) {
+            member.dies_at(backtrace.clone());
+        }
+        if process == self.first {
+            self.report.backtrace = backtrace;
         }
     }
 

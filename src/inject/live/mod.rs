@@ -222,10 +222,15 @@ pub(super) fn go_on(
     }
     let mut agents = BTreeMap::new();
     let mut captured = Vec::new();
-    let relatives = process.relatives.iter_mut();
-    let relatives = relatives.filter_map(|relative| relative.threads.first_mut());
-    let tasks = [&mut process.driven].into_iter().chain(relatives);
-    for (restored, first) in restored.into_iter().zip(tasks) {
+    for restored in restored {
+        let mut relatives = process.relatives.iter_mut();
+        let first = match restored.pid == process.group.pid {
+            true => Some(&mut process.driven),
+            false => relatives
+                .find(|relative| relative.group.pid == restored.pid)
+                .and_then(|relative| relative.threads.first_mut()),
+        };
+        let Some(first) = first else { continue };
         for sentence in restored.missing {
             if !missing.contains(&sentence) {
                 missing.push(sentence);

@@ -52,17 +52,19 @@ impl Engine<'_> {
                     || number.is_some_and(|n| [me.pid, me.tid, me.process, tid].contains(&n))
             })
         });
-        if !named || self.program.path.is_empty() || !is_ours(tid) {
+        let member = self.members.get(&me.process);
+        let program = member.and_then(|member| member.program.as_ref());
+        let program = program.unwrap_or(&self.program);
+        if !named || program.path.is_empty() || !is_ours(tid) {
             return Ok(None);
         }
         let what = || {
             format!(
                 "open the program {}",
-                String::from_utf8_lossy(&self.program.path)
+                String::from_utf8_lossy(&program.path)
             )
         };
-        let file =
-            restore::program(recording, &self.program).map_err(|e| Error::os(what(), tid, e))?;
+        let file = restore::program(recording, program).map_err(|e| Error::os(what(), tid, e))?;
         let mut path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into_bytes();
         path.push(0);
         let Some(piece) = me.scratch.take(path.len()) else {

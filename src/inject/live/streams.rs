@@ -4,6 +4,7 @@ use crate::inject::hook::HookCall;
 use crate::inject::log::Log;
 use crate::kernel::{DescriptorTable, Stream};
 use crate::restore::CapturedStream;
+use std::os::unix::fs::MetadataExt;
 
 /// The reading ends of captured streams.
 #[derive(Debug, Default)]
@@ -29,6 +30,16 @@ impl Streams {
             nowhere: nowhere.collect(),
             ends,
         }
+    }
+
+    /// The captured stream that a descriptor of a task is.
+    pub fn stream_of(&self, tid: i32, fd: i32) -> Option<Stream> {
+        let meta = std::fs::metadata(format!("/proc/{tid}/fd/{fd}")).ok()?;
+        self.ends.iter().find_map(|end| {
+            let own = end.file.metadata().ok()?;
+            let is_it = (own.dev(), own.ino()) == (meta.dev(), meta.ino());
+            end.stream.filter(|_| is_it)
+        })
     }
 
     /// Takes the data that are there, without waiting.

@@ -61,6 +61,7 @@ impl Engine<'_> {
         child.agent = maker.agent.clone();
         child.passed = maker.checked.as_ref().map(|checked| checked.passed);
         child.child = maker.child;
+        child.is_relative = maker.is_relative;
         if process != maker.process {
             self.children += 1;
             child.child = self.children;
@@ -133,6 +134,9 @@ impl Engine<'_> {
         self.note_end_by_limit(&me, exit);
         if me.process == self.first {
             self.exit = Some(exit);
+        }
+        if let Some(member) = self.members.get_mut(&me.process) {
+            member.ended(exit);
         }
         self.drain();
         let ended = HookExit { pid: me.pid, exit };

@@ -1,0 +1,49 @@
+-- Spins copies off the recording "rec" at some events and has them go on live with their families. Each must end as it was
+-- recorded: the output, and the end of every process that was there.
+--
+--   live.lua COUNT [FIRST]
+
+local count, first = tonumber(arg[1]), tonumber(arg[2] or 1)
+local rec = rr.open "rec"
+local whole = rec:outcome()
+
+local recorded = {}
+for _, process in ipairs(rec:processes()) do recorded[process.pid] = process end
+
+local function differs(o, pid, event)
+  if o.status ~= "exited" and o.status ~= "signaled" then return ("%s: %s"):format(o.status, tostring(o.hang or o.reason)) end
+  if o.exit_code ~= whole.exit_code or o.signal ~= whole.signal then
+    return ("it ended with %s %s"):format(o.exit_code, o.signal)
+  end
+  for _, process in ipairs(o.processes) do
+    local was = recorded[process.pid].exit
+    local is = process.exit_code or process.signal
+    if was and is ~= (was.code or was.signal) then
+      return ("process %d ended with %s, and %s when it was recorded"):format(process.pid, is, was.code or was.signal)
+    end
+  end
+  -- Processes that run side by side write in any order.
+  for _, stream in ipairs { "stdout", "stderr" } do
+    local was, is = whole[stream], o[stream]
+    local tail = #is == 0 and "" or was:sub(-#is)
+    local lines = {}
+    for line in tail:gmatch "[^\n]*" do lines[line] = (lines[line] or 0) + 1 end
+    for line in is:gmatch "[^\n]*" do lines[line] = (lines[line] or 0) - 1 end
+    for _, left in pairs(lines) do
+      if left ~= 0 then return ("its %s: %s\ninstead of: %s"):format(stream, is, was) end
+    end
+  end
+end
+
+local bad = {}
+for i = first, count do
+  local event = math.max(1, i * (#rec - 1) // count)
+  local copy = rr.replay_to(event):spin_off()
+  local pid = copy.pid
+  local o = copy:live { timeout = 20 }
+  local why = differs(o, pid, event)
+  if why then
+    bad[#bad + 1] = ("event %d of process %d, %s: %s\n  %s"):format(event, pid, rec:event(event).name, why, table.concat(o.missing, "\n  "))
+  end
+end
+print(#bad == 0 and "as recorded" or table.concat(bad, "\n"))
