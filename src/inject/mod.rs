@@ -99,6 +99,9 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// The other processes of the family of a process that goes live cannot be made.
+    #[error("cannot make the other processes of its family: {0}")]
+    Family(#[source] crate::process::SourceError),
     /// A hook raised an error.
     #[error("a hook failed: {0}")]
     Hook(#[source] HookError),

@@ -4,6 +4,7 @@ use super::error::raise;
 use super::{interrupt, session};
 use crate::history::Recording;
 use crate::inject::Outcome;
+use crate::process::FamilySource;
 use crate::replay::{self, Replay};
 use mlua::Lua;
 use std::cell::{RefCell, RefMut};
@@ -58,6 +59,15 @@ impl RecordingHandle {
                 "the replay stands nowhere yet: call rr.replay_to first",
             )),
         }
+    }
+
+    /// The source of the families of its copies.
+    pub fn family_source(&self) -> FamilySource {
+        let replay = Rc::clone(&self.replay);
+        FamilySource::new(move |process, event| {
+            let mut replay = replay.try_borrow_mut()?;
+            Ok(replay.add_family(process, event)?)
+        })
     }
 
     /// The outcome of the recorded program itself.

@@ -11,7 +11,7 @@ use super::trace::{self, TraceData};
 use super::view::{View, range};
 use crate::history::Kin;
 use crate::inject::{self, Driven, Script};
-use crate::process::{Process, StopPoint};
+use crate::process::{FamilySource, Process, StopPoint};
 use mlua::{Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -125,6 +125,8 @@ impl ProcessHandle {
         options.start = request.start.unwrap_or(0);
         options.end = request.end;
         let mut process = self.take()?;
+        // The whole family goes live, or with a trace only those that it drives.
+        process.source = self.source().filter(|_| request.trace.is_none());
         if let Err(error) = self.add_relatives(&mut process, &hooks, request.trace.is_some()) {
             *self.state.borrow_mut() = State::KillOnDrop(process);
             return Err(error);
@@ -177,6 +179,11 @@ impl ProcessHandle {
         })
     }
 
+    /// Where its family comes from.
+    fn source(&self) -> Option<FamilySource> {
+        self.handle.as_ref().map(RecordingHandle::family_source)
+    }
+
     /// The other recorded processes that are there at its event, as tables: `pid ppid argv exe`.
     fn family(&self, lua: &Lua) -> mlua::Result<Vec<mlua::Table>> {
         let Some(handle) = &self.handle else {
@@ -209,19 +216,7 @@ impl ProcessHandle {
     fn live(&self, lua: &Lua, table: &Value) -> mlua::Result<OutcomeData> {
         let mut hooks = LuaHooks::read_live(lua, table)?;
         let mut process = self.take()?;
-        if let Some(handle) = &self.handle
-            && process.group.event.0 == self.event
-        {
-            let added = handle.at(self.event, |replay| {
-                replay
-                    .add_relatives(&mut process, &Kin::All)
-                    .map_err(raise)
-            });
-            if let Err(error) = added {
-                *self.state.borrow_mut() = State::KillOnDrop(process);
-                return Err(error);
-            }
-        }
+        process.source = self.source();
         hooks.begin();
         let options = hooks.options();
         let result = inject::live(*process, &mut hooks, &options);

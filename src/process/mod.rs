@@ -20,10 +20,11 @@ pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, set_actions};
 pub use thread::{StopPoint, TaskAttributes, Thread, ThreadState};
 pub use tree::{Ended, Inside, Place};
 
-use crate::history::{FileChanges, Followed, KernelChanges, Recording};
+use crate::history::{FamilyChanges, FileChanges, Followed, KernelChanges, Recording};
 use crate::kernel::{DescriptorTable, Program};
 use crate::recording::Event;
 use crate::tracee::{Result, Stopped, TaskMemory};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -122,6 +123,43 @@ pub struct Process {
     pub relatives: Vec<Relative>,
     /// The processes that are followed with it, now and later.
     pub followed: Arc<Followed>,
+    /// What has become otherwise than recorded in its family.
+    pub changes: FamilyChanges,
+    /// Where the rest of its family comes from when it goes on live; `None` where it goes alone.
+    pub source: Option<FamilySource>,
+}
+
+/// The reason why the rest of a family cannot be made.
+pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+type AddRelatives = dyn Fn(&mut Process, u64) -> std::result::Result<(), SourceError>;
+
+/// Adds copies of all other processes of a process's family as they are at an event, or where they have left the recording
+/// before.
+#[derive(Clone)]
+pub struct FamilySource(Rc<AddRelatives>);
+
+impl FamilySource {
+    /// A source that calls this function.
+    pub fn new(
+        add: impl Fn(&mut Process, u64) -> std::result::Result<(), SourceError> + 'static,
+    ) -> FamilySource {
+        FamilySource(Rc::new(add))
+    }
+
+    /// Adds those that the process does not have yet.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn add(&self, process: &mut Process, event: u64) -> std::result::Result<(), SourceError> {
+        (self.0)(process, event)
+    }
+}
+
+impl std::fmt::Debug for FamilySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FamilySource")
+    }
 }
 
 impl Process {
@@ -133,6 +171,8 @@ impl Process {
             threads,
             relatives: Vec::new(),
             followed: Arc::new(Followed::none()),
+            changes: FamilyChanges::default(),
+            source: None,
         }
     }
 
@@ -173,6 +213,8 @@ impl Process {
             threads,
             relatives: Vec::new(),
             followed: Arc::clone(&self.followed),
+            changes: self.changes.clone(),
+            source: self.source.clone(),
         };
         // The number of each address space, and of its copy.
         let mut memories = vec![(self.group.memory, copied.group.memory)];

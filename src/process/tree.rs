@@ -94,6 +94,8 @@ impl Process {
             threads,
             relatives,
             followed,
+            changes,
+            source,
         } = self;
         let tid = driven.tid;
         let relatives = relatives.into_iter().filter(|one| !one.threads.is_empty());
@@ -184,6 +186,8 @@ impl Process {
         let driven = threads.remove(at.ok_or_else(gone)?);
         let mut process = Process::alone(group, driven, threads);
         process.followed = followed;
+        process.changes = changes;
+        process.source = source;
         let relatives = settled.into_iter();
         process.relatives = relatives
             .map(|(group, threads)| Relative { group, threads })

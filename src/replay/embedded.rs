@@ -77,21 +77,38 @@ impl Replayer {
         let Some((state, event)) = self.checkpoints.resume(number)? else {
             return self.restart();
         };
-        let mut frames = self.recording.frames_from(number)?;
-        // The frames before the event have been followed.
-        while !matches!(frames.next_frame()?, Some(Frame::Event(_)) | None) {}
-        self.position = Some(Position {
-            frames,
-            number,
-            pending: Some(event),
-            exit: None,
-            state,
-        });
+        let position = Position::at(&self.recording, number, event, state)?;
+        self.position = Some(position);
         Ok(())
     }
 }
 
 impl Position {
+    /// The position at this event, which is pending in that state.
+    fn at(
+        recording: &Recording,
+        number: u64,
+        event: Event,
+        state: ReplayState,
+    ) -> Result<Position> {
+        let mut frames = recording.frames_from(number)?;
+        // The frames before the event have been followed.
+        while !matches!(frames.next_frame()?, Some(Frame::Event(_)) | None) {}
+        Ok(Position {
+            frames,
+            number,
+            pending: Some(event),
+            exit: None,
+            state,
+        })
+    }
+
+    /// Another one with copies of all processes.
+    fn fork(&mut self, recording: &Recording) -> Result<Position> {
+        let event = self.pending.clone().ok_or(Error::AtEnd)?;
+        Position::at(recording, self.number, event, self.state.copy()?)
+    }
+
     /// Answers the pending event and goes to the next.
     fn step(&mut self, output: &mut Option<Output>) -> Result<()> {
         let Some(event) = self.pending.take() else {
@@ -347,6 +364,43 @@ impl Replay for Replayer {
         let position = self.begun()?;
         let event = position.pending.clone().ok_or(Error::AtEnd)?;
         position.state.add_relatives(process, &event, kin)
+    }
+
+    fn add_family(&mut self, process: &mut Process, event: u64) -> Result<()> {
+        let _quiet = TscOff::new();
+        let from = process.group.changes.event();
+        let here = self.position().map(|(number, _)| number);
+        if here.is_none_or(|here| here != from) {
+            self.replay_to(from)?;
+        }
+        let left = process.changes.left.clone();
+        let is_there = |pid: i32, number: u64| left.get(&pid).is_none_or(|&since| since > number);
+        let position = self.begun()?;
+        if event <= from {
+            let pending = position.pending.clone().ok_or(Error::AtEnd)?;
+            let is_meant = |pid: i32| left.get(&pid) != Some(&0);
+            return position.state.add_copies(process, &pending, is_meant);
+        }
+        let recording = Arc::clone(&position.state.recording);
+        let mut ahead = position.fork(&recording)?;
+        while let Some(pending) = ahead.pending.clone() {
+            if interrupt::is_asked() {
+                return Err(Error::Interrupted);
+            }
+            let number = ahead.number;
+            let is_last = number >= event;
+            let leaves = |pid: i32| left.get(&pid) == Some(&number);
+            let is_meant = |pid: i32| leaves(pid) || is_last && is_there(pid, number);
+            if is_last || left.values().any(|&since| since == number) {
+                ahead.state.add_copies(process, &pending, is_meant)?;
+            }
+            if is_last {
+                break;
+            }
+            ahead.step(&mut None)?;
+        }
+        ahead.state.clear();
+        Ok(())
     }
 }
 

@@ -99,6 +99,16 @@ pub trait Replay {
     fn add_relatives(&mut self, _process: &mut Process, _kin: &Kin) -> Result<()> {
         Ok(())
     }
+
+    /// Adds copies of all other processes of a copy's family as they are at an event, which is not before its own; those that
+    /// have left the recording before (see [`Process::changes`]) as they were then. The replay goes to the event at which the copy
+    /// was spun off. An engine that cannot make them leaves the copy alone.
+    ///
+    /// # Errors
+    /// If the replay leaves the recording on the way there, or the kernel refuses.
+    fn add_family(&mut self, _process: &mut Process, _event: u64) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A function that opens recordings of one engine; `None` where the directory belongs to another engine.

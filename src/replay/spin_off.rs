@@ -41,11 +41,22 @@ impl ReplayState {
     pub fn add_relatives(&mut self, process: &mut Process, event: &Event, kin: &Kin) -> Result<()> {
         let recording = Arc::clone(&self.recording);
         let followed = recording.followed(process.group.pid, self.number, kin)?;
+        let number = self.number;
+        self.add_copies(process, event, |pid| followed.has(pid, number))?;
+        process.followed = Arc::new(followed);
+        Ok(())
+    }
+
+    /// Adds copies of those processes of which this says so, and that the copy's family does not have yet.
+    pub fn add_copies(
+        &mut self,
+        process: &mut Process,
+        event: &Event,
+        is_meant: impl Fn(i32) -> bool,
+    ) -> Result<()> {
         let there: BTreeSet<i32> = process.pids().collect();
         let pids: BTreeSet<i32> = self.tasks.values().map(|task| task.pid).collect();
-        let number = self.number;
-        let missing = pids.difference(&there);
-        for &pid in missing.filter(|&&pid| followed.has(pid, number)) {
+        for &pid in pids.difference(&there).filter(|&&pid| is_meant(pid)) {
             let tid = self.driven(Some(pid), event.tid)?;
             let space = self.task(tid)?.space;
             let others = self.tasks.iter().filter(|(_, task)| task.space == space);
@@ -66,7 +77,6 @@ impl ReplayState {
             let threads = std::iter::once(first).chain(threads).collect();
             process.relatives.push(Relative { group, threads });
         }
-        process.followed = Arc::new(followed);
         Ok(())
     }
 

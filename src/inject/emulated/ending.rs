@@ -76,6 +76,23 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Notes which processes have left the recording, and which have ended, for the family that goes on live.
+    fn note_departures(&mut self) {
+        let (left, lost) = self.unreceived.departures();
+        self.otherwise.left.extend(left);
+        for (pid, since) in lost {
+            match since {
+                0 => _ = self.otherwise.left.insert(pid, 0),
+                since => _ = self.otherwise.ended.insert(pid, (since, None)),
+            }
+        }
+        for gone in self.family.ended() {
+            if let (Some(exit), Some(known)) = (gone.exit, self.otherwise.ended.get_mut(&gone.pid)) {
+                known.1 = Some(exit);
+            }
+        }
+    }
+
     /// Hands the process over to the live engine.
     pub(super) fn go_live(mut self, task: Stopped, met: Option<Decided>) -> Result<Driven> {
         // Where a relative leaves the recording, the process that was asked for is where the schedule has it.
@@ -86,6 +103,7 @@ impl<'a> Driver<'a> {
             return self.finish(ended.status, ended.exit, None);
         }
         let how = self.how_live();
+        self.note_departures();
         let (process, hooks, report) = self.into_process(true);
         let Some(process) = process else {
             return Err(Error::Range { index: 0, len: 0 });
@@ -131,6 +149,8 @@ impl<'a> Driver<'a> {
                 .collect(),
             relatives,
             followed: self.family.followed,
+            changes: self.otherwise,
+            source: self.source,
         });
         (process, self.hooks, self.report)
     }

@@ -63,6 +63,11 @@ pub(super) struct Family {
 }
 
 impl Family {
+    /// The driven processes that have ended.
+    pub fn ended(&self) -> &[ProcessOutcome] {
+        &self.gone
+    }
+
     /// The family of a process that is driven; takes over its jumps.
     pub fn new(group: &mut ThreadGroup, followed: Arc<Followed>, awaits_all: bool) -> Family {
         let pages = group.pages.take().map(|pages| (group.memory, pages));

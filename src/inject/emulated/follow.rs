@@ -1,5 +1,6 @@
 //! The effects of a settled call on the model of its process: the output that the call wrote, and the kernel's state.
 
+use crate::constants::is_error;
 use crate::image::Chunk;
 use crate::inject::exchange::Settled;
 use crate::inject::hook::{Decision, HookCall};
@@ -15,14 +16,15 @@ pub(super) fn done(seen: &Settled) -> i64 {
     seen.done.unwrap_or(seen.ret)
 }
 
-/// Applies a call to the descriptors of its process, and to the kernel changes that a restore makes again.
-pub(super) fn state(group: &mut ThreadGroup, seen: &Settled) {
+/// Applies a call to the descriptors of its process, and to the kernel changes that a restore makes again. With
+/// `tells`, returns the call if it changed anything of these.
+pub(super) fn state(group: &mut ThreadGroup, seen: &Settled, tells: bool) -> Option<CallEvent> {
     let ret = done(seen);
     // Drops the call's reference to the table, which is copied on a write while it is shared.
     seen.files.take();
     if seen.call.name == "close" && matches!(seen.decision, Decision::Answer(_)) {
         // A hook answered the close: the descriptor stays open.
-        return;
+        return None;
     }
     let outs = match seen.call.name {
         "pipe" | "pipe2" | "socketpair" | "getdents" | "getdents64" | "recvmsg" | "recvmmsg" => {
@@ -52,6 +54,8 @@ pub(super) fn state(group: &mut ThreadGroup, seen: &Settled) {
         call.outs = outputs(seen, ret);
     }
     group.descriptors.apply(&call);
+    let is_effective = seen.event.is_some() || noted.is_some();
+    let told = (tells && is_effective && !is_error(ret)).then(|| call.clone());
     if let Some(noted) = noted {
         let ThreadGroup {
             recording,
@@ -61,6 +65,7 @@ pub(super) fn state(group: &mut ThreadGroup, seen: &Settled) {
         } = group;
         changes.note(noted, call, recording, descriptors);
     }
+    told
 }
 
 /// The effect of a call that opened something, as far as it is known.

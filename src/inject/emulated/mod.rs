@@ -35,7 +35,7 @@ use crate::inject::clock::{Clocks, ShownTime};
 use crate::inject::exchange::{Answered, Decided, Entered, Settled};
 
 use crate::constants::is_error;
-use crate::history::Followed;
+use crate::history::{FamilyChanges, Followed, ToldCall};
 use crate::inject::given_files::{self, GivenFiles};
 use crate::inject::hook::{Decision, Finally, HookCall, Hooks, ScratchMemory};
 use crate::inject::options::{Options, Sandbox};
@@ -44,7 +44,8 @@ use crate::inject::report::{Driven, Report};
 use crate::inject::script::Script;
 use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
 use crate::inject::{Error, Result};
-use crate::process::{Process, Relative, StopPoint, ThreadGroup};
+use crate::recording::CallEvent;
+use crate::process::{FamilySource, Process, Relative, StopPoint, ThreadGroup};
 use crate::sandbox::Settings;
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
@@ -168,6 +169,10 @@ pub(super) struct Driver<'a> {
     unmade: BTreeSet<u64>,
     /// The files that have another content than recorded, if there are some.
     given: Option<GivenFiles>,
+    /// What has become otherwise than recorded, for those that go on live.
+    pub(super) otherwise: FamilyChanges,
+    /// Where the rest of the family comes from then.
+    pub(super) source: Option<FamilySource>,
     /// The first task and its stop point, until the loop begins.
     pub(super) begin: Option<(Stopped, StopPoint)>,
 }
@@ -185,6 +190,8 @@ impl<'a> Driver<'a> {
             threads,
             relatives,
             followed,
+            changes,
+            source,
         } = process;
         let pid = group.pid;
         let limit = Limit::new(group.real_pid, options.timeout)?;
@@ -234,6 +241,8 @@ impl<'a> Driver<'a> {
             unreceived: Unreceived::default(),
             unmade: BTreeSet::new(),
             given,
+            otherwise: changes,
+            source,
             begin: Some((task, place)),
         };
         driver.add_relatives(relatives)?;
@@ -528,7 +537,11 @@ impl<'a> Driver<'a> {
         follow::written(&self.group.descriptors, log, seen, moved);
         seen.log(Some(log));
         let before = effect.as_ref().map(|_| self.group.descriptors.clone());
-        follow::state(&mut self.group, seen);
+        let tells = seen.event.is_none() || is_other(seen) || !self.otherwise.told.is_empty();
+        let call = follow::state(&mut self.group, seen, tells);
+        if tells {
+            self.note_told(seen, call);
+        }
         let Some(call) = effect else { return };
         let before = before.filter(|_| !world::opens(&call));
         let table = before.unwrap_or_else(|| self.group.descriptors.clone());
@@ -538,6 +551,34 @@ impl<'a> Driver<'a> {
         if let Some(at) = told {
             self.group.files.note(at, self.me.tid, call, table);
         }
+    }
+
+    /// Notes a call that had another effect than the recorded one, or is none of the recording's; `call` is what it did to the
+    /// kernel's state.
+    fn note_told(&mut self, seen: &Settled, call: Option<CallEvent>) {
+        let told = &mut self.otherwise.told;
+        let tid = self.me.tid;
+        let (event, replaces) = match seen.event {
+            Some(event) => {
+                told.retain(|known| known.event != event || !known.replaces);
+                if !is_other(seen) {
+                    return;
+                }
+                (event, true)
+            }
+            None if call.is_none() || told.len() >= MOST_TOLD => return,
+            None => (self.answered.map_or(self.group.event.0, |last| last + 1), false),
+        };
+        let at = told.partition_point(|known| (known.event, known.replaces) <= (event, replaces));
+        told.insert(
+            at,
+            ToldCall {
+                event,
+                replaces,
+                tid,
+                call,
+            },
+        );
     }
 
     /// Notes which files are otherwise than recorded after a settled call.
@@ -687,6 +728,9 @@ impl<'a> Driver<'a> {
         })
     }
 }
+
+/// The most calls that the recording does not have and that are noted for a family.
+const MOST_TOLD: usize = 1 << 16;
 
 /// Whether a call has had another effect than that of the script's call.
 fn is_other(seen: &Settled) -> bool {

@@ -45,6 +45,13 @@ impl Unreceived {
         self.roots.contains_key(&event)
     }
 
+    /// The processes that are not driven and have left the recording, with the event before which they did, and those that have
+    /// ended or were never made (0).
+    pub fn departures(&self) -> (BTreeMap<i32, u64>, BTreeMap<i32, u64>) {
+        let gone = self.gone.iter().map(|(&pid, gone)| (pid, gone.since));
+        (gone.collect(), self.ended.clone())
+    }
+
     /// Notes that an event of a driven process has had another answer. The processes of `is_driven` say themselves what they
     /// do then.
     ///

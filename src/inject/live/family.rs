@@ -2,13 +2,13 @@
 
 use super::engine::{Engine, Task};
 use crate::backtrace::Frame;
-use crate::history::{Birth, Recording};
+use crate::history::{Birth, FamilyChanges, Recording};
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::inject::log::Log;
 use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::{Ended as End, Report, of_relative};
-use crate::kernel::Program;
+use crate::kernel::{Kernel, Program};
 use crate::process::{Ended, Place, Process, ThreadGroup};
 use crate::syscall::Moved;
 use crate::trace::Exit;
@@ -107,23 +107,60 @@ impl Engine<'_> {
     }
 }
 
+/// The state of the kernel for all processes of a family. The open files of those that were driven get the numbers by which
+/// the others know them.
+pub(super) fn kernel(process: &mut Process) -> Result<Kernel> {
+    let recording = Arc::clone(&process.group.recording);
+    let span = (process.group.changes.event(), process.group.event.0);
+    let Process {
+        group,
+        driven,
+        relatives,
+        changes,
+        ..
+    } = process;
+    let kernel = recording.family_at(span, changes, |tree, kernel| {
+        let own = [(&mut *group, driven.tid)].into_iter();
+        let others = relatives.iter_mut();
+        let others = others.filter_map(|one| Some((&mut one.group, one.threads.first()?.tid)));
+        for (group, tid) in own.chain(others) {
+            group.descriptors.renumber(group.pid, |fd| {
+                let file = tree.open_file(tid, fd)?;
+                Some((tree.file_id(tid, fd)?, file.path.as_slice()))
+            });
+        }
+        kernel.clone()
+    })?;
+    Ok(kernel)
+}
+
 /// The places of a process and its relatives in the tree of processes, in this order.
 pub(super) fn places(process: &Process) -> Result<Vec<Place>> {
     let births = process.group.recording.births()?;
+    let changes = &process.changes;
     let relatives = process.relatives.iter().map(|relative| &relative.group);
     let groups: Vec<&ThreadGroup> = [&process.group].into_iter().chain(relatives).collect();
     let pids: Vec<i32> = groups.iter().map(|group| group.pid).collect();
-    let places = groups.iter().map(|group| place(group, &pids, &births));
+    let places = groups.iter().map(|group| place(group, &pids, &births, changes));
     places.collect()
 }
 
-fn place(group: &ThreadGroup, family: &[i32], births: &[Birth]) -> Result<Place> {
+fn place(
+    group: &ThreadGroup,
+    family: &[i32],
+    births: &[Birth],
+    changes: &FamilyChanges,
+) -> Result<Place> {
     let event = group.event.0;
     let own = births.iter().rev().filter(|birth| birth.after < event);
     let birth = { own }.find(|birth| birth.pid == group.pid);
     let ended: Vec<&Birth> = births
         .iter()
-        .filter(|birth| birth.parent == group.pid && birth.is_unreaped(event))
+        .filter(|birth| birth.parent == group.pid && birth.after < event)
+        .filter(|birth| match changes.ended.get(&birth.pid) {
+            Some((_, exit)) => exit.is_some() && birth.waited_for.is_none_or(|at| at >= event),
+            None => birth.is_unreaped(event) && changes.left.get(&birth.pid) != Some(&0),
+        })
         .collect();
     let is_told = |birth: &&Birth| birth.told.is_some_and(|told| told < event);
     Ok(group.recording.process_tree_at(event, |tree| {
@@ -141,7 +178,10 @@ fn place(group: &ThreadGroup, family: &[i32], births: &[Birth]) -> Result<Place>
                 .filter_map(|birth| {
                     Some(Ended {
                         pid: birth.named,
-                        exit: birth.ended?.1,
+                        exit: match changes.ended.get(&birth.pid) {
+                            Some((_, exit)) => (*exit)?,
+                            None => birth.ended?.1,
+                        },
                         exit_signal: birth.exit_signal,
                     })
                 })

@@ -38,7 +38,7 @@ use super::outcome::Outcome;
 use super::report::{Driven, Report};
 use super::{Error, Result, given_files};
 use crate::history::{ChangedPath, FileChange};
-use crate::kernel::{FileKind, Kernel};
+use crate::kernel::FileKind;
 use crate::process::{Inside, Process, SharedMemory, StopPoint, ThreadGroup};
 use crate::restore::{Member, Reopened, restore};
 use crate::sandbox::{self, Change, ChangeKind, Origin, Part, Request, Settings};
@@ -110,9 +110,14 @@ pub(super) fn go_on(
     how: LiveOptions,
 ) -> Result<Outcome> {
     report.pid = process.group.pid;
-    if how.sandbox == Sandbox::None {
+    match (how.sandbox, process.source.take()) {
         // They are not live.
-        process.relatives.clear();
+        (Sandbox::None, _) => process.relatives.clear(),
+        (Sandbox::Cow, Some(source)) => {
+            let event = process.group.event.0;
+            source.add(&mut process, event).map_err(Error::Family)?;
+        }
+        (Sandbox::Cow, None) => {}
     }
     let numbers = RecordedNumbers::of(&process)?;
     let mut clocks = Clocks::at(&process.group.recording, process.group.event.0)?;
@@ -147,11 +152,11 @@ pub(super) fn go_on(
             missing = Vec::new();
         }
         Sandbox::Cow => {
-            let places = family::places(&process)?;
             let kernel = match process.relatives.is_empty() {
                 true => None,
-                false => Some(kernel_of_family(&process)?),
+                false => Some(family::kernel(&mut process)?),
             };
+            let places = family::places(&process)?;
             let world = trace_span!("world").in_scope(|| {
                 let relatives = process.relatives.iter().filter_map(|relative| {
                     Some((&relative.group, relative.threads.first()?.tid))
@@ -311,13 +316,6 @@ pub(super) fn show_left(
 fn user_of(group: &ThreadGroup) -> Result<Option<(u32, u32)>> {
     let user = group.recording.other_user()?;
     Ok(user.map(|user| (user.uid, user.gid)))
-}
-
-/// The state of the kernel for all processes of a family.
-fn kernel_of_family(process: &Process) -> Result<Kernel> {
-    let group = &process.group;
-    let recording = &group.recording;
-    Ok(recording.kernel_at(group.event.0, |_, kernel| kernel.clone())?)
 }
 
 /// What a copy, as it was told, changed since it was spun off.

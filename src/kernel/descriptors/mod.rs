@@ -216,6 +216,28 @@ impl DescriptorTable {
         self.files.serial(self.fds.get(fd)?.file)
     }
 
+    /// Gives the open files the numbers that they have among those of all recorded processes, by descriptor, where they have the
+    /// same path there; others get such as no recorded one has.
+    pub fn renumber<'a>(&mut self, pid: i32, known: impl Fn(i32) -> Option<(u64, &'a [u8])>) {
+        const OWN: u64 = 1 << 62;
+        let mut numbers: HashMap<usize, u64> = HashMap::new();
+        for (fd, descriptor) in self.fds.iter() {
+            let Some(file) = self.files.get(descriptor.file) else {
+                continue;
+            };
+            let same = known(fd).filter(|(_, path)| *path == file.path);
+            let own = || OWN | (pid as u64) << 32 | descriptor.file as u64;
+            match same {
+                Some((number, _)) => _ = numbers.insert(descriptor.file, number),
+                None => _ = numbers.entry(descriptor.file).or_insert_with(own),
+            }
+        }
+        let files = Arc::make_mut(&mut self.files);
+        for (file, number) in numbers {
+            files.set_serial(file, number);
+        }
+    }
+
     /// The locks of files that belong to the process, not to open files, with descriptors of those.
     pub fn locks(&self) -> impl Iterator<Item = (i32, RangeLock)> {
         self.fds.locks().filter_map(|(file, lock)| {

@@ -91,6 +91,14 @@ impl<T> Pool<T> {
         self.slots.get(at)?.as_ref().map(|counted| counted.serial)
     }
 
+    /// Gives a value another serial number.
+    pub fn set_serial(&mut self, at: usize, serial: u64) {
+        if let Some(counted) = self.slots.get_mut(at).and_then(Option::as_mut) {
+            counted.serial = serial;
+        }
+        self.next_serial = self.next_serial.max(serial.saturating_add(1));
+    }
+
     /// The serial numbers of all values.
     pub fn serials(&self) -> impl Iterator<Item = u64> {
         self.slots.iter().flatten().map(|counted| counted.serial)
