@@ -385,11 +385,16 @@ fn who_is_not_there_is_said() {
             "rr.open 'rec'
              local read = rr.find{ syscall = 'read', fd = 0 }
              local o = rr.replay_to(read):spin_off():live{ timeout = 10 }
+             print(o.status, o.exit_code, #o.missing)
+             rr.replay_to(read)
+             local o = spin_off{ alone = true }:live{ timeout = 10 }
              print(o.status, #o.missing > 0)
              for _, m in ipairs(o.missing) do print(m) end",
         )
         .ok();
-    assert!(done.text().contains("pipe"), "{}", done.text());
+    let text = done.text();
+    assert!(text.starts_with("exited\t0\t0\nexited\ttrue\n"), "{text}");
+    assert!(text.contains("pipe"), "{text}");
 }
 
 /// A thread that is not the first one is spun off, and goes by its own number all the same.

@@ -144,7 +144,7 @@ fn filters_hold_in_copies_that_go_live() {
              end
              local at = calls[math.max(#calls - 2, 1)]
              rr.replay_to(at)
-             local o = spin_off(life.pid):live{ timeout = 20 }
+             local o = spin_off(life.pid):live{ timeout = 20 }:of(life.pid)
              tried = tried + 1
              if o.exit_code ~= life.exit.code or o.signal ~= life.exit.signal then
                error(("%d at %d: %s %s %s, recorded %s %s"):format(life.pid, at, o.status, o.exit_code, o.signal,

@@ -64,6 +64,14 @@ impl Address {
     }
 }
 
+/// The absolute path in a `struct sockaddr`; a relative one is from this directory.
+pub fn path_of(address: &[u8], cwd: &[u8]) -> Option<Vec<u8>> {
+    match Address::of(address, cwd)? {
+        Address::Unix(path) if path.starts_with(b"/") => Some(path),
+        _ => None,
+    }
+}
+
 /// An absolute path without `.` in it.
 fn normal(path: &[u8], cwd: &[u8]) -> Vec<u8> {
     let from: &[u8] = if path.starts_with(b"/") { b"" } else { cwd };

@@ -141,7 +141,8 @@ impl Kernel {
         let mut all = self.objects.iter();
         let found = all.find(|(_, object)| match object {
             Object::Socket(socket) => {
-                socket.backlog.is_some() && socket.local.as_ref().is_some_and(|own| own.receives(to))
+                socket.backlog.is_some()
+                    && socket.local.as_ref().is_some_and(|own| own.receives(to))
             }
             _ => false,
         });
@@ -150,8 +151,13 @@ impl Kernel {
 
     /// The data that a socket has received and that was not read yet.
     pub fn received(&self, id: u64) -> Queue {
-        let mut queue = self.socket(id).map(|socket| socket.received.clone()).unwrap_or_default();
-        let early = self.connected_peer(id).and_then(|client| self.early.get(&client));
+        let mut queue = self
+            .socket(id)
+            .map(|socket| socket.received.clone())
+            .unwrap_or_default();
+        let early = self
+            .connected_peer(id)
+            .and_then(|client| self.early.get(&client));
         if let Some(early) = early {
             queue.begin_with(early.clone());
         }
@@ -493,7 +499,8 @@ impl Kernel {
         });
         let all = &connections.all;
         connections.open.retain(|number| all.contains_key(number));
-        self.early.retain(|client, _| all.contains_key(client) || alive.contains(client));
+        self.early
+            .retain(|client, _| all.contains_key(client) || alive.contains(client));
         self.drop_unused_flows(alive);
     }
 

@@ -78,6 +78,16 @@ impl Socket {
         [&self.local, &self.remote].map(|known| known.as_ref()?.on_network())
     }
 
+    /// The path that it is bound to.
+    pub fn path(&self) -> Option<&[u8]> {
+        match self.local.as_ref()? {
+            Address::Unix(path) if path.starts_with(b"/") => {
+                self.bound.as_ref().map(|_| path.as_slice())
+            }
+            _ => None,
+        }
+    }
+
     /// Follows a call on it, by a process with this current directory.
     pub(super) fn follow(&mut self, call: &CallEvent, cwd: &[u8]) {
         let [_, a, b, c, d, _] = call.args;

@@ -105,6 +105,13 @@ impl Process {
             (group, first, threads)
         }));
         let order = order(places, family.len());
+        tracing::trace!(
+            "of a family: {:?}",
+            order
+                .iter()
+                .map(|&at| (family[at].0.pid, &places[at]))
+                .collect::<Vec<_>>()
+        );
         // Of those in one memory, the first to be made brings it along.
         let mut owners: HashMap<u64, usize> = HashMap::new();
         for &at in &order {
@@ -336,12 +343,17 @@ impl Entry<'_> {
         };
         let memory = self.members[at].group.memory;
         let is_in_memory = self.members[parent].group.memory == memory;
-        let flags = if is_in_memory { libc::CLONE_VM as u64 } else { 0 };
+        let flags = if is_in_memory {
+            libc::CLONE_VM as u64
+        } else {
+            0
+        };
         let maker = self.members[parent].inside.as_mut().ok_or_else(gone)?;
         let mut remote = maker.remote_at_boundary()?;
         let made = remote.child_as(flags, place.exit_signal, place.pid)?;
         let made = made.map_err(|error| {
-            sandbox::Error::refused("make a process of the family in its sandbox", error)
+            let step = format!("make process {} of the family in its sandbox", place.pid);
+            sandbox::Error::refused(step, error)
         });
         remote.finish()?;
         let mut task = made?;
@@ -385,6 +397,7 @@ impl Entry<'_> {
         if place.ended.is_empty() {
             return Ok(());
         }
+        tracing::trace!("{} has ended children: {:?}", place.pid, place.ended);
         let led: Vec<i32> = self.places.iter().filter_map(|place| place.group).collect();
         let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
         let told: u64 = 1 << (libc::SIGCHLD - 1);

@@ -580,6 +580,12 @@ impl Recorder {
         {
             self.before.list(&dir.path);
         }
+        let cwd = self.family.cwd(current.tid).unwrap_or_default();
+        if let Some(path) = world::path_bound_by(event, cwd)
+            && let Some((itself, _)) = self.before.resolve(&path)
+        {
+            self.before.replaces(&itself);
+        }
         for &(dir, arg) in &kinds.paths {
             let Some(text) = text(event, event.args[arg]).filter(|text| !text.is_empty()) else {
                 continue;

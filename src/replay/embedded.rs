@@ -374,12 +374,16 @@ impl Replay for Replayer {
             self.replay_to(from)?;
         }
         let left = process.changes.left.clone();
-        let is_there = |pid: i32, number: u64| left.get(&pid).is_none_or(|&since| since > number);
+        let ended = process.changes.ended.clone();
+        let is_there = |pid: i32, number: u64| {
+            !ended.contains_key(&pid) && left.get(&pid).is_none_or(|&since| since > number)
+        };
         let position = self.begun()?;
         if event <= from {
             let pending = position.pending.clone().ok_or(Error::AtEnd)?;
-            let is_meant = |pid: i32| left.get(&pid) != Some(&0);
-            return position.state.add_copies(process, &pending, is_meant);
+            return position
+                .state
+                .add_copies(process, &pending, |pid| is_there(pid, event));
         }
         let recording = Arc::clone(&position.state.recording);
         let mut ahead = position.fork(&recording)?;
@@ -389,7 +393,7 @@ impl Replay for Replayer {
             }
             let number = ahead.number;
             let is_last = number >= event;
-            let leaves = |pid: i32| left.get(&pid) == Some(&number);
+            let leaves = |pid: i32| left.get(&pid) == Some(&number) && !ended.contains_key(&pid);
             let is_meant = |pid: i32| leaves(pid) || is_last && is_there(pid, number);
             if is_last || left.values().any(|&since| since == number) {
                 ahead.state.add_copies(process, &pending, is_meant)?;

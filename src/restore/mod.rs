@@ -112,7 +112,9 @@ pub fn restore(
     };
     let mut all: Vec<Restored> = Vec::new();
     for (at, member) in members.into_iter().enumerate() {
-        let agent = member.beside.and_then(|other| all.get(other)?.agent.clone());
+        let agent = member
+            .beside
+            .and_then(|other| all.get(other)?.agent.clone());
         let descriptions = std::mem::take(&mut kept[at]);
         all.push(restore_one(member, descriptions, agent, &mut common)?);
         common.is_first = false;
@@ -392,7 +394,9 @@ impl<'a> Restorer<'a, '_> {
         if let Some(file) = shared {
             let again = file.try_clone();
             let what = "share an open file with it";
-            return Ok(Plan::Pass(again.map_err(|e| TraceeError::os(what, tid, e))?));
+            return Ok(Plan::Pass(
+                again.map_err(|e| TraceeError::os(what, tid, e))?,
+            ));
         }
         let plan = self.plan_own(description)?;
         if let (Plan::Pass(file), Some(stream)) = (&plan, description.stream) {

@@ -4,8 +4,9 @@ use super::local_file::{as_file, fill, reopen};
 use super::stream::input;
 use super::{Description, Prepared, Restorer, Result};
 use crate::kernel::{OpenFile, Queue, Stream};
-use crate::tracee::Error;
+use crate::tracee::{Error, checked_open};
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::stat::fstat;
 use std::fs::File;
 use std::io;
 
@@ -80,8 +81,13 @@ impl<'a> Restorer<'a, '_> {
             }
             return Ok(());
         }
-        let (read, write) = io::pipe().map_err(fail)?;
-        let (read, write) = (as_file(read), as_file(write));
+        let (read, write) = match self.fifo(first.file) {
+            Some(fifo) => (fifo.try_clone().map_err(fail)?, fifo),
+            None => {
+                let (read, write) = io::pipe().map_err(fail)?;
+                (as_file(read), as_file(write))
+            }
+        };
         let queue = self
             .kernel
             .as_ref()
@@ -101,6 +107,18 @@ impl<'a> Restorer<'a, '_> {
             self.report_other_end(first, libc::O_RDONLY, "wrote to it")?;
         }
         Ok(())
+    }
+
+    /// The FIFO at the path of an open file, both of its ends at once.
+    fn fifo(&self, file: &OpenFile) -> Option<File> {
+        let root = self.root.as_ref().filter(|_| file.path.starts_with(b"/"))?;
+        let found = root.find(&file.path, true)?;
+        let status = fstat(&found).ok()?;
+        let is_fifo = status.st_mode & libc::S_IFMT == libc::S_IFIFO;
+        if !is_fifo {
+            return None;
+        }
+        checked_open::reopen(&found, libc::O_RDWR | libc::O_NONBLOCK).ok()
     }
 
     fn refill(&mut self, end: &Description<'_>, queue: &Queue, write: &File) -> io::Result<()> {

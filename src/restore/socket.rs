@@ -31,6 +31,13 @@ fn family(address: &[u8]) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.try_into().ok()?))
 }
 
+/// The address of a socket with this path; `None` where that is too long.
+fn unix_address(path: &[u8]) -> Option<Vec<u8>> {
+    const MOST: usize = 107;
+    let family = (libc::AF_UNIX as u16).to_ne_bytes();
+    (path.len() <= MOST).then(|| [&family[..], path, &[0]].concat())
+}
+
 /// An internet address as text.
 fn shown(address: &[u8]) -> Option<String> {
     let host = address.get(host(address)?)?;
@@ -152,9 +159,16 @@ impl Restorer<'_, '_> {
     }
 
     /// Sets a socket's options, binds it, and has it listen or connect.
-    pub(super) fn set_up(&mut self, description: &Description<'_>, socket: &Socket, fd: u64) -> Result<()> {
+    pub(super) fn set_up(
+        &mut self,
+        description: &Description<'_>,
+        socket: &Socket,
+        fd: u64,
+    ) -> Result<()> {
         self.set_options(socket, fd)?;
-        if let Some(address) = &socket.bound
+        // The process may have changed its directory since.
+        let path = socket.path().and_then(unix_address);
+        if let Some(address) = path.as_ref().or(socket.bound.as_ref())
             && !self.bind(fd, address)?
         {
             let to = shown(address).unwrap_or_else(|| "its address".into());

@@ -31,6 +31,8 @@ pub enum Content<'a> {
     Link(&'a [u8]),
     /// A FIFO.
     Fifo,
+    /// A socket at which nobody listens.
+    Socket,
     /// A regular file, whose content this writes.
     File(&'a dyn Fn(&mut File) -> io::Result<()>),
     /// Another name of the file at this path.
@@ -347,14 +349,12 @@ impl Placer<'_> {
             Content::Directory if is_there => {}
             Content::Directory => mkdirat(parent, name, Mode::S_IRWXU)?,
             Content::Link(text) => symlinkat(std::ffi::OsStr::from_bytes(text), parent, name)?,
-            Content::Fifo => {
-                mknodat(
-                    parent,
-                    name,
-                    SFlag::S_IFIFO,
-                    Mode::S_IRUSR | Mode::S_IWUSR,
-                    0,
-                )?;
+            Content::Fifo | Content::Socket => {
+                let kind = match what {
+                    Content::Socket => SFlag::S_IFSOCK,
+                    _ => SFlag::S_IFIFO,
+                };
+                mknodat(parent, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, 0)?;
             }
             Content::File(fill) => {
                 let how = OFlag::O_WRONLY

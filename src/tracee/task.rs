@@ -656,6 +656,10 @@ impl Stopped {
     /// # Errors
     /// If the kernel refuses.
     pub fn die_of(self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL {
+            self.kill();
+            return Ok(());
+        }
         self.send(signal);
         let mut waited = self.resume()?.wait()?;
         while let Waited::Stopped(task, stop) = waited {

@@ -2,7 +2,7 @@
 
 use super::{Attributes, Base, Content, Kind, Listing, Node, NodeId, World};
 use crate::constants::is_error;
-use crate::kernel::{Descriptors, moved};
+use crate::kernel::{Descriptors, moved, path_of_address};
 use crate::recording::{CallEvent, ChunkMemory, Effect};
 use crate::syscall::{Memory, Moved, directory_entries};
 use std::collections::BTreeSet;
@@ -43,6 +43,7 @@ pub fn is_changed_by(call: &str) -> bool {
             | "mkdirat"
             | "mknod"
             | "mknodat"
+            | "bind"
             | "chmod"
             | "fchmod"
             | "fchmodat"
@@ -67,6 +68,18 @@ pub fn is_changed_by(call: &str) -> bool {
             | "pwritev"
             | "pwritev2"
     )
+}
+
+/// The path at which bind(2) makes a socket; a relative one is from this directory.
+pub fn path_bound_by(call: &CallEvent, cwd: &[u8]) -> Option<Vec<u8>> {
+    const MOST: u64 = 110;
+    if i64::from(call.nr) != libc::SYS_bind {
+        return None;
+    }
+    let mut address = vec![0; call.args[2].min(MOST) as usize];
+    let n = ChunkMemory(&call.ins).read(call.args[1], &mut address);
+    address.truncate(n);
+    path_of_address(&address, cwd)
 }
 
 /// Whether a call makes a descriptor of a file: it is followed with the task's descriptors at its exit.
@@ -134,6 +147,7 @@ impl<B: Base> World<B> {
             libc::SYS_unlinkat => self.removed(&at, Some(0), 1),
             libc::SYS_mkdir => self.made(&at, None, 0, Kind::Directory, at.mode(args[1])),
             libc::SYS_mkdirat => self.made(&at, Some(0), 1, Kind::Directory, at.mode(args[2])),
+            libc::SYS_bind => self.bound(&at),
             libc::SYS_mknod => self.made_special(&at, None, 0, args[1], args[2]),
             libc::SYS_mknodat => self.made_special(&at, Some(0), 1, args[2], args[3]),
             libc::SYS_chmod => {
@@ -678,6 +692,16 @@ impl<B: Base> World<B> {
             kind => Kind::Special(kind, device),
         };
         self.made(at, dir, path, kind, at.mode(mode));
+    }
+
+    /// A socket that is bound to a path is a file there.
+    fn bound(&mut self, at: &Call<'_>) {
+        let Some(path) = path_bound_by(at.call, at.descriptors.cwd()) else {
+            return;
+        };
+        let path = self.resolve(&path, false);
+        self.change_around(&path);
+        self.make(&path, Kind::Special(libc::S_IFSOCK, 0), at.mode(0o777));
     }
 
     fn removed(&mut self, at: &Call<'_>, dir: Option<usize>, path: usize) {

@@ -10,7 +10,7 @@ mod names;
 mod path;
 mod seen;
 
-pub use calls::{is_changed_by, opens};
+pub use calls::{is_changed_by, opens, path_bound_by};
 pub use content::{Content, Part};
 pub use path::walk;
 

@@ -87,7 +87,8 @@ impl<'a> Driver<'a> {
             }
         }
         for gone in self.family.ended() {
-            if let (Some(exit), Some(known)) = (gone.exit, self.otherwise.ended.get_mut(&gone.pid)) {
+            if let (Some(exit), Some(known)) = (gone.exit, self.otherwise.ended.get_mut(&gone.pid))
+            {
                 known.1 = Some(exit);
             }
         }

@@ -7,6 +7,7 @@ use super::task::StoppedTask;
 use super::unreceived::Unreceived;
 use super::{Driver, Next};
 use crate::backtrace::Frame;
+use crate::constants::signal_name;
 use crate::history::{Filter, Followed, Recording};
 use crate::inject::Result;
 use crate::inject::given_files::GivenFiles;
@@ -231,10 +232,39 @@ impl Driver<'_> {
 
     /// Why the recorded answer to a call does not hold any more, since another process has not sent or taken something, if so.
     pub(super) fn never_got(&self, seen: &HookCall) -> Option<String> {
-        let event = seen.event.filter(|_| !self.unreceived.is_empty())?;
+        let event = seen.event?;
+        if let Some(reason) = self.ended_otherwise(seen, event) {
+            return Some(reason);
+        }
+        if self.unreceived.is_empty() {
+            return None;
+        }
         let recorded = self.group.recording.event(event).ok()?;
         let reason = self.unreceived.reason(event, &recorded);
         reason.or_else(|| self.unreceived.has_no_taker(event))
+    }
+
+    /// How the driven process has ended whose recorded end a call is to be told, if that is otherwise.
+    fn ended_otherwise(&self, seen: &HookCall, event: u64) -> Option<String> {
+        if self.family.gone.is_empty() || !matches!(seen.call.name, "wait4" | "waitid") {
+            return None;
+        }
+        let births = self.group.recording.births().ok()?;
+        let waited = births
+            .iter()
+            .find(|birth| birth.waited_for == Some(event))?;
+        let (_, was) = waited.ended?;
+        let gone = self.family.gone.iter().rev();
+        let gone = { gone }.find(|gone| gone.pid == waited.pid)?;
+        let is = gone.exit.filter(|&is| !is_same_end(is, was))?;
+        Some(format!(
+            "process {}, whose end this tells, {}, and not as recorded",
+            gone.pid,
+            match is {
+                Exit::Code(code) => format!("has exited with {code}"),
+                Exit::Signal { signal, .. } => format!("was killed by {}", signal_name(signal)),
+            }
+        ))
     }
 
     /// Whether the call of a task whose turn has not come is already none that the recording has for it. With others that are
@@ -486,5 +516,13 @@ impl Driver<'_> {
             Some((status, exit)) => Ended { status, exit },
             None => own,
         }
+    }
+}
+
+/// Whether a parent is told the same of these ends, but for the core that one may have left.
+fn is_same_end(one: Exit, other: Exit) -> bool {
+    match (one, other) {
+        (Exit::Signal { signal: one, .. }, Exit::Signal { signal: other, .. }) => one == other,
+        _ => one == other,
     }
 }

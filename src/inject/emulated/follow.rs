@@ -48,14 +48,21 @@ pub(super) fn state(group: &mut ThreadGroup, seen: &Settled, tells: bool) -> Opt
         effect: Effect::None,
     };
     call.effect = opened(&group.descriptors, seen, &call);
-    let noted = group.changes.concerns(&group.descriptors, &call);
+    let is_unmade = matches!(seen.decision, Decision::Answer(_)) && seen.done.is_none();
+    // What a hook says was moved was not.
+    let moves = || seen.call.moves_data().is_some();
+    let noted = match is_unmade && moves() {
+        true => None,
+        false => group.changes.concerns(&group.descriptors, &call),
+    };
     if noted.is_some() {
         call.ins = inputs(seen);
         call.outs = outputs(seen, ret);
     }
     group.descriptors.apply(&call);
     let is_effective = seen.event.is_some() || noted.is_some();
-    let told = (tells && is_effective && !is_error(ret)).then(|| call.clone());
+    let told = tells && is_effective && !is_unmade && !is_error(ret);
+    let told = told.then(|| call.clone());
     if let Some(noted) = noted {
         let ThreadGroup {
             recording,

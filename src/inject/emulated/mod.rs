@@ -44,8 +44,8 @@ use crate::inject::report::{Driven, Report};
 use crate::inject::script::Script;
 use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
 use crate::inject::{Error, Result};
-use crate::recording::CallEvent;
 use crate::process::{FamilySource, Process, Relative, StopPoint, ThreadGroup};
+use crate::recording::CallEvent;
 use crate::sandbox::Settings;
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
@@ -567,7 +567,10 @@ impl<'a> Driver<'a> {
                 (event, true)
             }
             None if call.is_none() || told.len() >= MOST_TOLD => return,
-            None => (self.answered.map_or(self.group.event.0, |last| last + 1), false),
+            None => (
+                self.answered.map_or(self.group.event.0, |last| last + 1),
+                false,
+            ),
         };
         let at = told.partition_point(|known| (known.event, known.replaces) <= (event, replaces));
         told.insert(

@@ -554,10 +554,7 @@ impl<'a> Engine<'a> {
         let running = match std::mem::replace(&mut me.run_state, RunState::Taken) {
             RunState::Runs(running) => running,
             // The task was killed during its stop.
-            RunState::Waits(..)
-            | RunState::Held(..)
-            | RunState::Stopped(_)
-            | RunState::Taken => {
+            RunState::Waits(..) | RunState::Held(..) | RunState::Stopped(_) | RunState::Taken => {
                 Running::of_another(tid)
             }
         };

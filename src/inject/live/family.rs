@@ -35,7 +35,9 @@ impl LiveMember {
     /// Takes over from a report what a process did before.
     pub fn new(group: &ThreadGroup, report: &mut Report) -> LiveMember {
         let known = report.relatives.iter();
-        let known = known.clone().position(|one| one.pid == group.pid && one.status.is_none());
+        let known = known
+            .clone()
+            .position(|one| one.pid == group.pid && one.status.is_none());
         let before = known.map(|at| report.relatives.remove(at));
         let log = match group.pid == report.pid {
             true => report.log.of_output(),
@@ -102,7 +104,9 @@ impl Engine<'_> {
     /// The outcomes of the recorded processes.
     pub(super) fn tell_of_members(&mut self) {
         let members = std::mem::take(&mut self.members).into_values();
-        self.report.relatives.extend(members.map(LiveMember::outcome));
+        self.report
+            .relatives
+            .extend(members.map(LiveMember::outcome));
         self.report.relatives.sort_by_key(|one| one.pid);
     }
 }
@@ -138,10 +142,13 @@ pub(super) fn kernel(process: &mut Process) -> Result<Kernel> {
 pub(super) fn places(process: &Process) -> Result<Vec<Place>> {
     let births = process.group.recording.births()?;
     let changes = &process.changes;
+    tracing::trace!("of a family: {changes:?} {:?}", births);
     let relatives = process.relatives.iter().map(|relative| &relative.group);
     let groups: Vec<&ThreadGroup> = [&process.group].into_iter().chain(relatives).collect();
     let pids: Vec<i32> = groups.iter().map(|group| group.pid).collect();
-    let places = groups.iter().map(|group| place(group, &pids, &births, changes));
+    let places = groups
+        .iter()
+        .map(|group| place(group, &pids, &births, changes));
     places.collect()
 }
 
@@ -159,7 +166,7 @@ fn place(
         .filter(|birth| birth.parent == group.pid && birth.after < event)
         .filter(|birth| match changes.ended.get(&birth.pid) {
             Some((_, exit)) => exit.is_some() && birth.waited_for.is_none_or(|at| at >= event),
-            None => birth.is_unreaped(event) && changes.left.get(&birth.pid) != Some(&0),
+            None => birth.is_unreaped(event) && !changes.left.contains_key(&birth.pid),
         })
         .collect();
     let is_told = |birth: &&Birth| birth.told.is_some_and(|told| told < event);

@@ -158,9 +158,10 @@ pub(super) fn go_on(
             };
             let places = family::places(&process)?;
             let world = trace_span!("world").in_scope(|| {
-                let relatives = process.relatives.iter().filter_map(|relative| {
-                    Some((&relative.group, relative.threads.first()?.tid))
-                });
+                let relatives = process
+                    .relatives
+                    .iter()
+                    .filter_map(|relative| Some((&relative.group, relative.threads.first()?.tid)));
                 let own = (&process.group, process.driven.tid);
                 let all: Vec<_> = [own].into_iter().chain(relatives).collect();
                 RecordedWorld::of(&all, process.group.event.0, &how.settings)
@@ -180,23 +181,22 @@ pub(super) fn go_on(
             let put = |sandbox: &mut sandbox::Sandbox, kept, shared: &SharedMemory| {
                 trace_span!("put").in_scope(|| world.put_into(sandbox, kept, &wanted, shared))
             };
-            let inside = |sandbox: &sandbox::Sandbox,
-                          shared: &SharedMemory,
-                          inside: &mut [Inside<'_>]| {
-                let _span = trace_span!("restore").entered();
-                for one in inside.iter_mut().filter(|one| one.beside.is_none()) {
-                    world.map_shared(shared, one.task)?;
-                }
-                let groups = inside.iter().map(|one| one.group);
-                let reopened = world.reopen(sandbox, groups);
-                let members = inside.iter_mut().map(|one| Member {
-                    task: one.task,
-                    place: StopPoint::Between,
-                    state: one.group,
-                    beside: one.beside,
-                });
-                restore(members.collect(), kernel, reopened)
-            };
+            let inside =
+                |sandbox: &sandbox::Sandbox, shared: &SharedMemory, inside: &mut [Inside<'_>]| {
+                    let _span = trace_span!("restore").entered();
+                    for one in inside.iter_mut().filter(|one| one.beside.is_none()) {
+                        world.map_shared(shared, one.task)?;
+                    }
+                    let groups = inside.iter().map(|one| one.group);
+                    let reopened = world.reopen(sandbox, groups);
+                    let members = inside.iter_mut().map(|one| Member {
+                        task: one.task,
+                        place: StopPoint::Between,
+                        state: one.group,
+                        beside: one.beside,
+                    });
+                    restore(members.collect(), kernel, reopened)
+                };
             let number = |tid| numbers.own(tid);
             let is_right = |what: &dyn std::any::Any| wanted.can_have(what);
             let (copy, made, done) = trace_span!("sandbox").in_scope(|| {

@@ -7,7 +7,7 @@ use super::listings::Listings;
 use crate::history::{FileContent, RecordedFiles, Recording};
 use crate::inject::lost_content::{Lost, lost};
 use crate::inject::{Error, Result, given_files};
-use crate::kernel::Descriptors;
+use crate::kernel::{Descriptors, FileKind, Object};
 use crate::process::{SharedMemory, ThreadGroup};
 use crate::recording::{EntryBefore, copy_part};
 use crate::restore::Reopened;
@@ -55,6 +55,8 @@ pub(super) struct RecordedWorld {
     times: BTreeMap<PathBuf, (i128, bool)>,
     /// The user id by which the process knows who goes on, if it is another one.
     known_as: Option<u32>,
+    /// The paths that live sockets are bound to.
+    bound: HashSet<PathBuf>,
     /// What the settings hide: no file that was not copied comes from there.
     hidden: Vec<PathBuf>,
     /// The bytes that a sandbox has for changed files.
@@ -119,6 +121,7 @@ impl RecordedWorld {
         };
         let recording = &group.recording;
         let files = recording.recorded_files()?;
+        let bound = bound_paths(family, event)?;
         // Of a recording that has not kept any, only those that were given a content are known.
         let is_bare = files.is_empty();
         let known_as = recording.other_user()?.map(|user| user.uid);
@@ -131,6 +134,7 @@ impl RecordedWorld {
                     time: recording.start().clocks.realtime,
                     known_as,
                     hidden: hidden(settings),
+                    bound,
                     room: settings.limits.tmpfs_bytes,
                     ..RecordedWorld::default()
                 };
@@ -253,10 +257,14 @@ impl RecordedWorld {
             return;
         }
         match &node.kind {
-            Kind::Special(kind, _) if *kind != libc::S_IFIFO => {
+            Kind::Special(libc::S_IFSOCK, _) if self.bound.contains(place) => {
+                // It is bound again.
+                return self.removed.push(place.to_path_buf());
+            }
+            Kind::Special(kind, _) if ![libc::S_IFIFO, libc::S_IFSOCK].contains(kind) => {
                 let path = String::from_utf8_lossy(path);
                 return self.missing.get_mut().note(format!(
-                    "{path} as it was: a socket or device, and these are the machine's"
+                    "{path} as it was: a device, and these are the machine's"
                 ));
             }
             Kind::File(content) => {
@@ -575,6 +583,7 @@ impl RecordedWorld {
             let what = match *kind {
                 libc::S_IFDIR => Content::Directory,
                 libc::S_IFIFO => Content::Fifo,
+                libc::S_IFSOCK => Content::Socket,
                 _ => Content::File(&|_| Ok(())),
             };
             if let Err(error) = placer.put(path, &what, &Default::default()) {
@@ -605,6 +614,7 @@ impl RecordedWorld {
         let what = match &node.kind {
             Kind::Directory => Content::Directory,
             Kind::Link(text) => Content::Link(text),
+            Kind::Special(libc::S_IFSOCK, _) => Content::Socket,
             Kind::Special(..) => Content::Fifo,
             Kind::File(_) => Content::File(&fill),
         };
@@ -824,6 +834,34 @@ fn has_mode(meta: &Metadata, attributes: &Attributes) -> bool {
     attributes
         .mode
         .is_none_or(|mode| mode == meta.mode() & 0o7777)
+}
+
+/// The paths that sockets of these processes are bound to.
+fn bound_paths(family: &[(&ThreadGroup, i32)], event: u64) -> Result<HashSet<PathBuf>> {
+    let Some(&(first, _)) = family.first() else {
+        return Ok(HashSet::new());
+    };
+    let groups = family.iter().map(|(group, _)| group);
+    let sockets = groups.flat_map(|group| {
+        let table = &group.descriptors;
+        let all = table
+            .iter()
+            .filter(|(_, file, _)| file.kind() == FileKind::Socket);
+        all.filter_map(|(fd, ..)| table.file_id(fd))
+    });
+    let sockets: HashSet<u64> = sockets.collect();
+    if sockets.is_empty() {
+        return Ok(HashSet::new());
+    }
+    Ok(first.recording.kernel_at(event, |_, kernel| {
+        let paths = sockets.iter().filter_map(|&id| match kernel.object(id)? {
+            Object::Socket(socket) => socket.path(),
+            _ => None,
+        });
+        paths
+            .map(|path| PathBuf::from(OsStr::from_bytes(path)))
+            .collect()
+    })?)
 }
 
 /// The paths that the settings hide, without symbolic links.
