@@ -1,7 +1,7 @@
 //! Data that calls move into and out of pipes, sockets, eventfds and anonymous files.
 
 use super::call_data::{moved, moved_messages, reads_from};
-use super::{Descriptors, Kernel, Object, OpenFile};
+use super::{Descriptors, Kernel, Object, OpenFile, Queue};
 use crate::recording::{CallEvent, Effect};
 use crate::syscall::Moved;
 
@@ -84,6 +84,21 @@ impl Kernel {
         }
     }
 
+    /// The bytes that were taken of what a call sends to an open file which has not returned yet.
+    pub fn taken_early(&self, id: u64, file: &OpenFile) -> usize {
+        let queue = match self.object(id) {
+            Some(Object::Socket(socket)) => {
+                let peer = socket.peer.or_else(|| self.connected_peer(id));
+                match peer.and_then(|peer| self.object(peer)) {
+                    Some(Object::Socket(peer)) => Some(&peer.received),
+                    _ => None,
+                }
+            }
+            _ => self.pipe(id, file),
+        };
+        queue.map_or(0, Queue::owed)
+    }
+
     /// Has an accepted socket have what was sent to it before.
     pub(super) fn receive_early(&mut self, id: u64) {
         if self.early.is_empty() {
@@ -117,7 +132,11 @@ impl Kernel {
             Some(Object::Socket(socket)) => Some(&mut socket.received),
             _ => {
                 let name = self.pipe_name(id, file).map(<[u8]>::to_vec);
-                name.and_then(|name| self.pipes.get_mut(&name))
+                name.map(|name| {
+                    // It may take what a call sends that has not returned yet.
+                    self.added += usize::from(!self.pipes.contains_key(&name));
+                    self.pipes.entry(name).or_default()
+                })
             }
         };
         let taken = queue.map_or_else(Vec::new, |queue| queue.take(count));

@@ -142,6 +142,18 @@ impl Engine<'_> {
         if let Some(checked) = &me.checked {
             args = checked.args;
         }
+        if let Some(mut half_done) = me.half_done.take() {
+            match half_done.rest(me, &seen)? {
+                Some(rest) => {
+                    args = rest;
+                    me.half_done = Some(half_done);
+                }
+                None => {
+                    let whole = half_done.answer(None);
+                    return self.conclude(me, task, seen, whole);
+                }
+            }
+        }
         if let Some((arg, replaced_path)) = self.replace_proc_self_exe(me, &seen)? {
             args[arg] = replaced_path.addr();
             me.replaced_path = Some(replaced_path);
@@ -225,6 +237,12 @@ impl Engine<'_> {
             given = ERESTARTSYS;
         }
         me.segv.after_call(&task, seen.call.nr, &seen.args, given)?;
+        if let Some(half_done) = me.half_done.take() {
+            given = half_done.answer(Some(given));
+            let mut regs = task.regs()?;
+            regs.set_ret(given);
+            task.set_regs(&regs)?;
+        }
         self.note_promise(me, &seen, given);
         self.note_guarded(me, &seen, given);
         if seen.call.name == "rt_sigreturn" {

@@ -3,6 +3,7 @@
 use super::family::{self, LiveMember};
 use super::guard::core_files::CoreFiles;
 use super::guard::{CheckedArgs, Locks, Quotas};
+use super::half_done::HalfDone;
 use super::identity::{Identity, RecordedNumbers};
 use super::limits::DeadlyLimits;
 use super::listings::Listings;
@@ -49,6 +50,8 @@ pub(in crate::inject) struct Start {
     pub met: Option<Decided>,
     /// The agent's pages of it and its relatives, by the recorded tid of a thread of each.
     pub agents: BTreeMap<i32, AgentPage>,
+    /// The bytes that were taken already of what calls send at whose entries its and its relatives' tasks stand, by recorded tid.
+    pub half_done: BTreeMap<i32, u64>,
     /// The captured standard output and error of it and its children.
     pub streams: Streams,
     /// The times of its clocks.
@@ -127,6 +130,8 @@ pub(super) struct Task {
     pub holder: Option<i32>,
     /// Whether its process is a relative of that which was asked for, or was made by one.
     pub is_relative: bool,
+    /// The part of the call at whose entry it starts that is done.
+    pub half_done: Option<HalfDone>,
     /// Its process's number among those that were made in live, from 1; 0 for the first process.
     pub child: u32,
     run_state: RunState,
@@ -169,6 +174,7 @@ impl Task {
             made: None,
             holder: None,
             is_relative: false,
+            half_done: None,
             run_state: RunState::Taken,
         }
     }
@@ -315,7 +321,7 @@ impl<'a> Engine<'a> {
             .collect();
         let mut stopped = Vec::new();
         for (group, threads) in family {
-            let added = engine.add(&group, threads, &numbers, &start.agents, &real)?;
+            let added = engine.add(&group, threads, &numbers, &start.agents, &start.half_done, &real)?;
             stopped.extend(added);
         }
         if let Some(memory) = &engine.memory {
@@ -332,6 +338,7 @@ impl<'a> Engine<'a> {
         threads: Vec<Thread>,
         numbers: &RecordedNumbers,
         agents: &BTreeMap<i32, AgentPage>,
+        half_done: &BTreeMap<i32, u64>,
         family: &BTreeMap<i32, i32>,
     ) -> Result<StoppedTasks> {
         let (process, event) = (group.real_pid, group.event.0);
@@ -380,6 +387,7 @@ impl<'a> Engine<'a> {
                     .or(made.map(|made| made.named)),
                 holder,
                 is_relative: process != self.asked_for,
+                half_done: half_done.get(&thread.tid).map(|&sent| HalfDone::new(sent)),
                 agent: agent.clone(),
                 ..Task::new(process, pid, numbers.own(thread.tid), thread.segv)
             };

@@ -1,6 +1,7 @@
 //! The family of a process that goes live: its place in the tree, and what of it is under way.
 
 use super::engine::{Engine, Task};
+use super::half_done::HalfDone;
 use crate::backtrace::Frame;
 use crate::history::{Birth, FamilyChanges, Recording};
 use crate::inject::Result;
@@ -9,10 +10,10 @@ use crate::inject::log::Log;
 use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::{Ended as End, Report, of_relative};
 use crate::kernel::{Kernel, Program};
-use crate::process::{Ended, Place, Process, ThreadGroup};
+use crate::process::{Ended, Place, Process, StopPoint, ThreadGroup};
 use crate::syscall::Moved;
 use crate::trace::Exit;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A recorded process of a family, as it goes on.
@@ -136,6 +137,28 @@ pub(super) fn kernel(process: &mut Process) -> Result<Kernel> {
         kernel.clone()
     })?;
     Ok(kernel)
+}
+
+/// The bytes that were taken already of what calls send at whose entries tasks stand: by the recorded tids.
+pub(super) fn half_done(process: &Process, kernel: &Kernel) -> BTreeMap<i32, u64> {
+    let own = std::iter::once(&process.driven).chain(&process.threads);
+    let own = own.map(|thread| (&process.group, thread));
+    let relatives = process.relatives.iter().flat_map(|one| {
+        let group = &one.group;
+        one.threads.iter().map(move |thread| (group, thread))
+    });
+    let mut seen = BTreeSet::new();
+    let half_done = own.chain(relatives).filter_map(|(group, thread)| {
+        let regs = thread.task.regs().ok()?;
+        let is_meant = thread.place == StopPoint::Entry && HalfDone::is_possible(regs.nr());
+        let fd = regs.args()[0] as i32;
+        let file = group.descriptors.get(fd).filter(|_| is_meant)?;
+        let id = group.descriptors.file_id(fd)?;
+        let taken = kernel.taken_early(id, file) as u64;
+        // Of several that send to one place, one has begun.
+        (taken > 0 && seen.insert(id)).then_some((thread.tid, taken))
+    });
+    half_done.collect()
 }
 
 /// The places of a process and its relatives in the tree of processes, in this order.

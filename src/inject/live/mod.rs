@@ -11,6 +11,7 @@ mod files;
 mod filters;
 mod given;
 mod guard;
+mod half_done;
 mod hang;
 mod identity;
 mod kept_files;
@@ -129,6 +130,7 @@ pub(super) fn go_on(
     };
     let mut sandbox = None;
     let mut listings = BTreeMap::new();
+    let mut half_done = BTreeMap::new();
     let restored;
     let mut missing;
     match how.sandbox {
@@ -155,6 +157,15 @@ pub(super) fn go_on(
             let kernel = match process.relatives.is_empty() {
                 true => None,
                 false => Some(family::kernel(&mut process)?),
+            };
+            half_done = match &kernel {
+                Some(kernel) => family::half_done(&process, kernel),
+                None if process.threads.is_empty() => BTreeMap::new(),
+                None => {
+                    let group = &process.group;
+                    let kernel = group.changes.kernel(&group.recording, &group.descriptors)?;
+                    family::half_done(&process, &kernel)
+                }
             };
             let places = family::places(&process)?;
             let world = trace_span!("world").in_scope(|| {
@@ -259,6 +270,7 @@ pub(super) fn go_on(
         numbers,
         met,
         agents,
+        half_done,
         streams,
         clocks,
         sandbox,
