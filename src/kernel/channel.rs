@@ -189,10 +189,11 @@ impl Kernel {
         ret: i64,
         cwd: &[u8],
     ) -> Option<ChannelUse> {
-        let channel = match way {
-            Way::Out => self.takes_from(id, file)?,
-            Way::In => self.sends_to(id, file, destination(call, cwd).as_ref())?,
+        let to = match way {
+            Way::Out => None,
+            Way::In => destination(call, cwd),
         };
+        let channel = self.channel_of((id, file), way, to.as_ref())?;
         let flow = self.flows.get(&channel).copied().unwrap_or_default();
         let has_messages = matches!(self.object(id), Some(Object::Socket(s)) if s.has_messages());
         let ended = |at: u64| {
@@ -279,41 +280,29 @@ impl Kernel {
         })
     }
 
-    /// The channel that a read from an open file takes from.
-    pub fn takes_from(&self, id: u64, file: &OpenFile) -> Option<ChannelId> {
+    /// The channel that an open file takes from, or sends to: that of the socket with this address, for a datagram to one.
+    /// `None` where no recorded process is at the other end.
+    fn channel_of(
+        &self,
+        (id, file): (u64, &OpenFile),
+        way: Way,
+        to: Option<&Address>,
+    ) -> Option<ChannelId> {
+        let sends = way == Way::In;
         if let Some((number, is_master)) = self.terminal(id, file) {
-            return Some(match is_master {
-                true => ChannelId::FromTerminal(number),
-                false => ChannelId::ToTerminal(number),
-            });
-        }
-        match self.object(id) {
-            Some(Object::Socket(socket)) => match socket.connection {
-                Some(number) if self.is_client(number, id) => Some(ChannelId::ToClient(number)),
-                Some(number) => Some(ChannelId::ToServer(number)),
-                None => Some(ChannelId::Inbox(id)),
-            },
-            Some(Object::Eventfd(_)) => Some(ChannelId::Counter(id)),
-            _ => self
-                .pipe_name(id, file)
-                .map(|name| ChannelId::Pipe(name.into())),
-        }
-    }
-
-    /// The channel that a write to an open file sends to: that of the socket with this address, for a datagram to one.
-    /// `None` where no recorded process takes it.
-    fn sends_to(&self, id: u64, file: &OpenFile, to: Option<&Address>) -> Option<ChannelId> {
-        if let Some((number, is_master)) = self.terminal(id, file) {
-            return Some(match is_master {
+            return Some(match is_master == sends {
                 true => ChannelId::ToTerminal(number),
                 false => ChannelId::FromTerminal(number),
             });
         }
         match self.object(id) {
             Some(Object::Socket(socket)) => match socket.connection {
-                Some(number) if self.is_client(number, id) => Some(ChannelId::ToServer(number)),
+                Some(number) if self.is_client(number, id) == sends => {
+                    Some(ChannelId::ToServer(number))
+                }
                 Some(number) => Some(ChannelId::ToClient(number)),
-                None => self.inbox_of_peer(socket, to),
+                None if sends => self.inbox_of_peer(socket, to),
+                None => Some(ChannelId::Inbox(id)),
             },
             Some(Object::Eventfd(_)) => Some(ChannelId::Counter(id)),
             _ => self
@@ -351,12 +340,11 @@ impl Kernel {
     pub fn channels(&self, id: u64, file: &OpenFile) -> [Option<ChannelId>; 2] {
         let mode = file.flags & libc::O_ACCMODE;
         let is_socket = matches!(self.object(id), Some(Object::Socket(_)));
-        let may = |other: i32| is_socket || mode != other;
-        let sends = self.sends_to(id, file, None);
-        [
-            sends.filter(|_| may(libc::O_RDONLY)),
-            self.takes_from(id, file).filter(|_| may(libc::O_WRONLY)),
-        ]
+        [(Way::In, libc::O_RDONLY), (Way::Out, libc::O_WRONLY)].map(|(way, other)| {
+            let may = is_socket || mode != other;
+            let channel = may.then(|| self.channel_of((id, file), way, None));
+            channel.flatten()
+        })
     }
 
     /// How much has been sent to a channel and taken from it so far.
