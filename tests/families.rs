@@ -270,6 +270,9 @@ fn pipeline() {
     for (number, event) in family.events() {
         let pid = event.tid;
         for source in channels.sources(number) {
+            if !matches!(source.channel, ChannelId::Pipe(_)) {
+                continue;
+            }
             if source.how == Use::Takes {
                 links.insert((source.pid, pid));
             } else if source.how == Use::FindsEnd {
@@ -473,12 +476,15 @@ fn ways() {
                 ChannelId::ToClient(_) => "to client",
                 ChannelId::Counter(_) => "counter",
                 ChannelId::ToTerminal(_) | ChannelId::FromTerminal(_) => "terminal",
+                ChannelId::Signal { .. } => "signal",
+                ChannelId::End(_) => "end",
             };
             kinds.insert((kind, source.how));
         }
     }
     let expected = [
         ("counter", Use::Takes),
+        ("end", Use::Takes),
         ("fifo", Use::Takes),
         ("fifo", Use::FindsEnd),
         ("inbox", Use::Takes),

@@ -66,6 +66,7 @@ mod tasks;
 mod threads;
 mod trace_commands;
 mod unmapped_owners;
+mod unsent;
 mod warnings;
 mod world;
 

@@ -1,9 +1,19 @@
 //! What the events of a recording sent to other processes and took from them.
+//!
+//! [`reading`] is the passage over a recording that finds it out; [`signals`] are the signals and the ends of processes there,
+//! and [`readiness`] what poll(2), select(2) and epoll_wait(2) told.
+
+mod readiness;
+mod reading;
+mod signals;
+#[cfg(test)]
+mod tests;
 
 use super::Recording;
-use crate::constants::is_error;
-use crate::kernel::{ChannelId, Descriptors, Kernel, OpenFile, ProcessTree, Use};
-use crate::recording::{CallEvent, Frame, Result};
+use crate::kernel::{ChannelId, Kernel, ProcessTree, Use};
+use crate::recording::Result;
+use crate::trace::Exit;
+use reading::Reading;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
@@ -35,7 +45,8 @@ pub struct Dependency {
     pub pid: i32,
     /// The channel.
     pub channel: ChannelId,
-    /// How it was taken: [`Use::Takes`], [`Use::Looks`], [`Use::FindsEnd`], [`Use::FindsNoTaker`] or [`Use::Accepts`].
+    /// How it was taken: [`Use::Takes`], [`Use::Looks`], [`Use::FindsReady`], [`Use::IsKilled`], [`Use::FindsEnd`],
+    /// [`Use::FindsNoTaker`], [`Use::Accepts`] or [`Use::FindsConnection`].
     pub how: Use,
     /// The positions that both have; empty where it is not about data.
     pub range: Range<u64>,
@@ -66,6 +77,16 @@ pub struct Channels {
     /// The indices of those that took or looked, by rising event.
     taken: HashMap<ChannelId, Vec<usize>>,
     connections: BTreeMap<u64, RecordedConnection>,
+    /// How each process ended, by the last one with a pid.
+    ends: BTreeMap<i32, (u64, Exit)>,
+}
+
+impl ChannelEvent {
+    /// Whether one of the events that gave what it took is enough. Otherwise it needs all of them.
+    pub fn needs_one(&self) -> bool {
+        let is_signal = matches!(self.channel, ChannelId::Signal { .. });
+        self.what == Use::FindsReady || is_signal
+    }
 }
 
 impl Recording {
@@ -126,39 +147,40 @@ impl Channels {
         }
     }
 
+    /// The last event of a process, and how it ended; `None` where the recording does not reach so far.
+    pub fn end(&self, pid: i32) -> Option<(u64, Exit)> {
+        self.ends.get(&pid).copied()
+    }
+
     /// The events that gave what an event took: data, a connection, the end of data.
     pub fn sources(&self, event: u64) -> Vec<Dependency> {
-        let mut found = Vec::new();
-        for taken in self.of_event(event) {
-            let mut add = |source: &ChannelEvent, range: Range<u64>| {
-                found.push(Dependency {
-                    event: source.event,
-                    pid: source.pid,
-                    channel: taken.channel.clone(),
-                    how: taken.what,
-                    range,
-                });
-            };
-            match taken.what {
-                Use::Takes | Use::Looks => {
-                    for source in self.overlapping(&taken.channel, &taken.range) {
-                        add(source, overlap(&source.range, &taken.range));
-                    }
-                }
-                _ => {
-                    let gives = gift(taken.what);
-                    let mut all = self.of_channel(&taken.channel);
-                    // The last one before it; where there is none, the call gave before it returned.
-                    let is_meant = |one: &&ChannelEvent| Some(one.what) == gives;
-                    let before = self.of_channel(&taken.channel).filter(is_meant);
-                    let before = before.take_while(|one| one.event < event).last();
-                    if let Some(source) = before.or_else(|| all.find(is_meant)) {
-                        add(source, taken.range.clone());
-                    }
-                }
-            }
+        let uses = self.of_event(event).iter();
+        uses.flat_map(|taken| self.sources_of(taken)).collect()
+    }
+
+    /// The events that gave what was taken by this use.
+    pub fn sources_of(&self, taken: &ChannelEvent) -> Vec<Dependency> {
+        let dependency = |source: &ChannelEvent, range: Range<u64>| Dependency {
+            event: source.event,
+            pid: source.pid,
+            channel: taken.channel.clone(),
+            how: taken.what,
+            range,
+        };
+        if takes_positions(taken.what) {
+            let sources = self.overlapping(&taken.channel, &taken.range);
+            return sources
+                .map(|source| dependency(source, overlap(&source.range, &taken.range)))
+                .collect();
         }
-        found
+        let gives = gift(taken.what);
+        let is_meant = |one: &&ChannelEvent| Some(one.what) == gives;
+        // The last one before it; where there is none, the call gave before it returned.
+        let before = self.of_channel(&taken.channel).filter(is_meant);
+        let before = before.take_while(|one| one.event < taken.event).last();
+        let source = before.or_else(|| self.of_channel(&taken.channel).find(is_meant));
+        let found = source.map(|source| dependency(source, taken.range.clone()));
+        found.into_iter().collect()
     }
 
     /// The events that took what an event gave.
@@ -243,19 +265,31 @@ impl Channels {
         // The end of a task belongs to an event before.
         self.events.sort_by_key(|one| one.event);
         for (at, one) in self.events.iter().enumerate() {
-            let list = match one.what {
-                Use::Sends => Some(&mut self.sent),
-                Use::Takes | Use::Looks => Some(&mut self.taken),
-                _ => None,
-            };
-            if let Some(list) = list {
-                list.entry(one.channel.clone()).or_default().push(at);
+            if one.what == Use::Sends {
+                self.sent.entry(one.channel.clone()).or_default().push(at);
             }
             let all = self.of_channel.entry(one.channel.clone());
             all.or_default().push(at);
         }
+        for sent in self.sent.values_mut() {
+            sent.sort_by_key(|&at| self.events[at].range.start);
+        }
+        self.tell_ends_from_data();
+        for (at, one) in self.events.iter().enumerate() {
+            if takes_positions(one.what) {
+                self.taken.entry(one.channel.clone()).or_default().push(at);
+            }
+        }
         self
     }
+}
+
+/// Whether it takes, or looks at, what was sent to the positions of its range.
+fn takes_positions(how: Use) -> bool {
+    matches!(
+        how,
+        Use::Takes | Use::Looks | Use::FindsReady | Use::IsKilled
+    )
 }
 
 /// What must have been done before this can be found.
@@ -263,7 +297,7 @@ fn gift(how: Use) -> Option<Use> {
     match how {
         Use::FindsEnd => Some(Use::EndsSending),
         Use::FindsNoTaker => Some(Use::EndsTaking),
-        Use::Accepts => Some(Use::Connects),
+        Use::Accepts | Use::FindsConnection => Some(Use::Connects),
         _ => None,
     }
 }
@@ -271,239 +305,4 @@ fn gift(how: Use) -> Option<Use> {
 fn overlap(one: &Range<u64>, other: &Range<u64>) -> Range<u64> {
     let start = one.start.max(other.start);
     start..one.end.min(other.end).max(start)
-}
-
-/// An open file that a call or the end of a task may close for good: its number, and the channels that it sends to and
-/// takes from.
-type End = (u64, [Option<ChannelId>; 2]);
-
-/// The passage over the frames of a recording.
-#[derive(Default)]
-struct Reading {
-    channels: Channels,
-    /// The number of the last event.
-    event: u64,
-    /// The last event of each task.
-    last: HashMap<i32, u64>,
-    /// The connections that the last event made or accepted, whose addresses may follow it: the open file, the process, the
-    /// descriptor, and whether it accepted.
-    made: Vec<(u64, i32, i32, bool)>,
-}
-
-impl Reading {
-    fn follow(&mut self, tree: &mut ProcessTree, kernel: &mut Kernel, frame: &Frame) {
-        match frame {
-            Frame::Event(event) => {
-                self.note_connections(kernel);
-                self.event += 1;
-                self.last.insert(event.tid, self.event);
-                let pid = tree.pid(event.tid);
-                let call = event.call().filter(|call| call.was_made());
-                let (Some(pid), Some(call)) = (pid, call) else {
-                    return kernel.follow(tree, frame);
-                };
-                let uses = kernel.channel_uses(call, &tree.view(event.tid));
-                for one in uses {
-                    self.channels.events.push(ChannelEvent {
-                        event: self.event,
-                        pid,
-                        channel: one.channel,
-                        what: one.what,
-                        range: one.range,
-                        counts_messages: one.counts_messages,
-                    });
-                }
-                let ends = closing(tree, kernel, event.tid, call);
-                self.shut_down(tree, kernel, event.tid, pid, call);
-                kernel.follow(tree, frame);
-                self.note_closed(tree, kernel, self.event, pid, ends);
-                self.note_made(tree, event.tid, pid, call);
-            }
-            Frame::Gone { tid, .. } => {
-                self.note_connections(kernel);
-                let pid = tree.pid(*tid);
-                let ends = ends_of(tree, kernel, *tid, |_| true);
-                kernel.follow(tree, frame);
-                if let (Some(pid), Some(event)) = (pid, self.last.remove(tid)) {
-                    self.note_closed(tree, kernel, event, pid, ends);
-                }
-            }
-            _ => kernel.follow(tree, frame),
-        }
-    }
-
-    /// Notes something that moves nothing, at this position.
-    fn add(&mut self, event: u64, pid: i32, channel: ChannelId, what: Use, at: u64) {
-        self.channels.events.push(ChannelEvent {
-            event,
-            pid,
-            channel,
-            what,
-            range: at..at,
-            counts_messages: false,
-        });
-    }
-
-    /// Follows shutdown(2).
-    fn shut_down(
-        &mut self,
-        tree: &ProcessTree,
-        kernel: &Kernel,
-        tid: i32,
-        pid: i32,
-        call: &CallEvent,
-    ) {
-        if i64::from(call.nr) != libc::SYS_shutdown || call.ret != Some(0) {
-            return;
-        }
-        let view = tree.view(tid);
-        let Some((id, file)) = view.file(call.args[0] as i32) else {
-            return;
-        };
-        let how = call.args[1] as i32;
-        let [sends, takes] = kernel.channels(id, file);
-        let sends = sends.filter(|_| how != libc::SHUT_RD);
-        let takes = takes.filter(|_| how != libc::SHUT_WR);
-        self.end(kernel, self.event, pid, [sends, takes]);
-    }
-
-    /// Notes the ends that are closed for good.
-    fn note_closed(
-        &mut self,
-        tree: &ProcessTree,
-        kernel: &Kernel,
-        event: u64,
-        pid: i32,
-        ends: Vec<End>,
-    ) {
-        for (id, channels) in ends {
-            if tree.open_files().any(|(open, _)| open == id) {
-                continue;
-            }
-            let [sends, takes] = channels;
-            let sends = sends.filter(|channel| !has_end(tree, kernel, channel, libc::O_RDONLY));
-            let takes = takes.filter(|channel| !has_end(tree, kernel, channel, libc::O_WRONLY));
-            self.end(kernel, event, pid, [sends, takes]);
-        }
-    }
-
-    fn end(
-        &mut self,
-        kernel: &Kernel,
-        event: u64,
-        pid: i32,
-        [sends, takes]: [Option<ChannelId>; 2],
-    ) {
-        for (channel, what) in [(sends, Use::EndsSending), (takes, Use::EndsTaking)] {
-            if let Some(channel) = channel {
-                let (sent, taken) = kernel.flow(&channel);
-                let at = match what {
-                    Use::EndsSending => sent,
-                    _ => taken,
-                };
-                self.add(event, pid, channel, what, at);
-            }
-        }
-    }
-
-    /// Notes a socket that was connected or accepted.
-    fn note_made(&mut self, tree: &ProcessTree, tid: i32, pid: i32, call: &CallEvent) {
-        let Some(ret) = call.ret else { return };
-        let fd = match i64::from(call.nr) {
-            libc::SYS_connect if ret == 0 || ret == -i64::from(libc::EINPROGRESS) => {
-                call.args[0] as i32
-            }
-            libc::SYS_accept | libc::SYS_accept4 if !is_error(ret) => ret as i32,
-            _ => return,
-        };
-        if let Some(id) = tree.file_id(tid, fd) {
-            let accepted = i64::from(call.nr) != libc::SYS_connect;
-            self.made.push((id, pid, fd, accepted));
-        }
-    }
-
-    /// Notes the connections of the last event, whose addresses are known now.
-    fn note_connections(&mut self, kernel: &Kernel) {
-        for (id, pid, fd, accepted) in std::mem::take(&mut self.made) {
-            let known = kernel.connection_number(id).zip(kernel.connection(id));
-            let Some((number, known)) = known else {
-                continue;
-            };
-            let is_ambiguous = known.is_ambiguous;
-            let event = self.event;
-            let connection = self.channels.connections.entry(number).or_default();
-            connection.number = number;
-            connection.is_ambiguous |= is_ambiguous;
-            let (end, what) = match accepted {
-                true => (&mut connection.accepted, Use::Accepts),
-                false => (&mut connection.connected, Use::Connects),
-            };
-            if end.is_none() {
-                *end = Some((event, pid, fd));
-                self.add(event, pid, ChannelId::ToServer(number), what, 0);
-            }
-        }
-    }
-}
-
-/// The ends of channels that a call may close.
-fn closing(tree: &ProcessTree, kernel: &Kernel, tid: i32, call: &CallEvent) -> Vec<End> {
-    let one = |arg: usize| {
-        let fd = call.args[arg] as i32;
-        let view = tree.view(tid);
-        let file = view.file(fd);
-        file.and_then(|(id, file)| end(kernel, id, file))
-            .into_iter()
-            .collect()
-    };
-    match i64::from(call.nr) {
-        libc::SYS_close => one(0),
-        libc::SYS_dup2 | libc::SYS_dup3 => one(1),
-        libc::SYS_close_range => {
-            let range = call.args[0] as u32..=call.args[1] as u32;
-            ends_of(tree, kernel, tid, |fd| range.contains(&(fd as u32)))
-        }
-        libc::SYS_execve | libc::SYS_execveat if call.ret == Some(0) => {
-            ends_of(tree, kernel, tid, |_| true)
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn end(kernel: &Kernel, id: u64, file: &OpenFile) -> Option<End> {
-    let channels = kernel.channels(id, file);
-    let has_any = channels.iter().any(Option::is_some);
-    has_any.then_some((id, channels))
-}
-
-fn ends_of(
-    tree: &ProcessTree,
-    kernel: &Kernel,
-    tid: i32,
-    is_meant: impl Fn(i32) -> bool,
-) -> Vec<End> {
-    let view = tree.view(tid);
-    let mut ends: Vec<End> = tree
-        .each_descriptor(tid)
-        .filter(|&(fd, ..)| is_meant(fd))
-        .filter_map(|(fd, ..)| {
-            let (id, file) = view.file(fd)?;
-            end(kernel, id, file)
-        })
-        .collect();
-    ends.sort_by_key(|&(id, _)| id);
-    ends.dedup_by_key(|&mut (id, _)| id);
-    ends
-}
-
-/// Whether any open file other than those of `only` this mode is an end of a pipe or a terminal.
-fn has_end(tree: &ProcessTree, kernel: &Kernel, channel: &ChannelId, only: i32) -> bool {
-    let side = usize::from(only == libc::O_WRONLY);
-    tree.open_files().any(|(id, file)| match channel {
-        ChannelId::Pipe(name) => {
-            file.flags & libc::O_ACCMODE != only && kernel.pipe_name(id, file) == Some(&**name)
-        }
-        _ if channel.is_terminal() => kernel.channels(id, file)[side].as_ref() == Some(channel),
-        _ => false,
-    })
 }

@@ -1,6 +1,7 @@
-//! Channels between processes: pipes, FIFOs, sockets, eventfds and pseudoterminals, and what an event sends to one or takes from it.
+//! Channels between processes: pipes, FIFOs, sockets, eventfds, pseudoterminals and signals, and what an event sends to one or
+//! takes from it.
 //!
-//! What goes through a channel has positions: bytes, messages, or an eventfd's units, counted from its beginning. The event
+//! What goes through a channel has positions: bytes, messages, signals, or an eventfd's units, counted from its beginning. The event
 //! that takes a position takes what the event that sent the same position gave.
 //! [`Recording::channels`](crate::history::Recording::channels) has both sides.
 
@@ -10,9 +11,9 @@ use super::connection::Connection;
 use super::job_control::pty;
 use super::memory::{read_u32, read_u64};
 use super::socket::bytes;
-use super::{Descriptors, Kernel, Object, OpenFile, Socket};
+use super::{Descriptors, Kernel, Object, OpenFile, ProcessTree, Socket};
 use crate::recording::{CallEvent, ChunkMemory, LeftMemory};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -34,6 +35,18 @@ pub enum ChannelId {
     ToTerminal(u32),
     /// What the programs on the pseudoterminal with this number write; positions as above.
     FromTerminal(u32),
+    /// The signals of one number that one process sends to another one, or to itself. Standard signals that are sent while one
+    /// is pending are received as one.
+    Signal {
+        /// The sender.
+        from: i32,
+        /// The receiver.
+        to: i32,
+        /// The number of the signal.
+        signal: i32,
+    },
+    /// The end of the process with this pid, of which wait(2), SIGCHLD and a pidfd tell.
+    End(i32),
 }
 
 impl ChannelId {
@@ -57,6 +70,12 @@ pub enum Use {
     Takes,
     /// It looks at something that was sent, and leaves it there: `MSG_PEEK`, tee(2).
     Looks,
+    /// It was told that something can be taken: poll(2), select(2), epoll_wait(2). Any part of it is enough for that.
+    FindsReady,
+    /// It was told that a connection can be accepted.
+    FindsConnection,
+    /// Behind this event, or within its call, the process was killed by what was sent.
+    IsKilled,
     /// It was told that nothing comes any more: the end of file, or ECONNRESET.
     FindsEnd,
     /// It was told that nobody takes any more: EPIPE, or ECONNRESET.
@@ -189,10 +208,11 @@ impl Kernel {
         ret: i64,
         cwd: &[u8],
     ) -> Option<ChannelUse> {
-        let channel = match way {
-            Way::Out => self.takes_from(id, file)?,
-            Way::In => self.sends_to(id, file, destination(call, cwd).as_ref())?,
+        let to = match way {
+            Way::Out => None,
+            Way::In => destination(call, cwd),
         };
+        let channel = self.channel_of((id, file), way, to.as_ref())?;
         let flow = self.flows.get(&channel).copied().unwrap_or_default();
         let has_messages = matches!(self.object(id), Some(Object::Socket(s)) if s.has_messages());
         let ended = |at: u64| {
@@ -279,41 +299,29 @@ impl Kernel {
         })
     }
 
-    /// The channel that a read from an open file takes from.
-    pub fn takes_from(&self, id: u64, file: &OpenFile) -> Option<ChannelId> {
+    /// The channel that an open file takes from, or sends to: that of the socket with this address, for a datagram to one.
+    /// `None` where no recorded process is at the other end.
+    fn channel_of(
+        &self,
+        (id, file): (u64, &OpenFile),
+        way: Way,
+        to: Option<&Address>,
+    ) -> Option<ChannelId> {
+        let sends = way == Way::In;
         if let Some((number, is_master)) = self.terminal(id, file) {
-            return Some(match is_master {
-                true => ChannelId::FromTerminal(number),
-                false => ChannelId::ToTerminal(number),
-            });
-        }
-        match self.object(id) {
-            Some(Object::Socket(socket)) => match socket.connection {
-                Some(number) if self.is_client(number, id) => Some(ChannelId::ToClient(number)),
-                Some(number) => Some(ChannelId::ToServer(number)),
-                None => Some(ChannelId::Inbox(id)),
-            },
-            Some(Object::Eventfd(_)) => Some(ChannelId::Counter(id)),
-            _ => self
-                .pipe_name(id, file)
-                .map(|name| ChannelId::Pipe(name.into())),
-        }
-    }
-
-    /// The channel that a write to an open file sends to: that of the socket with this address, for a datagram to one.
-    /// `None` where no recorded process takes it.
-    fn sends_to(&self, id: u64, file: &OpenFile, to: Option<&Address>) -> Option<ChannelId> {
-        if let Some((number, is_master)) = self.terminal(id, file) {
-            return Some(match is_master {
+            return Some(match is_master == sends {
                 true => ChannelId::ToTerminal(number),
                 false => ChannelId::FromTerminal(number),
             });
         }
         match self.object(id) {
             Some(Object::Socket(socket)) => match socket.connection {
-                Some(number) if self.is_client(number, id) => Some(ChannelId::ToServer(number)),
+                Some(number) if self.is_client(number, id) == sends => {
+                    Some(ChannelId::ToServer(number))
+                }
                 Some(number) => Some(ChannelId::ToClient(number)),
-                None => self.inbox_of_peer(socket, to),
+                None if sends => self.inbox_of_peer(socket, to),
+                None => Some(ChannelId::Inbox(id)),
             },
             Some(Object::Eventfd(_)) => Some(ChannelId::Counter(id)),
             _ => self
@@ -351,12 +359,22 @@ impl Kernel {
     pub fn channels(&self, id: u64, file: &OpenFile) -> [Option<ChannelId>; 2] {
         let mode = file.flags & libc::O_ACCMODE;
         let is_socket = matches!(self.object(id), Some(Object::Socket(_)));
-        let may = |other: i32| is_socket || mode != other;
-        let sends = self.sends_to(id, file, None);
-        [
-            sends.filter(|_| may(libc::O_RDONLY)),
-            self.takes_from(id, file).filter(|_| may(libc::O_WRONLY)),
-        ]
+        [(Way::In, libc::O_RDONLY), (Way::Out, libc::O_WRONLY)].map(|(way, other)| {
+            let may = is_socket || mode != other;
+            let channel = may.then(|| self.channel_of((id, file), way, None));
+            channel.flatten()
+        })
+    }
+
+    /// The processes that have an end of a channel which takes, by rising pid.
+    pub fn takers_of(&self, tree: &ProcessTree, channel: &ChannelId) -> BTreeSet<i32> {
+        let ends = tree.open_files().filter(|&(id, file)| {
+            let [_, takes] = self.channels(id, file);
+            takes.as_ref() == Some(channel)
+        });
+        ends.flat_map(|(id, _)| tree.holders(id))
+            .map(|(pid, _)| pid)
+            .collect()
     }
 
     /// How much has been sent to a channel and taken from it so far.
@@ -388,7 +406,10 @@ impl Kernel {
             ChannelId::ToServer(number) | ChannelId::ToClient(number) => {
                 connections.get(*number).is_some()
             }
-            ChannelId::ToTerminal(_) | ChannelId::FromTerminal(_) => true,
+            ChannelId::ToTerminal(_)
+            | ChannelId::FromTerminal(_)
+            | ChannelId::Signal { .. }
+            | ChannelId::End(_) => true,
         });
         self.masters.retain(|id, _| alive.contains(id));
     }

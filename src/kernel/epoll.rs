@@ -50,30 +50,20 @@ impl Epoll {
 
     /// Follows a call on it.
     pub(super) fn follow(&mut self, call: &CallEvent) {
-        if matches!(
-            i64::from(call.nr),
-            libc::SYS_epoll_wait | libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2
-        ) {
+        if waits_for_events(call.nr.into()) {
             self.disarm_reported(call);
         }
     }
 
     /// Clears the events of `EPOLLONESHOT` entries that a wait reported.
     fn disarm_reported(&mut self, call: &CallEvent) {
-        const SIZE: u64 = 12;
         const KEPT: u32 =
             (libc::EPOLLONESHOT | libc::EPOLLET | libc::EPOLLEXCLUSIVE | libc::EPOLLWAKEUP) as u32;
         let once = libc::EPOLLONESHOT as u32;
         if !self.interests.iter().any(|i| i.events & once != 0) {
             return;
         }
-        let memory = ChunkMemory(&call.outs);
-        let count = call.ret.and_then(|ret| u64::try_from(ret).ok());
-        for i in 0..count.unwrap_or(0).min(1024) {
-            let at = call.args[1].wrapping_add(i * SIZE + 4);
-            let Some(data) = read_u64(&memory, at) else {
-                return;
-            };
+        for (_, data) in reported(call) {
             for interest in &mut self.interests {
                 if interest.data == data && interest.events & once != 0 {
                     interest.events &= KEPT;
@@ -81,4 +71,35 @@ impl Epoll {
             }
         }
     }
+
+    /// The entries that a wait reported, each with the `EPOLL*` bits; without those that cannot be told from others.
+    pub(crate) fn reported(&self, call: &CallEvent) -> impl Iterator<Item = (Interest, u32)> {
+        reported(call).filter_map(|(events, data)| {
+            let mut meant = self.interests.iter().filter(|i| i.data == data);
+            let first = meant.next()?;
+            meant.next().is_none().then_some((*first, events))
+        })
+    }
+}
+
+/// Whether a call waits for the events of an epoll instance.
+pub(crate) fn waits_for_events(nr: i64) -> bool {
+    matches!(
+        nr,
+        libc::SYS_epoll_wait | libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2
+    )
+}
+
+/// The events that a wait reported, and their data.
+fn reported(call: &CallEvent) -> impl Iterator<Item = (u32, u64)> {
+    const SIZE: u64 = 12;
+    let count = call.ret.and_then(|ret| u64::try_from(ret).ok());
+    (0..count.unwrap_or(0).min(1024)).map_while(|i| {
+        let memory = ChunkMemory(&call.outs);
+        let at = call.args[1].wrapping_add(i * SIZE);
+        Some((
+            read_u32(&memory, at)?,
+            read_u64(&memory, at.wrapping_add(4))?,
+        ))
+    })
 }

@@ -4,7 +4,7 @@
 //! [`ProcessTree`] has the tasks with their descriptors and open files, [`Kernel`] the objects behind those (one file
 //! each: `pipe`, `socket`, `eventfd`, `timerfd`, `signalfd`, `epoll`, `inotify`, `memfd`) and the attributes that
 //! processes set (`process`). `job_control` has the groups and sessions of processes, `connection` says which sockets are
-//! the ends of one connection, and `channel` what an event sends to other processes and takes from them. Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by
+//! the ends of one connection, `channel` what an event sends to other processes and takes from them, and `signal` which signals. Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by
 //! their names. [`restore`](crate::restore) makes the same objects in a live process, in files of the same names.
 //!
 //! The model follows frames ([`recording`](crate::recording)); it does not read recordings, and asks no real kernel.
@@ -29,6 +29,7 @@ mod process;
 mod process_tree;
 mod program;
 mod queue;
+mod signal;
 mod signalfd;
 mod socket;
 mod stack_limit;
@@ -45,6 +46,7 @@ pub use descriptors::{
     DescriptorTable, Descriptors, FileKind, OpenFile, RangeLock, RangeLocks, Stream,
     output_descriptors, path_has_offset,
 };
+pub(crate) use epoll::waits_for_events;
 pub use epoll::{Epoll, Interest};
 pub use eventfd::Eventfd;
 pub use file_numbers::SeenFileNumbers;
@@ -58,6 +60,7 @@ pub use process::ProcessState;
 pub use process_tree::ProcessTree;
 pub use program::{Program, argv_of};
 pub use queue::Queue;
+pub(crate) use signal::{FIRST_REAL_TIME, Target, Told, sends_signal};
 pub use signalfd::Signalfd;
 pub use socket::Socket;
 pub(crate) use socket::inode_of_socket;
@@ -257,7 +260,7 @@ impl Kernel {
 
 /// The frame of a process that another one forks.
 #[cfg(test)]
-fn forked(maker: i32, tid: i32) -> crate::recording::Frame {
+pub(crate) fn forked(maker: i32, tid: i32) -> crate::recording::Frame {
     crate::recording::Frame::NewTask(crate::recording::NewTask {
         tid,
         pid: tid,

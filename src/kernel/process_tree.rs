@@ -402,6 +402,12 @@ impl ProcessTree {
         numbers.and_then(|all| all.last()).copied().unwrap_or(tid)
     }
 
+    /// The tid of a task in each of its pid namespaces, from the recorder's inward.
+    pub fn numbers(&self, tid: i32) -> Vec<i32> {
+        let numbers = self.numbers.get(&tid).cloned();
+        numbers.unwrap_or_else(|| vec![tid])
+    }
+
     /// The number of pid namespaces that a task is in, including the recorder's.
     pub fn depth(&self, tid: i32) -> usize {
         self.numbers.get(&tid).map_or(1, |all| all.len().max(1))

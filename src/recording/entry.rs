@@ -1,7 +1,7 @@
 //! Recorded events as entries of a [`Trace`](crate::trace::Trace): their arguments and results, decoded.
 
 use super::{CallEvent, ChunkMemory, Event, EventKind, LeftMemory};
-use crate::syscall;
+use crate::syscall::{self, Memory, Syscall};
 use crate::trace::{Answer, Attachment, Call, Entry, Field, Origin, Value};
 use std::sync::Arc;
 
@@ -24,12 +24,29 @@ impl CallEvent {
 
     /// The notes that strace adds to the result.
     fn notes(&self) -> Vec<Field> {
+        self.told(Syscall::notes)
+    }
+
+    /// The descriptors that a poll(2) or a select(2) told to be ready, each with its `POLL*` bits.
+    pub(crate) fn ready(&self) -> Vec<(i32, i16)> {
+        self.told(Syscall::ready)
+    }
+
+    fn told<T>(
+        &self,
+        by: impl Fn(&Syscall, &[u64; 6], i64, &dyn Memory, &dyn Memory) -> Vec<T>,
+    ) -> Vec<T> {
         let (Some(call), Some(ret)) = (syscall::by_nr(self.nr.into()), self.ret) else {
             return Vec::new();
         };
         let ins = ChunkMemory(&self.ins);
-        call.resolve(&self.args)
-            .notes(&self.args, ret, &ins, &self.left())
+        by(
+            call.resolve(&self.args),
+            &self.args,
+            ret,
+            &ins,
+            &self.left(),
+        )
     }
 
     /// The call's name.

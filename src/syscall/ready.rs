@@ -109,6 +109,38 @@ impl Syscall {
         Some(field(name, symbol(text, ret)))
     }
 
+    /// The descriptors that a call of this kind told to be ready, each with its `POLL*` bits: those of select(2) are
+    /// `POLLIN`, `POLLOUT` and `POLLPRI`.
+    pub(crate) fn ready(
+        &self,
+        args: &[u64; 6],
+        ret: i64,
+        entry: &dyn Memory,
+        exit: &dyn Memory,
+    ) -> Vec<(i32, i16)> {
+        let mut ready = Vec::new();
+        for note in self.notes(args, ret, entry, exit) {
+            let of_set = match note.name.as_str() {
+                "in" => libc::POLLIN,
+                "out" => libc::POLLOUT,
+                "except" => libc::POLLPRI,
+                _ => 0,
+            };
+            match note.value.meaning() {
+                Value::Set { items, .. } if of_set != 0 => {
+                    let fds = items.iter().filter_map(|item| item.parse().ok());
+                    ready.extend(fds.map(|fd| (fd, of_set)));
+                }
+                Value::Array { items, .. } => ready.extend(items.iter().filter_map(|item| {
+                    let number = |name: &str| item.field(name).and_then(value_of);
+                    Some((number("fd")? as i32, number("revents")? as i16))
+                })),
+                _ => {}
+            }
+        }
+        ready
+    }
+
     /// An observed call's arguments with its notes in their places, for [`Syscall::encode_outputs`].
     pub fn with_notes(&self, values: &[Value], notes: &[Field]) -> Vec<Value> {
         let mut values = plain(values).into_owned();

@@ -37,6 +37,16 @@ pub enum Origin {
     Made,
 }
 
+impl Origin {
+    /// The event, where it is one of a recording.
+    pub fn event(&self) -> Option<u64> {
+        match self {
+            Origin::Event(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
 /// One observed system call. Equality ignores the line info.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Call {

@@ -39,7 +39,10 @@ impl Driver<'_> {
             |kind: &ItemKind| matches!(kind, ItemKind::Signal(due) if comes_here(due, &regs));
         while let Some(item) = self.script.pop_if(tid, here)? {
             if let ItemKind::Signal(due) = item.kind {
-                self.me.due.push_back(due);
+                match self.never_sent(&due) {
+                    Some(missing) => self.me.missing = Some(missing),
+                    None => self.me.due.push_back(due),
+                }
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::Ended;
 use crate::inject::script::item::{Birth, Item, ItemKind};
 use crate::inject::{Error, report};
+use crate::kernel::sends_signal;
 use crate::process::{JumpPages, Relative, Thread, ThreadGroup};
 use crate::recording::NewTask;
 use crate::syscall::{Moved, Syscall};
@@ -146,11 +147,13 @@ impl Driver<'_> {
     /// Notes what other processes do not get, since a call had another effect than the recorded one.
     pub(super) fn lose(&mut self, seen: &HookCall, event: u64) {
         let takes = seen.call.moves_data() == Some(Moved::Out);
-        let Some(arg) = seen.call.fd_arg().filter(|_| !takes) else {
+        let signals = sends_signal(seen.call.nr.into());
+        let fd = seen.call.fd_arg().map(|arg| seen.args[arg] as i32);
+        if !signals && (takes || fd.is_none()) {
             return;
-        };
-        let file = self.group.descriptors.get(seen.args[arg] as i32);
-        let is_channel = file.is_some_and(|file| !file.path.starts_with(b"/"));
+        }
+        let file = fd.and_then(|fd| self.group.descriptors.get(fd));
+        let is_channel = signals || file.is_some_and(|file| !file.path.starts_with(b"/"));
         let has_family = self.group.recording.has_family().unwrap_or(true);
         if self.family.followed.is_alone() || !is_channel && !has_family {
             return;
@@ -178,8 +181,8 @@ impl Driver<'_> {
         });
     }
 
-    /// Notes that the present process ends before it has come to the end of its recorded events.
-    fn lose_process(&mut self) {
+    /// Notes that the present process ends, perhaps before it has come to the end of its recorded events.
+    fn lose_process(&mut self, exit: Exit) {
         if self.family.altered.is_empty() {
             return;
         }
@@ -193,15 +196,13 @@ impl Driver<'_> {
         };
         let next = self.group.recording.find(filter);
         let next = next.ok().and_then(|mut calls| calls.next());
-        let Some(Ok(next)) = next else {
-            // It ends as it was recorded to.
-            return;
-        };
-        let since = next.number;
+        let since = next.and_then(|next| Some(next.ok()?.number));
         self.unreceive(|unreceived, recording, is_driven| {
-            unreceived.lose_process(pid, since, recording, |other| {
-                other != pid && is_driven(other)
-            })
+            let is_driven = |other: i32| other != pid && is_driven(other);
+            match since {
+                Some(since) => unreceived.lose_process(pid, since, recording, is_driven),
+                None => unreceived.end_process(pid, exit, recording, is_driven),
+            }
         });
     }
 
@@ -241,7 +242,10 @@ impl Driver<'_> {
         }
         let recorded = self.group.recording.event(event).ok()?;
         let reason = self.unreceived.reason(event, &recorded);
-        reason.or_else(|| self.unreceived.has_no_taker(event))
+        reason.or_else(|| {
+            let recording = &self.group.recording;
+            self.unreceived.has_no_taker(event, recording)
+        })
     }
 
     /// How the driven process has ended whose recorded end a call is to be told, if that is otherwise.
@@ -454,7 +458,7 @@ impl Driver<'_> {
         };
         let hook = HookExit { pid, exit };
         self.hooks.exited(&hook).map_err(Error::Hook)?;
-        self.lose_process();
+        self.lose_process(exit);
         if self.is_relative() {
             let log = std::mem::take(&mut self.report.log);
             let outcome = report::of_relative(pid, Some(ended), log, backtrace);

@@ -6,16 +6,15 @@ use super::{Driver, Next, is_unmade};
 use crate::inject::answer::{self, Answered};
 use crate::inject::clock::ShownTime;
 use crate::inject::exchange::{Entered, Settled};
-use crate::inject::hook::{Decision, Finally, HookCall, OnDivergence};
-use crate::inject::outcome::{Divergence, Status};
+use crate::inject::hook::{Decision, Finally, HookCall};
+use crate::inject::outcome::Status;
 use crate::inject::script::item::{Birth, ExpectedCall, SideEffects};
 use crate::inject::script::other_run::{self, OtherRun};
 use crate::inject::tolerated;
-use crate::inject::{Error, Result, short_transfer};
+use crate::inject::{Result, short_transfer};
 use crate::kernel::resolved_path;
 use crate::process::StopPoint;
 use crate::recording::Effect;
-use crate::replay::Doubt;
 use crate::syscall::Replay;
 use crate::trace::{Answer, Exit};
 use crate::tracee::Stopped;
@@ -25,6 +24,12 @@ impl Driver<'_> {
     pub(super) fn match_call(&mut self, task: Stopped, mut seen: Entered) -> Result<Next> {
         if self.limit.expired() {
             return Ok(self.out_of_time(&task));
+        }
+        if let Some(missing) = self.me.missing.take() {
+            return match missing.is_told {
+                true => Ok(Next::Live(task, None)),
+                false => self.diverge_missing(task, seen, missing),
+            };
         }
         match self.find_step(&mut seen)? {
             Found::Expected => match self.does_not_hold(&seen) {
@@ -177,67 +182,6 @@ impl Driver<'_> {
             return false;
         };
         given.is_source(step, &self.group.descriptors)
-    }
-
-    pub(super) fn diverge(&mut self, task: Stopped, seen: Entered) -> Result<Next> {
-        self.diverge_since(task, seen, None)
-    }
-
-    fn diverge_since(
-        &mut self,
-        task: Stopped,
-        seen: Entered,
-        reason: Option<String>,
-    ) -> Result<Next> {
-        let tid = self.me.tid;
-        self.peek()?;
-        let Some(step) = &mut self.me.step else {
-            return Ok(Next::End(Status::Completed, None, None));
-        };
-        let mut divergence = describe(step, &seen, tid, self.script.other_run());
-        divergence.moment = self.answered;
-        // In a process that is as it was recorded, the cause is in its code.
-        if let Some(reason) = reason {
-            divergence.doubt = Doubt::known(reason);
-        } else if self.is_as_recorded() {
-            let at = (task.memory(), &task.regs()?);
-            let event = self.answered.unwrap_or(self.group.event.0);
-            divergence.doubt = Doubt::about(&self.group.recording, event, tid, at);
-        }
-        self.mark_modified();
-        let decision = self.hooks.diverged(&divergence).map_err(Error::Hook)?;
-        self.report.divergence.get_or_insert(divergence);
-        match decision {
-            OnDivergence::Stop => {
-                self.report.log.call(&seen, None);
-                Ok(Next::End(Status::Diverged, None, None))
-            }
-            OnDivergence::Live => Ok(Next::Live(task, None)),
-            OnDivergence::Skip(n) => {
-                for _ in 0..n.max(1) {
-                    if !self.skip()? {
-                        break;
-                    }
-                }
-                Ok(Next::Again(task, seen))
-            }
-            // An exit call ends its task whatever the hooks answer.
-            OnDivergence::Answer(_) if is_exit(&seen) => self.on_exit_call(task, &seen),
-            OnDivergence::Answer(ret) => {
-                self.report.log.call(&seen, Some(ret));
-                self.answer_now(task, ret)
-            }
-        }
-    }
-
-    /// Drops the task's next expected call; returns whether there was one.
-    fn skip(&mut self) -> Result<bool> {
-        let there = match self.peek()?.is_some() {
-            true => true,
-            false => self.script.drop_call(self.me.tid)?,
-        };
-        self.advance();
-        Ok(there)
     }
 
     /// Answers a call with a return value and no outputs.
@@ -461,48 +405,8 @@ fn adapts(step: &mut ExpectedCall, seen: &HookCall, another: Option<&mut OtherRu
     same_call && step.used == 0 && another.is_some_and(|it| it.adapt(step, seen).is_ok())
 }
 
-/// The divergence between a call and the expected one.
-fn describe(
-    step: &mut ExpectedCall,
-    seen: &HookCall,
-    tid: i32,
-    another: Option<&mut OtherRun>,
-) -> Divergence {
-    let mismatch = step
-        .call
-        .filter(|call| call.nr == seen.call.nr)
-        .and_then(|_| match another {
-            Some(another) => another.adapt(step, seen).err(),
-            None => seen
-                .call
-                .compare(&seen.args, &seen.memory, step.values())
-                .err(),
-        });
-    let arg = mismatch.map(|mismatch| match seen.call.args.get(mismatch.arg) {
-        Some(arg) => arg.name.to_string(),
-        None => mismatch.arg.to_string(),
-    });
-    let values: Vec<String> = seen
-        .values()
-        .iter()
-        .map(|v| v.brief().to_string())
-        .collect();
-    Divergence {
-        pid: seen.pid(),
-        moment: None,
-        index: step.index,
-        event: step.event(),
-        tid,
-        expected: step.to_call().brief().to_string(),
-        actual: format!("{}({})", seen.name(), values.join(", ")),
-        arg,
-        origin: step.origin.clone(),
-        doubt: Doubt::default(),
-    }
-}
-
 /// Returns whether the call ends its task, so that it has no return value.
-fn is_exit(seen: &HookCall) -> bool {
+pub(super) fn is_exit(seen: &HookCall) -> bool {
     matches!(seen.call.name, "exit" | "exit_group")
 }
 

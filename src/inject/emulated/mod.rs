@@ -4,6 +4,7 @@
 //! The loop and the state of the engine are here. These modules handle the stops of the running task:
 //!
 //! - [`matching`]: syscall entry stops; the expected call is found and answered, or the process diverges
+//! - [`divergence`]: what happens then, and where a signal does not come
 //! - [`kernel_calls`]: calls that the kernel makes, since they affect only the process
 //! - [`futex`]: futex calls that the script does not have
 //! - [`follow`]: the output and the descriptors of a settled call
@@ -17,6 +18,7 @@
 
 mod altered;
 mod delivery;
+mod divergence;
 mod ending;
 mod family;
 mod follow;
@@ -461,7 +463,7 @@ impl<'a> Driver<'a> {
         let Some(call) = known_call(&task)? else {
             return self.answer_now(task, Answer::Errno(libc::ENOSYS));
         };
-        if !self.is_next()? {
+        if self.me.missing.is_none() && !self.is_next()? {
             // A process that is as it was recorded waits for the task's turn.
             if !self.is_as_recorded() && self.hooks.is_ignored(call.name) {
                 let seen = self.see(&task, call)?;

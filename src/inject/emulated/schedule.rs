@@ -4,6 +4,7 @@
 //! is that one. A task may wait for others where it did not wait in the trace: it polls a word of memory, or waits for
 //! a futex word in a call that the trace does not have. Then the others run first.
 
+use super::divergence::Missing;
 use super::futex;
 use super::{Driver, Next};
 use crate::inject::Result;
@@ -31,6 +32,9 @@ impl Driver<'_> {
         if self.spins {
             return Some(SLICE);
         }
+        if self.me.missing.is_some() {
+            return Some(PATIENCE);
+        }
         let others = !self.resting.is_empty() && !self.is_as_recorded();
         others.then_some(if self.me.spins > 0 { SLICE } else { PATIENCE })
     }
@@ -48,6 +52,10 @@ impl Driver<'_> {
     pub(super) fn on_time_slice_end(&mut self, task: Stopped) -> Result<Next> {
         if self.limit.expired() {
             return Ok(Next::End(Status::Timeout, None, None));
+        }
+        let is_missing = |missing: &mut Missing| !missing.is_told;
+        if let Some(missing) = self.me.missing.take_if(is_missing) {
+            return self.diverge_between(task, missing);
         }
         if !std::mem::take(&mut self.spins) {
             // Each slice that the task waits in vain doubles its pause: what it waits for may take long.
@@ -93,7 +101,7 @@ impl Driver<'_> {
             _ => {}
         }
         self.meet_signals(&mut task)?;
-        if !self.me.due.is_empty() {
+        if !self.me.due.is_empty() || self.me.missing.is_some() {
             self.me.waits_for_script = stays;
             return Ok(Some(Next::Resume(task)));
         }
@@ -204,6 +212,14 @@ impl Driver<'_> {
         };
         if let Some(pid) = self.pid_of(tid) {
             self.enter(pid);
+        }
+        let missing = match (&item.kind, self.pid_of(tid)) {
+            (ItemKind::Signal(due), Some(_)) => self.never_sent(due),
+            (&ItemKind::Gone { exit, .. }, Some(pid)) => self.never_killed(pid, exit),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            return self.miss(tid, missing);
         }
         if let ItemKind::Gone { exit, left, .. } = item.kind {
             return Ok(self.on_task_end(tid, exit, &left));
@@ -325,7 +341,7 @@ impl Driver<'_> {
     }
 
     /// Makes a stopped task the running one.
-    fn wake(&mut self, tid: i32) -> Option<(Stopped, StopPoint)> {
+    pub(super) fn wake(&mut self, tid: i32) -> Option<(Stopped, StopPoint)> {
         let resting = self.resting.remove(&tid)?;
         self.enter(resting.me.pid);
         self.me = resting.me;

@@ -1,5 +1,6 @@
 //! The engine's state of each task of the process.
 
+use super::divergence::Missing;
 use crate::inject::exchange::Decided;
 use crate::inject::script::item::{DueSignal, ExpectedCall};
 use crate::process::{RunTarget, StopPoint, TaskAttributes, Thread};
@@ -51,6 +52,8 @@ pub struct TaskState {
     pub target: Option<(RunTarget, u64)>,
     /// The number of spurious wake-ups.
     pub spurious_wakeups: u32,
+    /// The signal of the script that it never gets: it leaves the recording here.
+    pub missing: Option<Missing>,
 }
 
 impl TaskState {

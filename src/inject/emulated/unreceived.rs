@@ -5,10 +5,11 @@
 //! that came of it are not given any more.
 
 use crate::constants::is_error;
-use crate::history::{Channels, Filter, Recording};
-use crate::kernel::Use;
+use crate::history::{ChannelEvent, Channels, Dependency, Filter, Recording};
+use crate::kernel::{ChannelId, Use};
 use crate::recording::{Event, Result};
-use crate::world;
+use crate::trace::Exit;
+use crate::{constants, world};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(super) struct Unreceived {
     /// The processes that ended or left the recording before the event at which they did, each with its first event that never
     /// happened.
     ended: BTreeMap<i32, u64>,
+    /// The processes that ended where they did when they were recorded, but otherwise.
+    otherwise: BTreeSet<i32>,
     /// The processes that are not driven and not as recorded any more.
     gone: BTreeMap<i32, Gone>,
 }
@@ -37,7 +40,7 @@ pub(super) struct Unreceived {
 impl Unreceived {
     /// Whether all has happened as recorded.
     pub fn is_empty(&self) -> bool {
-        self.roots.is_empty() && self.ended.is_empty()
+        self.roots.is_empty() && self.ended.is_empty() && self.otherwise.is_empty()
     }
 
     /// Whether an event of a driven process had another answer, so far.
@@ -84,6 +87,25 @@ impl Unreceived {
         self.follow(recording, is_driven)
     }
 
+    /// Notes the end of a driven process that has come to the end of its recorded events.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn end_process(
+        &mut self,
+        pid: i32,
+        exit: Exit,
+        recording: &Recording,
+        is_driven: impl Fn(i32) -> bool,
+    ) -> Result<()> {
+        let was = recording.channels()?.end(pid);
+        if was.is_some_and(|(_, was)| !is_alike(was, exit)) {
+            self.otherwise.insert(pid);
+            self.follow(recording, is_driven)?;
+        }
+        Ok(())
+    }
+
     /// Forgets an event that has been made up for.
     ///
     /// # Errors
@@ -114,30 +136,41 @@ impl Unreceived {
         });
         open.extend(of_ended.map(|one| one.event));
         let mut seen: BTreeSet<u64> = open.iter().copied().collect();
-        while let Some(event) = open.pop() {
-            for taker in channels.takers(event) {
-                let (pid, since) = (taker.pid, taker.event);
-                let known = self.gone.get(&pid);
-                if is_driven(pid)
-                    || self.ended.contains_key(&pid)
-                    || known.is_some_and(|known| known.since <= since)
-                {
-                    continue;
-                }
-                let of = channels.of_event(event).first().map_or(0, |one| one.pid);
-                self.gone.insert(
-                    pid,
-                    Gone {
-                        since,
-                        of: (of, event),
-                    },
-                );
-                let later = channels.events().iter();
-                let later = later.filter(|one| one.pid == pid && one.event >= since);
-                for one in later {
-                    if seen.insert(one.event) {
-                        open.push(one.event);
-                    }
+        let ends = self.otherwise.iter().filter_map(|&pid| channels.end(pid));
+        let mut takers: Vec<(u64, Dependency)> = Vec::new();
+        for (event, _) in ends {
+            let of_end = channels.takers(event).into_iter();
+            let of_end = of_end.filter(|taker| matches!(taker.channel, ChannelId::End(_)));
+            takers.extend(of_end.map(|taker| (event, taker)));
+        }
+        loop {
+            let Some((event, taker)) = takers.pop() else {
+                let Some(event) = open.pop() else { break };
+                takers.extend(channels.takers(event).into_iter().map(|one| (event, one)));
+                continue;
+            };
+            let (pid, since) = (taker.pid, taker.event);
+            let known = self.gone.get(&pid);
+            if is_driven(pid)
+                || self.ended.contains_key(&pid)
+                || known.is_some_and(|known| known.since <= since)
+                || !loses(&channels, &taker, &seen)
+            {
+                continue;
+            }
+            let of = channels.of_event(event).first().map_or(0, |one| one.pid);
+            self.gone.insert(
+                pid,
+                Gone {
+                    since,
+                    of: (of, event),
+                },
+            );
+            let later = channels.events().iter();
+            let later = later.filter(|one| one.pid == pid && one.event >= since);
+            for one in later {
+                if seen.insert(one.event) {
+                    open.push(one.event);
                 }
             }
         }
@@ -148,53 +181,93 @@ impl Unreceived {
     /// Why the recorded answer to an event does not hold any more, if so.
     pub fn reason(&self, number: u64, event: &Event) -> Option<String> {
         let channels = self.channels.as_ref()?;
-        for source in channels.sources(number) {
-            let what = match source.how {
-                Use::FindsEnd | Use::FindsNoTaker => "closed this",
-                Use::Accepts => "connected here",
-                _ => "sent this",
-            };
-            if let Some(call) = self.roots.get(&source.event) {
-                return Some(format!(
-                    "the {call} at event {} of process {}, which {what}, had another answer",
-                    source.event, source.pid
-                ));
-            }
-            if self
-                .ended
-                .get(&source.pid)
-                .is_some_and(|&since| since <= source.event)
-            {
-                return Some(format!(
-                    "process {}, which would have {what} at event {}, has ended before",
-                    source.pid, source.event
-                ));
-            }
-            if let Some(gone) = self.gone.get(&source.pid)
-                && gone.since <= source.event
-            {
-                return Some(self.told(source.pid, gone, &format!("would have {what}")));
-            }
-        }
-        let call = event.call()?;
-        let waits = matches!(i64::from(call.nr), libc::SYS_wait4);
-        let pid = call.ret.filter(|&ret| waits && ret > 0)? as i32;
-        let gone = self.gone.get(&pid)?;
-        Some(self.told(pid, gone, "would have ended like this"))
+        let goes_on = event.call().is_none_or(|call| call.ret.is_some());
+        let uses = channels.of_event(number).iter();
+        let mut uses = uses.filter(|used| used.what != Use::IsKilled || !goes_on);
+        uses.find_map(|used| self.lost(channels, used))
     }
 
-    /// Why nobody takes any more what an event sends, if so.
-    pub fn has_no_taker(&self, number: u64) -> Option<String> {
+    /// Why a process is not killed behind its last event, if so.
+    pub fn survives(&self, pid: i32) -> Option<String> {
         let channels = self.channels.as_ref()?;
+        let (event, _) = channels.end(pid)?;
+        let uses = channels.events().iter().rev();
+        let uses = uses.filter(|one| one.event <= event && one.pid == pid);
+        let mut killed = uses.filter(|used| used.what == Use::IsKilled);
+        self.lost(channels, killed.next()?)
+    }
+
+    /// Why what was taken was never given, if so.
+    fn lost(&self, channels: &Channels, taken: &ChannelEvent) -> Option<String> {
+        let sources = channels.sources_of(taken);
+        let mut reasons = sources.iter().map(|source| self.never_gave(source));
+        match taken.needs_one() {
+            true => reasons.collect::<Option<Vec<String>>>()?.into_iter().next(),
+            false => reasons.find_map(|reason| reason),
+        }
+    }
+
+    /// Why what a process has taken was never given, if so.
+    fn never_gave(&self, source: &Dependency) -> Option<String> {
+        let (what, did) = match (&source.channel, source.how) {
+            (&ChannelId::Signal { signal, .. }, _) => {
+                let name = constants::signal_name(signal);
+                (format!("have sent {name}"), format!("sent {name}"))
+            }
+            (ChannelId::End(_), _) => ("have ended like this".into(), "ended like this".into()),
+            (_, Use::FindsEnd | Use::FindsNoTaker) => {
+                ("have closed this".into(), "closed this".into())
+            }
+            (_, Use::Accepts | Use::FindsConnection) => {
+                ("have connected here".into(), "connected here".into())
+            }
+            _ => ("have sent this".to_owned(), "sent this".to_owned()),
+        };
+        if let Some(call) = self.roots.get(&source.event) {
+            return Some(format!(
+                "the {call} at event {} of process {}, which {did}, had another answer",
+                source.event, source.pid
+            ));
+        }
+        let ended = self.ended.get(&source.pid);
+        if ended.is_some_and(|&since| since <= source.event) {
+            return Some(format!(
+                "process {}, which would {what} at event {}, has ended before",
+                source.pid, source.event
+            ));
+        }
+        if let Some(gone) = self.gone.get(&source.pid)
+            && gone.since <= source.event
+        {
+            return Some(self.told(source.pid, gone, &format!("would {what}")));
+        }
+        let is_end = source.channel == ChannelId::End(source.pid);
+        (is_end && self.otherwise.contains(&source.pid)).then(|| {
+            format!(
+                "process {}, which would {what} at event {}, has ended otherwise",
+                source.pid, source.event
+            )
+        })
+    }
+
+    /// Why nobody takes any more what an event sends, if so: all processes that held the other end have ended before.
+    pub fn has_no_taker(&self, number: u64, recording: &Recording) -> Option<String> {
+        let channels = self.channels.as_ref().filter(|_| !self.ended.is_empty())?;
         let sends = channels.of_event(number).iter();
         for sent in sends.filter(|one| one.what == Use::Sends) {
             let mut ends = channels.of_channel(&sent.channel);
-            let closer = ends.find(|one| one.what == Use::EndsTaking)?;
-            if self
-                .ended
-                .get(&closer.pid)
-                .is_some_and(|&since| since <= closer.event)
-            {
+            let is_closed =
+                |one: &&ChannelEvent| one.what == Use::EndsTaking && one.event >= number;
+            let Some(closer) = ends.find(is_closed) else {
+                continue;
+            };
+            let ended = |pid: i32, at: u64| self.ended.get(&pid).is_some_and(|&since| since <= at);
+            let holders =
+                recording.kernel_at(number, |tree, kernel| kernel.takers_of(tree, &sent.channel));
+            // A connection that nobody has accepted yet has none.
+            let holders = holders.unwrap_or_default();
+            let is_held = holders.iter().any(|&pid| !ended(pid, number));
+            if ended(closer.pid, closer.event) && !is_held {
                 return Some(format!(
                     "process {}, which would have taken this, has ended before",
                     closer.pid
@@ -255,6 +328,24 @@ impl Unreceived {
             "process {pid}, which {what}, never got at event {} what process {of} had sent at event {event}",
             gone.since
         )
+    }
+}
+
+/// Whether an event takes nothing of what it needs, where these events did not happen.
+fn loses(channels: &Channels, taker: &Dependency, lost: &BTreeSet<u64>) -> bool {
+    let uses = channels.of_event(taker.event).iter();
+    let mut uses = uses.filter(|one| one.channel == taker.channel && one.what == taker.how);
+    uses.any(|used| {
+        let sources = || channels.sources_of(used);
+        !used.needs_one() || sources().iter().all(|source| lost.contains(&source.event))
+    })
+}
+
+/// Whether two ends look alike. Copies dump no core.
+fn is_alike(one: Exit, other: Exit) -> bool {
+    match (one, other) {
+        (Exit::Signal { signal: one, .. }, Exit::Signal { signal: other, .. }) => one == other,
+        _ => one == other,
     }
 }
 

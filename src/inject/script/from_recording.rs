@@ -4,9 +4,12 @@
 use super::item::{Birth, DueSignal, ExpectedCall, Item, ItemKind, SideEffects, code_base};
 use crate::history::Followed;
 use crate::inject::Result;
+use crate::kernel::sends_signal;
 use crate::recording::{
     CallEvent, Delivery, Effect, Event, EventKind, Frame, Frames, NewTask, SignalEvent,
 };
+use crate::syscall::Syscall;
+use crate::trace::{Answer, Exit};
 use crate::tracee::{SigInfo, replaced_instructions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -39,6 +42,8 @@ pub struct RecordingScript {
     faulted: Option<i32>,
     /// The task whose last event was a signal without effect.
     ignored: Option<i32>,
+    /// Items that come next.
+    held: VecDeque<Item>,
 }
 
 impl RecordingScript {
@@ -64,6 +69,7 @@ impl RecordingScript {
             early: BTreeSet::new(),
             faulted: None,
             ignored: None,
+            held: VecDeque::new(),
         }
     }
 
@@ -74,8 +80,20 @@ impl RecordingScript {
         }
     }
 
-    /// The next item.
+    /// The next item. Who is killed may have ended before the call returns that does it, but not before that call is made: it
+    /// comes first here.
     pub fn next(&mut self) -> Result<Option<Item>> {
+        while self.held.iter().all(is_of_killed) && self.held.len() < MOST_AHEAD {
+            let Some(item) = self.read()? else { break };
+            if kills(&item) || self.held.is_empty() && !is_of_killed(&item) {
+                return Ok(Some(item));
+            }
+            self.held.push_back(item);
+        }
+        Ok(self.held.pop_front())
+    }
+
+    fn read(&mut self) -> Result<Option<Item>> {
         while !self.tasks.is_empty() {
             let Some(frame) = self.frame()? else {
                 break;
@@ -232,6 +250,7 @@ impl RecordingScript {
                 info: signal.info.as_slice().try_into().ok().map(SigInfo),
                 recorded: Some(Box::new(signal)),
                 sent: false,
+                event: Some(number),
             }),
             EventKind::Call(_) if self.early.remove(&number) => ItemKind::Run,
             EventKind::Call(call) => ItemKind::Call(Box::new(self.step(number, tid, call))),
@@ -326,6 +345,35 @@ impl RecordingScript {
         self.tasks.remove(&born.tid);
         Ok(None)
     }
+}
+
+/// Whether an item is the end of a task by SIGKILL, or the call in which that comes.
+fn is_of_killed(item: &Item) -> bool {
+    match &item.kind {
+        ItemKind::Call(step) => {
+            let is_exit = matches!(step.name.as_str(), "exit" | "exit_group");
+            step.answer == Answer::Never && !is_exit
+        }
+        ItemKind::Gone { exit, .. } => {
+            matches!(exit, Exit::Signal { signal, .. } if *signal == libc::SIGKILL)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an item is a call that sends SIGKILL.
+fn kills(item: &Item) -> bool {
+    let ItemKind::Call(step) = &item.kind else {
+        return false;
+    };
+    let sends = |call: &Syscall| sends_signal(call.nr.into());
+    let signal = step
+        .call
+        .filter(|call| sends(call))
+        .and_then(|call| call.arg("sig"));
+    let event = step.exact.as_ref();
+    let sent = event.zip(signal).map(|(event, at)| event.args[at] as i32);
+    sent == Some(libc::SIGKILL)
 }
 
 /// Whether a signal, after one without effect, is the SIGSEGV that replaces it since its handler had no room on its

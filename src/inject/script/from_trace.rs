@@ -267,7 +267,13 @@ fn mentions(value: &Value, word: &str) -> bool {
 
 /// A signal of a trace, unless an instruction of the program raises it again.
 fn due(entry: &Entry) -> Option<DueSignal> {
-    let Entry::Signal { signal, info, .. } = entry else {
+    let Entry::Signal {
+        signal,
+        info,
+        origin,
+        ..
+    } = entry
+    else {
         return None;
     };
     let of_fault = matches!(
@@ -284,5 +290,6 @@ fn due(entry: &Entry) -> Option<DueSignal> {
         info: None,
         recorded: None,
         sent: false,
+        event: origin.event(),
     })
 }

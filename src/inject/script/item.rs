@@ -131,6 +131,8 @@ pub(in crate::inject) struct DueSignal {
     pub recorded: Option<Box<SignalEvent>>,
     /// Whether it has been sent: each real-time signal that is sent arrives.
     pub sent: bool,
+    /// The event, where it comes from a recording.
+    pub event: Option<u64>,
 }
 
 /// One expected call.
@@ -264,10 +266,7 @@ impl ExpectedCall {
 
     /// The event, where it comes from a recording.
     pub fn event(&self) -> Option<u64> {
-        match self.origin {
-            Origin::Event(number) => Some(number),
-            _ => None,
-        }
+        self.origin.event()
     }
 
     /// The place in the trace or recording, for messages.
