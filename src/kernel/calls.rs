@@ -12,7 +12,7 @@ impl Kernel {
     pub fn is_changed_by(call: &CallEvent, before: &dyn Descriptors) -> bool {
         let special = |arg: usize| {
             let file = before.open_file(call.args[arg] as i32);
-            file.is_some_and(|file| !file.is_plain())
+            file.is_some_and(|file| !file.is_plain() || file.may_be_terminal())
         };
         match i64::from(call.nr) {
             libc::SYS_splice | libc::SYS_copy_file_range => special(0) || special(2),
@@ -75,7 +75,7 @@ impl Kernel {
                 if let Some(object) = self.objects.get_mut(&id) {
                     object.follow(call, before, &self.clock);
                 }
-                if !file.is_plain() {
+                if !file.is_plain() || file.may_be_terminal() {
                     self.move_data(id, file, call, ret);
                 }
                 if nr == libc::SYS_connect {

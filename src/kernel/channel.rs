@@ -331,7 +331,7 @@ impl Kernel {
     }
 
     /// The number of the pseudoterminal that an open file is an end of, and whether that is the master.
-    fn terminal(&self, id: u64, file: &OpenFile) -> Option<(u32, bool)> {
+    pub(super) fn terminal(&self, id: u64, file: &OpenFile) -> Option<(u32, bool)> {
         match self.masters.get(&id) {
             Some(&number) => Some((number, true)),
             None => pty(&file.path).map(|number| (number, false)),
@@ -341,7 +341,11 @@ impl Kernel {
     /// Follows the question for a master's number.
     pub(super) fn note_master(&mut self, id: u64, call: &CallEvent) {
         if let Some(number) = read_u32(&ChunkMemory(&call.outs), call.args[2]) {
-            self.masters.insert(id, number);
+            let before = self.masters.insert(id, number);
+            if before != Some(number) {
+                // A terminal of the same number may have been before.
+                self.terminals.insert(number, Default::default());
+            }
         }
     }
 
@@ -420,6 +424,8 @@ impl Kernel {
         for &(id, file) in files {
             if let Some(&number) = self.masters.get(&id) {
                 part.masters.insert(id, number);
+                let known = self.terminals.get(&number).cloned();
+                part.terminals.insert(number, known.unwrap_or_default());
             }
             for channel in self.channels(id, file).into_iter().flatten() {
                 if let Some(&flow) = self.flows.get(&channel) {

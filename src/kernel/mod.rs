@@ -33,6 +33,7 @@ mod signal;
 mod signalfd;
 mod socket;
 mod stack_limit;
+mod terminal;
 mod timer;
 mod timerfd;
 mod transfer;
@@ -65,6 +66,7 @@ pub use signalfd::Signalfd;
 pub use socket::Socket;
 pub(crate) use socket::inode_of_socket;
 pub use stack_limit::stack_limit;
+pub use terminal::PseudoTerminal;
 pub use timer::{PosixTimer, Timer, TimerSetting};
 pub use timerfd::Timerfd;
 
@@ -108,6 +110,7 @@ pub struct Kernel {
     flows: HashMap<ChannelId, Flow>,
     /// The numbers of the pseudoterminals whose masters these open files are.
     masters: HashMap<u64, u32>,
+    terminals: HashMap<u32, PseudoTerminal>,
     /// The pids of processes in their own pid namespaces, where these differ.
     numbers: BTreeMap<i32, i32>,
     clock: Clock,
@@ -195,6 +198,13 @@ impl Kernel {
             _ => 0,
         });
         self.buffered = bytes.sum::<usize>() + self.pipes.values().map(Queue::len).sum::<usize>();
+    }
+
+    /// The pseudoterminal of which an open file is the master, and its number.
+    pub fn terminal_of_master(&self, id: u64) -> Option<(u32, PseudoTerminal)> {
+        let number = *self.masters.get(&id)?;
+        let known = self.terminals.get(&number).cloned();
+        Some((number, known.unwrap_or_default()))
     }
 
     /// The object behind an open file.

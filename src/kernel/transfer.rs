@@ -12,6 +12,9 @@ impl Kernel {
     /// Follows the data that a call, which returned `ret`, moved into or out of the open file that is its first
     /// argument.
     pub(super) fn move_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, ret: i64) {
+        if file.may_be_terminal() {
+            return self.move_on_terminal(id, file, call, ret);
+        }
         match i64::from(call.nr) {
             libc::SYS_sendmmsg => {
                 for message in moved_messages(call) {
@@ -35,6 +38,24 @@ impl Kernel {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn move_on_terminal(&mut self, id: u64, file: &OpenFile, call: &CallEvent, ret: i64) {
+        let Some((number, is_master)) = self.terminal(id, file) else {
+            return;
+        };
+        let terminal = self.terminals.entry(number).or_default();
+        if i64::from(call.nr) == libc::SYS_ioctl {
+            terminal.control(call);
+        } else if reads_from(call).is_some() {
+            terminal.taken(is_master, usize::try_from(ret).unwrap_or(0));
+        } else if ret > 0 {
+            let data = moved(call, Moved::In);
+            match is_master {
+                true => terminal.typed(&data),
+                false => terminal.written(&data),
+            }
         }
     }
 

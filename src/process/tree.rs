@@ -8,9 +8,11 @@ use super::thread::SignalAction;
 use super::{Process, Relative, SharedMemory, Thread, ThreadGroup, ThreadState, set_actions};
 use crate::sandbox::{self, Sandbox, Sandboxes};
 use crate::trace::Exit;
-use crate::tracee::{Error, Result, Stopped};
+use crate::tracee::spawn::borrow_fd;
+use crate::tracee::{Error, Remote, Result, Stopped};
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::rc::Rc;
 
 /// The place of a process in its family, as it is to be in the sandbox. Pids are those by which the processes know each other.
@@ -26,6 +28,10 @@ pub struct Place {
     pub leads_session: bool,
     /// Its process group, if that is known.
     pub group: Option<i32>,
+    /// The number of its controlling terminal, of which a process of the family has the master, if it leads a session.
+    pub terminal: Option<u32>,
+    /// The foreground process group of that.
+    pub foreground: Option<i32>,
     /// Its children that have ended, and that it has not waited for.
     pub ended: Vec<Ended>,
     /// Whether it has been told of the last one's end.
@@ -54,6 +60,9 @@ pub struct Inside<'a> {
     pub beside: Option<usize>,
 }
 
+/// The masters of pseudoterminals in the sandbox, by their numbers.
+pub type Masters = BTreeMap<u32, File>;
+
 /// A process on its way into the sandbox.
 struct Member {
     group: ThreadGroup,
@@ -75,18 +84,19 @@ impl Process {
     /// whose threads have the tids by which the program knows them (`number` maps the recorded tids to these) if the kernel
     /// can give them. `is_right` and `put` prepare the sandbox before the copy is inside
     /// ([`prepared`](sandbox::Sandboxes::prepared)), with the memory that it shares; `restore` is called once all are inside,
-    /// while they are stopped between calls and have no other threads yet.
+    /// while they are stopped between calls and have no other threads yet, with the masters of the pseudoterminals that have
+    /// these numbers.
     ///
     /// # Errors
     /// If the system refuses a step.
     pub fn into_sandbox<R>(
         self,
         request: &sandbox::Request<'_>,
-        places: &[Place],
+        (places, terminals): (&[Place], &[u32]),
         number: impl Fn(i32) -> i32,
         is_right: impl FnOnce(&dyn Any) -> bool,
         put: impl FnOnce(&mut Sandbox, Option<Rc<dyn Any>>, &SharedMemory) -> sandbox::Result<()>,
-        restore: impl FnOnce(&Sandbox, &SharedMemory, &mut [Inside<'_>]) -> R,
+        restore: impl FnOnce(&Sandbox, &SharedMemory, Masters, &mut [Inside<'_>]) -> R,
     ) -> sandbox::Result<(Process, Sandbox, R)> {
         let Process {
             group,
@@ -139,10 +149,12 @@ impl Process {
             members,
             places,
             files: MappedFiles::default(),
+            masters: Masters::new(),
             missing: Vec::new(),
         };
         let put = |sandbox: &mut Sandbox, kept| put(sandbox, kept, &shared);
         let mut sandbox = entry.enter_first(order[0], request, is_right, put)?;
+        entry.open_terminals(order[0], terminals)?;
         for &at in &order[1..] {
             entry.enter(at, &mut sandbox, request, &shared)?;
         }
@@ -150,6 +162,7 @@ impl Process {
         let Entry {
             mut members,
             missing,
+            masters,
             ..
         } = entry;
         sandbox.notes.extend(missing);
@@ -171,7 +184,7 @@ impl Process {
         }
         inside.sort_by_key(|(place, _)| *place);
         let mut inside: Vec<Inside<'_>> = inside.into_iter().map(|(_, one)| one).collect();
-        let restored = restore(&sandbox, &shared, &mut inside);
+        let restored = restore(&sandbox, &shared, masters, &mut inside);
         drop(inside);
         // A task that is sealed cannot choose the numbers of new ones.
         let mut made = Vec::new();
@@ -288,6 +301,7 @@ struct Entry<'a> {
     members: Vec<Member>,
     places: &'a [Place],
     files: MappedFiles,
+    masters: Masters,
     missing: Vec<String>,
 }
 
@@ -385,10 +399,50 @@ impl Entry<'_> {
         if place.leads_session {
             let mut remote = task.remote_at_boundary()?;
             remote.call(libc::SYS_setsid, [0; 6])?;
+            if let Some(number) = place.terminal.filter(|one| self.masters.contains_key(one)) {
+                // Its children inherit it.
+                control_by(&mut remote, number)?;
+            }
             remote.finish()?;
         }
         self.members[at].inside = Some(task);
         self.bury(at)
+    }
+
+    /// Opens pseudoterminals of these numbers. Those that cannot be had are missing.
+    fn open_terminals(&mut self, at: usize, numbers: &[u32]) -> sandbox::Result<()> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
+        let tid = task.tid();
+        let mut remote = task.remote_at_boundary()?;
+        let path = remote.put_str(b"/dev/ptmx")?;
+        let word = remote.put(&[0; 8])?;
+        let how = (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
+        let mut open = Vec::new();
+        while numbers.iter().any(|number| !self.masters.contains_key(number)) {
+            let args = [libc::AT_FDCWD as u64, path, how, 0, 0, 0];
+            let Ok(fd) = u64::try_from(remote.call(libc::SYS_openat, args)?) else {
+                break;
+            };
+            open.push(fd);
+            let ask = [fd, libc::TIOCGPTN, word, 0, 0, 0];
+            if remote.call(libc::SYS_ioctl, ask)? < 0 {
+                break;
+            }
+            let number = remote.memory().word(word)? as u32;
+            if numbers.contains(&number) {
+                remote.memory().write(word, &[0; 8])?;
+                let unlock = [fd, libc::TIOCSPTLCK, word, 0, 0, 0];
+                remote.call(libc::SYS_ioctl, unlock)?;
+                self.masters.insert(number, borrow_fd(tid, fd as i32)?);
+            }
+        }
+        for fd in open {
+            remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+        }
+        Ok(remote.finish()?)
     }
 
     /// Makes the children of one that have ended, and lets them end.
@@ -461,8 +515,36 @@ impl Entry<'_> {
                 }
             }
         }
+        for at in 0..self.members.len() {
+            let place = self.place(at);
+            let (Some(_), Some(group)) = (place.terminal, place.foreground) else {
+                continue;
+            };
+            let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
+            let mut remote = task.remote_at_boundary()?;
+            let path = remote.put_str(b"/dev/tty")?;
+            let args = [libc::AT_FDCWD as u64, path, libc::O_RDWR as u64, 0, 0, 0];
+            if let Ok(fd) = u64::try_from(remote.call(libc::SYS_openat, args)?) {
+                let group = remote.put(&group.to_le_bytes())?;
+                let args = [fd, libc::TIOCSPGRP, group, 0, 0, 0];
+                remote.call(libc::SYS_ioctl, args)?;
+                remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+            }
+            remote.finish()?;
+        }
         Ok(())
     }
+}
+
+/// Makes a pseudoterminal the controlling one of a process, which leads a session.
+fn control_by(remote: &mut Remote<'_>, number: u32) -> Result<()> {
+    remote.reset_scratch();
+    let path = remote.put_str(format!("/dev/pts/{number}").as_bytes())?;
+    let args = [libc::AT_FDCWD as u64, path, libc::O_RDWR as u64, 0, 0, 0];
+    if let Ok(fd) = u64::try_from(remote.call(libc::SYS_openat, args)?) {
+        remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+    }
+    Ok(())
 }
 
 /// The order in which the processes of a family are made: parents before their children. A relation that leads nowhere (a

@@ -33,7 +33,7 @@ pub use timer::Timers;
 use crate::kernel::{
     DescriptorTable, FileKind, Interest, Kernel, Object, OpenFile, ProcessTree, Stream,
 };
-use crate::process::{StopPoint, ThreadGroup};
+use crate::process::{Masters, StopPoint, ThreadGroup};
 use crate::recording;
 use crate::tracee::agent_page::AgentPage;
 use crate::tracee::file_channel::FileChannel;
@@ -87,13 +87,15 @@ pub struct Member<'a> {
 }
 
 /// Restores the kernel's state of the processes of a family: what they shared they share again. `reopened` are files that
-/// were opened for them. `kernel` is the state of the kernel's objects; without it, that of the first process alone.
+/// were opened for them. `kernel` is the state of the kernel's objects; without it, that of the first process alone. `masters` are
+/// the pseudoterminals that the family had, new ones with their numbers.
 ///
 /// # Errors
 /// If a process cannot be asked, or the recording not be read.
 pub fn restore(
     members: Vec<Member<'_>>,
     kernel: Option<Kernel>,
+    masters: Masters,
     reopened: Reopened,
 ) -> Result<Vec<Restored>> {
     let states: Vec<&ThreadGroup> = members.iter().map(|member| member.state).collect();
@@ -108,6 +110,7 @@ pub fn restore(
         streams: HashMap::new(),
         captured: Vec::new(),
         kernel: kernel.map(Rc::new),
+        masters,
         is_first: true,
     };
     let mut all: Vec<Restored> = Vec::new();
@@ -175,6 +178,7 @@ struct Common<'a> {
     streams: HashMap<(u64, Stream), File>,
     captured: Vec<CapturedStream>,
     kernel: Option<Rc<Kernel>>,
+    masters: Masters,
     /// Whether the first member is being restored.
     is_first: bool,
 }
@@ -366,6 +370,7 @@ impl<'a> Restorer<'a, '_> {
         self.make_pipes(&all, &mut prepared)?;
         self.make_socket_pairs(&all, &mut prepared)?;
         self.make_connections(&all, &mut prepared)?;
+        self.make_terminals(&all, &mut prepared)?;
         self.common.prepared = prepared;
         Ok(())
     }

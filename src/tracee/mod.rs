@@ -46,6 +46,7 @@ pub mod socket_names;
 pub mod spawn;
 mod sys;
 mod task;
+pub mod terminal_settings;
 pub mod ticker;
 pub mod tsc;
 pub mod tsc_off;

@@ -175,6 +175,27 @@ pub(super) fn places(process: &Process) -> Result<Vec<Place>> {
     places.collect()
 }
 
+/// The numbers of the pseudoterminals of which processes of a family have the masters.
+pub(super) fn terminals(process: &Process, kernel: &Kernel) -> Vec<u32> {
+    let relatives = process.relatives.iter().map(|one| &one.group);
+    let groups = [&process.group].into_iter().chain(relatives);
+    let numbers = groups.flat_map(|group| {
+        let table = &group.descriptors;
+        let ids = table.iter().filter_map(|(fd, ..)| table.file_id(fd));
+        ids.filter_map(|id| Some(kernel.terminal_of_master(id)?.0))
+    });
+    let numbers: BTreeSet<u32> = numbers.collect();
+    numbers.into_iter().collect()
+}
+
+/// The number of the pseudoterminal with this device number.
+fn pseudo_terminal(device: i32) -> Option<u32> {
+    const PSEUDO: u32 = 136;
+    let device = device as u32;
+    let major = device >> 8 & 0xfff;
+    (major == PSEUDO).then_some(device & 0xff | device >> 12 & 0xfff00)
+}
+
 fn place(
     group: &ThreadGroup,
     family: &[i32],
@@ -202,6 +223,11 @@ fn place(
             exit_signal: birth.map_or(libc::SIGCHLD, |birth| birth.exit_signal),
             leads_session: job.sid == Some(group.pid),
             group: job.pgid,
+            terminal: match job.sid == Some(group.pid) {
+                true => job.tty.and_then(pseudo_terminal),
+                false => None,
+            },
+            foreground: job.foreground,
             is_told: ended.last().is_none_or(is_told),
             ended: ended
                 .iter()

@@ -40,7 +40,7 @@ use super::report::{Driven, Report};
 use super::{Error, Result, given_files};
 use crate::history::{ChangedPath, FileChange};
 use crate::kernel::FileKind;
-use crate::process::{Inside, Process, SharedMemory, StopPoint, ThreadGroup};
+use crate::process::{Inside, Masters, Process, SharedMemory, StopPoint, ThreadGroup};
 use crate::restore::{Member, Reopened, restore};
 use crate::sandbox::{self, Change, ChangeKind, Origin, Part, Request, Settings};
 use engine::{Engine, Start};
@@ -150,7 +150,7 @@ pub(super) fn go_on(
                 state: group,
                 beside: None,
             };
-            restored = restore(vec![member], None, Reopened::default())?;
+            restored = restore(vec![member], None, Masters::new(), Reopened::default())?;
             missing = Vec::new();
         }
         Sandbox::Cow => {
@@ -168,6 +168,10 @@ pub(super) fn go_on(
                 }
             };
             let places = family::places(&process)?;
+            let terminals = match &kernel {
+                Some(kernel) => family::terminals(&process, kernel),
+                None => Vec::new(),
+            };
             let world = trace_span!("world").in_scope(|| {
                 let relatives = process
                     .relatives
@@ -193,7 +197,10 @@ pub(super) fn go_on(
                 trace_span!("put").in_scope(|| world.put_into(sandbox, kept, &wanted, shared))
             };
             let inside =
-                |sandbox: &sandbox::Sandbox, shared: &SharedMemory, inside: &mut [Inside<'_>]| {
+                |sandbox: &sandbox::Sandbox,
+                 shared: &SharedMemory,
+                 masters: Masters,
+                 inside: &mut [Inside<'_>]| {
                     let _span = trace_span!("restore").entered();
                     for one in inside.iter_mut().filter(|one| one.beside.is_none()) {
                         world.map_shared(shared, one.task)?;
@@ -206,12 +213,19 @@ pub(super) fn go_on(
                         state: one.group,
                         beside: one.beside,
                     });
-                    restore(members.collect(), kernel, reopened)
+                    restore(members.collect(), kernel, masters, reopened)
                 };
             let number = |tid| numbers.own(tid);
             let is_right = |what: &dyn std::any::Any| wanted.can_have(what);
             let (copy, made, done) = trace_span!("sandbox").in_scope(|| {
-                process.into_sandbox(&request, &places, number, is_right, put, inside)
+                process.into_sandbox(
+                    &request,
+                    (&places, &terminals),
+                    number,
+                    is_right,
+                    put,
+                    inside,
+                )
             })?;
             process = copy;
             world.check()?;

@@ -87,6 +87,11 @@ impl OpenFile {
         self.path.starts_with(b"pipe:[") || named && !self.moves
     }
 
+    /// Whether it may be an end of a pseudoterminal.
+    pub(in crate::kernel) fn may_be_terminal(&self) -> bool {
+        self.path.starts_with(b"/dev/pts/") || self.path == b"/dev/ptmx"
+    }
+
     /// Whether its path, flags and offset are all of its state.
     pub(in crate::kernel) fn is_plain(&self) -> bool {
         self.path.starts_with(b"/") && !self.is_memfd() && !self.is_pipe()
