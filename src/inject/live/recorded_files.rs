@@ -233,7 +233,9 @@ impl RecordedWorld {
             Kind::Link(text) => {
                 fs::read_link(place).is_ok_and(|now| now.as_os_str().as_bytes() == text)
             }
-            Kind::Special(kind, _) => meta.mode() & libc::S_IFMT == *kind,
+            Kind::Special(kind, _) => {
+                meta.mode() & libc::S_IFMT == *kind && !self.bound.contains(place)
+            }
             // What another program left there.
             Kind::File(content) if node.is_foreign => {
                 !content.is_known()
