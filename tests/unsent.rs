@@ -256,6 +256,43 @@ signal.sigwait({signal.SIGUSR1})
 }
 
 #[test]
+fn what_is_skipped_is_not_sent() {
+    let program = r#"
+import os, signal
+ready = os.pipe()
+signal.signal(signal.SIGUSR1, lambda *_: None)
+parent = os.getpid()
+if os.fork() == 0:
+    os.read(ready[0], 1)
+    if os.path.exists("/proc/self"): os.kill(parent, signal.SIGUSR1)
+    os._exit(0)
+os.write(ready[1], b"x")
+signal.pause()
+"#;
+    let recorded = Recorded::python(program, &[]);
+    let text = recorded.says(
+        r#"
+        local stat = rec:find{ pid = second.pid, path = "/proc/self" }
+        rr.replay_to(stat)
+        spin_off(second.pid):inject{
+            everyone,
+            { on = stat.name, fail = "ENOENT", pid = second.pid },
+            on_divergence = function(d)
+                told{ status = "seen", divergence = d }
+                if d.pid == second.pid then return "skip", 1 end
+                return "stop"
+            end,
+        }
+        "#,
+    );
+    assert_eq!(
+        text,
+        "seen\tsecond\texit_group\tnil\n\
+         seen\tfirst\tpause\tthe kill of second, which sent SIGUSR1, was not made\n"
+    );
+}
+
+#[test]
 fn a_process_is_not_killed_where_that_fails() {
     for (how, call) in [("pause", "pause"), ("spin", "no call")] {
         let recorded = Recorded::python(CHAIN, &["SIGKILL", how]);
