@@ -12,6 +12,7 @@ start, go, out, other = os.pipe(), os.pipe(), os.pipe(), os.pipe()
 got = []
 
 def wait():
+    signal.alarm(60)
     signals = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD}
     if how in ("sigwait", "signalfd", "poll_signalfd"):
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -55,8 +56,8 @@ def wait():
 second = os.fork()
 if second == 0:
     os.close(go[1]); os.close(out[0])
-    os.read(go[0], 10)
-    third = int.from_bytes(os.read(go[0], 10), "little")
+    os.read(go[0], 2)
+    third = int.from_bytes(os.read(go[0], 4), "little")
     if how == "epoll_two": signal.sigtimedwait([], 0.2)
     try:
         if what.startswith("SIG"): os.kill(third, getattr(signal, what))
@@ -148,6 +149,8 @@ fn a_signal_that_was_not_sent_ends_no_wait() {
     ] {
         never_gets("SIGUSR1", how, call, "sent SIGUSR1");
     }
+    // These would have ended the process.
+    never_gets("SIGTERM", "pause", "pause", "sent SIGTERM");
     never_gets("SIGKILL", "pause", "pause", "sent SIGKILL");
 }
 
@@ -155,6 +158,7 @@ fn a_signal_that_was_not_sent_ends_no_wait() {
 fn a_signal_that_was_not_sent_does_not_come_between_calls() {
     never_gets("SIGUSR1", "between", "getppid", "sent SIGUSR1");
     never_gets("SIGUSR1", "spin", "no call", "sent SIGUSR1");
+    never_gets("SIGTERM", "spin", "no call", "sent SIGTERM");
     never_gets("SIGKILL", "spin", "no call", "sent SIGKILL");
 }
 
@@ -256,20 +260,64 @@ signal.sigwait({signal.SIGUSR1})
 }
 
 #[test]
+fn what_is_skipped_is_not_sent() {
+    let program = r#"
+import os, signal
+ready = os.pipe()
+signal.signal(signal.SIGUSR1, lambda *_: None)
+parent = os.getpid()
+if os.fork() == 0:
+    os.read(ready[0], 1)
+    if os.path.exists("/proc/self"): os.kill(parent, signal.SIGUSR1)
+    os._exit(0)
+os.write(ready[1], b"x")
+signal.pause()
+"#;
+    let recorded = Recorded::python(program, &[]);
+    let text = recorded.says(
+        r#"
+        local stat = rec:find{ pid = second.pid, path = "/proc/self" }
+        rr.replay_to(stat)
+        spin_off(second.pid):inject{
+            everyone,
+            { on = stat.name, fail = "ENOENT", pid = second.pid },
+            on_divergence = function(d)
+                told{ status = "seen", divergence = d }
+                if d.pid == second.pid then return "skip", 1 end
+                return "stop"
+            end,
+        }
+        "#,
+    );
+    assert_eq!(
+        text,
+        "seen\tsecond\texit_group\tnil\n\
+         seen\tfirst\tpause\tthe kill of second, which sent SIGUSR1, was not made\n"
+    );
+}
+
+#[test]
 fn a_process_is_not_killed_where_that_fails() {
     for (how, call) in [("pause", "pause"), ("spin", "no call")] {
         let recorded = Recorded::python(CHAIN, &["SIGKILL", how]);
         let text = recorded.says(
             r#"
-            local kill = rec:find{ pid = second.pid, syscall = "kill" }
-            rr.replay_to(rec:find{ pid = first.pid, syscall = "write", nth = 1 })
-            told(spin_off(second.pid):inject{ everyone, { on = "kill", fail = "EPERM", pid = second.pid } })
+            -- Before it is killed.
+            local write = rec:find{ pid = first.pid, syscall = "write", nth = 1 }
+            rr.replay_to(write)
+            local fails = { on = "kill", fail = "EPERM", pid = second.pid }
+            told(spin_off(second.pid):inject{ everyone, fails })
+            -- It goes on for ever.
+            rr.replay_to(write)
+            local o = spin_off(third.pid):inject{ fails, on_divergence = "live", timeout = 1 }
+            print(o.status, o.divergence.pid == third.pid)
             "#,
         );
         assert_eq!(
             text,
             format!(
-                "diverged\tthird\t{call}\tthe kill of second, which sent SIGKILL, had another answer\n"
+                "diverged\tthird\t{call}\tthe kill of second, which sent SIGKILL, had another answer\n\
+                 timeout\ttrue\n"
             )
         );
     }

@@ -59,8 +59,9 @@ impl Reading {
                 let mut all = Vec::new();
                 for (interest, events) in epoll.reported(call) {
                     // The descriptor may have been closed, while others of its open file are not.
-                    let mut files = tree.open_files();
-                    if let Some(file) = files.find(|&(id, _)| id == interest.file) {
+                    let is_meant = |&(id, _): &(u64, &OpenFile)| id == interest.file;
+                    let open = view.file(interest.fd).filter(is_meant);
+                    if let Some(file) = open.or_else(|| tree.open_files().find(is_meant)) {
                         all.extend(self.ready(kernel, pid, file, events as i16));
                     }
                 }
@@ -169,9 +170,19 @@ impl Channels {
     /// Poll(2) tells alike that there is something, and that nothing comes any more: finds out which it was.
     pub(super) fn tell_ends_from_data(&mut self) {
         let mut ends = Vec::new();
-        for (at, one) in self.events.iter().enumerate() {
-            if one.what == Use::FindsReady && self.is_about_end(at, one) {
-                ends.push(at);
+        for all in self.of_channel.values() {
+            let mut last: Option<&ChannelEvent> = None;
+            for &at in all {
+                let one = &self.events[at];
+                match one.what {
+                    Use::Sends | Use::EndsSending => last = Some(one),
+                    // What came last is that it was closed, and all before has been taken.
+                    Use::FindsReady => ends.extend(last.and_then(|last| {
+                        let is_end = last.what == Use::EndsSending;
+                        (is_end && last.range.start == one.range.start).then_some(at)
+                    })),
+                    _ => {}
+                }
             }
         }
         for at in ends {
@@ -179,17 +190,5 @@ impl Channels {
             one.what = Use::FindsEnd;
             one.range.end = one.range.start;
         }
-    }
-
-    /// Whether the last that was sent, or closed, before this event was closed at its position.
-    fn is_about_end(&self, at: usize, one: &ChannelEvent) -> bool {
-        let all = self.of_channel.get(&one.channel);
-        let all = all.map_or(&[][..], Vec::as_slice);
-        let before = &all[..all.partition_point(|&other| other < at)];
-        let before = before.iter().rev().map(|&other| &self.events[other]);
-        let mut given = before.filter(|other| matches!(other.what, Use::Sends | Use::EndsSending));
-        given.next().is_some_and(|last| {
-            last.what == Use::EndsSending && last.range.start == one.range.start
-        })
     }
 }

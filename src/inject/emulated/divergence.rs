@@ -1,6 +1,7 @@
 //! Divergences: the calls at which a task leaves the script, and the signals that it never gets since nobody has sent them.
 
 use super::matching::is_exit;
+use super::unreceived::Lost;
 use super::{Driver, Next};
 use crate::constants::signal_name;
 use crate::inject::exchange::Entered;
@@ -9,6 +10,7 @@ use crate::inject::outcome::{Divergence, Status};
 use crate::inject::script::item::{DueSignal, ExpectedCall};
 use crate::inject::script::other_run::OtherRun;
 use crate::inject::{Error, Result};
+use crate::kernel::sends_signal;
 use crate::process::StopPoint;
 use crate::replay::Doubt;
 use crate::syscall;
@@ -195,12 +197,20 @@ impl Driver<'_> {
 
     /// Drops the task's next expected call; returns whether there was one.
     fn skip(&mut self) -> Result<bool> {
-        let there = match self.peek()?.is_some() {
-            true => true,
-            false => self.script.drop_call(self.me.tid)?,
+        if self.peek()?.is_none() {
+            self.me.step = self.script.drop_call(self.me.tid)?;
+        }
+        let Some(step) = &self.me.step else {
+            return Ok(false);
         };
+        if let (Some(event), Some(call)) = (step.event(), step.call) {
+            let others = self.group.recording.has_family().unwrap_or(true);
+            if others || sends_signal(call.nr.into()) {
+                self.lose_call((event, call), Lost::NotMade);
+            }
+        }
         self.advance();
-        Ok(there)
+        Ok(true)
     }
 }
 

@@ -4,7 +4,7 @@
 //! ran last, is in the driver itself; [`Driver::enter`] puts that of another one there.
 
 use super::task::StoppedTask;
-use super::unreceived::Unreceived;
+use super::unreceived::{Lost, Unreceived};
 use super::{Driver, Next};
 use crate::backtrace::Frame;
 use crate::constants::signal_name;
@@ -154,14 +154,18 @@ impl Driver<'_> {
         }
         let file = fd.and_then(|fd| self.group.descriptors.get(fd));
         let is_channel = signals || file.is_some_and(|file| !file.path.starts_with(b"/"));
-        let has_family = self.group.recording.has_family().unwrap_or(true);
-        if self.family.followed.is_alone() || !is_channel && !has_family {
-            return;
+        if is_channel || self.group.recording.has_family().unwrap_or(true) {
+            self.lose_call((event, seen.call), Lost::Answered);
         }
-        let call = (event, seen.call.name);
-        self.unreceive(|unreceived, recording, is_driven| {
-            unreceived.lose(call, recording, is_driven)
-        });
+    }
+
+    /// Notes what other processes do not get, since a call of the recording is lost.
+    pub(super) fn lose_call(&mut self, (event, call): (u64, &'static Syscall), how: Lost) {
+        if !self.family.followed.is_alone() {
+            self.unreceive(|unreceived, recording, is_driven| {
+                unreceived.lose(event, (call.name, how), recording, is_driven)
+            });
+        }
     }
 
     /// Notes that what an event sends was sent after all.

@@ -401,6 +401,12 @@ impl Driver<'_> {
 
     /// Handles the end of the script.
     fn at_script_end(&mut self) -> Result<Next> {
+        // It has not come to the call at which it leaves the script.
+        let mut going = self.resting.values().filter(|r| !r.me.exited);
+        let missing = going.find(|r| r.me.missing.is_some()).map(|r| r.me.tid);
+        if let Some(tid) = missing {
+            return self.run_task(tid);
+        }
         let ended = !self.resting.contains_key(&self.last);
         let any = || self.resting.keys().next().copied();
         let tid = if ended { any() } else { Some(self.last) };

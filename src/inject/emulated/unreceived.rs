@@ -22,12 +22,21 @@ struct Gone {
     of: (i32, u64),
 }
 
+/// How a call of a driven process has not happened as recorded.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lost {
+    /// It had another answer.
+    Answered,
+    /// It was not made.
+    NotMade,
+}
+
 /// The events that did not happen as recorded.
 #[derive(Debug, Default)]
 pub(super) struct Unreceived {
     channels: Option<Arc<Channels>>,
-    /// The events of driven processes that had another answer, with their calls.
-    roots: BTreeMap<u64, &'static str>,
+    /// The events of driven processes that are lost, with their calls.
+    roots: BTreeMap<u64, (&'static str, Lost)>,
     /// The processes that ended or left the recording before the event at which they did, each with its first event that never
     /// happened.
     ended: BTreeMap<i32, u64>,
@@ -55,14 +64,15 @@ impl Unreceived {
         (gone.collect(), self.ended.clone())
     }
 
-    /// Notes that an event of a driven process has had another answer. The processes of `is_driven` say themselves what they
+    /// Notes that an event of a driven process has not happened as recorded. The processes of `is_driven` say themselves what they
     /// do then.
     ///
     /// # Errors
     /// If the recording cannot be read.
     pub fn lose(
         &mut self,
-        (event, call): (u64, &'static str),
+        event: u64,
+        call: (&'static str, Lost),
         recording: &Recording,
         is_driven: impl Fn(i32) -> bool,
     ) -> Result<()> {
@@ -223,9 +233,13 @@ impl Unreceived {
             }
             _ => ("have sent this".to_owned(), "sent this".to_owned()),
         };
-        if let Some(call) = self.roots.get(&source.event) {
+        if let Some((call, how)) = self.roots.get(&source.event) {
+            let how = match how {
+                Lost::Answered => "had another answer",
+                Lost::NotMade => "was not made",
+            };
             return Some(format!(
-                "the {call} at event {} of process {}, which {did}, had another answer",
+                "the {call} at event {} of process {}, which {did}, {how}",
                 source.event, source.pid
             ));
         }

@@ -325,11 +325,15 @@ impl Script {
         Ok(said.into_inner())
     }
 
-    /// Drops the next call of a task, whatever items of others precede it. Returns whether there was one.
-    pub(in crate::inject) fn drop_call(&mut self, tid: i32) -> Result<bool> {
+    /// Drops the next call of a task, whatever items of others precede it.
+    pub(in crate::inject) fn drop_call(&mut self, tid: i32) -> Result<Option<ExpectedCall>> {
         let call = |item: &Item| item.tid == tid && matches!(item.kind, ItemKind::Call(_));
         let at = self.find(call)?;
-        Ok(at.and_then(|at| self.queue.remove(at)).is_some())
+        let dropped = at.and_then(|at| self.queue.remove(at));
+        Ok(dropped.and_then(|item| match item.kind {
+            ItemKind::Call(step) => Some(*step),
+            _ => None,
+        }))
     }
 
     /// Whether the first item of these tasks that counts, whatever items of others precede it, is such a one.
