@@ -17,6 +17,7 @@ mod crash;
 mod discarded;
 mod doctor;
 mod engine;
+mod errors;
 mod families;
 mod family;
 mod faults;
