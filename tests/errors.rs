@@ -1,8 +1,9 @@
-//! The plausible answers of system calls against the manual pages.
+//! The plausible answers of system calls against the manual pages, and what shows them.
 
 mod exceptions;
 mod manual;
 
+use crate::common::Folder;
 use exceptions::Exception;
 use manual::Page;
 use rrapper::constants;
@@ -60,4 +61,75 @@ fn shown((call, exception): &(String, Exception)) -> String {
         Exception::PageOnly(errno) => format!("{call}: - {}", name(errno)),
         Exception::TableOnly(errno) => format!("{call}: + {}", name(errno)),
     }
+}
+
+/// The lines that `rrapper doc errors` prints, each as its columns; the last one may have spaces.
+fn printed(args: &[&str]) -> Vec<Vec<String>> {
+    let all = [&["doc", "errors"], args].concat();
+    let text = Folder::new().rrapper(&all).ok().text();
+    let mut lines = text.lines();
+    let head = lines.next().expect("a head");
+    let starts = ["CALL", "ERRNO", "CLASS", "SCOPE", "WHEN"].map(|name| head.find(name).unwrap());
+    let columns = |line: &str| {
+        let ends = starts[1..].iter().copied().chain([line.len()]);
+        let cut = starts.iter().zip(ends);
+        cut.map(|(&start, end)| {
+            line.get(start..end.min(line.len()))
+                .unwrap_or("")
+                .trim()
+                .to_string()
+        })
+        .collect()
+    };
+    lines.map(columns).collect()
+}
+
+#[test]
+fn a_call_has_a_table_of_its_failures() {
+    let read = printed(&["read"]);
+    let columns = |line: &'static str| line.split('|').map(String::from).collect::<Vec<_>>();
+    for line in [
+        "read|EIO|io|file|a device is behind the file",
+        "read|EAGAIN|retry|call|it does not wait",
+        "read|short|short|call|it is a pipe, a FIFO, a socket or a terminal",
+    ] {
+        assert!(read.contains(&columns(line)), "{line}: {read:#?}");
+    }
+    let of_programmers = columns("read|EBADF|misuse|file|");
+    assert!(!read.contains(&of_programmers));
+    let all = printed(&["--all", "read"]);
+    assert!(all.contains(&of_programmers) && all.len() > read.len());
+    assert!(read.iter().all(|line| all.contains(line)));
+    assert_eq!(printed(&["recv"]), printed(&["recvfrom"]));
+    assert_eq!(printed(&["getpid"]), [columns("getpid|-|-|-|never")]);
+}
+
+#[test]
+fn all_calls_or_those_that_are_selected_have_one_table() {
+    let called = |args: &[&str]| -> BTreeSet<String> {
+        printed(args)
+            .into_iter()
+            .map(|mut line| line.remove(0))
+            .collect()
+    };
+    let all = called(&[]);
+    assert!(all.len() > 240 && !all.contains("getpid"), "{all:?}");
+    let some: BTreeSet<String> = ["mmap", "read", "write"].map(String::from).into();
+    assert_eq!(called(&["write,read", "mmap"]), some);
+    let network = called(&["%network"]);
+    assert!(network.contains("connect") && !network.contains("read"));
+}
+
+#[test]
+fn a_call_that_there_is_not_is_an_error() {
+    let folder = Folder::new();
+    let done = folder.rrapper(["doc", "errors", "read", "opne"]);
+    let done = done.complains(&["unknown system call \"opne\"; did you mean \"open\""]);
+    assert_eq!(done.stdout, b"");
+    folder
+        .rrapper(["doc", "errors", "%nosuch"])
+        .complains(&["unknown class"]);
+    folder
+        .rrapper(["doc", "error"])
+        .complains(&["did you mean \"errors\"?"]);
 }
