@@ -9,6 +9,7 @@ mod another_run;
 mod backtrace;
 mod bad_input;
 mod beside;
+mod call_facts;
 mod command_line;
 mod copies;
 mod core_files;

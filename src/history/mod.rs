@@ -4,6 +4,7 @@
 //! them, and answers questions that need both: processes, filtered events, segments as traces, standard input,
 //! what a process changed since it was spun off. It knows nothing of how recordings are made or replayed.
 
+mod call_facts;
 mod changed_files;
 mod changes;
 mod channels;
@@ -17,6 +18,7 @@ mod segment;
 mod stdin;
 mod world;
 
+pub use call_facts::CallFacts;
 pub use changed_files::{ChangedPath, FileChange};
 pub use changes::{KernelChanges, PendingChange};
 pub use channels::{ChannelEvent, Channels, Dependency, RecordedConnection};

@@ -43,13 +43,17 @@ pub struct SocketFacts {
 pub struct Facts {
     /// The type of the file that the call is about, if it is about one.
     pub file: Option<FileType>,
+    /// Whether it looks up a path, rather than taking a descriptor.
+    pub looks_up: bool,
+    /// Whether it has a descriptor that is open for reading only.
+    pub read_only: bool,
     /// Whether a device is behind that file: not one of a file system in memory or of the kernel's own.
     pub device_behind: bool,
     /// Whether it creates a file or another object.
     pub creates: bool,
     /// Whether a file or a list grows.
     pub grows: bool,
-    /// Whether it insists on creating the file: `O_CREAT|O_EXCL`.
+    /// Whether it insists on creating the file, or the mapping: `O_CREAT|O_EXCL`, `MAP_FIXED_NOREPLACE`.
     pub insists_on_new: bool,
     /// Whether it asks for a file without a name: `O_TMPFILE`.
     pub unnamed: bool,
@@ -69,7 +73,7 @@ pub struct Facts {
     pub timed: bool,
     /// Whether it is about two directories.
     pub two_directories: bool,
-    /// Whether it asks for a lock.
+    /// Whether it asks for a lock: of a file, or of memory (`MAP_LOCKED`).
     pub locks: bool,
     /// Whether it duplicates a descriptor.
     pub duplicates: bool,
@@ -113,12 +117,18 @@ pub enum Condition {
     Writes,
     /// Something was written to the file before.
     Written,
+    /// A path is looked up.
+    Path,
+    /// The call is about a file.
+    File,
     /// A device is behind the file.
     Device,
     /// The file is a regular file or a directory.
     Stored,
     /// The file is a directory.
     Directory,
+    /// The file is open for reading only.
+    Readonly,
     /// The file is a device, a FIFO or a socket.
     Special,
     /// The file is a terminal.
@@ -129,8 +139,8 @@ pub enum Condition {
     Interrupted,
     /// The call can wait and is never restarted, and a handler is installed: signal(7).
     Handled,
-    /// The call can wait, and even a stop signal ends it: signal(7).
-    Stopped,
+    /// The call can wait.
+    Waits,
     /// The call does not wait.
     Nonblocking,
     /// The call has a time limit.
@@ -164,7 +174,7 @@ pub enum Condition {
 /// A condition, its name in the table, the sentence about it that follows "when", and what it asks of the facts.
 type Row = (Condition, &'static str, &'static str, fn(&Facts) -> bool);
 
-const ROWS: [Row; 28] = [
+const ROWS: [Row; 31] = [
     (
         Condition::Creates,
         "creates",
@@ -174,7 +184,7 @@ const ROWS: [Row; 28] = [
     (
         Condition::New,
         "new",
-        "the file must not exist (O_EXCL)",
+        "it insists on a new one (O_EXCL)",
         |f| f.insists_on_new,
     ),
     (
@@ -192,6 +202,12 @@ const ROWS: [Row; 28] = [
         "something was written to the file before",
         |f| f.written,
     ),
+    (Condition::Path, "path", "it looks up a path", |f| {
+        f.looks_up
+    }),
+    (Condition::File, "file", "it is about a file", |f| {
+        f.file.is_some()
+    }),
     (
         Condition::Device,
         "device",
@@ -209,6 +225,12 @@ const ROWS: [Row; 28] = [
         "directory",
         "it is a directory",
         |f| f.is(&[FileType::Directory]),
+    ),
+    (
+        Condition::Readonly,
+        "readonly",
+        "it is open for reading only",
+        |f| f.read_only,
     ),
     (
         Condition::Special,
@@ -237,7 +259,7 @@ const ROWS: [Row; 28] = [
         "it can wait and the program has a handler",
         |f| f.waits && (f.has_handler || f.has_interrupting_handler),
     ),
-    (Condition::Stopped, "stopped", "it can wait", |f| f.waits),
+    (Condition::Waits, "waits", "it can wait", |f| f.waits),
     (
         Condition::Nonblocking,
         "nonblocking",
@@ -383,14 +405,17 @@ mod tests {
     #[test]
     fn the_type_of_a_file_decides() {
         for (file, names) in [
-            (FileType::Regular, &["stored"][..]),
-            (FileType::Directory, &["stored", "directory"]),
-            (FileType::Symlink, &[]),
-            (FileType::Terminal, &["special", "terminal", "partial"]),
-            (FileType::Device, &["special"]),
-            (FileType::Pipe, &["partial", "pipe"]),
-            (FileType::Fifo, &["special", "partial", "pipe"]),
-            (FileType::Anonymous, &[]),
+            (FileType::Regular, &["file", "stored"][..]),
+            (FileType::Directory, &["file", "stored", "directory"]),
+            (FileType::Symlink, &["file"]),
+            (
+                FileType::Terminal,
+                &["file", "special", "terminal", "partial"],
+            ),
+            (FileType::Device, &["file", "special"]),
+            (FileType::Pipe, &["file", "partial", "pipe"]),
+            (FileType::Fifo, &["file", "special", "partial", "pipe"]),
+            (FileType::Anonymous, &["file"]),
         ] {
             assert_eq!(held(about(file)), names, "{file:?}");
         }
@@ -416,8 +441,8 @@ mod tests {
             (network, &["answered", "network"]),
         ] {
             let held = held(about(FileType::Socket(facts)));
-            let (common, rest) = held.split_at(2);
-            assert_eq!(common, ["special", "partial"]);
+            let (common, rest) = held.split_at(3);
+            assert_eq!(common, ["file", "special", "partial"]);
             assert_eq!(rest, names, "{facts:?}");
         }
     }
@@ -434,119 +459,40 @@ mod tests {
             waits: true,
             ..Facts::default()
         };
-        assert_eq!(held(waits), ["stopped"]);
+        assert_eq!(held(waits), ["waits"]);
         let restarted = Facts {
             has_handler: true,
             ..waits
         };
-        assert_eq!(held(restarted), ["handled", "stopped"]);
+        assert_eq!(held(restarted), ["handled", "waits"]);
         let interrupted = Facts { waits: true, ..all };
-        assert_eq!(held(interrupted), ["interrupted", "handled", "stopped"]);
+        assert_eq!(held(interrupted), ["interrupted", "handled", "waits"]);
     }
 
     #[test]
     fn each_other_fact_has_its_condition() {
-        let facts = Facts::default();
-        for (facts, name) in [
-            (
-                Facts {
-                    creates: true,
-                    ..facts
-                },
-                "creates",
-            ),
-            (
-                Facts {
-                    grows: true,
-                    ..facts
-                },
-                "creates",
-            ),
-            (
-                Facts {
-                    insists_on_new: true,
-                    ..facts
-                },
-                "new",
-            ),
-            (
-                Facts {
-                    unnamed: true,
-                    ..facts
-                },
-                "unnamed",
-            ),
-            (
-                Facts {
-                    writes: true,
-                    ..facts
-                },
-                "writes",
-            ),
-            (
-                Facts {
-                    written: true,
-                    ..facts
-                },
-                "written",
-            ),
-            (
-                Facts {
-                    device_behind: true,
-                    ..facts
-                },
-                "device",
-            ),
-            (
-                Facts {
-                    nonblocking: true,
-                    ..facts
-                },
-                "nonblocking",
-            ),
-            (
-                Facts {
-                    timed: true,
-                    ..facts
-                },
-                "timed",
-            ),
-            (
-                Facts {
-                    two_directories: true,
-                    ..facts
-                },
-                "directories",
-            ),
-            (
-                Facts {
-                    locks: true,
-                    ..facts
-                },
-                "locks",
-            ),
-            (
-                Facts {
-                    duplicates: true,
-                    ..facts
-                },
-                "duplicates",
-            ),
-            (
-                Facts {
-                    seeks_data: true,
-                    ..facts
-                },
-                "data",
-            ),
-            (
-                Facts {
-                    takes_memory: true,
-                    ..facts
-                },
-                "memory",
-            ),
-        ] {
+        type Set = fn(&mut Facts);
+        let facts: [(Set, &str); 16] = [
+            (|f| f.creates = true, "creates"),
+            (|f| f.grows = true, "creates"),
+            (|f| f.insists_on_new = true, "new"),
+            (|f| f.unnamed = true, "unnamed"),
+            (|f| f.writes = true, "writes"),
+            (|f| f.written = true, "written"),
+            (|f| f.looks_up = true, "path"),
+            (|f| f.read_only = true, "readonly"),
+            (|f| f.device_behind = true, "device"),
+            (|f| f.nonblocking = true, "nonblocking"),
+            (|f| f.timed = true, "timed"),
+            (|f| f.two_directories = true, "directories"),
+            (|f| f.locks = true, "locks"),
+            (|f| f.duplicates = true, "duplicates"),
+            (|f| f.seeks_data = true, "data"),
+            (|f| f.takes_memory = true, "memory"),
+        ];
+        for (set, name) in facts {
+            let mut facts = Facts::default();
+            set(&mut facts);
             assert_eq!(held(facts), [name]);
         }
     }
