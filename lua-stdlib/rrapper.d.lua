@@ -35,9 +35,18 @@ function re(pattern) end
 ---@type table<string, integer>
 C = {}
 
----Errnos by name (`errno.EIO`) or number (`errno[5]`). Unknown names raise.
+---A failure that a call plausibly has, or that it moves less than it was asked for (class "short").
+---@class PlausibleAnswer
+---@field errno string?  "EIO"; nil where the call does not fail
+---@field class "io"|"space"|"retry"|"permission"|"absent"|"limits"|"peer"|"short"|"misuse"
+---@field scope "filesystem"|"process"|"file"|"peer"|"call"  what it covers when it persists; "call": it does not
+---@field when string?  what must be true of the call, in words; nil where nothing must
+
+---Errnos by name (`errno.EIO`) or number (`errno[5]`). Unknown names raise. `errno.of "read"` lists the plausible failures
+---of a call; the errors of the programmer, such as EBADF, only with `{ all = true }`.
 ---@class errnolib
 ---@field all fun(): string[]
+---@field of fun(call: string, options?: { all?: boolean }): PlausibleAnswer[]
 ---@type errnolib|table<string, integer>|table<integer, string>
 errno = {}
 

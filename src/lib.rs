@@ -131,7 +131,8 @@
 //! ## Where to add
 //!
 //! - **A system call**: a line in `syscall/x86_64.tbl`, and a structure in `syscall/structs.tbl` where it has a new one.
-//!   The tests of the tables compare both with the kernel's headers. A call that changes the kernel's state also needs
+//!   Its plausible failures are a line in `syscall/errors.tbl`.
+//!   The tests of the tables compare them with the kernel's headers and with the manual pages. A call that changes the kernel's state also needs
 //!   the model to follow it: [`kernel`].
 //! - **An action of hooks**: a variant, its row and its arms in `inject/hook/actions.rs`, its effect as a method of
 //!   [`HookCall`](inject::HookCall), and its annotation in `lua-stdlib/rrapper.d.lua`. Rules in Rust and Lua and the

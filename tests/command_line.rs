@@ -229,6 +229,8 @@ fn every_command_has_a_help_that_says_what_it_takes() {
         &["replay"],
         &["events"],
         &["doctor"],
+        &["doc"],
+        &["doc", "errors"],
         &["list"],
         &["rm"],
         &["pack"],

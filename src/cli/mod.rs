@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each a thin caller of the library.
 
+mod doc;
 mod doctor;
 mod events;
 mod filter_args;
@@ -62,6 +63,8 @@ enum Command {
     Events(events::Args),
     /// Check which features this machine supports, with advice for missing ones
     Doctor(doctor::Args),
+    /// Print what rrapper knows of system calls
+    Doc(doc::Args),
     /// List the recordings in the default place, or in a directory
     List(list::Args),
     /// Delete recordings; refuses any other file or directory
@@ -100,6 +103,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Command::Replay(args) => replay::run(&args),
         Command::Events(args) => events::run(&args, &common),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Doc(args) => doc::run(&args),
         Command::List(args) => list::run(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Prune(args) => prune::run(&args, &common),

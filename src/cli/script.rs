@@ -8,8 +8,8 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::rc::Rc;
 
-const COMMANDS: [&str; 9] = [
-    "record", "replay", "events", "doctor", "list", "rm", "prune", "pack", "trace",
+const COMMANDS: [&str; 10] = [
+    "record", "replay", "events", "doctor", "doc", "list", "rm", "prune", "pack", "trace",
 ];
 
 pub(super) fn run(args: Vec<OsString>, common: &Common) -> anyhow::Result<i32> {

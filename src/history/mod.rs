@@ -5,6 +5,7 @@
 //! what a process changed since it was spun off. It knows nothing of how recordings are made or replayed.
 
 mod births;
+mod call_facts;
 mod changed_files;
 mod changes;
 mod channels;
@@ -20,6 +21,7 @@ mod stdin;
 mod world;
 
 pub use births::Birth;
+pub use call_facts::CallFacts;
 pub use changed_files::{ChangedPath, FileChange};
 pub use changes::{KernelChanges, PendingChange};
 pub use channels::{ChannelEvent, Channels, Dependency, RecordedConnection};

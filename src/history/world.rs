@@ -102,6 +102,31 @@ impl<B: Base> WorldReached<B> {
     }
 }
 
+impl WorldReached<Arc<RecordedFiles>> {
+    /// The beginning of a recording, with the files that were there before.
+    pub(super) fn of_recorded(
+        recording: &dyn Source,
+        files: Arc<RecordedFiles>,
+    ) -> Result<WorldReached<Arc<RecordedFiles>>> {
+        let mut world = World::new(Arc::clone(&files));
+        // Each has a name, also where a directory is renamed.
+        for path in files.paths() {
+            world.node(path);
+        }
+        WorldReached::beginning(recording, world)
+    }
+
+    /// Follows the events before this one as they were recorded.
+    pub(super) fn go_to_recorded(&mut self, event: u64) -> Result<()> {
+        self.go_to(event, |_, _, _, _| false)
+    }
+
+    /// The files.
+    pub(super) fn world(&mut self) -> &mut World<Arc<RecordedFiles>> {
+        &mut self.world
+    }
+}
+
 impl Recording {
     /// The files as they were at an event, before its call is answered; at the end for an event behind the last one.
     /// `base` has the files before the recording.
@@ -154,7 +179,6 @@ impl Recording {
         changes: &FileChanges,
         then: impl FnOnce(&World<Arc<RecordedFiles>>, &ProcessTree) -> R,
     ) -> Result<R> {
-        let files = self.recorded_files()?;
         let mut kept = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let since = match changes.is_empty() {
             true => event,
@@ -162,14 +186,7 @@ impl Recording {
         };
         let mut reached = match kept.take().filter(|reached| reached.next <= since) {
             Some(reached) => reached,
-            None => {
-                let mut world = World::new(Arc::clone(&files));
-                // Each has a name, also where a directory is renamed.
-                for path in files.paths() {
-                    world.node(path);
-                }
-                WorldReached::beginning(&*self.source, world)?
-            }
+            None => WorldReached::of_recorded(&*self.source, self.recorded_files()?)?,
         };
         reached.go_to(since, |_, _, _, _| false)?;
         if changes.is_empty() {

@@ -39,6 +39,7 @@ pub use outcome::{ChangedFile, Divergence, Injected, Outcome, ProcessOutcome, St
 pub use report::Driven;
 pub use rules::{Conditions, Pid, Processes, Rule, RuleError, RuleSet};
 pub use script::Script;
+pub(crate) use select::lookup;
 pub use select::{PathPattern, Selector, When};
 pub use tolerated::IGNORED;
 

@@ -44,7 +44,7 @@ pub use channel::{ChannelId, ChannelUse, Use};
 pub use clock::Clock;
 pub use connection::Connection;
 pub use descriptors::{
-    DescriptorTable, Descriptors, FileKind, OpenFile, RangeLock, RangeLocks, Stream,
+    DescriptorTable, Descriptors, FileKind, OpenFile, RangeLock, RangeLocks, Stream, is_terminal,
     output_descriptors, path_has_offset,
 };
 pub(crate) use epoll::waits_for_events;

@@ -3,6 +3,8 @@
 use super::convert;
 use super::error::{did_you_mean, raise, shown};
 use crate::constants;
+use crate::inject;
+use crate::syscall::plausible::{Plausible, plausible_answers};
 use mlua::{Lua, Table, Value};
 
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
@@ -14,6 +16,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     )?;
     let errnos = lua.create_table()?;
     errnos.set("all", lua.create_function(|lua, (): ()| all_errnos(lua))?)?;
+    errnos.set("of", lua.create_function(errnos_of)?)?;
     globals.set("errno", looked_up(lua, errnos, "errno", errno)?)
 }
 
@@ -67,4 +70,32 @@ fn signal(lua: &Lua, key: &Value) -> mlua::Result<Value> {
 
 fn all_errnos(lua: &Lua) -> mlua::Result<Table> {
     lua.create_sequence_from(constants::errnos().map(|(name, _)| name))
+}
+
+/// `errno.of(call, { all = true })`: the plausible failures of a call, and with `all` the errors of the programmer.
+fn errnos_of(lua: &Lua, (call, options): (Value, Option<Table>)) -> mlua::Result<Table> {
+    let name = convert::text(&call, "a system call's name")?;
+    let call = inject::lookup(&name).map_err(|error| raise(error.to_string()))?;
+    let all = match &options {
+        None => false,
+        Some(options) => {
+            convert::only_options(options, &["all"], "errno.of")?;
+            convert::flag(options, "all")?
+        }
+    };
+    let answers = plausible_answers(call.name).unwrap_or_default().iter();
+    let wanted = answers.filter(|answer| all || !answer.is_misuse());
+    let listed = wanted.map(|answer| plausible(lua, answer));
+    lua.create_sequence_from(listed.collect::<mlua::Result<Vec<_>>>()?)
+}
+
+fn plausible(lua: &Lua, answer: &Plausible) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    if answer.errno.is_some() {
+        table.set("errno", answer.name())?;
+    }
+    table.set("class", answer.class.name())?;
+    table.set("scope", answer.scope.name())?;
+    table.set("when", answer.when())?;
+    Ok(table)
 }

@@ -31,6 +31,14 @@ fn a_mistake_is_told_with_file_and_line() {
             "quick.lua:1: unknown errno \"EOI\"; did you mean \"EIO\" or \"EDOM\"?",
         ),
         (
+            "errno.of 'opne'",
+            "quick.lua:1: unknown system call \"opne\"; did you mean \"open\"?",
+        ),
+        (
+            "errno.of('open', { al = true })",
+            "quick.lua:1: errno.of has no option \"al\"; did you mean \"all\"?",
+        ),
+        (
             "rr.opne 'x'",
             "quick.lua:1: rr has no \"opne\"; did you mean \"open\"?",
         ),
@@ -59,6 +67,27 @@ fn pcall_gets_messages_as_text() {
 fn constants_are_looked_up() {
     let text = "assert(errno.EIO == 5 and errno[5] == 'EIO' and C.O_TRUNC == 512)
         assert(signal.SIGTERM == 15 and #errno.all() > 100)";
+    assert_eq!(message(text), "");
+}
+
+#[test]
+fn the_plausible_failures_of_a_call_are_listed() {
+    let text = r#"local function of(call, name, options)
+            for _, answer in ipairs(errno.of(call, options)) do
+                if answer.errno == name then return answer end
+            end
+        end
+        local full = of("write", "ENOSPC")
+        assert(full.class == "space" and full.scope == "filesystem" and full.when == "something is created or grows")
+        local short = of("read", nil)
+        assert(short.class == "short" and short.scope == "call" and short.when:find "a pipe")
+        assert(of("kill", "ESRCH").when == nil and of("kill", "ESRCH").scope == "peer")
+        assert(not of("read", "EBADF") and of("read", "EBADF", { all = true }).class == "misuse")
+        assert(#errno.of "recv" == #errno.of "recvfrom" and #errno.of "stat64" == #errno.of "stat")
+        assert(#errno.of "getpid" == 0)
+        for _, answer in ipairs(errno.of("openat", { all = true })) do
+            assert(errno[answer.errno] > 0)
+        end"#;
     assert_eq!(message(text), "");
 }
 

@@ -29,6 +29,7 @@ mod named;
 mod nameless;
 mod notation;
 mod number;
+pub mod plausible;
 mod ready;
 mod regions;
 mod sockaddr;

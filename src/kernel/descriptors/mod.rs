@@ -20,7 +20,7 @@ pub(super) use apply::{TaskFiles, failed};
 pub use created::output_descriptors;
 pub(super) use fd_table::{Descriptor, FdTable};
 pub use locks::{RangeLock, RangeLocks};
-pub use open_file::{FileKind, OpenFile, path_has_offset};
+pub use open_file::{FileKind, OpenFile, is_terminal, path_has_offset};
 pub(super) use pool::Pool;
 
 use crate::recording::{CallEvent, Start};

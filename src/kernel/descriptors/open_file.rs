@@ -65,9 +65,8 @@ impl OpenFile {
     /// Its kind, as far as its path tells.
     pub fn kind(&self) -> FileKind {
         let path = self.path.as_slice();
-        let terminal = path.starts_with(b"/dev/pts/") || path.starts_with(b"/dev/tty");
         match path {
-            _ if terminal || path == b"/dev/console" => FileKind::Terminal,
+            _ if is_terminal(path) => FileKind::Terminal,
             [b'/', ..] if self.moves => FileKind::Path,
             [b'/', ..] => FileKind::Device,
             _ if path.starts_with(b"pipe:[") => FileKind::Pipe,
@@ -100,6 +99,11 @@ impl OpenFile {
 
 /// The most other names of an open file: it may be renamed again and again.
 const MOST_NAMES: usize = 4;
+
+/// Whether a path is that of a terminal.
+pub fn is_terminal(path: &[u8]) -> bool {
+    path.starts_with(b"/dev/pts/") || path.starts_with(b"/dev/tty") || path == b"/dev/console"
+}
 
 /// Whether reads and writes move the offset of a file with this path, as far as the path tells.
 pub fn path_has_offset(path: &[u8]) -> bool {

@@ -1,0 +1,75 @@
+//! Families that go on live: each of their processes is there, with what they share and what goes between them.
+
+use crate::common::Folder;
+use crate::families::record;
+
+/// Copies at ten events go on live, and end as recorded: all of their processes, and what these write. `same` says how much of
+/// that is compared.
+#[track_caller]
+fn ends_as_recorded(name: &str, same: &str) {
+    let family = record(name);
+    family
+        .folder
+        .write("live.lua", include_str!("real/live.lua"));
+    let done = family.folder.rrapper(["-q", "live.lua", "10", "1", same]);
+    assert_eq!(done.ok().text(), "as recorded\n", "{name}");
+}
+
+macro_rules! live {
+    ($($test:ident $same:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                ends_as_recorded(&stringify!($test).replace('_', "-"), $same);
+            }
+        )*
+    };
+}
+
+live! {
+    pipeline "all",
+    pipelines "all",
+    make "all",
+    git_hook "all",
+    gcc "all",
+    xargs "all",
+    python_pool "all",
+    python_event "all",
+    prefork "all",
+    // A client that comes too early tries again.
+    nginx "whole",
+    redis_unix "all",
+    redis_tcp "all",
+    datagrams "all",
+    ways "all",
+    sqlite_wal "all",
+    // It shows numbers of processes and times.
+    script "ends",
+    posix_spawn "all",
+}
+
+/// A terminal's programs end with it, and may do so before they are told.
+#[test]
+fn tmux() {
+    ends_as_recorded("tmux", "whole");
+}
+
+/// A write of which a part has been read is not made again as a whole: over a pipe, with a vector over a pair of sockets, and
+/// over the network.
+#[test]
+fn calls_that_are_half_done_do_the_rest() {
+    let folder = Folder::new();
+    folder.write("half.py", include_str!("fixtures/half.py"));
+    for (how, size) in [("pipe", 200_000), ("pair", 200_000), ("message", 200_000), ("tcp", 8_000_000)] {
+        folder.record(how, &["/usr/bin/python3", "-S", "half.py", how]);
+        let script = format!(
+            r#"
+            local rec = rr.open "{how}"
+            rr.replay_to(rec:find{{ syscall = "getpriority" }})
+            local o = spin_off():live{{ timeout = 20 }}
+            io.write(o.stdout, o.stderr, #o.missing, "\n")
+            "#
+        );
+        assert_eq!(folder.script(&script).ok().text(), format!("True {size} 0\n0\n"), "{how}");
+    }
+}
