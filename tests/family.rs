@@ -1,7 +1,8 @@
 //! Copies of a process and its family: they follow their recording together, and see what one of them was answered.
 
 use crate::common::Folder;
-use crate::families::record;
+use crate::families::{Family, record};
+use rrapper::kernel::{ProcessTree, Use};
 
 /// Copies at ten events follow a recording to its end, each with those that share its memory, and with the whole family.
 #[track_caller]
@@ -49,8 +50,27 @@ const PIPELINE: &str = r#"
     local everyone = { on = "read", pid = "any", enter = function() end }
 "#;
 
+/// Whether all processes of the pipeline were there before the first of them wrote.
+fn is_together(family: &Family) -> bool {
+    let all = family.recording.processes().unwrap();
+    let of = |name: &str| all.iter().find(|one| one.exe.ends_with(name.as_bytes()));
+    let [seq, wc] = ["/seq", "/wc"].map(|name| of(name).unwrap());
+    let channels = family.recording.channels().unwrap();
+    let mut sends = channels
+        .events()
+        .iter()
+        .filter(|one| one.what == Use::Sends);
+    let first = sends.find(|one| one.pid == seq.pid).unwrap();
+    let there = |tree: &ProcessTree| tree.is_alive(wc.pid);
+    let there = family.recording.process_tree_at(first.event, there);
+    there.unwrap()
+}
+
+#[track_caller]
 fn in_pipeline(script: &str) -> String {
-    let family = record("pipeline");
+    // The shell may be slower than the first of its processes.
+    let family = (0..20).find_map(|_| Some(record("pipeline")).filter(is_together));
+    let family = family.expect("all processes begin before the first writes");
     let script = format!("{PIPELINE}{script}");
     family.folder.script(&script).ok().text()
 }

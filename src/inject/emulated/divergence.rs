@@ -64,15 +64,9 @@ impl Driver<'_> {
 
     /// Runs a task that never gets a signal to its next call, where it leaves the script; `None` if there is no such task.
     pub(super) fn miss(&mut self, tid: i32, missing: Missing) -> Result<Option<Next>> {
-        let is_over = self.resting.get(&tid).is_some_and(|r| r.me.exited);
         let Some((task, place)) = self.wake(tid) else {
             return Ok(None);
         };
-        if is_over {
-            // It has made its last call.
-            self.park(task, place, None);
-            return Ok(None);
-        }
         self.me.missing = Some(missing);
         match place {
             StopPoint::Entry => self.match_again(task).map(Some),
@@ -84,6 +78,7 @@ impl Driver<'_> {
         self.diverge_since(task, seen, None)
     }
 
+    /// Handles a call that is not the expected one, or to which the recorded answer does not hold any more for this reason.
     pub(super) fn diverge_since(
         &mut self,
         task: Stopped,

@@ -213,7 +213,9 @@ impl Driver<'_> {
         if let Some(pid) = self.pid_of(tid) {
             self.enter(pid);
         }
-        let missing = match (&item.kind, self.pid_of(tid)) {
+        let resting = self.resting.get(&tid);
+        let going = resting.filter(|r| !r.me.exited).map(|r| r.me.pid);
+        let missing = match (&item.kind, going) {
             (ItemKind::Signal(due), Some(_)) => self.never_sent(due),
             (&ItemKind::Gone { exit, .. }, Some(pid)) => self.never_killed(pid, exit),
             _ => None,
