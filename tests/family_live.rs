@@ -38,13 +38,13 @@ live! {
     prefork "all",
     // A client that comes too early tries again.
     nginx "whole",
-    redis_unix "all",
-    redis_tcp "all",
+    redis_unix "whole",
+    redis_tcp "whole",
     datagrams "all",
     ways "all",
     sqlite_wal "all",
-    // It shows numbers of processes and times.
-    script "ends",
+    // It shows numbers of processes and times, and leaves a process behind.
+    script "exit",
     posix_spawn "all",
 }
 

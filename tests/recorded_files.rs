@@ -487,16 +487,18 @@ fn controls_of(place: &Place) {
 /// The variable that has the second errno of each program be tried: tests/run-slow sets it.
 const SECOND: &str = "RRAPPER_TEST_SECOND_ERRNO";
 
+/// Calls that cannot fail, or without which nothing begins.
+const NEVER: &str = "exit_group exit brk mmap munmap mprotect arch_prctl set_tid_address set_robust_list rseq prlimit64 \
+    rt_sigaction rt_sigprocmask futex umask getpid gettid getppid getuid geteuid getgid getegid";
+
 /// A failure that is injected into the recording has the outcome that it has in the program itself, as strace injects it:
 /// how it ends, what it says, and the files that it leaves. The calls `spared` are not made to fail.
 fn failures(program: &'static Program, errno: &str, spared: &str) {
-    const NEVER: &str = "exit_group exit execve brk mmap munmap mprotect arch_prctl set_tid_address set_robust_list rseq \
-        prlimit64 rt_sigaction rt_sigprocmask futex umask wait4 clone3 getpid gettid getppid getuid geteuid getgid getegid";
     let place = Place::record(program);
     place.script(&format!(
         r#"{SAVE}
         local never = {{}}
-        for name in ("{NEVER} {spared}"):gmatch("%S+") do never[name] = true end
+        for name in ("{NEVER} execve wait4 clone3 {spared}"):gmatch("%S+") do never[name] = true end
         local list <close> = assert(io.open(out .. "/list", "w"))
         local counts = {{}}
         for number = 1, #recording do
@@ -518,6 +520,13 @@ fn failures(program: &'static Program, errno: &str, spared: &str) {
           end
         end"#
     ));
+    compare_with_strace(&place, errno, 20);
+}
+
+/// Compares the outcomes of a script with those of the program under strace's injection. The script has written a list of
+/// events, their calls and the numbers of these.
+fn compare_with_strace(place: &Place, errno: &str, least: usize) {
+    let program = place.program;
     let list = fs::read_to_string(place.folder.join("out/list")).unwrap();
     let mut wrong = Vec::new();
     for line in list.lines() {
@@ -561,13 +570,113 @@ fn failures(program: &'static Program, errno: &str, spared: &str) {
         }
     }
     let count = list.lines().count();
-    assert!(count >= 20, "{list}");
+    assert!(count >= least, "{list}");
     assert!(
         wrong.is_empty(),
         "{:?}: {} of {count}: {wrong:#?}",
         program.argv,
         wrong.len()
     );
+}
+
+/// Programs of several processes.
+mod of_families {
+    use super::{NEVER, Place, Program, SAVE, compare_with_strace};
+
+    const PIPELINE: Program = Program {
+        setup: "seq 2000 >numbers",
+        argv: &["bash", "-c", "grep 7 <numbers | sed s/7/x/ | sort -r >sorted; echo ${PIPESTATUS[@]}"],
+    };
+    const SCRIPT: Program = Program {
+        setup: "mkdir d; echo one >d/a; echo two >d/b",
+        argv: &[
+            "sh",
+            "-c",
+            "for f in d/*; do wc -l <$f >>counts || echo failed; done; (cd d && cat a b) >all; rm d/a; ls d",
+        ],
+    };
+    const COMMIT: Program = Program {
+        setup: "git init -q .; git config user.name n; git config user.email e; printf '#!/bin/sh\necho checked >&2\n' >.git/hooks/pre-commit; \
+                chmod +x .git/hooks/pre-commit; echo a >a; git add a",
+        argv: &["git", "commit", "-q", "-m", "first"],
+    };
+    const MAKE: Program = Program {
+        setup: "printf 'all: x y\\nx: a\\n\\tcp a x\\ny: a x\\n\\tcat a x >y\\n' >Makefile; echo a >a",
+        argv: &["make", "-s"],
+    };
+    const GCC: Program = Program {
+        setup: "echo 'int main(void) { return 0; }' >a.c",
+        argv: &["cc", "-c", "a.c"],
+    };
+    const ARCHIVE: Program = Program {
+        setup: "mkdir d; seq 1000 >d/a; seq 10 >d/b",
+        argv: &["tar", "czf", "d.tar.gz", "d"],
+    };
+
+    /// Of all calls that no other process makes so many times, some are made to fail, spread over the processes.
+    fn failures(program: &'static Program, errno: &str, spared: &str) {
+        const MOST: usize = 60;
+        let place = Place::record(program);
+        place.script(&format!(
+            r#"{SAVE}
+            local never = {{}}
+            for name in ("{NEVER} {spared}"):gmatch("%S+") do never[name] = true end
+            local counts, all = {{}}, {{}}
+            for number = 2, #recording do
+              local event = recording:event(number)
+              local name = event.name
+              if name and event.kind == "call" and not never[name] then
+                counts[name] = counts[name] or {{}}
+                counts[name][event.pid] = (counts[name][event.pid] or 0) + 1
+                all[#all + 1] = {{ number, name, counts[name][event.pid], event.pid }}
+              end
+            end
+            local function is_alone(one)
+              for pid, count in pairs(counts[one[2]]) do
+                if pid ~= one[4] and count >= one[3] then return false end
+              end
+              -- The first one is that with which strace starts the program.
+              return one[2] ~= "execve" or one[4] ~= first
+            end
+            local chosen = {{}}
+            for _, one in ipairs(all) do if is_alone(one) then chosen[#chosen + 1] = one end end
+            local list <close> = assert(io.open(out .. "/list", "w"))
+            local step = math.max(1, #chosen / {MOST})
+            for i = 1, #chosen, step do
+              local number, name, nth = table.unpack(chosen[math.floor(i)])
+              local where = out .. "/" .. number
+              os.execute("mkdir -p " .. where)
+              local copy <close> = recording:replay_to(number):spin_off()
+              local outcome = copy:inject {{
+                [name] = {{ fail = "{errno}", when = "1" }}, on_divergence = "live", finally = "live", timeout = 30,
+                after = function(box) box:save(where .. "/files", dir) end,
+              }}
+              save(where, outcome)
+              list:write(("%d %s %d\n"):format(number, name, nth))
+            end"#
+        ));
+        compare_with_strace(&place, errno, 20);
+    }
+
+    macro_rules! families {
+        ($($name:ident: $program:expr, $errno:literal $(except $spared:literal)?;)*) => {
+            $(
+                #[test]
+                fn $name() {
+                    failures(&$program, $errno, concat!("" $(, $spared)?));
+                }
+            )*
+        };
+    }
+
+    families! {
+        pipeline: PIPELINE, "EIO";
+        script: SCRIPT, "EACCES";
+        commit: COMMIT, "ENOSPC";
+        make: MAKE, "EIO";
+        gcc: GCC, "ENOMEM";
+        archive: ARCHIVE, "EIO";
+    }
 }
 
 /// What `after` can do with the sandbox.

@@ -3,7 +3,8 @@
 --
 --   live.lua COUNT [FIRST [SAME]]
 --
--- SAME is "all", "ends" (output may differ: it has numbers of processes in it) or "whole" (also the ends of single processes).
+-- SAME is "all", "whole" (single processes may end otherwise, as one that has to try again) or "exit" (their output may differ,
+-- too).
 
 local count, first, same = tonumber(arg[1]), tonumber(arg[2] or 1), arg[3] or "all"
 local rec = rr.open "rec"
@@ -20,11 +21,11 @@ local function differs(o, pid, event)
   for _, process in ipairs(o.processes) do
     local was = recorded[process.pid].exit
     local is = process.exit_code or process.signal
-    if was and same ~= "whole" and is ~= (was.code or was.signal) then
+    if was and same == "all" and is ~= (was.code or was.signal) then
       return ("process %d ended with %s, and %s when it was recorded"):format(process.pid, is, was.code or was.signal)
     end
   end
-  if same == "ends" then return end
+  if same == "exit" then return end
   -- Processes that run side by side write in any order.
   for _, stream in ipairs { "stdout", "stderr" } do
     local was, is = whole[stream], o[stream]
