@@ -60,7 +60,12 @@ fn tmux() {
 fn calls_that_are_half_done_do_the_rest() {
     let folder = Folder::new();
     folder.write("half.py", include_str!("fixtures/half.py"));
-    for (how, size) in [("pipe", 200_000), ("pair", 200_000), ("message", 200_000), ("tcp", 8_000_000)] {
+    for (how, size) in [
+        ("pipe", 200_000),
+        ("pair", 200_000),
+        ("message", 200_000),
+        ("tcp", 8_000_000),
+    ] {
         folder.record(how, &["/usr/bin/python3", "-S", "half.py", how]);
         let script = format!(
             r#"
@@ -70,6 +75,10 @@ fn calls_that_are_half_done_do_the_rest() {
             io.write(o.stdout, o.stderr, #o.missing, "\n")
             "#
         );
-        assert_eq!(folder.script(&script).ok().text(), format!("True {size} 0\n0\n"), "{how}");
+        assert_eq!(
+            folder.script(&script).ok().text(),
+            format!("True {size} 0\n0\n"),
+            "{how}"
+        );
     }
 }

@@ -152,7 +152,7 @@ fn peers_that_are_not_there_have_reset_their_connections() {
     let setup = Setup::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    setup.folder.write("port", &port.to_string());
+    setup.folder.write("port", port.to_string());
     setup.record("peer");
     let live = setup.live();
     assert_eq!(live.text(), "a -1 <>ECONNRESET\na 0 <>\na -1 EPIPE\n");

@@ -548,3 +548,60 @@ fn a_stop_shows_its_processes() {
     assert!(lines[1].starts_with("false\t"), "{text}");
     assert!(text.contains("maps"), "{text}");
 }
+
+#[test]
+fn processes_of_a_pipeline_find_it_broken() {
+    let folder = Folder::new();
+    let text = folder.rrapper([shipped("pipeline.lua")]).ok().text();
+    let (mut about, mut ends) = (String::new(), Vec::new());
+    for line in text.lines().skip(1) {
+        match line.strip_prefix("  ") {
+            None => about = line.split(" fails").next().unwrap_or_default().to_string(),
+            Some(end) => {
+                let (name, rest) = end.split_once(" ends with ").expect("an end");
+                let how = rest.split(' ').next().unwrap_or_default();
+                ends.push(format!("{about}: {name} {how}"));
+            }
+        }
+    }
+    for expected in [
+        "seq: the first write: seq 1",
+        "seq: the first write: grep 1",
+        "grep: the first read: grep 2",
+        "grep: the first write: seq SIGPIPE",
+        "grep: the first write: grep 2",
+        "sort: the first read: grep SIGPIPE",
+        "sort: the first read: sort 2",
+    ] {
+        assert!(ends.iter().any(|end| end == expected), "{expected}\n{text}");
+    }
+}
+
+#[test]
+fn a_client_says_what_it_makes_of_its_servers_trouble() {
+    let folder = Folder::new();
+    folder.write(
+        "server_and_client.lua",
+        include_str!("../scripts/server_and_client.lua"),
+    );
+    let text = folder.rrapper(["server_and_client.lua"]).ok().text();
+    for (trouble, said) in [
+        (
+            "recvfrom of the server fails with ECONNRESET: exited",
+            "curl: 52",
+        ),
+        (
+            "accept4 of the server fails with EMFILE: exited",
+            "curl: 56",
+        ),
+        (
+            "sendto of the server fails with EPIPE: exited",
+            "BrokenPipeError",
+        ),
+        ("openat of the server fails with EACCES: exited", "404 "),
+    ] {
+        let (_, rest) = text.split_once(trouble).unwrap_or_else(|| panic!("{text}"));
+        let part = rest.split(" of the server ").next().unwrap_or_default();
+        assert!(part.contains(said), "{trouble}\n{text}");
+    }
+}

@@ -43,8 +43,8 @@ impl Recording {
         if self.recorded_files()?.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let nothing = FileChanges::new(since);
-        let before = self.recorded_world(since, &nothing, |world, _| world.clone())?;
+        let earlier = changes.before();
+        let before = self.recorded_world(since, &earlier, |world, _| world.clone())?;
         self.recorded_world(event, changes, |now, _| differences(&before, now))
     }
 }

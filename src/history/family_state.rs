@@ -5,7 +5,7 @@ use super::Recording;
 use crate::kernel::{Kernel, ProcessTree};
 use crate::recording::{CallEvent, Event, EventKind, Frame, Result};
 use crate::trace::Exit;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A call of a copy that had another effect than the recorded one.
 #[derive(Clone, Debug)]
@@ -26,8 +26,10 @@ pub struct FamilyChanges {
     /// The calls of driven processes that had another effect, in order.
     pub told: Vec<ToldCall>,
     /// The processes that have left the recording without having been driven, by pid, each with the first event that it did not
-    /// come to. Those of 0 were never made.
+    /// come to.
     pub left: BTreeMap<i32, u64>,
+    /// Those of them that were never made.
+    pub unmade: BTreeSet<i32>,
     /// The driven processes that have ended otherwise than recorded, each with the first event that it did not come to, and the
     /// end.
     pub ended: BTreeMap<i32, (u64, Option<Exit>)>,
@@ -54,6 +56,12 @@ impl Recording {
         changes: &FamilyChanges,
         then: impl FnOnce(&ProcessTree, &Kernel) -> R,
     ) -> Result<R> {
+        // A process that was not made may have done something before the copies were spun off.
+        let unmade = changes
+            .unmade
+            .iter()
+            .filter_map(|pid| changes.left.get(pid));
+        let from = unmade.copied().chain([from]).min().unwrap_or(from);
         let start = self.kernel_at(from, |tree, kernel| (tree.clone(), kernel.clone()))?;
         let (mut tree, mut kernel) = start;
         let mut frames = self.frames_from(from)?;
@@ -85,7 +93,7 @@ impl Recording {
             };
             let pid = tid.and_then(|tid| tree.pid(tid));
             let born = match &frame {
-                Frame::NewTask(born) => changes.left.get(&born.pid) == Some(&0),
+                Frame::NewTask(born) => changes.unmade.contains(&born.pid),
                 _ => false,
             };
             if born || pid.is_some_and(|pid| changes.has_left(pid, number)) {
@@ -99,7 +107,7 @@ impl Recording {
             }
             kernel.follow(&mut tree, &frame);
         }
-        for &pid in changes.ended.keys() {
+        for &pid in changes.ended.keys().chain(&changes.unmade) {
             let tids: Vec<i32> = tree.tasks(pid).collect();
             for tid in tids {
                 let gone = Frame::Gone {

@@ -84,6 +84,24 @@ impl FileChanges {
         self.since
     }
 
+    /// The first event that may not have happened as recorded.
+    pub(super) fn first(&self) -> u64 {
+        let left_out = self.left_out.values().copied();
+        left_out.chain([self.since]).min().unwrap_or(self.since)
+    }
+
+    /// Those that were so already when the copy was spun off: processes that were never made.
+    pub(super) fn before(&self) -> FileChanges {
+        let early = self
+            .left_out
+            .iter()
+            .filter(|(_, first)| **first < self.since);
+        FileChanges {
+            left_out: early.map(|(&pid, &first)| (pid, first)).collect(),
+            ..FileChanges::new(self.since)
+        }
+    }
+
     /// Whether all was as recorded.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty() && self.left_out.is_empty()

@@ -182,7 +182,7 @@ impl Recording {
         let mut kept = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let since = match changes.is_empty() {
             true => event,
-            false => changes.since().min(event),
+            false => changes.first().min(event),
         };
         let mut reached = match kept.take().filter(|reached| reached.next <= since) {
             Some(reached) => reached,

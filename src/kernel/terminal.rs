@@ -59,9 +59,7 @@ impl PseudoTerminal {
             }
             TCSETS2..=TCSETSF2 => self.settings = read(TERMIOS2).or(self.settings.take()),
             libc::TIOCSWINSZ => {
-                self.size = read(8)
-                    .and_then(|size| size.try_into().ok())
-                    .or(self.size);
+                self.size = read(8).and_then(|size| size.try_into().ok()).or(self.size);
             }
             libc::TIOCPKT => self.is_packet = read_i32(&memory, at).is_some_and(|on| on != 0),
             _ => {}
@@ -120,7 +118,11 @@ impl PseudoTerminal {
     pub(super) fn taken(&mut self, by_master: bool, count: usize) {
         match by_master {
             // In packet mode each read begins with a byte that says what comes.
-            true => _ = self.output.take(count.saturating_sub(self.is_packet.into())),
+            true => {
+                _ = self
+                    .output
+                    .take(count.saturating_sub(self.is_packet.into()))
+            }
             false => _ = self.input.take(count),
         }
     }

@@ -421,7 +421,10 @@ impl Entry<'_> {
         let word = remote.put(&[0; 8])?;
         let how = (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
         let mut open = Vec::new();
-        while numbers.iter().any(|number| !self.masters.contains_key(number)) {
+        while numbers
+            .iter()
+            .any(|number| !self.masters.contains_key(number))
+        {
             let args = [libc::AT_FDCWD as u64, path, how, 0, 0, 0];
             let Ok(fd) = u64::try_from(remote.call(libc::SYS_openat, args)?) else {
                 break;

@@ -12,7 +12,7 @@ use crate::syscall::{self, Memory, Moved};
 use crate::trace::Exit;
 use crate::tracee::interrupt;
 use crate::tracee::tsc_off::TscOff;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The number of bytes of output that are passed on at a time.
@@ -374,9 +374,10 @@ impl Replay for Replayer {
             self.replay_to(from)?;
         }
         let left = process.changes.left.clone();
-        let ended = process.changes.ended.clone();
+        let ended = process.changes.ended.keys();
+        let gone: BTreeSet<i32> = ended.chain(&process.changes.unmade).copied().collect();
         let is_there = |pid: i32, number: u64| {
-            !ended.contains_key(&pid) && left.get(&pid).is_none_or(|&since| since > number)
+            !gone.contains(&pid) && left.get(&pid).is_none_or(|&since| since > number)
         };
         let position = self.begun()?;
         if event <= from {
@@ -393,7 +394,7 @@ impl Replay for Replayer {
             }
             let number = ahead.number;
             let is_last = number >= event;
-            let leaves = |pid: i32| left.get(&pid) == Some(&number) && !ended.contains_key(&pid);
+            let leaves = |pid: i32| left.get(&pid) == Some(&number) && !gone.contains(&pid);
             let is_meant = |pid: i32| leaves(pid) || is_last && is_there(pid, number);
             if is_last || left.values().any(|&since| since == number) {
                 ahead.state.add_copies(process, &pending, is_meant)?;

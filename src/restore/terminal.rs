@@ -26,7 +26,11 @@ impl<'a> Restorer<'a, '_> {
         all: &[Description<'a>],
         prepared: &mut Prepared,
     ) -> Result<()> {
-        let Some(kernel) = self.kernel.clone().filter(|_| !self.common.masters.is_empty()) else {
+        let Some(kernel) = self
+            .kernel
+            .clone()
+            .filter(|_| !self.common.masters.is_empty())
+        else {
             return Ok(());
         };
         let tid = self.remote.memory().tid();
@@ -87,7 +91,9 @@ fn settle(master: &File, slave: &File, terminal: &PseudoTerminal) -> io::Result<
         // Its echo was shown when it was typed.
         let wanted = tcgetattr(slave)?;
         let mut quiet = wanted.clone();
-        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL);
+        quiet
+            .local_flags
+            .remove(LocalFlags::ECHO | LocalFlags::ECHONL);
         quiet.input_flags.remove(InputFlags::IMAXBEL);
         tcsetattr(slave, SetArg::TCSANOW, &quiet)?;
         is_whole &= put(master, &input)? && !terminal.input.incomplete;

@@ -14,7 +14,7 @@ use crate::world;
 #[derive(Debug, Default)]
 pub(super) struct Altered(Vec<Mark>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Mark {
     what: Object,
     /// The event of which the answer was changed.
@@ -179,6 +179,19 @@ impl Altered {
     pub fn opened(&mut self, pid: i32, fd: i32) {
         let descriptor = Object::Descriptor(pid, fd);
         self.0.retain(|mark| mark.what != descriptor);
+    }
+
+    /// A process has the descriptors of the one that made it.
+    pub fn forked(&mut self, maker: i32, pid: i32) {
+        let inherited = self.0.iter().filter_map(|mark| match mark.what {
+            Object::Descriptor(of, fd) if of == maker => Some(Mark {
+                what: Object::Descriptor(pid, fd),
+                ..mark.clone()
+            }),
+            _ => None,
+        });
+        let inherited: Vec<Mark> = inherited.collect();
+        self.0.extend(inherited);
     }
 
     /// Forgets what an event has altered, which has been made up for.

@@ -34,7 +34,13 @@ impl<'a> Driver<'a> {
             false => self.siblings().map(|r| r.me.tid).next().unwrap_or(pid),
         };
         let left = (is_over && self.hooks.wants_aftermath()).then(|| {
-            let event = self.next_event().unwrap_or(self.group.event.0);
+            let event = match status {
+                // The others go on as recorded.
+                Status::Exited | Status::Signaled if self.unreceived.all_are_there() => {
+                    self.group.recording.len()
+                }
+                _ => self.next_event().unwrap_or(self.group.event.0),
+            };
             (self.group.for_files(), (tid, event), self.how_live())
         });
         let own = before.unwrap_or(own);
@@ -82,7 +88,7 @@ impl<'a> Driver<'a> {
         self.otherwise.left.extend(left);
         for (pid, since) in lost {
             match since {
-                0 => _ = self.otherwise.left.insert(pid, 0),
+                0 => _ = self.otherwise.unmade.insert(pid),
                 since => _ = self.otherwise.ended.insert(pid, (since, None)),
             }
         }

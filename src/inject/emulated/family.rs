@@ -7,7 +7,6 @@ use super::task::StoppedTask;
 use super::unreceived::{Lost, Unreceived};
 use super::{Driver, Next};
 use crate::backtrace::Frame;
-use crate::constants::signal_name;
 use crate::history::{Filter, Followed, Recording};
 use crate::inject::Result;
 use crate::inject::given_files::GivenFiles;
@@ -178,6 +177,22 @@ impl Driver<'_> {
         }
     }
 
+    /// Notes that a process has not been made which had begun already when the copy was spun off at the call that made it.
+    pub(super) fn lose_child_of(&mut self, seen: &HookCall, event: u64) {
+        let makes = matches!(seen.call.name, "clone" | "clone3" | "fork" | "vfork");
+        if !makes || event != self.group.event.0 {
+            return;
+        }
+        let births = self.group.recording.births();
+        let made = births.ok().and_then(|births| {
+            let made = births.iter().find(|birth| birth.answered == Some(event));
+            made.map(|birth| birth.pid)
+        });
+        if let Some(pid) = made {
+            self.lose_child(pid);
+        }
+    }
+
     /// Notes that a process has not been made that the recording has.
     pub(super) fn lose_child(&mut self, pid: i32) {
         self.unreceive(|unreceived, recording, is_driven| {
@@ -237,42 +252,13 @@ impl Driver<'_> {
 
     /// Why the recorded answer to a call does not hold any more, since another process has not sent or taken something, if so.
     pub(super) fn never_got(&self, seen: &HookCall) -> Option<String> {
-        let event = seen.event?;
-        if let Some(reason) = self.ended_otherwise(seen, event) {
-            return Some(reason);
-        }
-        if self.unreceived.is_empty() {
-            return None;
-        }
+        let event = seen.event.filter(|_| !self.unreceived.is_empty())?;
         let recorded = self.group.recording.event(event).ok()?;
         let reason = self.unreceived.reason(event, &recorded);
         reason.or_else(|| {
             let recording = &self.group.recording;
             self.unreceived.has_no_taker(event, recording)
         })
-    }
-
-    /// How the driven process has ended whose recorded end a call is to be told, if that is otherwise.
-    fn ended_otherwise(&self, seen: &HookCall, event: u64) -> Option<String> {
-        if self.family.gone.is_empty() || !matches!(seen.call.name, "wait4" | "waitid") {
-            return None;
-        }
-        let births = self.group.recording.births().ok()?;
-        let waited = births
-            .iter()
-            .find(|birth| birth.waited_for == Some(event))?;
-        let (_, was) = waited.ended?;
-        let gone = self.family.gone.iter().rev();
-        let gone = { gone }.find(|gone| gone.pid == waited.pid)?;
-        let is = gone.exit.filter(|&is| !is_same_end(is, was))?;
-        Some(format!(
-            "process {}, whose end this tells, {}, and not as recorded",
-            gone.pid,
-            match is {
-                Exit::Code(code) => format!("has exited with {code}"),
-                Exit::Signal { signal, .. } => format!("was killed by {}", signal_name(signal)),
-            }
-        ))
     }
 
     /// Whether the call of a task whose turn has not come is already none that the recording has for it. With others that are
@@ -402,6 +388,10 @@ impl Driver<'_> {
         self.family.made.push(born.pid);
         if self.family.altered.contains(&self.group.pid) {
             self.family.altered.insert(born.pid);
+            if !self.altered.is_empty() {
+                self.script.keep(born.pid);
+            }
+            self.altered.forked(self.group.pid, born.pid);
         }
         self.family.add(group, limit);
         Ok(())
@@ -409,8 +399,11 @@ impl Driver<'_> {
 
     /// Whether a relative is not followed any more once it has executed the program of this event.
     pub(super) fn leaves_with(&self, event: u64) -> bool {
-        let is_over = || !self.family.followed.has(self.group.pid, event + 1);
-        self.is_relative() && self.script.is_recording() && is_over()
+        let pid = self.group.pid;
+        let is_over = || !self.family.followed.has(pid, event + 1);
+        // What it is told of altered files and descriptors may not hold.
+        let is_kept = || self.family.altered.contains(&pid) && self.script.has(pid);
+        self.is_relative() && self.script.is_recording() && is_over() && !is_kept()
     }
 
     /// Drops the present process, a relative. Goes on with the others.
@@ -524,13 +517,5 @@ impl Driver<'_> {
             Some((status, exit)) => Ended { status, exit },
             None => own,
         }
-    }
-}
-
-/// Whether a parent is told the same of these ends, but for the core that one may have left.
-fn is_same_end(one: Exit, other: Exit) -> bool {
-    match (one, other) {
-        (Exit::Signal { signal: one, .. }, Exit::Signal { signal: other, .. }) => one == other,
-        _ => one == other,
     }
 }

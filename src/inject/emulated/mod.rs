@@ -597,6 +597,7 @@ impl<'a> Driver<'a> {
             if is_other(seen) {
                 self.note_altered(seen, event);
                 self.lose(seen, event);
+                self.lose_child_of(seen, event);
                 return;
             }
             self.find_again(event);

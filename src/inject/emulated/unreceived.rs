@@ -52,6 +52,11 @@ impl Unreceived {
         self.roots.is_empty() && self.ended.is_empty() && self.otherwise.is_empty()
     }
 
+    /// Whether no process has left the recording or ended before its time.
+    pub fn all_are_there(&self) -> bool {
+        self.gone.is_empty() && self.ended.is_empty()
+    }
+
     /// Whether an event of a driven process had another answer, so far.
     pub fn has(&self, event: u64) -> bool {
         self.roots.contains_key(&event)

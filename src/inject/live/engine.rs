@@ -321,7 +321,14 @@ impl<'a> Engine<'a> {
             .collect();
         let mut stopped = Vec::new();
         for (group, threads) in family {
-            let added = engine.add(&group, threads, &numbers, &start.agents, &start.half_done, &real)?;
+            let added = engine.add(
+                &group,
+                threads,
+                &numbers,
+                &start.agents,
+                &start.half_done,
+                &real,
+            )?;
             stopped.extend(added);
         }
         if let Some(memory) = &engine.memory {
@@ -339,7 +346,7 @@ impl<'a> Engine<'a> {
         numbers: &RecordedNumbers,
         agents: &BTreeMap<i32, AgentPage>,
         half_done: &BTreeMap<i32, u64>,
-        family: &BTreeMap<i32, i32>,
+        pids: &BTreeMap<i32, i32>,
     ) -> Result<StoppedTasks> {
         let (process, event) = (group.real_pid, group.event.0);
         let tids: Vec<i32> = threads.iter().map(|thread| thread.tid).collect();
@@ -353,11 +360,11 @@ impl<'a> Engine<'a> {
                 (own, filters.collect::<HashMap<_, _>>())
             })?;
         let pid = numbers.own(group.pid);
-        let is_root = parent.is_none_or(|parent| !family.contains_key(&parent));
+        let is_root = parent.is_none_or(|parent| !pids.contains_key(&parent));
         let leads = self.sandbox.is_some() && is_root && !led;
         let parent = is_root.then(|| numbers.parent(group.pid));
         self.identity.add(process, parent, leads, hidden);
-        if family.len() > 1 {
+        if pids.len() > 1 {
             let member = LiveMember::new(group, &mut self.report);
             self.members.insert(process, member);
         }
@@ -373,11 +380,11 @@ impl<'a> Engine<'a> {
         for mut thread in threads {
             let tid = thread.task.tid();
             let made = unanswered.get(&thread.tid).filter(|made| {
-                let is_there = family.contains_key(&made.pid) || made.has_ended;
-                is_there && family.len() > 1 && thread.place == StopPoint::Entry
+                let is_there = pids.contains_key(&made.pid) || made.has_ended;
+                is_there && pids.len() > 1 && family::is_making(&thread)
             });
             let holder = made.and_then(|made| made.holder);
-            let holder = holder.and_then(|holder| family.get(&holder)).copied();
+            let holder = holder.and_then(|holder| pids.get(&holder)).copied();
             self.holding.extend(holder);
             let me = Task {
                 filters: filters.remove(&thread.tid).unwrap_or_default(),

@@ -10,7 +10,7 @@ use crate::inject::log::Log;
 use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::{Ended as End, Report, of_relative};
 use crate::kernel::{Kernel, Program};
-use crate::process::{Ended, Place, Process, StopPoint, ThreadGroup};
+use crate::process::{Ended, Place, Process, StopPoint, Thread, ThreadGroup};
 use crate::syscall::Moved;
 use crate::trace::Exit;
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,6 +159,44 @@ pub(super) fn half_done(process: &Process, kernel: &Kernel) -> BTreeMap<i32, u64
         (taken > 0 && seen.insert(id)).then_some((thread.tid, taken))
     });
     half_done.collect()
+}
+
+/// Whether a task stands at the entry of a call that makes one.
+pub(super) fn is_making(thread: &Thread) -> bool {
+    let makes = |nr: i64| {
+        matches!(
+            nr,
+            libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork | libc::SYS_vfork
+        )
+    };
+    let regs = thread.task.regs();
+    thread.place == StopPoint::Entry && regs.is_ok_and(|regs| makes(regs.nr()))
+}
+
+/// Notes the recorded processes that were never made: those of driven tasks that make something else, and what these made.
+pub(super) fn note_unmade(process: &mut Process) -> Result<()> {
+    let event = process.group.event.0;
+    let births = process.group.recording.births()?;
+    let relatives = process.relatives.iter().flat_map(|one| &one.threads);
+    let own = std::iter::once(&process.driven).chain(&process.threads);
+    let driven: BTreeMap<i32, bool> = own
+        .chain(relatives)
+        .map(|thread| (thread.tid, is_making(thread)))
+        .collect();
+    let changes = &mut process.changes;
+    for birth in births.iter().filter(|birth| birth.after < event) {
+        let is_skipped =
+            birth.is_unanswered(event) && driven.get(&birth.maker).is_some_and(|makes| !makes);
+        let is_unmade = changes.unmade.contains(&birth.pid);
+        if is_skipped || is_unmade || changes.has_left(birth.parent, birth.after + 1) {
+            changes.left.insert(birth.pid, birth.after + 1);
+            changes.unmade.insert(birth.pid);
+        }
+    }
+    let ended = changes.ended.iter().map(|(&pid, &(since, _))| (pid, since));
+    let gone = ended.chain(changes.left.iter().map(|(&pid, &since)| (pid, since)));
+    process.group.files.leave_out(gone.collect());
+    Ok(())
 }
 
 /// The places of a process and its relatives in the tree of processes, in this order.

@@ -116,6 +116,7 @@ pub(super) fn go_on(
         (Sandbox::None, _) => process.relatives.clear(),
         (Sandbox::Cow, Some(source)) => {
             let event = process.group.event.0;
+            family::note_unmade(&mut process)?;
             source.add(&mut process, event).map_err(Error::Family)?;
         }
         (Sandbox::Cow, None) => {}
@@ -196,25 +197,24 @@ pub(super) fn go_on(
             let put = |sandbox: &mut sandbox::Sandbox, kept, shared: &SharedMemory| {
                 trace_span!("put").in_scope(|| world.put_into(sandbox, kept, &wanted, shared))
             };
-            let inside =
-                |sandbox: &sandbox::Sandbox,
-                 shared: &SharedMemory,
-                 masters: Masters,
-                 inside: &mut [Inside<'_>]| {
-                    let _span = trace_span!("restore").entered();
-                    for one in inside.iter_mut().filter(|one| one.beside.is_none()) {
-                        world.map_shared(shared, one.task)?;
-                    }
-                    let groups = inside.iter().map(|one| one.group);
-                    let reopened = world.reopen(sandbox, groups);
-                    let members = inside.iter_mut().map(|one| Member {
-                        task: one.task,
-                        place: StopPoint::Between,
-                        state: one.group,
-                        beside: one.beside,
-                    });
-                    restore(members.collect(), kernel, masters, reopened)
-                };
+            let inside = |sandbox: &sandbox::Sandbox,
+                          shared: &SharedMemory,
+                          masters: Masters,
+                          inside: &mut [Inside<'_>]| {
+                let _span = trace_span!("restore").entered();
+                for one in inside.iter_mut().filter(|one| one.beside.is_none()) {
+                    world.map_shared(shared, one.task)?;
+                }
+                let groups = inside.iter().map(|one| one.group);
+                let reopened = world.reopen(sandbox, groups);
+                let members = inside.iter_mut().map(|one| Member {
+                    task: one.task,
+                    place: StopPoint::Between,
+                    state: one.group,
+                    beside: one.beside,
+                });
+                restore(members.collect(), kernel, masters, reopened)
+            };
             let number = |tid| numbers.own(tid);
             let is_right = |what: &dyn std::any::Any| wanted.can_have(what);
             let (copy, made, done) = trace_span!("sandbox").in_scope(|| {

@@ -36,6 +36,8 @@ pub struct RecordingScript {
     ahead: VecDeque<Frame>,
     /// The maker of each process that was made since.
     makers: BTreeMap<i32, i32>,
+    /// Processes that are followed beyond the programs that they execute.
+    kept: BTreeSet<i32>,
     /// The events of calls that were returned early, at the creation of their task.
     early: BTreeSet<u64>,
     /// The task whose last event was a fault.
@@ -66,6 +68,7 @@ impl RecordingScript {
             tsc: BTreeMap::new(),
             ahead: VecDeque::new(),
             makers: BTreeMap::new(),
+            kept: BTreeSet::new(),
             early: BTreeSet::new(),
             faulted: None,
             ignored: None,
@@ -262,7 +265,8 @@ impl RecordingScript {
         let pid = self.tasks.get(&tid).copied().unwrap_or(self.pid);
         if matches!(call.effect, Effect::Exec(_)) {
             self.tasks.retain(|_, of| *of != pid);
-            if pid == self.pid || self.followed.has(pid, number + 1) {
+            let is_kept = self.kept.contains(&pid) || self.followed.has(pid, number + 1);
+            if pid == self.pid || is_kept {
                 self.tasks.insert(pid, pid);
             }
         }
@@ -283,6 +287,16 @@ impl RecordingScript {
             true => born.pid != maker && !self.followed.is_alone(),
             false => born.pid == maker,
         }
+    }
+
+    /// Keeps a process beyond the programs that it executes.
+    pub fn keep(&mut self, pid: i32) {
+        self.kept.insert(pid);
+    }
+
+    /// Whether there may be more of a process.
+    pub fn has(&self, pid: i32) -> bool {
+        self.tasks.values().any(|&of| of == pid)
     }
 
     /// Leaves a process out that a call has made, and those that it makes. Returns the tasks of which items have been read.

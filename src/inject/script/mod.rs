@@ -359,6 +359,21 @@ impl Script {
         Ok(at.and_then(|at| self.queue.remove(at)))
     }
 
+    /// Keeps a process beyond the programs that it executes.
+    pub(in crate::inject) fn keep(&mut self, pid: i32) {
+        if let Source::Recording { events, .. } = &mut self.source {
+            events.keep(pid);
+        }
+    }
+
+    /// Whether the script has more of a process, or may have.
+    pub(in crate::inject) fn has(&self, pid: i32) -> bool {
+        match &self.source {
+            Source::Recording { events, .. } => events.has(pid),
+            _ => true,
+        }
+    }
+
     /// Leaves a process out that a call has made, and those that it makes.
     pub(in crate::inject) fn refuse(&mut self, pid: i32) {
         if let Source::Recording { events, .. } = &mut self.source {
