@@ -209,6 +209,9 @@ datagrams.connect(("127.0.0.1", 9))
 datagrams.send(b"d")
 os.write(1, b"child\n")
 os.spawnv(os.P_WAIT, "/bin/cat", ["cat", "/dev/null"])
+null = os.open("/dev/null", os.O_WRONLY | os.O_CREAT)
+os.write(null, b"n")
+os.close(null)
 os.mkdir("a")
 os.close(os.open("a/x", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
 os.rename("a/x", "a/y")
@@ -287,6 +290,12 @@ fn what_waits_is_interrupted_where_there_is_a_handler() {
         device.line
     );
     device.lacks(&["EIO", "ENOSPC", "EINTR"]);
+    let written = child
+        .iter()
+        .position(|seen| seen.line.contains("\"n\", 1)"));
+    let closed = &child[written.expect("a write") + 1];
+    assert!(closed.line.starts_with("close("), "{}", closed.line);
+    closed.lacks(&["ENOSPC", "EDQUOT", "EIO"]);
     find(child, &["a/x", "O_EXCL"]).has(&["EEXIST", "ENOSPC"]);
     find(child, &["rename(\"a/x\""])
         .has(&["EROFS", "ENOSPC"])

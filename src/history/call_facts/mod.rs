@@ -188,7 +188,8 @@ impl Pass {
             facts.has_handler = self.handlers.any(pid);
             facts.has_interrupting_handler = self.handlers.any_interrupting(pid);
         }
-        if is_write(&made) && call.ret.is_some_and(|ret| ret > 0) {
+        let has_moved = call.ret.is_some_and(|ret| ret > 0);
+        if has_moved && is_write(&made) && is_regular(target.file) {
             self.written.extend(target.node);
         }
         Some(CallFacts {
