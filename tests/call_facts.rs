@@ -170,7 +170,7 @@ fn a_client_meets_a_failing_network_where_it_is_connected() {
 
 /// Waits in calls of several kinds before and after it has a handler, which its child does not inherit through exec.
 const WAITING: &str = r#"
-import os, select, signal, socket, time
+import os, resource, select, signal, socket, time
 one, other = socket.socketpair()
 def wait():
     os.write(one.fileno(), b"x")
@@ -209,6 +209,9 @@ datagrams.connect(("127.0.0.1", 9))
 datagrams.send(b"d")
 os.write(1, b"child\n")
 os.spawnv(os.P_WAIT, "/bin/cat", ["cat", "/dev/null"])
+null = os.open("/dev/null", os.O_WRONLY | os.O_CREAT)
+os.write(null, b"n")
+os.close(null)
 os.mkdir("a")
 os.close(os.open("a/x", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
 os.rename("a/x", "a/y")
@@ -216,6 +219,10 @@ os.rename("a/y", "z")
 os.symlink("z", "link")
 os.truncate("z", 100)
 os.truncate("z", 50)
+os.kill(os.getpid(), 0)
+os.kill(os.getppid(), 0)
+resource.getrlimit(resource.RLIMIT_CPU)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 "#;
 
 #[test]
@@ -283,6 +290,12 @@ fn what_waits_is_interrupted_where_there_is_a_handler() {
         device.line
     );
     device.lacks(&["EIO", "ENOSPC", "EINTR"]);
+    let written = child
+        .iter()
+        .position(|seen| seen.line.contains("\"n\", 1)"));
+    let closed = &child[written.expect("a write") + 1];
+    assert!(closed.line.starts_with("close("), "{}", closed.line);
+    closed.lacks(&["ENOSPC", "EDQUOT", "EIO"]);
     find(child, &["a/x", "O_EXCL"]).has(&["EEXIST", "ENOSPC"]);
     find(child, &["rename(\"a/x\""])
         .has(&["EROFS", "ENOSPC"])
@@ -294,4 +307,15 @@ fn what_waits_is_interrupted_where_there_is_a_handler() {
     find(child, &["truncate(\"z\", 50)"])
         .has(&["EROFS"])
         .lacks(&["EFBIG"]);
+    let mut kills = child.iter().filter(|seen| seen.line.starts_with("kill("));
+    let mut kill = || kills.next().expect("two calls of kill");
+    kill().lacks(&["ESRCH", "EPERM"]);
+    kill().has(&["ESRCH", "EPERM"]);
+    find(child, &["prlimit64(0, RLIMIT_CPU"]).lacks(&["EPERM", "ESRCH"]);
+    find(child, &["prlimit64(0, RLIMIT_CORE"])
+        .has(&["EPERM"])
+        .lacks(&["ESRCH"]);
+    find(&all, &["clone("])
+        .has(&["EAGAIN", "ENOMEM"])
+        .lacks(&["EPERM", "ENOSPC"]);
 }

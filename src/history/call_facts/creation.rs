@@ -29,7 +29,10 @@ pub(super) fn note(made: &Made<'_>, target: &Target, world: &Files, facts: &mut 
             facts.creates = target.is_absent;
             facts.insists_on_new = made.named("flags") & RENAME_NOREPLACE != 0;
         }
-        "setxattr" | "lsetxattr" | "fsetxattr" | "setxattrat" => facts.creates = true,
+        "setxattr" | "lsetxattr" | "fsetxattr" | "setxattrat" => {
+            facts.creates = true;
+            facts.insists_on_new = made.named("flags") as i32 & libc::XATTR_CREATE != 0;
+        }
         // What another user has grows.
         "chown" | "lchown" | "fchown" | "fchownat" => facts.grows = true,
         "mq_open" => {

@@ -6,6 +6,7 @@
 mod creation;
 mod handlers;
 mod memory;
+mod processes;
 mod target;
 mod waiting;
 
@@ -182,11 +183,13 @@ impl Pass {
         creation::note(&made, &target, world, &mut facts);
         waiting::note(&made, &targets, &mut facts);
         facts.takes_memory = facts.creates || memory::is_taken(&made);
+        processes::note(&made, &self.tree, tid, &mut facts);
         if let Some(pid) = self.tree.pid(tid) {
             facts.has_handler = self.handlers.any(pid);
             facts.has_interrupting_handler = self.handlers.any_interrupting(pid);
         }
-        if is_write(&made) && call.ret.is_some_and(|ret| ret > 0) {
+        let has_moved = call.ret.is_some_and(|ret| ret > 0);
+        if has_moved && is_write(&made) && is_regular(target.file) {
             self.written.extend(target.node);
         }
         Some(CallFacts {

@@ -1,108 +1,6 @@
-//! The conditions of plausible answers, and the facts about a call that decide whether they hold.
+//! The conditions of plausible answers: what each asks of the facts about a call.
 
-/// The type of a file that a call is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileType {
-    /// A regular file.
-    Regular,
-    /// A directory.
-    Directory,
-    /// A symbolic link.
-    Symlink,
-    /// A terminal.
-    Terminal,
-    /// A device other than a terminal.
-    Device,
-    /// A pipe without a name.
-    Pipe,
-    /// A FIFO.
-    Fifo,
-    /// A socket.
-    Socket(SocketFacts),
-    /// A file without a name: eventfd, timerfd, epoll and kin.
-    Anonymous,
-}
-
-/// What must be known of a socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketFacts {
-    /// Whether it is a stream socket (or one of packets in sequence), rather than one of datagrams.
-    pub stream: bool,
-    /// Whether it is connected.
-    pub connected: bool,
-    /// Whether it is of an internet family.
-    pub network: bool,
-    /// Whether it is a Unix domain socket.
-    pub unix: bool,
-    /// Whether the call names a Unix domain socket by a path.
-    pub path: bool,
-}
-
-/// What must be known of a call to tell which answers are plausible. By default, nothing is true.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The type of the file that the call is about, if it is about one.
-    pub file: Option<FileType>,
-    /// Whether it looks up a path, rather than taking a descriptor.
-    pub looks_up: bool,
-    /// Whether it has a descriptor that is open for reading only.
-    pub read_only: bool,
-    /// Whether a device is behind that file: not one of a file system in memory or of the kernel's own.
-    pub device_behind: bool,
-    /// Whether it creates a file or another object.
-    pub creates: bool,
-    /// Whether a file or a list grows.
-    pub grows: bool,
-    /// Whether it insists on creating the file, or the mapping: `O_CREAT|O_EXCL`, `MAP_FIXED_NOREPLACE`.
-    pub insists_on_new: bool,
-    /// Whether it asks for a file without a name: `O_TMPFILE`.
-    pub unnamed: bool,
-    /// Whether it writes to a file or to a directory, or asks whether it could.
-    pub writes: bool,
-    /// Whether something was written to the file before, in this recording.
-    pub written: bool,
-    /// Whether it can wait: neither the file nor an argument says otherwise.
-    pub waits: bool,
-    /// Whether the process has a handler for a signal.
-    pub has_handler: bool,
-    /// Whether it has one without `SA_RESTART`.
-    pub has_interrupting_handler: bool,
-    /// Whether the file or an argument says that the call is not to wait: `O_NONBLOCK`, `MSG_DONTWAIT`, `IPC_NOWAIT`.
-    pub nonblocking: bool,
-    /// Whether it has a time limit.
-    pub timed: bool,
-    /// Whether it is about two directories.
-    pub two_directories: bool,
-    /// Whether it asks for a lock: of a file, or of memory (`MAP_LOCKED`).
-    pub locks: bool,
-    /// Whether it duplicates a descriptor.
-    pub duplicates: bool,
-    /// Whether it looks for data or for a hole: `SEEK_DATA`, `SEEK_HOLE`.
-    pub seeks_data: bool,
-    /// Whether it takes memory, in the process or in the kernel, that it keeps.
-    pub takes_memory: bool,
-}
-
-impl Facts {
-    fn socket(&self) -> SocketFacts {
-        match self.file {
-            Some(FileType::Socket(socket)) => socket,
-            _ => SocketFacts::default(),
-        }
-    }
-
-    fn is_socket(&self) -> bool {
-        matches!(self.file, Some(FileType::Socket(_)))
-    }
-
-    fn is_connected_stream(&self) -> bool {
-        self.socket().stream && self.socket().connected
-    }
-
-    fn is(&self, types: &[FileType]) -> bool {
-        self.file.is_some_and(|file| types.contains(&file))
-    }
-}
+use super::{Facts, FileType};
 
 /// What must be true of a call for an answer to be plausible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,6 +57,12 @@ pub enum Condition {
     Network,
     /// The descriptor is a Unix domain socket, and the address has a path.
     Local,
+    /// The call is about another process or thread.
+    Other,
+    /// The call changes what it can also tell.
+    Sets,
+    /// The call makes a namespace.
+    Namespaces,
     /// Two directories are involved.
     Directories,
     /// The call asks for a lock.
@@ -174,7 +78,7 @@ pub enum Condition {
 /// A condition, its name in the table, the sentence about it that follows "when", and what it asks of the facts.
 type Row = (Condition, &'static str, &'static str, fn(&Facts) -> bool);
 
-const ROWS: [Row; 31] = [
+const ROWS: [Row; 34] = [
     (
         Condition::Creates,
         "creates",
@@ -312,6 +216,19 @@ const ROWS: [Row; 31] = [
         |f| f.socket().unix && f.socket().path,
     ),
     (
+        Condition::Other,
+        "other",
+        "it is about another process or thread",
+        |f| f.other_process,
+    ),
+    (Condition::Sets, "sets", "it changes something", |f| f.sets),
+    (
+        Condition::Namespaces,
+        "namespaces",
+        "it makes a namespace",
+        |f| f.makes_namespace,
+    ),
+    (
         Condition::Directories,
         "directories",
         "two directories are involved",
@@ -365,6 +282,7 @@ impl Condition {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SocketFacts;
     use super::*;
 
     fn socket(stream: bool, connected: bool) -> SocketFacts {
@@ -472,7 +390,7 @@ mod tests {
     #[test]
     fn each_other_fact_has_its_condition() {
         type Set = fn(&mut Facts);
-        let facts: [(Set, &str); 16] = [
+        let facts: [(Set, &str); 19] = [
             (|f| f.creates = true, "creates"),
             (|f| f.grows = true, "creates"),
             (|f| f.insists_on_new = true, "new"),
@@ -484,6 +402,9 @@ mod tests {
             (|f| f.device_behind = true, "device"),
             (|f| f.nonblocking = true, "nonblocking"),
             (|f| f.timed = true, "timed"),
+            (|f| f.other_process = true, "other"),
+            (|f| f.sets = true, "sets"),
+            (|f| f.makes_namespace = true, "namespaces"),
             (|f| f.two_directories = true, "directories"),
             (|f| f.locks = true, "locks"),
             (|f| f.duplicates = true, "duplicates"),

@@ -5,9 +5,11 @@
 //! gather those facts is not for this module.
 
 mod condition;
+mod facts;
 mod table;
 
-pub use condition::{Condition, Facts, FileType, SocketFacts};
+pub use condition::Condition;
+pub use facts::{Facts, FileType, SocketFacts};
 
 use crate::constants;
 use std::collections::HashMap;

@@ -29,6 +29,22 @@ fn the_table_has_no_mistakes_and_every_call() {
 }
 
 #[test]
+fn the_head_of_the_table_has_each_condition() {
+    let text = include_str!("../errors.tbl");
+    let (_, list) = text.split_once("# CONDITIONS").unwrap();
+    let lines = list.lines().skip(1);
+    let names = lines.map_while(|line| line.strip_prefix("#   ")?.split(' ').next());
+    let listed: Vec<&str> = names.collect();
+    let unknown = listed
+        .iter()
+        .find(|name| Condition::of_name(name).is_none());
+    assert_eq!(unknown, None);
+    let used = TABLE.answers.values().flatten().flat_map(|a| &a.conditions);
+    let unlisted = used.map(|c| c.name()).find(|name| !listed.contains(name));
+    assert_eq!(unlisted, None);
+}
+
+#[test]
 fn a_call_fails_or_is_infallible_but_not_both() {
     for name in names() {
         let call = by_name(name).unwrap();
@@ -111,6 +127,7 @@ fn errnos_that_need_a_condition_have_it() {
         Class::Peer,
         &[Condition::Answered, Condition::Datagram],
     );
+    needs("ECONNABORTED", Class::Peer, &[Condition::Network]);
     needs("EPIPE", Class::Peer, &[Condition::Pipe]);
     let never = |class| class == Class::Misuse;
     for name in ["EBADF", "EFAULT", "EINVAL"] {
