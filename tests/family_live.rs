@@ -1,6 +1,6 @@
 //! Families that go on live: each of their processes is there, with what they share and what goes between them.
 
-use crate::common::Folder;
+use crate::common::{Folder, as_user};
 use crate::families::record;
 
 /// Copies at ten events go on live, and end as recorded: all of their processes, and what these write. `same` says how much of
@@ -52,6 +52,77 @@ live! {
 #[test]
 fn tmux() {
     ends_as_recorded("tmux", "whole");
+}
+
+/// The same for a user without privileges.
+#[test]
+fn a_users_families_go_on_too() {
+    for name in [
+        "pipelines",
+        "make",
+        "python_pool",
+        "prefork",
+        "datagrams",
+        "script",
+    ] {
+        as_user(&["--exact", &format!("family_live::{name}")]);
+    }
+}
+
+/// A process whose number is taken cannot be made: the others go on without it.
+#[test]
+fn a_family_goes_on_without_a_process_that_cannot_be_made() {
+    let folder = Folder::new();
+    folder.record(
+        "rec",
+        &[
+            "bash",
+            "-c",
+            "(sleep 0.2; echo late) & echo early; wait; exit 3",
+        ],
+    );
+    // The kernel does not make a process of this number in the sandbox, whose first one has it.
+    let from = rrapper::recording::Reader::open(&folder.join("rec")).unwrap();
+    let mut writer = rrapper::recording::Writer::create(&folder.join("odd")).unwrap();
+    use rrapper::recording::{Frame, Source};
+    writer
+        .write(&Frame::Start(Source::start(&from).clone()))
+        .unwrap();
+    let mut frames = Source::all_frames_from(&from, 1).unwrap();
+    while let Some(frame) = frames.next_frame().unwrap() {
+        let frame = match frame {
+            Frame::NewTask(mut born) => {
+                born.numbers = vec![born.tid, 1];
+                Frame::NewTask(born)
+            }
+            frame => frame,
+        };
+        writer.write(&frame).unwrap();
+    }
+    drop(writer);
+    for file in std::fs::read_dir(folder.join("rec/files")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.join("odd/files").join(file.file_name())).unwrap();
+    }
+    let script = r#"
+        local rec = rr.open "odd"
+        rr.replay_to(rec:find{ syscall = "write" })
+        local o = spin_off():live{ timeout = 5 }
+        print(o.status, o.exit_code)
+        for _, sentence in ipairs(o.missing) do print((sentence:gsub("%d%d+", "N"))) end
+    "#;
+    let text = folder.script(script).ok().text();
+    assert!(
+        text.starts_with(
+            "exited	3
+"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("process N of its family: cannot make it in the sandbox"),
+        "{text}"
+    );
 }
 
 /// A write of which a part has been read is not made again as a whole: over a pipe, with a vector over a pair of sockets, and

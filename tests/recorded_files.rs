@@ -173,6 +173,7 @@ fn sh(folder: &Folder, dir: &Path, text: &str) {
 pub fn variables(command: &mut Command, home: &Path) {
     command
         .env("HOME", home)
+        .env("TMPDIR", home)
         .env("LC_ALL", "C")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_AUTHOR_DATE", "1700000000 +0000")
@@ -255,7 +256,7 @@ fn differences(ours: &Path, theirs: &Path) -> Vec<String> {
 
 /// The same with the names of temporary files masked.
 fn masked(text: &[u8]) -> Vec<u8> {
-    let random = r"(\./sed|\ba\.o|tmp_obj_|/tmp/cc)\w{6}\b|\b0x[0-9a-f]{8,}\b";
+    let random = r"(\./sed|\ba\.o|tmp_obj_|/cc)\w{6}\b|\b0x[0-9a-f]{8,}\b";
     let random = regex::bytes::Regex::new(random).unwrap();
     random.replace_all(text, b"$1".as_slice()).into_owned()
 }

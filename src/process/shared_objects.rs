@@ -151,6 +151,11 @@ impl Objects {
         }
     }
 
+    /// Whether any object is the content of a file.
+    pub fn has_files(&self) -> bool {
+        self.0.values().any(|object| object.is_file)
+    }
+
     /// Marks an object as a System V segment, which `shmat` maps.
     pub fn note_attached(&mut self, number: u32) {
         if let Some(object) = self.0.get_mut(&number) {

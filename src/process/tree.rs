@@ -11,7 +11,7 @@ use crate::trace::Exit;
 use crate::tracee::spawn::borrow_fd;
 use crate::tracee::{Error, Remote, Result, Stopped};
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::rc::Rc;
 
@@ -156,25 +156,35 @@ impl Process {
         let mut sandbox = entry.enter_first(order[0], request, is_right, put)?;
         entry.open_terminals(order[0], terminals)?;
         for &at in &order[1..] {
-            entry.enter(at, &mut sandbox, request, &shared)?;
+            if let Err(error) = entry.enter(at, &mut sandbox, request, &shared) {
+                entry.lose(at, error)?;
+            }
         }
         entry.join_groups()?;
         let Entry {
-            mut members,
+            members,
             missing,
             masters,
             ..
         } = entry;
         sandbox.notes.extend(missing);
+        // The others go on without those that could not be made.
+        let mut members: Vec<(usize, Member)> = members.into_iter().enumerate().collect();
+        members.retain(|(_, member)| member.inside.is_some());
+        let is_there: BTreeSet<usize> = members.iter().map(|&(at, _)| at).collect();
+        let order: Vec<usize> = order
+            .into_iter()
+            .filter(|at| is_there.contains(at))
+            .collect();
         let mut inside = Vec::new();
-        for (at, member) in members.iter_mut().enumerate() {
+        for (at, member) in &mut members {
             let Some(task) = &mut member.inside else {
                 return Err(gone().into());
             };
             member.group.real_pid = task.tid();
             let place = |at: usize| order.iter().position(|&other| other == at);
             inside.push((
-                place(at),
+                place(*at),
                 Inside {
                     group: &member.group,
                     task,
@@ -188,7 +198,7 @@ impl Process {
         drop(inside);
         // A task that is sealed cannot choose the numbers of new ones.
         let mut made = Vec::new();
-        for member in members {
+        for (_, member) in members {
             made.push(member.with_threads(&sandbox, &number)?);
         }
         let mut settled = Vec::new();
@@ -362,13 +372,11 @@ impl Entry<'_> {
         } else {
             0
         };
+        let tid = self.members[at].group.pid;
         let maker = self.members[parent].inside.as_mut().ok_or_else(gone)?;
         let mut remote = maker.remote_at_boundary()?;
         let made = remote.child_as(flags, place.exit_signal, place.pid)?;
-        let made = made.map_err(|error| {
-            let step = format!("make process {} of the family in its sandbox", place.pid);
-            sandbox::Error::refused(step, error)
-        });
+        let made = made.map_err(|error| Error::os("make it in the sandbox", tid, error));
         remote.finish()?;
         let mut task = made?;
         let member = &mut self.members[at];
@@ -407,6 +415,20 @@ impl Entry<'_> {
         }
         self.members[at].inside = Some(task);
         self.bury(at)
+    }
+
+    /// Goes on without one that cannot be made, unless it is the one that was asked for.
+    fn lose(&mut self, at: usize, error: sandbox::Error) -> sandbox::Result<()> {
+        if at == 0 {
+            return Err(error);
+        }
+        let member = &mut self.members[at];
+        member.outside = None;
+        member.inside = None;
+        let pid = member.group.pid;
+        self.missing
+            .push(format!("process {pid} of its family: {error}"));
+        Ok(())
     }
 
     /// Opens pseudoterminals of these numbers. Those that cannot be had are missing.
@@ -506,7 +528,9 @@ impl Entry<'_> {
                 if is_leader(&place) != leads || self.parent(at).is_none() || place.leads_session {
                     continue;
                 }
-                let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
+                let Some(task) = self.members[at].inside.as_mut() else {
+                    continue;
+                };
                 let mut remote = task.remote_at_boundary()?;
                 let ret = remote.call(libc::SYS_setpgid, [0, group as u64, 0, 0, 0, 0])?;
                 remote.finish()?;
@@ -523,7 +547,9 @@ impl Entry<'_> {
             let (Some(_), Some(group)) = (place.terminal, place.foreground) else {
                 continue;
             };
-            let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
+            let Some(task) = self.members[at].inside.as_mut() else {
+                continue;
+            };
             let mut remote = task.remote_at_boundary()?;
             let path = remote.put_str(b"/dev/tty")?;
             let args = [libc::AT_FDCWD as u64, path, libc::O_RDWR as u64, 0, 0, 0];

@@ -99,7 +99,8 @@ impl ReplayState {
         let space = self.spaces.get_mut(&me.space).ok_or(Error::AtEnd)?;
         // The copy gets the vector registers, which cannot be read from the space's process while it runs.
         space.load(tid, &mut self.tasks)?;
-        let shares = space.shares;
+        // What it had written to files by way of memory that it maps no more is kept there, too.
+        let shares = space.shares || self.objects.has_files();
         let pages = space.pages.clone();
         let actions = self.actions.get(&me.actions).cloned().unwrap_or_default();
         let (mut task, shared, vector) = match beside {
