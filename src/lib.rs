@@ -77,8 +77,9 @@
 //! 4. [`inject`] drives the copy through a script, made of the copy's recording or of a trace. An exchange takes each call
 //!    from *entered* over *decided* (enter hooks) and *answered* (by the script, a hook or the kernel) to *settled* (exit
 //!    hooks).
-//! 5. A copy that leaves the script either stops or goes live: [`sandbox`] isolates it from the machine, [`restore`]
-//!    makes its files, pipes, sockets and timers again, and the kernel answers, under the same hooks.
+//! 5. A copy that leaves the script either stops or goes live, with the other processes of its family: [`sandbox`] isolates
+//!    them from the machine, [`process`] makes their tree there, [`restore`] makes their files, pipes, sockets and timers again,
+//!    and the kernel answers, under the same hooks.
 //! 6. The [`Outcome`](inject::Outcome) has the end of the process, the first divergence, the output and the calls.
 //!
 //! ## The modules
