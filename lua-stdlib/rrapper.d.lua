@@ -655,6 +655,7 @@ function Box:diff(files) end
 ---@field on_error? "raise"|"outcome"
 ---@field on_signal? fun(signal: Signal)
 ---@field on_exit? fun(ended: End)     each process that ends
+---@field peer? "reset"|"closed"|"silent"|"drain"|fun(conn: { pid: integer, fd: integer, address: string? }, bytes: string): string?  the other ends of connections in live that were not recorded
 ---@field after? fun(box: Box, outcome: Outcome)  once all is over, before the sandbox goes
 ---@field sandbox? "cow"|"none"|SandboxSettings  where it is live: on a copy of the file system that is thrown away, or on the machine; "cow" unless RRAPPER_SANDBOX=none is in the environment
 ---@field ignore? false|Calls[]|{ only: Calls }  calls that may appear or be missing besides the usual ones ("!futex": not that one); only these; none

@@ -153,3 +153,78 @@ fn calls_that_are_half_done_do_the_rest() {
         );
     }
 }
+
+/// The other end of a connection that was not recorded does what the script says.
+#[test]
+fn somebody_plays_the_peers_that_were_not_recorded() {
+    let folder = Folder::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let program = format!(
+        "import os, socket\n\
+         s = socket.create_connection(('127.0.0.1', {port})); s.settimeout(1)\n\
+         os.getpriority(os.PRIO_PROCESS, 0)\n\
+         try: s.send(b'one'); print(s.recv(9)); s.send(b'two' * 1000); print(s.recv(9))\n\
+         except OSError as e: print(type(e).__name__)"
+    );
+    let server = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut seen = [0; 3];
+        peer.read_exact(&mut seen).unwrap();
+        peer.write_all(b"first").unwrap();
+        let mut rest = vec![0; 3000];
+        peer.read_exact(&mut rest).unwrap();
+        peer.write_all(b"second").unwrap();
+    });
+    let recorded = folder
+        .record("rec", &["/usr/bin/python3", "-S", "-c", &program])
+        .ok();
+    server.join().unwrap();
+    assert_eq!(recorded.text(), "b'first'\nb'second'\n");
+    let script = r#"
+        local rec = rr.open "rec"
+        local mark = rec:find{ syscall = "getpriority" }
+        local function try(peer)
+            rr.replay_to(mark)
+            local o = spin_off():live{ peer = peer, timeout = 20 }
+            io.write(o.stdout:gsub("\n", " "), #o.missing, "\n")
+        end
+        try "reset"
+        try "closed"
+        try "silent"
+        try "drain"
+        local sizes = {}
+        try(function(conn, bytes)
+            sizes[#sizes + 1] = ("%s %s"):format(conn.address:gsub("%d+$", "PORT"), bytes:sub(1, 6))
+            return "said " .. bytes:sub(1, 3)
+        end)
+        print(sizes[1], sizes[2])
+        print((select(2, pcall(try, "deaf")):gsub("\n.*", "")))
+        try(function() error "no" end)
+    "#;
+    let done = folder.script(script);
+    let text = done.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[..6],
+        [
+            "ConnectionResetError 1",
+            "b'' BrokenPipeError 0",
+            "TimeoutError 0",
+            "TimeoutError 0",
+            "b'said one' b'said two' 0",
+            "127.0.0.1:PORT one\t127.0.0.1:PORT twotwo",
+        ],
+        "{text}"
+    );
+    assert!(
+        lines[6].contains("peer is \"reset\" or \"closed\""),
+        "{text}"
+    );
+    assert!(
+        done.code == Some(2) && done.stderr.contains("no"),
+        "{text}{}",
+        done.stderr
+    );
+}

@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod messages;
 mod offset;
+mod peer;
 mod scratch;
 mod signal;
 mod stat;
@@ -18,6 +19,7 @@ pub use call::{HookCall, MOST_DATA};
 pub use change::VECTOR;
 pub(crate) use decision::Decision;
 pub use error::ChangeError;
+pub use peer::PeerData;
 pub use scratch::ScratchMemory;
 pub(crate) use scratch::ScratchPiece;
 pub use signal::{HookExit, HookSignal, SignalAction};
@@ -134,6 +136,15 @@ pub trait Hooks {
     /// Any error of the hook; the process is killed.
     fn signal(&mut self, _signal: &mut HookSignal) -> std::result::Result<(), HookError> {
         Ok(())
+    }
+
+    /// Answers for the other end of a connection that is not there, where [`Peers::Answer`](crate::restore::Peers) asks for that: the
+    /// result is sent.
+    ///
+    /// # Errors
+    /// Any error of the hook; all processes are killed.
+    fn peer(&mut self, _sent: &PeerData<'_>) -> std::result::Result<Vec<u8>, HookError> {
+        Ok(Vec::new())
     }
 
     /// Handles the end of a process.

@@ -26,12 +26,13 @@ mod short_transfer;
 mod step_data;
 mod tolerated;
 
+pub use crate::restore::Peers;
 pub use emulated::inject;
 pub use given_files::{OtherContent, OtherFile};
 pub use hook::{
     ACTIONS, Action, ActionKind, ActionValue, ChangeError, Finally, HookCall, HookError, HookExit,
-    HookSignal, Hooks, NoHooks, OnDivergence, Phase, STAT, ScratchMemory, SignalAction, VECTOR,
-    returns,
+    HookSignal, Hooks, NoHooks, OnDivergence, PeerData, Phase, STAT, ScratchMemory, SignalAction,
+    VECTOR, returns,
 };
 pub use live::{Aftermath, AftermathFile, live, run};
 pub use options::{Options, SANDBOX_VARIABLE, Sandbox};

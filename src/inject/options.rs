@@ -1,6 +1,7 @@
 //! The options of an injection: the part of the trace, the time limit, and the sandbox.
 
 use super::hook::Finally;
+use crate::restore::Peers;
 use crate::sandbox::Settings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub struct Options {
     pub settings: Arc<Settings>,
     /// The numbers by which a trace calls the threads, by the threads' recorded tids (see [`Script`](super::Script)).
     pub pids: BTreeMap<i32, i32>,
+    /// What a connection's other end does in live that is not there.
+    pub peers: Peers,
     /// Whether the injection lasts until all processes that are followed with the one that was asked for have ended.
     pub awaits_family: bool,
 }
@@ -70,6 +73,7 @@ impl Default for Options {
             sandbox: Sandbox::default(),
             settings: Arc::default(),
             pids: BTreeMap::new(),
+            peers: Peers::default(),
             awaits_family: false,
         }
     }

@@ -3,7 +3,7 @@
 
 use super::local_file::set_status;
 use super::socket::{refill, shut_down};
-use super::{Description, Prepared, Restorer, Result, words};
+use super::{Description, Peer, Peers, Prepared, Restorer, Result, words};
 use crate::kernel::{Queue, Socket};
 use crate::tracee::Error;
 use crate::tracee::spawn::borrow_fd;
@@ -83,10 +83,14 @@ impl<'a> Restorer<'a, '_> {
             .iter()
             .find(|(id, _)| Some(*id) == listener)
             .map(|&(_, fd)| fd);
+        let mut is_played = false;
         if other_end.is_none() && listener.is_none() {
             // Its other end is nowhere in the recording, or has been closed since, or is in another process.
-            let Some(other) = other else { return Ok(()) };
-            if self.other_holder(|_, id| id == other)?.is_some() {
+            is_played = match other {
+                Some(other) => self.other_holder(|_, id| id == other)?.is_some(),
+                None => true,
+            };
+            if is_played && self.common.peers == Peers::Reset {
                 return Ok(());
             }
         }
@@ -137,6 +141,16 @@ impl<'a> Restorer<'a, '_> {
                 if let Some(socket) = self.socket(other.id) {
                     self.finish_end(other, &socket, theirs, prepared)?;
                 }
+            }
+            None if is_played && self.common.peers != Peers::Closed => {
+                let fail = |e| Error::os("play the other end of a connection of it", one.fd, e);
+                set_status(&theirs, libc::O_NONBLOCK).map_err(fail)?;
+                self.common.played.push(Peer {
+                    pid: self.state.pid,
+                    fd: one.fd,
+                    address: peer,
+                    file: theirs,
+                });
             }
             None => drop(theirs),
         }
@@ -242,9 +256,10 @@ impl<'a> Restorer<'a, '_> {
 
     fn listen_at(&mut self, fd: Fd, at: SocketAddr) -> Result<bool> {
         self.may_reuse(fd)?;
-        let bound = self.address(libc::SYS_bind, fd, &sockaddr(at))? >= 0;
+        // Without an address, as where there is none of that network, the kernel gives it one.
+        self.address(libc::SYS_bind, fd, &sockaddr(at))?;
         let args = [fd, 1, 0, 0, 0, 0];
-        Ok(bound && self.remote.call(libc::SYS_listen, args)? >= 0)
+        Ok(self.remote.call(libc::SYS_listen, args)? >= 0)
     }
 
     /// Lets a socket have an address at which a connection was.

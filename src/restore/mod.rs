@@ -42,6 +42,7 @@ use crate::tracee::spawn::borrow_fd;
 use crate::tracee::{self, Error as TraceeError, Remote, Stopped};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// Shorthand for this module's results.
@@ -58,6 +59,36 @@ pub enum Error {
     Recording(#[from] recording::Error),
 }
 
+/// What the other end of a connection does that is not there: it belonged to a program that was not recorded, or to a process
+/// that is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Peers {
+    /// It has reset the connection.
+    #[default]
+    Reset,
+    /// It has closed the connection.
+    Closed,
+    /// It sends nothing, and reads nothing.
+    Silent,
+    /// It reads all that comes.
+    Drain,
+    /// It answers as the caller says.
+    Answer,
+}
+
+/// The other end of a connection, for who plays its part.
+#[derive(Debug)]
+pub struct Peer {
+    /// The recorded pid of the process that is connected with it.
+    pub pid: i32,
+    /// Its descriptor.
+    pub fd: i32,
+    /// The address of this end, if it is one of the network.
+    pub address: Option<SocketAddr>,
+    /// This end, which never blocks.
+    pub file: File,
+}
+
 /// The result of restoring a process.
 #[derive(Debug, Default)]
 pub struct Restored {
@@ -67,6 +98,8 @@ pub struct Restored {
     pub missing: Vec<String>,
     /// The standard streams of the process and its descendants, to be kept for as long as they live.
     pub streams: Vec<CapturedStream>,
+    /// The other ends of its connections that somebody else is to play.
+    pub peers: Vec<Peer>,
     /// The agent's page that it cannot change, if it has one.
     pub agent: Option<AgentPage>,
     /// Its timers, to be started once its threads are there.
@@ -88,7 +121,8 @@ pub struct Member<'a> {
 
 /// Restores the kernel's state of the processes of a family: what they shared they share again. `reopened` are files that
 /// were opened for them. `kernel` is the state of the kernel's objects; without it, that of the first process alone. `masters` are
-/// the pseudoterminals that the family had, new ones with their numbers.
+/// the pseudoterminals that the family had, new ones with their numbers, and `peers` says what other ends of connections do that
+/// are not there.
 ///
 /// # Errors
 /// If a process cannot be asked, or the recording not be read.
@@ -96,7 +130,7 @@ pub fn restore(
     members: Vec<Member<'_>>,
     kernel: Option<Kernel>,
     masters: Masters,
-    reopened: Reopened,
+    (reopened, peers): (Reopened, Peers),
 ) -> Result<Vec<Restored>> {
     let states: Vec<&ThreadGroup> = members.iter().map(|member| member.state).collect();
     let mut kept: Vec<Vec<Description<'_>>> = states
@@ -111,6 +145,8 @@ pub fn restore(
         captured: Vec::new(),
         kernel: kernel.map(Rc::new),
         masters,
+        peers,
+        played: Vec::new(),
         is_first: true,
     };
     let mut all: Vec<Restored> = Vec::new();
@@ -124,6 +160,7 @@ pub fn restore(
     }
     if let Some(first) = all.first_mut() {
         first.streams = common.captured;
+        first.peers = common.played;
     }
     Ok(all)
 }
@@ -179,6 +216,8 @@ struct Common<'a> {
     captured: Vec<CapturedStream>,
     kernel: Option<Rc<Kernel>>,
     masters: Masters,
+    peers: Peers,
+    played: Vec<Peer>,
     /// Whether the first member is being restored.
     is_first: bool,
 }

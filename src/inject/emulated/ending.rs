@@ -73,6 +73,7 @@ impl<'a> Driver<'a> {
             timeout: self.limit.left(),
             sandbox: self.sandbox,
             settings: Arc::clone(&self.settings),
+            peers: self.peers,
             ahead: self.delayed,
             given: self
                 .given

@@ -48,6 +48,7 @@ use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
 use crate::inject::{Error, Result};
 use crate::process::{FamilySource, Process, Relative, StopPoint, ThreadGroup};
 use crate::recording::CallEvent;
+use crate::restore::Peers;
 use crate::sandbox::Settings;
 use crate::syscall::{self, Syscall};
 use crate::trace::{Answer, Exit};
@@ -135,6 +136,8 @@ pub(super) struct Driver<'a> {
     pub(super) sandbox: Sandbox,
     /// The settings of that sandbox.
     pub(super) settings: Arc<Settings>,
+    /// What other ends of connections do in live that are not there.
+    pub(super) peers: Peers,
     /// The memory in the process for hooks' strings.
     pub(super) room: ScratchMemory,
     /// The sum of the delays by hooks: the process's clocks are ahead of the trace's by this.
@@ -232,6 +235,7 @@ impl<'a> Driver<'a> {
             first_code: None,
             sandbox: options.sandbox,
             settings: Arc::clone(&options.settings),
+            peers: options.peers,
             room: ScratchMemory::default(),
             delayed: Duration::ZERO,
             clocks: None,

@@ -8,6 +8,7 @@ use super::identity::{Identity, RecordedNumbers};
 use super::limits::DeadlyLimits;
 use super::listings::Listings;
 use super::memory_limit::MemoryLimit;
+use super::peers::LivePeers;
 use super::proc_self_exe::ReplacedPath;
 use super::streams::Streams;
 use crate::history::Recording;
@@ -52,6 +53,8 @@ pub(in crate::inject) struct Start {
     pub agents: BTreeMap<i32, AgentPage>,
     /// The bytes that were taken already of what calls send at whose entries its and its relatives' tasks stand, by recorded tid.
     pub half_done: BTreeMap<i32, u64>,
+    /// The other ends of connections that nobody has.
+    pub peers: LivePeers,
     /// The captured standard output and error of it and its children.
     pub streams: Streams,
     /// The times of its clocks.
@@ -243,6 +246,8 @@ pub(in crate::inject) struct Engine<'a> {
     pub(super) members: BTreeMap<i32, LiveMember>,
     /// The processes, by the kernel's numbers, whose makers wait until they execute a program or end: vfork(2).
     pub(super) holding: BTreeSet<i32>,
+    /// The other ends of connections that nobody has.
+    pub(super) peers: LivePeers,
 }
 
 impl<'a> Engine<'a> {
@@ -304,6 +309,7 @@ impl<'a> Engine<'a> {
             children: 0,
             members: BTreeMap::new(),
             holding: BTreeSet::new(),
+            peers: start.peers,
         };
         let mut threads = threads;
         threads.push(driven);
@@ -454,6 +460,7 @@ impl<'a> Engine<'a> {
             children: 0,
             members: BTreeMap::new(),
             holding: BTreeSet::new(),
+            peers: LivePeers::default(),
         };
         Ok((engine, vec![(first, task, StopPoint::Between)]))
     }
@@ -514,7 +521,8 @@ impl<'a> Engine<'a> {
     /// Waits for the next stop.
     fn step(&mut self) -> Result<Option<(Status, Option<String>)>> {
         tsc_off::again();
-        let mut delayed = false;
+        self.serve_peers()?;
+        let mut delayed = self.peers.are_busy();
         let mut due = None;
         for (&tid, task) in &self.tasks {
             delayed |= task.floods;

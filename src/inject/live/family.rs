@@ -9,7 +9,7 @@ use crate::inject::hook::HookCall;
 use crate::inject::log::Log;
 use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::{Ended as End, Report, of_relative};
-use crate::kernel::{Kernel, Program};
+use crate::kernel::{FileKind, Kernel, OpenFile, Program};
 use crate::process::{Ended, Place, Process, StopPoint, Thread, ThreadGroup};
 use crate::syscall::Moved;
 use crate::trace::Exit;
@@ -139,21 +139,36 @@ pub(super) fn kernel(process: &mut Process) -> Result<Kernel> {
     Ok(kernel)
 }
 
-/// The bytes that were taken already of what calls send at whose entries tasks stand: by the recorded tids.
-pub(super) fn half_done(process: &Process, kernel: &Kernel) -> BTreeMap<i32, u64> {
+/// The threads of a process and its relatives.
+fn threads(process: &Process) -> impl Iterator<Item = (&ThreadGroup, &Thread)> {
     let own = std::iter::once(&process.driven).chain(&process.threads);
     let own = own.map(|thread| (&process.group, thread));
-    let relatives = process.relatives.iter().flat_map(|one| {
+    own.chain(process.relatives.iter().flat_map(|one| {
         let group = &one.group;
         one.threads.iter().map(move |thread| (group, thread))
-    });
+    }))
+}
+
+/// The open file to which a call sends at whose entry a task stands, and its number.
+fn sends_to<'a>(group: &'a ThreadGroup, thread: &Thread) -> Option<(u64, &'a OpenFile)> {
+    let regs = thread.task.regs().ok()?;
+    let is_meant = thread.place == StopPoint::Entry && HalfDone::is_possible(regs.nr());
+    let fd = regs.args()[0] as i32;
+    let file = group.descriptors.get(fd).filter(|_| is_meant)?;
+    let may_wait = file.is_pipe() || file.kind() == FileKind::Socket;
+    Some((group.descriptors.file_id(fd)?, file)).filter(|_| may_wait)
+}
+
+/// Whether a call may be half done.
+pub(super) fn may_be_half_done(process: &Process) -> bool {
+    threads(process).any(|(group, thread)| sends_to(group, thread).is_some())
+}
+
+/// The bytes that were taken already of what calls send at whose entries tasks stand: by the recorded tids.
+pub(super) fn half_done(process: &Process, kernel: &Kernel) -> BTreeMap<i32, u64> {
     let mut seen = BTreeSet::new();
-    let half_done = own.chain(relatives).filter_map(|(group, thread)| {
-        let regs = thread.task.regs().ok()?;
-        let is_meant = thread.place == StopPoint::Entry && HalfDone::is_possible(regs.nr());
-        let fd = regs.args()[0] as i32;
-        let file = group.descriptors.get(fd).filter(|_| is_meant)?;
-        let id = group.descriptors.file_id(fd)?;
+    let half_done = threads(process).filter_map(|(group, thread)| {
+        let (id, file) = sends_to(group, thread)?;
         let taken = kernel.taken_early(id, file) as u64;
         // Of several that send to one place, one has begun.
         (taken > 0 && seen.insert(id)).then_some((thread.tid, taken))
@@ -177,11 +192,8 @@ pub(super) fn is_making(thread: &Thread) -> bool {
 pub(super) fn note_unmade(process: &mut Process) -> Result<()> {
     let event = process.group.event.0;
     let births = process.group.recording.births()?;
-    let relatives = process.relatives.iter().flat_map(|one| &one.threads);
-    let own = std::iter::once(&process.driven).chain(&process.threads);
-    let driven: BTreeMap<i32, bool> = own
-        .chain(relatives)
-        .map(|thread| (thread.tid, is_making(thread)))
+    let driven: BTreeMap<i32, bool> = threads(process)
+        .map(|(_, thread)| (thread.tid, is_making(thread)))
         .collect();
     let changes = &mut process.changes;
     for birth in births.iter().filter(|birth| birth.after < event) {

@@ -19,6 +19,7 @@ mod limits;
 mod listings;
 mod memory_limit;
 mod own_terminal;
+mod peers;
 mod proc_self_exe;
 mod program;
 mod recorded_files;
@@ -41,10 +42,11 @@ use super::{Error, Result, given_files};
 use crate::history::{ChangedPath, FileChange};
 use crate::kernel::FileKind;
 use crate::process::{Inside, Masters, Process, SharedMemory, StopPoint, ThreadGroup};
-use crate::restore::{Member, Reopened, restore};
+use crate::restore::{Member, Peers, Reopened, restore};
 use crate::sandbox::{self, Change, ChangeKind, Origin, Part, Request, Settings};
 use engine::{Engine, Start};
 use identity::RecordedNumbers;
+use peers::LivePeers;
 use recorded_files::RecordedWorld;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -64,6 +66,8 @@ pub(super) struct LiveOptions {
     pub sandbox: Sandbox,
     /// The settings of that sandbox.
     pub settings: Arc<Settings>,
+    /// What other ends of connections do that are not there.
+    pub peers: Peers,
     /// The time by which its clocks are ahead.
     pub ahead: Duration,
     /// The files that hooks have given another content, by their numbers there.
@@ -76,6 +80,7 @@ impl From<&Options> for LiveOptions {
             timeout: options.timeout,
             sandbox: options.sandbox,
             settings: Arc::clone(&options.settings),
+            peers: options.peers,
             ahead: Duration::ZERO,
             given: Vec::new(),
         }
@@ -151,7 +156,12 @@ pub(super) fn go_on(
                 state: group,
                 beside: None,
             };
-            restored = restore(vec![member], None, Masters::new(), Reopened::default())?;
+            restored = restore(
+                vec![member],
+                None,
+                Masters::new(),
+                (Reopened::default(), how.peers),
+            )?;
             missing = Vec::new();
         }
         Sandbox::Cow => {
@@ -161,7 +171,10 @@ pub(super) fn go_on(
             };
             half_done = match &kernel {
                 Some(kernel) => family::half_done(&process, kernel),
-                None if process.threads.is_empty() => BTreeMap::new(),
+                // Only one of its own threads can have taken a part of it.
+                None if process.threads.is_empty() || !family::may_be_half_done(&process) => {
+                    BTreeMap::new()
+                }
                 None => {
                     let group = &process.group;
                     let kernel = group.changes.kernel(&group.recording, &group.descriptors)?;
@@ -213,7 +226,7 @@ pub(super) fn go_on(
                     state: one.group,
                     beside: one.beside,
                 });
-                restore(members.collect(), kernel, masters, reopened)
+                restore(members.collect(), kernel, masters, (reopened, how.peers))
             };
             let number = |tid| numbers.own(tid);
             let is_right = |what: &dyn std::any::Any| wanted.can_have(what);
@@ -252,6 +265,7 @@ pub(super) fn go_on(
     }
     let mut agents = BTreeMap::new();
     let mut captured = Vec::new();
+    let mut peers = Vec::new();
     for restored in restored {
         let mut relatives = process.relatives.iter_mut();
         let first = match restored.pid == process.group.pid {
@@ -269,6 +283,7 @@ pub(super) fn go_on(
         let started = restored.timers.start(&mut first.task, first.place)?;
         missing.extend(started);
         captured.extend(restored.streams);
+        peers.extend(restored.peers);
         if let Some(agent) = restored.agent {
             agents.insert(first.tid, agent);
         }
@@ -285,6 +300,7 @@ pub(super) fn go_on(
         met,
         agents,
         half_done,
+        peers: LivePeers::new(peers, how.peers),
         streams,
         clocks,
         sandbox,

@@ -18,13 +18,14 @@ mod time_limit;
 
 pub(super) use time_limit::install as install_time_limit;
 
+use super::convert;
 use super::error::{ScriptError, is_of_absence, raise, raise_at, shown};
 use super::outcome::{self, OutcomeData};
 use super::session;
 use crate::history::Kin;
 use crate::inject::{
     self, Action, Aftermath, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal,
-    Hooks, OnDivergence, OtherFile, Outcome,
+    Hooks, OnDivergence, OtherFile, Outcome, PeerData,
 };
 use crate::syscall::{self, Syscall};
 use crate::tracee::{self, tsc_off};
@@ -398,6 +399,26 @@ impl Hooks for LuaHooks {
         match ran {
             Ok(()) => Ok(()),
             Err(error) => self.failed(error),
+        }
+    }
+
+    fn peer(&mut self, sent: &PeerData<'_>) -> Result<Vec<u8>, HookError> {
+        let Some(function) = self.table.peer.clone() else {
+            return Ok(Vec::new());
+        };
+        let answer = self.lua.create_table().and_then(|conn| {
+            conn.set("pid", sent.pid)?;
+            conn.set("fd", sent.fd)?;
+            conn.set("address", sent.address.map(|address| address.to_string()))?;
+            let data = self.lua.create_string(sent.data)?;
+            match self.run::<Value>(&function, (conn, data))? {
+                Value::Nil => Ok(Vec::new()),
+                answer => convert::bytes(&answer, "what a peer answers"),
+            }
+        });
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => self.failed(error).map(|()| Vec::new()),
         }
     }
 

@@ -7,11 +7,12 @@ use super::divergence::Diverged;
 use super::files::{self, File};
 use super::rule::Hook;
 use super::sandbox;
-use crate::inject::{Finally, IGNORED, Options, Sandbox, Selector};
+use crate::inject::{Finally, IGNORED, Options, Peers, Sandbox, Selector};
 use crate::syscall;
 use mlua::{Function, Table, Value};
 
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 12] = [
+    "peer",
     "after",
     "files",
     "on_divergence",
@@ -27,7 +28,7 @@ const OPTIONS: [&str; 11] = [
 /// The options that are about a trace.
 const ABOUT_TRACES: [&str; 4] = ["on_divergence", "finally", "ignore", "pids"];
 /// Options that are not implemented yet.
-const LATER: [&str; 1] = ["peer"];
+const LATER: [&str; 1] = ["listen"];
 
 /// The calls that may appear or be missing without a divergence.
 pub(super) struct Ignored {
@@ -119,6 +120,8 @@ pub(super) struct HooksTable {
     pub on_signal: Option<Function>,
     pub on_exit: Option<Function>,
     pub after: Option<Function>,
+    /// What the other end of a connection answers that is not there.
+    pub peer: Option<Function>,
     /// The files that have another content.
     pub files: Vec<File>,
     pub ignored: Ignored,
@@ -215,6 +218,14 @@ impl HooksTable {
             ("after", _) => self.after = Some(function()?),
             ("files", _) => self.files = files::read(value)?,
             ("on_exit", _) => self.on_exit = Some(function()?),
+            ("peer", _) if matches!(value, Value::Function(_)) => {
+                self.peer = Some(function()?);
+                self.options.peers = Peers::Answer;
+            }
+            ("peer", "reset") => self.options.peers = Peers::Reset,
+            ("peer", "closed") => self.options.peers = Peers::Closed,
+            ("peer", "silent") => self.options.peers = Peers::Silent,
+            ("peer", "drain") => self.options.peers = Peers::Drain,
             ("finally", "kill") => self.options.finally = Finally::Kill,
             ("finally", "live") => self.options.finally = Finally::Live,
             ("finally", "keep") => self.options.finally = Finally::Keep,
@@ -230,6 +241,7 @@ impl HooksTable {
             _ => {
                 let words: &[&str] = match name {
                     "finally" => &["kill", "live", "keep"],
+                    "peer" => &["reset", "closed", "silent", "drain"],
                     _ => &["raise", "outcome"],
                 };
                 let hint = did_you_mean(&near(&word, words.iter().copied()));
