@@ -259,8 +259,10 @@ fn copies_read_what_was_not_yet_read_of_what_was_given() {
                 { "cat" },
                 { "sh", "-c", "read first; echo $first; cat" },
                 { "sh", "-c", "exec 5<&0; read first <&5; echo $first; head -c 2 <&5; cat <&5" },
-                { "sh", "-c", "head -c 6; cat /dev/stdin" },
+                { "sh", "-c", "head -c 6; cat /dev/stdin", said = "one\ntw" .. text },
             } do
+                local said = program.said or text
+                program.said = nil
                 program.stdin = stdin
                 made = (made or 0) + 1
                 program.out = "rec" .. made
@@ -273,7 +275,7 @@ fn copies_read_what_was_not_yet_read_of_what_was_given() {
                         assert(o.status == "exited" and o.exit_code == 0, tostring(o))
                         local live = rr.replay_to(event.event):spin_off():live{ timeout = 20 }
                         assert(live.status == "exited" and live.exit_code == 0, tostring(live))
-                        assert(text:find(live.stdout, 1, true), live.stdout)
+                        assert(said:sub(-#live.stdout) == live.stdout or live.stdout == "", live.stdout)
                         tried = tried + 1
                         if tried == 1 then first = #live.stdout end
                     end

@@ -431,9 +431,17 @@ impl<'a> Restorer<'a, '_> {
     /// Decides how an open file is restored, and makes those that are passed.
     fn plan(&mut self, description: &Description<'a>) -> Result<Plan> {
         let tid = self.remote.memory().tid();
+        let id = description.id;
+        let stream = |stream| self.common.streams.get(&(id, stream));
+        let prepared = || self.common.prepared.get(&id);
+        // Whichever descriptor of a stream a process has, the open file is the same.
         let shared = match description.stream {
-            Some(stream) => self.common.streams.get(&(description.id, stream)),
-            None => self.common.prepared.get(&description.id),
+            Some(one @ Stream::Stdin) => stream(one).or_else(prepared),
+            Some(one) => stream(one),
+            None => prepared()
+                .or_else(|| stream(Stream::Stdout))
+                .or_else(|| stream(Stream::Stderr))
+                .or_else(|| stream(Stream::Stdin)),
         };
         if let Some(file) = shared {
             let again = file.try_clone();
