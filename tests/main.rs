@@ -15,6 +15,7 @@ mod copies;
 mod core_files;
 mod corpus;
 mod crash;
+mod crossing_faults;
 mod discarded;
 mod doctor;
 mod engine;

@@ -80,6 +80,11 @@ pub trait Hooks {
     /// Any error of the hook; the process is killed.
     fn exit(&mut self, call: &mut HookCall) -> std::result::Result<(), HookError>;
 
+    /// Whether every divergence lets the process go on live, without a question.
+    fn always_goes_live(&self) -> bool {
+        false
+    }
+
     /// Decides how to go on with a process that left the trace.
     ///
     /// # Errors

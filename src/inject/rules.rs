@@ -366,6 +366,10 @@ impl Hooks for RuleSet {
         Ok(())
     }
 
+    fn always_goes_live(&self) -> bool {
+        matches!(self.on_divergence, Some(OnDivergence::Live))
+    }
+
     fn diverged(&mut self, _divergence: &Divergence) -> Result<OnDivergence, HookError> {
         Ok(self.on_divergence.unwrap_or(OnDivergence::Stop))
     }

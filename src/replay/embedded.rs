@@ -369,13 +369,16 @@ impl Replay for Replayer {
     fn add_family(&mut self, process: &mut Process, event: u64) -> Result<()> {
         let _quiet = TscOff::new();
         let from = process.group.changes.event();
+        let left = process.changes.left.clone();
+        let ended = process.changes.ended.keys();
+        let gone: BTreeSet<i32> = ended.chain(&process.changes.unmade).copied().collect();
+        // Who took a part of what a call was still sending left the recording before that call's event.
+        let alive = left.iter().filter(|(pid, _)| !gone.contains(pid));
+        let from = alive.fold(from, |first, (_, &since)| first.min(since.max(1)));
         let here = self.position().map(|(number, _)| number);
         if here.is_none_or(|here| here != from) {
             self.replay_to(from)?;
         }
-        let left = process.changes.left.clone();
-        let ended = process.changes.ended.keys();
-        let gone: BTreeSet<i32> = ended.chain(&process.changes.unmade).copied().collect();
         let is_there = |pid: i32, number: u64| {
             !gone.contains(&pid) && left.get(&pid).is_none_or(|&since| since > number)
         };

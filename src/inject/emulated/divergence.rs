@@ -6,6 +6,7 @@ use super::{Driver, Next};
 use crate::constants::signal_name;
 use crate::inject::exchange::Entered;
 use crate::inject::hook::{HookCall, OnDivergence};
+use crate::inject::options::Sandbox;
 use crate::inject::outcome::{Divergence, Status};
 use crate::inject::script::item::{DueSignal, ExpectedCall};
 use crate::inject::script::other_run::OtherRun;
@@ -149,6 +150,83 @@ impl Driver<'_> {
             origin: missing.event.map_or(Origin::Made, Origin::Event),
             doubt: Doubt::known(missing.reason),
         }
+    }
+
+    /// Whether the process that was asked for dies, of a signal that it did not get when it was recorded, where the other
+    /// processes of the recording go on live and see it.
+    pub(super) fn others_see_death(&mut self, signal: i32) -> Result<bool> {
+        let recording = &self.group.recording;
+        let is_alone = self.source.is_none() || self.is_relative();
+        if is_alone || self.sandbox == Sandbox::None || !recording.has_family()? {
+            return Ok(false);
+        }
+        let (pid, tid, moment) = (self.group.pid, self.me.tid, self.answered);
+        let position = self.script.position();
+        // In a family, it may be another's turn.
+        let (index, event, expected, origin) = match self.peek()? {
+            Some(step) => {
+                let expected = step.to_call().brief().to_string();
+                (step.index, step.event(), expected, step.origin.clone())
+            }
+            None => (position, None, "its next call".to_owned(), Origin::Made),
+        };
+        let divergence = Divergence {
+            pid,
+            moment,
+            index,
+            event,
+            tid,
+            expected,
+            actual: format!("+++ killed by {} +++", signal_name(signal)),
+            arg: None,
+            origin,
+            doubt: Doubt::default(),
+        };
+        self.goes_live_for(divergence)
+    }
+
+    /// Whether the process that was asked for ends as recorded, while others have left the recording: they go on live.
+    pub(super) fn others_go_on(&mut self) -> Result<bool> {
+        let is_alone = self.source.is_none() || self.is_relative();
+        if is_alone || self.sandbox == Sandbox::None || self.unreceived.is_empty() {
+            return Ok(false);
+        }
+        let answered = self.answered.unwrap_or(0);
+        let (own, family) = (self.group.pid, &self.family);
+        // Those that are driven say themselves that they never get something; nobody would be there to go live then.
+        let always = self.hooks.always_goes_live();
+        let counts = |pid: i32, since: u64| !family.drives(pid) || always && since > answered;
+        let recording = &self.group.recording;
+        let first = self.unreceived.first_but(own, recording, counts)?;
+        let Some((pid, since, reason)) = first else {
+            return Ok(false);
+        };
+        let event = recording.event(since)?;
+        let called = event.call().map(|call| format!("{}(...)", call.name()));
+        let divergence = Divergence {
+            pid,
+            moment: self.answered,
+            index: self.me.step.as_ref().map_or(0, |step| step.index),
+            event: Some(since),
+            tid: event.tid,
+            expected: called.unwrap_or_else(|| "a signal".to_owned()),
+            actual: "nothing that it could take".to_owned(),
+            arg: None,
+            origin: Origin::Event(since),
+            doubt: Doubt::known(reason),
+        };
+        self.goes_live_for(divergence)
+    }
+
+    /// Whether the hooks have the family go live for that.
+    fn goes_live_for(&mut self, divergence: Divergence) -> Result<bool> {
+        let decision = self.hooks.diverged(&divergence).map_err(Error::Hook)?;
+        let goes_on = matches!(decision, OnDivergence::Live);
+        if goes_on {
+            self.mark_modified();
+            self.report.divergence.get_or_insert(divergence);
+        }
+        Ok(goes_on)
     }
 
     /// Tells the hooks of a divergence.

@@ -74,6 +74,7 @@ impl<'a> Driver<'a> {
             sandbox: self.sandbox,
             settings: Arc::clone(&self.settings),
             peers: self.peers,
+            fatal: self.fatal,
             ahead: self.delayed,
             given: self
                 .given
@@ -106,7 +107,11 @@ impl<'a> Driver<'a> {
         // Where a relative leaves the recording, the process that was asked for is where the schedule has it.
         let met = met.filter(|_| !self.is_relative());
         self.last = self.me.tid;
-        self.park(task, StopPoint::Entry, None);
+        let place = match self.fatal {
+            Some(_) => StopPoint::Between,
+            None => StopPoint::Entry,
+        };
+        self.park(task, place, None);
         if let Some(ended) = self.come_back() {
             return self.finish(ended.status, ended.exit, None);
         }

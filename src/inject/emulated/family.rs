@@ -64,6 +64,11 @@ pub(super) struct Family {
 }
 
 impl Family {
+    /// Whether it is a driven process, but not the present one.
+    pub fn drives(&self, pid: i32) -> bool {
+        self.members.contains_key(&pid)
+    }
+
     /// The driven processes that have ended.
     pub fn ended(&self) -> &[ProcessOutcome] {
         &self.gone

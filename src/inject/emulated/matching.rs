@@ -2,6 +2,7 @@
 
 use super::delivery::wait_mask;
 use super::kernel_calls::current_break;
+use super::unreceived::Lost;
 use super::{Driver, Next, is_unmade};
 use crate::inject::answer::{self, Answered};
 use crate::inject::clock::ShownTime;
@@ -220,12 +221,26 @@ impl Driver<'_> {
             return Ok(Next::Live(task, Some(seen)));
         }
         if seen.dies_first() {
+            if self.others_see_death(libc::SIGKILL)? {
+                if let Some(event) = seen.event.filter(|_| expected) {
+                    self.lose_call((event, seen.call), Lost::NotMade);
+                }
+                return Ok(Next::Live(task, Some(seen)));
+            }
             self.report.log.call(&seen, None);
             let exit = Exit::Signal {
                 signal: libc::SIGKILL,
                 core: false,
             };
             return Ok(Next::End(Status::Signaled, Some(exit), None));
+        }
+        let ends = match seen.call.name {
+            "exit_group" => true,
+            "exit" => !self.has_siblings(),
+            _ => false,
+        };
+        if expected && ends && self.others_go_on()? {
+            return Ok(Next::Live(task, Some(seen)));
         }
         let before = self.me.step.as_ref().map_or(0, |step| step.used);
         let given = self.answer_given(&mut seen, expected)?;

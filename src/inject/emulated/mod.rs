@@ -177,6 +177,8 @@ pub(super) struct Driver<'a> {
     /// What has become otherwise than recorded, for those that go on live.
     pub(super) otherwise: FamilyChanges,
     /// Where the rest of the family comes from then.
+    /// The signal that ends the process that was asked for, of which the others are to learn.
+    fatal: Option<i32>,
     pub(super) source: Option<FamilySource>,
     /// The first task and its stop point, until the loop begins.
     pub(super) begin: Option<(Stopped, StopPoint)>,
@@ -248,6 +250,7 @@ impl<'a> Driver<'a> {
             unmade: BTreeSet::new(),
             given,
             otherwise: changes,
+            fatal: None,
             source,
             begin: Some((task, place)),
         };

@@ -84,12 +84,18 @@ impl Driver<'_> {
         }
         let fault = task.siginfo()?.is_fault();
         // The kernel spares the first process of a pid namespace, and the copy runs in another namespace.
-        let spared = recorded.is_some_and(|recorded| recorded.delivery == Delivery::Ignored);
+        let spared = recorded
+            .as_ref()
+            .is_some_and(|recorded| recorded.delivery == Delivery::Ignored);
         if !fault
             && (spared && signal == came || proc::ignores(tid, signal)? || is_harmless(signal))
         {
             self.unmask(&mut task)?;
             return self.resume_task(task);
+        }
+        if recorded.is_none() && self.others_see_death(signal)? {
+            self.fatal = Some(signal);
+            return Ok(Next::Live(task, None));
         }
         self.report.backtrace = self.backtrace_of(&task);
         // The kernel does not get the signal: its core dump would run outside of the sandbox.

@@ -32,7 +32,7 @@ pub(super) enum Lost {
 }
 
 /// The events that did not happen as recorded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Unreceived {
     channels: Option<Arc<Channels>>,
     /// The events of driven processes that are lost, with their calls.
@@ -300,6 +300,28 @@ impl Unreceived {
     pub fn gone(&self) -> BTreeMap<i32, u64> {
         let gone = self.gone.iter();
         gone.map(|(&pid, gone)| (pid, gone.since)).collect()
+    }
+
+    /// The process that leaves the recording first if none but this one is driven: with the event and the reason.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub fn first_but(
+        &self,
+        driven: i32,
+        recording: &Recording,
+        counts: impl Fn(i32, u64) -> bool,
+    ) -> Result<Option<(i32, u64, String)>> {
+        let mut all = self.clone();
+        all.follow(recording, |pid| pid == driven)?;
+        let gone = all.gone.iter().map(|(&pid, gone)| (pid, gone));
+        let first = gone
+            .filter(|(pid, gone)| counts(*pid, gone.since))
+            .min_by_key(|(_, gone)| gone.since);
+        Ok(first.map(|(pid, gone)| {
+            let reason = self.told(pid, gone, "goes on otherwise than recorded");
+            (pid, gone.since, reason)
+        }))
     }
 
     /// The files that they have not changed, each with the reason.

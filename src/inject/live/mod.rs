@@ -68,6 +68,8 @@ pub(super) struct LiveOptions {
     pub settings: Arc<Settings>,
     /// What other ends of connections do that are not there.
     pub peers: Peers,
+    /// A signal that ends the process at once.
+    pub fatal: Option<i32>,
     /// The time by which its clocks are ahead.
     pub ahead: Duration,
     /// The files that hooks have given another content, by their numbers there.
@@ -81,6 +83,7 @@ impl From<&Options> for LiveOptions {
             sandbox: options.sandbox,
             settings: Arc::clone(&options.settings),
             peers: options.peers,
+            fatal: None,
             ahead: Duration::ZERO,
             given: Vec::new(),
         }
@@ -292,6 +295,9 @@ pub(super) fn go_on(
     let tables = [&process.group].into_iter().chain(relatives);
     let streams = Streams::of(captured, tables.map(|group| &group.descriptors));
     report.missing = missing;
+    if let Some(signal) = how.fatal {
+        process.driven.task.send(signal);
+    }
     let (settings, timeout) = (Arc::clone(&how.settings), how.timeout);
     let cwd = process.group.descriptors.cwd().to_vec();
     let start = Start {

@@ -346,6 +346,10 @@ impl Hooks for LuaHooks {
         self.stop_if_failed(ran, call)
     }
 
+    fn always_goes_live(&self) -> bool {
+        matches!(self.table.diverged, Diverged::Always(OnDivergence::Live))
+    }
+
     fn diverged(&mut self, divergence: &Divergence) -> Result<OnDivergence, HookError> {
         let function = match &self.table.diverged {
             Diverged::Always(what) => return Ok(*what),
