@@ -227,20 +227,30 @@ fn a_worker_is_killed() {
 /// A process does not notice that it fails, and ends as recorded: the others go on live all the same.
 #[test]
 fn a_failure_is_only_seen_by_another() {
-    let said = is_as_really(&Fault {
-        setup: r#"cat >heedless.py <<'end'
-import os
+    const SETUP: &str = r#"cat >heedless.py <<'end'
+import os, sys
 try:
     os.write(1, b"one\n")
 except OSError:
     pass
-end"#,
-        program: "$T /usr/bin/python3 -S heedless.py | (read x && echo got $x || echo nothing); echo ${PIPESTATUS[@]}",
-        victim: "python3",
-        call: ("write", 1, ""),
-        fault: (r#"fail = "ENOSPC""#, "error=ENOSPC"),
-    });
-    assert_eq!(said, "nothing\n0 0\nSome(0)");
+if len(sys.argv) > 1:
+    os.kill(os.getpid(), int(sys.argv[1]))
+end"#;
+    for (program, end) in [
+        ("$T /usr/bin/python3 -S heedless.py", "0"),
+        ("$T /usr/bin/python3 -S heedless.py 15", "143"),
+    ] {
+        let program =
+            format!("{program} | (read x && echo got $x || echo nothing); echo ${{PIPESTATUS[@]}}");
+        let said = is_as_really(&Fault {
+            setup: SETUP,
+            program: Box::leak(program.into_boxed_str()),
+            victim: "python3",
+            call: ("write", 1, ""),
+            fault: (r#"fail = "ENOSPC""#, "error=ENOSPC"),
+        });
+        assert_eq!(said, format!("nothing\n{end} 0\nSome(0)"));
+    }
 }
 
 /// What a client says whose connection is reset, or its server's.

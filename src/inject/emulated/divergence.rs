@@ -138,10 +138,7 @@ impl Driver<'_> {
         Divergence {
             pid: self.group.pid,
             moment: self.answered,
-            index: match &self.me.step {
-                Some(step) => step.index,
-                None => self.script.position(),
-            },
+            index: self.index(),
             event: missing.event,
             tid: self.me.tid,
             expected: missing.expected,
@@ -155,9 +152,7 @@ impl Driver<'_> {
     /// Whether the process that was asked for dies, of a signal that it did not get when it was recorded, where the other
     /// processes of the recording go on live and see it.
     pub(super) fn others_see_death(&mut self, signal: i32) -> Result<bool> {
-        let recording = &self.group.recording;
-        let is_alone = self.source.is_none() || self.is_relative();
-        if is_alone || self.sandbox == Sandbox::None || !recording.has_family()? {
+        if !self.has_others() || !self.group.recording.has_family()? {
             return Ok(false);
         }
         let (pid, tid, moment) = (self.group.pid, self.me.tid, self.answered);
@@ -187,8 +182,7 @@ impl Driver<'_> {
 
     /// Whether the process that was asked for ends as recorded, while others have left the recording: they go on live.
     pub(super) fn others_go_on(&mut self) -> Result<bool> {
-        let is_alone = self.source.is_none() || self.is_relative();
-        if is_alone || self.sandbox == Sandbox::None || self.unreceived.is_empty() {
+        if !self.has_others() || self.unreceived.is_empty() {
             return Ok(false);
         }
         let answered = self.answered.unwrap_or(0);
@@ -206,7 +200,7 @@ impl Driver<'_> {
         let divergence = Divergence {
             pid,
             moment: self.answered,
-            index: self.me.step.as_ref().map_or(0, |step| step.index),
+            index: self.index(),
             event: Some(since),
             tid: event.tid,
             expected: called.unwrap_or_else(|| "a signal".to_owned()),
@@ -216,6 +210,17 @@ impl Driver<'_> {
             doubt: Doubt::known(reason),
         };
         self.goes_live_for(divergence)
+    }
+
+    /// Whether other processes of the recording would go live with the present one, because it is the one that was asked for.
+    fn has_others(&self) -> bool {
+        self.source.is_some() && !self.is_relative() && self.sandbox != Sandbox::None
+    }
+
+    /// The index of the present task's next call in the script, or of whatever is next there.
+    pub(super) fn index(&self) -> usize {
+        let step = self.me.step.as_ref();
+        step.map_or_else(|| self.script.position(), |step| step.index)
     }
 
     /// Whether the hooks have the family go live for that.

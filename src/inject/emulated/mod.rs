@@ -176,9 +176,9 @@ pub(super) struct Driver<'a> {
     given: Option<GivenFiles>,
     /// What has become otherwise than recorded, for those that go on live.
     pub(super) otherwise: FamilyChanges,
-    /// Where the rest of the family comes from then.
     /// The signal that ends the process that was asked for, of which the others are to learn.
     fatal: Option<i32>,
+    /// Where the rest of the family comes from then.
     pub(super) source: Option<FamilySource>,
     /// The first task and its stop point, until the loop begins.
     pub(super) begin: Option<(Stopped, StopPoint)>,

@@ -93,7 +93,11 @@ impl Driver<'_> {
             self.unmask(&mut task)?;
             return self.resume_task(task);
         }
-        if recorded.is_none() && self.others_see_death(signal)? {
+        let others_go_on = match recorded {
+            Some(_) if signal == came => self.others_go_on()?,
+            _ => self.others_see_death(signal)?,
+        };
+        if others_go_on {
             self.fatal = Some(signal);
             return Ok(Next::Live(task, None));
         }
@@ -123,10 +127,7 @@ impl Driver<'_> {
         signal: i32,
     ) -> Result<std::result::Result<Option<i32>, String>> {
         let mut seen = HookSignal::new(signal, task.siginfo()?, (self.group.pid, self.me.tid));
-        seen.index = Some(match &self.me.step {
-            Some(step) => step.index,
-            None => self.script.position(),
-        });
+        seen.index = Some(self.index());
         self.hooks.signal(&mut seen).map_err(Error::Hook)?;
         if !seen.rules.is_empty() || seen.delivered() != Some(signal) {
             self.mark_modified();
