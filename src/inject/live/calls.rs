@@ -1,9 +1,10 @@
 //! Calls of live tasks, at their entry and at their exit.
 
-use super::engine::{Engine, NextStep, Task};
+use super::engine::Engine;
 use super::filters::FilterVerdict;
 use super::guard::Locking;
 use super::proc_self_exe;
+use super::task::{NextStep, Task};
 use crate::constants::Answer;
 use crate::constants::is_restart;
 use crate::image;

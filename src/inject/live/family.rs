@@ -1,7 +1,8 @@
 //! The family of a process that goes live: its place in the tree, and what of it is under way.
 
-use super::engine::{Engine, Task};
+use super::engine::Engine;
 use super::half_done::HalfDone;
+use super::task::Task;
 use crate::backtrace::Frame;
 use crate::history::{Birth, FamilyChanges, Recording};
 use crate::inject::Result;

@@ -1,6 +1,7 @@
 //! The program's own seccomp filters: see [`crate::seccomp`].
 
-use super::engine::{Engine, NextStep, Task};
+use super::engine::Engine;
+use super::task::{NextStep, Task};
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::inject::hook::HookCall;

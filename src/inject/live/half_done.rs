@@ -1,7 +1,7 @@
 //! Calls that had done a part of their work when their tasks went live: what was taken of the data that they send is not sent
 //! again, and counts.
 
-use super::engine::Task;
+use super::task::Task;
 use crate::inject::Result;
 use crate::inject::hook::{HookCall, ScratchPiece};
 use crate::syscall::Memory;

@@ -3,7 +3,8 @@
 //! In a pid namespace of the sandbox the kernel's numbers are the recorded ones. Without one, only the first process sees its
 //! recorded numbers, and signals reach no other processes than those of the run.
 
-use super::engine::{Engine, Task};
+use super::engine::Engine;
+use super::task::Task;
 use crate::inject::Result;
 use crate::inject::hook::HookCall;
 use crate::process::{Process, Thread, ThreadGroup};

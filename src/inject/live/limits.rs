@@ -1,6 +1,7 @@
 //! Limits of the sandbox that the kernel keeps by killing a process: processor time and the size of files.
 
-use super::engine::{Engine, Task};
+use super::engine::Engine;
+use super::task::Task;
 use crate::inject::Result;
 use crate::inject::outcome::Status;
 use crate::trace::Exit;

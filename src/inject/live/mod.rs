@@ -26,6 +26,7 @@ mod recorded_files;
 mod signals;
 mod standard_streams;
 mod streams;
+mod task;
 mod task_tree;
 mod writable_dirs;
 

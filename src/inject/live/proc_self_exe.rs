@@ -1,6 +1,7 @@
 //! Executions of `/proc/self/exe`, where the system does not let that link be the recorded program.
 
-use super::engine::{Engine, Task};
+use super::engine::Engine;
+use super::task::Task;
 use crate::inject::Result;
 use crate::inject::hook::{HookCall, ScratchPiece};
 use crate::restore;

@@ -1,6 +1,9 @@
 //! The files that a process had before it at the event at which it goes live: what is otherwise by now is put into its
 //! sandbox.
 
+mod content;
+mod reopened;
+
 use super::given::for_user;
 use super::kept_files::{self, KeptFiles, Wanted};
 use super::listings::Listings;
@@ -9,19 +12,19 @@ use crate::inject::lost_content::{Lost, lost};
 use crate::inject::{Error, Result, given_files};
 use crate::kernel::{Descriptors, FileKind, Object};
 use crate::process::{SharedMemory, ThreadGroup};
-use crate::recording::{EntryBefore, copy_part};
-use crate::restore::Reopened;
+use crate::recording::EntryBefore;
 use crate::sandbox::{self, Content, Placer, Sandbox, Settings};
-use crate::tracee::{Stopped, checked_open};
-use crate::world::{Attributes, Kind, Listing, Node, NodeId, Part, World, is_apart};
+use crate::tracee::Stopped;
+use crate::world::{Attributes, Kind, Listing, Node, NodeId, World, is_apart};
+use content::{fill, fill_from};
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
-use std::io::{self, Seek, SeekFrom};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -649,66 +652,6 @@ impl RecordedWorld {
         }
     }
 
-    /// Opens the files that are open and have no name any more, or another one; also directories that are being listed, at their
-    /// beginning: see [`Listings`].
-    pub fn reopen<'a>(
-        &self,
-        sandbox: &Sandbox,
-        family: impl Iterator<Item = &'a ThreadGroup> + Clone,
-    ) -> Reopened {
-        let mut opened = Reopened::default();
-        for (id, path, _) in &self.listings {
-            if let Ok(dir) = File::open(sandbox.inside(path)) {
-                opened.insert(*id, dir);
-            }
-        }
-        for (id, node, name) in &self.unnamed {
-            let found = family.clone().find_map(|group| {
-                let mut files = group.descriptors.iter();
-                let is_it = |fd: i32| group.descriptors.file_id(fd) == Some(*id);
-                let found = files.find(|(fd, ..)| is_it(*fd));
-                found.map(|(_, file, _)| (&group.recording, file))
-            });
-            let Some((recording, file)) = found else {
-                continue;
-            };
-            let made = match name {
-                Some(name) => open_named(sandbox, name, file.flags),
-                None => self.open_unnamed(sandbox, node, recording, file.flags),
-            };
-            let made = made.and_then(|mut made| {
-                made.seek(SeekFrom::Start(file.offset))?;
-                Ok(made)
-            });
-            match made {
-                Ok(made) => _ = opened.insert(*id, made),
-                Err(error) => {
-                    let path = String::from_utf8_lossy(&file.path);
-                    self.say(format!("{path}, which is open without that name: {error}"));
-                }
-            }
-        }
-        opened
-    }
-
-    fn open_unnamed(
-        &self,
-        sandbox: &Sandbox,
-        node: &Node<FileContent>,
-        recording: &Recording,
-        flags: i32,
-    ) -> io::Result<File> {
-        let dir = sandbox.inside(Path::new("/tmp"));
-        let mut file = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
-        fill(file.as_file_mut(), node, recording)?;
-        if let Some(mode) = node.attributes.mode {
-            use std::os::unix::fs::PermissionsExt;
-            file.as_file()
-                .set_permissions(fs::Permissions::from_mode(mode))?;
-        }
-        checked_open::reopen(file.as_file(), again(flags))
-    }
-
     /// The directories that are being listed.
     pub fn listings(&self, group: &ThreadGroup) -> Listings {
         let table = &group.descriptors;
@@ -775,56 +718,6 @@ fn split_time(time: i128) -> (i64, i64) {
         time.div_euclid(SECOND) as i64,
         time.rem_euclid(SECOND) as i64,
     )
-}
-
-/// The flags with which a regular file is opened again: nothing is made or truncated.
-fn again(flags: i32) -> i32 {
-    flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_TMPFILE)
-}
-
-fn open_named(sandbox: &Sandbox, name: &Path, flags: i32) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let how = libc::O_PATH | libc::O_NOFOLLOW;
-    let found = File::options()
-        .read(true)
-        .custom_flags(how)
-        .open(sandbox.inside(name))?;
-    checked_open::reopen(found, again(flags))
-}
-
-/// Writes the content of shared memory.
-fn fill_from(file: &File, memory: &File, len: u64) -> io::Result<()> {
-    file.set_len(len)?;
-    copy_part(memory, 0..len, file, 0)
-}
-
-/// Writes the content of a file, holes as such.
-fn fill(file: &mut File, node: &Node<FileContent>, recording: &Recording) -> io::Result<()> {
-    let Kind::File(content) = &node.kind else {
-        return Ok(());
-    };
-    file.set_len(content.len())?;
-    for (at, len, part) in content.parts() {
-        match part {
-            Part::Bytes(bytes) => file.write_all_at(bytes, at)?,
-            Part::File(FileContent::Bytes(all), from) => {
-                let rest = usize::try_from(from).ok().and_then(|from| all.get(from..));
-                let rest = rest.unwrap_or_default();
-                file.write_all_at(&rest[..rest.len().min(len as usize)], at)?;
-            }
-            Part::File(FileContent::Kept(id, _), from) => {
-                let part = from..from.saturating_add(len);
-                let copied = recording.copy_kept(*id, part, file, at);
-                copied.map_err(io::Error::other)?;
-            }
-            Part::File(FileContent::Itself(itself), from) => {
-                let path = Path::new(OsStr::from_bytes(&itself.path));
-                let source = checked_open::regular(path, libc::O_NOFOLLOW)?;
-                copy_part(&source, from..from.saturating_add(len), file, at)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The time of the last change of a file, in nanoseconds since 1970.

@@ -1,6 +1,7 @@
 //! Signals of live tasks. All are delivered by the kernel, except those of trapped time stamp counter and cpuid reads.
 
-use super::engine::{Engine, NextStep, Task};
+use super::engine::Engine;
+use super::task::{NextStep, Task};
 use crate::inject::hook::HookSignal;
 use crate::inject::outcome::{Injected, Status};
 use crate::inject::{Error, Result};

@@ -1,6 +1,7 @@
 //! The tree of tasks: creation, execution of programs, ends.
 
-use super::engine::{Engine, Task};
+use super::engine::Engine;
+use super::task::Task;
 use crate::inject::hook::HookExit;
 use crate::inject::outcome::Status;
 use crate::inject::{Error, Result};

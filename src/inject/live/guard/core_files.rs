@@ -9,7 +9,8 @@
 use crate::constants::Answer;
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
-use crate::inject::live::engine::{Engine, Task};
+use crate::inject::live::engine::Engine;
+use crate::inject::live::task::Task;
 use crate::tracee::memory::Dumpable;
 use crate::tracee::{Stopped, proc};
 use nix::sys::resource::{Resource, getrlimit};

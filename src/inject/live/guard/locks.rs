@@ -12,7 +12,8 @@
 use super::counted::on_their_way;
 use crate::constants::Answer;
 use crate::inject::exchange::Decided;
-use crate::inject::live::engine::{Engine, Task};
+use crate::inject::live::engine::Engine;
+use crate::inject::live::task::Task;
 use crate::tracee::filter::{StopRule, Test};
 use crate::tracee::proc::{self, Descriptor};
 use crate::tracee::{Running, Stopped, file_lock, kcmp, spawn, tsc_off};

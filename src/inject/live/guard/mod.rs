@@ -18,8 +18,9 @@ mod used_parts;
 
 pub(super) use tasks::CheckedArgs;
 
-use super::engine::{Engine, Task};
+use super::engine::Engine;
 use super::files;
+use super::task::Task;
 use crate::inject::Result;
 use crate::inject::exchange::Decided;
 use crate::trace::Answer;

@@ -7,7 +7,8 @@
 use super::counted::Counts;
 use crate::constants::Answer;
 use crate::inject::exchange::Decided;
-use crate::inject::live::engine::{Engine, Task};
+use crate::inject::live::engine::Engine;
+use crate::inject::live::task::Task;
 use crate::tracee::filter::{StopRule, Test};
 use crate::tracee::{Stopped, TaskMemory, spawn};
 use nix::fcntl::{FcntlArg, fcntl};

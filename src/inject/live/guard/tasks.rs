@@ -6,7 +6,8 @@
 use super::namespaces;
 use crate::constants::Answer;
 use crate::inject::hook::HookCall;
-use crate::inject::live::engine::{Engine, Task};
+use crate::inject::live::engine::Engine;
+use crate::inject::live::task::Task;
 use crate::sandbox::Sandbox;
 use crate::syscall::Memory;
 use crate::tracee::Stopped;
