@@ -33,8 +33,9 @@ live! {
     git_hook "all",
     gcc "all",
     xargs "all",
-    python_pool "all",
-    python_event "all",
+    // A pool's workers end by themselves or are ended, whichever is first.
+    python_pool "whole",
+    python_event "whole",
     prefork "all",
     // A client that comes too early tries again.
     nginx "whole",
