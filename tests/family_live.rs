@@ -155,6 +155,71 @@ fn calls_that_are_half_done_do_the_rest() {
     }
 }
 
+/// What was typed on a terminal and not read yet is not echoed a second time.
+#[test]
+fn what_was_typed_is_echoed_once() {
+    let folder = Folder::new();
+    for (name, typed) in [
+        ("line", "b'typed' + end"),
+        ("lines", "(b'x' * 50 + end) * 60"),
+    ] {
+        let program = format!(
+            "import os, select\n\
+             end = b'\\n'\n\
+             master, slave = os.openpty()\n\
+             def echoed(n):\n    \
+                 while n: n -= len(os.read(master, n))\n\
+             typed = {typed}\n\
+             os.write(master, typed); echoed(len(typed) + typed.count(end) - 3)\n\
+             os.getpriority(os.PRIO_PROCESS, 0)\n\
+             print(os.read(master, 100))\n\
+             n = 0\n\
+             while n < len(typed): n += len(os.read(slave, 4096))\n\
+             os.write(master, b'again' + end); os.read(slave, 100)\n\
+             print(os.read(master, 100), select.select([master, slave], [], [], 0)[0])"
+        );
+        folder.record(name, &["/usr/bin/python3", "-S", "-c", &program]);
+        let script = format!(
+            r#"
+            local rec = rr.open "{name}"
+            rr.replay_to(rec:find{{ syscall = "getpriority" }})
+            local o = spin_off():live{{ timeout = 20 }}
+            print(o.stdout == rec:outcome().stdout or o.stdout, #o.missing, o.stderr)
+            "#
+        );
+        assert_eq!(folder.script(&script).ok().text(), "true\t0\t\n", "{name}");
+    }
+}
+
+/// A hook sees the signal that ends a process once, though its family goes on live because of it.
+#[test]
+fn a_fatal_signal_is_shown_once() {
+    let folder = Folder::new();
+    folder.record(
+        "rec",
+        &[
+            "bash",
+            "-c",
+            "bash -c 'echo child; kill -USR1 $$; echo never' & wait $!; echo ended with $?",
+        ],
+    );
+    let script = r#"
+        local rec = rr.open "rec"
+        local kill = rec:event(rec:find{ syscall = "kill" })
+        rr.replay_to(kill.event)
+        local o = spin_off(kill.pid):inject{ on_signal = function(s)
+            if s.name == "SIGCHLD" then return end
+            print(s.name, s.pid == kill.pid)
+            s:replace "SIGTERM"
+        end, on_divergence = "live" }
+        io.write(o.status, " ", tostring(o.exit_code), " ", o.stdout)
+    "#;
+    assert_eq!(
+        folder.script(script).ok().text(),
+        "SIGUSR1\ttrue\nexited 0 ended with 143\n"
+    );
+}
+
 /// The other end of a connection that was not recorded does what the script says.
 #[test]
 fn somebody_plays_the_peers_that_were_not_recorded() {

@@ -186,6 +186,12 @@ impl Process {
         self.driven.task.memory()
     }
 
+    /// The process's group and those of its relatives.
+    pub fn groups(&self) -> impl Iterator<Item = &ThreadGroup> {
+        let relatives = self.relatives.iter().map(|relative| &relative.group);
+        std::iter::once(&self.group).chain(relatives)
+    }
+
     /// The recorded tids of the threads, in ascending order.
     pub fn tids(&self) -> Vec<i32> {
         let all = std::iter::once(&self.driven).chain(&self.threads);

@@ -5,6 +5,7 @@ use super::{Description, Prepared, Restorer, Result};
 use crate::kernel::PseudoTerminal;
 use crate::tracee::{Error, checked_open, terminal_settings};
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{
     InputFlags, LocalFlags, OutputFlags, SetArg, cfmakeraw, tcgetattr, tcsetattr,
@@ -12,6 +13,10 @@ use nix::sys::termios::{
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// The bytes of input that the kernel certainly has in one buffer.
+const ONE_BUFFER: usize = 1024;
 
 /// The number in the path of a pseudoterminal.
 fn number(path: &[u8]) -> Option<u32> {
@@ -97,6 +102,7 @@ fn settle(master: &File, slave: &File, terminal: &PseudoTerminal) -> io::Result<
         quiet.input_flags.remove(InputFlags::IMAXBEL);
         tcsetattr(slave, SetArg::TCSANOW, &quiet)?;
         is_whole &= put(master, &input)? && !terminal.input.incomplete;
+        await_input(slave, input.len())?;
         tcsetattr(slave, SetArg::TCSANOW, &wanted)?;
     }
     if let Some(size) = &terminal.size {
@@ -106,6 +112,18 @@ fn settle(master: &File, slave: &File, terminal: &PseudoTerminal) -> io::Result<
         terminal_settings::set_packet_mode(master)?;
     }
     Ok(is_whole)
+}
+
+/// Waits until the line discipline has what was written to the master: a worker of the kernel hands it over, and whatever the
+/// settings are then decides on the echo.
+fn await_input(slave: &File, written: usize) -> io::Result<()> {
+    // As long as there is no input, poll(2) waits for that worker; settings do while it hands over one of the kernel's buffers.
+    let mut asked = [PollFd::new(slave.as_fd(), PollFlags::POLLIN)];
+    poll(&mut asked, PollTimeout::ZERO)?;
+    if written > ONE_BUFFER {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// Writes data as far as there is room; returns whether that was all.

@@ -152,7 +152,7 @@ impl Driver<'_> {
     pub(super) fn lose(&mut self, seen: &HookCall, event: u64) {
         let takes = seen.call.moves_data() == Some(Moved::Out);
         let signals = sends_signal(seen.call.nr.into());
-        let fd = seen.call.fd_arg().map(|arg| seen.args[arg] as i32);
+        let fd = seen.fd();
         if !signals && (takes || fd.is_none()) {
             return;
         }

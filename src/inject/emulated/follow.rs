@@ -1,5 +1,6 @@
 //! The effects of a settled call on the model of its process: the output that the call wrote, and the kernel's state.
 
+use super::is_unmade;
 use crate::constants::is_error;
 use crate::image::Chunk;
 use crate::inject::exchange::Settled;
@@ -48,7 +49,7 @@ pub(super) fn state(group: &mut ThreadGroup, seen: &Settled, tells: bool) -> Opt
         effect: Effect::None,
     };
     call.effect = opened(&group.descriptors, seen, &call);
-    let is_unmade = matches!(seen.decision, Decision::Answer(_)) && seen.done.is_none();
+    let is_unmade = is_unmade(seen);
     // What a hook says was moved was not.
     let moves = || seen.call.moves_data().is_some();
     let noted = match is_unmade && moves() {

@@ -537,20 +537,14 @@ impl<'a> Driver<'a> {
         let changes = world::is_changed_by(seen.call.name);
         let told = if changes { self.tell(seen) } else { None };
         let is_followed = told.is_some() || changes && self.given.is_some();
-        let effect = is_followed.then(|| {
-            let is_replaced = matches!(seen.decision, Decision::Answer(_));
-            let is_made = !is_replaced || seen.done.is_some();
-            altered::told(seen, follow::done(seen), is_made)
-        });
+        let effect = is_followed.then(|| altered::told(seen, follow::done(seen), !is_unmade(seen)));
         let log = &mut self.report.log;
         follow::written(&self.group.descriptors, log, seen, moved);
         seen.log(Some(log));
         let before = effect.as_ref().map(|_| self.group.descriptors.clone());
-        let tells = seen.event.is_none() || is_other(seen) || !self.otherwise.told.is_empty();
+        let tells = seen.event.is_none() || is_other(seen);
         let call = follow::state(&mut self.group, seen, tells);
-        if tells {
-            self.note_told(seen, call);
-        }
+        self.note_told(seen, call);
         let Some(call) = effect else { return };
         let before = before.filter(|_| !world::opens(&call));
         let table = before.unwrap_or_else(|| self.group.descriptors.clone());
@@ -569,7 +563,11 @@ impl<'a> Driver<'a> {
         let tid = self.me.tid;
         let (event, replaces) = match seen.event {
             Some(event) => {
-                told.retain(|known| known.event != event || !known.replaces);
+                let at =
+                    told.partition_point(|known| (known.event, known.replaces) < (event, true));
+                if told.get(at).is_some_and(|known| known.event == event) {
+                    told.remove(at);
+                }
                 if !is_other(seen) {
                     return;
                 }

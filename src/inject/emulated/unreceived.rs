@@ -65,8 +65,7 @@ impl Unreceived {
     /// The processes that are not driven and have left the recording, with the event before which they did, and those that have
     /// ended or were never made (0).
     pub fn departures(&self) -> (BTreeMap<i32, u64>, BTreeMap<i32, u64>) {
-        let gone = self.gone.iter().map(|(&pid, gone)| (pid, gone.since));
-        (gone.collect(), self.ended.clone())
+        (self.gone(), self.ended.clone())
     }
 
     /// Notes that an event of a driven process has not happened as recorded. The processes of `is_driven` say themselves what they

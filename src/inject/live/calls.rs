@@ -82,6 +82,7 @@ impl Engine<'_> {
             return Ok(NextStep::Held(holder, task));
         }
         let made = me.made.take();
+        let half_done = me.half_done.take();
         if let Decision::Answer(ret) = seen.decision {
             return self.conclude(me, task, seen, ret);
         }
@@ -143,8 +144,8 @@ impl Engine<'_> {
         if let Some(checked) = &me.checked {
             args = checked.args;
         }
-        if let Some(mut half_done) = me.half_done.take() {
-            match half_done.rest(me, &seen)? {
+        if let Some(mut half_done) = half_done {
+            match half_done.rest(me, &seen, args)? {
                 Some(rest) => {
                     args = rest;
                     me.half_done = Some(half_done);

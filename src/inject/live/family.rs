@@ -12,7 +12,6 @@ use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::{Ended as End, Report, of_relative};
 use crate::kernel::{FileKind, Kernel, OpenFile, Program};
 use crate::process::{Ended, Place, Process, StopPoint, Thread, ThreadGroup};
-use crate::syscall::Moved;
 use crate::trace::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -93,9 +92,8 @@ impl Engine<'_> {
         let Some(member) = self.members.get_mut(&me.process).filter(|_| ret > 0) else {
             return;
         };
-        let fd = seen.call.fd_arg().map(|arg| seen.args[arg] as i32);
-        let stream = fd.and_then(|fd| self.streams.stream_of(seen.memory.tid(), fd));
-        let Some(stream) = stream.filter(|_| seen.call.moves_data() == Some(Moved::In)) else {
+        let fd = seen.fd();
+        let Some(stream) = fd.and_then(|fd| self.streams.stream_of(seen.memory.tid(), fd)) else {
             return;
         };
         let (data, len) = seen.passed_data(ret as u64, member.log.room(Some(stream)));
@@ -217,8 +215,7 @@ pub(super) fn places(process: &Process) -> Result<Vec<Place>> {
     let births = process.group.recording.births()?;
     let changes = &process.changes;
     tracing::trace!("of a family: {changes:?} {:?}", births);
-    let relatives = process.relatives.iter().map(|relative| &relative.group);
-    let groups: Vec<&ThreadGroup> = [&process.group].into_iter().chain(relatives).collect();
+    let groups: Vec<&ThreadGroup> = process.groups().collect();
     let pids: Vec<i32> = groups.iter().map(|group| group.pid).collect();
     let places = groups
         .iter()
@@ -228,9 +225,7 @@ pub(super) fn places(process: &Process) -> Result<Vec<Place>> {
 
 /// The numbers of the pseudoterminals of which processes of a family have the masters.
 pub(super) fn terminals(process: &Process, kernel: &Kernel) -> Vec<u32> {
-    let relatives = process.relatives.iter().map(|one| &one.group);
-    let groups = [&process.group].into_iter().chain(relatives);
-    let numbers = groups.flat_map(|group| {
+    let numbers = process.groups().flat_map(|group| {
         let table = &group.descriptors;
         let ids = table.iter().filter_map(|(fd, ..)| table.file_id(fd));
         ids.filter_map(|id| Some(kernel.terminal_of_master(id)?.0))

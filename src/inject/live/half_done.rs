@@ -39,9 +39,13 @@ impl HalfDone {
         )
     }
 
-    /// The arguments with which the call does the rest; `None` where there is none.
-    pub fn rest(&mut self, me: &Task, seen: &HookCall) -> Result<Option<[u64; 6]>> {
-        let mut args = seen.args;
+    /// The arguments with which the call does the rest, where it would do all with these; `None` where there is no rest.
+    pub fn rest(
+        &mut self,
+        me: &Task,
+        seen: &HookCall,
+        mut args: [u64; 6],
+    ) -> Result<Option<[u64; 6]>> {
         match i64::from(seen.call.nr) {
             libc::SYS_write | libc::SYS_sendto => {
                 if self.sent >= args[2] {
@@ -56,7 +60,7 @@ impl HalfDone {
                 };
                 (args[1], args[2]) = (at, count);
             }
-            _ => {
+            libc::SYS_sendmsg => {
                 let mut message = [0; MESSAGE as usize];
                 if Memory::read(&seen.memory, args[1], &mut message) < message.len() {
                     return Ok(Some(args));
@@ -77,6 +81,7 @@ impl HalfDone {
                 seen.memory.write(end, &message)?;
                 args[1] = end;
             }
+            _ => {}
         }
         Ok(Some(args))
     }

@@ -25,6 +25,7 @@ mod program;
 mod recorded_files;
 mod signals;
 mod standard_streams;
+mod start;
 mod streams;
 mod task;
 mod task_tree;
@@ -45,10 +46,11 @@ use crate::kernel::FileKind;
 use crate::process::{Inside, Masters, Process, SharedMemory, StopPoint, ThreadGroup};
 use crate::restore::{Member, Peers, Reopened, restore};
 use crate::sandbox::{self, Change, ChangeKind, Origin, Part, Request, Settings};
-use engine::{Engine, Start};
+use engine::Engine;
 use identity::RecordedNumbers;
 use peers::LivePeers;
 use recorded_files::RecordedWorld;
+use start::Start;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -169,7 +171,17 @@ pub(super) fn go_on(
             missing = Vec::new();
         }
         Sandbox::Cow => {
+            let group = &process.group;
+            let has_masters = || {
+                group
+                    .descriptors
+                    .iter()
+                    .any(|(_, file, _)| file.is_master())
+            };
             let kernel = match process.relatives.is_empty() {
+                true if has_masters() => {
+                    Some(group.changes.kernel(&group.recording, &group.descriptors)?)
+                }
                 true => None,
                 false => Some(family::kernel(&mut process)?),
             };
@@ -248,15 +260,12 @@ pub(super) fn go_on(
             world.check()?;
             restored = done?;
             missing = made.notes.clone();
-            let relatives = process.relatives.iter().map(|relative| &relative.group);
-            for group in [&process.group].into_iter().chain(relatives) {
+            for group in process.groups() {
                 listings.insert(group.real_pid, world.listings(group));
             }
             missing.extend(world.into_missing());
             let mut made = made;
-            let relatives = process.relatives.iter().map(|relative| &relative.group);
-            let groups = [&process.group].into_iter().chain(relatives);
-            let mut files = groups.flat_map(|group| group.descriptors.iter());
+            let mut files = process.groups().flat_map(|group| group.descriptors.iter());
             if files.any(|(_, file, _)| file.kind() == FileKind::Socket) {
                 made.note_use(Part::Network);
             }
@@ -292,9 +301,8 @@ pub(super) fn go_on(
             agents.insert(first.tid, agent);
         }
     }
-    let relatives = process.relatives.iter().map(|relative| &relative.group);
-    let tables = [&process.group].into_iter().chain(relatives);
-    let streams = Streams::of(captured, tables.map(|group| &group.descriptors));
+    let tables = process.groups().map(|group| &group.descriptors);
+    let streams = Streams::of(captured, tables);
     report.missing = missing;
     if let Some(signal) = how.fatal {
         process.driven.task.send(signal);
@@ -307,6 +315,7 @@ pub(super) fn go_on(
         met,
         agents,
         half_done,
+        fatal: how.fatal,
         peers: LivePeers::new(peers, how.peers),
         streams,
         clocks,

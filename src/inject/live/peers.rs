@@ -10,11 +10,16 @@ use std::io::{self, Read, Write};
 /// The most bytes that are read of one end at a time, and that wait to be sent.
 const MOST: usize = 1 << 20;
 
+/// The bytes of one read(2) of an end.
+const PART: usize = 64 << 10;
+
 /// The other ends of connections.
 #[derive(Default)]
 pub(in crate::inject) struct LivePeers {
     how: Peers,
     all: Vec<LivePeer>,
+    /// What is read goes here first.
+    buffer: Vec<u8>,
 }
 
 struct LivePeer {
@@ -31,6 +36,7 @@ impl LivePeers {
         LivePeers {
             how,
             all: all.collect(),
+            buffer: Vec::new(),
         }
     }
 
@@ -42,11 +48,10 @@ impl LivePeers {
 
 impl LivePeer {
     /// What has come since, without waiting; `None` where nothing comes any more.
-    fn read(&mut self) -> Option<Vec<u8>> {
+    fn read(&mut self, part: &mut [u8]) -> Option<Vec<u8>> {
         let mut data = Vec::new();
-        let mut part = vec![0; 64 << 10];
         while data.len() < MOST {
-            match self.peer.file.read(&mut part) {
+            match self.peer.file.read(part) {
                 Ok(0) if data.is_empty() => return None,
                 Ok(0) => break,
                 Ok(n) => data.extend_from_slice(&part[..n]),
@@ -65,8 +70,9 @@ impl LivePeer {
             match self.peer.file.write(first) {
                 Ok(n) => _ = self.says.drain(..n),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // It waits, or nobody takes it any more.
-                Err(_) => return,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                // Nobody takes it any more.
+                Err(_) => self.says.clear(),
             }
         }
     }
@@ -79,10 +85,17 @@ impl Engine<'_> {
             return Ok(());
         }
         let how = self.peers.how;
+        let mut buffer = std::mem::take(&mut self.peers.buffer);
+        buffer.resize(PART, 0);
         let mut kept = Vec::new();
         for mut one in std::mem::take(&mut self.peers.all) {
             one.write();
-            let Some(data) = one.read() else { continue };
+            let data = match one.read(&mut buffer) {
+                Some(data) => data,
+                // What it says is still to be taken.
+                None if !one.says.is_empty() => Vec::new(),
+                None => continue,
+            };
             if !data.is_empty() && how == Peers::Answer {
                 let sent = PeerData {
                     pid: one.peer.pid,
@@ -92,12 +105,22 @@ impl Engine<'_> {
                 };
                 let answer = self.hooks.peer(&sent).map_err(Error::Hook)?;
                 let room = MOST.saturating_sub(one.says.len());
+                if answer.len() > room {
+                    let (pid, fd) = (one.peer.pid, one.peer.fd);
+                    let sentence = format!(
+                        "the answer to descriptor {fd} of process {pid}: of {} bytes, {} were more than it waits to take",
+                        answer.len(),
+                        answer.len() - room
+                    );
+                    self.report.miss(sentence);
+                }
                 one.says.extend(answer.into_iter().take(room));
                 one.write();
             }
             kept.push(one);
         }
         self.peers.all = kept;
+        self.peers.buffer = buffer;
         Ok(())
     }
 }

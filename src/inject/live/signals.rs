@@ -26,7 +26,9 @@ impl Engine<'_> {
             return Ok(NextStep::Resume(task, signal));
         }
         let mut seen = HookSignal::new(signal, task.siginfo()?, (me.pid, me.tid));
-        self.hooks.signal(&mut seen).map_err(Error::Hook)?;
+        if me.asked.take_if(|asked| *asked == signal).is_none() {
+            self.hooks.signal(&mut seen).map_err(Error::Hook)?;
+        }
         if !seen.rules.is_empty() {
             self.report.log.injected(Injected {
                 index: None,

@@ -81,6 +81,8 @@ pub(super) struct Task {
     pub is_relative: bool,
     /// The part of the call at whose entry it starts that is done.
     pub half_done: Option<HalfDone>,
+    /// The signal that is on its way to it, and of which hooks know already.
+    pub asked: Option<i32>,
     /// Its process's number among those that were made in live, from 1; 0 for the first process.
     pub child: u32,
     pub run_state: RunState,
@@ -126,6 +128,7 @@ impl Task {
             holder: None,
             is_relative: false,
             half_done: None,
+            asked: None,
             run_state: RunState::Taken,
         }
     }

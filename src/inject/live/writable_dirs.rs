@@ -23,9 +23,7 @@ pub(super) fn writable_dirs(process: &Process) -> Vec<PathBuf> {
             add(dir);
         }
     };
-    let relatives = process.relatives.iter().map(|relative| &relative.group);
-    let groups = [&process.group].into_iter().chain(relatives);
-    for (_, file, _) in groups.flat_map(|group| group.descriptors.iter()) {
+    for (_, file, _) in process.groups().flat_map(|group| group.descriptors.iter()) {
         if file.flags & libc::O_ACCMODE != libc::O_RDONLY && !file.path.starts_with(b"/dev/") {
             named(&file.path);
         }

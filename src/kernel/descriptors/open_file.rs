@@ -88,7 +88,12 @@ impl OpenFile {
 
     /// Whether it may be an end of a pseudoterminal.
     pub(in crate::kernel) fn may_be_terminal(&self) -> bool {
-        self.path.starts_with(b"/dev/pts/") || self.path == b"/dev/ptmx"
+        self.path.starts_with(b"/dev/pts/") || self.is_master()
+    }
+
+    /// Whether it is the master of a pseudoterminal.
+    pub fn is_master(&self) -> bool {
+        self.path == b"/dev/ptmx"
     }
 
     /// Whether its path, flags and offset are all of its state.
