@@ -124,6 +124,7 @@ impl Kernel {
                 return;
             }
             libc::SYS_pipe | libc::SYS_pipe2 => return self.create_pipe(call, after),
+            libc::SYS_ioctl if channel::opens_slave(call) => return self.note_slave(call, after),
             libc::SYS_mmap => {
                 if let Some((id, _)) = after.file(call.args[4] as i32)
                     && let Some(Object::Memfd(memfd)) = self.objects.get_mut(&id)

@@ -145,6 +145,11 @@ pub(super) fn asks_for_number(call: &CallEvent) -> bool {
     i64::from(call.nr) == libc::SYS_ioctl && call.args[1] & 0xffff_ffff == libc::TIOCGPTN
 }
 
+/// Whether a call opens the slave of a pseudoterminal by its master.
+pub(super) fn opens_slave(call: &CallEvent) -> bool {
+    i64::from(call.nr) == libc::SYS_ioctl && call.args[1] & 0xffff_ffff == libc::TIOCGPTPEER as u64
+}
+
 impl Kernel {
     /// What a call that has returned did with the channels of its process's descriptors: `before` are those at its entry,
     /// and this is the kernel's state then. Connections and ends are not told here.
@@ -341,11 +346,24 @@ impl Kernel {
     /// Follows the question for a master's number.
     pub(super) fn note_master(&mut self, id: u64, call: &CallEvent) {
         if let Some(number) = read_u32(&ChunkMemory(&call.outs), call.args[2]) {
-            let before = self.masters.insert(id, number);
-            if before != Some(number) {
-                // A terminal of the same number may have been before.
-                self.terminals.insert(number, Default::default());
-            }
+            self.add_master(id, number);
+        }
+    }
+
+    /// Notes the number of a pseudoterminal by the path of the slave that its master has opened.
+    pub(super) fn note_slave(&mut self, call: &CallEvent, after: &dyn Descriptors) {
+        let master = after.file(call.args[0] as i32);
+        let slave = call.ret.and_then(|fd| after.open_file(fd as i32));
+        if let (Some((id, _)), Some(number)) = (master, slave.and_then(|file| pty(&file.path))) {
+            self.add_master(id, number);
+        }
+    }
+
+    fn add_master(&mut self, id: u64, number: u32) {
+        if self.masters.insert(id, number) != Some(number) {
+            self.added += 1;
+            // A terminal of the same number may have been before.
+            self.terminals.insert(number, Default::default());
         }
     }
 
@@ -416,6 +434,8 @@ impl Kernel {
             | ChannelId::End(_) => true,
         });
         self.masters.retain(|id, _| alive.contains(id));
+        let numbers: HashSet<u32> = self.masters.values().copied().collect();
+        self.terminals.retain(|number, _| numbers.contains(number));
     }
 
     /// Adds what belongs to the channels of these open files to a part of the kernel's state.

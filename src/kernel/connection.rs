@@ -499,8 +499,8 @@ impl Kernel {
         });
         let all = &connections.all;
         connections.open.retain(|number| all.contains_key(number));
-        self.early
-            .retain(|client, _| all.contains_key(client) || alive.contains(client));
+        let clients: HashSet<u64> = all.values().filter_map(|known| known.client).collect();
+        self.early.retain(|client, _| clients.contains(client));
         self.drop_unused_flows(alive);
     }
 

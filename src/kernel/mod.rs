@@ -197,7 +197,8 @@ impl Kernel {
             Object::Memfd(memfd) => memfd.bytes.len(),
             _ => 0,
         });
-        self.buffered = bytes.sum::<usize>() + self.pipes.values().map(Queue::len).sum::<usize>();
+        let queues = self.pipes.values().chain(self.early.values());
+        self.buffered = bytes.sum::<usize>() + queues.map(Queue::len).sum::<usize>();
     }
 
     /// The pseudoterminal of which an open file is the master, and its number.

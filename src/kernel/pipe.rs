@@ -24,12 +24,26 @@ impl Kernel {
         let Some(&(first, file)) = ends.first() else {
             return;
         };
-        if file.path == b"pipe:[]" {
-            let name = format!("pipe:[of {first}]").into_bytes();
+        let mut name = file.path.clone();
+        if name == b"pipe:[]" {
+            name = format!("pipe:[of {first}]").into_bytes();
             let ids: Vec<u64> = ends.iter().map(|&(id, _)| id).collect();
             for id in ids {
                 self.add(id, Object::PipeEnd(name.clone()));
             }
         }
+        self.added += 1;
+        self.pipes.insert(name, Queue::default());
+    }
+
+    /// The bytes in a pipe that data come into or out of. A pipe that no recorded process has made may have any: a FIFO begins
+    /// empty, but others put data in it, too.
+    pub(super) fn used_pipe(&mut self, name: &[u8]) -> &mut Queue {
+        self.pipes.entry(name.to_vec()).or_insert_with(|| {
+            self.added += 1;
+            let mut queue = Queue::default();
+            queue.incomplete = name.starts_with(b"pipe:[");
+            queue
+        })
     }
 }

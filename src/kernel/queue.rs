@@ -50,8 +50,15 @@ impl Queue {
             }
         }
         self.len -= taken.len();
-        self.owed = self.owed.saturating_add(count - taken.len());
         taken
+    }
+
+    /// Notes that so many bytes were taken of what a call sends that has not returned yet.
+    pub(super) fn owe(&mut self, count: usize) {
+        // Of unknown data nobody knows who sent them.
+        if !self.incomplete {
+            self.owed = self.owed.saturating_add(count);
+        }
     }
 
     /// The bytes that were taken of what calls send that have not returned yet.

@@ -45,7 +45,10 @@ impl Kernel {
         let Some((number, is_master)) = self.terminal(id, file) else {
             return;
         };
-        let terminal = self.terminals.entry(number).or_default();
+        // Others are not the program's own.
+        let Some(terminal) = self.terminals.get_mut(&number) else {
+            return;
+        };
         if i64::from(call.nr) == libc::SYS_ioctl {
             terminal.control(call);
         } else if reads_from(call).is_some() {
@@ -90,10 +93,7 @@ impl Kernel {
                     return;
                 };
                 let name = name.to_vec();
-                if !self.pipes.contains_key(&name) {
-                    self.added += 1;
-                }
-                self.pipes.entry(name).or_default()
+                self.used_pipe(&name)
             }
         };
         if fits {
@@ -108,13 +108,10 @@ impl Kernel {
     /// The bytes that were taken of what a call sends to an open file which has not returned yet.
     pub fn taken_early(&self, id: u64, file: &OpenFile) -> usize {
         let queue = match self.object(id) {
-            Some(Object::Socket(socket)) => {
-                let peer = socket.peer.or_else(|| self.connected_peer(id));
-                match peer.and_then(|peer| self.object(peer)) {
-                    Some(Object::Socket(peer)) => Some(&peer.received),
-                    _ => None,
-                }
-            }
+            Some(Object::Socket(_)) => match self.peer(id).and_then(|peer| self.object(peer)) {
+                Some(Object::Socket(peer)) => Some(&peer.received),
+                _ => None,
+            },
             _ => self.pipe(id, file),
         };
         queue.map_or(0, Queue::owed)
@@ -135,6 +132,7 @@ impl Kernel {
     /// Follows a read of so many bytes from an open file; returns those of them that are known.
     fn read_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, count: usize) -> Vec<u8> {
         self.receive_early(id);
+        let has_peer = self.peer(id).is_some();
         let queue = match self.objects.get_mut(&id) {
             Some(Object::Eventfd(eventfd)) => {
                 eventfd.read();
@@ -150,17 +148,20 @@ impl Kernel {
                 self.buffered -= self.buffered.min(before - socket.received.len());
                 return Vec::new();
             }
-            Some(Object::Socket(socket)) => Some(&mut socket.received),
+            Some(Object::Socket(socket)) => Some((&mut socket.received, has_peer)),
             _ => {
                 let name = self.pipe_name(id, file).map(<[u8]>::to_vec);
-                name.map(|name| {
-                    // It may take what a call sends that has not returned yet.
-                    self.added += usize::from(!self.pipes.contains_key(&name));
-                    self.pipes.entry(name).or_default()
-                })
+                name.map(|name| (self.used_pipe(&name), true))
             }
         };
-        let taken = queue.map_or_else(Vec::new, |queue| queue.take(count));
+        let taken = queue.map_or_else(Vec::new, |(queue, owes)| {
+            let taken = queue.take(count);
+            if owes {
+                // A call sends the rest that has not returned yet.
+                queue.owe(count - taken.len());
+            }
+            taken
+        });
         self.buffered -= self.buffered.min(taken.len());
         taken
     }

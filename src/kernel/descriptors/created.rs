@@ -130,12 +130,13 @@ const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 const OPEN_TREE_ATTR: i64 = 467;
 
 fn by_request(call: &CallEvent) -> Option<NewDescriptor> {
-    const TIOCGPTPEER: u64 = 0x5441;
     // Nearly all requests answer 0, which is hardly ever the number of a new descriptor.
     if call.ret.is_none_or(|ret| ret <= 0) {
         return None;
     }
-    if i64::from(call.nr) == libc::SYS_ioctl && call.args[1] & 0xffff_ffff == TIOCGPTPEER {
+    if i64::from(call.nr) == libc::SYS_ioctl
+        && call.args[1] & 0xffff_ffff == libc::TIOCGPTPEER as u64
+    {
         return Some(NewDescriptor::inside(call.args[2] as i32));
     }
     let known = syscall::by_nr(call.nr.into())?.resolve(&call.args);
