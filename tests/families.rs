@@ -88,7 +88,7 @@ macro_rules! families {
     };
 }
 
-families! { pipelines make git_hook gcc xargs python_pool python_event sqlite_wal posix_spawn }
+families! { pipelines make git_hook gcc xargs python_pool python_event sqlite_wal posix_spawn ansible }
 
 impl Family {
     fn events(&self) -> impl Iterator<Item = (u64, Event)> {

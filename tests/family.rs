@@ -28,7 +28,7 @@ macro_rules! followed {
 
 followed! {
     pipeline pipelines make git_hook gcc xargs python_pool python_event prefork nginx redis_unix redis_tcp datagrams ways
-    sqlite_wal script tmux posix_spawn
+    sqlite_wal script tmux posix_spawn ansible
 }
 
 /// What scripts find first: the processes of a pipeline of bash, seq, grep and wc, and a short form of a divergence.

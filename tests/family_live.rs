@@ -47,6 +47,7 @@ live! {
     // It shows numbers of processes and times, and leaves a process behind.
     script "exit",
     posix_spawn "all",
+    ansible "all",
 }
 
 /// A terminal's programs end with it, and may do so before they are told.
