@@ -147,7 +147,7 @@ pub(super) fn asks_for_number(call: &CallEvent) -> bool {
 
 /// Whether a call opens the slave of a pseudoterminal by its master.
 pub(super) fn opens_slave(call: &CallEvent) -> bool {
-    i64::from(call.nr) == libc::SYS_ioctl && call.args[1] & 0xffff_ffff == libc::TIOCGPTPEER as u64
+    i64::from(call.nr) == libc::SYS_ioctl && call.args[1] & 0xffff_ffff == libc::TIOCGPTPEER
 }
 
 impl Kernel {

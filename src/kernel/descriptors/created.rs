@@ -134,9 +134,7 @@ fn by_request(call: &CallEvent) -> Option<NewDescriptor> {
     if call.ret.is_none_or(|ret| ret <= 0) {
         return None;
     }
-    if i64::from(call.nr) == libc::SYS_ioctl
-        && call.args[1] & 0xffff_ffff == libc::TIOCGPTPEER as u64
-    {
+    if i64::from(call.nr) == libc::SYS_ioctl && call.args[1] & 0xffff_ffff == libc::TIOCGPTPEER {
         return Some(NewDescriptor::inside(call.args[2] as i32));
     }
     let known = syscall::by_nr(call.nr.into())?.resolve(&call.args);
