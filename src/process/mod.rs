@@ -268,7 +268,7 @@ fn copy(
             let memory = group.memory;
             let actions = first.actions()?;
             let mut task = beside.process_beside()?;
-            set_actions(&mut task, &actions)?;
+            set_actions(&mut task, &actions, &[])?;
             (task, family.cloned().unwrap_or_default(), memory)
         }
         None => {

@@ -3,7 +3,7 @@
 use crate::recording::NewTask;
 use crate::syscall::Memory;
 use crate::tracee::segv::SegvState;
-use crate::tracee::{Regs, Remote, Result, Stopped, TaskMemory, agent};
+use crate::tracee::{Regs, Remote, Result, Stopped, TaskMemory, agent, proc};
 
 const SS_DISABLE: u8 = 2;
 
@@ -143,14 +143,18 @@ impl Thread {
 }
 
 fn read_actions(mut remote: Remote<'_>) -> Result<Vec<SignalAction>> {
+    let tid = remote.memory().tid();
+    // The default action has nothing else that matters, but for the flags of SIGCHLD.
+    let special = proc::caught(tid)? | proc::ignored(tid)? | 1 << (libc::SIGCHLD - 1);
     let at = remote.put(&SignalAction::default())?;
-    let mut actions = Vec::new();
-    for signal in 1..=SIGNALS {
+    let mut actions = vec![SignalAction::default(); SIGNALS];
+    for (signal, action) in (1..).zip(&mut actions) {
+        if special & 1 << (signal - 1) == 0 {
+            continue;
+        }
         let args = [signal, 0, at, 8, 0, 0];
         remote.must("read its signal handlers", libc::SYS_rt_sigaction, args)?;
-        let mut action = SignalAction::default();
-        remote.memory().read_exact(at, &mut action)?;
-        actions.push(action);
+        remote.memory().read_exact(at, action)?;
     }
     remote.finish()?;
     Ok(actions)
@@ -159,13 +163,18 @@ fn read_actions(mut remote: Remote<'_>) -> Result<Vec<SignalAction>> {
 /// The kernel's `struct sigaction` on x86-64: handler, flags, restorer, mask.
 pub(crate) type SignalAction = [u8; 32];
 
-const SIGNALS: u64 = 64;
+const SIGNALS: usize = 64;
 
-/// Sets the signal actions of a process, from that of signal 1 on. The task is between calls.
-pub(crate) fn set_actions(task: &mut Stopped, actions: &[SignalAction]) -> Result<()> {
+/// Sets the signal actions of a process, from that of signal 1 on; `before` are those that it has. The task is between calls.
+pub(crate) fn set_actions(
+    task: &mut Stopped,
+    actions: &[SignalAction],
+    before: &[SignalAction],
+) -> Result<()> {
     let mut remote = task.remote_at_boundary()?;
     for (signal, action) in (1..).zip(actions) {
-        if [libc::SIGKILL, libc::SIGSTOP].contains(&signal) {
+        let is_set = before.get(signal as usize - 1) == Some(action);
+        if is_set || [libc::SIGKILL, libc::SIGSTOP].contains(&signal) {
             continue;
         }
         remote.reset_scratch();

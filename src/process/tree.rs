@@ -72,7 +72,8 @@ struct Member {
     forked: Option<i32>,
     /// A process outside with its memory, until it is inside.
     outside: Option<Stopped>,
-    /// Its signal actions, where no process outside has them.
+    /// Its signal actions: from the start where no process outside has them, and otherwise once it is inside and is to make
+    /// others.
     actions: Vec<SignalAction>,
     inside: Option<Stopped>,
     /// The index of the member that has brought its memory along.
@@ -324,6 +325,17 @@ impl Entry<'_> {
         parent(self.places, self.members.len(), at)
     }
 
+    /// The process outside that is to enter, whose children will inherit its signal actions.
+    fn leave(&mut self, at: usize) -> Result<Stopped> {
+        let is_parent = (0..self.members.len()).any(|other| self.parent(other) == Some(at));
+        let member = &mut self.members[at];
+        let mut shell = member.outside.take().ok_or_else(gone)?;
+        if is_parent {
+            member.actions = Thread::actions_of(&mut shell)?;
+        }
+        Ok(shell)
+    }
+
     /// Has the first one enter, which has no parent inside.
     fn enter_first(
         &mut self,
@@ -332,7 +344,7 @@ impl Entry<'_> {
         is_right: impl FnOnce(&dyn Any) -> bool,
         put: impl FnOnce(&mut Sandbox, Option<Rc<dyn Any>>) -> sandbox::Result<()>,
     ) -> sandbox::Result<Sandbox> {
-        let shell = self.members[at].outside.take().ok_or_else(gone)?;
+        let shell = self.leave(at)?;
         let request = sandbox::Request {
             pid: self.place(at).pid,
             ..*request
@@ -357,7 +369,7 @@ impl Entry<'_> {
         let parent = parent.filter(|&parent| self.members[parent].inside.is_some());
         let beside = self.members[at].beside;
         let ((Some(parent), _) | (None, Some(parent))) = (parent, beside) else {
-            let shell = self.members[at].outside.take().ok_or_else(gone)?;
+            let shell = self.leave(at)?;
             let request = sandbox::Request {
                 pid: place.pid,
                 ..*request
@@ -403,7 +415,8 @@ impl Entry<'_> {
                 self.members[at].beside = None;
             }
         }
-        set_actions(&mut task, &actions)?;
+        set_actions(&mut task, &actions, &self.members[parent].actions)?;
+        self.members[at].actions = actions;
         if place.leads_session {
             let mut remote = task.remote_at_boundary()?;
             remote.call(libc::SYS_setsid, [0; 6])?;

@@ -110,7 +110,7 @@ impl ReplayState {
                 let all: Vec<Action> = (1..=64)
                     .map(|signal| actions.get(signal).unwrap_or_default())
                     .collect();
-                set_actions(&mut task, &all)?;
+                set_actions(&mut task, &all, &[])?;
                 (task, family.cloned().unwrap_or_default(), Some(vector))
             }
             None => {

@@ -586,6 +586,14 @@ pub fn ignores(tid: i32, signal: i32) -> Result<bool> {
     in_mask(tid, "SigIgn:", signal)
 }
 
+/// The signals for which the task has handlers: bit n-1 for signal n.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn caught(tid: i32) -> Result<u64> {
+    mask(tid, "SigCgt:")
+}
+
 /// The signals that the task ignores: bit n-1 for signal n.
 ///
 /// # Errors
