@@ -44,6 +44,7 @@ mod live_program_file;
 mod live_streams;
 mod machine_locks;
 mod moved;
+mod orphans;
 mod outcome_limits;
 mod own_filters;
 mod processes;

@@ -24,10 +24,18 @@ pub struct Place {
     pub parent: Option<usize>,
     /// The signal that its parent gets at its end.
     pub exit_signal: i32,
+    /// The parent that it had in the recording, if that is not in the family.
+    pub orphan_of: Option<i32>,
     /// Whether it leads a session.
     pub leads_session: bool,
+    /// Its session, if that is known.
+    pub session: Option<i32>,
+    /// Whether a process of the recording led that, and has ended.
+    pub outlives_session: bool,
     /// Its process group, if that is known.
     pub group: Option<i32>,
+    /// Whether a process of the recording led that, and has ended.
+    pub outlives_group: bool,
     /// The number of its controlling terminal, of which a process of the family has the master, if it leads a session.
     pub terminal: Option<u32>,
     /// The foreground process group of that.
@@ -149,6 +157,9 @@ impl Process {
         let mut entry = Entry {
             members,
             places,
+            first: order[0],
+            stand_ins: BTreeMap::new(),
+            adopted: BTreeSet::new(),
             files: MappedFiles::default(),
             masters: Masters::new(),
             missing: Vec::new(),
@@ -166,6 +177,7 @@ impl Process {
             members,
             missing,
             masters,
+            stand_ins,
             ..
         } = entry;
         sandbox.notes.extend(missing);
@@ -197,6 +209,13 @@ impl Process {
         let mut inside: Vec<Inside<'_>> = inside.into_iter().map(|(_, one)| one).collect();
         let restored = restore(&sandbox, &shared, masters, &mut inside);
         drop(inside);
+        for (number, stand_in) in stand_ins {
+            let maker = members.iter_mut().find(|(at, _)| *at == stand_in.maker);
+            let is_told = places.get(stand_in.maker).is_some_and(|one| one.is_told);
+            if let Some(maker) = maker.and_then(|(_, member)| member.inside.as_mut()) {
+                stand_in.dismiss(number, maker, is_told)?;
+            }
+        }
         // A task that is sealed cannot choose the numbers of new ones.
         let mut made = Vec::new();
         for (_, member) in members {
@@ -311,9 +330,39 @@ impl Member {
 struct Entry<'a> {
     members: Vec<Member>,
     places: &'a [Place],
+    /// The index of the one that entered first.
+    first: usize,
+    /// By the numbers of the processes that they stand for.
+    stand_ins: BTreeMap<i32, StandIn>,
+    /// The indices of those that a stand-in has made.
+    adopted: BTreeSet<usize>,
     files: MappedFiles,
     masters: Masters,
     missing: Vec<String>,
+}
+
+/// A process in the place of one that has ended and that others descend from, or that led their session or process group. It
+/// ends when they have that.
+struct StandIn {
+    task: Stopped,
+    /// The index of its parent.
+    maker: usize,
+    /// Its end, if its parent has not waited for it.
+    ended: Option<Ended>,
+}
+
+impl StandIn {
+    /// Lets it end, as a child of this process, which may have been told of that end.
+    fn dismiss(self, number: i32, maker: &mut Stopped, is_told: bool) -> Result<()> {
+        if let Some(Ended { exit, .. }) = self.ended {
+            return among_children(maker, is_told, |_| end(self.task, exit, false));
+        }
+        end(self.task, Exit::Code(0), false)?;
+        let mut remote = maker.remote_at_boundary()?;
+        let args = [number as u64, 0, libc::__WALL as u64, 0, 0, 0];
+        remote.call(libc::SYS_wait4, args)?;
+        remote.finish()
+    }
 }
 
 impl Entry<'_> {
@@ -368,7 +417,12 @@ impl Entry<'_> {
         let parent = self.parent(at);
         let parent = parent.filter(|&parent| self.members[parent].inside.is_some());
         let beside = self.members[at].beside;
-        let ((Some(parent), _) | (None, Some(parent))) = (parent, beside) else {
+        let stand_in = match beside {
+            Some(_) => None,
+            None => self.stand_in_for(at, parent)?,
+        };
+        let adopts = stand_in.map(|(_, maker)| maker);
+        let Some(parent) = adopts.or(parent).or(beside) else {
             let shell = self.leave(at)?;
             let request = sandbox::Request {
                 pid: place.pid,
@@ -378,15 +432,21 @@ impl Entry<'_> {
             return self.bury(at);
         };
         let memory = self.members[at].group.memory;
-        let is_in_memory = self.members[parent].group.memory == memory;
+        let is_in_memory = adopts.is_none() && self.members[parent].group.memory == memory;
         let flags = if is_in_memory {
             libc::CLONE_VM as u64
         } else {
             0
         };
         let tid = self.members[at].group.pid;
-        let maker = self.members[parent].inside.as_mut().ok_or_else(gone)?;
-        let mut remote = maker.remote_at_boundary()?;
+        let maker = match stand_in {
+            Some((number, _)) => {
+                self.adopted.insert(at);
+                self.stand_ins.get_mut(&number).map(|one| &mut one.task)
+            }
+            None => self.members[parent].inside.as_mut(),
+        };
+        let mut remote = maker.ok_or_else(gone)?.remote_at_boundary()?;
         let made = remote.child_as(flags, place.exit_signal, place.pid)?;
         let made = made.map_err(|error| Error::os("make it in the sandbox", tid, error));
         remote.finish()?;
@@ -428,6 +488,71 @@ impl Entry<'_> {
         }
         self.members[at].inside = Some(task);
         self.bury(at)
+    }
+
+    /// The number of a process that is made to be this one's parent for a while, and the index of that process's own parent:
+    /// where one that has ended led its session or was its parent. `None` where it needs none, or there cannot be one.
+    fn stand_in_for(&mut self, at: usize, parent: Option<usize>) -> Result<Option<(i32, usize)>> {
+        let place = self.place(at);
+        let is_inside = |&at: &usize| self.members[at].inside.is_some();
+        let has_session = |at: usize| self.place(at).session == place.session;
+        let (number, leads, maker) = match (place.outlives_session, place.session, parent) {
+            (true, Some(session), _) if !parent.is_some_and(has_session) => {
+                (session, true, parent.unwrap_or(self.first))
+            }
+            (_, _, Some(_)) => return Ok(None),
+            _ if place.leads_session => return Ok(None),
+            _ => {
+                let Some(number) = place.orphan_of else {
+                    return Ok(None);
+                };
+                let all = 0..self.members.len();
+                let leader = { all }.find(|&at| Some(self.place(at).pid) == place.session);
+                let maker = leader.filter(is_inside).unwrap_or(self.first);
+                (number, false, maker)
+            }
+        };
+        self.stand_in(number, leads, maker)
+    }
+
+    /// Makes a process of this number that stands for one which has ended. Returns its number and its parent's index, or
+    /// `None` if it cannot be had.
+    fn stand_in(&mut self, number: i32, leads: bool, maker: usize) -> Result<Option<(i32, usize)>> {
+        if let Some(known) = self.stand_ins.get(&number) {
+            return Ok(Some((number, known.maker)));
+        }
+        let task = self.members[maker].inside.as_mut().ok_or_else(gone)?;
+        let mut remote = task.remote_at_boundary()?;
+        let made = remote.child_as(0, 0, number)?;
+        remote.finish()?;
+        let Ok(mut task) = made else {
+            return Ok(None);
+        };
+        lead(&mut task, leads, false)?;
+        let ended = None;
+        let stand_in = StandIn { task, maker, ended };
+        self.stand_ins.insert(number, stand_in);
+        Ok(Some((number, maker)))
+    }
+
+    /// Makes leaders of the process groups whose own have ended.
+    fn lead_groups(&mut self) -> Result<()> {
+        for at in 0..self.members.len() {
+            let place = self.place(at);
+            let is_there = self.members[at].inside.is_some();
+            let Some(group) = place.group.filter(|_| is_there && place.outlives_group) else {
+                continue;
+            };
+            let known = self.stand_ins.contains_key(&group);
+            if !known && self.stand_in(group, false, at)?.is_none() {
+                continue;
+            }
+            if let Some(StandIn { task, .. }) = self.stand_ins.get_mut(&group) {
+                // The leader of a session is that already.
+                lead(task, false, true)?;
+            }
+        }
+        Ok(())
     }
 
     /// Goes on without one that cannot be made, unless it is the one that was asked for.
@@ -491,36 +616,47 @@ impl Entry<'_> {
         }
         tracing::trace!("{} has ended children: {:?}", place.pid, place.ended);
         let led: Vec<i32> = self.places.iter().filter_map(|place| place.group).collect();
+        let heads_session = |pid: i32| {
+            let is_it = |one: &Place| one.outlives_session && one.session == Some(pid);
+            self.places.iter().any(is_it)
+        };
+        let has_orphans = |pid: i32| self.places.iter().any(|one| one.orphan_of == Some(pid));
         let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
-        let told: u64 = 1 << (libc::SIGCHLD - 1);
-        let mask = task.sigmask()?;
-        task.set_sigmask(mask | told)?;
-        let mut remote = task.remote_at_boundary()?;
-        // A child of whom nobody is to hear leaves nothing.
-        let (none, before) = (remote.put(&[0; 32])?, remote.put(&[0; 32])?);
-        let set = |new, old| [libc::SIGCHLD as u64, new, old, 8, 0, 0];
-        remote.call(libc::SYS_rt_sigaction, set(none, before))?;
-        for ended in &place.ended {
-            let made = remote.child_as(0, ended.exit_signal, ended.pid)?;
-            let done = made.map_err(|error| error.to_string()).and_then(|child| {
-                let leads = led.contains(&ended.pid);
-                end(child, ended.exit, leads).map_err(|error| error.to_string())
-            });
-            if let Err(error) = done {
-                self.missing.push(format!(
-                    "process {}, which has ended and was not waited for: {error}",
-                    ended.pid
-                ));
+        let (missing, stand_ins) = (&mut self.missing, &mut self.stand_ins);
+        among_children(task, place.is_told, |remote| {
+            for &ended in &place.ended {
+                let pid = ended.pid;
+                let made = remote.child_as(0, ended.exit_signal, pid)?;
+                let done = made
+                    .map_err(|error| error.to_string())
+                    .and_then(|mut child| {
+                        let stays = heads_session(pid) || has_orphans(pid);
+                        let done = match stays {
+                            true => lead(&mut child, heads_session(pid), led.contains(&pid)),
+                            false => {
+                                return end(child, ended.exit, led.contains(&pid))
+                                    .map_err(|error| error.to_string());
+                            }
+                        };
+                        let ended = Some(ended);
+                        stand_ins.insert(
+                            pid,
+                            StandIn {
+                                task: child,
+                                maker: at,
+                                ended,
+                            },
+                        );
+                        done.map_err(|error| error.to_string())
+                    });
+                if let Err(error) = done {
+                    missing.push(format!(
+                        "process {pid}, which has ended and was not waited for: {error}"
+                    ));
+                }
             }
-        }
-        let after = remote.put(&told.to_le_bytes())?;
-        let now = remote.put(&[0; 16])?;
-        if place.is_told {
-            remote.call(libc::SYS_rt_sigtimedwait, [after, 0, now, 8, 0, 0])?;
-        }
-        remote.call(libc::SYS_rt_sigaction, set(before, 0))?;
-        remote.finish()?;
-        task.set_sigmask(mask)?;
+            Ok(())
+        })?;
         Ok(())
     }
 
@@ -529,8 +665,11 @@ impl Entry<'_> {
         // Processes that have the group of one that was not made by the family stay together.
         let roots = (0..self.members.len()).filter(|&at| self.parent(at).is_none());
         let outer: Vec<i32> = roots
-            .filter_map(|at| self.place(at).group.filter(|&g| g != self.place(at).pid))
+            .map(|at| self.place(at))
+            .filter(|place| !place.outlives_group)
+            .filter_map(|place| place.group.filter(|&group| group != place.pid))
             .collect();
+        self.lead_groups()?;
         let is_leader = |place: &Place| place.group == Some(place.pid) && !place.leads_session;
         for leads in [true, false] {
             for at in 0..self.members.len() {
@@ -538,7 +677,8 @@ impl Entry<'_> {
                 let Some(group) = place.group.filter(|group| !outer.contains(group)) else {
                     continue;
                 };
-                if is_leader(&place) != leads || self.parent(at).is_none() || place.leads_session {
+                let is_made_inside = self.parent(at).is_some() || self.adopted.contains(&at);
+                if is_leader(&place) != leads || !is_made_inside || place.leads_session {
                     continue;
                 }
                 let Some(task) = self.members[at].inside.as_mut() else {
@@ -618,12 +758,46 @@ fn parent(places: &[Place], count: usize, at: usize) -> Option<usize> {
     parent.filter(|&parent| parent < count && parent != at)
 }
 
-/// Lets a process that has just been made end like this.
-fn end(mut task: Stopped, exit: Exit, leads_group: bool) -> Result<()> {
+/// Makes and ends children of a process, which may have been told of the last end.
+fn among_children(
+    task: &mut Stopped,
+    is_told: bool,
+    then: impl FnOnce(&mut Remote<'_>) -> Result<()>,
+) -> Result<()> {
+    let told: u64 = 1 << (libc::SIGCHLD - 1);
+    let mask = task.sigmask()?;
+    task.set_sigmask(mask | told)?;
     let mut remote = task.remote_at_boundary()?;
-    if leads_group {
+    // A child of whom nobody is to hear leaves nothing.
+    let (none, before) = (remote.put(&[0; 32])?, remote.put(&[0; 32])?);
+    let set = |new, old| [libc::SIGCHLD as u64, new, old, 8, 0, 0];
+    remote.call(libc::SYS_rt_sigaction, set(none, before))?;
+    then(&mut remote)?;
+    let after = remote.put(&told.to_le_bytes())?;
+    let now = remote.put(&[0; 16])?;
+    if is_told {
+        remote.call(libc::SYS_rt_sigtimedwait, [after, 0, now, 8, 0, 0])?;
+    }
+    remote.call(libc::SYS_rt_sigaction, set(before, 0))?;
+    remote.finish()?;
+    task.set_sigmask(mask)
+}
+
+/// Has a process lead a session or a process group.
+fn lead(task: &mut Stopped, session: bool, group: bool) -> Result<()> {
+    let mut remote = task.remote_at_boundary()?;
+    if session {
+        remote.call(libc::SYS_setsid, [0; 6])?;
+    } else if group {
         remote.call(libc::SYS_setpgid, [0; 6])?;
     }
+    remote.finish()
+}
+
+/// Lets a process that has just been made end like this.
+fn end(mut task: Stopped, exit: Exit, leads_group: bool) -> Result<()> {
+    lead(&mut task, false, leads_group)?;
+    let mut remote = task.remote_at_boundary()?;
     let result = match exit {
         Exit::Code(code) => remote
             .call(libc::SYS_exit_group, [code as u64, 0, 0, 0, 0, 0])

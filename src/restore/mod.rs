@@ -106,7 +106,7 @@ pub struct Restored {
     pub timers: Timers,
 }
 
-/// A process that is to be restored: it has one task and no descriptor that is still needed, and is in its sandbox.
+/// A process that is to be restored: it has one task and no descriptor that is still needed.
 #[derive(Debug)]
 pub struct Member<'a> {
     /// Its task.
@@ -115,6 +115,8 @@ pub struct Member<'a> {
     pub place: StopPoint,
     /// What is known of it.
     pub state: &'a ThreadGroup,
+    /// Whether it is in its sandbox, in the session and process group that it is to have.
+    pub is_inside: bool,
     /// The index of an earlier member in whose memory it is.
     pub beside: Option<usize>,
 }
@@ -198,6 +200,9 @@ fn restore_one<'a>(
     restorer.program()?;
     restorer.descriptors()?;
     restorer.timers();
+    if !member.is_inside {
+        restorer.leave_process_group()?;
+    }
     restorer.process()?;
     restorer.remote.finish()?;
     Ok(restorer.restored)

@@ -32,7 +32,6 @@ impl Restorer<'_, '_> {
 
     /// Sets the attributes that the process had set. Limits come last: they may leave no room for the work done here.
     pub(super) fn process(&mut self) -> Result<()> {
-        self.leave_process_group()?;
         let process = self
             .kernel
             .as_ref()
@@ -73,7 +72,7 @@ impl Restorer<'_, '_> {
     }
 
     /// Gives the process a group of its own, so that its signals reach no other process.
-    fn leave_process_group(&mut self) -> Result<()> {
+    pub(super) fn leave_process_group(&mut self) -> Result<()> {
         let process = self
             .kernel
             .as_ref()

@@ -263,12 +263,24 @@ fn place(
     Ok(group.recording.process_tree_at(event, |tree| {
         let parent = tree.ppid(group.pid);
         let job = tree.job_control(group.pid).unwrap_or_default();
+        let first = group.recording.start().pid;
+        let has_ended = |pid: i32| {
+            let was_there = || births.iter().any(|one| one.pid == pid && one.after < event);
+            !tree.is_alive(pid) && (pid == first || was_there())
+        };
+        let parent = family.iter().position(|&pid| Some(pid) == parent);
         Place {
             pid: tree.own_number(group.pid),
-            parent: family.iter().position(|&pid| Some(pid) == parent),
+            parent,
+            orphan_of: birth
+                .map(|birth| birth.parent)
+                .filter(|&pid| parent.is_none() && has_ended(pid)),
             exit_signal: birth.map_or(libc::SIGCHLD, |birth| birth.exit_signal),
             leads_session: job.sid == Some(group.pid),
+            session: job.sid,
+            outlives_session: job.sid.is_some_and(has_ended),
             group: job.pgid,
+            outlives_group: job.pgid.is_some_and(has_ended),
             terminal: match job.sid == Some(group.pid) {
                 true => job.tty.and_then(pseudo_terminal),
                 false => None,

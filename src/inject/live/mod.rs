@@ -160,6 +160,7 @@ pub(super) fn go_on(
                 task: &mut driven.task,
                 place: driven.place,
                 state: group,
+                is_inside: false,
                 beside: None,
             };
             restored = restore(
@@ -240,6 +241,7 @@ pub(super) fn go_on(
                     task: one.task,
                     place: StopPoint::Between,
                     state: one.group,
+                    is_inside: true,
                     beside: one.beside,
                 });
                 restore(members.collect(), kernel, masters, (reopened, how.peers))

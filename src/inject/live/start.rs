@@ -176,7 +176,10 @@ impl<'a> Engine<'a> {
             })?;
         let pid = numbers.own(group.pid);
         let is_root = parent.is_none_or(|parent| !pids.contains_key(&parent));
-        let leads = self.sandbox.is_some() && is_root && !led;
+        let leads = self.sandbox.is_some() && is_root && !led && {
+            let [_, session, ..] = proc::job_control(process)?;
+            session == process
+        };
         let parent = is_root.then(|| numbers.parent(group.pid));
         self.identity.add(process, parent, leads, hidden);
         if pids.len() > 1 {
