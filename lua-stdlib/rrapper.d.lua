@@ -126,6 +126,7 @@ function rr.find(filter) end
 ---@field timeout? number             seconds; 10 unless said otherwise
 ---@field after? fun(box: Box, outcome: Outcome)  once all is over, before the sandbox goes
 ---@field files? table<string, string|FileBytes|fun(content: string?): string>  as in hooks
+---@field listen? table<string, "reset"|"closed"|"silent"|"drain"|fun(conn: ServerConnection, bytes: string?): string?>  as in hooks
 ---@field sandbox? "cow"|"none"|SandboxSettings
 
 ---The settings of a sandbox. Each that is left out has its default.
@@ -647,6 +648,12 @@ function Box:diff(files) end
 ---@class FileBytes
 ---@field bytes string
 
+---A connection with a server of `listen`. It is the same table at each call, and can keep what the function needs.
+---@class ServerConnection
+---@field address string   that of the server
+---@field number integer   from 1, in the order in which connections were accepted
+---@field [string] any
+
 ---@class Hooks
 ---@field files? table<string, string|FileBytes|fun(content: string?): string>  files that have another content for the process, by their paths, as it would name them: that of the file with this name (a relative one begins in rrapper's directory), these bytes, or what the function makes of the content (nil where there is no file). Where there is no file, there is one then. Reads, mappings and sizes agree on it, as recorded calls are answered and live, where it needs the sandbox. Files that were never read are in `unfired`
 ---@field on_divergence? OnDivergence|fun(d: Divergence): OnDivergence|"skip"|"answer", integer?
@@ -656,6 +663,7 @@ function Box:diff(files) end
 ---@field on_signal? fun(signal: Signal)
 ---@field on_exit? fun(ended: End)     each process that ends
 ---@field peer? "reset"|"closed"|"silent"|"drain"|fun(conn: { pid: integer, fd: integer, address: string? }, bytes: string): string?  the other ends of connections in live that were not recorded
+---@field listen? table<string, "reset"|"closed"|"silent"|"drain"|fun(conn: ServerConnection, bytes: string?): string?>  servers that are played in live, by their addresses ("127.0.0.1:5432", "[::1]:80", "/run/x.sock", "@name" for an abstract name; an address that is not the machine's can be connected to then): what a function returns is sent; it is called once with nil when a connection was accepted, and then with what comes. A rule for the call of this name is `{ on = "listen", … }`
 ---@field after? fun(box: Box, outcome: Outcome)  once all is over, before the sandbox goes
 ---@field sandbox? "cow"|"none"|SandboxSettings  where it is live: on a copy of the file system that is thrown away, or on the machine; "cow" unless RRAPPER_SANDBOX=none is in the environment
 ---@field ignore? false|Calls[]|{ only: Calls }  calls that may appear or be missing besides the usual ones ("!futex": not that one); only these; none

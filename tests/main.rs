@@ -39,6 +39,7 @@ mod interrupts;
 mod kernel_headers;
 mod like_strace;
 mod limits;
+mod listen;
 mod live;
 mod live_program_file;
 mod live_streams;

@@ -11,6 +11,7 @@ mod messages;
 mod offset;
 mod peer;
 mod scratch;
+mod server;
 mod signal;
 mod stat;
 
@@ -22,6 +23,7 @@ pub use error::ChangeError;
 pub use peer::PeerData;
 pub use scratch::ScratchMemory;
 pub(crate) use scratch::ScratchPiece;
+pub use server::{Server, ServerData};
 pub use signal::{HookExit, HookSignal, SignalAction};
 pub use stat::STAT;
 
@@ -149,6 +151,19 @@ pub trait Hooks {
     /// # Errors
     /// Any error of the hook; all processes are killed.
     fn peer(&mut self, _sent: &PeerData<'_>) -> std::result::Result<Vec<u8>, HookError> {
+        Ok(Vec::new())
+    }
+
+    /// The servers that are played for live processes, which need the sandbox for that. Asked for when they go live.
+    fn servers(&self) -> Vec<Server> {
+        Vec::new()
+    }
+
+    /// Answers for one of [`Hooks::servers`] that is to do [`Peers::Answer`](crate::restore::Peers): the result is sent.
+    ///
+    /// # Errors
+    /// Any error of the hook; all processes are killed.
+    fn serve(&mut self, _sent: &ServerData<'_>) -> std::result::Result<Vec<u8>, HookError> {
         Ok(Vec::new())
     }
 

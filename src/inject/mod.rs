@@ -27,12 +27,13 @@ mod step_data;
 mod tolerated;
 
 pub use crate::restore::Peers;
+pub use crate::sandbox::ServerAddress;
 pub use emulated::inject;
 pub use given_files::{OtherContent, OtherFile};
 pub use hook::{
     ACTIONS, Action, ActionKind, ActionValue, ChangeError, Finally, HookCall, HookError, HookExit,
-    HookSignal, Hooks, NoHooks, OnDivergence, PeerData, Phase, STAT, ScratchMemory, SignalAction,
-    VECTOR, returns,
+    HookSignal, Hooks, NoHooks, OnDivergence, PeerData, Phase, STAT, ScratchMemory, Server,
+    ServerData, SignalAction, VECTOR, returns,
 };
 pub use live::{Aftermath, AftermathFile, live, run};
 pub use options::{Options, SANDBOX_VARIABLE, Sandbox};
@@ -100,6 +101,14 @@ pub enum Error {
         path: String,
         /// The reason.
         reason: String,
+    },
+    /// A server cannot be played for live processes.
+    #[error("listen: nobody can be played at {address}: {reason}")]
+    Server {
+        /// The address, as it is written.
+        address: String,
+        /// The reason.
+        reason: &'static str,
     },
     /// The other processes of the family of a process that goes live cannot be made.
     #[error("cannot make the other processes of its family: {0}")]

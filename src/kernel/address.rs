@@ -72,6 +72,22 @@ pub fn path_of(address: &[u8], cwd: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// The `struct sockaddr` of an address on the network.
+pub(crate) fn sockaddr(address: SocketAddr) -> Vec<u8> {
+    let port = address.port().to_be_bytes();
+    match address {
+        SocketAddr::V4(v4) => {
+            let family = (libc::AF_INET as u16).to_ne_bytes();
+            [&family[..], &port, &v4.ip().octets(), &[0; 8]].concat()
+        }
+        SocketAddr::V6(v6) => {
+            let family = (libc::AF_INET6 as u16).to_ne_bytes();
+            let ip = v6.ip().octets();
+            [&family[..], &port, &[0; 4], &ip, &[0; 4]].concat()
+        }
+    }
+}
+
 /// An absolute path without `.` in it.
 fn normal(path: &[u8], cwd: &[u8]) -> Vec<u8> {
     let from: &[u8] = if path.starts_with(b"/") { b"" } else { cwd };

@@ -38,7 +38,7 @@ mod timer;
 mod timerfd;
 mod transfer;
 
-pub(crate) use address::path_of as path_of_address;
+pub(crate) use address::{path_of as path_of_address, sockaddr};
 pub(crate) use call_data::{data_read, moved, reads_from};
 pub use channel::{ChannelId, ChannelUse, Use};
 pub use clock::Clock;

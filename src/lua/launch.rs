@@ -20,8 +20,8 @@ use std::path::PathBuf;
 const OPTIONS: [&str; 8] = [
     "cwd", "env", "stdin", "out", "wait_all", "world", "sandbox", "setup",
 ];
-const LIVE: [&str; 9] = [
-    "cwd", "env", "stdin", "tty", "hooks", "timeout", "sandbox", "after", "files",
+const LIVE: [&str; 10] = [
+    "cwd", "env", "stdin", "tty", "hooks", "timeout", "sandbox", "after", "files", "listen",
 ];
 /// The word for rrapper's own standard input.
 const INHERIT: &[u8] = b"inherit";
@@ -125,7 +125,7 @@ fn kept_files(value: &Value, what: &str) -> mlua::Result<KeptFiles> {
 pub(super) fn live(lua: &Lua, spec: &Table) -> mlua::Result<OutcomeData> {
     convert::only_options(spec, &LIVE, "live")?;
     let mut hooks = LuaHooks::read_live(lua, &spec.get::<Value>("hooks")?)?;
-    for name in ["timeout", "sandbox", "after", "files"] {
+    for name in ["timeout", "sandbox", "after", "files", "listen"] {
         let value: Value = spec.get(name)?;
         if !value.is_nil() {
             hooks.read_option(name, &value)?;

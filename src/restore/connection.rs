@@ -4,7 +4,7 @@
 use super::local_file::set_status;
 use super::socket::{refill, shut_down};
 use super::{Description, Peer, Peers, Prepared, Restorer, Result, words};
-use crate::kernel::{Queue, Socket};
+use crate::kernel::{Queue, Socket, sockaddr};
 use crate::tracee::Error;
 use crate::tracee::spawn::borrow_fd;
 use std::fs::File;
@@ -300,21 +300,5 @@ impl<'a> Restorer<'a, '_> {
         let len = self.remote.memory().word(len)? & 0xffff_ffff;
         let args = [fd, at, len.min(128), 0, 0, 0];
         Ok(self.remote.call(libc::SYS_connect, args)? >= 0)
-    }
-}
-
-/// An address as the kernel takes it.
-fn sockaddr(address: SocketAddr) -> Vec<u8> {
-    let port = address.port().to_be_bytes();
-    match address {
-        SocketAddr::V4(v4) => {
-            let family = (libc::AF_INET as u16).to_ne_bytes();
-            [&family[..], &port, &v4.ip().octets(), &[0; 8]].concat()
-        }
-        SocketAddr::V6(v6) => {
-            let family = (libc::AF_INET6 as u16).to_ne_bytes();
-            let ip = v6.ip().octets();
-            [&family[..], &port, &[0; 4], &ip, &[0; 4]].concat()
-        }
     }
 }

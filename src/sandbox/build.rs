@@ -190,7 +190,7 @@ pub(super) struct First {
     /// Whether `/proc` shows the sandbox's processes.
     pub(super) own_proc: bool,
     /// The file that says which pid was given last; negative if there is none.
-    last_pid: i64,
+    pub(super) last_pid: i64,
 }
 
 fn enter_root(b: &mut Builder, begun: &Begun) {

@@ -568,6 +568,17 @@ impl Enclosure {
         all.map(|&number| self.place.path(upper(number)))
     }
 
+    /// Has its first process do something. Its descriptors up to the number that comes with it are to stay.
+    pub(super) fn with_first<T>(
+        &mut self,
+        act: impl FnOnce(&mut HelperProcess, i64) -> Result<io::Result<T>>,
+    ) -> Result<io::Result<T>> {
+        match &mut self.init {
+            Some(init) => act(init, self.first.last_pid),
+            None => Ok(Err(io::Error::from_raw_os_error(libc::ESRCH))),
+        }
+    }
+
     /// The pid of its first process outside.
     pub(super) fn init_pid(&self) -> i32 {
         self.init.as_ref().map_or(0, HelperProcess::pid)

@@ -24,6 +24,7 @@ mod renamed_files;
 mod renames;
 mod root_plan;
 mod seal;
+mod server;
 mod settings;
 mod user_quotas;
 
@@ -31,6 +32,7 @@ pub use changed_files::{Change, ChangeKind, Origin, Outside};
 pub use error::{Error, Result, advice, sysctl};
 pub use placed::{Attributes, Content, Placer};
 pub use renamed_files::with_renames;
+pub use server::ServerAddress;
 pub use settings::Settings;
 
 use crate::tracee::call_batch::HelperProcess;

@@ -141,6 +141,11 @@ pub(super) struct Placed {
 }
 
 impl Placed {
+    /// Notes what is at a path, as if it had always been there.
+    pub(super) fn put(&mut self, path: PathBuf, shown: Option<Shown>) {
+        self.own.insert(path, shown);
+    }
+
     /// What was put at a path, if something was; the inner `None` where something was taken away.
     pub(super) fn get(&self, path: &Path) -> Option<Option<Shown>> {
         let kept = || self.kept.as_ref()?.get(path);

@@ -45,7 +45,7 @@ use crate::inject::outcome::Status;
 use crate::inject::report::{Driven, Report};
 use crate::inject::script::Script;
 use crate::inject::script::item::{ExpectedCall, ItemKind, SideEffects};
-use crate::inject::{Error, Result};
+use crate::inject::{Error, Result, live};
 use crate::process::{FamilySource, Process, Relative, StopPoint, ThreadGroup};
 use crate::recording::CallEvent;
 use crate::restore::Peers;
@@ -84,6 +84,7 @@ pub fn inject(
         }
         script.end_at(options.start, end)?;
     }
+    live::check_servers(hooks, options.sandbox, &options.settings)?;
     script.start_at(options.start, &process, &options.pids)?;
     if !script.is_recording() || options.start > 0 {
         // The others stay where the copy was spun off.

@@ -23,6 +23,7 @@ mod peers;
 mod proc_self_exe;
 mod program;
 mod recorded_files;
+mod servers;
 mod signals;
 mod standard_streams;
 mod start;
@@ -33,6 +34,7 @@ mod writable_dirs;
 
 pub use aftermath::{Aftermath, AftermathFile};
 pub use program::run;
+pub(super) use servers::check as check_servers;
 
 use super::clock::Clocks;
 use super::exchange::Decided;
@@ -98,6 +100,7 @@ impl From<&Options> for LiveOptions {
 /// # Errors
 /// If a hook fails, the process cannot be traced, or it cannot have the sandbox. The process is then killed.
 pub fn live(mut process: Process, hooks: &mut dyn Hooks, options: &Options) -> Result<Driven> {
+    servers::check(hooks, options.sandbox, &options.settings)?;
     let mut how = LiveOptions::from(options);
     let tid = process.driven.tid;
     if let Some(given) = given_files::give(&mut process.group, tid, hooks)? {
@@ -143,6 +146,7 @@ pub(super) fn go_on(
     let mut sandbox = None;
     let mut listings = BTreeMap::new();
     let mut half_done = BTreeMap::new();
+    let mut servers = Vec::new();
     let restored;
     let mut missing;
     match how.sandbox {
@@ -214,6 +218,7 @@ pub(super) fn go_on(
             })?;
             let mut writable = writable_dirs::writable_dirs(&process);
             writable.extend(world.directories());
+            writable.extend(servers::directories(hooks));
             let cwd = process.group.descriptors.cwd().to_vec();
             let request = Request {
                 writable: &writable,
@@ -271,6 +276,8 @@ pub(super) fn go_on(
             if files.any(|(_, file, _)| file.kind() == FileKind::Socket) {
                 made.note_use(Part::Network);
             }
+            // What the processes have comes first.
+            servers = servers::listen(hooks, &mut made, &mut missing)?;
             sandbox = Some(made);
         }
     }
@@ -318,7 +325,7 @@ pub(super) fn go_on(
         agents,
         half_done,
         fatal: how.fatal,
-        peers: LivePeers::new(peers, how.peers),
+        peers: LivePeers::new(peers, how.peers, servers),
         streams,
         clocks,
         sandbox,

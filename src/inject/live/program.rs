@@ -3,6 +3,8 @@
 use super::engine::Engine;
 use super::given::{self, path_of, put_given};
 use super::guard;
+use super::peers::LivePeers;
+use super::servers;
 use super::standard_streams::StandardStreams;
 use crate::inject::given_files;
 use crate::inject::hook::Hooks;
@@ -56,6 +58,7 @@ pub(super) fn run_in(
         Some(dir) => here.join(dir),
         None => here,
     };
+    servers::check(hooks, options.sandbox, &options.settings)?;
     let given = given_files::of_program(hooks, &cwd)?;
     if let Some((_, file)) = given.first()
         && options.sandbox == Sandbox::None
@@ -65,12 +68,14 @@ pub(super) fn run_in(
     let (mut streams, theirs) = StandardStreams::new(&command.stdin)?;
     let mut task = spawn::start_shell(theirs)?;
     let mut missing = Vec::new();
+    let mut peers = LivePeers::default();
     if options.sandbox == Sandbox::Cow {
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let dirs = given.iter().filter_map(|(_, file)| path_of(file).parent());
         let writable: Vec<PathBuf> = home
             .into_iter()
             .chain(dirs.map(Path::to_path_buf))
+            .chain(servers::directories(hooks))
             .collect();
         let request = Request {
             writable: &writable,
@@ -79,7 +84,7 @@ pub(super) fn run_in(
             user: None,
             settings: &options.settings,
         };
-        let (inside, made) = match sandbox.take() {
+        let (inside, mut made) = match sandbox.take() {
             Some(mut there) => (there.enter(task, &request)?, there),
             None => {
                 let mut put = Ok(());
@@ -96,6 +101,8 @@ pub(super) fn run_in(
         task = inside;
         made.seal(&mut task)?;
         missing.extend(made.notes.iter().cloned());
+        let servers = servers::listen(hooks, &mut made, &mut missing)?;
+        peers = LivePeers::new(Vec::new(), options.peers, servers);
         sandbox = Some(made);
     }
     let wanted = wanted(hooks);
@@ -134,6 +141,7 @@ pub(super) fn run_in(
         report,
         options.timeout,
         (sandbox, Arc::clone(&options.settings), shows_clocks),
+        peers,
     )?;
     let given: Vec<(usize, PathBuf)> = given
         .iter()

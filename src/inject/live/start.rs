@@ -223,13 +223,14 @@ impl<'a> Engine<'a> {
     }
 
     /// An engine for a program that was just executed; `kept` is its sandbox, the settings of that, and whether the hooks
-    /// name calls that read clocks.
+    /// name calls that read clocks. `peers` are the servers that are played for it.
     pub fn of_program(
         mut task: Stopped,
         hooks: &'a mut dyn Hooks,
         report: Report,
         timeout: Duration,
         kept: (Option<Sandbox>, Arc<Settings>, bool),
+        peers: LivePeers,
     ) -> Result<(Engine<'a>, StoppedTasks)> {
         let (sandbox, settings, shows_clocks) = kept;
         let first = task.tid();
@@ -272,7 +273,7 @@ impl<'a> Engine<'a> {
             children: 0,
             members: BTreeMap::new(),
             holding: BTreeSet::new(),
-            peers: LivePeers::default(),
+            peers,
         };
         Ok((engine, vec![(first, task, StopPoint::Between)]))
     }

@@ -7,6 +7,7 @@ mod call;
 mod caller;
 mod divergence;
 mod files;
+mod listen;
 mod loan;
 mod rule;
 pub(super) mod sandbox;
@@ -25,17 +26,17 @@ use super::session;
 use crate::history::Kin;
 use crate::inject::{
     self, Action, Aftermath, Conditions, Divergence, HookCall, HookError, HookExit, HookSignal,
-    Hooks, OnDivergence, OtherFile, Outcome, PeerData,
+    Hooks, OnDivergence, OtherFile, Outcome, PeerData, Server, ServerData,
 };
 use crate::syscall::{self, Syscall};
 use crate::tracee::{self, tsc_off};
 use aftermath::BoxData;
 use divergence::{Diverged, answer_of};
 use loan::CallData;
-use mlua::{AnyUserData, Function, Lua, MultiValue, Value};
+use mlua::{AnyUserData, Function, Lua, MultiValue, Table, Value};
 use rule::Hook;
 use signal::SignalData;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use table::HooksTable;
 use time_limit::TimeLimit;
@@ -55,6 +56,8 @@ pub(super) struct LuaHooks {
     raised: Option<mlua::Error>,
     /// Whether the function for the sandbox's files has run.
     has_looked: bool,
+    /// What functions get for the connections with servers, by the numbers of these.
+    connections: BTreeMap<u64, Table>,
     error: Option<String>,
 }
 
@@ -79,6 +82,7 @@ impl LuaHooks {
             spare: None,
             raised: None,
             has_looked: false,
+            connections: BTreeMap::new(),
             error: None,
         })
     }
@@ -276,6 +280,33 @@ impl LuaHooks {
         }
     }
 
+    /// What the function of a server answers.
+    fn ask_server(&mut self, sent: &ServerData<'_>) -> mlua::Result<Vec<u8>> {
+        let listener = self.table.listen.get(sent.server);
+        let Some((listener, function)) =
+            listener.and_then(|one| Some((one, one.function.as_ref()?)))
+        else {
+            return Ok(Vec::new());
+        };
+        let address = &listener.server.address;
+        let conn = match self.connections.get(&sent.connection) {
+            Some(conn) => conn.clone(),
+            None => {
+                let conn = self.lua.create_table()?;
+                conn.set("address", address.to_string())?;
+                conn.set("number", sent.connection)?;
+                self.connections.insert(sent.connection, conn.clone());
+                conn
+            }
+        };
+        let data = sent.data.map(|data| self.lua.create_string(data));
+        match self.run::<Value>(function, (conn, data.transpose()?))? {
+            Value::Nil => Ok(Vec::new()),
+            answer => convert::bytes(&answer, &format!("what the server at {address} answers"))
+                .map_err(|error| at(function, error)),
+        }
+    }
+
     /// Lends the call to a function of the script; whether it returned something true.
     fn call_hook(
         &mut self,
@@ -421,6 +452,18 @@ impl Hooks for LuaHooks {
             }
         });
         match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => self.failed(error).map(|()| Vec::new()),
+        }
+    }
+
+    fn servers(&self) -> Vec<Server> {
+        let all = self.table.listen.iter();
+        all.map(|one| one.server.clone()).collect()
+    }
+
+    fn serve(&mut self, sent: &ServerData<'_>) -> Result<Vec<u8>, HookError> {
+        match self.ask_server(sent) {
             Ok(answer) => Ok(answer),
             Err(error) => self.failed(error).map(|()| Vec::new()),
         }

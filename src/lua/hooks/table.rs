@@ -5,14 +5,16 @@ use super::super::error::{did_you_mean, near, raise, shown};
 use super::super::pattern;
 use super::divergence::Diverged;
 use super::files::{self, File};
+use super::listen::{self, Listener};
 use super::rule::Hook;
 use super::sandbox;
 use crate::inject::{Finally, IGNORED, Options, Peers, Sandbox, Selector};
 use crate::syscall;
 use mlua::{Function, Table, Value};
 
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 13] = [
     "peer",
+    "listen",
     "after",
     "files",
     "on_divergence",
@@ -27,8 +29,6 @@ const OPTIONS: [&str; 12] = [
 ];
 /// The options that are about a trace.
 const ABOUT_TRACES: [&str; 4] = ["on_divergence", "finally", "ignore", "pids"];
-/// Options that are not implemented yet.
-const LATER: [&str; 1] = ["listen"];
 
 /// The calls that may appear or be missing without a divergence.
 pub(super) struct Ignored {
@@ -122,6 +122,8 @@ pub(super) struct HooksTable {
     pub after: Option<Function>,
     /// What the other end of a connection answers that is not there.
     pub peer: Option<Function>,
+    /// The servers that are played.
+    pub listen: Vec<Listener>,
     /// The files that have another content.
     pub files: Vec<File>,
     pub ignored: Ignored,
@@ -217,6 +219,7 @@ impl HooksTable {
             ("on_signal", _) => self.on_signal = Some(function()?),
             ("after", _) => self.after = Some(function()?),
             ("files", _) => self.files = files::read(value)?,
+            ("listen", _) => self.listen = listen::read(value)?,
             ("on_exit", _) => self.on_exit = Some(function()?),
             ("peer", _) if matches!(value, Value::Function(_)) => {
                 self.peer = Some(function()?);
@@ -283,9 +286,6 @@ impl HooksTable {
 
 /// A key that is no option: it must name calls.
 fn check_key(name: &str) -> mlua::Result<()> {
-    if LATER.contains(&name) {
-        return Err(raise(format!("hooks cannot have {name:?} yet")));
-    }
     let is_name = !name.is_empty() && !name.contains(['%', ',', '!', '*', '?', '[']);
     if is_name && syscall::by_name(name).is_none() {
         let calls = syscall::suggest(name);
