@@ -52,6 +52,7 @@ mod processes;
 mod programs;
 mod random;
 mod real_programs;
+mod reconnect;
 mod recorded_files;
 mod recorded_files_bad;
 mod regressions;

@@ -54,6 +54,43 @@ fn groups_stay_together() {
     assert_eq!(folder.script(script).ok().text(), "True 15\nexited\n");
 }
 
+/// Children that have ended and were not waited for are as they were: many of them, and those that send other signals.
+#[test]
+fn ended_children_are_still_there() {
+    let folder = Folder::new();
+    let many = "import os\n\
+                for n in range(250):\n    \
+                    if os.fork() == 0: os._exit(n)\n\
+                os.getpriority(os.PRIO_PROCESS, 0)\n\
+                print(sum(os.waitpid(-1, 0)[1] >> 8 for _ in range(250)))";
+    let signals = "import ctypes, os, signal, time\n\
+                   count = 0\n\
+                   def came(*_):\n    \
+                       global count\n    \
+                       count += 1\n\
+                   signal.signal(signal.SIGUSR1, came)\n\
+                   if ctypes.CDLL(None).syscall(56, signal.SIGUSR1, 0, 0, 0, 0) == 0: os._exit(5)\n\
+                   while count == 0: time.sleep(0.01)\n\
+                   os.getpriority(os.PRIO_PROCESS, 0)\n\
+                   print(count, os.waitid(os.P_ALL, 0, os.WEXITED | 0x40000000).si_status)";
+    for (name, program, says) in [("many", many, "31125\n"), ("signals", signals, "1 5\n")] {
+        let recorded = folder.record(name, &["/usr/bin/python3", "-S", "-c", program]);
+        assert_eq!(recorded.ok().text(), says);
+        let script = format!(
+            r#"
+            local rec = rr.open "{name}"
+            rr.replay_to(rec:find{{ syscall = "getpriority" }})
+            local o = spin_off():live{{ timeout = 20 }}
+            io.write(o.stdout, o.stderr, o.status, "\n", table.concat(o.missing, "\n"))
+            "#
+        );
+        assert_eq!(
+            folder.script(&script).ok().text(),
+            format!("{says}exited\n")
+        );
+    }
+}
+
 #[test]
 fn for_a_user_too() {
     as_user(&["--exact", "orphans::parents_and_leaders_that_have_ended"]);

@@ -26,6 +26,13 @@ pub struct Connection {
     order: u64,
 }
 
+impl Connection {
+    /// Its place in the order in which all were made.
+    pub fn order(&self) -> u64 {
+        self.order
+    }
+}
+
 /// All connections of a recording that have an end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections {
@@ -512,6 +519,10 @@ impl Kernel {
                 && let Some(known) = self.connections.get(number)
             {
                 part.connections.all.insert(number, known.clone());
+                let client = known.client;
+                if let Some((id, early)) = client.and_then(|id| Some((id, self.early.get(&id)?))) {
+                    part.early.insert(id, early.clone());
+                }
             }
         }
     }

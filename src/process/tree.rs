@@ -8,6 +8,7 @@ use super::thread::SignalAction;
 use super::{Process, Relative, SharedMemory, Thread, ThreadGroup, ThreadState, set_actions};
 use crate::sandbox::{self, Sandbox, Sandboxes};
 use crate::trace::Exit;
+use crate::tracee::default_action::is_fatal;
 use crate::tracee::spawn::borrow_fd;
 use crate::tracee::{Error, Remote, Result, Stopped};
 use std::any::Any;
@@ -354,8 +355,10 @@ struct StandIn {
 impl StandIn {
     /// Lets it end, as a child of this process, which may have been told of that end.
     fn dismiss(self, number: i32, maker: &mut Stopped, is_told: bool) -> Result<()> {
-        if let Some(Ended { exit, .. }) = self.ended {
-            return among_children(maker, is_told, |_| end(self.task, exit, false));
+        if let Some(ended) = self.ended {
+            let exit = ended.exit;
+            let signals = told_by(&ended);
+            return among_children(maker, (signals, is_told), |_| end(self.task, exit, false));
         }
         end(self.task, Exit::Code(0), false)?;
         let mut remote = maker.remote_at_boundary()?;
@@ -623,8 +626,10 @@ impl Entry<'_> {
         let has_orphans = |pid: i32| self.places.iter().any(|one| one.orphan_of == Some(pid));
         let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
         let (missing, stand_ins) = (&mut self.missing, &mut self.stand_ins);
-        among_children(task, place.is_told, |remote| {
+        let signals = place.ended.iter().fold(0, |all, one| all | told_by(one));
+        among_children(task, (signals, place.is_told), |remote| {
             for &ended in &place.ended {
+                remote.reset_scratch();
                 let pid = ended.pid;
                 let made = remote.child_as(0, ended.exit_signal, pid)?;
                 let done = made
@@ -758,29 +763,41 @@ fn parent(places: &[Place], count: usize, at: usize) -> Option<usize> {
     parent.filter(|&parent| parent < count && parent != at)
 }
 
-/// Makes and ends children of a process, which may have been told of the last end.
+/// Makes and ends children of a process, whose ends send it these signals. Those that it has been told of are taken back.
 fn among_children(
     task: &mut Stopped,
-    is_told: bool,
+    (signals, is_told): (u64, bool),
     then: impl FnOnce(&mut Remote<'_>) -> Result<()>,
 ) -> Result<()> {
-    let told: u64 = 1 << (libc::SIGCHLD - 1);
+    let signals = signals | 1 << (libc::SIGCHLD - 1);
     let mask = task.sigmask()?;
-    task.set_sigmask(mask | told)?;
+    task.set_sigmask(mask | signals)?;
     let mut remote = task.remote_at_boundary()?;
     // A child of whom nobody is to hear leaves nothing.
     let (none, before) = (remote.put(&[0; 32])?, remote.put(&[0; 32])?);
     let set = |new, old| [libc::SIGCHLD as u64, new, old, 8, 0, 0];
     remote.call(libc::SYS_rt_sigaction, set(none, before))?;
+    let mut action = SignalAction::default();
+    remote.memory().read_exact(before, &mut action)?;
     then(&mut remote)?;
-    let after = remote.put(&told.to_le_bytes())?;
+    remote.reset_scratch();
+    let told = remote.put(&signals.to_le_bytes())?;
     let now = remote.put(&[0; 16])?;
-    if is_told {
-        remote.call(libc::SYS_rt_sigtimedwait, [after, 0, now, 8, 0, 0])?;
-    }
+    let take = [told, 0, now, 8, 0, 0];
+    // Each of them once, but those of real time queue.
+    while is_told && remote.call(libc::SYS_rt_sigtimedwait, take)? > 0 {}
+    let before = remote.put(&action)?;
     remote.call(libc::SYS_rt_sigaction, set(before, 0))?;
     remote.finish()?;
     task.set_sigmask(mask)
+}
+
+/// The signal, as a mask, that a process gets at the end of a child.
+fn told_by(ended: &Ended) -> u64 {
+    match ended.exit_signal {
+        signal @ 1..=64 => 1 << (signal - 1),
+        _ => 0,
+    }
 }
 
 /// Has a process lead a session or a process group.
@@ -796,6 +813,16 @@ fn lead(task: &mut Stopped, session: bool, group: bool) -> Result<()> {
 
 /// Lets a process that has just been made end like this.
 fn end(mut task: Stopped, exit: Exit, leads_group: bool) -> Result<()> {
+    if let Exit::Signal { signal, .. } = exit
+        && !is_fatal(signal)
+    {
+        let why = std::io::Error::from_raw_os_error(libc::EINVAL);
+        return Err(Error::os(
+            format!("end it by signal {signal}"),
+            task.tid(),
+            why,
+        ));
+    }
     lead(&mut task, false, leads_group)?;
     let mut remote = task.remote_at_boundary()?;
     let result = match exit {

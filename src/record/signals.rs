@@ -9,6 +9,7 @@ use super::task::{CpuBurst, Task};
 use super::{Recorder, Result};
 use crate::image::Chunk;
 use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
+use crate::tracee::default_action::is_harmless;
 use crate::tracee::{Error, Running, SigInfo, Stop, Stopped, proc, tsc};
 
 /// `si_code` of a signal from the kernel, such as that of a trapped instruction.
@@ -73,9 +74,7 @@ impl Recorder {
         let fault = info.is_fault() && !at_boundary;
         let caught = proc::catches(tid, signal)?;
         let ignored = !caught
-            && (proc::ignores(tid, signal)?
-                || ignored_by_default(signal)
-                || spared(tid, signal, fault));
+            && (proc::ignores(tid, signal)? || is_harmless(signal) || spared(tid, signal, fault));
         if fault || at_boundary {
             return self.deliver(current, task, info, fault, caught, ignored);
         }
@@ -242,14 +241,6 @@ fn stops(signal: i32) -> bool {
 fn spared(tid: i32, signal: i32, fault: bool) -> bool {
     let outer = [libc::SIGKILL, libc::SIGSTOP].contains(&signal);
     !fault && !outer && proc::is_first_of_namespace(tid)
-}
-
-/// signal(7): the signals whose default is to be ignored.
-fn ignored_by_default(signal: i32) -> bool {
-    matches!(
-        signal,
-        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT
-    )
 }
 
 /// The frame that the kernel built for a handler: from the stack pointer up to the end of the saved vector state, by

@@ -4,9 +4,10 @@
 use super::local_file::set_status;
 use super::socket::{refill, shut_down};
 use super::{Description, Peer, Peers, Prepared, Restorer, Result, words};
-use crate::kernel::{Queue, Socket, sockaddr};
+use crate::kernel::{Connection, Queue, Socket, sockaddr};
 use crate::tracee::Error;
 use crate::tracee::spawn::borrow_fd;
+use std::collections::HashSet;
 use std::fs::File;
 use std::net::SocketAddr;
 
@@ -29,34 +30,81 @@ impl<'a> Restorer<'a, '_> {
         if sockets.iter().find(is_end).is_none() {
             return Ok(());
         }
-        let mut listening: Vec<(u64, Fd)> = Vec::new();
-        for one in &sockets {
-            let socket = self.socket(one.id);
-            let Some(socket) = socket.filter(|socket| socket.backlog.is_some()) else {
-                continue;
-            };
-            if prepared.contains_key(&one.id) {
-                continue;
-            }
-            if let Some(fd) = self.new_socket(one, &socket)? {
-                self.set_up(one, &socket, fd)?;
-                listening.push((one.id, fd));
-            }
-        }
-        for one in &sockets {
+        let Some(kernel) = self.kernel.clone() else {
+            return Ok(());
+        };
+        // Of those that listen at one address, the kernel would choose any.
+        let wanted: HashSet<u64> = sockets
+            .iter()
+            .filter_map(|one| kernel.listener(one.id))
+            .collect();
+        let (early, late): (Vec<&Description<'a>>, Vec<_>) = { sockets.iter() }
+            .filter(|one| !prepared.contains_key(&one.id))
+            .partition(|one| wanted.contains(&one.id));
+        let mut listening = Vec::new();
+        self.listen(&early, &mut listening)?;
+        // Those that wait to be accepted are behind the others, each in its turn.
+        let mut ends = sockets.clone();
+        ends.sort_by_key(|one| {
+            let order = kernel.connection(one.id).map_or(0, Connection::order);
+            (kernel.awaits_acceptance(one.id), order)
+        });
+        for one in &ends {
             if !prepared.contains_key(&one.id) {
                 self.make_connection(one, &sockets, &listening, prepared)?;
             }
         }
+        self.listen(&late, &mut listening)?;
         let tid = self.remote.memory().tid();
-        for (id, fd) in listening {
+        for (one, fd) in listening {
+            if let Some(socket) = self.socket(one.id) {
+                self.set_options(&socket, fd, is_deferred)?;
+            }
             let file = self.take_out(fd)?;
-            let one = sockets.iter().find(|one| one.id == id);
-            let set = set_status(&file, one.map_or(0, |one| one.file.flags));
+            let set = set_status(&file, one.file.flags);
             set.map_err(|e| Error::os("make a socket of it listen", tid, e))?;
-            prepared.insert(id, file);
+            prepared.insert(one.id, file);
         }
         Ok(())
+    }
+
+    /// Makes those of these sockets that listen.
+    fn listen<'b>(
+        &mut self,
+        all: &[&'b Description<'a>],
+        listening: &mut Vec<(&'b Description<'a>, Fd)>,
+    ) -> Result<()> {
+        for one in all {
+            let socket = self.socket(one.id);
+            let Some(mut socket) = socket.filter(|socket| socket.backlog.is_some()) else {
+                continue;
+            };
+            socket
+                .options
+                .retain(|&(level, name, _)| !is_deferred(level, name));
+            if let Some(fd) = self.new_socket(one, &socket)? {
+                self.set_up(one, &socket, fd)?;
+                self.does_not_wait(fd)?;
+                listening.push((one, fd));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has calls on a socket not wait.
+    fn does_not_wait(&mut self, fd: Fd) -> Result<()> {
+        let args = [fd, libc::F_SETFL as u64, libc::O_NONBLOCK as u64, 0, 0, 0];
+        self.remote.call(libc::SYS_fcntl, args)?;
+        Ok(())
+    }
+
+    /// Waits for a second until a socket is ready.
+    fn is_ready(&mut self, fd: Fd, for_what: i16) -> Result<bool> {
+        self.remote.reset_scratch();
+        let asked = fd | (for_what as u64) << 32;
+        let at = self.remote.put(&asked.to_le_bytes())?;
+        let args = [at, 1, 1000, 0, 0, 0];
+        Ok(self.remote.call(libc::SYS_poll, args)? == 1)
     }
 
     /// Makes the connection of which this is an end, and the other end is not somewhere else.
@@ -64,7 +112,7 @@ impl<'a> Restorer<'a, '_> {
         &mut self,
         one: &Description<'a>,
         all: &[&Description<'a>],
-        listening: &[(u64, Fd)],
+        listening: &[(&Description<'a>, Fd)],
         prepared: &mut Prepared,
     ) -> Result<()> {
         let Some(kernel) = self.kernel.clone() else {
@@ -81,7 +129,7 @@ impl<'a> Restorer<'a, '_> {
         let listener = kernel.listener(one.id).filter(|_| is_client && waits);
         let listener = listening
             .iter()
-            .find(|(id, _)| Some(*id) == listener)
+            .find(|(one, _)| Some(one.id) == listener)
             .map(|&(_, fd)| fd);
         let mut is_played = false;
         if other_end.is_none() && listener.is_none() {
@@ -103,18 +151,21 @@ impl<'a> Restorer<'a, '_> {
             let Some(fd) = self.new_socket(one, &socket)? else {
                 return Ok(());
             };
-            self.set_options(&socket, fd)?;
+            self.set_options(&socket, fd, is_size)?;
             if !self.connect_to(fd, listener, (from, to))? {
                 self.report_lost(one, "it cannot be connected again");
+                self.remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+                return Ok(());
             }
-            let file = self.take_out(fd)?;
             let sent = kernel.sent_early(one.id).cloned().unwrap_or_default();
-            self.put_sent(one, &sent, &file)?;
-            self.finish_end(one, &socket, file, prepared)?;
-            return Ok(());
+            self.put_sent(one, &sent, fd)?;
+            return self.finish_end(one, &socket, fd, prepared);
         }
         let listener = kernel.listener(one.id);
-        let listener = listening.iter().find(|(id, _)| Some(*id) == listener);
+        let listener = listening
+            .iter()
+            .find(|(one, _)| Some(one.id) == listener)
+            .map(|&(_, fd)| fd);
         let pair = match (from, to) {
             (Some(from), Some(to)) => {
                 let kept = other.and_then(|other| self.socket(other));
@@ -122,9 +173,12 @@ impl<'a> Restorer<'a, '_> {
                     true => (Some(socket.clone()), kept),
                     false => (kept, Some(socket.clone())),
                 };
-                self.network_pair(one, ends, (from, to), listener.map(|&(_, fd)| fd))?
+                self.network_pair(one, ends, (from, to), listener)?
             }
-            _ => self.local_pair(&socket)?,
+            _ => match (listener, socket.kind.0) {
+                (Some(listener), libc::AF_UNIX) => self.unix_pair(one, &socket, listener)?,
+                _ => self.local_pair(&socket)?,
+            },
         };
         let Some((client_end, server_end)) = pair else {
             self.report_lost(one, "its connection cannot be made again: it is reset");
@@ -134,15 +188,16 @@ impl<'a> Restorer<'a, '_> {
             true => (client_end, server_end),
             false => (server_end, client_end),
         };
-        self.put_sent(one, &kernel.received(one.id), &theirs)?;
+        self.put_sent(one, &kernel.received(one.id), theirs)?;
         match other_end {
             Some(other) => {
-                self.put_sent(other, &kernel.received(other.id), &mine)?;
+                self.put_sent(other, &kernel.received(other.id), mine)?;
                 if let Some(socket) = self.socket(other.id) {
                     self.finish_end(other, &socket, theirs, prepared)?;
                 }
             }
             None if is_played && self.common.peers != Peers::Closed => {
+                let theirs = self.take_out(theirs)?;
                 let fail = |e| Error::os("play the other end of a connection of it", one.fd, e);
                 set_status(&theirs, libc::O_NONBLOCK).map_err(fail)?;
                 self.common.played.push(Peer {
@@ -152,28 +207,35 @@ impl<'a> Restorer<'a, '_> {
                     file: theirs,
                 });
             }
-            None => drop(theirs),
+            None => _ = self.remote.call(libc::SYS_close, [theirs, 0, 0, 0, 0, 0])?,
         }
         self.finish_end(one, &socket, mine, prepared)
     }
 
     /// Sends what an end had been sent.
-    fn put_sent(&mut self, to: &Description<'a>, queue: &Queue, from: &File) -> Result<()> {
+    fn put_sent(&mut self, to: &Description<'a>, queue: &Queue, from: Fd) -> Result<()> {
+        if queue.is_empty() && !queue.incomplete {
+            return Ok(());
+        }
         let tid = self.remote.memory().tid();
-        let whole = refill(queue, from).map_err(|e| Error::os("fill a socket of it", tid, e))?;
+        let from = borrow_fd(tid, from as i32)?;
+        let whole = refill(queue, &from).map_err(|e| Error::os("fill a socket of it", tid, e))?;
         if !whole {
             self.report_lost(to, "not all that was in it is known");
         }
         Ok(())
     }
 
+    /// Gives an end its options and status. Some of these say what becomes of data that are sent.
     fn finish_end(
         &mut self,
         one: &Description<'a>,
         socket: &Socket,
-        file: File,
+        fd: Fd,
         prepared: &mut Prepared,
     ) -> Result<()> {
+        self.set_options(socket, fd, |_, _| true)?;
+        let file = self.take_out(fd)?;
         let tid = self.remote.memory().tid();
         let fail = |e| Error::os("make a connection for it", tid, e);
         shut_down(socket, &file).map_err(fail)?;
@@ -190,7 +252,7 @@ impl<'a> Restorer<'a, '_> {
     }
 
     /// A pair of sockets of this kind.
-    fn local_pair(&mut self, socket: &Socket) -> Result<Option<(File, File)>> {
+    fn local_pair(&mut self, socket: &Socket) -> Result<Option<(Fd, Fd)>> {
         self.remote.reset_scratch();
         let ends = self.remote.put(&[0; 8])?;
         let kind = socket.kind.1 as u64;
@@ -199,8 +261,43 @@ impl<'a> Restorer<'a, '_> {
             return Ok(None);
         }
         let both = self.remote.memory().word(ends)?;
-        let (one, two) = (both & 0xffff_ffff, both >> 32);
-        Ok(Some((self.take_out(one)?, self.take_out(two)?)))
+        Ok(Some((both & 0xffff_ffff, both >> 32)))
+    }
+
+    /// A connection to a socket that listens locally, which has its address.
+    fn unix_pair(
+        &mut self,
+        one: &Description<'a>,
+        socket: &Socket,
+        listener: Fd,
+    ) -> Result<Option<(Fd, Fd)>> {
+        let Some(client) = self.new_socket(one, socket)? else {
+            return Ok(None);
+        };
+        if let Some(server) = self.connect_and_accept(client, listener, (None, None))? {
+            return Ok(Some((client, server)));
+        }
+        self.remote.call(libc::SYS_close, [client, 0, 0, 0, 0, 0])?;
+        self.local_pair(socket)
+    }
+
+    /// Connects a socket to a listening one, and accepts that.
+    fn connect_and_accept(
+        &mut self,
+        client: Fd,
+        listener: Fd,
+        addresses: (Option<SocketAddr>, Option<SocketAddr>),
+    ) -> Result<Option<Fd>> {
+        if !self.connect_to(client, listener, addresses)?
+            || !self.is_ready(client, libc::POLLOUT)?
+            || !self.is_ready(listener, libc::POLLIN)?
+        {
+            return Ok(None);
+        }
+        let accepted = self
+            .remote
+            .call(libc::SYS_accept, [listener, 0, 0, 0, 0, 0])?;
+        Ok(u64::try_from(accepted).ok())
     }
 
     /// A connection over the network between these addresses, the client's first.
@@ -210,7 +307,7 @@ impl<'a> Restorer<'a, '_> {
         (client_socket, server_socket): (Option<Socket>, Option<Socket>),
         (from, to): (SocketAddr, SocketAddr),
         listener: Option<Fd>,
-    ) -> Result<Option<(File, File)>> {
+    ) -> Result<Option<(Fd, Fd)>> {
         let Some(socket) = client_socket.as_ref().or(server_socket.as_ref()) else {
             return Ok(None);
         };
@@ -230,24 +327,18 @@ impl<'a> Restorer<'a, '_> {
             }
         };
         let accepted = match listens {
-            Some(listens) if self.connect_to(client, listens, (Some(from), Some(to)))? => {
-                let args = [listens, 0, 0, 0, 0, 0];
-                u64::try_from(self.remote.call(libc::SYS_accept, args)?).ok()
-            }
-            _ => None,
-        };
-        let pair = match accepted {
-            Some(accepted) => {
-                open.retain(|&fd| fd != client);
-                for (socket, fd) in [(&client_socket, client), (&server_socket, accepted)] {
-                    if let Some(socket) = socket {
-                        self.set_options(socket, fd)?;
-                    }
-                }
-                Some((self.take_out(client)?, self.take_out(accepted)?))
-            }
+            Some(listens) => self.connect_and_accept(client, listens, (Some(from), Some(to)))?,
             None => None,
         };
+        if let Some(accepted) = accepted {
+            open.retain(|&fd| fd != client);
+            for (socket, fd) in [(&client_socket, client), (&server_socket, accepted)] {
+                if let Some(socket) = socket {
+                    self.set_options(socket, fd, is_size)?;
+                }
+            }
+        }
+        let pair = accepted.map(|accepted| (client, accepted));
         for fd in open {
             self.remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
         }
@@ -272,20 +363,23 @@ impl<'a> Restorer<'a, '_> {
         Ok(())
     }
 
-    /// Connects a socket to a listening one; returns whether that succeeded.
+    /// Connects a socket to a listening one; returns whether that succeeded, or is under way, as where its backlog is full.
     fn connect_to(
         &mut self,
         fd: Fd,
         listener: Fd,
         (from, to): (Option<SocketAddr>, Option<SocketAddr>),
     ) -> Result<bool> {
+        self.does_not_wait(fd)?;
+        self.does_not_wait(listener)?;
+        let is_made = |ret: i64| ret >= 0 || ret == -i64::from(libc::EINPROGRESS);
         if let Some(from) = from {
             self.may_reuse(fd)?;
             // Fails where the address is not there in the sandbox: it gets another one.
             self.address(libc::SYS_bind, fd, &sockaddr(from))?;
         }
         if let Some(to) = to
-            && self.address(libc::SYS_connect, fd, &sockaddr(to))? >= 0
+            && is_made(self.address(libc::SYS_connect, fd, &sockaddr(to))?)
         {
             return Ok(true);
         }
@@ -299,6 +393,22 @@ impl<'a> Restorer<'a, '_> {
         }
         let len = self.remote.memory().word(len)? & 0xffff_ffff;
         let args = [fd, at, len.min(128), 0, 0, 0];
-        Ok(self.remote.call(libc::SYS_connect, args)? >= 0)
+        Ok(is_made(self.remote.call(libc::SYS_connect, args)?))
     }
+}
+
+/// Whether an option has a listening socket keep connections until there are data.
+fn is_deferred(level: i32, name: i32) -> bool {
+    level == libc::IPPROTO_TCP && name == libc::TCP_DEFER_ACCEPT
+}
+
+/// Whether an option says how many data there is room for.
+fn is_size(level: i32, name: i32) -> bool {
+    let sizes = [
+        libc::SO_RCVBUF,
+        libc::SO_SNDBUF,
+        libc::SO_RCVBUFFORCE,
+        libc::SO_SNDBUFFORCE,
+    ];
+    level == libc::SOL_SOCKET && sizes.contains(&name)
 }

@@ -165,7 +165,7 @@ impl Restorer<'_, '_> {
         socket: &Socket,
         fd: u64,
     ) -> Result<()> {
-        self.set_options(socket, fd)?;
+        self.set_options(socket, fd, |_, _| true)?;
         // The process may have changed its directory since.
         let path = socket.path().and_then(unix_address);
         if let Some(address) = path.as_ref().or(socket.bound.as_ref())
@@ -189,8 +189,15 @@ impl Restorer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn set_options(&mut self, socket: &Socket, fd: u64) -> Result<()> {
-        for (level, name, value) in &socket.options {
+    /// Sets those of a socket's options that are meant, by level and name.
+    pub(super) fn set_options(
+        &mut self,
+        socket: &Socket,
+        fd: u64,
+        is_meant: impl Fn(i32, i32) -> bool,
+    ) -> Result<()> {
+        let all = socket.options.iter();
+        for (level, name, value) in all.filter(|(level, name, _)| is_meant(*level, *name)) {
             self.remote.reset_scratch();
             let at = self.remote.put(value)?;
             let args = [fd, *level as u64, *name as u64, at, value.len() as u64, 0];

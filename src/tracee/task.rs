@@ -1,5 +1,6 @@
 //! The states of a traced task: [`Running`] → wait → [`Stopped`] → resume → [`Running`].
 
+use super::default_action::is_stop;
 use super::sys::{self, SigInfo};
 use super::{Error, Regs, Result, TaskMemory, tsc_off};
 use crate::trace::Exit;
@@ -372,7 +373,7 @@ impl Running {
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 Stop::Clone(task.message()? as i32)
             }
-            libc::PTRACE_EVENT_STOP if is_stopping(signal) => Stop::Group(signal),
+            libc::PTRACE_EVENT_STOP if is_stop(signal) => Stop::Group(signal),
             libc::PTRACE_EVENT_STOP => Stop::Attached,
             other => Stop::Other(other),
         };
@@ -424,13 +425,6 @@ pub fn give_way() {
 /// Whether a task is stopped, and has not been killed meanwhile.
 pub(crate) fn stands(tid: i32) -> bool {
     sys::getregs(tid).is_ok()
-}
-
-fn is_stopping(signal: i32) -> bool {
-    matches!(
-        signal,
-        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
-    )
 }
 
 impl Stopped {
@@ -663,11 +657,15 @@ impl Stopped {
         self.send(signal);
         let mut waited = self.resume()?.wait()?;
         while let Waited::Stopped(task, stop) = waited {
-            let with = match stop {
-                Stop::Signal(signal) => signal,
-                _ => 0,
+            waited = match stop {
+                Stop::Signal(came) if came == signal => task.resume_with(signal)?.wait()?,
+                Stop::Exit => task.resume()?.wait()?,
+                // It is not to go on in its own code.
+                _ => {
+                    task.kill();
+                    return Ok(());
+                }
             };
-            waited = task.resume_with(with)?.wait()?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::process::StopPoint;
 use crate::recording::Delivery;
 use crate::syscall;
 use crate::trace::Exit;
+use crate::tracee::default_action::{is_harmless, is_stop};
 use crate::tracee::{Regs, Stopped, proc, tsc};
 use crate::value::BRIEF;
 
@@ -177,19 +178,4 @@ impl Driver<'_> {
         let seen = self.see(task, call).ok()?;
         Some(observe(&seen, None, BRIEF).brief().to_string())
     }
-}
-
-fn is_stop(signal: i32) -> bool {
-    matches!(
-        signal,
-        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
-    )
-}
-
-/// signal(7): the signals whose default action does not end or stop the process.
-fn is_harmless(signal: i32) -> bool {
-    matches!(
-        signal,
-        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT
-    )
 }

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use crate::backtrace::{self, Frame};
 use crate::inject::log::observe;
+use crate::tracee::default_action::is_fatal;
 use crate::tracee::{Stopped, interrupt, proc};
 use crate::value::BRIEF;
 
@@ -11,7 +12,7 @@ impl Engine<'_> {
     pub(super) fn note_fatal(&mut self, process: i32, task: &Stopped, signal: i32) {
         let tid = task.tid();
         let survives = signal == 0
-            || is_harmless(signal)
+            || !is_fatal(signal)
             || proc::catches(tid, signal).unwrap_or(true)
             || proc::ignores(tid, signal).unwrap_or(true);
         let is_told = process == self.first || self.members.contains_key(&process);
@@ -62,19 +63,4 @@ impl Engine<'_> {
             None => backtrace::of(task, &backtrace::real(task.tid())),
         }
     }
-}
-
-/// signal(7): the signals whose default is not to end the process.
-fn is_harmless(signal: i32) -> bool {
-    matches!(
-        signal,
-        libc::SIGCHLD
-            | libc::SIGURG
-            | libc::SIGWINCH
-            | libc::SIGCONT
-            | libc::SIGSTOP
-            | libc::SIGTSTP
-            | libc::SIGTTIN
-            | libc::SIGTTOU
-    )
 }
