@@ -192,6 +192,28 @@ fn what_was_typed_is_echoed_once() {
     }
 }
 
+/// What was typed has had its effect: it sends no signal a second time, ends no other read, and is erased where it was.
+#[test]
+fn what_was_typed_has_had_its_effect() {
+    let folder = Folder::new();
+    folder.write("typed.py", include_str!("fixtures/typed.py"));
+    for how in ["interrupted", "ended", "erased", "raw", "size", "unopened"] {
+        let recorded = folder
+            .record(how, &["/usr/bin/python3", "-S", "typed.py", how])
+            .ok();
+        let script = format!(
+            r#"
+            local rec = rr.open "{how}"
+            rr.replay_to(rec:find{{ syscall = "getpriority" }})
+            local o = spin_off():live{{ timeout = 10 }}
+            io.write(o.stdout, o.stderr, o.status, "\n", table.concat(o.missing, "\n"))
+            "#
+        );
+        let expected = format!("{}exited\n", recorded.text());
+        assert_eq!(folder.script(&script).ok().text(), expected, "{how}");
+    }
+}
+
 /// A hook sees the signal that ends a process once, though its family goes on live because of it.
 #[test]
 fn a_fatal_signal_is_shown_once() {

@@ -125,6 +125,9 @@ impl Kernel {
             }
             libc::SYS_pipe | libc::SYS_pipe2 => return self.create_pipe(call, after),
             libc::SYS_ioctl if channel::opens_slave(call) => return self.note_slave(call, after),
+            libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 => {
+                return self.note_open(call, after);
+            }
             libc::SYS_mmap => {
                 if let Some((id, _)) = after.file(call.args[4] as i32)
                     && let Some(Object::Memfd(memfd)) = self.objects.get_mut(&id)

@@ -357,6 +357,19 @@ impl Kernel {
         if let (Some((id, _)), Some(number)) = (master, slave.and_then(|file| pty(&file.path))) {
             self.add_master(id, number);
         }
+        self.note_open(call, after);
+    }
+
+    /// Notes that a program has opened the slave of a pseudoterminal.
+    pub(super) fn note_open(&mut self, call: &CallEvent, after: &dyn Descriptors) {
+        if self.terminals.is_empty() {
+            return;
+        }
+        let opened = call.ret.and_then(|fd| after.open_file(fd as i32));
+        let number = opened.and_then(|file| pty(&file.path));
+        if let Some(terminal) = number.and_then(|number| self.terminals.get_mut(&number)) {
+            terminal.is_open = true;
+        }
     }
 
     fn add_master(&mut self, id: u64, number: u32) {

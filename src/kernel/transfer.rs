@@ -49,9 +49,10 @@ impl Kernel {
         let Some(terminal) = self.terminals.get_mut(&number) else {
             return;
         };
+        terminal.is_open |= !is_master;
         if i64::from(call.nr) == libc::SYS_ioctl {
             terminal.control(call);
-        } else if reads_from(call).is_some() {
+        } else if reads_from(call).is_some() || ret == 0 && is_read(call) {
             terminal.taken(is_master, usize::try_from(ret).unwrap_or(0));
         } else if ret > 0 {
             let data = moved(call, Moved::In);
@@ -207,4 +208,10 @@ impl Kernel {
             memfd.incomplete = true;
         }
     }
+}
+
+/// Whether a call reads, also if it found the end of a file.
+fn is_read(call: &CallEvent) -> bool {
+    let nr = i64::from(call.nr);
+    matches!(nr, libc::SYS_read | libc::SYS_readv) && call.was_made()
 }

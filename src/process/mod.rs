@@ -18,7 +18,7 @@ pub(crate) use shared_memory::{page_end, remap, segment_prot, unmap};
 pub(crate) use shared_objects::Objects;
 pub(crate) use thread::{NO_ALTERNATE_STACK, new_thread, set_actions};
 pub use thread::{StopPoint, TaskAttributes, Thread, ThreadState};
-pub use tree::{Ended, Inside, Masters, Place};
+pub use tree::{Ended, Inside, Masters, Place, Terminal};
 
 use crate::history::{FamilyChanges, FileChanges, Followed, KernelChanges, Recording};
 use crate::kernel::{DescriptorTable, Program};

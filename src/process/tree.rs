@@ -10,7 +10,7 @@ use crate::sandbox::{self, Sandbox, Sandboxes};
 use crate::trace::Exit;
 use crate::tracee::default_action::is_fatal;
 use crate::tracee::spawn::borrow_fd;
-use crate::tracee::{Error, Remote, Result, Stopped};
+use crate::tracee::{Error, Remote, Result, Stopped, terminal_settings};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -69,6 +69,9 @@ pub struct Inside<'a> {
     pub beside: Option<usize>,
 }
 
+/// The number of a pseudoterminal, and its size (`struct winsize`) if one was set.
+pub type Terminal = (u32, Option<[u8; 8]>);
+
 /// The masters of pseudoterminals in the sandbox, by their numbers.
 pub type Masters = BTreeMap<u32, File>;
 
@@ -102,7 +105,7 @@ impl Process {
     pub fn into_sandbox<R>(
         self,
         request: &sandbox::Request<'_>,
-        (places, terminals): (&[Place], &[u32]),
+        (places, terminals): (&[Place], &[Terminal]),
         number: impl Fn(i32) -> i32,
         is_right: impl FnOnce(&dyn Any) -> bool,
         put: impl FnOnce(&mut Sandbox, Option<Rc<dyn Any>>, &SharedMemory) -> sandbox::Result<()>,
@@ -573,8 +576,8 @@ impl Entry<'_> {
     }
 
     /// Opens pseudoterminals of these numbers. Those that cannot be had are missing.
-    fn open_terminals(&mut self, at: usize, numbers: &[u32]) -> sandbox::Result<()> {
-        if numbers.is_empty() {
+    fn open_terminals(&mut self, at: usize, terminals: &[Terminal]) -> sandbox::Result<()> {
+        if terminals.is_empty() {
             return Ok(());
         }
         let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
@@ -584,9 +587,9 @@ impl Entry<'_> {
         let word = remote.put(&[0; 8])?;
         let how = (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
         let mut open = Vec::new();
-        while numbers
+        while terminals
             .iter()
-            .any(|number| !self.masters.contains_key(number))
+            .any(|(number, _)| !self.masters.contains_key(number))
         {
             let args = [libc::AT_FDCWD as u64, path, how, 0, 0, 0];
             let Ok(fd) = u64::try_from(remote.call(libc::SYS_openat, args)?) else {
@@ -598,11 +601,18 @@ impl Entry<'_> {
                 break;
             }
             let number = remote.memory().word(word)? as u32;
-            if numbers.contains(&number) {
+            let known = terminals.iter().find(|(known, _)| *known == number);
+            if let Some((_, size)) = known {
                 remote.memory().write(word, &[0; 8])?;
                 let unlock = [fd, libc::TIOCSPTLCK, word, 0, 0, 0];
                 remote.call(libc::SYS_ioctl, unlock)?;
-                self.masters.insert(number, borrow_fd(tid, fd as i32)?);
+                let master = borrow_fd(tid, fd as i32)?;
+                if let Some(size) = size {
+                    // Before anybody has it, who would be told of a change.
+                    let set = terminal_settings::set_size(&master, *size);
+                    set.map_err(|e| Error::os("set the size of a terminal", tid, e))?;
+                }
+                self.masters.insert(number, master);
             }
         }
         for fd in open {

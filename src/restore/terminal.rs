@@ -47,13 +47,17 @@ impl<'a> Restorer<'a, '_> {
                     let Some(master) = self.common.masters.get(&number) else {
                         continue;
                     };
-                    let slave = self.slave(number, libc::O_RDWR);
-                    let done = slave.map(|slave| settle(master, &slave, &terminal));
-                    let is_whole = done.transpose().map_err(fail)?;
+                    let slave = match terminal.is_open {
+                        true => self.slave(number, libc::O_RDWR),
+                        // The master is told once a slave has been closed.
+                        false => None,
+                    };
+                    let done = settle(master, slave.as_ref(), &terminal);
+                    let is_whole = done.map_err(fail)?;
                     let mine = master.try_clone().map_err(fail)?;
                     set_status(&mine, end.file.flags).map_err(fail)?;
                     prepared.insert(end.id, mine);
-                    if is_whole != Some(true) {
+                    if !is_whole {
                         self.report_lost(end, "not all that was in it is known");
                     }
                     continue;
@@ -79,33 +83,43 @@ impl<'a> Restorer<'a, '_> {
 }
 
 /// Puts what was on its way into a new pseudoterminal, and gives it its settings. Returns whether that was all of it.
-fn settle(master: &File, slave: &File, terminal: &PseudoTerminal) -> io::Result<bool> {
-    let usual = tcgetattr(slave)?;
-    // Nothing is echoed or changed meanwhile.
-    let mut raw = usual.clone();
-    cfmakeraw(&mut raw);
-    tcsetattr(slave, SetArg::TCSANOW, &raw)?;
-    let output: Vec<u8> = terminal.output.parts().flatten().copied().collect();
-    let mut is_whole = put(slave, &output)? && !terminal.output.incomplete;
+fn settle(master: &File, slave: Option<&File>, terminal: &PseudoTerminal) -> io::Result<bool> {
     let input: Vec<u8> = terminal.input.parts().flatten().copied().collect();
+    let input = [&input[..], &terminal.line].concat();
+    let mut is_whole = !terminal.output.incomplete && !terminal.input.incomplete;
+    let usual = tcgetattr(master)?;
+    match slave {
+        Some(slave) => {
+            // Nothing is echoed or changed meanwhile.
+            let mut raw = usual.clone();
+            cfmakeraw(&mut raw);
+            tcsetattr(master, SetArg::TCSANOW, &raw)?;
+            let output: Vec<u8> = terminal.output.parts().flatten().copied().collect();
+            is_whole &= put(slave, &output)?;
+        }
+        None => is_whole &= terminal.output.is_empty() && input.is_empty(),
+    }
     match &terminal.settings {
         Some(settings) => terminal_settings::set(master, settings)?,
-        None => tcsetattr(slave, SetArg::TCSANOW, &usual)?,
+        None => tcsetattr(master, SetArg::TCSANOW, &usual)?,
     }
-    if !input.is_empty() {
-        // Its echo was shown when it was typed.
+    if let Some(slave) = slave.filter(|_| !input.is_empty()) {
+        // Its echo was shown when it was typed, and what was to send a signal has sent it.
         let wanted = tcgetattr(slave)?;
         let mut quiet = wanted.clone();
         quiet
             .local_flags
-            .remove(LocalFlags::ECHO | LocalFlags::ECHONL);
-        quiet.input_flags.remove(InputFlags::IMAXBEL);
+            .remove(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ISIG);
+        quiet
+            .input_flags
+            .remove(InputFlags::IMAXBEL | InputFlags::IXON);
         tcsetattr(slave, SetArg::TCSANOW, &quiet)?;
-        is_whole &= put(master, &input)? && !terminal.input.incomplete;
+        is_whole &= put(master, &input)?;
         await_input(slave, input.len())?;
         tcsetattr(slave, SetArg::TCSANOW, &wanted)?;
     }
     if let Some(size) = &terminal.size {
+        // One that has it already sends no signal.
         terminal_settings::set_size(master, *size)?;
     }
     if terminal.is_packet {

@@ -11,7 +11,7 @@ use crate::inject::log::Log;
 use crate::inject::outcome::{ProcessOutcome, Status};
 use crate::inject::report::{Ended as End, Report, of_relative};
 use crate::kernel::{FileKind, Kernel, OpenFile, Program};
-use crate::process::{Ended, Place, Process, StopPoint, Thread, ThreadGroup};
+use crate::process::{Ended, Place, Process, StopPoint, Terminal, Thread, ThreadGroup};
 use crate::trace::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -223,15 +223,17 @@ pub(super) fn places(process: &Process) -> Result<Vec<Place>> {
     places.collect()
 }
 
-/// The numbers of the pseudoterminals of which processes of a family have the masters.
-pub(super) fn terminals(process: &Process, kernel: &Kernel) -> Vec<u32> {
-    let numbers = process.groups().flat_map(|group| {
+/// The pseudoterminals of which processes of a family have the masters.
+pub(super) fn terminals(process: &Process, kernel: &Kernel) -> Vec<Terminal> {
+    let all = process.groups().flat_map(|group| {
         let table = &group.descriptors;
         let ids = table.iter().filter_map(|(fd, ..)| table.file_id(fd));
-        ids.filter_map(|id| Some(kernel.terminal_of_master(id)?.0))
+        ids.filter_map(|id| kernel.terminal_of_master(id))
     });
-    let numbers: BTreeSet<u32> = numbers.collect();
-    numbers.into_iter().collect()
+    let all: BTreeMap<u32, _> = all
+        .map(|(number, terminal)| (number, terminal.size))
+        .collect();
+    all.into_iter().collect()
 }
 
 /// The number of the pseudoterminal with this device number.
