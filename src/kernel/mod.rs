@@ -60,7 +60,7 @@ pub use named_files::{named_files, resolved_path};
 pub use process::ProcessState;
 pub use process_tree::ProcessTree;
 pub use program::{Program, argv_of};
-pub use queue::Queue;
+pub use queue::{Part, Queue};
 pub(crate) use signal::{FIRST_REAL_TIME, Target, Told, sends_signal};
 pub use signalfd::Signalfd;
 pub use socket::Socket;
@@ -177,7 +177,16 @@ impl Kernel {
     /// Removes the objects of closed files and the attributes of ended processes.
     fn drop_unused(&mut self, tree: &ProcessTree) {
         self.added = 0;
-        let alive: HashSet<u64> = tree.file_ids().collect();
+        let mut alive: HashSet<u64> = tree.file_ids().collect();
+        // Of what is on its way, the senders are asked for their addresses.
+        let waiting = tree
+            .file_ids()
+            .filter_map(|id| match self.objects.get(&id) {
+                Some(Object::Socket(socket)) => Some(&socket.received),
+                _ => None,
+            });
+        let senders = waiting.flat_map(Queue::parts).filter_map(|part| part.from);
+        alive.extend(senders.collect::<Vec<_>>());
         let mut named = HashSet::new();
         self.objects.retain(|id, object| {
             let kept = alive.contains(id);
@@ -238,6 +247,12 @@ impl Kernel {
         for &(id, file) in files {
             if let Some(object) = self.objects.get(&id) {
                 part.objects.insert(id, object.clone());
+                if let Object::Socket(socket) = object {
+                    for from in socket.received.parts().filter_map(|part| part.from) {
+                        let sender = self.objects.get(&from).cloned();
+                        part.objects.extend(sender.map(|sender| (from, sender)));
+                    }
+                }
             }
             if let Some(name) = self.pipe_name(id, file)
                 && let Some(queue) = self.pipes.get(name)

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 
 /// A descriptor in the process that makes the connections.
-type Fd = u64;
+pub(super) type Fd = u64;
 
 impl<'a> Restorer<'a, '_> {
     /// Makes the listening sockets and the connections of the family's processes.
@@ -183,7 +183,7 @@ impl<'a> Restorer<'a, '_> {
     }
 
     /// Takes a descriptor out of the process.
-    fn take_out(&mut self, fd: Fd) -> Result<File> {
+    pub(super) fn take_out(&mut self, fd: Fd) -> Result<File> {
         let file = borrow_fd(self.remote.memory().tid(), fd as i32)?;
         self.remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
         Ok(file)

@@ -9,6 +9,7 @@
 
 mod broken;
 mod connection;
+mod datagram;
 mod epoll;
 mod eventfd;
 mod file;
@@ -409,6 +410,7 @@ impl<'a> Restorer<'a, '_> {
         self.make_pipes(&all, &mut prepared)?;
         self.make_socket_pairs(&all, &mut prepared)?;
         self.make_connections(&all, &mut prepared)?;
+        self.make_datagram_sockets(&all, &mut prepared)?;
         self.make_terminals(&all, &mut prepared)?;
         self.common.prepared = prepared;
         Ok(())

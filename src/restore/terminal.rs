@@ -85,9 +85,9 @@ fn settle(master: &File, slave: &File, terminal: &PseudoTerminal) -> io::Result<
     let mut raw = usual.clone();
     cfmakeraw(&mut raw);
     tcsetattr(slave, SetArg::TCSANOW, &raw)?;
-    let output: Vec<u8> = terminal.output.parts().flatten().copied().collect();
+    let output = terminal.output.bytes();
     let mut is_whole = put(slave, &output)? && !terminal.output.incomplete;
-    let input: Vec<u8> = terminal.input.parts().flatten().copied().collect();
+    let input = terminal.input.bytes();
     match &terminal.settings {
         Some(settings) => terminal_settings::set(master, settings)?,
         None => tcsetattr(slave, SetArg::TCSANOW, &usual)?,
