@@ -33,10 +33,17 @@ fn messages() {
     arrives("messages");
 }
 
+/// Signals that are blocked stay pending, with who has sent them and the values that they were sent with, and those that were
+/// taken do not come again: by a call that waits, by a descriptor, by a handler.
+#[test]
+fn signals() {
+    arrives("signals");
+}
+
 /// The same for a user without privileges.
 #[test]
 fn for_a_user_too() {
-    for name in ["datagrams", "messages"] {
+    for name in ["datagrams", "messages", "signals"] {
         as_user(&["--exact", &format!("in_flight::{name}")]);
     }
 }

@@ -17,6 +17,7 @@ mod inotify;
 mod local_file;
 mod locks;
 mod memfd;
+mod pending;
 mod pipe;
 mod process;
 mod program;
@@ -27,6 +28,7 @@ mod terminal;
 mod timer;
 mod timerfd;
 
+pub use pending::send_pending;
 pub use program::program;
 pub use stream::CapturedStream;
 pub use timer::Timers;
