@@ -34,6 +34,7 @@ mod hook_values;
 mod hooks;
 mod hostile_tasks;
 mod i386_calls;
+mod in_flight;
 mod inject_like_strace;
 mod interrupts;
 mod kernel_headers;

@@ -37,6 +37,30 @@ impl Address {
         }
     }
 
+    /// As the kernel takes it for a socket of this domain: a `struct sockaddr`. `None` where it has none, and for a path that
+    /// is too long.
+    pub(super) fn sockaddr(&self, domain: i32) -> Option<Vec<u8>> {
+        const MOST: usize = 107;
+        let family = (domain as u16).to_ne_bytes();
+        match self {
+            Address::Inet(ip, port) => {
+                let port = port.to_be_bytes();
+                match domain {
+                    libc::AF_INET => {
+                        let ip = ip.to_ipv4_mapped()?.octets();
+                        Some([&family[..], &port, &ip, &[0; 8]].concat())
+                    }
+                    _ => Some([&family[..], &port, &[0; 4], &ip.octets(), &[0; 4]].concat()),
+                }
+            }
+            Address::Unix(name) if name.is_empty() || name.len() > MOST => None,
+            Address::Unix(name) => {
+                let end: &[u8] = if name.starts_with(b"/") { &[0] } else { &[] };
+                Some([&family[..], name, end].concat())
+            }
+        }
+    }
+
     /// The address on the network, if it is one there.
     pub(super) fn on_network(&self) -> Option<SocketAddr> {
         match self {

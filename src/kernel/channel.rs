@@ -469,19 +469,29 @@ impl Kernel {
     }
 }
 
-/// The address that a call sends to.
+/// The address that a call sends to, or the first one.
 fn destination(call: &CallEvent, cwd: &[u8]) -> Option<Address> {
+    destination_of(call, 0, cwd)
+}
+
+/// The address that a call sends one of its messages to.
+pub(super) fn destination_of(call: &CallEvent, message: usize, cwd: &[u8]) -> Option<Address> {
+    const MMSGHDR: u64 = 64;
     let memory = ChunkMemory(&call.ins);
     let (at, len) = match i64::from(call.nr) {
         libc::SYS_sendto => (call.args[4], call.args[5] & 0xffff_ffff),
-        libc::SYS_sendmsg | libc::SYS_sendmmsg => name_of_message(&memory, call.args[1])?,
+        libc::SYS_sendmsg => name_of_message(&memory, call.args[1])?,
+        libc::SYS_sendmmsg => {
+            let header = call.args[1].wrapping_add(message as u64 * MMSGHDR);
+            name_of_message(&memory, header)?
+        }
         _ => return None,
     };
     Address::of(&bytes(&memory, at, len).filter(|_| at != 0)?, cwd)
 }
 
-/// The address that what a call received was sent from.
-fn sender(call: &CallEvent, cwd: &[u8]) -> Option<Address> {
+/// The address on the network that what a call received was sent from.
+pub(super) fn sender(call: &CallEvent, cwd: &[u8]) -> Option<Address> {
     let memory = LeftMemory {
         ins: &call.ins,
         outs: &call.outs,

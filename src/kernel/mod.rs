@@ -4,7 +4,8 @@
 //! [`ProcessTree`] has the tasks with their descriptors and open files, [`Kernel`] the objects behind those (one file
 //! each: `pipe`, `socket`, `eventfd`, `timerfd`, `signalfd`, `epoll`, `inotify`, `memfd`) and the attributes that
 //! processes set (`process`). `job_control` has the groups and sessions of processes, `connection` says which sockets are
-//! the ends of one connection, `channel` what an event sends to other processes and takes from them, and `signal` which signals. Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by
+//! the ends of one connection, `channel` what an event sends to other processes and takes from them, `signal` which signals, and
+//! `pending` which of these nobody has taken yet. Objects go by the numbers of their open files ([`ProcessTree::file_id`]), pipes by
 //! their names. [`restore`](crate::restore) makes the same objects in a live process, in files of the same names.
 //!
 //! The model follows frames ([`recording`](crate::recording)); it does not read recordings, and asks no real kernel.
@@ -24,6 +25,7 @@ mod job_control;
 mod memfd;
 mod memory;
 mod named_files;
+mod pending;
 mod pipe;
 mod process;
 mod process_tree;
@@ -57,10 +59,12 @@ pub(crate) use job_control::{changes_job_control, may_change_job_control};
 pub use memfd::Memfd;
 pub(crate) use named_files::files_named_by;
 pub use named_files::{named_files, resolved_path};
+pub use pending::PendingSignal;
+pub(crate) use pending::is_ignored;
 pub use process::ProcessState;
 pub use process_tree::ProcessTree;
 pub use program::{Program, argv_of};
-pub use queue::Queue;
+pub use queue::{Part, Queue};
 pub(crate) use signal::{FIRST_REAL_TIME, Target, Told, sends_signal};
 pub use signalfd::Signalfd;
 pub use socket::Socket;
@@ -113,6 +117,7 @@ pub struct Kernel {
     terminals: HashMap<u32, PseudoTerminal>,
     /// The pids of processes in their own pid namespaces, where these differ.
     numbers: BTreeMap<i32, i32>,
+    pending: pending::PendingSignals,
     clock: Clock,
     file_numbers: SeenFileNumbers,
     /// The bytes in pipes, sockets and anonymous files.
@@ -131,15 +136,18 @@ impl Kernel {
                     EventKind::Call(call) if !call.was_made() => tree.follow(frame),
                     EventKind::Call(call) => {
                         if let Some(pid) = pid {
+                            self.follow_pending(tree, (pid, event.tid), call);
                             self.change_objects(pid, call, &tree.view(event.tid));
                             self.file_numbers.follow(call, &tree.view(event.tid));
                         }
                         tree.follow(frame);
                         self.create_objects(call, &tree.view(event.tid));
+                        self.follow_pidfd(tree, event.tid, call);
                     }
                     EventKind::Signal(signal) => {
                         if let Some(pid) = pid {
                             self.deliver_signal(pid, signal.signal, &signal.info);
+                            self.take_pending(tree, (pid, event.tid), signal);
                         }
                         tree.follow(frame);
                     }
@@ -169,6 +177,13 @@ impl Kernel {
                     }
                 }
             }
+            Frame::Gone { tid, .. } => {
+                let pid = tree.pid(*tid);
+                tree.follow(frame);
+                if let Some(pid) = pid {
+                    self.drop_pending(tree, pid, *tid);
+                }
+            }
             Frame::Addresses(seen) => self.note_addresses(tree, seen),
             _ => tree.follow(frame),
         }
@@ -177,7 +192,16 @@ impl Kernel {
     /// Removes the objects of closed files and the attributes of ended processes.
     fn drop_unused(&mut self, tree: &ProcessTree) {
         self.added = 0;
-        let alive: HashSet<u64> = tree.file_ids().collect();
+        let mut alive: HashSet<u64> = tree.file_ids().collect();
+        // Of what is on its way, the senders are asked for their addresses.
+        let waiting = tree
+            .file_ids()
+            .filter_map(|id| match self.objects.get(&id) {
+                Some(Object::Socket(socket)) => Some(&socket.received),
+                _ => None,
+            });
+        let senders = waiting.flat_map(Queue::parts).filter_map(|part| part.from);
+        alive.extend(senders.collect::<Vec<_>>());
         let mut named = HashSet::new();
         self.objects.retain(|id, object| {
             let kept = alive.contains(id);
@@ -191,6 +215,7 @@ impl Kernel {
         self.pipes
             .retain(|name, _| names.contains(name.as_slice()) || named.contains(name));
         self.processes.retain(|&pid, _| tree.is_alive(pid));
+        self.pending.forget_closed(&alive);
         self.drop_unused_connections(&alive);
         let bytes = self.objects.values().map(|object| match object {
             Object::Socket(socket) => socket.received.len(),
@@ -238,6 +263,12 @@ impl Kernel {
         for &(id, file) in files {
             if let Some(object) = self.objects.get(&id) {
                 part.objects.insert(id, object.clone());
+                if let Object::Socket(socket) = object {
+                    for from in socket.received.parts().filter_map(|part| part.from) {
+                        let sender = self.objects.get(&from).cloned();
+                        part.objects.extend(sender.map(|sender| (from, sender)));
+                    }
+                }
             }
             if let Some(name) = self.pipe_name(id, file)
                 && let Some(queue) = self.pipes.get(name)

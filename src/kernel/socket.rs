@@ -14,6 +14,8 @@ pub struct Socket {
     pub kind: (i32, i32, i32),
     /// The address that it is bound to: a `struct sockaddr`.
     pub bound: Option<Vec<u8>>,
+    /// The directory from which a relative path is meant to which it is bound.
+    pub bound_from: Vec<u8>,
     /// The backlog of a listening socket.
     pub backlog: Option<i32>,
     /// The address that it is connected to; empty for an accepted socket.
@@ -62,6 +64,7 @@ impl Socket {
         Socket {
             kind: self.kind,
             bound: self.bound.clone(),
+            bound_from: self.bound_from.clone(),
             connected: Some(Vec::new()),
             local: self.local.clone(),
             ..Socket::default()
@@ -71,6 +74,28 @@ impl Socket {
     /// Whether data arrives in messages rather than as a stream of bytes.
     pub fn has_messages(&self) -> bool {
         self.kind.1 != libc::SOCK_STREAM
+    }
+
+    /// The address that a datagram socket is to be bound to, to have the one that it had: a `struct sockaddr`. The kernel has
+    /// chosen what the program left open. `None` where it has no address.
+    pub fn own_address(&self) -> Option<Vec<u8>> {
+        let (bound, path) = (self.bound.clone(), self.path());
+        match self.local.as_ref() {
+            Some(Address::Inet(_, 0)) | None => bound,
+            // As the program wrote it: others see that.
+            Some(_) if path.is_some() => bound,
+            Some(local) => local.sockaddr(self.kind.0).or(bound),
+        }
+    }
+
+    /// The address that it is connected to, whatever the directory: a `struct sockaddr`.
+    pub fn peer_address(&self) -> Option<Vec<u8>> {
+        let connected = self.connected.as_ref().filter(|to| !to.is_empty())?;
+        let known = self.remote.as_ref();
+        match known.filter(|_| self.kind.0 == libc::AF_UNIX) {
+            Some(remote) => remote.sockaddr(self.kind.0),
+            None => Some(connected.clone()),
+        }
     }
 
     /// Its address on the network, and that of the other end, as far as they are known.
@@ -96,6 +121,7 @@ impl Socket {
             libc::SYS_bind => {
                 self.bound = bytes(&ChunkMemory(&call.ins), a, b);
                 self.local = self.bound.as_deref().and_then(|to| Address::of(to, cwd));
+                self.bound_from = cwd.to_vec();
             }
             libc::SYS_listen => self.backlog = Some(a as i32),
             libc::SYS_connect if ret == 0 || ret == -i64::from(libc::EINPROGRESS) => {

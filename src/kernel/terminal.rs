@@ -216,7 +216,10 @@ impl PseudoTerminal {
                 let is_line = taken
                     .last()
                     .is_some_and(|&last| last == b'\n' || last == b'\r');
-                let next = self.input.parts().flatten().next().copied();
+                let next = self
+                    .input
+                    .parts()
+                    .find_map(|part| part.data.first().copied());
                 // The end of a file that ends a read is gone with it.
                 if self.is_canonical() && !is_line && next.is_some_and(|next| self.is(next, VEOF)) {
                     self.input.take(1);

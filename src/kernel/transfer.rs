@@ -1,7 +1,8 @@
 //! Data that calls move into and out of pipes, sockets, eventfds and anonymous files.
 
+use super::address::Address;
 use super::call_data::{moved, moved_messages, reads_from};
-use super::{Descriptors, Kernel, Object, OpenFile, Queue};
+use super::{Descriptors, Kernel, Object, OpenFile, Part, Queue, channel};
 use crate::recording::{CallEvent, Effect};
 use crate::syscall::Moved;
 
@@ -9,11 +10,15 @@ use crate::syscall::Moved;
 const MOST: usize = 64 << 20;
 
 impl Kernel {
-    /// Follows the data that a call, which returned `ret`, moved into or out of the open file that is its first
-    /// argument.
-    pub(super) fn move_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, ret: i64) {
+    /// Follows the data that a call, which has not failed, moved into or out of the open file that is its first argument.
+    /// Relative addresses are from this directory.
+    pub(super) fn move_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, cwd: &[u8]) {
+        let ret = call.ret.unwrap_or(-1);
         if file.may_be_terminal() {
             return self.move_on_terminal(id, file, call, ret);
+        }
+        if matches!(self.object(id), Some(Object::Socket(socket)) if socket.has_messages()) {
+            return self.move_messages(id, call, cwd);
         }
         match i64::from(call.nr) {
             libc::SYS_sendmmsg => {
@@ -39,6 +44,92 @@ impl Kernel {
             }
             _ => {}
         }
+    }
+
+    /// Follows the messages that a call sent to a socket, or took from it. A message may have no bytes.
+    fn move_messages(&mut self, id: u64, call: &CallEvent, cwd: &[u8]) {
+        match i64::from(call.nr) {
+            libc::SYS_sendmmsg => {
+                for (at, message) in moved_messages(call).into_iter().enumerate() {
+                    self.send_message(id, &message, channel::destination_of(call, at, cwd));
+                }
+            }
+            libc::SYS_sendto
+            | libc::SYS_sendmsg
+            | libc::SYS_write
+            | libc::SYS_writev
+            | libc::SYS_pwritev2 => {
+                let to = channel::destination_of(call, 0, cwd);
+                self.send_message(id, &moved(call, Moved::In), to);
+            }
+            libc::SYS_recvmmsg => {
+                for message in moved_messages(call) {
+                    self.take_message(id, &message, call, cwd);
+                }
+            }
+            _ if takes_message(call) => {
+                let read = moved(call, Moved::Out);
+                self.take_message(id, &read, call, cwd);
+            }
+            _ => {}
+        }
+    }
+
+    /// Follows a message to this address, or to whom the socket is connected with.
+    fn send_message(&mut self, id: u64, data: &[u8], to: Option<Address>) {
+        let fits = self.buffered + data.len() <= MOST;
+        let Some(Object::Socket(socket)) = self.objects.get(&id) else {
+            return;
+        };
+        let receiver = match socket.kind.1 {
+            libc::SOCK_DGRAM => {
+                let pair = socket.peer.filter(|_| to.is_none());
+                let to = to.as_ref().or(socket.remote.as_ref());
+                pair.or_else(|| self.receiver(to?, socket))
+            }
+            _ => socket.peer.or_else(|| self.connected_peer(id)),
+        };
+        let is_datagram = socket.kind.1 == libc::SOCK_DGRAM;
+        let queue = match receiver {
+            Some(receiver) => match self.objects.get_mut(&receiver) {
+                Some(Object::Socket(socket)) => &mut socket.received,
+                _ => return,
+            },
+            None if self.awaits_acceptance(id) => self.early.entry(id).or_default(),
+            None => return,
+        };
+        if !fits {
+            queue.incomplete = true;
+            return;
+        }
+        let before = queue.len();
+        queue.push_message(Part {
+            from: is_datagram.then_some(id),
+            ..Part::from(data)
+        });
+        self.buffered += queue.len() - before;
+    }
+
+    /// Follows the taking of a message, of which this was read.
+    fn take_message(&mut self, id: u64, read: &[u8], call: &CallEvent, cwd: &[u8]) {
+        self.receive_early(id);
+        let from = channel::sender(call, cwd);
+        let is_sent_here = from.is_none_or(|from| self.has_sender(&from));
+        let has_connection = self.connected_peer(id).is_some();
+        let Some(Object::Socket(socket)) = self.objects.get_mut(&id) else {
+            return;
+        };
+        let is_connected = socket.peer.is_some() || has_connection;
+        let queue = &mut socket.received;
+        let before = queue.len();
+        match is_connected && !queue.is_empty() {
+            true => queue.take_message(),
+            // Whoever has closed a connection has sent no empty message.
+            false if is_connected && read.is_empty() => {}
+            false => queue.take_this_message(read, is_sent_here),
+        }
+        let taken = before - queue.len();
+        self.buffered -= self.buffered.min(taken);
     }
 
     fn move_on_terminal(&mut self, id: u64, file: &OpenFile, call: &CallEvent, ret: i64) {
@@ -75,10 +166,12 @@ impl Kernel {
                 }
                 return;
             }
+            Some(Object::Socket(socket)) if socket.has_messages() => {
+                return self.send_message(id, data, None);
+            }
             Some(Object::Socket(socket)) => {
-                let is_stream = !socket.has_messages();
                 let peer = socket.peer;
-                Some(peer.or_else(|| self.connected_peer(id).filter(|_| is_stream)))
+                Some(peer.or_else(|| self.connected_peer(id)))
             }
             _ => None,
         };
@@ -214,4 +307,17 @@ impl Kernel {
 fn is_read(call: &CallEvent) -> bool {
     let nr = i64::from(call.nr);
     matches!(nr, libc::SYS_read | libc::SYS_readv) && call.was_made()
+}
+
+/// Whether a call takes a message from a socket, which may be an empty one.
+fn takes_message(call: &CallEvent) -> bool {
+    const LEAVES: i32 = libc::MSG_PEEK | libc::MSG_ERRQUEUE;
+    match i64::from(call.nr) {
+        libc::SYS_recvfrom => call.args[3] as i32 & LEAVES == 0,
+        libc::SYS_recvmsg => call.args[2] as i32 & LEAVES == 0,
+        // A read of no bytes takes nothing: `sock_read_iter` in net/socket.c.
+        libc::SYS_read => call.args[2] > 0,
+        libc::SYS_readv | libc::SYS_preadv2 => true,
+        _ => false,
+    }
 }

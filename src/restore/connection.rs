@@ -12,7 +12,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 
 /// A descriptor in the process that makes the connections.
-type Fd = u64;
+pub(super) type Fd = u64;
 
 impl<'a> Restorer<'a, '_> {
     /// Makes the listening sockets and the connections of the family's processes.
@@ -60,6 +60,7 @@ impl<'a> Restorer<'a, '_> {
             if let Some(socket) = self.socket(one.id) {
                 self.set_options(&socket, fd, is_deferred)?;
             }
+            self.set_waits(fd, true)?;
             let file = self.take_out(fd)?;
             let set = set_status(&file, one.file.flags);
             set.map_err(|e| Error::os("make a socket of it listen", tid, e))?;
@@ -84,16 +85,17 @@ impl<'a> Restorer<'a, '_> {
                 .retain(|&(level, name, _)| !is_deferred(level, name));
             if let Some(fd) = self.new_socket(one, &socket)? {
                 self.set_up(one, &socket, fd)?;
-                self.does_not_wait(fd)?;
+                self.set_waits(fd, false)?;
                 listening.push((one, fd));
             }
         }
         Ok(())
     }
 
-    /// Has calls on a socket not wait.
-    fn does_not_wait(&mut self, fd: Fd) -> Result<()> {
-        let args = [fd, libc::F_SETFL as u64, libc::O_NONBLOCK as u64, 0, 0, 0];
+    /// Has calls on a socket wait, or not.
+    fn set_waits(&mut self, fd: Fd, waits: bool) -> Result<()> {
+        let status = if waits { 0 } else { libc::O_NONBLOCK };
+        let args = [fd, libc::F_SETFL as u64, status as u64, 0, 0, 0];
         self.remote.call(libc::SYS_fcntl, args)?;
         Ok(())
     }
@@ -235,6 +237,7 @@ impl<'a> Restorer<'a, '_> {
         prepared: &mut Prepared,
     ) -> Result<()> {
         self.set_options(socket, fd, |_, _| true)?;
+        self.set_waits(fd, true)?;
         let file = self.take_out(fd)?;
         let tid = self.remote.memory().tid();
         let fail = |e| Error::os("make a connection for it", tid, e);
@@ -245,7 +248,7 @@ impl<'a> Restorer<'a, '_> {
     }
 
     /// Takes a descriptor out of the process.
-    fn take_out(&mut self, fd: Fd) -> Result<File> {
+    pub(super) fn take_out(&mut self, fd: Fd) -> Result<File> {
         let file = borrow_fd(self.remote.memory().tid(), fd as i32)?;
         self.remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
         Ok(file)
@@ -370,8 +373,8 @@ impl<'a> Restorer<'a, '_> {
         listener: Fd,
         (from, to): (Option<SocketAddr>, Option<SocketAddr>),
     ) -> Result<bool> {
-        self.does_not_wait(fd)?;
-        self.does_not_wait(listener)?;
+        self.set_waits(fd, false)?;
+        self.set_waits(listener, false)?;
         let is_made = |ret: i64| ret >= 0 || ret == -i64::from(libc::EINPROGRESS);
         if let Some(from) = from {
             self.may_reuse(fd)?;

@@ -9,6 +9,7 @@
 
 mod broken;
 mod connection;
+mod datagram;
 mod epoll;
 mod eventfd;
 mod file;
@@ -16,6 +17,7 @@ mod inotify;
 mod local_file;
 mod locks;
 mod memfd;
+mod pending;
 mod pipe;
 mod process;
 mod program;
@@ -26,6 +28,7 @@ mod terminal;
 mod timer;
 mod timerfd;
 
+pub use pending::send_pending;
 pub use program::program;
 pub use stream::CapturedStream;
 pub use timer::Timers;
@@ -414,6 +417,7 @@ impl<'a> Restorer<'a, '_> {
         self.make_pipes(&all, &mut prepared)?;
         self.make_socket_pairs(&all, &mut prepared)?;
         self.make_connections(&all, &mut prepared)?;
+        self.make_datagram_sockets(&all, &mut prepared)?;
         self.make_terminals(&all, &mut prepared)?;
         self.common.prepared = prepared;
         Ok(())

@@ -122,7 +122,7 @@ impl<'a> Restorer<'a, '_> {
     }
 
     fn refill(&mut self, end: &Description<'_>, queue: &Queue, write: &File) -> io::Result<()> {
-        let data: Vec<u8> = queue.parts().flatten().copied().collect();
+        let data = queue.bytes();
         if data.len() > USUAL {
             let size = data.len().next_power_of_two().min(MOST);
             // Fails where the user has too many pipes.

@@ -32,14 +32,14 @@ fn family(address: &[u8]) -> Option<u16> {
 }
 
 /// The address of a socket with this path; `None` where that is too long.
-fn unix_address(path: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn unix_address(path: &[u8]) -> Option<Vec<u8>> {
     const MOST: usize = 107;
     let family = (libc::AF_UNIX as u16).to_ne_bytes();
     (path.len() <= MOST).then(|| [&family[..], path, &[0]].concat())
 }
 
 /// An internet address as text.
-fn shown(address: &[u8]) -> Option<String> {
+pub(super) fn shown(address: &[u8]) -> Option<String> {
     let host = address.get(host(address)?)?;
     let port = u16::from_be_bytes([address[2], address[3]]);
     let ip = match <[u8; 4]>::try_from(host) {
@@ -213,7 +213,7 @@ impl Restorer<'_, '_> {
         Ok(self.remote.call(call, args)?)
     }
 
-    fn bind(&mut self, fd: u64, address: &[u8]) -> Result<bool> {
+    pub(super) fn bind(&mut self, fd: u64, address: &[u8]) -> Result<bool> {
         if self.address(libc::SYS_bind, fd, address)? >= 0 {
             return Ok(true);
         }
@@ -334,8 +334,8 @@ fn pair(socket: &Socket) -> io::Result<(File, File)> {
 pub(super) fn refill(received: &Queue, from: &File) -> io::Result<bool> {
     for part in received.parts() {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        match send(from.as_raw_fd(), part, flags) {
-            Ok(n) if n == part.len() => {}
+        match send(from.as_raw_fd(), &part.data, flags) {
+            Ok(n) if n == part.data.len() => {}
             Ok(_) | Err(nix::errno::Errno::EAGAIN) => return Ok(false),
             Err(e) => return Err(e.into()),
         }

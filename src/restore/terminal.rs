@@ -84,8 +84,7 @@ impl<'a> Restorer<'a, '_> {
 
 /// Puts what was on its way into a new pseudoterminal, and gives it its settings. Returns whether that was all of it.
 fn settle(master: &File, slave: Option<&File>, terminal: &PseudoTerminal) -> io::Result<bool> {
-    let input: Vec<u8> = terminal.input.parts().flatten().copied().collect();
-    let input = [&input[..], &terminal.line].concat();
+    let input = [terminal.input.bytes(), terminal.line.clone()].concat();
     let mut is_whole = !terminal.output.incomplete && !terminal.input.incomplete;
     let usual = tcgetattr(master)?;
     match slave {
@@ -94,8 +93,7 @@ fn settle(master: &File, slave: Option<&File>, terminal: &PseudoTerminal) -> io:
             let mut raw = usual.clone();
             cfmakeraw(&mut raw);
             tcsetattr(master, SetArg::TCSANOW, &raw)?;
-            let output: Vec<u8> = terminal.output.parts().flatten().copied().collect();
-            is_whole &= put(slave, &output)?;
+            is_whole &= put(slave, &terminal.output.bytes())?;
         }
         None => is_whole &= terminal.output.is_empty() && input.is_empty(),
     }

@@ -20,6 +20,7 @@ mod listings;
 mod memory_limit;
 mod own_terminal;
 mod peers;
+mod pending;
 mod proc_self_exe;
 mod program;
 mod recorded_files;
@@ -143,6 +144,7 @@ pub(super) fn go_on(
         true => changed_before(&process.group, process.group.event.0)?,
         false => BTreeMap::new(),
     };
+    let pending = pending::pending(&process, how.fatal.is_some())?;
     let mut sandbox = None;
     let mut listings = BTreeMap::new();
     let mut half_done = BTreeMap::new();
@@ -310,6 +312,7 @@ pub(super) fn go_on(
             agents.insert(first.tid, agent);
         }
     }
+    missing.extend(pending::send(&mut process, &pending)?);
     let tables = process.groups().map(|group| &group.descriptors);
     let streams = Streams::of(captured, tables);
     report.missing = missing;
