@@ -73,7 +73,7 @@ impl PseudoTerminal {
     /// Follows a write by a program on it.
     pub(super) fn written(&mut self, data: &[u8]) {
         let data = self.as_output(data);
-        self.output.push(&data);
+        self.output.push(data[..].into());
     }
 
     fn as_output(&self, data: &[u8]) -> Vec<u8> {
@@ -92,7 +92,7 @@ impl PseudoTerminal {
 
     /// Follows a write by the master.
     pub(super) fn typed(&mut self, data: &[u8]) {
-        self.input.push(data);
+        self.input.push(data.into());
         if self.flags(3) & ECHO == 0 {
             return;
         }
@@ -111,7 +111,7 @@ impl PseudoTerminal {
             }
         }
         let echo = self.as_output(&echo);
-        self.output.push(&echo);
+        self.output.push(echo[..].into());
     }
 
     /// Follows a read of so many bytes by the master, or by a program on it.

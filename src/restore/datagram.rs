@@ -100,7 +100,7 @@ impl<'a> Restorer<'a, '_> {
                     closed.push(fd);
                     senders.extend(message.from.map(|from| (from, fd)));
                 }
-                is_whole &= self.send_datagram(fd, to, &message.data)?;
+                is_whole &= self.send_datagram(fd, to, &message.data)? && message.passed.is_empty();
             }
             if !is_whole {
                 self.report_lost(to.description, "not all that was sent to it is known");
