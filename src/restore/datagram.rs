@@ -121,6 +121,10 @@ impl<'a> Restorer<'a, '_> {
             return Ok(None);
         };
         self.set_options(&socket, fd)?;
+        // A process on its own may not be in a sandbox: it leaves the paths as they are.
+        if self.common.kernel.is_none() && socket.path().is_some() {
+            return Ok(Some(fd));
+        }
         // The file of the earlier socket may be there, and then a file stays there.
         let had_file = self.unlink(&socket)?;
         self.bind_again(&socket, fd)?;
