@@ -40,10 +40,17 @@ fn signals() {
     arrives("signals");
 }
 
+/// Descriptors that nobody has received come at their places among the bytes, over pairs of sockets and connections that nobody has
+/// accepted: with the offset that they share with others, with what was in them, and with those in what was in them.
+#[test]
+fn descriptors() {
+    arrives("descriptors");
+}
+
 /// The same for a user without privileges.
 #[test]
 fn for_a_user_too() {
-    for name in ["datagrams", "messages", "signals"] {
+    for name in ["datagrams", "messages", "signals", "descriptors"] {
         as_user(&["--exact", &format!("in_flight::{name}")]);
     }
 }

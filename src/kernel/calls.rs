@@ -76,7 +76,7 @@ impl Kernel {
                     object.follow(call, before, &self.clock);
                 }
                 if !file.is_plain() || file.may_be_terminal() {
-                    self.move_data(id, file, call, before.cwd());
+                    self.move_data(id, file, call, before);
                 }
                 if nr == libc::SYS_connect {
                     self.connected(pid, id);

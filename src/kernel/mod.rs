@@ -200,8 +200,11 @@ impl Kernel {
                 Some(Object::Socket(socket)) => Some(&socket.received),
                 _ => None,
             });
-        let senders = waiting.flat_map(Queue::parts).filter_map(|part| part.from);
-        alive.extend(senders.collect::<Vec<_>>());
+        let queues = waiting.chain(self.early.values());
+        let parts: Vec<Part> = queues.flat_map(Queue::parts).cloned().collect();
+        alive.extend(parts.iter().filter_map(|part| part.from));
+        let passed = || parts.iter().flat_map(|part| &*part.passed);
+        alive.extend(passed().map(|(id, _)| *id));
         let mut named = HashSet::new();
         self.objects.retain(|id, object| {
             let kept = alive.contains(id);
@@ -211,6 +214,7 @@ impl Kernel {
             kept
         });
         let files = tree.files();
+        let files = files.chain(passed().map(|(_, file)| file));
         let names: HashSet<&[u8]> = files.map(|file| file.path.as_slice()).collect();
         self.pipes
             .retain(|name, _| names.contains(name.as_slice()) || named.contains(name));
@@ -231,6 +235,25 @@ impl Kernel {
         let number = *self.masters.get(&id)?;
         let known = self.terminals.get(&number).cloned();
         Some((number, known.unwrap_or_default()))
+    }
+
+    /// The open files that are on their way to these, and to those that are: each with its number, once.
+    pub fn passed_to(&self, ids: impl Iterator<Item = u64>) -> Vec<(u64, OpenFile)> {
+        let mut all: Vec<(u64, OpenFile)> = Vec::new();
+        let mut asked: Vec<u64> = ids.collect();
+        let mut seen: HashSet<u64> = asked.iter().copied().collect();
+        while let Some(id) = asked.pop() {
+            let received = self.received(id);
+            let early = self.sent_early(id);
+            let queues = std::iter::once(&received).chain(early);
+            for (passed, file) in queues.flat_map(Queue::parts).flat_map(|part| &*part.passed) {
+                if seen.insert(*passed) {
+                    asked.push(*passed);
+                    all.push((*passed, file.clone()));
+                }
+            }
+        }
+        all
     }
 
     /// The object behind an open file.

@@ -242,3 +242,46 @@ pub(crate) fn is_ignored(signal: i32, handler: u64) -> bool {
     );
     handler == libc::SIG_IGN as u64 || handler == libc::SIG_DFL as u64 && by_default
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(signal: i32, to: Option<i32>) -> PendingSignal {
+        PendingSignal {
+            signal,
+            to,
+            info: vec![0; INFO],
+            lacks_user: true,
+        }
+    }
+
+    #[test]
+    fn standard_signals_are_merged_and_real_time_ones_are_queued() {
+        let mut pending = PendingSignals::default();
+        for _ in 0..3 {
+            pending.add(11, 10, sent(libc::SIGUSR1, None));
+            pending.add(11, 10, sent(40, None));
+        }
+        pending.add(11, 10, sent(libc::SIGUSR1, Some(12)));
+        assert_eq!(pending.all[&11].len(), 5);
+        // What was sent to the thread comes first.
+        pending.take((11, 12), libc::SIGUSR1, Some(10));
+        assert!(pending.all[&11].contains(&sent(libc::SIGUSR1, None)));
+        pending.take((11, 12), libc::SIGUSR1, Some(10));
+        pending.take((11, 12), 40, None);
+        assert_eq!(pending.all[&11], [sent(40, None), sent(40, None)]);
+    }
+
+    #[test]
+    fn what_was_taken_before_it_was_sent_is_not_pending() {
+        let mut pending = PendingSignals::default();
+        pending.take((11, 11), libc::SIGUSR1, Some(10));
+        pending.take((11, 11), libc::SIGUSR2, None);
+        pending.add(11, 10, sent(libc::SIGUSR1, None));
+        assert!(pending.all[&11].is_empty());
+        pending.add(11, 10, sent(libc::SIGUSR1, None));
+        pending.add(11, 10, sent(libc::SIGUSR2, None));
+        assert_eq!(pending.all[&11].len(), 2);
+    }
+}

@@ -1,5 +1,6 @@
 //! Data that was written and not read yet: the buffer of a pipe or a socket.
 
+use super::OpenFile;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct Part {
     pub data: Arc<[u8]>,
     /// The number of the open file by which a datagram was sent.
     pub from: Option<u64>,
+    /// The open files that come with its first byte, by their numbers: `SCM_RIGHTS`.
+    pub passed: Arc<[(u64, OpenFile)]>,
 }
 
 impl From<&[u8]> for Part {
@@ -30,6 +33,7 @@ impl From<&[u8]> for Part {
         Part {
             data: data.into(),
             from: None,
+            passed: Arc::default(),
         }
     }
 }
@@ -48,19 +52,21 @@ impl Queue {
         self.len
     }
 
-    pub(super) fn push(&mut self, data: &[u8]) {
-        let early = self.owed.min(data.len());
+    pub(super) fn push(&mut self, mut part: Part) {
+        let early = self.owed.min(part.data.len());
         self.owed -= early;
-        let data = &data[early..];
-        if data.is_empty() && early > 0 {
-            return;
+        if early > 0 {
+            part = part.data[early..].into();
+            if part.data.is_empty() {
+                return;
+            }
         }
-        if self.len + data.len() > Queue::MOST {
+        if self.len + part.data.len() > Queue::MOST {
             self.incomplete = true;
             return;
         }
-        self.len += data.len();
-        self.parts.push_back(data.into());
+        self.len += part.data.len();
+        self.parts.push_back(part);
     }
 
     /// Adds a message, unless it was taken already.

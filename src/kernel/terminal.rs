@@ -96,7 +96,7 @@ impl PseudoTerminal {
         }
         if !self.is_canonical() {
             self.end_line();
-            return self.input.push(&[byte]);
+            return self.input.push([byte].as_slice().into());
         }
         if self.is(byte, VERASE) {
             self.line.pop();
@@ -123,7 +123,7 @@ impl PseudoTerminal {
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
-            self.input.push(&line);
+            self.input.push(line.as_slice().into());
         }
     }
 
@@ -159,7 +159,7 @@ impl PseudoTerminal {
     /// Follows a write by a program on it.
     pub(super) fn written(&mut self, data: &[u8]) {
         let data = self.as_output(data);
-        self.output.push(&data);
+        self.output.push(data[..].into());
     }
 
     fn as_output(&self, data: &[u8]) -> Vec<u8> {
@@ -199,7 +199,7 @@ impl PseudoTerminal {
             }
         }
         let echo = self.as_output(&echo);
-        self.output.push(&echo);
+        self.output.push(echo[..].into());
     }
 
     /// Follows a read of so many bytes by the master, or by a program on it.

@@ -2,28 +2,37 @@
 
 use super::address::Address;
 use super::call_data::{moved, moved_messages, reads_from};
+use super::descriptors::passed_descriptors;
 use super::{Descriptors, Kernel, Object, OpenFile, Part, Queue, channel};
 use crate::recording::{CallEvent, Effect};
 use crate::syscall::Moved;
+use std::sync::Arc;
 
 /// The most bytes of all pipes, sockets and anonymous files that are modelled.
 const MOST: usize = 64 << 20;
 
 impl Kernel {
     /// Follows the data that a call, which has not failed, moved into or out of the open file that is its first argument.
-    /// Relative addresses are from this directory.
-    pub(super) fn move_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, cwd: &[u8]) {
+    /// `before` are the descriptors at its entry.
+    pub(super) fn move_data(
+        &mut self,
+        id: u64,
+        file: &OpenFile,
+        call: &CallEvent,
+        before: &dyn Descriptors,
+    ) {
         let ret = call.ret.unwrap_or(-1);
         if file.may_be_terminal() {
             return self.move_on_terminal(id, file, call, ret);
         }
         if matches!(self.object(id), Some(Object::Socket(socket)) if socket.has_messages()) {
-            return self.move_messages(id, call, cwd);
+            return self.move_messages(id, call, before);
         }
         match i64::from(call.nr) {
             libc::SYS_sendmmsg => {
-                for message in moved_messages(call) {
-                    self.write_data(id, file, call, &message);
+                for (at, message) in moved_messages(call).into_iter().enumerate() {
+                    let passed = passed_files(call, at, before);
+                    self.write_data(id, file, call, &message, passed);
                 }
             }
             libc::SYS_recvmmsg => {
@@ -39,7 +48,8 @@ impl Kernel {
             _ if ret >= 0 => {
                 let data = moved(call, Moved::In);
                 if !data.is_empty() {
-                    self.write_data(id, file, call, &data);
+                    let passed = passed_files(call, 0, before);
+                    self.write_data(id, file, call, &data, passed);
                 }
             }
             _ => {}
@@ -47,11 +57,14 @@ impl Kernel {
     }
 
     /// Follows the messages that a call sent to a socket, or took from it. A message may have no bytes.
-    fn move_messages(&mut self, id: u64, call: &CallEvent, cwd: &[u8]) {
+    fn move_messages(&mut self, id: u64, call: &CallEvent, before: &dyn Descriptors) {
+        let cwd = before.cwd();
         match i64::from(call.nr) {
             libc::SYS_sendmmsg => {
                 for (at, message) in moved_messages(call).into_iter().enumerate() {
-                    self.send_message(id, &message, channel::destination_of(call, at, cwd));
+                    let passed = passed_files(call, at, before);
+                    let to = channel::destination_of(call, at, cwd);
+                    self.send_message(id, &message, to, passed);
                 }
             }
             libc::SYS_sendto
@@ -60,7 +73,8 @@ impl Kernel {
             | libc::SYS_writev
             | libc::SYS_pwritev2 => {
                 let to = channel::destination_of(call, 0, cwd);
-                self.send_message(id, &moved(call, Moved::In), to);
+                let passed = passed_files(call, 0, before);
+                self.send_message(id, &moved(call, Moved::In), to, passed);
             }
             libc::SYS_recvmmsg => {
                 for message in moved_messages(call) {
@@ -76,7 +90,7 @@ impl Kernel {
     }
 
     /// Follows a message to this address, or to whom the socket is connected with.
-    fn send_message(&mut self, id: u64, data: &[u8], to: Option<Address>) {
+    fn send_message(&mut self, id: u64, data: &[u8], to: Option<Address>, passed: Option<Passed>) {
         let fits = self.buffered + data.len() <= MOST;
         let Some(Object::Socket(socket)) = self.objects.get(&id) else {
             return;
@@ -103,9 +117,11 @@ impl Kernel {
             return;
         }
         let before = queue.len();
+        queue.incomplete |= passed.is_none();
         queue.push_message(Part {
+            data: data.into(),
             from: is_datagram.then_some(id),
-            ..Part::from(data)
+            passed: passed.unwrap_or_default(),
         });
         self.buffered += queue.len() - before;
     }
@@ -155,7 +171,14 @@ impl Kernel {
     }
 
     /// Follows a write of this data to an open file.
-    fn write_data(&mut self, id: u64, file: &OpenFile, call: &CallEvent, data: &[u8]) {
+    fn write_data(
+        &mut self,
+        id: u64,
+        file: &OpenFile,
+        call: &CallEvent,
+        data: &[u8],
+        passed: Option<Passed>,
+    ) {
         let fits = self.buffered + data.len() <= MOST;
         let peer = match self.objects.get_mut(&id) {
             Some(Object::Eventfd(eventfd)) => return eventfd.write(data),
@@ -167,7 +190,7 @@ impl Kernel {
                 return;
             }
             Some(Object::Socket(socket)) if socket.has_messages() => {
-                return self.send_message(id, data, None);
+                return self.send_message(id, data, None, passed);
             }
             Some(Object::Socket(socket)) => {
                 let peer = socket.peer;
@@ -192,7 +215,11 @@ impl Kernel {
         };
         if fits {
             let before = queue.len();
-            queue.push(data);
+            queue.incomplete |= passed.is_none();
+            queue.push(Part {
+                passed: passed.unwrap_or_default(),
+                ..Part::from(data)
+            });
             self.buffered += queue.len() - before;
         } else {
             queue.incomplete = true;
@@ -292,7 +319,7 @@ impl Kernel {
         };
         let Some((id, file)) = to else { return };
         if data.len() == count {
-            return self.write_data(id, file, call, &data);
+            return self.write_data(id, file, call, &data, Some(Passed::default()));
         }
         let name = self.pipe_name(id, file).map(<[u8]>::to_vec);
         if let Some(name) = name {
@@ -307,6 +334,16 @@ impl Kernel {
 fn is_read(call: &CallEvent) -> bool {
     let nr = i64::from(call.nr);
     matches!(nr, libc::SYS_read | libc::SYS_readv) && call.was_made()
+}
+
+/// Open files on their way, with their numbers.
+type Passed = Arc<[(u64, OpenFile)]>;
+
+/// The open files that a call passes with one of its messages; `None` where not all of them are known.
+fn passed_files(call: &CallEvent, message: usize, before: &dyn Descriptors) -> Option<Passed> {
+    let passed = passed_descriptors(call, message).into_iter();
+    let files = passed.map(|fd| before.file(fd).map(|(id, file)| (id, file.clone())));
+    files.collect()
 }
 
 /// Whether a call takes a message from a socket, which may be an empty one.

@@ -2,7 +2,6 @@
 //! same addresses, and over a pair of sockets where they were local. What had been sent and not been received is in them.
 
 use super::local_file::set_status;
-use super::socket::{refill, shut_down};
 use super::{Description, Peer, Peers, Prepared, Restorer, Result, words};
 use crate::kernel::{Connection, Queue, Socket, sockaddr};
 use crate::tracee::Error;
@@ -221,7 +220,9 @@ impl<'a> Restorer<'a, '_> {
         }
         let tid = self.remote.memory().tid();
         let from = borrow_fd(tid, from as i32)?;
-        let whole = refill(queue, &from).map_err(|e| Error::os("fill a socket of it", tid, e))?;
+        let whole = self
+            .refill_socket(queue, &from)
+            .map_err(|e| Error::os("fill a socket of it", tid, e))?;
         if !whole {
             self.report_lost(to, "not all that was in it is known");
         }
@@ -241,7 +242,7 @@ impl<'a> Restorer<'a, '_> {
         let file = self.take_out(fd)?;
         let tid = self.remote.memory().tid();
         let fail = |e| Error::os("make a connection for it", tid, e);
-        shut_down(socket, &file).map_err(fail)?;
+        self.shut_down_later(socket, &file).map_err(fail)?;
         set_status(&file, one.file.flags).map_err(fail)?;
         prepared.insert(one.id, file);
         Ok(())

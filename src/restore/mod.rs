@@ -17,6 +17,7 @@ mod inotify;
 mod local_file;
 mod locks;
 mod memfd;
+mod passed;
 mod pending;
 mod pipe;
 mod process;
@@ -34,7 +35,7 @@ pub use stream::CapturedStream;
 pub use timer::Timers;
 
 use crate::kernel::{
-    DescriptorTable, FileKind, Interest, Kernel, Object, OpenFile, ProcessTree, Stream,
+    DescriptorTable, FileKind, Interest, Kernel, Object, OpenFile, ProcessTree, Socket, Stream,
 };
 use crate::process::{Masters, StopPoint, ThreadGroup};
 use crate::recording;
@@ -138,13 +139,17 @@ pub fn restore(
     (reopened, peers): (Reopened, Peers),
 ) -> Result<Vec<Restored>> {
     let states: Vec<&ThreadGroup> = members.iter().map(|member| member.state).collect();
+    let on_way = passed::on_way(kernel.as_ref(), &states);
     let mut kept: Vec<Vec<Description<'_>>> = states
         .iter()
         .map(|state| descriptions(&state.descriptors))
         .collect();
+    if let (Some(first), Some(state)) = (kept.first_mut(), states.first()) {
+        first.extend(passed::descriptions(&on_way, &state.descriptors));
+    }
     let mut common = Common {
         all: all_of(&kept),
-        holders: holders(&kept),
+        holders: holders(&kept, &on_way),
         prepared: reopened,
         streams: HashMap::new(),
         captured: Vec::new(),
@@ -152,6 +157,8 @@ pub fn restore(
         masters,
         peers,
         played: Vec::new(),
+        unsent: Vec::new(),
+        shut: Vec::new(),
         is_first: true,
     };
     let mut all: Vec<Restored> = Vec::new();
@@ -163,7 +170,9 @@ pub fn restore(
         all.push(restore_one(member, descriptions, agent, &mut common)?);
         common.is_first = false;
     }
+    let missing = common.send_unsent();
     if let Some(first) = all.first_mut() {
+        first.missing.extend(missing);
         first.streams = common.captured;
         first.peers = common.played;
     }
@@ -226,6 +235,10 @@ struct Common<'a> {
     masters: Masters,
     peers: Peers,
     played: Vec<Peer>,
+    /// What is sent once all open files are there.
+    unsent: Vec<passed::Unsent>,
+    /// The sockets that are shut down after that.
+    shut: Vec<(Socket, File)>,
     /// Whether the first member is being restored.
     is_first: bool,
 }
@@ -239,8 +252,9 @@ fn all_of<'a>(members: &[Vec<Description<'a>>]) -> Vec<Description<'a>> {
         .collect()
 }
 
-fn holders(members: &[Vec<Description<'_>>]) -> HashMap<u64, usize> {
-    let mut holders = HashMap::new();
+/// The number of members that have each open file; those that are on their way are lent, too.
+fn holders(members: &[Vec<Description<'_>>], on_way: &[(u64, OpenFile)]) -> HashMap<u64, usize> {
+    let mut holders: HashMap<u64, usize> = on_way.iter().map(|&(id, _)| (id, 1)).collect();
     for member in members {
         let ids: HashSet<u64> = member.iter().map(|description| description.id).collect();
         for id in ids {
@@ -364,12 +378,11 @@ impl<'a> Restorer<'a, '_> {
 
     /// Reports a descriptor that is not restored. Files that the program inherited without asking are left out.
     fn report_lost(&mut self, description: &Description<'_>, why: &str) {
-        if !description.file.inherited {
-            self.report_missing(format!(
-                "descriptor {} ({}): {why}",
-                description.fd,
-                String::from_utf8_lossy(&description.file.path)
-            ));
+        let path = String::from_utf8_lossy(&description.file.path);
+        if passed::is_on_way(description, &self.state.descriptors) {
+            self.report_missing(format!("a descriptor on its way ({path}): {why}"));
+        } else if !description.file.inherited {
+            self.report_missing(format!("descriptor {} ({path}): {why}", description.fd));
         }
     }
 
@@ -407,7 +420,8 @@ impl<'a> Restorer<'a, '_> {
         }
         self.lend(&descriptions)?;
         self.locks(&descriptions)?;
-        self.fill_interest_lists(&descriptions)
+        self.fill_interest_lists(&descriptions)?;
+        self.close_passed(&descriptions)
     }
 
     /// Makes what goes between open files, of whichever member they are.

@@ -3,11 +3,9 @@
 
 use super::local_file::{as_file, set_status};
 use super::{Description, Prepared, Restorer, Result, words};
-use crate::kernel::{Object, Queue, Socket};
+use crate::kernel::{Object, Socket};
 use crate::tracee::Error;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair,
-};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -69,15 +67,15 @@ impl Restorer<'_, '_> {
                 .find(|other| other.id == peer && other.stream.is_none());
             let other_socket = other.and_then(|other| self.socket(other.id));
             let (one, two) = pair(&socket).map_err(fail)?;
-            let mut whole = refill(&socket.received, &two).map_err(fail)?;
+            let mut whole = self.refill_socket(&socket.received, &two).map_err(fail)?;
             if let Some(other) = &other_socket {
-                whole &= refill(&other.received, &one).map_err(fail)?;
-                shut_down(other, &two).map_err(fail)?;
+                whole &= self.refill_socket(&other.received, &one).map_err(fail)?;
+                self.shut_down_later(other, &two).map_err(fail)?;
             }
             if !whole {
                 self.report_lost(description, "not all that was in it is known");
             }
-            shut_down(&socket, &one).map_err(fail)?;
+            self.shut_down_later(&socket, &one).map_err(fail)?;
             set_status(&one, description.file.flags).map_err(fail)?;
             prepared.insert(id, one);
             match other {
@@ -328,19 +326,6 @@ fn pair(socket: &Socket) -> io::Result<(File, File)> {
     };
     let (one, two) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
     Ok((as_file(one), as_file(two)))
-}
-
-/// Sends the data that a socket had received, from its other end; returns whether that was all of it.
-pub(super) fn refill(received: &Queue, from: &File) -> io::Result<bool> {
-    for part in received.parts() {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        match send(from.as_raw_fd(), &part.data, flags) {
-            Ok(n) if n == part.data.len() => {}
-            Ok(_) | Err(nix::errno::Errno::EAGAIN) => return Ok(false),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(!received.incomplete)
 }
 
 /// Shuts down the directions that the socket had shut down.

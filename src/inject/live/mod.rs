@@ -144,7 +144,7 @@ pub(super) fn go_on(
         true => changed_before(&process.group, process.group.event.0)?,
         false => BTreeMap::new(),
     };
-    let pending = pending::pending(&process, how.fatal.is_some())?;
+    let pending;
     let mut sandbox = None;
     let mut listings = BTreeMap::new();
     let mut half_done = BTreeMap::new();
@@ -153,6 +153,7 @@ pub(super) fn go_on(
     let mut missing;
     match how.sandbox {
         Sandbox::None => {
+            pending = pending::pending(&process, None, how.fatal.is_some())?;
             let group = &process.group;
             if let Some(given) = group.files.given().next() {
                 return Err(given::needs_sandbox(given::path_of(given)));
@@ -192,6 +193,8 @@ pub(super) fn go_on(
                 true => None,
                 false => Some(family::kernel(&mut process)?),
             };
+            let family = kernel.as_ref().filter(|_| !process.relatives.is_empty());
+            pending = pending::pending(&process, family, how.fatal.is_some())?;
             half_done = match &kernel {
                 Some(kernel) => family::half_done(&process, kernel),
                 // Only one of its own threads can have taken a part of it.

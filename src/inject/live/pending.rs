@@ -1,7 +1,7 @@
 //! The signals that are pending when processes go live.
 
 use crate::inject::Result;
-use crate::kernel::PendingSignal;
+use crate::kernel::{Kernel, PendingSignal};
 use crate::process::{Process, Relative};
 use crate::recording::EventKind;
 use crate::restore::send_pending;
@@ -10,24 +10,30 @@ use std::collections::BTreeMap;
 /// By recorded pid.
 pub(super) type Pending = BTreeMap<i32, Vec<PendingSignal>>;
 
-/// The pending signals of a process and its relatives. `is_delivered`: the signal is delivered at which the process is.
-pub(super) fn pending(process: &Process, is_delivered: bool) -> Result<Pending> {
+/// The pending signals of a process and its relatives, of whom the kernel's state is known. `is_delivered`: the signal is
+/// delivered at which the process is.
+pub(super) fn pending(
+    process: &Process,
+    family: Option<&Kernel>,
+    is_delivered: bool,
+) -> Result<Pending> {
     let recording = &process.group.recording;
     let event = process.group.event.0;
     let pids: Vec<i32> = process.groups().map(|group| group.pid).collect();
-    let of = |kernel: &crate::kernel::Kernel| -> Pending {
+    let of = |kernel: &Kernel| -> Pending {
         let all = pids.iter().map(|&pid| (pid, kernel.pending_signals(pid)));
         let some = all.filter(|(_, signals)| !signals.is_empty());
         some.map(|(pid, signals)| (pid, signals.to_vec())).collect()
     };
-    let is_as_recorded = process.changes.told.is_empty() && process.changes.left.is_empty();
-    let mut all = match is_as_recorded {
-        true => recording.kernel_at(event, |_, kernel| of(kernel))?,
-        false => {
-            let span = (process.group.changes.event(), event);
-            recording.family_at(span, &process.changes, |_, kernel| of(kernel))?
-        }
+    let mut all = match family {
+        Some(kernel) => of(kernel),
+        None => recording.kernel_at(event, |_, kernel| of(kernel))?,
     };
+    if family.is_none() && !all.is_empty() && !process.changes.told.is_empty() {
+        // It was told otherwise of what it has sent itself, or of what it has taken.
+        let span = (process.group.changes.event(), event);
+        all = recording.family_at(span, &process.changes, |_, kernel| of(kernel))?;
+    }
     if is_delivered && let Some(signals) = all.get_mut(&process.group.pid) {
         let now = recording.event(event)?;
         if let EventKind::Signal(signal) = &now.kind

@@ -126,6 +126,9 @@ pub(super) fn new_descriptor(call: &CallEvent) -> Option<NewDescriptor> {
     })
 }
 
+/// The size of a `struct mmsghdr`.
+const MMSGHDR: u64 = 64;
+
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 const OPEN_TREE_ATTR: i64 = 467;
 
@@ -165,12 +168,24 @@ pub fn output_descriptors(call: &CallEvent) -> Vec<i32> {
             pidfd(&left, field(0), field(8))
         }
         libc::SYS_recvmmsg => {
-            const MMSGHDR: u64 = 64;
             let count = call.ret.and_then(|ret| u64::try_from(ret).ok());
             // The kernel takes no more messages at once.
             let count = count.unwrap_or(0).min(1024);
             let headers = (0..count).map(|i| call.args[1].wrapping_add(i * MMSGHDR));
             headers.flat_map(|at| passed(&left, at)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The descriptors that a call passes with one of its messages.
+pub(in crate::kernel) fn passed_descriptors(call: &CallEvent, message: usize) -> Vec<i32> {
+    let memory = ChunkMemory(&call.ins);
+    match i64::from(call.nr) {
+        libc::SYS_sendmsg => passed(&memory, call.args[1]),
+        libc::SYS_sendmmsg => {
+            let header = call.args[1].wrapping_add(message as u64 * MMSGHDR);
+            passed(&memory, header)
         }
         _ => Vec::new(),
     }

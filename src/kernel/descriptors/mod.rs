@@ -18,6 +18,7 @@ mod pool;
 
 pub(super) use apply::{TaskFiles, failed};
 pub use created::output_descriptors;
+pub(super) use created::passed_descriptors;
 pub(super) use fd_table::{Descriptor, FdTable};
 pub use locks::{RangeLock, RangeLocks};
 pub use open_file::{FileKind, OpenFile, is_terminal, path_has_offset};
