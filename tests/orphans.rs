@@ -19,16 +19,8 @@ fn parents_and_leaders_that_have_ended() {
         let recorded = folder
             .record(&name, &["/usr/bin/python3", "-S", "orphans.py", how])
             .ok();
-        let script = format!(
-            r#"
-            local rec = rr.open "{name}"
-            rr.replay_to(rec:find{{ syscall = "getpriority" }})
-            local o = spin_off():live{{ timeout = 20 }}
-            io.write(o.stdout, o.stderr, o.status, "\n", table.concat(o.missing, "\n"))
-            "#
-        );
         let expected = format!("{}exited\n", recorded.text());
-        assert_eq!(folder.script(&script).ok().text(), expected, "{how}");
+        assert_eq!(folder.live_from_mark(&name), expected, "{how}");
     }
 }
 
@@ -45,13 +37,7 @@ fn groups_stay_together() {
                    print(os.getpgid(child) == os.getpid(), os.waitpid(child, 0)[1])";
     let recorded = folder.record("rec", &["/usr/bin/python3", "-S", "-c", program]);
     assert_eq!(recorded.ok().text(), "True 15\n");
-    let script = r#"
-        local rec = rr.open "rec"
-        rr.replay_to(rec:find{ syscall = "getpriority" })
-        local o = spin_off():live{ timeout = 5 }
-        io.write(o.stdout, o.stderr, o.status, "\n")
-    "#;
-    assert_eq!(folder.script(script).ok().text(), "True 15\nexited\n");
+    assert_eq!(folder.live_from_mark("rec"), "True 15\nexited\n");
 }
 
 /// Children that have ended and were not waited for are as they were: many of them, and those that send other signals.
@@ -76,18 +62,7 @@ fn ended_children_are_still_there() {
     for (name, program, says) in [("many", many, "31125\n"), ("signals", signals, "1 5\n")] {
         let recorded = folder.record(name, &["/usr/bin/python3", "-S", "-c", program]);
         assert_eq!(recorded.ok().text(), says);
-        let script = format!(
-            r#"
-            local rec = rr.open "{name}"
-            rr.replay_to(rec:find{{ syscall = "getpriority" }})
-            local o = spin_off():live{{ timeout = 20 }}
-            io.write(o.stdout, o.stderr, o.status, "\n", table.concat(o.missing, "\n"))
-            "#
-        );
-        assert_eq!(
-            folder.script(&script).ok().text(),
-            format!("{says}exited\n")
-        );
+        assert_eq!(folder.live_from_mark(name), format!("{says}exited\n"));
     }
 }
 

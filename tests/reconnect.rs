@@ -21,15 +21,7 @@ fn connections_are_those_that_they_were() {
         let recorded = folder
             .record(&name, &["/usr/bin/python3", "-S", "reconnect.py", how])
             .ok();
-        let script = format!(
-            r#"
-            local rec = rr.open "{name}"
-            rr.replay_to(rec:find{{ syscall = "getpriority" }})
-            local o = spin_off():live{{ timeout = 10 }}
-            io.write(o.stdout, o.stderr, o.status, "\n", table.concat(o.missing, "\n"))
-            "#
-        );
-        let went = folder.script(&script).ok().text();
+        let went = folder.live_from_mark(&name);
         if went != format!("{}exited\n", recorded.text()) {
             differ.push(format!("{how}: {} / {went}", recorded.text()));
         }

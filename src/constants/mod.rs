@@ -5,6 +5,7 @@
 
 mod abi;
 mod answer;
+pub(crate) mod default_action;
 mod errno;
 mod expression;
 mod macros;

@@ -41,21 +41,15 @@ impl Address {
     /// is too long.
     pub(super) fn sockaddr(&self, domain: i32) -> Option<Vec<u8>> {
         const MOST: usize = 107;
-        let family = (domain as u16).to_ne_bytes();
         match self {
-            Address::Inet(ip, port) => {
-                let port = port.to_be_bytes();
-                match domain {
-                    libc::AF_INET => {
-                        let ip = ip.to_ipv4_mapped()?.octets();
-                        Some([&family[..], &port, &ip, &[0; 8]].concat())
-                    }
-                    _ => Some([&family[..], &port, &[0; 4], &ip.octets(), &[0; 4]].concat()),
-                }
-            }
+            Address::Inet(ip, port) => Some(sockaddr(match domain {
+                libc::AF_INET => (ip.to_ipv4_mapped()?, *port).into(),
+                _ => (*ip, *port).into(),
+            })),
             Address::Unix(name) if name.is_empty() || name.len() > MOST => None,
             Address::Unix(name) => {
                 let end: &[u8] = if name.starts_with(b"/") { &[0] } else { &[] };
+                let family = (domain as u16).to_ne_bytes();
                 Some([&family[..], name, end].concat())
             }
         }

@@ -6,6 +6,7 @@
 use super::memory::{read_i32, read_u64};
 use super::signal::{FIRST_REAL_TIME, Told, sends_signal};
 use super::{Descriptors, Kernel, Object, ProcessTree};
+use crate::constants::default_action::{is_harmless, is_stop};
 use crate::kernel::call_data::moved;
 use crate::recording::{CallEvent, ChunkMemory, SignalEvent};
 use crate::syscall::{Memory, Moved};
@@ -223,24 +224,12 @@ impl Kernel {
 
 /// Whether a signal stops or continues a process by default, or kills it whatever it does.
 fn stops_or_continues(signal: i32) -> bool {
-    matches!(
-        signal,
-        libc::SIGKILL
-            | libc::SIGSTOP
-            | libc::SIGTSTP
-            | libc::SIGTTIN
-            | libc::SIGTTOU
-            | libc::SIGCONT
-    )
+    [libc::SIGKILL, libc::SIGCONT].contains(&signal) || is_stop(signal)
 }
 
 /// Whether a signal with this handler is ignored: signal(7).
 pub(crate) fn is_ignored(signal: i32, handler: u64) -> bool {
-    let by_default = matches!(
-        signal,
-        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT
-    );
-    handler == libc::SIG_IGN as u64 || handler == libc::SIG_DFL as u64 && by_default
+    handler == libc::SIG_IGN as u64 || handler == libc::SIG_DFL as u64 && is_harmless(signal)
 }
 
 #[cfg(test)]

@@ -95,8 +95,7 @@ impl PseudoTerminal {
             return;
         }
         if !self.is_canonical() {
-            self.end_line();
-            return self.input.push([byte].as_slice().into());
+            return self.line.push(byte);
         }
         if self.is(byte, VERASE) {
             self.line.pop();
@@ -180,6 +179,9 @@ impl PseudoTerminal {
     pub(super) fn typed(&mut self, data: &[u8]) {
         for &byte in data {
             self.receive(byte);
+        }
+        if !self.is_canonical() {
+            self.end_line();
         }
         if self.flags(3) & ECHO == 0 {
             return;

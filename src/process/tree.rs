@@ -3,14 +3,17 @@
 //! The roots are copied from outside, and have no parent inside. All others are forked from their recorded parents, and then
 //! get their own memory.
 
+mod ended;
+mod groups;
+
 use super::moved_memory::{MappedFiles, move_memory};
 use super::thread::SignalAction;
 use super::{Process, Relative, SharedMemory, Thread, ThreadGroup, ThreadState, set_actions};
 use crate::sandbox::{self, Sandbox, Sandboxes};
 use crate::trace::Exit;
-use crate::tracee::default_action::is_fatal;
-use crate::tracee::spawn::borrow_fd;
-use crate::tracee::{Error, Remote, Result, Stopped, terminal_settings};
+use crate::tracee::{Error, Result, Stopped};
+use ended::StandIn;
+use groups::control_by;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -216,8 +219,11 @@ impl Process {
         for (number, stand_in) in stand_ins {
             let maker = members.iter_mut().find(|(at, _)| *at == stand_in.maker);
             let is_told = places.get(stand_in.maker).is_some_and(|one| one.is_told);
-            if let Some(maker) = maker.and_then(|(_, member)| member.inside.as_mut()) {
-                stand_in.dismiss(number, maker, is_told)?;
+            if let Some(maker) = maker.and_then(|(_, member)| member.inside.as_mut())
+                && let Err(error) = stand_in.dismiss(number, maker, is_told)
+            {
+                let note = format!("process {number}, which has ended: {error}");
+                sandbox.notes.push(note);
             }
         }
         // A task that is sealed cannot choose the numbers of new ones.
@@ -345,32 +351,6 @@ struct Entry<'a> {
     missing: Vec<String>,
 }
 
-/// A process in the place of one that has ended and that others descend from, or that led their session or process group. It
-/// ends when they have that.
-struct StandIn {
-    task: Stopped,
-    /// The index of its parent.
-    maker: usize,
-    /// Its end, if its parent has not waited for it.
-    ended: Option<Ended>,
-}
-
-impl StandIn {
-    /// Lets it end, as a child of this process, which may have been told of that end.
-    fn dismiss(self, number: i32, maker: &mut Stopped, is_told: bool) -> Result<()> {
-        if let Some(ended) = self.ended {
-            let exit = ended.exit;
-            let signals = told_by(&ended);
-            return among_children(maker, (signals, is_told), |_| end(self.task, exit, false));
-        }
-        end(self.task, Exit::Code(0), false)?;
-        let mut remote = maker.remote_at_boundary()?;
-        let args = [number as u64, 0, libc::__WALL as u64, 0, 0, 0];
-        remote.call(libc::SYS_wait4, args)?;
-        remote.finish()
-    }
-}
-
 impl Entry<'_> {
     fn place(&self, at: usize) -> Place {
         self.places.get(at).cloned().unwrap_or_default()
@@ -496,71 +476,6 @@ impl Entry<'_> {
         self.bury(at)
     }
 
-    /// The number of a process that is made to be this one's parent for a while, and the index of that process's own parent:
-    /// where one that has ended led its session or was its parent. `None` where it needs none, or there cannot be one.
-    fn stand_in_for(&mut self, at: usize, parent: Option<usize>) -> Result<Option<(i32, usize)>> {
-        let place = self.place(at);
-        let is_inside = |&at: &usize| self.members[at].inside.is_some();
-        let has_session = |at: usize| self.place(at).session == place.session;
-        let (number, leads, maker) = match (place.outlives_session, place.session, parent) {
-            (true, Some(session), _) if !parent.is_some_and(has_session) => {
-                (session, true, parent.unwrap_or(self.first))
-            }
-            (_, _, Some(_)) => return Ok(None),
-            _ if place.leads_session => return Ok(None),
-            _ => {
-                let Some(number) = place.orphan_of else {
-                    return Ok(None);
-                };
-                let all = 0..self.members.len();
-                let leader = { all }.find(|&at| Some(self.place(at).pid) == place.session);
-                let maker = leader.filter(is_inside).unwrap_or(self.first);
-                (number, false, maker)
-            }
-        };
-        self.stand_in(number, leads, maker)
-    }
-
-    /// Makes a process of this number that stands for one which has ended. Returns its number and its parent's index, or
-    /// `None` if it cannot be had.
-    fn stand_in(&mut self, number: i32, leads: bool, maker: usize) -> Result<Option<(i32, usize)>> {
-        if let Some(known) = self.stand_ins.get(&number) {
-            return Ok(Some((number, known.maker)));
-        }
-        let task = self.members[maker].inside.as_mut().ok_or_else(gone)?;
-        let mut remote = task.remote_at_boundary()?;
-        let made = remote.child_as(0, 0, number)?;
-        remote.finish()?;
-        let Ok(mut task) = made else {
-            return Ok(None);
-        };
-        lead(&mut task, leads, false)?;
-        let ended = None;
-        let stand_in = StandIn { task, maker, ended };
-        self.stand_ins.insert(number, stand_in);
-        Ok(Some((number, maker)))
-    }
-
-    /// Makes leaders of the process groups whose own have ended.
-    fn lead_groups(&mut self) -> Result<()> {
-        for at in 0..self.members.len() {
-            let place = self.place(at);
-            let is_there = self.members[at].inside.is_some();
-            let Some(group) = place.group.filter(|_| is_there && place.outlives_group) else {
-                continue;
-            };
-            let known = self.stand_ins.contains_key(&group);
-            if !known && self.stand_in(group, false, at)?.is_none() {
-                continue;
-            }
-            if let Some(StandIn { task, .. }) = self.stand_ins.get_mut(&group) {
-                // The leader of a session is that already.
-                lead(task, false, true)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Goes on without one that cannot be made, unless it is the one that was asked for.
     fn lose(&mut self, at: usize, error: sandbox::Error) -> sandbox::Result<()> {
         if at == 0 {
@@ -574,174 +489,6 @@ impl Entry<'_> {
             .push(format!("process {pid} of its family: {error}"));
         Ok(())
     }
-
-    /// Opens pseudoterminals of these numbers. Those that cannot be had are missing.
-    fn open_terminals(&mut self, at: usize, terminals: &[Terminal]) -> sandbox::Result<()> {
-        if terminals.is_empty() {
-            return Ok(());
-        }
-        let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
-        let tid = task.tid();
-        let mut remote = task.remote_at_boundary()?;
-        let path = remote.put_str(b"/dev/ptmx")?;
-        let word = remote.put(&[0; 8])?;
-        let how = (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
-        let mut open = Vec::new();
-        while terminals
-            .iter()
-            .any(|(number, _)| !self.masters.contains_key(number))
-        {
-            let args = [libc::AT_FDCWD as u64, path, how, 0, 0, 0];
-            let Ok(fd) = u64::try_from(remote.call(libc::SYS_openat, args)?) else {
-                break;
-            };
-            open.push(fd);
-            let ask = [fd, libc::TIOCGPTN, word, 0, 0, 0];
-            if remote.call(libc::SYS_ioctl, ask)? < 0 {
-                break;
-            }
-            let number = remote.memory().word(word)? as u32;
-            let known = terminals.iter().find(|(known, _)| *known == number);
-            if let Some((_, size)) = known {
-                remote.memory().write(word, &[0; 8])?;
-                let unlock = [fd, libc::TIOCSPTLCK, word, 0, 0, 0];
-                remote.call(libc::SYS_ioctl, unlock)?;
-                let master = borrow_fd(tid, fd as i32)?;
-                if let Some(size) = size {
-                    // Before anybody has it, who would be told of a change.
-                    let set = terminal_settings::set_size(&master, *size);
-                    set.map_err(|e| Error::os("set the size of a terminal", tid, e))?;
-                }
-                self.masters.insert(number, master);
-            }
-        }
-        for fd in open {
-            remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
-        }
-        Ok(remote.finish()?)
-    }
-
-    /// Makes the children of one that have ended, and lets them end.
-    fn bury(&mut self, at: usize) -> sandbox::Result<()> {
-        let place = self.place(at);
-        if place.ended.is_empty() {
-            return Ok(());
-        }
-        tracing::trace!("{} has ended children: {:?}", place.pid, place.ended);
-        let led: Vec<i32> = self.places.iter().filter_map(|place| place.group).collect();
-        let heads_session = |pid: i32| {
-            let is_it = |one: &Place| one.outlives_session && one.session == Some(pid);
-            self.places.iter().any(is_it)
-        };
-        let has_orphans = |pid: i32| self.places.iter().any(|one| one.orphan_of == Some(pid));
-        let task = self.members[at].inside.as_mut().ok_or_else(gone)?;
-        let (missing, stand_ins) = (&mut self.missing, &mut self.stand_ins);
-        let signals = place.ended.iter().fold(0, |all, one| all | told_by(one));
-        among_children(task, (signals, place.is_told), |remote| {
-            for &ended in &place.ended {
-                remote.reset_scratch();
-                let pid = ended.pid;
-                let made = remote.child_as(0, ended.exit_signal, pid)?;
-                let done = made
-                    .map_err(|error| error.to_string())
-                    .and_then(|mut child| {
-                        let stays = heads_session(pid) || has_orphans(pid);
-                        let done = match stays {
-                            true => lead(&mut child, heads_session(pid), led.contains(&pid)),
-                            false => {
-                                return end(child, ended.exit, led.contains(&pid))
-                                    .map_err(|error| error.to_string());
-                            }
-                        };
-                        let ended = Some(ended);
-                        stand_ins.insert(
-                            pid,
-                            StandIn {
-                                task: child,
-                                maker: at,
-                                ended,
-                            },
-                        );
-                        done.map_err(|error| error.to_string())
-                    });
-                if let Err(error) = done {
-                    missing.push(format!(
-                        "process {pid}, which has ended and was not waited for: {error}"
-                    ));
-                }
-            }
-            Ok(())
-        })?;
-        Ok(())
-    }
-
-    /// Puts all into their process groups.
-    fn join_groups(&mut self) -> sandbox::Result<()> {
-        // Processes that have the group of one that was not made by the family stay together.
-        let roots = (0..self.members.len()).filter(|&at| self.parent(at).is_none());
-        let outer: Vec<i32> = roots
-            .map(|at| self.place(at))
-            .filter(|place| !place.outlives_group)
-            .filter_map(|place| place.group.filter(|&group| group != place.pid))
-            .collect();
-        self.lead_groups()?;
-        let is_leader = |place: &Place| place.group == Some(place.pid) && !place.leads_session;
-        for leads in [true, false] {
-            for at in 0..self.members.len() {
-                let place = self.place(at);
-                let Some(group) = place.group.filter(|group| !outer.contains(group)) else {
-                    continue;
-                };
-                let is_made_inside = self.parent(at).is_some() || self.adopted.contains(&at);
-                if is_leader(&place) != leads || !is_made_inside || place.leads_session {
-                    continue;
-                }
-                let Some(task) = self.members[at].inside.as_mut() else {
-                    continue;
-                };
-                let mut remote = task.remote_at_boundary()?;
-                let ret = remote.call(libc::SYS_setpgid, [0, group as u64, 0, 0, 0, 0])?;
-                remote.finish()?;
-                if ret < 0 {
-                    let pid = place.pid;
-                    self.missing.push(format!(
-                        "the process group {group} of process {pid}: it is in its parent's"
-                    ));
-                }
-            }
-        }
-        for at in 0..self.members.len() {
-            let place = self.place(at);
-            let (Some(_), Some(group)) = (place.terminal, place.foreground) else {
-                continue;
-            };
-            let Some(task) = self.members[at].inside.as_mut() else {
-                continue;
-            };
-            let mut remote = task.remote_at_boundary()?;
-            let path = remote.put_str(b"/dev/tty")?;
-            let args = [libc::AT_FDCWD as u64, path, libc::O_RDWR as u64, 0, 0, 0];
-            if let Ok(fd) = u64::try_from(remote.call(libc::SYS_openat, args)?) {
-                let group = remote.put(&group.to_le_bytes())?;
-                let args = [fd, libc::TIOCSPGRP, group, 0, 0, 0];
-                remote.call(libc::SYS_ioctl, args)?;
-                remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
-            }
-            remote.finish()?;
-        }
-        Ok(())
-    }
-}
-
-/// Makes a pseudoterminal the controlling one of a process, which leads a session.
-fn control_by(remote: &mut Remote<'_>, number: u32) -> Result<()> {
-    remote.reset_scratch();
-    let path = remote.put_str(format!("/dev/pts/{number}").as_bytes())?;
-    let args = [libc::AT_FDCWD as u64, path, libc::O_RDWR as u64, 0, 0, 0];
-    if let Ok(fd) = u64::try_from(remote.call(libc::SYS_openat, args)?) {
-        remote.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
-    }
-    Ok(())
 }
 
 /// The order in which the processes of a family are made: parents before their children. A relation that leads nowhere (a
@@ -771,85 +518,4 @@ fn order(places: &[Place], count: usize) -> Vec<usize> {
 fn parent(places: &[Place], count: usize, at: usize) -> Option<usize> {
     let parent = places.get(at)?.parent;
     parent.filter(|&parent| parent < count && parent != at)
-}
-
-/// Makes and ends children of a process, whose ends send it these signals. Those that it has been told of are taken back.
-fn among_children(
-    task: &mut Stopped,
-    (signals, is_told): (u64, bool),
-    then: impl FnOnce(&mut Remote<'_>) -> Result<()>,
-) -> Result<()> {
-    let signals = signals | 1 << (libc::SIGCHLD - 1);
-    let mask = task.sigmask()?;
-    task.set_sigmask(mask | signals)?;
-    let mut remote = task.remote_at_boundary()?;
-    // A child of whom nobody is to hear leaves nothing.
-    let (none, before) = (remote.put(&[0; 32])?, remote.put(&[0; 32])?);
-    let set = |new, old| [libc::SIGCHLD as u64, new, old, 8, 0, 0];
-    remote.call(libc::SYS_rt_sigaction, set(none, before))?;
-    let mut action = SignalAction::default();
-    remote.memory().read_exact(before, &mut action)?;
-    then(&mut remote)?;
-    remote.reset_scratch();
-    let told = remote.put(&signals.to_le_bytes())?;
-    let now = remote.put(&[0; 16])?;
-    let take = [told, 0, now, 8, 0, 0];
-    // Each of them once, but those of real time queue.
-    while is_told && remote.call(libc::SYS_rt_sigtimedwait, take)? > 0 {}
-    let before = remote.put(&action)?;
-    remote.call(libc::SYS_rt_sigaction, set(before, 0))?;
-    remote.finish()?;
-    task.set_sigmask(mask)
-}
-
-/// The signal, as a mask, that a process gets at the end of a child.
-fn told_by(ended: &Ended) -> u64 {
-    match ended.exit_signal {
-        signal @ 1..=64 => 1 << (signal - 1),
-        _ => 0,
-    }
-}
-
-/// Has a process lead a session or a process group.
-fn lead(task: &mut Stopped, session: bool, group: bool) -> Result<()> {
-    let mut remote = task.remote_at_boundary()?;
-    if session {
-        remote.call(libc::SYS_setsid, [0; 6])?;
-    } else if group {
-        remote.call(libc::SYS_setpgid, [0; 6])?;
-    }
-    remote.finish()
-}
-
-/// Lets a process that has just been made end like this.
-fn end(mut task: Stopped, exit: Exit, leads_group: bool) -> Result<()> {
-    if let Exit::Signal { signal, .. } = exit
-        && !is_fatal(signal)
-    {
-        let why = std::io::Error::from_raw_os_error(libc::EINVAL);
-        return Err(Error::os(
-            format!("end it by signal {signal}"),
-            task.tid(),
-            why,
-        ));
-    }
-    lead(&mut task, false, leads_group)?;
-    let mut remote = task.remote_at_boundary()?;
-    let result = match exit {
-        Exit::Code(code) => remote
-            .call(libc::SYS_exit_group, [code as u64, 0, 0, 0, 0, 0])
-            .map(|_| ()),
-        Exit::Signal { signal, .. } => {
-            let none = remote.put(&[0; 32])?;
-            let args = [signal as u64, none, 0, 8, 0, 0];
-            remote.call(libc::SYS_rt_sigaction, args)?;
-            remote.finish()?;
-            task.set_sigmask(0)?;
-            return task.die_of(signal);
-        }
-    };
-    match result {
-        Err(Error::Ended { .. }) => Ok(()),
-        other => other,
-    }
 }

@@ -7,9 +7,9 @@
 use super::schedule::TaskStep;
 use super::task::{CpuBurst, Task};
 use super::{Recorder, Result};
+use crate::constants::default_action::is_harmless;
 use crate::image::Chunk;
 use crate::recording::{Delivery, Event, EventKind, Frame, SignalEvent};
-use crate::tracee::default_action::is_harmless;
 use crate::tracee::{Error, Running, SigInfo, Stop, Stopped, proc, tsc};
 
 /// `si_code` of a signal from the kernel, such as that of a trapped instruction.

@@ -15,7 +15,6 @@ pub mod call_batch;
 pub mod caught_signals;
 pub mod checked_open;
 pub mod cpuid;
-pub mod default_action;
 mod error;
 pub mod exec;
 pub mod file_channel;

@@ -1,8 +1,8 @@
 //! The states of a traced task: [`Running`] → wait → [`Stopped`] → resume → [`Running`].
 
-use super::default_action::is_stop;
 use super::sys::{self, SigInfo};
 use super::{Error, Regs, Result, TaskMemory, tsc_off};
+use crate::constants::default_action::is_stop;
 use crate::trace::Exit;
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;

@@ -184,6 +184,20 @@ impl Folder {
         self.rrapper(how.iter().chain(argv)).ok()
     }
 
+    /// Has a copy of a recorded program go on live with its family from where it calls getpriority(2). Returns its output, how it
+    /// ended, and what was missing.
+    pub fn live_from_mark(&self, recording: &str) -> String {
+        let script = format!(
+            r#"
+            local rec = rr.open "{recording}"
+            rr.replay_to(rec:find{{ syscall = "getpriority" }})
+            local o = spin_off():live{{ timeout = 20 }}
+            io.write(o.stdout, o.stderr, o.status, "\n", table.concat(o.missing, "\n"))
+            "#
+        );
+        self.script(&script).ok().text()
+    }
+
     /// Runs a script, given as text.
     pub fn script(&self, text: &str) -> Done {
         let mut child = self

@@ -3,6 +3,7 @@
 
 use super::{Driver, Next};
 use crate::backtrace::{self, Frame};
+use crate::constants::default_action::{is_harmless, is_stop};
 use crate::constants::is_restart;
 use crate::inject::hook::HookSignal;
 use crate::inject::log::observe;
@@ -12,7 +13,6 @@ use crate::process::StopPoint;
 use crate::recording::Delivery;
 use crate::syscall;
 use crate::trace::Exit;
-use crate::tracee::default_action::{is_harmless, is_stop};
 use crate::tracee::{Regs, Stopped, proc, tsc};
 use crate::value::BRIEF;
 

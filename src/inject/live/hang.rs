@@ -2,8 +2,8 @@
 
 use super::engine::Engine;
 use crate::backtrace::{self, Frame};
+use crate::constants::default_action::is_fatal;
 use crate::inject::log::observe;
-use crate::tracee::default_action::is_fatal;
 use crate::tracee::{Stopped, interrupt, proc};
 use crate::value::BRIEF;
 
